@@ -1,0 +1,42 @@
+"""Photographs per second of the synthetic cities, by size, on one core.
+
+    python benchmarks/synthetic_rendering.py [SIZE ...]
+
+Two rates are printed: by the clock, and by the processor time that was used (the same on an idle machine).
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+
+from PIL import Image
+
+from swclip.synthetic.captures import frame_shot, plan_captures
+from swclip.synthetic.photograph import JPEG_QUALITY
+from swclip.synthetic.render import render
+from swclip.synthetic.scene import build_scene
+
+
+def main() -> None:
+    """Render some photographs of each size."""
+    sizes = [int(a) for a in sys.argv[1:]] or [64, 96, 128, 160, 320, 640]
+    began = time.perf_counter()
+    scene = build_scene(0, 0)
+    print(f"building a city: {time.perf_counter() - began:.2f} s")
+    _, captures = plan_captures(0, 400, 0)
+    render(scene, frame_shot(scene, 0, captures[0], 32, 0))  # fonts and sprites are drawn once a process
+    print("| size, px | photographs/s | photographs/s of processor time |\n|---|---|---|")
+    for size in sizes:
+        chosen = captures[:: max(1, size // 16)]
+        wall, used = time.perf_counter(), time.process_time()
+        for capture in chosen:
+            picture = render(scene, frame_shot(scene, 0, capture, size, 0))
+            Image.fromarray(picture).save(io.BytesIO(), format="JPEG", quality=JPEG_QUALITY, subsampling=0)
+        wall, used = time.perf_counter() - wall, time.process_time() - used
+        print(f"| {size} | {len(chosen) / wall:.1f} | {len(chosen) / used:.1f} |")
+
+
+if __name__ == "__main__":
+    main()

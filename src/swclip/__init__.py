@@ -1,0 +1,51 @@
+"""Street-view geo-localization with spatially weighted CLIP: a photograph goes in, the place where it was taken comes out.
+
+The names below are imported when they are first used, so that `import swclip` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from swclip.data.manifest import Manifest, read_manifest
+    from swclip.data.prepare import prepare
+    from swclip.data.splits import Splits, read_splits
+    from swclip.evaluation.evaluate import evaluate
+    from swclip.models.locator_model import LocatorModel
+    from swclip.models.locator_model import load_model as load
+    from swclip.retrieval.locate import Locator
+    from swclip.training.config import TrainingConfig, load_recipe
+    from swclip.training.loop import train
+
+__version__ = importlib.metadata.version("swclip")
+
+_HOMES = {
+    "Locator": "swclip.retrieval.locate:Locator",
+    "LocatorModel": "swclip.models.locator_model:LocatorModel",
+    "Manifest": "swclip.data.manifest:Manifest",
+    "Splits": "swclip.data.splits:Splits",
+    "TrainingConfig": "swclip.training.config:TrainingConfig",
+    "evaluate": "swclip.evaluation.evaluate:evaluate",
+    "load": "swclip.models.locator_model:load_model",
+    "load_recipe": "swclip.training.config:load_recipe",
+    "prepare": "swclip.data.prepare:prepare",
+    "read_manifest": "swclip.data.manifest:read_manifest",
+    "read_splits": "swclip.data.splits:read_splits",
+    "train": "swclip.training.loop:train",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'swclip' has no attribute {name!r}")
+    module, attribute = _HOMES[name].split(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,64 @@
+"""The `swclip` command: its verbs, and how errors reach a person."""
+
+from __future__ import annotations
+
+import errno
+import importlib.metadata
+import logging
+import os
+import sys
+from typing import Any
+
+import cyclopts
+
+from swclip.errors import DiskFullError, SwclipError
+
+VERBS = ("demo", "synth", "prepare", "split", "train", "evaluate", "index", "locate", "benchmark")
+
+app = cyclopts.App(
+    name="swclip",
+    help="Where was this photograph taken? Street-view geo-localization with spatially weighted CLIP.",
+    version=lambda: importlib.metadata.version("swclip"),
+    help_format="plaintext",
+)
+for verb in VERBS:
+    app.command(f"swclip.cli.{verb}:{verb}", name=verb)  # a string: imported when the verb is used
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 for done, the error's own code for what a user can mend, 130 for Ctrl-C."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: What follows `swclip`.
+
+    Returns:
+        The exit code.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    # Tokenizers warn of a fork when photographs are decoded beside them; there is none.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        result: Any = app(arguments, result_action="return_value", exit_on_error=True)
+    except SwclipError as error:
+        return _say(error)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it can.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return _say(DiskFullError(f"{error.filename or 'output'}: the disk is full; free some space and run it again."))
+    return result if isinstance(result, int) else 0
+
+
+def _say(error: SwclipError) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return error.exit_code

@@ -1,0 +1,120 @@
+"""`swclip locate`: where photographs were taken."""
+
+from __future__ import annotations
+
+import glob as globbing
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from swclip.errors import InputError
+
+if TYPE_CHECKING:
+    from swclip.retrieval.answers import Answer
+    from swclip.retrieval.locate import Locator
+
+_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".heic", ".heif"})
+
+
+def locate(
+    gallery: Path,
+    /,
+    *photographs: str,
+    format: Literal["json", "csv", "geojson"] = "json",
+    top_k: int = 5,
+    estimator: Literal["mode", "argmax", "geometric-median"] = "mode",
+    out: Path | None = None,
+    figure: Path | None = None,
+    model: Path | None = None,
+    batch_size: int = 32,
+    workers: int | None = None,
+) -> None:
+    """Say where photographs were taken.
+
+    Answers go to the standard output, in the order asked. A photograph that cannot be read is answered with an error,
+    the others are answered all the same, and the exit code is then not 0.
+
+    Args:
+        gallery: The gallery that `swclip index` wrote.
+        photographs: Photographs, folders of photographs (searched all the way down), or patterns such as 'trip/*.jpg'.
+        format: json (a list), csv (one row a photograph and candidate), or geojson (points for a map).
+        top_k: Candidates listed with each answer.
+        estimator: mode (densest place of the posterior), argmax (most similar location, as in the paper), or
+            geometric-median (least expected distance).
+        out: Write the answers to this file and not to the standard output.
+        figure: Draw the first photograph and the map of its answer to this picture (PNG, SVG or PDF).
+        model: Insist that the gallery was made by this run.
+        batch_size: Photographs that the model sees at once.
+        workers: Threads that decode photographs; one a processor if not given.
+    """
+    asked = named_photographs(photographs)
+
+    from swclip.cli.console import progress_bar
+    from swclip.files import atomic_file
+    from swclip.retrieval.answers import FORMATS
+    from swclip.retrieval.locate import Locator
+
+    locator = Locator.from_gallery(gallery, model)
+    with progress_bar("Locating") as progress:
+        answers = locator.locate(
+            asked, top_k=top_k, estimator=estimator, batch_size=batch_size, workers=workers, progress=progress
+        )
+    text = FORMATS[format](answers)
+    if out is None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    else:
+        with atomic_file(out) as beside:
+            beside.write_text(text, encoding="utf-8")
+    if figure is not None and answers[0].error is None:
+        _draw(figure, locator, answers[0])
+    bad = [answer for answer in answers if answer.error is not None]
+    if bad:
+        named = "\n".join(f"  {answer.photograph}: {answer.error}" for answer in bad)
+        raise InputError(f"{len(bad)} of {len(answers)} photographs could not be read:\n{named}")
+
+
+def _draw(figure: Path, locator: Locator, answer: Answer) -> None:
+    import numpy as np
+
+    from swclip.evaluation.located_figure import write_located_figure
+
+    write_located_figure(
+        figure,
+        answer.photograph,
+        locator.gallery.positions_deg,
+        locator.posterior_of(answer.photograph),
+        np.array([answer.lat_deg, answer.lon_deg]),
+        near_50m=answer.probability_within_50m or 0.0,
+        place=answer.candidates[0].city,
+    )
+
+
+def named_photographs(arguments: tuple[str, ...]) -> list[str]:
+    """Photographs that arguments name: files as they are, folders and patterns opened out in order of name.
+
+    Raises:
+        InputError: Nothing was named, or a folder or pattern holds no photographs.
+    """
+    if not arguments:
+        raise InputError("no photographs were named: swclip locate GALLERY PHOTO...")
+    found: list[str] = []
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
+            if not inside:
+                raise InputError(f"{argument}: the folder holds no photographs (looked for {_endings()}).")
+            found.extend(map(str, inside))
+        elif not path.exists() and globbing.has_magic(argument):
+            matches = [name for name in sorted(globbing.glob(argument, recursive=True)) if Path(name).is_file()]
+            if not matches:
+                raise InputError(f"{argument}: no file matches this pattern; check the path.")
+            found.extend(matches)
+        else:
+            found.append(argument)
+    return found
+
+
+def _endings() -> str:
+    return ", ".join(sorted(suffix[1:] for suffix in _SUFFIXES))

@@ -1,0 +1,107 @@
+"""`swclip prepare`: a folder or table of photographs to a manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def prepare(
+    source: Path,
+    /,
+    *,
+    out: Path,
+    copy: Annotated[bool, Parameter(negative="")] = False,
+    strict: Annotated[bool, Parameter(negative="")] = False,
+    city: str | None = None,
+    images: Path | None = None,
+    max_megapixels: float = 100.0,
+    workers: int | None = None,
+    image_column: str | None = None,
+    lat_column: str | None = None,
+    lon_column: str | None = None,
+    heading_column: str | None = None,
+    accuracy_column: str | None = None,
+    time_column: str | None = None,
+    city_column: str | None = None,
+    place_column: str | None = None,
+    sequence_column: str | None = None,
+    licence_column: str | None = None,
+    source_column: str | None = None,
+    image_id_column: str | None = None,
+) -> None:
+    """Make a manifest of a folder of photographs, or of a table of them.
+
+    Every photograph is decoded once. What cannot be used goes to rejected.csv with a reason. Interrupted, the same
+    command goes on where it stopped.
+
+    Args:
+        source: A folder (positions from EXIF), or a CSV, TSV, Parquet, GeoParquet or GeoJSON file.
+        out: Folder for manifest.parquet and rejected.csv.
+        copy: Copy the photographs to OUT/images instead of pointing to where they are.
+        strict: Stop at the first bad row or value, naming it.
+        city: City of all photographs.
+        images: What relative image paths of a table start from; the table's own folder if not given.
+        max_megapixels: Reject larger pictures from their header, before decoding.
+        workers: Threads that decode; the number of processors if not given.
+        image_column: Column of image paths, if its name does not say so.
+        lat_column: Column of latitudes in degrees.
+        lon_column: Column of longitudes in degrees.
+        heading_column: Column of headings, degrees clockwise from north.
+        accuracy_column: Column of GPS accuracies in metres.
+        time_column: Column of times of capture.
+        city_column: Column of cities.
+        place_column: Column of place ids: the same for all photographs of one place.
+        sequence_column: Column of sequence ids: the same for all photographs of one drive.
+        licence_column: Column of licences.
+        source_column: Column that says where a photograph came from.
+        image_id_column: Column of unique ids.
+    """
+    from rich.markup import escape
+
+    from swclip.cli.console import console, print_table, progress_bar
+    from swclip.data.columns import ColumnNames
+    from swclip.data.prepare import REJECTED_NAME
+    from swclip.data.prepare import prepare as make
+
+    columns = ColumnNames(
+        image=image_column,
+        lat=lat_column,
+        lon=lon_column,
+        heading=heading_column,
+        accuracy=accuracy_column,
+        time=time_column,
+        city=city_column,
+        place=place_column,
+        sequence=sequence_column,
+        licence=licence_column,
+        source=source_column,
+        image_id=image_id_column,
+    )
+    with progress_bar("Verifying photographs") as progress:
+        result = make(
+            source,
+            out,
+            columns=columns,
+            images=images,
+            copy=copy,
+            strict=strict,
+            max_megapixels=max_megapixels,
+            city=city,
+            workers=workers,
+            progress=progress,
+        )
+    rows = [["kept", str(len(result.manifest)), ""]]
+    for reason, group in result.rejected.groupby("reason", sort=False):
+        first = group.iloc[0]
+        # A file may be called "[bold].jpg": what comes from the user is not markup.
+        where = escape(f"row {first['row']}: {first['image'] or 'no image'}")
+        rows.append([f"rejected: {reason}", str(len(group)), where])
+    print_table(escape(f"{source.name or source}: {result.n_rows} rows"), ["", "photographs", "first"], rows)
+    for note in result.notes:
+        console.print(f"note: {note.code} ({note.count}): {note.detail}", soft_wrap=True, markup=False)
+    if len(result.rejected):
+        console.print(f"Every rejected row: {out / REJECTED_NAME}", soft_wrap=True, markup=False)
+    print(result.manifest.path)

@@ -1,0 +1,41 @@
+"""`swclip synth`: render the eight synthetic cities."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def synth(
+    *,
+    out: Path,
+    cities: int = 8,
+    photos_per_city: int = 400,
+    size: int = 128,
+    seed: int = 0,
+    gps_noise_m: float = 0.0,
+    workers: int | None = None,
+) -> None:
+    """Render street photographs of eight synthetic cities, with their manifest.
+
+    The same seed gives the same bytes. Stopped, the command goes on where it was when it is run again.
+
+    Args:
+        out: The folder to write: manifest.parquet and images/.
+        cities: How many cities, 1 to 8.
+        photos_per_city: Photographs of each city: four of each place, from drives on different days.
+        size: Width and height of a photograph, pixels.
+        seed: Another seed builds other cities.
+        gps_noise_m: Mean accuracy (one standard deviation, metres) of the recorded positions; each photograph has its
+            own, in accuracy_m. With 0 the recorded position is the true one and accuracy_m is unknown.
+        workers: Processes; all cores if not given.
+    """
+    from swclip.cli.console import console, progress_bar
+    from swclip.synthetic.generate import generate
+
+    with progress_bar("rendering") as progress:
+        manifest = generate(
+            out, cities=cities, photos_per_city=photos_per_city, size_px=size, seed=seed, gps_noise_m=gps_noise_m,
+            workers=workers, progress=progress,
+        )  # fmt: skip
+    console.print(f"{len(manifest)} photographs of {manifest.frame['place_id'].nunique()} places in {cities} cities")
+    print(manifest.path)

@@ -1,0 +1,57 @@
+"""`swclip train`: a run from a manifest and its splits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from swclip.cli.options import RecipeOptions
+
+
+def train(
+    manifest: Path,
+    /,
+    *,
+    splits: Path,
+    out: Path,
+    recipe: str = "sw-clip",
+    options: RecipeOptions | None = None,
+    bandwidth_m: Annotated[list[float] | None, Parameter(consume_multiple=True)] = None,
+    seed: int | None = None,
+) -> None:
+    """Train a model on the `train` photographs of a split; an interrupted run goes on where it was.
+
+    Under torchrun, every process of the group trains on its part of each batch.
+
+    Args:
+        manifest: The photographs, as `swclip prepare` or `swclip synth` wrote them.
+        splits: What `swclip split` wrote.
+        out: The run's folder.
+        recipe: `clip`, `sw-clip`, or the path of a TOML file; RUN/config.toml is one.
+        options: Values that replace the recipe's.
+        bandwidth_m: Bandwidth of the soft labels in metres; several make a mixture.
+        seed: Seed of weights, batches, augmentation and dropout.
+    """
+    from swclip.cli.console import console, progress_bars
+    from swclip.cli.record import command_line
+    from swclip.data.manifest import read_manifest
+    from swclip.data.splits import read_splits
+    from swclip.training.config import load_recipe
+    from swclip.training.loop import train as run_training
+
+    overrides = (options or RecipeOptions()).overrides(objective__targets__bandwidths_m=bandwidth_m, seed=seed)
+    config = load_recipe(recipe, overrides)
+    table, split = read_manifest(manifest), read_splits(splits)
+    with progress_bars() as progress:
+        facts = run_training(
+            table, split, config, out, system=Path(recipe).stem, command=command_line(), progress=progress
+        )
+    fitted = facts.figures.get("val_posterior")
+    if fitted:
+        console.print(
+            f"validation: median error {fitted['median_error_m']:.0f} m, mean {fitted['mean_error_m']:.0f} m "
+            f"over {fitted['n_queries']} queries"
+        )
+    console.print(f"{out}: trained. Next: swclip evaluate {out} --out REPORT", markup=False)

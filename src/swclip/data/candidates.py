@@ -1,0 +1,182 @@
+"""The candidates of an answer: the positions that a query may be said to be at, written with the splits.
+
+One row stands for one distinct position (rounded to 1e-7 degrees, about a centimetre). Its `image_ids` are the
+training-side photographs taken there that may be used in the search; the list is empty where none may.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64
+
+from swclip.data.units import distinct_positions, rows_by_name, text_or_none
+from swclip.errors import ConfigError, InputError
+from swclip.geo.coordinates import LocalFrame
+
+MAX_GRID_POINTS = 5_000_000
+
+
+@dataclass(frozen=True)
+class GalleryRule:
+    """What the candidates are.
+
+    Attributes:
+        kind: photographs (the positions of the training side, with its photographs), positions (every distinct
+            position, no photograph), or grid (a regular grid over each city, which gives nothing of the queries away).
+        spacing_m: The spacing of the grid in metres; None for the other kinds.
+    """
+
+    kind: Literal["photographs", "positions", "grid"]
+    spacing_m: float | None = None
+
+    def __str__(self) -> str:
+        return f"grid:{self.spacing_m:g}" if self.kind == "grid" else self.kind
+
+
+def parse_gallery(text: str, protocol: str) -> GalleryRule:
+    """Read a gallery rule as it is written on the command line.
+
+    Args:
+        text: auto, photographs, positions or grid:SPACING_M. `auto` is photographs for known-places, and positions
+            for the protocols in which no photograph of the query's place is known.
+        protocol: The protocol, for `auto`.
+
+    Raises:
+        ConfigError: It is none of these, or the spacing is not a positive number.
+
+    Example:
+        >>> parse_gallery("grid:10", "new-streets")
+        GalleryRule(kind='grid', spacing_m=10.0)
+    """
+    if text == "auto":
+        return GalleryRule("photographs" if protocol == "known-places" else "positions")
+    if text == "photographs":
+        return GalleryRule("photographs")
+    if text == "positions":
+        return GalleryRule("positions")
+    if match := re.fullmatch(r"grid:(.+)", text):
+        try:
+            spacing = float(match[1].removesuffix("m"))
+        except ValueError:
+            spacing = float("nan")
+        if np.isfinite(spacing) and spacing > 0:
+            return GalleryRule("grid", spacing)
+        raise ConfigError(f"gallery {text!r}: the spacing must be a positive number of metres, such as grid:10.")
+    raise ConfigError(f"gallery {text!r} is not known; choose auto, photographs, positions or grid:SPACING_M.")
+
+
+def build_candidates(frame: pd.DataFrame, split_of: np.ndarray[Any, Any], rule: GalleryRule) -> pd.DataFrame:
+    """The candidates of a split.
+
+    Args:
+        frame: The manifest's rows: image_id, lat_deg, lon_deg, city.
+        split_of: (N,) the split of each row: train, val, gallery or query.
+        rule: What the candidates are.
+
+    Returns:
+        candidate_id, lat_deg, lon_deg, city, image_ids, for_val, for_query; it does not depend on the rows' order.
+
+    Raises:
+        InputError: The grid would have more than `MAX_GRID_POINTS` points.
+    """
+    order = np.argsort(frame["image_id"].to_numpy(dtype=object), kind="stable")
+    rows, split_sorted = frame.iloc[order], np.asarray(split_of)[order]
+    if rule.spacing_m is not None:
+        return _grid(rows, rule.spacing_m)
+    return _at_photographs(rows, split_sorted, with_photographs=rule.kind == "photographs")
+
+
+def _at_photographs(rows: pd.DataFrame, split_of: np.ndarray[Any, Any], *, with_photographs: bool) -> pd.DataFrame:
+    positions, which = distinct_positions(rows[["lat_deg", "lon_deg"]].to_numpy(np.float64))
+    train, val = split_of == "train", split_of == "val"
+    image_ids: list[list[str]] = [[] for _ in positions]
+    if with_photographs:
+        names = rows["image_id"].to_numpy(dtype=object)
+        for row in np.flatnonzero(train | val).tolist():
+            image_ids[which[row]].append(str(names[row]))
+        for_val = np.bincount(which, weights=train, minlength=len(positions)) > 0
+        for_query = np.bincount(which, weights=train | val, minlength=len(positions)) > 0
+    else:
+        for_val = for_query = np.ones(len(positions), dtype=bool)
+    cities: list[str | None] = [None] * len(positions)
+    for row, city in enumerate(text_or_none(rows["city"])):
+        if cities[which[row]] is None:
+            cities[which[row]] = city
+    kept = np.flatnonzero(for_val | for_query)
+    digits = len(str(len(kept)))
+    return _table(
+        [f"pos-{number:0{digits}d}" for number in range(len(kept))],
+        positions[kept],
+        [cities[i] for i in kept],
+        [image_ids[i] for i in kept],
+        for_val[kept],
+        for_query[kept],
+    )
+
+
+def _grid(rows: pd.DataFrame, spacing_m: float) -> pd.DataFrame:
+    positions = rows[["lat_deg", "lon_deg"]].to_numpy(np.float64)
+    ids: list[str] = []
+    labels: list[str | None] = []
+    parts: list[Float64[np.ndarray, "m 2"]] = []
+    boxes = []
+    for city, inside in rows_by_name(text_or_none(rows["city"])).items():
+        frame = LocalFrame.around(positions[inside])
+        xy = frame.to_xy_m(positions[inside])
+        # Laid out from the middle of the box: round the mean position the grid would shift with every photograph.
+        middle = LocalFrame(*frame.to_deg((xy.min(axis=0) + xy.max(axis=0)) / 2.0)[0].tolist())
+        narrower = np.cos(np.radians(middle.lat_deg)) / np.cos(np.radians(frame.lat_deg))
+        size_m = np.ptp(xy, axis=0) * np.array([narrower, 1.0])
+        # One spacing of padding on each side, so that the photographs at the edge are not the edge of the grid.
+        boxes.append((city, middle, np.ceil(size_m / spacing_m) + 3))
+    _check_grid_size(boxes, spacing_m)
+    for city, frame, shape in boxes:
+        columns, lines = int(shape[0]), int(shape[1])
+        line, column = (axis.reshape(-1) for axis in np.mgrid[0:lines, 0:columns])
+        points = frame.to_deg(np.stack([column - (columns - 1) / 2, line - (lines - 1) / 2], axis=1) * spacing_m)
+        real = np.abs(points[:, 0]) <= 90.0  # a grid at a pole would run over it
+        prefix = "grid" if city is None else f"grid-{city}"
+        ids.extend(f"{prefix}-{r}-{c}" for r, c in zip(line[real].tolist(), column[real].tolist(), strict=True))
+        labels.extend([city] * int(real.sum()))
+        parts.append(points[real])
+    every = np.ones(len(ids), dtype=bool)
+    return _table(ids, np.concatenate(parts), labels, [[] for _ in ids], every, every)
+
+
+def _check_grid_size(boxes: Iterable[tuple[str | None, LocalFrame, Any]], spacing_m: float) -> None:
+    sizes = {city: float(shape[0] * shape[1]) for city, _, shape in boxes}
+    if (total := sum(sizes.values())) > MAX_GRID_POINTS:
+        largest = max(sizes, key=lambda city: sizes[city])
+        where = f"city {largest!r}" if largest is not None else "the photographs without a city"
+        raise InputError(
+            f"a grid of {spacing_m:g} m would have {total:,.0f} points, more than {MAX_GRID_POINTS:,}, "
+            f"{sizes[largest]:,.0f} of them over the bounding box of {where}; take a wider spacing, or look for a "
+            "photograph far from the others."
+        )
+
+
+def _table(
+    ids: list[str],
+    positions: Float64[np.ndarray, "m 2"],
+    cities: list[str | None],
+    image_ids: list[list[str]],
+    for_val: np.ndarray[Any, Any],
+    for_query: np.ndarray[Any, Any],
+) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "candidate_id": pd.Series(ids, dtype=object),
+            "lat_deg": positions[:, 0],
+            "lon_deg": positions[:, 1],
+            "city": pd.Series(cities, dtype=object),
+            "image_ids": pd.Series(image_ids, dtype=object),
+            "for_val": for_val,
+            "for_query": for_query,
+        }
+    )

@@ -1,0 +1,295 @@
+"""What the asked photographs share with the training side: the leakage report that goes with every split.
+
+The training side of the queries is `train` and `val`, for validation chooses the model and its photographs may be
+candidates; the training side of the validation queries is `train`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64, Int64
+
+from swclip.data.manifest import Manifest
+from swclip.data.splits import SPLIT_NAMES, Asked, Splits, candidates_for, check_same_manifest
+from swclip.data.units import group_numbers, place_numbers, text_or_none
+from swclip.geo.distance import haversine_m
+from swclip.geo.neighbours import SphereIndex
+from swclip.imaging.phash import HASH_BITS, PictureHashes, check_bits, near_duplicates
+
+WITHIN_M = (5, 10, 25, 50)
+NEAR_DUPLICATE_BITS = 6
+"""Pictures whose perceptual hashes differ in at most this many of 64 bits are near-duplicates."""
+
+SAME_DRIVE_RADIUS_M = 25.0
+SAME_DRIVE_S = 600.0
+_EXAMPLES = 20
+_TRAINING_SIDE: dict[str, tuple[str, ...]] = {"val": ("train",), "query": ("train", "val")}
+
+
+def leakage_report(
+    manifest: Manifest,
+    splits: Splits,
+    hashes: PictureHashes | None = None,
+    *,
+    near_duplicate_bits: int = NEAR_DUPLICATE_BITS,
+) -> dict[str, Any]:
+    """Measure what the queries, and the validation queries, share with their training side.
+
+    Args:
+        manifest: The photographs.
+        splits: Their splits.
+        hashes: Of the manifest's photographs, in its order; None leaves the pictures out, which the report says.
+        near_duplicate_bits: The largest Hamming distance of a near-duplicate, in bits of 64.
+
+    Returns:
+        A report for JSON: protocol, query and val (each with n, n_training, nearest_training_m, within_m,
+        shared_places, shared_sequences, nearby_captures, candidates, near_duplicates, exact_duplicates), pictures,
+        warnings and notes. Distances are great-circle metres, shares are fractions of the asked photographs.
+
+    Raises:
+        MismatchError: The splits were made from another manifest.
+        ConfigError: The number of bits is not between 0 and 64.
+    """
+    check_same_manifest(splits, manifest)
+    check_bits(near_duplicate_bits)
+    split_of = pd.Series(splits.frame["split"].to_numpy(dtype=object), index=splits.frame["image_id"].to_numpy())
+    labels = split_of.reindex(manifest.frame["image_id"].to_numpy()).to_numpy(dtype=object)
+    report: dict[str, Any] = {
+        "version": "1",
+        "protocol": splits.meta.get("protocol"),
+        "seed": splits.meta.get("seed"),
+        "manifest_digest": manifest.digest,
+        "counts": {name: int((labels == name).sum()) for name in SPLIT_NAMES},
+    }
+    place = place_numbers(
+        manifest.positions_deg, text_or_none(manifest.frame["city"]), text_or_none(manifest.frame["place_id"])
+    )
+    asked_of: tuple[Asked, ...] = ("query", "val")
+    for name in asked_of:
+        asked = np.flatnonzero(labels == name)
+        training = np.flatnonzero(np.isin(labels, _TRAINING_SIDE[name]))
+        part = _positions(manifest, asked, training)
+        part["shared_places"] = _shared(place, asked, training)
+        part["shared_sequences"] = _shared(_sequence_numbers(manifest), asked, training)
+        part["nearby_captures"] = _nearby_captures(manifest, asked, training)
+        part["candidates"] = _candidates(manifest, asked, candidates_for(splits, name))
+        part["near_duplicates"] = part["exact_duplicates"] = None
+        if hashes is not None:
+            part["near_duplicates"] = _near(manifest, asked, training, hashes, near_duplicate_bits)
+            part["exact_duplicates"] = _exact(manifest, asked, training, hashes)
+        report[name] = part
+    report["pictures"] = _pictures(manifest, hashes, near_duplicate_bits)
+    report["warnings"] = warnings_of(report, splits.meta.get("parameters", {}))
+    report["notes"] = list(splits.meta.get("notes", []))
+    return report
+
+
+def warnings_of(report: dict[str, Any], parameters: dict[str, Any]) -> list[str]:
+    """Sentences for what breaks the promise of the protocol or makes the figures say less than they seem to.
+
+    Args:
+        report: The report, without its warnings.
+        parameters: The parameters of the split.
+    """
+    part, protocol = report["query"], report["protocol"]
+    n = part["n"]
+    if n == 0:
+        return ["There are no queries."]
+    found: list[str] = []
+    nearest, buffer_m = part["nearest_training_m"], float(parameters.get("buffer_m", 0.0))
+    if protocol in ("new-streets", "new-city"):
+        if nearest is not None and nearest["min"] <= buffer_m:
+            found.append(
+                f"The promise of {protocol} is broken: a query is {nearest['min']:.1f} m from a training photograph, "
+                f"within the buffer of {buffer_m:g} m."
+            )
+        if shared := part["shared_places"]["count"]:
+            found.append(
+                f"{part['shared_places']['share']:.0%} of the queries show one of {shared} places that training shows "
+                "too (the same place_id): the place is further apart than the buffer, or the ids are not places."
+            )
+    drive = part["nearby_captures"]
+    if protocol == "known-places" and drive["same_drive_only"] >= 0.5 * n:
+        found.append(
+            f"{drive['same_drive_only'] / n:.0%} of the queries have training photographs of the same drive within "
+            f"{SAME_DRIVE_RADIUS_M:g} m and none of another: nothing was passed twice, so this split measures how well "
+            f"frames of one film match (the nearest is {nearest['median']:.1f} m away in the median), not how well a "
+            "place is known again. Use new-streets, or photographs of a second pass."
+        )
+    near = part["near_duplicates"]
+    if near is not None and near["queries"]["share"] >= 0.01:
+        # Near-duplicates far apart are the same picture twice or a repetitive scene, not a neighbouring frame.
+        found.append(
+            f"{near['queries']['share']:.1%} of the queries have a near-duplicate picture in training (perceptual hash "
+            f"within {near['max_bits']} of {HASH_BITS} bits): their errors are flattering."
+        )
+    if part["exact_duplicates"] is not None and part["exact_duplicates"]["queries"]["count"]:
+        found.append(
+            f"{part['exact_duplicates']['queries']['count']} queries are in training byte for byte; remove the "
+            "repetitions from the source and run `swclip prepare` again."
+        )
+    floor = part["candidates"]["nearest_m"]
+    if floor is not None and part["candidates"]["within_25m"]["share"] < 0.95:
+        found.append(
+            f"Only {part['candidates']['within_25m']['share']:.0%} of the queries have a candidate within 25 m (the "
+            f"nearest: median {floor['median']:.1f} m): no model can place the others closer. "
+            "--gallery positions or a finer grid helps."
+        )
+    if n < 100:
+        found.append(f"There are only {n} queries; differences of a few per cent between systems mean nothing.")
+    return found
+
+
+def _positions(manifest: Manifest, asked: Int64[np.ndarray, " q"], training: Int64[np.ndarray, " t"]) -> dict[str, Any]:
+    part: dict[str, Any] = {"n": len(asked), "n_training": len(training), "nearest_training_m": None, "within_m": None}
+    if len(asked) and len(training):
+        positions = manifest.positions_deg
+        nearest = SphereIndex(positions[training]).nearest(positions[asked], k=1)[0][:, 0]
+        part["nearest_training_m"] = {
+            "min": float(nearest.min()),
+            "p5": float(np.percentile(nearest, 5)),
+            "median": float(np.median(nearest)),
+            "p95": float(np.percentile(nearest, 95)),
+        }
+        part["within_m"] = {str(limit): _count(int((nearest <= limit).sum()), len(asked)) for limit in WITHIN_M}
+    return part
+
+
+def _shared(
+    group: Int64[np.ndarray, " n"], asked: Int64[np.ndarray, " q"], training: Int64[np.ndarray, " t"]
+) -> dict[str, Any]:
+    """Groups (-1: unknown) on both sides: how many, and how many of the asked photographs are in one."""
+    known = group[asked] >= 0
+    both = np.intersect1d(group[asked][known], group[training])
+    inside = int(np.isin(group[asked], both).sum())
+    return {
+        "count": len(both),
+        "queries": inside,
+        "share": inside / len(asked) if len(asked) else 0.0,
+        "unknown": int((~known).sum()),
+    }
+
+
+def _sequence_numbers(manifest: Manifest) -> Int64[np.ndarray, " n"]:
+    names = text_or_none(manifest.frame["sequence_id"])
+    numbers = group_numbers([name or "" for name in names])
+    return np.where([name is None for name in names], -1, numbers)
+
+
+def _nearby_captures(
+    manifest: Manifest, asked: Int64[np.ndarray, " q"], training: Int64[np.ndarray, " t"]
+) -> dict[str, Any]:
+    """Whether the training photographs near each asked one are of another drive, or all of its own.
+
+    Two photographs are of one drive where their sequence_id is the same; where one has none, where their times are
+    within `SAME_DRIVE_S`; where there are no times either it is unknown.
+    """
+    counts = {"other_drive": 0, "same_drive_only": 0, "unknown": 0, "none_near": 0}
+    if len(asked) and len(training):
+        positions, sequence = manifest.positions_deg, _sequence_numbers(manifest)
+        time_s = _times_s(manifest)
+        for row, near in zip(
+            asked.tolist(),
+            SphereIndex(positions[training]).within(positions[asked], SAME_DRIVE_RADIUS_M),
+            strict=True,
+        ):
+            others = training[near]
+            if len(others) == 0:
+                counts["none_near"] += 1
+                continue
+            by_sequence = (sequence[others] >= 0) & (sequence[row] >= 0)
+            gap_s = np.abs(time_s[others] - time_s[row])
+            same = np.where(by_sequence, sequence[others] == sequence[row], gap_s <= SAME_DRIVE_S)
+            known = by_sequence | np.isfinite(gap_s)
+            if np.any(known & ~same):
+                counts["other_drive"] += 1
+            elif np.all(known):
+                counts["same_drive_only"] += 1
+            else:
+                counts["unknown"] += 1
+    return {"radius_m": SAME_DRIVE_RADIUS_M, **counts}
+
+
+def _times_s(manifest: Manifest) -> Float64[np.ndarray, " n"]:
+    times = pd.to_datetime(manifest.frame["captured_at"], utc=True).to_numpy(dtype="datetime64[ms]")
+    seconds: Float64[np.ndarray, " n"] = times.astype(np.int64) / 1000.0
+    return np.where(np.isnat(times), np.nan, seconds)
+
+
+def _candidates(manifest: Manifest, asked: Int64[np.ndarray, " q"], places: pd.DataFrame) -> dict[str, Any]:
+    part: dict[str, Any] = {"n": len(places), "nearest_m": None, "within_25m": None}
+    if len(asked) and len(places):
+        index = SphereIndex(places[["lat_deg", "lon_deg"]].to_numpy(np.float64))
+        nearest = index.nearest(manifest.positions_deg[asked], k=1)[0][:, 0]
+        part["nearest_m"] = {"median": float(np.median(nearest)), "p95": float(np.percentile(nearest, 95))}
+        part["within_25m"] = _count(int((nearest <= 25.0).sum()), len(asked))
+    return part
+
+
+def _near(
+    manifest: Manifest,
+    asked: Int64[np.ndarray, " q"],
+    training: Int64[np.ndarray, " t"],
+    hashes: PictureHashes,
+    max_bits: int,
+) -> dict[str, Any]:
+    left, right = asked[hashes.readable[asked]], training[hashes.readable[training]]
+    near = near_duplicates(hashes.perceptual[left], hashes.perceptual[right], max_bits)
+    found = np.flatnonzero(near.count > 0)
+    best = found[np.argsort(near.bits[found], kind="stable")[:_EXAMPLES]]
+    return {
+        "max_bits": max_bits,
+        "pairs": int(near.count.sum()),
+        "queries": _count(len(found), len(asked)),
+        "examples": _examples(manifest, left[best], right[near.nearest[best]], near.bits[best].tolist()),
+    }
+
+
+def _exact(
+    manifest: Manifest, asked: Int64[np.ndarray, " q"], training: Int64[np.ndarray, " t"], hashes: PictureHashes
+) -> dict[str, Any]:
+    first: dict[str, int] = {}
+    for row in training.tolist():
+        if hashes.readable[row]:
+            first.setdefault(hashes.content[row], row)
+    pairs = [
+        (row, first[hashes.content[row]])
+        for row in asked.tolist()
+        if hashes.readable[row] and hashes.content[row] in first
+    ]
+    shown = np.array(pairs[:_EXAMPLES], dtype=np.int64).reshape(-1, 2)
+    return {
+        "queries": _count(len(pairs), len(asked)),
+        "examples": _examples(manifest, shown[:, 0], shown[:, 1], [0] * len(shown)),
+    }
+
+
+def _examples(
+    manifest: Manifest, asked: Int64[np.ndarray, " e"], training: Int64[np.ndarray, " e"], bits: Sequence[int]
+) -> list[dict[str, Any]]:
+    ids, positions = manifest.frame["image_id"].to_numpy(dtype=object), manifest.positions_deg
+    a, b = positions[asked], positions[training]
+    distance_m = haversine_m(a[:, 0], a[:, 1], b[:, 0], b[:, 1])
+    return [
+        {"query": str(ids[q]), "training": str(ids[t]), "bits": int(bit), "distance_m": round(float(d), 2)}
+        for q, t, bit, d in zip(asked.tolist(), training.tolist(), bits, distance_m.tolist(), strict=True)
+    ]
+
+
+def _pictures(manifest: Manifest, hashes: PictureHashes | None, max_bits: int) -> dict[str, Any]:
+    if hashes is None:
+        return {"hashed": 0, "skipped": "the pictures were not compared, as asked"}
+    ids = manifest.frame["image_id"].to_numpy(dtype=object)
+    return {
+        "hashed": int(hashes.readable.sum()),
+        "near_duplicate_bits": max_bits,
+        "unreadable": [{"image_id": str(ids[row]), "reason": reason} for row, reason in hashes.failures.items()],
+    }
+
+
+def _count(count: int, of: int) -> dict[str, Any]:
+    return {"count": count, "share": count / of if of else 0.0}

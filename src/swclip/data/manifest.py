@@ -1,0 +1,302 @@
+"""The manifest: one table of photographs with their positions, kept as GeoParquet.
+
+Every step reads it and only `prepare`, `fetch` and `synth` write it. geopandas and QGIS open the file as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float64
+from pyproj import CRS
+
+from swclip.errors import ArtefactError, InputError
+from swclip.files import atomic_file
+from swclip.geo.coordinates import valid_positions
+
+SCHEMA_VERSION = "1"
+"""Version of the columns below; a reader refuses any other."""
+
+MANIFEST_NAME = "manifest.parquet"
+METADATA_KEY = b"swclip.manifest"
+
+FLOAT_COLUMNS = ("lat_deg", "lon_deg", "accuracy_m", "heading_deg")
+TEXT_COLUMNS = ("image_id", "image_path", "city", "place_id", "sequence_id", "licence", "source")
+REQUIRED_COLUMNS = ("image_id", "image_path", "lat_deg", "lon_deg")
+COLUMNS = (
+    "image_id",
+    "image_path",
+    "lat_deg",
+    "lon_deg",
+    "accuracy_m",
+    "heading_deg",
+    "captured_at",
+    "city",
+    "place_id",
+    "sequence_id",
+    "licence",
+    "source",
+)
+"""The columns of every manifest, in order. Further ones may follow and are kept."""
+
+_WKB_POINT = np.dtype([("order", "u1"), ("kind", "<u4"), ("x", "<f8"), ("y", "<f8")])
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """Photographs and where they were taken.
+
+    Attributes:
+        path: The `manifest.parquet` itself.
+        frame: One row a photograph, columns `COLUMNS` and any further ones, numbered from 0. Text that is unknown is
+            None, a number that is unknown is NaN. `captured_at` has milliseconds and no zone: UTC where the source
+            gave an offset, otherwise the clock time as written.
+    """
+
+    path: Path
+    frame: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def positions_deg(self) -> Float64[np.ndarray, "n 2"]:
+        """(N, 2) latitude, longitude in degrees, WGS84."""
+        return self.frame[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
+
+    @property
+    def accuracy_m(self) -> Float64[np.ndarray, " n"]:
+        """(N,) GPS accuracy, one standard deviation in metres; NaN where unknown."""
+        return self.frame["accuracy_m"].to_numpy(dtype=np.float64)
+
+    @cached_property
+    def image_paths(self) -> list[Path]:
+        """Absolute paths of the photographs, in the order of the rows."""
+        # The folder is resolved once: ".." after a link would otherwise lead elsewhere. Resolving each file is slow.
+        folder = str(self.path.resolve().parent)
+        return [Path(os.path.normpath(os.path.join(folder, name))) for name in self.frame["image_path"]]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over ids, positions and paths: the identity of the data in runs and reports."""
+        text = json.dumps([self.frame["image_id"].tolist(), self.frame["image_path"].tolist()], ensure_ascii=False)
+        hashed = hashlib.sha256(text.encode())
+        hashed.update(np.ascontiguousarray(self.positions_deg, dtype="<f8").tobytes())
+        return hashed.hexdigest()
+
+
+def manifest_file(path: str | os.PathLike[str]) -> Path:
+    """The manifest's file: `path` itself if it ends in .parquet, else `manifest.parquet` in the folder `path`."""
+    given = Path(path)
+    return given if given.suffix == ".parquet" and not given.is_dir() else given / MANIFEST_NAME
+
+
+def read_manifest(path: str | os.PathLike[str]) -> Manifest:
+    """Read a manifest.
+
+    Args:
+        path: The folder that holds `manifest.parquet`, or the file.
+
+    Raises:
+        ArtefactError: It is missing, cut short, not a manifest, of another version, or its rows are not sound.
+    """
+    file = manifest_file(path)
+    if not file.is_file():
+        raise ArtefactError(
+            f"{file}: there is no manifest there; make one with: swclip prepare SOURCE --out {file.parent}"
+        )
+    try:
+        table = pq.ParquetFile(file).read()
+    except (pa.ArrowException, OSError) as error:
+        raise ArtefactError(
+            f"{file}: cannot be read as a manifest, it may be cut short ({_first_line(error)}); make it again."
+        ) from error
+    _check_version(file, table.schema.metadata or {})
+    frame = _plain_frame(table)
+    missing = [name for name in COLUMNS if name not in frame.columns]
+    if missing:
+        raise ArtefactError(f"{file}: lacks the column {missing[0]!r}; make it again with: swclip prepare")
+    try:
+        return Manifest(file, _checked(frame, str(file)))
+    except InputError as error:
+        raise ArtefactError(str(error)) from error
+
+
+def write_manifest(
+    path: str | os.PathLike[str], frame: pd.DataFrame, *, made_with: dict[str, Any] | None = None
+) -> Manifest:
+    """Write a manifest as GeoParquet, whole or not at all.
+
+    Args:
+        path: The `.parquet` file, or the folder that will hold `manifest.parquet`.
+        frame: At least `image_id`, `image_path`, `lat_deg`, `lon_deg`. Columns of the schema that are missing are
+            filled with nulls, further ones are kept after them. Absolute image paths are made relative to the file.
+        made_with: Added to the file's metadata beside the version of swclip (the command, a seed).
+
+    Returns:
+        The manifest as a reader gets it.
+
+    Raises:
+        InputError: A needed column is missing, an id repeats, or a position is not on the Earth.
+        DiskFullError: The disk filled; nothing half-written is left.
+    """
+    file = manifest_file(path)
+    for name in REQUIRED_COLUMNS:
+        if name not in frame.columns:
+            raise InputError(f"{file}: the table to write lacks the column {name!r}.")
+    tidy = _tidy(frame, Path(os.path.abspath(file)).parent.resolve())
+    _checked(tidy, str(file))
+    table = pa.Table.from_pandas(tidy, schema=_schema(tidy), preserve_index=False)
+    table = table.append_column(pa.field("geometry", pa.binary()), _points(tidy))
+    ours = {"version": SCHEMA_VERSION, "made_with": {"swclip": _own_version(), **(made_with or {})}}
+    metadata = {
+        METADATA_KEY: json.dumps(ours, ensure_ascii=False).encode(),
+        b"geo": json.dumps(_geo_metadata(tidy)).encode(),
+    }
+    with atomic_file(file) as beside:
+        pq.write_table(table.replace_schema_metadata(metadata), beside, compression="zstd")
+    return Manifest(file, _plain_frame(table))
+
+
+def _check_version(file: Path, metadata: dict[bytes, bytes]) -> None:
+    if METADATA_KEY not in metadata:
+        raise ArtefactError(
+            f"{file}: is a Parquet file but not a swclip manifest; import it with: swclip prepare {file} --out DIR"
+        )
+    try:
+        found = str(json.loads(metadata[METADATA_KEY])["version"])
+    except (ValueError, KeyError, TypeError):
+        found = "unreadable"
+    if found != SCHEMA_VERSION:
+        raise ArtefactError(
+            f"{file}: manifest schema version {found}, this swclip reads version {SCHEMA_VERSION}; "
+            "make the manifest again with this swclip, or install the one that made it."
+        )
+
+
+def _tidy(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Columns in order and of their types, nulls where there was no column, paths relative and with slashes."""
+    columns: dict[str, Any] = {}
+    for name in COLUMNS:
+        if name in FLOAT_COLUMNS:
+            values = frame[name] if name in frame else np.full(len(frame), np.nan)
+            columns[name] = np.asarray(pd.to_numeric(values), dtype=np.float64)
+        elif name == "captured_at":
+            columns[name] = _times(frame[name] if name in frame else pd.Series([None] * len(frame)))
+        else:
+            columns[name] = _texts(frame[name]) if name in frame else np.full(len(frame), None, dtype=object)
+    columns["image_path"] = _objects([_relative(name, folder) for name in columns["image_path"]])
+    for name in frame.columns:
+        if name not in COLUMNS and name != "geometry":
+            columns[str(name)] = frame[name].to_numpy()
+    return pd.DataFrame(columns, index=pd.RangeIndex(len(frame)))
+
+
+def _times(values: pd.Series[Any]) -> Any:
+    zoned = getattr(values.dtype, "tz", None) is not None
+    times = pd.to_datetime(values.reset_index(drop=True), format="ISO8601", utc=zoned)
+    if times.dt.tz is not None:
+        times = times.dt.tz_convert("UTC").dt.tz_localize(None)
+    return times.astype("datetime64[ms]").to_numpy()
+
+
+def _texts(values: pd.Series[Any]) -> Any:
+    return _objects([None if pd.isna(value) else str(value) for value in values])
+
+
+def _objects(values: list[Any]) -> Any:
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+def _relative(name: str | None, folder: Path) -> str | None:
+    if name is None or not os.path.isabs(name):
+        return None if name is None else Path(name).as_posix()
+    try:
+        return Path(os.path.relpath(name, folder)).as_posix()
+    except ValueError:  # another drive of a Windows machine has no relative path
+        return Path(name).as_posix()
+
+
+def _schema(frame: pd.DataFrame) -> pa.Schema:
+    fields = []
+    for name in frame.columns:
+        if name in FLOAT_COLUMNS:
+            fields.append(pa.field(name, pa.float64()))
+        elif name == "captured_at":
+            fields.append(pa.field(name, pa.timestamp("ms")))
+        elif name in TEXT_COLUMNS:
+            fields.append(pa.field(name, pa.string()))
+        else:
+            fields.append(pa.field(name, pa.array(frame[name], from_pandas=True).type))
+    return pa.schema(fields)
+
+
+def _points(frame: pd.DataFrame) -> pa.Array:
+    wkb = np.zeros(len(frame), dtype=_WKB_POINT)
+    wkb["order"], wkb["kind"], wkb["x"], wkb["y"] = 1, 1, frame["lon_deg"], frame["lat_deg"]
+    return pa.array([point.tobytes() for point in wkb], type=pa.binary())
+
+
+def _geo_metadata(frame: pd.DataFrame) -> dict[str, Any]:
+    column: dict[str, Any] = {
+        "encoding": "WKB",
+        "geometry_types": ["Point"],
+        "crs": CRS.from_epsg(4326).to_json_dict(),
+    }
+    if len(frame):
+        lon, lat = frame["lon_deg"], frame["lat_deg"]
+        column["bbox"] = [float(lon.min()), float(lat.min()), float(lon.max()), float(lat.max())]
+    return {"version": "1.0.0", "primary_column": "geometry", "columns": {"geometry": column}}
+
+
+def _plain_frame(table: pa.Table) -> pd.DataFrame:
+    """The table as pandas without the geometry, with None for unknown text in every pandas version."""
+    if "geometry" in table.column_names:
+        table = table.drop_columns(["geometry"])
+    table = table.replace_schema_metadata(None)
+    frame: pd.DataFrame = table.to_pandas(types_mapper=None)
+    for field in table.schema:
+        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+            frame[field.name] = pd.Series(_objects(table[field.name].to_pylist()), index=frame.index, dtype=object)
+    return frame
+
+
+def _checked(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    for column in ("image_id", "image_path"):
+        if frame[column].isna().any():
+            row = int(np.flatnonzero(frame[column].isna())[0])
+            raise InputError(f"{name}, row {row}: {column} is missing; every photograph needs one.")
+    repeated = frame["image_id"].duplicated()
+    if repeated.any():
+        row = int(np.flatnonzero(repeated)[0])
+        raise InputError(f"{name}, row {row}: image_id {frame['image_id'][row]!r} is there twice; ids must be unique.")
+    wrong = ~valid_positions(frame["lat_deg"].to_numpy(np.float64), frame["lon_deg"].to_numpy(np.float64))
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        at = f"{frame['lat_deg'][row]}, {frame['lon_deg'][row]}"
+        raise InputError(f"{name}, row {row}: the position ({at}) is not a latitude and longitude in degrees.")
+    return frame
+
+
+def _own_version() -> str:
+    try:
+        return version("swclip")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

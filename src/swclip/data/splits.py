@@ -1,0 +1,252 @@
+"""Splits as a file: which photograph is trained on, which is asked, and what the candidates of an answer are."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Int64
+
+from swclip.data.manifest import Manifest
+from swclip.errors import ArtefactError, ConfigError, MismatchError
+from swclip.files import atomic_file
+
+SCHEMA_VERSION = "1"
+_META_KEY = b"swclip.splits"
+
+SplitName = Literal["train", "val", "gallery", "query"]
+SPLIT_NAMES: tuple[str, ...] = get_args(SplitName)
+
+Asked = Literal["val", "query"]
+_ALLOWED_PHOTOGRAPHS: dict[str, frozenset[str]] = {
+    # What an answer may lean on. Validation stands on the training side, so the queries may be answered with it.
+    "val": frozenset({"train"}),
+    "query": frozenset({"train", "val"}),
+}
+
+_ROW_COLUMNS = ("image_id", "split", "block_id")
+_CANDIDATE_COLUMNS = ("candidate_id", "lat_deg", "lon_deg", "city", "image_ids", "for_val", "for_query")
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The splits of one manifest.
+
+    Attributes:
+        path: The Parquet file that holds the rows.
+        frame: One row a photograph: image_id; split (train, val, gallery, query); block_id (null where the protocol
+            has no blocks). `val` are the validation queries, split out of the training side as the queries were;
+            `gallery` are photographs kept out of training and of the queries, the buffer of new-streets.
+        candidates: One row a distinct position that an answer may name: candidate_id, lat_deg, lon_deg, city (null
+            where unknown), image_ids (list of the training-side photographs there that may be used, often empty),
+            for_val and for_query (whether it is a candidate of validation queries, of queries). Read it through
+            `candidates_for`, which leaves out what the asked photographs must not see.
+        meta: version, protocol, seed, parameters, manifest_digest, counts.
+    """
+
+    path: Path
+    frame: pd.DataFrame
+    candidates: pd.DataFrame
+    meta: dict[str, Any]
+
+
+def splits_file(path: str | os.PathLike[str]) -> Path:
+    """The file that holds the rows: `path`, or splits.parquet in it where it is a folder."""
+    target = Path(path)
+    return target / "splits.parquet" if target.is_dir() else target
+
+
+def beside(path: str | os.PathLike[str], ending: str) -> Path:
+    """The file that goes with a splits file: splits.parquet and "candidates.parquet" give splits.candidates.parquet."""
+    target = splits_file(path)
+    stem = target.stem if target.suffix == ".parquet" else target.name
+    return target.with_name(f"{stem}.{ending}")
+
+
+def candidates_path(path: str | os.PathLike[str]) -> Path:
+    """Where the candidates of a splits file are."""
+    return beside(path, "candidates.parquet")
+
+
+def leakage_path(path: str | os.PathLike[str]) -> Path:
+    """Where the leakage report of a splits file is."""
+    return beside(path, "leakage.json")
+
+
+def write_splits(
+    path: str | os.PathLike[str], frame: pd.DataFrame, candidates: pd.DataFrame, meta: Mapping[str, Any]
+) -> Splits:
+    """Write splits and their candidates, each whole or not at all.
+
+    Args:
+        path: The Parquet file of the rows (or a folder, which gets splits.parquet); the candidates go beside it.
+        frame: image_id, split, block_id; one row a photograph.
+        candidates: candidate_id, lat_deg, lon_deg, city, image_ids, for_val, for_query; one row a position.
+        meta: protocol, seed, parameters, manifest_digest; version and counts are added.
+
+    Returns:
+        The splits as written.
+
+    Raises:
+        DiskFullError: The disk filled; what was there before is as it was.
+        InputError: The folder cannot be written.
+    """
+    target = splits_file(path)
+    rows, places = frame.reset_index(drop=True), candidates.reset_index(drop=True)
+    full = {"version": SCHEMA_VERSION, **meta, "counts": _counts(rows, places)}
+    kept = {_META_KEY: json.dumps(full, ensure_ascii=False, allow_nan=False).encode()}
+    # Both files carry the same metadata, so that a pair from two different runs is noticed when read.
+    tables = {
+        candidates_path(target): pa.table(
+            {
+                "candidate_id": _text(places["candidate_id"]),
+                "lat_deg": pa.array(places["lat_deg"].to_numpy(np.float64)),
+                "lon_deg": pa.array(places["lon_deg"].to_numpy(np.float64)),
+                "city": _text(places["city"]),
+                "image_ids": pa.array(places["image_ids"].tolist(), pa.list_(pa.string())),
+                "for_val": pa.array(places["for_val"].to_numpy(bool)),
+                "for_query": pa.array(places["for_query"].to_numpy(bool)),
+            },
+            metadata=kept,
+        ),
+        target: pa.table({name: _text(rows[name]) for name in _ROW_COLUMNS}, metadata=kept),
+    }
+    for file, table in tables.items():
+        with atomic_file(file) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
+    return Splits(target, rows, places, full)
+
+
+def read_splits(path: str | os.PathLike[str]) -> Splits:
+    """Read splits and their candidates.
+
+    Args:
+        path: The Parquet file that `swclip split` wrote, or the folder that holds it as splits.parquet.
+
+    Raises:
+        ArtefactError: A file is missing, cut short, of another version, or the two are from different runs.
+    """
+    source = splits_file(path)
+    rows, meta = _read_table(source, _ROW_COLUMNS)
+    places, places_meta = _read_table(candidates_path(source), _CANDIDATE_COLUMNS)
+    if places_meta != meta:
+        raise ArtefactError(
+            f"{candidates_path(source)}: these candidates were made in another run than {source.name}; "
+            "run `swclip split` again."
+        )
+    frame = pd.DataFrame({name: _objects(rows[name]) for name in _ROW_COLUMNS})
+    columns: dict[str, Any] = {
+        "candidate_id": _objects(places["candidate_id"]),
+        "lat_deg": places["lat_deg"].to_numpy(),
+        "lon_deg": places["lon_deg"].to_numpy(),
+        "city": _objects(places["city"]),
+        "image_ids": pd.Series(places["image_ids"].to_pylist(), dtype=object),
+        "for_val": places["for_val"].to_numpy(),
+        "for_query": places["for_query"].to_numpy(),
+    }
+    return Splits(source, frame, pd.DataFrame(columns), meta)
+
+
+def indices(splits: Splits, manifest: Manifest, name: SplitName) -> Int64[np.ndarray, " n"]:
+    """Rows of the manifest that are in one split, in the manifest's order.
+
+    Args:
+        splits: The splits.
+        manifest: The manifest they were made from.
+        name: train, val, gallery or query.
+
+    Raises:
+        ConfigError: No such split.
+        MismatchError: The splits were made from another manifest.
+    """
+    if name not in SPLIT_NAMES:
+        raise ConfigError(f"split {name!r} is not known; choose one of {', '.join(SPLIT_NAMES)}.")
+    check_same_manifest(splits, manifest)
+    split_of = pd.Series(splits.frame["split"].to_numpy(), index=splits.frame["image_id"].to_numpy())
+    return np.flatnonzero(split_of.reindex(manifest.frame["image_id"].to_numpy()).to_numpy() == name).astype(np.int64)
+
+
+def check_same_manifest(splits: Splits, manifest: Manifest) -> None:
+    """Raise MismatchError unless the splits were made from this manifest."""
+    recorded = splits.meta.get("manifest_digest")
+    if recorded != manifest.digest:
+        ours, theirs = set(splits.frame["image_id"]), set(manifest.frame["image_id"])
+        raise MismatchError(
+            f"{splits.path}: these splits were made from another manifest than {manifest.path} "
+            f"(digest {str(recorded)[:12]}, not {manifest.digest[:12]}; {len(ours - theirs)} of {len(ours)} "
+            f"photographs of the splits are not in it, {len(theirs - ours)} of its {len(theirs)} are not in the "
+            "splits, or positions or paths changed); run `swclip split` on this manifest."
+        )
+
+
+def candidates_for(splits: Splits, on: Asked) -> pd.DataFrame:
+    """The candidates that may answer the validation queries, or the queries.
+
+    Args:
+        splits: The splits.
+        on: Which photographs are asked, "val" or "query".
+
+    Returns:
+        The rows of `splits.candidates` for them, with a fresh index and without for_val and for_query; image_ids
+        holds only photographs the answer may lean on: `train` for "val", `train` and `val` for "query".
+
+    Raises:
+        ConfigError: `on` is neither.
+    """
+    if on not in _ALLOWED_PHOTOGRAPHS:
+        raise ConfigError(f"candidates are for 'val' or 'query', not {on!r}.")
+    allowed = set(splits.frame.loc[splits.frame["split"].isin(_ALLOWED_PHOTOGRAPHS[on]), "image_id"])
+    rows = splits.candidates.loc[splits.candidates[f"for_{on}"].to_numpy(bool), list(_CANDIDATE_COLUMNS[:-2])]
+    rows = rows.reset_index(drop=True)
+    kept = [[image_id for image_id in ids if image_id in allowed] for ids in rows["image_ids"]]
+    return rows.assign(image_ids=pd.Series(kept, index=rows.index, dtype=object))
+
+
+def _counts(rows: pd.DataFrame, places: pd.DataFrame) -> dict[str, int]:
+    of = rows["split"].value_counts()
+    return {
+        **{name: int(of.get(name, 0)) for name in SPLIT_NAMES},
+        "candidates": len(places),
+        "candidates_for_val": int(places["for_val"].sum()),
+        "candidates_for_query": int(places["for_query"].sum()),
+    }
+
+
+def _text(column: pd.Series[Any]) -> pa.Array:
+    values = column.to_numpy(dtype=object)
+    return pa.array([None if value is None or value != value else str(value) for value in values], pa.string())
+
+
+def _objects(column: pa.ChunkedArray) -> pd.Series[Any]:
+    # As Python objects, so that a null is None and not NaN.
+    return pd.Series(column.to_pylist(), dtype=object)
+
+
+def _read_table(path: Path, columns: tuple[str, ...]) -> tuple[pa.Table, dict[str, Any]]:
+    again = "run `swclip split` again"
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise ArtefactError(f"{path}: the splits are not there; check the path, or {again}.") from None
+    except (OSError, pa.ArrowException) as error:
+        raise ArtefactError(f"{path}: the splits cannot be read ({error}); {again}.") from error
+    try:
+        meta = json.loads((table.schema.metadata or {})[_META_KEY])
+    except (KeyError, ValueError):
+        raise ArtefactError(f"{path}: this is not a file that `swclip split` wrote; {again}.") from None
+    if meta.get("version") != SCHEMA_VERSION:
+        raise ArtefactError(
+            f"{path}: splits of version {meta.get('version')}, and this swclip reads version {SCHEMA_VERSION}; {again}."
+        )
+    missing = [name for name in columns if name not in table.column_names]
+    if missing:
+        raise ArtefactError(f"{path}: column {missing[0]!r} is missing; {again}.")
+    return table, meta

@@ -1,0 +1,214 @@
+"""What a protocol draws: places, captures, blocks; and the drawing itself, the same share from each city.
+
+A city that is unknown (None) counts as one more city, last in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64, Int64
+
+from swclip.errors import InputError
+from swclip.geo.coordinates import LocalFrame
+from swclip.geo.neighbours import SphereIndex
+
+SAME_PLACE_M = 1.0
+"""Photographs without a place_id that are this close show the same place."""
+
+_STEPS_PER_DEG = 10_000_000  # positions are told apart to 1e-7 degrees, about a centimetre
+
+
+def text_or_none(column: pd.Series[Any]) -> list[str | None]:
+    """The values of a text column, None where unknown."""
+    return [None if value is None or value != value else str(value) for value in column.to_numpy(dtype=object)]
+
+
+def rows_by_name(names: Sequence[str | None]) -> dict[str | None, Int64[np.ndarray, " m"]]:
+    """The rows of each name, names in order and None last."""
+    rows: dict[str | None, list[int]] = {}
+    for row, name in enumerate(names):
+        rows.setdefault(name, []).append(row)
+    return {name: np.array(rows[name], dtype=np.int64) for name in sorted(rows, key=_none_last)}
+
+
+def group_numbers(keys: Sequence[Any]) -> Int64[np.ndarray, " n"]:
+    """Number the keys from 0 in their sorted order."""
+    number_of: dict[Hashable, int] = {key: number for number, key in enumerate(sorted(set(keys)))}
+    return np.array([number_of[key] for key in keys], dtype=np.int64)
+
+
+def first_of_group(names: Sequence[str | None], group: Int64[np.ndarray, " n"]) -> list[str | None]:
+    """For each group (numbered from 0) the first name that is known, None where none is."""
+    first: list[str | None] = [None] * (int(group.max()) + 1)
+    for name, number in zip(names, group.tolist(), strict=True):
+        if first[number] is None:
+            first[number] = name
+    return first
+
+
+def distinct_positions(
+    positions_deg: Float64[np.ndarray, "n 2"],
+) -> tuple[Float64[np.ndarray, "m 2"], Int64[np.ndarray, " n"]]:
+    """Positions that differ after rounding to 1e-7 degrees, ordered by latitude and longitude.
+
+    Args:
+        positions_deg: (N, 2) latitude, longitude in degrees.
+
+    Returns:
+        (M, 2) the rounded positions, and for each of the N rows which of the M it is.
+
+    Example:
+        >>> distinct_positions(np.array([[1.0, 2.0], [0.0, 0.0], [1.0, 2.00000001]]))[1].tolist()
+        [1, 0, 1]
+    """
+    steps = np.round(positions_deg * _STEPS_PER_DEG).astype(np.int64)
+    steps[steps[:, 1] == 180 * _STEPS_PER_DEG, 1] *= -1  # longitude 180 and -180 are one meridian
+    unique, which = np.unique(steps, axis=0, return_inverse=True)
+    return unique / _STEPS_PER_DEG, which.reshape(-1).astype(np.int64)
+
+
+def block_ids(
+    positions_deg: Float64[np.ndarray, "n 2"], city: Sequence[str | None], block_m: float, rng: np.random.Generator
+) -> list[str]:
+    """The square block that holds each photograph: "CITY/column/row" in a grid with a random offset in each city.
+
+    Args:
+        positions_deg: (N, 2) latitude, longitude in degrees.
+        city: The city of each; the unknown ones share a frame.
+        block_m: Side of a block, metres.
+        rng: The generator of the offsets.
+    """
+    blocks = [""] * len(city)
+    for name, rows in rows_by_name(city).items():
+        offset = rng.uniform(0.0, block_m, size=2)
+        xy = LocalFrame.around(positions_deg[rows]).to_xy_m(positions_deg[rows])
+        cells = np.floor((xy + offset) / block_m).astype(np.int64)
+        for row, (column, line) in zip(rows.tolist(), cells.tolist(), strict=True):
+            blocks[row] = f"{name or ''}/{column}/{line}"
+    return blocks
+
+
+def place_numbers(
+    positions_deg: Float64[np.ndarray, "n 2"], city: Sequence[str | None], place: Sequence[str | None]
+) -> Int64[np.ndarray, " n"]:
+    """Which place each photograph shows: its place_id within its city, or where that is unknown its position.
+
+    Photographs without a place_id are gathered round the first position within `SAME_PLACE_M`. Chains are not
+    followed: a film that moves half a metre a frame would otherwise be a single place.
+
+    Args:
+        positions_deg: (N, 2) latitude, longitude in degrees.
+        city: The city of each photograph.
+        place: The place_id of each photograph.
+
+    Returns:
+        (N,) numbers from 0.
+    """
+    keys: list[tuple[str, str, str]] = [("id", town or "", name or "") for town, name in zip(city, place, strict=True)]
+    unknown = np.array([row for row, name in enumerate(place) if name is None], dtype=np.int64)
+    if len(unknown):
+        distinct, which = distinct_positions(positions_deg[unknown])
+        leader = np.full(len(distinct), -1, dtype=np.int64)
+        for centre, near in enumerate(SphereIndex(distinct).within(distinct, SAME_PLACE_M)):
+            if leader[centre] < 0:
+                leader[near[leader[near] < 0]] = centre
+        for row, centre in zip(unknown.tolist(), leader[which].tolist(), strict=True):
+            keys[row] = ("position", f"{centre:012d}", "")
+    return group_numbers(keys)
+
+
+def keep_buffer(
+    labels: np.ndarray[Any, Any], positions_deg: Float64[np.ndarray, "n 2"], around: str, buffer_m: float
+) -> None:
+    """Move training photographs within `buffer_m` of any photograph of the split `around` to `gallery`, in place."""
+    training, asked = np.flatnonzero(labels == "train"), np.flatnonzero(labels == around)
+    if len(training) and len(asked):
+        distance_m, _ = SphereIndex(positions_deg[asked]).nearest(positions_deg[training], k=1)
+        labels[training[distance_m[:, 0] <= buffer_m]] = "gallery"
+
+
+def draw_by_city(
+    units: Int64[np.ndarray, " u"],
+    city_of_unit: Sequence[str | None],
+    share: float,
+    rng: np.random.Generator,
+    what: str,
+    hint: str = "bring more photographs or another share",
+) -> Int64[np.ndarray, " t"]:
+    """Draw a share of the units, the same from each city, rounded so that the total is right.
+
+    Args:
+        units: Numbers of the units to draw from, in order.
+        city_of_unit: The city of each unit, by its number.
+        share: The share to draw, at least one unit; 0 draws none.
+        rng: The generator.
+        what: What the units are, for the message.
+        hint: What to do where there are too few.
+
+    Returns:
+        The units drawn, in order.
+
+    Raises:
+        InputError: No unit would stay.
+    """
+    if share == 0.0:
+        return units[:0]
+    if len(units) - max(1, round(share * len(units))) < 1:
+        raise InputError(f"there are {len(units)} {what} to draw from, too few for a share of {share:g}; {hint}.")
+    drawn = [rng.permutation(of_city)[:count] for of_city, count in _quota_by_city(units, city_of_unit, share)]
+    return np.sort(np.concatenate(drawn))
+
+
+def draw_captures(
+    captures: Int64[np.ndarray, " c"],
+    place_of_capture: Int64[np.ndarray, " a"],
+    remaining: Int64[np.ndarray, " p"],
+    city_of_capture: Sequence[str | None],
+    share: float,
+    rng: np.random.Generator,
+) -> Int64[np.ndarray, " t"]:
+    """Draw a share of the captures, the same from each city, as far as one capture of each place stays.
+
+    Args:
+        captures: Numbers of the captures to draw from.
+        place_of_capture: The place of each capture, by its number.
+        remaining: How many captures of each place are still in training; lowered in place.
+        city_of_capture: The city of each capture, by its number.
+        share: The share to draw; 0 draws none.
+        rng: The generator.
+
+    Returns:
+        The captures drawn, in order; fewer than asked where places have too few.
+    """
+    taken: list[int] = []
+    if share == 0.0:
+        return np.array(taken, dtype=np.int64)
+    for of_city, count in _quota_by_city(captures, city_of_capture, share):
+        left = count
+        for capture in rng.permutation(of_city).tolist():
+            if left > 0 and remaining[place_of_capture[capture]] > 1:
+                remaining[place_of_capture[capture]] -= 1
+                left -= 1
+                taken.append(capture)
+    return np.array(sorted(taken), dtype=np.int64)
+
+
+def _quota_by_city(
+    units: Int64[np.ndarray, " u"], city_of_unit: Sequence[str | None], share: float
+) -> list[tuple[Int64[np.ndarray, " m"], int]]:
+    """The units of each city and how many of them to draw: the largest remainders are rounded up."""
+    wanted = max(1, round(share * len(units)))
+    groups = [units[rows] for rows in rows_by_name([city_of_unit[unit] for unit in units.tolist()]).values()]
+    exact = np.array([wanted * len(group) / len(units) for group in groups])
+    count = np.floor(exact).astype(np.int64)
+    for i in np.argsort(-(exact - count), kind="stable")[: wanted - int(count.sum())]:
+        count[i] += 1
+    return list(zip(groups, count.tolist(), strict=True))
+
+
+def _none_last(name: str | None) -> tuple[bool, str]:
+    return name is None, name or ""

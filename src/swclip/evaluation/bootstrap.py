@@ -1,0 +1,175 @@
+"""Intervals by resampling blocks of queries: photographs of one street are not independent evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64
+from numpy.typing import ArrayLike
+
+from swclip.errors import InputError
+
+Statistic = Callable[[Float64[np.ndarray, " q"]], float]
+
+LEVEL = 0.95
+RESAMPLES = 1_000
+
+
+def median(values: Float64[np.ndarray, " q"]) -> float:
+    """The median, written for speed: np.median takes five times as long on a short array."""
+    n = values.size
+    half = n // 2
+    if n % 2:
+        return float(np.partition(values, half)[half])
+    middle = np.partition(values, (half - 1, half))
+    return float(0.5 * (middle[half - 1] + middle[half]))
+
+
+def mean(values: Float64[np.ndarray, " q"]) -> float:
+    """The mean."""
+    return float(values.mean())
+
+
+@dataclass(frozen=True)
+class ShareWithin:
+    """Share of values at most `radius_m`: accuracy within a radius as a statistic."""
+
+    radius_m: float
+
+    def __call__(self, values: Float64[np.ndarray, " q"]) -> float:
+        return float(np.count_nonzero(values <= self.radius_m) / values.size)
+
+
+ERROR_STATISTICS: Mapping[str, Statistic] = {
+    "median": median,
+    "mean": mean,
+    "within_25": ShareWithin(25.0),
+    "within_100": ShareWithin(100.0),
+}
+"""The figures of a report that carry an interval."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure and the interval that holds it with the stated level."""
+
+    value: float
+    low: float
+    high: float
+
+
+def resample_blocks(
+    blocks: Sequence[Hashable], resamples: int, generator: np.random.Generator
+) -> list[Int64[np.ndarray, " m"]]:
+    """Draw whole blocks with replacement, as many as there are, over and over.
+
+    Args:
+        blocks: Block of each of Q queries.
+        resamples: How many times.
+        generator: Where the draws come from.
+
+    Returns:
+        Indices of the queries in each resample; a query occurs as often as its block was drawn.
+
+    References:
+        A. C. Davison and D. V. Hinkley, "Bootstrap Methods and their Application" (1997), section 3.8.
+    """
+    if len(blocks) == 0:
+        raise InputError("there are no queries to resample; check the split.")
+    _, label = np.unique(np.asarray([str(block) for block in blocks]), return_inverse=True)
+    order = np.argsort(label, kind="stable")
+    members = np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
+    draws = generator.integers(len(members), size=(resamples, len(members)))
+    return [np.concatenate([members[block] for block in draw]) for draw in draws]
+
+
+def bootstrap_intervals(
+    errors_m: ArrayLike,
+    resampled: Sequence[Int64[np.ndarray, " m"]],
+    statistics: Mapping[str, Statistic] = ERROR_STATISTICS,
+    level: float = LEVEL,
+) -> dict[str, Interval]:
+    """Percentile intervals of statistics of the errors.
+
+    Args:
+        errors_m: (Q,) errors of one run, or (S, Q) of S runs with different seeds on the same queries: the figure is
+            then the mean over runs of each run's statistic, and a resample draws the same queries for all.
+        resampled: What `resample_blocks` drew.
+        statistics: Name and function of (Q,) errors.
+        level: Probability that the interval is to hold.
+
+    Returns:
+        Name, interval.
+
+    References:
+        B. Efron and R. J. Tibshirani, "An Introduction to the Bootstrap" (1993), section 13.3.
+
+    Example:
+        >>> generator = np.random.default_rng(0)
+        >>> resampled = resample_blocks(["a", "a", "b", "c"], 200, generator)
+        >>> interval = bootstrap_intervals([1.0, 3.0, 10.0, 20.0], resampled)["mean"]
+        >>> interval.value, interval.low >= 2.0, interval.high <= 20.0
+        (8.5, True, True)
+    """
+    runs = np.atleast_2d(np.asarray(errors_m, dtype=np.float64))
+    drawn = _over_resamples(runs, resampled, statistics)
+    return {name: _interval(_of_runs(runs, statistics[name]), drawn[name], level) for name in statistics}
+
+
+def paired_differences(
+    errors_a_m: ArrayLike,
+    errors_b_m: ArrayLike,
+    resampled: Sequence[Int64[np.ndarray, " m"]],
+    statistics: Mapping[str, Statistic] = ERROR_STATISTICS,
+    level: float = LEVEL,
+) -> dict[str, Interval]:
+    """Intervals of the difference, a less b, of two systems' statistics on the same queries.
+
+    Both systems see the same resampled queries, so that what makes a query hard for both cancels out.
+
+    Args:
+        errors_a_m: (Q,) or (S, Q) errors of the first system, metres.
+        errors_b_m: (Q,) or (R, Q) errors of the second.
+        resampled: What `resample_blocks` drew.
+        statistics: Name and function of (Q,) errors.
+        level: Probability that the interval is to hold.
+
+    Returns:
+        Name, interval. An interval that does not hold 0 says that the systems differ on these queries' streets.
+
+    References:
+        P. Koehn, "Statistical significance tests for machine translation evaluation", EMNLP 2004, section 4.
+    """
+    a = np.atleast_2d(np.asarray(errors_a_m, dtype=np.float64))
+    b = np.atleast_2d(np.asarray(errors_b_m, dtype=np.float64))
+    if a.shape[1] != b.shape[1]:
+        raise InputError(f"systems measured on {a.shape[1]} and {b.shape[1]} queries cannot be paired.")
+    drawn_a, drawn_b = _over_resamples(a, resampled, statistics), _over_resamples(b, resampled, statistics)
+    return {
+        name: _interval(_of_runs(a, statistic) - _of_runs(b, statistic), drawn_a[name] - drawn_b[name], level)
+        for name, statistic in statistics.items()
+    }
+
+
+def _of_runs(runs: Float64[np.ndarray, "s q"], statistic: Statistic) -> float:
+    return float(np.mean([statistic(run) for run in runs]))
+
+
+def _over_resamples(
+    runs: Float64[np.ndarray, "s q"],
+    resampled: Sequence[Int64[np.ndarray, " m"]],
+    statistics: Mapping[str, Statistic],
+) -> dict[str, Float64[np.ndarray, " r"]]:
+    drawn: dict[str, list[float]] = {name: [] for name in statistics}
+    for which in resampled:
+        sample = runs[:, which]
+        for name, statistic in statistics.items():
+            drawn[name].append(_of_runs(sample, statistic))
+    return {name: np.asarray(values) for name, values in drawn.items()}
+
+
+def _interval(value: float, drawn: Float64[np.ndarray, " r"], level: float) -> Interval:
+    low, high = np.quantile(drawn, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
+    return Interval(value, float(low), float(high))

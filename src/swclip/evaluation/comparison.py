@@ -1,0 +1,207 @@
+"""Several systems and seeds side by side: means over seeds, intervals, and paired differences from a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64
+
+from swclip.errors import ConfigError, MismatchError
+from swclip.evaluation.bootstrap import LEVEL, RESAMPLES, bootstrap_intervals, paired_differences, resample_blocks
+from swclip.evaluation.measure import Evaluation, nested_intervals
+from swclip.evaluation.words import metres, percent
+
+Seed = int | str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Systems measured on the same queries.
+
+    Attributes:
+        document: What benchmark.json holds: systems (NAME: seeds (SEED: report), mean (report), difference (from the
+            baseline, absent for the baseline itself)), baseline, made_with.
+        evaluations: The evaluations it was made from, by system and seed.
+    """
+
+    document: dict[str, Any]
+    evaluations: dict[str, dict[str, Evaluation]]
+
+    @property
+    def baseline(self) -> str:
+        """The system that the differences are taken from."""
+        return str(self.document["baseline"])
+
+    def errors_m(self, system: str) -> Float64[np.ndarray, "s q"]:
+        """Errors of a system in metres, one row a seed, one column a query."""
+        return _errors(self.evaluations[system])
+
+
+def compare(
+    evaluations: Mapping[str, Mapping[Seed, Evaluation]],
+    made_with: Mapping[str, Any],
+    *,
+    baseline: str | None = None,
+    generator: np.random.Generator | None = None,
+    resamples: int = RESAMPLES,
+) -> Comparison:
+    """Put systems beside each other.
+
+    The intervals of a mean over seeds resample blocks of queries and keep the seeds: they say how far the figure
+    would move on other streets. How far it moves with another seed is the spread, `seed_sd`.
+
+    Args:
+        evaluations: System, seed, evaluation; all on the same queries.
+        made_with: How the benchmark was made.
+        baseline: The system to take differences from; the first one where None.
+        generator: Of the bootstrap; seeded with 0 where None.
+        resamples: Bootstrap resamples.
+
+    Raises:
+        ConfigError: There are no systems, a system has no seed, or the baseline is not one of them.
+        MismatchError: Two evaluations are not of the same queries.
+    """
+    runs = {name: {str(seed): found for seed, found in seeds.items()} for name, seeds in evaluations.items()}
+    if not runs or not all(runs.values()):
+        raise ConfigError("a comparison needs at least one system, and at least one seed of each.")
+    base = next(iter(runs)) if baseline is None else baseline
+    if base not in runs:
+        raise ConfigError(f"baseline {base!r} is not among the systems; choose one of {', '.join(runs)}.")
+    first = next(iter(runs[base].values()))
+    for name, seeds in runs.items():
+        for seed, found in seeds.items():
+            _check_same_queries(first, found, f"{base}", f"{name}, seed {seed}")
+    draws = np.random.default_rng(0) if generator is None else generator
+    resampled = resample_blocks(first.predictions["block"].tolist(), resamples, draws)
+    base_errors = _errors(runs[base])
+    systems: dict[str, Any] = {}
+    for name, seeds in runs.items():
+        errors = _errors(seeds)
+        reports = {seed: found.report for seed, found in seeds.items()}
+        mean = mean_report(list(reports.values()))
+        mean["intervals"] = {
+            **first.report["intervals"],
+            **nested_intervals(bootstrap_intervals(errors, resampled)),
+            "level": LEVEL,
+            "resamples": resamples,
+        }
+        mean["seeds"] = len(reports)
+        mean["seed_sd"] = _spread(list(reports.values()))
+        systems[name] = {"seeds": reports, "mean": mean}
+        if name != base:
+            systems[name]["difference"] = {
+                "from": base,
+                **{
+                    key: {"value": found.value, "low": found.low, "high": found.high}
+                    for key, found in paired_differences(errors, base_errors, resampled).items()
+                },
+            }
+    return Comparison({"systems": systems, "baseline": base, "made_with": dict(made_with)}, runs)
+
+
+def mean_report(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One report whose numbers are the means of the reports' numbers, at every depth.
+
+    What is not a number is kept where all reports agree and is None where they do not; a key that one report lacks is
+    left out.
+
+    Args:
+        reports: At least one.
+
+    Example:
+        >>> seeds = [{"error_m": {"mean": error}, "estimator": "mode"} for error in (10.0, 20.0)]
+        >>> mean_report(seeds)
+        {'error_m': {'mean': 15.0}, 'estimator': 'mode'}
+    """
+    shared = [key for key in reports[0] if all(key in report for report in reports)]
+    return {key: _mean([report[key] for report in reports]) for key in shared}
+
+
+def comparison_table(document: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+    """A comparison for the console.
+
+    Args:
+        document: `Comparison.document`.
+
+    Returns:
+        Title, columns, rows of text.
+    """
+    systems = document["systems"]
+    seeds = max(len(system["seeds"]) for system in systems.values())
+    first = next(iter(systems.values()))["mean"]
+    title = f"{round(first['n_queries']):,} queries, {round(first['gallery_size']):,} candidates"
+    title += f", mean of {seeds} seeds" if seeds > 1 else ""
+    columns = [
+        "system",
+        "median",
+        "mean",
+        "p95",
+        "within 25 m",
+        "within 100 m",
+        "recall@1",
+        f"median vs {document['baseline']}",
+    ]
+    rows = []
+    for name, system in systems.items():
+        report = system["mean"]
+        error, accuracy = report["error_m"], report["accuracy_within_m"]
+        difference = system.get("difference", {}).get("median")
+        rows.append(
+            [
+                name,
+                *(metres(error[key]) for key in ("median", "mean", "p95")),
+                *(percent(accuracy[key]) for key in ("25", "100")),
+                percent(report["recall_at_k_25m"]["1"]),
+                "" if difference is None else difference_text(difference),
+            ]
+        )
+    for name in ("floor", "random"):
+        guess = first["baselines"][name]
+        shares = (percent(guess["accuracy_within_m"][key]) for key in ("25", "100"))
+        rows.append([f"({name})", *(metres(guess[key]) for key in ("median", "mean", "p95")), *shares, "", ""])
+    return title, columns, rows
+
+
+def difference_text(difference: Mapping[str, float]) -> str:
+    """A difference of distances with its interval: -40 m [-60 m, -20 m]."""
+    sign = "+" if difference["value"] > 0 else ""
+    return f"{sign}{metres(difference['value'])} [{metres(difference['low'])}, {metres(difference['high'])}]"
+
+
+def _errors(seeds: Mapping[str, Evaluation]) -> Float64[np.ndarray, "s q"]:
+    return np.stack([found.predictions["error_m"].to_numpy(dtype=np.float64) for found in seeds.values()])
+
+
+def _check_same_queries(a: Evaluation, b: Evaluation, name_a: str, name_b: str) -> None:
+    ids_a: pd.Series[Any] = a.predictions["image_id"]
+    ids_b: pd.Series[Any] = b.predictions["image_id"]
+    if ids_a.tolist() != ids_b.tolist():
+        raise MismatchError(
+            f"{name_a} was measured on {len(ids_a)} queries and {name_b} on {len(ids_b)}, and they are not the same "
+            "photographs in the same order; evaluate both with one manifest and one splits file."
+        )
+
+
+def _mean(values: Sequence[Any]) -> Any:
+    if all(isinstance(value, Mapping) for value in values):
+        return mean_report(values)
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        same = all(value == values[0] for value in values)
+        return values[0] if same else float(np.mean(values))
+    if all(isinstance(value, list) and len(value) == len(values[0]) for value in values):
+        return [_mean(items) for items in zip(*values, strict=True)]
+    return values[0] if all(value == values[0] for value in values) else None
+
+
+def _spread(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    # With one seed there is no spread to state.
+    if len(reports) < 2:
+        return None
+    return {
+        group: {key: float(np.std([report[group][key] for report in reports], ddof=1)) for key in keys}
+        for group, keys in (("error_m", ("median", "mean")), ("accuracy_within_m", ("25", "100")))
+    }

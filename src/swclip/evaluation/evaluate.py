@@ -1,0 +1,219 @@
+"""Evaluating a model on the queries of a split: embed, answer, measure."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float32, Float64, Int64
+
+from swclip.data.manifest import Manifest
+from swclip.data.splits import Asked, SplitName, Splits, candidates_for, indices
+from swclip.errors import InputError
+from swclip.evaluation.measure import Evaluation, MeasureConfig, measure
+from swclip.retrieval.build import build_gallery
+from swclip.retrieval.embed import embed_photographs
+from swclip.retrieval.estimate import estimators
+from swclip.retrieval.gallery import Gallery
+from swclip.retrieval.posterior import iter_log_posterior
+from swclip.retrieval.posterior_config import PosteriorConfig, default_posterior
+
+if TYPE_CHECKING:
+    from swclip.models.locator_model import LocatorModel
+    from swclip.retrieval.feature_cache import FeatureCache
+
+Progress = Callable[[int, int], None]
+
+TRUE_COLUMNS = ("true_lat_deg", "true_lon_deg")
+"""Where a manifest knows better than the GPS; errors are then measured against these."""
+
+_TRAINING_SIDE: dict[str, tuple[SplitName, ...]] = {"val": ("train",), "query": ("train", "val")}
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """How photographs are embedded.
+
+    Attributes:
+        batch_size: Photographs that the model sees at once.
+        workers: Decoding threads; the number of processors where None.
+        cache: Image features kept on disk, for a tower that is not trained.
+    """
+
+    batch_size: int = 64
+    workers: int | None = None
+    cache: FeatureCache | None = None
+
+
+def evaluate(
+    model: LocatorModel,
+    manifest: Manifest,
+    splits: Splits,
+    *,
+    on: Asked = "query",
+    posterior: PosteriorConfig | None = None,
+    config: MeasureConfig | None = None,
+    embedding: EmbedConfig | None = None,
+    command: str | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Answer the queries of a split with a model and measure the answers.
+
+    Args:
+        model: The model.
+        manifest: The photographs.
+        splits: Their splits, with the candidates.
+        on: "query", or "val" for the validation queries.
+        posterior: Fitted on validation queries; where None the model's training temperature and its location
+            embeddings alone.
+        config: Estimator, regions, bootstrap.
+        embedding: How photographs are embedded.
+        command: The command line, for the record.
+        progress: Called with (done, total) photographs.
+
+    Returns:
+        Report, predictions and candidates.
+
+    Raises:
+        MismatchError: The splits were made from another manifest.
+        InputError: There are no queries or candidates, or a photograph cannot be decoded.
+        ArtefactError: The model's scores are not numbers.
+        ConfigError: The estimator or the regions are not known.
+    """
+    embedding = embedding or EmbedConfig()
+    asked = asked_rows(splits, manifest, on)
+    places = candidates_for(splits, on)
+    photographs = int(sum(len(ids) for ids in places["image_ids"]))
+    counted = _Counted(progress, photographs + len(asked))
+    options: dict[str, Any] = {
+        "batch_size": embedding.batch_size,
+        "workers": embedding.workers,
+        "cache": embedding.cache,
+    }
+    gallery = build_gallery(
+        model, places, manifest, posterior=posterior, progress=counted.part() if photographs else None, **options
+    )
+    counted.offset = photographs
+    paths = [manifest.image_paths[row] for row in asked]
+    queries = embed_photographs(model, paths, progress=counted.part(), **options)
+    evaluation = evaluate_embeddings(
+        queries,
+        gallery,
+        manifest,
+        splits,
+        on=on,
+        posterior=default_posterior(model) if posterior is None else posterior,
+        config=config,
+        command=command,
+    )
+    evaluation.report["posterior"]["fitted"] = posterior is not None
+    return evaluation
+
+
+def evaluate_embeddings(
+    queries: Float32[np.ndarray, "q d"],
+    gallery: Gallery,
+    manifest: Manifest,
+    splits: Splits,
+    *,
+    on: Asked = "query",
+    posterior: PosteriorConfig,
+    config: MeasureConfig | None = None,
+    command: str | None = None,
+) -> Evaluation:
+    """As `evaluate`, from embeddings that are there already: the entry for systems that are not a `LocatorModel`.
+
+    Args:
+        queries: (Q, D) unit vectors of the photographs of `asked_rows`, in that order.
+        gallery: Of `candidates_for(splits, on)`, in that order.
+        manifest: The photographs.
+        splits: Their splits.
+        on: "query" or "val".
+        posterior: From similarities to probabilities.
+        config: Estimator, regions, bootstrap.
+        command: The command line, for the record.
+    """
+    rows = asked_rows(splits, manifest, on)
+    frame, truth = _queries(manifest, splits, rows, on)
+    training = np.concatenate([indices(splits, manifest, name) for name in _TRAINING_SIDE[on]])
+    evaluation = measure(
+        frame,
+        candidates_for(splits, on),
+        iter_log_posterior(queries, gallery, posterior),
+        estimators(posterior),
+        manifest.positions_deg[training],
+        config,
+    )
+    report = evaluation.report
+    report["on"] = on
+    report["truth"] = truth
+    report["posterior"] = posterior.to_dict()
+    report["made_with"] = made_with(manifest, splits, gallery.meta.get("fingerprint"), command)
+    return evaluation
+
+
+def asked_rows(splits: Splits, manifest: Manifest, on: Asked) -> Int64[np.ndarray, " q"]:
+    """Rows of the manifest whose place is asked for, in its order.
+
+    Raises:
+        InputError: There are none.
+        MismatchError: The splits were made from another manifest.
+    """
+    rows = indices(splits, manifest, on)
+    if len(rows) == 0:
+        raise InputError(f"{splits.path}: no photograph is in split {on!r}; split again with a larger share of it.")
+    return rows
+
+
+def made_with(manifest: Manifest, splits: Splits, fingerprint: str | None, command: str | None) -> dict[str, Any]:
+    """What an evaluation was made with, for the record."""
+    versions = {name: importlib.metadata.version(name) for name in ("swclip", "torch", "transformers", "numpy")}
+    return {
+        **versions,
+        "python": platform.python_version(),
+        "manifest": {"path": str(manifest.path), "digest": manifest.digest},
+        "splits": {"path": str(splits.path), **splits.meta},
+        "model": fingerprint,
+        "command": command,
+    }
+
+
+def _queries(
+    manifest: Manifest, splits: Splits, rows: Int64[np.ndarray, " q"], on: Asked
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The rows that are asked, with the position the error is measured against, and which one that is."""
+    frame = manifest.frame.iloc[rows].reset_index(drop=True)
+    truth = {"position": "recorded", "columns": "lat_deg, lon_deg"}
+    if all(name in frame for name in TRUE_COLUMNS):
+        known: Float64[np.ndarray, "q 2"] = frame[list(TRUE_COLUMNS)].to_numpy(dtype=np.float64)
+        if not np.isfinite(known).all():
+            row = int(np.flatnonzero(~np.isfinite(known).all(axis=1))[0])
+            raise InputError(
+                f"{manifest.path}: photograph {frame['image_id'][row]!r} has no {' and '.join(TRUE_COLUMNS)}; "
+                "fill these columns for all queries, or drop them."
+            )
+        frame["lat_deg"], frame["lon_deg"] = known[:, 0], known[:, 1]
+        truth = {"position": "true", "columns": ", ".join(TRUE_COLUMNS)}
+    block_of = dict(zip(splits.frame["image_id"], splits.frame["block_id"], strict=True))
+    frame["block_id"] = [block_of[image_id] for image_id in frame["image_id"]]
+    return frame.assign(split=on), truth
+
+
+class _Counted:
+    """One count of photographs over several steps."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress = progress
+        self._total = total
+        self.offset = 0
+
+    def part(self) -> Progress | None:
+        if self._progress is None:
+            return None
+        report, offset, total = self._progress, self.offset, self._total
+        return lambda done, _: report(offset + done, total)

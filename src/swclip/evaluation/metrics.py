@@ -1,0 +1,238 @@
+"""Figures of merit as pure functions of errors, ranks and cities: numbers in, numbers out.
+
+Shares are fractions from 0 to 1. Errors are metres. Nothing here returns NaN: a figure that does not exist is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float64, Int64
+from numpy.typing import ArrayLike
+
+from swclip.errors import InputError
+
+ACCURACY_RADII_M = (10, 25, 50, 100, 250, 500, 1_000, 5_000, 25_000, 200_000, 750_000, 2_500_000)
+"""Radii at which accuracy is reported: a doorstep to a continent. The last five are those of image geolocation at
+world scale (street 1 km, city 25 km, region 200 km, country 750 km, continent 2,500 km)."""
+
+REGION_RADII_M = (25, 100, 500, 1_000)
+"""Radii at which the accuracy of each region is reported."""
+
+RECALL_RADIUS_M = 25.0
+"""A candidate this near to the truth is a right answer of retrieval."""
+
+RECALL_KS = (1, 5, 10, 20)
+
+_PERCENTILES = {"median": 50, "p75": 75, "p90": 90, "p95": 95, "p99": 99}
+
+
+def checked_errors(error_m: ArrayLike) -> Float64[np.ndarray, " q"]:
+    """The errors as float64, after a look that there is at least one and that all are finite and not negative.
+
+    Raises:
+        InputError: There are none, or one of them is no distance.
+    """
+    error = np.asarray(error_m, dtype=np.float64).reshape(-1)
+    if error.size == 0:
+        raise InputError("there are no queries to measure; check the split.")
+    bad = ~(np.isfinite(error) & (error >= 0.0))
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise InputError(f"row {row}: the error {error[row]} m is no distance; check the positions of that query.")
+    return error
+
+
+def error_statistics(error_m: ArrayLike) -> dict[str, float]:
+    """Where the localization errors lie, and how long their tail is.
+
+        median, p75, p90, p95, p99 = quantiles, linear between order statistics
+        mean                       = sum_i e_i / n
+        worst5_mean                = mean of the ceil(0.05 n) largest errors
+
+    Args:
+        error_m: (Q,) localization errors in metres.
+
+    Returns:
+        median, mean, p75, p90, p95, p99, worst5_mean; metres.
+
+    References:
+        R. J. Hyndman and Y. Fan, "Sample quantiles in statistical packages", The American Statistician 50 (1996),
+        definition 7. The mean of the worst 5 % is the expected shortfall of R. T. Rockafellar and S. Uryasev,
+        "Optimization of conditional value-at-risk", J. Risk 2 (2000), at level 0.95.
+
+    Example:
+        >>> statistics = error_statistics([0.0, 10.0, 20.0, 30.0, 1000.0])
+        >>> statistics["median"], statistics["mean"], statistics["p75"], statistics["worst5_mean"]
+        (20.0, 212.0, 30.0, 1000.0)
+    """
+    error = np.sort(checked_errors(error_m))
+    quantiles = np.percentile(error, list(_PERCENTILES.values()))
+    found = {name: float(value) for name, value in zip(_PERCENTILES, quantiles, strict=True)}
+    worst = error[-worst_count(error.size) :]
+    return {
+        "median": found.pop("median"),
+        "mean": float(error.mean()),
+        **found,
+        "worst5_mean": float(worst.mean()),
+    }
+
+
+def worst_count(n: int) -> int:
+    """How many queries the worst 5 % are: ceil(n / 20), at least one."""
+    return max(1, -(-n // 20))
+
+
+def accuracy_within(error_m: ArrayLike, radii_m: Sequence[int] = ACCURACY_RADII_M) -> dict[str, float]:
+    """Share of queries answered within each radius: #{i : e_i <= r} / n.
+
+    Args:
+        error_m: (Q,) localization errors in metres.
+        radii_m: Radii in metres.
+
+    Returns:
+        Radius as text, share.
+
+    References:
+        N. Vo, N. Jacobs, J. Hays, "Revisiting IM2GPS in the deep learning era", ICCV 2017, section 4.
+
+    Example:
+        >>> accuracy_within([5.0, 25.0, 400.0, 90.0], radii_m=(10, 25, 100))
+        {'10': 0.25, '25': 0.5, '100': 0.75}
+    """
+    error = checked_errors(error_m)
+    return {str(radius): float(np.mean(error <= radius)) for radius in radii_m}
+
+
+def first_hit_rank(scores: ArrayLike, hits: ArrayLike) -> int:
+    """Rank, from 1, of the best-scored candidate that is a hit; 0 where no candidate is one.
+
+        rank = 1 + #{j not a hit : s_j >= max_{h a hit} s_h}
+
+    A tie between a hit and a miss counts for the miss: a system that scores everything alike has found nothing, and
+    the order in which candidates are stored cannot change a figure.
+
+    Args:
+        scores: (M,) scores of the candidates, higher is better.
+        hits: Indices of the candidates that are right answers.
+
+    Example:
+        >>> first_hit_rank([0.1, 0.9, 0.5, 0.5], hits=[2])
+        3
+        >>> first_hit_rank([0.1, 0.9, 0.5, 0.5], hits=[])
+        0
+    """
+    score = np.asarray(scores)
+    which = np.asarray(hits, dtype=np.int64)
+    if which.size == 0:
+        return 0
+    best = score[which].max()
+    return 1 + int(np.count_nonzero(score >= best)) - int(np.count_nonzero(score[which] >= best))
+
+
+def recall_at_k(ranks: ArrayLike, ks: Sequence[int] = RECALL_KS) -> dict[str, float]:
+    """Share of queries with a right answer among the first k candidates: #{i : 0 < rank_i <= k} / n.
+
+    Queries that no candidate can answer (rank 0) stay in the denominator; the report says how many they are.
+
+    Args:
+        ranks: (Q,) rank of the first right answer, from 1; 0 where there is none.
+        ks: Lengths of the list.
+
+    Returns:
+        k as text, share.
+
+    References:
+        R. Arandjelovic et al., "NetVLAD", CVPR 2016, section 5.1 (a hit within 25 m).
+
+    Example:
+        >>> recall_at_k([1, 3, 0, 7], ks=(1, 5, 10))
+        {'1': 0.25, '5': 0.5, '10': 0.75}
+    """
+    rank = _checked_ranks(ranks)
+    return {str(k): float(np.mean((rank > 0) & (rank <= k))) for k in ks}
+
+
+def mean_reciprocal_rank(ranks: ArrayLike) -> float:
+    """Mean of 1 / rank of the first right answer, 0 for a query without one.
+
+    Args:
+        ranks: (Q,) rank of the first right answer, from 1; 0 where there is none.
+
+    References:
+        E. M. Voorhees, "The TREC-8 question answering track report", TREC 1999.
+
+    Example:
+        >>> mean_reciprocal_rank([1, 2, 0, 4])
+        0.4375
+    """
+    rank = _checked_ranks(ranks)
+    return float(np.mean(np.where(rank > 0, 1.0 / np.maximum(rank, 1), 0.0)))
+
+
+def city_alignment_at_k(
+    query_cities: Sequence[str | None], top_cities: Sequence[Sequence[str | None]], ks: Sequence[int] = RECALL_KS
+) -> dict[str, float] | None:
+    """Share of the first k candidates that are in the query's city, averaged over the queries whose city is known.
+
+    The measure is named by the SW-CLIP paper and not defined there; this definition is an assumption. A candidate
+    whose city is not known is not in the query's city.
+
+    Args:
+        query_cities: City of each of Q queries, None where unknown.
+        top_cities: Q lists: the city of each candidate, best first, at least max(ks) long or the whole gallery.
+        ks: Lengths of the list.
+
+    Returns:
+        k as text, share; None where no query's city is known.
+
+    Example:
+        >>> city_alignment_at_k(["Leeds"], [["Leeds", "Leeds", "York", None]], ks=(1, 4))
+        {'1': 1.0, '4': 0.5}
+    """
+    known = [(city, top) for city, top in zip(query_cities, top_cities, strict=True) if city is not None]
+    if not known:
+        return None
+    return {str(k): float(np.mean([np.mean([other == city for other in top[:k]]) for city, top in known])) for k in ks}
+
+
+def by_region(
+    error_m: ArrayLike, regions: Sequence[str], radii_m: Sequence[int] = REGION_RADII_M
+) -> dict[str, dict[str, object]]:
+    """The errors of each region apart: an average over cities can hide one that fails.
+
+    Args:
+        error_m: (Q,) localization errors in metres.
+        regions: Region of each query.
+        radii_m: Radii of the accuracy, metres.
+
+    Returns:
+        Region in alphabetical order; n, median, mean, p95 in metres, and accuracy_within_m.
+
+    Example:
+        >>> table = by_region([10.0, 20.0, 300.0], ["York", "York", "Leeds"])
+        >>> list(table), table["York"]["median"], table["York"]["n"]
+        (['Leeds', 'York'], 15.0, 2)
+    """
+    error = checked_errors(error_m)
+    names = np.asarray(list(regions), dtype=object)
+    if names.shape != error.shape:
+        raise InputError(f"{error.size} errors need as many regions, not {names.size}.")
+    table: dict[str, dict[str, object]] = {}
+    for name in sorted(set(names.tolist())):
+        own = error[names == name]
+        statistics = error_statistics(own)
+        table[name] = {
+            "n": int(own.size),
+            **{key: statistics[key] for key in ("median", "mean", "p95")},
+            "accuracy_within_m": accuracy_within(own, radii_m),
+        }
+    return table
+
+
+def _checked_ranks(ranks: ArrayLike) -> Int64[np.ndarray, " q"]:
+    rank = np.asarray(ranks, dtype=np.int64).reshape(-1)
+    if rank.size == 0:
+        raise InputError("there are no queries to measure; check the split.")
+    return rank

@@ -1,0 +1,72 @@
+"""predictions.parquet: one row a query with its truth, its answer and its error, as GeoParquet."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from swclip.errors import ArtefactError
+from swclip.files import atomic_file
+
+COLUMNS = (
+    "image_id",
+    "lat_deg",
+    "lon_deg",
+    "predicted_lat_deg",
+    "predicted_lon_deg",
+    "error_m",
+    "floor_m",
+    "region",
+    "city",
+    "rank_25m",
+    "top1_candidate_id",
+    "probability",
+    "split",
+    "block",
+)
+
+
+def write_predictions(path: str | os.PathLike[str], predictions: pd.DataFrame) -> None:
+    """Write predictions as GeoParquet; the geometry is the true position, so that a map coloured by error_m is a click.
+
+    Args:
+        path: The file.
+        predictions: The table of an `Evaluation`.
+
+    Raises:
+        DiskFullError: The disk filled; what was there before is as it was.
+        InputError: The folder cannot be written.
+    """
+    import geopandas
+
+    points = geopandas.points_from_xy(predictions["lon_deg"], predictions["lat_deg"], crs="EPSG:4326")
+    with atomic_file(path) as beside:
+        geopandas.GeoDataFrame(predictions, geometry=points).to_parquet(beside, index=False, compression="zstd")
+
+
+def read_predictions(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read what `write_predictions` wrote, without the geometry.
+
+    Raises:
+        ArtefactError: The file is missing, cut short, or is not a table of predictions.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    source = Path(path)
+    try:
+        table = parquet.read_table(source)
+    except FileNotFoundError:
+        raise ArtefactError(f"{source}: the predictions are not there; run `swclip evaluate` first.") from None
+    except (OSError, pyarrow.ArrowException) as error:
+        raise ArtefactError(
+            f"{source}: the predictions cannot be read ({error}); run `swclip evaluate` again."
+        ) from error
+    missing = [name for name in COLUMNS if name not in table.column_names]
+    if missing:
+        raise ArtefactError(f"{source}: column {missing[0]!r} is missing; run `swclip evaluate` again.")
+    frame: pd.DataFrame = table.select(list(COLUMNS)).to_pandas()
+    frame["rank_25m"] = frame["rank_25m"].astype("Int64")
+    return frame

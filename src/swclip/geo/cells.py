@@ -1,0 +1,50 @@
+"""Hierarchical cells of the Earth's surface (H3): ids at a resolution, and parents."""
+
+from __future__ import annotations
+
+import h3
+import numpy as np
+from numpy.typing import ArrayLike
+
+from swclip.errors import ConfigError
+
+
+def cell_ids(positions_deg: ArrayLike, resolution: int) -> list[str]:
+    """H3 cell of each position.
+
+    Args:
+        positions_deg: (N, 2) latitude, longitude in degrees.
+        resolution: H3 resolution, 0 (continents) to 15 (half a metre); 9 is about 200 m, 11 about 30 m across.
+
+    Returns:
+        N cell ids, as H3's hexadecimal strings.
+
+    Raises:
+        ConfigError: The resolution is not 0 to 15.
+
+    Example:
+        >>> cell_ids([[51.5074, -0.1278]], 9)
+        ['89195da49b7ffff']
+    """
+    if resolution not in range(16):
+        raise ConfigError(f"H3 resolution {resolution} does not exist; give 0 to 15 (9 is about 200 m, 11 about 30 m).")
+    p = np.asarray(positions_deg, dtype=np.float64).reshape(-1, 2)
+    return [str(h3.latlng_to_cell(float(lat), float(lon), resolution)) for lat, lon in p]
+
+
+def parent_cell(cell: str, resolution: int) -> str:
+    """The cell of a coarser resolution that holds `cell`.
+
+    Args:
+        cell: An H3 id.
+        resolution: Resolution of the parent, at most that of `cell`, which is its own parent there.
+
+    Raises:
+        ConfigError: The resolution is negative or finer than the cell's.
+    """
+    if not 0 <= resolution <= h3.get_resolution(cell):
+        raise ConfigError(
+            f"cell {cell} has resolution {h3.get_resolution(cell)} and so no parent of resolution {resolution}; give 0 "
+            f"to {h3.get_resolution(cell)}."
+        )
+    return str(h3.cell_to_parent(cell, resolution))

@@ -1,0 +1,79 @@
+"""Positions: checking latitude and longitude, unit vectors, and a local frame in metres."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64
+from numpy.typing import ArrayLike
+
+from swclip.geo.distance import EARTH_RADIUS_M
+
+
+def valid_positions(lat_deg: ArrayLike, lon_deg: ArrayLike) -> Bool[np.ndarray, " n"]:
+    """True where latitude is within [-90, 90], longitude within [-180, 180], and both are finite."""
+    lat = np.asarray(lat_deg, dtype=np.float64)
+    lon = np.asarray(lon_deg, dtype=np.float64)
+    return np.isfinite(lat) & np.isfinite(lon) & (np.abs(lat) <= 90.0) & (np.abs(lon) <= 180.0)
+
+
+def unit_vectors(positions_deg: ArrayLike) -> Float64[np.ndarray, "n 3"]:
+    """Points on the unit sphere.
+
+    Args:
+        positions_deg: (N, 2) latitude, longitude in degrees.
+
+    Returns:
+        (N, 3) unit vectors: x through (0, 0), z through the north pole.
+    """
+    rad = np.radians(np.asarray(positions_deg, dtype=np.float64).reshape(-1, 2))
+    lat, lon = rad[:, 0], rad[:, 1]
+    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
+
+
+def centroid_deg(positions_deg: ArrayLike) -> Float64[np.ndarray, " 2"]:
+    """The mean of points on the sphere, safe across the antimeridian.
+
+    Args:
+        positions_deg: (N, 2) latitude, longitude in degrees, N >= 1.
+
+    Returns:
+        (2,) latitude, longitude of the mean unit vector. Points that cancel out give (0, 0).
+    """
+    mean = unit_vectors(positions_deg).mean(axis=0)
+    lat = np.degrees(np.arctan2(mean[2], np.hypot(mean[0], mean[1])))
+    return np.array([lat, np.degrees(np.arctan2(mean[1], mean[0]))])
+
+
+@dataclass(frozen=True)
+class LocalFrame:
+    """A flat frame in metres around an origin: east and north, equirectangular.
+
+    Within 10 km of the origin its distances are within 0.3 % of the haversine's at latitudes below 60 degrees, and
+    within 0.45 % below 70: east and west are to scale at the origin's latitude only.
+    """
+
+    lat_deg: float
+    lon_deg: float
+
+    @classmethod
+    def around(cls, positions_deg: ArrayLike) -> LocalFrame:
+        """A frame at the centroid of (N, 2) positions."""
+        lat, lon = centroid_deg(positions_deg)
+        return cls(float(lat), float(lon))
+
+    def to_xy_m(self, positions_deg: ArrayLike) -> Float64[np.ndarray, "n 2"]:
+        """(N, 2) latitude, longitude in degrees to (N, 2) east, north in metres."""
+        p = np.asarray(positions_deg, dtype=np.float64).reshape(-1, 2)
+        dlon = (p[:, 1] - self.lon_deg + 180.0) % 360.0 - 180.0
+        east = np.radians(dlon) * EARTH_RADIUS_M * np.cos(np.radians(self.lat_deg))
+        north = np.radians(p[:, 0] - self.lat_deg) * EARTH_RADIUS_M
+        return np.stack([east, north], axis=1)
+
+    def to_deg(self, xy_m: ArrayLike) -> Float64[np.ndarray, "n 2"]:
+        """(N, 2) east, north in metres to (N, 2) latitude, longitude in degrees."""
+        xy = np.asarray(xy_m, dtype=np.float64).reshape(-1, 2)
+        lat = self.lat_deg + np.degrees(xy[:, 1] / EARTH_RADIUS_M)
+        lon = self.lon_deg + np.degrees(xy[:, 0] / (EARTH_RADIUS_M * np.cos(np.radians(self.lat_deg))))
+        return np.stack([lat, (lon + 180.0) % 360.0 - 180.0], axis=1)

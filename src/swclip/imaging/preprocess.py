@@ -1,0 +1,220 @@
+"""From an RGB picture to the array that an image tower takes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+from jaxtyping import Float32
+from PIL import Image
+
+from swclip.errors import ConfigError
+from swclip.imaging.decode import MAX_PIXELS, decode_photograph
+
+Resize = Literal["shortest-crop", "squash"]
+Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+
+_FILTERS: dict[str, Image.Resampling] = {
+    "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "hamming": Image.Resampling.HAMMING,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Resize, crop and normalise, as the tower was trained with.
+
+    Attributes:
+        size_px: Side of the square that comes out, pixels.
+        resize: "shortest-crop" scales the shorter side to `shortest_px` and cuts the middle square, so that shapes stay
+            true; "squash" scales both sides to `size_px`, so that nothing is cut off.
+        mean: Mean by channel, of values from 0 to 1.
+        std: Standard deviation by channel.
+        interpolation: Resampling filter.
+        shortest_px: The shorter side before the cut, pixels; None means `size_px`.
+        rescale: Factor from the values 0 to 255 to those that `mean` and `std` are about.
+
+    Example:
+        >>> Preprocess(size_px=4)(Image.new("RGB", (12, 6), "white")).shape
+        (3, 4, 4)
+    """
+
+    size_px: int = 224
+    resize: Resize = "shortest-crop"
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
+    interpolation: Interpolation = "bicubic"
+    shortest_px: int | None = None
+    rescale: float = 1.0 / 255.0
+
+    def __post_init__(self) -> None:
+        if self.size_px < 1:
+            raise ConfigError(f"preprocessing: size_px is {self.size_px}, it must be at least 1.")
+        if self.resize not in ("shortest-crop", "squash"):
+            raise ConfigError(f"preprocessing: resize is {self.resize!r}; choose 'shortest-crop' or 'squash'.")
+        if self.interpolation not in _FILTERS:
+            raise ConfigError(
+                f"preprocessing: interpolation is {self.interpolation!r}; choose one of {', '.join(_FILTERS)}."
+            )
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ConfigError("preprocessing: mean and std need three values each, and std must be above 0.")
+        if self.shortest_px is not None and self.shortest_px < self.size_px:
+            raise ConfigError(
+                f"preprocessing: shortest_px is {self.shortest_px}, too small to cut {self.size_px} px out of."
+            )
+
+    @property
+    def decode_px(self) -> int:
+        """The `size_px` to decode a photograph with: the shorter side that the resizing starts from at least."""
+        return self.shortest_px or self.size_px
+
+    def __call__(self, image: Image.Image) -> Float32[np.ndarray, "3 h w"]:
+        """Turn an RGB picture into (3, size_px, size_px) float32."""
+        pixels = np.asarray(self.resized(image), dtype=np.float32).transpose(2, 0, 1)
+        std = np.asarray(self.std, dtype=np.float64)
+        scale = (self.rescale / std).astype(np.float32)[:, None, None]
+        shift = (np.asarray(self.mean, dtype=np.float64) / std).astype(np.float32)[:, None, None]
+        out = np.multiply(pixels, scale, order="C")
+        out -= shift
+        return out
+
+    def resized(self, image: Image.Image) -> Image.Image:
+        """The square RGB picture of `size_px`, before normalisation."""
+        if image.mode != "RGB":
+            image = image.convert("RGB")
+        side = self.size_px
+        if self.resize == "squash":
+            return image.resize((side, side), _FILTERS[self.interpolation])
+        width, height = image.size
+        short = self.decode_px
+        wide = short if width <= height else int(short * width / height)
+        high = int(short * height / width) if width <= height else short
+        left, top = (wide - side) // 2, (high - side) // 2
+        # The wanted square is resampled straight from the source: the same as resizing all of it and then cropping
+        # (to a grey level or two of rounding), at a fraction of the work for a wide picture.
+        scale_x, scale_y = width / wide, height / high
+        box = (left * scale_x, top * scale_y, min((left + side) * scale_x, width), min((top + side) * scale_y, height))
+        return image.resize((side, side), _FILTERS[self.interpolation], box=box)
+
+    def read(
+        self, source: str | os.PathLike[str] | bytes, *, max_pixels: int = MAX_PIXELS
+    ) -> Float32[np.ndarray, "3 h w"]:
+        """Decode a photograph no larger than needed and preprocess it.
+
+        Raises:
+            PhotographError: The file cannot be used as a photograph.
+        """
+        return self(decode_photograph(source, size_px=self.decode_px, max_pixels=max_pixels))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the settings: the same digest means the same arrays."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain values for JSON."""
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ConfigError: A key is unknown or a value cannot work.
+        """
+        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise ConfigError(
+                f"preprocessing: {unknown[0]!r} is not a setting; known: {list(cls.__dataclass_fields__)}."
+            )
+        settings = dict(values)
+        for name in ("mean", "std"):
+            if name in settings:
+                settings[name] = tuple(float(value) for value in settings[name])
+        return cls(**settings)
+
+    def to_json(self) -> str:
+        """The settings as JSON text."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The inverse of `to_json`."""
+        return cls.from_dict(json.loads(text))
+
+    @classmethod
+    def from_transformers(cls, config: Mapping[str, Any]) -> Self:
+        """Read a tower's `preprocessor_config.json`.
+
+        Args:
+            config: The file as a dict. `size` may be a number, {"shortest_edge": n} or {"height": n, "width": n}; with
+                a crop (`crop_size`, `crop_pct`, or `do_center_crop`) or a shortest edge the middle square is cut,
+                otherwise the picture is squashed.
+
+        Raises:
+            ConfigError: The size is missing, or is of a form that does not give squares.
+        """
+        size = config.get("size", config.get("crop_size"))
+        cropped = bool(config.get("do_center_crop", "crop_size" in config))
+        crop = _side(config.get("crop_size")) if cropped and config.get("crop_size") else None
+        if isinstance(size, Mapping) and "shortest_edge" in size:
+            shortest, resize = int(size["shortest_edge"]), "shortest-crop"
+        else:
+            shortest = _side(size)
+            # Before sizes were dicts, a bare number meant the shorter side where a crop follows, else both sides.
+            resize = "shortest-crop" if cropped and not isinstance(size, Mapping) else "squash"
+        side = crop or shortest
+        if config.get("crop_pct") and shortest < 384:  # ConvNeXt: scaled up by 1 / crop_pct, then cut to size
+            side, shortest, resize = shortest, int(shortest / float(config["crop_pct"])), "shortest-crop"
+        if resize == "squash":
+            side = shortest
+        normal = bool(config.get("do_normalize", True))
+        mean = tuple(config.get("image_mean") or CLIP_MEAN) if normal else (0.0, 0.0, 0.0)
+        std = tuple(config.get("image_std") or CLIP_STD) if normal else (1.0, 1.0, 1.0)
+        return cls.from_dict(
+            {
+                "size_px": side,
+                "resize": resize,
+                "mean": mean,
+                "std": std,
+                "interpolation": _filter_name(config.get("resample", 3)),
+                "shortest_px": shortest if shortest != side else None,
+                "rescale": float(config.get("rescale_factor", 1.0 / 255.0)) if config.get("do_rescale", True) else 1.0,
+            }
+        )
+
+
+def _side(size: Any) -> int:
+    if isinstance(size, Mapping):
+        if {"height", "width"} <= set(size) and size["height"] == size["width"]:
+            return int(size["height"])
+        if "shortest_edge" in size:
+            return int(size["shortest_edge"])
+    elif isinstance(size, (list, tuple)) and len(size) == 2 and size[0] == size[1]:
+        return int(size[0])
+    elif isinstance(size, int):
+        return size
+    raise ConfigError(
+        f"preprocessor_config.json: size {size!r} does not give square pictures; "
+        'give a number, {"shortest_edge": n} or {"height": n, "width": n}.'
+    )
+
+
+def _filter_name(resample: int | str) -> str:
+    if isinstance(resample, str):
+        return resample.lower()
+    names = {int(value): name for name, value in _FILTERS.items()}
+    if resample not in names:
+        raise ConfigError(f"preprocessor_config.json: resample {resample!r} is not one of Pillow's filters.")
+    return names[resample]

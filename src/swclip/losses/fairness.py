@@ -1,0 +1,194 @@
+"""Regional fairness: no region pays for the others' accuracy."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from swclip.errors import ConfigError
+
+FairnessForm = Literal["variance", "group-dro", "cvar"]
+
+
+@dataclass(frozen=True)
+class FairnessConfig:
+    """The fairness term of the objective.
+
+    Args:
+        form: `variance`, `group-dro` or `cvar`.
+        weight: Its weight in the objective; 0 leaves it out.
+        eta: Step size of the region weights (`group-dro`).
+        fraction: Share of the regions, the worst, that `cvar` looks at.
+
+    Raises:
+        ConfigError: A value that cannot work.
+    """
+
+    form: FairnessForm = "variance"
+    weight: float = 0.0
+    eta: float = 0.01
+    fraction: float = 0.25
+
+    def __post_init__(self) -> None:
+        if self.form not in get_args(FairnessForm):
+            raise ConfigError(f"fairness form {self.form!r} is not known; choose one of {get_args(FairnessForm)}.")
+        if not (math.isfinite(self.weight) and self.weight >= 0.0):
+            raise ConfigError(f"fairness weight {self.weight} must be 0 or more.")
+        _check_eta(self.eta)
+        _check_fraction(self.fraction)
+
+
+def _check_eta(eta: float) -> None:
+    if not (math.isfinite(eta) and eta >= 0.0):
+        raise ConfigError(f"fairness eta {eta} must be 0 or more.")
+
+
+def _check_fraction(fraction: float) -> None:
+    if not 0.0 < fraction <= 1.0:
+        raise ConfigError(f"fairness fraction {fraction} must be above 0 and at most 1.")
+
+
+def regional_means(
+    per_sample: Float[Tensor, " b"], region_ids: Int[Tensor, " b"]
+) -> tuple[Float[Tensor, " r"], Int[Tensor, " r"]]:
+    """Mean loss of each region in the batch.
+
+    Args:
+        per_sample: (B,) losses.
+        region_ids: (B,) region of each sample; negative where it has none, and then it takes no part.
+
+    Returns:
+        (R,) means of the regions present, and (R,) their ids, increasing.
+
+    Example:
+        >>> means, ids = regional_means(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([4, 4, -1]))
+        >>> means.tolist(), ids.tolist()
+        ([2.0], [4])
+    """
+    placed = region_ids >= 0
+    ids, which, counts = torch.unique(region_ids[placed], return_inverse=True, return_counts=True)
+    sums = torch.zeros(len(ids), dtype=per_sample.dtype, device=per_sample.device)
+    return sums.index_add(0, which, per_sample[placed]) / counts.to(per_sample.dtype), ids
+
+
+def fairness_loss(
+    per_sample: Float[Tensor, " b"],
+    region_ids: Int[Tensor, " b"],
+    form: Literal["variance", "cvar"] = "variance",
+    fraction: float = 0.25,
+) -> Float[Tensor, ""]:
+    """Unfairness among the regional means of a batch's losses.
+
+        variance:  mean over regions of (l_r - mean l)^2; 0 when all regions do equally well (V-REx)
+        cvar:      mean of the worst ceil(fraction R) of the R regional means
+
+    `variance` asks for equal losses and says nothing of their height: it needs the main loss beside it. `cvar` is a
+    loss itself. Group-DRO, which remembers across steps, is the module `GroupDRO`.
+
+    Args:
+        per_sample: (B,) losses.
+        region_ids: (B,) region of each sample; negative takes no part.
+        form: `variance` or `cvar`.
+        fraction: Share of the regions that `cvar` looks at.
+
+    Returns:
+        Scalar; 0 for a batch without regions, and for `variance` with one.
+
+    Raises:
+        ConfigError: The form or the fraction cannot work.
+
+    References:
+        D. Krueger et al., "Out-of-Distribution Generalization via Risk Extrapolation (REx)" (2021), eq. 8: `variance`.
+        R. T. Rockafellar, S. Uryasev, "Optimization of Conditional Value-at-Risk" (2000): `cvar`.
+
+    Example:
+        >>> losses, regions = torch.tensor([1.0, 1.0, 3.0]), torch.tensor([0, 0, 1])
+        >>> fairness_loss(losses, regions, "variance").item(), fairness_loss(losses, regions, "cvar").item()
+        (1.0, 3.0)
+    """
+    if form not in ("variance", "cvar"):
+        raise ConfigError(f"fairness form {form!r} is not a function; choose 'variance' or 'cvar', or use GroupDRO.")
+    _check_fraction(fraction)
+    means, _ = regional_means(per_sample, region_ids)
+    if len(means) == 0:
+        return per_sample.sum() * 0.0
+    if form == "variance":
+        return (means - means.mean()).square().mean()
+    # Rounded first: 0.3 * 10 is 3.0000000000000004 in other fractions' company, and ceil would take a region too many.
+    worst = max(1, math.ceil(round(fraction * len(means), 9)))
+    return means.topk(worst).values.mean()
+
+
+class GroupDRO(nn.Module):
+    """Group-DRO: regions that do badly gain weight, step by step.
+
+        q_r <- q_r exp(eta l_r), normalised;   L = sum_r q_r l_r / sum_r q_r   over the regions in the batch
+
+    The weights are kept as a buffer, saved with the module, and change only in training mode, by the losses of the step
+    itself (as in the paper). A region that a batch does not hold keeps its share among the absent; the sum is
+    normalised over the regions present, so that its size does not depend on which happened to be drawn.
+
+    In the objective L = L_sw + weight * L the term re-weights beside the plain mean: weight 1 gives half of the
+    gradient to the regions by q and half by their number of photographs; a large weight approaches pure Group-DRO.
+
+    Args:
+        n_regions: Number of regions; ids are 0 to n_regions - 1.
+        eta: Step size of the weights.
+
+    Raises:
+        ConfigError: No regions, or a negative eta.
+
+    References:
+        S. Sagawa et al., "Distributionally Robust Neural Networks for Group Shifts" (2020), algorithm 1.
+
+    Example:
+        >>> dro = GroupDRO(2, eta=1.0)
+        >>> loss = dro(torch.tensor([0.0, 1.0]), torch.tensor([0, 1]))
+        >>> [round(q, 3) for q in dro.q.tolist()], round(loss.item(), 3)
+        ([0.269, 0.731], 0.731)
+    """
+
+    log_q: Float[Tensor, " r"]
+
+    def __init__(self, n_regions: int, eta: float = 0.01) -> None:
+        super().__init__()
+        if n_regions < 1:
+            raise ConfigError(f"group-dro needs at least one region, not {n_regions}.")
+        _check_eta(eta)
+        self.eta = eta
+        # Kept as logarithms: over a long run the weight of an easy region would underflow to 0 and never come back.
+        self.register_buffer("log_q", torch.full((n_regions,), -math.log(n_regions)))
+
+    @property
+    def q(self) -> Float[Tensor, " r"]:
+        """(R,) the weights of the regions; they sum to 1."""
+        return self.log_q.exp()
+
+    def forward(self, per_sample: Float[Tensor, " b"], region_ids: Int[Tensor, " b"]) -> Float[Tensor, ""]:
+        """Weighted mean of the regional losses; in training mode it first moves the weights.
+
+        Args:
+            per_sample: (B,) losses; with several processes those of the whole batch, so that q stays the same in all.
+            region_ids: (B,) region of each sample; negative takes no part.
+
+        Returns:
+            Scalar; 0 for a batch without regions.
+
+        Raises:
+            ConfigError: A region id is n_regions or more.
+        """
+        means, ids = regional_means(per_sample, region_ids)
+        if len(ids) == 0:
+            return per_sample.sum() * 0.0
+        if int(ids[-1]) >= len(self.log_q):
+            raise ConfigError(f"region id {int(ids[-1])} with {len(self.log_q)} regions; count the regions again.")
+        if self.training:
+            with torch.no_grad():
+                moved = self.log_q.index_add(0, ids, self.eta * means.to(self.log_q.dtype))
+                self.log_q.copy_(moved.log_softmax(0))
+        return (self.log_q[ids].softmax(0).to(means.dtype) * means).sum()

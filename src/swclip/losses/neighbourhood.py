@@ -1,0 +1,149 @@
+"""Neighbourhood consistency: nearby places keep nearby image embeddings."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from swclip.errors import ConfigError
+from swclip.geo.kernels import KernelName
+from swclip.losses.targets import check_kernel
+
+NeighbourhoodForm = Literal["distribution", "laplacian"]
+
+MIN_MASS = 1e-6
+"""Below this kernel mass outside itself a photograph is isolated: about 14 bandwidths from everybody (exponential).
+Kernels without an end give weights like e^-400 to the other side of a city; normalised, they would make the nearest
+stranger a neighbour."""
+
+
+@dataclass(frozen=True)
+class NeighbourhoodConfig:
+    """The neighbourhood term of the objective.
+
+    Args:
+        form: `distribution` or `laplacian`.
+        weight: Its weight in the objective; 0 leaves it out.
+        tau: Temperature of the softmax over image similarities (`distribution`).
+        bandwidth_m: Bandwidth of the kernel in metres.
+        kernel: The kernel's name.
+
+    Raises:
+        ConfigError: A value that cannot work.
+    """
+
+    form: NeighbourhoodForm = "distribution"
+    weight: float = 0.0
+    tau: float = 0.1
+    bandwidth_m: float = 25.0
+    kernel: KernelName = "exponential"
+
+    def __post_init__(self) -> None:
+        _check_form(self.form, self.tau)
+        if not (math.isfinite(self.weight) and self.weight >= 0.0):
+            raise ConfigError(f"neighbourhood weight {self.weight} must be 0 or more.")
+        check_kernel(self.kernel, (self.bandwidth_m,))
+
+
+def _check_form(form: str, tau: float) -> None:
+    if form not in get_args(NeighbourhoodForm):
+        raise ConfigError(f"neighbourhood form {form!r} is not known; choose one of {get_args(NeighbourhoodForm)}.")
+    if not (math.isfinite(tau) and tau > 0.0):
+        raise ConfigError(f"neighbourhood tau {tau} must be a positive number.")
+
+
+def neighbourhood_loss(
+    image: Float[Tensor, "b d"],
+    weights: Float[Tensor, "b b"],
+    form: NeighbourhoodForm = "distribution",
+    tau: float = 0.1,
+) -> Float[Tensor, ""]:
+    """How far the image embeddings are from keeping the neighbourhoods of the ground.
+
+        distribution:  mean over i of KL(w_i. / sum_k w_ik || softmax(V V^T / tau)_i.), self excluded
+        laplacian:     sum_ij w_ij |v_i - v_j|^2 / sum_ij w_ij
+
+    `distribution` also keeps strangers apart and cannot be won by collapsing all embeddings to one, as `laplacian`
+    can: prefer it unless another term holds the embeddings apart.
+
+    Args:
+        image: (B, D) image embeddings V, L2-normalised.
+        weights: (B, B) kernel weights of the pairs, 0 or more; the diagonal is not used.
+        form: `distribution` or `laplacian`.
+        tau: Temperature of `distribution`.
+
+    Returns:
+        Scalar. Photographs whose kernel mass outside themselves is below `MIN_MASS` are left out; 0 if all are.
+
+    Raises:
+        ConfigError: The form or the temperature cannot work.
+
+    References:
+        Han et al., arXiv 2604.04357 (2026), name a neighbourhood-consistency term without its formula: both forms are
+        ours. M. Belkin, P. Niyogi, "Laplacian Eigenmaps" (2003), eq. 3.1, for `laplacian`.
+
+    Example:
+        >>> image = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        >>> weights = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+        >>> neighbourhood_loss(image, weights, "laplacian").item()
+        0.0
+    """
+    terms, shares = neighbourhood_terms(image, weights, form, tau)
+    return ratio_of_sums(terms, shares)
+
+
+def ratio_of_sums(terms: Float[Tensor, " b"], shares: Float[Tensor, " b"]) -> Float[Tensor, ""]:
+    """Sum of the terms over the sum of the shares; 0, with zero gradients, where the shares sum to 0."""
+    return terms.sum() / shares.sum().clamp_min(torch.finfo(shares.dtype).tiny)
+
+
+def neighbourhood_terms(
+    image: Float[Tensor, "b d"],
+    weights: Float[Tensor, "b n"],
+    form: NeighbourhoodForm = "distribution",
+    tau: float = 0.1,
+    all_image: Float[Tensor, "n d"] | None = None,
+    first_match: int = 0,
+) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+    """The neighbourhood loss of each row, as a term and a share; the loss is the ratio of their sums.
+
+    Args:
+        image: (B, D) image embeddings.
+        weights: (B, N) kernel weights to all photographs.
+        form: `distribution` or `laplacian`.
+        tau: Temperature of `distribution`.
+        all_image: (N, D) embeddings of all photographs, `image` where None.
+        first_match: The column that is row 0's own photograph.
+
+    Returns:
+        Terms (B,), and shares (B,): 1 or 0 (isolated) for `distribution`, the kernel's mass for `laplacian`.
+
+    Raises:
+        ConfigError: The form or the temperature cannot work.
+    """
+    _check_form(form, tau)
+    with torch.autocast(image.device.type, enabled=False):
+        dtype = torch.promote_types(image.dtype, torch.float32)
+        image = image.to(dtype)
+        others = image if all_image is None else all_image.to(dtype)
+        itself = torch.zeros(weights.shape, dtype=torch.bool, device=weights.device)
+        itself.diagonal(first_match).fill_(True)
+        weights = weights.masked_fill(itself, 0.0)
+        mass = weights.sum(dim=1, keepdim=True)
+        alone = mass < MIN_MASS
+        weights = weights.masked_fill(alone, 0.0)
+        if form == "laplacian":
+            weights = weights.to(dtype)
+            squared = image.square().sum(1)[:, None] + others.square().sum(1) - 2.0 * image @ others.T
+            return (weights * squared).sum(1), weights.sum(1)
+        shares = (weights / mass.masked_fill(alone, 1.0)).to(dtype)
+        # A large negative number and not -inf: 0 * -inf is NaN, and a photograph may be the only one of its batch.
+        logits = (image @ others.T / tau).masked_fill(itself, torch.finfo(dtype).min / 4)
+        divergence = -(shares * F.log_softmax(logits, dim=1)).sum(1) - torch.special.entr(shares).sum(1)
+        return divergence, (~alone[:, 0]).to(dtype)

@@ -1,0 +1,104 @@
+"""The built-in small towers: nothing to download, made to be trained from scratch on a CPU."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+PAD, PLACEHOLDER, UNKNOWN_WORDS = 0, 1, 8192
+_FIRST_WORD = 128  # ids below are single ASCII characters: digits and punctuation stand for themselves
+_TOKEN = re.compile(r"[^\W\d_]+|\S")
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm1 = nn.GroupNorm(8, width)
+        self.second = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm2 = nn.GroupNorm(8, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm1(self.first(x)))
+        return F.relu(x + self.norm2(self.second(y)))
+
+
+class SmallConvNet(nn.Module):
+    """A residual network of about 0.7 million weights; the map it returns is 1/16 of the picture's side.
+
+    Group normalisation, not batch normalisation: a batch holds neighbours on purpose, and two processes must equal one.
+    """
+
+    width = 192
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (24, 48, 96, self.width)
+        self.stem = nn.Conv2d(3, widths[0], 5, stride=2, padding=2, bias=False)
+        self.stem_norm = nn.GroupNorm(8, widths[0])
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
+                nn.GroupNorm(8, after),
+                nn.ReLU(),
+                _Residual(after),
+            )
+            for before, after in pairwise(widths)
+        )
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c y x"]:
+        """Feature map of normalised pixels."""
+        x = F.relu(self.stem_norm(self.stem(pixels.contiguous(memory_format=torch.channels_last))))
+        for stage in self.stages:
+            x = stage(x)
+        return x
+
+
+def tokenize(text: str) -> list[int]:
+    """Words hashed into a fixed vocabulary; digits and punctuation one by one, so that a coordinate keeps its digits.
+
+    Example:
+        >>> tokenize("at 5") == [tokenize("at")[0], ord("5")]
+        True
+    """
+    ids = []
+    for token in _TOKEN.findall(text.lower()):
+        if len(token) == 1 and token.isascii() and not token.isalpha():
+            ids.append(ord(token))
+        else:
+            ids.append(_FIRST_WORD + zlib.crc32(token.encode()) % (UNKNOWN_WORDS - _FIRST_WORD))
+    return ids
+
+
+class SmallTextTransformer(nn.Module):
+    """Two pre-norm transformer layers over hashed words, mean-pooled by its caller."""
+
+    width = 192
+    longest = 96
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(UNKNOWN_WORDS, self.width)
+        nn.init.normal_(self.words.weight, std=0.05)
+        self.places = nn.Parameter(torch.randn(self.longest, self.width) * 0.01)
+        layer = nn.TransformerEncoderLayer(
+            self.width, 4, 4 * self.width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.norm = nn.LayerNorm(self.width)
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The word embedding, as in transformers."""
+        return self.words
+
+    def forward(self, input_ids: Int64[Tensor, "b t"], attention_mask: Int64[Tensor, "b t"]) -> Float[Tensor, "b t e"]:
+        """Hidden states of token ids; the mask is 1 where a token stands."""
+        x = self.words(input_ids) + self.places[: input_ids.shape[1]]
+        hidden: Tensor = self.norm(self.layers(x, src_key_padding_mask=attention_mask == 0))
+        return hidden

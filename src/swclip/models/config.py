@@ -1,0 +1,104 @@
+"""What a model is made of, as frozen dataclasses: enough to build it again from a saved folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from swclip.errors import ConfigError
+
+Pooling = Literal["auto", "cls", "mean", "cls+mean", "gem", "grid", "pooler"]
+LocationForm = Literal["grid", "cells", "template", "fourier"]
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """The image side.
+
+    Attributes:
+        tower: `builtin:small` (no download), a name on the model hub, or a local folder of transformers.
+        pooling: How a feature map or a row of patch tokens becomes one vector. `grid` keeps a 3 x 3 layout; `auto`
+            takes cls+mean for towers with a class token, the pooler for SigLIP, grid for the built-in one, else mean.
+        head_width: Width of the hidden layer of the image head, 0 for a linear head.
+        head_dropout: Dropout on the pooled features and the hidden layer.
+        size_px: Side of the square the tower sees, pixels; None takes what the tower was made for.
+    """
+
+    tower: str = "builtin:small"
+    pooling: Pooling = "auto"
+    head_width: int = 1024
+    head_dropout: float = 0.1
+    size_px: int | None = None
+
+
+@dataclass(frozen=True)
+class LocationConfig:
+    """The location side.
+
+    Attributes:
+        form: `grid`, `cells` or `template` (location-as-text), or `fourier` (coordinates without text).
+        text_tower: `builtin:small`, a name on the model hub, a local folder, or `none` (with `grid` or `cells`: their
+            features go straight to the embedding). `fourier` needs `none`.
+        prompt: The words round the location. `{location}` is where the location tokens or the digits stand; other
+            fields in braces ({city}, {street}) are taken from the manifest's columns, and left out where null.
+        context_tokens: Learnable context tokens before the prompt (CoOp); 0 for none.
+        location_tokens: Soft tokens of the `grid` form.
+        direct: Add a path from the grid or cell features straight to the embedding, beside the text tower.
+        grid_levels: Levels of the feature grid, spaced geometrically from coarsest to finest.
+        grid_coarsest_m: Cell side of the coarsest level, metres.
+        grid_finest_m: Cell side of the finest level, metres.
+        grid_features: Features kept per level.
+        grid_log2_size: Rows of each level's hash table, as a power of two.
+        cell_resolutions: H3 resolutions of the `cells` form, coarse to fine.
+        fourier_wavelengths_m: Scales of the random Fourier features, metres: one small network each, summed.
+        fourier_features: Random frequencies per scale.
+        hidden_width: Width of the small networks behind grid, cells and Fourier features.
+    """
+
+    form: LocationForm = "grid"
+    text_tower: str = "builtin:small"
+    prompt: str = "a street view photo taken at {location}"
+    context_tokens: int = 0
+    location_tokens: int = 4
+    direct: bool = True
+    grid_levels: int = 8
+    grid_coarsest_m: float = 2000.0
+    grid_finest_m: float = 15.0
+    grid_features: int = 8
+    grid_log2_size: int = 16
+    cell_resolutions: tuple[int, ...] = (4, 6, 8, 9, 10, 11)
+    fourier_wavelengths_m: tuple[float, ...] = (2000.0, 500.0, 125.0)
+    fourier_features: int = 128
+    hidden_width: int = 512
+
+    def __post_init__(self) -> None:
+        if self.form != "template" and "{location}" not in self.prompt and self.text_tower != "none":
+            raise ConfigError(f"prompt {self.prompt!r} has no {{location}}; say where the location tokens stand.")
+        if self.form == "fourier" and self.text_tower != "none":
+            raise ConfigError("the Fourier encoder reads no text; set text_tower to 'none' with it.")
+        if self.form == "template" and self.text_tower == "none":
+            raise ConfigError("the template form is nothing but text; give it a text tower.")
+        if self.grid_levels < 1 or not 0 < self.grid_finest_m <= self.grid_coarsest_m:
+            raise ConfigError(
+                f"the grid needs at least one level and 0 < finest <= coarsest, not {self.grid_levels} levels from "
+                f"{self.grid_coarsest_m} m to {self.grid_finest_m} m."
+            )
+        if not self.cell_resolutions or any(not 0 <= r <= 15 for r in self.cell_resolutions):
+            raise ConfigError(f"cell_resolutions must be H3 resolutions from 0 to 15, not {self.cell_resolutions}.")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A whole model: both sides, and the space they meet in.
+
+    Attributes:
+        image: The image side.
+        location: The location side.
+        embedding_dim: Dimension D of the shared space.
+        initial_temperature: Softmax temperature at the start; the logit scale is its inverse, as in CLIP (0.07).
+    """
+
+    image: ImageConfig = field(default_factory=ImageConfig)
+    location: LocationConfig = field(default_factory=LocationConfig)
+    embedding_dim: int = 256
+    initial_temperature: float = 0.07

@@ -1,0 +1,172 @@
+"""The image side: any transformers vision tower, or the built-in one, pooled and projected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from swclip.errors import ConfigError
+from swclip.imaging.preprocess import Preprocess
+from swclip.models.builtin import SmallConvNet
+from swclip.models.config import ImageConfig, Pooling
+from swclip.models.hub import tower_config, tower_from_config, tower_from_name, tower_preprocess
+
+_BUILTIN_SIZE_PX = 96
+_GRID_SIDE = 3
+
+
+class GemPool(nn.Module):
+    """Generalised-mean pooling with a learnable power.
+
+    References:
+        F. Radenovic, G. Tolias, O. Chum, "Fine-tuning CNN image retrieval with no human annotation" (2018), eq. 3.
+    """
+
+    def __init__(self, power: float = 3.0) -> None:
+        super().__init__()
+        self.power = nn.Parameter(torch.tensor(power))
+
+    def forward(self, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b c"]:
+        """Pool (B, N, C) tokens to (B, C)."""
+        return tokens.clamp(min=1e-6).pow(self.power).mean(dim=1).pow(1.0 / self.power)
+
+
+class ImageTower(nn.Module):
+    """A vision backbone and its pooling: pixels to one feature vector.
+
+    Args:
+        config: The image side's configuration.
+        architecture: The transformers configuration saved with a model; None loads pretrained weights by name.
+    """
+
+    def __init__(self, config: ImageConfig, architecture: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.backbone: nn.Module
+        if config.tower == "builtin:small":
+            self.backbone, self.architecture = SmallConvNet(), None
+            width, self.prefix_tokens, family = SmallConvNet.width, 0, "builtin"
+        elif config.tower.startswith("builtin:"):
+            raise ConfigError(f"image tower {config.tower!r} is not built in; 'builtin:small' is.")
+        else:
+            if architecture is None:
+                self.backbone = tower_from_name(config.tower, "vision")
+            else:
+                self.backbone = tower_from_config(architecture)
+            self.architecture = tower_config(self.backbone)
+            family = str(self.architecture["model_type"])
+            width, self.prefix_tokens = _width_and_prefix(self.architecture)
+        self.pooling = _resolve(config.pooling, family, self.prefix_tokens)
+        self.gem = GemPool() if self.pooling == "gem" else None
+        factor = {"cls+mean": 2, "grid": _GRID_SIDE**2}.get(self.pooling, 1)
+        self.feature_dim = width * factor
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
+        """Pooled features of normalised pixels."""
+        if self.architecture is None:
+            return self._pool(self.backbone(pixels), None)
+        extra = {"interpolate_pos_encoding": True} if self._must_interpolate(pixels) else {}
+        output = self.backbone(pixel_values=pixels, **extra)
+        return self._pool(output.last_hidden_state, getattr(output, "pooler_output", None))
+
+    def _must_interpolate(self, pixels: Tensor) -> bool:
+        # DINOv2 interpolates by itself and refuses the flag; CLIP and SigLIP refuse another size without it.
+        assert self.architecture is not None
+        family = str(self.architecture["model_type"])
+        return family.startswith(("clip", "siglip", "vit")) and self.architecture.get("image_size") != pixels.shape[-1]
+
+    def _pool(self, hidden: Tensor, pooler: Tensor | None) -> Tensor:
+        if self.pooling == "pooler":
+            if pooler is None:
+                raise ConfigError("this image tower has no pooler; choose pooling 'mean' or 'cls'.")
+            return pooler.flatten(1)
+        if hidden.ndim == 4:  # a convolutional map (B, C, H, W)
+            map_, tokens = hidden, hidden.flatten(2).transpose(1, 2)
+        else:
+            tokens = hidden[:, self.prefix_tokens :]
+            side = int(tokens.shape[1] ** 0.5)
+            map_ = (
+                tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)
+                if side * side == tokens.shape[1]
+                else tokens
+            )
+        if self.pooling == "cls":
+            return hidden[:, 0]
+        if self.pooling == "cls+mean":
+            return torch.cat([hidden[:, 0], tokens.mean(dim=1)], dim=1)
+        if self.pooling == "grid":
+            if map_.ndim != 4:
+                raise ConfigError("pooling 'grid' needs a square feature map; choose 'mean'.")
+            return F.adaptive_avg_pool2d(map_, _GRID_SIDE).flatten(1)
+        if self.gem is not None:
+            return self.gem(tokens)  # type: ignore[no-any-return]
+        return tokens.mean(dim=1)
+
+
+def _width_and_prefix(architecture: dict[str, Any]) -> tuple[int, int]:
+    width = architecture.get("hidden_size") or (architecture.get("hidden_sizes") or [0])[-1]
+    if not width:
+        raise ConfigError(f"image tower {architecture['model_type']!r} states no hidden size; it cannot be used.")
+    family = str(architecture["model_type"])
+    has_cls = family.startswith(("dinov2", "dinov3_vit", "clip", "vit", "deit", "beit"))
+    return int(width), (1 + int(architecture.get("num_register_tokens", 0) or 0)) if has_cls else 0
+
+
+def _resolve(pooling: Pooling, family: str, prefix_tokens: int) -> Pooling:
+    if pooling == "auto":
+        if family == "builtin":
+            return "grid"
+        if family.startswith("siglip"):
+            return "pooler"
+        return "cls+mean" if prefix_tokens else "mean"
+    if "cls" in pooling and not prefix_tokens:
+        raise ConfigError(
+            f"pooling {pooling!r} needs a class token, which a {family} tower has not; choose 'mean' or 'gem'."
+        )
+    return pooling
+
+
+class ImageHead(nn.Module):
+    """Pooled features to the shared space: layer norm, then a linear map plus a two-layer correction.
+
+    Args:
+        feature_dim: F.
+        embedding_dim: D.
+        width: Width of the hidden layer; 0 leaves the linear map alone.
+        dropout: Dropout rate.
+    """
+
+    def __init__(self, feature_dim: int, embedding_dim: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(feature_dim)
+        self.linear = nn.Linear(feature_dim, embedding_dim)
+        self.correction = (
+            nn.Sequential(
+                nn.Dropout(dropout),
+                nn.Linear(feature_dim, width),
+                nn.GELU(),
+                nn.Dropout(dropout),
+                nn.Linear(width, embedding_dim),
+            )
+            if width
+            else None
+        )
+
+    def forward(self, features: Float[Tensor, "b f"]) -> Float[Tensor, "b d"]:
+        """Unit vectors (B, D) of pooled features (B, F)."""
+        x = self.norm(features)
+        y = self.linear(x)
+        if self.correction is not None:
+            y = y + self.correction(x)
+        return F.normalize(y, dim=-1)
+
+
+def image_preprocess(config: ImageConfig) -> Preprocess:
+    """The preprocessing that goes with a tower, at the configured size."""
+    if config.tower.startswith("builtin:"):
+        size = config.size_px or _BUILTIN_SIZE_PX
+        return Preprocess(size_px=size, resize="squash", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    return tower_preprocess(config.tower, config.size_px)

@@ -1,0 +1,203 @@
+"""The dual encoder: photographs and positions as unit vectors of one space, saved and loaded as a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import ModelHubMixin
+from jaxtyping import Float, Float64
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from swclip.errors import ArtefactError, SwclipError
+from swclip.files import atomic_folder, read_json, write_json
+from swclip.imaging.preprocess import Preprocess
+from swclip.models.config import ModelConfig
+from swclip.models.image_tower import ImageHead, ImageTower, image_preprocess
+from swclip.models.location_text import LocationEncoder, Words, known_cells
+from swclip.structure import as_plain, structure
+
+FORMAT_VERSION = "1"
+_MAX_LOGIT_SCALE = math.log(100.0)
+
+
+class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-localization", "street-view"]):
+    """CLIP for places: an image side and a location side that meet in a space of D dimensions.
+
+    Make one with `LocatorModel.create(config)`, load one with `swclip.load(path)`.
+
+    Args:
+        config: What the model is made of.
+        preprocess: How a photograph becomes its input.
+        image_tower: The pooled backbone.
+        location: The location side.
+    """
+
+    def __init__(
+        self, config: ModelConfig, preprocess: Preprocess, image_tower: ImageTower, location: LocationEncoder
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.preprocess = preprocess
+        self.image_tower = image_tower
+        image = config.image
+        self.image_head = ImageHead(image_tower.feature_dim, config.embedding_dim, image.head_width, image.head_dropout)
+        self.location = location
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1.0 / config.initial_temperature)))
+
+    @classmethod
+    def create(cls, config: ModelConfig, positions_deg: Any, seed: int = 0) -> LocatorModel:
+        """A new model: pretrained towers as named, everything else drawn from a seed.
+
+        Args:
+            config: What it is made of.
+            positions_deg: (N, 2) training positions: the `cells` form takes its vocabulary from them.
+            seed: Seed of the weights; torch's global generator is left as it was.
+        """
+        cells = known_cells(positions_deg, config.location.cell_resolutions) if config.location.form == "cells" else []
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            location = LocationEncoder(config.location, config.embedding_dim, cells)
+            return cls(config, image_preprocess(config.image), ImageTower(config.image), location)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.logit_scale.device
+
+    @property
+    def embedding_dim(self) -> int:
+        """D."""
+        return self.config.embedding_dim
+
+    def limit_scale(self) -> None:
+        """Keep the softmax scale at 100 or less, as CLIP does after every step."""
+        with torch.no_grad():
+            self.logit_scale.clamp_(max=_MAX_LOGIT_SCALE)
+
+    def image_features(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
+        """Pooled tower features (B, F): what is kept on disk when the tower is frozen."""
+        features: Tensor = self.image_tower(pixels)
+        return features
+
+    def encode_image_features(self, features: Float[Tensor, "b f"]) -> Float[Tensor, "b d"]:
+        """Unit vectors (B, D) of pooled features."""
+        embeddings: Tensor = self.image_head(features)
+        return embeddings
+
+    def encode_pixels(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Unit vectors (B, D) of preprocessed photographs."""
+        return self.encode_image_features(self.image_features(pixels))
+
+    def encode_positions(
+        self, positions_deg: Float64[Tensor, "b 2"], words: Sequence[Words] | None = None
+    ) -> Float[Tensor, "b d"]:
+        """Unit vectors (B, D) of positions.
+
+        Args:
+            positions_deg: (B, 2) latitude, longitude in degrees, float64.
+            words: B mappings with what the prompt may name beside the position (city, street), or None.
+        """
+        embeddings: Tensor = self.location(positions_deg.to(self.device), words)
+        return embeddings
+
+    @property
+    def feature_fingerprint(self) -> str:
+        """Identity of tower, pooling and preprocessing: the key under which image features may be kept."""
+        return _digest(self.image_tower.state_dict(), self.image_tower.pooling + self.preprocess.digest)
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the whole model and its preprocessing: embeddings of two models with one fingerprint agree."""
+        return _digest(self.state_dict(), json.dumps(as_plain(self.config), sort_keys=True) + self.preprocess.digest)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model as a folder, whole or not at all."""
+        with atomic_folder(folder, "config.json") as beside:
+            self._save_pretrained(beside)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        text = self.location.text
+        write_json(
+            save_directory / "config.json",
+            {
+                "swclip_format": FORMAT_VERSION,
+                "fingerprint": self.fingerprint,
+                "model": as_plain(self.config),
+                "cells": self.location.cells.cells if self.location.cells else [],
+                "image_architecture": self.image_tower.architecture,
+                "text_architecture": text.architecture if text else None,
+            },
+        )
+        write_json(save_directory / "preprocess.json", self.preprocess.to_dict())
+        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, save_directory / "model.safetensors")
+        if text is not None and text.tokenizer is not None:
+            text.tokenizer.save_pretrained(save_directory / "tokenizer")
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, **hub: Any) -> LocatorModel:
+        if Path(model_id).is_dir():
+            return load_model(model_id)
+        from huggingface_hub import snapshot_download
+
+        wanted = {
+            k: hub[k] for k in ("revision", "cache_dir", "force_download", "token", "local_files_only") if k in hub
+        }
+        return load_model(snapshot_download(model_id, **wanted))
+
+
+def _digest(state: dict[str, Tensor], extra: str) -> str:
+    sha = hashlib.sha256(extra.encode())
+    for name in sorted(state):
+        sha.update(name.encode())
+        sha.update(state[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()[:32]
+
+
+def load_model(path: str | Path) -> LocatorModel:
+    """Load a model from a run, a gallery, or the model folder itself; on the CPU, in evaluation mode.
+
+    Args:
+        path: A folder that holds `model/` (a run or a gallery), or a model folder.
+
+    Raises:
+        ArtefactError: Nothing is there, it is cut short, or another version of swclip wrote it.
+    """
+    folder = Path(path)
+    if (folder / "model").is_dir():
+        folder = folder / "model"
+    if not (folder / "config.json").is_file():
+        raise ArtefactError(
+            f"{folder}: no swclip model is there (config.json is missing); give a run or a model folder."
+        )
+    values = read_json(folder / "config.json", "the model's configuration")
+    if not isinstance(values, dict) or values.get("swclip_format") != FORMAT_VERSION:
+        found = values.get("swclip_format") if isinstance(values, dict) else None
+        raise ArtefactError(
+            f"{folder / 'config.json'}: model format {found!r}, and this swclip reads {FORMAT_VERSION!r}; "
+            "train it again or install the release that wrote it."
+        )
+    try:
+        config = structure(ModelConfig, values["model"])
+        location = LocationEncoder(
+            config.location, config.embedding_dim, values["cells"], values["text_architecture"], folder / "tokenizer"
+        )
+        tower = ImageTower(config.image, values["image_architecture"])
+        preprocess = Preprocess.from_dict(read_json(folder / "preprocess.json", "the model's preprocessing"))
+        model = LocatorModel(config, preprocess, tower, location)
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+    except SwclipError:
+        raise
+    except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ArtefactError(
+            f"{folder}: the model is incomplete or cut short ({reason}); copy or train it again."
+        ) from error
+    return model.eval()

@@ -1,0 +1,120 @@
+"""What a query's embedding says about each candidate: similarities, and the log probabilities they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int64
+from scipy.special import logsumexp
+
+from swclip.errors import MismatchError
+from swclip.retrieval.gallery import Gallery
+from swclip.retrieval.posterior_config import PosteriorConfig
+
+MEMORY_BYTES = 256 * 2**20
+"""What one chunk of queries may take, over all its (q, M) arrays."""
+_ARRAYS_AT_ONCE = 6
+
+
+@dataclass(frozen=True)
+class Photographed:
+    """The candidates with photographs, and where each one's photographs are.
+
+    Attributes:
+        rows: (C,) candidates with at least one photograph, increasing.
+        order: (P,) photographs ordered by candidate.
+        starts: (C,) where each candidate's photographs begin in `order`.
+    """
+
+    rows: Int64[np.ndarray, " c"]
+    order: Int64[np.ndarray, " p"]
+    starts: Int64[np.ndarray, " c"]
+
+    @classmethod
+    def of(cls, gallery: Gallery) -> Photographed:
+        """Group a gallery's photographs by candidate."""
+        order = np.argsort(gallery.image_rows, kind="stable")
+        rows, starts = np.unique(gallery.image_rows[order], return_index=True)
+        return cls(rows.astype(np.int64), order.astype(np.int64), starts.astype(np.int64))
+
+
+def check_queries(query: Float32[np.ndarray, "q d"], gallery: Gallery) -> Float32[np.ndarray, "q d"]:
+    """The queries as a contiguous float32 matrix of the gallery's dimension, or MismatchError."""
+    array = np.ascontiguousarray(query, dtype=np.float32)
+    if array.ndim != 2 or array.shape[1] != gallery.dim:
+        raise MismatchError(
+            f"query embeddings have shape {array.shape}, and the gallery's have dimension {gallery.dim}: they come "
+            "from different models; embed the photographs with the gallery's own model."
+        )
+    return array
+
+
+def chunks(query_count: int, gallery: Gallery, memory_bytes: int = MEMORY_BYTES) -> Iterator[slice]:
+    """Slices of the queries small enough that a chunk's arrays stay within the memory."""
+    width = max(len(gallery), len(gallery.image_ids), 1)
+    step = max(1, memory_bytes // (width * 8 * _ARRAYS_AT_ONCE))
+    for start in range(0, query_count, step):
+        yield slice(start, min(start + step, query_count))
+
+
+def location_similarity(query: Float32[np.ndarray, "q d"], gallery: Gallery) -> Float32[np.ndarray, "q m"]:
+    """Cosine of each query to each candidate's location embedding."""
+    return np.asarray(query @ gallery.location_embeddings.T)
+
+
+def image_similarity(
+    query: Float32[np.ndarray, "q d"], gallery: Gallery, photographed: Photographed
+) -> Float32[np.ndarray, "q c"]:
+    """Largest cosine of each query to the photographs of each candidate that has some.
+
+    The largest, because photographs of one place look different ways and a query looks only one way.
+    """
+    similarity = query @ gallery.image_embeddings[photographed.order].T
+    if len(photographed.rows) == len(photographed.order):
+        return np.asarray(similarity)
+    return np.asarray(np.maximum.reduceat(similarity, photographed.starts, axis=1), dtype=np.float32)
+
+
+def log_softmax(logits: Float64[np.ndarray, "q m"]) -> Float64[np.ndarray, "q m"]:
+    """Log softmax over the candidates, in float64."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+
+
+def log_probability(
+    query: Float32[np.ndarray, "q d"], gallery: Gallery, config: PosteriorConfig, photographed: Photographed
+) -> Float64[np.ndarray, "q m"]:
+    """Log probability of each candidate, before smoothing on the ground.
+
+    The location evidence is p_loc = softmax(location similarity / T_l) over all M candidates. The image evidence p_img
+    = softmax(image similarity / T_i) can only speak about the candidates C that have photographs. It therefore deals
+    out anew the probability c = sum_{m in C} p_loc(m) that the location evidence gives to those candidates together:
+
+        p(m) = p_loc(m)                              m without photographs
+        p(m) = (1 - w) p_loc(m) + w c p_img(m)       m with photographs
+
+    This sums to 1 whatever the gallery holds; it is p_loc where no candidate has a photograph, and the plain mixture
+    (1 - w) p_loc + w p_img where all have.
+    """
+    located = log_softmax(location_similarity(query, gallery).astype(np.float64) / config.location_temperature)
+    if config.image_weight == 0.0 or len(photographed.rows) == 0:
+        return located
+    seen = image_similarity(query, gallery, photographed).astype(np.float64) / config.image_temperature
+    return mix(located, log_softmax(seen), photographed.rows, config.image_weight)
+
+
+def mix(
+    located: Float64[np.ndarray, "q m"],
+    seen: Float64[np.ndarray, "q c"],
+    rows: Int64[np.ndarray, " c"],
+    image_weight: float,
+) -> Float64[np.ndarray, "q m"]:
+    """The mixture of `log_probability`, in logarithms so that nothing underflows."""
+    mixed = located.copy()
+    there = located[:, rows]
+    reach = np.asarray(logsumexp(there, axis=1, keepdims=True))
+    with np.errstate(divide="ignore"):
+        mixed[:, rows] = np.logaddexp(np.log1p(-image_weight) + there, np.log(image_weight) + reach + seen)
+    return mixed

@@ -1,0 +1,115 @@
+"""The posterior: how probable each candidate of a gallery is, given a query photograph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from jaxtyping import Float32, Float64
+from scipy import sparse
+
+from swclip.geo.kernels import KernelName
+from swclip.retrieval.evidence import MEMORY_BYTES, Photographed, check_queries, chunks, log_probability
+from swclip.retrieval.gallery import Gallery
+from swclip.retrieval.ground_kernel import ground_kernel, spread
+from swclip.retrieval.posterior_config import PosteriorConfig, default_posterior, read_posterior, write_posterior
+from swclip.retrieval.posterior_fit import PosteriorFit, fit_posterior
+
+__all__ = [
+    "PosteriorConfig",
+    "PosteriorFit",
+    "default_posterior",
+    "fit_posterior",
+    "gallery_kernel",
+    "iter_log_posterior",
+    "log_posterior",
+    "read_posterior",
+    "smoothed",
+    "write_posterior",
+]
+
+_KERNELS: WeakKeyDictionary[Gallery, dict[tuple[float, str], sparse.csr_array]] = WeakKeyDictionary()
+
+
+def gallery_kernel(gallery: Gallery, bandwidth_m: float, kernel: KernelName) -> sparse.csr_array:
+    """`ground_kernel` of a gallery's candidates, kept for as long as the gallery is."""
+    kept = _KERNELS.setdefault(gallery, {})
+    key = (bandwidth_m, kernel)
+    if key not in kept:
+        kept[key] = ground_kernel(gallery.positions_deg, bandwidth_m, kernel)
+    return kept[key]
+
+
+def smoothed(
+    log_probability: Float64[np.ndarray, "q m"], kernel_matrix: sparse.csr_array
+) -> Float64[np.ndarray, "q m"]:
+    """A posterior smoothed on the ground with its mass conserved; see `ground_kernel.spread`.
+
+    Args:
+        log_probability: (q, M) log probabilities.
+        kernel_matrix: (M, M) `ground_kernel` of the candidates.
+
+    Returns:
+        (q, M) log probabilities; -inf where no mass reaches.
+    """
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(spread(np.exp(log_probability), kernel_matrix)))
+
+
+def iter_log_posterior(
+    query: Float32[np.ndarray, "q d"],
+    gallery: Gallery,
+    config: PosteriorConfig,
+    *,
+    smooth: bool = False,
+    memory_bytes: int = MEMORY_BYTES,
+) -> Iterator[Float32[np.ndarray, "c m"]]:
+    """The posterior in chunks of queries, in order, so that (Q, M) never has to be held whole.
+
+    Args:
+        query: (Q, D) unit vectors.
+        gallery: The candidates.
+        config: Temperatures, weight of the images, smoothing.
+        smooth: Smooth on the ground with `config.smoothing_m`. Off, because `estimate.mode` smooths by itself.
+        memory_bytes: What a chunk may take.
+
+    Yields:
+        (c, M) float32 log probabilities.
+
+    Raises:
+        MismatchError: The queries have another dimension than the gallery.
+    """
+    queries, photographed = check_queries(query, gallery), Photographed.of(gallery)
+    for part in chunks(len(queries), gallery, memory_bytes):
+        log_p = log_probability(queries[part], gallery, config, photographed)
+        if smooth and config.smoothing_m > 0:
+            log_p = smoothed(log_p, gallery_kernel(gallery, config.smoothing_m, config.kernel))
+        yield log_p.astype(np.float32)
+
+
+def log_posterior(
+    query: Float32[np.ndarray, "q d"],
+    gallery: Gallery,
+    config: PosteriorConfig,
+    *,
+    smooth: bool = False,
+    memory_bytes: int = MEMORY_BYTES,
+) -> Float32[np.ndarray, "q m"]:
+    """The whole posterior; see `iter_log_posterior`, which takes the same arguments and less memory.
+
+    Returns:
+        (Q, M) float32 log probabilities; each row's exponentials sum to 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from swclip.retrieval.gallery import Gallery
+        >>> axes = np.eye(2, dtype=np.float32)
+        >>> none = np.zeros((0, 2), dtype=np.float32)
+        >>> places = Gallery(["a", "b"], np.array([[51.5, 0.0], [51.6, 0.0]]), [None, None], axes, none,
+        ...                  np.zeros(0, dtype=np.int64), [])
+        >>> np.exp(log_posterior(axes[:1], places, PosteriorConfig(location_temperature=1.0))).round(3).tolist()
+        [[0.7310000061988831, 0.26899999380111694]]
+    """
+    parts = list(iter_log_posterior(query, gallery, config, smooth=smooth, memory_bytes=memory_bytes))
+    return np.concatenate(parts) if parts else np.zeros((0, len(gallery)), dtype=np.float32)

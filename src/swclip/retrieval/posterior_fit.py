@@ -1,0 +1,270 @@
+"""Fitting the posterior on validation queries, whose places are known."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int64
+from numpy.typing import ArrayLike
+from scipy import sparse
+
+from swclip.errors import ConfigError, InputError
+from swclip.geo.distance import geodesic_m, haversine_m
+from swclip.geo.kernels import KernelName, kernel_weight
+from swclip.retrieval.estimate import argmax, ground_density
+from swclip.retrieval.evidence import (
+    Photographed,
+    check_queries,
+    chunks,
+    image_similarity,
+    location_similarity,
+    log_probability,
+    log_softmax,
+)
+from swclip.retrieval.gallery import Gallery
+from swclip.retrieval.ground_kernel import ground_kernel, outflow, weigh
+from swclip.retrieval.posterior_config import PosteriorConfig
+
+Choice = Literal["score", "median-error", "mean-error"]
+
+_LOG = logging.getLogger(__name__)
+SCORE_SCALE_M = 25.0
+_BACKGROUND = 0.01
+_TEMPERATURES = tuple(float(t) for t in np.geomspace(0.005, 0.5, 13))
+_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+_SMOOTHINGS_M = (0.0, 5.0, 10.0, 20.0, 40.0, 80.0)
+_SMALLEST = 1e-300  # a truth so far from every candidate that its kernel is 0 counts the same for every setting
+
+
+@dataclass(frozen=True)
+class PosteriorFit:
+    """A fitted posterior and how good it is on the queries it was fitted on.
+
+    Attributes:
+        config: The posterior.
+        score: Mean negative log of the probability near the truth; see `fit_posterior`. Lower is better.
+        uniform_score: The same of a posterior that knows nothing: every candidate equally probable.
+        median_error_m: Median error of its mode on those queries, metres.
+        mean_error_m: Mean of the same.
+        n_queries: How many queries it was fitted on.
+    """
+
+    config: PosteriorConfig
+    score: float
+    uniform_score: float
+    median_error_m: float
+    mean_error_m: float
+    n_queries: int
+
+
+def fit_posterior(
+    query: Float32[np.ndarray, "q d"],
+    truth_deg: ArrayLike,
+    gallery: Gallery,
+    *,
+    temperatures: Sequence[float] = _TEMPERATURES,
+    image_weights: Sequence[float] = _WEIGHTS,
+    smoothings_m: Sequence[float] = _SMOOTHINGS_M,
+    kernel: KernelName = "gaussian",
+    choose: Choice = "score",
+    max_queries: int = 2000,
+    generator: np.random.Generator | None = None,
+) -> PosteriorFit:
+    """Choose temperatures, image weight and smoothing on validation queries.
+
+    Every combination of the values is scored by
+
+        mean over queries of  -log( (1 - b) sum_m p_m K(d(m, truth); 25 m) + b mean_m K(d(m, truth); 25 m) )
+
+    with p the smoothed posterior, K exponential. It is the log score of a density forecast on the ground, which is a
+    proper score: a posterior surer than it is right and one less sure than it could be both pay. The background b = 1 %
+    is a uniform posterior mixed in, so that one query that is far off cannot decide everything. The sum is linear in
+    p, and the smoothing can be moved from p to K, so all combinations together cost little more than one pass.
+
+    Args:
+        query: (Q, D) unit vectors of validation photographs, none of them in the gallery.
+        truth_deg: (Q, 2) where they were taken, degrees.
+        gallery: The validation queries' gallery.
+        temperatures: Values tried for both temperatures.
+        image_weights: Values tried for the image weight; ignored where the gallery has no photographs.
+        smoothings_m: Values tried for the smoothing, metres; those too wide for so dense a gallery are left out with a
+            warning.
+        kernel: Kernel of the smoothing.
+        choose: "score"; or "median-error" or "mean-error", which keep the temperatures of the best score and then
+            choose image weight and smoothing by the error of the mode.
+        max_queries: At most so many queries are used, drawn without replacement.
+        generator: For that draw.
+
+    Returns:
+        The posterior with its score and errors.
+
+    Raises:
+        InputError: No queries, or not as many positions as queries.
+        ConfigError: A list of values is empty, or `choose` is not known.
+    """
+    queries = check_queries(query, gallery)
+    truth = np.asarray(truth_deg, dtype=np.float64).reshape(-1, 2)
+    if len(queries) == 0 or len(queries) != len(truth):
+        raise InputError(f"fitting a posterior needs as many positions as queries: {len(queries)} and {len(truth)}.")
+    if choose not in ("score", "median-error", "mean-error"):
+        raise ConfigError(f"choose is {choose!r}; it is score, median-error or mean-error.")
+    photographed = Photographed.of(gallery)
+    weights = tuple(image_weights) if len(photographed.rows) else (0.0,)
+    if not (temperatures and weights and smoothings_m):
+        raise ConfigError("fitting a posterior needs at least one temperature, image weight and smoothing.")
+    if len(queries) > max_queries:
+        drawn = np.sort((generator or np.random.default_rng(0)).choice(len(queries), max_queries, replace=False))
+        queries, truth = queries[drawn], truth[drawn]
+
+    smoothings_m, kernels = _affordable(gallery, smoothings_m, kernel)
+    if any(weight > 0 for weight in weights):
+        parts = _evidence_near_truth(queries, truth, gallery, photographed, temperatures, kernels)
+    else:
+        parts = _evidence_near_truth(queries, truth, gallery, _NO_PHOTOGRAPHS, temperatures, kernels)
+    best, score = _best(parts, weights)
+    config = PosteriorConfig(
+        temperatures[best[0]], temperatures[best[1]], weights[best[2]], float(smoothings_m[best[3]]), kernel
+    )
+    tried = [(config, kernels[best[3]])]
+    if choose != "score":
+        tried = [
+            (PosteriorConfig(config.location_temperature, config.image_temperature, w, float(h), kernel), matrix)
+            for w, (h, matrix) in product(weights, zip(smoothings_m, kernels, strict=True))
+        ]
+    errors = [_mode_errors(queries, truth, gallery, photographed, own, matrix) for own, matrix in tried]
+    figure = np.mean if choose == "mean-error" else np.median
+    chosen = int(np.argmin([float(figure(error)) for error in errors]))
+    config = tried[chosen][0]
+    return PosteriorFit(
+        config=config,
+        score=score if choose == "score" else _score_of(parts, config, temperatures, weights, smoothings_m),
+        uniform_score=float(-np.log(parts.uniform[0] + _SMALLEST).mean()),
+        median_error_m=float(np.median(errors[chosen])),
+        mean_error_m=float(np.mean(errors[chosen])),
+        n_queries=len(queries),
+    )
+
+
+def _affordable(
+    gallery: Gallery, smoothings_m: Sequence[float], kernel: KernelName
+) -> tuple[list[float], list[sparse.csr_array]]:
+    """The smoothings that so dense a gallery allows, with their kernels; the first is always tried."""
+    kernels = [ground_kernel(gallery.positions_deg, min(smoothings_m), kernel)]
+    tried = [min(smoothings_m)]
+    for smoothing in sorted(smoothings_m)[1:]:
+        try:
+            kernels.append(ground_kernel(gallery.positions_deg, smoothing, kernel))
+        except ConfigError as error:
+            _LOG.warning("smoothing over %g m and more is not tried: %s", smoothing, error)
+            break
+        tried.append(smoothing)
+    return tried, kernels
+
+
+_NO_PHOTOGRAPHS = Photographed(*(np.zeros(0, dtype=np.int64) for _ in range(3)))
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Sums over candidates of evidence times E, the (smoothed) kernel around the truth; T temperatures, H smoothings.
+
+    Attributes:
+        located: (T, H, Q) sum over all candidates of p_loc E.
+        located_there: (T, H, Q) the same over the candidates with photographs.
+        reach: (T, Q) sum over the candidates with photographs of p_loc.
+        seen: (T, H, Q) sum over the candidates with photographs of p_img E.
+        uniform: (H, Q) mean of E.
+    """
+
+    located: Float64[np.ndarray, "t h q"]
+    located_there: Float64[np.ndarray, "t h q"]
+    reach: Float64[np.ndarray, "t q"]
+    seen: Float64[np.ndarray, "t h q"]
+    uniform: Float64[np.ndarray, "h q"]
+
+    def score(self, location: int, image: int, weight: float) -> Float64[np.ndarray, " h"]:
+        """The score of one pair of temperatures and one weight, for each smoothing."""
+        mass = self.located[location]
+        if weight > 0:
+            dealt = self.reach[location] * self.seen[image] - self.located_there[location]
+            mass = mass + weight * dealt
+        # Rounding of the difference can leave a hair below zero.
+        near = (1 - _BACKGROUND) * np.maximum(mass, 0.0) + _BACKGROUND * self.uniform
+        return np.asarray(-np.log(near + _SMALLEST).mean(axis=1))
+
+
+def _evidence_near_truth(
+    queries: Float32[np.ndarray, "q d"],
+    truth: Float64[np.ndarray, "q 2"],
+    gallery: Gallery,
+    photographed: Photographed,
+    temperatures: Sequence[float],
+    kernels: Sequence[sparse.csr_array],
+) -> _Parts:
+    t, h, q, rows = len(temperatures), len(kernels), len(queries), photographed.rows
+    parts = _Parts(np.zeros((t, h, q)), np.zeros((t, h, q)), np.zeros((t, q)), np.zeros((t, h, q)), np.zeros((h, q)))
+    handed = [outflow(matrix) for matrix in kernels]
+    for chunk in chunks(q, gallery):
+        near_truth = _kernel_around(truth[chunk], gallery)
+        # sum_n (p W)_n E_n = sum_m p_m (W E)_m: smooth the kernel round the truth once, not every posterior.
+        around = np.stack([weigh(near_truth, matrix) / out for matrix, out in zip(kernels, handed, strict=True)])
+        parts.uniform[:, chunk] = around.mean(axis=2)
+        location = location_similarity(queries[chunk], gallery).astype(np.float64)
+        image = image_similarity(queries[chunk], gallery, photographed).astype(np.float64) if len(rows) else None
+        for i, temperature in enumerate(temperatures):
+            p = np.exp(log_softmax(location / temperature))
+            parts.located[i][:, chunk] = np.einsum("qm,hqm->hq", p, around)
+            if image is not None:
+                parts.reach[i, chunk] = p[:, rows].sum(axis=1)
+                parts.located_there[i][:, chunk] = np.einsum("qc,hqc->hq", p[:, rows], around[:, :, rows])
+                seen = np.exp(log_softmax(image / temperature))
+                parts.seen[i][:, chunk] = np.einsum("qc,hqc->hq", seen, around[:, :, rows])
+    return parts
+
+
+def _kernel_around(truth: Float64[np.ndarray, "q 2"], gallery: Gallery) -> Float64[np.ndarray, "q m"]:
+    places = gallery.positions_deg
+    distance = haversine_m(truth[:, None, 0], truth[:, None, 1], places[None, :, 0], places[None, :, 1])
+    return np.asarray(kernel_weight(distance, SCORE_SCALE_M, "exponential"))
+
+
+def _best(parts: _Parts, weights: Sequence[float]) -> tuple[Int64[np.ndarray, " 4"], float]:
+    t, h = parts.located.shape[:2]
+    scores = np.full((t, t, len(weights), h), np.inf)
+    for location, image, w in np.ndindex(t, t, len(weights)):
+        # Without image evidence its temperature does not matter: try only one.
+        if weights[w] > 0 or image == location:
+            scores[location, image, w] = parts.score(location, image, weights[w])
+    best = np.array(np.unravel_index(int(np.argmin(scores)), scores.shape))
+    return best, float(scores[tuple(best)])
+
+
+def _score_of(
+    parts: _Parts,
+    config: PosteriorConfig,
+    temperatures: Sequence[float],
+    weights: Sequence[float],
+    smoothings_m: Sequence[float],
+) -> float:
+    location, image = (list(temperatures).index(t) for t in (config.location_temperature, config.image_temperature))
+    return float(parts.score(location, image, config.image_weight)[list(smoothings_m).index(config.smoothing_m)])
+
+
+def _mode_errors(
+    queries: Float32[np.ndarray, "q d"],
+    truth: Float64[np.ndarray, "q 2"],
+    gallery: Gallery,
+    photographed: Photographed,
+    config: PosteriorConfig,
+    kernel_matrix: sparse.csr_array,
+) -> Float64[np.ndarray, " q"]:
+    errors = np.empty(len(queries))
+    for chunk in chunks(len(queries), gallery):
+        log_p = log_probability(queries[chunk], gallery, config, photographed)
+        errors[chunk] = geodesic_m(truth[chunk], argmax(ground_density(log_p, kernel_matrix), gallery.positions_deg))
+    return errors

@@ -1,0 +1,59 @@
+"""Frozen dataclasses to plain values (TOML, JSON) and back, strictly: a key or value that does not fit is named."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from swclip.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def as_plain(config: Any) -> dict[str, Any]:
+    """A nested dataclass as a dictionary of JSON-ready values; tuples become lists, None is kept."""
+    values: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
+    return values
+
+
+def structure(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """Build a nested dataclass from plain values.
+
+    Args:
+        kind: The dataclass.
+        values: Its values; what is left out takes its default.
+        where: What to call the source in an error, such as a file's path.
+
+    Raises:
+        ConfigError: An unknown key (with the known ones), a value of the wrong type, or one the dataclass refuses.
+    """
+    _refuse_unknown(kind, values, where, "")
+    try:
+        return TypeAdapter(kind).validate_python(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        message = f"{_lead(where)}{key} = {first['input']!r}: {first['msg']}."
+        raise ConfigError(message) from error
+
+
+def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same without null values at any depth: TOML has no null, and a missing key takes its default."""
+    return {k: without_none(v) if isinstance(v, Mapping) else v for k, v in values.items() if v is not None}
+
+
+def _lead(where: str) -> str:
+    return f"{where}: " if where else ""
+
+
+def _refuse_unknown(kind: Any, values: Mapping[str, Any], where: str, prefix: str) -> None:
+    hints = get_type_hints(kind)
+    known = {field.name for field in dataclasses.fields(kind)}
+    for key, value in values.items():
+        if key not in known:
+            raise ConfigError(f"{_lead(where)}{prefix}{key} is not an option; known there: {', '.join(sorted(known))}.")
+        if dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
+            _refuse_unknown(hints[key], value, where, f"{prefix}{key}.")

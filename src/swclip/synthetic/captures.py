@@ -1,0 +1,197 @@
+"""The plan of a city's photographs: places along streets, drives past them, headings, and recorded positions."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from swclip.geo.coordinates import LocalFrame
+from swclip.synthetic.camera import Camera
+from swclip.synthetic.cities import CITIES
+from swclip.synthetic.conditions import Conditions, draw_conditions
+from swclip.synthetic.render import Shot
+from swclip.synthetic.scene import Scene, city_plan
+from swclip.synthetic.streets import HALF_EXTENT_M, Plan
+from swclip.synthetic.traffic import place_people, place_vehicles
+
+SPACING_M = 12.0
+"""Distance of neighbouring places along a street."""
+PASSES = 4
+"""Photographs of each place, as long as the city has enough places."""
+_SECTION = 12
+_ACCURACY_SPREAD = 0.45
+"""Standard deviation of the logarithm of a photograph's GPS accuracy."""
+_DISTRICTS = ("Old Town", "Market", "Station", "Riverside", "Park End")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A point on a street that is photographed again and again.
+
+    Attributes:
+        street: Number of the street.
+        section: Number of the drive that passes it: a stretch of one street.
+        order: Its rank along the drive.
+        position_m: (2,) east, north on the centre line.
+        direction: (2,) unit vector of the drive.
+        lane_m: From the centre line to the middle of the lane, to the left of the drive.
+        turn_deg: Angle of the view to the side, from the direction of the drive, clockwise.
+    """
+
+    street: int
+    section: int
+    order: int
+    position_m: NDArray[np.float64]
+    direction: NDArray[np.float64]
+    lane_m: float
+    turn_deg: float
+
+
+@dataclass(frozen=True)
+class Capture:
+    """One photograph: which place, which drive, from where and where to.
+
+    Attributes:
+        index: Its number in the city.
+        place: Number of the place.
+        sequence: Name of the drive within the city.
+        position_m: (2,) where the camera truly is: east, north.
+        heading_deg: Clockwise from north.
+        captured_at: Local time.
+        conditions: The day of the drive.
+    """
+
+    index: int
+    place: int
+    sequence: str
+    position_m: NDArray[np.float64]
+    heading_deg: float
+    captured_at: dt.datetime
+    conditions: Conditions
+
+
+def choose_places(plan: Plan, count: int, rng: np.random.Generator) -> list[Place]:
+    """Choose stretches of street, spread over the city, until they hold enough places.
+
+    Args:
+        plan: The city's streets.
+        count: How many places are wanted.
+        rng: The generator to draw from.
+
+    Returns:
+        At most `count` places; fewer where the city has no more.
+    """
+    sections: list[list[tuple[int, NDArray[np.float64], NDArray[np.float64]]]] = []
+    for number, street in enumerate(plan.streets):
+        at = np.arange(street.half_width_m + 6.0, street.length_m - 8.0, SPACING_M)
+        if not len(at):
+            continue
+        points, directions = plan.centre_line(number, at)
+        inside = np.flatnonzero(np.abs(points).max(axis=1) < HALF_EXTENT_M - 4.0)
+        for start in range(0, len(inside), _SECTION):
+            rows = inside[start : start + _SECTION]
+            sections.append([(number, points[i], directions[i]) for i in rows])
+    places: list[Place] = []
+    for section, chosen in enumerate(rng.permutation(len(sections))):
+        stretch = sections[chosen]
+        backwards = rng.random() < 0.5
+        if backwards:
+            stretch = stretch[::-1]
+        for order, (number, point, direction) in enumerate(stretch):
+            if len(places) == count:
+                return places
+            turn = float(rng.choice([-1.0, 1.0]) * rng.uniform(45.0, 95.0))
+            way = -direction if backwards else direction
+            lane = 0.45 * plan.streets[number].half_road_m
+            places.append(Place(number, section, order, point, way, lane, turn))
+    return places
+
+
+@lru_cache(maxsize=8)
+def plan_captures(city: int, count: int, seed: int) -> tuple[list[Place], list[Capture]]:
+    """Plan a city's photographs.
+
+    Each place is passed by `PASSES` drives (more where the places of the city are used up). At each place one drive
+    looks along the street, the next to the side, and so on.
+
+    Args:
+        city: Its number in `cities.CITIES`.
+        count: How many photographs.
+        seed: The seed of the data set.
+
+    Returns:
+        The places and `count` captures; the first captures are the first drive past all places.
+    """
+    places = choose_places(city_plan(city, seed), -(-count // PASSES), np.random.default_rng([seed, city, 2]))
+    days: dict[tuple[int, int], Conditions] = {}
+    captures = []
+    for index in range(count):
+        number, drive = index % len(places), index // len(places)
+        place = places[number]
+        if (place.section, drive) not in days:
+            rng = np.random.default_rng([seed, city, 3, place.section, drive])
+            days[place.section, drive] = draw_conditions(CITIES[city].lat_deg, rng)
+        day = days[place.section, drive]
+        rng = np.random.default_rng([seed, city, 4, index])
+        along = float(np.clip(rng.normal(0.0, 1.2), -2.5, 2.5))
+        left = np.array([-place.direction[1], place.direction[0]])
+        aside = place.lane_m + float(np.clip(rng.normal(0.0, 0.5), -1.0, 1.0))
+        position = place.position_m + along * place.direction + aside * left
+        heading = np.degrees(np.arctan2(place.direction[0], place.direction[1])) + float(rng.normal(0.0, 6.0))
+        if (number + drive) % 2:
+            heading += place.turn_deg
+        when = day.when + dt.timedelta(seconds=2.2 * place.order + float(rng.uniform(0.0, 0.9)))
+        name = f"d{place.section:03d}-{drive:02d}"
+        captures.append(Capture(index, number, name, position, float(heading % 360.0), when, day))
+    return places, captures
+
+
+def frame_shot(scene: Scene, city: int, capture: Capture, size_px: int, seed: int) -> Shot:
+    """Everything that is in one photograph, drawn from the seed, the city and the photograph's number alone."""
+    rng = np.random.default_rng([seed, city, 5, capture.index])
+    camera = Camera(
+        float(capture.position_m[0]), float(capture.position_m[1]), capture.heading_deg, size_px,
+        height_m=2.4 + float(rng.normal(0.0, 0.06)),
+    )  # fmt: skip
+    vehicles = place_vehicles(scene, camera, float(rng.uniform(0.15, 0.75)), rng)
+    people = place_people(scene, camera, int(rng.poisson(4.0)), rng)
+    return Shot(camera, capture.conditions, vehicles, people, int(rng.integers(0, 2**31 - 1)))
+
+
+def recorded_positions(
+    frame: LocalFrame, true_m: NDArray[np.float64], city: int, seed: int, gps_noise_m: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What a GPS receiver writes down.
+
+    The accuracy of each photograph is lognormal with mean `gps_noise_m`; its error is normal, with the accuracy as the
+    standard deviation both east and north.
+
+    Args:
+        frame: The city's frame.
+        true_m: (N, 2) true east, north in metres.
+        city: Number of the city.
+        seed: The seed of the data set.
+        gps_noise_m: Mean accuracy in metres; 0 records the true position, with accuracy unknown.
+
+    Returns:
+        (N, 2) recorded latitude, longitude in degrees; (N,) accuracy in metres, NaN without noise.
+    """
+    if gps_noise_m == 0.0:
+        return frame.to_deg(true_m), np.full(len(true_m), np.nan)
+    error = np.empty((len(true_m), 3))
+    for index in range(len(true_m)):
+        error[index] = np.random.default_rng([seed, city, 6, index]).standard_normal(3)
+    accuracy = gps_noise_m * np.exp(_ACCURACY_SPREAD * error[:, 2] - 0.5 * _ACCURACY_SPREAD**2)
+    return frame.to_deg(true_m + accuracy[:, None] * error[:, :2]), accuracy
+
+
+def district_names(positions_m: NDArray[np.float64], city: int, seed: int) -> list[str]:
+    """The district of each position (N, 2): that of the nearest of five centres."""
+    rng = np.random.default_rng([seed, city, 7])
+    centres = rng.uniform(-0.75 * HALF_EXTENT_M, 0.75 * HALF_EXTENT_M, (len(_DISTRICTS), 2))
+    nearest = ((positions_m[:, None] - centres[None]) ** 2).sum(axis=2).argmin(axis=1)
+    return [_DISTRICTS[i] for i in nearest]

@@ -1,0 +1,206 @@
+"""Make the data set: eight cities of photographs and their manifest, on all cores, and resumable."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from swclip.data.manifest import Manifest, write_manifest
+from swclip.errors import ConfigError
+from swclip.files import read_json, write_json
+from swclip.geo.coordinates import LocalFrame
+from swclip.synthetic.captures import district_names, plan_captures, recorded_positions
+from swclip.synthetic.cities import CITIES
+from swclip.synthetic.photograph import Job, city_slug, image_id, image_path, leave_interrupts_to_parent, run_job
+
+GENERATOR_VERSION = 1
+"""Rises when the same seed gives other pictures."""
+SETTINGS_NAME = "synth.json"
+DEFAULT_SIZE_PX = 128
+_JOB_PHOTOGRAPHS = 25
+
+Progress = Callable[[int, int], None]
+
+
+def generate(
+    out: str | os.PathLike[str],
+    *,
+    cities: int = 8,
+    photos_per_city: int = 400,
+    size_px: int = DEFAULT_SIZE_PX,
+    seed: int = 0,
+    gps_noise_m: float = 0.0,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Render the synthetic cities and write their manifest.
+
+    The same arguments give the same bytes, whatever the number of processes. A run that was stopped goes on where it
+    was: photographs that are there are kept, and the manifest is written when all are.
+
+    Args:
+        out: The folder for `manifest.parquet` and `images/`.
+        cities: How many of the eight cities, in the order of `cities.CITIES`.
+        photos_per_city: Photographs of each: about four of each place.
+        size_px: Width and height of a photograph.
+        seed: Another seed builds other cities.
+        gps_noise_m: Mean accuracy of the recorded positions, one standard deviation in metres. 0 records the true
+            position and leaves `accuracy_m` unknown.
+        workers: Processes; all cores if not given. 1 works in this process.
+        progress: Called with photographs done and their total.
+
+    Returns:
+        The manifest, with the further columns `true_lat_deg`, `true_lon_deg` and `district`.
+
+    Raises:
+        ConfigError: An argument has a value that cannot work, or `out` holds something else.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> len(generate(folder, cities=1, photos_per_city=2, size_px=32, workers=1))
+        2
+    """
+    _check(cities, photos_per_city, size_px, seed, gps_noise_m, workers)
+    folder = Path(out)
+    settings = {"generator": GENERATOR_VERSION, "size_px": size_px, "seed": seed, "photos_per_city": photos_per_city}
+    _claim(folder, settings)
+    count = workers or _cores()
+    _render(folder, cities, photos_per_city, size_px, seed, count, progress or (lambda done, total: None))
+    frame = pd.concat([_table(city, photos_per_city, seed, gps_noise_m) for city in range(cities)], ignore_index=True)
+    made_with = {"command": "synth", **settings, "cities": cities, "gps_noise_m": gps_noise_m}
+    return write_manifest(folder, frame, made_with=made_with)
+
+
+def _check(cities: int, photos_per_city: int, size_px: int, seed: int, gps_noise_m: float, workers: int | None) -> None:
+    for name, value, low, high in (
+        ("cities", cities, 1, len(CITIES)),
+        ("photos-per-city", photos_per_city, 1, 99_999),
+        ("size", size_px, 16, 4096),
+        ("seed", seed, 0, 2**63 - 1),
+        ("workers", workers, 1, 1024),
+    ):
+        if value is not None and not low <= value <= high:
+            raise ConfigError(f"--{name} {value}: give a whole number from {low} to {high}.")
+    if not (math.isfinite(gps_noise_m) and 0.0 <= gps_noise_m <= 1000.0):
+        raise ConfigError(f"--gps-noise-m {gps_noise_m}: give metres from 0 to 1000.")
+
+
+def _claim(folder: Path, settings: dict[str, int]) -> None:
+    """Write the settings into a new folder, or see that those in it are the same."""
+    file = folder / SETTINGS_NAME
+    if file.exists():
+        found = read_json(file, "the record of what the folder holds")
+        if found != settings:
+            other = found if isinstance(found, dict) else {}
+            different = next((k for k in settings if other.get(k) != settings[k]), "content")
+            raise ConfigError(
+                f"{folder}: holds photographs made with {different} {other.get(different)}, asked is "
+                f"{settings.get(different)}; choose another --out, or delete the folder."
+            )
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder}: is there and was not made by swclip synth; choose another --out.")
+    write_json(file, settings)
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1
+
+
+def _jobs(folder: Path, cities: int, photos_per_city: int, size_px: int, seed: int) -> dict[int, list[Job]]:
+    """Jobs that have something to do, by city."""
+    jobs: dict[int, list[Job]] = {}
+    for city in range(cities):
+        for start in range(0, photos_per_city, _JOB_PHOTOGRAPHS):
+            stop = min(start + _JOB_PHOTOGRAPHS, photos_per_city)
+            if all((folder / image_path(CITIES[city].name, i)).exists() for i in range(start, stop)):
+                continue
+            jobs.setdefault(city, []).append(Job(str(folder), city, start, stop, photos_per_city, size_px, seed))
+    return jobs
+
+
+def _render(
+    folder: Path, cities: int, photos_per_city: int, size_px: int, seed: int, workers: int, progress: Progress
+) -> None:
+    jobs = _jobs(folder, cities, photos_per_city, size_px, seed)
+    total = cities * photos_per_city
+    done = total - sum(job.stop - job.start for queue in jobs.values() for job in queue)
+    progress(done, total)
+    workers = min(workers, sum(len(queue) for queue in jobs.values()))
+    if workers <= 1:
+        for queue in jobs.values():
+            for job in queue:
+                done += run_job(job)
+                progress(done, total)
+        return
+    # One pool of one process for each worker, so that a worker stays with the city whose scene it has built.
+    context = multiprocessing.get_context("spawn")
+    pools = [ProcessPoolExecutor(1, mp_context=context, initializer=leave_interrupts_to_parent) for _ in range(workers)]
+    city_of: dict[int, int] = {}
+    running: dict[Future[int], int] = {}
+
+    def submit(worker: int) -> None:
+        city = city_of.get(worker)
+        if city not in jobs:
+            if not jobs:
+                return
+            taken = set(city_of.values())
+            city = max(jobs, key=lambda c: (c not in taken, len(jobs[c]), -c))
+        city_of[worker] = city
+        running[pools[worker].submit(run_job, jobs[city].pop(0))] = worker
+        if not jobs[city]:
+            del jobs[city]
+
+    try:
+        for worker in range(workers):
+            submit(worker)
+        while running:
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                worker = running.pop(future)
+                done += future.result()
+                progress(done, total)
+                submit(worker)
+    finally:
+        for pool in pools:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _table(city: int, photos_per_city: int, seed: int, gps_noise_m: float) -> pd.DataFrame:
+    style = CITIES[city]
+    slug = city_slug(style.name)
+    _, captures = plan_captures(city, photos_per_city, seed)
+    frame = LocalFrame(style.lat_deg, style.lon_deg)
+    true_m = np.array([capture.position_m for capture in captures])
+    true_deg = frame.to_deg(true_m)
+    recorded_deg, accuracy_m = recorded_positions(frame, true_m, city, seed, gps_noise_m)
+    columns: dict[str, Any] = {
+        "image_id": [image_id(style.name, c.index) for c in captures],
+        "image_path": [image_path(style.name, c.index) for c in captures],
+        "lat_deg": recorded_deg[:, 0],
+        "lon_deg": recorded_deg[:, 1],
+        "accuracy_m": accuracy_m,
+        "heading_deg": [c.heading_deg for c in captures],
+        "captured_at": pd.to_datetime([c.captured_at for c in captures]).astype("datetime64[ms]"),
+        "city": style.name,
+        "place_id": [f"{slug}-p{c.place:05d}" for c in captures],
+        "sequence_id": [f"{slug}-{c.sequence}" for c in captures],
+        "licence": "CC0-1.0",
+        "source": "swclip-synthetic",
+        "true_lat_deg": true_deg[:, 0],
+        "true_lon_deg": true_deg[:, 1],
+        "district": district_names(true_m, city, seed),
+    }
+    return pd.DataFrame(columns)

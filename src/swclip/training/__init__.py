@@ -1,0 +1,1 @@
+"""Training: recipes, the loop, schedule, checkpoints, logging. The room above all but the command line."""

@@ -1,0 +1,163 @@
+"""What a training run is told to do: frozen dataclasses, read from a recipe (TOML) and saved whole with the run."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+
+from swclip.errors import ConfigError
+from swclip.files import atomic_file
+from swclip.losses import ObjectiveConfig
+from swclip.models.config import ModelConfig
+from swclip.structure import as_plain, structure, without_none
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """How batches are drawn.
+
+    Attributes:
+        size: Photographs in the global batch, of all processes together; never more than there are.
+        sampler: `random`, or `neighbours`: anchors followed by photographs near them on the ground.
+        neighbours_per_anchor: How many may follow an anchor.
+        radius_m: How near they must be, metres.
+        balance_regions: Draw as many anchors from each region, however many photographs it holds.
+        chunk: Photographs whose activations are in memory at once; 0 for all. The gradient is that of the whole batch
+            whatever the chunk: embeddings first, then the loss, then the chunks again with the loss's gradient.
+    """
+
+    size: int = 256
+    sampler: Literal["random", "neighbours"] = "random"
+    neighbours_per_anchor: int = 3
+    radius_m: float = 50.0
+    balance_regions: bool = False
+    chunk: int = 0
+
+    def __post_init__(self) -> None:
+        if self.size < 2:
+            raise ConfigError(f"batch size {self.size}: a contrast needs at least 2 photographs.")
+        if self.chunk < 0:
+            raise ConfigError(f"batch chunk {self.chunk} must be 0 (no chunks) or more.")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with a rate for each kind of weight, warm-up and cosine.
+
+    Attributes:
+        rate: Heads, small networks and towers that are trained from scratch.
+        tower_rate: A pretrained image tower that is not frozen.
+        text_rate: A pretrained text tower; a rate fit for heads destroys it.
+        grid_rate: The location side's tables (feature grid, cell tokens), of which a step touches few rows.
+        scale_rate: The logit scale.
+        weight_decay: On matrices, not on biases, norms, tables or the scale.
+        betas: AdamW's moments.
+        warmup: Share of the steps over which the rates rise from 0.
+        final: Share of the rates that is left at the end of the cosine.
+        clip: Largest norm of the gradient.
+    """
+
+    rate: float = 1e-3
+    tower_rate: float = 1e-5
+    text_rate: float = 5e-5
+    grid_rate: float = 1e-2
+    scale_rate: float = 1e-2
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.98)
+    warmup: float = 0.05
+    final: float = 0.0
+    clip: float = 1.0
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """A whole training run.
+
+    Attributes:
+        model: What the model is made of.
+        objective: The loss and its terms.
+        batch: How batches are drawn.
+        optimizer: How weights move.
+        steps: Optimizer steps.
+        evaluate_every: Steps between two validations, of which the best weights are kept; 0: at the end only.
+        checkpoint_every: Steps between two checkpoints; 0: at the end only.
+        freeze_image: Keep the image tower as it is: its features are computed once and kept on disk.
+        augment: Random crop, brightness, contrast, saturation of the training photographs; not with a frozen tower.
+        precision: `float32`, or `bfloat16` where there is a GPU (mixed); `auto` chooses.
+        region: Manifest column that names the region for fairness and balanced batches.
+        seed: Seed of weights, batches, augmentation and dropout.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    steps: int = 1000
+    evaluate_every: int = 100
+    checkpoint_every: int = 100
+    freeze_image: bool = False
+    augment: bool = True
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    region: str = "city"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ConfigError(f"steps {self.steps} must be at least 1.")
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that ship with the package."""
+    folder = resources.files("swclip.training") / "recipes"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> TrainingConfig:
+    """Read a recipe.
+
+    Args:
+        name: The name of a shipped recipe (`clip`, `sw-clip`), or the path of a TOML file.
+        overrides: Values that replace the recipe's, nested as the dataclasses are.
+
+    Raises:
+        ConfigError: No such recipe, not TOML, an unknown key, or a value that cannot work.
+    """
+    if name in recipe_names():
+        text, where = (
+            (resources.files("swclip.training") / "recipes" / f"{name}.toml").read_text("utf-8"),
+            f"recipe {name}",
+        )
+    else:
+        path = Path(name)
+        if not path.is_file():
+            raise ConfigError(
+                f"recipe {name!r} is neither one that ships ({', '.join(recipe_names())}) nor a TOML file there is."
+            )
+        text, where = path.read_text(encoding="utf-8"), str(path)
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where}: is not valid TOML ({error}).") from error
+    return structure(TrainingConfig, _merged(values, overrides or {}), where)
+
+
+def _merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
+    for key, value in overrides.items():
+        below = merged.get(key)
+        merged[key] = (
+            _merged(below if isinstance(below, Mapping) else {}, value) if isinstance(value, Mapping) else value
+        )
+    return merged
+
+
+def write_config(path: Path, config: TrainingConfig) -> None:
+    """Write a configuration whole, as a recipe that makes the same run."""
+    with atomic_file(path) as beside:
+        beside.write_bytes(tomli_w.dumps(without_none(as_plain(config))).encode())

@@ -1,0 +1,100 @@
+"""A run's folder: what it was made from, whether it is finished, and how the pieces are found again."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from swclip.data.manifest import Manifest
+from swclip.data.splits import Splits
+from swclip.errors import ArtefactError, ConfigError
+from swclip.files import read_json, write_json
+from swclip.structure import as_plain
+from swclip.training.config import TrainingConfig, load_recipe, write_config
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What run.json holds.
+
+    Attributes:
+        manifest: Path of the manifest.
+        manifest_digest: Its identity.
+        splits: Path of the splits.
+        system: What the run is called in comparisons: its recipe's name.
+        seed: Seed.
+        status: `running` or `finished`.
+        command: The command line, where there was one.
+        versions: Of what it was made with.
+        figures: What was measured on validation queries, at the end.
+    """
+
+    manifest: str
+    manifest_digest: str
+    splits: str
+    system: str
+    seed: int
+    status: str
+    command: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+def open_run(
+    out: Path, config: TrainingConfig, manifest: Manifest, splits: Splits, system: str, command: str | None
+) -> RunFacts:
+    """Start a run in a folder, or find the one that is there.
+
+    Args:
+        out: The run's folder.
+        config: What it is told to do.
+        manifest: The photographs.
+        splits: Their splits.
+        system: Its name.
+        command: The command line.
+
+    Raises:
+        ConfigError: The folder holds a run with another configuration, data or splits.
+    """
+    versions = {name: importlib.metadata.version(name) for name in ("swclip", "torch", "transformers", "numpy")}
+    facts = RunFacts(
+        manifest=str(manifest.path.resolve()),
+        manifest_digest=manifest.digest,
+        splits=str(splits.path.resolve()),
+        system=system,
+        seed=config.seed,
+        status="running",
+        command=command,
+        versions={**versions, "python": platform.python_version()},
+    )
+    if not (out / "run.json").exists():
+        write_config(out / "config.toml", config)
+        write_json(out / "run.json", asdict(facts))
+        return facts
+    there = read_run(out)
+    if as_plain(load_recipe(str(out / "config.toml"))) != as_plain(config):
+        raise ConfigError(
+            f"{out}: holds a run with another configuration; choose another --out, or remove that folder."
+        )
+    if there.manifest_digest != facts.manifest_digest or there.splits != facts.splits:
+        raise ConfigError(
+            f"{out}: holds a run on other photographs or splits; choose another --out, or remove that folder."
+        )
+    return there
+
+
+def read_run(folder: str | Path) -> RunFacts:
+    """Read RUN/run.json.
+
+    Raises:
+        ArtefactError: The folder is not a run.
+    """
+    path = Path(folder) / "run.json"
+    values = read_json(path, "the run's record")
+    try:
+        return RunFacts(**values)
+    except TypeError as error:
+        raise ArtefactError(f"{path}: is not the record of a run of this swclip ({error}); train it again.") from error

@@ -1,0 +1,82 @@
+"""Validation while training: the error of the nearest location embedding, on queries kept out of the training side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float32, Float64
+
+from swclip.data.manifest import Manifest
+from swclip.data.splits import Splits, candidates_for, indices
+from swclip.geo.distance import geodesic_m
+from swclip.models.locator_model import LocatorModel
+from swclip.retrieval.build import build_gallery, candidate_words
+from swclip.retrieval.embed import embed_features, embed_photographs, embed_positions
+from swclip.retrieval.feature_cache import FeatureCache
+from swclip.retrieval.posterior_fit import PosteriorFit, fit_posterior
+
+_NEAR_M = 10.0
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The validation queries of a split and the candidates they are looked for among.
+
+    Attributes:
+        manifest: The photographs.
+        rows: Rows of the validation queries in it.
+        truth_deg: (V, 2) their recorded positions.
+        candidates: The candidates' table.
+        cache: Features of a frozen tower, else None.
+    """
+
+    manifest: Manifest
+    rows: Any
+    truth_deg: Float64[np.ndarray, "v 2"]
+    candidates: pd.DataFrame
+    cache: FeatureCache | None
+
+    @classmethod
+    def of(cls, manifest: Manifest, splits: Splits, cache: FeatureCache | None) -> Validation | None:
+        """The validation of a split; None where it has no validation queries."""
+        rows = indices(splits, manifest, "val")
+        if len(rows) == 0:
+            return None
+        return cls(manifest, rows, manifest.positions_deg[rows], candidates_for(splits, "val"), cache)
+
+    def queries(self, model: LocatorModel, features: Float32[np.ndarray, "v f"] | None) -> Float32[np.ndarray, "v d"]:
+        """Embeddings of the validation queries, from their features where the tower is frozen."""
+        if features is not None:
+            return embed_features(model, features)
+        return embed_photographs(model, [self.manifest.image_paths[row] for row in self.rows])
+
+    def features(self, model: LocatorModel) -> Float32[np.ndarray, "v f"] | None:
+        """Features of the queries by the frozen tower, None where it learns."""
+        if self.cache is None:
+            return None
+        return self.cache.features(model, [self.manifest.image_paths[row] for row in self.rows])
+
+    def measure(self, model: LocatorModel, queries: Float32[np.ndarray, "v d"]) -> dict[str, float]:
+        """Errors of the nearest location embedding.
+
+        Returns:
+            `val_median_m`, `val_mean_m`, and `val_log_error`, the mean of log10(1 + error / 10 m): what the best model
+            is chosen by, since it heeds both the metre and the tail.
+        """
+        places = self.candidates[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
+        words = candidate_words(list(self.candidates["city"])) if model.location.reads_words else None
+        similarity = queries @ embed_positions(model, places, words).T
+        error = geodesic_m(self.truth_deg, places[similarity.argmax(axis=1)])
+        return {
+            "val_median_m": float(np.median(error)),
+            "val_mean_m": float(error.mean()),
+            "val_log_error": float(np.log10(1.0 + error / _NEAR_M).mean()),
+        }
+
+    def fit(self, model: LocatorModel, queries: Float32[np.ndarray, "v d"]) -> PosteriorFit:
+        """The posterior that gives the validation queries' true places the most probability."""
+        gallery = build_gallery(model, self.candidates, self.manifest, cache=self.cache)
+        return fit_posterior(queries, self.truth_deg, gallery)

@@ -1,0 +1,273 @@
+"""A real model on real splits of small drawn photographs, as a function and as a command."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from swclip.cli.evaluate import evaluate as evaluate_command
+from swclip.data.manifest import Manifest, read_manifest, write_manifest
+from swclip.data.protocols import split
+from swclip.data.splits import Splits, candidates_for, indices, read_splits
+from swclip.errors import ArtefactError, ConfigError, DiskFullError, InputError, MismatchError
+from swclip.evaluation.evaluate import EmbedConfig, evaluate
+from swclip.evaluation.measure import MeasureConfig
+from swclip.files import write_json
+from swclip.geo.coordinates import LocalFrame
+from swclip.geo.distance import geodesic_m
+from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
+from swclip.models.locator_model import LocatorModel
+from swclip.retrieval.posterior_config import PosteriorConfig, write_posterior
+from swclip.training.run import RunFacts
+
+PHOTOGRAPHS = 60
+QUICK = MeasureConfig(estimator="argmax", resamples=30)
+
+
+def photograph_folder(folder: Path, **columns: Any) -> Manifest:
+    generator = np.random.default_rng(0)
+    positions = LocalFrame(52.4, 0.26).to_deg(generator.uniform(-250, 250, (PHOTOGRAPHS, 2)))
+    ids = [f"i{row:02d}" for row in range(PHOTOGRAPHS)]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ids:
+        pixels = generator.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((48, 40)).save(folder / f"{name}.jpg")
+    frame = pd.DataFrame({"image_id": ids, "lat_deg": positions[:, 0], "lon_deg": positions[:, 1], **columns})
+    frame["city"] = ["Ely" if row % 2 else "March" for row in range(PHOTOGRAPHS)]
+    return write_manifest(folder, frame.assign(image_path=[f"{name}.jpg" for name in ids]))
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    return photograph_folder(tmp_path_factory.mktemp("photographs"))
+
+
+@pytest.fixture(scope="module")
+def splits(manifest: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Splits:
+    draft = split(manifest, "known-places", query_share=0.3, val_share=0.2, seed=0)
+    return draft.write(tmp_path_factory.mktemp("splits") / "splits.parquet")
+
+
+@pytest.fixture(scope="module")
+def model(manifest: Manifest) -> LocatorModel:
+    config = ModelConfig(
+        image=ImageConfig(size_px=32, head_width=16),
+        location=LocationConfig(text_tower="none", grid_levels=2, grid_log2_size=8, hidden_width=16),
+        embedding_dim=8,
+    )
+    return LocatorModel.create(config, manifest.positions_deg).eval()
+
+
+@pytest.fixture
+def run(model: LocatorModel, manifest: Manifest, splits: Splits, tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    model.save(folder / "model")
+    write_posterior(folder / "model", PosteriorConfig(image_weight=0.3))
+    facts = RunFacts(str(manifest.path), manifest.digest, str(splits.path), "sw-clip", 7, "finished")
+    write_json(folder / "run.json", dataclasses.asdict(facts))
+    return folder
+
+
+def test_the_paper_s_answer_is_the_position_whose_embedding_is_nearest(
+    model: LocatorModel, manifest: Manifest, splits: Splits
+) -> None:
+    found = evaluate(model, manifest, splits, posterior=PosteriorConfig(image_weight=0.0), config=QUICK)
+    places = candidates_for(splits, "query")[["lat_deg", "lon_deg"]].to_numpy()
+    with torch.no_grad():
+        locations = model.encode_positions(torch.from_numpy(places))
+        for place, row in enumerate(indices(splits, manifest, "query")):
+            pixels = torch.from_numpy(model.preprocess.read(manifest.image_paths[row]))[None]
+            best = int((model.encode_pixels(pixels) @ locations.T).argmax())
+            predicted = found.predictions.iloc[place]
+            assert predicted["image_id"] == manifest.frame["image_id"][row]
+            assert (predicted["predicted_lat_deg"], predicted["predicted_lon_deg"]) == tuple(places[best])
+            truth = manifest.positions_deg[row]
+            assert predicted["error_m"] == pytest.approx(float(geodesic_m(truth, places[best])[0]))
+
+
+def test_the_report_keeps_the_contract(model: LocatorModel, manifest: Manifest, splits: Splits) -> None:
+    counts: list[tuple[int, int]] = []
+    found = evaluate(
+        model,
+        manifest,
+        splits,
+        posterior=PosteriorConfig(),
+        config=MeasureConfig(resamples=30),
+        embedding=EmbedConfig(batch_size=7, workers=1),
+        command="swclip evaluate",
+        progress=lambda done, total: counts.append((done, total)),
+    )
+    report = json.loads(json.dumps(found.report, allow_nan=False))
+    queries = indices(splits, manifest, "query")
+    assert report["n_queries"] == len(queries) == len(found.predictions)
+    assert report["gallery_size"] == len(candidates_for(splits, "query"))
+    assert set(report["error_m"]) == {"median", "mean", "p75", "p90", "p95", "p99", "worst5_mean"}
+    assert {"10", "25", "50", "100", "250", "500", "1000"} <= set(report["accuracy_within_m"])
+    assert set(report["recall_at_k_25m"]) == {"1", "5", "10", "20"}
+    assert {"median", "mean"} <= set(report["baselines"]["floor"]) & set(report["baselines"]["random"])
+    assert set(report["by_region"]) == {"Ely", "March"}
+    assert set(report["estimators"]) == {"mode", "argmax", "geometric-median"}
+    assert report["estimator"] == "mode"
+    assert report["version"] == "1"
+    assert report["truth"]["position"] == "recorded"
+    made = report["made_with"]
+    assert made["manifest"]["digest"] == manifest.digest
+    assert made["model"] == model.fingerprint
+    assert made["splits"]["protocol"] == "known-places"
+    assert made["command"] == "swclip evaluate"
+    assert counts[-1][0] == counts[-1][1] == report["gallery_photographs"] + len(queries)
+    assert [done for done, _ in counts] == sorted(done for done, _ in counts)
+
+
+def test_validation_queries_do_not_lean_on_themselves(model: LocatorModel, manifest: Manifest, splits: Splits) -> None:
+    found = evaluate(model, manifest, splits, on="val", posterior=PosteriorConfig(image_weight=1.0), config=QUICK)
+    asked = set(found.predictions["image_id"])
+    assert asked == {manifest.frame["image_id"][row] for row in indices(splits, manifest, "val")}
+    assert asked.isdisjoint(image_id for ids in found.candidates["image_ids"] for image_id in ids)
+    assert set(found.predictions["split"]) == {"val"}
+
+
+def test_errors_are_measured_against_the_true_position_where_it_is_known(model: LocatorModel, tmp_path: Path) -> None:
+    plain = photograph_folder(tmp_path / "photographs")
+    shifted = plain.positions_deg + np.array([0.001, 0.0])
+    columns = {"true_lat_deg": shifted[:, 0], "true_lon_deg": shifted[:, 1]}
+    manifest = photograph_folder(tmp_path / "photographs", **columns)
+    splits = split(manifest, "known-places", query_share=0.3, seed=0).write(tmp_path / "splits.parquet")
+    found = evaluate(model, manifest, splits, config=QUICK)
+    assert found.report["truth"] == {"position": "true", "columns": "true_lat_deg, true_lon_deg"}
+    rows = indices(splits, manifest, "query")
+    assert found.predictions["lat_deg"].tolist() == shifted[rows, 0].tolist()
+    assert found.report["posterior"]["fitted"] is False
+    columns["true_lat_deg"] = np.where(np.arange(PHOTOGRAPHS) == rows[2], np.nan, columns["true_lat_deg"])
+    broken = photograph_folder(tmp_path / "photographs", **columns)
+    with pytest.raises(InputError, match=f"'{manifest.frame['image_id'][rows[2]]}' has no true_lat_deg"):
+        evaluate(model, broken, splits, config=QUICK)
+
+
+def test_splits_without_validation_queries_say_so(model: LocatorModel, manifest: Manifest, tmp_path: Path) -> None:
+    splits = split(manifest, "known-places", val_share=0.0, seed=0).write(tmp_path / "none.parquet")
+    with pytest.raises(InputError, match=r"none\.parquet: no photograph is in split 'val'"):
+        evaluate(model, manifest, splits, on="val", config=QUICK)
+
+
+def test_splits_of_another_manifest_are_refused(model: LocatorModel, splits: Splits, tmp_path: Path) -> None:
+    generator_moved = photograph_folder(tmp_path / "photographs")
+    frame = generator_moved.frame.assign(lat_deg=generator_moved.frame["lat_deg"] + 0.01)
+    other = write_manifest(tmp_path / "photographs", frame)
+    with pytest.raises(MismatchError):
+        evaluate(model, other, splits, config=QUICK)
+
+
+def test_the_command_leaves_three_files(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import geopandas
+
+    out = tmp_path / "evaluation"
+    evaluate_command(run, out=out, resamples=30)
+    assert sorted(path.name for path in out.iterdir()) == ["predictions.parquet", "report.html", "report.json"]
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert report["posterior"]["fitted"] is True
+    assert report["posterior"]["image_weight"] == 0.3
+    assert report["made_with"]["run"]["seed"] == 7
+    predictions = geopandas.read_parquet(out / "predictions.parquet")
+    assert len(predictions) == report["n_queries"]
+    assert predictions["error_m"].median() == pytest.approx(report["error_m"]["median"])
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "<h1>sw-clip</h1>" in page
+    assert "data:image/jpeg" in page
+    said = capsys.readouterr()
+    assert said.out.strip() == str(out / "report.json")
+    assert "argmax" in said.err
+
+
+def test_the_command_takes_other_estimators_queries_and_no_photographs(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "evaluation"
+    evaluate_command(run, out=out, on="val", estimator="argmax", regions="cells:9", resamples=20, photographs=False)
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert (report["on"], report["estimator"], report["regions"]) == ("val", "argmax", "cells:9")
+    assert "data:image/jpeg" not in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_run_without_a_fitted_posterior_is_evaluated_and_says_so(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "model" / "posterior.json").unlink()
+    evaluate_command(run, out=tmp_path / "evaluation", resamples=20)
+    assert "no posterior was fitted" in " ".join(capsys.readouterr().err.split())
+
+
+def changed(run: Path, **values: str) -> None:
+    record = json.loads((run / "run.json").read_text())
+    write_json(run / "run.json", {**record, **values})
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "words"),
+    [
+        (lambda run: (run / "run.json").unlink(), ArtefactError, "no run is there"),
+        (lambda run: (run / "run.json").write_text("{"), ArtefactError, r"run\.json"),
+        (lambda run: changed(run, status="running"), ArtefactError, "has not finished"),
+        (lambda run: changed(run, manifest="/nowhere/manifest.parquet"), ArtefactError, "--manifest"),
+        (lambda run: changed(run, splits="/nowhere/splits.parquet"), ArtefactError, "--splits"),
+        (lambda run: changed(run, manifest_digest="0" * 64), MismatchError, "trained on"),
+        (lambda run: shutil.rmtree(run / "model"), ArtefactError, "model"),
+        (
+            lambda run: (run / "model" / "model.safetensors").write_bytes(
+                (run / "model" / "model.safetensors").read_bytes()[:500]
+            ),
+            ArtefactError,
+            "model",
+        ),
+        (lambda run: (run / "model" / "posterior.json").write_text("[1"), ArtefactError, r"posterior\.json"),
+    ],
+)
+def test_a_run_that_cannot_be_evaluated_is_named_and_leaves_nothing(
+    run: Path, tmp_path: Path, damage: Any, error: type[Exception], words: str
+) -> None:
+    damage(run)
+    with pytest.raises(error, match=words):
+        evaluate_command(run, out=tmp_path / "evaluation", resamples=20)
+    assert not (tmp_path / "evaluation").exists()
+
+
+def test_paths_recorded_beside_the_run_are_found(run: Path, manifest: Manifest, splits: Splits, tmp_path: Path) -> None:
+    changed(run, manifest="data", splits="data/splits.parquet")
+    shutil.copytree(manifest.path.parent, run / "data")
+    for path in splits.path.parent.iterdir():
+        shutil.copy(path, run / "data")
+    evaluate_command(run, out=tmp_path / "evaluation", resamples=20)
+    report = json.loads((tmp_path / "evaluation" / "report.json").read_text())
+    assert report["made_with"]["manifest"]["path"] == str(read_manifest(run / "data").path)
+    assert read_splits(run / "data" / "splits.parquet").meta["manifest_digest"] == manifest.digest
+
+
+def test_a_device_that_is_not_there_is_a_message(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'nonsense'"):
+        evaluate_command(run, out=tmp_path / "evaluation", device="nonsense")
+
+
+def test_a_disk_that_fills_leaves_no_page_and_no_old_figures(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "evaluation"
+    evaluate_command(run, out=out, resamples=20)
+    before = (out / "report.html").read_bytes()
+
+    def full(self: Path, *_: Any, **__: Any) -> int:
+        self.write_bytes(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(DiskFullError, match=r"report\.html"):
+        evaluate_command(run, out=out, resamples=20)
+    assert (out / "report.html").read_bytes() == before
+    assert sorted(path.name for path in out.iterdir()) == ["predictions.parquet", "report.html"]

@@ -1,0 +1,164 @@
+"""The pages: whole in one file, safe with odd names, and alive in a browser without a network."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swclip.evaluation.benchmark_page import write_benchmark_page
+from swclip.evaluation.comparison import compare
+from swclip.evaluation.report import write_report_page
+
+NASTY = '</script><script>alert("x")</script><b>&amp;'
+LEAKAGE = {
+    "version": "1",
+    "warnings": ["12% of the queries have a near-duplicate picture in training."],
+    "notes": [],
+    "query": {
+        "n": 45,
+        "n_training": 135,
+        "nearest_training_m": {"min": 0.4, "p5": 1.0, "median": 6.2, "p95": 19.0},
+        "within_m": {limit: {"count": 9, "share": 0.2} for limit in ("5", "10", "25", "50")},
+        "shared_places": {"count": 3, "queries": 4, "share": 0.09, "unknown": 0},
+        "shared_sequences": {"count": 0, "queries": 0, "share": 0.0, "unknown": 45},
+        "near_duplicates": None,
+        "exact_duplicates": {"queries": {"count": 0, "share": 0.0}, "examples": []},
+        "candidates": {"n": 135, "nearest_m": None, "within_25m": {"count": 30, "share": 0.667}},
+    },
+    "val": {"n": 0, "n_training": 135, "nearest_training_m": None, "within_m": None},
+}
+
+
+class Addresses(HTMLParser):
+    """Everything a page would load or lead to, scripts and their text apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.scripts = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.scripts += tag == "script"
+        for name, value in attrs:
+            if name == "id" and value:
+                self.ids.append(value)
+            if value and name in ("src", "srcset", "poster", "data", "href", "action"):
+                (self.links if tag == "a" else self.loads).append(value)
+
+
+@pytest.fixture(scope="module")
+def pages(made_up: Any, draw_photographs: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("pages")
+    cities = {"Leeds": (53.8008, -1.5491), NASTY: (53.96, -1.0873)}
+    runs = {
+        "clip": {seed: made_up(1, system=seed, spread_m=80.0, lost_share=0.3, cities=cities) for seed in (1, 2)},
+        NASTY: {seed: made_up(1, system=10 + seed, cities=cities) for seed in (1, 2)},
+    }
+    evaluation = runs[NASTY][1]
+    manifest = draw_photographs(evaluation, folder / "photographs")
+    made = {"command": f"swclip {NASTY}"}
+    write_report_page(folder / "report.html", evaluation, title=NASTY, manifest=manifest, leakage=LEAKAGE)
+    write_report_page(folder / "bare.html", made_up(2, per_city=40), title="bare", leakage={"anything": {"else": 1}})
+    write_benchmark_page(
+        folder / "benchmark.html", compare(runs, made, resamples=50), manifest=manifest, leakage=LEAKAGE
+    )
+    write_benchmark_page(folder / "one.html", compare({"clip": runs["clip"]}, made, resamples=50))
+    return {path.stem: path for path in folder.glob("*.html")}
+
+
+PAGES = ("report", "bare", "benchmark", "one")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_loads_nothing_from_elsewhere(pages: dict[str, Path], name: str) -> None:
+    text = pages[name].read_text(encoding="utf-8")
+    found = Addresses()
+    found.feed(text)
+    assert all(address.startswith("data:") for address in found.loads)
+    assert all(link.startswith("#") for link in found.links)
+    assert {link[1:] for link in found.links} <= set(found.ids)
+    assert len(found.ids) == len(set(found.ids))
+    own = re.sub(r"<script>/\*\*.*?</script>", "", text, flags=re.DOTALL)  # plotly.js names addresses it never loads
+    assert len(own) < len(text) - 1_000_000
+    assert "http://" not in own
+    assert "https://" not in own
+    assert not re.search(r"url\((?!#)", own)
+    assert "default-src 'none'" in own
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_stays_small(pages: dict[str, Path], name: str) -> None:
+    assert pages[name].stat().st_size < 8_000_000
+
+
+@pytest.mark.parametrize("name", ["report", "benchmark"])
+def test_names_from_files_cannot_become_markup(pages: dict[str, Path], name: str) -> None:
+    text = pages[name].read_text(encoding="utf-8")
+    assert "<script>alert" not in text
+    assert "&lt;/script&gt;&lt;script&gt;alert(" in text  # it is there, as text
+    found = Addresses()
+    found.feed(text)
+    assert found.scripts == 3
+
+
+def test_a_report_says_what_matters(pages: dict[str, Path]) -> None:
+    text = pages["report"].read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
+    for words in ("Half of the photographs", "floor", "blind guess", "one guess for all", "Worst", "By region"):
+        assert words in text
+    assert "12% of the queries have a near-duplicate" in text
+    assert "data:image/jpeg;base64," in text
+    assert "data:image/jpeg" not in pages["bare"].read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium on this machine")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [("report", 1280), ("report", 390), ("benchmark", 1280), ("benchmark", 390), ("bare", 390), ("one", 390)],
+)
+def test_a_page_is_alive_without_a_network(pages: dict[str, Path], browser: Any, name: str, width: int) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
+    page = context.new_page()
+    complaints: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(pages[name].as_uri())
+    page.wait_for_selector("html[data-ready=yes]", timeout=20_000)
+    dots = page.locator("#map .scatterlayer .trace .points path").count()
+    assert dots > 20  # candidates and queries
+    assert page.locator("#curve .scatterlayer .trace path.js-line").count() >= 2
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.select_option("#lines", "all")
+    if name in ("report", "benchmark"):
+        before = page.text_content("#map-title")
+        page.locator("#views .view").nth(1).click()
+        assert page.text_content("#map-title") != before
+    if name == "benchmark":
+        before = page.text_content("#views .view >> nth=0")
+        page.select_option("#system", "clip")
+        assert page.text_content("#views .view >> nth=0") != before
+    page.evaluate("document.getElementById('map').emit('plotly_click', {points: [{customdata: 0}]})")
+    assert "away" in page.text_content("#picked")
+    assert complaints == []
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    context.close()

@@ -1,0 +1,48 @@
+"""Cells of the Earth's surface."""
+
+from __future__ import annotations
+
+import h3
+import numpy as np
+import pytest
+
+from swclip.errors import ConfigError
+from swclip.geo.cells import cell_ids, parent_cell
+from swclip.geo.coordinates import LocalFrame
+from swclip.geo.distance import haversine_m
+
+
+def test_a_cell_holds_its_position_and_is_small() -> None:
+    positions = LocalFrame(51.5, -0.1).to_deg(np.random.default_rng(0).uniform(-2000, 2000, size=(50, 2)))
+    for position, cell in zip(positions, cell_ids(positions, 9), strict=True):
+        assert h3.get_resolution(cell) == 9
+        centre = h3.cell_to_latlng(cell)
+        assert float(haversine_m(*(np.float64(value) for value in (*position, *centre)))) < 250.0
+
+
+def test_near_positions_share_a_cell_and_far_ones_do_not() -> None:
+    near, nearer, far = cell_ids([[51.5074, -0.1278], [51.50741, -0.1278], [51.52, -0.1278]], 9)
+    assert near == nearer != far
+
+
+def test_a_parent_is_the_coarser_cell_of_the_position_of_the_centre() -> None:
+    (fine,) = cell_ids([[51.5074, -0.1278]], 11)
+    (coarse,) = cell_ids([h3.cell_to_latlng(fine)], 8)
+    assert parent_cell(fine, 8) == coarse
+    assert parent_cell(fine, 11) == fine
+
+
+def test_no_positions_have_no_cells() -> None:
+    assert cell_ids(np.zeros((0, 2)), 9) == []
+
+
+@pytest.mark.parametrize("resolution", [-1, 16])
+def test_a_resolution_that_does_not_exist_is_refused(resolution: int) -> None:
+    with pytest.raises(ConfigError, match=f"resolution {resolution}"):
+        cell_ids([[0.0, 0.0]], resolution)
+
+
+def test_a_finer_parent_is_refused() -> None:
+    (cell,) = cell_ids([[0.0, 0.0]], 5)
+    with pytest.raises(ConfigError, match=r"resolution 5.*no parent of resolution 6"):
+        parent_cell(cell, 6)

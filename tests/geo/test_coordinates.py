@@ -1,0 +1,91 @@
+"""Positions: what is valid, unit vectors, the centre of points, and the flat frame."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swclip.geo.coordinates import LocalFrame, centroid_deg, unit_vectors, valid_positions
+from swclip.geo.distance import EARTH_RADIUS_M, haversine_m
+
+LAT, LON = st.floats(-90.0, 90.0), st.floats(-180.0, 180.0)
+
+
+def test_valid_positions_are_finite_and_on_the_earth() -> None:
+    lat = [0.0, 90.0, -90.0, 90.001, np.nan, 0.0, np.inf, 10.0]
+    lon = [0.0, 180.0, -180.0, 0.0, 0.0, 180.5, 0.0, np.nan]
+    assert valid_positions(lat, lon).tolist() == [True, True, True, False, False, False, False, False]
+
+
+def test_unit_vectors_point_where_they_should() -> None:
+    found = unit_vectors([[0.0, 0.0], [0.0, 90.0], [90.0, 77.0], [0.0, -180.0], [-90.0, 0.0]])
+    expected = [[1, 0, 0], [0, 1, 0], [0, 0, 1], [-1, 0, 0], [0, 0, -1]]
+    np.testing.assert_allclose(found, expected, atol=1e-15)
+
+
+@given(LAT, LON, LAT, LON)
+def test_the_angle_of_unit_vectors_is_the_great_circle(lat1: float, lon1: float, lat2: float, lon2: float) -> None:
+    a, b = unit_vectors([[lat1, lon1], [lat2, lon2]])
+    assert np.linalg.norm(a) == pytest.approx(1.0, abs=1e-15)
+    angle = np.arctan2(np.linalg.norm(np.cross(a, b)), a @ b)
+    assert angle * EARTH_RADIUS_M == pytest.approx(
+        float(haversine_m(np.float64(lat1), lon1, lat2, lon2)), abs=0.2 if angle > 3.1 else 1e-6
+    )
+
+
+def test_the_centre_of_points_is_safe_at_the_antimeridian_and_the_pole() -> None:
+    np.testing.assert_allclose(np.abs(centroid_deg([[10.0, 179.0], [10.0, -179.0]])[1]), 180.0)
+    np.testing.assert_allclose(centroid_deg([[80.0, 0.0], [80.0, 180.0]])[0], 90.0)
+    np.testing.assert_allclose(centroid_deg([[51.5, -0.1]]), [51.5, -0.1])
+
+
+@given(st.lists(st.tuples(LAT, LON), min_size=1, max_size=8), st.floats(-360.0, 360.0))
+def test_the_centre_turns_with_the_points(points: list[tuple[float, float]], turn_deg: float) -> None:
+    if np.linalg.norm(unit_vectors(points).mean(axis=0)[:2]) < 1e-3:
+        return  # points that cancel out, or gather at the pole, have no direction east
+    turned = centroid_deg([(lat, lon + turn_deg) for lat, lon in points])
+    straight = centroid_deg(points)
+    assert turned[0] == pytest.approx(straight[0], abs=1e-8)
+    assert (turned[1] - straight[1] - turn_deg + 180.0) % 360.0 - 180.0 == pytest.approx(0.0, abs=1e-8)
+
+
+@given(
+    st.floats(-85.0, 85.0),
+    LON,
+    st.lists(st.tuples(st.floats(-2e4, 2e4), st.floats(-2e4, 2e4)), min_size=1, max_size=8),
+)
+def test_the_flat_frame_goes_there_and_back(lat: float, lon: float, xy_m: list[tuple[float, float]]) -> None:
+    frame = LocalFrame(lat, lon)
+    positions = frame.to_deg(xy_m)
+    assert valid_positions(positions[:, 0], positions[:, 1]).all()
+    np.testing.assert_allclose(frame.to_xy_m(positions), xy_m, atol=1e-5)
+
+
+def test_the_flat_frame_is_east_and_north() -> None:
+    frame = LocalFrame(60.0, 179.9999)
+    xy = frame.to_xy_m([[60.0, -179.9999], [60.001, 179.9999], [60.0, 179.9999]])
+    np.testing.assert_allclose(xy[0], [np.radians(0.0002) * EARTH_RADIUS_M * 0.5, 0.0], atol=1e-6)
+    np.testing.assert_allclose(xy[1], [0.0, np.radians(0.001) * EARTH_RADIUS_M], atol=1e-6)
+    np.testing.assert_allclose(xy[2], [0.0, 0.0], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("lat_deg", "tolerance"), [(0.0, 1e-5), (30.0, 0.003), (59.9, 0.003), (-59.9, 0.003), (70.0, 0.0045)]
+)
+def test_the_flat_frame_keeps_distances_as_it_says(lat_deg: float, tolerance: float) -> None:
+    rng = np.random.default_rng(0)
+    angle, radius_m = rng.uniform(0, 2 * np.pi, 500), 10_000 * np.sqrt(rng.uniform(0.5, 1, 500))
+    xy = np.stack([radius_m * np.cos(angle), radius_m * np.sin(angle)], axis=1)
+    positions = LocalFrame(lat_deg, 10.0).to_deg(xy)
+    a, b = positions[:-1], positions[1:]
+    flat_m = np.linalg.norm(xy[1:] - xy[:-1], axis=1)
+    round_m = haversine_m(a[:, 0], a[:, 1], b[:, 0], b[:, 1])
+    assert np.abs(flat_m / round_m - 1.0).max() < tolerance
+
+
+def test_a_frame_around_points_is_at_their_centre() -> None:
+    frame = LocalFrame.around([[51.0, 0.0], [51.0, 0.002]])
+    assert frame.lon_deg == pytest.approx(0.001)
+    assert frame.lat_deg == pytest.approx(51.0, abs=1e-6)

@@ -1,0 +1,113 @@
+"""Perceptual hashes: the library's bits, near-duplicates against plain loops, unreadable files recorded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import imagehash
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageFilter
+
+from swclip.errors import ConfigError
+from swclip.imaging import phash
+from swclip.imaging.phash import HASH_BITS, bit_count, check_bits, hash_photographs, near_duplicates, perceptual_hash
+
+HASHES = st.lists(st.integers(0, 2**64 - 1), max_size=12)
+
+
+def scene(seed: int, size: int = 200) -> Image.Image:
+    """A picture with structure at several scales, as photographs have."""
+    rng = np.random.default_rng(seed)
+    picture = Image.new("RGB", (size, size))
+    for cells in (3, 6, 12):
+        layer = Image.fromarray(rng.integers(0, 256, size=(cells, cells, 3), dtype=np.uint8))
+        picture = Image.blend(picture, layer.resize((size, size), Image.Resampling.BICUBIC), 0.5)
+    return picture
+
+
+def test_the_bits_are_those_of_the_library() -> None:
+    image = scene(0)
+    assert f"{perceptual_hash(image):016x}" == str(imagehash.phash(image))
+
+
+@given(
+    a=HASHES, b=HASHES, near=HASHES, max_bits=st.integers(0, HASH_BITS), block_pairs=st.sampled_from([1, 7, 1 << 18])
+)
+def test_near_duplicates_are_those_of_plain_loops(
+    a: list[int], b: list[int], near: list[int], max_bits: int, block_pairs: int
+) -> None:
+    a, b = a + near, b + [value ^ 0b101 for value in near]  # random hashes alone are never near
+    found = near_duplicates(np.array(a, np.uint64), np.array(b, np.uint64), max_bits, block_pairs=block_pairs)
+    for i, one in enumerate(a):
+        bits = [(one ^ other).bit_count() for other in b]
+        assert found.count[i] == sum(distance <= max_bits for distance in bits)
+        if b:
+            assert found.bits[i] == min(bits)
+            assert found.nearest[i] == bits.index(min(bits))
+        else:
+            assert (found.nearest[i], found.bits[i]) == (-1, 65)
+
+
+@given(HASHES)
+def test_bits_are_counted_alike_with_and_without_numpy_2(values: list[int]) -> None:
+    expected = [value.bit_count() for value in values]
+    array = np.array(values, dtype=np.uint64)
+    assert bit_count(array).tolist() == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(np, "bitwise_count", raising=False)
+        assert bit_count(array).tolist() == expected
+        assert bit_count(array[:, None] ^ array[None, :]).shape == (len(values), len(values))
+
+
+def test_a_reduced_and_recompressed_picture_is_near_and_another_one_is_far(tmp_path: Path) -> None:
+    scene(0).save(tmp_path / "one.png")
+    scene(0).resize((120, 90)).filter(ImageFilter.GaussianBlur(1)).save(tmp_path / "again.jpg", quality=60)
+    scene(1).save(tmp_path / "other.png")
+    (tmp_path / "copy.png").write_bytes((tmp_path / "one.png").read_bytes())
+    hashes = hash_photographs([tmp_path / name for name in ("one.png", "again.jpg", "other.png", "copy.png")])
+    bits = bit_count(hashes.perceptual[0] ^ hashes.perceptual)
+    assert bits[1] <= 6
+    assert bits[2] > 12
+    assert hashes.content[0] == hashes.content[3]
+    assert len(set(hashes.content)) == 3
+    assert hashes.readable.all()
+
+
+def test_a_large_jpeg_read_small_has_nearly_the_hash_of_the_whole(tmp_path: Path) -> None:
+    scene(3, size=1000).save(tmp_path / "large.jpg", quality=90)
+    with Image.open(tmp_path / "large.jpg") as whole:
+        expected = perceptual_hash(whole)
+    hashes = hash_photographs([tmp_path / "large.jpg"])
+    assert (int(hashes.perceptual[0]) ^ expected).bit_count() <= 2
+
+
+def test_what_cannot_be_read_is_recorded_and_the_rest_goes_on(tmp_path: Path) -> None:
+    scene(0).save(tmp_path / "good.png")
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.jpg").write_text("no photograph")
+    (tmp_path / "short.png").write_bytes((tmp_path / "good.png").read_bytes()[:200])
+    names = ["empty.jpg", "good.png", "missing.jpg", "text.jpg", "short.png", "."]
+    done: list[tuple[int, int]] = []
+    hashes = hash_photographs([tmp_path / name for name in names], progress=lambda *at: done.append(at), workers=2)
+    assert hashes.readable.tolist() == [False, True, False, False, False, False]
+    assert sorted(hashes.failures) == [0, 2, 3, 4, 5]
+    assert all(reason for reason in hashes.failures.values())
+    assert done == [(row, 6) for row in range(1, 7)]
+
+
+def test_no_photographs_are_no_hashes() -> None:
+    assert len(hash_photographs([]).perceptual) == 0
+
+
+@pytest.mark.parametrize("bits", [-1, 65])
+def test_bits_that_no_hash_has_are_refused(bits: int) -> None:
+    with pytest.raises(ConfigError, match=f"within {bits} bits"):
+        check_bits(bits)
+
+
+def test_a_flat_picture_has_a_hash() -> None:
+    assert perceptual_hash(Image.new("RGB", (50, 50), "white")) == perceptual_hash(Image.new("RGB", (90, 50), "grey"))
+    assert phash.HASH_BITS == 64

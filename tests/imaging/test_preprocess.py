@@ -1,0 +1,156 @@
+"""Preprocessing: against resize-then-crop done in full, against transformers, and as JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from swclip.errors import ConfigError
+from swclip.imaging.decode import decode_photograph
+from swclip.imaging.preprocess import Preprocess
+
+DINO = {
+    "do_resize": True,
+    "size": {"shortest_edge": 256},
+    "resample": 3,
+    "do_center_crop": True,
+    "crop_size": {"height": 224, "width": 224},
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_std": [0.229, 0.224, 0.225],
+}
+CLIP = {**DINO, "size": {"shortest_edge": 224}, "image_mean": [0.481, 0.458, 0.408], "image_std": [0.269, 0.261, 0.276]}
+SIGLIP = {
+    "do_resize": True,
+    "size": {"height": 64, "width": 64},
+    "resample": 2,
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+}
+
+
+def picture(width: int, height: int, seed: int = 0) -> Image.Image:
+    # Detail as of a photograph. In white noise the bicubic filter overshoots 0 and 255 everywhere, and which of its two
+    # passes Pillow runs first, and so clips first, depends on the sizes.
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(40, 216, (height // 8 + 2, width // 8 + 2, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR)
+
+
+def by_hand(image: Image.Image, shortest: int, side: int, mean: list[float], std: list[float]) -> np.ndarray:
+    """Resize all of it, crop, and normalise one value at a time."""
+    width, height = image.size
+    wide, high = (
+        (shortest, int(shortest * height / width)) if width <= height else (int(shortest * width / height), shortest)
+    )
+    whole = image.resize((wide, high), Image.Resampling.BICUBIC)
+    left, top = (wide - side) // 2, (high - side) // 2
+    cut = np.asarray(whole.crop((left, top, left + side, top + side)), dtype=np.float64)
+    out = np.empty((3, side, side))
+    for channel in range(3):
+        out[channel] = (cut[..., channel] / 255.0 - mean[channel]) / std[channel]
+    return out
+
+
+@given(width=st.integers(20, 90), height=st.integers(20, 90), side=st.integers(4, 20), more=st.integers(0, 10))
+@settings(max_examples=60, deadline=None)
+def test_cutting_while_resizing_equals_cutting_after(width: int, height: int, side: int, more: int) -> None:
+    image = picture(width, height)
+    preprocess = Preprocess(size_px=side, shortest_px=side + more)
+    got = preprocess(image)
+    want = by_hand(image, side + more, side, list(preprocess.mean), list(preprocess.std))
+    assert got.dtype == np.float32
+    assert got.shape == (3, side, side)
+    assert got.flags.c_contiguous
+    two_grey_levels = 2.01 / 255 / min(preprocess.std)  # the filter's fixed-point arithmetic rounds once more
+    np.testing.assert_allclose(got, want, atol=two_grey_levels)
+
+
+@pytest.mark.parametrize("config", [DINO, CLIP, SIGLIP], ids=["dino", "clip", "siglip"])
+@pytest.mark.parametrize("size", [(320, 273), (100, 300), (224, 224)])
+def test_equals_the_processor_of_transformers(config: dict[str, Any], size: tuple[int, int]) -> None:
+    transformers = pytest.importorskip("transformers")
+    kind = "SiglipImageProcessor" if config is SIGLIP else "BitImageProcessor"
+    processor_class = getattr(transformers, kind + "Pil", None) or getattr(transformers, kind)
+    processor = processor_class(**config)
+    image = picture(*size)
+    want = np.asarray(processor(image, return_tensors="np")["pixel_values"][0])
+    got = Preprocess.from_transformers(config)(image)
+    assert got.shape == want.shape
+    assert np.abs(got - want).max() < 2.01 / 255 / 0.22
+    assert np.abs(got - want).mean() < 0.002
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"size": 224, "crop_size": 224, "do_center_crop": True}, (224, "shortest-crop", None)),
+        ({"size": 224}, (224, "squash", None)),
+        ({"size": {"height": 384, "width": 384}}, (384, "squash", None)),
+        ({"size": [224, 224]}, (224, "squash", None)),
+        ({"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}}, (224, "shortest-crop", 256)),
+        ({"size": {"shortest_edge": 224}, "crop_pct": 0.875}, (224, "shortest-crop", 256)),
+        ({"size": {"shortest_edge": 224}, "do_center_crop": False}, (224, "shortest-crop", None)),
+        ({"crop_size": 224}, (224, "shortest-crop", None)),
+    ],
+)
+def test_sizes_of_transformers(config: dict[str, Any], expected: tuple[int, str, int | None]) -> None:
+    got = Preprocess.from_transformers(config)
+    assert (got.size_px, got.resize, got.shortest_px) == expected
+
+
+@pytest.mark.parametrize("size", [{"height": 224, "width": 320}, {"longest_edge": 980}, None, [1, 2, 3]])
+def test_sizes_without_squares_are_refused(size: object) -> None:
+    with pytest.raises(ConfigError, match="size"):
+        Preprocess.from_transformers({"size": size})
+
+
+def test_without_normalisation_values_are_shares() -> None:
+    got = Preprocess.from_transformers({"size": 8, "do_normalize": False})(Image.new("RGB", (20, 10), "white"))
+    np.testing.assert_allclose(got, 1.0, rtol=1e-6)
+
+
+def test_json_round_trip_and_digest() -> None:
+    one = Preprocess(size_px=96, resize="squash", mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0), interpolation="bilinear")
+    assert Preprocess.from_json(one.to_json()) == one
+    assert Preprocess.from_dict(json.loads(json.dumps(one.to_dict()))).digest == one.digest
+    assert Preprocess(size_px=97).digest != Preprocess(size_px=96).digest
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"size_px": 0},
+        {"resize": "stretch"},
+        {"interpolation": "magic"},
+        {"std": (0, 1, 1)},
+        {"mean": (0.5,)},
+        {"shortest_px": 4},
+        {"colour": "red"},
+    ],
+)
+def test_impossible_settings_are_named(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(values))):
+        Preprocess.from_dict(values)
+
+
+def test_reading_with_draft_is_close_to_reading_in_full() -> None:
+    small = np.random.default_rng(1).integers(0, 256, (10, 20, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(small).resize((1280, 640), Image.Resampling.BICUBIC).save(stream, "JPEG", quality=92)
+    preprocess = Preprocess(size_px=112)
+    fast = preprocess.read(stream.getvalue())
+    full = preprocess(decode_photograph(stream.getvalue()))
+    assert np.abs(fast - full).mean() < 0.05

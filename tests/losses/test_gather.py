@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from swclip.losses.gather import all_gather_rows, check_same_rows
+
+SCRIPT = Path(__file__).with_name("two_processes.py")
+TRAINING = runpy.run_path(str(SCRIPT))
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory):
+    """What each of two real processes found, joined by gloo."""
+    folder = tmp_path_factory.mktemp("two")
+    outputs = [folder / f"{rank}.npz" for rank in range(2)]
+    running = [
+        subprocess.Popen(
+            [sys.executable, SCRIPT, str(rank), folder / "rendezvous", output],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank, output in enumerate(outputs)
+    ]
+    try:
+        said = [process.communicate(timeout=300)[0] for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    assert [process.returncode for process in running] == [0, 0], "\n".join(said)
+    found = []
+    for output in outputs:
+        with np.load(output) as arrays:
+            found.append(dict(arrays))
+    return found
+
+
+@pytest.mark.parametrize("case", TRAINING["CASES"])
+def test_two_processes_equal_one(processes, case):
+    alone = TRAINING["train"](case, rank=0, processes=1)
+    assert any(np.abs(value).max() > 1e-3 for name, value in alone.items() if name.endswith(".grad"))
+    for found in processes:
+        together = {name: value for name, value in found.items() if name.startswith(f"{case}/")}
+        assert together.keys() == alone.keys()
+        for name, value in alone.items():
+            # Group-DRO's weights are float32: what depends on them agrees to float32.
+            tolerance = 1e-6 if case in ("group-dro", "everything") else 1e-12
+            np.testing.assert_allclose(together[name], value, rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+def test_rows_in_order_of_rank_and_gradients_summed(processes):
+    for rank, found in enumerate(processes):
+        assert found["gather/rows"].tolist() == [[1.0] * 3] * 2 + [[2.0] * 3] * 2
+        assert found["gather/facts"].tolist() == [0, 10, 1, 11]
+        mine = np.arange(1.0, 5.0)[2 * rank : 2 * rank + 2] * (1 + 2)
+        assert found["gather/grad"].tolist() == [[weight] * 3 for weight in mine]
+
+
+def test_uneven_batches_are_refused(processes):
+    for found in processes:
+        assert "hold [3, 4] samples" in str(found["uneven/message"])
+
+
+def test_without_a_process_group_nothing_happens():
+    rows = torch.rand(3, 2, requires_grad=True)
+    assert all_gather_rows(rows) is rows
+    check_same_rows(3, rows.device)

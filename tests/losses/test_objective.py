@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from swclip.errors import ConfigError
+from swclip.losses import (
+    FairnessConfig,
+    NeighbourhoodConfig,
+    Objective,
+    ObjectiveConfig,
+    TargetConfig,
+    fairness_loss,
+    neighbourhood_loss,
+    pair_weights,
+    pairwise_distance_m,
+    soft_targets,
+    spatial_contrastive_loss,
+)
+
+SCALE = torch.tensor(20.0, dtype=torch.float64).log()
+TARGETS = TargetConfig(bandwidths_m=(50.0,), default_accuracy_m=4.0)
+
+
+def test_plain_objective_is_the_contrastive_loss_to_the_last_bit(make_batch):
+    batch = make_batch(24)
+    loss, parts = Objective(ObjectiveConfig(TARGETS))(
+        batch.image, batch.location, SCALE, batch.positions_deg, batch.accuracy_m
+    )
+    targets = soft_targets(pairwise_distance_m(batch.positions_deg), TARGETS, batch.accuracy_m)
+    assert torch.equal(loss, spatial_contrastive_loss(batch.image, batch.location, SCALE, targets))
+    assert set(parts) == {"loss", "contrastive", "target_self"}
+    assert parts["target_self"].item() == pytest.approx(targets.diagonal().mean().item())
+    assert not any(value.requires_grad for value in parts.values())
+
+
+def test_alpha_zero_is_clip(make_batch):
+    batch = make_batch(24)
+    loss, parts = Objective(ObjectiveConfig(TargetConfig(alpha=0.0)))(
+        batch.image, batch.location, SCALE, batch.positions_deg
+    )
+    logits = SCALE.exp() * batch.image @ batch.location.T
+    labels = torch.arange(24)
+    cross_entropy = torch.nn.functional.cross_entropy
+    assert torch.equal(loss, (cross_entropy(logits, labels) + cross_entropy(logits.T, labels)) / 2)
+    assert parts["target_self"].item() == 1.0
+
+
+@pytest.mark.parametrize("form", ["distribution", "laplacian"])
+@pytest.mark.parametrize("gps_noise", [True, False])
+def test_the_total_is_the_weighted_sum_of_its_parts(make_batch, form, gps_noise):
+    batch = make_batch(24)
+    config = ObjectiveConfig(
+        TargetConfig(bandwidths_m=(50.0,), default_accuracy_m=4.0, gps_noise=gps_noise),
+        NeighbourhoodConfig(form=form, weight=0.4, tau=0.2, bandwidth_m=70.0, kernel="gaussian"),
+        FairnessConfig(form="variance", weight=0.6),
+    )
+    loss, parts = Objective(config)(
+        batch.image, batch.location, SCALE, batch.positions_deg, batch.accuracy_m, batch.region_ids
+    )
+    distance_m = pairwise_distance_m(batch.positions_deg)
+    targets = soft_targets(distance_m, config.targets, batch.accuracy_m)
+    per_sample = spatial_contrastive_loss(batch.image, batch.location, SCALE, targets, reduction="none")
+    noise = {"accuracy_a": batch.accuracy_m, "accuracy_b": batch.accuracy_m, "default_accuracy_m": 4.0}
+    weights = pair_weights(distance_m, "gaussian", (70.0,), **(noise if gps_noise else {}))
+    expected = {
+        "contrastive": per_sample.mean(),
+        "neighbourhood": neighbourhood_loss(batch.image, weights, form, 0.2),
+        "fairness": fairness_loss(per_sample, batch.region_ids, "variance"),
+    }
+    for name, value in expected.items():
+        torch.testing.assert_close(parts[name], value.detach())
+    total = expected["contrastive"] + 0.4 * expected["neighbourhood"] + 0.6 * expected["fairness"]
+    torch.testing.assert_close(loss, total)
+    gradients = torch.autograd.grad(loss, (batch.image, batch.location), retain_graph=True)
+    for mine, theirs in zip(gradients, torch.autograd.grad(total, (batch.image, batch.location)), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_isolated_photographs_are_counted(make_batch):
+    batch = make_batch(5)
+    positions_deg = batch.positions_deg.clone()
+    positions_deg[3] += 1.0
+    config = ObjectiveConfig(neighbourhood=NeighbourhoodConfig(weight=1.0, bandwidth_m=100.0))
+    _, parts = Objective(config)(batch.image, batch.location, SCALE, positions_deg)
+    assert parts["isolated"].item() == 1
+
+
+def test_group_dro_keeps_its_weights_in_the_state(make_batch):
+    batch = make_batch(24)
+    config = ObjectiveConfig(TARGETS, fairness=FairnessConfig(form="group-dro", weight=1.0, eta=0.5))
+    objective = Objective(config, n_regions=3)
+    before = objective(batch.image, batch.location, SCALE, batch.positions_deg, None, batch.region_ids)
+    assert "group_dro.log_q" in objective.state_dict()
+    q = objective.group_dro.q
+    assert q.sum().item() == pytest.approx(1.0)
+    after = objective(batch.image, batch.location, SCALE, batch.positions_deg, None, batch.region_ids)
+    assert after[1]["fairness"] > before[1]["fairness"], "the worst region gains weight"
+    torch.testing.assert_close(before[0].detach(), before[1]["contrastive"] + before[1]["fairness"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_low_precision_embeddings_train(make_batch, dtype):
+    batch = make_batch(24, 16, dtype=dtype)
+    config = ObjectiveConfig(
+        TARGETS, NeighbourhoodConfig(weight=0.5, bandwidth_m=50.0), FairnessConfig(form="cvar", weight=0.5)
+    )
+    arguments = (SCALE.float(), batch.positions_deg, batch.accuracy_m, batch.region_ids)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss, _ = Objective(config)(batch.image, batch.location, *arguments)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert batch.image.grad.isfinite().all()
+    exact, _ = Objective(config)(batch.image.double(), batch.location.double(), *arguments)
+    torch.testing.assert_close(loss.double(), exact, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_missing_is_said(make_batch):
+    batch = make_batch(4)
+    fair = ObjectiveConfig(fairness=FairnessConfig(weight=1.0))
+    with pytest.raises(ConfigError, match="region of each photograph"):
+        Objective(fair)(batch.image, batch.location, SCALE, batch.positions_deg)
+    with pytest.raises(ConfigError, match="n_regions"):
+        Objective(ObjectiveConfig(fairness=FairnessConfig(form="group-dro", weight=1.0)))

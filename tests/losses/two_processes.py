@@ -1,0 +1,122 @@
+"""A training that runs alike in one process and in two: `python two_processes.py RANK RENDEZVOUS OUT`.
+
+Each case trains the same small model for two steps on the same eight photographs; gradients, weights and losses are
+written to OUT as one .npz file.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import nn
+
+from swclip.errors import ConfigError
+from swclip.losses import (
+    FairnessConfig,
+    NeighbourhoodConfig,
+    Objective,
+    ObjectiveConfig,
+    TargetConfig,
+    all_gather_rows,
+)
+
+PROCESSES = 2
+N = 8
+TARGETS = TargetConfig(bandwidths_m=(60.0,), default_accuracy_m=5.0)
+LAPLACIAN = NeighbourhoodConfig(form="laplacian", weight=0.7, bandwidth_m=60.0)
+DISTRIBUTION = NeighbourhoodConfig(weight=0.7, bandwidth_m=80.0, kernel="bisquare")
+CASES = {
+    "clip": ObjectiveConfig(TargetConfig(alpha=0.0)),
+    "sw-clip": ObjectiveConfig(TARGETS),
+    "laplacian": ObjectiveConfig(TARGETS, LAPLACIAN),
+    "distribution": ObjectiveConfig(TARGETS, DISTRIBUTION),
+    "variance": ObjectiveConfig(TARGETS, fairness=FairnessConfig("variance", weight=0.9)),
+    "cvar": ObjectiveConfig(TARGETS, fairness=FairnessConfig("cvar", weight=0.9, fraction=0.5)),
+    "group-dro": ObjectiveConfig(TARGETS, fairness=FairnessConfig("group-dro", weight=0.9, eta=0.5)),
+    "everything": ObjectiveConfig(TARGETS, DISTRIBUTION, FairnessConfig("group-dro", weight=0.9, eta=0.5)),
+}
+
+
+class Model(nn.Module):
+    """Two linear towers and a scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.image = nn.Parameter(torch.randn(6, 4, generator=generator, dtype=torch.float64))
+        self.location = nn.Parameter(torch.randn(3, 4, generator=generator, dtype=torch.float64))
+        self.logit_scale = nn.Parameter(torch.tensor(1.3, dtype=torch.float64))
+
+    def forward(self, pixels: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return F.normalize(pixels @ self.image, dim=1), F.normalize(places @ self.location, dim=1), self.logit_scale
+
+
+def train(case: str, rank: int, processes: int) -> dict[str, np.ndarray]:
+    """Two steps of a case on this process's share of the photographs."""
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randn(N, 6, generator=generator, dtype=torch.float64)
+    places = torch.randn(N, 3, generator=generator, dtype=torch.float64)
+    positions_deg = torch.rand(N, 2, generator=generator, dtype=torch.float64) * 0.001
+    positions_deg[5] += 0.1  # isolated for the bisquare kernel
+    accuracy_m = torch.tensor([3.0, torch.nan, 9.0, 1.0, torch.nan, 20.0, 0.0, 4.0], dtype=torch.float64)
+    region_ids = torch.tensor([0, 1, -1, 2, 2, 0, 2, 1])
+    share = N // processes
+    mine = slice(rank * share, (rank + 1) * share)
+
+    model = Model()
+    parallel = nn.parallel.DistributedDataParallel(model) if processes > 1 else model
+    objective = Objective(CASES[case], n_regions=3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
+    found = {}
+    for step in range(2):
+        optimizer.zero_grad()
+        image, location, logit_scale = parallel(pixels[mine], places[mine])
+        loss, parts = objective(image, location, logit_scale, positions_deg[mine], accuracy_m[mine], region_ids[mine])
+        loss.backward()
+        found |= {f"{case}/{step}/{name}.grad": weight.grad.numpy().copy() for name, weight in model.named_parameters()}
+        found |= {f"{case}/{step}/{name}": value.numpy() for name, value in parts.items()}
+        optimizer.step()
+    found |= {f"{case}/{name}": weight.detach().numpy() for name, weight in model.named_parameters()}
+    found |= {f"{case}/{name}": value.numpy() for name, value in objective.state_dict().items()}
+    return found
+
+
+def gather(rank: int) -> dict[str, np.ndarray]:
+    """Rows come in order of rank, and their gradients are summed over the processes."""
+    rows = torch.full((2, 3), float(rank + 1), dtype=torch.float64, requires_grad=True)
+    everybody = all_gather_rows(rows)
+    # Each process weighs row r by (r + 1) * (its rank + 1).
+    (everybody.sum(1) * torch.arange(1.0, 5.0, dtype=torch.float64) * (rank + 1)).sum().backward()
+    facts = all_gather_rows(torch.tensor([rank, 10 + rank]))
+    return {"gather/rows": everybody.detach().numpy(), "gather/grad": rows.grad.numpy(), "gather/facts": facts.numpy()}
+
+
+def uneven(rank: int) -> dict[str, np.ndarray]:
+    """The message when the processes hold different numbers of photographs."""
+    n = 3 + rank
+    embedding = torch.eye(n, dtype=torch.float64)
+    try:
+        Objective(ObjectiveConfig())(embedding, embedding, torch.tensor(0.0), torch.zeros(n, 2, dtype=torch.float64))
+    except ConfigError as error:
+        return {"uneven/message": np.array(str(error))}
+    return {}
+
+
+def main() -> None:
+    rank, rendezvous, out = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=PROCESSES)
+    found = gather(rank) | uneven(rank)
+    for case in CASES:
+        found |= train(case, rank, PROCESSES)
+    np.savez(out, **found)
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

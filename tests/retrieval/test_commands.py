@@ -1,0 +1,136 @@
+"""`swclip index` and `swclip locate` as they are typed: what is printed, what is left, and how they fail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from swclip.cli.app import run
+from swclip.data.manifest import read_manifest, write_manifest
+from swclip.data.splits import write_splits
+from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
+from swclip.models.locator_model import LocatorModel
+from swclip.retrieval.gallery import load_gallery
+from swclip.retrieval.posterior import PosteriorConfig, write_posterior
+
+
+@pytest.fixture
+def made(photographs: Callable[[int], list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """A manifest of six photographs and two runs, of which one was fitted; the photographs."""
+    monkeypatch.setenv("SWCLIP_CACHE", str(tmp_path / "cache"))
+    config = ModelConfig(
+        image=ImageConfig(size_px=32, head_width=16),
+        location=LocationConfig(text_tower="none", grid_levels=2, grid_log2_size=8, hidden_width=16),
+        embedding_dim=8,
+    )
+    paths, positions = photographs(6), np.array([51.5, -0.1]) + np.arange(6)[:, None] * [2e-4, 1e-4]
+    frame = pd.DataFrame({"image_id": [p.stem for p in paths], "image_path": [str(p) for p in paths]})
+    write_manifest(tmp_path, frame.assign(lat_deg=positions[:, 0], lon_deg=positions[:, 1], city="Leeds"))
+    for name, seed in (("run", 1), ("other", 2)):
+        LocatorModel.create(config, positions, seed=seed).save(tmp_path / name / "model")
+    write_posterior(tmp_path / "run" / "model", PosteriorConfig(0.1, 0.01, 1.0, 5.0))
+    monkeypatch.chdir(tmp_path)
+    return paths
+
+
+def test_index_then_locate(made: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["index", "run", ".", "--out", "gallery"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "6 candidates, 6 photographs" in captured.err
+    assert load_gallery("gallery").posterior == PosteriorConfig(0.1, 0.01, 1.0, 5.0)
+    assert run(["locate", "gallery", "photographs/00[0-2].png", str(made[4]), "--top-k", "2"]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    assert [answer["candidates"][0]["image_ids"] for answer in answers] == [["000"], ["001"], ["002"], ["004"]]
+    assert [len(answer["candidates"]) for answer in answers] == [2] * 4
+    assert run(["locate", "gallery", "photographs", "--format", "geojson", "--out", "a.geojson", "--model", "run"]) == 0
+    assert capsys.readouterr().out == ""
+    assert len(json.loads(Path("a.geojson").read_text())["features"]) == 6
+
+
+def test_what_is_no_photograph_does_not_stop_the_others(made: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    run(["index", "run", ".", "--out", "gallery"])
+    capsys.readouterr()
+    Path("note.txt").write_text("no picture")
+    assert run(["locate", "gallery", str(made[0]), "note.txt", str(made[1]), "--format", "csv"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out.count(str(made[0])) == captured.out.count(str(made[1])) == 5
+    assert "1 of 3 photographs could not be read" in captured.err
+    assert "note.txt: is not an image" in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_a_second_index_computes_only_what_is_new(
+    made: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["index", "run", ".", "--out", "none", "--no-cache"])
+    assert not (tmp_path / "cache").exists()
+    run(["index", "run", ".", "--out", "first"])
+    kept = sorted((tmp_path / "cache").rglob("*.safetensors"))
+    assert len(kept) == 1
+    run(["index", "run", ".", "--out", "second"])
+    assert sorted((tmp_path / "cache").rglob("*.safetensors")) == kept
+    for name in ("none", "second"):
+        ours, theirs = load_gallery("first").image_embeddings, load_gallery(name).image_embeddings
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_what_an_index_holds_is_chosen(made: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["index", "run", ".", "--out", "bare", "--no-photographs"]) == 0
+    assert (len(load_gallery("bare")), load_gallery("bare").image_ids) == (6, [])
+    assert run(["index", "run", ".", "--out", "grid", "--grid", "20"]) == 0
+    assert len(load_gallery("grid")) > 6
+    manifest = read_manifest(".")
+    frame = pd.DataFrame({"image_id": [p.stem for p in made], "split": ["train", "train", "val", *["query"] * 3]})
+    places = manifest.frame[["lat_deg", "lon_deg", "city"]].head(3).assign(candidate_id=["a", "b", "c"])
+    places = places.assign(image_ids=[["000"], ["001"], ["002"]], for_val=[True, True, False], for_query=True)
+    write_splits(
+        "splits.parquet", frame.assign(block_id=None), places, {"protocol": "x", "manifest_digest": manifest.digest}
+    )
+    assert run(["index", "run", ".", "--out", "split", "--splits", "splits.parquet"]) == 0
+    gallery = load_gallery("split")
+    assert (gallery.candidate_ids, gallery.image_ids) == (["a", "b", "c"], ["000", "001", "002"])
+    capsys.readouterr()
+    assert run(["index", "run", ".", "--out", "x", "--splits", "splits.parquet", "--grid", "10"]) == 5
+    assert run(["index", "run", ".", "--out", "x", "--grid", "-1"]) == 5
+    assert not Path("x").exists()
+
+
+def test_a_photograph_that_cannot_be_indexed_is_named_and_counted(
+    made: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    made[2].write_text("no picture")
+    assert run(["index", "run", ".", "--out", "gallery"]) == 0
+    assert "1 photographs left out" in " ".join(capsys.readouterr().err.split())
+    assert [entry["path"] for entry in load_gallery("gallery").meta["left_out"]] == [str(made[2])]
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "message"),
+    [
+        (["locate", "gallery", "photographs/000.png", "--model", "other"], 4, "was made by model"),
+        (["locate", "nowhere", "photographs/000.png"], 3, "no gallery is there"),
+        (["locate", "gallery"], 2, "no photographs were named"),
+        (["locate", "gallery", "photographs/*.tif"], 2, "no file matches"),
+        (["locate", "gallery", "photographs/000.png", "--top-k", "0"], 5, "top_k is 0"),
+        (["index", "run", "nowhere", "--out", "x"], 3, "nowhere"),
+        (["index", "nowhere", ".", "--out", "x"], 3, "nowhere"),
+        (["index", "run", ".", "--out", "photographs"], 2, "is not replaced"),
+    ],
+)
+def test_what_cannot_work_says_so(
+    made: list[Path], capsys: pytest.CaptureFixture[str], command: list[str], code: int, message: str
+) -> None:
+    if command[:2] == ["locate", "gallery"]:
+        run(["index", "run", ".", "--out", "gallery", "--no-photographs"])
+    capsys.readouterr()
+    assert run(command) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+    assert not Path("x").exists()
