@@ -1,4 +1,4 @@
-"""Street-view geo-localization with spatially weighted CLIP: a photograph goes in, the place where it was taken comes out.
+"""Street-view geo-localization with spatially weighted CLIP: from a photograph to where it was taken.
 
 The names below are imported when they are first used, so that `import swclip` costs nothing.
 """
@@ -37,7 +37,21 @@ _HOMES = {
     "train": "swclip.training.loop:train",
 }
 
-__all__ = ["__version__", *sorted(_HOMES)]
+__all__ = [
+    "Locator",
+    "LocatorModel",
+    "Manifest",
+    "Splits",
+    "TrainingConfig",
+    "__version__",
+    "evaluate",
+    "load",
+    "load_recipe",
+    "prepare",
+    "read_manifest",
+    "read_splits",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -71,10 +71,7 @@ def atomic_folder(path: str | os.PathLike[str], marker: str) -> Iterator[Path]:
         InputError: The parent folder cannot be written, or `path` holds something else.
     """
     target = Path(path)
-    if target.exists() and not (target / marker).is_file() and not (target.is_dir() and not any(target.iterdir())):
-        raise InputError(
-            f"{target}: is there and holds no {marker}, so it is not replaced; choose another output path."
-        )
+    check_replaceable(target, marker)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -90,6 +87,20 @@ def atomic_folder(path: str | os.PathLike[str], marker: str) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def check_replaceable(path: str | os.PathLike[str], marker: str) -> None:
+    """Raise InputError where `atomic_folder` would refuse to write: to be asked before hours of work, not after.
+
+    Args:
+        path: Where the finished folder belongs.
+        marker: A file that a folder of this kind has.
+    """
+    target = Path(path)
+    if target.exists() and not (target / marker).is_file() and not (target.is_dir() and not any(target.iterdir())):
+        raise InputError(
+            f"{target}: is there and holds no {marker}, so it is not replaced; choose another output path."
+        )
 
 
 def _swap(new: Path, target: Path) -> None:

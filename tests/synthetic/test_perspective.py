@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swclip.synthetic.camera import HORIZON, Camera
-from swclip.synthetic.visibility import find_spans, pixels_of
+from swclip.synthetic.visibility import blocks_of, find_spans, pixels_of
 from swclip.synthetic.walls import FRONT, Walls
 
 
@@ -23,9 +23,9 @@ def _wall_before(camera: Camera, depth_m: float, left_m: float, right_m: float, 
 @settings(deadline=None, max_examples=60)
 @given(
     heading=st.floats(0.0, 360.0),
-    depth=st.floats(4.0, 90.0),
-    height=st.floats(2.6, 25.0),
-    size=st.sampled_from([48, 96, 161]),
+    depth=st.floats(4.0, 60.0),
+    height=st.floats(4.0, 25.0),
+    size=st.sampled_from([96, 161, 256]),  # the wall is more than three rows high
 )
 def test_rows_of_a_wall_follow_from_its_height_and_distance(
     heading: float, depth: float, height: float, size: int
@@ -103,3 +103,15 @@ def test_height_of_a_pixel_is_on_the_wall() -> None:
     heights = pixels_of(camera, spans).height_m
     assert heights.min() > -0.1
     assert heights.max() < 7.1
+
+
+def test_blocks_cover_the_pixels_of_their_span() -> None:
+    camera = Camera(5.0, 5.0, 200.0, 64)
+    spans = find_spans(camera, _wall_before(camera, 9.0, -3.0, 8.0, 5.3))
+    pixels = pixels_of(camera, spans)
+    for block in (1, 2, 3):
+        blocks, number = blocks_of(camera, spans, block)
+        assert (blocks.span[number] == pixels.span).all()
+        # The middle of a block is at most half its height from each of its pixels.
+        metres_a_row = spans.depth_m[pixels.span] / camera.focal_px
+        assert (np.abs(blocks.height_m[number] - pixels.height_m) <= 0.5 * block * metres_a_row + 1e-4).all()

@@ -20,6 +20,7 @@ app = cyclopts.App(
     help="Where was this photograph taken? Street-view geo-localization with spatially weighted CLIP.",
     version=lambda: importlib.metadata.version("swclip"),
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,  # `run` says what to do next
 )
 for verb in VERBS:
     app.command(f"swclip.cli.{verb}:{verb}", name=verb)  # a string: imported when the verb is used
@@ -52,11 +53,17 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if not _disk_full(error):
             raise
-        return _say(DiskFullError(f"{error.filename or 'output'}: the disk is full; free some space and run it again."))
+        name = getattr(error, "filename", None) or "output"
+        return _say(DiskFullError(f"{name}: the disk is full; free some space and run the command again."))
     return result if isinstance(result, int) else 0
+
+
+def _disk_full(error: Exception) -> bool:
+    # safetensors is written in Rust and has an error of its own, with the system's number in its text.
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or f"(os error {errno.ENOSPC})" in str(error)
 
 
 def _say(error: SwclipError) -> int:

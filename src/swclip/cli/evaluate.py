@@ -50,10 +50,8 @@ def evaluate(
         device: auto, cpu, cuda, ...
         photographs: Show examples in the page; --no-photographs leaves pictures out, for reports that are passed on.
     """
-    import shlex
-    import sys
-
     from swclip.cli.console import console, print_table, progress_bar
+    from swclip.cli.record import command_line
     from swclip.data.manifest import read_manifest
     from swclip.data.splits import leakage_path, read_splits
     from swclip.evaluation.evaluate import EmbedConfig
@@ -89,7 +87,7 @@ def evaluate(
             posterior=posterior,
             config=MeasureConfig(estimator=estimator, regions=regions, resamples=resamples, seed=seed),
             embedding=EmbedConfig(batch_size=batch_size, workers=workers, cache=kept if kept.holds(model) else None),
-            command=shlex.join(["swclip", *sys.argv[1:]]),
+            command=command_line(),
             progress=progress,
         )
     report = evaluation.report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -54,4 +55,5 @@ def train(
             f"validation: median error {fitted['median_error_m']:.0f} m, mean {fitted['mean_error_m']:.0f} m "
             f"over {fitted['n_queries']} queries"
         )
-    console.print(f"{out}: trained. Next: swclip evaluate {out} --out REPORT", markup=False)
+    if facts.status == "finished" and os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
+        console.print(f"{out}: trained. Next: swclip evaluate {out} --out REPORT", markup=False)

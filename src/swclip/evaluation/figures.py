@@ -45,7 +45,7 @@ def error_curve(errors_m: ArrayLike) -> dict[str, list[float]]:
     if error.size > _CURVE_POINTS:
         rank = np.unique(np.linspace(1, error.size, _CURVE_POINTS).round().astype(int))
     x = np.maximum(error[rank - 1], 1.0)
-    return {"x": [float(f"{value:.4g}") for value in x], "y": [round(100.0 * r / error.size, 2) for r in rank]}
+    return {"x": [float(f"{value:.4g}") for value in x], "y": [round(100.0 * int(r) / error.size, 2) for r in rank]}
 
 
 @dataclass(frozen=True)

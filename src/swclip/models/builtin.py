@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import zlib
-from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int64
@@ -30,34 +29,32 @@ class _Residual(nn.Module):
 
 
 class SmallConvNet(nn.Module):
-    """A residual network of about 0.7 million weights; the map it returns is 1/16 of the picture's side.
+    """A convolutional network of about 0.4 million weights; the map it returns is 1/16 of the picture's side.
 
-    Group normalisation, not batch normalisation: a batch holds neighbours on purpose, and two processes must equal one.
+    Patches of 4 x 4 pixels come first: most of a convolutional network's time on a CPU goes into its first,
+    largest maps. Group normalisation, not batch normalisation: a batch holds neighbours on purpose, and two processes
+    must equal one.
     """
 
     width = 192
 
     def __init__(self) -> None:
         super().__init__()
-        widths = (24, 48, 96, self.width)
-        self.stem = nn.Conv2d(3, widths[0], 5, stride=2, padding=2, bias=False)
-        self.stem_norm = nn.GroupNorm(8, widths[0])
-        self.stages = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
-                nn.GroupNorm(8, after),
-                nn.ReLU(),
-                _Residual(after),
-            )
-            for before, after in pairwise(widths)
+        self.patches = _normed(nn.Conv2d(3, 48, 4, stride=4, bias=False), 48)
+        self.stages = nn.Sequential(
+            _normed(nn.Conv2d(48, 96, 3, stride=2, padding=1, bias=False), 96),
+            _Residual(96),
+            _normed(nn.Conv2d(96, self.width, 3, stride=2, padding=1, bias=False), self.width),
         )
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c y x"]:
         """Feature map of normalised pixels."""
-        x = F.relu(self.stem_norm(self.stem(pixels.contiguous(memory_format=torch.channels_last))))
-        for stage in self.stages:
-            x = stage(x)
-        return x
+        maps: Tensor = self.stages(self.patches(pixels.contiguous(memory_format=torch.channels_last)))
+        return maps
+
+
+def _normed(convolution: nn.Conv2d, width: int) -> nn.Sequential:
+    return nn.Sequential(convolution, nn.GroupNorm(8, width), nn.ReLU())
 
 
 def tokenize(text: str) -> list[int]:
@@ -79,7 +76,7 @@ def tokenize(text: str) -> list[int]:
 class SmallTextTransformer(nn.Module):
     """Two pre-norm transformer layers over hashed words, mean-pooled by its caller."""
 
-    width = 192
+    width = 128
     longest = 96
 
     def __init__(self) -> None:

@@ -7,6 +7,7 @@ import math
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from swclip.geo.distance import EARTH_RADIUS_M
 
@@ -79,7 +80,8 @@ class HashGrid(nn.Module):
         rows = ((x ^ y ^ z) & (self.rows - 1)) + torch.arange(levels, device=nodes.device)[:, None] * self.rows
         weight = torch.where(self.corners.bool(), part[:, :, None, :], 1.0 - part[:, :, None, :]).prod(dim=-1)
         features: Tensor = (self.table(rows) * weight[..., None]).sum(dim=2).flatten(1)
-        return features
+        # Interpolation shrinks features between nodes; what follows should see directions, not that.
+        return F.layer_norm(features, features.shape[-1:])
 
 
 class FourierEncoder(nn.Module):

@@ -93,4 +93,8 @@ def tower_preprocess(name: str, size_px: int | None) -> Preprocess:
     except (OSError, ValueError) as error:
         raise _unavailable(name, error) from error
     preprocess = Preprocess.from_transformers(values)
-    return preprocess if size_px is None else dataclasses.replace(preprocess, size_px=size_px)
+    if size_px is None:
+        return preprocess
+    # The shorter side before the cut grows or shrinks with it, so that as much of the photograph is seen.
+    shortest = preprocess.shortest_px and round(preprocess.shortest_px * size_px / preprocess.size_px)
+    return dataclasses.replace(preprocess, size_px=size_px, shortest_px=shortest)

@@ -46,7 +46,7 @@ def prompt_parts(prompt: str, location: str | int, words: Words) -> list[str | i
     for index, piece in enumerate(_FIELD.split(prompt)):
         value: str | int = piece if index % 2 == 0 else location if piece == "location" else words.get(piece) or ""
         if isinstance(value, int):
-            parts += [text.strip(), value]
+            parts += [" ".join(text.split()), value]
             text = ""
         else:
             text += value

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +65,7 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
         """
         cells = known_cells(positions_deg, config.location.cell_resolutions) if config.location.form == "cells" else []
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds the accelerator's too
             location = LocationEncoder(config.location, config.embedding_dim, cells)
             return cls(config, image_preprocess(config.image), ImageTower(config.image), location)
 
@@ -137,7 +139,7 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
             },
         )
         write_json(save_directory / "preprocess.json", self.preprocess.to_dict())
-        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, save_directory / "model.safetensors")
+        write_tensors(save_directory / "model.safetensors", self.state_dict())
         if text is not None and text.tokenizer is not None:
             text.tokenizer.save_pretrained(save_directory / "tokenizer")
 
@@ -151,6 +153,20 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
             k: hub[k] for k in ("revision", "cache_dir", "force_download", "token", "local_files_only") if k in hub
         }
         return load_model(snapshot_download(model_id, **wanted))
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write tensors as safetensors.
+
+    Raises:
+        OSError: As any file, with the system's number where the disk is full, which safetensors keeps to its text.
+    """
+    try:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path, metadata=metadata)
+    except SafetensorError as error:
+        if f"(os error {errno.ENOSPC})" not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
 
 
 def _digest(state: dict[str, Tensor], extra: str) -> str:
@@ -184,20 +200,22 @@ def load_model(path: str | Path) -> LocatorModel:
             f"{folder / 'config.json'}: model format {found!r}, and this swclip reads {FORMAT_VERSION!r}; "
             "train it again or install the release that wrote it."
         )
+    weights = folder / "model.safetensors"
     try:
         config = structure(ModelConfig, values["model"])
-        location = LocationEncoder(
-            config.location, config.embedding_dim, values["cells"], values["text_architecture"], folder / "tokenizer"
-        )
-        tower = ImageTower(config.image, values["image_architecture"])
         preprocess = Preprocess.from_dict(read_json(folder / "preprocess.json", "the model's preprocessing"))
-        model = LocatorModel(config, preprocess, tower, location)
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        texts, tokenizer = values["text_architecture"], folder / "tokenizer"
+        with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten below
+            location = LocationEncoder(config.location, config.embedding_dim, values["cells"], texts, tokenizer)
+            tower = ImageTower(config.image, values["image_architecture"])
+            model = LocatorModel(config, preprocess, tower, location)
+        model.load_state_dict(load_file(weights))
     except SwclipError:
         raise
     except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())[:200]
         raise ArtefactError(
-            f"{folder}: the model is incomplete or cut short ({reason}); copy or train it again."
+            f"{weights}: the model is cut short, or does not go with the config.json beside it ({reason}); copy or "
+            "train it again."
         ) from error
     return model.eval()

@@ -16,6 +16,7 @@ from swclip.models.builtin import PAD, PLACEHOLDER, SmallTextTransformer, tokeni
 from swclip.models.hub import _unavailable, tower_config, tower_from_config, tower_from_name
 
 _POOLED_BY_TOWER = ("clip", "siglip")  # these were trained with their own pooled output; the others are mean-pooled
+_READS_PADDING = "siglip"  # trained on prompts padded to full length, without a mask; pools at the last token
 
 
 class TextTower(nn.Module):
@@ -69,12 +70,17 @@ class TextTower(nn.Module):
             ids += new
             soft += [isinstance(part, int)] * len(new)
         if self.tokenizer is not None:
-            first = [t for t in (self.tokenizer.bos_token_id or self.tokenizer.cls_token_id,) if t is not None]
-            last = [t for t in (self.tokenizer.eos_token_id or self.tokenizer.sep_token_id,) if t is not None]
+            known = self.tokenizer
+            first = [t for t in (known.bos_token_id, known.cls_token_id) if t is not None][:1]
+            last = [t for t in (known.eos_token_id, known.sep_token_id) if t is not None][:1]
             ids, soft = first + ids + last, [False] * len(first) + soft + [False] * len(last)
         if len(ids) > self.longest:
             raise ConfigError(f"the prompt has {len(ids)} tokens and the text tower reads {self.longest}; shorten it.")
         return ids, soft
+
+    @property
+    def _family(self) -> str:
+        return "builtin" if self.architecture is None else str(self.architecture["model_type"])
 
     def _placeholder(self) -> int:
         # An ordinary word: an end or padding token would change the tower's pooling or its mask.
@@ -94,10 +100,11 @@ class TextTower(nn.Module):
         """
         device = next(self.tower.parameters()).device
         rows = [self._sequence(parts) for parts in prompts]
-        longest = max(len(ids) for ids, _ in rows)
+        padded = self._family.startswith(_READS_PADDING)
+        longest = self.longest if padded else max(len(ids) for ids, _ in rows)
         pad = PAD if self.tokenizer is None else int(self.tokenizer.pad_token_id or 0)
         ids = torch.tensor([r + [pad] * (longest - len(r)) for r, _ in rows], device=device)
-        mask = torch.tensor([[1] * len(r) + [0] * (longest - len(r)) for r, _ in rows], device=device)
+        mask = torch.tensor([[1] * len(r) + [int(padded)] * (longest - len(r)) for r, _ in rows], device=device)
         soft = torch.tensor([s + [False] * (longest - len(s)) for _, s in rows], device=device)
         if soft_tokens is not None and len(rows) == 1:
             count = soft_tokens.shape[0]
@@ -117,7 +124,7 @@ class TextTower(nn.Module):
             output = self.tower(input_ids=ids, attention_mask=mask)
         finally:
             hook.remove()
-        if self.architecture is not None and str(self.architecture["model_type"]).startswith(_POOLED_BY_TOWER):
+        if self._family.startswith(_POOLED_BY_TOWER):
             pooled: Tensor = output.pooler_output
             return pooled
         hidden = output if self.architecture is None else output.last_hidden_state

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from swclip.errors import ArtefactError, InputError, MismatchError
-from swclip.files import atomic_folder, read_json, write_json
+from swclip.files import atomic_folder, check_replaceable, read_json, write_json
 from swclip.retrieval.posterior_config import PosteriorConfig
 
 if TYPE_CHECKING:
@@ -171,15 +171,7 @@ def gallery_from_embeddings(
 
 def check_output(folder: str | os.PathLike[str]) -> None:
     """Raise InputError where a gallery could not be saved: to be asked before hours of embedding, not after."""
-    target = Path(folder)
-    if (
-        target.exists()
-        and not (target / _DESCRIPTION).is_file()
-        and not (target.is_dir() and not any(target.iterdir()))
-    ):
-        raise InputError(
-            f"{target}: is there and holds no {_DESCRIPTION}, so it is not replaced; choose another output path."
-        )
+    check_replaceable(folder, _DESCRIPTION)
 
 
 def load_gallery(folder: str | os.PathLike[str]) -> Gallery:

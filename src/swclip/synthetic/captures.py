@@ -104,7 +104,7 @@ def choose_places(plan: Plan, count: int, rng: np.random.Generator) -> list[Plac
         for order, (number, point, direction) in enumerate(stretch):
             if len(places) == count:
                 return places
-            turn = float(rng.choice([-1.0, 1.0]) * rng.uniform(45.0, 95.0))
+            turn = float(rng.choice([-1.0, 1.0]) * rng.uniform(35.0, 80.0))
             way = -direction if backwards else direction
             lane = 0.45 * plan.streets[number].half_road_m
             places.append(Place(number, section, order, point, way, lane, turn))

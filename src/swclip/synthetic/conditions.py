@@ -12,7 +12,7 @@ from swclip.synthetic.buildings import hue_colour, linear
 from swclip.synthetic.fields import F32
 
 WEATHERS = ("sun", "cloud", "rain", "dusk")
-_CHANCES = (0.40, 0.32, 0.14, 0.14)
+_CHANCES = (0.42, 0.34, 0.12, 0.12)
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,11 @@ class Conditions:
     balance: F32
     contrast: float
     drift: F32
+
+    @property
+    def sunny(self) -> bool:
+        """Whether the sun casts shadows."""
+        return float(self.sunlight[0]) > 0.2
 
 
 def sun_direction(when: dt.datetime, lat_deg: float) -> NDArray[np.float64]:
@@ -145,5 +150,5 @@ def draw_conditions(lat_deg: float, rng: np.random.Generator) -> Conditions:
     return replace(
         look, when=when, sunlight=np.zeros(3, f32), skylight=np.array([0.36, 0.36, 0.50], f32),
         zenith=linear(np.array([0.16, 0.22, 0.42])), horizon=linear(np.array([0.86, 0.66, 0.52]) - glow),
-        clouds=float(rng.uniform(0.2, 0.6)), wet=float(rng.random() < 0.3), lit=0.48, exposure=look.exposure * 1.5,
+        clouds=float(rng.uniform(0.2, 0.6)), wet=float(rng.random() < 0.3), lit=0.38, exposure=look.exposure * 1.5,
     )  # fmt: skip

@@ -87,7 +87,7 @@ def _upper(b: Buildings, c: Columns, span: I64, h: F32, ground: F32, conditions:
         glass[office] = 0.35 * glass[office] + 0.65 * b.wall[building[office]] * (0.6 + 0.5 * lift[office])[:, None]
     paint = Paint(len(span))
     shown = paint.put(window * pane, glass)
-    glow = shown * lit * 0.9
+    glow = shown * lit * 0.62
     paint.put(window, b.frame[building])
     trim = b.trim[building]
     around = c.around[span] * pulse(v, sill - 2.0 * edge, np.minimum(0.86 + 2.6 * edge, 0.98), wide) * inside

@@ -49,19 +49,19 @@ def hash01(*keys: Any) -> F32:
     """Integers to numbers in [0, 1) that look random: the same keys always give the same number.
 
     Args:
-        keys: Integer arrays that broadcast.
+        keys: Whole numbers of less than 32 bits, or arrays of them that broadcast.
 
     Returns:
         float32 of the broadcast shape.
     """
-    value: Any = np.uint32(0x9E3779B9)
-    with np.errstate(over="ignore"):
-        for key in keys:
-            value = (value ^ np.asarray(key).astype(np.int64).astype(np.uint32)) * np.uint32(0x85EBCA6B)
-            value = value ^ (value >> np.uint32(15))
-        value = value * np.uint32(0xC2B2AE35)
-        value = value ^ (value >> np.uint32(13))
-    return np.asarray((value >> np.uint32(8)).astype(np.float32) * np.float32(1.0 / (1 << 24)))
+    value: Any = np.full(1, 0x9E3779B9, dtype=np.uint32)  # an array: its products may wrap round without a warning
+    for key in keys:
+        value = (value ^ np.asarray(key).astype(np.int32).view(np.uint32)) * np.uint32(0x85EBCA6B)
+        value ^= value >> np.uint32(15)
+    value *= np.uint32(0xC2B2AE35)
+    value ^= value >> np.uint32(13)
+    result = (value >> np.uint32(8)).astype(np.float32) * np.float32(1.0 / (1 << 24))
+    return np.asarray(result if any(np.ndim(key) for key in keys) else result[0])
 
 
 @lru_cache(maxsize=8)
@@ -121,14 +121,14 @@ def pulse(x: F32, start: Any, stop: Any, width: Any) -> F32:
     w = np.maximum(width, 1e-3)
     lo, hi = x - 0.5 * w, x + 0.5 * w
     flo, fhi = np.floor(lo), np.floor(hi)
-    integral_lo = flo * duty + np.clip(lo - flo - start, 0.0, duty)
-    integral_hi = fhi * duty + np.clip(hi - fhi - start, 0.0, duty)
+    integral_lo = flo * duty + np.minimum(np.maximum(lo - flo - start, 0.0), duty)
+    integral_hi = fhi * duty + np.minimum(np.maximum(hi - fhi - start, 0.0), duty)
     return np.asarray((integral_hi - integral_lo) / w, dtype=np.float32)
 
 
 def step(x: Any, edge: Any, width: Any) -> F32:
     """Share of a window of `width` round `x` that lies above `edge`: a step without jagged edges."""
-    return np.asarray(np.clip((x - edge) / np.maximum(width, 1e-3) + 0.5, 0.0, 1.0), dtype=np.float32)
+    return np.asarray(np.minimum(np.maximum((x - edge) / np.maximum(width, 1e-3) + 0.5, 0.0), 1.0), dtype=np.float32)
 
 
 def band(x: Any, start: Any, stop: Any, width: Any) -> F32:

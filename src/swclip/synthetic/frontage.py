@@ -24,8 +24,9 @@ def house(b: Buildings, c: Columns, span: I64, h: F32, ground: F32, conditions: 
     fan = hash01(key, 12) < 0.6
     paint = Paint(len(span))
     door = at_door[span] * band(h, 0.12, 2.15, pv)
-    panel = 1.0 - 0.3 * pulse(h / 0.7, 0.15, 0.85, pv / 0.7) * (1.0 - step(from_middle, 0.34, pu))[span]
-    light = at_door[span] * band(h, 2.22, 2.55, pv) * fan[span].astype(np.float32)
+    middle = (1.0 - step(from_middle, 0.34, pu))[span]
+    panel = np.float32(1.0) - np.float32(0.3) * pulse(h / 0.7, 0.15, 0.85, pv / 0.7) * middle
+    light = at_door[span] * band(h, 2.22, 2.55, pv) * fan[span]
     is_door_bay = (c.bay == door_bay)[span]
     glass, lit = glass_colour(
         b, building, c.bay[span], -1, np.clip((h - 0.9) / 1.5, 0, 1), np.zeros_like(h), conditions.lit
@@ -45,7 +46,7 @@ def house(b: Buildings, c: Columns, span: I64, h: F32, ground: F32, conditions: 
     texture = wall_texture(b.material[building], b.key[building], c.u[span], h, pv)
     plinth = 1.0 - 0.25 * (1.0 - step(h, 0.45, pv))
     paint.put(paint.left, b.wall[building] * (texture * plinth)[:, None])
-    return paint.albedo, shown * 0.9, np.ones_like(h)
+    return paint.albedo, shown * 0.62, np.ones_like(h)
 
 
 def shop(b: Buildings, c: Columns, span: I64, h: F32, ground: F32, conditions: Conditions) -> Zone:

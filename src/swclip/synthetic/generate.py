@@ -7,6 +7,7 @@ import multiprocessing
 import os
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from swclip.data.manifest import Manifest, write_manifest
-from swclip.errors import ConfigError
+from swclip.errors import ConfigError, SwclipError
 from swclip.files import read_json, write_json
 from swclip.geo.coordinates import LocalFrame
 from swclip.synthetic.captures import district_names, plan_captures, recorded_positions
@@ -173,6 +174,11 @@ def _render(
                 done += future.result()
                 progress(done, total)
                 submit(worker)
+    except BrokenProcessPool as error:
+        raise SwclipError(
+            f"{folder}: a rendering process was ended from outside (out of memory?); run the command again, it goes on "
+            "where it was, with fewer --workers if memory is short."
+        ) from error
     finally:
         for pool in pools:
             pool.shutdown(wait=False, cancel_futures=True)

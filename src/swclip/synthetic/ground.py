@@ -19,6 +19,9 @@ KERB, LATERAL, ALONG, ZEBRA, INSIDE, GREEN, HALF_ROAD, RANK = range(8)
 street; metres along it from a zebra crossing; 1 inside a block, 0.5 on a square; 1 on grass; half the road's width;
 rank of the street."""
 
+JUNCTION = 9.0
+"""Rank of the ground where two streets overlap: it has no markings."""
+
 EXTENT_M = HALF_EXTENT_M + MARGIN_M + 30.0
 _SIDE = int(2 * EXTENT_M) + 1
 
@@ -84,8 +87,11 @@ def lay_ground(plan: Plan, footprints: NDArray[np.float64], heights: F32) -> Gro
     table = np.zeros((_SIDE, _SIDE, 8), dtype=np.float32)
     table[..., KERB] = 40.0
     table[..., ZEBRA] = 100.0
+    owner = np.full((_SIDE, _SIDE), -1, dtype=np.int32)
+    junction = np.zeros((_SIDE, _SIDE), dtype=bool)
     for number in range(len(plan.streets)):
-        _lay_street(plan, number, table)
+        _lay_street(plan, number, table, owner, junction)
+    table[..., RANK][junction] = JUNCTION
     blocks = [_outline(plan, b.corners) for b in plan.blocks]
     table[..., INSIDE] = _mask(blocks, [1.0] * len(blocks))
     parks = [outline for outline, b in zip(blocks, plan.blocks, strict=True) if b.kind == "park"]
@@ -97,7 +103,8 @@ def lay_ground(plan: Plan, footprints: NDArray[np.float64], heights: F32) -> Gro
     return Ground(table.reshape(-1, 8), roof)
 
 
-def _lay_street(plan: Plan, number: int, table: F32) -> None:
+def _lay_street(plan: Plan, number: int, table: F32, owner: NDArray[np.int32], junction: NDArray[np.bool_]) -> None:
+    """Write one street into the tables where it is the nearest; `junction` grows where it overlaps another."""
     street = plan.streets[number]
     pieces = max(1, int(np.ceil(street.length_m / 12.0)))
     stations = np.linspace(0.0, street.length_m, pieces + 1)
@@ -120,6 +127,9 @@ def _lay_street(plan: Plan, number: int, table: F32) -> None:
         kerb = np.sqrt(lateral * lateral + beyond * beyond) - np.float32(street.half_road_m)
         window = table[low[1] : high[1], low[0] : high[0]]
         nearer = kerb < window[..., KERB]
+        part = slice(low[1], high[1]), slice(low[0], high[0])
+        junction[part] |= (kerb < 1.5) & (window[..., KERB] < 1.5) & (owner[part] != number)
+        owner[part][nearer] = number
         at = (along * np.float32((stations[k + 1] - stations[k]) / length) + np.float32(stations[k]))[nearer]
         zebra = np.full(at.shape, 100.0, dtype=np.float32)
         for place in zebras:

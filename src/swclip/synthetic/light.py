@@ -55,10 +55,7 @@ def light_spans(camera: Camera, walls: Walls, spans: Spans, ground: Ground, cond
     facing = normal[:, 0] * conditions.sun[0] + normal[:, 1] * conditions.sun[1]
     point = ends[:, 0] + spans.share[:, None] * (ends[:, 1] - ends[:, 0]) + 0.9 * normal
     x, y = point[:, 0].astype(np.float32), point[:, 1].astype(np.float32)
-    if conditions.sunlight.max() > 0.2:
-        shadow = shadow_height(ground, conditions, x, y)
-    else:
-        shadow = np.zeros(len(facing), dtype=np.float32)
+    shadow = shadow_height(ground, conditions, x, y) if conditions.sunny else np.zeros(len(x), dtype=np.float32)
     # Even under cloud the side away from the bright part of the sky is darker: corners stay visible.
     ambient = 0.88 + 0.12 * facing + 0.05 * normal[:, 0]
     return SpanLight(np.maximum(facing, 0.0), ambient.astype(np.float32), shadow)

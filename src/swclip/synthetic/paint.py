@@ -107,7 +107,7 @@ def wall_texture(material: NDArray[np.int32], key: NDArray[np.int32], u: F32, he
         x = u[masonry] / block_m + 0.5 * (row % 2)
         fade = np.clip(1.4 - 1.6 * pixel[masonry] / course_m, 0.0, 1.0)
         tone = (hash01(row, np.floor(x), key[masonry]) - 0.5) * np.where(stone, 0.22, 0.34)
-        joint = 1.0 - (1.0 - pulse(v, 0.06, 0.94, pixel[masonry] / course_m)) * 0.35
+        joint = 1.0 - (1.0 - pulse(v, 0.06, 0.94, pixel[masonry] / course_m)) * 0.28
         joint *= 1.0 - (1.0 - pulse(x, 0.03, 0.97, pixel[masonry] / block_m)) * 0.30
         factor[masonry] *= 1.0 + fade * ((1.0 + tone) * joint - 1.0)
     panel = np.flatnonzero(material == 4)

@@ -141,7 +141,7 @@ def city_plan(city: int, seed: int) -> Plan:
     return draw_plan(CITIES[city], np.random.default_rng([seed, city, 0]))
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def build_scene(city: int, seed: int) -> Scene:
     """Build one of the eight cities.
 
@@ -150,7 +150,7 @@ def build_scene(city: int, seed: int) -> Scene:
         seed: The seed of the whole data set.
 
     Returns:
-        The scene; the last one built is kept.
+        The scene; the last two built are kept.
     """
     style = CITIES[city]
     rng = np.random.default_rng([seed, city, 1])

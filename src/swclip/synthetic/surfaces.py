@@ -17,9 +17,7 @@ _YELLOW = np.array([0.70, 0.50, 0.08], dtype=np.float32)
 _YARD = np.array([0.17, 0.155, 0.135], dtype=np.float32)
 
 
-def shade_ground(
-    scene: Scene, conditions: Conditions, x_m: F32, y_m: F32, depth_m: F32, pixel: F32, pixel_z: F32
-) -> F32:
+def shade_ground(scene: Scene, conditions: Conditions, x_m: F32, y_m: F32, pixel: F32, pixel_z: F32) -> F32:
     """Light from pixels of ground.
 
     Args:
@@ -27,7 +25,6 @@ def shade_ground(
         conditions: The day.
         x_m: (P,) east.
         y_m: (P,) north.
-        depth_m: (P,) depth in view.
         pixel: (P,) size of the pixel across the view, metres.
         pixel_z: (P,) its size along the view.
 
@@ -78,7 +75,7 @@ def shade_ground(
     albedo += green[:, None] * (grass * (1.0 + 0.18 * grain + 0.15 * patch)[:, None] - albedo)
     if conditions.wet:
         albedo *= np.float32(0.62)
-    if conditions.sunlight.max() > 0.2:
+    if conditions.sunny:
         shadow = shadow_height(scene.ground, conditions, x_m, y_m)
         direct = conditions.sun[2] * (1.0 - np.clip(shadow / 0.6, 0.0, 1.0))
     else:
@@ -109,12 +106,18 @@ def reflect_in_wet(picture: F32, camera: Camera, place: np.ndarray, depth_m: F32
     picture[place] += share[:, None] * (0.8 * seen - picture[place])
 
 
-def shade_sky(camera: Camera, conditions: Conditions, place: np.ndarray) -> F32:
-    """(P, 3) light from pixels of sky: a gradient, and clouds on a flat layer."""
-    size = camera.size_px
-    column, row = place // size, place % size
-    slope = camera.slopes()[column]
-    rise = np.maximum((camera.horizon_px - row - 0.5) / camera.focal_px, 0.004).astype(np.float32)
+def shade_sky(camera: Camera, conditions: Conditions, slope: F32, rise: F32) -> F32:
+    """Light from pixels of sky: a gradient, and clouds on a flat layer.
+
+    Args:
+        camera: The camera.
+        conditions: The day.
+        slope: (P,) metres to the right for each metre of depth.
+        rise: (P,) metres up for each metre of depth, above 0.
+
+    Returns:
+        (P, 3) linear light.
+    """
     (fx, fy), (rx, ry) = camera.forward.tolist(), camera.right.tolist()
     level = np.sqrt(1.0 + slope * slope)
     sine = rise / np.sqrt(level * level + rise * rise)
@@ -135,7 +138,7 @@ def shade_sky(camera: Camera, conditions: Conditions, place: np.ndarray) -> F32:
     shaded = (1.0 - 0.16 * np.clip(noise - 0.4, 0.0, 1.5))[:, None] * bright
     colour += (0.9 * cover)[:, None] * (shaded - colour)
     flat = float(np.hypot(conditions.sun[0], conditions.sun[1]))
-    if conditions.sunlight.max() > 0.2:
+    if conditions.sunny:
         towards = (fx + slope * rx) * conditions.sun[0]
         towards += (fy + slope * ry) * conditions.sun[1]
         cosine = (towards + rise * conditions.sun[2]) / np.sqrt(level * level + rise * rise)

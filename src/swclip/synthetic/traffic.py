@@ -49,6 +49,7 @@ _SHAPES = {
 }
 
 _BODY = np.array([shape.body for shape in _SHAPES.values()], dtype=np.float32)
+_SLOPE = np.array([shape.slope for shape in _SHAPES.values()], dtype=np.float32)
 _LID = np.array([shape.lid for shape in _SHAPES.values()], dtype=np.float32)
 
 
@@ -84,10 +85,11 @@ def _raise(kind: int, rows: NDArray[np.int64], centre: Points, ahead: Points) ->
         steep = 0.5 * (shape.rear - shape.front) / shape.slope
         top = np.repeat(rows * _PARTS + TOP, 2)
         parts.append(Walls.of(long.reshape(-1, 2, 2), shape.body, rise, VEHICLE, top, steep))
-        # The sloping screens are upright faces half way down their slope, narrower towards the roof.
-        middle = 0.5 * shape.slope
-        ends = _boxes(centre, ahead, nose - shape.rear + middle, nose - shape.front - middle, inner)[:, [0, 2]]
-        parts.append(Walls.of(ends.reshape(-1, 2, 2), shape.lid - 0.25, 0.25, VEHICLE, top, 8.0))
+        # The sloping screens are upright faces where the roof begins: from before they cover the same picture.
+        ends = _boxes(centre, ahead, nose - shape.rear + shape.slope, nose - shape.front - shape.slope, inner)[
+            :, [0, 2]
+        ]
+        parts.append(Walls.of(ends.reshape(-1, 2, 2), shape.lid - 0.12, 0.12, VEHICLE, top, 7.0))
     return parts
 
 
@@ -172,7 +174,9 @@ def shade_vehicles(
     deck = band(height, 1.0, 2.0, pixel) + band(height, 2.75, 3.6, pixel)
     bays = pulse(u / 1.3, 0.05, 0.95, pixel / 1.3) * band(u, 0.25, length - 0.25, pixel)
     bus = kind == BUS
-    pane = np.where(bus, deck * bays, pane).astype(np.float32) * ~back
+    # Over the near side, the far side of a cabin shows its roof, and at the slopes the screens.
+    screen = cabin & back & (length > 2.2) & (np.minimum(u, length - u) < _SLOPE[kind]) & (height > body)
+    pane = np.maximum(np.where(bus, deck * bays, pane) * ~back, screen).astype(np.float32)
     dark = np.array([0.030, 0.038, 0.048], dtype=np.float32) + 0.10 * np.clip(height - 0.8, 0, 1)[:, None]
     albedo += pane[:, None] * (dark - albedo)
     glow += 0.5 * pane * bus
@@ -204,5 +208,5 @@ def shade_vehicles(
     albedo += (hub * 0.6 * ~back)[:, None] * (np.float32(0.35) - albedo)
     line = band(height, 0.30, 0.40, pixel) * flank
     albedo *= (1.0 - 0.3 * line)[:, None]
-    up = np.maximum(back.astype(np.float32), (cabin & (height <= body)).astype(np.float32))
+    up = np.maximum((back & ~screen).astype(np.float32), (cabin & (height <= body)).astype(np.float32))
     return albedo, glow, up

@@ -125,10 +125,32 @@ class Pixels:
 
 def pixels_of(camera: Camera, spans: Spans) -> Pixels:
     """Every pixel of spans, column by column."""
-    lengths = spans.last - spans.first
+    span, row = _rows_of(spans.first, spans.last)
+    return Pixels(span, spans.column[span] * np.int32(camera.size_px) + row, _height(camera, spans, span, row + 0.5))
+
+
+def blocks_of(camera: Camera, spans: Spans, block: int) -> tuple[Pixels, I64]:
+    """Blocks of `block` rows of each span, to be shaded once.
+
+    Returns:
+        The blocks (their `place` is not one of the picture), and for each pixel of `pixels_of` the number of its block.
+    """
+    first, last = spans.first // block, -(-spans.last // block)
+    span, row = _rows_of(first, last)
+    blocks = Pixels(span, row, _height(camera, spans, span, (row + 0.5) * block))
+    lengths = last - first
+    fine_span, fine_row = _rows_of(spans.first, spans.last)
+    return blocks, (np.cumsum(lengths) - lengths - first)[fine_span] + fine_row // block
+
+
+def _rows_of(first: NDArray[np.int32], last: NDArray[np.int32]) -> tuple[I64, NDArray[np.int32]]:
+    """Number of the span, and row, of every row of spans."""
+    lengths = last - first
     span = np.repeat(np.arange(len(lengths)), lengths)
-    before = np.cumsum(lengths) - lengths
-    row = (np.arange(len(span)) - np.repeat(before - spans.first, lengths)).astype(np.int32)
-    rise = (np.float32(camera.horizon_px - 0.5) - row.astype(np.float32)) * np.float32(1.0 / camera.focal_px)
-    height = np.float32(camera.height_m) + rise * spans.depth_m[span]
-    return Pixels(span, spans.column[span] * np.int32(camera.size_px) + row, height.astype(np.float32))
+    start = np.cumsum(lengths) - lengths - first
+    return span, (np.arange(len(span)) - np.repeat(start, lengths)).astype(np.int32)
+
+
+def _height(camera: Camera, spans: Spans, span: I64, row_px: NDArray[np.floating]) -> F32:
+    rise = (np.float32(camera.horizon_px) - row_px.astype(np.float32)) * np.float32(1.0 / camera.focal_px)
+    return np.asarray(np.float32(camera.height_m) + rise * spans.depth_m[span], dtype=np.float32)

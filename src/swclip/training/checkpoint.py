@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from swclip.errors import ArtefactError
 from swclip.files import atomic_file
+from swclip.models.locator_model import write_tensors
 
 _NAME = re.compile(r"step-(\d{8})\.safetensors")
 
@@ -61,10 +61,8 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Pat
     """Write a checkpoint whole or not at all, then drop all but the newest `keep`."""
     path = folder / f"step-{checkpoint.step:08d}.safetensors"
     with atomic_file(path) as beside:
-        tensors = {k: v.detach().cpu().contiguous() for k, v in checkpoint.tensors.items()}
-        save_file(
-            tensors, beside, metadata={"swclip.checkpoint": json.dumps({"step": checkpoint.step, **checkpoint.facts})}
-        )
+        facts = json.dumps({"step": checkpoint.step, **checkpoint.facts})
+        write_tensors(beside, checkpoint.tensors, {"swclip.checkpoint": facts})
     for old in list_checkpoints(folder)[:-keep]:
         old.unlink()
     return path

@@ -130,7 +130,7 @@ def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Traini
     """
     if name in recipe_names():
         text, where = (
-            (resources.files("swclip.training") / "recipes" / f"{name}.toml").read_text("utf-8"),
+            (resources.files("swclip.training") / "recipes" / f"{name}.toml").read_bytes(),
             f"recipe {name}",
         )
     else:
@@ -139,10 +139,10 @@ def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Traini
             raise ConfigError(
                 f"recipe {name!r} is neither one that ships ({', '.join(recipe_names())}) nor a TOML file there is."
             )
-        text, where = path.read_text(encoding="utf-8"), str(path)
+        text, where = path.read_bytes(), str(path)
     try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        values = tomllib.loads(text.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{where}: is not valid TOML ({error}).") from error
     return structure(TrainingConfig, _merged(values, overrides or {}), where)
 

@@ -54,12 +54,16 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Mean of the gradients over all processes, in one message per dtype.
 
     Not torch's DistributedDataParallel: its hooks count on one backward pass a step, and a batch in chunks makes
-    several. A parameter that a process did not use counts as zero there.
+    several. A parameter that a process did not use counts as zero there; one that none used is left without a gradient,
+    as in a single process, so that its weight does not decay.
     """
     if not (dist.is_initialized() and dist.get_world_size() > 1):
         return
+    weights = list(parameters)
+    used = torch.tensor([p.grad is not None for p in weights], dtype=torch.int32, device=weights[0].device)
+    dist.all_reduce(used, dist.ReduceOp.MAX)
     by_kind: dict[torch.dtype, list[nn.Parameter]] = {}
-    for parameter in parameters:
+    for parameter in (p for p, anywhere in zip(weights, used.tolist(), strict=True) if anywhere):
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
         by_kind.setdefault(parameter.dtype, []).append(parameter)

@@ -179,6 +179,11 @@ def _train(
         report("training", done, config.steps)
         if log is not None and (done % 10 == 0 or last):
             named = {name: value.item() for name, value in figures.items()}
+            if not np.isfinite(named["loss"]):
+                raise ConfigError(
+                    f"{folder}: the loss is {named['loss']} at step {done}: the training diverged. Lower the rates "
+                    "(--set optimizer.rate=...) or the gradient's limit (optimizer.clip), in another --out."
+                )
             log.write(done, {**named, "gradient_norm": norm.item(), "rate": optimizer.param_groups[0]["lr"]})
         if validation is not None and process.leads and (last or _every(done, config.evaluate_every)):
             measured = validation.measure(model, validation.queries(model, val_features))

@@ -24,7 +24,7 @@ class MetricsLog:
             [line for line in path.read_text().splitlines() if _step_of(line) <= step] if path.exists() and step else []
         )
         path.write_text("".join(f"{line}\n" for line in kept))
-        self._stream = path.open("a", encoding="utf-8")
+        self._path = path
         self._board: Any = None
         if importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard.writer import SummaryWriter
@@ -34,15 +34,14 @@ class MetricsLog:
     def write(self, step: int, figures: Mapping[str, float]) -> None:
         """Write the figures of a step; what is not finite becomes null."""
         line = {"step": step, **{k: v if math.isfinite(v) else None for k, v in figures.items()}}
-        self._stream.write(json.dumps(line) + "\n")
-        self._stream.flush()
+        with self._path.open("a", encoding="utf-8") as stream:  # not held open: a run may be interrupted anywhere
+            stream.write(json.dumps(line) + "\n")
         if self._board is not None:
             for name, value in figures.items():
                 self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Close both."""
-        self._stream.close()
+        """Finish what TensorBoard writes."""
         if self._board is not None:
             self._board.close()
 

@@ -34,6 +34,9 @@ def assigned(assignments: Iterable[str]) -> dict[str, Any]:
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted keys as nested tables.
 
+    Raises:
+        ConfigError: A key is both a value and a table.
+
     Example:
         >>> nested({"batch.size": 8, "steps": 2})
         {'batch': {'size': 8}, 'steps': 2}
@@ -44,5 +47,7 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
         table = tables
         for parent in parents:
             table = table.setdefault(parent, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"{key} = {value!r}: {parent} is already set to a value; it cannot be a table too.")
         table[last] = value
     return tables

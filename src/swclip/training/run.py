@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import json
 import platform
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,6 +32,7 @@ class RunFacts:
         command: The command line, where there was one.
         versions: Of what it was made with.
         figures: What was measured on validation queries, at the end.
+        splits_digest: SHA-256 over ids and their split: the same file may have been written again.
     """
 
     manifest: str
@@ -41,6 +44,7 @@ class RunFacts:
     command: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
+    splits_digest: str = ""
 
 
 def open_run(
@@ -69,21 +73,29 @@ def open_run(
         status="running",
         command=command,
         versions={**versions, "python": platform.python_version()},
+        splits_digest=_digest(splits),
     )
-    if not (out / "run.json").exists():
+    there = read_run(out) if (out / "run.json").exists() else None
+    # A run that made nothing yet, for want of a tower or a photograph, may be started again with what mends it.
+    if there is None or (there.status == "running" and not (out / "metrics.jsonl").exists()):
         write_config(out / "config.toml", config)
         write_json(out / "run.json", asdict(facts))
         return facts
-    there = read_run(out)
     if as_plain(load_recipe(str(out / "config.toml"))) != as_plain(config):
         raise ConfigError(
             f"{out}: holds a run with another configuration; choose another --out, or remove that folder."
         )
-    if there.manifest_digest != facts.manifest_digest or there.splits != facts.splits:
+    made_from = ("manifest_digest", "splits", "splits_digest")
+    if any(getattr(there, name) != getattr(facts, name) for name in made_from):
         raise ConfigError(
             f"{out}: holds a run on other photographs or splits; choose another --out, or remove that folder."
         )
     return there
+
+
+def _digest(splits: Splits) -> str:
+    rows = splits.frame[["image_id", "split"]].to_numpy().tolist()
+    return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest()
 
 
 def read_run(folder: str | Path) -> RunFacts:

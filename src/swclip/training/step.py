@@ -95,7 +95,8 @@ def forward_backward(
             return _embed_images(model, batch.inputs[parts[number]], frozen)
 
     def loss_of(image: Tensor) -> dict[str, Tensor]:
-        with autocast:
+        # A pretrained text tower has dropout of its own.
+        with seeded(*key, len(parts)), autocast:
             location = model.encode_positions(batch.positions_deg, batch.words)
         loss, figures = objective(
             image.float(),

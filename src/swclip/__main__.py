@@ -1,0 +1,5 @@
+"""`python -m swclip` is `swclip`."""
+
+from swclip.cli.app import main
+
+main()

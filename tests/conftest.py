@@ -1,0 +1,139 @@
+"""A small town of coloured photographs, for the tests that need a manifest and splits to train on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import settings
+from PIL import Image
+
+PLACES, PER_PLACE = 20, 3
+
+# A deadline by the clock fails on a machine that is busy with something else.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
+
+
+@pytest.fixture(scope="session")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with manifest.parquet and splits.parquet: 20 places within 500 m, three photographs each.
+
+    The colour of a photograph says where it was taken: red grows to the north, green to the east. Of ten places one
+    photograph is a validation query, of the other ten one is a query; all others are trained on.
+    """
+    from swclip.data.manifest import write_manifest
+    from swclip.data.splits import write_splits
+    from swclip.geo.coordinates import LocalFrame
+
+    folder = tmp_path_factory.mktemp("town")
+    rng = np.random.default_rng(5)
+    # A jittered lattice of 5 x 4: no two places are nearer than 60 m to one another.
+    north, east = np.divmod(np.arange(PLACES), 5)
+    metres = np.stack([east * 100.0, north * 100.0], axis=1) + rng.uniform(-20, 20, (PLACES, 2))
+    positions = LocalFrame(53.8, -1.55).to_deg(metres)
+    rows = []
+    for place in range(PLACES):
+        colour = np.array([60 + 50 * north[place], 40 + 45 * east[place], 120])
+        for number in range(PER_PLACE):
+            name = f"p{place:02d}-{number}"
+            pixels = np.clip(colour + rng.normal(0, 6, (40, 48, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{name}.jpg", quality=90)
+            held_out = "val" if place % 2 else "query"
+            rows.append(
+                {
+                    "image_id": name,
+                    "image_path": f"{name}.jpg",
+                    "lat_deg": positions[place, 0],
+                    "lon_deg": positions[place, 1],
+                    "accuracy_m": 5.0 if number else np.nan,
+                    "city": ("Leeds", "York")[place // 10],
+                    "place_id": f"p{place:02d}",
+                    "split": "train" if number else held_out,
+                }
+            )
+    frame = pd.DataFrame(rows)
+    manifest = write_manifest(folder, frame.drop(columns="split"))
+    places = frame.drop_duplicates("place_id").rename(columns={"place_id": "candidate_id"})
+    ids = frame[frame["split"] != "query"].groupby("place_id")["image_id"].apply(list)
+    write_splits(
+        folder / "splits.parquet",
+        frame[["image_id", "split"]].assign(block_id=None),
+        places[["candidate_id", "lat_deg", "lon_deg", "city"]].assign(
+            image_ids=ids.reindex(places["candidate_id"]).to_numpy(), for_val=True, for_query=True
+        ),
+        {"protocol": "known-places", "seed": 5, "parameters": {}, "manifest_digest": manifest.digest},
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def towers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders as the hub has them, with random weights of width 32: dinov2, clip, siglip (both two-towered), bert."""
+    return make_towers(tmp_path_factory.mktemp("towers"))
+
+
+WORDS = ["a", "at", "in", "x", "street", "view", "photo", "taken", "leeds", "york", "newcastle", "upon", "tyne"]
+WORDS += ["latitude", "longitude", ",", ".", "-", "grey"]
+
+
+def make_towers(folder: Path) -> Path:
+    """Write the towers."""
+    import torch
+    import transformers as hf
+
+    small = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision = {**small, "image_size": 32, "patch_size": 8}
+    text = {**small, "vocab_size": 64, "max_position_embeddings": 64}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        models = {
+            "dinov2": hf.Dinov2Model(hf.Dinov2Config(**{**vision, "mlp_ratio": 2})),
+            "clip": hf.CLIPModel(
+                hf.CLIPConfig(
+                    text_config={**text, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
+                    vision_config=vision,
+                    projection_dim=24,
+                )
+            ),
+            "siglip": hf.SiglipModel(
+                hf.SiglipConfig(
+                    text_config={**text, "max_position_embeddings": 32, "pad_token_id": 2, "eos_token_id": 2},
+                    vision_config=vision,
+                )
+            ),
+            "bert": hf.BertModel(hf.BertConfig(**text)),
+        }
+    special = {
+        "clip": {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"},
+        "siglip": {"eos_token": "</s>", "pad_token": "</s>"},
+        "bert": {"cls_token": "<s>", "sep_token": "</s>", "pad_token": "<pad>"},
+    }
+    for name, model in models.items():
+        model.save_pretrained(folder / name)
+        if name in special:
+            _tokenizer(**special[name]).save_pretrained(folder / name)
+        if name != "bert":
+            normal = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.25, 0.3]}
+            side = {"height": 32, "width": 32}
+            size = {"size": side} if name == "siglip" else {"size": {"shortest_edge": 40}, "crop_size": side}
+            values = {**size, **normal, "do_center_crop": name != "siglip", "resample": 3}
+            (folder / name / "preprocessor_config.json").write_text(json.dumps(values))
+    return folder
+
+
+def _tokenizer(**special: str) -> Any:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    names = ["<pad>", "<s>", "</s>", "<unk>", *WORDS, *"0123456789"]
+    words = Tokenizer(models.WordLevel({name: number for number, name in enumerate(names)}, unk_token="<unk>"))
+    words.normalizer = normalizers.Lowercase()
+    words.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Whitespace(), pre_tokenizers.Punctuation(), pre_tokenizers.Digits(individual_digits=True)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", **special)

@@ -1,0 +1,123 @@
+"""The image side: towers, poolings, sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from swclip.errors import ConfigError
+from swclip.models.config import ImageConfig
+from swclip.models.hub import tower_preprocess
+from swclip.models.image_tower import GemPool, ImageHead, ImageTower
+from swclip.models.locator_model import LocatorModel
+
+MakeModel = Callable[..., LocatorModel]
+
+
+def _pixels(side: int, count: int = 2) -> torch.Tensor:
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("side", [32, 48])
+@pytest.mark.parametrize("image", ["builtin:small", "dinov2", "clip", "siglip"])
+def test_photographs_become_unit_vectors_at_any_size(image: str, side: int, make_model: MakeModel) -> None:
+    model = make_model(image, size_px=side)
+    assert model.preprocess.size_px == side
+    with torch.no_grad():
+        found = model.encode_pixels(_pixels(side))
+    assert found.shape == (2, 12)
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(2))
+    assert (found[0] - found[1]).abs().max() > 1e-3
+
+
+def test_poolings_are_what_they_say(towers: Path) -> None:
+    pixels = _pixels(32, 3)
+    tower = {
+        name: ImageTower(ImageConfig(str(towers / "dinov2"), pooling=name)).eval()  # type: ignore[arg-type]
+        for name in ("auto", "cls", "mean", "cls+mean", "gem", "grid", "pooler")
+    }
+    with torch.no_grad():
+        output = tower["cls"].backbone(pixel_values=pixels)
+        hidden, patches = output.last_hidden_state, output.last_hidden_state[:, 1:]
+        assert patches.shape == (3, 16, 32)
+        side = patches.transpose(1, 2).reshape(3, 32, 4, 4)
+        wanted = {
+            "auto": torch.cat([hidden[:, 0], patches.mean(1)], dim=1),
+            "cls": hidden[:, 0],
+            "mean": patches.mean(1),
+            "cls+mean": torch.cat([hidden[:, 0], patches.mean(1)], dim=1),
+            "gem": patches.clamp(min=1e-6).pow(3).mean(1).pow(1 / 3),
+            "grid": F.adaptive_avg_pool2d(side, 3).flatten(1),
+            "pooler": output.pooler_output,
+        }
+        for name, features in wanted.items():
+            found = tower[name](pixels)
+            torch.testing.assert_close(found, features, msg=name)
+            assert found.shape[1] == tower[name].feature_dim, name
+
+
+def test_automatic_poolings(towers: Path) -> None:
+    found = {name: ImageTower(ImageConfig(str(towers / name))).pooling for name in ("dinov2", "clip", "siglip")}
+    assert found == {"dinov2": "cls+mean", "clip": "cls+mean", "siglip": "pooler"}
+    assert ImageTower(ImageConfig()).pooling == "grid"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"tower": "builtin:large"}, "builtin:large"),
+        ({"tower": "/nowhere/at/all"}, "/nowhere/at/all.*builtin:small"),
+        ({"tower": "TOWERS/siglip", "pooling": "cls"}, "needs a class token"),
+        ({"pooling": "cls+mean"}, "needs a class token"),
+        ({"tower": "TOWERS"}, "the folder holds no usable model"),
+    ],
+)
+def test_towers_that_cannot_be_had(values: dict[str, Any], message: str, towers: Path) -> None:
+    values = {name: value.replace("TOWERS", str(towers)) for name, value in values.items()}
+    with pytest.raises(ConfigError, match=message):
+        ImageTower(ImageConfig(**values))
+
+
+def test_the_right_side_of_two_is_taken_whole(towers: Path, make_model: MakeModel) -> None:
+    """Every weight of the saved side is there, and nothing is drawn afresh."""
+    from safetensors.torch import load_file
+
+    for name in ("clip", "siglip"):
+        saved = load_file(towers / name / "model.safetensors")
+        model = make_model(name, name)
+        assert model.location.text is not None
+        for side, tower in (("vision_model", model.image_tower.backbone), ("text_model", model.location.text.tower)):
+            wanted = {k.split(f"{side}.", 1)[1]: v for k, v in saved.items() if f"{side}." in k}
+            found = {k: v for k, v in tower.state_dict().items() if not k.endswith("position_ids")}
+            assert found.keys() == wanted.keys()
+            assert all(torch.equal(found[k], wanted[k]) for k in wanted)
+
+
+def test_another_size_sees_as_much_of_the_photograph(towers: Path) -> None:
+    own, larger = tower_preprocess(str(towers / "dinov2"), None), tower_preprocess(str(towers / "dinov2"), 64)
+    assert (own.size_px, own.shortest_px) == (32, 40)
+    assert (larger.size_px, larger.shortest_px) == (64, 80)
+    assert own.mean == (0.5, 0.4, 0.3)
+    squashed = tower_preprocess(str(towers / "siglip"), 64)
+    assert (squashed.size_px, squashed.shortest_px, squashed.resize) == (64, None, "squash")
+
+
+def test_generalised_mean_lies_between_mean_and_maximum() -> None:
+    tokens = torch.rand(4, 9, 5, generator=torch.Generator().manual_seed(0))
+    pooled = GemPool()(tokens)
+    assert (pooled >= tokens.mean(1) - 1e-6).all()
+    assert (pooled <= tokens.amax(1) + 1e-6).all()
+    torch.testing.assert_close(GemPool(1.0)(tokens), tokens.mean(1))
+
+
+def test_a_head_without_width_is_linear() -> None:
+    head = ImageHead(6, 4, 0, 0.5).train()
+    assert not any(isinstance(module, nn.Dropout) for module in head.modules())
+    features = torch.randn(3, 6, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(head(features), F.normalize(head.linear(head.norm(features)), dim=-1))

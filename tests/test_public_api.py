@@ -1,0 +1,46 @@
+"""The names that `import swclip` gives, and that it costs nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import swclip
+
+
+def test_the_public_names() -> None:
+    assert set(swclip.__all__) == {
+        "Locator",
+        "LocatorModel",
+        "Manifest",
+        "Splits",
+        "TrainingConfig",
+        "__version__",
+        "evaluate",
+        "load",
+        "load_recipe",
+        "prepare",
+        "read_manifest",
+        "read_splits",
+        "train",
+    }
+    assert dir(swclip) == sorted(swclip.__all__)
+
+
+@pytest.mark.parametrize("name", swclip.__all__)
+def test_each_is_there_and_documented(name: str) -> None:
+    value = getattr(swclip, name)
+    assert value == value.strip() if isinstance(value, str) else callable(value) and value.__doc__
+
+
+def test_others_are_not() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'embed'"):
+        swclip.embed  # noqa: B018
+
+
+def test_importing_it_imports_nothing_heavy() -> None:
+    heavy = "{'torch', 'transformers', 'pandas', 'geopandas', 'matplotlib', 'plotly', 'numpy'}"
+    code = f"import sys, swclip; print(sorted({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,0 +1,68 @@
+"""Dataclasses to plain values and back, strictly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swclip.errors import ConfigError
+from swclip.structure import as_plain, structure, without_none
+
+
+@dataclass(frozen=True)
+class Inner:
+    rate: float = 0.5
+    names: tuple[str, ...] = ("a",)
+    side: int | None = None
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Inner = field(default_factory=Inner)
+    form: Literal["grid", "cells"] = "grid"
+    count: int = 1
+
+
+@given(
+    st.builds(
+        Outer,
+        inner=st.builds(
+            Inner,
+            rate=st.floats(allow_nan=False, allow_infinity=False),
+            names=st.lists(st.text()).map(tuple),
+            side=st.none() | st.integers(),
+        ),
+        form=st.sampled_from(["grid", "cells"]),
+        count=st.integers(),
+    )
+)
+def test_plain_values_and_back(config: Outer) -> None:
+    assert structure(Outer, as_plain(config)) == config
+    if config.inner.side is None:
+        assert "side" not in without_none(as_plain(config))["inner"]
+    assert structure(Outer, without_none(as_plain(config))) == config
+
+
+def test_what_is_left_out_takes_its_default() -> None:
+    assert structure(Outer, {"inner": {"rate": 2}}) == Outer(Inner(rate=2.0))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"cuont": 2}, "file: cuont is not an option; known there: count, form, inner"),
+        ({"inner": {"rat": 2}}, r"file: inner\.rat is not an option; known there: names, rate, side"),
+        ({"count": "many"}, "file: count = 'many': .*integer"),
+        ({"inner": {"names": [1]}}, r"file: inner\.names\.0 = 1: .*string"),
+        ({"inner": 3}, "file: inner = 3"),
+        ({"form": "map"}, "file: form = 'map': .*'grid' or 'cells'"),
+        ({"count": None}, "file: count = None"),
+    ],
+)
+def test_what_does_not_fit_is_named(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        structure(Outer, values, "file")

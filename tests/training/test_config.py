@@ -1,0 +1,122 @@
+"""Recipes, overrides, and what is said of a key or value that does not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swclip.errors import ConfigError
+from swclip.losses import Objective
+from swclip.training.config import TrainingConfig, load_recipe, recipe_names, write_config
+from swclip.training.overrides import assigned, nested
+
+
+def test_the_recipes_that_ship_can_be_read() -> None:
+    assert recipe_names() == ["clip", "sw-clip"]
+    clip, ours = load_recipe("clip"), load_recipe("sw-clip")
+    assert (clip.objective.targets.alpha, clip.objective.neighbourhood.weight, clip.objective.fairness.weight) == (
+        0,
+        0,
+        0,
+    )
+    assert clip.batch.sampler == "random"
+    assert ours.objective.targets.alpha > 0
+    assert ours.batch.sampler == "neighbours"
+    # The comparison is of the objective and the sampler: model, optimizer and budget are the same.
+    assert (clip.model, clip.optimizer, clip.steps, clip.batch.size) == (
+        ours.model,
+        ours.optimizer,
+        ours.steps,
+        ours.batch.size,
+    )
+
+
+def test_the_clip_recipe_is_clips_loss() -> None:
+    generator = torch.Generator().manual_seed(0)
+    image, location = torch.nn.functional.normalize(torch.randn(2, 6, 4, generator=generator), dim=2)
+    positions = torch.rand(6, 2, generator=generator, dtype=torch.float64) * 1e-4
+    loss, _ = Objective(load_recipe("clip").objective)(image, location, torch.tensor(2.0), positions)
+    logits = torch.tensor(2.0).exp() * image @ location.T
+    wanted = (
+        torch.nn.functional.cross_entropy(logits, torch.arange(6))
+        + torch.nn.functional.cross_entropy(logits.T, torch.arange(6))
+    ) / 2
+    torch.testing.assert_close(loss, wanted)
+
+
+def test_a_configuration_survives_its_file(tmp_path: Path) -> None:
+    for name in recipe_names():
+        config = load_recipe(
+            name, {"seed": 7, "model": {"image": {"size_px": 48}, "location": {"cell_resolutions": [7, 9]}}}
+        )
+        write_config(tmp_path / "config.toml", config)
+        assert load_recipe(str(tmp_path / "config.toml")) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stepz = 3", "mine.toml: stepz is not an option; known there: .*steps"),
+        ("[model.image]\ntowr = 'x'", r"mine.toml: model.image.towr is not an option; known there: .*tower"),
+        ("steps = 'many'", "mine.toml: steps = 'many'"),
+        ("[batch]\nsize = 2.5", "mine.toml: batch.size = 2.5"),
+        ("[batch]\nsampler = 'nearest'", "batch.sampler = 'nearest'.*'random' or 'neighbours'"),
+        ("batch = 3", "batch = 3"),
+        ("steps = 0", "steps 0 must be at least 1"),
+        ("[batch]\nsize = 1", "batch size 1"),
+        ("[model.location]\nform = 'fourier'", "set text_tower to 'none'"),
+        ("steps 3", "mine.toml: is not valid TOML"),
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(str(tmp_path / "mine.toml"))
+
+
+def test_what_is_no_recipe_at_all(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'better' is neither one that ships \(clip, sw-clip\) nor a TOML file"):
+        load_recipe("better")
+    (tmp_path / "mine.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"mine\.toml: is not valid TOML"):
+        load_recipe(str(tmp_path / "mine.toml"))
+
+
+def test_overrides_replace_single_values() -> None:
+    given = nested(
+        assigned(
+            [
+                "steps=10",
+                "model.image.tower=some/name",
+                "model.image.size_px = 64",
+                "objective.targets.bandwidths_m=[5, 50.0]",
+            ]
+        )
+    )
+    config = load_recipe("sw-clip", given)
+    assert (config.steps, config.model.image.tower, config.model.image.size_px) == (10, "some/name", 64)
+    assert config.objective.targets.bandwidths_m == (5.0, 50.0)
+    assert config.objective.neighbourhood == load_recipe("sw-clip").objective.neighbourhood
+    with pytest.raises(ConfigError, match="KEY=VALUE"):
+        assigned(["steps"])
+    with pytest.raises(ConfigError, match=r"steps\.x = 1: steps is already"):
+        nested({"steps": 3, "steps.x": 1})
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b.c", "b.d", "e.f.g", "e.f.h"]), st.integers()))
+def test_dotted_keys_name_places_in_tables(values: dict[str, Any]) -> None:
+    tables = nested(values)
+    for key, value in values.items():
+        found: Any = tables
+        for part in key.split("."):
+            found = found[part]
+        assert found == value
+
+
+def test_defaults_are_a_configuration() -> None:
+    assert TrainingConfig().steps == 1000

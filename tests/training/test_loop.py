@@ -1,0 +1,210 @@
+"""Whole runs in this process: what is learnt, what is left, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from swclip.data.manifest import Manifest, read_manifest
+from swclip.data.splits import Splits, read_splits, write_splits
+from swclip.errors import ArtefactError, ConfigError, InputError
+from swclip.models.locator_model import LocatorModel, load_model
+from swclip.retrieval.feature_cache import FeatureCache
+from swclip.retrieval.posterior_config import read_posterior
+from swclip.training.checkpoint import list_checkpoints
+from swclip.training.config import TrainingConfig, load_recipe
+from swclip.training.loop import train
+from swclip.training.photographs import PhotographSource
+from swclip.training.run import read_run
+from swclip.training.validation import Validation
+
+
+@pytest.fixture(scope="module")
+def data(town: Path) -> tuple[Manifest, Splits]:
+    return read_manifest(town), read_splits(town / "splits.parquet")
+
+
+@pytest.fixture(scope="module")
+def finished(
+    data: tuple[Manifest, Splits], small: Callable[..., TrainingConfig], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    run = tmp_path_factory.mktemp("finished") / "run"
+    train(*data, small(), run, system="mine", command="swclip train ...")
+    return run
+
+
+@pytest.mark.parametrize("recipe", ["clip", "sw-clip"])
+def test_colour_is_learnt_as_place(
+    recipe: str, data: tuple[Manifest, Splits], small: Callable[..., TrainingConfig], tmp_path: Path
+) -> None:
+    """The colour of each photograph says its place: an untrained model is hundreds of metres off, this one is not."""
+    config = small(recipe, steps=90, evaluate_every=30, augment=False, checkpoint_every=0, batch={"size": 20})
+    untrained = LocatorModel.create(config.model, data[0].positions_deg, config.seed)
+    validation = Validation.of(*data, None)
+    assert validation is not None
+    before = validation.measure(untrained, validation.queries(untrained, None))
+    facts = train(*data, config, tmp_path / "run")
+    model = load_model(tmp_path / "run")
+    after = validation.measure(model, validation.queries(model, None))
+    assert before["val_mean_m"] > 150.0
+    assert after["val_mean_m"] < 50.0
+    assert after["val_median_m"] == 0.0
+    assert after["val_log_error"] == pytest.approx(facts.figures["val_log_error"], abs=1e-6), (
+        "the best weights are kept"
+    )
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_what_a_run_leaves(finished: Path, data: tuple[Manifest, Splits], small: Callable[..., TrainingConfig]) -> None:
+    names = {path.name for path in finished.iterdir()} - {"tensorboard"}
+    assert names == {"config.toml", "metrics.jsonl", "model", "run.json"}
+    assert load_recipe(str(finished / "config.toml")) == small()
+    facts = read_run(finished)
+    assert (facts.system, facts.status, facts.seed, facts.command) == ("mine", "finished", 0, "swclip train ...")
+    assert facts.manifest_digest == data[0].digest
+    assert Path(facts.splits) == data[1].path
+    assert read_posterior(finished) is not None
+    assert facts.figures["val_posterior"]["n_queries"] == 10
+
+
+def test_a_finished_run_is_left_alone(
+    finished: Path, data: tuple[Manifest, Splits], small: Callable[..., TrainingConfig]
+) -> None:
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in finished.rglob("*") if path.is_file()}
+    assert train(*data, small(), finished) == read_run(finished)
+    after = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in finished.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_a_run_of_something_else_is_refused(
+    finished: Path, data: tuple[Manifest, Splits], small: Callable[..., TrainingConfig], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="another configuration"):
+        train(*data, small(seed=1), finished)
+    manifest, splits = data
+    # The same file, written again with another seed: a query of the one may be trained on in the other.
+    swap = {"query": "train", "train": "query"}
+    frame = splits.frame.assign(split=[swap.get(name, name) for name in splits.frame["split"]])
+    copy = tmp_path / "run"
+    shutil.copytree(finished, copy)
+    record = json.loads((copy / "run.json").read_text())
+    other = write_splits(tmp_path / "splits.parquet", frame, splits.candidates, splits.meta)
+    (copy / "run.json").write_text(json.dumps({**record, "splits": str(other.path)}))
+    with pytest.raises(ConfigError, match="other photographs or splits"):
+        train(manifest, other, small(), copy)
+
+
+def test_a_checkpoint_cut_short_says_what_to_do(
+    data: tuple[Manifest, Splits], small: Callable[..., TrainingConfig], tmp_path: Path
+) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop_at(step: int) -> Callable[[str, int, int], None]:
+        def report(what: str, done: int, _total: int) -> None:
+            if what == "training" and done == step:
+                raise Stop
+
+        return report
+
+    config = small(steps=12, checkpoint_every=4, evaluate_every=4)
+    with pytest.raises(Stop):
+        train(*data, config, tmp_path / "run", progress=stop_at(10))
+    paths = list_checkpoints(tmp_path / "run" / "checkpoints")
+    assert [path.name for path in paths] == ["step-00000004.safetensors", "step-00000008.safetensors"]
+    paths[1].write_bytes(paths[1].read_bytes()[:1000])
+    with pytest.raises(ArtefactError, match=r"step-00000008.safetensors: .*delete it to continue from step-00000004"):
+        train(*data, config, tmp_path / "run")
+    paths[1].unlink()
+    train(*data, config, tmp_path / "run")
+    train(*data, config, tmp_path / "whole")
+    a, b = ((tmp_path / run / "model" / "model.safetensors").read_bytes() for run in ("run", "whole"))
+    assert a == b
+
+
+def test_a_frozen_tower_stays_as_it_is_and_is_computed_once(
+    data: tuple[Manifest, Splits], small: Callable[..., TrainingConfig], tmp_path: Path
+) -> None:
+    cache = FeatureCache(tmp_path / "cache")
+    config = small(freeze_image=True, steps=6)
+    train(*data, config, tmp_path / "run", cache=cache)
+    model = load_model(tmp_path / "run")
+    start = LocatorModel.create(config.model, data[0].positions_deg, config.seed)
+    assert model.feature_fingerprint == start.feature_fingerprint
+    assert model.fingerprint != start.fingerprint
+    kept = sorted((tmp_path / "cache").rglob("*.safetensors"))
+    assert kept
+    seen: list[tuple[str, int, int]] = []
+    train(
+        *data,
+        dataclasses.replace(config, seed=0, steps=7),
+        tmp_path / "again",
+        cache=cache,
+        progress=lambda *x: seen.append(x),
+    )
+    assert sorted((tmp_path / "cache").rglob("*.safetensors")) == kept
+    assert [entry for entry in seen if entry[0] == "image features"] == [("image features", 40, 40)]
+
+
+def test_too_few_photographs(
+    data: tuple[Manifest, Splits], small: Callable[..., TrainingConfig], tmp_path: Path
+) -> None:
+    manifest, splits = data
+    frame = splits.frame.assign(split="query")
+    none = write_splits(tmp_path / "s.parquet", frame, splits.candidates, splits.meta)
+    with pytest.raises(InputError, match="0 photographs are in split 'train'"):
+        train(manifest, none, small(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_made_nothing_may_be_mended(
+    data: tuple[Manifest, Splits], small: Callable[..., TrainingConfig], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="nowhere"):
+        train(*data, small(model={"image": {"tower": "/nowhere"}}), tmp_path / "run")
+    train(*data, small(steps=2), tmp_path / "run")
+    assert read_run(tmp_path / "run").status == "finished"
+    with pytest.raises(ConfigError, match="another configuration"):
+        train(*data, small(steps=3), tmp_path / "run")
+
+
+def test_a_training_that_diverges_says_so(
+    data: tuple[Manifest, Splits], small: Callable[..., TrainingConfig], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"the loss is (nan|inf) at step 10: the training diverged"):
+        train(*data, small(steps=10, optimizer={"rate": 1e30}), tmp_path / "run")
+
+
+def test_regions_and_words_must_be_columns(
+    data: tuple[Manifest, Splits], small: Callable[..., TrainingConfig], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="no column 'borough' to take regions from"):
+        train(*data, small(region="borough"), tmp_path / "a")
+    text = {"text_tower": "builtin:small", "prompt": "{street} at {location}"}
+    with pytest.raises(ConfigError, match=r"\{street\}, which is no column"):
+        train(*data, small(model={"location": text}), tmp_path / "b")
+
+
+def test_photographs_in_memory_are_those_on_disk(
+    data: tuple[Manifest, Splits], small: Callable[..., TrainingConfig]
+) -> None:
+    manifest = data[0]
+    model = LocatorModel.create(small().model, manifest.positions_deg)
+    kept = PhotographSource(manifest.image_paths, model.preprocess, workers=2)
+    streamed = PhotographSource(manifest.image_paths, model.preprocess, workers=2, memory_bytes=0)
+    first, again = np.array([5, 2, 9]), np.array([9, 30, 5])
+    a, b = kept.rows(first), kept.rows(again)
+    assert a.dtype == b.dtype == streamed.rows(first).dtype
+    np.testing.assert_array_equal(a[0], b[2])  # the first time and later: the same to the last bit
+    np.testing.assert_array_equal(a[2], b[0])
+    np.testing.assert_allclose(a, streamed.rows(first), rtol=2**-10, atol=1e-6)
+    np.testing.assert_allclose(b, streamed.rows(again), rtol=2**-10, atol=1e-6)
+    assert not np.array_equal(a[0], a[1])

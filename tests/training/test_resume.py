@@ -1,0 +1,103 @@
+"""A run killed by a real SIGKILL and started again ends with the weights of one that was never interrupted."""
+
+from __future__ import annotations
+
+import functools
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swclip.data.manifest import read_manifest
+from swclip.data.splits import read_splits
+from swclip.retrieval.feature_cache import FeatureCache
+from swclip.training.config import TrainingConfig, write_config
+from swclip.training.loop import train
+from swclip.training.run import read_run
+
+
+def _steps_logged(run: Path) -> list[int]:
+    path = run / "metrics.jsonl"
+    return (
+        [json.loads(line)["step"] for line in path.read_text().splitlines() if line.endswith("}")]
+        if path.exists()
+        else []
+    )
+
+
+def kill_after(process: subprocess.Popen[str], run: Path, step: int) -> list[str]:
+    """SIGKILL once a figure of a later step than the newest checkpoint is logged; names of the checkpoints left."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if max(_steps_logged(run), default=0) >= step:
+            break
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    _, errors = process.communicate()
+    assert process.returncode == -signal.SIGKILL, f"it ended before it could be killed: {errors}"
+    return sorted(path.name for path in (run / "checkpoints").glob("step-*"))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param({}, id="from scratch"),
+        pytest.param({"freeze_image": True, "steps": 80}, id="frozen image tower"),
+        pytest.param(
+            {
+                "steps": 40,
+                "batch": {"chunk": 5},
+                "model": {"location": {"text_tower": "BERT", "form": "cells", "cell_resolutions": [8, 10]}},
+                "objective": {"fairness": {"form": "group-dro", "weight": 0.5}},
+            },
+            id="chunks, cells, text tower with dropout, group-dro",
+        ),
+    ],
+)
+def test_a_killed_run_goes_on_to_the_same_weights(
+    case: dict[str, Any],
+    town: Path,
+    towers: Path,
+    tmp_path: Path,
+    small: Callable[..., TrainingConfig],
+    start: Callable[..., subprocess.Popen[str]],
+    environment: dict[str, str],
+) -> None:
+    case = json.loads(json.dumps(case).replace("BERT", str(towers / "bert")))
+    config = small(**{"steps": 80, "evaluate_every": 20, "checkpoint_every": 15, "seed": 3, **case})
+    write_config(tmp_path / "sw-clip.toml", config)
+    run, whole = tmp_path / "killed", tmp_path / "whole"
+    command = ("train", town, "--splits", town / "splits.parquet", "--recipe", tmp_path / "sw-clip.toml", "--out", run)
+
+    left = kill_after(start(*command), run, step=20)
+    assert left[-1:] == ["step-00000015.safetensors"]
+    assert read_run(run).status == "running"
+
+    cache = FeatureCache(Path(environment["SWCLIP_CACHE"]))
+    again = functools.partial(
+        train, read_manifest(town), read_splits(town / "splits.parquet"), config, system="sw-clip", cache=cache
+    )
+    if case:  # in this process, to save the start of another
+        again(out=run)
+    else:
+        resumed = start(*command)
+        _, errors = resumed.communicate()
+        assert resumed.returncode == 0, errors
+    assert read_run(run).status == "finished"
+    assert not (run / "checkpoints").exists()
+
+    again(out=whole)
+    for name in ("model.safetensors", "posterior.json", "config.json"):
+        assert (run / "model" / name).read_bytes() == (whole / "model" / name).read_bytes(), name
+    # Lines that the killed run wrote past its checkpoint are not there twice.
+    assert _steps_logged(run) == _steps_logged(whole)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for kind in ("loss", "val_log_error"):
+        steps = [line["step"] for line in lines if kind in line]
+        assert steps == sorted(set(steps))
+        assert steps[-1] == config.steps
