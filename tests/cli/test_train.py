@@ -1,0 +1,91 @@
+"""`swclip train` and `swclip benchmark` as they are typed: flags, and what they leave."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from swclip.cli.app import run
+from swclip.cli.options import RecipeOptions
+from swclip.training.config import load_recipe
+from swclip.training.run import read_run
+
+
+def test_flags_replace_values_of_the_recipe(town: Path, tiny: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    flags = [
+        "--recipe=clip",
+        "--location=fourier",
+        "--freeze=image",
+        "--steps=2",
+        "--seed=9",
+        "--bandwidth-m",
+        "5",
+        "50",
+    ]
+    splits = f"--splits={town / 'splits.parquet'}"
+    chosen = [flag for flag in tiny if "grid" not in flag and "text-tower" not in flag]
+    assert (
+        run(["train", str(town), splits, f"--out={out}", *flags, *chosen, "--set=batch.neighbours_per_anchor=1"]) == 0
+    )
+    config = load_recipe(str(out / "config.toml"))
+    assert (config.steps, config.seed, config.freeze_image, config.batch.size) == (2, 9, True, 16)
+    assert (config.model.location.form, config.model.location.text_tower) == ("fourier", "none")
+    assert config.objective.targets.bandwidths_m == (5.0, 50.0)
+    assert config.batch.neighbours_per_anchor == 1
+    assert config.objective.targets.alpha == 0.0, "what no flag names is the recipe's"
+    assert read_run(out).system == "clip"
+
+
+def test_flags_not_given_change_nothing() -> None:
+    assert RecipeOptions().overrides(seed=None) == {}
+    assert RecipeOptions(freeze="none").overrides() == {"freeze_image": False}
+    assert RecipeOptions(steps=3, assignments=["steps=4"]).overrides() == {"steps": 4}, "--set has the last word"
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--set=stepz=3", "stepz is not an option"),
+        ("--set=steps", "write KEY=VALUE"),
+        ("--set=batch.size=many", "batch.size = 'many'"),
+        ("--steps=0", "steps 0 must be at least 1"),
+        ("--location=template", "give it a text tower"),
+        ("--set=region=borough", "no column 'borough'"),
+    ],
+)
+def test_values_that_cannot_work(
+    flag: str, message: str, town: Path, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", str(town), f"--splits={town / 'splits.parquet'}", f"--out={tmp_path / 'run'}", *tiny, flag]
+    assert run(command) == 5
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert "Traceback" not in errors
+
+
+def test_a_benchmark_trains_what_is_not_trained_yet(
+    town: Path, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    splits, out = f"--splits={town / 'splits.parquet'}", tmp_path / "out"
+    command = ["benchmark", str(town), splits, f"--out={out}", "--steps=3", *tiny, "--seeds", "0", "1", "--systems"]
+    assert run([*command, "nearest-neighbour", "clip"]) == 0
+    assert capsys.readouterr().out == f"{out / 'benchmark.json'}\n"
+    document = json.loads((out / "benchmark.json").read_text())
+    assert set(document["systems"]) == {"nearest-neighbour", "clip"}
+    assert set(document["systems"]["clip"]["seeds"]) == {"0", "1"}
+    for system in document["systems"].values():
+        for report in [*system["seeds"].values(), system["mean"]]:
+            assert report["n_queries"] == 10
+            assert report["error_m"]["median"] >= report["baselines"]["floor"]["median"]
+    assert "<html" in (out / "benchmark.html").read_text()[:200]
+    # Colour says the place, and the untrained tower's features keep it: the nearest photograph is mostly the right one.
+    nearest = document["systems"]["nearest-neighbour"]["mean"]
+    assert nearest["error_m"]["median"] < 1.0
+    before = {path: path.stat().st_mtime_ns for path in (out / "runs").rglob("*") if path.is_file()}
+    assert run([*command, "clip"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in (out / "runs").rglob("*") if path.is_file()} == before
+    again = json.loads((out / "benchmark.json").read_text())
+    assert again["systems"]["clip"]["mean"]["error_m"] == document["systems"]["clip"]["mean"]["error_m"]
