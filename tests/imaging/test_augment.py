@@ -58,16 +58,16 @@ def test_crops_keep_most_of_the_picture() -> None:
     share = (middle[:, -1] - middle[:, 0]).abs() / 2  # crop share x contrast (0.7 to 1.3)
     shown = share[middle.diff(dim=1).abs().amax(dim=1) < 0.1]  # without an edge of an occlusion in the row
     assert len(shown) > 200
-    assert shown.min() > 0.7 * 0.85 - 0.06
+    assert shown.min() > 0.7 * 0.65 - 0.06
     assert shown.max() < 1.3 + 0.01
     assert shown.std() > 0.05
 
 
-def test_about_half_are_occluded_by_at_most_a_sixteenth() -> None:
+def test_about_half_are_occluded_by_at_most_a_ninth() -> None:
     out = augment(torch.full((600, 3, 30, 30), 5.0), torch.Generator().manual_seed(2))
     hidden = (out == 0).all(dim=1).flatten(1).float().mean(dim=1)
     assert 0.35 < (hidden > 0).float().mean() < 0.55
-    assert hidden.max() <= (8 / 30) ** 2
+    assert hidden.max() <= (11 / 30) ** 2
 
 
 def test_light_changes_within_bounds() -> None:

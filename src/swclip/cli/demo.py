@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 def demo(
     *,
     out: Path = Path("swclip-demo"),
-    photos_per_city: int = 360,
-    steps: int = 400,
+    photos_per_city: int = 240,
+    steps: int = 450,
     seed: int = 0,
 ) -> None:
     """Generate eight small cities, train CLIP and SW-CLIP from scratch with the same budget, compare, and locate.

@@ -27,8 +27,8 @@ def augment(pixels: Float[Tensor, "b 3 h w"], generator: torch.Generator | None 
         drawn = torch.rand(count, *shape, generator=generator, dtype=pixels.dtype)
         return (low + (high - low) * drawn).to(pixels.device)
 
-    # A crop of 85 to 100 % of each side, shifted within the picture, in one resampling.
-    size = uniform(0.85, 1.0, 2)
+    # A crop of 65 to 100 % of each side, shifted within the picture, in one resampling.
+    size = uniform(0.65, 1.0, 2)
     shift = uniform(-1.0, 1.0, 2) * (1.0 - size)
     matrix = torch.zeros(count, 2, 3, dtype=pixels.dtype, device=pixels.device)
     matrix[:, 0, 0], matrix[:, 1, 1], matrix[:, :, 2] = size[:, 0], size[:, 1], shift
@@ -44,10 +44,10 @@ def augment(pixels: Float[Tensor, "b 3 h w"], generator: torch.Generator | None 
 
 
 def _occlude(x: Float[Tensor, "b 3 h w"], draws: Float[Tensor, "b 5"]) -> Float[Tensor, "b 3 h w"]:
-    """Grey out a rectangle of up to a quarter of each side in half of the photographs, as a passing van would."""
+    """Grey out a rectangle of up to a third of each side in half of the photographs, as a passing van would."""
     height, width = x.shape[-2:]
     rows = torch.arange(height, device=x.device, dtype=x.dtype)[None, :, None] / height
     columns = torch.arange(width, device=x.device, dtype=x.dtype)[None, None, :] / width
     top, left, tall, wide, chance = draws[:, :, None, None].unbind(1)
-    hidden = (rows >= top) & (rows < top + tall / 4) & (columns >= left) & (columns < left + wide / 4) & (chance < 0.5)
+    hidden = (rows >= top) & (rows < top + tall / 3) & (columns >= left) & (columns < left + wide / 3) & (chance < 0.5)
     return x.masked_fill(hidden[:, None], 0.0)
