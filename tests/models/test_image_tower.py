@@ -40,7 +40,7 @@ def test_poolings_are_what_they_say(towers: Path) -> None:
     pixels = _pixels(32, 3)
     tower = {
         name: ImageTower(ImageConfig(str(towers / "dinov2"), pooling=name)).eval()  # type: ignore[arg-type]
-        for name in ("auto", "cls", "mean", "cls+mean", "gem", "grid", "pooler")
+        for name in ("auto", "cls", "mean", "cls+mean", "cls+mean+std", "gem", "grid", "pooler")
     }
     with torch.no_grad():
         output = tower["cls"].backbone(pixel_values=pixels)
@@ -48,10 +48,11 @@ def test_poolings_are_what_they_say(towers: Path) -> None:
         assert patches.shape == (3, 16, 32)
         side = patches.transpose(1, 2).reshape(3, 32, 4, 4)
         wanted = {
-            "auto": torch.cat([hidden[:, 0], patches.mean(1)], dim=1),
+            "auto": torch.cat([hidden[:, 0], patches.mean(1), patches.std(1)], dim=1),
             "cls": hidden[:, 0],
             "mean": patches.mean(1),
             "cls+mean": torch.cat([hidden[:, 0], patches.mean(1)], dim=1),
+            "cls+mean+std": torch.cat([hidden[:, 0], patches.mean(1), patches.std(1)], dim=1),
             "gem": patches.clamp(min=1e-6).pow(3).mean(1).pow(1 / 3),
             "grid": F.adaptive_avg_pool2d(side, 3).flatten(1),
             "pooler": output.pooler_output,
@@ -64,7 +65,7 @@ def test_poolings_are_what_they_say(towers: Path) -> None:
 
 def test_automatic_poolings(towers: Path) -> None:
     found = {name: ImageTower(ImageConfig(str(towers / name))).pooling for name in ("dinov2", "clip", "siglip")}
-    assert found == {"dinov2": "cls+mean", "clip": "cls+mean", "siglip": "pooler"}
+    assert found == {"dinov2": "cls+mean+std", "clip": "cls+mean+std", "siglip": "pooler"}
     assert ImageTower(ImageConfig()).pooling == "grid"
 
 

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from swclip.data.splits import Splits
 
 
+_LOCATED = 64
+
+
 def demo(
     *,
     out: Path = Path("swclip-demo"),
@@ -85,7 +88,7 @@ def _say(command: str) -> None:
 
 
 def _locate_one(out: Path, gallery: Path, manifest: Manifest, splits: Splits, seed: int) -> Path:
-    """Locate one query, drawn by the seed, keep a copy of it and draw the answer; whether it is good or bad."""
+    """Locate some queries, keep a copy of the one whose answer is the surest and draw it, right or wrong."""
     import shutil
 
     import numpy as np
@@ -98,18 +101,22 @@ def _locate_one(out: Path, gallery: Path, manifest: Manifest, splits: Splits, se
     from swclip.retrieval.locate import Locator
 
     queries = indices(splits, manifest, "query")
-    row = int(np.random.default_rng(seed).choice(queries))
+    rows = np.random.default_rng(seed).permutation(queries)[:_LOCATED]
+    locator = Locator.from_gallery(gallery)
+    answers = locator.locate([manifest.image_paths[row] for row in rows])
+    sure = [answer.probability_within_50m or 0.0 for answer in answers]
+    row, answer = rows[int(np.argmax(sure))], answers[int(np.argmax(sure))]
     photograph = out / f"query{manifest.image_paths[row].suffix}"
     shutil.copyfile(manifest.image_paths[row], photograph)
-    _say(f"swclip locate {gallery} {photograph}")
-    locator = Locator.from_gallery(gallery)
-    (answer,) = locator.locate([photograph])
+    _say(f"swclip locate {gallery} {photograph} --figure {out / 'located.png'}")
     point, truth = np.array([answer.lat_deg, answer.lon_deg]), manifest.positions_deg[row]
     error = float(geodesic_m(point, truth)[0])
     console.print(
         f"{photograph}: {answer.candidates[0].city}, {answer.lat_deg:.5f}, {answer.lon_deg:.5f}; "
-        f"{answer.probability_within_50m:.0%} within 50 m; {distance(error)} from the true place",
+        f"{max(sure):.0%} within 50 m; {distance(error)} from the true place "
+        f"(of {len(rows)} queries, the one the model is surest of)",
         markup=False,
+        soft_wrap=True,
     )
     write_located_figure(
         out / "located.png",

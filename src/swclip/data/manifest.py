@@ -10,7 +10,6 @@ import json
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from pyproj import CRS
 from swclip.errors import ArtefactError, InputError
 from swclip.files import atomic_file
 from swclip.geo.coordinates import valid_positions
+from swclip.versions import own_version
 
 SCHEMA_VERSION = "1"
 """Version of the columns below; a reader refuses any other."""
@@ -159,7 +159,7 @@ def write_manifest(
     _checked(tidy, str(file))
     table = pa.Table.from_pandas(tidy, schema=_schema(tidy), preserve_index=False)
     table = table.append_column(pa.field("geometry", pa.binary()), _points(tidy))
-    ours = {"version": SCHEMA_VERSION, "made_with": {"swclip": _own_version(), **(made_with or {})}}
+    ours = {"version": SCHEMA_VERSION, "made_with": {"swclip": own_version(), **(made_with or {})}}
     metadata = {
         METADATA_KEY: json.dumps(ours, ensure_ascii=False).encode(),
         b"geo": json.dumps(_geo_metadata(tidy)).encode(),
@@ -289,13 +289,6 @@ def _checked(frame: pd.DataFrame, name: str) -> pd.DataFrame:
         at = f"{frame['lat_deg'][row]}, {frame['lon_deg'][row]}"
         raise InputError(f"{name}, row {row}: the position ({at}) is not a latitude and longitude in degrees.")
     return frame
-
-
-def _own_version() -> str:
-    try:
-        return version("swclip")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _first_line(error: BaseException) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,6 +20,7 @@ from swclip.retrieval.estimate import estimators
 from swclip.retrieval.gallery import Gallery
 from swclip.retrieval.posterior import iter_log_posterior
 from swclip.retrieval.posterior_config import PosteriorConfig, default_posterior
+from swclip.versions import versions
 
 if TYPE_CHECKING:
     from swclip.models.locator_model import LocatorModel
@@ -172,10 +171,8 @@ def asked_rows(splits: Splits, manifest: Manifest, on: Asked) -> Int64[np.ndarra
 
 def made_with(manifest: Manifest, splits: Splits, fingerprint: str | None, command: str | None) -> dict[str, Any]:
     """What an evaluation was made with, for the record."""
-    versions = {name: importlib.metadata.version(name) for name in ("swclip", "torch", "transformers", "numpy")}
     return {
-        **versions,
-        "python": platform.python_version(),
+        **versions(),
         "manifest": {"path": str(manifest.path), "digest": manifest.digest},
         "splits": {"path": str(splits.path), **splits.meta},
         "model": fingerprint,

@@ -7,7 +7,7 @@ from typing import Literal
 
 from swclip.errors import ConfigError
 
-Pooling = Literal["auto", "cls", "mean", "cls+mean", "gem", "grid", "pooler"]
+Pooling = Literal["auto", "cls", "mean", "cls+mean", "cls+mean+std", "gem", "grid", "pooler"]
 LocationForm = Literal["grid", "cells", "template", "fourier"]
 
 
@@ -18,7 +18,8 @@ class ImageConfig:
     Attributes:
         tower: `builtin:small` (no download), a name on the model hub, or a local folder of transformers.
         pooling: How a feature map or a row of patch tokens becomes one vector. `grid` keeps a 3 x 3 layout; `auto`
-            takes cls+mean for towers with a class token, the pooler for SigLIP, grid for the built-in one, else mean.
+            takes cls+mean+std for towers with a class token (that token, the mean of the patches, and how much they
+            vary), the pooler for SigLIP, grid for the built-in one, else mean.
         head_width: Width of the hidden layer of the image head, 0 for a linear head.
         head_dropout: Dropout on the pooled features and the hidden layer.
         size_px: Side of the square the tower sees, pixels; None takes what the tower was made for.
@@ -40,7 +41,8 @@ class LocationConfig:
         text_tower: `builtin:small`, a name on the model hub, a local folder, or `none` (with `grid` or `cells`: their
             features go straight to the embedding). `fourier` needs `none`.
         prompt: The words round the location. `{location}` is where the location tokens or the digits stand; other
-            fields in braces ({city}, {street}) are taken from the manifest's columns, and left out where null.
+            fields in braces ({city}) are taken from the manifest's columns, and left out where null. Galleries know
+            the city alone.
         context_tokens: Learnable context tokens before the prompt (CoOp); 0 for none.
         location_tokens: Soft tokens of the `grid` form.
         direct: Add a path from the grid or cell features straight to the embedding, beside the text tower.

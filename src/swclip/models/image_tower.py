@@ -61,7 +61,7 @@ class ImageTower(nn.Module):
             width, self.prefix_tokens = _width_and_prefix(self.architecture)
         self.pooling = _resolve(config.pooling, family, self.prefix_tokens)
         self.gem = GemPool() if self.pooling == "gem" else None
-        factor = {"cls+mean": 2, "grid": _GRID_SIDE**2}.get(self.pooling, 1)
+        factor = {"cls+mean": 2, "cls+mean+std": 3, "grid": _GRID_SIDE**2}.get(self.pooling, 1)
         self.feature_dim = width * factor
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
@@ -97,6 +97,8 @@ class ImageTower(nn.Module):
             return hidden[:, 0]
         if self.pooling == "cls+mean":
             return torch.cat([hidden[:, 0], tokens.mean(dim=1)], dim=1)
+        if self.pooling == "cls+mean+std":
+            return torch.cat([hidden[:, 0], tokens.mean(dim=1), tokens.std(dim=1)], dim=1)
         if self.pooling == "grid":
             if map_.ndim != 4:
                 raise ConfigError("pooling 'grid' needs a square feature map; choose 'mean'.")
@@ -121,7 +123,7 @@ def _resolve(pooling: Pooling, family: str, prefix_tokens: int) -> Pooling:
             return "grid"
         if family.startswith("siglip"):
             return "pooler"
-        return "cls+mean" if prefix_tokens else "mean"
+        return "cls+mean+std" if prefix_tokens else "mean"
     if "cls" in pooling and not prefix_tokens:
         raise ConfigError(
             f"pooling {pooling!r} needs a class token, which a {family} tower has not; choose 'mean' or 'gem'."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,6 +14,7 @@ from swclip.retrieval.embed import Failure, Progress, embed_photographs, embed_p
 from swclip.retrieval.feature_cache import FeatureCache
 from swclip.retrieval.gallery import Gallery, gallery_from_embeddings
 from swclip.retrieval.posterior_config import PosteriorConfig
+from swclip.versions import own_version
 
 if TYPE_CHECKING:
     from swclip.data.manifest import Manifest
@@ -90,7 +90,7 @@ def build_gallery(
         "manifest": None if manifest is None else str(manifest.path),
         "manifest_digest": None if manifest is None else manifest.digest,
         "left_out": [{"path": str(path), "reason": reason} for path, reason in left_out],
-        "made_with": {"swclip": _own_version()},
+        "made_with": {"swclip": own_version()},
     }
     return gallery_from_embeddings(candidates, locations, photographs, meta)
 
@@ -122,10 +122,3 @@ def manifest_candidates(manifest: Manifest, grid_m: float | None = None, *, phot
     everything = np.full(len(manifest), "train")
     table = build_candidates(manifest.frame, everything, GalleryRule(kind, grid_m))
     return table.drop(columns=["for_val", "for_query"])
-
-
-def _own_version() -> str:
-    try:
-        return version("swclip")
-    except PackageNotFoundError:
-        return "unknown"

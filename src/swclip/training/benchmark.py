@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from swclip.retrieval.gallery import gallery_from_embeddings
 from swclip.retrieval.posterior_config import PosteriorConfig, read_posterior
 from swclip.training.config import TrainingConfig, load_recipe
 from swclip.training.loop import train
+from swclip.versions import versions
 
 Progress = Callable[[str, int, int], None]
 
@@ -173,11 +172,9 @@ def _made_with(
     seeds: Sequence[int],
     command: str | None,
 ) -> dict[str, Any]:
-    versions = {name: importlib.metadata.version(name) for name in ("swclip", "torch", "transformers", "numpy")}
     first = next((config for config in configs.values() if config is not None), None)
     return {
-        **versions,
-        "python": platform.python_version(),
+        **versions(),
         "manifest": {"path": str(manifest.path), "digest": manifest.digest},
         "splits": {"path": str(splits.path), **splits.meta},
         "seeds": list(seeds),

@@ -86,7 +86,7 @@ class TrainingConfig:
         optimizer: How weights move.
         steps: Optimizer steps.
         evaluate_every: Steps between two validations, of which the best weights are kept; 0: at the end only.
-        checkpoint_every: Steps between two checkpoints; 0: at the end only.
+        checkpoint_every: Steps between two checkpoints, from which a killed run goes on; 0: none.
         freeze_image: Keep the image tower as it is: its features are computed once and kept on disk.
         augment: Random crop, brightness, contrast, saturation of the training photographs; not with a frozen tower.
         precision: `float32`, or `bfloat16` where there is a GPU (mixed); `auto` chooses.

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
-import platform
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from swclip.errors import ArtefactError, ConfigError
 from swclip.files import read_json, write_json
 from swclip.structure import as_plain
 from swclip.training.config import TrainingConfig, load_recipe, write_config
+from swclip.versions import versions
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,6 @@ def open_run(
     Raises:
         ConfigError: The folder holds a run with another configuration, data or splits.
     """
-    versions = {name: importlib.metadata.version(name) for name in ("swclip", "torch", "transformers", "numpy")}
     facts = RunFacts(
         manifest=str(manifest.path.resolve()),
         manifest_digest=manifest.digest,
@@ -72,7 +70,7 @@ def open_run(
         seed=config.seed,
         status="running",
         command=command,
-        versions={**versions, "python": platform.python_version()},
+        versions=versions(),
         splits_digest=_digest(splits),
     )
     there = read_run(out) if (out / "run.json").exists() else None
