@@ -52,7 +52,7 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table: the first column to the left, the others, mostly figures, to the right."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")
     for number, name in enumerate(columns):
         table.add_column(name, justify="left" if number == 0 else "right")
     for row in rows:

@@ -59,8 +59,6 @@ def prepare(
         source_column: Column that says where a photograph came from.
         image_id_column: Column of unique ids.
     """
-    from rich.markup import escape
-
     from swclip.cli.console import console, print_table, progress_bar
     from swclip.data.columns import ColumnNames
     from swclip.data.prepare import REJECTED_NAME
@@ -97,9 +95,9 @@ def prepare(
     for reason, group in result.rejected.groupby("reason", sort=False):
         first = group.iloc[0]
         # A file may be called "[bold].jpg": what comes from the user is not markup.
-        where = escape(f"row {first['row']}: {first['image'] or 'no image'}")
+        where = f"row {first['row']}: {first['image'] or 'no image'}"
         rows.append([f"rejected: {reason}", str(len(group)), where])
-    print_table(escape(f"{source.name or source}: {result.n_rows} rows"), ["", "photographs", "first"], rows)
+    print_table(f"{source.name or source}: {result.n_rows} rows", ["", "photographs", "first"], rows)
     for note in result.notes:
         console.print(f"note: {note.code} ({note.count}): {note.detail}", soft_wrap=True, markup=False)
     if len(result.rejected):

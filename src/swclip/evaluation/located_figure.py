@@ -76,7 +76,10 @@ def write_located_figure(
     _mark(right, answer, _ANSWER, "X", "answer")
     if truth is not None and truth_deg is not None:
         right.plot(*np.stack([answer, truth]).T, color=_TRUTH, linewidth=1.2, linestyle="--")
-        _mark(right, truth, _TRUTH, "o", "true place")
+        # A ring, so that an answer at the true place is still seen.
+        right.scatter(
+            *truth, s=300, marker="o", facecolors="none", edgecolors=_TRUTH, linewidths=2.2, label="true place"
+        )
     right.legend(loc="upper right", fontsize=9, framealpha=0.9)
     right.set_aspect("equal")
     right.set_xlim(-reach, reach)
