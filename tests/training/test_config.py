@@ -17,7 +17,7 @@ from swclip.training.overrides import assigned, nested
 
 
 def test_the_recipes_that_ship_can_be_read() -> None:
-    assert recipe_names() == ["clip", "sw-clip"]
+    assert recipe_names() == ["clip", "sw-clip", "sw-clip-scales"]
     clip, ours = load_recipe("clip"), load_recipe("sw-clip")
     assert (clip.objective.targets.alpha, clip.objective.neighbourhood.weight, clip.objective.fairness.weight) == (
         0,
