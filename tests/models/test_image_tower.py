@@ -63,6 +63,25 @@ def test_poolings_are_what_they_say(towers: Path) -> None:
             assert found.shape[1] == tower[name].feature_dim, name
 
 
+def test_last_blocks_are_pooled_side_by_side(towers: Path) -> None:
+    pixels = _pixels(32, 3)
+    one = ImageTower(ImageConfig(str(towers / "dinov2"))).eval()
+    two = ImageTower(ImageConfig(str(towers / "dinov2"), blocks=2)).eval()
+    with torch.no_grad():
+        states = one.backbone(pixel_values=pixels, output_hidden_states=True).hidden_states
+        before = one.backbone.layernorm(states[-2])  # type: ignore[operator, union-attr]
+        found = two(pixels)
+        assert torch.equal(found[:, two.feature_dim // 2 :], one(pixels))
+    torch.testing.assert_close(
+        found[:, : two.feature_dim // 2], torch.cat([before[:, 0], before[:, 1:].mean(1), before[:, 1:].std(1)], dim=1)
+    )
+    clip = ImageTower(ImageConfig(str(towers / "clip"), pooling="mean", blocks=2)).eval()
+    with torch.no_grad():
+        assert clip(_pixels(32, 3)).shape == (3, clip.feature_dim)
+    # The built-in tower has no blocks to choose among.
+    assert ImageTower(ImageConfig(blocks=3)).feature_dim == ImageTower(ImageConfig()).feature_dim
+
+
 def test_automatic_poolings(towers: Path) -> None:
     found = {name: ImageTower(ImageConfig(str(towers / name))).pooling for name in ("dinov2", "clip", "siglip")}
     assert found == {"dinov2": "cls+mean+std", "clip": "cls+mean+std", "siglip": "pooler"}
@@ -76,6 +95,8 @@ def test_automatic_poolings(towers: Path) -> None:
         ({"tower": "/nowhere/at/all"}, "/nowhere/at/all.*builtin:small"),
         ({"tower": "TOWERS/siglip", "pooling": "cls"}, "needs a class token"),
         ({"pooling": "cls+mean"}, "needs a class token"),
+        ({"tower": "TOWERS/dinov2", "blocks": 99}, "blocks, not 99"),
+        ({"tower": "TOWERS/siglip", "blocks": 2}, "pooler sees the last block alone"),
         ({"tower": "TOWERS"}, "the folder holds no usable model"),
     ],
 )

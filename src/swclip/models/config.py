@@ -20,6 +20,8 @@ class ImageConfig:
         pooling: How a feature map or a row of patch tokens becomes one vector. `grid` keeps a 3 x 3 layout; `auto`
             takes cls+mean+std for towers with a class token (that token, the mean of the patches, and how much they
             vary), the pooler for SigLIP, grid for the built-in one, else mean.
+        blocks: How many of the tower's last blocks are pooled, each by itself and side by side. Earlier blocks hold more
+            of where things are, later ones more of what they are. The built-in tower gives its last map alone.
         head_width: Width of the hidden layer of the image head, 0 for a linear head.
         head_dropout: Dropout on the pooled features and the hidden layer.
         size_px: Side of the square the tower sees, pixels; None takes what the tower was made for.
@@ -27,9 +29,14 @@ class ImageConfig:
 
     tower: str = "builtin:small"
     pooling: Pooling = "auto"
+    blocks: int = 1
     head_width: int = 1024
     head_dropout: float = 0.1
     size_px: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.blocks < 1:
+            raise ConfigError(f"blocks {self.blocks}: at least the last block must be pooled; give 1 or more.")
 
 
 @dataclass(frozen=True)

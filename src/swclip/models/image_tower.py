@@ -60,17 +60,30 @@ class ImageTower(nn.Module):
             family = str(self.architecture["model_type"])
             width, self.prefix_tokens = _width_and_prefix(self.architecture)
         self.pooling = _resolve(config.pooling, family, self.prefix_tokens)
+        self.blocks = 1 if self.architecture is None else _check_blocks(config.blocks, self.pooling, self.architecture)
         self.gem = GemPool() if self.pooling == "gem" else None
         factor = {"cls+mean": 2, "cls+mean+std": 3, "grid": _GRID_SIDE**2}.get(self.pooling, 1)
-        self.feature_dim = width * factor
+        self.feature_dim = width * factor * self.blocks
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
         """Pooled features of normalised pixels."""
         if self.architecture is None:
             return self._pool(self.backbone(pixels), None)
         extra = {"interpolate_pos_encoding": True} if self._must_interpolate(pixels) else {}
+        if self.blocks > 1:
+            states = self.backbone(pixel_values=pixels, output_hidden_states=True, **extra).hidden_states
+            return torch.cat([self._pool(self._normed(state), None) for state in states[-self.blocks :]], dim=1)
         output = self.backbone(pixel_values=pixels, **extra)
         return self._pool(output.last_hidden_state, getattr(output, "pooler_output", None))
+
+    def _normed(self, state: Tensor) -> Tensor:
+        # The residual stream grows from block to block; the tower's own last norm, where there is one, brings the
+        # blocks to one scale in the way its last block was trained for.
+        for name in ("layernorm", "post_layernorm", "norm"):
+            own = getattr(self.backbone, name, None)
+            if isinstance(own, nn.LayerNorm):
+                return own(state)  # type: ignore[no-any-return]
+        return F.layer_norm(state, state.shape[-1:])
 
     def _must_interpolate(self, pixels: Tensor) -> bool:
         # DINOv2 interpolates by itself and refuses the flag; CLIP and SigLIP refuse another size without it.
@@ -115,6 +128,17 @@ def _width_and_prefix(architecture: dict[str, Any]) -> tuple[int, int]:
     family = str(architecture["model_type"])
     has_cls = family.startswith(("dinov2", "dinov3_vit", "clip", "vit", "deit", "beit"))
     return int(width), (1 + int(architecture.get("num_register_tokens", 0) or 0)) if has_cls else 0
+
+
+def _check_blocks(blocks: int, pooling: Pooling, architecture: dict[str, Any]) -> int:
+    # Towers in stages (Swin, ConvNeXt) change width on the way: their blocks do not lie side by side.
+    there = None if "depths" in architecture else architecture.get("num_hidden_layers")
+    if blocks > 1 and (there is None or pooling == "pooler"):
+        why = "its pooler sees the last block alone" if pooling == "pooler" else "its blocks are not of one width"
+        raise ConfigError(f"image tower {architecture['model_type']!r}: {blocks} blocks cannot be pooled, {why}.")
+    if there is not None and blocks > int(there):
+        raise ConfigError(f"image tower {architecture['model_type']!r} has {there} blocks, not {blocks}; give fewer.")
+    return blocks
 
 
 def _resolve(pooling: Pooling, family: str, prefix_tokens: int) -> Pooling:

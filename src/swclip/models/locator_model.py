@@ -113,7 +113,8 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
     @property
     def feature_fingerprint(self) -> str:
         """Identity of tower, pooling and preprocessing: the key under which image features may be kept."""
-        return _digest(self.image_tower.state_dict(), self.image_tower.pooling + self.preprocess.digest)
+        blocks = f"/{self.image_tower.blocks} blocks" if self.image_tower.blocks > 1 else ""
+        return _digest(self.image_tower.state_dict(), self.image_tower.pooling + blocks + self.preprocess.digest)
 
     @property
     def fingerprint(self) -> str:
