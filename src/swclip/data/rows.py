@@ -155,8 +155,8 @@ def _extras(table: SourceTable, row: Row, cells: dict[str, list[Any] | None], le
             ledger.doubt(row, code, table.columns["time"], times[row.index], str(error))
     maps = cells["map"]
     if maps is not None and (name := _image_name(maps[row.index])):
-        detail = _wrong_path(name, "map tiles")
-        if detail is None:
+        wrong = _wrong_path(name, "map tiles")
+        if wrong is None:
             row.map = _image_path(table.folder, name)
         else:
-            ledger.doubt(row, "map-missing", table.columns["map"], name, f"{name!r} {detail}")
+            ledger.doubt(row, "map-missing", table.columns["map"], name, f"{name!r} {wrong}")

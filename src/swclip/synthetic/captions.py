@@ -22,7 +22,14 @@ _MOST_SIGNS = 3
 
 _SHORT = {"Street": "St", "Road": "Rd", "Avenue": "Ave", "Lane": "Ln", "Terrace": "Terr", "Place": "Pl"}
 
-_STREET_ALONE = ("{street}", "{street}", "in {street}", "on {street}", "walking along {street}", "somewhere on {street}")
+_STREET_ALONE = (
+    "{street}",
+    "{street}",
+    "in {street}",
+    "on {street}",
+    "walking along {street}",
+    "somewhere on {street}",
+)
 _SIGNS_ALONE = ("{signs}", "near {signs}", "by {signs}", "I can see {signs}", "{first} {side}", "{signs} in view")
 _BOTH = (
     "{street}, near {signs}", "{signs}, {street}", "{signs} on {street}", "{street} by {signs}",

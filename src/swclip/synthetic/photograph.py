@@ -1,4 +1,4 @@
-"""The work of one process: render some photographs of one city, with captions and map tiles where they are asked for."""
+"""The work of one process: some photographs of one city as JPEG, and captions and map tiles where they are wanted."""
 
 from __future__ import annotations
 
