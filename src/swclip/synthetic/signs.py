@@ -25,7 +25,7 @@ VIEW_PX = 160
 LEGIBLE_DEG = 1.0
 """Least width of a letter, with the space after it, as it is seen."""
 WHOLE = 0.85
-"""Least share of a name's area that shows. The rest is the rounding of columns and a twig."""
+"""Least share of a name's area that shows, all of it in the picture. The rest is the rounding of columns and a twig."""
 _CELLS_PER_LETTER = 4
 _BRIGHT = np.float32(1e6)
 
@@ -90,8 +90,10 @@ def signs_in_view(scene: Scene, shot: Shot) -> list[Sign]:
         return []
     letters = _Lettering.of(scene.buildings, walls, rows)
     names = scene.buildings.name[walls.owner[rows]]
-    whole, wide, across = _outlines(camera, walls, rows, letters)
+    columns, whole = _outlines(camera, walls, rows, letters)
+    wide, across = columns[1] - columns[0], columns.mean(axis=0)
     legible = wide * _CELLS_PER_LETTER >= np.radians(LEGIBLE_DEG) * camera.focal_px * LENGTHS[names]
+    legible &= (columns[0] >= 0.0) & (columns[1] <= VIEW_PX)
     if not legible.any():
         return []
     shown = _shown(scene, shot, camera, spans, rows, letters)
@@ -103,18 +105,17 @@ def signs_in_view(scene: Scene, shot: Shot) -> list[Sign]:
     return list(best.values())
 
 
-def _outlines(camera: Camera, walls: Walls, rows: I64, letters: _Lettering) -> tuple[F32, F32, F32]:
-    """Area and width in pixels of each name with nothing before it, and the column of its middle."""
+def _outlines(camera: Camera, walls: Walls, rows: I64, letters: _Lettering) -> tuple[F32, F32]:
+    """Columns (2, N) of the left and right edge of each name, and its area in pixels with nothing before it."""
     ends = walls.ends[rows].astype(np.float64)
     along = (ends[:, 1] - ends[:, 0]) / letters.length[:, None]
-    left = camera.to_view(ends[:, 0] + letters.left[:, None] * along)
-    right = camera.to_view(ends[:, 0] + letters.right[:, None] * along)
-    near = np.maximum(np.stack([left[:, 1], right[:, 1]]), 0.1)  # what is beside the camera is far out of the picture
-    columns = camera.focal_px * np.stack([left[:, 0], right[:, 0]]) / near
-    heights = camera.focal_px * (letters.high - letters.low) / near
-    wide = columns[1] - columns[0]
-    area = wide * heights.mean(axis=0)
-    return area.astype(np.float32), wide.astype(np.float32), (columns.mean(axis=0) + 0.5 * VIEW_PX).astype(np.float32)
+    edges = np.stack([ends[:, 0] + at[:, None] * along for at in (letters.left, letters.right)])
+    view = camera.to_view(edges)
+    depth = np.maximum(view[..., 1], 0.1)  # what is beside the camera comes to lie far out of the picture
+    columns = camera.focal_px * view[..., 0] / depth + 0.5 * VIEW_PX
+    heights = camera.focal_px * (letters.high - letters.low) / depth
+    area = (columns[1] - columns[0]) * heights.mean(axis=0)
+    return columns.astype(np.float32), area.astype(np.float32)
 
 
 def _shown(scene: Scene, shot: Shot, camera: Camera, spans: Spans, rows: I64, letters: _Lettering) -> F32:

@@ -16,7 +16,7 @@ _STEMS = (
     "Derby", "Devon", "Duke", "Dyer", "Elm", "Exchange", "Fairfield", "Falcon", "Fern", "Foundry", "Fountain",
     "Garden", "George", "Gilbert", "Grange", "Granby", "Green", "Hanover", "Harbour", "Harrow", "Hawthorn", "Hazel",
     "Heath", "High", "Hill", "Holly", "Hope", "Infirmary", "Ivy", "James", "John Dalton", "Juniper", "Kensal", "Kiln",
-    "King", "Lansdowne", "Larch", "Laurel", "Leather", "Library", "Lime", "Linden", "London", "Mabel", "Maple",
+    "King", "Lansdowne", "Larch", "Laurel", "Leather", "Library", "Lime", "Linden", "Lonsdale", "Mabel", "Maple",
     "Marlow", "Mason", "Meadow", "Melrose", "Merchant", "Mill", "Minster", "Mulberry", "Nelson", "New", "North", "Oak",
     "Old Hall", "Orchard", "Oxford", "Palmer", "Park", "Pearl", "Pepper", "Percy", "Poplar", "Priory", "Quay", "Queen",
     "Ramsay", "Regent", "Richmond", "Rose", "Rowan", "Russell", "St Anne", "St Giles", "St James", "Salisbury",
