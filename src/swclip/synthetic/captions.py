@@ -50,8 +50,8 @@ def write_caption(street: str, signs: Sequence[Sign], rng: np.random.Generator) 
         The caption; None where nothing is said.
 
     Example:
-        >>> write_caption("Elm Street", [], np.random.default_rng(2))
-        'Elm Street'
+        >>> write_caption("Elm Street", [Sign("CAFE", 0.2, 0.01)], np.random.default_rng(9))
+        'Elm Street, with Cafe on the left'
     """
     missing, knows, style, case = rng.random(4)
     noticed = [sign for sign, luck in zip(signs, rng.random(len(signs)), strict=True) if luck < NOTICES_SIGN]
