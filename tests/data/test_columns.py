@@ -28,9 +28,9 @@ def test_the_wuhan_table() -> None:
 
 
 def test_a_manifest_of_ours() -> None:
-    from swclip.data.manifest import COLUMNS
+    from swclip.data.manifest import COLUMNS, OPTIONAL_COLUMNS
 
-    assert set(find_columns(list(COLUMNS), ColumnNames(), "t")) == set(ROLES)
+    assert set(find_columns([*COLUMNS, *OPTIONAL_COLUMNS], ColumnNames(), "t")) == set(ROLES)
 
 
 def test_no_name_belongs_to_two_roles() -> None:
@@ -86,6 +86,15 @@ def test_any_header_is_read_or_refused_clearly(columns: list[str]) -> None:
 def test_x_and_y_count_only_where_nothing_better_is_there() -> None:
     assert find_columns(["X", "Y"], ColumnNames(), "t") == {"lat": "Y", "lon": "X"}
     assert find_columns(["x", "y", "lat", "lon"], ColumnNames(), "t") == {"lat": "lat", "lon": "lon"}
+
+
+def test_of_a_title_and_a_description_the_description_is_the_caption() -> None:
+    assert find_columns(["title", "description", "map_tile"], ColumnNames(), "t") == {
+        "caption": "description",
+        "map": "map_tile",
+    }
+    assert find_columns(["Title"], ColumnNames(), "t") == {"caption": "Title"}
+    assert find_columns(["text", "Caption"], ColumnNames(), "t") == {"caption": "Caption"}
 
 
 def test_hdop_is_not_an_accuracy() -> None:

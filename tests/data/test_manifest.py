@@ -84,6 +84,30 @@ def test_paths_hold_when_the_folder_is_reached_by_a_link(tmp_path: Path) -> None
     assert read_manifest(tmp_path / "link").image_paths == [tmp_path / "photos" / "a.jpg"]
 
 
+def test_captions_and_map_tiles_come_back(tmp_path: Path) -> None:
+    maps = [str(tmp_path / "tiles" / "a b.png"), None, "maps/2.png"]
+    # The order they are given in does not matter, and null may be NaN as pandas writes it.
+    frame = table().assign(map_path=pd.Series(maps), caption=["Elm Street, by Café", np.nan, ""])
+    written = write_manifest(tmp_path / "out", frame)
+    got = read_manifest(tmp_path / "out")
+    assert list(got.frame.columns) == [*COLUMNS, "caption", "map_path", "true_lat_deg", "district"]
+    pd.testing.assert_frame_equal(got.frame, written.frame)
+    assert got.frame["map_path"].tolist() == ["../tiles/a b.png", None, "maps/2.png"]
+    assert got.map_paths == [tmp_path / "tiles/a b.png", None, tmp_path / "out/maps/2.png"]
+    assert got.captions == ["Elm Street, by Café", None, None]
+    assert got.digest == write_manifest(tmp_path / "out", table()).digest  # splits made without them stay valid
+
+
+def test_a_manifest_without_captions_and_maps_has_none(tmp_path: Path) -> None:
+    write_manifest(tmp_path, table())
+    got = read_manifest(tmp_path)
+    assert not {"caption", "map_path"} & set(got.frame.columns)
+    assert [*got.captions, *got.map_paths] == [None] * 6
+    one = write_manifest(tmp_path, table().assign(caption=None))  # a column of nulls keeps its type
+    assert one.captions == [None] * 3
+    assert pq.read_schema(one.path).field("caption").type == "string"
+
+
 def test_digest_is_of_ids_positions_paths_and_their_order(tmp_path: Path) -> None:
     def digest(frame: pd.DataFrame) -> str:
         return write_manifest(tmp_path, frame).digest

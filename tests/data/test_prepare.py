@@ -342,6 +342,44 @@ def test_copy_makes_a_folder_that_can_be_moved(tmp_path: Path) -> None:
     assert [p.read_bytes() for p in read_manifest(tmp_path / "moved").image_paths] == [photograph(0), photograph(1)]
 
 
+def test_captions_and_map_tiles_of_a_table(tmp_path: Path) -> None:
+    photographs(tmp_path, "a.jpg", "b.jpg", "c.jpg", "tiles/a.png", "tiles/c.png")
+    source = table(
+        tmp_path,
+        "image,lat,lon,Description,title,map_tile\n"
+        'a.jpg,1,1,"Elm Street, by Café",x,tiles/a.png\n'
+        "b.jpg,1,2,,y,\n"
+        f"c.jpg,1,3, 42 ,z,{tmp_path}/tiles/c.png\n",
+    )
+    manifest = prepare(source, tmp_path / "out").manifest
+    assert manifest.captions == ["Elm Street, by Café", None, "42"]
+    assert manifest.frame["map_path"].tolist() == ["../tiles/a.png", None, "../tiles/c.png"]
+    assert manifest.map_paths == [tmp_path / "tiles/a.png", None, tmp_path / "tiles/c.png"]
+    assert manifest.frame["title"].tolist() == ["x", "y", "z"]
+    again = prepare(manifest.path, tmp_path / "again").manifest
+    assert (again.captions, again.map_paths) == (manifest.captions, manifest.map_paths)
+    copied = prepare(source, tmp_path / "copied", copy=True).manifest
+    assert copied.frame["map_path"].tolist() == ["maps/a.png", None, "maps/c.png"]
+    assert [p.read_bytes() for p in copied.map_paths if p] == [photograph(3), photograph(4)]
+
+
+def test_a_map_tile_that_cannot_be_used_is_noted_and_the_photograph_stays(tmp_path: Path) -> None:
+    photographs(tmp_path, *(f"{k}.jpg" for k in range(5)))
+    (tmp_path / "text.png").write_text("not a picture\n")
+    whole = photograph(20, 256)
+    (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
+    names = ["none.png", "text.png", "half.png", "https://x.org/a.png", "none.png"]
+    rows = "".join(f"{k}.jpg,1,{k},{name}\n" for k, name in enumerate(names))
+    source = table(tmp_path, "image,lat,lon,map\n" + rows)
+    result = prepare(source, tmp_path / "out")
+    assert len(result.rejected) == 0
+    assert result.manifest.map_paths == [None] * 5
+    assert notes(result) == {"map-missing": 3, "map-not-an-image": 1, "map-truncated": 1}
+    assert any("'https://x.org/a.png' is a web address" in note.detail for note in result.notes)
+    with pytest.raises(InputError, match=r"row 2 \(0\.jpg\), column 'map', value 'none\.png': .*there is no such file"):
+        prepare(table(tmp_path, "image,lat,lon,map\n0.jpg,1,1,none.png\n"), tmp_path / "strict", strict=True)
+
+
 def test_out_inside_the_source_is_not_taken_for_more_photographs(tmp_path: Path) -> None:
     for k in range(2):
         (tmp_path / f"{k}.jpg").write_bytes(located(k, 51.5, -0.1))

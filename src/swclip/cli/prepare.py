@@ -31,6 +31,8 @@ def prepare(
     licence_column: str | None = None,
     source_column: str | None = None,
     image_id_column: str | None = None,
+    caption_column: str | None = None,
+    map_column: str | None = None,
 ) -> None:
     """Make a manifest of a folder of photographs, or of a table of them.
 
@@ -40,10 +42,10 @@ def prepare(
     Args:
         source: A folder (positions from EXIF), or a CSV, TSV, Parquet, GeoParquet or GeoJSON file.
         out: Folder for manifest.parquet and rejected.csv.
-        copy: Copy the photographs to OUT/images instead of pointing to where they are.
+        copy: Copy the photographs to OUT/images (map tiles to OUT/maps) instead of pointing to where they are.
         strict: Stop at the first bad row or value, naming it.
         city: City of all photographs.
-        images: What relative image paths of a table start from; the table's own folder if not given.
+        images: What relative paths of a table, of images and map tiles, start from; its own folder if not given.
         max_megapixels: Reject larger pictures from their header, before decoding.
         workers: Threads that decode; the number of processors if not given.
         image_column: Column of image paths, if its name does not say so.
@@ -58,6 +60,8 @@ def prepare(
         licence_column: Column of licences.
         source_column: Column that says where a photograph came from.
         image_id_column: Column of unique ids.
+        caption_column: Column of words about each photograph.
+        map_column: Column of paths of a map tile for each photograph.
     """
     from swclip.cli.console import console, print_table, progress_bar
     from swclip.data.columns import ColumnNames
@@ -77,6 +81,8 @@ def prepare(
         licence=licence_column,
         source=source_column,
         image_id=image_id_column,
+        caption=caption_column,
+        map=map_column,
     )
     with progress_bar("Verifying photographs") as progress:
         result = make(

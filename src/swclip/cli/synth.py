@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 
 def synth(
@@ -13,6 +16,8 @@ def synth(
     size: int = 128,
     seed: int = 0,
     gps_noise_m: float = 0.0,
+    captions: Annotated[bool, Parameter(negative="")] = False,
+    maps: Annotated[bool, Parameter(negative="")] = False,
     workers: int | None = None,
 ) -> None:
     """Render street photographs of eight synthetic cities, with their manifest.
@@ -27,6 +32,8 @@ def synth(
         seed: Another seed builds other cities.
         gps_noise_m: Mean accuracy (one standard deviation, metres) of the recorded positions; each photograph has its
             own, in accuracy_m. With 0 the recorded position is the true one and accuracy_m is unknown.
+        captions: Write a caption for most photographs (captions/, column caption): the street, shop signs in view.
+        maps: Draw a map tile round a rough position for each photograph (maps/, column map_path).
         workers: Processes; all cores if not given.
     """
     from swclip.cli.console import console, progress_bar
@@ -35,7 +42,7 @@ def synth(
     with progress_bar("rendering") as progress:
         manifest = generate(
             out, cities=cities, photos_per_city=photos_per_city, size_px=size, seed=seed, gps_noise_m=gps_noise_m,
-            workers=workers, progress=progress,
+            captions=captions, maps=maps, workers=workers, progress=progress,
         )  # fmt: skip
     console.print(f"{len(manifest)} photographs of {manifest.frame['place_id'].nunique()} places in {cities} cities")
     print(manifest.path)

@@ -27,6 +27,8 @@ class ColumnNames:
     licence: str | None = None
     source: str | None = None
     image_id: str | None = None
+    caption: str | None = None
+    map: str | None = None
 
 
 ROLES = tuple(field.name for field in fields(ColumnNames))
@@ -36,9 +38,9 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-# Lower case, letters and figures alone. A name in the second tuple counts only where none of the first is there: tables
+# Lower case, letters and figures alone. A name in a later tuple counts only where none of the earlier is there: tables
 # with lat and lon often have x and y of a projection too.
-SYNONYMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+SYNONYMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "image": (
         _words(
             "image imagepath imagefile imagefilename imagename img imgpath imgname imgfile photo photopath photofile "
@@ -90,6 +92,9 @@ SYNONYMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "licence": (_words("licence license"), ()),
     "source": (_words("source provider"), ()),
     "image_id": (_words("imageid imagekey photoid imgid"), ()),
+    # Archives have a title and a description of each photograph: both are words about it, the longer says more.
+    "caption": (_words("caption imagecaption photocaption"), _words("description"), _words("text"), _words("title")),
+    "map": (_words("map mappath mapfile mapimage maptile maptilepath"), ()),
 }
 
 
@@ -163,7 +168,7 @@ def _named(name: str, role: str, columns: Sequence[str], table: str) -> str:
 
 
 def _meaning(role: str) -> str:
-    return {"lat": "latitude", "lon": "longitude", "image_id": "image id"}.get(role, role)
+    return {"lat": "latitude", "lon": "longitude", "image_id": "image id", "map": "map tile"}.get(role, role)
 
 
 def _listed(columns: Sequence[str]) -> str:

@@ -44,6 +44,7 @@ class Row:
     accuracy_m: float | None = None
     heading_deg: float | None = None
     captured_at: datetime | None = None
+    map: Path | None = None
 
 
 @dataclass

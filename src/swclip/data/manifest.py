@@ -32,7 +32,10 @@ MANIFEST_NAME = "manifest.parquet"
 METADATA_KEY = b"swclip.manifest"
 
 FLOAT_COLUMNS = ("lat_deg", "lon_deg", "accuracy_m", "heading_deg")
-TEXT_COLUMNS = ("image_id", "image_path", "city", "place_id", "sequence_id", "licence", "source")
+TEXT_COLUMNS = (
+    "image_id", "image_path", "city", "place_id", "sequence_id", "licence", "source", "caption", "map_path",
+)  # fmt: skip
+PATH_COLUMNS = ("image_path", "map_path")
 REQUIRED_COLUMNS = ("image_id", "image_path", "lat_deg", "lon_deg")
 COLUMNS = (
     "image_id",
@@ -50,6 +53,10 @@ COLUMNS = (
 )
 """The columns of every manifest, in order. Further ones may follow and are kept."""
 
+OPTIONAL_COLUMNS = ("caption", "map_path")
+"""Columns that a manifest may have after those of every one: words about a photograph, and a map tile round it. Either
+is null where a photograph has none."""
+
 _WKB_POINT = np.dtype([("order", "u1"), ("kind", "<u4"), ("x", "<f8"), ("y", "<f8")])
 
 
@@ -61,7 +68,7 @@ class Manifest:
         path: The `manifest.parquet` itself.
         frame: One row a photograph, columns `COLUMNS` and any further ones, numbered from 0. Text that is unknown is
             None, a number that is unknown is NaN. `captured_at` has milliseconds and no zone: UTC where the source
-            gave an offset, otherwise the clock time as written.
+            gave an offset, otherwise the clock time as written. `OPTIONAL_COLUMNS` may be there or not.
     """
 
     path: Path
@@ -83,9 +90,32 @@ class Manifest:
     @cached_property
     def image_paths(self) -> list[Path]:
         """Absolute paths of the photographs, in the order of the rows."""
-        # The folder is resolved once: ".." after a link would otherwise lead elsewhere. Resolving each file is slow.
-        folder = str(self.path.resolve().parent)
+        folder = self._folder
         return [Path(os.path.normpath(os.path.join(folder, name))) for name in self.frame["image_path"]]
+
+    @cached_property
+    def map_paths(self) -> list[Path | None]:
+        """Absolute paths of the map tiles, in the order of the rows; None where a photograph has none."""
+        folder = self._folder
+        return [
+            None if name is None else Path(os.path.normpath(os.path.join(folder, name)))
+            for name in self._optional("map_path")
+        ]
+
+    @cached_property
+    def captions(self) -> list[str | None]:
+        """Words about the photographs, in the order of the rows; None where a photograph has none."""
+        return self._optional("caption")
+
+    @property
+    def _folder(self) -> str:
+        # Resolved once: ".." after a link would otherwise lead elsewhere. Resolving each file is slow.
+        return str(self.path.resolve().parent)
+
+    def _optional(self, column: str) -> list[str | None]:
+        if column not in self.frame:
+            return [None] * len(self.frame)
+        return [None if pd.isna(value) or value == "" else str(value) for value in self.frame[column]]
 
     @cached_property
     def digest(self) -> str:
@@ -141,7 +171,8 @@ def write_manifest(
     Args:
         path: The `.parquet` file, or the folder that will hold `manifest.parquet`.
         frame: At least `image_id`, `image_path`, `lat_deg`, `lon_deg`. Columns of the schema that are missing are
-            filled with nulls, further ones are kept after them. Absolute image paths are made relative to the file.
+            filled with nulls, further ones are kept after them. Absolute paths of photographs and map tiles are made
+            relative to the file.
         made_with: Added to the file's metadata beside the version of swclip (the command, a seed).
 
     Returns:
@@ -196,9 +227,14 @@ def _tidy(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
             columns[name] = _times(frame[name] if name in frame else pd.Series([None] * len(frame)))
         else:
             columns[name] = _texts(frame[name]) if name in frame else np.full(len(frame), None, dtype=object)
-    columns["image_path"] = _objects([_relative(name, folder) for name in columns["image_path"]])
+    for name in OPTIONAL_COLUMNS:
+        if name in frame:
+            columns[name] = _texts(frame[name])
+    for name in PATH_COLUMNS:
+        if name in columns:
+            columns[name] = _objects([_relative(path, folder) for path in columns[name]])
     for name in frame.columns:
-        if name not in COLUMNS and name != "geometry":
+        if name not in COLUMNS + OPTIONAL_COLUMNS and name != "geometry":
             columns[str(name)] = frame[name].to_numpy()
     return pd.DataFrame(columns, index=pd.RangeIndex(len(frame)))
 

@@ -71,17 +71,21 @@ def prepare(
     the first is kept) and duplicate-image-other-place (the same bytes more than 25 m apart: none is kept, since which
     is right cannot be known). The table's values win over EXIF, which fills what the table leaves empty.
 
+    A table may name a caption and a map tile for each photograph (columns `caption` and `map_path` of the manifest).
+    Tiles are read to their last byte too; one that cannot be used is noted (map-missing, map-truncated and so on) and
+    left unknown, and the photograph stays.
+
     Args:
         source: A folder, CSV, TSV, Parquet, GeoParquet or GeoJSON file.
         out: Folder for `manifest.parquet` and `rejected.csv`.
         columns: Columns named by the user; the others are found by synonyms.
-        images: What relative image paths of a table start from; the table's folder if None.
-        copy: Copy the photographs to `out/images` instead of pointing to where they are.
+        images: What relative paths of a table, of images and map tiles, start from; the table's folder if None.
+        copy: Copy the photographs to `out/images` and map tiles to `out/maps` instead of pointing to where they are.
         strict: Stop at the first bad row or value instead.
         max_megapixels: Larger pictures are rejected from their header.
         city: City of all photographs.
         workers: Threads that decode.
-        progress: Called with the number of photographs verified and the number in all.
+        progress: Called with the number of photographs and map tiles verified and the number in all.
 
     Returns:
         The manifest, the rejected rows and the notes.
@@ -114,7 +118,8 @@ def prepare(
         raise InputError(f"{folder}: cannot make the folder ({error.strerror}); choose another with --out.") from error
     max_pixels = int(max_megapixels * 1e6)
     with WorkFile(folder / WORK_NAME, max_pixels) as work:
-        paths = list(dict.fromkeys(row.path for row in rows))
+        tiles = [row.map for row in rows if row.map is not None]
+        paths = list(dict.fromkeys([*(row.path for row in rows), *tiles]))
         verdicts: dict[Path, Verdict] = {}
         by_path: dict[Path, list[Row]] = {}
         for row in rows:
@@ -125,14 +130,16 @@ def prepare(
             paths, work, max_pixels=max_pixels, workers=workers, progress=progress
         ):
             verdicts[path] = verdict
-            if remembered:
+            if remembered and path in by_path:
                 ledger.note("resumed", "photographs already verified by the run that was interrupted.")
-            for row in by_path[path]:
+            for row in by_path.get(path, ()):
                 pairs.extend(_both_positions(row, verdict))
                 if _settle(table, row, verdict, ledger):
                     whole.append(row)
         _compare_with_exif(table, pairs, ledger)
         kept = without_twins(sorted(whole, key=lambda row: row.index), verdicts, ledger)
+        for row in kept:
+            _settle_map(table, row, verdicts, ledger)
         rejected = _write_rejected(folder / REJECTED_NAME, ledger.rejections)
         n_rows = len(table.rows) + len(table.malformed)
         if not kept:
@@ -140,7 +147,11 @@ def prepare(
             raise InputError(_nothing_left(table, folder, rejected, n_rows))
         frame = manifest_frame(table, kept, city, ledger)
         if copy:
-            frame["image_path"] = _copied(kept, verdicts, folder)
+            frame["image_path"] = _copied([row.path for row in kept], verdicts, folder, "images")
+            with_map = [row.map for row in kept if row.map is not None]
+            copies = dict(zip(with_map, _copied(with_map, verdicts, folder, "maps"), strict=True))
+            if "map_path" in frame:
+                frame["map_path"] = [None if row.map is None else copies[row.map] for row in kept]
         manifest = write_manifest(folder / MANIFEST_NAME, frame)
         work.remove()
     return PrepareResult(manifest, rejected, ledger.notes, n_rows)
@@ -188,6 +199,15 @@ def _settle(table: SourceTable, row: Row, verdict: Verdict, ledger: Ledger) -> b
     return True
 
 
+def _settle_map(table: SourceTable, row: Row, verdicts: dict[Path, Verdict], ledger: Ledger) -> None:
+    """Leave a map tile out that cannot be used: the photograph is worth having without it."""
+    verdict = verdicts[row.map] if row.map is not None else None
+    if verdict is not None and verdict.reason is not None:
+        name = str((table.values("map") or [])[row.index])
+        ledger.doubt(row, f"map-{verdict.reason}", table.columns["map"], name, f"{name!r}: {verdict.detail}")
+        row.map = None
+
+
 def _write_rejected(path: Path, rejections: list[Rejection]) -> pd.DataFrame:
     ordered = sorted(rejections, key=lambda rejection: rejection.row)
     frame = pd.DataFrame(
@@ -213,20 +233,22 @@ def _nothing_left(table: SourceTable, folder: Path, rejected: pd.DataFrame, n_ro
     return f"{table.name}: nothing in it can be used: {reasons}. {folder / REJECTED_NAME} says why.{hint}{old}"
 
 
-def _copied(rows: list[Row], verdicts: dict[Path, Verdict], folder: Path) -> list[str]:
-    """Copy photographs to `folder/images`, in the folders they share below their common one; return relative paths."""
+def _copied(paths: list[Path], verdicts: dict[Path, Verdict], folder: Path, into: str) -> list[str]:
+    """Copy files to `folder/into`, in the folders they share below their common one; return relative paths."""
+    if not paths:
+        return []
     try:
-        base = os.path.commonpath([row.path.parent for row in rows])
-        names = [Path(os.path.relpath(row.path, base)) for row in rows]
+        base = os.path.commonpath([path.parent for path in paths])
+        names = [Path(os.path.relpath(path, base)) for path in paths]
     except ValueError:  # on several drives of a Windows machine
-        names = [Path(verdicts[row.path].sha256[:20] + row.path.suffix.lower()) for row in rows]
-    for row, name in zip(rows, names, strict=True):
-        target = folder / "images" / name
-        if target.is_file() and sha256_of_file(target) == verdicts[row.path].sha256:
+        names = [Path(verdicts[path].sha256[:20] + path.suffix.lower()) for path in paths]
+    for path, name in zip(paths, names, strict=True):
+        target = folder / into / name
+        if target.is_file() and sha256_of_file(target) == verdicts[path].sha256:
             continue
         try:
             with atomic_file(target) as beside:
-                shutil.copyfile(row.path, beside)
+                shutil.copyfile(path, beside)
         except OSError as error:
-            raise InputError(f"{row.path}: cannot be copied to {target} ({error.strerror}).") from error
-    return [(Path("images") / name).as_posix() for name in names]
+            raise InputError(f"{path}: cannot be copied to {target} ({error.strerror}).") from error
+    return [(Path(into) / name).as_posix() for name in names]

@@ -29,7 +29,7 @@ def typed_rows(table: SourceTable, ledger: Ledger) -> list[Row]:
         InputError: Latitude and longitude are evidently swapped; or, if strict, a row is bad.
     """
     images = table.values("image") or []
-    cells = {role: table.values(role) for role in ("lat", "lon", "accuracy", "heading", "time")}
+    cells = {role: table.values(role) for role in ("lat", "lon", "accuracy", "heading", "time", "map")}
     refuse_swapped(table, cells["lat"], cells["lon"])
     for number, detail in table.malformed:
         ledger.reject(Rejection(number, "", "malformed-row", detail))
@@ -86,19 +86,21 @@ def _image_path(folder: Path, name: str) -> Path:
 
 def _wrong_image(table: SourceTable, row: Row) -> Rejection | None:
     column = table.columns["image"] if table.kind != "folder" else None
-    detail = None
-    if not row.image:
-        detail = "the row names no image."
-    elif "://" in row.image[:12]:
-        detail = "is a web address; download the photographs first and give their paths."
-    elif "\0" in row.image:
-        detail = "the path holds a zero byte."
-    else:
-        try:
-            row.image.encode("utf-8")
-        except UnicodeEncodeError:
-            detail = "the file's name is not valid UTF-8; rename the file."
+    detail = _wrong_path(row.image, "photographs") if row.image else "the row names no image."
     return None if detail is None else Rejection(row.row, row.image, "missing", detail, column, row.image)
+
+
+def _wrong_path(name: str, what: str) -> str | None:
+    """Why a path as written cannot be one, or None."""
+    if "://" in name[:12]:
+        return f"is a web address; download the {what} first and give their paths."
+    if "\0" in name:
+        return "the path holds a zero byte."
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return "the file's name is not valid UTF-8; rename the file."
+    return None
 
 
 def _place(table: SourceTable, row: Row, lats: list[Any] | None, lons: list[Any] | None) -> Rejection | None:
@@ -120,7 +122,7 @@ def _place(table: SourceTable, row: Row, lats: list[Any] | None, lons: list[Any]
 
 
 def _extras(table: SourceTable, row: Row, cells: dict[str, list[Any] | None], ledger: Ledger) -> None:
-    """Accuracy, heading and time: a value that cannot be used becomes null and is noted, the row stays."""
+    """Accuracy, heading, time and map: a value that cannot be used becomes null and is noted, the row stays."""
     for role in ("accuracy", "heading"):
         values = cells[role]
         if values is None:
@@ -151,3 +153,10 @@ def _extras(table: SourceTable, row: Row, cells: dict[str, list[Any] | None], le
         except TimestampError as error:
             code = "time-ambiguous" if isinstance(error, AmbiguousTimestampError) else "time-unreadable"
             ledger.doubt(row, code, table.columns["time"], times[row.index], str(error))
+    maps = cells["map"]
+    if maps is not None and (name := _image_name(maps[row.index])):
+        wrong = _wrong_path(name, "map tiles")
+        if wrong is None:
+            row.map = _image_path(table.folder, name)
+        else:
+            ledger.doubt(row, "map-missing", table.columns["map"], name, f"{name!r} {wrong}")

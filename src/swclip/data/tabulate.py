@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from swclip.data.ledger import Ledger, Row
-from swclip.data.manifest import COLUMNS
+from swclip.data.manifest import COLUMNS, OPTIONAL_COLUMNS
 from swclip.data.source_table import SourceTable
 
 _TEXT_ROLES = (
@@ -50,11 +50,16 @@ def manifest_frame(table: SourceTable, rows: list[Row], city: str | None, ledger
         columns[name] = [None] * len(rows) if values is None else [_text(values[i]) for i in index]
     if city is not None:
         columns["city"] = [city] * len(rows)
+    captions = table.values("caption")
+    if captions is not None:
+        columns["caption"] = [_text(captions[i]) for i in index]
+    if "map" in table.columns:
+        columns["map_path"] = [None if row.map is None else str(row.map) for row in rows]
     used = set(table.columns.values())
     for name in table.frame.columns:
         if name in used or name == "geometry" or str(name).startswith("__index_level_"):
             continue
-        if name in COLUMNS or list(table.frame.columns).count(name) > 1 or not name:
+        if name in COLUMNS + OPTIONAL_COLUMNS or list(table.frame.columns).count(name) > 1 or not name:
             ledger.note("column-left-out", f"the column {name!r} was not taken over: its name is in use or not unique.")
             continue
         values = table.frame[name].tolist()

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,18 @@ from swclip.files import read_json, write_json
 from swclip.geo.coordinates import LocalFrame
 from swclip.synthetic.captures import district_names, plan_captures, recorded_positions
 from swclip.synthetic.cities import CITIES
-from swclip.synthetic.photograph import Job, city_slug, image_id, image_path, leave_interrupts_to_parent, run_job
+from swclip.synthetic.photograph import (
+    Job,
+    Views,
+    caption_path,
+    city_slug,
+    image_id,
+    image_path,
+    leave_interrupts_to_parent,
+    map_path,
+    outputs,
+    run_job,
+)
 
 GENERATOR_VERSION = 1
 """Rises when the same seed gives other pictures."""
@@ -39,6 +51,8 @@ def generate(
     size_px: int = DEFAULT_SIZE_PX,
     seed: int = 0,
     gps_noise_m: float = 0.0,
+    captions: bool = False,
+    maps: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
@@ -55,6 +69,9 @@ def generate(
         seed: Another seed builds other cities.
         gps_noise_m: Mean accuracy of the recorded positions, one standard deviation in metres. 0 records the true
             position and leaves `accuracy_m` unknown.
+        captions: Write a caption for each photograph, and the column `caption`: the street, and shop signs in view.
+        maps: Draw a map tile for each photograph, and the column `map_path`. Captions and tiles do not change the
+            photographs, and can be added to a folder that has none.
         workers: Processes; all cores if not given. 1 works in this process.
         progress: Called with photographs done and their total.
 
@@ -75,10 +92,12 @@ def generate(
     settings = {"generator": GENERATOR_VERSION, "size_px": size_px, "seed": seed, "photos_per_city": photos_per_city}
     _claim(folder, settings)
     count = workers or _cores()
-    _render(folder, cities, photos_per_city, size_px, seed, count, progress or (lambda done, total: None))
+    views = Views(captions, maps)
+    _render(folder, cities, photos_per_city, size_px, seed, views, count, progress or (lambda done, total: None))
     frame = pd.concat([_table(city, photos_per_city, seed, gps_noise_m) for city in range(cities)], ignore_index=True)
     made_with = {"command": "synth", **settings, "cities": cities, "gps_noise_m": gps_noise_m}
-    return write_manifest(folder, frame, made_with=made_with)
+    made_with |= {name: True for name, wanted in asdict(views).items() if wanted}
+    return write_manifest(folder, _with_views(folder, frame, views), made_with=made_with)
 
 
 def _check(cities: int, photos_per_city: int, size_px: int, seed: int, gps_noise_m: float, workers: int | None) -> None:
@@ -120,22 +139,26 @@ def _cores() -> int:
         return os.cpu_count() or 1
 
 
-def _jobs(folder: Path, cities: int, photos_per_city: int, size_px: int, seed: int) -> dict[int, list[Job]]:
+def _jobs(
+    folder: Path, cities: int, photos_per_city: int, size_px: int, seed: int, views: Views
+) -> dict[int, list[Job]]:
     """Jobs that have something to do, by city."""
     jobs: dict[int, list[Job]] = {}
     for city in range(cities):
         for start in range(0, photos_per_city, _JOB_PHOTOGRAPHS):
             stop = min(start + _JOB_PHOTOGRAPHS, photos_per_city)
-            if all((folder / image_path(CITIES[city].name, i)).exists() for i in range(start, stop)):
+            files = (path for i in range(start, stop) for path in outputs(CITIES[city].name, i, views))
+            if all((folder / path).exists() for path in files):
                 continue
-            jobs.setdefault(city, []).append(Job(str(folder), city, start, stop, photos_per_city, size_px, seed))
+            jobs.setdefault(city, []).append(Job(str(folder), city, start, stop, photos_per_city, size_px, seed, views))
     return jobs
 
 
 def _render(
-    folder: Path, cities: int, photos_per_city: int, size_px: int, seed: int, workers: int, progress: Progress
-) -> None:
-    jobs = _jobs(folder, cities, photos_per_city, size_px, seed)
+    folder: Path, cities: int, photos_per_city: int, size_px: int, seed: int, views: Views, workers: int,
+    progress: Progress,
+) -> None:  # fmt: skip
+    jobs = _jobs(folder, cities, photos_per_city, size_px, seed, views)
     total = cities * photos_per_city
     done = total - sum(job.stop - job.start for queue in jobs.values() for job in queue)
     progress(done, total)
@@ -182,6 +205,18 @@ def _render(
     finally:
         for pool in pools:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _with_views(folder: Path, frame: pd.DataFrame, views: Views) -> pd.DataFrame:
+    """The table with the columns of the views that were made. The numbers of a city's photographs count from 0."""
+    index = frame.groupby("city", sort=False).cumcount()
+    rows = list(zip(frame["city"], index, strict=True))
+    if views.captions:
+        texts = [(folder / caption_path(name, i)).read_text(encoding="utf-8") for name, i in rows]
+        frame["caption"] = [text or None for text in texts]
+    if views.maps:
+        frame["map_path"] = [map_path(name, i) for name, i in rows]
+    return frame
 
 
 def _table(city: int, photos_per_city: int, seed: int, gps_noise_m: float) -> pd.DataFrame:

@@ -69,7 +69,8 @@ def _mask(polygons: list[NDArray[np.float64]], values: list[float]) -> F32:
     return np.asarray(image, dtype=np.float32)
 
 
-def _outline(plan: Plan, corners: NDArray[np.float64]) -> NDArray[np.float64]:
+def outline(plan: Plan, corners: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A polygon (K, 2) after the bend, with eight points on each edge so that it follows the curve."""
     following = np.roll(corners, -1, axis=0)
     share = np.linspace(0.0, 1.0, 9)[:-1, None]
     points = np.concatenate([a + share * (b - a) for a, b in zip(corners, following, strict=True)])
@@ -92,11 +93,11 @@ def lay_ground(plan: Plan, footprints: NDArray[np.float64], heights: F32) -> Gro
     for number in range(len(plan.streets)):
         _lay_street(plan, number, table, owner, junction)
     table[..., RANK][junction] = JUNCTION
-    blocks = [_outline(plan, b.corners) for b in plan.blocks]
+    blocks = [outline(plan, b.corners) for b in plan.blocks]
     table[..., INSIDE] = _mask(blocks, [1.0] * len(blocks))
-    parks = [outline for outline, b in zip(blocks, plan.blocks, strict=True) if b.kind == "park"]
+    parks = [shape for shape, b in zip(blocks, plan.blocks, strict=True) if b.kind == "park"]
     table[..., GREEN] = _mask(parks, [1.0] * len(parks))
-    squares = [outline for outline, b in zip(blocks, plan.blocks, strict=True) if b.kind == "square"]
+    squares = [shape for shape, b in zip(blocks, plan.blocks, strict=True) if b.kind == "square"]
     table[..., INSIDE] -= 0.5 * _mask(squares, [1.0] * len(squares))
     order = np.argsort(heights, kind="stable")
     roof = _mask([footprints[i] for i in order], [float(heights[i]) for i in order])

@@ -162,6 +162,13 @@ def _cut_block(
             at += width
 
 
+def front_gardens(lots: Lots) -> NDArray[np.float64]:
+    """(M, 4, 2) corners of the gardens before houses that have one, before the ground is bent."""
+    left, right, back = (lots.corners[lots.garden][:, i] for i in (0, 1, 3))
+    inward = (back - left) / np.linalg.norm(back - left, axis=1, keepdims=True)
+    return np.stack([left, right, right - GARDEN_M * inward, left - GARDEN_M * inward], axis=1)
+
+
 def _area(corners: Points) -> float:
     x, y = corners[:, 0], corners[:, 1]
     return 0.5 * float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))

@@ -12,7 +12,7 @@ from swclip.synthetic.buildings import Buildings, Districts, draw_buildings, lin
 from swclip.synthetic.cities import CITIES, CityStyle
 from swclip.synthetic.fields import F32
 from swclip.synthetic.ground import KERB, Ground, lay_ground
-from swclip.synthetic.lots import cut_lots
+from swclip.synthetic.lots import cut_lots, front_gardens
 from swclip.synthetic.streets import Plan, draw_plan
 from swclip.synthetic.walls import WallIndex, raise_walls
 
@@ -48,7 +48,11 @@ class Kerbside:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything of a city that does not change from one photograph to the next."""
+    """Everything of a city that does not change from one photograph to the next.
+
+    `footprints` (N, 4, 2) are the corners of the buildings, front left first and counter-clockwise, and `gardens`
+    (M, 4, 2) of the front gardens: east, north in metres.
+    """
 
     style: CityStyle
     plan: Plan
@@ -59,6 +63,8 @@ class Scene:
     props: Props
     kerbside: Kerbside
     pavement: F32
+    footprints: NDArray[np.float64]
+    gardens: NDArray[np.float64]
 
 
 def _props(plan: Plan, districts: Districts, style: CityStyle, ground: Ground, rng: np.random.Generator) -> Props:
@@ -163,5 +169,6 @@ def build_scene(city: int, seed: int) -> Scene:
     props = _props(plan, districts, style, ground, rng)
     walls = WallIndex.build(raise_walls(plan, lots, buildings))
     return Scene(
-        style, plan, districts, buildings, walls, ground, props, _kerbside(plan, rng), linear(np.array(style.pavement))
-    )
+        style, plan, districts, buildings, walls, ground, props, _kerbside(plan, rng), linear(np.array(style.pavement)),
+        footprints, plan.warp(front_gardens(lots)),
+    )  # fmt: skip
