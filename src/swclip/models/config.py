@@ -9,6 +9,7 @@ from swclip.errors import ConfigError
 
 Pooling = Literal["auto", "cls", "mean", "cls+mean", "cls+mean+std", "gem", "grid", "pooler"]
 LocationForm = Literal["grid", "cells", "template", "fourier"]
+HeadForm = Literal["residual", "mlp"]
 
 
 @dataclass(frozen=True)
@@ -20,16 +21,23 @@ class ImageConfig:
         pooling: How a feature map or a row of patch tokens becomes one vector. `grid` keeps a 3 x 3 layout; `auto`
             takes cls+mean+std for towers with a class token (that token, the mean of the patches, and how much they
             vary), the pooler for SigLIP, grid for the built-in one, else mean.
-        head_width: Width of the hidden layer of the image head, 0 for a linear head.
+        head: `residual`: layer norm, a linear map and a two-layer correction; `mlp`: two layers with ReLU and no more,
+            GeoCLIP's.
+        head_width: Width of the hidden layer of the image head, 0 for a linear head (`residual`).
         head_dropout: Dropout on the pooled features and the hidden layer.
         size_px: Side of the square the tower sees, pixels; None takes what the tower was made for.
     """
 
     tower: str = "builtin:small"
     pooling: Pooling = "auto"
+    head: HeadForm = "residual"
     head_width: int = 1024
     head_dropout: float = 0.1
     size_px: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.head == "mlp" and self.head_width < 1:
+            raise ConfigError(f"head_width {self.head_width}: the mlp head has a hidden layer; give it a width.")
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,8 @@ class LocationConfig:
         cell_resolutions: H3 resolutions of the `cells` form, coarse to fine.
         fourier_wavelengths_m: Scales of the random Fourier features, metres: one small network each, summed.
         fourier_features: Random frequencies per scale.
+        fourier_layers: Hidden layers of each small network behind them; GeoCLIP has 3.
+        fourier_activation: Between them: `gelu`, or GeoCLIP's `relu`.
         hidden_width: Width of the small networks behind grid, cells and Fourier features.
     """
 
@@ -71,6 +81,8 @@ class LocationConfig:
     cell_resolutions: tuple[int, ...] = (4, 6, 8, 9, 10, 11)
     fourier_wavelengths_m: tuple[float, ...] = (2000.0, 500.0, 125.0)
     fourier_features: int = 128
+    fourier_layers: int = 2
+    fourier_activation: Literal["gelu", "relu"] = "gelu"
     hidden_width: int = 512
 
     def __post_init__(self) -> None:
@@ -85,6 +97,8 @@ class LocationConfig:
                 f"the grid needs at least one level and 0 < finest <= coarsest, not {self.grid_levels} levels from "
                 f"{self.grid_coarsest_m} m to {self.grid_finest_m} m."
             )
+        if self.fourier_layers < 1:
+            raise ConfigError(f"fourier_layers {self.fourier_layers} must be at least 1.")
         if not self.cell_resolutions or any(not 0 <= r <= 15 for r in self.cell_resolutions):
             raise ConfigError(f"cell_resolutions must be H3 resolutions from 0 to 15, not {self.cell_resolutions}.")
 
