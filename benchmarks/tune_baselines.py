@@ -8,8 +8,8 @@ paper or its nature says matters. Each is trained once; the one with the least `
 error / 10 m) of the validation photographs, at the best step) is chosen. Query photographs are not looked at. Runs
 that are finished are not trained again, so an interrupted search goes on.
 
-Leaves OUT/tuning.json and OUT/tuning.md, with all settings tried, and OUT/recipes/SYSTEM.toml: the chosen one as a recipe,
-for `swclip benchmark --systems OUT/recipes/geoclip.toml ...` with the same --set.
+Leaves OUT/tuning.json and OUT/tuning.md, with all settings tried, and OUT/recipes/SYSTEM.toml: the chosen one as a
+recipe, for `swclip benchmark --systems OUT/recipes/geoclip.toml ...` with the same --set.
 """
 
 from __future__ import annotations
@@ -155,7 +155,10 @@ def _tried(
     return Trial(
         dict(values),
         str(run),
-        *(best[key] for key in ("val_log_error", "val_median_m", "val_mean_m", "step")),
+        val_log_error=best["val_log_error"],
+        val_median_m=best["val_median_m"],
+        val_mean_m=best["val_mean_m"],
+        step=best["step"],
         seconds=facts.figures["seconds"],
     )
 

@@ -32,9 +32,7 @@ def test_every_system_has_as_many_settings_and_each_can_be_loaded(tuning: dict[s
         assert all(one != other for at, one in enumerate(configs) for other in configs[:at]), system
 
 
-def test_the_search(
-    tuning: dict[str, Any], town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_search(tuning: dict[str, Any], town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tuning["GRIDS"].clear()
     tuning["GRIDS"] |= {
         "geoclip": [{}, {"optimizer.rate": 1e-2, "queue.noise_m": 20.0}],
@@ -72,7 +70,9 @@ def test_the_search(
     assert {path: path.stat().st_mtime_ns for path in out.glob("runs/*/metrics.jsonl")} == stamps
 
 
-def test_what_it_refuses(tuning: dict[str, Any], town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_it_refuses(
+    tuning: dict[str, Any], town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = [str(town), "--splits", str(town / "splits.parquet"), "--out", str(tmp_path), "--systems", "geoclop"]
     assert tuning["main"](arguments) == 2
     assert "no settings are known for geoclop" in capsys.readouterr().err

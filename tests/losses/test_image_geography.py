@@ -105,7 +105,9 @@ def test_bfloat16_embeddings(make_batch):
     batch = make_batch(32, 16)
     low = image_geography_loss(batch.image.bfloat16(), batch.positions_deg)
     assert low.dtype == torch.float32
-    torch.testing.assert_close(low.double(), image_geography_loss(batch.image, batch.positions_deg), rtol=1e-2, atol=1e-3)
+    torch.testing.assert_close(
+        low.double(), image_geography_loss(batch.image, batch.positions_deg), rtol=1e-2, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize(("options", "message"), [({"weight": -0.1}, "weight -0.1"), ({"measure": "dot"}, "'dot'")])

@@ -46,16 +46,16 @@ def test_loss_follows_the_formula(make_batch, similarity, tau):
 
 
 @settings(deadline=None)
-@given(
-    st.lists(st.integers(0, 3), min_size=2, max_size=8), st.sampled_from(SIMILARITIES), st.integers(0, 500)
-)
+@given(st.lists(st.integers(0, 3), min_size=2, max_size=8), st.sampled_from(SIMILARITIES), st.integers(0, 500))
 def test_ties_are_in_each_others_sums(places, similarity, seed):
     """Few places on a line: most pairs are tied with another."""
     line = torch.tensor(places, dtype=torch.float64)
     distance_m = (line[:, None] - line).abs()
     image = torch.randn(len(places), 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     expected = loop_loss(image.tolist(), distance_m.tolist(), 0.7, similarity)
-    assert rank_n_contrast_loss(image, distance_m, 0.7, similarity).item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    assert rank_n_contrast_loss(image, distance_m, 0.7, similarity).item() == pytest.approx(
+        expected, rel=1e-9, abs=1e-12
+    )
 
 
 def test_a_tie_does_not_hang_on_the_last_bit(make_batch):
@@ -82,7 +82,9 @@ def test_only_the_order_of_the_distances_counts(make_batch):
     batch = make_batch()
     distance_m = pairwise_distance_m(batch.positions_deg)
     squeezed = 10.0 * (1.0 + distance_m).log()
-    torch.testing.assert_close(rank_n_contrast_loss(batch.image, squeezed), rank_n_contrast_loss(batch.image, distance_m))
+    torch.testing.assert_close(
+        rank_n_contrast_loss(batch.image, squeezed), rank_n_contrast_loss(batch.image, distance_m)
+    )
 
 
 def test_embeddings_in_the_order_of_the_ground_are_better():
@@ -102,7 +104,9 @@ def test_the_order_of_the_batch_does_not_matter(order, similarity, seed):
     image = torch.randn(6, 3, generator=generator, dtype=torch.float64)
     distance_m = pairwise_distance_m(torch.rand(6, 2, generator=generator, dtype=torch.float64) * 0.001)
     permuted = rank_n_contrast_loss(image[order], distance_m[order][:, order], 0.3, similarity)
-    torch.testing.assert_close(permuted, rank_n_contrast_loss(image, distance_m, 0.3, similarity), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        permuted, rank_n_contrast_loss(image, distance_m, 0.3, similarity), rtol=1e-10, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)

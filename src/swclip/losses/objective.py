@@ -181,9 +181,7 @@ class Objective(nn.Module):
         ranks, matching = self.config.rank_n_contrast, self.config.image_geography
         rows = []
         if ranks.weight > 0.0:
-            rows.append(
-                rank_n_contrast_terms(image, distance_m, ranks.tau, ranks.similarity, batch.image, mine.start)
-            )
+            rows.append(rank_n_contrast_terms(image, distance_m, ranks.tau, ranks.similarity, batch.image, mine.start))
         if matching.weight > 0.0:
             everywhere = batch.positions_deg
             rows.append(image_geography_terms(image, everywhere[mine], matching.measure, batch.image, everywhere))

@@ -1,4 +1,4 @@
-"""Rank-N-Contrast: image similarities fall in the order of ground distance. A compared method that needs no bandwidth."""
+"""Rank-N-Contrast: image similarities fall in the order of ground distance; needs no bandwidth, and is compared with."""
 
 from __future__ import annotations
 

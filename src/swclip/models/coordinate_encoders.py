@@ -121,7 +121,9 @@ class FourierEncoder(nn.Module):
         scales = torch.tensor(wavelengths_m, dtype=torch.float64)
         draws = torch.randn(len(wavelengths_m), 3, features, dtype=torch.float64)
         self.register_buffer("frequencies", 2.0 * math.pi * draws / scales[:, None, None])
-        self.networks = nn.ModuleList(mlp(2 * features, hidden_width, output_dim, layers, activation) for _ in wavelengths_m)
+        self.networks = nn.ModuleList(
+            mlp(2 * features, hidden_width, output_dim, layers, activation) for _ in wavelengths_m
+        )
         self.output_dim = output_dim
 
     def forward(self, positions_deg: Float64[Tensor, "b 2"]) -> Float[Tensor, "b d"]:

@@ -1,4 +1,4 @@
-"""Places of earlier batches as further locations of the contrast, and noise on positions: pure functions of the step."""
+"""Places of earlier batches as further locations of the contrast, and noise on positions: functions of the step."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ class QueuedPlaces:
 class LocationQueue:
     """The queue at any step.
 
-    Since a batch is a pure function of seed and step, the queue at a step is the places of the batches before it: it has
-    no state, needs no checkpoint, and a run that was killed goes on with the very queue it would have had.
+    Since a batch is a pure function of seed and step, the queue at a step is the places of the batches before it: it
+    has no state, needs no checkpoint, and a run that was killed goes on with the very queue it would have had.
 
     Args:
         sampler: Who draws the batches. Not the one that another thread draws from: samplers keep permutations.
