@@ -1,4 +1,4 @@
-"""Rank-N-Contrast: image similarities fall in the order of ground distance; needs no bandwidth, and is compared with."""
+"""Rank-N-Contrast: image similarities fall in the order of ground distance; a compared method, without bandwidth."""
 
 from __future__ import annotations
 

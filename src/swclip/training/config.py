@@ -32,7 +32,8 @@ class BatchConfig:
         chunk: Photographs whose activations are in memory at once; 0 for all. The gradient is that of the whole batch
             whatever the chunk: embeddings first, then the loss, then the chunks again with the loss's gradient.
         position_noise_m: Standard deviation, metres to the east and to the north each, of what is added to the
-            positions that the location side encodes, drawn anew at each step (GeoCLIP). Targets go by the recorded positions.
+            positions that the location side encodes, drawn anew at each step (GeoCLIP). Targets go by the
+            recorded positions.
     """
 
     size: int = 256
