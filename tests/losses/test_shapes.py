@@ -14,6 +14,7 @@ SQUARE = torch.ones(4, 4, dtype=torch.float64)
 EMBEDDING = torch.eye(4)
 REGIONS = torch.zeros(4, dtype=torch.long)
 SCALE = torch.tensor(1.0)
+QUEUE = losses.QueuedLocations(EMBEDDING, POSITIONS)
 
 CASES = {
     "pairwise_distance_m": ((POSITIONS,), (POSITIONS.T,)),
@@ -21,6 +22,12 @@ CASES = {
     "soft_targets": ((SQUARE, losses.TargetConfig(), POSITIONS[:, 0]), (SQUARE, losses.TargetConfig(), POSITIONS)),
     "spatial_contrastive_loss": ((EMBEDDING, EMBEDDING, SCALE, SQUARE), (EMBEDDING, EMBEDDING[:3], SCALE, SQUARE)),
     "neighbourhood_loss": ((EMBEDDING, SQUARE), (EMBEDDING, SQUARE[:, :2])),
+    "rank_n_contrast_loss": ((EMBEDDING, SQUARE), (EMBEDDING, SQUARE[:, :2])),
+    "image_geography_loss": ((EMBEDDING, POSITIONS), (EMBEDDING, POSITIONS[:2])),
+    "queued_targets": (
+        (SQUARE, POSITIONS, QUEUE, losses.TargetConfig()),
+        (SQUARE, POSITIONS[:2], QUEUE, losses.TargetConfig()),
+    ),
     "regional_means": ((EMBEDDING[0], REGIONS), (EMBEDDING[0], REGIONS[:3])),
     "fairness_loss": ((EMBEDDING[0], REGIONS), (EMBEDDING[0], REGIONS.double())),
     "all_gather_rows": ((EMBEDDING,), (SCALE,)),

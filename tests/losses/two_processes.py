@@ -18,9 +18,12 @@ from torch import nn
 from swclip.errors import ConfigError
 from swclip.losses import (
     FairnessConfig,
+    ImageGeographyConfig,
     NeighbourhoodConfig,
     Objective,
     ObjectiveConfig,
+    QueuedLocations,
+    RankNContrastConfig,
     TargetConfig,
     all_gather_rows,
 )
@@ -39,6 +42,10 @@ CASES = {
     "cvar": ObjectiveConfig(TARGETS, fairness=FairnessConfig("cvar", weight=0.9, fraction=0.5)),
     "group-dro": ObjectiveConfig(TARGETS, fairness=FairnessConfig("group-dro", weight=0.9, eta=0.5)),
     "everything": ObjectiveConfig(TARGETS, DISTRIBUTION, FairnessConfig("group-dro", weight=0.9, eta=0.5)),
+    "rank-n-contrast": ObjectiveConfig(TargetConfig(alpha=0.0), rank_n_contrast=RankNContrastConfig(0.8, tau=0.3)),
+    "image-geography": ObjectiveConfig(TARGETS, image_geography=ImageGeographyConfig(0.8)),
+    "queue": ObjectiveConfig(TARGETS, DISTRIBUTION, rank_n_contrast=RankNContrastConfig(0.5)),
+    "queue, one direction": ObjectiveConfig(TargetConfig(alpha=0.0), symmetric=False),
 }
 
 
@@ -76,7 +83,13 @@ def train(case: str, rank: int, processes: int) -> dict[str, np.ndarray]:
     for step in range(2):
         optimizer.zero_grad()
         image, location, logit_scale = parallel(pixels[mine], places[mine])
-        loss, parts = objective(image, location, logit_scale, positions_deg[mine], accuracy_m[mine], region_ids[mine])
+        queue = None
+        if case.startswith("queue"):  # the same in every process, and encoded by the weights that learn
+            queued = torch.randn(5, 3, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
+            queue = QueuedLocations(F.normalize(queued @ model.location, dim=1), positions_deg[:5] + 1e-4)
+        loss, parts = objective(
+            image, location, logit_scale, positions_deg[mine], accuracy_m[mine], region_ids[mine], queue
+        )
         loss.backward()
         found |= {f"{case}/{step}/{name}.grad": weight.grad.numpy().copy() for name, weight in model.named_parameters()}
         found |= {f"{case}/{step}/{name}": value.numpy() for name, value in parts.items()}

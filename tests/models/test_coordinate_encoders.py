@@ -122,6 +122,24 @@ def test_the_fourier_encoder_is_its_formula(lat: float, lon: float) -> None:
     torch.testing.assert_close(encoder(_positions((lat, lon)))[0], total, atol=1e-5, rtol=1e-5)
 
 
+def test_geoclips_networks_have_three_hidden_layers_with_relu() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        encoder = FourierEncoder((2000.0, 300.0), 4, 6, 3, layers=3, activation="relu")
+    for network in encoder.networks:
+        kinds = [type(module).__name__ for module in network]
+        assert kinds == ["Linear", "ReLU"] * 3 + ["Linear"]
+        assert [m.weight.shape for m in network if hasattr(m, "weight")] == [(6, 8), (6, 6), (6, 6), (3, 6)]
+    total = torch.zeros(3)
+    for scale in range(2):
+        phase = ecef_m(_positions((52.0, 0.1)))[0] @ encoder.frequencies[scale]
+        x = torch.cat([phase.cos(), phase.sin()]).float()
+        for layer in (0, 2, 4):
+            x = (encoder.networks[scale][layer].weight @ x + encoder.networks[scale][layer].bias).clamp_min(0.0)
+        total = total + encoder.networks[scale][6].weight @ x + encoder.networks[scale][6].bias
+    torch.testing.assert_close(encoder(_positions((52.0, 0.1)))[0], total, atol=1e-5, rtol=1e-5)
+
+
 def test_frequencies_have_the_stated_wavelengths() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)

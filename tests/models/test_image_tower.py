@@ -101,7 +101,7 @@ def test_automatic_poolings(towers: Path) -> None:
     ],
 )
 def test_towers_that_cannot_be_had(values: dict[str, Any], message: str, towers: Path) -> None:
-    values = {name: value.replace("TOWERS", str(towers)) for name, value in values.items()}
+    values["tower"] = values.get("tower", "builtin:small").replace("TOWERS", str(towers))
     with pytest.raises(ConfigError, match=message):
         ImageTower(ImageConfig(**values))
 
@@ -143,3 +143,12 @@ def test_a_head_without_width_is_linear() -> None:
     assert not any(isinstance(module, nn.Dropout) for module in head.modules())
     features = torch.randn(3, 6, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(head(features), F.normalize(head.linear(head.norm(features)), dim=-1))
+
+
+def test_geoclips_head_is_two_layers_and_nothing_beside() -> None:
+    head = ImageHead(6, 4, 5, 0.0, "mlp")
+    assert sorted(tuple(p.shape) for p in head.parameters()) == [(4,), (4, 5), (5,), (5, 6)]
+    features = torch.randn(3, 6)
+    _, first, _, second = head.mlp
+    hidden = (features @ first.weight.T + first.bias).clamp_min(0.0)
+    torch.testing.assert_close(head(features), F.normalize(hidden @ second.weight.T + second.bias, dim=-1))

@@ -17,7 +17,7 @@ from swclip.training.overrides import assigned, nested
 
 
 def test_the_recipes_that_ship_can_be_read() -> None:
-    assert recipe_names() == ["clip", "sw-clip", "sw-clip-scales"]
+    assert {"clip", "sw-clip", "sw-clip-scales"} <= set(recipe_names())
     clip, ours = load_recipe("clip"), load_recipe("sw-clip")
     assert (clip.objective.targets.alpha, clip.objective.neighbourhood.weight, clip.objective.fairness.weight) == (
         0,
@@ -68,6 +68,11 @@ def test_a_configuration_survives_its_file(tmp_path: Path) -> None:
         ("[batch]\nsampler = 'nearest'", "batch.sampler = 'nearest'.*'random' or 'neighbours'"),
         ("batch = 3", "batch = 3"),
         ("steps = 0", "steps 0 must be at least 1"),
+        ("[queue]\nsize = -1", "queue size -1"),
+        ("[queue]\nnoise_m = -1.0", "queue noise_m -1.0"),
+        ("[batch]\nposition_noise_m = inf", "batch position_noise_m inf"),
+        ("[model.location]\nfourier_layers = 0", "fourier_layers 0"),
+        ("[model.image]\nhead = 'mlp'\nhead_width = 0", "head_width 0"),
         ("[batch]\nsize = 1", "batch size 1"),
         ("[model.location]\nform = 'fourier'", "set text_tower to 'none'"),
         ("steps 3", "mine.toml: is not valid TOML"),
@@ -80,7 +85,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path, text: str, message: str) -> 
 
 
 def test_what_is_no_recipe_at_all(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"ships \(clip, sw-clip, sw-clip-scales\) nor a TOML file"):
+    with pytest.raises(ConfigError, match=r"ships \(.*clip, .*sw-clip, .*\) nor a TOML file"):
         load_recipe("better")
     (tmp_path / "mine.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match=r"mine\.toml: is not valid TOML"):

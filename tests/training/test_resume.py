@@ -47,7 +47,10 @@ def kill_after(process: subprocess.Popen[str], run: Path, step: int) -> list[str
     "case",
     [
         pytest.param({}, id="from scratch"),
-        pytest.param({"freeze_image": True, "steps": 80}, id="frozen image tower"),
+        pytest.param(
+            {"freeze_image": True, "queue": {"size": 40, "noise_m": 9.0}, "batch": {"position_noise_m": 4.0}},
+            id="frozen image tower, queue, noisy positions",
+        ),
         pytest.param(
             {
                 "steps": 40,

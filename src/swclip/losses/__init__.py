@@ -2,23 +2,32 @@
 
 from swclip.losses.fairness import FairnessConfig, GroupDRO, fairness_loss, regional_means
 from swclip.losses.gather import all_gather_rows
+from swclip.losses.image_geography import ImageGeographyConfig, image_geography_loss
 from swclip.losses.neighbourhood import NeighbourhoodConfig, neighbourhood_loss
 from swclip.losses.objective import Objective, ObjectiveConfig
+from swclip.losses.queue import QueuedLocations, queued_targets
+from swclip.losses.rank_n_contrast import RankNContrastConfig, rank_n_contrast_loss
 from swclip.losses.spatial_contrastive import spatial_contrastive_loss
 from swclip.losses.targets import TargetConfig, pair_weights, pairwise_distance_m, soft_targets
 
 __all__ = [
     "FairnessConfig",
     "GroupDRO",
+    "ImageGeographyConfig",
     "NeighbourhoodConfig",
     "Objective",
     "ObjectiveConfig",
+    "QueuedLocations",
+    "RankNContrastConfig",
     "TargetConfig",
     "all_gather_rows",
     "fairness_loss",
+    "image_geography_loss",
     "neighbourhood_loss",
     "pair_weights",
     "pairwise_distance_m",
+    "queued_targets",
+    "rank_n_contrast_loss",
     "regional_means",
     "soft_targets",
     "spatial_contrastive_loss",

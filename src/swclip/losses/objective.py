@@ -11,7 +11,10 @@ from torch import Tensor, nn
 from swclip.errors import ConfigError
 from swclip.losses.fairness import FairnessConfig, GroupDRO, fairness_loss
 from swclip.losses.gather import all_gather_rows, check_same_rows, process_count, process_rank
+from swclip.losses.image_geography import ImageGeographyConfig, image_geography_terms
 from swclip.losses.neighbourhood import NeighbourhoodConfig, neighbourhood_terms, ratio_of_sums
+from swclip.losses.queue import QueuedLocations, queued_targets
+from swclip.losses.rank_n_contrast import RankNContrastConfig, rank_n_contrast_terms
 from swclip.losses.spatial_contrastive import directional_divergences, exact_mean
 from swclip.losses.targets import TargetConfig, pair_weights, pairwise_distance_m, soft_targets
 
@@ -24,11 +27,17 @@ class ObjectiveConfig:
         targets: The soft targets; `TargetConfig(alpha=0.0)` is CLIP.
         neighbourhood: The neighbourhood term, left out at weight 0.
         fairness: The fairness term, left out at weight 0.
+        rank_n_contrast: Rank-N-Contrast on the photographs, left out at weight 0.
+        image_geography: AddressCLIP's image-geography matching, left out at weight 0.
+        symmetric: Both directions of the contrast; without it, photograph to location alone, as in GeoCLIP.
     """
 
     targets: TargetConfig = field(default_factory=TargetConfig)
     neighbourhood: NeighbourhoodConfig = field(default_factory=NeighbourhoodConfig)
     fairness: FairnessConfig = field(default_factory=FairnessConfig)
+    rank_n_contrast: RankNContrastConfig = field(default_factory=RankNContrastConfig)
+    image_geography: ImageGeographyConfig = field(default_factory=ImageGeographyConfig)
+    symmetric: bool = True
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,7 @@ class Objective(nn.Module):
         positions_deg: Float64[Tensor, "b 2"],
         accuracy_m: Float[Tensor, " b"] | None = None,
         region_ids: Int[Tensor, " b"] | None = None,
+        queue: QueuedLocations | None = None,
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The loss of a batch, and its parts for the log.
 
@@ -92,11 +102,13 @@ class Objective(nn.Module):
             positions_deg: (B, 2) latitude, longitude in degrees, float64. May stay on the CPU.
             accuracy_m: (B,) 1-sigma GPS accuracy in metres, NaN where unknown.
             region_ids: (B,) region of each photograph, negative where it has none. Needed by the fairness term.
+            queue: Further locations that the photographs choose among; of the other direction they are no part.
 
         Returns:
             The scalar to call `backward` on, and detached scalars: `loss`, `contrastive`, `target_self` (mean share of
             the target on the photograph's own location: 1 means the kernel sees no neighbours and this is CLIP); with
-            their terms also `neighbourhood`, `isolated` (photographs without neighbours, a count) and `fairness`.
+            their terms also `neighbourhood`, `isolated` (photographs without neighbours, a count), `fairness`,
+            `rank_n_contrast` and `image_geography`.
 
         Raises:
             ConfigError: Fairness without regions, or processes with different numbers of photographs.
@@ -113,7 +125,7 @@ class Objective(nn.Module):
 
         accuracy_m = batch.accuracy_m
         my_accuracy_m = None if accuracy_m is None else accuracy_m[mine]
-        if config.targets.alpha > 0.0 or config.neighbourhood.weight > 0.0:
+        if config.targets.alpha > 0.0 or config.neighbourhood.weight > 0.0 or config.rank_n_contrast.weight > 0.0:
             distance_m = pairwise_distance_m(batch.positions_deg[mine], batch.positions_deg)
         else:  # plain CLIP asks for no distance
             distance_m = batch.positions_deg.new_zeros(()).expand(n_rows, len(batch.positions_deg))
@@ -121,17 +133,24 @@ class Objective(nn.Module):
         # Cast before moving: not every accelerator has float64.
         dtype = torch.promote_types(torch.promote_types(image.dtype, location.dtype), torch.float32)
         targets = targets.to(dtype).to(image.device)
-        rows = [
-            *directional_divergences(
-                image,
-                location,
-                logit_scale,
-                targets,
-                all_image=batch.image if several else None,
-                all_location=batch.location if several else None,
-            ),
-            targets.diagonal(mine.start),
-        ]
+        by_location_targets, choices = None, batch.location if several else None
+        if queue is not None:
+            by_location_targets, choices = targets, torch.cat([batch.location, queue.embedding])
+            my_deg = batch.positions_deg[mine]
+            targets = queued_targets(
+                distance_m, my_deg, queue, config.targets, my_accuracy_m, accuracy_m, first_match=mine.start
+            )
+            targets = targets.to(dtype).to(image.device)
+        by_image, by_location = directional_divergences(
+            image,
+            location,
+            logit_scale,
+            targets,
+            by_location_targets,
+            all_image=batch.image if several or queue is not None else None,
+            all_location=choices,
+        )
+        rows = [by_image, by_location if config.symmetric else by_image, targets.diagonal(mine.start)]
         if config.neighbourhood.weight > 0.0:
             noise = config.targets.gps_noise
             weights = pair_weights(
@@ -150,9 +169,23 @@ class Objective(nn.Module):
                 all_image=batch.image if several else None,
                 first_match=mine.start,
             )
+        rows += self._compared(image, distance_m, batch, mine)
         # One gather for everything that is one number a photograph.
         by_sample = all_gather_rows(torch.stack([row.to(dtype) for row in rows], dim=1)).unbind(1)
         return self._total(by_sample, batch.region_ids)
+
+    def _compared(
+        self, image: Float[Tensor, "b d"], distance_m: Float64[Tensor, "b n"], batch: _Batch, mine: slice
+    ) -> list[Float[Tensor, " b"]]:
+        """The terms of compared methods, a number a photograph each."""
+        ranks, matching = self.config.rank_n_contrast, self.config.image_geography
+        rows = []
+        if ranks.weight > 0.0:
+            rows.append(rank_n_contrast_terms(image, distance_m, ranks.tau, ranks.similarity, batch.image, mine.start))
+        if matching.weight > 0.0:
+            everywhere = batch.positions_deg
+            rows.append(image_geography_terms(image, everywhere[mine], matching.measure, batch.image, everywhere))
+        return rows
 
     def _gather(
         self,
@@ -181,8 +214,9 @@ class Objective(nn.Module):
         by_image, by_location, target_self = by_sample[:3]
         loss = (exact_mean(by_image) + exact_mean(by_location)) / 2
         parts = {"contrastive": loss, "target_self": target_self.mean()}
+        more = list(by_sample[3:])
         if config.neighbourhood.weight > 0.0:
-            terms, shares = by_sample[3:]
+            terms, shares = more.pop(0), more.pop(0)
             parts["neighbourhood"] = ratio_of_sums(terms, shares)
             parts["isolated"] = (shares == 0.0).sum()
             loss = loss + config.neighbourhood.weight * parts["neighbourhood"]
@@ -195,6 +229,10 @@ class Objective(nn.Module):
                     per_sample, region_ids, config.fairness.form, config.fairness.fraction
                 )
             loss = loss + config.fairness.weight * parts["fairness"]
+        for name, term in (("rank_n_contrast", config.rank_n_contrast), ("image_geography", config.image_geography)):
+            if term.weight > 0.0:
+                parts[name] = more.pop(0).mean()
+                loss = loss + term.weight * parts[name]
         parts["loss"] = loss
         return loss, {name: value.detach() for name, value in parts.items()}
 

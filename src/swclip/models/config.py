@@ -9,6 +9,7 @@ from swclip.errors import ConfigError
 
 Pooling = Literal["auto", "cls", "mean", "cls+mean", "cls+mean+std", "gem", "grid", "pooler"]
 LocationForm = Literal["grid", "cells", "template", "fourier"]
+HeadForm = Literal["residual", "mlp"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,9 @@ class ImageConfig:
             vary), the pooler for SigLIP, grid for the built-in one, else mean.
         blocks: How many of the tower's last blocks are pooled, each by itself and side by side. Earlier blocks hold more
             of where things are, later ones more of what they are. The built-in tower gives its last map alone.
-        head_width: Width of the hidden layer of the image head, 0 for a linear head.
+        head: `residual`: layer norm, a linear map and a two-layer correction; `mlp`: two layers with ReLU and no more,
+            GeoCLIP's.
+        head_width: Width of the hidden layer of the image head, 0 for a linear head (`residual`).
         head_dropout: Dropout on the pooled features and the hidden layer.
         size_px: Side of the square the tower sees, pixels; None takes what the tower was made for.
     """
@@ -30,6 +33,7 @@ class ImageConfig:
     tower: str = "builtin:small"
     pooling: Pooling = "auto"
     blocks: int = 1
+    head: HeadForm = "residual"
     head_width: int = 1024
     head_dropout: float = 0.1
     size_px: int | None = None
@@ -37,6 +41,8 @@ class ImageConfig:
     def __post_init__(self) -> None:
         if self.blocks < 1:
             raise ConfigError(f"blocks {self.blocks}: at least the last block must be pooled; give 1 or more.")
+        if self.head == "mlp" and self.head_width < 1:
+            raise ConfigError(f"head_width {self.head_width}: the mlp head has a hidden layer; give it a width.")
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,8 @@ class LocationConfig:
         cell_resolutions: H3 resolutions of the `cells` form, coarse to fine.
         fourier_wavelengths_m: Scales of the random Fourier features, metres: one small network each, summed.
         fourier_features: Random frequencies per scale.
+        fourier_layers: Hidden layers of each small network behind them; GeoCLIP has 3.
+        fourier_activation: Between them: `gelu`, or GeoCLIP's `relu`.
         hidden_width: Width of the small networks behind grid, cells and Fourier features.
     """
 
@@ -78,6 +86,8 @@ class LocationConfig:
     cell_resolutions: tuple[int, ...] = (4, 6, 8, 9, 10, 11)
     fourier_wavelengths_m: tuple[float, ...] = (2000.0, 500.0, 125.0)
     fourier_features: int = 128
+    fourier_layers: int = 2
+    fourier_activation: Literal["gelu", "relu"] = "gelu"
     hidden_width: int = 512
 
     def __post_init__(self) -> None:
@@ -92,6 +102,8 @@ class LocationConfig:
                 f"the grid needs at least one level and 0 < finest <= coarsest, not {self.grid_levels} levels from "
                 f"{self.grid_coarsest_m} m to {self.grid_finest_m} m."
             )
+        if self.fourier_layers < 1:
+            raise ConfigError(f"fourier_layers {self.fourier_layers} must be at least 1.")
         if not self.cell_resolutions or any(not 0 <= r <= 15 for r in self.cell_resolutions):
             raise ConfigError(f"cell_resolutions must be H3 resolutions from 0 to 15, not {self.cell_resolutions}.")
 

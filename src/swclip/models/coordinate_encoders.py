@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Float64
@@ -87,13 +89,17 @@ class HashGrid(nn.Module):
 class FourierEncoder(nn.Module):
     """Random Fourier features at several scales, one small network each, summed (GeoCLIP's location encoder).
 
-    Here the features are taken of the point on the sphere, in metres, so that a scale is a ground wavelength.
+    Here the features are taken of the point on the sphere, in metres, so that a scale is a ground wavelength. GeoCLIP
+    takes them of an equal-earth map scaled to [-1, 1], on which its sigmas 1, 16 and 256 are wavelengths of 17,200,
+    1,080 and 67 km. Within a city the map is a linear image of the ground, so that only the wavelengths matter.
 
     Args:
         wavelengths_m: One scale each, metres: frequencies are drawn with standard deviation 1 / wavelength.
         features: Frequencies per scale.
         hidden_width: Width of the hidden layers.
         output_dim: D.
+        layers: Hidden layers of each network; GeoCLIP has 3.
+        activation: `gelu`, or GeoCLIP's `relu`.
 
     References:
         V. Vivanco Cepeda, G. K. Nayak, M. Shah, "GeoCLIP: Clip-inspired alignment between locations and images for
@@ -102,12 +108,22 @@ class FourierEncoder(nn.Module):
 
     frequencies: Tensor
 
-    def __init__(self, wavelengths_m: tuple[float, ...], features: int, hidden_width: int, output_dim: int) -> None:
+    def __init__(
+        self,
+        wavelengths_m: tuple[float, ...],
+        features: int,
+        hidden_width: int,
+        output_dim: int,
+        layers: int = 2,
+        activation: Literal["gelu", "relu"] = "gelu",
+    ) -> None:
         super().__init__()
         scales = torch.tensor(wavelengths_m, dtype=torch.float64)
         draws = torch.randn(len(wavelengths_m), 3, features, dtype=torch.float64)
         self.register_buffer("frequencies", 2.0 * math.pi * draws / scales[:, None, None])
-        self.networks = nn.ModuleList(mlp(2 * features, hidden_width, output_dim) for _ in wavelengths_m)
+        self.networks = nn.ModuleList(
+            mlp(2 * features, hidden_width, output_dim, layers, activation) for _ in wavelengths_m
+        )
         self.output_dim = output_dim
 
     def forward(self, positions_deg: Float64[Tensor, "b 2"]) -> Float[Tensor, "b d"]:
@@ -120,12 +136,14 @@ class FourierEncoder(nn.Module):
         return total
 
 
-def mlp(input_dim: int, hidden_width: int, output_dim: int) -> nn.Sequential:
-    """Two hidden layers with GELU."""
-    return nn.Sequential(
-        nn.Linear(input_dim, hidden_width),
-        nn.GELU(),
-        nn.Linear(hidden_width, hidden_width),
-        nn.GELU(),
-        nn.Linear(hidden_width, output_dim),
-    )
+def mlp(
+    input_dim: int, hidden_width: int, output_dim: int, layers: int = 2, activation: Literal["gelu", "relu"] = "gelu"
+) -> nn.Sequential:
+    """Hidden layers, two unless said otherwise, with GELU or ReLU after each."""
+    widths = [input_dim, *[hidden_width] * layers]
+    hidden = [
+        module
+        for before, after in pairwise(widths)
+        for module in (nn.Linear(before, after), nn.GELU() if activation == "gelu" else nn.ReLU())
+    ]
+    return nn.Sequential(*hidden, nn.Linear(hidden_width, output_dim))

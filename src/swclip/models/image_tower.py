@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from swclip.errors import ConfigError
 from swclip.imaging.preprocess import Preprocess
 from swclip.models.builtin import SmallConvNet
-from swclip.models.config import ImageConfig, Pooling
+from swclip.models.config import HeadForm, ImageConfig, Pooling
 from swclip.models.hub import tower_config, tower_from_config, tower_from_name, tower_preprocess
 
 _BUILTIN_SIZE_PX = 96
@@ -163,10 +163,19 @@ class ImageHead(nn.Module):
         embedding_dim: D.
         width: Width of the hidden layer; 0 leaves the linear map alone.
         dropout: Dropout rate.
+        form: `residual`, or `mlp`: linear, ReLU, linear, with nothing beside it (GeoCLIP's head).
     """
 
-    def __init__(self, feature_dim: int, embedding_dim: int, width: int, dropout: float) -> None:
+    def __init__(
+        self, feature_dim: int, embedding_dim: int, width: int, dropout: float, form: HeadForm = "residual"
+    ) -> None:
         super().__init__()
+        self.mlp: nn.Sequential | None = None
+        if form == "mlp":
+            self.mlp = nn.Sequential(
+                nn.Dropout(dropout), nn.Linear(feature_dim, width), nn.ReLU(), nn.Linear(width, embedding_dim)
+            )
+            return
         self.norm = nn.LayerNorm(feature_dim)
         self.linear = nn.Linear(feature_dim, embedding_dim)
         self.correction = (
@@ -183,6 +192,8 @@ class ImageHead(nn.Module):
 
     def forward(self, features: Float[Tensor, "b f"]) -> Float[Tensor, "b d"]:
         """Unit vectors (B, D) of pooled features (B, F)."""
+        if self.mlp is not None:
+            return F.normalize(self.mlp(features), dim=-1)
         x = self.norm(features)
         y = self.linear(x)
         if self.correction is not None:

@@ -148,7 +148,14 @@ class LocationEncoder(nn.Module):
             self.cells = CellTokens(config.cell_resolutions, cells, width or 64)
             feature_dim = len(config.cell_resolutions) * (width or 64)
         elif config.form == "fourier":
-            self.fourier = FourierEncoder(config.fourier_wavelengths_m, config.fourier_features, hidden, embedding_dim)
+            self.fourier = FourierEncoder(
+                config.fourier_wavelengths_m,
+                config.fourier_features,
+                hidden,
+                embedding_dim,
+                config.fourier_layers,
+                config.fourier_activation,
+            )
         has_features = self.grid is not None or self.cells is not None
         self.direct = mlp(feature_dim, hidden, embedding_dim) if has_features and (config.direct or not text) else None
         if self.text:

@@ -50,7 +50,9 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
         self.preprocess = preprocess
         self.image_tower = image_tower
         image = config.image
-        self.image_head = ImageHead(image_tower.feature_dim, config.embedding_dim, image.head_width, image.head_dropout)
+        self.image_head = ImageHead(
+            image_tower.feature_dim, config.embedding_dim, image.head_width, image.head_dropout, image.head
+        )
         self.location = location
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1.0 / config.initial_temperature)))
 

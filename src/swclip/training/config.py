@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +14,9 @@ from swclip.files import atomic_file
 from swclip.losses import ObjectiveConfig
 from swclip.models.config import ModelConfig
 from swclip.structure import as_plain, structure, without_none
+from swclip.training.location_queue import QueueConfig, check_noise
+from swclip.training.recipe_source import merged, recipe_layers
+from swclip.training.recipe_source import recipe_names as recipe_names
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class BatchConfig:
         balance_regions: Draw as many anchors from each region, however many photographs it holds.
         chunk: Photographs whose activations are in memory at once; 0 for all. The gradient is that of the whole batch
             whatever the chunk: embeddings first, then the loss, then the chunks again with the loss's gradient.
+        position_noise_m: Standard deviation, metres to the east and to the north each, of what is added to the
+            positions that the location side encodes, drawn anew at each step (GeoCLIP). Targets go by the
+            recorded positions.
     """
 
     size: int = 256
@@ -38,12 +42,14 @@ class BatchConfig:
     radius_m: float = 50.0
     balance_regions: bool = False
     chunk: int = 0
+    position_noise_m: float = 0.0
 
     def __post_init__(self) -> None:
         if self.size < 2:
             raise ConfigError(f"batch size {self.size}: a contrast needs at least 2 photographs.")
         if self.chunk < 0:
             raise ConfigError(f"batch chunk {self.chunk} must be 0 (no chunks) or more.")
+        check_noise("batch position_noise_m", self.position_noise_m)
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,7 @@ class TrainingConfig:
         model: What the model is made of.
         objective: The loss and its terms.
         batch: How batches are drawn.
+        queue: Places of earlier batches as further locations of the contrast.
         optimizer: How weights move.
         steps: Optimizer steps.
         evaluate_every: Steps between two validations, of which the best weights are kept; 0: at the end only.
@@ -97,6 +104,7 @@ class TrainingConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
+    queue: QueueConfig = field(default_factory=QueueConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     steps: int = 1000
     evaluate_every: int = 100
@@ -112,49 +120,23 @@ class TrainingConfig:
             raise ConfigError(f"steps {self.steps} must be at least 1.")
 
 
-def recipe_names() -> list[str]:
-    """Names of the recipes that ship with the package."""
-    folder = resources.files("swclip.training") / "recipes"
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
-
-
 def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> TrainingConfig:
     """Read a recipe.
 
     Args:
-        name: The name of a shipped recipe (`clip`, `sw-clip`), or the path of a TOML file.
+        name: The name of a shipped recipe (`clip`, `sw-clip`), or the path of a TOML file. Either may build on another
+            by `base = "sw-clip"`.
         overrides: Values that replace the recipe's, nested as the dataclasses are.
 
     Raises:
         ConfigError: No such recipe, not TOML, an unknown key, or a value that cannot work.
     """
-    if name in recipe_names():
-        text, where = (
-            (resources.files("swclip.training") / "recipes" / f"{name}.toml").read_bytes(),
-            f"recipe {name}",
-        )
-    else:
-        path = Path(name)
-        if not path.is_file():
-            raise ConfigError(
-                f"recipe {name!r} is neither one that ships ({', '.join(recipe_names())}) nor a TOML file there is."
-            )
-        text, where = path.read_bytes(), str(path)
-    try:
-        values = tomllib.loads(text.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{where}: is not valid TOML ({error}).") from error
-    return structure(TrainingConfig, _merged(values, overrides or {}), where)
-
-
-def _merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(values)
-    for key, value in overrides.items():
-        below = merged.get(key)
-        merged[key] = (
-            _merged(below if isinstance(below, Mapping) else {}, value) if isinstance(value, Mapping) else value
-        )
-    return merged
+    values: dict[str, Any] = {}
+    *grounds, (where, own) = recipe_layers(name)
+    for ground, stated in grounds:  # each is a recipe by itself, so that what does not fit is named where it stands
+        values = merged(values, stated)
+        structure(TrainingConfig, values, ground)
+    return structure(TrainingConfig, merged(merged(values, own), overrides or {}), where)
 
 
 def write_config(path: Path, config: TrainingConfig) -> None:

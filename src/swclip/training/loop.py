@@ -37,6 +37,7 @@ from swclip.training.checkpoint import (
 )
 from swclip.training.config import TrainingConfig
 from swclip.training.distributed import Process, average_gradients, join_processes, wait_for_all
+from swclip.training.location_queue import LocationQueue, noisy_positions
 from swclip.training.metrics_log import MetricsLog
 from swclip.training.photographs import FeatureSource, PhotographSource, Source, fetched_ahead
 from swclip.training.run import RunFacts, open_run
@@ -128,6 +129,10 @@ def _train(
     position_tensor = torch.from_numpy(positions)
     accuracy = torch.from_numpy(manifest.accuracy_m[rows])
     words = _words(frame, config)
+    queue: LocationQueue | None = None
+    if config.queue.size:  # with a sampler of its own: the other one draws ahead in a thread
+        again = _sampler(config, positions, region_names, size, process)
+        queue = LocationQueue(again, positions, accuracy, words, config.queue, config.seed)
 
     objective = Objective(config.objective, n_regions=max(1, len(set(region_names)))).to(process.device)
     # Fused: one pass over the weights; the feature grid's table alone would otherwise take a third of a step on a CPU.
@@ -159,6 +164,8 @@ def _train(
             [words[row] for row in drawn] if words is not None else None,
             accuracy[drawn],
             region_ids[drawn],
+            noisy_positions(position_tensor[drawn], config.batch.position_noise_m, config.seed, step, process.rank),
+            queue.at(step) if queue is not None else None,
         )
         optimizer.zero_grad(set_to_none=True)
         figures = forward_backward(

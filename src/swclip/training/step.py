@@ -12,6 +12,7 @@ from torch import Tensor
 from swclip.losses import Objective
 from swclip.models.location_text import Words
 from swclip.models.locator_model import LocatorModel
+from swclip.training.location_queue import QueuedPlaces, embed_locations
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Batch:
         words: B mappings of what the prompt may name, or None.
         accuracy_m: (B,) GPS accuracies in metres, NaN where unknown.
         region_ids: (B,) numbers of the regions.
+        encoded_deg: (B, 2) what the location side is given where that is not `positions_deg`: those with noise.
+        queue: Further places of the contrast, or None.
     """
 
     inputs: Tensor
@@ -31,6 +34,8 @@ class Batch:
     words: list[Words] | None
     accuracy_m: Tensor
     region_ids: Tensor
+    encoded_deg: Tensor | None = None
+    queue: QueuedPlaces | None = None
 
 
 @contextmanager
@@ -97,7 +102,8 @@ def forward_backward(
     def loss_of(image: Tensor) -> dict[str, Tensor]:
         # A pretrained text tower has dropout of its own.
         with seeded(*key, len(parts)), autocast:
-            location = model.encode_positions(batch.positions_deg, batch.words)
+            encoded_deg = batch.positions_deg if batch.encoded_deg is None else batch.encoded_deg
+            location, queue = embed_locations(model, encoded_deg, batch.words, batch.queue)
         loss, figures = objective(
             image.float(),
             location.float(),
@@ -105,6 +111,7 @@ def forward_backward(
             batch.positions_deg,
             batch.accuracy_m,
             batch.region_ids,
+            queue,
         )
         loss.backward()
         return {**figures, "scale": model.logit_scale.detach().exp()}

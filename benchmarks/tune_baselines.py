@@ -1,0 +1,235 @@
+"""Hyper-parameters of each compared method, chosen on validation photographs with the benchmark's own budget.
+
+    python benchmarks/tune_baselines.py DATA --splits FILE --out OUT [--systems geoclip sw-clip] [--seed 0]
+        [--set steps=400 --set freeze_image=true --set model.image.tower=PATH ...]
+
+Every system gets as many settings, ours no more than the others: its recipe as it ships, and a few that change what its
+paper or its nature says matters. Each is trained once; the one with the least `val_log_error` (the mean of log10(1 +
+error / 10 m) of the validation photographs, at the best step) is chosen. Query photographs are not looked at. Runs
+that are finished are not trained again, so an interrupted search goes on.
+
+Leaves OUT/tuning.json and OUT/tuning.md, with all settings tried, and OUT/recipes/SYSTEM.toml: the chosen one as a
+recipe, for `swclip benchmark --systems OUT/recipes/geoclip.toml ...` with the same --set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from swclip.data.manifest import Manifest, read_manifest
+from swclip.data.splits import Splits, indices, read_splits
+from swclip.errors import InputError, SwclipError
+from swclip.files import write_json
+from swclip.retrieval.feature_cache import FeatureCache
+from swclip.training.config import load_recipe
+from swclip.training.loop import train
+from swclip.training.overrides import assigned, nested
+from swclip.training.recipe_source import merged
+from swclip.versions import versions
+
+Setting = Mapping[str, Any]
+"""What a setting has otherwise than its recipe, by dotted key."""
+
+GRIDS: dict[str, list[Setting]] = {
+    "clip": [
+        {},
+        {"optimizer.rate": 3e-4},
+        {"optimizer.rate": 3e-3},
+        {"model.initial_temperature": 0.03},
+        {"model.image.head_dropout": 0.3},
+        {"optimizer.weight_decay": 0.3},
+    ],
+    "sw-clip": [
+        {},
+        {"objective.targets.bandwidths_m": [30.0]},
+        {"objective.targets.bandwidths_m": [15.0, 60.0]},
+        {"objective.targets.bandwidths_m": [60.0]},
+        {"objective.neighbourhood.weight": 1.0},
+        {"optimizer.rate": 3e-4},
+    ],
+    "geoclip": [
+        {},
+        {"model.location.fourier_wavelengths_m": [1000.0, 250.0, 60.0]},
+        {"queue.noise_m": 150.0, "batch.position_noise_m": 15.0},
+        {"queue.size": 0, "batch.position_noise_m": 0.0},
+        {"model.image.head": "residual", "model.image.head_width": 1024, "model.image.head_dropout": 0.1},
+        {"optimizer.rate": 3e-4},
+    ],
+    "addressclip": [
+        {},
+        {"objective.image_geography.weight": 0.2},
+        {"objective.image_geography.weight": 3.0},
+        {"objective.image_geography.weight": 10.0},
+        {"objective.image_geography.measure": "similarity"},
+        {"optimizer.rate": 3e-4},
+    ],
+    "rank-n-contrast": [
+        {},
+        {"objective.rank_n_contrast.tau": 2.0},
+        {"objective.rank_n_contrast.tau": 0.05},
+        {"objective.rank_n_contrast.weight": 0.3},
+        {"objective.rank_n_contrast.similarity": "cosine"},
+        {"optimizer.rate": 3e-4},
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting, trained.
+
+    Attributes:
+        values: What it has otherwise than its recipe, by dotted key.
+        run: Its run's folder, relative to OUT.
+        val_log_error: What is chosen by.
+        val_median_m: Median error of the validation photographs at the same step, metres.
+        val_mean_m: Mean error, metres.
+        step: That step.
+        seconds: How long the run, or its last part, took.
+    """
+
+    values: dict[str, Any]
+    run: str
+    val_log_error: float
+    val_median_m: float
+    val_mean_m: float
+    step: int
+    seconds: float
+
+
+def tune(
+    manifest: Manifest,
+    splits: Splits,
+    systems: Sequence[str],
+    out: Path,
+    overrides: Mapping[str, Any],
+    seed: int,
+    cache: FeatureCache,
+) -> dict[str, list[Trial]]:
+    """Train every setting of the systems, writing the tables after each.
+
+    Raises:
+        InputError: An unknown system, or splits without validation photographs.
+    """
+    if unknown := sorted(set(systems) - set(GRIDS)):
+        raise InputError(f"no settings are known for {', '.join(unknown)}; there are some for {', '.join(GRIDS)}.")
+    if not len(indices(splits, manifest, "val")):
+        raise InputError(f"{splits.path}: no photograph is in split 'val' to choose by; split again with some.")
+    found: dict[str, list[Trial]] = {system: [] for system in systems}
+    total, made = sum(len(GRIDS[system]) for system in systems), 0
+    for system in systems:
+        for values in GRIDS[system]:
+            made += 1
+            print(f"{made}/{total}: {system} {_text(values)}", file=sys.stderr)
+            found[system].append(_tried(manifest, splits, system, values, out, overrides, seed, cache))
+            write_tables(out, found, {"overrides": overrides, "seed": seed, "splits": splits.meta, **versions()})
+    return found
+
+
+def _tried(
+    manifest: Manifest,
+    splits: Splits,
+    system: str,
+    values: Setting,
+    out: Path,
+    overrides: Mapping[str, Any],
+    seed: int,
+    cache: FeatureCache,
+) -> Trial:
+    config = load_recipe(system, merged({**overrides, "seed": seed}, nested(values)))
+    # By what it is and not by its number, so that a grid may be added to between two searches.
+    name = hashlib.sha256(json.dumps([dict(values), seed], sort_keys=True).encode()).hexdigest()[:8]
+    run = Path("runs") / f"{system}-{name}"
+    facts = train(manifest, splits, config, out / run, system=system, cache=cache)
+    lines = [json.loads(line) for line in (out / run / "metrics.jsonl").read_text().splitlines()]
+    best = min((line for line in lines if "val_log_error" in line), key=lambda line: line["val_log_error"])
+    return Trial(
+        dict(values),
+        str(run),
+        val_log_error=best["val_log_error"],
+        val_median_m=best["val_median_m"],
+        val_mean_m=best["val_mean_m"],
+        step=best["step"],
+        seconds=facts.figures["seconds"],
+    )
+
+
+def best_of(trials: Sequence[Trial]) -> Trial:
+    """The trial with the least error; of equals the first, which is nearer to the recipe as it ships."""
+    return min(trials, key=lambda trial: trial.val_log_error)
+
+
+def write_tables(out: Path, found: Mapping[str, Sequence[Trial]], made_with: Mapping[str, Any]) -> None:
+    """Write tuning.json, tuning.md, and the chosen setting of each finished system as a recipe."""
+    out.mkdir(parents=True, exist_ok=True)
+    document = {
+        "made_with": dict(made_with),
+        "systems": {
+            system: {
+                "trials": [asdict(trial) for trial in trials],
+                "best": best_of(trials).values if trials else None,
+                "finished": len(trials) == len(GRIDS[system]),
+            }
+            for system, trials in found.items()
+        },
+    }
+    write_json(out / "tuning.json", document)
+    (out / "tuning.md").write_text(table(found), encoding="utf-8")
+    (out / "recipes").mkdir(exist_ok=True)
+    for system, trials in found.items():
+        if len(trials) == len(GRIDS[system]):
+            text = tomli_w.dumps({"base": system, **nested(best_of(trials).values)})
+            (out / "recipes" / f"{system}.toml").write_text(text, encoding="utf-8")
+
+
+def table(found: Mapping[str, Sequence[Trial]]) -> str:
+    """All settings tried as a Markdown table, the chosen ones in bold."""
+    rows = [
+        "| system | setting | log error | median m | mean m | best step | seconds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for system, trials in found.items():
+        chosen = best_of(trials) if trials else None
+        for trial in trials:
+            mark = "**" if trial is chosen else ""
+            figures = f"{trial.val_log_error:.4f} | {trial.val_median_m:.1f} | {trial.val_mean_m:.1f} | {trial.step}"
+            rows.append(f"| {system} | {mark}{_text(trial.values)}{mark} | {figures} | {trial.seconds:.0f} |")
+    return "\n".join(rows) + "\n"
+
+
+def _text(values: Setting) -> str:
+    return ", ".join(f"{key} = {json.dumps(value)}" for key, value in values.items()) or "as it ships"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the search."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("--splits", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--systems", nargs="+", default=list(GRIDS))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments")
+    options = parser.parse_args(arguments)
+    try:
+        overrides = nested(assigned(options.assignments))
+        data = read_manifest(options.manifest), read_splits(options.splits)
+        found = tune(*data, options.systems, options.out, overrides, options.seed, FeatureCache())
+    except SwclipError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    print(table(found), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""Extra locations of the contrast: places of earlier batches that a photograph may be mistaken for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from swclip.losses.targets import TargetConfig, pairwise_distance_m, soft_targets
+
+
+@dataclass(frozen=True)
+class QueuedLocations:
+    """Locations that no photograph of the batch stands for; the same in every process.
+
+    Attributes:
+        embedding: (Q, D) location embeddings, L2-normalised; gradients flow through them.
+        positions_deg: (Q, 2) latitude, longitude in degrees.
+        accuracy_m: (Q,) GPS accuracies in metres, NaN where unknown; None for all unknown.
+    """
+
+    embedding: Float[Tensor, "q d"]
+    positions_deg: Float64[Tensor, "q 2"]
+    accuracy_m: Float[Tensor, " q"] | None = None
+
+
+def queued_targets(
+    distance_m: Float64[Tensor, "b n"],
+    positions_deg: Float64[Tensor, "b 2"],
+    queue: QueuedLocations,
+    config: TargetConfig,
+    accuracy_a: Float[Tensor, " b"] | None = None,
+    accuracy_b: Float[Tensor, " n"] | None = None,
+    *,
+    first_match: int = 0,
+) -> Float64[Tensor, "b m"]:
+    """Targets of the photographs over the batch's locations and the queue's.
+
+    A queued place is a real place: with soft targets it has the kernel's weight at its distance, as if a photograph of
+    it were in the batch. With alpha = 0 all of the queue are negatives, as in GeoCLIP, also where it holds the very
+    place of the photograph.
+
+    Args:
+        distance_m: (B, N) distances from the photographs to the batch's locations, metres.
+        positions_deg: (B, 2) positions of the photographs.
+        queue: The queue.
+        config: alpha, kernel, bandwidths, GPS noise.
+        accuracy_a: (B,) accuracies of the photographs.
+        accuracy_b: (N,) accuracies of the batch's locations.
+        first_match: The column that is row 0's own match.
+
+    Returns:
+        (B, N + Q) float64; rows sum to 1.
+    """
+    places_deg = queue.positions_deg.to(positions_deg.device)
+    if config.alpha == 0.0:
+        to_queue = distance_m.new_zeros(()).expand(len(distance_m), len(places_deg))
+    else:
+        to_queue = pairwise_distance_m(positions_deg, places_deg)
+    everywhere = torch.cat([distance_m, to_queue], dim=1)
+    accuracy = _joined(accuracy_b, distance_m.shape[1], queue.accuracy_m, len(places_deg), distance_m)
+    return soft_targets(everywhere, config, accuracy_a, accuracy, first_match=first_match)
+
+
+def _joined(of_batch: Tensor | None, n: int, of_queue: Tensor | None, q: int, like: Tensor) -> Tensor | None:
+    if of_batch is None and of_queue is None:
+        return None
+    parts = [
+        like.new_full((count,), torch.nan) if part is None else part.to(like)
+        for part, count in ((of_batch, n), (of_queue, q))
+    ]
+    return torch.cat(parts)
