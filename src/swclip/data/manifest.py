@@ -88,6 +88,24 @@ class Manifest:
         return [Path(os.path.normpath(os.path.join(folder, name))) for name in self.frame["image_path"]]
 
     @cached_property
+    def captions(self) -> list[str | None]:
+        """What is said about each photograph (column `caption`), None where nothing is."""
+        if "caption" not in self.frame:
+            return [None] * len(self)
+        return [None if pd.isna(text) else str(text) for text in self.frame["caption"]]
+
+    @cached_property
+    def map_paths(self) -> list[Path | None]:
+        """Absolute paths of the map tiles (column `map_path`), None where there is none."""
+        if "map_path" not in self.frame:
+            return [None] * len(self)
+        folder = str(self.path.resolve().parent)
+        return [
+            None if pd.isna(name) else Path(os.path.normpath(os.path.join(folder, name)))
+            for name in self.frame["map_path"]
+        ]
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over ids, positions and paths: the identity of the data in runs and reports."""
         text = json.dumps([self.frame["image_id"].tolist(), self.frame["image_path"].tolist()], ensure_ascii=False)

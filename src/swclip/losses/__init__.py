@@ -6,20 +6,26 @@ from swclip.losses.neighbourhood import NeighbourhoodConfig, neighbourhood_loss
 from swclip.losses.objective import Objective, ObjectiveConfig
 from swclip.losses.spatial_contrastive import spatial_contrastive_loss
 from swclip.losses.targets import TargetConfig, pair_weights, pairwise_distance_m, soft_targets
+from swclip.losses.views import FUSED, View, ViewsTermConfig, masked_divergences, views_term
 
 __all__ = [
+    "FUSED",
     "FairnessConfig",
     "GroupDRO",
     "NeighbourhoodConfig",
     "Objective",
     "ObjectiveConfig",
     "TargetConfig",
+    "View",
+    "ViewsTermConfig",
     "all_gather_rows",
     "fairness_loss",
+    "masked_divergences",
     "neighbourhood_loss",
     "pair_weights",
     "pairwise_distance_m",
     "regional_means",
     "soft_targets",
     "spatial_contrastive_loss",
+    "views_term",
 ]

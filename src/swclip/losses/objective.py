@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -14,6 +15,7 @@ from swclip.losses.gather import all_gather_rows, check_same_rows, process_count
 from swclip.losses.neighbourhood import NeighbourhoodConfig, neighbourhood_terms, ratio_of_sums
 from swclip.losses.spatial_contrastive import directional_divergences, exact_mean
 from swclip.losses.targets import TargetConfig, pair_weights, pairwise_distance_m, soft_targets
+from swclip.losses.views import View, ViewsTermConfig, views_term
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,13 @@ class ObjectiveConfig:
         targets: The soft targets; `TargetConfig(alpha=0.0)` is CLIP.
         neighbourhood: The neighbourhood term, left out at weight 0.
         fairness: The fairness term, left out at weight 0.
+        views: The term of further views, for models that have any.
     """
 
     targets: TargetConfig = field(default_factory=TargetConfig)
     neighbourhood: NeighbourhoodConfig = field(default_factory=NeighbourhoodConfig)
     fairness: FairnessConfig = field(default_factory=FairnessConfig)
+    views: ViewsTermConfig = field(default_factory=ViewsTermConfig)
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ class Objective(nn.Module):
         positions_deg: Float64[Tensor, "b 2"],
         accuracy_m: Float[Tensor, " b"] | None = None,
         region_ids: Int[Tensor, " b"] | None = None,
+        views: Sequence[View] = (),
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The loss of a batch, and its parts for the log.
 
@@ -92,11 +97,13 @@ class Objective(nn.Module):
             positions_deg: (B, 2) latitude, longitude in degrees, float64. May stay on the CPU.
             accuracy_m: (B,) 1-sigma GPS accuracy in metres, NaN where unknown.
             region_ids: (B,) region of each photograph, negative where it has none. Needed by the fairness term.
+            views: Further views of the photographs, and their fusion.
 
         Returns:
             The scalar to call `backward` on, and detached scalars: `loss`, `contrastive`, `target_self` (mean share of
             the target on the photograph's own location: 1 means the kernel sees no neighbours and this is CLIP); with
-            their terms also `neighbourhood`, `isolated` (photographs without neighbours, a count) and `fairness`.
+            their terms also `neighbourhood`, `isolated` (photographs without neighbours, a count), `fairness`, and what
+            `views_term` gives.
 
         Raises:
             ConfigError: Fairness without regions, or processes with different numbers of photographs.
@@ -152,7 +159,12 @@ class Objective(nn.Module):
             )
         # One gather for everything that is one number a photograph.
         by_sample = all_gather_rows(torch.stack([row.to(dtype) for row in rows], dim=1)).unbind(1)
-        return self._total(by_sample, batch.region_ids)
+        loss, parts = self._total(by_sample, batch.region_ids)
+        if views and config.views.weight > 0.0:
+            term, named = views_term(views, location, logit_scale, targets, batch.location if several else None)
+            loss = loss + config.views.weight * term
+            parts |= {**named, "loss": loss.detach()}
+        return loss, parts
 
     def _gather(
         self,

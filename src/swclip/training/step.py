@@ -12,6 +12,8 @@ from torch import Tensor
 from swclip.losses import Objective
 from swclip.models.location_text import Words
 from swclip.models.locator_model import LocatorModel
+from swclip.models.views import ViewInputs
+from swclip.training.views import embed_views, views_of
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Batch:
         words: B mappings of what the prompt may name, or None.
         accuracy_m: (B,) GPS accuracies in metres, NaN where unknown.
         region_ids: (B,) numbers of the regions.
+        views: What the further views are made of; None of a model without any.
     """
 
     inputs: Tensor
@@ -31,6 +34,7 @@ class Batch:
     words: list[Words] | None
     accuracy_m: Tensor
     region_ids: Tensor
+    views: ViewInputs | None = None
 
 
 @contextmanager
@@ -49,8 +53,10 @@ def seeded(*key: int) -> Iterator[None]:
         yield
 
 
-def _embed_images(model: LocatorModel, inputs: Tensor, frozen: bool) -> Tensor:
-    return model.encode_image_features(inputs) if frozen else model.encode_pixels(inputs)
+def _embed_images(model: LocatorModel, batch: Batch, part: slice, frozen: bool) -> Tensor:
+    inputs = batch.inputs[part]
+    image = model.encode_image_features(inputs) if frozen else model.encode_pixels(inputs)
+    return image if batch.views is None else embed_views(model, image, batch.views[part])
 
 
 def forward_backward(
@@ -92,9 +98,10 @@ def forward_backward(
 
     def images(number: int) -> Tensor:
         with seeded(*key, number), autocast:
-            return _embed_images(model, batch.inputs[parts[number]], frozen)
+            return _embed_images(model, batch, parts[number], frozen)
 
-    def loss_of(image: Tensor) -> dict[str, Tensor]:
+    def loss_of(embedded: Tensor) -> dict[str, Tensor]:
+        image, views = (embedded, []) if batch.views is None else views_of(model, embedded, batch.views)
         # A pretrained text tower has dropout of its own.
         with seeded(*key, len(parts)), autocast:
             location = model.encode_positions(batch.positions_deg, batch.words)
@@ -105,6 +112,7 @@ def forward_backward(
             batch.positions_deg,
             batch.accuracy_m,
             batch.region_ids,
+            views,
         )
         loss.backward()
         return {**figures, "scale": model.logit_scale.detach().exp()}
