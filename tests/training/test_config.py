@@ -17,7 +17,7 @@ from swclip.training.overrides import assigned, nested
 
 
 def test_the_recipes_that_ship_can_be_read() -> None:
-    assert recipe_names() == ["clip", "sw-clip", "sw-clip-scales"]
+    assert recipe_names() == ["clip", "sw-clip", "sw-clip-scales", "sw-clip-views"]
     clip, ours = load_recipe("clip"), load_recipe("sw-clip")
     assert (clip.objective.targets.alpha, clip.objective.neighbourhood.weight, clip.objective.fairness.weight) == (
         0,
@@ -80,7 +80,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path, text: str, message: str) -> 
 
 
 def test_what_is_no_recipe_at_all(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"ships \(clip, sw-clip, sw-clip-scales\) nor a TOML file"):
+    with pytest.raises(ConfigError, match=r"ships \(clip, sw-clip, sw-clip-scales, sw-clip-views\) nor a TOML file"):
         load_recipe("better")
     (tmp_path / "mine.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match=r"mine\.toml: is not valid TOML"):
