@@ -17,11 +17,14 @@ from torch import nn
 
 from swclip.errors import ConfigError
 from swclip.losses import (
+    FUSED,
     FairnessConfig,
     NeighbourhoodConfig,
     Objective,
     ObjectiveConfig,
     TargetConfig,
+    View,
+    ViewsTermConfig,
     all_gather_rows,
 )
 
@@ -38,8 +41,11 @@ CASES = {
     "variance": ObjectiveConfig(TARGETS, fairness=FairnessConfig("variance", weight=0.9)),
     "cvar": ObjectiveConfig(TARGETS, fairness=FairnessConfig("cvar", weight=0.9, fraction=0.5)),
     "group-dro": ObjectiveConfig(TARGETS, fairness=FairnessConfig("group-dro", weight=0.9, eta=0.5)),
+    "views": ObjectiveConfig(TARGETS, views=ViewsTermConfig(weight=0.6)),
     "everything": ObjectiveConfig(TARGETS, DISTRIBUTION, FairnessConfig("group-dro", weight=0.9, eta=0.5)),
 }
+
+PRESENT = {"caption": [1, 0, 1, 1, 0, 0, 0, 0], "map": [0, 1, 0, 0, 1, 1, 1, 0], "nobody's": [0] * N, FUSED: [1] * N}
 
 
 class Model(nn.Module):
@@ -76,7 +82,10 @@ def train(case: str, rank: int, processes: int) -> dict[str, np.ndarray]:
     for step in range(2):
         optimizer.zero_grad()
         image, location, logit_scale = parallel(pixels[mine], places[mine])
-        loss, parts = objective(image, location, logit_scale, positions_deg[mine], accuracy_m[mine], region_ids[mine])
+        facts = (positions_deg[mine], accuracy_m[mine], region_ids[mine])
+        there = {name: torch.tensor(present, dtype=torch.bool)[mine] for name, present in PRESENT.items()}
+        views = [View(name, image.roll(at, 1), there[name]) for at, name in enumerate(there)] if case == "views" else []
+        loss, parts = objective(image, location, logit_scale, *facts, views)
         loss.backward()
         found |= {f"{case}/{step}/{name}.grad": weight.grad.numpy().copy() for name, weight in model.named_parameters()}
         found |= {f"{case}/{step}/{name}": value.numpy() for name, value in parts.items()}
