@@ -251,7 +251,9 @@ def _see_maps(
     assert encoder is not None
     failed: list[Failure] = []
     batches = pixel_batches(encoder.preprocess.read, tiles, batch_size, workers, failed)
-    return stacked([encode_readable(encoder, batch, model.device) for batch in batches]), failed
+    seen = stacked([encode_readable(encoder, batch, model.device) for batch in batches])
+    # An answer repeats the reason alone, under the photograph's name.
+    return seen, [(path, f"map tile {path.name}: {reason}") for path, reason in failed]
 
 
 def _refuse_empty(
