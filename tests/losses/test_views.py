@@ -12,18 +12,16 @@ from hypothesis import strategies as st
 
 from swclip.errors import ConfigError
 from swclip.losses import (
-    FUSED,
     Objective,
     ObjectiveConfig,
     TargetConfig,
     View,
     ViewsTermConfig,
-    masked_divergences,
     pairwise_distance_m,
     soft_targets,
-    views_term,
 )
 from swclip.losses.spatial_contrastive import directional_divergences
+from swclip.losses.views import FUSED, masked_divergences, views_term
 
 SCALE = torch.tensor(1.4, dtype=torch.float64)
 TARGETS = TargetConfig(alpha=0.8, bandwidths_m=(60.0,))

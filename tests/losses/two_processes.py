@@ -17,7 +17,6 @@ from torch import nn
 
 from swclip.errors import ConfigError
 from swclip.losses import (
-    FUSED,
     FairnessConfig,
     NeighbourhoodConfig,
     Objective,
@@ -27,6 +26,7 @@ from swclip.losses import (
     ViewsTermConfig,
     all_gather_rows,
 )
+from swclip.losses.views import FUSED
 
 PROCESSES = 2
 N = 8

@@ -20,7 +20,9 @@ def evaluate(
     manifest: Path | None = None,
     on: Literal["query", "val"] = "query",
     estimator: Literal["mode", "argmax", "geometric-median"] = "mode",
-    use: Annotated[list[Literal["image", "caption", "map"]] | None, Parameter(consume_multiple=True, negative="")] = None,
+    use: Annotated[
+        list[Literal["image", "caption", "map"]] | None, Parameter(consume_multiple=True, negative="")
+    ] = None,
     regions: str = "city",
     resamples: int = 1000,
     seed: int = 0,

@@ -30,7 +30,8 @@ def train(
         manifest: The photographs, as `swclip prepare` or `swclip synth` wrote them.
         splits: What `swclip split` wrote.
         out: The run's folder.
-        recipe: `clip`, `sw-clip`, `sw-clip-scales`, `sw-clip-views`, or the path of a TOML file; RUN/config.toml is one.
+        recipe: `clip`, `sw-clip`, `sw-clip-scales`, `sw-clip-views`, or the path of a TOML file; RUN/config.toml is
+            one.
         options: Values that replace the recipe's.
         bandwidth_m: Bandwidth of the soft labels in metres; several make a mixture.
         seed: Seed of weights, batches, augmentation and dropout.

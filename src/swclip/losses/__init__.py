@@ -6,10 +6,9 @@ from swclip.losses.neighbourhood import NeighbourhoodConfig, neighbourhood_loss
 from swclip.losses.objective import Objective, ObjectiveConfig
 from swclip.losses.spatial_contrastive import spatial_contrastive_loss
 from swclip.losses.targets import TargetConfig, pair_weights, pairwise_distance_m, soft_targets
-from swclip.losses.views import FUSED, View, ViewsTermConfig, masked_divergences, views_term
+from swclip.losses.views import View, ViewsTermConfig
 
 __all__ = [
-    "FUSED",
     "FairnessConfig",
     "GroupDRO",
     "NeighbourhoodConfig",
@@ -20,12 +19,10 @@ __all__ = [
     "ViewsTermConfig",
     "all_gather_rows",
     "fairness_loss",
-    "masked_divergences",
     "neighbourhood_loss",
     "pair_weights",
     "pairwise_distance_m",
     "regional_means",
     "soft_targets",
     "spatial_contrastive_loss",
-    "views_term",
 ]

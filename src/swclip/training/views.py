@@ -14,7 +14,7 @@ from torch import Tensor
 
 from swclip.data.manifest import Manifest
 from swclip.errors import InputError
-from swclip.losses import FUSED, View
+from swclip.losses.views import FUSED, View
 from swclip.models.locator_model import LocatorModel
 from swclip.models.views import ViewInputs, Views, is_there
 from swclip.training.photographs import PhotographSource
