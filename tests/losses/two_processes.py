@@ -25,8 +25,11 @@ from swclip.losses import (
     QueuedLocations,
     RankNContrastConfig,
     TargetConfig,
+    View,
+    ViewsTermConfig,
     all_gather_rows,
 )
+from swclip.losses.views import FUSED
 
 PROCESSES = 2
 N = 8
@@ -41,12 +44,15 @@ CASES = {
     "variance": ObjectiveConfig(TARGETS, fairness=FairnessConfig("variance", weight=0.9)),
     "cvar": ObjectiveConfig(TARGETS, fairness=FairnessConfig("cvar", weight=0.9, fraction=0.5)),
     "group-dro": ObjectiveConfig(TARGETS, fairness=FairnessConfig("group-dro", weight=0.9, eta=0.5)),
+    "views": ObjectiveConfig(TARGETS, views=ViewsTermConfig(weight=0.6)),
     "everything": ObjectiveConfig(TARGETS, DISTRIBUTION, FairnessConfig("group-dro", weight=0.9, eta=0.5)),
     "rank-n-contrast": ObjectiveConfig(TargetConfig(alpha=0.0), rank_n_contrast=RankNContrastConfig(0.8, tau=0.3)),
     "image-geography": ObjectiveConfig(TARGETS, image_geography=ImageGeographyConfig(0.8)),
     "queue": ObjectiveConfig(TARGETS, DISTRIBUTION, rank_n_contrast=RankNContrastConfig(0.5)),
     "queue, one direction": ObjectiveConfig(TargetConfig(alpha=0.0), symmetric=False),
 }
+
+PRESENT = {"caption": [1, 0, 1, 1, 0, 0, 0, 0], "map": [0, 1, 0, 0, 1, 1, 1, 0], "nobody's": [0] * N, FUSED: [1] * N}
 
 
 class Model(nn.Module):
@@ -87,9 +93,10 @@ def train(case: str, rank: int, processes: int) -> dict[str, np.ndarray]:
         if case.startswith("queue"):  # the same in every process, and encoded by the weights that learn
             queued = torch.randn(5, 3, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
             queue = QueuedLocations(F.normalize(queued @ model.location, dim=1), positions_deg[:5] + 1e-4)
-        loss, parts = objective(
-            image, location, logit_scale, positions_deg[mine], accuracy_m[mine], region_ids[mine], queue
-        )
+        facts = (positions_deg[mine], accuracy_m[mine], region_ids[mine])
+        there = {name: torch.tensor(present, dtype=torch.bool)[mine] for name, present in PRESENT.items()}
+        views = [View(name, image.roll(at, 1), there[name]) for at, name in enumerate(there)] if case == "views" else []
+        loss, parts = objective(image, location, logit_scale, *facts, queue=queue, views=views)
         loss.backward()
         found |= {f"{case}/{step}/{name}.grad": weight.grad.numpy().copy() for name, weight in model.named_parameters()}
         found |= {f"{case}/{step}/{name}": value.numpy() for name, value in parts.items()}

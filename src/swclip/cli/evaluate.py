@@ -20,6 +20,9 @@ def evaluate(
     manifest: Path | None = None,
     on: Literal["query", "val"] = "query",
     estimator: Literal["mode", "argmax", "geometric-median"] = "mode",
+    use: Annotated[
+        list[Literal["image", "caption", "map"]] | None, Parameter(consume_multiple=True, negative="")
+    ] = None,
     regions: str = "city",
     resamples: int = 1000,
     seed: int = 0,
@@ -42,6 +45,8 @@ def evaluate(
         estimator: How scores become a point. mode: the densest place of the posterior smoothed on the ground. argmax:
             the best candidate, as in the paper. geometric-median: the least expected distance. All are in the report;
             this one in full.
+        use: The views that queries are asked with: --use image caption map, or some of them. If not given, the
+            photograph and each view that the model has and the queries offer.
         regions: city, or cells:RES for the H3 cells of a resolution.
         resamples: Bootstrap resamples.
         seed: Seed of the bootstrap and of the random guesses.
@@ -87,6 +92,7 @@ def evaluate(
             posterior=posterior,
             config=MeasureConfig(estimator=estimator, regions=regions, resamples=resamples, seed=seed),
             embedding=EmbedConfig(batch_size=batch_size, workers=workers, cache=kept if kept.holds(model) else None),
+            use=use,
             command=command_line(),
             progress=progress,
         )

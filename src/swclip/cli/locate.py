@@ -20,6 +20,8 @@ def locate(
     gallery: Path,
     /,
     *photographs: str,
+    caption: str | None = None,
+    map: Path | None = None,
     format: Literal["json", "csv", "geojson"] = "json",
     top_k: int = 5,
     estimator: Literal["mode", "argmax", "geometric-median"] = "mode",
@@ -37,6 +39,8 @@ def locate(
     Args:
         gallery: The gallery that `swclip index` wrote.
         photographs: Photographs, folders of photographs (searched all the way down), or patterns such as 'trip/*.jpg'.
+        caption: What is said about the photograph; of one photograph, and a model with a caption view.
+        map: A map tile of where it was taken, north up; likewise.
         format: json (a list), csv (one row a photograph and candidate), or geojson (points for a map).
         top_k: Candidates listed with each answer.
         estimator: mode (densest place of the posterior), argmax (most similar location, as in the paper), or
@@ -48,6 +52,8 @@ def locate(
         workers: Threads that decode photographs; one a processor if not given.
     """
     asked = named_photographs(photographs)
+    if len(asked) > 1 and (caption is not None or map is not None):
+        raise InputError(f"--caption and --map go with one photograph, and {len(asked)} are named; ask one at a time.")
 
     from swclip.cli.console import progress_bar
     from swclip.files import atomic_file
@@ -57,7 +63,14 @@ def locate(
     locator = Locator.from_gallery(gallery, model)
     with progress_bar("Locating") as progress:
         answers = locator.locate(
-            asked, top_k=top_k, estimator=estimator, batch_size=batch_size, workers=workers, progress=progress
+            asked,
+            top_k=top_k,
+            estimator=estimator,
+            captions=caption,
+            maps=map,
+            batch_size=batch_size,
+            workers=workers,
+            progress=progress,
         )
     text = FORMATS[format](answers)
     if out is None:
@@ -67,14 +80,14 @@ def locate(
         with atomic_file(out) as beside:
             beside.write_text(text, encoding="utf-8")
     if figure is not None and answers[0].error is None:
-        _draw(figure, locator, answers[0])
+        _draw(figure, locator, answers[0], caption, map)
     bad = [answer for answer in answers if answer.error is not None]
     if bad:
         named = "\n".join(f"  {answer.photograph}: {answer.error}" for answer in bad)
         raise InputError(f"{len(bad)} of {len(answers)} photographs could not be read:\n{named}")
 
 
-def _draw(figure: Path, locator: Locator, answer: Answer) -> None:
+def _draw(figure: Path, locator: Locator, answer: Answer, caption: str | None, tile: Path | None) -> None:
     import numpy as np
 
     from swclip.evaluation.located_figure import write_located_figure
@@ -83,7 +96,7 @@ def _draw(figure: Path, locator: Locator, answer: Answer) -> None:
         figure,
         answer.photograph,
         locator.gallery.positions_deg,
-        locator.posterior_of(answer.photograph),
+        locator.posterior_of(answer.photograph, caption, tile),
         np.array([answer.lat_deg, answer.lon_deg]),
         near_50m=answer.probability_within_50m or 0.0,
         place=answer.candidates[0].city,

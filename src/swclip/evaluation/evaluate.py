@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +15,16 @@ from swclip.data.splits import Asked, SplitName, Splits, candidates_for, indices
 from swclip.errors import InputError
 from swclip.evaluation.measure import Evaluation, MeasureConfig, measure
 from swclip.retrieval.build import build_gallery
-from swclip.retrieval.embed import embed_photographs
 from swclip.retrieval.estimate import estimators
 from swclip.retrieval.gallery import Gallery
 from swclip.retrieval.posterior import iter_log_posterior
 from swclip.retrieval.posterior_config import PosteriorConfig, default_posterior
+from swclip.retrieval.views import chosen_views, count_views, embed_queries
 from swclip.versions import versions
 
 if TYPE_CHECKING:
     from swclip.models.locator_model import LocatorModel
+    from swclip.models.views import ViewName
     from swclip.retrieval.feature_cache import FeatureCache
 
 Progress = Callable[[int, int], None]
@@ -58,6 +59,7 @@ def evaluate(
     posterior: PosteriorConfig | None = None,
     config: MeasureConfig | None = None,
     embedding: EmbedConfig | None = None,
+    use: Sequence[ViewName] | None = None,
     command: str | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -72,6 +74,8 @@ def evaluate(
             embeddings alone.
         config: Estimator, regions, bootstrap.
         embedding: How photographs are embedded.
+        use: The views that queries are asked with, of image, caption and map; None takes the photograph, and each view
+            that the model has and some query offers.
         command: The command line, for the record.
         progress: Called with (done, total) photographs.
 
@@ -82,10 +86,12 @@ def evaluate(
         MismatchError: The splits were made from another manifest.
         InputError: There are no queries or candidates, or a photograph cannot be decoded.
         ArtefactError: The model's scores are not numbers.
-        ConfigError: The estimator or the regions are not known.
+        ConfigError: The estimator, the regions or a view are not known, or the model has not the view.
     """
     embedding = embedding or EmbedConfig()
     asked = asked_rows(splits, manifest, on)
+    captions, maps = [manifest.captions[row] for row in asked], [manifest.map_paths[row] for row in asked]
+    names = chosen_views(model, captions, maps, use)
     places = candidates_for(splits, on)
     photographs = int(sum(len(ids) for ids in places["image_ids"]))
     counted = _Counted(progress, photographs + len(asked))
@@ -99,7 +105,7 @@ def evaluate(
     )
     counted.offset = photographs
     paths = [manifest.image_paths[row] for row in asked]
-    queries = embed_photographs(model, paths, progress=counted.part(), **options)
+    queries = embed_queries(model, paths, captions, maps, use=names, progress=counted.part(), **options)
     evaluation = evaluate_embeddings(
         queries,
         gallery,
@@ -111,6 +117,7 @@ def evaluate(
         command=command,
     )
     evaluation.report["posterior"]["fitted"] = posterior is not None
+    evaluation.report["made_with"]["views"] = count_views(names, captions, maps)
     return evaluation
 
 

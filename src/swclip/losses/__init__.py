@@ -9,6 +9,7 @@ from swclip.losses.queue import QueuedLocations, queued_targets
 from swclip.losses.rank_n_contrast import RankNContrastConfig, rank_n_contrast_loss
 from swclip.losses.spatial_contrastive import spatial_contrastive_loss
 from swclip.losses.targets import TargetConfig, pair_weights, pairwise_distance_m, soft_targets
+from swclip.losses.views import View, ViewsTermConfig
 
 __all__ = [
     "FairnessConfig",
@@ -20,6 +21,8 @@ __all__ = [
     "QueuedLocations",
     "RankNContrastConfig",
     "TargetConfig",
+    "View",
+    "ViewsTermConfig",
     "all_gather_rows",
     "fairness_loss",
     "image_geography_loss",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -17,6 +18,7 @@ from swclip.losses.queue import QueuedLocations, queued_targets
 from swclip.losses.rank_n_contrast import RankNContrastConfig, rank_n_contrast_terms
 from swclip.losses.spatial_contrastive import directional_divergences, exact_mean
 from swclip.losses.targets import TargetConfig, pair_weights, pairwise_distance_m, soft_targets
+from swclip.losses.views import View, ViewsTermConfig, views_term
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class ObjectiveConfig:
         rank_n_contrast: Rank-N-Contrast on the photographs, left out at weight 0.
         image_geography: AddressCLIP's image-geography matching, left out at weight 0.
         symmetric: Both directions of the contrast; without it, photograph to location alone, as in GeoCLIP.
+        views: The term of further views, for models that have any.
     """
 
     targets: TargetConfig = field(default_factory=TargetConfig)
@@ -38,6 +41,7 @@ class ObjectiveConfig:
     rank_n_contrast: RankNContrastConfig = field(default_factory=RankNContrastConfig)
     image_geography: ImageGeographyConfig = field(default_factory=ImageGeographyConfig)
     symmetric: bool = True
+    views: ViewsTermConfig = field(default_factory=ViewsTermConfig)
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ class Objective(nn.Module):
         accuracy_m: Float[Tensor, " b"] | None = None,
         region_ids: Int[Tensor, " b"] | None = None,
         queue: QueuedLocations | None = None,
+        views: Sequence[View] = (),
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The loss of a batch, and its parts for the log.
 
@@ -103,12 +108,13 @@ class Objective(nn.Module):
             accuracy_m: (B,) 1-sigma GPS accuracy in metres, NaN where unknown.
             region_ids: (B,) region of each photograph, negative where it has none. Needed by the fairness term.
             queue: Further locations that the photographs choose among; of the other direction they are no part.
+            views: Further views of the photographs, and their fusion.
 
         Returns:
             The scalar to call `backward` on, and detached scalars: `loss`, `contrastive`, `target_self` (mean share of
             the target on the photograph's own location: 1 means the kernel sees no neighbours and this is CLIP); with
             their terms also `neighbourhood`, `isolated` (photographs without neighbours, a count), `fairness`,
-            `rank_n_contrast` and `image_geography`.
+            `rank_n_contrast`, `image_geography`, and what `views_term` gives.
 
         Raises:
             ConfigError: Fairness without regions, or processes with different numbers of photographs.
@@ -172,7 +178,12 @@ class Objective(nn.Module):
         rows += self._compared(image, distance_m, batch, mine)
         # One gather for everything that is one number a photograph.
         by_sample = all_gather_rows(torch.stack([row.to(dtype) for row in rows], dim=1)).unbind(1)
-        return self._total(by_sample, batch.region_ids)
+        loss, parts = self._total(by_sample, batch.region_ids)
+        if views and config.views.weight > 0.0:
+            term, named = views_term(views, location, logit_scale, targets, batch.location if several else None)
+            loss = loss + config.views.weight * term
+            parts |= {**named, "loss": loss.detach()}
+        return loss, parts
 
     def _compared(
         self, image: Float[Tensor, "b d"], distance_m: Float64[Tensor, "b n"], batch: _Batch, mine: slice

@@ -109,17 +109,55 @@ class LocationConfig:
 
 
 @dataclass(frozen=True)
+class ViewsConfig:
+    """Further views of a place, that a photograph may come with and may lack.
+
+    Attributes:
+        caption: A text tower that reads the photographs' captions: `builtin:small`, a name on the model hub, a local
+            folder, or `none` for no such view.
+        map: An image tower that sees their map tiles: the same, or `none`.
+        map_size_px: Side of the square tile that the tower sees, pixels; None takes 64 for `builtin:small`, else what
+            the tower was made for.
+        head_width: Width of the hidden layer of each view's head, 0 for a linear one.
+        head_dropout: Dropout of the heads.
+    """
+
+    caption: str = "none"
+    map: str = "none"
+    map_size_px: int | None = None
+    head_width: int = 256
+    head_dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.map_size_px is not None and self.map_size_px < 1:
+            raise ConfigError(f"views: map_size_px {self.map_size_px} must be at least 1.")
+        if self.head_width < 0 or not 0.0 <= self.head_dropout < 1.0:
+            raise ConfigError(
+                f"views: head_width {self.head_width} must be 0 or more, head_dropout {self.head_dropout} from 0 to "
+                "below 1."
+            )
+
+    @property
+    def names(self) -> tuple[Literal["caption", "map"], ...]:
+        """The views there are, in their order."""
+        both: tuple[tuple[Literal["caption", "map"], str], ...] = (("caption", self.caption), ("map", self.map))
+        return tuple(name for name, tower in both if tower != "none")
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """A whole model: both sides, and the space they meet in.
 
     Attributes:
         image: The image side.
         location: The location side.
+        views: Further views beside the photograph; none by default.
         embedding_dim: Dimension D of the shared space.
         initial_temperature: Softmax temperature at the start; the logit scale is its inverse, as in CLIP (0.07).
     """
 
     image: ImageConfig = field(default_factory=ImageConfig)
     location: LocationConfig = field(default_factory=LocationConfig)
+    views: ViewsConfig = field(default_factory=ViewsConfig)
     embedding_dim: int = 256
     initial_temperature: float = 0.07

@@ -24,6 +24,7 @@ from swclip.imaging.preprocess import Preprocess
 from swclip.models.config import ModelConfig
 from swclip.models.image_tower import ImageHead, ImageTower, image_preprocess
 from swclip.models.location_text import LocationEncoder, Words, known_cells
+from swclip.models.views import Views
 from swclip.structure import as_plain, structure
 
 FORMAT_VERSION = "1"
@@ -55,6 +56,7 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
         )
         self.location = location
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1.0 / config.initial_temperature)))
+        self.views: Views | None = None
 
     @classmethod
     def create(cls, config: ModelConfig, positions_deg: Any, seed: int = 0) -> LocatorModel:
@@ -69,7 +71,10 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds the accelerator's too
             location = LocationEncoder(config.location, config.embedding_dim, cells)
-            return cls(config, image_preprocess(config.image), ImageTower(config.image), location)
+            model = cls(config, image_preprocess(config.image), ImageTower(config.image), location)
+            if config.views.names:  # drawn last: the other weights are those of the seed without views
+                model.views = Views(config.views, config.embedding_dim)
+            return model
 
     @property
     def device(self) -> torch.device:
@@ -121,7 +126,12 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
     @property
     def fingerprint(self) -> str:
         """Identity of the whole model and its preprocessing: embeddings of two models with one fingerprint agree."""
-        return _digest(self.state_dict(), json.dumps(as_plain(self.config), sort_keys=True) + self.preprocess.digest)
+        config, extra = as_plain(self.config), self.preprocess.digest
+        if self.views is None:
+            del config["views"]  # a model without views is what it was before there were any
+        else:
+            extra += json.dumps(self.views.saved()["map_preprocess"], sort_keys=True)
+        return _digest(self.state_dict(), json.dumps(config, sort_keys=True) + extra)
 
     def save(self, folder: str | Path) -> None:
         """Write the model as a folder, whole or not at all."""
@@ -139,12 +149,15 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
                 "cells": self.location.cells.cells if self.location.cells else [],
                 "image_architecture": self.image_tower.architecture,
                 "text_architecture": text.architecture if text else None,
+                **({} if self.views is None else {"views": self.views.saved()}),
             },
         )
         write_json(save_directory / "preprocess.json", self.preprocess.to_dict())
         write_tensors(save_directory / "model.safetensors", self.state_dict())
         if text is not None and text.tokenizer is not None:
             text.tokenizer.save_pretrained(save_directory / "tokenizer")
+        if self.views is not None:
+            self.views.save_tokenizer(save_directory)
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **hub: Any) -> LocatorModel:
@@ -212,6 +225,8 @@ def load_model(path: str | Path) -> LocatorModel:
             location = LocationEncoder(config.location, config.embedding_dim, values["cells"], texts, tokenizer)
             tower = ImageTower(config.image, values["image_architecture"])
             model = LocatorModel(config, preprocess, tower, location)
+            if config.views.names:
+                model.views = Views(config.views, config.embedding_dim, values["views"], folder)
         model.load_state_dict(load_file(weights))
     except SwclipError:
         raise

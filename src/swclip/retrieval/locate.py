@@ -14,7 +14,7 @@ from swclip.errors import ArtefactError, ConfigError
 from swclip.geo.distance import geodesic_m
 from swclip.geo.neighbours import SphereIndex
 from swclip.retrieval.answers import NEAR_M, Answer, RankedCandidate, rounded_deg
-from swclip.retrieval.embed import Failure, PathLike, Progress, embed_photographs
+from swclip.retrieval.embed import Failure, PathLike, Progress
 from swclip.retrieval.estimate import ESTIMATOR_NAMES, EstimatorName, geometric_median, ground_density
 from swclip.retrieval.estimate import top_k as best_candidates
 from swclip.retrieval.evidence import Photographed, chunks, location_similarity, log_probability
@@ -26,6 +26,7 @@ from swclip.retrieval.posterior import (
     log_posterior,
     smoothed,
 )
+from swclip.retrieval.views import embed_queries, given_views
 
 if TYPE_CHECKING:
     from swclip.models.locator_model import LocatorModel
@@ -84,6 +85,8 @@ class Locator:
         top_k: int = 5,
         estimator: EstimatorName = "mode",
         *,
+        captions: str | Sequence[str | None] | None = None,
+        maps: PathLike | Sequence[PathLike | None] | None = None,
         batch_size: int = 32,
         workers: int | None = None,
         progress: Progress | None = None,
@@ -95,6 +98,8 @@ class Locator:
             top_k: How many candidates to list with each answer.
             estimator: "mode" (the densest place of the posterior smoothed on the ground), "argmax" (the most similar
                 location embedding, as in the paper), or "geometric-median".
+            captions: What is said about each photograph, None where nothing is; for a model with a caption view.
+            maps: A map tile a photograph, likewise.
             batch_size: Photographs that the model sees at once.
             workers: Decoding threads.
             progress: Called with (done, total) photographs.
@@ -103,7 +108,7 @@ class Locator:
             An answer a photograph, in their order. One that cannot be decoded has its reason in `error`.
 
         Raises:
-            ConfigError: The estimator is not known, or top_k is below 1.
+            ConfigError: The estimator is not known, top_k is below 1, or the model has not a view that is given.
             ArtefactError: The model's embeddings are not numbers.
         """
         if estimator not in ESTIMATOR_NAMES:
@@ -111,9 +116,19 @@ class Locator:
         if top_k < 1:
             raise ConfigError(f"top_k is {top_k}; ask for at least one candidate.")
         asked = [photographs] if isinstance(photographs, (str, os.PathLike)) else list(photographs)
+        texts = [captions] if isinstance(captions, str) else captions
+        tiles = [maps] if isinstance(maps, (str, os.PathLike)) else maps
         failures: list[Failure] = []
-        query = embed_photographs(
-            self.model, asked, batch_size=batch_size, workers=workers, failures=failures, progress=progress
+        query = embed_queries(
+            self.model,
+            asked,
+            texts,
+            tiles,
+            use=given_views(texts, tiles),
+            batch_size=batch_size,
+            workers=workers,
+            failures=failures,
+            progress=progress,
         )
         answered = np.flatnonzero(np.isfinite(query).all(axis=1)) if query.size else np.zeros(0, dtype=np.int64)
         if len(answered) + len(failures) != len(asked):
@@ -126,13 +141,16 @@ class Locator:
             named.append(Answer(**{**vars(answer), "photograph": os.fspath(path)}))
         return named
 
-    def posterior_of(self, photograph: PathLike) -> Float64[np.ndarray, " m"]:
+    def posterior_of(
+        self, photograph: PathLike, caption: str | None = None, map_tile: PathLike | None = None
+    ) -> Float64[np.ndarray, " m"]:
         """The posterior of one photograph over the gallery's candidates, smoothed on the ground; it sums to 1.
 
         Raises:
             InputError: The photograph cannot be decoded.
         """
-        query = embed_photographs(self.model, [photograph])
+        captions, maps = [caption], [map_tile]
+        query = embed_queries(self.model, [photograph], captions, maps, use=given_views(captions, maps))
         log_p = log_posterior(query, self.gallery, self.posterior, smooth=True)
         probability: Float64[np.ndarray, " m"] = np.exp(log_p[0], dtype=np.float64)
         return probability

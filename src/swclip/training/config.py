@@ -61,7 +61,7 @@ class OptimizerConfig:
         tower_rate: A pretrained image tower that is not frozen.
         text_rate: A pretrained text tower; a rate fit for heads destroys it.
         grid_rate: The location side's tables (feature grid, cell tokens), of which a step touches few rows.
-        scale_rate: The logit scale.
+        scale_rate: The logit scale, and the weights of the views in their fusion.
         weight_decay: On matrices, not on biases, norms, tables or the scale.
         betas: AdamW's moments.
         warmup: Share of the steps over which the rates rise from 0.
@@ -118,6 +118,11 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ConfigError(f"steps {self.steps} must be at least 1.")
+        if self.model.views.names and self.objective.views.weight == 0.0:
+            raise ConfigError(
+                f"the model has further views ({', '.join(self.model.views.names)}) and objective.views.weight is 0: "
+                "nothing would train them. Give it a weight, or set the views to 'none'."
+            )
 
 
 def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> TrainingConfig:

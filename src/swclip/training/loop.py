@@ -44,6 +44,7 @@ from swclip.training.run import RunFacts, open_run
 from swclip.training.schedule import parameter_groups, rate_factor
 from swclip.training.step import Batch, forward_backward, seeded
 from swclip.training.validation import Validation
+from swclip.training.views import ViewSource
 
 _LOG = logging.getLogger(__name__)
 
@@ -118,6 +119,9 @@ def _train(
         source = FeatureSource(features)
     else:
         source = PhotographSource(paths, model.preprocess, workers=os.cpu_count() or 1)
+    views: ViewSource | None = None
+    if model.views is not None:
+        views = ViewSource(manifest, rows, model.views, config.objective.views.dropout, config.seed)
     validation = Validation.of(manifest, splits, cache if config.freeze_image else None)
     val_features = validation.features(model) if validation is not None else None
 
@@ -166,6 +170,7 @@ def _train(
             region_ids[drawn],
             noisy_positions(position_tensor[drawn], config.batch.position_noise_m, config.seed, step, process.rank),
             queue.at(step) if queue is not None else None,
+            None if views is None else views.batch(drawn, step, process.rank, process.device),
         )
         optimizer.zero_grad(set_to_none=True)
         figures = forward_backward(

@@ -46,6 +46,11 @@ def parameter_groups(model: LocatorModel, config: TrainingConfig) -> list[dict[s
         (model.image_tower, config.model.image.tower, rates.tower_rate),
         (model.location.text, config.model.location.text_tower, rates.text_rate),
     ]
+    if model.views is not None:
+        towers += [
+            (model.views.caption and model.views.caption.text, config.model.views.caption, rates.text_rate),
+            (model.views.map and model.views.map.tower, config.model.views.map, rates.tower_rate),
+        ]
     pretrained = {
         id(p): rate
         for module, name, rate in towers
@@ -59,13 +64,13 @@ def parameter_groups(model: LocatorModel, config: TrainingConfig) -> list[dict[s
             continue
         decay = rates.weight_decay if parameter.ndim > 1 else 0.0
         rate = rates.rate
-        if name == "logit_scale":
+        if name in ("logit_scale", "views.log_weight"):
             rate = rates.scale_rate
         elif id(parameter) in pretrained:
             rate = pretrained[id(parameter)]
         elif id(parameter) in tables:
             decay = 0.0
-            rate = rates.rate if name.startswith("location.text.") else rates.grid_rate
+            rate = rates.rate if name.startswith(("location.text.", "views.")) else rates.grid_rate
         groups.setdefault((rate, decay), []).append(parameter)
     return [
         {"params": parameters, "lr": rate, "base_rate": rate, "weight_decay": decay}

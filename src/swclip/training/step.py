@@ -13,6 +13,8 @@ from swclip.losses import Objective
 from swclip.models.location_text import Words
 from swclip.models.locator_model import LocatorModel
 from swclip.training.location_queue import QueuedPlaces, embed_locations
+from swclip.models.views import ViewInputs
+from swclip.training.views import embed_views, views_of
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Batch:
         region_ids: (B,) numbers of the regions.
         encoded_deg: (B, 2) what the location side is given where that is not `positions_deg`: those with noise.
         queue: Further places of the contrast, or None.
+        views: What the further views are made of; None of a model without any.
     """
 
     inputs: Tensor
@@ -36,6 +39,7 @@ class Batch:
     region_ids: Tensor
     encoded_deg: Tensor | None = None
     queue: QueuedPlaces | None = None
+    views: ViewInputs | None = None
 
 
 @contextmanager
@@ -54,8 +58,10 @@ def seeded(*key: int) -> Iterator[None]:
         yield
 
 
-def _embed_images(model: LocatorModel, inputs: Tensor, frozen: bool) -> Tensor:
-    return model.encode_image_features(inputs) if frozen else model.encode_pixels(inputs)
+def _embed_images(model: LocatorModel, batch: Batch, part: slice, frozen: bool) -> Tensor:
+    inputs = batch.inputs[part]
+    image = model.encode_image_features(inputs) if frozen else model.encode_pixels(inputs)
+    return image if batch.views is None else embed_views(model, image, batch.views[part])
 
 
 def forward_backward(
@@ -97,9 +103,10 @@ def forward_backward(
 
     def images(number: int) -> Tensor:
         with seeded(*key, number), autocast:
-            return _embed_images(model, batch.inputs[parts[number]], frozen)
+            return _embed_images(model, batch, parts[number], frozen)
 
-    def loss_of(image: Tensor) -> dict[str, Tensor]:
+    def loss_of(embedded: Tensor) -> dict[str, Tensor]:
+        image, views = (embedded, []) if batch.views is None else views_of(model, embedded, batch.views)
         # A pretrained text tower has dropout of its own.
         with seeded(*key, len(parts)), autocast:
             encoded_deg = batch.positions_deg if batch.encoded_deg is None else batch.encoded_deg
@@ -111,7 +118,8 @@ def forward_backward(
             batch.positions_deg,
             batch.accuracy_m,
             batch.region_ids,
-            queue,
+            queue=queue,
+            views=views,
         )
         loss.backward()
         return {**figures, "scale": model.logit_scale.detach().exp()}

@@ -17,6 +17,7 @@ from swclip.retrieval.build import build_gallery, candidate_words
 from swclip.retrieval.embed import embed_features, embed_photographs, embed_positions
 from swclip.retrieval.feature_cache import FeatureCache
 from swclip.retrieval.posterior_fit import PosteriorFit, fit_posterior
+from swclip.retrieval.views import chosen_views, with_views
 
 _NEAR_M = 10.0
 
@@ -48,10 +49,25 @@ class Validation:
         return cls(manifest, rows, manifest.positions_deg[rows], candidates_for(splits, "val"), cache)
 
     def queries(self, model: LocatorModel, features: Float32[np.ndarray, "v f"] | None) -> Float32[np.ndarray, "v d"]:
-        """Embeddings of the validation queries, from their features where the tower is frozen."""
+        """Embeddings of the validation queries, from their features where the tower is frozen.
+
+        A model with further views is asked twice, (2V, D): by the photographs alone, then with what they come with.
+        What is chosen and fitted must serve both.
+        """
         if features is not None:
-            return embed_features(model, features)
-        return embed_photographs(model, [self.manifest.image_paths[row] for row in self.rows])
+            image = embed_features(model, features)
+        else:
+            image = embed_photographs(model, [self.manifest.image_paths[row] for row in self.rows])
+        if model.views is None:
+            return image
+        captions = [self.manifest.captions[row] for row in self.rows]
+        maps = [self.manifest.map_paths[row] for row in self.rows]
+        if chosen_views(model, captions, maps) == ("image",):
+            return image
+        return np.concatenate([image, with_views(model, image, captions, maps)])
+
+    def _truth_deg(self, queries: Float32[np.ndarray, "q d"]) -> Float64[np.ndarray, "q 2"]:
+        return np.tile(self.truth_deg, (len(queries) // len(self.truth_deg), 1))
 
     def features(self, model: LocatorModel) -> Float32[np.ndarray, "v f"] | None:
         """Features of the queries by the frozen tower, None where it learns."""
@@ -69,7 +85,7 @@ class Validation:
         places = self.candidates[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
         words = candidate_words(list(self.candidates["city"])) if model.location.reads_words else None
         similarity = queries @ embed_positions(model, places, words).T
-        error = geodesic_m(self.truth_deg, places[similarity.argmax(axis=1)])
+        error = geodesic_m(self._truth_deg(queries), places[similarity.argmax(axis=1)])
         return {
             "val_median_m": float(np.median(error)),
             "val_mean_m": float(error.mean()),
@@ -79,4 +95,4 @@ class Validation:
     def fit(self, model: LocatorModel, queries: Float32[np.ndarray, "v d"]) -> PosteriorFit:
         """The posterior that gives the validation queries' true places the most probability."""
         gallery = build_gallery(model, self.candidates, self.manifest, cache=self.cache)
-        return fit_posterior(queries, self.truth_deg, gallery)
+        return fit_posterior(queries, self._truth_deg(queries), gallery)

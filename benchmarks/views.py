@@ -1,0 +1,141 @@
+"""What captions and map tiles add at query time, and what they cost where they are absent.
+
+    swclip synth --out CITIES --captions --maps
+    swclip split CITIES --out splits.parquet
+    python benchmarks/views.py CITIES --splits splits.parquet --out DIR [--steps 400 --batch-size 128 --size-px 64]
+
+Trains sw-clip and sw-clip-views with the same budget and seeds, and evaluates sw-clip by the photograph, and
+sw-clip-views by the photograph alone, by each set of views, and on the same manifest with its captions and tiles taken
+away, which must be the photograph alone to the last digit. Runs that are finished (DIR/runs) are not trained again.
+Writes DIR/views.json and DIR/views.md; figures are means over the seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from swclip.data.manifest import Manifest, read_manifest
+from swclip.data.splits import Splits, read_splits
+from swclip.evaluation.evaluate import EmbedConfig, evaluate
+from swclip.evaluation.measure import MeasureConfig
+from swclip.files import atomic_file, write_json
+from swclip.models.locator_model import load_model
+from swclip.models.views import ViewName
+from swclip.retrieval.feature_cache import FeatureCache
+from swclip.retrieval.posterior_config import read_posterior
+from swclip.training.config import load_recipe
+from swclip.training.loop import train
+from swclip.training.overrides import assigned, nested
+from swclip.versions import versions
+
+PLAIN, VIEWS = "sw-clip", "sw-clip-views"
+ABSENT = "views absent"
+USES: dict[str, tuple[ViewName, ...]] = {
+    "image": ("image",),
+    "image + caption": ("image", "caption"),
+    "image + map": ("image", "map"),
+    "image + caption + map": ("image", "caption", "map"),
+}
+FIGURES = {"median": "error_m", "mean": "error_m", "25": "accuracy_within_m", "100": "accuracy_within_m"}
+
+
+def main() -> None:
+    """Run the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("--splits", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--size-px", type=int, default=64)
+    parser.add_argument("--set", dest="assignments", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--estimator", default="mode", choices=["mode", "argmax", "geometric-median"])
+    options = parser.parse_args()
+    manifest, splits = read_manifest(options.manifest), read_splits(options.splits)
+
+    rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for seed in options.seeds:
+        for system in (PLAIN, VIEWS):
+            for use, report in measure(system, seed, manifest, splits, options).items():
+                rows.setdefault((system, use), []).append(report)
+    table = [
+        {
+            "system": system,
+            "queries": use,
+            **{f"{kind}.{key}": _mean(found, kind, key) for key, kind in FIGURES.items()},
+        }
+        for (system, use), found in rows.items()
+    ]
+    by_image, absent = rows[VIEWS, "image"], rows[VIEWS, ABSENT]
+    harmless = all(a["error_m"] == b["error_m"] for a, b in zip(by_image, absent, strict=True))
+    asked = {name: report["made_with"]["views"] for (_, name), (report, *_) in rows.items()}
+    document = {
+        "made_with": {**versions(), "manifest": str(manifest.path), "digest": manifest.digest, **_plain(options)},
+        "queries_with_each_view": asked,
+        "absent_is_image_alone": harmless,
+        "table": table,
+    }
+    write_json(options.out / "views.json", document)
+    text = markdown(table, harmless)
+    with atomic_file(options.out / "views.md") as beside:
+        beside.write_text(text, encoding="utf-8")
+    print(text)
+
+
+def measure(
+    system: str, seed: int, manifest: Manifest, splits: Splits, options: argparse.Namespace
+) -> dict[str, dict[str, Any]]:
+    """Train a system, and its reports by what queries are asked with."""
+    budget = {"steps": options.steps, "batch.size": options.batch_size, "model.image.size_px": options.size_px}
+    given = assigned(options.assignments)
+    if system == PLAIN:  # values that only the views have
+        given = {key: value for key, value in given.items() if not key.startswith(("model.views.", "objective.views."))}
+    config = load_recipe(system, nested({**budget, **given, "seed": seed}))
+    run, cache = options.out / "runs" / f"{system}-{seed}", FeatureCache()
+    train(manifest, splits, config, run, system=system, cache=cache)
+    model = load_model(run)
+
+    def report(on: Manifest, use: tuple[ViewName, ...] | None) -> dict[str, Any]:
+        return evaluate(
+            model,
+            on,
+            splits,
+            posterior=read_posterior(run),
+            config=MeasureConfig(estimator=options.estimator, resamples=20),
+            embedding=EmbedConfig(cache=cache if config.freeze_image else None),
+            use=use,
+        ).report
+
+    if system == PLAIN:
+        return {"image": report(manifest, ("image",))}
+    bare = replace(manifest, frame=manifest.frame.drop(columns=["caption", "map_path"]))
+    return {**{name: report(manifest, use) for name, use in USES.items()}, ABSENT: report(bare, None)}
+
+
+def markdown(table: list[dict[str, Any]], harmless: bool) -> str:
+    """The table for people."""
+    lines = ["| system | queries by | median | mean | within 25 m | within 100 m |", "|---|---|---|---|---|---|"]
+    for row in table:
+        metres = [f"{row[f'error_m.{key}']:.0f} m" for key in ("median", "mean")]
+        shares = [f"{100 * row[f'accuracy_within_m.{key}']:.0f} %" for key in ("25", "100")]
+        lines.append(f"| {row['system']} | {' | '.join([row['queries'], *metres, *shares])} |")
+    same = "are" if harmless else "ARE NOT"
+    return "\n".join([*lines, "", f"Errors with the views absent {same} those of the photograph alone.", ""])
+
+
+def _mean(reports: list[dict[str, Any]], kind: str, key: str) -> float:
+    return float(sum(report[kind][key] for report in reports) / len(reports))
+
+
+def _plain(options: argparse.Namespace) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(json.dumps(vars(options), default=str))
+    return values
+
+
+if __name__ == "__main__":
+    main()
