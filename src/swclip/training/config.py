@@ -16,6 +16,7 @@ from swclip.files import atomic_file
 from swclip.losses import ObjectiveConfig
 from swclip.models.config import ModelConfig
 from swclip.structure import as_plain, structure, without_none
+from swclip.training.bandwidth import BandwidthConfig
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class TrainingConfig:
     Attributes:
         model: What the model is made of.
         objective: The loss and its terms.
+        bandwidth: Where the bandwidth of its soft labels comes from.
         batch: How batches are drawn.
         optimizer: How weights move.
         steps: Optimizer steps.
@@ -96,6 +98,7 @@ class TrainingConfig:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    bandwidth: BandwidthConfig = field(default_factory=BandwidthConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     steps: int = 1000

@@ -25,8 +25,10 @@ from swclip.imaging.augment import augment
 from swclip.losses import Objective
 from swclip.models.location_text import prompt_fields
 from swclip.models.locator_model import LocatorModel, load_model
+from swclip.retrieval.embed import tower_features
 from swclip.retrieval.feature_cache import FeatureCache
 from swclip.retrieval.posterior_config import write_posterior
+from swclip.training.bandwidth import settle_bandwidths
 from swclip.training.checkpoint import (
     Checkpoint,
     newest_checkpoint,
@@ -129,7 +131,20 @@ def _train(
     accuracy = torch.from_numpy(manifest.accuracy_m[rows])
     words = _words(frame, config)
 
-    objective = Objective(config.objective, n_regions=max(1, len(set(region_names)))).to(process.device)
+    bandwidths = settle_bandwidths(
+        config.bandwidth,
+        config.objective,
+        folder,
+        process,
+        positions_deg=positions,
+        heading_deg=frame["heading_deg"].to_numpy(dtype=np.float64),
+        look=lambda some: features[some] if config.freeze_image else tower_features(model, [paths[i] for i in some]),
+        fingerprint=lambda: model.feature_fingerprint,
+        steps=config.steps,
+        seed=config.seed,
+        wait=wait_for_all,
+    )
+    objective = Objective(bandwidths.objective, n_regions=max(1, len(set(region_names)))).to(process.device)
     optimizer = torch.optim.AdamW(groups, betas=config.optimizer.betas)
     weights = [p for group in optimizer.param_groups for p in group["params"]]
     checkpoints = folder / "checkpoints"
@@ -158,6 +173,7 @@ def _train(
             [words[row] for row in drawn] if words is not None else None,
             accuracy[drawn],
             region_ids[drawn],
+            bandwidths.stretch_of(step, drawn),
         )
         optimizer.zero_grad(set_to_none=True)
         figures = forward_backward(
@@ -200,7 +216,11 @@ def _train(
     if not process.leads:
         return dataclasses.replace(facts, status="finished")
 
-    fitted: dict[str, Any] = {"seconds": round(time.monotonic() - started, 1), "steps": config.steps}
+    fitted: dict[str, Any] = {
+        "seconds": round(time.monotonic() - started, 1),
+        "steps": config.steps,
+        **bandwidths.figures,
+    }
     if validation is None:
         _LOG.warning("there are no validation queries: the last weights are kept, and no posterior is fitted")
         model.save(folder / "model")

@@ -24,6 +24,7 @@ class Batch:
         words: B mappings of what the prompt may name, or None.
         accuracy_m: (B,) GPS accuracies in metres, NaN where unknown.
         region_ids: (B,) numbers of the regions.
+        stretch: (B,) what each photograph multiplies the bandwidths by, or None.
     """
 
     inputs: Tensor
@@ -31,6 +32,7 @@ class Batch:
     words: list[Words] | None
     accuracy_m: Tensor
     region_ids: Tensor
+    stretch: Tensor | None = None
 
 
 @contextmanager
@@ -105,6 +107,7 @@ def forward_backward(
             batch.positions_deg,
             batch.accuracy_m,
             batch.region_ids,
+            batch.stretch,
         )
         loss.backward()
         return {**figures, "scale": model.logit_scale.detach().exp()}
