@@ -244,9 +244,10 @@ def fit_semivariogram(
 ) -> FittedSemivariogram:
     """Fit a model by weighted least squares with weights N(h) / (h^2 + position_m^2).
 
-    Without `position_m` these are the weights N(h) / h^2. These, and not Cressie's N(h) / gamma(h)^2, for a bandwidth is a matter of the near pairs: a city has a
-    thousand far pairs to a near one, and Cressie's weights would fit the sill alone. Given the range, nugget and partial
-    sill are linear and solved for (neither below 0); the range is searched for on a grid, then refined.
+    Without `position_m` these are the weights N(h) / h^2; they are taken, and not Cressie's N(h) / gamma(h)^2, for a
+    bandwidth is a matter of the near pairs: a city has a thousand far pairs to a near one, and Cressie's weights would
+    fit the sill alone. Given the range, nugget and partial sill are linear and solved for (neither below 0); the range
+    is searched for on a grid, then refined.
 
     There is structure where distance explains at least 20 % of the sill, the curve explains half of the variation over
     the bins, and the range is seen: not much shorter than the shortest lag, and reached within the longest.

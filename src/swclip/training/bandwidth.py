@@ -205,7 +205,7 @@ def semivariogram_of(
         found = empirical_semivariogram(positions_deg[rows], vectors, generator=generator, max_lag_m=config.max_lag_m)
     fitted = fit_semivariogram(found, config.model, config.place_m)
     plain = {
-        **{key: value for key, value in dataclasses.asdict(fitted).items()},
+        **dataclasses.asdict(fitted),
         "sill": fitted.sill,
         "practical_range_m": fitted.practical_range_m,
         "correlation_length_m": fitted.correlation_length_m,
