@@ -50,7 +50,7 @@ assert set(_KERNELS) == set(get_args(KernelName))
 
 
 # Where a kernel has fallen to 1/e, in bandwidths.
-_REACH = {
+_REACH: dict[str, float] = {
     "exponential": 1.0,
     "gaussian": math.sqrt(2.0),
     "bisquare": math.sqrt(1.0 - math.exp(-0.5)),

@@ -230,7 +230,8 @@ def adaptive_bandwidths_m(
 ) -> Float64[np.ndarray, " n"]:
     """(N,) distance to the k-th nearest place of each photograph, within the limits, to the millimetre."""
     reach = kth_place_m(positions_deg, config.neighbour, config.place_m)
-    return np.round(np.clip(reach, config.least_m, config.most_m), 3)
+    limited: Float64[np.ndarray, " n"] = np.round(np.clip(reach, config.least_m, config.most_m), 3)
+    return limited
 
 
 def adaptive_plain(bandwidths_m: Float64[np.ndarray, " n"], config: BandwidthConfig) -> dict[str, Any]:
