@@ -84,7 +84,7 @@ def empirical_semivariogram(
     References:
         G. Matheron, "Principles of geostatistics", Economic Geology 58 (1963). For vectors: G. Bourgault, D. Marcotte,
         "Multivariable variogram and its application to the linear model of coregionalization", Math. Geology 23
-        (1991), eq. 3, with the identity as metric.
+        (1991), with the identity as metric.
 
     Example:
         >>> positions_deg = np.stack([np.zeros(40), np.arange(40) * 1e-4], axis=1)
