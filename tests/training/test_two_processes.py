@@ -45,7 +45,8 @@ def test_two_processes_equal_one(
         "queue": {"size": 24, "noise_m": 5.0},
         "optimizer": {"text_rate": 1e-3},
         "model": {"image": {"head_dropout": 0.0}, "location": text},
-        "objective": {"fairness": {"form": "group-dro", "weight": 0.5}},
+        "objective": {"fairness": {"form": "group-dro", "weight": 0.5}, "neighbourhood": {"bandwidth_m": 0.0}},
+        "bandwidth": {"form": "adaptive", "coarse_factor": 2.0},
     }
     config = small(**more)
     write_config(tmp_path / "mine.toml", config)

@@ -5,6 +5,7 @@ Written once for NumPy and torch (array API): the loss uses them on tensors, the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
@@ -46,6 +47,31 @@ _KERNELS: dict[str, Callable[[Any], Any]] = {
     "inverse-distance": _inverse_distance,
 }
 assert set(_KERNELS) == set(get_args(KernelName))
+
+
+# Where a kernel has fallen to 1/e, in bandwidths.
+_REACH: dict[str, float] = {
+    "exponential": 1.0,
+    "gaussian": math.sqrt(2.0),
+    "bisquare": math.sqrt(1.0 - math.exp(-0.5)),
+    "tricube": (1.0 - math.exp(-1.0 / 3.0)) ** (1.0 / 3.0),
+    "inverse-distance": math.e - 1.0,
+}
+
+
+def kernel_reach(kernel: KernelName) -> float:
+    """Where a kernel has fallen to 1/e, in bandwidths: what makes bandwidths of different kernels comparable.
+
+    Raises:
+        ConfigError: The kernel is not known.
+
+    Example:
+        >>> kernel_reach("exponential"), round(kernel_reach("gaussian"), 3)
+        (1.0, 1.414)
+    """
+    if kernel not in _REACH:
+        raise ConfigError(f"kernel {kernel!r} is not known; choose one of {', '.join(_KERNELS)}.")
+    return _REACH[kernel]
 
 
 def kernel_weight(distance_m: Any, bandwidth_m: Any, kernel: KernelName = "exponential") -> Any:

@@ -31,7 +31,7 @@ class NeighbourhoodConfig:
         form: `distribution` or `laplacian`.
         weight: Its weight in the objective; 0 leaves it out.
         tau: Temperature of the softmax over image similarities (`distribution`).
-        bandwidth_m: Bandwidth of the kernel in metres.
+        bandwidth_m: Bandwidth of the kernel in metres; 0 follows the smallest one of the soft targets.
         kernel: The kernel's name.
 
     Raises:
@@ -48,7 +48,7 @@ class NeighbourhoodConfig:
         _check_form(self.form, self.tau)
         if not (math.isfinite(self.weight) and self.weight >= 0.0):
             raise ConfigError(f"neighbourhood weight {self.weight} must be 0 or more.")
-        check_kernel(self.kernel, (self.bandwidth_m,))
+        check_kernel(self.kernel, (self.bandwidth_m or 1.0,))
 
 
 def _check_form(form: str, tau: float) -> None:

@@ -53,6 +53,7 @@ class _Batch:
     positions_deg: Float64[Tensor, "n 2"]
     accuracy_m: Float64[Tensor, " n"] | None
     region_ids: Int[Tensor, " n"] | None
+    stretch: Float64[Tensor, " n"] | None
 
 
 class Objective(nn.Module):
@@ -97,6 +98,7 @@ class Objective(nn.Module):
         region_ids: Int[Tensor, " b"] | None = None,
         queue: QueuedLocations | None = None,
         views: Sequence[View] = (),
+        stretch: Float64[Tensor, " b"] | None = None,
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The loss of a batch, and its parts for the log.
 
@@ -109,6 +111,8 @@ class Objective(nn.Module):
             region_ids: (B,) region of each photograph, negative where it has none. Needed by the fairness term.
             queue: Further locations that the photographs choose among; of the other direction they are no part.
             views: Further views of the photographs, and their fusion.
+            stretch: (B,) what each photograph multiplies the targets' bandwidths by (a pair: the geometric mean of
+                both), and the neighbourhood's where that follows them. 1 where None.
 
         Returns:
             The scalar to call `backward` on, and detached scalars: `loss`, `contrastive`, `target_self` (mean share of
@@ -124,7 +128,12 @@ class Objective(nn.Module):
             raise ConfigError(
                 "the fairness term needs the region of each photograph: set a region column, or weight 0."
             )
-        batch = self._gather(image, location, positions_deg, accuracy_m, region_ids)
+        if queue is not None and stretch is not None and config.targets.alpha > 0.0:
+            raise ConfigError(
+                "a queue of places has no bandwidth of its own: with soft labels use a bandwidth that is the same for "
+                "all photographs and steps, or queue size 0."
+            )
+        batch = self._gather(image, location, positions_deg, accuracy_m, region_ids, stretch)
         n_rows = len(image)
         mine = slice(process_rank() * n_rows, (process_rank() + 1) * n_rows)
         several = process_count() > 1
@@ -135,7 +144,16 @@ class Objective(nn.Module):
             distance_m = pairwise_distance_m(batch.positions_deg[mine], batch.positions_deg)
         else:  # plain CLIP asks for no distance
             distance_m = batch.positions_deg.new_zeros(()).expand(n_rows, len(batch.positions_deg))
-        targets = soft_targets(distance_m, config.targets, my_accuracy_m, accuracy_m, first_match=mine.start)
+        mine_stretch = None if batch.stretch is None else batch.stretch[mine]
+        targets = soft_targets(
+            distance_m,
+            config.targets,
+            my_accuracy_m,
+            accuracy_m,
+            first_match=mine.start,
+            stretch_a=mine_stretch,
+            stretch_b=batch.stretch,
+        )
         # Cast before moving: not every accelerator has float64.
         dtype = torch.promote_types(torch.promote_types(image.dtype, location.dtype), torch.float32)
         targets = targets.to(dtype).to(image.device)
@@ -158,14 +176,16 @@ class Objective(nn.Module):
         )
         rows = [by_image, by_location if config.symmetric else by_image, targets.diagonal(mine.start)]
         if config.neighbourhood.weight > 0.0:
-            noise = config.targets.gps_noise
+            noise, follows = config.targets.gps_noise, config.neighbourhood.bandwidth_m == 0.0
             weights = pair_weights(
                 distance_m,
                 config.neighbourhood.kernel,
-                (config.neighbourhood.bandwidth_m,),
+                (min(config.targets.bandwidths_m) if follows else config.neighbourhood.bandwidth_m,),
                 accuracy_a=my_accuracy_m if noise else None,
                 accuracy_b=accuracy_m if noise else None,
                 default_accuracy_m=config.targets.default_accuracy_m if noise else 0.0,
+                stretch_a=mine_stretch if follows else None,
+                stretch_b=batch.stretch if follows else None,
             )
             rows += neighbourhood_terms(
                 image,
@@ -205,9 +225,10 @@ class Objective(nn.Module):
         positions_deg: Float64[Tensor, "b 2"],
         accuracy_m: Float[Tensor, " b"] | None,
         region_ids: Int[Tensor, " b"] | None,
+        stretch: Float64[Tensor, " b"] | None,
     ) -> _Batch:
         if process_count() == 1:
-            return _Batch(image, location, positions_deg, accuracy_m, _on(region_ids, image.device))
+            return _Batch(image, location, positions_deg, accuracy_m, _on(region_ids, image.device), stretch)
         check_same_rows(len(image), image.device)
         # What is gathered must lie on the process group's device, which is that of the embeddings.
         return _Batch(
@@ -216,6 +237,7 @@ class Objective(nn.Module):
             all_gather_rows(positions_deg.to(image.device)),
             None if accuracy_m is None else all_gather_rows(accuracy_m.to(image.device)),
             None if region_ids is None else all_gather_rows(region_ids.to(image.device)),
+            None if stretch is None else all_gather_rows(stretch.to(image.device)),
         )
 
     def _total(

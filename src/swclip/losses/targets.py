@@ -97,8 +97,10 @@ def pair_weights(
     accuracy_a: Float[Tensor, " a"] | None = None,
     accuracy_b: Float[Tensor, " b"] | None = None,
     default_accuracy_m: float = 0.0,
+    stretch_a: Float[Tensor, " a"] | None = None,
+    stretch_b: Float[Tensor, " b"] | None = None,
 ) -> Float64[Tensor, "a b"]:
-    """Kernel K(d_ij; h_ij) of each pair, with h_ij^2 = h^2 + a_i^2 + a_j^2.
+    """Kernel K(d_ij; h_ij) of each pair, with h_ij^2 = h^2 g_i g_j + a_i^2 + a_j^2.
 
     A kernel is 1 at distance 0 whatever its bandwidth, so a photograph's weight with itself, and with others at its
     very position, is 1 however uncertain they are: uncertainty adds weight to the surroundings, and takes none.
@@ -111,6 +113,8 @@ def pair_weights(
         accuracy_a: (A,) 1-sigma GPS accuracies of the rows in metres; NaN, or None for all, is the default.
         accuracy_b: (B,) the same of the columns.
         default_accuracy_m: The accuracy of whoever states none.
+        stretch_a: (A,) what each row multiplies the bandwidths by, g, where they differ by place; 1 where None.
+        stretch_b: (B,) the same of the columns.
 
     Returns:
         (A, B) weights in [0, 1], float64.
@@ -118,14 +122,26 @@ def pair_weights(
     Raises:
         ConfigError: An accuracy is negative.
     """
+    stretched: list[float | Tensor] = list(bandwidths_m)
+    if stretch_a is not None or stretch_b is not None:
+        both = _stretch(stretch_a, distance_m.shape[0], distance_m.device)[:, None] * _stretch(
+            stretch_b, distance_m.shape[1], distance_m.device
+        )
+        stretched = [bandwidth * both.sqrt() for bandwidth in bandwidths_m]
     if accuracy_a is None and accuracy_b is None and default_accuracy_m == 0.0:
-        plain: Tensor = mixture_weight(distance_m, list(bandwidths_m), kernel, shares)
+        plain: Tensor = mixture_weight(distance_m, stretched, kernel, shares)
         return plain
     variance = _variance(accuracy_a, distance_m.shape[0], default_accuracy_m, distance_m.device)[:, None]
     variance = variance + _variance(accuracy_b, distance_m.shape[1], default_accuracy_m, distance_m.device)
-    widened = [(bandwidth**2 + variance).sqrt() for bandwidth in bandwidths_m]
+    widened = [(bandwidth**2 + variance).sqrt() for bandwidth in stretched]
     weights: Tensor = mixture_weight(distance_m, widened, kernel, shares)
     return weights
+
+
+def _stretch(stretch: Float[Tensor, " n"] | None, n: int, device: torch.device) -> Float64[Tensor, " n"]:
+    if stretch is None:
+        return torch.ones(n, dtype=torch.float64, device=device)
+    return stretch.to(device=device, dtype=torch.float64)
 
 
 def _variance(
@@ -155,6 +171,8 @@ def soft_targets(
     accuracy_b: Float[Tensor, " b"] | None = None,
     *,
     first_match: int = 0,
+    stretch_a: Float[Tensor, " a"] | None = None,
+    stretch_b: Float[Tensor, " b"] | None = None,
 ) -> Float64[Tensor, "a b"]:
     """Target distribution of each row over the columns.
 
@@ -173,6 +191,9 @@ def soft_targets(
             `config.gps_noise`.
         accuracy_b: (B,) the same of the columns; of a square matrix `accuracy_a` where None.
         first_match: The column that is row 0's own match: not 0 when the rows are one process's part of a batch.
+        stretch_a: (A,) what each row multiplies the bandwidths by: a pair's are wider by the geometric mean of both,
+            so that the matrix of a batch stays symmetric. 1 where None.
+        stretch_b: (B,) the same of the columns; of a square matrix `stretch_a` where None.
 
     Returns:
         (A, B) float64, non-negative; rows sum to 1. A row whose kernel reaches no column, which needs a match at a
@@ -192,8 +213,12 @@ def soft_targets(
     match = match_matrix(n_rows, n_columns, first_match, distance_m.device)
     if config.alpha == 0.0:
         return match
+    if stretch_b is None and n_rows == n_columns:
+        stretch_b = stretch_a
     if not config.gps_noise:
-        weights = pair_weights(distance_m, config.kernel, config.bandwidths_m, config.shares)
+        weights = pair_weights(
+            distance_m, config.kernel, config.bandwidths_m, config.shares, stretch_a=stretch_a, stretch_b=stretch_b
+        )
     else:
         if accuracy_b is None and n_rows == n_columns:
             accuracy_b = accuracy_a
@@ -205,6 +230,8 @@ def soft_targets(
             accuracy_a,
             accuracy_b,
             config.default_accuracy_m,
+            stretch_a,
+            stretch_b,
         )
     mass = weights.sum(dim=1, keepdim=True)
     spread = torch.where(mass > 0.0, weights / mass, match)

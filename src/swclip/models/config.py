@@ -21,8 +21,8 @@ class ImageConfig:
         pooling: How a feature map or a row of patch tokens becomes one vector. `grid` keeps a 3 x 3 layout; `auto`
             takes cls+mean+std for towers with a class token (that token, the mean of the patches, and how much they
             vary), the pooler for SigLIP, grid for the built-in one, else mean.
-        blocks: How many of the tower's last blocks are pooled, each by itself and side by side. Earlier blocks hold more
-            of where things are, later ones more of what they are. The built-in tower gives its last map alone.
+        blocks: How many of the tower's last blocks are pooled, each by itself and side by side. Earlier blocks hold
+            more of where things are, later ones more of what they are. The built-in tower gives its last map alone.
         head: `residual`: layer norm, a linear map and a two-layer correction; `mlp`: two layers with ReLU and no more,
             GeoCLIP's.
         head_width: Width of the hidden layer of the image head, 0 for a linear head (`residual`).

@@ -94,6 +94,24 @@ def embed_photographs(
     return stacked(rows)
 
 
+def tower_features(
+    model: Encoder, paths: Sequence[PathLike], *, batch_size: int = 64, workers: int | None = None
+) -> Float32[np.ndarray, "n f"]:
+    """Pooled features (N, F) of photographs by the image tower as it stands, kept nowhere.
+
+    Raises:
+        InputError: Photographs cannot be decoded; all of them are counted, the first named.
+    """
+    own: list[Failure] = []
+    with evaluating(model):
+        rows = [
+            encode_readable(model.image_features, pixels, device_of(model))
+            for pixels in pixel_batches(model.preprocess.read, paths, batch_size, workers, own)
+        ]
+    _report(own, None)
+    return stacked(rows)
+
+
 def embed_features(
     model: Encoder, features: Float32[np.ndarray, "n f"], *, batch_size: int = 4096
 ) -> Float32[np.ndarray, "n d"]:

@@ -14,6 +14,7 @@ from swclip.files import atomic_file
 from swclip.losses import ObjectiveConfig
 from swclip.models.config import ModelConfig
 from swclip.structure import as_plain, structure, without_none
+from swclip.training.bandwidth import BandwidthConfig
 from swclip.training.location_queue import QueueConfig, check_noise
 from swclip.training.recipe_source import merged, recipe_layers
 from swclip.training.recipe_source import recipe_names as recipe_names
@@ -88,6 +89,7 @@ class TrainingConfig:
     Attributes:
         model: What the model is made of.
         objective: The loss and its terms.
+        bandwidth: Where the bandwidth of its soft labels comes from.
         batch: How batches are drawn.
         queue: Places of earlier batches as further locations of the contrast.
         optimizer: How weights move.
@@ -103,6 +105,7 @@ class TrainingConfig:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    bandwidth: BandwidthConfig = field(default_factory=BandwidthConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     queue: QueueConfig = field(default_factory=QueueConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

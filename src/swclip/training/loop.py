@@ -25,8 +25,10 @@ from swclip.imaging.augment import augment
 from swclip.losses import Objective
 from swclip.models.location_text import prompt_fields
 from swclip.models.locator_model import LocatorModel, load_model
+from swclip.retrieval.embed import tower_features
 from swclip.retrieval.feature_cache import FeatureCache
 from swclip.retrieval.posterior_config import write_posterior
+from swclip.training.bandwidth import settle_bandwidths
 from swclip.training.checkpoint import (
     Checkpoint,
     newest_checkpoint,
@@ -138,7 +140,20 @@ def _train(
         again = _sampler(config, positions, region_names, size, process)
         queue = LocationQueue(again, positions, accuracy, words, config.queue, config.seed)
 
-    objective = Objective(config.objective, n_regions=max(1, len(set(region_names)))).to(process.device)
+    bandwidths = settle_bandwidths(
+        config.bandwidth,
+        config.objective,
+        folder,
+        process,
+        positions_deg=positions,
+        heading_deg=frame["heading_deg"].to_numpy(dtype=np.float64),
+        look=lambda some: features[some] if config.freeze_image else tower_features(model, [paths[i] for i in some]),
+        fingerprint=lambda: model.feature_fingerprint,
+        steps=config.steps,
+        seed=config.seed,
+        wait=wait_for_all,
+    )
+    objective = Objective(bandwidths.objective, n_regions=max(1, len(set(region_names)))).to(process.device)
     # Fused: one pass over the weights; the feature grid's table alone would otherwise take a third of a step on a CPU.
     optimizer = torch.optim.AdamW(groups, betas=config.optimizer.betas, fused=True)
     weights = [p for group in optimizer.param_groups for p in group["params"]]
@@ -171,6 +186,7 @@ def _train(
             noisy_positions(position_tensor[drawn], config.batch.position_noise_m, config.seed, step, process.rank),
             queue.at(step) if queue is not None else None,
             None if views is None else views.batch(drawn, step, process.rank, process.device),
+            stretch=bandwidths.stretch_of(step, drawn),
         )
         optimizer.zero_grad(set_to_none=True)
         figures = forward_backward(
@@ -213,7 +229,11 @@ def _train(
     if not process.leads:
         return dataclasses.replace(facts, status="finished")
 
-    fitted: dict[str, Any] = {"seconds": round(time.monotonic() - started, 1), "steps": config.steps}
+    fitted: dict[str, Any] = {
+        "seconds": round(time.monotonic() - started, 1),
+        "steps": config.steps,
+        **bandwidths.figures,
+    }
     if validation is None:
         _LOG.warning("there are no validation queries: the last weights are kept, and no posterior is fitted")
         model.save(folder / "model")

@@ -12,8 +12,8 @@ from torch import Tensor
 from swclip.losses import Objective
 from swclip.models.location_text import Words
 from swclip.models.locator_model import LocatorModel
-from swclip.training.location_queue import QueuedPlaces, embed_locations
 from swclip.models.views import ViewInputs
+from swclip.training.location_queue import QueuedPlaces, embed_locations
 from swclip.training.views import embed_views, views_of
 
 
@@ -30,6 +30,7 @@ class Batch:
         encoded_deg: (B, 2) what the location side is given where that is not `positions_deg`: those with noise.
         queue: Further places of the contrast, or None.
         views: What the further views are made of; None of a model without any.
+        stretch: (B,) what each photograph multiplies the bandwidths by, or None.
     """
 
     inputs: Tensor
@@ -40,6 +41,7 @@ class Batch:
     encoded_deg: Tensor | None = None
     queue: QueuedPlaces | None = None
     views: ViewInputs | None = None
+    stretch: Tensor | None = None
 
 
 @contextmanager
@@ -120,6 +122,7 @@ def forward_backward(
             batch.region_ids,
             queue=queue,
             views=views,
+            stretch=batch.stretch,
         )
         loss.backward()
         return {**figures, "scale": model.logit_scale.detach().exp()}

@@ -1,0 +1,341 @@
+"""The bandwidth of the soft labels: from the data where it is not given, and from coarse to fine while training."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Float64, Int64
+from torch import Tensor
+
+from swclip.errors import ArtefactError, ConfigError
+from swclip.files import read_json, write_json
+from swclip.geo.kernels import KernelName, kernel_reach
+from swclip.geo.places import kth_place_m, sample_with_neighbours
+from swclip.geo.semivariogram import (
+    EmpiricalSemivariogram,
+    FittedSemivariogram,
+    VariogramModel,
+    empirical_semivariogram,
+    fit_semivariogram,
+)
+from swclip.losses import ObjectiveConfig
+from swclip.structure import as_plain
+
+if TYPE_CHECKING:
+    from swclip.training.distributed import Process
+
+_LOG = logging.getLogger(__name__)
+
+Look = Callable[[Int64[np.ndarray, " m"]], Float32[np.ndarray, "m f"]]
+"""Features of some training photographs, by their number, by the image tower as it stands at the start."""
+
+BANDWIDTH_FILE = "bandwidth.json"
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_HEADED = 0.5
+# With fewer bins that have pairs looking the same way, all pairs are used.
+_LEAST_BINS = 6
+
+
+@dataclass(frozen=True)
+class BandwidthConfig:
+    """Where the bandwidth of the soft labels comes from.
+
+    Attributes:
+        form: `fixed`: `objective.targets.bandwidths_m`. `semivariogram`: where the correlation of the tower's features
+            over the ground has fallen to 1/e, as the kernel's own fall to 1/e; `adaptive` where they have none.
+            `adaptive`: for each photograph the distance to its `neighbour`-th nearest place, for a pair the geometric
+            mean of both.
+        factors: Multiples of what was found; several make a mixture of scales. Not used by `fixed`.
+        shares: The weight of each factor; equal where None. Not used by `fixed`.
+        neighbour: Which place the adaptive bandwidth reaches to.
+        least_m: No bandwidth that is found is below this, metres.
+        most_m: Nor above this.
+        place_m: Positions this near are one place, metres: a satellite fix under open sky is no better.
+        model: Model of the semivariogram: `exponential`, `spherical` or `gaussian`.
+        max_lag_m: Longest distance of a pair of the semivariogram, metres.
+        photographs: At most so many photographs are looked at for the semivariogram.
+        headings: Compare photographs that look the same way only, where most headings are known.
+        coarse_factor: Bandwidths start so many times wider, with any form; 1 for no schedule.
+        coarse_share: Share of the steps over which they narrow to their own width, by the same ratio each step.
+
+    References:
+        L. Zelnik-Manor, P. Perona, "Self-tuning spectral clustering", NIPS 2004, for the geometric mean of a pair's.
+        F. van Diggelen, P. Enge, "The world's first GPS MOOC and worldwide laboratory using smartphones", ION GNSS+
+        2015, for 4.9 m.
+    """
+
+    form: Literal["fixed", "semivariogram", "adaptive"] = "fixed"
+    factors: tuple[float, ...] = (1.0,)
+    shares: tuple[float, ...] | None = None
+    neighbour: int = 3
+    least_m: float = 5.0
+    most_m: float = 250.0
+    place_m: float = 5.0
+    model: VariogramModel = "exponential"
+    max_lag_m: float = 500.0
+    photographs: int = 3000
+    headings: bool = True
+    coarse_factor: float = 1.0
+    coarse_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.factors or not all(math.isfinite(factor) and factor > 0.0 for factor in self.factors):
+            raise ConfigError(f"bandwidth factors {list(self.factors)} must be one or more positive numbers.")
+        if self.shares is not None and (
+            len(self.shares) != len(self.factors) or min(self.shares) < 0.0 or not sum(self.shares) > 0.0
+        ):
+            raise ConfigError(f"bandwidth shares {list(self.shares)}: give {len(self.factors)}, with a positive sum.")
+        if self.neighbour < 1:
+            raise ConfigError(f"bandwidth neighbour {self.neighbour} must be 1 or more.")
+        if not 0.0 < self.least_m <= self.most_m < math.inf:
+            raise ConfigError(f"bandwidths from {self.least_m} to {self.most_m} m: least_m must not exceed most_m.")
+        if not 0.0 <= self.place_m < math.inf:
+            raise ConfigError(f"bandwidth place_m {self.place_m} must be 0 or more metres.")
+        if not 1.0 < self.max_lag_m < math.inf:
+            raise ConfigError(f"bandwidth max_lag_m {self.max_lag_m} must be more than 1 m.")
+        if self.photographs < 2:
+            raise ConfigError(f"bandwidth photographs {self.photographs} must be at least 2.")
+        if not (math.isfinite(self.coarse_factor) and self.coarse_factor >= 1.0):
+            raise ConfigError(f"bandwidth coarse_factor {self.coarse_factor} must be 1 (no schedule) or more.")
+        if not 0.0 <= self.coarse_share <= 1.0:
+            raise ConfigError(f"bandwidth coarse_share {self.coarse_share} is not between 0 and 1.")
+
+
+def coarseness(step: int, steps: int, config: BandwidthConfig) -> float:
+    """How many times wider than their own width the bandwidths are at a step.
+
+        coarse_factor ^ (1 - step / (coarse_share steps)), and 1 from then on
+
+    Args:
+        step: The step that is about to be made, from 0.
+        steps: Steps in all.
+        config: `coarse_factor` and `coarse_share`.
+
+    Example:
+        >>> config = BandwidthConfig(coarse_factor=4.0, coarse_share=0.5)
+        >>> [coarseness(step, 100, config) for step in (0, 25, 50, 99)]
+        [4.0, 2.0, 1.0, 1.0]
+    """
+    narrowing = config.coarse_share * steps
+    if config.coarse_factor == 1.0 or step >= narrowing:
+        return 1.0
+    return float(config.coarse_factor ** (1.0 - step / narrowing))
+
+
+@dataclass(frozen=True, eq=False)
+class Bandwidths:
+    """The bandwidths of a run.
+
+    Attributes:
+        objective: The objective, with the bandwidths in metres that were found.
+        figures: What was found, for the run's record; empty with `fixed`.
+        stretch: (N,) by photograph, its bandwidth over those of `objective`; None where all have the same.
+        config: What was asked for.
+        steps: Steps of the run.
+    """
+
+    objective: ObjectiveConfig
+    figures: dict[str, Any]
+    stretch: Float64[Tensor, " n"] | None
+    config: BandwidthConfig
+    steps: int
+
+    def stretch_of(self, step: int, drawn: Int64[np.ndarray, " b"]) -> Float64[Tensor, " b"] | None:
+        """How much wider the bandwidths of a batch are at a step; None where they are as the objective has them."""
+        coarse = coarseness(step, self.steps, self.config)
+        if self.stretch is None:
+            return None if coarse == 1.0 else torch.full((len(drawn),), coarse, dtype=torch.float64)
+        return self.stretch[torch.from_numpy(drawn)] * coarse
+
+
+def feature_directions(features: Float[np.ndarray, "n f"]) -> Float32[np.ndarray, "n f"]:
+    """Features as unit vectors from their mean, each in units of its own spread.
+
+    Without the mean, which all photographs share, two unrelated ones have a cosine of about 0, and gamma is about 1.
+    """
+    centred = features - features.mean(axis=0, dtype=np.float64)
+    spread = centred.std(axis=0)
+    scaled = centred / np.where(spread > 1e-6 * max(float(spread.max(initial=0.0)), 1e-12), spread, np.inf)
+    length = np.linalg.norm(scaled, axis=1, keepdims=True)
+    return np.asarray(scaled / np.where(length > 0.0, length, 1.0), dtype=np.float32)
+
+
+def semivariogram_of(
+    config: BandwidthConfig,
+    positions_deg: Float64[np.ndarray, "n 2"],
+    heading_deg: Float64[np.ndarray, " n"],
+    look: Look,
+    seed: int,
+) -> tuple[EmpiricalSemivariogram, FittedSemivariogram, dict[str, Any]]:
+    """The semivariogram of the training photographs' features.
+
+    Args:
+        config: How.
+        positions_deg: (N, 2) latitude, longitude in degrees.
+        heading_deg: (N,) headings, NaN where unknown.
+        look: Gives features.
+        seed: Which photographs are looked at, where there are too many.
+
+    Returns:
+        The bins, the curve, and both as plain values.
+    """
+    generator = np.random.default_rng([seed, 0x5EA1])
+    rows = sample_with_neighbours(positions_deg, config.photographs, generator)
+    vectors = feature_directions(look(rows))
+    heading = heading_deg[rows]
+    headed = config.headings and bool(np.isfinite(heading).mean() >= _HEADED)
+    found = empirical_semivariogram(
+        positions_deg[rows],
+        vectors,
+        generator=generator,
+        max_lag_m=config.max_lag_m,
+        heading_deg=heading if headed else None,
+    )
+    if headed and len(found.lag_m) < _LEAST_BINS:
+        headed = False
+        found = empirical_semivariogram(positions_deg[rows], vectors, generator=generator, max_lag_m=config.max_lag_m)
+    fitted = fit_semivariogram(found, config.model, config.place_m)
+    plain = {
+        **dataclasses.asdict(fitted),
+        "sill": fitted.sill,
+        "practical_range_m": fitted.practical_range_m,
+        "correlation_length_m": fitted.correlation_length_m,
+        "photographs": len(rows),
+        "same_heading": headed,
+        "max_lag_m": config.max_lag_m,
+        "lag_m": found.lag_m.tolist(),
+        "gamma": found.gamma.tolist(),
+        "pairs": found.pairs.tolist(),
+    }
+    return found, fitted, plain
+
+
+def semivariogram_bandwidth_m(fitted: FittedSemivariogram, kernel: KernelName, config: BandwidthConfig) -> float:
+    """The bandwidth with which the kernel falls to 1/e where the features' correlation does, within the limits."""
+    length = min(max(fitted.correlation_length_m, config.least_m), config.most_m)
+    return round(length / kernel_reach(kernel), 3)
+
+
+def adaptive_bandwidths_m(
+    positions_deg: Float64[np.ndarray, "n 2"], config: BandwidthConfig
+) -> Float64[np.ndarray, " n"]:
+    """(N,) distance to the k-th nearest place of each photograph, within the limits, to the millimetre."""
+    reach = kth_place_m(positions_deg, config.neighbour, config.place_m)
+    limited: Float64[np.ndarray, " n"] = np.round(np.clip(reach, config.least_m, config.most_m), 3)
+    return limited
+
+
+def adaptive_plain(bandwidths_m: Float64[np.ndarray, " n"], config: BandwidthConfig) -> dict[str, Any]:
+    """Quantiles of adaptive bandwidths and their geometric mean, as plain values."""
+    return {
+        "neighbour": config.neighbour,
+        "geometric_mean_m": round(float(np.exp(np.log(bandwidths_m).mean())), 3),
+        "quantiles_m": {f"{q:g}": round(float(np.quantile(bandwidths_m, q)), 3) for q in _QUANTILES},
+    }
+
+
+def find_bandwidths(
+    config: BandwidthConfig,
+    kernel: KernelName,
+    positions_deg: Float64[np.ndarray, "n 2"],
+    heading_deg: Float64[np.ndarray, " n"],
+    look: Look,
+    seed: int,
+) -> dict[str, Any]:
+    """What `bandwidth.json` holds: the form that is used, the bandwidths, and what they were found from.
+
+    Args:
+        config: How; not `fixed`.
+        kernel: Of the soft labels.
+        positions_deg: (N, 2) latitude, longitude in degrees.
+        heading_deg: (N,) headings, NaN where unknown.
+        look: Gives features; not asked by `adaptive`.
+        seed: Which photographs are looked at.
+    """
+    found: dict[str, Any] = {"used": config.form, "note": None}
+    if config.form == "semivariogram":
+        _, fitted, found["semivariogram"] = semivariogram_of(config, positions_deg, heading_deg, look, seed)
+        base_m = semivariogram_bandwidth_m(fitted, kernel, config)
+        if not fitted.structured:
+            found |= {"used": "adaptive", "note": f"{fitted.statement} The adaptive bandwidth is used instead."}
+    if found["used"] == "adaptive":
+        own_m = adaptive_bandwidths_m(positions_deg, config)
+        found["adaptive"] = {**adaptive_plain(own_m, config), "photographs_m": own_m.tolist()}
+        base_m = found["adaptive"]["geometric_mean_m"]
+    return {**found, "base_m": base_m, "bandwidths_m": [round(base_m * factor, 3) for factor in config.factors]}
+
+
+def settle_bandwidths(
+    config: BandwidthConfig,
+    objective: ObjectiveConfig,
+    folder: Path,
+    process: Process,
+    *,
+    positions_deg: Float64[np.ndarray, "n 2"],
+    heading_deg: Float64[np.ndarray, " n"],
+    look: Look,
+    fingerprint: Callable[[], str],
+    steps: int,
+    seed: int,
+    wait: Callable[[], None],
+) -> Bandwidths:
+    """The bandwidths of a run: found once, written to RUN/bandwidth.json, and read from there ever after.
+
+    Args:
+        config: Where they come from.
+        objective: The objective as it was asked for.
+        folder: The run's folder, which all processes see.
+        process: This process; the one that leads finds them.
+        positions_deg: (N, 2) positions of the training photographs.
+        heading_deg: (N,) their headings, NaN where unknown.
+        look: Gives their features.
+        fingerprint: The identity of what gives the features.
+        steps: Steps of the run.
+        seed: The run's.
+        wait: Returns when every process has come here.
+
+    Raises:
+        ArtefactError: RUN/bandwidth.json is damaged.
+    """
+    if config.form == "fixed":
+        return Bandwidths(objective, {}, None, config, steps)
+    path = folder / BANDWIDTH_FILE
+    if process.leads:
+        kernel = objective.targets.kernel
+        made_from = {
+            "asked": as_plain(config),
+            "kernel": kernel,
+            "seed": seed,
+            "features": fingerprint() if config.form == "semivariogram" else None,
+            "positions": hashlib.sha256(np.ascontiguousarray(positions_deg, dtype="<f8").tobytes()).hexdigest(),
+        }
+        # A run that made nothing yet may be started again with another configuration.
+        if not path.exists() or read_json(path, "the run's bandwidths").get("made_from") != made_from:
+            found = find_bandwidths(config, kernel, positions_deg, heading_deg, look, seed)
+            write_json(path, {**found, "made_from": made_from})
+    wait()
+    found = read_json(path, "the run's bandwidths")
+    try:
+        if found["note"] and process.leads:
+            _LOG.warning("bandwidth: %s", found["note"])
+        targets = dataclasses.replace(
+            objective.targets, bandwidths_m=tuple(found["bandwidths_m"]), shares=config.shares
+        )
+        stretch = None
+        if found["used"] == "adaptive":
+            stretch = torch.tensor(found["adaptive"]["photographs_m"], dtype=torch.float64) / found["base_m"]
+            if len(stretch) != len(positions_deg):
+                raise KeyError("photographs_m")
+        figures = {key: found[key] for key in ("used", "note", "bandwidths_m")}
+    except (KeyError, TypeError) as error:
+        raise ArtefactError(f"{path}: lacks or spoils {error}; remove it, and the run finds it again.") from error
+    return Bandwidths(dataclasses.replace(objective, targets=targets), {"bandwidth": figures}, stretch, config, steps)

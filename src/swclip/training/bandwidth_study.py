@@ -1,0 +1,170 @@
+"""What the data say about the bandwidth, and a search over a few values on validation queries."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from swclip.data.manifest import Manifest
+from swclip.data.splits import Splits, indices
+from swclip.errors import ConfigError, InputError
+from swclip.geo.semivariogram import EmpiricalSemivariogram, FittedSemivariogram
+from swclip.models.locator_model import LocatorModel
+from swclip.retrieval.embed import tower_features
+from swclip.retrieval.feature_cache import FeatureCache
+from swclip.training.bandwidth import (
+    adaptive_bandwidths_m,
+    adaptive_plain,
+    semivariogram_bandwidth_m,
+    semivariogram_of,
+)
+from swclip.training.config import TrainingConfig
+from swclip.training.loop import train
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BandwidthStudy:
+    """What was found.
+
+    Attributes:
+        empirical: The bins of the semivariogram.
+        fitted: Its curve.
+        form: `semivariogram` where there is structure, else `adaptive`.
+        bandwidth_m: The bandwidth by that form; of `adaptive`, the geometric mean over the photographs.
+        record: All of it as plain values.
+    """
+
+    empirical: EmpiricalSemivariogram
+    fitted: FittedSemivariogram
+    form: str
+    bandwidth_m: float
+    record: dict[str, Any]
+
+
+def study_bandwidth(
+    manifest: Manifest,
+    splits: Splits,
+    config: TrainingConfig,
+    *,
+    cache: FeatureCache | None = None,
+    progress: Progress | None = None,
+) -> BandwidthStudy:
+    """The semivariogram and the adaptive bandwidths of the training photographs, whatever the recipe's own form.
+
+    Args:
+        manifest: The photographs.
+        splits: Their splits; those of `train` are looked at.
+        config: Image tower, kernel, and how to look.
+        cache: Where features of a frozen tower are kept.
+        progress: Called with (what, done, total).
+
+    Raises:
+        InputError: No photograph is in split `train`.
+    """
+    rows = indices(splits, manifest, "train")
+    if len(rows) < 2:
+        raise InputError(f"{splits.path}: {len(rows)} photographs are in split 'train'; at least 2 are needed.")
+    positions = manifest.positions_deg[rows]
+    heading = manifest.frame["heading_deg"].to_numpy(dtype=np.float64)[rows]
+    model = LocatorModel.create(config.model, positions, config.seed)
+
+    def look(some: Any) -> Any:
+        paths = [manifest.image_paths[row] for row in rows[some]]
+        if not config.freeze_image:
+            return tower_features(model, paths)
+        told = None if progress is None else (lambda done, total: progress("image features", done, total))
+        return (cache or FeatureCache()).features(model, paths, progress=told)
+
+    kernel = config.objective.targets.kernel
+    empirical, fitted, plain = semivariogram_of(config.bandwidth, positions, heading, look, config.seed)
+    own_m = adaptive_bandwidths_m(positions, config.bandwidth)
+    adaptive = adaptive_plain(own_m, config.bandwidth)
+    plain["bandwidth_m"] = semivariogram_bandwidth_m(fitted, kernel, config.bandwidth) if fitted.structured else None
+    form = "semivariogram" if fitted.structured else "adaptive"
+    bandwidth_m = float(plain["bandwidth_m"] if fitted.structured else adaptive["geometric_mean_m"])
+    record = {
+        "form": form,
+        "bandwidth_m": bandwidth_m,
+        "kernel": kernel,
+        "photographs": len(rows),
+        "semivariogram": plain,
+        "adaptive": adaptive,
+    }
+    return BandwidthStudy(empirical, fitted, form, bandwidth_m, record)
+
+
+def search_bandwidth(
+    manifest: Manifest,
+    splits: Splits,
+    config: TrainingConfig,
+    values_m: Sequence[float],
+    folder: Path,
+    *,
+    form: str | None = None,
+    cache: FeatureCache | None = None,
+    command: str | None = None,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """Train briefly with each bandwidth and compare on the validation queries.
+
+    Args:
+        manifest: The photographs.
+        splits: Their splits, with validation queries.
+        config: The recipe, with as many steps as a try may take.
+        values_m: Bandwidths to try, metres.
+        folder: Where the runs are left; those that are there and finished are not trained again.
+        form: A form that finds its bandwidth, tried as well.
+        cache: Where features of a frozen tower are kept.
+        command: The command line, for the record.
+        progress: Called with (what, done, total).
+
+    Returns:
+        One a try, in order: `name`, `bandwidths_m`, and `val_median_m`, `val_mean_m`, `val_log_error` of its best
+        weights.
+
+    Raises:
+        ConfigError: Nothing to try, a value that cannot work, or one-hot targets.
+        InputError: The splits have no validation queries.
+    """
+    if config.objective.targets.alpha == 0.0:
+        raise ConfigError("this recipe has one-hot targets (alpha 0), which have no bandwidth to search for.")
+    if len(set(values_m)) != len(values_m):
+        raise ConfigError(f"bandwidths to search {list(values_m)}: one is there twice.")
+    if len(indices(splits, manifest, "val")) == 0:
+        raise InputError(f"{splits.path}: there are no validation queries to compare on; split with --val-share.")
+    fixed = dataclasses.replace(config.bandwidth, form="fixed")
+    tries: list[tuple[str, TrainingConfig]] = []
+    for value in values_m:
+        targets = dataclasses.replace(config.objective.targets, bandwidths_m=(float(value),), shares=None)
+        objective = dataclasses.replace(config.objective, targets=targets)
+        tries.append((f"{value:g} m", dataclasses.replace(config, objective=objective, bandwidth=fixed)))
+    if form is not None:
+        found = dataclasses.replace(config.bandwidth, form=form)  # type: ignore[arg-type]
+        tries.append((form, dataclasses.replace(config, bandwidth=found)))
+    rows = []
+    for name, trial in tries:
+        out = folder / name.replace(" ", "")
+        told = None if progress is None else _titled(progress, name)
+        facts = train(manifest, splits, trial, out, system=name, cache=cache, command=command, progress=told)
+        bandwidths = facts.figures.get("bandwidth", {}).get("bandwidths_m", trial.objective.targets.bandwidths_m)
+        rows.append({"name": name, "bandwidths_m": list(bandwidths), **_best(out / "metrics.jsonl")})
+    return rows
+
+
+def _titled(progress: Progress, title: str) -> Progress:
+    return lambda what, done, total: progress(f"{title}: {what}", done, total)
+
+
+def _best(path: Path) -> dict[str, float]:
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    best = min(
+        (line for line in lines if line.get("val_log_error") is not None), key=lambda line: line["val_log_error"]
+    )
+    return {name: best[name] for name in ("val_median_m", "val_mean_m", "val_log_error")}
