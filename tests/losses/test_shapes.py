@@ -23,6 +23,10 @@ CASES = {
     "neighbourhood_loss": ((EMBEDDING, SQUARE), (EMBEDDING, SQUARE[:, :2])),
     "regional_means": ((EMBEDDING[0], REGIONS), (EMBEDDING[0], REGIONS[:3])),
     "fairness_loss": ((EMBEDDING[0], REGIONS), (EMBEDDING[0], REGIONS.double())),
+    "hierarchy_loss": (
+        (EMBEDDING, EMBEDDING, SCALE, REGIONS[:, None]),
+        (EMBEDDING, EMBEDDING, SCALE, REGIONS),
+    ),
     "all_gather_rows": ((EMBEDDING,), (SCALE,)),
 }
 

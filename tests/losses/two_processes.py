@@ -18,6 +18,7 @@ from torch import nn
 from swclip.errors import ConfigError
 from swclip.losses import (
     FairnessConfig,
+    HierarchyConfig,
     NeighbourhoodConfig,
     Objective,
     ObjectiveConfig,
@@ -38,6 +39,7 @@ CASES = {
     "variance": ObjectiveConfig(TARGETS, fairness=FairnessConfig("variance", weight=0.9)),
     "cvar": ObjectiveConfig(TARGETS, fairness=FairnessConfig("cvar", weight=0.9, fraction=0.5)),
     "group-dro": ObjectiveConfig(TARGETS, fairness=FairnessConfig("group-dro", weight=0.9, eta=0.5)),
+    "hierarchy": ObjectiveConfig(TARGETS, hierarchy=HierarchyConfig(weight=0.8)),
     "everything": ObjectiveConfig(TARGETS, DISTRIBUTION, FairnessConfig("group-dro", weight=0.9, eta=0.5)),
 }
 
@@ -65,6 +67,7 @@ def train(case: str, rank: int, processes: int) -> dict[str, np.ndarray]:
     positions_deg[5] += 0.1  # isolated for the bisquare kernel
     accuracy_m = torch.tensor([3.0, torch.nan, 9.0, 1.0, torch.nan, 20.0, 0.0, 4.0], dtype=torch.float64)
     region_ids = torch.tensor([0, 1, -1, 2, 2, 0, 2, 1])
+    level_ids = torch.tensor([[0, 0], [0, 1], [-1, -1], [1, 2], [1, 2], [0, -1], [1, 3], [0, 1]])
     share = N // processes
     mine = slice(rank * share, (rank + 1) * share)
 
@@ -76,7 +79,8 @@ def train(case: str, rank: int, processes: int) -> dict[str, np.ndarray]:
     for step in range(2):
         optimizer.zero_grad()
         image, location, logit_scale = parallel(pixels[mine], places[mine])
-        loss, parts = objective(image, location, logit_scale, positions_deg[mine], accuracy_m[mine], region_ids[mine])
+        facts = (positions_deg[mine], accuracy_m[mine], region_ids[mine], level_ids[mine])
+        loss, parts = objective(image, location, logit_scale, *facts)
         loss.backward()
         found |= {f"{case}/{step}/{name}.grad": weight.grad.numpy().copy() for name, weight in model.named_parameters()}
         found |= {f"{case}/{step}/{name}": value.numpy() for name, value in parts.items()}

@@ -2,6 +2,7 @@
 
 from swclip.losses.fairness import FairnessConfig, GroupDRO, fairness_loss, regional_means
 from swclip.losses.gather import all_gather_rows
+from swclip.losses.hierarchy import HierarchyConfig, hierarchy_loss
 from swclip.losses.neighbourhood import NeighbourhoodConfig, neighbourhood_loss
 from swclip.losses.objective import Objective, ObjectiveConfig
 from swclip.losses.spatial_contrastive import spatial_contrastive_loss
@@ -10,12 +11,14 @@ from swclip.losses.targets import TargetConfig, pair_weights, pairwise_distance_
 __all__ = [
     "FairnessConfig",
     "GroupDRO",
+    "HierarchyConfig",
     "NeighbourhoodConfig",
     "Objective",
     "ObjectiveConfig",
     "TargetConfig",
     "all_gather_rows",
     "fairness_loss",
+    "hierarchy_loss",
     "neighbourhood_loss",
     "pair_weights",
     "pairwise_distance_m",

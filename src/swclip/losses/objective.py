@@ -1,4 +1,4 @@
-"""The whole objective: L = L_sw + lambda_nc L_nc + lambda_fair L_fair, over the batch of all processes."""
+"""The whole objective: L_sw + lambda_nc L_nc + lambda_fair L_fair + lambda_hier L_hier, over all processes' batch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from swclip.errors import ConfigError
 from swclip.losses.fairness import FairnessConfig, GroupDRO, fairness_loss
 from swclip.losses.gather import all_gather_rows, check_same_rows, process_count, process_rank
+from swclip.losses.hierarchy import HierarchyConfig, hierarchy_terms
 from swclip.losses.neighbourhood import NeighbourhoodConfig, neighbourhood_terms, ratio_of_sums
 from swclip.losses.spatial_contrastive import directional_divergences, exact_mean
 from swclip.losses.targets import TargetConfig, pair_weights, pairwise_distance_m, soft_targets
@@ -24,11 +25,13 @@ class ObjectiveConfig:
         targets: The soft targets; `TargetConfig(alpha=0.0)` is CLIP.
         neighbourhood: The neighbourhood term, left out at weight 0.
         fairness: The fairness term, left out at weight 0.
+        hierarchy: The hierarchy term, left out at weight 0.
     """
 
     targets: TargetConfig = field(default_factory=TargetConfig)
     neighbourhood: NeighbourhoodConfig = field(default_factory=NeighbourhoodConfig)
     fairness: FairnessConfig = field(default_factory=FairnessConfig)
+    hierarchy: HierarchyConfig = field(default_factory=HierarchyConfig)
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,11 @@ class _Batch:
     positions_deg: Float64[Tensor, "n 2"]
     accuracy_m: Float64[Tensor, " n"] | None
     region_ids: Int[Tensor, " n"] | None
+    level_ids: Int[Tensor, "n l"] | None
 
 
 class Objective(nn.Module):
-    """The spatially weighted contrastive loss with its neighbourhood and fairness terms.
+    """The spatially weighted contrastive loss with its neighbourhood, fairness and hierarchy terms.
 
     Each process passes its own photographs; the terms see the batch of all processes, in order of rank, with gradients
     through the gather. The loss is the same number in every process, and the gradients that DDP averages are those of
@@ -82,6 +86,7 @@ class Objective(nn.Module):
         positions_deg: Float64[Tensor, "b 2"],
         accuracy_m: Float[Tensor, " b"] | None = None,
         region_ids: Int[Tensor, " b"] | None = None,
+        level_ids: Int[Tensor, "b l"] | None = None,
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The loss of a batch, and its parts for the log.
 
@@ -92,21 +97,24 @@ class Objective(nn.Module):
             positions_deg: (B, 2) latitude, longitude in degrees, float64. May stay on the CPU.
             accuracy_m: (B,) 1-sigma GPS accuracy in metres, NaN where unknown.
             region_ids: (B,) region of each photograph, negative where it has none. Needed by the fairness term.
+            level_ids: (B, L) unit of each photograph at each level, negative where unknown. Needed by the hierarchy.
 
         Returns:
             The scalar to call `backward` on, and detached scalars: `loss`, `contrastive`, `target_self` (mean share of
             the target on the photograph's own location: 1 means the kernel sees no neighbours and this is CLIP); with
-            their terms also `neighbourhood`, `isolated` (photographs without neighbours, a count) and `fairness`.
+            their terms also `neighbourhood`, `isolated` (photographs without neighbours, a count), `fairness` and `hierarchy`.
 
         Raises:
-            ConfigError: Fairness without regions, or processes with different numbers of photographs.
+            ConfigError: Fairness without regions, hierarchy without levels, or processes with different numbers of photographs.
         """
         config = self.config
         if config.fairness.weight > 0.0 and region_ids is None:
             raise ConfigError(
                 "the fairness term needs the region of each photograph: set a region column, or weight 0."
             )
-        batch = self._gather(image, location, positions_deg, accuracy_m, region_ids)
+        if config.hierarchy.weight > 0.0 and level_ids is None:
+            raise ConfigError("the hierarchy term needs the unit of each photograph at each level: pass level_ids.")
+        batch = self._gather(image, location, positions_deg, accuracy_m, region_ids, level_ids)
         n_rows = len(image)
         mine = slice(process_rank() * n_rows, (process_rank() + 1) * n_rows)
         several = process_count() > 1
@@ -152,7 +160,19 @@ class Objective(nn.Module):
             )
         # One gather for everything that is one number a photograph.
         by_sample = all_gather_rows(torch.stack([row.to(dtype) for row in rows], dim=1)).unbind(1)
-        return self._total(by_sample, batch.region_ids)
+        hierarchy: Tensor | None = None
+        if config.hierarchy.weight > 0.0 and batch.level_ids is not None:
+            terms = hierarchy_terms(
+                image,
+                location,
+                logit_scale,
+                batch.level_ids[mine],
+                all_image=batch.image if several else None,
+                all_location=batch.location if several else None,
+                all_level_ids=batch.level_ids,
+            )
+            hierarchy = all_gather_rows(terms).sum()
+        return self._total(by_sample, batch.region_ids, hierarchy)
 
     def _gather(
         self,
@@ -161,9 +181,11 @@ class Objective(nn.Module):
         positions_deg: Float64[Tensor, "b 2"],
         accuracy_m: Float[Tensor, " b"] | None,
         region_ids: Int[Tensor, " b"] | None,
+        level_ids: Int[Tensor, "b l"] | None,
     ) -> _Batch:
         if process_count() == 1:
-            return _Batch(image, location, positions_deg, accuracy_m, _on(region_ids, image.device))
+            facts = (_on(region_ids, image.device), _on(level_ids, image.device))
+            return _Batch(image, location, positions_deg, accuracy_m, *facts)
         check_same_rows(len(image), image.device)
         # What is gathered must lie on the process group's device, which is that of the embeddings.
         return _Batch(
@@ -172,10 +194,14 @@ class Objective(nn.Module):
             all_gather_rows(positions_deg.to(image.device)),
             None if accuracy_m is None else all_gather_rows(accuracy_m.to(image.device)),
             None if region_ids is None else all_gather_rows(region_ids.to(image.device)),
+            None if level_ids is None else all_gather_rows(level_ids.to(image.device)),
         )
 
     def _total(
-        self, by_sample: tuple[Tensor, ...], region_ids: Int[Tensor, " n"] | None
+        self,
+        by_sample: tuple[Tensor, ...],
+        region_ids: Int[Tensor, " n"] | None,
+        hierarchy: Float[Tensor, ""] | None = None,
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         config = self.config
         by_image, by_location, target_self = by_sample[:3]
@@ -195,6 +221,9 @@ class Objective(nn.Module):
                     per_sample, region_ids, config.fairness.form, config.fairness.fraction
                 )
             loss = loss + config.fairness.weight * parts["fairness"]
+        if hierarchy is not None:
+            parts["hierarchy"] = hierarchy
+            loss = loss + config.hierarchy.weight * hierarchy
         parts["loss"] = loss
         return loss, {name: value.detach() for name, value in parts.items()}
 

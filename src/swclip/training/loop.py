@@ -37,6 +37,7 @@ from swclip.training.checkpoint import (
 )
 from swclip.training.config import TrainingConfig
 from swclip.training.distributed import Process, average_gradients, join_processes, wait_for_all
+from swclip.training.levels import level_ids
 from swclip.training.metrics_log import MetricsLog
 from swclip.training.photographs import FeatureSource, PhotographSource, Source, fetched_ahead
 from swclip.training.run import RunFacts, open_run
@@ -128,6 +129,7 @@ def _train(
     position_tensor = torch.from_numpy(positions)
     accuracy = torch.from_numpy(manifest.accuracy_m[rows])
     words = _words(frame, config)
+    levels = level_ids(frame, positions, config.objective.hierarchy)
 
     objective = Objective(config.objective, n_regions=max(1, len(set(region_names)))).to(process.device)
     optimizer = torch.optim.AdamW(groups, betas=config.optimizer.betas)
@@ -158,6 +160,7 @@ def _train(
             [words[row] for row in drawn] if words is not None else None,
             accuracy[drawn],
             region_ids[drawn],
+            levels[drawn] if levels is not None else None,
         )
         optimizer.zero_grad(set_to_none=True)
         figures = forward_backward(

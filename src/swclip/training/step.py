@@ -24,6 +24,7 @@ class Batch:
         words: B mappings of what the prompt may name, or None.
         accuracy_m: (B,) GPS accuracies in metres, NaN where unknown.
         region_ids: (B,) numbers of the regions.
+        level_ids: (B, L) numbers of the units at each level of the hierarchy, or None.
     """
 
     inputs: Tensor
@@ -31,6 +32,7 @@ class Batch:
     words: list[Words] | None
     accuracy_m: Tensor
     region_ids: Tensor
+    level_ids: Tensor | None = None
 
 
 @contextmanager
@@ -105,6 +107,7 @@ def forward_backward(
             batch.positions_deg,
             batch.accuracy_m,
             batch.region_ids,
+            batch.level_ids,
         )
         loss.backward()
         return {**figures, "scale": model.logit_scale.detach().exp()}
