@@ -46,9 +46,7 @@ def test_a_column_that_says_nothing_is_named(name: str) -> None:
         level_ids(FRAME, POSITIONS, HierarchyConfig(weight=1.0, levels=(name,)))
 
 
-def test_a_run_logs_the_term(
-    town: Path, small: Callable[..., TrainingConfig], tmp_path: Path
-) -> None:
+def test_a_run_logs_the_term(town: Path, small: Callable[..., TrainingConfig], tmp_path: Path) -> None:
     config = small(steps=10, objective={"hierarchy": {"weight": 0.5, "levels": [], "resolutions": [9, 11]}})
     train(read_manifest(town), read_splits(town / "splits.parquet"), config, tmp_path / "run")
     logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]

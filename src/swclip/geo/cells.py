@@ -38,8 +38,8 @@ def nested_cell_ids(positions_deg: ArrayLike, resolutions: Sequence[int]) -> dic
     """H3 cells of each position at several resolutions, such that each lies in the coarser ones of the same position.
 
     H3's hexagons do not tile their parents exactly: near an edge, the coarse cell of a position need not be the parent
-    of its fine one, and sums over fine cells would differ from those over coarse cells. So only the finest is looked up,
-    and the others are its parents.
+    of its fine one, and sums over fine cells would differ from those over coarse cells. So only the finest is looked
+    up, and the others are its parents.
 
     Args:
         positions_deg: (N, 2) latitude, longitude in degrees.

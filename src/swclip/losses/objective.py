@@ -102,10 +102,12 @@ class Objective(nn.Module):
         Returns:
             The scalar to call `backward` on, and detached scalars: `loss`, `contrastive`, `target_self` (mean share of
             the target on the photograph's own location: 1 means the kernel sees no neighbours and this is CLIP); with
-            their terms also `neighbourhood`, `isolated` (photographs without neighbours, a count), `fairness` and `hierarchy`.
+            their terms also `neighbourhood`, `isolated` (photographs without neighbours, a count), `fairness` and
+            `hierarchy`.
 
         Raises:
-            ConfigError: Fairness without regions, hierarchy without levels, or processes with different numbers of photographs.
+            ConfigError: Fairness without regions, hierarchy without levels, or processes with different numbers of
+                photographs.
         """
         config = self.config
         if config.fairness.weight > 0.0 and region_ids is None:
