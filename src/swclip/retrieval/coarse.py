@@ -84,10 +84,11 @@ class Caps:
 
     def bound(self, query: Float32[np.ndarray, " d"]) -> Float64[np.ndarray, " c"]:
         """(C,) what no inner product of the query with a member exceeds; -inf for an empty cell."""
-        inner = np.clip((self.centre @ query).astype(np.float64), -1.0, 1.0)
-        outside = inner * self.cosine + np.sqrt((1.0 - inner**2) * (1.0 - self.cosine**2))
-        # Scores are sums of D rounded products: the bound must hold for them, not only for what they stand for.
+        # Float32 products are off by their rounding, and near the far pole the angle magnifies it. The bound grows with
+        # the inner product: taken for one that is too large by what rounding can do, it still bounds.
         slack = 2.0 * len(query) * float(np.finfo(np.float32).eps)
+        inner = np.clip((self.centre @ query).astype(np.float64) + slack, -1.0, 1.0)
+        outside = inner * self.cosine + np.sqrt((1.0 - inner**2) * (1.0 - self.cosine**2))
         return np.where(self.count > 0, np.where(inner >= self.cosine, 1.0, outside) + slack, -np.inf)
 
 
