@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import h3
@@ -71,6 +72,18 @@ def cell_centre_deg(cell: str) -> tuple[float, float]:
     """Latitude and longitude of a cell's centre, degrees."""
     lat, lon = h3.cell_to_latlng(cell)
     return float(lat), float(lon)
+
+
+def across_m(resolution: int) -> float:
+    """How far it is across an average cell, from side to side, to two figures, metres.
+
+    Example:
+        >>> [across_m(resolution) for resolution in (6, 8, 10)]
+        [6500.0, 920.0, 130.0]
+    """
+    # From the area, since H3 states an edge that no regular hexagon of that area has.
+    across = math.sqrt(2.0 / math.sqrt(3.0) * h3.average_hexagon_area(resolution, unit="m^2"))
+    return float(f"{across:.1e}")
 
 
 def parent_cell(cell: str, resolution: int) -> str:

@@ -70,12 +70,12 @@ class Hierarchy:
         cells: The levels of the cells, from coarse to fine.
 
     Example:
-        >>> places = Hierarchy.of([[51.5, -0.1], [51.6, -0.1], [53.9, -1.1]], ["London", "London", "York"], (3, 8))
+        >>> places = Hierarchy.of([[51.5, -0.1], [51.51, -0.1], [53.9, -1.1]], ["London", "London", "York"], (4, 9))
         >>> p = np.array([[0.5, 0.25, 0.25]])
         >>> places.city.units, places.city.probabilities(p).tolist()
         (('London', 'York'), [[0.75, 0.25]])
         >>> [(level.name, float(level.probabilities(p).max())) for level in places.cells]
-        [('cell_3', 0.75), ('cell_8', 0.5)]
+        [('cell_4', 0.75), ('cell_9', 0.5)]
     """
 
     city: Level
