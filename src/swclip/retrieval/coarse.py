@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
-from scipy.special import expit, logsumexp
+from scipy.special import expit
 
 from swclip.errors import ConfigError
 from swclip.geo.cells import nested_cell_ids
@@ -78,9 +78,9 @@ class Caps:
         return np.diff(self.starts)
 
     def rows(self, cells: Int64[np.ndarray, " o"]) -> Int64[np.ndarray, " s"]:
-        """The rows of some cells, in increasing order."""
+        """The rows of some cells, cell by cell."""
         parts = [self.order[self.starts[cell] : self.starts[cell + 1]] for cell in cells]
-        return np.sort(np.concatenate(parts)) if parts else np.zeros(0, dtype=np.int64)
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
     def bound(self, query: Float32[np.ndarray, " d"]) -> Float64[np.ndarray, " c"]:
         """(C,) what no inner product of the query with a member exceeds; -inf for an empty cell."""
@@ -186,16 +186,23 @@ class CoarseIndex:
             sides.append((self.photographs, images, config.image_temperature, config.image_weight, most))
         bounds = [caps.bound(own) for caps, *_ in sides]
         opened = np.zeros(len(self), dtype=bool)
+        first: list[tuple[Int64[np.ndarray, " o"], Float32[np.ndarray, " s"]]] = []
         for (caps, embeddings, *_), bound in zip(sides, bounds, strict=True):
-            opened[_best_first(caps, embeddings, own, bound, beam, top_k)] = True
+            first.append(_best_first(caps, embeddings, own, bound, beam, top_k))
+            opened[first[-1][0]] = True
         proven, left_out = True, 0.0
-        for (caps, embeddings, temperature, weight, most), bound in zip(sides, bounds, strict=True):
-            kth, held = _seen(caps, embeddings, own, opened, temperature, top_k)
+        for (caps, embeddings, temperature, weight, most), bound, (cells, scores) in zip(
+            sides, bounds, first, strict=True
+        ):
+            # What the other evidence opened is scored by this one too.
+            others = opened.copy()
+            others[cells] = False
+            scores = np.concatenate([scores, embeddings[caps.rows(np.flatnonzero(others))] @ own])
+            kth, held = _summary(scores, temperature, top_k)
             proven &= bool((bound[~opened] <= kth).all())
             left_out += weight * _share_outside(caps, bound, opened, temperature, held - np.log(most))
-        cells = np.flatnonzero(opened)
-        rows = self.locations.rows(cells)
-        return Opened(rows, len(cells), len(rows) / len(gallery), proven, min(1.0, left_out))
+        rows = np.sort(self.locations.rows(np.flatnonzero(opened)))
+        return Opened(rows, int(opened.sum()), len(rows) / len(gallery), proven, min(1.0, left_out))
 
 
 def part_of(gallery: Gallery, rows: Int64[np.ndarray, " s"]) -> Gallery:
@@ -227,35 +234,27 @@ def _best_first(
     bound: Float64[np.ndarray, " c"],
     beam: int | None,
     top_k: int,
-) -> Int64[np.ndarray, " o"]:
-    """The cells to open: as many as the beam says, or until none of the others can hold one of the best."""
+) -> tuple[Int64[np.ndarray, " o"], Float32[np.ndarray, " s"]]:
+    """The cells to open, and their members' scores: as many as the beam says, or until no other can hold a better."""
     order = np.argsort(-bound, kind="stable")[: np.count_nonzero(caps.count)]
     if beam is not None:
-        return order[:beam]
-    best = np.zeros(0, dtype=np.float32)
+        return order[:beam], embeddings[caps.rows(order[:beam])] @ query
+    parts, best = [np.zeros(0, dtype=np.float32)], np.zeros(0, dtype=np.float32)
     done, step = 0, 4
     while done < len(order) and (len(best) < top_k or bound[order[done]] > best.min()):
-        scores = embeddings[caps.rows(order[done : done + step])] @ query
-        best = np.sort(np.concatenate([best, scores]))[-top_k:]
+        parts.append(embeddings[caps.rows(order[done : done + step])] @ query)
+        best = np.sort(np.concatenate([best, parts[-1]]))[-top_k:]
         done += step
         step *= 2
-    return order[:done]
+    return order[:done], np.concatenate(parts)
 
 
-def _seen(
-    caps: Caps,
-    embeddings: Float32[np.ndarray, "n d"],
-    query: Float32[np.ndarray, " d"],
-    opened: Bool[np.ndarray, " c"],
-    temperature: float,
-    top_k: int,
-) -> tuple[float, float]:
-    """The k-th best score of what was opened, and the log of the sum of its exponentials."""
-    scores = (embeddings[caps.rows(np.flatnonzero(opened))] @ query).astype(np.float64)
+def _summary(scores: Float32[np.ndarray, " s"], temperature: float, top_k: int) -> tuple[float, float]:
+    """The k-th best score, and the log of the sum of the exponentials."""
     if len(scores) == 0:
         return -np.inf, -np.inf
-    kth = float(np.sort(scores)[-top_k]) if len(scores) >= top_k else -np.inf
-    return kth, float(logsumexp(scores / temperature))
+    kth = float(np.partition(scores, -top_k)[-top_k]) if len(scores) >= top_k else -np.inf
+    return kth, _log_sum_exp(scores.astype(np.float64) / temperature)
 
 
 def _share_outside(
@@ -264,5 +263,11 @@ def _share_outside(
     outside = ~opened & (caps.count > 0)
     if not outside.any():
         return 0.0
-    others = float(logsumexp(bound[outside] / temperature, b=caps.count[outside]))
+    others = _log_sum_exp(bound[outside] / temperature + np.log(caps.count[outside]))
     return 1.0 if held == -np.inf else float(expit(others - held))
+
+
+def _log_sum_exp(values: Float64[np.ndarray, " n"]) -> float:
+    # SciPy's takes longer than the search itself.
+    most = float(values.max())
+    return most + float(np.log(np.exp(values - most).sum()))
