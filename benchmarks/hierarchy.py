@@ -105,7 +105,7 @@ def _noise(generator: np.random.Generator, rows: int, dim: int, length: float) -
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def level_scores(
     of_true = np.zeros(len(values))
     there = true >= 0
     of_true[there] = values[np.flatnonzero(there), true[there]]
-    return of_true, (values**2).sum(axis=1) - 2.0 * of_true + 1.0
+    return of_true, np.maximum((values**2).sum(axis=1) - 2.0 * of_true + 1.0, 0.0)
 
 
 @dataclass
@@ -90,8 +90,9 @@ class LevelMeter:
         self.hierarchy = Hierarchy.of(candidates_deg, candidate_cities, resolutions)
         self._index = SphereIndex(candidates_deg)
         cells = nested_cell_ids(truth_deg, resolutions)
-        named = [list(true_cities), *(list(cells[resolution]) for resolution in self.hierarchy.resolutions)]
-        self._true_units: list[list[str | None]] = named
+        named: list[list[str | None]] = [list(true_cities)]
+        named += [list(cells[resolution]) for resolution in self.hierarchy.resolutions]
+        self._true_units = named
         self._tallies = [
             _Tally(level, np.array([_UNKNOWN if unit is None else level.number_of(unit) for unit in units]))
             for level, units in zip(self.hierarchy.levels, named, strict=True)
@@ -99,7 +100,9 @@ class LevelMeter:
         self._done = 0
 
     def add(self, probability: Float[np.ndarray, "q m"]) -> None:
-        """The posteriors of the next queries, over the candidates; rows sum to 1."""
+        """The posteriors of the next queries, over the candidates; rows sum to 1 but for the rounding of float32."""
+        probability = np.asarray(probability, dtype=np.float64)
+        probability = probability / probability.sum(axis=1, keepdims=True)
         asked = slice(self._done, self._done + len(probability))
         self._done = asked.stop
         for tally in self._tallies:
@@ -133,7 +136,7 @@ class LevelMeter:
             of_true, brier, best = (np.concatenate(own) for own in (tally.of_true, tally.brier, tally.best))
             answerable = tally.true >= 0
             at_point = np.array([a == b for a, b in zip(points[tally.level.name], units, strict=True)])
-            scores = -np.log(np.maximum(of_true[answerable], LEAST_PROBABILITY))
+            scores = -np.log(np.clip(of_true[answerable], LEAST_PROBABILITY, 1.0))
             found[tally.level.name] = {
                 "n": int(known.sum()),
                 "n_answerable": int(answerable.sum()),

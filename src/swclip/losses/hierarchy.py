@@ -118,7 +118,7 @@ def hierarchy_terms(
             rows = (level_ids[:, level] >= 0).nonzero()[:, 0]
             among = (columns[:, level] >= 0).nonzero()[:, 0]
             own = level_ids[rows, level][:, None] == columns[among, level]
-            both = sum(_surprise(matrix[rows][:, among], own) for matrix in (logits, logits_t))
+            both = _surprise(logits[rows][:, among], own) + _surprise(logits_t[rows][:, among], own)
             terms = terms.index_add(0, rows, both / (2.0 * float(known[level]) * len(used)))
         return terms
 
