@@ -136,7 +136,7 @@ class LevelMeter:
             of_true, brier, best = (np.concatenate(own) for own in (tally.of_true, tally.brier, tally.best))
             answerable = tally.true >= 0
             at_point = np.array([a == b for a, b in zip(points[tally.level.name], units, strict=True)])
-            scores = -np.log(np.clip(of_true[answerable], LEAST_PROBABILITY, 1.0))
+            scores = 0.0 - np.log(np.clip(of_true[answerable], LEAST_PROBABILITY, 1.0))  # never -0.0
             found[tally.level.name] = {
                 "n": int(known.sum()),
                 "n_answerable": int(answerable.sum()),
