@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from swclip.errors import ConfigError
-from swclip.geo.cells import cell_ids, parent_cell
+from swclip.geo.cells import cell_centre_deg, cell_ids, nested_cell_ids, parent_cell
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import haversine_m
 
@@ -46,3 +46,23 @@ def test_a_finer_parent_is_refused() -> None:
     (cell,) = cell_ids([[0.0, 0.0]], 5)
     with pytest.raises(ConfigError, match=r"resolution 5.*no parent of resolution 6"):
         parent_cell(cell, 6)
+
+
+def test_nested_cells_are_parents_of_the_finest_also_where_hexagons_do_not_tile() -> None:
+    positions = LocalFrame(51.5, -0.1).to_deg(np.random.default_rng(1).uniform(-3000, 3000, size=(400, 2)))
+    nested = nested_cell_ids(positions, [10, 6, 8, 6])
+    assert list(nested) == [6, 8, 10]
+    assert nested[10] == cell_ids(positions, 10)
+    for fine, middle, coarse in zip(nested[10], nested[8], nested[6], strict=True):
+        assert parent_cell(fine, 8) == middle
+        assert parent_cell(middle, 6) == coarse
+    assert nested[8] != cell_ids(positions, 8), "or the rule would not be needed"
+    assert nested_cell_ids(positions[:1], [7]) == {7: cell_ids(positions[:1], 7)}
+    for wrong in ([], [3, 16]):
+        with pytest.raises(ConfigError, match="H3 resolution"):
+            nested_cell_ids(positions, wrong)
+
+
+def test_the_centre_of_a_cell_is_latitude_first() -> None:
+    (cell,) = cell_ids([[51.5074, -0.1278]], 10)
+    assert cell_centre_deg(cell) == pytest.approx((51.5074, -0.1278), abs=2e-3)

@@ -30,6 +30,10 @@ CASES = {
     ),
     "regional_means": ((EMBEDDING[0], REGIONS), (EMBEDDING[0], REGIONS[:3])),
     "fairness_loss": ((EMBEDDING[0], REGIONS), (EMBEDDING[0], REGIONS.double())),
+    "hierarchy_loss": (
+        (EMBEDDING, EMBEDDING, SCALE, REGIONS[:, None]),
+        (EMBEDDING, EMBEDDING, SCALE, REGIONS),
+    ),
     "all_gather_rows": ((EMBEDDING,), (SCALE,)),
 }
 

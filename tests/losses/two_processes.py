@@ -18,6 +18,7 @@ from torch import nn
 from swclip.errors import ConfigError
 from swclip.losses import (
     FairnessConfig,
+    HierarchyConfig,
     ImageGeographyConfig,
     NeighbourhoodConfig,
     Objective,
@@ -45,6 +46,7 @@ CASES = {
     "cvar": ObjectiveConfig(TARGETS, fairness=FairnessConfig("cvar", weight=0.9, fraction=0.5)),
     "group-dro": ObjectiveConfig(TARGETS, fairness=FairnessConfig("group-dro", weight=0.9, eta=0.5)),
     "views": ObjectiveConfig(TARGETS, views=ViewsTermConfig(weight=0.6)),
+    "hierarchy": ObjectiveConfig(TARGETS, hierarchy=HierarchyConfig(weight=0.8)),
     "everything": ObjectiveConfig(TARGETS, DISTRIBUTION, FairnessConfig("group-dro", weight=0.9, eta=0.5)),
     "rank-n-contrast": ObjectiveConfig(TargetConfig(alpha=0.0), rank_n_contrast=RankNContrastConfig(0.8, tau=0.3)),
     "image-geography": ObjectiveConfig(TARGETS, image_geography=ImageGeographyConfig(0.8)),
@@ -78,6 +80,7 @@ def train(case: str, rank: int, processes: int) -> dict[str, np.ndarray]:
     positions_deg[5] += 0.1  # isolated for the bisquare kernel
     accuracy_m = torch.tensor([3.0, torch.nan, 9.0, 1.0, torch.nan, 20.0, 0.0, 4.0], dtype=torch.float64)
     region_ids = torch.tensor([0, 1, -1, 2, 2, 0, 2, 1])
+    level_ids = torch.tensor([[0, 0], [0, 1], [-1, -1], [1, 2], [1, 2], [0, -1], [1, 3], [0, 1]])
     share = N // processes
     mine = slice(rank * share, (rank + 1) * share)
 
@@ -96,7 +99,9 @@ def train(case: str, rank: int, processes: int) -> dict[str, np.ndarray]:
         facts = (positions_deg[mine], accuracy_m[mine], region_ids[mine])
         there = {name: torch.tensor(present, dtype=torch.bool)[mine] for name, present in PRESENT.items()}
         views = [View(name, image.roll(at, 1), there[name]) for at, name in enumerate(there)] if case == "views" else []
-        loss, parts = objective(image, location, logit_scale, *facts, queue=queue, views=views)
+        loss, parts = objective(
+            image, location, logit_scale, *facts, queue=queue, views=views, level_ids=level_ids[mine]
+        )
         loss.backward()
         found |= {f"{case}/{step}/{name}.grad": weight.grad.numpy().copy() for name, weight in model.named_parameters()}
         found |= {f"{case}/{step}/{name}": value.numpy() for name, value in parts.items()}

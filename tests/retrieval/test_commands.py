@@ -65,6 +65,21 @@ def test_what_is_no_photograph_does_not_stop_the_others(made: list[Path], capsys
     assert "Traceback" not in captured.err
 
 
+def test_cells_and_beam_are_chosen(made: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["index", "run", ".", "--out", "gallery"]) == 0
+    capsys.readouterr()
+    asked = ["locate", "gallery", str(made[0]), str(made[1]), "--format", "jsonl"]
+    assert run([*asked, "--cells", "9", "--cells", "5", "--beam", "100"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["photograph"] for line in lines] == [str(made[0]), str(made[1])]
+    for line in lines:
+        assert [cell["resolution"] for cell in line["cells"]] == [5, 9]
+        assert 0.0 < line["cells"][0]["probability"] <= 1.0
+        assert (line["scored_share"], line["left_out_at_most"]) == (1.0, 0.0)
+    assert run([*asked, "--cells", "16"]) == 5
+    assert "resolution 16" in capsys.readouterr().err
+
+
 def test_a_second_index_computes_only_what_is_new(
     made: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

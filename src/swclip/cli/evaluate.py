@@ -24,6 +24,7 @@ def evaluate(
         list[Literal["image", "caption", "map"]] | None, Parameter(consume_multiple=True, negative="")
     ] = None,
     regions: str = "city",
+    cells: list[int] | None = None,
     resamples: int = 1000,
     seed: int = 0,
     batch_size: int = 64,
@@ -48,6 +49,8 @@ def evaluate(
         use: The views that queries are asked with: --use image caption map, or some of them. If not given, the
             photograph and each view that the model has and the queries offer.
         regions: city, or cells:RES for the H3 cells of a resolution.
+        cells: An H3 resolution whose cells' probabilities are measured beside the city's, again for further ones; 6, 8
+            and 10 if not given.
         resamples: Bootstrap resamples.
         seed: Seed of the bootstrap and of the random guesses.
         batch_size: Photographs that the model sees at once.
@@ -67,6 +70,7 @@ def evaluate(
     from swclip.files import read_json, write_json
     from swclip.models.locator_model import load_model
     from swclip.retrieval.feature_cache import FeatureCache
+    from swclip.retrieval.hierarchy import RESOLUTIONS
     from swclip.retrieval.posterior_config import read_posterior
 
     facts = _finished(run)
@@ -90,7 +94,7 @@ def evaluate(
             split,
             on=on,
             posterior=posterior,
-            config=MeasureConfig(estimator=estimator, regions=regions, resamples=resamples, seed=seed),
+            config=MeasureConfig(estimator, regions, resamples, seed, tuple(cells or RESOLUTIONS)),
             embedding=EmbedConfig(batch_size=batch_size, workers=workers, cache=kept if kept.holds(model) else None),
             use=use,
             command=command_line(),

@@ -22,12 +22,14 @@ def locate(
     *photographs: str,
     caption: str | None = None,
     map: Path | None = None,
-    format: Literal["json", "csv", "geojson"] = "json",
+    format: Literal["json", "jsonl", "csv", "geojson"] = "json",
     top_k: int = 5,
     estimator: Literal["mode", "argmax", "geometric-median"] = "mode",
     out: Path | None = None,
     figure: Path | None = None,
     model: Path | None = None,
+    cells: list[int] | None = None,
+    beam: int | None = None,
     batch_size: int = 32,
     workers: int | None = None,
 ) -> None:
@@ -41,13 +43,18 @@ def locate(
         photographs: Photographs, folders of photographs (searched all the way down), or patterns such as 'trip/*.jpg'.
         caption: What is said about the photograph; of one photograph, and a model with a caption view.
         map: A map tile of where it was taken, north up; likewise.
-        format: json (a list), csv (one row a photograph and candidate), or geojson (points for a map).
+        format: json (a list), jsonl (one answer a line), csv (one row a photograph and candidate), or geojson (points
+            for a map).
         top_k: Candidates listed with each answer.
         estimator: mode (densest place of the posterior), argmax (most similar location, as in the paper), or
             geometric-median (least expected distance).
         out: Write the answers to this file and not to the standard output.
         figure: Draw the first photograph and the map of its answer to this picture (PNG, SVG or PDF).
         model: Insist that the gallery was made by this run.
+        cells: An H3 resolution of the cells that answers name beside the city, again for further ones; 6, 8 and 10 if
+            not given (about 6 km, 900 m and 130 m across).
+        beam: Look only into so many cells of a large gallery. Each answer then states the share that was scored and
+            how much of the posterior the rest can hold.
         batch_size: Photographs that the model sees at once.
         workers: Threads that decode photographs; one a processor if not given.
     """
@@ -58,9 +65,10 @@ def locate(
     from swclip.cli.console import progress_bar
     from swclip.files import atomic_file
     from swclip.retrieval.answers import FORMATS
+    from swclip.retrieval.hierarchy import RESOLUTIONS
     from swclip.retrieval.locate import Locator
 
-    locator = Locator.from_gallery(gallery, model)
+    locator = Locator.from_gallery(gallery, model, cells or RESOLUTIONS)
     with progress_bar("Locating") as progress:
         answers = locator.locate(
             asked,
@@ -68,6 +76,7 @@ def locate(
             estimator=estimator,
             captions=caption,
             maps=map,
+            beam=beam,
             batch_size=batch_size,
             workers=workers,
             progress=progress,

@@ -17,7 +17,7 @@ from swclip.evaluation.measure import Evaluation, MeasureConfig, measure
 from swclip.retrieval.build import build_gallery
 from swclip.retrieval.estimate import estimators
 from swclip.retrieval.gallery import Gallery
-from swclip.retrieval.posterior import iter_log_posterior
+from swclip.retrieval.posterior import gallery_kernel, iter_log_posterior, smoothed
 from swclip.retrieval.posterior_config import PosteriorConfig, default_posterior
 from swclip.retrieval.views import chosen_views, count_views, embed_queries
 from swclip.versions import versions
@@ -147,6 +147,7 @@ def evaluate_embeddings(
     rows = asked_rows(splits, manifest, on)
     frame, truth = _queries(manifest, splits, rows, on)
     training = np.concatenate([indices(splits, manifest, name) for name in _TRAINING_SIDE[on]])
+    kernel = gallery_kernel(gallery, posterior.smoothing_m, posterior.kernel)
     evaluation = measure(
         frame,
         candidates_for(splits, on),
@@ -154,6 +155,7 @@ def evaluate_embeddings(
         estimators(posterior),
         manifest.positions_deg[training],
         config,
+        stated=lambda log_p: smoothed(log_p.astype(np.float64), kernel),
     )
     report = evaluation.report
     report["on"] = on

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from swclip.errors import ArtefactError, ConfigError, InputError
 from swclip.evaluation.baselines import baselines
 from swclip.evaluation.bootstrap import LEVEL, RESAMPLES, Interval, bootstrap_intervals, resample_blocks
+from swclip.evaluation.levels import LevelMeter
 from swclip.evaluation.metrics import (
     RECALL_KS,
     RECALL_RADIUS_M,
@@ -28,6 +29,7 @@ from swclip.evaluation.metrics import (
 from swclip.evaluation.regions import region_labels, resampling_blocks
 from swclip.geo.distance import geodesic_m
 from swclip.geo.neighbours import SphereIndex
+from swclip.retrieval.hierarchy import RESOLUTIONS
 
 REPORT_VERSION = "1"
 
@@ -47,7 +49,8 @@ class Evaluation:
         predictions: One row a query, in the manifest's order: image_id; lat_deg, lon_deg (the truth);
             predicted_lat_deg, predicted_lon_deg; error_m; floor_m (distance to the nearest candidate); region; city;
             rank_25m (rank of the first candidate within 25 m of the truth, null where none is); top1_candidate_id;
-            probability (posterior mass within 25 m of the answer); split; block.
+            probability (posterior mass within 25 m of the answer); split; block;
+            city_predicted (the most probable city, null where no candidate's is known); city_probability.
         candidates: One row a candidate: candidate_id, lat_deg, lon_deg, city, image_ids.
     """
 
@@ -65,12 +68,14 @@ class MeasureConfig:
         regions: "city", or "cells:RES".
         resamples: Bootstrap resamples.
         seed: Of the bootstrap and of the random guesses.
+        resolutions: H3 resolutions of the cells whose probabilities are measured beside the city's.
     """
 
     estimator: str = "mode"
     regions: str = "city"
     resamples: int = RESAMPLES
     seed: int = 0
+    resolutions: tuple[int, ...] = RESOLUTIONS
 
 
 @dataclass
@@ -90,6 +95,7 @@ def measure(
     estimators: Mapping[str, Estimator],
     training_deg: ArrayLike,
     config: MeasureConfig | None = None,
+    stated: Callable[[Float32[np.ndarray, "q m"]], Float64[np.ndarray, "q m"]] | None = None,
 ) -> Evaluation:
     """Answer the queries from their posteriors and measure the answers.
 
@@ -102,6 +108,8 @@ def measure(
         estimators: Name and function; all are reported, `config.estimator` in full.
         training_deg: (N, 2) positions of the training photographs, degrees, for the constant baseline.
         config: How to measure.
+        stated: From a log posterior to the one whose sums answers state as probabilities of cities and cells: the
+            smoothing on the ground. The log posterior itself where None.
 
     Returns:
         Report, predictions and candidates. The report lacks `made_with`, which only the caller knows.
@@ -119,18 +127,18 @@ def measure(
     queries, candidates = queries.reset_index(drop=True), candidates.reset_index(drop=True)
     truth, places = _positions(queries), _positions(candidates)
     answerable = hits_within(truth, places, RECALL_RADIUS_M)
-    answers = _answer(log_posteriors, places, answerable, estimators, config.estimator)
+    cities, candidate_cities = _texts(queries, "city"), np.asarray(_texts(candidates, "city"), dtype=object)
+    meter = LevelMeter(truth, cities, places, candidate_cities.tolist(), config.resolutions)
+    answers = _answer(log_posteriors, places, answerable, estimators, config.estimator, meter, stated)
 
     generator_bootstrap, generator_random = np.random.default_rng(config.seed).spawn(2)
     found = {name: np.concatenate(chunks) for name, chunks in answers.positions_deg.items()}
     errors = {name: geodesic_m(truth, position) for name, position in found.items()}
     error = errors[config.estimator]
-    cities = _texts(queries, "city")
     regions = region_labels(cities, truth, config.regions)
     blocks, block_kind = resampling_blocks(queries, truth)
     guesses, floor = baselines(truth, places, training_deg, generator_random)
     ranks = np.asarray(answers.ranks, dtype=np.int64)
-    candidate_cities = np.asarray(_texts(candidates, "city"), dtype=object)
     alignment = None
     if any(city is not None for city in candidate_cities):
         alignment = city_alignment_at_k(cities, [candidate_cities[top].tolist() for top in answers.top])
@@ -153,12 +161,14 @@ def measure(
         "recall_at_k_25m": recall_at_k(ranks),
         "mrr_25m": mean_reciprocal_rank(ranks),
         "city_alignment_at_k": alignment,
+        "levels": meter.report(found[config.estimator]),
         "baselines": guesses,
         "estimators": {name: _figures(own) for name, own in errors.items()},
         "regions": config.regions,
         "by_region": by_region(error, regions),
         "intervals": intervals,
     }
+    city_predicted, city_probability = meter.cities()
     predictions = pd.DataFrame(
         {
             "image_id": queries["image_id"].astype(str),
@@ -175,6 +185,8 @@ def measure(
             "probability": answers.probability,
             "split": _texts(queries, "split"),
             "block": blocks,
+            "city_predicted": pd.array(city_predicted, dtype=object),
+            "city_probability": pd.array(city_probability, dtype="Float64"),
         }
     )
     return Evaluation(report, predictions, candidates)
@@ -208,6 +220,8 @@ def _answer(
     answerable: list[Int64[np.ndarray, " h"]],
     estimators: Mapping[str, Estimator],
     chosen: str,
+    meter: LevelMeter,
+    stated: Callable[[Float32[np.ndarray, "q m"]], Float64[np.ndarray, "q m"]] | None,
 ) -> _Answers:
     answers = _Answers({name: [] for name in estimators})
     index = SphereIndex(places_deg)
@@ -227,6 +241,7 @@ def _answer(
         near = index.within(answers.positions_deg[chosen][-1], RECALL_RADIUS_M)
         mass = np.exp(log_posterior.astype(np.float64) - log_posterior.max(axis=1, keepdims=True))
         mass /= mass.sum(axis=1, keepdims=True)
+        meter.add(mass if stated is None else np.exp(stated(log_posterior)))
         for row, scores in enumerate(log_posterior):
             answers.ranks.append(first_hit_rank(scores, answerable[start + row]))
             answers.top.append(_top(scores, max(RECALL_KS)))

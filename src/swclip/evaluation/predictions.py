@@ -25,6 +25,8 @@ COLUMNS = (
     "probability",
     "split",
     "block",
+    "city_predicted",
+    "city_probability",
 )
 
 
@@ -69,4 +71,5 @@ def read_predictions(path: str | os.PathLike[str]) -> pd.DataFrame:
         raise ArtefactError(f"{source}: column {missing[0]!r} is missing; run `swclip evaluate` again.")
     frame: pd.DataFrame = table.select(list(COLUMNS)).to_pandas()
     frame["rank_25m"] = frame["rank_25m"].astype("Int64")
+    frame["city_probability"] = frame["city_probability"].astype("Float64")
     return frame

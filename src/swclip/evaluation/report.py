@@ -31,6 +31,7 @@ from swclip.evaluation.page import (
     write_page,
 )
 from swclip.evaluation.words import distance, metres, percent
+from swclip.geo.cells import across_m
 
 _STATISTICS = {
     "median": "median",
@@ -74,6 +75,7 @@ def write_report_page(
         ("map-section", "Map"),
         ("curve-section", "Curve"),
         ("figures", "All figures"),
+        *([("levels", "City and cell")] if report.get("levels") else []),
         ("regions", "By region"),
         *([("examples", "Examples")] if examples else []),
         ("leakage", "Leakage"),
@@ -94,6 +96,7 @@ def write_report_page(
         "estimator": report["estimator"],
         "retrieval": _retrieval_table(report),
         "answerable": answerable_text(report),
+        "levels": level_table(report) if report.get("levels") else None,
         "regions": _region_table(report),
         "examples": examples,
         "leakage": leakage_section(leakage),
@@ -227,6 +230,40 @@ def _retrieval_table(report: Mapping[str, Any]) -> Table:
     if alignment is not None:
         rows.append(Row([Cell("share in the query's city"), *(Cell(percent(v)) for v in alignment.values()), Cell("")]))
     return Table(columns, rows)
+
+
+def level_table(report: Mapping[str, Any]) -> Table:
+    """Accuracy and scores of the city and of each size of cell."""
+    rows = [
+        Row(
+            [
+                Cell(level_name(name)),
+                Cell(f"{round(own['n']):,}", small=_unanswerable(own)),
+                *(Cell(percent(own[key])) for key in ("accuracy", "accuracy_of_point", "mean_probability")),
+                Cell(f"{own['brier']:.3f}"),
+                Cell("" if own["log_score"] is None else f"{own['log_score']:.2f}"),
+            ]
+        )
+        for name, own in report["levels"].items()
+    ]
+    columns = ["", "queries", "named right", "point in it", "probability of the true one", "Brier score", "log score"]
+    return Table(columns, rows)
+
+
+def level_name(name: str) -> str:
+    """A level as a person reads it.
+
+    Example:
+        >>> level_name("city"), level_name("cell_10")
+        ('city', 'cell, 130 m across')
+    """
+    word, _, resolution = name.partition("_")
+    return name if word != "cell" else f"cell, {distance(across_m(int(resolution)))} across"
+
+
+def _unanswerable(level: Mapping[str, Any]) -> str:
+    without = round(level["n"] - level["n_answerable"])
+    return f"{without:,} without a candidate in it" if without else ""
 
 
 def _region_table(report: Mapping[str, Any]) -> Table:

@@ -2,6 +2,7 @@
 
 from swclip.losses.fairness import FairnessConfig, GroupDRO, fairness_loss, regional_means
 from swclip.losses.gather import all_gather_rows
+from swclip.losses.hierarchy import HierarchyConfig, hierarchy_loss
 from swclip.losses.image_geography import ImageGeographyConfig, image_geography_loss
 from swclip.losses.neighbourhood import NeighbourhoodConfig, neighbourhood_loss
 from swclip.losses.objective import Objective, ObjectiveConfig
@@ -14,6 +15,7 @@ from swclip.losses.views import View, ViewsTermConfig
 __all__ = [
     "FairnessConfig",
     "GroupDRO",
+    "HierarchyConfig",
     "ImageGeographyConfig",
     "NeighbourhoodConfig",
     "Objective",
@@ -25,6 +27,7 @@ __all__ = [
     "ViewsTermConfig",
     "all_gather_rows",
     "fairness_loss",
+    "hierarchy_loss",
     "image_geography_loss",
     "neighbourhood_loss",
     "pair_weights",

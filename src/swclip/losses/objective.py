@@ -1,4 +1,4 @@
-"""The whole objective: L = L_sw + lambda_nc L_nc + lambda_fair L_fair, over the batch of all processes."""
+"""The whole objective: L_sw + lambda_nc L_nc + lambda_fair L_fair + lambda_hier L_hier, over all processes' batch."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from swclip.errors import ConfigError
 from swclip.losses.fairness import FairnessConfig, GroupDRO, fairness_loss
 from swclip.losses.gather import all_gather_rows, check_same_rows, process_count, process_rank
+from swclip.losses.hierarchy import HierarchyConfig, hierarchy_terms
 from swclip.losses.image_geography import ImageGeographyConfig, image_geography_terms
 from swclip.losses.neighbourhood import NeighbourhoodConfig, neighbourhood_terms, ratio_of_sums
 from swclip.losses.queue import QueuedLocations, queued_targets
@@ -33,6 +34,7 @@ class ObjectiveConfig:
         image_geography: AddressCLIP's image-geography matching, left out at weight 0.
         symmetric: Both directions of the contrast; without it, photograph to location alone, as in GeoCLIP.
         views: The term of further views, for models that have any.
+        hierarchy: The hierarchy term, left out at weight 0.
     """
 
     targets: TargetConfig = field(default_factory=TargetConfig)
@@ -42,6 +44,7 @@ class ObjectiveConfig:
     image_geography: ImageGeographyConfig = field(default_factory=ImageGeographyConfig)
     symmetric: bool = True
     views: ViewsTermConfig = field(default_factory=ViewsTermConfig)
+    hierarchy: HierarchyConfig = field(default_factory=HierarchyConfig)
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,11 @@ class _Batch:
     accuracy_m: Float64[Tensor, " n"] | None
     region_ids: Int[Tensor, " n"] | None
     stretch: Float64[Tensor, " n"] | None
+    level_ids: Int[Tensor, "n l"] | None
 
 
 class Objective(nn.Module):
-    """The spatially weighted contrastive loss with its neighbourhood and fairness terms.
+    """The spatially weighted contrastive loss with its neighbourhood, fairness and hierarchy terms.
 
     Each process passes its own photographs; the terms see the batch of all processes, in order of rank, with gradients
     through the gather. The loss is the same number in every process, and the gradients that DDP averages are those of
@@ -99,6 +103,7 @@ class Objective(nn.Module):
         queue: QueuedLocations | None = None,
         views: Sequence[View] = (),
         stretch: Float64[Tensor, " b"] | None = None,
+        level_ids: Int[Tensor, "b l"] | None = None,
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The loss of a batch, and its parts for the log.
 
@@ -113,15 +118,17 @@ class Objective(nn.Module):
             views: Further views of the photographs, and their fusion.
             stretch: (B,) what each photograph multiplies the targets' bandwidths by (a pair: the geometric mean of
                 both), and the neighbourhood's where that follows them. 1 where None.
+            level_ids: (B, L) unit of each photograph at each level, negative where unknown. Needed by the hierarchy.
 
         Returns:
             The scalar to call `backward` on, and detached scalars: `loss`, `contrastive`, `target_self` (mean share of
             the target on the photograph's own location: 1 means the kernel sees no neighbours and this is CLIP); with
             their terms also `neighbourhood`, `isolated` (photographs without neighbours, a count), `fairness`,
-            `rank_n_contrast`, `image_geography`, and what `views_term` gives.
+            `rank_n_contrast`, `image_geography`, `hierarchy`, and what `views_term` gives.
 
         Raises:
-            ConfigError: Fairness without regions, or processes with different numbers of photographs.
+            ConfigError: Fairness without regions, hierarchy without levels, or processes with different numbers of
+                photographs.
         """
         config = self.config
         if config.fairness.weight > 0.0 and region_ids is None:
@@ -133,7 +140,9 @@ class Objective(nn.Module):
                 "a queue of places has no bandwidth of its own: with soft labels use a bandwidth that is the same for "
                 "all photographs and steps, or queue size 0."
             )
-        batch = self._gather(image, location, positions_deg, accuracy_m, region_ids, stretch)
+        if config.hierarchy.weight > 0.0 and level_ids is None:
+            raise ConfigError("the hierarchy term needs the unit of each photograph at each level: pass level_ids.")
+        batch = self._gather(image, location, positions_deg, accuracy_m, region_ids, stretch, level_ids)
         n_rows = len(image)
         mine = slice(process_rank() * n_rows, (process_rank() + 1) * n_rows)
         several = process_count() > 1
@@ -198,9 +207,22 @@ class Objective(nn.Module):
         rows += self._compared(image, distance_m, batch, mine)
         # One gather for everything that is one number a photograph.
         by_sample = all_gather_rows(torch.stack([row.to(dtype) for row in rows], dim=1)).unbind(1)
-        loss, parts = self._total(by_sample, batch.region_ids)
+        hierarchy: Tensor | None = None
+        if config.hierarchy.weight > 0.0 and batch.level_ids is not None:
+            terms = hierarchy_terms(
+                image,
+                location,
+                logit_scale,
+                batch.level_ids[mine],
+                all_image=batch.image if several else None,
+                all_location=batch.location if several else None,
+                all_level_ids=batch.level_ids,
+            )
+            hierarchy = all_gather_rows(terms).sum()
+        loss, parts = self._total(by_sample, batch.region_ids, hierarchy)
         if views and config.views.weight > 0.0:
-            term, named = views_term(views, location, logit_scale, targets, batch.location if several else None)
+            in_batch = targets if by_location_targets is None else by_location_targets
+            term, named = views_term(views, location, logit_scale, in_batch, batch.location if several else None)
             loss = loss + config.views.weight * term
             parts |= {**named, "loss": loss.detach()}
         return loss, parts
@@ -226,9 +248,11 @@ class Objective(nn.Module):
         accuracy_m: Float[Tensor, " b"] | None,
         region_ids: Int[Tensor, " b"] | None,
         stretch: Float64[Tensor, " b"] | None,
+        level_ids: Int[Tensor, "b l"] | None,
     ) -> _Batch:
         if process_count() == 1:
-            return _Batch(image, location, positions_deg, accuracy_m, _on(region_ids, image.device), stretch)
+            facts = (_on(region_ids, image.device), stretch, _on(level_ids, image.device))
+            return _Batch(image, location, positions_deg, accuracy_m, *facts)
         check_same_rows(len(image), image.device)
         # What is gathered must lie on the process group's device, which is that of the embeddings.
         return _Batch(
@@ -238,10 +262,14 @@ class Objective(nn.Module):
             None if accuracy_m is None else all_gather_rows(accuracy_m.to(image.device)),
             None if region_ids is None else all_gather_rows(region_ids.to(image.device)),
             None if stretch is None else all_gather_rows(stretch.to(image.device)),
+            None if level_ids is None else all_gather_rows(level_ids.to(image.device)),
         )
 
     def _total(
-        self, by_sample: tuple[Tensor, ...], region_ids: Int[Tensor, " n"] | None
+        self,
+        by_sample: tuple[Tensor, ...],
+        region_ids: Int[Tensor, " n"] | None,
+        hierarchy: Float[Tensor, ""] | None = None,
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         config = self.config
         by_image, by_location, target_self = by_sample[:3]
@@ -266,6 +294,9 @@ class Objective(nn.Module):
             if term.weight > 0.0:
                 parts[name] = more.pop(0).mean()
                 loss = loss + term.weight * parts[name]
+        if hierarchy is not None:
+            parts["hierarchy"] = hierarchy
+            loss = loss + config.hierarchy.weight * hierarchy
         parts["loss"] = loss
         return loss, {name: value.detach() for name, value in parts.items()}
 

@@ -1,4 +1,4 @@
-"""An answer to "where was this taken?", and its forms for programs: JSON, CSV, GeoJSON."""
+"""An answer to "where was this taken?", and its forms for programs: JSON, JSON lines, CSV, GeoJSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Literal
 NEAR_M = 50.0
 """An answer's probability is the mass of the posterior this near to it."""
 
-Format = Literal["json", "csv", "geojson"]
+Format = Literal["json", "jsonl", "csv", "geojson"]
 _DIGITS = 7  # degrees to 1 cm
 
 
@@ -40,6 +40,30 @@ class RankedCandidate:
 
 
 @dataclass(frozen=True)
+class CellAnswer:
+    """What an answer says of the H3 cell at one resolution.
+
+    Attributes:
+        resolution: H3 resolution.
+        cell_id: The most probable cell.
+        lat_deg: Latitude of its centre in degrees.
+        lon_deg: Longitude of its centre in degrees.
+        probability: Its share of the posterior.
+        point_cell_id: The cell in which the answer's point lies; another one where no single place of the most probable
+            cell stands out.
+        point_cell_probability: The share of that one.
+    """
+
+    resolution: int
+    cell_id: str
+    lat_deg: float
+    lon_deg: float
+    probability: float
+    point_cell_id: str
+    point_cell_probability: float
+
+
+@dataclass(frozen=True)
 class Answer:
     """Where one photograph was taken.
 
@@ -52,6 +76,14 @@ class Answer:
         argmax_lon_deg: Longitude of the same.
         estimator: How the answer was taken from the posterior.
         candidates: The most probable places, best first.
+        city: The most probable city; None where the gallery names none.
+        city_probability: Its share of the posterior.
+        point_city: The city of the candidate nearest to the point; another one where the most probable city's mass is
+            scattered. None where that candidate has none.
+        point_city_probability: The share of that one.
+        cells: The H3 cells, from coarse to fine.
+        scored_share: Share of the gallery's candidates that was looked at; below 1 only for a search with a beam.
+        left_out_at_most: Most that the others can hold of the posterior, before its smoothing on the ground.
         error: Why there is no answer; None where there is one.
     """
 
@@ -63,13 +95,36 @@ class Answer:
     argmax_lon_deg: float | None = None
     estimator: str | None = None
     candidates: tuple[RankedCandidate, ...] = ()
+    city: str | None = None
+    city_probability: float | None = None
+    point_city: str | None = None
+    point_city_probability: float | None = None
+    cells: tuple[CellAnswer, ...] = ()
+    scored_share: float | None = None
+    left_out_at_most: float | None = None
     error: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         values = asdict(self)
         values["candidates"] = [{**c, "image_ids": list(c["image_ids"])} for c in values["candidates"]]
+        values["cells"] = list(values["cells"])
         return values
+
+    def flat_cells(self) -> dict[str, str | float]:
+        """The cells as columns: `cell_RES` and what belongs to it."""
+        return {
+            f"cell_{cell.resolution}{suffix}": value
+            for cell in self.cells
+            for suffix, value in (
+                ("", cell.cell_id),
+                ("_lat_deg", cell.lat_deg),
+                ("_lon_deg", cell.lon_deg),
+                ("_probability", cell.probability),
+                ("_point", cell.point_cell_id),
+                ("_point_probability", cell.point_cell_probability),
+            )
+        }
 
 
 def as_json(answers: Sequence[Answer]) -> str:
@@ -77,12 +132,24 @@ def as_json(answers: Sequence[Answer]) -> str:
     return json.dumps([answer.as_dict() for answer in answers], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def as_json_lines(answers: Sequence[Answer]) -> str:
+    """One answer a line, the same as in `as_json`: for streams, and for files too long to be read whole."""
+    return "".join(json.dumps(answer.as_dict(), ensure_ascii=False, allow_nan=False) + "\n" for answer in answers)
+
+
 def as_csv(answers: Sequence[Answer]) -> str:
-    """One row a photograph and rank; a photograph without an answer has one row with its error and no rank."""
+    """One row a photograph and rank; a photograph without an answer has one row with its error and no rank.
+
+    `city` is the candidate's; what the answer says of the city and the cells begins with `answer_`. The cells have
+    columns only where some photograph was answered.
+    """
     stream = io.StringIO()
+    cell_columns = dict.fromkeys(f"answer_{name}" for answer in answers for name in answer.flat_cells())
     columns = (
         "photograph", "rank", "candidate_id", "lat_deg", "lon_deg", "probability", "distance_m", "city", "image_ids",
         "answer_lat_deg", "answer_lon_deg", "answer_probability_within_50m", "estimator", "error",
+        "answer_city", "answer_city_probability", "answer_point_city", "answer_point_city_probability",
+        *cell_columns, "scored_share", "left_out_at_most",
     )  # fmt: skip
     writer = csv.DictWriter(stream, columns, lineterminator="\n")
     writer.writeheader()
@@ -94,6 +161,13 @@ def as_csv(answers: Sequence[Answer]) -> str:
             "answer_probability_within_50m": answer.probability_within_50m,
             "estimator": answer.estimator,
             "error": answer.error,
+            "answer_city": answer.city,
+            "answer_city_probability": answer.city_probability,
+            "answer_point_city": answer.point_city,
+            "answer_point_city_probability": answer.point_city_probability,
+            **{f"answer_{name}": value for name, value in answer.flat_cells().items()},
+            "scored_share": answer.scored_share,
+            "left_out_at_most": answer.left_out_at_most,
         }
         if not answer.candidates:
             writer.writerow(common)
@@ -105,19 +179,27 @@ def as_csv(answers: Sequence[Answer]) -> str:
 def as_geojson(answers: Sequence[Answer]) -> str:
     """A FeatureCollection with a point an answer, longitude first as GeoJSON has it.
 
-    The other values are the properties; a photograph without an answer has no geometry.
+    The other values are the properties, the cells as flat ones (`cell_8`, `cell_8_probability`), which programs for
+    maps can colour by; a photograph without an answer has no geometry.
     """
     features = []
     for answer in answers:
         properties = answer.as_dict()
         lat, lon = properties.pop("lat_deg"), properties.pop("lon_deg")
+        del properties["cells"]
+        properties |= answer.flat_cells()
         point = None if lat is None else {"type": "Point", "coordinates": [lon, lat]}
         features.append({"type": "Feature", "geometry": point, "properties": properties})
     collection = {"type": "FeatureCollection", "features": features}
     return json.dumps(collection, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-FORMATS: dict[Format, Callable[[Sequence[Answer]], str]] = {"json": as_json, "csv": as_csv, "geojson": as_geojson}
+FORMATS: dict[Format, Callable[[Sequence[Answer]], str]] = {
+    "json": as_json,
+    "jsonl": as_json_lines,
+    "csv": as_csv,
+    "geojson": as_geojson,
+}
 
 
 def rounded_deg(value: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,20 @@ from swclip.errors import ArtefactError, ConfigError
 from swclip.geo.distance import geodesic_m
 from swclip.geo.neighbours import SphereIndex
 from swclip.retrieval.answers import NEAR_M, Answer, RankedCandidate, rounded_deg
+from swclip.retrieval.coarse import CoarseIndex, part_of
 from swclip.retrieval.embed import Failure, PathLike, Progress
 from swclip.retrieval.estimate import ESTIMATOR_NAMES, EstimatorName, geometric_median, ground_density
 from swclip.retrieval.estimate import top_k as best_candidates
 from swclip.retrieval.evidence import Photographed, chunks, location_similarity, log_probability
 from swclip.retrieval.gallery import Gallery, load_gallery
+from swclip.retrieval.hierarchy import (
+    CITY,
+    RESOLUTIONS,
+    Hierarchy,
+    cell_answer,
+    most_probable,
+    probability_of,
+)
 from swclip.retrieval.posterior import (
     PosteriorConfig,
     default_posterior,
@@ -39,33 +49,48 @@ class Locator:
         gallery: The gallery.
         model: The model that made it.
         posterior: From scores to probabilities; None takes the gallery's own, or else the model's temperature.
+        resolutions: H3 resolutions of the cells that answers speak of.
 
     Raises:
         MismatchError: Another model made the gallery.
+        ConfigError: There are no resolutions, or one is not 0 to 15.
 
     Example:
         ```python
         locator = swclip.Locator.from_gallery("gallery")
         answer, = locator.locate(["photo.jpg"])
         print(answer.lat_deg, answer.lon_deg, answer.probability_within_50m)
+        print(answer.city, answer.city_probability, [(c.cell_id, c.probability) for c in answer.cells])
         ```
     """
 
-    def __init__(self, gallery: Gallery, model: LocatorModel, posterior: PosteriorConfig | None = None) -> None:
+    def __init__(
+        self,
+        gallery: Gallery,
+        model: LocatorModel,
+        posterior: PosteriorConfig | None = None,
+        resolutions: Sequence[int] = RESOLUTIONS,
+    ) -> None:
         gallery.check_model(model.fingerprint, "the model given")
         self.gallery = gallery
         self.model = model
         self.posterior = posterior or gallery.posterior or default_posterior(model)
-        self._index = SphereIndex(gallery.positions_deg)
-        self._photographed = Photographed.of(gallery)
+        self._whole = _Part.of(gallery, Hierarchy.of(gallery.positions_deg, gallery.cities, resolutions))
+        self._coarse: CoarseIndex | None = None
 
     @classmethod
-    def from_gallery(cls, path: str | os.PathLike[str], model: str | os.PathLike[str] | None = None) -> Locator:
+    def from_gallery(
+        cls,
+        path: str | os.PathLike[str],
+        model: str | os.PathLike[str] | None = None,
+        resolutions: Sequence[int] = RESOLUTIONS,
+    ) -> Locator:
         """Load a gallery and the model saved with it.
 
         Args:
             path: The folder that `swclip index` wrote.
             model: A run or model folder to use in place of the gallery's own; it must be the same model.
+            resolutions: H3 resolutions of the cells that answers speak of.
 
         Raises:
             ArtefactError: The gallery or the model is missing, cut short, or of another version.
@@ -77,7 +102,7 @@ class Locator:
         source = Path(path if model is None else model)
         loaded = load_model(source)
         gallery.check_model(loaded.fingerprint, str(source), str(path))
-        return cls(gallery, loaded)
+        return cls(gallery, loaded, resolutions=resolutions)
 
     def locate(
         self,
@@ -87,6 +112,7 @@ class Locator:
         *,
         captions: str | Sequence[str | None] | None = None,
         maps: PathLike | Sequence[PathLike | None] | None = None,
+        beam: int | None = None,
         batch_size: int = 32,
         workers: int | None = None,
         progress: Progress | None = None,
@@ -100,6 +126,9 @@ class Locator:
                 location embedding, as in the paper), or "geometric-median".
             captions: What is said about each photograph, None where nothing is; for a model with a caption view.
             maps: A map tile a photograph, likewise.
+            beam: Look only into so many cells of the gallery, those that can hold the best candidates: for galleries of
+                a million. Each answer states what share was scored and how much of the posterior the rest can hold.
+                None looks at every candidate.
             batch_size: Photographs that the model sees at once.
             workers: Decoding threads.
             progress: Called with (done, total) photographs.
@@ -108,13 +137,16 @@ class Locator:
             An answer a photograph, in their order. One that cannot be decoded has its reason in `error`.
 
         Raises:
-            ConfigError: The estimator is not known, top_k is below 1, or the model has not a view that is given.
+            ConfigError: The estimator is not known, top_k or the beam is below 1, or the model has not a view that is
+                given.
             ArtefactError: The model's embeddings are not numbers.
         """
         if estimator not in ESTIMATOR_NAMES:
             raise ConfigError(f"estimator {estimator!r} is not known; choose one of {', '.join(ESTIMATOR_NAMES)}.")
         if top_k < 1:
             raise ConfigError(f"top_k is {top_k}; ask for at least one candidate.")
+        if beam is not None and beam < 1:
+            raise ConfigError(f"beam is {beam}; open at least one cell, or leave it out to look at all candidates.")
         asked = [photographs] if isinstance(photographs, (str, os.PathLike)) else list(photographs)
         texts = [captions] if isinstance(captions, str) else captions
         tiles = [maps] if isinstance(maps, (str, os.PathLike)) else maps
@@ -133,7 +165,7 @@ class Locator:
         answered = np.flatnonzero(np.isfinite(query).all(axis=1)) if query.size else np.zeros(0, dtype=np.int64)
         if len(answered) + len(failures) != len(asked):
             raise ArtefactError("the model's embeddings are not numbers; its training diverged, train it again.")
-        answers = iter(self._answers(query[answered], top_k, estimator))
+        answers = iter(self._answers(query[answered], top_k, estimator, beam))
         good, reasons = set(answered.tolist()), iter(failures)
         named: list[Answer] = []
         for row, path in enumerate(asked):
@@ -155,52 +187,101 @@ class Locator:
         probability: Float64[np.ndarray, " m"] = np.exp(log_p[0], dtype=np.float64)
         return probability
 
-    def _answers(self, query: Float64[np.ndarray, "q d"], top_k: int, estimator: EstimatorName) -> list[Answer]:
-        gallery, config = self.gallery, self.posterior
-        kernel = gallery_kernel(gallery, config.smoothing_m, config.kernel)
+    def _answers(
+        self, query: Float64[np.ndarray, "q d"], top_k: int, estimator: EstimatorName, beam: int | None
+    ) -> list[Answer]:
+        if beam is None:
+            return _answers_from(query, self._whole, self.posterior, top_k, estimator)
+        if self._coarse is None:
+            self._coarse = CoarseIndex.of(self.gallery)
         found: list[Answer] = []
-        for chunk in chunks(len(query), gallery):
-            similarity = location_similarity(query[chunk], gallery)
-            log_p = log_probability(query[chunk], gallery, config, self._photographed)
-            probability = np.exp(smoothed(log_p, kernel))
-            # The list is in the order by which the answer was chosen, so that the first of it is the answer.
-            order_by = similarity.astype(np.float64) if estimator == "argmax" else ground_density(log_p, kernel)
-            ranked = best_candidates(order_by, top_k)
-            points = gallery.positions_deg[ranked[:, 0]]
-            if estimator == "geometric-median":
-                points = geometric_median(log_p, gallery.positions_deg)
-            nearest = gallery.positions_deg[similarity.argmax(axis=1)]
-            near = self._index.within(points, NEAR_M)
-            for row, point in enumerate(points):
-                found.append(
-                    Answer(
-                        photograph="",
-                        lat_deg=rounded_deg(point[0]),
-                        lon_deg=rounded_deg(point[1]),
-                        probability_within_50m=min(1.0, float(probability[row, near[row]].sum())),
-                        argmax_lat_deg=rounded_deg(nearest[row, 0]),
-                        argmax_lon_deg=rounded_deg(nearest[row, 1]),
-                        estimator=estimator,
-                        candidates=self._ranked(ranked[row], probability[row], point),
-                    )
-                )
+        for row in query:
+            opened = self._coarse.search(row, self.posterior, beam=beam, top_k=top_k)
+            # What was opened is a gallery of its own, and is answered from as the whole would be.
+            part = _Part.of(part_of(self.gallery, opened.rows), self._whole.hierarchy.take(opened.rows))
+            (answer,) = _answers_from(row[None], part, self.posterior, top_k, estimator)
+            found.append(replace(answer, scored_share=opened.scored_share, left_out_at_most=opened.left_out_at_most))
         return found
 
-    def _ranked(
-        self, rows: Int64[np.ndarray, " k"], probability: Float64[np.ndarray, " m"], point: Float64[np.ndarray, " 2"]
-    ) -> tuple[RankedCandidate, ...]:
-        gallery = self.gallery
-        places = gallery.positions_deg[rows]
-        away_m = geodesic_m(np.broadcast_to(point, places.shape), places)
-        return tuple(
-            RankedCandidate(
-                candidate_id=gallery.candidate_ids[row],
-                lat_deg=rounded_deg(place[0]),
-                lon_deg=rounded_deg(place[1]),
-                probability=float(probability[row]),
-                distance_m=round(float(distance), 2),
-                city=gallery.cities[row],
-                image_ids=tuple(gallery.image_ids_of(int(row))),
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A gallery, or the part of one that was opened, with what answering from it needs."""
+
+    gallery: Gallery
+    hierarchy: Hierarchy
+    index: SphereIndex
+    photographed: Photographed
+
+    @classmethod
+    def of(cls, gallery: Gallery, hierarchy: Hierarchy) -> _Part:
+        return cls(gallery, hierarchy, SphereIndex(gallery.positions_deg), Photographed.of(gallery))
+
+
+def _answers_from(
+    query: Float64[np.ndarray, "q d"], part: _Part, config: PosteriorConfig, top_k: int, estimator: EstimatorName
+) -> list[Answer]:
+    """Answers to embedded photographs: point, candidates, city and cells, all from one posterior."""
+    gallery, hierarchy = part.gallery, part.hierarchy
+    kernel = gallery_kernel(gallery, config.smoothing_m, config.kernel)
+    found: list[Answer] = []
+    for chunk in chunks(len(query), gallery):
+        similarity = location_similarity(query[chunk], gallery)
+        log_p = log_probability(query[chunk], gallery, config, part.photographed)
+        probability = np.exp(smoothed(log_p, kernel))
+        # The list is in the order by which the answer was chosen, so that the first of it is the answer.
+        order_by = similarity.astype(np.float64) if estimator == "argmax" else ground_density(log_p, kernel)
+        ranked = best_candidates(order_by, top_k)
+        points = gallery.positions_deg[ranked[:, 0]]
+        if estimator == "geometric-median":
+            points = geometric_median(log_p, gallery.positions_deg)
+        nearest = gallery.positions_deg[similarity.argmax(axis=1)]
+        near = part.index.within(points, NEAR_M)
+        units = hierarchy.units_at(points, part.index)
+        for row, point in enumerate(points):
+            own, point_city = probability[row], units[CITY][row]
+            city = next(iter(most_probable(hierarchy.city, own, 1)), None)
+            found.append(
+                Answer(
+                    photograph="",
+                    lat_deg=rounded_deg(point[0]),
+                    lon_deg=rounded_deg(point[1]),
+                    probability_within_50m=min(1.0, float(own[near[row]].sum())),
+                    argmax_lat_deg=rounded_deg(nearest[row, 0]),
+                    argmax_lon_deg=rounded_deg(nearest[row, 1]),
+                    estimator=estimator,
+                    candidates=_ranked(gallery, ranked[row], own, point),
+                    city=None if city is None else city.unit,
+                    city_probability=None if city is None else city.probability,
+                    point_city=point_city,
+                    point_city_probability=(
+                        None if point_city is None else probability_of(hierarchy.city, own, point_city)
+                    ),
+                    cells=tuple(cell_answer(level, own, str(units[level.name][row])) for level in hierarchy.cells),
+                    scored_share=1.0,
+                    left_out_at_most=0.0,
+                )
             )
-            for row, place, distance in zip(rows, places, away_m, strict=True)
+    return found
+
+
+def _ranked(
+    gallery: Gallery,
+    rows: Int64[np.ndarray, " k"],
+    probability: Float64[np.ndarray, " m"],
+    point: Float64[np.ndarray, " 2"],
+) -> tuple[RankedCandidate, ...]:
+    places = gallery.positions_deg[rows]
+    away_m = geodesic_m(np.broadcast_to(point, places.shape), places)
+    return tuple(
+        RankedCandidate(
+            candidate_id=gallery.candidate_ids[row],
+            lat_deg=rounded_deg(place[0]),
+            lon_deg=rounded_deg(place[1]),
+            probability=float(probability[row]),
+            distance_m=round(float(distance), 2),
+            city=gallery.cities[row],
+            image_ids=tuple(gallery.image_ids_of(int(row))),
         )
+        for row, place, distance in zip(rows, places, away_m, strict=True)
+    )

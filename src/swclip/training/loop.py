@@ -39,6 +39,7 @@ from swclip.training.checkpoint import (
 )
 from swclip.training.config import TrainingConfig
 from swclip.training.distributed import Process, average_gradients, join_processes, wait_for_all
+from swclip.training.levels import level_ids
 from swclip.training.location_queue import LocationQueue, noisy_positions
 from swclip.training.metrics_log import MetricsLog
 from swclip.training.photographs import FeatureSource, PhotographSource, Source, fetched_ahead
@@ -139,6 +140,7 @@ def _train(
     if config.queue.size:  # with a sampler of its own: the other one draws ahead in a thread
         again = _sampler(config, positions, region_names, size, process)
         queue = LocationQueue(again, positions, accuracy, words, config.queue, config.seed)
+    levels = level_ids(frame, positions, config.objective.hierarchy)
 
     bandwidths = settle_bandwidths(
         config.bandwidth,
@@ -187,6 +189,7 @@ def _train(
             queue.at(step) if queue is not None else None,
             None if views is None else views.batch(drawn, step, process.rank, process.device),
             stretch=bandwidths.stretch_of(step, drawn),
+            level_ids=levels[drawn] if levels is not None else None,
         )
         optimizer.zero_grad(set_to_none=True)
         figures = forward_backward(

@@ -31,6 +31,7 @@ class Batch:
         queue: Further places of the contrast, or None.
         views: What the further views are made of; None of a model without any.
         stretch: (B,) what each photograph multiplies the bandwidths by, or None.
+        level_ids: (B, L) numbers of the units at each level of the hierarchy, or None.
     """
 
     inputs: Tensor
@@ -42,6 +43,7 @@ class Batch:
     queue: QueuedPlaces | None = None
     views: ViewInputs | None = None
     stretch: Tensor | None = None
+    level_ids: Tensor | None = None
 
 
 @contextmanager
@@ -123,6 +125,7 @@ def forward_backward(
             queue=queue,
             views=views,
             stretch=batch.stretch,
+            level_ids=batch.level_ids,
         )
         loss.backward()
         return {**figures, "scale": model.logit_scale.detach().exp()}

@@ -1,0 +1,158 @@
+"""How well the city and the cells are known: accuracy and proper scores of the posterior at each level."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float64, Int64
+from numpy.typing import ArrayLike
+
+from swclip.geo.cells import nested_cell_ids
+from swclip.geo.neighbours import SphereIndex
+from swclip.retrieval.hierarchy import RESOLUTIONS, Hierarchy, Level
+
+LEAST_PROBABILITY = 1e-12
+"""The log score counts smaller ones as this, so that one answer that was sure and wrong cannot make it infinite."""
+
+_NOWHERE, _UNKNOWN = -1, -2
+"""The true unit has no candidate; the true unit is not known."""
+
+
+def level_scores(
+    probability: Float[np.ndarray, "q u"], true: Int64[np.ndarray, " q"]
+) -> tuple[Float64[np.ndarray, " q"], Float64[np.ndarray, " q"]]:
+    """The probability given to the true unit, and the Brier score, of each query.
+
+        brier = sum_u (p_u - [u = true])^2        0 for a sure and right answer, 2 for a sure and wrong one
+
+    What a posterior leaves to candidates without a unit is in no p_u, and is thereby scored as wrong.
+
+    Args:
+        probability: (Q, U) posterior over the units.
+        true: (Q,) number of the true unit, negative where no candidate lies in it: its probability is then 0.
+
+    Returns:
+        (Q,) probabilities and (Q,) scores.
+
+    References:
+        G. W. Brier, "Verification of forecasts expressed in terms of probability", Monthly Weather Review 78 (1950),
+        eq. 2. T. Gneiting, A. E. Raftery, "Strictly proper scoring rules, prediction, and estimation", JASA 102 (2007).
+
+    Example:
+        >>> of_true, brier = level_scores(np.array([[0.75, 0.25], [0.5, 0.5]]), np.array([0, -1]))
+        >>> of_true.tolist(), brier.tolist()
+        ([0.75, 0.0], [0.125, 1.5])
+    """
+    values = np.asarray(probability, dtype=np.float64)
+    of_true = np.zeros(len(values))
+    there = true >= 0
+    of_true[there] = values[np.flatnonzero(there), true[there]]
+    return of_true, np.maximum((values**2).sum(axis=1) - 2.0 * of_true + 1.0, 0.0)
+
+
+@dataclass
+class _Tally:
+    """One level, filled chunk by chunk."""
+
+    level: Level
+    true: Int64[np.ndarray, " q"]
+    of_true: list[Float64[np.ndarray, " q"]] = field(default_factory=list)
+    brier: list[Float64[np.ndarray, " q"]] = field(default_factory=list)
+    best: list[Int64[np.ndarray, " q"]] = field(default_factory=list)
+    best_probability: list[Float64[np.ndarray, " q"]] = field(default_factory=list)
+
+
+class LevelMeter:
+    """Measures the levels from posteriors that come in chunks.
+
+    Args:
+        truth_deg: (Q, 2) true positions in degrees.
+        true_cities: Q names, None where not known.
+        candidates_deg: (M, 2) positions of the candidates in degrees.
+        candidate_cities: M names, None where not known.
+        resolutions: H3 resolutions of the cells.
+
+    Raises:
+        ConfigError: There are no resolutions, or one is not 0 to 15.
+    """
+
+    def __init__(
+        self,
+        truth_deg: ArrayLike,
+        true_cities: Sequence[str | None],
+        candidates_deg: ArrayLike,
+        candidate_cities: Sequence[str | None],
+        resolutions: Sequence[int] = RESOLUTIONS,
+    ) -> None:
+        self.hierarchy = Hierarchy.of(candidates_deg, candidate_cities, resolutions)
+        self._index = SphereIndex(candidates_deg)
+        cells = nested_cell_ids(truth_deg, resolutions)
+        named: list[list[str | None]] = [list(true_cities)]
+        named += [list(cells[resolution]) for resolution in self.hierarchy.resolutions]
+        self._true_units = named
+        self._tallies = [
+            _Tally(level, np.array([_UNKNOWN if unit is None else level.number_of(unit) for unit in units]))
+            for level, units in zip(self.hierarchy.levels, named, strict=True)
+        ]
+        self._done = 0
+
+    def add(self, probability: Float[np.ndarray, "q m"]) -> None:
+        """The posteriors of the next queries, over the candidates; rows sum to 1 but for the rounding of float32."""
+        probability = np.asarray(probability, dtype=np.float64)
+        probability = probability / probability.sum(axis=1, keepdims=True)
+        asked = slice(self._done, self._done + len(probability))
+        self._done = asked.stop
+        for tally in self._tallies:
+            values = tally.level.probabilities(probability)
+            of_true, brier = level_scores(values, tally.true[asked])
+            tally.of_true.append(of_true)
+            tally.brier.append(brier)
+            if values.shape[1]:
+                best = values.argmax(axis=1)
+                tally.best.append(best)
+                tally.best_probability.append(values[np.arange(len(best)), best])
+
+    def report(self, points_deg: ArrayLike) -> dict[str, dict[str, Any]]:
+        """The figures of each level, coarse to fine; without the city where no query's or no candidate's is known.
+
+        Args:
+            points_deg: (Q, 2) the answers' points in degrees.
+
+        Returns:
+            Name of the level (`city`, `cell_RES`); n (queries whose unit is known), n_answerable (a candidate lies in
+            it), units (of the candidates), accuracy (the most probable unit is the true one), accuracy_of_point (the
+            point lies in it), mean_probability (given to the true unit), brier; log_score, the mean of -ln of the
+            probability of the true unit over the answerable, None where there are none.
+        """
+        points = self.hierarchy.units_at(points_deg, self._index)
+        found: dict[str, dict[str, Any]] = {}
+        for tally, units in zip(self._tallies, self._true_units, strict=True):
+            known = tally.true != _UNKNOWN
+            if not known.any() or not tally.level.units:
+                continue
+            of_true, brier, best = (np.concatenate(own) for own in (tally.of_true, tally.brier, tally.best))
+            answerable = tally.true >= 0
+            at_point = np.array([a == b for a, b in zip(points[tally.level.name], units, strict=True)])
+            scores = 0.0 - np.log(np.clip(of_true[answerable], LEAST_PROBABILITY, 1.0))  # never -0.0
+            found[tally.level.name] = {
+                "n": int(known.sum()),
+                "n_answerable": int(answerable.sum()),
+                "units": len(tally.level.units),
+                "accuracy": float(np.mean(best[known] == tally.true[known])),
+                "accuracy_of_point": float(np.mean(at_point[known])),
+                "mean_probability": float(of_true[known].mean()),
+                "brier": float(brier[known].mean()),
+                "log_score": float(scores.mean()) if answerable.any() else None,
+            }
+        return found
+
+    def cities(self) -> tuple[list[str | None], list[float | None]]:
+        """The most probable city of each query and its probability; None for all where no candidate's is known."""
+        tally = self._tallies[0]
+        if not tally.level.units:
+            return [None] * self._done, [None] * self._done
+        names = [tally.level.units[at] for own in tally.best for at in own]
+        return list(names), [min(1.0, float(value)) for own in tally.best_probability for value in own]
