@@ -12,6 +12,7 @@ from swclip.errors import ConfigError
 from swclip.losses.fairness import FairnessConfig, GroupDRO, fairness_loss
 from swclip.losses.gather import all_gather_rows, check_same_rows, process_count, process_rank
 from swclip.losses.neighbourhood import NeighbourhoodConfig, neighbourhood_terms, ratio_of_sums
+from swclip.losses.robust import RobustConfig, robust_weights, trusted_divergence, weighted_mean
 from swclip.losses.spatial_contrastive import directional_divergences, exact_mean
 from swclip.losses.targets import TargetConfig, pair_weights, pairwise_distance_m, soft_targets
 
@@ -24,11 +25,13 @@ class ObjectiveConfig:
         targets: The soft targets; `TargetConfig(alpha=0.0)` is CLIP.
         neighbourhood: The neighbourhood term, left out at weight 0.
         fairness: The fairness term, left out at weight 0.
+        robust: What is done about photographs whose position is wrong; nothing by default.
     """
 
     targets: TargetConfig = field(default_factory=TargetConfig)
     neighbourhood: NeighbourhoodConfig = field(default_factory=NeighbourhoodConfig)
     fairness: FairnessConfig = field(default_factory=FairnessConfig)
+    robust: RobustConfig = field(default_factory=RobustConfig)
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ class Objective(nn.Module):
         positions_deg: Float64[Tensor, "b 2"],
         accuracy_m: Float[Tensor, " b"] | None = None,
         region_ids: Int[Tensor, " b"] | None = None,
+        *,
+        progress: float = 1.0,
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The loss of a batch, and its parts for the log.
 
@@ -92,11 +97,13 @@ class Objective(nn.Module):
             positions_deg: (B, 2) latitude, longitude in degrees, float64. May stay on the CPU.
             accuracy_m: (B,) 1-sigma GPS accuracy in metres, NaN where unknown.
             region_ids: (B,) region of each photograph, negative where it has none. Needed by the fairness term.
+            progress: Share of the training steps that are made, 0 to 1; the robust forms wait for their warm-up.
 
         Returns:
             The scalar to call `backward` on, and detached scalars: `loss`, `contrastive`, `target_self` (mean share of
             the target on the photograph's own location: 1 means the kernel sees no neighbours and this is CLIP); with
-            their terms also `neighbourhood`, `isolated` (photographs without neighbours, a count) and `fairness`.
+            their terms also `neighbourhood`, `isolated` (photographs without neighbours, a count) and `fairness`; with
+            a robust form `trimmed` (share of the batch left out) or `trust` (mean weight of a photograph).
 
         Raises:
             ConfigError: Fairness without regions, or processes with different numbers of photographs.
@@ -132,6 +139,12 @@ class Objective(nn.Module):
             ),
             targets.diagonal(mine.start),
         ]
+        trust = None
+        if config.robust.form != "none":
+            plain = ((rows[0] + rows[1]) / 2).detach()
+            trust = robust_weights(all_gather_rows(plain), config.robust, progress)
+            if config.robust.columns:
+                rows[1] = trusted_divergence(location, batch.image, logit_scale, targets, trust)
         if config.neighbourhood.weight > 0.0:
             noise = config.targets.gps_noise
             weights = pair_weights(
@@ -142,6 +155,8 @@ class Objective(nn.Module):
                 accuracy_b=accuracy_m if noise else None,
                 default_accuracy_m=config.targets.default_accuracy_m if noise else 0.0,
             )
+            if trust is not None and config.robust.columns:
+                weights = weights.to(trust.device) * trust
             rows += neighbourhood_terms(
                 image,
                 weights.to(dtype).to(image.device),
@@ -152,7 +167,7 @@ class Objective(nn.Module):
             )
         # One gather for everything that is one number a photograph.
         by_sample = all_gather_rows(torch.stack([row.to(dtype) for row in rows], dim=1)).unbind(1)
-        return self._total(by_sample, batch.region_ids)
+        return self._total(by_sample, batch.region_ids, trust)
 
     def _gather(
         self,
@@ -175,24 +190,32 @@ class Objective(nn.Module):
         )
 
     def _total(
-        self, by_sample: tuple[Tensor, ...], region_ids: Int[Tensor, " n"] | None
+        self, by_sample: tuple[Tensor, ...], region_ids: Int[Tensor, " n"] | None, trust: Float[Tensor, " n"] | None
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         config = self.config
         by_image, by_location, target_self = by_sample[:3]
-        loss = (exact_mean(by_image) + exact_mean(by_location)) / 2
+        if trust is None:
+            loss = (exact_mean(by_image) + exact_mean(by_location)) / 2
+        else:
+            loss = weighted_mean((by_image + by_location) / 2, trust)
         parts = {"contrastive": loss, "target_self": target_self.mean()}
         if config.neighbourhood.weight > 0.0:
-            terms, shares = by_sample[3:]
+            terms, shares = by_sample[3:] if trust is None else (row * trust for row in by_sample[3:])
             parts["neighbourhood"] = ratio_of_sums(terms, shares)
             parts["isolated"] = (shares == 0.0).sum()
             loss = loss + config.neighbourhood.weight * parts["neighbourhood"]
+        if trust is not None:
+            trimmed = config.robust.form == "trimmed"
+            parts["trimmed" if trimmed else "trust"] = (
+                (trust == 0.0).to(trust.dtype).mean() if trimmed else trust.mean()
+            )
         if config.fairness.weight > 0.0 and region_ids is not None:
             per_sample = (by_image + by_location) / 2
             if self.group_dro is not None:
-                parts["fairness"] = self.group_dro(per_sample, region_ids)
+                parts["fairness"] = self.group_dro(per_sample, region_ids, trust)
             elif config.fairness.form != "group-dro":
                 parts["fairness"] = fairness_loss(
-                    per_sample, region_ids, config.fairness.form, config.fairness.fraction
+                    per_sample, region_ids, config.fairness.form, config.fairness.fraction, trust
                 )
             loss = loss + config.fairness.weight * parts["fairness"]
         parts["loss"] = loss
