@@ -23,6 +23,7 @@ CASES = {
     "neighbourhood_loss": ((EMBEDDING, SQUARE), (EMBEDDING, SQUARE[:, :2])),
     "regional_means": ((EMBEDDING[0], REGIONS), (EMBEDDING[0], REGIONS[:3])),
     "fairness_loss": ((EMBEDDING[0], REGIONS), (EMBEDDING[0], REGIONS.double())),
+    "robust_weights": ((EMBEDDING[0], losses.RobustConfig()), (EMBEDDING, losses.RobustConfig())),
     "all_gather_rows": ((EMBEDDING,), (SCALE,)),
 }
 

@@ -21,6 +21,7 @@ from swclip.losses import (
     NeighbourhoodConfig,
     Objective,
     ObjectiveConfig,
+    RobustConfig,
     TargetConfig,
     all_gather_rows,
 )
@@ -38,6 +39,13 @@ CASES = {
     "variance": ObjectiveConfig(TARGETS, fairness=FairnessConfig("variance", weight=0.9)),
     "cvar": ObjectiveConfig(TARGETS, fairness=FairnessConfig("cvar", weight=0.9, fraction=0.5)),
     "group-dro": ObjectiveConfig(TARGETS, fairness=FairnessConfig("group-dro", weight=0.9, eta=0.5)),
+    "trimmed": ObjectiveConfig(TARGETS, robust=RobustConfig("trimmed", share=0.3)),
+    "reweighted": ObjectiveConfig(
+        TARGETS, LAPLACIAN, FairnessConfig("variance", weight=0.9), RobustConfig("reweighted", cutoff=1.0)
+    ),
+    "trimmed, everything": ObjectiveConfig(
+        TARGETS, DISTRIBUTION, FairnessConfig("cvar", weight=0.9, fraction=0.5), RobustConfig("trimmed", share=0.3)
+    ),
     "everything": ObjectiveConfig(TARGETS, DISTRIBUTION, FairnessConfig("group-dro", weight=0.9, eta=0.5)),
 }
 

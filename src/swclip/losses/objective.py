@@ -156,7 +156,7 @@ class Objective(nn.Module):
                 default_accuracy_m=config.targets.default_accuracy_m if noise else 0.0,
             )
             if trust is not None and config.robust.columns:
-                weights = weights.to(trust.device) * trust
+                weights = weights * trust.to(weights)
             rows += neighbourhood_terms(
                 image,
                 weights.to(dtype).to(image.device),
@@ -200,15 +200,17 @@ class Objective(nn.Module):
             loss = weighted_mean((by_image + by_location) / 2, trust)
         parts = {"contrastive": loss, "target_self": target_self.mean()}
         if config.neighbourhood.weight > 0.0:
-            terms, shares = by_sample[3:] if trust is None else (row * trust for row in by_sample[3:])
-            parts["neighbourhood"] = ratio_of_sums(terms, shares)
+            terms, shares = by_sample[3:]
             parts["isolated"] = (shares == 0.0).sum()
+            if trust is not None:
+                terms, shares = terms * trust, shares * trust
+            parts["neighbourhood"] = ratio_of_sums(terms, shares)
             loss = loss + config.neighbourhood.weight * parts["neighbourhood"]
         if trust is not None:
-            trimmed = config.robust.form == "trimmed"
-            parts["trimmed" if trimmed else "trust"] = (
-                (trust == 0.0).to(trust.dtype).mean() if trimmed else trust.mean()
-            )
+            if config.robust.form == "trimmed":
+                parts["trimmed"] = (trust == 0.0).to(trust.dtype).mean()
+            else:
+                parts["trust"] = trust.mean()
         if config.fairness.weight > 0.0 and region_ids is not None:
             per_sample = (by_image + by_location) / 2
             if self.group_dro is not None:
