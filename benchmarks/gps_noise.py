@@ -7,9 +7,9 @@
 Give it photographs whose recorded positions are good: they are taken for the truth.
 
 **Noise.** The positions that training sees are displaced by isotropic normal noise; `--noise` is its standard deviation
-in metres *along each axis*, so the mean displacement is 1.25 times as long. The headings of a panorama share one fix and
-move together; a seed moves a photograph the same way at every level. `accuracy_m` states the noise, together with what
-the manifest states already (root of the sum of squares). `--spread 0.45` gives each fix an accuracy of its own
+in metres *along each axis*, so the mean displacement is 1.25 times as long. The headings of a panorama share one fix
+and move together; a seed moves a photograph the same way at every level. `accuracy_m` states the noise, together with
+what the manifest states already (root of the sum of squares). `--spread 0.45` gives each fix an accuracy of its own
 (lognormal, mean as asked), so that there are good and bad fixes to tell apart; by default all have the same.
 Systems: `clip` (one-hot), `sw-clip` without `objective.targets.gps_noise`, and with it.
 
@@ -18,10 +18,10 @@ Systems: `clip` (one-hot), `sw-clip` without `objective.targets.gps_noise`, and 
 that `trimmed` leaves out is the recipe's (`--set objective.robust.share=...`), the same at every level, since a
 user does not know how many are wrong.
 
-**What is clean.** Queries and candidates: an error is measured against the true place, and candidates are a map that the
-noise does not reach. Validation, which chooses the best weights and fits the posterior, is as noisy as training: whoever
-has noisy photographs has no clean ones to validate on (`--validation clean` shows what that costs). Answers rest on the
-location embeddings alone: a gallery of photographs at their true places would hide what the noise did to the training.
+**What is clean.** Queries and candidates: an error is measured against the true place, and candidates are a map that
+the noise does not reach. Validation, which chooses the best weights and fits the posterior, is as noisy as training:
+whoever has noisy photographs has no clean ones to validate on (`--validation clean` shows what that costs). Answers
+rest on the location embeddings alone: a gallery of photographs at their true places would hide what the noise did.
 
 Runs are kept under OUT/runs, and finished ones are not made again. Leaves gps_noise.json, gps_noise.md, and figures.
 """
@@ -139,7 +139,7 @@ def figure(part: str, levels: list[dict[str, Any]], path: Path) -> None:
             panel.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
         panel.set_title(f"{key.capitalize()} error on clean positions, m", loc="left", fontsize=11)
         panel.set_xlabel(label, fontsize=9)
-        panel.set_xticks(x, [f"{value:g}" for value in x])
+        panel.set_xticks(x, [f"{value:g}" for value in x], fontsize=8)
         panel.set_ylim(bottom=0.0)
     panels[0].legend(frameon=False, fontsize=9)
     save_figure(drawing, path)
@@ -149,7 +149,9 @@ def main() -> None:
     """Run both parts that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_training_options(parser)
-    parser.add_argument("--noise", type=float, nargs="*", default=[0, 5, 10, 25, 50, 100], help="metres along each axis")
+    parser.add_argument(
+        "--noise", type=float, nargs="*", default=[0, 5, 10, 25, 50, 100], help="metres along each axis"
+    )
     parser.add_argument("--wrong-share", type=float, nargs="*", default=[], help="shares from 0 to below 1")
     parser.add_argument("--far-m", type=float, default=250.0, help="how far off a wrong position is at least")
     parser.add_argument("--spread", type=float, default=0.0, help="of the logarithm of each fix's own accuracy")

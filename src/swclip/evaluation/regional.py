@@ -70,9 +70,7 @@ def regional_differences(
     )
     low, high = np.nanquantile(drawn, [(1.0 - level) / 2.0, (1.0 + level) / 2.0], axis=0)
     keys = [*POOLED, *(f"region:{name}" for name in names)]
-    return {
-        key: Interval(float(v), float(l), float(h)) for key, v, l, h in zip(keys, value, low, high, strict=True)
-    }
+    return {key: Interval(*map(float, figures)) for key, *figures in zip(keys, value, low, high, strict=True)}
 
 
 def _checked(
