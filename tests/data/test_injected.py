@@ -65,7 +65,7 @@ def test_accuracies_of_their_own_are_told() -> None:
 
 
 def test_noise_is_to_scale_in_cities_far_apart() -> None:
-    both = np.concatenate([grid(30), grid(30) + [13.0, -40.0]])
+    both = np.concatenate([grid(30), grid(30) + np.array([13.0, -40.0])])
     moved, _ = displaced(both, 10.0, generator())
     for part in (slice(0, 900), slice(900, 1800)):
         away_m = haversine_m(*both[part].T, *moved[part].T)
@@ -100,7 +100,7 @@ def test_what_cannot_work() -> None:
 def test_other_positions_under_the_same_splits(town: Path) -> None:
     manifest, splits = read_manifest(town), read_splits(town / "splits.parquet")
     rows = indices(splits, manifest, "train")
-    positions = manifest.positions_deg
+    positions = manifest.positions_deg.copy()
     positions[rows], _ = displaced(positions[rows], 30.0, generator())
     other, same = with_positions(manifest, splits, positions)
     assert other.digest != manifest.digest
