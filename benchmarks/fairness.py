@@ -33,7 +33,7 @@ from swclip.evaluation.bootstrap import resample_blocks
 from swclip.evaluation.comparison import Comparison, compare, difference_text
 from swclip.evaluation.measure import Evaluation
 from swclip.evaluation.regional import regional_differences, regional_figures
-from swclip.evaluation.words import metres
+from swclip.evaluation.words import distance, metres
 from swclip.files import write_json
 
 BASE = "none"
@@ -145,7 +145,7 @@ def figure(systems: dict[str, Any], sizes: dict[str, tuple[int, int]], path: Pat
         left.axhline(edge, color="#eeeeee", linewidth=0.8)
     left.set_title("Median error by region", loc="left", fontsize=11)
     for axis in (left.xaxis, right.xaxis, right.yaxis):
-        axis.set_major_formatter(lambda value, _: metres(value))
+        axis.set_major_formatter(lambda value, _: distance(value))
     right.margins(0.22)
     drawing.legend(loc="outside lower left", ncols=min(6, len(systems)), frameon=False, fontsize=9)
     right.grid(axis="x", color="#dddddd", linewidth=0.7)

@@ -47,7 +47,10 @@ def kill_after(process: subprocess.Popen[str], run: Path, step: int) -> list[str
     "case",
     [
         pytest.param({}, id="from scratch"),
-        pytest.param({"freeze_image": True, "steps": 80}, id="frozen image tower"),
+        pytest.param(
+            {"freeze_image": True, "steps": 80, "objective": {"robust": {"form": "trimmed"}}},
+            id="frozen image tower, trimmed after a warm-up",
+        ),
         pytest.param(
             {
                 "steps": 40,

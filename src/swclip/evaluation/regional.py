@@ -95,4 +95,5 @@ def _figures(
                 medians[region] = median(own)
         worst = np.nanmax(medians)
         by_run.append([median(run), run.mean(), worst, worst - np.nanmin(medians), *medians])
-    return np.asarray(by_run).mean(axis=0)
+    figures: Float64[np.ndarray, " f"] = np.mean(by_run, axis=0)
+    return figures
