@@ -34,7 +34,8 @@ def regional_figures(errors_m: ArrayLike, regions: Sequence[str]) -> dict[str, f
         (300.0, 285.0, 15.0)
     """
     runs, names, label = _checked(errors_m, regions)
-    return dict(zip([*POOLED, *(f"region:{name}" for name in names)], _figures(runs, label, len(names)), strict=True))
+    keys = [*POOLED, *(f"region:{name}" for name in names)]
+    return dict(zip(keys, _figures(runs, label, len(names)).tolist(), strict=True))
 
 
 def regional_differences(

@@ -95,7 +95,7 @@ def robust_weights(per_sample: Float[Tensor, " n"], config: RobustConfig, progre
         >>> robust_weights(losses, RobustConfig(form="trimmed", share=0.2)).tolist()
         [1.0, 1.0, 1.0, 1.0, 0.0]
         >>> [round(w, 2) for w in robust_weights(losses, RobustConfig(form="reweighted")).tolist()]
-        [1.0, 0.9, 1.0, 1.0, 0.0]
+        [1.0, 0.91, 1.0, 1.0, 0.0]
     """
     losses = per_sample.detach()
     weights = torch.ones_like(losses)
