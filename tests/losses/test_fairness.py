@@ -112,6 +112,24 @@ def test_group_dro_against_a_loop():
     assert q[3] == q[4] < 1 / 6, "regions never seen lose to those that were"
 
 
+def test_group_dro_gradients_against_finite_differences():
+    """Of the loss at the weights that the step has moved to: the weights themselves carry no gradient."""
+    dro = GroupDRO(6, eta=0.7)
+    dro.log_q.copy_(torch.tensor([0.3, 0.1, 0.2, 0.15, 0.05, 0.2]).log())
+    per_sample = losses_of()
+    (gradient,) = torch.autograd.grad(dro(per_sample, REGIONS), per_sample)
+    dro.eval()
+    step = 1e-6
+    for i in range(len(per_sample)):
+        nudge = torch.zeros_like(per_sample)
+        nudge[i] = step
+        with torch.no_grad():
+            slope = (dro(per_sample + nudge, REGIONS) - dro(per_sample - nudge, REGIONS)) / (2 * step)
+        assert gradient[i].item() == pytest.approx(slope.item(), abs=1e-8)
+    assert gradient[4] == 0.0
+    assert torch.autograd.gradcheck(lambda x: dro(x, REGIONS), (per_sample,))
+
+
 def test_group_dro_rests_in_evaluation_and_is_saved():
     dro = GroupDRO(6, eta=1.0)
     dro(losses_of(), REGIONS)

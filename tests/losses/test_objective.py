@@ -77,6 +77,26 @@ def test_the_total_is_the_weighted_sum_of_its_parts(make_batch, form, gps_noise)
         torch.testing.assert_close(mine, theirs)
 
 
+def test_noise_aware_limits(make_batch):
+    """a = 0 is the plain loss to the last bit, with all terms; a large is the loss with flat targets."""
+    batch = make_batch(24)
+    terms = (NeighbourhoodConfig(weight=0.5, bandwidth_m=60.0), FairnessConfig(weight=0.5))
+    aware, plain = (Objective(ObjectiveConfig(TargetConfig(gps_noise=noise), *terms)) for noise in (True, False))
+    arguments = (batch.image, batch.location, SCALE, batch.positions_deg)
+
+    def found(objective, accuracy_m):
+        return objective(*arguments, torch.full((24,), accuracy_m, dtype=torch.float64), batch.region_ids)
+
+    assert torch.equal(found(aware, 0.0)[0], found(plain, 30.0)[0])
+    flat = torch.full((24, 24), 1 / 24, dtype=torch.float64)
+    per_sample = spatial_contrastive_loss(batch.image, batch.location, SCALE, flat, reduction="none")
+    _, parts = found(aware, 1e9)
+    torch.testing.assert_close(parts["contrastive"], per_sample.mean().detach(), rtol=1e-5, atol=0.0)
+    shares = [found(aware, accuracy_m)[1]["target_self"].item() for accuracy_m in (0.0, 5.0, 20.0, 80.0, 1e4)]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[-1] == pytest.approx(1 / 24, rel=1e-2)
+
+
 def test_isolated_photographs_are_counted(make_batch):
     batch = make_batch(5)
     positions_deg = batch.positions_deg.clone()

@@ -34,6 +34,7 @@ CASES = {
         (EMBEDDING, EMBEDDING, SCALE, REGIONS[:, None]),
         (EMBEDDING, EMBEDDING, SCALE, REGIONS),
     ),
+    "robust_weights": ((EMBEDDING[0], losses.RobustConfig()), (EMBEDDING, losses.RobustConfig())),
     "all_gather_rows": ((EMBEDDING,), (SCALE,)),
 }
 

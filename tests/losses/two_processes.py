@@ -25,6 +25,7 @@ from swclip.losses import (
     ObjectiveConfig,
     QueuedLocations,
     RankNContrastConfig,
+    RobustConfig,
     TargetConfig,
     View,
     ViewsTermConfig,
@@ -47,6 +48,13 @@ CASES = {
     "group-dro": ObjectiveConfig(TARGETS, fairness=FairnessConfig("group-dro", weight=0.9, eta=0.5)),
     "views": ObjectiveConfig(TARGETS, views=ViewsTermConfig(weight=0.6)),
     "hierarchy": ObjectiveConfig(TARGETS, hierarchy=HierarchyConfig(weight=0.8)),
+    "trimmed": ObjectiveConfig(TARGETS, robust=RobustConfig("trimmed", share=0.3)),
+    "reweighted": ObjectiveConfig(
+        TARGETS, LAPLACIAN, FairnessConfig("variance", weight=0.9), RobustConfig("reweighted", cutoff=1.0)
+    ),
+    "trimmed, everything": ObjectiveConfig(
+        TARGETS, DISTRIBUTION, FairnessConfig("cvar", weight=0.9, fraction=0.5), RobustConfig("trimmed", share=0.3)
+    ),
     "everything": ObjectiveConfig(TARGETS, DISTRIBUTION, FairnessConfig("group-dro", weight=0.9, eta=0.5)),
     "rank-n-contrast": ObjectiveConfig(TargetConfig(alpha=0.0), rank_n_contrast=RankNContrastConfig(0.8, tau=0.3)),
     "image-geography": ObjectiveConfig(TARGETS, image_geography=ImageGeographyConfig(0.8)),

@@ -76,6 +76,41 @@ def test_a_stopped_run_goes_on(made: Path, tmp_path: Path) -> None:
     assert first.stat().st_mtime_ns == stamp  # what was there was not rendered again
 
 
+def test_cities_of_different_density(made: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "uneven"
+    uneven = {**SMALL, "photos_per_city": [9, 3]}
+    manifest = generate(folder, **uneven, workers=1)
+    assert manifest.frame["city"].value_counts().to_dict() == {"London": 9, "Manchester": 3}
+    alike, found = _hashes(made), _hashes(folder)
+    london = {name: digest for name, digest in found.items() if "london" in name}
+    assert len(found) == 12
+    assert london == {name: alike[name] for name in london}, "a city does not know of the others"
+    stamp = (folder / "images" / "london" / "london-00003.jpg").stat().st_mtime_ns
+    generate(folder, **uneven, workers=1)
+    assert (folder / "images" / "london" / "london-00003.jpg").stat().st_mtime_ns == stamp
+    with pytest.raises(ConfigError, match=r"photos_per_city \[9, 3\], asked is \[9, 4\]; choose another --out"):
+        generate(folder, **{**SMALL, "photos_per_city": [9, 4]})
+    with pytest.raises(ConfigError, match=r"photos_per_city \[9, 3\], asked is 9"):
+        generate(folder, **SMALL)
+
+
+def test_equal_numbers_are_one_number(made: Path) -> None:
+    before = (made / "synth.json").read_bytes()
+    for numbers in ([9, 9], (9,)):
+        assert generate(made, **{**SMALL, "photos_per_city": numbers}, workers=1).digest == read_manifest(made).digest
+    assert (made / "synth.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [([5, 5, 5], r"3 numbers for 2 cities; .*--cities 3"), ([5, 0], "--photos-per-city 0: "), ([], "0 numbers")],
+)
+def test_numbers_that_do_not_fit(tmp_path: Path, numbers: list[int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        generate(tmp_path / "x", cities=2, photos_per_city=numbers)
+    assert not (tmp_path / "x").exists()
+
+
 def test_another_seed_is_another_city(made: Path, tmp_path: Path) -> None:
     generate(tmp_path, cities=1, photos_per_city=2, size_px=24, seed=1, workers=1)
     other = _hashes(tmp_path)

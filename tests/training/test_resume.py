@@ -52,6 +52,10 @@ def kill_after(process: subprocess.Popen[str], run: Path, step: int) -> list[str
             id="frozen image tower, queue, noisy positions",
         ),
         pytest.param(
+            {"freeze_image": True, "steps": 80, "objective": {"robust": {"form": "trimmed"}}},
+            id="frozen image tower, trimmed after a warm-up",
+        ),
+        pytest.param(
             {
                 "steps": 40,
                 "batch": {"chunk": 5},

@@ -47,7 +47,7 @@ def demo(
     cities, splits, results, gallery = out / "cities", out / "splits.parquet", out / "benchmark", out / "gallery"
 
     _say(f"swclip synth --out {cities} --photos-per-city {photos_per_city} --seed {seed}")
-    synth(out=cities, photos_per_city=photos_per_city, seed=seed)
+    synth(out=cities, photos_per_city=(photos_per_city,), seed=seed)
 
     _say(f"swclip split {cities} --protocol known-places --seed {seed} --out {splits}")
     split(cities, protocol="known-places", seed=seed, out=splits)

@@ -12,7 +12,7 @@ def synth(
     *,
     out: Path,
     cities: int = 8,
-    photos_per_city: int = 400,
+    photos_per_city: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (400,),
     size: int = 128,
     seed: int = 0,
     gps_noise_m: float = 0.0,
@@ -27,7 +27,8 @@ def synth(
     Args:
         out: The folder to write: manifest.parquet and images/.
         cities: How many cities, 1 to 8.
-        photos_per_city: Photographs of each city: four of each place, from drives on different days.
+        photos_per_city: Photographs of each city: four of each place, from drives on different days. Several numbers,
+            one a city, make cities of different density.
         size: Width and height of a photograph, pixels.
         seed: Another seed builds other cities.
         gps_noise_m: Mean accuracy (one standard deviation, metres) of the recorded positions; each photograph has its

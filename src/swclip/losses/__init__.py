@@ -8,6 +8,7 @@ from swclip.losses.neighbourhood import NeighbourhoodConfig, neighbourhood_loss
 from swclip.losses.objective import Objective, ObjectiveConfig
 from swclip.losses.queue import QueuedLocations, queued_targets
 from swclip.losses.rank_n_contrast import RankNContrastConfig, rank_n_contrast_loss
+from swclip.losses.robust import RobustConfig, robust_weights
 from swclip.losses.spatial_contrastive import spatial_contrastive_loss
 from swclip.losses.targets import TargetConfig, pair_weights, pairwise_distance_m, soft_targets
 from swclip.losses.views import View, ViewsTermConfig
@@ -22,6 +23,7 @@ __all__ = [
     "ObjectiveConfig",
     "QueuedLocations",
     "RankNContrastConfig",
+    "RobustConfig",
     "TargetConfig",
     "View",
     "ViewsTermConfig",
@@ -35,6 +37,7 @@ __all__ = [
     "queued_targets",
     "rank_n_contrast_loss",
     "regional_means",
+    "robust_weights",
     "soft_targets",
     "spatial_contrastive_loss",
 ]

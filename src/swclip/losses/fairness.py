@@ -54,13 +54,14 @@ def _check_fraction(fraction: float) -> None:
 
 
 def regional_means(
-    per_sample: Float[Tensor, " b"], region_ids: Int[Tensor, " b"]
+    per_sample: Float[Tensor, " b"], region_ids: Int[Tensor, " b"], weights: Float[Tensor, " b"] | None = None
 ) -> tuple[Float[Tensor, " r"], Int[Tensor, " r"]]:
     """Mean loss of each region in the batch.
 
     Args:
         per_sample: (B,) losses.
         region_ids: (B,) region of each sample; negative where it has none, and then it takes no part.
+        weights: (B,) weight of each sample in its region's mean, equal where None; one of weight 0 takes no part.
 
     Returns:
         (R,) means of the regions present, and (R,) their ids, increasing.
@@ -70,10 +71,13 @@ def regional_means(
         >>> means.tolist(), ids.tolist()
         ([2.0], [4])
     """
-    placed = region_ids >= 0
+    placed = region_ids >= 0 if weights is None else (region_ids >= 0) & (weights > 0.0)
     ids, which, counts = torch.unique(region_ids[placed], return_inverse=True, return_counts=True)
     sums = torch.zeros(len(ids), dtype=per_sample.dtype, device=per_sample.device)
-    return sums.index_add(0, which, per_sample[placed]) / counts.to(per_sample.dtype), ids
+    if weights is None:
+        return sums.index_add(0, which, per_sample[placed]) / counts.to(per_sample.dtype), ids
+    share = weights[placed].to(per_sample.dtype)
+    return sums.index_add(0, which, share * per_sample[placed]) / sums.index_add(0, which, share), ids
 
 
 def fairness_loss(
@@ -81,6 +85,7 @@ def fairness_loss(
     region_ids: Int[Tensor, " b"],
     form: Literal["variance", "cvar"] = "variance",
     fraction: float = 0.25,
+    weights: Float[Tensor, " b"] | None = None,
 ) -> Float[Tensor, ""]:
     """Unfairness among the regional means of a batch's losses.
 
@@ -95,6 +100,7 @@ def fairness_loss(
         region_ids: (B,) region of each sample; negative takes no part.
         form: `variance` or `cvar`.
         fraction: Share of the regions that `cvar` looks at.
+        weights: (B,) weight of each sample in its region's mean, equal where None.
 
     Returns:
         Scalar; 0 for a batch without regions, and for `variance` with one.
@@ -114,7 +120,7 @@ def fairness_loss(
     if form not in ("variance", "cvar"):
         raise ConfigError(f"fairness form {form!r} is not a function; choose 'variance' or 'cvar', or use GroupDRO.")
     _check_fraction(fraction)
-    means, _ = regional_means(per_sample, region_ids)
+    means, _ = regional_means(per_sample, region_ids, weights)
     if len(means) == 0:
         return per_sample.sum() * 0.0
     if form == "variance":
@@ -169,12 +175,18 @@ class GroupDRO(nn.Module):
         """(R,) the weights of the regions; they sum to 1."""
         return self.log_q.exp()
 
-    def forward(self, per_sample: Float[Tensor, " b"], region_ids: Int[Tensor, " b"]) -> Float[Tensor, ""]:
+    def forward(
+        self,
+        per_sample: Float[Tensor, " b"],
+        region_ids: Int[Tensor, " b"],
+        weights: Float[Tensor, " b"] | None = None,
+    ) -> Float[Tensor, ""]:
         """Weighted mean of the regional losses; in training mode it first moves the weights.
 
         Args:
             per_sample: (B,) losses; with several processes those of the whole batch, so that q stays the same in all.
             region_ids: (B,) region of each sample; negative takes no part.
+            weights: (B,) weight of each sample in its region's mean, equal where None.
 
         Returns:
             Scalar; 0 for a batch without regions.
@@ -182,7 +194,7 @@ class GroupDRO(nn.Module):
         Raises:
             ConfigError: A region id is n_regions or more.
         """
-        means, ids = regional_means(per_sample, region_ids)
+        means, ids = regional_means(per_sample, region_ids, weights)
         if len(ids) == 0:
             return per_sample.sum() * 0.0
         if int(ids[-1]) >= len(self.log_q):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Float64
@@ -27,6 +27,9 @@ class TargetConfig:
         shares: The weight of each scale of the mixture; equal where None.
         gps_noise: Widen the bandwidth of a pair by the accuracies of both its photographs.
         default_accuracy_m: 1-sigma GPS accuracy in metres of a photograph that states none.
+        missing_accuracy: What such a photograph is taken for: `default`, or `median`, the median of the training
+            photographs that state one (`default_accuracy_m` where none does). The loop fills it in: the targets
+            themselves see one batch, whose median would be another in each.
 
     Raises:
         ConfigError: A value that cannot work.
@@ -38,6 +41,7 @@ class TargetConfig:
     shares: tuple[float, ...] | None = None
     gps_noise: bool = True
     default_accuracy_m: float = 0.0
+    missing_accuracy: Literal["default", "median"] = "default"
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.alpha <= 1.0:
@@ -45,6 +49,8 @@ class TargetConfig:
         check_kernel(self.kernel, self.bandwidths_m, self.shares)
         if not (math.isfinite(self.default_accuracy_m) and self.default_accuracy_m >= 0.0):
             raise ConfigError(f"default_accuracy_m {self.default_accuracy_m} must be 0 or more metres.")
+        if self.missing_accuracy not in ("default", "median"):
+            raise ConfigError(f"missing_accuracy {self.missing_accuracy!r} is not known; choose 'default' or 'median'.")
 
 
 def check_kernel(kernel: str, bandwidths_m: Sequence[float], shares: Sequence[float] | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
@@ -47,7 +47,7 @@ def generate(
     out: str | os.PathLike[str],
     *,
     cities: int = 8,
-    photos_per_city: int = 400,
+    photos_per_city: int | Sequence[int] = 400,
     size_px: int = DEFAULT_SIZE_PX,
     seed: int = 0,
     gps_noise_m: float = 0.0,
@@ -64,7 +64,8 @@ def generate(
     Args:
         out: The folder for `manifest.parquet` and `images/`.
         cities: How many of the eight cities, in the order of `cities.CITIES`.
-        photos_per_city: Photographs of each: about four of each place.
+        photos_per_city: Photographs of each: about four of each place. Several numbers, one a city, make cities of
+            different density: all are as large, so fewer photographs cover less of the streets.
         size_px: Width and height of a photograph.
         seed: Another seed builds other cities.
         gps_noise_m: Mean accuracy of the recorded positions, one standard deviation in metres. 0 records the true
@@ -87,23 +88,25 @@ def generate(
         >>> len(generate(folder, cities=1, photos_per_city=2, size_px=32, workers=1))
         2
     """
-    _check(cities, photos_per_city, size_px, seed, gps_noise_m, workers)
+    _check(cities, size_px, seed, gps_noise_m, workers)
+    counts = _counts(photos_per_city, cities)
     folder = Path(out)
-    settings = {"generator": GENERATOR_VERSION, "size_px": size_px, "seed": seed, "photos_per_city": photos_per_city}
+    # One number for cities that are alike, however they were asked for: the photographs are the same.
+    each: int | list[int] = counts[0] if len(set(counts)) == 1 else counts
+    settings = {"generator": GENERATOR_VERSION, "size_px": size_px, "seed": seed, "photos_per_city": each}
     _claim(folder, settings)
-    count = workers or _cores()
     views = Views(captions, maps)
-    _render(folder, cities, photos_per_city, size_px, seed, views, count, progress or (lambda done, total: None))
-    frame = pd.concat([_table(city, photos_per_city, seed, gps_noise_m) for city in range(cities)], ignore_index=True)
+    _render(folder, counts, size_px, seed, views, workers or _cores(), progress or (lambda done, total: None))
+    tables = [_table(city, count, seed, gps_noise_m) for city, count in enumerate(counts)]
+    frame = pd.concat(tables, ignore_index=True)
     made_with = {"command": "synth", **settings, "cities": cities, "gps_noise_m": gps_noise_m}
     made_with |= {name: True for name, wanted in asdict(views).items() if wanted}
     return write_manifest(folder, _with_views(folder, frame, views), made_with=made_with)
 
 
-def _check(cities: int, photos_per_city: int, size_px: int, seed: int, gps_noise_m: float, workers: int | None) -> None:
+def _check(cities: int, size_px: int, seed: int, gps_noise_m: float, workers: int | None) -> None:
     for name, value, low, high in (
         ("cities", cities, 1, len(CITIES)),
-        ("photos-per-city", photos_per_city, 1, 99_999),
         ("size", size_px, 16, 4096),
         ("seed", seed, 0, 2**63 - 1),
         ("workers", workers, 1, 1024),
@@ -114,7 +117,21 @@ def _check(cities: int, photos_per_city: int, size_px: int, seed: int, gps_noise
         raise ConfigError(f"--gps-noise-m {gps_noise_m}: give metres from 0 to 1000.")
 
 
-def _claim(folder: Path, settings: dict[str, int]) -> None:
+def _counts(photos_per_city: int | Sequence[int], cities: int) -> list[int]:
+    """Photographs of each city."""
+    given = [photos_per_city] if isinstance(photos_per_city, int) else list(photos_per_city)
+    for count in given:
+        if not 1 <= count <= 99_999:
+            raise ConfigError(f"--photos-per-city {count}: give a whole number from 1 to 99999.")
+    if len(given) not in (1, cities):
+        raise ConfigError(
+            f"--photos-per-city has {len(given)} numbers for {cities} cities; give one for all, or one a city "
+            f"(--cities {len(given)})."
+        )
+    return given * cities if len(given) == 1 else given
+
+
+def _claim(folder: Path, settings: dict[str, Any]) -> None:
     """Write the settings into a new folder, or see that those in it are the same."""
     file = folder / SETTINGS_NAME
     if file.exists():
@@ -139,27 +156,24 @@ def _cores() -> int:
         return os.cpu_count() or 1
 
 
-def _jobs(
-    folder: Path, cities: int, photos_per_city: int, size_px: int, seed: int, views: Views
-) -> dict[int, list[Job]]:
+def _jobs(folder: Path, counts: Sequence[int], size_px: int, seed: int, views: Views) -> dict[int, list[Job]]:
     """Jobs that have something to do, by city."""
     jobs: dict[int, list[Job]] = {}
-    for city in range(cities):
-        for start in range(0, photos_per_city, _JOB_PHOTOGRAPHS):
-            stop = min(start + _JOB_PHOTOGRAPHS, photos_per_city)
+    for city, count in enumerate(counts):
+        for start in range(0, count, _JOB_PHOTOGRAPHS):
+            stop = min(start + _JOB_PHOTOGRAPHS, count)
             files = (path for i in range(start, stop) for path in outputs(CITIES[city].name, i, views))
             if all((folder / path).exists() for path in files):
                 continue
-            jobs.setdefault(city, []).append(Job(str(folder), city, start, stop, photos_per_city, size_px, seed, views))
+            jobs.setdefault(city, []).append(Job(str(folder), city, start, stop, count, size_px, seed, views))
     return jobs
 
 
 def _render(
-    folder: Path, cities: int, photos_per_city: int, size_px: int, seed: int, views: Views, workers: int,
-    progress: Progress,
-) -> None:  # fmt: skip
-    jobs = _jobs(folder, cities, photos_per_city, size_px, seed, views)
-    total = cities * photos_per_city
+    folder: Path, counts: Sequence[int], size_px: int, seed: int, views: Views, workers: int, progress: Progress
+) -> None:
+    jobs = _jobs(folder, counts, size_px, seed, views)
+    total = sum(counts)
     done = total - sum(job.stop - job.start for queue in jobs.values() for job in queue)
     progress(done, total)
     workers = min(workers, sum(len(queue) for queue in jobs.values()))

@@ -28,6 +28,7 @@ from swclip.models.locator_model import LocatorModel, load_model
 from swclip.retrieval.embed import tower_features
 from swclip.retrieval.feature_cache import FeatureCache
 from swclip.retrieval.posterior_config import write_posterior
+from swclip.training.accuracies import fill_missing_accuracies
 from swclip.training.bandwidth import settle_bandwidths
 from swclip.training.checkpoint import (
     Checkpoint,
@@ -134,7 +135,7 @@ def _train(
     region_names, region_ids = _regions(frame, config)
     sampler = _sampler(config, positions, region_names, size, process)
     position_tensor = torch.from_numpy(positions)
-    accuracy = torch.from_numpy(manifest.accuracy_m[rows])
+    accuracy = torch.from_numpy(fill_missing_accuracies(manifest.accuracy_m[rows], config.objective.targets))
     words = _words(frame, config)
     queue: LocationQueue | None = None
     if config.queue.size:  # with a sampler of its own: the other one draws ahead in a thread
@@ -200,6 +201,7 @@ def _train(
             chunk=config.batch.chunk,
             autocast=torch.autocast(process.device.type, torch.bfloat16) if mixed else nullcontext(),
             key=(config.seed, step, process.rank, 2),
+            progress=step / config.steps,
         )
         average_gradients(weights)
         norm = nn.utils.clip_grad_norm_(weights, config.optimizer.clip)

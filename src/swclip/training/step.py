@@ -77,6 +77,7 @@ def forward_backward(
     chunk: int = 0,
     autocast: AbstractContextManager[object] | None = None,
     key: tuple[int, ...] = (0,),
+    progress: float = 1.0,
 ) -> dict[str, Tensor]:
     """Gradients of the objective on a batch, left in the parameters.
 
@@ -91,6 +92,7 @@ def forward_backward(
         chunk: Photographs whose activations are in memory at once; 0 for all.
         autocast: Mixed precision for the towers; the loss stays in float32.
         key: What dropout is drawn from.
+        progress: Share of the steps that are made; the objective's robust forms wait for their warm-up.
 
     Returns:
         The objective's parts, detached.
@@ -126,6 +128,7 @@ def forward_backward(
             views=views,
             stretch=batch.stretch,
             level_ids=batch.level_ids,
+            progress=progress,
         )
         loss.backward()
         return {**figures, "scale": model.logit_scale.detach().exp()}
