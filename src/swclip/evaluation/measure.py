@@ -49,11 +49,13 @@ class Evaluation:
             rank_25m (rank of the first candidate within 25 m of the truth, null where none is); top1_candidate_id;
             probability (posterior mass within 25 m of the answer); split; block.
         candidates: One row a candidate: candidate_id, lat_deg, lon_deg, city, image_ids.
+        errors_m: Errors in metres by estimator, in the order of the predictions; that of the report is among them.
     """
 
     report: dict[str, Any]
     predictions: pd.DataFrame
     candidates: pd.DataFrame
+    errors_m: Mapping[str, Float64[np.ndarray, " q"]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ def measure(
             "block": blocks,
         }
     )
-    return Evaluation(report, predictions, candidates)
+    return Evaluation(report, predictions, candidates, errors)
 
 
 def hits_within(truth_deg: ArrayLike, candidates_deg: ArrayLike, radius_m: float) -> list[Int64[np.ndarray, " h"]]:
