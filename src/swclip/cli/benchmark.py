@@ -55,7 +55,7 @@ def benchmark(
 
     table, found = read_manifest(manifest), [read_splits(path) for path in find_splits(splits)]
     baseline = baseline or ("clip" if "clip" in systems else None)
-    if reference is None and "sw-clip" in systems and "sw-clip" != (baseline or systems[0]):
+    if reference is None and "sw-clip" in systems and (baseline or systems[0]) != "sw-clip":
         reference = "sw-clip"
     with run_bars() as progress:
         done = run_benchmarks(

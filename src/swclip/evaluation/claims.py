@@ -9,6 +9,8 @@ from typing import Any
 FIGURES = ("median", "mean", "within_25", "within_50", "within_100")
 """Figures that a difference is stated for, in order."""
 
+_ROUNDING = 1e-9
+
 _AGAINST = {
     "clip": "one-hot CLIP",
     "nearest-neighbour": "nearest neighbour on the frozen features",
@@ -98,13 +100,13 @@ def _turned(difference: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shown(difference: Mapping[str, Any]) -> bool:
-    """Whether the interval leaves 0 out.
+    """Whether the interval leaves 0 out, by more than the rounding of a share's last bit.
 
     Example:
         >>> shown({"value": -3.0, "low": -10.0, "high": 4.0}), shown({"value": 2.0, "low": 1.0, "high": 3.0})
         (False, True)
     """
-    return bool(difference["low"] > 0.0 or difference["high"] < 0.0)
+    return bool(difference["low"] > _ROUNDING or difference["high"] < -_ROUNDING)
 
 
 def better(figure: str, difference: Mapping[str, Any]) -> bool:

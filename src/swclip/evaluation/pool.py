@@ -17,9 +17,7 @@ from swclip.evaluation.metrics import accuracy_within, by_region, error_statisti
 from swclip.geo.distance import geodesic_m
 
 
-def pool_evaluations(
-    evaluations: Sequence[Evaluation], *, resamples: int = RESAMPLES, seed: int = 0
-) -> Evaluation:
+def pool_evaluations(evaluations: Sequence[Evaluation], *, resamples: int = RESAMPLES, seed: int = 0) -> Evaluation:
     """Put the queries of several evaluations together, each counted once, and measure them anew.
 
     Each query keeps the answer of the system that did not see its city, its own candidates, and its own guesses:
@@ -46,7 +44,9 @@ def pool_evaluations(
     frame = pd.concat(frames, ignore_index=True)
     twice = frame["image_id"][frame["image_id"].duplicated()]
     if len(twice):
-        raise MismatchError(f"photograph {twice.iloc[0]!r} is a query of two of the evaluations; pool what shares none.")
+        raise MismatchError(
+            f"photograph {twice.iloc[0]!r} is a query of two of the evaluations; pool what shares none."
+        )
     names = {part["estimator"] for part in parts}
     draws, guesses = np.random.default_rng(seed).spawn(2)
     error = frame["error_m"].to_numpy(dtype=np.float64)
@@ -87,7 +87,9 @@ def pool_evaluations(
     return Evaluation(report, frame, candidates, by_estimator)
 
 
-def _baselines(evaluations: Sequence[Evaluation], frame: pd.DataFrame, generator: np.random.Generator) -> dict[str, Any]:
+def _baselines(
+    evaluations: Sequence[Evaluation], frame: pd.DataFrame, generator: np.random.Generator
+) -> dict[str, Any]:
     """Floor, constant and random guesses, each query with those of its own part."""
     constant = []
     for found in evaluations:

@@ -8,7 +8,7 @@ from typing import Any
 from swclip.evaluation.claims import FIGURES, Claim, better, claims, shown
 from swclip.evaluation.words import distance, figure_name, metres, percent, signed, signed_interval
 
-_CONFIDENCE_SHARE = 0.05
+_CHANCE = 0.05
 # A median nearer to the floor than this many times the floor has little left to gain.
 _NEAR_FLOOR = 2.0
 
@@ -64,19 +64,20 @@ def _of_claim(claim: Claim) -> str:
 
 
 def _chance(document: Mapping[str, Any]) -> list[str]:
+    # What the reference differs by from the baseline stands in both tables, once each way round.
     tables = [
         system[key]
-        for system in document["systems"].values()
+        for name, system in document["systems"].items()
         for key in ("difference", "difference_from_reference")
-        if key in system
+        if key in system and not (name == document["baseline"] and key == "difference_from_reference")
     ]
-    count = sum(figure in table for table in tables for figure in FIGURES)
+    count = len(FIGURES) * len(tables)
     if count < 20:
         return []
-    left_out = sum(shown(table[figure]) for table in tables for figure in FIGURES if figure in table)
+    left_out = sum(shown(table[figure]) for table in tables for figure in FIGURES)
     return [
         f"Of {count} intervals of differences {left_out} leave 0 out; were there no differences at all, about "
-        f"{round(_CONFIDENCE_SHARE * count)} would by chance."
+        f"{round(_CHANCE * count)} would by chance."
     ]
 
 
@@ -113,8 +114,7 @@ def _worst_regions(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
         if len(regions) < 2:
             return []
         region = max(regions, key=lambda key: float(regions[key]["median"]))
-        own, overall = regions[region]["median"], report["error_m"]["median"]
-        worst.setdefault(region, []).append(f"{name} ({metres(own)}; all queries {metres(overall)})")
+        worst.setdefault(region, []).append(f"{name} ({metres(regions[region]['median'])})")
     texts = [f"{region} for {', '.join(of)}" for region, of in worst.items()]
     return [f"The region with the largest median is {'; '.join(texts)}."]
 
@@ -136,7 +136,7 @@ def _floor(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [
         text,
         f"Medians of at most {_NEAR_FLOOR:g} times the floor, where the gallery's spacing limits what a median can "
-        f"show: {', '.join(near)}.",
+        f"show: {', '.join(near) if len(near) < len(systems) else 'those of all systems'}.",
     ]
 
 

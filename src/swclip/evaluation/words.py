@@ -78,8 +78,8 @@ def signed_interval(difference: Mapping[str, float], figure: str) -> str:
 
 
 def _number(value: float, figure: str) -> str:
-    sign = "+" if value > 0 else "\N{MINUS SIGN}" if value < 0 else ""
     text = f"{100.0 * abs(value):.1f}" if figure.startswith("within") else metres(abs(value)).rpartition(" ")[0]
+    sign = "" if text == "0.0" else "+" if value > 0 else "\N{MINUS SIGN}"
     return f"{sign}{text}"
 
 

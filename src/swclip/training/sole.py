@@ -16,7 +16,7 @@ def sole_trainer(folder: Path) -> Iterator[None]:
     """Hold a run's folder while it is trained in.
 
     The folder itself is locked, so that no file is left by it and a killed process lets go. Of several processes under
-    torchrun the leading one holds it. Where the system has no such locks (Windows, some network drives) nothing is held.
+    torchrun the leading one holds it. Where there are no such locks (Windows, some network drives) nothing is held.
 
     Args:
         folder: The run's folder; made where it is not there.
