@@ -50,6 +50,11 @@ def facts(document: Mapping[str, Any]) -> str:
         f"In brackets the 95 % interval from resampling {first['intervals']['blocks']:,} blocks of queries "
         f"({first['intervals']['block']}): how far a figure would move on other streets of the same kind."
     )
+    if parts := first.get("parts"):
+        text += (
+            f" Pooled over {parts} splits, each query once, answered by the system that did not see its city; the "
+            "interval says nothing of other cities."
+        )
     if several:
         text += (
             " After ± the standard deviation over seeds: how far it moves when trained again; neither holds the other."
