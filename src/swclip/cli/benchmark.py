@@ -81,12 +81,12 @@ def benchmark(
     for name, comparison in done.comparisons.items():
         leakage = read_json(leaks[name], "the leakage report") if leaks[name].is_file() else None
         written.append(write_benchmark(folders[name], comparison, manifest=table, leakage=leakage))
-        title, *rest = comparison_table(comparison.document)
-        print_table(title if len(found) == 1 else f"{name}: {title}", *rest)
+        title, columns, rows = comparison_table(comparison.document)
+        print_table(title if len(found) == 1 else f"{name}: {title}", columns, rows)
     if done.pooled is not None:
         written.append(write_benchmark(out, done.pooled, manifest=table))
-        title, *rest = comparison_table(done.pooled.document)
-        print_table(f"all cities, each left out once: {title}", *rest)
+        title, columns, rows = comparison_table(done.pooled.document)
+        print_table(f"all cities, each left out once: {title}", columns, rows)
     for path in written:
         console.print(f"Open {path.with_suffix('.html')} in a browser.", markup=False)
         print(path)

@@ -34,8 +34,6 @@ from swclip.versions import versions
 
 __all__ = ["NEAREST", "Benchmark", "Progress", "nearest_neighbour", "run_benchmark", "run_benchmarks"]
 
-Configs = dict[str, dict[int, TrainingConfig]]
-
 
 @dataclass(frozen=True)
 class Benchmark:
@@ -198,7 +196,7 @@ def run_benchmarks(
             found.setdefault(run.split, {}).setdefault(run.system, {})[run.seed] = result
     notes = [
         f"{' and '.join(same)} are the same configuration here, and so the same system."
-        for same in same_configuration({name: of and of[seeds[0]] for name, of in configs.items()})
+        for same in same_configuration({name: None if of is None else of[seeds[0]] for name, of in configs.items()})
     ]
     facts = {
         "manifest": {"path": str(manifest.path), "digest": manifest.digest},
