@@ -1,4 +1,4 @@
-"""benchmarks/proof.py: its page is made of what is in benchmark.json, with names in the place of this machine's paths."""
+"""benchmarks/proof.py: its page is made of what benchmark.json holds, with names for this machine's paths."""
 
 from __future__ import annotations
 
