@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -134,6 +135,16 @@ def _umask() -> int:
 def _readable_by_umask(path: Path) -> None:
     # mkstemp makes 0600 files; an artefact should have the permissions any other new file gets.
     path.chmod(0o666 & ~_umask())
+
+
+def file_stem(name: str) -> str:
+    """A name as a file name without an ending: what could mean something to a shell or a file system becomes a dash.
+
+    Example:
+        >>> file_stem("Newcastle upon Tyne"), file_stem("../etc"), file_stem("São Paulo")
+        ('newcastle-upon-tyne', 'etc', 'são-paulo')
+    """
+    return re.sub(r"[^\w]+", "-", name.lower()).strip("-") or "unnamed"
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

@@ -50,6 +50,30 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
         yield report
 
 
+@contextmanager
+def run_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """One display for many runs: a bar for all, and one for each that is at work; call it with (what, done, total).
+
+    `what` is "runs" for all, else "TITLE: STEP"; a run's bar is taken away when its step is done.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bars:
+        tasks: dict[str, TaskID] = {}
+        steps: dict[str, str] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            title = what.rpartition(": ")[0] or what
+            if title not in tasks:
+                tasks[title] = bars.add_task(what, total=total)
+            elif steps[title] != what:
+                bars.reset(tasks[title])
+            steps[title] = what
+            shown = done < total or title == "runs"
+            bars.update(tasks[title], description=what, completed=done, total=total, visible=shown)
+
+        yield report
+
+
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table: the first column to the left, the others, mostly figures, to the right."""
     table = Table(title=Text(title), title_justify="left")

@@ -58,7 +58,7 @@ def demo(
     )
     benchmark(
         cities,
-        splits=splits,
+        splits=[splits],
         out=results,
         seeds=[seed],
         options=RecipeOptions(size_px=64, batch_size=128, steps=steps),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
+    from swclip.data.manifest import Manifest
     from swclip.data.protocols import SplitDraft
 
 
@@ -25,13 +26,15 @@ def split(
     hold_out: Literal["auto", "capture", "place"] = "auto",
     gallery: str = "auto",
     city: str | None = None,
+    all_cities: Annotated[bool, Parameter(negative="")] = False,
     picture_hash: Annotated[bool, Parameter(negative="--no-picture-hash")] = True,
     near_duplicate_bits: int = 6,
 ) -> None:
     """Split a manifest into training, validation and queries.
 
     Writes FILE, the candidates of an answer beside it (FILE.candidates.parquet) and what queries and training share
-    (FILE.leakage.json), and prints the leakage report.
+    (FILE.leakage.json), and prints the leakage report. With --all-cities it writes a file a city into a folder, which
+    `swclip benchmark --splits FOLDER` takes as it is.
 
     Args:
         manifest: What `swclip prepare` or `swclip synth` wrote: the folder or its manifest.parquet.
@@ -50,6 +53,7 @@ def split(
             positions: every position, no photograph. grid:SPACING_M: a grid over each city, which gives nothing of
             the queries away. auto: photographs for known-places, else positions.
         city: The city that new-city leaves out; drawn by the seed if not given.
+        all_cities: Leave out each city in turn (new-city): one splits file a city, in the folder that --out names.
         picture_hash: Compare the pictures for the leakage report; --no-picture-hash reads no picture.
         near_duplicate_bits: Pictures whose perceptual hashes differ in at most this many of 64 bits are
             near-duplicates.
@@ -64,38 +68,61 @@ def split(
 
     check_bits(near_duplicate_bits)
     photographs = read_manifest(manifest)
-    draft: SplitDraft = draw(
-        photographs,
-        protocol,
-        block_m=block_m,
-        buffer_m=buffer_m,
-        query_share=query_share,
-        val_share=val_share,
-        seed=seed,
-        hold_out=hold_out,
-        gallery=gallery,
-        city=city,
-    )
-    for note in draft.notes:
-        console.print(note)
+    drafts: dict[Path, SplitDraft] = {}
+    for left_out, target in (_each_city(photographs, protocol, city, out) if all_cities else {city: out}).items():
+        drafts[target] = draw(
+            photographs,
+            protocol,
+            block_m=block_m,
+            buffer_m=buffer_m,
+            query_share=query_share,
+            val_share=val_share,
+            seed=seed,
+            hold_out=hold_out,
+            gallery=gallery,
+            city=left_out,
+        )
+    for draft in drafts.values():
+        for note in draft.notes:
+            console.print(note)
     hashes = None
     if picture_hash:
         with progress_bar("Comparing pictures") as progress:
             hashes = hash_photographs(photographs.image_paths, progress=progress)
-    leakage_path(out).unlink(missing_ok=True)  # a report of earlier splits must not stand beside these
-    splits = draft.write(out)
-    report = leakage_report(photographs, splits, hashes, near_duplicate_bits=near_duplicate_bits)
-    write_json(leakage_path(splits.path), report)
-    _show(report)
-    print(splits.path)
+    for target, draft in drafts.items():
+        leakage_path(target).unlink(missing_ok=True)  # a report of earlier splits must not stand beside these
+        splits = draft.write(target)
+        report = leakage_report(photographs, splits, hashes, near_duplicate_bits=near_duplicate_bits)
+        write_json(leakage_path(splits.path), report)
+        _show(report, target.stem if all_cities else None)
+        print(splits.path)
 
 
-def _show(report: dict[str, Any]) -> None:
+def _each_city(photographs: Manifest, protocol: str, city: str | None, out: Path) -> dict[str | None, Path]:
+    """The cities of a manifest, each with the file of the splits that leave it out."""
+    from swclip.data.units import text_or_none
+    from swclip.errors import ConfigError
+    from swclip.files import file_stem
+
+    if protocol != "new-city" or city is not None:
+        raise ConfigError("--all-cities leaves out each city in turn: it goes with new-city, and not with --city.")
+    if out.suffix == ".parquet":
+        raise ConfigError(f"{out}: --all-cities writes a file for each city; give a folder as --out.")
+    files: dict[str | None, Path] = {}
+    for name in sorted({name for name in text_or_none(photographs.frame["city"]) if name is not None}):
+        stem = file_stem(name)
+        while out / f"{stem}.parquet" in files.values():
+            stem += "-2"  # two names that differ only in what a file name cannot hold
+        files[name] = out / f"{stem}.parquet"
+    return files or {None: out}  # no city at all: the split itself says what is wrong
+
+
+def _show(report: dict[str, Any], name: str | None = None) -> None:
     from swclip.cli.console import console, print_table
 
     counts = report["counts"]
     print_table(
-        f"Splits ({report['protocol']}, seed {report['seed']})",
+        f"Splits ({report['protocol']}{f', {name}' if name else ''}, seed {report['seed']})",
         ["", "photographs"],
         [[name, f"{number:,}"] for name, number in counts.items()]
         + [["candidates of the queries", f"{report['query']['candidates']['n']:,}"]],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -79,6 +79,34 @@ def candidates_path(path: str | os.PathLike[str]) -> Path:
 def leakage_path(path: str | os.PathLike[str]) -> Path:
     """Where the leakage report of a splits file is."""
     return beside(path, "leakage.json")
+
+
+def find_splits(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """The splits files that are meant by some paths.
+
+    A folder with splits.parquet stands for that file, any other for all splits files in it, in the order of their
+    names. Files of candidates are passed over: `FOLDER/*.parquet` of a shell names them too.
+
+    Args:
+        paths: Files and folders.
+
+    Raises:
+        ArtefactError: Nothing but files of candidates is named.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir() and not (path / "splits.parquet").exists():
+            inside = sorted(file for file in path.glob("*.parquet") if not _is_candidates(file))
+            found += [file for file in inside if candidates_path(file).exists()] or [splits_file(path)]
+        elif not _is_candidates(path):
+            found.append(splits_file(path))
+    if not found:
+        raise ArtefactError(f"{', '.join(map(str, paths))}: these are candidates; give the splits file beside them.")
+    return found
+
+
+def _is_candidates(path: Path) -> bool:
+    return path.name.endswith(".candidates.parquet")
 
 
 def write_splits(

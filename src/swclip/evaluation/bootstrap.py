@@ -46,6 +46,7 @@ ERROR_STATISTICS: Mapping[str, Statistic] = {
     "median": median,
     "mean": mean,
     "within_25": ShareWithin(25.0),
+    "within_50": ShareWithin(50.0),
     "within_100": ShareWithin(100.0),
 }
 """The figures of a report that carry an interval."""
@@ -58,6 +59,32 @@ class Interval:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Statistics of one system's errors, and what they come to in each resample.
+
+    Kept apart from the intervals so that a system compared with several others is resampled once.
+
+    Attributes:
+        values: Name, statistic of the errors as they are.
+        resampled: Name, (R,) the statistic in each resample.
+    """
+
+    values: Mapping[str, float]
+    resampled: Mapping[str, Float64[np.ndarray, " r"]]
+
+    def intervals(self, level: float = LEVEL) -> dict[str, Interval]:
+        """Percentile intervals of the statistics."""
+        return {name: _interval(value, self.resampled[name], level) for name, value in self.values.items()}
+
+    def less(self, other: Drawn, level: float = LEVEL) -> dict[str, Interval]:
+        """Intervals of the difference, this less the other; both must be of the same resamples."""
+        return {
+            name: _interval(value - other.values[name], self.resampled[name] - other.resampled[name], level)
+            for name, value in self.values.items()
+        }
 
 
 def resample_blocks(
@@ -83,6 +110,23 @@ def resample_blocks(
     members = np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
     draws = generator.integers(len(members), size=(resamples, len(members)))
     return [np.concatenate([members[block] for block in draw]) for draw in draws]
+
+
+def draw_statistics(
+    errors_m: ArrayLike,
+    resampled: Sequence[Int64[np.ndarray, " m"]],
+    statistics: Mapping[str, Statistic] = ERROR_STATISTICS,
+) -> Drawn:
+    """Statistics of the errors, and of the errors in each resample.
+
+    Args:
+        errors_m: (Q,) errors of one run, or (S, Q) of S runs with different seeds on the same queries.
+        resampled: What `resample_blocks` drew.
+        statistics: Name and function of (Q,) errors.
+    """
+    runs = np.atleast_2d(np.asarray(errors_m, dtype=np.float64))
+    values = {name: _of_runs(runs, statistic) for name, statistic in statistics.items()}
+    return Drawn(values, _over_resamples(runs, resampled, statistics))
 
 
 def bootstrap_intervals(
@@ -113,9 +157,7 @@ def bootstrap_intervals(
         >>> interval.value, interval.low >= 2.0, interval.high <= 20.0
         (8.5, True, True)
     """
-    runs = np.atleast_2d(np.asarray(errors_m, dtype=np.float64))
-    drawn = _over_resamples(runs, resampled, statistics)
-    return {name: _interval(_of_runs(runs, statistics[name]), drawn[name], level) for name in statistics}
+    return draw_statistics(errors_m, resampled, statistics).intervals(level)
 
 
 def paired_differences(
@@ -142,15 +184,11 @@ def paired_differences(
     References:
         P. Koehn, "Statistical significance tests for machine translation evaluation", EMNLP 2004, section 4.
     """
-    a = np.atleast_2d(np.asarray(errors_a_m, dtype=np.float64))
-    b = np.atleast_2d(np.asarray(errors_b_m, dtype=np.float64))
-    if a.shape[1] != b.shape[1]:
-        raise InputError(f"systems measured on {a.shape[1]} and {b.shape[1]} queries cannot be paired.")
-    drawn_a, drawn_b = _over_resamples(a, resampled, statistics), _over_resamples(b, resampled, statistics)
-    return {
-        name: _interval(_of_runs(a, statistic) - _of_runs(b, statistic), drawn_a[name] - drawn_b[name], level)
-        for name, statistic in statistics.items()
-    }
+    a, b = (np.shape(np.atleast_2d(errors))[1] for errors in (errors_a_m, errors_b_m))
+    if a != b:
+        raise InputError(f"systems measured on {a} and {b} queries cannot be paired.")
+    first, second = (draw_statistics(errors, resampled, statistics) for errors in (errors_a_m, errors_b_m))
+    return first.less(second, level)
 
 
 def _of_runs(runs: Float64[np.ndarray, "s q"], statistic: Statistic) -> float:

@@ -11,7 +11,15 @@ import pandas as pd
 from jaxtyping import Float64
 
 from swclip.errors import ConfigError, MismatchError
-from swclip.evaluation.bootstrap import LEVEL, RESAMPLES, bootstrap_intervals, paired_differences, resample_blocks
+from swclip.evaluation.bootstrap import (
+    ERROR_STATISTICS,
+    LEVEL,
+    RESAMPLES,
+    Drawn,
+    draw_statistics,
+    resample_blocks,
+)
+from swclip.evaluation.figures import error_curve
 from swclip.evaluation.measure import Evaluation, nested_intervals
 from swclip.evaluation.words import metres, percent
 
@@ -24,7 +32,9 @@ class Comparison:
 
     Attributes:
         document: What benchmark.json holds: systems (NAME: seeds (SEED: report), mean (report), difference (from the
-            baseline, absent for the baseline itself)), baseline, made_with.
+            baseline, absent for the baseline itself), difference_from_reference (likewise)), baseline, reference (None
+            where there is none), curves (share of queries within each distance: systems, floor), made_with. A
+            difference holds `from` and, by figure, value, low, high (paired block bootstrap) and by_seed.
         evaluations: The evaluations it was made from, by system and seed.
     """
 
@@ -36,6 +46,12 @@ class Comparison:
         """The system that the differences are taken from."""
         return str(self.document["baseline"])
 
+    @property
+    def reference(self) -> str | None:
+        """The second system that differences are taken from."""
+        name: str | None = self.document["reference"]
+        return name
+
     def errors_m(self, system: str) -> Float64[np.ndarray, "s q"]:
         """Errors of a system in metres, one row a seed, one column a query."""
         return _errors(self.evaluations[system])
@@ -46,6 +62,7 @@ def compare(
     made_with: Mapping[str, Any],
     *,
     baseline: str | None = None,
+    reference: str | None = None,
     generator: np.random.Generator | None = None,
     resamples: int = RESAMPLES,
 ) -> Comparison:
@@ -58,49 +75,57 @@ def compare(
         evaluations: System, seed, evaluation; all on the same queries.
         made_with: How the benchmark was made.
         baseline: The system to take differences from; the first one where None.
+        reference: A second system to take differences from, such as the method whose parts the others leave out.
         generator: Of the bootstrap; seeded with 0 where None.
         resamples: Bootstrap resamples.
 
     Raises:
-        ConfigError: There are no systems, a system has no seed, or the baseline is not one of them.
+        ConfigError: There are no systems, a system has no seed, or the baseline or the reference is not one of them.
         MismatchError: Two evaluations are not of the same queries.
     """
     runs = {name: {str(seed): found for seed, found in seeds.items()} for name, seeds in evaluations.items()}
     if not runs or not all(runs.values()):
         raise ConfigError("a comparison needs at least one system, and at least one seed of each.")
     base = next(iter(runs)) if baseline is None else baseline
-    if base not in runs:
-        raise ConfigError(f"baseline {base!r} is not among the systems; choose one of {', '.join(runs)}.")
+    for what, name in (("baseline", base), ("reference", reference)):
+        if name is not None and name not in runs:
+            raise ConfigError(f"{what} {name!r} is not among the systems; choose one of {', '.join(runs)}.")
+    if reference == base:
+        raise ConfigError(f"baseline and reference are both {base!r}; choose another reference, or none.")
     first = next(iter(runs[base].values()))
     for name, seeds in runs.items():
         for seed, found in seeds.items():
             _check_same_queries(first, found, f"{base}", f"{name}, seed {seed}")
     draws = np.random.default_rng(0) if generator is None else generator
     resampled = resample_blocks(first.predictions["block"].tolist(), resamples, draws)
-    base_errors = _errors(runs[base])
+    drawn = {name: draw_statistics(_errors(seeds), resampled) for name, seeds in runs.items()}
     systems: dict[str, Any] = {}
     for name, seeds in runs.items():
-        errors = _errors(seeds)
         reports = {seed: found.report for seed, found in seeds.items()}
         mean = mean_report(list(reports.values()))
         mean["intervals"] = {
             **first.report["intervals"],
-            **nested_intervals(bootstrap_intervals(errors, resampled)),
+            **nested_intervals(drawn[name].intervals()),
             "level": LEVEL,
             "resamples": resamples,
         }
         mean["seeds"] = len(reports)
         mean["seed_sd"] = _spread(list(reports.values()))
         systems[name] = {"seeds": reports, "mean": mean}
-        if name != base:
-            systems[name]["difference"] = {
-                "from": base,
-                **{
-                    key: {"value": found.value, "low": found.low, "high": found.high}
-                    for key, found in paired_differences(errors, base_errors, resampled).items()
-                },
-            }
-    return Comparison({"systems": systems, "baseline": base, "made_with": dict(made_with)}, runs)
+        for key, other in (("difference", base), ("difference_from_reference", reference)):
+            if other is not None and name != other:
+                systems[name][key] = {"from": other, **_difference(runs, drawn, name, other)}
+    document = {
+        "systems": systems,
+        "baseline": base,
+        "reference": reference,
+        "curves": {
+            "systems": {name: error_curve(_errors(seeds)) for name, seeds in runs.items()},
+            "floor": error_curve(first.predictions["floor_m"]),
+        },
+        "made_with": dict(made_with),
+    }
+    return Comparison(document, runs)
 
 
 def mean_report(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -173,7 +198,26 @@ def difference_text(difference: Mapping[str, float]) -> str:
 
 
 def _errors(seeds: Mapping[str, Evaluation]) -> Float64[np.ndarray, "s q"]:
-    return np.stack([found.predictions["error_m"].to_numpy(dtype=np.float64) for found in seeds.values()])
+    return np.stack([_one(found) for found in seeds.values()])
+
+
+def _difference(
+    runs: Mapping[str, Mapping[str, Evaluation]], drawn: Mapping[str, Drawn], a: str, b: str
+) -> dict[str, Any]:
+    """Figures of a less those of b, with what each seed says by itself: a system with one seed is held against all."""
+    several = max(len(runs[a]), len(runs[b])) > 1
+    pairs = [(s, t) for s in runs[a] for t in runs[b] if s == t or 1 in (len(runs[a]), len(runs[b]))]
+    figures: dict[str, Any] = {}
+    for key, found in drawn[a].less(drawn[b]).items():
+        figures[key] = {"value": found.value, "low": found.low, "high": found.high}
+        if several:
+            own = {name: {s: ERROR_STATISTICS[key](_one(e)) for s, e in runs[name].items()} for name in (a, b)}
+            figures[key]["by_seed"] = [own[a][s] - own[b][t] for s, t in pairs]
+    return figures
+
+
+def _one(found: Evaluation) -> Float64[np.ndarray, " q"]:
+    return found.predictions["error_m"].to_numpy(dtype=np.float64)
 
 
 def _check_same_queries(a: Evaluation, b: Evaluation, name_a: str, name_b: str) -> None:
@@ -203,5 +247,5 @@ def _spread(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         return None
     return {
         group: {key: float(np.std([report[group][key] for report in reports], ddof=1)) for key in keys}
-        for group, keys in (("error_m", ("median", "mean")), ("accuracy_within_m", ("25", "100")))
+        for group, keys in (("error_m", ("median", "mean")), ("accuracy_within_m", ("25", "50", "100")))
     }

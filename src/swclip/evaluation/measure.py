@@ -52,11 +52,13 @@ class Evaluation:
             probability (posterior mass within 25 m of the answer); split; block;
             city_predicted (the most probable city, null where no candidate's is known); city_probability.
         candidates: One row a candidate: candidate_id, lat_deg, lon_deg, city, image_ids.
+        errors_m: Errors in metres by estimator, in the order of the predictions; that of the report is among them.
     """
 
     report: dict[str, Any]
     predictions: pd.DataFrame
     candidates: pd.DataFrame
+    errors_m: Mapping[str, Float64[np.ndarray, " q"]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ def measure(
             "city_probability": pd.array(city_probability, dtype="Float64"),
         }
     )
-    return Evaluation(report, predictions, candidates)
+    return Evaluation(report, predictions, candidates, errors)
 
 
 def hits_within(truth_deg: ArrayLike, candidates_deg: ArrayLike, radius_m: float) -> list[Int64[np.ndarray, " h"]]:

@@ -16,6 +16,7 @@ from swclip.files import atomic_file
 
 COLOURS = ("#0b5cad", "#d1495b", "#2a8c5a", "#b8860b", "#7b4fa3", "#d9741a", "#3c9cc4", "#4a5560")
 REFERENCE_COLOUR = "#8b97a3"
+DASHES = ("solid", "dot", "dashdot")
 
 _BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:m|km|%|points)(?:\W|$))")
 
@@ -29,12 +30,16 @@ class Cell:
         small: A second line in small type.
         share: Length of a meter beside it, 0 to 1; None for no meter.
         best: Whether to set it in bold.
+        note: A further line in small type.
+        faint: Whether to set it in grey.
     """
 
     text: str
     small: str = ""
     share: float | None = None
     best: bool = False
+    note: str = ""
+    faint: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,11 @@ class Mark:
     def interval(self) -> str:
         """The interval in words, empty where there is none."""
         return "" if self.low is None or self.high is None else interval_text((self.low, self.high), metres)
+
+
+def line_style(number: int) -> tuple[str, str]:
+    """Colour and dash of a line: with more lines than colours the dash tells those of one colour apart."""
+    return COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
 
 
 def interval_text(interval: Sequence[float], unit: Callable[[float], str]) -> str:

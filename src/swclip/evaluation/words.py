@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 def metres(value: float) -> str:
     """A distance as a person reads it: two or three figures, metres below 10 km.
@@ -38,3 +40,48 @@ def distance(value: float) -> str:
     if value >= 1_000 and value % 1_000 == 0:
         return f"{value / 1_000:,.0f} km"
     return metres(value)
+
+
+def figure_name(figure: str) -> str:
+    """The name of a compared figure.
+
+    Example:
+        >>> figure_name("within_25"), figure_name("median")
+        ('within 25 m', 'median')
+    """
+    return f"within {figure[7:]} m" if figure.startswith("within_") else figure
+
+
+def signed(value: float, figure: str) -> str:
+    """A difference with its sign: metres of an error, points of a share.
+
+    Example:
+        >>> signed(-0.054, "within_100"), signed(3.2, "median")
+        ('−5.4 points', '+3.2 m')
+    """
+    return f"{_number(value, figure)} {_unit(value, figure)}"
+
+
+def signed_interval(difference: Mapping[str, float], figure: str) -> str:
+    """The interval of a difference in brackets, in the same unit; the unit is named where it is another one.
+
+    Example:
+        >>> signed_interval({"value": -3.0, "low": -10.0, "high": 4.0}, "median")
+        '[−10, +4.0]'
+        >>> signed_interval({"value": -350.0, "low": -26_000.0, "high": 50.0}, "median")
+        '[−26.0 km, +50 m]'
+    """
+    ends = difference["low"], difference["high"]
+    if len({_unit(value, figure) for value in (*ends, difference["value"])}) > 1:
+        return f"[{signed(ends[0], figure)}, {signed(ends[1], figure)}]"
+    return f"[{_number(ends[0], figure)}, {_number(ends[1], figure)}]"
+
+
+def _number(value: float, figure: str) -> str:
+    text = f"{100.0 * abs(value):.1f}" if figure.startswith("within") else metres(abs(value)).rpartition(" ")[0]
+    sign = "" if text == "0.0" else "+" if value > 0 else "\N{MINUS SIGN}"
+    return f"{sign}{text}"
+
+
+def _unit(value: float, figure: str) -> str:
+    return "points" if figure.startswith("within") else metres(abs(value)).rpartition(" ")[2]

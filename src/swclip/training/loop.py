@@ -46,6 +46,7 @@ from swclip.training.metrics_log import MetricsLog
 from swclip.training.photographs import FeatureSource, PhotographSource, Source, fetched_ahead
 from swclip.training.run import RunFacts, open_run
 from swclip.training.schedule import parameter_groups, rate_factor
+from swclip.training.sole import sole_trainer
 from swclip.training.step import Batch, forward_backward, seeded
 from swclip.training.validation import Validation
 from swclip.training.views import ViewSource
@@ -85,19 +86,21 @@ def train(
 
     Raises:
         InputError: No photograph is in split `train`, or one cannot be decoded.
-        ConfigError: `out` holds another run, or the configuration cannot work on these photographs.
+        ConfigError: `out` holds another run, another process trains in it, or the configuration cannot work on these
+            photographs.
         ArtefactError: The newest checkpoint is damaged.
     """
     folder = Path(out)
     rows = indices(splits, manifest, "train")
     if len(rows) < 2:
         raise InputError(f"{splits.path}: {len(rows)} photographs are in split 'train'; at least 2 are needed.")
-    facts = open_run(folder, config, manifest, splits, system, command)
-    if facts.status == "finished":
-        _LOG.info("%s: is finished; nothing to do", folder)
-        return facts
-    with join_processes() as process:
-        return _train(manifest, splits, rows, config, folder, facts, cache or FeatureCache(), process, progress)
+    with sole_trainer(folder):
+        facts = open_run(folder, config, manifest, splits, system, command)
+        if facts.status == "finished":
+            _LOG.info("%s: is finished; nothing to do", folder)
+            return facts
+        with join_processes() as process:
+            return _train(manifest, splits, rows, config, folder, facts, cache or FeatureCache(), process, progress)
 
 
 def _train(

@@ -19,11 +19,19 @@
   const distance = (value) => (value >= 1000 && value % 1000 === 0 ? (value / 1000).toLocaleString("en-GB") + " km"
     : Number.isInteger(value) ? value + " m" : metres(value));
 
+  // How many lines the legend takes beyond two: the plot makes room for them below.
+  function legendLines() {
+    const width = document.getElementById("curve").clientWidth - 80;
+    const longest = Math.max(...data.curves.map((curve) => curve.name.length));
+    const rows = Math.ceil(data.curves.length / Math.max(1, Math.floor(width / (60 + 7.2 * longest))));
+    return Math.max(narrow() ? 1 : 0, rows - 2);
+  }
+
   // ---- the error's cumulative curve --------------------------------------------------------------------------
   function drawCurve() {
     const traces = data.curves.map((curve) => ({
       type: "scatter", mode: "lines", name: plain(curve.name), x: curve.x, y: curve.y,
-      line: { color: curve.colour, width: curve.reference ? 1.8 : 2.6, dash: curve.dash, shape: "hv" },
+      line: { color: curve.colour, width: curve.reference ? 1.8 : curve.thin ? 1.5 : 2.6, dash: curve.dash, shape: "hv" },
       hovertemplate: "%{y:.1f} % within %{customdata}<extra>" + plain(curve.name) + "</extra>",
       customdata: curve.x.map(metres),
     }));
@@ -31,7 +39,7 @@
     const ticks = [];
     for (let power = 0; 10 ** power <= far * 3; power++) ticks.push(10 ** power);
     const layout = {
-      margin: { l: 64, r: 14, t: 8, b: narrow() ? 104 : 84 }, paper_bgcolor: "#fff", plot_bgcolor: "#fff",
+      margin: { l: 64, r: 14, t: 8, b: 84 + 19 * legendLines() }, paper_bgcolor: "#fff", plot_bgcolor: "#fff",
       font: { family: FONT, size: 13, color: SOFT }, hovermode: "closest", dragmode: false,
       xaxis: {
         type: "log", title: { text: "distance from the truth", standoff: 10 }, range: [0, Math.log10(far * 1.15)],
@@ -48,7 +56,9 @@
       })),
       legend: { orientation: "h", y: narrow() ? -0.26 : -0.2, x: 0, font: { size: 13, color: INK } },
     };
-    return Plotly.newPlot("curve", traces, layout, { responsive: true, displayModeBar: false });
+    const node = document.getElementById("curve");
+    node.style.height = node.clientHeight + 19 * Math.max(0, legendLines() - 1) + "px";
+    return Plotly.newPlot(node, traces, layout, { responsive: true, displayModeBar: false });
   }
 
   // ---- the map -------------------------------------------------------------------------------------------------
