@@ -50,9 +50,9 @@ GRIDS: dict[str, list[Setting]] = {
     ],
     "sw-clip": [
         {},
-        {"objective.targets.bandwidths_m": [30.0]},
-        {"objective.targets.bandwidths_m": [15.0, 60.0]},
-        {"objective.targets.bandwidths_m": [60.0]},
+        {"bandwidth.form": "fixed", "objective.targets.bandwidths_m": [30.0]},
+        {"bandwidth.form": "fixed", "objective.targets.bandwidths_m": [15.0, 60.0]},
+        {"bandwidth.form": "fixed", "objective.targets.bandwidths_m": [60.0]},
         {"objective.neighbourhood.weight": 1.0},
         {"optimizer.rate": 3e-4},
     ],

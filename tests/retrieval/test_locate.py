@@ -63,13 +63,25 @@ def test_an_answer_is_what_the_posterior_says(locator: Locator, photographs: Pho
             assert candidate.city == gallery.cities[at]
 
 
-def test_argmax_is_the_papers_answer(locator: Locator, photographs: Photographs) -> None:
-    for answer in locator.locate(photographs(4), estimator="argmax"):
+def test_argmax_of_locations_alone_is_the_papers_answer(
+    locator: Locator, photographs: Photographs, model: object
+) -> None:
+    bare = Locator(locator.gallery, model, replace(CONFIG, image_weight=0.0))
+    for answer in bare.locate(photographs(4), estimator="argmax"):
         assert (answer.lat_deg, answer.lon_deg) == (answer.argmax_lat_deg, answer.argmax_lon_deg)
         assert answer.estimator == "argmax"
     medians = locator.locate(photographs(4), estimator="geometric-median")
     places = {tuple(place.round(7)) for place in locator.gallery.positions_deg}
     assert any((answer.lat_deg, answer.lon_deg) not in places for answer in medians)
+
+
+def test_the_posteriors_own_estimator_answers_unless_asked_otherwise(
+    locator: Locator, photographs: Photographs, model: object
+) -> None:
+    named = Locator(locator.gallery, model, replace(CONFIG, estimator="geometric-median"))
+    paths = photographs(4)
+    assert named.locate(paths) == locator.locate(paths, estimator="geometric-median")
+    assert named.locate(paths, estimator="mode") == locator.locate(paths)
 
 
 def test_a_sure_model_says_so(make_gallery: Make, model: object, photographs: Photographs) -> None:

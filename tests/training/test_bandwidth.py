@@ -296,7 +296,8 @@ def test_a_bandwidth_found_trains_as_the_same_bandwidth_given(
 ) -> None:
     """least_m = most_m makes every form find 30 m: the weights are those of 30 m given, to the last bit."""
     short = {"steps": 4, "evaluate_every": 0, "checkpoint_every": 0}
-    given_m = small(**short, objective={"targets": {"bandwidths_m": [30.0]}, "neighbourhood": {"bandwidth_m": 30.0}})
+    fixed = {"targets": {"bandwidths_m": [30.0]}, "neighbourhood": {"bandwidth_m": 30.0}}
+    given_m = small(**short, bandwidth={"form": "fixed"}, objective=fixed)
     train(*data, given_m, tmp_path / "given")
     wanted = (tmp_path / "given/model/model.safetensors").read_bytes()
     for form in ("adaptive", "semivariogram"):
@@ -307,6 +308,6 @@ def test_a_bandwidth_found_trains_as_the_same_bandwidth_given(
         )
         train(*data, found, tmp_path / form)
         assert (tmp_path / form / "model/model.safetensors").read_bytes() == wanted
-    coarse = small(**short, bandwidth={"coarse_factor": 5.0}, objective={"targets": {"bandwidths_m": [30.0]}})
+    coarse = small(**short, bandwidth={"form": "fixed", "coarse_factor": 5.0}, objective=fixed)
     train(*data, coarse, tmp_path / "coarse")
     assert (tmp_path / "coarse/model/model.safetensors").read_bytes() != wanted

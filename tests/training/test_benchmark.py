@@ -19,9 +19,8 @@ from swclip.data.splits import Splits, read_splits
 from swclip.errors import ConfigError, SwclipError
 from swclip.evaluation.comparison import Comparison
 from swclip.retrieval.feature_cache import FeatureCache
-from swclip.retrieval.posterior_config import PosteriorConfig
 from swclip.training.benchmark import run_benchmark, run_benchmarks
-from swclip.training.benchmark_runs import estimator_of, same_configuration, system_config
+from swclip.training.benchmark_runs import same_configuration, system_config
 from swclip.training.config import TrainingConfig, load_recipe
 from swclip.training.sole import sole_trainer
 
@@ -171,15 +170,6 @@ def test_a_text_tower_is_not_forced_on_a_system_without_text(tmp_path: Path) -> 
 def test_systems_that_are_the_same_are_named(small: Callable[..., TrainingConfig]) -> None:
     a, b = small("sw-clip"), small("clip")
     assert same_configuration({"a": a, "b": b, "c": load_recipe("clip"), "d": a, "n": None}) == [["a", "d"]]
-
-
-def test_the_answer_is_that_of_the_estimator_a_posterior_names() -> None:
-    class Named:
-        estimator = "geometric-median"
-
-    assert estimator_of(PosteriorConfig()) == getattr(PosteriorConfig(), "estimator", "mode")
-    assert estimator_of(Named()) == "geometric-median"  # type: ignore[arg-type]
-    assert estimator_of(None) == "mode"
 
 
 def test_a_folder_is_trained_in_by_one_process_alone(tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ def test_overrides_replace_single_values() -> None:
                 "steps=10",
                 "model.image.tower=some/name",
                 "model.image.size_px = 64",
+                "bandwidth.form=fixed",
                 "objective.targets.bandwidths_m=[5, 50.0]",
             ]
         )

@@ -65,7 +65,7 @@ def test_colour_is_learnt_as_place(
 
 def test_what_a_run_leaves(finished: Path, data: tuple[Manifest, Splits], small: Callable[..., TrainingConfig]) -> None:
     names = {path.name for path in finished.iterdir()} - {"tensorboard"}
-    assert names == {"config.toml", "metrics.jsonl", "model", "run.json"}
+    assert names == {"bandwidth.json", "config.toml", "metrics.jsonl", "model", "run.json"}
     assert load_recipe(str(finished / "config.toml")) == small()
     facts = read_run(finished)
     assert (facts.system, facts.status, facts.seed, facts.command) == ("mine", "finished", 0, "swclip train ...")

@@ -94,7 +94,8 @@ def test_captions_and_maps_tell_the_place_of_noise(town: Path, tmp_path: Path, s
 def test_a_photograph_that_tells_its_place_still_does_without_views(town: Path, tmp_path: Path, small: Small) -> None:
     data = town_with_views(town, tmp_path / "town", captioned=lambda row: row % 4 != 0)
     more: dict[str, Any] = {"steps": 50, "evaluate_every": 50, "checkpoint_every": 0, "augment": False}
-    config = small("sw-clip-views", **more, **FAST, model={"views": VIEWS})
+    narrow = {"bandwidth": {"form": "fixed"}, "objective": {"targets": {"bandwidths_m": [15.0]}}}
+    config = small("sw-clip-views", **more, **FAST, **narrow, model={"views": VIEWS})
     train(*data, config, tmp_path / "run")
     found = error_m(load_model(tmp_path / "run"), data, "image")
     assert found["mean"] < 60.0
@@ -171,7 +172,7 @@ def test_chunks_give_the_gradient_of_the_whole_batch(chunk: int, town: Path, tmp
         None,
         torch.full((9,), torch.nan, dtype=torch.float64),
         torch.zeros(9, dtype=torch.int64),
-        dataclasses.replace(given, maps=given.maps.double()),
+        views=dataclasses.replace(given, maps=given.maps.double()),
     )
     targets, neighbours = TargetConfig(bandwidths_m=(80.0,)), NeighbourhoodConfig(weight=0.5, bandwidth_m=80.0)
     objective = Objective(ObjectiveConfig(targets, neighbours, views=ViewsTermConfig(weight=0.7)))

@@ -19,7 +19,7 @@ def evaluate(
     splits: Path | None = None,
     manifest: Path | None = None,
     on: Literal["query", "val"] = "query",
-    estimator: Literal["mode", "argmax", "geometric-median"] = "mode",
+    estimator: Literal["mode", "argmax", "geometric-median"] | None = None,
     use: Annotated[
         list[Literal["image", "caption", "map"]] | None, Parameter(consume_multiple=True, negative="")
     ] = None,
@@ -44,8 +44,8 @@ def evaluate(
         manifest: Where the manifest is now, if it was moved.
         on: query: the queries, which training never sees. val: the validation queries.
         estimator: How scores become a point. mode: the densest place of the posterior smoothed on the ground. argmax:
-            the best candidate, as in the paper. geometric-median: the least expected distance. All are in the report;
-            this one in full.
+            the best candidate, as in the paper. geometric-median: the least expected distance. All are in the report,
+            this one in full; if not given, the one that answered the validation queries best.
         use: The views that queries are asked with: --use image caption map, or some of them. If not given, the
             photograph and each view that the model has and the queries offer.
         regions: city, or cells:RES for the H3 cells of a resolution.

@@ -24,7 +24,7 @@ def locate(
     map: Path | None = None,
     format: Literal["json", "jsonl", "csv", "geojson"] = "json",
     top_k: int = 5,
-    estimator: Literal["mode", "argmax", "geometric-median"] = "mode",
+    estimator: Literal["mode", "argmax", "geometric-median"] | None = None,
     out: Path | None = None,
     figure: Path | None = None,
     model: Path | None = None,
@@ -46,8 +46,8 @@ def locate(
         format: json (a list), jsonl (one answer a line), csv (one row a photograph and candidate), or geojson (points
             for a map).
         top_k: Candidates listed with each answer.
-        estimator: mode (densest place of the posterior), argmax (most similar location, as in the paper), or
-            geometric-median (least expected distance).
+        estimator: mode (densest place of the posterior), argmax (most probable candidate, as in the paper), or
+            geometric-median (least expected distance); if not given, what answered the validation queries best.
         out: Write the answers to this file and not to the standard output.
         figure: Draw the first photograph and the map of its answer to this picture (PNG, SVG or PDF).
         model: Insist that the gallery was made by this run.

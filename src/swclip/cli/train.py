@@ -32,7 +32,7 @@ def train(
         out: The run's folder.
         recipe: One that ships (`clip`, `sw-clip`, `geoclip`, ...), or the path of a TOML file; RUN/config.toml is one.
         options: Values that replace the recipe's.
-        bandwidth_m: Bandwidth of the soft labels in metres; several make a mixture.
+        bandwidth_m: Bandwidth of the soft labels in metres, instead of one found from the data; several make a mixture.
         seed: Seed of weights, batches, augmentation and dropout.
     """
     from swclip.cli.console import console, progress_bars
@@ -42,7 +42,9 @@ def train(
     from swclip.training.config import load_recipe
     from swclip.training.loop import train as run_training
 
-    overrides = (options or RecipeOptions()).overrides(objective__targets__bandwidths_m=bandwidth_m, seed=seed)
+    overrides = (options or RecipeOptions()).overrides(
+        objective__targets__bandwidths_m=bandwidth_m, bandwidth__form="fixed" if bandwidth_m else None, seed=seed
+    )
     config = load_recipe(recipe, overrides)
     table, split = read_manifest(manifest), read_splits(splits)
     with progress_bars() as progress:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -148,13 +148,14 @@ def evaluate_embeddings(
     frame, truth = _queries(manifest, splits, rows, on)
     training = np.concatenate([indices(splits, manifest, name) for name in _TRAINING_SIDE[on]])
     kernel = gallery_kernel(gallery, posterior.smoothing_m, posterior.kernel)
+    config = config or MeasureConfig()
     evaluation = measure(
         frame,
         candidates_for(splits, on),
         iter_log_posterior(queries, gallery, posterior),
         estimators(posterior),
         manifest.positions_deg[training],
-        config,
+        replace(config, estimator=config.estimator or posterior.estimator),
         stated=lambda log_p: smoothed(log_p.astype(np.float64), kernel),
     )
     report = evaluation.report

@@ -66,14 +66,15 @@ class MeasureConfig:
     """How answers are measured.
 
     Attributes:
-        estimator: The estimator whose answers the report is about; the others are reported beside it.
+        estimator: The estimator whose answers the report is about; the others are reported beside it. Where None, the
+            one that the posterior names, or the mode where there is no posterior to ask.
         regions: "city", or "cells:RES".
         resamples: Bootstrap resamples.
         seed: Of the bootstrap and of the random guesses.
         resolutions: H3 resolutions of the cells whose probabilities are measured beside the city's.
     """
 
-    estimator: str = "mode"
+    estimator: str | None = None
     regions: str = "city"
     resamples: int = RESAMPLES
     seed: int = 0
@@ -122,8 +123,9 @@ def measure(
         ArtefactError: A posterior holds values that are not numbers, or has other rows or columns than expected.
     """
     config = config or MeasureConfig()
-    if config.estimator not in estimators:
-        raise ConfigError(f"estimator {config.estimator!r} is not known; choose one of {', '.join(estimators)}.")
+    chosen = config.estimator or "mode"
+    if chosen not in estimators:
+        raise ConfigError(f"estimator {chosen!r} is not known; choose one of {', '.join(estimators)}.")
     if len(queries) == 0:
         raise InputError("there are no queries to answer; check the split.")
     queries, candidates = queries.reset_index(drop=True), candidates.reset_index(drop=True)
@@ -131,12 +133,12 @@ def measure(
     answerable = hits_within(truth, places, RECALL_RADIUS_M)
     cities, candidate_cities = _texts(queries, "city"), np.asarray(_texts(candidates, "city"), dtype=object)
     meter = LevelMeter(truth, cities, places, candidate_cities.tolist(), config.resolutions)
-    answers = _answer(log_posteriors, places, answerable, estimators, config.estimator, meter, stated)
+    answers = _answer(log_posteriors, places, answerable, estimators, chosen, meter, stated)
 
     generator_bootstrap, generator_random = np.random.default_rng(config.seed).spawn(2)
     found = {name: np.concatenate(chunks) for name, chunks in answers.positions_deg.items()}
     errors = {name: geodesic_m(truth, position) for name, position in found.items()}
-    error = errors[config.estimator]
+    error = errors[chosen]
     regions = region_labels(cities, truth, config.regions)
     blocks, block_kind = resampling_blocks(queries, truth)
     guesses, floor = baselines(truth, places, training_deg, generator_random)
@@ -158,12 +160,12 @@ def measure(
         "n_answerable": sum(len(hit) > 0 for hit in answerable),
         "gallery_size": len(candidates),
         "gallery_photographs": int(sum(len(ids) for ids in candidates["image_ids"])),
-        "estimator": config.estimator,
+        "estimator": chosen,
         **_figures(error),
         "recall_at_k_25m": recall_at_k(ranks),
         "mrr_25m": mean_reciprocal_rank(ranks),
         "city_alignment_at_k": alignment,
-        "levels": meter.report(found[config.estimator]),
+        "levels": meter.report(found[chosen]),
         "baselines": guesses,
         "estimators": {name: _figures(own) for name, own in errors.items()},
         "regions": config.regions,
@@ -176,8 +178,8 @@ def measure(
             "image_id": queries["image_id"].astype(str),
             "lat_deg": truth[:, 0],
             "lon_deg": truth[:, 1],
-            "predicted_lat_deg": found[config.estimator][:, 0],
-            "predicted_lon_deg": found[config.estimator][:, 1],
+            "predicted_lat_deg": found[chosen][:, 0],
+            "predicted_lon_deg": found[chosen][:, 1],
             "error_m": error,
             "floor_m": floor,
             "region": regions,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
@@ -17,8 +16,6 @@ from swclip.geo.kernels import KernelName
 from swclip.retrieval.ground_kernel import ground_kernel, weigh
 from swclip.retrieval.posterior_config import PosteriorConfig
 
-EstimatorName = Literal["mode", "argmax", "geometric-median"]
-ESTIMATOR_NAMES: tuple[EstimatorName, ...] = get_args(EstimatorName)
 Estimator = Callable[[Float[np.ndarray, "q m"], Float64[np.ndarray, "m 2"]], Float64[np.ndarray, "q 2"]]
 
 TOP_MASS = 0.9

@@ -17,7 +17,7 @@ from swclip.geo.neighbours import SphereIndex
 from swclip.retrieval.answers import NEAR_M, Answer, RankedCandidate, rounded_deg
 from swclip.retrieval.coarse import CoarseIndex, part_of
 from swclip.retrieval.embed import Failure, PathLike, Progress
-from swclip.retrieval.estimate import ESTIMATOR_NAMES, EstimatorName, geometric_median, ground_density
+from swclip.retrieval.estimate import geometric_median, ground_density
 from swclip.retrieval.estimate import top_k as best_candidates
 from swclip.retrieval.evidence import Photographed, chunks, location_similarity, log_probability
 from swclip.retrieval.gallery import Gallery, load_gallery
@@ -36,6 +36,7 @@ from swclip.retrieval.posterior import (
     log_posterior,
     smoothed,
 )
+from swclip.retrieval.posterior_config import EstimatorName, check_estimator
 from swclip.retrieval.views import embed_queries, given_views
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class Locator:
         self,
         photographs: PathLike | Sequence[PathLike],
         top_k: int = 5,
-        estimator: EstimatorName = "mode",
+        estimator: EstimatorName | None = None,
         *,
         captions: str | Sequence[str | None] | None = None,
         maps: PathLike | Sequence[PathLike | None] | None = None,
@@ -122,8 +123,9 @@ class Locator:
         Args:
             photographs: One path or several.
             top_k: How many candidates to list with each answer.
-            estimator: "mode" (the densest place of the posterior smoothed on the ground), "argmax" (the most similar
-                location embedding, as in the paper), or "geometric-median".
+            estimator: "mode" (the densest place of the posterior smoothed on the ground), "argmax" (the most probable
+                candidate; of locations alone the most similar one, as in the paper), or "geometric-median". The one
+                that answered best on the validation queries where None.
             captions: What is said about each photograph, None where nothing is; for a model with a caption view.
             maps: A map tile a photograph, likewise.
             beam: Look only into so many cells of the gallery, those that can hold the best candidates: for galleries of
@@ -141,8 +143,8 @@ class Locator:
                 given.
             ArtefactError: The model's embeddings are not numbers.
         """
-        if estimator not in ESTIMATOR_NAMES:
-            raise ConfigError(f"estimator {estimator!r} is not known; choose one of {', '.join(ESTIMATOR_NAMES)}.")
+        estimator = self.posterior.estimator if estimator is None else estimator
+        check_estimator(estimator)
         if top_k < 1:
             raise ConfigError(f"top_k is {top_k}; ask for at least one candidate.")
         if beam is not None and beam < 1:
@@ -230,7 +232,7 @@ def _answers_from(
         log_p = log_probability(query[chunk], gallery, config, part.photographed)
         probability = np.exp(smoothed(log_p, kernel))
         # The list is in the order by which the answer was chosen, so that the first of it is the answer.
-        order_by = similarity.astype(np.float64) if estimator == "argmax" else ground_density(log_p, kernel)
+        order_by = log_p if estimator == "argmax" else ground_density(log_p, kernel)
         ranked = best_candidates(order_by, top_k)
         points = gallery.positions_deg[ranked[:, 0]]
         if estimator == "geometric-median":

@@ -6,7 +6,7 @@ import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 
@@ -16,6 +16,15 @@ from swclip.geo.kernels import KernelName
 from swclip.retrieval.ground_kernel import check_smoothing
 
 POSTERIOR_NAME = "posterior.json"
+
+EstimatorName = Literal["mode", "argmax", "geometric-median"]
+ESTIMATOR_NAMES: tuple[EstimatorName, ...] = get_args(EstimatorName)
+
+
+def check_estimator(name: str) -> None:
+    """Refuse an estimator that there is not."""
+    if name not in ESTIMATOR_NAMES:
+        raise ConfigError(f"estimator {name!r} is not known; choose one of {', '.join(ESTIMATOR_NAMES)}.")
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,7 @@ class PosteriorConfig:
             paper) to 1.
         smoothing_m: Bandwidth of the smoothing on the ground, metres; 0 for none.
         kernel: Kernel of the smoothing.
+        estimator: How an answer is taken from the posterior where nobody asks for another way; see `estimate`.
     """
 
     location_temperature: float = 0.05
@@ -36,6 +46,7 @@ class PosteriorConfig:
     image_weight: float = 0.0
     smoothing_m: float = 20.0
     kernel: KernelName = "gaussian"
+    estimator: EstimatorName = "mode"
 
     def __post_init__(self) -> None:
         for name in ("location_temperature", "image_temperature"):
@@ -45,6 +56,7 @@ class PosteriorConfig:
         if not 0 <= self.image_weight <= 1:
             raise ConfigError(f"posterior: image_weight is {self.image_weight}; it is a share from 0 to 1.")
         check_smoothing(self.smoothing_m, self.kernel)
+        check_estimator(self.estimator)
 
     def to_dict(self) -> dict[str, Any]:
         """The values for JSON."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import product
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
@@ -16,7 +14,7 @@ from scipy import sparse
 from swclip.errors import ConfigError, InputError
 from swclip.geo.distance import geodesic_m, haversine_m
 from swclip.geo.kernels import KernelName, kernel_weight
-from swclip.retrieval.estimate import argmax, ground_density
+from swclip.retrieval.estimate import estimators
 from swclip.retrieval.evidence import (
     Photographed,
     check_queries,
@@ -28,9 +26,7 @@ from swclip.retrieval.evidence import (
 )
 from swclip.retrieval.gallery import Gallery
 from swclip.retrieval.ground_kernel import ground_kernel, outflow, weigh
-from swclip.retrieval.posterior_config import PosteriorConfig
-
-Choice = Literal["score", "median-error", "mean-error"]
+from swclip.retrieval.posterior_config import ESTIMATOR_NAMES, PosteriorConfig
 
 _LOG = logging.getLogger(__name__)
 SCORE_SCALE_M = 25.0
@@ -38,6 +34,7 @@ _BACKGROUND = 0.01
 _TEMPERATURES = tuple(float(t) for t in np.geomspace(0.001, 0.5, 17))
 _WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _SMOOTHINGS_M = (0.0, 5.0, 10.0, 20.0, 40.0, 80.0)
+_NEAR_M = 10.0
 _SMALLEST = 1e-300  # a truth so far from every candidate that its kernel is 0 counts the same for every setting
 
 
@@ -49,7 +46,7 @@ class PosteriorFit:
         config: The posterior.
         score: Mean negative log of the probability near the truth; see `fit_posterior`. Lower is better.
         uniform_score: The same of a posterior that knows nothing: every candidate equally probable.
-        median_error_m: Median error of its mode on those queries, metres.
+        median_error_m: Median error of its answers on those queries, metres.
         mean_error_m: Mean of the same.
         n_queries: How many queries it was fitted on.
     """
@@ -71,7 +68,6 @@ def fit_posterior(
     image_weights: Sequence[float] = _WEIGHTS,
     smoothings_m: Sequence[float] = _SMOOTHINGS_M,
     kernel: KernelName = "gaussian",
-    choose: Choice = "score",
     max_queries: int = 2000,
     generator: np.random.Generator | None = None,
 ) -> PosteriorFit:
@@ -86,6 +82,9 @@ def fit_posterior(
     is a uniform posterior mixed in, so that one query that is far off cannot decide everything. The sum is linear in
     p, and the smoothing can be moved from p to K, so all combinations together cost little more than one pass.
 
+    The estimator is then the one whose answers on these queries have the least mean of log(1 + error / 10 m), which
+    heeds both the metre and the tail.
+
     Args:
         query: (Q, D) unit vectors of validation photographs, none of them in the gallery.
         truth_deg: (Q, 2) where they were taken, degrees.
@@ -95,8 +94,6 @@ def fit_posterior(
         smoothings_m: Values tried for the smoothing, metres; those too wide for so dense a gallery are left out with a
             warning.
         kernel: Kernel of the smoothing.
-        choose: "score"; or "median-error" or "mean-error", which keep the temperatures of the best score and then
-            choose image weight and smoothing by the error of the mode.
         max_queries: At most so many queries are used, drawn without replacement.
         generator: For that draw.
 
@@ -105,14 +102,12 @@ def fit_posterior(
 
     Raises:
         InputError: No queries, or not as many positions as queries.
-        ConfigError: A list of values is empty, or `choose` is not known.
+        ConfigError: A list of values is empty.
     """
     queries = check_queries(query, gallery)
     truth = np.asarray(truth_deg, dtype=np.float64).reshape(-1, 2)
     if len(queries) == 0 or len(queries) != len(truth):
         raise InputError(f"fitting a posterior needs as many positions as queries: {len(queries)} and {len(truth)}.")
-    if choose not in ("score", "median-error", "mean-error"):
-        raise ConfigError(f"choose is {choose!r}; it is score, median-error or mean-error.")
     photographed = Photographed.of(gallery)
     weights = tuple(image_weights) if len(photographed.rows) else (0.0,)
     if not (temperatures and weights and smoothings_m):
@@ -130,22 +125,13 @@ def fit_posterior(
     config = PosteriorConfig(
         temperatures[best[0]], temperatures[best[1]], weights[best[2]], float(smoothings_m[best[3]]), kernel
     )
-    tried = [(config, kernels[best[3]])]
-    if choose != "score":
-        tried = [
-            (PosteriorConfig(config.location_temperature, config.image_temperature, w, float(h), kernel), matrix)
-            for w, (h, matrix) in product(weights, zip(smoothings_m, kernels, strict=True))
-        ]
-    errors = [_mode_errors(queries, truth, gallery, photographed, own, matrix) for own, matrix in tried]
-    figure = np.mean if choose == "mean-error" else np.median
-    chosen = int(np.argmin([float(figure(error)) for error in errors]))
-    config = tried[chosen][0]
+    config, answers = _with_best_estimator(queries, truth, gallery, photographed, config)
     return PosteriorFit(
         config=config,
-        score=score if choose == "score" else _score_of(parts, config, temperatures, weights, smoothings_m),
+        score=score,
         uniform_score=float(-np.log(parts.uniform[0] + _SMALLEST).mean()),
-        median_error_m=float(np.median(errors[chosen])),
-        mean_error_m=float(np.mean(errors[chosen])),
+        median_error_m=float(np.median(answers)),
+        mean_error_m=float(np.mean(answers)),
         n_queries=len(queries),
     )
 
@@ -244,27 +230,19 @@ def _best(parts: _Parts, weights: Sequence[float]) -> tuple[Int64[np.ndarray, " 
     return best, float(scores[tuple(best)])
 
 
-def _score_of(
-    parts: _Parts,
-    config: PosteriorConfig,
-    temperatures: Sequence[float],
-    weights: Sequence[float],
-    smoothings_m: Sequence[float],
-) -> float:
-    location, image = (list(temperatures).index(t) for t in (config.location_temperature, config.image_temperature))
-    return float(parts.score(location, image, config.image_weight)[list(smoothings_m).index(config.smoothing_m)])
-
-
-def _mode_errors(
+def _with_best_estimator(
     queries: Float32[np.ndarray, "q d"],
     truth: Float64[np.ndarray, "q 2"],
     gallery: Gallery,
     photographed: Photographed,
     config: PosteriorConfig,
-    kernel_matrix: sparse.csr_array,
-) -> Float64[np.ndarray, " q"]:
-    errors = np.empty(len(queries))
+) -> tuple[PosteriorConfig, Float64[np.ndarray, " q"]]:
+    """The posterior with the estimator that answers best, and its errors; of equals the first."""
+    named = estimators(config)
+    errors = {name: np.empty(len(queries)) for name in named}
     for chunk in chunks(len(queries), gallery):
         log_p = log_probability(queries[chunk], gallery, config, photographed)
-        errors[chunk] = geodesic_m(truth[chunk], argmax(ground_density(log_p, kernel_matrix), gallery.positions_deg))
-    return errors
+        for name, estimator in named.items():
+            errors[name][chunk] = geodesic_m(truth[chunk], estimator(log_p, gallery.positions_deg))
+    best = min(ESTIMATOR_NAMES, key=lambda name: float(np.log1p(errors[name] / _NEAR_M).mean()))
+    return replace(config, estimator=best), errors[best]

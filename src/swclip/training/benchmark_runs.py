@@ -15,7 +15,7 @@ from swclip.data.manifest import Manifest
 from swclip.data.splits import Splits, candidates_for, indices
 from swclip.errors import ConfigError, SwclipError
 from swclip.evaluation.evaluate import EmbedConfig, asked_rows, evaluate, evaluate_embeddings
-from swclip.evaluation.measure import Evaluation, MeasureConfig
+from swclip.evaluation.measure import Evaluation
 from swclip.geo.neighbours import SphereIndex
 from swclip.models.locator_model import LocatorModel, load_model
 from swclip.retrieval.feature_cache import FeatureCache
@@ -77,22 +77,15 @@ class Run:
             command=self.command,
             progress=progress,
         )
-        posterior = read_posterior(self.folder)
         return evaluate(
             load_model(self.folder),
             self.manifest,
             self.splits,
-            posterior=posterior,
-            config=MeasureConfig(estimator=estimator_of(posterior)),
+            posterior=read_posterior(self.folder),
             embedding=EmbedConfig(cache=self.cache if self.config.freeze_image else None),
             command=self.command,
             progress=lambda done, total: progress("evaluating", done, total),
         )
-
-
-def estimator_of(posterior: PosteriorConfig | None) -> str:
-    """The estimator that a system's own posterior names, whose answers are the system's; else the mode."""
-    return str(getattr(posterior, "estimator", "mode"))
 
 
 def system_name(system: str) -> str:

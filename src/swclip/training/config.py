@@ -11,7 +11,7 @@ import tomli_w
 
 from swclip.errors import ConfigError
 from swclip.files import atomic_file
-from swclip.losses import ObjectiveConfig
+from swclip.losses import ObjectiveConfig, TargetConfig
 from swclip.models.config import ModelConfig
 from swclip.structure import as_plain, structure, without_none
 from swclip.training.bandwidth import BandwidthConfig
@@ -121,6 +121,11 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ConfigError(f"steps {self.steps} must be at least 1.")
+        if self.bandwidth.form != "fixed" and self.objective.targets.bandwidths_m != TargetConfig().bandwidths_m:
+            raise ConfigError(
+                f"objective.targets.bandwidths_m {list(self.objective.targets.bandwidths_m)} would not be used: "
+                f"bandwidth.form is {self.bandwidth.form!r}. Set bandwidth.form to 'fixed', or leave the bandwidths out."
+            )
         if self.model.views.names and self.objective.views.weight == 0.0:
             raise ConfigError(
                 f"the model has further views ({', '.join(self.model.views.names)}) and objective.views.weight is 0: "

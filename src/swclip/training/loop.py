@@ -189,9 +189,11 @@ def _train(
             [words[row] for row in drawn] if words is not None else None,
             accuracy[drawn],
             region_ids[drawn],
-            noisy_positions(position_tensor[drawn], config.batch.position_noise_m, config.seed, step, process.rank),
-            queue.at(step) if queue is not None else None,
-            None if views is None else views.batch(drawn, step, process.rank, process.device),
+            encoded_deg=noisy_positions(
+                position_tensor[drawn], config.batch.position_noise_m, config.seed, step, process.rank
+            ),
+            queue=queue.at(step) if queue is not None else None,
+            views=None if views is None else views.batch(drawn, step, process.rank, process.device),
             stretch=bandwidths.stretch_of(step, drawn),
             level_ids=levels[drawn] if levels is not None else None,
         )
