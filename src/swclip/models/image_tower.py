@@ -176,7 +176,8 @@ class ImageHead(nn.Module):
                 nn.Dropout(dropout), nn.Linear(feature_dim, width), nn.ReLU(), nn.Linear(width, embedding_dim)
             )
             return
-        self.norm = nn.LayerNorm(feature_dim)
+        # What follows is linear, so a gain and a bias here would add nothing but a pass back to frozen features.
+        self.norm = nn.LayerNorm(feature_dim, elementwise_affine=False)
         self.linear = nn.Linear(feature_dim, embedding_dim)
         self.correction = (
             nn.Sequential(
