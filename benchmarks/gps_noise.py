@@ -11,7 +11,8 @@ in metres *along each axis*, so the mean displacement is 1.25 times as long. The
 and move together; a seed moves a photograph the same way at every level. `accuracy_m` states the noise, together with
 what the manifest states already (root of the sum of squares). `--spread 0.45` gives each fix an accuracy of its own
 (lognormal, mean as asked), so that there are good and bad fixes to tell apart; by default all have the same.
-Systems: `clip` (one-hot), `sw-clip` without `objective.targets.gps_noise`, and with it.
+Systems: sw-clip with a bandwidth fixed at 15 m, without `objective.targets.gps_noise` and with it; sw-clip as it ships,
+whose bandwidth is found from the noisy positions themselves; and `clip` (one-hot).
 
 **Wrong positions.** `--wrong-share` of the fixes that training sees get the position of another, at least
 `--far-m` away; nothing says which. Systems: sw-clip with `objective.robust.form` none, trimmed, reweighted. The share
@@ -44,9 +45,12 @@ from swclip.evaluation.words import metres, percent
 from swclip.files import write_json
 
 AWARE = "objective__targets__gps_noise"
+BANDWIDTH_M = 15.0
+FIXED = {"bandwidth__form": "fixed", "objective__targets__bandwidths_m": [BANDWIDTH_M]}
 NOISE: dict[str, tuple[str, dict[str, Any]]] = {
-    "sw-clip": ("sw-clip", {AWARE: False}),
-    "sw-clip, noise-aware": ("sw-clip", {AWARE: True}),
+    "fixed bandwidth": ("sw-clip", {**FIXED, AWARE: False}),
+    "fixed, noise-aware": ("sw-clip", {**FIXED, AWARE: True}),
+    "sw-clip as it ships": ("sw-clip", {}),
     "clip": ("clip", {}),
 }
 WRONG: dict[str, tuple[str, dict[str, Any]]] = {

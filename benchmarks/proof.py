@@ -47,6 +47,7 @@ NEED_TEXT = ("sw-clip-template",)
 
 SEEDS = (0, 1, 2)
 LEFT_OUT_SEEDS = (0,)
+LEFT_OUT_SYSTEMS = ("nearest-neighbour", "clip", "sw-clip", "geoclip", "sw-clip-plus")
 """Leaving out each city in turn multiplies the runs by the number of cities."""
 
 
@@ -136,12 +137,13 @@ def main() -> None:
             sys.exit(f"error: {given.proof} needs --manifest: the photographs do not ship.")
         swclip("synth", "--out", data, "--photos-per-city", str(given.photos_per_city))
     systems, left_out = chosen_systems(given.systems, given.text_tower)
+    of_cities, _ = chosen_systems(given.left_out_systems, given.text_tower)
     chosen = [part for part in parts if given.only is None or part.name in given.only]
     for part in chosen:
         seeds = given.left_out_seeds if part is CITIES else given.seeds
         splits = work / "splits" / (part.name if part is CITIES else f"{part.name}.parquet")
         swclip("split", data, *part.split, "--out", splits)
-        swclip("benchmark", data, "--splits", splits, "--systems", *systems, "--seeds", *map(str, seeds),
+        swclip("benchmark", data, "--splits", splits, "--systems", *(of_cities if part is CITIES else systems), "--seeds", *map(str, seeds),
                "--baseline", BASELINE, "--reference", REFERENCE, "--jobs", str(given.jobs),
                *training_options(given), "--out", work / part.name)  # fmt: skip
     found = {part: read(work / part.name / "benchmark.json") for part in chosen}
@@ -216,6 +218,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--systems", nargs="+", default=list(SYSTEMS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--left-out-seeds", nargs="+", type=int, default=list(LEFT_OUT_SEEDS), help="of new cities")
+    parser.add_argument("--left-out-systems", nargs="+", default=list(LEFT_OUT_SYSTEMS), help="of new cities")
     parser.add_argument("--only", nargs="+", help="known, new, cities: some of the parts")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--batch-size", type=int)

@@ -29,6 +29,7 @@ from swclip.training.bandwidth import (
     coarseness,
     feature_directions,
     find_bandwidths,
+    pair_noise_m,
     semivariogram_of,
     settle_bandwidths,
 )
@@ -98,6 +99,22 @@ def test_the_kernel_falls_to_1_e_where_the_features_do(kernel: str) -> None:
     json.dumps(found, allow_nan=False)
 
 
+def test_noise_that_the_kernel_adds_is_taken_off_first() -> None:
+    """All fixes 8 m: a pair's kernel is then as wide as the range of the recorded positions says, not wider."""
+    positions, features = field()
+    config = BandwidthConfig(form="semivariogram")
+    look = lambda rows: features[rows]  # noqa: E731
+    plain, noisy = (
+        find_bandwidths(config, "exponential", positions, nowhere(500), look, 0, noise_m)
+        for noise_m in (0.0, pair_noise_m(np.full(500, 8.0), TargetConfig()))
+    )
+    assert math.hypot(noisy["base_m"], 8.0, 8.0) == pytest.approx(plain["base_m"], abs=1e-2)
+    huge = find_bandwidths(config, "exponential", positions, nowhere(500), look, 0, 1e4)
+    assert huge["base_m"] == config.least_m
+    assert pair_noise_m(np.array([np.nan, 3.0]), TargetConfig(default_accuracy_m=4.0)) == pytest.approx(5.0)
+    assert pair_noise_m(np.full(5, 8.0), TargetConfig(gps_noise=False)) == 0.0
+
+
 def test_without_structure_the_spacing_of_the_places_is_used() -> None:
     positions, features = field()
     features = features[np.random.default_rng(0).permutation(500)]
@@ -149,6 +166,7 @@ def _settle(folder: Path, config: BandwidthConfig, look: Callable[..., np.ndarra
     arguments = {
         "positions_deg": positions,
         "heading_deg": nowhere(150),
+        "accuracy_m": nowhere(150),
         "look": look,
         "fingerprint": lambda: "tower",
         "steps": 10,

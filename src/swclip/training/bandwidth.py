@@ -27,7 +27,7 @@ from swclip.geo.semivariogram import (
     empirical_semivariogram,
     fit_semivariogram,
 )
-from swclip.losses import ObjectiveConfig
+from swclip.losses import ObjectiveConfig, TargetConfig
 from swclip.structure import as_plain
 
 if TYPE_CHECKING:
@@ -219,10 +219,32 @@ def semivariogram_of(
     return found, fitted, plain
 
 
-def semivariogram_bandwidth_m(fitted: FittedSemivariogram, kernel: KernelName, config: BandwidthConfig) -> float:
-    """The bandwidth with which the kernel falls to 1/e where the features' correlation does, within the limits."""
-    length = min(max(fitted.correlation_length_m, config.least_m), config.most_m)
-    return round(length / kernel_reach(kernel), 3)
+def pair_noise_m(accuracy_m: Float64[np.ndarray, " n"], targets: TargetConfig) -> float:
+    """What GPS noise adds to the squared bandwidth of a pair in the mean, as its root, metres; 0 without `gps_noise`.
+
+    The semivariogram is of recorded positions: its range holds the noise already. The noise-aware kernel adds each
+    pair's own, h^2 + a_i^2 + a_j^2, so the mean of that is taken off first, or it would count twice.
+    """
+    if not targets.gps_noise:
+        return 0.0
+    known = np.where(np.isnan(accuracy_m), targets.default_accuracy_m, accuracy_m)
+    return float(np.sqrt(2.0 * np.square(known).mean()))
+
+
+def semivariogram_bandwidth_m(
+    fitted: FittedSemivariogram, kernel: KernelName, config: BandwidthConfig, noise_m: float = 0.0
+) -> float:
+    """The bandwidth with which the kernel falls to 1/e where the features' correlation does, within the limits.
+
+    Args:
+        fitted: The curve.
+        kernel: Of the soft labels.
+        config: The limits.
+        noise_m: What the kernel will be widened by (`pair_noise_m`), and is therefore taken off here.
+    """
+    length = fitted.correlation_length_m / kernel_reach(kernel)
+    clean = math.sqrt(max(length**2 - noise_m**2, 0.0))
+    return round(min(max(clean, config.least_m / kernel_reach(kernel)), config.most_m / kernel_reach(kernel)), 3)
 
 
 def adaptive_bandwidths_m(
@@ -250,6 +272,7 @@ def find_bandwidths(
     heading_deg: Float64[np.ndarray, " n"],
     look: Look,
     seed: int,
+    noise_m: float = 0.0,
 ) -> dict[str, Any]:
     """What `bandwidth.json` holds: the form that is used, the bandwidths, and what they were found from.
 
@@ -260,11 +283,13 @@ def find_bandwidths(
         heading_deg: (N,) headings, NaN where unknown.
         look: Gives features; not asked by `adaptive`.
         seed: Which photographs are looked at.
+        noise_m: What the kernel will be widened by for GPS noise; see `pair_noise_m`.
     """
     found: dict[str, Any] = {"used": config.form, "note": None}
     if config.form == "semivariogram":
         _, fitted, found["semivariogram"] = semivariogram_of(config, positions_deg, heading_deg, look, seed)
-        base_m = semivariogram_bandwidth_m(fitted, kernel, config)
+        base_m = semivariogram_bandwidth_m(fitted, kernel, config, noise_m)
+        found["noise_m"] = round(noise_m, 3)
         if not fitted.structured:
             found |= {"used": "adaptive", "note": f"{fitted.statement} The adaptive bandwidth is used instead."}
     if found["used"] == "adaptive":
@@ -282,6 +307,7 @@ def settle_bandwidths(
     *,
     positions_deg: Float64[np.ndarray, "n 2"],
     heading_deg: Float64[np.ndarray, " n"],
+    accuracy_m: Float64[np.ndarray, " n"],
     look: Look,
     fingerprint: Callable[[], str],
     steps: int,
@@ -297,6 +323,7 @@ def settle_bandwidths(
         process: This process; the one that leads finds them.
         positions_deg: (N, 2) positions of the training photographs.
         heading_deg: (N,) their headings, NaN where unknown.
+        accuracy_m: (N,) their 1-sigma GPS accuracies, NaN where unknown.
         look: Gives their features.
         fingerprint: The identity of what gives the features.
         steps: Steps of the run.
@@ -310,17 +337,18 @@ def settle_bandwidths(
         return Bandwidths(objective, {}, None, config, steps)
     path = folder / BANDWIDTH_FILE
     if process.leads:
-        kernel = objective.targets.kernel
+        kernel, noise_m = objective.targets.kernel, pair_noise_m(accuracy_m, objective.targets)
         made_from = {
             "asked": as_plain(config),
             "kernel": kernel,
             "seed": seed,
+            "noise_m": noise_m,
             "features": fingerprint() if config.form == "semivariogram" else None,
             "positions": hashlib.sha256(np.ascontiguousarray(positions_deg, dtype="<f8").tobytes()).hexdigest(),
         }
         # A run that made nothing yet may be started again with another configuration.
         if not path.exists() or read_json(path, "the run's bandwidths").get("made_from") != made_from:
-            found = find_bandwidths(config, kernel, positions_deg, heading_deg, look, seed)
+            found = find_bandwidths(config, kernel, positions_deg, heading_deg, look, seed, noise_m)
             write_json(path, {**found, "made_from": made_from})
     wait()
     found = read_json(path, "the run's bandwidths")

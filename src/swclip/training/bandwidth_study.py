@@ -20,6 +20,7 @@ from swclip.retrieval.feature_cache import FeatureCache
 from swclip.training.bandwidth import (
     adaptive_bandwidths_m,
     adaptive_plain,
+    pair_noise_m,
     semivariogram_bandwidth_m,
     semivariogram_of,
 )
@@ -86,7 +87,9 @@ def study_bandwidth(
     empirical, fitted, plain = semivariogram_of(config.bandwidth, positions, heading, look, config.seed)
     own_m = adaptive_bandwidths_m(positions, config.bandwidth)
     adaptive = adaptive_plain(own_m, config.bandwidth)
-    plain["bandwidth_m"] = semivariogram_bandwidth_m(fitted, kernel, config.bandwidth) if fitted.structured else None
+    noise_m = pair_noise_m(manifest.accuracy_m[rows], config.objective.targets)
+    found_m = semivariogram_bandwidth_m(fitted, kernel, config.bandwidth, noise_m)
+    plain |= {"noise_m": noise_m, "bandwidth_m": found_m if fitted.structured else None}
     form = "semivariogram" if fitted.structured else "adaptive"
     bandwidth_m = float(plain["bandwidth_m"] if fitted.structured else adaptive["geometric_mean_m"])
     record = {

@@ -124,7 +124,7 @@ class TrainingConfig:
         if self.bandwidth.form != "fixed" and self.objective.targets.bandwidths_m != TargetConfig().bandwidths_m:
             raise ConfigError(
                 f"objective.targets.bandwidths_m {list(self.objective.targets.bandwidths_m)} would not be used: "
-                f"bandwidth.form is {self.bandwidth.form!r}. Set bandwidth.form to 'fixed', or leave the bandwidths out."
+                f"bandwidth.form is {self.bandwidth.form!r}. Set it to 'fixed', or leave the bandwidths out."
             )
         if self.model.views.names and self.objective.views.weight == 0.0:
             raise ConfigError(

@@ -153,6 +153,7 @@ def _train(
         process,
         positions_deg=positions,
         heading_deg=frame["heading_deg"].to_numpy(dtype=np.float64),
+        accuracy_m=accuracy.numpy(),
         look=lambda some: features[some] if config.freeze_image else tower_features(model, [paths[i] for i in some]),
         fingerprint=lambda: model.feature_fingerprint,
         steps=config.steps,

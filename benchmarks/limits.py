@@ -1,0 +1,161 @@
+"""What stands between a model and a better figure: the gallery, the amount of data, the features, or the distance.
+
+    swclip split cambridge --protocol new-streets --out new.parquet
+    python benchmarks/limits.py cambridge --splits new.parquet --image-tower towers/dinov2-small --freeze image \\
+        --text-tower none --recipe sw-clip-plus --seeds 0 --out results/limits
+
+**Data.** The recipe is trained on 25, 50 and 100 % of the training places (`--shares`), drawn by place, and asked the
+same queries. A curve that still falls at 100 % says that more photographs would help. **Features.** The last 1, 2, ...
+blocks of the image tower (`--blocks`). **Distance.** The errors with the whole training set by the distance from each
+query to the nearest training photograph. **Floor.** The best that the gallery allows, which no model can beat.
+
+Runs are kept under OUT/runs, and finished ones are not made again. Leaves limits.json, limits.md, and a figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from common import STYLES, add_training_options, command_line, markdown, new_figure, run, save_figure, say, write_text
+
+from swclip.data.manifest import Manifest, read_manifest
+from swclip.data.splits import Splits, indices, read_splits
+from swclip.evaluation.metrics import accuracy_within, error_statistics
+from swclip.evaluation.words import metres, percent
+from swclip.files import write_json
+from swclip.geo.distance import geodesic_m
+from swclip.geo.neighbours import SphereIndex
+
+DISTANCES_M = (0.0, 15.0, 30.0, 45.0, 60.0, 100.0, float("inf"))
+
+
+def thinned(manifest: Manifest, splits: Splits, share: float, seed: int) -> Splits:
+    """The splits with only a share of the training places; the other training photographs are in no split's use.
+
+    Places are drawn in one order a seed, so that a smaller share is part of a larger one.
+    """
+    rows = indices(splits, manifest, "train")
+    places, which = np.unique(manifest.positions_deg[rows], axis=0, return_inverse=True)
+    kept = np.random.default_rng([seed, 7]).permutation(len(places))[: max(1, round(share * len(places)))]
+    dropped = set(manifest.frame["image_id"].to_numpy()[rows[~np.isin(which.ravel(), kept)]])
+    frame = splits.frame.copy()
+    frame.loc[frame["image_id"].isin(dropped), "split"] = "gallery"
+    return dataclasses.replace(splits, frame=frame)
+
+
+def figures(error_m: Any) -> dict[str, Any]:
+    """What is said of a set of errors."""
+    return {"n": len(error_m), "error_m": error_statistics(error_m), "accuracy_within_m": accuracy_within(error_m)}
+
+
+def by_distance(error_m: Any, nearest_m: Any) -> list[dict[str, Any]]:
+    """The errors of queries by their distance from the nearest training photograph."""
+    found = []
+    for low, high in pairwise(DISTANCES_M):
+        inside = (nearest_m >= low) & (nearest_m < high)
+        if inside.any():
+            found.append({"from_m": low, "to_m": high if np.isfinite(high) else None, **figures(error_m[inside])})
+    return found
+
+
+def row(label: str, entry: dict[str, Any]) -> list[str]:
+    """A row of a table."""
+    error, within = entry["error_m"], entry["accuracy_within_m"]
+    shares = [percent(within[key]) for key in ("25", "50", "100")]
+    return [label, str(entry["n"]), metres(error["median"]), metres(error["mean"]), *shares]
+
+
+def text_of(document: dict[str, Any]) -> str:
+    """The Markdown of everything."""
+    columns = ["", "queries", "median", "mean", "within 25 m", "within 50 m", "within 100 m"]
+    distances = [
+        row(f"{e['from_m']:.0f} m and more" if e["to_m"] is None else f"{e['from_m']:.0f} to {e['to_m']:.0f} m", e)
+        for e in document["by_distance"]
+    ]
+    parts = [
+        ("Share of the training places", [row(percent(e["share"]), e) for e in document["data"]]),
+        ("Blocks of the image tower", [row(str(e["blocks"]), e) for e in document["features"]]),
+        ("Distance to the nearest training photograph", distances),
+    ]
+    tables = [f"**{title}**\n\n{markdown([title.lower(), *columns[1:]], rows)}" for title, rows in parts]
+    floor = f"Floor: median {metres(document['floor_m']['median'])}, mean {metres(document['floor_m']['mean'])}.\n"
+    return "\n".join([f"    {document['command']}\n", floor, *tables])
+
+
+def draw(document: dict[str, Any], path: Any) -> None:
+    """Three panels: data, features, distance."""
+    figure, panels = new_figure(11.0, 3.6, 3)
+    (blue, dot), (red, square) = STYLES[:2]
+    panels[0].plot(
+        [100 * e["share"] for e in document["data"]], [e["error_m"]["median"] for e in document["data"]], dot + "-",
+        color=blue, label="median",
+    )  # fmt: skip
+    panels[0].plot(
+        [100 * e["share"] for e in document["data"]], [e["error_m"]["mean"] for e in document["data"]], square + "-",
+        color=red, label="mean",
+    )  # fmt: skip
+    panels[0].set_xlabel("training places, %")
+    panels[0].set_ylabel("error, m")
+    panels[0].legend(frameon=False)
+    blocks = [e["blocks"] for e in document["features"]]
+    panels[1].plot(blocks, [e["error_m"]["median"] for e in document["features"]], dot + "-", color=blue)
+    panels[1].plot(blocks, [e["error_m"]["mean"] for e in document["features"]], square + "-", color=red)
+    panels[1].set_xlabel("blocks of the image tower")
+    panels[1].set_xticks(blocks)
+    near = document["by_distance"]
+    labels = [f"{e['from_m']:.0f}+" if e["to_m"] is None else f"{e['from_m']:.0f}-{e['to_m']:.0f}" for e in near]
+    panels[2].plot(labels, [e["error_m"]["median"] for e in near], dot + "-", color=blue)
+    panels[2].plot(labels, [e["error_m"]["mean"] for e in near], square + "-", color=red)
+    panels[2].set_xlabel("m to the nearest training photograph")
+    for panel in panels:
+        panel.set_ylim(bottom=0.0)
+    save_figure(figure, path)
+
+
+def main() -> None:
+    """Run all trainings and write what they show."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_training_options(parser)
+    parser.add_argument("--recipe", default="sw-clip-plus")
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.25, 0.5, 1.0])
+    parser.add_argument("--blocks", type=int, nargs="+", default=[1, 2, 3])
+    args = parser.parse_args()
+    manifest, splits = read_manifest(args.manifest), read_splits(args.splits)
+
+    def errors(name: str, data: Splits, **more: Any) -> tuple[Any, Any]:
+        """Errors and floors of all seeds together."""
+        found = []
+        for seed in args.seeds:
+            out = args.out / "runs" / f"{name}-{seed}"
+            own = {**more, "seed": seed}
+            found.append(run(args, args.recipe, own, (manifest, data), (manifest, splits), out, name).predictions)
+        return (np.concatenate([frame[key].to_numpy() for frame in found]) for key in ("error_m", "floor_m"))
+
+    document: dict[str, Any] = {"command": command_line(), "recipe": args.recipe, "data": [], "features": []}
+    for share in args.shares:
+        say(f"{share:.0%} of the training places")
+        error_m, floor_m = errors(f"share-{share:g}", thinned(manifest, splits, share, 0) if share < 1 else splits)
+        document["data"].append({"share": share, **figures(error_m)})
+        if share == 1.0:
+            asked = manifest.positions_deg[indices(splits, manifest, "query")]
+            there = manifest.positions_deg[indices(splits, manifest, "train")]
+            _, nearest = SphereIndex(there).nearest(asked, k=1)
+            away_m = np.tile(geodesic_m(asked, there[nearest[:, 0]]), len(args.seeds))
+            document["by_distance"] = by_distance(error_m, away_m)
+            document["floor_m"] = error_statistics(floor_m)
+    for blocks in args.blocks:
+        say(f"{blocks} blocks")
+        error_m, _ = errors(f"blocks-{blocks}", splits, model__image__blocks=blocks)
+        document["features"].append({"blocks": blocks, **figures(error_m)})
+    write_json(args.out / "limits.json", document)
+    write_text(args.out / "limits.md", text_of(document))
+    draw(document, args.out / "limits")
+    print(text_of(document))
+
+
+if __name__ == "__main__":
+    main()
