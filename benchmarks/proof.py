@@ -143,7 +143,8 @@ def main() -> None:
         seeds = given.left_out_seeds if part is CITIES else given.seeds
         splits = work / "splits" / (part.name if part is CITIES else f"{part.name}.parquet")
         swclip("split", data, *part.split, "--out", splits)
-        swclip("benchmark", data, "--splits", splits, "--systems", *(of_cities if part is CITIES else systems), "--seeds", *map(str, seeds),
+        asked = of_cities if part is CITIES else systems
+        swclip("benchmark", data, "--splits", splits, "--systems", *asked, "--seeds", *map(str, seeds),
                "--baseline", BASELINE, "--reference", REFERENCE, "--jobs", str(given.jobs),
                *training_options(given), "--out", work / part.name)  # fmt: skip
     found = {part: read(work / part.name / "benchmark.json") for part in chosen}

@@ -56,6 +56,14 @@ GRIDS: dict[str, list[Setting]] = {
         {"objective.neighbourhood.weight": 1.0},
         {"optimizer.rate": 3e-4},
     ],
+    "sw-clip-plus": [
+        {},
+        {"optimizer.rate": 3e-4},
+        {"model.initial_temperature": 0.03},
+        {"bandwidth.factors": [2.0]},
+        {"bandwidth.factors": [1.0, 4.0]},
+        {"optimizer.rate": 3e-4, "bandwidth.factors": [2.0]},
+    ],
     "geoclip": [
         {},
         {"model.location.fourier_wavelengths_m": [1000.0, 250.0, 60.0]},
