@@ -48,6 +48,12 @@ def test_each_query_is_counted_once_and_not_each_city(parts: list[Evaluation]) -
         own = np.concatenate([part.errors_m[name] for part in parts])
         assert report["estimators"][name]["error_m"]["median"] == np.median(own)
     assert set(parts[0].report) - {"made_with"} <= set(report)
+    for name, level in report["levels"].items():
+        own = [part.report["levels"][name] for part in parts]
+        right = sum(round(entry["accuracy"] * entry["n"]) for entry in own)
+        assert level["n"] == sum(entry["n"] for entry in own)
+        assert level["accuracy"] == pytest.approx(right / level["n"])
+    assert report["levels"]
 
 
 def test_each_query_keeps_the_guesses_of_its_own_part(parts: list[Evaluation]) -> None:

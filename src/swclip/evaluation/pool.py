@@ -67,6 +67,7 @@ def pool_evaluations(evaluations: Sequence[Evaluation], *, resamples: int = RESA
         "recall_at_k_25m": recall_at_k(ranks),
         "mrr_25m": mean_reciprocal_rank(ranks),
         "city_alignment_at_k": _alignment(parts),
+        "levels": _levels(parts),
         "baselines": _baselines(evaluations, frame, guesses),
         "estimators": {name: _figures(own) for name, own in by_estimator.items()},
         "regions": parts[0]["regions"],
@@ -85,6 +86,30 @@ def pool_evaluations(evaluations: Sequence[Evaluation], *, resamples: int = RESA
     candidates = pd.concat([found.candidates for found in evaluations], ignore_index=True)
     candidates = candidates.drop_duplicates(["lat_deg", "lon_deg"], ignore_index=True)
     return Evaluation(report, frame, candidates, by_estimator)
+
+
+def _levels(parts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The figures of city and cells over all queries, at the levels that every part has."""
+    pooled: dict[str, dict[str, Any]] = {}
+    for name in parts[0]["levels"]:
+        own = [part["levels"][name] for part in parts if name in part["levels"]]
+        if len(own) < len(parts):
+            continue
+        n, answerable = (sum(level[key] for level in own) for key in ("n", "n_answerable"))
+        means = {
+            key: sum(level[key] * level["n"] for level in own) / n
+            for key in ("accuracy", "accuracy_of_point", "mean_probability", "brier")
+        }
+        logs = sum(level["log_score"] * level["n_answerable"] for level in own if level["log_score"] is not None)
+        pooled[name] = {
+            "n": n,
+            "n_answerable": answerable,
+            # Each query had the units of its own part's gallery.
+            "units": sum(level["units"] * level["n"] for level in own) / n,
+            **means,
+            "log_score": logs / answerable if answerable else None,
+        }
+    return pooled
 
 
 def _baselines(

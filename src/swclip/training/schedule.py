@@ -21,7 +21,7 @@ def rate_factor(step: int, steps: int, config: OptimizerConfig) -> float:
 
     Example:
         >>> rate_factor(0, 100, OptimizerConfig(warmup=0.1)), round(rate_factor(99, 100, OptimizerConfig()), 4)
-        (0.1, 0.0007)
+        (0.1, 0.0003)
     """
     warm = max(1, round(config.warmup * steps))
     if step < warm:
