@@ -21,8 +21,8 @@ _AGAINST = {
 _LEFT_OUT = {
     "one-hot": "soft labels against one-hot labels",
     "template": "learned location tokens against a template of words",
-    "fourier": "location as text against Fourier features",
-    "no-text": "location as text against no text",
+    "fourier": "the location form, a grid, against Fourier features",
+    "no-text": "the text tower against none",
     "no-neighbourhood": "the neighbourhood term against none",
     "no-fairness": "the fairness term against none",
     "random": "neighbours in the batch against random batches",
