@@ -122,7 +122,7 @@ def main() -> None:
     add_training_options(parser)
     parser.add_argument("--recipe", default="sw-clip-plus")
     parser.add_argument("--shares", type=float, nargs="+", default=[0.25, 0.5, 1.0])
-    parser.add_argument("--blocks", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--blocks", type=int, nargs="*", default=[1, 2, 3])
     args = parser.parse_args()
     manifest, splits = read_manifest(args.manifest), read_splits(args.splits)
 

@@ -137,13 +137,12 @@ def main() -> None:
             sys.exit(f"error: {given.proof} needs --manifest: the photographs do not ship.")
         swclip("synth", "--out", data, "--photos-per-city", str(given.photos_per_city))
     systems, left_out = chosen_systems(given.systems, given.text_tower)
-    of_cities, _ = chosen_systems(given.left_out_systems, given.text_tower)
     chosen = [part for part in parts if given.only is None or part.name in given.only]
     for part in chosen:
         seeds = given.left_out_seeds if part is CITIES else given.seeds
         splits = work / "splits" / (part.name if part is CITIES else f"{part.name}.parquet")
         swclip("split", data, *part.split, "--out", splits)
-        asked = of_cities if part is CITIES else systems
+        asked = chosen_systems(given.left_out_systems, given.text_tower)[0] if part is CITIES else systems
         swclip("benchmark", data, "--splits", splits, "--systems", *asked, "--seeds", *map(str, seeds),
                "--baseline", BASELINE, "--reference", REFERENCE, "--jobs", str(given.jobs),
                *training_options(given), "--out", work / part.name)  # fmt: skip

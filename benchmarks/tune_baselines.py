@@ -58,11 +58,11 @@ GRIDS: dict[str, list[Setting]] = {
     ],
     "sw-clip-plus": [
         {},
-        {"model.initial_temperature": 0.07},
-        {"optimizer.rate": 3e-4, "model.initial_temperature": 0.07},
-        {"bandwidth.factors": [2.0], "model.initial_temperature": 0.07},
-        {"bandwidth.factors": [1.0, 4.0], "model.initial_temperature": 0.07},
-        {"optimizer.rate": 3e-4, "bandwidth.factors": [2.0], "model.initial_temperature": 0.07},
+        {"optimizer.rate": 3e-4},
+        {"model.initial_temperature": 0.03},
+        {"bandwidth.factors": [2.0]},
+        {"bandwidth.factors": [1.0, 4.0]},
+        {"optimizer.rate": 3e-4, "bandwidth.factors": [2.0]},
     ],
     "geoclip": [
         {},

@@ -59,6 +59,8 @@ CASES = {
     "rank-n-contrast": ObjectiveConfig(TargetConfig(alpha=0.0), rank_n_contrast=RankNContrastConfig(0.8, tau=0.3)),
     "image-geography": ObjectiveConfig(TARGETS, image_geography=ImageGeographyConfig(0.8)),
     "queue": ObjectiveConfig(TARGETS, DISTRIBUTION, rank_n_contrast=RankNContrastConfig(0.5)),
+    "stretched": ObjectiveConfig(TARGETS, NeighbourhoodConfig(weight=0.7, bandwidth_m=0.0)),
+    "queue, stretched": ObjectiveConfig(TARGETS),
     "queue, one direction": ObjectiveConfig(TargetConfig(alpha=0.0), symmetric=False),
 }
 
@@ -107,9 +109,10 @@ def train(case: str, rank: int, processes: int) -> dict[str, np.ndarray]:
         facts = (positions_deg[mine], accuracy_m[mine], region_ids[mine])
         there = {name: torch.tensor(present, dtype=torch.bool)[mine] for name, present in PRESENT.items()}
         views = [View(name, image.roll(at, 1), there[name]) for at, name in enumerate(there)] if case == "views" else []
-        loss, parts = objective(
-            image, location, logit_scale, *facts, queue=queue, views=views, level_ids=level_ids[mine]
-        )
+        further = {"queue": queue, "views": views, "level_ids": level_ids[mine]}
+        if "stretched" in case:
+            further["stretch"] = torch.linspace(0.5, 3.0, N, dtype=torch.float64)[mine]
+        loss, parts = objective(image, location, logit_scale, *facts, **further)
         loss.backward()
         found |= {f"{case}/{step}/{name}.grad": weight.grad.numpy().copy() for name, weight in model.named_parameters()}
         found |= {f"{case}/{step}/{name}": value.numpy() for name, value in parts.items()}

@@ -155,11 +155,11 @@ class Objective(nn.Module):
             `trimmed` (share of the batch left out) or `trust` (mean weight of a photograph).
 
         Raises:
-            ConfigError: Fairness without regions, hierarchy without levels, a queue with bandwidths that differ by
-                place, or processes with different numbers of photographs.
+            ConfigError: Fairness without regions, hierarchy without levels, or processes with different numbers of
+                photographs.
         """
         config = self.config
-        self._check(region_ids, level_ids, queue, stretch)
+        self._check(region_ids, level_ids)
         batch = self._gather(image, location, positions_deg, accuracy_m, region_ids, stretch, level_ids)
         mine, accuracies = batch.mine, (batch.of_mine(batch.accuracy_m), batch.accuracy_m)
         stretches = {"stretch_a": batch.of_mine(batch.stretch), "stretch_b": batch.stretch}
@@ -177,7 +177,9 @@ class Objective(nn.Module):
             target_self = targets.diagonal(mine.start)
         else:
             my_deg = batch.positions_deg[mine]
-            wider = queued_targets(distance_m, my_deg, queue, config.targets, *accuracies, first_match=mine.start)
+            wider = queued_targets(
+                distance_m, my_deg, queue, config.targets, *accuracies, first_match=mine.start, **stretches
+            )
             wider = wider.to(dtype).to(image.device)
             by_image, by_location = directional_divergences(
                 image,
@@ -231,20 +233,13 @@ class Objective(nn.Module):
         parts["loss"] = loss
         return loss, {name: value.detach() for name, value in parts.items()}
 
-    def _check(
-        self, region_ids: Tensor | None, level_ids: Tensor | None, queue: QueuedLocations | None, stretch: Tensor | None
-    ) -> None:
+    def _check(self, region_ids: Tensor | None, level_ids: Tensor | None) -> None:
         if self.config.fairness.weight > 0.0 and region_ids is None:
             raise ConfigError(
                 "the fairness term needs the region of each photograph: set a region column, or weight 0."
             )
         if self.config.hierarchy.weight > 0.0 and level_ids is None:
             raise ConfigError("the hierarchy term needs the unit of each photograph at each level: pass level_ids.")
-        if queue is not None and stretch is not None and self.config.targets.alpha > 0.0:
-            raise ConfigError(
-                "a queue of places has no bandwidth of its own: with soft labels use a bandwidth that is the same for "
-                "all photographs and steps, or queue size 0."
-            )
 
     def _neighbours(
         self,

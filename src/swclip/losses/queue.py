@@ -34,6 +34,8 @@ def queued_targets(
     accuracy_a: Float[Tensor, " b"] | None = None,
     accuracy_b: Float[Tensor, " n"] | None = None,
     *,
+    stretch_a: Float[Tensor, " b"] | None = None,
+    stretch_b: Float[Tensor, " n"] | None = None,
     first_match: int = 0,
 ) -> Float64[Tensor, "b m"]:
     """Targets of the photographs over the batch's locations and the queue's.
@@ -49,6 +51,8 @@ def queued_targets(
         config: alpha, kernel, bandwidths, GPS noise.
         accuracy_a: (B,) accuracies of the photographs.
         accuracy_b: (N,) accuracies of the batch's locations.
+        stretch_a: (B,) what each photograph multiplies the bandwidths by; 1 where None.
+        stretch_b: (N,) the same of the batch's locations. A queued place has the bandwidths as they are.
         first_match: The column that is row 0's own match.
 
     Returns:
@@ -61,7 +65,11 @@ def queued_targets(
         to_queue = pairwise_distance_m(positions_deg, places_deg)
     everywhere = torch.cat([distance_m, to_queue], dim=1)
     accuracy = _joined(accuracy_b, distance_m.shape[1], queue.accuracy_m, len(places_deg), distance_m)
-    return soft_targets(everywhere, config, accuracy_a, accuracy, first_match=first_match)
+    if stretch_b is not None:
+        stretch_b = torch.cat([stretch_b, stretch_b.new_ones(len(places_deg))])
+    return soft_targets(
+        everywhere, config, accuracy_a, accuracy, first_match=first_match, stretch_a=stretch_a, stretch_b=stretch_b
+    )
 
 
 def _joined(of_batch: Tensor | None, n: int, of_queue: Tensor | None, q: int, like: Tensor) -> Tensor | None:
