@@ -161,7 +161,7 @@ def _train(
         wait=wait_for_all,
     )
     objective = Objective(bandwidths.objective, n_regions=max(1, len(set(region_names)))).to(process.device)
-    # Fused: one pass over the weights; the feature grid's table alone would otherwise take a third of a step on a CPU.
+    # Fused: one pass over the weights; the feature grid's table alone has millions, of which a step touches few.
     optimizer = torch.optim.AdamW(groups, betas=config.optimizer.betas, fused=True)
     weights = [p for group in optimizer.param_groups for p in group["params"]]
     checkpoints = folder / "checkpoints"
