@@ -11,7 +11,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from swclip.data.manifest import Manifest, write_manifest
-from swclip.evaluation.measure import Estimator, Evaluation, MeasureConfig, measure
+from swclip.evaluation.answering import Estimator
+from swclip.evaluation.measure import Evaluation, MeasureConfig, measure
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import pairwise_haversine_m
 

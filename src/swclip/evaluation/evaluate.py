@@ -17,7 +17,8 @@ from swclip.evaluation.measure import Evaluation, MeasureConfig, measure
 from swclip.retrieval.build import build_gallery
 from swclip.retrieval.estimate import estimators
 from swclip.retrieval.gallery import Gallery
-from swclip.retrieval.posterior import gallery_kernel, iter_log_posterior, smoothed
+from swclip.retrieval.ground_kernel import spread
+from swclip.retrieval.posterior import gallery_kernel, iter_log_posterior
 from swclip.retrieval.posterior_config import PosteriorConfig, default_posterior
 from swclip.retrieval.views import chosen_views, count_views, embed_queries
 from swclip.versions import versions
@@ -156,7 +157,7 @@ def evaluate_embeddings(
         estimators(posterior),
         manifest.positions_deg[training],
         replace(config, estimator=config.estimator or posterior.estimator),
-        stated=lambda log_p: smoothed(log_p.astype(np.float64), kernel),
+        stated=lambda probability: spread(probability, kernel),
     )
     report = evaluation.report
     report["on"] = on

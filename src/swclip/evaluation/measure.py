@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,18 +11,17 @@ import pandas as pd
 from jaxtyping import Float32, Float64, Int64
 from numpy.typing import ArrayLike
 
-from swclip.errors import ArtefactError, ConfigError, InputError
+from swclip.errors import ConfigError, InputError
+from swclip.evaluation.answering import Estimator, Smoothing, answer
 from swclip.evaluation.baselines import baselines
 from swclip.evaluation.bootstrap import LEVEL, RESAMPLES, Interval, bootstrap_intervals, resample_blocks
 from swclip.evaluation.levels import LevelMeter
 from swclip.evaluation.metrics import (
-    RECALL_KS,
     RECALL_RADIUS_M,
     accuracy_within,
     by_region,
     city_alignment_at_k,
     error_statistics,
-    first_hit_rank,
     mean_reciprocal_rank,
     recall_at_k,
 )
@@ -32,9 +31,6 @@ from swclip.geo.neighbours import SphereIndex
 from swclip.retrieval.hierarchy import RESOLUTIONS
 
 REPORT_VERSION = "1"
-
-Estimator = Callable[[Float32[np.ndarray, "q m"], Float64[np.ndarray, "m 2"]], Float64[np.ndarray, "q 2"]]
-"""Log posterior (q, M) and candidate positions (M, 2) in degrees to answers (q, 2) in degrees."""
 
 # Geodesic and haversine distances differ by less than this share.
 _ELLIPSOID_SHARE = 1.006
@@ -81,16 +77,6 @@ class MeasureConfig:
     resolutions: tuple[int, ...] = RESOLUTIONS
 
 
-@dataclass
-class _Answers:
-    """Filled chunk by chunk, so that the (Q, M) posterior never has to be held whole."""
-
-    positions_deg: dict[str, list[Float64[np.ndarray, "q 2"]]]
-    ranks: list[int] = field(default_factory=list)
-    top: list[Int64[np.ndarray, " k"]] = field(default_factory=list)
-    probability: list[float] = field(default_factory=list)
-
-
 def measure(
     queries: pd.DataFrame,
     candidates: pd.DataFrame,
@@ -98,7 +84,7 @@ def measure(
     estimators: Mapping[str, Estimator],
     training_deg: ArrayLike,
     config: MeasureConfig | None = None,
-    stated: Callable[[Float32[np.ndarray, "q m"]], Float64[np.ndarray, "q m"]] | None = None,
+    stated: Smoothing | None = None,
 ) -> Evaluation:
     """Answer the queries from their posteriors and measure the answers.
 
@@ -111,8 +97,8 @@ def measure(
         estimators: Name and function; all are reported, `config.estimator` in full.
         training_deg: (N, 2) positions of the training photographs, degrees, for the constant baseline.
         config: How to measure.
-        stated: From a log posterior to the one whose sums answers state as probabilities of cities and cells: the
-            smoothing on the ground. The log posterior itself where None.
+        stated: From a posterior to the one whose sums answers state as probabilities of cities and cells: the
+            smoothing on the ground. The posterior itself where None.
 
     Returns:
         Report, predictions and candidates. The report lacks `made_with`, which only the caller knows.
@@ -133,19 +119,19 @@ def measure(
     answerable = hits_within(truth, places, RECALL_RADIUS_M)
     cities, candidate_cities = _texts(queries, "city"), np.asarray(_texts(candidates, "city"), dtype=object)
     meter = LevelMeter(truth, cities, places, candidate_cities.tolist(), config.resolutions)
-    answers = _answer(log_posteriors, places, answerable, estimators, chosen, meter, stated)
+    answers = answer(log_posteriors, places, answerable, estimators, chosen, stated, [meter])
 
     generator_bootstrap, generator_random = np.random.default_rng(config.seed).spawn(2)
-    found = {name: np.concatenate(chunks) for name, chunks in answers.positions_deg.items()}
+    found = answers.positions_deg
     errors = {name: geodesic_m(truth, position) for name, position in found.items()}
     error = errors[chosen]
     regions = region_labels(cities, truth, config.regions)
     blocks, block_kind = resampling_blocks(queries, truth)
     guesses, floor = baselines(truth, places, training_deg, generator_random)
-    ranks = np.asarray(answers.ranks, dtype=np.int64)
+    ranks, top = answers.ranks, answers.top
     alignment = None
     if any(city is not None for city in candidate_cities):
-        alignment = city_alignment_at_k(cities, [candidate_cities[top].tolist() for top in answers.top])
+        alignment = city_alignment_at_k(cities, candidate_cities[top.rows].tolist())
     resampled = resample_blocks(blocks, config.resamples, generator_bootstrap)
     intervals = {
         **nested_intervals(bootstrap_intervals(error, resampled)),
@@ -184,8 +170,8 @@ def measure(
             "floor_m": floor,
             "region": regions,
             "city": cities,
-            "rank_25m": pd.array([int(rank) if rank else None for rank in ranks], dtype="Int64"),
-            "top1_candidate_id": candidates["candidate_id"].to_numpy()[[top[0] for top in answers.top]],
+            "rank_25m": pd.arrays.IntegerArray(ranks, ranks == 0),
+            "top1_candidate_id": candidates["candidate_id"].to_numpy()[top.rows[:, 0]],
             "probability": answers.probability,
             "split": _texts(queries, "split"),
             "block": blocks,
@@ -216,53 +202,6 @@ def nested_intervals(intervals: Mapping[str, Interval]) -> dict[str, dict[str, l
         group, key = ("accuracy_within_m", name[7:]) if name.startswith("within_") else ("error_m", name)
         nested[group][key] = [interval.low, interval.high]
     return nested
-
-
-def _answer(
-    log_posteriors: Iterable[Float32[np.ndarray, "q m"]],
-    places_deg: Float64[np.ndarray, "m 2"],
-    answerable: list[Int64[np.ndarray, " h"]],
-    estimators: Mapping[str, Estimator],
-    chosen: str,
-    meter: LevelMeter,
-    stated: Callable[[Float32[np.ndarray, "q m"]], Float64[np.ndarray, "q m"]] | None,
-) -> _Answers:
-    answers = _Answers({name: [] for name in estimators})
-    index = SphereIndex(places_deg)
-    for chunk in log_posteriors:
-        log_posterior = np.asarray(chunk)
-        start, stop = len(answers.ranks), len(answers.ranks) + len(log_posterior)
-        if log_posterior.shape[1:] != (len(places_deg),) or stop > len(answerable):
-            raise ArtefactError(
-                f"the posterior has shape {log_posterior.shape} at query {start}, for {len(answerable)} queries and "
-                f"{len(places_deg)} candidates; the gallery is not the split's: build it again."
-            )
-        if np.isnan(log_posterior).any():
-            row = start + int(np.flatnonzero(np.isnan(log_posterior).any(axis=1))[0])
-            raise ArtefactError(f"query {row}: the model's scores are not numbers; its training diverged, train again.")
-        for name, estimator in estimators.items():
-            answers.positions_deg[name].append(np.asarray(estimator(log_posterior, places_deg), dtype=np.float64))
-        near = index.within(answers.positions_deg[chosen][-1], RECALL_RADIUS_M)
-        mass = np.exp(log_posterior.astype(np.float64) - log_posterior.max(axis=1, keepdims=True))
-        mass /= mass.sum(axis=1, keepdims=True)
-        meter.add(mass if stated is None else np.exp(stated(log_posterior)))
-        for row, scores in enumerate(log_posterior):
-            answers.ranks.append(first_hit_rank(scores, answerable[start + row]))
-            answers.top.append(_top(scores, max(RECALL_KS)))
-            answers.probability.append(float(mass[row, near[row]].sum()))
-    if len(answers.ranks) != len(answerable):
-        raise ArtefactError(f"{len(answers.ranks)} of {len(answerable)} queries were answered; run the command again.")
-    return answers
-
-
-def _top(scores: Float32[np.ndarray, " m"], k: int) -> Int64[np.ndarray, " k"]:
-    k = min(k, scores.size)
-    if k < scores.size:
-        threshold = np.partition(scores, scores.size - k)[scores.size - k]
-        among = np.flatnonzero(scores >= threshold)
-    else:
-        among = np.arange(scores.size)
-    return among[np.argsort(-scores[among], kind="stable")][:k].astype(np.int64)
 
 
 def _figures(error_m: Float64[np.ndarray, " q"]) -> dict[str, Any]:

@@ -21,6 +21,8 @@ Estimator = Callable[[Float[np.ndarray, "q m"], Float64[np.ndarray, "m 2"]], Flo
 TOP_MASS = 0.9
 """The geometric median is taken over the most probable candidates that together hold this much."""
 
+_SORTED_AT_FIRST = 1024
+
 
 def argmax(scores: Float[np.ndarray, "q m"], positions_deg: ArrayLike) -> Float64[np.ndarray, "q 2"]:
     """The position of the highest score, the first of equals.
@@ -158,11 +160,24 @@ def estimators(config: PosteriorConfig) -> dict[str, Estimator]:
 
 def _top(log_p: Float64[np.ndarray, " m"], top_mass: float) -> Int64[np.ndarray, " t"]:
     """The most probable candidates, best first, until they hold the mass."""
-    order = np.argsort(-log_p, kind="stable")
-    mass = np.cumsum(np.exp(log_p[order] - log_p[order[0]]))
     # A hair less than asked, so that rounding does not decide whether one more candidate is taken.
-    count = int(np.searchsorted(mass, top_mass * mass[-1] * (1 - 1e-9))) + 1
-    return order[:count].astype(np.int64)
+    wanted = top_mass * np.exp(log_p - log_p.max()).sum() * (1 - 1e-9)
+    looked_at = _SORTED_AT_FIRST
+    while True:
+        order = _best(log_p, looked_at)
+        mass = np.cumsum(np.exp(log_p[order] - log_p[order[0]]))
+        if mass[-1] >= wanted or len(order) == len(log_p):
+            return order[: int(np.searchsorted(mass, wanted)) + 1]
+        looked_at *= 8
+
+
+def _best(values: Float64[np.ndarray, " m"], k: int) -> Int64[np.ndarray, " t"]:
+    """The k largest and all that equal the least of them, largest first and of equals the first first."""
+    if k >= values.size:
+        return np.argsort(-values, kind="stable").astype(np.int64)
+    # A partition is a tenth of the work of a sort.
+    among = np.flatnonzero(values >= np.partition(values, values.size - k)[values.size - k])
+    return among[np.argsort(-values[among], kind="stable")].astype(np.int64)
 
 
 def _weiszfeld(
