@@ -19,8 +19,9 @@ from swclip.evaluation.bootstrap import (
     draw_statistics,
     resample_blocks,
 )
+from swclip.evaluation.error_report import nested_intervals
 from swclip.evaluation.figures import error_curve
-from swclip.evaluation.measure import Evaluation, nested_intervals
+from swclip.evaluation.measure import Evaluation
 from swclip.evaluation.words import metres, percent
 
 Seed = int | str

@@ -13,8 +13,9 @@ from jaxtyping import Float32, Float64, Int64
 from swclip.data.manifest import Manifest
 from swclip.data.splits import Asked, SplitName, Splits, candidates_for, indices
 from swclip.errors import InputError
-from swclip.evaluation.measure import Evaluation, MeasureConfig, measure
+from swclip.evaluation.measure import Embeddings, Evaluation, MeasureConfig, measure
 from swclip.retrieval.build import build_gallery
+from swclip.retrieval.conformal import Calibration
 from swclip.retrieval.estimate import estimators
 from swclip.retrieval.gallery import Gallery
 from swclip.retrieval.ground_kernel import spread
@@ -61,6 +62,7 @@ def evaluate(
     config: MeasureConfig | None = None,
     embedding: EmbedConfig | None = None,
     use: Sequence[ViewName] | None = None,
+    calibration: Calibration | None = None,
     command: str | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -77,6 +79,7 @@ def evaluate(
         embedding: How photographs are embedded.
         use: The views that queries are asked with, of image, caption and map; None takes the photograph, and each view
             that the model has and some query offers.
+        calibration: Of the regions, from validation queries; where None the queries calibrate one another by halves.
         command: The command line, for the record.
         progress: Called with (done, total) photographs.
 
@@ -115,6 +118,7 @@ def evaluate(
         on=on,
         posterior=default_posterior(model) if posterior is None else posterior,
         config=config,
+        calibration=calibration,
         command=command,
     )
     evaluation.report["posterior"]["fitted"] = posterior is not None
@@ -131,6 +135,7 @@ def evaluate_embeddings(
     on: Asked = "query",
     posterior: PosteriorConfig,
     config: MeasureConfig | None = None,
+    calibration: Calibration | None = None,
     command: str | None = None,
 ) -> Evaluation:
     """As `evaluate`, from embeddings that are there already: the entry for systems that are not a `LocatorModel`.
@@ -143,6 +148,7 @@ def evaluate_embeddings(
         on: "query" or "val".
         posterior: From similarities to probabilities.
         config: Estimator, regions, bootstrap.
+        calibration: Of the regions; where None the queries calibrate one another by halves.
         command: The command line, for the record.
     """
     rows = asked_rows(splits, manifest, on)
@@ -158,6 +164,9 @@ def evaluate_embeddings(
         manifest.positions_deg[training],
         replace(config, estimator=config.estimator or posterior.estimator),
         stated=lambda probability: spread(probability, kernel),
+        calibration=calibration,
+        # A system without a location side has blank embeddings in its place.
+        embeddings=Embeddings(queries, gallery.location_embeddings if gallery.location_embeddings.any() else None),
     )
     report = evaluation.report
     report["on"] = on

@@ -8,30 +8,37 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float32, Float64, Int32, Int64
 from numpy.typing import ArrayLike
 
 from swclip.errors import ConfigError, InputError
-from swclip.evaluation.answering import Estimator, Smoothing, answer
+from swclip.evaluation.answering import TOP, Estimator, Smoothing, answer
 from swclip.evaluation.baselines import baselines
-from swclip.evaluation.bootstrap import LEVEL, RESAMPLES, Interval, bootstrap_intervals, resample_blocks
+from swclip.evaluation.bootstrap import RESAMPLES
 from swclip.evaluation.details import GroundPosterior, TopCandidates
-from swclip.evaluation.levels import LevelMeter
-from swclip.evaluation.metrics import (
-    RECALL_RADIUS_M,
-    accuracy_within,
-    by_region,
-    city_alignment_at_k,
-    error_statistics,
-    mean_reciprocal_rank,
-    recall_at_k,
+from swclip.evaluation.error_report import error_figures, error_report
+from swclip.evaluation.graded import (
+    RELEVANCE_BANDWIDTH_M,
+    RELEVANCE_KERNEL,
+    geoscore_by_query,
+    ndcg_at_k,
+    ndcg_by_query,
+    relevance_gain,
 )
+from swclip.evaluation.levels import LevelMeter
+from swclip.evaluation.metrics import RECALL_RADIUS_M, city_alignment_at_k, mean_reciprocal_rank, recall_at_k
+from swclip.evaluation.region_meter import RegionMeter
 from swclip.evaluation.regions import region_labels, resampling_blocks
-from swclip.geo.distance import geodesic_m
+from swclip.evaluation.schema import REPORT_VERSION
+from swclip.evaluation.spatial import spatial_report
+from swclip.geo.distance import geodesic_m, haversine_m
 from swclip.geo.neighbours import SphereIndex
+from swclip.retrieval.conformal import Calibration
+from swclip.retrieval.ground_cells import GroundCells
 from swclip.retrieval.hierarchy import RESOLUTIONS
 
-REPORT_VERSION = "1"
+SHOWN = 10
+"""Candidates of each query that predictions name."""
 
 # Geodesic and haversine distances differ by less than this share.
 _ELLIPSOID_SHARE = 1.006
@@ -46,8 +53,10 @@ class Evaluation:
         predictions: One row a query, in the manifest's order: image_id; lat_deg, lon_deg (the truth);
             predicted_lat_deg, predicted_lon_deg; error_m; floor_m (distance to the nearest candidate); region; city;
             rank_25m (rank of the first candidate within 25 m of the truth, null where none is); top1_candidate_id;
-            probability (posterior mass within 25 m of the answer); split; block;
-            city_predicted (the most probable city, null where no candidate's is known); city_probability.
+            probability (posterior mass within 25 m of the answer); split; block; city_predicted (the most probable
+            city, null where no candidate's is known); city_probability; ndcg_20; geoscore; lisa, lisa_p (local cluster
+            of the errors); region_area_km2_LEVEL, covered_LEVEL, cannot_tell; top_candidate_ids, top_probabilities;
+            image_path.
         candidates: One row a candidate: candidate_id, lat_deg, lon_deg, city, image_ids.
         errors_m: Errors in metres by estimator, in the order of the predictions; that of the report is among them.
         top: The most probable candidates of each query, in the order of the predictions; None where not kept.
@@ -62,6 +71,19 @@ class Evaluation:
     ground: GroundPosterior | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """What spatial statistics look at beside the errors.
+
+    Attributes:
+        queries: (Q, D) unit vectors of the photographs asked about.
+        locations: (M, D) unit vectors of the candidates' positions; None where a system has none.
+    """
+
+    queries: Float32[np.ndarray, "q d"]
+    locations: Float32[np.ndarray, "m d"] | None
+
+
 @dataclass(frozen=True)
 class MeasureConfig:
     """How answers are measured.
@@ -71,7 +93,7 @@ class MeasureConfig:
             one that the posterior names, or the mode where there is no posterior to ask.
         regions: "city", or "cells:RES".
         resamples: Bootstrap resamples.
-        seed: Of the bootstrap and of the random guesses.
+        seed: Of the bootstrap, of the random guesses and of the permutations.
         resolutions: H3 resolutions of the cells whose probabilities are measured beside the city's.
     """
 
@@ -90,12 +112,15 @@ def measure(
     training_deg: ArrayLike,
     config: MeasureConfig | None = None,
     stated: Smoothing | None = None,
+    *,
+    calibration: Calibration | None = None,
+    embeddings: Embeddings | None = None,
 ) -> Evaluation:
     """Answer the queries from their posteriors and measure the answers.
 
     Args:
         queries: One row a query: image_id, lat_deg, lon_deg (what the error is measured against), city; block_id,
-            place_id and split where there are such.
+            place_id, split and image_path where there are such.
         candidates: One row a candidate, in the order of the posterior's columns: candidate_id, lat_deg, lon_deg,
             city, image_ids.
         log_posteriors: Chunks (q, M) of the log posterior over the candidates, rows in the order of the queries.
@@ -104,6 +129,8 @@ def measure(
         config: How to measure.
         stated: From a posterior to the one whose sums answers state as probabilities of cities and cells: the
             smoothing on the ground. The posterior itself where None.
+        calibration: Of the regions; where None the queries calibrate one another by halves.
+        embeddings: Whose spatial statistics are reported beside those of the errors.
 
     Returns:
         Report, predictions and candidates. The report lacks `made_with`, which only the caller knows.
@@ -112,6 +139,7 @@ def measure(
         ConfigError: The estimator is not among the estimators.
         InputError: There are no queries or no candidates.
         ArtefactError: A posterior holds values that are not numbers, or has other rows or columns than expected.
+        MismatchError: The calibration is of other cells.
     """
     config = config or MeasureConfig()
     chosen = config.estimator or "mode"
@@ -123,28 +151,30 @@ def measure(
     truth, places = _positions(queries), _positions(candidates)
     answerable = hits_within(truth, places, RECALL_RADIUS_M)
     cities, candidate_cities = _texts(queries, "city"), np.asarray(_texts(candidates, "city"), dtype=object)
-    meter = LevelMeter(truth, cities, places, candidate_cities.tolist(), config.resolutions)
-    answers = answer(log_posteriors, places, answerable, estimators, chosen, stated, [meter])
+    blocks, block_kind = resampling_blocks(queries, truth)
+    level_meter = LevelMeter(truth, cities, places, candidate_cities.tolist(), config.resolutions)
+    ground = _ground(places, candidate_cities.tolist(), calibration)
+    region_meter = RegionMeter(ground, truth, calibration, cities=cities, blocks=blocks, seed=config.seed)
+    answers = answer(log_posteriors, places, answerable, estimators, chosen, stated, [level_meter, GroundMeters(ground, region_meter, ground_meter)])
 
-    generator_bootstrap, generator_random = np.random.default_rng(config.seed).spawn(2)
-    found = answers.positions_deg
+    for_bootstrap, for_guesses, for_permutations = np.random.default_rng(config.seed).spawn(3)
+    found, top = answers.positions_deg, answers.top
     errors = {name: geodesic_m(truth, position) for name, position in found.items()}
     error = errors[chosen]
     regions = region_labels(cities, truth, config.regions)
-    blocks, block_kind = resampling_blocks(queries, truth)
-    guesses, floor = baselines(truth, places, training_deg, generator_random)
-    ranks, top = answers.ranks, answers.top
+    guesses, floor = baselines(truth, places, training_deg, for_guesses)
+    gain = relevance_gain(_distances_m(truth, places, top.rows))
+    ideal = relevance_gain(SphereIndex(places).nearest(truth, TOP)[0])
+    spatial, lisa, lisa_p = spatial_report(
+        truth,
+        error,
+        None if embeddings is None else embeddings.queries,
+        None if embeddings is None or embeddings.locations is None else (places, embeddings.locations),
+        generator=for_permutations,
+    )
     alignment = None
     if any(city is not None for city in candidate_cities):
         alignment = city_alignment_at_k(cities, candidate_cities[top.rows].tolist())
-    resampled = resample_blocks(blocks, config.resamples, generator_bootstrap)
-    intervals = {
-        **nested_intervals(bootstrap_intervals(error, resampled)),
-        "level": LEVEL,
-        "resamples": config.resamples,
-        "block": block_kind,
-        "blocks": len(set(blocks)),
-    }
     report = {
         "version": REPORT_VERSION,
         "n_queries": len(queries),
@@ -152,18 +182,21 @@ def measure(
         "gallery_size": len(candidates),
         "gallery_photographs": int(sum(len(ids) for ids in candidates["image_ids"])),
         "estimator": chosen,
-        **_figures(error),
-        "recall_at_k_25m": recall_at_k(ranks),
-        "mrr_25m": mean_reciprocal_rank(ranks),
+        **error_report(error, regions, blocks, block_kind, for_bootstrap, config.resamples),
+        "recall_at_k_25m": recall_at_k(answers.ranks),
+        "mrr_25m": mean_reciprocal_rank(answers.ranks),
+        "ndcg_at_k": ndcg_at_k(gain, ideal),
+        "relevance": {"kernel": RELEVANCE_KERNEL, "bandwidth_m": RELEVANCE_BANDWIDTH_M},
         "city_alignment_at_k": alignment,
-        "levels": meter.report(found[chosen]),
+        "levels": level_meter.report(found[chosen]),
         "baselines": guesses,
-        "estimators": {name: _figures(own) for name, own in errors.items()},
+        "estimators": {name: error_figures(own) for name, own in errors.items()},
         "regions": config.regions,
-        "by_region": by_region(error, regions),
-        "intervals": intervals,
+        "spatial": spatial,
+        "calibration": region_meter.report(regions, error, answers.probability),
     }
-    city_predicted, city_probability = meter.cities()
+    city_predicted, city_probability = level_meter.cities()
+    shown = top.rows[:, :SHOWN]
     predictions = pd.DataFrame(
         {
             "image_id": queries["image_id"].astype(str),
@@ -175,16 +208,42 @@ def measure(
             "floor_m": floor,
             "region": regions,
             "city": cities,
-            "rank_25m": pd.arrays.IntegerArray(ranks, ranks == 0),
+            "rank_25m": pd.arrays.IntegerArray(answers.ranks, answers.ranks == 0),
             "top1_candidate_id": candidates["candidate_id"].to_numpy()[top.rows[:, 0]],
             "probability": answers.probability,
             "split": _texts(queries, "split"),
             "block": blocks,
             "city_predicted": pd.array(city_predicted, dtype=object),
             "city_probability": pd.array(city_probability, dtype="Float64"),
+            "ndcg_20": ndcg_by_query(gain, ideal, TOP),
+            "geoscore": geoscore_by_query(error),
+            "lisa": pd.array(lisa, dtype=object),
+            "lisa_p": pd.array(lisa_p, dtype="Float64"),
+            **region_meter.columns(),
+            "top_candidate_ids": candidates["candidate_id"].to_numpy()[shown].tolist(),
+            "top_probabilities": top.probability[:, :SHOWN].astype(np.float64).tolist(),
+            "image_path": pd.array(_texts(queries, "image_path"), dtype=object),
         }
     )
-    return Evaluation(report, predictions, candidates, errors)
+    kept = TopCandidates(shown, top.probability[:, :SHOWN])
+    return Evaluation(report, predictions, candidates, errors, kept, ground_meter.posterior())
+
+
+def _ground(
+    places_deg: Float64[np.ndarray, "m 2"], cities: list[str | None], calibration: Calibration | None
+) -> GroundCells:
+    """The cells that the regions were calibrated on, of these candidates."""
+    if calibration is None:
+        return GroundCells.of(places_deg, cities)
+    return GroundCells.of(places_deg, cities, resolution=calibration.resolution, spread_m=calibration.spread_m)
+
+
+def _distances_m(
+    truth_deg: Float64[np.ndarray, "q 2"], places_deg: Float64[np.ndarray, "m 2"], rows: Int32[np.ndarray, "q k"]
+) -> Float64[np.ndarray, "q k"]:
+    """On the sphere, as the nearest candidates are sought: the best list must not be worse by an ellipsoid's breadth."""
+    there = places_deg[rows]
+    return np.asarray(haversine_m(truth_deg[:, :1], truth_deg[:, 1:], there[..., 0], there[..., 1]))
 
 
 def hits_within(truth_deg: ArrayLike, candidates_deg: ArrayLike, radius_m: float) -> list[Int64[np.ndarray, " h"]]:
@@ -198,19 +257,6 @@ def hits_within(truth_deg: ArrayLike, candidates_deg: ArrayLike, radius_m: float
         which[geodesic_m(np.broadcast_to(query, (len(which), 2)), places[which]) <= radius_m] if len(which) else which
         for query, which in zip(truth, near, strict=True)
     ]
-
-
-def nested_intervals(intervals: Mapping[str, Interval]) -> dict[str, dict[str, list[float]]]:
-    """Intervals laid out as the figures they belong to: error_m.median, accuracy_within_m.25, each [low, high]."""
-    nested: dict[str, dict[str, list[float]]] = {"error_m": {}, "accuracy_within_m": {}}
-    for name, interval in intervals.items():
-        group, key = ("accuracy_within_m", name[7:]) if name.startswith("within_") else ("error_m", name)
-        nested[group][key] = [interval.low, interval.high]
-    return nested
-
-
-def _figures(error_m: Float64[np.ndarray, " q"]) -> dict[str, Any]:
-    return {"error_m": error_statistics(error_m), "accuracy_within_m": accuracy_within(error_m)}
 
 
 def _positions(frame: pd.DataFrame) -> Float64[np.ndarray, "n 2"]:

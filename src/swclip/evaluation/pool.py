@@ -11,9 +11,12 @@ from jaxtyping import Float64
 
 from swclip.errors import InputError, MismatchError
 from swclip.evaluation.baselines import RANDOM_DRAWS
-from swclip.evaluation.bootstrap import LEVEL, RESAMPLES, bootstrap_intervals, resample_blocks
-from swclip.evaluation.measure import REPORT_VERSION, Evaluation, nested_intervals
-from swclip.evaluation.metrics import accuracy_within, by_region, error_statistics, mean_reciprocal_rank, recall_at_k
+from swclip.evaluation.bootstrap import RESAMPLES
+from swclip.evaluation.error_report import error_figures, error_report
+from swclip.evaluation.measure import Evaluation
+from swclip.evaluation.metrics import accuracy_within, error_statistics, mean_reciprocal_rank, recall_at_k
+from swclip.evaluation.schema import REPORT_VERSION
+from swclip.evaluation.spatial import spatial_report
 from swclip.geo.distance import geodesic_m
 
 
@@ -48,13 +51,13 @@ def pool_evaluations(evaluations: Sequence[Evaluation], *, resamples: int = RESA
             f"photograph {twice.iloc[0]!r} is a query of two of the evaluations; pool what shares none."
         )
     names = {part["estimator"] for part in parts}
-    draws, guesses = np.random.default_rng(seed).spawn(2)
+    draws, guesses, permutations = np.random.default_rng(seed).spawn(3)
     error = frame["error_m"].to_numpy(dtype=np.float64)
     blocks = frame["block"].tolist()
-    resampled = resample_blocks(blocks, resamples, draws)
     known = [name for name in parts[0]["estimators"] if all(name in found.errors_m for found in evaluations)]
     by_estimator = {name: np.concatenate([found.errors_m[name] for found in evaluations]) for name in known}
     ranks = frame["rank_25m"].fillna(0).to_numpy(dtype=np.int64)
+    spatial, frame["lisa"], frame["lisa_p"] = spatial_report(_positions(frame), error, generator=permutations)
     report = {
         "version": REPORT_VERSION,
         "n_queries": len(frame),
@@ -63,22 +66,20 @@ def pool_evaluations(evaluations: Sequence[Evaluation], *, resamples: int = RESA
         "gallery_size": _mean([part["gallery_size"] for part in parts], parts),
         "gallery_photographs": _mean([part["gallery_photographs"] for part in parts], parts),
         "estimator": names.pop() if len(names) == 1 else None,
-        **_figures(error),
+        **error_report(error, frame["region"].tolist(), blocks, parts[0]["intervals"]["block"], draws, resamples),
         "recall_at_k_25m": recall_at_k(ranks),
         "mrr_25m": mean_reciprocal_rank(ranks),
-        "city_alignment_at_k": _alignment(parts),
+        "ndcg_at_k": _mean_by_k([part["ndcg_at_k"] for part in parts], parts),
+        "relevance": parts[0]["relevance"],
+        "city_alignment_at_k": _mean_by_k([part["city_alignment_at_k"] for part in parts], parts),
         "levels": _levels(parts),
         "baselines": _baselines(evaluations, frame, guesses),
-        "estimators": {name: _figures(own) for name, own in by_estimator.items()},
+        "estimators": {name: error_figures(own) for name, own in by_estimator.items()},
         "regions": parts[0]["regions"],
-        "by_region": by_region(error, frame["region"].tolist()),
-        "intervals": {
-            **nested_intervals(bootstrap_intervals(error, resampled)),
-            "level": LEVEL,
-            "resamples": resamples,
-            "block": parts[0]["intervals"]["block"],
-            "blocks": len(set(blocks)),
-        },
+        # The regions of each part were calibrated for its own gallery, and embeddings of different models have no common
+        # space: what is left to look at is the errors.
+        "spatial": spatial,
+        "calibration": None,
         "on": parts[0].get("on"),
         "truth": parts[0].get("truth"),
         "parts": len(parts),
@@ -141,20 +142,18 @@ def _baselines(
     }
 
 
-def _alignment(parts: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
-    shares = [part["city_alignment_at_k"] for part in parts]
-    if any(share is None for share in shares):
+def _mean_by_k(
+    shares: Sequence[Mapping[str, float] | None], parts: Sequence[Mapping[str, Any]]
+) -> dict[str, float] | None:
+    known = [share for share in shares if share is not None]
+    if len(known) < len(shares):
         return None
-    return {k: _mean([share[k] for share in shares], parts) for k in shares[0]}
+    return {k: _mean([share[k] for share in known], parts) for k in known[0]}
 
 
 def _mean(values: Sequence[float], parts: Sequence[Mapping[str, Any]]) -> float:
     """Mean over queries of a value that the queries of a part share."""
     return values[0] if len(set(values)) == 1 else float(np.average(values, weights=[p["n_queries"] for p in parts]))
-
-
-def _figures(error_m: Float64[np.ndarray, " q"]) -> dict[str, Any]:
-    return {"error_m": error_statistics(error_m), "accuracy_within_m": accuracy_within(error_m)}
 
 
 def _guess(error_m: Float64[np.ndarray, " q"]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from swclip.errors import ArtefactError
 from swclip.files import atomic_file
+from swclip.retrieval.conformal import LEVELS
 
 COLUMNS = (
     "image_id",
@@ -27,6 +28,15 @@ COLUMNS = (
     "block",
     "city_predicted",
     "city_probability",
+    "ndcg_20",
+    "geoscore",
+    "lisa",
+    "lisa_p",
+    *(f"{name}_{100 * level:g}" for name in ("region_area_km2", "covered") for level in LEVELS),
+    "cannot_tell",
+    "top_candidate_ids",
+    "top_probabilities",
+    "image_path",
 )
 
 
