@@ -19,7 +19,7 @@ from swclip.evaluation.metrics import RECALL_RADIUS_M
 from swclip.geo.cells import across_m
 from swclip.retrieval.conformal import LEVEL, LEVELS, Calibration, says_nothing, truth_cities
 from swclip.retrieval.ground_cells import GroundCells
-from swclip.retrieval.tails import density_cuts, tail_mass
+from swclip.retrieval.tails import cell_density, density_cuts, tail_mass
 
 VALIDATION, HALVES = "validation", "halves of the queries"
 
@@ -182,7 +182,7 @@ class RegionMeter:
             return
         self._areas.append(np.where(self._needed > 0.0, areas[self._at_levels], np.inf))
         if self._by_city:
-            density = mass / ground
+            density = cell_density(mass, ground)
             inside = (None if at is None else density >= cuts[at] for at in self._at_cells)
             self._city_areas.append(np.array([np.inf if own is None else ground[own].sum() for own in inside]))
 

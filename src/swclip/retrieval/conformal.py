@@ -38,7 +38,7 @@ from scipy.stats import beta
 from swclip.errors import ArtefactError, ConfigError, MismatchError
 from swclip.files import read_json, write_json
 from swclip.retrieval.ground_cells import GroundCells
-from swclip.retrieval.tails import density_cuts
+from swclip.retrieval.tails import cell_density, density_cuts
 
 REGIONS_NAME = "regions.json"
 REGIONS_VERSION = "1"
@@ -141,7 +141,7 @@ class Calibration:
         Raises:
             ConfigError: The level is not between 0 and 1.
         """
-        total, density = ground.total_area_km2, mass / ground.area_km2
+        total, density = ground.total_area_km2, cell_density(mass, ground.area_km2)
         needed = self.cell_thresholds(ground, level) if by_city else self.threshold(level)
         if needed is None:
             return Region(level, None, math.inf, total)
