@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.util
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -112,3 +116,27 @@ def made_up() -> MakeUp:
 def draw_photographs() -> Callable[[Evaluation, Path], Manifest]:
     """Draws the photographs of an evaluation; see `draw`."""
     return draw
+
+
+@pytest.fixture(scope="session")
+def full() -> ModuleType:
+    """The module that makes up an evaluation with everything a report may hold; see `full_evaluation.py`."""
+    spec = importlib.util.spec_from_file_location("full_evaluation", Path(__file__).with_name("full_evaluation.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A browser without a screen; the test is skipped where there is none."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium on this machine")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swclip.evaluation import figures
 from swclip.evaluation.examples import examples_of, pick_examples
-from swclip.evaluation.figures import MetreScale, error_curve, map_data
+from swclip.evaluation.figures import MetreScale, error_curve
 from swclip.evaluation.words import distance, metres
 
 
@@ -38,43 +36,6 @@ def test_a_scale_holds_its_values_in_order(values: list[float]) -> None:
     assert all(0.0 <= place <= 100.0 for place in places)
     assert all(scale.low_m <= tick <= scale.high_m * (1 + 1e-9) for tick in scale.ticks_m)
     assert len(scale.ticks_m) >= 2
-
-
-def test_a_map_has_a_view_for_each_city(made_up: Any) -> None:
-    evaluation = made_up(1)
-    drawn = map_data({"sw-clip": evaluation}, np.random.default_rng(0))
-    frame = evaluation.predictions
-    assert [view["name"] for view in drawn["views"]] == ["Bath", "Leeds", "York"]
-    assert sum(view["n"] for view in drawn["views"]) == len(frame)
-    assert drawn["left_out"] == {"cities": 0, "queries": 0, "candidates": 0}
-    for view in drawn["views"]:
-        answers, queries = view["answers"]["sw-clip"], view["queries"]
-        for row, image_id in enumerate(queries["id"]):
-            error = float(frame.loc[frame["image_id"] == image_id, "error_m"].iloc[0])
-            if error < 5_000.0:  # a flat map is true only near its centre
-                across = np.hypot(queries["x"][row] - answers["x"][row], queries["y"][row] - answers["y"][row])
-                assert across == pytest.approx(error, rel=0.01, abs=0.3)
-                assert answers["city"][row] is None
-            elif error > 20_000.0:
-                assert answers["city"][row] in {"Bath", "Leeds", "York"} - {view["name"]}
-    json.dumps(drawn, allow_nan=False)
-
-
-def test_without_cities_there_is_one_view(made_up: Any) -> None:
-    evaluation = made_up(1, cities={"x": (52.2, 0.1)})
-    evaluation.predictions["city"] = None
-    views = map_data({"a": evaluation}, np.random.default_rng(0))["views"]
-    assert [view["n"] for view in views] == [len(evaluation.predictions)]
-
-
-def test_what_a_map_leaves_out_is_counted(made_up: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "_MAP_QUERIES", 5)
-    monkeypatch.setattr(figures, "_MAP_CANDIDATES", 7)
-    monkeypatch.setattr(figures, "_MAP_VIEWS", 2)
-    drawn = map_data({"a": made_up(1)}, np.random.default_rng(0))
-    assert drawn["left_out"]["cities"] == 1
-    assert drawn["left_out"]["queries"] == sum(view["n"] - 5 for view in drawn["views"])
-    assert drawn["left_out"]["candidates"] > 0
 
 
 @given(

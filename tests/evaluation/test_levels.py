@@ -15,7 +15,8 @@ import pytest
 from swclip.evaluation.levels import LEAST_PROBABILITY, LevelMeter, level_scores
 from swclip.evaluation.measure import MeasureConfig, measure
 from swclip.evaluation.predictions import read_predictions, write_predictions
-from swclip.evaluation.report import level_table, write_report_page
+from swclip.evaluation.report import write_report_page
+from swclip.evaluation.report_tables import level_table
 from swclip.geo.coordinates import LocalFrame
 
 QUERIES, CANDIDATES = 24, 60

@@ -103,7 +103,7 @@ def log_axis(title: str, values: Sequence[float], words: Callable[[float], str])
 
 def metre_axis(title: str, values_m: Sequence[float]) -> Axis:
     """A logarithmic axis of distances."""
-    return log_axis(title, values_m, distance)
+    return log_axis(title, values_m, lambda value: f"{value:.0f} m" if 1.0 <= value < 10.0 else distance(value))
 
 
 def area_axis(title: str, values_km2: Sequence[float]) -> Axis:

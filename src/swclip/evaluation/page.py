@@ -21,7 +21,7 @@ DASHES = ("solid", "dot", "dashdot")
 _STYLES = ("page.css", "map.css", "print.css")
 _SCRIPTS = ("words.js", "chart.js", "map.js", "panel.js", "page.js")
 
-_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:m|km|%|points)(?:\W|$))")
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:m|km|m²|km²|%|points)(?:\W|$))")
 
 
 @dataclass(frozen=True)

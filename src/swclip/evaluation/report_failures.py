@@ -107,7 +107,7 @@ def lisa_note(report: Mapping[str, Any]) -> str:
     total = sum(own["counts"].values())
     return (
         f"A query is marked where shuffling its neighbours' errors {own['permutations']:,} times gives as strong a "
-        f"likeness in less than {percent(own['alpha'])} of the tries. Without any pattern about "
+        f"likeness in less than {100 * own['alpha']:g} % of the tries. Without any pattern about "
         f"{round(own['alpha'] * total):,} of the {total:,} queries would be marked: look at groups, not at single dots."
     )
 
@@ -191,8 +191,7 @@ def _smoothness_table(spatial: Mapping[str, Any]) -> Table | None:
         )
     if not rows:
         return None
-    columns = ["", f"ground distance of the {k} most alike, over that of random pairs"]
-    columns += [f"rank correlation within {distance(within)}", "correlation over all pairs (Mantel)"]
+    columns = ["", f"ground ratio of the {k} most alike", f"rank correlation within {distance(within)}", "Mantel correlation"]
     return Table(columns, rows)
 
 

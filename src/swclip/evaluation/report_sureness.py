@@ -13,6 +13,9 @@ from swclip.evaluation.words import area, metres, percent
 SHOWN_LEVEL = 0.8
 """The promise that a page speaks of where it speaks of one."""
 
+# A 95 % interval leaves the truth out in one of twenty; twice that share is not yet worth a word.
+_CHANCE = 0.1
+
 
 @dataclass(frozen=True)
 class Sureness:
@@ -114,7 +117,7 @@ def _coverage_table(levels: Sequence[Mapping[str, Any]]) -> Table:
     for own in levels:
         if own.get("by_city"):
             rows.append(_coverage_row(f"{100 * own['level']:.0f} %, by city", own["level"], own["by_city"], None))
-    return Table(["promise", "coverage", "", "median area", "mean area", "nine in ten below", "cannot tell"], rows)
+    return Table(["promise", "coverage", "the regions are", "median area", "mean area", "nine in ten below", "cannot tell"], rows)
 
 
 def _coverage_row(name: str, level: float, own: Mapping[str, Any], cannot_tell: float | None) -> Row:
@@ -173,9 +176,13 @@ def reliability_text(bins: Sequence[Mapping[str, Any]]) -> str:
     )
     if not apart:
         return f"{text} In all {len(known)} groups the stated share lies within the interval of the measured one."
+    text += f" In {len(apart)} of {len(known)} groups the interval leaves the stated share out"
+    if len(apart) <= _CHANCE * len(known):
+        return f"{text}, which may be chance."
     above = sum(own["mean_probability"] > own["coverage"] for own in apart)
-    way = "overconfident" if above == len(apart) else "underconfident" if above == 0 else "too sure in some, not enough in others"
-    return f"{text} In {len(apart)} of {len(known)} groups the interval leaves the stated share out: {way}."
+    if above == len(apart):
+        return f"{text}: it is overconfident."
+    return f"{text}: it is {'underconfident' if above == 0 else 'too sure in some and not sure enough in others'}."
 
 
 def _reliability_chart(bins: Sequence[Mapping[str, Any]]) -> Chart | None:

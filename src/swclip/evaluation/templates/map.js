@@ -2,7 +2,7 @@
 // Drag, wheel (once it was clicked, or with Ctrl), two fingers, or the keys + - 0 and the arrows move it.
 
 const CLASS_COLOURS = ["#2166ac", "#5aa7d6", "#f2b134", "#e5702a", "#a5122a"];
-const LISA_COLOURS = ["#b2182b", "#2166ac", "#f0885d", "#6fb1d8", "#c3ccd5"];
+const LISA_COLOURS = ["#b2182b", "#2166ac", "#f0885d", "#6fb1d8", "#98a5b1"];
 const POSTERIOR = "110, 60, 150";
 const map = data.map;
 const classOf = (error) => { const at = map.classes_m.findIndex((edge) => error <= edge); return at < 0 ? map.classes_m.length : at; };
@@ -131,7 +131,7 @@ class DotMap {
     pen.fillStyle = "#bcc6cf";
     const grain = Math.min(4, Math.max(1.6, (candidates.x.length > 4000 ? 1.6 : 2.4) * closer));
     candidates.x.forEach((x, i) => pen.fillRect(this.px(x) - grain / 2, this.py(candidates.y[i]) - grain / 2, grain, grain));
-    pen.strokeStyle = "rgba(60, 72, 84, 0.36)";
+    pen.strokeStyle = this.chosen >= 0 ? "rgba(60, 72, 84, 0.1)" : "rgba(60, 72, 84, 0.36)";
     pen.lineWidth = 1;
     pen.beginPath();
     this.lines.forEach((i) => { pen.moveTo(this.px(queries.x[i]), this.py(queries.y[i])); pen.lineTo(this.px(this.answers.x[i]), this.py(this.answers.y[i])); });
@@ -160,20 +160,23 @@ class DotMap {
     pen.closePath();
   }
 
-  // Darker is more probable. The line round the 80 % region is what its cells' strokes leave once they are covered.
+  // Darker is more probable. The line round the 80 % region is what its cells' strokes leave once these are filled.
   drawPosterior(pen) {
     const { cells, list, region } = this.detail, most = Math.max(...list.map((entry) => entry[1]));
-    pen.strokeStyle = `rgba(${POSTERIOR}, 0.9)`;
-    pen.lineWidth = 4;
-    pen.lineJoin = "round";
-    list.slice(0, Math.max(0, region)).forEach(([c]) => { this.cell(pen, cells, c); pen.stroke(); });
-    list.forEach(([c, share]) => {
+    const fill = ([c, share]) => {
       this.cell(pen, cells, c);
       pen.fillStyle = "#fbfcfd";
       pen.fill();
       pen.fillStyle = `rgba(${POSTERIOR}, ${(0.08 + 0.72 * Math.sqrt(share / most)).toFixed(3)})`;
       pen.fill();
-    });
+    };
+    const inside = list.slice(0, Math.max(0, region));
+    list.slice(inside.length).forEach(fill);
+    pen.strokeStyle = `rgb(${POSTERIOR})`;
+    pen.lineWidth = 4.5;
+    pen.lineJoin = "round";
+    inside.forEach(([c]) => { this.cell(pen, cells, c); pen.stroke(); });
+    inside.forEach(fill);
   }
 
   drawChosen(pen) {

@@ -31,7 +31,7 @@ function filter() {
   mainMap.shown = view.queries.x.map((_, i) => i).filter(passes).sort((a, b) => error[a] - error[b]); // the worst on top
   const worst = mainMap.shown.slice().reverse();
   mainMap.lines = chosen.lines === "all" ? worst : chosen.lines === "worst" ? worst.slice(0, 25) : [];
-  byId("shown").textContent = grouped(listed.length) + " of " + grouped(view.queries.x.length) + " queries shown";
+  byId("shown").textContent = grouped(listed.length) + " of " + grouped(view.queries.x.length) + " shown";
   const counts = classNames.map(() => 0), others = passing("class");
   error.forEach((own, i) => { if (others(i)) counts[classOf(own)] += 1; });
   document.querySelectorAll("#classes button").forEach((button, c) => {
@@ -55,7 +55,7 @@ function choose(i, look = false) {
   };
   const button = (words, label, act) => element("button", { type: "button", title: label, "aria-label": label, text: words, onclick: act });
   const buttons = element("div", { class: "panel-buttons" }, button("\u2039", "Previous query", () => step(-1)), button("\u203a", "Next query", () => step(1)),
-    button("Zoom in on it", "Show this query's truth, answer and posterior", () => mainMap.fit(extentOf(view, answers, i, detail))), button("\u00d7", "Close", unchoose));
+    button("See it whole", "Show this query's truth, answer and posterior", () => mainMap.fit(extentOf(view, answers, i, detail))), button("\u00d7", "Close", unchoose));
   fillPanel(byId("panel"), view, answers, i, detail, buttons);
   if (look) bringIntoView(i);
   mainMap.draw();

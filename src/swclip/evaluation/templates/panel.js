@@ -14,15 +14,16 @@ function detailOf(view, i) {
   return { top, list, region, cells: list.length ? view.cells : null };
 }
 
-// What a look at query i needs to see: truth, answer, and where nine tenths of what is drawn of the posterior lie.
+// What a look at query i needs to see: truth, answer, and the cells of the posterior that are not far from either.
 function extentOf(view, answers, i, detail) {
-  const points = [[view.queries.x[i], view.queries.y[i]], [answers.x[i], answers.y[i]]];
-  let held = 0;
-  const whole = detail.list.reduce((sum, entry) => sum + entry[1], 0);
-  detail.list.forEach(([c, share]) => { if (held < 0.9 * whole) points.push([view.cells.x[c], view.cells.y[c]]); held += share; });
-  const xs = points.map((p) => p[0]), ys = points.map((p) => p[1]);
-  const pad = Math.max(60, 0.12 * Math.max(Math.max(...xs) - Math.min(...xs), Math.max(...ys) - Math.min(...ys)));
-  return [Math.min(...xs) - pad, Math.min(...ys) - pad, Math.max(...xs) + pad, Math.max(...ys) + pad];
+  const ends = [[view.queries.x[i], view.queries.y[i]], [answers.x[i], answers.y[i]]];
+  const reach = Math.max(400, 0.5 * answers.error[i]);
+  const cells = detail.list.map(([c]) => [view.cells.x[c], view.cells.y[c]])
+    .filter(([x, y]) => ends.some((end) => Math.hypot(end[0] - x, end[1] - y) < reach));
+  const xs = ends.concat(cells).map((p) => p[0]), ys = ends.concat(cells).map((p) => p[1]);
+  const low = [Math.min(...xs), Math.min(...ys)], high = [Math.max(...xs), Math.max(...ys)];
+  const pad = Math.max(60, 0.12 * Math.max(high[0] - low[0], high[1] - low[1]));
+  return [low[0] - pad, low[1] - pad, high[0] + pad, high[1] + pad];
 }
 
 const pictures = map.photographs;
