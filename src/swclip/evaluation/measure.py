@@ -25,6 +25,7 @@ from swclip.evaluation.graded import (
     ndcg_by_query,
     relevance_gain,
 )
+from swclip.evaluation.ground_meter import GroundMeter
 from swclip.evaluation.levels import LevelMeter
 from swclip.evaluation.metrics import RECALL_RADIUS_M, city_alignment_at_k, mean_reciprocal_rank, recall_at_k
 from swclip.evaluation.region_meter import RegionMeter
@@ -154,10 +155,11 @@ def measure(
     blocks, block_kind = resampling_blocks(queries, truth)
     level_meter = LevelMeter(truth, cities, places, candidate_cities.tolist(), config.resolutions)
     ground = _ground(places, candidate_cities.tolist(), calibration)
-    region_meter = RegionMeter(ground, truth, calibration, cities=cities, blocks=blocks, seed=config.seed)
-    answers = answer(log_posteriors, places, answerable, estimators, chosen, stated, [level_meter, GroundMeters(ground, region_meter, ground_meter)])
+    kept = GroundMeter(ground, len(queries))
+    region_meter = RegionMeter(ground, truth, calibration, cities=cities, blocks=blocks, seed=config.seed, kept=kept)
+    answers = answer(log_posteriors, places, answerable, estimators, chosen, stated, [level_meter, region_meter])
 
-    for_bootstrap, for_guesses, for_permutations = np.random.default_rng(config.seed).spawn(3)
+    for_bootstrap, for_guesses = np.random.default_rng(config.seed).spawn(2)
     found, top = answers.positions_deg, answers.top
     errors = {name: geodesic_m(truth, position) for name, position in found.items()}
     error = errors[chosen]
@@ -170,7 +172,7 @@ def measure(
         error,
         None if embeddings is None else embeddings.queries,
         None if embeddings is None or embeddings.locations is None else (places, embeddings.locations),
-        generator=for_permutations,
+        seed=config.seed,
     )
     alignment = None
     if any(city is not None for city in candidate_cities):
@@ -225,8 +227,8 @@ def measure(
             "image_path": pd.array(_texts(queries, "image_path"), dtype=object),
         }
     )
-    kept = TopCandidates(shown, top.probability[:, :SHOWN])
-    return Evaluation(report, predictions, candidates, errors, kept, ground_meter.posterior())
+    best = TopCandidates(shown, top.probability[:, :SHOWN])
+    return Evaluation(report, predictions, candidates, errors, best, kept.posterior())
 
 
 def _ground(

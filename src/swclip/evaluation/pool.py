@@ -51,13 +51,13 @@ def pool_evaluations(evaluations: Sequence[Evaluation], *, resamples: int = RESA
             f"photograph {twice.iloc[0]!r} is a query of two of the evaluations; pool what shares none."
         )
     names = {part["estimator"] for part in parts}
-    draws, guesses, permutations = np.random.default_rng(seed).spawn(3)
+    draws, guesses = np.random.default_rng(seed).spawn(2)
     error = frame["error_m"].to_numpy(dtype=np.float64)
     blocks = frame["block"].tolist()
     known = [name for name in parts[0]["estimators"] if all(name in found.errors_m for found in evaluations)]
     by_estimator = {name: np.concatenate([found.errors_m[name] for found in evaluations]) for name in known}
     ranks = frame["rank_25m"].fillna(0).to_numpy(dtype=np.int64)
-    spatial, frame["lisa"], frame["lisa_p"] = spatial_report(_positions(frame), error, generator=permutations)
+    spatial, frame["lisa"], frame["lisa_p"] = spatial_report(_positions(frame), error, seed=seed)
     report = {
         "version": REPORT_VERSION,
         "n_queries": len(frame),

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from swclip.errors import MismatchError
 from swclip.evaluation.coverage import block_numbers, reliability, selective_curve, share_interval, two_halves
+from swclip.evaluation.ground_meter import GroundMeter
 from swclip.evaluation.metrics import RECALL_RADIUS_M
 from swclip.geo.cells import across_m
 from swclip.retrieval.conformal import LEVEL, LEVELS, Calibration, says_nothing, truth_cities
@@ -49,6 +50,7 @@ class RegionMeter:
         blocks: Q blocks, what is resampled and dealt together; each query by itself where None.
         levels: Probabilities promised.
         seed: Of the halves.
+        kept: Is given the masses of the cells as they pass.
 
     Raises:
         MismatchError: The calibration is of other cells.
@@ -65,6 +67,7 @@ class RegionMeter:
         blocks: Sequence[Hashable] | None = None,
         levels: Sequence[float] = LEVELS,
         seed: int = 0,
+        kept: GroundMeter | None = None,
     ) -> None:
         if calibration is not None:
             calibration.check_ground(ground)
@@ -75,6 +78,7 @@ class RegionMeter:
         self._cities = truth_cities(self._cells, ground, [None] * len(self._cells) if cities is None else cities)
         self._blocks = np.arange(len(self._cells)) if blocks is None else block_numbers(blocks)
         self._seed = seed
+        self._kept = kept
         self._needed = np.array([_or_nothing(calibration and calibration.threshold(own)) for own in self.levels])
         self._by_city: list[Float64[np.ndarray, " c"] | None] = []
         if calibration is not None and calibration.own_cities:
@@ -105,6 +109,8 @@ class RegionMeter:
         for at in range(0, len(values), step):
             rows = values[at : at + step]
             mass = self.ground.mass(rows / rows.sum(axis=1, keepdims=True))
+            if self._kept is not None:
+                self._kept.add(mass)
             cells = self._cells[self._done : self._done + len(rows)]
             self._tails.append(tail_mass(mass, self.ground.area_km2, cells))
             for own in mass:
