@@ -145,11 +145,13 @@ class RegionMeter:
             )
         error = np.asarray(error_m, dtype=np.float64)
         return {
-            "source": HALVES if source is None else VALIDATION,
-            "n": len(tails) if source is None else len(source),
-            "unreachable": int(np.count_nonzero(tails == 0.0)) if source is None else source.unreachable,
-            "by_city": bool(self._by_city),
-            "own_cities": [] if source is None else source.own_cities,
+            "method": {
+                "source": HALVES if source is None else VALIDATION,
+                "n": len(tails) if source is None else len(source),
+                "unreachable": int(np.count_nonzero(tails == 0.0)) if source is None else source.unreachable,
+                "by_city": bool(self._by_city),
+                "own_cities": [] if source is None else source.own_cities,
+            },
             "cells": {
                 "resolution": ground.resolution,
                 "across_m": across_m(ground.resolution),

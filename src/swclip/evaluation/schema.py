@@ -131,6 +131,8 @@ class Lisa(_Part):
 
     alpha: Share
     permutations: int
+    correction: str = Field(description="for testing every query")
+    threshold: float = Field(description="largest p that is called significant")
     counts: dict[Literal["high-high", "low-low", "high-low", "low-high", "not significant"], int]
 
 
@@ -196,10 +198,10 @@ class Spatial(_Part):
 
     errors_moran: Moran | None
     lisa: Lisa | None
-    components: list[Component]
-    correlogram: BandsOf
-    mantel: MantelOf
-    smoothness: SmoothnessOf
+    components: list[Component] | None
+    correlogram: BandsOf | None
+    mantel: MantelOf | None
+    smoothness: SmoothnessOf | None
 
 
 class Area(_Part):
@@ -222,6 +224,8 @@ class RegionCoverage(_Part):
 class ByCity(_Part):
     """The class-conditional variant: a threshold for each city."""
 
+    n: int
+    cannot_tell: Share
     coverage: Share
     coverage_interval: Range | None
     area_km2: Area
@@ -236,6 +240,9 @@ class Promise(_Part):
     coverage: Share
     coverage_interval: Range | None
     n: int
+    expected: Range | None = Field(
+        description="where coverage lies with 95 % for endless queries like the calibration ones; null: not known"
+    )
     area_km2: Area
     cannot_tell: Share = Field(description="queries whose region is no better than a blind one")
     by_region: dict[str, RegionCoverage]
@@ -297,6 +304,7 @@ class CalibrationMethod(_Part):
     n: int
     unreachable: int = Field(description="calibration queries whose true cell no candidate reaches")
     by_city: bool
+    own_cities: list[str] = Field(description="cities with a threshold of their own")
 
 
 class Relevance(_Part):
