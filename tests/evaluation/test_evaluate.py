@@ -22,6 +22,7 @@ from swclip.data.splits import Splits, candidates_for, indices, read_splits
 from swclip.errors import ArtefactError, ConfigError, DiskFullError, InputError, MismatchError
 from swclip.evaluation.evaluate import EmbedConfig, evaluate
 from swclip.evaluation.measure import MeasureConfig
+from swclip.evaluation.schema import check_report
 from swclip.files import write_json
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import geodesic_m
@@ -118,7 +119,8 @@ def test_the_report_keeps_the_contract(model: LocatorModel, manifest: Manifest, 
     assert set(report["by_region"]) == {"Ely", "March"}
     assert set(report["estimators"]) == {"mode", "argmax", "geometric-median"}
     assert report["estimator"] == "mode"
-    assert report["version"] == "1"
+    assert report["version"] == "2"
+    check_report(report)
     assert report["truth"]["position"] == "recorded"
     made = report["made_with"]
     assert made["manifest"]["digest"] == manifest.digest

@@ -47,7 +47,7 @@ def failures(report: Mapping[str, Any]) -> Failures | None:
     spatial = report.get("spatial")
     if not spatial:
         return None
-    bands = {name: own for name, own in (spatial.get("correlogram") or {}).items() if own}
+    bands = _measured(spatial.get("correlogram") or {})
     chart = correlogram_chart(bands)
     return Failures(
         moran=moran_text(spatial.get("errors_moran")),
@@ -58,6 +58,12 @@ def failures(report: Mapping[str, Any]) -> Failures | None:
         smoothness=_smoothness_table(spatial),
         components=_component_table(spatial.get("components")),
     )
+
+
+def _measured(bands: Mapping[str, Sequence[Mapping[str, Any]] | None]) -> dict[str, list[Mapping[str, Any]]]:
+    """The bands of distance that hold pairs."""
+    found = {name: [band for band in own or () if band["pairs"]] for name, own in bands.items()}
+    return {name: own for name, own in found.items() if own}
 
 
 def moran_text(own: Mapping[str, Any] | None) -> str:
@@ -104,11 +110,10 @@ def lisa_note(report: Mapping[str, Any]) -> str:
     own = (report.get("spatial") or {}).get("lisa")
     if not own:
         return ""
-    total = sum(own["counts"].values())
     return (
-        f"A query is marked where shuffling its neighbours' errors {own['permutations']:,} times gives as strong a "
-        f"likeness in less than {100 * own['alpha']:g} % of the tries. Without any pattern about "
-        f"{round(own['alpha'] * total):,} of the {total:,} queries would be marked: look at groups, not at single dots."
+        f"A query is marked where hardly any of {own['permutations']:,} shuffles of its neighbours' errors gives as strong "
+        f"a likeness, with the limit set so that of the marked ones about {100 * own['alpha']:g} % are there by chance "
+        "(Benjamini and Hochberg)."
     )
 
 
