@@ -22,7 +22,7 @@ from swclip.geo.coordinates import valid_positions
 NEIGHBOURS = 8
 """As many as a square of a lattice has, corners included (queen contiguity)."""
 
-MANTEL_POINTS = 1_000
+MANTEL_POINTS = 500
 """Each permutation of the Mantel test moves all their pairs."""
 
 
