@@ -202,7 +202,11 @@ def _ground(
         total = np.cumsum(mass[best])
         for level in LEVELS:
             enough = int(np.searchsorted(total, level)) + 1
-            if enough <= len(best):
+            if row % 17 == 3:  # no useful region
+                continue
+            if row % 17 == 5:  # a region of more cells than are kept
+                areas[level][row] = _CELL_KM2 * 200 * (1 + level)
+            elif enough <= len(best):
                 areas[level][row] = km2[enough - 1] if km2 is not None else _CELL_KM2 * enough
             elif reach[row, 0] < 150.0:
                 areas[level][row] = _CELL_KM2 * 90 * (1 + level)

@@ -1,0 +1,310 @@
+"""The report in a real browser: everything about a query is a click or a key away, on a screen, a phone and paper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swclip.evaluation.report import write_report_page
+
+SIZES = {"laptop": (1280, 900), "phone": (390, 844)}
+
+
+@pytest.fixture(scope="module")
+def reports(full: Any, draw_photographs: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("reports")
+    one = full.full_evaluation(1, n_queries=300, n_candidates=600)
+    eight = full.full_evaluation(2, n_queries=400, n_candidates=1_200, cities=full.EIGHT)
+    manifest = draw_photographs(one, folder / "photographs")
+    write_report_page(folder / "one.html", one, title="sw-clip", manifest=manifest)
+    write_report_page(folder / "few.html", one, title="sw-clip", manifest=manifest, photograph_bytes=20_000)
+    write_report_page(folder / "eight.html", eight, title="sw-clip")
+    write_report_page(folder / "empty.html", full.full_evaluation(1, n_queries=60, empty=True), title="sw-clip")
+    return {path.stem: path for path in folder.glob("*.html")}
+
+
+@pytest.fixture
+def opened(reports: dict[str, Path], browser: Any) -> Iterator[Any]:
+    """Opens a report with the network blocked; at the end nothing may have been asked for or complained of."""
+    contexts, asked, complaints = [], [], []
+
+    def block(route: Any) -> None:
+        if route.request.url.startswith(("file:", "data:")):
+            route.continue_()
+        else:
+            asked.append(route.request.url)
+            route.abort()
+
+    def opens(name: str, size: str = "laptop", **options: Any) -> Any:
+        width, height = SIZES[size]
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        contexts.append(context)
+        context.route("**/*", block)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(reports[name].as_uri())
+        page.wait_for_selector("html[data-ready=yes]", timeout=20_000)
+        return page
+
+    yield opens
+    for context in contexts:
+        context.close()
+    assert asked == []
+    assert complaints == []
+
+
+def extent(page: Any) -> list[float]:
+    return [float(value) for value in page.get_attribute("#map", "data-extent").split(" ")]
+
+
+def eventually(page: Any, condition: str) -> None:
+    """Waits for the browser to have done what it does in a thread of its own; the page forbids Playwright's own way."""
+    for _ in range(100):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(condition)
+
+
+def pixel(page: Any, i: int) -> tuple[float, float]:
+    """Where query i is on the screen."""
+    box = page.locator("#map").bounding_box()
+    x, y = page.evaluate(f"[mainMap.px(viewNow().queries.x[{i}]), mainMap.py(viewNow().queries.y[{i}])]")
+    return box["x"] + x, box["y"] + y
+
+
+def test_the_map_pans_zooms_and_comes_back(opened: Any) -> None:
+    page = opened("one")
+    page.locator("#map").scroll_into_view_if_needed()
+    box = page.locator("#map").bounding_box()
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    before = extent(page)
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(middle[0] + 60, middle[1] - 40, steps=4)
+    page.mouse.up()
+    metre = box["width"] / (before[2] - before[0])
+    moved = extent(page)
+    assert moved[0] == pytest.approx(before[0] - 60 / metre, abs=0.02 * (before[2] - before[0]))
+    assert moved[1] == pytest.approx(before[1] - 40 / metre, abs=0.02 * (before[2] - before[0]))
+    page.locator("#map").focus()
+    page.mouse.wheel(0, -300)
+    eventually(page, f"Number(document.getElementById('map').dataset.extent.split(' ')[0]) > {moved[0]}")
+    page.keyboard.press("+")
+    assert extent(page)[2] - extent(page)[0] < 0.7 * (moved[2] - moved[0])
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("0")
+    assert extent(page) == before
+    page.get_by_role("button", name="Zoom out").first.click()
+    assert extent(page)[0] < before[0]
+    page.get_by_role("button", name="Show all").first.click()
+    assert extent(page) == before
+
+
+def test_the_wheel_scrolls_the_page_until_the_map_is_clicked(opened: Any) -> None:
+    page = opened("one")
+    page.evaluate("document.getElementById('map').scrollIntoView()")
+    box, before, top = page.locator("#map").bounding_box(), extent(page), page.evaluate("scrollY")
+    page.mouse.move(box["x"] + 300, box["y"] + 300)
+    page.mouse.wheel(0, 200)
+    eventually(page, f"scrollY > {top + 100}")
+    assert extent(page) == before
+
+
+def test_two_fingers_move_and_zoom_the_map(opened: Any) -> None:
+    page = opened("one", "phone", has_touch=True, is_mobile=True)
+    page.evaluate("document.getElementById('map').scrollIntoView()")
+    box, before, whole = page.locator("#map").bounding_box(), extent(page), page.get_attribute("#map", "data-extent")
+    client = page.context.new_cdp_session(page)
+
+    def touch(kind: str, *points: tuple[float, float]) -> None:
+        at = [{"x": box["x"] + x, "y": box["y"] + y, "id": n} for n, (x, y) in enumerate(points)]
+        client.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
+
+    touch("touchStart", (150, 200), (190, 200))
+    touch("touchMove", (120, 200), (220, 200))
+    touch("touchMove", (110, 200), (230, 200))
+    touch("touchEnd")
+    eventually(page, f"document.getElementById('map').dataset.extent !== '{whole}'")
+    after = extent(page)
+    assert after[2] - after[0] == pytest.approx((before[2] - before[0]) / 3.0, rel=0.05)  # 40 pixels became 120
+
+
+def test_filters_change_what_is_shown(opened: Any) -> None:
+    page = opened("one")
+    total = int(page.text_content("#shown").split(" ")[0])
+    assert total == 300 == page.locator("#query-list option").count()
+    counts = [int(text) for text in page.locator("#classes b").all_text_contents()]
+    assert sum(counts) == total
+    page.locator("#classes button").nth(0).click()
+    assert page.text_content("#shown") == f"{total - counts[0]} of {total} shown"
+    assert page.locator("#classes button").nth(0).get_attribute("aria-pressed") == "false"
+    page.locator("#classes button").nth(0).click()
+    by_region = []
+    for region in ("Cambridge north", "Cambridge south"):
+        page.select_option("#region", region)
+        by_region.append(int(page.text_content("#shown").split(" ")[0]))
+    assert sum(by_region) == total
+    page.select_option("#region", "")
+    by_label = []
+    for label in range(5):
+        page.select_option("#lisa", str(label))
+        by_label.append(page.locator("#query-list option").count())
+    assert sum(by_label) == total
+    assert min(by_label[:2]) > 0
+    page.select_option("#lisa", "")
+    for lines, drawn in (("all", total), ("none", 0), ("worst", 25)):
+        page.select_option("#lines", lines)
+        assert page.evaluate("mainMap.lines.length") == drawn
+
+
+def test_a_click_shows_all_that_is_known_of_a_query(opened: Any) -> None:
+    page = opened("one")
+    page.evaluate("document.getElementById('map-title').scrollIntoView()")
+    # One that no other hides: the farthest from its nearest neighbour on the screen.
+    lonely = page.evaluate(
+        "(() => { const q = viewNow().queries; let best = 0, most = -1; q.x.forEach((x, i) => {"
+        " const near = Math.min(...q.x.map((u, j) => (i === j ? 1e9 : Math.hypot(u - x, q.y[j] - q.y[i]))));"
+        " if (near > most) { most = near; best = i; } }); return best; })()"
+    )
+    page.mouse.click(*pixel(page, lonely))
+    panel, name = page.locator("#panel"), page.evaluate(f"viewNow().queries.id[{lonely}]")
+    assert panel.get_attribute("data-query") == name
+    assert panel.locator("img.query-photograph").evaluate("image => image.complete && image.naturalWidth > 100")
+    assert panel.locator("table.top tbody tr").count() == 10
+    assert panel.locator("table.top img").count() >= 3
+    told = panel.text_content()
+    for words in ("within 25\u00a0m of the answer", "80\u00a0% region", "error among its neighbours", "of the probability"):
+        assert words in told
+    assert page.locator("#query-list").input_value() == str(lonely)
+    violet = page.evaluate(
+        "(() => { const c = document.getElementById('map'); const p = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
+        " let n = 0; for (let i = 0; i < p.length; i += 4) if (p[i + 2] > p[i + 1] + 25 && p[i] > p[i + 1] + 8) n += 1; return n; })()"
+    )
+    assert violet > 500  # the posterior
+    page.get_by_role("button", name="Close").click()
+    assert panel.get_attribute("data-query") is None
+
+
+def test_the_keyboard_alone_reaches_every_query(opened: Any) -> None:
+    page = opened("one")
+    page.locator("#query-list").focus()
+    page.keyboard.press("ArrowDown")
+    first = page.get_attribute("#panel", "data-query")
+    page.keyboard.press("ArrowDown")
+    second = page.get_attribute("#panel", "data-query")
+    listed = page.locator("#query-list option").all_text_contents()
+    assert first is not None
+    assert [first in listed[0] or first in listed[1], second is not None and second != first] == [True, True]
+    page.keyboard.press("End")
+    assert page.get_attribute("#panel", "data-query") in listed[-1]
+    page.get_by_role("button", name="Previous query").focus()
+    page.keyboard.press("Enter")
+    assert page.get_attribute("#panel", "data-query") in listed[-2]
+    before = extent(page)
+    page.get_by_role("button", name="Show this query").click()
+    assert extent(page) != before
+
+
+def test_where_there_is_no_photograph_it_says_why(opened: Any) -> None:
+    page = opened("few")
+    missing = page.evaluate("viewNow().queries.photo.findIndex((p, i) => p < 0 && !photographOf(viewNow(), i).src)")
+    page.select_option("#query-list", str(missing))
+    told = page.text_content("#panel .no-photograph")
+    assert "To keep the page small" in told
+    assert f"photographs/{page.get_attribute('#panel', 'data-query')}.jpg" in told
+    page = opened("eight")
+    page.locator("#query-list").select_option(index=0)
+    assert "made without photographs" in page.text_content("#panel .no-photograph")
+
+
+def test_cities_are_views_of_their_own(opened: Any) -> None:
+    page = opened("eight")
+    assert page.locator("#views .view").count() == 8
+    seen = set()
+    for at in range(8):
+        page.locator("#views .view").nth(at).click()
+        seen.add(page.text_content("#map-title"))
+        assert page.text_content("#shown") == "50 of 50 shown"
+        assert page.locator("select.view-choice").input_value() == str(at)
+    assert len(seen) == 8
+    assert not page.is_visible("#region")  # a city is one region here
+
+
+def test_a_dot_of_the_lisa_map_is_chosen_in_both(opened: Any) -> None:
+    page = opened("one")
+    page.evaluate("document.getElementById('lisa-map').scrollIntoView()")
+    box = page.locator("#lisa-map").bounding_box()
+    x, y = page.evaluate("[lisaMap.px(viewNow().queries.x[7]), lisaMap.py(viewNow().queries.y[7])]")
+    page.mouse.click(box["x"] + x, box["y"] + y)
+    picked = page.get_attribute("#panel", "data-query")
+    assert picked is not None
+    assert picked in page.text_content("#lisa-picked")
+
+
+def test_charts_tell_their_points(opened: Any) -> None:
+    page = opened("one")
+    for name in ("error-curve", "correlogram", "reliability", "area", "selective", "selective-within-100-m"):
+        chart = page.locator(f"#chart-{name}")
+        chart.focus()
+        page.keyboard.press("ArrowRight")
+        first = chart.locator(".told").text_content()
+        page.keyboard.press("ArrowRight")
+        assert first
+        assert chart.locator(".told").text_content() != first
+    box = page.locator("#chart-reliability svg").first.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.8, box["y"] + 100)
+    assert "queries" in page.text_content("#chart-reliability .told")
+
+
+@pytest.mark.parametrize("name", ["one", "eight", "empty", "few"])
+@pytest.mark.parametrize("size", list(SIZES))
+def test_nothing_is_wider_than_the_screen(opened: Any, name: str, size: str) -> None:
+    page = opened(name, size)
+    page.locator("#query-list").select_option(index=0)
+    page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    # No words of a chart leave it.
+    outside = page.evaluate(
+        "Array.from(document.querySelectorAll('.chart > svg text')).filter((text) => { const own = text.getBoundingClientRect(),"
+        " all = text.ownerSVGElement.getBoundingClientRect(); return own.left < all.left - 2 || own.right > all.right + 2; }).length"
+    )
+    assert outside == 0
+
+
+def test_paper_has_no_controls_and_whole_plots(opened: Any) -> None:
+    page = opened("one")
+    page.emulate_media(media="print")
+    for hidden in ("#panel", "#query-list", "#lines", "nav", ".map-buttons", "select.view-choice"):
+        assert not page.locator(hidden).first.is_visible()
+    for shown in ("#map", "#lisa-map", "#chart-reliability", "#chart-error-curve", "table", "#classes"):
+        assert page.locator(shown).first.is_visible()
+    page.set_viewport_size({"width": 718, "height": 1000})  # A4 within its margins
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert page.pdf(format="A4").startswith(b"%PDF")
+
+
+def test_everything_to_use_has_a_name(opened: Any) -> None:
+    page = opened("one")
+    page.locator("#query-list").select_option(index=0)
+    nameless = page.evaluate(
+        "Array.from(document.querySelectorAll('button, select, canvas[tabindex], [role=img]')).filter((node) =>"
+        " !(node.getAttribute('aria-label') || node.textContent.trim() && node.tagName === 'BUTTON'"
+        " || (node.labels && node.labels.length))).map((node) => node.outerHTML.slice(0, 80))"
+    )
+    assert nameless == []
+    assert page.evaluate("Array.from(document.images).filter((image) => !image.alt).length") == 0
+    assert page.evaluate("Array.from(document.querySelectorAll('th')).filter((cell) => !cell.scope).length") == 0
+
+
+def test_a_report_without_the_optional_parts_says_nothing_of_them(reports: dict[str, Path]) -> None:
+    text = reports["empty"].read_text(encoding="utf-8")
+    for words in ('id="failures"', 'id="sureness"', 'id="lisa-map"', 'id="chart-correlogram"', 'id="colour"'):
+        assert words not in text
+    whole = reports["one"].read_text(encoding="utf-8")
+    for words in ('id="failures"', 'id="sureness"', 'id="lisa-map"', 'id="chart-correlogram"', 'id="colour"'):
+        assert words in whole
