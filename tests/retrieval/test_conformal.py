@@ -148,9 +148,7 @@ def test_by_city_every_cell_answers_to_its_own_city() -> None:
     spread = 0.5 * (mass[0] + mass[-1])  # in both cities
     region = queries.region(spread, ground, 0.8, by_city=True)
     tail = tail_mass(np.tile(spread, (len(ground), 1)), ground.area_km2, np.arange(len(ground)))
-    expected = [
-        at for at, city in enumerate(ground.cities) if tail[at] >= (queries.threshold(0.8, city) or 0.0)
-    ]
+    expected = [at for at, city in enumerate(ground.cities) if tail[at] >= (queries.threshold(0.8, city) or 0.0)]
     assert region.cells is not None
     assert region.cells.tolist() == expected
     assert {ground.cities[at] for at in expected} == {"Leeds", "York"}

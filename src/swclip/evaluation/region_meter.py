@@ -79,7 +79,7 @@ class RegionMeter:
         self._blocks = np.arange(len(self._cells)) if blocks is None else block_numbers(blocks)
         self._seed = seed
         self._kept = kept
-        self._needed = np.array([_or_nothing(calibration and calibration.threshold(own)) for own in self.levels])
+        self._needed = np.array([_or_nothing(calibration, own) for own in self.levels])
         self._by_city: list[Float64[np.ndarray, " c"] | None] = []
         if calibration is not None and calibration.own_cities:
             self._by_city = [calibration.cell_thresholds(ground, own) for own in self.levels]
@@ -213,7 +213,7 @@ class RegionMeter:
             others = half_of != half
             theirs = Calibration.of(tails[others], self._cells[others], self.ground)
             for at, level in enumerate(self.levels):
-                place = np.searchsorted(THRESHOLDS, _or_nothing(theirs.threshold(level)), side="right") - 1
+                place = np.searchsorted(THRESHOLDS, _or_nothing(theirs, level), side="right") - 1
                 if place >= 0:
                     needed[~others, at], areas[~others, at] = THRESHOLDS[place], curves[~others, place]
         return needed, areas
@@ -230,7 +230,7 @@ class RegionMeter:
         if not self._by_city or self.calibration is None:
             return None
         level = self.levels[at]
-        named = {city: _or_nothing(self.calibration.threshold(level, city)) for city in set(self._cities)}
+        named = {city: _or_nothing(self.calibration, level, city) for city in set(self._cities)}
         needed = np.array([named[city] for city in self._cities])
         areas = np.array(self._city_areas)[:, at]
         figures = place.figures(self._all_tails >= needed, areas)
@@ -291,5 +291,7 @@ def _finite(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _or_nothing(threshold: float | None) -> float:
+def _or_nothing(calibration: Calibration | None, level: float, city: str | None = None) -> float:
+    """The threshold of a level, 0 where the region is everything."""
+    threshold = None if calibration is None else calibration.threshold(level, city)
     return 0.0 if threshold is None else threshold

@@ -125,7 +125,9 @@ class Calibration:
         present = np.unique(ground.city_of)  # -1, a cell without a city, is the last of the list
         if any(named[at] is None for at in present):
             return None
-        return np.array([math.nan if value is None else value for value in named])[ground.city_of]
+        values = np.array([math.nan if value is None else value for value in named])
+        thresholds: Float64[np.ndarray, " c"] = values[ground.city_of]
+        return thresholds
 
     def region(
         self, mass: Float64[np.ndarray, " c"], ground: GroundCells, level: float, *, by_city: bool = False
@@ -161,8 +163,8 @@ class Calibration:
         k = _rank(len(self), level)
         if k == 0:
             return None
-        low, high = beta.ppf([0.025, 0.975], len(self) + 1 - k, k)
-        return float(low), float(high)
+        drawn = beta(len(self) + 1 - k, k)
+        return float(drawn.ppf(0.025)), float(drawn.ppf(0.975))
 
     def check_ground(self, ground: GroundCells) -> None:
         """Raise MismatchError unless the tails are of cells like these."""

@@ -35,10 +35,11 @@ def cell_density(mass: Float[np.ndarray, "... c"], area_km2: Float64[np.ndarray,
         >>> bool(density[0] == density[1])
         True
     """
-    bits = (np.asarray(mass, dtype=np.float64) / area_km2).view(np.int64)
+    density: Float64[np.ndarray, "... c"] = np.asarray(mass, dtype=np.float64) / area_km2
+    bits = density.view(np.int64)
     bits += 1 << (_TIE_BITS - 1)
     bits &= ~((1 << _TIE_BITS) - 1)
-    return bits.view(np.float64)
+    return density
 
 
 def tail_mass(
@@ -91,8 +92,8 @@ def density_cuts(
         thresholds: (T,) above 0, at most 1.
 
     Returns:
-        (T,) densities (`cell_density`): the region at a threshold is the cells at least as dense, the densest among them
-        always; and (T,) areas of the regions.
+        (T,) densities (`cell_density`): the region at a threshold is the cells at least as dense, the densest among
+        them always; and (T,) areas of the regions.
 
     Example:
         >>> cuts, areas = density_cuts(np.array([0.2, 0.5, 0.3]), np.ones(3), np.array([0.1, 0.2, 0.25, 1.0]))
