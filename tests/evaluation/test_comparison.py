@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swclip.errors import ConfigError, MismatchError
-from swclip.evaluation.comparison import Comparison, compare, comparison_table, mean_report
+from swclip.evaluation.comparison import Comparison, compare, comparison_table
+from swclip.evaluation.seeds import mean_report
 
 
 @pytest.fixture(scope="module")

@@ -143,9 +143,8 @@ def _view(
     answers = {}
     for system, frame in frames.items():
         answered = frame[["predicted_lat_deg", "predicted_lon_deg"]].to_numpy(dtype=np.float64)
-        _, which = nearest.nearest(answered, 1)
-        cities = evaluations[system].candidates["city"].to_numpy(dtype=object)[which[:, 0]]
         own = frame["city"].to_numpy(dtype=object)
+        cities = _nearest_cities(answered, evaluations[system].candidates, nearest)
         answers[system] = {
             **_axes(local.to_xy_m(answered)),
             "error": [float(f"{value:.4g}") for value in frame["error_m"]],
@@ -167,6 +166,14 @@ def _view(
         "queries": {**_axes(truth_xy), "id": shown_frame["image_id"].tolist()},
         "answers": answers,
     }
+
+
+def _nearest_cities(answered_deg: np.ndarray, candidates: pd.DataFrame, nearest: SphereIndex) -> np.ndarray:
+    if len(candidates) == 0:  # a report on disk does not hold them
+        return np.full(len(answered_deg), None, dtype=object)
+    _, which = nearest.nearest(answered_deg, 1)
+    cities: np.ndarray = candidates["city"].to_numpy(dtype=object)[which[:, 0]]
+    return cities
 
 
 def _axes(xy_m: Float64[np.ndarray, "n 2"]) -> dict[str, list[float]]:
