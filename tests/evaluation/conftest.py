@@ -12,6 +12,8 @@ from PIL import Image, ImageDraw
 
 from swclip.data.manifest import Manifest, write_manifest
 from swclip.evaluation.measure import Estimator, Evaluation, MeasureConfig, measure
+from swclip.evaluation.predictions import write_predictions
+from swclip.files import write_json
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import pairwise_haversine_m
 
@@ -111,3 +113,17 @@ def made_up() -> MakeUp:
 def draw_photographs() -> Callable[[Evaluation, Path], Manifest]:
     """Draws the photographs of an evaluation; see `draw`."""
     return draw
+
+
+def save_report(evaluation: Evaluation, folder: Path, order: np.ndarray | None = None) -> Path:
+    """An evaluation as the folder that `swclip evaluate` leaves, its queries in an order of one's own."""
+    frame = evaluation.predictions
+    write_predictions(folder / "predictions.parquet", frame if order is None else frame.iloc[order])
+    write_json(folder / "report.json", evaluation.report)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def saved() -> Callable[..., Path]:
+    """Saves an evaluation as a report folder; see `save_report`."""
+    return save_report

@@ -13,6 +13,8 @@ from swclip.evaluation.curve_figure import write_curves
 from swclip.evaluation.reading import critical_reading
 from swclip.files import atomic_file, write_json
 
+_LONGEST_TITLE = 60
+
 
 def write_benchmark(
     folder: Path,
@@ -53,9 +55,12 @@ def write_compare(
     Returns:
         compare.json, which is written last.
     """
-    title = f"{' and '.join(comparison.evaluations)} compared"
-    if len(comparison.evaluations) > 3:
-        title = f"{len(comparison.evaluations)} systems compared"
+    names = list(comparison.evaluations)
+    title = f"{' and '.join([', '.join(names[:-1]), names[-1]] if len(names) > 1 else names)} compared"
+    if len(title) > _LONGEST_TITLE:
+        title = f"{len(names)} systems compared"
+    elif len(names) == 1:
+        title = f"{names[0]}, seed by seed"
     return _write(folder, "compare", "curves", comparison, manifest, leakage, title=title)
 
 

@@ -122,6 +122,9 @@ def write_benchmark_page(
         "several_systems": len(systems) > 1,
         "further": further,
         "further_note": further_note,
+        "alike": "The same queries for all"
+        if "reports" in document["made_with"]
+        else "Same photographs, same split, same candidates",
         "candidates_shown": len(firsts[baseline].candidates) > 0,
         **(_query_by_query(document, best, other) if len(systems) > 1 else {}),
         "examples": examples,

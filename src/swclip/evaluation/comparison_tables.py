@@ -119,10 +119,10 @@ def moved_table(document: Mapping[str, Any]) -> Table:
         for pair in document["pairs"]
     ]
     rows += [
-        Row([Cell(f"{name}, one seed against another"), Cell(percent(share)), Cell(percent(share))], reference=True)
+        Row([Cell(f"{name}, between seeds"), Cell(percent(share)), Cell(percent(share))], reference=True)
         for name, share in seeds.items()
     ]
-    return Table(["", "at most half as far off", "at least twice as far off"], rows)
+    return Table(["", "half or less", "twice or more"], rows)
 
 
 def moved_pairs(document: Mapping[str, Any], system: str, against: str) -> list[Moved]:
@@ -140,7 +140,7 @@ def further_table(document: Mapping[str, Any]) -> tuple[Table, str]:
     told = {title: [_told(tell, report) for report in systems.values()] for title, tell, _ in _FURTHER}
     known = {title: texts for title, texts in told.items() if any(text is not None for text in texts)}
     rows = [Row([Cell(name), *(_known(texts[at]) for texts in known.values())]) for at, name in enumerate(systems)]
-    return Table(["system", *known], rows), " ".join(meant for title, _, meant in _FURTHER if title in known)
+    return Table(["system", *known], rows), " ".join(meant for title, _, meant in _FURTHER if meant and title in known)
 
 
 def _winner_row(name: str, own: Mapping[str, Any], min_blocks: int) -> Row:
@@ -198,6 +198,8 @@ def _level(report: Mapping[str, Any], level: float) -> Mapping[str, Any]:
 
 
 _FURTHER: tuple[tuple[str, Callable[[Mapping[str, Any]], str], str], ...] = (
+    ("recall@5", lambda report: percent(report["recall_at_k_25m"]["5"]), ""),
+    ("recall@20", lambda report: percent(report["recall_at_k_25m"]["20"]), ""),
     (
         "MRR",
         lambda report: f"{report['mrr_25m']:.3f}",

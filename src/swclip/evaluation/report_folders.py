@@ -107,6 +107,7 @@ def named_folders(arguments: Sequence[str | os.PathLike[str]]) -> dict[str, list
             raise ConfigError(f"{text!r}: write NAME=FOLDER, or the folder alone.")
         else:
             named += [(name.strip(), folder) for folder in report_folders(rest)]
+    _check_once([folder for _, folder in named])
     found: dict[str, list[Path]] = {}
     own = iter(_own_names([folder for name, folder in named if name is None]))
     unnamed: set[str] = set()
@@ -121,7 +122,6 @@ def named_folders(arguments: Sequence[str | os.PathLike[str]]) -> dict[str, list
                 f"{name}-a={found[name][0]} {name}-b={folder}, or give both one NAME= if they are its seeds."
             )
         found.setdefault(name, []).append(folder)
-    _check_once([folder for _, folder in named])
     return found
 
 
