@@ -83,7 +83,7 @@ def test_moved_queries_pair_by_pair(comparison: Comparison) -> None:
     ]
     assert [row.reference for row in table.rows] == [False] * 3 + [True] * 3
     pairs = moved_pairs(comparison.document, "sw", "plus")
-    assert [(pair.system, pair.against) for pair in pairs][0] == ("plus", "sw")
+    assert (pairs[0].system, pairs[0].against) == ("plus", "sw")
     gains = next(pair for pair in pairs if pair.system == "sw").gains
     assert gains is not None
     assert gains.columns[2:4] == ["sw", "clip"]

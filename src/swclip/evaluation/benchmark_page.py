@@ -80,7 +80,9 @@ def write_benchmark_page(
     drawn = map_data(firsts, np.random.default_rng(seed))
     marks = [_mark(name, report, styles[name][0]) for name, report in systems.items()]
     marks += reference_marks(first["baselines"])
-    examples = _examples(comparison, best, other, manifest) if manifest is not None and best != other else {}
+    examples: dict[str, list[Example]] = {"gains": [], "losses": []}
+    if manifest is not None and best != other:
+        examples = _examples(comparison, best, other, manifest)
     seeds = max(len(seeds) for seeds in comparison.evaluations.values())
     further, further_note = further_table(document)
     contents = [
