@@ -18,6 +18,7 @@ def test_the_public_names() -> None:
         "Splits",
         "TrainingConfig",
         "__version__",
+        "compare",
         "evaluate",
         "load",
         "load_recipe",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from swclip.data.manifest import Manifest, read_manifest
     from swclip.data.prepare import prepare
     from swclip.data.splits import Splits, read_splits
+    from swclip.evaluation.compare_reports import compare_reports as compare
     from swclip.evaluation.evaluate import evaluate
     from swclip.models.locator_model import LocatorModel
     from swclip.models.locator_model import load_model as load
@@ -28,6 +29,7 @@ _HOMES = {
     "Manifest": "swclip.data.manifest:Manifest",
     "Splits": "swclip.data.splits:Splits",
     "TrainingConfig": "swclip.training.config:TrainingConfig",
+    "compare": "swclip.evaluation.compare_reports:compare_reports",
     "evaluate": "swclip.evaluation.evaluate:evaluate",
     "load": "swclip.models.locator_model:load_model",
     "load_recipe": "swclip.training.config:load_recipe",
@@ -44,6 +46,7 @@ __all__ = [
     "Splits",
     "TrainingConfig",
     "__version__",
+    "compare",
     "evaluate",
     "load",
     "load_recipe",

@@ -17,6 +17,8 @@ from PIL import Image, ImageDraw
 from swclip.data.manifest import Manifest, write_manifest
 from swclip.evaluation.answering import Estimator
 from swclip.evaluation.measure import Evaluation, MeasureConfig, measure
+from swclip.evaluation.predictions import write_predictions
+from swclip.files import write_json
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import pairwise_haversine_m
 
@@ -140,3 +142,17 @@ def browser() -> Iterator[Any]:
         opened = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         yield opened
         opened.close()
+
+
+def save_report(evaluation: Evaluation, folder: Path, order: np.ndarray | None = None) -> Path:
+    """An evaluation as the folder that `swclip evaluate` leaves, its queries in an order of one's own."""
+    frame = evaluation.predictions
+    write_predictions(folder / "predictions.parquet", frame if order is None else frame.iloc[order])
+    write_json(folder / "report.json", evaluation.report)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def saved() -> Callable[..., Path]:
+    """Saves an evaluation as a report folder; see `save_report`."""
+    return save_report

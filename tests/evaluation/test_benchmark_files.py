@@ -112,7 +112,7 @@ def test_curves_are_the_same_bytes_for_the_same_numbers(comparison: Comparison, 
 
 def test_what_a_benchmark_leaves(comparison: Comparison, tmp_path: Path) -> None:
     assert write_benchmark(tmp_path, comparison) == tmp_path / "benchmark.json"
-    names = {"benchmark.json", "benchmark.html", "error-curves.png", "error-curves.svg"}
+    names = {"benchmark.json", "benchmark.html", "error-curves.png", "error-curves.svg", "moved.csv"}
     assert {path.name for path in tmp_path.iterdir()} == names
     document = json.loads((tmp_path / "benchmark.json").read_text())
     assert {key: value for key, value in document.items() if key != "reading"} == comparison.document

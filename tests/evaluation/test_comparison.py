@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from swclip.errors import ConfigError, MismatchError
-from swclip.evaluation.comparison import Comparison, compare, comparison_table, mean_report
+from swclip.evaluation.comparison import Comparison, compare, comparison_table
 
 
 @pytest.fixture(scope="module")
@@ -78,19 +76,3 @@ def test_a_comparison_of_nothing_is_refused(made_up: Any) -> None:
         compare({"a": {}}, {})
     with pytest.raises(ConfigError, match="'b'"):
         compare({"a": {0: made_up(1)}}, {}, baseline="b")
-
-
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=5))
-def test_every_number_is_averaged_at_every_depth(values: list[float]) -> None:
-    reports = [{"a": {"b": value, "c": [value, 2 * value]}, "d": "same", "e": None} for value in values]
-    mean = mean_report(reports)
-    expected = sum(values) / len(values)
-    assert mean["a"]["b"] == pytest.approx(expected, abs=1e-6)
-    assert mean["a"]["c"] == pytest.approx([expected, 2 * expected], abs=1e-6)
-    assert (mean["d"], mean["e"]) == ("same", None)
-
-
-def test_what_differs_and_is_no_number_is_none_and_what_is_missing_is_left_out() -> None:
-    assert mean_report([{"a": "x", "b": 1}, {"a": "y"}]) == {"a": None}
-    assert mean_report([{"n": 7}, {"n": 7}]) == {"n": 7}
-    assert mean_report([{"n": True}, {"n": False}]) == {"n": None}

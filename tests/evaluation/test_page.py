@@ -7,11 +7,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from swclip.evaluation.benchmark_files import write_compare
 from swclip.evaluation.benchmark_page import write_benchmark_page
+from swclip.evaluation.compare_reports import compare_reports
 from swclip.evaluation.comparison import compare
+from swclip.evaluation.measure import Evaluation
 from swclip.evaluation.report import write_report_page
+from swclip.evaluation.restrict import restricted
 
 NASTY = '</script><script>alert("x")</script><b>&amp;'
 LEAKAGE = {
@@ -52,6 +57,11 @@ class Addresses(HTMLParser):
                 (self.links if tag == "a" else self.loads).append(value)
 
 
+def keep_answers(evaluation: Evaluation) -> Evaluation:
+    """What a report on disk holds: no candidates."""
+    return Evaluation(evaluation.report, evaluation.predictions, evaluation.candidates.iloc[:0])
+
+
 @pytest.fixture(scope="module")
 def pages(made_up: Any, draw_photographs: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
@@ -71,10 +81,14 @@ def pages(made_up: Any, draw_photographs: Any, tmp_path_factory: pytest.TempPath
         folder / "benchmark.html", compare(runs, made, resamples=50), manifest=manifest, leakage=LEAKAGE
     )
     write_benchmark_page(folder / "one.html", compare({"clip": runs["clip"]}, made, resamples=50))
+    # As reports on disk give it: no candidates, and figures of some of the queries.
+    few = keep_answers(restricted(runs["clip"][1], np.arange(5, 28)))
+    compared = compare_reports({"clip": few, NASTY: keep_answers(evaluation)}, common=True, resamples=50)
+    write_compare(folder, compared, manifest=manifest)
     return {path.stem: path for path in folder.glob("*.html")}
 
 
-PAGES = ("report", "bare", "benchmark", "one")
+PAGES = ("report", "bare", "benchmark", "one", "compare")
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -97,7 +111,7 @@ def test_a_page_stays_small(pages: dict[str, Path], name: str) -> None:
     assert pages[name].stat().st_size < 2_000_000
 
 
-@pytest.mark.parametrize("name", ["report", "benchmark"])
+@pytest.mark.parametrize("name", ["report", "benchmark", "compare"])
 def test_names_from_files_cannot_become_markup(pages: dict[str, Path], name: str) -> None:
     text = pages[name].read_text(encoding="utf-8")
     assert "<script>alert" not in text
@@ -116,9 +130,29 @@ def test_a_report_says_what_matters(pages: dict[str, Path]) -> None:
     assert "data:image/jpeg" not in pages["bare"].read_text(encoding="utf-8")
 
 
+def test_a_comparison_says_what_it_leaves_out(pages: dict[str, Path]) -> None:
+    text = pages["compare"].read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
+    for words in (
+        "Compared on the 23 queries that all reports have; left out: 7 of",
+        "Who is ahead where",
+        "The queries that moved most",
+        "The same queries for all",
+        "gains most on",
+        "taken at the answer",
+    ):
+        assert words in text
+    for words in ("blind guess are", "not in the gallery", "Grey dots", "draws</dd>"):
+        assert words not in text
+
+
 @pytest.mark.parametrize(
     ("name", "width"),
-    [("report", 1280), ("report", 390), ("benchmark", 1280), ("benchmark", 390), ("bare", 390)],
+    [
+        *(("report", width) for width in (1280, 390)),
+        *(("benchmark", width) for width in (1280, 390)),
+        *(("compare", width) for width in (1280, 390)),
+        ("bare", 390),
+    ],
 )
 def test_a_page_is_alive_without_a_network(pages: dict[str, Path], browser: Any, name: str, width: int) -> None:
     context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
@@ -137,11 +171,11 @@ def test_a_page_is_alive_without_a_network(pages: dict[str, Path], browser: Any,
     drawn = set(page.evaluate(colours + " return Array.from(seen); })()"))
     assert {0x2166AC, 0x5AA7D6, 0xBCC6CF} <= drawn  # two classes of error, and the candidates
     page.select_option("#lines", "all")
-    if name in ("report", "benchmark"):
+    if name in ("report", "benchmark", "compare"):
         before = page.text_content("#map-title")
         page.locator("#views .view").nth(1).click()
         assert page.text_content("#map-title") != before
-    if name == "benchmark":
+    if name in ("benchmark", "compare"):
         before = page.text_content("#views .view >> nth=0")
         page.select_option("#system", "clip")
         assert page.text_content("#views .view >> nth=0") != before

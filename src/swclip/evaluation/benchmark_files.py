@@ -1,4 +1,4 @@
-"""What a comparison leaves in its folder: benchmark.json, benchmark.html and the error curves as pictures."""
+"""What a comparison leaves in its folder: its document, its page, every query, and the error curves as pictures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from swclip.evaluation.benchmark_page import write_benchmark_page
 from swclip.evaluation.comparison import Comparison
 from swclip.evaluation.curve_figure import write_curves
 from swclip.evaluation.reading import critical_reading
-from swclip.files import write_json
+from swclip.files import atomic_file, write_json
+
+_LONGEST_TITLE = 60
 
 
 def write_benchmark(
@@ -21,7 +23,7 @@ def write_benchmark(
     manifest: Manifest | None = None,
     leakage: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a comparison.
+    """Write the comparison of a benchmark: benchmark.json, benchmark.html, moved.csv, error-curves.png and .svg.
 
     Args:
         folder: Where to.
@@ -32,10 +34,51 @@ def write_benchmark(
     Returns:
         benchmark.json, which is written last.
     """
-    target = folder / "benchmark.json"
+    return _write(folder, "benchmark", "error-curves", comparison, manifest, leakage)
+
+
+def write_compare(
+    folder: Path,
+    comparison: Comparison,
+    *,
+    manifest: Manifest | None = None,
+    leakage: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write the comparison of reports: compare.json, compare.html, moved.csv, curves.png and curves.svg.
+
+    Args:
+        folder: Where to.
+        comparison: What to write; compare.json holds its document and `reading`.
+        manifest: Where the photographs of the page's examples are; without it the page has none.
+        leakage: The leakage report of the split, where there is one.
+
+    Returns:
+        compare.json, which is written last.
+    """
+    names = list(comparison.evaluations)
+    title = f"{' and '.join([', '.join(names[:-1]), names[-1]] if len(names) > 1 else names)} compared"
+    if len(title) > _LONGEST_TITLE:
+        title = f"{len(names)} systems compared"
+    elif len(names) == 1:
+        title = f"{names[0]}, seed by seed"
+    return _write(folder, "compare", "curves", comparison, manifest, leakage, title=title)
+
+
+def _write(
+    folder: Path,
+    stem: str,
+    curves: str,
+    comparison: Comparison,
+    manifest: Manifest | None,
+    leakage: Mapping[str, Any] | None,
+    title: str = "Where was this taken?",
+) -> Path:
+    target = folder / f"{stem}.json"
     # Figures of an earlier comparison must not stand beside a new page if this is interrupted.
     target.unlink(missing_ok=True)
-    write_benchmark_page(folder / "benchmark.html", comparison, manifest=manifest, leakage=leakage)
-    write_curves([folder / f"error-curves.{ending}" for ending in ("png", "svg")], comparison.document)
+    write_benchmark_page(folder / f"{stem}.html", comparison, manifest=manifest, leakage=leakage, title=title)
+    write_curves([folder / f"{curves}.{ending}" for ending in ("png", "svg")], comparison.document)
+    with atomic_file(folder / "moved.csv") as beside:
+        comparison.moved.to_csv(beside, index=False, float_format="%.10g")
     write_json(target, {**comparison.document, "reading": critical_reading(comparison.document)})
     return target

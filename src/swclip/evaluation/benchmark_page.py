@@ -19,10 +19,20 @@ from swclip.evaluation.benchmark_tables import (
 )
 from swclip.evaluation.chart import error_chart
 from swclip.evaluation.comparison import Comparison
+from swclip.evaluation.comparison_tables import (
+    agreement_bars,
+    agreement_table,
+    further_table,
+    moved_pairs,
+    moved_table,
+    winner_sentences,
+    winner_tables,
+)
 from swclip.evaluation.curve_figure import sorted_systems
 from swclip.evaluation.examples import PER_KIND, Album, Example, pick_rows
-from swclip.evaluation.map_data import map_data
 from swclip.evaluation.leakage_table import leakage_section
+from swclip.evaluation.map_data import map_data
+from swclip.evaluation.moved import log_ratio, typical_m
 from swclip.evaluation.page import (
     REFERENCE_COLOUR,
     Mark,
@@ -35,9 +45,6 @@ from swclip.evaluation.page import (
 from swclip.evaluation.reading import critical_reading
 from swclip.evaluation.report_words import answerable_text, kicker, made_rows, scale_of
 from swclip.evaluation.words import distance, percent
-
-# Below this an error is not worth telling from another: the ratio of 1 m to 2 m would win every contest.
-_SMALLEST_M = 10.0
 
 
 def write_benchmark_page(
@@ -74,8 +81,11 @@ def write_benchmark_page(
     drawn = map_data(firsts, np.random.default_rng(seed))
     marks = [_mark(name, report, styles[name][0]) for name, report in systems.items()]
     marks += reference_marks(first["baselines"])
-    examples = _examples(comparison, best, other, manifest) if manifest is not None and best != other else {}
+    examples: dict[str, list[Example]] = {"gains": [], "losses": []}
+    if manifest is not None and best != other:
+        examples = _examples(comparison, best, other, manifest)
     seeds = max(len(seeds) for seeds in comparison.evaluations.values())
+    further, further_note = further_table(document)
     contents = [
         ("reading-section", "Reading"),
         ("systems", "Side by side"),
@@ -83,7 +93,7 @@ def write_benchmark_page(
         ("map-section", "Map"),
         ("figures", "All figures"),
         ("regions", "By region"),
-        *([("examples", "Examples")] if examples else []),
+        *([("queries", "Query by query")] if len(systems) > 1 else []),
         ("leakage", "Leakage"),
         ("made", "How it was made"),
     ]
@@ -111,6 +121,15 @@ def write_benchmark_page(
         "map_note": f"{'One seed of each system. ' if seeds > 1 else ''}{map_note(drawn['left_out'])}",
         "accuracy": accuracy_table(document),
         "regions": region_table(document),
+        "notes": document["notes"],
+        "several_systems": len(systems) > 1,
+        "further": further,
+        "further_note": further_note,
+        "alike": "The same queries for all"
+        if "reports" in document["made_with"]
+        else "Same photographs, same split, same candidates",
+        "candidates_shown": len(firsts[baseline].candidates) > 0,
+        **(_query_by_query(document, best, other) if len(systems) > 1 else {}),
         "examples": examples,
         "best": best,
         "other": other,
@@ -118,7 +137,7 @@ def write_benchmark_page(
         # Each system has a posterior of its own: it stands in benchmark.json, with the reports of the seeds.
         "made": made_rows({**first, "posterior": None, "made_with": document["made_with"]}),
         "block": first["intervals"]["block"],
-        "random_draws": first["baselines"]["random"]["draws"],
+        "random_draws": first["baselines"].get("random", {}).get("draws"),
     }
     chosen = {baseline, reference} if len(systems) > 5 else set(systems)
     curves = [
@@ -127,6 +146,19 @@ def write_benchmark_page(
     curves.append(("floor", document["curves"]["floor"], REFERENCE_COLOUR, "dash", 1.8))
     charts = [error_chart("error-curve", curves).to_dict()]
     write_page(path, "benchmark.html.j2", page, {"charts": charts, "map": drawn, "map_system": best})
+
+
+def _query_by_query(document: Mapping[str, Any], best: str, other: str) -> dict[str, Any]:
+    some, more = winner_tables(document)
+    return {
+        "winners": some,
+        "more_winners": more,
+        "winner_sentences": winner_sentences(document),
+        "agreement": agreement_bars(document, best, other),
+        "more_agreement": agreement_table(document) if len(document["pairs"]) > 1 else None,
+        "moved_table": moved_table(document),
+        "moved_pairs": moved_pairs(document, best, other),
+    }
 
 
 def _lede(comparison: Comparison, best: str, other: str) -> str:
@@ -153,10 +185,10 @@ def _mark(name: str, report: Mapping[str, Any], colour: str) -> Mark:
 
 
 def _examples(comparison: Comparison, best: str, other: str, manifest: Manifest) -> dict[str, list[Example]]:
-    """Queries where the best system gains most on the other, and where it loses most; first seeds."""
+    """Queries where the best system gains most on the other, and where it loses most; the answers of its first seed."""
     evaluation = next(iter(comparison.evaluations[best].values()))
-    own, against = comparison.errors_m(best)[0], comparison.errors_m(other)[0]
-    ratio = np.log(np.maximum(against, _SMALLEST_M)) - np.log(np.maximum(own, _SMALLEST_M))
+    own, against = typical_m(comparison.errors_m(best)), typical_m(comparison.errors_m(other))
+    ratio = log_ratio(against, own)
     album, frame = Album(manifest, evaluation.candidates), evaluation.predictions
     blocks, taken = frame["block"].tolist(), set[int]()
     gains = [row for row in np.argsort(-ratio, kind="stable").tolist() if ratio[row] > 0.0]

@@ -53,10 +53,16 @@ def claims(document: Mapping[str, Any]) -> list[Claim]:
     system against the baseline. A system named after the reference and a part (sw-clip-no-text after sw-clip) stands
     for that part; one named after it and something else (sw-clip-plus) is itself claimed to be better.
 
+    Reports on disk are named by their user, so a name says nothing of a part or a method: the reference is held against
+    the baseline, and every other system against the reference, or the baseline where there is none.
+
     Args:
-        document: What benchmark.json holds.
+        document: What benchmark.json or compare.json holds.
     """
     systems, base, reference = document["systems"], document["baseline"], document.get("reference")
+    if "reports" in document.get("made_with", {}):
+        pairs = [(name, base if name == reference or reference is None else reference) for name in systems]
+        return [_claim(systems, a, b, f"{a} against {b}") for a, b in pairs if a not in (base, b)]
     found: list[Claim] = []
     if reference is not None:
         found.append(_claim(systems, reference, base, _text(reference, base)))

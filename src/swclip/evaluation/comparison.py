@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,12 +19,23 @@ from swclip.evaluation.bootstrap import (
     draw_statistics,
     resample_blocks,
 )
+from swclip.evaluation.comparison_frames import comparison_html, difference_frame, region_frame, system_frame
+from swclip.evaluation.curve_figure import curve_figure
 from swclip.evaluation.error_report import nested_intervals
 from swclip.evaluation.figures import error_curve
 from swclip.evaluation.measure import Evaluation
+from swclip.evaluation.moved import RADII_M, agreement, moved, moved_between_seeds, query_table
+from swclip.evaluation.seeds import mean_report, seed_spread
+from swclip.evaluation.winners import region_winners
 from swclip.evaluation.words import metres, percent
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 Seed = int | str
+
+COMPARISON_VERSION = "1"
+"""Of benchmark.json and compare.json."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +43,13 @@ class Comparison:
     """Systems measured on the same queries.
 
     Attributes:
-        document: What benchmark.json holds: systems (NAME: seeds (SEED: report), mean (report), difference (from the
-            baseline, absent for the baseline itself), difference_from_reference (likewise)), baseline, reference (None
-            where there is none), curves (share of queries within each distance: systems, floor), made_with. A
-            difference holds `from` and, by figure, value, low, high (paired block bootstrap) and by_seed.
+        document: What benchmark.json and compare.json hold: version; systems (NAME: seeds (SEED: report), mean
+            (report), difference (from the baseline, absent for the baseline itself), difference_from_reference
+            (likewise)); baseline; reference (None where there is none); curves (share of queries within each distance:
+            systems, floor); winners (see `region_winners`); pairs (system, against, agreement by radius in metres,
+            moved: see `moved`); moved_between_seeds (NAME: share, None with one seed); notes (what a reader must know
+            first); made_with. A difference holds `from` and, by figure, value, low, high (paired block bootstrap) and
+            by_seed.
         evaluations: The evaluations it was made from, by system and seed.
     """
 
@@ -57,6 +71,36 @@ class Comparison:
         """Errors of a system in metres, one row a seed, one column a query."""
         return _errors(self.evaluations[system])
 
+    @property
+    def systems(self) -> pd.DataFrame:
+        """One row a system, the smallest median first: its figures, their intervals and their spread over seeds."""
+        return system_frame(self.document)
+
+    @property
+    def differences(self) -> pd.DataFrame:
+        """One row a system, the one it is held against, and a figure: value, low, high, shown, better."""
+        return difference_frame(self.document)
+
+    @property
+    def regions(self) -> pd.DataFrame:
+        """One row a region and system: its median, its rank, and the difference from the baseline."""
+        return region_frame(self.document)
+
+    @property
+    def moved(self) -> pd.DataFrame:
+        """One row a query with every system's error, those on which systems differ most first; see `query_table`."""
+        seeds = {name: list(runs) for name, runs in self.evaluations.items()}
+        first = next(iter(self.evaluations[self.baseline].values()))
+        errors = {name: self.errors_m(name) for name in self.evaluations}
+        return query_table(first.predictions, errors, seeds, self.baseline)
+
+    def plot(self, title: str | None = None) -> Figure:
+        """The error curves: share of queries answered within each distance, a line a system."""
+        return curve_figure(self.document, title=title)
+
+    def _repr_html_(self) -> str:
+        return comparison_html(self.document)
+
 
 def compare(
     evaluations: Mapping[str, Mapping[Seed, Evaluation]],
@@ -66,6 +110,7 @@ def compare(
     reference: str | None = None,
     generator: np.random.Generator | None = None,
     resamples: int = RESAMPLES,
+    notes: Sequence[str] = (),
 ) -> Comparison:
     """Put systems beside each other.
 
@@ -79,6 +124,7 @@ def compare(
         reference: A second system to take differences from, such as the method whose parts the others leave out.
         generator: Of the bootstrap; seeded with 0 where None.
         resamples: Bootstrap resamples.
+        notes: What a reader must know before the figures; sentences.
 
     Raises:
         ConfigError: There are no systems, a system has no seed, or the baseline or the reference is not one of them.
@@ -98,8 +144,10 @@ def compare(
         for seed, found in seeds.items():
             _check_same_queries(first, found, f"{base}", f"{name}, seed {seed}")
     draws = np.random.default_rng(0) if generator is None else generator
-    resampled = resample_blocks(first.predictions["block"].tolist(), resamples, draws)
-    drawn = {name: draw_statistics(_errors(seeds), resampled) for name, seeds in runs.items()}
+    blocks = first.predictions["block"].tolist()
+    resampled = resample_blocks(blocks, resamples, draws)
+    errors = {name: _errors(seeds) for name, seeds in runs.items()}
+    drawn = {name: draw_statistics(own, resampled) for name, own in errors.items()}
     systems: dict[str, Any] = {}
     for name, seeds in runs.items():
         reports = {seed: found.report for seed, found in seeds.items()}
@@ -111,40 +159,38 @@ def compare(
             "resamples": resamples,
         }
         mean["seeds"] = len(reports)
-        mean["seed_sd"] = _spread(list(reports.values()))
+        mean["seed_sd"] = seed_spread(list(reports.values()))
         systems[name] = {"seeds": reports, "mean": mean}
         for key, other in (("difference", base), ("difference_from_reference", reference)):
             if other is not None and name != other:
                 systems[name][key] = {"from": other, **_difference(runs, drawn, name, other)}
+    pairs = [(name, base) for name in runs if name != base]
+    if reference is not None:
+        pairs += [(name, reference) for name in runs if name not in (base, reference)]
     document = {
+        "version": COMPARISON_VERSION,
         "systems": systems,
         "baseline": base,
         "reference": reference,
         "curves": {
-            "systems": {name: error_curve(_errors(seeds)) for name, seeds in runs.items()},
+            "systems": {name: error_curve(own) for name, own in errors.items()},
             "floor": error_curve(first.predictions["floor_m"]),
         },
+        "winners": region_winners(errors, first.predictions["region"].tolist(), blocks, resampled, base),
+        "pairs": [
+            {
+                "system": a,
+                "against": b,
+                "agreement": {str(radius): agreement(errors[a], errors[b], radius) for radius in RADII_M},
+                "moved": moved(first.predictions, errors, a, b),
+            }
+            for a, b in pairs
+        ],
+        "moved_between_seeds": {name: moved_between_seeds(own) for name, own in errors.items()},
+        "notes": list(notes),
         "made_with": dict(made_with),
     }
     return Comparison(document, runs)
-
-
-def mean_report(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One report whose numbers are the means of the reports' numbers, at every depth.
-
-    What is not a number is kept where all reports agree and is None where they do not; a key that one report lacks is
-    left out.
-
-    Args:
-        reports: At least one.
-
-    Example:
-        >>> seeds = [{"error_m": {"mean": error}, "estimator": "mode"} for error in (10.0, 20.0)]
-        >>> mean_report(seeds)
-        {'error_m': {'mean': 15.0}, 'estimator': 'mode'}
-    """
-    shared = [key for key in reports[0] if all(key in report for report in reports)]
-    return {key: _mean([report[key] for report in reports]) for key in shared}
 
 
 def comparison_table(document: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:
@@ -186,7 +232,9 @@ def comparison_table(document: Mapping[str, Any]) -> tuple[str, list[str], list[
             ]
         )
     for name in ("floor", "random"):
-        guess = first["baselines"][name]
+        guess = first["baselines"].get(name)
+        if guess is None:  # figures of some of the queries, whose candidates are not known
+            continue
         shares = (percent(guess["accuracy_within_m"][key]) for key in ("25", "100"))
         rows.append([f"({name})", *(metres(guess[key]) for key in ("median", "mean", "p95")), *shares, "", ""])
     return title, columns, rows
@@ -229,24 +277,3 @@ def _check_same_queries(a: Evaluation, b: Evaluation, name_a: str, name_b: str) 
             f"{name_a} was measured on {len(ids_a)} queries and {name_b} on {len(ids_b)}, and they are not the same "
             "photographs in the same order; evaluate both with one manifest and one splits file."
         )
-
-
-def _mean(values: Sequence[Any]) -> Any:
-    if all(isinstance(value, Mapping) for value in values):
-        return mean_report(values)
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        same = all(value == values[0] for value in values)
-        return values[0] if same else float(np.mean(values))
-    if all(isinstance(value, list) and len(value) == len(values[0]) for value in values):
-        return [_mean(items) for items in zip(*values, strict=True)]
-    return values[0] if all(value == values[0] for value in values) else None
-
-
-def _spread(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    # With one seed there is no spread to state.
-    if len(reports) < 2:
-        return None
-    return {
-        group: {key: float(np.std([report[group][key] for report in reports], ddof=1)) for key in keys}
-        for group, keys in (("error_m", ("median", "mean")), ("accuracy_within_m", ("25", "50", "100")))
-    }

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from swclip.evaluation.page import REFERENCE_COLOUR, line_style
 from swclip.evaluation.words import distance
 from swclip.files import atomic_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _DASHES = {"solid": "-", "dot": ":", "dashdot": "-."}
 _SHOWN_TO_M = 10_000_000.0
@@ -23,19 +26,13 @@ def sorted_systems(document: Mapping[str, Any]) -> list[str]:
     return sorted(systems, key=lambda name: (float(systems[name]["mean"]["error_m"]["median"]), name))
 
 
-def write_curves(
-    paths: Sequence[str | os.PathLike[str]], document: Mapping[str, Any], *, title: str | None = None
-) -> None:
+def curve_figure(document: Mapping[str, Any], *, title: str | None = None) -> Figure:
     """Draw the curves: one line a system, the floor dashed; baseline and reference are the thick lines.
 
-    The same document gives the same bytes.
-
     Args:
-        paths: Pictures to write; their endings say the format (PNG, SVG, PDF).
-        document: What benchmark.json holds.
+        document: What benchmark.json or compare.json holds.
         title: What stands above it.
     """
-    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -77,6 +74,22 @@ def write_curves(
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
     if title:
         axes.set_title(title.replace("$", r"\$"), loc="left", fontsize=11)
+    return figure
+
+
+def write_curves(
+    paths: Sequence[str | os.PathLike[str]], document: Mapping[str, Any], *, title: str | None = None
+) -> None:
+    """Write the curves as pictures; the same document gives the same bytes.
+
+    Args:
+        paths: Pictures to write; their endings say the format (PNG, SVG, PDF).
+        document: What benchmark.json or compare.json holds.
+        title: What stands above it.
+    """
+    import matplotlib
+
+    figure = curve_figure(document, title=title)
     for path in paths:
         # Text as text, and no date or drawn names: the file is small and the same for the same numbers.
         with matplotlib.rc_context({"svg.hashsalt": "swclip", "svg.fonttype": "none"}), atomic_file(path) as beside:

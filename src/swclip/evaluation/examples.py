@@ -120,6 +120,7 @@ class Album:
         self._headings = dict(zip(self._ids, manifest.frame["heading_deg"].to_numpy(dtype=np.float64), strict=True))
         self._taken_at = SphereIndex(manifest.positions_deg)
         self._gallery = {image_id for ids in candidates["image_ids"] for image_id in ids}
+        self._gallery_known = len(candidates) > 0  # a report on disk does not hold it
 
     def example(self, row: pd.Series[float], others_m: Mapping[str, float] | None = None) -> Example:
         """The example of one row of predictions."""
@@ -149,6 +150,8 @@ class Album:
             return None
         indexed = [image_id for image_id in around if image_id in self._gallery]
         caption = "in the gallery, at the answer" if indexed else "taken at the answer, not in the gallery"
+        if not self._gallery_known:
+            caption = "taken at the answer"
         return self.picture(self._looking_alike(indexed or around, query_id), caption)
 
     def _looking_alike(self, image_ids: Sequence[str], query_id: str) -> str:

@@ -124,8 +124,7 @@ def _answers(
 ) -> dict[str, Any]:
     frame = evaluation.predictions.iloc[shown]
     answered = frame[["predicted_lat_deg", "predicted_lon_deg"]].to_numpy(dtype=np.float64)
-    _, which = nearest.nearest(answered, 1)
-    cities = evaluation.candidates["city"].to_numpy(dtype=object)[which[:, 0]]
+    cities = _nearest_cities(answered, evaluation.candidates, nearest)
     own = frame["city"].to_numpy(dtype=object)
     return {
         **axes(local.to_xy_m(answered)),
@@ -141,3 +140,12 @@ def _answers(
 def axes(xy_m: Float64[np.ndarray, "n 2"]) -> dict[str, list[float]]:
     """East and north apart, to 0.1 m."""
     return {"x": np.round(xy_m[:, 0], 1).tolist(), "y": np.round(xy_m[:, 1], 1).tolist()}
+
+
+def _nearest_cities(
+    answered_deg: Float64[np.ndarray, "n 2"], candidates: pd.DataFrame, nearest: SphereIndex
+) -> np.ndarray:
+    if len(candidates) == 0:  # a report on disk does not hold them
+        return np.full(len(answered_deg), None, dtype=object)
+    cities: np.ndarray = candidates["city"].to_numpy(dtype=object)[nearest.nearest(answered_deg, 1)[1][:, 0]]
+    return cities

@@ -119,9 +119,9 @@ def accuracy_row(
 
 
 def reference_rows(baselines: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """The baselines under the names they have on a page."""
+    """The baselines under the names they have on a page; figures of some of the queries may lack the guesses."""
     names = {"floor": "floor", "constant": "one guess for all", "random": "blind guess"}
-    return [(names[key], baselines[key]) for key in names]
+    return [(names[key], baselines[key]) for key in names if key in baselines]
 
 
 def reference_marks(baselines: Mapping[str, Any]) -> list[Mark]:
@@ -134,11 +134,12 @@ def reference_marks(baselines: Mapping[str, Any]) -> list[Mark]:
 
 def marks_note(baselines: Mapping[str, Any]) -> str:
     """What the reference marks mean, for someone who has never seen them."""
-    floor = metres(baselines["floor"]["median"])
-    return (
-        f"The floor, {floor}, is what always naming the nearest candidate would give; one guess for all and a blind "
-        "guess are what one gets without looking at the photograph."
-    )
+    text = f"The floor, {metres(baselines['floor']['median'])}, is what always naming the nearest candidate would give"
+    guesses = [f"a {name}" if name == "blind guess" else name for name, _ in reference_rows(baselines)[1:]]
+    if not guesses:
+        return f"{text}."
+    are = "are" if len(guesses) > 1 else "is"
+    return f"{text}; {' and '.join(guesses)} {are} what one gets without looking at the photograph."
 
 
 def map_note(left_out: Mapping[str, int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -58,8 +59,13 @@ def write_predictions(path: str | os.PathLike[str], predictions: pd.DataFrame) -
         geopandas.GeoDataFrame(predictions, geometry=points).to_parquet(beside, index=False, compression="zstd")
 
 
-def read_predictions(path: str | os.PathLike[str]) -> pd.DataFrame:
+def read_predictions(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Read what `write_predictions` wrote, without the geometry.
+
+    Args:
+        path: The file.
+        columns: Columns that must be there, for a reader that takes files of several versions: what else the file has
+            is read too. Where None, those that this version writes, and no others.
 
     Raises:
         ArtefactError: The file is missing, cut short, or is not a table of predictions.
@@ -76,10 +82,12 @@ def read_predictions(path: str | os.PathLike[str]) -> pd.DataFrame:
         raise ArtefactError(
             f"{source}: the predictions cannot be read ({error}); run `swclip evaluate` again."
         ) from error
-    missing = [name for name in COLUMNS if name not in table.column_names]
+    needed = COLUMNS if columns is None else columns
+    missing = [name for name in needed if name not in table.column_names]
     if missing:
         raise ArtefactError(f"{source}: column {missing[0]!r} is missing; run `swclip evaluate` again.")
-    frame: pd.DataFrame = table.select(list(COLUMNS)).to_pandas()
+    others = [name for name in table.column_names if name not in (*needed, "geometry")]
+    frame: pd.DataFrame = table.select([*needed, *(others if columns is not None else ())]).to_pandas()
     frame["rank_25m"] = frame["rank_25m"].astype("Int64")
     frame["city_probability"] = frame["city_probability"].astype("Float64")
     return frame

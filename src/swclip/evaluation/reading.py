@@ -141,7 +141,10 @@ def _floor(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _one_guess(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    guess = float(next(iter(systems.values()))["baselines"]["constant"]["median"])
+    constant = next(iter(systems.values()))["baselines"].get("constant")
+    if constant is None:
+        return []
+    guess = float(constant["median"])
     above = [
         f"{name} ({metres(report['error_m']['median'])})"
         for name, report in systems.items()

@@ -1,0 +1,158 @@
+"""`swclip compare` on reports that `swclip evaluate` made."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from swclip.cli.app import run
+
+
+@pytest.fixture(scope="module")
+def reports(made: Path, town: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Report folders `run` and `other`, and `val`, which is of other queries."""
+    folder = tmp_path_factory.mktemp("reports")
+    for name, flags in (("run", []), ("other", ["--estimator=geometric-median"]), ("val", ["--on=val"])):
+        source = made / ("other" if name == "other" else "run")
+        assert run(["evaluate", str(source), f"--out={folder / name}", "--no-photographs", *flags]) == 0
+    return folder
+
+
+def test_what_it_leaves(reports: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    command = ["compare", f"first={reports / 'run'}", f"second={reports / 'other'}", f"--out={out}", "--resamples=50"]
+    assert run(command) == 0
+    captured = capsys.readouterr()
+    assert captured.out.strip() == str(out / "compare.json")
+    assert "first" in captured.err
+    assert "second" in captured.err
+    names = {"compare.json", "compare.html", "moved.csv", "curves.png", "curves.svg"}
+    assert {path.name for path in out.iterdir()} == names
+    document = json.loads((out / "compare.json").read_text())
+    assert document["version"] == "1"
+    assert document["made_with"]["reports"]["first"] == {"0": str(reports / "run")}
+    assert document["made_with"]["splits"]["protocol"] is not None
+    assert document["reading"][0].startswith("second against first: ")
+    report = json.loads((reports / "other" / "report.json").read_text())
+    assert document["systems"]["second"]["mean"]["error_m"] == report["error_m"]
+    moved = pd.read_csv(out / "moved.csv")
+    predictions = pd.read_parquet(reports / "run" / "predictions.parquet").set_index("image_id")
+    assert set(moved["image_id"]) == set(predictions.index)
+    told = predictions.loc[moved["image_id"], "error_m"].tolist()
+    assert moved["first_error_m"].tolist() == pytest.approx(told, rel=1e-9)
+    page = (out / "compare.html").read_text()
+    assert "data:image/jpeg" in page, "the manifest was where the reports say"
+    assert "Grey dots are the candidates" in page, "and so were the splits"
+    assert "answers by geometric-median" in page
+
+
+def test_seeds_and_no_photographs(reports: Path, tmp_path: Path) -> None:
+    flags = [f"--out={tmp_path}", "--no-photographs", "--resamples=20"]
+    assert run(["compare", f"both={reports / 'run'}", f"both={reports / 'other'}", *flags]) == 0
+    document = json.loads((tmp_path / "compare.json").read_text())
+    assert list(document["systems"]["both"]["seeds"]) == ["0", "1"]
+    assert document["systems"]["both"]["mean"]["seed_sd"] is not None
+    page = (tmp_path / "compare.html").read_text()
+    assert "data:image/jpeg" not in page
+    assert "both, seed by seed" in page
+
+
+@pytest.fixture
+def moved_away(reports: Path, tmp_path: Path) -> Path:
+    """The two reports, in a place where the paths that they name lead nowhere."""
+    for name in ("run", "other"):
+        shutil.copytree(reports / name, tmp_path / name)
+        path = tmp_path / name / "report.json"
+        report = json.loads(path.read_text())
+        for key in ("manifest", "splits"):
+            report["made_with"][key]["path"] = str(tmp_path / "gone" / key)
+        path.write_text(json.dumps(report))
+    return tmp_path
+
+
+def test_what_is_not_found_is_noted_and_can_be_said(
+    moved_away: Path, town: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = moved_away / "out"
+    command = ["compare", str(moved_away / "run"), str(moved_away / "other"), f"--out={out}", "--resamples=20"]
+    assert run(command) == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert "say where it is with --manifest" in told
+    assert "say where it is with --splits" in told
+    page = (out / "compare.html").read_text()
+    assert "data:image/jpeg" not in page
+    assert "Grey dots" not in page
+    assert run([*command, f"--manifest={town}", f"--splits={town / 'splits.parquet'}"]) == 0
+    assert "Note" not in capsys.readouterr().err
+    page = (out / "compare.html").read_text()
+    assert "data:image/jpeg" in page
+    assert "Grey dots" in page
+
+
+def test_another_manifest_or_other_splits_are_refused_where_given(
+    reports: Path, own_town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["compare", str(reports / "run"), str(reports / "other"), f"--out={tmp_path / 'out'}", "--resamples=20"]
+    table = pd.read_parquet(own_town / "manifest.parquet")
+    from swclip.data.manifest import read_manifest, write_manifest
+
+    frame = read_manifest(own_town).frame
+    frame.loc[0, "lat_deg"] += 0.001
+    write_manifest(own_town / "manifest.parquet", frame)
+    assert len(table) == len(frame)
+    assert run([*command, f"--manifest={own_town}"]) == 4
+    assert "not the manifest of the reports" in capsys.readouterr().err
+    splits = tmp_path / "s.parquet"
+    flags = ["--protocol=known-places", f"--out={splits}", "--no-picture-hash"]
+    assert run(["split", str(own_town), *flags]) == 0
+    capsys.readouterr()
+    assert run([*command, f"--splits={splits}"]) == 4
+    assert "not the splits of the reports" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+# RUN, OTHER, VAL are reports; OUT is not there.
+WRONG = [
+    ("RUN", 5, "needs two reports or more"),
+    ("RUN nowhere", 3, "nowhere: there is no such folder"),
+    ("RUN VAL", 4, "lacks 10 of the 10 queries of"),
+    ("RUN VAL --common", 4, "no query is in all of the reports"),
+    ("RUN OTHER --baseline clip", 5, "baseline 'clip' is not among the systems; choose one of run, other"),
+    ("RUN OTHER --reference clip", 5, "reference 'clip' is not among the systems"),
+    ("RUN OTHER --baseline run --reference run", 5, "baseline and reference are both 'run'"),
+    ("RUN OTHER --manifest nowhere", 3, "nowhere"),
+    ("RUN OTHER --splits nowhere", 3, "nowhere: the splits are not there"),
+    ("RUN MADE", 3, "no report.json is there"),
+    ("RUN MADE/run", 3, "this is a run, not a report"),
+    ("RUN RUN", 5, "this report is given twice"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), WRONG)
+def test_what_a_person_gets_wrong(
+    reports: Path,
+    made: Path,
+    tmp_path: Path,
+    arguments: str,
+    code: int,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for word, path in (
+        ("RUN", reports / "run"),
+        ("OTHER", reports / "other"),
+        ("VAL", reports / "val"),
+        ("MADE", made),
+    ):
+        arguments = arguments.replace(word, str(path))
+    assert run(["compare", *arguments.split(), "--out=out", "--resamples=10"]) == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
