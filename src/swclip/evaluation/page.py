@@ -121,7 +121,7 @@ def accuracy_row(
 def reference_rows(baselines: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """The baselines under the names they have on a page; figures of some of the queries may lack the guesses."""
     names = {"floor": "floor", "constant": "one guess for all", "random": "blind guess"}
-    return [(names[key], baselines[key]) for key in names if key in baselines]
+    return [(names[key], baselines[key]) for key in names if baselines.get(key)]
 
 
 def reference_marks(baselines: Mapping[str, Any]) -> list[Mark]:
