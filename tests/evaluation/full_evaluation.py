@@ -6,6 +6,7 @@ calibration, regional) are drawn to look like real ones: they are there to be sh
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import h3
@@ -82,10 +83,10 @@ def full_evaluation(
     error = geodesic_m(truth, answers)
     floor = geodesic_m(truth, places[index.nearest(truth, 1)[1][:, 0]])
     rank = np.where(floor <= 25.0, np.ceil(np.maximum(error, 1.0) / 25.0) ** 1.3, 0).astype(np.int64)
-    frame = LocalFrame.around(truth)
-    district = [f"{name} {'north' if own[1] > 0 else 'south'}" for name, own in zip(city, frame.to_xy_m(truth))]
+    xy = LocalFrame.around(truth).to_xy_m(truth)
+    district = [f"{name} {'north' if own[1] > 0 else 'south'}" for name, own in zip(city, xy, strict=True)]
     region = city if len(cities) > 1 else district
-    block = [f"{name}-{int(x // 150)}-{int(y // 150)}" for name, (x, y) in zip(city, frame.to_xy_m(truth))]
+    block = [f"{name}-{int(x // 150)}-{int(y // 150)}" for name, (x, y) in zip(city, xy, strict=True)]
     top = _top(generator, answers, index)
     ground, areas = _ground(generator, answers, places, index)
     covered = {level: (generator.random(n_queries) < level - 0.05) & (error < 3_000.0) for level in LEVELS}
@@ -251,16 +252,9 @@ def _report(
         "geoscore": float(np.mean(5_000.0 * np.exp(-error / 1e3 / 1492.7))),
         "city_alignment_at_k": {str(k): 0.99 - 0.01 * at for at, k in enumerate(RECALL_KS)},
         "levels": {
-            name: {
-                "n": len(frame),
-                "n_answerable": len(frame) - 3,
-                "units": 12,
-                "accuracy": 0.95 - 0.1 * at,
-                "accuracy_of_point": 0.94 - 0.1 * at,
-                "mean_probability": 0.9 - 0.1 * at,
-                "brier": 0.08 + 0.1 * at,
-                "log_score": 0.12 + 0.3 * at,
-            }
+            name: {"n": len(frame), "n_answerable": len(frame) - 3, "units": 12, "brier": 0.08 + 0.1 * at}
+            | {"accuracy": 0.95 - 0.1 * at, "accuracy_of_point": 0.94 - 0.1 * at}
+            | {"mean_probability": 0.9 - 0.1 * at, "log_score": 0.12 + 0.3 * at}
             for at, name in enumerate(("city", "cell_6", "cell_8", "cell_10"))
         },
         "baselines": guesses,
@@ -291,15 +285,9 @@ def _regional(report: dict[str, Any]) -> dict[str, Any] | None:
     if len(medians) < 2:
         return None
     best, worst = min(medians, key=medians.__getitem__), max(medians, key=medians.__getitem__)
-    return {
-        "best": best,
-        "worst": worst,
-        "best_median": medians[best],
-        "worst_median": medians[worst],
-        "gap": medians[worst] - medians[best],
-        "gini": 0.23,
-        "n_regions": len(medians),
-    }
+    low, high = medians[best], medians[worst]
+    found = {"best": best, "worst": worst, "best_median": low, "worst_median": high, "gap": high - low}
+    return {**found, "gini": 0.23, "n_regions": len(medians)}
 
 
 def _spatial(generator: np.random.Generator, lisa: np.ndarray, n: int) -> dict[str, Any]:
@@ -315,19 +303,12 @@ def _spatial(generator: np.random.Generator, lisa: np.ndarray, n: int) -> dict[s
                 "spearman": None if low == 0 else float(0.45 * np.exp(-low / 300.0)),
                 "p": None if low == 0 else 0.001,
             }
-            for low, high in zip(edges, edges[1:], strict=False)
+            for low, high in pairwise(edges)
         ]
 
     return {
-        "errors_moran": {
-            "i": 0.312,
-            "expected": -1.0 / (n - 1),
-            "z": 14.2,
-            "p": 0.001,
-            "permutations": 999,
-            "neighbours": 8,
-            "n": n,
-        },
+        "errors_moran": {"i": 0.312, "expected": -1.0 / (n - 1), "z": 14.2, "p": 0.001}
+        | {"permutations": 999, "neighbours": 8, "n": n},
         "lisa": {"alpha": 0.05, "permutations": 999, "counts": {name: int((lisa == name).sum()) for name in LISA}},
         "components": [
             {"component": at + 1, "variance_share": 0.21 * 0.7**at, "i": 0.62 - 0.07 * at, "p": 0.001}
@@ -392,7 +373,7 @@ def _calibration(
             "coverage": (low + high) / 2 * 0.88 + 0.02,
             "coverage_interval": [max(0.0, (low + high) / 2 * 0.88 - 0.07), min(1.0, (low + high) / 2 * 0.88 + 0.11)],
         }
-        for at, (low, high) in enumerate(zip(edges.tolist(), edges[1:].tolist(), strict=False))
+        for at, (low, high) in enumerate(pairwise(edges.tolist()))
     ]
     share = np.linspace(0.05, 1.0, 20)
     error = np.sort(frame["error_m"].to_numpy())

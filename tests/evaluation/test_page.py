@@ -19,6 +19,12 @@ from swclip.evaluation.report import write_report_page
 from swclip.evaluation.restrict import restricted
 
 NASTY = '</script><script>alert("x")</script><b>&amp;'
+COLOURS_OF_THE_MAP = """() => {
+  const canvas = document.getElementById("map"), seen = new Set();
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  for (let i = 0; i < data.length; i += 4) seen.add(data[i] << 16 | data[i + 1] << 8 | data[i + 2]);
+  return Array.from(seen);
+}"""
 LEAKAGE = {
     "version": "1",
     "warnings": ["12% of the queries have a near-duplicate picture in training."],
@@ -166,9 +172,7 @@ def test_a_page_is_alive_without_a_network(pages: dict[str, Path], browser: Any,
     page.wait_for_selector("html[data-ready=yes]", timeout=20_000)
     assert page.locator("#chart-error-curve path.line").count() >= 2
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    colours = "(() => { const c = document.getElementById('map'), p = c.getContext('2d').getImageData(0, 0, c.width, c.height)"
-    colours += ".data, seen = new Set(); for (let i = 0; i < p.length; i += 4) seen.add(p[i] << 16 | p[i + 1] << 8 | p[i + 2]);"
-    drawn = set(page.evaluate(colours + " return Array.from(seen); })()"))
+    drawn = set(page.evaluate(COLOURS_OF_THE_MAP))
     assert {0x2166AC, 0x5AA7D6, 0xBCC6CF} <= drawn  # two classes of error, and the candidates
     page.select_option("#lines", "all")
     if name in ("report", "benchmark", "compare"):

@@ -12,6 +12,31 @@ from swclip.evaluation.report import write_report_page
 
 SIZES = {"laptop": (1280, 900), "phone": (390, 844)}
 
+# The query that no other hides: the farthest from its nearest neighbour.
+LONELY = """() => {
+  const { x, y } = viewNow().queries;
+  const off = (i, j) => (i === j ? Infinity : Math.hypot(x[i] - x[j], y[i] - y[j]));
+  const near = x.map((_, i) => Math.min(...x.map((_, j) => off(i, j))));
+  return near.indexOf(Math.max(...near));
+}"""
+# Pixels of the map in the colour of the posterior.
+VIOLET = """() => {
+  const canvas = document.getElementById("map");
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  let count = 0;
+  for (let i = 0; i < data.length; i += 4) count += data[i + 2] > data[i + 1] + 25 && data[i] > data[i + 1] + 8;
+  return count;
+}"""
+# Words of charts that leave their chart.
+OUTSIDE = """() => Array.from(document.querySelectorAll(".chart > svg text")).filter((text) => {
+  const own = text.getBoundingClientRect(), all = text.ownerSVGElement.getBoundingClientRect();
+  return own.left < all.left - 2 || own.right > all.right + 2;
+}).map((text) => text.textContent)"""
+# What one can use, or is told of as a picture, and has no name.
+NAMELESS = """() => Array.from(document.querySelectorAll("button, select, canvas[tabindex], [role=img]")).filter((node) =>
+  !(node.getAttribute("aria-label") || (node.tagName === "BUTTON" && node.textContent.trim())
+    || (node.labels && node.labels.length))).map((node) => node.outerHTML.slice(0, 80))"""
+
 
 @pytest.fixture(scope="module")
 def reports(full: Any, draw_photographs: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
@@ -165,12 +190,7 @@ def test_filters_change_what_is_shown(opened: Any) -> None:
 def test_a_click_shows_all_that_is_known_of_a_query(opened: Any) -> None:
     page = opened("one")
     page.evaluate("document.getElementById('map-title').scrollIntoView()")
-    # One that no other hides: the farthest from its nearest neighbour on the screen.
-    lonely = page.evaluate(
-        "(() => { const q = viewNow().queries; let best = 0, most = -1; q.x.forEach((x, i) => {"
-        " const near = Math.min(...q.x.map((u, j) => (i === j ? 1e9 : Math.hypot(u - x, q.y[j] - q.y[i]))));"
-        " if (near > most) { most = near; best = i; } }); return best; })()"
-    )
+    lonely = page.evaluate(LONELY)
     page.mouse.click(*pixel(page, lonely))
     panel, name = page.locator("#panel"), page.evaluate(f"viewNow().queries.id[{lonely}]")
     assert panel.get_attribute("data-query") == name
@@ -178,13 +198,15 @@ def test_a_click_shows_all_that_is_known_of_a_query(opened: Any) -> None:
     assert panel.locator("table.top tbody tr").count() == 10
     assert panel.locator("table.top img").count() >= 3
     told = panel.text_content()
-    for words in ("within 25\u00a0m of the answer", "80\u00a0% region", "error among its neighbours", "of the probability"):
+    for words in (
+        "within 25\u00a0m of the answer",
+        "80\u00a0% region",
+        "error among its neighbours",
+        "of the probability",
+    ):
         assert words in told
     assert page.locator("#query-list").input_value() == str(lonely)
-    violet = page.evaluate(
-        "(() => { const c = document.getElementById('map'); const p = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
-        " let n = 0; for (let i = 0; i < p.length; i += 4) if (p[i + 2] > p[i + 1] + 25 && p[i] > p[i + 1] + 8) n += 1; return n; })()"
-    )
+    violet = page.evaluate(VIOLET)
     assert violet > 500  # the posterior
     page.get_by_role("button", name="Close").click()
     assert panel.get_attribute("data-query") is None
@@ -268,12 +290,8 @@ def test_nothing_is_wider_than_the_screen(opened: Any, name: str, size: str) -> 
     page.locator("#query-list").select_option(index=0)
     page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    # No words of a chart leave it.
-    outside = page.evaluate(
-        "Array.from(document.querySelectorAll('.chart > svg text')).filter((text) => { const own = text.getBoundingClientRect(),"
-        " all = text.ownerSVGElement.getBoundingClientRect(); return own.left < all.left - 2 || own.right > all.right + 2; }).length"
-    )
-    assert outside == 0
+    outside = page.evaluate(OUTSIDE)
+    assert outside == []
 
 
 def test_paper_has_no_controls_and_whole_plots(opened: Any) -> None:
@@ -291,11 +309,7 @@ def test_paper_has_no_controls_and_whole_plots(opened: Any) -> None:
 def test_everything_to_use_has_a_name(opened: Any) -> None:
     page = opened("one")
     page.locator("#query-list").select_option(index=0)
-    nameless = page.evaluate(
-        "Array.from(document.querySelectorAll('button, select, canvas[tabindex], [role=img]')).filter((node) =>"
-        " !(node.getAttribute('aria-label') || node.textContent.trim() && node.tagName === 'BUTTON'"
-        " || (node.labels && node.labels.length))).map((node) => node.outerHTML.slice(0, 80))"
-    )
+    nameless = page.evaluate(NAMELESS)
     assert nameless == []
     assert page.evaluate("Array.from(document.images).filter((image) => !image.alt).length") == 0
     assert page.evaluate("Array.from(document.querySelectorAll('th')).filter((cell) => !cell.scope).length") == 0

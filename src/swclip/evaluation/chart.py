@@ -92,7 +92,7 @@ def log_axis(title: str, values: Sequence[float], words: Callable[[float], str])
 
     Example:
         >>> log_axis("distance", [3.0, 240.0], distance).ticks
-        [(5.0, '5 m'), (10.0, '10 m'), (20.0, '20 m'), (50.0, '50 m'), (100.0, '100 m'), (200.0, '200 m')]
+        [(5.0, '5.0 m'), (10.0, '10 m'), (20.0, '20 m'), (50.0, '50 m'), (100.0, '100 m'), (200.0, '200 m')]
     """
     low, high = min(values) / 1.15, max(values) * 1.15
     steps = (1.0,) if math.log10(high / low) >= 2.5 else (1.0, 2.0, 5.0)

@@ -57,7 +57,10 @@ def map_data(evaluations: Mapping[str, Evaluation], generator: np.random.Generat
     inside = [view.pop("candidates_xy") for view in views]
     for view, xy, at_most in zip(views, inside, shares_of([len(xy) for xy in inside], _CANDIDATES), strict=True):
         kept = xy if len(xy) <= at_most else xy[np.sort(generator.choice(len(xy), size=at_most, replace=False))]
-        view["candidates"] = {"x": np.round(kept[:, 0]).astype(int).tolist(), "y": np.round(kept[:, 1]).astype(int).tolist()}
+        view["candidates"] = {
+            "x": np.round(kept[:, 0]).astype(int).tolist(),
+            "y": np.round(kept[:, 1]).astype(int).tolist(),
+        }
     return {
         "classes_m": list(ERROR_CLASSES_M),
         "lisa": list(LISA_LABELS) if "lisa" in frame and frame["lisa"].notna().any() else None,

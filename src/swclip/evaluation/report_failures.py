@@ -83,9 +83,9 @@ def moran_text(own: Mapping[str, Any] | None) -> str:
     else:
         says = "Neighbours differ more than chance would have it: a query goes wrong where its neighbours do not."
     return (
-        f"{says} Moran's I of the errors is {own['i']:.2f} over the {own['neighbours']} nearest of {own['n']:,} queries "
-        f"(near 0 without a pattern, towards 1 if neighbours are alike; {chance(own['p'])}, from shuffling the errors "
-        f"over the places {own['permutations']:,} times)."
+        f"{says} Moran's I of the errors is {own['i']:.2f} over the {own['neighbours']} nearest of {own['n']:,} "
+        f"queries (near 0 without a pattern, towards 1 if neighbours are alike; {chance(own['p'])}, from shuffling the "
+        f"errors over the places {own['permutations']:,} times)."
     )
 
 
@@ -136,7 +136,7 @@ def correlogram_chart(bands: Mapping[str, Sequence[Mapping[str, Any]]]) -> Chart
         "How embeddings change with distance",
         "Mean distance of two embeddings against their distance on the ground",
         metre_axis("distance on the ground", reach),
-        linear_axis("distance of embeddings (1 − cosine)", 0.0, max(1.1 * top, 0.01), "{:g}".format),
+        linear_axis("distance of embeddings (1 - cosine)", 0.0, max(1.1 * top, 0.01), "{:g}".format),
         series,
     )
 
@@ -145,11 +145,13 @@ def _correlogram_text(name: str, bands: Sequence[Mapping[str, Any]]) -> str:
     near, far = bands[0], bands[-1]
     what = _WHAT[name]
     text = (
-        f"Two {what} {_between(near)} apart differ by {near['mean_distance']:.2f} on average, two {_between(far)} apart "
-        f"by {far['mean_distance']:.2f}"
+        f"Two {what} {_between(near)} apart differ by {near['mean_distance']:.2f} on average, two {_between(far)} "
+        f"apart by {far['mean_distance']:.2f}"
     )
     if len(bands) < 3 or far["mean_distance"] <= near["mean_distance"]:
-        return f"{text}: what is near is not more alike." if far["mean_distance"] <= near["mean_distance"] else f"{text}."
+        return (
+            f"{text}: what is near is not more alike." if far["mean_distance"] <= near["mean_distance"] else f"{text}."
+        )
     top = max(band["mean_distance"] for band in bands)
     flat = next(band for band in bands if band["mean_distance"] >= _FLAT_SHARE * top)
     if flat is far:
@@ -196,7 +198,12 @@ def _smoothness_table(spatial: Mapping[str, Any]) -> Table | None:
         )
     if not rows:
         return None
-    columns = ["", f"ground ratio of the {k} most alike", f"rank correlation within {distance(within)}", "Mantel correlation"]
+    columns = [
+        "",
+        f"ground ratio of the {k} most alike",
+        f"rank correlation within {distance(within)}",
+        "Mantel correlation",
+    ]
     return Table(columns, rows)
 
 

@@ -113,7 +113,9 @@ def _panel(
     for at in order:
         own = xy[classes == at]
         size = 5.0 if len(xy) > 1_500 else 12.0
-        axes.scatter(own[:, 0], own[:, 1], s=size, color=colours[at], edgecolors="white", linewidths=0.25, rasterized=many)
+        axes.scatter(
+            own[:, 0], own[:, 1], s=size, color=colours[at], edgecolors="white", linewidths=0.25, rasterized=many
+        )
     axes.set_aspect("equal")
     axes.set_xlim(low[0], high[0])
     axes.set_ylim(low[1], high[1])

@@ -32,6 +32,7 @@ def accuracy_table(title: str, report: Mapping[str, Any]) -> Table:
 
 def error_table(report: Mapping[str, Any]) -> Table:
     """Statistics of the error, for each estimator and the baselines."""
+
     def row(name: str, figures: Mapping[str, Any], reference: bool) -> Row:
         return Row([Cell(name), *(Cell(metres(figures[key])) for key in _STATISTICS)], reference)
 

@@ -137,7 +137,7 @@ class DotMap {
     this.lines.forEach((i) => { pen.moveTo(this.px(queries.x[i]), this.py(queries.y[i])); pen.lineTo(this.px(this.answers.x[i]), this.py(this.answers.y[i])); });
     pen.stroke();
     const size = Math.min(7, (queries.x.length > 1500 ? 2.6 : queries.x.length > 500 ? 3.4 : 4.6) * Math.max(1, closer));
-    pen.globalAlpha = this.chosen >= 0 ? 0.45 : 1;
+    pen.globalAlpha = this.chosen >= 0 ? 0.32 : 1;
     pen.strokeStyle = "#fff";
     pen.lineWidth = 0.8;
     this.shown.forEach((i) => {

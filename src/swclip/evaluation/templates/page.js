@@ -31,7 +31,7 @@ function filter() {
   mainMap.shown = view.queries.x.map((_, i) => i).filter(passes).sort((a, b) => error[a] - error[b]); // the worst on top
   const worst = mainMap.shown.slice().reverse();
   mainMap.lines = chosen.lines === "all" ? worst : chosen.lines === "worst" ? worst.slice(0, 25) : [];
-  byId("shown").textContent = grouped(listed.length) + " of " + grouped(view.queries.x.length) + " shown";
+  byId("shown").textContent = grouped(listed.length) + " of " + grouped(view.queries.x.length) + (view.n > view.queries.x.length ? " drawn, " + grouped(view.n) + " in all" : " shown");
   const counts = classNames.map(() => 0), others = passing("class");
   error.forEach((own, i) => { if (others(i)) counts[classOf(own)] += 1; });
   document.querySelectorAll("#classes button").forEach((button, c) => {
