@@ -128,6 +128,7 @@ WRONG = [
     ("RUN OTHER --splits nowhere", 3, "nowhere: the splits are not there"),
     ("RUN MADE", 3, "no report.json is there"),
     ("RUN MADE/run", 3, "this is a run, not a report"),
+    ("RUN OTHER --resamples 0", 5, "an interval needs at least one resample"),
     ("RUN RUN", 5, "this report is given twice"),
 ]
 
@@ -151,7 +152,7 @@ def test_what_a_person_gets_wrong(
         ("MADE", made),
     ):
         arguments = arguments.replace(word, str(path))
-    assert run(["compare", *arguments.split(), "--out=out", "--resamples=10"]) == code
+    assert run(["compare", *arguments.split(), "--out=out"]) == code
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error

@@ -47,8 +47,9 @@ def test_regions_say_who_is_ahead_and_whether_it_is_shown() -> None:
     rows = {row.cells[0].text: row.cells for row in table.rows}
     assert list(rows) == ["shown", "not", "few", "tie"]
     assert [rows[name][-1].note for name in rows] == ["", "no difference shown", "fewer than 8 blocks, no interval", ""]
-    assert [rows[name][3].best for name in rows] == [True, False, False, False]
-    assert rows["tie"][3].text == "none by itself"
+    assert [rows[name][2].best for name in rows] == [True, False, False, False]
+    assert (rows["tie"][2].text, rows["tie"][2].small) == ("none by itself", "10 m")
+    assert (rows["few"][2].text, rows["few"][2].small, rows["few"][3].small) == ("a", "10 m", "12 m")
     assert winner_sentences(document) == ["Of 4 regions the smallest median is that of a in 3 (1 shown)."]
 
 
@@ -86,7 +87,7 @@ def test_moved_queries_pair_by_pair(comparison: Comparison) -> None:
     assert (pairs[0].system, pairs[0].against) == ("plus", "sw")
     gains = next(pair for pair in pairs if pair.system == "sw").gains
     assert gains is not None
-    assert gains.columns[2:4] == ["sw", "clip"]
+    assert gains.columns == ["query", "sw", "clip", "change"]
     assert len(gains.rows) == 10
 
 
@@ -103,8 +104,9 @@ def test_further_figures_of_reports_that_have_them(comparison: Comparison) -> No
         "calibration": {"levels": levels},
     }
     table, note = further_table(document)
-    assert table.columns[4:] == ["nDCG@20", "GeoScore", "80 % regions hold", "their median area"]
+    assert table.columns[4:] == ["nDCG@20", "GeoScore", "80 % hold", "80 % area"]
     texts = {row.cells[0].text: [cell.text for cell in row.cells[4:]] for row in table.rows}
     assert texts["plus"] == ["0.500", "4,800", "81.0 %", "0.0123 km²"]
-    assert texts["clip"] == ["not measured"] * 4
+    assert texts["clip"] == ["\N{EN DASH}"] * 4
+    assert note.endswith("A dash: not in the system's reports.")
     assert "GeoScore" in note

@@ -64,7 +64,7 @@ def align(runs: Runs, sources: Mapping[str, Mapping[str, str]], *, common: bool 
     for (system, seed), found in _all(runs):
         own = ids[system, seed]
         rows = np.argsort(own, kind="stable")
-        rows = rows[np.isin(own[rows], list(shared))]
+        rows = rows[[own[row] in shared for row in rows]]
         left = len(own) - len(rows)
         aligned.setdefault(system, {})[seed] = restricted(found, rows) if left else reordered(found, rows)
         left_out.setdefault(system, {})[seed] = left

@@ -68,7 +68,8 @@ def compare_reports(
         The comparison: data frames `systems`, `differences`, `regions` and `moved`, `document`, and `plot()`.
 
     Raises:
-        ConfigError: There is one report only, baseline or reference are not among the systems, or a name is no name.
+        ConfigError: There is one report only, baseline or reference are not among the systems, a name is no
+            name, or there are no resamples.
         ArtefactError: A folder holds no report, or one that was interrupted or cannot be read.
         MismatchError: The queries or their true positions differ, or two seeds of a system are of one model.
 
@@ -78,6 +79,8 @@ def compare_reports(
         ...
         swclip.errors.ArtefactError: reports/clip: there is no such folder; give one that `swclip evaluate --out` wrote.
     """
+    if resamples < 1:
+        raise ConfigError(f"--resamples {resamples}: an interval needs at least one resample; 1,000 are usual.")
     found = {name: _read(name, sources) for name, sources in _by_name(reports).items()}
     if sum(map(len, found.values())) < 2:
         raise ConfigError("a comparison needs two reports or more; give a further one.")

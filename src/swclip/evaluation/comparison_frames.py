@@ -25,8 +25,8 @@ def system_frame(document: Mapping[str, Any]) -> pd.DataFrame:
 
     Returns:
         One row a system, the smallest median first: system, seeds, estimator, n_queries, gallery_size; errors as
-        NAME_m and shares as within_RADIUS, each with _low and _high (95 %) and _sd (over seeds) where they are known;
-        recall_at_1, recall_at_10, mrr.
+        NAME_m and shares as within_RADIUS, where they are known with _low and _high (95 %) and _sd (over seeds, NaN
+        with one); recall_at_1, recall_at_10, mrr.
     """
     rows = []
     for name in sorted_systems(document):
@@ -39,7 +39,7 @@ def system_frame(document: Mapping[str, Any]) -> pd.DataFrame:
                 row[label] = mean[group][key]
                 if interval is not None:
                     row[f"{label}_low"], row[f"{label}_high"] = interval
-                    row[f"{label}_sd"] = (mean["seed_sd"] or {}).get(group, {}).get(key)
+                    row[f"{label}_sd"] = (mean["seed_sd"] or {}).get(group, {}).get(key, float("nan"))
         row |= {f"recall_at_{k}": mean["recall_at_k_25m"][k] for k in ("1", "10")}
         rows.append({**row, "mrr": mean["mrr_25m"]})
     return pd.DataFrame(rows)

@@ -15,6 +15,7 @@ from swclip.evaluation.words import metres, percent, signed, signed_interval
 _PARTS = {"both": "#0b5cad", "only_first": "#5aa7d6", "only_second": "#f2b134", "neither": "#cfd6dd"}
 _CHANCE = 0.05
 _SOME_REGIONS = 15
+_NARROW = 14
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def winner_tables(document: Mapping[str, Any]) -> tuple[Table, Table | None]:
     """Who is ahead in each region: the first fifteen regions, those with most queries first, and all others."""
     regions = sorted(document["winners"]["regions"].items(), key=lambda item: (-item[1]["n"], item[0]))
     rows = [_winner_row(name, own, document["winners"]["min_blocks"]) for name, own in regions]
-    columns = ["region", "queries", "blocks", "ahead", "median", "next", "median", "gap of the medians"]
+    columns = ["region", "queries", "ahead", "next", "gap of the medians"]
     some, rest = rows[:_SOME_REGIONS], rows[_SOME_REGIONS:]
     return Table(columns, some), Table(columns, rest) if rest else None
 
@@ -140,14 +141,17 @@ def further_table(document: Mapping[str, Any]) -> tuple[Table, str]:
     told = {title: [_told(tell, report) for report in systems.values()] for title, tell, _ in _FURTHER}
     known = {title: texts for title, texts in told.items() if any(text is not None for text in texts)}
     rows = [Row([Cell(name), *(_known(texts[at]) for texts in known.values())]) for at, name in enumerate(systems)]
-    return Table(["system", *known], rows), " ".join(meant for title, _, meant in _FURTHER if meant and title in known)
+    notes = [meant for title, _, meant in _FURTHER if meant and title in known]
+    if any(text is None for texts in known.values() for text in texts):
+        notes.append("A dash: not in the system's reports.")
+    return Table(["system", *known], rows), " ".join(notes)
 
 
 def _winner_row(name: str, own: Mapping[str, Any], min_blocks: int) -> Row:
-    counts = [Cell(name), Cell(f"{own['n']:,}"), Cell(f"{own['blocks']:,}")]
+    counts = [Cell(name), Cell(f"{own['n']:,}", small=f"{own['blocks']:,} block{'s' if own['blocks'] != 1 else ''}")]
     if own["first"] is None:
-        nearest = min(own["median"].values())
-        return Row([*counts, Cell("none by itself", faint=True), Cell(metres(nearest)), Cell(""), Cell(""), Cell("")])
+        nearest = metres(min(own["median"].values()))
+        return Row([*counts, Cell("none by itself", small=nearest, faint=True), Cell(""), Cell("")])
     gap = own["gap"]
     if gap["low"] is None:
         last = Cell(signed(gap["value"], "median"), faint=True, note=f"fewer than {min_blocks} blocks, no interval")
@@ -160,16 +164,15 @@ def _winner_row(name: str, own: Mapping[str, Any], min_blocks: int) -> Row:
             note="" if is_shown(gap) else NO_DIFFERENCE,
         )
     first, second = own["first"], own["second"]
-    ahead = [Cell(first, best=is_shown(gap)), Cell(metres(own["median"][first]))]
-    return Row([*counts, *ahead, Cell(second), Cell(metres(own["median"][second])), last])
+    ahead = Cell(first, small=metres(own["median"][first]), best=is_shown(gap))
+    return Row([*counts, ahead, Cell(second, small=metres(own["median"][second])), last])
 
 
 def _rows_table(pair: Mapping[str, Any], side: str) -> Table | None:
     rows = [
         Row(
             [
-                Cell(row["image_id"]),
-                Cell(row["region"]),
+                Cell(row["image_id"], small=row["region"]),
                 Cell(metres(row["error_m"])),
                 Cell(metres(row["against_m"])),
                 Cell(signed(row["change_m"], "median")),
@@ -177,7 +180,10 @@ def _rows_table(pair: Mapping[str, Any], side: str) -> Table | None:
         )
         for row in pair["moved"][side]
     ]
-    return Table(["query", "region", pair["system"], pair["against"], "change"], rows) if rows else None
+    names = (pair["system"], pair["against"])
+    if max(map(len, names)) > _NARROW:  # a table of four columns is to fit a phone
+        names = ("its error", "the other's")
+    return Table(["query", *names, "change"], rows) if rows else None
 
 
 def _told(tell: Callable[[Mapping[str, Any]], str], report: Mapping[str, Any]) -> str | None:
@@ -189,7 +195,7 @@ def _told(tell: Callable[[Mapping[str, Any]], str], report: Mapping[str, Any]) -
 
 
 def _known(text: str | None) -> Cell:
-    return Cell("not measured", faint=True) if text is None else Cell(text)
+    return Cell("\N{EN DASH}", faint=True) if text is None else Cell(text)
 
 
 def _level(report: Mapping[str, Any], level: float) -> Mapping[str, Any]:
@@ -216,23 +222,23 @@ _FURTHER: tuple[tuple[str, Callable[[Mapping[str, Any]], str], str], ...] = (
         "GeoScore: mean of 5,000 exp(-error / 1,492.7 km), at best 5,000.",
     ),
     (
-        "gap between regions",
+        "region gap",
         lambda report: metres(report["regional"]["gap"]),
-        "Gap between regions: the largest of their medians less the smallest.",
+        "Region gap: the largest of the regions' medians less the smallest.",
     ),
     (
-        "Moran's I of the errors",
+        "Moran's I",
         lambda report: f"{report['spatial']['errors_moran']['i']:.2f}",
         "Moran's I: how much the errors of neighbouring queries resemble each other, about 0 for not at all.",
     ),
     (
-        "80 % regions hold",
+        "80 % hold",
         lambda report: percent(_level(report, 0.8)["coverage"]),
-        "80 % regions: areas stated to hold the truth with 80 %, and how often they do.",
+        "80 % hold: how often the areas that are stated to hold the truth with 80 % do.",
     ),
     (
-        "their median area",
+        "80 % area",
         lambda report: f"{_level(report, 0.8)['area_km2']['median']:,.3g} km²",
-        "Of two systems that hold what they state the one with the smaller areas says more.",
+        "80 % area: their median; of two systems whose areas hold what they state, the smaller ones say more.",
     ),
 )
