@@ -181,7 +181,7 @@ def _read(
         return read_source(source, columns, images=images, leave_out=leave_out)
     if (columns is not None and columns != ColumnNames()) or images is not None:
         raise ConfigError(
-            "the layout vpr has no columns: its names say everything; leave --...-column and --images out."
+            "the layout vpr has no columns, its names say all; leave --...-column and --images out."
         )
     return read_vpr_folder(source, crs, leave_out=leave_out)
 
