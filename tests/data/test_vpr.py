@@ -236,7 +236,7 @@ def test_names_without_a_zone_need_a_projection(tmp_path: Path) -> None:
         for number in range(3):
             east, north, *_ = utm(-33.8568, 151.2153)
             picture(folder / kind / f"@{east + 10 * number + shift:.2f}@{north:.2f}@.jpg", number + int(shift) * 10)
-    with pytest.raises(InputError, match="6 zone-missing.*--crs"):
+    with pytest.raises(InputError, match=r"6 zone-missing.*--crs"):
         read_vpr_folder(folder)
     manifest = prepare(folder, tmp_path / "data", layout="vpr", crs="EPSG:32756").manifest
     assert apart_m(-33.8568, 151.2153, tuple(manifest.positions_deg[0])) < 0.02  # type: ignore[arg-type]

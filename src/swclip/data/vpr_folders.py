@@ -114,8 +114,8 @@ def vpr_splits(manifest: Manifest, seed: int = 0) -> SplitDraft:
 
     test/queries are the queries, val/queries the validation queries. Where there is a part train, all its photographs
     are trained on, and the databases of val and test are kept out of training (split `gallery`): they are the
-    candidates of their queries, and answers may lean on their photographs. Where there is none, the database of test is the
-    training side, as in known-places.
+    candidates of their queries, and answers may lean on their photographs. Where there is none, the database of test
+    is the training side, as in known-places.
 
     Args:
         manifest: As `prepare` made it from such folders.
