@@ -180,9 +180,7 @@ def _read(
             raise ConfigError(f"--crs {crs} is for file names of the layout vpr; add --layout vpr, or leave it out.")
         return read_source(source, columns, images=images, leave_out=leave_out)
     if (columns is not None and columns != ColumnNames()) or images is not None:
-        raise ConfigError(
-            "the layout vpr has no columns, its names say all; leave --...-column and --images out."
-        )
+        raise ConfigError("the layout vpr has no columns, its names say all; leave --...-column and --images out.")
     return read_vpr_folder(source, crs, leave_out=leave_out)
 
 
