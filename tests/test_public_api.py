@@ -19,6 +19,8 @@ def test_the_public_names() -> None:
         "TrainingConfig",
         "__version__",
         "evaluate",
+        "evaluate_predictions",
+        "evaluate_vectors",
         "load",
         "load_recipe",
         "prepare",

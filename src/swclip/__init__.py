@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from swclip.data.manifest import Manifest, read_manifest
     from swclip.data.prepare import prepare
     from swclip.data.splits import Splits, read_splits
+    from swclip.evaluation.bridge import evaluate_predictions, evaluate_vectors
     from swclip.evaluation.evaluate import evaluate
     from swclip.models.locator_model import LocatorModel
     from swclip.models.locator_model import load_model as load
@@ -29,6 +30,8 @@ _HOMES = {
     "Splits": "swclip.data.splits:Splits",
     "TrainingConfig": "swclip.training.config:TrainingConfig",
     "evaluate": "swclip.evaluation.evaluate:evaluate",
+    "evaluate_predictions": "swclip.evaluation.bridge:evaluate_predictions",
+    "evaluate_vectors": "swclip.evaluation.bridge:evaluate_vectors",
     "load": "swclip.models.locator_model:load_model",
     "load_recipe": "swclip.training.config:load_recipe",
     "prepare": "swclip.data.prepare:prepare",
@@ -45,6 +48,8 @@ __all__ = [
     "TrainingConfig",
     "__version__",
     "evaluate",
+    "evaluate_predictions",
+    "evaluate_vectors",
     "load",
     "load_recipe",
     "prepare",

@@ -153,13 +153,14 @@ def unanswered(predicted: Predicted, accuracy: dict[str, float]) -> dict[str, An
     """How many were asked and not answered and why, and the accuracy where they count as wrong."""
     answered = predicted.answered
     ids = predicted.queries["image_id"].tolist()
+    missing = [[name, reason] for name, reason in zip(ids, predicted.reasons, strict=True) if reason is not None]
     share = float(answered.mean())
     return {
         "n_asked": len(answered),
         "n": int((~answered).sum()),
         "share_answered": share,
         "reasons": dict(Counter(reason for reason in predicted.reasons if reason is not None)),
-        "image_ids": [image_id for image_id, there in zip(ids, answered.tolist(), strict=True) if not there],
+        "queries": missing,
         "accuracy_within_m_of_asked": {radius: value * share for radius, value in accuracy.items()},
     }
 

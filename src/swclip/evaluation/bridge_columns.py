@@ -46,7 +46,7 @@ COMMON: Synonyms = {
         words("lon londeg lng long longitude longitudedeg gpslon gpslng gpslongitude querylon querylng querylongitude"),
         words("x"),
     ),
-    "city": (words("city cityname town region area"), ()),
+    "city": (words("city cityname town"), words("region area")),
     "place": (words("placeid place panoid pano"), ()),
     "block": (words("block blockid"), ()),
 }
@@ -206,12 +206,8 @@ def _of_frame(frame: pd.DataFrame) -> RawTable:
     plain, lat_lon = frame, None
     if hasattr(frame, "geometry") and hasattr(frame, "crs"):
         shapes: Any = frame.geometry if frame.crs is None else frame.geometry.to_crs(4326)
-        lat_lon = [
-            (shape.y, shape.x)
-            if shape is not None and shape.geom_type == "Point" and not shape.is_empty
-            else (None, None)
-            for shape in shapes
-        ]
+        points = [shape if shape is not None and shape.geom_type == "Point" else None for shape in shapes]
+        lat_lon = [(None, None) if point is None or point.is_empty else (point.y, point.x) for point in points]
         plain = pd.DataFrame(frame.drop(columns=shapes.name))
     plain = plain.reset_index(drop=True)
     plain.columns = pd.Index([str(name) for name in plain.columns], dtype=object)

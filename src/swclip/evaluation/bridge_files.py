@@ -66,9 +66,7 @@ def open_vectors(source: Source) -> tuple[RawTable, Float32[np.ndarray, "n d"]]:
                 "the same order, one row a vector."
             )
         return table, matrix
-    raise InputError(
-        f"{path}: vectors cannot be read from a file of this kind ({suffix or 'no suffix'}); give {KINDS}."
-    )
+    raise InputError(f"{path}: vectors are not read from files of this kind ({suffix or 'no suffix'}); give {KINDS}.")
 
 
 def _npz(path: Path) -> dict[str, np.ndarray[Any, Any]]:
@@ -126,9 +124,7 @@ def _vector_name(names: list[str], where: str) -> str:
             raise InputError(f"{where}: {listed(found)} could each be the vectors; call one `embeddings`.")
     if len(names) == 1:
         return names[0]
-    raise InputError(
-        f"{where}: none of {listed(names)} is called `embeddings`, `vectors`, `descriptors` or `features`."
-    )
+    raise InputError(f"{where}: none of {listed(names)} is called `embeddings`, `vectors` or `descriptors`.")
 
 
 def _of_arrays(name: str, arrays: dict[str, np.ndarray[Any, Any]]) -> tuple[RawTable, Float32[np.ndarray, "n d"]]:

@@ -29,7 +29,7 @@ class Space:
 
         (q, 1) / s    and    (g, -|g|^2 / 2) / s
 
-    whose inner product is (|q|^2 - |q - g|^2) / 2 s^2: the order of the distances |q - g|, since |q| is the query's own.
+    whose inner product is (|q|^2 - |q - g|^2) / 2 s^2: the order of the distances |q - g|, for |q| is the query's own.
     s^2 is the median of |g|^2 over the gallery, so that scores have about the size of cosines; of unit vectors round
     the origin it is 1, and both similarities give one posterior.
 

@@ -197,9 +197,7 @@ def _grouped(table: BridgeTable, ids: list[str]) -> tuple[Int64[np.ndarray, " n"
     same = ~new & (np.diff(rank[order]) == 0)
     if same.any():
         at = int(order[1:][same][0])
-        raise InputError(
-            f"{table.where(at, 'rank')}: {ids[at]!r} has two answers of rank {rank[at]:g}; mend the ranks."
-        )
+        raise InputError(f"{table.where(at, 'rank')}: {ids[at]!r} has two answers of rank {rank[at]:g}; mend it.")
     return order, [0, *(np.flatnonzero(new) + 1).tolist()]
 
 
@@ -249,9 +247,9 @@ def _refuse_exchanged(
 ) -> None:
     """Raise where most predictions are near the truth only with latitude and longitude exchanged."""
     pairs = [(int(order[start]), at) for start, at in zip(starts, row_of, strict=True) if at is not None]
-    lines, rows = (np.array(side, dtype=np.int64) for side in zip(*pairs, strict=True)) if pairs else ([], [])
-    if not len(lines):
+    if not pairs:
         return
+    lines, rows = np.array(pairs, dtype=np.int64).T
     said, truth = answers_deg[lines], queries[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)[rows]
     known = ~np.isnan(said[:, 0])
     lat, lon, at_lat, at_lon = said[known, 0], said[known, 1], truth[known, 0], truth[known, 1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ class Problem:
         return places.assign(image_ids=pd.Series(ids, index=places.index, dtype=object)), rows, candidate
 
     def _having(self, asked: Int64[np.ndarray, " q"], what: str) -> Int64[np.ndarray, " q"]:
-        rows = self.vector_of[asked]
+        rows: Int64[np.ndarray, " q"] = self.vector_of[asked]
         if (rows < 0).any():
             at = int(asked[np.flatnonzero(rows < 0)[0]])
             raise InputError(
@@ -160,9 +160,7 @@ def own_problem(queries: VectorSet, gallery: VectorSet | None, *, val_share: flo
             found = ", ".join(f"{count} {name}" for name, count in counts.items())
             raise InputError(f"{' and '.join(one.name for one in sets)}: there is no {what} ({found}).")
     if repeated := [key for key, count in Counter(zip(roles, ids, strict=True)).items() if count > 1]:
-        raise InputError(
-            f"{sets[-1].name}: {repeated[0][1]!r} is in both files as {repeated[0][0]}; ids must be unique."
-        )
+        raise InputError(f"{sets[-1].name}: {repeated[0][1]!r} is twice in the role {repeated[0][0]}; ids are unique.")
     vectors = np.concatenate([one.vectors for one in sets])
     label = np.array(roles, dtype=object)
     frame = _frame(sets, ids, label)
@@ -236,16 +234,16 @@ def _frame(sets: Sequence[VectorSet], ids: list[str], label: np.ndarray[Any, Any
     ]
     positions: Float64[np.ndarray, "n 2"] = np.concatenate([_positions(one) for one in sets])
 
-    def joined(values: Mapping[str, list[str | None]]) -> pd.Series[Any]:
-        return pd.Series([value for own in values.values() for value in own], dtype=object)
+    def joined(values: Iterable[list[str | None]]) -> pd.Series[Any]:
+        return pd.Series([value for own in values for value in own], dtype=object)
 
     known: dict[str, Any] = {
         "image_id": pd.Series(named, dtype=object),
         "image_path": pd.Series(ids, dtype=object),
         "lat_deg": positions[:, 0],
         "lon_deg": positions[:, 1],
-        "city": joined({f"{at}": one.cities for at, one in enumerate(sets)}),
-        "place_id": joined({f"{at}": one.places for at, one in enumerate(sets)}),
+        "city": joined(one.cities for one in sets),
+        "place_id": joined(one.places for one in sets),
     }
     blank: dict[str, Any] = {
         "accuracy_m": np.full(len(ids), np.nan),
@@ -254,7 +252,7 @@ def _frame(sets: Sequence[VectorSet], ids: list[str], label: np.ndarray[Any, Any
     }
     none = pd.Series([None] * len(ids), dtype=object)
     frame = pd.DataFrame({name: known.get(name, blank.get(name, none)) for name in COLUMNS})
-    return frame.assign(block_id=joined({f"{at}": one.blocks for at, one in enumerate(sets)}))
+    return frame.assign(block_id=joined(one.blocks for one in sets))
 
 
 def _positions(one: VectorSet) -> Float64[np.ndarray, "n 2"]:

@@ -140,7 +140,7 @@ def truth_of_rows(table: BridgeTable, lines: Int64[np.ndarray, " q"]) -> Float64
     Raises:
         InputError: One is missing.
     """
-    truth = table.positions("lat", "lon", "true position")[lines]
+    truth: Float64[np.ndarray, "q 2"] = table.positions("lat", "lon", "true position")[lines]
     if np.isnan(truth).any():
         at = int(lines[np.flatnonzero(np.isnan(truth[:, 0]))[0]])
         raise InputError(f"{table.where(at, 'lat')}: the true position is empty; every query needs one.")

@@ -26,6 +26,7 @@ from swclip.evaluation.metrics import (
     mean_reciprocal_rank,
     recall_at_k,
 )
+from swclip.evaluation.notebook import NotebookViews
 from swclip.evaluation.regions import region_labels, resampling_blocks
 from swclip.geo.distance import geodesic_m
 from swclip.geo.neighbours import SphereIndex
@@ -41,8 +42,8 @@ _ELLIPSOID_SHARE = 1.006
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What a system did on the queries of a split.
+class Evaluation(NotebookViews):
+    """What a system did on the queries of a split; see `NotebookViews` for its tables, plots and files.
 
     Attributes:
         report: The figures, ready for report.json.
