@@ -36,7 +36,7 @@ class BridgeOptions:
     val_share: float | None = None
     "Share of the queries of --embeddings, in whole blocks, to fit the posterior on; they are then not measured."
     temperature: float | None = None
-    "Of the posterior where nothing is fitted, in place of 0.05."
+    "Of the posterior where nothing is fitted, in place of 0.01."
 
     @property
     def given(self) -> bool:

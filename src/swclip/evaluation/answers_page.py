@@ -13,6 +13,10 @@ from swclip.evaluation.words import distance, metres, percent
 
 _STATISTICS = ("median", "mean", "p75", "p90", "p95", "p99", "worst5_mean")
 _GUESSES = {"floor": "floor", "constant": "one guess for all", "random": "blind guess"}
+_DRAWN = (
+    ("How the error is spread", "Share of the answered queries within each distance.", plots.curve_figure),
+    ("Where it is right, and where not", "The region with the most queries.", plots.map_figure),
+)
 
 
 def write_answers_page(path: str | os.PathLike[str], evaluation: Evaluation, *, title: str) -> None:
@@ -29,10 +33,7 @@ def write_answers_page(path: str | os.PathLike[str], evaluation: Evaluation, *, 
         "kicker": _kicker(report),
         "lede": _lede(report),
         "cards": _cards(report),
-        "figures": [
-            ("How the error is spread", "Share of the answered queries within each distance.", plots.curve_figure),
-            ("Where it is right, and where not", "The region with the most queries.", plots.map_figure),
-        ],
+        "figures": [(name, note, plots.data_uri(draw(evaluation))) for name, note, draw in _DRAWN],
         "errors": _error_table(report),
         "accuracy": _accuracy_table(report),
         "regions": _region_table(report),
@@ -42,7 +43,6 @@ def write_answers_page(path: str | os.PathLike[str], evaluation: Evaluation, *, 
         "unknown": unknown(report),
         "made": flat_rows(_made(report)),
     }
-    page["figures"] = [(name, note, plots.data_uri(draw(evaluation))) for name, note, draw in page["figures"]]
     write_page(path, "answers.html.j2", page, {})
 
 
@@ -162,17 +162,10 @@ def _confidence_table(report: Mapping[str, Any]) -> Table | None:
     if report["confidence"] is None:
         return None
     own = report["confidence"]["selective"]
-    rows = [
-        Row(
-            [
-                Cell("all" if share == 1.0 else f"the surest {100 * share:.0f} %"),
-                Cell(f"{n:,}"),
-                Cell(metres(median)),
-                Cell(percent(within)),
-            ]
-        )
-        for share, n, median, within in zip(*(own[key] for key in own), strict=True)
-    ]
+    rows = []
+    for share, n, median, within in zip(*(own[key] for key in own), strict=True):
+        name = "all" if share == 1.0 else f"the surest {100 * share:.0f} %"
+        rows.append(Row([Cell(name), Cell(f"{n:,}"), Cell(metres(median)), Cell(percent(within))]))
     return Table(["answers", "number", "median error", "within 100 m"], rows)
 
 

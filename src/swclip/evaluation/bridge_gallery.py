@@ -17,7 +17,7 @@ from swclip.retrieval.posterior_config import PosteriorConfig
 
 Similarity = Literal["cosine", "l2"]
 
-TEMPERATURE = 0.05
+TEMPERATURE = 0.01
 """Of a posterior that nothing was fitted to."""
 
 

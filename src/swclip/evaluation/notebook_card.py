@@ -27,10 +27,7 @@ def card_html(evaluation: Evaluation) -> str:
     head.append(f"estimator: {report['estimator']}")
     references = [(name, report["baselines"].get(key)) for name, key in (("floor", "floor"), ("one guess", "constant"))]
     shown = [(name, own) for name, own in references if own is not None]
-    rows = [
-        _row("median error", report, "error_m", "median", shown),
-        _row("mean error", report, "error_m", "mean", shown),
-    ]
+    rows = [_row(f"{name} error", report, "error_m", name, shown) for name in ("median", "mean")]
     rows += [_row(f"within {radius} m", report, "accuracy_within_m", radius, shown) for radius in ("25", "100")]
     recall = report["recall_at_k_25m"]["1"]
     if recall is not None:

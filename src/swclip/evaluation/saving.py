@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _DPI = 150
+_FIGURES: dict[str, Callable[[Evaluation], Figure]] = {
+    "curve": plots.curve_figure,
+    "map": plots.map_figure,
+    "regions": plots.regions_figure,
+    "reliability": plots.reliability_figure,
+}
 
 
 def save_evaluation(
@@ -56,6 +62,7 @@ def save_evaluation(
     out, report = Path(folder), evaluation.report
     # Figures of an earlier evaluation must not stand beside new predictions if this one is interrupted.
     (out / "report.json").unlink(missing_ok=True)
+    _clear_figures(out / "figures")
     write_predictions(out / "predictions.parquet", evaluation.predictions)
     unanswered = out / "unanswered.csv"
     unanswered.unlink(missing_ok=True)
@@ -79,16 +86,16 @@ def answers_alone(report: Mapping[str, Any]) -> bool:
     return report.get("posterior", {}) is None
 
 
+def _clear_figures(folder: Path) -> None:
+    for name in _FIGURES:
+        (folder / f"{name}.png").unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
 def _write_figures(evaluation: Evaluation, folder: Path) -> None:
-    drawn: dict[str, Callable[[Evaluation], Figure]] = {
-        "curve": plots.curve_figure,
-        "map": plots.map_figure,
-        "regions": plots.regions_figure,
-    }
-    if np.isfinite(evaluation.predictions["probability"].to_numpy(dtype=np.float64)).any():
-        drawn["reliability"] = plots.reliability_figure
-    else:
-        (folder / "reliability.png").unlink(missing_ok=True)
-    for name, draw in drawn.items():
-        with atomic_file(folder / f"{name}.png") as beside:
-            draw(evaluation).savefig(beside, dpi=_DPI)
+    probable = np.isfinite(evaluation.predictions["probability"].to_numpy(dtype=np.float64)).any()
+    for name, draw in _FIGURES.items():
+        if name != "reliability" or probable:
+            with atomic_file(folder / f"{name}.png") as beside:
+                draw(evaluation).savefig(beside, dpi=_DPI)
