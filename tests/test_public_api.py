@@ -20,6 +20,8 @@ def test_the_public_names() -> None:
         "__version__",
         "compare",
         "evaluate",
+        "evaluate_predictions",
+        "evaluate_vectors",
         "load",
         "load_recipe",
         "prepare",

@@ -170,12 +170,15 @@ def test_splits_of_another_manifest_are_refused(model: LocatorModel, splits: Spl
         evaluate(model, other, splits, config=QUICK)
 
 
-def test_the_command_leaves_three_files(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_leaves_its_files(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import geopandas
 
     out = tmp_path / "evaluation"
     evaluate_command(run, out=out, resamples=30)
-    assert sorted(path.name for path in out.iterdir()) == ["predictions.parquet", "report.html", "report.json"]
+    names = ["figures", "predictions.parquet", "report.html", "report.json"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    drawn = ["curve.png", "map.png", "regions.png", "reliability.png"]
+    assert sorted(path.name for path in (out / "figures").iterdir()) == drawn
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert report["posterior"]["fitted"] is True
     assert report["posterior"]["image_weight"] == 0.3

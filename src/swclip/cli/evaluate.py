@@ -1,4 +1,4 @@
-"""`swclip evaluate`: a run on the queries of its split, as report.json, predictions.parquet and report.html."""
+"""`swclip evaluate`: a run, or what another tool made, as report.json, predictions.parquet and report.html."""
 
 from __future__ import annotations
 
@@ -7,15 +7,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from swclip.cli.bridge import BridgeOptions
+
 if TYPE_CHECKING:
+    from swclip.data.manifest import Manifest
+    from swclip.data.splits import Splits
+    from swclip.evaluation.evaluate import EmbedConfig
+    from swclip.evaluation.measure import Evaluation, MeasureConfig
     from swclip.training.run import RunFacts
 
 
 def evaluate(
-    run: Path,
+    run: Path | None = None,
     /,
     *,
     out: Path,
+    other: BridgeOptions | None = None,
     splits: Path | None = None,
     manifest: Path | None = None,
     on: Literal["query", "val"] = "query",
@@ -31,17 +38,20 @@ def evaluate(
     workers: int | None = None,
     device: str = "auto",
     photographs: Annotated[bool, Parameter(negative="--no-photographs")] = True,
+    figures: Annotated[bool, Parameter(negative="--no-figures")] = True,
 ) -> None:
-    """Evaluate a run on the queries of its split.
+    """Evaluate a run on the queries of its split, or the predictions or embeddings of another tool.
 
-    Writes DIR/report.json, DIR/predictions.parquet (GeoParquet, one row a query) and DIR/report.html (one file that
-    opens without a network), and prints the headline figures.
+    Writes OUT/report.json, OUT/predictions.parquet (GeoParquet, one row a query), OUT/report.html (one file that opens
+    without a network) and OUT/figures/, and prints the headline figures.
 
     Args:
-        run: The folder that `swclip train` wrote.
+        run: The folder that `swclip train` wrote; not with --predictions or --embeddings.
         out: The folder to write to.
-        splits: Other splits than the run was trained with, of the same manifest.
-        manifest: Where the manifest is now, if it was moved.
+        other: What another tool made.
+        splits: Other splits than the run was trained with, of the same manifest. Of another tool: which photographs of
+            the manifest were asked, and the candidates.
+        manifest: Where the manifest is now, if it was moved. Of another tool: where the true positions are.
         on: query: the queries, which training never sees. val: the validation queries.
         estimator: How scores become a point. mode: the densest place of the posterior smoothed on the ground. argmax:
             the best candidate, as in the paper. geometric-median: the least expected distance. All are in the report,
@@ -57,20 +67,62 @@ def evaluate(
         workers: Decoding threads; the number of processors if not given.
         device: auto, cpu, cuda, ...
         photographs: Show examples in the page; --no-photographs leaves pictures out, for reports that are passed on.
+        figures: Write the plots as PNG files; --no-figures leaves them out.
     """
-    from swclip.cli.console import console, print_table, progress_bar
+    from swclip.cli.bridge import evaluate_other, say_notes
+    from swclip.cli.console import console, print_table
+    from swclip.cli.record import command_line
+    from swclip.data.splits import leakage_path
+    from swclip.evaluation.evaluate import EmbedConfig
+    from swclip.evaluation.measure import MeasureConfig
+    from swclip.files import read_json
+    from swclip.retrieval.hierarchy import RESOLUTIONS
+
+    other = other or BridgeOptions()
+    other.check(run)
+    config = MeasureConfig(estimator, regions, resamples, seed, tuple(cells or RESOLUTIONS))
+    if run is None:
+        evaluation, table, leakage = evaluate_other(
+            other, manifest=manifest, splits=splits, on=on, config=config, command=command_line()
+        )
+        title = (other.predictions or other.embeddings or out).stem
+    else:
+        embedding = EmbedConfig(batch_size=batch_size, workers=workers)
+        evaluation, table, split, title = _evaluate_run(
+            run, splits, manifest, on=on, config=config, embedding=embedding, use=use, device=device
+        )
+        leaks = leakage_path(split.path)
+        leakage = read_json(leaks, "the leakage report") if leaks.is_file() else None
+    shown = table if photographs else None
+    report = evaluation.save(out, title=title, manifest=shown, leakage=leakage, figures=figures)
+    print_table(*_headline(evaluation.report))
+    for sentence in say_notes(evaluation.report):
+        console.print(sentence, soft_wrap=True, markup=False)
+    console.print(f"Open {out / 'report.html'} in a browser.", markup=False)
+    print(report)
+
+
+def _evaluate_run(
+    run: Path,
+    splits: Path | None,
+    manifest: Path | None,
+    *,
+    on: Literal["query", "val"],
+    config: MeasureConfig,
+    embedding: EmbedConfig,
+    use: list[Literal["image", "caption", "map"]] | None,
+    device: str,
+) -> tuple[Evaluation, Manifest, Splits, str]:
+    """The evaluation of a run, with its manifest, splits and title."""
+    from dataclasses import replace
+
+    from swclip.cli.console import console, progress_bar
     from swclip.cli.record import command_line
     from swclip.data.manifest import read_manifest
-    from swclip.data.splits import leakage_path, read_splits
-    from swclip.evaluation.evaluate import EmbedConfig
+    from swclip.data.splits import read_splits
     from swclip.evaluation.evaluate import evaluate as evaluate_model
-    from swclip.evaluation.measure import MeasureConfig
-    from swclip.evaluation.predictions import write_predictions
-    from swclip.evaluation.report import write_report_page
-    from swclip.files import read_json, write_json
     from swclip.models.locator_model import load_model
     from swclip.retrieval.feature_cache import FeatureCache
-    from swclip.retrieval.hierarchy import RESOLUTIONS
     from swclip.retrieval.posterior_config import read_posterior
 
     facts = _finished(run)
@@ -94,30 +146,14 @@ def evaluate(
             split,
             on=on,
             posterior=posterior,
-            config=MeasureConfig(estimator, regions, resamples, seed, tuple(cells or RESOLUTIONS)),
-            embedding=EmbedConfig(batch_size=batch_size, workers=workers, cache=kept if kept.holds(model) else None),
+            config=config,
+            embedding=replace(embedding, cache=kept if kept.holds(model) else None),
             use=use,
             command=command_line(),
             progress=progress,
         )
-    report = evaluation.report
-    report["made_with"]["run"] = {"path": str(run), "system": facts.system, "seed": facts.seed}
-    leaks = leakage_path(split.path)
-    leakage = read_json(leaks, "the leakage report") if leaks.is_file() else None
-    # Figures of an earlier evaluation must not stand beside new predictions if this one is interrupted.
-    (out / "report.json").unlink(missing_ok=True)
-    write_predictions(out / "predictions.parquet", evaluation.predictions)
-    write_report_page(
-        out / "report.html",
-        evaluation,
-        title=facts.system or run.name,
-        manifest=table if photographs else None,
-        leakage=leakage,
-    )
-    write_json(out / "report.json", report)
-    print_table(*_headline(report))
-    console.print(f"Open {out / 'report.html'} in a browser.", markup=False)
-    print(out / "report.json")
+    evaluation.report["made_with"]["run"] = {"path": str(run), "system": facts.system, "seed": facts.seed}
+    return evaluation, table, split, facts.system or run.name
 
 
 def _finished(run: Path) -> RunFacts:
@@ -175,10 +211,12 @@ def _device(name: str) -> str:
 def _headline(report: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
     from swclip.evaluation.words import metres, percent
 
-    title = f"{report['n_queries']:,} queries, {report['gallery_size']:,} candidates"
+    size = report["gallery_size"]
+    title = f"{report['n_queries']:,} queries, " + ("gallery not known" if size is None else f"{size:,} candidates")
     rows = [(report["estimator"], report)]
     rows += [(f"({name})", figures) for name, figures in report["estimators"].items() if name != report["estimator"]]
-    rows += [(f"({name})", {"error_m": guess, **guess}) for name, guess in report["baselines"].items()]
+    guesses = {name: guess for name, guess in report["baselines"].items() if guess is not None}
+    rows += [(f"({name})", {"error_m": guess, **guess}) for name, guess in guesses.items()]
     return (
         title,
         ["", "median", "mean", "p95", "within 25 m", "within 100 m"],

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from swclip.data.manifest import Manifest
 
 
 def prepare(
@@ -18,6 +21,8 @@ def prepare(
     city: str | None = None,
     images: Path | None = None,
     max_megapixels: float = 100.0,
+    layout: Literal["vpr"] | None = None,
+    crs: str | None = None,
     workers: int | None = None,
     image_column: str | None = None,
     lat_column: str | None = None,
@@ -47,6 +52,9 @@ def prepare(
         city: City of all photographs.
         images: What relative paths of a table, of images and map tiles, start from; its own folder if not given.
         max_megapixels: Reject larger pictures from their header, before decoding.
+        layout: vpr: the folders of the place-recognition field, [train|val|test/]database and queries, with positions
+            in file names @easting@northing@...; writes OUT/splits.parquet too, which needs no `swclip split`.
+        crs: Projection of file names that have no UTM zone, such as EPSG:32650.
         workers: Threads that decode; the number of processors if not given.
         image_column: Column of image paths, if its name does not say so.
         lat_column: Column of latitudes in degrees.
@@ -94,6 +102,8 @@ def prepare(
             strict=strict,
             max_megapixels=max_megapixels,
             city=city,
+            layout=layout,
+            crs=crs,
             workers=workers,
             progress=progress,
         )
@@ -109,3 +119,26 @@ def prepare(
     if len(result.rejected):
         console.print(f"Every rejected row: {out / REJECTED_NAME}", soft_wrap=True, markup=False)
     print(result.manifest.path)
+    if layout == "vpr":
+        _split_by_folder(result.manifest)
+
+
+def _split_by_folder(manifest: Manifest) -> None:
+    """Splits as the folders say, with their leakage report."""
+    from swclip.cli.console import console, print_table
+    from swclip.data.leakage import leakage_report
+    from swclip.data.splits import leakage_path
+    from swclip.data.vpr_folders import vpr_splits
+    from swclip.files import write_json
+
+    target = manifest.path.with_name("splits.parquet")
+    leakage_path(target).unlink(missing_ok=True)  # a report of earlier splits must not stand beside these
+    draft = vpr_splits(manifest)
+    splits = draft.write(target)
+    report = leakage_report(manifest, splits)
+    write_json(leakage_path(target), report)
+    counts = {**report["counts"], "candidates of the queries": report["query"]["candidates"]["n"]}
+    print_table("Splits (vpr)", ["", "photographs"], [[name, f"{number:,}"] for name, number in counts.items()])
+    for sentence in [*draft.notes, *report["warnings"]]:
+        console.print(sentence, soft_wrap=True, markup=False)
+    print(splits.path)

@@ -92,18 +92,50 @@ def build_candidates(frame: pd.DataFrame, split_of: np.ndarray[Any, Any], rule: 
     return _at_photographs(rows, split_sorted, with_photographs=rule.kind == "photographs")
 
 
-def _at_photographs(rows: pd.DataFrame, split_of: np.ndarray[Any, Any], *, with_photographs: bool) -> pd.DataFrame:
+def candidates_at(frame: pd.DataFrame, for_query: np.ndarray[Any, Any], for_val: np.ndarray[Any, Any]) -> pd.DataFrame:
+    """The positions of given photographs, with these photographs: candidates that somebody else chose.
+
+    Args:
+        frame: The manifest's rows: image_id, lat_deg, lon_deg, city.
+        for_query: (N,) whether the row's photograph is among those that queries are looked for among.
+        for_val: (N,) the same for validation queries.
+
+    Returns:
+        As `build_candidates`.
+    """
+    order = np.argsort(frame["image_id"].to_numpy(dtype=object), kind="stable")
+    return _with_flags(frame.iloc[order], np.asarray(for_query)[order], np.asarray(for_val)[order])
+
+
+def _with_flags(rows: pd.DataFrame, query: np.ndarray[Any, Any], val: np.ndarray[Any, Any]) -> pd.DataFrame:
     positions, which = distinct_positions(rows[["lat_deg", "lon_deg"]].to_numpy(np.float64))
-    train, val = split_of == "train", split_of == "val"
     image_ids: list[list[str]] = [[] for _ in positions]
+    names = rows["image_id"].to_numpy(dtype=object)
+    for row in np.flatnonzero(query | val).tolist():
+        image_ids[which[row]].append(str(names[row]))
+    flags = [np.bincount(which, weights=chosen, minlength=len(positions)) > 0 for chosen in (val, query)]
+    return _kept(rows, positions, which, image_ids, flags[0], flags[1])
+
+
+def _at_photographs(rows: pd.DataFrame, split_of: np.ndarray[Any, Any], *, with_photographs: bool) -> pd.DataFrame:
+    train, val = split_of == "train", split_of == "val"
     if with_photographs:
-        names = rows["image_id"].to_numpy(dtype=object)
-        for row in np.flatnonzero(train | val).tolist():
-            image_ids[which[row]].append(str(names[row]))
-        for_val = np.bincount(which, weights=train, minlength=len(positions)) > 0
-        for_query = np.bincount(which, weights=train | val, minlength=len(positions)) > 0
-    else:
-        for_val = for_query = np.ones(len(positions), dtype=bool)
+        # Validation stands on the training side when queries are answered.
+        return _with_flags(rows, train | val, train)
+    positions, which = distinct_positions(rows[["lat_deg", "lon_deg"]].to_numpy(np.float64))
+    every = np.ones(len(positions), dtype=bool)
+    return _kept(rows, positions, which, [[] for _ in positions], every, every)
+
+
+def _kept(
+    rows: pd.DataFrame,
+    positions: Float64[np.ndarray, "p 2"],
+    which: np.ndarray[Any, Any],
+    image_ids: list[list[str]],
+    for_val: np.ndarray[Any, Any],
+    for_query: np.ndarray[Any, Any],
+) -> pd.DataFrame:
+    """The positions that are candidates of anything, numbered, each with the first city known there."""
     cities: list[str | None] = [None] * len(positions)
     for row, city in enumerate(text_or_none(rows["city"])):
         if cities[which[row]] is None:

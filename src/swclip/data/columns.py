@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from swclip.errors import InputError
@@ -133,22 +133,49 @@ def find_columns(columns: Sequence[str], given: ColumnNames, table: str) -> dict
         >>> find_columns(["Photo", "GPS Latitude", "lng", "x", "y"], ColumnNames(), "table.csv")
         {'image': 'Photo', 'lat': 'GPS Latitude', 'lon': 'lng'}
     """
+    return match_columns(columns, SYNONYMS, {role: getattr(given, role) for role in ROLES}, table, flag_of)
+
+
+def match_columns(
+    columns: Sequence[str],
+    synonyms: Mapping[str, Sequence[Sequence[str]]],
+    given: Mapping[str, str | None],
+    table: str,
+    flag: Callable[[str], str],
+) -> dict[str, str]:
+    """As `find_columns`, for any roles.
+
+    Args:
+        columns: The table's columns.
+        synonyms: {role: names as `plain_name` writes them, in groups}; a later group counts only where no name of the
+            earlier is there.
+        given: {role: column} that the user named.
+        table: What to call the table in a message.
+        flag: The flag that names the column of a role.
+
+    Raises:
+        InputError: A named column is not there, or two columns could have one role.
+
+    Example:
+        >>> match_columns(["Rank", "k"], {"rank": (("rank",), ("k",))}, {}, "table.csv", flag_of)
+        {'rank': 'Rank'}
+    """
     found: dict[str, str] = {}
-    for role in ROLES:
-        named = getattr(given, role)
+    for role in synonyms:
+        named = given.get(role)
         if named is not None:
-            found[role] = _named(named, role, columns, table)
+            found[role] = _named(named, flag(role), columns, table)
     taken = set(found.values())
     plain = {column: plain_name(column) for column in columns if column not in taken}
-    for role in ROLES:
+    for role, groups in synonyms.items():
         if role in found:
             continue
-        for names in SYNONYMS[role]:
+        for names in groups:
             candidates = [column for column in columns if plain.get(column) in names]
             if len(candidates) > 1:
                 raise InputError(
-                    f"{table}: the columns {_listed(candidates)} could each be the {_meaning(role)}; "
-                    f"say which, for example {flag_of(role)} {_quoted(candidates[0])}"
+                    f"{table}: the columns {listed(candidates)} could each be the {_meaning(role)}; "
+                    f"say which, for example {flag(role)} {_quoted(candidates[0])}"
                 )
             if candidates:
                 found[role] = candidates[0]
@@ -156,22 +183,24 @@ def find_columns(columns: Sequence[str], given: ColumnNames, table: str) -> dict
     return found
 
 
-def _named(name: str, role: str, columns: Sequence[str], table: str) -> str:
+def _named(name: str, flag: str, columns: Sequence[str], table: str) -> str:
     count = list(columns).count(name)
     if count == 1:
         return name
     if count > 1:
-        raise InputError(f"{table}: {flag_of(role)} {name}: {count} columns have that name; rename one of them.")
+        raise InputError(f"{table}: {flag} {name}: {count} columns have that name; rename one of them.")
     close = difflib.get_close_matches(name, columns, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    raise InputError(f"{table}: {flag_of(role)} {name}: there is no such column; {hint}it has {_listed(columns)}.")
+    raise InputError(f"{table}: {flag} {name}: there is no such column; {hint}it has {listed(columns)}.")
 
 
 def _meaning(role: str) -> str:
-    return {"lat": "latitude", "lon": "longitude", "image_id": "image id", "map": "map tile"}.get(role, role)
+    names = {"lat": "latitude", "lon": "longitude", "map": "map tile"}
+    return names.get(role, role.replace("_", " "))
 
 
-def _listed(columns: Sequence[str]) -> str:
+def listed(columns: Sequence[str]) -> str:
+    """Names of columns in a message; at most twenty."""
     shown = [repr(column) for column in columns[:20]] + (["..."] if len(columns) > 20 else [])
     return ", ".join(shown[:-1]) + " and " + shown[-1] if len(shown) > 1 else "".join(shown)
 

@@ -11,12 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from swclip.data.columns import ColumnNames, find_columns
-from swclip.data.source_table import KINDS, SourceTable, first_line, need_columns
+from swclip.data.source_table import KINDS, RawTable, SourceTable, first_line, need_columns
 from swclip.errors import InputError
 
 
 def read_parquet(path: Path, folder: Path, given: ColumnNames) -> SourceTable:
-    """Read Parquet; with a geometry column it is GeoParquet, in any projection."""
+    """Read Parquet of photographs; with a geometry column it is GeoParquet, in any projection."""
+    return _with_geometry(raw_parquet(path), path, folder, given)
+
+
+def raw_parquet(path: Path) -> RawTable:
+    """Read Parquet, whatever it is about; with a geometry column it is GeoParquet, in any projection."""
     try:
         table = pq.ParquetFile(path).read()
     except (pa.ArrowException, OSError) as error:
@@ -32,7 +37,7 @@ def read_parquet(path: Path, folder: Path, given: ColumnNames) -> SourceTable:
         kind = table.schema.field(name).type
         if pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
             frame[name] = pd.Series(table[name].to_pylist(), dtype=object)
-    return _with_geometry(path, "parquet", folder, frame, given, lat_lon)
+    return _raw(path, "parquet", frame, lat_lon)
 
 
 def _geo_positions(path: Path) -> tuple[list[tuple[Any, Any]], list[str]]:
@@ -52,7 +57,12 @@ def _geo_positions(path: Path) -> tuple[list[tuple[Any, Any]], list[str]]:
 
 
 def read_geojson(path: Path, folder: Path, given: ColumnNames) -> SourceTable:
-    """Read a FeatureCollection of points."""
+    """Read a FeatureCollection of photographs' points."""
+    return _with_geometry(raw_geojson(path), path, folder, given)
+
+
+def raw_geojson(path: Path) -> RawTable:
+    """Read a FeatureCollection of points, whatever it is about."""
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
         features = document["features"] if isinstance(document, dict) else None
@@ -71,9 +81,7 @@ def read_geojson(path: Path, folder: Path, given: ColumnNames) -> SourceTable:
         if len(frame.columns)
         else pd.DataFrame(index=range(len(features)))
     )
-    return _with_geometry(
-        path, "geojson", folder, frame, given, [_point(feature.get("geometry")) for feature in features]
-    )
+    return _raw(path, "geojson", frame, [_point(feature.get("geometry")) for feature in features])
 
 
 def _point(geometry: Any) -> tuple[Any, Any]:
@@ -84,15 +92,15 @@ def _point(geometry: Any) -> tuple[Any, Any]:
     return None, None
 
 
-def _with_geometry(
-    path: Path,
-    kind: Literal["parquet", "geojson"],
-    folder: Path,
-    frame: pd.DataFrame,
-    given: ColumnNames,
-    lat_lon: list[tuple[Any, Any]] | None,
-) -> SourceTable:
+def _raw(
+    path: Path, kind: Literal["parquet", "geojson"], frame: pd.DataFrame, lat_lon: list[tuple[Any, Any]] | None
+) -> RawTable:
     frame.columns = pd.Index([str(name) for name in frame.columns], dtype=object)
+    return RawTable(str(path), kind, frame, list(range(1, len(frame) + 1)), lat_lon)
+
+
+def _with_geometry(raw: RawTable, path: Path, folder: Path, given: ColumnNames) -> SourceTable:
+    frame, lat_lon = raw.frame, raw.lat_lon
     columns = find_columns(list(frame.columns), given, str(path))
     need_columns(columns, list(frame.columns), path)
     use_geometry = lat_lon is not None and given.lat is None and given.lon is None
@@ -102,4 +110,4 @@ def _with_geometry(
             frame = frame.drop(columns=[columns[role]]) if role in columns else frame
             columns[role] = f"geometry ({'latitude' if role == 'lat' else 'longitude'})"
             frame[columns[role]] = pd.Series([pair[place] for pair in lat_lon], dtype=object)
-    return SourceTable(str(path), kind, folder, frame, list(range(1, len(frame) + 1)), columns, geometry=use_geometry)
+    return SourceTable(str(path), raw.kind, folder, frame, raw.rows, columns, geometry=use_geometry)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -25,12 +26,16 @@ from swclip.data.swapped import exif_says_swapped
 from swclip.data.tabulate import manifest_frame
 from swclip.data.timestamps import parse_timestamp
 from swclip.data.verification import WORK_NAME, Verdict, WorkFile, verify_all
-from swclip.errors import DiskFullError, InputError
+from swclip.data.vpr_folders import read_vpr_folder
+from swclip.errors import ConfigError, DiskFullError, InputError
 from swclip.files import atomic_file, sha256_of_file
 from swclip.geo.distance import haversine_m
 
 REJECTED_NAME = "rejected.csv"
 _DISAGREE_M = 1_000.0
+
+Layout = Literal["vpr"]
+"""Arrangements of folders that say more than the photographs: `vpr` is that of the place-recognition field."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,8 @@ def prepare(
     strict: bool = False,
     max_megapixels: float = 100.0,
     city: str | None = None,
+    layout: Layout | None = None,
+    crs: str | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> PrepareResult:
@@ -84,6 +91,9 @@ def prepare(
         strict: Stop at the first bad row or value instead.
         max_megapixels: Larger pictures are rejected from their header.
         city: City of all photographs.
+        layout: vpr: the source is a folder of database/ and queries/ whose file names hold the positions; see
+            `vpr_folders`, which also makes the splits.
+        crs: Projection of file names without a UTM zone, such as EPSG:32650.
         workers: Threads that decode.
         progress: Called with the number of photographs and map tiles verified and the number in all.
 
@@ -105,7 +115,7 @@ def prepare(
         raise InputError(
             f"{folder}: --copy would copy the folder into itself; choose another --out, or leave --copy out."
         )
-    table = read_source(source, columns, images=images, leave_out=None if inside_itself else folder)
+    table = _read(source, columns, images, layout, crs, None if inside_itself else folder)
     ledger = Ledger(table.name, strict)
     for code, count, detail in table.notes:
         ledger.note(code, detail, count)
@@ -141,7 +151,7 @@ def prepare(
         for row in kept:
             _settle_map(table, row, verdicts, ledger)
         rejected = _write_rejected(folder / REJECTED_NAME, ledger.rejections)
-        n_rows = len(table.rows) + len(table.malformed)
+        n_rows = len(table.rows) + len(table.malformed) + len(table.rejected)
         if not kept:
             work.remove()
             raise InputError(_nothing_left(table, folder, rejected, n_rows))
@@ -155,6 +165,23 @@ def prepare(
         manifest = write_manifest(folder / MANIFEST_NAME, frame)
         work.remove()
     return PrepareResult(manifest, rejected, ledger.notes, n_rows)
+
+
+def _read(
+    source: str | os.PathLike[str],
+    columns: ColumnNames | None,
+    images: str | os.PathLike[str] | None,
+    layout: Layout | None,
+    crs: str | None,
+    leave_out: Path | None,
+) -> SourceTable:
+    if layout is None:
+        if crs is not None:
+            raise ConfigError(f"--crs {crs} is for file names of the layout vpr; add --layout vpr, or leave it out.")
+        return read_source(source, columns, images=images, leave_out=leave_out)
+    if (columns is not None and columns != ColumnNames()) or images is not None:
+        raise ConfigError("the layout vpr has no columns, its names say all; leave --...-column and --images out.")
+    return read_vpr_folder(source, crs, leave_out=leave_out)
 
 
 def _both_positions(row: Row, verdict: Verdict) -> list[tuple[float, float, float, float]]:

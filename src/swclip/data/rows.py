@@ -33,6 +33,8 @@ def typed_rows(table: SourceTable, ledger: Ledger) -> list[Row]:
     refuse_swapped(table, cells["lat"], cells["lon"])
     for number, detail in table.malformed:
         ledger.reject(Rejection(number, "", "malformed-row", detail))
+    for rejection in table.rejected:
+        ledger.reject(rejection)
     rows: list[Row] = []
     for index, (number, image) in enumerate(zip(table.rows, images, strict=True)):
         name = _image_name(image)

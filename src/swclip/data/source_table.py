@@ -10,9 +10,34 @@ from typing import Any, Literal
 import pandas as pd
 
 from swclip.data.columns import flag_of
+from swclip.data.ledger import Rejection
 from swclip.errors import InputError
 
 KINDS = "a folder, or a .csv, .tsv, .parquet, .geoparquet or .geojson file"
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """A table as it is written, before anybody asks what its columns mean.
+
+    Attributes:
+        name: The path as given, for messages.
+        kind: What was read.
+        frame: The columns; those of text tables hold text alone.
+        rows: What each row is called: a spreadsheet's row for text tables (the header is row 1), else counted from 1.
+        lat_lon: Latitude and longitude of each row's geometry, None where it has none; None where the table has no
+            geometry at all.
+        malformed: (row, detail) of lines that are not rows of this table.
+        notes: (code, count, detail) of what was done that a reader might not expect.
+    """
+
+    name: str
+    kind: Literal["text", "parquet", "geojson"]
+    frame: pd.DataFrame
+    rows: list[int]
+    lat_lon: list[tuple[Any, Any]] | None = None
+    malformed: list[tuple[int, str]] = field(default_factory=list)
+    notes: list[tuple[str, int, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -30,6 +55,7 @@ class SourceTable:
         geometry: Latitude and longitude come from a geometry column and not from named columns.
         malformed: (row, detail) of lines that are not rows of this table.
         notes: (code, count, detail) of what was done that a reader might not expect.
+        rejected: Rows that the reader itself had to leave out.
     """
 
     name: str
@@ -41,6 +67,7 @@ class SourceTable:
     geometry: bool = False
     malformed: list[tuple[int, str]] = field(default_factory=list)
     notes: list[tuple[str, int, str]] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
 
     def values(self, role: str) -> list[Any] | None:
         """The values of a role as written, or None where the source has no such column."""

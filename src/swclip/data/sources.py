@@ -10,6 +10,7 @@ import pandas as pd
 
 from swclip.data.columns import ColumnNames
 from swclip.data.geo_tables import read_geojson, read_parquet
+from swclip.data.raw_tables import GEOJSON, PARQUET, TEXT_TABLES
 from swclip.data.source_table import KINDS, SourceTable
 from swclip.data.text_tables import read_text
 from swclip.errors import InputError
@@ -18,9 +19,6 @@ IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".heic", ".heif", ".avif"}
 )
 _OURS = ("manifest.parquet", "rejected.csv")  # of an earlier run into the source's own folder
-_TEXT_TABLES = (".csv", ".tsv", ".tab", ".txt")
-_PARQUET = (".parquet", ".geoparquet", ".pq")
-_GEOJSON = (".geojson", ".json")
 
 
 def read_source(
@@ -54,9 +52,9 @@ def read_source(
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty.")
     readers: list[tuple[tuple[str, ...], Callable[[Path, Path, ColumnNames], SourceTable]]] = [
-        (_TEXT_TABLES, read_text),
-        (_PARQUET, read_parquet),
-        (_GEOJSON, read_geojson),
+        (TEXT_TABLES, read_text),
+        (PARQUET, read_parquet),
+        (GEOJSON, read_geojson),
     ]
     for suffixes, reader in readers:
         if suffix in suffixes:
@@ -74,7 +72,7 @@ def read_source(
 def _read_folder(folder: Path, leave_out: Path | None) -> SourceTable:
     skipped: dict[str, int] = {}
     found: list[str] = []
-    for name in _files_below(folder, leave_out):
+    for name in files_below(folder, leave_out):
         suffix = Path(name).suffix.lower()
         if suffix in IMAGE_SUFFIXES:
             found.append(name)
@@ -94,7 +92,7 @@ def _read_folder(folder: Path, leave_out: Path | None) -> SourceTable:
     )
 
 
-def _files_below(folder: Path, leave_out: Path | None) -> Iterator[str]:
+def files_below(folder: Path, leave_out: Path | None) -> Iterator[str]:
     """Paths relative to the folder, in order; what begins with a dot is the system's, not the user's."""
     avoid = leave_out.resolve() if leave_out is not None else None
     for place, folders, files in os.walk(folder):
@@ -106,5 +104,5 @@ def _files_below(folder: Path, leave_out: Path | None) -> Iterator[str]:
 
 def tables_in(folder: Path) -> list[str]:
     """Names of files directly in a folder that are likely the table of its photographs."""
-    suffixes = (*_TEXT_TABLES[:2], *_PARQUET, ".geojson")
+    suffixes = (*TEXT_TABLES[:2], *PARQUET, ".geojson")
     return sorted(p.name for p in folder.iterdir() if p.suffix.lower() in suffixes and p.name not in _OURS)

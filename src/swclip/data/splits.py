@@ -49,7 +49,8 @@ class Splits:
             where unknown), image_ids (list of the training-side photographs there that may be used, often empty),
             for_val and for_query (whether it is a candidate of validation queries, of queries). Read it through
             `candidates_for`, which leaves out what the asked photographs must not see.
-        meta: version, protocol, seed, parameters, manifest_digest, counts.
+        meta: version, protocol, seed, parameters, manifest_digest, counts; answers_may_use where answers may lean on
+            photographs of further splits than the training side's: {"query": [...], "val": [...]}.
     """
 
     path: Path
@@ -224,14 +225,16 @@ def candidates_for(splits: Splits, on: Asked) -> pd.DataFrame:
 
     Returns:
         The rows of `splits.candidates` for them, with a fresh index and without for_val and for_query; image_ids
-        holds only photographs the answer may lean on: `train` for "val", `train` and `val` for "query".
+        holds only photographs the answer may lean on: `train` for "val", `train` and `val` for "query", and those of
+        the splits that the file itself says answers may use.
 
     Raises:
         ConfigError: `on` is neither.
     """
     if on not in _ALLOWED_PHOTOGRAPHS:
         raise ConfigError(f"candidates are for 'val' or 'query', not {on!r}.")
-    allowed = set(splits.frame.loc[splits.frame["split"].isin(_ALLOWED_PHOTOGRAPHS[on]), "image_id"])
+    usable = _ALLOWED_PHOTOGRAPHS[on] | set(splits.meta.get("answers_may_use", {}).get(on, ()))
+    allowed = set(splits.frame.loc[splits.frame["split"].isin(usable), "image_id"])
     rows = splits.candidates.loc[splits.candidates[f"for_{on}"].to_numpy(bool), list(_CANDIDATE_COLUMNS[:-2])]
     rows = rows.reset_index(drop=True)
     kept = [[image_id for image_id in ids if image_id in allowed] for ids in rows["image_ids"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,17 +22,37 @@ def refuse_swapped(table: SourceTable, lats: list[Any] | None, lons: list[Any] |
     """
     if lats is None or lons is None:
         return
+    evidence = swap_evidence(lats, lons, table.rows)
+    if evidence is not None:
+        raise InputError(_message(table, evidence))
+
+
+def swap_evidence(lats: Sequence[Any], lons: Sequence[Any], rows: Sequence[int]) -> str | None:
+    """What says that two columns are the wrong way round: most latitudes are beyond 90 and their longitudes fit one.
+
+    Args:
+        lats: The values of the column taken for latitudes, as written.
+        lons: The same of the longitudes.
+        rows: What each row is called.
+
+    Returns:
+        A part of a sentence, or None.
+
+    Example:
+        >>> swap_evidence([114.4, 114.5], [30.5, 30.6], [2, 3])
+        'in 2 of 2 rows the latitude is beyond 90 and the longitude would fit one (row 2: 114.4, 30.5)'
+    """
     lat, lon = (np.array([number_or_nan(value) for value in values]) for values in (lats, lons))
     both = np.isfinite(lat) & np.isfinite(lon)
     with np.errstate(invalid="ignore"):
         swapped = both & (np.abs(lat) > 90.0) & (np.abs(lat) <= 180.0) & (np.abs(lon) <= 90.0)
-    if 2 * int(swapped.sum()) > int(both.sum()):
-        first = int(np.flatnonzero(swapped)[0])
-        evidence = (
-            f"in {int(swapped.sum())} of {int(both.sum())} rows the latitude is beyond 90 and the longitude "
-            f"would fit one (row {table.rows[first]}: {lat[first]:g}, {lon[first]:g})"
-        )
-        raise InputError(_message(table, evidence))
+    if 2 * int(swapped.sum()) <= int(both.sum()):
+        return None
+    first = int(np.flatnonzero(swapped)[0])
+    return (
+        f"in {int(swapped.sum())} of {int(both.sum())} rows the latitude is beyond 90 and the longitude "
+        f"would fit one (row {rows[first]}: {lat[first]:g}, {lon[first]:g})"
+    )
 
 
 def exif_says_swapped(table: SourceTable, pairs: list[tuple[float, float, float, float]]) -> str | None:

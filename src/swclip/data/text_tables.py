@@ -9,12 +9,23 @@ from pathlib import Path
 import pandas as pd
 
 from swclip.data.columns import ColumnNames, find_columns
-from swclip.data.source_table import KINDS, SourceTable, need_columns
+from swclip.data.source_table import KINDS, RawTable, SourceTable, need_columns
 from swclip.errors import InputError
 
 
 def read_text(path: Path, folder: Path, given: ColumnNames) -> SourceTable:
-    """Read a text table; every value stays text."""
+    """Read a text table of photographs; every value stays text."""
+    raw = raw_text(path)
+    header = [str(name) for name in raw.frame.columns]
+    columns = find_columns(header, given, str(path))
+    need_columns(columns, header, path)
+    return SourceTable(
+        str(path), "text", folder, raw.frame, raw.rows, columns, malformed=raw.malformed, notes=raw.notes
+    )
+
+
+def raw_text(path: Path) -> RawTable:
+    """Read a text table, whatever it is about; every value stays text."""
     text, notes = _decoded(path)
     mark = _separator(path, text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
@@ -35,11 +46,9 @@ def read_text(path: Path, folder: Path, given: ColumnNames) -> SourceTable:
                 rows.append(number)
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.line_num}: {error}; is a quotation mark not closed?") from error
-    columns = find_columns(header, given, str(path))
-    need_columns(columns, header, path)
     frame = pd.DataFrame({i: pd.Series([r[i] for r in records], dtype=object) for i in range(len(header))})
     frame.columns = pd.Index(header, dtype=object)
-    return SourceTable(str(path), "text", folder, frame, rows, columns, malformed=malformed, notes=notes)
+    return RawTable(str(path), "text", frame, rows, malformed=malformed, notes=notes)
 
 
 def _decoded(path: Path) -> tuple[str, list[tuple[str, int, str]]]:

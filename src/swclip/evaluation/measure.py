@@ -28,6 +28,7 @@ from swclip.evaluation.graded import (
 from swclip.evaluation.ground_meter import GroundMeter
 from swclip.evaluation.levels import LevelMeter
 from swclip.evaluation.metrics import RECALL_RADIUS_M, city_alignment_at_k, mean_reciprocal_rank, recall_at_k
+from swclip.evaluation.notebook import NotebookViews
 from swclip.evaluation.region_meter import RegionMeter
 from swclip.evaluation.regions import region_labels, resampling_blocks
 from swclip.evaluation.schema import REPORT_VERSION
@@ -46,8 +47,8 @@ _ELLIPSOID_SHARE = 1.006
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What a system did on the queries of a split.
+class Evaluation(NotebookViews):
+    """What a system did on the queries of a split; see `NotebookViews` for its tables, plots and files.
 
     Attributes:
         report: The figures, ready for report.json.

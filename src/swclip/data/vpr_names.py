@@ -1,0 +1,215 @@
+"""File names of the place-recognition field: what stands between the `@`, and where on Earth it says the photograph is.
+
+    @east@north@zone@letter@lat@lon@pano@tile@heading@pitch@roll@height@timestamp@note@.jpg
+
+Fields may be empty; only the easting and northing (UTM, metres) are always there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+from numpy.typing import ArrayLike
+
+from swclip.errors import ConfigError
+from swclip.geo.coordinates import valid_positions
+from swclip.geo.distance import geodesic_m
+
+FIELDS = (
+    "easting", "northing", "zone", "letter", "lat", "lon", "pano", "tile", "heading", "pitch", "roll", "height",
+    "timestamp", "note",
+)  # fmt: skip
+DISAGREE_M = 25.0
+"""A name whose easting and northing lie further than this from its latitude and longitude is not believed."""
+
+_BANDS = "CDEFGHJKLMNPQRSTUVWX"
+# The last band of UTM reaches to 84 degrees; the others are 8 high. A photograph at a band's edge may carry either.
+_BAND_SLACK_DEG = 0.1
+
+
+class PlaceNameError(ValueError):
+    """Why a name does not say where its photograph was taken."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True)
+class PlaceName:
+    """What a file name says.
+
+    Attributes:
+        lat_deg: Latitude, degrees, WGS84.
+        lon_deg: Longitude, degrees.
+        values: The other fields that are not empty, by the names of `FIELDS`.
+    """
+
+    lat_deg: float
+    lon_deg: float
+    values: dict[str, str]
+
+
+def is_vpr_name(name: str) -> bool:
+    """Whether a file name is in the field's form at all."""
+    return name.startswith("@") and name.count("@") >= 3
+
+
+def utm_crs(zone: int, north: bool) -> str:
+    """EPSG code of a UTM zone on WGS84.
+
+    Example:
+        >>> utm_crs(50, True), utm_crs(1, False)
+        ('EPSG:32650', 'EPSG:32701')
+    """
+    return f"EPSG:{32600 + zone if north else 32700 + zone}"
+
+
+def projected_to_deg(easting_m: ArrayLike, northing_m: ArrayLike, crs: str) -> Float64[np.ndarray, "n 2"]:
+    """Positions of a projection as latitude and longitude on WGS84.
+
+    Args:
+        easting_m: (N,) metres east, in the projection's frame.
+        northing_m: (N,) metres north.
+        crs: The projection, such as EPSG:32650.
+
+    Returns:
+        (N, 2) latitude, longitude in degrees; infinite where the projection has no such point.
+
+    Raises:
+        ConfigError: The projection is not known, or is not one of metres on the ground.
+
+    Example:
+        >>> projected_to_deg([500_000.0], [0.0], "EPSG:32631").round(9).tolist()
+        [[0.0, 3.0]]
+    """
+    east, north = (np.asarray(values, dtype=np.float64).reshape(-1) for values in (easting_m, northing_m))
+    lon, lat = _to_wgs84(crs).transform(east, north)
+    return np.stack([np.asarray(lat, dtype=np.float64), np.asarray(lon, dtype=np.float64)], axis=1)
+
+
+def parse_name(name: str, crs: str | None = None) -> PlaceName:
+    """Read the position and the other fields of a file name.
+
+    The easting and northing are taken where their zone is known, since they have centimetres: from the name's zone
+    number and letter, or the sign of its latitude, else from `crs`. Without any of these the latitude and longitude
+    are taken. Where both are there they must agree within `DISAGREE_M`.
+
+    Args:
+        name: The file name, without folders.
+        crs: Projection of names that have no zone.
+
+    Raises:
+        PlaceNameError: With a reason (name-not-read, zone-missing, zone-letter, positions-disagree) and a detail.
+        ConfigError: The projection is not known.
+
+    Example:
+        >>> place = parse_name("@0244128.10@3377950.20@50@R@@@pano7@@090@@@@@@.jpg")
+        >>> round(place.lat_deg, 4), round(place.lon_deg, 4), place.values["heading"]
+        (30.5066, 114.3339, '090')
+    """
+    fields = _fields(name)
+    easting, northing = (_number(fields, key, name) for key in ("easting", "northing"))
+    if easting is None or northing is None:
+        raise PlaceNameError("name-not-read", "the name has no easting or no northing between its first three @.")
+    lat, lon = (_number(fields, key, name) for key in ("lat", "lon"))
+    said = (lat, lon) if lat is not None and lon is not None else None
+    if said is not None and not bool(valid_positions(said[0], said[1])):
+        raise PlaceNameError("name-not-read", f"latitude {said[0]:g}, longitude {said[1]:g} is no place on Earth.")
+    rest = {key: fields[key] for key in FIELDS[6:] if fields.get(key)}
+    projection = _projection(fields, lat, crs)
+    if projection is None:
+        if said is not None:
+            return PlaceName(said[0], said[1], rest)
+        detail = "the name gives no UTM zone and no latitude and longitude; say the projection: --crs EPSG:32650, say."
+        raise PlaceNameError("zone-missing", detail)
+    at_lat, at_lon = projected_to_deg([easting], [northing], projection)[0].tolist()
+    if not (math.isfinite(at_lat) and math.isfinite(at_lon)):
+        raise PlaceNameError(
+            "name-not-read", f"easting {easting:g}, northing {northing:g} is no point of {projection}."
+        )
+    _check_band(fields, at_lat)
+    if said is not None:
+        apart = float(geodesic_m([[at_lat, at_lon]], [list(said)])[0])
+        if apart > DISAGREE_M:
+            raise PlaceNameError(
+                "positions-disagree",
+                f"easting and northing in {projection} and the latitude and longitude of the name are {apart:,.0f} m "
+                "apart: which is right cannot be known.",
+            )
+    return PlaceName(at_lat, at_lon, rest)
+
+
+def _fields(name: str) -> dict[str, str]:
+    parts = name.split("@")
+    if parts[0] or len(parts) < 3:
+        detail = "the name is not @easting@northing@...: it does not begin with @, or has fewer than two fields."
+        raise PlaceNameError("name-not-read", detail)
+    values = [part.strip() for part in parts[1:]]
+    # What stands after the last @ is the ending; a short name carries it on its last field.
+    values[-1] = "" if values[-1].startswith(".") else values[-1].rpartition(".")[0]
+    return {key: "" if value.lower() in ("none", "nan") else value for key, value in zip(FIELDS, values, strict=False)}
+
+
+def _number(fields: dict[str, str], key: str, name: str) -> float | None:
+    text = fields.get(key, "")
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or "_" in text:
+        raise PlaceNameError("name-not-read", f"the {key} {text!r} of the name is not a number.")
+    return value
+
+
+def _projection(fields: dict[str, str], lat: float | None, crs: str | None) -> str | None:
+    zone, letter = fields.get("zone", ""), fields.get("letter", "").upper()
+    if zone:
+        if not zone.isdigit() or not 1 <= int(zone) <= 60:
+            raise PlaceNameError("name-not-read", f"the UTM zone {zone!r} is not a number from 1 to 60.")
+        if letter and (len(letter) != 1 or letter not in _BANDS):
+            raise PlaceNameError(
+                "zone-letter", f"the zone letter {letter!r} is none of UTM's, {_BANDS[0]} to {_BANDS[-1]}."
+            )
+        if letter or lat is not None:
+            return utm_crs(int(zone), letter >= "N" if letter else bool(lat is not None and lat >= 0.0))
+    return crs
+
+
+def _check_band(fields: dict[str, str], lat: float) -> None:
+    """The letter is a band of latitude. Some write S for south, which is the band of 32 to 40 degrees north."""
+    letter = fields.get("letter", "").upper()
+    if not fields.get("zone") or not letter:
+        return
+    low = -80.0 + 8.0 * _BANDS.index(letter)
+    high = 84.0 if letter == "X" else low + 8.0
+    if not low - _BAND_SLACK_DEG <= lat <= high + _BAND_SLACK_DEG:
+        raise PlaceNameError(
+            "zone-letter",
+            f"the zone letter {letter} is the band of latitudes {low:g} to {high:g}, and the northing lies at "
+            f"{lat:.3f}; is the letter a hemisphere, or of another zone?",
+        )
+
+
+@lru_cache(maxsize=128)
+def _to_wgs84(crs: str) -> Any:
+    from pyproj import CRS, Transformer
+    from pyproj.exceptions import CRSError
+
+    try:
+        projection = CRS.from_user_input(crs)
+    except CRSError as error:
+        raise ConfigError(f"--crs {crs}: is not a projection that is known; write for example EPSG:32650.") from error
+    if not projection.is_projected:
+        raise ConfigError(f"--crs {crs}: is not a projection with easting and northing; write for example EPSG:32650.")
+    unit = projection.axis_info[0].unit_name
+    if unit != "metre":
+        raise ConfigError(f"--crs {crs}: its unit is the {unit}, and metres are needed; write for example EPSG:32650.")
+    return Transformer.from_crs(projection, 4326, always_xy=True)
