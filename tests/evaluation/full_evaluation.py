@@ -16,7 +16,8 @@ import pandas as pd
 from swclip.evaluation.baselines import baselines
 from swclip.evaluation.bootstrap import bootstrap_intervals, resample_blocks
 from swclip.evaluation.details import GroundPosterior, TopCandidates
-from swclip.evaluation.measure import Evaluation, nested_intervals
+from swclip.evaluation.error_report import nested_intervals
+from swclip.evaluation.measure import Evaluation
 from swclip.evaluation.metrics import (
     RECALL_KS,
     accuracy_within,

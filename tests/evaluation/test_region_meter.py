@@ -85,7 +85,8 @@ def test_the_figures_are_those_of_loops(world: World, calibration: Calibration) 
     report, columns = world.report(meter), meter.columns()
     ground = world.ground
     every = world.tails_of_cells
-    assert (report["source"], report["n"], report["unreachable"], report["by_city"]) == ("validation", 90, 2, True)
+    method = report["method"]
+    assert (method["source"], method["n"], method["unreachable"], method["by_city"]) == ("validation", 90, 2, True)
     assert report["cells"] == {"resolution": 11, "across_m": 50.0, "spread_m": 25.0}
     assert report["total_area_km2"] == pytest.approx(ground.area_km2.sum())
     for own, level in zip(report["levels"], LEVELS, strict=True):
@@ -146,8 +147,9 @@ def test_the_curve_is_recall_against_mean_area(world: World, calibration: Calibr
 def test_halves_calibrate_one_another(world: World) -> None:
     meter = world.meter(None)
     report, columns = world.report(meter), meter.columns()
-    assert (report["source"], report["n"], report["unreachable"]) == ("halves of the queries", 120, 3)
-    assert report["by_city"] is False
+    method = report["method"]
+    assert (method["source"], method["n"], method["unreachable"]) == ("halves of the queries", 120, 3)
+    assert method["by_city"] is False
     half_of = deal_blocks(block_numbers(world.blocks).tolist(), 2, np.random.default_rng(0))
     for own, level in zip(report["levels"], LEVELS, strict=True):
         covered, areas, floors = [], [], []

@@ -40,11 +40,11 @@ def test_a_report_is_read_as_it_was_written(made_up: Any, folder: Path) -> None:
 def test_columns_and_keys_of_other_versions_are_no_obstacle(folder: Path, version: str) -> None:
     edit(folder, lambda report: report.update(version=version, geoscore=4321.0))
     path = folder / "predictions.parquet"
-    table = parquet.read_table(path).drop_columns(["split", "top1_candidate_id"])
-    parquet.write_table(table.append_column("ndcg_20", [np.linspace(0, 1, len(table))]), path)
+    table = parquet.read_table(path).drop_columns(["split", "top1_candidate_id", "lisa"])
+    parquet.write_table(table.append_column("of_a_later_version", [np.linspace(0, 1, len(table))]), path)
     found = read_report(folder)
     assert found.report["geoscore"] == 4321.0
-    assert found.predictions["ndcg_20"].iloc[-1] == 1.0
+    assert found.predictions["of_a_later_version"].iloc[-1] == 1.0
     assert "geometry" not in found.predictions
 
 

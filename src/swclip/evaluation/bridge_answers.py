@@ -13,19 +13,15 @@ from numpy.typing import ArrayLike
 from swclip.data.units import text_or_none
 from swclip.errors import InputError
 from swclip.evaluation.baselines import baselines
-from swclip.evaluation.bootstrap import LEVEL, bootstrap_intervals, resample_blocks
 from swclip.evaluation.bridge_predictions import Predicted
-from swclip.evaluation.measure import REPORT_VERSION, Evaluation, MeasureConfig, hits_within, nested_intervals
-from swclip.evaluation.metrics import (
-    RECALL_KS,
-    RECALL_RADIUS_M,
-    accuracy_within,
-    by_region,
-    error_statistics,
-    recall_at_k,
-)
+from swclip.evaluation.error_report import error_figures, error_report
+from swclip.evaluation.graded import geoscore_by_query
+from swclip.evaluation.measure import Evaluation, MeasureConfig, hits_within
+from swclip.evaluation.metrics import RECALL_KS, RECALL_RADIUS_M, recall_at_k
 from swclip.evaluation.predictions import COLUMNS
 from swclip.evaluation.regions import region_labels, resampling_blocks
+from swclip.evaluation.schema import REPORT_VERSION
+from swclip.evaluation.spatial import spatial_report
 from swclip.geo.distance import geodesic_m
 
 ESTIMATOR = "as given"
@@ -75,7 +71,6 @@ def measure_answers(
     blocks, block_kind = resampling_blocks(queries, truth)
     # As `measure` spawns them, so that the same errors get the same intervals.
     generator_bootstrap, generator_random = np.random.default_rng(config.seed).spawn(2)
-    resampled = resample_blocks(blocks, config.resamples, generator_bootstrap)
     ranks = first_answer_rank(truth, answers)
     floor = np.full(len(queries), np.nan)
     guesses: dict[str, Any] = {"floor": None, "constant": None, "random": None}
@@ -85,7 +80,8 @@ def measure_answers(
         found, floor = baselines(truth, places, training_deg, generator_random)
         guesses = dict(found)
         answerable = sum(len(hit) > 0 for hit in hits_within(truth, places, RECALL_RADIUS_M))
-    figures = {"error_m": error_statistics(error), "accuracy_within_m": accuracy_within(error)}
+    figures = error_report(error, regions, blocks, block_kind, generator_bootstrap, config.resamples)
+    spatial, lisa, lisa_p = spatial_report(truth, error, seed=config.seed)
     report: dict[str, Any] = {
         "version": REPORT_VERSION,
         "n_queries": len(queries),
@@ -98,25 +94,20 @@ def measure_answers(
         "recall_at_k_25m": recall_of_answers(ranks, answers),
         "mrr_25m": None,
         "ndcg_at_k": None,
+        "relevance": None,
         "city_alignment_at_k": None,
-        "levels": None,
+        "levels": {},
+        "spatial": spatial,
         "calibration": None,
         "confidence": confidence_figures(predicted, answered, error),
         "baselines": guesses,
-        "estimators": {ESTIMATOR: figures},
+        "estimators": {ESTIMATOR: error_figures(error)},
         "regions": config.regions,
-        "by_region": by_region(error, regions),
-        "intervals": {
-            **nested_intervals(bootstrap_intervals(error, resampled)),
-            "level": LEVEL,
-            "resamples": config.resamples,
-            "block": block_kind,
-            "blocks": len(set(blocks)),
-        },
         "posterior": None,
         "truth": predicted.truth,
     }
     frame = _predictions(queries, answers[:, 0], error, floor, regions, blocks, ranks)
+    frame["lisa"], frame["lisa_p"] = pd.Series(lisa, dtype=object), pd.array(lisa_p, dtype="Float64")
     if predicted.confidence is not None:
         frame["confidence"] = predicted.confidence[answered]
     empty = pd.DataFrame({name: pd.Series(dtype=object) for name in _NO_CANDIDATES})
@@ -212,6 +203,7 @@ def _predictions(
         "predicted_lat_deg": answers_deg[:, 0],
         "predicted_lon_deg": answers_deg[:, 1],
         "error_m": error_m,
+        "geoscore": geoscore_by_query(error_m),
         "floor_m": floor_m,
         "region": regions,
         "city": pd.Series(text_or_none(queries["city"]), dtype=object),

@@ -111,9 +111,9 @@ def lisa_note(report: Mapping[str, Any]) -> str:
     if not own:
         return ""
     return (
-        f"A query is marked where hardly any of {own['permutations']:,} shuffles of its neighbours' errors gives as strong "
-        f"a likeness, with the limit set so that of the marked ones about {100 * own['alpha']:g} % are there by chance "
-        "(Benjamini and Hochberg)."
+        f"A query is marked where hardly any of {own['permutations']:,} shuffles of its neighbours' errors gives as "
+        f"strong a likeness, with the limit set so that of the marked ones about {100 * own['alpha']:g} % are there by "
+        "chance (Benjamini and Hochberg)."
     )
 
 

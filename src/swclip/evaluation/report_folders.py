@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from swclip.errors import ArtefactError, ConfigError
-from swclip.evaluation.measure import REPORT_VERSION, Evaluation
+from swclip.evaluation.measure import Evaluation
 from swclip.evaluation.predictions import read_predictions
 from swclip.files import read_json
 
@@ -54,7 +54,7 @@ def read_report(folder: str | os.PathLike[str]) -> Evaluation:
         raise ArtefactError(_no_report(where))
     report = read_json(path, "the report")
     version = str(report.get("version")) if isinstance(report, dict) else None
-    if version not in {*KNOWN_VERSIONS, REPORT_VERSION}:
+    if version not in KNOWN_VERSIONS:
         raise ArtefactError(
             f"{path}: a report of version {version}, and this swclip reads {' and '.join(KNOWN_VERSIONS)}; evaluate "
             "again, or use the swclip that wrote it."

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int64
 
-from swclip.evaluation.bootstrap import bootstrap_intervals, resample_blocks
-from swclip.evaluation.measure import Evaluation, nested_intervals
-from swclip.evaluation.metrics import accuracy_within, by_region, error_statistics, mean_reciprocal_rank, recall_at_k
+from swclip.evaluation.error_report import error_figures, error_report
+from swclip.evaluation.measure import Evaluation
+from swclip.evaluation.metrics import accuracy_within, error_statistics, mean_reciprocal_rank, recall_at_k
 from swclip.geo.distance import geodesic_m
 
 _KEPT = (
@@ -57,28 +57,26 @@ def restricted(evaluation: Evaluation, rows: Int64[np.ndarray, " q"], seed: int 
     frame = kept.predictions
     error = frame["error_m"].to_numpy(dtype=np.float64)
     ranks = frame["rank_25m"].astype("Int64").fillna(0).to_numpy(dtype=np.int64)
-    intervals, blocks = old["intervals"], frame["block"].tolist()
-    resampled = resample_blocks(blocks, intervals["resamples"], np.random.default_rng(seed))
+    intervals, generator = old["intervals"], np.random.default_rng(seed)
     report = {
         **{key: old[key] for key in _KEPT if key in old},
         "n_queries": len(frame),
         "n_answerable": int((ranks > 0).sum()),
-        **_figures(error),
+        **error_report(
+            error,
+            frame["region"].tolist(),
+            frame["block"].tolist(),
+            intervals["block"],
+            generator,
+            intervals["resamples"],
+        ),
         "recall_at_k_25m": recall_at_k(ranks),
         "mrr_25m": mean_reciprocal_rank(ranks),
         "city_alignment_at_k": None,
         "levels": {},
         "baselines": _baselines(old["baselines"], frame),
-        "estimators": {name: _figures(own) for name, own in kept.errors_m.items()},
-        "by_region": by_region(error, frame["region"].tolist()),
-        "intervals": {
-            **intervals,
-            **nested_intervals(bootstrap_intervals(error, resampled)),
-            "blocks": len(set(blocks)),
-        },
+        "estimators": {name: error_figures(own) for name, own in kept.errors_m.items()},
     }
-    if "geoscore" in frame:
-        report["geoscore"] = float(frame["geoscore"].mean())
     if "ndcg_20" in frame:
         report["ndcg_at_k"] = {"20": float(frame["ndcg_20"].mean())}
     return replace(kept, report=report)
@@ -92,10 +90,6 @@ def _baselines(old: Mapping[str, Any], frame: pd.DataFrame) -> dict[str, Any]:
         constant = geodesic_m(truth, np.broadcast_to(list(place.values()), truth.shape))
         found["constant"] = {**_guess(constant), **place}
     return found
-
-
-def _figures(error_m: Float64[np.ndarray, " q"]) -> dict[str, Any]:
-    return {"error_m": error_statistics(error_m), "accuracy_within_m": accuracy_within(error_m)}
 
 
 def _guess(error_m: Float64[np.ndarray, " q"]) -> dict[str, Any]:

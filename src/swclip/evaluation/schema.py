@@ -307,6 +307,33 @@ class CalibrationMethod(_Part):
     own_cities: list[str] = Field(description="cities with a threshold of their own")
 
 
+class Unanswered(_Part):
+    """Queries that another tool was asked and did not answer."""
+
+    n_asked: int
+    n: int
+    share_answered: Share
+    reasons: dict[str, int]
+    queries: list[list[str]] = Field(description="image_id and reason of each")
+    accuracy_within_m_of_asked: ByRadius
+
+
+class SureAnswers(_Part):
+    """Errors of the surest answers."""
+
+    share: list[Share]
+    n: list[int]
+    median_m: list[Metres]
+    within_100_m: list[Share]
+
+
+class Confidence(_Part):
+    """What the order of another tool's confidences is worth."""
+
+    n: int
+    selective: SureAnswers
+
+
 class Relevance(_Part):
     """The graded relevance of nDCG."""
 
@@ -333,10 +360,10 @@ class Report(_Part):
     estimator: str | None
     error_m: Errors
     accuracy_within_m: ByRadius
-    recall_at_k_25m: ByK | None
+    recall_at_k_25m: dict[str, Share | None] | None = Field(description="by k; null beyond the answers that were given")
     mrr_25m: float | None
     ndcg_at_k: ByK | None
-    relevance: Relevance
+    relevance: Relevance | None
     geoscore: float = Field(description="0 to 5000")
     city_alignment_at_k: ByK | None
     levels: dict[str, LevelFigures]
@@ -349,6 +376,10 @@ class Report(_Part):
     calibration: Calibration | None
     intervals: Intervals
     truth: Truth | None = None
+    unanswered: Unanswered | None = Field(None, description="of another tool's answers: what it was asked and left")
+    confidence: Confidence | None = Field(
+        None, description="of another tool's answers: whether its sure ones are better"
+    )
     posterior: dict[str, Any] | None = None
     made_with: dict[str, Any] = Field(default_factory=dict)
 
