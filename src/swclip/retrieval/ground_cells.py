@@ -93,8 +93,8 @@ class GroundCells:
             spread_m: s in metres, above 0.
 
         Raises:
-            ConfigError: The resolution does not exist, the spread is not above 0, or it is so wide that it may reach more
-                than `MAX_PAIRS` pairs of a candidate and a cell.
+            ConfigError: The resolution does not exist, the spread is not above 0, or it is so wide that it may reach
+                more than `MAX_PAIRS` pairs of a candidate and a cell.
         """
         positions = np.asarray(positions_deg, dtype=np.float64).reshape(-1, 2)
         names: list[str | None] = [None] * len(positions) if cities is None else list(cities)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,11 +17,13 @@ from swclip.geo.distance import geodesic_m
 from swclip.geo.neighbours import SphereIndex
 from swclip.retrieval.answers import NEAR_M, Answer, RankedCandidate, rounded_deg
 from swclip.retrieval.coarse import CoarseIndex, part_of
+from swclip.retrieval.conformal import LEVEL, Calibration, check_level, read_calibration
 from swclip.retrieval.embed import Failure, PathLike, Progress
 from swclip.retrieval.estimate import geometric_median, ground_density
 from swclip.retrieval.estimate import top_k as best_candidates
 from swclip.retrieval.evidence import Photographed, chunks, location_similarity, log_probability
 from swclip.retrieval.gallery import Gallery, load_gallery
+from swclip.retrieval.ground_cells import GroundCells
 from swclip.retrieval.hierarchy import (
     CITY,
     RESOLUTIONS,
@@ -37,10 +40,13 @@ from swclip.retrieval.posterior import (
     smoothed,
 )
 from swclip.retrieval.posterior_config import EstimatorName, check_estimator
+from swclip.retrieval.region_answers import NO_REGIONS, RegionMaker, RegionRequest
 from swclip.retrieval.views import embed_queries, given_views
 
 if TYPE_CHECKING:
     from swclip.models.locator_model import LocatorModel
+
+_LOG = logging.getLogger(__name__)
 
 
 class Locator:
@@ -51,6 +57,7 @@ class Locator:
         model: The model that made it.
         posterior: From scores to probabilities; None takes the gallery's own, or else the model's temperature.
         resolutions: H3 resolutions of the cells that answers speak of.
+        calibration: What regions are made by, of this model with this posterior; None for answers without regions.
 
     Raises:
         MismatchError: Another model made the gallery.
@@ -62,6 +69,7 @@ class Locator:
         answer, = locator.locate(["photo.jpg"])
         print(answer.lat_deg, answer.lon_deg, answer.probability_within_50m)
         print(answer.city, answer.city_probability, [(c.cell_id, c.probability) for c in answer.cells])
+        print(answer.region.probability, answer.region.area_km2, answer.region.cannot_tell)
         ```
     """
 
@@ -71,6 +79,7 @@ class Locator:
         model: LocatorModel,
         posterior: PosteriorConfig | None = None,
         resolutions: Sequence[int] = RESOLUTIONS,
+        calibration: Calibration | None = None,
     ) -> None:
         gallery.check_model(model.fingerprint, "the model given")
         self.gallery = gallery
@@ -78,6 +87,8 @@ class Locator:
         self.posterior = posterior or gallery.posterior or default_posterior(model)
         self._whole = _Part.of(gallery, Hierarchy.of(gallery.positions_deg, gallery.cities, resolutions))
         self._coarse: CoarseIndex | None = None
+        self.calibration = calibration
+        self._ground: GroundCells | None = None
 
     @classmethod
     def from_gallery(
@@ -103,7 +114,7 @@ class Locator:
         source = Path(path if model is None else model)
         loaded = load_model(source)
         gallery.check_model(loaded.fingerprint, str(source), str(path))
-        return cls(gallery, loaded, resolutions=resolutions)
+        return cls(gallery, loaded, resolutions=resolutions, calibration=read_calibration(path))
 
     def locate(
         self,
@@ -114,6 +125,8 @@ class Locator:
         captions: str | Sequence[str | None] | None = None,
         maps: PathLike | Sequence[PathLike | None] | None = None,
         beam: int | None = None,
+        region: float | None = LEVEL,
+        region_limit_km2: float | None = None,
         batch_size: int = 32,
         workers: int | None = None,
         progress: Progress | None = None,
@@ -131,6 +144,9 @@ class Locator:
             beam: Look only into so many cells of the gallery, those that can hold the best candidates: for galleries of
                 a million. Each answer states what share was scored and how much of the posterior the rest can hold.
                 None looks at every candidate.
+            region: Probability with which the region of each answer is to hold the place; None for no regions. With a
+                beam it is the region of what was opened, and the promise is one for whole searches.
+            region_limit_km2: Regions larger than this cannot tell; where None, those as large as a blind one.
             batch_size: Photographs that the model sees at once.
             workers: Decoding threads.
             progress: Called with (done, total) photographs.
@@ -139,8 +155,8 @@ class Locator:
             An answer a photograph, in their order. One that cannot be decoded has its reason in `error`.
 
         Raises:
-            ConfigError: The estimator is not known, top_k or the beam is below 1, or the model has not a view that is
-                given.
+            ConfigError: The estimator is not known, top_k or the beam is below 1, the region's probability is not
+                between 0 and 1, or the model has not a view that is given.
             ArtefactError: The model's embeddings are not numbers.
         """
         estimator = self.posterior.estimator if estimator is None else estimator
@@ -149,6 +165,11 @@ class Locator:
             raise ConfigError(f"top_k is {top_k}; ask for at least one candidate.")
         if beam is not None and beam < 1:
             raise ConfigError(f"beam is {beam}; open at least one cell, or leave it out to look at all candidates.")
+        if region is not None:
+            check_level(region)
+            if self.calibration is None:
+                _LOG.warning("%s", NO_REGIONS)
+        wanted = None if region is None else RegionRequest(region, region_limit_km2)
         asked = [photographs] if isinstance(photographs, (str, os.PathLike)) else list(photographs)
         texts = [captions] if isinstance(captions, str) else captions
         tiles = [maps] if isinstance(maps, (str, os.PathLike)) else maps
@@ -167,7 +188,7 @@ class Locator:
         answered = np.flatnonzero(np.isfinite(query).all(axis=1)) if query.size else np.zeros(0, dtype=np.int64)
         if len(answered) + len(failures) != len(asked):
             raise ArtefactError("the model's embeddings are not numbers; its training diverged, train it again.")
-        answers = iter(self._answers(query[answered], top_k, estimator, beam))
+        answers = iter(self._answers(query[answered], top_k, estimator, beam, wanted))
         good, reasons = set(answered.tolist()), iter(failures)
         named: list[Answer] = []
         for row, path in enumerate(asked):
@@ -190,20 +211,37 @@ class Locator:
         return probability
 
     def _answers(
-        self, query: Float64[np.ndarray, "q d"], top_k: int, estimator: EstimatorName, beam: int | None
+        self,
+        query: Float64[np.ndarray, "q d"],
+        top_k: int,
+        estimator: EstimatorName,
+        beam: int | None,
+        wanted: RegionRequest | None,
     ) -> list[Answer]:
         if beam is None:
-            return _answers_from(query, self._whole, self.posterior, top_k, estimator)
+            return _answers_from(query, self._whole, self.posterior, top_k, estimator, self._regions(wanted, None))
         if self._coarse is None:
             self._coarse = CoarseIndex.of(self.gallery)
         found: list[Answer] = []
         for row in query:
             opened = self._coarse.search(row, self.posterior, beam=beam, top_k=top_k)
             # What was opened is a gallery of its own, and is answered from as the whole would be.
-            part = _Part.of(part_of(self.gallery, opened.rows), self._whole.hierarchy.take(opened.rows))
-            (answer,) = _answers_from(row[None], part, self.posterior, top_k, estimator)
+            own = part_of(self.gallery, opened.rows)
+            part = _Part.of(own, self._whole.hierarchy.take(opened.rows))
+            regions = self._regions(wanted, own)
+            (answer,) = _answers_from(row[None], part, self.posterior, top_k, estimator, regions)
             found.append(replace(answer, scored_share=opened.scored_share, left_out_at_most=opened.left_out_at_most))
         return found
+
+    def _regions(self, wanted: RegionRequest | None, part: Gallery | None) -> RegionMaker | None:
+        """What makes the regions over the whole gallery, whose ground is laid out once, or over a part of it."""
+        if wanted is None or self.calibration is None:
+            return None
+        if part is not None:
+            return RegionMaker.of(part.positions_deg, self.calibration, wanted)
+        if self._ground is None:
+            self._ground = RegionMaker.of(self.gallery.positions_deg, self.calibration, wanted).ground
+        return RegionMaker(self._ground, self.calibration, wanted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,9 +259,14 @@ class _Part:
 
 
 def _answers_from(
-    query: Float64[np.ndarray, "q d"], part: _Part, config: PosteriorConfig, top_k: int, estimator: EstimatorName
+    query: Float64[np.ndarray, "q d"],
+    part: _Part,
+    config: PosteriorConfig,
+    top_k: int,
+    estimator: EstimatorName,
+    regions: RegionMaker | None,
 ) -> list[Answer]:
-    """Answers to embedded photographs: point, candidates, city and cells, all from one posterior."""
+    """Answers to embedded photographs: point, candidates, city, cells and region, all from one posterior."""
     gallery, hierarchy = part.gallery, part.hierarchy
     kernel = gallery_kernel(gallery, config.smoothing_m, config.kernel)
     found: list[Answer] = []
@@ -262,6 +305,7 @@ def _answers_from(
                     cells=tuple(cell_answer(level, own, str(units[level.name][row])) for level in hierarchy.cells),
                     scored_share=1.0,
                     left_out_at_most=0.0,
+                    region=None if regions is None else regions.region(own),
                 )
             )
     return found
