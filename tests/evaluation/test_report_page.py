@@ -33,8 +33,8 @@ OUTSIDE = """() => Array.from(document.querySelectorAll(".chart > svg text")).fi
   return own.left < all.left - 2 || own.right > all.right + 2;
 }).map((text) => text.textContent)"""
 # What one can use, or is told of as a picture, and has no name.
-NAMELESS = """() => Array.from(document.querySelectorAll("button, select, canvas[tabindex], [role=img]")).filter((node) =>
-  !(node.getAttribute("aria-label") || (node.tagName === "BUTTON" && node.textContent.trim())
+NAMELESS = """() => Array.from(document.querySelectorAll("button, select, canvas[tabindex], [role=img]"))
+  .filter((node) => !(node.getAttribute("aria-label") || (node.tagName === "BUTTON" && node.textContent.trim())
     || (node.labels && node.labels.length))).map((node) => node.outerHTML.slice(0, 80))"""
 
 
@@ -303,6 +303,14 @@ def test_paper_has_no_controls_and_whole_plots(opened: Any) -> None:
         assert page.locator(shown).first.is_visible()
     page.set_viewport_size({"width": 718, "height": 1000})  # A4 within its margins
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.wait_for_timeout(200)
+    # The whole extent is still in sight on a map of another shape.
+    seen = extent(page)
+    low_x, low_y, high_x, high_y = page.evaluate("viewNow().extent_m")
+    assert seen[0] <= low_x + 1.0
+    assert seen[1] <= low_y + 1.0
+    assert seen[2] >= high_x - 1.0
+    assert seen[3] >= high_y - 1.0
     assert page.pdf(format="A4").startswith(b"%PDF")
 
 

@@ -30,7 +30,14 @@ class DotMap {
     this.draw();
   }
 
-  resize() { if (this.view) this.draw(); }
+  // What was seen stays in sight when the map gets another size: a phone that is turned, a page that is printed.
+  resize() {
+    if (!this.view) return;
+    const [width, height] = [this.canvas.clientWidth, this.canvas.clientHeight];
+    if (this.size && width && height) this.metre *= Math.min(width / this.size[0], height / this.size[1]);
+    this.draw();
+  }
+
   px(x) { return this.canvas.clientWidth / 2 + (x - this.x) * this.metre; }
   py(y) { return this.canvas.clientHeight / 2 - (y - this.y) * this.metre; }
   move(dx, dy) { this.x -= dx / this.metre; this.y += dy / this.metre; this.draw(); }
@@ -119,6 +126,7 @@ class DotMap {
     if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
       canvas.width = Math.round(width * ratio); canvas.height = Math.round(height * ratio);
     }
+    this.size = [width, height];
     const pen = canvas.getContext("2d");
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.fillStyle = "#fbfcfd";

@@ -150,4 +150,12 @@ showView();
 drawCharts();
 let width = window.innerWidth;
 window.addEventListener("resize", () => { if (window.innerWidth !== width) { width = window.innerWidth; drawCharts(); } });
+
+// Paper cannot be unfolded.
+let folded = [];
+window.addEventListener("beforeprint", () => {
+  folded = Array.from(document.querySelectorAll("details:not([open])"));
+  folded.forEach((part) => { part.open = true; });
+});
+window.addEventListener("afterprint", () => folded.forEach((part) => { part.open = false; }));
 document.documentElement.dataset.ready = "yes";
