@@ -182,6 +182,10 @@ def test_filters_change_what_is_shown(opened: Any) -> None:
     assert sum(by_label) == total
     assert min(by_label[:2]) > 0
     page.select_option("#lisa", "")
+    assert not page.is_visible("#lisa-legend")
+    page.select_option("#colour", "lisa")
+    assert page.locator("#lisa-legend span").all_text_contents() == page.evaluate("map.lisa")
+    assert page.is_visible("#lisa-legend")
     for lines, drawn in (("all", total), ("none", 0), ("worst", 25)):
         page.select_option("#lines", lines)
         assert page.evaluate("mainMap.lines.length") == drawn
@@ -311,6 +315,8 @@ def test_paper_has_no_controls_and_whole_plots(opened: Any) -> None:
     assert seen[1] <= low_y + 1.0
     assert seen[2] >= high_x - 1.0
     assert seen[3] >= high_y - 1.0
+    filled = max((high_x - low_x) / (seen[2] - seen[0]), (high_y - low_y) / (seen[3] - seen[1]))
+    assert filled > 0.98
     assert page.pdf(format="A4").startswith(b"%PDF")
 
 
