@@ -33,8 +33,8 @@ OUTSIDE = """() => Array.from(document.querySelectorAll(".chart > svg text")).fi
   return own.left < all.left - 2 || own.right > all.right + 2;
 }).map((text) => text.textContent)"""
 # What one can use, or is told of as a picture, and has no name.
-NAMELESS = """() => Array.from(document.querySelectorAll("button, select, canvas[tabindex], [role=img]")).filter((node) =>
-  !(node.getAttribute("aria-label") || (node.tagName === "BUTTON" && node.textContent.trim())
+NAMELESS = """() => Array.from(document.querySelectorAll("button, select, canvas[tabindex], [role=img]"))
+  .filter((node) => !(node.getAttribute("aria-label") || (node.tagName === "BUTTON" && node.textContent.trim())
     || (node.labels && node.labels.length))).map((node) => node.outerHTML.slice(0, 80))"""
 
 
@@ -182,6 +182,10 @@ def test_filters_change_what_is_shown(opened: Any) -> None:
     assert sum(by_label) == total
     assert min(by_label[:2]) > 0
     page.select_option("#lisa", "")
+    assert not page.is_visible("#lisa-legend")
+    page.select_option("#colour", "lisa")
+    assert page.locator("#lisa-legend span").all_text_contents() == page.evaluate("map.lisa")
+    assert page.is_visible("#lisa-legend")
     for lines, drawn in (("all", total), ("none", 0), ("worst", 25)):
         page.select_option("#lines", lines)
         assert page.evaluate("mainMap.lines.length") == drawn
@@ -303,6 +307,16 @@ def test_paper_has_no_controls_and_whole_plots(opened: Any) -> None:
         assert page.locator(shown).first.is_visible()
     page.set_viewport_size({"width": 718, "height": 1000})  # A4 within its margins
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.wait_for_timeout(200)
+    # The whole extent is still in sight on a map of another shape.
+    seen = extent(page)
+    low_x, low_y, high_x, high_y = page.evaluate("viewNow().extent_m")
+    assert seen[0] <= low_x + 1.0
+    assert seen[1] <= low_y + 1.0
+    assert seen[2] >= high_x - 1.0
+    assert seen[3] >= high_y - 1.0
+    filled = max((high_x - low_x) / (seen[2] - seen[0]), (high_y - low_y) / (seen[3] - seen[1]))
+    assert filled > 0.98
     assert page.pdf(format="A4").startswith(b"%PDF")
 
 

@@ -77,6 +77,14 @@ def test_the_correlogram_is_read_by_where_it_flattens(means: list[float], words:
     assert chart.series[0].y == means
 
 
+def test_bands_without_pairs_are_left_out() -> None:
+    bands = [band(0, 25, 0.1), {**band(25, 50, 0.0), "pairs": 0, "mean_distance": None, "spearman": None, "p": None}]
+    found = failures({"spatial": {"correlogram": {"image": [*bands, band(50, 100, 0.3)], "location": None}}})
+    assert found is not None
+    assert found.charts[0].series[0].y == [0.1, 0.3]
+    assert failures({"spatial": {"correlogram": {"image": bands[1:], "location": None}}}).charts == []  # type: ignore[union-attr]
+
+
 def test_every_part_of_the_spatial_block_may_be_missing(report: dict[str, Any]) -> None:
     for name in report["spatial"]:
         less = {"spatial": {**copy.deepcopy(report["spatial"]), name: None}}
@@ -172,6 +180,13 @@ def test_regions_are_compared_in_a_sentence(report: dict[str, Any]) -> None:
     for words in (report["regional"]["best"], report["regional"]["worst"], "of 8 regions", "0.23"):
         assert words in text
     assert regional_text({"regional": None}) == ""
+    for gini, words in (
+        (0.05, "much alike"),
+        (0.2, "some regions are harder"),
+        (0.5, "concentrated"),
+        (None, "regions."),
+    ):
+        assert words in regional_text({"regional": {**report["regional"], "gini": gini}})
 
 
 def test_retrieval_has_a_row_for_each_score(report: dict[str, Any]) -> None:

@@ -47,7 +47,8 @@ def failures(report: Mapping[str, Any]) -> Failures | None:
     spatial = report.get("spatial")
     if not spatial:
         return None
-    bands = _measured(spatial.get("correlogram") or {})
+    measured = {name: _with_pairs(own) for name, own in (spatial.get("correlogram") or {}).items()}
+    bands = {name: own for name, own in measured.items() if own}
     chart = correlogram_chart(bands)
     return Failures(
         moran=moran_text(spatial.get("errors_moran")),
@@ -60,10 +61,8 @@ def failures(report: Mapping[str, Any]) -> Failures | None:
     )
 
 
-def _measured(bands: Mapping[str, Sequence[Mapping[str, Any]] | None]) -> dict[str, list[Mapping[str, Any]]]:
-    """The bands of distance that hold pairs."""
-    found = {name: [band for band in own or () if band["pairs"]] for name, own in bands.items()}
-    return {name: own for name, own in found.items() if own}
+def _with_pairs(bands: Sequence[Mapping[str, Any]] | None) -> list[Mapping[str, Any]]:
+    return [band for band in bands or () if band["pairs"] and band["mean_distance"] is not None]
 
 
 def moran_text(own: Mapping[str, Any] | None) -> str:
@@ -167,8 +166,8 @@ def _band_table(bands: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
                 Cell(_WHAT[name]),
                 Cell(f"{band['pairs']:,}"),
                 Cell(f"{band['mean_distance']:.3f}"),
-                Cell("" if band["spearman"] is None else f"{band['spearman']:.2f}"),
-                Cell("" if band["p"] is None else f"{band['p']:.3f}"),
+                Cell(_figure(band["spearman"])),
+                Cell(_figure(band["p"], 3)),
             ]
         )
         for name, own in bands.items()
@@ -190,8 +189,8 @@ def _smoothness_table(spatial: Mapping[str, Any]) -> Table | None:
             Row(
                 [
                     Cell(what),
-                    Cell(f"{own['ratio']:.2f}"),
-                    Cell(f"{own['spearman']:.2f}"),
+                    Cell(_figure(own["ratio"])),
+                    Cell(_figure(own["spearman"])),
                     Cell("" if over is None else f"{over['r']:.2f}", small="" if over is None else chance(over["p"])),
                 ]
             )
@@ -222,6 +221,10 @@ def _component_table(components: Sequence[Mapping[str, Any]] | None) -> Table | 
         for own in components
     ]
     return Table(["component", "share of the variance", "Moran's I", "p"], rows)
+
+
+def _figure(value: float | None, decimals: int = 2) -> str:
+    return "" if value is None else f"{value:.{decimals}f}"
 
 
 def _middle(band: Mapping[str, Any]) -> float:

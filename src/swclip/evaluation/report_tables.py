@@ -9,6 +9,9 @@ from swclip.evaluation.page import Cell, Row, Table, accuracy_columns, accuracy_
 from swclip.evaluation.words import distance, metres, percent
 from swclip.geo.cells import across_m
 
+# A reader of the Gini index needs words: below the one and above the other.
+_ALIKE, _CONCENTRATED = 0.1, 0.3
+
 _STATISTICS = {
     "median": "median",
     "mean": "mean",
@@ -124,16 +127,20 @@ def regional_text(report: Mapping[str, Any]) -> str:
     own = report.get("regional")
     if own is None:
         return ""
-    gini = own["gini"]
-    if gini < 0.1:
-        told = "the regions are much alike"
-    else:
-        told = "some regions are harder" if gini < 0.3 else "the error is concentrated in few regions"
-    return (
+    text = (
         f"Half of the photographs of {own['best']} are placed within {metres(own['best_median'])}, of {own['worst']} "
         f"within {metres(own['worst_median'])}: a gap of {metres(own['gap'])} between the best and the worst of "
-        f"{own['n_regions']} regions. The Gini index of their medians is {gini:.2f} (0 if all are alike, towards 1 if "
-        f"one bears it all): {told}."
+        f"{own['n_regions']} regions."
+    )
+    gini = own["gini"]
+    if gini is None:
+        return text
+    told = "the regions are much alike" if gini < _ALIKE else "some regions are harder"
+    if gini > _CONCENTRATED:
+        told = "the error is concentrated in few regions"
+    return (
+        f"{text} The Gini index of their medians is {gini:.2f} (0 if all are alike, towards 1 if one bears it all): "
+        f"{told}."
     )
 
 

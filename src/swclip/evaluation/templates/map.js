@@ -26,11 +26,19 @@ class DotMap {
   fit([x0, y0, x1, y1]) {
     this.x = (x0 + x1) / 2; this.y = (y0 + y1) / 2;
     const width = this.canvas.clientWidth || 640, height = this.canvas.clientHeight || 480;
-    this.metre = Math.min(width / Math.max(x1 - x0, 20), height / Math.max(y1 - y0, 20));
+    this.reach = [Math.max(x1 - x0, 20), Math.max(y1 - y0, 20)]; // metres across that are to be in sight
+    this.metre = Math.min(width / this.reach[0], height / this.reach[1]);
     this.draw();
   }
 
-  resize() { if (this.view) this.draw(); }
+  // What was seen stays in sight when the map gets another size: a phone that is turned, a page that is printed.
+  resize() {
+    if (!this.view) return;
+    const { clientWidth: width, clientHeight: height } = this.canvas;
+    if (width && height) this.metre = Math.min(width / this.reach[0], height / this.reach[1]);
+    this.draw();
+  }
+
   px(x) { return this.canvas.clientWidth / 2 + (x - this.x) * this.metre; }
   py(y) { return this.canvas.clientHeight / 2 - (y - this.y) * this.metre; }
   move(dx, dy) { this.x -= dx / this.metre; this.y += dy / this.metre; this.draw(); }
@@ -39,6 +47,7 @@ class DotMap {
     const metre = Math.min(20, Math.max(1e-5, this.metre * factor)), dx = px - this.canvas.clientWidth / 2, dy = py - this.canvas.clientHeight / 2;
     this.x += dx / this.metre - dx / metre; this.y -= dy / this.metre - dy / metre;
     this.metre = metre;
+    this.reach = [this.canvas.clientWidth / metre, this.canvas.clientHeight / metre];
     this.draw();
   }
 

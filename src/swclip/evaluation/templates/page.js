@@ -131,8 +131,13 @@ function makeControls() {
     byId("system").value = chosen.system;
     on("system", "system", showView);
   }
-  on("lines", "lines", filter); on("region", "region", filter); on("lisa", "lisa", filter); on("order", "order", filter); on("colour", "colour", () => mainMap.draw());
-  if (byId("lisa")) map.lisa.forEach((name, at) => byId("lisa").append(element("option", { value: at, text: name })));
+  on("lines", "lines", filter); on("region", "region", filter); on("lisa", "lisa", filter); on("order", "order", filter); on("colour", "colour", () => { byId("lisa-legend").hidden = chosen.colour !== "lisa"; mainMap.draw(); });
+  if (byId("lisa")) {
+    map.lisa.forEach((name, at) => {
+      byId("lisa").append(element("option", { value: at, text: name }));
+      byId("lisa-legend").append(element("span", {}, element("i", { "data-lisa": at }), name));
+    });
+  }
   byId("query-list").addEventListener("change", (event) => choose(Number(event.target.value), true));
   document.querySelectorAll(".map-buttons button").forEach((button) => button.addEventListener("click", () => {
     const own = button.closest(".map-box").querySelector("canvas") === mainMap.canvas ? mainMap : lisaMap;
@@ -150,4 +155,12 @@ showView();
 drawCharts();
 let width = window.innerWidth;
 window.addEventListener("resize", () => { if (window.innerWidth !== width) { width = window.innerWidth; drawCharts(); } });
+
+// Paper cannot be unfolded.
+let folded = [];
+window.addEventListener("beforeprint", () => {
+  folded = Array.from(document.querySelectorAll("details:not([open])"));
+  folded.forEach((part) => { part.open = true; });
+});
+window.addEventListener("afterprint", () => folded.forEach((part) => { part.open = false; }));
 document.documentElement.dataset.ready = "yes";

@@ -67,21 +67,23 @@ function topTable(detail) {
       element("td", { text: String(rank + 1) }), element("td", { text: percent(share) }), element("td", { text: metres(off) }),
       withPictures ? element("td", {}, picture ? element("img", { src: picture, alt: "Photograph at candidate " + (rank + 1) }) : null) : null));
   });
-  const names = ["rank", "probability", "off the truth"].concat(withPictures ? ["there"] : []);
+  const names = ["rank", "probability", "from truth"].concat(withPictures ? ["there"] : []);
   return element("table", { class: "top" }, element("caption", { text: "Most probable candidates" }),
     element("thead", {}, element("tr", {}, ...names.map((name) => element("th", { scope: "col", text: name })))), body);
 }
 
-function posteriorNote(detail) {
+function posteriorNote(view, detail) {
   if (!detail.cells) return null;
   const held = detail.list.reduce((sum, entry) => sum + entry[1], 0) / STEPS;
   const region = detail.region > 0 ? " The line encloses the 80\u00a0% region." : detail.region < 0 ? " The 80\u00a0% region is larger than the cells drawn." : "";
-  return element("p", { class: "note", text: "Violet on the map: the " + detail.list.length + " most probable cells, which hold " + percent(Math.min(1, held)) + " of the probability; darker is more." + region });
+  const [x0, y0, x1, y1] = view.extent_m, [best] = detail.list[0], x = view.cells.x[best], y = view.cells.y[best];
+  const away = x < x0 || x > x1 || y < y0 || y > y1 ? " The most probable ones lie off this map; “See it whole” shows them." : "";
+  return element("p", { class: "note", text: "Violet on the map: the " + detail.list.length + " most probable cells, which hold " + percent(Math.min(1, held)) + " of the probability; darker is more." + region + away });
 }
 
 function fillPanel(node, view, answers, i, detail, buttons) {
   node.replaceChildren();
   node.dataset.query = view.queries.id[i];
   [element("div", { class: "panel-head" }, element("h4", { text: view.queries.id[i] }), buttons),
-    photographOf(view, i), factsOf(view, answers, i), posteriorNote(detail), topTable(detail)].forEach((part) => { if (part) node.append(part); });
+    photographOf(view, i), factsOf(view, answers, i), posteriorNote(view, detail), topTable(detail)].forEach((part) => { if (part) node.append(part); });
 }
