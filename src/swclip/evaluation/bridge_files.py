@@ -71,7 +71,8 @@ def open_vectors(source: Source) -> tuple[RawTable, Float32[np.ndarray, "n d"]]:
 
 def _npz(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: numpy would leave the file of a broken archive open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except ValueError as error:
         if "pickle" in str(error):
@@ -80,7 +81,7 @@ def _npz(path: Path) -> dict[str, np.ndarray[Any, Any]]:
                 "np.savez(FILE, ids=np.array(ids, dtype=str), ...)."
             ) from error
         raise InputError(f"{path}: cannot be read as .npz ({first_line(error)}).") from error
-    except (OSError, EOFError, BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, BadZipFile, zlib.error, TypeError, AttributeError) as error:
         raise InputError(f"{path}: cannot be read as .npz, it may be cut short ({first_line(error)}).") from error
 
 

@@ -142,7 +142,8 @@ def _plain_answers(raw: RawTable) -> tuple[RawTable, list[str]]:
     if not {"answer_lat_deg", "answer_lon_deg", "candidate_id", "rank", "photograph"} <= header:
         return raw, []
     first = [at for at, rank in enumerate(raw.frame["rank"]) if str(rank).strip() in ("", "1", "None", "nan", "1.0")]
-    frame = raw.frame.iloc[first].drop(columns=["lat_deg", "lon_deg", "rank", "city", "probability"], errors="ignore")
+    wanted = ["photograph", "answer_lat_deg", "answer_lon_deg", "answer_probability_within_50m"]
+    frame = raw.frame.iloc[first].reindex(columns=wanted).rename(columns={wanted[-1]: "confidence"})
     note = "A table of `swclip locate`: its answers were read, and not the candidates listed with them."
     return replace(raw, frame=frame.reset_index(drop=True), rows=[raw.rows[at] for at in first]), [note]
 

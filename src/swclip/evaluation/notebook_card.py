@@ -44,9 +44,10 @@ def card_html(evaluation: Evaluation) -> str:
         "'Segoe UI',Roboto,'Liberation Sans',Arial,sans-serif;font-variant-numeric:tabular-nums\">"
         f'<div style="color:#566372;margin-bottom:6px">{escape(", ".join(head))}</div>'
         '<div style="display:flex;flex-wrap:wrap;gap:10px 26px;align-items:center">'
+        '<div style="overflow-x:auto;max-width:100%;min-width:0">'
         '<table style="border-collapse:collapse;margin:0;border:0;background:#fff;color:#18212b">'
         f'<thead><tr style="background:#fff">{cells}</tr></thead>'
-        f"<tbody>{body}</tbody></table>"
+        f"<tbody>{body}</tbody></table></div>"
         f'<img src="{curve}" alt="Error curve" style="width:340px;max-width:100%;height:auto;margin:0"></div></div>'
     )
 

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 
 from swclip.data.manifest import Manifest
-from swclip.data.splits import Splits, candidates_for, indices
+from swclip.data.splits import Splits, indices
 from swclip.errors import ConfigError, SwclipError
+from swclip.evaluation.bridge_problem import placed_photographs
 from swclip.evaluation.evaluate import EmbedConfig, asked_rows, evaluate, evaluate_embeddings
 from swclip.evaluation.measure import Evaluation
-from swclip.geo.neighbours import SphereIndex
 from swclip.models.locator_model import LocatorModel, load_model
 from swclip.retrieval.feature_cache import FeatureCache
 from swclip.retrieval.gallery import gallery_from_embeddings
@@ -182,8 +182,8 @@ def nearest_neighbour(
 ) -> Evaluation:
     """Image-to-image search on the features of an untrained tower, which every split allows on its training side.
 
-    The photographs of the training side stand at the candidate nearest to them, so the answer is one of the candidates
-    of the split even where those are a grid.
+    The photographs stand where `placed_photographs` puts them, so the answer is one of the candidates of the split even
+    where those are a grid.
 
     Args:
         manifest: The photographs.
@@ -194,16 +194,10 @@ def nearest_neighbour(
         progress: Called with (what, done, total).
     """
     model = LocatorModel.create(config.model, manifest.positions_deg, config.seed)
-    candidates = candidates_for(splits, "query")
-    kept = splits.frame["split"].isin(["train", "val"]).to_numpy()
-    trained = set(splits.frame["image_id"][kept])
-    rows = np.flatnonzero(manifest.frame["image_id"].isin(trained).to_numpy())
-    places = SphereIndex(candidates[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64))
-    _, nearest = places.nearest(manifest.positions_deg[rows], k=1)
-    ids = manifest.frame["image_id"].to_numpy()[rows]
-    at: list[list[str]] = [[] for _ in range(len(candidates))]
-    for image_id, place in zip(ids, nearest[:, 0], strict=True):
-        at[int(place)].append(str(image_id))
+    candidates, at = placed_photographs(manifest, splits, "query")
+    ids = [image_id for own in at for image_id in own]
+    row_of = {str(image_id): row for row, image_id in enumerate(manifest.frame["image_id"])}
+    rows = np.array([row_of[image_id] for image_id in ids], dtype=np.int64)
     asked = asked_rows(splits, manifest, "query")
     wanted = np.concatenate([rows, asked])
     features = cache.features(
@@ -216,7 +210,7 @@ def nearest_neighbour(
     gallery = gallery_from_embeddings(
         candidates.assign(image_ids=pd.Series(at, index=candidates.index)),
         blank,
-        dict(zip(map(str, ids), features[: len(rows)], strict=True)),
+        dict(zip(ids, features[: len(rows)], strict=True)),
         {"fingerprint": model.feature_fingerprint},
     )
     # Almost all the weight on the image, at a low temperature and without smoothing: the nearest photograph's place.
