@@ -3,9 +3,9 @@
     python benchmarks/evaluation.py [--queries N --candidates N --dim D --out DIR]
 
 The candidates stand 20 m apart in ten square cities. Their embeddings are random Fourier features of their positions,
-so that similarity falls with distance, and a query's is that of its true place with noise. Measured are the time of each
-step, the largest resident memory, and the sizes of what is written. No photograph is embedded: that is another matter.
-Prints JSON.
+so that similarity falls with distance, and a query's is that of its true place with noise. Measured are the time of
+each step, the largest resident memory, and the sizes of what is written. No photograph is embedded: that is another
+matter. Prints JSON.
 """
 
 from __future__ import annotations

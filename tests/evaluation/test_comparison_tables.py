@@ -94,7 +94,8 @@ def test_moved_queries_pair_by_pair(comparison: Comparison) -> None:
 def test_further_figures_of_reports_that_have_them(comparison: Comparison) -> None:
     document = deepcopy(comparison.document)
     for system in document["systems"].values():
-        for key in ("ndcg_at_k", "geoscore", "regional", "spatial", "calibration"):  # a report of version 1 has none of these
+        # A report of version 1 has none of these.
+        for key in ("ndcg_at_k", "geoscore", "regional", "spatial", "calibration"):
             del system["mean"][key]
     table, note = further_table(document)
     assert table.columns == ["system", "recall@5", "recall@20", "MRR"]

@@ -244,7 +244,7 @@ def _ground(
 def _distances_m(
     truth_deg: Float64[np.ndarray, "q 2"], places_deg: Float64[np.ndarray, "m 2"], rows: Int32[np.ndarray, "q k"]
 ) -> Float64[np.ndarray, "q k"]:
-    """On the sphere, as the nearest candidates are sought: else the best list could be worse by an ellipsoid's breadth."""
+    """On the sphere, as the nearest are sought: else the best list could be worse by the breadth of an ellipsoid."""
     there = places_deg[rows]
     return np.asarray(haversine_m(truth_deg[:, :1], truth_deg[:, 1:], there[..., 0], there[..., 1]))
 

@@ -76,8 +76,8 @@ def pool_evaluations(evaluations: Sequence[Evaluation], *, resamples: int = RESA
         "baselines": _baselines(evaluations, frame, guesses),
         "estimators": {name: error_figures(own) for name, own in by_estimator.items()},
         "regions": parts[0]["regions"],
-        # The regions of each part were calibrated for its own gallery, and embeddings of different models have no common
-        # space: what is left to look at is the errors.
+        # The regions of each part were calibrated for its own gallery, and embeddings of different models have no
+        # common space: what is left to look at is the errors.
         "spatial": spatial,
         "calibration": None,
         "on": parts[0].get("on"),
