@@ -14,10 +14,10 @@ from jaxtyping import Bool, Float, Float32, Float64, Int64
 from numpy.typing import ArrayLike
 
 from swclip.errors import MismatchError
-from swclip.evaluation.coverage import block_numbers, reliability, selective_curve, share_interval
+from swclip.evaluation.coverage import reliability, selective_curve, share_interval
 from swclip.evaluation.metrics import RECALL_RADIUS_M
 from swclip.geo.cells import across_m
-from swclip.retrieval.conformal import LEVEL, LEVELS, Calibration, says_nothing, truth_cities
+from swclip.retrieval.conformal import LEVEL, LEVELS, Calibration, block_numbers, says_nothing, truth_cities
 from swclip.retrieval.ground_cells import GroundCells
 from swclip.retrieval.region_fit import deal_blocks
 from swclip.retrieval.tails import cell_density, density_cuts, tail_mass
@@ -140,11 +140,14 @@ class RegionMeter:
             )
         error = np.asarray(error_m, dtype=np.float64)
         return {
-            "source": HALVES if source is None else VALIDATION,
-            "n": len(tails) if source is None else len(source),
-            "unreachable": int(np.count_nonzero(tails == 0.0)) if source is None else source.unreachable,
-            "by_city": bool(self._by_city),
-            "own_cities": [] if source is None else source.own_cities,
+            "method": {
+                "source": HALVES if source is None else VALIDATION,
+                "n": len(tails) if source is None else len(source),
+                "blocks": len(np.unique(self._blocks)) if source is None else source.n_blocks,
+                "unreachable": int(np.count_nonzero(tails == 0.0)) if source is None else source.unreachable,
+                "by_city": bool(self._by_city),
+                "own_cities": [] if source is None else source.own_cities,
+            },
             "cells": {
                 "resolution": ground.resolution,
                 "across_m": across_m(ground.resolution),
@@ -204,7 +207,9 @@ class RegionMeter:
         needed, areas = np.zeros((len(tails), len(self.levels))), np.full((len(tails), len(self.levels)), np.inf)
         for half in (0, 1):
             others = half_of != half
-            theirs = Calibration.of(tails[others], self._cells[others], self.ground)
+            theirs = Calibration.of(
+                tails[others], self._cells[others], self.ground, blocks=self._blocks[others].tolist()
+            )
             for at, level in enumerate(self.levels):
                 place = np.searchsorted(THRESHOLDS, _or_nothing(theirs, level), side="right") - 1
                 if place >= 0:

@@ -113,4 +113,4 @@ class Validation:
         fit = fit_posterior(queries, truth, gallery, fold_of=fold_of)
         cities = self.manifest.frame["city"].iloc[self.rows] if "city" in self.manifest.frame else []
         named = [None if pd.isna(city) else str(city) for city in cities] or [None] * len(self.rows)
-        return fit, calibrate(queries, truth, gallery, fit, fold_of, named, views=views)
+        return fit, calibrate(queries, truth, gallery, fit, fold_of, named, self.blocks, views=views)
