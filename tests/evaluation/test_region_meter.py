@@ -87,7 +87,7 @@ def test_the_figures_are_those_of_loops(world: World, calibration: Calibration) 
     assert report["method"] == {
         "source": "validation",
         "n": 90,
-        "blocks": 90,
+        "units": 90,
         "unreachable": 2,
         "by_city": True,
         "own_cities": ["Leeds", "York"],
@@ -176,9 +176,19 @@ def test_halves_calibrate_one_another(world: World) -> None:
         for found, area in zip(columns[f"region_area_km2_{100 * level:g}"], areas, strict=True):
             assert (found is pd.NA) if area is None else (found == pytest.approx(area, rel=1e-6))
     assert report["levels"][-1]["threshold"] is None, "15 blocks cannot promise 95 %"
-    assert method["blocks"] == 30
+    assert method["units"] == 30
     again = world.report(world.meter(None, parts=(60,)))
     assert again == report, "chunks change nothing"
+
+
+def test_halves_are_dealt_by_units(world: World) -> None:
+    single = RegionMeter(world.ground, world.truth, blocks=world.blocks, units=range(120))
+    single.add(world.p)
+    found, in_blocks = world.report(single), world.report(world.meter(None))
+    assert (found["method"]["units"], in_blocks["method"]["units"]) == (120, 30)
+    own, theirs = found["levels"][1], in_blocks["levels"][1]
+    assert own["threshold"] > theirs["threshold"], "more units promise with smaller regions"
+    assert own["coverage_interval"][1] - own["coverage_interval"][0] > 0.1, "intervals are by blocks all the same"
 
 
 def test_halves_keep_the_promise_on_average() -> None:
