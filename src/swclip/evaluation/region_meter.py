@@ -14,11 +14,11 @@ from jaxtyping import Bool, Float, Float32, Float64, Int64
 from numpy.typing import ArrayLike
 
 from swclip.errors import MismatchError
-from swclip.evaluation.coverage import block_numbers, reliability, selective_curve, share_interval
+from swclip.evaluation.coverage import reliability, selective_curve, share_interval
 from swclip.evaluation.ground_meter import GroundMeter
 from swclip.evaluation.metrics import RECALL_RADIUS_M
 from swclip.geo.cells import across_m
-from swclip.retrieval.conformal import LEVEL, LEVELS, Calibration, says_nothing, truth_cities
+from swclip.retrieval.conformal import LEVEL, LEVELS, Calibration, block_numbers, says_nothing, truth_cities
 from swclip.retrieval.ground_cells import GroundCells
 from swclip.retrieval.region_fit import deal_blocks
 from swclip.retrieval.tails import cell_density, density_cuts, tail_mass
@@ -39,7 +39,7 @@ class RegionMeter:
     """Measures regions from the posteriors of queries whose places are known.
 
     With a calibration the regions are those that answers state. Without one (the table of another tool, a run from
-    before there were regions), the queries calibrate one another: whole blocks of them are dealt to two halves, and the
+    before there were regions), the queries calibrate one another: whole units of them are dealt to two halves, and the
     regions of each half take their threshold from the other. Thresholds of halves are only known once all queries were
     seen, so they are lowered to the next of `THRESHOLDS`: the regions are a little larger for it, never smaller.
 
@@ -48,7 +48,8 @@ class RegionMeter:
         truth_deg: (Q, 2) true positions, degrees.
         calibration: From validation queries; None for halves of these.
         cities: Q names, None where unknown.
-        blocks: Q blocks, what is resampled and dealt together; each query by itself where None.
+        blocks: Q blocks of queries that succeed and fail together, for the intervals; each by itself where None.
+        units: Q units for the halves, what the split dealt as one (`regions.exchangeable_units`); the blocks where None.
         levels: Probabilities promised.
         seed: Of the halves.
         kept: Is given the masses of the cells as they pass.
@@ -66,6 +67,7 @@ class RegionMeter:
         *,
         cities: Sequence[str | None] | None = None,
         blocks: Sequence[Hashable] | None = None,
+        units: Sequence[Hashable] | None = None,
         levels: Sequence[float] = LEVELS,
         seed: int = 0,
         kept: GroundMeter | None = None,
@@ -78,6 +80,7 @@ class RegionMeter:
         self._cells = ground.index_of(truth_deg)
         self._cities = truth_cities(self._cells, ground, [None] * len(self._cells) if cities is None else cities)
         self._blocks = np.arange(len(self._cells)) if blocks is None else block_numbers(blocks)
+        self._units = self._blocks if units is None else block_numbers(units)
         self._seed = seed
         self._kept = kept
         self._needed = np.array([_or_nothing(calibration, own) for own in self.levels])
@@ -149,6 +152,7 @@ class RegionMeter:
             "method": {
                 "source": HALVES if source is None else VALIDATION,
                 "n": len(tails) if source is None else len(source),
+                "units": len(np.unique(self._units)) if source is None else source.n_blocks,
                 "unreachable": int(np.count_nonzero(tails == 0.0)) if source is None else source.unreachable,
                 "by_city": bool(self._by_city),
                 "own_cities": [] if source is None else source.own_cities,
@@ -207,12 +211,14 @@ class RegionMeter:
         tails = self._all_tails
         if self.calibration is not None:
             return np.tile(self._needed, (len(tails), 1)), np.array(self._areas).reshape(-1, len(self.levels))
-        half_of = deal_blocks(self._blocks.tolist(), 2, np.random.default_rng(self._seed))
+        half_of = deal_blocks(self._units.tolist(), 2, np.random.default_rng(self._seed))
         curves = np.array(self._curves).reshape(-1, len(THRESHOLDS))
         needed, areas = np.zeros((len(tails), len(self.levels))), np.full((len(tails), len(self.levels)), np.inf)
         for half in (0, 1):
             others = half_of != half
-            theirs = Calibration.of(tails[others], self._cells[others], self.ground)
+            theirs = Calibration.of(
+                tails[others], self._cells[others], self.ground, blocks=self._units[others].tolist()
+            )
             for at, level in enumerate(self.levels):
                 place = np.searchsorted(THRESHOLDS, _or_nothing(theirs, level), side="right") - 1
                 if place >= 0:
