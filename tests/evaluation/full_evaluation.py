@@ -310,7 +310,8 @@ def _spatial(generator: np.random.Generator, lisa: np.ndarray, n: int) -> dict[s
     return {
         "errors_moran": {"i": 0.312, "expected": -1.0 / (n - 1), "z": 14.2, "p": 0.001}
         | {"permutations": 999, "neighbours": 8, "n": n},
-        "lisa": {"alpha": 0.05, "permutations": 999, "counts": {name: int((lisa == name).sum()) for name in LISA}},
+        "lisa": {"alpha": 0.05, "permutations": 9_999, "correction": "Benjamini-Hochberg"}
+        | {"counts": {name: int((lisa == name).sum()) for name in LISA}},
         "components": [
             {"component": at + 1, "variance_share": 0.21 * 0.7**at, "i": 0.62 - 0.07 * at, "p": 0.001}
             for at in range(5)
@@ -358,6 +359,7 @@ def _calibration(
             "level": level,
             "threshold": (1.0 - level) * 0.8,
             "n": len(frame),
+            "expected": [level - 0.04, level + 0.03],
             "cannot_tell": float(np.isnan(areas[level]).mean()),
             **block(level),
             "by_city": block(level) if len(set(regions)) > 2 else None,

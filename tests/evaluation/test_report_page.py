@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from swclip.evaluation.map_photographs import BUDGET_BYTES
 from swclip.evaluation.report import write_report_page
 
 SIZES = {"laptop": (1280, 900), "phone": (390, 844)}
@@ -327,6 +328,15 @@ def test_everything_to_use_has_a_name(opened: Any) -> None:
     assert nameless == []
     assert page.evaluate("Array.from(document.images).filter((image) => !image.alt).length") == 0
     assert page.evaluate("Array.from(document.querySelectorAll('th')).filter((cell) => !cell.scope).length") == 0
+
+
+@pytest.mark.slow
+def test_a_large_evaluation_is_still_a_file_that_one_can_send(full: Any, tmp_path: Path) -> None:
+    large = full.full_evaluation(1, n_queries=50_000, n_candidates=100_000, cities=full.EIGHT)
+    write_report_page(tmp_path / "report.html", large, title="sw-clip")
+    assert (tmp_path / "report.html").stat().st_size + BUDGET_BYTES < 15_000_000
+    text = (tmp_path / "report.html").read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
+    assert "the map leaves out 44,000 queries and" in text
 
 
 def test_a_report_without_the_optional_parts_says_nothing_of_them(reports: dict[str, Path]) -> None:

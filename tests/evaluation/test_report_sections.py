@@ -47,7 +47,10 @@ def test_moran_is_told_as_it_is(i: float, p: float, words: str) -> None:
 
 
 def test_chance_is_counted_for_the_clusters(report: dict[str, Any]) -> None:
-    assert "about 20 of the 400 queries" in lisa_note(report)
+    assert "(Benjamini-Hochberg): of the marked about 5 % at most" in lisa_note(report)
+    plain = copy.deepcopy(report["spatial"])
+    del plain["lisa"]["correction"]
+    assert "about 20 of the 400 queries" in lisa_note({"spatial": plain})
     counts = report["spatial"]["lisa"]["counts"]
     found = failures(report)
     assert found is not None
@@ -83,6 +86,13 @@ def test_bands_without_pairs_are_left_out() -> None:
     assert found is not None
     assert found.charts[0].series[0].y == [0.1, 0.3]
     assert failures({"spatial": {"correlogram": {"image": bands[1:], "location": None}}}).charts == []  # type: ignore[union-attr]
+
+
+def test_a_sentence_does_not_rest_on_few_pairs() -> None:
+    bands = [{**band(0, 10, 0.9), "pairs": 16}, band(10, 25, 0.1), band(25, 50, 0.2), band(50, 100, 0.4)]
+    found = failures({"spatial": {"correlogram": {"image": bands}}})
+    assert found is not None
+    assert found.correlogram.startswith("Two photographs 10 to 25 m apart differ by 0.10 on average")
 
 
 def test_every_part_of_the_spatial_block_may_be_missing(report: dict[str, Any]) -> None:
@@ -161,7 +171,13 @@ def test_every_part_of_the_calibration_may_be_missing(report: dict[str, Any]) ->
             one["median_area_km2"] = None
     told = sureness(unable)
     assert told is not None
-    assert "For 100.0 % of the queries the system cannot tell" in told.verdict
+    assert "Most of them have no bound. For 100.0 % of the queries the system cannot tell" in told.verdict
+    assert [cell.text for cell in told.coverage.rows[0].cells[3:]] == ["no bound", "no bound", "no bound", "100.0 %"]
+    halves = copy.deepcopy(report)
+    halves["calibration"]["method"] |= {"source": "halves of the queries", "n": 400, "unreachable": 0}
+    told = sureness(halves)
+    assert told is not None
+    assert "learnt from the other half of the 400 queries" in told.method
 
 
 def test_selective_answers_are_read_at_one_half(report: dict[str, Any]) -> None:

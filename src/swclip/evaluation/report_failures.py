@@ -14,6 +14,8 @@ from swclip.evaluation.words import chance, distance, metres, percent
 SIGNIFICANT = 0.05
 # From the first band that reaches this share of the largest distance, embeddings differ as much as they ever do.
 _FLAT_SHARE = 0.95
+# A sentence does not rest on the mean of fewer pairs, as long as there are bands with more.
+_ENOUGH_PAIRS = 30
 
 _WHAT = {"image": "photographs", "location": "positions"}
 _COLOUR = {"image": COLOURS[0], "location": COLOURS[1]}
@@ -105,14 +107,23 @@ def _lisa_rows(own: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
 
 
 def lisa_note(report: Mapping[str, Any]) -> str:
-    """How many queries would be marked by chance."""
+    """What it takes for a query to be marked, and how many are by chance."""
     own = (report.get("spatial") or {}).get("lisa")
     if not own:
         return ""
+    total = sum(own["counts"].values())
+    text = (
+        f"A query is marked where its neighbours' errors are alike, or unlike, to a degree that shuffling them "
+        f"{own['permutations']:,} times hardly ever gives."
+    )
+    if own.get("correction"):
+        return (
+            f"{text} With so many queries asked at once the bar is set higher ({own['correction']}): of the marked "
+            f"about {100 * own['alpha']:g} % at most are to be put down to chance."
+        )
     return (
-        f"A query is marked where hardly any of {own['permutations']:,} shuffles of its neighbours' errors gives as "
-        f"strong a likeness, with the limit set so that of the marked ones about {100 * own['alpha']:g} % are there by "
-        "chance (Benjamini and Hochberg)."
+        f"{text} Without any pattern about {round(own['alpha'] * total):,} of the {total:,} queries would be marked: "
+        "look at groups, not at single dots."
     )
 
 
@@ -141,6 +152,7 @@ def correlogram_chart(bands: Mapping[str, Sequence[Mapping[str, Any]]]) -> Chart
 
 
 def _correlogram_text(name: str, bands: Sequence[Mapping[str, Any]]) -> str:
+    bands = [band for band in bands if band["pairs"] >= _ENOUGH_PAIRS] or bands
     near, far = bands[0], bands[-1]
     what = _WHAT[name]
     text = (

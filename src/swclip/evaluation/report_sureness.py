@@ -28,6 +28,7 @@ class Sureness:
         coverage: Promise, coverage and area by level.
         regions: Coverage by region of the map and level, None where there is one region.
         by_city: Whether the table has rows of regions calibrated for each city.
+        expected: Whether the table says how far the coverage may be off by the luck of the calibration.
         reliability: Whether stated probabilities hold, as sentences; empty where not measured.
         selective: What keeping unsure answers back would give, as sentences; empty where not measured.
         charts: reliability, area and selective, as far as measured.
@@ -38,6 +39,7 @@ class Sureness:
     coverage: Table
     regions: Table | None
     by_city: bool
+    expected: bool
     reliability: str
     selective: str
     charts: list[Chart]
@@ -54,6 +56,7 @@ def sureness(report: Mapping[str, Any]) -> Sureness | None:
         coverage=_coverage_table(calibration["levels"]),
         regions=_region_table(calibration["levels"]),
         by_city=any(own.get("by_city") for own in calibration["levels"]),
+        expected=any(own.get("expected") for own in calibration["levels"]),
         reliability=reliability_text(calibration.get("reliability") or []),
         selective=_selective_text(calibration.get("selective")),
         charts=sureness_charts(calibration),
@@ -86,6 +89,8 @@ def verdict_text(calibration: Mapping[str, Any]) -> str:
         text += f" Half of them cover at most {area(size['median'])}"
         total = calibration.get("total_area_km2")
         text += f", of the {area(total)} that the gallery covers." if total else "."
+    else:
+        text += " Most of them have no bound."
     if own["cannot_tell"] > 0:
         text += f" For {percent(own['cannot_tell'])} of the queries the system cannot tell: no useful region is stated."
     return text
@@ -93,36 +98,36 @@ def verdict_text(calibration: Mapping[str, Any]) -> str:
 
 def _method_text(calibration: Mapping[str, Any]) -> str:
     method, cells = calibration["method"], calibration["cells"]
-    which = "other halves of the queries" if method["source"] != "validation" else "validation queries"
+    which = f"{method['n']:,} validation queries"
+    if method["source"] != "validation":
+        which = f"the other half of the {method['n']:,} queries, for want of a calibration"
     text = (
-        f"A region is a set of cells of the ground, {metres(cells['across_m'])} across, that holds the most probable "
-        f"ones; how many it takes was learnt from {method['n']:,} {which} (split conformal prediction)."
+        f"A region is the set of the most probable cells of the ground, {metres(cells['across_m'])} across; how many "
+        f"it takes was learnt from {which} (split conformal prediction)."
     )
     if method["unreachable"]:
-        text += (
-            f" For {method['unreachable']:,} of these no cell of the gallery is right, and the regions allow for it."
-        )
+        text += f" For {method['unreachable']:,} of them no cell of the gallery is right, and the regions allow for it."
     return text
 
 
 def _coverage_table(levels: Sequence[Mapping[str, Any]]) -> Table:
-    rows = [_coverage_row(f"{100 * own['level']:.0f} %", own["level"], own, own["cannot_tell"]) for own in levels]
+    rows = [_coverage_row(f"{100 * own['level']:.0f} %", own["level"], own) for own in levels]
     for own in levels:
         if own.get("by_city"):
-            rows.append(_coverage_row(f"{100 * own['level']:.0f} %, by city", own["level"], own["by_city"], None))
+            rows.append(_coverage_row(f"{100 * own['level']:.0f} %, by city", own["level"], own["by_city"]))
     return Table(
         ["promise", "coverage", "the regions are", "median area", "mean area", "nine in ten below", "cannot tell"], rows
     )
 
 
-def _coverage_row(name: str, level: float, own: Mapping[str, Any], cannot_tell: float | None) -> Row:
-    size = own["area_km2"]
+def _coverage_row(name: str, level: float, own: Mapping[str, Any]) -> Row:
+    size, expected, cannot_tell = own["area_km2"], own.get("expected"), own.get("cannot_tell")
     return Row(
         [
-            Cell(name),
+            Cell(name, small="" if expected is None else f"{interval_text(expected, percent)} expected"),
             Cell(percent(own["coverage"]), small=interval_text(own["coverage_interval"], percent)),
             Cell(kept(level, own["coverage_interval"])),
-            *(Cell("" if size[key] is None else area(size[key])) for key in ("median", "mean", "p90")),
+            *(Cell("no bound" if size[key] is None else area(size[key])) for key in ("median", "mean", "p90")),
             Cell("" if cannot_tell is None else percent(cannot_tell)),
         ]
     )
@@ -148,7 +153,7 @@ def _region_cell(one: Mapping[str, Any]) -> Cell:
     return Cell(
         percent(one["coverage"]),
         small=interval_text(one["coverage_interval"], percent),
-        note="" if size is None else area(size),
+        note="no bound" if size is None else area(size),
     )
 
 
