@@ -22,6 +22,7 @@ from swclip.data.splits import candidates_for, indices, read_splits
 from swclip.errors import ConfigError, InputError
 from swclip.evaluation.bridge import evaluate_predictions
 from swclip.evaluation.bridge_predictions import EMPTY, NO_ROW, ZERO, read_predicted
+from swclip.evaluation.bridge_truth import names_of
 from swclip.evaluation.measure import Evaluation, MeasureConfig
 from swclip.evaluation.predictions import COLUMNS, read_predictions
 from swclip.geo.coordinates import LocalFrame
@@ -325,6 +326,23 @@ def test_a_photograph_that_the_manifest_does_not_know(town: Path) -> None:
     twice = pd.DataFrame({"id": ["p00-0", "p00-0.jpg"], "predicted_lat": 53.8, "predicted_lon": -1.5})
     with pytest.raises(InputError, match=r"row 2, column 'id': 'p00-0\.jpg' and 'p00-0' are the same photograph"):
         evaluate_predictions(twice, manifest=manifest, config=QUICK)
+
+
+def test_a_photograph_goes_by_the_end_of_its_path(tmp_path: Path) -> None:
+    paths = ["a/x/1.jpg", "a/y/1.jpg", "a/y/2.jpg"]
+    rows = {"image_id": ["p", "q", "x/1"], "image_path": paths, "lat_deg": 53.8, "lon_deg": [-1.5, -1.6, -1.7]}
+    known = names_of(write_manifest(tmp_path / "data", pd.DataFrame(rows)))
+    assert [known.get(name) for name in ("a/x/1.jpg", "a/x/1", "y/1.jpg", "2.jpg", "2")] == [
+        "p",
+        "p",
+        "q",
+        "x/1",
+        "x/1",
+    ]
+    assert known["x/1"] == "x/1"  # an image_id is stronger than the end of another's path
+    assert known[str(tmp_path.resolve() / "data" / "a" / "y" / "2.jpg")] == "x/1"
+    assert "1.jpg" not in known  # two photographs' name
+    assert "b/x/1.jpg" not in known
 
 
 def test_options_that_do_not_go_together(town: Path) -> None:

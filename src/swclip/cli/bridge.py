@@ -115,9 +115,13 @@ def evaluate_other(
             temperature=options.temperature,
             **common,
         )
-    beside = None if split is None or "leakage" in evaluation.report else leakage_path(split.path)
-    leakage = read_json(beside, "the leakage report") if beside is not None and beside.is_file() else None
-    return evaluation, table, leakage
+    beside = None if split is None else leakage_path(split.path)
+    if beside is None or not beside.is_file():
+        return evaluation, table, None
+    # The splits' own report knows the pictures; what the vectors give away is said before its warnings.
+    leakage = read_json(beside, "the leakage report")
+    told = evaluation.report.get("leakage", {}).get("vectors", {}).get("warnings", [])
+    return evaluation, table, {**leakage, "warnings": [*told, *leakage.get("warnings", [])]}
 
 
 def say_notes(report: dict[str, Any]) -> list[str]:

@@ -16,6 +16,8 @@ from swclip.errors import InputError
 from swclip.evaluation.bridge_columns import BridgeTable
 from swclip.evaluation.evaluate import TRUE_COLUMNS, asked_rows
 
+_DEEPEST = 6
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -120,13 +122,15 @@ def asked_of(manifest: Manifest, splits: Splits | None = None, on: On = "query")
 def names_of(manifest: Manifest) -> dict[str, str]:
     """Every name that a photograph of a manifest may go by in another tool's table, and its image_id.
 
-    Its image_id; its path as the manifest has it; its absolute path; its file name with and without the ending. A name
-    that two photographs share is nobody's; an image_id always is.
+    Its image_id; its path as the manifest has it; its absolute path; the end of that, from the file name up to
+    `_DEEPEST` parts, with and without the ending. A name that two photographs share is nobody's; an image_id never is.
     """
     found: dict[str, str | None] = {}
     ids = [str(image_id) for image_id in manifest.frame["image_id"]]
     for image_id, path, file in zip(ids, manifest.frame["image_path"], manifest.image_paths, strict=True):
-        for name in {str(path), str(file), file.name, file.stem}:
+        parts = file.parts[-_DEEPEST:]
+        tails = {"/".join(parts[at:]) for at in range(len(parts))}
+        for name in {str(path), str(file), *tails, *(tail.removesuffix(file.suffix) for tail in tails)}:
             found[name] = image_id if found.get(name, image_id) == image_id else None
     return {
         **{name: image_id for name, image_id in found.items() if image_id is not None},
