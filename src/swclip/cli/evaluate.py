@@ -122,6 +122,7 @@ def _evaluate_run(
     from swclip.data.splits import read_splits
     from swclip.evaluation.evaluate import evaluate as evaluate_model
     from swclip.models.locator_model import load_model
+    from swclip.retrieval.conformal import read_calibration
     from swclip.retrieval.feature_cache import FeatureCache
     from swclip.retrieval.posterior_config import read_posterior
 
@@ -149,6 +150,8 @@ def _evaluate_run(
             config=config,
             embedding=replace(embedding, cache=kept if kept.holds(model) else None),
             use=use,
+            # The validation queries cannot vouch for regions that they made.
+            calibration=read_calibration(run) if on == "query" else None,
             command=command_line(),
             progress=progress,
         )

@@ -14,6 +14,7 @@ from swclip.data.manifest import Manifest
 from swclip.data.splits import Asked, SplitName, Splits, candidates_for, indices
 from swclip.errors import InputError
 from swclip.evaluation.measure import Embeddings, Evaluation, MeasureConfig, measure
+from swclip.evaluation.regions import exchangeable_units
 from swclip.retrieval.build import build_gallery
 from swclip.retrieval.conformal import Calibration
 from swclip.retrieval.estimate import estimators
@@ -165,6 +166,9 @@ def evaluate_embeddings(
         replace(config, estimator=config.estimator or posterior.estimator),
         stated=lambda probability: spread(probability, kernel),
         calibration=calibration,
+        units=exchangeable_units(
+            frame, frame[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64), splits.meta.get("protocol")
+        ),
         # A system without a location side has blank embeddings in its place.
         embeddings=Embeddings(queries, gallery.location_embeddings if gallery.location_embeddings.any() else None),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,6 +116,7 @@ def measure(
     stated: Smoothing | None = None,
     *,
     calibration: Calibration | None = None,
+    units: Sequence[str] | None = None,
     embeddings: Embeddings | None = None,
 ) -> Evaluation:
     """Answer the queries from their posteriors and measure the answers.
@@ -132,6 +133,7 @@ def measure(
         stated: From a posterior to the one whose sums answers state as probabilities of cities and cells: the
             smoothing on the ground. The posterior itself where None.
         calibration: Of the regions; where None the queries calibrate one another by halves.
+        units: What the split dealt as one (`exchangeable_units`), for the halves; the bootstrap's blocks where None.
         embeddings: Whose spatial statistics are reported beside those of the errors.
 
     Returns:
@@ -157,7 +159,9 @@ def measure(
     level_meter = LevelMeter(truth, cities, places, candidate_cities.tolist(), config.resolutions)
     ground = _ground(places, candidate_cities.tolist(), calibration)
     kept = GroundMeter(ground, len(queries))
-    region_meter = RegionMeter(ground, truth, calibration, cities=cities, blocks=blocks, seed=config.seed, kept=kept)
+    region_meter = RegionMeter(
+        ground, truth, calibration, cities=cities, blocks=blocks, units=units, seed=config.seed, kept=kept
+    )
     answers = answer(log_posteriors, places, answerable, estimators, chosen, stated, [level_meter, region_meter])
 
     for_bootstrap, for_guesses = np.random.default_rng(config.seed).spawn(2)

@@ -302,6 +302,7 @@ class CalibrationMethod(_Part):
 
     source: Literal["validation", "halves of the queries"]
     n: int
+    units: int = Field(description="places or blocks that these queries are of: what was dealt as one")
     unreachable: int = Field(description="calibration queries whose true cell no candidate reaches")
     by_city: bool
     own_cities: list[str] = Field(description="cities with a threshold of their own")

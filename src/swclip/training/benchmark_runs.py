@@ -18,6 +18,7 @@ from swclip.evaluation.bridge_problem import placed_photographs
 from swclip.evaluation.evaluate import EmbedConfig, asked_rows, evaluate, evaluate_embeddings
 from swclip.evaluation.measure import Evaluation
 from swclip.models.locator_model import LocatorModel, load_model
+from swclip.retrieval.conformal import read_calibration
 from swclip.retrieval.feature_cache import FeatureCache
 from swclip.retrieval.gallery import gallery_from_embeddings
 from swclip.retrieval.posterior_config import PosteriorConfig, read_posterior
@@ -82,6 +83,7 @@ class Run:
             self.manifest,
             self.splits,
             posterior=read_posterior(self.folder),
+            calibration=read_calibration(self.folder),
             embedding=EmbedConfig(cache=self.cache if self.config.freeze_image else None),
             command=self.command,
             progress=lambda done, total: progress("evaluating", done, total),
