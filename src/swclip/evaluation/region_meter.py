@@ -48,7 +48,7 @@ class RegionMeter:
         calibration: From validation queries; None for halves of these.
         cities: Q names, None where unknown.
         blocks: Q blocks of queries that succeed and fail together, for the intervals; each by itself where None.
-        units: Q units for the halves, what the split dealt as one (`regions.exchangeable_units`); the blocks where None.
+        units: Q units for the halves, what the split dealt as one (`regions.exchangeable_units`); blocks where None.
         levels: Probabilities promised.
         seed: Of the halves.
 
