@@ -49,7 +49,7 @@ class RegionMeter:
         calibration: From validation queries; None for halves of these.
         cities: Q names, None where unknown.
         blocks: Q blocks of queries that succeed and fail together, for the intervals; each by itself where None.
-        units: Q units for the halves, what the split dealt as one (`regions.exchangeable_units`); else the blocks.
+        units: Q units for the halves, what the split dealt as one (`regions.exchangeable_units`); blocks where None.
         levels: Probabilities promised.
         seed: Of the halves.
         kept: Is given the masses of the cells as they pass.
