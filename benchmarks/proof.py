@@ -99,7 +99,7 @@ PROOFS: dict[str, tuple[str, tuple[Part, ...]]] = {
 
 NOTES = {
     "wuhan": (
-        "**A warning before any figure.** This is one drive: 1,152 frames of one film, about 5 m apart, one day, and no "
+        "**A warning before any figure.** This is one drive: 1,152 frames of one film, about 5 m apart, one day; no "
         "street was passed twice. Known places therefore measures how well frames of one film match, not how well a "
         "place is known again on another day; new streets leaves blocks of the drive out. Errors are measured against "
         "the phone's own GPS, which states 10 m for itself in the median: differences of a few metres mean nothing. "
