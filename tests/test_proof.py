@@ -73,6 +73,7 @@ def test_the_page_is_written_again_from_what_is_there(
     assert "swclip split wuhan --protocol new-streets --out proof/splits/new.parquet" in text
     assert "--image-tower dino --text-tower none --freeze image" in text
     assert "40 queries (38 with a candidate within 25 m), 90 candidates" in text
+    assert text.index("**A warning before any figure.**") < text.index("40 queries")
     assert "sw-clip-template is not among the systems" in text
     assert "](../images/wuhan-new.png)" in text
     assert str(tmp_path) not in text

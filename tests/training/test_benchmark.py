@@ -19,7 +19,7 @@ from swclip.data.splits import Splits, read_splits
 from swclip.errors import ConfigError, SwclipError
 from swclip.evaluation.comparison import Comparison
 from swclip.retrieval.feature_cache import FeatureCache
-from swclip.training.benchmark import run_benchmark, run_benchmarks
+from swclip.training.benchmark import run_benchmarks
 from swclip.training.benchmark_runs import same_configuration, system_config
 from swclip.training.config import TrainingConfig, load_recipe
 from swclip.training.sole import sole_trainer
@@ -76,8 +76,9 @@ def test_several_at_once_are_one_after_another_to_the_last_bit(data: tuple[Manif
     systems, seeds, found = ["nearest-neighbour", "sw-clip"], [0, 1], {}
     told: list[tuple[str, int, int]] = []
     for jobs in (1, 2):
-        found[jobs] = run_benchmark(
-            *data,
+        benchmark = run_benchmarks(
+            data[0],
+            [data[1]],
             systems,
             seeds,
             tmp_path / str(jobs),
@@ -87,6 +88,8 @@ def test_several_at_once_are_one_after_another_to_the_last_bit(data: tuple[Manif
             jobs=jobs,
             progress=lambda *what: told.append(what),
         )
+        assert benchmark.failures == []
+        found[jobs] = benchmark.comparisons["splits"]
     assert plain(found[1]) == plain(found[2])
     for run in ("sw-clip-0", "sw-clip-1"):
         for name in ("model.safetensors", "posterior.json"):
@@ -103,11 +106,15 @@ def test_several_at_once_are_one_after_another_to_the_last_bit(data: tuple[Manif
 
 def test_a_run_that_fails_is_named_and_the_others_are_kept(data: tuple[Manifest, Splits], tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path / "cache")
-    values = {"overrides": TINY, "cache": cache}
-    run_benchmark(*data, ["clip"], [3], tmp_path / "out", **values)
+    values: dict[str, Any] = {"overrides": TINY, "cache": cache}
+    manifest, splits = data
+    run_benchmarks(manifest, [splits], ["clip"], [3], tmp_path / "out", **values)
     (tmp_path / "out" / "runs" / "clip-3").rename(tmp_path / "out" / "runs" / "sw-clip-3")  # in the way
+    systems = ["nearest-neighbour", "sw-clip", "clip"]
+    found = run_benchmarks(manifest, [splits], systems, [3], tmp_path / "out", **values)
+    assert found.comparisons == {}
     with pytest.raises(ConfigError, match=r"1 of 3 runs failed\. sw-clip, seed 3: .*another configuration") as error:
-        run_benchmark(*data, ["nearest-neighbour", "sw-clip", "clip"], [3], tmp_path / "out", **values)
+        found.raise_failures()
     assert "The other 2 are kept" in str(error.value)
     done = json.loads((tmp_path / "out" / "runs" / "clip-3" / "run.json").read_text())
     assert done["status"] == "finished"
@@ -140,13 +147,13 @@ def test_what_cannot_be_told_apart_is_refused(
 ) -> None:
     manifest, splits = data
     with pytest.raises(ConfigError, match="a seed is given twice"):
-        run_benchmark(manifest, splits, ["clip"], [0, 0], tmp_path)
+        run_benchmarks(manifest, [splits], ["clip"], [0, 0], tmp_path)
     with pytest.raises(ConfigError, match="two of the systems have the same name"):
-        run_benchmark(manifest, splits, ["clip", "clip"], [0], tmp_path)
+        run_benchmarks(manifest, [splits], ["clip", "clip"], [0], tmp_path)
     with pytest.raises(ConfigError, match="two of the splits files have the same name"):
         run_benchmarks(manifest, [left_out[0], left_out[0]], ["clip"], [0], tmp_path)
     with pytest.raises(ConfigError, match="reference 'sw-clip' is not among the systems"):
-        run_benchmark(manifest, splits, ["clip"], [0], tmp_path, reference="sw-clip")
+        run_benchmarks(manifest, [splits], ["clip"], [0], tmp_path, reference="sw-clip")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -155,7 +162,7 @@ def test_jobs_and_torchrun_do_not_go_together(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="torchrun"):
-        run_benchmark(*data, ["clip"], [0], tmp_path, jobs=2)
+        run_benchmarks(data[0], [data[1]], ["clip"], [0], tmp_path, jobs=2)
 
 
 def test_a_text_tower_is_not_forced_on_a_system_without_text(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from swclip.training.config import TrainingConfig
 from swclip.training.parallel import Failure, Task, run_tasks
 from swclip.versions import versions
 
-__all__ = ["NEAREST", "Benchmark", "Progress", "nearest_neighbour", "run_benchmark", "run_benchmarks"]
+__all__ = ["NEAREST", "Benchmark", "Progress", "nearest_neighbour", "run_benchmarks"]
 
 
 @dataclass(frozen=True)
@@ -62,62 +62,6 @@ class Benchmark:
         """
         if self.failures:
             raise failures_as_error(self.failures, self.runs)
-
-
-def run_benchmark(
-    manifest: Manifest,
-    splits: Splits,
-    systems: Sequence[str],
-    seeds: Sequence[int],
-    out: Path,
-    *,
-    overrides: Mapping[str, Any] | None = None,
-    baseline: str | None = None,
-    reference: str | None = None,
-    cache: FeatureCache | None = None,
-    command: str | None = None,
-    jobs: int = 1,
-    progress: Progress | None = None,
-) -> Comparison:
-    """Train and evaluate systems side by side on one split; see `run_benchmarks`.
-
-    Args:
-        manifest: The photographs.
-        splits: Their splits.
-        systems: Recipes, by name or path, and `nearest-neighbour`.
-        seeds: Each recipe is trained once a seed.
-        out: Runs are kept under OUT/runs/SYSTEM-SEED.
-        overrides: Values that replace those of every recipe: towers, steps, batch size.
-        baseline: The system that differences are taken from; the first where None.
-        reference: A second system that differences are taken from; none where None.
-        cache: Where features of a frozen tower are kept.
-        command: The command line, for the record.
-        jobs: Runs at once.
-        progress: Called with (what, done, total).
-
-    Returns:
-        The comparison, ready to be written.
-
-    Raises:
-        ConfigError: No systems or seeds, two of one name, or a recipe that cannot work.
-        SwclipError: A run failed; the others are finished and kept.
-    """
-    found = run_benchmarks(
-        manifest,
-        [splits],
-        systems,
-        seeds,
-        out,
-        overrides=overrides,
-        baseline=baseline,
-        reference=reference,
-        cache=cache,
-        command=command,
-        jobs=jobs,
-        progress=progress,
-    )
-    found.raise_failures()
-    return found.comparisons[splits.path.stem]
 
 
 def run_benchmarks(
