@@ -10,10 +10,10 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from swclip.bridge.evaluate import evaluate_predictions, evaluate_vectors
     from swclip.data.manifest import Manifest, read_manifest
     from swclip.data.prepare import prepare
     from swclip.data.splits import Splits, read_splits
-    from swclip.evaluation.bridge import evaluate_predictions, evaluate_vectors
     from swclip.evaluation.compare_reports import compare_reports as compare
     from swclip.evaluation.evaluate import evaluate
     from swclip.models.locator_model import LocatorModel
@@ -32,8 +32,8 @@ _HOMES = {
     "TrainingConfig": "swclip.training.config:TrainingConfig",
     "compare": "swclip.evaluation.compare_reports:compare_reports",
     "evaluate": "swclip.evaluation.evaluate:evaluate",
-    "evaluate_predictions": "swclip.evaluation.bridge:evaluate_predictions",
-    "evaluate_vectors": "swclip.evaluation.bridge:evaluate_vectors",
+    "evaluate_predictions": "swclip.bridge.evaluate:evaluate_predictions",
+    "evaluate_vectors": "swclip.bridge.evaluate:evaluate_vectors",
     "load": "swclip.models.locator_model:load_model",
     "load_recipe": "swclip.training.config:load_recipe",
     "prepare": "swclip.data.prepare:prepare",

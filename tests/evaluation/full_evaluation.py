@@ -13,12 +13,16 @@ import h3
 import numpy as np
 import pandas as pd
 
-from swclip.evaluation.baselines import baselines
-from swclip.evaluation.bootstrap import bootstrap_intervals, resample_blocks
-from swclip.evaluation.details import GroundPosterior, TopCandidates
-from swclip.evaluation.error_report import nested_intervals
 from swclip.evaluation.measure import Evaluation
-from swclip.evaluation.metrics import (
+from swclip.geo.cells import cell_ids
+from swclip.geo.coordinates import LocalFrame
+from swclip.geo.distance import geodesic_m
+from swclip.geo.neighbours import SphereIndex
+from swclip.measures.baselines import baselines
+from swclip.measures.bootstrap import bootstrap_intervals, resample_blocks
+from swclip.measures.details import GroundPosterior, TopCandidates
+from swclip.measures.error_report import nested_intervals
+from swclip.measures.metrics import (
     RECALL_KS,
     accuracy_within,
     by_region,
@@ -26,10 +30,6 @@ from swclip.evaluation.metrics import (
     mean_reciprocal_rank,
     recall_at_k,
 )
-from swclip.geo.cells import cell_ids
-from swclip.geo.coordinates import LocalFrame
-from swclip.geo.distance import geodesic_m
-from swclip.geo.neighbours import SphereIndex
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 LISA = ("high-high", "low-low", "high-low", "low-high", "not significant")

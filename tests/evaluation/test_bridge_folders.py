@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 from pyproj import Transformer
 
+from swclip.bridge.evaluate import evaluate_vectors
+from swclip.bridge.problem import placed_photographs
 from swclip.cli.app import run
 from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import Splits, read_splits
-from swclip.evaluation.bridge import evaluate_vectors
-from swclip.evaluation.bridge_problem import placed_photographs
 from swclip.evaluation.measure import MeasureConfig
 
 QUICK = MeasureConfig(resamples=20)

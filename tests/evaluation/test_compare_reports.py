@@ -12,11 +12,11 @@ import pytest
 
 import swclip
 from swclip.errors import ArtefactError, ConfigError, MismatchError
-from swclip.evaluation.bootstrap import resample_blocks
 from swclip.evaluation.comparison import Comparison
 from swclip.evaluation.measure import Evaluation
 from swclip.evaluation.report_folders import read_report
 from swclip.evaluation.restrict import restricted
+from swclip.measures.bootstrap import resample_blocks
 
 SYSTEMS = {"clip": {"spread_m": 90.0, "lost_share": 0.3}, "sw": {"spread_m": 20.0, "lost_share": 0.05}}
 

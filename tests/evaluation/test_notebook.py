@@ -21,8 +21,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from swclip.bridge.evaluate import evaluate_predictions
 from swclip.errors import InputError
-from swclip.evaluation.bridge import evaluate_predictions
 from swclip.evaluation.measure import Evaluation, MeasureConfig
 from swclip.evaluation.plots import data_uri, reliability_bins
 from swclip.evaluation.tables import COVERAGE_COLUMNS, SPATIAL_COLUMNS

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swclip.evaluation.bootstrap import resample_blocks
 from swclip.evaluation.winners import MIN_BLOCKS, region_winners
+from swclip.measures.bootstrap import resample_blocks
 
 REGIONS = ["Hull"] * 12 + ["Leeds"] * 30 + ["York"] * 30
 BLOCKS = [f"b{row // 3}" for row in range(72)]  # Hull has 4 blocks, the others 10

@@ -93,9 +93,9 @@ def evaluate_other(
     Returns:
         The evaluation; the manifest, where there is one; and the leakage report beside the splits, where there is one.
     """
+    from swclip.bridge.evaluate import evaluate_predictions, evaluate_vectors
     from swclip.data.manifest import read_manifest
     from swclip.data.splits import leakage_path, read_splits
-    from swclip.evaluation.bridge import evaluate_predictions, evaluate_vectors
     from swclip.files import read_json
 
     table: Manifest | None = None if manifest is None else read_manifest(manifest)

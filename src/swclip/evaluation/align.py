@@ -11,10 +11,10 @@ from jaxtyping import Float64, Int64
 
 from swclip.errors import MismatchError
 from swclip.evaluation.measure import Evaluation
-from swclip.evaluation.metrics import by_region
 from swclip.evaluation.restrict import reordered, restricted
 from swclip.evaluation.words import metres
 from swclip.geo.distance import geodesic_m
+from swclip.measures.metrics import by_region
 
 _NAMED = 3
 # Positions that went through a file of numbers written with six decimals are still the same position.

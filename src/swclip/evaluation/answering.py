@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from swclip.errors import ArtefactError
-from swclip.evaluation.details import TopCandidates
-from swclip.evaluation.metrics import RECALL_KS, RECALL_RADIUS_M, first_hit_rank
 from swclip.geo.neighbours import SphereIndex
+from swclip.measures.details import TopCandidates
+from swclip.measures.metrics import RECALL_KS, RECALL_RADIUS_M, first_hit_rank
 from swclip.retrieval.estimate import top_k
 
 Estimator = Callable[[Float32[np.ndarray, "q m"], Float64[np.ndarray, "m 2"]], Float64[np.ndarray, "q 2"]]

@@ -12,11 +12,11 @@ import numpy as np
 
 from swclip.errors import ConfigError, MismatchError
 from swclip.evaluation.align import align
-from swclip.evaluation.bootstrap import RESAMPLES
 from swclip.evaluation.comparison import Comparison, Seed, compare
 from swclip.evaluation.measure import Evaluation
 from swclip.evaluation.report_folders import named_folders, read_report, report_folders
 from swclip.evaluation.words import metres
+from swclip.measures.bootstrap import RESAMPLES
 from swclip.versions import versions
 
 Source = str | os.PathLike[str] | Evaluation

@@ -11,7 +11,15 @@ import pandas as pd
 from jaxtyping import Float64
 
 from swclip.errors import ConfigError, MismatchError
-from swclip.evaluation.bootstrap import (
+from swclip.evaluation.comparison_frames import comparison_html, difference_frame, region_frame, system_frame
+from swclip.evaluation.curve_figure import curve_figure
+from swclip.evaluation.figures import error_curve
+from swclip.evaluation.measure import Evaluation
+from swclip.evaluation.moved import RADII_M, agreement, moved, moved_between_seeds, query_table
+from swclip.evaluation.seeds import mean_report, seed_spread
+from swclip.evaluation.winners import region_winners
+from swclip.evaluation.words import metres, percent
+from swclip.measures.bootstrap import (
     ERROR_STATISTICS,
     LEVEL,
     RESAMPLES,
@@ -19,15 +27,7 @@ from swclip.evaluation.bootstrap import (
     draw_statistics,
     resample_blocks,
 )
-from swclip.evaluation.comparison_frames import comparison_html, difference_frame, region_frame, system_frame
-from swclip.evaluation.curve_figure import curve_figure
-from swclip.evaluation.error_report import nested_intervals
-from swclip.evaluation.figures import error_curve
-from swclip.evaluation.measure import Evaluation
-from swclip.evaluation.moved import RADII_M, agreement, moved, moved_between_seeds, query_table
-from swclip.evaluation.seeds import mean_report, seed_spread
-from swclip.evaluation.winners import region_winners
-from swclip.evaluation.words import metres, percent
+from swclip.measures.error_report import nested_intervals
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

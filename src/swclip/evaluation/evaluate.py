@@ -14,7 +14,7 @@ from swclip.data.manifest import Manifest
 from swclip.data.splits import Asked, SplitName, Splits, candidates_for, indices
 from swclip.errors import InputError
 from swclip.evaluation.measure import Embeddings, Evaluation, MeasureConfig, measure
-from swclip.evaluation.regions import exchangeable_units
+from swclip.measures.regions import exchangeable_units
 from swclip.retrieval.build import build_gallery
 from swclip.retrieval.conformal import Calibration
 from swclip.retrieval.estimate import estimators

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int32, Int64
 
-from swclip.evaluation.details import GroundPosterior, TopCandidates
 from swclip.evaluation.measure import Evaluation
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import geodesic_m
+from swclip.measures.details import GroundPosterior, TopCandidates
 
 # Probabilities are drawn in steps of a thousandth; what is less than half of one is left out.
 _STEPS = 1_000

@@ -12,9 +12,9 @@ from jaxtyping import Float64, Int64
 from swclip.data.manifest import Manifest
 from swclip.evaluation.examples import thumbnail
 from swclip.evaluation.measure import Evaluation
-from swclip.evaluation.metrics import worst_count
 from swclip.geo.coordinates import unit_vectors
 from swclip.imaging.decode import PhotographError
+from swclip.measures.metrics import worst_count
 
 BUDGET_BYTES = 5_000_000
 """Bytes of all photographs of the map together, as they stand in the file."""

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int64
 
-from swclip.evaluation.metrics import worst_count
+from swclip.measures.metrics import worst_count
 
 CLUSTERS = ("high-high", "low-low")
 """LISA labels of queries whose neighbours err as they do."""

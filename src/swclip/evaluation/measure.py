@@ -13,11 +13,15 @@ from numpy.typing import ArrayLike
 
 from swclip.errors import ConfigError, InputError
 from swclip.evaluation.answering import TOP, Estimator, Smoothing, answer
-from swclip.evaluation.baselines import baselines
-from swclip.evaluation.bootstrap import RESAMPLES
-from swclip.evaluation.details import GroundPosterior, TopCandidates
-from swclip.evaluation.error_report import error_figures, error_report
-from swclip.evaluation.graded import (
+from swclip.evaluation.notebook import NotebookViews
+from swclip.evaluation.schema import REPORT_VERSION
+from swclip.geo.distance import geodesic_m, haversine_m
+from swclip.geo.neighbours import SphereIndex
+from swclip.measures.baselines import baselines
+from swclip.measures.bootstrap import RESAMPLES
+from swclip.measures.details import GroundPosterior, TopCandidates
+from swclip.measures.error_report import error_figures, error_report
+from swclip.measures.graded import (
     RELEVANCE_BANDWIDTH_M,
     RELEVANCE_KERNEL,
     geoscore_by_query,
@@ -25,16 +29,12 @@ from swclip.evaluation.graded import (
     ndcg_by_query,
     relevance_gain,
 )
-from swclip.evaluation.ground_meter import GroundMeter
-from swclip.evaluation.levels import LevelMeter
-from swclip.evaluation.metrics import RECALL_RADIUS_M, city_alignment_at_k, mean_reciprocal_rank, recall_at_k
-from swclip.evaluation.notebook import NotebookViews
-from swclip.evaluation.region_meter import RegionMeter
-from swclip.evaluation.regions import region_labels, resampling_blocks
-from swclip.evaluation.schema import REPORT_VERSION
-from swclip.evaluation.spatial import spatial_report
-from swclip.geo.distance import geodesic_m, haversine_m
-from swclip.geo.neighbours import SphereIndex
+from swclip.measures.ground_meter import GroundMeter
+from swclip.measures.levels import LevelMeter
+from swclip.measures.metrics import RECALL_RADIUS_M, city_alignment_at_k, mean_reciprocal_rank, recall_at_k
+from swclip.measures.region_meter import RegionMeter
+from swclip.measures.regions import region_labels, resampling_blocks
+from swclip.measures.spatial import spatial_report
 from swclip.retrieval.conformal import Calibration
 from swclip.retrieval.ground_cells import GroundCells
 from swclip.retrieval.hierarchy import RESOLUTIONS

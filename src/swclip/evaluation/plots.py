@@ -13,10 +13,10 @@ from jaxtyping import Float64
 from swclip.errors import InputError
 from swclip.evaluation.figures import error_curve
 from swclip.evaluation.map_data import ERROR_CLASSES_M
-from swclip.evaluation.metrics import RECALL_RADIUS_M
 from swclip.evaluation.page import COLOURS, REFERENCE_COLOUR
 from swclip.evaluation.words import distance, metres
 from swclip.geo.coordinates import LocalFrame
+from swclip.measures.metrics import RECALL_RADIUS_M
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,14 +10,14 @@ import pandas as pd
 from jaxtyping import Float64
 
 from swclip.errors import InputError, MismatchError
-from swclip.evaluation.baselines import RANDOM_DRAWS
-from swclip.evaluation.bootstrap import RESAMPLES
-from swclip.evaluation.error_report import error_figures, error_report
 from swclip.evaluation.measure import Evaluation
-from swclip.evaluation.metrics import accuracy_within, error_statistics, mean_reciprocal_rank, recall_at_k
 from swclip.evaluation.schema import REPORT_VERSION
-from swclip.evaluation.spatial import spatial_report
 from swclip.geo.distance import geodesic_m
+from swclip.measures.baselines import RANDOM_DRAWS
+from swclip.measures.bootstrap import RESAMPLES
+from swclip.measures.error_report import error_figures, error_report
+from swclip.measures.metrics import accuracy_within, error_statistics, mean_reciprocal_rank, recall_at_k
+from swclip.measures.spatial import spatial_report
 
 
 def pool_evaluations(evaluations: Sequence[Evaluation], *, resamples: int = RESAMPLES, seed: int = 0) -> Evaluation:

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int64
 
-from swclip.evaluation.error_report import error_figures, error_report
 from swclip.evaluation.measure import Evaluation
-from swclip.evaluation.metrics import accuracy_within, error_statistics, mean_reciprocal_rank, recall_at_k
 from swclip.geo.distance import geodesic_m
+from swclip.measures.error_report import error_figures, error_report
+from swclip.measures.metrics import accuracy_within, error_statistics, mean_reciprocal_rank, recall_at_k
 
 _KEPT = (
     "version",

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from swclip.evaluation.bootstrap import LEVEL, Interval
 from swclip.evaluation.claims import shown
-from swclip.evaluation.regional import RegionalDraws, draw_regional
+from swclip.measures.bootstrap import LEVEL, Interval
+from swclip.measures.regional import RegionalDraws, draw_regional
 
 MIN_BLOCKS = 8
 """With fewer blocks a region has no interval: one block resampled is the same block, and would seem to be sure."""
@@ -46,7 +46,7 @@ def region_winners(
         system regions (where it is first) and shown (of these, where the gap leaves 0 out).
 
     Example:
-        >>> from swclip.evaluation.bootstrap import resample_blocks
+        >>> from swclip.measures.bootstrap import resample_blocks
         >>> blocks = [str(at) for at in range(20)]
         >>> near, far = np.full((1, 20), 5.0), np.full((1, 20), 9.0)
         >>> resampled = resample_blocks(blocks, 50, np.random.default_rng(0))

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from swclip.bridge.problem import placed_photographs
 from swclip.data.manifest import Manifest
 from swclip.data.splits import Splits, indices
 from swclip.errors import ConfigError, SwclipError
-from swclip.evaluation.bridge_problem import placed_photographs
 from swclip.evaluation.evaluate import EmbedConfig, asked_rows, evaluate, evaluate_embeddings
 from swclip.evaluation.measure import Evaluation
 from swclip.models.locator_model import LocatorModel, load_model

@@ -12,8 +12,8 @@ from jaxtyping import Float32, Float64
 
 from swclip.data.manifest import Manifest
 from swclip.data.splits import Splits, candidates_for, indices
-from swclip.evaluation.regions import exchangeable_units
 from swclip.geo.distance import geodesic_m
+from swclip.measures.regions import exchangeable_units
 from swclip.models.locator_model import LocatorModel
 from swclip.retrieval.build import build_gallery, candidate_words
 from swclip.retrieval.conformal import Calibration
