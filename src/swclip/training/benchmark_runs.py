@@ -211,6 +211,7 @@ def nearest_neighbour(
         [manifest.image_paths[row] for row in wanted],
         progress=None if progress is None else lambda done, total: progress("image features", done, total),
     )
+    features = model.pooled(features).astype(np.float32)
     features = features / np.linalg.norm(features, axis=1, keepdims=True)
     blank = np.zeros((len(candidates), features.shape[1]), dtype=np.float32)
     gallery = gallery_from_embeddings(

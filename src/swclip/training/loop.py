@@ -157,7 +157,9 @@ def _train(
         positions_deg=positions,
         heading_deg=frame["heading_deg"].to_numpy(dtype=np.float64),
         accuracy_m=accuracy.numpy(),
-        look=lambda some: features[some] if config.freeze_image else tower_features(model, [paths[i] for i in some]),
+        look=lambda some: model.pooled(
+            features[some] if config.freeze_image else tower_features(model, [paths[i] for i in some])
+        ).astype(np.float32),
         fingerprint=lambda: model.feature_fingerprint,
         steps=config.steps,
         seed=config.seed,

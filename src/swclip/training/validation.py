@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32, Float64
+from jaxtyping import Float, Float32, Float64
 
 from swclip.data.manifest import Manifest
 from swclip.data.splits import Splits, candidates_for, indices
@@ -48,7 +48,7 @@ class Validation:
             return None
         return cls(manifest, rows, manifest.positions_deg[rows], candidates_for(splits, "val"), cache)
 
-    def queries(self, model: LocatorModel, features: Float32[np.ndarray, "v f"] | None) -> Float32[np.ndarray, "v d"]:
+    def queries(self, model: LocatorModel, features: Float[np.ndarray, "v f"] | None) -> Float32[np.ndarray, "v d"]:
         """Embeddings of the validation queries, from their features where the tower is frozen.
 
         A model with further views is asked twice, (2V, D): by the photographs alone, then with what they come with.
@@ -69,7 +69,7 @@ class Validation:
     def _truth_deg(self, queries: Float32[np.ndarray, "q d"]) -> Float64[np.ndarray, "q 2"]:
         return np.tile(self.truth_deg, (len(queries) // len(self.truth_deg), 1))
 
-    def features(self, model: LocatorModel) -> Float32[np.ndarray, "v f"] | None:
+    def features(self, model: LocatorModel) -> Float[np.ndarray, "v f"] | None:
         """Features of the queries by the frozen tower, None where it learns."""
         if self.cache is None:
             return None
