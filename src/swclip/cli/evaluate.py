@@ -71,6 +71,7 @@ def evaluate(
     from swclip.models.locator_model import load_model
     from swclip.retrieval.feature_cache import FeatureCache
     from swclip.retrieval.hierarchy import RESOLUTIONS
+    from swclip.retrieval.hubness import read_bank
     from swclip.retrieval.posterior_config import read_posterior
 
     facts = _finished(run)
@@ -94,6 +95,7 @@ def evaluate(
             split,
             on=on,
             posterior=posterior,
+            bank=read_bank(run),
             config=MeasureConfig(estimator, regions, resamples, seed, tuple(cells or RESOLUTIONS)),
             embedding=EmbedConfig(batch_size=batch_size, workers=workers, cache=kept if kept.holds(model) else None),
             use=use,

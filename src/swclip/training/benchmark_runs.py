@@ -20,6 +20,7 @@ from swclip.geo.neighbours import SphereIndex
 from swclip.models.locator_model import LocatorModel, load_model
 from swclip.retrieval.feature_cache import FeatureCache
 from swclip.retrieval.gallery import gallery_from_embeddings
+from swclip.retrieval.hubness import read_bank
 from swclip.retrieval.posterior_config import PosteriorConfig, read_posterior
 from swclip.structure import as_plain
 from swclip.training.config import TrainingConfig, load_recipe
@@ -82,6 +83,7 @@ class Run:
             self.manifest,
             self.splits,
             posterior=read_posterior(self.folder),
+            bank=read_bank(self.folder),
             embedding=EmbedConfig(cache=self.cache if self.config.freeze_image else None),
             command=self.command,
             progress=lambda done, total: progress("evaluating", done, total),

@@ -107,6 +107,8 @@ class TrainingConfig:
         freeze_image: Keep the image tower as it is: its features are computed once and kept on disk.
         augment: Random crop, brightness, contrast, saturation of the training photographs; not with a frozen tower.
         precision: `float32`, or `bfloat16` where there is a GPU (mixed); `auto` chooses.
+        hubness: Shares of the hubness (see `retrieval.hubness`; 0.5 is CSLS) that are tried beside none when the
+            posterior is fitted; empty for none.
         region: Manifest column that names the region for fairness and balanced batches.
         seed: Seed of weights, batches, augmentation and dropout.
     """
@@ -123,12 +125,15 @@ class TrainingConfig:
     freeze_image: bool = False
     augment: bool = True
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    hubness: tuple[float, ...] = ()
     region: str = "city"
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ConfigError(f"steps {self.steps} must be at least 1.")
+        if not all(0.0 <= share < float("inf") for share in self.hubness):
+            raise ConfigError(f"hubness {list(self.hubness)}: shares of the hubness must be 0 or more.")
         if self.bandwidth.form != "fixed" and self.objective.targets.bandwidths_m != TargetConfig().bandwidths_m:
             raise ConfigError(
                 f"objective.targets.bandwidths_m {list(self.objective.targets.bandwidths_m)} would not be used: "

@@ -28,6 +28,7 @@ from swclip.models.location_text import prompt_fields
 from swclip.models.locator_model import LocatorModel, load_model
 from swclip.retrieval.embed import tower_features
 from swclip.retrieval.feature_cache import FeatureCache
+from swclip.retrieval.hubness import write_bank
 from swclip.retrieval.posterior_config import write_posterior
 from swclip.training.accuracies import fill_missing_accuracies
 from swclip.training.bandwidth import settle_bandwidths
@@ -272,8 +273,11 @@ def _train(
         model.save(folder / "model")
     else:
         kept = load_model(folder / "model").to(process.device)
-        fit = validation.fit(kept, validation.queries(kept, val_features))
+        bank = validation.bank(kept, rows) if config.hubness else None
+        fit = validation.fit(kept, validation.queries(kept, val_features), bank, config.hubness)
         write_posterior(folder / "model", fit.config)
+        if bank is not None and (fit.config.location_hubness or fit.config.image_hubness):
+            write_bank(folder / "model", bank)
         fitted |= {"val_log_error": best, "val_posterior": dataclasses.asdict(fit)}
     facts = dataclasses.replace(facts, status="finished", figures=fitted)
     write_json(folder / "run.json", dataclasses.asdict(facts))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float, Float32, Float64, Int64
 
 from swclip.data.manifest import Manifest
 from swclip.data.splits import Splits, candidates_for, indices
@@ -16,6 +17,7 @@ from swclip.models.locator_model import LocatorModel
 from swclip.retrieval.build import build_gallery, candidate_words
 from swclip.retrieval.embed import embed_features, embed_photographs, embed_positions
 from swclip.retrieval.feature_cache import FeatureCache
+from swclip.retrieval.hubness import Bank, bank_rows
 from swclip.retrieval.posterior_fit import PosteriorFit, fit_posterior
 from swclip.retrieval.views import chosen_views, with_views
 
@@ -92,7 +94,27 @@ class Validation:
             "val_log_error": float(np.log10(1.0 + error / _NEAR_M).mean()),
         }
 
-    def fit(self, model: LocatorModel, queries: Float32[np.ndarray, "v d"]) -> PosteriorFit:
-        """The posterior that gives the validation queries' true places the most probability."""
-        gallery = build_gallery(model, self.candidates, self.manifest, cache=self.cache)
-        return fit_posterior(queries, self._truth_deg(queries), gallery)
+    def fit(
+        self,
+        model: LocatorModel,
+        queries: Float32[np.ndarray, "v d"],
+        bank: Bank | None = None,
+        hubness: Sequence[float] = (),
+    ) -> PosteriorFit:
+        """The posterior that gives the validation queries' true places the most probability.
+
+        Args:
+            model: The model.
+            queries: Embeddings of the validation queries.
+            bank: Training photographs that hubness is measured with; None where none is to be tried.
+            hubness: Shares of it that are tried beside none.
+        """
+        gallery = build_gallery(model, self.candidates, self.manifest, cache=self.cache, bank=bank)
+        return fit_posterior(queries, self._truth_deg(queries), gallery, hubness=hubness if bank else ())
+
+    def bank(self, model: LocatorModel, rows: Int64[np.ndarray, " n"]) -> Bank:
+        """The bank of queries that some photographs of the manifest make, or an even draw of them."""
+        rows = rows[bank_rows(len(rows))]
+        embedded = embed_photographs(model, [self.manifest.image_paths[row] for row in rows], cache=self.cache)
+        ids = self.manifest.frame["image_id"].to_numpy()[rows]
+        return Bank(embedded.astype(np.float16), [str(image_id) for image_id in ids])
