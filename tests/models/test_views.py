@@ -114,7 +114,7 @@ def test_a_model_with_views_survives_its_folder(
 
 
 def test_a_model_without_views_is_what_it_was(make_model: MakeModel, tmp_path: Path) -> None:
-    """Folders and galleries from before there were views and tokens: their configuration and fingerprint know neither."""
+    """Folders and galleries from before views and tokens: their configuration and fingerprint know neither."""
     model = make_model(text="builtin:small")
     config = as_plain(model.config)
     del config["views"]
