@@ -17,6 +17,7 @@ from swclip.evaluation.measure import Evaluation
 from swclip.files import atomic_file
 from swclip.models.locator_model import load_model
 from swclip.retrieval.feature_cache import FeatureCache
+from swclip.retrieval.hubness import read_bank
 from swclip.retrieval.posterior_config import read_posterior
 from swclip.training.config import load_recipe
 from swclip.training.loop import train
@@ -106,6 +107,7 @@ def run(
         load_model(out),
         *asked_of,
         posterior=read_posterior(out),
+        bank=read_bank(out),
         embedding=EmbedConfig(cache=cache if config.freeze_image else None),
         command=command_line(),
     )

@@ -26,6 +26,7 @@ from swclip.files import atomic_file, write_json
 from swclip.models.locator_model import load_model
 from swclip.models.views import ViewName
 from swclip.retrieval.feature_cache import FeatureCache
+from swclip.retrieval.hubness import read_bank
 from swclip.retrieval.posterior_config import read_posterior
 from swclip.training.config import load_recipe
 from swclip.training.loop import train
@@ -106,6 +107,7 @@ def measure(
             on,
             splits,
             posterior=read_posterior(run),
+            bank=read_bank(run),
             config=MeasureConfig(estimator=options.estimator, resamples=20),
             embedding=EmbedConfig(cache=cache if config.freeze_image else None),
             use=use,

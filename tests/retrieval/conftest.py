@@ -34,6 +34,7 @@ class TinyModel(nn.Module):
         self.waves = nn.Parameter(torch.randn(2, DIM // 2, generator=generator) * 2000)
         self.logit_scale = nn.Parameter(torch.tensor(3.0))
         self.seen = 0
+        self.feature_dtype = "float32"
         self.seed = seed
 
     def image_features(self, pixels: Tensor) -> Tensor:

@@ -52,6 +52,14 @@ def kill_after(process: subprocess.Popen[str], run: Path, step: int) -> list[str
             id="frozen image tower, queue, noisy positions",
         ),
         pytest.param(
+            {
+                "freeze_image": True,
+                "hubness": [0.5],
+                "batch": {"hard": {"share": 0.25, "every": 5, "radius_m": 60.0, "bandwidths": 1.0, "among": 4}},
+            },
+            id="frozen image tower, far look-alikes of two minings, hubness",
+        ),
+        pytest.param(
             {"freeze_image": True, "steps": 80, "objective": {"robust": {"form": "trimmed"}}},
             id="frozen image tower, trimmed after a warm-up",
         ),

@@ -124,6 +124,7 @@ def _evaluate_run(
     from swclip.models.locator_model import load_model
     from swclip.retrieval.conformal import read_calibration
     from swclip.retrieval.feature_cache import FeatureCache
+    from swclip.retrieval.hubness import read_bank
     from swclip.retrieval.posterior_config import read_posterior
 
     facts = _finished(run)
@@ -147,6 +148,7 @@ def _evaluate_run(
             split,
             on=on,
             posterior=posterior,
+            bank=read_bank(run),
             config=config,
             embedding=replace(embedding, cache=kept if kept.holds(model) else None),
             use=use,

@@ -48,6 +48,7 @@ def index(
     from swclip.retrieval.embed import Failure
     from swclip.retrieval.feature_cache import FeatureCache
     from swclip.retrieval.gallery import check_output
+    from swclip.retrieval.hubness import read_bank
     from swclip.retrieval.posterior import read_posterior
 
     if splits is not None and grid is not None:
@@ -75,6 +76,7 @@ def index(
             candidates,
             table,
             posterior=read_posterior(run),
+            bank=read_bank(run),
             batch_size=batch_size,
             workers=workers,
             cache=FeatureCache() if cache else None,

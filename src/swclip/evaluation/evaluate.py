@@ -20,6 +20,7 @@ from swclip.retrieval.conformal import Calibration
 from swclip.retrieval.estimate import estimators
 from swclip.retrieval.gallery import Gallery
 from swclip.retrieval.ground_kernel import spread
+from swclip.retrieval.hubness import Bank
 from swclip.retrieval.posterior import gallery_kernel, iter_log_posterior
 from swclip.retrieval.posterior_config import PosteriorConfig, default_posterior
 from swclip.retrieval.views import chosen_views, count_views, embed_queries
@@ -60,6 +61,7 @@ def evaluate(
     *,
     on: Asked = "query",
     posterior: PosteriorConfig | None = None,
+    bank: Bank | None = None,
     config: MeasureConfig | None = None,
     embedding: EmbedConfig | None = None,
     use: Sequence[ViewName] | None = None,
@@ -76,6 +78,7 @@ def evaluate(
         on: "query", or "val" for the validation queries.
         posterior: Fitted on validation queries; where None the model's training temperature and its location
             embeddings alone.
+        bank: The model's bank of queries, where its posterior takes off hubness; see `retrieval.hubness.read_bank`.
         config: Estimator, regions, bootstrap.
         embedding: How photographs are embedded.
         use: The views that queries are asked with, of image, caption and map; None takes the photograph, and each view
@@ -106,7 +109,13 @@ def evaluate(
         "cache": embedding.cache,
     }
     gallery = build_gallery(
-        model, places, manifest, posterior=posterior, progress=counted.part() if photographs else None, **options
+        model,
+        places,
+        manifest,
+        posterior=posterior,
+        bank=bank,
+        progress=counted.part() if photographs else None,
+        **options,
     )
     counted.offset = photographs
     paths = [manifest.image_paths[row] for row in asked]

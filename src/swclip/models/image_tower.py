@@ -38,6 +38,12 @@ class GemPool(nn.Module):
 class ImageTower(nn.Module):
     """A vision backbone and its pooling: pixels to one feature vector.
 
+    Attributes:
+        feature_dim: F, of `pooled_dim` pooled features and the tokens behind them.
+        pooled_dim: Pooled features.
+        token_grid: Side of the grid of tokens; 0 for none.
+        token_dim: Width of a token, all blocks side by side.
+
     Args:
         config: The image side's configuration.
         architecture: The transformers configuration saved with a model; None loads pretrained weights by name.
@@ -63,18 +69,45 @@ class ImageTower(nn.Module):
         self.blocks = 1 if self.architecture is None else _check_blocks(config.blocks, self.pooling, self.architecture)
         self.gem = GemPool() if self.pooling == "gem" else None
         factor = {"cls+mean": 2, "cls+mean+std": 3, "grid": _GRID_SIDE**2}.get(self.pooling, 1)
-        self.feature_dim = width * factor * self.blocks
+        self.pooled_dim = width * factor * self.blocks
+        self.token_grid = 0 if config.tokens == "none" else config.token_grid
+        self.token_dim = width * self.blocks
+        self.feature_dim = self.pooled_dim + self.token_grid**2 * self.token_dim
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
-        """Pooled features of normalised pixels."""
+        """Pooled features of normalised pixels; behind them, where there is a grid, its tokens cell by cell."""
+        states, pooler = self._states(pixels)
+        pooled = torch.cat([self._pool(state, pooler) for state in states], dim=1)
+        if not self.token_grid:
+            return pooled
+        return torch.cat([pooled, torch.cat([self._tokens(state) for state in states], dim=2).flatten(1)], dim=1)
+
+    def _states(self, pixels: Tensor) -> tuple[list[Tensor], Tensor | None]:
+        """What the last blocks give, the last one last, and the tower's own pooler where it has one."""
         if self.architecture is None:
-            return self._pool(self.backbone(pixels), None)
+            return [self.backbone(pixels)], None
         extra = {"interpolate_pos_encoding": True} if self._must_interpolate(pixels) else {}
         if self.blocks > 1:
             states = self.backbone(pixel_values=pixels, output_hidden_states=True, **extra).hidden_states
-            return torch.cat([self._pool(self._normed(state), None) for state in states[-self.blocks :]], dim=1)
+            return [self._normed(state) for state in states[-self.blocks :]], None
         output = self.backbone(pixel_values=pixels, **extra)
-        return self._pool(output.last_hidden_state, getattr(output, "pooler_output", None))
+        return [output.last_hidden_state], getattr(output, "pooler_output", None)
+
+    def _tokens(self, hidden: Tensor) -> Float[Tensor, "b g c"]:
+        """Patch tokens averaged over the cells of the grid, row by row."""
+        map_ = self._map(hidden)
+        if map_.ndim != 4:
+            raise ConfigError("image.tokens needs a square feature map; set it to 'none' with this tower and size.")
+        return F.adaptive_avg_pool2d(map_, self.token_grid).flatten(2).transpose(1, 2)
+
+    def _map(self, hidden: Tensor) -> Tensor:
+        """Patches as (B, C, H, W); as the row of tokens they are where they do not make a square."""
+        if hidden.ndim == 4:
+            return hidden
+        tokens = hidden[:, self.prefix_tokens :]
+        side = int(tokens.shape[1] ** 0.5)
+        square = side * side == tokens.shape[1]
+        return tokens.transpose(1, 2).reshape(len(tokens), -1, side, side) if square else tokens
 
     def _normed(self, state: Tensor) -> Tensor:
         # The residual stream grows from block to block; the tower's own last norm, where there is one, brings the
@@ -96,16 +129,8 @@ class ImageTower(nn.Module):
             if pooler is None:
                 raise ConfigError("this image tower has no pooler; choose pooling 'mean' or 'cls'.")
             return pooler.flatten(1)
-        if hidden.ndim == 4:  # a convolutional map (B, C, H, W)
-            map_, tokens = hidden, hidden.flatten(2).transpose(1, 2)
-        else:
-            tokens = hidden[:, self.prefix_tokens :]
-            side = int(tokens.shape[1] ** 0.5)
-            map_ = (
-                tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)
-                if side * side == tokens.shape[1]
-                else tokens
-            )
+        # A convolutional map is (B, C, H, W).
+        tokens = hidden.flatten(2).transpose(1, 2) if hidden.ndim == 4 else hidden[:, self.prefix_tokens :]
         if self.pooling == "cls":
             return hidden[:, 0]
         if self.pooling == "cls+mean":
@@ -113,6 +138,7 @@ class ImageTower(nn.Module):
         if self.pooling == "cls+mean+std":
             return torch.cat([hidden[:, 0], tokens.mean(dim=1), tokens.std(dim=1)], dim=1)
         if self.pooling == "grid":
+            map_ = self._map(hidden)
             if map_.ndim != 4:
                 raise ConfigError("pooling 'grid' needs a square feature map; choose 'mean'.")
             return F.adaptive_avg_pool2d(map_, _GRID_SIDE).flatten(1)

@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from huggingface_hub import ModelHubMixin
@@ -24,6 +24,7 @@ from swclip.imaging.preprocess import Preprocess
 from swclip.models.config import ModelConfig
 from swclip.models.image_tower import ImageHead, ImageTower, image_preprocess
 from swclip.models.location_text import LocationEncoder, Words, known_cells
+from swclip.models.token_pool import TokenPool
 from swclip.models.views import Views
 from swclip.structure import as_plain, structure
 
@@ -51,9 +52,18 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
         self.preprocess = preprocess
         self.image_tower = image_tower
         image = config.image
-        self.image_head = ImageHead(
-            image_tower.feature_dim, config.embedding_dim, image.head_width, image.head_dropout, image.head
-        )
+        self.token_pool: TokenPool | None = None
+        read_dim = image_tower.feature_dim
+        if image_tower.token_grid:
+            self.token_pool = TokenPool(
+                image.tokens,
+                image_tower.pooled_dim,
+                image_tower.token_dim,
+                image_tower.token_grid**2,
+                image.token_queries,
+            )
+            read_dim = self.token_pool.output_dim
+        self.image_head = ImageHead(read_dim, config.embedding_dim, image.head_width, image.head_dropout, image.head)
         self.location = location
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1.0 / config.initial_temperature)))
         self.views: Views | None = None
@@ -92,13 +102,13 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
             self.logit_scale.clamp_(max=_MAX_LOGIT_SCALE)
 
     def image_features(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
-        """Pooled tower features (B, F): what is kept on disk when the tower is frozen."""
+        """Tower features (B, F), pooled and tokens: what is kept on disk when the tower is frozen."""
         features: Tensor = self.image_tower(pixels)
         return features
 
     def encode_image_features(self, features: Float[Tensor, "b f"]) -> Float[Tensor, "b d"]:
-        """Unit vectors (B, D) of pooled features."""
-        embeddings: Tensor = self.image_head(features)
+        """Unit vectors (B, D) of the tower's features."""
+        embeddings: Tensor = self.image_head(features if self.token_pool is None else self.token_pool(features))
         return embeddings
 
     def encode_pixels(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
@@ -120,13 +130,27 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
     @property
     def feature_fingerprint(self) -> str:
         """Identity of tower, pooling and preprocessing: the key under which image features may be kept."""
-        blocks = f"/{self.image_tower.blocks} blocks" if self.image_tower.blocks > 1 else ""
-        return _digest(self.image_tower.state_dict(), self.image_tower.pooling + blocks + self.preprocess.digest)
+        tower = self.image_tower
+        blocks = f"/{tower.blocks} blocks" if tower.blocks > 1 else ""
+        tokens = f"/{tower.token_grid} x {tower.token_grid} tokens, float16" if tower.token_grid else ""
+        return _digest(tower.state_dict(), tower.pooling + blocks + tokens + self.preprocess.digest)
+
+    @property
+    def feature_dtype(self) -> Literal["float32", "float16"]:
+        """What image features are kept in: of tokens, which are many and averaged again, half precision is enough."""
+        return "float16" if self.image_tower.token_grid else "float32"
+
+    def pooled(self, features: Any) -> Any:
+        """The pooled part of image features (N, F), an array or a tensor, without the tokens behind it: (N, P)."""
+        return features[:, : self.image_tower.pooled_dim]
 
     @property
     def fingerprint(self) -> str:
         """Identity of the whole model and its preprocessing: embeddings of two models with one fingerprint agree."""
         config, extra = as_plain(self.config), self.preprocess.digest
+        if self.token_pool is None:  # such a model is what it was before tokens could be pooled
+            for name in ("tokens", "token_grid", "token_queries"):
+                del config["image"][name]
         if self.views is None:
             del config["views"]  # a model without views is what it was before there were any
         else:

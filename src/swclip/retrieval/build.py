@@ -13,6 +13,7 @@ from swclip.errors import MismatchError
 from swclip.retrieval.embed import Failure, Progress, embed_photographs, embed_positions
 from swclip.retrieval.feature_cache import FeatureCache
 from swclip.retrieval.gallery import Gallery, gallery_from_embeddings
+from swclip.retrieval.hubness import Bank
 from swclip.retrieval.posterior_config import PosteriorConfig
 from swclip.versions import own_version
 
@@ -27,6 +28,7 @@ def build_gallery(
     manifest: Manifest | None = None,
     *,
     posterior: PosteriorConfig | None = None,
+    bank: Bank | None = None,
     batch_size: int = 64,
     workers: int | None = None,
     cache: FeatureCache | None = None,
@@ -41,6 +43,7 @@ def build_gallery(
             `manifest_candidates`.
         manifest: Where the photographs of `image_ids` are; None for a gallery of positions alone.
         posterior: The model's fitted posterior, kept with the gallery.
+        bank: The model's bank of queries, that hubness is measured with; None measures none.
         batch_size: Photographs that the model sees at once.
         workers: Decoding threads.
         cache: Image features kept on disk, for a tower that is not trained.
@@ -92,7 +95,7 @@ def build_gallery(
         "left_out": [{"path": str(path), "reason": reason} for path, reason in left_out],
         "made_with": {"swclip": own_version()},
     }
-    return gallery_from_embeddings(candidates, locations, photographs, meta)
+    return gallery_from_embeddings(candidates, locations, photographs, meta, bank)
 
 
 def candidate_words(cities: Sequence[str | None]) -> list[dict[str, str]] | None:

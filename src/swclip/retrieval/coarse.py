@@ -14,7 +14,7 @@ opens a fixed number of cells instead, and the same bounds then say how much the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
@@ -22,7 +22,7 @@ from scipy.special import expit
 
 from swclip.errors import ConfigError
 from swclip.geo.cells import nested_cell_ids
-from swclip.retrieval.evidence import check_queries
+from swclip.retrieval.evidence import check_queries, hubness_of
 from swclip.retrieval.gallery import Gallery
 from swclip.retrieval.posterior_config import PosteriorConfig
 
@@ -42,15 +42,23 @@ class Caps:
         starts: (C + 1,) where each cell's rows begin in `order`; a cell may be empty.
         centre: (C, D) unit vectors.
         cosine: (C,) cosine of the cap's angle, rounded down so that rounding cannot put a member outside.
+        least_hubness: (C,) the least hubness of a member; 0 where none was measured.
     """
 
     order: Int64[np.ndarray, " n"]
     starts: Int64[np.ndarray, " c1"]
     centre: Float32[np.ndarray, "c d"]
     cosine: Float64[np.ndarray, " c"]
+    least_hubness: Float64[np.ndarray, " c"]
 
     @classmethod
-    def of(cls, embeddings: Float32[np.ndarray, "n d"], cell_of: Int64[np.ndarray, " n"], cells: int) -> Caps:
+    def of(
+        cls,
+        embeddings: Float32[np.ndarray, "n d"],
+        cell_of: Int64[np.ndarray, " n"],
+        cells: int,
+        hubness: Float32[np.ndarray, " n"] | None = None,
+    ) -> Caps:
         """Group unit vectors by cell and find the caps."""
         order = np.argsort(cell_of, kind="stable")
         count = np.bincount(cell_of, minlength=cells)
@@ -70,7 +78,10 @@ class Caps:
             centre[filled] = np.where(length > 1e-6, mean / np.maximum(length, 1e-6), members[at])
             inner = np.einsum("nd,nd->n", members, np.repeat(centre[filled].astype(np.float64), count[filled], axis=0))
             cosine[filled] = np.minimum.reduceat(inner, at)
-        return cls(order, starts, centre, np.clip(cosine - 4.0 * np.finfo(np.float32).eps, -1.0, 1.0))
+        least = np.zeros(cells)
+        if hubness is not None:
+            least[count > 0] = np.minimum.reduceat(hubness[order].astype(np.float64), starts[:-1][count > 0])
+        return cls(order, starts, centre, np.clip(cosine - 4.0 * np.finfo(np.float32).eps, -1.0, 1.0), least)
 
     @property
     def count(self) -> Int64[np.ndarray, " c"]:
@@ -152,8 +163,14 @@ class CoarseIndex:
         names, cell_of = np.unique(np.asarray(nested[chosen]), return_inverse=True)
         photographs = None
         if gallery.image_ids:
-            photographs = Caps.of(gallery.image_embeddings, cell_of[gallery.image_rows], len(names))
-        return cls(gallery, chosen, Caps.of(gallery.location_embeddings, cell_of, len(names)), photographs)
+            photographs = Caps.of(
+                gallery.image_embeddings,
+                cell_of[gallery.image_rows],
+                len(names),
+                None if gallery.hubness is None else gallery.hubness.photographs,
+            )
+        hubness = None if gallery.hubness is None else gallery.hubness.locations
+        return cls(gallery, chosen, Caps.of(gallery.location_embeddings, cell_of, len(names), hubness), photographs)
 
     def __len__(self) -> int:
         return len(self.locations.cosine)
@@ -178,29 +195,31 @@ class CoarseIndex:
             raise ConfigError(f"beam is {beam} and top_k {top_k}; both must be 1 or more.")
         own = check_queries(query[None], self.gallery)[0]
         gallery = self.gallery
-        sides = [(self.locations, gallery.location_embeddings, config.location_temperature, 1.0, 1)]
+        sides = [_Side(self.locations, gallery.location_embeddings, config.location_temperature, 1.0, 1)]
+        if config.location_hubness:
+            sides[0] = replace(sides[0], beta=config.location_hubness, hubness=hubness_of(gallery).locations)
         if config.image_weight > 0.0 and self.photographs is not None:
             # The posterior takes each candidate's best photograph only: the sum over all may be so many times as large.
             most = int(np.bincount(gallery.image_rows).max())
             images = gallery.image_embeddings
-            sides.append((self.photographs, images, config.image_temperature, config.image_weight, most))
-        bounds = [caps.bound(own) for caps, *_ in sides]
+            sides.append(_Side(self.photographs, images, config.image_temperature, config.image_weight, most))
+            if config.image_hubness:
+                sides[1] = replace(sides[1], beta=config.image_hubness, hubness=hubness_of(gallery).photographs)
+        bounds = [side.bound(own) for side in sides]
         opened = np.zeros(len(self), dtype=bool)
         first: list[tuple[Int64[np.ndarray, " o"], Float32[np.ndarray, " s"]]] = []
-        for (caps, embeddings, *_), bound in zip(sides, bounds, strict=True):
-            first.append(_best_first(caps, embeddings, own, bound, beam, top_k))
+        for side, bound in zip(sides, bounds, strict=True):
+            first.append(_best_first(side, own, bound, beam, top_k))
             opened[first[-1][0]] = True
         proven, left_out = True, 0.0
-        for (caps, embeddings, temperature, weight, most), bound, (cells, scores) in zip(
-            sides, bounds, first, strict=True
-        ):
+        for side, bound, (cells, scores) in zip(sides, bounds, first, strict=True):
             # What the other evidence opened is scored by this one too.
             others = opened.copy()
             others[cells] = False
-            scores = np.concatenate([scores, embeddings[caps.rows(np.flatnonzero(others))] @ own])
-            kth, held = _summary(scores, temperature, top_k)
+            scores = np.concatenate([scores, side.scores(np.flatnonzero(others), own)])
+            kth, held = _summary(scores, side.temperature, top_k)
             proven &= bool((bound[~opened] <= kth).all())
-            left_out += weight * _share_outside(caps, bound, opened, temperature, held - np.log(most))
+            left_out += side.weight * _share_outside(side, bound, opened, held - np.log(side.most))
         rows = np.sort(self.locations.rows(np.flatnonzero(opened)))
         return Opened(rows, int(opened.sum()), len(rows) / len(gallery), proven, min(1.0, left_out))
 
@@ -224,25 +243,60 @@ def part_of(gallery: Gallery, rows: Int64[np.ndarray, " s"]) -> Gallery:
         image_rows=new[gallery.image_rows[kept]],
         image_ids=[gallery.image_ids[at] for at in kept],
         meta=gallery.meta,
+        hubness=None if gallery.hubness is None else gallery.hubness.take(rows, kept),
     )
 
 
+@dataclass(frozen=True)
+class _Side:
+    """One kind of evidence in a search: locations, or photographs.
+
+    Attributes:
+        caps: Its embeddings by cell.
+        embeddings: (N, D).
+        temperature: Of its logits.
+        weight: Its share of the posterior.
+        most: Members that one candidate may have.
+        beta: How much of the hubness is taken off a score.
+        hubness: (N,) the members' hubness; None where none is taken off.
+    """
+
+    caps: Caps
+    embeddings: Float32[np.ndarray, "n d"]
+    temperature: float
+    weight: float
+    most: int
+    beta: float = 0.0
+    hubness: Float32[np.ndarray, " n"] | None = None
+
+    def bound(self, query: Float32[np.ndarray, " d"]) -> Float64[np.ndarray, " c"]:
+        """(C,) what no score of a member exceeds: the cap's bound less the least that is taken off in the cell."""
+        return self.caps.bound(query) - self.beta * self.caps.least_hubness
+
+    def scores(self, cells: Int64[np.ndarray, " o"], query: Float32[np.ndarray, " d"]) -> Float32[np.ndarray, " s"]:
+        """Scores of the members of some cells, cell by cell."""
+        rows = self.caps.rows(cells)
+        scores: Float32[np.ndarray, " s"] = self.embeddings[rows] @ query
+        if self.hubness is not None:
+            scores = scores - np.float32(self.beta) * self.hubness[rows]
+        return scores
+
+
 def _best_first(
-    caps: Caps,
-    embeddings: Float32[np.ndarray, "n d"],
+    side: _Side,
     query: Float32[np.ndarray, " d"],
     bound: Float64[np.ndarray, " c"],
     beam: int | None,
     top_k: int,
 ) -> tuple[Int64[np.ndarray, " o"], Float32[np.ndarray, " s"]]:
     """The cells to open, and their members' scores: as many as the beam says, or until no other can hold a better."""
-    order = np.argsort(-bound, kind="stable")[: np.count_nonzero(caps.count)]
+    order = np.argsort(-bound, kind="stable")[: np.count_nonzero(side.caps.count)]
     if beam is not None:
-        return order[:beam], embeddings[caps.rows(order[:beam])] @ query
+        return order[:beam], side.scores(order[:beam], query)
     parts, best = [np.zeros(0, dtype=np.float32)], np.zeros(0, dtype=np.float32)
     done, step = 0, 4
     while done < len(order) and (len(best) < top_k or bound[order[done]] > best.min()):
-        parts.append(embeddings[caps.rows(order[done : done + step])] @ query)
+        parts.append(side.scores(order[done : done + step], query))
         best = np.sort(np.concatenate([best, parts[-1]]))[-top_k:]
         done += step
         step *= 2
@@ -257,13 +311,11 @@ def _summary(scores: Float32[np.ndarray, " s"], temperature: float, top_k: int) 
     return kth, _log_sum_exp(scores.astype(np.float64) / temperature)
 
 
-def _share_outside(
-    caps: Caps, bound: Float64[np.ndarray, " c"], opened: Bool[np.ndarray, " c"], temperature: float, held: float
-) -> float:
-    outside = ~opened & (caps.count > 0)
+def _share_outside(side: _Side, bound: Float64[np.ndarray, " c"], opened: Bool[np.ndarray, " c"], held: float) -> float:
+    outside = ~opened & (side.caps.count > 0)
     if not outside.any():
         return 0.0
-    others = _log_sum_exp(bound[outside] / temperature + np.log(caps.count[outside]))
+    others = _log_sum_exp(bound[outside] / side.temperature + np.log(side.caps.count[outside]))
     return 1.0 if held == -np.inf else float(expit(others - held))
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
@@ -41,6 +41,9 @@ class Encoder(Protocol):
 
     @property
     def feature_fingerprint(self) -> str: ...
+
+    @property
+    def feature_dtype(self) -> str: ...
 
     def image_features(self, pixels: Tensor) -> Tensor: ...
 
@@ -113,7 +116,7 @@ def tower_features(
 
 
 def embed_features(
-    model: Encoder, features: Float32[np.ndarray, "n f"], *, batch_size: int = 4096
+    model: Encoder, features: Float[np.ndarray, "n f"], *, batch_size: int = 4096
 ) -> Float32[np.ndarray, "n d"]:
     """Embed image features that were computed before; rows of NaN stay NaN."""
     with evaluating(model):

@@ -11,6 +11,7 @@ from scipy.special import logsumexp
 
 from swclip.errors import MismatchError
 from swclip.retrieval.gallery import Gallery
+from swclip.retrieval.hubness import Hubness
 from swclip.retrieval.posterior_config import PosteriorConfig
 
 MEMORY_BYTES = 256 * 2**20
@@ -59,22 +60,38 @@ def chunks(query_count: int, gallery: Gallery, memory_bytes: int = MEMORY_BYTES)
         yield slice(start, min(start + step, query_count))
 
 
-def location_similarity(query: Float32[np.ndarray, "q d"], gallery: Gallery) -> Float32[np.ndarray, "q m"]:
-    """Cosine of each query to each candidate's location embedding."""
-    return np.asarray(query @ gallery.location_embeddings.T)
+def location_similarity(
+    query: Float32[np.ndarray, "q d"], gallery: Gallery, hubness: float = 0.0
+) -> Float32[np.ndarray, "q m"]:
+    """Cosine of each query to each candidate's location embedding, less so much of the location's hubness."""
+    similarity = query @ gallery.location_embeddings.T
+    return np.asarray(similarity - np.float32(hubness) * hubness_of(gallery).locations if hubness else similarity)
 
 
 def image_similarity(
-    query: Float32[np.ndarray, "q d"], gallery: Gallery, photographed: Photographed
+    query: Float32[np.ndarray, "q d"], gallery: Gallery, photographed: Photographed, hubness: float = 0.0
 ) -> Float32[np.ndarray, "q c"]:
-    """Largest cosine of each query to the photographs of each candidate that has some.
+    """Largest cosine of each query to the photographs of each candidate that has some, less so much of their hubness.
 
     The largest, because photographs of one place look different ways and a query looks only one way.
     """
     similarity = query @ gallery.image_embeddings[photographed.order].T
+    if hubness:
+        similarity = similarity - np.float32(hubness) * hubness_of(gallery).photographs[photographed.order]
     if len(photographed.rows) == len(photographed.order):
         return np.asarray(similarity)
     return np.asarray(np.maximum.reduceat(similarity, photographed.starts, axis=1), dtype=np.float32)
+
+
+def hubness_of(gallery: Gallery) -> Hubness:
+    """The hubness measured of a gallery, or MismatchError where a posterior needs it and there is none."""
+    if gallery.hubness is None:
+        raise MismatchError(
+            "the posterior takes off the candidates' hubness, and none was measured of this gallery: make it again "
+            "with `swclip index RUN MANIFEST --out GALLERY`, from a run whose model/ holds bank.safetensors (in "
+            "Python: pass bank=read_bank(run))."
+        )
+    return gallery.hubness
 
 
 def log_softmax(logits: Float64[np.ndarray, "q m"]) -> Float64[np.ndarray, "q m"]:
@@ -96,13 +113,16 @@ def log_probability(
         p(m) = (1 - w) p_loc(m) + w c p_img(m)       m with photographs
 
     This sums to 1 whatever the gallery holds; it is p_loc where no candidate has a photograph, and the plain mixture
-    (1 - w) p_loc + w p_img where all have.
+    (1 - w) p_loc + w p_img where all have. Similarities are less `location_hubness` and `image_hubness` times the
+    hubness of what they are to, see `hubness`.
     """
-    located = log_softmax(location_similarity(query, gallery).astype(np.float64) / config.location_temperature)
+    similarity = location_similarity(query, gallery, config.location_hubness)
+    located = log_softmax(similarity.astype(np.float64) / config.location_temperature)
     if config.image_weight == 0.0 or len(photographed.rows) == 0:
         return located
-    seen = image_similarity(query, gallery, photographed).astype(np.float64) / config.image_temperature
-    return mix(located, log_softmax(seen), photographed.rows, config.image_weight)
+    seen = image_similarity(query, gallery, photographed, config.image_hubness)
+    seen_p = log_softmax(seen.astype(np.float64) / config.image_temperature)
+    return mix(located, seen_p, photographed.rows, config.image_weight)
 
 
 def mix(

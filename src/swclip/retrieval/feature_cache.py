@@ -3,10 +3,10 @@
 A feature's key is the SHA-256 of the photograph's bytes, within a folder that belongs to one tower, pooling and
 preprocessing (the model's `feature_fingerprint`). Moving or renaming photographs loses nothing; another tower or image
 size never meets old features. Features are written in shards while they are computed: an interrupted run goes on where
-the last shard ended.
+the last shard ended. Where patch tokens are kept beside what is pooled (`model.feature_dtype`), it is in float16.
 
     FOLDER/hashes.jsonl                     path, size and time of photographs hashed before, with their SHA-256
-    FOLDER/features/<fingerprint>/*.safetensors   keys (n, 32) uint8, features (n, F) float32
+    FOLDER/features/<fingerprint>/*.safetensors   keys (n, 32) uint8, features (n, F) float32 or float16
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 from safetensors.numpy import save_file
 
 from swclip.errors import InputError
@@ -77,7 +77,7 @@ class FeatureCache:
         workers: int | None = None,
         failures: list[Failure] | None = None,
         progress: Progress | None = None,
-    ) -> Float32[np.ndarray, "n f"]:
+    ) -> Float[np.ndarray, "n f"]:
         """Features of photographs, computed where they are not kept yet.
 
         Args:
@@ -89,14 +89,14 @@ class FeatureCache:
             progress: Called with (done, total); what was kept counts as done.
 
         Returns:
-            (N, F) in the order of `paths`; NaN in the rows of failures.
+            (N, F) in the order of `paths`, of the type they are kept in; NaN in the rows of failures.
 
         Raises:
             InputError: Photographs cannot be decoded and `failures` is None, or the folder cannot be written.
             DiskFullError: The disk filled.
         """
         keys, reasons = self._keys(paths)
-        store = _Store(self._folder_of(model), model.feature_fingerprint)
+        store = _Store(self._folder_of(model), model.feature_fingerprint, model.feature_dtype)
         kept = store.rows()
         missing: dict[bytes, int] = {}
         for at, key in enumerate(keys):
@@ -185,18 +185,19 @@ class FeatureCache:
 class _Store:
     """The shards of one fingerprint."""
 
-    def __init__(self, folder: Path, fingerprint: str) -> None:
+    def __init__(self, folder: Path, fingerprint: str, dtype: str) -> None:
         self._folder = folder
         self._fingerprint = fingerprint
+        self._dtype = np.dtype(dtype)
 
-    def rows(self) -> dict[bytes, Float32[np.ndarray, " f"]]:
+    def rows(self) -> dict[bytes, Float[np.ndarray, " f"]]:
         """Every kept feature by key, mapped from disk: nothing is read until a row is used."""
-        found: dict[bytes, Float32[np.ndarray, " f"]] = {}
+        found: dict[bytes, Float[np.ndarray, " f"]] = {}
         for path in sorted(self._folder.glob("*.safetensors")) if self._folder.is_dir() else []:
             if path.name.startswith("."):
                 continue  # another process is writing it
             shard = map_shard(path)
-            if shard is None:
+            if shard is None or shard[1].dtype != self._dtype:
                 _LOG.warning("%s: is damaged; its features are computed again", path)
                 path.unlink(missing_ok=True)
                 continue
@@ -208,14 +209,17 @@ class _Store:
         """Write one shard, whole or not at all."""
         tensors = {
             "keys": np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, 32),
-            "features": np.ascontiguousarray(features, dtype=np.float32),
+            "features": np.ascontiguousarray(features, dtype=self._dtype),
         }
         # A name of its own: two processes may fill one cache at the same time.
         with atomic_file(self._folder / f"{uuid.uuid4().hex}.safetensors") as beside:
             save_file(tensors, beside, metadata={"fingerprint": self._fingerprint})
 
 
-def map_shard(path: Path) -> tuple[UInt8[np.ndarray, "n 32"], Float32[np.ndarray, "n f"]] | None:
+_KINDS = {"U8": "u1", "F32": "<f4", "F16": "<f2"}
+
+
+def map_shard(path: Path) -> tuple[UInt8[np.ndarray, "n 32"], Float[np.ndarray, "n f"]] | None:
     """Map a shard into memory; None where it is cut short or not one."""
     try:
         with path.open("rb") as stream:
@@ -223,9 +227,13 @@ def map_shard(path: Path) -> tuple[UInt8[np.ndarray, "n 32"], Float32[np.ndarray
             header = json.loads(stream.read(length)) if 0 < length < 100_000_000 else {}
         arrays = [
             np.memmap(
-                path, np.dtype(kind), "r", 8 + length + header[name]["data_offsets"][0], tuple(header[name]["shape"])
+                path,
+                np.dtype(_KINDS[header[name]["dtype"]]),
+                "r",
+                8 + length + header[name]["data_offsets"][0],
+                tuple(header[name]["shape"]),
             )
-            for name, kind in (("keys", "u1"), ("features", "<f4"))
+            for name in ("keys", "features")
         ]
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -233,9 +241,9 @@ def map_shard(path: Path) -> tuple[UInt8[np.ndarray, "n 32"], Float32[np.ndarray
     return (keys, features) if keys.shape == (len(features), 32) and features.ndim == 2 else None
 
 
-def _gather(rows: dict[bytes, Float32[np.ndarray, " f"]], keys: Sequence[bytes | None]) -> Float32[np.ndarray, "n f"]:
-    width = next((rows[key].shape[0] for key in keys if key is not None and key in rows), 0)
-    out = np.full((len(keys), width), np.nan, dtype=np.float32)
+def _gather(rows: dict[bytes, Float[np.ndarray, " f"]], keys: Sequence[bytes | None]) -> Float[np.ndarray, "n f"]:
+    first = next((rows[key] for key in keys if key is not None and key in rows), np.zeros(0, dtype=np.float32))
+    out = np.full((len(keys), len(first)), np.nan, dtype=first.dtype)
     for at, key in enumerate(keys):
         if key is not None and key in rows:
             out[at] = rows[key]

@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 from swclip.errors import ArtefactError, InputError, MismatchError
 from swclip.files import atomic_folder, check_replaceable, read_json, write_json
 from swclip.retrieval.conformal import Calibration, write_calibration
+from swclip.retrieval.hubness import Bank, Hubness
 from swclip.retrieval.posterior_config import PosteriorConfig
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Gallery:
         image_rows: (P,) the candidate at whose position each photograph was taken.
         image_ids: P ids of those photographs.
         meta: fingerprint of the model, posterior, what it was made from.
+        hubness: How similar to queries in general candidates and photographs are; None where it was not measured.
     """
 
     candidate_ids: list[str]
@@ -53,6 +55,7 @@ class Gallery:
     image_rows: Int64[np.ndarray, " p"]
     image_ids: list[str]
     meta: dict[str, Any] = field(default_factory=dict)
+    hubness: Hubness | None = None
 
     def __post_init__(self) -> None:
         m, p = len(self.candidate_ids), len(self.image_ids)
@@ -65,6 +68,9 @@ class Gallery:
             "image_embeddings": (self.image_embeddings.shape, (p, self.dim)),
             "image_rows": (self.image_rows.shape, (p,)),
         }
+        if self.hubness is not None:
+            shapes["hubness.locations"] = (self.hubness.locations.shape, (m,))
+            shapes["hubness.photographs"] = (self.hubness.photographs.shape, (p,))
         for name, (found, wanted) in shapes.items():
             if found != wanted:
                 raise InputError(f"gallery: {name} has shape {found}, and {wanted} is needed.")
@@ -122,6 +128,9 @@ class Gallery:
                 "image_embeddings": self.image_embeddings[order],
                 "image_rows": self.image_rows[order],
             }
+            if self.hubness is not None:
+                tensors["location_hubness"] = self.hubness.locations
+                tensors["image_hubness"] = self.hubness.photographs[order]
             save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, beside / _EMBEDDINGS)
             model.save(beside / "model")
             if calibration is not None:
@@ -145,6 +154,7 @@ def gallery_from_embeddings(
     location_embeddings: Float32[np.ndarray, "m d"],
     photographs: Mapping[str, Float32[np.ndarray, " d"]] | None = None,
     meta: Mapping[str, Any] | None = None,
+    bank: Bank | None = None,
 ) -> Gallery:
     """Put a gallery together from embeddings that are there already.
 
@@ -153,6 +163,7 @@ def gallery_from_embeddings(
         location_embeddings: (M, D) unit vectors in the rows' order.
         photographs: image_id to unit vector (D,); ids of the candidates that are not in it are left out.
         meta: Kept with the gallery: at least the model's fingerprint if it is to be saved.
+        bank: Photographs that the hubness of candidates and photographs is measured with; None measures none.
 
     Returns:
         The gallery, photographs ordered by candidate.
@@ -160,16 +171,19 @@ def gallery_from_embeddings(
     known: Mapping[str, Any] = photographs or {}
     pairs = [(row, i) for row, ids in enumerate(candidates["image_ids"]) for i in ids if i in known]
     dim = location_embeddings.shape[1]
-    stacked = np.stack([known[i] for _, i in pairs]) if pairs else np.zeros((0, dim))
+    stacked = (np.stack([known[i] for _, i in pairs]) if pairs else np.zeros((0, dim))).astype(np.float32)
+    locations = np.ascontiguousarray(location_embeddings, dtype=np.float32)
+    image_ids = [i for _, i in pairs]
     return Gallery(
         candidate_ids=[str(value) for value in candidates["candidate_id"]],
         positions_deg=candidates[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64),
         cities=[None if pd.isna(value) else str(value) for value in candidates["city"]],
-        location_embeddings=np.ascontiguousarray(location_embeddings, dtype=np.float32),
-        image_embeddings=stacked.astype(np.float32),
+        location_embeddings=locations,
+        image_embeddings=stacked,
         image_rows=np.array([row for row, _ in pairs], dtype=np.int64),
-        image_ids=[i for _, i in pairs],
+        image_ids=image_ids,
         meta=dict(meta or {}),
+        hubness=None if bank is None else Hubness.of(locations, stacked, image_ids, bank),
     )
 
 
@@ -214,6 +228,11 @@ def load_gallery(folder: str | os.PathLike[str]) -> Gallery:
             image_rows=tensors["image_rows"],
             image_ids=[i for ids in image_ids for i in ids],
             meta=meta,
+            hubness=(
+                Hubness(tensors["location_hubness"], tensors["image_hubness"])
+                if "location_hubness" in tensors
+                else None
+            ),
         )
     except (OSError, pa.ArrowException, SafetensorError, KeyError, InputError) as error:
         raise ArtefactError(f"{base}: the gallery cannot be read ({error}); {again}") from error

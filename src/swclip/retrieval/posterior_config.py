@@ -39,6 +39,9 @@ class PosteriorConfig:
         smoothing_m: Bandwidth of the smoothing on the ground, metres; 0 for none.
         kernel: Kernel of the smoothing.
         estimator: How an answer is taken from the posterior where nobody asks for another way; see `estimate`.
+        location_hubness: How much of a location's hubness is taken off its similarity first; see `hubness`. 0 for none,
+            1/2 is CSLS.
+        image_hubness: The same of a photograph's.
     """
 
     location_temperature: float = 0.05
@@ -47,6 +50,8 @@ class PosteriorConfig:
     smoothing_m: float = 20.0
     kernel: KernelName = "gaussian"
     estimator: EstimatorName = "mode"
+    location_hubness: float = 0.0
+    image_hubness: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("location_temperature", "image_temperature"):
@@ -55,6 +60,10 @@ class PosteriorConfig:
                 raise ConfigError(f"posterior: {name} is {value}; it must be above 0.")
         if not 0 <= self.image_weight <= 1:
             raise ConfigError(f"posterior: image_weight is {self.image_weight}; it is a share from 0 to 1.")
+        for name in ("location_hubness", "image_hubness"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ConfigError(f"posterior: {name} is {value}; it must be 0 or more.")
         check_smoothing(self.smoothing_m, self.kernel)
         check_estimator(self.estimator)
 

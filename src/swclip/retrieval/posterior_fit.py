@@ -70,6 +70,7 @@ def fit_posterior(
     temperatures: Sequence[float] = _TEMPERATURES,
     image_weights: Sequence[float] = _WEIGHTS,
     smoothings_m: Sequence[float] = _SMOOTHINGS_M,
+    hubness: Sequence[float] = (),
     kernel: KernelName = "gaussian",
     max_queries: int = 2000,
     generator: np.random.Generator | None = None,
@@ -97,6 +98,7 @@ def fit_posterior(
         image_weights: Values tried for the image weight; ignored where the gallery has no photographs.
         smoothings_m: Values tried for the smoothing, metres; those too wide for so dense a gallery are left out with a
             warning.
+        hubness: Shares of the hubness tried beside none, for locations and photographs each; the gallery must have it.
         kernel: Kernel of the smoothing.
         max_queries: At most so many queries are used, drawn without replacement.
         generator: For that draw.
@@ -123,18 +125,15 @@ def fit_posterior(
         fold_of = None if fold_of is None else fold_of[drawn]
 
     smoothings_m, kernels = _affordable(gallery, smoothings_m, kernel)
+    # None first: of equals it is taken.
+    scales = [_Scale(t, beta) for beta in sorted({0.0, *hubness}) for t in temperatures]
     if any(weight > 0 for weight in weights):
-        parts = _evidence_near_truth(queries, truth, gallery, photographed, temperatures, kernels)
+        parts = _evidence_near_truth(queries, truth, gallery, photographed, scales, kernels)
     else:
-        parts = _evidence_near_truth(queries, truth, gallery, _NO_PHOTOGRAPHS, temperatures, kernels)
+        parts = _evidence_near_truth(queries, truth, gallery, _NO_PHOTOGRAPHS, scales, kernels)
     scores = _scores(parts, weights, _kept(fold_of, len(queries)))
     found = [tuple(map(int, np.unravel_index(int(np.argmin(own)), own.shape))) for own in scores]
-    config, *left_out = [
-        PosteriorConfig(
-            temperatures[best[0]], temperatures[best[1]], weights[best[2]], float(smoothings_m[best[3]]), kernel
-        )
-        for best in found
-    ]
+    config, *left_out = [_config(best, scales, weights, smoothings_m, kernel) for best in found]
     config, answers = _with_best_estimator(queries, truth, gallery, photographed, config)
     return PosteriorFit(
         config=config,
@@ -175,8 +174,16 @@ _NO_PHOTOGRAPHS = Photographed(*(np.zeros(0, dtype=np.int64) for _ in range(3)))
 
 
 @dataclass(frozen=True)
+class _Scale:
+    """From a similarity to a logit: less so much of the hubness, over the temperature."""
+
+    temperature: float
+    hubness: float
+
+
+@dataclass(frozen=True)
 class _Parts:
-    """Sums over candidates of evidence times E, the (smoothed) kernel around the truth; T temperatures, H smoothings.
+    """Sums over candidates of evidence times E, the (smoothed) kernel around the truth; T scales, H smoothings.
 
     Attributes:
         located: (T, H, Q) sum over all candidates of p_loc E.
@@ -193,7 +200,7 @@ class _Parts:
     uniform: Float64[np.ndarray, "h q"]
 
     def surprise(self, location: int, image: int, weight: float) -> Float64[np.ndarray, "h q"]:
-        """The score of each query by one pair of temperatures and one weight, for each smoothing."""
+        """The score of each query by one pair of scales and one weight, for each smoothing."""
         mass = self.located[location]
         if weight > 0:
             dealt = self.reach[location] * self.seen[image] - self.located_there[location]
@@ -208,10 +215,10 @@ def _evidence_near_truth(
     truth: Float64[np.ndarray, "q 2"],
     gallery: Gallery,
     photographed: Photographed,
-    temperatures: Sequence[float],
+    scales: Sequence[_Scale],
     kernels: Sequence[sparse.csr_array],
 ) -> _Parts:
-    t, h, q, rows = len(temperatures), len(kernels), len(queries), photographed.rows
+    t, h, q, rows = len(scales), len(kernels), len(queries), photographed.rows
     parts = _Parts(np.zeros((t, h, q)), np.zeros((t, h, q)), np.zeros((t, q)), np.zeros((t, h, q)), np.zeros((h, q)))
     handed = [outflow(matrix) for matrix in kernels]
     for chunk in chunks(q, gallery):
@@ -219,15 +226,15 @@ def _evidence_near_truth(
         # sum_n (p W)_n E_n = sum_m p_m (W E)_m: smooth the kernel round the truth once, not every posterior.
         around = np.stack([weigh(near_truth, matrix) / out for matrix, out in zip(kernels, handed, strict=True)])
         parts.uniform[:, chunk] = around.mean(axis=2)
-        location = location_similarity(queries[chunk], gallery).astype(np.float64)
-        image = image_similarity(queries[chunk], gallery, photographed).astype(np.float64) if len(rows) else None
-        for i, temperature in enumerate(temperatures):
-            p = np.exp(log_softmax(location / temperature))
+        for i, scale in enumerate(scales):
+            location = location_similarity(queries[chunk], gallery, scale.hubness).astype(np.float64)
+            p = np.exp(log_softmax(location / scale.temperature))
             parts.located[i][:, chunk] = np.einsum("qm,hqm->hq", p, around)
-            if image is not None:
+            if len(rows):
+                image = image_similarity(queries[chunk], gallery, photographed, scale.hubness).astype(np.float64)
                 parts.reach[i, chunk] = p[:, rows].sum(axis=1)
                 parts.located_there[i][:, chunk] = np.einsum("qc,hqc->hq", p[:, rows], around[:, :, rows])
-                seen = np.exp(log_softmax(image / temperature))
+                seen = np.exp(log_softmax(image / scale.temperature))
                 parts.seen[i][:, chunk] = np.einsum("qc,hqc->hq", seen, around[:, :, rows])
     return parts
 
@@ -238,6 +245,26 @@ def _kernel_around(truth: Float64[np.ndarray, "q 2"], gallery: Gallery) -> Float
     return np.asarray(kernel_weight(distance, SCORE_SCALE_M, "exponential"))
 
 
+def _config(
+    best: Sequence[int],
+    scales: Sequence[_Scale],
+    weights: Sequence[float],
+    smoothings_m: Sequence[float],
+    kernel: KernelName,
+) -> PosteriorConfig:
+    """The posterior at one place of the table of scores."""
+    located, seen, weight = scales[best[0]], scales[best[1]], weights[best[2]]
+    return PosteriorConfig(
+        located.temperature,
+        seen.temperature,
+        weight,
+        float(smoothings_m[best[3]]),
+        kernel,
+        location_hubness=located.hubness,
+        image_hubness=seen.hubness if weight > 0 else 0.0,
+    )
+
+
 def _scores(
     parts: _Parts, weights: Sequence[float], kept: Sequence[Int64[np.ndarray, " k"]]
 ) -> Float64[np.ndarray, "k t t w h"]:
@@ -245,7 +272,7 @@ def _scores(
     t, h = parts.located.shape[:2]
     scores = np.full((len(kept), t, t, len(weights), h), np.inf)
     for location, image, w in np.ndindex(t, t, len(weights)):
-        # Without image evidence its temperature does not matter: try only one.
+        # Without image evidence its scale does not matter: try only one.
         if weights[w] > 0 or image == location:
             surprise = parts.surprise(location, image, weights[w])
             for own, rows in enumerate(kept):

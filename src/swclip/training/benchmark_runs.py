@@ -21,6 +21,7 @@ from swclip.models.locator_model import LocatorModel, load_model
 from swclip.retrieval.conformal import read_calibration
 from swclip.retrieval.feature_cache import FeatureCache
 from swclip.retrieval.gallery import gallery_from_embeddings
+from swclip.retrieval.hubness import read_bank
 from swclip.retrieval.posterior_config import PosteriorConfig, read_posterior
 from swclip.structure import as_plain
 from swclip.training.config import TrainingConfig, load_recipe
@@ -83,6 +84,7 @@ class Run:
             self.manifest,
             self.splits,
             posterior=read_posterior(self.folder),
+            bank=read_bank(self.folder),
             calibration=read_calibration(self.folder),
             embedding=EmbedConfig(cache=self.cache if self.config.freeze_image else None),
             command=self.command,
@@ -207,6 +209,7 @@ def nearest_neighbour(
         [manifest.image_paths[row] for row in wanted],
         progress=None if progress is None else lambda done, total: progress("image features", done, total),
     )
+    features = model.pooled(features).astype(np.float32)
     features = features / np.linalg.norm(features, axis=1, keepdims=True)
     blank = np.zeros((len(candidates), features.shape[1]), dtype=np.float32)
     gallery = gallery_from_embeddings(

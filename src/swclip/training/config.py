@@ -15,6 +15,7 @@ from swclip.losses import ObjectiveConfig, TargetConfig
 from swclip.models.config import ModelConfig
 from swclip.structure import as_plain, structure, without_none
 from swclip.training.bandwidth import BandwidthConfig
+from swclip.training.hard_negatives import HardConfig
 from swclip.training.location_queue import QueueConfig, check_noise
 from swclip.training.recipe_source import merged, recipe_layers
 from swclip.training.recipe_source import recipe_names as recipe_names
@@ -35,6 +36,7 @@ class BatchConfig:
         position_noise_m: Standard deviation, metres to the east and to the north each, of what is added to the
             positions that the location side encodes, drawn anew at each step (GeoCLIP). Targets go by the
             recorded positions.
+        hard: Far look-alikes of the anchors, as hard negatives; with `neighbours` only.
     """
 
     size: int = 256
@@ -44,6 +46,7 @@ class BatchConfig:
     balance_regions: bool = False
     chunk: int = 0
     position_noise_m: float = 0.0
+    hard: HardConfig = field(default_factory=HardConfig)
 
     def __post_init__(self) -> None:
         if self.size < 2:
@@ -51,6 +54,11 @@ class BatchConfig:
         if self.chunk < 0:
             raise ConfigError(f"batch chunk {self.chunk} must be 0 (no chunks) or more.")
         check_noise("batch position_noise_m", self.position_noise_m)
+        if self.hard.share and self.sampler != "neighbours":
+            raise ConfigError(
+                f"batch.hard share {self.hard.share} needs anchors whose look-alikes they are: set batch.sampler to "
+                "'neighbours' (with neighbours_per_anchor = 0 for anchors alone), or the share to 0."
+            )
 
 
 @dataclass(frozen=True)
@@ -99,6 +107,8 @@ class TrainingConfig:
         freeze_image: Keep the image tower as it is: its features are computed once and kept on disk.
         augment: Random crop, brightness, contrast, saturation of the training photographs; not with a frozen tower.
         precision: `float32`, or `bfloat16` where there is a GPU (mixed); `auto` chooses.
+        hubness: Shares of the hubness (see `retrieval.hubness`; 0.5 is CSLS) that are tried beside none when the
+            posterior is fitted; empty for none.
         region: Manifest column that names the region for fairness and balanced batches.
         seed: Seed of weights, batches, augmentation and dropout.
     """
@@ -115,16 +125,24 @@ class TrainingConfig:
     freeze_image: bool = False
     augment: bool = True
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    hubness: tuple[float, ...] = ()
     region: str = "city"
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ConfigError(f"steps {self.steps} must be at least 1.")
+        if not all(0.0 <= share < float("inf") for share in self.hubness):
+            raise ConfigError(f"hubness {list(self.hubness)}: shares of the hubness must be 0 or more.")
         if self.bandwidth.form != "fixed" and self.objective.targets.bandwidths_m != TargetConfig().bandwidths_m:
             raise ConfigError(
                 f"objective.targets.bandwidths_m {list(self.objective.targets.bandwidths_m)} would not be used: "
                 f"bandwidth.form is {self.bandwidth.form!r}. Set it to 'fixed', or leave the bandwidths out."
+            )
+        if self.queue.size and self.batch.hard.share:
+            raise ConfigError(
+                f"queue.size {self.queue.size} and batch.hard share {self.batch.hard.share}: the queue is made from "
+                "earlier batches, which cannot be drawn again once look-alikes were mined anew. Set one of them to 0."
             )
         if self.model.views.names and self.objective.views.weight == 0.0:
             raise ConfigError(

@@ -78,6 +78,13 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
             at += gradient.numel()
 
 
+def sum_over_all(values: Tensor) -> Tensor:
+    """The sum of a tensor over all processes, in each of them; the tensor itself where there is one process."""
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(values)
+    return values
+
+
 def wait_for_all() -> None:
     """Wait until every process has come here."""
     if dist.is_initialized() and dist.get_world_size() > 1:

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from swclip.data.look_alikes import LookAlikes
 from swclip.data.manifest import Manifest
 from swclip.data.samplers import BatchSampler, NeighbourBatchSampler, RandomBatchSampler
 from swclip.data.splits import Splits, indices
@@ -28,6 +29,7 @@ from swclip.models.locator_model import LocatorModel, load_model
 from swclip.retrieval.conformal import write_calibration
 from swclip.retrieval.embed import tower_features
 from swclip.retrieval.feature_cache import FeatureCache
+from swclip.retrieval.hubness import write_bank
 from swclip.retrieval.posterior_config import write_posterior
 from swclip.training.accuracies import fill_missing_accuracies
 from swclip.training.bandwidth import settle_bandwidths
@@ -41,6 +43,7 @@ from swclip.training.checkpoint import (
 )
 from swclip.training.config import TrainingConfig
 from swclip.training.distributed import Process, average_gradients, join_processes, wait_for_all
+from swclip.training.hard_negatives import Miner, embedder, widest_bandwidths_m
 from swclip.training.levels import level_ids
 from swclip.training.location_queue import LocationQueue, noisy_positions
 from swclip.training.metrics_log import MetricsLog
@@ -137,7 +140,8 @@ def _train(
     if size < config.batch.size:
         _LOG.warning("batch size %d is more than the photographs there are; %d is used", config.batch.size, size)
     region_names, region_ids = _regions(frame, config)
-    sampler = _sampler(config, positions, region_names, size, process)
+    look_alikes = LookAlikes()
+    sampler = _sampler(config, positions, region_names, size, process, look_alikes)
     position_tensor = torch.from_numpy(positions)
     accuracy = torch.from_numpy(fill_missing_accuracies(manifest.accuracy_m[rows], config.objective.targets))
     words = _words(frame, config)
@@ -155,13 +159,29 @@ def _train(
         positions_deg=positions,
         heading_deg=frame["heading_deg"].to_numpy(dtype=np.float64),
         accuracy_m=accuracy.numpy(),
-        look=lambda some: features[some] if config.freeze_image else tower_features(model, [paths[i] for i in some]),
+        look=lambda some: model.pooled(
+            features[some] if config.freeze_image else tower_features(model, [paths[i] for i in some])
+        ).astype(np.float32),
         fingerprint=lambda: model.feature_fingerprint,
         steps=config.steps,
         seed=config.seed,
         wait=wait_for_all,
     )
     objective = Objective(bandwidths.objective, n_regions=max(1, len(set(region_names)))).to(process.device)
+    miner: Miner | None = None
+    if config.batch.hard.share:  # with a sampler of its own, as the queue
+        ahead = _sampler(config, positions, region_names, size, process, look_alikes)
+        assert isinstance(ahead, NeighbourBatchSampler)
+        miner = Miner(
+            config.batch.hard,
+            ahead,
+            positions,
+            widest_bandwidths_m(bandwidths, len(positions)),
+            embedder(model, source, positions, words, frozen=config.freeze_image),
+            look_alikes,
+            config.seed,
+            process,
+        )
     # Fused: one pass over the weights; the feature grid's table alone has millions, of which a step touches few.
     optimizer = torch.optim.AdamW(groups, betas=config.optimizer.betas, fused=True)
     weights = [p for group in optimizer.param_groups for p in group["params"]]
@@ -171,6 +191,7 @@ def _train(
         first, best = there.step, float(there.facts["best"])
         model.load_state_dict(there.part("model"), strict=not config.freeze_image)
         objective.load_state_dict(there.part("objective"))
+        look_alikes.restore({name: value.numpy() for name, value in there.part("look_alikes").items()})
         restore_optimizer(optimizer, there.part("optimizer"))
         _LOG.info("%s: goes on from step %d", folder, first)
     log = MetricsLog(folder, first) if process.leads else None
@@ -226,6 +247,8 @@ def _train(
                     "(--set optimizer.rate=...) or the gradient's limit (optimizer.clip), in another --out."
                 )
             log.write(done, {**named, "gradient_norm": norm.item(), "rate": optimizer.param_groups[0]["lr"]})
+        if miner is not None and not last and (mined := miner.mine(done)) and log is not None:
+            log.write(done, mined)
         if validation is not None and process.leads and (last or _every(done, config.evaluate_every)):
             measured = validation.measure(model, validation.queries(model, val_features))
             assert log is not None
@@ -234,7 +257,7 @@ def _train(
                 best = measured["val_log_error"]
                 model.save(folder / "model")
         if process.leads and not last and _every(done, config.checkpoint_every):
-            write_checkpoint(checkpoints, _checkpoint(done, model, objective, optimizer, best, config))
+            write_checkpoint(checkpoints, _checkpoint(done, model, objective, optimizer, look_alikes, best, config))
     wait_for_all()
     if log is not None:
         log.close()
@@ -251,9 +274,12 @@ def _train(
         model.save(folder / "model")
     else:
         kept = load_model(folder / "model").to(process.device)
-        fit, calibration = validation.fit(kept, validation.queries(kept, val_features))
+        bank = validation.bank(kept, rows) if config.hubness else None
+        fit, calibration = validation.fit(kept, validation.queries(kept, val_features), bank, config.hubness)
         write_posterior(folder / "model", fit.config)
         write_calibration(folder / "model", calibration)
+        if bank is not None and (fit.config.location_hubness or fit.config.image_hubness):
+            write_bank(folder / "model", bank)
         fitted |= {"val_log_error": best, "val_posterior": dataclasses.asdict(fit)}
     facts = dataclasses.replace(facts, status="finished", figures=fitted)
     write_json(folder / "run.json", dataclasses.asdict(facts))
@@ -287,7 +313,12 @@ def _regions(frame: pd.DataFrame, config: TrainingConfig) -> tuple[list[str | No
 
 
 def _sampler(
-    config: TrainingConfig, positions: Any, regions: list[str | None], size: int, process: Process
+    config: TrainingConfig,
+    positions: Any,
+    regions: list[str | None],
+    size: int,
+    process: Process,
+    look_alikes: LookAlikes | None = None,
 ) -> BatchSampler:
     batch = config.batch
     if batch.sampler == "random":
@@ -299,6 +330,8 @@ def _sampler(
         radius_m=batch.radius_m,
         regions=regions,
         balance_regions=batch.balance_regions,
+        hard_share=batch.hard.share,
+        look_alikes=look_alikes,
         seed=config.seed,
         rank=process.rank,
         world_size=process.count,
@@ -324,6 +357,7 @@ def _checkpoint(
     model: LocatorModel,
     objective: Objective,
     optimizer: torch.optim.Optimizer,
+    look_alikes: LookAlikes,
     best: float,
     config: TrainingConfig,
 ) -> Checkpoint:
@@ -331,6 +365,7 @@ def _checkpoint(
         "model": model.state_dict(),
         "objective": objective.state_dict(),
         "optimizer": optimizer_tensors(optimizer),
+        "look_alikes": {name: torch.from_numpy(value) for name, value in look_alikes.state().items()},
     }
     tensors = {
         f"{part}.{name}": value

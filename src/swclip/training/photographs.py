@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from swclip.imaging.preprocess import Preprocess
@@ -26,14 +26,14 @@ class Source(Protocol):
 
 
 class FeatureSource:
-    """Features of a frozen tower, all in memory."""
+    """Features of a frozen tower, all in memory, of the type they are kept in."""
 
-    def __init__(self, features: Float32[np.ndarray, "n f"]) -> None:
+    def __init__(self, features: Float[np.ndarray, "n f"]) -> None:
         self._features = torch.from_numpy(features)
 
     def rows(self, rows: Int64[np.ndarray, " b"]) -> Tensor:
-        """(B, F) features."""
-        return self._features[torch.from_numpy(rows)]
+        """(B, F) features, float32."""
+        return self._features[torch.from_numpy(rows)].float()
 
 
 class PhotographSource:

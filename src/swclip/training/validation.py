@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32, Float64
+from jaxtyping import Float, Float32, Float64, Int64
 
 from swclip.data.manifest import Manifest
 from swclip.data.splits import Splits, candidates_for, indices
@@ -19,6 +19,7 @@ from swclip.retrieval.build import build_gallery, candidate_words
 from swclip.retrieval.conformal import Calibration
 from swclip.retrieval.embed import embed_features, embed_photographs, embed_positions
 from swclip.retrieval.feature_cache import FeatureCache
+from swclip.retrieval.hubness import Bank, bank_rows
 from swclip.retrieval.posterior_fit import PosteriorFit, fit_posterior
 from swclip.retrieval.region_fit import FOLDS, calibrate, deal_blocks
 from swclip.retrieval.views import chosen_views, with_views
@@ -58,7 +59,7 @@ class Validation:
         units = exchangeable_units(asked.assign(block_id=own), truth, splits.meta.get("protocol"))
         return cls(manifest, rows, truth, candidates, cache, units)
 
-    def queries(self, model: LocatorModel, features: Float32[np.ndarray, "v f"] | None) -> Float32[np.ndarray, "v d"]:
+    def queries(self, model: LocatorModel, features: Float[np.ndarray, "v f"] | None) -> Float32[np.ndarray, "v d"]:
         """Embeddings of the validation queries, from their features where the tower is frozen.
 
         A model with further views is asked twice, (2V, D): by the photographs alone, then with what they come with.
@@ -79,7 +80,7 @@ class Validation:
     def _truth_deg(self, queries: Float32[np.ndarray, "q d"]) -> Float64[np.ndarray, "q 2"]:
         return np.tile(self.truth_deg, (len(queries) // len(self.truth_deg), 1))
 
-    def features(self, model: LocatorModel) -> Float32[np.ndarray, "v f"] | None:
+    def features(self, model: LocatorModel) -> Float[np.ndarray, "v f"] | None:
         """Features of the queries by the frozen tower, None where it learns."""
         if self.cache is None:
             return None
@@ -102,15 +103,34 @@ class Validation:
             "val_log_error": float(np.log10(1.0 + error / _NEAR_M).mean()),
         }
 
-    def fit(self, model: LocatorModel, queries: Float32[np.ndarray, "v d"]) -> tuple[PosteriorFit, Calibration]:
+    def fit(
+        self,
+        model: LocatorModel,
+        queries: Float32[np.ndarray, "v d"],
+        bank: Bank | None = None,
+        hubness: Sequence[float] = (),
+    ) -> tuple[PosteriorFit, Calibration]:
         """The posterior that gives the validation queries' true places the most probability, and their regions' tails.
 
         Folds of whole units are left out of the fit in turn, so that no query's tail is by a posterior that saw it.
+
+        Args:
+            model: The model.
+            queries: Embeddings of the validation queries.
+            bank: Training photographs that hubness is measured with; None where none is to be tried.
+            hubness: Shares of it that are tried beside none.
         """
-        gallery = build_gallery(model, self.candidates, self.manifest, cache=self.cache)
+        gallery = build_gallery(model, self.candidates, self.manifest, cache=self.cache, bank=bank)
         truth, views = self._truth_deg(queries), len(queries) // len(self.truth_deg)
         fold_of = np.tile(deal_blocks(self.units, FOLDS, np.random.default_rng(0)), views)
-        fit = fit_posterior(queries, truth, gallery, fold_of=fold_of)
+        fit = fit_posterior(queries, truth, gallery, hubness=hubness if bank else (), fold_of=fold_of)
         cities = self.manifest.frame["city"].iloc[self.rows] if "city" in self.manifest.frame else []
         named = [None if pd.isna(city) else str(city) for city in cities] or [None] * len(self.rows)
         return fit, calibrate(queries, truth, gallery, fit, fold_of, named, self.units, views=views)
+
+    def bank(self, model: LocatorModel, rows: Int64[np.ndarray, " n"]) -> Bank:
+        """The bank of queries that some photographs of the manifest make, or an even draw of them."""
+        rows = rows[bank_rows(len(rows))]
+        embedded = embed_photographs(model, [self.manifest.image_paths[row] for row in rows], cache=self.cache)
+        ids = self.manifest.frame["image_id"].to_numpy()[rows]
+        return Bank(embedded.astype(np.float16), [str(image_id) for image_id in ids])

@@ -1,0 +1,87 @@
+"""A run whose posterior takes off hubness: its bank, its gallery, its evaluation, and one that needs none."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from swclip.data.manifest import read_manifest
+from swclip.data.splits import candidates_for, indices, read_splits
+from swclip.errors import ConfigError, MismatchError
+from swclip.evaluation.evaluate import EmbedConfig, evaluate
+from swclip.models.locator_model import load_model
+from swclip.retrieval.build import build_gallery
+from swclip.retrieval.embed import embed_photographs
+from swclip.retrieval.feature_cache import FeatureCache
+from swclip.retrieval.gallery import load_gallery
+from swclip.retrieval.hubness import read_bank
+from swclip.retrieval.locate import Locator
+from swclip.retrieval.posterior_config import read_posterior
+from swclip.retrieval.posterior_fit import PosteriorFit, fit_posterior
+from swclip.training.config import TrainingConfig
+from swclip.training.loop import train
+
+
+@pytest.mark.parametrize("chosen", [0.0, 0.5])
+def test_a_run_keeps_the_bank_that_its_posterior_needs(
+    chosen: float,
+    small: Callable[..., TrainingConfig],
+    town: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried: list[Any] = []
+
+    def fit(*arguments: Any, hubness: Any, **more: Any) -> PosteriorFit:
+        tried.append(hubness)
+        found = fit_posterior(*arguments, hubness=hubness, **more)
+        config = dataclasses.replace(found.config, location_hubness=chosen, image_hubness=0.0)
+        return dataclasses.replace(found, config=config)
+
+    monkeypatch.setattr("swclip.training.validation.fit_posterior", fit)
+    manifest, splits, cache = (
+        read_manifest(town),
+        read_splits(town / "splits.parquet"),
+        FeatureCache(tmp_path / "cache"),
+    )
+    run = tmp_path / "run"
+    train(manifest, splits, small(freeze_image=True, hubness=[0.5, 1.0]), run, cache=cache)
+    assert tried == [(0.5, 1.0)]
+    posterior, bank, model = read_posterior(run), read_bank(run), load_model(run)
+    assert posterior is not None
+    assert posterior.location_hubness == chosen
+    if chosen == 0.0:
+        assert bank is None
+        return
+    assert bank is not None
+    rows = indices(splits, manifest, "train")
+    assert bank.image_ids == manifest.frame["image_id"].to_numpy()[rows].tolist()
+    embedded = embed_photographs(model, [manifest.image_paths[row] for row in rows], cache=cache)
+    np.testing.assert_allclose(bank.embeddings, embedded, atol=1e-3)
+
+    options: dict[str, Any] = {"posterior": posterior, "embedding": EmbedConfig(cache=cache)}
+    with pytest.raises(MismatchError, match="bank"):
+        evaluate(model, manifest, splits, **options)
+    report = evaluate(model, manifest, splits, bank=bank, **options).report
+    assert report["posterior"]["location_hubness"] == 0.5
+
+    places = candidates_for(splits, "query")
+    built = build_gallery(model, places, manifest, posterior=posterior, bank=bank, cache=cache)
+    built.save(tmp_path / "gallery", model)
+    again = load_gallery(tmp_path / "gallery")
+    assert again.hubness is not None
+    asked = manifest.image_paths[indices(splits, manifest, "query")[0]]
+    (answer,) = Locator.from_gallery(tmp_path / "gallery").locate([asked])
+    (beam,) = Locator.from_gallery(tmp_path / "gallery").locate([asked], beam=10_000)
+    assert answer == beam
+    assert answer.error is None
+
+
+def test_shares_below_nothing_are_refused(small: Callable[..., TrainingConfig]) -> None:
+    with pytest.raises(ConfigError, match="hubness"):
+        small(hubness=[-0.5])
