@@ -13,13 +13,15 @@ import pandas as pd
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from numpy.typing import ArrayLike
 
+from swclip.data.units import group_numbers
 from swclip.errors import MismatchError
 from swclip.geo.cells import across_m
 from swclip.measures.coverage import reliability, selective_curve, share_interval
 from swclip.measures.ground_meter import GroundMeter
 from swclip.measures.metrics import RECALL_RADIUS_M
-from swclip.retrieval.conformal import LEVEL, LEVELS, Calibration, block_numbers, says_nothing, truth_cities
+from swclip.retrieval.conformal import Calibration, truth_cities
 from swclip.retrieval.ground_cells import GroundCells
+from swclip.retrieval.region import LEVEL, LEVELS, says_nothing
 from swclip.retrieval.region_fit import deal_blocks
 from swclip.retrieval.tails import cell_density, density_cuts, tail_mass
 
@@ -79,8 +81,8 @@ class RegionMeter:
         self.levels = tuple(levels)
         self._cells = ground.index_of(truth_deg)
         self._cities = truth_cities(self._cells, ground, [None] * len(self._cells) if cities is None else cities)
-        self._blocks = np.arange(len(self._cells)) if blocks is None else block_numbers(blocks)
-        self._units = self._blocks if units is None else block_numbers(units)
+        self._blocks = np.arange(len(self._cells)) if blocks is None else _numbers(blocks)
+        self._units = self._blocks if units is None else _numbers(units)
         self._seed = seed
         self._kept = kept
         self._needed = np.array([_or_nothing(calibration, own) for own in self.levels])
@@ -283,6 +285,10 @@ class _Place:
             },
             "by_region": own,
         }
+
+
+def _numbers(names: Sequence[Hashable]) -> Int64[np.ndarray, " q"]:
+    return group_numbers([str(name) for name in names])
 
 
 def _coverage(covered: Bool[np.ndarray, " q"], blocks: Int64[np.ndarray, " q"]) -> dict[str, Any]:

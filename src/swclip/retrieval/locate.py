@@ -17,7 +17,7 @@ from swclip.geo.distance import geodesic_m
 from swclip.geo.neighbours import SphereIndex
 from swclip.retrieval.answers import NEAR_M, Answer, RankedCandidate, rounded_deg
 from swclip.retrieval.coarse import CoarseIndex, part_of
-from swclip.retrieval.conformal import LEVEL, Calibration, check_level, read_calibration
+from swclip.retrieval.conformal import Calibration, read_calibration
 from swclip.retrieval.embed import Failure, PathLike, Progress
 from swclip.retrieval.estimate import geometric_median, ground_density
 from swclip.retrieval.estimate import top_k as best_candidates
@@ -40,6 +40,7 @@ from swclip.retrieval.posterior import (
     smoothed,
 )
 from swclip.retrieval.posterior_config import EstimatorName, check_estimator
+from swclip.retrieval.region import LEVEL, check_level
 from swclip.retrieval.region_answers import NO_REGIONS, RegionMaker, RegionRequest
 from swclip.retrieval.views import embed_queries, given_views
 
