@@ -7,8 +7,9 @@
 Trains the recipe as it ships, whose bandwidth comes from the data (`found`), and with each bandwidth of `--search`
 fixed, all else the same. A search chooses the one with the least log error of the *validation* queries (the mean of
 log10(1 + error / 10 m) by location embeddings alone), as `swclip bandwidth --search` does. The queries then say what
-either choice is worth: differences are paired, with 95 % intervals from resampling blocks of queries. The best of
-the search *on the queries*, which nobody could have chosen, is stated too.
+either choice is worth, all read by the estimator that validation chose for `found`, so that the labels alone differ:
+differences are paired, with 95 % intervals from resampling blocks of queries. The best of the search *on the
+queries*, which nobody could have chosen, is stated too.
 
 `--beside OUT ...` adds what other calls left to the table and the figure. Runs are kept under OUT/runs, and finished
 ones are not made again. Leaves bandwidth.json, bandwidth.md, and a figure.
@@ -27,7 +28,7 @@ from common import STYLES, add_training_options, command_line, markdown, new_fig
 from swclip.data.manifest import read_manifest
 from swclip.data.splits import read_splits
 from swclip.evaluation.comparison import compare, difference_text
-from swclip.evaluation.measure import Evaluation
+from swclip.evaluation.measure import Evaluation, MeasureConfig
 from swclip.evaluation.words import metres, percent
 from swclip.files import read_json, write_json
 from swclip.training.bandwidth import BANDWIDTH_FILE
@@ -56,10 +57,14 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, dict[int | str, Evaluation]] = {}
     validation: dict[str, list[float]] = {}
     used: list[dict[str, Any]] = []
+    estimators: dict[int, str] = {}
     for name, more in {FOUND: {}, **fixed}.items():
         for seed in args.seeds:
             out = args.out / "runs" / f"{name.replace(' ', '')}-{seed}"
-            found.setdefault(name, {})[seed] = run(args, args.recipe, {**more, "seed": seed}, data, data, out, name)
+            config = MeasureConfig(estimator=estimators[seed]) if seed in estimators else None
+            values = {**more, "seed": seed}
+            found.setdefault(name, {})[seed] = run(args, args.recipe, values, data, data, out, name, config)
+            estimators.setdefault(seed, found[name][seed].report["estimator"])
             validation.setdefault(name, []).append(validated(out))
             if name == FOUND:
                 used.append(read_json(out / BANDWIDTH_FILE, "the bandwidth"))
@@ -82,6 +87,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         "command": command_line(),
         "recipe": args.recipe,
         "seeds": args.seeds,
+        "estimators": list(estimators.values()),
         "validation_queries": int((data[1].frame["split"] == "val").sum()),
         "queries": int((data[1].frame["split"] == "query").sum()),
         "form": used[0]["used"],

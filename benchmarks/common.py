@@ -13,7 +13,7 @@ from swclip.cli.options import RecipeOptions
 from swclip.data.manifest import Manifest
 from swclip.data.splits import Splits
 from swclip.evaluation.evaluate import EmbedConfig, evaluate
-from swclip.evaluation.measure import Evaluation
+from swclip.evaluation.measure import Evaluation, MeasureConfig
 from swclip.files import atomic_file
 from swclip.models.locator_model import load_model
 from swclip.retrieval.feature_cache import FeatureCache
@@ -79,6 +79,7 @@ def run(
     asked_of: tuple[Manifest, Splits],
     out: Path,
     system: str,
+    config: MeasureConfig | None = None,
 ) -> Evaluation:
     """Train a recipe on one version of the data, if OUT does not hold the finished run, and evaluate it on another.
 
@@ -90,6 +91,7 @@ def run(
         asked_of: Manifest and splits of the queries and candidates.
         out: The run's folder.
         system: Its name.
+        config: How it is measured; by the estimator that its posterior names where None.
     """
     options = RecipeOptions(
         image_tower=args.image_tower,
@@ -100,15 +102,16 @@ def run(
         size_px=args.size_px,
         assignments=args.set,
     )
-    config = load_recipe(recipe, options.overrides(**more))
+    training = load_recipe(recipe, options.overrides(**more))
     cache, progress = FeatureCache(), Progress(f"{out.parent.name}/{out.name}")
-    train(*trained_on, config, out, system=system, cache=cache, command=command_line(), progress=progress)
+    train(*trained_on, training, out, system=system, cache=cache, command=command_line(), progress=progress)
     found = evaluate(
         load_model(out),
         *asked_of,
         posterior=read_posterior(out),
         bank=read_bank(out),
-        embedding=EmbedConfig(cache=cache if config.freeze_image else None),
+        config=config,
+        embedding=EmbedConfig(cache=cache if training.freeze_image else None),
         command=command_line(),
     )
     progress.close()

@@ -7,7 +7,8 @@
 Trains sw-clip and sw-clip-views with the same budget and seeds, and evaluates sw-clip by the photograph, and
 sw-clip-views by the photograph alone, by each set of views, and on the same manifest with its captions and tiles taken
 away, which must be the photograph alone to the last digit. Runs that are finished (DIR/runs) are not trained again.
-Writes DIR/views.json and DIR/views.md; figures are means over the seeds.
+Writes DIR/views.json and DIR/views.md; figures are means over the seeds, differences from sw-clip are paired, with 95 %
+intervals from resampling blocks of queries.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from typing import Any
 
 from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import Splits, read_splits
+from swclip.evaluation.comparison import compare
 from swclip.evaluation.evaluate import EmbedConfig, evaluate
-from swclip.evaluation.measure import MeasureConfig
+from swclip.evaluation.measure import Evaluation, MeasureConfig
+from swclip.evaluation.words import figure_name, metres, percent, signed, signed_interval
 from swclip.files import atomic_file, write_json
 from swclip.models.locator_model import load_model
 from swclip.models.views import ViewName
@@ -41,6 +44,7 @@ USES: dict[str, tuple[ViewName, ...]] = {
     "image + map": ("image", "map"),
     "image + caption + map": ("image", "caption", "map"),
 }
+COMPARED = ("median", "mean", "within_25", "within_100")
 FIGURES = {"median": "error_m", "mean": "error_m", "25": "accuracy_within_m", "100": "accuracy_within_m"}
 
 
@@ -59,18 +63,21 @@ def main() -> None:
     options = parser.parse_args()
     manifest, splits = read_manifest(options.manifest), read_splits(options.splits)
 
-    rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    found: dict[tuple[str, str], dict[int | str, Evaluation]] = {}
     for seed in options.seeds:
         for system in (PLAIN, VIEWS):
-            for use, report in measure(system, seed, manifest, splits, options).items():
-                rows.setdefault((system, use), []).append(report)
+            for use, evaluation in measure(system, seed, manifest, splits, options).items():
+                found.setdefault((system, use), {})[seed] = evaluation
+    rows = {key: [evaluation.report for evaluation in seeds.values()] for key, seeds in found.items()}
+    compared = compare({_label(*key): seeds for key, seeds in found.items()}, {}, baseline=_label(PLAIN, "image"))
     table = [
         {
             "system": system,
             "queries": use,
-            **{f"{kind}.{key}": _mean(found, kind, key) for key, kind in FIGURES.items()},
+            **{f"{kind}.{key}": _mean(reports, kind, key) for key, kind in FIGURES.items()},
+            "difference": compared.document["systems"][_label(system, use)].get("difference"),
         }
-        for (system, use), found in rows.items()
+        for (system, use), reports in rows.items()
     ]
     by_image, absent = rows[VIEWS, "image"], rows[VIEWS, ABSENT]
     harmless = all(a["error_m"] == b["error_m"] for a, b in zip(by_image, absent, strict=True))
@@ -90,8 +97,8 @@ def main() -> None:
 
 def measure(
     system: str, seed: int, manifest: Manifest, splits: Splits, options: argparse.Namespace
-) -> dict[str, dict[str, Any]]:
-    """Train a system, and its reports by what queries are asked with."""
+) -> dict[str, Evaluation]:
+    """Train a system, and how it is measured by what queries are asked with."""
     budget = {"steps": options.steps, "batch.size": options.batch_size, "model.image.size_px": options.size_px}
     given = assigned(options.assignments)
     if system == PLAIN:  # values that only the views have
@@ -101,33 +108,43 @@ def measure(
     train(manifest, splits, config, run, system=system, cache=cache)
     model = load_model(run)
 
-    def report(on: Manifest, use: tuple[ViewName, ...] | None) -> dict[str, Any]:
+    def asked(on: Manifest, use: tuple[ViewName, ...] | None) -> Evaluation:
         return evaluate(
             model,
             on,
             splits,
             posterior=read_posterior(run),
             bank=read_bank(run),
-            config=MeasureConfig(estimator=options.estimator, resamples=20),
+            config=MeasureConfig(estimator=options.estimator),
             embedding=EmbedConfig(cache=cache if config.freeze_image else None),
             use=use,
-        ).report
+        )
 
     if system == PLAIN:
-        return {"image": report(manifest, ("image",))}
+        return {"image": asked(manifest, ("image",))}
     bare = replace(manifest, frame=manifest.frame.drop(columns=["caption", "map_path"]))
-    return {**{name: report(manifest, use) for name, use in USES.items()}, ABSENT: report(bare, None)}
+    return {**{name: asked(manifest, use) for name, use in USES.items()}, ABSENT: asked(bare, None)}
 
 
 def markdown(table: list[dict[str, Any]], harmless: bool) -> str:
     """The table for people."""
-    lines = ["| system | queries by | median | mean | within 25 m | within 100 m |", "|---|---|---|---|---|---|"]
+    head = ["system", "queries by", "median", "mean", "within 25 m", "within 100 m"]
+    head += [f"{figure_name(key)} vs {PLAIN}" for key in COMPARED]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row in table:
-        metres = [f"{row[f'error_m.{key}']:.0f} m" for key in ("median", "mean")]
-        shares = [f"{100 * row[f'accuracy_within_m.{key}']:.0f} %" for key in ("25", "100")]
-        lines.append(f"| {row['system']} | {' | '.join([row['queries'], *metres, *shares])} |")
+        lengths = [metres(row[f"error_m.{key}"]) for key in ("median", "mean")]
+        shares = [percent(row[f"accuracy_within_m.{key}"]) for key in ("25", "100")]
+        less = row["difference"]
+        gained = [""] * len(COMPARED)
+        if less is not None:
+            gained = [f"{signed(less[key]['value'], key)} {signed_interval(less[key], key)}" for key in COMPARED]
+        lines.append(f"| {' | '.join([row['system'], row['queries'], *lengths, *shares, *gained])} |")
     same = "are" if harmless else "ARE NOT"
     return "\n".join([*lines, "", f"Errors with the views absent {same} those of the photograph alone.", ""])
+
+
+def _label(system: str, use: str) -> str:
+    return f"{system} by {use}"
 
 
 def _mean(reports: list[dict[str, Any]], kind: str, key: str) -> float:
