@@ -310,7 +310,7 @@ def _spatial(generator: np.random.Generator, lisa: np.ndarray, n: int) -> dict[s
     return {
         "errors_moran": {"i": 0.312, "expected": -1.0 / (n - 1), "z": 14.2, "p": 0.001}
         | {"permutations": 999, "neighbours": 8, "n": n},
-        "lisa": {"alpha": 0.05, "permutations": 9_999, "correction": "Benjamini-Hochberg"}
+        "lisa": {"alpha": 0.05, "permutations": 9_999, "correction": "Benjamini-Hochberg", "threshold": 0.01}
         | {"counts": {name: int((lisa == name).sum()) for name in LISA}},
         "components": [
             {"component": at + 1, "variance_share": 0.21 * 0.7**at, "i": 0.62 - 0.07 * at, "p": 0.001}
@@ -381,7 +381,8 @@ def _calibration(
     share = np.linspace(0.05, 1.0, 20)
     error = np.sort(frame["error_m"].to_numpy())
     return {
-        "method": {"source": "validation", "n": 412, "unreachable": 9, "by_city": len(set(regions)) > 2},
+        "method": {"source": "validation", "n": 412, "unreachable": 9, "units": 61}
+        | {"by_city": len(set(regions)) > 2, "own_cities": []},
         "cells": {"resolution": _CELL_RESOLUTION, "across_m": 50.0, "spread_m": 25.0},
         "total_area_km2": n_candidates * _CELL_KM2 / 2,
         "levels": levels,

@@ -49,6 +49,7 @@ def test_a_pooled_report_fits_it(evaluation: Evaluation) -> None:
 
 def test_a_made_up_report_with_everything_fits_it(full: ModuleType) -> None:
     check_report(full.full_evaluation(n_queries=60, n_candidates=120).report)
+    check_report(full.full_evaluation(n_queries=60, n_candidates=120, empty=True).report)
 
 
 def renamed(report: dict[str, Any]) -> None:

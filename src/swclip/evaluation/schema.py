@@ -132,7 +132,7 @@ class Lisa(_Part):
     alpha: Share
     permutations: int
     correction: str = Field(description="for testing every query")
-    threshold: float = Field(description="largest p that is called significant")
+    threshold: float | None = Field(description="largest p that is called significant; null: none is")
     counts: dict[Literal["high-high", "low-low", "high-low", "low-high", "not significant"], int]
 
 
