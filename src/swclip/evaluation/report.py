@@ -120,12 +120,20 @@ def write_report_page(
 
 def report_charts(title: str, evaluation: Evaluation) -> list[Chart]:
     """The charts of a report: the error's curve, and those of the parts that were measured."""
-    frame, failing, sure = evaluation.predictions, failures(evaluation.report), sureness(evaluation.report)
-    curve = error_chart(
-        "error-curve",
-        [
-            (title, error_curve(frame["error_m"]), COLOURS[0], "solid", 2.6),
-            ("floor", error_curve(frame["floor_m"]), REFERENCE_COLOUR, "dash", 1.8),
-        ],
-    )
+    failing, sure = failures(evaluation.report), sureness(evaluation.report)
+    curve = error_curve_chart(title, evaluation)
     return [curve, *(failing.charts if failing else []), *(sure.charts if sure else [])]
+
+
+def error_curve_chart(name: str, evaluation: Evaluation) -> Chart:
+    """The error's curve, and the floor's where the gallery is known.
+
+    Args:
+        name: Of the system, for the legend.
+        evaluation: Whose errors.
+    """
+    frame = evaluation.predictions
+    lines = [(name, error_curve(frame["error_m"]), COLOURS[0], "solid", 2.6)]
+    if evaluation.report["baselines"]["floor"] is not None:
+        lines.append(("floor", error_curve(frame["floor_m"]), REFERENCE_COLOUR, "dash", 1.8))
+    return error_chart("error-curve", lines)
