@@ -62,7 +62,15 @@ def test_the_figures_are_those_of_loops() -> None:
 def test_what_would_need_a_posterior_or_a_gallery_is_null() -> None:
     found = evaluate_predictions(table(), config=QUICK)
     report = found.report
-    for key in ("n_answerable", "gallery_size", "mrr_25m", "ndcg_at_k", "city_alignment_at_k", "calibration", "posterior"):
+    for key in (
+        "n_answerable",
+        "gallery_size",
+        "mrr_25m",
+        "ndcg_at_k",
+        "city_alignment_at_k",
+        "calibration",
+        "posterior",
+    ):
         assert report[key] is None
     assert report["levels"] == {}
     assert report["geoscore"] == pytest.approx(found.predictions["geoscore"].mean())
@@ -364,9 +372,7 @@ def test_a_malformed_line_is_not_left_out(tmp_path: Path) -> None:
         evaluate_predictions(path)
 
 
-def test_the_command(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     frame = table()
     frame.loc[0, ["pred_lat", "pred_lon"]] = None
     frame.to_csv(tmp_path / "geoclip.csv", index=False)

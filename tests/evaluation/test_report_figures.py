@@ -12,7 +12,7 @@ from swclip.evaluation.chart import Series, error_chart
 from swclip.evaluation.chart_figure import write_chart
 from swclip.evaluation.report_figures import write_figures
 
-CHARTS = {"error-curve", "correlogram", "reliability", "area", "selective", "selective-within-100-m"}
+CHARTS = {"error-curve", "regions", "correlogram", "reliability", "area", "selective", "selective-within-100-m"}
 HIGH_HIGH = (0xB2, 0x18, 0x2B)
 
 
@@ -28,7 +28,7 @@ def test_a_whole_evaluation_has_all_figures_and_the_same_bytes_twice(full: Any, 
 
 def test_what_was_not_measured_is_not_drawn(full: Any, tmp_path: Path) -> None:
     written = write_figures(tmp_path, full.full_evaluation(1, n_queries=60, empty=True))
-    assert {path.stem for path in written} == {"error-curve", "map"}
+    assert {path.stem for path in written} == {"error-curve", "map", "regions"}
 
 
 def test_a_map_shows_the_clusters(full: Any, tmp_path: Path) -> None:

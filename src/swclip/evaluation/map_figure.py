@@ -111,9 +111,7 @@ def _panel(
     faint = faint[((faint >= low) & (faint <= high)).all(axis=1)]
     # Thousands of dots are a picture within the SVG: as shapes they would make a file that no program likes to open.
     many = len(xy) + len(faint) > 5_000
-    axes.scatter(
-        faint[:, 0], faint[:, 1], s=1.5, color="#bcc6cf", linewidths=0, rasterized=many, label="candidate"
-    )
+    axes.scatter(faint[:, 0], faint[:, 1], s=1.5, color="#bcc6cf", linewidths=0, rasterized=many, label="candidate")
     size = 5.0 if len(xy) > 1_500 else 12.0
     for at in order:
         own = xy[classes == at]

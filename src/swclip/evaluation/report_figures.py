@@ -93,9 +93,7 @@ def curve_figure(evaluation: Evaluation, *, size: tuple[float, float] = SIZE, ti
         size: Width and height, inches.
         titled: Whether a title stands above it.
     """
-    return chart_figure(
-        error_curve_chart(str(evaluation.report["estimator"]), evaluation), size=size, titled=titled
-    )
+    return chart_figure(error_curve_chart(str(evaluation.report["estimator"]), evaluation), size=size, titled=titled)
 
 
 def reliability_figure(evaluation: Evaluation, *, size: tuple[float, float] = SIZE) -> Figure:
@@ -117,9 +115,7 @@ def reliability_figure(evaluation: Evaluation, *, size: tuple[float, float] = SI
     return chart_figure(chart, size=size)
 
 
-def regions_figure(
-    evaluation: Evaluation, *, most: int = _REGIONS, size: tuple[float, float] | None = None
-) -> Figure:
+def regions_figure(evaluation: Evaluation, *, most: int = _REGIONS, size: tuple[float, float] | None = None) -> Figure:
     """Median and 95th percentile of the error in each region, hardest on top.
 
     Args:
