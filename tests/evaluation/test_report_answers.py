@@ -17,6 +17,7 @@ from swclip.evaluation.measure import Evaluation, MeasureConfig
 from swclip.evaluation.report import write_report_page
 from swclip.evaluation.report_answers import confidence_table, unanswered_table, unknown
 from swclip.evaluation.report_words import cards, kicker, lede
+from swclip.evaluation.words import metres
 
 MakeUp = Callable[..., Evaluation]
 QUICK = MeasureConfig(resamples=100)
@@ -76,8 +77,18 @@ def test_the_page_of_answers_has_what_coordinates_can_show(some: Evaluation, tmp
     assert "the surest 25 %" in text
     for sentence in unknown(report):
         assert sentence in text
-    for no in ("floor", "blind guess", "nan", "No leakage report", "MRR", "Grey dots", "None"):
-        assert not re.search(rf"\b{no}\b", re.sub(r"<script.*?</script>", "", text, flags=re.S)), no
+    shown = re.sub(r"<(script|style).*?</\1>", "", text, flags=re.S)
+    for no in (
+        "one guess for all",
+        "above the floor",
+        "blind guess",
+        "nan",
+        "No leakage report",
+        "MRR",
+        "Grey dots",
+        "None",
+    ):
+        assert not re.search(rf"\b{no}\b", shown), no
     data = json.loads(re.findall(r'id="data">(.*?)</script>', text, flags=re.S)[0])
     assert [series["name"] for series in data["charts"][0]["series"]] == ["other"]
     answers = [view["answers"]["other"] for view in data["map"]["views"]]
@@ -114,7 +125,7 @@ def test_tables_hold_the_report(some: Evaluation) -> None:
     assert [cell.text for cell in table.rows[0].cells] == [
         "the surest 25 %",
         "10",
-        f"{np.median(best):.1f} m",
+        metres(float(np.median(best))),
         "100.0 %",
     ]
     assert [card["label"] for card in cards(report)] == [

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from swclip.errors import ConfigError
-from swclip.measures import smoothness
 from swclip.geo.distance import haversine_m
+from swclip.measures import smoothness
 from swclip.measures.pairs import Pairs
 from swclip.measures.smoothness import spatial_smoothness
 
