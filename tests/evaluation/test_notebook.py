@@ -6,7 +6,6 @@ import html
 import io
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -191,22 +190,16 @@ def test_the_card_holds_the_headline_and_needs_nothing(plain: Evaluation, answer
     assert "floor" not in re.sub(r'src="[^"]*"', "", bare)
 
 
-def test_the_card_is_legible_in_a_browser(plain: Evaluation, tmp_path: Path) -> None:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no chromium on this machine")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+def test_the_card_is_legible_in_a_browser(plain: Evaluation, browser: Any, tmp_path: Path) -> None:
     page_file = tmp_path / "card.html"
     page_file.write_text(f"<!DOCTYPE html><meta charset=utf-8><body>{plain._repr_html_()}", encoding="utf-8")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        for width in (1000, 380):
-            page = browser.new_page(viewport={"width": width, "height": 700})
-            page.goto(page_file.as_uri())
-            assert page.evaluate("document.querySelector('img').naturalWidth") > 100
-            assert page.locator("tbody tr").count() == 5
-            assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-        browser.close()
+    for width in (1000, 380):
+        page = browser.new_page(viewport={"width": width, "height": 700})
+        page.goto(page_file.as_uri())
+        assert page.evaluate("document.querySelector('img').naturalWidth") > 100
+        assert page.locator("tbody tr").count() == 5
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        page.close()
 
 
 def test_what_is_saved_is_what_the_command_writes(plain: Evaluation, tmp_path: Path) -> None:

@@ -45,8 +45,8 @@ NAMELESS = """() => Array.from(document.querySelectorAll("button, select, canvas
 @pytest.fixture(scope="module")
 def reports(full: Any, draw_photographs: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("reports")
-    one = full.full_evaluation(1, n_queries=300, n_candidates=600)
-    eight = full.full_evaluation(2, n_queries=400, n_candidates=1_200, cities=full.EIGHT)
+    one = full.full_evaluation(1, n_queries=300, n_candidates=400)
+    eight = full.full_evaluation(2, n_queries=400, n_candidates=600, cities=full.EIGHT)
     manifest = draw_photographs(one, folder / "photographs")
     write_report_page(folder / "one.html", one, title="sw-clip", manifest=manifest)
     write_report_page(folder / "few.html", one, title="sw-clip", manifest=manifest, photograph_bytes=20_000)

@@ -1,4 +1,4 @@
-"""What the page of another tool's bare coordinates has beside the others: the unanswered, confidence, and its limits."""
+"""What only the page of another tool's bare coordinates has: the unanswered, its confidence, and what it cannot say."""
 
 from __future__ import annotations
 
