@@ -6,7 +6,6 @@ import html
 import io
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,8 +22,9 @@ from PIL import Image
 
 from swclip.bridge.evaluate import evaluate_predictions
 from swclip.errors import InputError
+from swclip.evaluation.chart_figure import data_uri
 from swclip.evaluation.measure import Evaluation, MeasureConfig
-from swclip.evaluation.plots import data_uri, reliability_bins
+from swclip.evaluation.report_figures import FIGURES
 from swclip.evaluation.tables import COVERAGE_COLUMNS, SPATIAL_COLUMNS
 
 MakeUp = Callable[..., Evaluation]
@@ -115,24 +115,23 @@ def test_tables_hold_what_the_report_holds(plain: Evaluation, full: Evaluation) 
 
 
 def test_tables_are_empty_where_nothing_was_measured(plain: Evaluation, answers: Evaluation) -> None:
-    for table in (plain.coverage(), plain.spatial(), plain.correlogram(), answers.levels(), answers.coverage()):
+    bare = replace(plain, report={**plain.report, "calibration": None, "spatial": None})
+    for table in (bare.coverage(), bare.spatial(), bare.correlogram()):
+        assert len(table) == 0
+    for table in (answers.levels(), answers.coverage(), answers.correlogram()):
         assert len(table) == 0
     assert list(answers.errors().index) == ["as given"]
 
 
-def test_reliability_bins_are_those_of_a_loop(plain: Evaluation, full: Evaluation, answers: Evaluation) -> None:
-    found = reliability_bins(plain)
-    assert sum(own["n"] for own in found) == 45
-    frame = plain.predictions
-    for own in found:
-        rows = [
-            row for row in frame.itertuples()
-            if own["low"] <= row.probability and (row.probability < own["high"] or own["high"] == 1.0)
-        ]  # fmt: skip
-        assert own["n"] == len(rows)
-        assert own["coverage"] == pytest.approx(np.mean([row.error_m <= 25.0 for row in rows]))
-        assert own["mean_probability"] == pytest.approx(np.mean([row.probability for row in rows]))
-    assert reliability_bins(full) == CALIBRATION["reliability"][1:]
+def test_reliability_is_drawn_from_the_report_or_from_the_probabilities(plain: Evaluation, answers: Evaluation) -> None:
+    def drawn(evaluation: Evaluation) -> np.ndarray:
+        return np.asarray(evaluation.plot_reliability().axes[0].collections[-1].get_offsets())
+
+    known = plain.report["calibration"]["reliability"]
+    wanted = [[100.0 * own["mean_probability"], 100.0 * own["coverage"]] for own in known]
+    assert drawn(plain) == pytest.approx(np.array(wanted))
+    before = replace(plain, report={**plain.report, "calibration": None})  # as an earlier version wrote it
+    assert drawn(before) == pytest.approx(np.array(wanted))
     with pytest.raises(InputError, match="without probabilities"):
         answers.plot_reliability()
 
@@ -159,8 +158,10 @@ def test_figures_are_matplotlib_figures_and_leave_no_state(plain: Evaluation, fu
 
 
 def test_a_map_is_of_one_region(plain: Evaluation) -> None:
-    axes = plain.plot_map(region="York").axes[0]
-    assert axes.get_title(loc="left").startswith("York: 15 queries")
+    assert len(plain.plot_map().axes) == 3  # a city each, and none for the place that is left
+    figure = plain.plot_map(region="York")
+    (axes,) = figure.axes
+    assert axes.get_title(loc="left").startswith("York: 15 queries, median error ")
     dots = sum(len(part.get_offsets()) for part in axes.collections if part.get_label() != "candidate")
     assert dots == 15
     with pytest.raises(InputError, match="no region 'Rome'; there are"):
@@ -189,22 +190,16 @@ def test_the_card_holds_the_headline_and_needs_nothing(plain: Evaluation, answer
     assert "floor" not in re.sub(r'src="[^"]*"', "", bare)
 
 
-def test_the_card_is_legible_in_a_browser(plain: Evaluation, tmp_path: Path) -> None:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no chromium on this machine")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+def test_the_card_is_legible_in_a_browser(plain: Evaluation, browser: Any, tmp_path: Path) -> None:
     page_file = tmp_path / "card.html"
     page_file.write_text(f"<!DOCTYPE html><meta charset=utf-8><body>{plain._repr_html_()}", encoding="utf-8")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        for width in (1000, 380):
-            page = browser.new_page(viewport={"width": width, "height": 700})
-            page.goto(page_file.as_uri())
-            assert page.evaluate("document.querySelector('img').naturalWidth") > 100
-            assert page.locator("tbody tr").count() == 5
-            assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-        browser.close()
+    for width in (1000, 380):
+        page = browser.new_page(viewport={"width": width, "height": 700})
+        page.goto(page_file.as_uri())
+        assert page.evaluate("document.querySelector('img').naturalWidth") > 100
+        assert page.locator("tbody tr").count() == 5
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        page.close()
 
 
 def test_what_is_saved_is_what_the_command_writes(plain: Evaluation, tmp_path: Path) -> None:
@@ -218,8 +213,13 @@ def test_what_is_saved_is_what_the_command_writes(plain: Evaluation, tmp_path: P
         "report.html",
         "report.json",
     ]
-    names = ["curve.png", "map.png", "regions.png", "reliability.png"]
-    assert sorted(file.name for file in (out / "figures").iterdir()) == names
+    measured = set(FIGURES) - {"correlogram"}  # there were no embeddings
+    names = {f"{name}.{kind}" for name in measured for kind in ("png", "svg")}
+    assert {file.name for file in (out / "figures").iterdir()} == names
+    (out / "figures" / "mine.png").write_bytes(b"")
+    plain.save(out, title="made up", figures=False)
+    assert [file.name for file in (out / "figures").iterdir()] == ["mine.png"]
+    (out / "figures" / "mine.png").unlink()
     plain.save(out, title="made up", figures=False)
     assert not (out / "figures").exists()
 

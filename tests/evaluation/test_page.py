@@ -16,6 +16,7 @@ from swclip.evaluation.compare_reports import compare_reports
 from swclip.evaluation.comparison import compare
 from swclip.evaluation.measure import Evaluation
 from swclip.evaluation.report import write_report_page
+from swclip.evaluation.report_tables import level_table
 from swclip.evaluation.restrict import restricted
 
 NASTY = '</script><script>alert("x")</script><b>&amp;'
@@ -192,3 +193,19 @@ def test_a_page_is_alive_without_a_network(pages: dict[str, Path], browser: Any,
     assert complaints == []
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
     context.close()
+
+
+def test_the_page_has_the_table_and_its_words(made_up: Any, tmp_path: Path) -> None:
+    evaluation = made_up()
+    table = level_table(evaluation.report)
+    assert [row.cells[0].text for row in table.rows] == [
+        "city", "cell, 6,500 m across", "cell, 920 m across", "cell, 130 m across",
+    ]  # fmt: skip
+    assert table.rows[0].cells[2].text == f"{100 * evaluation.report['levels']['city']['accuracy']:.1f} %"
+    write_report_page(tmp_path / "report.html", evaluation, title="mine")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
+    for words in ("City and cell", "Named right", "Brier score", "cell, 130 m across", 'href="#levels"'):
+        assert words in text
+    del evaluation.report["levels"]  # a report of an earlier version
+    write_report_page(tmp_path / "old.html", evaluation, title="mine")
+    assert "City and cell" not in (tmp_path / "old.html").read_text(encoding="utf-8")

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from swclip.bridge.evaluate import evaluate_predictions
 from swclip.evaluation.map_photographs import BUDGET_BYTES
+from swclip.evaluation.measure import MeasureConfig
 from swclip.evaluation.report import write_report_page
 
+ANSWERS = ["image_id", "lat_deg", "lon_deg", "predicted_lat_deg", "predicted_lon_deg", "city"]
 SIZES = {"laptop": (1280, 900), "phone": (390, 844)}
 
 # The query that no other hides: the farthest from its nearest neighbour.
@@ -42,12 +45,14 @@ NAMELESS = """() => Array.from(document.querySelectorAll("button, select, canvas
 @pytest.fixture(scope="module")
 def reports(full: Any, draw_photographs: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("reports")
-    one = full.full_evaluation(1, n_queries=300, n_candidates=600)
-    eight = full.full_evaluation(2, n_queries=400, n_candidates=1_200, cities=full.EIGHT)
+    one = full.full_evaluation(1, n_queries=300, n_candidates=400)
+    eight = full.full_evaluation(2, n_queries=400, n_candidates=600, cities=full.EIGHT)
     manifest = draw_photographs(one, folder / "photographs")
     write_report_page(folder / "one.html", one, title="sw-clip", manifest=manifest)
     write_report_page(folder / "few.html", one, title="sw-clip", manifest=manifest, photograph_bytes=20_000)
     write_report_page(folder / "eight.html", eight, title="sw-clip")
+    answers = evaluate_predictions(one.predictions[ANSWERS].iloc[:40], config=MeasureConfig(resamples=20))
+    write_report_page(folder / "answers.html", answers, title="another tool")
     write_report_page(folder / "empty.html", full.full_evaluation(1, n_queries=60, empty=True), title="sw-clip")
     return {path.stem: path for path in folder.glob("*.html")}
 
@@ -249,6 +254,17 @@ def test_where_there_is_no_photograph_it_says_why(opened: Any) -> None:
     assert "made without photographs" in page.text_content("#panel .no-photograph")
 
 
+def test_bare_answers_are_on_the_map_without_how_sure(opened: Any) -> None:
+    page = opened("answers")
+    assert page.locator("#chart-error-curve path.line").count() == 1  # no floor
+    assert page.text_content("#shown") == "40 of 40 shown"
+    page.select_option("#lines", "all")
+    page.locator("#query-list").select_option(index=0)
+    facts = page.locator("#panel dt").all_text_contents()
+    assert facts == ["error", "error among its neighbours"]
+    assert page.locator("#lisa-map").is_visible()
+
+
 def test_cities_are_views_of_their_own(opened: Any) -> None:
     page = opened("eight")
     assert page.locator("#views .view").count() == 8
@@ -288,7 +304,7 @@ def test_charts_tell_their_points(opened: Any) -> None:
     assert "queries" in page.text_content("#chart-reliability .told")
 
 
-@pytest.mark.parametrize("name", ["one", "eight", "empty", "few"])
+@pytest.mark.parametrize("name", ["one", "eight", "empty", "answers"])
 @pytest.mark.parametrize("size", list(SIZES))
 def test_nothing_is_wider_than_the_screen(opened: Any, name: str, size: str) -> None:
     page = opened(name, size)

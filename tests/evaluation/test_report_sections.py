@@ -173,11 +173,30 @@ def test_every_part_of_the_calibration_may_be_missing(report: dict[str, Any]) ->
     assert told is not None
     assert "Most of them have no bound. For 100.0 % of the queries the system cannot tell" in told.verdict
     assert [cell.text for cell in told.coverage.rows[0].cells[3:]] == ["no bound", "no bound", "no bound", "100.0 %"]
-    halves = copy.deepcopy(report)
-    halves["calibration"]["method"] |= {"source": "halves of the queries", "n": 400, "unreachable": 0}
-    told = sureness(halves)
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        (
+            {"source": "halves of the queries", "n": 232, "units": 90},
+            "learnt from the other half of the 232 queries, for",
+        ),
+        ({"n": 412, "units": 60}, "learnt from 412 validation queries of 60 places or blocks (split"),
+        ({"n": 412, "units": 1}, "learnt from 412 validation queries of one place or block (split"),
+        ({"n": 412, "units": 412}, "learnt from 412 validation queries (split"),
+        ({"n": 412}, "learnt from 412 validation queries (split"),
+        ({"n": 1, "units": 1}, "learnt from 1 validation query (split"),
+        ({"n": 1, "units": 1, "unreachable": 1}, "For it no cell of the gallery is right"),
+        ({"n": 412, "unreachable": 9}, "For 9 of them no cell of the gallery is right"),
+    ],
+)
+def test_the_method_says_what_it_was_learnt_from(report: dict[str, Any], method: dict[str, Any], words: str) -> None:
+    own = copy.deepcopy(report)
+    own["calibration"]["method"] = {"source": "validation", "unreachable": 0, "by_city": False, **method}
+    told = sureness(own)
     assert told is not None
-    assert "learnt from the other half of the 400 queries" in told.method
+    assert words in told.method
 
 
 def test_selective_answers_are_read_at_one_half(report: dict[str, Any]) -> None:

@@ -1,9 +1,8 @@
-"""City and cell: the figures against loops, proper scores, and the words of the report."""
+"""City and cell: the figures against loops, and proper scores."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,6 @@ import pytest
 
 from swclip.evaluation.measure import MeasureConfig, measure
 from swclip.evaluation.predictions import read_predictions, write_predictions
-from swclip.evaluation.report import write_report_page
-from swclip.evaluation.report_tables import level_table
 from swclip.geo.coordinates import LocalFrame
 from swclip.measures.levels import LEAST_PROBABILITY, LevelMeter, level_scores
 
@@ -145,19 +142,3 @@ def test_measured_is_what_answers_state(problem: Any, tmp_path: Path) -> None:
     back = read_predictions(tmp_path / "predictions.parquet")
     assert back["city_predicted"].tolist() == meter.cities()[0]
     assert back["city_probability"].tolist() == pytest.approx(meter.cities()[1], rel=1e-4)
-
-
-def test_the_page_has_the_table_and_its_words(made_up: Callable[..., Any], tmp_path: Path) -> None:
-    evaluation = made_up()
-    table = level_table(evaluation.report)
-    assert [row.cells[0].text for row in table.rows] == [
-        "city", "cell, 6,500 m across", "cell, 920 m across", "cell, 130 m across",
-    ]  # fmt: skip
-    assert table.rows[0].cells[2].text == f"{100 * evaluation.report['levels']['city']['accuracy']:.1f} %"
-    write_report_page(tmp_path / "report.html", evaluation, title="mine")
-    text = (tmp_path / "report.html").read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
-    for words in ("City and cell", "Named right", "Brier score", "cell, 130 m across", 'href="#levels"'):
-        assert words in text
-    del evaluation.report["levels"]  # a report of an earlier version
-    write_report_page(tmp_path / "old.html", evaluation, title="mine")
-    assert "City and cell" not in (tmp_path / "old.html").read_text(encoding="utf-8")

@@ -67,7 +67,7 @@ def evaluate(
         workers: Decoding threads; the number of processors if not given.
         device: auto, cpu, cuda, ...
         photographs: Show examples in the page; --no-photographs leaves pictures out, for reports that are passed on.
-        figures: Write the plots as PNG files; --no-figures leaves them out.
+        figures: Write the charts and maps as PNG and SVG; --no-figures leaves them out.
     """
     from swclip.cli.bridge import evaluate_other, say_notes
     from swclip.cli.console import console, print_table

@@ -17,7 +17,6 @@ from swclip.evaluation.benchmark_tables import (
     region_table,
     system_table,
 )
-from swclip.evaluation.chart import error_chart
 from swclip.evaluation.comparison import Comparison
 from swclip.evaluation.comparison_tables import (
     agreement_bars,
@@ -28,13 +27,12 @@ from swclip.evaluation.comparison_tables import (
     winner_sentences,
     winner_tables,
 )
-from swclip.evaluation.curve_figure import sorted_systems
+from swclip.evaluation.curve_figure import curves_chart, sorted_systems
 from swclip.evaluation.examples import PER_KIND, Album, Example, pick_rows
 from swclip.evaluation.leakage_table import leakage_section
 from swclip.evaluation.map_data import map_data
 from swclip.evaluation.moved import log_ratio, typical_m
 from swclip.evaluation.page import (
-    REFERENCE_COLOUR,
     Mark,
     line_style,
     map_note,
@@ -139,12 +137,7 @@ def write_benchmark_page(
         "block": first["intervals"]["block"],
         "random_draws": first["baselines"].get("random", {}).get("draws"),
     }
-    chosen = {baseline, reference} if len(systems) > 5 else set(systems)
-    curves = [
-        (name, document["curves"]["systems"][name], *styles[name], 2.6 if name in chosen else 1.5) for name in systems
-    ]
-    curves.append(("floor", document["curves"]["floor"], REFERENCE_COLOUR, "dash", 1.8))
-    charts = [error_chart("error-curve", curves).to_dict()]
+    charts = [curves_chart(document).to_dict()]
     write_page(path, "benchmark.html.j2", page, {"charts": charts, "map": drawn, "map_system": best})
 
 

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from swclip.evaluation.chart import Chart, Series
 from swclip.files import atomic_file
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SIZE = (7.2, 4.4)
+"""Width and height of a chart, inches."""
+
 _DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
+# A legend of more lines than this stands beside the chart: within it would hide them.
+_LINES_BESIDE = 6
 
 
-def write_chart(paths: Sequence[str | os.PathLike[str]], chart: Chart) -> None:
-    """Draw a chart; the same chart gives the same bytes.
+def chart_figure(chart: Chart, *, size: tuple[float, float] = SIZE, titled: bool = True) -> Figure:
+    """Draw a chart as a matplotlib figure that no window shows.
 
     Args:
-        paths: Pictures to write; their endings say the format (PNG, SVG, PDF).
         chart: What to draw.
+        size: Width and height, inches.
+        titled: Whether the chart's title stands above it.
     """
-    figure = new_figure(7.2, 4.4)
+    figure = new_figure(*size)
     axes = figure.subplots()
     for at in chart.uprights:
         axes.axvline(at, color="#b7c1cb", linewidth=0.8, linestyle=":")
@@ -38,15 +49,32 @@ def write_chart(paths: Sequence[str | os.PathLike[str]], chart: Chart) -> None:
         set_scale("log" if axis.log else "linear")
         room = 0.0 if axis.log else 0.01 * (axis.high - axis.low)
         set_lim(axis.low, axis.high + room)
-        set_ticks([value for value, _ in axis.ticks], [words for _, words in axis.ticks])
+        set_ticks([value for value, _ in axis.ticks], [literal(words) for _, words in axis.ticks])
         set_label(axis.title)
     axes.minorticks_off()
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    if sum(bool(series.name) for series in chart.series) > 1:
-        axes.legend(frameon=False, fontsize=9)
-    axes.set_title(literal(chart.title), loc="left", fontsize=11)
-    save(paths, figure)
+    named = sum(bool(series.name) for series in chart.series)
+    beside: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if named > _LINES_BESIDE else {}
+    if named > 1:
+        axes.legend(frameon=False, fontsize=9, **beside)
+    if titled and chart.title:
+        axes.set_title(literal(chart.title), loc="left", fontsize=11)
+    return figure
+
+
+def write_chart(
+    paths: Sequence[str | os.PathLike[str]], chart: Chart, *, size: tuple[float, float] = SIZE, titled: bool = True
+) -> None:
+    """Draw a chart into files; the same chart gives the same bytes.
+
+    Args:
+        paths: Pictures to write; their endings say the format (PNG, SVG, PDF).
+        chart: What to draw.
+        size: Width and height, inches.
+        titled: Whether the chart's title stands above it.
+    """
+    save(paths, chart_figure(chart, size=size, titled=titled))
 
 
 def _draw(axes: Any, series: Series) -> None:
@@ -60,10 +88,11 @@ def _draw(axes: Any, series: Series) -> None:
     if len(series.low):
         axes.vlines(x, series.low, series.high, color=series.colour, linewidth=5.0, alpha=0.28)
     if series.style in ("points", "both"):
-        axes.scatter(x, y, s=32, color=series.colour, edgecolors="white", linewidths=0.8, zorder=3)
+        own = label if series.style == "points" else None
+        axes.scatter(x, y, s=32, color=series.colour, edgecolors="white", linewidths=0.8, zorder=3, label=own)
 
 
-def new_figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Figure:
     """An empty figure that no window shows, inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -78,11 +107,25 @@ def literal(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def save(paths: Sequence[str | os.PathLike[str]], figure: Any) -> None:
+def save(paths: Sequence[str | os.PathLike[str]], figure: Figure) -> None:
     """Write a figure without a date: the same figure gives the same bytes."""
     import matplotlib
 
     for path in paths:
+        # Text as text, and no drawn names: the file is small.
         with matplotlib.rc_context({"svg.hashsalt": "swclip", "svg.fonttype": "none"}), atomic_file(path) as beside:
             kind = Path(path).suffix.removeprefix(".")
             figure.savefig(beside, dpi=150, format=kind, metadata={"Date": None} if kind == "svg" else None)
+
+
+def data_uri(figure: Figure) -> str:
+    """A figure as the address of an SVG picture that holds it; the same text for the same numbers.
+
+    As a picture of its own its names and styles cannot get into those of the page it stands in.
+    """
+    import matplotlib
+
+    stream = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "swclip", "svg.fonttype": "path"}):
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return f"data:image/svg+xml;base64,{base64.b64encode(stream.getvalue()).decode()}"

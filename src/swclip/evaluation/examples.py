@@ -49,7 +49,7 @@ class Example:
         image_id: The query.
         place: Its region.
         error_m: Distance from truth to answer.
-        probability: Posterior mass within 25 m of the answer.
+        probability: Posterior mass within 25 m of the answer; None of a system that states none.
         query: The photograph.
         answer: A photograph taken where the answer is, None where there is none.
         others_m: Errors of further systems by name, for a comparison.
@@ -58,7 +58,7 @@ class Example:
     image_id: str
     place: str
     error_m: float
-    probability: float
+    probability: float | None
     query: Picture
     answer: Picture | None
     others_m: Mapping[str, float]
@@ -130,7 +130,7 @@ class Album:
             image_id=image_id,
             place=str(row["region"]),
             error_m=float(row["error_m"]),
-            probability=float(row["probability"]),
+            probability=None if pd.isna(row["probability"]) else float(row["probability"]),
             query=self.picture(image_id, "the query"),
             answer=self._at(answer, image_id),
             others_m=dict(others_m or {}),

@@ -132,7 +132,7 @@ def _answers(
     return {
         **axes(local.to_xy_m(answered)),
         "error": [float(f"{value:.4g}") for value in frame["error_m"]],
-        "probability": [round(float(value), 3) for value in frame["probability"]],
+        "probability": [None if pd.isna(value) else round(float(value), 3) for value in frame["probability"]],
         "rank": [None if pd.isna(value) else int(value) for value in frame["rank_25m"]],
         # Named only where the answer is in another city than the query.
         "city": [None if pd.isna(a) or pd.isna(b) or a == b else str(b) for a, b in zip(own, cities, strict=True)],

@@ -49,26 +49,26 @@ class NotebookViews:
         return tables.correlogram_frame(_of(self).report)
 
     def plot_curve(self, **options: Any) -> Figure:
-        """The error curve; see `plots.curve_figure`."""
-        from swclip.evaluation.plots import curve_figure
+        """The error curve; see `report_figures.curve_figure`."""
+        from swclip.evaluation.report_figures import curve_figure
 
         return curve_figure(_of(self), **options)
 
     def plot_map(self, **options: Any) -> Figure:
-        """A map of the queries; see `plots.map_figure`."""
-        from swclip.evaluation.plots import map_figure
+        """A map of the queries; see `map_figure.map_figure`."""
+        from swclip.evaluation.map_figure import map_figure
 
         return map_figure(_of(self), **options)
 
     def plot_reliability(self, **options: Any) -> Figure:
-        """Stated against found probability; see `plots.reliability_figure`."""
-        from swclip.evaluation.plots import reliability_figure
+        """Stated against found probability; see `report_figures.reliability_figure`."""
+        from swclip.evaluation.report_figures import reliability_figure
 
         return reliability_figure(_of(self), **options)
 
     def plot_regions(self, **options: Any) -> Figure:
-        """Errors by region; see `plots.regions_figure`."""
-        from swclip.evaluation.plots import regions_figure
+        """Errors by region; see `report_figures.regions_figure`."""
+        from swclip.evaluation.report_figures import regions_figure
 
         return regions_figure(_of(self), **options)
 
@@ -88,7 +88,7 @@ class NotebookViews:
             title: What was evaluated.
             manifest: Where the photographs of the examples are; without it the page has none.
             leakage: The leakage report of the splits; the evaluation's own where None.
-            figures: Write the plots as PNG files into FOLDER/figures.
+            figures: Write the charts and maps as PNG and SVG into FOLDER/figures.
 
         Returns:
             The path of report.json.

@@ -7,9 +7,10 @@ from typing import Any
 
 from markupsafe import escape
 
-from swclip.evaluation import plots
+from swclip.evaluation.chart_figure import data_uri
 from swclip.evaluation.measure import Evaluation
 from swclip.evaluation.page import interval_text
+from swclip.evaluation.report_figures import curve_figure
 from swclip.evaluation.words import metres, percent
 
 
@@ -37,7 +38,7 @@ def card_html(evaluation: Evaluation) -> str:
     td = "padding:3px 14px 3px 0;text-align:right;white-space:nowrap;border-top:1px solid #dfe4ea"
     cells = "".join(f'<th style="{th}">{escape(name)}</th>' for name in header)
     body = "".join(f"<tr>{''.join(_cell(text, at, td) for at, text in enumerate(row))}</tr>" for row in rows)
-    curve = plots.data_uri(plots.curve_figure(evaluation, size=(4.6, 2.7)))
+    curve = data_uri(curve_figure(evaluation, size=(4.6, 2.7), titled=False))
     return (
         '<div style="display:inline-block;max-width:100%;box-sizing:border-box;background:#fff;color:#18212b;'
         "border:1px solid #dfe4ea;border-radius:10px;padding:14px 18px;font:14px/1.45 system-ui,-apple-system,"

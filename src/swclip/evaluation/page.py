@@ -133,7 +133,9 @@ def reference_marks(baselines: Mapping[str, Any]) -> list[Mark]:
 
 
 def marks_note(baselines: Mapping[str, Any]) -> str:
-    """What the reference marks mean, for someone who has never seen them."""
+    """What the reference marks mean, for someone who has never seen them; empty where there are none."""
+    if not baselines.get("floor"):
+        return ""
     text = f"The floor, {metres(baselines['floor']['median'])}, is what always naming the nearest candidate would give"
     guesses = [f"a {name}" if name == "blind guess" else name for name, _ in reference_rows(baselines)[1:]]
     if not guesses:

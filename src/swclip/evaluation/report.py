@@ -24,6 +24,7 @@ from swclip.evaluation.page import (
     reference_marks,
     write_page,
 )
+from swclip.evaluation.report_answers import answers_alone, confidence_table, unanswered_table, unknown
 from swclip.evaluation.report_failures import failures, lisa_note
 from swclip.evaluation.report_sureness import sureness
 from swclip.evaluation.report_tables import (
@@ -53,7 +54,7 @@ def write_report_page(
     Args:
         path: The HTML file.
         evaluation: What to show. What it lacks (spatial statistics, calibration, best candidates, posteriors on the
-            ground) the page leaves out.
+            ground, a gallery) the page leaves out; of bare coordinates it says what cannot be known.
         title: What was evaluated.
         manifest: Where the photographs are; without it the page has none.
         leakage: The leakage report of the split, where there is one.
@@ -71,7 +72,8 @@ def write_report_page(
     add_photographs(drawn, evaluation, manifest, shown, photograph_bytes)
     marks = [own_mark(title, report), *reference_marks(report["baselines"])]
     failing, sure = failures(report), sureness(report)
-    charts = report_charts(title, evaluation)
+    charts, limits, missing = report_charts(title, evaluation), unknown(report), unanswered_table(report)
+    with_leakage = leakage is not None or not answers_alone(report)
     contents = {
         "map-section": "Map",
         "curve-section": "Error",
@@ -81,7 +83,9 @@ def write_report_page(
         "examples": "Photographs" if examples else "",
         "figures": "All figures",
         "levels": "City and cell" if report.get("levels") else "",
-        "leakage": "Leakage",
+        "unanswered": "Not answered" if missing else "",
+        "unknown": "What cannot be known" if limits else "",
+        "leakage": "Leakage" if with_leakage else "",
         "made": "How it was made",
     }
     page = {
@@ -109,10 +113,17 @@ def write_report_page(
         "answerable": answerable_text(report),
         "levels": level_table(report) if report.get("levels") else None,
         "examples": examples,
+        "unanswered": missing,
+        "confidence": confidence_table(report),
+        "unknown": limits,
+        "with_leakage": with_leakage,
         "leakage": leakage_section(leakage),
         "made": made_rows(report),
         "block": report["intervals"]["block"],
-        "random_draws": report["baselines"]["random"]["draws"],
+        "random_draws": (report["baselines"]["random"] or {}).get("draws"),
+        "candidates_shown": len(evaluation.candidates) > 0,
+        "floor_known": report["baselines"]["floor"] is not None,
+        "ranked": any(value is not None for k, value in report["recall_at_k_25m"].items() if int(k) > 1),
     }
     data = {"charts": [chart.to_dict() for chart in charts], "map": drawn, "map_system": None}
     write_page(path, "report.html.j2", page, data)
@@ -120,12 +131,20 @@ def write_report_page(
 
 def report_charts(title: str, evaluation: Evaluation) -> list[Chart]:
     """The charts of a report: the error's curve, and those of the parts that were measured."""
-    frame, failing, sure = evaluation.predictions, failures(evaluation.report), sureness(evaluation.report)
-    curve = error_chart(
-        "error-curve",
-        [
-            (title, error_curve(frame["error_m"]), COLOURS[0], "solid", 2.6),
-            ("floor", error_curve(frame["floor_m"]), REFERENCE_COLOUR, "dash", 1.8),
-        ],
-    )
+    failing, sure = failures(evaluation.report), sureness(evaluation.report)
+    curve = error_curve_chart(title, evaluation)
     return [curve, *(failing.charts if failing else []), *(sure.charts if sure else [])]
+
+
+def error_curve_chart(name: str, evaluation: Evaluation) -> Chart:
+    """The error's curve, and the floor's where the gallery is known.
+
+    Args:
+        name: Of the system, for the legend.
+        evaluation: Whose errors.
+    """
+    frame = evaluation.predictions
+    lines = [(name, error_curve(frame["error_m"]), COLOURS[0], "solid", 2.6)]
+    if evaluation.report["baselines"]["floor"] is not None:
+        lines.append(("floor", error_curve(frame["floor_m"]), REFERENCE_COLOUR, "dash", 1.8))
+    return error_chart("error-curve", lines)

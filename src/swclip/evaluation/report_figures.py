@@ -1,36 +1,52 @@
-"""The figures of a report as files: its charts and its maps, for a paper or a slide."""
+"""The figures of a report: its charts and maps as matplotlib figures, and as files for a paper or a slide."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float64
 
-from swclip.evaluation.chart_figure import literal, new_figure, save, write_chart
-from swclip.evaluation.map_data import ERROR_CLASSES_M, LISA_LABELS
+from swclip.errors import InputError
+from swclip.evaluation.chart import Axis, Chart, Series, metre_axis
+from swclip.evaluation.chart_figure import SIZE, chart_figure, save
+from swclip.evaluation.map_figure import map_figure
 from swclip.evaluation.measure import Evaluation
-from swclip.evaluation.report import report_charts
-from swclip.evaluation.words import distance
-from swclip.geo.coordinates import LocalFrame
+from swclip.evaluation.page import COLOURS
+from swclip.evaluation.report import error_curve_chart, report_charts
+from swclip.evaluation.sureness_charts import reliability_chart
+from swclip.evaluation.words import metres
+from swclip.measures.coverage import reliability
+from swclip.measures.metrics import RECALL_RADIUS_M
 
-# As on the page (templates/map.js).
-_CLASS_COLOURS = ("#2166ac", "#5aa7d6", "#f2b134", "#e5702a", "#a5122a")
-_LISA_COLOURS = ("#b2182b", "#2166ac", "#f0885d", "#6fb1d8", "#98a5b1")
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FIGURES = (
+    "error-curve",
+    "map",
+    "lisa-map",
+    "regions",
+    "correlogram",
+    "reliability",
+    "area",
+    "selective",
+    "selective-within-100-m",
+)
+"""Names of the figures that a report may have."""
+
 _FORMATS = ("png", "svg")
-_PANELS = 12
-_MARGIN_SHARE, _MARGIN_M = 0.06, 60.0
+_REGIONS = 30
+_PALE = "#b3cbe3"
 
 
 def write_figures(folder: str | os.PathLike[str], evaluation: Evaluation, *, title: str = "") -> list[Path]:
     """Write the figures of a report as PNG and SVG; the same evaluation gives the same bytes.
 
     Args:
-        folder: Where they go: error-curve, map, and as far as they were measured lisa-map, correlogram, reliability,
-            area, selective and selective-within-100-m.
+        folder: Where they go: error-curve, map, and as far as they were measured lisa-map, regions (of more than one),
+            correlogram, reliability, area, selective and selective-within-100-m.
         evaluation: What to draw.
         title: Name of what was evaluated, for the legend of the error curve.
 
@@ -42,99 +58,107 @@ def write_figures(folder: str | os.PathLike[str], evaluation: Evaluation, *, tit
         InputError: The folder cannot be written.
     """
     out, written = Path(folder), []
+
+    def write(name: str, figure: Figure) -> None:
+        paths = [out / f"{name}.{kind}" for kind in _FORMATS]
+        save(paths, figure)
+        written.extend(paths)
+
     for chart in report_charts(title or "system", evaluation):
-        paths = [out / f"{chart.name}.{kind}" for kind in _FORMATS]
-        write_chart(paths, chart)
-        written += paths
+        write(chart.name, chart_figure(chart))
+    write("map", map_figure(evaluation))
     frame = evaluation.predictions
-    error = frame["error_m"].to_numpy(dtype=np.float64)
-    labels = [f"within {distance(ERROR_CLASSES_M[0])}"]
-    labels += [f"to {distance(edge)}" for edge in ERROR_CLASSES_M[1:]]
-    labels.append(f"over {distance(ERROR_CLASSES_M[-1])}")
-    classes = np.searchsorted(ERROR_CLASSES_M, error, side="left")
-    written += _write_map(out, "map", evaluation, classes, labels, _CLASS_COLOURS, range(len(labels)))
     if "lisa" in frame and frame["lisa"].notna().any():
-        number = {label: at for at, label in enumerate(LISA_LABELS)}
-        lisa = np.asarray([number.get(label, len(LISA_LABELS) - 1) for label in frame["lisa"]])
-        order = range(len(LISA_LABELS) - 1, -1, -1)  # the clusters on top
-        written += _write_map(out, "lisa-map", evaluation, lisa, list(LISA_LABELS), _LISA_COLOURS, order)
+        write("lisa-map", map_figure(evaluation, colour="lisa"))
+    if len(evaluation.report["by_region"]) > 1:
+        write("regions", regions_figure(evaluation))
     return written
 
 
-def _write_map(
-    folder: Path,
-    name: str,
-    evaluation: Evaluation,
-    classes: np.ndarray,
-    labels: Sequence[str],
-    colours: Sequence[str],
-    order: Sequence[int],
-) -> list[Path]:
-    """The queries as dots coloured by class, a panel a city: the cities with most queries where there are many."""
-    frame = evaluation.predictions
-    cities = frame["city"].fillna("no city named").astype(str)
-    counts = cities.value_counts()
-    names = sorted(counts.index[:_PANELS])
-    across = min(len(names), 4)
-    down = -(-len(names) // across)
-    figure = new_figure(max(6.4, 3.6 * across), (6.4 if across == 1 else 3.7 * down) + 0.5)
-    panels = np.atleast_1d(figure.subplots(down, across)).reshape(-1)
-    places = evaluation.candidates[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
-    truth = frame[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
-    for axes, city in zip(panels, names, strict=False):
-        rows = np.flatnonzero((cities == city).to_numpy())
-        _panel(axes, city if len(names) > 1 else "", truth[rows], places, classes[rows], colours, order)
-    for axes in panels[len(names) :]:
-        axes.set_axis_off()
-    _legend(figure, labels, colours, len(names), len(counts))
-    paths = [folder / f"{name}.{kind}" for kind in _FORMATS]
-    save(paths, figure)
-    return paths
+def clear_figures(folder: str | os.PathLike[str]) -> None:
+    """Remove what `write_figures` wrote into a folder, and the folder if it is then empty."""
+    out = Path(folder)
+    for name in FIGURES:
+        for kind in _FORMATS:
+            (out / f"{name}.{kind}").unlink(missing_ok=True)
+    if out.is_dir() and not any(out.iterdir()):
+        out.rmdir()
 
 
-def _panel(
-    axes: Any,
-    city: str,
-    truth_deg: Float64[np.ndarray, "n 2"],
-    places_deg: Float64[np.ndarray, "m 2"],
-    classes: np.ndarray,
-    colours: Sequence[str],
-    order: Sequence[int],
-) -> None:
-    local = LocalFrame.around(truth_deg)
-    xy, faint = local.to_xy_m(truth_deg), local.to_xy_m(places_deg)
-    low, high = xy.min(axis=0), xy.max(axis=0)
-    margin = np.maximum((high - low) * _MARGIN_SHARE, _MARGIN_M)
-    low, high = low - margin, high + margin
-    faint = faint[((faint >= low) & (faint <= high)).all(axis=1)]
-    # Thousands of dots are a picture within the SVG: as shapes they would make a file that no program likes to open.
-    many = len(xy) + len(faint) > 5_000
-    axes.scatter(faint[:, 0], faint[:, 1], s=1.5, color="#bcc6cf", linewidths=0, rasterized=many)
-    for at in order:
-        own = xy[classes == at]
-        size = 5.0 if len(xy) > 1_500 else 12.0
-        axes.scatter(
-            own[:, 0], own[:, 1], s=size, color=colours[at], edgecolors="white", linewidths=0.25, rasterized=many
-        )
-    axes.set_aspect("equal")
-    axes.set_xlim(low[0], high[0])
-    axes.set_ylim(low[1], high[1])
-    axes.tick_params(labelsize=7, colors="#566372")
-    axes.set_xlabel("metres east", fontsize=8)
-    axes.set_ylabel("metres north", fontsize=8)
-    for side in axes.spines.values():
-        side.set_color("#dfe4ea")
-    if city:
-        axes.set_title(literal(city), loc="left", fontsize=10)
+def curve_figure(evaluation: Evaluation, *, size: tuple[float, float] = SIZE, titled: bool = True) -> Figure:
+    """The share of queries answered within each distance, with the floor where the gallery is known.
+
+    Args:
+        evaluation: What to draw.
+        size: Width and height, inches.
+        titled: Whether a title stands above it.
+    """
+    return chart_figure(error_curve_chart(str(evaluation.report["estimator"]), evaluation), size=size, titled=titled)
 
 
-def _legend(figure: Any, labels: Sequence[str], colours: Sequence[str], drawn: int, cities: int) -> None:
-    from matplotlib.lines import Line2D
+def reliability_figure(evaluation: Evaluation, *, size: tuple[float, float] = SIZE) -> Figure:
+    """How often the truth was within 25 m of the answer, against the probability that was stated for it.
 
-    dots = [
-        Line2D([], [], marker="o", linestyle="", markersize=6, color=colour, label=label)
-        for label, colour in zip(labels, colours, strict=True)
+    The report's own bins, or where it has none (of an earlier version) those of its probabilities.
+
+    Args:
+        evaluation: What to draw.
+        size: Width and height, inches.
+
+    Raises:
+        InputError: The system stated no probabilities.
+    """
+    calibration = evaluation.report.get("calibration") or {}
+    chart = reliability_chart(calibration.get("reliability") or _bins(evaluation))
+    if chart is None:
+        raise InputError("these answers come without probabilities, so there is nothing to check them against.")
+    return chart_figure(chart, size=size)
+
+
+def regions_figure(evaluation: Evaluation, *, most: int = _REGIONS, size: tuple[float, float] | None = None) -> Figure:
+    """Median and 95th percentile of the error in each region, hardest on top.
+
+    Args:
+        evaluation: What to draw.
+        most: The hardest regions that are drawn.
+        size: Width and height, inches; by the number of regions where None.
+    """
+    chart = regions_chart(evaluation, most)
+    return chart_figure(chart, size=size or (7.2, 1.6 + 0.32 * len(chart.y.ticks)))
+
+
+def regions_chart(evaluation: Evaluation, most: int = _REGIONS) -> Chart:
+    """Median and 95th percentile of the error by region: names stand along the vertical axis."""
+    by_region = evaluation.report["by_region"]
+    regions = sorted(by_region.items(), key=lambda item: float(item[1]["median"]))[-most:]
+    at = [float(number) for number in range(len(regions))]
+    found = {key: [max(float(own[key]), 1.0) for _, own in regions] for key in ("median", "p95")}
+
+    def points(name: str, key: str, colour: str) -> Series:
+        told = [f"{region}: {metres(own[key])}" for region, own in regions]
+        return Series(name, found[key], at, colour, told, "points")
+
+    lines = [
+        Series("", [median, p95], [y, y], _PALE, ["", ""], width=4.0)
+        for y, median, p95 in zip(at, found["median"], found["p95"], strict=True)
     ]
-    figure.legend(handles=dots, loc="outside lower center", ncols=len(dots), frameon=False, fontsize=8.5)
-    if drawn < cities:
-        figure.suptitle(f"The {drawn} of {cities} cities with most queries", fontsize=9, x=0.01, ha="left")
+    names = [(y, f"{region} ({own['n']:,})") for y, (region, own) in zip(at, regions, strict=True)]
+    return Chart(
+        "regions",
+        f"Error by region{f': the {most} hardest' if len(by_region) > most else ''}",
+        "Median and 95th percentile of the error in each region, the hardest on top",
+        metre_axis("localization error", [*found["median"], *found["p95"]]),
+        Axis("", -0.6, len(regions) - 0.4, False, names),
+        [*lines, points("95th percentile", "p95", COLOURS[2]), points("median", "median", COLOURS[0])],
+    )
+
+
+def _bins(evaluation: Evaluation) -> list[dict[str, object]]:
+    frame = evaluation.predictions
+    probability = frame["probability"].to_numpy(dtype=np.float64)
+    known = np.isfinite(probability)
+    if not known.any():
+        return []
+    hits = frame["error_m"].to_numpy(dtype=np.float64) <= RECALL_RADIUS_M
+    blocks = np.unique(frame["block"].astype(str), return_inverse=True)[1]
+    return reliability(probability[known], hits[known], blocks[known])

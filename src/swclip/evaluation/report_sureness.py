@@ -10,6 +10,7 @@ from swclip.evaluation.chart import Chart
 from swclip.evaluation.page import Cell, Row, Table, interval_text
 from swclip.evaluation.sureness_charts import sureness_charts
 from swclip.evaluation.words import area, metres, percent
+from swclip.measures.region_meter import VALIDATION
 
 SHOWN_LEVEL = 0.8
 """The promise that a page speaks of where it speaks of one."""
@@ -98,16 +99,26 @@ def verdict_text(calibration: Mapping[str, Any]) -> str:
 
 def _method_text(calibration: Mapping[str, Any]) -> str:
     method, cells = calibration["method"], calibration["cells"]
-    which = f"{method['n']:,} validation queries"
-    if method["source"] != "validation":
-        which = f"the other half of the {method['n']:,} queries, for want of a calibration"
+    which = _learnt_from(method)
     text = (
         f"A region is the set of the most probable cells of the ground, {metres(cells['across_m'])} across; how many "
         f"it takes was learnt from {which} (split conformal prediction)."
     )
     if method["unreachable"]:
-        text += f" For {method['unreachable']:,} of them no cell of the gallery is right, and the regions allow for it."
+        whom = "it" if method["n"] == 1 else f"{method['unreachable']:,} of them"
+        text += f" For {whom} no cell of the gallery is right, and the regions allow for that."
     return text
+
+
+def _learnt_from(method: Mapping[str, Any]) -> str:
+    """The queries that sized the regions; streets of one place or block are alike, so how many of those is said too."""
+    n, units = int(method["n"]), method.get("units")
+    if method["source"] != VALIDATION:
+        return f"the other half of the {n:,} queries, for want of a calibration"
+    text = f"{n:,} validation {'query' if n == 1 else 'queries'}"
+    if units is None or units == n:
+        return text
+    return f"{text} of {'one place or block' if units == 1 else f'{units:,} places or blocks'}"
 
 
 def _coverage_table(levels: Sequence[Mapping[str, Any]]) -> Table:

@@ -30,6 +30,10 @@ def accuracy_table(title: str, report: Mapping[str, Any]) -> Table:
     everything = dict.fromkeys(radii, 0.0)
     own = accuracy_row(title, report, radii, best=dict.fromkeys(everything, 2.0))
     rows = [own, *(accuracy_row(name, figures, radii) for name, figures in references)]
+    missing = report.get("unanswered")
+    if missing and missing["n"]:
+        asked = [Cell(percent(missing["accuracy_within_m_of_asked"][radius])) for radius in radii]
+        rows.insert(1, Row([Cell("of all asked", small="what was not answered counts as wrong"), *asked]))
     return Table(["", *(distance(float(radius)) for radius in radii)], rows)
 
 
@@ -45,13 +49,14 @@ def error_table(report: Mapping[str, Any]) -> Table:
 
 
 def retrieval_table(report: Mapping[str, Any]) -> Table:
-    """Recall, graded relevance and share in the city among the first k candidates."""
+    """Recall, graded relevance and share in the city among the first k candidates, as far as they are known."""
+    recall = {k: share for k, share in report["recall_at_k_25m"].items() if share is not None}
     rows = {
-        "recall@k at 25 m": {k: percent(share) for k, share in report["recall_at_k_25m"].items()},
+        "recall@k at 25 m": {k: percent(share) for k, share in recall.items()},
         "nDCG@k": {k: f"{value:.3f}" for k, value in (report.get("ndcg_at_k") or {}).items()},
         "share in the query's city": {k: percent(v) for k, v in (report.get("city_alignment_at_k") or {}).items()},
     }
-    ks = list(report["recall_at_k_25m"])
+    ks = list(recall)
     return Table(
         ["", *(f"k = {k}" for k in ks)],
         [Row([Cell(name), *(Cell(told.get(k, "")) for k in ks)]) for name, told in rows.items() if told],
@@ -59,11 +64,14 @@ def retrieval_table(report: Mapping[str, Any]) -> Table:
 
 
 def retrieval_text(report: Mapping[str, Any]) -> str:
-    """The scores of the whole list in a sentence."""
-    text = f"The mean reciprocal rank is {report['mrr_25m']:.3f} (1 if the first candidate is always right)"
+    """The scores of the whole list in a sentence, as far as they are known."""
+    told = []
+    if report["mrr_25m"] is not None:
+        told.append(f"the mean reciprocal rank is {report['mrr_25m']:.3f} (1 if the first candidate is always right)")
     if report.get("geoscore") is not None:
-        text += f", the GeoScore {report['geoscore']:,.0f} of 5,000"
-    return f"{text}."
+        told.append(f"the GeoScore {'' if told else 'is '}{report['geoscore']:,.0f} of 5,000")
+    text = ", ".join(told)
+    return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
 def level_table(report: Mapping[str, Any]) -> Table:

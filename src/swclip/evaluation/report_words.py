@@ -15,22 +15,41 @@ def kicker(report: Mapping[str, Any]) -> str:
     meta = report.get("made_with", {}).get("splits", {})
     protocol = f", {meta['protocol']}" if isinstance(meta, Mapping) and meta.get("protocol") else ""
     asked = "validation queries" if report.get("on") == "val" else "queries"
-    return f"{round(report['n_queries']):,} {asked}, {round(report['gallery_size']):,} candidates{protocol}"
+    size = report["gallery_size"]
+    gallery = "gallery not known" if size is None else f"{round(size):,} candidates"
+    queries = f"{round(report['n_queries']):,} {asked}"
+    if missing := (report.get("unanswered") or {}).get("n"):
+        queries += f" answered and {missing:,} not"
+    return f"{queries}, {gallery}{protocol}"
 
 
 def lede(report: Mapping[str, Any]) -> str:
-    """The result in two sentences."""
-    error, accuracy = report["error_m"], report["accuracy_within_m"]
-    blind, floor = report["baselines"]["random"]["median"], report["baselines"]["floor"]["median"]
+    """The result in a few sentences."""
+    error, accuracy, baselines = report["error_m"], report["accuracy_within_m"], report["baselines"]
+    missing = report.get("unanswered") or {"n": 0}
+    text = (
+        f"Half of the {'answered ' if missing['n'] else ''}photographs are placed within {distance(error['median'])} "
+        f"of where they were taken, and {percent(accuracy['100'])} within 100 m. One in twenty is more than "
+        f"{distance(error['p95'])} off."
+    )
+    if missing["n"]:
+        text += (
+            f" {missing['n']:,} of {missing['n_asked']:,} queries {'was' if missing['n'] == 1 else 'were'} not "
+            f"answered; counting as wrong what was not, {percent(missing['accuracy_within_m_of_asked']['100'])} are "
+            "within 100 m."
+        )
+    if baselines["floor"] is None or baselines["random"] is None:
+        return text
     return (
-        f"Half of the photographs are placed within {distance(error['median'])} of where they were taken, and "
-        f"{percent(accuracy['100'])} within 100 m. One in twenty is more than {distance(error['p95'])} off. "
-        f"A blind guess is typically {distance(blind)} off, the best possible answer {distance(floor)}."
+        f"{text} A blind guess is typically {distance(baselines['random']['median'])} off, the best possible answer "
+        f"{distance(baselines['floor']['median'])}."
     )
 
 
 def answerable_text(report: Mapping[str, Any]) -> str:
-    """How many queries have a right candidate at all."""
+    """How many queries have a right candidate at all; empty where the gallery is not known."""
+    if report["n_answerable"] is None:
+        return ""
     answerable, total = round(report["n_answerable"]), round(report["n_queries"])
     if answerable == total:
         return "Every query has a candidate within 25 m of the truth."
@@ -89,13 +108,33 @@ def cards(report: Mapping[str, Any]) -> list[dict[str, str]]:
             }
             for radius in ("25", "100")
         ),
-        {
-            "label": "recall@1 at 25 m",
-            "value": percent(report["recall_at_k_25m"]["1"]),
-            "range": f"recall@10 {percent(report['recall_at_k_25m']['10'])}",
-        },
+        *_recall_card(report["recall_at_k_25m"]),
+        *_answered_card(report),
         *_last_card(report),
     ]
+
+
+def _recall_card(recall: Mapping[str, float | None]) -> list[dict[str, str]]:
+    """The first answer, and the longest list up to ten that is known; without a list it would repeat “within 25 m”."""
+    known = {k: share for k, share in recall.items() if share is not None and int(k) <= 10}
+    if len(known) < 2:
+        return []
+    last = max(known, key=int)
+    return [
+        {
+            "label": "recall@1 at 25 m",
+            "value": percent(known["1"]),
+            "range": f"recall@{last} {percent(known[last])}",
+        }
+    ]
+
+
+def _answered_card(report: Mapping[str, Any]) -> list[dict[str, str]]:
+    missing = report.get("unanswered")
+    if not missing or not missing["n"]:
+        return []
+    answered = f"{report['n_queries']:,} of {missing['n_asked']:,}"
+    return [{"label": "answered", "value": percent(missing["share_answered"]), "range": answered}]
 
 
 def _last_card(report: Mapping[str, Any]) -> list[dict[str, str]]:

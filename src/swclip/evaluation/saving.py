@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from swclip.data.manifest import Manifest
-from swclip.evaluation import plots
-from swclip.evaluation.answers_page import write_answers_page
 from swclip.evaluation.measure import Evaluation
 from swclip.evaluation.predictions import write_predictions
 from swclip.evaluation.report import write_report_page
+from swclip.evaluation.report_figures import clear_figures, write_figures
 from swclip.files import atomic_file, write_json
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_DPI = 150
-_FIGURES: dict[str, Callable[[Evaluation], Figure]] = {
-    "curve": plots.curve_figure,
-    "map": plots.map_figure,
-    "regions": plots.regions_figure,
-    "reliability": plots.reliability_figure,
-}
 
 
 def save_evaluation(
@@ -41,7 +28,7 @@ def save_evaluation(
 ) -> Path:
     """Write what `swclip evaluate` writes.
 
-    FOLDER/predictions.parquet, FOLDER/report.html, FOLDER/figures/*.png, FOLDER/unanswered.csv where a tool did not
+    FOLDER/predictions.parquet, FOLDER/report.html, FOLDER/figures, FOLDER/unanswered.csv where a tool did not
     answer all, and at last FOLDER/report.json: where that is, the others are there and belong to it.
 
     Args:
@@ -62,40 +49,16 @@ def save_evaluation(
     out, report = Path(folder), evaluation.report
     # Figures of an earlier evaluation must not stand beside new predictions if this one is interrupted.
     (out / "report.json").unlink(missing_ok=True)
-    _clear_figures(out / "figures")
+    clear_figures(out / "figures")
     write_predictions(out / "predictions.parquet", evaluation.predictions)
     unanswered = out / "unanswered.csv"
     unanswered.unlink(missing_ok=True)
     if missing := (report.get("unanswered") or {}).get("queries"):
         with atomic_file(unanswered) as beside:
             pd.DataFrame(missing, columns=["image_id", "reason"]).to_csv(beside, index=False)
-    page = out / "report.html"
-    if answers_alone(report):
-        write_answers_page(page, evaluation, title=title)
-    else:
-        found = report.get("leakage") if leakage is None else leakage
-        write_report_page(page, evaluation, title=title, manifest=manifest, leakage=found)
+    found = report.get("leakage") if leakage is None else leakage
+    write_report_page(out / "report.html", evaluation, title=title, manifest=manifest, leakage=found)
     if figures:
-        _write_figures(evaluation, out / "figures")
+        write_figures(out / "figures", evaluation, title=title)
     write_json(out / "report.json", report)
     return out / "report.json"
-
-
-def answers_alone(report: Mapping[str, Any]) -> bool:
-    """Whether a report is of bare coordinates, without a posterior or candidates behind them."""
-    return report.get("posterior", {}) is None
-
-
-def _clear_figures(folder: Path) -> None:
-    for name in _FIGURES:
-        (folder / f"{name}.png").unlink(missing_ok=True)
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-
-
-def _write_figures(evaluation: Evaluation, folder: Path) -> None:
-    probable = np.isfinite(evaluation.predictions["probability"].to_numpy(dtype=np.float64)).any()
-    for name, draw in _FIGURES.items():
-        if name != "reliability" or probable:
-            with atomic_file(folder / f"{name}.png") as beside:
-                draw(evaluation).savefig(beside, dpi=_DPI)

@@ -13,14 +13,15 @@ from swclip.evaluation.words import area, metres, percent
 def sureness_charts(calibration: Mapping[str, Any]) -> list[Chart]:
     """The charts of a calibration, those that have points."""
     found = (
-        _reliability_chart(calibration.get("reliability") or []),
+        reliability_chart(calibration.get("reliability") or []),
         _area_chart(calibration.get("area_curve")),
         *_selective_charts(calibration.get("selective")),
     )
     return [chart for chart in found if chart is not None]
 
 
-def _reliability_chart(bins: Sequence[Mapping[str, Any]]) -> Chart | None:
+def reliability_chart(bins: Sequence[Mapping[str, Any]]) -> Chart | None:
+    """Measured against stated probability; None where no bin holds an answer."""
     known = [own for own in bins if own["n"]]
     if not known:
         return None

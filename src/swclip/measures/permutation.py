@@ -60,10 +60,15 @@ def unit_deviation(values: ArrayLike) -> Float64[np.ndarray, " n"] | None:
         ([-0.707, 0.707], None)
     """
     x = np.asarray(values, dtype=np.float64)
-    if x.size == 0 or np.ptp(x) == 0.0:
+    if x.size == 0:
+        return None
+    # By a power of two, which rounds nothing: the mean of the smallest numbers there are could not be written, and
+    # differences of the largest neither.
+    x = np.ldexp(x, -int(np.frexp(np.abs(x).max())[1]))
+    if np.ptp(x) == 0.0:
         return None
     x = x - x.mean()
-    x = x / np.abs(x).max()  # so that no square is too small or too large to be written
+    x = x / np.abs(x).max()  # so that no square is too small to be written
     unit: Float64[np.ndarray, " n"] = x / np.sqrt(x @ x)
     return unit
 

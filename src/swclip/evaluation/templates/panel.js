@@ -44,8 +44,10 @@ function factsOf(view, answers, i) {
   const facts = [["error", metres(answers.error[i]) + (answers.city[i] === null ? "" : ", answered in " + answers.city[i])]];
   if (map.systems.length > 1) facts[0][0] = "error of " + chosen.system;
   map.systems.filter((name) => name !== chosen.system).forEach((name) => facts.push(["error of " + name, metres(view.answers[name].error[i])]));
-  facts.push(["sure", percent(answers.probability[i]) + " that the truth is within 25\u00a0m of the answer"]);
-  facts.push(["right candidate", answers.rank[i] === null ? "none within 25\u00a0m of the truth" : "at rank " + grouped(answers.rank[i])]);
+  if (answers.probability[i] !== null) {
+    facts.push(["sure", percent(answers.probability[i]) + " that the truth is within 25\u00a0m of the answer"]);
+    facts.push(["right candidate", answers.rank[i] === null ? "none within 25\u00a0m of the truth" : "at rank " + grouped(answers.rank[i])]);
+  } else if (answers.rank[i] > 1) facts.push(["within 25\u00a0m of the truth", "its answer of rank " + grouped(answers.rank[i])]);
   if (view.region) {
     const size = view.region.area_km2[i], holds = view.region.covered[i];
     const words = size === null ? "the system cannot tell" : area(size) + (holds === null ? "" : holds ? ", holds the truth" : ", does not hold the truth");
