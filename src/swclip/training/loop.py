@@ -273,7 +273,7 @@ def _train(
         model.save(folder / "model")
     else:
         kept = load_model(folder / "model").to(process.device)
-        bank = validation.bank(kept, rows) if config.hubness else None
+        bank = validation.bank(kept, rows) if config.hubness.asked else None
         fit = validation.fit(kept, validation.queries(kept, val_features), bank, config.hubness)
         write_posterior(folder / "model", fit.config)
         if bank is not None and (fit.config.location_hubness or fit.config.image_hubness):

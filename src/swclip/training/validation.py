@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ from swclip.models.locator_model import LocatorModel
 from swclip.retrieval.build import build_gallery, candidate_words
 from swclip.retrieval.embed import embed_features, embed_photographs, embed_positions
 from swclip.retrieval.feature_cache import FeatureCache
-from swclip.retrieval.hubness import Bank, bank_rows
+from swclip.retrieval.hubness import Bank, HubnessConfig, bank_rows
 from swclip.retrieval.posterior_fit import PosteriorFit, fit_posterior
 from swclip.retrieval.views import chosen_views, with_views
 
@@ -99,7 +98,7 @@ class Validation:
         model: LocatorModel,
         queries: Float32[np.ndarray, "v d"],
         bank: Bank | None = None,
-        hubness: Sequence[float] = (),
+        hubness: HubnessConfig | None = None,
     ) -> PosteriorFit:
         """The posterior that gives the validation queries' true places the most probability.
 
@@ -107,10 +106,17 @@ class Validation:
             model: The model.
             queries: Embeddings of the validation queries.
             bank: Training photographs that hubness is measured with; None where none is to be tried.
-            hubness: Shares of it that are tried beside none.
+            hubness: Shares of it that are tried beside none; needed with a bank.
         """
         gallery = build_gallery(model, self.candidates, self.manifest, cache=self.cache, bank=bank)
-        return fit_posterior(queries, self._truth_deg(queries), gallery, hubness=hubness if bank else ())
+        tried = HubnessConfig() if hubness is None else hubness
+        return fit_posterior(
+            queries,
+            self._truth_deg(queries),
+            gallery,
+            location_hubness=tried.locations,
+            image_hubness=tried.photographs,
+        )
 
     def bank(self, model: LocatorModel, rows: Int64[np.ndarray, " n"]) -> Bank:
         """The bank of queries that some photographs of the manifest make, or an even draw of them."""
