@@ -166,7 +166,7 @@ def _town_with_hubs(seed: int) -> tuple[Gallery, np.ndarray, np.ndarray]:
 
 def test_the_fit_tries_the_shares_and_takes_one_where_there_are_hubs() -> None:
     gallery, query, truth = _town_with_hubs(0)
-    without, tried = (fit_posterior(query, truth, gallery, hubness=shares) for shares in ((), (0.5, 1.0)))
+    without, tried = (fit_posterior(query, truth, gallery, location_hubness=shares) for shares in ((), (0.5, 1.0)))
     assert without.config.location_hubness == 0.0
     assert tried.config.location_hubness in (0.5, 1.0)
     assert tried.config.image_hubness == 0.0
@@ -180,12 +180,19 @@ def test_the_fit_is_the_best_of_its_grid_by_brute_force(make_gallery: Make) -> N
     query = _unit(gallery.location_embeddings[at] + 0.3 * generator.normal(size=(40, gallery.dim)))
     truth, temperatures, weights, shares = gallery.positions_deg[at], (0.05, 0.3), (0.0, 0.5), (0.5, 1.0)
     fit = fit_posterior(
-        query, truth, gallery, temperatures=temperatures, image_weights=weights, smoothings_m=(0.0,), hubness=shares
+        query,
+        truth,
+        gallery,
+        temperatures=temperatures,
+        image_weights=weights,
+        smoothings_m=(0.0,),
+        location_hubness=shares,
+        image_hubness=shares[:1],
     )
     scores = {}
     for t_l, t_i, w in np.ndindex(2, 2, 2):
         for beta_l in (0.0, *shares):
-            for beta_i in (0.0, *shares):
+            for beta_i in (0.0, *shares[:1]):
                 config = PosteriorConfig(
                     temperatures[t_l],
                     temperatures[t_i],

@@ -37,9 +37,9 @@ def test_a_run_keeps_the_bank_that_its_posterior_needs(
 ) -> None:
     tried: list[Any] = []
 
-    def fit(*arguments: Any, hubness: Any, **more: Any) -> PosteriorFit:
-        tried.append(hubness)
-        found = fit_posterior(*arguments, hubness=hubness, **more)
+    def fit(*arguments: Any, **shares: Any) -> PosteriorFit:
+        tried.append(shares)
+        found = fit_posterior(*arguments, **shares)
         config = dataclasses.replace(found.config, location_hubness=chosen, image_hubness=0.0)
         return dataclasses.replace(found, config=config)
 
@@ -50,8 +50,8 @@ def test_a_run_keeps_the_bank_that_its_posterior_needs(
         FeatureCache(tmp_path / "cache"),
     )
     run = tmp_path / "run"
-    train(manifest, splits, small(freeze_image=True, hubness=[0.5, 1.0]), run, cache=cache)
-    assert tried == [(0.5, 1.0)]
+    train(manifest, splits, small(freeze_image=True, hubness={"locations": [0.5, 1.0]}), run, cache=cache)
+    assert tried == [{"location_hubness": (0.5, 1.0), "image_hubness": ()}]
     posterior, bank, model = read_posterior(run), read_bank(run), load_model(run)
     assert posterior is not None
     assert posterior.location_hubness == chosen
@@ -83,5 +83,5 @@ def test_a_run_keeps_the_bank_that_its_posterior_needs(
 
 
 def test_shares_below_nothing_are_refused(small: Callable[..., TrainingConfig]) -> None:
-    with pytest.raises(ConfigError, match="hubness"):
-        small(hubness=[-0.5])
+    with pytest.raises(ConfigError, match="hubness photographs"):
+        small(hubness={"photographs": [-0.5]})

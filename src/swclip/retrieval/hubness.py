@@ -29,7 +29,7 @@ from jaxtyping import Float16, Float32, Int64
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from swclip.errors import ArtefactError
+from swclip.errors import ArtefactError, ConfigError
 from swclip.files import atomic_file
 
 BANK_NAME = "bank.safetensors"
@@ -40,6 +40,30 @@ NEIGHBOURS = 30
 """k. Conneau et al. take 10; on validation 4, 10 and 30 were better in that order (docs/results/parts.md)."""
 
 _ROWS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class HubnessConfig:
+    """Shares of the hubness that are tried beside none when a posterior is fitted; empty for none, 0.5 is CSLS.
+
+    Attributes:
+        locations: Of the locations' hubness.
+        photographs: Of the photographs'.
+    """
+
+    locations: tuple[float, ...] = ()
+    photographs: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("locations", "photographs"):
+            shares = getattr(self, name)
+            if not all(0.0 <= share < float("inf") for share in shares):
+                raise ConfigError(f"hubness {name} {list(shares)}: shares of the hubness must be 0 or more.")
+
+    @property
+    def asked(self) -> bool:
+        """Whether anything is to be tried."""
+        return bool(self.locations or self.photographs)
 
 
 @dataclass(frozen=True, eq=False)

@@ -70,7 +70,8 @@ def fit_posterior(
     temperatures: Sequence[float] = _TEMPERATURES,
     image_weights: Sequence[float] = _WEIGHTS,
     smoothings_m: Sequence[float] = _SMOOTHINGS_M,
-    hubness: Sequence[float] = (),
+    location_hubness: Sequence[float] = (),
+    image_hubness: Sequence[float] = (),
     kernel: KernelName = "gaussian",
     max_queries: int = 2000,
     generator: np.random.Generator | None = None,
@@ -98,7 +99,8 @@ def fit_posterior(
         image_weights: Values tried for the image weight; ignored where the gallery has no photographs.
         smoothings_m: Values tried for the smoothing, metres; those too wide for so dense a gallery are left out with a
             warning.
-        hubness: Shares of the hubness tried beside none, for locations and photographs each; the gallery must have it.
+        location_hubness: Shares of the locations' hubness tried beside none; the gallery must have it measured.
+        image_hubness: The same of the photographs'.
         kernel: Kernel of the smoothing.
         max_queries: At most so many queries are used, drawn without replacement.
         generator: For that draw.
@@ -126,14 +128,17 @@ def fit_posterior(
 
     smoothings_m, kernels = _affordable(gallery, smoothings_m, kernel)
     # None first: of equals it is taken.
-    scales = [_Scale(t, beta) for beta in sorted({0.0, *hubness}) for t in temperatures]
+    located, seen = (
+        [_Scale(t, beta) for beta in sorted({0.0, *shares}) for t in temperatures]
+        for shares in (location_hubness, image_hubness)
+    )
     if any(weight > 0 for weight in weights):
-        parts = _evidence_near_truth(queries, truth, gallery, photographed, scales, kernels)
+        parts = _evidence_near_truth(queries, truth, gallery, photographed, located, seen, kernels)
     else:
-        parts = _evidence_near_truth(queries, truth, gallery, _NO_PHOTOGRAPHS, scales, kernels)
+        parts = _evidence_near_truth(queries, truth, gallery, _NO_PHOTOGRAPHS, located, seen, kernels)
     scores = _scores(parts, weights, _kept(fold_of, len(queries)))
     found = [tuple(map(int, np.unravel_index(int(np.argmin(own)), own.shape))) for own in scores]
-    config, *left_out = [_config(best, scales, weights, smoothings_m, kernel) for best in found]
+    config, *left_out = [_config(best, located, seen, weights, smoothings_m, kernel) for best in found]
     config, answers = _with_best_estimator(queries, truth, gallery, photographed, config)
     return PosteriorFit(
         config=config,
@@ -183,20 +188,21 @@ class _Scale:
 
 @dataclass(frozen=True)
 class _Parts:
-    """Sums over candidates of evidence times E, the (smoothed) kernel around the truth; T scales, H smoothings.
+    """Sums over candidates of evidence times E, the (smoothed) kernel around the truth; T scales of the location
+    evidence and S of the image evidence, H smoothings.
 
     Attributes:
         located: (T, H, Q) sum over all candidates of p_loc E.
         located_there: (T, H, Q) the same over the candidates with photographs.
         reach: (T, Q) sum over the candidates with photographs of p_loc.
-        seen: (T, H, Q) sum over the candidates with photographs of p_img E.
+        seen: (S, H, Q) sum over the candidates with photographs of p_img E.
         uniform: (H, Q) mean of E.
     """
 
     located: Float64[np.ndarray, "t h q"]
     located_there: Float64[np.ndarray, "t h q"]
     reach: Float64[np.ndarray, "t q"]
-    seen: Float64[np.ndarray, "t h q"]
+    seen: Float64[np.ndarray, "s h q"]
     uniform: Float64[np.ndarray, "h q"]
 
     def surprise(self, location: int, image: int, weight: float) -> Float64[np.ndarray, "h q"]:
@@ -215,27 +221,31 @@ def _evidence_near_truth(
     truth: Float64[np.ndarray, "q 2"],
     gallery: Gallery,
     photographed: Photographed,
-    scales: Sequence[_Scale],
+    located: Sequence[_Scale],
+    seen: Sequence[_Scale],
     kernels: Sequence[sparse.csr_array],
 ) -> _Parts:
-    t, h, q, rows = len(scales), len(kernels), len(queries), photographed.rows
-    parts = _Parts(np.zeros((t, h, q)), np.zeros((t, h, q)), np.zeros((t, q)), np.zeros((t, h, q)), np.zeros((h, q)))
+    t, h, q, rows = len(located), len(kernels), len(queries), photographed.rows
+    parts = _Parts(
+        np.zeros((t, h, q)), np.zeros((t, h, q)), np.zeros((t, q)), np.zeros((len(seen), h, q)), np.zeros((h, q))
+    )
     handed = [outflow(matrix) for matrix in kernels]
     for chunk in chunks(q, gallery):
         near_truth = _kernel_around(truth[chunk], gallery)
         # sum_n (p W)_n E_n = sum_m p_m (W E)_m: smooth the kernel round the truth once, not every posterior.
         around = np.stack([weigh(near_truth, matrix) / out for matrix, out in zip(kernels, handed, strict=True)])
         parts.uniform[:, chunk] = around.mean(axis=2)
-        for i, scale in enumerate(scales):
+        for i, scale in enumerate(located):
             location = location_similarity(queries[chunk], gallery, scale.hubness).astype(np.float64)
             p = np.exp(log_softmax(location / scale.temperature))
             parts.located[i][:, chunk] = np.einsum("qm,hqm->hq", p, around)
             if len(rows):
-                image = image_similarity(queries[chunk], gallery, photographed, scale.hubness).astype(np.float64)
                 parts.reach[i, chunk] = p[:, rows].sum(axis=1)
                 parts.located_there[i][:, chunk] = np.einsum("qc,hqc->hq", p[:, rows], around[:, :, rows])
-                seen = np.exp(log_softmax(image / scale.temperature))
-                parts.seen[i][:, chunk] = np.einsum("qc,hqc->hq", seen, around[:, :, rows])
+        for i, scale in enumerate(seen if len(rows) else ()):
+            image = image_similarity(queries[chunk], gallery, photographed, scale.hubness).astype(np.float64)
+            p = np.exp(log_softmax(image / scale.temperature))
+            parts.seen[i][:, chunk] = np.einsum("qc,hqc->hq", p, around[:, :, rows])
     return parts
 
 
@@ -247,33 +257,36 @@ def _kernel_around(truth: Float64[np.ndarray, "q 2"], gallery: Gallery) -> Float
 
 def _config(
     best: Sequence[int],
-    scales: Sequence[_Scale],
+    located: Sequence[_Scale],
+    seen: Sequence[_Scale],
     weights: Sequence[float],
     smoothings_m: Sequence[float],
     kernel: KernelName,
 ) -> PosteriorConfig:
     """The posterior at one place of the table of scores."""
-    located, seen, weight = scales[best[0]], scales[best[1]], weights[best[2]]
+    weight, scale = weights[best[2]], located[best[0]]
+    # Without image evidence its scale does not matter.
+    image = seen[best[1]] if weight > 0 else _Scale(scale.temperature, 0.0)
     return PosteriorConfig(
-        located.temperature,
-        seen.temperature,
+        scale.temperature,
+        image.temperature,
         weight,
         float(smoothings_m[best[3]]),
         kernel,
-        location_hubness=located.hubness,
-        image_hubness=seen.hubness if weight > 0 else 0.0,
+        location_hubness=scale.hubness,
+        image_hubness=image.hubness,
     )
 
 
 def _scores(
     parts: _Parts, weights: Sequence[float], kept: Sequence[Int64[np.ndarray, " k"]]
-) -> Float64[np.ndarray, "k t t w h"]:
+) -> Float64[np.ndarray, "k t s w h"]:
     """Mean score of every combination over each set of queries; infinite for those not tried."""
-    t, h = parts.located.shape[:2]
-    scores = np.full((len(kept), t, t, len(weights), h), np.inf)
-    for location, image, w in np.ndindex(t, t, len(weights)):
+    (t, h), s = parts.located.shape[:2], len(parts.seen)
+    scores = np.full((len(kept), t, s, len(weights), h), np.inf)
+    for location, image, w in np.ndindex(t, s, len(weights)):
         # Without image evidence its scale does not matter: try only one.
-        if weights[w] > 0 or image == location:
+        if weights[w] > 0 or image == 0:
             surprise = parts.surprise(location, image, weights[w])
             for own, rows in enumerate(kept):
                 scores[own, location, image, w] = surprise[:, rows].mean(axis=1)

@@ -13,6 +13,7 @@ from swclip.errors import ConfigError
 from swclip.files import atomic_file
 from swclip.losses import ObjectiveConfig, TargetConfig
 from swclip.models.config import ModelConfig
+from swclip.retrieval.hubness import HubnessConfig
 from swclip.structure import as_plain, structure, without_none
 from swclip.training.bandwidth import BandwidthConfig
 from swclip.training.hard_negatives import HardConfig
@@ -107,8 +108,7 @@ class TrainingConfig:
         freeze_image: Keep the image tower as it is: its features are computed once and kept on disk.
         augment: Random crop, brightness, contrast, saturation of the training photographs; not with a frozen tower.
         precision: `float32`, or `bfloat16` where there is a GPU (mixed); `auto` chooses.
-        hubness: Shares of the hubness (see `retrieval.hubness`; 0.5 is CSLS) that are tried beside none when the
-            posterior is fitted; empty for none.
+        hubness: What of the candidates' hubness may be taken off when the posterior is fitted.
         region: Manifest column that names the region for fairness and balanced batches.
         seed: Seed of weights, batches, augmentation and dropout.
     """
@@ -125,15 +125,13 @@ class TrainingConfig:
     freeze_image: bool = False
     augment: bool = True
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    hubness: tuple[float, ...] = ()
+    hubness: HubnessConfig = field(default_factory=HubnessConfig)
     region: str = "city"
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ConfigError(f"steps {self.steps} must be at least 1.")
-        if not all(0.0 <= share < float("inf") for share in self.hubness):
-            raise ConfigError(f"hubness {list(self.hubness)}: shares of the hubness must be 0 or more.")
         if self.bandwidth.form != "fixed" and self.objective.targets.bandwidths_m != TargetConfig().bandwidths_m:
             raise ConfigError(
                 f"objective.targets.bandwidths_m {list(self.objective.targets.bandwidths_m)} would not be used: "

@@ -274,7 +274,7 @@ def _train(
         model.save(folder / "model")
     else:
         kept = load_model(folder / "model").to(process.device)
-        bank = validation.bank(kept, rows) if config.hubness else None
+        bank = validation.bank(kept, rows) if config.hubness.asked else None
         fit, calibration = validation.fit(kept, validation.queries(kept, val_features), bank, config.hubness)
         write_posterior(folder / "model", fit.config)
         write_calibration(folder / "model", calibration)

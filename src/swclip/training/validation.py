@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +18,7 @@ from swclip.retrieval.build import build_gallery, candidate_words
 from swclip.retrieval.conformal import Calibration
 from swclip.retrieval.embed import embed_features, embed_photographs, embed_positions
 from swclip.retrieval.feature_cache import FeatureCache
-from swclip.retrieval.hubness import Bank, bank_rows
+from swclip.retrieval.hubness import Bank, HubnessConfig, bank_rows
 from swclip.retrieval.posterior_fit import PosteriorFit, fit_posterior
 from swclip.retrieval.region_fit import FOLDS, calibrate, deal_blocks
 from swclip.retrieval.views import chosen_views, with_views
@@ -108,7 +107,7 @@ class Validation:
         model: LocatorModel,
         queries: Float32[np.ndarray, "v d"],
         bank: Bank | None = None,
-        hubness: Sequence[float] = (),
+        hubness: HubnessConfig | None = None,
     ) -> tuple[PosteriorFit, Calibration]:
         """The posterior that gives the validation queries' true places the most probability, and their regions' tails.
 
@@ -118,12 +117,20 @@ class Validation:
             model: The model.
             queries: Embeddings of the validation queries.
             bank: Training photographs that hubness is measured with; None where none is to be tried.
-            hubness: Shares of it that are tried beside none.
+            hubness: Shares of it that are tried beside none; needed with a bank.
         """
         gallery = build_gallery(model, self.candidates, self.manifest, cache=self.cache, bank=bank)
         truth, views = self._truth_deg(queries), len(queries) // len(self.truth_deg)
         fold_of = np.tile(deal_blocks(self.units, FOLDS, np.random.default_rng(0)), views)
-        fit = fit_posterior(queries, truth, gallery, hubness=hubness if bank else (), fold_of=fold_of)
+        tried = HubnessConfig() if hubness is None else hubness
+        fit = fit_posterior(
+            queries,
+            truth,
+            gallery,
+            location_hubness=tried.locations,
+            image_hubness=tried.photographs,
+            fold_of=fold_of,
+        )
         cities = self.manifest.frame["city"].iloc[self.rows] if "city" in self.manifest.frame else []
         named = [None if pd.isna(city) else str(city) for city in cities] or [None] * len(self.rows)
         return fit, calibrate(queries, truth, gallery, fit, fold_of, named, self.units, views=views)
