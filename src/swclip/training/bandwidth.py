@@ -236,6 +236,10 @@ def semivariogram_bandwidth_m(
 ) -> float:
     """The bandwidth with which the kernel falls to 1/e where the features' correlation does, within the limits.
 
+    At most half of the squared length is taken off for noise. Noise of one photograph and not of its neighbour would have
+    blurred the semivariogram to its own size at least: stated noise near that length or beyond is mostly what neighbours
+    have in common, the drift of one receiver on one drive, and leaves their distances as they are.
+
     Args:
         fitted: The curve.
         kernel: Of the soft labels.
@@ -243,7 +247,7 @@ def semivariogram_bandwidth_m(
         noise_m: What the kernel will be widened by (`pair_noise_m`), and is therefore taken off here.
     """
     length = fitted.correlation_length_m / kernel_reach(kernel)
-    clean = math.sqrt(max(length**2 - noise_m**2, 0.0))
+    clean = math.sqrt(length**2 - min(noise_m**2, 0.5 * length**2))
     return round(min(max(clean, config.least_m / kernel_reach(kernel)), config.most_m / kernel_reach(kernel)), 3)
 
 
