@@ -236,9 +236,9 @@ def semivariogram_bandwidth_m(
 ) -> float:
     """The bandwidth with which the kernel falls to 1/e where the features' correlation does, within the limits.
 
-    At most half of the squared length is taken off for noise. Noise of one photograph and not of its neighbour would have
-    blurred the semivariogram to its own size at least: stated noise near that length or beyond is mostly what neighbours
-    have in common, the drift of one receiver on one drive, and leaves their distances as they are.
+    At most half of the squared length is taken off for noise. Noise of one photograph and not of its neighbour would
+    have blurred the semivariogram to its own size at least: stated noise near that length or beyond is mostly what
+    neighbours have in common, the drift of one receiver on one drive, and leaves their distances as they are.
 
     Args:
         fitted: The curve.
