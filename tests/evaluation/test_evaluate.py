@@ -177,8 +177,8 @@ def test_the_command_leaves_its_files(run: Path, tmp_path: Path, capsys: pytest.
     evaluate_command(run, out=out, resamples=30)
     names = ["figures", "predictions.parquet", "report.html", "report.json"]
     assert sorted(path.name for path in out.iterdir()) == names
-    drawn = ["curve.png", "map.png", "regions.png", "reliability.png"]
-    assert sorted(path.name for path in (out / "figures").iterdir()) == drawn
+    drawn = {path.name for path in (out / "figures").iterdir()}
+    assert {f"{name}.{kind}" for name in ("error-curve", "map", "reliability") for kind in ("png", "svg")} <= drawn
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert report["posterior"]["fitted"] is True
     assert report["posterior"]["image_weight"] == 0.3

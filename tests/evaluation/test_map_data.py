@@ -18,6 +18,7 @@ from swclip.evaluation.examples import thumbnail
 from swclip.evaluation.map_data import map_data
 from swclip.evaluation.map_photographs import add_photographs
 from swclip.evaluation.map_sample import drawn_rows, shares_of
+from swclip.evaluation.measure import Evaluation
 from swclip.evaluation.page import map_note
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import geodesic_m
@@ -167,7 +168,9 @@ def test_a_region_is_made_of_the_cells_that_have_its_area(drawn: tuple[Any, dict
 
 
 def test_what_an_evaluation_lacks_is_not_drawn(full: Any, made_up: Any) -> None:
-    for evaluation in (full.full_evaluation(1, n_queries=40, empty=True), made_up(1)):
+    answers = made_up(1)
+    bare = Evaluation(answers.report, answers.predictions.assign(lisa=None), answers.candidates)
+    for evaluation in (full.full_evaluation(1, n_queries=40, empty=True), bare):
         data = map_data({"a": evaluation}, np.random.default_rng(0))
         assert data["lisa"] is None
         assert all(name not in view for view in data["views"] for name in ("top", "posterior", "region", "places"))

@@ -42,6 +42,7 @@ from swclip.evaluation.page import (
 )
 from swclip.evaluation.reading import critical_reading
 from swclip.evaluation.report_words import answerable_text, kicker, made_rows, scale_of
+from swclip.evaluation.seeds import with_gallery
 from swclip.evaluation.words import distance, percent
 
 
@@ -71,7 +72,7 @@ def write_benchmark_page(
     document = comparison.document
     systems = {name: document["systems"][name]["mean"] for name in sorted_systems(document)}
     baseline, reference = comparison.baseline, comparison.reference
-    first = systems[baseline]
+    first = with_gallery([systems[baseline], *systems.values()])
     best = min(systems, key=lambda name: float(systems[name]["error_m"]["median"]))
     other = baseline if best != baseline else next((name for name in systems if name != baseline), baseline)
     styles = {name: line_style(at) for at, name in enumerate(document["systems"])}
@@ -135,7 +136,7 @@ def write_benchmark_page(
         # Each system has a posterior of its own: it stands in benchmark.json, with the reports of the seeds.
         "made": made_rows({**first, "posterior": None, "made_with": document["made_with"]}),
         "block": first["intervals"]["block"],
-        "random_draws": first["baselines"].get("random", {}).get("draws"),
+        "random_draws": (first["baselines"].get("random") or {}).get("draws"),
     }
     charts = [curves_chart(document).to_dict()]
     write_page(path, "benchmark.html.j2", page, {"charts": charts, "map": drawn, "map_system": best})

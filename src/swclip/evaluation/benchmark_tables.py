@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from swclip.evaluation.claims import FIGURES, shown
 from swclip.evaluation.curve_figure import sorted_systems
 from swclip.evaluation.page import Cell, Row, Table, accuracy_columns, accuracy_row, interval_text, reference_rows
+from swclip.evaluation.seeds import with_gallery
 from swclip.evaluation.words import distance, figure_name, metres, percent, signed, signed_interval
 
 _ERRORS = ("median", "mean", "p95")
@@ -23,11 +25,16 @@ def system_table(document: Mapping[str, Any]) -> Table:
     columns = ["system", *_ERRORS, *(f"within {radius} m" for radius in _SHARES), "recall@1", "recall@10"]
     figures = {name: _headline(report) for name, report in systems.items()}
     picks = [min] * len(_ERRORS) + [max] * (len(_SHARES) + 2)
-    best = [pick(row[at][0] for row in figures.values()) for at, pick in enumerate(picks)]
+    best = [
+        pick((row[at][0] for row in figures.values() if not math.isnan(row[at][0])), default=math.nan)
+        for at, pick in enumerate(picks)
+    ]
     rows = []
     for name, row in figures.items():
         cells = [
-            Cell(
+            Cell("\N{EN DASH}", faint=True)
+            if math.isnan(value)
+            else Cell(
                 (metres if at < len(_ERRORS) else percent)(value) + spread,
                 small=small,
                 best=value == best[at] and len(systems) > 1,
@@ -35,7 +42,7 @@ def system_table(document: Mapping[str, Any]) -> Table:
             for at, (value, spread, small) in enumerate(row)
         ]
         rows.append(Row([name_cell(document, name), *cells]))
-    for name, guess in reference_rows(next(iter(systems.values()))["baselines"]):
+    for name, guess in reference_rows(with_gallery(systems.values())["baselines"]):
         errors = [Cell(metres(guess[key])) for key in _ERRORS]
         shares = [Cell(percent(guess["accuracy_within_m"][key])) for key in _SHARES]
         rows.append(Row([Cell(name), *errors, *shares, Cell(""), Cell("")], reference=True))
@@ -143,7 +150,8 @@ def _headline(report: Mapping[str, Any]) -> list[tuple[float, str, str]]:
                 "" if interval is None else interval_text(interval, unit),
             )
         )
-    return figures + [(float(report["recall_at_k_25m"][k]), "", "") for k in ("1", "10")]
+    recall = [report["recall_at_k_25m"][k] for k in ("1", "10")]  # not known of answers that are no list
+    return figures + [(math.nan if share is None else float(share), "", "") for share in recall]
 
 
 def _spread(deviation: float, value: float, unit: Callable[[float], str]) -> str:

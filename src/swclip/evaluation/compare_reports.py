@@ -201,4 +201,7 @@ def _differences(reports: Sequence[tuple[str, _Report]]) -> list[str]:
 
 def _gallery(report: _Report) -> str:
     own = report.evaluation.report
-    return f"{own['gallery_size']:,} candidates, floor {metres(own['baselines']['floor']['median'])}"
+    floor = own["baselines"].get("floor")
+    if own["gallery_size"] is None or floor is None:  # the answers of a tool whose candidates nobody knows
+        return "candidates not known"
+    return f"{own['gallery_size']:,} candidates, floor {metres(floor['median'])}"

@@ -16,7 +16,7 @@ from swclip.evaluation.curve_figure import curve_figure
 from swclip.evaluation.figures import error_curve
 from swclip.evaluation.measure import Evaluation
 from swclip.evaluation.moved import RADII_M, agreement, moved, moved_between_seeds, query_table
-from swclip.evaluation.seeds import mean_report, seed_spread
+from swclip.evaluation.seeds import mean_report, seed_spread, with_gallery
 from swclip.evaluation.winners import region_winners
 from swclip.evaluation.words import metres, percent
 from swclip.measures.bootstrap import (
@@ -174,7 +174,7 @@ def compare(
         "reference": reference,
         "curves": {
             "systems": {name: error_curve(own) for name, own in errors.items()},
-            "floor": error_curve(first.predictions["floor_m"]),
+            "floor": _floor_curve(runs),
         },
         "winners": region_winners(errors, first.predictions["region"].tolist(), blocks, resampled, base),
         "pairs": [
@@ -204,8 +204,9 @@ def comparison_table(document: Mapping[str, Any]) -> tuple[str, list[str], list[
     """
     systems = document["systems"]
     seeds = max(len(system["seeds"]) for system in systems.values())
-    first = next(iter(systems.values()))["mean"]
-    title = f"{round(first['n_queries']):,} queries, {round(first['gallery_size']):,} candidates"
+    first = with_gallery(system["mean"] for system in systems.values())
+    title = f"{round(first['n_queries']):,} queries, "
+    title += "gallery not known" if first["gallery_size"] is None else f"{round(first['gallery_size']):,} candidates"
     title += f", mean of {seeds} seeds" if seeds > 1 else ""
     columns = [
         "system",
@@ -227,7 +228,7 @@ def comparison_table(document: Mapping[str, Any]) -> tuple[str, list[str], list[
                 name,
                 *(metres(error[key]) for key in ("median", "mean", "p95")),
                 *(percent(accuracy[key]) for key in ("25", "100")),
-                percent(report["recall_at_k_25m"]["1"]),
+                "" if report["recall_at_k_25m"]["1"] is None else percent(report["recall_at_k_25m"]["1"]),
                 "" if difference is None else difference_text(difference),
             ]
         )
@@ -238,6 +239,15 @@ def comparison_table(document: Mapping[str, Any]) -> tuple[str, list[str], list[
         shares = (percent(guess["accuracy_within_m"][key]) for key in ("25", "100"))
         rows.append([f"({name})", *(metres(guess[key]) for key in ("median", "mean", "p95")), *shares, "", ""])
     return title, columns, rows
+
+
+def _floor_curve(runs: Mapping[str, Mapping[str, Evaluation]]) -> dict[str, list[float]] | None:
+    """The floor of the first system whose gallery is known."""
+    for seeds in runs.values():
+        floor = next(iter(seeds.values())).predictions["floor_m"]
+        if floor.notna().all():
+            return error_curve(floor)
+    return None
 
 
 def difference_text(difference: Mapping[str, float]) -> str:

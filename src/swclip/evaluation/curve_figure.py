@@ -37,7 +37,9 @@ def curves_chart(document: Mapping[str, Any]) -> Chart:
     lines = [
         (name, curves["systems"][name], *line_style(order[name]), 2.6 if name in chosen else 1.5) for name in names
     ]
-    return error_chart("error-curve", [*lines, ("floor", curves["floor"], REFERENCE_COLOUR, "dash", 1.8)])
+    if curves["floor"] is not None:
+        lines.append(("floor", curves["floor"], REFERENCE_COLOUR, "dash", 1.8))
+    return error_chart("error-curve", lines)
 
 
 def curve_figure(document: Mapping[str, Any], *, title: str | None = None) -> Figure:

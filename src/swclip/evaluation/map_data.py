@@ -49,7 +49,7 @@ def map_data(evaluations: Mapping[str, Evaluation], generator: np.random.Generat
     drawn = sorted(largest.index[:_VIEWS])
     rows = [np.flatnonzero((names == name).to_numpy()) for name in drawn]
     candidates = first.candidates[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
-    nearest = SphereIndex(candidates)
+    nearest = {name: _index(found.candidates) for name, found in evaluations.items()}
     views = []
     for name, own, at_most in zip(drawn, rows, shares_of([len(own) for own in rows], _QUERIES), strict=True):
         shown = drawn_rows(frame, own, at_most, generator)
@@ -80,7 +80,7 @@ def _view(
     shown: Int64[np.ndarray, " d"],
     evaluations: Mapping[str, Evaluation],
     candidates_deg: Float64[np.ndarray, "m 2"],
-    nearest: SphereIndex,
+    nearest: Mapping[str, SphereIndex | None],
 ) -> dict[str, Any]:
     first = next(iter(evaluations.values()))
     frame = first.predictions.iloc[shown]
@@ -112,7 +112,8 @@ def _view(
             else None,
         },
         "answers": {
-            system: _answers(evaluation, rows, shown, local, nearest) for system, evaluation in evaluations.items()
+            system: _answers(evaluation, rows, shown, local, nearest[system])
+            for system, evaluation in evaluations.items()
         },
     }
     return view if len(evaluations) > 1 else {**view, **answer_details(first, shown, local)}
@@ -123,7 +124,7 @@ def _answers(
     rows: Int64[np.ndarray, " n"],
     shown: Int64[np.ndarray, " d"],
     local: LocalFrame,
-    nearest: SphereIndex,
+    nearest: SphereIndex | None,
 ) -> dict[str, Any]:
     frame = evaluation.predictions.iloc[shown]
     answered = frame[["predicted_lat_deg", "predicted_lon_deg"]].to_numpy(dtype=np.float64)
@@ -146,9 +147,14 @@ def axes(xy_m: Float64[np.ndarray, "n 2"]) -> dict[str, list[float]]:
 
 
 def _nearest_cities(
-    answered_deg: Float64[np.ndarray, "n 2"], candidates: pd.DataFrame, nearest: SphereIndex
+    answered_deg: Float64[np.ndarray, "n 2"], candidates: pd.DataFrame, nearest: SphereIndex | None
 ) -> np.ndarray:
-    if len(candidates) == 0:  # a report on disk does not hold them
+    if nearest is None:
         return np.full(len(answered_deg), None, dtype=object)
     cities: np.ndarray = candidates["city"].to_numpy(dtype=object)[nearest.nearest(answered_deg, 1)[1][:, 0]]
     return cities
+
+
+def _index(candidates: pd.DataFrame) -> SphereIndex | None:
+    """Of a system's own candidates, which galleries need not share; None where a report on disk does not hold them."""
+    return SphereIndex(candidates[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)) if len(candidates) else None

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from swclip.evaluation.claims import FIGURES, Claim, better, claims, shown
+from swclip.evaluation.seeds import with_gallery
 from swclip.evaluation.words import distance, figure_name, metres, percent, signed, signed_interval
 
 _CHANCE = 0.05
@@ -120,8 +121,9 @@ def _worst_regions(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _floor(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    first = next(iter(systems.values()))
-    floor = first["baselines"]["floor"]
+    floor = with_gallery(systems.values())["baselines"].get("floor")
+    if floor is None:
+        return []
     best = max(systems, key=lambda name: float(systems[name]["accuracy_within_m"]["25"]))
     share, most = systems[best]["accuracy_within_m"]["25"], floor["accuracy_within_m"]["25"]
     text = f"The floor of this gallery is a median of {metres(floor['median'])} and {percent(most)} within 25 m; "
@@ -141,7 +143,7 @@ def _floor(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _one_guess(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    constant = next(iter(systems.values()))["baselines"].get("constant")
+    constant = with_gallery(systems.values())["baselines"].get("constant")
     if constant is None:
         return []
     guess = float(constant["median"])

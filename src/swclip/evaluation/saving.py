@@ -14,6 +14,7 @@ from swclip.evaluation.measure import Evaluation
 from swclip.evaluation.predictions import write_predictions
 from swclip.evaluation.report import write_report_page
 from swclip.evaluation.report_figures import clear_figures, write_figures
+from swclip.evaluation.schema import check_report
 from swclip.files import atomic_file, write_json
 
 
@@ -28,7 +29,7 @@ def save_evaluation(
 ) -> Path:
     """Write what `swclip evaluate` writes.
 
-    FOLDER/predictions.parquet, FOLDER/report.html, FOLDER/figures, FOLDER/unanswered.csv where a tool did not
+    FOLDER/predictions.parquet, FOLDER/figures, FOLDER/report.html, FOLDER/unanswered.csv where a tool did not
     answer all, and at last FOLDER/report.json: where that is, the others are there and belong to it.
 
     Args:
@@ -47,8 +48,10 @@ def save_evaluation(
         InputError: The folder cannot be written.
     """
     out, report = Path(folder), evaluation.report
-    # Figures of an earlier evaluation must not stand beside new predictions if this one is interrupted.
-    (out / "report.json").unlink(missing_ok=True)
+    check_report(report, "the report that was measured")
+    # What an earlier evaluation left must not stand beside new predictions if this one is interrupted.
+    for name in ("report.json", "report.html"):
+        (out / name).unlink(missing_ok=True)
     clear_figures(out / "figures")
     write_predictions(out / "predictions.parquet", evaluation.predictions)
     unanswered = out / "unanswered.csv"
@@ -56,9 +59,9 @@ def save_evaluation(
     if missing := (report.get("unanswered") or {}).get("queries"):
         with atomic_file(unanswered) as beside:
             pd.DataFrame(missing, columns=["image_id", "reason"]).to_csv(beside, index=False)
-    found = report.get("leakage") if leakage is None else leakage
-    write_report_page(out / "report.html", evaluation, title=title, manifest=manifest, leakage=found)
     if figures:
         write_figures(out / "figures", evaluation, title=title)
+    found = report.get("leakage") if leakage is None else leakage
+    write_report_page(out / "report.html", evaluation, title=title, manifest=manifest, leakage=found)
     write_json(out / "report.json", report)
     return out / "report.json"

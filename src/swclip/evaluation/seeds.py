@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,3 +47,12 @@ def _mean(values: Sequence[Any]) -> Any:
     if all(isinstance(value, list) and len(value) == len(values[0]) for value in values):
         return [_mean(items) for items in zip(*values, strict=True)]
     return values[0] if all(value == values[0] for value in values) else None
+
+
+def with_gallery(reports: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The first report whose gallery is known, and so its floor and guesses; the first of all where none is.
+
+    Another tool's bare answers come without a gallery.
+    """
+    every = list(reports)
+    return next((report for report in every if report["baselines"].get("floor")), every[0])
