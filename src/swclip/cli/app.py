@@ -13,7 +13,7 @@ import cyclopts
 
 from swclip.errors import DiskFullError, SwclipError
 
-VERBS = ("demo", "synth", "prepare", "split", "bandwidth", "train", "evaluate", "index", "locate", "benchmark")
+VERBS = ("demo", "synth", "prepare", "split", "bandwidth", "train", "evaluate", "index", "locate", "serve", "benchmark")
 
 app = cyclopts.App(
     name="swclip",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,18 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float32, Float64, Int64
 
 from swclip.errors import ArtefactError, ConfigError
 from swclip.geo.distance import geodesic_m
 from swclip.geo.neighbours import SphereIndex
 from swclip.retrieval.answers import NEAR_M, Answer, RankedCandidate, rounded_deg
 from swclip.retrieval.coarse import CoarseIndex, part_of
+from swclip.retrieval.conformal import Calibration, read_calibration
 from swclip.retrieval.embed import Failure, PathLike, Progress
 from swclip.retrieval.estimate import geometric_median, ground_density
 from swclip.retrieval.estimate import top_k as best_candidates
 from swclip.retrieval.evidence import Photographed, chunks, location_similarity, log_probability
 from swclip.retrieval.gallery import Gallery, load_gallery
+from swclip.retrieval.ground_cells import GroundCells
 from swclip.retrieval.hierarchy import (
     CITY,
     RESOLUTIONS,
@@ -78,6 +81,15 @@ class Locator:
         self.posterior = posterior or gallery.posterior or default_posterior(model)
         self._whole = _Part.of(gallery, Hierarchy.of(gallery.positions_deg, gallery.cities, resolutions))
         self._coarse: CoarseIndex | None = None
+        self.calibration: Calibration | None = None
+        self._ground: GroundCells | None = None
+
+    @property
+    def ground(self) -> GroundCells:
+        """The cells that the candidates reach."""
+        if self._ground is None:
+            self._ground = GroundCells.of(self.gallery.positions_deg, self.gallery.cities)
+        return self._ground
 
     @classmethod
     def from_gallery(
@@ -103,7 +115,9 @@ class Locator:
         source = Path(path if model is None else model)
         loaded = load_model(source)
         gallery.check_model(loaded.fingerprint, str(source), str(path))
-        return cls(gallery, loaded, resolutions=resolutions)
+        locator = cls(gallery, loaded, resolutions=resolutions)
+        locator.calibration = read_calibration(path)
+        return locator
 
     def locate(
         self,
@@ -189,6 +203,56 @@ class Locator:
         probability: Float64[np.ndarray, " m"] = np.exp(log_p[0], dtype=np.float64)
         return probability
 
+    def log_posterior(self, query: Float32[np.ndarray, "q d"]) -> Float64[np.ndarray, "q m"]:
+        """The log posterior of embedded photographs over all candidates, not smoothed; see `evidence.log_probability`.
+
+        Args:
+            query: (Q, D) unit vectors by this locator's model.
+        """
+        rows = [
+            log_probability(query[chunk], self.gallery, self.posterior, self._whole.photographed)
+            for chunk in chunks(len(query), self.gallery)
+        ]
+        return np.concatenate(rows) if rows else np.zeros((0, len(self.gallery)))
+
+    def stated(self, log_p: Float64[np.ndarray, "q m"]) -> Float64[np.ndarray, "q m"]:
+        """The probabilities that answers state: a log posterior smoothed on the ground."""
+        kernel = gallery_kernel(self.gallery, self.posterior.smoothing_m, self.posterior.kernel)
+        return np.asarray(np.exp(smoothed(log_p, kernel)))
+
+    def answer_posteriors(
+        self, log_p: Float64[np.ndarray, "q m"], top_k: int = 5, estimator: EstimatorName | None = None
+    ) -> list[Answer]:
+        """Answers from posteriors that are there already, such as of several photographs of one place.
+
+        Args:
+            log_p: (Q, M) log posteriors, not smoothed; -inf where a candidate is ruled out.
+            top_k: How many candidates to list with each answer.
+            estimator: As for `locate`.
+
+        Returns:
+            An answer a row. `argmax_lat_deg` and `argmax_lon_deg` are of its most probable candidate.
+
+        Raises:
+            ConfigError: The estimator is not known.
+        """
+        estimator = self.posterior.estimator if estimator is None else estimator
+        check_estimator(estimator)
+        nearest = log_p.argmax(axis=1) if len(log_p) else np.zeros(0, dtype=np.int64)
+        return _answers_to(log_p, nearest, self._whole, self.posterior, top_k, estimator)
+
+    def restricted(self, rows: Int64[np.ndarray, " s"]) -> Locator:
+        """A locator for which only some candidates exist.
+
+        Args:
+            rows: Which, increasing.
+        """
+        other = copy.copy(self)
+        other.gallery = part_of(self.gallery, rows)
+        other._whole = _Part.of(other.gallery, self._whole.hierarchy.take(rows))
+        other._ground, other._coarse = self.ground.take(rows), None
+        return other
+
     def _answers(
         self, query: Float64[np.ndarray, "q d"], top_k: int, estimator: EstimatorName, beam: int | None
     ) -> list[Answer]:
@@ -223,13 +287,29 @@ class _Part:
 def _answers_from(
     query: Float64[np.ndarray, "q d"], part: _Part, config: PosteriorConfig, top_k: int, estimator: EstimatorName
 ) -> list[Answer]:
-    """Answers to embedded photographs: point, candidates, city and cells, all from one posterior."""
+    """Answers to embedded photographs."""
+    found: list[Answer] = []
+    for chunk in chunks(len(query), part.gallery):
+        nearest = location_similarity(query[chunk], part.gallery).argmax(axis=1)
+        log_p = log_probability(query[chunk], part.gallery, config, part.photographed)
+        found += _answers_to(log_p, nearest, part, config, top_k, estimator)
+    return found
+
+
+def _answers_to(
+    log_posteriors: Float64[np.ndarray, "q m"],
+    nearest_rows: Int64[np.ndarray, " q"],
+    part: _Part,
+    config: PosteriorConfig,
+    top_k: int,
+    estimator: EstimatorName,
+) -> list[Answer]:
+    """Answers to posteriors: point, candidates, city and cells, all from one posterior."""
     gallery, hierarchy = part.gallery, part.hierarchy
     kernel = gallery_kernel(gallery, config.smoothing_m, config.kernel)
     found: list[Answer] = []
-    for chunk in chunks(len(query), gallery):
-        similarity = location_similarity(query[chunk], gallery)
-        log_p = log_probability(query[chunk], gallery, config, part.photographed)
+    for chunk in chunks(len(log_posteriors), gallery):
+        log_p = log_posteriors[chunk]
         probability = np.exp(smoothed(log_p, kernel))
         # The list is in the order by which the answer was chosen, so that the first of it is the answer.
         order_by = log_p if estimator == "argmax" else ground_density(log_p, kernel)
@@ -237,7 +317,7 @@ def _answers_from(
         points = gallery.positions_deg[ranked[:, 0]]
         if estimator == "geometric-median":
             points = geometric_median(log_p, gallery.positions_deg)
-        nearest = gallery.positions_deg[similarity.argmax(axis=1)]
+        nearest = gallery.positions_deg[nearest_rows[chunk]]
         near = part.index.within(points, NEAR_M)
         units = hierarchy.units_at(points, part.index)
         for row, point in enumerate(points):

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32, Float64, Int64
 
 from swclip.errors import ArtefactError
 from swclip.retrieval.answers import Answer
 from swclip.retrieval.embed import device_of, encode_readable, evaluating
 from swclip.retrieval.evidence import log_softmax
+from swclip.retrieval.ground_cells import GroundCells
 from swclip.retrieval.locate import Locator
 from swclip.retrieval.posterior_config import EstimatorName
-from swclip.web.regions import Levels, levels_of
+from swclip.web.prior import Prior
+from swclip.web.regions import Levels, levels_of, reached
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,14 +29,14 @@ class Question:
         combined: They show one place.
         estimator: How the point is taken; None for the gallery's own.
         top_k: Candidates listed.
-        log_prior: (M,) logarithm of the candidates' weights; None for none.
+        prior: What is known of the place beforehand; None for nothing.
     """
 
     pixels: tuple[Float32[np.ndarray, "3 h w"], ...]
     combined: bool = False
     estimator: EstimatorName | None = None
     top_k: int = 5
-    log_prior: Float64[np.ndarray, " m"] | None = None
+    prior: Prior | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +45,14 @@ class Found:
 
     Attributes:
         answer: Point, candidates, city and cells.
-        mass: (C,) mass of each cell of the ground.
+        ground: The cells that the candidates reach.
+        mass: (C,) mass of each.
         levels: The regions.
         calibrated: Whether they are conformal, and the promise is that of the validation queries.
     """
 
     answer: Answer
+    ground: GroundCells
     mass: Float64[np.ndarray, " c"]
     levels: Levels
     calibrated: bool
@@ -63,7 +67,7 @@ class Engine:
 
     def __init__(self, locator: Locator) -> None:
         self.locator = locator
-        self.ground, self.calibration = locator.ground, locator.calibration
+        self._last: tuple[bytes, Locator, GroundCells] | None = None
 
     def answer(self, questions: Sequence[Question]) -> list[list[Found]]:
         """Answer a batch.
@@ -84,7 +88,7 @@ class Engine:
         for question in questions:
             rows = log_p[at : at + len(question.pixels)]
             at += len(question.pixels)
-            found.append(self._answer(pooled(rows, question.combined, question.log_prior), question))
+            found.append(self._answer(rows, question))
         return found
 
     def _embed(self, pixels: list[Float32[np.ndarray, "3 h w"]]) -> Float32[np.ndarray, "q d"]:
@@ -95,17 +99,31 @@ class Engine:
             raise ArtefactError("the model's embeddings are not numbers; its training diverged, train it again.")
         return query
 
-    def _answer(self, log_p: Float64[np.ndarray, "r m"], question: Question) -> list[Found]:
-        answers = self.locator.answer_posteriors(log_p, top_k=question.top_k, estimator=question.estimator)
-        masses = self.ground.mass(self.locator.stated(log_p))
+    def _answer(self, log_p: Float64[np.ndarray, "q m"], question: Question) -> list[Found]:
+        prior, locator, ground = question.prior, self.locator, self.locator.ground
+        log_weight = None if prior is None else prior.log_weight
+        if prior is not None and prior.rows is not None:
+            locator, ground = self._restricted(prior.rows)
+            log_p = log_softmax(log_p[:, prior.rows])
+            log_weight = None if log_weight is None else log_weight[prior.rows]
+        log_p = pooled(log_p, question.combined, log_weight)
+        answers = locator.answer_posteriors(log_p, top_k=question.top_k, estimator=question.estimator)
+        masses = ground.mass(locator.stated(log_p))
         # The validation queries were asked one at a time and without a prior: only for such does the promise hold.
-        calibration = None
-        if question.log_prior is None and not (question.combined and len(question.pixels) > 1):
-            calibration = self.calibration
+        alone = prior is None and not (question.combined and len(question.pixels) > 1)
+        calibration = locator.calibration if alone else None
         return [
-            Found(answer, mass, levels_of(mass, self.ground, calibration), calibration is not None)
+            Found(answer, ground, mass, levels_of(mass, ground, calibration), calibration is not None)
             for answer, mass in zip(answers, masses, strict=True)
         ]
+
+    def _restricted(self, rows: Int64[np.ndarray, " s"]) -> tuple[Locator, GroundCells]:
+        """The locator of an area and its ground; the last is kept, since one area is asked about several photographs."""
+        key = rows.tobytes()
+        if self._last is None or self._last[0] != key:
+            locator = self.locator.restricted(rows)
+            self._last = key, locator, reached(locator.ground)
+        return self._last[1:]
 
 
 def pooled(

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -59,8 +59,6 @@ class FieldProblem(BaseModel):
 
 class ProblemDetail(BaseModel):
     """A problem detail after RFC 9457."""
-
-    model_config = ConfigDict(title="Problem")
 
     type: str = Field(description="What kind of problem: a URN that stays the same.", examples=[_URN + "busy"])
     title: str = Field(description="The kind in words.")
@@ -152,7 +150,7 @@ def documented(*kinds: str) -> dict[int | str, dict[str, Any]]:
     return found
 
 
-_SCHEMA = {"$ref": "#/components/schemas/Problem"}
+_SCHEMA = {"$ref": "#/components/schemas/ProblemDetail"}
 
 
 def install(app: FastAPI) -> None:

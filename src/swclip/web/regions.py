@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -87,6 +87,19 @@ def levels_of(mass: Float64[np.ndarray, " c"], ground: GroundCells, calibration:
         if size is not None:
             from_level[:size] = level
     return Levels(order[:kept], from_level, regions)
+
+
+def reached(ground: GroundCells) -> GroundCells:
+    """The cells that some candidate reaches, of the cells of a larger gallery: what a blind region would be part of."""
+    kept = np.unique(ground.spread.indices)
+    return replace(
+        ground,
+        ids=ground.ids[kept],
+        area_km2=ground.area_km2[kept],
+        centres_deg=ground.centres_deg[kept],
+        spread=ground.spread[:, kept],
+        city_of=ground.city_of[kept],
+    )
 
 
 def _credible_sizes(mass: Float64[np.ndarray, " c"], order: Int64[np.ndarray, " k"]) -> list[int | None]:

@@ -8,7 +8,6 @@ import h3
 import numpy as np
 
 from swclip.geo.distance import geodesic_m
-from swclip.retrieval.ground_cells import GroundCells
 from swclip.web import schemas
 from swclip.web.engine import Found
 from swclip.web.regions import LEVELS, LevelRegion
@@ -19,7 +18,6 @@ _DEGREES = 6  # of a cell's corners: 0.1 m
 
 def answer_body(
     found: Found,
-    ground: GroundCells,
     level: float,
     *,
     max_cells: int | None = None,
@@ -29,7 +27,6 @@ def answer_body(
 
     Args:
         found: The answer.
-        ground: The ground its cells are of.
         level: Which region.
         max_cells: List the cells of the posterior, at most so many; None to leave them out.
         exif: The positions in the EXIF blocks of the photographs, None for one without; None to leave them out.
@@ -70,14 +67,14 @@ def answer_body(
             )
             for cell in answer.cells
         ],
-        posterior=None if max_cells is None else posterior_body(found, ground, max_cells),
+        posterior=None if max_cells is None else posterior_body(found, max_cells),
         exif=None if exif is None else [_comparison((answer.lat_deg, answer.lon_deg), one) for one in exif],
     )
 
 
-def posterior_body(found: Found, ground: GroundCells, max_cells: int) -> schemas.Posterior:
+def posterior_body(found: Found, max_cells: int) -> schemas.Posterior:
     """The cells of a posterior, and all regions."""
-    levels = found.levels
+    levels, ground = found.levels, found.ground
     shown = levels.order[:max_cells]
     ids = [f"{cell:x}" for cell in ground.ids[shown].tolist()]
     return schemas.Posterior(

@@ -171,7 +171,6 @@ class Service:
     ) -> schemas.Answer:
         return answer_body(
             found,
-            self.engine.ground,
             options.region,
             max_cells=self.limits.max_cells if options.include_posterior else None,
             exif=[exif[number] for number in group] if options.compare_exif else None,
