@@ -19,7 +19,7 @@ from swclip.evaluation.metrics import RECALL_RADIUS_M
 from swclip.geo.cells import across_m
 from swclip.retrieval.conformal import LEVEL, LEVELS, Calibration, says_nothing, truth_cities
 from swclip.retrieval.ground_cells import GroundCells
-from swclip.retrieval.tails import RankedCells, rank_cells, tail_mass
+from swclip.retrieval.tails import density_cuts, tail_mass
 
 VALIDATION, HALVES = "validation", "halves of the queries"
 
@@ -36,10 +36,10 @@ _MEMORY_BYTES = 64 * 2**20
 class RegionMeter:
     """Measures regions from the posteriors of queries whose places are known.
 
-    With a calibration the regions are those that answers state. Without one (the table of another tool, a run from before
-    there were regions), the queries calibrate one another: whole blocks of them are dealt to two halves, and the regions
-    of each half take their threshold from the other. Thresholds of halves are only known once all queries were seen, so
-    they are lowered to the next of `THRESHOLDS`, which makes the regions a little larger, never smaller.
+    With a calibration the regions are those that answers state. Without one (the table of another tool, a run from
+    before there were regions), the queries calibrate one another: whole blocks of them are dealt to two halves, and the
+    regions of each half take their threshold from the other. Thresholds of halves are only known once all queries were
+    seen, so they are lowered to the next of `THRESHOLDS`: the regions are a little larger for it, never smaller.
 
     Args:
         ground: The cells of the candidates.
@@ -80,7 +80,11 @@ class RegionMeter:
         if calibration is not None and calibration.own_cities:
             self._by_city = [calibration.cell_thresholds(ground, own) for own in self.levels]
         asked = [self._needed, *(own for own in self._by_city if own is not None), THRESHOLDS]
-        self._least = min(float(own[own > 0.0].min(initial=1.0)) for own in asked)
+        # All that is asked of a posterior, once each; 0 is asked of none.
+        self._asked = np.unique(np.concatenate([own[own > 0.0] for own in asked]))
+        self._at_grid = np.searchsorted(self._asked, THRESHOLDS)
+        self._at_levels = np.searchsorted(self._asked, self._needed)
+        self._at_cells = [None if own is None else np.searchsorted(self._asked, own) for own in self._by_city]
         self._tails: list[Float64[np.ndarray, " c"]] = []
         self._areas: list[Float64[np.ndarray, " l"]] = []
         self._city_areas: list[Float64[np.ndarray, " l"]] = []
@@ -104,7 +108,7 @@ class RegionMeter:
             cells = self._cells[self._done : self._done + len(rows)]
             self._tails.append(tail_mass(mass, self.ground.area_km2, cells))
             for own in mass:
-                self._add_areas(rank_cells(own, self.ground.area_km2, self._least))
+                self._add_areas(own)
             self._done += len(rows)
 
     def report(self, regions: Sequence[str], error_m: ArrayLike, probability: ArrayLike) -> dict[str, Any]:
@@ -167,20 +171,20 @@ class RegionMeter:
         silent = says_nothing(self._main_area, self._main_level, self.ground.total_area_km2)
         return {**found, "cannot_tell": pd.array(silent, dtype="boolean")}
 
-    def _add_areas(self, ranked: RankedCells) -> None:
-        curve = ranked.area_km2(THRESHOLDS)
+    def _add_areas(self, mass: Float64[np.ndarray, " c"]) -> None:
+        ground = self.ground.area_km2
+        cuts, areas = density_cuts(mass, ground, self._asked)
+        curve = areas[self._at_grid]
         self._curve_sum += curve
         if self.calibration is None:
             # Rounded up: no region is to look smaller than it is.
             self._curves.append(np.nextafter(curve.astype(np.float32), np.float32(np.inf)))
             return
-        self._areas.append(np.where(self._needed > 0.0, ranked.area_km2(self._needed), np.inf))
-        areas = self.ground.area_km2[ranked.cells]
-        self._city_areas.append(
-            np.array(
-                [np.inf if own is None else areas[ranked.tail >= own[ranked.cells]].sum() for own in self._by_city]
-            )
-        )
+        self._areas.append(np.where(self._needed > 0.0, areas[self._at_levels], np.inf))
+        if self._by_city:
+            density = mass / ground
+            inside = (None if at is None else density >= cuts[at] for at in self._at_cells)
+            self._city_areas.append(np.array([np.inf if own is None else ground[own].sum() for own in inside]))
 
     @property
     def _all_tails(self) -> Float64[np.ndarray, " q"]:

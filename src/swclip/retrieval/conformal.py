@@ -1,7 +1,8 @@
 """Regions that hold the truth with a stated probability: split conformal prediction on the ground.
 
-The nonconformity of a query with truth in cell y is minus its tail T(y) (`tails`): how little of the posterior is less
-dense than the truth. Given the tails T_1, ..., T_n of n queries whose places are known, the region of level L is
+The nonconformity of a query with truth in cell y is minus its tail T(y) (`tails`): how little of the posterior lies
+where it is no denser than at the truth. Given the tails T_1, ..., T_n of n queries whose places are known, the region
+of level L is
 
     { y : T(y) >= t },    t = the k-th smallest of T_1, ..., T_n,    k = floor((n + 1) (1 - L))
 
@@ -9,8 +10,8 @@ If the n queries and the new one are exchangeable, the truth of the new one lies
 whatever the posterior is worth; a bad posterior makes large regions. A truth that no candidate reaches has tail 0, the
 worst there is, and counts. Where k or t is 0 there is no threshold: the region is everything, and says nothing.
 
-By city: the threshold that a cell must reach is that of its own city's queries. The promise then holds for the truths in
-each city by themselves, not only on the whole.
+By city: the threshold that a cell must reach is that of its own city's queries. The promise then holds for the truths
+in each city by themselves, not only on the whole.
 
 References:
     V. Vovk, A. Gammerman, G. Shafer, "Algorithmic Learning in a Random World" (2005); H. Papadopoulos et al.,
@@ -37,7 +38,7 @@ from scipy.stats import beta
 from swclip.errors import ArtefactError, ConfigError, MismatchError
 from swclip.files import read_json, write_json
 from swclip.retrieval.ground_cells import GroundCells
-from swclip.retrieval.tails import rank_cells
+from swclip.retrieval.tails import density_cuts
 
 REGIONS_NAME = "regions.json"
 REGIONS_VERSION = "1"
@@ -94,7 +95,7 @@ class Calibration:
 
     @property
     def unreachable(self) -> int:
-        """How many truths have nothing in their tail: no candidate reaches them, or their cell is the least dense."""
+        """How many truths have no mass at all: no candidate reaches their cell, or none that has some."""
         return int(np.count_nonzero(self.tails == 0.0))
 
     def threshold(self, level: float, city: str | None = None) -> float | None:
@@ -140,19 +141,14 @@ class Calibration:
         Raises:
             ConfigError: The level is not between 0 and 1.
         """
-        total = ground.total_area_km2
-        if by_city:
-            needed = self.cell_thresholds(ground, level)
-            if needed is None:
-                return Region(level, None, math.inf, total)
-            ranked = rank_cells(mass, ground.area_km2, float(needed.min()))
-            inside = ranked.cells[ranked.tail >= needed[ranked.cells]]
-        else:
-            threshold = self.threshold(level)
-            if threshold is None:
-                return Region(level, None, math.inf, total)
-            inside = rank_cells(mass, ground.area_km2, threshold).inside(threshold)
-        return Region(level, np.sort(inside), float(ground.area_km2[inside].sum()), total)
+        total, density = ground.total_area_km2, mass / ground.area_km2
+        needed = self.cell_thresholds(ground, level) if by_city else self.threshold(level)
+        if needed is None:
+            return Region(level, None, math.inf, total)
+        values, which = np.unique(needed, return_inverse=True)
+        cuts, _ = density_cuts(mass, ground.area_km2, values)
+        inside = np.flatnonzero(density >= cuts[which])
+        return Region(level, inside, float(ground.area_km2[inside].sum()), total)
 
     def expected(self, level: float) -> tuple[float, float] | None:
         """Where the coverage of endless new queries lies with 95 % over the draw of the calibration queries.
@@ -262,8 +258,8 @@ class Region:
 def says_nothing(area_km2: ArrayLike, level: float, total_km2: float, limit_km2: float | None = None) -> Any:
     """Whether regions are too large to be an answer.
 
-    A blind region of the share L of the ground holds a truth that may lie anywhere on it with probability L. One that is
-    no smaller says nothing.
+    A blind region of the share L of the ground holds a truth that may lie anywhere on it with probability L. One that
+    is no smaller says nothing.
 
     Args:
         area_km2: Areas of the regions, any shape; infinite where one is everything.

@@ -6,7 +6,7 @@ whether it covers the truth, each candidate's mass is handed to the H3 cells nea
     A_mc = exp(-d(m, c)^2 / (2 s^2)) / sum over the cells k near m of exp(-d(m, k)^2 / (2 s^2))
 
 with d the haversine distance from the candidate to the centre of the cell and s the spread. Near are the cells whose
-centres lie within 4 s, and always the cell that the candidate lies in. The rows of A sum to 1, so p A has the mass of p.
+centres lie within 4 s, and always the cell that the candidate lies in. Rows of A sum to 1, so p A has the mass of p.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ SPREAD_M = 25.0
 NOWHERE = -1
 """The number of a cell that no candidate reaches, and of the city of a cell that has none."""
 
-# H3's hexagons are not alike: the narrowest are about 0.76 of the average across, and pentagons have smaller ones beside
-# them. A ring too many costs time; a ring too few would cut cells off that are near enough.
+# H3's hexagons are not alike: the narrowest are about 0.76 of the average across, and pentagons have smaller ones
+# beside them. A ring too many costs time; a ring too few would cut cells off that are near enough.
 _NARROWEST = 0.7
 _ROWS_AT_ONCE = 20_000
 
