@@ -9,7 +9,7 @@ from jaxtyping import Float64, Int64
 
 from swclip.retrieval.conformal import Calibration, says_nothing
 from swclip.retrieval.ground_cells import GroundCells
-from swclip.retrieval.tails import rank_cells
+from swclip.retrieval.tails import density_cuts
 
 LEVELS: tuple[float, ...] = tuple(round(0.5 + step / 100, 2) for step in range(46))
 """0.5 to 0.95."""
@@ -39,8 +39,8 @@ class Levels:
     """All regions of one posterior; each holds the ones of lower levels.
 
     Attributes:
-        order: (K,) cells, densest first: those of the largest region that is not all ground, and further ones until they
-            hold nearly all of the mass.
+        order: (K,) cells, densest first: those of all regions that are not all ground, and further ones until they hold
+            nearly all of the mass.
         from_level: (K,) the first level whose region has the cell; NaN for none.
         regions: The regions, one for each of `LEVELS`.
     """
@@ -68,25 +68,27 @@ def levels_of(mass: Float64[np.ndarray, " c"], ground: GroundCells, calibration:
         >>> [region.cells for region in levels_of(one, ground, None).regions[:2]]
         [1, 1]
     """
+    # A highest-density region that holds more than L leaves out less than 1 - L: the same as a tail of that.
+    thresholds = [1.0 - level if calibration is None else calibration.threshold(level) for level in LEVELS]
+    asked = np.array([value for value in thresholds if value is not None] + [1.0 - _LISTED_MASS])
+    cuts, areas = density_cuts(mass, ground.area_km2, asked)
     density = mass / ground.area_km2
-    order = np.argsort(-density, kind="stable")
-    order = order[mass[order] > 0.0]
-    sizes = _credible_sizes(mass, order) if calibration is None else _conformal_sizes(mass, ground, calibration)
-    areas = np.concatenate([[0.0], np.cumsum(ground.area_km2[order])])
-    # A threshold is above 0, so a region never reaches the cells without mass; they are not in `order`.
-    regions = tuple(
-        LevelRegion(level, None, None, True)
-        if size is None
-        else LevelRegion(level, size, float(areas[size]), bool(says_nothing(areas[size], level, ground.total_area_km2)))
-        for level, size in zip(LEVELS, sizes, strict=True)
-    )
-    held = int(np.searchsorted(np.cumsum(mass[order]), _LISTED_MASS * mass.sum())) + 1
-    kept = min(len(order), max(held, max((size for size in sizes if size is not None), default=0)))
-    from_level = np.full(kept, np.nan)
-    for level, size in zip(reversed(LEVELS), reversed(sizes), strict=True):
-        if size is not None:
-            from_level[:size] = level
-    return Levels(order[:kept], from_level, regions)
+    listed = np.flatnonzero(density >= cuts.min())
+    order = listed[np.argsort(-density[listed], kind="stable")]
+    sizes = np.searchsorted(-density[order], -cuts, side="right")
+    found = iter(zip(sizes.tolist(), areas.tolist(), strict=True))
+    from_level = np.full(len(order), np.nan)
+    regions = []
+    for level, threshold in zip(LEVELS, thresholds, strict=True):
+        if threshold is None:
+            regions.append(LevelRegion(level, None, None, True))
+            continue
+        size, area_km2 = next(found)
+        own = from_level[:size]
+        own[np.isnan(own)] = level
+        silent = bool(says_nothing(area_km2, level, ground.total_area_km2))
+        regions.append(LevelRegion(level, size, area_km2, silent))
+    return Levels(order, from_level, tuple(regions))
 
 
 def reached(ground: GroundCells) -> GroundCells:
@@ -100,19 +102,3 @@ def reached(ground: GroundCells) -> GroundCells:
         spread=ground.spread[:, kept],
         city_of=ground.city_of[kept],
     )
-
-
-def _credible_sizes(mass: Float64[np.ndarray, " c"], order: Int64[np.ndarray, " k"]) -> list[int | None]:
-    held = np.cumsum(mass[order])
-    return [min(len(order), int(np.searchsorted(held, level * held[-1] * (1 - 1e-12))) + 1) for level in LEVELS]
-
-
-def _conformal_sizes(
-    mass: Float64[np.ndarray, " c"], ground: GroundCells, calibration: Calibration
-) -> list[int | None]:
-    thresholds = [calibration.threshold(level) for level in LEVELS]
-    least = min((value for value in thresholds if value is not None), default=None)
-    if least is None:
-        return [None] * len(LEVELS)
-    ranked = rank_cells(mass, ground.area_km2, least)
-    return [None if value is None else len(ranked.inside(value)) for value in thresholds]
