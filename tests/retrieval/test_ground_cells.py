@@ -134,7 +134,7 @@ def test_a_cell_is_of_the_city_of_the_candidate_nearest_to_its_centre() -> None:
 def test_what_cannot_be_says_so() -> None:
     with pytest.raises(ConfigError, match="resolution 16 does not exist"):
         GroundCells.of([[51.5, -0.1]], resolution=16)
-    with pytest.raises(ConfigError, match="spread_m is 0.0"):
+    with pytest.raises(ConfigError, match=r"spread_m is 0\.0"):
         GroundCells.of([[51.5, -0.1]], spread_m=0.0)
     with pytest.raises(ConfigError, match="take a shorter spread"):
         GroundCells.of([[51.5, -0.1]], spread_m=200_000.0)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swclip.retrieval.tails import density_cuts, tail_mass
+from swclip.retrieval.tails import cell_density, density_cuts, tail_mass
 
 
 def _problem(seed: int, cells: int = 40, power: float = 6.0) -> tuple[np.ndarray, np.ndarray]:
@@ -39,6 +39,17 @@ def test_tiny_tails_are_exact() -> None:
     assert tails == [1.0, 4e-200, 2e-200, 2e-200, 0.0]
 
 
+def test_what_rounding_tells_apart_is_a_tie() -> None:
+    """A flat posterior's region is all of it, though m * (1 / m) of areas is not always 1."""
+    area = np.random.default_rng(0).uniform(1.0, 2.0, 500)
+    mass = area / area.sum()
+    assert len(set((mass / area).tolist())) > 1
+    assert (tail_mass(np.tile(mass, (500, 1)), area, np.arange(500)) == 1.0).all()
+    cuts, areas = density_cuts(mass, area, np.array([0.01, 0.99]))
+    assert areas == pytest.approx(area.sum())
+    assert (cell_density(mass, area) >= cuts[0]).all()
+
+
 def test_ties_share_a_tail_and_unreached_cells_have_none() -> None:
     mass = np.array([[0.2, 0.4, 0.4], [0.25, 0.25, 0.5], [0.0, 0.5, 0.5], [0.2, 0.4, 0.4]])
     area = np.array([1.0, 2.0, 2.0])  # densities 0.2 all three in the first row
@@ -54,7 +65,7 @@ def test_ties_share_a_tail_and_unreached_cells_have_none() -> None:
 def test_cuts_are_those_of_a_loop(seed: int, thresholds: list[float], cells: int, power: float) -> None:
     mass, area = _problem(seed, cells, power)
     cuts, areas = density_cuts(mass, area, np.array(thresholds))
-    density = mass / area
+    density = cell_density(mass, area)
     tails = tail_mass(np.tile(mass, (cells, 1)), area, np.arange(cells))
     for threshold, cut, size in zip(thresholds, cuts, areas, strict=True):
         # A threshold within rounding of some cell's tail may fall to either side of it.
@@ -88,5 +99,5 @@ def test_many_cells_are_cut_as_few_are() -> None:
     thresholds = np.geomspace(1e-12, 0.9, 200)
     cuts, areas = density_cuts(mass, area, thresholds)
     at = np.searchsorted(tails, thresholds)
-    np.testing.assert_array_equal(cuts, (mass / area)[order][at])
+    np.testing.assert_allclose(cuts, (mass / area)[order][at], rtol=1e-9)
     np.testing.assert_allclose(areas, [area[order][start:].sum() for start in at], rtol=1e-10)

@@ -85,7 +85,8 @@ def two_halves(blocks: Int64[np.ndarray, " q"], generator: np.random.Generator) 
     for block in generator.permutation(len(sizes)):
         half_of[block] = int(dealt[1] < dealt[0])
         dealt[half_of[block]] += int(sizes[block])
-    return half_of[blocks]
+    halves: Int64[np.ndarray, " q"] = half_of[blocks]
+    return halves
 
 
 def reliability(

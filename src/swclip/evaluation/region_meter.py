@@ -19,7 +19,7 @@ from swclip.evaluation.metrics import RECALL_RADIUS_M
 from swclip.geo.cells import across_m
 from swclip.retrieval.conformal import LEVEL, LEVELS, Calibration, says_nothing, truth_cities
 from swclip.retrieval.ground_cells import GroundCells
-from swclip.retrieval.tails import density_cuts, tail_mass
+from swclip.retrieval.tails import cell_density, density_cuts, tail_mass
 
 VALIDATION, HALVES = "validation", "halves of the queries"
 
@@ -75,7 +75,7 @@ class RegionMeter:
         self._cities = truth_cities(self._cells, ground, [None] * len(self._cells) if cities is None else cities)
         self._blocks = np.arange(len(self._cells)) if blocks is None else block_numbers(blocks)
         self._seed = seed
-        self._needed = np.array([_or_nothing(calibration and calibration.threshold(own)) for own in self.levels])
+        self._needed = np.array([_or_nothing(calibration, own) for own in self.levels])
         self._by_city: list[Float64[np.ndarray, " c"] | None] = []
         if calibration is not None and calibration.own_cities:
             self._by_city = [calibration.cell_thresholds(ground, own) for own in self.levels]
@@ -182,7 +182,7 @@ class RegionMeter:
             return
         self._areas.append(np.where(self._needed > 0.0, areas[self._at_levels], np.inf))
         if self._by_city:
-            density = mass / ground
+            density = cell_density(mass, ground)
             inside = (None if at is None else density >= cuts[at] for at in self._at_cells)
             self._city_areas.append(np.array([np.inf if own is None else ground[own].sum() for own in inside]))
 
@@ -205,7 +205,7 @@ class RegionMeter:
             others = half_of != half
             theirs = Calibration.of(tails[others], self._cells[others], self.ground)
             for at, level in enumerate(self.levels):
-                place = np.searchsorted(THRESHOLDS, _or_nothing(theirs.threshold(level)), side="right") - 1
+                place = np.searchsorted(THRESHOLDS, _or_nothing(theirs, level), side="right") - 1
                 if place >= 0:
                     needed[~others, at], areas[~others, at] = THRESHOLDS[place], curves[~others, place]
         return needed, areas
@@ -222,7 +222,7 @@ class RegionMeter:
         if not self._by_city or self.calibration is None:
             return None
         level = self.levels[at]
-        named = {city: _or_nothing(self.calibration.threshold(level, city)) for city in set(self._cities)}
+        named = {city: _or_nothing(self.calibration, level, city) for city in set(self._cities)}
         needed = np.array([named[city] for city in self._cities])
         areas = np.array(self._city_areas)[:, at]
         figures = place.figures(self._all_tails >= needed, areas)
@@ -283,5 +283,7 @@ def _finite(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _or_nothing(threshold: float | None) -> float:
+def _or_nothing(calibration: Calibration | None, level: float, city: str | None = None) -> float:
+    """The threshold of a level, 0 where the region is everything."""
+    threshold = None if calibration is None else calibration.threshold(level, city)
     return 0.0 if threshold is None else threshold

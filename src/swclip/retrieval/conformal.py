@@ -38,7 +38,7 @@ from scipy.stats import beta
 from swclip.errors import ArtefactError, ConfigError, MismatchError
 from swclip.files import read_json, write_json
 from swclip.retrieval.ground_cells import GroundCells
-from swclip.retrieval.tails import density_cuts
+from swclip.retrieval.tails import cell_density, density_cuts
 
 REGIONS_NAME = "regions.json"
 REGIONS_VERSION = "1"
@@ -125,7 +125,9 @@ class Calibration:
         present = np.unique(ground.city_of)  # -1, a cell without a city, is the last of the list
         if any(named[at] is None for at in present):
             return None
-        return np.array([math.nan if value is None else value for value in named])[ground.city_of]
+        values = np.array([math.nan if value is None else value for value in named])
+        thresholds: Float64[np.ndarray, " c"] = values[ground.city_of]
+        return thresholds
 
     def region(
         self, mass: Float64[np.ndarray, " c"], ground: GroundCells, level: float, *, by_city: bool = False
@@ -141,7 +143,7 @@ class Calibration:
         Raises:
             ConfigError: The level is not between 0 and 1.
         """
-        total, density = ground.total_area_km2, mass / ground.area_km2
+        total, density = ground.total_area_km2, cell_density(mass, ground.area_km2)
         needed = self.cell_thresholds(ground, level) if by_city else self.threshold(level)
         if needed is None:
             return Region(level, None, math.inf, total)
@@ -161,8 +163,8 @@ class Calibration:
         k = _rank(len(self), level)
         if k == 0:
             return None
-        low, high = beta.ppf([0.025, 0.975], len(self) + 1 - k, k)
-        return float(low), float(high)
+        drawn = beta(len(self) + 1 - k, k)
+        return float(drawn.ppf(0.025)), float(drawn.ppf(0.975))
 
     def check_ground(self, ground: GroundCells) -> None:
         """Raise MismatchError unless the tails are of cells like these."""

@@ -24,6 +24,22 @@ _MEMORY_BYTES = 64 * 2**20
 _ARRAYS_AT_ONCE = 3
 _ROUNDING = 1.0 - 1e-9
 _BUCKET_SHIFT = 42  # of a float64's bits: leaves the exponent and ten bits, buckets 0.1 % wide
+_TIE_BITS = 20  # densities are rounded to 32 bits, 2e-10: what differs by rounding only is a tie
+
+
+def cell_density(mass: Float[np.ndarray, "... c"], area_km2: Float64[np.ndarray, " c"]) -> Float64[np.ndarray, "... c"]:
+    """Mass over area, rounded so that cells are not told apart by how their sums were rounded.
+
+    Example:
+        >>> density = cell_density(np.array([0.1 + 0.2, 0.3]), np.ones(2))
+        >>> bool(density[0] == density[1])
+        True
+    """
+    density: Float64[np.ndarray, "... c"] = np.asarray(mass, dtype=np.float64) / area_km2
+    bits = density.view(np.int64)
+    bits += 1 << (_TIE_BITS - 1)
+    bits &= ~((1 << _TIE_BITS) - 1)
+    return density
 
 
 def tail_mass(
@@ -49,7 +65,7 @@ def tail_mass(
     for at in range(0, len(asked), step):
         rows = asked[at : at + step]
         held = np.asarray(mass[rows], dtype=np.float64)
-        density = held / area_km2
+        density = cell_density(held, area_km2)
         own = density[np.arange(len(rows)), cells[rows], None]
         # NumPy sums in pairs, and nothing is negative: the error is a few units in the last place, however small.
         found = np.where(density <= own, held, 0.0).sum(axis=1)
@@ -76,15 +92,15 @@ def density_cuts(
         thresholds: (T,) above 0, at most 1.
 
     Returns:
-        (T,) densities: the region at a threshold is the cells at least as dense, the densest among them always; and
-        (T,) areas of the regions.
+        (T,) densities (`cell_density`): the region at a threshold is the cells at least as dense, the densest among
+        them always; and (T,) areas of the regions.
 
     Example:
         >>> cuts, areas = density_cuts(np.array([0.2, 0.5, 0.3]), np.ones(3), np.array([0.1, 0.2, 0.25, 1.0]))
-        >>> cuts.tolist(), areas.tolist()
+        >>> cuts.round(9).tolist(), areas.tolist()
         ([0.2, 0.2, 0.3, 0.5], [3.0, 3.0, 2.0, 1.0])
     """
-    density = mass / area_km2
+    density = cell_density(mass, area_km2)
     least = np.array([_ROUNDING * thresholds.min(initial=1.0) / area_km2.sum()])
     bucket = density.view(np.int64) >> _BUCKET_SHIFT
     bucket -= (least.view(np.int64) >> _BUCKET_SHIFT) - 1
