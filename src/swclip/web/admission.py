@@ -41,7 +41,9 @@ class Admission:
             raise busy(self.retry_after_s)
         self.waiting += 1
         try:
-            await asyncio.wait_for(self._free.acquire(), max(deadline - time.monotonic(), 0.0))
+            # Not `wait_for`: it can lose a cancellation that comes together with the place.
+            async with asyncio.timeout(deadline - time.monotonic()):
+                await self._free.acquire()
         except TimeoutError:
             raise busy(self.retry_after_s, "no place came free in time") from None
         finally:

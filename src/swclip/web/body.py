@@ -59,7 +59,8 @@ class Body:
                 return
 
     async def _next(self, within_s: float) -> bytes:
-        message: Message = await asyncio.wait_for(self._receive(), max(within_s, 0.0))
+        async with asyncio.timeout(within_s):
+            message: Message = await self._receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         self.whole = not message.get("more_body", False)

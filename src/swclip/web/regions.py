@@ -9,7 +9,7 @@ from jaxtyping import Float64, Int64
 
 from swclip.retrieval.conformal import Calibration, says_nothing
 from swclip.retrieval.ground_cells import GroundCells
-from swclip.retrieval.tails import density_cuts
+from swclip.retrieval.tails import cell_density, density_cuts
 
 LEVELS: tuple[float, ...] = tuple(round(0.5 + step / 100, 2) for step in range(46))
 """0.5 to 0.95."""
@@ -72,7 +72,7 @@ def levels_of(mass: Float64[np.ndarray, " c"], ground: GroundCells, calibration:
     thresholds = [1.0 - level if calibration is None else calibration.threshold(level) for level in LEVELS]
     asked = np.array([value for value in thresholds if value is not None] + [1.0 - _LISTED_MASS])
     cuts, areas = density_cuts(mass, ground.area_km2, asked)
-    density = mass / ground.area_km2
+    density = cell_density(mass, ground.area_km2)
     listed = np.flatnonzero(density >= cuts.min())
     order = listed[np.argsort(-density[listed], kind="stable")]
     sizes = np.searchsorted(-density[order], -cuts, side="right")

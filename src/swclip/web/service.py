@@ -179,7 +179,8 @@ class Service:
 
 async def _before(work: asyncio.Future[Result], deadline: float) -> Result:
     try:
-        return await asyncio.wait_for(work, max(deadline - time.monotonic(), 0.0))
+        async with asyncio.timeout(deadline - time.monotonic()):
+            return await work
     except TimeoutError:
         detail = "the service did not come to it in time; try again, with fewer photographs."
         raise Problem("too-late", detail, headers={"Retry-After": "5"}) from None
