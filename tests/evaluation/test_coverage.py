@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from swclip.errors import InputError
-from swclip.evaluation.coverage import block_numbers, reliability, selective_curve, share_interval, two_halves
+from swclip.evaluation.coverage import reliability, selective_curve, share_interval
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 7), (7, 7), (40, 40), (0, 1)])
@@ -62,15 +62,6 @@ def test_the_interval_holds_as_often_as_it_says() -> None:
         naive += exact.low <= 0.8 <= exact.high
     assert held / 400 >= 0.93
     assert naive < held
-
-
-def test_halves_are_of_whole_blocks() -> None:
-    generator = np.random.default_rng(0)
-    blocks = block_numbers([f"b{at}" for at in generator.integers(0, 30, 300)])
-    half = two_halves(blocks, np.random.default_rng(1))
-    assert all(len(set(half[blocks == block])) == 1 for block in set(blocks))
-    assert abs(int(half.sum()) - 150) <= np.bincount(blocks).max()
-    assert not np.array_equal(half, two_halves(blocks, np.random.default_rng(2)))
 
 
 def test_reliability_by_loop() -> None:

@@ -12,11 +12,12 @@ import pandas as pd
 import pytest
 
 from swclip.errors import MismatchError
-from swclip.evaluation.coverage import block_numbers, two_halves
+from swclip.evaluation.coverage import block_numbers
 from swclip.evaluation.region_meter import THRESHOLDS, RegionMeter
 from swclip.geo.coordinates import LocalFrame
 from swclip.retrieval.conformal import LEVELS, Calibration
 from swclip.retrieval.ground_cells import GroundCells
+from swclip.retrieval.region_fit import deal_blocks
 from swclip.retrieval.tails import tail_mass
 
 FRAMES = {"Leeds": LocalFrame(53.8, -1.55), "York": LocalFrame(53.96, -1.08)}
@@ -147,7 +148,7 @@ def test_halves_calibrate_one_another(world: World) -> None:
     report, columns = world.report(meter), meter.columns()
     assert (report["source"], report["n"], report["unreachable"]) == ("halves of the queries", 120, 3)
     assert report["by_city"] is False
-    half_of = two_halves(block_numbers(world.blocks), np.random.default_rng(0))
+    half_of = deal_blocks(block_numbers(world.blocks).tolist(), 2, np.random.default_rng(0))
     for own, level in zip(report["levels"], LEVELS, strict=True):
         covered, areas, floors = [], [], []
         for row in range(120):

@@ -15,6 +15,7 @@ from swclip.data.manifest import read_manifest, write_manifest
 from swclip.data.splits import write_splits
 from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
 from swclip.models.locator_model import LocatorModel
+from swclip.retrieval.conformal import Calibration, write_calibration
 from swclip.retrieval.gallery import load_gallery
 from swclip.retrieval.posterior import PosteriorConfig, write_posterior
 
@@ -78,6 +79,36 @@ def test_cells_and_beam_are_chosen(made: list[Path], capsys: pytest.CaptureFixtu
         assert (line["scored_share"], line["left_out_at_most"]) == (1.0, 0.0)
     assert run([*asked, "--cells", "16"]) == 5
     assert "resolution 16" in capsys.readouterr().err
+
+
+def test_regions_go_from_the_run_into_the_answers(
+    made: list[Path], capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert run(["index", "run", ".", "--out", "without"]) == 0
+    assert run(["locate", "without", str(made[0])]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["region"] is None
+    assert "train it again on splits with validation queries" in caplog.text
+    write_calibration("run/model", Calibration(np.full(60, 0.1), (None,) * 60, 11, 25.0))
+    assert run(["index", "run", ".", "--out", "gallery"]) == 0
+    assert Path("gallery/model/regions.json").read_bytes() == Path("run/model/regions.json").read_bytes()
+    capsys.readouterr()
+    asked = ["locate", "gallery", str(made[0]), str(made[1]), "--region-out", "regions.geojson"]
+    assert run([*asked, "--region", "0.9"]) == 0
+    for answer in json.loads(capsys.readouterr().out):
+        assert answer["region"]["probability"] == 0.9
+        assert answer["region"]["cells"]
+        assert not answer["region"]["cannot_tell"]
+    features = json.loads(Path("regions.geojson").read_text())["features"]
+    assert [feature["properties"]["photograph"] for feature in features] == [str(made[0]), str(made[1])]
+    assert all(feature["geometry"]["type"] in ("Polygon", "MultiPolygon") for feature in features)
+    assert run([*asked, "--region-limit-km2", "0.0001", "--format", "csv"]) == 0
+    assert ",True\n" in capsys.readouterr().out
+    assert all(own["geometry"] is None for own in json.loads(Path("regions.geojson").read_text())["features"])
+    for wrong in (["--region", "80"], ["--region-limit-km2", "0"]):
+        assert run([*asked, *wrong]) == 5
+    Path("gallery/model/regions.json").write_text("{}")
+    assert run(asked) == 3
+    assert "regions.json" in capsys.readouterr().err
 
 
 def test_a_second_index_computes_only_what_is_new(

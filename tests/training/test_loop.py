@@ -15,6 +15,7 @@ from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import Splits, read_splits, write_splits
 from swclip.errors import ArtefactError, ConfigError, InputError
 from swclip.models.locator_model import LocatorModel, load_model
+from swclip.retrieval.conformal import read_calibration
 from swclip.retrieval.feature_cache import FeatureCache
 from swclip.retrieval.posterior_config import read_posterior
 from swclip.training.checkpoint import list_checkpoints
@@ -72,6 +73,10 @@ def test_what_a_run_leaves(finished: Path, data: tuple[Manifest, Splits], small:
     assert facts.manifest_digest == data[0].digest
     assert Path(facts.splits) == data[1].path
     assert read_posterior(finished) is not None
+    calibration = read_calibration(finished)
+    assert calibration is not None
+    assert (len(calibration), calibration.unreachable, set(calibration.cities)) == (10, 0, {"Leeds", "York"})
+    assert len(facts.figures["val_posterior"]["left_out"]) == 5
     assert facts.figures["val_posterior"]["n_queries"] == 10
 
 

@@ -99,7 +99,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     assert not (run / "checkpoints").exists()
 
     again(out=whole)
-    for name in ("model.safetensors", "posterior.json", "config.json"):
+    for name in ("model.safetensors", "posterior.json", "regions.json", "config.json"):
         assert (run / "model" / name).read_bytes() == (whole / "model" / name).read_bytes(), name
     # Lines that the killed run wrote past its checkpoint are not there twice.
     assert _steps_logged(run) == _steps_logged(whole)

@@ -225,6 +225,8 @@ def test_validation_asks_with_and_without_the_views(town: Path, tmp_path: Path, 
     count = len(validation.rows)
     assert len(queries) == 2 * count
     assert np.isfinite(queries).all()
+    fit, calibration = validation.fit(model, queries)
+    assert (fit.n_queries, len(calibration)) == (2 * count, count), "a photograph that is asked twice counts once"
     model.views = None
     assert np.array_equal(validation.queries(model, None), queries[:count])
     assert np.abs(queries[:count] - queries[count:]).max() > 1e-3

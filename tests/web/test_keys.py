@@ -26,7 +26,9 @@ def test_without_the_variable_everybody_may_ask() -> None:
     assert keys.accepts("anything")
 
 
-@pytest.mark.parametrize("text", ["", " , ", "short", f"{ONE},short", "with-ünicode-characters", "tab\tin-the-middle-of-it"])
+@pytest.mark.parametrize(
+    "text", ["", " , ", "short", f"{ONE},short", "with-ünicode-characters", "tab\tin-the-middle-of-it"]
+)
 def test_a_slip_does_not_leave_the_service_open(text: str) -> None:
     with pytest.raises(ConfigError) as refused:
         Keys.from_environment({VARIABLE: text})

@@ -38,7 +38,12 @@ def test_an_area_in_each_form_of_geojson() -> None:
     assert rows(polygon(SQUARE, HOLE)) == [1, 2]
     assert rows(feature) == [0, 1, 2]
     assert rows({"type": "MultiPolygon", "coordinates": [[SQUARE, HOLE], [far]]}) == [1, 2, 3]
-    assert rows({"type": "FeatureCollection", "features": [feature, {**feature, "geometry": polygon(far)}]}) == [0, 1, 2, 3]
+    assert rows({"type": "FeatureCollection", "features": [feature, {**feature, "geometry": polygon(far)}]}) == [
+        0,
+        1,
+        2,
+        3,
+    ]
     assert rows(polygon([[*corner, 12.0] for corner in SQUARE])) == [0, 1, 2]  # with heights
 
 

@@ -94,7 +94,9 @@ def test_a_form_that_is_malformed(client: httpx.Client, photographs: list[bytes]
     problem(client.post("/v1/locate", **form(b"Content-Type: image/jpeg\r\n\r\nx")), "malformed-request")
     found = problem(client.post("/v1/locate", **form()), "invalid-options")
     assert "photographs: is missing" in found.detail
-    twice = problem(client.post("/v1/locate", **form(whole, part("top_k", b"1"), part("top_k", b"2"))), "invalid-options")
+    twice = problem(
+        client.post("/v1/locate", **form(whole, part("top_k", b"1"), part("top_k", b"2"))), "invalid-options"
+    )
     assert "given twice" in twice.detail
     problem(client.post("/v1/locate", **form(whole, part("top_k", b"\xff\xfe"))), "invalid-options")
     problem(client.post("/v1/locate", **form(whole, part("prior", b"x" * 300_000))), "invalid-options")
@@ -142,7 +144,11 @@ def test_words_of_a_decoder_are_not_repeated(client: httpx.Client) -> None:
 
 
 def test_an_unforeseen_error_is_a_problem_and_the_service_goes_on(
-    serve: Any, locator: Any, photographs: list[bytes], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    serve: Any,
+    locator: Any,
+    photographs: list[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with serve(locator) as served, served.client() as client:
         with monkeypatch.context() as patch:

@@ -44,6 +44,7 @@ def index(
     from swclip.data.splits import candidates_for, check_same_manifest, read_splits
     from swclip.models.locator_model import load_model
     from swclip.retrieval.build import build_gallery, manifest_candidates
+    from swclip.retrieval.conformal import read_calibration
     from swclip.retrieval.embed import Failure
     from swclip.retrieval.feature_cache import FeatureCache
     from swclip.retrieval.gallery import check_output
@@ -66,7 +67,7 @@ def index(
         candidates = manifest_candidates(table, grid, photographs=photographs)
     if not photographs:
         candidates["image_ids"] = pd.Series([[] for _ in range(len(candidates))], dtype=object)
-    model = load_model(run)
+    model, calibration = load_model(run), read_calibration(run)
     failures: list[Failure] = []
     with progress_bar("Embedding the gallery") as progress:
         gallery = build_gallery(
@@ -80,7 +81,7 @@ def index(
             failures=failures,
             progress=progress,
         )
-    gallery.save(out, model)
+    gallery.save(out, model, calibration)
     for path, reason in failures:
         console.print(f"left out: {path}: {reason}", markup=False, highlight=False)
     left_out = f"; {len(failures)} photographs left out (listed in gallery.json)" if failures else ""

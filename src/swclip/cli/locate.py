@@ -30,6 +30,9 @@ def locate(
     model: Path | None = None,
     cells: list[int] | None = None,
     beam: int | None = None,
+    region: float = 0.8,
+    region_limit_km2: float | None = None,
+    region_out: Path | None = None,
     batch_size: int = 32,
     workers: int | None = None,
 ) -> None:
@@ -55,6 +58,10 @@ def locate(
             not given (about 6 km, 900 m and 130 m across).
         beam: Look only into so many cells of a large gallery. Each answer then states the share that was scored and
             how much of the posterior the rest can hold.
+        region: Probability with which the region of each answer is to hold the place; answers state its area, its
+            cells, and whether it cannot tell.
+        region_limit_km2: Say "cannot tell" of regions larger than this too.
+        region_out: Write the outlines of the regions to this GeoJSON file, for a map.
         batch_size: Photographs that the model sees at once.
         workers: Threads that decode photographs; one a processor if not given.
     """
@@ -77,6 +84,8 @@ def locate(
             captions=caption,
             maps=map,
             beam=beam,
+            region=region,
+            region_limit_km2=region_limit_km2,
             batch_size=batch_size,
             workers=workers,
             progress=progress,
@@ -88,6 +97,11 @@ def locate(
     else:
         with atomic_file(out) as beside:
             beside.write_text(text, encoding="utf-8")
+    if region_out is not None:
+        from swclip.retrieval.region_shapes import regions_geojson
+
+        with atomic_file(region_out) as beside:
+            beside.write_text(regions_geojson(answers), encoding="utf-8")
     if figure is not None and answers[0].error is None:
         _draw(figure, locator, answers[0], caption, map)
     bad = [answer for answer in answers if answer.error is not None]

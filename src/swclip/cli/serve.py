@@ -52,9 +52,7 @@ def serve(
     """
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
-        raise ConfigError(
-            f"`swclip serve` needs {', '.join(missing)}; install them with: pip install 'swclip[serve]'"
-        )
+        raise ConfigError(f"`swclip serve` needs {', '.join(missing)}; install them with: pip install 'swclip[serve]'")
     shown = None if tiles is None else Tiles(tiles, attribution)
 
     import logging

@@ -77,18 +77,6 @@ def share_interval(
     return float(low), float(high)
 
 
-def two_halves(blocks: Int64[np.ndarray, " q"], generator: np.random.Generator) -> Int64[np.ndarray, " q"]:
-    """Deal whole blocks to two halves of queries about as large: (Q,) 0 or 1."""
-    sizes = np.bincount(blocks)
-    half_of = np.zeros(len(sizes), dtype=np.int64)
-    dealt = [0, 0]
-    for block in generator.permutation(len(sizes)):
-        half_of[block] = int(dealt[1] < dealt[0])
-        dealt[half_of[block]] += int(sizes[block])
-    halves: Int64[np.ndarray, " q"] = half_of[blocks]
-    return halves
-
-
 def reliability(
     probability: ArrayLike, hits: ArrayLike, blocks: Int64[np.ndarray, " q"], bins: int = 10
 ) -> list[dict[str, Any]]:

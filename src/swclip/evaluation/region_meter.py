@@ -14,11 +14,12 @@ from jaxtyping import Bool, Float, Float32, Float64, Int64
 from numpy.typing import ArrayLike
 
 from swclip.errors import MismatchError
-from swclip.evaluation.coverage import block_numbers, reliability, selective_curve, share_interval, two_halves
+from swclip.evaluation.coverage import block_numbers, reliability, selective_curve, share_interval
 from swclip.evaluation.metrics import RECALL_RADIUS_M
 from swclip.geo.cells import across_m
 from swclip.retrieval.conformal import LEVEL, LEVELS, Calibration, says_nothing, truth_cities
 from swclip.retrieval.ground_cells import GroundCells
+from swclip.retrieval.region_fit import deal_blocks
 from swclip.retrieval.tails import cell_density, density_cuts, tail_mass
 
 VALIDATION, HALVES = "validation", "halves of the queries"
@@ -198,7 +199,7 @@ class RegionMeter:
         tails = self._all_tails
         if self.calibration is not None:
             return np.tile(self._needed, (len(tails), 1)), np.array(self._areas).reshape(-1, len(self.levels))
-        half_of = two_halves(self._blocks, np.random.default_rng(self._seed))
+        half_of = deal_blocks(self._blocks.tolist(), 2, np.random.default_rng(self._seed))
         curves = np.array(self._curves).reshape(-1, len(THRESHOLDS))
         needed, areas = np.zeros((len(tails), len(self.levels))), np.full((len(tails), len(self.levels)), np.inf)
         for half in (0, 1):

@@ -64,6 +64,29 @@ class CellAnswer:
 
 
 @dataclass(frozen=True)
+class RegionAnswer:
+    """Ground that holds the place of a photograph with a stated probability; see `conformal`.
+
+    Attributes:
+        probability: The probability promised.
+        area_km2: Area of the region in km2; None where it is everything.
+        cannot_tell: True where the region says nothing: it is no smaller than a blind one with the same promise, or
+            larger than who asked would have it.
+        resolution: H3 resolution of the region.
+        cells: Its H3 cells, seven of which may be written as the coarser one that they fill (H3's compact form); none
+            where it says nothing.
+        reason: Why it says nothing; None where it does not.
+    """
+
+    probability: float
+    area_km2: float | None
+    cannot_tell: bool
+    resolution: int
+    cells: tuple[str, ...] = ()
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
 class Answer:
     """Where one photograph was taken.
 
@@ -84,6 +107,8 @@ class Answer:
         cells: The H3 cells, from coarse to fine.
         scored_share: Share of the gallery's candidates that was looked at; below 1 only for a search with a beam.
         left_out_at_most: Most that the others can hold of the posterior, before its smoothing on the ground.
+        region: Ground that holds the place with a stated probability; None where none was asked for, or the model's
+            regions were never calibrated.
         error: Why there is no answer; None where there is one.
     """
 
@@ -102,6 +127,7 @@ class Answer:
     cells: tuple[CellAnswer, ...] = ()
     scored_share: float | None = None
     left_out_at_most: float | None = None
+    region: RegionAnswer | None = None
     error: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -109,7 +135,18 @@ class Answer:
         values = asdict(self)
         values["candidates"] = [{**c, "image_ids": list(c["image_ids"])} for c in values["candidates"]]
         values["cells"] = list(values["cells"])
+        if self.region is not None:
+            values["region"]["cells"] = list(self.region.cells)
         return values
+
+    def flat_region(self) -> dict[str, float | bool | None]:
+        """The region as columns, without its cells."""
+        region = self.region
+        return {
+            "region_probability": None if region is None else region.probability,
+            "region_area_km2": None if region is None else region.area_km2,
+            "region_cannot_tell": None if region is None else region.cannot_tell,
+        }
 
     def flat_cells(self) -> dict[str, str | float]:
         """The cells as columns: `cell_RES` and what belongs to it."""
@@ -150,6 +187,7 @@ def as_csv(answers: Sequence[Answer]) -> str:
         "answer_lat_deg", "answer_lon_deg", "answer_probability_within_50m", "estimator", "error",
         "answer_city", "answer_city_probability", "answer_point_city", "answer_point_city_probability",
         *cell_columns, "scored_share", "left_out_at_most",
+        "answer_region_probability", "answer_region_area_km2", "answer_region_cannot_tell",
     )  # fmt: skip
     writer = csv.DictWriter(stream, columns, lineterminator="\n")
     writer.writeheader()
@@ -168,6 +206,7 @@ def as_csv(answers: Sequence[Answer]) -> str:
             **{f"answer_{name}": value for name, value in answer.flat_cells().items()},
             "scored_share": answer.scored_share,
             "left_out_at_most": answer.left_out_at_most,
+            **{f"answer_{name}": value for name, value in answer.flat_region().items()},
         }
         if not answer.candidates:
             writer.writerow(common)
@@ -179,15 +218,16 @@ def as_csv(answers: Sequence[Answer]) -> str:
 def as_geojson(answers: Sequence[Answer]) -> str:
     """A FeatureCollection with a point an answer, longitude first as GeoJSON has it.
 
-    The other values are the properties, the cells as flat ones (`cell_8`, `cell_8_probability`), which programs for
-    maps can colour by; a photograph without an answer has no geometry.
+    The other values are the properties, the cells and the region as flat ones (`cell_8`, `cell_8_probability`,
+    `region_area_km2`), which programs for maps can colour by; a photograph without an answer has no geometry. The
+    outlines of the regions are a file of their own: `region_shapes.regions_geojson`.
     """
     features = []
     for answer in answers:
         properties = answer.as_dict()
         lat, lon = properties.pop("lat_deg"), properties.pop("lon_deg")
-        del properties["cells"]
-        properties |= answer.flat_cells()
+        del properties["cells"], properties["region"]
+        properties |= {**answer.flat_cells(), **answer.flat_region()}
         point = None if lat is None else {"type": "Point", "coordinates": [lon, lat]}
         features.append({"type": "Feature", "geometry": point, "properties": properties})
     collection = {"type": "FeatureCollection", "features": features}

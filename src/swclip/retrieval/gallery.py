@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from swclip.errors import ArtefactError, InputError, MismatchError
 from swclip.files import atomic_folder, check_replaceable, read_json, write_json
+from swclip.retrieval.conformal import Calibration, write_calibration
 from swclip.retrieval.posterior_config import PosteriorConfig
 
 if TYPE_CHECKING:
@@ -98,12 +99,13 @@ class Gallery:
                 f"`swclip index {model_name} MANIFEST --out GALLERY`."
             )
 
-    def save(self, folder: str | os.PathLike[str], model: LocatorModel) -> None:
+    def save(self, folder: str | os.PathLike[str], model: LocatorModel, calibration: Calibration | None = None) -> None:
         """Write a folder that answers on its own: gallery.json, candidates.parquet, embeddings.safetensors, model/.
 
         Args:
             folder: The gallery's folder; one that is there is replaced whole.
             model: The model that made the embeddings.
+            calibration: Of the model's regions, for model/regions.json; None for answers without regions.
 
         Raises:
             MismatchError: Another model made them.
@@ -122,6 +124,8 @@ class Gallery:
             }
             save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, beside / _EMBEDDINGS)
             model.save(beside / "model")
+            if calibration is not None:
+                write_calibration(beside / "model", calibration)
             description = {
                 **self.meta,
                 "version": GALLERY_VERSION,

@@ -39,6 +39,7 @@ NOWHERE = -1
 # H3's hexagons are not alike: the narrowest are about 0.76 of the average across, and pentagons have smaller ones
 # beside them. A ring too many costs time; a ring too few would cut cells off that are near enough.
 _NARROWEST = 0.7
+_RINGS_ALWAYS = 3  # what the default needs: a gallery of any size that fits into memory has regions
 _ROWS_AT_ONCE = 20_000
 
 
@@ -92,8 +93,8 @@ class GroundCells:
             spread_m: s in metres, above 0.
 
         Raises:
-            ConfigError: The resolution does not exist, the spread is not above 0, or it reaches more than `MAX_PAIRS`
-                pairs of a candidate and a cell.
+            ConfigError: The resolution does not exist, the spread is not above 0, or it is so wide that it may reach
+                more than `MAX_PAIRS` pairs of a candidate and a cell.
         """
         positions = np.asarray(positions_deg, dtype=np.float64).reshape(-1, 2)
         names: list[str | None] = [None] * len(positions) if cities is None else list(cities)
@@ -196,7 +197,7 @@ def _rings(resolution: int, spread_m: float, candidates: int) -> int:
     width_m = _NARROWEST * across_m(resolution)
     rings = max(1, math.ceil((CUT_BANDWIDTHS * spread_m / width_m + 1 / math.sqrt(3)) * 2 / math.sqrt(3)) - 1)
     pairs = (1 + 3 * rings * (rings + 1)) * candidates
-    if pairs > MAX_PAIRS:
+    if pairs > MAX_PAIRS and rings > _RINGS_ALWAYS:
         raise ConfigError(
             f"a spread of {spread_m:g} m over H3 cells of resolution {resolution} pairs {candidates} candidates with "
             f"{pairs:.1e} cells, more than {MAX_PAIRS:.0e}; take a shorter spread, or a coarser resolution."

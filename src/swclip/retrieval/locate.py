@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,25 +14,15 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from swclip.errors import ArtefactError, ConfigError
-from swclip.geo.distance import geodesic_m
-from swclip.geo.neighbours import SphereIndex
-from swclip.retrieval.answers import NEAR_M, Answer, RankedCandidate, rounded_deg
+from swclip.retrieval.answering import Part, answers_from, answers_to
+from swclip.retrieval.answers import Answer
 from swclip.retrieval.coarse import CoarseIndex, part_of
-from swclip.retrieval.conformal import Calibration, read_calibration
+from swclip.retrieval.conformal import LEVEL, Calibration, check_level, read_calibration
 from swclip.retrieval.embed import Failure, PathLike, Progress
-from swclip.retrieval.estimate import geometric_median, ground_density
-from swclip.retrieval.estimate import top_k as best_candidates
-from swclip.retrieval.evidence import Photographed, chunks, location_similarity, log_probability
+from swclip.retrieval.evidence import chunks, log_probability
 from swclip.retrieval.gallery import Gallery, load_gallery
-from swclip.retrieval.ground_cells import GroundCells
-from swclip.retrieval.hierarchy import (
-    CITY,
-    RESOLUTIONS,
-    Hierarchy,
-    cell_answer,
-    most_probable,
-    probability_of,
-)
+from swclip.retrieval.ground_cells import RESOLUTION, SPREAD_M, GroundCells
+from swclip.retrieval.hierarchy import RESOLUTIONS, Hierarchy
 from swclip.retrieval.posterior import (
     PosteriorConfig,
     default_posterior,
@@ -40,10 +31,13 @@ from swclip.retrieval.posterior import (
     smoothed,
 )
 from swclip.retrieval.posterior_config import EstimatorName, check_estimator
+from swclip.retrieval.region_answers import NO_REGIONS, RegionMaker, RegionRequest
 from swclip.retrieval.views import embed_queries, given_views
 
 if TYPE_CHECKING:
     from swclip.models.locator_model import LocatorModel
+
+_LOG = logging.getLogger(__name__)
 
 
 class Locator:
@@ -54,6 +48,7 @@ class Locator:
         model: The model that made it.
         posterior: From scores to probabilities; None takes the gallery's own, or else the model's temperature.
         resolutions: H3 resolutions of the cells that answers speak of.
+        calibration: What regions are made by, of this model with this posterior; None for answers without regions.
 
     Raises:
         MismatchError: Another model made the gallery.
@@ -65,6 +60,7 @@ class Locator:
         answer, = locator.locate(["photo.jpg"])
         print(answer.lat_deg, answer.lon_deg, answer.probability_within_50m)
         print(answer.city, answer.city_probability, [(c.cell_id, c.probability) for c in answer.cells])
+        print(answer.region.probability, answer.region.area_km2, answer.region.cannot_tell)
         ```
     """
 
@@ -74,21 +70,25 @@ class Locator:
         model: LocatorModel,
         posterior: PosteriorConfig | None = None,
         resolutions: Sequence[int] = RESOLUTIONS,
+        calibration: Calibration | None = None,
     ) -> None:
         gallery.check_model(model.fingerprint, "the model given")
         self.gallery = gallery
         self.model = model
         self.posterior = posterior or gallery.posterior or default_posterior(model)
-        self._whole = _Part.of(gallery, Hierarchy.of(gallery.positions_deg, gallery.cities, resolutions))
+        self._whole = Part.of(gallery, Hierarchy.of(gallery.positions_deg, gallery.cities, resolutions))
         self._coarse: CoarseIndex | None = None
-        self.calibration: Calibration | None = None
+        self.calibration = calibration
         self._ground: GroundCells | None = None
 
     @property
     def ground(self) -> GroundCells:
-        """The cells that the candidates reach."""
+        """The cells that the candidates reach, of the calibration's kind where there is one; laid out once."""
         if self._ground is None:
-            self._ground = GroundCells.of(self.gallery.positions_deg, self.gallery.cities)
+            resolution, spread_m = RESOLUTION, SPREAD_M
+            if self.calibration is not None:
+                resolution, spread_m = self.calibration.resolution, self.calibration.spread_m
+            self._ground = GroundCells.of(self.gallery.positions_deg, resolution=resolution, spread_m=spread_m)
         return self._ground
 
     @classmethod
@@ -115,9 +115,7 @@ class Locator:
         source = Path(path if model is None else model)
         loaded = load_model(source)
         gallery.check_model(loaded.fingerprint, str(source), str(path))
-        locator = cls(gallery, loaded, resolutions=resolutions)
-        locator.calibration = read_calibration(path)
-        return locator
+        return cls(gallery, loaded, resolutions=resolutions, calibration=read_calibration(path))
 
     def locate(
         self,
@@ -128,6 +126,8 @@ class Locator:
         captions: str | Sequence[str | None] | None = None,
         maps: PathLike | Sequence[PathLike | None] | None = None,
         beam: int | None = None,
+        region: float | None = LEVEL,
+        region_limit_km2: float | None = None,
         batch_size: int = 32,
         workers: int | None = None,
         progress: Progress | None = None,
@@ -145,6 +145,9 @@ class Locator:
             beam: Look only into so many cells of the gallery, those that can hold the best candidates: for galleries of
                 a million. Each answer states what share was scored and how much of the posterior the rest can hold.
                 None looks at every candidate.
+            region: Probability with which the region of each answer is to hold the place; None for no regions. With a
+                beam it is the region of what was opened, and the promise is one for whole searches.
+            region_limit_km2: Regions larger than this cannot tell; where None, those as large as a blind one.
             batch_size: Photographs that the model sees at once.
             workers: Decoding threads.
             progress: Called with (done, total) photographs.
@@ -153,8 +156,8 @@ class Locator:
             An answer a photograph, in their order. One that cannot be decoded has its reason in `error`.
 
         Raises:
-            ConfigError: The estimator is not known, top_k or the beam is below 1, or the model has not a view that is
-                given.
+            ConfigError: The estimator is not known, top_k or the beam is below 1, the region's probability is not
+                between 0 and 1, or the model has not a view that is given.
             ArtefactError: The model's embeddings are not numbers.
         """
         estimator = self.posterior.estimator if estimator is None else estimator
@@ -163,6 +166,11 @@ class Locator:
             raise ConfigError(f"top_k is {top_k}; ask for at least one candidate.")
         if beam is not None and beam < 1:
             raise ConfigError(f"beam is {beam}; open at least one cell, or leave it out to look at all candidates.")
+        if region is not None:
+            check_level(region)
+            if self.calibration is None:
+                _LOG.warning("%s", NO_REGIONS)
+        wanted = None if region is None else RegionRequest(region, region_limit_km2)
         asked = [photographs] if isinstance(photographs, (str, os.PathLike)) else list(photographs)
         texts = [captions] if isinstance(captions, str) else captions
         tiles = [maps] if isinstance(maps, (str, os.PathLike)) else maps
@@ -181,7 +189,7 @@ class Locator:
         answered = np.flatnonzero(np.isfinite(query).all(axis=1)) if query.size else np.zeros(0, dtype=np.int64)
         if len(answered) + len(failures) != len(asked):
             raise ArtefactError("the model's embeddings are not numbers; its training diverged, train it again.")
-        answers = iter(self._answers(query[answered], top_k, estimator, beam))
+        answers = iter(self._answers(query[answered], top_k, estimator, beam, wanted))
         good, reasons = set(answered.tolist()), iter(failures)
         named: list[Answer] = []
         for row, path in enumerate(asked):
@@ -239,7 +247,7 @@ class Locator:
         estimator = self.posterior.estimator if estimator is None else estimator
         check_estimator(estimator)
         nearest = log_p.argmax(axis=1) if len(log_p) else np.zeros(0, dtype=np.int64)
-        return _answers_to(log_p, nearest, self._whole, self.posterior, top_k, estimator)
+        return answers_to(log_p, nearest, self._whole, self.posterior, top_k, estimator)
 
     def restricted(self, rows: Int64[np.ndarray, " s"]) -> Locator:
         """A locator for which only some candidates exist.
@@ -249,121 +257,37 @@ class Locator:
         """
         other = copy.copy(self)
         other.gallery = part_of(self.gallery, rows)
-        other._whole = _Part.of(other.gallery, self._whole.hierarchy.take(rows))
+        other._whole = Part.of(other.gallery, self._whole.hierarchy.take(rows))
         other._ground, other._coarse = self.ground.take(rows), None
         return other
 
     def _answers(
-        self, query: Float64[np.ndarray, "q d"], top_k: int, estimator: EstimatorName, beam: int | None
+        self,
+        query: Float64[np.ndarray, "q d"],
+        top_k: int,
+        estimator: EstimatorName,
+        beam: int | None,
+        wanted: RegionRequest | None,
     ) -> list[Answer]:
         if beam is None:
-            return _answers_from(query, self._whole, self.posterior, top_k, estimator)
+            return answers_from(query, self._whole, self.posterior, top_k, estimator, self._regions(wanted, None))
         if self._coarse is None:
             self._coarse = CoarseIndex.of(self.gallery)
         found: list[Answer] = []
         for row in query:
             opened = self._coarse.search(row, self.posterior, beam=beam, top_k=top_k)
             # What was opened is a gallery of its own, and is answered from as the whole would be.
-            part = _Part.of(part_of(self.gallery, opened.rows), self._whole.hierarchy.take(opened.rows))
-            (answer,) = _answers_from(row[None], part, self.posterior, top_k, estimator)
+            own = part_of(self.gallery, opened.rows)
+            part = Part.of(own, self._whole.hierarchy.take(opened.rows))
+            regions = self._regions(wanted, own)
+            (answer,) = answers_from(row[None], part, self.posterior, top_k, estimator, regions)
             found.append(replace(answer, scored_share=opened.scored_share, left_out_at_most=opened.left_out_at_most))
         return found
 
-
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """A gallery, or the part of one that was opened, with what answering from it needs."""
-
-    gallery: Gallery
-    hierarchy: Hierarchy
-    index: SphereIndex
-    photographed: Photographed
-
-    @classmethod
-    def of(cls, gallery: Gallery, hierarchy: Hierarchy) -> _Part:
-        return cls(gallery, hierarchy, SphereIndex(gallery.positions_deg), Photographed.of(gallery))
-
-
-def _answers_from(
-    query: Float64[np.ndarray, "q d"], part: _Part, config: PosteriorConfig, top_k: int, estimator: EstimatorName
-) -> list[Answer]:
-    """Answers to embedded photographs."""
-    found: list[Answer] = []
-    for chunk in chunks(len(query), part.gallery):
-        nearest = location_similarity(query[chunk], part.gallery).argmax(axis=1)
-        log_p = log_probability(query[chunk], part.gallery, config, part.photographed)
-        found += _answers_to(log_p, nearest, part, config, top_k, estimator)
-    return found
-
-
-def _answers_to(
-    log_posteriors: Float64[np.ndarray, "q m"],
-    nearest_rows: Int64[np.ndarray, " q"],
-    part: _Part,
-    config: PosteriorConfig,
-    top_k: int,
-    estimator: EstimatorName,
-) -> list[Answer]:
-    """Answers to posteriors: point, candidates, city and cells, all from one posterior."""
-    gallery, hierarchy = part.gallery, part.hierarchy
-    kernel = gallery_kernel(gallery, config.smoothing_m, config.kernel)
-    found: list[Answer] = []
-    for chunk in chunks(len(log_posteriors), gallery):
-        log_p = log_posteriors[chunk]
-        probability = np.exp(smoothed(log_p, kernel))
-        # The list is in the order by which the answer was chosen, so that the first of it is the answer.
-        order_by = log_p if estimator == "argmax" else ground_density(log_p, kernel)
-        ranked = best_candidates(order_by, top_k)
-        points = gallery.positions_deg[ranked[:, 0]]
-        if estimator == "geometric-median":
-            points = geometric_median(log_p, gallery.positions_deg)
-        nearest = gallery.positions_deg[nearest_rows[chunk]]
-        near = part.index.within(points, NEAR_M)
-        units = hierarchy.units_at(points, part.index)
-        for row, point in enumerate(points):
-            own, point_city = probability[row], units[CITY][row]
-            city = next(iter(most_probable(hierarchy.city, own, 1)), None)
-            found.append(
-                Answer(
-                    photograph="",
-                    lat_deg=rounded_deg(point[0]),
-                    lon_deg=rounded_deg(point[1]),
-                    probability_within_50m=min(1.0, float(own[near[row]].sum())),
-                    argmax_lat_deg=rounded_deg(nearest[row, 0]),
-                    argmax_lon_deg=rounded_deg(nearest[row, 1]),
-                    estimator=estimator,
-                    candidates=_ranked(gallery, ranked[row], own, point),
-                    city=None if city is None else city.unit,
-                    city_probability=None if city is None else city.probability,
-                    point_city=point_city,
-                    point_city_probability=(
-                        None if point_city is None else probability_of(hierarchy.city, own, point_city)
-                    ),
-                    cells=tuple(cell_answer(level, own, str(units[level.name][row])) for level in hierarchy.cells),
-                    scored_share=1.0,
-                    left_out_at_most=0.0,
-                )
-            )
-    return found
-
-
-def _ranked(
-    gallery: Gallery,
-    rows: Int64[np.ndarray, " k"],
-    probability: Float64[np.ndarray, " m"],
-    point: Float64[np.ndarray, " 2"],
-) -> tuple[RankedCandidate, ...]:
-    places = gallery.positions_deg[rows]
-    away_m = geodesic_m(np.broadcast_to(point, places.shape), places)
-    return tuple(
-        RankedCandidate(
-            candidate_id=gallery.candidate_ids[row],
-            lat_deg=rounded_deg(place[0]),
-            lon_deg=rounded_deg(place[1]),
-            probability=float(probability[row]),
-            distance_m=round(float(distance), 2),
-            city=gallery.cities[row],
-            image_ids=tuple(gallery.image_ids_of(int(row))),
-        )
-        for row, place, distance in zip(rows, places, away_m, strict=True)
-    )
+    def _regions(self, wanted: RegionRequest | None, part: Gallery | None) -> RegionMaker | None:
+        """What makes the regions over the whole gallery, whose ground is laid out once, or over a part of it."""
+        if wanted is None or self.calibration is None:
+            return None
+        if part is not None:
+            return RegionMaker.of(part.positions_deg, self.calibration, wanted)
+        return RegionMaker(self.ground, self.calibration, wanted)

@@ -49,6 +49,8 @@ class PosteriorFit:
         median_error_m: Median error of its answers on those queries, metres.
         mean_error_m: Mean of the same.
         n_queries: How many queries it was fitted on.
+        left_out: For each fold of the queries, the posterior fitted without it (its estimator is not fitted); empty
+            where there were no folds.
     """
 
     config: PosteriorConfig
@@ -57,6 +59,7 @@ class PosteriorFit:
     median_error_m: float
     mean_error_m: float
     n_queries: int
+    left_out: tuple[PosteriorConfig, ...] = ()
 
 
 def fit_posterior(
@@ -70,6 +73,7 @@ def fit_posterior(
     kernel: KernelName = "gaussian",
     max_queries: int = 2000,
     generator: np.random.Generator | None = None,
+    fold_of: Int64[np.ndarray, " q"] | None = None,
 ) -> PosteriorFit:
     """Choose temperatures, image weight and smoothing on validation queries.
 
@@ -96,6 +100,7 @@ def fit_posterior(
         kernel: Kernel of the smoothing.
         max_queries: At most so many queries are used, drawn without replacement.
         generator: For that draw.
+        fold_of: (Q,) folds of the queries, from 0, to fit without in turn as well: what `region_fit.calibrate` needs.
 
     Returns:
         The posterior with its score and errors.
@@ -115,25 +120,39 @@ def fit_posterior(
     if len(queries) > max_queries:
         drawn = np.sort((generator or np.random.default_rng(0)).choice(len(queries), max_queries, replace=False))
         queries, truth = queries[drawn], truth[drawn]
+        fold_of = None if fold_of is None else fold_of[drawn]
 
     smoothings_m, kernels = _affordable(gallery, smoothings_m, kernel)
     if any(weight > 0 for weight in weights):
         parts = _evidence_near_truth(queries, truth, gallery, photographed, temperatures, kernels)
     else:
         parts = _evidence_near_truth(queries, truth, gallery, _NO_PHOTOGRAPHS, temperatures, kernels)
-    best, score = _best(parts, weights)
-    config = PosteriorConfig(
-        temperatures[best[0]], temperatures[best[1]], weights[best[2]], float(smoothings_m[best[3]]), kernel
-    )
+    scores = _scores(parts, weights, _kept(fold_of, len(queries)))
+    found = [tuple(map(int, np.unravel_index(int(np.argmin(own)), own.shape))) for own in scores]
+    config, *left_out = [
+        PosteriorConfig(
+            temperatures[best[0]], temperatures[best[1]], weights[best[2]], float(smoothings_m[best[3]]), kernel
+        )
+        for best in found
+    ]
     config, answers = _with_best_estimator(queries, truth, gallery, photographed, config)
     return PosteriorFit(
         config=config,
-        score=score,
+        score=float(scores[0].min()),
         uniform_score=float(-np.log(parts.uniform[0] + _SMALLEST).mean()),
         median_error_m=float(np.median(answers)),
         mean_error_m=float(np.mean(answers)),
         n_queries=len(queries),
+        left_out=tuple(left_out),
     )
+
+
+def _kept(fold_of: Int64[np.ndarray, " q"] | None, count: int) -> list[Int64[np.ndarray, " k"]]:
+    """The queries that each posterior is fitted on: all, then all but each fold."""
+    everything = [np.arange(count)]
+    if fold_of is None or len(np.unique(fold_of)) < 2:
+        return everything
+    return everything + [np.flatnonzero(fold_of != fold) for fold in range(int(fold_of.max()) + 1)]
 
 
 def _affordable(
@@ -173,15 +192,15 @@ class _Parts:
     seen: Float64[np.ndarray, "t h q"]
     uniform: Float64[np.ndarray, "h q"]
 
-    def score(self, location: int, image: int, weight: float) -> Float64[np.ndarray, " h"]:
-        """The score of one pair of temperatures and one weight, for each smoothing."""
+    def surprise(self, location: int, image: int, weight: float) -> Float64[np.ndarray, "h q"]:
+        """The score of each query by one pair of temperatures and one weight, for each smoothing."""
         mass = self.located[location]
         if weight > 0:
             dealt = self.reach[location] * self.seen[image] - self.located_there[location]
             mass = mass + weight * dealt
         # Rounding of the difference can leave a hair below zero.
         near = (1 - _BACKGROUND) * np.maximum(mass, 0.0) + _BACKGROUND * self.uniform
-        return np.asarray(-np.log(near + _SMALLEST).mean(axis=1))
+        return np.asarray(-np.log(near + _SMALLEST))
 
 
 def _evidence_near_truth(
@@ -219,15 +238,19 @@ def _kernel_around(truth: Float64[np.ndarray, "q 2"], gallery: Gallery) -> Float
     return np.asarray(kernel_weight(distance, SCORE_SCALE_M, "exponential"))
 
 
-def _best(parts: _Parts, weights: Sequence[float]) -> tuple[Int64[np.ndarray, " 4"], float]:
+def _scores(
+    parts: _Parts, weights: Sequence[float], kept: Sequence[Int64[np.ndarray, " k"]]
+) -> Float64[np.ndarray, "k t t w h"]:
+    """Mean score of every combination over each set of queries; infinite for those not tried."""
     t, h = parts.located.shape[:2]
-    scores = np.full((t, t, len(weights), h), np.inf)
+    scores = np.full((len(kept), t, t, len(weights), h), np.inf)
     for location, image, w in np.ndindex(t, t, len(weights)):
         # Without image evidence its temperature does not matter: try only one.
         if weights[w] > 0 or image == location:
-            scores[location, image, w] = parts.score(location, image, weights[w])
-    best = np.array(np.unravel_index(int(np.argmin(scores)), scores.shape))
-    return best, float(scores[tuple(best)])
+            surprise = parts.surprise(location, image, weights[w])
+            for own, rows in enumerate(kept):
+                scores[own, location, image, w] = surprise[:, rows].mean(axis=1)
+    return scores
 
 
 def _with_best_estimator(

@@ -25,6 +25,7 @@ from swclip.imaging.augment import augment
 from swclip.losses import Objective
 from swclip.models.location_text import prompt_fields
 from swclip.models.locator_model import LocatorModel, load_model
+from swclip.retrieval.conformal import write_calibration
 from swclip.retrieval.embed import tower_features
 from swclip.retrieval.feature_cache import FeatureCache
 from swclip.retrieval.posterior_config import write_posterior
@@ -250,8 +251,9 @@ def _train(
         model.save(folder / "model")
     else:
         kept = load_model(folder / "model").to(process.device)
-        fit = validation.fit(kept, validation.queries(kept, val_features))
+        fit, calibration = validation.fit(kept, validation.queries(kept, val_features))
         write_posterior(folder / "model", fit.config)
+        write_calibration(folder / "model", calibration)
         fitted |= {"val_log_error": best, "val_posterior": dataclasses.asdict(fit)}
     facts = dataclasses.replace(facts, status="finished", figures=fitted)
     write_json(folder / "run.json", dataclasses.asdict(facts))

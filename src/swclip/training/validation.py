@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,15 @@ from jaxtyping import Float32, Float64
 
 from swclip.data.manifest import Manifest
 from swclip.data.splits import Splits, candidates_for, indices
+from swclip.evaluation.regions import resampling_blocks
 from swclip.geo.distance import geodesic_m
 from swclip.models.locator_model import LocatorModel
 from swclip.retrieval.build import build_gallery, candidate_words
+from swclip.retrieval.conformal import Calibration
 from swclip.retrieval.embed import embed_features, embed_photographs, embed_positions
 from swclip.retrieval.feature_cache import FeatureCache
 from swclip.retrieval.posterior_fit import PosteriorFit, fit_posterior
+from swclip.retrieval.region_fit import FOLDS, calibrate, deal_blocks
 from swclip.retrieval.views import chosen_views, with_views
 
 _NEAR_M = 10.0
@@ -32,6 +36,7 @@ class Validation:
         truth_deg: (V, 2) their recorded positions.
         candidates: The candidates' table.
         cache: Features of a frozen tower, else None.
+        blocks: Block of each query: photographs that are not independent evidence.
     """
 
     manifest: Manifest
@@ -39,6 +44,7 @@ class Validation:
     truth_deg: Float64[np.ndarray, "v 2"]
     candidates: pd.DataFrame
     cache: FeatureCache | None
+    blocks: Sequence[str]
 
     @classmethod
     def of(cls, manifest: Manifest, splits: Splits, cache: FeatureCache | None) -> Validation | None:
@@ -46,7 +52,11 @@ class Validation:
         rows = indices(splits, manifest, "val")
         if len(rows) == 0:
             return None
-        return cls(manifest, rows, manifest.positions_deg[rows], candidates_for(splits, "val"), cache)
+        truth, candidates = manifest.positions_deg[rows], candidates_for(splits, "val")
+        asked = manifest.frame.iloc[rows].drop(columns="block_id", errors="ignore")
+        own = splits.frame.set_index("image_id")["block_id"].reindex(asked["image_id"]).to_numpy()
+        blocks, _ = resampling_blocks(asked.assign(block_id=own), truth)
+        return cls(manifest, rows, truth, candidates, cache, blocks)
 
     def queries(self, model: LocatorModel, features: Float32[np.ndarray, "v f"] | None) -> Float32[np.ndarray, "v d"]:
         """Embeddings of the validation queries, from their features where the tower is frozen.
@@ -92,7 +102,15 @@ class Validation:
             "val_log_error": float(np.log10(1.0 + error / _NEAR_M).mean()),
         }
 
-    def fit(self, model: LocatorModel, queries: Float32[np.ndarray, "v d"]) -> PosteriorFit:
-        """The posterior that gives the validation queries' true places the most probability."""
+    def fit(self, model: LocatorModel, queries: Float32[np.ndarray, "v d"]) -> tuple[PosteriorFit, Calibration]:
+        """The posterior that gives the validation queries' true places the most probability, and their regions' tails.
+
+        Folds of whole blocks are left out of the fit in turn, so that no query's tail is by a posterior that saw it.
+        """
         gallery = build_gallery(model, self.candidates, self.manifest, cache=self.cache)
-        return fit_posterior(queries, self._truth_deg(queries), gallery)
+        truth, views = self._truth_deg(queries), len(queries) // len(self.truth_deg)
+        fold_of = np.tile(deal_blocks(self.blocks, FOLDS, np.random.default_rng(0)), views)
+        fit = fit_posterior(queries, truth, gallery, fold_of=fold_of)
+        cities = self.manifest.frame["city"].iloc[self.rows] if "city" in self.manifest.frame else []
+        named = [None if pd.isna(city) else str(city) for city in cities] or [None] * len(self.rows)
+        return fit, calibrate(queries, truth, gallery, fit, fold_of, named, views=views)

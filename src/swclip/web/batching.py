@@ -13,7 +13,6 @@ Question = TypeVar("Question")
 Reply = TypeVar("Reply")
 
 
-
 class QueueFullError(Exception):
     """As many questions wait as may."""
 

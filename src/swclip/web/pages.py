@@ -8,7 +8,11 @@ from importlib.resources import files
 
 from swclip.web.settings import Tiles
 
-_TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+}
 _TYPES |= {".svg": "image/svg+xml"}
 
 

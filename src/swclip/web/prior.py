@@ -83,7 +83,9 @@ class Prior:
             inside = shapely.contains_xy(area, positions_deg[:, 1], positions_deg[:, 0])
             rows = np.flatnonzero(inside).astype(np.int64)
             if len(rows) == 0:
-                raise Problem("prior-excludes-all", "none of the gallery's candidates lies in `prior`; draw it elsewhere.")
+                raise Problem(
+                    "prior-excludes-all", "none of the gallery's candidates lies in `prior`; draw it elsewhere."
+                )
         if near is not None:
             lat, lon, radius_m = (np.float64(value) for value in near)
             away_m = haversine_m(positions_deg[:, 0], positions_deg[:, 1], lat, lon)

@@ -84,7 +84,9 @@ def posterior_body(found: Found, max_cells: int) -> schemas.Posterior:
                 cell_id=cell_id,
                 probability=_rounded(probability),
                 from_level=None if np.isnan(first) else round(first, 2),
-                boundary_deg=[(round(lat, _DEGREES), round(lon, _DEGREES)) for lat, lon in h3.cell_to_boundary(cell_id)],
+                boundary_deg=[
+                    (round(lat, _DEGREES), round(lon, _DEGREES)) for lat, lon in h3.cell_to_boundary(cell_id)
+                ],
             )
             for cell_id, probability, first in zip(
                 ids, found.mass[shown].tolist(), levels.from_level[:max_cells].tolist(), strict=True

@@ -1,0 +1,90 @@
+"""Calibration on validation queries: blocks kept whole, each tail by a posterior that did not see the query."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from swclip.geo.coordinates import LocalFrame
+from swclip.retrieval.gallery import Gallery
+from swclip.retrieval.ground_cells import GroundCells
+from swclip.retrieval.posterior import PosteriorConfig, log_posterior
+from swclip.retrieval.posterior_fit import fit_posterior
+from swclip.retrieval.region_fit import calibrate, deal_blocks
+from swclip.retrieval.tails import tail_mass
+
+GRID = {"temperatures": (0.05, 0.2, 0.5), "image_weights": (0.0, 0.5), "smoothings_m": (0.0, 30.0)}
+
+
+@pytest.fixture
+def asked(
+    make_gallery: Callable[..., Gallery], make_queries: Callable[..., np.ndarray]
+) -> tuple[Gallery, np.ndarray, np.ndarray]:
+    gallery, query = make_gallery(4), make_queries(4, 24)
+    at = (query @ gallery.location_embeddings.T).argmax(axis=1)
+    noise = np.random.default_rng(0).normal(0, 40.0, (24, 2))
+    places = LocalFrame.around(gallery.positions_deg)
+    return gallery, query, places.to_deg(places.to_xy_m(gallery.positions_deg[at]) + noise)
+
+
+def test_blocks_stay_whole_and_parts_are_alike() -> None:
+    blocks = [f"b{at}" for at in np.random.default_rng(0).integers(0, 30, 300)]
+    part_of = deal_blocks(blocks, 5, np.random.default_rng(1))
+    assert all(
+        len({part for part, own in zip(part_of, blocks, strict=True) if own == block}) == 1 for block in set(blocks)
+    )
+    sizes = np.bincount(part_of, minlength=5)
+    assert sizes.max() - sizes.min() <= max(blocks.count(block) for block in set(blocks))
+    assert not np.array_equal(part_of, deal_blocks(blocks, 5, np.random.default_rng(2)))
+    assert sorted(deal_blocks(["a", "b"], 5, np.random.default_rng(0)).tolist()) == [0, 1]
+
+
+def test_a_fold_is_left_out_of_the_fit(asked: tuple[Gallery, np.ndarray, np.ndarray]) -> None:
+    gallery, query, truth = asked
+    fold_of = np.arange(24) % 3
+    fit = fit_posterior(query, truth, gallery, fold_of=fold_of, **GRID)
+    alone = fit_posterior(query, truth, gallery, **GRID)
+    assert (fit.config, fit.score) == (alone.config, alone.score)
+    assert alone.left_out == fit_posterior(query, truth, gallery, fold_of=fold_of * 0, **GRID).left_out == ()
+    for fold, config in enumerate(fit.left_out):
+        others = fold_of != fold
+        own = fit_posterior(query[others], truth[others], gallery, **GRID).config
+        assert {**config.to_dict(), "estimator": None} == {**own.to_dict(), "estimator": None}
+    assert len(fit.left_out) == 3
+
+
+def _tails(gallery: Gallery, query: np.ndarray, truth: np.ndarray, config: PosteriorConfig) -> np.ndarray:
+    ground = GroundCells.of(gallery.positions_deg, gallery.cities)
+    p = np.exp(log_posterior(query, gallery, config, smooth=True).astype(np.float64))
+    return tail_mass(ground.mass(p), ground.area_km2, ground.index_of(truth))
+
+
+def test_tails_are_by_the_posterior_that_did_not_see_the_query(asked: tuple[Gallery, np.ndarray, np.ndarray]) -> None:
+    gallery, query, truth = asked
+    truth = truth + np.where(np.arange(24) == 5, 0.05, 0.0)[:, None]
+    fold_of = np.arange(24) % 3
+    fit = fit_posterior(query, truth, gallery, fold_of=fold_of, **GRID)
+    found = calibrate(query, truth, gallery, fit, fold_of, ["Hull"] * 24)
+    expected = np.array([_tails(gallery, query[[q]], truth[[q]], fit.left_out[fold_of[q]])[0] for q in range(24)])
+    np.testing.assert_allclose(found.tails, expected, rtol=1e-4)
+    assert np.flatnonzero(found.tails == 0.0).tolist() == [5], "which is out of reach"
+    ground = GroundCells.of(gallery.positions_deg, gallery.cities)
+    for city, cell in zip(found.cities, ground.index_of(truth), strict=True):
+        assert city == ("Hull" if cell < 0 else ground.cities[cell])
+    plain = fit_posterior(query, truth, gallery, **GRID)
+    whole = calibrate(query, truth, gallery, plain, fold_of)
+    np.testing.assert_allclose(whole.tails, _tails(gallery, query, truth, plain.config), rtol=1e-4)
+
+
+def test_a_photograph_asked_twice_counts_once_with_its_worse_tail(
+    asked: tuple[Gallery, np.ndarray, np.ndarray],
+) -> None:
+    gallery, query, truth = asked
+    fit = fit_posterior(query, truth, gallery, **GRID)
+    both = np.concatenate([query, query[::-1]])
+    found = calibrate(both, np.tile(truth, (2, 1)), gallery, fit, np.zeros(48, dtype=np.int64), views=2)
+    one, other = (calibrate(q, truth, gallery, fit, np.zeros(24, dtype=np.int64)) for q in (query, query[::-1]))
+    np.testing.assert_array_equal(found.tails, np.minimum(one.tails, other.tails))
+    assert found.cities == one.cities
