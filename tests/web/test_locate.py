@@ -1,4 +1,4 @@
-"""POST /v1/locate: what an answer says, for one photograph and for several, with and without what is known beforehand."""
+"""POST /v1/locate: what an answer says, for one photograph and for several, and with what is known beforehand."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from PIL import Image
 
 from swclip.data.manifest import read_manifest
 from swclip.geo.distance import geodesic_m
+from swclip.retrieval.embed import embed_photographs
 from swclip.retrieval.evidence import log_softmax
 from swclip.retrieval.locate import Locator
 from swclip.retrieval.posterior import log_posterior
-from swclip.retrieval.embed import embed_photographs
 from swclip.web.engine import pooled
 
 from .conftest import encoded, send

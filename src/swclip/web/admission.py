@@ -1,4 +1,4 @@
-"""Who is let in: places for requests whose photographs are in memory, a bounded queue for them, a rate for each client."""
+"""Who is let in: places for requests whose photographs are in memory, a bounded queue, a rate for each client."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ def _gate(service: Service, keys: Keys) -> Callable[..., Awaitable[None]]:
 
     async def with_key(
         request: Request,
-        bearer: HTTPAuthorizationCredentials | None = Security(_BEARER),
+        bearer: HTTPAuthorizationCredentials | None = Security(_BEARER),  # noqa: B008 (that is how FastAPI is told)
         header: str | None = Security(_HEADER),
     ) -> None:
         key = header if bearer is None else bearer.credentials

@@ -24,8 +24,8 @@ class ClosedError(Exception):
 class Batcher(Generic[Question, Reply]):
     """Answers questions in batches, in the order in which they came.
 
-    A batch is closed when it holds `max_batch` units, or when its first question has waited for `max_wait_s`. Under load
-    nobody waits: the next batch has filled by the time the last is done.
+    A batch is closed when it holds `max_batch` units, or when its first question has waited for `max_wait_s`. Under
+    load nobody waits: the next batch has filled by the time the last is done.
 
     Args:
         answer: Answers a batch; as many replies as questions, in their order. Called in one thread only.

@@ -1,4 +1,4 @@
-"""A request's body against the clock: slow senders are let go, and refused ones are heard out before the door closes."""
+"""A request's body against the clock: slow senders are let go, refused ones are heard out before the door closes."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ class Engine:
         ]
 
     def _restricted(self, rows: Int64[np.ndarray, " s"]) -> tuple[Locator, GroundCells]:
-        """The locator of an area and its ground; the last is kept, since one area is asked about several photographs."""
+        """The locator of an area and its ground; the last is kept, since an area is asked about several photographs."""
         key = rows.tobytes()
         if self._last is None or self._last[0] != key:
             locator = self.locator.restricted(rows)

@@ -1,19 +1,23 @@
 """A multipart body as it arrives: photographs and fields, in memory only and never more than is allowed.
 
-Frameworks write uploads of some size to temporary files. Photographs that strangers send are not to be on a disk, so the
-body is read here.
+Frameworks write uploads of some size to temporary files. Photographs that strangers send are not to be on a disk, so
+the body is read here.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from swclip.web.problems import Problem, invalid
 from swclip.web.settings import MEGABYTE, Limits
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 PHOTOGRAPHS = "photographs"
 """Name of the parts that are photographs."""
@@ -77,7 +81,7 @@ class _Reader:
         self._header, self._value, self._name = b"", b"", ""
         self._part = bytearray()
 
-    def callbacks(self) -> dict[str, object]:
+    def callbacks(self) -> MultipartCallbacks:
         """What the parser calls."""
         return {
             "on_part_begin": self._begin,

@@ -12,8 +12,8 @@ _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
 }
-_TYPES |= {".svg": "image/svg+xml"}
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,8 @@ class Prior:
         """The prior of an area and of a rough position; None where nothing is known.
 
         An area is a fact: candidates outside are as if they were not in the gallery. A rough position is a belief with
-        its radius r as the standard deviation, w = exp(-d^2 / (2 r^2)) with d the haversine distance; it rules out none.
+        its radius r as the standard deviation, w = exp(-d^2 / (2 r^2)) with d the haversine distance; it rules out
+        none.
 
         Args:
             positions_deg: (M, 2) candidates, degrees.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import h3
 import numpy as np
 
 from swclip.geo.distance import geodesic_m
+from swclip.retrieval.posterior_config import EstimatorName
 from swclip.web import schemas
 from swclip.web.engine import Found
 from swclip.web.regions import LEVELS, LevelRegion
@@ -37,7 +39,7 @@ def answer_body(
     assert answer.probability_within_50m is not None
     return schemas.Answer(
         point=schemas.Point(lat_deg=answer.lat_deg, lon_deg=answer.lon_deg),
-        estimator=answer.estimator,
+        estimator=cast(EstimatorName, answer.estimator),
         probability_within_50m=_rounded(answer.probability_within_50m),
         city=answer.city,
         city_probability=None if answer.city_probability is None else _rounded(answer.city_probability),

@@ -22,8 +22,8 @@ _KINDS = {
 }
 _WORDS = {
     "too-large": "the picture has more pixels than the service takes; reduce it.",
-    "not-an-image": "it is not in a format that the service reads (JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, HEIC with its "
-    "plugin); convert it.",
+    "not-an-image": "it is not in a format that the service reads (JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, or HEIC with "
+    "its plugin); convert it.",
     "truncated": "it is cut short or damaged; copy or download it again.",
     "empty": "it holds no bytes; choose it again.",
     "missing": "it cannot be read.",
@@ -56,7 +56,7 @@ def prepare(
         number: Which photograph of the request it is.
 
     Returns:
-        The photograph, or why it cannot be used. The words do not repeat what the decoder said: that may quote the file.
+        The photograph, or why it cannot be used. The words do not repeat the decoder's: they may quote the file.
     """
     try:
         pixels = preprocess.read(data, max_pixels=max_pixels)
