@@ -17,10 +17,11 @@ from swclip.evaluation.benchmark_tables import (
     region_table,
     system_table,
 )
+from swclip.evaluation.chart import error_chart
 from swclip.evaluation.comparison import Comparison
 from swclip.evaluation.curve_figure import sorted_systems
 from swclip.evaluation.examples import PER_KIND, Album, Example, pick_rows
-from swclip.evaluation.figures import map_data
+from swclip.evaluation.map_data import map_data
 from swclip.evaluation.leakage_table import leakage_section
 from swclip.evaluation.page import (
     REFERENCE_COLOUR,
@@ -32,7 +33,7 @@ from swclip.evaluation.page import (
     write_page,
 )
 from swclip.evaluation.reading import critical_reading
-from swclip.evaluation.report import answerable_text, kicker, made_rows, scale_of
+from swclip.evaluation.report_words import answerable_text, kicker, made_rows, scale_of
 from swclip.evaluation.words import distance, percent
 
 # Below this an error is not worth telling from another: the ratio of 1 m to 2 m would win every contest.
@@ -121,19 +122,11 @@ def write_benchmark_page(
     }
     chosen = {baseline, reference} if len(systems) > 5 else set(systems)
     curves = [
-        {
-            "name": name,
-            "colour": styles[name][0],
-            "dash": styles[name][1],
-            "reference": False,
-            "thin": name not in chosen,
-            **document["curves"]["systems"][name],
-        }
-        for name in systems
+        (name, document["curves"]["systems"][name], *styles[name], 2.6 if name in chosen else 1.5) for name in systems
     ]
-    floor = {"name": "floor", "colour": REFERENCE_COLOUR, "dash": "dash", "reference": True}
-    curves.append({**floor, **document["curves"]["floor"]})
-    write_page(path, "benchmark.html.j2", page, {"curves": curves, "map": drawn, "map_system": best})
+    curves.append(("floor", document["curves"]["floor"], REFERENCE_COLOUR, "dash", 1.8))
+    charts = [error_chart("error-curve", curves).to_dict()]
+    write_page(path, "benchmark.html.j2", page, {"charts": charts, "map": drawn, "map_system": best})
 
 
 def _lede(comparison: Comparison, best: str, other: str) -> str:

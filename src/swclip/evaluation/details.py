@@ -1,36 +1,36 @@
-"""What is kept of each query's posterior beside its figures: enough to look at, small enough to hold."""
+"""What an evaluation knows of each query beyond its answer: the best candidates, and the posterior on the ground."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 from jaxtyping import Float32, Int32
+from numpy import ndarray
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class TopCandidates:
     """The most probable candidates of each query, best first.
 
     Attributes:
-        rows: (Q, K) rows of the candidates' table.
-        probability: (Q, K) their posterior, before any smoothing on the ground.
+        rows: (Q, K) rows of the evaluation's `candidates`.
+        probability: (Q, K) what the posterior gives each of them.
     """
 
-    rows: Int32[np.ndarray, "q k"]
-    probability: Float32[np.ndarray, "q k"]
+    rows: Int32[ndarray, "q k"]
+    probability: Float32[ndarray, "q k"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class GroundPosterior:
-    """The posterior of each query on the ground: its most probable H3 cells, best first.
+    """The most probable cells of the ground of each query, best first.
 
     Attributes:
-        cell_ids: C H3 ids.
-        cells: (Q, K) indices into `cell_ids`, -1 where a query has fewer.
-        probability: (Q, K) posterior mass of each.
+        cell_ids: C cells (H3) that some query names.
+        cells: (Q, K) indices into `cell_ids`; -1 where a query has no further cell.
+        probability: (Q, K) what the posterior gives each of them; 0 where there is none.
     """
 
     cell_ids: list[str]
-    cells: Int32[np.ndarray, "q k"]
-    probability: Float32[np.ndarray, "q k"]
+    cells: Int32[ndarray, "q k"]
+    probability: Float32[ndarray, "q k"]

@@ -33,10 +33,12 @@ class Picture:
     Attributes:
         data_uri: JPEG as a data: address; empty where the photograph could not be read.
         caption: What it shows, or why it is missing.
+        image_id: Which photograph it is.
     """
 
     data_uri: str
     caption: str
+    image_id: str
 
 
 @dataclass(frozen=True)
@@ -136,9 +138,9 @@ class Album:
     def picture(self, image_id: str, caption: str) -> Picture:
         """A thumbnail of a photograph of the manifest."""
         try:
-            return Picture(thumbnail(self._paths[image_id]), caption)
+            return Picture(thumbnail(self._paths[image_id]), caption, image_id)
         except PhotographError as error:
-            return Picture("", f"{caption}: the photograph is {error.reason}")
+            return Picture("", f"{caption}: the photograph is {error.reason}", image_id)
 
     def _at(self, position_deg: Float64[np.ndarray, " 2"], query_id: str) -> Picture | None:
         around = [self._ids[row] for row in self._taken_at.within(position_deg[None], _AT_THE_ANSWER_M)[0]]
@@ -158,16 +160,21 @@ class Album:
         return image_ids[int(np.argmin(np.where(np.isfinite(turn), turn, np.inf)))]
 
 
-def thumbnail(path: Path) -> str:
+def thumbnail(path: Path, *, size_px: int = _THUMBNAIL_PX, quality: int = _JPEG_QUALITY) -> str:
     """A photograph as a small JPEG in a data: address.
+
+    Args:
+        path: The photograph.
+        size_px: Its longer side becomes this long, pixels.
+        quality: Of the JPEG, to 95.
 
     Raises:
         PhotographError: It cannot be read.
     """
-    image = decode_photograph(path, size_px=_THUMBNAIL_PX)
-    image.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
+    image = decode_photograph(path, size_px=size_px)
+    image.thumbnail((size_px, size_px))
     buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=_JPEG_QUALITY, optimize=True)
+    image.save(buffer, format="JPEG", quality=quality, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

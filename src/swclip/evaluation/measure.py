@@ -15,6 +15,7 @@ from swclip.errors import ConfigError, InputError
 from swclip.evaluation.answering import Estimator, Smoothing, answer
 from swclip.evaluation.baselines import baselines
 from swclip.evaluation.bootstrap import LEVEL, RESAMPLES, Interval, bootstrap_intervals, resample_blocks
+from swclip.evaluation.details import GroundPosterior, TopCandidates
 from swclip.evaluation.levels import LevelMeter
 from swclip.evaluation.metrics import (
     RECALL_RADIUS_M,
@@ -49,12 +50,16 @@ class Evaluation:
             city_predicted (the most probable city, null where no candidate's is known); city_probability.
         candidates: One row a candidate: candidate_id, lat_deg, lon_deg, city, image_ids.
         errors_m: Errors in metres by estimator, in the order of the predictions; that of the report is among them.
+        top: The most probable candidates of each query, in the order of the predictions; None where not kept.
+        ground: The posterior of each query on the ground, in the order of the predictions; None where not kept.
     """
 
     report: dict[str, Any]
     predictions: pd.DataFrame
     candidates: pd.DataFrame
     errors_m: Mapping[str, Float64[np.ndarray, " q"]] = field(default_factory=dict)
+    top: TopCandidates | None = None
+    ground: GroundPosterior | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The frame of a page: one HTML file with style, script, plotly.js and data in it, that opens without a network."""
+"""The frame of a page: one HTML file with style, script and data in it, that opens without a network."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from swclip.files import atomic_file
 COLOURS = ("#0b5cad", "#d1495b", "#2a8c5a", "#b8860b", "#7b4fa3", "#d9741a", "#3c9cc4", "#4a5560")
 REFERENCE_COLOUR = "#8b97a3"
 DASHES = ("solid", "dot", "dashdot")
+
+_STYLES = ("page.css", "map.css", "print.css")
+_SCRIPTS = ("words.js", "chart.js", "map.js", "panel.js", "page.js")
 
 _BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:m|km|%|points)(?:\W|$))")
 
@@ -151,7 +154,11 @@ def map_note(left_out: Mapping[str, int]) -> str:
     ]
     if not parts:
         return ""
-    return f"To keep this file small the map leaves out {' and '.join(parts)}, drawn at random; the figures count all."
+    kept = ""
+    if left_out["queries"]:
+        kept = " Of the queries the worst twentieth and the clusters of errors are kept first, so the map looks worse "
+        kept += "than the figures, which count all."
+    return f"To keep this file small the map leaves out {' and '.join(parts)}, drawn at random.{kept}"
 
 
 def flat_rows(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -181,7 +188,6 @@ def write_page(path: str | os.PathLike[str], template: str, page: Mapping[str, A
     """
     import jinja2
     from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
 
     folder = resources.files("swclip.evaluation") / "templates"
     environment = jinja2.Environment(
@@ -199,9 +205,8 @@ def write_page(path: str | os.PathLike[str], template: str, page: Mapping[str, A
     blob = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     text = environment.get_template(template).render(
         page={**page, "version": importlib.metadata.version("swclip")},
-        css=Markup((folder / "page.css").read_text(encoding="utf-8")),
-        js=Markup((folder / "page.js").read_text(encoding="utf-8")),
-        plotly=Markup(get_plotlyjs()),
+        css=Markup("\n".join((folder / name).read_text(encoding="utf-8") for name in _STYLES)),
+        js=Markup("\n".join((folder / name).read_text(encoding="utf-8") for name in _SCRIPTS)),
         data=Markup(blob),
     )
     with atomic_file(path) as beside:

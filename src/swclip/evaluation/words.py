@@ -42,6 +42,28 @@ def distance(value: float) -> str:
     return metres(value)
 
 
+def chance(p: float) -> str:
+    """The p of a permutation test as a person reads it.
+
+    Example:
+        >>> chance(0.001), chance(0.0312), chance(0.44)
+        ('p = 0.001', 'p = 0.03', 'p = 0.44')
+    """
+    return f"p = {p:.3f}" if p < 0.0095 else f"p = {p:.2f}"
+
+
+def area(km2: float) -> str:
+    """An area as a person reads it: two or three figures, square metres below a hundredth of a square kilometre.
+
+    Example:
+        >>> area(0.00215), area(0.0313), area(1.0), area(2.46), area(1234.0)
+        ('2,150 m²', '0.031 km²', '1 km²', '2.5 km²', '1,234 km²')
+    """
+    if km2 < 0.01:
+        return f"{float(f'{1e6 * km2:.3g}'):,.0f} m²"
+    return f"{km2:,.0f} km²" if km2 >= 100 else f"{float(f'{km2:.2g}'):g} km²"
+
+
 def figure_name(figure: str) -> str:
     """The name of a compared figure.
 

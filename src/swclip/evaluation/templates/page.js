@@ -1,214 +1,153 @@
-"use strict";
-(function () {
-  const data = JSON.parse(document.getElementById("data").textContent);
-  const INK = "#18212b", SOFT = "#566372", RULE = "#dfe4ea";
-  const FONT = getComputedStyle(document.body).fontFamily;
-  const CLASS_COLOURS = ["#2166ac", "#5aa7d6", "#f2b134", "#e5702a", "#a5122a"];
-  const narrow = () => window.innerWidth < 640;
+// The page comes alive: charts, maps, filters, the list of queries and the panel.
 
-  // Plotly reads a few tags in its texts; what comes from a file is shown as it is.
-  const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+const classNames = map.classes_m.map((edge, i) => (i === 0 ? "within " : distance(map.classes_m[i - 1]) + " to ") + distance(edge))
+  .concat("over " + distance(map.classes_m[map.classes_m.length - 1]));
+const chosen = { view: 0, system: data.map_system || map.systems[0], lines: "worst", colour: "error", classes: classNames.map(() => true), region: "", lisa: "", order: "worst" };
+const byId = (id) => document.getElementById(id);
+const viewNow = () => map.views[chosen.view];
+const answersNow = () => viewNow().answers[chosen.system];
 
-  function metres(value) {
-    if (value < 9.95) return value.toFixed(1) + " m";
-    if (value < 9999.5) return Math.round(value).toLocaleString("en-GB") + " m";
-    const km = value / 1000;
-    return (km < 99.95 ? km.toFixed(1) : Math.round(km).toLocaleString("en-GB")) + " km";
+const lisaColour = (i) => LISA_COLOURS[viewNow().queries.lisa[i] < 0 ? 4 : viewNow().queries.lisa[i]];
+const errorColour = (i) => CLASS_COLOURS[classOf(answersNow().error[i])];
+const mainMap = new DotMap(byId("map"), (i) => (chosen.colour === "lisa" ? lisaColour(i) : errorColour(i)), (i) => choose(i));
+const lisaMap = byId("lisa-map") ? new DotMap(byId("lisa-map"), lisaColour, (i) => pickOnLisaMap(i)) : null;
+
+function inOrder() {
+  const error = answersNow().error, id = viewNow().queries.id, way = chosen.order === "best" ? 1 : -1;
+  const sorted = error.map((_, i) => i);
+  return sorted.sort(chosen.order === "name" ? (a, b) => (id[a] < id[b] ? -1 : 1) : (a, b) => way * (error[a] - error[b]) || a - b);
+}
+
+// Queries that pass the filters but one: each filter's counts are of what the others let through.
+function passing(without) {
+  const { region, lisa } = viewNow().queries, error = answersNow().error, name = viewNow().regions.indexOf(chosen.region);
+  return (i) => (without === "class" || chosen.classes[classOf(error[i])]) && (chosen.region === "" || region[i] === name)
+    && (chosen.lisa === "" || lisa[i] === Number(chosen.lisa));
+}
+
+function filter() {
+  const view = viewNow(), error = answersNow().error, order = inOrder(), passes = passing("");
+  const listed = order.filter(passes);
+  mainMap.shown = view.queries.x.map((_, i) => i).filter(passes).sort((a, b) => error[a] - error[b]); // the worst on top
+  const worst = mainMap.shown.slice().reverse();
+  mainMap.lines = chosen.lines === "all" ? worst : chosen.lines === "worst" ? worst.slice(0, 25) : [];
+  byId("shown").textContent = grouped(listed.length) + " of " + grouped(view.queries.x.length) + " queries shown";
+  const counts = classNames.map(() => 0), others = passing("class");
+  error.forEach((own, i) => { if (others(i)) counts[classOf(own)] += 1; });
+  document.querySelectorAll("#classes button").forEach((button, c) => {
+    button.setAttribute("aria-pressed", String(chosen.classes[c]));
+    button.querySelector("b").textContent = grouped(counts[c]);
+  });
+  const list = byId("query-list");
+  list.replaceChildren(...listed.map((i) => element("option", { value: i, text: metres(error[i]) + "  " + view.queries.id[i] })));
+  list.value = listed.includes(mainMap.chosen) ? String(mainMap.chosen) : "";
+  if (mainMap.chosen >= 0 && !passes(mainMap.chosen)) unchoose();
+  mainMap.draw();
+}
+
+function choose(i, look = false) {
+  const view = viewNow(), answers = answersNow(), detail = detailOf(view, i);
+  Object.assign(mainMap, { chosen: i, detail });
+  byId("query-list").value = String(i);
+  const step = (by) => {
+    const list = byId("query-list"), at = list.selectedIndex + by;
+    if (at >= 0 && at < list.options.length) choose(Number(list.options[at].value), true);
+  };
+  const button = (words, label, act) => element("button", { type: "button", title: label, "aria-label": label, text: words, onclick: act });
+  const buttons = element("div", { class: "panel-buttons" }, button("\u2039", "Previous query", () => step(-1)), button("\u203a", "Next query", () => step(1)),
+    button("Zoom in on it", "Show this query's truth, answer and posterior", () => mainMap.fit(extentOf(view, answers, i, detail))), button("\u00d7", "Close", unchoose));
+  fillPanel(byId("panel"), view, answers, i, detail, buttons);
+  if (look) bringIntoView(i);
+  mainMap.draw();
+}
+
+// The map follows the list: a query that lies outside of what is seen is moved to the middle.
+function bringIntoView(i) {
+  const { x, y } = viewNow().queries, px = mainMap.px(x[i]), py = mainMap.py(y[i]);
+  if (px < 20 || py < 20 || px > mainMap.canvas.clientWidth - 20 || py > mainMap.canvas.clientHeight - 20) { mainMap.x = x[i]; mainMap.y = y[i]; }
+}
+
+function unchoose() {
+  Object.assign(mainMap, { chosen: -1, detail: null });
+  byId("query-list").value = "";
+  const panel = byId("panel");
+  delete panel.dataset.query;
+  panel.replaceChildren(element("p", { class: "note", text: "Choose a query on the map or in the list (arrow keys go on) to see its photograph, its answers and how sure the system was." }));
+  mainMap.draw();
+}
+
+function pickOnLisaMap(i) {
+  const view = viewNow(), label = view.queries.lisa[i];
+  byId("lisa-picked").textContent = view.queries.id[i] + ": " + metres(answersNow().error[i]) + " off, " + (label < 0 ? "not measured" : map.lisa[label]) + ". It is chosen in the map above, too.";
+  ["region", "lisa"].forEach((name) => { chosen[name] = ""; if (byId(name)) byId(name).value = ""; });
+  chosen.classes.fill(true);
+  filter();
+  choose(i, true);
+  Object.assign(lisaMap, { chosen: i });
+  lisaMap.draw();
+}
+
+function showView() {
+  const view = viewNow(), answers = answersNow(), region = byId("region");
+  unchoose();
+  chosen.region = "";
+  region.replaceChildren(element("option", { value: "", text: "all" }), ...view.regions.map((name) => element("option", { value: name, text: name })));
+  region.parentElement.hidden = view.regions.length < 2;
+  byId("map-title").textContent = view.name + ": " + grouped(view.n) + " queries, median " + metres(answers.median);
+  document.querySelectorAll("#views .view").forEach((button, at) => {
+    button.setAttribute("aria-pressed", String(at === chosen.view));
+    button.querySelector("span").textContent = "median " + metres(map.views[at].answers[chosen.system].median);
+    drawSmall(button.querySelector("canvas"), map.views[at], map.views[at].answers[chosen.system]);
+  });
+  document.querySelectorAll("select.view-choice").forEach((select) => { select.value = String(chosen.view); });
+  filter();
+  mainMap.show(view, answers);
+  if (lisaMap) {
+    Object.assign(lisaMap, { chosen: -1, shown: view.queries.x.map((_, i) => i).sort((a, b) => view.queries.lisa[b] - view.queries.lisa[a]) });
+    byId("lisa-picked").textContent = "";
+    lisaMap.show(view, answers);
   }
+}
 
-  const distance = (value) => (value >= 1000 && value % 1000 === 0 ? (value / 1000).toLocaleString("en-GB") + " km"
-    : Number.isInteger(value) ? value + " m" : metres(value));
-
-  // How many lines the legend takes beyond two: the plot makes room for them below.
-  function legendLines() {
-    const width = document.getElementById("curve").clientWidth - 80;
-    const longest = Math.max(...data.curves.map((curve) => curve.name.length));
-    const rows = Math.ceil(data.curves.length / Math.max(1, Math.floor(width / (60 + 7.2 * longest))));
-    return Math.max(narrow() ? 1 : 0, rows - 2);
+function makeControls() {
+  const on = (id, key, then) => { const node = byId(id); if (node) node.addEventListener("change", () => { chosen[key] = node.value; then(); }); };
+  classNames.forEach((name, c) => {
+    const dot = element("i", {});
+    dot.style.background = CLASS_COLOURS[c];
+    byId("classes").append(element("button", { type: "button", "aria-pressed": "true", title: "Show or hide these queries",
+      onclick: () => { chosen.classes[c] = !chosen.classes[c]; filter(); } }, dot, name + " ", element("b", {})));
+  });
+  if (map.views.length > 1) {
+    map.views.forEach((view, at) => byId("views").append(element("button", { type: "button", class: "view", onclick: () => { chosen.view = at; showView(); } },
+      element("canvas", { "aria-hidden": "true" }), element("strong", { text: view.name }), element("span", {}))));
+  } else byId("views").hidden = true;
+  document.querySelectorAll("select.view-choice").forEach((select) => {
+    map.views.forEach((view, at) => select.append(element("option", { value: at, text: view.name })));
+    select.parentElement.hidden = map.views.length < 2;
+    select.addEventListener("change", () => { chosen.view = Number(select.value); showView(); });
+  });
+  if (byId("system")) {
+    map.systems.forEach((name) => byId("system").append(element("option", { value: name, text: name })));
+    byId("system").value = chosen.system;
+    on("system", "system", showView);
   }
+  on("lines", "lines", filter); on("region", "region", filter); on("lisa", "lisa", filter); on("order", "order", filter); on("colour", "colour", () => mainMap.draw());
+  if (byId("lisa")) map.lisa.forEach((name, at) => byId("lisa").append(element("option", { value: at, text: name })));
+  byId("query-list").addEventListener("change", (event) => choose(Number(event.target.value), true));
+  document.querySelectorAll(".map-buttons button").forEach((button) => button.addEventListener("click", () => {
+    const own = button.closest(".map-box").querySelector("canvas") === mainMap.canvas ? mainMap : lisaMap;
+    if (button.dataset.zoom) own.zoom(Number(button.dataset.zoom)); else own.fit(own.view.extent_m);
+  }));
+  document.querySelectorAll("[data-lisa]").forEach((dot) => { dot.style.background = LISA_COLOURS[Number(dot.dataset.lisa)]; });
+}
 
-  // ---- the error's cumulative curve --------------------------------------------------------------------------
-  function drawCurve() {
-    const traces = data.curves.map((curve) => ({
-      type: "scatter", mode: "lines", name: plain(curve.name), x: curve.x, y: curve.y,
-      line: { color: curve.colour, width: curve.reference ? 1.8 : curve.thin ? 1.5 : 2.6, dash: curve.dash, shape: "hv" },
-      hovertemplate: "%{y:.1f} % within %{customdata}<extra>" + plain(curve.name) + "</extra>",
-      customdata: curve.x.map(metres),
-    }));
-    const far = Math.max(...data.curves.map((curve) => curve.x[curve.x.length - 1]));
-    const ticks = [];
-    for (let power = 0; 10 ** power <= far * 3; power++) ticks.push(10 ** power);
-    const layout = {
-      margin: { l: 64, r: 14, t: 8, b: 84 + 19 * legendLines() }, paper_bgcolor: "#fff", plot_bgcolor: "#fff",
-      font: { family: FONT, size: 13, color: SOFT }, hovermode: "closest", dragmode: false,
-      xaxis: {
-        type: "log", title: { text: "distance from the truth", standoff: 10 }, range: [0, Math.log10(far * 1.15)],
-        tickvals: ticks, ticktext: ticks.map(distance),
-        gridcolor: RULE, zeroline: false, fixedrange: true,
-      },
-      yaxis: {
-        title: { text: "queries answered within it" }, range: [0, 101], ticksuffix: " %", gridcolor: RULE,
-        zeroline: false, fixedrange: true,
-      },
-      shapes: [25, 100].map((at) => ({
-        type: "line", xref: "x", yref: "paper", x0: at, x1: at, y0: 0, y1: 1,
-        line: { color: "#b7c1cb", width: 1, dash: "dot" },
-      })),
-      legend: { orientation: "h", y: narrow() ? -0.26 : -0.2, x: 0, font: { size: 13, color: INK } },
-    };
-    const node = document.getElementById("curve");
-    node.style.height = node.clientHeight + 19 * Math.max(0, legendLines() - 1) + "px";
-    return Plotly.newPlot(node, traces, layout, { responsive: true, displayModeBar: false });
-  }
+function drawCharts() {
+  data.charts.forEach((chart) => { const node = byId("chart-" + chart.name); if (node) drawChart(node, chart); });
+}
 
-  // ---- the map -------------------------------------------------------------------------------------------------
-  const map = data.map;
-  const chosen = { view: 0, system: map.systems[0], lines: "worst" };
-  const edges = map.classes_m;
-  const classOf = (error) => { const at = edges.findIndex((edge) => error <= edge); return at < 0 ? edges.length : at; };
-  const classNames = edges.map((edge, i) => (i === 0 ? "within " : distance(edges[i - 1]) + " to ") + distance(edge))
-    .concat("over " + distance(edges[edges.length - 1]));
-
-  function describe(view, answers, i) {
-    const rank = answers.rank[i] === null ? "no candidate within 25 m of the truth"
-      : "first right candidate at rank " + answers.rank[i].toLocaleString("en-GB");
-    const city = answers.city[i] === null ? "" : ", answered in " + answers.city[i];
-    return { head: view.queries.id[i], error: metres(answers.error[i]) + " away" + city, rank: rank,
-      sure: Math.round(100 * answers.probability[i]) + " % sure of these 25 m" };
-  }
-
-  function mapTraces(view, answers) {
-    const traces = [{
-      type: "scatter", mode: "markers", name: "candidates", x: view.candidates.x, y: view.candidates.y,
-      marker: { color: "#c9d1d9", size: 3.5 }, hoverinfo: "skip", showlegend: false,
-    }];
-    const order = answers.error.map((_, i) => i).sort((a, b) => answers.error[b] - answers.error[a]);
-    const count = chosen.lines === "all" ? order.length : chosen.lines === "worst" ? Math.min(25, order.length) : 0;
-    const lx = [], ly = [];
-    order.slice(0, count).forEach((i) => {
-      lx.push(view.queries.x[i], answers.x[i], null); ly.push(view.queries.y[i], answers.y[i], null);
-    });
-    traces.push({ type: "scatter", mode: "lines", x: lx, y: ly, line: { color: "rgba(60,72,84,0.38)", width: 1 }, hoverinfo: "skip", showlegend: false });
-    traces.push({ type: "scatter", mode: "lines+markers", x: [], y: [], line: { color: INK, width: 2 },
-      marker: { color: INK, size: [0, 13], symbol: "x-thin", line: { width: 3, color: INK } }, hoverinfo: "skip", showlegend: false });
-    for (let c = 0; c <= edges.length; c++) {
-      const rows = answers.error.map((e, i) => i).filter((i) => classOf(answers.error[i]) === c);
-      traces.push({
-        type: "scatter", mode: "markers", name: classNames[c], showlegend: false, customdata: rows,
-        x: rows.map((i) => view.queries.x[i]), y: rows.map((i) => view.queries.y[i]),
-        marker: { color: CLASS_COLOURS[c], size: view.queries.x.length > 600 ? 6 : 9, line: { color: "#fff", width: 0.8 } },
-        text: rows.map((i) => {
-          const d = describe(view, answers, i);
-          return "<b>" + plain(d.error) + "</b><br>" + plain(d.head) + "<br>" + plain(d.rank) + "<br>" + plain(d.sure);
-        }),
-        hovertemplate: "%{text}<extra></extra>",
-      });
-    }
-    return traces;
-  }
-
-  function drawMap() {
-    const view = map.views[chosen.view], answers = view.answers[chosen.system];
-    const node = document.getElementById("map");
-    const margin = { l: narrow() ? 4 : 58, r: 4, t: 4, b: narrow() ? 4 : 30 };
-    // The ranges are widened to the shape of the figure, so that a metre is as long east as north and none is wasted.
-    let [x0, y0, x1, y1] = view.extent_m;
-    const shape = (node.clientWidth - margin.l - margin.r) / (node.clientHeight - margin.t - margin.b);
-    const more = Math.max(0, (y1 - y0) * shape - (x1 - x0)) / 2, taller = Math.max(0, (x1 - x0) / shape - (y1 - y0)) / 2;
-    x0 -= more; x1 += more; y0 -= taller; y1 += taller;
-    const axis = { ticksuffix: " m", gridcolor: "#eef1f4", zeroline: false, tickfont: { size: 11, color: "#8b97a3" }, nticks: narrow() ? 4 : 8 };
-    const layout = {
-      margin, paper_bgcolor: "#fff", plot_bgcolor: "#fbfcfd",
-      font: { family: FONT, size: 13, color: SOFT }, hovermode: "closest", dragmode: narrow() ? false : "pan",
-      xaxis: { ...axis, range: [x0, x1], showticklabels: !narrow() },
-      yaxis: { ...axis, range: [y0, y1], scaleanchor: "x", showticklabels: !narrow() },
-      hoverlabel: { bgcolor: "#fff", bordercolor: "#8b97a3", font: { family: FONT, size: 13, color: INK }, align: "left" },
-    };
-    const drawn = Plotly.react(node, mapTraces(view, answers), layout, {
-      responsive: true, scrollZoom: false, displaylogo: false,
-      modeBarButtons: [["pan2d", "zoom2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]], displayModeBar: !narrow(),
-    });
-    document.getElementById("picked").textContent = "";
-    document.getElementById("map-title").textContent =
-      view.name + ": " + view.n.toLocaleString("en-GB") + " queries, median " + metres(answers.median);
-    return drawn;
-  }
-
-  function onPoint(event) {
-    const point = event.points[0];
-    if (point.customdata === undefined) return;
-    const view = map.views[chosen.view], answers = view.answers[chosen.system], i = point.customdata;
-    Plotly.restyle("map", { x: [[view.queries.x[i], answers.x[i]]], y: [[view.queries.y[i], answers.y[i]]] }, [2]);
-    const d = describe(view, answers, i);
-    document.getElementById("picked").textContent = d.head + ": " + d.error + "; " + d.rank + "; " + d.sure + ".";
-  }
-
-  // Small maps to choose from: drawn on a canvas, which costs a page of many cities nothing.
-  function drawSmall(canvas, view) {
-    const answers = view.answers[chosen.system], scale = window.devicePixelRatio || 1;
-    const width = canvas.clientWidth || 128, height = canvas.clientHeight || 80;
-    canvas.width = width * scale; canvas.height = height * scale;
-    const context = canvas.getContext("2d");
-    context.scale(scale, scale);
-    const [x0, y0, x1, y1] = view.extent_m;
-    const metre = Math.min(width / (x1 - x0), height / (y1 - y0));
-    const px = (x) => width / 2 + (x - (x0 + x1) / 2) * metre, py = (y) => height / 2 - (y - (y0 + y1) / 2) * metre;
-    const dot = (x, y, radius) => { context.beginPath(); context.arc(px(x), py(y), radius, 0, 7); context.fill(); };
-    context.fillStyle = "#d3dae1";
-    view.candidates.x.forEach((x, i) => dot(x, view.candidates.y[i], 0.8));
-    answers.error.map((_, i) => i).sort((a, b) => answers.error[a] - answers.error[b]).forEach((i) => {
-      context.fillStyle = CLASS_COLOURS[classOf(answers.error[i])];
-      dot(view.queries.x[i], view.queries.y[i], view.queries.x.length > 300 ? 1.3 : 2);
-    });
-  }
-
-  function makeViews() {
-    const holder = document.getElementById("views");
-    document.getElementById("map-grid").classList.toggle("several", map.views.length > 1);
-    map.views.forEach((view, at) => {
-      const button = document.createElement("button");
-      button.type = "button"; button.className = "view";
-      const canvas = document.createElement("canvas"), name = document.createElement("strong"), line = document.createElement("span");
-      name.textContent = view.name;
-      button.append(canvas, name, line);
-      button.addEventListener("click", () => { chosen.view = at; refresh(); });
-      holder.append(button);
-    });
-  }
-
-  function refresh() {
-    document.querySelectorAll("#views .view").forEach((button, at) => {
-      const view = map.views[at];
-      button.setAttribute("aria-pressed", String(at === chosen.view));
-      button.querySelector("span").textContent = "median " + metres(view.answers[chosen.system].median);
-      if (map.views.length > 1) drawSmall(button.querySelector("canvas"), view);
-    });
-    return drawMap();
-  }
-
-  function start() {
-    const legend = document.getElementById("legend");
-    classNames.forEach((name, c) => {
-      const entry = document.createElement("span"), swatch = document.createElement("i");
-      swatch.style.background = CLASS_COLOURS[c];
-      entry.append(swatch, name);
-      legend.append(entry);
-    });
-    makeViews();
-    const systems = document.getElementById("system");
-    if (systems) {
-      map.systems.forEach((name) => { const option = document.createElement("option"); option.value = option.textContent = name; systems.append(option); });
-      if (data.map_system) { chosen.system = systems.value = data.map_system; }
-      systems.addEventListener("change", () => { chosen.system = systems.value; refresh(); });
-    }
-    document.getElementById("lines").addEventListener("change", (event) => { chosen.lines = event.target.value; drawMap(); });
-    Promise.all([drawCurve(), refresh()]).then(() => {
-      const node = document.getElementById("map");
-      node.on("plotly_hover", onPoint);
-      node.on("plotly_click", onPoint);
-      document.documentElement.dataset.ready = "yes";
-    });
-    window.addEventListener("beforeprint", () => { Plotly.Plots.resize("map"); Plotly.Plots.resize("curve"); });
-  }
-  start();
-})();
+makeControls();
+showView();
+drawCharts();
+let width = window.innerWidth;
+window.addEventListener("resize", () => { if (window.innerWidth !== width) { width = window.innerWidth; drawCharts(); } });
+document.documentElement.dataset.ready = "yes";

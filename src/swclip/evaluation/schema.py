@@ -1,0 +1,368 @@
+"""The schema of report.json: every key with its type and meaning, as a model that a report can be checked against.
+
+`docs/report.schema.json` is this model as JSON Schema, for programs in other languages. The version changes when a key
+changes its meaning or goes away; further keys may come within a version.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from swclip.errors import ArtefactError
+
+REPORT_VERSION = "2"
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Metres = Annotated[float, Field(ge=0.0)]
+Range = Annotated[list[float], Field(min_length=2, max_length=2, description="low, high")]
+ByRadius = Annotated[dict[str, Share], Field(description="share of the queries by radius in metres")]
+ByK = Annotated[dict[str, float], Field(description="by length k of the list")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Errors(_Part):
+    """Localization errors in metres."""
+
+    median: Metres
+    mean: Metres
+    p75: Metres
+    p90: Metres
+    p95: Metres
+    p99: Metres
+    worst5_mean: Metres = Field(description="mean of the worst 5 %")
+
+
+class Figures(_Part):
+    """What one way to answer comes to."""
+
+    error_m: Errors
+    accuracy_within_m: ByRadius
+
+
+class Guess(Errors):
+    """A baseline."""
+
+    accuracy_within_m: ByRadius
+    lat_deg: float | None = Field(None, description="of the constant guess")
+    lon_deg: float | None = Field(None, description="of the constant guess")
+    draws: int | None = Field(None, description="of the random guess: how many were averaged")
+
+
+class Baselines(_Part):
+    """What the figures are to be read against; each null where it cannot be known."""
+
+    floor: Guess | None = Field(description="always the candidate nearest to the truth")
+    constant: Guess | None = Field(description="one guess for all: the geometric median of the training side")
+    random: Guess | None = Field(description="a candidate drawn blindly")
+
+
+class Region(_Part):
+    """The errors of one region."""
+
+    n: int
+    median: Metres
+    mean: Metres
+    p95: Metres
+    accuracy_within_m: ByRadius
+
+
+class Regional(_Part):
+    """How far regions lie apart."""
+
+    best: str
+    worst: str
+    best_median: Metres
+    worst_median: Metres
+    gap: Metres = Field(description="worst_median less best_median")
+    gini: Share = Field(description="Gini coefficient of the regions' medians; 0 is equality")
+    n_regions: int
+
+
+class LevelFigures(_Part):
+    """How well one level of the hierarchy, the city or the H3 cells of a resolution, is known."""
+
+    n: int
+    n_answerable: int
+    units: float
+    accuracy: Share
+    accuracy_of_point: Share
+    mean_probability: Annotated[float, Field(ge=0.0, le=1.0 + 1e-9)]
+    brier: float
+    log_score: float | None
+
+
+class ErrorIntervals(_Part):
+    """Intervals of errors, metres."""
+
+    median: Range
+    mean: Range
+
+
+class Intervals(_Part):
+    """Percentile bootstrap over blocks of queries."""
+
+    error_m: ErrorIntervals
+    accuracy_within_m: dict[str, Range]
+    level: Share
+    resamples: int
+    block: str = Field(description="what was resampled")
+    blocks: int
+
+
+class Moran(_Part):
+    """Global Moran's I of log(1 + error), with a permutation p-value."""
+
+    i: float
+    expected: float
+    z: float | None
+    p: Share
+    permutations: int
+    neighbours: int
+    n: int
+
+
+class Lisa(_Part):
+    """Local clusters of the errors: how many queries are in each kind."""
+
+    alpha: Share
+    permutations: int
+    counts: dict[Literal["high-high", "low-low", "high-low", "low-high", "not significant"], int]
+
+
+class Component(_Part):
+    """Moran's I of one principal component of the image embeddings."""
+
+    component: int
+    variance_share: Share
+    i: float
+    p: Share
+
+
+class Band(_Part):
+    """Embedding distance of pairs of queries (or candidates) within one band of ground distance."""
+
+    low_m: Metres
+    high_m: Metres
+    pairs: int
+    mean_distance: float | None = Field(description="mean of 1 - cosine")
+    spearman: float | None = Field(description="rank correlation of embedding and ground distance within the band")
+    p: Share | None
+
+
+class Mantel(_Part):
+    """Correlation of embedding and ground distance over all pairs, by permutation of the points."""
+
+    r: float
+    p: Share
+
+
+class Smoothness(_Part):
+    """Spatial smoothness of an embedding."""
+
+    k: int
+    ratio: float = Field(description="ground distance to the k nearest in the embedding over that of random pairs")
+    spearman: float | None
+    within_m: Metres
+
+
+class BandsOf(_Part):
+    """The correlogram."""
+
+    image: list[Band] | None = Field(description="of the queries' image embeddings")
+    location: list[Band] | None = Field(description="of the candidates' location embeddings")
+
+
+class MantelOf(_Part):
+    """The Mantel tests."""
+
+    image: Mantel | None
+    location: Mantel | None
+
+
+class SmoothnessOf(_Part):
+    """The smoothness of both embeddings."""
+
+    image: Smoothness | None
+    location: Smoothness | None
+
+
+class Spatial(_Part):
+    """Spatial statistics of the errors and of the embeddings."""
+
+    errors_moran: Moran | None
+    lisa: Lisa | None
+    components: list[Component]
+    correlogram: BandsOf
+    mantel: MantelOf
+    smoothness: SmoothnessOf
+
+
+class Area(_Part):
+    """Areas of regions in km2."""
+
+    median: float | None
+    mean: float | None
+    p90: float | None
+
+
+class RegionCoverage(_Part):
+    """Coverage among the queries of one region."""
+
+    n: int
+    coverage: Share
+    coverage_interval: Range | None
+    median_area_km2: float | None
+
+
+class ByCity(_Part):
+    """The class-conditional variant: a threshold for each city."""
+
+    coverage: Share
+    coverage_interval: Range | None
+    area_km2: Area
+    by_region: dict[str, RegionCoverage]
+
+
+class Promise(_Part):
+    """The regions that promise to hold the truth with one probability."""
+
+    level: Share
+    threshold: float | None = Field(description="least tail mass of a cell in the region; null: no threshold exists")
+    coverage: Share
+    coverage_interval: Range | None
+    n: int
+    area_km2: Area
+    cannot_tell: Share = Field(description="queries whose region is no better than a blind one")
+    by_region: dict[str, RegionCoverage]
+    by_city: ByCity | None
+
+
+class Cells(_Part):
+    """The H3 cells that regions are made of."""
+
+    resolution: int
+    across_m: float
+    spread_m: float
+
+
+class ReliabilityBin(_Part):
+    """Queries of similar stated probability, and how many were right."""
+
+    low: Share
+    high: Share
+    n: int
+    mean_probability: Share
+    coverage: Share
+    coverage_interval: Range | None
+
+
+class AreaCurve(_Part):
+    """Share of truths held against the mean area of the regions."""
+
+    area_km2: list[float]
+    recall: list[Share]
+
+
+class Selective(_Part):
+    """Errors when only the surest share of the queries is answered."""
+
+    by: str
+    share: list[Share]
+    median_m: list[Metres]
+    within_100_m: list[Share]
+    n: list[int]
+
+
+class Calibration(_Part):
+    """How sure answers are, and whether that is true."""
+
+    method: CalibrationMethod
+    cells: Cells
+    total_area_km2: float
+    levels: list[Promise]
+    reliability: list[ReliabilityBin]
+    area_curve: AreaCurve
+    selective: Selective
+
+
+class CalibrationMethod(_Part):
+    """What the regions were calibrated on."""
+
+    source: Literal["validation", "halves of the queries"]
+    n: int
+    unreachable: int = Field(description="calibration queries whose true cell no candidate reaches")
+    by_city: bool
+
+
+class Relevance(_Part):
+    """The graded relevance of nDCG."""
+
+    kernel: str
+    bandwidth_m: float
+
+
+class Truth(_Part):
+    """Which position errors are measured against."""
+
+    position: str
+    columns: str
+
+
+class Report(_Part):
+    """report.json."""
+
+    version: Literal["2"]
+    on: str | None = None
+    n_queries: int
+    n_answerable: int | None = Field(description="queries with a candidate within 25 m of the truth")
+    gallery_size: float | None
+    gallery_photographs: float | None
+    estimator: str | None
+    error_m: Errors
+    accuracy_within_m: ByRadius
+    recall_at_k_25m: ByK | None
+    mrr_25m: float | None
+    ndcg_at_k: ByK | None
+    relevance: Relevance
+    geoscore: float = Field(description="0 to 5000")
+    city_alignment_at_k: ByK | None
+    levels: dict[str, LevelFigures]
+    baselines: Baselines
+    estimators: dict[str, Figures]
+    regions: str
+    by_region: dict[str, Region]
+    regional: Regional | None
+    spatial: Spatial | None
+    calibration: Calibration | None
+    intervals: Intervals
+    truth: Truth | None = None
+    posterior: dict[str, Any] | None = None
+    made_with: dict[str, Any] = Field(default_factory=dict)
+
+
+def check_report(report: Any, where: str = "report.json") -> None:
+    """Refuse what is not a report of this version.
+
+    Args:
+        report: What the JSON holds.
+        where: The file, for the message.
+
+    Raises:
+        ArtefactError: A key is missing, unknown or of another type, or the version is another one.
+    """
+    version = report.get("version") if isinstance(report, dict) else None
+    if version != REPORT_VERSION:
+        raise ArtefactError(
+            f"{where}: report version {version!r}, and this swclip reads {REPORT_VERSION!r}; evaluate again."
+        )
+    try:
+        Report.model_validate(report)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ArtefactError(f"{where}: {key}: {first['msg']}; evaluate again.") from error

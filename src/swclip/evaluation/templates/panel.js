@@ -1,0 +1,86 @@
+// What is known of one query: its photograph, its error, its best candidates, its posterior.
+
+const STEPS = 1000; // probabilities come in thousandths
+const STRIDE = { top: 3, posterior: 2 };
+
+const rowsOf = (list, stride) => Array.from({ length: list.length / stride }, (_, i) => list.slice(i * stride, (i + 1) * stride));
+
+// The parts of the map's data that belong to query i, in the form that DotMap draws.
+function detailOf(view, i) {
+  const top = view.top ? rowsOf(view.top[i], STRIDE.top).map(([place, share, off]) =>
+    [view.places.x[place], view.places.y[place], share / STEPS, off, view.places.photo ? view.places.photo[place] : -1]) : [];
+  const list = view.posterior ? rowsOf(view.posterior[i], STRIDE.posterior) : [];
+  const region = view.region && view.region.cells[i] !== null ? view.region.cells[i] : 0;
+  return { top, list, region, cells: list.length ? view.cells : null };
+}
+
+// What a look at query i needs to see: truth, answer, and where nine tenths of what is drawn of the posterior lie.
+function extentOf(view, answers, i, detail) {
+  const points = [[view.queries.x[i], view.queries.y[i]], [answers.x[i], answers.y[i]]];
+  let held = 0;
+  const whole = detail.list.reduce((sum, entry) => sum + entry[1], 0);
+  detail.list.forEach(([c, share]) => { if (held < 0.9 * whole) points.push([view.cells.x[c], view.cells.y[c]]); held += share; });
+  const xs = points.map((p) => p[0]), ys = points.map((p) => p[1]);
+  const pad = Math.max(60, 0.12 * Math.max(Math.max(...xs) - Math.min(...xs), Math.max(...ys) - Math.min(...ys)));
+  return [Math.min(...xs) - pad, Math.min(...ys) - pad, Math.max(...xs) + pad, Math.max(...ys) + pad];
+}
+
+const pictures = map.photographs;
+
+// A photograph is carried once: those of the examples stand further down on the page.
+function photographOf(view, i) {
+  if (!pictures) return null;
+  const id = view.queries.id[i], own = pictures.images[view.queries.photo[i]];
+  const example = Array.from(document.querySelectorAll("img[data-image]")).find((image) => image.dataset.image === id);
+  const source = own || (example && example.src);
+  if (source) return element("img", { src: source, class: "query-photograph", alt: "The photograph of query " + id });
+  const file = view.queries.path && view.queries.path[i];
+  const why = pictures.unread[id] ? "The photograph is " + pictures.unread[id] + "." : pictures.why || "The photograph is not among those of the manifest.";
+  return element("div", { class: "no-photograph" }, element("p", { text: why }), file ? element("p", {}, "Its file: ", element("code", { text: file })) : null);
+}
+
+function factsOf(view, answers, i) {
+  const facts = [["error", metres(answers.error[i]) + (answers.city[i] === null ? "" : ", answered in " + answers.city[i])]];
+  if (map.systems.length > 1) facts[0][0] = "error of " + chosen.system;
+  map.systems.filter((name) => name !== chosen.system).forEach((name) => facts.push(["error of " + name, metres(view.answers[name].error[i])]));
+  facts.push(["sure", percent(answers.probability[i]) + " that the truth is within 25\u00a0m of the answer"]);
+  facts.push(["right candidate", answers.rank[i] === null ? "none within 25\u00a0m of the truth" : "at rank " + grouped(answers.rank[i])]);
+  if (view.region) {
+    const size = view.region.area_km2[i], holds = view.region.covered[i];
+    const words = size === null ? "the system cannot tell" : area(size) + (holds === null ? "" : holds ? ", holds the truth" : ", does not hold the truth");
+    facts.push(["80\u00a0% region", words]);
+  }
+  if (view.regions.length > 1) facts.push(["region", view.regions[view.queries.region[i]]]);
+  if (map.lisa && view.queries.lisa[i] >= 0) facts.push(["error among its neighbours", map.lisa[view.queries.lisa[i]]]);
+  const list = element("dl", { class: "facts" });
+  facts.forEach(([name, words]) => list.append(element("dt", { text: name }), element("dd", { text: words })));
+  return list;
+}
+
+function topTable(detail) {
+  if (!detail.top.length) return null;
+  const body = element("tbody", {}), withPictures = detail.top.some((row) => row[4] >= 0);
+  detail.top.forEach(([, , share, off, photo], rank) => {
+    const picture = pictures && pictures.images[photo];
+    body.append(element("tr", {},
+      element("td", { text: String(rank + 1) }), element("td", { text: percent(share) }), element("td", { text: metres(off) }),
+      withPictures ? element("td", {}, picture ? element("img", { src: picture, alt: "Photograph at candidate " + (rank + 1) }) : null) : null));
+  });
+  const names = ["rank", "probability", "off the truth"].concat(withPictures ? ["there"] : []);
+  return element("table", { class: "top" }, element("caption", { text: "Most probable candidates" }),
+    element("thead", {}, element("tr", {}, ...names.map((name) => element("th", { scope: "col", text: name })))), body);
+}
+
+function posteriorNote(detail) {
+  if (!detail.cells) return null;
+  const held = detail.list.reduce((sum, entry) => sum + entry[1], 0) / STEPS;
+  const region = detail.region > 0 ? " The line encloses the 80\u00a0% region." : detail.region < 0 ? " The 80\u00a0% region is larger than the cells drawn." : "";
+  return element("p", { class: "note", text: "Violet on the map: the " + detail.list.length + " most probable cells, which hold " + percent(Math.min(1, held)) + " of the probability; darker is more." + region });
+}
+
+function fillPanel(node, view, answers, i, detail, buttons) {
+  node.replaceChildren();
+  node.dataset.query = view.queries.id[i];
+  [element("div", { class: "panel-head" }, element("h4", { text: view.queries.id[i] }), buttons),
+    photographOf(view, i), factsOf(view, answers, i), posteriorNote(detail), topTable(detail)].forEach((part) => { if (part) node.append(part); });
+}
