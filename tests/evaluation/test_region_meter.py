@@ -12,10 +12,9 @@ import pandas as pd
 import pytest
 
 from swclip.errors import MismatchError
-from swclip.evaluation.coverage import block_numbers
 from swclip.evaluation.region_meter import THRESHOLDS, RegionMeter
 from swclip.geo.coordinates import LocalFrame
-from swclip.retrieval.conformal import LEVELS, Calibration
+from swclip.retrieval.conformal import LEVELS, Calibration, block_numbers
 from swclip.retrieval.ground_cells import GroundCells
 from swclip.retrieval.region_fit import deal_blocks
 from swclip.retrieval.tails import tail_mass
@@ -85,7 +84,14 @@ def test_the_figures_are_those_of_loops(world: World, calibration: Calibration) 
     report, columns = world.report(meter), meter.columns()
     ground = world.ground
     every = world.tails_of_cells
-    assert (report["source"], report["n"], report["unreachable"], report["by_city"]) == ("validation", 90, 2, True)
+    assert report["method"] == {
+        "source": "validation",
+        "n": 90,
+        "units": 90,
+        "unreachable": 2,
+        "by_city": True,
+        "own_cities": ["Leeds", "York"],
+    }
     assert report["cells"] == {"resolution": 11, "across_m": 50.0, "spread_m": 25.0}
     assert report["total_area_km2"] == pytest.approx(ground.area_km2.sum())
     for own, level in zip(report["levels"], LEVELS, strict=True):
@@ -146,14 +152,18 @@ def test_the_curve_is_recall_against_mean_area(world: World, calibration: Calibr
 def test_halves_calibrate_one_another(world: World) -> None:
     meter = world.meter(None)
     report, columns = world.report(meter), meter.columns()
-    assert (report["source"], report["n"], report["unreachable"]) == ("halves of the queries", 120, 3)
-    assert report["by_city"] is False
+    method = report["method"]
+    assert (method["source"], method["n"], method["unreachable"]) == ("halves of the queries", 120, 3)
+    assert (method["by_city"], method["own_cities"]) == (False, [])
     half_of = deal_blocks(block_numbers(world.blocks).tolist(), 2, np.random.default_rng(0))
     for own, level in zip(report["levels"], LEVELS, strict=True):
         covered, areas, floors = [], [], []
         for row in range(120):
-            others = np.sort(world.tails[half_of != half_of[row]])
-            threshold = others[math.floor((len(others) + 1) * (1 - level) + 1e-9) - 1]
+            others = world.tails[half_of != half_of[row]]
+            # Blocks of four, all of them whole: K is a quarter of the queries, and each tail weighs a quarter.
+            allowed = (len(others) / 4 + 1) * (1 - level) - 1 + 1e-9
+            fit = [t for t in others if np.count_nonzero(others < t) / 4 <= allowed]
+            threshold = max(fit, default=0.0)
             floors.append(max((t for t in THRESHOLDS if t <= threshold), default=0.0))
             covered.append(bool(world.tails[row] >= floors[-1]))
             inside = world.tails_of_cells[row] >= floors[-1]
@@ -165,9 +175,20 @@ def test_halves_calibrate_one_another(world: World) -> None:
         assert columns[f"covered_{100 * level:g}"].tolist() == covered
         for found, area in zip(columns[f"region_area_km2_{100 * level:g}"], areas, strict=True):
             assert (found is pd.NA) if area is None else (found == pytest.approx(area, rel=1e-6))
-    assert report["levels"][-1]["threshold"] is None, "in one half the three that are out of reach are 5 %"
+    assert report["levels"][-1]["threshold"] is None, "15 blocks cannot promise 95 %"
+    assert method["units"] == 30
     again = world.report(world.meter(None, parts=(60,)))
     assert again == report, "chunks change nothing"
+
+
+def test_halves_are_dealt_by_units(world: World) -> None:
+    single = RegionMeter(world.ground, world.truth, blocks=world.blocks, units=range(120))
+    single.add(world.p)
+    found, in_blocks = world.report(single), world.report(world.meter(None))
+    assert (found["method"]["units"], in_blocks["method"]["units"]) == (120, 30)
+    own, theirs = found["levels"][1], in_blocks["levels"][1]
+    assert own["threshold"] > theirs["threshold"], "more units promise with smaller regions"
+    assert own["coverage_interval"][1] - own["coverage_interval"][0] > 0.1, "intervals are by blocks all the same"
 
 
 def test_halves_keep_the_promise_on_average() -> None:

@@ -15,7 +15,7 @@ from scipy.stats import binom
 from swclip.errors import ArtefactError, ConfigError, MismatchError
 from swclip.geo.coordinates import LocalFrame
 from swclip.retrieval.conformal import (
-    LEAST_OF_A_CITY,
+    LEAST_BLOCKS_OF_A_CITY,
     LEVELS,
     Calibration,
     read_calibration,
@@ -52,13 +52,45 @@ def test_truths_out_of_reach_count() -> None:
 
 
 def test_cities_with_enough_queries_have_their_own_threshold() -> None:
-    few = LEAST_OF_A_CITY - 1
-    tails = [0.1] * LEAST_OF_A_CITY + [0.9] * few
-    queries = _calibration(tails, ["Leeds"] * LEAST_OF_A_CITY + ["York"] * few)
+    few = LEAST_BLOCKS_OF_A_CITY - 1
+    tails = [0.1] * LEAST_BLOCKS_OF_A_CITY + [0.9] * few
+    queries = _calibration(tails, ["Leeds"] * LEAST_BLOCKS_OF_A_CITY + ["York"] * few)
     assert queries.own_cities == ["Leeds"]
     assert queries.threshold(0.2) == 0.9
     assert queries.threshold(0.2, "York") == queries.threshold(0.2, "Hull") == queries.threshold(0.2)
     assert queries.threshold(0.2, "Leeds") == 0.1
+
+
+def test_a_tail_weighs_as_its_share_of_its_block() -> None:
+    """By loop over the candidates of t, with blocks of 1 to 6 queries."""
+    generator = np.random.default_rng(2)
+    blocks = np.repeat(np.arange(40), generator.integers(1, 7, 40))
+    tails = generator.uniform(0.01, 1.0, len(blocks)).round(2)  # with ties
+    queries = Calibration(tails, (None,) * len(blocks), 11, 25.0, blocks)
+    assert queries.n_blocks == 40
+    for level in (0.3, *LEVELS):
+        fits = []
+        for t in tails:
+            below = sum(1 / np.count_nonzero(blocks == b) for b, own in zip(blocks, tails, strict=True) if own < t)
+            if below <= 41 * (1 - level) - 1 + 1e-9:
+                fits.append(t)
+        assert queries.threshold(level) == max(fits)
+    assert queries.threshold(0.976) is None, "1 / 41 is more than 2.4 %"
+    assert queries.threshold(0.975) is not None
+
+
+def test_blocks_that_fail_together_are_covered_as_promised() -> None:
+    """Blocks of 20 whose tails are alike: as single queries they are covered too seldom, as blocks they are not."""
+    generator = np.random.default_rng(3)
+    trials, level, as_blocks, as_queries = 3000, 0.95, 0, 0
+    block, names = np.repeat(np.arange(29), 20), (None,) * 580
+    for _ in range(trials):
+        tails = np.repeat(generator.random(30), 20) * generator.uniform(0.98, 1.0, 600)
+        new, known = tails[-1], tails[:580]
+        as_blocks += new >= (Calibration(known, names, 11, 25.0, block).threshold(level) or 0.0)
+        as_queries += new >= (Calibration(known, names, 11, 25.0).threshold(level) or 0.0)
+    assert as_blocks >= binom.ppf(1e-4, trials, level)
+    assert as_queries < binom.ppf(1e-4, trials, level)
 
 
 def _world(per_city: int, seed: int, sharpness: tuple[float, float]) -> tuple[GroundCells, np.ndarray, np.ndarray]:
@@ -201,7 +233,9 @@ def test_the_city_of_a_truth_out_of_reach_is_the_querys() -> None:
 
 def test_the_file_keeps_every_bit(tmp_path: Path) -> None:
     assert read_calibration(tmp_path) is None
-    queries = _calibration([0.1, 1e-300, 0.0, 1 / 3], ["Leeds", None, "York", "Leeds"])
+    queries = Calibration(
+        np.array([0.1, 1e-300, 0.0, 1 / 3]), ("Leeds", None, "York", "Leeds"), 11, 25.0, np.array([0, 0, 2, 1])
+    )
     (tmp_path / "model").mkdir()
     path = write_calibration(tmp_path / "model", queries)
     for folder in (tmp_path, tmp_path / "model"):
@@ -219,6 +253,7 @@ def test_the_file_keeps_every_bit(tmp_path: Path) -> None:
         ({"tails": [[0.5], [0.5]]}, "tails are not numbers"),
         ({"tails": ["much", 1]}, "is not the calibration of a model"),
         ({"cities": ["Leeds"]}, "cities are not 2 names"),
+        ({"blocks": [0]}, "blocks are not 2 numbers"),
         ({"cities": [1, 2]}, "cities are not 2 names"),
         ({"resolution": 16}, "resolution 16 does not exist"),
         ({"spread_m": 0.0}, "spread_m is 0.0"),

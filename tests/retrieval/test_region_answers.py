@@ -78,16 +78,19 @@ def test_the_rest_of_an_answer_does_not_depend_on_it(
     assert not caplog.text
 
 
-def test_what_was_opened_by_a_beam_has_a_region_of_its_own(locator: Locator, photographs: Photographs) -> None:
+def test_what_was_opened_by_a_beam_has_a_region_of_its_own(
+    locator: Locator, photographs: Photographs, make_gallery: Callable[..., Gallery]
+) -> None:
     paths = photographs(3)
     whole = locator.locate(paths)
     for answer, own in zip(whole, locator.locate(paths, beam=1000), strict=True):
         assert answer.region is not None
         assert own.region is not None
         assert own.region.cells == answer.region.cells
-    middle = locator.gallery.positions_deg.mean(axis=0)
-    apart = replace(locator.gallery, positions_deg=middle + 40.0 * (locator.gallery.positions_deg - middle))
-    for own in Locator(apart, locator.model, CONFIG, calibration=QUERIES).locate(paths, beam=1):
+    town = make_gallery(2, places=400)
+    middle = town.positions_deg.mean(axis=0)
+    wide = replace(town, positions_deg=middle + 5.0 * (town.positions_deg - middle))
+    for own in Locator(wide, locator.model, CONFIG, calibration=QUERIES).locate(paths, beam=1):
         assert own.scored_share is not None
         assert own.scored_share < 1.0
         assert own.region is not None
@@ -105,7 +108,7 @@ def test_when_it_cannot_tell_it_says_why(locator: Locator, photographs: Photogra
 
     few = Calibration(np.full(8, 0.5), (None,) * 8, 11, 25.0)
     assert region(few, region=0.9) == (
-        True, 0, "8 calibration queries, 0 of them out of reach, are too few to promise 0.9", None,
+        True, 0, "8 calibration queries in 8 blocks, 0 of them out of reach, are too few to promise 0.9", None,
     )  # fmt: skip
     lost = Calibration(np.full(50, 1e-9), (None,) * 50, 11, 25.0)
     silent, cells, reason, area = region(lost)

@@ -66,7 +66,8 @@ def test_tails_are_by_the_posterior_that_did_not_see_the_query(asked: tuple[Gall
     truth = truth + np.where(np.arange(24) == 5, 0.05, 0.0)[:, None]
     fold_of = np.arange(24) % 3
     fit = fit_posterior(query, truth, gallery, fold_of=fold_of, **GRID)
-    found = calibrate(query, truth, gallery, fit, fold_of, ["Hull"] * 24)
+    found = calibrate(query, truth, gallery, fit, fold_of, ["Hull"] * 24, np.arange(24) // 2)
+    assert found.n_blocks == 12
     expected = np.array([_tails(gallery, query[[q]], truth[[q]], fit.left_out[fold_of[q]])[0] for q in range(24)])
     np.testing.assert_allclose(found.tails, expected, rtol=1e-4)
     assert np.flatnonzero(found.tails == 0.0).tolist() == [5], "which is out of reach"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,6 @@ from swclip.evaluation.bootstrap import LEVEL as INTERVAL_LEVEL
 
 WITHIN_M = 100.0
 """The selective curve states the share of the answered within this."""
-
-
-def block_numbers(blocks: Sequence[Hashable]) -> Int64[np.ndarray, " q"]:
-    """Blocks as numbers from 0."""
-    _, number = np.unique(np.array([str(block) for block in blocks], dtype=str), return_inverse=True)
-    return number.astype(np.int64)
 
 
 def share_interval(

@@ -14,10 +14,10 @@ from jaxtyping import Bool, Float, Float32, Float64, Int64
 from numpy.typing import ArrayLike
 
 from swclip.errors import MismatchError
-from swclip.evaluation.coverage import block_numbers, reliability, selective_curve, share_interval
+from swclip.evaluation.coverage import reliability, selective_curve, share_interval
 from swclip.evaluation.metrics import RECALL_RADIUS_M
 from swclip.geo.cells import across_m
-from swclip.retrieval.conformal import LEVEL, LEVELS, Calibration, says_nothing, truth_cities
+from swclip.retrieval.conformal import LEVEL, LEVELS, Calibration, block_numbers, says_nothing, truth_cities
 from swclip.retrieval.ground_cells import GroundCells
 from swclip.retrieval.region_fit import deal_blocks
 from swclip.retrieval.tails import cell_density, density_cuts, tail_mass
@@ -38,7 +38,7 @@ class RegionMeter:
     """Measures regions from the posteriors of queries whose places are known.
 
     With a calibration the regions are those that answers state. Without one (the table of another tool, a run from
-    before there were regions), the queries calibrate one another: whole blocks of them are dealt to two halves, and the
+    before there were regions), the queries calibrate one another: whole units of them are dealt to two halves, and the
     regions of each half take their threshold from the other. Thresholds of halves are only known once all queries were
     seen, so they are lowered to the next of `THRESHOLDS`: the regions are a little larger for it, never smaller.
 
@@ -47,7 +47,8 @@ class RegionMeter:
         truth_deg: (Q, 2) true positions, degrees.
         calibration: From validation queries; None for halves of these.
         cities: Q names, None where unknown.
-        blocks: Q blocks, what is resampled and dealt together; each query by itself where None.
+        blocks: Q blocks of queries that succeed and fail together, for the intervals; each by itself where None.
+        units: Q units for the halves, what the split dealt as one (`regions.exchangeable_units`); the blocks where None.
         levels: Probabilities promised.
         seed: Of the halves.
 
@@ -64,6 +65,7 @@ class RegionMeter:
         *,
         cities: Sequence[str | None] | None = None,
         blocks: Sequence[Hashable] | None = None,
+        units: Sequence[Hashable] | None = None,
         levels: Sequence[float] = LEVELS,
         seed: int = 0,
     ) -> None:
@@ -75,6 +77,7 @@ class RegionMeter:
         self._cells = ground.index_of(truth_deg)
         self._cities = truth_cities(self._cells, ground, [None] * len(self._cells) if cities is None else cities)
         self._blocks = np.arange(len(self._cells)) if blocks is None else block_numbers(blocks)
+        self._units = self._blocks if units is None else block_numbers(units)
         self._seed = seed
         self._needed = np.array([_or_nothing(calibration, own) for own in self.levels])
         self._by_city: list[Float64[np.ndarray, " c"] | None] = []
@@ -140,11 +143,14 @@ class RegionMeter:
             )
         error = np.asarray(error_m, dtype=np.float64)
         return {
-            "source": HALVES if source is None else VALIDATION,
-            "n": len(tails) if source is None else len(source),
-            "unreachable": int(np.count_nonzero(tails == 0.0)) if source is None else source.unreachable,
-            "by_city": bool(self._by_city),
-            "own_cities": [] if source is None else source.own_cities,
+            "method": {
+                "source": HALVES if source is None else VALIDATION,
+                "n": len(tails) if source is None else len(source),
+                "units": len(np.unique(self._units)) if source is None else source.n_blocks,
+                "unreachable": int(np.count_nonzero(tails == 0.0)) if source is None else source.unreachable,
+                "by_city": bool(self._by_city),
+                "own_cities": [] if source is None else source.own_cities,
+            },
             "cells": {
                 "resolution": ground.resolution,
                 "across_m": across_m(ground.resolution),
@@ -199,12 +205,14 @@ class RegionMeter:
         tails = self._all_tails
         if self.calibration is not None:
             return np.tile(self._needed, (len(tails), 1)), np.array(self._areas).reshape(-1, len(self.levels))
-        half_of = deal_blocks(self._blocks.tolist(), 2, np.random.default_rng(self._seed))
+        half_of = deal_blocks(self._units.tolist(), 2, np.random.default_rng(self._seed))
         curves = np.array(self._curves).reshape(-1, len(THRESHOLDS))
         needed, areas = np.zeros((len(tails), len(self.levels))), np.full((len(tails), len(self.levels)), np.inf)
         for half in (0, 1):
             others = half_of != half
-            theirs = Calibration.of(tails[others], self._cells[others], self.ground)
+            theirs = Calibration.of(
+                tails[others], self._cells[others], self.ground, blocks=self._units[others].tolist()
+            )
             for at, level in enumerate(self.levels):
                 place = np.searchsorted(THRESHOLDS, _or_nothing(theirs, level), side="right") - 1
                 if place >= 0:

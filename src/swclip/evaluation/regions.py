@@ -64,3 +64,26 @@ def resampling_blocks(queries: pd.DataFrame, positions_deg: ArrayLike) -> tuple[
     if len(set(cells)) > 1:
         return cells, f"H3 cell of resolution {_BLOCK_RESOLUTION}"
     return [str(row) for row in np.arange(len(queries))], "photograph"
+
+
+def exchangeable_units(queries: pd.DataFrame, positions_deg: ArrayLike, protocol: str | None) -> list[str]:
+    """What a split dealt to training, validation and queries as one: the unit that conformal regions count.
+
+    known-places deals places: the next query is another place of the same streets. The other protocols deal blocks: the
+    next query is on another street, and photographs of one street together say as much as one.
+
+    Args:
+        queries: Q rows, with the columns block_id and place_id where there are such.
+        positions_deg: (Q, 2) latitude, longitude, degrees.
+        protocol: The splits' protocol.
+
+    Returns:
+        Q names: with known-places the place_id, or where one is not known the position to about a metre; with others
+        the blocks of `resampling_blocks`.
+    """
+    if protocol != "known-places":
+        return resampling_blocks(queries, positions_deg)[0]
+    if "place_id" in queries and queries["place_id"].notna().all():
+        return queries["place_id"].astype(str).tolist()
+    positions = np.asarray(positions_deg, dtype=np.float64).reshape(-1, 2)
+    return [f"{lat:.5f} {lon:.5f}" for lat, lon in positions.tolist()]

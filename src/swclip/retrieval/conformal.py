@@ -10,6 +10,14 @@ If the n queries and the new one are exchangeable, the truth of the new one lies
 whatever the posterior is worth; a bad posterior makes large regions. A truth that no candidate reaches has tail 0, the
 worst there is, and counts. Where k or t is 0 there is no threshold: the region is everything, and says nothing.
 
+Photographs of one street are not exchangeable with those of the next: they succeed and fail together, and four streets
+with fifty photographs each are not two hundred queries. With K blocks, a tail of a block of b queries weighs 1 / b, and
+
+    t = the greatest of the tails such that those below it weigh at most (K + 1) (1 - L) - 1
+
+which holds the promise for a query of a new block, if blocks are exchangeable and so are the queries within each. Where
+each query is a block by itself this is the k-th smallest again. Few blocks promise little: 95 % needs 19 of them.
+
 By city: the threshold that a cell must reach is that of its own city's queries. The promise then holds for the truths
 in each city by themselves, not only on the whole.
 
@@ -18,13 +26,14 @@ References:
     "Inductive confidence machines for regression", ECML 2002. A. N. Angelopoulos, S. Bates, "A gentle introduction to
     conformal prediction" (2021), arXiv 2107.07511, sections 1 and 4.2 (class-conditional). Y. Romano, M. Sesia,
     E. Candes, "Classification with valid and adaptive coverage", NeurIPS 2020: the score, here without randomisation.
+    Y. Lee, R. F. Barber, R. Willett, "Distribution-free inference with hierarchical data", arXiv 2306.06342: blocks.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -49,8 +58,8 @@ LEVELS = (0.5, 0.8, 0.9, 0.95)
 LEVEL = 0.8
 """Probability that the region of an answer promises where nobody asks for another."""
 
-LEAST_OF_A_CITY = 30
-"""A city with fewer calibration queries takes the threshold of all: its own would move by 7 points and more."""
+LEAST_BLOCKS_OF_A_CITY = 20
+"""A city with fewer blocks of queries takes the threshold of all: its own could not promise 95 %."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +71,14 @@ class Calibration:
         cities: n names of the city of each truth's cell, None where unknown.
         resolution: H3 resolution of the cells.
         spread_m: What candidates were spread over, metres.
+        blocks: (n,) number of each query's block; None where each is one by itself.
     """
 
     tails: Float64[np.ndarray, " n"]
     cities: tuple[str | None, ...]
     resolution: int
     spread_m: float
+    blocks: Int64[np.ndarray, " n"] | None = None
 
     @classmethod
     def of(
@@ -76,6 +87,7 @@ class Calibration:
         cells: Int64[np.ndarray, " n"],
         ground: GroundCells,
         cities: Sequence[str | None] | None = None,
+        blocks: Sequence[Hashable] | None = None,
     ) -> Calibration:
         """From the tails of the cells of queries' truths.
 
@@ -84,10 +96,15 @@ class Calibration:
             cells: (n,) the cells of the truths, -1 where no candidate reaches one.
             ground: The cells.
             cities: n names, which stand for the city of the cell where there is no cell.
+            blocks: n blocks; None for each query by itself.
         """
         own = [None] * len(cells) if cities is None else cities
         return cls(
-            np.array(tails, dtype=np.float64), truth_cities(cells, ground, own), ground.resolution, ground.spread_m
+            np.array(tails, dtype=np.float64),
+            truth_cities(cells, ground, own),
+            ground.resolution,
+            ground.spread_m,
+            None if blocks is None else block_numbers(blocks),
         )
 
     def __len__(self) -> int:
@@ -103,7 +120,7 @@ class Calibration:
 
         Args:
             level: L, the probability promised, between 0 and 1.
-            city: The city of the cell; None, and a city with fewer than `LEAST_OF_A_CITY` queries, for that of all.
+            city: The city of the cell; None, and a city with fewer than `LEAST_BLOCKS_OF_A_CITY` blocks, for all.
 
         Raises:
             ConfigError: The level is not between 0 and 1.
@@ -114,9 +131,7 @@ class Calibration:
             (0.1, 0.2, None)
         """
         check_level(level)
-        tails = self._sorted.get(city, self._sorted[None])
-        k = _rank(len(tails), level)
-        found = float(tails[k - 1]) if k else 0.0
+        found = self._groups.get(city, self._groups[None]).threshold(level)
         return found if found > 0.0 else None
 
     def cell_thresholds(self, ground: GroundCells, level: float) -> Float64[np.ndarray, " c"] | None:
@@ -155,16 +170,24 @@ class Calibration:
     def expected(self, level: float) -> tuple[float, float] | None:
         """Where the coverage of endless new queries lies with 95 % over the draw of the calibration queries.
 
-        With tails that are all different, the coverage of the one threshold that was drawn is Beta(n + 1 - k, k).
+        With tails that are all different, the coverage of the one threshold that was drawn is Beta(n + 1 - k, k) for
+        queries that are blocks by themselves; with blocks each one is counted as a query, which is too wide where those
+        of a block do not agree. None where there is no threshold.
 
         References:
             V. Vovk, "Conditional validity of inductive conformal predictors", ACML 2012, proposition 2a.
         """
-        k = _rank(len(self), level)
+        count = self.n_blocks
+        k = math.floor(_budget(count, level))
         if k == 0:
             return None
-        drawn = beta(len(self) + 1 - k, k)
+        drawn = beta(count + 1 - k, k)
         return float(drawn.ppf(0.025)), float(drawn.ppf(0.975))
+
+    @property
+    def n_blocks(self) -> int:
+        """How many blocks the queries come in."""
+        return self._groups[None].blocks
 
     def check_ground(self, ground: GroundCells) -> None:
         """Raise MismatchError unless the tails are of cells like these."""
@@ -178,17 +201,18 @@ class Calibration:
     @property
     def own_cities(self) -> list[str]:
         """The cities with thresholds of their own."""
-        return sorted(city for city in self._sorted if city is not None)
+        return sorted(city for city in self._groups if city is not None)
 
     @cached_property
-    def _sorted(self) -> dict[str | None, Float64[np.ndarray, " n"]]:
-        """Tails in order: of all under None, and of each city with enough."""
+    def _groups(self) -> dict[str | None, _Group]:
+        """All queries under None, and those of each city with enough blocks."""
+        blocks = np.arange(len(self.tails)) if self.blocks is None else self.blocks
         labels = np.array(["" if city is None else city for city in self.cities], dtype=object)
-        found: dict[str | None, Float64[np.ndarray, " n"]] = {None: np.sort(self.tails)}
+        found: dict[str | None, _Group] = {None: _Group.of(self.tails, blocks)}
         for city in sorted({city for city in self.cities if city is not None}):
-            own = self.tails[labels == city]
-            if len(own) >= LEAST_OF_A_CITY:
-                found[city] = np.sort(own)
+            own = _Group.of(self.tails[labels == city], blocks[labels == city])
+            if own.blocks >= LEAST_BLOCKS_OF_A_CITY:
+                found[city] = own
         return found
 
     def to_dict(self) -> dict[str, Any]:
@@ -199,6 +223,7 @@ class Calibration:
             "spread_m": self.spread_m,
             "tails": self.tails.tolist(),
             "cities": list(self.cities),
+            "blocks": None if self.blocks is None else self.blocks.tolist(),
         }
 
     @classmethod
@@ -219,6 +244,7 @@ class Calibration:
         try:
             tails = np.array(values["tails"], dtype=np.float64)
             cities = tuple(values["cities"])
+            blocks = None if values["blocks"] is None else np.array(values["blocks"], dtype=np.int64)
             resolution, spread_m = values["resolution"], float(values["spread_m"])
         except (KeyError, TypeError, ValueError) as error:
             raise ArtefactError(f"{where}: is not the calibration of a model ({error!r}); {again}.") from error
@@ -227,13 +253,15 @@ class Calibration:
             wrong = "tails are not numbers from 0 to 1"
         elif len(cities) != len(tails) or not all(city is None or isinstance(city, str) for city in cities):
             wrong = f"cities are not {len(tails)} names"
+        elif blocks is not None and blocks.shape != tails.shape:
+            wrong = f"blocks are not {len(tails)} numbers"
         elif not isinstance(resolution, int) or resolution not in range(16):
             wrong = f"resolution {resolution!r} does not exist"
         elif not (math.isfinite(spread_m) and spread_m > 0):
             wrong = f"spread_m is {spread_m}"
         if wrong:
             raise ArtefactError(f"{where}: is not the calibration of a model ({wrong}); {again}.")
-        return cls(tails, cities, resolution, spread_m)
+        return cls(tails, cities, resolution, spread_m, blocks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -318,6 +346,39 @@ def read_calibration(folder: str | os.PathLike[str]) -> Calibration | None:
     return None
 
 
-def _rank(count: int, level: float) -> int:
+def block_numbers(blocks: Sequence[Hashable]) -> Int64[np.ndarray, " q"]:
+    """Blocks as numbers from 0, in the order of their names."""
+    _, number = np.unique(np.array([str(block) for block in blocks], dtype=str), return_inverse=True)
+    return number.astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Tails in order, and the weight of those before each.
+
+    Attributes:
+        tails: (n,) increasing.
+        before: (n,) weight of the tails before each; one block weighs 1.
+        blocks: How many blocks.
+    """
+
+    tails: Float64[np.ndarray, " n"]
+    before: Float64[np.ndarray, " n"]
+    blocks: int
+
+    @classmethod
+    def of(cls, tails: Float64[np.ndarray, " n"], blocks: Int64[np.ndarray, " n"]) -> _Group:
+        _, number, sizes = np.unique(blocks, return_inverse=True, return_counts=True)
+        order = np.argsort(tails, kind="stable")
+        weight = 1.0 / sizes[number[order]]
+        return cls(tails[order], np.cumsum(weight) - weight, len(sizes))
+
+    def threshold(self, level: float) -> float:
+        """The greatest tail such that those below it weigh little enough; 0 where there is none."""
+        least = np.searchsorted(self.before, _budget(self.blocks, level) - 1.0, side="right")
+        return float(self.tails[least - 1]) if least else 0.0
+
+
+def _budget(blocks: int, level: float) -> float:
     # 1 - 0.8 is not quite 0.2: without the hair, ten of 49 queries would be nine.
-    return math.floor((count + 1) * (1.0 - level) + 1e-9)
+    return (blocks + 1) * (1.0 - level) + 1e-9

@@ -82,8 +82,8 @@ class RegionMaker:
     def _reason(self, region: Region) -> str | None:
         if region.cells is None:
             return (
-                f"{len(self.calibration)} calibration queries, {self.calibration.unreachable} of them out of reach, "
-                f"are too few to promise {region.level:g}"
+                f"{len(self.calibration)} calibration queries in {self.calibration.n_blocks} blocks, "
+                f"{self.calibration.unreachable} of them out of reach, are too few to promise {region.level:g}"
             )
         if region.cannot_tell():
             return (

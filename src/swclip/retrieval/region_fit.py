@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 from numpy.typing import ArrayLike
 
-from swclip.retrieval.conformal import Calibration
+from swclip.retrieval.conformal import Calibration, block_numbers
 from swclip.retrieval.evidence import Photographed, check_queries, chunks, log_probability
 from swclip.retrieval.gallery import Gallery
 from swclip.retrieval.ground_cells import RESOLUTION, SPREAD_M, GroundCells
@@ -32,7 +32,7 @@ def deal_blocks(blocks: Sequence[Hashable], parts: int, generator: np.random.Gen
     Returns:
         (Q,) part of each query, from 0.
     """
-    _, number = np.unique(np.array([str(block) for block in blocks], dtype=str), return_inverse=True)
+    number = block_numbers(blocks)
     sizes = np.bincount(number)
     part_of, dealt = np.zeros(len(sizes), dtype=np.int64), np.zeros(parts)
     for block in generator.permutation(len(sizes)):
@@ -49,6 +49,7 @@ def calibrate(
     fit: PosteriorFit,
     fold_of: Int64[np.ndarray, " q"],
     cities: Sequence[str | None] | None = None,
+    blocks: Sequence[Hashable] | None = None,
     *,
     views: int = 1,
     resolution: int = RESOLUTION,
@@ -67,7 +68,8 @@ def calibrate(
         gallery: The validation queries' gallery.
         fit: Fitted with these folds.
         fold_of: (Q,) fold of each query.
-        cities: Q names, None where unknown.
+        cities: Names of the n photographs' cities, None where unknown.
+        blocks: Blocks of the n photographs; None for each by itself.
         views: How many times each photograph is asked, by other views, one time after another: Q = views * n. It
             counts once, with its smallest tail, so that the promise holds for each way of asking.
         resolution: H3 resolution of the ground cells.
@@ -87,8 +89,7 @@ def calibrate(
         rows = np.flatnonzero(by == config)
         tails[rows] = _tails(queries[rows], cells[rows], gallery, ground, config)
     least = tails.reshape(views, -1).min(axis=0)
-    own = None if cities is None else cities[: len(least)]
-    return Calibration.of(least, cells[: len(least)], ground, own)
+    return Calibration.of(least, cells[: len(least)], ground, cities, blocks)
 
 
 def _tails(

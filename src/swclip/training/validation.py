@@ -12,7 +12,7 @@ from jaxtyping import Float32, Float64
 
 from swclip.data.manifest import Manifest
 from swclip.data.splits import Splits, candidates_for, indices
-from swclip.evaluation.regions import resampling_blocks
+from swclip.evaluation.regions import exchangeable_units
 from swclip.geo.distance import geodesic_m
 from swclip.models.locator_model import LocatorModel
 from swclip.retrieval.build import build_gallery, candidate_words
@@ -36,7 +36,7 @@ class Validation:
         truth_deg: (V, 2) their recorded positions.
         candidates: The candidates' table.
         cache: Features of a frozen tower, else None.
-        blocks: Block of each query: photographs that are not independent evidence.
+        units: Place or block of each query, as the split dealt them: photographs that are one piece of evidence.
     """
 
     manifest: Manifest
@@ -44,7 +44,7 @@ class Validation:
     truth_deg: Float64[np.ndarray, "v 2"]
     candidates: pd.DataFrame
     cache: FeatureCache | None
-    blocks: Sequence[str]
+    units: Sequence[str]
 
     @classmethod
     def of(cls, manifest: Manifest, splits: Splits, cache: FeatureCache | None) -> Validation | None:
@@ -55,8 +55,8 @@ class Validation:
         truth, candidates = manifest.positions_deg[rows], candidates_for(splits, "val")
         asked = manifest.frame.iloc[rows].drop(columns="block_id", errors="ignore")
         own = splits.frame.set_index("image_id")["block_id"].reindex(asked["image_id"]).to_numpy()
-        blocks, _ = resampling_blocks(asked.assign(block_id=own), truth)
-        return cls(manifest, rows, truth, candidates, cache, blocks)
+        units = exchangeable_units(asked.assign(block_id=own), truth, splits.meta.get("protocol"))
+        return cls(manifest, rows, truth, candidates, cache, units)
 
     def queries(self, model: LocatorModel, features: Float32[np.ndarray, "v f"] | None) -> Float32[np.ndarray, "v d"]:
         """Embeddings of the validation queries, from their features where the tower is frozen.
@@ -105,12 +105,12 @@ class Validation:
     def fit(self, model: LocatorModel, queries: Float32[np.ndarray, "v d"]) -> tuple[PosteriorFit, Calibration]:
         """The posterior that gives the validation queries' true places the most probability, and their regions' tails.
 
-        Folds of whole blocks are left out of the fit in turn, so that no query's tail is by a posterior that saw it.
+        Folds of whole units are left out of the fit in turn, so that no query's tail is by a posterior that saw it.
         """
         gallery = build_gallery(model, self.candidates, self.manifest, cache=self.cache)
         truth, views = self._truth_deg(queries), len(queries) // len(self.truth_deg)
-        fold_of = np.tile(deal_blocks(self.blocks, FOLDS, np.random.default_rng(0)), views)
+        fold_of = np.tile(deal_blocks(self.units, FOLDS, np.random.default_rng(0)), views)
         fit = fit_posterior(queries, truth, gallery, fold_of=fold_of)
         cities = self.manifest.frame["city"].iloc[self.rows] if "city" in self.manifest.frame else []
         named = [None if pd.isna(city) else str(city) for city in cities] or [None] * len(self.rows)
-        return fit, calibrate(queries, truth, gallery, fit, fold_of, named, views=views)
+        return fit, calibrate(queries, truth, gallery, fit, fold_of, named, self.units, views=views)
