@@ -116,7 +116,7 @@ def _api(service: Service, keys: Keys, thumbnails: Thumbnails | None, tiles: Til
         summary="Say where photographs were taken",
         response_model=schemas.LocateResponse,
         responses=documented(*_OF_LOCATE, *_FOR_ALL),
-        openapi_extra={"requestBody": _request_body()},
+        openapi_extra={"requestBody": _request_body(service.limits.max_files)},
     )
     async def locate(request: Request) -> Response:
         found = await service.locate(request)
@@ -237,5 +237,5 @@ def _page(tiles: Tiles | None) -> APIRouter:
     return router
 
 
-def _request_body() -> dict[str, Any]:
-    return {"required": True, "content": {"multipart/form-data": {"schema": request_schema()}}}
+def _request_body(max_files: int) -> dict[str, Any]:
+    return {"required": True, "content": {"multipart/form-data": {"schema": request_schema(max_files)}}}

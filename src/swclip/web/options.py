@@ -59,8 +59,12 @@ def read_options(fields: Mapping[str, str]) -> LocateOptions:
         raise from_validation(error) from None
 
 
-def request_schema() -> dict[str, Any]:
-    """OpenAPI's schema of the whole form."""
+def request_schema(max_files: int) -> dict[str, Any]:
+    """OpenAPI's schema of the whole form.
+
+    Args:
+        max_files: Most photographs in one request.
+    """
     schema = LocateOptions.model_json_schema()
     # A form has text in it and no null: an option that is not wanted is left out.
     properties = {name: _without_null(value) for name, value in schema["properties"].items()}
@@ -68,6 +72,7 @@ def request_schema() -> dict[str, Any]:
         "type": "array",
         "items": {"type": "string", "format": "binary"},
         "minItems": 1,
+        "maxItems": max_files,
         "description": "Photographs: JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF; HEIC where the service has its plugin.",
     }
     return {
