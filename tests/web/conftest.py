@@ -92,6 +92,7 @@ def serving(locator: Locator, limits: Limits | None = None, **more: Any) -> Iter
     finally:
         server.should_exit = True
         thread.join(60)
+        listening.close()
         assert not thread.is_alive(), "the server does not end"
 
 

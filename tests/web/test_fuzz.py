@@ -39,7 +39,11 @@ def seeds() -> list[bytes]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         kinds = [encoded(kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "MPO")]
-    kinds += [encoded("JPEG", progressive=True), encoded("TIFF", compression="tiff_lzw"), encoded("WEBP", lossless=True)]
+    kinds += [
+        encoded("JPEG", progressive=True),
+        encoded("TIFF", compression="tiff_lzw"),
+        encoded("WEBP", lossless=True),
+    ]
     return [*kinds, svg, bomb.getvalue(), b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"%PDF-1.7\n"]
 
 

@@ -501,9 +501,7 @@ def test_tiles_are_drawn_with_their_makers_name(serve: Any, locator: Locator, br
 def test_nothing_else_can_be_loaded(shown: Served, visit: Any) -> None:
     page = visit(shown)
     page.complaints.clear()
-    blocked = page.evaluate(
-        """() => fetch("https://example.invalid/").then(() => false, () => true)"""
-    )
+    blocked = page.evaluate("""() => fetch("https://example.invalid/").then(() => false, () => true)""")
     assert blocked
     assert any("Content Security Policy" in text for text in page.complaints)
     page.complaints.clear()

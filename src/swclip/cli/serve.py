@@ -71,14 +71,14 @@ def serve(
     if threads is not None:
         torch.set_num_threads(threads)
     keys = Keys.from_environment()
-    listening = listen(host, port)  # before minutes of loading, not after
-    locator = Locator.from_gallery(gallery, model)
-    small = None if photographs is None else Thumbnails(read_manifest(photographs), locator.gallery.image_ids)
-    app = create_app(locator, limits, keys=keys, thumbnails=small, tiles=shown, origins=cors or ())
 
     def started(address: str) -> None:
         console.print(f"swclip answers at {address} (Ctrl-C ends it)")
         if not len(keys) and host not in ("127.0.0.1", "::1", "localhost"):
             console.print(f"Everybody who reaches it may ask: set {VARIABLE} to keys, or let a proxy ask for them.")
 
-    run(make_server(app, limits, proxy=proxy), listening, started)
+    with listen(host, port) as listening:  # a port that is taken is said before minutes of loading, not after
+        locator = Locator.from_gallery(gallery, model)
+        small = None if photographs is None else Thumbnails(read_manifest(photographs), locator.gallery.image_ids)
+        app = create_app(locator, limits, keys=keys, thumbnails=small, tiles=shown, origins=cors or ())
+        run(make_server(app, limits, proxy=proxy), listening, started)

@@ -21,8 +21,8 @@ from swclip.evaluation.chart import error_chart
 from swclip.evaluation.comparison import Comparison
 from swclip.evaluation.curve_figure import sorted_systems
 from swclip.evaluation.examples import PER_KIND, Album, Example, pick_rows
-from swclip.evaluation.map_data import map_data
 from swclip.evaluation.leakage_table import leakage_section
+from swclip.evaluation.map_data import map_data
 from swclip.evaluation.page import (
     REFERENCE_COLOUR,
     Mark,

@@ -86,12 +86,15 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         InputError: The address is taken, or is not this machine's.
     """
+    listening = None
     try:
         family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, number)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
     except OSError as error:
+        if listening is not None:
+            listening.close()
         raise InputError(
             f"cannot listen at {host} port {port} ({error.strerror}); choose another with --host and --port."
         ) from error
