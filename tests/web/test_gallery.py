@@ -57,7 +57,7 @@ def test_the_points_are_geojson_and_no_more_than_asked(client: httpx.Client, loc
     assert (found["type"], found["candidates"], found["shown"]) == ("FeatureCollection", 20, 20)
     by_city = {feature["properties"]["city"]: feature["geometry"] for feature in found["features"]}
     assert {geometry["type"] for geometry in by_city.values()} == {"MultiPoint"}
-    points = np.array(sum((geometry["coordinates"] for geometry in by_city.values()), []))
+    points = np.concatenate([geometry["coordinates"] for geometry in by_city.values()])
     expected = locator.gallery.positions_deg[:, ::-1]
     np.testing.assert_allclose(np.sort(points, axis=0), np.sort(expected, axis=0), atol=1e-6)
     few = client.get("/v1/gallery/points", params={"limit": 7}).json()

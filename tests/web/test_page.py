@@ -1,4 +1,4 @@
-"""The page in a real browser: photographs go in, the answer is on the map and in words, and nothing is asked of others."""
+"""The page in a real browser: photographs go in, the answer is on the map and in words, nothing is asked of others."""
 
 from __future__ import annotations
 
@@ -345,7 +345,7 @@ def test_cannot_tell_is_said_plainly(serve: Any, locator: Locator, visit: Any, p
         choose(page, photographs[0])
         answered(page)
         assert page.inner_text("#cannot-tell").startswith("Cannot tell.")
-        assert "All of the gallery’s ground" in page.inner_text("#region-words")
+        assert "All of the gallery\N{RIGHT SINGLE QUOTATION MARK}s ground" in page.inner_text("#region-words")
 
 
 def test_what_cannot_be_answered_is_said(serve: Any, locator: Locator, visit: Any, photographs: list[bytes]) -> None:

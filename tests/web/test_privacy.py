@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,9 @@ def test_nothing_is_written_to_the_disk(
     opened: list[str] = []
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
-        if watching and event == "open" and isinstance(arguments[2], int):
-            if arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
-                opened.append(str(arguments[0]))
-
-    import sys
+        flags = arguments[2] if watching and event == "open" else 0
+        if isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            opened.append(str(arguments[0]))
 
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     watching = False

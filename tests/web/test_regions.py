@@ -8,7 +8,7 @@ import pytest
 from swclip.retrieval.conformal import Calibration
 from swclip.retrieval.ground_cells import GroundCells
 from swclip.retrieval.tails import cell_density
-from swclip.web.regions import LEVELS, levels_of, reached
+from swclip.web.regions import LEVELS, levels_of, reached, thresholds_of
 
 POSITIONS = np.array([51.5, -0.1]) + np.random.default_rng(1).normal(0, [0.002, 0.003], (40, 2))
 GROUND = GroundCells.of(POSITIONS, [None] * 40)
@@ -26,7 +26,7 @@ def test_conformal_regions_are_those_of_the_calibration(seed: int, count: int) -
     tails = np.random.default_rng(100 + seed).uniform(0, 1, count)
     calibration = Calibration(tails, (None,) * count, GROUND.resolution, GROUND.spread_m)
     mass = posterior(seed, 2.0)
-    found = levels_of(mass, GROUND, calibration)
+    found = levels_of(mass, GROUND, thresholds_of(calibration))
     for level, region in zip(LEVELS, found.regions, strict=True):
         one = calibration.region(mass, GROUND, level)
         assert region.level == level
@@ -45,7 +45,7 @@ def test_conformal_regions_are_those_of_the_calibration(seed: int, count: int) -
 @pytest.mark.parametrize("sharpness", [0.0, 1.0, 6.0, 40.0])
 def test_without_a_calibration_they_hold_their_mass_and_no_more_than_they_must(seed: int, sharpness: float) -> None:
     mass = posterior(seed, sharpness)
-    found = levels_of(mass, GROUND, None)
+    found = levels_of(mass, GROUND, thresholds_of(None))
     density = cell_density(mass, GROUND.area_km2)
     assert (np.diff(density[found.order]) <= 0).all()
     for level, region in zip(LEVELS, found.regions, strict=True):
@@ -62,7 +62,7 @@ def test_without_a_calibration_they_hold_their_mass_and_no_more_than_they_must(s
 
 def test_too_few_queries_promise_nothing_at_high_levels() -> None:
     calibration = Calibration(np.full(9, 0.3), (None,) * 9, GROUND.resolution, GROUND.spread_m)
-    regions = levels_of(posterior(0, 2.0), GROUND, calibration).regions
+    regions = levels_of(posterior(0, 2.0), GROUND, thresholds_of(calibration)).regions
     assert [region.area_km2 is None for region in regions] == [level > 0.9 for level in LEVELS]
     assert all(region.cannot_tell for region in regions if region.area_km2 is None)
 

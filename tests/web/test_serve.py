@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -22,8 +23,6 @@ from .conftest import send
 
 def started(gallery: Path, *more: str, **environment: str) -> tuple[subprocess.Popen[str], str]:
     """The process, and where it answers."""
-    import os
-
     process = subprocess.Popen(
         [sys.executable, "-m", "swclip", "serve", str(gallery), "--port", "0", "--threads", "1", *more],
         env={**os.environ, "COLUMNS": "200", **environment},
@@ -109,7 +108,8 @@ def test_help_is_whole_and_costs_nothing(capsys: pytest.CaptureFixture[str]) -> 
     code = (
         "import sys\nfrom swclip.cli.app import run\n"
         "try:\n    run(['serve', '--help'])\nexcept SystemExit:\n    pass\n"
-        "print('heavy:', sorted({'torch', 'fastapi', 'uvicorn', 'pandas', 'numpy'} & set(sys.modules)), file=sys.stderr)"
+        "heavy = {'torch', 'fastapi', 'uvicorn', 'pandas', 'numpy'} & set(sys.modules)\n"
+        "print('heavy:', sorted(heavy), file=sys.stderr)"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "heavy: []" in shown.stderr

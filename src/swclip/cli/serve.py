@@ -27,6 +27,7 @@ def serve(
     proxy: str | None = None,
     model: Path | None = None,
     threads: int | None = None,
+    quiet: bool = False,
     limits: Annotated[Limits, Parameter(name="*")] = Limits(),  # noqa: B008 (it is frozen)
 ) -> None:
     """Answer photographs over HTTP, with a page to drop them on.
@@ -48,6 +49,7 @@ def serve(
         proxy: Addresses of proxies whose X-Forwarded-For is believed, separated by commas.
         model: Insist that the gallery was made by this run.
         threads: Threads that the model computes with; as many as torch chooses if not given.
+        quiet: Leave out the log's line for each request; what fails is logged all the same.
         limits: What is allowed.
     """
     missing = [name for name in _NEEDED if find_spec(name) is None]
@@ -67,7 +69,7 @@ def serve(
     from swclip.web.server import listen, make_server, run
     from swclip.web.thumbnails import Thumbnails
 
-    logging.getLogger("swclip.web").setLevel(logging.INFO)
+    logging.getLogger("swclip.web").setLevel(logging.WARNING if quiet else logging.INFO)
     if threads is not None:
         torch.set_num_threads(threads)
     keys = Keys.from_environment()

@@ -17,7 +17,9 @@ from swclip.retrieval.ground_cells import GroundCells
 from swclip.retrieval.locate import Locator
 from swclip.retrieval.posterior_config import EstimatorName
 from swclip.web.prior import Prior
-from swclip.web.regions import Levels, levels_of, reached
+from swclip.web.regions import Levels, levels_of, reached, thresholds_of
+
+_CREDIBLE = thresholds_of(None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +69,7 @@ class Engine:
 
     def __init__(self, locator: Locator) -> None:
         self.locator = locator
+        self._conformal = thresholds_of(locator.calibration)
         self._last: tuple[bytes, Locator, GroundCells] | None = None
 
     def answer(self, questions: Sequence[Question]) -> list[list[Found]]:
@@ -111,9 +114,10 @@ class Engine:
         masses = ground.mass(locator.stated(log_p))
         # The validation queries were asked one at a time and without a prior: only for such does the promise hold.
         alone = prior is None and not (question.combined and len(question.pixels) > 1)
-        calibration = locator.calibration if alone else None
+        calibrated = alone and locator.calibration is not None
+        thresholds = self._conformal if alone else _CREDIBLE
         return [
-            Found(answer, ground, mass, levels_of(mass, ground, calibration), calibration is not None)
+            Found(answer, ground, mass, levels_of(mass, ground, thresholds), calibrated)
             for answer, mass in zip(answers, masses, strict=True)
         ]
 

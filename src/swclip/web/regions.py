@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,26 +51,31 @@ class Levels:
     regions: tuple[LevelRegion, ...]
 
 
-def levels_of(mass: Float64[np.ndarray, " c"], ground: GroundCells, calibration: Calibration | None) -> Levels:
-    """The regions of a posterior.
+def thresholds_of(calibration: Calibration | None) -> tuple[float | None, ...]:
+    """The tail that a cell must have to be in the region of each level; None where the region is all ground.
 
-    With a calibration they are its conformal ones (`conformal.Calibration.region`). Without one, or where its promise
-    does not hold, they are highest-density regions: the densest cells until they hold the level's mass.
+    Args:
+        calibration: Gives conformal regions (`conformal.Calibration.region`). Where None, they are highest-density
+            regions: the densest cells until they hold the level's mass, which leave out less than 1 less the level.
+    """
+    return tuple(1.0 - level if calibration is None else calibration.threshold(level) for level in LEVELS)
+
+
+def levels_of(mass: Float64[np.ndarray, " c"], ground: GroundCells, thresholds: Sequence[float | None]) -> Levels:
+    """The regions of a posterior.
 
     Args:
         mass: (C,) mass of each cell, summing to 1.
         ground: The cells.
-        calibration: What the thresholds come from; None for highest-density regions.
+        thresholds: Of each level, `thresholds_of`.
 
     Example:
         >>> ground = GroundCells.of([[51.5, -0.1]], resolution=11)
         >>> one = np.zeros(len(ground))
         >>> one[0] = 1.0
-        >>> [region.cells for region in levels_of(one, ground, None).regions[:2]]
+        >>> [region.cells for region in levels_of(one, ground, thresholds_of(None)).regions[:2]]
         [1, 1]
     """
-    # A highest-density region that holds more than L leaves out less than 1 - L: the same as a tail of that.
-    thresholds = [1.0 - level if calibration is None else calibration.threshold(level) for level in LEVELS]
     asked = np.array([value for value in thresholds if value is not None] + [1.0 - _LISTED_MASS])
     cuts, areas = density_cuts(mass, ground.area_km2, asked)
     density = cell_density(mass, ground.area_km2)
