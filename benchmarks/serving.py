@@ -22,6 +22,8 @@ from pathlib import Path
 
 import httpx
 
+_BATCHES = "swclip_batch_photographs"
+
 
 def main() -> None:
     """Run the comparison."""
@@ -97,11 +99,9 @@ async def _ask(address: str, photographs: Sequence[bytes], requests: int, client
 
 
 def _mean_batch(address: str) -> float:
-    text = httpx.get(f"{address}/metrics", trust_env=False).text
+    lines = httpx.get(f"{address}/metrics", trust_env=False).text.splitlines()
     total, batches = (
-        float(
-            next(line for line in text.splitlines() if line.startswith(f"swclip_batch_photographs_{what} ")).split()[1]
-        )
+        float(next(line for line in lines if line.startswith(f"{_BATCHES}_{what} ")).split()[1])
         for what in ("sum", "count")
     )
     return round(total / batches, 2)

@@ -140,8 +140,8 @@ def pooled(
 
         p(m | x_1 .. x_n)  is proportional to  w(m) prod_i p(m | x_i)
 
-    with w the prior. Views of one place are less independent than that, so several photographs make the posterior
-    somewhat too sure of itself.
+    with w the prior. Views of one place are less independent than that, so the posterior of several may be too sure of
+    itself; how much, `benchmarks/combined.py` measures.
 
     Args:
         log_p: (q, M) log posteriors, one a photograph.

@@ -21,12 +21,12 @@ _KINDS = {
     "missing": "photograph-damaged",
 }
 _WORDS = {
-    "too-large": "the picture has more pixels than the service takes; reduce it.",
-    "not-an-image": "it is not in a format that the service reads (JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, or HEIC with "
+    "too-large": "The picture has more pixels than the service takes; reduce it.",
+    "not-an-image": "The file is not in a format that the service reads (JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, or HEIC with "
     "its plugin); convert it.",
-    "truncated": "it is cut short or damaged; copy or download it again.",
-    "empty": "it holds no bytes; choose it again.",
-    "missing": "it cannot be read.",
+    "truncated": "The file is cut short or damaged; copy or download it again.",
+    "empty": "The file holds no bytes; choose it again.",
+    "missing": "The file cannot be read.",
 }
 
 
@@ -62,7 +62,7 @@ def prepare(
         pixels = preprocess.read(data, max_pixels=max_pixels)
         return Prepared(pixels, _exif_position(data, max_pixels) if with_exif else None)
     except PhotographError as error:
-        return Problem(_KINDS[error.reason], f"photograph {number}: {_WORDS[error.reason]}", photograph=number)
+        return Problem(_KINDS[error.reason], _WORDS[error.reason], photograph=number)
 
 
 def _exif_position(data: bytes, max_pixels: int) -> tuple[float, float] | None:

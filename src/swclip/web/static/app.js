@@ -124,7 +124,7 @@ async function openGallery() {
   }
   const points = await api.points().catch((error) => problem(error.message));
   if (points) map.layers.push(pointLayer(points));
-  map.layers.push((m, c) => drawCells(m, c, cells), (m, c) => drawOutline(m, c, edges), (m, c) => area.layer(m, c),
+  map.layers.push((m, c) => area.layer(m, c), (m, c) => drawCells(m, c, cells), (m, c) => drawOutline(m, c, edges),
     (m, c) => drawMarks(m, c, marks()), drawScale);
   if (!current) map.fit(map.home);
   map.redraw();
