@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from swclip.data.units import group_numbers
 from swclip.errors import MismatchError
 from swclip.evaluation.region_meter import THRESHOLDS, RegionMeter
 from swclip.geo.coordinates import LocalFrame
-from swclip.retrieval.conformal import LEVELS, Calibration, block_numbers
+from swclip.retrieval.conformal import Calibration
 from swclip.retrieval.ground_cells import GroundCells
+from swclip.retrieval.region import LEVELS
 from swclip.retrieval.region_fit import deal_blocks
 from swclip.retrieval.tails import tail_mass
 
@@ -155,7 +157,7 @@ def test_halves_calibrate_one_another(world: World) -> None:
     method = report["method"]
     assert (method["source"], method["n"], method["unreachable"]) == ("halves of the queries", 120, 3)
     assert (method["by_city"], method["own_cities"]) == (False, [])
-    half_of = deal_blocks(block_numbers(world.blocks).tolist(), 2, np.random.default_rng(0))
+    half_of = deal_blocks(group_numbers(world.blocks).tolist(), 2, np.random.default_rng(0))
     for own, level in zip(report["levels"], LEVELS, strict=True):
         covered, areas, floors = [], [], []
         for row in range(120):

@@ -16,13 +16,12 @@ from swclip.errors import ArtefactError, ConfigError, MismatchError
 from swclip.geo.coordinates import LocalFrame
 from swclip.retrieval.conformal import (
     LEAST_BLOCKS_OF_A_CITY,
-    LEVELS,
     Calibration,
     read_calibration,
-    says_nothing,
     write_calibration,
 )
 from swclip.retrieval.ground_cells import GroundCells
+from swclip.retrieval.region import LEVELS, says_nothing
 from swclip.retrieval.tails import tail_mass
 
 LEEDS, YORK = LocalFrame(53.8, -1.55), LocalFrame(53.96, -1.08)

@@ -13,12 +13,14 @@ import pandas as pd
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from numpy.typing import ArrayLike
 
+from swclip.data.units import group_numbers
 from swclip.errors import MismatchError
 from swclip.evaluation.coverage import reliability, selective_curve, share_interval
 from swclip.evaluation.metrics import RECALL_RADIUS_M
 from swclip.geo.cells import across_m
-from swclip.retrieval.conformal import LEVEL, LEVELS, Calibration, block_numbers, says_nothing, truth_cities
+from swclip.retrieval.conformal import Calibration, truth_cities
 from swclip.retrieval.ground_cells import GroundCells
+from swclip.retrieval.region import LEVEL, LEVELS, says_nothing
 from swclip.retrieval.region_fit import deal_blocks
 from swclip.retrieval.tails import cell_density, density_cuts, tail_mass
 
@@ -48,7 +50,7 @@ class RegionMeter:
         calibration: From validation queries; None for halves of these.
         cities: Q names, None where unknown.
         blocks: Q blocks of queries that succeed and fail together, for the intervals; each by itself where None.
-        units: Q units for the halves, what the split dealt as one (`regions.exchangeable_units`); the blocks where None.
+        units: Q units for the halves, what the split dealt as one (`regions.exchangeable_units`); blocks where None.
         levels: Probabilities promised.
         seed: Of the halves.
 
@@ -76,8 +78,8 @@ class RegionMeter:
         self.levels = tuple(levels)
         self._cells = ground.index_of(truth_deg)
         self._cities = truth_cities(self._cells, ground, [None] * len(self._cells) if cities is None else cities)
-        self._blocks = np.arange(len(self._cells)) if blocks is None else block_numbers(blocks)
-        self._units = self._blocks if units is None else block_numbers(units)
+        self._blocks = np.arange(len(self._cells)) if blocks is None else _numbers(blocks)
+        self._units = self._blocks if units is None else _numbers(units)
         self._seed = seed
         self._needed = np.array([_or_nothing(calibration, own) for own in self.levels])
         self._by_city: list[Float64[np.ndarray, " c"] | None] = []
@@ -277,6 +279,10 @@ class _Place:
             },
             "by_region": own,
         }
+
+
+def _numbers(names: Sequence[Hashable]) -> Int64[np.ndarray, " q"]:
+    return group_numbers([str(name) for name in names])
 
 
 def _coverage(covered: Bool[np.ndarray, " q"], blocks: Int64[np.ndarray, " q"]) -> dict[str, Any]:

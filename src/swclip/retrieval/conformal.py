@@ -44,19 +44,15 @@ from jaxtyping import Float64, Int64
 from numpy.typing import ArrayLike
 from scipy.stats import beta
 
-from swclip.errors import ArtefactError, ConfigError, MismatchError
+from swclip.data.units import group_numbers
+from swclip.errors import ArtefactError, MismatchError
 from swclip.files import read_json, write_json
 from swclip.retrieval.ground_cells import GroundCells
+from swclip.retrieval.region import Region, check_level
 from swclip.retrieval.tails import cell_density, density_cuts
 
 REGIONS_NAME = "regions.json"
 REGIONS_VERSION = "1"
-
-LEVELS = (0.5, 0.8, 0.9, 0.95)
-"""Probabilities that reports measure the promise of."""
-
-LEVEL = 0.8
-"""Probability that the region of an answer promises where nobody asks for another."""
 
 LEAST_BLOCKS_OF_A_CITY = 20
 """A city with fewer blocks of queries takes the threshold of all: its own could not promise 95 %."""
@@ -104,7 +100,7 @@ class Calibration:
             truth_cities(cells, ground, own),
             ground.resolution,
             ground.spread_m,
-            None if blocks is None else block_numbers(blocks),
+            None if blocks is None else group_numbers([str(own) for own in blocks]),
         )
 
     def __len__(self) -> int:
@@ -264,53 +260,6 @@ class Calibration:
         return cls(tails, cities, resolution, spread_m, blocks)
 
 
-@dataclass(frozen=True, eq=False)
-class Region:
-    """Ground that holds the truth with a stated probability.
-
-    Attributes:
-        level: The probability promised.
-        cells: (R,) numbers of its cells, increasing; None where it is everything, the cells and the ground beside them.
-        area_km2: Its area, infinite where it is everything.
-        total_km2: Area of all the gallery's cells.
-    """
-
-    level: float
-    cells: Int64[np.ndarray, " r"] | None
-    area_km2: float
-    total_km2: float
-
-    def cannot_tell(self, limit_km2: float | None = None) -> bool:
-        """Whether it says nothing; see `says_nothing`."""
-        return bool(says_nothing(self.area_km2, self.level, self.total_km2, limit_km2))
-
-
-def says_nothing(area_km2: ArrayLike, level: float, total_km2: float, limit_km2: float | None = None) -> Any:
-    """Whether regions are too large to be an answer.
-
-    A blind region of the share L of the ground holds a truth that may lie anywhere on it with probability L. One that
-    is no smaller says nothing.
-
-    Args:
-        area_km2: Areas of the regions, any shape; infinite where one is everything.
-        level: L, the probability promised.
-        total_km2: Area of the ground.
-        limit_km2: Areas above this say nothing to who asked, either.
-
-    Returns:
-        Bool, of that shape.
-    """
-    area = np.asarray(area_km2, dtype=np.float64)
-    blind = area >= level * total_km2
-    return blind if limit_km2 is None else blind | (area > limit_km2)
-
-
-def check_level(level: float) -> None:
-    """Refuse a probability that no region can promise."""
-    if not (math.isfinite(level) and 0.0 < level < 1.0):
-        raise ConfigError(f"a region of probability {level} cannot be; give a number between 0 and 1, such as {LEVEL}.")
-
-
 def truth_cities(
     cells: Int64[np.ndarray, " n"], ground: GroundCells, cities: Sequence[str | None]
 ) -> tuple[str | None, ...]:
@@ -344,12 +293,6 @@ def read_calibration(folder: str | os.PathLike[str]) -> Calibration | None:
         if path.is_file():
             return Calibration.from_dict(read_json(path, "the calibration of the model's regions"), str(path))
     return None
-
-
-def block_numbers(blocks: Sequence[Hashable]) -> Int64[np.ndarray, " q"]:
-    """Blocks as numbers from 0, in the order of their names."""
-    _, number = np.unique(np.array([str(block) for block in blocks], dtype=str), return_inverse=True)
-    return number.astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from swclip.errors import ArtefactError, ConfigError
 from swclip.retrieval.answering import Part, answers_from, answers_to
 from swclip.retrieval.answers import Answer
 from swclip.retrieval.coarse import CoarseIndex, part_of
-from swclip.retrieval.conformal import LEVEL, Calibration, check_level, read_calibration
+from swclip.retrieval.conformal import Calibration, read_calibration
 from swclip.retrieval.embed import Failure, PathLike, Progress
 from swclip.retrieval.evidence import chunks, log_probability
 from swclip.retrieval.gallery import Gallery, load_gallery
@@ -31,6 +31,7 @@ from swclip.retrieval.posterior import (
     smoothed,
 )
 from swclip.retrieval.posterior_config import EstimatorName, check_estimator
+from swclip.retrieval.region import LEVEL, check_level
 from swclip.retrieval.region_answers import NO_REGIONS, RegionMaker, RegionRequest
 from swclip.retrieval.views import embed_queries, given_views
 

@@ -11,8 +11,9 @@ from jaxtyping import Float64
 
 from swclip.errors import ConfigError
 from swclip.retrieval.answers import RegionAnswer
-from swclip.retrieval.conformal import Calibration, Region
+from swclip.retrieval.conformal import Calibration
 from swclip.retrieval.ground_cells import GroundCells
+from swclip.retrieval.region import Region
 
 NO_REGIONS = (
     "answers state no regions: the model was trained without calibrating them (model/regions.json is not there); train "

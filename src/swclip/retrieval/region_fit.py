@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 from numpy.typing import ArrayLike
 
-from swclip.retrieval.conformal import Calibration, block_numbers
+from swclip.data.units import group_numbers
+from swclip.retrieval.conformal import Calibration
 from swclip.retrieval.evidence import Photographed, check_queries, chunks, log_probability
 from swclip.retrieval.gallery import Gallery
 from swclip.retrieval.ground_cells import RESOLUTION, SPREAD_M, GroundCells
@@ -32,7 +33,7 @@ def deal_blocks(blocks: Sequence[Hashable], parts: int, generator: np.random.Gen
     Returns:
         (Q,) part of each query, from 0.
     """
-    number = block_numbers(blocks)
+    number = group_numbers([str(block) for block in blocks])
     sizes = np.bincount(number)
     part_of, dealt = np.zeros(len(sizes), dtype=np.int64), np.zeros(parts)
     for block in generator.permutation(len(sizes)):
