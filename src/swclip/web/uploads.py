@@ -22,8 +22,8 @@ _KINDS = {
 }
 _WORDS = {
     "too-large": "The picture has more pixels than the service takes; reduce it.",
-    "not-an-image": "The file is not in a format that the service reads (JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, or HEIC with "
-    "its plugin); convert it.",
+    "not-an-image": "The file is not in a format that the service reads (JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, or "
+    "HEIC with its plugin); convert it.",
     "truncated": "The file is cut short or damaged; copy or download it again.",
     "empty": "The file holds no bytes; choose it again.",
     "missing": "The file cannot be read.",
