@@ -23,6 +23,7 @@ VERBS = (
     "evaluate",
     "index",
     "locate",
+    "serve",
     "benchmark",
     "compare",
 )

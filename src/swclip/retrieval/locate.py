@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float32, Float64, Int64
 
 from swclip.errors import ArtefactError, ConfigError
-from swclip.geo.distance import geodesic_m
-from swclip.geo.neighbours import SphereIndex
-from swclip.retrieval.answers import NEAR_M, Answer, RankedCandidate, rounded_deg
+from swclip.retrieval.answering import Part, answers_from, answers_to
+from swclip.retrieval.answers import Answer
 from swclip.retrieval.coarse import CoarseIndex, part_of
 from swclip.retrieval.conformal import Calibration, read_calibration
 from swclip.retrieval.embed import Failure, PathLike, Progress
-from swclip.retrieval.estimate import geometric_median, ground_density
-from swclip.retrieval.estimate import top_k as best_candidates
-from swclip.retrieval.evidence import Photographed, chunks, location_similarity, log_probability
+from swclip.retrieval.evidence import chunks, log_probability
 from swclip.retrieval.gallery import Gallery, load_gallery
-from swclip.retrieval.ground_cells import GroundCells
-from swclip.retrieval.hierarchy import (
-    CITY,
-    RESOLUTIONS,
-    Hierarchy,
-    cell_answer,
-    most_probable,
-    probability_of,
-)
+from swclip.retrieval.ground_cells import RESOLUTION, SPREAD_M, GroundCells
+from swclip.retrieval.hierarchy import RESOLUTIONS, Hierarchy
 from swclip.retrieval.posterior import (
     PosteriorConfig,
     default_posterior,
@@ -86,10 +77,20 @@ class Locator:
         self.gallery = gallery
         self.model = model
         self.posterior = posterior or gallery.posterior or default_posterior(model)
-        self._whole = _Part.of(gallery, Hierarchy.of(gallery.positions_deg, gallery.cities, resolutions))
+        self._whole = Part.of(gallery, Hierarchy.of(gallery.positions_deg, gallery.cities, resolutions))
         self._coarse: CoarseIndex | None = None
         self.calibration = calibration
         self._ground: GroundCells | None = None
+
+    @property
+    def ground(self) -> GroundCells:
+        """The cells that the candidates reach, of the calibration's kind where there is one; laid out once."""
+        if self._ground is None:
+            resolution, spread_m = RESOLUTION, SPREAD_M
+            if self.calibration is not None:
+                resolution, spread_m = self.calibration.resolution, self.calibration.spread_m
+            self._ground = GroundCells.of(self.gallery.positions_deg, resolution=resolution, spread_m=spread_m)
+        return self._ground
 
     @classmethod
     def from_gallery(
@@ -211,6 +212,56 @@ class Locator:
         probability: Float64[np.ndarray, " m"] = np.exp(log_p[0], dtype=np.float64)
         return probability
 
+    def log_posterior(self, query: Float32[np.ndarray, "q d"]) -> Float64[np.ndarray, "q m"]:
+        """The log posterior of embedded photographs over all candidates, not smoothed; see `evidence.log_probability`.
+
+        Args:
+            query: (Q, D) unit vectors by this locator's model.
+        """
+        rows = [
+            log_probability(query[chunk], self.gallery, self.posterior, self._whole.photographed)
+            for chunk in chunks(len(query), self.gallery)
+        ]
+        return np.concatenate(rows) if rows else np.zeros((0, len(self.gallery)))
+
+    def stated(self, log_p: Float64[np.ndarray, "q m"]) -> Float64[np.ndarray, "q m"]:
+        """The probabilities that answers state: a log posterior smoothed on the ground."""
+        kernel = gallery_kernel(self.gallery, self.posterior.smoothing_m, self.posterior.kernel)
+        return np.asarray(np.exp(smoothed(log_p, kernel)))
+
+    def answer_posteriors(
+        self, log_p: Float64[np.ndarray, "q m"], top_k: int = 5, estimator: EstimatorName | None = None
+    ) -> list[Answer]:
+        """Answers from posteriors that are there already, such as of several photographs of one place.
+
+        Args:
+            log_p: (Q, M) log posteriors, not smoothed; -inf where a candidate is ruled out.
+            top_k: How many candidates to list with each answer.
+            estimator: As for `locate`.
+
+        Returns:
+            An answer a row. `argmax_lat_deg` and `argmax_lon_deg` are of its most probable candidate.
+
+        Raises:
+            ConfigError: The estimator is not known.
+        """
+        estimator = self.posterior.estimator if estimator is None else estimator
+        check_estimator(estimator)
+        nearest = log_p.argmax(axis=1) if len(log_p) else np.zeros(0, dtype=np.int64)
+        return answers_to(log_p, nearest, self._whole, self.posterior, top_k, estimator)
+
+    def restricted(self, rows: Int64[np.ndarray, " s"]) -> Locator:
+        """A locator for which only some candidates exist.
+
+        Args:
+            rows: Which, increasing.
+        """
+        other = copy.copy(self)
+        other.gallery = part_of(self.gallery, rows)
+        other._whole = Part.of(other.gallery, self._whole.hierarchy.take(rows))
+        other._ground, other._coarse = self.ground.take(rows), None
+        return other
+
     def _answers(
         self,
         query: Float64[np.ndarray, "q d"],
@@ -220,7 +271,7 @@ class Locator:
         wanted: RegionRequest | None,
     ) -> list[Answer]:
         if beam is None:
-            return _answers_from(query, self._whole, self.posterior, top_k, estimator, self._regions(wanted, None))
+            return answers_from(query, self._whole, self.posterior, top_k, estimator, self._regions(wanted, None))
         if self._coarse is None:
             self._coarse = CoarseIndex.of(self.gallery)
         found: list[Answer] = []
@@ -228,9 +279,9 @@ class Locator:
             opened = self._coarse.search(row, self.posterior, beam=beam, top_k=top_k)
             # What was opened is a gallery of its own, and is answered from as the whole would be.
             own = part_of(self.gallery, opened.rows)
-            part = _Part.of(own, self._whole.hierarchy.take(opened.rows))
+            part = Part.of(own, self._whole.hierarchy.take(opened.rows))
             regions = self._regions(wanted, own)
-            (answer,) = _answers_from(row[None], part, self.posterior, top_k, estimator, regions)
+            (answer,) = answers_from(row[None], part, self.posterior, top_k, estimator, regions)
             found.append(replace(answer, scored_share=opened.scored_share, left_out_at_most=opened.left_out_at_most))
         return found
 
@@ -240,95 +291,4 @@ class Locator:
             return None
         if part is not None:
             return RegionMaker.of(part.positions_deg, self.calibration, wanted)
-        if self._ground is None:
-            self._ground = RegionMaker.of(self.gallery.positions_deg, self.calibration, wanted).ground
-        return RegionMaker(self._ground, self.calibration, wanted)
-
-
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """A gallery, or the part of one that was opened, with what answering from it needs."""
-
-    gallery: Gallery
-    hierarchy: Hierarchy
-    index: SphereIndex
-    photographed: Photographed
-
-    @classmethod
-    def of(cls, gallery: Gallery, hierarchy: Hierarchy) -> _Part:
-        return cls(gallery, hierarchy, SphereIndex(gallery.positions_deg), Photographed.of(gallery))
-
-
-def _answers_from(
-    query: Float64[np.ndarray, "q d"],
-    part: _Part,
-    config: PosteriorConfig,
-    top_k: int,
-    estimator: EstimatorName,
-    regions: RegionMaker | None,
-) -> list[Answer]:
-    """Answers to embedded photographs: point, candidates, city, cells and region, all from one posterior."""
-    gallery, hierarchy = part.gallery, part.hierarchy
-    kernel = gallery_kernel(gallery, config.smoothing_m, config.kernel)
-    found: list[Answer] = []
-    for chunk in chunks(len(query), gallery):
-        similarity = location_similarity(query[chunk], gallery)
-        log_p = log_probability(query[chunk], gallery, config, part.photographed)
-        probability = np.exp(smoothed(log_p, kernel))
-        # The list is in the order by which the answer was chosen, so that the first of it is the answer.
-        order_by = log_p if estimator == "argmax" else ground_density(log_p, kernel)
-        ranked = best_candidates(order_by, top_k)
-        points = gallery.positions_deg[ranked[:, 0]]
-        if estimator == "geometric-median":
-            points = geometric_median(log_p, gallery.positions_deg)
-        nearest = gallery.positions_deg[similarity.argmax(axis=1)]
-        near = part.index.within(points, NEAR_M)
-        units = hierarchy.units_at(points, part.index)
-        for row, point in enumerate(points):
-            own, point_city = probability[row], units[CITY][row]
-            city = next(iter(most_probable(hierarchy.city, own, 1)), None)
-            found.append(
-                Answer(
-                    photograph="",
-                    lat_deg=rounded_deg(point[0]),
-                    lon_deg=rounded_deg(point[1]),
-                    probability_within_50m=min(1.0, float(own[near[row]].sum())),
-                    argmax_lat_deg=rounded_deg(nearest[row, 0]),
-                    argmax_lon_deg=rounded_deg(nearest[row, 1]),
-                    estimator=estimator,
-                    candidates=_ranked(gallery, ranked[row], own, point),
-                    city=None if city is None else city.unit,
-                    city_probability=None if city is None else city.probability,
-                    point_city=point_city,
-                    point_city_probability=(
-                        None if point_city is None else probability_of(hierarchy.city, own, point_city)
-                    ),
-                    cells=tuple(cell_answer(level, own, str(units[level.name][row])) for level in hierarchy.cells),
-                    scored_share=1.0,
-                    left_out_at_most=0.0,
-                    region=None if regions is None else regions.region(own),
-                )
-            )
-    return found
-
-
-def _ranked(
-    gallery: Gallery,
-    rows: Int64[np.ndarray, " k"],
-    probability: Float64[np.ndarray, " m"],
-    point: Float64[np.ndarray, " 2"],
-) -> tuple[RankedCandidate, ...]:
-    places = gallery.positions_deg[rows]
-    away_m = geodesic_m(np.broadcast_to(point, places.shape), places)
-    return tuple(
-        RankedCandidate(
-            candidate_id=gallery.candidate_ids[row],
-            lat_deg=rounded_deg(place[0]),
-            lon_deg=rounded_deg(place[1]),
-            probability=float(probability[row]),
-            distance_m=round(float(distance), 2),
-            city=gallery.cities[row],
-            image_ids=tuple(gallery.image_ids_of(int(row))),
-        )
-        for row, place, distance in zip(rows, places, away_m, strict=True)
-    )
+        return RegionMaker(self.ground, self.calibration, wanted)

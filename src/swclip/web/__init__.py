@@ -1,0 +1,1 @@
+"""The service: photographs in by HTTP or on a page, places out."""

@@ -1,0 +1,241 @@
+"""The application: which address answers what, and what its OpenAPI says about it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio.to_thread
+from fastapi import APIRouter, FastAPI, Path, Query, Request, Security
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import Response
+
+from swclip.retrieval.locate import Locator
+from swclip.versions import own_version
+from swclip.web import schemas
+from swclip.web.gallery_info import gallery_body, points_geojson
+from swclip.web.guard import Guard
+from swclip.web.keys import Keys, client_name
+from swclip.web.meters import CONTENT_TYPE
+from swclip.web.options import request_schema
+from swclip.web.pages import NO_PAGE_POLICY, page_policy, static_files
+from swclip.web.problems import Problem, documented, install
+from swclip.web.service import Service
+from swclip.web.settings import Limits, Tiles
+from swclip.web.thumbnails import Thumbnails
+
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "geolocation=(), camera=(), microphone=()",
+    "Content-Security-Policy": NO_PAGE_POLICY,
+}
+_ABOUT = (
+    "Photographs in, places out. Every error is a problem detail (RFC 9457). No photograph is stored, and what a "
+    "photograph's EXIF block says is never used for the answer."
+)
+_BEARER = HTTPBearer(auto_error=False, description="A key of the service.")
+_HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same in a header of its own.")
+_GEOJSON = "application/geo+json"
+_COLLECTION = {"type": "object", "required": ["type", "features", "candidates", "shown"]}
+_FOR_ALL = ("too-many-requests", "internal")
+_OF_LOCATE = (
+    "malformed-request", "too-slow", "photograph-too-large", "request-too-large", "not-multipart", "not-a-photograph",
+    "photograph-damaged", "invalid-options", "prior-excludes-all", "busy", "not-ready", "too-late",
+)  # fmt: skip
+
+
+def create_app(
+    locator: Locator,
+    limits: Limits | None = None,
+    *,
+    keys: Keys | None = None,
+    thumbnails: Thumbnails | None = None,
+    tiles: Tiles | None = None,
+    origins: Sequence[str] = (),
+) -> FastAPI:
+    """The ASGI application of a gallery.
+
+    Args:
+        locator: The gallery and its model.
+        limits: What is allowed; the defaults where None.
+        keys: Keys that /v1 asks for; none where None.
+        thumbnails: The gallery's photographs, where they may be shown.
+        tiles: Map tiles for the page.
+        origins: Other sites whose pages may ask this service (CORS).
+    """
+    service = Service(locator, limits or Limits())
+    keys = keys or Keys([])
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await anyio.to_thread.run_sync(service.close)
+
+    app = FastAPI(
+        title="swclip",
+        version=own_version(),
+        description=_ABOUT,
+        lifespan=lifespan,
+        openapi_url="/v1/openapi.json",
+        docs_url=None,  # they load scripts from elsewhere
+        redoc_url=None,
+    )
+    app.state.service = service
+    install(app)
+    app.include_router(_api(service, keys, thumbnails, tiles))
+    app.include_router(_operations(service))
+    app.include_router(_page(tiles))
+    app.add_middleware(GZipMiddleware, minimum_size=2048)
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "X-API-Key"],
+            expose_headers=["Retry-After", "X-Request-Id"],
+        )
+    app.add_middleware(Guard, meters=service.meters, headers=_HEADERS)
+    return app
+
+
+def _api(service: Service, keys: Keys, thumbnails: Thumbnails | None, tiles: Tiles | None) -> APIRouter:
+    """What programs ask, and the page too."""
+    gallery = service.locator.gallery
+    about = gallery_body(service, thumbnails=thumbnails is not None, tiles=tiles)
+    refusals = documented(*_FOR_ALL, *(("key-needed",) if len(keys) else ()))
+    api = APIRouter(prefix="/v1", dependencies=[Security(_gate(service, keys))], responses=refusals)
+
+    @api.post(
+        "/locate",
+        summary="Say where photographs were taken",
+        response_model=schemas.LocateResponse,
+        responses=documented(*_OF_LOCATE, *_FOR_ALL),
+        openapi_extra={"requestBody": _request_body(service.limits.max_files)},
+    )
+    async def locate(request: Request) -> Response:
+        found = await service.locate(request)
+        return Response(found.model_dump_json(), headers={"Cache-Control": "no-store"}, media_type="application/json")
+
+    @api.get("/gallery", summary="Describe the gallery that answers")
+    async def describe() -> schemas.GalleryResponse:
+        return about
+
+    @api.get(
+        "/gallery/points",
+        summary="The gallery's candidates for a map, a sample where there are many",
+        response_class=Response,
+        responses={
+            200: {"description": "GeoJSON, one MultiPoint a city.", "content": {_GEOJSON: {"schema": _COLLECTION}}},
+            **documented("invalid-options"),
+        },
+    )
+    def points(
+        limit: int = Query(service.limits.max_points, ge=1, le=service.limits.max_points, description="Most points."),
+    ) -> Response:
+        content = json.dumps(points_geojson(gallery, limit), separators=(",", ":"), ensure_ascii=False)
+        return Response(content, media_type=_GEOJSON, headers={"Cache-Control": "private, max-age=300"})
+
+    if thumbnails is not None:
+
+        @api.get(
+            "/gallery/photographs/{image_id:path}",
+            summary="A photograph of the gallery, small and without its EXIF",
+            response_class=Response,
+            responses={
+                200: {"description": "JPEG.", "content": {"image/jpeg": {"schema": {"type": "string"}}}},
+                **documented("not-found", "invalid-options"),
+            },
+        )
+        def photograph(image_id: str = Path(description="An id that an answer's candidate names.")) -> Response:
+            data = thumbnails.jpeg(image_id)
+            if data is None:
+                raise Problem("not-found", "the gallery has no such photograph, or it cannot be read any more.")
+            return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+
+    return api
+
+
+def _gate(service: Service, keys: Keys) -> Callable[..., Awaitable[None]]:
+    """Who may ask: holders of a key where there are keys, and each only so often."""
+
+    def count(request: Request, key: str | None) -> None:
+        service.rate.check(client_name(key, request.client.host if request.client else None))
+
+    async def with_key(
+        request: Request,
+        bearer: HTTPAuthorizationCredentials | None = Security(_BEARER),  # noqa: B008 (that is how FastAPI is told)
+        header: str | None = Security(_HEADER),
+    ) -> None:
+        key = header if bearer is None else bearer.credentials
+        if not keys.accepts(key):
+            detail = "send a key of this service as `Authorization: Bearer KEY` or as `X-API-Key: KEY`."
+            raise Problem("key-needed", detail, headers={"WWW-Authenticate": "Bearer"})
+        count(request, key)
+
+    async def without_key(request: Request) -> None:
+        count(request, None)
+
+    return with_key if len(keys) else without_key
+
+
+def _operations(service: Service) -> APIRouter:
+    """What those who run the service ask."""
+    router = APIRouter(tags=["operations"])
+
+    @router.get("/healthz", summary="The process is alive")
+    async def alive() -> schemas.Health:
+        return schemas.Health()
+
+    @router.get("/readyz", summary="Photographs are answered", responses=documented("not-ready"))
+    async def ready() -> schemas.Health:
+        if not service.ready:
+            raise Problem("not-ready", "the model's thread has ended; start the service again.")
+        return schemas.Health()
+
+    @router.get(
+        "/metrics",
+        summary="Counters for Prometheus",
+        response_class=Response,
+        responses={200: {"description": "Text.", "content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )
+    async def metrics() -> Response:
+        return Response(service.meters.text(), media_type=CONTENT_TYPE)
+
+    return router
+
+
+def _page(tiles: Tiles | None) -> APIRouter:
+    """The page and its files."""
+    router = APIRouter(include_in_schema=False)
+    files, policy = static_files(), page_policy(tiles)
+
+    def reply(request: Request, name: str) -> Response:
+        found = files.get(name)
+        if found is None:
+            raise Problem("not-found", "check the address.")
+        headers = {"ETag": found.etag, "Cache-Control": "no-cache"}
+        if name.endswith(".html"):
+            headers["Content-Security-Policy"] = policy
+        if request.headers.get("if-none-match") == found.etag:
+            return Response(status_code=304, headers=headers)
+        return Response(found.content, headers=headers, media_type=found.media_type)
+
+    @router.get("/")
+    async def page(request: Request) -> Response:
+        return reply(request, "index.html")
+
+    @router.get("/static/{name}")
+    async def static(request: Request, name: str) -> Response:
+        return reply(request, name)
+
+    return router
+
+
+def _request_body(max_files: int) -> dict[str, Any]:
+    return {"required": True, "content": {"multipart/form-data": {"schema": request_schema(max_files)}}}

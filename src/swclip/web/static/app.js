@@ -1,0 +1,197 @@
+// The page: photographs in, the service's answer onto the map and into words.
+import * as api from "/static/api.js";
+import { AreaTool } from "/static/area.js";
+import { boxOf, drawCells, drawMarks, drawOutline, drawScale, outline, pointLayer, prepareCells, tileLayer } from "/static/layers.js";
+import { Map2D } from "/static/map.js";
+import { showAnswer, showRegion } from "/static/panel.js";
+import { Photographs } from "/static/photographs.js";
+import { decode, encode } from "/static/share.js";
+import { degrees, plural } from "/static/words.js";
+
+const byId = (id) => document.getElementById(id);
+const map = new Map2D(byId("map"));
+let gallery = null, response = null, current = null, cells = [], edges = [], asking = null, hovered = -1;
+
+const area = new AreaTool(map, { draw: byId("draw"), done: byId("draw-done"), remove: byId("draw-remove"), words: byId("draw-words") }, locate);
+const photographs = new Photographs({ choose: byId("choose"), strip: byId("photographs") }, (files) => {
+  const refusal = gallery && Photographs.refusal(files, gallery.limits);
+  if (refusal) return problem(refusal);
+  photographs.show(files);
+  byId("options").hidden = false;
+  byId("combined-label").hidden = files.length < 2;
+  byId("drop-words").textContent = "or drop or paste others";
+  byId("choose-label").textContent = "Choose others";
+  byId("drop").classList.add("small");
+  return locate();
+}, (i) => showResult(i));
+
+function problem(text) {
+  byId("problem").textContent = text || "";
+  byId("problem").hidden = !text;
+  if (text) byId("status").textContent = "";
+}
+
+function marks() {
+  if (!current) return [];
+  const places = current.candidates.map((one, i) => ({
+    lat: one.lat_deg, lon: one.lon_deg, kind: i === hovered ? "picked" : "place", text: String(i + 1),
+  }));
+  const own = (current.exif || []).filter((one) => one.position)
+    .map((one) => ({ lat: one.position.lat_deg, lon: one.position.lon_deg, kind: "exif" }));
+  const answer = { lat: current.point.lat_deg, lon: current.point.lon_deg, kind: "answer" };
+  const others = places.filter((_, i) => i !== hovered && current.candidates[i].distance_m > 0.05).reverse();
+  return [...others, ...own, answer, ...places.filter((_, i) => i === hovered)];
+}
+
+const level = () => Number(byId("level").value);
+
+function showLevel() {
+  if (!current) return;
+  showRegion(current, level(), gallery?.area_km2);
+  edges = outline(cells, level() / 100);
+  map.redraw();
+}
+
+function show(answer, how) {
+  current = answer;
+  hovered = -1;
+  cells = prepareCells(answer.posterior);
+  showAnswer(answer, { ...how, hasThumbnails: Boolean(gallery?.thumbnails), oneCity: gallery?.cities.length === 1 });
+  showLevel();
+  byId("legend").hidden = false;
+  byId("legend-exif").hidden = !(answer.exif || []).some((one) => one.position);
+  map.target = boxOf(cells, level() / 100, answer.point);
+  if (map.target) map.fit(map.target, Math.min(90, map.width / 8), 17.5);
+  map.canvas.setAttribute("aria-label", `Map of the answer at ${degrees(answer.point)}`);
+}
+
+function clear() {
+  current = null;
+  cells = edges = [];
+  byId("answer").hidden = byId("legend").hidden = true;
+  map.redraw();
+}
+
+function showResult(i) {
+  if (!response) return;
+  const result = response.results.find((one) => one.photographs.includes(i));
+  problem(result.problem?.detail);
+  if (result.answer) show(result.answer, { shared: false, combined: response.combined && photographs.files.length > 1 });
+  else clear();
+}
+
+async function locate() {
+  if (!photographs.files.length) return;
+  asking?.abort();
+  const own = asking = new AbortController();
+  problem(null);
+  byId("status").textContent = "Looking …";
+  history.replaceState(null, "", location.pathname);  // a shared answer's link is not this one's
+  const several = photographs.files.length > 1;
+  try {
+    response = await api.locate(photographs.files, {
+      combined: several && byId("combined").checked, exif: byId("exif").checked, area: area.area,
+    }, own.signal);
+    byId("status").textContent = `${plural(photographs.files.length, "photograph", "photographs")} answered.`;
+    showResult(photographs.picked);
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    response = null;
+    clear();
+    problem(error.message);
+    if (error.status === 401) byId("key-form").hidden = false;
+  }
+}
+
+async function openGallery() {
+  try {
+    gallery = await api.gallery();
+  } catch (error) {
+    if (error.status === 401) byId("key-form").hidden = false;
+    else problem(error.message);
+    return;
+  }
+  byId("key-form").hidden = true;
+  const cities = gallery.cities.filter((city) => city.name).map((city) => city.name);
+  const where = cities.length > 3 ? plural(cities.length, "city", "cities") : cities.join(", ");
+  byId("gallery").textContent = `swclip · ${plural(gallery.candidates, "place", "places")}${where ? " in " + where : ""}`;
+  map.home = gallery.bbox_deg;
+  map.layers = [];
+  if (gallery.tiles) {
+    map.layers.push(tileLayer(gallery.tiles.url, () => map.redraw()));
+    byId("attribution").textContent = gallery.tiles.attribution;
+    byId("attribution").hidden = false;
+  }
+  const points = await api.points().catch((error) => problem(error.message));
+  if (points) map.layers.push(pointLayer(points));
+  map.layers.push((m, c) => area.layer(m, c), (m, c) => drawCells(m, c, cells), (m, c) => drawOutline(m, c, edges),
+    (m, c) => drawMarks(m, c, marks()), drawScale);
+  if (!current) map.fit(map.home);
+  map.redraw();
+}
+
+function openShared() {
+  const found = location.hash.match(/^#a=([\w-]+)$/);
+  if (!found) return;
+  try {
+    const shared = decode(found[1]);
+    byId("level").value = String(Math.min(95, Math.max(50, shared.level)));
+    show(shared.answer, { shared: true, combined: false });
+    if (gallery && !gallery.model.startsWith(shared.model)) problem("The link is of an answer by another model than this service has now.");
+  } catch {
+    problem("This link cannot be read; it may have been cut short.");
+  }
+}
+
+async function copy(text, button) {
+  const before = button.textContent;
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  } catch {
+    window.prompt("Copy this:", text);  // browsers give the clipboard to secure pages only
+  }
+  setTimeout(() => { button.textContent = before; }, 1500);
+}
+
+map.onClick = (at, pixel) => area.click(at, pixel);
+map.onKey = (name) => area.key(name);
+byId("zoom-in").addEventListener("click", () => map.zoomBy(0.7));
+byId("zoom-out").addEventListener("click", () => map.zoomBy(-0.7));
+byId("fit").addEventListener("click", () => map.home && map.fit(map.home));
+byId("level").addEventListener("input", showLevel);
+byId("combined").addEventListener("change", locate);
+byId("exif").addEventListener("change", locate);
+byId("copy").addEventListener("click", (event) => copy(degrees(current.point), event.target));
+byId("share").addEventListener("click", (event) => {
+  history.replaceState(null, "", "#a=" + encode(current, gallery.model, level()));
+  copy(location.href, event.target);
+});
+byId("key-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  api.keepKey(byId("key").value);
+  problem(null);
+  await openGallery();
+  openShared();
+  if (!gallery) problem("The service does not know this key.");
+  else if (photographs.files.length) await locate();
+});
+const places = byId("places");
+const hover = (event) => {
+  const button = event.target.closest?.("[data-place]");
+  hovered = button ? Number(button.dataset.place) : -1;
+  map.redraw();
+};
+for (const kind of ["pointerover", "focusin"]) places.addEventListener(kind, hover);
+for (const kind of ["pointerleave", "focusout"]) places.addEventListener(kind, () => { hovered = -1; map.redraw(); });
+places.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-place]");
+  if (!button) return;
+  const one = current.candidates[Number(button.dataset.place)];
+  map.fit([one.lat_deg - 6e-4, one.lon_deg - 9e-4, one.lat_deg + 6e-4, one.lon_deg + 9e-4]);
+});
+window.addEventListener("hashchange", openShared);
+
+await openGallery();
+openShared();
+document.documentElement.dataset.ready = "yes";

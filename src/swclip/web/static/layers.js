@@ -1,0 +1,204 @@
+// What is drawn on the map, from the ground up: tiles, the gallery's points, the posterior's cells, the region, marks.
+import { project, unproject } from "/static/mercator.js";
+
+const RAMP = [[251, 227, 180], [242, 177, 52], [229, 112, 42], [165, 18, 42]];
+const INK = "#18212b", SOFT = "#566372", ACCENT = "#0b5cad", EXIF = "#0f7b6c";
+const MOST_TILES = 300;
+
+export function tileLayer(url, redraw) {
+  const kept = new Map();
+  return (map, context) => {
+    const level = Math.max(0, Math.min(19, Math.round(map.zoom)));
+    const count = 2 ** level, side = map.scale / count;
+    const [left, top] = map.toWorld(0, 0), [right, bottom] = map.toWorld(map.width, map.height);
+    for (let ty = Math.max(0, Math.floor(top * count)); ty <= Math.min(count - 1, Math.floor(bottom * count)); ty++) {
+      for (let tx = Math.floor(left * count); tx <= Math.floor(right * count); tx++) {
+        const wrapped = ((tx % count) + count) % count;
+        const address = url.replace("{z}", level).replace("{x}", wrapped).replace("{y}", ty);
+        let image = kept.get(address);
+        if (!image) {
+          image = new Image();
+          image.referrerPolicy = "origin";  // many makers of tiles ask who shows them
+          image.onload = redraw;
+          image.src = address;
+          kept.set(address, image);
+          if (kept.size > MOST_TILES) kept.delete(kept.keys().next().value);
+        }
+        const [px, py] = map.toScreen(tx / count, ty / count);
+        if (image.complete && image.naturalWidth) context.drawImage(image, px, py, side + 0.5, side + 0.5);
+      }
+    }
+  };
+}
+
+export function pointLayer(geojson) {
+  const world = geojson.features.flatMap((feature) => feature.geometry.coordinates.map(([lon, lat]) => project(lat, lon)));
+  return (map, context) => {
+    const size = Math.max(1.4, Math.min(5, (map.zoom - 9) * 0.55));
+    context.fillStyle = "#a9b6c3";
+    for (const [wx, wy] of world) {
+      const [px, py] = map.toScreen(wx, wy);
+      if (px > -5 && py > -5 && px < map.width + 5 && py < map.height + 5) {
+        context.fillRect(px - size / 2, py - size / 2, size, size);
+      }
+    }
+  };
+}
+
+// Cells as polygons of the world, with how strongly each is coloured.
+export function prepareCells(posterior) {
+  const most = Math.max(1e-9, ...posterior.cells.map((cell) => cell.probability));
+  return posterior.cells.map((cell) => ({
+    world: cell.boundary_deg.map(([lat, lon]) => project(lat, lon)),
+    strength: Math.sqrt(cell.probability / most),
+    from: cell.from_level,
+  }));
+}
+
+function colour(strength) {
+  const at = Math.min(0.9999, strength) * (RAMP.length - 1), low = Math.floor(at), part = at - low;
+  const [red, green, blue] = RAMP[low].map((value, i) => Math.round(value + (RAMP[low + 1][i] - value) * part));
+  return `rgba(${red}, ${green}, ${blue}, ${(0.3 + 0.5 * strength).toFixed(3)})`;
+}
+
+function trace(map, context, world) {
+  world.forEach(([wx, wy], i) => {
+    const [px, py] = map.toScreen(wx, wy);
+    if (i) context.lineTo(px, py); else context.moveTo(px, py);
+  });
+  context.closePath();
+}
+
+export function drawCells(map, context, cells) {
+  for (const cell of [...cells].reverse()) {
+    if (cell.strength < 0.02) continue;
+    const [px, py] = map.toScreen(...cell.world[0]);
+    if (px < -300 || py < -300 || px > map.width + 300 || py > map.height + 300) continue;
+    const [qx, qy] = map.toScreen(...cell.world[3 % cell.world.length]);
+    context.fillStyle = colour(cell.strength);
+    if (Math.hypot(px - qx, py - qy) < 4) {  // too small for a hexagon to be seen
+      context.fillRect((px + qx) / 2 - 2, (py + qy) / 2 - 2, 4, 4);
+      continue;
+    }
+    context.beginPath();
+    trace(map, context, cell.world);
+    context.fill();
+  }
+}
+
+// The edges that only one cell of the region has: its outline.
+export function outline(cells, level) {
+  const edges = new Map();
+  const name = ([wx, wy]) => Math.round(wx * 4e7) + " " + Math.round(wy * 4e7);  // about a metre
+  for (const cell of cells) {
+    if (cell.from === null || cell.from > level + 1e-9) continue;
+    cell.world.forEach((from, i) => {
+      const to = cell.world[(i + 1) % cell.world.length];
+      const key = [name(from), name(to)].sort().join("|");
+      if (edges.has(key)) edges.delete(key); else edges.set(key, [from, to]);
+    });
+  }
+  return [...edges.values()];
+}
+
+export function drawOutline(map, context, edges) {
+  for (const [style, width] of [["rgba(255, 255, 255, 0.9)", 5], [ACCENT, 2.5]]) {
+    context.strokeStyle = style;
+    context.lineWidth = width;
+    context.lineCap = "round";
+    context.beginPath();
+    for (const [from, to] of edges) {
+      context.moveTo(...map.toScreen(...from));
+      context.lineTo(...map.toScreen(...to));
+    }
+    context.stroke();
+  }
+}
+
+export function drawMarks(map, context, marks) {
+  for (const { lat, lon, kind, text } of marks) {
+    const [px, py] = map.toScreen(...project(lat, lon));
+    context.beginPath();
+    context.lineWidth = 2.5;
+    context.strokeStyle = "#fff";
+    if (kind === "exif") {
+      context.fillStyle = EXIF;
+      context.moveTo(px, py - 10); context.lineTo(px + 10, py); context.lineTo(px, py + 10); context.lineTo(px - 10, py);
+      context.closePath();
+    } else {
+      const radius = kind === "answer" ? 9 : 11;
+      context.fillStyle = kind === "answer" ? INK : kind === "picked" ? ACCENT : "rgba(255, 255, 255, 0.95)";
+      if (kind === "place") context.strokeStyle = SOFT;
+      context.lineWidth = kind === "place" ? 1.5 : 2.5;
+      context.arc(px, py, radius, 0, 2 * Math.PI);
+    }
+    context.fill();
+    context.stroke();
+    if (text) {
+      context.fillStyle = kind === "picked" ? "#fff" : INK;
+      context.font = "600 13px system-ui, sans-serif";
+      context.textAlign = "center";
+      context.textBaseline = "middle";
+      context.fillText(text, px, py + 0.5);
+    }
+  }
+}
+
+export function drawArea(map, context, corners, closed) {
+  if (!corners.length) return;
+  context.beginPath();
+  corners.forEach(([lat, lon], i) => {
+    const at = map.toScreen(...project(lat, lon));
+    if (i) context.lineTo(...at); else context.moveTo(...at);
+  });
+  if (closed) { context.closePath(); context.fillStyle = "rgba(11, 92, 173, 0.07)"; context.fill(); }
+  context.setLineDash([7, 5]);
+  context.lineWidth = 2;
+  context.strokeStyle = SOFT;
+  context.stroke();
+  context.setLineDash([]);
+  for (const [lat, lon] of corners) {
+    const [px, py] = map.toScreen(...project(lat, lon));
+    context.fillStyle = "#fff";
+    context.beginPath();
+    context.arc(px, py, closed ? 3 : 5, 0, 2 * Math.PI);
+    context.fill();
+    context.stroke();
+  }
+}
+
+export function drawCrosshair(map, context) {
+  const [px, py] = [map.width / 2, map.height / 2];
+  context.strokeStyle = INK;
+  context.lineWidth = 1.5;
+  context.beginPath();
+  context.moveTo(px - 12, py); context.lineTo(px + 12, py);
+  context.moveTo(px, py - 12); context.lineTo(px, py + 12);
+  context.stroke();
+}
+
+export function drawScale(map, context) {
+  let length = 10 ** Math.floor(Math.log10(110 / map.pixelsPerMetre));
+  for (const factor of [5, 2]) if (length * factor * map.pixelsPerMetre <= 110) { length *= factor; break; }
+  const width = length * map.pixelsPerMetre, left = 16, top = 20;
+  context.strokeStyle = context.fillStyle = SOFT;
+  context.lineWidth = 2;
+  context.beginPath();
+  context.moveTo(left, top); context.lineTo(left, top + 6); context.lineTo(left + width, top + 6); context.lineTo(left + width, top);
+  context.stroke();
+  context.font = "13px system-ui, sans-serif";
+  context.textAlign = "left";
+  context.textBaseline = "alphabetic";
+  context.fillText(length >= 1000 ? length / 1000 + " km" : length + " m", left + 6, top);
+}
+
+// South, west, north, east of the cells of a region, or of the most probable ones.
+export function boxOf(cells, level, point) {
+  const inside = cells.filter((cell) => cell.from !== null && cell.from <= level + 1e-9);
+  const corners = (inside.length ? inside : cells.slice(0, 200)).flatMap((cell) => cell.world.map(([x, y]) => unproject(x, y)));
+  if (point) corners.push([point.lat_deg, point.lon_deg]);
+  if (!corners.length) return null;
+  const lats = corners.map((c) => c[0]), lons = corners.map((c) => c[1]);
+  const least = (values) => values.reduce((a, b) => Math.min(a, b)), most = (values) => values.reduce((a, b) => Math.max(a, b));
+  return [least(lats), least(lons), most(lats), most(lons)];
+}

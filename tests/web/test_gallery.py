@@ -1,0 +1,105 @@
+"""What the service says of its gallery: its description, its points, its photographs."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from swclip.data.manifest import read_manifest
+from swclip.errors import MismatchError
+from swclip.retrieval.locate import Locator
+from swclip.web.gallery_info import points_geojson
+from swclip.web.settings import Limits, Tiles
+from swclip.web.thumbnails import SIDE_PX, Thumbnails
+
+from .test_locate import with_gps
+from .test_problems import problem
+
+
+def test_the_description(client: httpx.Client, locator: Locator) -> None:
+    found = client.get("/v1/gallery").json()
+    gallery = locator.gallery
+    assert found["model"] == locator.model.fingerprint
+    assert (found["candidates"], found["photographs"]) == (20, 60)
+    assert found["cities"] == [{"name": "Leeds", "candidates": 10}, {"name": "York", "candidates": 10}]
+    south, west, north, east = found["bbox_deg"]
+    assert [south, west] == gallery.positions_deg.min(axis=0).tolist()
+    assert [north, east] == gallery.positions_deg.max(axis=0).tolist()
+    assert found["area_km2"] == pytest.approx(locator.ground.total_area_km2)
+    assert found["posterior"] == locator.posterior.to_dict()
+    assert found["calibration"] == {"queries": 49, "resolution": 11, "spread_m": 25.0}
+    assert found["limits"]["max_files"] == Limits().max_files
+    assert (found["thumbnails"], found["tiles"]) == (False, None)
+
+
+def test_a_gallery_without_cities_and_calibration(serve: Any, locator: Locator) -> None:
+    from dataclasses import replace
+
+    bare = replace(locator.gallery, cities=[None] * len(locator.gallery))
+    tiles = Tiles("https://tiles.example.org/{z}/{x}/{y}.png", "© somebody")
+    with serve(Locator(bare, locator.model, locator.posterior), tiles=tiles) as served, served.client() as client:
+        found = client.get("/v1/gallery").json()
+        assert found["cities"] == [{"name": None, "candidates": 20}]
+        assert found["calibration"] is None
+        assert found["tiles"] == {"url": tiles.url, "attribution": tiles.attribution}
+
+
+def test_the_points_are_geojson_and_no_more_than_asked(client: httpx.Client, locator: Locator) -> None:
+    response = client.get("/v1/gallery/points")
+    assert response.headers["content-type"] == "application/geo+json"
+    found = response.json()
+    assert (found["type"], found["candidates"], found["shown"]) == ("FeatureCollection", 20, 20)
+    by_city = {feature["properties"]["city"]: feature["geometry"] for feature in found["features"]}
+    assert {geometry["type"] for geometry in by_city.values()} == {"MultiPoint"}
+    points = np.concatenate([geometry["coordinates"] for geometry in by_city.values()])
+    expected = locator.gallery.positions_deg[:, ::-1]
+    np.testing.assert_allclose(np.sort(points, axis=0), np.sort(expected, axis=0), atol=1e-6)
+    few = client.get("/v1/gallery/points", params={"limit": 7}).json()
+    assert few["shown"] == sum(len(feature["geometry"]["coordinates"]) for feature in few["features"]) == 7
+    assert few == client.get("/v1/gallery/points", params={"limit": 7}).json()
+    assert points_geojson(locator.gallery, 1)["shown"] == 1
+
+
+def test_photographs_are_shown_small_and_without_their_exif(serve: Any, locator: Locator, town: Path) -> None:
+    thumbnails = Thumbnails(read_manifest(town), locator.gallery.image_ids)
+    with serve(locator, thumbnails=thumbnails) as served, served.client() as client:
+        assert client.get("/v1/gallery").json()["thumbnails"] is True
+        response = client.get("/v1/gallery/photographs/p00-0")
+        assert response.headers["content-type"] == "image/jpeg"
+        with Image.open(io.BytesIO(response.content)) as picture:
+            assert picture.size == (48, 40)
+        for unknown in ("p99-0", "../manifest.parquet", "%2e%2e/manifest.parquet", "/etc/passwd", "p00-0/", "x" * 500):
+            problem(client.get(f"/v1/gallery/photographs/{unknown}"), "not-found")
+
+
+def test_a_thumbnail_is_made_once_and_holds_no_position(tmp_path: Path) -> None:
+    import pandas as pd
+
+    from swclip.data.manifest import write_manifest
+
+    large = io.BytesIO()
+    Image.new("RGB", (2000, 1500), "teal").save(large, "JPEG")
+    (tmp_path / "a b.jpg").write_bytes(with_gps(large.getvalue(), 51.5, -0.1))
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    frame = pd.DataFrame({"image_id": ["in a/ä b", "broken", "elsewhere"], "lat_deg": 51.5, "lon_deg": -0.1})
+    manifest = write_manifest(tmp_path, frame.assign(image_path=["a b.jpg", "broken.jpg", "a b.jpg"]))
+    thumbnails = Thumbnails(manifest, ["in a/ä b", "broken", "not in the manifest"])
+    assert len(thumbnails) == 2
+    data = thumbnails.jpeg("in a/ä b")
+    assert data is not None
+    with Image.open(io.BytesIO(data)) as picture:
+        assert picture.size == (640, SIDE_PX)
+        assert len(picture.getexif()) == 0
+    assert b"Exif" not in data
+    (tmp_path / "a b.jpg").unlink()
+    assert thumbnails.jpeg("in a/ä b") is data
+    assert thumbnails.jpeg("broken") is None
+    assert thumbnails.jpeg("elsewhere") is None  # in the manifest, and not in the gallery
+    with pytest.raises(MismatchError, match="has none of the gallery's 1 photographs"):
+        Thumbnails(manifest, ["other"])

@@ -1,0 +1,285 @@
+"""What a request may take: bytes, pixels, photographs, time; and what happens beyond."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import socket
+import threading
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from swclip.retrieval.locate import Locator
+from swclip.web.keys import Keys
+from swclip.web.settings import Limits
+
+from .conftest import Served, encoded, send
+from .test_problems import problem
+
+KEY = "correct-horse-battery"
+
+
+def wire(served: Served) -> socket.socket:
+    host, port = served.address.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=60)
+
+
+def heard(connection: socket.socket) -> bytes:
+    return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def test_bytes_pixels_and_photographs(serve: Any, locator: Locator, photographs: list[bytes]) -> None:
+    limits = Limits(max_upload_mb=0.1, max_request_mb=0.25, max_files=3, max_megapixels=0.01)
+    with serve(locator, limits) as served, served.client() as client:
+        assert client.post("/v1/locate", **send(photographs[:3])).status_code == 200
+        many = problem(client.post("/v1/locate", **send(photographs[:4])), "request-too-large")
+        assert "3 photographs" in many.detail
+        large = problem(client.post("/v1/locate", **send([photographs[0], b"\xff" * 120_000])), "photograph-too-large")
+        assert large.photograph == 1
+        wide = problem(client.post("/v1/locate", **send([encoded("PNG", (200, 100))])), "photograph-too-large")
+        assert wide.photograph == 0
+        assert client.post("/v1/locate", **send([encoded("PNG", (100, 100))])).status_code == 200
+        problem(client.post("/v1/locate", **send([b"\xff" * 90_000] * 3)), "request-too-large")
+        # Said beforehand, it is refused before a byte is read; not said, as soon as it is too much.
+        response = client.post("/v1/locate", **send([b"\xff" * 3_000_000]))
+        problem(response, "request-too-large")
+        assert response.headers["connection"] == "close"
+
+        def endless() -> Any:
+            yield b'--x\r\nContent-Disposition: form-data; name="photographs"\r\n\r\n'
+            for _ in range(60):
+                yield b"\xff" * 50_000
+
+        headers = {"content-type": "multipart/form-data; boundary=x"}
+        unsaid = client.post("/v1/locate", content=endless(), headers=headers)
+        assert (unsaid.status_code, unsaid.headers["connection"]) == (413, "close")
+        assert client.post("/v1/locate", **send(photographs[:1])).status_code == 200
+
+
+def test_a_bomb_is_refused_from_its_header(client: httpx.Client) -> None:
+    bomb = encoded("PNG", (2, 2))
+    grown = bomb[:16] + (50_000).to_bytes(4, "big") * 2 + bomb[24:]
+    grown = grown[:29] + zlib.crc32(grown[12:29]).to_bytes(4, "big") + grown[33:]
+    problem(client.post("/v1/locate", **send([grown])), "photograph-too-large")
+    problem(client.post("/v1/locate", **send([gzip.compress(b"\0" * 10_000_000)])), "not-a-photograph")
+
+
+def test_a_sender_that_pauses_is_let_go(serve: Any, locator: Locator) -> None:
+    with serve(locator, Limits(pause_s=0.3)) as served:
+        head = b"POST /v1/locate HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+        with wire(served) as slow_body, wire(served) as slow_head, wire(served) as silent:
+            slow_body.sendall(head + b"Content-Length: 1000\r\n\r\n--x\r\n")
+            slow_head.sendall(b"POST /v1/locate HTTP/1.1\r\nHost")
+            reply = heard(slow_body)
+            assert reply.startswith(b"HTTP/1.1 408 ")
+            assert b"urn:swclip:problem:too-slow" in reply
+            assert b"connection: close" in reply.lower()
+            assert heard(slow_head) == b""
+            assert heard(silent) == b""
+        with served.client() as client:
+            assert client.get("/healthz").status_code == 200
+
+
+def test_a_sender_that_drips_is_let_go_too(serve: Any, locator: Locator) -> None:
+    with serve(locator, Limits(pause_s=5, timeout_s=0.6)) as served, wire(served) as connection:
+        connection.sendall(
+            b"POST /v1/locate HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+            b"Content-Length: 100000\r\n\r\n--x\r\n"
+        )
+        replies: list[bytes] = []
+        listener = threading.Thread(target=lambda: replies.append(heard(connection)))
+        listener.start()
+        try:
+            while listener.is_alive():
+                connection.sendall(b"y")
+                time.sleep(0.05)
+        except OSError:  # it was closed
+            pass
+        listener.join(60)
+        assert replies[0].startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_sender_that_leaves_is_no_error(served: Served, photographs: list[bytes], caplog: Any) -> None:
+    for sent in (b"", b"--x\r\n"):
+        with wire(served) as connection:
+            connection.sendall(
+                b"POST /v1/locate HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+                b"Content-Length: 1000\r\n\r\n" + sent
+            )
+    deadline = time.monotonic() + 30
+    while served.service.admission.inside and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert served.service.admission.inside == 0
+    with served.client() as client:
+        assert client.post("/v1/locate", **send(photographs[:1])).status_code == 200
+        assert 'status="499"' in client.get("/metrics").text
+    assert "failed" not in caplog.text
+
+
+class Held:
+    """Holds the model's thread until it is let go."""
+
+    def __init__(self, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.release, self.entered = threading.Event(), threading.Event()
+        batcher = served.service._batcher
+        answer = batcher._answer
+
+        def held(questions: Any) -> Any:
+            self.entered.set()
+            self.release.wait(60)
+            return answer(questions)
+
+        monkeypatch.setattr(batcher, "_answer", held)
+
+
+def test_a_full_service_says_when_to_come_back(
+    serve: Any, locator: Locator, photographs: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve(locator, Limits(concurrency=2, queue=1)) as served, ThreadPoolExecutor(8) as pool:
+        held = Held(served, monkeypatch)
+
+        def ask(_: int) -> httpx.Response:
+            with served.client() as client:
+                return client.post("/v1/locate", **send(photographs[:1]))
+
+        asked = [pool.submit(ask, number) for number in range(3)]
+        deadline = time.monotonic() + 60
+        while served.service.admission.waiting < 1 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        full = ask(3)
+        problem(full, "busy")
+        assert 1 <= int(full.headers["retry-after"]) <= 60
+        with served.client() as client:
+            assert client.get("/healthz").status_code == 200  # the others still answer
+            metrics = client.get("/metrics").text
+            assert "swclip_requests_inside 2.0" in metrics
+            assert "swclip_requests_waiting 1.0" in metrics
+        held.release.set()
+        assert [future.result(60).status_code for future in asked] == [200, 200, 200]
+
+
+def test_an_answer_that_would_come_too_late(
+    serve: Any, locator: Locator, photographs: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve(locator, Limits(timeout_s=0.5, concurrency=2)) as served, served.client() as client:
+        held = Held(served, monkeypatch)
+        late = client.post("/v1/locate", **send(photographs[:1]))
+        problem(late, "too-late")
+        assert late.headers["retry-after"]
+        held.release.set()
+        assert served.service.admission.inside == 0
+
+
+def test_what_was_begun_is_finished_at_the_end(
+    serve: Any, locator: Locator, photographs: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with serve(locator) as served:
+            held = Held(served, monkeypatch)
+
+            def ask() -> int:
+                with served.client() as client:
+                    return client.post("/v1/locate", **send(photographs[:1])).status_code
+
+            asked = pool.submit(ask)
+            held.entered.wait(60)
+            threading.Timer(0.3, held.release.set).start()
+        assert asked.result(60) == 200
+        assert not served.service.ready
+
+
+def test_a_service_that_has_ended_is_not_ready(serve: Any, locator: Locator, photographs: list[bytes]) -> None:
+    with serve(locator) as served, served.client() as client:
+        assert client.get("/readyz").json() == {"status": "ok"}
+        served.service._batcher.close()
+        problem(client.get("/readyz"), "not-ready")
+        problem(client.post("/v1/locate", **send(photographs[:1])), "not-ready")
+        assert client.get("/healthz").status_code == 200
+
+
+def test_keys(serve: Any, locator: Locator, photographs: list[bytes]) -> None:
+    with serve(locator, keys=Keys([KEY, "another-key-of-ours"])) as served, served.client() as client:
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {KEY}"}, {"X-API-Key": "x"}):
+            for method, path in (("GET", "/v1/gallery"), ("POST", "/v1/locate"), ("GET", "/v1/gallery/points")):
+                refused = client.request(method, path, headers=headers)
+                problem(refused, "key-needed")
+                assert refused.headers["www-authenticate"] == "Bearer"
+                assert KEY not in refused.text
+        for headers in ({"Authorization": f"Bearer {KEY}"}, {"X-API-Key": "another-key-of-ours"}):
+            assert client.get("/v1/gallery", headers=headers).status_code == 200
+            assert client.post("/v1/locate", headers=headers, **send(photographs[:1])).status_code == 200
+        for path in ("/", "/healthz", "/readyz", "/metrics", "/static/app.js"):
+            assert client.get(path).status_code == 200
+        schemes = client.get("/v1/openapi.json").json()["components"]["securitySchemes"]
+        assert set(schemes) == {"HTTPBearer", "APIKeyHeader"}
+
+
+def test_a_rate_is_kept(serve: Any, locator: Locator) -> None:
+    with serve(locator, Limits(rate_per_minute=3)) as served, served.client() as client:
+        found = [client.get("/v1/gallery") for _ in range(5)]
+        assert [response.status_code for response in found] == [200, 200, 200, 429, 429]
+        problem(found[3], "too-many-requests")
+        assert 1 <= int(found[3].headers["retry-after"]) <= 20
+        assert client.get("/healthz").status_code == 200
+
+
+def test_other_sites_may_ask_only_where_they_were_named(serve: Any, locator: Locator) -> None:
+    site = {"Origin": "https://example.org"}
+    preflight = {**site, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    with serve(locator, origins=["https://example.org"]) as served, served.client() as client:
+        assert client.get("/v1/gallery", headers=site).headers["access-control-allow-origin"] == "https://example.org"
+        assert client.options("/v1/locate", headers=preflight).status_code == 200
+        other = client.get("/v1/gallery", headers={"Origin": "https://elsewhere.org"})
+        assert "access-control-allow-origin" not in other.headers
+        missing = client.get("/nowhere", headers=site)
+        assert missing.headers["access-control-allow-origin"] == "https://example.org"
+    with serve(locator) as served, served.client() as client:
+        assert client.options("/v1/locate", headers=preflight).status_code == 405
+        assert "access-control-allow-origin" not in client.get("/v1/gallery", headers=site).headers
+
+
+def at_once(served: Served, photographs: list[bytes]) -> list[httpx.Response]:
+    """Each photograph by a client of its own, all at the same time."""
+    bodies = [httpx.Request("POST", "http://x", **send([data])) for data in photographs]
+
+    async def ask(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+        headers = {"content-type": request.headers["content-type"]}
+        return await client.post("/v1/locate", content=request.read(), headers=headers)
+
+    async def all_of_them() -> list[httpx.Response]:
+        most = httpx.Limits(max_connections=len(bodies), max_keepalive_connections=0)
+        async with httpx.AsyncClient(base_url=served.address, timeout=300, limits=most, trust_env=False) as client:
+            return await asyncio.gather(*(ask(client, body) for body in bodies))
+
+    return asyncio.run(all_of_them())
+
+
+def test_two_hundred_clients_are_answered_as_one_by_one(serve: Any, locator: Locator, photographs: list[bytes]) -> None:
+    with serve(locator, Limits(concurrency=64, queue=200, timeout_s=300, pause_s=120)) as served:
+        with served.client() as client:
+            alone = [client.post("/v1/locate", **send([data])).json()["results"][0]["answer"] for data in photographs]
+        found = at_once(served, [photographs[number % len(photographs)] for number in range(200)])
+        metrics = served.service.meters.text().decode().splitlines()
+    assert {response.status_code for response in found} == {200}
+    for number, response in enumerate(found):
+        answer, expected = response.json()["results"][0]["answer"], alone[number % len(photographs)]
+        assert answer["point"] == expected["point"]
+        for own, theirs in zip(answer["candidates"], expected["candidates"], strict=True):
+            assert own["candidate_id"] == theirs["candidate_id"]
+            # Sums of float32 are rounded as the batch has it.
+            assert own["probability"] == pytest.approx(theirs["probability"], abs=1e-5, rel=1e-4)
+    batches = next(line for line in metrics if line.startswith("swclip_batch_photographs_count")).split()[1]
+    assert float(batches) < len(photographs) + 200, "no two photographs were ever seen together"
+
+
+def test_batches_of_one_answer_to_the_last_bit(serve: Any, locator: Locator, photographs: list[bytes]) -> None:
+    with serve(locator, Limits(concurrency=40, timeout_s=300, max_batch=1)) as served:
+        with served.client() as client:
+            alone = [client.post("/v1/locate", **send([data])).text for data in photographs[:10]]
+        found = at_once(served, [photographs[number % 10] for number in range(40)])
+    assert [response.text for response in found] == [alone[number % 10] for number in range(40)]

@@ -1,0 +1,198 @@
+"""POST /v1/locate: what an answer says, for one photograph and for several, and with what is known beforehand."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from swclip.data.manifest import read_manifest
+from swclip.geo.distance import geodesic_m
+from swclip.retrieval.embed import embed_photographs
+from swclip.retrieval.evidence import log_softmax
+from swclip.retrieval.locate import Locator
+from swclip.retrieval.posterior import log_posterior
+from swclip.web.engine import pooled
+
+from .conftest import encoded, send
+
+
+def answers(response: httpx.Response) -> list[dict[str, Any]]:
+    assert response.status_code == 200, response.text
+    return [result["answer"] for result in response.json()["results"]]
+
+
+def ask(client: httpx.Client, photographs: list[bytes], **fields: Any) -> list[dict[str, Any]]:
+    return answers(client.post("/v1/locate", **send(photographs, **fields)))
+
+
+def with_gps(data: bytes, lat: float, lon: float, **tags: Any) -> bytes:
+    exif = Image.Exif()
+    gps = exif.get_ifd(0x8825)
+    gps[1], gps[2] = "N" if lat >= 0 else "S", (abs(lat), 0.0, 0.0)
+    gps[3], gps[4] = "E" if lon >= 0 else "W", (abs(lon), 0.0, 0.0)
+    exif[0x8825] = gps
+    stream = io.BytesIO()
+    Image.open(io.BytesIO(data)).save(stream, "JPEG", exif=exif, quality=95)
+    return stream.getvalue()
+
+
+def test_an_answer_is_the_locators(
+    client: httpx.Client, photographs: list[bytes], town: Path, locator: Locator
+) -> None:
+    paths = read_manifest(town).image_paths
+    for estimator in ("mode", "argmax", "geometric-median"):
+        found = ask(client, photographs[:8], estimator=estimator, top_k=3)
+        for own, theirs in zip(found, locator.locate(paths[:8], top_k=3, estimator=estimator), strict=True):
+            assert own["point"]["lat_deg"] == pytest.approx(theirs.lat_deg, abs=1e-6)
+            assert own["point"]["lon_deg"] == pytest.approx(theirs.lon_deg, abs=1e-6)
+            assert own["estimator"] == estimator
+            assert own["probability_within_50m"] == pytest.approx(theirs.probability_within_50m, abs=2e-6)
+            assert (own["city"], own["posterior"], own["exif"]) == (theirs.city, None, None)
+            assert own["city_probability"] == pytest.approx(theirs.city_probability, abs=2e-6)
+            assert [one["candidate_id"] for one in own["candidates"]] == [o.candidate_id for o in theirs.candidates]
+            assert [one["image_ids"] for one in own["candidates"]] == [list(o.image_ids) for o in theirs.candidates]
+            assert [cell["cell_id"] for cell in own["cells"]] == [cell.cell_id for cell in theirs.cells]
+            assert own["calibrated"]
+
+
+def test_each_photograph_is_answered_by_itself_and_in_order(client: httpx.Client, photographs: list[bytes]) -> None:
+    chosen = photographs[0::11][:5]
+    together = client.post("/v1/locate", **send(chosen)).json()
+    assert [result["photographs"] for result in together["results"]] == [[0], [1], [2], [3], [4]]
+    assert together["combined"] is False
+    for data, result in zip(chosen, together["results"], strict=True):
+        (alone,) = ask(client, [data])
+        assert result["answer"]["point"] == alone["point"]
+        assert result["answer"]["probability_within_50m"] == pytest.approx(alone["probability_within_50m"], abs=2e-6)
+    assert len({json.dumps(result["answer"]["point"]) for result in together["results"]}) == 5
+
+
+def test_the_posterior_and_its_regions(client: httpx.Client, photographs: list[bytes], locator: Locator) -> None:
+    (found,) = ask(client, photographs[:1], include_posterior="true", region="0.9")
+    posterior = found["posterior"]
+    mass = sum(cell["probability"] for cell in posterior["cells"])
+    assert mass + posterior["left_out"] == pytest.approx(1.0, abs=1e-4)
+    assert mass > 0.998
+    assert not posterior["cut"]
+    by_level = {region["level"]: region for region in posterior["regions"]}
+    assert sorted(by_level) == [round(0.5 + step / 100, 2) for step in range(46)]
+    assert by_level[0.9] == found["region"]
+    ground = dict(zip(locator.ground.cell_ids, locator.ground.area_km2.tolist(), strict=True))
+    for level, region in by_level.items():
+        inside = [cell for cell in posterior["cells"] if (cell["from_level"] or 2.0) <= level]
+        assert region["cells"] == len(inside)
+        assert region["area_km2"] == pytest.approx(sum(ground[cell["cell_id"]] for cell in inside), rel=1e-5)
+    areas = [region["area_km2"] for region in posterior["regions"]]
+    assert areas == sorted(areas)
+    first = posterior["cells"][0]
+    corners = np.array(first["boundary_deg"])
+    assert len(corners) == 6
+    place = np.array([[found["point"]["lat_deg"], found["point"]["lon_deg"]]])
+    assert geodesic_m(place, corners.mean(axis=0, keepdims=True))[0] < 60
+
+
+def test_several_photographs_of_one_place(
+    client: httpx.Client, photographs: list[bytes], town: Path, locator: Locator
+) -> None:
+    same = [4 * 3, 4 * 3 + 1, 4 * 3 + 2]
+    reply = client.post("/v1/locate", **send([photographs[i] for i in same], combined="true", top_k=20)).json()
+    assert [result["photographs"] for result in reply["results"]] == [[0, 1, 2]]
+    answer = reply["results"][0]["answer"]
+    assert answer["calibrated"] is False  # the validation queries were one photograph each
+    query = embed_photographs(locator.model, [read_manifest(town).image_paths[i] for i in same])
+    single = log_posterior(query, locator.gallery, locator.posterior).astype(np.float64)
+    product = np.exp(single).prod(axis=0)
+    expected = locator.stated(np.log(product / product.sum())[None])[0]
+    for one in answer["candidates"]:
+        at = locator.gallery.candidate_ids.index(one["candidate_id"])
+        assert one["probability"] == pytest.approx(expected[at], abs=1e-5)
+    alone = ask(client, [photographs[same[0]]])[0]
+    assert answer["probability_within_50m"] > alone["probability_within_50m"]
+    (one,) = ask(client, [photographs[0]], combined="true")
+    assert one == ask(client, [photographs[0]])[0]
+
+
+def test_an_area_rules_places_out(client: httpx.Client, photographs: list[bytes], locator: Locator) -> None:
+    (free,) = ask(client, photographs[:1])
+    lat, lon = free["point"]["lat_deg"], free["point"]["lon_deg"]
+    # Everything but the neighbourhood of the free answer.
+    hole = [[lon - 1e-3, lat - 5e-4], [lon + 1e-3, lat - 5e-4], [lon + 1e-3, lat + 5e-4], [lon - 1e-3, lat + 5e-4]]
+    outer = [[lon - 1, lat - 1], [lon + 1, lat - 1], [lon + 1, lat + 1], [lon - 1, lat + 1]]
+    prior = {"type": "Polygon", "coordinates": [[*outer, outer[0]], [*hole, hole[0]]]}
+    (found,) = ask(client, photographs[:1], prior=json.dumps(prior), top_k=50, include_posterior="true")
+    inside = [abs(p[0] - lat) > 5e-4 or abs(p[1] - lon) > 1e-3 for p in locator.gallery.positions_deg]
+    allowed = {name for name, there in zip(locator.gallery.candidate_ids, inside, strict=True) if there}
+    assert {one["candidate_id"] for one in found["candidates"]} == allowed
+    assert 0 < len(allowed) < len(locator.gallery)
+    assert sum(one["probability"] for one in found["candidates"]) == pytest.approx(1.0, abs=1e-4)
+    assert abs(found["point"]["lat_deg"] - lat) > 5e-4 or abs(found["point"]["lon_deg"] - lon) > 1e-3
+    assert found["calibrated"] is False
+    everything = {"type": "Polygon", "coordinates": [[*outer, outer[0]]]}
+    (same,) = ask(client, photographs[:1], prior=json.dumps(everything))
+    assert same["point"] == free["point"]
+    assert same["probability_within_50m"] == pytest.approx(free["probability_within_50m"], abs=2e-6)
+
+
+def test_a_rough_position_draws_the_answer_near(
+    client: httpx.Client, photographs: list[bytes], locator: Locator
+) -> None:
+    target = locator.gallery.positions_deg[17]
+    near = {"near_lat_deg": target[0], "near_lon_deg": target[1]}
+    (close,) = ask(client, photographs[:1], **near, near_radius_m=5)
+    assert close["point"] == pytest.approx({"lat_deg": target[0], "lon_deg": target[1]}, abs=1e-6)
+    (free,), (vague,) = ask(client, photographs[:1]), ask(client, photographs[:1], **near, near_radius_m=1e6)
+    assert vague["point"] == free["point"]
+    assert vague["probability_within_50m"] == pytest.approx(free["probability_within_50m"], abs=1e-4)
+
+
+def test_pooling_is_bayes_rule() -> None:
+    rng = np.random.default_rng(3)
+    log_p, weight = log_softmax(rng.normal(size=(4, 30))), rng.normal(size=30)
+    product = np.exp(log_p).prod(axis=0) * np.exp(weight)
+    np.testing.assert_allclose(np.exp(pooled(log_p, True, weight))[0], product / product.sum(), rtol=1e-10)
+    one = np.exp(log_p[1]) * np.exp(weight)
+    np.testing.assert_allclose(np.exp(pooled(log_p, False, weight))[1], one / one.sum(), rtol=1e-10)
+    assert pooled(log_p, False, None) is log_p
+
+
+def test_exif_is_compared_only_where_asked_and_never_used(client: httpx.Client, photographs: list[bytes]) -> None:
+    plain = photographs[0]
+    stream = io.BytesIO()
+    Image.open(io.BytesIO(plain)).save(stream, "JPEG", quality=95)
+    bare, marked = stream.getvalue(), with_gps(plain, 53.8, -1.5)
+    (without,), (told,) = ask(client, [bare]), ask(client, [marked])
+    assert told == without  # the same pixels: the position in the file changes nothing
+    (compared,) = ask(client, [marked], compare_exif="true")
+    point = [[compared["point"]["lat_deg"], compared["point"]["lon_deg"]]]
+    assert compared["exif"][0]["position"] == {"lat_deg": 53.8, "lon_deg": -1.5}
+    assert compared["exif"][0]["distance_m"] == pytest.approx(geodesic_m(point, [[53.8, -1.5]])[0], abs=0.01)
+    assert {**compared, "exif": None} == without
+    nothing = {"position": None, "distance_m": None}
+    for useless in (bare, with_gps(plain, 0.0, 0.0), with_gps(plain, 95.0, 10.0)):
+        assert ask(client, [useless], compare_exif="true")[0]["exif"] == [nothing]
+    both = client.post("/v1/locate", **send([bare, marked], compare_exif="true", combined="true")).json()
+    assert [one["position"] is None for one in both["results"][0]["answer"]["exif"]] == [True, False]
+
+
+def test_every_format_is_read(client: httpx.Client) -> None:
+    kinds = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"]
+    assert len(ask(client, [encoded(kind, seed=1) for kind in kinds])) == 6
+
+
+def test_what_is_no_photograph_does_not_stop_the_others(client: httpx.Client, photographs: list[bytes]) -> None:
+    reply = client.post("/v1/locate", **send([photographs[0], b"no picture", photographs[1][:300]]))
+    assert reply.status_code == 200
+    first, second, third = reply.json()["results"]
+    assert first["answer"] is not None
+    assert first["problem"] is None
+    assert (second["answer"], second["problem"]["status"], second["problem"]["photograph"]) == (None, 415, 1)
+    assert (third["problem"]["type"], third["problem"]["status"]) == ("urn:swclip:problem:photograph-damaged", 422)
+    # Of one place: there is no saying what the others alone would be worth.
+    assert client.post("/v1/locate", **send([photographs[0], b"no"], combined="true")).status_code == 415

@@ -1,0 +1,517 @@
+"""The page in a real browser: photographs go in, the answer is on the map and in words, nothing is asked of others."""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from swclip.data.manifest import read_manifest
+from swclip.retrieval.conformal import Calibration
+from swclip.retrieval.locate import Locator
+from swclip.web.keys import Keys
+from swclip.web.settings import Limits, Tiles
+from swclip.web.thumbnails import Thumbnails
+
+from .conftest import Served, send
+from .test_locate import with_gps
+
+WIDTHS = (1280, 390)
+KEY = "correct-horse-battery"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium on this machine")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def shown(serve: Any, locator: Locator, town: Path) -> Iterator[Served]:
+    """A service that shows the gallery's photographs."""
+    thumbnails = Thumbnails(read_manifest(town), locator.gallery.image_ids)
+    with serve(locator, Limits(timeout_s=120), thumbnails=thumbnails) as served:
+        yield served
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Open a page of a service; at the end nobody else was asked and nothing complained."""
+    contexts, complaints, asked = [], [], []
+
+    def opened(served: Served, width: int = 1280, path: str = "/", *, ready: bool = True, **more: Any) -> Any:
+        context = browser.new_context(viewport={"width": width, "height": 860}, **more)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: asked.append((served.address, request.url)))
+        page.goto(served.address + path)
+        if ready:
+            page.wait_for_selector("html[data-ready=yes]")
+        page.complaints = complaints
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert complaints == []
+    foreign = [url for address, url in asked if not url.startswith((address + "/", "blob:", "data:"))]
+    assert foreign == []
+
+
+def drop(page: Any, *photographs: bytes) -> None:
+    """Drop files on the page, as a hand would."""
+    page.evaluate(
+        """(files) => {
+          const transfer = new DataTransfer();
+          files.forEach((text, i) => {
+            const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+            transfer.items.add(new File([bytes], `street ${i}.jpg`, { type: "image/jpeg" }));
+          });
+          for (const kind of ["dragenter", "dragover", "drop"]) {
+            const event = new DragEvent(kind, { dataTransfer: transfer, bubbles: true, cancelable: true });
+            document.getElementById("drop").dispatchEvent(event);
+          }
+        }""",
+        [base64.b64encode(data).decode() for data in photographs],
+    )
+
+
+def choose(page: Any, *photographs: bytes) -> None:
+    files = [{"name": f"{i}.jpg", "mimeType": "image/jpeg", "buffer": data} for i, data in enumerate(photographs)]
+    page.set_input_files("#choose", files)
+
+
+def answered(page: Any, count: int = 1) -> None:
+    # Not `wait_for_function`: it evaluates text, which the page's policy forbids.
+    page.locator("#status", has_text=f"{count} photograph").wait_for()
+
+
+def told(page: Any) -> tuple[float, float]:
+    lat, lon = page.inner_text("#point").split(", ")
+    return float(lat), float(lon)
+
+
+def ask(served: Served, *photographs: bytes, **fields: Any) -> Any:
+    with served.client() as client:
+        return client.post("/v1/locate", **send(list(photographs), **fields)).json()["results"][0]["answer"]
+
+
+def map_picture(page: Any) -> bytes:
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    taken: bytes = page.locator("#map").screenshot()
+    return taken
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_photograph_dropped_is_answered(
+    shown: Served, visit: Any, photographs: list[bytes], width: int, tmp_path: Path
+) -> None:
+    page = visit(shown, width)
+    assert "20 places in Leeds, York" in page.inner_text("#gallery")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    empty = map_picture(page)
+    drop(page, photographs[0])
+    answered(page)
+    page.wait_for_selector("#places img")
+    expected = ask(shown, photographs[0], include_posterior="true")
+    assert told(page) == pytest.approx((expected["point"]["lat_deg"], expected["point"]["lon_deg"]), abs=1e-5)
+    assert "Leeds" in page.inner_text("#city")
+    assert f"{expected['probability_within_50m']:.0%}".replace("%", " %") in page.inner_text("#near")
+    assert page.locator("#places li").count() == 5
+    assert page.locator("#photographs img").count() == 1
+    assert map_picture(page) != empty
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert page.locator("#map").bounding_box()["width"] > 300
+    page.screenshot(path=tmp_path / f"{width}.png", full_page=True)
+    assert (tmp_path / f"{width}.png").stat().st_size > 20_000
+
+
+def test_the_slider_chooses_the_region(shown: Served, visit: Any, photographs: list[bytes]) -> None:
+    page = visit(shown)
+    choose(page, photographs[0])
+    answered(page)
+    regions = {
+        round(one["level"] * 100): one
+        for one in ask(shown, photographs[0], include_posterior="true")["posterior"]["regions"]
+    }
+    seen = {}
+    for level in (50, 80, 95):
+        page.locator("#level").fill(str(level))
+        assert page.inner_text("#level-words") == f"{level} %"
+        seen[level] = page.inner_text("#region-words"), map_picture(page)
+        km2 = regions[level]["area_km2"]
+        words = f"{km2 * 1e6:,.0f} m²" if km2 < 0.01 else f"{km2:.3f} km²" if km2 < 0.1 else f"{km2:.2f} km²"
+        assert seen[level][0].startswith(words)
+        assert page.is_visible("#cannot-tell") == regions[level]["cannot_tell"]
+    assert len(set(seen.values())) == 3
+    page.locator("#level").focus()
+    page.keyboard.press("ArrowLeft")
+    assert page.inner_text("#level-words") == "94 %"
+    assert page.get_attribute("#level", "aria-valuetext") == "94 percent"
+
+
+def test_an_area_drawn_by_hand_and_by_keys(shown: Served, visit: Any, photographs: list[bytes]) -> None:
+    page = visit(shown)
+    choose(page, photographs[0])
+    answered(page)
+    free = told(page)
+    page.click("#fit")
+    box = page.locator("#map").bounding_box()
+    # The gallery's north-eastern quarter; the answer is in the south-west.
+    corners = [(0.55, 0.12), (0.93, 0.12), (0.93, 0.45), (0.55, 0.45)]
+    page.click("#draw")
+    assert page.get_attribute("#draw", "aria-pressed") == "true"
+    assert page.is_hidden("#draw-done")
+    for x, y in corners:
+        page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+    page.click("#draw-done")
+    answered(page)
+    inside = told(page)
+    assert inside[0] > free[0] + 5e-4
+    assert inside[1] > free[1] + 5e-4
+    assert "Not calibrated" in page.inner_text("#promise")
+    page.click("#draw-remove")
+    page.locator("#point", has_text=f"{free[0]:.5f}").wait_for()
+    # The same by keys: a square round the middle of the map, which is the middle of the gallery.
+    page.click("#fit")
+    page.click("#draw")
+    for keys in (["ArrowUp"] * 4 + ["ArrowLeft"] * 4, ["ArrowRight"] * 8, ["ArrowDown"] * 8, ["ArrowLeft"] * 8):
+        for key in keys:
+            page.keyboard.press(key)
+        page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Backspace")
+    page.focus("#draw-done")
+    page.keyboard.press("Enter")
+    page.locator("#point", has_not_text=f"{free[0]:.5f}").wait_for()
+    page.click("#draw")
+    page.keyboard.press("Escape")
+    assert page.get_attribute("#draw", "aria-pressed") == "false"
+
+
+def test_an_area_where_nothing_is(shown: Served, visit: Any, photographs: list[bytes]) -> None:
+    page = visit(shown)
+    choose(page, photographs[0])
+    answered(page)
+    page.click("#fit")
+    box = page.locator("#map").bounding_box()
+    page.click("#draw")
+    for x, y in ((20, 40), (50, 40), (50, 70)):
+        page.mouse.click(box["x"] + x, box["y"] + y)
+    page.click("#draw-done")
+    page.wait_for_selector("#problem:not([hidden])")
+    assert "none of the gallery's candidates" in page.inner_text("#problem")
+    assert page.is_hidden("#answer")
+    page.complaints[:] = [text for text in page.complaints if "422" not in text]  # the browser's own line
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_link_shows_the_answer_to_others(shown: Served, visit: Any, photographs: list[bytes], width: int) -> None:
+    page = visit(shown, width, permissions=["clipboard-read", "clipboard-write"])
+    choose(page, photographs[20])
+    answered(page)
+    page.locator("#level").fill("90")
+    page.click("#share")
+    link = page.evaluate("navigator.clipboard.readText()")
+    assert link == page.url
+    assert len(link) < 8000
+    other = visit(shown, width, link.removeprefix(shown.address))
+    assert other.inner_text("#answer-title") == "A shared answer"
+    for part in ("#point", "#near", "#city", "#region-words", "#promise"):
+        assert other.inner_text(part) == page.inner_text(part)
+    assert other.inner_text("#level-words") == "90 %"
+    assert other.locator("#photographs img").count() == 0
+    assert other.locator("#places li").count() == 5
+
+
+def test_a_link_keeps_cells_and_levels(shown: Served, visit: Any, photographs: list[bytes]) -> None:
+    page = visit(shown)
+    answer = ask(shown, photographs[5], include_posterior="true")
+    kept = page.evaluate(
+        """async ([answer, model]) => {
+          const { decode, encode } = await import("/static/share.js");
+          const text = encode(answer, model, 77);
+          const cut = [1, 2, 3, 5, 8].map((parts) => text.slice(0, Math.floor(text.length * parts / 9)));
+          const refused = cut.filter((part) => { try { decode(part); return false; } catch { return true; } }).length;
+          return { found: decode(text), refused };
+        }""",
+        [answer, "0123456789abcdef"],
+    )
+    found = kept["found"]
+    assert kept["refused"] == 5
+    assert (found["model"], found["level"]) == ("01234567", 77)
+    cells, own = found["answer"]["posterior"]["cells"], answer["posterior"]["cells"]
+    assert len(cells) == min(350, len(own))
+    for cell, theirs in zip(cells, own, strict=False):
+        np.testing.assert_allclose(cell["boundary_deg"], theirs["boundary_deg"], atol=1e-5)
+        assert cell["from_level"] == theirs["from_level"]
+        assert cell["probability"] == pytest.approx(max(theirs["probability"], 1e-9), rel=0.05)
+    for region, theirs in zip(found["answer"]["posterior"]["regions"], answer["posterior"]["regions"], strict=True):
+        assert region["cannot_tell"] == theirs["cannot_tell"]
+        assert region["area_km2"] == pytest.approx(theirs["area_km2"], abs=1e-6)
+
+
+def test_a_link_that_was_cut_short(shown: Served, visit: Any) -> None:
+    for fragment in ("#a=AQ", "#a=____", "#a=Agg"):
+        page = visit(shown, path="/" + fragment)
+        assert "cannot be read" in page.inner_text("#problem")
+        assert page.is_hidden("#answer")
+
+
+def test_the_outline_of_a_region_is_closed(shown: Served, visit: Any, photographs: list[bytes]) -> None:
+    page = visit(shown)
+    posterior = ask(shown, photographs[7], include_posterior="true")["posterior"]
+    for level in (0.5, 0.8, 0.95):
+        edges = page.evaluate(
+            """async ([posterior, level]) => {
+              const { outline, prepareCells } = await import("/static/layers.js");
+              return outline(prepareCells(posterior), level);
+            }""",
+            [posterior, level],
+        )
+        inside = [cell for cell in posterior["cells"] if cell["from_level"] is not None and cell["from_level"] <= level]
+        corners = {(round(lat, 5), round(lon, 5)) for cell in inside for lat, lon in cell["boundary_deg"]}
+        assert 6 <= len(edges) <= 6 * len(inside)
+        assert len(edges) % 2 == 0
+        ends: dict[tuple[int, int], int] = {}
+        for edge in edges:
+            for x, y in edge:
+                key = (round(x * 4e7), round(y * 4e7))
+                ends[key] = ends.get(key, 0) + 1
+        assert all(count % 2 == 0 for count in ends.values())
+        assert len(ends) <= len(corners)
+
+
+def test_several_photographs_by_themselves_and_together(shown: Served, visit: Any, photographs: list[bytes]) -> None:
+    page = visit(shown)
+    assert page.is_hidden("#options")
+    chosen = [photographs[0], photographs[31], photographs[58]]
+    choose(page, *chosen)
+    answered(page, 3)
+    buttons = page.locator("#photographs button")
+    seen = []
+    for number in range(3):
+        buttons.nth(number).click()
+        assert buttons.nth(number).get_attribute("aria-pressed") == "true"
+        expected = ask(shown, chosen[number])["point"]
+        assert told(page) == pytest.approx((expected["lat_deg"], expected["lon_deg"]), abs=1e-5)
+        seen.append(told(page))
+    assert len(set(seen)) == 3
+    page.check("#combined")
+    page.locator("#answer-title", has_text="together").wait_for()
+    expected = ask(shown, *chosen, combined="true")["point"]
+    assert told(page) == pytest.approx((expected["lat_deg"], expected["lon_deg"]), abs=1e-5)
+
+
+def test_the_photographs_own_position_is_compared_where_asked(
+    shown: Served, visit: Any, photographs: list[bytes]
+) -> None:
+    page = visit(shown)
+    choose(page, with_gps(photographs[0], 53.8, -1.55))
+    answered(page)
+    assert page.is_hidden("#exif-words")
+    before = told(page)
+    page.check("#exif")
+    page.wait_for_selector("#exif-words:not([hidden])")
+    expected = ask(shown, with_gps(photographs[0], 53.8, -1.55), compare_exif="true")["exif"][0]["distance_m"]
+    assert f"{expected:.0f} m from this point" in page.inner_text("#exif-words")
+    assert page.is_visible("#legend-exif")
+    assert told(page) == before
+
+
+def test_cannot_tell_is_said_plainly(serve: Any, locator: Locator, visit: Any, photographs: list[bytes]) -> None:
+    blind = Locator(
+        locator.gallery, locator.model, locator.posterior, calibration=Calibration(np.zeros(49), (None,) * 49, 11, 25.0)
+    )
+    with serve(blind) as served:
+        page = visit(served)
+        choose(page, photographs[0])
+        answered(page)
+        assert page.inner_text("#cannot-tell").startswith("Cannot tell.")
+        assert "All of the gallery\N{RIGHT SINGLE QUOTATION MARK}s ground" in page.inner_text("#region-words")
+
+
+def test_what_cannot_be_answered_is_said(serve: Any, locator: Locator, visit: Any, photographs: list[bytes]) -> None:
+    with serve(locator, Limits(max_files=2, max_upload_mb=0.5)) as served:
+        page = visit(served)
+        choose(page, b"this is no photograph")
+        page.wait_for_selector("#problem:not([hidden])")
+        assert "not in a format that the service reads" in page.inner_text("#problem")
+        choose(page, *photographs[:3])
+        assert "At most 2 photographs" in page.inner_text("#problem")
+        choose(page, b"\xff\xd8\xff" + b"\0" * 600_000)
+        assert "may hold 0.5 MB" in page.inner_text("#problem")
+        choose(page, photographs[0], b"no photograph either")
+        answered(page, 2)
+        assert page.is_hidden("#problem")
+        page.locator("#photographs button").nth(1).click()
+        assert "not in a format" in page.inner_text("#problem")
+        assert page.is_hidden("#answer")
+        page.complaints[:] = [text for text in page.complaints if "415" not in text]
+
+
+def test_a_key_is_asked_for_and_kept_for_the_tab(
+    serve: Any, locator: Locator, visit: Any, photographs: list[bytes], town: Path
+) -> None:
+    thumbnails = Thumbnails(read_manifest(town), locator.gallery.image_ids)
+    with serve(locator, keys=Keys([KEY]), thumbnails=thumbnails) as served:
+        page = visit(served)
+        assert page.is_visible("#key-form")
+        page.fill("#key", "a-key-that-is-wrong")
+        page.click("#key-form button")
+        page.wait_for_selector("#problem:not([hidden])")
+        page.fill("#key", KEY)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#key-form", state="hidden")
+        choose(page, photographs[0])
+        answered(page)
+        page.wait_for_selector("#places img")  # with the key too
+        page.reload()
+        page.wait_for_selector("html[data-ready=yes]")
+        assert page.is_hidden("#key-form")
+        page.complaints[:] = [text for text in page.complaints if "401" not in text]
+
+
+def test_pasting(shown: Served, visit: Any, photographs: list[bytes]) -> None:
+    page = visit(shown)
+    page.evaluate(
+        """(text) => {
+          const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0)), transfer = new DataTransfer();
+          transfer.items.add(new File([bytes], "a.jpg", { type: "image/jpeg" }));
+          document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true }));
+        }""",
+        base64.b64encode(photographs[3]).decode(),
+    )
+    answered(page)
+
+
+def test_the_map_moves_by_mouse_wheel_keys_and_two_fingers(shown: Served, visit: Any) -> None:
+    page = visit(shown, 390, has_touch=True)
+    box = page.locator("#map").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.focus("#map")
+    page.keyboard.press("Home")
+    pictures = [map_picture(page)]
+
+    def changed() -> None:
+        pictures.append(map_picture(page))
+        assert pictures[-1] != pictures[-2]
+
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 60, y + 40, steps=4)
+    page.mouse.up()
+    changed()
+    page.mouse.wheel(0, -240)
+    changed()
+    for key in ("ArrowLeft", "ArrowUp", "+", "-", "-"):
+        page.keyboard.press(key)
+        changed()
+    touch = page.context.new_cdp_session(page)
+    for kind, apart in (("touchStart", 40), ("touchMove", 70), ("touchMove", 110)):
+        points = [{"x": x - apart, "y": y, "id": 1}, {"x": x + apart, "y": y, "id": 2}]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    changed()
+    page.keyboard.press("Home")
+    assert map_picture(page) == pictures[0]
+    for button in ("#zoom-in", "#zoom-out"):
+        page.click(button)
+        changed()
+
+
+def test_mercator_there_and_back(shown: Served, visit: Any) -> None:
+    page = visit(shown)
+    for lat, lon in ((0, 0), (53.8, -1.55), (-33.9, 151.2), (85, 179.9), (-85, -179.9)):
+        x, y, back_lat, back_lon, across = page.evaluate(
+            """async ([lat, lon]) => {
+              const { metresAcross, project, unproject } = await import("/static/mercator.js");
+              const [x, y] = project(lat, lon);
+              return [x, y, ...unproject(x, y), metresAcross(lat)];
+            }""",
+            [lat, lon],
+        )
+        assert (back_lat, back_lon) == pytest.approx((lat, lon), abs=1e-9)
+        assert x == pytest.approx((lon + 180) / 360)
+        assert y == pytest.approx(0.5 - math.asinh(math.tan(math.radians(lat))) / (2 * math.pi))
+        assert across == pytest.approx(2 * math.pi * 6_378_137 * math.cos(math.radians(lat)), rel=1e-6)
+
+
+def test_everything_has_a_name(shown: Served, visit: Any, photographs: list[bytes]) -> None:
+    page = visit(shown)
+    choose(page, photographs[0], photographs[40])
+    answered(page, 2)
+    page.wait_for_selector("#places img")
+    nameless = page.evaluate(
+        """() => [...document.querySelectorAll("button, input, canvas, img, ol, section")].filter((one) => {
+          if (one.tagName === "IMG") return !one.hasAttribute("alt");
+          const labelled = one.labels?.length || one.getAttribute("aria-label") || one.getAttribute("aria-labelledby");
+          return !labelled && !one.textContent.trim();
+        }).map((one) => one.outerHTML.slice(0, 120))"""
+    )
+    assert nameless == []
+    assert page.get_attribute("html", "lang") == "en"
+    assert page.evaluate("document.querySelectorAll('[id]').length === new Set([...document.querySelectorAll('[id]')]"
+                         ".map((one) => one.id)).size")  # fmt: skip
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement !== document.body")
+
+
+def test_tiles_are_drawn_with_their_makers_name(serve: Any, locator: Locator, browser: Any) -> None:
+    from .conftest import encoded
+
+    tiles = Tiles("https://tiles.invalid/{z}/{x}/{y}.png", "© the makers <b>of tiles</b>")
+    with serve(locator, tiles=tiles) as served:
+        context = browser.new_context(viewport={"width": 900, "height": 700})
+        page = context.new_page()
+        asked = []
+
+        def fulfil(route: Any) -> None:
+            asked.append(route.request.url)
+            route.fulfill(body=encoded("PNG", (256, 256)), content_type="image/png")
+
+        page.route("https://tiles.invalid/**", fulfil)
+        page.goto(served.address)
+        page.wait_for_selector("html[data-ready=yes]")
+        map_picture(page)
+        page.wait_for_timeout(200)
+        assert asked
+        assert all(re.fullmatch(r"https://tiles\.invalid/\d+/\d+/\d+\.png", url) for url in asked)
+        assert page.inner_text("#attribution") == "© the makers <b>of tiles</b>"
+        context.close()
+
+
+def test_nothing_else_can_be_loaded(shown: Served, visit: Any) -> None:
+    page = visit(shown)
+    page.complaints.clear()
+    blocked = page.evaluate("""() => fetch("https://example.invalid/").then(() => false, () => true)""")
+    assert blocked
+    assert any("Content Security Policy" in text for text in page.complaints)
+    page.complaints.clear()
+
+
+def test_the_page_is_asked_for_once(shown: Served) -> None:
+    with shown.client() as client:
+        first = client.get("/")
+        again = client.get("/", headers={"If-None-Match": first.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        assert isinstance(first, httpx.Response)
+        assert first.headers["content-type"] == "text/html; charset=utf-8"
+        assert client.get("/static/app.js").headers["content-type"] == "text/javascript; charset=utf-8"

@@ -1,0 +1,83 @@
+"""No photograph, name, position or EXIF value is left behind: on the disk, in the log, or in the counters."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swclip.retrieval.locate import Locator
+
+from .conftest import encoded
+from .test_locate import with_gps
+
+NAME = "my-secret-garden.jpg"
+
+
+def test_nothing_is_written_to_the_disk(
+    serve: Any, locator: Locator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Uploads far larger than what frameworks keep in memory; every way to open a file for writing is watched."""
+    opened: list[str] = []
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        flags = arguments[2] if watching and event == "open" else 0
+        if isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            opened.append(str(arguments[0]))
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    watching = False
+    sys.addaudithook(watch)
+    large = encoded("BMP", (1500, 1000))
+    assert len(large) > 4_000_000
+    with serve(locator) as served, served.client() as client:
+        watching = True
+        response = client.post("/v1/locate", files=[("photographs", (NAME, large)), ("photographs", (NAME, large))])
+        watching = False
+    assert response.status_code == 200
+    assert opened == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_log_and_the_counters_name_no_photograph_and_no_place(
+    serve: Any, locator: Locator, photographs: list[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    prior = {"type": "Polygon", "coordinates": [[[-2, 53], [0, 53], [0, 54], [-2, 54], [-2, 53]]]}
+    data = {"near_lat_deg": "53.80123", "near_lon_deg": "-1.54567", "near_radius_m": "500", "prior": json.dumps(prior)}
+    marked = with_gps(photographs[0], 53.8, -1.5)
+    with serve(locator) as served, served.client() as client:
+        caplog.clear()
+        reply = client.post(
+            "/v1/locate",
+            data={**data, "compare_exif": "true"},
+            files=[("photographs", (NAME, marked, "image/x-secret"))],
+        )
+        client.post("/v1/locate", data={"near_lat_deg": "53.80123"}, files=[("photographs", (NAME, marked))])
+        client.post("/v1/locate?lat=53.80123", files=[("photographs", (NAME, marked[:200]))])
+        client.get("/v1/gallery/photographs/my-secret-garden?lat=53.80123")
+        client.get("/my-secret-garden")
+        metrics = client.get("/metrics").text
+    assert reply.status_code == 200
+    point = reply.json()["results"][0]["answer"]["point"]
+    ours = "\n".join(
+        record.getMessage() for record in caplog.records if not record.name.startswith(("httpx", "httpcore"))
+    )
+    assert "POST /v1/locate 200" in ours
+    for told in (ours, metrics):
+        for private in ("secret", "53.8", "1.54567", str(point["lat_deg"]), str(point["lon_deg"]), "?"):
+            assert private not in told.replace("# HELP", ""), private
+    assert re.search(r'swclip_photographs_total\{outcome="usable"\} \d', metrics)
+    assert 'route="other"' in metrics
+
+
+def test_a_reply_does_not_repeat_a_files_name(client: Any, photographs: list[bytes]) -> None:
+    for data in (photographs[0], b"junk", io.BytesIO(photographs[0]).read(50)):
+        assert "secret" not in client.post("/v1/locate", files=[("photographs", (NAME, data))]).text

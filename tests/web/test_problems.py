@@ -1,0 +1,174 @@
+"""Every refusal is a problem detail, says what to do, and nothing private."""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import Any
+
+import httpx
+import pytest
+
+from swclip.web.problems import KINDS, MEDIA_TYPE, ProblemDetail
+
+from .conftest import Served, encoded, send
+
+URN = "urn:swclip:problem:"
+
+
+def problem(response: httpx.Response, kind: str) -> ProblemDetail:
+    """The response as the problem it must be."""
+    assert response.headers["content-type"] == MEDIA_TYPE, response.text
+    found = ProblemDetail.model_validate_json(response.text)
+    assert (found.type, found.status) == (URN + kind, response.status_code)
+    assert found.status == KINDS[kind].status
+    assert found.title == KINDS[kind].title
+    assert found.instance == "urn:uuid:" + response.headers["x-request-id"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("fields", "named", "words"),
+    [
+        ({"top_k": "0"}, "top_k", "greater than or equal to 1"),
+        ({"top_k": "many"}, "top_k", "valid integer"),
+        ({"top_k": "51"}, "top_k", "less than or equal to 50"),
+        ({"region": "0.99"}, "region", "0.95"),
+        ({"region": "nan"}, "region", ""),
+        ({"estimator": "best"}, "estimator", "'mode', 'argmax' or 'geometric-median'"),
+        ({"combined": "perhaps"}, "combined", "valid boolean"),
+        ({"topk": "5"}, "topk", "Extra inputs"),
+        ({"prior": "{}"}, "prior", "must be a GeoJSON"),
+        ({"near_lat_deg": "5"}, "request", "go together"),
+        ({"near_lat_deg": "95", "near_lon_deg": "0", "near_radius_m": "10"}, "near_lat_deg", "90"),
+        ({"near_lat_deg": "5", "near_lon_deg": "0", "near_radius_m": "0"}, "near_radius_m", "greater than 0"),
+        ({"near_lat_deg": "5", "near_lon_deg": "inf", "near_radius_m": "1"}, "near_lon_deg", ""),
+    ],
+)
+def test_an_option_that_cannot_be_used(
+    client: httpx.Client, photographs: list[bytes], fields: dict[str, str], named: str, words: str
+) -> None:
+    found = problem(client.post("/v1/locate", **send(photographs[:1], **fields)), "invalid-options")
+    assert found.errors is not None
+    assert named in {error.field for error in found.errors}
+    assert words in found.detail
+
+
+def test_an_empty_option_is_one_that_was_left_out(client: httpx.Client, photographs: list[bytes]) -> None:
+    assert client.post("/v1/locate", **send(photographs[:1], prior="", estimator="", top_k="")).status_code == 200
+
+
+def test_an_area_without_candidates(client: httpx.Client, photographs: list[bytes]) -> None:
+    away = {"type": "Polygon", "coordinates": [[[10, 10], [11, 10], [11, 11], [10, 10]]]}
+    problem(client.post("/v1/locate", **send(photographs[:1], prior=json.dumps(away))), "prior-excludes-all")
+
+
+def test_a_body_that_is_no_form(client: httpx.Client, photographs: list[bytes]) -> None:
+    for content_type in ("image/jpeg", "application/json", "", "multipart/mixed; boundary=x", "nonsense"):
+        headers = {"content-type": content_type}
+        problem(client.post("/v1/locate", content=photographs[0], headers=headers), "not-multipart")
+    problem(client.post("/v1/locate"), "not-multipart")
+    problem(client.post("/v1/locate", data={"top_k": "3"}), "not-multipart")
+    for body in (b"", b"--x", b"--x--\r\n", b"not a boundary", b"--x\r\nno header\r\n\r\nx\r\n--x--"):
+        found = client.post("/v1/locate", content=body, headers={"content-type": "multipart/form-data; boundary=x"})
+        assert found.status_code in (400, 422), body
+        assert found.headers["content-type"] == MEDIA_TYPE
+    for boundary in ("", "; boundary=", "; boundary=" + "x" * 500):
+        headers = {"content-type": "multipart/form-data" + boundary}
+        problem(client.post("/v1/locate", content=b"--x--", headers=headers), "malformed-request")
+
+
+def form(*parts: bytes, end: bytes = b"--x--\r\n") -> dict[str, Any]:
+    body = b"".join(b"--x\r\n" + part + b"\r\n" for part in parts) + end
+    return {"content": body, "headers": {"content-type": "multipart/form-data; boundary=x"}}
+
+
+def part(name: str, value: bytes) -> bytes:
+    return b'Content-Disposition: form-data; name="' + name.encode() + b'"\r\n\r\n' + value
+
+
+def test_a_form_that_is_malformed(client: httpx.Client, photographs: list[bytes]) -> None:
+    whole = part("photographs", photographs[0])
+    assert client.post("/v1/locate", **form(whole)).status_code == 200
+    problem(client.post("/v1/locate", **form(whole, end=b"")), "malformed-request")
+    problem(client.post("/v1/locate", **form(b"Content-Type: image/jpeg\r\n\r\nx")), "malformed-request")
+    found = problem(client.post("/v1/locate", **form()), "invalid-options")
+    assert "photographs: is missing" in found.detail
+    twice = problem(
+        client.post("/v1/locate", **form(whole, part("top_k", b"1"), part("top_k", b"2"))), "invalid-options"
+    )
+    assert "given twice" in twice.detail
+    problem(client.post("/v1/locate", **form(whole, part("top_k", b"\xff\xfe"))), "invalid-options")
+    problem(client.post("/v1/locate", **form(whole, part("prior", b"x" * 300_000))), "invalid-options")
+    many = [part(f"f{number}", b"1") for number in range(40)]
+    problem(client.post("/v1/locate", **form(whole, *many)), "invalid-options")
+    header = b"X: " + b"y" * 100_000 + b"\r\n" + whole
+    assert client.post("/v1/locate", **form(header)).status_code == 400
+
+
+def test_an_address_or_a_method_that_there_is_not(client: httpx.Client) -> None:
+    for path in ("/nowhere", "/v1", "/v1/nothing", "/static/app.py", "/static/..%2f..%2fapp.py", "/docs", "/redoc"):
+        problem(client.get(path), "not-found")
+    problem(client.get("/v1/gallery/photographs/p00-0"), "not-found")  # not without a manifest
+    for method, path in (("GET", "/v1/locate"), ("DELETE", "/v1/gallery"), ("POST", "/healthz"), ("TRACE", "/")):
+        response = client.request(method, path)
+        problem(response, "method-not-allowed")
+        assert response.headers["allow"]
+
+
+def test_a_parameter_that_cannot_be_used(client: httpx.Client) -> None:
+    for limit in ("0", "-1", "x", "1000000"):
+        found = problem(client.get("/v1/gallery/points", params={"limit": limit}), "invalid-options")
+        assert found.errors is not None
+        assert [error.field for error in found.errors] == ["limit"]
+
+
+def test_what_is_not_http(served: Served) -> None:
+    host, port = served.address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as wire:
+        wire.sendall(b"\x16\x03\x01 hello\r\n\r\n")
+        reply = b"".join(iter(lambda: wire.recv(4096), b""))
+    head, _, body = reply.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert MEDIA_TYPE.encode() in head
+    assert json.loads(body)["type"] == URN + "malformed-request"
+
+
+def test_words_of_a_decoder_are_not_repeated(client: httpx.Client) -> None:
+    secret = b"GPS 51.5 -0.1 home"
+    for data in (secret, b"\xff\xd8\xff" + secret, encoded("PNG")[:60] + secret, b""):
+        response = client.post("/v1/locate", files=[("photographs", ("my-home-address.jpg", data))])
+        assert response.status_code in (415, 422)
+        assert "51.5" not in response.text
+        assert "my-home" not in response.text
+
+
+def test_an_unforeseen_error_is_a_problem_and_the_service_goes_on(
+    serve: Any,
+    locator: Any,
+    photographs: list[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with serve(locator) as served, served.client() as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(served.service.locator, "answer_posteriors", lambda *a, **b: 1 / 0)
+            found = problem(client.post("/v1/locate", **send(photographs[:1])), "internal")
+        assert "division" not in found.detail
+        assert "ZeroDivisionError" in caplog.text
+        assert "division by zero" not in caplog.text  # a message may quote what was sent
+        assert client.post("/v1/locate", **send(photographs[:1])).status_code == 200
+
+
+def test_headers_that_keep_a_page_to_itself(client: httpx.Client) -> None:
+    for path in ("/", "/v1/gallery", "/nowhere", "/static/app.js"):
+        headers = client.get(path).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["content-security-policy"].startswith("default-src 'none'")
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert "server" not in headers
+        assert "access-control-allow-origin" not in headers
+    policy = client.get("/").headers["content-security-policy"]
+    assert "unsafe" not in policy
+    assert "http" not in policy

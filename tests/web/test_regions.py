@@ -1,0 +1,77 @@
+"""All regions of a posterior at once: the same as each by itself, and those without a calibration hold their mass."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from swclip.retrieval.conformal import Calibration
+from swclip.retrieval.ground_cells import GroundCells
+from swclip.retrieval.tails import cell_density
+from swclip.web.regions import LEVELS, levels_of, reached, thresholds_of
+
+POSITIONS = np.array([51.5, -0.1]) + np.random.default_rng(1).normal(0, [0.002, 0.003], (40, 2))
+GROUND = GroundCells.of(POSITIONS, [None] * 40)
+
+
+def posterior(seed: int, sharpness: float) -> np.ndarray:
+    logits = np.random.default_rng(seed).normal(0, sharpness, 40)
+    p = np.exp(logits - logits.max())
+    return GROUND.mass((p / p.sum())[None])[0]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("count", [30, 400])
+def test_conformal_regions_are_those_of_the_calibration(seed: int, count: int) -> None:
+    tails = np.random.default_rng(100 + seed).uniform(0, 1, count)
+    calibration = Calibration(tails, (None,) * count, GROUND.resolution, GROUND.spread_m)
+    mass = posterior(seed, 2.0)
+    found = levels_of(mass, GROUND, thresholds_of(calibration))
+    for level, region in zip(LEVELS, found.regions, strict=True):
+        one = calibration.region(mass, GROUND, level)
+        assert region.level == level
+        assert region.cannot_tell == one.cannot_tell()
+        if one.cells is None:
+            assert (region.cells, region.area_km2) == (None, None)
+            continue
+        assert region.area_km2 == pytest.approx(one.area_km2, rel=1e-9)
+        with np.errstate(invalid="ignore"):
+            inside = found.order[found.from_level <= level]
+        assert np.sort(inside).tolist() == one.cells.tolist()
+        assert region.cells == len(inside)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("sharpness", [0.0, 1.0, 6.0, 40.0])
+def test_without_a_calibration_they_hold_their_mass_and_no_more_than_they_must(seed: int, sharpness: float) -> None:
+    mass = posterior(seed, sharpness)
+    found = levels_of(mass, GROUND, thresholds_of(None))
+    density = cell_density(mass, GROUND.area_km2)
+    assert (np.diff(density[found.order]) <= 0).all()
+    for level, region in zip(LEVELS, found.regions, strict=True):
+        assert region.cells is not None
+        inside = found.order[: region.cells]
+        assert mass[inside].sum() >= level * (1 - 1e-9)
+        # Without the least dense of them, and those as dense as it, it would hold less.
+        less = inside[density[inside] > density[inside].min() * (1 + 1e-9)]
+        assert mass[less].sum() < level
+        assert region.area_km2 == pytest.approx(GROUND.area_km2[inside].sum())
+        assert region.cannot_tell == (region.area_km2 >= level * GROUND.total_area_km2)
+    assert mass[found.order].sum() >= 0.999 * (1 - 1e-9)
+
+
+def test_too_few_queries_promise_nothing_at_high_levels() -> None:
+    calibration = Calibration(np.full(9, 0.3), (None,) * 9, GROUND.resolution, GROUND.spread_m)
+    regions = levels_of(posterior(0, 2.0), GROUND, thresholds_of(calibration)).regions
+    assert [region.area_km2 is None for region in regions] == [level > 0.9 for level in LEVELS]
+    assert all(region.cannot_tell for region in regions if region.area_km2 is None)
+
+
+def test_the_ground_of_a_part_is_what_the_part_reaches() -> None:
+    rows = np.arange(0, 40, 5)
+    part, alone = reached(GROUND.take(rows)), GroundCells.of(POSITIONS[rows], [None] * len(rows))
+    assert part.ids.tolist() == alone.ids.tolist()
+    assert part.total_area_km2 == pytest.approx(alone.total_area_km2)
+    p = np.random.default_rng(0).dirichlet(np.ones(len(rows)))[None]
+    np.testing.assert_allclose(part.mass(p), alone.mass(p), rtol=1e-12)
+    assert part.total_area_km2 < GROUND.total_area_km2

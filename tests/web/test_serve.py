@@ -1,0 +1,127 @@
+"""`swclip serve` as it is typed: a process that answers, refuses what cannot work, and ends when it is told."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from swclip.cli import serve as verb
+from swclip.cli.app import run
+from swclip.web.keys import VARIABLE
+
+from .conftest import send
+
+
+def started(gallery: Path, *more: str, **environment: str) -> tuple[subprocess.Popen[str], str]:
+    """The process, and where it answers."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "swclip", "serve", str(gallery), "--port", "0", "--threads", "1", *more],
+        env={**os.environ, "COLUMNS": "200", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if found := re.search(r"answers at (http://\S+)", line):
+            return process, found[1]
+    raise AssertionError(f"it ended with {process.wait()}")
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+def test_it_answers_and_ends_well(gallery_folder: Path, town: Path, photographs: list[bytes], ending: int) -> None:
+    key = "correct-horse-battery"
+    process, address = started(gallery_folder, "--photographs", str(town), "--max-files=2", **{VARIABLE: key})
+    with process, httpx.Client(base_url=address, timeout=60, trust_env=False) as client:
+        try:
+            assert client.get("/readyz").status_code == 200
+            assert client.get("/v1/gallery").status_code == 401
+            client.headers["X-API-Key"] = key
+            assert client.get("/v1/gallery").json()["limits"]["max_files"] == 2
+            assert client.post("/v1/locate", **send(photographs[:2])).status_code == 200
+            assert client.post("/v1/locate", **send(photographs[:3])).status_code == 413
+            assert client.get("/v1/gallery/photographs/p00-0").status_code == 200
+            assert client.get("/").status_code == 200
+        finally:
+            process.send_signal(ending)
+            output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert output == ""
+    assert "Traceback" not in errors
+    assert key not in errors
+    assert "POST /v1/locate 200" in errors
+
+
+def test_an_address_that_is_taken(gallery_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert run(["serve", str(gallery_folder), "--port", str(port)]) == 2
+    assert f"cannot listen at 127.0.0.1 port {port}" in capsys.readouterr().err
+    assert run(["serve", str(gallery_folder), "--host", "host.invalid", "--port", "0"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--tiles", "https://example.org/tiles"], 5, "{z}, {x} and {y}"),
+        (["--tiles", "https://example.org/{z}/{x}/{y}.png"], 5, "--attribution"),
+        (["--max-batch", "0"], 5, "--max-batch is 0"),
+        (["--photographs", "nowhere"], 3, "nowhere"),
+        (["--model", "nowhere"], 3, "nowhere"),
+    ],
+)
+def test_what_cannot_work_is_said_before_it_listens(
+    gallery_folder: Path, arguments: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["serve", str(gallery_folder), "--port", "0", *arguments]) == code
+    assert words in capsys.readouterr().err
+
+
+def test_a_gallery_that_is_not_there_and_keys_that_are_none(
+    gallery_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["serve", str(tmp_path), "--port", "0"]) == 3
+    monkeypatch.setenv(VARIABLE, "short")
+    assert run(["serve", str(gallery_folder), "--port", "0"]) == 5
+    assert VARIABLE in capsys.readouterr().err
+
+
+def test_libraries_that_are_missing_are_named(
+    gallery_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there: Any = verb.find_spec
+    monkeypatch.setattr(verb, "find_spec", lambda name: None if name in ("fastapi", "uvicorn") else there(name))
+    assert run(["serve", str(gallery_folder)]) == 5
+    assert "fastapi, uvicorn; install them with: pip install 'swclip[serve]'" in capsys.readouterr().err
+
+
+def test_help_is_whole_and_costs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    code = (
+        "import sys\nfrom swclip.cli.app import run\n"
+        "try:\n    run(['serve', '--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'fastapi', 'uvicorn', 'pandas', 'numpy'} & set(sys.modules)\n"
+        "print('heavy:', sorted(heavy), file=sys.stderr)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "heavy: []" in shown.stderr
+    for flag in (
+        "--host",
+        "--port",
+        "--photographs",
+        "--tiles",
+        "--cors",
+        "--max-upload-mb",
+        "--timeout-s",
+        "--max-batch",
+    ):
+        assert flag in shown.stdout
+    assert VARIABLE in shown.stdout

@@ -1,0 +1,66 @@
+"""Limits and tiles that cannot work are refused with the flag's name."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+
+import pytest
+
+from swclip.errors import ConfigError
+from swclip.web.pages import page_policy, static_files
+from swclip.web.settings import Limits, Tiles
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Limits)])
+def test_a_limit_must_be_a_number_that_limits(name: str) -> None:
+    flag = "--" + name.replace("_", "-")
+    for value in (-1, math.nan, math.inf):
+        with pytest.raises(ConfigError, match=flag):
+            Limits(**{name: value})
+    if name in ("queue", "rate_per_minute", "max_wait_ms"):
+        assert getattr(Limits(**{name: 0}), name) == 0
+    else:
+        with pytest.raises(ConfigError, match=flag):
+            Limits(**{name: 0})
+
+
+def test_limits_that_contradict() -> None:
+    with pytest.raises(ConfigError, match="--max-request-mb is 10"):
+        Limits(max_request_mb=10)
+
+
+def test_tiles_name_their_host_and_their_makers() -> None:
+    tiles = Tiles("https://tiles.example.org:8443/{z}/{x}/{y}.png", "© somebody")
+    assert tiles.origin == "https://tiles.example.org:8443"
+    assert "img-src 'self' blob: https://tiles.example.org:8443;" in page_policy(tiles)
+    assert "http" not in page_policy(None)
+
+
+@pytest.mark.parametrize(
+    ("url", "attribution"),
+    [
+        ("https://tiles.example.org/{z}/{x}.png", "x"),
+        ("ftp://tiles.example.org/{z}/{x}/{y}.png", "x"),
+        ("https://{s}.example.org/{z}/{x}/{y}.png", "x"),
+        ("https://example.org/{z}/{x}/{y}.png; script-src *", "x"),
+        ("https:///{z}/{x}/{y}.png", "x"),
+        ("https://example.org/{z}/{x}/{y}.png", " "),
+    ],
+)
+def test_tiles_that_cannot_work(url: str, attribution: str) -> None:
+    with pytest.raises(ConfigError, match="--tiles"):
+        _ = Tiles(url, attribution).origin
+
+
+def test_the_page_names_nothing_of_elsewhere() -> None:
+    files = static_files()
+    assert {"index.html", "style.css", "app.js"} <= set(files)
+    for name, file in files.items():
+        text = file.content.decode().replace("http://www.w3.org/2000/svg", "")
+        assert "http" not in text.replace("http-equiv", ""), name
+        assert "//" not in text.replace("// ", "") or not name.endswith((".html", ".css")), name
+    html = files["index.html"].content.decode()
+    assert "style=" not in html
+    assert "onclick" not in html
+    assert html.count("<script") == 1
