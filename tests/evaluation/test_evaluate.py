@@ -275,7 +275,8 @@ def test_a_disk_that_fills_leaves_no_page_and_no_old_figures(
     with pytest.raises(DiskFullError, match=r"report\.html"):
         evaluate_command(run, out=out, resamples=20)
     assert (out / "report.html").read_bytes() == before
-    assert sorted(path.name for path in out.iterdir()) == ["predictions.parquet", "report.html"]
+    assert not (out / "report.json").exists()
+    assert not [path for path in out.rglob("*") if path.name.startswith(".")], "nothing is left of what was begun"
 
 
 def test_the_views_that_were_used_are_said(model: LocatorModel, manifest: Manifest, splits: Splits, run: Path) -> None:

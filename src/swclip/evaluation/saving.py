@@ -49,9 +49,8 @@ def save_evaluation(
     """
     out, report = Path(folder), evaluation.report
     check_report(report, "the report that was measured")
-    # What an earlier evaluation left must not stand beside new predictions if this one is interrupted.
-    for name in ("report.json", "report.html"):
-        (out / name).unlink(missing_ok=True)
+    # Figures of an earlier evaluation must not stand beside new predictions if this one is interrupted.
+    (out / "report.json").unlink(missing_ok=True)
     clear_figures(out / "figures")
     write_predictions(out / "predictions.parquet", evaluation.predictions)
     unanswered = out / "unanswered.csv"

@@ -382,6 +382,7 @@ class Report(_Part):
         None, description="of another tool's answers: whether its sure ones are better"
     )
     posterior: dict[str, Any] | None = None
+    leakage: dict[str, Any] | None = Field(None, description="what queries and gallery of another tool's vectors share")
     parts: int | None = Field(None, description="splits that were pooled")
     made_with: dict[str, Any] = Field(default_factory=dict)
 
