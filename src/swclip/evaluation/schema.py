@@ -8,24 +8,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from swclip.errors import ArtefactError
+from swclip.evaluation.schema_calibration import Calibration
+from swclip.evaluation.schema_parts import ByK, ByRadius, Metres, Part, Range, Share
 
 REPORT_VERSION = "2"
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Metres = Annotated[float, Field(ge=0.0)]
-Range = Annotated[list[float], Field(min_length=2, max_length=2, description="low, high")]
-ByRadius = Annotated[dict[str, Share], Field(description="share of the queries by radius in metres")]
-ByK = Annotated[dict[str, float], Field(description="by length k of the list")]
 
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class Errors(_Part):
+class Errors(Part):
     """Localization errors in metres."""
 
     median: Metres
@@ -37,7 +29,7 @@ class Errors(_Part):
     worst5_mean: Metres = Field(description="mean of the worst 5 %")
 
 
-class Figures(_Part):
+class Figures(Part):
     """What one way to answer comes to."""
 
     error_m: Errors
@@ -53,7 +45,7 @@ class Guess(Errors):
     draws: int | None = Field(None, description="of the random guess: how many were averaged")
 
 
-class Baselines(_Part):
+class Baselines(Part):
     """What the figures are to be read against; each null where it cannot be known."""
 
     floor: Guess | None = Field(description="always the candidate nearest to the truth")
@@ -61,7 +53,7 @@ class Baselines(_Part):
     random: Guess | None = Field(description="a candidate drawn blindly")
 
 
-class Region(_Part):
+class Region(Part):
     """The errors of one region."""
 
     n: int
@@ -71,7 +63,7 @@ class Region(_Part):
     accuracy_within_m: ByRadius
 
 
-class Regional(_Part):
+class Regional(Part):
     """How far regions lie apart."""
 
     best: str
@@ -83,7 +75,7 @@ class Regional(_Part):
     n_regions: int
 
 
-class LevelFigures(_Part):
+class LevelFigures(Part):
     """How well one level of the hierarchy, the city or the H3 cells of a resolution, is known."""
 
     n: int
@@ -96,14 +88,14 @@ class LevelFigures(_Part):
     log_score: float | None
 
 
-class ErrorIntervals(_Part):
+class ErrorIntervals(Part):
     """Intervals of errors, metres."""
 
     median: Range
     mean: Range
 
 
-class Intervals(_Part):
+class Intervals(Part):
     """Percentile bootstrap over blocks of queries."""
 
     error_m: ErrorIntervals
@@ -114,7 +106,7 @@ class Intervals(_Part):
     blocks: int
 
 
-class Moran(_Part):
+class Moran(Part):
     """Global Moran's I of log(1 + error), with a permutation p-value."""
 
     i: float
@@ -126,7 +118,7 @@ class Moran(_Part):
     n: int
 
 
-class Lisa(_Part):
+class Lisa(Part):
     """Local clusters of the errors: how many queries are in each kind."""
 
     alpha: Share
@@ -136,7 +128,7 @@ class Lisa(_Part):
     counts: dict[Literal["high-high", "low-low", "high-low", "low-high", "not significant"], int]
 
 
-class Component(_Part):
+class Component(Part):
     """Moran's I of one principal component of the image embeddings."""
 
     component: int
@@ -145,7 +137,7 @@ class Component(_Part):
     p: Share
 
 
-class Band(_Part):
+class Band(Part):
     """Embedding distance of pairs of queries (or candidates) within one band of ground distance."""
 
     low_m: Metres
@@ -156,14 +148,14 @@ class Band(_Part):
     p: Share | None
 
 
-class Mantel(_Part):
+class Mantel(Part):
     """Correlation of embedding and ground distance over all pairs, by permutation of the points."""
 
     r: float
     p: Share
 
 
-class Smoothness(_Part):
+class Smoothness(Part):
     """Spatial smoothness of an embedding."""
 
     k: int
@@ -172,28 +164,28 @@ class Smoothness(_Part):
     within_m: Metres
 
 
-class BandsOf(_Part):
+class BandsOf(Part):
     """The correlogram."""
 
     image: list[Band] | None = Field(description="of the queries' image embeddings")
     location: list[Band] | None = Field(description="of the candidates' location embeddings")
 
 
-class MantelOf(_Part):
+class MantelOf(Part):
     """The Mantel tests."""
 
     image: Mantel | None
     location: Mantel | None
 
 
-class SmoothnessOf(_Part):
+class SmoothnessOf(Part):
     """The smoothness of both embeddings."""
 
     image: Smoothness | None
     location: Smoothness | None
 
 
-class Spatial(_Part):
+class Spatial(Part):
     """Spatial statistics of the errors and of the embeddings."""
 
     errors_moran: Moran | None
@@ -204,111 +196,7 @@ class Spatial(_Part):
     smoothness: SmoothnessOf | None
 
 
-class Area(_Part):
-    """Areas of regions in km2."""
-
-    median: float | None
-    mean: float | None
-    p90: float | None
-
-
-class RegionCoverage(_Part):
-    """Coverage among the queries of one region."""
-
-    n: int
-    coverage: Share
-    coverage_interval: Range | None
-    median_area_km2: float | None
-
-
-class ByCity(_Part):
-    """The class-conditional variant: a threshold for each city."""
-
-    n: int
-    cannot_tell: Share
-    coverage: Share
-    coverage_interval: Range | None
-    area_km2: Area
-    by_region: dict[str, RegionCoverage]
-
-
-class Promise(_Part):
-    """The regions that promise to hold the truth with one probability."""
-
-    level: Share
-    threshold: float | None = Field(description="least tail mass of a cell in the region; null: no threshold exists")
-    coverage: Share
-    coverage_interval: Range | None
-    n: int
-    expected: Range | None = Field(
-        description="where coverage lies with 95 % for endless queries like the calibration ones; null: not known"
-    )
-    area_km2: Area
-    cannot_tell: Share = Field(description="queries whose region is no better than a blind one")
-    by_region: dict[str, RegionCoverage]
-    by_city: ByCity | None
-
-
-class Cells(_Part):
-    """The H3 cells that regions are made of."""
-
-    resolution: int
-    across_m: float
-    spread_m: float
-
-
-class ReliabilityBin(_Part):
-    """Queries of similar stated probability, and how many were right."""
-
-    low: Share
-    high: Share
-    n: int
-    mean_probability: Share
-    coverage: Share
-    coverage_interval: Range | None
-
-
-class AreaCurve(_Part):
-    """Share of truths held against the mean area of the regions."""
-
-    area_km2: list[float]
-    recall: list[Share]
-
-
-class Selective(_Part):
-    """Errors when only the surest share of the queries is answered."""
-
-    by: str
-    share: list[Share]
-    median_m: list[Metres]
-    within_100_m: list[Share]
-    n: list[int]
-
-
-class Calibration(_Part):
-    """How sure answers are, and whether that is true."""
-
-    method: CalibrationMethod
-    cells: Cells
-    total_area_km2: float
-    levels: list[Promise]
-    reliability: list[ReliabilityBin]
-    area_curve: AreaCurve
-    selective: Selective
-
-
-class CalibrationMethod(_Part):
-    """What the regions were calibrated on."""
-
-    source: Literal["validation", "halves of the queries"]
-    n: int
-    units: int = Field(description="places or blocks that these queries are of: what was dealt as one")
-    unreachable: int = Field(description="calibration queries whose true cell no candidate reaches")
-    by_city: bool
-    own_cities: list[str] = Field(description="cities with a threshold of their own")
-
-
-class Unanswered(_Part):
+class Unanswered(Part):
     """Queries that another tool was asked and did not answer."""
 
     n_asked: int
@@ -319,7 +207,7 @@ class Unanswered(_Part):
     accuracy_within_m_of_asked: ByRadius
 
 
-class SureAnswers(_Part):
+class SureAnswers(Part):
     """Errors of the surest answers."""
 
     share: list[Share]
@@ -328,28 +216,28 @@ class SureAnswers(_Part):
     within_100_m: list[Share]
 
 
-class Confidence(_Part):
+class Confidence(Part):
     """What the order of another tool's confidences is worth."""
 
     n: int
     selective: SureAnswers
 
 
-class Relevance(_Part):
+class Relevance(Part):
     """The graded relevance of nDCG."""
 
     kernel: str
     bandwidth_m: float
 
 
-class Truth(_Part):
+class Truth(Part):
     """Which position errors are measured against."""
 
     position: str
     columns: str
 
 
-class Report(_Part):
+class Report(Part):
     """report.json."""
 
     version: Literal["2"]
