@@ -74,11 +74,12 @@ def opened(reports: dict[str, Path], browser: Any) -> Iterator[Any]:
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
         context.route("**/*", block)
+        context.set_default_timeout(120_000)  # a machine that is busy with something else is slow, not wrong
         page = context.new_page()
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(reports[name].as_uri())
-        page.wait_for_selector("html[data-ready=yes]", timeout=20_000)
+        page.wait_for_selector("html[data-ready=yes]", timeout=120_000)
         return page
 
     yield opens
