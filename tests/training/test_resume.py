@@ -72,6 +72,14 @@ def kill_after(process: subprocess.Popen[str], run: Path, step: int) -> list[str
             },
             id="chunks, cells, text tower with dropout, group-dro",
         ),
+        pytest.param(
+            {
+                "steps": 40,
+                "tuning": {"blocks": 1, "lora_rank": 2},
+                "model": {"image": {"tower": "DINO", "size_px": 32}},
+            },
+            id="low-rank corrections to the last block",
+        ),
     ],
 )
 def test_a_killed_run_goes_on_to_the_same_weights(
@@ -83,7 +91,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     start: Callable[..., subprocess.Popen[str]],
     environment: dict[str, str],
 ) -> None:
-    case = json.loads(json.dumps(case).replace("BERT", str(towers / "bert")))
+    case = json.loads(json.dumps(case).replace("BERT", str(towers / "bert")).replace("DINO", str(towers / "dinov2")))
     config = small(**{"steps": 80, "evaluate_every": 20, "checkpoint_every": 15, "seed": 3, **case})
     write_config(tmp_path / "sw-clip.toml", config)
     run, whole = tmp_path / "killed", tmp_path / "whole"

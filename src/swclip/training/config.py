@@ -20,6 +20,7 @@ from swclip.training.hard_negatives import HardConfig
 from swclip.training.location_queue import QueueConfig, check_noise
 from swclip.training.recipe_source import merged, recipe_layers
 from swclip.training.recipe_source import recipe_names as recipe_names
+from swclip.training.tuning import TuningConfig
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class OptimizerConfig:
     Attributes:
         rate: Heads, small networks and towers that are trained from scratch.
         tower_rate: A pretrained image tower that is not frozen.
+        lora_rate: Low-rank corrections to an image tower.
         text_rate: A pretrained text tower; a rate fit for heads destroys it.
         grid_rate: The location side's tables (feature grid, cell tokens), of which a step touches few rows.
         scale_rate: The logit scale, and the weights of the views in their fusion.
@@ -81,6 +83,7 @@ class OptimizerConfig:
 
     rate: float = 1e-3
     tower_rate: float = 1e-5
+    lora_rate: float = 5e-4
     text_rate: float = 5e-5
     grid_rate: float = 1e-2
     scale_rate: float = 1e-2
@@ -106,6 +109,7 @@ class TrainingConfig:
         evaluate_every: Steps between two validations, of which the best weights are kept; 0: at the end only.
         checkpoint_every: Steps between two checkpoints, from which a killed run goes on; 0: none.
         freeze_image: Keep the image tower as it is: its features are computed once and kept on disk.
+        tuning: What of an image tower that is not frozen learns.
         augment: Random crop, brightness, contrast, saturation of the training photographs; not with a frozen tower.
         precision: `float32`, or `bfloat16` where there is a GPU (mixed); `auto` chooses.
         hubness: What of the candidates' hubness may be taken off when the posterior is fitted.
@@ -123,6 +127,7 @@ class TrainingConfig:
     evaluate_every: int = 100
     checkpoint_every: int = 100
     freeze_image: bool = False
+    tuning: TuningConfig = field(default_factory=TuningConfig)
     augment: bool = True
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     hubness: HubnessConfig = field(default_factory=HubnessConfig)
@@ -136,6 +141,11 @@ class TrainingConfig:
             raise ConfigError(
                 f"objective.targets.bandwidths_m {list(self.objective.targets.bandwidths_m)} would not be used: "
                 f"bandwidth.form is {self.bandwidth.form!r}. Set it to 'fixed', or leave the bandwidths out."
+            )
+        if self.freeze_image and self.tuning.partial:
+            raise ConfigError(
+                f"freeze_image keeps the image tower as it is, and tuning (blocks {self.tuning.blocks}, lora_rank "
+                f"{self.tuning.lora_rank}) has part of it learn: set freeze_image = false, or leave tuning out."
             )
         if self.queue.size and self.batch.hard.share:
             raise ConfigError(

@@ -52,6 +52,7 @@ from swclip.training.run import RunFacts, open_run
 from swclip.training.schedule import parameter_groups, rate_factor
 from swclip.training.sole import sole_trainer
 from swclip.training.step import Batch, forward_backward, seeded
+from swclip.training.tuning import Corrections, as_saved, tune
 from swclip.training.validation import Validation
 from swclip.training.views import ViewSource
 
@@ -121,8 +122,11 @@ def _train(
     report = progress if progress is not None and process.leads else _silent
     frame, positions = manifest.frame.iloc[rows], manifest.positions_deg[rows]
     model = LocatorModel.create(config.model, positions, config.seed)
-    groups = parameter_groups(model, config)
+    corrections = tune(model.image_tower, config.tuning, config.seed)
+    groups = parameter_groups(model, config, corrections)
     model.to(process.device)
+    if corrections is not None:
+        corrections.to(process.device)
     paths = [manifest.image_paths[row] for row in rows]
     source: Source
     if config.freeze_image:
@@ -192,6 +196,8 @@ def _train(
         model.load_state_dict(there.part("model"), strict=not config.freeze_image)
         objective.load_state_dict(there.part("objective"))
         look_alikes.restore({name: value.numpy() for name, value in there.part("look_alikes").items()})
+        if corrections is not None:
+            corrections.load_state_dict(there.part("corrections"))
         restore_optimizer(optimizer, there.part("optimizer"))
         _LOG.info("%s: goes on from step %d", folder, first)
     log = MetricsLog(folder, first) if process.leads else None
@@ -255,9 +261,12 @@ def _train(
             log.write(done, measured)
             if measured["val_log_error"] < best:
                 best = measured["val_log_error"]
-                model.save(folder / "model")
+                with as_saved(corrections):
+                    model.save(folder / "model")
         if process.leads and not last and _every(done, config.checkpoint_every):
-            write_checkpoint(checkpoints, _checkpoint(done, model, objective, optimizer, look_alikes, best, config))
+            write_checkpoint(
+                checkpoints, _checkpoint(done, model, corrections, objective, optimizer, look_alikes, best, config)
+            )
     wait_for_all()
     if log is not None:
         log.close()
@@ -271,7 +280,8 @@ def _train(
     }
     if validation is None:
         _LOG.warning("there are no validation queries: the last weights are kept, and no posterior is fitted")
-        model.save(folder / "model")
+        with as_saved(corrections):
+            model.save(folder / "model")
     else:
         kept = load_model(folder / "model").to(process.device)
         bank = validation.bank(kept, rows) if config.hubness.asked else None
@@ -355,6 +365,7 @@ def _words(frame: pd.DataFrame, config: TrainingConfig) -> list[dict[str, str | 
 def _checkpoint(
     step: int,
     model: LocatorModel,
+    corrections: Corrections | None,
     objective: Objective,
     optimizer: torch.optim.Optimizer,
     look_alikes: LookAlikes,
@@ -363,6 +374,7 @@ def _checkpoint(
 ) -> Checkpoint:
     parts = {
         "model": model.state_dict(),
+        "corrections": {} if corrections is None else corrections.state_dict(),
         "objective": objective.state_dict(),
         "optimizer": optimizer_tensors(optimizer),
         "look_alikes": {name: torch.from_numpy(value) for name, value in look_alikes.state().items()},

@@ -9,6 +9,7 @@ from torch import nn
 
 from swclip.models.locator_model import LocatorModel
 from swclip.training.config import OptimizerConfig, TrainingConfig
+from swclip.training.tuning import Corrections
 
 
 def rate_factor(step: int, steps: int, config: OptimizerConfig) -> float:
@@ -30,12 +31,15 @@ def rate_factor(step: int, steps: int, config: OptimizerConfig) -> float:
     return config.final + (1.0 - config.final) * 0.5 * (1.0 + math.cos(math.pi * part))
 
 
-def parameter_groups(model: LocatorModel, config: TrainingConfig) -> list[dict[str, Any]]:
-    """The weights that learn, grouped by rate and weight decay; a frozen tower's are not among them.
+def parameter_groups(
+    model: LocatorModel, config: TrainingConfig, corrections: Corrections | None = None
+) -> list[dict[str, Any]]:
+    """The weights that learn, grouped by rate and weight decay; a tower's that are frozen are not among them.
 
     Args:
         model: The model.
         config: Rates, and whether the image tower is frozen.
+        corrections: Low-rank ones to the image tower, where there are any.
 
     Returns:
         Groups for AdamW, each with `base_rate`, which the schedule multiplies.
@@ -61,6 +65,7 @@ def parameter_groups(model: LocatorModel, config: TrainingConfig) -> list[dict[s
     for name, parameter in model.named_parameters():
         if config.freeze_image and name.startswith("image_tower."):
             parameter.requires_grad_(False)
+        if not parameter.requires_grad:
             continue
         decay = rates.weight_decay if parameter.ndim > 1 else 0.0
         rate = rates.rate
@@ -72,6 +77,8 @@ def parameter_groups(model: LocatorModel, config: TrainingConfig) -> list[dict[s
             decay = 0.0
             rate = rates.rate if name.startswith(("location.text.", "views.")) else rates.grid_rate
         groups.setdefault((rate, decay), []).append(parameter)
+    if corrections is not None:  # few numbers that start at nothing: decay would only hold them there
+        groups.setdefault((rates.lora_rate, 0.0), []).extend(corrections.parameters())
     return [
         {"params": parameters, "lr": rate, "base_rate": rate, "weight_decay": decay}
         for (rate, decay), parameters in groups.items()

@@ -1,0 +1,166 @@
+"""Which weights of an image tower learn: all of them, those of its last blocks, or low-rank corrections to those.
+
+A pretrained tower knows far more than a few thousand photographs can teach; moved as a whole it forgets, and a GPU has
+to hold its gradients. Moving the last blocks alone, or corrections of few numbers to their matrices, is the usual way
+out. A correction adds to a layer y = W x + b
+
+    y = W x + b + (alpha / r) B A x,      A (r, in), B (out, r), B = 0 at the start
+
+which begins as the tower was, and is added into W where the model is saved: what is saved is a tower as any other.
+
+References:
+    E. J. Hu et al., "LoRA: low-rank adaptation of large language models", ICLR 2022, eq. 3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from swclip.errors import ConfigError
+from swclip.models.image_tower import ImageTower
+
+
+@dataclass(frozen=True)
+class TuningConfig:
+    """What of an image tower learns, where it is not frozen.
+
+    Attributes:
+        blocks: Its last so many transformer blocks, with what comes after them; 0 for the whole tower.
+        lora_rank: Rank r of corrections to the linear layers of those blocks (of all where `blocks` is 0), in place of
+            moving the weights themselves; 0 for none.
+        lora_alpha: Their scale alpha.
+    """
+
+    blocks: int = 0
+    lora_rank: int = 0
+    lora_alpha: float = 16.0
+
+    def __post_init__(self) -> None:
+        if self.blocks < 0 or self.lora_rank < 0:
+            raise ConfigError(f"tuning blocks {self.blocks} and lora_rank {self.lora_rank} must be 0 or more.")
+        if not 0.0 < self.lora_alpha < math.inf:
+            raise ConfigError(f"tuning lora_alpha {self.lora_alpha} must be a positive number, such as 16.")
+
+    @property
+    def partial(self) -> bool:
+        """Whether less than the whole tower learns."""
+        return self.blocks > 0 or self.lora_rank > 0
+
+
+class Corrections(nn.Module):
+    """Low-rank corrections to linear layers, beside the model and not part of it.
+
+    Args:
+        layers: The layers, by name.
+        rank: r.
+        alpha: Scale.
+        seed: Seed of A; B is 0.
+    """
+
+    def __init__(self, layers: dict[str, nn.Linear], rank: int, alpha: float, seed: int) -> None:
+        super().__init__()
+        self.scale, self.active = alpha / rank, True
+        self.down, self.up = nn.ParameterList(), nn.ParameterList()
+        self._layers = list(layers.values())
+        drawn = torch.Generator().manual_seed(seed)
+        for number, layer in enumerate(self._layers):
+            limit = 1.0 / math.sqrt(layer.in_features)  # Kaiming uniform with a = sqrt(5), as Hu et al. draw A
+            down = torch.empty(rank, layer.in_features).uniform_(-limit, limit, generator=drawn)
+            self.down.append(nn.Parameter(down))
+            self.up.append(nn.Parameter(torch.zeros(layer.out_features, rank)))
+            layer.register_forward_hook(partial(self._corrected, number))
+
+    def _corrected(self, number: int, _layer: nn.Module, given: tuple[Any, ...], output: Tensor) -> Tensor:
+        if not self.active:
+            return output
+        return output + self.scale * F.linear(F.linear(given[0], self.down[number]), self.up[number])
+
+    @contextmanager
+    def merged(self) -> Iterator[None]:
+        """Within it the layers' own weights hold the corrections; after it they are what they were, bit for bit."""
+        kept = [layer.weight.detach().clone() for layer in self._layers]
+        with torch.no_grad():
+            for layer, down, up in zip(self._layers, self.down, self.up, strict=True):
+                layer.weight += self.scale * up @ down
+        self.active = False
+        try:
+            yield
+        finally:
+            self.active = True
+            with torch.no_grad():
+                for layer, weight in zip(self._layers, kept, strict=True):
+                    layer.weight.copy_(weight)
+
+
+@contextmanager
+def as_saved(corrections: Corrections | None) -> Iterator[None]:
+    """Within it a model's weights are those to be saved."""
+    if corrections is None:
+        yield
+        return
+    with corrections.merged():
+        yield
+
+
+def tune(tower: ImageTower, config: TuningConfig, seed: int) -> Corrections | None:
+    """Leave only what is to learn of a tower with a gradient, and lay corrections on it where they are asked for.
+
+    Args:
+        tower: The image tower; `requires_grad` of its parameters is set.
+        config: What is to learn.
+        seed: Seed of the corrections.
+
+    Returns:
+        The corrections; None where there are none.
+
+    Raises:
+        ConfigError: The tower has not so many blocks, or none at all.
+    """
+    if not config.partial:
+        return None
+    blocks = _blocks(tower, config)
+    chosen = list(range(len(blocks) - (config.blocks or len(blocks)), len(blocks)))
+    learning = {id(p) for number in chosen for p in blocks[number].parameters()}
+    within = {id(p) for block in blocks for p in block.parameters()}
+    behind = False  # parameters come in the order in which they are used
+    for parameter in tower.parameters():
+        if id(parameter) in within:
+            behind = True
+        elif behind:
+            learning.add(id(parameter))
+    for parameter in tower.parameters():
+        parameter.requires_grad_(id(parameter) in learning and not config.lora_rank)
+    if not config.lora_rank:
+        return None
+    layers = {
+        f"{number}.{name}": layer
+        for number in chosen
+        for name, layer in blocks[number].named_modules()
+        if isinstance(layer, nn.Linear)
+    }
+    return Corrections(layers, config.lora_rank, config.lora_alpha, seed)
+
+
+def _blocks(tower: ImageTower, config: TuningConfig) -> list[nn.Module]:
+    """The transformer blocks, from the first to the last."""
+    count = None if tower.architecture is None else tower.architecture.get("num_hidden_layers")
+    lists = [module for module in tower.backbone.modules() if isinstance(module, nn.ModuleList)]
+    found = next((list(module) for module in lists if len(module) == count), None)
+    if found is None:
+        kind = "builtin" if tower.architecture is None else tower.architecture["model_type"]
+        raise ConfigError(
+            f"tuning: a {kind!r} image tower has no row of transformer blocks to choose from; set tuning.blocks and "
+            "tuning.lora_rank to 0, which lets all of it learn."
+        )
+    if config.blocks > len(found):
+        raise ConfigError(f"tuning.blocks {config.blocks}: the image tower has {len(found)} blocks; give fewer.")
+    return found
