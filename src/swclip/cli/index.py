@@ -42,12 +42,13 @@ def index(
     from swclip.cli.console import console, progress_bar
     from swclip.data.manifest import read_manifest
     from swclip.data.splits import candidates_for, check_same_manifest, read_splits
+    from swclip.gallery.details import manifest_details
+    from swclip.gallery.store import check_output
     from swclip.models.locator_model import load_model
     from swclip.retrieval.build import build_gallery, manifest_candidates
     from swclip.retrieval.conformal import read_calibration
     from swclip.retrieval.embed import Failure
     from swclip.retrieval.feature_cache import FeatureCache
-    from swclip.retrieval.gallery import check_output
     from swclip.retrieval.hubness import read_bank
     from swclip.retrieval.posterior import read_posterior
 
@@ -68,7 +69,7 @@ def index(
         candidates = manifest_candidates(table, grid, photographs=photographs)
     if not photographs:
         candidates["image_ids"] = pd.Series([[] for _ in range(len(candidates))], dtype=object)
-    model, calibration = load_model(run), read_calibration(run)
+    model, calibration, bank = load_model(run), read_calibration(run), read_bank(run)
     failures: list[Failure] = []
     with progress_bar("Embedding the gallery") as progress:
         gallery = build_gallery(
@@ -76,15 +77,15 @@ def index(
             candidates,
             table,
             posterior=read_posterior(run),
-            bank=read_bank(run),
+            bank=bank,
             batch_size=batch_size,
             workers=workers,
             cache=FeatureCache() if cache else None,
             failures=failures,
             progress=progress,
         )
-    gallery.save(out, model, calibration)
+    gallery.save(out, model, calibration, bank=bank, details=manifest_details(table))
     for path, reason in failures:
         console.print(f"left out: {path}: {reason}", markup=False, highlight=False)
-    left_out = f"; {len(failures)} photographs left out (listed in gallery.json)" if failures else ""
+    left_out = f"; {len(failures)} photographs left out (listed by: swclip gallery info {out})" if failures else ""
     console.print(f"{out}: {len(gallery)} candidates, {len(gallery.image_ids)} photographs{left_out}", markup=False)

@@ -15,7 +15,7 @@ _NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
 
 def serve(
-    gallery: Path,
+    gallery: str,
     /,
     *,
     host: str = "127.0.0.1",
@@ -38,7 +38,7 @@ def serve(
     finished.
 
     Args:
-        gallery: The gallery that `swclip index` wrote.
+        gallery: The gallery that `swclip index` wrote: a folder, or a URL such as s3://bucket/gallery.
         host: Address to listen at; 0.0.0.0 for all of this machine's.
         port: Port; 0 for any that is free.
         photographs: A manifest whose photographs may be shown beside answers, small and without EXIF.
