@@ -139,7 +139,7 @@ def _polygons(geometry: Any, name: str) -> Any:
     for ring in shapely.get_rings(shapely.get_parts(polygons)):
         if (np.abs(np.diff(shapely.get_coordinates(ring)[:, 0])) > 180.0).any():
             raise InputError(
-                f"{name}: an edge is longer than half the globe. If it is to cross the antimeridian, cut the polygon in "
-                "two there (RFC 7946), or let its longitudes run past 180."
+                f"{name}: an edge is longer than half the globe. If it is to cross the antimeridian, cut the polygon "
+                "in two there (RFC 7946), or let its longitudes run past 180."
             )
     return polygons

@@ -85,6 +85,17 @@ def position_steps(positions_deg: Float64[np.ndarray, "n 2"]) -> Int64[np.ndarra
     return steps
 
 
+def position_name(lat_steps: int, lon_steps: int) -> str:
+    """The id of a candidate that is named by its position, in steps of 1e-7 degrees.
+
+    Example:
+        >>> position_name(515074000, -1278000)
+        'at+51.5074000-000.1278000'
+    """
+    lat, lon = lat_steps / STEPS_PER_DEG, lon_steps / STEPS_PER_DEG
+    return f"at{lat:+011.7f}{lon:+012.7f}"
+
+
 def block_ids(
     positions_deg: Float64[np.ndarray, "n 2"], city: Sequence[str | None], block_m: float, rng: np.random.Generator
 ) -> list[str]:

@@ -127,9 +127,7 @@ def _system(url: str) -> tuple[Any, str]:
     try:
         system, base = fs.FileSystem.from_uri(url)
     except (pa.ArrowException, ValueError, OSError) as error:
-        raise InputError(
-            f"{url}: is no URL of a store that can be read ({error}); use a folder, or s3://..."
-        ) from error
+        raise InputError(f"{url}: is no URL that can be read ({error}); give a folder, or s3://...") from error
     return system, base.rstrip("/")
 
 

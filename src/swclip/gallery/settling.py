@@ -13,22 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float64, Int64
 
-from swclip.data.units import STEPS_PER_DEG, position_steps
+from swclip.data.units import STEPS_PER_DEG, position_name, position_steps
 from swclip.gallery.schema import photograph_key, position_key
 
 SHARED = ("candidate_id", "lat_deg", "lon_deg", "city", "location_embedding", "location_hubness")
 """Columns that entries of one candidate share."""
-
-
-def position_name(lat_steps: int, lon_steps: int) -> str:
-    """The id of a candidate that is named by its position, in steps of 1e-7 degrees.
-
-    Example:
-        >>> position_name(515074000, -1278000)
-        'at+51.5074000-000.1278000'
-    """
-    lat, lon = lat_steps / STEPS_PER_DEG, lon_steps / STEPS_PER_DEG
-    return f"at{lat:+011.7f}{lon:+012.7f}"
 
 
 def settle(entries: pa.Table, known: pa.Table, taken: Collection[str] = ()) -> pa.Table:
@@ -66,6 +55,20 @@ def settle(entries: pa.Table, known: pa.Table, taken: Collection[str] = ()) -> p
         at = entries.schema.get_field_index(name)
         entries = entries.set_column(at, entries.schema.field(at), shared[name])
     return _with_keys(entries, [own[group] is not None for group in which.tolist()])
+
+
+def renamed(entries: pa.Table, going: pa.Table) -> pa.Table:
+    """Entries with the candidates' names of entries at the same position that they replace.
+
+    Args:
+        entries: Rows of a gallery's columns.
+        going: candidate_id, lat_deg, lon_deg of the entries that are replaced.
+    """
+    name_of = dict(zip(position_keys(positions_of(going)).tolist(), going["candidate_id"].to_pylist(), strict=True))
+    keys = position_keys(positions_of(entries)).tolist()
+    ids = [name_of.get(key, own) for key, own in zip(keys, entries["candidate_id"].to_pylist(), strict=True)]
+    at = entries.schema.get_field_index("candidate_id")
+    return entries.set_column(at, "candidate_id", pa.array(ids, pa.string()))
 
 
 def _named(shared: pa.Table) -> pa.Table:

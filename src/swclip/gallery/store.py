@@ -10,11 +10,10 @@ nothing can be renamed, the table is written last, and without it there is no ga
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -25,25 +24,31 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from swclip.errors import ArtefactError, InputError, MismatchError
-from swclip.files import atomic_folder, check_replaceable, read_json, write_json
+from swclip.files import atomic_folder
 from swclip.gallery import remote
 from swclip.gallery.filters import EntryFilter, box_sql, is_in
+from swclip.gallery.folder import (
+    AGAIN,
+    MARKER,
+    TABLE,
+    WriteFiles,
+    check_marker,
+    check_output,
+    write_beside,
+    write_table,
+)
+from swclip.gallery.given import check_unique, holding, naming
 from swclip.gallery.lance import connect, lance_errors
-from swclip.gallery.schema import GALLERY_VERSION, Description, entry_schema, wrong_version
-from swclip.gallery.settling import SHARED, position_keys, positions_of, settle
+from swclip.gallery.schema import Description, entry_schema
+from swclip.gallery.settling import SHARED, position_keys, positions_of, renamed, settle
 
 if TYPE_CHECKING:
     from lancedb.table import Table
 
-MARKER = "gallery.json"
-TABLE = "entries"
 BATCH_ROWS = 4096
-_AGAIN = "make it again with: swclip index RUN MANIFEST --out GALLERY"
-_NAMED = 3
 _IDS_IN_SQL = 20_000  # beyond that, reading the whole column is faster
 
 Existing = Literal["refuse", "skip"]
-WriteFiles = Callable[[Path], None]
 
 
 @dataclass(frozen=True)
@@ -112,13 +117,13 @@ class GalleryStore:
         name, schema = os.fspath(path), entry_schema(description)
         if remote.is_url(name):
             with tempfile.TemporaryDirectory(prefix="swclip-gallery-") as folder:
-                _write_files(Path(folder), write_files)
+                write_beside(Path(folder), write_files)
                 remote.upload(Path(folder), name)
-            _write_table(name, schema, entries)
+            write_table(name, schema, entries)
         else:
             with atomic_folder(name, MARKER) as beside:
-                _write_files(beside, write_files)
-                _write_table(str(beside), schema, entries)
+                write_beside(beside, write_files)
+                write_table(str(beside), schema, entries)
         return cls.open(name)
 
     @classmethod
@@ -129,11 +134,11 @@ class GalleryStore:
             ArtefactError: No gallery is there, it is of another version, or its table is damaged.
         """
         name = os.fspath(path)
-        _check_marker(name)
-        with lance_errors(name, f"the gallery's table cannot be opened; {_AGAIN}"):
+        check_marker(name)
+        with lance_errors(name, f"the gallery's table cannot be opened; {AGAIN}"):
             database = connect(name)
             if TABLE not in database.list_tables().tables:
-                raise ArtefactError(f"{name}: the gallery's table ({TABLE}.lance) is missing; {_AGAIN}")
+                raise ArtefactError(f"{name}: the gallery's table ({TABLE}.lance) is missing; {AGAIN}")
             table = database.open_table(TABLE)
             schema = table.schema
         return cls(name, Description.from_schema(schema, name), table)
@@ -204,15 +209,15 @@ class GalleryStore:
             InputError: A photograph is there already and is not to be skipped, or is given twice; or another process
                 put one in meanwhile.
         """
-        _check_unique(entries, self.path)
+        check_unique(entries, self.path)
         known = self.there([name for name in entries["image_id"].to_pylist() if name is not None])
         if known and existing == "refuse":
             raise InputError(
-                f"{self.path}: {_naming(sorted(known))} there already; replace with upsert, or skip what is there."
+                f"{self.path}: {naming(sorted(known))} there already; replace with upsert, or skip what is there."
             )
         ready = self._settled(entries)
         if known:
-            ready = ready.filter(pa.array([name not in known for name in ready["image_id"].to_pylist()]))
+            ready = ready.filter(pc.invert(holding(ready, known)))
         skipped = len(entries) - len(ready)
         if not len(ready):
             return Change(skipped=skipped, version=self.version)
@@ -228,8 +233,8 @@ class GalleryStore:
 
     def upsert(self, entries: pa.Table) -> Change:
         """Put in entries, replacing those of the same photographs, in one commit; see `append`."""
-        _check_unique(entries, self.path)
-        ready = self._settled(entries)
+        check_unique(entries, self.path)
+        ready = self._settled(entries, replacing=True)
         skipped = len(entries) - len(ready)
         if not len(ready):
             return Change(skipped=skipped, version=self.version)
@@ -242,10 +247,13 @@ class GalleryStore:
         """Take out the entries that meet conditions, in one commit. A candidate goes with its last entry.
 
         Raises:
-            InputError: There are no conditions, or nothing would be left.
+            InputError: There are no conditions, a photograph named is not there, or nothing would be left.
         """
         if where.empty:
             raise InputError(f"{self.path}: say which entries to delete; to delete all, remove the gallery itself.")
+        missing = sorted(set(where.image_ids or ()) - self.there(list(where.image_ids or ())))
+        if missing:
+            raise InputError(f"{self.path}: {naming(missing)} not there; nothing was deleted.")
         if where.exact:
             sql = where.sql() or "true"
         else:
@@ -340,92 +348,43 @@ class GalleryStore:
             for one in found
         ]
 
+    def with_thumbnail(self) -> list[str]:
+        """Ids of the photographs that have a thumbnail, in order."""
+        return sorted(self._scan(["image_id"], "thumbnail IS NOT NULL")["image_id"].to_pylist())
+
     def thumbnail(self, image_id: str) -> bytes | None:
         """The thumbnail of a photograph (JPEG); None where there is none."""
         found = self.read(["thumbnail"], EntryFilter(image_ids=[image_id]))["thumbnail"].to_pylist()
         return found[0] if found else None
 
-    def _settled(self, entries: pa.Table) -> pa.Table:
-        """Entries with the candidates of this gallery; see `settle`."""
+    def _settled(self, entries: pa.Table, *, replacing: bool = False) -> pa.Table:
+        """Entries with the candidates of this gallery; see `settle`.
+
+        Where they replace what is there, entries that are to go have no say: a candidate all of whose photographs are
+        given anew takes their city and embedding, and keeps its name.
+        """
         positions = positions_of(entries)
         box = box_sql(*positions.min(axis=0).tolist(), *positions.max(axis=0).tolist())
-        light = self._scan(["candidate_id", "lat_deg", "lon_deg"], box)
-        here = np.isin(position_keys(positions_of(light)), position_keys(positions))
-        ids = sorted(set(light.filter(pa.array(here))["candidate_id"].to_pylist()))
-        known = self._scan(SHARED, is_in("candidate_id", ids) if len(ids) <= _IDS_IN_SQL else box)
-        named = sorted({name for name in entries["candidate_id"].to_pylist() if name is not None} - set(ids))
+        light = self._scan(["candidate_id", "lat_deg", "lon_deg", "image_id"], box)
+        light = light.filter(pa.array(np.isin(position_keys(positions_of(light)), position_keys(positions))))
+        here = set(light["candidate_id"].to_pylist())
+        if replacing:
+            given = set(entries["image_id"].drop_null().to_pylist())
+            going = holding(light, given)
+            entries = renamed(entries, light.filter(going))
+            light = light.filter(pc.invert(going))
+        ids = sorted(set(light["candidate_id"].to_pylist()))
+        known = self._scan([*SHARED, "image_id"], is_in("candidate_id", ids) if len(ids) <= _IDS_IN_SQL else box)
+        if replacing:
+            known = known.filter(
+                pa.array([image_id not in given for image_id in known["image_id"].to_pylist()], pa.bool_())
+            )
+        named = sorted({name for name in entries["candidate_id"].to_pylist() if name is not None} - here)
         taken = self._scan(["candidate_id"], is_in("candidate_id", named) if len(named) <= _IDS_IN_SQL else None)
-        return settle(entries, known, set(taken["candidate_id"].to_pylist())).cast(self.schema)
+        return settle(entries, known, set(taken["candidate_id"].to_pylist()) - here).cast(self.schema)
 
     def _scan(self, columns: Sequence[str], sql: str | None) -> pa.Table:
         schema = pa.schema([self.schema.field(name) for name in columns])
         with lance_errors(self.path):
             query = self.table.search().select(list(columns))
             return (query if sql is None else query.where(sql)).to_arrow().cast(schema)
-
-
-def check_output(path: str | os.PathLike[str]) -> None:
-    """Raise InputError where a gallery could not be written: to be asked before hours of embedding, not after."""
-    name = os.fspath(path)
-    if not remote.is_url(name):
-        check_replaceable(name, MARKER)
-    elif remote.read_file(name, MARKER) is not None and _has_table(name):
-        raise InputError(
-            f"{name}: a gallery is there, and at a URL none can be put in its place at once; choose another address, "
-            "or remove it first."
-        )
-
-
-def _has_table(name: str) -> bool:
-    with lance_errors(name):
-        return TABLE in connect(name).list_tables().tables
-
-
-def _check_marker(name: str) -> None:
-    if remote.is_url(name):
-        content = remote.read_file(name, MARKER)
-        found = None if content is None else json.loads(content)
-    else:
-        file = Path(name) / MARKER
-        found = read_json(file, "the gallery's description") if file.is_file() else None
-    if found is None:
-        raise ArtefactError(f"{name}: no gallery is there ({MARKER} is missing); check the path, or {_AGAIN}")
-    version = found.get("version") if isinstance(found, dict) else None
-    if version != GALLERY_VERSION:
-        raise wrong_version(f"{name}/{MARKER}", version)
-
-
-def _write_files(folder: Path, write_files: WriteFiles) -> None:
-    write_files(folder)
-    write_json(folder / MARKER, {"format": "swclip gallery", "version": GALLERY_VERSION, "table": f"{TABLE}.lance"})
-
-
-def _write_table(name: str, schema: pa.Schema, entries: Iterable[pa.RecordBatch]) -> None:
-    reader = pa.RecordBatchReader.from_batches(schema, _unique_batches(entries, name))
-    with lance_errors(name):
-        connect(name).create_table(TABLE, reader, schema=schema)
-
-
-def _unique_batches(entries: Iterable[pa.RecordBatch], name: str) -> Iterator[pa.RecordBatch]:
-    seen: set[str] = set()
-    for batch in entries:
-        for key in batch["entry_id"].to_pylist():
-            if key in seen:
-                raise InputError(f"{name}: {key!r} is there twice among the entries; ids must be unique.")
-            seen.add(key)
-        yield batch
-
-
-def _check_unique(entries: pa.Table, name: str) -> None:
-    if not len(entries):
-        return
-    counts = pc.value_counts(entries["image_id"].drop_null())
-    twice = [one["values"] for one in counts.to_pylist() if one["counts"] > 1]
-    if twice:
-        raise InputError(f"{name}: {_naming(twice)} given twice; ids must be unique.")
-
-
-def _naming(ids: Sequence[str]) -> str:
-    shown = ", ".join(repr(image_id) for image_id in ids[:_NAMED])
-    more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
-    return f"photograph {shown} is" if len(ids) == 1 else f"photographs {shown}{more} are"

@@ -1,8 +1,8 @@
 """Between a gallery in memory and its entries on disk.
 
 The order of a gallery read from disk depends on its entries alone, not on how they came to be there: candidates by
-latitude, longitude and id, photographs by candidate and id. Appending, merging and compacting in whatever order give the
-same gallery.
+latitude, longitude and id, photographs by candidate and id. Appending, merging and compacting in whatever order give
+the same gallery.
 """
 
 from __future__ import annotations
