@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from swclip.errors import ArtefactError, InputError
+from swclip.errors import ArtefactError, InputError, SwclipError
 from swclip.files import check_replaceable, read_json, write_json
 from swclip.gallery import remote
 from swclip.gallery.lance import connect, lance_errors
@@ -60,11 +60,32 @@ def write_beside(folder: Path, write_files: WriteFiles) -> None:
     write_json(folder / MARKER, {"format": "swclip gallery", "version": GALLERY_VERSION, "table": f"{TABLE}.lance"})
 
 
-def write_table(name: str, schema: pa.Schema, entries: Iterable[pa.RecordBatch]) -> None:
-    """Write the table of a new gallery in one commit, batch by batch."""
-    reader = pa.RecordBatchReader.from_batches(schema, _unique_batches(entries, name))
-    with lance_errors(name):
-        connect(name).create_table(TABLE, reader, schema=schema)
+def write_table(where: str, name: str, schema: pa.Schema, entries: Iterable[pa.RecordBatch]) -> None:
+    """Write the table of a new gallery in one commit, batch by batch.
+
+    Args:
+        where: The folder or URL that the table is written into.
+        name: What to call the gallery in a message.
+        schema: Its columns.
+        entries: Its rows.
+    """
+    failed: list[Exception] = []
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from _unique_batches(entries, name)
+        except Exception as error:
+            failed.append(error)  # Lance would hand it on as a text within an error of its own
+            raise
+
+    reader = pa.RecordBatchReader.from_batches(schema, rows())
+    try:
+        with lance_errors(name):
+            connect(where).create_table(TABLE, reader, schema=schema)
+    except SwclipError:
+        if failed:
+            raise failed[0] from None
+        raise
 
 
 def _unique_batches(entries: Iterable[pa.RecordBatch], name: str) -> Iterator[pa.RecordBatch]:

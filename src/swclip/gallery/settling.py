@@ -90,7 +90,7 @@ def _with_keys(entries: pa.Table, is_new: Sequence[bool]) -> pa.Table:
         seen.add(key)
         keys.append(key)
         kept.append(row)
-    entries = entries.take(kept) if len(kept) < len(photographs) else entries
+    entries = entries.take(pa.array(kept, pa.int64())) if len(kept) < len(photographs) else entries
     at = entries.schema.get_field_index("entry_id")
     return entries.set_column(at, entries.schema.field(at), pa.array(keys, pa.string()))
 

@@ -119,11 +119,11 @@ class GalleryStore:
             with tempfile.TemporaryDirectory(prefix="swclip-gallery-") as folder:
                 write_beside(Path(folder), write_files)
                 remote.upload(Path(folder), name)
-            write_table(name, schema, entries)
+            write_table(name, name, schema, entries)
         else:
             with atomic_folder(name, MARKER) as beside:
                 write_beside(beside, write_files)
-                write_table(str(beside), schema, entries)
+                write_table(str(beside), name, schema, entries)
         return cls.open(name)
 
     @classmethod
