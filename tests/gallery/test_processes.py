@@ -29,9 +29,9 @@ store = GalleryStore.open(sys.argv[1])
 print("ready", flush=True)
 start, commits, existing = sys.stdin.readline().split()
 start, commits = int(start), int(commits)
-entries = make_entries((commits + start) * {rows}, prefix="q", seed=3)
 for commit in range(start, start + commits):
-    change = store.append(entries.slice(commit * {rows}, {rows}), existing)
+    entries = make_entries({rows}, prefix=f"q{{commit}}-", seed=commit, lat_deg=[52 + commit * 1e-3] * {rows})
+    change = store.append(entries, existing)
     print(commit, change.inserted, flush=True)
 """
 
@@ -53,34 +53,44 @@ def _append(process: subprocess.Popen[str], start: int, commits: int, existing: 
     process.stdin.flush()
 
 
+def _until(process: subprocess.Popen[str], commits: int) -> list[tuple[int, float]]:
+    """Wait until a process has committed so often; the number and the time of each."""
+    assert process.stdout is not None
+    said = []
+    for _ in range(commits):
+        line = process.stdout.readline()
+        assert line, process.communicate()[1]
+        said.append((int(line.split()[0]), time.monotonic()))
+    return said
+
+
 @pytest.mark.slow
 def test_an_append_that_is_killed_leaves_whole_commits(tmp_path: Path) -> None:
     """SIGKILL at random moments of a row of commits: what is there afterwards is the commits up to some point."""
     path = tmp_path / "gallery"
     make_store(path, make_entries(40))
     generator = np.random.default_rng(11)
-    committed, hit = 0, 0
+    committed = 0
     following = _writer(path)
     for kill in range(KILLS):
         process = following
         if kill + 1 < KILLS:
             following = _writer(path)  # it starts while this one works
         _append(process, committed, 100)
-        time.sleep(float(generator.uniform(0.0, 0.6)))
+        said = _until(process, int(generator.integers(1, 4)))
+        time.sleep(float(generator.uniform(0.0, 1.2)) * (said[-1][1] - said[-2][1] if len(said) > 1 else 0.05))
         process.kill()
-        said = [int(line.split()[0]) for line in process.communicate()[0].splitlines()]
+        said += [(int(line.split()[0]), 0.0) for line in process.communicate()[0].splitlines()]
         assert process.returncode == -9
         store = GalleryStore.open(path)
         assert verify(store) == []
         extra = store.count() - 40
         assert extra % PER_COMMIT == 0
         # What the process said it had committed is there; at most the commit it was killed in may be there too.
-        assert extra // PER_COMMIT in ({said[-1] + 1, said[-1] + 2} if said else {committed, committed + 1})
-        hit += extra // PER_COMMIT > committed
+        assert extra // PER_COMMIT in {said[-1][0] + 1, said[-1][0] + 2}
         committed = extra // PER_COMMIT
         names = set(store.read(["image_id"], EntryFilter(photographs=True))["image_id"].to_pylist())
-        assert {f"q{i:05d}" for i in range(committed * PER_COMMIT)} <= names
-    assert hit >= KILLS // 3  # the kills fell among commits, not before the first
+        assert {f"q{commit}-{i:05d}" for commit in range(committed) for i in range(PER_COMMIT)} <= names
     store = GalleryStore.open(path)
     store.append(make_entries(1, prefix="last"))
     store.compact(timedelta(0))
