@@ -5,14 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from swclip.errors import DiskFullError
 from swclip.gallery.filters import EntryFilter
-from swclip.gallery.store import GalleryStore
+from swclip.gallery.store import Change, GalleryStore
 from swclip.gallery.verify import verify
 
 from .conftest import make_entries, make_store
@@ -22,7 +24,7 @@ PER_COMMIT = 64
 
 APPEND = """
 import sys
-from swclip.gallery.store import GalleryStore
+from swclip.gallery.store import Change, GalleryStore
 sys.path.insert(0, {tests!r})
 from gallery.conftest import make_entries
 store = GalleryStore.open(sys.argv[1])
@@ -145,3 +147,39 @@ def test_a_reader_sees_whole_commits_while_another_writes(tmp_path: Path) -> Non
     assert counts == sorted(counts)
     assert {(count - 40) % PER_COMMIT for count in counts} == {0}
     assert counts[-1] == 40 + 8 * PER_COMMIT, said
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 2 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no small disk can be mounted here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_fills_leaves_the_last_commit(small_disk: Path) -> None:
+    store = make_store(small_disk / "gallery", make_entries(40))
+    generator = np.random.default_rng(0)
+    done: list[Change] = []
+
+    def fill() -> None:
+        while True:
+            extra = [generator.bytes(2000).hex() for _ in range(PER_COMMIT)]
+            done.append(store.append(make_entries(PER_COMMIT, prefix=f"q{len(done)}-", extra=extra)))
+
+    with pytest.raises(DiskFullError, match="gallery: the disk is full"):
+        fill()
+    committed = len(done)
+    assert committed > 0
+    again = GalleryStore.open(small_disk / "gallery")
+    assert again.count() == 40 + committed * PER_COMMIT
+    assert verify(again) == []
+    with pytest.raises(DiskFullError):
+        make_store(small_disk / "another", make_entries(4000))
+    assert [path.name for path in small_disk.iterdir()] == ["gallery"]
+    assert again.count() == 40 + committed * PER_COMMIT
