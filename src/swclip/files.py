@@ -137,6 +137,12 @@ def _readable_by_umask(path: Path) -> None:
     path.chmod(0o666 & ~_umask())
 
 
+def default_cache_folder() -> Path:
+    """$SWCLIP_CACHE, or ~/.cache/swclip."""
+    given = os.environ.get("SWCLIP_CACHE")
+    return Path(given) if given else Path.home() / ".cache" / "swclip"
+
+
 def file_stem(name: str) -> str:
     """A name as a file name without an ending: what could mean something to a shell or a file system becomes a dash.
 

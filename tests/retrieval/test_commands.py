@@ -129,7 +129,7 @@ def test_a_second_index_computes_only_what_is_new(
 def test_what_an_index_holds_is_chosen(made: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["index", "run", ".", "--out", "bare", "--no-photographs"]) == 0
     assert (len(load_gallery("bare")), load_gallery("bare").image_ids) == (6, [])
-    assert run(["index", "run", ".", "--out", "grid", "--grid", "20"]) == 0
+    assert run(["index", "run", ".", "--out", "grid", "--grid", "cities", "--spacing-m", "20"]) == 0
     assert len(load_gallery("grid")) > 6
     manifest = read_manifest(".")
     frame = pd.DataFrame({"image_id": [p.stem for p in made], "split": ["train", "train", "val", *["query"] * 3]})
@@ -142,8 +142,8 @@ def test_what_an_index_holds_is_chosen(made: list[Path], capsys: pytest.CaptureF
     gallery = load_gallery("split")
     assert (gallery.candidate_ids, gallery.image_ids) == (["a", "b", "c"], ["000", "001", "002"])
     capsys.readouterr()
-    assert run(["index", "run", ".", "--out", "x", "--splits", "splits.parquet", "--grid", "10"]) == 5
-    assert run(["index", "run", ".", "--out", "x", "--grid", "-1"]) == 5
+    assert run(["index", "run", ".", "--out", "x", "--splits", "splits.parquet", "--grid", "cities"]) == 5
+    assert run(["index", "run", ".", "--out", "x", "--grid", "cities", "--spacing-m", "-1"]) == 5
     assert not Path("x").exists()
 
 

@@ -13,6 +13,9 @@ from PIL import Image
 
 from swclip.data.manifest import read_manifest
 from swclip.errors import MismatchError
+from swclip.gallery.details import manifest_details
+from swclip.gallery.store import GalleryStore
+from swclip.retrieval.growing import thumbnails_of
 from swclip.retrieval.locate import Locator
 from swclip.web.gallery_info import points_geojson
 from swclip.web.settings import Limits, Tiles
@@ -67,7 +70,7 @@ def test_the_points_are_geojson_and_no_more_than_asked(client: httpx.Client, loc
 
 
 def test_photographs_are_shown_small_and_without_their_exif(serve: Any, locator: Locator, town: Path) -> None:
-    thumbnails = Thumbnails(read_manifest(town), locator.gallery.image_ids)
+    thumbnails = Thumbnails.of_manifest(read_manifest(town), locator.gallery.image_ids)
     with serve(locator, thumbnails=thumbnails) as served, served.client() as client:
         assert client.get("/v1/gallery").json()["thumbnails"] is True
         response = client.get("/v1/gallery/photographs/p00-0")
@@ -89,7 +92,7 @@ def test_a_thumbnail_is_made_once_and_holds_no_position(tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     frame = pd.DataFrame({"image_id": ["in a/ä b", "broken", "elsewhere"], "lat_deg": 51.5, "lon_deg": -0.1})
     manifest = write_manifest(tmp_path, frame.assign(image_path=["a b.jpg", "broken.jpg", "a b.jpg"]))
-    thumbnails = Thumbnails(manifest, ["in a/ä b", "broken", "not in the manifest"])
+    thumbnails = Thumbnails.of_manifest(manifest, ["in a/ä b", "broken", "not in the manifest"])
     assert len(thumbnails) == 2
     data = thumbnails.jpeg("in a/ä b")
     assert data is not None
@@ -102,4 +105,20 @@ def test_a_thumbnail_is_made_once_and_holds_no_position(tmp_path: Path) -> None:
     assert thumbnails.jpeg("broken") is None
     assert thumbnails.jpeg("elsewhere") is None  # in the manifest, and not in the gallery
     with pytest.raises(MismatchError, match="has none of the gallery's 1 photographs"):
-        Thumbnails(manifest, ["other"])
+        Thumbnails.of_manifest(manifest, ["other"])
+
+
+def test_thumbnails_come_from_the_gallery_itself(serve: Any, locator: Locator, town: Path, tmp_path: Path) -> None:
+    manifest = read_manifest(town)
+    details, model = manifest_details(manifest), locator.model
+    locator.gallery.save(tmp_path / "bare", model, details=details)
+    assert Thumbnails.of_gallery(GalleryStore.open(tmp_path / "bare")) is None
+    locator.gallery.save(tmp_path / "gallery", model, details=details, thumbnails=thumbnails_of(manifest, 20))
+    thumbnails = Thumbnails.of_gallery(GalleryStore.open(tmp_path / "gallery"))
+    assert thumbnails is not None
+    assert len(thumbnails) == len(locator.gallery.image_ids)
+    with serve(locator, thumbnails=thumbnails) as served, served.client() as client:
+        response = client.get("/v1/gallery/photographs/p00-0")
+        with Image.open(io.BytesIO(response.content)) as picture:
+            assert picture.size == (24, 20)
+        problem(client.get("/v1/gallery/photographs/p99-0"), "not-found")

@@ -30,7 +30,7 @@ KEY = "correct-horse-battery"
 @pytest.fixture(scope="module")
 def shown(serve: Any, locator: Locator, town: Path) -> Iterator[Served]:
     """A service that shows the gallery's photographs."""
-    thumbnails = Thumbnails(read_manifest(town), locator.gallery.image_ids)
+    thumbnails = Thumbnails.of_manifest(read_manifest(town), locator.gallery.image_ids)
     with serve(locator, Limits(timeout_s=120), thumbnails=thumbnails) as served:
         yield served
 
@@ -357,7 +357,7 @@ def test_what_cannot_be_answered_is_said(serve: Any, locator: Locator, visit: An
 def test_a_key_is_asked_for_and_kept_for_the_tab(
     serve: Any, locator: Locator, visit: Any, photographs: list[bytes], town: Path
 ) -> None:
-    thumbnails = Thumbnails(read_manifest(town), locator.gallery.image_ids)
+    thumbnails = Thumbnails.of_manifest(read_manifest(town), locator.gallery.image_ids)
     with serve(locator, keys=Keys([KEY]), thumbnails=thumbnails) as served:
         page = visit(served)
         assert page.is_visible("#key-form")

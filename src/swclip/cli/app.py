@@ -22,6 +22,7 @@ VERBS = (
     "train",
     "evaluate",
     "index",
+    "gallery",
     "locate",
     "serve",
     "benchmark",

@@ -66,7 +66,7 @@ def demo(
 
     run = results / "runs" / f"sw-clip-{seed}"
     _say(f"swclip index {run} {cities} --splits {splits} --out {gallery}")
-    index(run, cities, splits=splits, out=gallery)
+    index(run, cities, splits=splits, out=str(gallery))
 
     table = read_manifest(cities)
     photograph = _locate_one(out, gallery, table, read_splits(splits), seed)

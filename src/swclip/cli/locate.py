@@ -17,7 +17,7 @@ _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"
 
 
 def locate(
-    gallery: Path,
+    gallery: str,
     /,
     *photographs: str,
     caption: str | None = None,
@@ -42,7 +42,7 @@ def locate(
     the others are answered all the same, and the exit code is then not 0.
 
     Args:
-        gallery: The gallery that `swclip index` wrote.
+        gallery: The gallery that `swclip index` wrote: a folder, or a URL such as s3://bucket/gallery.
         photographs: Photographs, folders of photographs (searched all the way down), or patterns such as 'trip/*.jpg'.
         caption: What is said about the photograph; of one photograph, and a model with a caption view.
         map: A map tile of where it was taken, north up; likewise.

@@ -15,7 +15,7 @@ _NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
 
 def serve(
-    gallery: Path,
+    gallery: str,
     /,
     *,
     host: str = "127.0.0.1",
@@ -38,10 +38,11 @@ def serve(
     finished.
 
     Args:
-        gallery: The gallery that `swclip index` wrote.
+        gallery: The gallery that `swclip index` wrote: a folder, or a URL such as s3://bucket/gallery.
         host: Address to listen at; 0.0.0.0 for all of this machine's.
         port: Port; 0 for any that is free.
-        photographs: A manifest whose photographs may be shown beside answers, small and without EXIF.
+        photographs: A manifest whose photographs may be shown beside answers, small and without EXIF; without it the
+            thumbnails that the gallery holds are shown.
         tiles: Map tiles to draw under the gallery's points, such as https://tiles.example.org/{z}/{x}/{y}.png. Browsers
             then ask that host, which learns what part of the map is looked at.
         attribution: Whose tiles they are, shown on the map.
@@ -63,6 +64,7 @@ def serve(
 
     from swclip.cli.console import console
     from swclip.data.manifest import read_manifest
+    from swclip.gallery.store import GalleryStore
     from swclip.retrieval.locate import Locator
     from swclip.web.app import create_app
     from swclip.web.keys import VARIABLE, Keys
@@ -81,6 +83,9 @@ def serve(
 
     with listen(host, port) as listening:  # a port that is taken is said before minutes of loading, not after
         locator = Locator.from_gallery(gallery, model)
-        small = None if photographs is None else Thumbnails(read_manifest(photographs), locator.gallery.image_ids)
+        if photographs is None:
+            small = Thumbnails.of_gallery(GalleryStore.open(gallery))
+        else:
+            small = Thumbnails.of_manifest(read_manifest(photographs), locator.gallery.image_ids)
         app = create_app(locator, limits, keys=keys, thumbnails=small, tiles=shown, origins=cors or ())
         run(make_server(app, limits, proxy=proxy), listening, started)

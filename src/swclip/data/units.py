@@ -19,7 +19,8 @@ from swclip.geo.neighbours import SphereIndex
 SAME_PLACE_M = 1.0
 """Photographs without a place_id that are this close show the same place."""
 
-_STEPS_PER_DEG = 10_000_000  # positions are told apart to 1e-7 degrees, about a centimetre
+STEPS_PER_DEG = 10_000_000
+"""Positions are told apart to 1e-7 degrees, about a centimetre."""
 
 
 def text_or_none(column: pd.Series[Any]) -> list[str | None]:
@@ -65,10 +66,34 @@ def distinct_positions(
         >>> distinct_positions(np.array([[1.0, 2.0], [0.0, 0.0], [1.0, 2.00000001]]))[1].tolist()
         [1, 0, 1]
     """
-    steps = np.round(positions_deg * _STEPS_PER_DEG).astype(np.int64)
-    steps[steps[:, 1] == 180 * _STEPS_PER_DEG, 1] *= -1  # longitude 180 and -180 are one meridian
-    unique, which = np.unique(steps, axis=0, return_inverse=True)
-    return unique / _STEPS_PER_DEG, which.reshape(-1).astype(np.int64)
+    unique, which = np.unique(position_steps(positions_deg), axis=0, return_inverse=True)
+    return unique / STEPS_PER_DEG, which.reshape(-1).astype(np.int64)
+
+
+def position_steps(positions_deg: Float64[np.ndarray, "n 2"]) -> Int64[np.ndarray, "n 2"]:
+    """Positions in whole steps of 1e-7 degrees: two positions with the same steps are one.
+
+    Args:
+        positions_deg: (N, 2) latitude, longitude in degrees.
+
+    Example:
+        >>> position_steps(np.array([[51.5, 180.0]])).tolist()
+        [[515000000, -1800000000]]
+    """
+    steps = np.round(positions_deg * STEPS_PER_DEG).astype(np.int64)
+    steps[steps[:, 1] == 180 * STEPS_PER_DEG, 1] *= -1  # longitude 180 and -180 are one meridian
+    return steps
+
+
+def position_name(lat_steps: int, lon_steps: int) -> str:
+    """The id of a candidate that is named by its position, in steps of 1e-7 degrees.
+
+    Example:
+        >>> position_name(515074000, -1278000)
+        'at+51.5074000-000.1278000'
+    """
+    lat, lon = lat_steps / STEPS_PER_DEG, lon_steps / STEPS_PER_DEG
+    return f"at{lat:+011.7f}{lon:+012.7f}"
 
 
 def block_ids(

@@ -25,7 +25,7 @@ from jaxtyping import Float, Float32, UInt8
 from safetensors.numpy import save_file
 
 from swclip.errors import InputError
-from swclip.files import atomic_file, sha256_of_file
+from swclip.files import atomic_file, default_cache_folder, sha256_of_file
 from swclip.retrieval.embed import (
     Encoder,
     Failure,
@@ -41,12 +41,6 @@ from swclip.retrieval.embed import (
 
 _LOG = logging.getLogger(__name__)
 SHARD_ROWS = 512
-
-
-def default_cache_folder() -> Path:
-    """$SWCLIP_CACHE, or ~/.cache/swclip."""
-    given = os.environ.get("SWCLIP_CACHE")
-    return Path(given) if given else Path.home() / ".cache" / "swclip"
 
 
 @dataclass(frozen=True)

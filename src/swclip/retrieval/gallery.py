@@ -1,8 +1,7 @@
-"""The gallery: candidate positions and their embeddings, in memory and as a folder that answers on its own."""
+"""The gallery in memory: candidate positions and their embeddings, read from a store on disk or put together here."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,23 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import Float32, Float64, Int64
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
-from swclip.errors import ArtefactError, InputError, MismatchError
-from swclip.files import atomic_folder, check_replaceable, read_json, write_json
+from swclip.errors import InputError
+from swclip.gallery.filters import EntryFilter
+from swclip.gallery.schema import check_fingerprint
+from swclip.gallery.store import GalleryStore
 from swclip.retrieval.conformal import Calibration, write_calibration
-from swclip.retrieval.hubness import Bank, Hubness
+from swclip.retrieval.hubness import Bank, Hubness, write_bank
 from swclip.retrieval.posterior_config import PosteriorConfig
+from swclip.retrieval.stored import COLUMNS, Thumbnails, description_of, entries_of, gallery_parts
 
 if TYPE_CHECKING:
     from swclip.models.locator_model import LocatorModel
-
-GALLERY_VERSION = "1"
-_DESCRIPTION, _CANDIDATES, _EMBEDDINGS = "gallery.json", "candidates.parquet", "embeddings.safetensors"
-_WKB_POINT = np.dtype([("order", "u1"), ("kind", "<u4"), ("x", "<f8"), ("y", "<f8")])
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,56 +92,44 @@ class Gallery:
 
     def check_model(self, fingerprint: str, model_name: str, gallery_name: str = "the gallery") -> None:
         """Raise MismatchError unless a model is the one whose embeddings these are."""
-        made_by = self.meta.get("fingerprint")
-        if made_by != fingerprint:
-            raise MismatchError(
-                f"{gallery_name} was made by model {made_by}, and {model_name} is model {fingerprint}: "
-                "their embeddings cannot be compared. Use the run that made it, or make the gallery again with "
-                f"`swclip index {model_name} MANIFEST --out GALLERY`."
-            )
+        check_fingerprint(self.meta.get("fingerprint"), fingerprint, model_name, gallery_name)
 
-    def save(self, folder: str | os.PathLike[str], model: LocatorModel, calibration: Calibration | None = None) -> None:
-        """Write a folder that answers on its own: gallery.json, candidates.parquet, embeddings.safetensors, model/.
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        model: LocatorModel,
+        calibration: Calibration | None = None,
+        *,
+        bank: Bank | None = None,
+        details: pa.Table | None = None,
+        thumbnails: Thumbnails | None = None,
+    ) -> None:
+        """Write a gallery that answers on its own: a table of entries, and the model beside it.
 
         Args:
-            folder: The gallery's folder; one that is there is replaced whole.
+            path: The gallery's folder, where one that is there is replaced whole; or an object store's URL.
             model: The model that made the embeddings.
             calibration: Of the model's regions, for model/regions.json; None for answers without regions.
+            bank: What hubness was measured with, for model/bank.safetensors: entries that are appended need it.
+            details: What is known of the photographs, from `swclip.gallery.details.manifest_details`. A gallery in
+                memory does not carry it: to change one on disk, use `swclip.gallery.store.GalleryStore`.
+            thumbnails: Makes small pictures of photographs by id, to be kept with them.
 
         Raises:
             MismatchError: Another model made them.
             DiskFullError: The disk filled; what was there before is as it was.
             InputError: The folder is there and is not a gallery, or cannot be written.
         """
-        target = Path(folder)
-        self.check_model(model.fingerprint, "the model to be saved with it", str(target))
-        order = np.argsort(self.image_rows, kind="stable")
-        with atomic_folder(target, _DESCRIPTION) as beside:
-            pq.write_table(_candidate_table(self), beside / _CANDIDATES, compression="zstd")
-            tensors = {
-                "location_embeddings": self.location_embeddings,
-                "image_embeddings": self.image_embeddings[order],
-                "image_rows": self.image_rows[order],
-            }
-            if self.hubness is not None:
-                tensors["location_hubness"] = self.hubness.locations
-                tensors["image_hubness"] = self.hubness.photographs[order]
-            save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, beside / _EMBEDDINGS)
-            model.save(beside / "model")
+        self.check_model(model.fingerprint, "the model to be saved with it", os.fspath(path))
+
+        def write_files(folder: Path) -> None:
+            model.save(folder / "model")
             if calibration is not None:
-                write_calibration(beside / "model", calibration)
-            description = {
-                **self.meta,
-                "version": GALLERY_VERSION,
-                "dim": self.dim,
-                "counts": {
-                    "candidates": len(self),
-                    "photographs": len(self.image_ids),
-                    "cities": len({city for city in self.cities if city is not None}),
-                },
-                "bytes": {name: (beside / name).stat().st_size for name in (_CANDIDATES, _EMBEDDINGS)},
-            }
-            write_json(beside / _DESCRIPTION, description)
+                write_calibration(folder / "model", calibration)
+            if bank is not None:
+                write_bank(folder / "model", bank)
+
+        GalleryStore.create(path, description_of(self), entries_of(self, details, thumbnails), write_files)
 
 
 def gallery_from_embeddings(
@@ -187,81 +170,24 @@ def gallery_from_embeddings(
     )
 
 
-def check_output(folder: str | os.PathLike[str]) -> None:
-    """Raise InputError where a gallery could not be saved: to be asked before hours of embedding, not after."""
-    check_replaceable(folder, _DESCRIPTION)
+def load_gallery(path: str | os.PathLike[str], where: EntryFilter | None = None) -> Gallery:
+    """Read a gallery's positions and embeddings into memory (not its model).
 
+    Args:
+        path: The gallery's folder or URL.
+        where: Read only these entries.
 
-def load_gallery(folder: str | os.PathLike[str]) -> Gallery:
-    """Read a gallery's table and embeddings (not its model).
+    Returns:
+        The gallery. Candidates are ordered by latitude, longitude and id, photographs by candidate and id, however the
+        gallery came to hold them.
 
     Raises:
-        ArtefactError: Something is missing, cut short, of another version, or the parts do not fit together.
+        ArtefactError: Something is missing, damaged, of another version, or the entries do not fit together.
+        InputError: No entry meets the conditions.
     """
-    base = Path(folder)
-    again = "make it again with: swclip index RUN MANIFEST --out GALLERY"
-    if not (base / _DESCRIPTION).is_file():
-        raise ArtefactError(f"{base}: no gallery is there ({_DESCRIPTION} is missing); check the path, or {again}")
-    meta = read_json(base / _DESCRIPTION, "the gallery's description")
-    if not isinstance(meta, dict) or meta.get("version") != GALLERY_VERSION:
-        found = meta.get("version") if isinstance(meta, dict) else None
-        raise ArtefactError(
-            f"{base / _DESCRIPTION}: gallery version {found!r}, and this swclip reads {GALLERY_VERSION!r}; {again}"
-        )
-    for name in (_CANDIDATES, _EMBEDDINGS):
-        path, expected = base / name, meta.get("bytes", {}).get(name)
-        if not path.is_file():
-            raise ArtefactError(f"{path}: is missing from the gallery; {again}")
-        if path.stat().st_size != expected:
-            size = path.stat().st_size
-            raise ArtefactError(f"{path}: holds {size} bytes of {expected}, it is cut short or changed; {again}")
-    try:
-        table = pq.read_table(base / _CANDIDATES)
-        tensors = load_file(base / _EMBEDDINGS)
-        image_ids = table["image_ids"].to_pylist()
-        gallery = Gallery(
-            candidate_ids=table["candidate_id"].to_pylist(),
-            positions_deg=np.stack([table["lat_deg"].to_numpy(), table["lon_deg"].to_numpy()], axis=1),
-            cities=table["city"].to_pylist(),
-            location_embeddings=tensors["location_embeddings"],
-            image_embeddings=tensors["image_embeddings"],
-            image_rows=tensors["image_rows"],
-            image_ids=[i for ids in image_ids for i in ids],
-            meta=meta,
-            hubness=(
-                Hubness(tensors["location_hubness"], tensors["image_hubness"])
-                if "location_hubness" in tensors
-                else None
-            ),
-        )
-    except (OSError, pa.ArrowException, SafetensorError, KeyError, InputError) as error:
-        raise ArtefactError(f"{base}: the gallery cannot be read ({error}); {again}") from error
-    if not np.array_equal(gallery.image_rows, np.repeat(np.arange(len(gallery)), [len(ids) for ids in image_ids])):
-        raise ArtefactError(f"{base}: {_CANDIDATES} and {_EMBEDDINGS} do not belong together; {again}")
-    return gallery
+    return gallery_of(GalleryStore.open(path), where)
 
 
-def _candidate_table(gallery: Gallery) -> pa.Table:
-    """The candidates as GeoParquet, for QGIS and geopandas."""
-    from pyproj import CRS
-
-    ids: list[list[str]] = [[] for _ in gallery.candidate_ids]
-    for row, image_id in zip(gallery.image_rows, gallery.image_ids, strict=True):
-        ids[int(row)].append(image_id)
-    lat, lon = gallery.positions_deg[:, 0], gallery.positions_deg[:, 1]
-    wkb = np.zeros(len(gallery), dtype=_WKB_POINT)
-    wkb["order"], wkb["kind"], wkb["x"], wkb["y"] = 1, 1, lon, lat
-    bbox = [float(lon.min()), float(lat.min()), float(lon.max()), float(lat.max())]
-    column = {"encoding": "WKB", "geometry_types": ["Point"], "crs": CRS.from_epsg(4326).to_json_dict(), "bbox": bbox}
-    geo = {"version": "1.0.0", "primary_column": "geometry", "columns": {"geometry": column}}
-    return pa.table(
-        {
-            "candidate_id": pa.array(gallery.candidate_ids, pa.string()),
-            "lat_deg": pa.array(lat),
-            "lon_deg": pa.array(lon),
-            "city": pa.array(gallery.cities, pa.string()),
-            "image_ids": pa.array(ids, pa.list_(pa.string())),
-            "geometry": pa.array([point.tobytes() for point in wkb], pa.binary()),
-        },
-        metadata={b"geo": json.dumps(geo).encode()},
-    )
+def gallery_of(store: GalleryStore, where: EntryFilter | None = None) -> Gallery:
+    """As `load_gallery`, from a store that is open."""
+    return Gallery(**gallery_parts(store.read(COLUMNS, where), store.description, store.path))

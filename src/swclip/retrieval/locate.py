@@ -14,13 +14,15 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from swclip.errors import ArtefactError, ConfigError
+from swclip.files import default_cache_folder
+from swclip.gallery.store import GalleryStore
 from swclip.retrieval.answering import Part, answers_from, answers_to
 from swclip.retrieval.answers import Answer
 from swclip.retrieval.coarse import CoarseIndex, part_of
 from swclip.retrieval.conformal import Calibration, read_calibration
 from swclip.retrieval.embed import Failure, PathLike, Progress
 from swclip.retrieval.evidence import chunks, log_probability
-from swclip.retrieval.gallery import Gallery, load_gallery
+from swclip.retrieval.gallery import Gallery, gallery_of
 from swclip.retrieval.ground_cells import RESOLUTION, SPREAD_M, GroundCells
 from swclip.retrieval.hierarchy import RESOLUTIONS, Hierarchy
 from swclip.retrieval.posterior import (
@@ -102,7 +104,7 @@ class Locator:
         """Load a gallery and the model saved with it.
 
         Args:
-            path: The folder that `swclip index` wrote.
+            path: The gallery that `swclip index` wrote, a folder or a URL.
             model: A run or model folder to use in place of the gallery's own; it must be the same model.
             resolutions: H3 resolutions of the cells that answers speak of.
 
@@ -112,11 +114,12 @@ class Locator:
         """
         from swclip.models.locator_model import load_model
 
-        gallery = load_gallery(path)
-        source = Path(path if model is None else model)
+        store = GalleryStore.open(path)
+        own = store.model_folder(default_cache_folder())
+        source = own if model is None else Path(model)
         loaded = load_model(source)
-        gallery.check_model(loaded.fingerprint, str(source), str(path))
-        return cls(gallery, loaded, resolutions=resolutions, calibration=read_calibration(path))
+        store.description.check_model(loaded.fingerprint, str(source), str(path))
+        return cls(gallery_of(store), loaded, resolutions=resolutions, calibration=read_calibration(own))
 
     def locate(
         self,

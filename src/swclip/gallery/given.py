@@ -1,0 +1,39 @@
+"""Photographs as they are given to a gallery: that none comes twice, and how messages name them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from swclip.errors import InputError
+
+_NAMED = 3
+
+
+def check_unique(entries: pa.Table, name: str) -> None:
+    """Raise InputError where a photograph is given twice."""
+    if not len(entries):
+        return
+    counts = pc.value_counts(entries["image_id"].drop_null())
+    twice = [one["values"] for one in counts.to_pylist() if one["counts"] > 1]
+    if twice:
+        raise InputError(f"{name}: {naming(twice)} given twice; ids must be unique.")
+
+
+def holding(table: pa.Table, image_ids: Collection[str]) -> pa.Array:
+    """Which rows are of one of these photographs."""
+    return pa.array([image_id in image_ids for image_id in table["image_id"].to_pylist()], pa.bool_())
+
+
+def naming(ids: Sequence[str]) -> str:
+    """Ids as the subject of a message, the first few by name.
+
+    Example:
+        >>> naming(["a"]), naming(["a", "b", "c", "d"])
+        ("photograph 'a' is", "photographs 'a', 'b', 'c' and 1 more are")
+    """
+    shown = ", ".join(repr(image_id) for image_id in ids[:_NAMED])
+    more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
+    return f"photograph {shown} is" if len(ids) == 1 else f"photographs {shown}{more} are"

@@ -1,0 +1,166 @@
+"""The columns of a gallery's table, and what is said of the gallery as a whole.
+
+One row is one entry: a photograph, or a position without one. Entries of one candidate (one position) share
+`candidate_id`, latitude, longitude, city and location embedding. What holds for the whole gallery, the model's
+fingerprint first, is in the table's metadata: it is committed with the first rows and never changes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, Float32
+
+from swclip.errors import ArtefactError, MismatchError
+
+GALLERY_VERSION = "2"
+DESCRIPTION_KEY = b"swclip.gallery"
+_PRIMARY_KEY = {b"lance-schema:unenforced-primary-key": b"true"}
+
+DETAILS: dict[str, pa.DataType] = {
+    "accuracy_m": pa.float64(),
+    "heading_deg": pa.float64(),
+    "captured_at": pa.timestamp("ms"),
+    "place_id": pa.string(),
+    "sequence_id": pa.string(),
+    "licence": pa.string(),
+    "source": pa.string(),
+    "extra": pa.string(),
+}
+"""What a manifest says of a photograph beside its position: null where unknown; `extra` holds further columns as a
+JSON object."""
+
+EMBEDDINGS = ("location_embedding", "image_embedding")
+HUBNESS = ("location_hubness", "image_hubness")
+
+
+@dataclass(frozen=True)
+class Description:
+    """What holds for a gallery as a whole, as long as it lives.
+
+    Attributes:
+        fingerprint: Of the model and its preprocessing.
+        dim: D, the dimension of the embeddings.
+        hubness: Whether entries carry their hubness.
+        meta: Posterior, what the gallery was first made from, and whatever else its maker kept.
+    """
+
+    fingerprint: str
+    dim: int
+    hubness: bool = False
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """As it is kept in the table's metadata."""
+        values = {"version": GALLERY_VERSION, **vars(self), "meta": dict(self.meta)}
+        return json.dumps(values, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_schema(cls, schema: pa.Schema, name: str) -> Description:
+        """Read it from a table's metadata.
+
+        Raises:
+            ArtefactError: It is not there, not whole, or of another version.
+        """
+        try:
+            values = json.loads((schema.metadata or {})[DESCRIPTION_KEY])
+            found = str(values.pop("version"))
+            if found == GALLERY_VERSION:
+                return cls(**values)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ArtefactError(
+                f"{name}: its table is not one that swclip wrote ({error}); make it again with: "
+                "swclip index RUN MANIFEST --out GALLERY"
+            ) from error
+        raise wrong_version(name, found)
+
+    def check_model(self, fingerprint: str, model_name: str, gallery_name: str) -> None:
+        """Raise MismatchError unless a model is the one whose embeddings the gallery holds."""
+        check_fingerprint(self.fingerprint, fingerprint, model_name, gallery_name)
+
+
+def check_fingerprint(made_by: object, fingerprint: str, model_name: str, gallery_name: str) -> None:
+    """Raise MismatchError unless a gallery was made by a model; the message says the way out."""
+    if made_by != fingerprint:
+        raise MismatchError(
+            f"{gallery_name} was made by model {made_by}, and {model_name} is model {fingerprint}: "
+            "their embeddings cannot be compared. Use the run that made it, or make the gallery again with "
+            f"`swclip index {model_name} MANIFEST --out GALLERY`."
+        )
+
+
+def wrong_version(name: str, found: object) -> ArtefactError:
+    """The error for a gallery that another swclip wrote."""
+    return ArtefactError(
+        f"{name}: gallery version {found!r}, and this swclip reads {GALLERY_VERSION!r}; make it again with: "
+        "swclip index RUN MANIFEST --out GALLERY"
+    )
+
+
+def entry_schema(description: Description) -> pa.Schema:
+    """The columns of a gallery's table.
+
+    `entry_id` is marked as Lance's primary key: two processes that insert the same key at once are then a conflict
+    that one of them meets, where otherwise both rows would stay (measured; tests/gallery/test_processes.py).
+    """
+    vector = pa.list_(pa.float32(), description.dim)
+    fields = [
+        pa.field("entry_id", pa.string(), nullable=False, metadata=_PRIMARY_KEY),
+        pa.field("image_id", pa.string()),
+        pa.field("candidate_id", pa.string(), nullable=False),
+        pa.field("lat_deg", pa.float64(), nullable=False),
+        pa.field("lon_deg", pa.float64(), nullable=False),
+        pa.field("city", pa.string()),
+        *(pa.field(name, kind) for name, kind in DETAILS.items()),
+        pa.field("location_embedding", vector, nullable=False),
+        pa.field("image_embedding", vector),
+        pa.field("location_hubness", pa.float32()),
+        pa.field("image_hubness", pa.float32()),
+        pa.field("thumbnail", pa.binary()),
+    ]
+    return pa.schema(fields, metadata={DESCRIPTION_KEY: description.to_json().encode()})
+
+
+def photograph_key(image_id: str) -> str:
+    """The `entry_id` of a photograph.
+
+    Example:
+        >>> photograph_key("a"), position_key("a")
+        ('photo/a', 'position/a')
+    """
+    return f"photo/{image_id}"
+
+
+def position_key(candidate_id: str) -> str:
+    """The `entry_id` of a position without a photograph."""
+    return f"position/{candidate_id}"
+
+
+def vectors(rows: Float32[np.ndarray, "n d"], there: Bool[np.ndarray, " n"] | None = None) -> pa.Array:
+    """Rows as an Arrow column of vectors.
+
+    Args:
+        rows: (N, D).
+        there: (N,) False where the value is null; None for all there.
+    """
+    values = pa.array(np.ascontiguousarray(rows, dtype=np.float32).reshape(-1))
+    mask = None if there is None else pa.array(~there)
+    return pa.FixedSizeListArray.from_arrays(values, rows.shape[1], mask=mask)
+
+
+def matrix(column: pa.ChunkedArray | pa.Array, dim: int) -> Float32[np.ndarray, "n d"]:
+    """An Arrow column of vectors as rows (N, D); the rows of nulls hold whatever is stored."""
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    rows = np.empty((len(column), dim), dtype=np.float32)
+    at = 0
+    for chunk in chunks:
+        # `flatten` would leave out the nulls and shift what follows: `values` keeps their room.
+        own = chunk.values.slice(chunk.offset * dim, len(chunk) * dim)
+        rows[at : at + len(chunk)] = own.to_numpy(zero_copy_only=False).reshape(-1, dim)
+        at += len(chunk)
+    return rows
