@@ -26,6 +26,7 @@ VERBS = (
     "serve",
     "benchmark",
     "compare",
+    "push",
 )
 
 app = cyclopts.App(

@@ -11,7 +11,7 @@ from swclip.errors import ConfigError
 
 
 def index(
-    run: Path,
+    run: str | Path,
     manifest: Path,
     /,
     *,
@@ -26,7 +26,8 @@ def index(
     """Embed the places that answers may name, once, into a gallery that `swclip locate` answers from.
 
     Args:
-        run: The run (or model folder) whose model embeds them.
+        run: The run (or model folder) whose model embeds them, or a model's name on the hub: hf://OWNER/NAME, or
+            OWNER/NAME where no such path is there.
         manifest: The photographs, as `swclip prepare` or `swclip synth` wrote them.
         out: The gallery's folder; a gallery that is there is replaced.
         splits: Take only what these splits allow as candidates of the queries, not everything in the manifest.
@@ -43,6 +44,7 @@ def index(
     from swclip.data.manifest import read_manifest
     from swclip.data.splits import candidates_for, check_same_manifest, read_splits
     from swclip.models.locator_model import load_model
+    from swclip.models.published import model_folder
     from swclip.retrieval.build import build_gallery, manifest_candidates
     from swclip.retrieval.conformal import read_calibration
     from swclip.retrieval.embed import Failure
@@ -68,15 +70,16 @@ def index(
         candidates = manifest_candidates(table, grid, photographs=photographs)
     if not photographs:
         candidates["image_ids"] = pd.Series([[] for _ in range(len(candidates))], dtype=object)
-    model, calibration = load_model(run), read_calibration(run)
+    folder = model_folder(run)  # downloaded once, where it is on the hub
+    model, calibration = load_model(folder), read_calibration(folder)
     failures: list[Failure] = []
     with progress_bar("Embedding the gallery") as progress:
         gallery = build_gallery(
             model,
             candidates,
             table,
-            posterior=read_posterior(run),
-            bank=read_bank(run),
+            posterior=read_posterior(folder),
+            bank=read_bank(folder),
             batch_size=batch_size,
             workers=workers,
             cache=FeatureCache() if cache else None,
