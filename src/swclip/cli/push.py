@@ -57,13 +57,13 @@ def push(
     from swclip.errors import ConfigError
     from swclip.hub.folder import PublishOptions, write_model_folder
     from swclip.hub.upload import push_folder
-    from swclip.models.published import ENDPOINT_VARIABLE, SCHEME, hub_name
+    from swclip.models.published import ENDPOINT_VARIABLE, SCHEME, is_repo_id
 
     def say(text: str) -> None:
         console.print(text, markup=False, soft_wrap=True)
 
-    name = hub_name(SCHEME + repo_id.removeprefix(SCHEME))
-    if name is None or name.revision is not None:
+    name = repo_id.removeprefix(SCHEME)
+    if not is_repo_id(name):
         raise ConfigError(f"{repo_id!r}: give the repository as OWNER/NAME, and a branch with --revision.")
     options = PublishOptions(
         reports=report or (),
@@ -74,7 +74,7 @@ def push(
         splits=splits,
     )
     with tempfile.TemporaryDirectory(prefix="swclip-push-") as temporary:
-        folder = write_model_folder(dry_run or Path(temporary) / "model", run, name.repo_id, options)
+        folder = write_model_folder(dry_run or Path(temporary) / "model", run, name, options)
         for tower in folder.towers:
             if tower.origin != "built in":
                 say(f"{tower.side} tower: published as {tower.shown}")
@@ -86,7 +86,7 @@ def push(
             return
         pushed = push_folder(
             folder,
-            name.repo_id,
+            name,
             private=private,
             revision=revision,
             message=message,
@@ -97,5 +97,5 @@ def push(
     if pushed.removed:
         say(f"removed, of an earlier model: {', '.join(pushed.removed)}")
     say(f"model {folder.fingerprint}, commit {pushed.commit[:12]}" + ("" if pushed.changed else ", as it was before"))
-    say(f'Load it with: swclip.load("{name}")')
+    say(f'Load it with: swclip.load("{SCHEME}{name}")')
     print(pushed.url)

@@ -19,7 +19,7 @@ from swclip.hub.leaks import check_no_leaks, private_names
 from swclip.hub.towers import Tower, hide_paths, renamed, towers_of
 from swclip.hub.training_data import training_data
 from swclip.models.locator_model import LocatorModel, load_model
-from swclip.models.published import SCHEME, hub_name
+from swclip.models.published import is_repo_id
 from swclip.retrieval.conformal import read_calibration, write_calibration
 from swclip.retrieval.hubness import read_bank, write_bank
 from swclip.retrieval.posterior_config import read_posterior, write_posterior
@@ -203,7 +203,7 @@ def _check_options(options: PublishOptions) -> None:
         )
     for kind, names in (("base model", options.base_models), ("dataset", options.datasets)):
         for name in names:
-            if "@" in name or hub_name(f"{SCHEME}{name}") is None:
+            if not is_repo_id(name):
                 raise ConfigError(f"{kind} {name!r}: give its name on the hub, OWNER/NAME.")
 
 

@@ -193,7 +193,8 @@ def _reason(error: Exception) -> str:
         return f"somebody else committed in the meantime ({status}); nothing was changed. Give the same command again."
     if status == 413:
         return "the hub takes no file or commit as large as this (413); train with a smaller tower, or ask it for room."
-    detail = " ".join(str(error).split())[:300] or type(error).__name__
+    told = dict.fromkeys(" ".join(str(link).split()) or type(link).__name__ for link in chain)
+    detail = "; ".join(text.rstrip(".") for text in told)[:300]
     if status == 400 or isinstance(error, ValueError):
         return f"the hub does not take it ({detail})."
     return f"the upload was interrupted ({detail}). {_AGAIN}"

@@ -48,6 +48,17 @@ class HubName:
         return f"{SCHEME}{self.repo_id}" + (f"@{self.revision}" if self.revision else "")
 
 
+def is_repo_id(text: str) -> bool:
+    """Whether a text is the name of a repository on a hub, owner/name.
+
+    Example:
+        >>> is_repo_id("ada/leeds"), is_repo_id("leeds"), is_repo_id("ada/leeds@v1"), is_repo_id("../leeds")
+        (True, False, False, False)
+    """
+    match = _NAME.fullmatch(text)
+    return match is not None and match["revision"] is None
+
+
 def hub_name(given: str | os.PathLike[str]) -> HubName | None:
     """The name on the hub that is meant, or None where a path is.
 
