@@ -135,11 +135,20 @@ def _area(city: str | None, positions_deg: Float64[np.ndarray, "n 2"]) -> Area:
     return Area(
         city,
         len(positions_deg),
-        max(-90.0, math.floor(south * _ROUND_DEG) / _ROUND_DEG),
-        _wrapped(math.floor(_signed(west) * _ROUND_DEG) / _ROUND_DEG),
-        min(90.0, math.ceil(north * _ROUND_DEG) / _ROUND_DEG),
-        _wrapped(math.ceil(_signed(east) * _ROUND_DEG) / _ROUND_DEG),
+        max(-90.0, _below(south)),
+        _wrapped(_below(_signed(west))),
+        min(90.0, _above(north)),
+        _wrapped(_above(_signed(east))),
     )
+
+
+def _below(deg: float) -> float:
+    return math.floor(deg * _ROUND_DEG) / _ROUND_DEG
+
+
+def _above(deg: float) -> float:
+    # The next hundredth even of a hundredth: a box is never a point.
+    return (math.floor(deg * _ROUND_DEG) + 1) / _ROUND_DEG
 
 
 def _signed(lon_deg: float) -> float:
