@@ -87,15 +87,15 @@ def test_what_others_put_there_stays_and_what_an_earlier_model_left_goes(
     assert swclip.load(NAME).fingerprint == load_model(trained / "run").fingerprint
 
 
-def test_private_and_on_a_branch(
-    trained: Path, hub: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_private_and_on_a_branch(trained: Path, hub: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     assert push(trained / "run", "--private", "--revision=trial") == 0
     repository = hub.repositories[NAME]
     assert repository.private
     assert set(hub.head(NAME).files) == {".gitattributes"}, "main is as it was made"
     assert "model.safetensors" in hub.head(NAME, "trial").files
     assert swclip.load(f"hf://{NAME}@trial").fingerprint == load_model(trained / "run").fingerprint
+    assert push(trained / "run", "--private", "--revision=trial", "--no-verify") == 0
+    assert hub.asked("POST /api/models/ada/leeds/branch") == 1, "a branch that is there is not made again"
     hub.add("ada/open", {"a": b"a"})
     seen = len(hub.seen)
     assert run(["push", str(trained / "run"), "ada/open", "--private"]) == 7

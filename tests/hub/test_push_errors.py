@@ -129,6 +129,16 @@ def test_a_hub_that_gives_back_something_else(folder: ModelFolder, hub: StandIn)
         push_folder(folder, NAME, endpoint=hub.address)
 
 
+def test_a_hub_that_knows_no_xet(folder: ModelFolder, hub: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("hf_xet", reason="without it large files go by LFS anyway")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
+    hub.large_from = 50_000
+    with pytest.raises(HubError, match="If this hub does not know Xet, set HF_HUB_DISABLE_XET=1"):
+        push_folder(folder, NAME, endpoint=hub.address)
+    assert hub.asked("xet-write-token") > 0
+    assert set(hub.head(NAME).files) == {".gitattributes"}
+
+
 def test_no_hub_at_the_address(folder: ModelFolder, hub: StandIn) -> None:
     with pytest.raises(HubError, match="interrupted"):
         push_folder(folder, NAME, endpoint="http://127.0.0.1:9")

@@ -44,7 +44,7 @@ class PublishOptions:
         splits: Where the splits are now, if they were moved.
     """
 
-    reports: Sequence[Path] = ()
+    reports: Sequence[str | os.PathLike[str]] = ()
     licence: str | None = None
     base_models: Sequence[str] = ()
     datasets: Sequence[str] = ()

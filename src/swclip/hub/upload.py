@@ -111,7 +111,7 @@ def push_folder(
 
 def _repository(api: Any, repo_id: str, private: bool, revision: str | None) -> str | None:
     """Make repository and branch where they are not there; the newest commit before, None of a new repository."""
-    from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     try:
         info = api.model_info(repo_id)
@@ -126,8 +126,11 @@ def _repository(api: Any, repo_id: str, private: bool, revision: str | None) -> 
             "settings on the hub, or choose another name."
         )
     if revision is not None:
-        api.create_branch(repo_id, branch=revision, exist_ok=True)
-        info = api.model_info(repo_id, revision=revision)
+        try:
+            info = api.model_info(repo_id, revision=revision)
+        except RevisionNotFoundError:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+            info = api.model_info(repo_id, revision=revision)
     return None if new else str(info.sha)
 
 
@@ -197,4 +200,5 @@ def _reason(error: Exception) -> str:
     detail = "; ".join(text.rstrip(".") for text in told)[:300]
     if status == 400 or isinstance(error, ValueError):
         return f"the hub does not take it ({detail})."
-    return f"the upload was interrupted ({detail}). {_AGAIN}"
+    hint = "If this hub does not know Xet, set HF_HUB_DISABLE_XET=1. " if "xet-" in detail else ""
+    return f"the upload was interrupted ({detail}). {hint}{_AGAIN}"
