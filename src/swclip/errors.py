@@ -41,3 +41,9 @@ class DiskFullError(SwclipError):
     """The disk filled while an artefact was being written; nothing half-written was left in its place."""
 
     exit_code = 6
+
+
+class HubError(SwclipError):
+    """A model hub cannot be reached, refuses, or does not have what is asked for."""
+
+    exit_code = 7

@@ -27,6 +27,7 @@ VERBS = (
     "serve",
     "benchmark",
     "compare",
+    "push",
 )
 
 app = cyclopts.App(

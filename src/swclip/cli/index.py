@@ -16,7 +16,7 @@ CITIES = "cities"
 
 
 def index(
-    run: Path,
+    run: str | Path,
     manifest: Path | None = None,
     /,
     *,
@@ -35,7 +35,8 @@ def index(
     Without a manifest, `--grid POLYGONS --spacing-m METRES` makes a gallery of positions alone.
 
     Args:
-        run: The run (or model folder) whose model embeds them.
+        run: The run (or model folder) whose model embeds them, or a model's name on the hub: hf://OWNER/NAME, or
+            OWNER/NAME where no such path is there.
         manifest: The photographs, as `swclip prepare` or `swclip synth` wrote them.
         out: The gallery: a folder, where one that is there is replaced, or a URL such as s3://bucket/gallery.
         splits: Take only what these splits allow as candidates of the queries, not everything in the manifest.
@@ -56,6 +57,7 @@ def index(
     from swclip.gallery.details import manifest_details
     from swclip.gallery.folder import check_output
     from swclip.models.locator_model import load_model
+    from swclip.models.published import model_folder
     from swclip.retrieval.build import build_gallery
     from swclip.retrieval.conformal import read_calibration
     from swclip.retrieval.embed import Failure
@@ -67,14 +69,15 @@ def index(
     check_output(out)
     table = None if manifest is None else read_manifest(manifest)
     candidates = _candidates(table, splits, photographs, grid, spacing_m)
-    model, calibration, bank = load_model(run), read_calibration(run), read_bank(run)
+    folder = model_folder(run)  # downloaded once, where it is on the hub
+    model, calibration, bank = load_model(folder), read_calibration(folder), read_bank(folder)
     failures: list[Failure] = []
     with progress_bar("Embedding the gallery") as progress:
         gallery = build_gallery(
             model,
             candidates,
             table,
-            posterior=read_posterior(run),
+            posterior=read_posterior(folder),
             bank=bank,
             batch_size=batch_size,
             workers=workers,

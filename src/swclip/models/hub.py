@@ -43,8 +43,8 @@ def tower_from_name(name: str, side: Literal["vision", "text"]) -> nn.Module:
 
     logging.disable_progress_bar()  # its bar says "Loading weights" over ours
     try:
-        config = AutoConfig.from_pretrained(name)
-        model: nn.Module = AutoModel.from_pretrained(name)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        model: nn.Module = AutoModel.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise _unavailable(name, error) from error
     if config.model_type in _TWO_TOWERS:
@@ -65,17 +65,24 @@ def tower_from_config(values: dict[str, Any]) -> nn.Module:
     import transformers
 
     name = values["swclip_class"]
-    cls = getattr(transformers, name, None)
+    cls: Any = getattr(transformers, name, None)
     if cls is None:  # the inner transformer of a CLIP or SigLIP model is not a public name
         public = name.replace("Transformer", "Model")
         cls = getattr(transformers, public, None)
-    if cls is None:
+    if not _is_tower(cls):
         raise ConfigError(
             f"this transformers release does not know {name}; install the release the model was saved with."
         )
     config = cls.config_class.from_dict({k: v for k, v in values.items() if k != "swclip_class"})
     model: nn.Module = cls._from_config(config) if hasattr(cls, "_from_config") else cls(config)
     return model
+
+
+def _is_tower(found: Any) -> bool:
+    # The name comes from a file that may be a stranger's: nothing but a model is built by it.
+    import transformers
+
+    return isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)
 
 
 def tower_preprocess(name: str, size_px: int | None) -> Preprocess:

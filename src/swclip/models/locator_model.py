@@ -24,6 +24,7 @@ from swclip.imaging.preprocess import Preprocess
 from swclip.models.config import ModelConfig
 from swclip.models.image_tower import ImageHead, ImageTower, image_preprocess
 from swclip.models.location_text import LocationEncoder, Words, known_cells
+from swclip.models.published import HubName, download, model_folder
 from swclip.models.token_pool import TokenPool
 from swclip.models.views import Views
 from swclip.structure import as_plain, structure
@@ -186,13 +187,9 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **hub: Any) -> LocatorModel:
         if Path(model_id).is_dir():
-            return load_model(model_id)
-        from huggingface_hub import snapshot_download
-
-        wanted = {
-            k: hub[k] for k in ("revision", "cache_dir", "force_download", "token", "local_files_only") if k in hub
-        }
-        return load_model(snapshot_download(model_id, **wanted))
+            return load_model(Path(model_id))
+        wanted = {k: hub[k] for k in ("cache_dir", "force_download", "token", "local_files_only") if k in hub}
+        return load_model(download(HubName(model_id, hub.get("revision")), **wanted))
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -218,15 +215,17 @@ def _digest(state: dict[str, Tensor], extra: str) -> str:
 
 
 def load_model(path: str | Path) -> LocatorModel:
-    """Load a model from a run, a gallery, or the model folder itself; on the CPU, in evaluation mode.
+    """Load a model from a run, a gallery, the model folder itself, or a hub; on the CPU, in evaluation mode.
 
     Args:
-        path: A folder that holds `model/` (a run or a gallery), or a model folder.
+        path: A folder that holds `model/` (a run or a gallery), a model folder, or a model's name on the hub:
+            `hf://owner/name`, `hf://owner/name@revision`, or `owner/name` where no path of that name is there.
 
     Raises:
         ArtefactError: Nothing is there, it is cut short, or another version of swclip wrote it.
+        HubError: The hub cannot be reached, or has no such model.
     """
-    folder = Path(path)
+    folder = model_folder(path)
     if (folder / "model").is_dir():
         folder = folder / "model"
     if not (folder / "config.json").is_file():

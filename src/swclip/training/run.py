@@ -71,7 +71,7 @@ def open_run(
         status="running",
         command=command,
         versions=versions(),
-        splits_digest=_digest(splits),
+        splits_digest=digest_of_splits(splits),
     )
     there = read_run(out) if (out / "run.json").exists() else None
     # A run that made nothing yet, for want of a tower or a photograph, may be started again with what mends it.
@@ -91,7 +91,8 @@ def open_run(
     return there
 
 
-def _digest(splits: Splits) -> str:
+def digest_of_splits(splits: Splits) -> str:
+    """SHA-256 over ids and their split: the identity of splits, wherever their file is."""
     rows = splits.frame[["image_id", "split"]].to_numpy().tolist()
     return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest()
 

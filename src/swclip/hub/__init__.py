@@ -1,0 +1,1 @@
+"""Publishing a model: its folder without names of this machine, its card, and the upload to a hub."""

@@ -1,0 +1,195 @@
+"""A model by its name on the hub: which texts are such names, and the folder that a download leaves.
+
+Only safetensors and JSON are fetched (and the plain word lists of a tokenizer), nothing of what is fetched is executed,
+and a configuration that asks for code from elsewhere is refused before anything is built from it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from swclip.errors import ArtefactError, ConfigError, HubError
+from swclip.files import read_json
+
+SCHEME = "hf://"
+ENDPOINT_VARIABLE = "HF_ENDPOINT"
+MODEL_FILES = ("config.json", "preprocess.json", "model.safetensors", "posterior.json", "regions.json")
+"""What a published model is made of, in the root of its repository; the last two only where there were validation
+queries."""
+
+BANK_FILE = "bank.safetensors"
+TOKENIZERS = ("tokenizer", "caption_tokenizer")
+"""Folders of a published model, where it has a pretrained text tower."""
+
+_TOKENIZER_FILES = ("*.json", "*.txt", "*.model")
+_PART = r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9_])?"
+_NAME = re.compile(rf"(?P<owner>{_PART})/(?P<name>{_PART})(?:@(?P<revision>[^@\s]+))?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class HubName:
+    """Where a model is on the hub.
+
+    Attributes:
+        repo_id: owner/name.
+        revision: A branch, tag or commit; None for the newest.
+    """
+
+    repo_id: str
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        return f"{SCHEME}{self.repo_id}" + (f"@{self.revision}" if self.revision else "")
+
+
+def is_repo_id(text: str) -> bool:
+    """Whether a text is the name of a repository on a hub, owner/name.
+
+    Example:
+        >>> is_repo_id("ada/leeds"), is_repo_id("leeds"), is_repo_id("ada/leeds@v1"), is_repo_id("../leeds")
+        (True, False, False, False)
+    """
+    match = _NAME.fullmatch(text)
+    return match is not None and match["revision"] is None
+
+
+def hub_name(given: str | os.PathLike[str]) -> HubName | None:
+    """The name on the hub that is meant, or None where a path is.
+
+    `hf://owner/name` and `hf://owner/name@revision` always mean the hub. Without the scheme a path that exists wins,
+    and so does one whose first folder does: `runs/frist` in a folder that has `runs` is a slip, and asking the hub
+    about it would tell others what a folder is called. A `Path` is always a path.
+
+    Args:
+        given: What the user gave.
+
+    Raises:
+        ConfigError: It begins with hf:// and is no name.
+
+    Example:
+        >>> hub_name("hf://ada/leeds@v1")
+        HubName(repo_id='ada/leeds', revision='v1')
+        >>> hub_name("no-such-folder/leeds"), hub_name("/runs/leeds"), hub_name("leeds")
+        (HubName(repo_id='no-such-folder/leeds', revision=None), None, None)
+    """
+    if not isinstance(given, str):
+        return None
+    certain = given.startswith(SCHEME)
+    match = _NAME.fullmatch(given.removeprefix(SCHEME))
+    if certain and match is None:
+        raise ConfigError(f"{given!r}: is no name on the hub; write hf://OWNER/NAME or hf://OWNER/NAME@REVISION.")
+    if match is None or (not certain and (Path(given).exists() or Path(match["owner"]).exists())):
+        return None
+    return HubName(f"{match['owner']}/{match['name']}", match["revision"])
+
+
+def model_folder(given: str | os.PathLike[str], **hub: Any) -> Path:
+    """The folder of a model: a path as it is, a name on the hub as the folder that was downloaded.
+
+    Args:
+        given: A path, or a name as `hub_name` understands it.
+        hub: Further arguments of `huggingface_hub.snapshot_download`, such as token and cache_dir.
+
+    Raises:
+        HubError: The hub cannot be reached and the model was not downloaded before, or it has no such model.
+        ArtefactError: What the repository holds is not a model of swclip, or asks for code to be run.
+    """
+    name = hub_name(given)
+    return Path(given) if name is None else download(name, **hub)
+
+
+def download(name: HubName, **hub: Any) -> Path:
+    """Fetch a model into the hub's cache on this machine; files that are there are not fetched again.
+
+    The hub is the one that the environment variable HF_ENDPOINT names, else huggingface.co.
+
+    Args:
+        name: Which.
+        hub: Further arguments of `huggingface_hub.snapshot_download`.
+
+    Returns:
+        The folder of the snapshot.
+
+    Raises:
+        HubError: The hub cannot be reached and the model was not downloaded before, or it has no such model.
+        ArtefactError: What the repository holds is not a model of swclip, or asks for code to be run.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+    wanted = [*MODEL_FILES, BANK_FILE, *(f"{folder}/{kind}" for folder in TOKENIZERS for kind in _TOKENIZER_FILES)]
+    settings = {"endpoint": os.environ.get(ENDPOINT_VARIABLE) or None, "revision": name.revision, **hub}
+    try:
+        folder = Path(snapshot_download(name.repo_id, allow_patterns=wanted, **settings))
+    except RevisionNotFoundError as error:
+        raise HubError(
+            f"{name}: the hub has no revision {name.revision!r} of it; leave @... out for the newest."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise HubError(
+            f"{name}: the hub has no such model, or it is private and the token (HF_TOKEN) may not see it; a local "
+            "folder of that name is not there either."
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise HubError(
+            f"{name}: the hub cannot be reached and the model was not downloaded before ({_cause(error)}); go online "
+            "once, or give a local folder."
+        ) from error
+    except Exception as error:
+        # The library's own errors, and those of the HTTP library beneath, which is another one from release to release.
+        raise HubError(
+            f"{name}: the download failed ({_cause(error)}); the same command goes on where it was."
+        ) from error
+    if not (folder / "config.json").is_file():
+        raise ArtefactError(f"{name}: holds no swclip model (config.json is missing).")
+    check_harmless(folder)
+    return folder
+
+
+def check_harmless(folder: Path) -> None:
+    """Refuse a model whose configuration would make transformers fetch or run code.
+
+    Args:
+        folder: The model's folder.
+
+    Raises:
+        ArtefactError: It does.
+    """
+    files = [
+        folder / "config.json",
+        *(path for name in TOKENIZERS for path in sorted((folder / name).glob("*config.json"))),
+    ]
+    for path in files:
+        for key, value in _entries(read_json(path, "the model's configuration")):
+            # Attention and experts may be named as a repository of compiled kernels, owner/name.
+            kernel = key.endswith("_implementation") and ("/" in json.dumps(value))
+            if key == "auto_map" or key == "trust_remote_code" or kernel:
+                raise ArtefactError(
+                    f"{path}: {key} = {value!r} asks for code from elsewhere to be run; swclip runs none. Use another "
+                    "model, or ask its owner to publish it with `swclip push`."
+                )
+
+
+def _entries(value: Any) -> Iterator[tuple[str, Any]]:
+    """Every key of nested mappings with what it holds."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield str(key), inner
+            yield from _entries(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _entries(inner)
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost reason of an error, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = " ".join(str(error).split())
+    return (text or type(error).__name__)[:200]

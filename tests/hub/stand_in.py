@@ -1,0 +1,368 @@
+"""A hub on the loopback that speaks the part of the protocol that huggingface_hub uses to publish and to load models.
+
+Repositories with commits and branches, tokens with rights, small files in the commit and large ones beside it (LFS:
+batch, upload, and a redirect on the way back). Every file that arrives is hashed, and a commit that names a large file
+which never arrived is refused. Xet, the protocol of the hub's own storage, is not spoken: tests switch it off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+
+import yaml
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+from uvicorn import Config, Server
+
+from swclip.web.server import address_of, listen
+
+WRITER, READER, STRANGER = "hf_of-ada-may-write", "hf_of-ada-may-read", "hf_of-bob-may-write"
+_USERS = {WRITER: ("ada", True), READER: ("ada", False), STRANGER: ("bob", True)}
+
+
+@dataclass
+class Commit:
+    """One state of a repository: its files by path, and which of them are large."""
+
+    oid: str
+    files: dict[str, bytes]
+    large: set[str]
+    message: str
+
+
+@dataclass
+class Repository:
+    """A model's repository."""
+
+    private: bool
+    branches: dict[str, list[Commit]]
+
+    def at(self, revision: str) -> Commit | None:
+        if revision in self.branches:
+            return self.branches[revision][-1]
+        return next((c for commits in self.branches.values() for c in commits if c.oid == revision), None)
+
+
+@dataclass
+class Fault:
+    """What goes wrong: requests whose line holds `what` get `status`, so many times."""
+
+    what: str
+    status: int
+    times: int
+
+
+@dataclass
+class StandIn:
+    """The hub.
+
+    Attributes:
+        large_from: Files of so many bytes are large.
+        repositories: By owner/name.
+        objects: Large files that arrived, by their SHA-256.
+        faults: What goes wrong.
+        seen: Method and path of every request.
+        spoils: Whether large files come back with a bit turned round.
+        told_the_store: Requests for large files that carried a token, which is none of the store's business.
+    """
+
+    large_from: int = 100_000
+    repositories: dict[str, Repository] = field(default_factory=dict)
+    objects: dict[str, bytes] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    seen: list[str] = field(default_factory=list)
+    spoils: bool = False
+    told_the_store: int = 0
+    address: str = ""
+
+    @property
+    def store_address(self) -> str:
+        """Where large files are: another host, as far as anybody who asks can tell."""
+        return self.address.replace("127.0.0.1", "localhost")
+
+    def fail(self, what: str, status: int, times: int = 1) -> None:
+        self.faults.append(Fault(what, status, times))
+
+    def asked(self, what: str) -> int:
+        return sum(what in line for line in self.seen)
+
+    def head(self, repo_id: str, branch: str = "main") -> Commit:
+        return self.repositories[repo_id].branches[branch][-1]
+
+    def add(self, repo_id: str, files: dict[str, bytes], *, private: bool = False, branch: str = "main") -> Commit:
+        """Commit files as somebody else would."""
+        repository = self.repositories.setdefault(repo_id, Repository(private, {}))
+        commits = repository.branches.setdefault(branch, [])
+        before = commits[-1].files if commits else {".gitattributes": b""}
+        return self._commit(commits, {**before, **files}, set(), "by hand")
+
+    def _commit(self, commits: list[Commit], files: dict[str, bytes], large: set[str], message: str) -> Commit:
+        state = json.dumps([len(commits), message, {name: _sha256(data) for name, data in sorted(files.items())}])
+        commits.append(Commit(hashlib.sha1(state.encode()).hexdigest(), files, large, message))
+        return commits[-1]
+
+    # What a request may see and do.
+
+    def _user(self, request: Request) -> tuple[str, bool] | None:
+        return _USERS.get(request.headers.get("authorization", "").removeprefix("Bearer "))
+
+    def _refusal(self, request: Request) -> Response | None:
+        if "authorization" in request.headers and self._user(request) is None:
+            return _error(401, None, "Invalid credentials in Authorization header")
+        return None
+
+    def _repository(self, request: Request) -> tuple[str, Repository] | Response:
+        repo_id = f"{request.path_params['owner']}/{request.path_params['name']}"
+        found, user = self.repositories.get(repo_id), self._user(request)
+        if found is None or (found.private and (user is None or user[0] != repo_id.split("/")[0])):
+            return _error(404 if user else 401, "RepoNotFound", "Repository not found")
+        return repo_id, found
+
+    def _may_write(self, request: Request, repo_id: str) -> Response | None:
+        user = self._user(request)
+        if user is None:
+            return _error(401, None, "Invalid username or password.")
+        if not user[1] or user[0] != repo_id.split("/")[0]:
+            return _error(403, None, "You don't have the rights to write there")
+        return None
+
+    # The protocol.
+
+    async def create(self, request: Request) -> Response:
+        asked = await request.json()
+        user = self._user(request)
+        repo_id = f"{asked['organization'] or (user or ('nobody', False))[0]}/{asked['name']}"
+        if refused := self._may_write(request, repo_id):
+            return refused
+        if repo_id in self.repositories:
+            return _error(409, None, "You already created this model repo")
+        private = asked.get("visibility") == "private" or bool(asked.get("private"))
+        self.repositories[repo_id] = Repository(private, {"main": []})
+        self._commit(self.repositories[repo_id].branches["main"], {".gitattributes": b""}, set(), "initial commit")
+        return JSONResponse({"url": f"{self.address}/{repo_id}", "id": repo_id, "name": repo_id})
+
+    async def info(self, request: Request) -> Response:
+        found = self._repository(request)
+        if isinstance(found, Response):
+            return found
+        repo_id, repository = found
+        commit = repository.at(unquote(request.path_params.get("revision", "main")))
+        if commit is None:
+            return _error(404, "RevisionNotFound", "Invalid rev id")
+        siblings = [{"rfilename": name} for name in commit.files]
+        return JSONResponse(
+            {"id": repo_id, "sha": commit.oid, "private": repository.private, "siblings": siblings, "tags": []}
+        )
+
+    async def tree(self, request: Request) -> Response:
+        found = self._repository(request)
+        if isinstance(found, Response):
+            return found
+        commit = found[1].at(unquote(request.path_params["revision"]))
+        if commit is None:
+            return _error(404, "RevisionNotFound", "Invalid rev id")
+        entries: list[dict[str, Any]] = []
+        for name, data in commit.files.items():
+            entry: dict[str, Any] = {"type": "file", "path": name, "size": len(data), "oid": _git_oid(data)}
+            if name in commit.large:
+                entry["lfs"] = {"oid": _sha256(data), "size": len(data), "pointerSize": 134}
+            entries.append(entry)
+        return JSONResponse(entries)
+
+    async def validate(self, request: Request) -> Response:
+        content = (await request.json())["content"]
+        try:
+            read = yaml.safe_load(content.split("---")[1])
+            assert isinstance(read, dict)
+        except (yaml.YAMLError, IndexError, AssertionError):
+            return JSONResponse({"errors": [{"message": "no metadata"}], "warnings": []}, 400)
+        return JSONResponse({"errors": [], "warnings": []})
+
+    async def preupload(self, request: Request) -> Response:
+        found = self._repository(request)
+        if isinstance(found, Response):
+            return found
+        if refused := self._may_write(request, found[0]):
+            return refused
+        commit = found[1].at(unquote(request.path_params["revision"]))
+        if commit is None:
+            return _error(404, "RevisionNotFound", "Invalid rev id")
+        told = []
+        for asked in (await request.json())["files"]:
+            there, mode = commit.files.get(asked["path"]), "lfs" if asked["size"] >= self.large_from else "regular"
+            oid = None if there is None else _sha256(there) if mode == "lfs" else _git_oid(there)
+            told.append({"path": asked["path"], "uploadMode": mode, "shouldIgnore": False, "oid": oid})
+        return JSONResponse({"files": told})
+
+    async def batch(self, request: Request) -> Response:
+        found = self._repository(request)
+        if isinstance(found, Response):
+            return found
+        if refused := self._may_write(request, found[0]):
+            return refused
+        objects = []
+        for asked in (await request.json())["objects"]:
+            upload = {"upload": {"href": f"{self.store_address}/store/{asked['oid']}", "header": {}}}
+            objects.append(dict(asked) if asked["oid"] in self.objects else {**asked, "actions": upload})
+        return JSONResponse({"transfer": "basic", "objects": objects})
+
+    async def store(self, request: Request) -> Response:
+        data = await request.body()
+        if _sha256(data) != request.path_params["oid"]:
+            return Response(status_code=400)
+        self.objects[request.path_params["oid"]] = data
+        return Response()
+
+    async def fetch(self, request: Request) -> Response:
+        data = self.objects[request.path_params["oid"]]
+        if self.spoils:
+            data = data[:-1] + bytes([data[-1] ^ 1])
+        return Response(data, headers={"ETag": f'"{request.path_params["oid"]}"'})
+
+    async def commit(self, request: Request) -> Response:
+        found = self._repository(request)
+        if isinstance(found, Response):
+            return found
+        repo_id, repository = found
+        if refused := self._may_write(request, repo_id):
+            return refused
+        commits = repository.branches.get(unquote(request.path_params["revision"]))
+        if commits is None:
+            return _error(404, "RevisionNotFound", "Invalid rev id")
+        head = commits[-1]
+        files, large, message = dict(head.files), set(head.large), ""
+        for line in (await request.body()).splitlines():
+            value, key = json.loads(line)["value"], json.loads(line)["key"]
+            if key == "header":
+                message = value["summary"]
+                if value.get("parentCommit") not in (None, head.oid):
+                    return _error(412, None, "A commit has happened since. Please refresh and try again.")
+            elif key == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+                large.discard(value["path"])
+            elif key == "lfsFile":
+                if value["oid"] not in self.objects:
+                    return _error(400, None, f"{value['path']} was never uploaded")
+                files[value["path"]] = self.objects[value["oid"]]
+                large.add(value["path"])
+            elif key == "deletedFile":
+                del files[value["path"]]
+            else:
+                return _error(400, None, f"{key} is not known")
+        made = self._commit(commits, files, large, message)
+        return JSONResponse({"commitUrl": f"{self.address}/{repo_id}/commit/{made.oid}", "commitOid": made.oid})
+
+    async def branch(self, request: Request) -> Response:
+        found = self._repository(request)
+        if isinstance(found, Response):
+            return found
+        if refused := self._may_write(request, found[0]):
+            return refused
+        name, branches = unquote(request.path_params["branch"]), found[1].branches
+        if name in branches:
+            return _error(409, None, "Reference already exists")
+        branches[name] = list(branches["main"])
+        return JSONResponse({})
+
+    async def resolve(self, request: Request) -> Response:
+        found = self._repository(request)
+        if isinstance(found, Response):
+            return found
+        commit = found[1].at(unquote(request.path_params["revision"]))
+        if commit is None:
+            return _error(404, "RevisionNotFound", "Invalid rev id")
+        name = request.path_params["path"]
+        if name not in commit.files:
+            return _error(404, "EntryNotFound", "Entry not found")
+        data = commit.files[name]
+        headers = {"X-Repo-Commit": commit.oid}
+        if name in commit.large:
+            headers |= {"X-Linked-Etag": f'"{_sha256(data)}"', "X-Linked-Size": str(len(data))}
+            return RedirectResponse(f"{self.store_address}/store/{_sha256(data)}", 302, headers=headers)
+        return Response(data, headers={**headers, "ETag": f'"{_git_oid(data)}"'})
+
+    def app(self) -> Starlette:
+        repo = "/api/models/{owner}/{name}"
+        routes = [
+            Route("/api/repos/create", self.create, methods=["POST"]),
+            Route("/api/validate-yaml", self.validate, methods=["POST"]),
+            Route(f"{repo}", self.info),
+            Route(f"{repo}/revision/{{revision}}", self.info),
+            Route(f"{repo}/tree/{{revision}}", self.tree),
+            Route(f"{repo}/preupload/{{revision}}", self.preupload, methods=["POST"]),
+            Route(f"{repo}/commit/{{revision}}", self.commit, methods=["POST"]),
+            Route(f"{repo}/branch/{{branch}}", self.branch, methods=["POST"]),
+            Route("/{owner}/{name}.git/info/lfs/objects/batch", self.batch, methods=["POST"]),
+            Route("/store/{oid}", self.store, methods=["PUT"]),
+            Route("/store/{oid}", self.fetch),
+            Route("/{owner}/{name}/resolve/{revision}/{path:path}", self.resolve),
+        ]
+        inner = Starlette(routes=routes)
+
+        async def outer(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] != "http":
+                return await inner(scope, receive, send)
+            line = f"{scope['method']} {scope['path']}"
+            self.seen.append(line)
+            for fault in self.faults:
+                if fault.times > 0 and fault.what in line:
+                    fault.times -= 1
+                    return await Response(status_code=fault.status)(scope, receive, send)
+            request = Request(scope, receive)
+            if scope["path"].startswith("/store/") and "authorization" in request.headers:
+                self.told_the_store += 1
+            refused = self._refusal(request)
+            return await (refused or inner)(scope, receive, send)
+
+        return outer  # type: ignore[return-value]
+
+
+@contextmanager
+def standing_in(hub: StandIn) -> Iterator[StandIn]:
+    """Serve a hub in a thread until the block ends."""
+    listening = listen("127.0.0.1", 0)
+    hub.address = address_of(listening)
+    server = Server(Config(hub.app(), log_level="critical", lifespan="off", ws="none"))
+    started = threading.Event()
+
+    async def serve() -> None:
+        task = asyncio.create_task(server.serve([listening]))
+        while not server.started and not task.done():
+            await asyncio.sleep(0.01)
+        started.set()
+        await task
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+    thread.start()
+    started.wait(60)
+    try:
+        yield hub
+    finally:
+        server.should_exit = True
+        thread.join(60)
+        listening.close()
+        assert not thread.is_alive(), "the stand-in does not end"
+
+
+def _error(status: int, code: str | None, message: str) -> Response:
+    headers = {"X-Error-Message": message, **({"X-Error-Code": code} if code else {})}
+    return JSONResponse({"error": message}, status, headers=headers)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _git_oid(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()

@@ -1,0 +1,139 @@
+"""What is published says nothing of the machine, the folders and the files that it came from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+from swclip.cli.app import run
+from swclip.data.manifest import read_manifest
+from swclip.errors import ArtefactError
+from swclip.hub.folder import ModelFolder, PublishOptions, write_model_folder
+from swclip.hub.leaks import check_no_leaks, private_names
+from swclip.models.locator_model import load_model
+from swclip.retrieval.embed import embed_photographs
+from swclip.retrieval.hubness import Bank, Hubness, read_bank
+from swclip.training.config import load_recipe
+
+NAME = "ada/leeds"
+
+
+@pytest.fixture(scope="module")
+def published(telling: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    report = telling / "Geheim-Bericht"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(telling)
+        assert run(["evaluate", "Geheim-Lauf", f"--out={report}", "--resamples=20", "--no-figures"]) == 0
+        patch.setenv("HOME", str(telling))
+        options = PublishOptions(reports=[report], base_models=["facebook/dinov2-small"])
+        return write_model_folder(tmp_path_factory.mktemp("out") / "model", "Geheim-Lauf", NAME, options)
+
+
+def test_no_name_of_this_machine_is_in_any_file(published: ModelFolder, telling: Path) -> None:
+    words = ["Geheim", "Ordner", "Album", str(telling), str(Path.home()), str(Path.cwd()), "/tmp", "p00-"]
+    for name in published.files:
+        data = (published.path / name).read_bytes()
+        if name == "model.safetensors":
+            data = data[: 8 + int.from_bytes(data[:8], "little")]  # numbers may hold any bytes
+        for word in words:
+            assert word.encode() not in data, (name, word)
+    assert "tokenizer/tokenizer.json" in published.files
+
+
+def test_the_model_is_the_same_but_for_the_names_of_its_towers(published: ModelFolder, telling: Path) -> None:
+    own, back = load_model(telling / "Geheim-Lauf"), load_model(published.path)
+    assert published.of_run == own.fingerprint != back.fingerprint == published.fingerprint
+    assert json.loads((published.path / "config.json").read_text())["fingerprint"] == back.fingerprint
+    assert (back.config.image.tower, back.config.location.text_tower) == ("local:dinov2", "local:bert")
+    assert load_recipe(str(published.path / "config.toml")).model == back.config
+    assert back.feature_fingerprint == own.feature_fingerprint
+    paths = read_manifest(telling / "Geheim-Daten").image_paths[:5]
+    assert (embed_photographs(back, paths) == embed_photographs(own, paths)).all()
+    positions, words = torch.tensor([[53.8, -1.55]], dtype=torch.float64), [{"city": "leeds"}]
+    with torch.no_grad():
+        assert torch.equal(back.encode_positions(positions, words), own.encode_positions(positions, words))
+    assert any("changes the fingerprint" in note for note in published.notes)
+
+
+def test_a_bank_without_names_still_knows_its_photographs(published: ModelFolder, telling: Path) -> None:
+    own, hidden = read_bank(telling / "Geheim-Lauf"), read_bank(published.path)
+    assert own is not None
+    assert hidden is not None
+    assert (own.embeddings == hidden.embeddings).all()
+    assert all(image_id.startswith("sha256:") for image_id in hidden.image_ids)
+    assert hidden.without_names().image_ids == hidden.image_ids
+    places = np.eye(8, dtype=np.float32)[:2]
+    photographs, ids = own.embeddings.astype(np.float32), own.image_ids
+    wanted, found = (Hubness.of(places, photographs, ids, bank) for bank in (own, hidden))
+    assert (wanted.photographs == found.photographs).all()
+    strangers = Hubness.of(places, photographs, [f"other-{name}" for name in ids], hidden)
+    assert (strangers.photographs > found.photographs).all(), "itself is not counted where it is known"
+
+
+def test_the_card_says_what_it_may(published: ModelFolder) -> None:
+    card = (published.path / "README.md").read_text(encoding="utf-8")
+    for told in ("Leeds", "York", "40 photographs", "known-places", "local folder (dinov2)", "`facebook/dinov2-small`"):
+        assert told in card
+    assert "by the recipe" not in card, "the recipe's file has a name of the user's"
+
+
+@pytest.mark.parametrize("word", ["/home/ada/album", "/home/Zoë/album", "hf_a-token-of-mine"])
+@pytest.mark.parametrize("name", ["a.json", "deep/b.md", "c.safetensors", "escaped.json"])
+def test_the_last_look_finds_what_slipped_through(name: str, word: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    if path.suffix == ".safetensors":
+        save_file({"x": np.zeros(3, dtype=np.float32)}, path, metadata={"from": word})
+    else:
+        path.write_text(json.dumps({"from": f"x{word}/y"}, ensure_ascii=name == "escaped.json"), encoding="utf-8")
+    check_no_leaks(tmp_path, ["/home/somebody/else"])
+    with pytest.raises(ArtefactError, match=f"^{name}: would publish") as caught:
+        check_no_leaks(tmp_path, ["/home/somebody/else", word])
+    assert word not in str(caught.value)
+
+
+def test_numbers_are_no_names(tmp_path: Path) -> None:
+    save_file({"x": np.frombuffer(b"/tmp/abc" * 4, dtype=np.float32)}, tmp_path / "model.safetensors")
+    check_no_leaks(tmp_path, ["/tmp/abc"])
+
+
+def test_what_counts_as_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = tmp_path / "link"
+    (tmp_path / "real").mkdir()
+    link.symlink_to(tmp_path / "real")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/ada")
+    monkeypatch.setenv("HF_TOKEN", "hf_a-token-of-mine")
+    names = private_names(link / "run", "relative/tower")
+    for name in (
+        link / "run",
+        tmp_path / "real" / "run",
+        "relative/tower",
+        tmp_path,
+        "/home/ada",
+        "hf_a-token-of-mine",
+    ):
+        assert str(name) in names
+    assert not any(len(name) < 4 for name in names)
+    monkeypatch.setenv("HOME", "/")
+    assert "/" not in private_names(link)
+
+
+def test_a_run_that_would_tell_is_refused_whole(telling: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from swclip.hub import folder as module
+
+    monkeypatch.setattr(module, "hide_paths", lambda model, towers: None)
+    with pytest.raises(ArtefactError, match=r"config\.json: would publish a path of this machine"):
+        write_model_folder(tmp_path / "out", telling / "Geheim-Lauf", NAME)
+    assert list(tmp_path.iterdir()) == [], "nothing half-written"
+
+
+def test_banks_keep_plain_ids_on_this_machine(telling: Path) -> None:
+    bank = read_bank(telling / "Geheim-Lauf")
+    assert isinstance(bank, Bank)
+    assert bank.image_ids[0].startswith("Geheim-Album/")
