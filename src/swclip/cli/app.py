@@ -24,6 +24,7 @@ VERBS = (
     "index",
     "locate",
     "serve",
+    "export",
     "benchmark",
     "compare",
 )

@@ -105,5 +105,5 @@ class TokenPool(nn.Module):
 
     def forward(self, features: Float[Tensor, "b f"]) -> Float[Tensor, "b g"]:
         """(B, G) of (B, F)."""
-        tokens = features[:, self._pooled_dim :].reshape(len(features), *self._shape)
+        tokens = features[:, self._pooled_dim :].unflatten(1, self._shape)
         return torch.cat([features[:, : self._pooled_dim], self.pool(tokens)], dim=1)
