@@ -132,9 +132,7 @@ def write_location(model: LocatorModel, path: Path, words: Words, opset: int = O
     _write(LocationSide(model, words), model, example, path, LOCATION, opset)
 
 
-def _write(
-    side: nn.Module, model: LocatorModel, example: Tensor, path: Path, signature: Signature, opset: int
-) -> None:
+def _write(side: nn.Module, model: LocatorModel, example: Tensor, path: Path, signature: Signature, opset: int) -> None:
     if opset < OPSET:
         raise ConfigError(f"--opset {opset}: the graphs need {OPSET} or more.")
     with evaluating(model), _quiet():
@@ -161,11 +159,8 @@ def _write(
     for node in graph.graph.all_nodes():
         node.metadata_props.clear()
     graph.metadata_props.update({"swclip_fingerprint": model.fingerprint})
-    program.save(path, external_data=_weight_bytes(side) > _PROTOBUF_BYTES)
-
-
-def _weight_bytes(module: nn.Module) -> int:
-    return sum(p.numel() * p.element_size() for p in module.parameters())
+    weights = sum(value.const_value.nbytes for value in graph.graph.initializers.values())
+    program.save(path, external_data=weights > _PROTOBUF_BYTES)
 
 
 @contextmanager

@@ -56,7 +56,13 @@ def open_graph(path: Path, signature: Signature, threads: int | None = None) -> 
     options.log_severity_level = 3  # errors
     if threads is not None:
         options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has an exception of its own for each kind of thing it cannot load
+        reason = " ".join(str(error).split())[:300]
+        raise ArtefactError(
+            f"{path.name}: onnxruntime {onnxruntime.__version__} cannot load it ({reason}); another --opset may do."
+        ) from error
 
     def run(inputs: Float[np.ndarray, "b ..."]) -> Float32[np.ndarray, "b d"]:
         found: Float32[np.ndarray, "b d"] = session.run([signature.output], {signature.input: inputs})[0]
@@ -88,8 +94,8 @@ def measure_parity(
         found = np.concatenate([run(inputs[at : at + size]) for at in range(0, count, size)])
         # NaN is the largest difference there is: the maximum keeps it.
         by_batch[size] = float(np.abs(found.astype(np.float64) - wanted).max())
-    norms = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
-    cosine = (found.astype(np.float64) * wanted).sum(axis=1) / norms
+    one, other = (rows.astype(np.float64) for rows in (found, wanted))
+    cosine = (one * other).sum(axis=1) / (np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1))
     return Parity(
         inputs=count,
         by_batch=by_batch,
