@@ -84,9 +84,7 @@ def encoded() -> Callable[[LocatorModel, np.ndarray], np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def answering(
-    town: Path, make_model: Callable[..., LocatorModel], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def answering(town: Path, make_model: Callable[..., LocatorModel], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model folder `run`, and `gallery`, made with it: locations and photographs both have a say."""
     folder = tmp_path_factory.mktemp("answering")
     make_model().save(folder / "run" / "model")

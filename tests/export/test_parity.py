@@ -86,7 +86,7 @@ def test_a_graph_with_other_weights_is_found_out(
     changed[0, 0] += 0.01  # one weight; not a whole row, of whose inputs the layer norm makes the sum 0
     weights.CopyFrom(onnx.numpy_helper.from_array(changed, weights.name))
     onnx.save(proto, path)
-    with pytest.raises(ArtefactError, match="image.onnx: onnxruntime's embeddings differ from the model's by up to"):
+    with pytest.raises(ArtefactError, match=r"image.onnx: onnxruntime's embeddings differ from the model's by up to"):
         check_parity(measure_parity(open_graph(path, IMAGE), values, wanted), path.name)
 
 

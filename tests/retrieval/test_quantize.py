@@ -36,7 +36,9 @@ def _unit(seed: int, rows: int, dim: int) -> np.ndarray:
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-def test_the_formula_by_loops() -> None:
+@pytest.mark.parametrize("rows_at_once", [7, 16384])
+def test_the_formula_by_loops(rows_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_ROWS_AT_ONCE", rows_at_once)
     embeddings = _unit(0, 50, 33)
     codes, scales = quantize(embeddings)
     wanted_codes, wanted_scales = _by_loops(embeddings)

@@ -150,7 +150,7 @@ def _record(
 ) -> dict[str, Any]:
     side, dim = model.preprocess.size_px, model.embedding_dim
     shapes = {"pixels": (["B", 3, side, side], "float32"), "positions_deg": (["B", 2], "float64")}
-    described = {}
+    described: dict[str, dict[str, Any]] = {}
     for name, signature in graphs.items():
         shape, kind = shapes[signature.input]
         files = sorted(path for path in folder.iterdir() if path.name in (name, f"{name}.data"))

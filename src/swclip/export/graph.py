@@ -154,8 +154,9 @@ def _write(side: nn.Module, model: LocatorModel, example: Tensor, path: Path, si
         except (RuntimeError, ValueError, TypeError, NotImplementedError, torch._dynamo.exc.TorchDynamoException) as e:
             reason = " ".join(str(e).split())[:300]
             raise ConfigError(f"{signature.file}: torch cannot write this model as ONNX ({reason}).") from e
-    # Where each node came from: paths of this machine, and as many bytes as the graph itself.
     graph = program.model
+    program.rename_axes({graph.graph.inputs[0].shape[0]: "batch"})
+    # Where each node came from: paths of this machine, and as many bytes as the graph itself.
     for node in graph.graph.all_nodes():
         node.metadata_props.clear()
     graph.metadata_props.update({"swclip_fingerprint": model.fingerprint})

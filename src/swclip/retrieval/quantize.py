@@ -48,15 +48,17 @@ def quantize(
     scales = (np.abs(embeddings).max(axis=1, initial=0.0) / _MOST).astype(np.float32)
     # A scale that is subnormal has lost digits, and the division could leave the range of a code.
     scales[scales < np.finfo(np.float32).tiny] = 0.0
-    divisor = np.where(scales > 0, scales, 1.0).astype(np.float64)[:, None]
-    codes = np.rint(embeddings / divisor)
-    codes[scales == 0] = 0.0
-    return np.clip(codes, -_MOST, _MOST).astype(np.int8), scales
+    codes = np.zeros(embeddings.shape, dtype=np.int8)
+    for start in range(0, len(embeddings), _ROWS_AT_ONCE):  # in float64 all at once would take eight times the memory
+        part = slice(start, start + _ROWS_AT_ONCE)
+        divisor = np.where(scales[part] > 0, scales[part], np.inf).astype(np.float64)
+        codes[part] = np.clip(np.rint(embeddings[part] / divisor[:, None]), -_MOST, _MOST)
+    return codes, scales
 
 
 def dequantize(codes: Int8[np.ndarray, "n d"], scales: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, "n d"]:
     """Embeddings of codes, each number within half a scale of what it was."""
-    return codes.astype(np.float32) * scales[:, None]
+    return np.asarray(codes.astype(np.float32) * scales[:, None])
 
 
 def similarity(
