@@ -76,6 +76,7 @@ def export(
             f"{out / name}: {graph['bytes'] / 1e6:.1f} MB, differs from the model by {own['largest_difference']:.1e} "
             f"at most (least cosine {own['least_cosine']:.6f}, {own['inputs']} inputs)",
             markup=False,
+            soft_wrap=True,  # paths stay whole
         )
 
 
@@ -92,6 +93,7 @@ def _write_embeddings(source: Path, out: Path, precision: Literal["float32", "in
         f"{out}: {len(gallery)} candidates, {len(gallery.image_ids)} photographs, {out.stat().st_size / 1e6:.1f} MB; "
         f"largest error {error:.2g}",
         markup=False,
+        soft_wrap=True,
     )
 
 
