@@ -25,6 +25,7 @@ VERBS = (
     "gallery",
     "locate",
     "serve",
+    "export",
     "benchmark",
     "compare",
     "push",

@@ -14,6 +14,9 @@ from torch.nn import functional as F
 from swclip.geo.distance import EARTH_RADIUS_M
 
 _PRIMES = (1, 2_654_435_761, 805_459_861)
+# As tensors: an exported graph keeps numbers of Python in float32, half a metre of the Earth's radius.
+_RAD_PER_DEG = torch.tensor(math.pi / 180.0, dtype=torch.float64)
+_RADIUS_M = torch.tensor(EARTH_RADIUS_M, dtype=torch.float64)
 
 
 def ecef_m(positions_deg: Float64[Tensor, "b 2"]) -> Float64[Tensor, "b 3"]:
@@ -22,8 +25,8 @@ def ecef_m(positions_deg: Float64[Tensor, "b 2"]) -> Float64[Tensor, "b 3"]:
     Args:
         positions_deg: (B, 2) latitude, longitude in degrees.
     """
-    lat, lon = torch.deg2rad(positions_deg.to(torch.float64)).unbind(-1)
-    return EARTH_RADIUS_M * torch.stack([lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()], dim=-1)
+    lat, lon = (positions_deg.to(torch.float64) * _RAD_PER_DEG).unbind(-1)
+    return _RADIUS_M * torch.stack([lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()], dim=-1)
 
 
 class HashGrid(nn.Module):

@@ -107,7 +107,7 @@ class ImageTower(nn.Module):
         tokens = hidden[:, self.prefix_tokens :]
         side = int(tokens.shape[1] ** 0.5)
         square = side * side == tokens.shape[1]
-        return tokens.transpose(1, 2).reshape(len(tokens), -1, side, side) if square else tokens
+        return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, side, side) if square else tokens
 
     def _normed(self, state: Tensor) -> Tensor:
         # The residual stream grows from block to block; the tower's own last norm, where there is one, brings the

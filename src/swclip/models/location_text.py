@@ -189,6 +189,14 @@ class LocationEncoder(nn.Module):
         by_number = {kinds[repr(t)]: t for t in texts}
         return self._encode(distinct[:, :2], [by_number[int(n)] for n in distinct[:, 2]])[inverse]
 
+    def encode_shared(self, positions_deg: Float64[Tensor, "b 2"], words: Words) -> Float[Tensor, "b d"]:
+        """Unit vectors (B, D) of positions whose prompts name the same words; `forward` gives the same.
+
+        Nothing here depends on the values of the positions, so that it can be traced into a graph; `forward`, which
+        encodes equal positions once, cannot.
+        """
+        return self._encode(positions_deg, [self._parts(words)])
+
     def _soft_count(self) -> int:
         return self.config.location_tokens if self.grid is not None else len(self.config.cell_resolutions)
 
@@ -223,7 +231,7 @@ class LocationEncoder(nn.Module):
             if tokens is not None:
                 tokens = self.token_norm(tokens)
             if self.context is not None:
-                context = self.token_norm(self.context).expand(len(positions_deg), -1, -1)
+                context = self.token_norm(self.context).expand(positions_deg.shape[0], -1, -1)
                 tokens = context if tokens is None else torch.cat([context, tokens], dim=1)
             read = self.project(self.text(prompts, None if tokens is None else tokens * self.token_scale))
             total = read if total is None else total + read

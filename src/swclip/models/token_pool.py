@@ -105,5 +105,6 @@ class TokenPool(nn.Module):
 
     def forward(self, features: Float[Tensor, "b f"]) -> Float[Tensor, "b g"]:
         """(B, G) of (B, F)."""
-        tokens = features[:, self._pooled_dim :].reshape(len(features), *self._shape)
+        # Not len(features): that would be a number of its own in an exported graph, whatever the batch.
+        tokens = features[:, self._pooled_dim :].reshape(features.shape[0], *self._shape)
         return torch.cat([features[:, : self._pooled_dim], self.pool(tokens)], dim=1)

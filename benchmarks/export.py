@@ -1,0 +1,127 @@
+"""Time and size of an exported image side: torch, onnxruntime, and onnxruntime with 8-bit weights.
+
+    python benchmarks/export.py RUN EXPORT PHOTO... [--batches 1 32] [--rounds N] [--threads N]
+
+EXPORT is what `swclip export RUN --int8-tower --out EXPORT` wrote. In every round each way embeds the same pixels once,
+in turn, so that whatever else the machine does falls on all alike; decoding is not counted. Prints JSON: the least and
+the median time of a batch in seconds, and the median over the rounds of torch's time over the other's. With it what
+8-bit codes of embeddings cost and give in a search: the time of all cosines of 32 queries and 100,000 candidates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from swclip.export.graph import IMAGE
+from swclip.export.int8_tower import IMAGE_INT8
+from swclip.export.parity import open_graph
+from swclip.models.locator_model import load_model
+from swclip.retrieval.quantize import dequantize, quantize, similarity
+
+Way = Callable[[], Any]
+
+
+def main() -> None:
+    """Run the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("export", type=Path)
+    parser.add_argument("photographs", type=Path, nargs="+")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 32])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+
+    torch.set_num_threads(options.threads)
+    model = load_model(options.run)
+    whole = open_graph(options.export / IMAGE.file, IMAGE, options.threads)
+    eight = open_graph(options.export / IMAGE_INT8.file, IMAGE_INT8, options.threads)
+    read = [model.preprocess.read(path) for path in options.photographs[: max(options.batches)]]
+    report: dict[str, Any] = {
+        "threads": options.threads,
+        "rounds": options.rounds,
+        "bytes": {
+            "model.safetensors": (options.run / "model" / "model.safetensors").stat().st_size,
+            **{name.file: (options.export / name.file).stat().st_size for name in (IMAGE, IMAGE_INT8)},
+        },
+    }
+    for batch in options.batches:
+        pixels = np.stack([read[at % len(read)] for at in range(batch)])
+        tensor = torch.from_numpy(pixels)
+        report[f"batch of {batch}"] = _raced(
+            {
+                "torch": lambda tensor=tensor: _embedded(model, tensor),
+                "onnxruntime": lambda pixels=pixels: whole(pixels),
+                "onnxruntime, 8-bit weights": lambda pixels=pixels: eight(pixels),
+            },
+            options.rounds,
+        )
+    report["cosines of 32 queries and 100,000 candidates"] = _raced(_cosines(model.embedding_dim), options.rounds)
+    print(json.dumps(report, indent=2))
+
+
+def _embedded(model: Any, pixels: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        found: torch.Tensor = model.encode_pixels(pixels)
+    return found
+
+
+def _cosines(dim: int) -> dict[str, Way]:
+    rng = np.random.default_rng(0)
+    query, places = (rng.standard_normal((count, dim), dtype=np.float32) for count in (32, 100_000))
+    query /= np.linalg.norm(query, axis=1, keepdims=True)
+    places /= np.linalg.norm(places, axis=1, keepdims=True)
+    codes, scales = quantize(places)
+    asked, asked_scales = quantize(query)
+    integers, asked_integers = torch.from_numpy(codes), torch.from_numpy(asked)
+
+    def products() -> np.ndarray:
+        whole = torch._int_mm(asked_integers, integers.T)
+        found: np.ndarray = whole.numpy() * (asked_scales[:, None] * scales)
+        return found
+
+    wanted = query @ places.T
+    for name, found in (("codes", similarity(query, codes, scales)), ("integers", products())):
+        if np.abs(found - wanted).max() > 0.01:
+            raise SystemExit(f"{name}: the cosines are not those of the embeddings")
+    return {
+        "float32": lambda: query @ places.T,
+        "int8 codes, float32 a part at a time": lambda: similarity(query, codes, scales),
+        "int8 codes, float32 all at once": lambda: query @ dequantize(codes, scales).T,
+        "int8 products (torch), queries in int8 too": products,
+    }
+
+
+def _raced(ways: Mapping[str, Way], rounds: int) -> dict[str, Any]:
+    took: dict[str, list[float]] = {name: [] for name in ways}
+    for way in ways.values():
+        way()
+    for _ in range(rounds):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            took[name].append(time.perf_counter() - start)
+    first = next(iter(ways))
+    return {
+        name: {
+            "least_s": round(min(own), 4),
+            "median_s": round(statistics.median(own), 4),
+            f"times_as_fast_as_{first}": round(
+                statistics.median(base / one for base, one in zip(took[first], own, strict=True)), 2
+            ),
+        }
+        for name, own in took.items()
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""What 8 bits cost: embeddings of a gallery as integers, and a tower with 8-bit weights, on the queries of a split.
+
+    python benchmarks/export_loss.py RUN MANIFEST --splits SPLITS --out loss.json [--int8-tower EXPORT/image.int8.onnx]
+
+The queries are answered from the run's own gallery and from the same gallery with its embeddings as integers (a scale a
+vector, as `swclip export GALLERY --embeddings int8` has them; for comparison a scale a dimension, and the signs alone),
+asked with the model's embeddings and with those of the 8-bit tower. Prints JSON: errors in metres (by the run's own
+estimator), shares, recall within 25 m, and for each way its difference from float32 with a paired 95 % interval over
+blocks of queries, the share of queries whose most probable candidate is the same, the shares whose answer moved, and
+the largest change of any posterior probability.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from swclip.data.manifest import read_manifest
+from swclip.data.splits import candidates_for, read_splits
+from swclip.evaluation.evaluate import asked_rows
+from swclip.evaluation.measure import hits_within
+from swclip.export.int8_tower import IMAGE_INT8
+from swclip.export.parity import open_graph
+from swclip.files import write_json
+from swclip.geo.distance import geodesic_m
+from swclip.measures.bootstrap import draw_statistics, resample_blocks
+from swclip.measures.metrics import RECALL_RADIUS_M, first_hit_rank, recall_at_k
+from swclip.models.locator_model import load_model
+from swclip.retrieval.build import build_gallery
+from swclip.retrieval.embed import embed_photographs, pixel_batches
+from swclip.retrieval.estimate import estimators
+from swclip.retrieval.feature_cache import FeatureCache
+from swclip.retrieval.gallery import Gallery
+from swclip.retrieval.hubness import read_bank
+from swclip.retrieval.locate import Locator
+from swclip.retrieval.posterior_config import read_posterior
+from swclip.retrieval.quantize import dequantize, quantize
+
+Change = Callable[[np.ndarray], np.ndarray]
+STATISTICS = ("median", "mean", "within_25", "within_100")
+
+
+def main() -> None:
+    """Run the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("--splits", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--int8-tower", type=Path, help="image.int8.onnx of `swclip export RUN --int8-tower`")
+    options = parser.parse_args()
+
+    manifest, splits = read_manifest(options.manifest), read_splits(options.splits)
+    model, cache = load_model(options.run), FeatureCache()
+    gallery = build_gallery(
+        model,
+        candidates_for(splits, "query"),
+        manifest,
+        posterior=read_posterior(options.run),
+        bank=read_bank(options.run),
+        cache=cache,
+    )
+    rows = asked_rows(splits, manifest, "query")
+    paths, truth = [manifest.image_paths[row] for row in rows], manifest.positions_deg[rows]
+    block_of = dict(zip(splits.frame["image_id"], splits.frame["block_id"], strict=True))
+    blocks = [block_of[image_id] for image_id in manifest.frame["image_id"].iloc[rows]]
+    resampled = resample_blocks(blocks, 1000, np.random.default_rng(0))
+    hits = hits_within(truth, gallery.positions_deg, RECALL_RADIUS_M)
+
+    query = embed_photographs(model, paths, cache=cache)
+    queries = {"float32": query}
+    report: dict[str, Any] = {
+        "queries": len(query),
+        "blocks": len(set(blocks)),
+        "candidates": len(gallery),
+        "photographs": len(gallery.image_ids),
+    }
+    if options.int8_tower is not None:
+        queries["int8 tower"] = _embedded(options.int8_tower, model.preprocess.read, paths)
+        report["cosine_of_the_int8_tower"] = _spread((queries["int8 tower"] * query).sum(axis=1))
+    galleries: dict[str, Change] = {
+        "float32": lambda x: x,
+        "int8, a scale a vector": lambda x: dequantize(*quantize(x)),
+        "int8, a scale a dimension": lambda x: np.ascontiguousarray(dequantize(*quantize(x.T)).T),
+        "signs alone": lambda x: np.sign(x) / np.float32(np.sqrt(x.shape[1])),
+    }
+    ways: dict[str, Any] = {}
+    base: dict[str, Any] = {}
+    for asked, embedded in queries.items():
+        for kept, change in galleries.items():
+            if asked != "float32" and kept not in ("float32", "int8, a scale a vector"):
+                continue
+            found = _answered(_changed(gallery, change), model, embedded, truth, hits)
+            drawn = draw_statistics(found["error_m"], resampled)
+            base = base or {**found, "drawn": drawn}
+            ways[f"queries {asked}, gallery {kept}"] = _row(found, drawn, base)
+    report["ways"] = ways
+    write_json(options.out, report)
+    print(json.dumps(report, indent=2))
+
+
+def _changed(gallery: Gallery, change: Change) -> Gallery:
+    return replace(
+        gallery,
+        location_embeddings=change(gallery.location_embeddings),
+        image_embeddings=change(gallery.image_embeddings),
+    )
+
+
+def _answered(
+    gallery: Gallery, model: Any, query: np.ndarray, truth: np.ndarray, hits: list[np.ndarray]
+) -> dict[str, Any]:
+    locator = Locator(gallery, model)
+    log_p = locator.log_posterior(query)
+    point = estimators(locator.posterior)[locator.posterior.estimator](log_p, gallery.positions_deg)
+    ranks = [first_hit_rank(row, near) for row, near in zip(log_p, hits, strict=True)]
+    found = {"log_p": log_p, "first": log_p.argmax(axis=1), "point": point, "ranks": ranks}
+    return {**found, "error_m": geodesic_m(point, truth)}
+
+
+def _row(found: dict[str, Any], drawn: Any, base: dict[str, Any]) -> dict[str, Any]:
+    moved = geodesic_m(found["point"], base["point"])
+    difference = drawn.less(base["drawn"])
+    return {
+        **{name: round(drawn.values[name], 4) for name in STATISTICS},
+        **{f"recall_at_{k}": round(share, 4) for k, share in recall_at_k(found["ranks"], (1, 10)).items()},
+        "same_most_probable_candidate": round(float((found["first"] == base["first"]).mean()), 4),
+        **{f"moved_by_more_than_{far}_m": round(float((moved > far).mean()), 4) for far in (1, 25)},
+        "largest_change_of_a_probability": float(np.abs(np.exp(found["log_p"]) - np.exp(base["log_p"])).max()),
+        "difference": {name: [round(value, 4) for value in vars(difference[name]).values()] for name in STATISTICS},
+    }
+
+
+def _embedded(graph: Path, read: Any, paths: list[Path]) -> np.ndarray:
+    run, failures = open_graph(graph, IMAGE_INT8, threads=1), []
+    # One by one: the scale of the activations is the batch's, and a user asks with one photograph.
+    rows = [run(np.stack(batch)) for batch in pixel_batches(read, paths, 1, 2, failures)]  # type: ignore[arg-type]
+    if failures:
+        raise SystemExit(f"{failures[0][0]}: {failures[0][1]}")
+    return np.concatenate(rows)
+
+
+def _spread(values: np.ndarray) -> dict[str, float]:
+    return {name: round(float(value), 5) for name, value in (("mean", values.mean()), ("least", values.min()))}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Models and embeddings in files that are read without swclip: ONNX and safetensors."""

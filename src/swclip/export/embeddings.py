@@ -1,0 +1,117 @@
+"""A gallery's embeddings in one safetensors file, with all that an answer needs beside the model.
+
+    location_embeddings  (M, D)  int8 or float32, of the candidates' positions
+    location_scales      (M,)    float32; of int8 alone: embedding = code * scale, row by row
+    image_embeddings     (P, D)  int8 or float32, of the photographs
+    image_scales         (P,)    float32; of int8 alone
+    image_rows           (P,)    int64, the candidate that each photograph was taken at
+    positions_deg        (M, 2)  float64, latitude and longitude
+    location_hubness     (M,)    float32, and image_hubness (P,), where they were measured
+    names                (n,)    uint8: UTF-8 of JSON with candidate_ids, cities and image_ids
+
+The metadata hold `swclip_embeddings` (the version), `fingerprint` of the model, `posterior` (JSON, or null), and the
+largest error that the codes make in any number.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from swclip.errors import ArtefactError, InputError
+from swclip.files import atomic_file
+from swclip.retrieval.gallery import Gallery
+from swclip.retrieval.hubness import Hubness
+from swclip.retrieval.quantize import dequantize, quantize
+
+EMBEDDINGS_VERSION = "1"
+Precision = Literal["float32", "int8"]
+
+
+def write_embeddings(path: str | os.PathLike[str], gallery: Gallery, precision: Precision = "int8") -> float:
+    """Write a gallery's embeddings.
+
+    Args:
+        path: The file.
+        gallery: The gallery.
+        precision: `int8`, a quarter of the bytes, or `float32`, to the last bit.
+
+    Returns:
+        The largest error in any number of an embedding; 0 of float32.
+
+    Raises:
+        InputError: An embedding is not finite, or the file cannot be written.
+    """
+    names = {"candidate_ids": gallery.candidate_ids, "cities": gallery.cities, "image_ids": gallery.image_ids}
+    tensors: dict[str, Any] = {
+        "image_rows": gallery.image_rows,
+        "positions_deg": gallery.positions_deg,
+        "names": np.frombuffer(json.dumps(names, ensure_ascii=False).encode(), dtype=np.uint8),
+    }
+    error = 0.0
+    for side, embeddings in (("location", gallery.location_embeddings), ("image", gallery.image_embeddings)):
+        tensors[f"{side}_embeddings"] = embeddings
+        if precision == "int8":
+            codes, scales = quantize(embeddings)
+            tensors[f"{side}_embeddings"], tensors[f"{side}_scales"] = codes, scales
+            error = max(error, float(np.abs(dequantize(codes, scales) - embeddings).max(initial=0.0)))
+    if gallery.hubness is not None:
+        tensors["location_hubness"] = gallery.hubness.locations
+        tensors["image_hubness"] = gallery.hubness.photographs
+    metadata = {
+        "swclip_embeddings": EMBEDDINGS_VERSION,
+        "fingerprint": str(gallery.meta.get("fingerprint")),
+        "posterior": json.dumps(gallery.meta.get("posterior")),
+        "largest_error": repr(error),
+    }
+    with atomic_file(path) as beside:
+        save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, beside, metadata=metadata)
+    return error
+
+
+def read_embeddings(path: str | os.PathLike[str]) -> Gallery:
+    """Read what `write_embeddings` wrote, 8-bit codes as the float32 that they stand for.
+
+    Raises:
+        ArtefactError: The file is missing, damaged, or of another version.
+    """
+    source = Path(path)
+    again = "make it again with: swclip export GALLERY --embeddings int8 --out FILE.safetensors"
+    if not source.is_file():
+        raise ArtefactError(f"{source}: no exported embeddings are there; check the path, or {again}")
+    try:
+        with safe_open(source, framework="numpy") as stream:
+            metadata = stream.metadata() or {}
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (no mapping)
+        if metadata.get("swclip_embeddings") != EMBEDDINGS_VERSION:
+            found = metadata.get("swclip_embeddings")
+            raise ArtefactError(
+                f"{source}: embeddings of version {found!r}, and this swclip reads {EMBEDDINGS_VERSION!r}; {again}"
+            )
+        names = json.loads(tensors["names"].tobytes())
+        for side in ("location", "image"):
+            if f"{side}_scales" in tensors:
+                tensors[f"{side}_embeddings"] = dequantize(tensors[f"{side}_embeddings"], tensors[f"{side}_scales"])
+        return Gallery(
+            candidate_ids=names["candidate_ids"],
+            positions_deg=tensors["positions_deg"],
+            cities=names["cities"],
+            location_embeddings=tensors["location_embeddings"],
+            image_embeddings=tensors["image_embeddings"],
+            image_rows=tensors["image_rows"],
+            image_ids=names["image_ids"],
+            meta={"fingerprint": metadata["fingerprint"], "posterior": json.loads(metadata["posterior"])},
+            hubness=(
+                Hubness(tensors["location_hubness"], tensors["image_hubness"])
+                if "location_hubness" in tensors
+                else None
+            ),
+        )
+    except (OSError, SafetensorError, KeyError, ValueError, InputError) as error:
+        raise ArtefactError(f"{source}: the embeddings cannot be read ({error}); {again}") from error

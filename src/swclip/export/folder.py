@@ -1,0 +1,176 @@
+"""A model as a folder of ONNX graphs, checked against the model before it is there."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64
+
+from swclip.errors import InputError
+from swclip.export.card import preprocess_document, readme
+from swclip.export.graph import IMAGE, LOCATION, OPSET, Signature, check_location, write_image, write_location
+from swclip.export.int8_tower import IMAGE_INT8, quantize_tower
+from swclip.export.needed import require_onnx
+from swclip.export.parity import TOLERANCE, Parity, check_parity, measure_parity, open_graph
+from swclip.files import atomic_folder, check_replaceable, sha256_of_file, write_json
+from swclip.models.location_text import prompt_fields
+from swclip.retrieval.embed import PathLike, device_of, embed_positions, evaluating
+from swclip.versions import versions
+
+if TYPE_CHECKING:
+    from swclip.models.locator_model import LocatorModel
+
+RECORD = "export.json"
+EXPORT_VERSION = "1"
+_POSITIONS = 256
+_BATCH = 8
+
+Report = Callable[[str], None]
+
+
+def check_output(out: str | os.PathLike[str]) -> None:
+    """Raise where an export could not be written: no packages, or a folder that is something else."""
+    require_onnx()
+    check_replaceable(out, RECORD)
+
+
+def export_model(
+    model: LocatorModel,
+    out: str | os.PathLike[str],
+    photographs: Sequence[PathLike],
+    *,
+    location: bool = False,
+    words: Mapping[str, str] | None = None,
+    opset: int = OPSET,
+    int8_tower: bool = False,
+    report: Report = lambda what: None,
+) -> dict[str, Any]:
+    """Write a model as ONNX: image.onnx, and what is needed to use it without swclip.
+
+    Args:
+        model: The model.
+        out: The folder; an export that is there is replaced, when all of the new one is there and right.
+        photographs: What the graphs are checked on; at least one.
+        location: Write location.onnx too.
+        words: Values of the fields of the location side's prompt, such as {"city": "Leeds"}; the others are left out.
+        opset: Version of the ONNX operators, 18 or more.
+        int8_tower: Write image.int8.onnx too, whose difference from the model is measured and stated, not limited.
+        report: Called with what is being done.
+
+    Returns:
+        What export.json holds, with what parity.json holds under `parity`.
+
+    Raises:
+        ConfigError: A package is missing, or a part of the model cannot be a graph; with the reason.
+        ArtefactError: A graph differs from the model by more than 1e-4; with the difference.
+        InputError: There are no photographs, one cannot be used, or the folder is something else.
+    """
+    check_output(out)
+    if not photographs:
+        raise InputError("an export is checked on photographs, and there are none; name some with --photographs.")
+    if location:
+        check_location(model, words or {})
+    pixels = np.stack([model.preprocess.read(path) for path in photographs])
+    wanted = _embedded(model, pixels)
+    graphs: dict[str, Signature] = {IMAGE.file: IMAGE}
+    parity: dict[str, Any] = {"tolerance": TOLERANCE, "photographs": len(photographs)}
+    with atomic_folder(out, RECORD) as beside:
+        report("writing image.onnx")
+        write_image(model, beside / IMAGE.file, opset)
+        report("checking image.onnx")
+        found = measure_parity(open_graph(beside / IMAGE.file, IMAGE), pixels, wanted)
+        check_parity(found, IMAGE.file)
+        parity[IMAGE.file] = found.to_dict()
+        if int8_tower:
+            report("writing and measuring image.int8.onnx")
+            share = quantize_tower(beside / IMAGE.file, beside / IMAGE_INT8.file)
+            found = measure_parity(open_graph(beside / IMAGE_INT8.file, IMAGE_INT8), pixels, wanted)
+            graphs[IMAGE_INT8.file] = IMAGE_INT8
+            parity[IMAGE_INT8.file] = {**found.to_dict(), "share_of_weights_in_8_bits": share}
+        if location:
+            report("writing and checking location.onnx")
+            write_location(model, beside / LOCATION.file, words or {}, opset)
+            found = _location_parity(model, beside / LOCATION.file, words or {})
+            check_parity(found, LOCATION.file)
+            graphs[LOCATION.file] = LOCATION
+            parity[LOCATION.file] = found.to_dict()
+        record = _record(model, beside, graphs, opset, _notes(model, location, words or {}))
+        write_json(beside / "preprocess.json", preprocess_document(model.preprocess))
+        write_json(beside / "parity.json", parity)
+        (beside / "README.md").write_text(readme(model.preprocess, record, parity), encoding="utf-8")
+        write_json(beside / RECORD, record)
+    return {**record, "parity": parity}
+
+
+def _embedded(model: LocatorModel, pixels: Float32[np.ndarray, "n 3 h w"]) -> Float32[np.ndarray, "n d"]:
+    with evaluating(model):
+        rows = [
+            model.encode_pixels(torch.from_numpy(pixels[at : at + _BATCH]).to(device_of(model))).float().cpu().numpy()
+            for at in range(0, len(pixels), _BATCH)
+        ]
+    return np.concatenate(rows)
+
+
+def _location_parity(model: LocatorModel, path: Path, words: Mapping[str, str]) -> Parity:
+    positions = _positions()
+    wanted = embed_positions(model, positions, [dict(words)] * len(positions) if words else None)
+    return measure_parity(open_graph(path, LOCATION), positions, wanted, (1, 7))
+
+
+def _positions() -> Float64[np.ndarray, "n 2"]:
+    """Positions all over the sphere, with the poles and the antimeridian."""
+    rng = np.random.default_rng(0)
+    lat = np.degrees(np.arcsin(rng.uniform(-1.0, 1.0, _POSITIONS)))
+    edges = [[90.0, 0.0], [-90.0, 0.0], [0.0, 180.0], [0.0, -180.0], [0.0, 0.0]]
+    return np.concatenate([np.stack([lat, rng.uniform(-180.0, 180.0, _POSITIONS)], axis=1), edges])
+
+
+def _notes(model: LocatorModel, location: bool, words: Mapping[str, str]) -> list[str]:
+    notes = []
+    if model.views is not None:
+        notes.append(
+            f"The model's further views ({', '.join(model.views.names)}) are not in it: photographs alone can be asked."
+        )
+    fields = prompt_fields(model.location.config.prompt) if model.location.text is not None else []
+    if location and fields:
+        named = ", ".join(f"{field}={words[field]!r}" if field in words else f"no {field}" for field in fields)
+        notes.append(f"The words of the prompt are fixed in location.onnx: {named}.")
+    return notes
+
+
+def _record(
+    model: LocatorModel, folder: Path, graphs: Mapping[str, Signature], opset: int, notes: list[str]
+) -> dict[str, Any]:
+    side, dim = model.preprocess.size_px, model.embedding_dim
+    shapes = {"pixels": (["B", 3, side, side], "float32"), "positions_deg": (["B", 2], "float64")}
+    described: dict[str, dict[str, Any]] = {}
+    for name, signature in graphs.items():
+        shape, kind = shapes[signature.input]
+        files = sorted(path for path in folder.iterdir() if path.name in (name, f"{name}.data"))
+        described[name] = {
+            "input": {"name": signature.input, "shape": shape, "type": kind},
+            "output": {"name": signature.output, "shape": ["B", dim], "type": "float32"},
+            "bytes": sum(path.stat().st_size for path in files),
+            "sha256": {path.name: sha256_of_file(path) for path in files},
+        }
+    sums = [f"{path} {sha}" for graph in described.values() for path, sha in graph["sha256"].items()]
+    return {
+        "version": EXPORT_VERSION,
+        "fingerprint": model.fingerprint,
+        "digest": hashlib.sha256("\n".join(sorted(sums)).encode()).hexdigest(),
+        "embedding_dim": dim,
+        "opset": opset,
+        "graphs": described,
+        "notes": notes,
+        "made_with": {
+            **versions(),
+            **{name: importlib.metadata.version(name) for name in ("onnx", "onnxscript", "onnxruntime")},
+        },
+    }

@@ -1,0 +1,96 @@
+"""Small models of every kind, photographs to check them on, and a gallery that answers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from swclip.cli.app import run
+from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
+from swclip.models.locator_model import LocatorModel
+from swclip.retrieval.posterior_config import PosteriorConfig, write_posterior
+
+POSITIONS = np.array([[53.80, -1.55], [53.801, -1.549], [53.96, -1.08], [-33.86, 151.2]])
+
+
+@pytest.fixture(scope="session")
+def make_model(towers: Path) -> Callable[..., LocatorModel]:
+    """A model; `image` and `text` are builtin:small, none, or a name in the folder of towers."""
+
+    def make(
+        image: str = "builtin:small",
+        text: str = "none",
+        *,
+        image_side: dict[str, Any] | None = None,
+        **location: Any,
+    ) -> LocatorModel:
+        def named(name: str) -> str:
+            return name if ":" in name or name == "none" else str(towers / name)
+
+        base = LocationConfig(text_tower="none", grid_levels=4, grid_log2_size=8, grid_features=3, hidden_width=16)
+        config = ModelConfig(
+            image=ImageConfig(**{"tower": named(image), "size_px": 32, "head_width": 16, **(image_side or {})}),
+            location=dataclasses.replace(base, text_tower=named(text), **location),
+            embedding_dim=12,
+        )
+        return LocatorModel.create(config, POSITIONS, 0).eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Five JPEGs: wide, tall, one that the camera held sideways, and two large enough to be decoded smaller."""
+    folder, rng = tmp_path_factory.mktemp("photographs"), np.random.default_rng(3)
+    paths = []
+    for number, (height, width) in enumerate([(48, 80), (80, 48), (60, 90), (400, 640), (641, 403)]):
+        coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+        image = coarse.resize((width, height), Image.Resampling.BICUBIC)
+        exif = Image.Exif()
+        if number == 2:
+            exif[0x0112] = 6
+        paths.append(folder / f"{number}.jpg")
+        image.save(paths[-1], quality=92, exif=exif)
+    return paths
+
+
+@pytest.fixture(scope="session")
+def pixels() -> Callable[[int, int], np.ndarray]:
+    """N arrays as an image side takes them, of a side in pixels."""
+
+    def make(count: int, side: int) -> np.ndarray:
+        return np.random.default_rng(count).standard_normal((count, 3, side, side)).astype(np.float32)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def encoded() -> Callable[[LocatorModel, np.ndarray], np.ndarray]:
+    """What a model gives for pixels."""
+
+    def encode(model: LocatorModel, values: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            found: np.ndarray = model.encode_pixels(torch.from_numpy(values)).numpy()
+        return found
+
+    return encode
+
+
+@pytest.fixture(scope="session")
+def answering(town: Path, make_model: Callable[..., LocatorModel], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model folder `run`, and `gallery`, made with it: locations and photographs both have a say."""
+    folder = tmp_path_factory.mktemp("answering")
+    make_model().save(folder / "run" / "model")
+    write_posterior(folder / "run" / "model", PosteriorConfig(0.2, 0.01, 0.9, 20.0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SWCLIP_CACHE", str(folder / "cache"))
+        made = ["index", str(folder / "run"), str(town), f"--out={folder / 'gallery'}"]
+        assert run([*made, f"--splits={town / 'splits.parquet'}"]) == 0
+    return folder

@@ -1,0 +1,89 @@
+"""`swclip export` as it is typed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from swclip.cli.app import run
+from swclip.export.embeddings import read_embeddings
+from swclip.retrieval.gallery import load_gallery
+
+
+def test_a_gallery_is_exported_and_checked_on_its_own_photographs(
+    answering: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["export", str(answering / "gallery"), f"--out={tmp_path / 'onnx'}", "--location"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "location.onnx: " in captured.err
+    assert "16 inputs" in captured.err
+    assert json.loads((tmp_path / "onnx" / "parity.json").read_text())["photographs"] == 16
+    fingerprint = json.loads((tmp_path / "onnx" / "export.json").read_text())["fingerprint"]
+    assert fingerprint == load_gallery(answering / "gallery").meta["fingerprint"]
+
+
+@pytest.mark.parametrize(("precision", "largest"), [("float32", 0.0), ("int8", 0.01)])
+def test_embeddings_of_a_gallery(
+    precision: str, largest: float, answering: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "deep" / "gallery.safetensors"
+    assert run(["export", str(answering / "gallery"), f"--embeddings={precision}", f"--out={out}"]) == 0
+    assert "20 candidates, 50 photographs" in capsys.readouterr().err
+    found, given = read_embeddings(out), load_gallery(answering / "gallery")
+    assert abs(found.image_embeddings - given.image_embeddings).max() <= largest
+    assert found.posterior == given.posterior
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["run", "--out=o"], 2, "says of no manifest that it was made from; name photographs"),
+        (["run", "--out=o", "--photographs", "gone.jpg"], 2, "gone.jpg: there is no such file"),
+        (["run", "--out=o", "--word", "city=Leeds"], 5, "--word is for the location side; give --location too"),
+        (["run", "--out=o", "--location", "--word", "Leeds"], 5, "--word 'Leeds': write FIELD=WORDS"),
+        (["run", "--out=o", "--opset", "11", "--photographs", "photo.jpg"], 5, "--opset 11: the graphs need 18"),
+        (["gallery", "--out=o", "--embeddings=int8", "--location"], 5, "--embeddings writes a gallery's embeddings"),
+        (["run", "--out=o", "--embeddings=int8"], 3, "no gallery is there"),
+        (["gallery", "--out=gallery", "--embeddings=int8"], 2, "gallery: is a folder; with --embeddings, --out is"),
+        (["gallery", "--out=gallery"], 2, "gallery: is there and holds no export.json"),
+        (["nowhere", "--out=o"], 3, "nowhere: no swclip model is there"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    arguments: list[str],
+    code: int,
+    message: str,
+    answering: Path,
+    town: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copy(town / "p00-0.jpg", answering / "photo.jpg")
+    monkeypatch.chdir(answering)
+    assert run(["export", *arguments]) == code
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert "Traceback" not in errors
+    assert not (answering / "o").exists()
+
+
+def test_a_manifest_that_is_gone(
+    answering: Path, town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(town, tmp_path / "town")
+    made = ["index", str(answering / "run"), str(tmp_path / "town"), f"--out={tmp_path / 'gallery'}", "--no-cache"]
+    assert run(made) == 0
+    for photograph in (tmp_path / "town").glob("*.jpg"):
+        photograph.unlink()
+    command = ["export", str(tmp_path / "gallery"), f"--out={tmp_path / 'onnx'}"]
+    assert run(command) == 2
+    assert "its photographs are no longer there; name photographs" in capsys.readouterr().err
+    (tmp_path / "town" / "manifest.parquet").unlink()
+    assert run(command) == 2
+    assert "cannot be read; name photographs to check the export on" in capsys.readouterr().err
+    assert run([*command, "--photographs", str(town / "p00-0.jpg"), str(town / "p01-0.jpg")]) == 0
+    assert json.loads((tmp_path / "onnx" / "parity.json").read_text())["photographs"] == 2

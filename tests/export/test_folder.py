@@ -1,0 +1,205 @@
+"""The exported folder: what is in it, that its page's example runs, and that nothing wrong is ever left."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from swclip.errors import ArtefactError, ConfigError, InputError
+from swclip.export import folder as module
+from swclip.export import graph
+from swclip.export.card import example, recipe
+from swclip.export.folder import export_model
+from swclip.export.graph import IMAGE
+from swclip.export.int8_tower import IMAGE_INT8, quantize_tower
+from swclip.export.parity import open_graph
+from swclip.imaging.preprocess import Preprocess
+from swclip.models.locator_model import LocatorModel
+
+Make = Callable[..., LocatorModel]
+
+
+@pytest.fixture(scope="module")
+def exported(make_model: Make, photographs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dinov2 model with everything that can be asked for."""
+    out = tmp_path_factory.mktemp("exported") / "onnx"
+    model = make_model("dinov2", "bert", prompt="in {city} at {location}", image_side={"head_width": 64})
+    said: list[str] = []
+    export_model(model, out, photographs, location=True, words={"city": "York"}, int8_tower=True, report=said.append)
+    assert said[0] == "writing image.onnx"
+    model.save(out.parent / "model")
+    return out
+
+
+def test_what_is_in_it(exported: Path, make_model: Make) -> None:
+    names = ["README.md", "export.json", "image.int8.onnx", "image.onnx", "location.onnx", "parity.json"]
+    assert sorted(path.name for path in exported.iterdir()) == [*names, "preprocess.json"]
+    record = json.loads((exported / "export.json").read_text())
+    assert record["embedding_dim"] == 12
+    assert record["graphs"]["image.onnx"]["input"] == {"name": "pixels", "shape": ["B", 3, 32, 32], "type": "float32"}
+    assert record["graphs"]["location.onnx"]["output"]["shape"] == ["B", 12]
+    assert record["notes"] == ["The words of the prompt are fixed in location.onnx: city='York'."]
+    sums = []
+    for name, described in record["graphs"].items():
+        data = (exported / name).read_bytes()
+        assert described["sha256"] == {name: hashlib.sha256(data).hexdigest()}
+        assert described["bytes"] == len(data)
+        sums.append(f"{name} {hashlib.sha256(data).hexdigest()}")
+    assert record["digest"] == hashlib.sha256("\n".join(sorted(sums)).encode()).hexdigest()
+    from swclip.models.locator_model import load_model
+
+    assert record["fingerprint"] == load_model(exported.parent / "model").fingerprint
+
+
+def test_parity_is_written_down(exported: Path) -> None:
+    parity = json.loads((exported / "parity.json").read_text())
+    assert (parity["tolerance"], parity["photographs"]) == (1e-4, 5)
+    assert parity["image.onnx"]["largest_difference"] < 1e-5
+    assert set(parity["image.onnx"]["by_batch"]) == {"1", "3", "5"}
+    assert parity["location.onnx"]["largest_difference"] < 1e-5
+    assert set(parity["location.onnx"]["by_batch"]) == {"1", "7", "261"}
+    eight = parity["image.int8.onnx"]
+    assert 1e-5 < eight["largest_difference"] < 0.2
+    assert 0.9 < eight["least_cosine"] <= eight["mean_cosine"] < 1.0
+    assert 0.5 < eight["share_of_weights_in_8_bits"] < 1.0
+    readme = (exported / "README.md").read_text()
+    assert f"{eight['least_cosine']:.6f}" in readme
+
+
+def _example_in(readme: Path) -> str:
+    (code,) = re.findall(r"```python\n(.*?)```", readme.read_text(), re.DOTALL)
+    return str(code)
+
+
+def _run(code: str, folder: Path) -> str:
+    code += "\nimport sys\nassert not {'torch', 'swclip', 'safetensors'} & set(sys.modules)\n"
+    command = [sys.executable, "-W", "error", "-c", code]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_example_of_the_readme_runs_and_is_right(exported: Path, photographs: list[Path], tmp_path: Path) -> None:
+    shutil.copytree(exported, tmp_path / "onnx")
+    code = _example_in(exported / "README.md")
+    # The last line prints four numbers: all of them are wanted here.
+    code = code.replace("print(embedding[0, :4])", "print(embedding[0].tolist())")
+    from swclip.models.locator_model import load_model
+
+    model = load_model(exported.parent / "model")
+    for path in photographs[2:4]:
+        shutil.copy(path, tmp_path / "onnx" / "photo.jpg")
+        with torch.no_grad():
+            wanted = model.encode_pixels(torch.from_numpy(model.preprocess.read(path))[None])[0].numpy()
+        np.testing.assert_allclose(json.loads(_run(code, tmp_path / "onnx")), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "preprocess",
+    [
+        Preprocess(size_px=32, resize="squash", interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3),
+        Preprocess(size_px=24, shortest_px=29),
+        Preprocess(size_px=50),
+        Preprocess(size_px=20, interpolation="lanczos", rescale=1.0, mean=(100.0, 110.0, 120.0), std=(60.0,) * 3),
+    ],
+)
+def test_the_example_makes_the_very_pixels(
+    preprocess: Preprocess, photographs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from swclip.export.card import preprocess_document
+
+    (tmp_path / "preprocess.json").write_text(json.dumps(preprocess_document(preprocess)))
+    code = example(preprocess).partition("session = ")[0]
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    for path in photographs:
+        found = names["pixels"](path)
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, preprocess.read(path))
+
+
+def test_the_recipe_has_the_numbers() -> None:
+    words = " ".join(recipe(Preprocess(size_px=24, shortest_px=29)))
+    for part in ("29 pixels", "24 x 24 pixels", "bicubic", "0.003921568627", "0.48145466", "(B, 3, 24, 24)"):
+        assert part in words
+
+
+def test_an_export_that_is_wrong_leaves_the_last_one(
+    make_model: Make, photographs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, out = make_model(), tmp_path / "onnx"
+    export_model(model, out, photographs[:2])
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert set(json.loads(before["parity.json"])["image.onnx"]["by_batch"]) == {"1", "2"}
+
+    def write_other(model: LocatorModel, path: Path, opset: int = 18) -> None:
+        # The exporter's graph, of weights that one step of training has moved.
+        moved = make_model()
+        with torch.no_grad():
+            for weight in moved.image_head.parameters():
+                weight += torch.linspace(-1e-3, 1e-3, weight.numel()).reshape(weight.shape)
+        graph.write_image(moved, path, opset)
+
+    monkeypatch.setattr(module, "write_image", write_other)
+    with pytest.raises(ArtefactError, match=r"image.onnx: onnxruntime's embeddings differ .* and 0.0001 is allowed"):
+        export_model(model, out, photographs[:2])
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("missing", [{"onnxruntime"}, {"onnx", "onnxscript", "onnxruntime"}])
+def test_a_missing_extra_is_said_before_anything_is_done(
+    missing: set[str], make_model: Make, photographs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr("swclip.export.needed.find_spec", lambda name: None if name in missing else real(name))
+    with pytest.raises(ConfigError, match=r"needs .*onnxruntime; install them with: pip install 'swclip\[export\]'"):
+        export_model(make_model(), tmp_path / "onnx", photographs)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_exported_is_said_first(make_model: Make, photographs: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there are none; name some with --photographs"):
+        export_model(make_model(), tmp_path / "onnx", [])
+    with pytest.raises(ConfigError, match="form 'cells'"):
+        export_model(make_model(form="cells"), tmp_path / "onnx", photographs, location=True)
+    (tmp_path / "note.txt").write_text("no photograph")
+    with pytest.raises(InputError, match=r"note.txt: is not an image"):
+        export_model(make_model(), tmp_path / "onnx", [tmp_path / "note.txt"])
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match=r"mine: is there and holds no export.json"):
+        export_model(make_model(), tmp_path / "mine", photographs)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "note.txt"]
+
+
+def test_a_tower_without_products_has_no_8_bit_form(tmp_path: Path) -> None:
+    twice = onnx.helper.make_node("Mul", ["pixels", "two"], ["image_embedding"])
+    ends = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", 4])
+        for name in ("pixels", "image_embedding")
+    ]
+    two = onnx.numpy_helper.from_array(np.full(4, 2.0, dtype=np.float32), "two")
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([twice], "g", ends[:1], ends[1:], [two])), tmp_path / "g")
+    with pytest.raises(ConfigError, match="no matrix product whose weights could be 8-bit"):
+        quantize_tower(tmp_path / "g", tmp_path / "eight.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["g"]
+
+
+def test_8_bit_weights_are_near_and_smaller(exported: Path) -> None:
+    values = np.random.default_rng(0).standard_normal((6, 3, 32, 32)).astype(np.float32)
+    whole, eight = (open_graph(exported / name.file, name)(values) for name in (IMAGE, IMAGE_INT8))
+    assert ((whole * eight).sum(axis=1) > 0.95).all()
+    np.testing.assert_allclose(np.linalg.norm(eight, axis=1), 1.0, rtol=1e-4)
