@@ -15,10 +15,9 @@ from PIL import Image
 from swclip.data.manifest import read_manifest
 from swclip.geo.distance import geodesic_m
 from swclip.retrieval.embed import embed_photographs
-from swclip.retrieval.evidence import log_softmax
+from swclip.retrieval.combine import EXPONENT
 from swclip.retrieval.locate import Locator
 from swclip.retrieval.posterior import log_posterior
-from swclip.web.engine import pooled
 
 from .conftest import encoded, send
 
@@ -108,7 +107,7 @@ def test_several_photographs_of_one_place(
     assert answer["calibrated"] is False  # the validation queries were one photograph each
     query = embed_photographs(locator.model, [read_manifest(town).image_paths[i] for i in same])
     single = log_posterior(query, locator.gallery, locator.posterior).astype(np.float64)
-    product = np.exp(single).prod(axis=0)
+    product = np.exp(single).prod(axis=0) ** (1 / 3**EXPONENT)
     expected = locator.stated(np.log(product / product.sum())[None])[0]
     for one in answer["candidates"]:
         at = locator.gallery.candidate_ids.index(one["candidate_id"])
@@ -152,16 +151,6 @@ def test_a_rough_position_draws_the_answer_near(
     assert vague["probability_within_50m"] == pytest.approx(free["probability_within_50m"], abs=1e-4)
 
 
-def test_pooling_is_bayes_rule() -> None:
-    rng = np.random.default_rng(3)
-    log_p, weight = log_softmax(rng.normal(size=(4, 30))), rng.normal(size=30)
-    product = np.exp(log_p).prod(axis=0) * np.exp(weight)
-    np.testing.assert_allclose(np.exp(pooled(log_p, True, weight))[0], product / product.sum(), rtol=1e-10)
-    one = np.exp(log_p[1]) * np.exp(weight)
-    np.testing.assert_allclose(np.exp(pooled(log_p, False, weight))[1], one / one.sum(), rtol=1e-10)
-    assert pooled(log_p, False, None) is log_p
-
-
 def test_exif_is_compared_only_where_asked_and_never_used(client: httpx.Client, photographs: list[bytes]) -> None:
     plain = photographs[0]
     stream = io.BytesIO()
@@ -194,5 +183,10 @@ def test_what_is_no_photograph_does_not_stop_the_others(client: httpx.Client, ph
     assert first["problem"] is None
     assert (second["answer"], second["problem"]["status"], second["problem"]["photograph"]) == (None, 415, 1)
     assert (third["problem"]["type"], third["problem"]["status"]) == ("urn:swclip:problem:photograph-damaged", 422)
-    # Of one place: there is no saying what the others alone would be worth.
-    assert client.post("/v1/locate", **send([photographs[0], b"no"], combined="true")).status_code == 415
+    # Of one place: the others answer, and the result says which they are.
+    several = [b"no", photographs[0], photographs[1]]
+    refused, whole = client.post("/v1/locate", **send(several, combined="true")).json()["results"]
+    assert (refused["photographs"], whole["photographs"]) == ([0], [1, 2])
+    assert (refused["problem"]["status"], refused["problem"]["photograph"]) == (415, 0)
+    assert whole["answer"] == ask(client, photographs[:2], combined="true")[0]
+    assert client.post("/v1/locate", **send([b"no", b"nor this"], combined="true")).status_code == 415
