@@ -3,8 +3,8 @@
     python benchmarks/combined.py RUN MANIFEST --splits SPLITS [--split val] [--exponents 0 0.5 1]
 
 The photographs of each place are pooled, in all subsets of each size, with each exponent of `retrieval.combine` (0 is
-the product, 1 the geometric mean). The score is that which posteriors are fitted by (`retrieval.posterior_fit`), lower is
-better; regions are highest-density ones, without a calibration. Prints Markdown.
+the product, 1 the geometric mean). The score is that which posteriors are fitted by (`retrieval.posterior_fit`), lower
+is better; regions are highest-density ones, without a calibration. Prints Markdown.
 """
 
 from __future__ import annotations

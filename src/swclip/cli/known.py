@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def prior_of(city: str | None, within: Path | None, near: str | None, radius_m: float | None) -> Prior | None:
-    """The prior of the command line's options; None where none is given.
+    """The prior of `swclip locate`'s options; None where none is given.
 
     Args:
         city: `--in`.

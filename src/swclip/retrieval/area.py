@@ -79,10 +79,10 @@ def check_area(area: Any, where: str = "the area") -> None:
         raise AreaError(where, f"is a {type(area).__name__}; give a shapely Polygon or MultiPolygon.")
     if not area.is_empty and area.geom_type not in ("Polygon", "MultiPolygon"):
         raise AreaError(where, f"is a {area.geom_type}; give a Polygon or a MultiPolygon.")
-    if area.is_empty or area.area == 0:
-        raise AreaError(where, "has no area.")
     if not area.is_valid:
         raise AreaError(where, _not_simple(area))
+    if area.is_empty or area.area == 0:
+        raise AreaError(where, "has no area.")
     west, south, east, north = area.bounds
     if not (west >= -180 and east <= 180 and south >= -90 and north <= 90):
         raise AreaError(where, _OFF_THE_EARTH)
