@@ -10,7 +10,7 @@ import pytest
 
 from swclip.retrieval.evidence import Evidence, Photographed
 from swclip.retrieval.gallery import Gallery
-from swclip.retrieval.ground_kernel import ground_kernel
+from swclip.retrieval.ground_kernel import ground_kernel, outflow
 from swclip.retrieval.hubness import Hubness
 from swclip.retrieval.posterior import PosteriorConfig, smoothed
 from swclip.retrieval.support import Support
@@ -22,7 +22,7 @@ def support_of(gallery: Gallery, query: np.ndarray, config: PosteriorConfig, row
     photographed = Photographed.of(gallery)
     evidence = Evidence.of(query, gallery, config, photographed)
     kernel = ground_kernel(gallery.positions_deg, config.smoothing_m, config.kernel)
-    return Support.of(evidence, rows, gallery, photographed, config, kernel)
+    return Support.of(evidence, rows, gallery, photographed, config, kernel, outflow(kernel))
 
 
 @pytest.mark.parametrize("smoothing_m", [0.0, 200.0])

@@ -15,6 +15,7 @@ from swclip.retrieval.estimate import geometric_median, ground_density
 from swclip.retrieval.estimate import top_k as best_candidates
 from swclip.retrieval.evidence import Evidence, Photographed, chunks, location_similarity
 from swclip.retrieval.gallery import Gallery
+from swclip.retrieval.ground_kernel import outflow
 from swclip.retrieval.hierarchy import CITY, Hierarchy, cell_answer, most_probable, probability_of
 from swclip.retrieval.posterior import PosteriorConfig, gallery_kernel, smoothed
 from swclip.retrieval.posterior_config import EstimatorName
@@ -90,6 +91,7 @@ def answers_to(
     """
     gallery, hierarchy = part.gallery, part.hierarchy
     kernel = gallery_kernel(gallery, config.smoothing_m, config.kernel)
+    handed = outflow(kernel)
     found: list[Answer] = []
     for chunk in chunks(len(log_posteriors), gallery):
         log_p = log_posteriors[chunk]
@@ -108,7 +110,7 @@ def answers_to(
             support = None
             if evidence is not None:
                 behind = evidence[chunk.start + row]
-                support = Support.of(behind, ranked[row], gallery, part.photographed, config, kernel)
+                support = Support.of(behind, ranked[row], gallery, part.photographed, config, kernel, handed)
             city = next(iter(most_probable(hierarchy.city, own, 1)), None)
             found.append(
                 Answer(

@@ -200,18 +200,17 @@ class Locator:
         reasons = iter(failures)
         good = [names[row] for row in answered]
         bad = {row: Answer(names[row], error=next(reasons)[1]) for row in sorted({*range(len(asked))} - {*answered})}
+        combined = tuple(good) if together and len(good) > 1 else ()
         if wanted is not None and self.calibration is None:
             _LOG.warning("%s", NOT_CALIBRATED)
-        elif wanted is not None and (known is not None or (together and len(good) > 1)):
+        elif wanted is not None and (known is not None or combined):
             _LOG.warning("%s", NOT_ALONE)
-        if together and good:
-            (whole,) = self._weighed(query[answered], known, good, top_k, estimator, wanted)
-            whole = replace(whole, photograph=good[0], photographs=tuple(good) if len(good) > 1 else ())
-            return [whole, *bad.values()]
-        if known is not None:
-            found = self._weighed(query[answered], known, (), top_k, estimator, wanted)
+        if known is not None or combined:
+            found = self._weighed(query[answered], known, combined, top_k, estimator, wanted)
         else:
             found = self._answers(query[answered], top_k, estimator, beam, wanted)
+        if together:
+            return [*(replace(answer, photograph=good[0], photographs=combined) for answer in found), *bad.values()]
         answers = iter(found)
         return [bad[row] if row in bad else replace(next(answers), photograph=names[row]) for row in range(len(asked))]
 
@@ -266,7 +265,6 @@ class Locator:
         evidence: Sequence[Evidence] | None = None,
         names: Sequence[str] = (),
         region: RegionRequest | None = None,
-        alone: bool = False,
     ) -> list[Answer]:
         """Answers from posteriors that are there already, such as of several photographs of one place.
 
@@ -276,8 +274,7 @@ class Locator:
             estimator: As for `locate`.
             evidence: Q times that of the photographs behind a row (`combine.weighed`), for what speaks for candidates.
             names: The photographs' names, where a row is of several.
-            region: The region that answers are to state; None for none.
-            alone: Each row is of one photograph without a prior, as when the regions were calibrated.
+            region: The region that answers are to state, by its share of the posterior; None for none.
 
         Returns:
             An answer a row. `argmax_lat_deg` and `argmax_lon_deg` are of its most probable candidate.
@@ -288,7 +285,7 @@ class Locator:
         estimator = self.posterior.estimator if estimator is None else estimator
         check_estimator(estimator)
         nearest = log_p.argmax(axis=1) if len(log_p) else np.zeros(0, dtype=np.int64)
-        maker = None if region is None else RegionMaker(self.ground, self.calibration if alone else None, region)
+        maker = None if region is None else RegionMaker(self.ground, None, region)
         return answers_to(log_p, nearest, self._whole, self.posterior, top_k, estimator, maker, evidence, names)
 
     def among(self, known: Weights | None) -> Locator:
@@ -316,15 +313,12 @@ class Locator:
         estimator: EstimatorName,
         wanted: RegionRequest | None,
     ) -> list[Answer]:
-        """An answer to each photograph with a prior; where names are given, one to all of them."""
+        """Answers that no calibration was made for: to each photograph with a prior; with names, one to all of them."""
         where, together = self.among(known), bool(names)
-        alone = known is None and len(query) == 1
         found: list[Answer] = []
         for chunk in [slice(0, len(query))] if together else chunks(len(query), self.gallery):
             log_p, evidence = weighed(self.evidence(query[chunk]), together, known)
-            found += where.answer_posteriors(
-                log_p, top_k, estimator, evidence=evidence, names=names, region=wanted, alone=alone
-            )
+            found += where.answer_posteriors(log_p, top_k, estimator, evidence=evidence, names=names, region=wanted)
         return found
 
     def _answers(

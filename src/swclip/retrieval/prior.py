@@ -56,7 +56,7 @@ class Prior:
         >>> places = np.array([[53.8, -1.55], [53.8, -1.56], [51.5, -0.1]])
         >>> near = Prior(near_deg=(53.8, -1.55), radius_m=500.0).weights(places)
         >>> near.rows, near.log_weight[:2].round(3).tolist()
-        (None, [-0.0, -0.873])
+        (None, [-0.0, -0.863])
         >>> Prior(city="leeds").weights(places, ["Leeds", "Leeds", "London"]).rows.tolist()
         [0, 1]
     """
