@@ -140,7 +140,8 @@ class Locator:
                 that answered best on the validation queries where None.
             captions: What is said about each photograph, None where nothing is; for a model with a caption view.
             maps: A map tile a photograph, likewise.
-            together: They show one place: one answer to all that can be decoded; see `combine`.
+            together: They show one place: one answer to all that can be decoded; see `combine`. Takes 24 bytes for each
+                photograph and candidate.
             prior: What is known of the places beforehand.
             beam: Look only into so many cells of the gallery, those that can hold the best candidates: for galleries of
                 a million. Each answer states what share was scored and how much of the posterior the rest can hold.
