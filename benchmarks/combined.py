@@ -1,79 +1,98 @@
 """Several photographs of one place, answered together: how much nearer, and whether regions still hold what they state.
 
-    python benchmarks/combined.py GALLERY MANIFEST --splits SPLITS
+    python benchmarks/combined.py RUN MANIFEST --splits SPLITS [--split val] [--exponents 0 0.5 1]
 
-The queries of the splits are answered one by one, and those of each place together (the product of their posteriors, as
-`swclip serve` has it with combined=true). Regions are highest-density ones, without a calibration. Prints JSON.
+The photographs of each place are pooled, in all subsets of each size, with each exponent of `retrieval.combine` (0 is
+the product, 1 the geometric mean). The score is that which posteriors are fitted by (`retrieval.posterior_fit`), lower
+is better; regions are highest-density ones, without a calibration. Prints Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from swclip.data.manifest import read_manifest
-from swclip.data.splits import read_splits
-from swclip.geo.distance import geodesic_m
+from swclip.data.splits import candidates_for, indices, read_splits
+from swclip.geo.distance import geodesic_m, haversine_m
+from swclip.geo.kernels import kernel_weight
+from swclip.models.locator_model import load_model
+from swclip.retrieval.build import build_gallery
+from swclip.retrieval.combine import EXPONENT, pooled
 from swclip.retrieval.embed import embed_photographs
 from swclip.retrieval.feature_cache import FeatureCache
+from swclip.retrieval.hubness import read_bank
 from swclip.retrieval.locate import Locator
-from swclip.web.engine import pooled
-from swclip.web.regions import levels_of, thresholds_of
+from swclip.retrieval.posterior import read_posterior
+from swclip.retrieval.posterior_fit import SCORE_SCALE_M
+from swclip.retrieval.tails import tail_mass
 
 LEVELS = (0.5, 0.8, 0.95)
+BACKGROUND = 0.01
+MOST_SETS = 2000
 
 
 def main() -> None:
     """Run the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("gallery", type=Path)
+    parser.add_argument("run", type=Path)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--splits", type=Path, required=True)
+    parser.add_argument("--split", choices=("val", "query"), default="query")
+    parser.add_argument("--exponents", type=float, nargs="+", default=[0.0, EXPONENT, 1.0])
     options = parser.parse_args()
 
     manifest, splits = read_manifest(options.manifest), read_splits(options.splits)
-    split_of = dict(zip(splits.frame["image_id"], splits.frame["split"], strict=True))
-    frame = manifest.frame.reset_index(drop=True)
-    rows = np.flatnonzero([split_of.get(image_id) == "query" for image_id in frame["image_id"]])
-    locator = Locator.from_gallery(options.gallery)
-    query = embed_photographs(locator.model, [manifest.image_paths[row] for row in rows], cache=FeatureCache())
-    log_p, truth = locator.log_posterior(query), manifest.positions_deg[rows]
-    own = frame.iloc[rows].reset_index(drop=True).groupby("place_id").indices
-    together = [which for which in own.values() if len(which) > 1]
-    report = {
-        "one by one": _measured(locator, log_p, truth),
-        "together": {
-            **_measured(
-                locator,
-                np.concatenate([pooled(log_p[which], True, None) for which in together]),
-                np.stack([truth[which].mean(axis=0) for which in together]),
-            ),
-            "photographs_a_place": round(float(np.mean([len(which) for which in together])), 2),
-        },
-    }
-    print(json.dumps(report, indent=2))
+    model, cache = load_model(options.run), FeatureCache()
+    candidates = candidates_for(splits, options.split)
+    gallery = build_gallery(
+        model, candidates, manifest, posterior=read_posterior(options.run), bank=read_bank(options.run), cache=cache
+    )
+    locator, rows = Locator(gallery, model), indices(splits, manifest, options.split)
+    query = embed_photographs(model, [manifest.image_paths[row] for row in rows], cache=cache)
+    log_p, truth = locator.evidence(query).log_p, manifest.positions_deg[rows]
+    own = manifest.frame.iloc[rows].reset_index(drop=True).groupby("place_id").indices
+    heads = ["photographs", "exponent", "sets", "score", "median", "mean", "within 25 m", "within 100 m"]
+    heads += [f"in the {level:.0%} region" for level in LEVELS]
+    print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
+    for count in range(1, max(map(len, own.values())) + 1):
+        sets = _sets(list(own.values()), count)
+        for exponent in options.exponents if count > 1 else [0.0]:
+            figures = _measured(locator, log_p, truth, sets, exponent)
+            print(
+                f"| {count} | {f'{exponent:g}' if count > 1 else ''} | {len(sets)} | {' | '.join(figures)} |",
+                flush=True,
+            )
 
 
-def _measured(locator: Locator, log_p: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
-    points = np.array([[answer.lat_deg, answer.lon_deg] for answer in locator.answer_posteriors(log_p)])
-    error = geodesic_m(points, truth)
-    first = []
-    for mass, cell in zip(locator.ground.mass(locator.stated(log_p)), locator.ground.index_of(truth), strict=True):
-        levels = levels_of(mass, locator.ground, thresholds_of(None))
-        at = np.flatnonzero(levels.order == cell)
-        first.append(levels.from_level[at[0]] if len(at) else np.nan)
-    return {
-        "n": len(error),
-        "median_m": round(float(np.median(error)), 1),
-        "mean_m": round(float(error.mean()), 1),
-        "within_25_m": round(float((error <= 25).mean()), 3),
-        "within_100_m": round(float((error <= 100).mean()), 3),
-        "in_the_region": {str(level): round(float((np.array(first) <= level).mean()), 3) for level in LEVELS},
-    }
+def _sets(places: list[np.ndarray], count: int) -> np.ndarray:
+    """(S, count) photographs of one place each: all subsets, or an even draw of them."""
+    found = np.array([chosen for place in places for chosen in combinations(place.tolist(), count)])
+    if len(found) <= MOST_SETS:
+        return found
+    return found[np.sort(np.random.default_rng(0).choice(len(found), MOST_SETS, replace=False))]
+
+
+def _measured(locator: Locator, log_p: np.ndarray, truth: np.ndarray, sets: np.ndarray, exponent: float) -> list[str]:
+    together = np.concatenate([pooled(log_p[own], True, exponent=exponent) for own in sets])
+    places, candidates = truth[sets].mean(axis=1), locator.gallery.positions_deg
+    points = np.array([[answer.lat_deg, answer.lon_deg] for answer in locator.answer_posteriors(together, top_k=1)])
+    probability, error = locator.stated(together), geodesic_m(points, places)
+    away_m = haversine_m(places[:, None, 0], places[:, None, 1], candidates[None, :, 0], candidates[None, :, 1])
+    near = kernel_weight(away_m, SCORE_SCALE_M, "exponential")
+    score = -np.log((1 - BACKGROUND) * (probability * near).sum(axis=1) + BACKGROUND * near.mean(axis=1))
+    ground = locator.ground
+    tails = tail_mass(ground.mass(probability), ground.area_km2, ground.index_of(places))
+    return [
+        f"{score.mean():.3f}",
+        f"{np.median(error):.1f} m",
+        f"{error.mean():.0f} m",
+        *(f"{(error <= limit).mean():.1%}" for limit in (25, 100)),
+        *(f"{(tails >= 1.0 - level).mean():.1%}" for level in LEVELS),
+    ]
 
 
 if __name__ == "__main__":

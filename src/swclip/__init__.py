@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from swclip.evaluation.evaluate import evaluate
     from swclip.models.locator_model import LocatorModel
     from swclip.models.locator_model import load_model as load
+    from swclip.retrieval.area import read_area
     from swclip.retrieval.locate import Locator
+    from swclip.retrieval.prior import Prior
     from swclip.training.config import TrainingConfig, load_recipe
     from swclip.training.loop import train
 
@@ -28,6 +30,7 @@ _HOMES = {
     "Locator": "swclip.retrieval.locate:Locator",
     "LocatorModel": "swclip.models.locator_model:LocatorModel",
     "Manifest": "swclip.data.manifest:Manifest",
+    "Prior": "swclip.retrieval.prior:Prior",
     "Splits": "swclip.data.splits:Splits",
     "TrainingConfig": "swclip.training.config:TrainingConfig",
     "compare": "swclip.evaluation.compare_reports:compare_reports",
@@ -37,6 +40,7 @@ _HOMES = {
     "load": "swclip.models.locator_model:load_model",
     "load_recipe": "swclip.training.config:load_recipe",
     "prepare": "swclip.data.prepare:prepare",
+    "read_area": "swclip.retrieval.area:read_area",
     "read_manifest": "swclip.data.manifest:read_manifest",
     "read_splits": "swclip.data.splits:read_splits",
     "train": "swclip.training.loop:train",
@@ -46,6 +50,7 @@ __all__ = [
     "Locator",
     "LocatorModel",
     "Manifest",
+    "Prior",
     "Splits",
     "TrainingConfig",
     "__version__",
@@ -56,6 +61,7 @@ __all__ = [
     "load",
     "load_recipe",
     "prepare",
+    "read_area",
     "read_manifest",
     "read_splits",
     "train",

@@ -86,7 +86,9 @@ def test_regions_go_from_the_run_into_the_answers(
 ) -> None:
     assert run(["index", "run", ".", "--out", "without"]) == 0
     assert run(["locate", "without", str(made[0])]) == 0
-    assert json.loads(capsys.readouterr().out)[0]["region"] is None
+    region = json.loads(capsys.readouterr().out)[0]["region"]
+    assert region["cells"]
+    assert region["calibrated"] is False
     assert "train it again on splits with validation queries" in caplog.text
     write_calibration("run/model", Calibration(np.full(60, 0.1), (None,) * 60, 11, 25.0))
     assert run(["index", "run", ".", "--out", "gallery"]) == 0
@@ -98,11 +100,12 @@ def test_regions_go_from_the_run_into_the_answers(
         assert answer["region"]["probability"] == 0.9
         assert answer["region"]["cells"]
         assert not answer["region"]["cannot_tell"]
+        assert answer["region"]["calibrated"] is True
     features = json.loads(Path("regions.geojson").read_text())["features"]
     assert [feature["properties"]["photograph"] for feature in features] == [str(made[0]), str(made[1])]
     assert all(feature["geometry"]["type"] in ("Polygon", "MultiPolygon") for feature in features)
     assert run([*asked, "--region-limit-km2", "0.0001", "--format", "csv"]) == 0
-    assert ",True\n" in capsys.readouterr().out
+    assert ",True,True\n" in capsys.readouterr().out
     assert all(own["geometry"] is None for own in json.loads(Path("regions.geojson").read_text())["features"])
     for wrong in (["--region", "80"], ["--region-limit-km2", "0"]):
         assert run([*asked, *wrong]) == 5

@@ -149,3 +149,14 @@ def test_no_candidates_reach_nothing() -> None:
     ground = GroundCells.of(np.zeros((0, 2)))
     assert len(ground) == 0
     assert ground.index_of([[51.5, -0.1]]).tolist() == [-1]
+
+
+def test_the_ground_of_a_part_is_what_the_part_reaches() -> None:
+    positions = np.array([51.5, -0.1]) + np.random.default_rng(1).normal(0, [0.002, 0.003], (40, 2))
+    whole, rows = GroundCells.of(positions, [None] * 40), np.arange(0, 40, 5)
+    part, alone = whole.take(rows).reached(), GroundCells.of(positions[rows], [None] * len(rows))
+    assert part.ids.tolist() == alone.ids.tolist()
+    assert part.total_area_km2 == pytest.approx(alone.total_area_km2)
+    p = np.random.default_rng(0).dirichlet(np.ones(len(rows)))[None]
+    np.testing.assert_allclose(part.mass(p), alone.mass(p), rtol=1e-12)
+    assert part.total_area_km2 < whole.total_area_km2

@@ -69,12 +69,13 @@ def test_the_rest_of_an_answer_does_not_depend_on_it(
     bare = Locator(locator.gallery, model, CONFIG)
     with caplog.at_level(logging.WARNING):
         without = bare.locate(paths)
-    assert "answers state no regions" in caplog.text
+    assert "promise nothing" in caplog.text
     assert "train it again on splits with validation queries" in caplog.text
-    assert without == [replace(answer, region=None) for answer in locator.locate(paths)]
+    bare_of_regions = [replace(answer, region=None) for answer in without]
+    assert bare_of_regions == [replace(answer, region=None) for answer in locator.locate(paths)]
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        assert bare.locate(paths, region=None) == without
+        assert bare.locate(paths, region=None) == bare_of_regions
     assert not caplog.text
 
 
@@ -86,7 +87,8 @@ def test_what_was_opened_by_a_beam_has_a_region_of_its_own(
     for answer, own in zip(whole, locator.locate(paths, beam=1000), strict=True):
         assert answer.region is not None
         assert own.region is not None
-        assert own.region.cells == answer.region.cells
+        assert own.region == answer.region
+        assert own.region.calibrated
     town = make_gallery(2, places=400)
     middle = town.positions_deg.mean(axis=0)
     wide = replace(town, positions_deg=middle + 5.0 * (town.positions_deg - middle))
@@ -95,6 +97,28 @@ def test_what_was_opened_by_a_beam_has_a_region_of_its_own(
         assert own.scored_share < 1.0
         assert own.region is not None
         assert own.region.cells or own.region.reason
+        assert not own.region.calibrated  # the tails were measured on whole searches
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8])
+def test_without_a_calibration_a_region_is_the_least_ground_that_holds_its_share(
+    locator: Locator, photographs: Photographs, model: object, level: float
+) -> None:
+    paths, gallery = photographs(3), locator.gallery
+    ground = GroundCells.of(gallery.positions_deg)
+    query = embed_photographs(locator.model, paths)
+    mass = ground.mass(np.exp(log_posterior(query, gallery, CONFIG, smooth=True).astype(np.float64)))
+    for row, answer in enumerate(Locator(gallery, model, CONFIG).locate(paths, region=level)):
+        region = answer.region
+        assert region is not None
+        assert not region.calibrated
+        held, inside = 0.0, set()
+        for cell in np.argsort(-mass[row] / ground.area_km2):
+            if held >= level:
+                break
+            held += mass[row, cell]
+            inside.add(ground.cell_ids[cell])
+        assert set(h3.uncompact_cells(region.cells, 11)) == inside
 
 
 def test_when_it_cannot_tell_it_says_why(locator: Locator, photographs: Photographs, model: object) -> None:
@@ -136,12 +160,13 @@ def test_the_forms_of_a_region(answers: list[Answer]) -> None:
     assert first is not None
     assert read[0]["region"] == {
         "probability": 0.8, "area_km2": first.area_km2, "cannot_tell": False, "resolution": 11,
-        "cells": list(first.cells), "reason": None,
+        "cells": list(first.cells), "reason": None, "calibrated": True,
     }  # fmt: skip
     assert read[2]["region"] is None
     rows = list(csv.DictReader(io.StringIO(FORMATS["csv"](answers))))
     assert [float(row["answer_region_area_km2"]) for row in rows[:2]] == [first.area_km2] * 2
     assert (rows[0]["answer_region_probability"], rows[0]["answer_region_cannot_tell"]) == ("0.8", "False")
+    assert (rows[0]["answer_region_calibrated"], rows[4]["answer_region_calibrated"]) == ("True", "")
     assert rows[4]["answer_region_area_km2"] == ""
     points = json.loads(FORMATS["geojson"](answers))["features"]
     assert [point["geometry"] and point["geometry"]["type"] for point in points] == ["Point", "Point", None]

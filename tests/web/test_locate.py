@@ -14,11 +14,10 @@ from PIL import Image
 
 from swclip.data.manifest import read_manifest
 from swclip.geo.distance import geodesic_m
+from swclip.retrieval.combine import EXPONENT
 from swclip.retrieval.embed import embed_photographs
-from swclip.retrieval.evidence import log_softmax
 from swclip.retrieval.locate import Locator
 from swclip.retrieval.posterior import log_posterior
-from swclip.web.engine import pooled
 
 from .conftest import encoded, send
 
@@ -108,7 +107,7 @@ def test_several_photographs_of_one_place(
     assert answer["calibrated"] is False  # the validation queries were one photograph each
     query = embed_photographs(locator.model, [read_manifest(town).image_paths[i] for i in same])
     single = log_posterior(query, locator.gallery, locator.posterior).astype(np.float64)
-    product = np.exp(single).prod(axis=0)
+    product = np.exp(single).prod(axis=0) ** (1 / 3**EXPONENT)
     expected = locator.stated(np.log(product / product.sum())[None])[0]
     for one in answer["candidates"]:
         at = locator.gallery.candidate_ids.index(one["candidate_id"])
@@ -152,16 +151,6 @@ def test_a_rough_position_draws_the_answer_near(
     assert vague["probability_within_50m"] == pytest.approx(free["probability_within_50m"], abs=1e-4)
 
 
-def test_pooling_is_bayes_rule() -> None:
-    rng = np.random.default_rng(3)
-    log_p, weight = log_softmax(rng.normal(size=(4, 30))), rng.normal(size=30)
-    product = np.exp(log_p).prod(axis=0) * np.exp(weight)
-    np.testing.assert_allclose(np.exp(pooled(log_p, True, weight))[0], product / product.sum(), rtol=1e-10)
-    one = np.exp(log_p[1]) * np.exp(weight)
-    np.testing.assert_allclose(np.exp(pooled(log_p, False, weight))[1], one / one.sum(), rtol=1e-10)
-    assert pooled(log_p, False, None) is log_p
-
-
 def test_exif_is_compared_only_where_asked_and_never_used(client: httpx.Client, photographs: list[bytes]) -> None:
     plain = photographs[0]
     stream = io.BytesIO()
@@ -194,5 +183,74 @@ def test_what_is_no_photograph_does_not_stop_the_others(client: httpx.Client, ph
     assert first["problem"] is None
     assert (second["answer"], second["problem"]["status"], second["problem"]["photograph"]) == (None, 415, 1)
     assert (third["problem"]["type"], third["problem"]["status"]) == ("urn:swclip:problem:photograph-damaged", 422)
-    # Of one place: there is no saying what the others alone would be worth.
-    assert client.post("/v1/locate", **send([photographs[0], b"no"], combined="true")).status_code == 415
+    # Of one place: the others answer, and the result says which they are.
+    several = [b"no", photographs[0], photographs[1]]
+    refused, whole = client.post("/v1/locate", **send(several, combined="true")).json()["results"]
+    assert (refused["photographs"], whole["photographs"]) == ([0], [1, 2])
+    assert (refused["problem"]["status"], refused["problem"]["photograph"]) == (415, 0)
+    assert whole["answer"] == ask(client, photographs[:2], combined="true")[0]
+    assert client.post("/v1/locate", **send([b"no", b"nor this"], combined="true")).status_code == 415
+
+
+def test_a_city_of_the_gallery(client: httpx.Client, photographs: list[bytes], locator: Locator) -> None:
+    (found,) = ask(client, photographs[:1], city="york", top_k=50)
+    inside = {
+        i for i, city in zip(locator.gallery.candidate_ids, locator.gallery.cities, strict=True) if city == "York"
+    }
+    assert {one["candidate_id"] for one in found["candidates"]} == inside
+    assert found["city_probability"] == 1.0
+    assert found["calibrated"] is False
+    refused = client.post("/v1/locate", **send(photographs[:1], city="Lees"))
+    assert refused.status_code == 422
+    assert refused.json()["type"] == "urn:swclip:problem:invalid-options"
+    assert refused.json()["errors"] == [
+        {"field": "city", "detail": "'Lees' is no city of the gallery; it has Leeds, York."}
+    ]
+
+
+def test_an_area_or_a_position_that_cannot_be(client: httpx.Client, photographs: list[bytes]) -> None:
+    refused = client.post("/v1/locate", **send(photographs[:1], prior="{"))
+    assert (refused.status_code, refused.json()["detail"]) == (422, "prior: is not JSON.")
+    assert refused.json()["errors"] == [{"field": "prior", "detail": "is not JSON."}]
+    elsewhere = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}
+    for known in (
+        {"prior": json.dumps(elsewhere)},
+        {"near_lat_deg": -1.55, "near_lon_deg": 53.8, "near_radius_m": 100},
+    ):
+        refused = client.post("/v1/locate", **send(photographs[:1], **known))
+        assert refused.status_code == 422
+        assert refused.json()["type"] == "urn:swclip:problem:prior-excludes-all"
+
+
+def test_what_speaks_for_a_candidate(
+    client: httpx.Client, photographs: list[bytes], town: Path, locator: Locator
+) -> None:
+    paths = read_manifest(town).image_paths[:2]
+    (found, _), (theirs, _) = ask(client, photographs[:2]), locator.locate(paths)
+    for own, one in zip(found["candidates"], theirs.candidates, strict=True):
+        assert own["image_ids"] == list(one.image_ids)
+        assert own["image_similarities"] == pytest.approx(list(one.image_similarities), abs=2e-6)
+        assert own["location_similarity"] == pytest.approx(one.location_similarity, abs=2e-6)
+        assert own["image_share"] == pytest.approx(one.image_share, abs=2e-6)
+        assert own["evidence"] == []
+    # The gallery holds the photograph that is asked about.
+    assert found["candidates"][0]["image_similarities"][0] == pytest.approx(1.0, abs=1e-5)
+    (together,), (ours,) = ask(client, photographs[:2], combined="true"), locator.locate(paths, together=True)
+    for own, one in zip(together["candidates"], ours.candidates, strict=True):
+        assert (own["location_similarity"], own["image_share"]) == (None, None)
+        for said, by_locator in zip(own["evidence"], one.evidence, strict=True):
+            assert said["probability"] == pytest.approx(by_locator.probability, abs=2e-6)
+            assert said["image_ids"] == list(by_locator.image_ids)
+
+
+def test_the_region_is_that_of_the_locator(
+    client: httpx.Client, photographs: list[bytes], town: Path, locator: Locator
+) -> None:
+    paths = read_manifest(town).image_paths[:2]
+    for combined in (False, True):
+        theirs = ask(client, photographs[:2], combined=str(combined).lower())
+        for own, one in zip(theirs, locator.locate(paths, together=combined), strict=True):
+            assert one.region is not None
+            assert own["calibrated"] == one.region.calibrated == (not combined)
+            assert own["region"]["area_km2"] == pytest.approx(one.region.area_km2, rel=1e-4)
+            assert own["region"]["cannot_tell"] == one.region.cannot_tell

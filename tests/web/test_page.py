@@ -307,6 +307,56 @@ def test_several_photographs_by_themselves_and_together(shown: Served, visit: An
     assert told(page) == pytest.approx((expected["lat_deg"], expected["lon_deg"]), abs=1e-5)
 
 
+def test_of_several_together_one_cannot_be_read(shown: Served, visit: Any, photographs: list[bytes]) -> None:
+    page = visit(shown)
+    choose(page, photographs[12], b"no picture", photographs[13])
+    answered(page, 3)
+    page.check("#combined")
+    page.locator("#answer-title", has_text="Answer to 2 photographs together").wait_for()
+    assert page.is_hidden("#problem")
+    page.click("#photographs li:nth-child(2) button")
+    page.locator("#problem", has_text="not in a format").wait_for()
+    assert page.is_hidden("#answer")
+    page.click("#photographs li:nth-child(3) button")
+    page.locator("#answer-title", has_text="Answer to 2 photographs together").wait_for()
+
+
+def test_a_city_is_chosen(shown: Served, visit: Any, photographs: list[bytes]) -> None:
+    page = visit(shown)
+    options = page.locator("#within-city option").all_inner_texts()
+    assert options == ["any city", "Leeds", "York"]
+    choose(page, photographs[0])
+    answered(page)
+    free = told(page)
+    page.select_option("#within-city", "York")
+    page.locator("#city", has_text="York").wait_for()
+    expected = ask(shown, photographs[0], city="York")["point"]
+    assert told(page) == pytest.approx((expected["lat_deg"], expected["lon_deg"]), abs=1e-5)
+    assert told(page) != free
+    page.select_option("#within-city", "any city")
+    page.locator("#city", has_text="Leeds").wait_for()
+    assert told(page) == free
+
+
+def test_the_photograph_that_speaks_for_a_place_is_shown_first(
+    shown: Served, visit: Any, photographs: list[bytes]
+) -> None:
+    page = visit(shown)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    choose(page, photographs[1])
+    answered(page)
+    candidates = ask(shown, photographs[1])["candidates"]
+    page.locator("#places img").nth(4).wait_for()
+    assert {url.rsplit("/", 1)[1] for url in asked if "/gallery/photographs/" in url} == {
+        one["image_ids"][0] for one in candidates
+    }
+    for at, one in enumerate(candidates):
+        words = page.locator("#places .where").nth(at).inner_text()
+        similarity = f"{one['image_similarities'][0]:.2f}".replace("-", "\N{MINUS SIGN}")
+        assert f"3 photographs, the most similar {similarity}" in words
+
+
 def test_the_photographs_own_position_is_compared_where_asked(
     shown: Served, visit: Any, photographs: list[bytes]
 ) -> None:

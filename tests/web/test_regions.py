@@ -8,7 +8,7 @@ import pytest
 from swclip.retrieval.conformal import Calibration
 from swclip.retrieval.ground_cells import GroundCells
 from swclip.retrieval.tails import cell_density
-from swclip.web.regions import LEVELS, levels_of, reached, thresholds_of
+from swclip.web.regions import LEVELS, levels_of, thresholds_of
 
 POSITIONS = np.array([51.5, -0.1]) + np.random.default_rng(1).normal(0, [0.002, 0.003], (40, 2))
 GROUND = GroundCells.of(POSITIONS, [None] * 40)
@@ -65,13 +65,3 @@ def test_too_few_queries_promise_nothing_at_high_levels() -> None:
     regions = levels_of(posterior(0, 2.0), GROUND, thresholds_of(calibration)).regions
     assert [region.area_km2 is None for region in regions] == [level > 0.9 for level in LEVELS]
     assert all(region.cannot_tell for region in regions if region.area_km2 is None)
-
-
-def test_the_ground_of_a_part_is_what_the_part_reaches() -> None:
-    rows = np.arange(0, 40, 5)
-    part, alone = reached(GROUND.take(rows)), GroundCells.of(POSITIONS[rows], [None] * len(rows))
-    assert part.ids.tolist() == alone.ids.tolist()
-    assert part.total_area_km2 == pytest.approx(alone.total_area_km2)
-    p = np.random.default_rng(0).dirichlet(np.ones(len(rows)))[None]
-    np.testing.assert_allclose(part.mass(p), alone.mass(p), rtol=1e-12)
-    assert part.total_area_km2 < GROUND.total_area_km2

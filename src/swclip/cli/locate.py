@@ -5,13 +5,16 @@ from __future__ import annotations
 import glob as globbing
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
 
 from swclip.errors import InputError
 
 if TYPE_CHECKING:
     from swclip.retrieval.answers import Answer
     from swclip.retrieval.locate import Locator
+    from swclip.retrieval.prior import Prior
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".heic", ".heif"})
 
@@ -22,6 +25,11 @@ def locate(
     *photographs: str,
     caption: str | None = None,
     map: Path | None = None,
+    together: Annotated[bool, Parameter(negative="")] = False,
+    in_: Annotated[str | None, Parameter(name="--in")] = None,
+    within: Path | None = None,
+    near: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    radius_m: float | None = None,
     format: Literal["json", "jsonl", "csv", "geojson"] = "json",
     top_k: int = 5,
     estimator: Literal["mode", "argmax", "geometric-median"] | None = None,
@@ -46,6 +54,11 @@ def locate(
         photographs: Photographs, folders of photographs (searched all the way down), or patterns such as 'trip/*.jpg'.
         caption: What is said about the photograph; of one photograph, and a model with a caption view.
         map: A map tile of where it was taken, north up; likewise.
+        together: The photographs show one place: give one answer to all of them.
+        in_: The place lies in this city of the gallery.
+        within: It lies in the area of this GeoJSON file.
+        near: It lies near LAT,LON, such as 53.8,-1.55; with --radius-m. May be given with --in and --within.
+        radius_m: How rough the position is: its standard deviation in metres.
         format: json (a list), jsonl (one answer a line), csv (one row a photograph and candidate), or geojson (points
             for a map).
         top_k: Candidates listed with each answer.
@@ -70,11 +83,13 @@ def locate(
         raise InputError(f"--caption and --map go with one photograph, and {len(asked)} are named; ask one at a time.")
 
     from swclip.cli.console import progress_bar
+    from swclip.cli.known import prior_of
     from swclip.files import atomic_file
     from swclip.retrieval.answers import FORMATS
     from swclip.retrieval.hierarchy import RESOLUTIONS
     from swclip.retrieval.locate import Locator
 
+    prior = prior_of(in_, within, near, radius_m)
     locator = Locator.from_gallery(gallery, model, cells or RESOLUTIONS)
     with progress_bar("Locating") as progress:
         answers = locator.locate(
@@ -83,6 +98,8 @@ def locate(
             estimator=estimator,
             captions=caption,
             maps=map,
+            together=together,
+            prior=prior,
             beam=beam,
             region=region,
             region_limit_km2=region_limit_km2,
@@ -103,14 +120,16 @@ def locate(
         with atomic_file(region_out) as beside:
             beside.write_text(regions_geojson(answers), encoding="utf-8")
     if figure is not None and answers[0].error is None:
-        _draw(figure, locator, answers[0], caption, map)
+        _draw(figure, locator, answers[0], caption, map, prior)
     bad = [answer for answer in answers if answer.error is not None]
     if bad:
         named = "\n".join(f"  {answer.photograph}: {answer.error}" for answer in bad)
-        raise InputError(f"{len(bad)} of {len(answers)} photographs could not be read:\n{named}")
+        raise InputError(f"{len(bad)} of {len(asked)} photographs could not be read:\n{named}")
 
 
-def _draw(figure: Path, locator: Locator, answer: Answer, caption: str | None, tile: Path | None) -> None:
+def _draw(
+    figure: Path, locator: Locator, answer: Answer, caption: str | None, tile: Path | None, prior: Prior | None
+) -> None:
     import numpy as np
 
     from swclip.evaluation.located_figure import write_located_figure
@@ -119,7 +138,7 @@ def _draw(figure: Path, locator: Locator, answer: Answer, caption: str | None, t
         figure,
         answer.photograph,
         locator.gallery.positions_deg,
-        locator.posterior_of(answer.photograph, caption, tile),
+        locator.posterior_of(answer.photographs or answer.photograph, caption, tile, prior),
         np.array([answer.lat_deg, answer.lon_deg]),
         near_50m=answer.probability_within_50m or 0.0,
         place=answer.candidates[0].city,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -12,12 +13,14 @@ from swclip.geo.neighbours import SphereIndex
 from swclip.retrieval.answers import NEAR_M, Answer, RankedCandidate, rounded_deg
 from swclip.retrieval.estimate import geometric_median, ground_density
 from swclip.retrieval.estimate import top_k as best_candidates
-from swclip.retrieval.evidence import Photographed, chunks, location_similarity, log_probability
+from swclip.retrieval.evidence import Evidence, Photographed, chunks, location_similarity
 from swclip.retrieval.gallery import Gallery
+from swclip.retrieval.ground_kernel import outflow
 from swclip.retrieval.hierarchy import CITY, Hierarchy, cell_answer, most_probable, probability_of
 from swclip.retrieval.posterior import PosteriorConfig, gallery_kernel, smoothed
 from swclip.retrieval.posterior_config import EstimatorName
 from swclip.retrieval.region_answers import RegionMaker
+from swclip.retrieval.support import Support
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +59,9 @@ def answers_from(
     found: list[Answer] = []
     for chunk in chunks(len(query), part.gallery):
         nearest = location_similarity(query[chunk], part.gallery).argmax(axis=1)
-        log_p = log_probability(query[chunk], part.gallery, config, part.photographed)
-        found += answers_to(log_p, nearest, part, config, top_k, estimator, regions)
+        evidence = Evidence.of(query[chunk], part.gallery, config, part.photographed)
+        each = [evidence.rows(slice(at, at + 1)) for at in range(len(evidence))]
+        found += answers_to(evidence.log_p, nearest, part, config, top_k, estimator, regions, each)
     return found
 
 
@@ -69,6 +73,8 @@ def answers_to(
     top_k: int,
     estimator: EstimatorName,
     regions: RegionMaker | None = None,
+    evidence: Sequence[Evidence] | None = None,
+    names: Sequence[str] = (),
 ) -> list[Answer]:
     """Answers to posteriors: point, candidates, city, cells and region, all from one posterior.
 
@@ -80,9 +86,12 @@ def answers_to(
         top_k: How many candidates to list.
         estimator: How the point is taken.
         regions: What makes the regions; None for answers without.
+        evidence: Q times that of the photographs behind a posterior: what speaks for each candidate is then stated.
+        names: The photographs' names, where one posterior is of several.
     """
     gallery, hierarchy = part.gallery, part.hierarchy
     kernel = gallery_kernel(gallery, config.smoothing_m, config.kernel)
+    handed = outflow(kernel)
     found: list[Answer] = []
     for chunk in chunks(len(log_posteriors), gallery):
         log_p = log_posteriors[chunk]
@@ -98,6 +107,10 @@ def answers_to(
         units = hierarchy.units_at(points, part.index)
         for row, point in enumerate(points):
             own, point_city = probability[row], units[CITY][row]
+            support = None
+            if evidence is not None:
+                behind = evidence[chunk.start + row]
+                support = Support.of(behind, ranked[row], gallery, part.photographed, config, kernel, handed)
             city = next(iter(most_probable(hierarchy.city, own, 1)), None)
             found.append(
                 Answer(
@@ -108,7 +121,7 @@ def answers_to(
                     argmax_lat_deg=rounded_deg(nearest[row, 0]),
                     argmax_lon_deg=rounded_deg(nearest[row, 1]),
                     estimator=estimator,
-                    candidates=_ranked(gallery, ranked[row], own, point),
+                    candidates=_ranked(part, ranked[row], own, point, support, names),
                     city=None if city is None else city.unit,
                     city_probability=None if city is None else city.probability,
                     point_city=point_city,
@@ -125,14 +138,17 @@ def answers_to(
 
 
 def _ranked(
-    gallery: Gallery,
+    part: Part,
     rows: Int64[np.ndarray, " k"],
     probability: Float64[np.ndarray, " m"],
     point: Float64[np.ndarray, " 2"],
+    support: Support | None,
+    names: Sequence[str],
 ) -> tuple[RankedCandidate, ...]:
+    gallery = part.gallery
     places = gallery.positions_deg[rows]
     away_m = geodesic_m(np.broadcast_to(point, places.shape), places)
-    return tuple(
+    listed = (
         RankedCandidate(
             candidate_id=gallery.candidate_ids[row],
             lat_deg=rounded_deg(place[0]),
@@ -140,7 +156,26 @@ def _ranked(
             probability=float(probability[row]),
             distance_m=round(float(distance), 2),
             city=gallery.cities[row],
-            image_ids=tuple(gallery.image_ids_of(int(row))),
+            image_ids=tuple(gallery.image_ids[at] for at in part.photographed.of_candidate(int(row))),
         )
         for row, place, distance in zip(rows, places, away_m, strict=True)
+    )
+    if support is None:
+        return tuple(listed)
+    return tuple(_supported(one, at, support, gallery, names) for at, one in enumerate(listed))
+
+
+def _supported(
+    candidate: RankedCandidate, at: int, support: Support, gallery: Gallery, names: Sequence[str]
+) -> RankedCandidate:
+    """A candidate with what speaks for it: of one photograph, or of several what each says."""
+    pairs = support.ordered(at, gallery.image_ids)
+    several = len(support.probability) > 1
+    return replace(
+        candidate,
+        image_ids=tuple(image_id for image_id, _ in pairs),
+        image_similarities=tuple(similarity for _, similarity in pairs),
+        location_similarity=None if several else support.location_similarity_of(at, 0),
+        image_share=None if several else support.image_share_of(at, 0),
+        evidence=support.testimonies(at, gallery.image_ids, names) if several else (),
     )

@@ -17,8 +17,31 @@ _DIGITS = 7  # degrees to 1 cm
 
 
 @dataclass(frozen=True)
+class Testimony:
+    """What one of several photographs of one place says of a candidate, by itself.
+
+    Attributes:
+        photograph: The photograph as it was named by who asked.
+        probability: What this photograph alone would give the candidate, smoothed on the ground.
+        location_similarity: As of `RankedCandidate`.
+        image_share: Likewise.
+        image_ids: The gallery's photographs there, the most similar to this one first.
+        image_similarities: Their similarities.
+    """
+
+    photograph: str
+    probability: float
+    location_similarity: float
+    image_share: float | None
+    image_ids: tuple[str, ...]
+    image_similarities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class RankedCandidate:
     """One of the places that were considered.
+
+    Similarities are cosines of embeddings, less the hubness that the posterior takes off; see `evidence`.
 
     Attributes:
         candidate_id: Its id in the gallery.
@@ -27,7 +50,12 @@ class RankedCandidate:
         probability: Its share of the posterior, smoothed on the ground.
         distance_m: How far it is from the answer.
         city: Its city, None where unknown.
-        image_ids: The gallery's photographs there.
+        image_ids: The gallery's photographs there, the most similar first.
+        image_similarities: Their similarities to the photograph; to the nearest of several.
+        location_similarity: Similarity of the photograph to the place's location embedding; None for several.
+        image_share: Share of the probability that the gallery's photographs carry, there or within the smoothing; the
+            rest is carried by locations. None for several, and where the probability is 0.
+        evidence: What each of several photographs of one place says by itself; empty for an answer to one.
     """
 
     candidate_id: str
@@ -37,6 +65,10 @@ class RankedCandidate:
     distance_m: float
     city: str | None
     image_ids: tuple[str, ...]
+    image_similarities: tuple[float, ...] = ()
+    location_similarity: float | None = None
+    image_share: float | None = None
+    evidence: tuple[Testimony, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,6 +108,9 @@ class RegionAnswer:
         cells: Its H3 cells, seven of which may be written as the coarser one that they fill (H3's compact form); none
             where it says nothing.
         reason: Why it says nothing; None where it does not.
+        calibrated: Whether the promise was measured on validation queries: for one photograph, without a prior, when
+            all candidates were looked at. Else the region holds that share of the posterior, which may be too sure of
+            itself; or, with a beam, it is made as if all had been looked at.
     """
 
     probability: float
@@ -84,18 +119,20 @@ class RegionAnswer:
     resolution: int
     cells: tuple[str, ...] = ()
     reason: str | None = None
+    calibrated: bool = True
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Where one photograph was taken.
+    """Where one photograph was taken, or several of one place.
 
     Attributes:
-        photograph: The photograph as it was named by who asked.
+        photograph: The photograph as it was named by who asked; the first of several.
         lat_deg: Latitude of the answer in degrees; None where the photograph cannot be used.
         lon_deg: Longitude of the answer in degrees; None likewise.
         probability_within_50m: Posterior mass within 50 m of the answer.
-        argmax_lat_deg: Latitude of the most similar location embedding, the paper's answer.
+        argmax_lat_deg: Latitude of the most similar location embedding, the paper's answer; with a prior, and of
+            several photographs, that of the most probable candidate.
         argmax_lon_deg: Longitude of the same.
         estimator: How the answer was taken from the posterior.
         candidates: The most probable places, best first.
@@ -107,9 +144,9 @@ class Answer:
         cells: The H3 cells, from coarse to fine.
         scored_share: Share of the gallery's candidates that was looked at; below 1 only for a search with a beam.
         left_out_at_most: Most that the others can hold of the posterior, before its smoothing on the ground.
-        region: Ground that holds the place with a stated probability; None where none was asked for, or the model's
-            regions were never calibrated.
+        region: Ground that holds the place with a stated probability; None where none was asked for.
         error: Why there is no answer; None where there is one.
+        photographs: The photographs that were answered together; empty for an answer to one.
     """
 
     photograph: str
@@ -129,14 +166,11 @@ class Answer:
     left_out_at_most: float | None = None
     region: RegionAnswer | None = None
     error: str | None = None
+    photographs: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        values = asdict(self)
-        values["candidates"] = [{**c, "image_ids": list(c["image_ids"])} for c in values["candidates"]]
-        values["cells"] = list(values["cells"])
-        if self.region is not None:
-            values["region"]["cells"] = list(self.region.cells)
+        values: dict[str, Any] = _plain(asdict(self))
         return values
 
     def flat_region(self) -> dict[str, float | bool | None]:
@@ -146,6 +180,7 @@ class Answer:
             "region_probability": None if region is None else region.probability,
             "region_area_km2": None if region is None else region.area_km2,
             "region_cannot_tell": None if region is None else region.cannot_tell,
+            "region_calibrated": None if region is None else region.calibrated,
         }
 
     def flat_cells(self) -> dict[str, str | float]:
@@ -188,8 +223,9 @@ def as_csv(answers: Sequence[Answer]) -> str:
         "answer_city", "answer_city_probability", "answer_point_city", "answer_point_city_probability",
         *cell_columns, "scored_share", "left_out_at_most",
         "answer_region_probability", "answer_region_area_km2", "answer_region_cannot_tell",
+        "answer_region_calibrated",
     )  # fmt: skip
-    writer = csv.DictWriter(stream, columns, lineterminator="\n")
+    writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for answer in answers:
         common = {
@@ -245,3 +281,10 @@ FORMATS: dict[Format, Callable[[Sequence[Answer]], str]] = {
 def rounded_deg(value: float) -> float:
     """Degrees to the centimetre: further digits would only look exact."""
     return round(float(value), _DIGITS)
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as JSON's lists, all the way down."""
+    if isinstance(value, dict):
+        return {name: _plain(own) for name, own in value.items()}
+    return [_plain(own) for own in value] if isinstance(value, (tuple, list)) else value

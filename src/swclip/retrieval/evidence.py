@@ -40,6 +40,13 @@ class Photographed:
         rows, starts = np.unique(gallery.image_rows[order], return_index=True)
         return cls(rows.astype(np.int64), order.astype(np.int64), starts.astype(np.int64))
 
+    def of_candidate(self, row: int) -> Int64[np.ndarray, " k"]:
+        """The photographs at one candidate."""
+        at = int(np.searchsorted(self.rows, row))
+        if at == len(self.rows) or self.rows[at] != row:
+            return self.order[:0]
+        return self.order[self.starts[at] : self.starts[at + 1] if at + 1 < len(self.starts) else None]
+
 
 def check_queries(query: Float32[np.ndarray, "q d"], gallery: Gallery) -> Float32[np.ndarray, "q d"]:
     """The queries as a contiguous float32 matrix of the gallery's dimension, or MismatchError."""
@@ -116,13 +123,20 @@ def log_probability(
     (1 - w) p_loc + w p_img where all have. Similarities are less `location_hubness` and `image_hubness` times the
     hubness of what they are to, see `hubness`.
     """
+    located, seen = _both_kinds(query, gallery, config, photographed)
+    return located if seen is None else mix(located, seen, photographed.rows, config.image_weight)
+
+
+def _both_kinds(
+    query: Float32[np.ndarray, "q d"], gallery: Gallery, config: PosteriorConfig, photographed: Photographed
+) -> tuple[Float64[np.ndarray, "q m"], Float64[np.ndarray, "q c"] | None]:
+    """log p_loc and log p_img; None for the latter where it counts for nothing."""
     similarity = location_similarity(query, gallery, config.location_hubness)
     located = log_softmax(similarity.astype(np.float64) / config.location_temperature)
     if config.image_weight == 0.0 or len(photographed.rows) == 0:
-        return located
+        return located, None
     seen = image_similarity(query, gallery, photographed, config.image_hubness)
-    seen_p = log_softmax(seen.astype(np.float64) / config.image_temperature)
-    return mix(located, seen_p, photographed.rows, config.image_weight)
+    return located, log_softmax(seen.astype(np.float64) / config.image_temperature)
 
 
 def mix(
@@ -138,3 +152,51 @@ def mix(
     with np.errstate(divide="ignore"):
         mixed[:, rows] = np.logaddexp(np.log1p(-image_weight) + there, np.log(image_weight) + reach + seen)
     return mixed
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What photographs say of a gallery's candidates, each by itself.
+
+    Attributes:
+        query: (Q, D) their embeddings.
+        log_p: (Q, M) log probabilities, `log_probability`.
+        log_located: (Q, M) logarithm of the part of them that is location evidence: (1 - w) p_loc at candidates with
+            photographs, all of p_loc at the others.
+    """
+
+    query: Float32[np.ndarray, "q d"]
+    log_p: Float64[np.ndarray, "q m"]
+    log_located: Float64[np.ndarray, "q m"]
+
+    @classmethod
+    def of(
+        cls, query: Float32[np.ndarray, "q d"], gallery: Gallery, config: PosteriorConfig, photographed: Photographed
+    ) -> Evidence:
+        """The evidence of embedded photographs; takes three (Q, M) arrays at once."""
+        located, seen = _both_kinds(query, gallery, config, photographed)
+        if seen is None:
+            return cls(query, located, located)
+        log_p = mix(located, seen, photographed.rows, config.image_weight)
+        with np.errstate(divide="ignore"):
+            located[:, photographed.rows] += np.log1p(-config.image_weight)
+        return cls(query, log_p, located)
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    def rows(self, own: slice) -> Evidence:
+        """That of some of the photographs."""
+        return Evidence(self.query[own], self.log_p[own], self.log_located[own])
+
+    def take(self, candidates: Int64[np.ndarray, " s"]) -> Evidence:
+        """Over some of the candidates, given that it is one of them."""
+        return self._normal(self.log_p[:, candidates], self.log_located[:, candidates])
+
+    def times(self, log_weight: Float64[np.ndarray, " m"]) -> Evidence:
+        """With a weight for each candidate."""
+        return self._normal(self.log_p + log_weight, self.log_located + log_weight)
+
+    def _normal(self, log_p: Float64[np.ndarray, "q m"], log_located: Float64[np.ndarray, "q m"]) -> Evidence:
+        total = np.asarray(logsumexp(log_p, axis=1, keepdims=True))
+        return Evidence(self.query, log_p - total, log_located - total)

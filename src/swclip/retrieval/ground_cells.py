@@ -180,6 +180,18 @@ class GroundCells:
         """The same cells, reached by some of the candidates."""
         return replace(self, spread=self.spread[rows])
 
+    def reached(self) -> GroundCells:
+        """The cells that some candidate reaches, of those of a larger gallery: what a blind region would be part of."""
+        kept = np.unique(self.spread.indices)
+        return replace(
+            self,
+            ids=self.ids[kept],
+            area_km2=self.area_km2[kept],
+            centres_deg=self.centres_deg[kept],
+            spread=self.spread[:, kept],
+            city_of=self.city_of[kept],
+        )
+
     @cached_property
     def _by_cell(self) -> sparse.csr_array:
         # Rows of cells, so that a product walks along the queries and not across them.

@@ -13,11 +13,16 @@ from swclip.errors import ConfigError
 from swclip.retrieval.answers import RegionAnswer
 from swclip.retrieval.conformal import Calibration
 from swclip.retrieval.ground_cells import GroundCells
-from swclip.retrieval.region import Region
+from swclip.retrieval.region import Region, check_level
+from swclip.retrieval.tails import cell_density, density_cuts
 
-NO_REGIONS = (
-    "answers state no regions: the model was trained without calibrating them (model/regions.json is not there); train "
-    "it again on splits with validation queries, and index again"
+NOT_CALIBRATED = (
+    "regions hold a share of the posterior and promise nothing: the model was trained without calibrating them "
+    "(model/regions.json is not there); train it again on splits with validation queries, and index again"
+)
+NOT_ALONE = (
+    "regions hold a share of the posterior and promise nothing: they were calibrated on photographs asked one by one, "
+    "without a prior"
 )
 
 
@@ -30,13 +35,14 @@ class RegionRequest:
         limit_km2: Areas above this cannot tell; None for no limit but a blind region's.
 
     Raises:
-        ConfigError: The limit is not above 0.
+        ConfigError: The level is not between 0 and 1, or the limit not above 0.
     """
 
     level: float
     limit_km2: float | None = None
 
     def __post_init__(self) -> None:
+        check_level(self.level)
         if self.limit_km2 is not None and not (math.isfinite(self.limit_km2) and self.limit_km2 > 0):
             raise ConfigError(f"the limit of a region is {self.limit_km2} km2; give an area above 0.")
 
@@ -47,26 +53,24 @@ class RegionMaker:
 
     Attributes:
         ground: The cells of those candidates.
-        calibration: The tails that set the thresholds.
+        calibration: The tails that set the thresholds. None for highest-density regions, the densest cells until they
+            hold the level's mass: those of a tail of at least 1 less the level, since denser cells hold the rest.
         wanted: What is asked.
+        whole: These are all candidates, as when the tails were measured.
     """
 
     ground: GroundCells
-    calibration: Calibration
+    calibration: Calibration | None
     wanted: RegionRequest
-
-    @classmethod
-    def of(
-        cls, positions_deg: Float64[np.ndarray, "m 2"], calibration: Calibration, wanted: RegionRequest
-    ) -> RegionMaker:
-        """Lay out the ground of candidates as the calibration has it."""
-        resolution, spread_m = calibration.resolution, calibration.spread_m
-        return cls(GroundCells.of(positions_deg, resolution=resolution, spread_m=spread_m), calibration, wanted)
+    whole: bool = True
 
     def region(self, probability: Float64[np.ndarray, " m"]) -> RegionAnswer:
         """The region of one posterior over the candidates."""
         mass = self.ground.mass(probability[None] / probability.sum())[0]
-        found = self.calibration.region(mass, self.ground, self.wanted.level)
+        if self.calibration is None:
+            found = credible_region(mass, self.ground, self.wanted.level)
+        else:
+            found = self.calibration.region(mass, self.ground, self.wanted.level)
         reason = self._reason(found)
         cells: tuple[str, ...] = ()
         if reason is None and found.cells is not None:
@@ -78,10 +82,11 @@ class RegionMaker:
             resolution=self.ground.resolution,
             cells=cells,
             reason=reason,
+            calibrated=self.calibration is not None and self.whole,
         )
 
     def _reason(self, region: Region) -> str | None:
-        if region.cells is None:
+        if region.cells is None and self.calibration is not None:
             return (
                 f"{len(self.calibration)} calibration queries in {self.calibration.n_blocks} blocks, "
                 f"{self.calibration.unreachable} of them out of reach, are too few to promise {region.level:g}"
@@ -94,3 +99,23 @@ class RegionMaker:
         if region.cannot_tell(self.wanted.limit_km2):
             return f"the region is {region.area_km2:.3g} km2, above the limit of {self.wanted.limit_km2:g} km2"
         return None
+
+
+def credible_region(mass: Float64[np.ndarray, " c"], ground: GroundCells, level: float) -> Region:
+    """The highest-density region of a posterior: the densest cells until they hold its share.
+
+    Args:
+        mass: (C,) mass of each cell, `ground.mass`, summing to 1.
+        ground: The cells.
+        level: The share, between 0 and 1.
+
+    Example:
+        >>> ground = GroundCells.of([[51.5, -0.1], [51.6, -0.1]])
+        >>> mass = ground.mass(np.array([[0.9, 0.1]]))[0]
+        >>> region = credible_region(mass, ground, 0.5)
+        >>> bool(mass[region.cells].sum() >= 0.5), region.cannot_tell()
+        (True, False)
+    """
+    cuts, areas = density_cuts(mass, ground.area_km2, np.array([1.0 - level]))
+    inside = np.flatnonzero(cell_density(mass, ground.area_km2) >= cuts[0])
+    return Region(level, inside, float(areas[0]), ground.total_area_km2)

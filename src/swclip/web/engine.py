@@ -7,17 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float32, Float64
 
 from swclip.errors import ArtefactError
 from swclip.retrieval.answers import Answer
+from swclip.retrieval.combine import weighed
 from swclip.retrieval.embed import device_of, encode_readable, evaluating
-from swclip.retrieval.evidence import log_softmax
+from swclip.retrieval.evidence import Evidence
 from swclip.retrieval.ground_cells import GroundCells
 from swclip.retrieval.locate import Locator
 from swclip.retrieval.posterior_config import EstimatorName
-from swclip.web.prior import Prior
-from swclip.web.regions import Levels, levels_of, reached, thresholds_of
+from swclip.retrieval.prior import Weights
+from swclip.web.regions import Levels, levels_of, thresholds_of
 
 _CREDIBLE = thresholds_of(None)
 
@@ -38,7 +39,7 @@ class Question:
     combined: bool = False
     estimator: EstimatorName | None = None
     top_k: int = 5
-    prior: Prior | None = None
+    prior: Weights | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +71,7 @@ class Engine:
     def __init__(self, locator: Locator) -> None:
         self.locator = locator
         self._conformal = thresholds_of(locator.calibration)
-        self._last: tuple[bytes, Locator, GroundCells] | None = None
+        self._last: tuple[bytes, Locator] | None = None
 
     def answer(self, questions: Sequence[Question]) -> list[list[Found]]:
         """Answer a batch.
@@ -85,13 +86,13 @@ class Engine:
             ArtefactError: The model's embeddings are not numbers.
         """
         query = self._embed([pixels for question in questions for pixels in question.pixels])
-        log_p = self.locator.log_posterior(query)
+        evidence = self.locator.evidence(query)
         found: list[list[Found]] = []
         at = 0
         for question in questions:
-            rows = log_p[at : at + len(question.pixels)]
-            at += len(question.pixels)
-            found.append(self._answer(rows, question))
+            own = slice(at, at + len(question.pixels))
+            at = own.stop
+            found.append(self._answer(evidence.rows(own), question))
         return found
 
     def _embed(self, pixels: list[Float32[np.ndarray, "3 h w"]]) -> Float32[np.ndarray, "q d"]:
@@ -102,61 +103,32 @@ class Engine:
             raise ArtefactError("the model's embeddings are not numbers; its training diverged, train it again.")
         return query
 
-    def _answer(self, log_p: Float64[np.ndarray, "q m"], question: Question) -> list[Found]:
-        prior, locator, ground = question.prior, self.locator, self.locator.ground
-        log_weight = None if prior is None else prior.log_weight
-        if prior is not None and prior.rows is not None:
-            locator, ground = self._restricted(prior.rows)
-            log_p = log_softmax(log_p[:, prior.rows])
-            log_weight = None if log_weight is None else log_weight[prior.rows]
-        log_p = pooled(log_p, question.combined, log_weight)
-        answers = locator.answer_posteriors(log_p, top_k=question.top_k, estimator=question.estimator)
-        masses = ground.mass(locator.stated(log_p))
+    def _answer(self, evidence: Evidence, question: Question) -> list[Found]:
+        prior, several = question.prior, len(question.pixels) > 1
+        locator = self._among(prior)
+        log_p, each = weighed(evidence, question.combined, prior)
+        answers = locator.answer_posteriors(
+            log_p,
+            top_k=question.top_k,
+            estimator=question.estimator,
+            evidence=each,
+            names=[""] * len(evidence) if question.combined and several else (),
+        )
+        masses = locator.ground.mass(locator.stated(log_p))
         # The validation queries were asked one at a time and without a prior: only for such does the promise hold.
-        alone = prior is None and not (question.combined and len(question.pixels) > 1)
+        alone = prior is None and not (question.combined and several)
         calibrated = alone and locator.calibration is not None
         thresholds = self._conformal if alone else _CREDIBLE
         return [
-            Found(answer, ground, mass, levels_of(mass, ground, thresholds), calibrated)
+            Found(answer, locator.ground, mass, levels_of(mass, locator.ground, thresholds), calibrated)
             for answer, mass in zip(answers, masses, strict=True)
         ]
 
-    def _restricted(self, rows: Int64[np.ndarray, " s"]) -> tuple[Locator, GroundCells]:
-        """The locator of an area and its ground; the last is kept, since an area is asked about several photographs."""
-        key = rows.tobytes()
+    def _among(self, prior: Weights | None) -> Locator:
+        """The locator of an area; the last is kept, since an area is asked about several photographs."""
+        if prior is None or prior.rows is None:
+            return self.locator
+        key = prior.rows.tobytes()
         if self._last is None or self._last[0] != key:
-            locator = self.locator.restricted(rows)
-            self._last = key, locator, reached(locator.ground)
-        return self._last[1:]
-
-
-def pooled(
-    log_p: Float64[np.ndarray, "q m"], combined: bool, log_prior: Float64[np.ndarray, " m"] | None
-) -> Float64[np.ndarray, "r m"]:
-    """Posteriors of photographs with what else is known.
-
-    Photographs x_1 .. x_n of one place m are taken as independent given the place. With the same weight for all
-    candidates beforehand, p(m | x) is proportional to p(x | m), so that
-
-        p(m | x_1 .. x_n)  is proportional to  w(m) prod_i p(m | x_i)
-
-    with w the prior. Views of one place are less independent than that, so the posterior of several may be too sure of
-    itself; how much, `benchmarks/combined.py` measures.
-
-    Args:
-        log_p: (q, M) log posteriors, one a photograph.
-        combined: Take all photographs together.
-        log_prior: (M,) log w; None for none.
-
-    Returns:
-        (q, M), or (1, M) where combined; each row's exponentials sum to 1.
-
-    Example:
-        >>> two = np.log([[0.5, 0.5], [0.8, 0.2]])
-        >>> np.exp(pooled(two, True, np.log([1.0, 4.0]))).round(3).tolist()
-        [[0.5, 0.5]]
-    """
-    rows = log_p.sum(axis=0, keepdims=True) if combined else log_p
-    if log_prior is not None:
-        rows = rows + log_prior
-    return rows if rows is log_p else log_softmax(rows)
+            self._last = key, self.locator.among(prior)
+        return self._last[1]

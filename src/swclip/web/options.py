@@ -32,6 +32,9 @@ class LocateOptions(BaseModel):
     compare_exif: bool = Field(
         False, description="State the distance to the photograph's own EXIF position. The answer never uses it."
     )
+    city: str | None = Field(
+        None, max_length=200, description="The place lies in this city of the gallery; capitals do not matter."
+    )
     prior: str | None = Field(None, description=_PRIOR)
     near_lat_deg: float | None = Field(None, ge=-90, le=90, description="Latitude of a rough position, degrees.")
     near_lon_deg: float | None = Field(None, ge=-180, le=180, description="Longitude of it, degrees.")

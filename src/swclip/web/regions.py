@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -96,16 +96,3 @@ def levels_of(mass: Float64[np.ndarray, " c"], ground: GroundCells, thresholds: 
         silent = bool(says_nothing(area_km2, level, ground.total_area_km2))
         regions.append(LevelRegion(level, size, area_km2, silent))
     return Levels(order, from_level, tuple(regions))
-
-
-def reached(ground: GroundCells) -> GroundCells:
-    """The cells that some candidate reaches, of the cells of a larger gallery: what a blind region would be part of."""
-    kept = np.unique(ground.spread.indices)
-    return replace(
-        ground,
-        ids=ground.ids[kept],
-        area_km2=ground.area_km2[kept],
-        centres_deg=ground.centres_deg[kept],
-        spread=ground.spread[:, kept],
-        city_of=ground.city_of[kept],
-    )

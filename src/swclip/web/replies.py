@@ -9,6 +9,7 @@ import h3
 import numpy as np
 
 from swclip.geo.distance import geodesic_m
+from swclip.retrieval.answers import Testimony
 from swclip.retrieval.posterior_config import EstimatorName
 from swclip.web import schemas
 from swclip.web.engine import Found
@@ -54,6 +55,10 @@ def answer_body(
                 distance_m=one.distance_m,
                 city=one.city,
                 image_ids=list(one.image_ids),
+                image_similarities=list(one.image_similarities),
+                location_similarity=one.location_similarity,
+                image_share=one.image_share,
+                evidence=[_testimony(own) for own in one.evidence],
             )
             for one in answer.candidates
         ],
@@ -103,6 +108,16 @@ def posterior_body(found: Found, max_cells: int) -> schemas.Posterior:
 def nearest_level(level: float) -> int:
     """The place of the lowest of `LEVELS` that is at least `level`."""
     return int(np.searchsorted(np.array(LEVELS), level - 1e-9))
+
+
+def _testimony(said: Testimony) -> schemas.Testimony:
+    return schemas.Testimony(
+        probability=_rounded(said.probability),
+        location_similarity=said.location_similarity,
+        image_share=said.image_share,
+        image_ids=list(said.image_ids),
+        image_similarities=list(said.image_similarities),
+    )
 
 
 def _region(region: LevelRegion) -> schemas.Region:

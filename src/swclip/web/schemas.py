@@ -25,6 +25,16 @@ class Point(Model):
     lon_deg: float = Field(ge=-180, le=180, description="Longitude, degrees.")
 
 
+class Testimony(Model):
+    """What one of several photographs says of a candidate by itself."""
+
+    probability: float = Field(ge=0, le=1, description="What this photograph alone would give the candidate.")
+    location_similarity: float
+    image_share: float | None = Field(ge=0, le=1)
+    image_ids: list[str] = Field(description="The gallery's photographs there, the most similar to this one first.")
+    image_similarities: list[float]
+
+
 class Candidate(Point):
     """One of the gallery's places that were considered."""
 
@@ -32,7 +42,23 @@ class Candidate(Point):
     probability: float = Field(ge=0, le=1, description="Its share of the posterior, smoothed on the ground.")
     distance_m: float = Field(ge=0, description="Distance from the answer's point, metres.")
     city: str | None
-    image_ids: list[str] = Field(description="The gallery's photographs there.")
+    image_ids: list[str] = Field(description="The gallery's photographs there, the most similar first.")
+    image_similarities: list[float] = Field(
+        description="Their similarities: cosines, less the hubness that the posterior takes off; to the nearest of "
+        "several photographs."
+    )
+    location_similarity: float | None = Field(
+        description="Similarity of the photograph to the place's location embedding; null for several photographs."
+    )
+    image_share: float | None = Field(
+        ge=0,
+        le=1,
+        description="Share of the probability that the gallery's photographs carry; locations carry the rest. Null for "
+        "several photographs.",
+    )
+    evidence: list[Testimony] = Field(
+        description="What each of several photographs says by itself, in their order; empty for one photograph."
+    )
 
 
 class HierarchyCell(Model):

@@ -11,7 +11,9 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
+from swclip.retrieval.area import AreaError, area_of
 from swclip.retrieval.locate import Locator
+from swclip.retrieval.prior import NoCandidatesError, Prior, UnknownCityError, Weights
 from swclip.web import schemas
 from swclip.web.admission import Admission, Rate
 from swclip.web.batching import Batcher, ClosedError, QueueFullError
@@ -20,7 +22,6 @@ from swclip.web.engine import Engine, Found, Question
 from swclip.web.meters import Meters
 from swclip.web.multipart import PHOTOGRAPHS, read_form
 from swclip.web.options import LocateOptions, read_options
-from swclip.web.prior import Prior, area_of
 from swclip.web.problems import Problem, busy, invalid
 from swclip.web.replies import answer_body
 from swclip.web.settings import Limits
@@ -102,7 +103,7 @@ class Service:
         photographs.clear()  # the bytes are not needed any more, and there may be many
         usable = [(number, one) for number, one in enumerate(prepared) if isinstance(one, Prepared)]
         problems = {number: one for number, one in enumerate(prepared) if isinstance(one, Problem)}
-        if problems and (options.combined or not usable):
+        if not usable:
             raise next(iter(problems.values()))
         question = Question(
             tuple(one.pixels for _, one in usable), options.combined, options.estimator, options.top_k, prior
@@ -127,12 +128,21 @@ class Service:
             results=sorted(results, key=lambda result: result.photographs[0]),
         )
 
-    def _prior(self, options: LocateOptions) -> Prior | None:
+    def _prior(self, options: LocateOptions) -> Weights | None:
         near = None
-        if options.near_lat_deg is not None and options.near_lon_deg is not None and options.near_radius_m is not None:
-            near = (options.near_lat_deg, options.near_lon_deg, options.near_radius_m)
-        area = None if options.prior is None else area_of(options.prior)
-        return Prior.of(self.locator.gallery.positions_deg, area, near)
+        if options.near_lat_deg is not None and options.near_lon_deg is not None:
+            near = (options.near_lat_deg, options.near_lon_deg)
+        gallery = self.locator.gallery
+        try:
+            area = None if options.prior is None else area_of(options.prior)
+            known = Prior(options.city, area, near, options.near_radius_m)
+            return known.weights(gallery.positions_deg, gallery.cities)
+        except AreaError as error:
+            raise invalid("prior", error.detail) from None
+        except UnknownCityError as error:
+            raise invalid("city", str(error)) from None
+        except NoCandidatesError as error:
+            raise Problem("prior-excludes-all", str(error)) from None
 
     async def _prepared(
         self, photographs: list[bytes], options: LocateOptions, deadline: float

@@ -42,6 +42,7 @@ export async function locate(files, options, signal) {
   form.append("include_posterior", "true");
   if (options.combined) form.append("combined", "true");
   if (options.exif) form.append("compare_exif", "true");
+  if (options.city) form.append("city", options.city);
   if (options.area) {
     const ring = [...options.area, options.area[0]].map(([lat, lon]) => [lon, lat]);
     form.append("prior", JSON.stringify({ type: "Polygon", coordinates: [ring] }));

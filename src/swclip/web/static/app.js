@@ -76,7 +76,8 @@ function showResult(i) {
   if (!response) return;
   const result = response.results.find((one) => one.photographs.includes(i));
   problem(result.problem?.detail);
-  if (result.answer) show(result.answer, { shared: false, combined: response.combined && photographs.files.length > 1 });
+  const combined = result.photographs.length > 1 ? result.photographs.length : 0;
+  if (result.answer) show(result.answer, { shared: false, combined, all: combined === photographs.files.length });
   else clear();
 }
 
@@ -91,6 +92,7 @@ async function locate() {
   try {
     response = await api.locate(photographs.files, {
       combined: several && byId("combined").checked, exif: byId("exif").checked, area: area.area,
+      city: byId("within-city").value,
     }, own.signal);
     byId("status").textContent = `${plural(photographs.files.length, "photograph", "photographs")} answered.`;
     showResult(photographs.picked);
@@ -115,6 +117,8 @@ async function openGallery() {
   const cities = gallery.cities.filter((city) => city.name).map((city) => city.name);
   const where = cities.length > 3 ? plural(cities.length, "city", "cities") : cities.join(", ");
   byId("gallery").textContent = `swclip · ${plural(gallery.candidates, "place", "places")}${where ? " in " + where : ""}`;
+  byId("within-city").replaceChildren(byId("within-city").options[0], ...[...cities].sort().map((name) => new Option(name, name)));
+  byId("within").hidden = cities.length < 2;
   map.home = gallery.bbox_deg;
   map.layers = [];
   if (gallery.tiles) {
@@ -136,7 +140,7 @@ function openShared() {
   try {
     const shared = decode(found[1]);
     byId("level").value = String(Math.min(95, Math.max(50, shared.level)));
-    show(shared.answer, { shared: true, combined: false });
+    show(shared.answer, { shared: true, combined: 0 });
     if (gallery && !gallery.model.startsWith(shared.model)) problem("The link is of an answer by another model than this service has now.");
   } catch {
     problem("This link cannot be read; it may have been cut short.");
@@ -162,6 +166,7 @@ byId("fit").addEventListener("click", () => map.home && map.fit(map.home));
 byId("level").addEventListener("input", showLevel);
 byId("combined").addEventListener("change", locate);
 byId("exif").addEventListener("change", locate);
+byId("within-city").addEventListener("change", locate);
 byId("copy").addEventListener("click", (event) => copy(degrees(current.point), event.target));
 byId("share").addEventListener("click", (event) => {
   history.replaceState(null, "", "#a=" + encode(current, gallery.model, level()));

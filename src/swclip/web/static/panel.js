@@ -1,6 +1,6 @@
 // The answer in words, beside the map.
 import { thumbnail } from "/static/api.js";
-import { area, degrees, metres, percent, plural } from "/static/words.js";
+import { area, degrees, metres, percent, plural, similarity } from "/static/words.js";
 
 const byId = (id) => document.getElementById(id);
 
@@ -9,9 +9,10 @@ function say(id, text) {
   byId(id).hidden = !text;
 }
 
-export function showAnswer(answer, { shared, hasThumbnails, combined, oneCity }) {
+export function showAnswer(answer, { shared, hasThumbnails, combined, all, oneCity }) {
   byId("answer").hidden = false;
-  byId("answer-title").textContent = shared ? "A shared answer" : combined ? "Answer to all photographs together" : "Answer";
+  byId("answer-title").textContent = shared ? "A shared answer" : combined
+    ? `Answer to ${all ? "all" : combined} photographs together` : "Answer";
   byId("point").textContent = degrees(answer.point);
   say("city", answer.city && (oneCity ? answer.city : `${answer.city}, with ${percent(answer.city_probability)} of the probability`));
   say("near", `${percent(answer.probability_within_50m)} of the probability lies within 50 m of this point.`);
@@ -60,11 +61,13 @@ function showPlaces(answer, hasThumbnails) {
     const item = document.createElement("li"), button = document.createElement("button");
     const share = document.createElement("span"), where = document.createElement("span");
     const away = one.distance_m < 0.05 ? "at the point" : metres(one.distance_m) + " away";
-    const count = one.image_ids.length;
+    const count = one.image_ids.length, alike = one.image_similarities?.[0];
+    const shown = count && plural(count, "photograph", "photographs") + (alike === undefined ? ""
+      : count > 1 ? `, the most similar ${similarity(alike)}` : `, similarity ${similarity(alike)}`);
     share.className = "share";
     share.textContent = `${i + 1}. ${percent(one.probability)}`;
     where.className = "where";
-    where.textContent = [one.city, away, count ? plural(count, "photograph", "photographs") : null].filter(Boolean).join(" · ");
+    where.textContent = [one.city, away, shown || null].filter(Boolean).join(" · ");
     button.type = "button";
     button.dataset.place = String(i);
     button.append(share, where);
@@ -72,7 +75,7 @@ function showPlaces(answer, hasThumbnails) {
       const hole = document.createElement("span");
       hole.className = "none";
       button.prepend(hole);
-      picture(one.image_ids[0], `Photograph of place ${i + 1} in the gallery`).then((found) => hole.replaceWith(found));
+      picture(one.image_ids[0], `Most similar photograph of place ${i + 1} in the gallery`).then((found) => hole.replaceWith(found));
     } else button.className = "bare";
     item.append(button);
     return item;

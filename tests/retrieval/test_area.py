@@ -1,50 +1,39 @@
-"""What is known beforehand: areas as GeoJSON, rough positions, and what is no area."""
+"""Areas as GeoJSON, and what is no area."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swclip.geo.distance import haversine_m
-from swclip.web.prior import Prior, area_of
-from swclip.web.problems import Problem
+from swclip.retrieval.area import AreaError, area_of, check_area, read_area
 
 SQUARE = [[0.0, 50.0], [1.0, 50.0], [1.0, 51.0], [0.0, 51.0], [0.0, 50.0]]
 HOLE = [[0.4, 50.4], [0.6, 50.4], [0.6, 50.6], [0.4, 50.6], [0.4, 50.4]]
-PLACES = np.array([[50.5, 0.5], [50.2, 0.2], [50.8, 0.9], [51.5, 0.5], [0.5, 50.5]])
 
 
 def polygon(*rings: Any) -> dict[str, Any]:
     return {"type": "Polygon", "coordinates": list(rings)}
 
 
-def rows(value: Any) -> list[int]:
-    prior = Prior.of(PLACES, area_of(json.dumps(value)))
-    assert prior is not None
-    assert prior.log_weight is None
-    assert prior.rows is not None
-    return prior.rows.tolist()
-
-
 def test_an_area_in_each_form_of_geojson() -> None:
     feature = {"type": "Feature", "properties": {"name": "x"}, "geometry": polygon(SQUARE)}
-    far = [[lon + 0.0, lat + 1.0] for lon, lat in SQUARE]
-    assert rows(polygon(SQUARE)) == [0, 1, 2]
-    assert rows(polygon(SQUARE, HOLE)) == [1, 2]
-    assert rows(feature) == [0, 1, 2]
-    assert rows({"type": "MultiPolygon", "coordinates": [[SQUARE, HOLE], [far]]}) == [1, 2, 3]
-    assert rows({"type": "FeatureCollection", "features": [feature, {**feature, "geometry": polygon(far)}]}) == [
-        0,
-        1,
-        2,
-        3,
-    ]
-    assert rows(polygon([[*corner, 12.0] for corner in SQUARE])) == [0, 1, 2]  # with heights
+    far = [[lon, lat + 2.0] for lon, lat in SQUARE]
+    for value, size in (
+        (polygon(SQUARE), 1.0),
+        (polygon(SQUARE, HOLE), 0.96),
+        (feature, 1.0),
+        ({"type": "MultiPolygon", "coordinates": [[SQUARE, HOLE], [far]]}, 1.96),
+        ({"type": "FeatureCollection", "features": [feature, {**feature, "geometry": polygon(far)}]}, 2.0),
+        ({"type": "FeatureCollection", "features": [feature, feature]}, 1.0),
+        (polygon([[*corner, 12.0] for corner in SQUARE]), 1.0),  # with heights
+    ):
+        assert area_of(json.dumps(value)).area == pytest.approx(size)
 
 
 @pytest.mark.parametrize(
@@ -74,32 +63,39 @@ def test_an_area_in_each_form_of_geojson() -> None:
     ],
 )
 def test_what_is_no_area(text: str, words: str) -> None:
-    with pytest.raises(Problem, match=words) as refused:
-        area_of(text)
-    assert refused.value.kind == "invalid-options"
-    assert refused.value.errors is not None
-    assert refused.value.errors[0].field == "prior"
+    with pytest.raises(AreaError, match=words) as refused:
+        area_of(text, "leeds.geojson")
+    assert str(refused.value) == f"leeds.geojson: {refused.value.detail}"
 
 
-def test_an_area_without_candidates() -> None:
-    with pytest.raises(Problem) as refused:
-        rows(polygon([[lon - 20, lat] for lon, lat in SQUARE]))
-    assert refused.value.kind == "prior-excludes-all"
+def test_a_file_with_an_area(tmp_path: Path) -> None:
+    path = tmp_path / "area.geojson"
+    path.write_text("\ufeff" + json.dumps(polygon(SQUARE)), encoding="utf-8")
+    assert read_area(path).area == pytest.approx(1.0)
+    path.write_bytes(b"\xff\xfe\x00")
+    for broken, words in ((path, "is not JSON"), (tmp_path / "none", "no such file"), (tmp_path, "cannot be read")):
+        with pytest.raises(AreaError, match=words) as refused:
+            read_area(broken)
+        assert str(broken) in str(refused.value)
 
 
-@given(st.floats(-80, 80), st.floats(-179, 179), st.floats(1, 1e6))
-def test_a_rough_position_weighs_by_distance(lat: float, lon: float, radius_m: float) -> None:
-    prior = Prior.of(PLACES, None, (lat, lon, radius_m))
-    assert prior is not None
-    assert prior.rows is None
-    assert prior.log_weight is not None
-    for place, weight in zip(PLACES, prior.log_weight, strict=True):
-        away = haversine_m(np.float64(place[0]), np.float64(place[1]), np.float64(lat), np.float64(lon))
-        assert weight == pytest.approx(-(away**2) / (2 * radius_m**2), rel=1e-9)
-
-
-def test_nothing_known_is_no_prior() -> None:
-    assert Prior.of(PLACES) is None
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        (shapely.Point(0, 0), "is a Point"),
+        ("leeds", "is a str"),
+        (shapely.Polygon(), "no area"),
+        (shapely.Polygon([(0, 0), (1, 1), (1, 0), (0, 1)]), "not a simple polygon"),
+        (shapely.box(50, -2, 95, 2), None),
+        (shapely.box(-2, 50, 2, 95), "outside the Earth"),
+    ],
+)
+def test_shapes_from_elsewhere(shape: Any, words: str | None) -> None:
+    if words is None:
+        check_area(shape)
+        return
+    with pytest.raises(AreaError, match=words):
+        check_area(shape)
 
 
 KINDS = st.sampled_from(["Polygon", "MultiPolygon", "Feature", "FeatureCollection"])
@@ -112,10 +108,10 @@ ANYTHING = st.recursive(
 
 @settings(max_examples=40)
 @given(ANYTHING)
-def test_whatever_is_sent_is_an_area_or_a_problem(value: Any) -> None:
+def test_whatever_is_given_is_an_area_or_an_error(value: Any) -> None:
     refused = None
     try:
         assert area_of(json.dumps(value)).area > 0
-    except Problem as problem:
-        refused = problem.kind
-    assert refused in (None, "invalid-options")
+    except AreaError as error:
+        refused = error.detail
+    assert refused is None or refused.endswith(".")

@@ -1,0 +1,159 @@
+"""What is known of a place beforehand: a city, an area that it lies in, or roughly where it is."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from jaxtyping import Bool, Float64, Int64
+
+from swclip.errors import ConfigError, InputError
+from swclip.geo.coordinates import valid_positions
+from swclip.geo.distance import haversine_m
+from swclip.retrieval.area import check_area
+
+FARTHEST_RADII = 10.0
+"""A rough position that is farther than so many of its radii from every candidate is a mistake, not a belief."""
+
+_CITIES_NAMED = 10
+
+
+class UnknownCityError(InputError):
+    """The gallery has no city of that name."""
+
+
+class NoCandidatesError(InputError):
+    """No candidate of the gallery lies where the place is said to be."""
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What is known of a place, whatever the gallery. All that is given holds at once.
+
+    A city and an area are facts: they rule candidates out. A rough position is a belief with its radius r as the
+    standard deviation; with d the haversine distance, each candidate weighs
+
+        w = exp(-d^2 / (2 r^2))
+
+    and none is ruled out.
+
+    Attributes:
+        city: A city of the gallery, by its name there; capitals do not matter.
+        within: A Polygon or MultiPolygon in longitude and latitude (shapely; `area.read_area` reads GeoJSON).
+        near_deg: Latitude and longitude of the rough position in degrees.
+        radius_m: r in metres.
+
+    Raises:
+        ConfigError: A rough position without its radius or the reverse, or a value that cannot be.
+        AreaError: `within` is not an area.
+
+    Example:
+        >>> places = np.array([[53.8, -1.55], [53.8, -1.56], [51.5, -0.1]])
+        >>> near = Prior(near_deg=(53.8, -1.55), radius_m=500.0).weights(places)
+        >>> near.rows, near.log_weight[:2].round(3).tolist()
+        (None, [-0.0, -0.863])
+        >>> Prior(city="leeds").weights(places, ["Leeds", "Leeds", "London"]).rows.tolist()
+        [0, 1]
+    """
+
+    city: str | None = None
+    within: shapely.Geometry | None = None
+    near_deg: tuple[float, float] | None = None
+    radius_m: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.near_deg is None) != (self.radius_m is None):
+            raise ConfigError("a rough position and its radius go together; give both or neither.")
+        if self.near_deg is not None and not bool(valid_positions(*map(np.float64, self.near_deg))):
+            raise ConfigError(
+                f"the rough position {self.near_deg[0]:g}, {self.near_deg[1]:g} is not on the Earth; latitude is -90 "
+                "to 90 and comes before longitude, -180 to 180."
+            )
+        if self.radius_m is not None and not (math.isfinite(self.radius_m) and self.radius_m > 0):
+            raise ConfigError(f"the radius of a rough position is {self.radius_m} m; give a distance above 0.")
+        if self.within is not None:
+            check_area(self.within)
+
+    def weights(
+        self, positions_deg: Float64[np.ndarray, "m 2"], cities: Sequence[str | None] | None = None
+    ) -> Weights | None:
+        """The weights of candidates; None where nothing is known.
+
+        Args:
+            positions_deg: (M, 2) candidates, degrees.
+            cities: M names, None where unknown.
+
+        Raises:
+            UnknownCityError: They have no such city.
+            NoCandidatesError: No candidate lies where the place is said to be.
+        """
+        inside: Bool[np.ndarray, " m"] | None = None
+        if self.city is not None:
+            inside = _in_city(self.city, [None] * len(positions_deg) if cities is None else cities)
+        if self.within is not None:
+            there = np.asarray(shapely.contains_xy(self.within, positions_deg[:, 1], positions_deg[:, 0]))
+            if not there.any():
+                raise NoCandidatesError("none of the gallery's candidates lies in the area; draw it elsewhere.")
+            inside = there if inside is None else inside & there
+            if not inside.any():
+                raise NoCandidatesError(f"none of {self.city}'s candidates lies in the area; leave one of the two out.")
+        log_weight = None
+        if self.near_deg is not None and self.radius_m is not None:
+            lat, lon = map(np.float64, self.near_deg)
+            away_m = haversine_m(positions_deg[:, 0], positions_deg[:, 1], lat, lon)
+            nearest_m = float(away_m.min() if inside is None else away_m[inside].min())
+            if nearest_m > FARTHEST_RADII * self.radius_m:
+                raise NoCandidatesError(
+                    f"none of the gallery's candidates lies within {FARTHEST_RADII:g} radii of the rough position, the "
+                    f"nearest is {nearest_m / 1000:.3g} km off; latitude comes before longitude, and a larger radius "
+                    "says less."
+                )
+            log_weight = -0.5 * (away_m / self.radius_m) ** 2
+        if inside is None and log_weight is None:
+            return None
+        return Weights(None if inside is None else np.flatnonzero(inside).astype(np.int64), log_weight)
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """What is known, in terms of a gallery's candidates.
+
+    Attributes:
+        rows: (S,) candidates that the place can be at, increasing; None for all.
+        log_weight: (M,) logarithm of each candidate's weight, up to a constant; None where all weigh the same.
+    """
+
+    rows: Int64[np.ndarray, " s"] | None = None
+    log_weight: Float64[np.ndarray, " m"] | None = None
+
+
+def _in_city(name: str, cities: Sequence[str | None]) -> Bool[np.ndarray, " m"]:
+    wanted = _folded(name)
+    spelled: dict[str, str] = {}
+    for city in dict.fromkeys(cities):
+        if city is not None:
+            spelled.setdefault(_folded(city), city)
+    if wanted not in spelled:
+        raise UnknownCityError(_unknown(name, wanted, spelled))
+    same = {city for city in set(cities) if city is not None and _folded(city) == wanted}
+    return np.array([city in same for city in cities], dtype=np.bool_)
+
+
+def _unknown(name: str, wanted: str, spelled: dict[str, str]) -> str:
+    """Why there is no such city: the gallery's cities, those spelled nearest to it first."""
+    if not spelled:
+        return f"{name!r} cannot be looked for: the gallery names no cities; give an area."
+    likeness = {city: difflib.SequenceMatcher(None, wanted, city).ratio() for city in spelled}
+    named = [spelled[city] for city in sorted(spelled, key=lambda city: (-likeness[city], city))]
+    more = f" and {len(named) - _CITIES_NAMED} more" if len(named) > _CITIES_NAMED else ""
+    return f"{name!r} is no city of the gallery; it has {', '.join(named[:_CITIES_NAMED])}{more}."
+
+
+def _folded(name: str) -> str:
+    # The same letters may be written with their accents or beside them.
+    return unicodedata.normalize("NFC", " ".join(name.split())).casefold()

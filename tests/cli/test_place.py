@@ -1,0 +1,125 @@
+"""`swclip locate` with several photographs of one place and with what is known beforehand, as it is typed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swclip.cli.app import run
+from swclip.data.manifest import read_manifest
+from swclip.retrieval.locate import Locator
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+def asked(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> list[dict[str, Any]]:
+    assert run([*map(str, arguments)]) == 0
+    found: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_several_photographs_of_one_place_in_a_city(made: Path, town: Path, start: Start) -> None:
+    paths = [str(town / f"p03-{number}.jpg") for number in range(3)]
+    process = start("locate", made / "gallery", *paths, "--together", "--in", "yORK", "--top-k", "20")
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    (answer,) = json.loads(out)
+    assert answer["photographs"] == paths
+    assert len(answer["candidates"]) == 10
+    assert {one["city"] for one in answer["candidates"]} == {"York"}
+    assert sum(one["probability"] for one in answer["candidates"]) == pytest.approx(1.0)
+    assert [said["photograph"] for said in answer["candidates"][0]["evidence"]] == paths
+    assert answer["region"]["calibrated"] is False
+    assert "promise nothing" in err
+
+
+def test_what_cannot_be_read_is_named_and_the_others_answer(made: Path, town: Path, start: Start) -> None:
+    paths = [town / "p03-0.jpg", town / "splits.parquet", town / "p03-1.jpg"]
+    process = start("locate", made / "gallery", *paths, "--together", "--format", "jsonl")
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 2
+    whole, broken = map(json.loads, out.splitlines())
+    assert whole["photographs"] == [str(paths[0]), str(paths[2])]
+    assert broken["photograph"] == str(paths[1])
+    assert "not an image" in broken["error"]
+    assert "1 of 3 photographs could not be read" in err
+    assert "Traceback" not in err
+
+
+def test_an_area_and_a_rough_position(
+    made: Path, town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = read_manifest(town).frame.drop_duplicates("place_id").reset_index(drop=True)
+    lat, lon = places.loc[7, ["lat_deg", "lon_deg"]]
+    ring = [[lon - 1e-3, lat - 1e-3], [lon + 1e-3, lat - 1e-3], [lon + 1e-3, lat + 1e-3], [lon - 1e-3, lat + 1e-3]]
+    area = tmp_path / "area.geojson"
+    area.write_text(json.dumps({"type": "Polygon", "coordinates": [[*ring, ring[0]]]}))
+    photograph = town / "p15-0.jpg"
+    locate = ("locate", made / "gallery", photograph, "--top-k", "20")
+    (inside,) = asked(capsys, *locate, "--within", area)
+    near = (places["lat_deg"] - lat).abs().le(1e-3) & (places["lon_deg"] - lon).abs().le(1e-3)
+    assert len(inside["candidates"]) == near.sum() < 20
+    (close,) = asked(capsys, *locate, "--near", f"{lat},{lon}", "--radius-m", "2")
+    assert (close["lat_deg"], close["lon_deg"]) == pytest.approx((lat, lon), abs=1e-6)
+    (both,) = asked(capsys, *locate, "--within", area, "--near", f"{lat}, {lon}", "--radius-m", "2", "--in", "Leeds")
+    assert (both["lat_deg"], both["lon_deg"]) == (close["lat_deg"], close["lon_deg"])
+    assert {one["city"] for one in both["candidates"]} == {"Leeds"}
+    (plain,) = asked(capsys, *locate)
+    assert plain["photographs"] == []
+    assert plain["candidates"][0]["evidence"] == []
+
+
+def test_the_figure_is_of_what_was_answered(
+    made: Path, town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    own = Locator.posterior_of
+    monkeypatch.setattr(Locator, "posterior_of", lambda *a, **b: drawn.append(own(*a, **b)) or drawn[-1])
+    paths = [town / "p03-0.jpg", town / "p03-1.jpg"]
+    (answer,) = asked(
+        capsys, "locate", made / "gallery", *paths, "--together", "--in", "York", "--top-k", "20",
+        "--figure", tmp_path / "a.png",
+    )  # fmt: skip
+    assert (tmp_path / "a.png").stat().st_size > 1000
+    ids = Locator.from_gallery(made / "gallery").gallery.candidate_ids
+    stated = {one["candidate_id"]: one["probability"] for one in answer["candidates"]}
+    for name, probability in zip(ids, drawn[0], strict=True):
+        assert probability == pytest.approx(stated.get(name, 0.0), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--in", "Yrok"], 2, "'Yrok' is no city of the gallery; it has York, Leeds."),
+        (["--within", "AREA"], 2, "area.geojson: is not JSON"),
+        (["--within", "nowhere.geojson"], 2, "nowhere.geojson: there is no such file"),
+        (["--near", "53.8"], 5, "give --radius-m METRES too"),
+        (["--radius-m", "50"], 5, "give --near LAT,LON too"),
+        (["--near", "here", "--radius-m", "50"], 2, "--near 'here': give latitude and longitude"),
+        (["--near", "-1.55,53.8", "--radius-m", "50"], 2, "latitude comes before longitude"),
+        (["--near", "153.8,-1.55", "--radius-m", "50"], 5, "is not on the Earth"),
+        (["--near", "53.8,-1.55", "--radius-m", "0"], 5, "give a distance above 0"),
+        (["--together", "--beam", "2"], 5, "leave the beam out"),
+    ],
+)
+def test_what_cannot_be_known_is_said(
+    made: Path,
+    town: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    code: int,
+    message: str,
+) -> None:
+    area = tmp_path / "area.geojson"
+    area.write_text("a letter")
+    options = [str(area) if option == "AREA" else option for option in options]
+    assert run(["locate", str(made / "gallery"), str(town / "p03-0.jpg"), *options]) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err

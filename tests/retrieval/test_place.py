@@ -1,0 +1,203 @@
+"""Photographs of one place, answered together, and answers with a prior: real files, decoded and embedded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+
+from swclip.errors import ConfigError
+from swclip.retrieval.answers import FORMATS, Answer
+from swclip.retrieval.combine import EXPONENT
+from swclip.retrieval.conformal import Calibration
+from swclip.retrieval.embed import embed_photographs
+from swclip.retrieval.gallery import Gallery
+from swclip.retrieval.locate import Locator
+from swclip.retrieval.posterior import PosteriorConfig, gallery_kernel, log_posterior, smoothed
+from swclip.retrieval.prior import NoCandidatesError, Prior, UnknownCityError
+
+Photographs = Callable[[int], list[Path]]
+CONFIG = PosteriorConfig(0.2, 0.1, 0.4, smoothing_m=150.0)
+QUERIES = Calibration(np.linspace(0.01, 0.99, 99), (None,) * 99, 11, 25.0)
+
+
+@pytest.fixture
+def locator(make_gallery: Callable[..., Gallery], model: object) -> Locator:
+    return Locator(make_gallery(1), model, CONFIG, calibration=QUERIES)
+
+
+def alone(locator: Locator, paths: list[Path]) -> np.ndarray:
+    query = embed_photographs(locator.model, paths)
+    return np.exp(log_posterior(query, locator.gallery, CONFIG).astype(np.float64))
+
+
+def stated(locator: Locator, p: np.ndarray) -> np.ndarray:
+    kernel = gallery_kernel(locator.gallery, CONFIG.smoothing_m, CONFIG.kernel)
+    return np.exp(smoothed(np.log(p / p.sum())[None], kernel))[0]
+
+
+def listed(locator: Locator, answer: Answer) -> dict[int, float]:
+    numbers = {name: at for at, name in enumerate(locator.gallery.candidate_ids)}
+    return {numbers[one.candidate_id]: one.probability for one in answer.candidates}
+
+
+def test_one_answer_to_several_photographs(locator: Locator, photographs: Photographs) -> None:
+    paths = photographs(3)
+    (answer,) = locator.locate(paths, together=True, top_k=30)
+    product = alone(locator, paths).prod(axis=0) ** (1 / 3**EXPONENT)
+    expected = stated(locator, product)
+    assert listed(locator, answer) == pytest.approx(dict(enumerate(expected)), rel=1e-4)
+    assert answer.photographs == tuple(map(str, paths))
+    assert answer.photograph == str(paths[0])
+    best = locator.gallery.positions_deg[product.argmax()]
+    assert (answer.argmax_lat_deg, answer.argmax_lon_deg) == pytest.approx(tuple(best), abs=1e-7)
+    np.testing.assert_allclose(locator.posterior_of(paths), expected, rtol=1e-4)
+
+
+def test_what_each_of_several_says_is_what_it_says_alone(locator: Locator, photographs: Photographs) -> None:
+    paths = photographs(3)
+    (answer,) = locator.locate(paths, together=True, top_k=30)
+    singles = [{one.candidate_id: one for one in single.candidates} for single in locator.locate(paths, top_k=30)]
+    for one in answer.candidates:
+        assert (one.location_similarity, one.image_share) == (None, None)
+        assert [said.photograph for said in one.evidence] == [str(path) for path in paths]
+        for said, single in zip(one.evidence, singles, strict=True):
+            by_itself = single[one.candidate_id]
+            assert by_itself.evidence == ()
+            assert said.probability == pytest.approx(by_itself.probability, rel=1e-9)
+            assert said.image_share == pytest.approx(by_itself.image_share, abs=2e-6)
+            assert said.location_similarity == pytest.approx(by_itself.location_similarity, abs=2e-6)
+            assert said.image_ids == by_itself.image_ids
+            assert said.image_similarities == pytest.approx(by_itself.image_similarities, abs=2e-6)
+        nearest = {
+            name: max(dict(zip(said.image_ids, said.image_similarities, strict=True))[name] for said in one.evidence)
+            for name in one.image_ids
+        }
+        assert one.image_similarities == pytest.approx([nearest[name] for name in one.image_ids])
+        assert list(one.image_similarities) == sorted(one.image_similarities, reverse=True)
+
+
+def test_the_order_in_which_they_are_given_does_not_matter(locator: Locator, photographs: Photographs) -> None:
+    paths = photographs(4)
+    (one,), (other,) = (locator.locate(order, together=True, top_k=30) for order in (paths, paths[::-1]))
+    assert listed(locator, one) == pytest.approx(listed(locator, other), rel=1e-6)
+    assert (one.lat_deg, one.lon_deg) == (other.lat_deg, other.lon_deg)
+
+
+def test_together_a_single_photograph_is_answered_as_ever(locator: Locator, photographs: Photographs) -> None:
+    path = photographs(1)[0]
+    assert locator.locate(path, together=True) == locator.locate(path)
+    assert locator.locate([], together=True) == []
+
+
+def test_one_that_cannot_be_decoded_is_stated_and_the_others_answer(locator: Locator, photographs: Photographs) -> None:
+    paths = photographs(3)
+    (expected,) = locator.locate([paths[0], paths[2]], together=True)
+    paths[1].write_text("a letter")
+    found, letter, nowhere = locator.locate([paths[0], paths[1], Path("no.jpg"), paths[2]], together=True)
+    assert found == expected
+    assert found.photographs == (str(paths[0]), str(paths[2]))
+    assert (letter.photograph, nowhere.photograph) == (str(paths[1]), "no.jpg")
+    assert "not an image" in str(letter.error)
+    assert "no such file" in str(nowhere.error)
+    (one, other) = locator.locate([paths[1], Path("no.jpg")], together=True)
+    assert one.error
+    assert other.error
+    for name in FORMATS:
+        assert "no such file" in FORMATS[name]([found, letter, nowhere])
+
+
+def test_regions_promise_something_only_to_one_photograph_without_a_prior(
+    locator: Locator, photographs: Photographs, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths, near = photographs(2), Prior(near_deg=(51.5, -0.1), radius_m=500.0)
+    with caplog.at_level(logging.WARNING):
+        for answer in locator.locate(paths):
+            assert answer.region is not None
+            assert answer.region.calibrated
+        assert not caplog.text
+        for asked in ({"together": True}, {"prior": near}, {"prior": near, "together": True}):
+            caplog.clear()
+            for answer in locator.locate(paths, **asked):
+                assert answer.region is not None
+                assert not answer.region.calibrated
+                assert answer.region.cells
+            assert "photographs asked one by one, without a prior" in caplog.text
+        caplog.clear()
+        assert locator.locate(paths, together=True, region=None)[0].region is None
+        assert not caplog.text
+
+
+def test_a_city_and_an_area_rule_candidates_out(locator: Locator, photographs: Photographs) -> None:
+    paths, gallery = photographs(2), locator.gallery
+    west, middle = gallery.positions_deg[:, 1] < -0.1, shapely.box(-1, 50, -0.1, 52)
+    in_city = np.array([city == "city 1" for city in gallery.cities])
+    p = alone(locator, paths)
+    for prior, inside in (
+        (Prior(city="City 1"), in_city),
+        (Prior(within=middle), west),
+        (Prior("city 1", middle), in_city & west),
+    ):
+        rows = np.flatnonzero(inside)
+        where = locator.restricted(rows)
+        for row, answer in enumerate(locator.locate(paths, prior=prior, top_k=30)):
+            kept = p[row, rows] / p[row, rows].sum()
+            expected = dict(zip(rows.tolist(), stated(where, kept), strict=True))
+            assert listed(locator, answer) == pytest.approx(expected, rel=1e-4)
+            assert sum(expected.values()) == pytest.approx(1.0)
+        (whole,) = locator.locate(paths[:1], prior=prior)
+        assert whole.region is not None
+        assert not whole.region.calibrated
+        found = locator.posterior_of(paths[0], prior=prior)
+        assert set(np.flatnonzero(found)) <= set(rows.tolist())
+        assert found.sum() == pytest.approx(1.0)
+
+
+def test_a_rough_position_weighs_and_counts_once_for_several(locator: Locator, photographs: Photographs) -> None:
+    paths, gallery = photographs(3), locator.gallery
+    near = Prior(near_deg=tuple(gallery.positions_deg[4]), radius_m=400.0)
+    known = near.weights(gallery.positions_deg)
+    assert known is not None
+    assert known.log_weight is not None
+    weight = np.exp(known.log_weight)
+    (answer,) = locator.locate(paths, prior=near, together=True, top_k=30)
+    product = alone(locator, paths).prod(axis=0) ** (1 / 3**EXPONENT)
+    assert listed(locator, answer) == pytest.approx(dict(enumerate(stated(locator, product * weight))), rel=1e-4)
+    singles = alone(locator, paths)
+    for row, single in enumerate(locator.locate(paths, prior=near, top_k=30)):
+        own = stated(locator, singles[row] * weight)
+        assert listed(locator, single) == pytest.approx(dict(enumerate(own)), rel=1e-4)
+    sure = replace(near, radius_m=1.0)
+    (there,) = locator.locate(paths, prior=sure, together=True)
+    assert there.candidates[0].candidate_id == "c4"
+
+
+def test_nothing_known_changes_nothing(locator: Locator, photographs: Photographs) -> None:
+    paths = photographs(2)
+    assert locator.locate(paths, prior=Prior()) == locator.locate(paths)
+
+
+def test_candidates_of_a_beam_have_their_evidence(locator: Locator, photographs: Photographs) -> None:
+    paths = photographs(2)
+    assert locator.locate(paths[0], beam=1000) == locator.locate(paths[0])
+    for answer in locator.locate(paths, beam=1):
+        for one in answer.candidates:
+            assert one.location_similarity is not None
+            assert one.image_share is not None
+            assert len(one.image_similarities) == len(one.image_ids)
+
+
+def test_what_cannot_be_asked_is_refused(locator: Locator, photographs: Photographs) -> None:
+    paths = photographs(1)
+    for asked in ({"together": True}, {"prior": Prior(city="city 1")}):
+        with pytest.raises(ConfigError, match="leave the beam out"):
+            locator.locate(paths, beam=2, **asked)
+    with pytest.raises(UnknownCityError, match="it has city 1, city 2"):
+        locator.locate(paths, prior=Prior(city="city one"))
+    with pytest.raises(NoCandidatesError):
+        locator.locate(paths, prior=Prior(within=shapely.box(0, 0, 1, 1)))
