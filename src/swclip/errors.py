@@ -41,3 +41,9 @@ class DiskFullError(SwclipError):
     """The disk filled while an artefact was being written; nothing half-written was left in its place."""
 
     exit_code = 6
+
+
+class UnreadableError(SwclipError):
+    """Some of many photographs could not be read; the others were answered, and the answers say which."""
+
+    exit_code = 7
