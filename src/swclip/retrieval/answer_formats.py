@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -144,8 +144,6 @@ def _csv(resolutions: Sequence[int]) -> TextForm:
     )  # fmt: skip
 
     def item(answer: Answer) -> str:
-        stream = io.StringIO()
-        writer = csv.DictWriter(stream, columns, lineterminator="\n")
         common = {
             "photograph": answer.photograph,
             "answer_lat_deg": answer.lat_deg,
@@ -163,13 +161,20 @@ def _csv(resolutions: Sequence[int]) -> TextForm:
             **{f"answer_{name}": value for name, value in answer.flat_region().items()},
         }
         if not answer.candidates:
-            writer.writerow(common)
-        for rank, candidate in enumerate(answer.candidates, start=1):
-            own = {name: _cell_text(value) for name, value in asdict(candidate).items()}
-            writer.writerow({**common, "rank": rank, **own})
-        return stream.getvalue()
+            return _csv_line(columns, common)
+        return "".join(
+            _csv_line(columns, {**common, "rank": rank, **{k: _cell_text(v) for k, v in asdict(candidate).items()}})
+            for rank, candidate in enumerate(answer.candidates, start=1)
+        )
 
     return TextForm(",".join(columns) + "\n", item, "", "")
+
+
+def _csv_line(columns: Sequence[str], values: Mapping[str, Any]) -> str:
+    stream = io.StringIO(newline="")
+    # The module puts quotes round a carriage return within a value only where it is part of the line's end too.
+    csv.DictWriter(stream, columns, lineterminator="\r\n").writerow(values)
+    return stream.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _cell_text(value: Any) -> Any:
