@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
+from swclip.retrieval.answer_files import answer_file, text_file
 from swclip.retrieval.answer_journal import NAMED, AnswerJournal
 from swclip.retrieval.answers import Answer
+from swclip.retrieval.region_shapes import REGIONS
 
 NAMES = [f"{n}.jpg" for n in range(7)]
 HEADER = {"gallery": {"content": "abc", "version": "1"}, "options": {"top_k": 5, "cells": (6, 8), "beam": None}}
@@ -178,6 +182,56 @@ def test_only_the_first_failures_are_named(tmp_path: Path) -> None:
         assert (found.failures.count, len(found.failures.named)) == (NAMED + 5, NAMED)
     state = json.loads((journal.folder / "state.json").read_text())
     assert len(state["failures"]["named"]) == NAMED
+
+
+class Died(BaseException):
+    """What happens to a process at some moment: nothing after it is done."""
+
+
+def go(out: Path) -> None:
+    """All that a run does with its journal."""
+    journal = begun(out)
+    for at in range(journal.done, len(NAMES), 2):
+        journal.append(answers(*NAMES[at : at + 2]), len(NAMES[at : at + 2]))
+    with answer_file(journal.finished, "csv") as file, text_file(journal.regions, REGIONS) as regions:
+        for batch in journal.replay():
+            file.write(batch)
+            regions.write(batch)
+    journal.finish({journal.regions: out.with_name("regions.geojson"), journal.finished: out})
+
+
+def test_a_run_that_dies_at_any_step_ends_with_the_same_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "whole").mkdir()
+    go(tmp_path / "whole" / "a.csv")
+    whole = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
+    assert sorted(whole) == ["a.csv", "regions.geojson"]
+    for step in range(1000):
+        out = tmp_path / f"{step}" / "a.csv"
+        left = step
+
+        def dying(real: Callable[..., object]) -> Callable[..., object]:
+            def call(*args: object, **more: object) -> object:
+                nonlocal left
+                left -= 1
+                if left < 0:
+                    raise Died
+                return real(*args, **more)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for owner, name in (
+                (os, "fsync"), (Path, "replace"), (Path, "unlink"), (Path, "open"), (Path, "mkdir"), (os, "unlink"),
+            ):  # fmt: skip
+                patch.setattr(owner, name, dying(getattr(owner, name)))
+            try:
+                go(out)
+                break
+            except Died:
+                pass
+        go(out)
+        assert {path.name: path.read_bytes() for path in out.parent.iterdir()} == whole, step
+    assert 30 < step < 999
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
