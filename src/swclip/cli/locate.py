@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def locate(
     gallery: Path,
     /,
-    *photographs: str,
+    *photographs: Annotated[str, Parameter(allow_leading_hyphen=True)],  # `-` is one
     caption: str | None = None,
     map: Path | None = None,
     from_list: Annotated[Path | None, Parameter(name="--list")] = None,

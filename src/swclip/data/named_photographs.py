@@ -32,6 +32,10 @@ def named_photographs(arguments: Sequence[str], from_list: Path | None = None, c
     for argument in arguments:
         if argument == "-":
             found.extend(_standard_input())
+        elif argument.startswith("-"):
+            raise InputError(
+                f"{argument}: there is no such option (see --help); a photograph whose name begins so is ./{argument}."
+            )
         elif os.path.isdir(argument):
             inside = list(_below(str(Path(argument))))
             if not inside:

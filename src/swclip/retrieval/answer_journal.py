@@ -13,7 +13,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,12 +73,13 @@ class AnswerJournal:
     def __init__(self, out: Path) -> None:
         self.folder = out.with_name(out.name + ".partial")
         self.done = 0
+        self._ours = False  # not before it is known that what lies there is of the same question
         self.failures = Failures()
         self._bytes, self._crc = 0, 0
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes out of the journal.
+        """Keep other processes out of the journal. One in which nothing was answered is taken away in the end.
 
         Raises:
             ConfigError: Another process is at work on it.
@@ -90,7 +91,9 @@ class AnswerJournal:
             try:
                 yield
             finally:
-                if self.folder.is_dir() and not any(self.folder.iterdir()):
+                if self._ours and not self.done and self.folder.is_dir():
+                    self._clear()
+                with suppress(OSError):  # something is in it, or it is gone
                     self.folder.rmdir()
 
     def begin(self, header: Mapping[str, Any], photographs: Sequence[str], *, restart: bool = False) -> None:
@@ -115,12 +118,14 @@ class AnswerJournal:
             raise InputError(f"{self.folder}: cannot write there ({error.strerror}); choose another --out.") from error
         self._refuse_strangers()
         if restart or not (self.folder / _HEADER).exists():
+            self._ours = True
             self._clear()
             _write(self.folder / _NAMES, join_names(photographs))
             _write(self.folder / _HEADER, _as_bytes(asked))
             return
         self._check_header(asked)
         self._read_state(len(photographs))
+        self._ours = True
 
     def append(self, answers: Sequence[Answer], photographs: int) -> None:
         """Keep the answers to the next photographs.
