@@ -50,6 +50,7 @@ def asked(made: Path, many: Path, out: Path, *more: str) -> list[str]:
     return ["locate", str(made / "gallery"), "--list", str(many), "--out", str(out), "--batch-size", "2", *more]
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(made: Path, many: Path, tmp_path: Path) -> None:
     whole, out, regions = tmp_path / "whole.parquet", tmp_path / "out.parquet", tmp_path / "regions.geojson"
     moments, left = random.Random(17), []
@@ -73,8 +74,8 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(made: Path, man
         first = locate(whole, None, "--region-out", str(tmp_path / "whole.geojson"))
         assert first["code"] == UNREADABLE
         files = whole.read_bytes(), (tmp_path / "whole.geojson").read_bytes()
-        kills = finished = 0
-        while kills < KILLS or not finished:
+        kills, code = 0, -signal.SIGKILL
+        while kills < KILLS or code == -signal.SIGKILL:
             kill = moments.uniform(0.0, first["took_s"]) if kills < KILLS else None
             code = locate(out, kill, "--region-out", str(regions))["code"]
             if code == -signal.SIGKILL:
@@ -84,7 +85,6 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(made: Path, man
             else:
                 assert code == UNREADABLE
                 assert (out.read_bytes(), regions.read_bytes()) == files
-                finished += 1
                 out.unlink()
                 regions.unlink()
         process.stdin.close()
@@ -95,6 +95,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(made: Path, man
     assert sorted(path.name for path in tmp_path.iterdir()) == ["whole.geojson", "whole.parquet"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(made: Path, many: Path, tmp_path: Path, start: Start) -> None:
     out = tmp_path / "answers.csv"
     long = tmp_path / "long"
