@@ -157,7 +157,7 @@ def test_the_same_command_with_another_gallery_is_refused(
     assert len(out.read_text().splitlines()) == COUNT
 
 
-def interrupted(*_: object) -> None:
+def interrupted(*_: object, **options: object) -> None:
     raise KeyboardInterrupt
 
 
@@ -224,6 +224,25 @@ def test_names_that_are_no_text_are_stated_all_the_same(made: Path, town: Path, 
     (answer,) = json.loads(out.read_text(encoding="utf-8"))
     assert answer["photograph"].endswith("/caf\\xe9.jpg")
     assert answer["lat_deg"]
+
+
+def test_an_interruption_before_the_first_answers_leaves_nothing(
+    made: Path, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "a.csv"
+    monkeypatch.setattr("swclip.retrieval.locate.Locator.locate", interrupted)
+    assert run(asked(made, many, out)) == 130
+    assert "before the first photographs were answered" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    assert run(["locate", str(made / "gallery"), "--list", str(many)]) == 130
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert f"0 of {COUNT} photographs were answered. With --out FILE they would be kept" in captured.err
+
+
+def test_an_option_that_is_misspelt_is_no_photograph(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["locate", str(made / "gallery"), "a.jpg", "--restrat"]) == 2
+    assert "--restrat: there is no such option" in capsys.readouterr().err
 
 
 def test_names_come_from_the_standard_input(made: Path, many: Path) -> None:

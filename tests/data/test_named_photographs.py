@@ -160,6 +160,8 @@ def test_what_names_nothing_is_an_error() -> None:
         named_photographs([])
     with pytest.raises(InputError, match="goes with --list"):
         named_photographs(["a.jpg"], None, "photo")
+    with pytest.raises(InputError, match=r"--restrat: there is no such option .* is \./--restrat"):
+        named_photographs(["a.jpg", "--restrat"])
 
 
 @given(name=st.binary(min_size=1, max_size=12))

@@ -150,10 +150,13 @@ def write_answers(
                 report(written)
         journal.finish(files)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"interrupted: {journal.done} of {total} photographs are answered and kept in {journal.folder}. The same "
-            "command goes on from there; with --restart it begins anew."
-        ) from None
+        kept = "interrupted before the first photographs were answered; nothing is kept."
+        if journal.done:
+            kept = (
+                f"interrupted: {journal.done} of {total} photographs are answered and kept in {journal.folder}. The same "
+                "command goes on from there; with --restart it begins anew."
+            )
+        raise KeyboardInterrupt(kept) from None
     return first[0], journal.failures
 
 
