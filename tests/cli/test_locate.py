@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 from xml.etree import ElementTree
 
@@ -55,14 +56,12 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(made: Path, man
     whole, out, regions = tmp_path / "whole.parquet", tmp_path / "out.parquet", tmp_path / "regions.geojson"
     moments, left = random.Random(17), []
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [sys.executable, SCRIPT],
-        env=env,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with (
+        TemporaryFile("w+") as said,
+        subprocess.Popen(
+            [sys.executable, SCRIPT], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True
+        ) as process,
+    ):
         assert process.stdin is not None
         assert process.stdout is not None
 
@@ -88,7 +87,9 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(made: Path, man
                 out.unlink()
                 regions.unlink()
         process.stdin.close()
-        errors = process.stderr.read() if process.stderr else ""
+        process.wait()
+        said.seek(0)
+        errors = said.read()
     assert any(0 < done < COUNT for done in left), f"no kill came in the midst of the answers: {left}"
     assert "goes on after" in errors
     assert "Traceback" not in errors

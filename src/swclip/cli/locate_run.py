@@ -153,8 +153,8 @@ def write_answers(
         kept = "interrupted before the first photographs were answered; nothing is kept."
         if journal.done:
             kept = (
-                f"interrupted: {journal.done} of {total} photographs are answered and kept in {journal.folder}. The same "
-                "command goes on from there; with --restart it begins anew."
+                f"interrupted: {journal.done} of {total} photographs are answered and kept in {journal.folder}. The "
+                "same command goes on from there; with --restart it begins anew."
             )
         raise KeyboardInterrupt(kept) from None
     return first[0], journal.failures
