@@ -43,7 +43,13 @@ class DiskFullError(SwclipError):
     exit_code = 6
 
 
+class UnreadableError(SwclipError):
+    """Some of many photographs could not be read; the others were answered, and the answers say which."""
+
+    exit_code = 7
+
+
 class HubError(SwclipError):
     """A model hub cannot be reached, refuses, or does not have what is asked for."""
 
-    exit_code = 7
+    exit_code = 8

@@ -31,7 +31,7 @@ WRONG_PATHS = [
     ("index NOWHERE TOWN --out OUT", 3, "nowhere: no swclip model is there"),
     ("index MADE/run NOWHERE --out OUT", 3, "there is no manifest there"),
     ("locate NOWHERE TOWN/p00-0.jpg", 3, "nowhere"),
-    ("locate MADE/gallery NOWHERE", 2, "nowhere"),
+    ("locate MADE/gallery NOWHERE", 7, "nowhere"),
     ("benchmark NOWHERE --splits TOWN/splits.parquet --out OUT", 3, "there is no manifest there"),
     ("benchmark TOWN --splits NOWHERE --out OUT", 3, "the splits are not there"),
     ("benchmark TOWN --splits TOWN/splits.parquet --systems clip NOWHERE --out OUT", 5, "is neither one that ships"),
@@ -124,7 +124,7 @@ def test_a_photograph_that_is_not_one(
     bad = own_town / "p03-1.jpg"
     bad.write_text("this is a letter")
     out = _refused(
-        ["locate", str(made / "gallery"), str(bad), str(own_town / "p00-0.jpg")], 2, f"{bad}: is not an", capsys
+        ["locate", str(made / "gallery"), str(bad), str(own_town / "p00-0.jpg")], 7, f"{bad}: is not an", capsys
     )
     answers = json.loads(out)
     assert [answer.get("error") is None for answer in answers] == [False, True]

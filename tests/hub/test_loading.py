@@ -72,7 +72,7 @@ def test_what_the_hub_does_not_have_or_may_not_show(
     monkeypatch.setenv("HF_TOKEN", STRANGER)
     with pytest.raises(HubError, match="private and the token"):
         swclip.load(NAME)
-    assert run(["index", f"hf://{NAME}", str(town), f"--out={tmp_path / 'gallery'}"]) == 7
+    assert run(["index", f"hf://{NAME}", str(town), f"--out={tmp_path / 'gallery'}"]) == 8
     errors = capsys.readouterr().err
     assert "private and the token" in errors
     assert STRANGER not in errors

@@ -98,7 +98,7 @@ def test_private_and_on_a_branch(trained: Path, hub: StandIn, capsys: pytest.Cap
     assert hub.asked("POST /api/models/ada/leeds/branch") == 1, "a branch that is there is not made again"
     hub.add("ada/open", {"a": b"a"})
     seen = len(hub.seen)
-    assert run(["push", str(trained / "run"), "ada/open", "--private"]) == 7
+    assert run(["push", str(trained / "run"), "ada/open", "--private"]) == 8
     assert "is there and public, and --private was asked for; nothing was sent" in capsys.readouterr().err
     assert all(line.startswith("GET ") for line in hub.seen[seen:])
 

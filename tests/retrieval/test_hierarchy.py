@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from swclip.errors import ConfigError, MismatchError
 from swclip.geo.neighbours import SphereIndex
-from swclip.retrieval.answers import FORMATS
+from swclip.retrieval.answer_formats import as_text
 from swclip.retrieval.embed import embed_photographs
 from swclip.retrieval.gallery import Gallery
 from swclip.retrieval.hierarchy import Hierarchy, cell_answer, most_probable, probability_of, resolution_of
@@ -137,17 +137,17 @@ def test_an_answer_speaks_of_the_posterior_it_lists(
 
 def test_every_form_says_city_and_cells(make_gallery: Make, model: object, photographs: Photographs) -> None:
     answers = Locator(make_gallery(1), model, CONFIG, resolutions=(8, 10)).locate([*photographs(2), Path("no.jpg")])
-    lines = FORMATS["jsonl"](answers).splitlines()
-    assert [json.loads(line) for line in lines] == json.loads(FORMATS["json"](answers))
+    lines = as_text(answers, "jsonl").splitlines()
+    assert [json.loads(line) for line in lines] == json.loads(as_text(answers, "json"))
     cells = json.loads(lines[0])["cells"]
     assert [cell["resolution"] for cell in cells] == [8, 10]
-    rows = list(csv.DictReader(io.StringIO(FORMATS["csv"](answers))))
+    rows = list(csv.DictReader(io.StringIO(as_text(answers, "csv"))))
     assert rows[0]["answer_city"] == answers[0].city
     assert float(rows[0]["answer_city_probability"]) == answers[0].city_probability
     assert rows[0]["answer_cell_10"] == answers[0].cells[1].cell_id
     assert float(rows[0]["answer_cell_10_point_probability"]) == answers[0].cells[1].point_cell_probability
     assert rows[-1]["answer_cell_8"] == rows[-1]["answer_city"] == ""
-    properties = [entry["properties"] for entry in json.loads(FORMATS["geojson"](answers))["features"]]
+    properties = [entry["properties"] for entry in json.loads(as_text(answers, "geojson"))["features"]]
     assert properties[1]["cell_8"] == answers[1].cells[0].cell_id
     assert properties[1]["cell_8_probability"] == answers[1].cells[0].probability
     assert "cell_8" not in properties[2]

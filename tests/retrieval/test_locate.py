@@ -14,13 +14,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from swclip.cli.locate import named_photographs
 from swclip.data.manifest import write_manifest
+from swclip.data.named_photographs import named_photographs
 from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
 from swclip.geo.distance import geodesic_m
 from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
 from swclip.models.locator_model import LocatorModel
-from swclip.retrieval.answers import FORMATS, Answer
+from swclip.retrieval.answer_formats import as_text
+from swclip.retrieval.answers import Answer
 from swclip.retrieval.build import build_gallery, manifest_candidates
 from swclip.retrieval.embed import embed_photographs
 from swclip.retrieval.gallery import Gallery
@@ -136,7 +137,7 @@ def answers(locator: Locator, photographs: Photographs) -> list[Answer]:
 
 
 def test_json_is_a_list_with_everything(answers: list[Answer]) -> None:
-    read = json.loads(FORMATS["json"](answers))
+    read = json.loads(as_text(answers, "json"))
     assert [entry["photograph"] for entry in read] == [answer.photograph for answer in answers]
     assert read[0] == answers[0].as_dict()
     assert read[2]["lat_deg"] is None
@@ -144,7 +145,7 @@ def test_json_is_a_list_with_everything(answers: list[Answer]) -> None:
 
 
 def test_csv_has_a_row_for_each_photograph_and_rank(answers: list[Answer]) -> None:
-    rows = list(csv.DictReader(io.StringIO(FORMATS["csv"](answers))))
+    rows = list(csv.DictReader(io.StringIO(as_text(answers, "csv"))))
     assert [(row["photograph"], row["rank"]) for row in rows] == [
         *((answers[0].photograph, str(rank)) for rank in (1, 2, 3)),
         *((answers[1].photograph, str(rank)) for rank in (1, 2, 3)),
@@ -157,7 +158,7 @@ def test_csv_has_a_row_for_each_photograph_and_rank(answers: list[Answer]) -> No
 
 def test_geojson_opens_in_geopandas_longitude_first(answers: list[Answer], tmp_path: Path) -> None:
     path = tmp_path / "answers.geojson"
-    path.write_text(FORMATS["geojson"](answers))
+    path.write_text(as_text(answers, "geojson"))
     frame = geopandas.read_file(path)
     assert len(frame) == 3
     assert frame.crs.to_epsg() == 4326

@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 
 from swclip.errors import ConfigError
-from swclip.retrieval.answers import FORMATS, Answer
+from swclip.retrieval.answer_files import text_file
+from swclip.retrieval.answer_formats import as_text
+from swclip.retrieval.answers import Answer
 from swclip.retrieval.conformal import Calibration
 from swclip.retrieval.embed import embed_photographs
 from swclip.retrieval.gallery import Gallery
@@ -24,7 +26,7 @@ from swclip.retrieval.ground_cells import GroundCells
 from swclip.retrieval.locate import Locator
 from swclip.retrieval.posterior import PosteriorConfig, log_posterior
 from swclip.retrieval.region_answers import RegionRequest
-from swclip.retrieval.region_shapes import regions_geojson
+from swclip.retrieval.region_shapes import REGIONS
 from swclip.retrieval.tails import tail_mass
 
 Photographs = Callable[[int], list[Path]]
@@ -155,7 +157,7 @@ def answers(locator: Locator, photographs: Photographs) -> list[Answer]:
 
 
 def test_the_forms_of_a_region(answers: list[Answer]) -> None:
-    read = json.loads(FORMATS["json"](answers))
+    read = json.loads(as_text(answers, "json"))
     first = answers[0].region
     assert first is not None
     assert read[0]["region"] == {
@@ -163,12 +165,12 @@ def test_the_forms_of_a_region(answers: list[Answer]) -> None:
         "cells": list(first.cells), "reason": None, "calibrated": True,
     }  # fmt: skip
     assert read[2]["region"] is None
-    rows = list(csv.DictReader(io.StringIO(FORMATS["csv"](answers))))
+    rows = list(csv.DictReader(io.StringIO(as_text(answers, "csv"))))
     assert [float(row["answer_region_area_km2"]) for row in rows[:2]] == [first.area_km2] * 2
     assert (rows[0]["answer_region_probability"], rows[0]["answer_region_cannot_tell"]) == ("0.8", "False")
     assert (rows[0]["answer_region_calibrated"], rows[4]["answer_region_calibrated"]) == ("True", "")
     assert rows[4]["answer_region_area_km2"] == ""
-    points = json.loads(FORMATS["geojson"](answers))["features"]
+    points = json.loads(as_text(answers, "geojson"))["features"]
     assert [point["geometry"] and point["geometry"]["type"] for point in points] == ["Point", "Point", None]
     assert points[0]["properties"]["region_area_km2"] == first.area_km2
     assert "region" not in points[0]["properties"]
@@ -176,7 +178,8 @@ def test_the_forms_of_a_region(answers: list[Answer]) -> None:
 
 def test_the_outlines_open_in_geopandas_with_the_areas_stated(answers: list[Answer], tmp_path: Path) -> None:
     path = tmp_path / "regions.geojson"
-    path.write_text(regions_geojson(answers))
+    with text_file(path, REGIONS) as file:
+        file.write(answers)
     frame = geopandas.read_file(path)
     assert frame["photograph"].tolist() == [answer.photograph for answer in answers]
     assert frame.geometry[2] is None

@@ -63,8 +63,8 @@ def run(arguments: list[str]) -> int:
         result: Any = app(arguments, result_action="return_value", exit_on_error=True)
     except SwclipError as error:
         return _say(error)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it can.", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        print(str(stopped) or "interrupted; the same command goes on where it can.", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -19,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 console = Console(stderr=True, highlight=False)
+_LINE_EVERY_S = 60.0
 
 
 @contextmanager
@@ -26,6 +31,51 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """A bar for one piece of work: call what it yields with (done, total)."""
     with progress_bars() as report:
         yield lambda done, total: report(title, done, total)
+
+
+@contextmanager
+def rate_bar(title: str, total: int, start: int = 0) -> Iterator[Callable[[int], None]]:
+    """A bar with the rate and the time left, of work whose first part was done earlier: call what it yields with done.
+
+    Where nobody watches (a log file), a line a minute takes its place.
+    """
+    if not console.is_terminal:
+        yield _rate_lines(title, total, start)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _RateColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bars:
+        task = bars.add_task(title, total=total, completed=start)
+        yield lambda done: bars.update(task, completed=done)
+
+
+class _RateColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.3g}/s")
+
+
+def _rate_lines(title: str, total: int, start: int) -> Callable[[int], None]:
+    began = said = time.monotonic()
+
+    def report(done: int) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if now - said < _LINE_EVERY_S or done <= start:
+            return
+        said = now
+        rate = (done - start) / (now - began)
+        left = timedelta(seconds=round((total - done) / rate))
+        console.print(f"{title}: {done} of {total}, {rate:.3g}/s, {left} left", markup=False)
+
+    return report
 
 
 @contextmanager

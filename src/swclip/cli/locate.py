@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import glob as globbing
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from swclip.errors import InputError
+from swclip.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from swclip.retrieval.answers import Answer
     from swclip.retrieval.locate import Locator
     from swclip.retrieval.prior import Prior
 
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".heic", ".heif"})
-
 
 def locate(
     gallery: str,
     /,
-    *photographs: str,
+    *photographs: Annotated[str, Parameter(allow_leading_hyphen=True)],  # `-` is one
     caption: str | None = None,
     map: Path | None = None,
     together: Annotated[bool, Parameter(negative="")] = False,
@@ -30,10 +26,13 @@ def locate(
     within: Path | None = None,
     near: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     radius_m: float | None = None,
-    format: Literal["json", "jsonl", "csv", "geojson"] = "json",
+    from_list: Annotated[Path | None, Parameter(name="--list")] = None,
+    list_column: str | None = None,
+    format: Literal["json", "jsonl", "csv", "geojson", "kml", "parquet"] | None = None,
     top_k: int = 5,
     estimator: Literal["mode", "argmax", "geometric-median"] | None = None,
     out: Path | None = None,
+    restart: bool = False,
     figure: Path | None = None,
     model: Path | None = None,
     cells: list[int] | None = None,
@@ -46,12 +45,16 @@ def locate(
 ) -> None:
     """Say where photographs were taken.
 
-    Answers go to the standard output, in the order asked. A photograph that cannot be read is answered with an error,
-    the others are answered all the same, and the exit code is then not 0.
+    Answers go to the standard output as they come, in the order asked, or to a file. A photograph that cannot be read
+    is answered with an error, the others are answered all the same, and the exit code is then 7.
+
+    With --out, what is answered is kept in FILE.partial until all is: after Ctrl-C, a crash or a power cut the same
+    command goes on from there, and the file is the same as if nothing had happened.
 
     Args:
-        gallery: The gallery that `swclip index` wrote: a folder, or a URL such as s3://bucket/gallery.
-        photographs: Photographs, folders of photographs (searched all the way down), or patterns such as 'trip/*.jpg'.
+        gallery: The gallery that `swclip index` wrote.
+        photographs: Photographs, folders of photographs (searched all the way down; links to folders, and names that
+            begin with a dot, are left alone), patterns such as 'trip/*.jpg', or - for names on the standard input.
         caption: What is said about the photograph; of one photograph, and a model with a caption view.
         map: A map tile of where it was taken, north up; likewise.
         together: The photographs show one place: give one answer to all of them.
@@ -59,12 +62,17 @@ def locate(
         within: It lies in the area of this GeoJSON file.
         near: It lies near LAT,LON, such as 53.8,-1.55; with --radius-m. May be given with --in and --within.
         radius_m: How rough the position is: its standard deviation in metres.
-        format: json (a list), jsonl (one answer a line), csv (one row a photograph and candidate), or geojson (points
-            for a map).
+        from_list: Further photographs, in a file: one name a line, or a table (CSV, TSV, Parquet, GeoJSON; a manifest
+            is one), whose names start from the table's folder.
+        list_column: The table's column of photographs; if not given, it is found by its name.
+        format: json (a list), jsonl (one answer a line), csv (one row a photograph and candidate), geojson (points for
+            a map), kml (points and regions for Google Earth), or parquet (GeoParquet, to a file only); what the ending
+            of --out says if not given, else json. docs/answers.md says what each holds.
         top_k: Candidates listed with each answer.
         estimator: mode (densest place of the posterior), argmax (most probable candidate, as in the paper), or
             geometric-median (least expected distance); if not given, what answered the validation queries best.
         out: Write the answers to this file and not to the standard output.
+        restart: Throw away what an interrupted run left for this file.
         figure: Draw the first photograph and the map of its answer to this picture (PNG, SVG or PDF).
         model: Insist that the gallery was made by this run.
         cells: An H3 resolution of the cells that answers name beside the city, again for further ones; 6, 8 and 10 if
@@ -78,57 +86,59 @@ def locate(
         batch_size: Photographs that the model sees at once.
         workers: Threads that decode photographs; one a processor if not given.
     """
-    asked = named_photographs(photographs)
-    if len(asked) > 1 and (caption is not None or map is not None):
-        raise InputError(f"--caption and --map go with one photograph, and {len(asked)} are named; ask one at a time.")
+    from swclip.data.named_photographs import named_photographs
+    from swclip.retrieval.answer_formats import format_of
 
-    from swclip.cli.console import progress_bar
+    names = named_photographs(photographs, from_list, list_column)
+    if len(names) > 1 and (caption is not None or map is not None):
+        raise InputError(f"--caption and --map go with one photograph, and {len(names)} are named; ask one at a time.")
+    if batch_size < 1:
+        raise ConfigError(f"--batch-size {batch_size}: the model must see at least one photograph at once.")
+    if restart and out is None:
+        raise ConfigError("--restart begins a file of answers anew, and no --out is given.")
+
     from swclip.cli.known import prior_of
-    from swclip.files import atomic_file
-    from swclip.retrieval.answers import FORMATS
+    from swclip.cli.locate_run import Asked, Output, check_failures, print_answers, write_answers
+    from swclip.retrieval.answer_journal import AnswerJournal
     from swclip.retrieval.hierarchy import RESOLUTIONS
     from swclip.retrieval.locate import Locator
 
-    prior = prior_of(in_, within, near, radius_m)
-    locator = Locator.from_gallery(gallery, model, cells or RESOLUTIONS)
-    with progress_bar("Locating") as progress:
-        answers = locator.locate(
-            asked,
-            top_k=top_k,
-            estimator=estimator,
-            captions=caption,
-            maps=map,
-            together=together,
-            prior=prior,
-            beam=beam,
-            region=region,
-            region_limit_km2=region_limit_km2,
-            batch_size=batch_size,
-            workers=workers,
-            progress=progress,
-        )
-    text = FORMATS[format](answers)
+    output = Output(format_of(out, format), out, region_out)
+    output.check()
+    resolutions = sorted(set(cells or RESOLUTIONS))
+    options = {
+        "top_k": top_k,
+        "estimator": estimator,
+        "captions": caption,
+        "maps": None if map is None else str(map),
+        "together": together,
+        "beam": beam,
+        "region": region,
+        "region_limit_km2": region_limit_km2,
+        "batch_size": batch_size,
+    }
+    asked = Asked(names, options, resolutions, workers, prior_of(in_, within, near, radius_m))
     if out is None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        locator = Locator.from_gallery(gallery, model, resolutions)
+        first, failures = print_answers(locator, asked, output)
     else:
-        with atomic_file(out) as beside:
-            beside.write_text(text, encoding="utf-8")
-    if region_out is not None:
-        from swclip.retrieval.region_shapes import regions_geojson
-
-        with atomic_file(region_out) as beside:
-            beside.write_text(regions_geojson(answers), encoding="utf-8")
-    if figure is not None and answers[0].error is None:
-        _draw(figure, locator, answers[0], caption, map, prior)
-    bad = [answer for answer in answers if answer.error is not None]
-    if bad:
-        named = "\n".join(f"  {answer.photograph}: {answer.error}" for answer in bad)
-        raise InputError(f"{len(bad)} of {len(asked)} photographs could not be read:\n{named}")
+        journal = AnswerJournal(out)
+        with journal.held():
+            locator = Locator.from_gallery(gallery, model, resolutions)
+            first, failures = write_answers(locator, asked, output, out, journal, restart=restart)
+    if figure is not None and first.error is None:
+        _draw(figure, asked.photographs_of(first), locator, first, caption, map, asked.prior)
+    check_failures(failures, len(names), "their answers say why" if out is None else f"all are in {out}")
 
 
 def _draw(
-    figure: Path, locator: Locator, answer: Answer, caption: str | None, tile: Path | None, prior: Prior | None
+    figure: Path,
+    photographs: list[str],
+    locator: Locator,
+    answer: Answer,
+    caption: str | None,
+    tile: Path | None,
+    prior: Prior | None,
 ) -> None:
     import numpy as np
 
@@ -136,40 +146,10 @@ def _draw(
 
     write_located_figure(
         figure,
-        answer.photograph,
+        photographs[0],
         locator.gallery.positions_deg,
-        locator.posterior_of(answer.photographs or answer.photograph, caption, tile, prior),
+        locator.posterior_of(photographs, caption, tile, prior),
         np.array([answer.lat_deg, answer.lon_deg]),
         near_50m=answer.probability_within_50m or 0.0,
         place=answer.candidates[0].city,
     )
-
-
-def named_photographs(arguments: tuple[str, ...]) -> list[str]:
-    """Photographs that arguments name: files as they are, folders and patterns opened out in order of name.
-
-    Raises:
-        InputError: Nothing was named, or a folder or pattern holds no photographs.
-    """
-    if not arguments:
-        raise InputError("no photographs were named: swclip locate GALLERY PHOTO...")
-    found: list[str] = []
-    for argument in arguments:
-        path = Path(argument)
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
-            if not inside:
-                raise InputError(f"{argument}: the folder holds no photographs (looked for {_endings()}).")
-            found.extend(map(str, inside))
-        elif not path.exists() and globbing.has_magic(argument):
-            matches = [name for name in sorted(globbing.glob(argument, recursive=True)) if Path(name).is_file()]
-            if not matches:
-                raise InputError(f"{argument}: no file matches this pattern; check the path.")
-            found.extend(matches)
-        else:
-            found.append(argument)
-    return found
-
-
-def _endings() -> str:
-    return ", ".join(sorted(suffix[1:] for suffix in _SUFFIXES))

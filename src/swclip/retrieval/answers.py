@@ -1,18 +1,16 @@
-"""An answer to "where was this taken?", and its forms for programs: JSON, JSON lines, CSV, GeoJSON."""
+"""An answer to "where was this taken?": the record that `answer_formats` writes and `answer_schema` describes."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 NEAR_M = 50.0
 """An answer's probability is the mass of the posterior this near to it."""
 
-Format = Literal["json", "jsonl", "csv", "geojson"]
+ANSWER_VERSION = "1"
+"""Version of the record as JSON: another one if a key goes away or changes its meaning. Within it keys may come."""
+
 _DIGITS = 7  # degrees to 1 cm
 
 
@@ -169,8 +167,8 @@ class Answer:
     photographs: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        values: dict[str, Any] = _plain(asdict(self))
+        """Plain values for JSON, with the version of the record."""
+        values: dict[str, Any] = {"schema_version": ANSWER_VERSION, **_plain(asdict(self))}
         return values
 
     def flat_region(self) -> dict[str, float | bool | None]:
@@ -197,85 +195,6 @@ class Answer:
                 ("_point_probability", cell.point_cell_probability),
             )
         }
-
-
-def as_json(answers: Sequence[Answer]) -> str:
-    """A list of answers, in the order asked."""
-    return json.dumps([answer.as_dict() for answer in answers], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def as_json_lines(answers: Sequence[Answer]) -> str:
-    """One answer a line, the same as in `as_json`: for streams, and for files too long to be read whole."""
-    return "".join(json.dumps(answer.as_dict(), ensure_ascii=False, allow_nan=False) + "\n" for answer in answers)
-
-
-def as_csv(answers: Sequence[Answer]) -> str:
-    """One row a photograph and rank; a photograph without an answer has one row with its error and no rank.
-
-    `city` is the candidate's; what the answer says of the city and the cells begins with `answer_`. The cells have
-    columns only where some photograph was answered.
-    """
-    stream = io.StringIO()
-    cell_columns = dict.fromkeys(f"answer_{name}" for answer in answers for name in answer.flat_cells())
-    columns = (
-        "photograph", "rank", "candidate_id", "lat_deg", "lon_deg", "probability", "distance_m", "city", "image_ids",
-        "answer_lat_deg", "answer_lon_deg", "answer_probability_within_50m", "estimator", "error",
-        "answer_city", "answer_city_probability", "answer_point_city", "answer_point_city_probability",
-        *cell_columns, "scored_share", "left_out_at_most",
-        "answer_region_probability", "answer_region_area_km2", "answer_region_cannot_tell",
-        "answer_region_calibrated",
-    )  # fmt: skip
-    writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for answer in answers:
-        common = {
-            "photograph": answer.photograph,
-            "answer_lat_deg": answer.lat_deg,
-            "answer_lon_deg": answer.lon_deg,
-            "answer_probability_within_50m": answer.probability_within_50m,
-            "estimator": answer.estimator,
-            "error": answer.error,
-            "answer_city": answer.city,
-            "answer_city_probability": answer.city_probability,
-            "answer_point_city": answer.point_city,
-            "answer_point_city_probability": answer.point_city_probability,
-            **{f"answer_{name}": value for name, value in answer.flat_cells().items()},
-            "scored_share": answer.scored_share,
-            "left_out_at_most": answer.left_out_at_most,
-            **{f"answer_{name}": value for name, value in answer.flat_region().items()},
-        }
-        if not answer.candidates:
-            writer.writerow(common)
-        for rank, candidate in enumerate(answer.candidates, start=1):
-            writer.writerow({**common, "rank": rank, **asdict(candidate), "image_ids": ";".join(candidate.image_ids)})
-    return stream.getvalue()
-
-
-def as_geojson(answers: Sequence[Answer]) -> str:
-    """A FeatureCollection with a point an answer, longitude first as GeoJSON has it.
-
-    The other values are the properties, the cells and the region as flat ones (`cell_8`, `cell_8_probability`,
-    `region_area_km2`), which programs for maps can colour by; a photograph without an answer has no geometry. The
-    outlines of the regions are a file of their own: `region_shapes.regions_geojson`.
-    """
-    features = []
-    for answer in answers:
-        properties = answer.as_dict()
-        lat, lon = properties.pop("lat_deg"), properties.pop("lon_deg")
-        del properties["cells"], properties["region"]
-        properties |= {**answer.flat_cells(), **answer.flat_region()}
-        point = None if lat is None else {"type": "Point", "coordinates": [lon, lat]}
-        features.append({"type": "Feature", "geometry": point, "properties": properties})
-    collection = {"type": "FeatureCollection", "features": features}
-    return json.dumps(collection, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-FORMATS: dict[Format, Callable[[Sequence[Answer]], str]] = {
-    "json": as_json,
-    "jsonl": as_json_lines,
-    "csv": as_csv,
-    "geojson": as_geojson,
-}
 
 
 def rounded_deg(value: float) -> float:

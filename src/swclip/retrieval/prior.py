@@ -7,6 +7,7 @@ import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import shapely
@@ -78,6 +79,12 @@ class Prior:
             raise ConfigError(f"the radius of a rough position is {self.radius_m} m; give a distance above 0.")
         if self.within is not None:
             check_area(self.within)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, the area as well-known text: the same for the same prior."""
+        within = None if self.within is None else shapely.to_wkt(shapely.normalize(self.within), rounding_precision=-1)
+        near_deg = None if self.near_deg is None else list(self.near_deg)
+        return {"city": self.city, "within": within, "near_deg": near_deg, "radius_m": self.radius_m}
 
     def weights(
         self, positions_deg: Float64[np.ndarray, "m 2"], cities: Sequence[str | None] | None = None

@@ -10,6 +10,7 @@ import h3
 import numpy as np
 
 from swclip.retrieval.answers import Answer, rounded_deg
+from swclip.retrieval.text_form import TextForm, plain_json
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -44,16 +45,15 @@ def region_geometry(cells: Sequence[str], resolution: int) -> dict[str, Any] | N
     return json.loads(json.dumps(mapping(_outwards(rounded))))  # type: ignore[no-any-return]
 
 
-def regions_geojson(answers: Sequence[Answer]) -> str:
-    """A FeatureCollection with the region of each answer; one that cannot tell has no geometry."""
-    features = []
-    for answer in answers:
-        region = answer.region
-        properties: dict[str, Any] = {"photograph": answer.photograph, "error": answer.error, **answer.flat_region()}
-        geometry = None if region is None else region_geometry(region.cells, region.resolution)
-        features.append({"type": "Feature", "geometry": geometry, "properties": properties})
-    collection = {"type": "FeatureCollection", "features": features}
-    return json.dumps(collection, ensure_ascii=False, allow_nan=False) + "\n"
+def _feature(answer: Answer) -> str:
+    region = answer.region
+    properties: dict[str, Any] = {"photograph": answer.photograph, "error": answer.error, **answer.flat_region()}
+    geometry = None if region is None else region_geometry(region.cells, region.resolution)
+    return plain_json({"type": "Feature", "geometry": geometry, "properties": properties})
+
+
+REGIONS = TextForm('{"type": "FeatureCollection", "features": [\n', _feature, ",\n", "\n]}\n")
+"""A FeatureCollection with the region of each answer; one that cannot tell has no geometry."""
 
 
 def _unrolled(ring: _Ring) -> Any:

@@ -1,0 +1,226 @@
+"""What `swclip locate` does once it knows what is asked: answers in batches, to the standard output or to a file."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from swclip.cli.console import console, rate_bar
+from swclip.data.named_photographs import stated_name
+from swclip.errors import ConfigError, InputError, UnreadableError
+from swclip.files import atomic_file
+from swclip.retrieval.answer_files import AnswerWriter, answer_file, text_file
+from swclip.retrieval.answer_formats import Format, text_form
+from swclip.retrieval.answer_identity import answering_identity
+from swclip.retrieval.answer_journal import AnswerJournal, Failures
+from swclip.retrieval.answers import Answer
+from swclip.retrieval.region_shapes import REGIONS
+from swclip.retrieval.text_form import text_writer
+
+if TYPE_CHECKING:
+    from swclip.retrieval.locate import Locator
+    from swclip.retrieval.prior import Prior
+
+BATCHES = 4
+"""Batches of the model that are answered and kept together: while the first of them is decoded, nothing computes."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked.
+
+    Attributes:
+        names: The photographs.
+        options: Of `Locator.locate`, as plain values: with other ones the answers are others.
+        resolutions: H3 resolutions of the cells that answers speak of.
+        workers: Decoding threads.
+        prior: What is known of the places beforehand.
+    """
+
+    names: Sequence[str]
+    options: Mapping[str, Any]
+    resolutions: Sequence[int]
+    workers: int | None = None
+    prior: Prior | None = None
+
+    @property
+    def step(self) -> int:
+        """Photographs that are answered and kept together: all of them where they get one answer."""
+        return len(self.names) if self.options["together"] else BATCHES * int(self.options["batch_size"])
+
+    def header(self, locator: Locator) -> dict[str, Any]:
+        """What a journal of these answers must have been begun with."""
+        prior = None if self.prior is None else self.prior.to_dict()
+        options = {**self.options, "cells": list(self.resolutions), "prior": prior}
+        return {**answering_identity(locator), "options": options}
+
+    def photographs_of(self, answer: Answer) -> list[str]:
+        """The photographs that an answer is to, as they were named to be read."""
+        stated = set(answer.photographs or (answer.photograph,))
+        return [name for name in self.names if stated_name(name) in stated]
+
+
+def _shift(report: Callable[[int], None], start: int, done: int, total: int) -> None:
+    report(start + done)
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where answers go.
+
+    Attributes:
+        format: Their format.
+        out: Their file; None for the standard output.
+        region_out: A GeoJSON file for the outlines of their regions.
+    """
+
+    format: Format
+    out: Path | None = None
+    region_out: Path | None = None
+
+    def check(self) -> None:
+        """Raise where answers could not be put into their place: before hours of work, not after."""
+        if self.out is None:
+            text_form(self.format)
+        given = [path for path in (self.out, self.region_out) if path is not None]
+        if len({os.path.abspath(path) for path in given}) < len(given):
+            raise ConfigError(f"{self.out}: --out and --region-out are the same file; give two.")
+        for path in given:
+            if path.is_dir():
+                raise InputError(f"{path}: is a folder; give a file to write.")
+
+
+def answer_in_batches(locator: Locator, asked: Asked, start: int = 0) -> Iterator[tuple[list[Answer], int]]:
+    """Answers from the photograph `start` on, with how many photographs each batch is of.
+
+    Batches begin at the same photographs whether or not a run was interrupted: what else is in a batch may change the
+    last digits of an answer.
+    """
+    step = asked.step
+    with rate_bar("Locating", len(asked.names), start) as report, _warned_once():
+        for at in range(start, len(asked.names), step):
+            names = asked.names[at : at + step]
+            answers = locator.locate(
+                names, **asked.options, prior=asked.prior, workers=asked.workers, progress=partial(_shift, report, at)
+            )
+            yield [_stated(answer) for answer in answers], len(names)
+
+
+def _stated(answer: Answer) -> Answer:
+    """An answer whose photographs are named as text can hold them."""
+    named = replace(answer, photograph=stated_name(answer.photograph))
+    if not answer.photographs:
+        return named
+    candidates = tuple(
+        replace(one, evidence=tuple(replace(own, photograph=stated_name(own.photograph)) for own in one.evidence))
+        for one in answer.candidates
+    )
+    return replace(named, photographs=tuple(map(stated_name, answer.photographs)), candidates=candidates)
+
+
+def print_answers(locator: Locator, asked: Asked, output: Output) -> tuple[Answer, Failures]:
+    """Answers to the standard output as they come; the first answer, and what could not be read."""
+    failures, first, done = Failures(), list[Answer](), 0
+    with ExitStack() as stack:
+        writers: list[AnswerWriter] = [
+            stack.enter_context(text_writer(text_form(output.format, asked.resolutions), sys.stdout.write))
+        ]
+        if output.region_out is not None:
+            beside = stack.enter_context(atomic_file(output.region_out))
+            writers.append(stack.enter_context(text_file(beside, REGIONS)))
+        try:
+            for answers, count in answer_in_batches(locator, asked):
+                for writer in writers:
+                    writer.write(answers)
+                sys.stdout.flush()
+                failures.add(answers)
+                first, done = first or answers, done + count
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"interrupted: {done} of {len(asked.names)} photographs were answered. With --out FILE they would be "
+                "kept, and the same command would go on from there."
+            ) from None
+    sys.stdout.flush()
+    return first[0], failures
+
+
+def write_answers(
+    locator: Locator, asked: Asked, output: Output, out: Path, journal: AnswerJournal, *, restart: bool
+) -> tuple[Answer, Failures]:
+    """Answers to a file, by way of a journal that is held; the first answer, and what could not be read."""
+    total = len(asked.names)
+    journal.begin(asked.header(locator), asked.names, restart=restart)
+    if journal.done:
+        console.print(f"{journal.folder}: goes on after {journal.done} of {total} photographs", markup=False)
+    try:
+        for answers, count in answer_in_batches(locator, asked, journal.done):
+            journal.append(answers, count)
+        files = {journal.finished: out}
+        with ExitStack() as stack:
+            writers = [stack.enter_context(answer_file(journal.finished, output.format, asked.resolutions))]
+            if output.region_out is not None:
+                files = {journal.regions: output.region_out, **files}
+                writers.append(stack.enter_context(text_file(journal.regions, REGIONS)))
+            report = stack.enter_context(rate_bar("Writing", total))
+            first, written = list[Answer](), 0
+            for answers in journal.replay():
+                for writer in writers:
+                    writer.write(answers)
+                first, written = first or answers, written + len(answers)
+                report(written)
+        journal.finish(files)
+    except KeyboardInterrupt:
+        kept = "interrupted before the first photographs were answered; nothing is kept."
+        if journal.done:
+            kept = (
+                f"interrupted: {journal.done} of {total} photographs are answered and kept in {journal.folder}. The "
+                "same command goes on from there; with --restart it begins anew."
+            )
+        raise KeyboardInterrupt(kept) from None
+    return first[0], journal.failures
+
+
+def check_failures(failures: Failures, total: int, where: str) -> None:
+    """Raise UnreadableError that counts photographs without an answer and names the first of them.
+
+    Args:
+        failures: Which.
+        total: How many photographs were asked.
+        where: Where the others are named.
+    """
+    if not failures.count:
+        return
+    named = "\n".join(f"  {name}: {reason}" for name, reason in failures.named)
+    more = failures.count - len(failures.named)
+    others = f"\n  and {more} more; {where}" if more else ""
+    raise UnreadableError(f"{failures.count} of {total} photographs could not be read:\n{named}{others}")
+
+
+class _Once(logging.Filter):
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        new = text not in self._said
+        self._said.add(text)
+        return new
+
+
+@contextmanager
+def _warned_once() -> Iterator[None]:
+    """What every batch would warn of is said once."""
+    logger, once = logging.getLogger("swclip.retrieval.locate"), _Once()
+    logger.addFilter(once)
+    try:
+        yield
+    finally:
+        logger.removeFilter(once)

@@ -1,0 +1,139 @@
+"""Answers as KML 2.2 (OGC 07-147r2) for Google Earth and QGIS: a point an answer, and the outlines of their regions.
+
+Written by hand, not by simplekml, which holds a whole document in memory. Points and regions are a folder each, because
+GIS make a layer of each folder and show a layer of one kind of geometry best. Within a Placemark the elements come in
+the order that the schema of KML asks for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+from xml.sax.saxutils import escape, quoteattr
+
+from swclip.retrieval.answers import Answer, RegionAnswer
+from swclip.retrieval.region_shapes import region_geometry
+from swclip.retrieval.text_form import TextForm
+
+_FIELDS: dict[str, str] = {
+    "photograph": "string",
+    "lat_deg": "double",
+    "lon_deg": "double",
+    "probability_within_50m": "double",
+    "estimator": "string",
+    "city": "string",
+    "city_probability": "double",
+    "region_probability": "double",
+    "region_area_km2": "double",
+    "region_cannot_tell": "bool",
+    "region_calibrated": "bool",
+    "error": "string",
+}
+"""What a point says beside its place, with KML's types; a region says the same."""
+
+# Characters that XML 1.0 cannot hold at all, such as control characters in the name of a file.
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# Colours are alpha, blue, green, red. No icon is named: Google Earth and QGIS have their own, and need no network.
+_STYLES = """\
+<Style id="answer"><IconStyle><color>ffb4641e</color></IconStyle></Style>
+<Style id="unsure"><IconStyle><color>ff808080</color></IconStyle></Style>
+<Style id="region"><LineStyle><color>ffb4641e</color><width>2</width></LineStyle>\
+<PolyStyle><color>40b4641e</color></PolyStyle></Style>
+"""
+
+
+def _head() -> str:
+    fields = "".join(f'<SimpleField type="{kind}" name="{name}"/>' for name, kind in _FIELDS.items())
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<kml xmlns="http://www.opengis.net/kml/2.2">\n<Document>\n'
+        f"<name>Answers of swclip</name>\n{_STYLES}"
+        f'<Schema name="answer" id="answer-fields">{fields}</Schema>\n<Folder>\n<name>answers</name>\n'
+    )
+
+
+def _point(answer: Answer) -> str:
+    point = ""
+    if answer.lat_deg is not None:
+        point = f"<Point><coordinates>{answer.lon_deg},{answer.lat_deg}</coordinates></Point>"
+    unsure = answer.region is not None and answer.region.cannot_tell
+    return _placemark(answer, "unsure" if unsure else "answer", point)
+
+
+def _region(answer: Answer) -> str:
+    region = answer.region
+    shape = None if region is None else region_geometry(region.cells, region.resolution)
+    return "" if shape is None else _placemark(answer, "region", kml_geometry(shape))
+
+
+def kml_geometry(shape: Mapping[str, Any]) -> str:
+    """A GeoJSON Polygon or MultiPolygon as KML, longitude first in both.
+
+    Example:
+        >>> ring = [[0, 50], [1, 50], [1, 51], [0, 50]]
+        >>> text = kml_geometry({"type": "Polygon", "coordinates": [ring]})
+        >>> text.replace("<", " <").split()[3]
+        '<coordinates>0,50'
+    """
+    if shape["type"] == "Polygon":
+        outer, *holes = (_ring(ring) for ring in shape["coordinates"])
+        inner = "".join(f"<innerBoundaryIs>{hole}</innerBoundaryIs>" for hole in holes)
+        return f"<Polygon><outerBoundaryIs>{outer}</outerBoundaryIs>{inner}</Polygon>"
+    parts = ({"type": "Polygon", "coordinates": rings} for rings in shape["coordinates"])
+    return f"<MultiGeometry>{''.join(map(kml_geometry, parts))}</MultiGeometry>"
+
+
+def _ring(ring: Sequence[Sequence[float]]) -> str:
+    return f"<LinearRing><coordinates>{' '.join(f'{lon},{lat}' for lon, lat in ring)}</coordinates></LinearRing>"
+
+
+def _placemark(answer: Answer, style: str, geometry: str) -> str:
+    values = {**answer.as_dict(), **answer.flat_region()}
+    data = "".join(
+        f"<SimpleData name={quoteattr(name)}>{_text(_value(values[name]))}</SimpleData>"
+        for name in _FIELDS
+        if values[name] is not None
+    )
+    return (
+        f"<Placemark><name>{_text(PurePath(answer.photograph).name)}</name>"
+        f"<description>{_text(_words(answer))}</description><styleUrl>#{style}</styleUrl>"
+        f'<ExtendedData><SchemaData schemaUrl="#answer-fields">{data}</SchemaData></ExtendedData>'
+        f"{geometry}</Placemark>\n"
+    )
+
+
+def _words(answer: Answer) -> str:
+    if answer.error is not None:
+        return f"Not answered: {answer.error}"
+    near = f"{answer.probability_within_50m or 0.0:.0%} within 50 m of {answer.lat_deg}, {answer.lon_deg}."
+    return near if answer.region is None else f"{near} {_region_words(answer.region)}"
+
+
+def _region_words(region: RegionAnswer) -> str:
+    if region.cannot_tell:
+        return f"Cannot tell where: {region.reason}."
+    if not region.calibrated:
+        return (
+            f"The outline, {region.area_km2:.3g} km2, holds {region.probability:.0%} of the posterior (not calibrated)."
+        )
+    return f"Within the outline, {region.area_km2:.3g} km2, with {region.probability:.0%}."
+
+
+def _value(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _text(text: str) -> str:
+    return escape(_NOT_XML.sub("\ufffd", text))
+
+
+KML = TextForm(
+    _head(),
+    _point,
+    "",
+    "</Folder>\n</Document>\n</kml>\n",
+    "</Folder>\n<Folder>\n<name>regions</name>\n",
+    _region,
+)
+"""Two folders: `answers` with a point a photograph (none where there is no answer), `regions` with their outlines."""

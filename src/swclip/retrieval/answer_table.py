@@ -1,0 +1,121 @@
+"""Answers as GeoParquet, for geopandas, QGIS and DuckDB: one row a photograph, written in groups of rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from swclip.retrieval.answer_fields import element_of, record_fields
+from swclip.retrieval.answer_formats import flat_properties
+from swclip.retrieval.answers import ANSWER_VERSION, Answer
+
+ROWS = 8192
+"""Rows of a group: what is in memory at once."""
+
+_PLAIN = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+_REGION = (
+    ("region_probability", pa.float64()),
+    ("region_area_km2", pa.float64()),
+    ("region_cannot_tell", pa.bool_()),
+    ("region_calibrated", pa.bool_()),
+)
+_OF_CELLS = ("", "_lat_deg", "_lon_deg", "_probability", "_point", "_point_probability")
+_TEXT_OF_CELLS = ("", "_point")
+
+
+def answers_table_schema(resolutions: Sequence[int] = ()) -> pa.Schema:
+    """The columns: the values of an answer, its cells and region flat, and its point.
+
+    Args:
+        resolutions: H3 resolutions of the cells that answers speak of.
+    """
+    from pyproj import CRS
+
+    columns: list[tuple[str, Any]] = []
+    for field in record_fields(Answer):
+        if field.name == "cells":
+            for resolution in resolutions:
+                columns += [
+                    (f"cell_{resolution}{end}", pa.string() if end in _TEXT_OF_CELLS else pa.float64())
+                    for end in _OF_CELLS
+                ]
+        elif field.name == "region":
+            columns += [*_REGION, ("region_cells", pa.list_(pa.string())), ("region_reason", pa.string())]
+        else:
+            columns.append((field.name, _arrow(field.kind)))
+    crs = CRS.from_epsg(4326).to_json_dict()
+    geometry = {"encoding": "WKB", "geometry_types": ["Point"], "crs": crs}
+    geo = {"version": "1.0.0", "primary_column": "geometry", "columns": {"geometry": geometry}}
+    metadata = {"geo": json.dumps(geo), "swclip.answers": json.dumps({"schema_version": ANSWER_VERSION})}
+    return pa.schema([*columns, ("geometry", pa.binary())], metadata=metadata)
+
+
+class TableWriter:
+    """Writes answers to a GeoParquet file as they come.
+
+    Args:
+        path: The file.
+        resolutions: H3 resolutions of the cells that answers speak of.
+    """
+
+    def __init__(self, path: Path, resolutions: Sequence[int] = ()) -> None:
+        self._schema = answers_table_schema(resolutions)
+        self._file = pq.ParquetWriter(path, self._schema, compression="zstd")
+        self._rows: list[dict[str, Any]] = []
+
+    def write(self, answers: Sequence[Answer]) -> None:
+        """Write further answers."""
+        for answer in answers:
+            self._rows.append(_row(answer))
+            if len(self._rows) == ROWS:
+                self._write_group()
+
+    def close(self) -> None:
+        """Write what is left, and the end of the file."""
+        if self._rows:
+            self._write_group()
+        self._file.close()
+
+    def __enter__(self) -> TableWriter:
+        return self
+
+    def __exit__(self, *failed: object) -> None:
+        self.close()
+
+    def _write_group(self) -> None:
+        self._file.write_table(pa.Table.from_pylist(self._rows, schema=self._schema), row_group_size=ROWS)
+        self._rows = []
+
+
+def _row(answer: Answer) -> dict[str, Any]:
+    region = answer.region
+    return {
+        **flat_properties(answer),
+        "lat_deg": answer.lat_deg,
+        "lon_deg": answer.lon_deg,
+        "region_cells": None if region is None else list(region.cells),
+        "region_reason": None if region is None else region.reason,
+        "geometry": _wkb_point(answer.lon_deg, answer.lat_deg),
+    }
+
+
+def _wkb_point(lon: float | None, lat: float | None) -> bytes | None:
+    if lon is None or lat is None:
+        return None
+    return struct.pack("<BIdd", 1, 1, lon, lat)
+
+
+def _arrow(kind: Any) -> pa.DataType:
+    element = element_of(kind)
+    if element is not None:
+        return pa.list_(_arrow(element))
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return pa.struct([(field.name, _arrow(field.kind)) for field in record_fields(kind)])
+    return _PLAIN[kind]

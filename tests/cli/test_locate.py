@@ -1,0 +1,302 @@
+"""`swclip locate` to files: interrupted at any moment, two at once, unreadable photographs, formats by ending."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+from xml.etree import ElementTree
+
+import geopandas
+import pyarrow.parquet as pq
+import pytest
+
+from swclip.cli.app import run
+
+Start = Callable[..., subprocess.Popen[str]]
+SCRIPT = Path(__file__).with_name("killed_locates.py")
+KILLS, COUNT = 12, 120
+UNREADABLE = 7
+
+
+@pytest.fixture(scope="session")
+def many(town: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A list of 120 photographs; one of ten cannot be read, each for one of three reasons."""
+    folder = tmp_path_factory.mktemp("many")
+    good = sorted(town.glob("*.jpg"))
+    names = []
+    for number in range(COUNT):
+        path = folder / f"{number:03d}.jpg"
+        if number % 10 != 3:
+            path = good[number % len(good)]
+        elif number % 30 == 3:
+            path.write_text("a letter")
+        elif number % 30 == 13:
+            path.write_bytes(good[0].read_bytes()[:300])
+        names.append(f"{path}\n")
+    (folder / "list").write_text("".join(names))
+    return folder / "list"
+
+
+def asked(made: Path, many: Path, out: Path, *more: str) -> list[str]:
+    return ["locate", str(made / "gallery"), "--list", str(many), "--out", str(out), "--batch-size", "2", *more]
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(made: Path, many: Path, tmp_path: Path) -> None:
+    whole, out, regions = tmp_path / "whole.parquet", tmp_path / "out.parquet", tmp_path / "regions.geojson"
+    moments, left = random.Random(17), []
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with (
+        TemporaryFile("w+") as said,
+        subprocess.Popen(
+            [sys.executable, SCRIPT], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True
+        ) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def locate(where: Path, kill_after_s: float | None, *more: str) -> dict[str, Any]:
+            command = {"arguments": asked(made, many, where, *more), "kill_after_s": kill_after_s}
+            print(json.dumps(command), file=process.stdin, flush=True)
+            return json.loads(process.stdout.readline())
+
+        first = locate(whole, None, "--region-out", str(tmp_path / "whole.geojson"))
+        assert first["code"] == UNREADABLE
+        files = whole.read_bytes(), (tmp_path / "whole.geojson").read_bytes()
+        kills, code = 0, -signal.SIGKILL
+        while kills < KILLS or code == -signal.SIGKILL:
+            kill = moments.uniform(0.0, first["took_s"]) if kills < KILLS else None
+            code = locate(out, kill, "--region-out", str(regions))["code"]
+            if code == -signal.SIGKILL:
+                kills += 1
+                state = tmp_path / "out.parquet.partial" / "state.json"
+                left.append(json.loads(state.read_text())["done"] if state.exists() else 0)
+            else:
+                assert code == UNREADABLE
+                assert (out.read_bytes(), regions.read_bytes()) == files
+                out.unlink()
+                regions.unlink()
+        process.stdin.close()
+        process.wait()
+        said.seek(0)
+        errors = said.read()
+    assert any(0 < done < COUNT for done in left), f"no kill came in the midst of the answers: {left}"
+    assert "goes on after" in errors
+    assert "Traceback" not in errors
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["whole.geojson", "whole.parquet"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_how_to_go_on(made: Path, many: Path, tmp_path: Path, start: Start) -> None:
+    out = tmp_path / "answers.csv"
+    long = tmp_path / "long"
+    long.write_text(many.read_text() * 40)
+    command = asked(made, long, out)
+    process = start(*command)
+    state = tmp_path / "answers.csv.partial" / "state.json"
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and process.poll() is None and not state.exists():
+        time.sleep(0.01)
+    # While it runs, the same answers are not begun a second time.
+    second = start(*command)
+    _, errors = second.communicate(timeout=300)
+    assert second.returncode == 5, errors
+    assert "another process is writing the same answers" in errors
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    done = json.loads(state.read_text())["done"]
+    assert 0 < done < 40 * COUNT
+    assert f"interrupted: {done} of {40 * COUNT} photographs are answered and kept in {state.parent}" in errors
+    assert "The same command goes on from there" in errors
+    assert not out.exists()
+    # Something else is refused with what differs; --restart throws away what was kept.
+    for more in (["--top-k", "3"], ["--region", "0.9"]):
+        assert run([*command, *more]) == 4
+    assert json.loads(state.read_text())["done"] == done
+    short = asked(made, many, out)
+    assert run(short) == 4
+    assert run([*short, "--restart"]) == UNREADABLE
+    assert out.read_text().startswith("photograph,rank,")
+    assert not state.parent.exists()
+
+
+def test_the_same_command_with_another_gallery_is_refused(
+    made: Path, many: Path, town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(made / "gallery", tmp_path / "gallery")
+    out = tmp_path / "a.jsonl"
+    command = ["locate", str(tmp_path / "gallery"), "--list", str(many), "--out", str(out)]
+    folder = tmp_path / "a.jsonl.partial"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("swclip.retrieval.answer_journal.AnswerJournal.finish", interrupted)
+        assert run(command) == 130
+    assert f"interrupted: {COUNT} of {COUNT} photographs are answered and kept" in capsys.readouterr().err
+    (tmp_path / "gallery").rename(tmp_path / "old")
+    assert run(["index", str(made / "run"), str(town), "--out", str(tmp_path / "gallery"), "--no-photographs"]) == 0
+    capsys.readouterr()
+    assert run(command) == 4
+    errors = capsys.readouterr().err
+    assert "gallery.content" in errors
+    assert "gallery.photographs: 60 there, 0 now" in errors
+    assert "gallery.model" not in errors
+    shutil.rmtree(tmp_path / "gallery")
+    (tmp_path / "old").rename(tmp_path / "gallery")
+    assert run(command) == UNREADABLE
+    assert not folder.exists()
+    assert len(out.read_text().splitlines()) == COUNT
+
+
+def interrupted(*_: object, **options: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_unreadable_photographs_are_counted_and_the_first_named(
+    made: Path, many: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "answers.jsonl"
+    (tmp_path / "twice").write_text(many.read_text() * 2)
+    assert run([*asked(made, tmp_path / "twice", out)[:-1], "50"]) == UNREADABLE
+    errors = capsys.readouterr().err
+    assert "error: 24 of 240 photographs could not be read:" in errors
+    assert errors.count(str(many.parent)) == 20
+    assert f"and 4 more; all are in {out}" in errors
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [number for number, line in enumerate(lines) if line["error"]] == list(range(3, 2 * COUNT, 10))
+    assert len({line["error"] for line in lines if line["error"]}) == 3
+
+
+def test_a_file_and_the_standard_output_hold_the_same(
+    made: Path, many: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photographs = many.read_text().splitlines()[:5]
+    for format in ("json", "jsonl", "csv", "geojson", "kml"):
+        out = tmp_path / f"answers.{format}"
+        command = ["locate", str(made / "gallery"), *photographs, "--batch-size", "1"]
+        capsys.readouterr()
+        assert run([*command, "--format", format, "--region-out", str(tmp_path / "regions")]) == UNREADABLE
+        regions = (tmp_path / "regions").read_bytes()
+        assert run([*command, "--out", str(out), "--region-out", str(tmp_path / "regions")]) == UNREADABLE
+        assert capsys.readouterr().out.encode() == out.read_bytes()
+        assert (tmp_path / "regions").read_bytes() == regions
+    assert len(geopandas.read_file(tmp_path / "answers.geojson")) == 5
+    ElementTree.parse(tmp_path / "answers.kml")
+    out.write_text("an old one")
+    assert run([*command, "--out", str(out)]) == UNREADABLE
+    assert out.read_text().startswith("<?xml")
+    assert run([*command, "--out", str(tmp_path / "a.parquet")]) == UNREADABLE
+    assert pq.read_table(tmp_path / "a.parquet")["photograph"].to_pylist() == photographs
+
+
+def test_the_answers_do_not_depend_on_how_they_are_batched_but_for_their_last_digits(
+    made: Path, many: Path, tmp_path: Path
+) -> None:
+    found = []
+    for size in (2, 50):
+        out = tmp_path / f"{size}.jsonl"
+        assert run([*asked(made, many, out)[:-1], str(size)]) == UNREADABLE
+        found.append([json.loads(line) for line in out.read_text().splitlines()])
+    for one, other in zip(*found, strict=True):
+        assert (one["photograph"], one["error"], one["lat_deg"]) == (
+            other["photograph"],
+            other["error"],
+            other["lat_deg"],
+        )
+        if one["error"] is None:
+            assert one["probability_within_50m"] == pytest.approx(other["probability_within_50m"], rel=1e-4)
+
+
+def test_names_that_are_no_text_are_stated_all_the_same(made: Path, town: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg")
+    shutil.copy(town / "p00-0.jpg", name)
+    out = tmp_path / "answers.json"
+    assert run(["locate", str(made / "gallery"), name, "--out", str(out)]) == 0
+    (answer,) = json.loads(out.read_text(encoding="utf-8"))
+    assert answer["photograph"].endswith("/caf\\xe9.jpg")
+    assert answer["lat_deg"]
+
+
+def test_an_interruption_before_the_first_answers_leaves_nothing(
+    made: Path, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "a.csv"
+    monkeypatch.setattr("swclip.retrieval.locate.Locator.locate", interrupted)
+    assert run(asked(made, many, out)) == 130
+    assert "before the first photographs were answered" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    assert run(["locate", str(made / "gallery"), "--list", str(many)]) == 130
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert f"0 of {COUNT} photographs were answered. With --out FILE they would be kept" in captured.err
+
+
+def test_an_option_that_is_misspelt_is_no_photograph(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["locate", str(made / "gallery"), "a.jpg", "--restrat"]) == 2
+    assert "--restrat: there is no such option" in capsys.readouterr().err
+
+
+def test_names_come_from_the_standard_input(made: Path, many: Path) -> None:
+    command = [sys.executable, "-m", "swclip", "locate", str(made / "gallery"), "-", "--format", "jsonl"]
+    names = many.read_text().splitlines()[:3]
+    done = subprocess.run(command, input="\0".join([*names, ""]), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["photograph"] for line in done.stdout.splitlines()] == names
+
+
+def test_a_warning_that_concerns_every_batch_is_said_once(
+    made: Path, many: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(made / "gallery", tmp_path / "gallery")
+    (tmp_path / "gallery" / "model" / "regions.json").unlink()
+    assert run(["locate", str(tmp_path / "gallery"), *many.read_text().splitlines()[:3], "--batch-size", "1"]) == 0
+    out = str(tmp_path / "a.json")
+    assert (
+        run(["locate", str(tmp_path / "gallery"), "--list", str(many), "--batch-size", "8", "--out", out]) == UNREADABLE
+    )
+    assert caplog.text.count("answers state no regions") == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "message"),
+    [
+        (["--out", "FOLDER"], 5, "does not say a format"),
+        (["--out", "FOLDER", "--format", "csv"], 2, "is a folder"),
+        (["--out", "a.json", "--region-out", "./a.json"], 5, "are the same file"),
+        (["--format", "parquet"], 5, "with --out FILE.parquet"),
+        (["--out", "a.txt"], 5, "does not say a format"),
+        (["--restart"], 5, "no --out is given"),
+        (["--batch-size", "0"], 5, "at least one photograph"),
+        (["--list-column", "photo"], 2, "goes with --list"),
+        (["--out", "a.json", "--top-k", "0"], 5, "top_k is 0"),
+        (["--out", "FILE/a.json"], 2, "cannot write there"),
+    ],
+)
+def test_what_cannot_work_says_so_and_leaves_nothing(
+    more: list[str],
+    code: int,
+    message: str,
+    made: Path,
+    town: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("FOLDER").mkdir()
+    Path("FILE").write_text("")
+    assert run(["locate", str(made / "gallery"), str(town / "p00-0.jpg"), *more]) == code
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["FILE", "FOLDER"]
