@@ -108,9 +108,9 @@ def _words(assignments: list[str]) -> dict[str, str]:
 
 
 def _named(arguments: list[str]) -> list[Path]:
-    from swclip.cli.locate import named_photographs
+    from swclip.data.named_photographs import named_photographs
 
-    return _spread([Path(name) for name in named_photographs(tuple(arguments))])
+    return _spread([Path(name) for name in named_photographs(arguments)])
 
 
 def _of_manifest(source: Path) -> list[Path]:
