@@ -13,7 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import settings
+from hypothesis import strategies as st
 from PIL import Image
+
+from swclip.answers.record import Answer, CellAnswer, RankedCandidate, RegionAnswer, Testimony
 
 PLACES, PER_PLACE = 20, 3
 
@@ -157,3 +160,35 @@ def browser() -> Iterator[Any]:
         opened = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         yield opened
         opened.close()
+
+
+def _answers() -> st.SearchStrategy[Answer]:
+    """Any answer that could be: names of all letters, regions that cannot tell, photographs that cannot be read."""
+    share = st.floats(0.0, 1.0)
+    lat, lon = st.floats(-90.0, 90.0), st.floats(-180.0, 180.0)
+    name = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
+    names, shares = st.lists(name, max_size=3).map(tuple), st.lists(share, max_size=3).map(tuple)
+    says = st.builds(Testimony, name, share, share, st.none() | share, names, shares)
+    candidate = st.builds(
+        RankedCandidate, name, lat, lon, share, st.floats(0.0, 2e7), st.none() | name, names, shares,
+        st.none() | share, st.none() | share, st.lists(says, max_size=2).map(tuple),
+    )  # fmt: skip
+    cell_id = st.just("8b195da49b71fff")
+    cells = st.tuples(*(st.builds(CellAnswer, st.just(r), cell_id, lat, lon, share, cell_id, share) for r in (6, 8)))
+    region = st.builds(
+        RegionAnswer, share, st.floats(0.0, 1e4), st.just(False), st.just(11), st.just(("8b195da49b71fff",)), st.none(),
+        st.booleans(),
+    )  # fmt: skip
+    silent = st.builds(RegionAnswer, share, st.none(), st.just(True), st.just(11), st.just(()), name)
+    answered = st.builds(
+        Answer, name, lat, lon, share, lat, lon, st.just("mode"),
+        st.lists(candidate, min_size=1, max_size=3).map(tuple),
+        st.none() | name, st.none() | share, st.none() | name, st.none() | share, cells, share, share,
+        st.none() | region | silent, st.none(), names,
+    )  # fmt: skip
+    return answered | st.builds(Answer, name, error=name)
+
+
+@pytest.fixture(scope="session")
+def made_up_answers() -> st.SearchStrategy[list[Answer]]:
+    return st.lists(_answers(), max_size=4)

@@ -13,10 +13,10 @@ import time
 import torch  # noqa: F401
 import transformers  # noqa: F401
 
+import swclip.answers.table
 import swclip.cli.locate
 import swclip.cli.locate_run
 import swclip.models.locator_model
-import swclip.retrieval.answer_table
 import swclip.retrieval.locate  # noqa: F401
 from swclip.cli.app import run
 

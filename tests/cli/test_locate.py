@@ -140,7 +140,7 @@ def test_the_same_command_with_another_gallery_is_refused(
     command = ["locate", str(tmp_path / "gallery"), "--list", str(many), "--out", str(out)]
     folder = tmp_path / "a.jsonl.partial"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("swclip.retrieval.answer_journal.AnswerJournal.finish", interrupted)
+        patch.setattr("swclip.answers.journal.AnswerJournal.finish", interrupted)
         assert run(command) == 130
     assert f"interrupted: {COUNT} of {COUNT} photographs are answered and kept" in capsys.readouterr().err
     (tmp_path / "gallery").rename(tmp_path / "old")

@@ -11,14 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from swclip.files import atomic_folder
 from swclip.imaging.preprocess import Preprocess
-from swclip.retrieval.answers import Answer, CellAnswer, RankedCandidate, RegionAnswer
 from swclip.retrieval.gallery import Gallery
 
 DIM = 8
@@ -121,31 +119,3 @@ def make_queries() -> Callable[..., np.ndarray]:
         return _unit(np.random.default_rng(1000 + seed).normal(size=(count, DIM)))
 
     return make
-
-
-def _answers() -> st.SearchStrategy[Answer]:
-    """Any answer that could be: names of all letters, regions that cannot tell, photographs that cannot be read."""
-    share = st.floats(0.0, 1.0)
-    lat, lon = st.floats(-90.0, 90.0), st.floats(-180.0, 180.0)
-    name = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
-    candidate = st.builds(
-        RankedCandidate, name, lat, lon, share, st.floats(0.0, 2e7), st.none() | name, st.lists(name).map(tuple)
-    )
-    cell_id = st.just("8b195da49b71fff")
-    cells = st.tuples(*(st.builds(CellAnswer, st.just(r), cell_id, lat, lon, share, cell_id, share) for r in (6, 8)))
-    region = st.builds(
-        RegionAnswer, share, st.floats(0.0, 1e4), st.just(False), st.just(11), st.just(("8b195da49b71fff",))
-    )
-    silent = st.builds(RegionAnswer, share, st.none(), st.just(True), st.just(11), st.just(()), name)
-    answered = st.builds(
-        Answer, name, lat, lon, share, lat, lon, st.just("mode"),
-        st.lists(candidate, min_size=1, max_size=3).map(tuple),
-        st.none() | name, st.none() | share, st.none() | name, st.none() | share, cells, share, share,
-        st.none() | region | silent,
-    )  # fmt: skip
-    return answered | st.builds(Answer, name, error=name)
-
-
-@pytest.fixture(scope="session")
-def made_up_answers() -> st.SearchStrategy[list[Answer]]:
-    return st.lists(_answers(), max_size=4)

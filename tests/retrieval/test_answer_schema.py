@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swclip.answers.fields import record_fields
+from swclip.answers.record import Answer
+from swclip.answers.schema import answer_from_json, answer_schema
 from swclip.errors import ArtefactError
-from swclip.retrieval.answer_fields import record_fields
-from swclip.retrieval.answer_schema import answer_from_json, answer_schema
-from swclip.retrieval.answers import Answer
 from swclip.retrieval.conformal import Calibration
 from swclip.retrieval.gallery import Gallery
 from swclip.retrieval.locate import Locator

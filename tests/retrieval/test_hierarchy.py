@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swclip.answers.formats import as_text
 from swclip.errors import ConfigError, MismatchError
 from swclip.geo.neighbours import SphereIndex
-from swclip.retrieval.answer_formats import as_text
 from swclip.retrieval.embed import embed_photographs
 from swclip.retrieval.gallery import Gallery
 from swclip.retrieval.hierarchy import Hierarchy, cell_answer, most_probable, probability_of, resolution_of

@@ -14,14 +14,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from swclip.answers.formats import as_text
+from swclip.answers.record import Answer
 from swclip.data.manifest import write_manifest
 from swclip.data.named_photographs import named_photographs
 from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
 from swclip.geo.distance import geodesic_m
 from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
 from swclip.models.locator_model import LocatorModel
-from swclip.retrieval.answer_formats import as_text
-from swclip.retrieval.answers import Answer
 from swclip.retrieval.build import build_gallery, manifest_candidates
 from swclip.retrieval.embed import embed_photographs
 from swclip.retrieval.gallery import Gallery

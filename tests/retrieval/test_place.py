@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import shapely
 
+from swclip.answers.record import FORMATS, Answer
 from swclip.errors import ConfigError
-from swclip.retrieval.answers import FORMATS, Answer
 from swclip.retrieval.combine import EXPONENT
 from swclip.retrieval.conformal import Calibration
 from swclip.retrieval.embed import embed_photographs

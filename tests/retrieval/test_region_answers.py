@@ -15,10 +15,11 @@ import h3
 import numpy as np
 import pytest
 
+from swclip.answers.files import text_file
+from swclip.answers.formats import as_text
+from swclip.answers.record import Answer
+from swclip.answers.region_shapes import REGIONS
 from swclip.errors import ConfigError
-from swclip.retrieval.answer_files import text_file
-from swclip.retrieval.answer_formats import as_text
-from swclip.retrieval.answers import Answer
 from swclip.retrieval.conformal import Calibration
 from swclip.retrieval.embed import embed_photographs
 from swclip.retrieval.gallery import Gallery
@@ -26,7 +27,6 @@ from swclip.retrieval.ground_cells import GroundCells
 from swclip.retrieval.locate import Locator
 from swclip.retrieval.posterior import PosteriorConfig, log_posterior
 from swclip.retrieval.region_answers import RegionRequest
-from swclip.retrieval.region_shapes import REGIONS
 from swclip.retrieval.tails import tail_mass
 
 Photographs = Callable[[int], list[Path]]

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from swclip.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from swclip.retrieval.answers import Answer
+    from swclip.answers.record import Answer
     from swclip.retrieval.locate import Locator
     from swclip.retrieval.prior import Prior
 
@@ -86,8 +86,8 @@ def locate(
         batch_size: Photographs that the model sees at once.
         workers: Threads that decode photographs; one a processor if not given.
     """
+    from swclip.answers.formats import format_of
     from swclip.data.named_photographs import named_photographs
-    from swclip.retrieval.answer_formats import format_of
 
     names = named_photographs(photographs, from_list, list_column)
     if len(names) > 1 and (caption is not None or map is not None):
@@ -97,9 +97,9 @@ def locate(
     if restart and out is None:
         raise ConfigError("--restart begins a file of answers anew, and no --out is given.")
 
+    from swclip.answers.journal import AnswerJournal
     from swclip.cli.known import prior_of
     from swclip.cli.locate_run import Asked, Output, check_failures, print_answers, write_answers
-    from swclip.retrieval.answer_journal import AnswerJournal
     from swclip.retrieval.hierarchy import RESOLUTIONS
     from swclip.retrieval.locate import Locator
 

@@ -12,17 +12,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swclip.answers.files import AnswerWriter, answer_file, text_file
+from swclip.answers.formats import Format, text_form
+from swclip.answers.journal import AnswerJournal, Failures
+from swclip.answers.record import Answer
+from swclip.answers.region_shapes import REGIONS
+from swclip.answers.text_form import text_writer
 from swclip.cli.console import console, rate_bar
 from swclip.data.named_photographs import stated_name
 from swclip.errors import ConfigError, InputError, UnreadableError
 from swclip.files import atomic_file
-from swclip.retrieval.answer_files import AnswerWriter, answer_file, text_file
-from swclip.retrieval.answer_formats import Format, text_form
 from swclip.retrieval.answer_identity import answering_identity
-from swclip.retrieval.answer_journal import AnswerJournal, Failures
-from swclip.retrieval.answers import Answer
-from swclip.retrieval.region_shapes import REGIONS
-from swclip.retrieval.text_form import text_writer
 
 if TYPE_CHECKING:
     from swclip.retrieval.locate import Locator

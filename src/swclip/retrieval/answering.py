@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from swclip.answers.record import NEAR_M, Answer, RankedCandidate, rounded_deg
 from swclip.geo.distance import geodesic_m
 from swclip.geo.neighbours import SphereIndex
-from swclip.retrieval.answers import NEAR_M, Answer, RankedCandidate, rounded_deg
 from swclip.retrieval.estimate import geometric_median, ground_density
 from swclip.retrieval.estimate import top_k as best_candidates
 from swclip.retrieval.evidence import Evidence, Photographed, chunks, location_similarity

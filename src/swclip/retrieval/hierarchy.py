@@ -11,10 +11,10 @@ from jaxtyping import Float, Float64, Int64
 from numpy.typing import ArrayLike
 from scipy import sparse
 
+from swclip.answers.record import CellAnswer, rounded_deg
 from swclip.errors import ConfigError, MismatchError
 from swclip.geo.cells import cell_centre_deg, nested_cell_ids
 from swclip.geo.neighbours import SphereIndex
-from swclip.retrieval.answers import CellAnswer, rounded_deg
 
 RESOLUTIONS = (6, 8, 10)
 """H3 resolutions that answers and reports speak of: about 6 km, 900 m and 130 m across; a town, a quarter, a street."""

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
+from swclip.answers.record import Answer
 from swclip.errors import ArtefactError, ConfigError
 from swclip.files import default_cache_folder
 from swclip.gallery.store import GalleryStore
 from swclip.retrieval.answering import Part, answers_from, answers_to
-from swclip.retrieval.answers import Answer
 from swclip.retrieval.coarse import CoarseIndex, part_of
 from swclip.retrieval.combine import weighed
 from swclip.retrieval.conformal import Calibration, read_calibration

@@ -9,8 +9,8 @@ import h3
 import numpy as np
 from jaxtyping import Float64
 
+from swclip.answers.record import RegionAnswer
 from swclip.errors import ConfigError
-from swclip.retrieval.answers import RegionAnswer
 from swclip.retrieval.conformal import Calibration
 from swclip.retrieval.ground_cells import GroundCells
 from swclip.retrieval.region import Region, check_level

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from scipy import sparse
 
-from swclip.retrieval.answers import Testimony
+from swclip.answers.record import Testimony
 from swclip.retrieval.evidence import Evidence, Photographed, hubness_of
 from swclip.retrieval.gallery import Gallery
 from swclip.retrieval.posterior_config import PosteriorConfig

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64
 
+from swclip.answers.record import Answer
 from swclip.errors import ArtefactError
-from swclip.retrieval.answers import Answer
 from swclip.retrieval.combine import weighed
 from swclip.retrieval.embed import device_of, encode_readable, evaluating
 from swclip.retrieval.evidence import Evidence

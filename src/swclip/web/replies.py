@@ -8,8 +8,8 @@ from typing import cast
 import h3
 import numpy as np
 
+from swclip.answers.record import Testimony
 from swclip.geo.distance import geodesic_m
-from swclip.retrieval.answers import Testimony
 from swclip.retrieval.posterior_config import EstimatorName
 from swclip.web import schemas
 from swclip.web.engine import Found

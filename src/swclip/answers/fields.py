@@ -32,7 +32,7 @@ def record_fields(record: type) -> Iterator[RecordField]:
         TypeError: A field is not described, or is of a kind that no schema is made of.
 
     Example:
-        >>> from swclip.retrieval.answers import RankedCandidate
+        >>> from swclip.answers.record import RankedCandidate
         >>> next(record_fields(RankedCandidate))
         RecordField(name='candidate_id', kind=<class 'str'>, optional=False, meaning='Its id in the gallery.')
     """

@@ -13,10 +13,10 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swclip.retrieval.answer_formats import as_text
-from swclip.retrieval.answer_kml import kml_geometry
-from swclip.retrieval.answers import Answer, RankedCandidate, RegionAnswer
-from swclip.retrieval.region_shapes import region_geometry
+from swclip.answers.formats import as_text
+from swclip.answers.kml import kml_geometry
+from swclip.answers.record import Answer, RankedCandidate, RegionAnswer
+from swclip.answers.region_shapes import region_geometry
 
 NS = "{http://www.opengis.net/kml/2.2}"
 # The order in which the schema of KML 2.2 has the elements of a Placemark, as far as they are used here.

@@ -10,13 +10,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from swclip.answers.kml import KML
+from swclip.answers.record import ANSWER_VERSION, Answer, RankedCandidate
+from swclip.answers.text_form import TextForm, plain_json, text_writer
 from swclip.errors import ConfigError
-from swclip.retrieval.answer_kml import KML
-from swclip.retrieval.answers import ANSWER_VERSION, Answer, RankedCandidate
-from swclip.retrieval.text_form import TextForm, plain_json, text_writer
 
 Format = Literal["json", "jsonl", "csv", "geojson", "kml", "parquet"]
-"""All forms of answers; `answer_table` writes Parquet, which is no text."""
+"""All forms of answers; `table` writes Parquet, which is no text."""
 
 _ENDINGS: dict[str, Format] = {
     ".json": "json",

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swclip.answers.formats import GEOJSON, JSON_LINES, as_text, format_of, text_form
+from swclip.answers.record import ANSWER_VERSION, Answer, CellAnswer, RankedCandidate, RegionAnswer
+from swclip.answers.schema import answer_from_json
+from swclip.answers.text_form import text_writer
 from swclip.errors import ConfigError
-from swclip.retrieval.answer_formats import GEOJSON, JSON_LINES, as_text, format_of, text_form
-from swclip.retrieval.answer_schema import answer_from_json
-from swclip.retrieval.answers import ANSWER_VERSION, Answer, CellAnswer, RankedCandidate, RegionAnswer
-from swclip.retrieval.text_form import text_writer
 
 Answers = st.SearchStrategy[list[Answer]]
 CELL = "8b195da49b71fff"

@@ -7,9 +7,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from swclip.retrieval.answer_formats import Format, text_form
-from swclip.retrieval.answers import Answer
-from swclip.retrieval.text_form import TextForm, TextWriter, text_writer
+from swclip.answers.formats import Format, text_form
+from swclip.answers.record import Answer
+from swclip.answers.text_form import TextForm, TextWriter, text_writer
 
 
 class AnswerWriter(Protocol):
@@ -37,7 +37,7 @@ def answer_file(path: Path, format: Format, resolutions: Sequence[int] = ()) -> 
         with text_file(path, text_form(format, resolutions)) as text:
             yield text
         return
-    from swclip.retrieval.answer_table import TableWriter
+    from swclip.answers.table import TableWriter
 
     with TableWriter(path, resolutions) as table:
         yield table

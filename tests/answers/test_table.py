@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swclip.retrieval import answer_table
-from swclip.retrieval.answer_files import answer_file
-from swclip.retrieval.answer_table import TableWriter, answers_table_schema
-from swclip.retrieval.answers import Answer
+from swclip.answers import table as answer_table
+from swclip.answers.files import answer_file
+from swclip.answers.record import Answer
+from swclip.answers.table import TableWriter, answers_table_schema
 
 RESOLUTIONS = (6, 8)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from shapely.geometry import Point, shape
 
-from swclip.retrieval.region_shapes import region_geometry
+from swclip.answers.region_shapes import region_geometry
 
 CORNERS = {
     "london": (51.5, -0.1),

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swclip.answers.files import answer_file, text_file
+from swclip.answers.journal import NAMED, AnswerJournal
+from swclip.answers.record import Answer
+from swclip.answers.region_shapes import REGIONS
 from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
-from swclip.retrieval.answer_files import answer_file, text_file
-from swclip.retrieval.answer_journal import NAMED, AnswerJournal
-from swclip.retrieval.answers import Answer
-from swclip.retrieval.region_shapes import REGIONS
 
 NAMES = [f"{n}.jpg" for n in range(7)]
 HEADER = {"gallery": {"content": "abc", "version": "1"}, "options": {"top_k": 5, "cells": (6, 8), "beam": None}}
@@ -236,7 +236,7 @@ def test_a_run_that_dies_at_any_step_ends_with_the_same_files(tmp_path: Path, mo
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     out = tmp_path / "a.json"
-    code = "import sys; from pathlib import Path; from swclip.retrieval.answer_journal import AnswerJournal\n"
+    code = "import sys; from pathlib import Path; from swclip.answers.journal import AnswerJournal\n"
     code += "with AnswerJournal(Path(sys.argv[1])).held(): print('in', flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", code, str(out)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import h3
 import numpy as np
 
-from swclip.retrieval.answers import Answer, rounded_deg
-from swclip.retrieval.text_form import TextForm, plain_json
+from swclip.answers.record import Answer, rounded_deg
+from swclip.answers.text_form import TextForm, plain_json
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry

@@ -1,4 +1,4 @@
-"""An answer to "where was this taken?": the record that `answer_formats` writes and `answer_schema` describes."""
+"""An answer to "where was this taken?": the record that `formats` writes and `schema` describes."""
 
 from __future__ import annotations
 

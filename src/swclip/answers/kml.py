@@ -13,9 +13,9 @@ from pathlib import PurePath
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
-from swclip.retrieval.answers import Answer, RegionAnswer
-from swclip.retrieval.region_shapes import region_geometry
-from swclip.retrieval.text_form import TextForm
+from swclip.answers.record import Answer, RegionAnswer
+from swclip.answers.region_shapes import region_geometry
+from swclip.answers.text_form import TextForm
 
 _FIELDS: dict[str, str] = {
     "photograph": "string",

@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from swclip.retrieval.answer_fields import element_of, record_fields
-from swclip.retrieval.answer_formats import flat_properties
-from swclip.retrieval.answers import ANSWER_VERSION, Answer
+from swclip.answers.fields import element_of, record_fields
+from swclip.answers.formats import flat_properties
+from swclip.answers.record import ANSWER_VERSION, Answer
 
 ROWS = 8192
 """Rows of a group: what is in memory at once."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
-from swclip.retrieval.answers import Answer
+from swclip.answers.record import Answer
 
 _SPOOL_BYTES = 16 * 2**20
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from swclip.answers.fields import element_of, record_fields
+from swclip.answers.record import ANSWER_VERSION, Answer
 from swclip.errors import ArtefactError
-from swclip.retrieval.answer_fields import element_of, record_fields
-from swclip.retrieval.answers import ANSWER_VERSION, Answer
 
 _TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 _RANGES: tuple[tuple[str, dict[str, float]], ...] = (
