@@ -12,6 +12,7 @@ import pytest
 
 from swclip.cli.app import run
 from swclip.data.manifest import read_manifest
+from swclip.errors import UnreadableError
 from swclip.retrieval.locate import Locator
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -42,7 +43,7 @@ def test_what_cannot_be_read_is_named_and_the_others_answer(made: Path, town: Pa
     paths = [town / "p03-0.jpg", town / "splits.parquet", town / "p03-1.jpg"]
     process = start("locate", made / "gallery", *paths, "--together", "--format", "jsonl")
     out, err = process.communicate(timeout=300)
-    assert process.returncode == 2
+    assert process.returncode == UnreadableError.exit_code
     whole, broken = map(json.loads, out.splitlines())
     assert whole["photographs"] == [str(paths[0]), str(paths[2])]
     assert broken["photograph"] == str(paths[1])

@@ -136,12 +136,12 @@ def _csv(resolutions: Sequence[int]) -> TextForm:
         for suffix in ("", "_lat_deg", "_lon_deg", "_probability", "_point", "_point_probability")
     )
     columns = (
-        "photograph", "rank", *of_candidates,
+        "photograph", "photographs", "rank", *of_candidates,
         "answer_lat_deg", "answer_lon_deg", "answer_probability_within_50m", "estimator", "error",
         "answer_city", "answer_city_probability", "answer_point_city", "answer_point_city_probability",
         *cells, "scored_share", "left_out_at_most",
         "answer_region_probability", "answer_region_area_km2", "answer_region_cannot_tell",
-        "answer_region_calibrated", "photographs",
+        "answer_region_calibrated",
     )  # fmt: skip
 
     def item(answer: Answer) -> str:
