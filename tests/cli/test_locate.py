@@ -107,12 +107,14 @@ def test_ctrl_c_says_how_to_go_on(made: Path, many: Path, tmp_path: Path, start:
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None and not state.exists():
         time.sleep(0.01)
-    # While it runs, the same answers are not begun a second time.
+    # While it is at work, the same answers are not begun a second time; stopped, so that it cannot finish meanwhile.
+    process.send_signal(signal.SIGSTOP)
     second = start(*command)
     _, errors = second.communicate(timeout=300)
     assert second.returncode == 5, errors
     assert "another process is writing the same answers" in errors
     process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGCONT)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
