@@ -56,6 +56,7 @@ def test_append_puts_in_and_refuses_what_is_there(store: GalleryStore, ids: Ids)
     with pytest.raises(InputError, match="'p00000' is given twice"):
         store.append(pa.concat_tables([make_entries(1), make_entries(1)]))
     assert len(ids(store)) == len(set(ids(store))) == 45
+    assert store.append(make_entries(0)) == store.upsert(make_entries(0)) == Change(version=3)
 
 
 def test_new_entries_join_the_candidate_at_their_place(store: GalleryStore) -> None:

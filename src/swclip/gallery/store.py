@@ -209,6 +209,8 @@ class GalleryStore:
             InputError: A photograph is there already and is not to be skipped, or is given twice; or another process
                 put one in meanwhile.
         """
+        if not len(entries):
+            return Change(version=self.version)
         check_unique(entries, self.path)
         known = self.there([name for name in entries["image_id"].to_pylist() if name is not None])
         if known and existing == "refuse":
@@ -233,6 +235,8 @@ class GalleryStore:
 
     def upsert(self, entries: pa.Table) -> Change:
         """Put in entries, replacing those of the same photographs, in one commit; see `append`."""
+        if not len(entries):
+            return Change(version=self.version)
         check_unique(entries, self.path)
         ready = self._settled(entries, replacing=True)
         skipped = len(entries) - len(ready)
