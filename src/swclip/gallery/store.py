@@ -188,6 +188,8 @@ class GalleryStore:
     def read(self, columns: Sequence[str] | None = None, where: EntryFilter | None = None) -> pa.Table:
         """Read entries, in no particular order; see `batches`."""
         wanted = list(self.schema.names if columns is None else columns)
+        if where is None or where.exact:
+            return self._scan(wanted, None if where is None else where.sql())
         schema = pa.schema([self.schema.field(name) for name in wanted])
         return pa.Table.from_batches([batch.cast(schema) for batch in self.batches(wanted, where)], schema)
 
