@@ -196,6 +196,15 @@ def test_what_is_no_gallery_is_said(store: GalleryStore, tmp_path: Path) -> None
         GalleryStore.open(tmp_path / "gallery")
 
 
+def test_a_table_of_other_columns_is_refused(store: GalleryStore, tmp_path: Path) -> None:
+    store.table.add_columns({"mine": "lat_deg * 2"})  # somebody's own: left alone
+    again = GalleryStore.open(tmp_path / "gallery")
+    assert "mine" not in again.read().schema.names
+    store.table.drop_columns(["source"])
+    with pytest.raises(ArtefactError, match="column 'source' of its table is missing, and string is needed"):
+        GalleryStore.open(tmp_path / "gallery")
+
+
 def test_ids_that_repeat_are_not_written(tmp_path: Path) -> None:
     twice = pa.concat_tables([make_entries(3), make_entries(1)])
     with pytest.raises(InputError, match="'photo/p00000' is there twice"):

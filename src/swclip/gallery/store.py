@@ -39,7 +39,7 @@ from swclip.gallery.folder import (
 )
 from swclip.gallery.given import check_unique, holding, naming
 from swclip.gallery.lance import connect, lance_errors
-from swclip.gallery.schema import Description, entry_schema
+from swclip.gallery.schema import Description, check_columns, entry_schema
 from swclip.gallery.settling import SHARED, position_keys, positions_of, renamed, settle
 
 if TYPE_CHECKING:
@@ -141,7 +141,9 @@ class GalleryStore:
                 raise ArtefactError(f"{name}: the gallery's table ({TABLE}.lance) is missing; {AGAIN}")
             table = database.open_table(TABLE)
             schema = table.schema
-        return cls(name, Description.from_schema(schema, name), table)
+        description = Description.from_schema(schema, name)
+        check_columns(schema, description, name)
+        return cls(name, description, table)
 
     @property
     def schema(self) -> pa.Schema:
