@@ -5,7 +5,8 @@
 Compared are the gallery as `swclip` keeps it (one Lance table), the same columns as one safetensors file beside one
 Parquet file, and the bare matrices as .npy. Plain files cannot grow: to append they are read and written whole. Every
 photograph has a position of its own. Reading ends with the gallery in memory, in its order. The repeats of the ways
-take turns, and the fastest of each is printed: what else the machine does slows single ones. Prints JSON.
+take turns, and the fastest of each is printed: what else the machine does slows single ones. Seconds are by the clock,
+and of the processors (all threads together), which say more on a machine that is busy with something else. Prints JSON.
 """
 
 from __future__ import annotations
@@ -112,15 +113,18 @@ def measured(folder: Path, gallery: Gallery, more: Gallery, repeats: int) -> dic
     }
     found: dict[str, dict[str, float]] = {}
     for step, ways in steps.items():
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        clock: dict[str, list[float]] = {name: [] for name in ways}
+        processors: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(repeats):
             for name, way in ways.items():
                 if step == "append":
                     _restore(name, lance, files, bare, gallery, create)
-                started = time.perf_counter()
+                started, used = time.perf_counter(), time.process_time()
                 way()
-                seconds[name].append(time.perf_counter() - started)
-        found[f"{step} s"] = {name: round(min(values), 3) for name, values in seconds.items()}
+                clock[name].append(time.perf_counter() - started)
+                processors[name].append(time.process_time() - used)
+        found[f"{step}, s"] = {name: round(min(values), 3) for name, values in clock.items()}
+        found[f"{step}, processor s"] = {name: round(min(values), 3) for name, values in processors.items()}
         if step == "create":
             found["MB"] = {
                 name: round(sum(f.stat().st_size for f in where.rglob("*") if f.is_file()) / 1e6, 1)

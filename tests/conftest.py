@@ -192,3 +192,29 @@ def _answers() -> st.SearchStrategy[Answer]:
 @pytest.fixture(scope="session")
 def made_up_answers() -> st.SearchStrategy[list[Answer]]:
     return st.lists(_answers(), max_size=4)
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[Any]:
+    """A bucket named `bucket` in a real HTTP server on loopback that speaks S3; the client that looks into it."""
+    moto = pytest.importorskip("moto.server", reason="moto is not installed")
+    with pytest.MonkeyPatch.context() as patch:
+        server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        server.start()
+        port = server.get_host_and_port()[1]
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "test")
+        patch.setenv("AWS_REGION", "us-east-1")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        import boto3
+
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="bucket")
+        yield client
+        # Servers of one process share what they hold.
+        for one in client.list_objects_v2(Bucket="bucket").get("Contents", []):
+            client.delete_object(Bucket="bucket", Key=one["Key"])
+        client.delete_bucket(Bucket="bucket")
+        server.stop()

@@ -38,9 +38,17 @@ def test_each_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> No
     assert run([verb, "--help"]) == 0
     shown = capsys.readouterr().out
     assert f"Usage: swclip {verb}" in shown
+    # A verb that has verbs of its own says what they are for; any other begins with its docstring.
     command = app[verb].default_command
-    assert command is not None
-    assert (command.__doc__ or "").splitlines()[0].rstrip(".").split()[0] in shown
+    said = app[verb].help if command is None else command.__doc__
+    assert said
+    assert said.splitlines()[0].rstrip(".").split()[0] in shown
+
+
+@pytest.mark.parametrize("verb", [name for name in app["gallery"] if not name.startswith("-")])
+def test_each_verb_of_a_gallery_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["gallery", verb, "--help"]) == 0
+    assert f"Usage: swclip gallery {verb}" in capsys.readouterr().out
 
 
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:

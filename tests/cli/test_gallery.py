@@ -235,3 +235,23 @@ def test_a_table_opens_as_pandas(gallery: str) -> None:
     frame = lancedb.connect(gallery).open_table("entries").to_pandas()
     assert isinstance(frame, pd.DataFrame)
     assert frame["image_id"].nunique() == 60
+
+
+def test_a_gallery_at_a_url_answers(made: Path, town: Path, bucket: object, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "s3://bucket/galleries/town"
+    asked = ["index", str(made / "run"), str(town), "--splits", str(town / "splits.parquet"), "--out", name]
+    assert run(asked) == 0
+    assert run(["gallery", "append", name, str(town), "--commit-rows", "8"]) == 0
+    assert run(["gallery", "verify", name]) == 0
+    np.testing.assert_allclose(
+        load_gallery(name).image_embeddings, load_gallery(made / "gallery").image_embeddings, atol=1e-5
+    )
+    capsys.readouterr()
+    assert run(["locate", name, str(town / "p00-0.jpg"), "--top-k", "3"]) == 0
+    ours = json.loads(capsys.readouterr().out)[0]
+    assert run(["locate", str(made / "gallery"), str(town / "p00-0.jpg"), "--top-k", "3"]) == 0
+    theirs = json.loads(capsys.readouterr().out)[0]
+    assert [one["image_ids"] for one in ours["candidates"]] == [one["image_ids"] for one in theirs["candidates"]]
+    assert ours["lat_deg"] == pytest.approx(theirs["lat_deg"], abs=1e-4)
+    assert run(asked) == 2
+    assert "a gallery is there" in capsys.readouterr().err

@@ -19,28 +19,7 @@ from swclip.gallery.verify import verify
 
 from .conftest import make_entries, make_store
 
-moto = pytest.importorskip("moto.server", reason="moto is not installed")
 URL = "s3://bucket/galleries/town"
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[Any]:
-    with pytest.MonkeyPatch.context() as patch:
-        server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-        port = server.get_host_and_port()[1]
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "test")
-        patch.setenv("AWS_REGION", "us-east-1")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        import boto3
-
-        client = boto3.client("s3")
-        client.create_bucket(Bucket="bucket")
-        yield client
-        server.stop()
 
 
 @pytest.fixture

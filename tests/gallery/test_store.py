@@ -56,6 +56,7 @@ def test_append_puts_in_and_refuses_what_is_there(store: GalleryStore, ids: Ids)
     with pytest.raises(InputError, match="'p00000' is given twice"):
         store.append(pa.concat_tables([make_entries(1), make_entries(1)]))
     assert len(ids(store)) == len(set(ids(store))) == 45
+    assert store.append(make_entries(0)) == store.upsert(make_entries(0)) == Change(version=3)
 
 
 def test_new_entries_join_the_candidate_at_their_place(store: GalleryStore) -> None:
@@ -192,6 +193,15 @@ def test_what_is_no_gallery_is_said(store: GalleryStore, tmp_path: Path) -> None
         GalleryStore.open(tmp_path / "gallery")
     (tmp_path / "gallery" / "gallery.json").write_text(json.dumps({"version": "1", "dim": 8}))
     with pytest.raises(ArtefactError, match=r"version '1'.*reads '2'.*swclip index RUN MANIFEST --out GALLERY"):
+        GalleryStore.open(tmp_path / "gallery")
+
+
+def test_a_table_of_other_columns_is_refused(store: GalleryStore, tmp_path: Path) -> None:
+    store.table.add_columns({"mine": "lat_deg * 2"})  # somebody's own: left alone
+    again = GalleryStore.open(tmp_path / "gallery")
+    assert "mine" not in again.read().schema.names
+    store.table.drop_columns(["source"])
+    with pytest.raises(ArtefactError, match="column 'source' of its table is missing, and string is needed"):
         GalleryStore.open(tmp_path / "gallery")
 
 

@@ -14,8 +14,6 @@ _NAMED = 3
 
 def check_unique(entries: pa.Table, name: str) -> None:
     """Raise InputError where a photograph is given twice."""
-    if not len(entries):
-        return
     counts = pc.value_counts(entries["image_id"].drop_null())
     twice = [one["values"] for one in counts.to_pylist() if one["counts"] > 1]
     if twice:

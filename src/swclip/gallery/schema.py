@@ -126,6 +126,20 @@ def entry_schema(description: Description) -> pa.Schema:
     return pa.schema(fields, metadata={DESCRIPTION_KEY: description.to_json().encode()})
 
 
+def check_columns(schema: pa.Schema, description: Description, name: str) -> None:
+    """Raise ArtefactError where a table lacks a column of a gallery's, or holds something else in it.
+
+    Columns of somebody else's may be there: they are left alone.
+    """
+    for wanted in entry_schema(description):
+        found = schema.field(wanted.name).type if wanted.name in schema.names else None
+        if found != wanted.type:
+            raise ArtefactError(
+                f"{name}: column {wanted.name!r} of its table is {found or 'missing'}, and {wanted.type} is needed; "
+                "make it again with: swclip index RUN MANIFEST --out GALLERY"
+            )
+
+
 def photograph_key(image_id: str) -> str:
     """The `entry_id` of a photograph.
 

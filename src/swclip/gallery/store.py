@@ -39,7 +39,7 @@ from swclip.gallery.folder import (
 )
 from swclip.gallery.given import check_unique, holding, naming
 from swclip.gallery.lance import connect, lance_errors
-from swclip.gallery.schema import Description, entry_schema
+from swclip.gallery.schema import Description, check_columns, entry_schema
 from swclip.gallery.settling import SHARED, position_keys, positions_of, renamed, settle
 
 if TYPE_CHECKING:
@@ -141,7 +141,9 @@ class GalleryStore:
                 raise ArtefactError(f"{name}: the gallery's table ({TABLE}.lance) is missing; {AGAIN}")
             table = database.open_table(TABLE)
             schema = table.schema
-        return cls(name, Description.from_schema(schema, name), table)
+        description = Description.from_schema(schema, name)
+        check_columns(schema, description, name)
+        return cls(name, description, table)
 
     @property
     def schema(self) -> pa.Schema:
@@ -188,6 +190,8 @@ class GalleryStore:
     def read(self, columns: Sequence[str] | None = None, where: EntryFilter | None = None) -> pa.Table:
         """Read entries, in no particular order; see `batches`."""
         wanted = list(self.schema.names if columns is None else columns)
+        if where is None or where.exact:
+            return self._scan(wanted, None if where is None else where.sql())
         schema = pa.schema([self.schema.field(name) for name in wanted])
         return pa.Table.from_batches([batch.cast(schema) for batch in self.batches(wanted, where)], schema)
 
@@ -209,6 +213,8 @@ class GalleryStore:
             InputError: A photograph is there already and is not to be skipped, or is given twice; or another process
                 put one in meanwhile.
         """
+        if not len(entries):
+            return Change(version=self.version)
         check_unique(entries, self.path)
         known = self.there([name for name in entries["image_id"].to_pylist() if name is not None])
         if known and existing == "refuse":
@@ -233,6 +239,8 @@ class GalleryStore:
 
     def upsert(self, entries: pa.Table) -> Change:
         """Put in entries, replacing those of the same photographs, in one commit; see `append`."""
+        if not len(entries):
+            return Change(version=self.version)
         check_unique(entries, self.path)
         ready = self._settled(entries, replacing=True)
         skipped = len(entries) - len(ready)

@@ -14,7 +14,7 @@ from jaxtyping import Bool
 from PIL import Image
 
 from swclip.gallery.schema import matrix, photograph_key, position_key
-from swclip.gallery.settling import SHARED, positions_of
+from swclip.gallery.settling import positions_of
 from swclip.geo.coordinates import valid_positions
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ UNIT_TOLERANCE = 1e-3
 """How far the length of an embedding may be from 1: embeddings may have been computed in half precision."""
 
 NAMED = 5
-_CONSISTENT = ("lat_deg", "lon_deg", "city", "location_embedding", "location_hubness")
+_CONSISTENT = ("lat_deg", "lon_deg", "city", "location_hubness")
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,12 @@ def verify(
             store.count(),
         )
     seen: Counter[str] = Counter()
-    leaders: dict[str, dict[str, Any]] = {}
+    leaders: dict[str, tuple[Any, ...]] = {}
     done, total = 0, store.count()
     for batch in store.batches():
         _check_rows(batch, description.dim, description.hubness, faults)
         seen.update(batch["entry_id"].to_pylist())
-        _check_candidates(batch, leaders, faults)
+        _check_candidates(batch, description.dim, leaders, faults)
         done += len(batch)
         if progress is not None:
             progress(done, total)
@@ -142,19 +142,17 @@ def _check_rows(batch: pa.RecordBatch, dim: int, hubness: bool, faults: _Faults)
     )
 
 
-def _check_candidates(batch: pa.RecordBatch, leaders: dict[str, dict[str, Any]], faults: _Faults) -> None:
+def _check_candidates(batch: pa.RecordBatch, dim: int, leaders: dict[str, tuple[Any, ...]], faults: _Faults) -> None:
     """Compare each entry with the first one of its candidate that was met."""
+    columns = [batch[name].to_pylist() for name in _CONSISTENT]
+    # Of embeddings their bytes' digest is kept: those of a million candidates would fill the memory.
+    embeddings = [hash(row.tobytes()) for row in matrix(batch["location_embedding"], dim)]
     keys, ids = batch["entry_id"].to_pylist(), batch["candidate_id"].to_pylist()
-    shared = {name: batch[name] for name in SHARED}
-    embeddings = [value.values.to_numpy().tobytes() for value in shared["location_embedding"]]
-    columns = {name: shared[name].to_pylist() for name in _CONSISTENT if name != "location_embedding"}
-    for row, candidate_id in enumerate(ids):
-        own = {name: values[row] for name, values in columns.items()}
-        own["location_embedding"] = hash(embeddings[row])
-        leader = leaders.setdefault(candidate_id, own)
-        for name in _CONSISTENT:
-            if own[name] != leader[name]:
-                faults.add(f"differ in {name} from another entry of their candidate", [keys[row]])
+    for key, candidate_id, *own in zip(keys, ids, *columns, embeddings, strict=True):
+        leader = leaders.setdefault(candidate_id, tuple(own))
+        for name, value, first in zip((*_CONSISTENT, "location_embedding"), own, leader, strict=True):
+            if value != first:
+                faults.add(f"differ in {name} from another entry of their candidate", [key])
 
 
 def _broken(thumbnail: pa.Scalar) -> bool:
