@@ -98,7 +98,7 @@ def cells(vectors: np.ndarray, positions_deg: np.ndarray, folder: Path, beam: in
     return search
 
 
-def lance(vectors: np.ndarray, positions_deg: np.ndarray, folder: Path, *, indexed: bool = True) -> Search:
+def lance(vectors: np.ndarray, positions_deg: np.ndarray, folder: Path, kind: ann.IndexKind | None = None) -> Search:
     """A Lance table on disk, with `ann.build_index` or without any index."""
     os.environ.setdefault("LANCE_LOG", "error")
     import lancedb
@@ -113,9 +113,9 @@ def lance(vectors: np.ndarray, positions_deg: np.ndarray, folder: Path, *, index
             yield pa.RecordBatch.from_arrays([pa.array(np.arange(start, start + len(rows))), values], schema=schema)
 
     table = lancedb.connect(folder).create_table("entries", batches(), schema=schema)
-    if indexed:
+    if kind is not None:
         start = time.perf_counter()
-        ann.build_index(table, "embedding")
+        ann.build_index(table, "embedding", kind)
         say(f"  the index alone: {time.perf_counter() - start:.1f} s")
     scan = table.search().select(["number"]).with_row_id(True).to_arrow()
     ids, number = scan[ann.ROW_ID].to_numpy().astype(np.int64), scan["number"].to_numpy()
@@ -134,8 +134,9 @@ WAYS: dict[str, Callable[[np.ndarray, np.ndarray, Path], Search]] = {
     "faiss HNSW": faiss_hnsw,
     "cells, proven": cells,
     f"cells, beam {BEAM}": lambda *given: cells(*given, beam=BEAM),
-    "Lance, no index": lambda *given: lance(*given, indexed=False),
-    "Lance, IVF-RaBitQ": lance,
+    "Lance, no index": lance,
+    "Lance, index of bits": lambda *given: lance(*given, kind="bits"),
+    "Lance, index of vectors": lambda *given: lance(*given, kind="vectors"),
 }
 
 

@@ -1,10 +1,12 @@
 """Vector search in a Lance table: exact by reading it all, or approximate by an index whose recall is measured.
 
-The index has two parts. The vectors are dealt to partitions by k-means, and a query looks into the nearest `probes` of
-them (inverted file). Within, one bit a dimension is kept of each vector (RaBitQ), so that the index of a million
-vectors of 512 numbers is some 80 MB where the vectors are 2 GB; the best by those bits, `refine` times as many as
-asked for, are read from the table and ordered by their true inner product. Where the dimension is no multiple of 8,
-which the bits need, the partitions hold the vectors themselves.
+Vectors are dealt to partitions by k-means, and a query looks into the nearest `probes` of them (inverted file). There are
+two kinds of index (docs/results/search.md has both measured):
+
+- `bits` keeps one bit a dimension of each vector (RaBitQ): 80 MB for a million vectors of 512 numbers. The best by those
+  bits, `refine` times as many as asked for, are read from the table and ordered by their true inner product. Equal
+  vectors have equal bits: where many rows share one, ask for as many times more.
+- `vectors` keeps the vectors: as large on disk as the column, and a multiple faster where hundreds of rows are asked for.
 
 What Lance does, measured with lancedb 0.40 and held by the tests: rows without a vector are in no answer; rows that
 were appended since are compared one by one until `refresh_index`; deleted rows are in no answer at once; an index
@@ -21,7 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +33,8 @@ from swclip.errors import ConfigError, InputError, MismatchError
 
 if TYPE_CHECKING:
     from lancedb.table import Table
+
+IndexKind = Literal["bits", "vectors"]
 
 ROW_ID = "_rowid"
 NOTHING = -1
@@ -92,24 +96,29 @@ class Found:
     similarities: Float32[np.ndarray, "q k"]
 
 
-def build_index(table: Table, column: str, partitions: int | None = None) -> IndexState | None:
+def build_index(
+    table: Table, column: str, kind: IndexKind = "bits", partitions: int | None = None
+) -> IndexState | None:
     """Train an index on a column of vectors and replace the one that is there.
 
     Args:
         table: The table.
         column: A column of vectors, FixedSizeList<float32, D>; null where a row has none.
+        kind: What the index keeps; `vectors` always where the dimension is no multiple of 8, which the bits need.
         partitions: How many; None for one in 2,048 vectors.
 
     Returns:
         The index, or None where the column holds no vector: there is nothing to train on, and searches need none.
 
     Raises:
-        ConfigError: The number of partitions is below 1.
+        ConfigError: The kind is not known, or the number of partitions is below 1.
         InputError: The table has no such column of vectors.
     """
     from lancedb.index import IvfFlat, IvfRq
 
     dim = _dim(table, column)
+    if kind not in get_args(IndexKind):
+        raise ConfigError(f"index kind {kind!r} is not known; choose one of {', '.join(get_args(IndexKind))}.")
     if partitions is not None and partitions < 1:
         raise ConfigError(f"partitions is {partitions}; give 1 or more, or None for one in {_ROWS_A_PARTITION} vectors.")
     count = table.count_rows(_there(column))
@@ -117,8 +126,8 @@ def build_index(table: Table, column: str, partitions: int | None = None) -> Ind
         return None
     # More partitions than vectors are refused by some kinds of index and cut down with a warning by others.
     own = min(count, max(1, count // _ROWS_A_PARTITION) if partitions is None else partitions)
-    kind = IvfRq if dim % _BITS == 0 else IvfFlat
-    config = kind(distance_type=_METRIC, num_partitions=own, sample_rate=_TRAINED_ON, max_iterations=_ROUNDS)
+    made = IvfRq if kind == "bits" and dim % _BITS == 0 else IvfFlat
+    config = made(distance_type=_METRIC, num_partitions=own, sample_rate=_TRAINED_ON, max_iterations=_ROUNDS)
     table.create_index(column, config=config, replace=True)
     return index_state(table, column)
 
@@ -212,8 +221,9 @@ def measured_recall(
 ) -> dict[str, float]:
     """Share of the truly most similar rows that `search` finds.
 
-    recall@k = mean over the queries of |found_k with s >= s_k| / k, where s_k is the k-th largest similarity: a row that
-    is as similar as the k-th is as good, so that equals, such as entries at one position, do not count as misses.
+    recall@k = mean over the queries of |found_k with s >= s_k| / k, where found_k are the rows of a search for k, and s_k
+    is the k-th largest similarity there is: a row that is as similar as the k-th is as good, so that equals, such as
+    entries at one position, do not count as misses.
 
     Args:
         table: The table.
@@ -234,13 +244,13 @@ def measured_recall(
         raise ConfigError("recall is a mean over queries, for some k: give at least one of each.")
     most = max(ks)
     truth = exact_search(table, column, queries, most).similarities
-    found = search(table, column, queries, most, effort=effort).similarities
     # The index states the true inner product, computed in another order: equal but for rounding.
     slack = np.float32(4.0 * math.sqrt(queries.shape[1])) * np.finfo(np.float32).eps
     there = int(np.isfinite(truth).sum(axis=1).min())
     recall: dict[str, float] = {}
     for k in (k for k in ks if k <= there):
-        recall[f"recall_at_{k}"] = float((found[:, :k] >= truth[:, k - 1 : k] - slack).mean())
+        found = search(table, column, queries, k, effort=effort).similarities
+        recall[f"recall_at_{k}"] = float((found >= truth[:, k - 1 : k] - slack).mean())
     return {"queries": float(len(queries)), **recall}
 
 
