@@ -5,14 +5,14 @@
     python benchmarks/gallery_search.py --sizes 100000 1000000 --real RUN MANIFEST --out results/gallery-search-real
 
 Without `--real` the vectors are made up (`made_up.towns`), and queries are some of them with as much noise as signal.
-With it, the pooled features of a manifest's photographs by the image tower of a run are brought to D dimensions (PCA),
-a fifth of the photographs are kept aside as queries, and the others are multiplied (`made_up.multiplied`).
+With it, the pooled features of a manifest's photographs by the image tower of a run are brought to D dimensions
+(PCA), a fifth of the photographs are kept aside as queries, and the others are multiplied (`made_up.multiplied`).
 
-Every way runs in a process of its own, with the same vectors and queries, one after another. Stated are the time to make
-it ready, milliseconds a query one by one and in batches of 64 (by the wall clock, median, and by the processor, mean: on
-a machine that is busy with something else only the latter can be compared), recall against the matrix product,
-memory that the process holds for itself afterwards, bytes on disk, and the load of the machine. Finished ways are kept
-in OUT and not run again. Leaves gallery-search.json and gallery-search.md.
+Every way runs in a process of its own, with the same vectors and queries, one after another. Stated are the time to
+make it ready, milliseconds a query one by one and in batches of 64 (by the wall clock, median, and by the processor,
+mean: on a machine that is busy with something else only the latter can be compared), recall against the matrix
+product, memory that the process holds for itself afterwards, bytes on disk, and the load of the machine. Finished
+ways are kept in OUT and not run again. Leaves gallery-search.json and gallery-search.md.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Vectors for benchmarks of search: made-up ones with the geometry of a location encoder, and real ones multiplied.
 
-Random vectors in hundreds of dimensions have no near neighbours at all, and tight clusters have them for nothing: either
-way an index looks other than it is. Embeddings of positions lie on a surface of two dimensions in each city, waves of
-several lengths over the ground; those of photographs scatter round it.
+Random vectors in hundreds of dimensions have no near neighbours at all, and tight clusters have them for nothing:
+either way an index looks other than it is. Embeddings of positions lie on a surface of two dimensions in each city,
+waves of several lengths over the ground; those of photographs scatter round it.
 """
 
 from __future__ import annotations
@@ -61,9 +61,7 @@ def towns(
     return found, centre + ground_m / _DEG_M * stretch, city
 
 
-def asked_near(
-    rows: Float32[np.ndarray, "n d"], count: int, noise: float, seed: int = 1
-) -> Float32[np.ndarray, "q d"]:
+def asked_near(rows: Float32[np.ndarray, "n d"], count: int, noise: float, seed: int = 1) -> Float32[np.ndarray, "q d"]:
     """Queries: some of the rows with noise of so many times their length; 1.0 leaves a cosine of about 0.7."""
     generator = np.random.default_rng(seed)
     drawn = rows[generator.choice(len(rows), count, replace=False)]

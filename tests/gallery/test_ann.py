@@ -89,7 +89,10 @@ def test_a_thorough_search_by_the_index_is_exact(make: Make, kind: Any) -> None:
     assert state is not None
     assert (state.kind, state.indexed, state.unindexed) == ({"bits": "IVF_RQ", "vectors": "IVF_FLAT"}[kind], 900, 0)
     for k in (1, 10, 900):
-        found, truth = search(table, "embedding", queries, k, effort=THOROUGH), exact_search(table, "embedding", queries, k)
+        found, truth = (
+            search(table, "embedding", queries, k, effort=THOROUGH),
+            exact_search(table, "embedding", queries, k),
+        )
         assert found.row_ids.tolist() == truth.row_ids.tolist()
         assert found.similarities == pytest.approx(truth.similarities, abs=1e-6)
 

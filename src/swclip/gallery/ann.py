@@ -1,12 +1,13 @@
 """Vector search in a Lance table: exact by reading it all, or approximate by an index whose recall is measured.
 
-Vectors are dealt to partitions by k-means, and a query looks into the nearest `probes` of them (inverted file). There are
-two kinds of index (docs/results/search.md has both measured):
+Vectors are dealt to partitions by k-means, and a query looks into the nearest `probes` of them (inverted file).
+There are two kinds of index (docs/results/search.md has both measured):
 
-- `bits` keeps one bit a dimension of each vector (RaBitQ): 80 MB for a million vectors of 512 numbers. The best by those
-  bits, `refine` times as many as asked for, are read from the table and ordered by their true inner product. Equal
-  vectors have equal bits: where many rows share one, ask for as many times more.
-- `vectors` keeps the vectors: as large on disk as the column, and a multiple faster where hundreds of rows are asked for.
+- `vectors` keeps the vectors: as large on disk as the column, exact within the partitions that are looked into, and a
+  multiple faster where hundreds of rows are asked for.
+- `bits` keeps one bit a dimension of each vector (RaBitQ): 80 MB for a million vectors of 512 numbers. The best by
+  those bits, `refine` times as many as asked for, are read from the table and ordered by their true inner product.
+  Equal vectors have equal bits: where many rows share one, ask for as many times more.
 
 What Lance does, measured with lancedb 0.40 and held by the tests: rows without a vector are in no answer; rows that
 were appended since are compared one by one until `refresh_index`; deleted rows are in no answer at once; an index
@@ -40,7 +41,8 @@ ROW_ID = "_rowid"
 NOTHING = -1
 """The row id where a table holds fewer vectors than were asked for."""
 
-_DISTANCE, _METRIC = "_distance", "dot"
+_DISTANCE = "_distance"
+_METRIC: Literal["dot"] = "dot"
 _ROWS_A_PARTITION = 2048
 _TRAINED_ON, _ROUNDS = 64, 10  # vectors a partition that k-means sees, and its rounds: more gained nothing measurable
 _BITS = 8
@@ -97,14 +99,14 @@ class Found:
 
 
 def build_index(
-    table: Table, column: str, kind: IndexKind = "bits", partitions: int | None = None
+    table: Table, column: str, kind: IndexKind = "vectors", partitions: int | None = None
 ) -> IndexState | None:
     """Train an index on a column of vectors and replace the one that is there.
 
     Args:
         table: The table.
         column: A column of vectors, FixedSizeList<float32, D>; null where a row has none.
-        kind: What the index keeps; `vectors` always where the dimension is no multiple of 8, which the bits need.
+        kind: What the index keeps; always `vectors` where the dimension is no multiple of 8, which bits need.
         partitions: How many; None for one in 2,048 vectors.
 
     Returns:
@@ -120,7 +122,9 @@ def build_index(
     if kind not in get_args(IndexKind):
         raise ConfigError(f"index kind {kind!r} is not known; choose one of {', '.join(get_args(IndexKind))}.")
     if partitions is not None and partitions < 1:
-        raise ConfigError(f"partitions is {partitions}; give 1 or more, or None for one in {_ROWS_A_PARTITION} vectors.")
+        raise ConfigError(
+            f"partitions is {partitions}; give 1 or more, or None for one in {_ROWS_A_PARTITION} vectors."
+        )
     count = table.count_rows(_there(column))
     if not count:
         return None
@@ -183,7 +187,8 @@ def search(
     similarities = np.full((len(asked), k), -np.inf, dtype=np.float32)
     for row, query in enumerate(asked):
         # One by one: Lance answers a list of queries by a plan of as many branches, which is no faster.
-        builder: Any = table.search(query, vector_column_name=column).distance_type(_METRIC).limit(k)
+        builder: Any = table.search(query, vector_column_name=column)
+        builder = builder.distance_type(_METRIC).limit(k)
         builder = builder.minimum_nprobes(own.probes).maximum_nprobes(0).refine_factor(own.refine)
         if where is not None:
             builder = builder.where(where)
@@ -221,9 +226,9 @@ def measured_recall(
 ) -> dict[str, float]:
     """Share of the truly most similar rows that `search` finds.
 
-    recall@k = mean over the queries of |found_k with s >= s_k| / k, where found_k are the rows of a search for k, and s_k
-    is the k-th largest similarity there is: a row that is as similar as the k-th is as good, so that equals, such as
-    entries at one position, do not count as misses.
+    recall@k = mean over the queries of |found_k with s >= s_k| / k, where found_k are the rows of a search for k, and
+    s_k is the k-th largest similarity there is: a row that is as similar as the k-th is as good, so that equals, such
+    as entries at one position, do not count as misses.
 
     Args:
         table: The table.

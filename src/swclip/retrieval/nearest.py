@@ -2,11 +2,11 @@
 
 What an answer then says, beside one from the whole gallery:
 
-- Probabilities are of the whole gallery: the sum over what is not in the shortlist is estimated (`shortlist`), and the
-  candidates, cities and cells of an answer hold the less, the more lies outside. `left_out_at_most` is None: an index has
-  no bound for what it missed.
-- The point is taken among the shortlist. The mode sees the neighbours of the best candidates; the geometric median is that
-  of the shortlist's part of the posterior.
+- Probabilities are of the whole gallery: the sum over what is not in the shortlist is estimated (`shortlist`), and
+  the candidates, cities and cells of an answer hold the less, the more lies outside. `left_out_at_most` is None: an
+  index has no bound for what it missed.
+- The point is taken among the shortlist. The mode sees the neighbours of the best candidates; the geometric median is
+  that of the shortlist's part of the posterior.
 - There are no regions. They are calibrated on whole posteriors, whose tail this search does not see.
 """
 
@@ -113,7 +113,9 @@ class NearestLocator(Locator):
         wanted: RegionRequest | None,
     ) -> list[Answer]:
         if beam is not None:
-            raise ConfigError("a beam is for a gallery in memory; this one is searched on disk by its index, without it.")
+            raise ConfigError(
+                "a beam is for a gallery in memory; this one is searched on disk by its index: leave the beam out."
+            )
         if wanted is not None:
             _LOG.warning("%s", NO_REGIONS_ON_DISK)
         found: list[Answer] = []
@@ -128,6 +130,6 @@ class NearestLocator(Locator):
 
 
 _NO_POSTERIOR = (
-    "this gallery is searched on disk, and only a shortlist of its candidates is scored: there is no posterior over all of "
-    "them. Load it into memory with Locator, or use the candidates of the answers."
+    "this gallery is searched on disk, and only a shortlist of its candidates is scored: there is no posterior over "
+    "all of them. Load it into memory with Locator, or use the candidates of the answers."
 )

@@ -1,18 +1,18 @@
 """The part of a gallery on disk that a query's answer is made from, and how probable all the rest is.
 
-A gallery too large for memory is asked by its index for the k most similar locations and photographs. Their candidates,
-and those near the best of them on the ground, are the shortlist S: a gallery of its own, read from the table. Its
-probabilities are those of the whole gallery all the same. A softmax over S alone would be too sure: at the temperature of
-the locations a million poor candidates weigh as much as a few good ones. So the sum over the others is estimated from
-candidates that were drawn once, evenly, and are held in memory:
+A gallery too large for memory is asked by its index for the k most similar locations and photographs. Their
+candidates, and those near the best of them on the ground, are the shortlist S: a gallery of its own, read from the
+table. Its probabilities are those of the whole gallery all the same. A softmax over S alone would be too sure: at the
+temperature of the locations a million poor candidates weigh as much as a few good ones. So the sum over the others is
+estimated from candidates that were drawn once, evenly, and are held in memory:
 
     Z = sum_{m in S} exp(s_m / T) + (M - |S|) / |R \\ S| sum_{m in R \\ S} exp(s_m / T)
 
 The candidates of S then hold 1 - `outside` together. Where R is the whole gallery, Z is exact.
 
 References:
-    S. Mussmann, S. Ermon, "Learning and inference via maximum inner product search", ICML 2016 (the best by an index, the
-    others by a uniform sample).
+    S. Mussmann, S. Ermon, "Learning and inference via maximum inner product search", ICML 2016 (the best by an index,
+    the others by a uniform sample).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Float32, Float64, Int64
 from scipy.special import logsumexp
 
-from swclip.errors import ArtefactError, ConfigError, MismatchError
+from swclip.errors import ArtefactError, ConfigError
 from swclip.gallery import ann
 from swclip.geo.neighbours import SphereIndex
 from swclip.retrieval.coarse import part_of
@@ -230,20 +230,19 @@ def _outside(log_p: Float64[np.ndarray, " s"]) -> float:
 
 def _light(
     table: Table, meta: Mapping[str, Any]
-) -> tuple[
-    Int64[np.ndarray, " e"], Int64[np.ndarray, " e"], Int64[np.ndarray, " m"], Int64[np.ndarray, " p"], Gallery
-]:
+) -> tuple[Int64[np.ndarray, " e"], Int64[np.ndarray, " e"], Int64[np.ndarray, " m"], Int64[np.ndarray, " p"], Gallery]:
     """A table without its embeddings.
 
     Returns:
         Row ids of all entries, increasing, and the candidate of each; the row that holds each candidate's location; the
-        row of each photograph; and the gallery, candidates by latitude, longitude and id, photographs by candidate and id.
+        row of each photograph; and the gallery: candidates by latitude, longitude and id, photographs by candidate and
+        id.
     """
     columns = ("candidate_id", "image_id", "lat_deg", "lon_deg", "city")
     missing = [name for name in (*columns, LOCATION, IMAGE) if name not in table.schema.names]
     if missing:
         raise ArtefactError(f"the gallery's table has no column {missing[0]!r}; make the gallery again: swclip index")
-    chosen = {name: name for name in columns} | {"seen": f"{IMAGE} IS NOT NULL"}
+    chosen: dict[str, Any] = {name: name for name in columns} | {"seen": f"{IMAGE} IS NOT NULL"}
     scan = table.search().select(chosen).with_row_id(True).to_arrow()
     if not len(scan):
         raise ArtefactError("the gallery's table has no entries; make the gallery again: swclip index")
