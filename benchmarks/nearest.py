@@ -144,7 +144,11 @@ def compared(
         estimated.append(own.outside)
         share.append(len(own.rows) / len(shortlister.gallery))
         for name, estimator in estimators(config).items():
-            ours[name].append(estimator(own.log_posterior[None], own.gallery.positions_deg)[0])
+            ours[name].append(
+                own.geometric_median(shortlister.gallery.positions_deg)
+                if name == "geometric-median"
+                else estimator(own.log_posterior[None], own.gallery.positions_deg)[0]
+            )
     moved, median_m = {}, {}
     for name, points_deg in points.items():
         mine = np.stack(ours[name])

@@ -13,6 +13,8 @@ import pytest
 
 from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
 from swclip.gallery import ann
+from swclip.geo.distance import haversine_m
+from swclip.retrieval.estimate import geometric_median
 from swclip.retrieval.gallery import Gallery
 from swclip.retrieval.hubness import Hubness
 from swclip.retrieval.locate import Locator
@@ -163,6 +165,26 @@ def test_probabilities_are_those_of_the_whole_gallery(on_disk: Callable[..., Any
         assert believed == pytest.approx(outside, abs=10 * tolerance * max(outside) + 1e-6)
         assert np.mean(outside) > 0.02, "or nothing was left out"
         assert lists < 20 * 200
+
+
+def test_all_of_a_wide_posterior_pulls_at_the_geometric_median(on_disk: Callable[..., Any]) -> None:
+    gallery, config = town(6), PosteriorConfig(0.3, 0.3, 0.5, smoothing_m=0.0)
+    queries = asked(gallery, 6, 10)
+    whole = geometric_median(log_posterior(queries, gallery, config).astype(np.float64), gallery.positions_deg)
+    table = on_disk(gallery)
+    away_m: dict[int, list[float]] = {}
+    for sample in (3000, 1000, 1):
+        shortlister = Shortlister(table, META, ShortlistConfig(k=60, sample=sample))
+        for query, truth in zip(queries, whole, strict=True):
+            own = shortlister.shortlist(query, config)
+            if sample > 1:
+                assert np.exp(own.log_others).sum() == pytest.approx(own.outside)
+                assert 0.3 < own.outside < 1.0
+            point = own.geometric_median(shortlister.gallery.positions_deg)
+            away_m.setdefault(sample, []).append(float(haversine_m(*point, *truth)))
+    # All of the gallery is in the first sample, a third in the second, and next to nothing in the third.
+    assert max(away_m[3000]) < 1.0
+    assert np.mean(away_m[1000]) < 0.25 * np.mean(away_m[1])
 
 
 def test_the_neighbours_of_the_best_are_brought_in(on_disk: Callable[..., Any]) -> None:

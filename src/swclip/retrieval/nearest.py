@@ -5,8 +5,8 @@ What an answer then says, beside one from the whole gallery:
 - Probabilities are of the whole gallery: the sum over what is not in the shortlist is estimated (`shortlist`), and
   the candidates, cities and cells of an answer hold the less, the more lies outside. `left_out_at_most` is None: an
   index has no bound for what it missed.
-- The point is taken among the shortlist. The mode sees the neighbours of the best candidates; the geometric median is
-  that of the shortlist's part of the posterior.
+- The point is taken among the shortlist, where the mode sees the neighbours of the best candidates. The geometric
+  median, at which all of a wide posterior pulls, is taken over the sample too.
 - There are no regions. They are calibrated on whole posteriors, whose tail this search does not see.
 """
 
@@ -123,7 +123,10 @@ class NearestLocator(Locator):
             own = self.shortlister.shortlist(row, self.posterior)
             part = Part.of(own.gallery, self._whole.hierarchy.take(own.rows))
             nearest = location_similarity(row[None], own.gallery).argmax(axis=1)
-            (answer,) = answers_to(own.log_posterior[None], nearest, part, self.posterior, top_k, estimator)
+            median = estimator == "geometric-median"
+            points = own.geometric_median(self.gallery.positions_deg)[None] if median else None
+            log_p = own.log_posterior[None]
+            (answer,) = answers_to(log_p, nearest, part, self.posterior, top_k, estimator, points_deg=points)
             share = len(own.rows) / len(self.gallery)
             found.append(replace(answer, scored_share=share, left_out_at_most=None))
         return found

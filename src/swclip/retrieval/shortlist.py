@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.compute as pc
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 from scipy.special import logsumexp
 
 from swclip.errors import ArtefactError, ConfigError
 from swclip.gallery import ann
 from swclip.geo.neighbours import SphereIndex
 from swclip.retrieval.coarse import part_of
+from swclip.retrieval.estimate import geometric_median
 from swclip.retrieval.evidence import Photographed, image_similarity, location_similarity
 from swclip.retrieval.gallery import Gallery
 from swclip.retrieval.ground_kernel import reach_m
@@ -81,12 +82,27 @@ class Shortlist:
         gallery: They and their photographs.
         log_posterior: (S,) log probabilities, not smoothed; the exponentials sum to 1 - `outside`.
         outside: What all other candidates hold together, as estimated from the sample.
+        others: (O,) numbers of the sampled candidates that are not in the shortlist.
+        log_others: (O,) log probabilities of what each of them stands for; the exponentials sum to `outside`.
     """
 
     rows: Int64[np.ndarray, " s"]
     gallery: Gallery
     log_posterior: Float64[np.ndarray, " s"]
     outside: float
+    others: Int64[np.ndarray, " o"]
+    log_others: Float64[np.ndarray, " o"]
+
+    def geometric_median(self, positions_deg: Float64[np.ndarray, "m 2"]) -> Float64[np.ndarray, " 2"]:
+        """The point with the least expected distance to the truth: the only one that all of the posterior pulls at.
+
+        Args:
+            positions_deg: (M, 2) of the whole gallery, degrees.
+        """
+        log_p = np.concatenate([self.log_posterior, self.log_others])
+        there = np.isfinite(log_p)
+        rows = np.concatenate([self.rows, self.others])[there]
+        return np.asarray(geometric_median(log_p[None, there], positions_deg[rows])[0])
 
 
 class Shortlister:
@@ -161,12 +177,9 @@ class Shortlister:
         if config.image_weight > 0.0 and self.gallery.image_ids:
             rows = np.union1d(rows, self._asked(query, IMAGE))
         part = self.read(rows)
-        log_p, outside = self._posterior(query, config, rows, part)
-        near = self._near(rows, log_p, config)
-        if len(near) > len(rows):
-            rows, part = near, self.read(near)
-            log_p, outside = self._posterior(query, config, rows, part)
-        return Shortlist(rows, part, log_p, outside)
+        found = self._posterior(query, config, rows, part)
+        near = self._near(rows, found.log_posterior, config)
+        return found if len(near) == len(rows) else self._posterior(query, config, near, self.read(near))
 
     def _asked(self, query: Float32[np.ndarray, " d"], column: str) -> Int64[np.ndarray, " s"]:
         """Candidates of the most similar entries. Those of one candidate have the same location: so many more then."""
@@ -188,44 +201,48 @@ class Shortlister:
 
     def _posterior(
         self, query: Float32[np.ndarray, " d"], config: PosteriorConfig, rows: Int64[np.ndarray, " s"], part: Gallery
-    ) -> tuple[Float64[np.ndarray, " s"], float]:
-        """Log probabilities of a part as in `evidence.log_probability`, with the sums over the whole gallery."""
+    ) -> Shortlist:
+        """Probabilities as in `evidence.log_probability`, with the sums over the whole gallery."""
         photographed, sampled = Photographed.of(part), Photographed.of(self._sample)
         new = ~np.isin(self._drawn, rows)
         rest = len(self.gallery) - len(rows)
         own = location_similarity(query[None], part, config.location_hubness)[0] / config.location_temperature
         other = location_similarity(query[None], self._sample, config.location_hubness)[0] / config.location_temperature
-        total = np.logaddexp(logsumexp(own), _log_rest(other, new, rest))
-        located = own.astype(np.float64) - total
-        seen_new, seen_rest = new[sampled.rows], len(self.photographed.rows) - len(photographed.rows)
-        if config.image_weight == 0.0 or len(photographed.rows) == 0:
-            return located, _outside(located)
-        there = located[photographed.rows]
-        # The probability that the locations give to candidates with photographs, in the shortlist and elsewhere.
-        reach = np.logaddexp(logsumexp(there), _log_rest(other[sampled.rows] - total, seen_new, seen_rest))
-        seen = image_similarity(query[None], part, photographed, config.image_hubness)[0] / config.image_temperature
-        seen_log = _log_rest(
-            image_similarity(query[None], self._sample, sampled, config.image_hubness)[0] / config.image_temperature,
-            seen_new,
-            seen_rest,
-        )
-        seen = seen.astype(np.float64) - np.logaddexp(logsumexp(seen), seen_log)
-        with np.errstate(divide="ignore"):
-            located[photographed.rows] = np.logaddexp(
-                np.log1p(-config.image_weight) + there, np.log(config.image_weight) + reach + seen
-            )
-        return located, _outside(located)
+        scale = _log_scale(new, rest)
+        total = np.logaddexp(logsumexp(own), _log_sum(other, new, scale))
+        located, others = own.astype(np.float64) - total, other.astype(np.float64) - total + scale
+        if config.image_weight > 0.0 and len(photographed.rows):
+            seen_new = new[sampled.rows]
+            seen_scale = _log_scale(seen_new, len(self.photographed.rows) - len(photographed.rows))
+            # The probability that the locations give to candidates with photographs, in the shortlist and elsewhere.
+            there, elsewhere = located[photographed.rows], other[sampled.rows] - total
+            reach = np.logaddexp(logsumexp(there), _log_sum(elsewhere, seen_new, seen_scale))
+            t = config.image_temperature
+            seen = image_similarity(query[None], part, photographed, config.image_hubness)[0].astype(np.float64) / t
+            far = image_similarity(query[None], self._sample, sampled, config.image_hubness)[0].astype(np.float64) / t
+            seen_total = np.logaddexp(logsumexp(seen), _log_sum(far, seen_new, seen_scale))
+            weight = config.image_weight
+            with np.errstate(divide="ignore"):
+                keep, give = np.log1p(-weight), np.log(weight) + reach - seen_total
+            located[photographed.rows] = np.logaddexp(keep + there, give + seen)
+            others[sampled.rows] = np.logaddexp(keep + others[sampled.rows], give + far + seen_scale)
+        outside = float(np.clip(1.0 - np.exp(located).sum(), 0.0, 1.0))
+        others = others[new]
+        if outside > 0.0 and len(others):
+            others += np.log(outside) - logsumexp(others)
+        else:
+            others = np.full(len(others), -np.inf)
+        return Shortlist(rows, part, located, outside, self._drawn[new], others)
 
 
-def _log_rest(logits: Float32[np.ndarray, " r"], new: Bool[np.ndarray, " r"], rest: int) -> float:
-    """Log of the sum of exponentials over `rest` candidates, from those of a sample that are among them."""
-    if rest == 0 or not new.any():
-        return -np.inf
-    return float(logsumexp(logits[new].astype(np.float64)) + np.log(rest / np.count_nonzero(new)))
+def _log_scale(new: Bool[np.ndarray, " r"], rest: int) -> float:
+    """Log of how many candidates each new one of a sample stands for; -inf where there are none."""
+    return float(np.log(rest / np.count_nonzero(new))) if rest and new.any() else -np.inf
 
 
-def _outside(log_p: Float64[np.ndarray, " s"]) -> float:
-    return float(np.clip(1.0 - np.exp(log_p).sum(), 0.0, 1.0))
+def _log_sum(logits: Float[np.ndarray, " r"], new: Bool[np.ndarray, " r"], scale: float) -> float:
+    """Log of the sum of exponentials over all candidates that the new ones of a sample stand for."""
+    return -np.inf if scale == -np.inf else float(logsumexp(logits[new].astype(np.float64)) + scale)
 
 
 def _light(
