@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from swclip.gallery.store import Change
 
 gallery = cyclopts.App(name="gallery", help="Look into a gallery, and change it: each change is one commit.")
+gallery.command("swclip.cli.gallery_index:build_index", name="build-index")
 _NO_FILTER = FilterOptions()
 
 
@@ -293,6 +294,7 @@ def _lines(found: GalleryInfo) -> list[tuple[str, str]]:
         ("model", found.fingerprint),
         ("dimension", str(found.dim)),
         ("hubness", "measured" if found.hubness else "not measured"),
+        *((f"index of {name}", said) for name, said in found.indices.items()),
         ("size", f"{found.bytes / 1e6:,.1f} MB"),
         ("version", f"{found.version}, of {found.versions} that can be read"),
         *(("left out", f"{one['path']}: {one['reason']}") for one in found.meta.get("left_out") or []),

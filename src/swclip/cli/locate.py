@@ -36,6 +36,7 @@ def locate(
     figure: Path | None = None,
     model: Path | None = None,
     cells: list[int] | None = None,
+    search: Literal["auto", "memory", "disk"] = "auto",
     beam: int | None = None,
     region: float = 0.8,
     region_limit_km2: float | None = None,
@@ -77,6 +78,8 @@ def locate(
         model: Insist that the gallery was made by this run.
         cells: An H3 resolution of the cells that answers name beside the city, again for further ones; 6, 8 and 10 if
             not given (about 6 km, 900 m and 130 m across).
+        search: memory looks at every candidate; disk leaves the gallery where it is and looks at a shortlist by its
+            index (swclip gallery build-index); auto does so above 2 GB of embeddings.
         beam: Look only into so many cells of a large gallery. Each answer then states the share that was scored and
             how much of the posterior the rest can hold.
         region: Probability with which the region of each answer is to hold the place; answers state its area, its
@@ -119,12 +122,12 @@ def locate(
     }
     asked = Asked(names, options, resolutions, workers, prior_of(in_, within, near, radius_m))
     if out is None:
-        locator = Locator.from_gallery(gallery, model, resolutions)
+        locator = Locator.from_gallery(gallery, model, resolutions, search)
         first, failures = print_answers(locator, asked, output)
     else:
         journal = AnswerJournal(out)
         with journal.held():
-            locator = Locator.from_gallery(gallery, model, resolutions)
+            locator = Locator.from_gallery(gallery, model, resolutions, search)
             first, failures = write_answers(locator, asked, output, out, journal, restart=restart)
     if figure is not None and first.error is None:
         _draw(figure, asked.photographs_of(first), locator, first, caption, map, asked.prior)

@@ -82,7 +82,7 @@ def serve(
             console.print(f"Everybody who reaches it may ask: set {VARIABLE} to keys, or let a proxy ask for them.")
 
     with listen(host, port) as listening:  # a port that is taken is said before minutes of loading, not after
-        locator = Locator.from_gallery(gallery, model)
+        locator = Locator.from_gallery(gallery, model, search="memory")
         if photographs is None:
             small = Thumbnails.of_gallery(GalleryStore.open(gallery))
         else:

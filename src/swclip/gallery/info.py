@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from swclip.gallery import remote
+from swclip.gallery.ann import index_state
 from swclip.gallery.settling import positions_of
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class GalleryInfo:
         accuracy_m: Median and 95th percentile of the stated GPS accuracy, None where no entry has one.
         hubness: Whether it is measured.
         bytes: Size of the whole gallery with its model.
+        indices: What each index for searches on disk covers, by column; none where there is none.
         version: Of the table.
         versions: How many versions can still be read.
         meta: What its maker kept: posterior, manifest, photographs that were left out.
@@ -56,6 +58,7 @@ class GalleryInfo:
     accuracy_m: tuple[float, float] | None
     hubness: bool
     bytes: int
+    indices: dict[str, str]
     version: int
     versions: int
     meta: dict[str, Any]
@@ -89,10 +92,20 @@ def gallery_info(store: GalleryStore) -> GalleryInfo:
         accuracy_m=(float(np.median(accuracy)), float(np.quantile(accuracy, 0.95))) if len(accuracy) else None,
         hubness=store.description.hubness,
         bytes=size_bytes(store.path),
+        indices=_indices(store),
         version=store.version,
         versions=len(versions),
         meta=dict(store.description.meta),
     )
+
+
+def _indices(store: GalleryStore) -> dict[str, str]:
+    states = {name: index_state(store.table, name) for name in ("location_embedding", "image_embedding")}
+    return {
+        name: f"{state.kind} over {state.indexed:,} entries, {state.unindexed:,} since"
+        for name, state in states.items()
+        if state is not None
+    }
 
 
 def _counts(names: list[str | None]) -> dict[str, int]:

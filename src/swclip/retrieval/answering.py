@@ -75,6 +75,8 @@ def answers_to(
     regions: RegionMaker | None = None,
     evidence: Sequence[Evidence] | None = None,
     names: Sequence[str] = (),
+    *,
+    points_deg: Float64[np.ndarray, "q 2"] | None = None,
 ) -> list[Answer]:
     """Answers to posteriors: point, candidates, city, cells and region, all from one posterior.
 
@@ -88,6 +90,8 @@ def answers_to(
         regions: What makes the regions; None for answers without.
         evidence: Q times that of the photographs behind a posterior: what speaks for each candidate is then stated.
         names: The photographs' names, where one posterior is of several.
+        points_deg: (Q, 2) the points, where the estimator took them from more than these posteriors; None to take them
+            here.
     """
     gallery, hierarchy = part.gallery, part.hierarchy
     kernel = gallery_kernel(gallery, config.smoothing_m, config.kernel)
@@ -100,7 +104,9 @@ def answers_to(
         order_by = log_p if estimator == "argmax" else ground_density(log_p, kernel)
         ranked = best_candidates(order_by, top_k)
         points = gallery.positions_deg[ranked[:, 0]]
-        if estimator == "geometric-median":
+        if points_deg is not None:
+            points = points_deg[chunk]
+        elif estimator == "geometric-median":
             points = geometric_median(log_p, gallery.positions_deg)
         nearest = gallery.positions_deg[nearest_rows[chunk]]
         near = part.index.within(points, NEAR_M)

@@ -34,6 +34,11 @@ def check_smoothing(smoothing_m: float, kernel: str) -> None:
         raise ConfigError(f"kernel {kernel!r} is not known; choose one of {', '.join(get_args(KernelName))}.")
 
 
+def reach_m(bandwidth_m: float, kernel: KernelName) -> float:
+    """How far a kernel reaches, metres: its end, or where it is cut."""
+    return bandwidth_m * (1.0 if kernel in _COMPACT else CUT_BANDWIDTHS)
+
+
 def ground_kernel(positions_deg: ArrayLike, bandwidth_m: float, kernel: KernelName = "gaussian") -> sparse.csr_array:
     """K(d_mn; h) between all pairs of positions that are near enough to matter.
 
@@ -54,7 +59,7 @@ def ground_kernel(positions_deg: ArrayLike, bandwidth_m: float, kernel: KernelNa
     count = len(positions)
     if bandwidth_m == 0 or count == 0:
         return sparse.csr_array(sparse.eye_array(count, format="csr"))
-    radius_m = bandwidth_m * (1.0 if kernel in _COMPACT else CUT_BANDWIDTHS)
+    radius_m = reach_m(bandwidth_m, kernel)
     index = SphereIndex(positions)
     _check_pairs(index, positions, radius_m, bandwidth_m)
     data, columns, sizes = [], [], []

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
@@ -35,6 +35,8 @@ from swclip.retrieval.views import embed_queries, given_views
 
 if TYPE_CHECKING:
     from swclip.models.locator_model import LocatorModel
+
+Search = Literal["auto", "memory", "disk"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -95,6 +97,7 @@ class Locator:
         path: str | os.PathLike[str],
         model: str | os.PathLike[str] | None = None,
         resolutions: Sequence[int] = RESOLUTIONS,
+        search: Search = "auto",
     ) -> Locator:
         """Load a gallery and the model saved with it.
 
@@ -102,6 +105,8 @@ class Locator:
             path: The gallery that `swclip index` wrote, a folder or a URL.
             model: A run or model folder to use in place of the gallery's own; it must be the same model.
             resolutions: H3 resolutions of the cells that answers speak of.
+            search: `memory` holds the whole gallery and looks at every candidate; `disk` leaves it where it is and
+                looks at a shortlist by its index, see `nearest`; `auto` takes memory up to `nearest.EXACT_BYTES`.
 
         Raises:
             ArtefactError: The gallery or the model is missing, cut short, or of another version.
@@ -114,6 +119,11 @@ class Locator:
         source = own if model is None else Path(model)
         loaded = load_model(source)
         store.description.check_model(loaded.fingerprint, str(source), str(path))
+        if search != "memory":
+            from swclip.retrieval.nearest import NearestLocator, goes_to_disk
+
+            if search == "disk" or goes_to_disk(store):
+                return NearestLocator.of_store(store, loaded, resolutions)
         return cls(gallery_of(store), loaded, resolutions=resolutions, calibration=read_calibration(own))
 
     def locate(
@@ -205,10 +215,8 @@ class Locator:
         good = [names[row] for row in answered]
         bad = {row: Answer(names[row], error=next(reasons)[1]) for row in sorted({*range(len(asked))} - {*answered})}
         combined = tuple(good) if together and len(good) > 1 else ()
-        if wanted is not None and self.calibration is None:
-            _LOG.warning("%s", NOT_CALIBRATED)
-        elif wanted is not None and (known is not None or combined):
-            _LOG.warning("%s", NOT_ALONE)
+        if wanted is not None:
+            self._warn_of_regions(alone=known is None and not combined)
         if known is not None or combined:
             found = self._weighed(query[answered], known, combined, top_k, estimator, wanted)
         else:
@@ -307,6 +315,13 @@ class Locator:
         other._whole = Part.of(other.gallery, self._whole.hierarchy.take(rows))
         other._ground, other._coarse = self.ground.take(rows).reached(), None
         return other
+
+    def _warn_of_regions(self, alone: bool) -> None:
+        """Say where regions promise less than they are asked to."""
+        if self.calibration is None:
+            _LOG.warning("%s", NOT_CALIBRATED)
+        elif not alone:
+            _LOG.warning("%s", NOT_ALONE)
 
     def _weighed(
         self,

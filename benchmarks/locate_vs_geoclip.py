@@ -1,0 +1,202 @@
+"""`swclip` against `predict` of the `geoclip` package, with image towers of one shape and the same candidates.
+
+    python -m venv geoclip-venv && geoclip-venv/bin/pip install geoclip==1.3.0 . && cd benchmarks
+    ../geoclip-venv/bin/python locate_vs_geoclip.py PHOTOGRAPHS --out ../results/geoclip
+
+Both have CLIP's ViT-L/14 as image tower with random weights, since only the time counts here (geoclip by its own
+`clip_pretrained=False`; swclip from a folder that transformers wrote), and 512 numbers an embedding. The candidates
+are the 100,000 positions that come with geoclip. geoclip's `predict` encodes them again on every call and takes one
+photograph; 16 are 16 calls, of which `--calls` are timed. swclip has embedded them before (`swclip index`), which is
+stated by itself.
+
+Calls of the two alternate in one process. Warm is the median of `--calls` after one that does not count; cold is a
+process that imports, loads and answers one photograph. Seconds are by the wall clock and, in brackets, by the
+processor: on a machine that is busy with something else only the latter can be compared. Leaves geoclip.json and
+geoclip.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import command_line, markdown, say, write_text
+
+from swclip.files import write_json
+
+DIM, BATCH, TOP = 512, 16, 5
+VIT_L = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "patch_size": 14,
+    "projection_dim": 768,
+}
+Seconds = tuple[float, float]
+
+
+def main() -> None:
+    """Run the comparison, or one cold call."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photographs", type=Path)
+    parser.add_argument("--calls", type=int, default=5)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--cold", choices=["geoclip", "swclip"], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    paths = sorted(path for path in options.photographs.rglob("*") if path.suffix.lower() in (".jpg", ".png"))
+    if options.cold:
+        (cold_geoclip if options.cold == "geoclip" else cold_swclip)(options.out, paths[0])
+        return
+    options.out.mkdir(parents=True, exist_ok=True)
+    made = prepare(options.out)
+    report: dict[str, Any] = {"command": command_line(), "load_before": os.getloadavg()[0], **made}
+    for name in ("geoclip", "swclip"):
+        say(f"cold: {name}")
+        report[f"{name}_cold_s"] = cold(name, options)
+    report |= warm(options.out, paths, options.calls)
+    report["load_after"] = os.getloadavg()[0]
+    write_json(options.out / "geoclip.json", report)
+    write_text(options.out / "geoclip.md", table(report))
+
+
+def prepare(out: Path) -> dict[str, Any]:
+    """Write the tower, and the gallery that `swclip index` would write; once."""
+    kept = out / "prepared.json"
+    if kept.is_file():
+        return dict(json.loads(kept.read_text()))
+    import geoclip
+    import pandas as pd
+    import torch
+    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
+
+    from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
+    from swclip.models.locator_model import LocatorModel
+    from swclip.retrieval.embed import embed_positions
+    from swclip.retrieval.gallery import gallery_from_embeddings
+    from swclip.retrieval.posterior import default_posterior
+
+    torch.manual_seed(0)
+    CLIPVisionModel(CLIPVisionConfig(**VIT_L)).save_pretrained(out / "tower")
+    CLIPImageProcessor().save_pretrained(out / "tower")
+    candidates = pd.read_csv(Path(geoclip.__file__).parent / "model" / "gps_gallery" / "coordinates_100K.csv")
+    positions = candidates[["LAT", "LON"]].to_numpy(dtype=np.float64)
+    config = ModelConfig(
+        image=ImageConfig(tower=str(out / "tower")), location=LocationConfig(text_tower="none"), embedding_dim=DIM
+    )
+    model = LocatorModel.create(config, positions)
+    embedded, took = timed(lambda: embed_positions(model, positions))
+    frame = pd.DataFrame({"lat_deg": positions[:, 0], "lon_deg": positions[:, 1]})
+    frame["candidate_id"], frame["city"] = [str(row) for row in range(len(frame))], None
+    frame["image_ids"] = [[] for _ in range(len(frame))]
+    meta = {"fingerprint": model.fingerprint, "posterior": default_posterior(model).to_dict()}
+    gallery_from_embeddings(frame, embedded, meta=meta).save(out / "gallery", model)
+    write_json(kept, {"candidates": len(frame), "swclip_embeds_the_gallery_once_s": took})
+    return dict(json.loads(kept.read_text()))
+
+
+def cold(name: str, options: argparse.Namespace) -> Seconds:
+    """A process from its start to its first answer."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    command = [sys.executable, __file__, str(options.photographs), "--out", str(options.out), "--cold", name]
+    subprocess.run(command, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.perf_counter() - start, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def geoclip_model() -> Any:
+    """The package's model with its own location encoder and head, and a CLIP of its own shape without weights."""
+    from geoclip import GeoCLIP
+
+    return GeoCLIP(clip_pretrained=False).eval()
+
+
+def cold_geoclip(out: Path, path: Path) -> None:
+    """Import, load, one `predict`."""
+    geoclip_model().predict(str(path), TOP)
+
+
+def cold_swclip(out: Path, path: Path) -> None:
+    """Import, load, one `locate`."""
+    from swclip.retrieval.locate import Locator
+
+    Locator.from_gallery(out / "gallery").locate([path], top_k=TOP, region=None)
+
+
+def warm(out: Path, paths: list[Path], calls: int) -> dict[str, Any]:
+    """Calls of the two in turn, and what their parts take."""
+    import torch
+
+    from swclip.retrieval.embed import embed_photographs
+    from swclip.retrieval.locate import Locator
+
+    theirs, ours = geoclip_model(), Locator.from_gallery(out / "gallery")
+    took: dict[str, list[Seconds]] = {}
+
+    def clock(name: str, what: Callable[[], Any]) -> Any:
+        found, seconds = timed(what)
+        took.setdefault(name, []).append(seconds)
+        return found
+
+    with torch.no_grad():
+        for call in range(calls + 1):
+            say(f"warm: call {call} of {calls}")
+            path = paths[call]
+            clock("geoclip", lambda path=path: theirs.predict(str(path), TOP))
+            clock("swclip", lambda path=path: ours.locate([path], top_k=TOP, region=None))
+            if call == 0:  # nothing is warm yet
+                took.clear()
+                continue
+            from PIL import Image
+
+            pixels = clock(
+                "geoclip: decode",
+                lambda path=path: theirs.image_encoder.preprocess_image(Image.open(path).convert("RGB")),
+            )
+            clock("geoclip: image", lambda pixels=pixels: theirs.image_encoder(pixels))
+            clock("geoclip: gallery", lambda: theirs.location_encoder(theirs.gps_gallery))
+            query = clock("swclip: decode and image", lambda path=path: embed_photographs(ours.model, [path]))
+            clock("swclip: search and answer", lambda query=query: ours._answers(query, TOP, "mode", None, None))
+        many = [paths[at % len(paths)] for at in range(BATCH)]
+        _, batch = timed(lambda: ours.locate(many, top_k=TOP, region=None, batch_size=BATCH))
+    middle = {name: tuple(float(np.median(part)) for part in zip(*all_, strict=True)) for name, all_ in took.items()}
+    return {"calls": calls, "threads": torch.get_num_threads(), "warm_s": middle, f"swclip_{BATCH}_s": batch}
+
+
+def timed(what: Callable[[], Any]) -> tuple[Any, Seconds]:
+    """A result, and the seconds it took by the wall clock and by the processor."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    found = what()
+    return found, (time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def table(report: dict[str, Any]) -> str:
+    """The figures side by side, and their ratio by the processor's time."""
+    warm_s = report["warm_s"]
+    sixteen = tuple(BATCH * seconds for seconds in warm_s["geoclip"])
+    pairs = [
+        ("cold, one photograph", report["geoclip_cold_s"], report["swclip_cold_s"]),
+        ("warm, one photograph", warm_s["geoclip"], warm_s["swclip"]),
+        (f"warm, {BATCH} photographs (geoclip: {BATCH} calls)", sixteen, report[f"swclip_{BATCH}_s"]),
+    ]
+    rows = [(name, _seconds(a), _seconds(b), f"{a[0] / b[0]:.1f} ({a[1] / b[1]:.1f})") for name, a, b in pairs]
+    parts = [(name, _seconds(seconds)) for name, seconds in warm_s.items() if ":" in name]
+    columns = ("seconds (processor)", "geoclip 1.3.0", "swclip", "ratio")
+    return markdown(columns, rows) + "\n" + markdown(("part of a warm call", "seconds (processor)"), parts)
+
+
+def _seconds(value: Any) -> str:
+    return f"{value[0]:.2f} ({value[1]:.2f})"
+
+
+if __name__ == "__main__":
+    main()
