@@ -255,3 +255,49 @@ def test_a_gallery_at_a_url_answers(made: Path, town: Path, bucket: object, caps
     assert ours["lat_deg"] == pytest.approx(theirs["lat_deg"], abs=1e-4)
     assert run(asked) == 2
     assert "a gallery is there" in capsys.readouterr().err
+
+
+def test_an_indexed_gallery_answers_from_disk_as_from_memory(
+    gallery: str, town: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    photograph = str(town / "p03-0.jpg")
+    assert run(["locate", gallery, photograph, "--search", "disk"]) == 0
+    assert "has no index" in caplog.text
+    caplog.clear()
+    capsys.readouterr()
+    assert run(["gallery", "build-index", gallery, "--queries", "20"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "location_embedding: IVF_FLAT over 60 entries" in said
+    assert "Recall against an exact search, 20 queries" in said
+    assert "recall@10" in said
+    found = {}
+    for search in ("disk", "memory", "auto"):
+        assert run(["locate", gallery, photograph, "--search", search]) == 0
+        found[search] = json.loads(capsys.readouterr().out)[0]
+    assert found["auto"] == found["memory"]
+    disk, memory = found["disk"], found["memory"]
+    assert (disk["lat_deg"], disk["lon_deg"]) == (memory["lat_deg"], memory["lon_deg"])
+    assert [one["candidate_id"] for one in disk["candidates"]] == [one["candidate_id"] for one in memory["candidates"]]
+    assert disk["probability_within_50m"] == pytest.approx(memory["probability_within_50m"], abs=1e-4)
+    for name in ("image_ids", "image_similarities", "location_similarity"):
+        assert disk["candidates"][0][name] == pytest.approx(memory["candidates"][0][name], abs=1e-6)
+    assert disk["left_out_at_most"] is None
+    assert disk["region"] is None
+    assert "has no index" not in caplog.text
+    assert "answers state no regions: this gallery is searched on disk" in caplog.text
+    assert run(["gallery", "info", gallery, "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["indices"]["image_embedding"] == "IVF_FLAT over 60 entries, 0 since"
+    for more in (["--in", "Leeds"], ["--beam", "2"], ["--figure", "a.png"]):
+        assert run(["locate", gallery, photograph, "--search", "disk", *more]) == 5
+        assert "searched on disk" in capsys.readouterr().err
+    assert run(["gallery", "build-index", gallery, "--queries", "-1"]) == 5
+
+
+def test_a_gallery_that_is_too_large_for_memory_is_searched_on_disk(
+    gallery: str, town: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swclip.retrieval.nearest.EXACT_BYTES", 100)
+    assert run(["locate", gallery, str(town / "p03-0.jpg")]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["left_out_at_most"] is None
+    assert run(["locate", gallery, str(town / "p03-0.jpg"), "--search", "memory"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["left_out_at_most"] == 0.0

@@ -273,9 +273,11 @@ def test_what_it_cannot_do_is_refused(
     disk = NearestLocator(table, model, META, MIXED)
     with pytest.raises(ConfigError, match="a beam is for a gallery in memory"):
         disk.locate(paths, beam=4, region=None)
-    for ask in (lambda: disk.posterior_of(paths[0]), lambda: disk.log_posterior(np.zeros((1, 8), dtype=np.float32))):
+    for ask in (lambda: disk.posterior_of(paths[0]), lambda: disk.evidence(np.zeros((1, 8), dtype=np.float32))):
         with pytest.raises(ConfigError, match="no posterior over all"):
             ask()
+    with pytest.raises(ConfigError, match="need the posterior over the whole gallery"):
+        disk.locate([*paths, *paths], together=True, region=None)
     (answer,) = disk.locate(paths)
     assert answer.region is None
     assert "no regions" in caplog.text

@@ -7,6 +7,7 @@ What an answer then says, beside one from the whole gallery:
   index has no bound for what it missed.
 - The point is taken among the shortlist, where the mode sees the neighbours of the best candidates. The geometric
   median, at which all of a wide posterior pulls, is taken over the sample too.
+- `image_share` is what the shortlist alone would say: the photographs outside are not weighed in it.
 - There are no regions. They are calibrated on whole posteriors, whose tail this search does not see.
 """
 
@@ -177,7 +178,10 @@ class NearestLocator(Locator):
             median = estimator == "geometric-median"
             points = own.geometric_median(self.gallery.positions_deg)[None] if median else None
             log_p = own.log_posterior[None]
-            (answer,) = answers_to(log_p, nearest, part, self.posterior, top_k, estimator, points_deg=points)
+            says = [Evidence.of(row[None], own.gallery, self.posterior, part.photographed)]
+            (answer,) = answers_to(
+                log_p, nearest, part, self.posterior, top_k, estimator, evidence=says, points_deg=points
+            )
             share = len(own.rows) / len(self.gallery)
             found.append(replace(answer, scored_share=share, left_out_at_most=None))
         return found
