@@ -53,7 +53,8 @@ def rows_of(values: np.ndarray, null: np.ndarray | None = None, start: int = 0) 
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     monkeypatch.setenv("LANCE_LOG", "error")
-    lancedb = pytest.importorskip("lancedb")
+    import lancedb
+
     database = lancedb.connect(tmp_path)
 
     def table(values: np.ndarray, null: np.ndarray | None = None) -> Any:

@@ -90,7 +90,8 @@ def entries(gallery: Gallery) -> pa.Table:
 @pytest.fixture
 def on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     monkeypatch.setenv("LANCE_LOG", "error")
-    lancedb = pytest.importorskip("lancedb")
+    import lancedb
+
     database = lancedb.connect(tmp_path / "table")
 
     def write(gallery: Gallery, *, kind: ann.IndexKind | None = "vectors", partitions: int | None = None) -> Any:
