@@ -117,7 +117,7 @@ def _answered(
     gallery: Gallery, model: Any, query: np.ndarray, truth: np.ndarray, hits: list[np.ndarray]
 ) -> dict[str, Any]:
     locator = Locator(gallery, model)
-    log_p = locator.log_posterior(query)
+    log_p = locator.evidence(query).log_p
     point = estimators(locator.posterior)[locator.posterior.estimator](log_p, gallery.positions_deg)
     ranks = [first_hit_rank(row, near) for row, near in zip(log_p, hits, strict=True)]
     found = {"log_p": log_p, "first": log_p.argmax(axis=1), "point": point, "ranks": ranks}
