@@ -86,7 +86,7 @@ def test_documents_of_no_answers_are_well_formed() -> None:
     assert json.loads(as_text([], "json")) == []
     assert as_text([], "jsonl") == ""
     assert json.loads(as_text([], "geojson"))["features"] == []
-    assert as_text([], "csv").startswith("photograph,rank,candidate_id,lat_deg,")
+    assert as_text([], "csv").startswith("photograph,photographs,rank,candidate_id,lat_deg,")
 
 
 def test_the_version_is_said() -> None:

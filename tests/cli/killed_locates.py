@@ -20,17 +20,24 @@ import swclip.models.locator_model
 import swclip.retrieval.locate  # noqa: F401
 from swclip.cli.app import run
 
-for line in sys.stdin:
-    asked = json.loads(line)
-    began = time.monotonic()
-    child = os.fork()
-    if not child:
-        os.dup2(2, 1)  # the answers to this script's caller are the parent's to write
-        code = run(asked["arguments"])
-        sys.stdout.flush()
-        os._exit(code)
-    if asked["kill_after_s"] is not None:
-        time.sleep(asked["kill_after_s"])
-        os.kill(child, signal.SIGKILL)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    print(json.dumps({"code": code, "took_s": time.monotonic() - began}), flush=True)
+
+def main() -> None:
+    """Run what is asked until nothing more is."""
+    for line in sys.stdin:
+        asked = json.loads(line)
+        began = time.monotonic()
+        child = os.fork()
+        if not child:
+            os.dup2(2, 1)  # the answers to this script's caller are the parent's to write
+            code = run(asked["arguments"])
+            sys.stdout.flush()
+            os._exit(code)
+        if asked["kill_after_s"] is not None:
+            time.sleep(asked["kill_after_s"])
+            os.kill(child, signal.SIGKILL)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        print(json.dumps({"code": code, "took_s": time.monotonic() - began}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
