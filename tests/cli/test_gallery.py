@@ -267,7 +267,7 @@ def test_an_indexed_gallery_answers_from_disk_as_from_memory(
     capsys.readouterr()
     assert run(["gallery", "build-index", gallery, "--queries", "20"]) == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert "location_embedding: IVF_FLAT over 60 entries" in said
+    assert "location_embedding: IVF_RQ over 60 entries" in said
     assert "Recall against an exact search, 20 queries" in said
     assert "recall@10" in said
     found = {}
@@ -286,7 +286,7 @@ def test_an_indexed_gallery_answers_from_disk_as_from_memory(
     assert "has no index" not in caplog.text
     assert "answers state no regions: this gallery is searched on disk" in caplog.text
     assert run(["gallery", "info", gallery, "--format", "json"]) == 0
-    assert json.loads(capsys.readouterr().out)["indices"]["image_embedding"] == "IVF_FLAT over 60 entries, 0 since"
+    assert json.loads(capsys.readouterr().out)["indices"]["image_embedding"] == "IVF_RQ over 60 entries, 0 since"
     for more in (["--in", "Leeds"], ["--beam", "2"], ["--figure", "a.png"]):
         assert run(["locate", gallery, photograph, "--search", "disk", *more]) == 5
         assert "searched on disk" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from swclip.gallery.schema import Description, entry_schema, vectors
 from swclip.gallery.settling import settle
 from swclip.gallery.store import GalleryStore
 
-DIM = 8
+DIM = 12  # ten and more are what lancedb takes for vectors, and it is strict with those
 DESCRIPTION = Description("tiny-0", DIM, meta={"posterior": None})
 
 

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -271,3 +272,22 @@ def test_vectors_keep_their_rows_round_nulls() -> None:
     rows, there = unit(3, 5), np.array([True, False, True, False, True])
     column = pa.chunked_array([vectors(rows[:2], there[:2]), vectors(rows, there).slice(2)])
     np.testing.assert_array_equal(matrix(column, DIM)[there], rows[there])
+
+
+@pytest.mark.parametrize("how", ["create", "append", "upsert"])
+def test_an_embedding_that_is_no_number_is_refused(store: GalleryStore, tmp_path: Path, how: str) -> None:
+    rows = unit(9, 8)
+    rows[5, 3] = np.nan
+    bad = make_entries(8, prefix="q", image_embedding=vectors(rows))
+    write = partial(make_store, tmp_path / "other") if how == "create" else getattr(store, how)
+    with pytest.raises(InputError, match=r"image_embedding of .* \(1 in all\) is not all numbers"):
+        write(bad)
+    assert (store.count(), store.version) == (40, 1)
+    assert not (tmp_path / "other").exists()
+
+
+def test_positions_have_no_image_embedding_and_keep_none(store: GalleryStore) -> None:
+    elsewhere = make_entries(6, bare=True, seed=3, lon_deg=np.full(6, -0.2))
+    assert store.append(elsewhere).inserted == 6
+    kept = store.read(["image_embedding"], EntryFilter(photographs=False))
+    assert kept["image_embedding"].null_count == len(kept) == 6

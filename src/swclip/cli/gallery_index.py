@@ -11,7 +11,7 @@ def build_index(
     gallery: str,
     /,
     *,
-    kind: Literal["vectors", "bits"] = "vectors",
+    kind: Literal["bits", "vectors"] = "bits",
     queries: int = 200,
 ) -> None:
     """Index a gallery's embeddings for searches on disk, and measure what such a search misses.
@@ -21,8 +21,8 @@ def build_index(
 
     Args:
         gallery: The gallery's folder or URL.
-        kind: What the index keeps: vectors (as large as the embeddings, exact within the parts that are looked into),
-            or bits (one a dimension, refined by the embeddings).
+        kind: What the index keeps: bits (one a dimension, refined by the embeddings; small and fast), or vectors (as
+            large as the embeddings, exact within the parts that are looked into; where bits miss too much).
         queries: Embeddings of the gallery that recall is measured with, drawn evenly; 0 to measure nothing. Photographs
             ask for locations, and find themselves among photographs, which flatters a little.
     """

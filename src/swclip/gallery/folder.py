@@ -12,6 +12,7 @@ import pyarrow as pa
 from swclip.errors import ArtefactError, InputError, SwclipError
 from swclip.files import check_replaceable, read_json, write_json
 from swclip.gallery import remote
+from swclip.gallery.given import NULL_STAYS, check_finite
 from swclip.gallery.lance import connect, lance_errors
 from swclip.gallery.schema import GALLERY_VERSION, wrong_version
 
@@ -81,7 +82,7 @@ def write_table(where: str, name: str, schema: pa.Schema, entries: Iterable[pa.R
     reader = pa.RecordBatchReader.from_batches(schema, rows())
     try:
         with lance_errors(name):
-            connect(where).create_table(TABLE, reader, schema=schema)
+            connect(where).create_table(TABLE, reader, schema=schema, on_bad_vectors=NULL_STAYS)
     except SwclipError:
         if failed:
             raise failed[0] from None
@@ -95,4 +96,5 @@ def _unique_batches(entries: Iterable[pa.RecordBatch], name: str) -> Iterator[pa
             if key in seen:
                 raise InputError(f"{name}: {key!r} is there twice among the entries; ids must be unique.")
             seen.add(key)
+        check_finite(batch, name)
         yield batch

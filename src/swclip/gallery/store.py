@@ -37,7 +37,7 @@ from swclip.gallery.folder import (
     write_beside,
     write_table,
 )
-from swclip.gallery.given import check_unique, holding, naming
+from swclip.gallery.given import NULL_STAYS, check_finite, check_unique, holding, naming
 from swclip.gallery.lance import connect, lance_errors
 from swclip.gallery.schema import Description, check_columns, entry_schema
 from swclip.gallery.settling import SHARED, position_keys, positions_of, renamed, settle
@@ -216,6 +216,7 @@ class GalleryStore:
         if not len(entries):
             return Change(version=self.version)
         check_unique(entries, self.path)
+        check_finite(entries, self.path)
         known = self.there([name for name in entries["image_id"].to_pylist() if name is not None])
         if known and existing == "refuse":
             raise InputError(
@@ -228,7 +229,7 @@ class GalleryStore:
         if not len(ready):
             return Change(skipped=skipped, version=self.version)
         with lance_errors(self.path):
-            done = self.table.merge_insert("entry_id").when_not_matched_insert_all().execute(ready)
+            done = self.table.merge_insert("entry_id").when_not_matched_insert_all().execute(ready, NULL_STAYS)
         if existing == "refuse" and done.num_inserted_rows < len(ready):
             raise InputError(
                 f"{self.path}: {len(ready) - done.num_inserted_rows} of {len(ready)} entries were put in by another "
@@ -242,13 +243,14 @@ class GalleryStore:
         if not len(entries):
             return Change(version=self.version)
         check_unique(entries, self.path)
+        check_finite(entries, self.path)
         ready = self._settled(entries, replacing=True)
         skipped = len(entries) - len(ready)
         if not len(ready):
             return Change(skipped=skipped, version=self.version)
         with lance_errors(self.path):
             merge = self.table.merge_insert("entry_id").when_matched_update_all().when_not_matched_insert_all()
-            done = merge.execute(ready)
+            done = merge.execute(ready, NULL_STAYS)
         return Change(done.num_inserted_rows, done.num_updated_rows, skipped=skipped, version=done.version)
 
     def delete(self, where: EntryFilter) -> Change:
