@@ -24,7 +24,7 @@ def build_index(
         kind: What the index keeps: bits (one a dimension, refined by the embeddings; small and fast), or vectors (as
             large as the embeddings, exact within the parts that are looked into; where bits miss too much).
         queries: Embeddings of the gallery that recall is measured with, drawn evenly; 0 to measure nothing. Photographs
-            ask for locations, and find themselves among photographs, which flatters a little.
+            ask for locations, and find themselves among photographs, which flatters a little. An answer asks for 512.
     """
     import numpy as np
 
@@ -33,7 +33,7 @@ def build_index(
     from swclip.gallery.ann import measured_recall
     from swclip.gallery.schema import matrix
     from swclip.gallery.store import GalleryStore
-    from swclip.retrieval.shortlist import IMAGE, LOCATION
+    from swclip.retrieval.shortlist import IMAGE, LOCATION, ShortlistConfig
 
     if queries < 0:
         raise ConfigError(f"--queries {queries}: must be 0 (measure nothing) or more.")
@@ -47,7 +47,7 @@ def build_index(
         console.print(f"{column}: {said}", markup=False, highlight=False)
     if not queries:
         return
-    asked = LOCATION if built[IMAGE] is None else IMAGE
+    asked, ks = LOCATION if built[IMAGE] is None else IMAGE, (10, 100, ShortlistConfig().k)
     with console.status("Measuring recall"):
         vectors = matrix(store.read([asked])[asked].drop_null(), store.description.dim)
         drawn = np.random.default_rng(0).choice(len(vectors), min(queries, len(vectors)), replace=False)
@@ -55,7 +55,7 @@ def build_index(
             (column, found)
             for column, state in built.items()
             if state is not None
-            for found in [measured_recall(store.table, column, vectors[np.sort(drawn)])]
+            for found in [measured_recall(store.table, column, vectors[np.sort(drawn)], ks)]
         ]
     names = [name for name in rows[0][1] if name != "queries"]
     table = [(column, *(f"{found[name]:.1%}" for name in names if name in found)) for column, found in rows]
