@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from swclip.data.splits import Splits
     from swclip.evaluation.evaluate import EmbedConfig
     from swclip.evaluation.measure import Evaluation, MeasureConfig
-    from swclip.training.run import RunFacts
 
 
 def evaluate(
@@ -126,8 +125,9 @@ def _evaluate_run(
     from swclip.retrieval.feature_cache import FeatureCache
     from swclip.retrieval.hubness import read_bank
     from swclip.retrieval.posterior_config import read_posterior
+    from swclip.training.run import read_finished_run
 
-    facts = _finished(run)
+    facts = read_finished_run(run)
     table = read_manifest(_where(run, facts.manifest, "manifest", manifest))
     _check_digest(run, facts.manifest_digest, table.digest, str(table.path))
     split = read_splits(_where(run, facts.splits, "splits", splits))
@@ -159,20 +159,6 @@ def _evaluate_run(
         )
     evaluation.report["made_with"]["run"] = {"path": str(run), "system": facts.system, "seed": facts.seed}
     return evaluation, table, split, facts.system or run.name
-
-
-def _finished(run: Path) -> RunFacts:
-    from swclip.errors import ArtefactError
-    from swclip.training.run import read_run
-
-    if not (run / "run.json").is_file():
-        raise ArtefactError(f"{run}: no run is there (run.json is missing); give what `swclip train ... --out` wrote.")
-    facts = read_run(run)
-    if facts.status != "finished":
-        raise ArtefactError(
-            f"{run}: this run has not finished; give its `swclip train` command again, which goes on where it stopped."
-        )
-    return facts
 
 
 def _where(run: Path, recorded: str, name: str, given: Path | None) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -21,6 +22,28 @@ if TYPE_CHECKING:
 gallery = cyclopts.App(name="gallery", help="Look into a gallery, and change it: each change is one commit.")
 gallery.command("swclip.cli.gallery_index:build_index", name="build-index")
 _NO_FILTER = FilterOptions()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class GrowOptions:
+    """How photographs are put into a gallery."""
+
+    model: Path | None = None
+    "Insist that the gallery was made by this run."
+    thumbnails: int | None = None
+    "Keep thumbnails of at most so many pixels in height; as the gallery was made with if not given."
+    commit_rows: int = 512
+    "Photographs in one commit."
+    cache: bool = True
+    "Keep image features in $SWCLIP_CACHE (or ~/.cache/swclip)."
+    batch_size: int = 64
+    "Photographs that the model sees at once."
+    workers: int | None = None
+    "Threads that decode photographs; one a processor if not given."
+
+
+_AS_IT_IS = GrowOptions()
 
 
 @gallery.command
@@ -74,12 +97,7 @@ def append(
     manifest: Path,
     /,
     *,
-    model: Path | None = None,
-    thumbnails: int | None = None,
-    commit_rows: int = 512,
-    cache: bool = True,
-    batch_size: int = 64,
-    workers: int | None = None,
+    how: GrowOptions = _AS_IT_IS,
 ) -> None:
     """Put the photographs of a manifest into a gallery; those that it has are left as they are.
 
@@ -88,14 +106,9 @@ def append(
     Args:
         gallery: The gallery's folder or URL.
         manifest: The photographs, as `swclip prepare` or `swclip synth` wrote them.
-        model: Insist that the gallery was made by this run.
-        thumbnails: Keep thumbnails of at most so many pixels in height; as the gallery was made with if not given.
-        commit_rows: Photographs in one commit.
-        cache: Keep image features in $SWCLIP_CACHE (or ~/.cache/swclip).
-        batch_size: Photographs that the model sees at once.
-        workers: Threads that decode photographs; one a processor if not given.
+        how: How they are embedded and kept.
     """
-    _grow(gallery, manifest, model, thumbnails, commit_rows, cache, batch_size, workers, replacing=False)
+    _grow(gallery, manifest, how, replacing=False)
 
 
 @gallery.command
@@ -104,26 +117,16 @@ def upsert(
     manifest: Path,
     /,
     *,
-    model: Path | None = None,
-    thumbnails: int | None = None,
-    commit_rows: int = 512,
-    cache: bool = True,
-    batch_size: int = 64,
-    workers: int | None = None,
+    how: GrowOptions = _AS_IT_IS,
 ) -> None:
     """Put the photographs of a manifest into a gallery; those that it has are replaced.
 
     Args:
         gallery: The gallery's folder or URL.
         manifest: The photographs, as `swclip prepare` or `swclip synth` wrote them.
-        model: Insist that the gallery was made by this run.
-        thumbnails: Keep thumbnails of at most so many pixels in height; as the gallery was made with if not given.
-        commit_rows: Photographs in one commit.
-        cache: Keep image features in $SWCLIP_CACHE (or ~/.cache/swclip).
-        batch_size: Photographs that the model sees at once.
-        workers: Threads that decode photographs; one a processor if not given.
+        how: How they are embedded and kept.
     """
-    _grow(gallery, manifest, model, thumbnails, commit_rows, cache, batch_size, workers, replacing=True)
+    _grow(gallery, manifest, how, replacing=True)
 
 
 @gallery.command
@@ -212,12 +215,7 @@ def compact(gallery: str, /, *, keep_days: Annotated[float, Parameter(name="--ke
 def _grow(
     name: str,
     manifest: Path,
-    run: Path | None,
-    thumbnails: int | None,
-    commit_rows: int,
-    cache: bool,
-    batch_size: int,
-    workers: int | None,
+    how: GrowOptions,
     *,
     replacing: bool,
 ) -> None:
@@ -231,14 +229,14 @@ def _grow(
     from swclip.retrieval.growing import put_in
     from swclip.retrieval.hubness import read_bank
 
-    if commit_rows < 1:
-        raise ConfigError(f"--commit-rows {commit_rows}: must be at least 1.")
-    if thumbnails is not None and thumbnails < 16:
-        raise ConfigError(f"--thumbnails {thumbnails}: must be at least 16 pixels.")
+    if how.commit_rows < 1:
+        raise ConfigError(f"--commit-rows {how.commit_rows}: must be at least 1.")
+    if how.thumbnails is not None and how.thumbnails < 16:
+        raise ConfigError(f"--thumbnails {how.thumbnails}: must be at least 16 pixels.")
     store, table = GalleryStore.open(name), read_manifest(manifest)
     own = store.model_folder(default_cache_folder())
-    model = load_model(own if run is None else run)
-    store.description.check_model(model.fingerprint, str(own if run is None else run), name)
+    model = load_model(own if how.model is None else how.model)
+    store.description.check_model(model.fingerprint, str(own if how.model is None else how.model), name)
     failures: list[Failure] = []
     with progress_bar("Embedding") as progress:
         change = put_in(
@@ -247,11 +245,11 @@ def _grow(
             table,
             replacing=replacing,
             bank=read_bank(own),
-            thumbnails_px=store.description.meta.get("thumbnails_px") if thumbnails is None else thumbnails,
-            commit_rows=commit_rows,
-            batch_size=batch_size,
-            workers=workers,
-            cache=FeatureCache() if cache else None,
+            thumbnails_px=store.description.meta.get("thumbnails_px") if how.thumbnails is None else how.thumbnails,
+            commit_rows=how.commit_rows,
+            batch_size=how.batch_size,
+            workers=how.workers,
+            cache=FeatureCache() if how.cache else None,
             failures=failures,
             progress=progress,
         )

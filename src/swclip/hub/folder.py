@@ -24,7 +24,7 @@ from swclip.retrieval.conformal import read_calibration, write_calibration
 from swclip.retrieval.hubness import read_bank, write_bank
 from swclip.retrieval.posterior_config import read_posterior, write_posterior
 from swclip.training.config import load_recipe, write_config
-from swclip.training.run import RunFacts, read_run
+from swclip.training.run import read_finished_run
 
 CARD_NAME = "README.md"
 CONFIG_NAME = "config.toml"
@@ -105,7 +105,7 @@ def write_model_folder(
     options = options or PublishOptions()
     source, target = Path(run), Path(out)
     _check_options(options)
-    facts = _finished(source)
+    facts = read_finished_run(source)
     model = _verified(source)
     reports = [read_report(path, model.fingerprint) for path in options.reports]
     config = load_recipe(str(source / CONFIG_NAME))
@@ -183,17 +183,6 @@ def _verified(run: Path) -> LocatorModel:
             "file was changed after training. Copy or train the run again."
         )
     return model
-
-
-def _finished(run: Path) -> RunFacts:
-    if not (run / "run.json").is_file():
-        raise ArtefactError(f"{run}: no run is there (run.json is missing); give what `swclip train ... --out` wrote.")
-    facts = read_run(run)
-    if facts.status != "finished":
-        raise ArtefactError(
-            f"{run}: this run has not finished; give its `swclip train` command again, which goes on where it stopped."
-        )
-    return facts
 
 
 def _check_options(options: PublishOptions) -> None:

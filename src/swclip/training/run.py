@@ -109,3 +109,22 @@ def read_run(folder: str | Path) -> RunFacts:
         return RunFacts(**values)
     except TypeError as error:
         raise ArtefactError(f"{path}: is not the record of a run of this swclip ({error}); train it again.") from error
+
+
+def read_finished_run(folder: str | Path) -> RunFacts:
+    """As `read_run`, of a run that is finished.
+
+    Raises:
+        ArtefactError: The folder is not a run, or its training has not ended.
+    """
+    if not (Path(folder) / "run.json").is_file():
+        raise ArtefactError(
+            f"{folder}: no run is there (run.json is missing); give what `swclip train ... --out` wrote."
+        )
+    facts = read_run(folder)
+    if facts.status != "finished":
+        raise ArtefactError(
+            f"{folder}: this run has not finished; give its `swclip train` command again, which goes on where it "
+            "stopped."
+        )
+    return facts
