@@ -27,9 +27,9 @@ from common import STYLES, add_training_options, command_line, markdown, new_fig
 
 from swclip.data.manifest import read_manifest
 from swclip.data.splits import read_splits
-from swclip.evaluation.comparison import compare, difference_text
+from swclip.comparison.comparison import compare, difference_text
 from swclip.evaluation.measure import Evaluation, MeasureConfig
-from swclip.evaluation.words import metres, percent
+from swclip.reporting.units import metres, percent
 from swclip.files import read_json, write_json
 from swclip.training.bandwidth import BANDWIDTH_FILE
 

@@ -16,9 +16,9 @@ from swclip.evaluation.evaluate import EmbedConfig, evaluate
 from swclip.evaluation.measure import Evaluation, MeasureConfig
 from swclip.files import atomic_file
 from swclip.models.locator_model import load_model
-from swclip.retrieval.feature_cache import FeatureCache
-from swclip.retrieval.hubness import read_bank
-from swclip.retrieval.posterior_config import read_posterior
+from swclip.models.feature_cache import FeatureCache
+from swclip.gallery.hubness import read_bank
+from swclip.calibration.posterior_config import read_posterior
 from swclip.training.config import load_recipe
 from swclip.training.loop import train
 

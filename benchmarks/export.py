@@ -25,7 +25,7 @@ from swclip.export.graph import IMAGE
 from swclip.export.int8_tower import IMAGE_INT8
 from swclip.export.parity import open_graph
 from swclip.models.locator_model import load_model
-from swclip.retrieval.quantize import dequantize, quantize, similarity
+from swclip.export.quantize import dequantize, quantize, similarity
 
 Way = Callable[[], Any]
 

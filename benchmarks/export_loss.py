@@ -29,18 +29,18 @@ from swclip.export.int8_tower import IMAGE_INT8
 from swclip.export.parity import open_graph
 from swclip.files import write_json
 from swclip.geo.distance import geodesic_m
-from swclip.measures.bootstrap import draw_statistics, resample_blocks
-from swclip.measures.metrics import RECALL_RADIUS_M, first_hit_rank, recall_at_k
+from swclip.metrics.bootstrap import draw_statistics, resample_blocks
+from swclip.metrics.localization_error import RECALL_RADIUS_M, first_hit_rank, recall_at_k
 from swclip.models.locator_model import load_model
-from swclip.retrieval.build import build_gallery
-from swclip.retrieval.embed import embed_photographs, pixel_batches
-from swclip.retrieval.estimate import estimators
-from swclip.retrieval.feature_cache import FeatureCache
-from swclip.retrieval.gallery import Gallery
-from swclip.retrieval.hubness import read_bank
-from swclip.retrieval.locate import Locator
-from swclip.retrieval.posterior_config import read_posterior
-from swclip.retrieval.quantize import dequantize, quantize
+from swclip.gallery.build import build_gallery
+from swclip.models.embed import embed_photographs, pixel_batches
+from swclip.retrieval.point_estimates import estimators
+from swclip.models.feature_cache import FeatureCache
+from swclip.gallery.gallery import Gallery
+from swclip.gallery.hubness import read_bank
+from swclip.retrieval.locator import Locator
+from swclip.calibration.posterior_config import read_posterior
+from swclip.export.quantize import dequantize, quantize
 
 Change = Callable[[np.ndarray], np.ndarray]
 STATISTICS = ("median", "mean", "within_25", "within_100")

@@ -29,12 +29,12 @@ from common import STYLES, add_training_options, command_line, markdown, new_fig
 from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import read_splits
 from swclip.errors import ConfigError
-from swclip.evaluation.comparison import Comparison, compare, difference_text
+from swclip.comparison.comparison import Comparison, compare, difference_text
 from swclip.evaluation.measure import Evaluation
-from swclip.evaluation.words import distance, metres
+from swclip.reporting.units import distance, metres
 from swclip.files import write_json
-from swclip.measures.bootstrap import resample_blocks
-from swclip.measures.regional import regional_differences, regional_figures
+from swclip.metrics.bootstrap import resample_blocks
+from swclip.metrics.districts import regional_differences, regional_figures
 
 BASE = "none"
 HEADINGS = {

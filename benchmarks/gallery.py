@@ -27,9 +27,9 @@ from safetensors.numpy import load_file, save_file
 from swclip.gallery.filters import EntryFilter
 from swclip.gallery.schema import Description, entry_schema
 from swclip.gallery.store import GalleryStore
-from swclip.gallery.verify import verify
-from swclip.retrieval.gallery import Gallery, load_gallery
-from swclip.retrieval.stored import description_of, entries_of
+from swclip.gallery.inspect import verify
+from swclip.gallery.gallery import Gallery, load_gallery
+from swclip.gallery.read_write import description_of, entries_of
 
 Ways = dict[str, Callable[[], None]]
 

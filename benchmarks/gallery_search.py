@@ -36,8 +36,8 @@ from made_up import asked_near, multiplied, towns, unit
 from swclip.files import write_json
 from swclip.gallery import ann
 from swclip.retrieval.coarse import CoarseIndex
-from swclip.retrieval.gallery import Gallery
-from swclip.retrieval.posterior_config import PosteriorConfig
+from swclip.gallery.gallery import Gallery
+from swclip.calibration.posterior_config import PosteriorConfig
 
 TOP, BATCH = 100, 64
 EF_SEARCH, HNSW_LINKS, EF_CONSTRUCTION = 64, 32, 40
@@ -206,7 +206,7 @@ def real_features(run: str, manifest_path: str, dim: int) -> np.ndarray:
     """Pooled features of a manifest's photographs, brought to D dimensions by their principal components."""
     from swclip.data.manifest import read_manifest
     from swclip.models.locator_model import load_model
-    from swclip.retrieval.feature_cache import FeatureCache
+    from swclip.models.feature_cache import FeatureCache
 
     manifest = read_manifest(manifest_path)
     found = unit(FeatureCache().features(load_model(run), manifest.image_paths).astype(np.float32))

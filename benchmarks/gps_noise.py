@@ -39,9 +39,9 @@ from common import STYLES, add_training_options, command_line, markdown, new_fig
 from swclip.data.injected import displaced, misplaced, with_positions, without_photographs
 from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import Splits, indices, read_splits
-from swclip.evaluation.comparison import compare, difference_text
+from swclip.comparison.comparison import compare, difference_text
 from swclip.evaluation.measure import Evaluation
-from swclip.evaluation.words import metres, percent
+from swclip.reporting.units import metres, percent
 from swclip.files import write_json
 
 AWARE = "objective__targets__gps_noise"

@@ -16,7 +16,7 @@ import time
 import numpy as np
 
 from swclip.retrieval.coarse import CoarseIndex
-from swclip.retrieval.gallery import Gallery
+from swclip.gallery.gallery import Gallery
 from swclip.retrieval.posterior import PosteriorConfig
 
 TOP_K = 10

@@ -26,9 +26,9 @@ from PIL import Image
 
 from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
 from swclip.models.locator_model import LocatorModel
-from swclip.retrieval.conformal import Calibration
-from swclip.retrieval.embed import embed_positions
-from swclip.retrieval.gallery import gallery_from_embeddings
+from swclip.calibration.conformal import Calibration
+from swclip.models.embed import embed_positions
+from swclip.gallery.gallery import gallery_from_embeddings
 
 PHOTOGRAPHS, PLACES = 500, 200
 

@@ -81,8 +81,8 @@ def prepare(out: Path) -> dict[str, Any]:
 
     from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
     from swclip.models.locator_model import LocatorModel
-    from swclip.retrieval.embed import embed_positions
-    from swclip.retrieval.gallery import gallery_from_embeddings
+    from swclip.models.embed import embed_positions
+    from swclip.gallery.gallery import gallery_from_embeddings
     from swclip.retrieval.posterior import default_posterior
 
     torch.manual_seed(0)
@@ -127,7 +127,7 @@ def cold_geoclip(out: Path, path: Path) -> None:
 
 def cold_swclip(out: Path, path: Path) -> None:
     """Import, load, one `locate`."""
-    from swclip.retrieval.locate import Locator
+    from swclip.retrieval.locator import Locator
 
     Locator.from_gallery(out / "gallery").locate([path], top_k=TOP, region=None)
 
@@ -136,8 +136,8 @@ def warm(out: Path, paths: list[Path], calls: int) -> dict[str, Any]:
     """Calls of the two in turn, and what their parts take."""
     import torch
 
-    from swclip.retrieval.embed import embed_photographs
-    from swclip.retrieval.locate import Locator
+    from swclip.models.embed import embed_photographs
+    from swclip.retrieval.locator import Locator
 
     theirs, ours = geoclip_model(), Locator.from_gallery(out / "gallery")
     took: dict[str, list[Seconds]] = {}

@@ -31,10 +31,10 @@ from made_up import towns, unit
 from swclip.files import write_json
 from swclip.gallery import ann
 from swclip.geo.distance import haversine_m
-from swclip.retrieval.estimate import estimators
-from swclip.retrieval.evidence import Photographed, chunks, log_probability
-from swclip.retrieval.gallery import Gallery
-from swclip.retrieval.posterior_config import PosteriorConfig
+from swclip.retrieval.point_estimates import estimators
+from swclip.retrieval.scores import Photographed, chunks, log_probability
+from swclip.gallery.gallery import Gallery
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.retrieval.shortlist import IMAGE, LOCATION, ShortlistConfig, Shortlister
 
 MOVED_M = 1.0
@@ -173,11 +173,11 @@ def real(run: str, manifest_path: str, splits_path: str) -> tuple[Gallery, Poste
     from swclip.data.manifest import read_manifest
     from swclip.data.splits import candidates_for, indices, read_splits
     from swclip.models.locator_model import load_model
-    from swclip.retrieval.build import build_gallery
-    from swclip.retrieval.embed import embed_photographs
-    from swclip.retrieval.feature_cache import FeatureCache
-    from swclip.retrieval.hubness import read_bank
-    from swclip.retrieval.posterior_config import read_posterior
+    from swclip.gallery.build import build_gallery
+    from swclip.models.embed import embed_photographs
+    from swclip.models.feature_cache import FeatureCache
+    from swclip.gallery.hubness import read_bank
+    from swclip.calibration.posterior_config import read_posterior
 
     manifest, splits, model = read_manifest(manifest_path), read_splits(splits_path), load_model(run)
     candidates, cache = candidates_for(splits, "query"), FeatureCache()

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swclip.evaluation.curve_figure import write_curves
-from swclip.evaluation.markdown import comparison_markdown
+from swclip.reporting.curve_figure import write_curves
+from swclip.comparison.markdown import comparison_markdown
 from swclip.training.config import recipe_names
 
 SYSTEMS = (

@@ -29,7 +29,7 @@ from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import Splits, indices, read_splits
 from swclip.errors import InputError, SwclipError
 from swclip.files import write_json
-from swclip.retrieval.feature_cache import FeatureCache
+from swclip.models.feature_cache import FeatureCache
 from swclip.training.config import load_recipe
 from swclip.training.loop import train
 from swclip.training.overrides import assigned, nested

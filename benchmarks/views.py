@@ -21,16 +21,16 @@ from typing import Any
 
 from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import Splits, read_splits
-from swclip.evaluation.comparison import compare
+from swclip.comparison.comparison import compare
 from swclip.evaluation.evaluate import EmbedConfig, evaluate
 from swclip.evaluation.measure import Evaluation, MeasureConfig
-from swclip.evaluation.words import figure_name, metres, percent, signed, signed_interval
+from swclip.reporting.units import (figure_name, metres, percent, signed, signed_interval)
 from swclip.files import atomic_file, write_json
 from swclip.models.locator_model import load_model
-from swclip.models.views import ViewName
-from swclip.retrieval.feature_cache import FeatureCache
-from swclip.retrieval.hubness import read_bank
-from swclip.retrieval.posterior_config import read_posterior
+from swclip.models.modalities import ViewName
+from swclip.models.feature_cache import FeatureCache
+from swclip.gallery.hubness import read_bank
+from swclip.calibration.posterior_config import read_posterior
 from swclip.training.config import load_recipe
 from swclip.training.loop import train
 from swclip.training.overrides import assigned, nested

@@ -10,16 +10,16 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from swclip.bridge.evaluate import evaluate_predictions, evaluate_vectors
+    from swclip.external.evaluate import evaluate_predictions, evaluate_vectors
     from swclip.data.manifest import Manifest, read_manifest
-    from swclip.data.prepare import prepare
+    from swclip.ingest.prepare import prepare
     from swclip.data.splits import Splits, read_splits
-    from swclip.evaluation.compare_reports import compare_reports as compare
+    from swclip.comparison.compare_reports import compare_reports as compare
     from swclip.evaluation.evaluate import evaluate
     from swclip.models.locator_model import LocatorModel
     from swclip.models.locator_model import load_model as load
-    from swclip.retrieval.area import read_area
-    from swclip.retrieval.locate import Locator
+    from swclip.geo.area import read_area
+    from swclip.retrieval.locator import Locator
     from swclip.retrieval.prior import Prior
     from swclip.training.config import TrainingConfig, load_recipe
     from swclip.training.loop import train
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 __version__ = importlib.metadata.version("swclip")
 
 _HOMES = {
-    "Locator": "swclip.retrieval.locate:Locator",
+    "Locator": "swclip.retrieval.locator:Locator",
     "LocatorModel": "swclip.models.locator_model:LocatorModel",
     "Manifest": "swclip.data.manifest:Manifest",
     "Prior": "swclip.retrieval.prior:Prior",
     "Splits": "swclip.data.splits:Splits",
     "TrainingConfig": "swclip.training.config:TrainingConfig",
-    "compare": "swclip.evaluation.compare_reports:compare_reports",
+    "compare": "swclip.comparison.compare_reports:compare_reports",
     "evaluate": "swclip.evaluation.evaluate:evaluate",
-    "evaluate_predictions": "swclip.bridge.evaluate:evaluate_predictions",
-    "evaluate_vectors": "swclip.bridge.evaluate:evaluate_vectors",
+    "evaluate_predictions": "swclip.external.evaluate:evaluate_predictions",
+    "evaluate_vectors": "swclip.external.evaluate:evaluate_vectors",
     "load": "swclip.models.locator_model:load_model",
     "load_recipe": "swclip.training.config:load_recipe",
-    "prepare": "swclip.data.prepare:prepare",
-    "read_area": "swclip.retrieval.area:read_area",
+    "prepare": "swclip.ingest.prepare:prepare",
+    "read_area": "swclip.geo.area:read_area",
     "read_manifest": "swclip.data.manifest:read_manifest",
     "read_splits": "swclip.data.splits:read_splits",
     "train": "swclip.training.loop:train",

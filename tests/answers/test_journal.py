@@ -120,7 +120,7 @@ def test_something_else_asked_is_refused_with_what_differs(tmp_path: Path) -> No
 
 
 def test_the_names_are_listed_as_they_were_given(tmp_path: Path) -> None:
-    from swclip.data.name_lists import read_name_list
+    from swclip.ingest.name_lists import read_name_list
 
     for names in (["a.jpg", "b \udce9.jpg"], ["a\nb.jpg", "c.jpg"]):
         journal = begun(tmp_path / "a.json", names, restart=True)

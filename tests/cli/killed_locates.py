@@ -17,7 +17,7 @@ import swclip.answers.table
 import swclip.cli.locate
 import swclip.cli.locate_run
 import swclip.models.locator_model
-import swclip.retrieval.locate  # noqa: F401
+import swclip.retrieval.locator  # noqa: F401
 from swclip.cli.app import run
 
 

@@ -19,7 +19,7 @@ import pytest
 from swclip.cli.app import run
 from swclip.data.manifest import read_manifest, write_manifest
 from swclip.gallery.store import GalleryStore
-from swclip.retrieval.gallery import load_gallery
+from swclip.gallery.gallery import load_gallery
 
 
 @pytest.fixture
@@ -296,7 +296,7 @@ def test_an_indexed_gallery_answers_from_disk_as_from_memory(
 def test_a_gallery_that_is_too_large_for_memory_is_searched_on_disk(
     gallery: str, town: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swclip.retrieval.nearest.EXACT_BYTES", 100)
+    monkeypatch.setattr("swclip.retrieval.disk_locator.EXACT_BYTES", 100)
     assert run(["locate", gallery, str(town / "p03-0.jpg")]) == 0
     assert json.loads(capsys.readouterr().out)[0]["left_out_at_most"] is None
     assert run(["locate", gallery, str(town / "p03-0.jpg"), "--search", "memory"]) == 0

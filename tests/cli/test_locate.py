@@ -233,7 +233,7 @@ def test_an_interruption_before_the_first_answers_leaves_nothing(
     made: Path, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "a.csv"
-    monkeypatch.setattr("swclip.retrieval.locate.Locator.locate", interrupted)
+    monkeypatch.setattr("swclip.retrieval.locator.Locator.locate", interrupted)
     assert run(asked(made, many, out)) == 130
     assert "before the first photographs were answered" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ import pytest
 from swclip.cli.app import run
 from swclip.data.manifest import read_manifest
 from swclip.errors import UnreadableError
-from swclip.retrieval.locate import Locator
+from swclip.retrieval.locator import Locator
 
 Start = Callable[..., subprocess.Popen[str]]
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swclip.data.area_grid import area_candidates, lattice_within
-from swclip.data.areas import Area, read_area, read_areas
+from swclip.geo.areas import Area, read_area, read_areas
 from swclip.errors import ConfigError, InputError
 from swclip.geo.distance import EARTH_RADIUS_M, haversine_m
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from swclip.data.manifest import Manifest
 from swclip.data.protocols import SplitDraft, split
-from swclip.data.units import SAME_PLACE_M, place_numbers
+from swclip.data.grouping import SAME_PLACE_M, place_numbers
 from swclip.errors import ConfigError, InputError
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import haversine_m

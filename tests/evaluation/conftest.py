@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from swclip.data.manifest import Manifest, write_manifest
-from swclip.evaluation.answering import Estimator
+from swclip.evaluation.answer_queries import Estimator
 from swclip.evaluation.measure import Evaluation, MeasureConfig, measure
 from swclip.evaluation.predictions import write_predictions
 from swclip.files import write_json

@@ -18,18 +18,11 @@ from swclip.geo.cells import cell_ids
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import geodesic_m
 from swclip.geo.neighbours import SphereIndex
-from swclip.measures.baselines import baselines
-from swclip.measures.bootstrap import bootstrap_intervals, resample_blocks
-from swclip.measures.details import GroundPosterior, TopCandidates
-from swclip.measures.error_report import nested_intervals
-from swclip.measures.metrics import (
-    RECALL_KS,
-    accuracy_within,
-    by_region,
-    error_statistics,
-    mean_reciprocal_rank,
-    recall_at_k,
-)
+from swclip.metrics.baselines import baselines
+from swclip.metrics.bootstrap import bootstrap_intervals, resample_blocks
+from swclip.metrics.query_details import GroundPosterior, TopCandidates
+from swclip.metrics.error_report import nested_intervals
+from swclip.metrics.localization_error import (RECALL_KS, accuracy_within, by_region, error_statistics, mean_reciprocal_rank, recall_at_k)
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 LISA = ("high-high", "low-low", "high-low", "low-high", "not significant")

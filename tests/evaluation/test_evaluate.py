@@ -22,13 +22,13 @@ from swclip.data.splits import Splits, candidates_for, indices, read_splits
 from swclip.errors import ArtefactError, ConfigError, DiskFullError, InputError, MismatchError
 from swclip.evaluation.evaluate import EmbedConfig, evaluate
 from swclip.evaluation.measure import MeasureConfig
-from swclip.evaluation.schema import check_report
+from swclip.evaluation.report_schema import check_report
 from swclip.files import write_json
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import geodesic_m
 from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
 from swclip.models.locator_model import LocatorModel
-from swclip.retrieval.posterior_config import PosteriorConfig, write_posterior
+from swclip.calibration.posterior_config import PosteriorConfig, write_posterior
 from swclip.training.run import RunFacts
 
 PHOTOGRAPHS = 60

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from swclip.bridge.evaluate import evaluate_predictions
-from swclip.evaluation.map_photographs import BUDGET_BYTES
+from swclip.external.evaluate import evaluate_predictions
+from swclip.reporting.map_photographs import BUDGET_BYTES
 from swclip.evaluation.measure import MeasureConfig
-from swclip.evaluation.report import write_report_page
+from swclip.reporting.report import write_report_page
 
 ANSWERS = ["image_id", "lat_deg", "lon_deg", "predicted_lat_deg", "predicted_lon_deg", "city"]
 SIZES = {"laptop": (1280, 900), "phone": (390, 844)}

@@ -12,7 +12,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swclip.data.areas import Area
+from swclip.geo.areas import Area
 from swclip.errors import ConfigError
 from swclip.gallery.filters import EntryFilter
 from swclip.gallery.store import GalleryStore

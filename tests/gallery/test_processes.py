@@ -15,7 +15,7 @@ import pytest
 from swclip.errors import DiskFullError
 from swclip.gallery.filters import EntryFilter
 from swclip.gallery.store import Change, GalleryStore
-from swclip.gallery.verify import verify
+from swclip.gallery.inspect import verify
 
 from .conftest import make_entries, make_store
 

@@ -15,7 +15,7 @@ from swclip.gallery import remote
 from swclip.gallery.filters import EntryFilter
 from swclip.gallery.info import gallery_info
 from swclip.gallery.store import GalleryStore
-from swclip.gallery.verify import verify
+from swclip.gallery.inspect import verify
 
 from .conftest import make_entries, make_store
 

@@ -16,8 +16,8 @@ from swclip.errors import ArtefactError
 from swclip.hub.folder import ModelFolder, PublishOptions, write_model_folder
 from swclip.hub.leaks import check_no_leaks, private_names
 from swclip.models.locator_model import load_model
-from swclip.retrieval.embed import embed_photographs
-from swclip.retrieval.hubness import Bank, Hubness, read_bank
+from swclip.models.embed import embed_photographs
+from swclip.gallery.hubness import Bank, Hubness, read_bank
 from swclip.training.config import load_recipe
 
 NAME = "ada/leeds"

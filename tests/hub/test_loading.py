@@ -11,7 +11,7 @@ import swclip
 from swclip.cli.app import run
 from swclip.errors import ArtefactError, HubError
 from swclip.hub.folder import ModelFolder, write_model_folder
-from swclip.models.published import HubName, download
+from swclip.models.download import HubName, download
 
 from .stand_in import STRANGER, StandIn
 

@@ -11,8 +11,8 @@ import swclip
 from swclip.cli.app import run
 from swclip.data.manifest import read_manifest
 from swclip.models.locator_model import LocatorModel, load_model
-from swclip.retrieval.embed import embed_photographs
-from swclip.retrieval.locate import Locator
+from swclip.models.embed import embed_photographs
+from swclip.retrieval.locator import Locator
 
 from .stand_in import StandIn
 

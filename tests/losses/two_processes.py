@@ -31,7 +31,7 @@ from swclip.losses import (
     ViewsTermConfig,
     all_gather_rows,
 )
-from swclip.losses.views import FUSED
+from swclip.losses.modalities import FUSED
 
 PROCESSES = 2
 N = 8

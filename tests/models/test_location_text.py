@@ -12,7 +12,7 @@ from torch import Tensor
 
 from swclip.errors import ConfigError
 from swclip.geo.cells import cell_ids, parent_cell
-from swclip.models.builtin import tokenize
+from swclip.models.builtin_towers import tokenize
 from swclip.models.config import LocationConfig
 from swclip.models.location_text import CellTokens, known_cells, prompt_fields, prompt_parts
 from swclip.models.locator_model import LocatorModel

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from swclip.files import atomic_folder
 from swclip.imaging.preprocess import Preprocess
-from swclip.retrieval.gallery import Gallery
+from swclip.gallery.gallery import Gallery
 
 DIM = 8
 

@@ -19,9 +19,9 @@ from swclip.answers.fields import record_fields
 from swclip.answers.record import Answer
 from swclip.answers.schema import answer_from_json, answer_schema
 from swclip.errors import ArtefactError
-from swclip.retrieval.conformal import Calibration
-from swclip.retrieval.gallery import Gallery
-from swclip.retrieval.locate import Locator
+from swclip.calibration.conformal import Calibration
+from swclip.gallery.gallery import Gallery
+from swclip.retrieval.locator import Locator
 from swclip.retrieval.posterior import PosteriorConfig
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "answer.schema.json"

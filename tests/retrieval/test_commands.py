@@ -15,8 +15,8 @@ from swclip.data.manifest import read_manifest, write_manifest
 from swclip.data.splits import write_splits
 from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
 from swclip.models.locator_model import LocatorModel
-from swclip.retrieval.conformal import Calibration, write_calibration
-from swclip.retrieval.gallery import load_gallery
+from swclip.calibration.conformal import Calibration, write_calibration
+from swclip.gallery.gallery import load_gallery
 from swclip.retrieval.posterior import PosteriorConfig, write_posterior
 
 

@@ -15,11 +15,11 @@ import shapely
 from swclip.answers.formats import Format, as_text
 from swclip.answers.record import Answer
 from swclip.errors import ConfigError
-from swclip.retrieval.combine import EXPONENT
-from swclip.retrieval.conformal import Calibration
-from swclip.retrieval.embed import embed_photographs
-from swclip.retrieval.gallery import Gallery
-from swclip.retrieval.locate import Locator
+from swclip.retrieval.pooling import EXPONENT
+from swclip.calibration.conformal import Calibration
+from swclip.models.embed import embed_photographs
+from swclip.gallery.gallery import Gallery
+from swclip.retrieval.locator import Locator
 from swclip.retrieval.posterior import PosteriorConfig, gallery_kernel, log_posterior, smoothed
 from swclip.retrieval.prior import NoCandidatesError, Prior, UnknownCityError
 

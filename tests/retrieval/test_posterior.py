@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
 from swclip.geo.distance import geodesic_m, haversine_m
-from swclip.retrieval.estimate import estimators
-from swclip.retrieval.gallery import Gallery
-from swclip.retrieval.ground_kernel import ground_kernel, spread
+from swclip.retrieval.point_estimates import estimators
+from swclip.gallery.gallery import Gallery
+from swclip.geo.spatial_smoothing import ground_kernel, spread
 from swclip.retrieval.posterior import (
     PosteriorConfig,
     default_posterior,
@@ -164,13 +164,13 @@ def test_smoothing_two_places_has_a_closed_form() -> None:
 def test_a_kernel_made_in_blocks_is_the_whole(make_gallery: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     places = make_gallery(6).positions_deg
     whole = ground_kernel(places, 100.0).toarray()
-    monkeypatch.setattr("swclip.retrieval.ground_kernel._ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("swclip.geo.spatial_smoothing._ROWS_AT_ONCE", 7)
     np.testing.assert_array_equal(ground_kernel(places, 100.0).toarray(), whole)
     np.testing.assert_array_equal(whole, whole.T)
 
 
 def test_a_bandwidth_too_wide_for_a_dense_gallery_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("swclip.retrieval.ground_kernel.MAX_PAIRS", 100)
+    monkeypatch.setattr("swclip.geo.spatial_smoothing.MAX_PAIRS", 100)
     places = np.array([51.5, 0.0]) + np.arange(40)[:, None] * [1e-5, 0.0]
     assert ground_kernel(places, 0.5, "bisquare").nnz == 40
     with pytest.raises(ConfigError, match="40 candidates over 100 m"):
@@ -314,7 +314,7 @@ def test_a_fit_leaves_out_smoothings_too_wide_and_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     gallery, query, truth = _noisy_world(np.random.default_rng(3), noise=0.2)
-    monkeypatch.setattr("swclip.retrieval.ground_kernel.MAX_PAIRS", 1000)
+    monkeypatch.setattr("swclip.geo.spatial_smoothing.MAX_PAIRS", 1000)
     assert fit_posterior(query, truth, gallery, smoothings_m=(500.0, 0.0, 20.0)).config.smoothing_m in (0.0, 20.0)
     assert "smoothing over 500 m and more is not tried" in caplog.text
 

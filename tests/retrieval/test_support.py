@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from swclip.retrieval.evidence import Evidence, Photographed
-from swclip.retrieval.gallery import Gallery
-from swclip.retrieval.ground_kernel import ground_kernel, outflow
-from swclip.retrieval.hubness import Hubness
+from swclip.retrieval.scores import Evidence, Photographed
+from swclip.gallery.gallery import Gallery
+from swclip.geo.spatial_smoothing import ground_kernel, outflow
+from swclip.gallery.hubness import Hubness
 from swclip.retrieval.posterior import PosteriorConfig, smoothed
 from swclip.retrieval.support import Support
 

@@ -18,7 +18,7 @@ from swclip.data.samplers import NeighbourBatchSampler
 from swclip.data.splits import read_splits
 from swclip.errors import ConfigError
 from swclip.geo.distance import haversine_m
-from swclip.retrieval.feature_cache import FeatureCache
+from swclip.models.feature_cache import FeatureCache
 from swclip.training.config import TrainingConfig
 from swclip.training.distributed import Process
 from swclip.training.hard_negatives import HardConfig, Miner

@@ -15,13 +15,13 @@ from swclip.data.splits import candidates_for, indices, read_splits
 from swclip.errors import ConfigError, MismatchError
 from swclip.evaluation.evaluate import EmbedConfig, evaluate
 from swclip.models.locator_model import load_model
-from swclip.retrieval.build import build_gallery
-from swclip.retrieval.embed import embed_photographs
-from swclip.retrieval.feature_cache import FeatureCache
-from swclip.retrieval.gallery import load_gallery
-from swclip.retrieval.hubness import read_bank
-from swclip.retrieval.locate import Locator
-from swclip.retrieval.posterior_config import read_posterior
+from swclip.gallery.build import build_gallery
+from swclip.models.embed import embed_photographs
+from swclip.models.feature_cache import FeatureCache
+from swclip.gallery.gallery import load_gallery
+from swclip.gallery.hubness import read_bank
+from swclip.retrieval.locator import Locator
+from swclip.calibration.posterior_config import read_posterior
 from swclip.retrieval.posterior_fit import PosteriorFit, fit_posterior
 from swclip.training.config import TrainingConfig
 from swclip.training.loop import train

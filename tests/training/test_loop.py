@@ -15,13 +15,13 @@ from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import Splits, read_splits, write_splits
 from swclip.errors import ArtefactError, ConfigError, InputError
 from swclip.models.locator_model import LocatorModel, load_model
-from swclip.retrieval.conformal import read_calibration
-from swclip.retrieval.feature_cache import FeatureCache
-from swclip.retrieval.posterior_config import read_posterior
+from swclip.calibration.conformal import read_calibration
+from swclip.models.feature_cache import FeatureCache
+from swclip.calibration.posterior_config import read_posterior
 from swclip.training.checkpoint import list_checkpoints
 from swclip.training.config import TrainingConfig, load_recipe
 from swclip.training.loop import train
-from swclip.training.photographs import PhotographSource
+from swclip.training.inputs import PhotographSource
 from swclip.training.run import read_run
 from swclip.training.validation import Validation
 

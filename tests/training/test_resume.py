@@ -15,7 +15,7 @@ import pytest
 
 from swclip.data.manifest import read_manifest
 from swclip.data.splits import read_splits
-from swclip.retrieval.feature_cache import FeatureCache
+from swclip.models.feature_cache import FeatureCache
 from swclip.training.config import TrainingConfig, write_config
 from swclip.training.loop import train
 from swclip.training.run import read_run

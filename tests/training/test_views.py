@@ -25,10 +25,10 @@ from swclip.evaluation.evaluate import evaluate
 from swclip.evaluation.measure import MeasureConfig
 from swclip.losses import NeighbourhoodConfig, Objective, ObjectiveConfig, TargetConfig, ViewsTermConfig
 from swclip.models.locator_model import LocatorModel, load_model
-from swclip.retrieval.posterior_config import read_posterior
+from swclip.calibration.posterior_config import read_posterior
 from swclip.training.config import TrainingConfig, load_recipe, write_config
 from swclip.training.loop import train
-from swclip.training.schedule import parameter_groups
+from swclip.training.optimizer import parameter_groups
 from swclip.training.step import Batch, forward_backward
 from swclip.training.validation import Validation
 from swclip.training.views import ViewSource

@@ -20,9 +20,9 @@ from PIL import Image
 from swclip.data.manifest import read_manifest
 from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
 from swclip.models.locator_model import LocatorModel
-from swclip.retrieval.build import build_gallery, manifest_candidates
-from swclip.retrieval.conformal import Calibration, write_calibration
-from swclip.retrieval.locate import Locator
+from swclip.gallery.build import build_gallery, manifest_candidates
+from swclip.calibration.conformal import Calibration, write_calibration
+from swclip.retrieval.locator import Locator
 from swclip.retrieval.posterior import PosteriorConfig
 from swclip.web.app import create_app
 from swclip.web.server import address_of, listen, make_server

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from swclip.retrieval.locate import Locator
+from swclip.retrieval.locator import Locator
 from swclip.web.problems import MEDIA_TYPE, ProblemDetail
 from swclip.web.settings import Limits
 

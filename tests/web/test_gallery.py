@@ -15,8 +15,8 @@ from swclip.data.manifest import read_manifest
 from swclip.errors import MismatchError
 from swclip.gallery.details import manifest_details
 from swclip.gallery.store import GalleryStore
-from swclip.retrieval.growing import thumbnails_of
-from swclip.retrieval.locate import Locator
+from swclip.gallery.growing import thumbnails_of
+from swclip.retrieval.locator import Locator
 from swclip.web.gallery_info import points_geojson
 from swclip.web.settings import Limits, Tiles
 from swclip.web.thumbnails import SIDE_PX, Thumbnails

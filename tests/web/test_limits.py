@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from swclip.retrieval.locate import Locator
+from swclip.retrieval.locator import Locator
 from swclip.web.keys import Keys
 from swclip.web.settings import Limits
 

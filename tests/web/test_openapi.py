@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis.checks import CHECKS
 
-from swclip.retrieval.locate import Locator
+from swclip.retrieval.locator import Locator
 from swclip.web.problems import KINDS, MEDIA_TYPE, ProblemDetail
-from swclip.web.schemas import LocateResponse
+from swclip.web.responses import LocateResponse
 from swclip.web.settings import Limits
 
 from .conftest import Served, send

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from swclip.data.manifest import read_manifest
-from swclip.retrieval.conformal import Calibration
-from swclip.retrieval.locate import Locator
+from swclip.calibration.conformal import Calibration
+from swclip.retrieval.locator import Locator
 from swclip.web.keys import Keys
 from swclip.web.settings import Limits, Tiles
 from swclip.web.thumbnails import Thumbnails

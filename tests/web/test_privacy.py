@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from swclip.retrieval.locate import Locator
+from swclip.retrieval.locator import Locator
 
 from .conftest import encoded
 from .test_locate import with_gps

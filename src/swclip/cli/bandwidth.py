@@ -45,7 +45,7 @@ def bandwidth(
     from swclip.cli.record import command_line
     from swclip.data.manifest import read_manifest
     from swclip.data.splits import read_splits
-    from swclip.evaluation.semivariogram_figure import write_semivariogram_figure
+    from swclip.reporting.semivariogram_figure import write_semivariogram_figure
     from swclip.files import write_json
     from swclip.training.bandwidth_study import search_bandwidth, study_bandwidth
     from swclip.training.config import load_recipe

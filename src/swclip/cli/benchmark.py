@@ -48,10 +48,10 @@ def benchmark(
     from swclip.cli.record import command_line
     from swclip.data.manifest import read_manifest
     from swclip.data.splits import find_splits, leakage_path, read_splits
-    from swclip.evaluation.benchmark_files import write_benchmark
-    from swclip.evaluation.comparison import comparison_table
+    from swclip.comparison.benchmark_files import write_benchmark
+    from swclip.comparison.comparison import comparison_table
     from swclip.files import read_json
-    from swclip.training.benchmark import run_benchmarks
+    from swclip.comparison.benchmark import run_benchmarks
 
     table, found = read_manifest(manifest), [read_splits(path) for path in find_splits(splits)]
     baseline = baseline or ("clip" if "clip" in systems else None)

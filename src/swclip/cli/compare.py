@@ -44,10 +44,10 @@ def compare(
     """
     from swclip.cli.console import console, print_table
     from swclip.cli.record import command_line
-    from swclip.evaluation.benchmark_files import write_compare
-    from swclip.evaluation.compare_reports import compare_reports
-    from swclip.evaluation.comparison import comparison_table
-    from swclip.evaluation.surroundings import find_surroundings
+    from swclip.comparison.benchmark_files import write_compare
+    from swclip.comparison.compare_reports import compare_reports
+    from swclip.comparison.comparison import comparison_table
+    from swclip.comparison.surroundings import find_surroundings
 
     compared = compare_reports(
         reports,

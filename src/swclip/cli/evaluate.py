@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from swclip.cli.bridge import BridgeOptions
+from swclip.cli.external import BridgeOptions
 
 if TYPE_CHECKING:
     from swclip.data.manifest import Manifest
@@ -68,7 +68,7 @@ def evaluate(
         photographs: Show examples in the page; --no-photographs leaves pictures out, for reports that are passed on.
         figures: Write the charts and maps as PNG and SVG; --no-figures leaves them out.
     """
-    from swclip.cli.bridge import evaluate_other, say_notes
+    from swclip.cli.external import evaluate_other, say_notes
     from swclip.cli.console import console, print_table
     from swclip.cli.record import command_line
     from swclip.data.splits import leakage_path
@@ -121,10 +121,10 @@ def _evaluate_run(
     from swclip.data.splits import read_splits
     from swclip.evaluation.evaluate import evaluate as evaluate_model
     from swclip.models.locator_model import load_model
-    from swclip.retrieval.conformal import read_calibration
-    from swclip.retrieval.feature_cache import FeatureCache
-    from swclip.retrieval.hubness import read_bank
-    from swclip.retrieval.posterior_config import read_posterior
+    from swclip.calibration.conformal import read_calibration
+    from swclip.models.feature_cache import FeatureCache
+    from swclip.gallery.hubness import read_bank
+    from swclip.calibration.posterior_config import read_posterior
     from swclip.training.run import read_finished_run
 
     facts = read_finished_run(run)
@@ -200,7 +200,7 @@ def _device(name: str) -> str:
 
 
 def _headline(report: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
-    from swclip.evaluation.words import metres, percent
+    from swclip.reporting.units import metres, percent
 
     size = report["gallery_size"]
     title = f"{report['n_queries']:,} queries, " + ("gallery not known" if size is None else f"{size:,} candidates")

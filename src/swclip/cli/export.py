@@ -83,7 +83,7 @@ def export(
 def _write_embeddings(source: Path, out: Path, precision: Literal["float32", "int8"]) -> None:
     from swclip.cli.console import console
     from swclip.export.embeddings import write_embeddings
-    from swclip.retrieval.gallery import load_gallery
+    from swclip.gallery.gallery import load_gallery
 
     if out.is_dir():
         raise InputError(f"{out}: is a folder; with --embeddings, --out is a file such as gallery.safetensors.")
@@ -108,7 +108,7 @@ def _words(assignments: list[str]) -> dict[str, str]:
 
 
 def _named(arguments: list[str]) -> list[Path]:
-    from swclip.data.named_photographs import named_photographs
+    from swclip.ingest.named_photographs import named_photographs
 
     return _spread([Path(name) for name in named_photographs(arguments)])
 
@@ -132,7 +132,7 @@ def _of_manifest(source: Path) -> list[Path]:
 
 
 def _manifest_of(source: Path) -> str | None:
-    from swclip.retrieval.gallery import load_gallery
+    from swclip.gallery.gallery import load_gallery
     from swclip.training.run import read_run
 
     if (source / "run.json").is_file():

@@ -75,7 +75,7 @@ def verify(gallery: str, /) -> None:
     from swclip.cli.console import console, progress_bar
     from swclip.files import default_cache_folder
     from swclip.gallery.store import GalleryStore
-    from swclip.gallery.verify import verify as verified
+    from swclip.gallery.inspect import verify as verified
     from swclip.models.locator_model import load_model
 
     store = GalleryStore.open(gallery)
@@ -224,10 +224,10 @@ def _grow(
     from swclip.files import default_cache_folder
     from swclip.gallery.store import GalleryStore
     from swclip.models.locator_model import load_model
-    from swclip.retrieval.embed import Failure
-    from swclip.retrieval.feature_cache import FeatureCache
-    from swclip.retrieval.growing import put_in
-    from swclip.retrieval.hubness import read_bank
+    from swclip.models.embed import Failure
+    from swclip.models.feature_cache import FeatureCache
+    from swclip.gallery.growing import put_in
+    from swclip.gallery.hubness import read_bank
 
     if how.commit_rows < 1:
         raise ConfigError(f"--commit-rows {how.commit_rows}: must be at least 1.")

@@ -46,7 +46,7 @@ class FilterOptions:
             ConfigError: A value cannot be read, or --near and --radius-m do not go together.
             InputError: The polygons cannot be used.
         """
-        from swclip.data.areas import read_area
+        from swclip.geo.areas import read_area
         from swclip.gallery.filters import EntryFilter
 
         if (self.near is None) != (self.radius_m is None):

@@ -57,13 +57,13 @@ def index(
     from swclip.gallery.details import manifest_details
     from swclip.gallery.folder import check_output
     from swclip.models.locator_model import load_model
-    from swclip.models.published import model_folder
-    from swclip.retrieval.build import build_gallery
-    from swclip.retrieval.conformal import read_calibration
-    from swclip.retrieval.embed import Failure
-    from swclip.retrieval.feature_cache import FeatureCache
-    from swclip.retrieval.growing import thumbnails_of
-    from swclip.retrieval.hubness import read_bank
+    from swclip.models.download import model_folder
+    from swclip.gallery.build import build_gallery
+    from swclip.calibration.conformal import read_calibration
+    from swclip.models.embed import Failure
+    from swclip.models.feature_cache import FeatureCache
+    from swclip.gallery.growing import thumbnails_of
+    from swclip.gallery.hubness import read_bank
     from swclip.retrieval.posterior import read_posterior
 
     check_output(out)
@@ -135,7 +135,7 @@ def _candidates(
 
     from swclip.data.area_grid import area_candidates
     from swclip.data.splits import candidates_for, check_same_manifest, read_splits
-    from swclip.retrieval.build import manifest_candidates
+    from swclip.gallery.build import manifest_candidates
 
     if manifest is None:
         return area_candidates(grid or "", spacing_m or 0.0)

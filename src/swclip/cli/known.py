@@ -27,7 +27,7 @@ def prior_of(city: str | None, within: Path | None, near: str | None, radius_m: 
     if city is None and within is None and near is None and radius_m is None:
         return None
 
-    from swclip.retrieval.area import read_area
+    from swclip.geo.area import read_area
     from swclip.retrieval.prior import Prior
 
     if (near is None) != (radius_m is None):

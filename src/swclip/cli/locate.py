@@ -11,7 +11,7 @@ from swclip.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from swclip.answers.record import Answer
-    from swclip.retrieval.locate import Locator
+    from swclip.retrieval.locator import Locator
     from swclip.retrieval.prior import Prior
 
 
@@ -90,7 +90,7 @@ def locate(
         workers: Threads that decode photographs; one a processor if not given.
     """
     from swclip.answers.formats import format_of
-    from swclip.data.named_photographs import named_photographs
+    from swclip.ingest.named_photographs import named_photographs
 
     names = named_photographs(photographs, from_list, list_column)
     if len(names) > 1 and (caption is not None or map is not None):
@@ -104,7 +104,7 @@ def locate(
     from swclip.cli.known import prior_of
     from swclip.cli.locate_run import Asked, Output, check_failures, print_answers, write_answers
     from swclip.retrieval.hierarchy import RESOLUTIONS
-    from swclip.retrieval.locate import Locator
+    from swclip.retrieval.locator import Locator
 
     output = Output(format_of(out, format), out, region_out)
     output.check()
@@ -145,7 +145,7 @@ def _draw(
 ) -> None:
     import numpy as np
 
-    from swclip.evaluation.located_figure import write_located_figure
+    from swclip.reporting.answer_figure import write_located_figure
 
     write_located_figure(
         figure,

@@ -19,13 +19,13 @@ from swclip.answers.record import Answer
 from swclip.answers.region_shapes import REGIONS
 from swclip.answers.text_form import text_writer
 from swclip.cli.console import console, rate_bar
-from swclip.data.named_photographs import stated_name
+from swclip.ingest.named_photographs import stated_name
 from swclip.errors import ConfigError, InputError, UnreadableError
 from swclip.files import atomic_file
 from swclip.retrieval.answer_identity import answering_identity
 
 if TYPE_CHECKING:
-    from swclip.retrieval.locate import Locator
+    from swclip.retrieval.locator import Locator
     from swclip.retrieval.prior import Prior
 
 BATCHES = 4
@@ -218,7 +218,7 @@ class _Once(logging.Filter):
 @contextmanager
 def _warned_once() -> Iterator[None]:
     """What every batch would warn of is said once."""
-    logger, once = logging.getLogger("swclip.retrieval.locate"), _Once()
+    logger, once = logging.getLogger("swclip.retrieval.locator"), _Once()
     logger.addFilter(once)
     try:
         yield

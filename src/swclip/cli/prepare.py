@@ -72,9 +72,9 @@ def prepare(
         map_column: Column of paths of a map tile for each photograph.
     """
     from swclip.cli.console import console, print_table, progress_bar
-    from swclip.data.columns import ColumnNames
-    from swclip.data.prepare import REJECTED_NAME
-    from swclip.data.prepare import prepare as make
+    from swclip.ingest.columns import ColumnNames
+    from swclip.ingest.prepare import REJECTED_NAME
+    from swclip.ingest.prepare import prepare as make
 
     columns = ColumnNames(
         image=image_column,
@@ -128,7 +128,7 @@ def _split_by_folder(manifest: Manifest) -> None:
     from swclip.cli.console import console, print_table
     from swclip.data.leakage import leakage_report
     from swclip.data.splits import leakage_path
-    from swclip.data.vpr_folders import vpr_splits
+    from swclip.ingest.vpr_folders import vpr_splits
     from swclip.files import write_json
 
     target = manifest.path.with_name("splits.parquet")

@@ -57,7 +57,7 @@ def push(
     from swclip.errors import ConfigError
     from swclip.hub.folder import PublishOptions, write_model_folder
     from swclip.hub.upload import push_folder
-    from swclip.models.published import ENDPOINT_VARIABLE, SCHEME, is_repo_id
+    from swclip.models.download import ENDPOINT_VARIABLE, SCHEME, is_repo_id
 
     def say(text: str) -> None:
         console.print(text, markup=False, soft_wrap=True)

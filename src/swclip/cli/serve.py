@@ -65,7 +65,7 @@ def serve(
     from swclip.cli.console import console
     from swclip.data.manifest import read_manifest
     from swclip.gallery.store import GalleryStore
-    from swclip.retrieval.locate import Locator
+    from swclip.retrieval.locator import Locator
     from swclip.web.app import create_app
     from swclip.web.keys import VARIABLE, Keys
     from swclip.web.server import listen, make_server, run

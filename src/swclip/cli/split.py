@@ -100,7 +100,7 @@ def split(
 
 def _each_city(photographs: Manifest, protocol: str, city: str | None, out: Path) -> dict[str | None, Path]:
     """The cities of a manifest, each with the file of the splits that leave it out."""
-    from swclip.data.units import text_or_none
+    from swclip.data.grouping import text_or_none
     from swclip.errors import ConfigError
     from swclip.files import file_stem
 

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 
-from swclip.data.areas import Area, read_areas
+from swclip.geo.areas import Area, read_areas
 from swclip.data.candidates import MAX_GRID_POINTS
-from swclip.data.units import distinct_positions, position_name, position_steps
+from swclip.data.grouping import distinct_positions, position_name, position_steps
 from swclip.errors import ConfigError, InputError
 from swclip.geo.distance import EARTH_RADIUS_M
 from swclip.geo.lattice import line_points, lines_between

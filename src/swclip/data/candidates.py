@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 
-from swclip.data.units import distinct_positions, rows_by_name, text_or_none
+from swclip.data.grouping import distinct_positions, rows_by_name, text_or_none
 from swclip.errors import ConfigError, InputError
 from swclip.geo.coordinates import LocalFrame
 

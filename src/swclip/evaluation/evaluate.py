@@ -14,22 +14,22 @@ from swclip.data.manifest import Manifest
 from swclip.data.splits import Asked, SplitName, Splits, candidates_for, indices
 from swclip.errors import InputError
 from swclip.evaluation.measure import Embeddings, Evaluation, MeasureConfig, measure
-from swclip.measures.regions import exchangeable_units
-from swclip.retrieval.build import build_gallery
-from swclip.retrieval.conformal import Calibration
-from swclip.retrieval.estimate import estimators
-from swclip.retrieval.gallery import Gallery
-from swclip.retrieval.ground_kernel import spread
-from swclip.retrieval.hubness import Bank
+from swclip.metrics.regions import exchangeable_units
+from swclip.gallery.build import build_gallery
+from swclip.calibration.conformal import Calibration
+from swclip.retrieval.point_estimates import estimators
+from swclip.gallery.gallery import Gallery
+from swclip.geo.spatial_smoothing import spread
+from swclip.gallery.hubness import Bank
 from swclip.retrieval.posterior import gallery_kernel, iter_log_posterior
-from swclip.retrieval.posterior_config import PosteriorConfig, default_posterior
-from swclip.retrieval.views import chosen_views, count_views, embed_queries
+from swclip.calibration.posterior_config import PosteriorConfig, default_posterior
+from swclip.models.embed_modalities import chosen_views, count_views, embed_queries
 from swclip.versions import versions
 
 if TYPE_CHECKING:
     from swclip.models.locator_model import LocatorModel
-    from swclip.models.views import ViewName
-    from swclip.retrieval.feature_cache import FeatureCache
+    from swclip.models.modalities import ViewName
+    from swclip.models.feature_cache import FeatureCache
 
 Progress = Callable[[int, int], None]
 

@@ -12,31 +12,24 @@ from jaxtyping import Float32, Float64, Int32, Int64
 from numpy.typing import ArrayLike
 
 from swclip.errors import ConfigError, InputError
-from swclip.evaluation.answering import TOP, Estimator, Smoothing, answer
-from swclip.evaluation.notebook import NotebookViews
-from swclip.evaluation.schema import REPORT_VERSION
+from swclip.evaluation.answer_queries import (TOP, Estimator, Smoothing, answer)
+from swclip.reporting.notebook import NotebookViews
+from swclip.evaluation.report_schema import REPORT_VERSION
 from swclip.geo.distance import geodesic_m, haversine_m
 from swclip.geo.neighbours import SphereIndex
-from swclip.measures.baselines import baselines
-from swclip.measures.bootstrap import RESAMPLES
-from swclip.measures.details import GroundPosterior, TopCandidates
-from swclip.measures.error_report import error_figures, error_report
-from swclip.measures.graded import (
-    RELEVANCE_BANDWIDTH_M,
-    RELEVANCE_KERNEL,
-    geoscore_by_query,
-    ndcg_at_k,
-    ndcg_by_query,
-    relevance_gain,
-)
-from swclip.measures.ground_meter import GroundMeter
-from swclip.measures.levels import LevelMeter
-from swclip.measures.metrics import RECALL_RADIUS_M, city_alignment_at_k, mean_reciprocal_rank, recall_at_k
-from swclip.measures.region_meter import RegionMeter
-from swclip.measures.regions import region_labels, resampling_blocks
-from swclip.measures.spatial import spatial_report
-from swclip.retrieval.conformal import Calibration
-from swclip.retrieval.ground_cells import GroundCells
+from swclip.metrics.baselines import baselines
+from swclip.metrics.bootstrap import RESAMPLES
+from swclip.metrics.query_details import GroundPosterior, TopCandidates
+from swclip.metrics.error_report import error_figures, error_report
+from swclip.metrics.ndcg import (RELEVANCE_BANDWIDTH_M, RELEVANCE_KERNEL, geoscore_by_query, ndcg_at_k, ndcg_by_query, relevance_gain)
+from swclip.metrics.ground_meter import GroundMeter
+from swclip.metrics.hierarchy import LevelMeter
+from swclip.metrics.localization_error import (RECALL_RADIUS_M, city_alignment_at_k, mean_reciprocal_rank, recall_at_k)
+from swclip.metrics.region_coverage import RegionMeter
+from swclip.metrics.regions import region_labels, resampling_blocks
+from swclip.metrics.spatial import spatial_report
+from swclip.calibration.conformal import Calibration
+from swclip.calibration.region_cells import GroundCells
 from swclip.retrieval.hierarchy import RESOLUTIONS
 
 SHOWN = 10

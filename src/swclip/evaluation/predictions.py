@@ -10,7 +10,7 @@ import pandas as pd
 
 from swclip.errors import ArtefactError
 from swclip.files import atomic_file
-from swclip.retrieval.region import LEVELS
+from swclip.calibration.region import LEVELS
 
 COLUMNS = (
     "image_id",

@@ -26,9 +26,9 @@ from safetensors.numpy import save_file
 
 from swclip.errors import ArtefactError, InputError
 from swclip.files import atomic_file
-from swclip.retrieval.gallery import Gallery
-from swclip.retrieval.hubness import Hubness
-from swclip.retrieval.quantize import dequantize, quantize
+from swclip.gallery.gallery import Gallery
+from swclip.gallery.hubness import Hubness
+from swclip.export.quantize import dequantize, quantize
 
 EMBEDDINGS_VERSION = "1"
 Precision = Literal["float32", "int8"]

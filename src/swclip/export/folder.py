@@ -21,7 +21,7 @@ from swclip.export.needed import require_onnx
 from swclip.export.parity import TOLERANCE, Parity, check_parity, measure_parity, open_graph
 from swclip.files import atomic_folder, check_replaceable, sha256_of_file, write_json
 from swclip.models.location_text import prompt_fields
-from swclip.retrieval.embed import PathLike, device_of, embed_positions, evaluating
+from swclip.models.embed import (PathLike, device_of, embed_positions, evaluating)
 from swclip.versions import versions
 
 if TYPE_CHECKING:

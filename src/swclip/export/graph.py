@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from swclip.errors import ConfigError
 from swclip.models.location_text import Words, prompt_fields
-from swclip.retrieval.embed import evaluating
+from swclip.models.embed import evaluating
 
 if TYPE_CHECKING:
     from swclip.models.locator_model import LocatorModel

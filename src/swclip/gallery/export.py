@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from swclip.files import atomic_file
 from swclip.gallery.schema import EMBEDDINGS
-from swclip.gallery.settling import positions_of
+from swclip.gallery.assign_candidates import positions_of
 
 if TYPE_CHECKING:
     from swclip.gallery.filters import EntryFilter

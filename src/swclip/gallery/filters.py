@@ -20,7 +20,7 @@ from swclip.geo.coordinates import valid_positions
 from swclip.geo.distance import EARTH_RADIUS_M, haversine_m
 
 if TYPE_CHECKING:
-    from swclip.data.areas import Area
+    from swclip.geo.areas import Area
 
 _SLACK_DEG = 1e-6  # boxes only narrow what is read: rounding must not cut off what lies on the border
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from swclip.gallery import remote
 from swclip.gallery.ann import index_state
-from swclip.gallery.settling import positions_of
+from swclip.gallery.assign_candidates import positions_of
 
 if TYPE_CHECKING:
     from swclip.gallery.store import GalleryStore

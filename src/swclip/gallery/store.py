@@ -40,7 +40,7 @@ from swclip.gallery.folder import (
 from swclip.gallery.given import NULL_STAYS, check_finite, check_unique, holding, naming
 from swclip.gallery.lance import connect, lance_errors
 from swclip.gallery.schema import Description, check_columns, entry_schema
-from swclip.gallery.settling import SHARED, position_keys, positions_of, renamed, settle
+from swclip.gallery.assign_candidates import (SHARED, position_keys, positions_of, renamed, settle)
 
 if TYPE_CHECKING:
     from lancedb.table import Table

@@ -13,9 +13,9 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
-from swclip.evaluation.markdown import table_markdown
-from swclip.evaluation.page import Cell, Row, Table
-from swclip.evaluation.words import metres
+from swclip.comparison.markdown import table_markdown
+from swclip.reporting.page import Cell, Row, Table
+from swclip.reporting.units import metres
 from swclip.hub.evaluations import (
     TASK,
     asked_text,
@@ -27,8 +27,8 @@ from swclip.hub.evaluations import (
     sureness_text,
 )
 from swclip.hub.towers import Tower
-from swclip.hub.training_data import Area, TrainingData
-from swclip.models.published import SCHEME
+from swclip.hub.provenance import Area, TrainingData
+from swclip.models.download import SCHEME
 from swclip.training.config import TrainingConfig
 from swclip.training.recipe_source import recipe_names
 from swclip.training.run import RunFacts

@@ -10,10 +10,10 @@ from typing import Any
 from huggingface_hub import EvalResult
 
 from swclip.errors import MismatchError
-from swclip.evaluation.markdown import table_markdown
-from swclip.evaluation.page import Cell, Row, Table, interval_text
-from swclip.evaluation.schema import check_report
-from swclip.evaluation.words import area, distance, metres, percent
+from swclip.comparison.markdown import table_markdown
+from swclip.reporting.page import (Cell, Row, Table, interval_text)
+from swclip.evaluation.report_schema import check_report
+from swclip.reporting.units import (area, distance, metres, percent)
 from swclip.files import read_json
 
 TASK = "image-feature-extraction"

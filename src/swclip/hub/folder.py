@@ -17,12 +17,12 @@ from swclip.hub.card import CardFacts, model_card
 from swclip.hub.evaluations import read_report
 from swclip.hub.leaks import check_no_leaks, private_names
 from swclip.hub.towers import Tower, hide_paths, renamed, towers_of
-from swclip.hub.training_data import training_data
+from swclip.hub.provenance import training_data
 from swclip.models.locator_model import LocatorModel, load_model
-from swclip.models.published import is_repo_id
-from swclip.retrieval.conformal import read_calibration, write_calibration
-from swclip.retrieval.hubness import read_bank, write_bank
-from swclip.retrieval.posterior_config import read_posterior, write_posterior
+from swclip.models.download import is_repo_id
+from swclip.calibration.conformal import read_calibration, write_calibration
+from swclip.gallery.hubness import read_bank, write_bank
+from swclip.calibration.posterior_config import read_posterior, write_posterior
 from swclip.training.config import load_recipe, write_config
 from swclip.training.run import read_finished_run
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from swclip.models.config import ModelConfig
 from swclip.models.locator_model import LocatorModel
-from swclip.models.published import hub_name
+from swclip.models.download import hub_name
 
 Side = Literal["image", "location text", "caption", "map"]
 

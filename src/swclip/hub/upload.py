@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from swclip.errors import ConfigError, HubError, SwclipError
 from swclip.files import sha256_of_file
 from swclip.hub.folder import CARD_NAME, CONFIG_NAME, ModelFolder, check_folder
-from swclip.models.published import BANK_FILE, MODEL_FILES, TOKENIZERS
+from swclip.models.download import BANK_FILE, MODEL_FILES, TOKENIZERS
 from swclip.versions import own_version
 
 _OURS = (*MODEL_FILES, BANK_FILE, CARD_NAME, CONFIG_NAME)

@@ -24,9 +24,9 @@ from swclip.imaging.preprocess import Preprocess
 from swclip.models.config import ModelConfig
 from swclip.models.image_tower import ImageHead, ImageTower, image_preprocess
 from swclip.models.location_text import LocationEncoder, Words, known_cells
-from swclip.models.published import HubName, download, model_folder
+from swclip.models.download import HubName, download, model_folder
 from swclip.models.token_pool import TokenPool
-from swclip.models.views import Views
+from swclip.models.modalities import Views
 from swclip.structure import as_plain, structure
 
 FORMAT_VERSION = "1"

@@ -11,8 +11,8 @@ import numpy as np
 from swclip.versions import versions
 
 if TYPE_CHECKING:
-    from swclip.retrieval.gallery import Gallery
-    from swclip.retrieval.locate import Locator
+    from swclip.gallery.gallery import Gallery
+    from swclip.retrieval.locator import Locator
 
 
 def answering_identity(locator: Locator) -> dict[str, Any]:

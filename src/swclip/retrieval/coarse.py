@@ -22,9 +22,9 @@ from scipy.special import expit
 
 from swclip.errors import ConfigError
 from swclip.geo.cells import nested_cell_ids
-from swclip.retrieval.evidence import check_queries, hubness_of
-from swclip.retrieval.gallery import Gallery
-from swclip.retrieval.posterior_config import PosteriorConfig
+from swclip.retrieval.scores import check_queries, hubness_of
+from swclip.gallery.gallery import Gallery
+from swclip.calibration.posterior_config import PosteriorConfig
 
 MEMBERS = 32
 """Cells are as fine as leaves them this many candidates on average: finer ones cost more to bound than they save."""

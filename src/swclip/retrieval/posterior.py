@@ -10,10 +10,10 @@ from jaxtyping import Float32, Float64
 from scipy import sparse
 
 from swclip.geo.kernels import KernelName
-from swclip.retrieval.evidence import MEMORY_BYTES, Photographed, check_queries, chunks, log_probability
-from swclip.retrieval.gallery import Gallery
-from swclip.retrieval.ground_kernel import ground_kernel, spread
-from swclip.retrieval.posterior_config import PosteriorConfig, default_posterior, read_posterior, write_posterior
+from swclip.retrieval.scores import (MEMORY_BYTES, Photographed, check_queries, chunks, log_probability)
+from swclip.gallery.gallery import Gallery
+from swclip.geo.spatial_smoothing import ground_kernel, spread
+from swclip.calibration.posterior_config import (PosteriorConfig, default_posterior, read_posterior, write_posterior)
 from swclip.retrieval.posterior_fit import PosteriorFit, fit_posterior
 
 __all__ = [
@@ -103,7 +103,7 @@ def log_posterior(
 
     Example:
         >>> import numpy as np
-        >>> from swclip.retrieval.gallery import Gallery
+        >>> from swclip.gallery.gallery import Gallery
         >>> axes = np.eye(2, dtype=np.float32)
         >>> none = np.zeros((0, 2), dtype=np.float32)
         >>> places = Gallery(["a", "b"], np.array([[51.5, 0.0], [51.6, 0.0]]), [None, None], axes, none,

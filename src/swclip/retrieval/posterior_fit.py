@@ -14,19 +14,11 @@ from scipy import sparse
 from swclip.errors import ConfigError, InputError
 from swclip.geo.distance import geodesic_m, haversine_m
 from swclip.geo.kernels import KernelName, kernel_weight
-from swclip.retrieval.estimate import estimators
-from swclip.retrieval.evidence import (
-    Photographed,
-    check_queries,
-    chunks,
-    image_similarity,
-    location_similarity,
-    log_probability,
-    log_softmax,
-)
-from swclip.retrieval.gallery import Gallery
-from swclip.retrieval.ground_kernel import ground_kernel, outflow, weigh
-from swclip.retrieval.posterior_config import ESTIMATOR_NAMES, PosteriorConfig
+from swclip.retrieval.point_estimates import estimators
+from swclip.retrieval.scores import (Photographed, check_queries, chunks, image_similarity, location_similarity, log_probability, log_softmax)
+from swclip.gallery.gallery import Gallery
+from swclip.geo.spatial_smoothing import ground_kernel, outflow, weigh
+from swclip.calibration.posterior_config import ESTIMATOR_NAMES, PosteriorConfig
 
 _LOG = logging.getLogger(__name__)
 SCORE_SCALE_M = 25.0

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float64, Int64
 from swclip.errors import ConfigError, InputError
 from swclip.geo.coordinates import valid_positions
 from swclip.geo.distance import haversine_m
-from swclip.retrieval.area import check_area
+from swclip.geo.area import check_area
 
 FARTHEST_RADII = 10.0
 """A rough position that is farther than so many of its radii from every candidate is a mistake, not a belief."""

@@ -30,12 +30,12 @@ from swclip.errors import ArtefactError, ConfigError
 from swclip.gallery import ann
 from swclip.geo.neighbours import SphereIndex
 from swclip.retrieval.coarse import part_of
-from swclip.retrieval.estimate import geometric_median
-from swclip.retrieval.evidence import Photographed, image_similarity, location_similarity
-from swclip.retrieval.gallery import Gallery
-from swclip.retrieval.ground_kernel import reach_m
-from swclip.retrieval.hubness import Hubness
-from swclip.retrieval.posterior_config import PosteriorConfig
+from swclip.retrieval.point_estimates import geometric_median
+from swclip.retrieval.scores import Photographed, image_similarity, location_similarity
+from swclip.gallery.gallery import Gallery
+from swclip.geo.spatial_smoothing import reach_m
+from swclip.gallery.hubness import Hubness
+from swclip.calibration.posterior_config import PosteriorConfig
 
 if TYPE_CHECKING:
     from lancedb.table import Table

@@ -10,9 +10,9 @@ from jaxtyping import Float64, Int64
 from scipy import sparse
 
 from swclip.answers.record import Testimony
-from swclip.retrieval.evidence import Evidence, Photographed, hubness_of
-from swclip.retrieval.gallery import Gallery
-from swclip.retrieval.posterior_config import PosteriorConfig
+from swclip.retrieval.scores import Evidence, Photographed, hubness_of
+from swclip.gallery.gallery import Gallery
+from swclip.calibration.posterior_config import PosteriorConfig
 
 _DIGITS = 6
 

@@ -13,14 +13,14 @@ from swclip.errors import ConfigError
 from swclip.files import atomic_file
 from swclip.losses import ObjectiveConfig, TargetConfig
 from swclip.models.config import ModelConfig
-from swclip.retrieval.hubness import HubnessConfig
+from swclip.gallery.hubness import HubnessConfig
 from swclip.structure import as_plain, structure, without_none
 from swclip.training.bandwidth import BandwidthConfig
 from swclip.training.hard_negatives import HardConfig
 from swclip.training.location_queue import QueueConfig, check_noise
 from swclip.training.recipe_source import merged, recipe_layers
 from swclip.training.recipe_source import recipe_names as recipe_names
-from swclip.training.tuning import TuningConfig
+from swclip.training.fine_tuning import TuningConfig
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from swclip.data.samplers import NeighbourBatchSampler
 from swclip.errors import ConfigError
 from swclip.models.location_text import Words
 from swclip.models.locator_model import LocatorModel
-from swclip.retrieval.embed import evaluating
+from swclip.models.embed import evaluating
 from swclip.training.bandwidth import Bandwidths
 from swclip.training.distributed import Process, sum_over_all
-from swclip.training.photographs import Source
+from swclip.training.inputs import Source
 
 _PARTS_OF = 1024
 _IMAGES_AT_ONCE = 64

@@ -26,11 +26,11 @@ from swclip.imaging.augment import augment
 from swclip.losses import Objective
 from swclip.models.location_text import prompt_fields
 from swclip.models.locator_model import LocatorModel, load_model
-from swclip.retrieval.conformal import write_calibration
-from swclip.retrieval.embed import tower_features
-from swclip.retrieval.feature_cache import FeatureCache
-from swclip.retrieval.hubness import write_bank
-from swclip.retrieval.posterior_config import write_posterior
+from swclip.calibration.conformal import write_calibration
+from swclip.models.embed import tower_features
+from swclip.models.feature_cache import FeatureCache
+from swclip.gallery.hubness import write_bank
+from swclip.calibration.posterior_config import write_posterior
 from swclip.training.accuracies import fill_missing_accuracies
 from swclip.training.bandwidth import settle_bandwidths
 from swclip.training.checkpoint import (
@@ -47,12 +47,12 @@ from swclip.training.hard_negatives import Miner, embedder, widest_bandwidths_m
 from swclip.training.levels import level_ids
 from swclip.training.location_queue import LocationQueue, noisy_positions
 from swclip.training.metrics_log import MetricsLog
-from swclip.training.photographs import FeatureSource, PhotographSource, Source, fetched_ahead
+from swclip.training.inputs import (FeatureSource, PhotographSource, Source, fetched_ahead)
 from swclip.training.run import RunFacts, open_run
-from swclip.training.schedule import parameter_groups, rate_factor
+from swclip.training.optimizer import parameter_groups, rate_factor
 from swclip.training.sole import sole_trainer
 from swclip.training.step import Batch, forward_backward, seeded
-from swclip.training.tuning import Corrections, as_saved, tune
+from swclip.training.fine_tuning import Corrections, as_saved, tune
 from swclip.training.validation import Validation
 from swclip.training.views import ViewSource
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from swclip.data.manifest import Manifest
 from swclip.errors import InputError
-from swclip.losses.views import FUSED, View
+from swclip.losses.modalities import FUSED, View
 from swclip.models.locator_model import LocatorModel
-from swclip.models.views import ViewInputs, Views, is_there
-from swclip.training.photographs import PhotographSource
+from swclip.models.modalities import ViewInputs, Views, is_there
+from swclip.training.inputs import PhotographSource
 
 _LOG = logging.getLogger(__name__)
 _DROPPED = 7  # what the generator is for: nothing else is drawn from this seed and step

@@ -14,11 +14,11 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import Response
 
-from swclip.retrieval.locate import Locator
+from swclip.retrieval.locator import Locator
 from swclip.versions import own_version
-from swclip.web import schemas
+from swclip.web import responses as schemas
 from swclip.web.gallery_info import gallery_body, points_geojson
-from swclip.web.guard import Guard
+from swclip.web.security import Guard
 from swclip.web.keys import Keys, client_name
 from swclip.web.meters import CONTENT_TYPE
 from swclip.web.options import request_schema

@@ -11,12 +11,12 @@ from jaxtyping import Float32, Float64
 
 from swclip.answers.record import Answer
 from swclip.errors import ArtefactError
-from swclip.retrieval.combine import weighed
-from swclip.retrieval.embed import device_of, encode_readable, evaluating
-from swclip.retrieval.evidence import Evidence
-from swclip.retrieval.ground_cells import GroundCells
-from swclip.retrieval.locate import Locator
-from swclip.retrieval.posterior_config import EstimatorName
+from swclip.retrieval.pooling import weighed
+from swclip.models.embed import device_of, encode_readable, evaluating
+from swclip.retrieval.scores import Evidence
+from swclip.calibration.region_cells import GroundCells
+from swclip.retrieval.locator import Locator
+from swclip.calibration.posterior_config import EstimatorName
 from swclip.retrieval.prior import Weights
 from swclip.web.regions import Levels, levels_of, thresholds_of
 

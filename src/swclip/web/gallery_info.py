@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from swclip.retrieval.gallery import Gallery
-from swclip.retrieval.posterior_config import ESTIMATOR_NAMES
+from swclip.gallery.gallery import Gallery
+from swclip.calibration.posterior_config import ESTIMATOR_NAMES
 from swclip.versions import own_version
-from swclip.web import schemas
+from swclip.web import responses as schemas
 from swclip.web.service import Service
 from swclip.web.settings import Tiles
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from swclip.retrieval.posterior_config import EstimatorName
+from swclip.calibration.posterior_config import EstimatorName
 from swclip.web.multipart import PHOTOGRAPHS
 from swclip.web.problems import from_validation
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from swclip.retrieval.conformal import Calibration
-from swclip.retrieval.ground_cells import GroundCells
-from swclip.retrieval.region import says_nothing
-from swclip.retrieval.tails import cell_density, density_cuts
+from swclip.calibration.conformal import Calibration
+from swclip.calibration.region_cells import GroundCells
+from swclip.calibration.region import says_nothing
+from swclip.calibration.density import cell_density, density_cuts
 
 LEVELS: tuple[float, ...] = tuple(round(0.5 + step / 100, 2) for step in range(46))
 """0.5 to 0.95."""

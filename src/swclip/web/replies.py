@@ -10,8 +10,8 @@ import numpy as np
 
 from swclip.answers.record import Testimony
 from swclip.geo.distance import geodesic_m
-from swclip.retrieval.posterior_config import EstimatorName
-from swclip.web import schemas
+from swclip.calibration.posterior_config import EstimatorName
+from swclip.web import responses as schemas
 from swclip.web.engine import Found
 from swclip.web.regions import LEVELS, LevelRegion
 

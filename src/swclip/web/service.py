@@ -11,10 +11,10 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from swclip.retrieval.area import AreaError, area_of
-from swclip.retrieval.locate import Locator
+from swclip.geo.area import AreaError, area_of
+from swclip.retrieval.locator import Locator
 from swclip.retrieval.prior import NoCandidatesError, Prior, UnknownCityError, Weights
-from swclip.web import schemas
+from swclip.web import responses as schemas
 from swclip.web.admission import Admission, Rate
 from swclip.web.batching import Batcher, ClosedError, QueueFullError
 from swclip.web.body import Body

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
-from swclip.data.exif import read_exif
+from swclip.ingest.exif import read_exif
 from swclip.geo.coordinates import valid_positions
 from swclip.imaging.decode import PhotographError, open_photograph
 from swclip.imaging.preprocess import Preprocess

@@ -1,0 +1,122 @@
+"""How scores become probabilities: the few numbers that are fitted on validation queries, and their file."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+import torch
+
+from swclip.errors import ArtefactError, ConfigError
+from swclip.files import read_json, write_json
+from swclip.geo.kernels import KernelName
+from swclip.geo.spatial_smoothing import check_smoothing
+
+POSTERIOR_NAME = "posterior.json"
+
+EstimatorName = Literal["mode", "argmax", "geometric-median"]
+ESTIMATOR_NAMES: tuple[EstimatorName, ...] = get_args(EstimatorName)
+
+
+def check_estimator(name: str) -> None:
+    """Refuse an estimator that there is not."""
+    if name not in ESTIMATOR_NAMES:
+        raise ConfigError(f"estimator {name!r} is not known; choose one of {', '.join(ESTIMATOR_NAMES)}.")
+
+
+@dataclass(frozen=True)
+class PosteriorConfig:
+    """From similarities to a posterior over the candidates.
+
+    Attributes:
+        location_temperature: Location logits are the cosine to a candidate's location embedding over this.
+        image_temperature: Image logits are the largest cosine to a candidate's photographs over this.
+        image_weight: Share w of the image evidence where a candidate has photographs, 0 (locations only, as in the
+            paper) to 1.
+        smoothing_m: Bandwidth of the smoothing on the ground, metres; 0 for none.
+        kernel: Kernel of the smoothing.
+        estimator: How an answer is taken from the posterior where nobody asks for another way; see `estimate`.
+        location_hubness: How much of a location's hubness is taken off its similarity first; see `hubness`. 0 for none,
+            1/2 is CSLS.
+        image_hubness: The same of a photograph's.
+    """
+
+    location_temperature: float = 0.05
+    image_temperature: float = 0.05
+    image_weight: float = 0.0
+    smoothing_m: float = 20.0
+    kernel: KernelName = "gaussian"
+    estimator: EstimatorName = "mode"
+    location_hubness: float = 0.0
+    image_hubness: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("location_temperature", "image_temperature"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ConfigError(f"posterior: {name} is {value}; it must be above 0.")
+        if not 0 <= self.image_weight <= 1:
+            raise ConfigError(f"posterior: image_weight is {self.image_weight}; it is a share from 0 to 1.")
+        for name in ("location_hubness", "image_hubness"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ConfigError(f"posterior: {name} is {value}; it must be 0 or more.")
+        check_smoothing(self.smoothing_m, self.kernel)
+        check_estimator(self.estimator)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Any, where: str = "posterior") -> PosteriorConfig:
+        """The inverse of `to_dict`.
+
+        Args:
+            values: The mapping.
+            where: The file it came from, for the message.
+
+        Raises:
+            ArtefactError: A key is unknown or a value cannot work.
+        """
+        try:
+            return cls(**values)
+        except (TypeError, ConfigError) as error:
+            raise ArtefactError(f"{where}: not a posterior this swclip can use ({error}); fit it again.") from error
+
+
+class _Scaled(Protocol):
+    logit_scale: Any
+
+
+def default_posterior(model: _Scaled) -> PosteriorConfig:
+    """The posterior of a model that was never fitted on validation queries: its own training temperature, no images."""
+    with torch.no_grad():
+        temperature = 1.0 / float(torch.as_tensor(model.logit_scale).clamp(max=math.log(100.0)).exp())
+    return PosteriorConfig(location_temperature=temperature, image_temperature=temperature)
+
+
+def write_posterior(folder: str | os.PathLike[str], config: PosteriorConfig) -> Path:
+    """Write posterior.json into a model's folder."""
+    path = Path(folder) / POSTERIOR_NAME
+    write_json(path, config.to_dict())
+    return path
+
+
+def read_posterior(folder: str | os.PathLike[str]) -> PosteriorConfig | None:
+    """Read the posterior of a model; None where it was never fitted.
+
+    Args:
+        folder: A run, a gallery's model folder, or the model folder itself.
+
+    Raises:
+        ArtefactError: The file is there and cannot be used.
+    """
+    base = Path(folder)
+    for path in (base / "model" / POSTERIOR_NAME, base / POSTERIOR_NAME):
+        if path.is_file():
+            return PosteriorConfig.from_dict(read_json(path, "the model's posterior"), str(path))
+    return None

@@ -1,0 +1,202 @@
+"""Several systems on the same photographs, splits, budget and seeds: train what must be trained, evaluate all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from swclip.data.manifest import Manifest
+from swclip.data.splits import Splits, check_same_manifest
+from swclip.errors import ConfigError
+from swclip.comparison.comparison import Comparison, compare
+from swclip.evaluation.measure import Evaluation
+from swclip.comparison.pooling import pool_evaluations
+from swclip.models.feature_cache import FeatureCache
+from swclip.comparison.benchmark_runs import (NEAREST, UNSEEDED, Progress, Run, check_one_folder_each, compute_features, failures_as_error, nearest_neighbour, same_configuration, system_config, system_name)
+from swclip.training.config import TrainingConfig
+from swclip.comparison.jobs import Failure, Task, run_tasks
+from swclip.versions import versions
+
+__all__ = ["NEAREST", "Benchmark", "Progress", "nearest_neighbour", "run_benchmarks"]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What came of the same systems on one or several splits.
+
+    Attributes:
+        comparisons: Name of the splits, comparison; splits of which a run failed are not there.
+        pooled: All queries of cities that were left out one after another, each once; None where the splits are no
+            such thing, or a run failed.
+        failures: Runs that failed.
+        runs: How many runs there were.
+        notes: What a reader must know; sentences.
+    """
+
+    comparisons: dict[str, Comparison]
+    pooled: Comparison | None = None
+    failures: list[Failure] = field(default_factory=list)
+    runs: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def raise_failures(self) -> None:
+        """Raise what failed, if anything did.
+
+        Raises:
+            SwclipError: Runs failed; of the class of their errors where they share one.
+        """
+        if self.failures:
+            raise failures_as_error(self.failures, self.runs)
+
+
+def run_benchmarks(
+    manifest: Manifest,
+    splits: Sequence[Splits],
+    systems: Sequence[str],
+    seeds: Sequence[int],
+    out: Path,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    baseline: str | None = None,
+    reference: str | None = None,
+    cache: FeatureCache | None = None,
+    command: str | None = None,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> Benchmark:
+    """Train and evaluate systems side by side; runs that are finished already are not trained again.
+
+    Features of frozen towers are computed before the first run. The runs of all splits are then made `jobs` at a time;
+    one that fails is named and does not stop the others.
+
+    Args:
+        manifest: The photographs.
+        splits: Their splits, one or several; those of several files are called by the files' names.
+        systems: Recipes, by name or path, and `nearest-neighbour`.
+        seeds: Each recipe is trained once a seed.
+        out: Runs are kept under OUT/runs/SYSTEM-SEED, of several splits under OUT/SPLITS/runs/SYSTEM-SEED.
+        overrides: Values that replace those of every recipe. A text tower is given to those that have one.
+        baseline: The system that differences are taken from; the first where None.
+        reference: A second system that differences are taken from; none where None.
+        cache: Where features of a frozen tower are kept.
+        command: The command line, for the record.
+        jobs: Runs at once, in processes of their own; each computes with an equal share of the threads.
+        progress: Called with (what, done, total).
+
+    Raises:
+        ConfigError: No splits, systems or seeds, two of one name, or a recipe that cannot work.
+        MismatchError: Splits were made from another manifest.
+    """
+    configs = _configs(systems, seeds, overrides)
+    names = _split_names(splits)
+    known = [NEAREST if config is None else name for name, config in configs.items()]
+    for what, name in (("baseline", baseline), ("reference", reference)):
+        if name is not None and name not in known:
+            raise ConfigError(f"{what} {name!r} is not among the systems; choose one of {', '.join(known)}.")
+    if jobs > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("--jobs is for one process, and torchrun has started several; use the one or the other.")
+    for one in splits:
+        check_same_manifest(one, manifest)
+    folders = [out] if len(splits) == 1 else [out / name for name in names]
+    cache = cache or FeatureCache()
+    like = next((of[seeds[0]] for of in configs.values() if of is not None), None) or system_config("clip", overrides)
+    runs: list[Run] = []
+    for name, one, folder in zip(names, splits, folders, strict=True):
+        lead = "" if len(splits) == 1 else f"{name}, "
+        for system, of in configs.items():
+            if of is None:
+                own = Run(f"{lead}{NEAREST}", name, NEAREST, UNSEEDED, like, None, manifest, one, cache, command)
+                runs.append(own)
+                continue
+            for seed in seeds:
+                title, where = f"{lead}{system}, seed {seed}", folder / "runs" / f"{system}-{seed}"
+                runs.append(Run(title, name, system, seed, of[seed], where, manifest, one, cache, command))
+    check_one_folder_each(runs)
+    compute_features(runs, progress or _silent)
+    results = run_tasks([Task(run.title, run) for run in runs], jobs, progress)
+
+    failures = [result for result in results if isinstance(result, Failure)]
+    found: dict[str, dict[str, dict[int | str, Evaluation]]] = {}
+    failed: set[str] = set()
+    for run, result in zip(runs, results, strict=True):
+        if isinstance(result, Failure):
+            failed.add(run.split)
+        else:
+            found.setdefault(run.split, {}).setdefault(run.system, {})[run.seed] = result
+    notes = [
+        f"{' and '.join(same)} are the same configuration here, and so the same system."
+        for same in same_configuration({name: None if of is None else of[seeds[0]] for name, of in configs.items()})
+    ]
+    facts = {
+        "manifest": {"path": str(manifest.path), "digest": manifest.digest},
+        "seeds": list(seeds),
+        "image_tower": like.model.image.tower if any(configs.values()) else None,
+        "command": command,
+    }
+    comparisons = {
+        name: compare(
+            found[name],
+            {**versions(), **facts, "splits": {"path": str(one.path), **one.meta}, "notes": notes},
+            baseline=baseline,
+            reference=reference,
+        )
+        for name, one in zip(names, splits, strict=True)
+        if name not in failed
+    }
+    pooled = None
+    if len(splits) > 1 and not failures and (cities := _left_out(splits)) is not None:
+        evaluations = {
+            system: {seed: pool_evaluations([found[name][system][seed] for name in names]) for seed in of}
+            for system, of in found[names[0]].items()
+        }
+        meta = {"protocol": "new-city, each city left out once", "cities": cities, "files": names}
+        pooled = compare(
+            evaluations, {**versions(), **facts, "splits": meta, "notes": notes}, baseline=baseline, reference=reference
+        )
+    return Benchmark(comparisons, pooled, failures, len(runs), notes)
+
+
+def _configs(
+    systems: Sequence[str], seeds: Sequence[int], overrides: Mapping[str, Any] | None
+) -> dict[str, dict[int, TrainingConfig] | None]:
+    """Every configuration by system and seed, None for what is not trained: what cannot work is found out first."""
+    if not systems or not seeds:
+        raise ConfigError("a benchmark needs at least one system and one seed.")
+    names = [system_name(system) for system in systems]
+    if len(set(names)) != len(names):
+        raise ConfigError(f"two of the systems have the same name: {', '.join(names)}.")
+    if len(set(seeds)) != len(seeds):
+        raise ConfigError(f"a seed is given twice: {', '.join(map(str, seeds))}.")
+    return {
+        name: None if system == NEAREST else {seed: system_config(system, overrides, seed) for seed in seeds}
+        for name, system in zip(names, systems, strict=True)
+    }
+
+
+def _split_names(splits: Sequence[Splits]) -> list[str]:
+    if not splits:
+        raise ConfigError("a benchmark needs at least one splits file.")
+    names = [one.path.stem for one in splits]
+    if len(set(names)) != len(names):
+        raise ConfigError(
+            f"two of the splits files have the same name: {', '.join(str(one.path) for one in splits)}; each gets a "
+            "folder of its name, so rename one."
+        )
+    return names
+
+
+def _left_out(splits: Sequence[Splits]) -> list[str] | None:
+    """The cities that splits of new-city leave out; None where they are something else, or share a query."""
+    if any(one.meta.get("protocol") != "new-city" for one in splits):
+        return None
+    queries = [set(one.frame.loc[one.frame["split"] == "query", "image_id"]) for one in splits]
+    if len(set[str]().union(*queries)) < sum(map(len, queries)):
+        return None
+    return [str(one.meta.get("parameters", {}).get("city")) for one in splits]
+
+
+def _silent(_what: str, _done: int, _total: int) -> None:
+    return None

@@ -1,0 +1,180 @@
+"""benchmark.html: several systems on the same queries, side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from swclip.data.manifest import Manifest
+from swclip.comparison.tables import (accuracy_table, difference_table, estimator_table, region_table, system_table)
+from swclip.comparison.comparison import Comparison
+from swclip.comparison.detail_tables import (agreement_bars, agreement_table, further_table, moved_pairs, moved_table, winner_sentences, winner_tables)
+from swclip.reporting.curve_figure import curves_chart, sorted_systems
+from swclip.reporting.examples import (PER_KIND, Album, Example, pick_rows)
+from swclip.reporting.leakage_table import leakage_section
+from swclip.reporting.map_data import map_data
+from swclip.comparison.query_changes import log_ratio, typical_m
+from swclip.reporting.page import (Mark, line_style, map_note, marks_note, reference_marks, write_page)
+from swclip.comparison.findings import critical_reading
+from swclip.reporting.report_words import (answerable_text, kicker, made_rows, scale_of)
+from swclip.comparison.seeds import with_gallery
+from swclip.reporting.units import distance, percent
+
+
+def write_benchmark_page(
+    path: str | os.PathLike[str],
+    comparison: Comparison,
+    *,
+    title: str = "Where was this taken?",
+    manifest: Manifest | None = None,
+    leakage: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> None:
+    """Write the page of a comparison.
+
+    Args:
+        path: The HTML file.
+        comparison: What to show.
+        title: The page's title.
+        manifest: Where the photographs of the examples are; without it the page has none.
+        leakage: The leakage report of the split, where there is one.
+        seed: Of the choice of what a map leaves out when it would hold too much.
+
+    Raises:
+        DiskFullError: The disk filled; what was there before is as it was.
+        InputError: The folder cannot be written.
+    """
+    document = comparison.document
+    systems = {name: document["systems"][name]["mean"] for name in sorted_systems(document)}
+    baseline, reference = comparison.baseline, comparison.reference
+    first = with_gallery([systems[baseline], *systems.values()])
+    best = min(systems, key=lambda name: float(systems[name]["error_m"]["median"]))
+    other = baseline if best != baseline else next((name for name in systems if name != baseline), baseline)
+    styles = {name: line_style(at) for at, name in enumerate(document["systems"])}
+    firsts = {name: next(iter(comparison.evaluations[name].values())) for name in systems}
+    drawn = map_data(firsts, np.random.default_rng(seed))
+    marks = [_mark(name, report, styles[name][0]) for name, report in systems.items()]
+    marks += reference_marks(first["baselines"])
+    examples: dict[str, list[Example]] = {"gains": [], "losses": []}
+    if manifest is not None and best != other:
+        examples = _examples(comparison, best, other, manifest)
+    seeds = max(len(seeds) for seeds in comparison.evaluations.values())
+    further, further_note = further_table(document)
+    contents = [
+        ("reading-section", "Reading"),
+        ("systems", "Side by side"),
+        ("curve-section", "Curve"),
+        ("map-section", "Map"),
+        ("figures", "All figures"),
+        ("regions", "By region"),
+        *([("queries", "Query by query")] if len(systems) > 1 else []),
+        ("leakage", "Leakage"),
+        ("made", "How it was made"),
+    ]
+    page = {
+        "title": title,
+        "kicker": f"{kicker({**first, 'made_with': document['made_with']})}, {len(systems)} systems",
+        "lede": _lede(comparison, best, other),
+        "contents": contents,
+        "marks": marks,
+        "scale": scale_of(marks),
+        "marks_note": marks_note(first["baselines"]),
+        "seeds_note": f"mean of {seeds} seeds" if seeds > 1 else "one seed",
+        "several_seeds": seeds > 1,
+        "seeds": seeds,
+        "parts": first.get("parts"),
+        "reading": critical_reading(document),
+        "systems": system_table(document),
+        "differences": [
+            (name, difference_table(document, key))
+            for name, key in ((baseline, "difference"), (reference, "difference_from_reference"))
+            if name is not None and len(systems) > 1
+        ],
+        "estimators": estimator_table(document),
+        "curve_note": f"{'Seeds are pooled. ' if seeds > 1 else ''}{answerable_text(first)}",
+        "map_note": f"{'One seed of each system. ' if seeds > 1 else ''}{map_note(drawn['left_out'])}",
+        "accuracy": accuracy_table(document),
+        "regions": region_table(document),
+        "notes": document["notes"],
+        "several_systems": len(systems) > 1,
+        "further": further,
+        "further_note": further_note,
+        "alike": "The same queries for all"
+        if "reports" in document["made_with"]
+        else "Same photographs, same split, same candidates",
+        "candidates_shown": len(firsts[baseline].candidates) > 0,
+        **(_query_by_query(document, best, other) if len(systems) > 1 else {}),
+        "examples": examples,
+        "best": best,
+        "other": other,
+        "leakage": leakage_section(leakage),
+        # Each system has a posterior of its own: it stands in benchmark.json, with the reports of the seeds.
+        "made": made_rows({**first, "posterior": None, "made_with": document["made_with"]}),
+        "block": first["intervals"]["block"],
+        "random_draws": (first["baselines"].get("random") or {}).get("draws"),
+    }
+    charts = [curves_chart(document).to_dict()]
+    write_page(path, "benchmark.html.j2", page, {"charts": charts, "map": drawn, "map_system": best})
+
+
+def _query_by_query(document: Mapping[str, Any], best: str, other: str) -> dict[str, Any]:
+    some, more = winner_tables(document)
+    return {
+        "winners": some,
+        "more_winners": more,
+        "winner_sentences": winner_sentences(document),
+        "agreement": agreement_bars(document, best, other),
+        "more_agreement": agreement_table(document) if len(document["pairs"]) > 1 else None,
+        "moved_table": moved_table(document),
+        "moved_pairs": moved_pairs(document, best, other),
+    }
+
+
+def _lede(comparison: Comparison, best: str, other: str) -> str:
+    systems = comparison.document["systems"]
+    own = systems[best]["mean"]
+    text = (
+        f"{best} places half of the photographs within {distance(own['error_m']['median'])} of where they were taken, "
+        f"and {percent(own['accuracy_within_m']['100'])} within 100 m"
+    )
+    if best == other:
+        return f"{text}."
+    against = systems[other]["mean"]
+    median, share = against["error_m"]["median"], against["accuracy_within_m"]["100"]
+    text += f"; {other} within {distance(median)}, and {percent(share)}."
+    pair = systems[best if other == comparison.baseline else other].get("difference", {}).get("median")
+    if pair is not None and pair["low"] <= 0.0 <= pair["high"]:
+        text += " On these queries the two medians cannot be told apart."
+    return text
+
+
+def _mark(name: str, report: Mapping[str, Any], colour: str) -> Mark:
+    low, high = report["intervals"]["error_m"]["median"]
+    return Mark(name, report["error_m"]["median"], low, high, colour)
+
+
+def _examples(comparison: Comparison, best: str, other: str, manifest: Manifest) -> dict[str, list[Example]]:
+    """Queries where the best system gains most on the other, and where it loses most; the answers of its first seed."""
+    evaluation = next(iter(comparison.evaluations[best].values()))
+    own, against = typical_m(comparison.errors_m(best)), typical_m(comparison.errors_m(other))
+    ratio = log_ratio(against, own)
+    album, frame = Album(manifest, evaluation.candidates), evaluation.predictions
+    blocks, taken = frame["block"].tolist(), set[int]()
+    gains = [row for row in np.argsort(-ratio, kind="stable").tolist() if ratio[row] > 0.0]
+    losses = [row for row in np.argsort(ratio, kind="stable").tolist() if ratio[row] < 0.0]
+
+    def shown(rows: list[int]) -> list[Example]:
+        return [_example(album, frame.iloc[row], {best: own[row], other: against[row]}) for row in rows]
+
+    return {
+        "gains": shown(pick_rows(gains, blocks, PER_KIND, taken)),
+        "losses": shown(pick_rows(losses, blocks, PER_KIND, taken)),
+    }
+
+
+def _example(album: Album, row: pd.Series[Any], errors_m: Mapping[str, float]) -> Example:
+    return album.example(row, {name: float(error) for name, error in errors_m.items()})

@@ -1,0 +1,164 @@
+"""One system's evaluations on several sets of queries as one: cities that were left out one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64
+
+from swclip.errors import InputError, MismatchError
+from swclip.evaluation.measure import Evaluation
+from swclip.evaluation.report_schema import REPORT_VERSION
+from swclip.geo.distance import geodesic_m
+from swclip.metrics.baselines import RANDOM_DRAWS
+from swclip.metrics.bootstrap import RESAMPLES
+from swclip.metrics.error_report import error_figures, error_report
+from swclip.metrics.localization_error import (accuracy_within, error_statistics, mean_reciprocal_rank, recall_at_k)
+from swclip.metrics.spatial import spatial_report
+
+
+def pool_evaluations(evaluations: Sequence[Evaluation], *, resamples: int = RESAMPLES, seed: int = 0) -> Evaluation:
+    """Put the queries of several evaluations together, each counted once, and measure them anew.
+
+    Each query keeps the answer of the system that did not see its city, its own candidates, and its own guesses:
+    a constant guess is that of its own training side. Figures are of all queries, not means of the parts' figures.
+    The interval resamples blocks of all parts: it says how far a figure would move on other streets of these cities,
+    and nothing of other cities.
+
+    Args:
+        evaluations: One system's, on queries that none of the others has.
+        resamples: Bootstrap resamples.
+        seed: Of the bootstrap and of the random guesses.
+
+    Raises:
+        InputError: There are none.
+        MismatchError: A query is in two of them.
+    """
+    if not evaluations:
+        raise InputError("there are no evaluations to pool.")
+    parts = [found.report for found in evaluations]
+    frames = [
+        found.predictions.assign(block=[f"{at}: {block}" for block in found.predictions["block"]])
+        for at, found in enumerate(evaluations)
+    ]
+    frame = pd.concat(frames, ignore_index=True)
+    twice = frame["image_id"][frame["image_id"].duplicated()]
+    if len(twice):
+        raise MismatchError(
+            f"photograph {twice.iloc[0]!r} is a query of two of the evaluations; pool what shares none."
+        )
+    names = {part["estimator"] for part in parts}
+    draws, guesses = np.random.default_rng(seed).spawn(2)
+    error = frame["error_m"].to_numpy(dtype=np.float64)
+    blocks = frame["block"].tolist()
+    known = [name for name in parts[0]["estimators"] if all(name in found.errors_m for found in evaluations)]
+    by_estimator = {name: np.concatenate([found.errors_m[name] for found in evaluations]) for name in known}
+    ranks = frame["rank_25m"].fillna(0).to_numpy(dtype=np.int64)
+    spatial, frame["lisa"], frame["lisa_p"] = spatial_report(_positions(frame), error, seed=seed)
+    report = {
+        "version": REPORT_VERSION,
+        "n_queries": len(frame),
+        "n_answerable": sum(part["n_answerable"] for part in parts),
+        # Each query had the candidates of its own part.
+        "gallery_size": _mean([part["gallery_size"] for part in parts], parts),
+        "gallery_photographs": _mean([part["gallery_photographs"] for part in parts], parts),
+        "estimator": names.pop() if len(names) == 1 else None,
+        **error_report(error, frame["region"].tolist(), blocks, parts[0]["intervals"]["block"], draws, resamples),
+        "recall_at_k_25m": recall_at_k(ranks),
+        "mrr_25m": mean_reciprocal_rank(ranks),
+        "ndcg_at_k": _mean_by_k([part["ndcg_at_k"] for part in parts], parts),
+        "relevance": parts[0]["relevance"],
+        "city_alignment_at_k": _mean_by_k([part["city_alignment_at_k"] for part in parts], parts),
+        "levels": _levels(parts),
+        "baselines": _baselines(evaluations, frame, guesses),
+        "estimators": {name: error_figures(own) for name, own in by_estimator.items()},
+        "regions": parts[0]["regions"],
+        # The regions of each part were calibrated for its own gallery, and embeddings of different models have no
+        # common space: what is left to look at is the errors.
+        "spatial": spatial,
+        "calibration": None,
+        "on": parts[0].get("on"),
+        "truth": parts[0].get("truth"),
+        "parts": len(parts),
+    }
+    candidates = pd.concat([found.candidates for found in evaluations], ignore_index=True)
+    candidates = candidates.drop_duplicates(["lat_deg", "lon_deg"], ignore_index=True)
+    return Evaluation(report, frame, candidates, by_estimator)
+
+
+def _levels(parts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The figures of city and cells over all queries, at the levels that every part has."""
+    pooled: dict[str, dict[str, Any]] = {}
+    for name in parts[0]["levels"]:
+        own = [part["levels"][name] for part in parts if name in part["levels"]]
+        if len(own) < len(parts):
+            continue
+        n, answerable = (sum(level[key] for level in own) for key in ("n", "n_answerable"))
+        means = {
+            key: sum(level[key] * level["n"] for level in own) / n
+            for key in ("accuracy", "accuracy_of_point", "mean_probability", "brier")
+        }
+        logs = sum(level["log_score"] * level["n_answerable"] for level in own if level["log_score"] is not None)
+        pooled[name] = {
+            "n": n,
+            "n_answerable": answerable,
+            # Each query had the units of its own part's gallery.
+            "units": sum(level["units"] * level["n"] for level in own) / n,
+            **means,
+            "log_score": logs / answerable if answerable else None,
+        }
+    return pooled
+
+
+def _baselines(
+    evaluations: Sequence[Evaluation], frame: pd.DataFrame, generator: np.random.Generator
+) -> dict[str, Any]:
+    """Floor, constant and random guesses, each query with those of its own part."""
+    constant = []
+    for found in evaluations:
+        guess = found.report["baselines"]["constant"]
+        truth = _positions(found.predictions)
+        constant.append(geodesic_m(truth, np.broadcast_to([guess["lat_deg"], guess["lon_deg"]], truth.shape)))
+    blind = []
+    for _ in range(RANDOM_DRAWS):
+        errors = []
+        for found in evaluations:
+            which = generator.integers(len(found.candidates), size=len(found.predictions))
+            errors.append(geodesic_m(_positions(found.predictions), _positions(found.candidates)[which]))
+        drawn = np.concatenate(errors)
+        blind.append(_guess(drawn))
+    within = [figures["accuracy_within_m"] for figures in blind]
+    return {
+        "floor": _guess(frame["floor_m"].to_numpy(dtype=np.float64)),
+        "constant": _guess(np.concatenate(constant)),
+        "random": {
+            **{key: float(np.mean([figures[key] for figures in blind])) for key in error_statistics([0.0])},
+            "accuracy_within_m": {r: float(np.mean([shares[r] for shares in within])) for r in within[0]},
+            "draws": RANDOM_DRAWS,
+        },
+    }
+
+
+def _mean_by_k(
+    shares: Sequence[Mapping[str, float] | None], parts: Sequence[Mapping[str, Any]]
+) -> dict[str, float] | None:
+    known = [share for share in shares if share is not None]
+    if len(known) < len(shares):
+        return None
+    return {k: _mean([share[k] for share in known], parts) for k in known[0]}
+
+
+def _mean(values: Sequence[float], parts: Sequence[Mapping[str, Any]]) -> float:
+    """Mean over queries of a value that the queries of a part share."""
+    return values[0] if len(set(values)) == 1 else float(np.average(values, weights=[p["n_queries"] for p in parts]))
+
+
+def _guess(error_m: Float64[np.ndarray, " q"]) -> dict[str, Any]:
+    return {**error_statistics(error_m), "accuracy_within_m": accuracy_within(error_m)}
+
+
+def _positions(frame: pd.DataFrame) -> Float64[np.ndarray, "n 2"]:
+    return frame[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)

@@ -1,0 +1,107 @@
+"""Answers taken from posteriors that come in chunks, so that queries times candidates never have to be held at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int64
+
+from swclip.errors import ArtefactError
+from swclip.geo.neighbours import SphereIndex
+from swclip.metrics.query_details import TopCandidates
+from swclip.metrics.localization_error import RECALL_KS, RECALL_RADIUS_M, first_hit_rank
+from swclip.retrieval.point_estimates import top_k
+
+Estimator = Callable[[Float32[np.ndarray, "q m"], Float64[np.ndarray, "m 2"]], Float64[np.ndarray, "q 2"]]
+"""Log posterior (q, M) and candidate positions (M, 2) in degrees to answers (q, 2) in degrees."""
+
+Smoothing = Callable[[Float64[np.ndarray, "q m"]], Float64[np.ndarray, "q m"]]
+"""From probabilities over the candidates to the ones whose sums answers state."""
+
+TOP = max(RECALL_KS)
+"""Candidates that are kept of each query, best first."""
+
+
+class Meter(Protocol):
+    """What looks at the stated posteriors as they pass."""
+
+    def add(self, probability: Float64[np.ndarray, "q m"], /) -> None:
+        """The stated posteriors of the next queries; rows sum to 1."""
+
+
+class Answers:
+    """What is kept of the posteriors, filled chunk by chunk.
+
+    Attributes:
+        positions_deg: Estimator, (Q, 2) answers in degrees.
+        ranks: (Q,) rank of the first candidate within 25 m of the truth, from 1; 0 where there is none.
+        top: The most probable candidates.
+        probability: (Q,) posterior mass within 25 m of the chosen estimator's answer.
+    """
+
+    def __init__(self, estimators: Iterable[str], queries: int, candidates: int) -> None:
+        kept = min(TOP, candidates)
+        self.positions_deg = {name: np.empty((queries, 2)) for name in estimators}
+        self.ranks: Int64[np.ndarray, " q"] = np.zeros(queries, dtype=np.int64)
+        self.top = TopCandidates(np.zeros((queries, kept), dtype=np.int32), np.zeros((queries, kept), dtype=np.float32))
+        self.probability: Float64[np.ndarray, " q"] = np.zeros(queries)
+
+
+def answer(
+    log_posteriors: Iterable[Float32[np.ndarray, "q m"]],
+    places_deg: Float64[np.ndarray, "m 2"],
+    answerable: Sequence[Int64[np.ndarray, " h"]],
+    estimators: Mapping[str, Estimator],
+    chosen: str,
+    stated: Smoothing | None = None,
+    meters: Sequence[Meter] = (),
+) -> Answers:
+    """Answer all queries.
+
+    Args:
+        log_posteriors: Chunks (q, M) of the log posterior, rows in the order of the queries.
+        places_deg: (M, 2) positions of the candidates in degrees.
+        answerable: For each query the candidates that are right answers.
+        estimators: Name and function.
+        chosen: The estimator whose answers' probability is kept.
+        stated: The smoothing on the ground; the posterior itself is stated where None.
+        meters: Each is given every chunk of the stated posterior.
+
+    Raises:
+        ArtefactError: A posterior holds values that are not numbers, or has other rows or columns than expected.
+    """
+    found = Answers(estimators, len(answerable), len(places_deg))
+    index = SphereIndex(places_deg)
+    start = 0
+    for chunk in log_posteriors:
+        log_posterior = np.asarray(chunk)
+        rows = slice(start, start + len(log_posterior))
+        if log_posterior.shape[1:] != (len(places_deg),) or rows.stop > len(answerable):
+            raise ArtefactError(
+                f"the posterior has shape {log_posterior.shape} at query {start}, for {len(answerable)} queries and "
+                f"{len(places_deg)} candidates; the gallery is not the split's: build it again."
+            )
+        if np.isnan(log_posterior).any():
+            row = start + int(np.flatnonzero(np.isnan(log_posterior).any(axis=1))[0])
+            raise ArtefactError(f"query {row}: the model's scores are not numbers; its training diverged, train again.")
+        for name, estimator in estimators.items():
+            found.positions_deg[name][rows] = estimator(log_posterior, places_deg)
+        mass = np.exp(log_posterior - log_posterior.max(axis=1, keepdims=True), dtype=np.float64)
+        mass /= mass.sum(axis=1, keepdims=True)
+        top = top_k(log_posterior, TOP)
+        found.top.rows[rows] = top
+        found.top.probability[rows] = np.take_along_axis(mass, top, axis=1)
+        near = index.within(found.positions_deg[chosen][rows], RECALL_RADIUS_M)
+        for row, scores in enumerate(log_posterior):
+            found.ranks[start + row] = first_hit_rank(scores, answerable[start + row])
+            found.probability[start + row] = mass[row, near[row]].sum()
+        if meters:
+            passed = mass if stated is None else stated(mass)
+            for meter in meters:
+                meter.add(passed)
+        start = rows.stop
+    if start != len(answerable):
+        raise ArtefactError(f"{start} of {len(answerable)} queries were answered; run the command again.")
+    return found

@@ -1,0 +1,166 @@
+"""Whether every row of a gallery is sound, and the gallery goes with the model beside it."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool
+from PIL import Image
+
+from swclip.gallery.schema import matrix, photograph_key, position_key
+from swclip.gallery.assign_candidates import positions_of
+from swclip.geo.coordinates import valid_positions
+
+if TYPE_CHECKING:
+    from swclip.gallery.store import GalleryStore
+
+UNIT_TOLERANCE = 1e-3
+"""How far the length of an embedding may be from 1: embeddings may have been computed in half precision."""
+
+NAMED = 5
+_CONSISTENT = ("lat_deg", "lon_deg", "city", "location_hubness")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Rows that are wrong in one way.
+
+    Attributes:
+        what: What is wrong.
+        count: How many rows.
+        entries: The `entry_id` of the first of them.
+    """
+
+    what: str
+    count: int
+    entries: list[str]
+
+    def __str__(self) -> str:
+        more = ", ..." if self.count > len(self.entries) else ""
+        named = f": {', '.join(self.entries)}{more}" if self.entries else ""
+        return f"{self.count} {'entry' if self.count == 1 else 'entries'} {self.what}{named}"
+
+
+def verify(
+    store: GalleryStore, fingerprint: str | None = None, progress: Callable[[int, int], None] | None = None
+) -> list[Fault]:
+    """Look at every row of a gallery.
+
+    Args:
+        store: The gallery.
+        fingerprint: Of the model beside it, as loaded; None to leave it out.
+        progress: Called with (done, total) rows.
+
+    Returns:
+        What is wrong; nothing where all is sound.
+
+    Raises:
+        ArtefactError: The table cannot be read at all.
+    """
+    faults = _Faults()
+    description = store.description
+    if fingerprint is not None and fingerprint != description.fingerprint:
+        faults.add(
+            f"were made by model {description.fingerprint}, and the model beside them is {fingerprint}",
+            [],
+            store.count(),
+        )
+    seen: Counter[str] = Counter()
+    leaders: dict[str, tuple[Any, ...]] = {}
+    done, total = 0, store.count()
+    for batch in store.batches():
+        _check_rows(batch, description.dim, description.hubness, faults)
+        seen.update(batch["entry_id"].to_pylist())
+        _check_candidates(batch, description.dim, leaders, faults)
+        done += len(batch)
+        if progress is not None:
+            progress(done, total)
+    faults.add("have an entry_id that is there more than once", [key for key, count in seen.items() if count > 1])
+    return faults.found()
+
+
+class _Faults:
+    """Faults by what is wrong, the first rows of each by name."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, list[str]] = {}
+        self._count: Counter[str] = Counter()
+
+    def add(self, what: str, entries: list[str], count: int | None = None) -> None:
+        if entries or count:
+            self._count[what] += len(entries) if count is None else count
+            own = self._rows.setdefault(what, [])
+            own.extend(entries[: NAMED - len(own)])
+
+    def where(self, what: str, keys: list[str], wrong: Bool[np.ndarray, " n"]) -> None:
+        self.add(what, [keys[row] for row in np.flatnonzero(wrong).tolist()])
+
+    def found(self) -> list[Fault]:
+        return [Fault(what, self._count[what], rows) for what, rows in self._rows.items()]
+
+
+def _check_rows(batch: pa.RecordBatch, dim: int, hubness: bool, faults: _Faults) -> None:
+    keys = batch["entry_id"].to_pylist()
+    image_ids, candidate_ids = batch["image_id"].to_pylist(), batch["candidate_id"].to_pylist()
+    photograph = np.array([image_id is not None for image_id in image_ids], dtype=bool)
+    expected = [
+        position_key(candidate_id) if image_id is None else photograph_key(image_id)
+        for image_id, candidate_id in zip(image_ids, candidate_ids, strict=True)
+    ]
+    faults.where("have an entry_id of another photograph or position", keys, np.array(keys) != np.array(expected))
+    positions = positions_of(batch)
+    faults.where(
+        "are not at a latitude and longitude in degrees", keys, ~valid_positions(positions[:, 0], positions[:, 1])
+    )
+    accuracy = np.asarray(batch["accuracy_m"].to_numpy(zero_copy_only=False), dtype=np.float64)
+    faults.where("have a negative accuracy_m", keys, accuracy < 0.0)
+    for name in ("location_embedding", "image_embedding"):
+        there = np.asarray(batch[name].is_valid().to_numpy(zero_copy_only=False), dtype=bool)
+        if name == "image_embedding":
+            faults.where("are photographs without image_embedding", keys, photograph & ~there)
+            faults.where("are positions with an image_embedding", keys, ~photograph & there)
+        rows = matrix(batch[name], dim)
+        finite = np.isfinite(rows).all(axis=1)
+        faults.where(f"have numbers that are not finite in {name}", keys, there & ~finite)
+        length = np.linalg.norm(np.where(finite[:, None], rows, 0.0).astype(np.float64), axis=1)
+        faults.where(
+            f"have a {name} of another length than 1", keys, there & finite & (np.abs(length - 1.0) > UNIT_TOLERANCE)
+        )
+    for name, needed in (("location_hubness", np.ones_like(photograph)), ("image_hubness", photograph)):
+        values = np.asarray(batch[name].to_numpy(zero_copy_only=False), dtype=np.float64)
+        faults.where(f"have no {name}", keys, needed & ~np.isfinite(values) & hubness)
+    faults.where(
+        "have a thumbnail that is no picture",
+        keys,
+        np.array([_broken(data) for data in batch["thumbnail"]], dtype=bool),
+    )
+
+
+def _check_candidates(batch: pa.RecordBatch, dim: int, leaders: dict[str, tuple[Any, ...]], faults: _Faults) -> None:
+    """Compare each entry with the first one of its candidate that was met."""
+    columns = [batch[name].to_pylist() for name in _CONSISTENT]
+    # Of embeddings their bytes' digest is kept: those of a million candidates would fill the memory.
+    embeddings = [hash(row.tobytes()) for row in matrix(batch["location_embedding"], dim)]
+    keys, ids = batch["entry_id"].to_pylist(), batch["candidate_id"].to_pylist()
+    for key, candidate_id, *own in zip(keys, ids, *columns, embeddings, strict=True):
+        leader = leaders.setdefault(candidate_id, tuple(own))
+        for name, value, first in zip((*_CONSISTENT, "location_embedding"), own, leader, strict=True):
+            if value != first:
+                faults.add(f"differ in {name} from another entry of their candidate", [key])
+
+
+def _broken(thumbnail: pa.Scalar) -> bool:
+    if not thumbnail.is_valid:
+        return False
+    try:
+        with Image.open(io.BytesIO(thumbnail.as_py()), formats=["JPEG"]) as picture:
+            picture.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return True
+    return False

@@ -1,0 +1,113 @@
+"""Parquet, GeoParquet and GeoJSON: tables that may hold their positions as geometry."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from swclip.ingest.columns import ColumnNames, find_columns
+from swclip.ingest.source_table import (KINDS, RawTable, SourceTable, first_line, need_columns)
+from swclip.errors import InputError
+
+
+def read_parquet(path: Path, folder: Path, given: ColumnNames) -> SourceTable:
+    """Read Parquet of photographs; with a geometry column it is GeoParquet, in any projection."""
+    return _with_geometry(raw_parquet(path), path, folder, given)
+
+
+def raw_parquet(path: Path) -> RawTable:
+    """Read Parquet, whatever it is about; with a geometry column it is GeoParquet, in any projection."""
+    try:
+        table = pq.ParquetFile(path).read()
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path}: cannot be read as Parquet, it may be cut short ({first_line(error)}).") from error
+    metadata = table.schema.metadata or {}
+    lat_lon = None
+    if b"geo" in metadata:
+        lat_lon, geometry = _geo_positions(path)
+        table = table.drop_columns([name for name in geometry if name in table.column_names])
+    frame = table.replace_schema_metadata(None).to_pandas()
+    # pandas would turn an absent whole number into NaN, and text into its own type: keep what the file says.
+    for name in table.column_names:
+        kind = table.schema.field(name).type
+        if pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            frame[name] = pd.Series(table[name].to_pylist(), dtype=object)
+    return _raw(path, "parquet", frame, lat_lon)
+
+
+def _geo_positions(path: Path) -> tuple[list[tuple[Any, Any]], list[str]]:
+    """Latitude and longitude of each geometry, whatever its projection, and the names of the geometry columns."""
+    import geopandas
+
+    try:
+        frame = geopandas.read_parquet(path)
+        names = [str(name) for name in frame.columns if isinstance(frame[name], geopandas.GeoSeries)]
+        shapes = frame.geometry if frame.crs is None else frame.geometry.to_crs(4326)
+    except Exception as error:  # many libraries lie below: pyarrow, shapely, pyproj
+        raise InputError(f"{path}: its geometry cannot be read ({first_line(error)}).") from error
+    points = [
+        shape if shape is not None and shape.geom_type == "Point" and not shape.is_empty else None for shape in shapes
+    ]
+    return [(None, None) if point is None else (point.y, point.x) for point in points], names
+
+
+def read_geojson(path: Path, folder: Path, given: ColumnNames) -> SourceTable:
+    """Read a FeatureCollection of photographs' points."""
+    return _with_geometry(raw_geojson(path), path, folder, given)
+
+
+def raw_geojson(path: Path) -> RawTable:
+    """Read a FeatureCollection of points, whatever it is about."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        features = document["features"] if isinstance(document, dict) else None
+    except (ValueError, KeyError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read as GeoJSON ({first_line(error)}).") from error
+    if not isinstance(features, list) or not all(isinstance(feature, dict) for feature in features):
+        raise InputError(f"{path}: is not a GeoJSON FeatureCollection; SOURCE is {KINDS}.")
+    crs = str(((document.get("crs") or {}).get("properties") or {}).get("name", ""))
+    if crs and not crs.upper().endswith(("CRS84", "EPSG::4326", "EPSG:4326")):
+        raise InputError(
+            f"{path}: its coordinates are in {crs}; write it again as WGS84 (EPSG:4326), as GeoJSON should be."
+        )
+    frame = pd.DataFrame([feature.get("properties") or {} for feature in features], dtype=object)
+    frame = (
+        frame.astype(object).where(frame.notna(), None)
+        if len(frame.columns)
+        else pd.DataFrame(index=range(len(features)))
+    )
+    return _raw(path, "geojson", frame, [_point(feature.get("geometry")) for feature in features])
+
+
+def _point(geometry: Any) -> tuple[Any, Any]:
+    if isinstance(geometry, dict) and geometry.get("type") == "Point":
+        coordinates = geometry.get("coordinates")
+        if isinstance(coordinates, list) and len(coordinates) >= 2:
+            return coordinates[1], coordinates[0]
+    return None, None
+
+
+def _raw(
+    path: Path, kind: Literal["parquet", "geojson"], frame: pd.DataFrame, lat_lon: list[tuple[Any, Any]] | None
+) -> RawTable:
+    frame.columns = pd.Index([str(name) for name in frame.columns], dtype=object)
+    return RawTable(str(path), kind, frame, list(range(1, len(frame) + 1)), lat_lon)
+
+
+def _with_geometry(raw: RawTable, path: Path, folder: Path, given: ColumnNames) -> SourceTable:
+    frame, lat_lon = raw.frame, raw.lat_lon
+    columns = find_columns(list(frame.columns), given, str(path))
+    need_columns(columns, list(frame.columns), path)
+    use_geometry = lat_lon is not None and given.lat is None and given.lon is None
+    if use_geometry and lat_lon is not None:
+        # The geometry is what the format is for; columns beside it may be older copies.
+        for place, role in enumerate(("lat", "lon")):
+            frame = frame.drop(columns=[columns[role]]) if role in columns else frame
+            columns[role] = f"geometry ({'latitude' if role == 'lat' else 'longitude'})"
+            frame[columns[role]] = pd.Series([pair[place] for pair in lat_lon], dtype=object)
+    return SourceTable(str(path), raw.kind, folder, frame, raw.rows, columns, geometry=use_geometry)

@@ -1,0 +1,125 @@
+"""From judged rows to the columns of a manifest."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from swclip.ingest.rejections import Ledger, Row
+from swclip.data.manifest import COLUMNS, OPTIONAL_COLUMNS
+from swclip.ingest.source_table import SourceTable
+
+_TEXT_ROLES = (
+    ("city", "city"),
+    ("place", "place_id"),
+    ("sequence", "sequence_id"),
+    ("licence", "licence"),
+    ("source", "source"),
+)
+
+
+def manifest_frame(table: SourceTable, rows: list[Row], city: str | None, ledger: Ledger) -> pd.DataFrame:
+    """The manifest's table: its own columns with absolute image paths, then the source's further columns.
+
+    Args:
+        table: The source that the rows came from.
+        rows: Those that are kept.
+        city: City of all rows, in place of the source's.
+        ledger: Takes notes.
+    """
+    index = [row.index for row in rows]
+    columns: dict[str, Any] = {
+        "image_id": _ids(table, rows, ledger),
+        "image_path": [str(row.path) for row in rows],
+        "lat_deg": [row.lat_deg for row in rows],
+        "lon_deg": [row.lon_deg for row in rows],
+        "accuracy_m": np.array([row.accuracy_m for row in rows], dtype=np.float64),
+        "heading_deg": np.array([row.heading_deg for row in rows], dtype=np.float64),
+        "captured_at": _times(rows, ledger),
+    }
+    for role, name in _TEXT_ROLES:
+        values = table.values(role)
+        columns[name] = [None] * len(rows) if values is None else [_text(values[i]) for i in index]
+    if city is not None:
+        columns["city"] = [city] * len(rows)
+    captions = table.values("caption")
+    if captions is not None:
+        columns["caption"] = [_text(captions[i]) for i in index]
+    if "map" in table.columns:
+        columns["map_path"] = [None if row.map is None else str(row.map) for row in rows]
+    used = set(table.columns.values())
+    for name in table.frame.columns:
+        if name in used or name == "geometry" or str(name).startswith("__index_level_"):
+            continue
+        if name in COLUMNS + OPTIONAL_COLUMNS or list(table.frame.columns).count(name) > 1 or not name:
+            ledger.note("column-left-out", f"the column {name!r} was not taken over: its name is in use or not unique.")
+            continue
+        values = table.frame[name].tolist()
+        columns[str(name)] = _extra([values[i] for i in index], table.kind == "text")
+    return pd.DataFrame(columns)
+
+
+def _ids(table: SourceTable, rows: list[Row], ledger: Ledger) -> list[str]:
+    given = table.values("image_id")
+    if given is not None:
+        own = [_text(given[row.index]) for row in rows]
+        ids = [name for name in own if name is not None]
+        if len(ids) == len(rows) == len(set(ids)):
+            return ids
+        ledger.note(
+            "ids-not-unique", f"the column {table.columns['image_id']!r} has gaps or repeats; ids are made of paths."
+        )
+    folder = table.folder.absolute()
+    names = [Path(os.path.relpath(row.path, folder)).as_posix() for row in rows]
+    bare = [name[: -len(Path(name).suffix)] if Path(name).suffix else name for name in names]
+    return bare if len(set(bare)) == len(bare) else names
+
+
+def _times(rows: list[Row], ledger: Ledger) -> Any:
+    """Clock times as milliseconds without a zone: UTC where the zone is known."""
+    known = [row.captured_at for row in rows if row.captured_at is not None]
+    zoned = sum(moment.tzinfo is not None for moment in known)
+    if 0 < zoned < len(known):
+        detail = "times say no offset and stay as written, while others of this source are UTC."
+        ledger.note("time-without-zone", detail, len(known) - zoned)
+    plain = [None if row.captured_at is None else _naive(row.captured_at) for row in rows]
+    return np.array(plain, dtype="datetime64[ms]")
+
+
+def _naive(moment: datetime) -> datetime:
+    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def _text(value: Any) -> str | None:
+    if value is None or (isinstance(value, float) and math.isnan(value)) or value is pd.NaT:
+        return None
+    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+    return text or None
+
+
+def _extra(values: list[Any], as_text: bool) -> Any:
+    """A further column of the source. Text tables have no types: all numbers become numbers, else text."""
+    if not as_text:
+        # A list or an object has no fixed shape from row to row; as JSON any reader can still take it apart.
+        nested = any(isinstance(value, (dict, list)) for value in values)
+        plain = [None if value is None else json.dumps(value, default=str) for value in values] if nested else values
+        try:
+            pa.array(plain, from_pandas=True)
+        except pa.ArrowException:  # a column of mixed types
+            return [_text(value) for value in plain]
+        return pd.Series(plain, dtype=object).infer_objects()
+    texts = [_text(value) for value in values]
+    # Codes such as 007 are names, not numbers.
+    coded = any(text and len(text) > 1 and text.lstrip("-")[:1] == "0" and "." not in text for text in texts)
+    try:
+        return texts if coded or not any(texts) else [math.nan if text is None else float(text) for text in texts]
+    except ValueError:
+        return texts

@@ -1,0 +1,281 @@
+"""From a folder or table of photographs to a manifest: verify, reject with reasons, resume where it stopped."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from swclip.ingest.columns import ColumnNames
+from swclip.ingest.duplicates import without_repeats, without_twins
+from swclip.ingest.rejections import (Ledger, Note, Rejection, Row)
+from swclip.data.manifest import MANIFEST_NAME, Manifest, write_manifest
+from swclip.ingest.typed_rows import typed_rows, wrong_position
+from swclip.ingest.source_table import SourceTable
+from swclip.ingest.sources import read_source, tables_in
+from swclip.ingest.swapped_coordinates import exif_says_swapped
+from swclip.ingest.manifest_columns import manifest_frame
+from swclip.ingest.timestamps import parse_timestamp
+from swclip.ingest.verification import (WORK_NAME, Verdict, WorkFile, verify_all)
+from swclip.ingest.vpr_folders import read_vpr_folder
+from swclip.errors import ConfigError, DiskFullError, InputError
+from swclip.files import atomic_file, sha256_of_file
+from swclip.geo.distance import haversine_m
+
+REJECTED_NAME = "rejected.csv"
+_DISAGREE_M = 1_000.0
+
+Layout = Literal["vpr"]
+"""Arrangements of folders that say more than the photographs: `vpr` is that of the place-recognition field."""
+
+
+@dataclass(frozen=True)
+class PrepareResult:
+    """What `prepare` made.
+
+    Attributes:
+        manifest: The manifest, as written.
+        rejected: Columns row, image, reason, detail; as written to `rejected.csv`.
+        notes: What was done to rows that were kept, and what a reader should know.
+        n_rows: Rows or files of the source.
+    """
+
+    manifest: Manifest
+    rejected: pd.DataFrame
+    notes: list[Note]
+    n_rows: int
+
+
+def prepare(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    columns: ColumnNames | None = None,
+    images: str | os.PathLike[str] | None = None,
+    copy: bool = False,
+    strict: bool = False,
+    max_megapixels: float = 100.0,
+    city: str | None = None,
+    layout: Layout | None = None,
+    crs: str | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> PrepareResult:
+    """Make a manifest of a folder of photographs (positions from EXIF) or of a table of them.
+
+    Every photograph is read to its last byte. What is wrong goes to `rejected.csv` with a reason: missing, empty,
+    truncated, not-an-image, too-large, coordinate-missing, coordinate-nan, coordinate-out-of-range, coordinate-zero,
+    malformed-row, duplicate-row (the same image and position again), duplicate-image (the same bytes at the same place;
+    the first is kept) and duplicate-image-other-place (the same bytes more than 25 m apart: none is kept, since which
+    is right cannot be known). The table's values win over EXIF, which fills what the table leaves empty.
+
+    A table may name a caption and a map tile for each photograph (columns `caption` and `map_path` of the manifest).
+    Tiles are read to their last byte too; one that cannot be used is noted (map-missing, map-truncated and so on) and
+    left unknown, and the photograph stays.
+
+    Args:
+        source: A folder, CSV, TSV, Parquet, GeoParquet or GeoJSON file.
+        out: Folder for `manifest.parquet` and `rejected.csv`.
+        columns: Columns named by the user; the others are found by synonyms.
+        images: What relative paths of a table, of images and map tiles, start from; the table's folder if None.
+        copy: Copy the photographs to `out/images` and map tiles to `out/maps` instead of pointing to where they are.
+        strict: Stop at the first bad row or value instead.
+        max_megapixels: Larger pictures are rejected from their header.
+        city: City of all photographs.
+        layout: vpr: the source is a folder of database/ and queries/ whose file names hold the positions; see
+            `vpr_folders`, which also makes the splits.
+        crs: Projection of file names without a UTM zone, such as EPSG:32650.
+        workers: Threads that decode.
+        progress: Called with the number of photographs and map tiles verified and the number in all.
+
+    Returns:
+        The manifest, the rejected rows and the notes.
+
+    Raises:
+        InputError: The source cannot be read, its columns are ambiguous or swapped, nothing in it can be used, or (if
+            strict) a row is bad.
+        DiskFullError: The disk filled. Run again with the same arguments, it goes on where it stopped.
+    """
+    folder = Path(out)
+    if not max_megapixels > 0.0:
+        raise InputError(f"--max-megapixels {max_megapixels}: must be above 0.")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; --out names a folder.")
+    inside_itself = Path(source).is_dir() and folder.resolve() == Path(source).resolve()
+    if copy and inside_itself:
+        raise InputError(
+            f"{folder}: --copy would copy the folder into itself; choose another --out, or leave --copy out."
+        )
+    table = _read(source, columns, images, layout, crs, None if inside_itself else folder)
+    ledger = Ledger(table.name, strict)
+    for code, count, detail in table.notes:
+        ledger.note(code, detail, count)
+    rows = without_repeats(typed_rows(table, ledger), ledger)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(f"{folder}: the disk is full; free some space and run again.") from error
+        raise InputError(f"{folder}: cannot make the folder ({error.strerror}); choose another with --out.") from error
+    max_pixels = int(max_megapixels * 1e6)
+    with WorkFile(folder / WORK_NAME, max_pixels) as work:
+        tiles = [row.map for row in rows if row.map is not None]
+        paths = list(dict.fromkeys([*(row.path for row in rows), *tiles]))
+        verdicts: dict[Path, Verdict] = {}
+        by_path: dict[Path, list[Row]] = {}
+        for row in rows:
+            by_path.setdefault(row.path, []).append(row)
+        whole: list[Row] = []
+        pairs: list[tuple[float, float, float, float]] = []
+        for path, verdict, remembered in verify_all(
+            paths, work, max_pixels=max_pixels, workers=workers, progress=progress
+        ):
+            verdicts[path] = verdict
+            if remembered and path in by_path:
+                ledger.note("resumed", "photographs already verified by the run that was interrupted.")
+            for row in by_path.get(path, ()):
+                pairs.extend(_both_positions(row, verdict))
+                if _settle(table, row, verdict, ledger):
+                    whole.append(row)
+        _compare_with_exif(table, pairs, ledger)
+        kept = without_twins(sorted(whole, key=lambda row: row.index), verdicts, ledger)
+        for row in kept:
+            _settle_map(table, row, verdicts, ledger)
+        rejected = _write_rejected(folder / REJECTED_NAME, ledger.rejections)
+        n_rows = len(table.rows) + len(table.malformed) + len(table.rejected)
+        if not kept:
+            work.remove()
+            raise InputError(_nothing_left(table, folder, rejected, n_rows))
+        frame = manifest_frame(table, kept, city, ledger)
+        if copy:
+            frame["image_path"] = _copied([row.path for row in kept], verdicts, folder, "images")
+            with_map = [row.map for row in kept if row.map is not None]
+            copies = dict(zip(with_map, _copied(with_map, verdicts, folder, "maps"), strict=True))
+            if "map_path" in frame:
+                frame["map_path"] = [None if row.map is None else copies[row.map] for row in kept]
+        manifest = write_manifest(folder / MANIFEST_NAME, frame)
+        work.remove()
+    return PrepareResult(manifest, rejected, ledger.notes, n_rows)
+
+
+def _read(
+    source: str | os.PathLike[str],
+    columns: ColumnNames | None,
+    images: str | os.PathLike[str] | None,
+    layout: Layout | None,
+    crs: str | None,
+    leave_out: Path | None,
+) -> SourceTable:
+    if layout is None:
+        if crs is not None:
+            raise ConfigError(f"--crs {crs} is for file names of the layout vpr; add --layout vpr, or leave it out.")
+        return read_source(source, columns, images=images, leave_out=leave_out)
+    if (columns is not None and columns != ColumnNames()) or images is not None:
+        raise ConfigError("the layout vpr has no columns, its names say all; leave --...-column and --images out.")
+    return read_vpr_folder(source, crs, leave_out=leave_out)
+
+
+def _both_positions(row: Row, verdict: Verdict) -> list[tuple[float, float, float, float]]:
+    exif = verdict.exif
+    values = (row.lat_deg, row.lon_deg, exif.lat_deg, exif.lon_deg)
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    return [(known[0], known[1], known[2], known[3])] if len(known) == 4 else []
+
+
+def _compare_with_exif(table: SourceTable, pairs: list[tuple[float, float, float, float]], ledger: Ledger) -> None:
+    swapped = exif_says_swapped(table, pairs)
+    if swapped is not None:
+        raise InputError(swapped)
+    if pairs:
+        lat, lon, exif_lat, exif_lon = np.asarray(pairs, dtype=np.float64).T
+        apart = int((haversine_m(lat, lon, exif_lat, exif_lon) > _DISAGREE_M).sum())
+        if apart:
+            detail = "the table's position is more than 1 km from EXIF's; the table's was taken."
+            ledger.note("exif-elsewhere", detail, apart)
+
+
+def _settle(table: SourceTable, row: Row, verdict: Verdict, ledger: Ledger) -> bool:
+    """Complete a row from its photograph; False where it is rejected."""
+    column = table.columns["image"] if table.kind != "folder" else None
+    if verdict.reason is not None:
+        ledger.reject(Rejection(row.row, row.image, verdict.reason, verdict.detail, column, row.image))
+        return False
+    exif = verdict.exif
+    unknown = row.lat_deg is None or row.lon_deg is None or math.isnan(row.lat_deg) or math.isnan(row.lon_deg)
+    if unknown and exif.lat_deg is not None and exif.lon_deg is not None:
+        row.lat_deg, row.lon_deg = exif.lat_deg, exif.lon_deg
+        if "lat" in table.columns:
+            ledger.note("position-from-exif", "positions that the table leaves empty were taken from EXIF.")
+    wrong = wrong_position(row, table.columns.get("lat"))
+    if wrong is not None:
+        detail = f"{exif.problem}." if unknown and exif.problem else wrong.detail
+        ledger.reject(Rejection(row.row, row.image, wrong.reason, detail, wrong.column, wrong.value))
+        return False
+    row.heading_deg = exif.heading_deg if row.heading_deg is None else row.heading_deg
+    row.accuracy_m = exif.accuracy_m if row.accuracy_m is None else row.accuracy_m
+    row.captured_at = parse_timestamp(exif.captured_at) if row.captured_at is None else row.captured_at
+    return True
+
+
+def _settle_map(table: SourceTable, row: Row, verdicts: dict[Path, Verdict], ledger: Ledger) -> None:
+    """Leave a map tile out that cannot be used: the photograph is worth having without it."""
+    verdict = verdicts[row.map] if row.map is not None else None
+    if verdict is not None and verdict.reason is not None:
+        name = str((table.values("map") or [])[row.index])
+        ledger.doubt(row, f"map-{verdict.reason}", table.columns["map"], name, f"{name!r}: {verdict.detail}")
+        row.map = None
+
+
+def _write_rejected(path: Path, rejections: list[Rejection]) -> pd.DataFrame:
+    ordered = sorted(rejections, key=lambda rejection: rejection.row)
+    frame = pd.DataFrame(
+        [(r.row, r.image, r.reason, r.detail) for r in ordered], columns=["row", "image", "reason", "detail"]
+    )
+    with atomic_file(path) as beside:
+        frame.to_csv(beside, index=False, errors="backslashreplace")
+    return frame
+
+
+def _nothing_left(table: SourceTable, folder: Path, rejected: pd.DataFrame, n_rows: int) -> str:
+    counts = Counter(rejected["reason"])
+    reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+    hint = ""
+    if counts.get("missing", 0) * 2 > n_rows and table.kind != "folder":
+        hint = f" Image paths start from {table.folder}; name another folder with --images."
+    elif counts.get("coordinate-missing", 0) * 2 > n_rows:
+        tables = tables_in(table.folder) if table.kind == "folder" else []
+        hint = " Without positions in EXIF, give a table with image, lat and lon."
+        if tables:
+            hint = f" Its photographs have no position in EXIF; give its table instead: {table.folder / tables[0]}"
+    old = f" {folder / MANIFEST_NAME} is from an earlier run." if (folder / MANIFEST_NAME).exists() else ""
+    return f"{table.name}: nothing in it can be used: {reasons}. {folder / REJECTED_NAME} says why.{hint}{old}"
+
+
+def _copied(paths: list[Path], verdicts: dict[Path, Verdict], folder: Path, into: str) -> list[str]:
+    """Copy files to `folder/into`, in the folders they share below their common one; return relative paths."""
+    if not paths:
+        return []
+    try:
+        base = os.path.commonpath([path.parent for path in paths])
+        names = [Path(os.path.relpath(path, base)) for path in paths]
+    except ValueError:  # on several drives of a Windows machine
+        names = [Path(verdicts[path].sha256[:20] + path.suffix.lower()) for path in paths]
+    for path, name in zip(paths, names, strict=True):
+        target = folder / into / name
+        if target.is_file() and sha256_of_file(target) == verdicts[path].sha256:
+            continue
+        try:
+            with atomic_file(target) as beside:
+                shutil.copyfile(path, beside)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be copied to {target} ({error.strerror}).") from error
+    return [(Path(into) / name).as_posix() for name in names]

@@ -1,0 +1,108 @@
+"""Finding out what a user's source is: a folder of photographs, or a table of one kind or another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from swclip.ingest.columns import ColumnNames
+from swclip.ingest.geo_tables import read_geojson, read_parquet
+from swclip.ingest.raw_tables import GEOJSON, PARQUET, TEXT_TABLES
+from swclip.ingest.source_table import KINDS, SourceTable
+from swclip.ingest.text_tables import read_text
+from swclip.errors import InputError
+
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".heic", ".heif", ".avif"}
+)
+_OURS = ("manifest.parquet", "rejected.csv")  # of an earlier run into the source's own folder
+
+
+def read_source(
+    source: str | os.PathLike[str],
+    given: ColumnNames | None = None,
+    *,
+    images: str | os.PathLike[str] | None = None,
+    leave_out: Path | None = None,
+) -> SourceTable:
+    """Read a folder of photographs or a table of them.
+
+    Args:
+        source: A folder, or a CSV, TSV, Parquet, GeoParquet or GeoJSON file.
+        given: Columns that the user named.
+        images: What relative image paths start from; the table's own folder if None.
+        leave_out: A folder inside `source` that is not searched (where the results go).
+
+    Raises:
+        InputError: It is missing, empty, unreadable, of another kind, or a column cannot be found.
+    """
+    path = Path(source)
+    given = given or ColumnNames()
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file or folder; SOURCE is {KINDS}.")
+    if path.is_dir():
+        return _read_folder(path, leave_out)
+    suffix = path.suffix.lower()
+    folder = Path(images) if images is not None else path.parent
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder of images.")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: the file is empty.")
+    readers: list[tuple[tuple[str, ...], Callable[[Path, Path, ColumnNames], SourceTable]]] = [
+        (TEXT_TABLES, read_text),
+        (PARQUET, read_parquet),
+        (GEOJSON, read_geojson),
+    ]
+    for suffixes, reader in readers:
+        if suffix in suffixes:
+            table = reader(path, folder, given)
+            if not len(table.frame) and not table.malformed:
+                raise InputError(f"{path}: the table has a header but no rows.")
+            return table
+    kind = (
+        "a single photograph; give its folder" if suffix in IMAGE_SUFFIXES else f"of a kind ({suffix or 'no suffix'})"
+    )
+    more = "" if suffix in IMAGE_SUFFIXES else f" that cannot be read; SOURCE is {KINDS}"
+    raise InputError(f"{path}: is {kind}{more}.")
+
+
+def _read_folder(folder: Path, leave_out: Path | None) -> SourceTable:
+    skipped: dict[str, int] = {}
+    found: list[str] = []
+    for name in files_below(folder, leave_out):
+        suffix = Path(name).suffix.lower()
+        if suffix in IMAGE_SUFFIXES:
+            found.append(name)
+        elif name not in _OURS:
+            skipped[suffix or "no suffix"] = skipped.get(suffix or "no suffix", 0) + 1
+    tables = tables_in(folder)
+    hint = f" It holds the table {tables[0]}: give that file instead." if tables else ""
+    if not found:
+        raise InputError(f"{folder}: holds no photographs ({', '.join(sorted(IMAGE_SUFFIXES))}).{hint}")
+    notes = []
+    if skipped:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(skipped.items()))
+        notes.append(("file-not-looked-at", sum(skipped.values()), f"files without an image's suffix: {kinds}.{hint}"))
+    frame = pd.DataFrame({"image": pd.Series(found, dtype=object)})
+    return SourceTable(
+        str(folder), "folder", folder, frame, list(range(1, len(found) + 1)), {"image": "image"}, notes=notes
+    )
+
+
+def files_below(folder: Path, leave_out: Path | None) -> Iterator[str]:
+    """Paths relative to the folder, in order; what begins with a dot is the system's, not the user's."""
+    avoid = leave_out.resolve() if leave_out is not None else None
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and Path(place, f).resolve() != avoid)
+        for name in sorted(files):
+            if not name.startswith("."):
+                yield Path(place, name).relative_to(folder).as_posix()
+
+
+def tables_in(folder: Path) -> list[str]:
+    """Names of files directly in a folder that are likely the table of its photographs."""
+    suffixes = (*TEXT_TABLES[:2], *PARQUET, ".geojson")
+    return sorted(p.name for p in folder.iterdir() if p.suffix.lower() in suffixes and p.name not in _OURS)

@@ -1,0 +1,90 @@
+"""Latitude and longitude the wrong way round: found where the values leave no doubt, with what to type instead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from swclip.ingest.columns import flag_of
+from swclip.ingest.numbers import number_or_nan
+from swclip.ingest.source_table import SourceTable
+from swclip.errors import InputError
+from swclip.geo.distance import haversine_m
+
+
+def refuse_swapped(table: SourceTable, lats: list[Any] | None, lons: list[Any] | None) -> None:
+    """Raise where most latitudes are beyond 90 while their longitudes would fit one.
+
+    Raises:
+        InputError: They do; the message says which flags exchange them.
+    """
+    if lats is None or lons is None:
+        return
+    evidence = swap_evidence(lats, lons, table.rows)
+    if evidence is not None:
+        raise InputError(_message(table, evidence))
+
+
+def swap_evidence(lats: Sequence[Any], lons: Sequence[Any], rows: Sequence[int]) -> str | None:
+    """What says that two columns are the wrong way round: most latitudes are beyond 90 and their longitudes fit one.
+
+    Args:
+        lats: The values of the column taken for latitudes, as written.
+        lons: The same of the longitudes.
+        rows: What each row is called.
+
+    Returns:
+        A part of a sentence, or None.
+
+    Example:
+        >>> swap_evidence([114.4, 114.5], [30.5, 30.6], [2, 3])
+        'in 2 of 2 rows the latitude is beyond 90 and the longitude would fit one (row 2: 114.4, 30.5)'
+    """
+    lat, lon = (np.array([number_or_nan(value) for value in values]) for values in (lats, lons))
+    both = np.isfinite(lat) & np.isfinite(lon)
+    with np.errstate(invalid="ignore"):
+        swapped = both & (np.abs(lat) > 90.0) & (np.abs(lat) <= 180.0) & (np.abs(lon) <= 90.0)
+    if 2 * int(swapped.sum()) <= int(both.sum()):
+        return None
+    first = int(np.flatnonzero(swapped)[0])
+    return (
+        f"in {int(swapped.sum())} of {int(both.sum())} rows the latitude is beyond 90 and the longitude "
+        f"would fit one (row {rows[first]}: {lat[first]:g}, {lon[first]:g})"
+    )
+
+
+def exif_says_swapped(table: SourceTable, pairs: list[tuple[float, float, float, float]]) -> str | None:
+    """Whether positions in EXIF agree with the table's only when latitude and longitude are exchanged.
+
+    Args:
+        table: The source.
+        pairs: (table lat, table lon, EXIF lat, EXIF lon) of rows that have both, degrees.
+
+    Returns:
+        The message, or None.
+    """
+    if not pairs or "lat" not in table.columns:
+        return None
+    lat, lon, exif_lat, exif_lon = np.asarray(pairs, dtype=np.float64).T
+    far = haversine_m(lat, lon, exif_lat, exif_lon) > 10_000.0
+    near_swapped = (np.abs(lon) <= 90.0) & (haversine_m(lon, lat, exif_lat, exif_lon) < 1_000.0)
+    count = int((far & near_swapped).sum())
+    if 2 * count <= len(pairs):
+        return None
+    return _message(table, f"in {count} of {len(pairs)} photographs EXIF has them the other way round")
+
+
+def _message(table: SourceTable, evidence: str) -> str:
+    """The message for latitude and longitude the wrong way round, with what to type."""
+    if table.geometry:
+        return (
+            f"{table.name}: latitude and longitude look swapped in its geometry: {evidence}. Such files have longitude "
+            f"first; write it again so, or name columns with {flag_of('lat')} and {flag_of('lon')}."
+        )
+    lat, lon = table.columns["lat"], table.columns["lon"]
+    return (
+        f"{table.name}: the columns {lat!r} (latitude) and {lon!r} (longitude) look swapped: {evidence}. "
+        f'If so, add: {flag_of("lat")} "{lon}" {flag_of("lon")} "{lat}"'
+    )

@@ -1,0 +1,164 @@
+"""From values as written to typed rows: what can be used, what is rejected, and what is only noted."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from swclip.ingest.rejections import Ledger, Rejection, Row
+from swclip.ingest.numbers import parse_number
+from swclip.ingest.source_table import SourceTable
+from swclip.ingest.swapped_coordinates import refuse_swapped
+from swclip.ingest.timestamps import AmbiguousTimestampError, TimestampError, parse_timestamp
+
+_NO_FIX_DEG = 1e-6  # a tenth of a metre round (0, 0): no street is there
+
+
+def typed_rows(table: SourceTable, ledger: Ledger) -> list[Row]:
+    """Judge every row of a source by its table alone; no photograph is opened.
+
+    Args:
+        table: The source.
+        ledger: Takes the rejections and notes.
+
+    Returns:
+        The rows that stay, coordinates None where EXIF is to give them.
+
+    Raises:
+        InputError: Latitude and longitude are evidently swapped; or, if strict, a row is bad.
+    """
+    images = table.values("image") or []
+    cells = {role: table.values(role) for role in ("lat", "lon", "accuracy", "heading", "time", "map")}
+    refuse_swapped(table, cells["lat"], cells["lon"])
+    for number, detail in table.malformed:
+        ledger.reject(Rejection(number, "", "malformed-row", detail))
+    for rejection in table.rejected:
+        ledger.reject(rejection)
+    rows: list[Row] = []
+    for index, (number, image) in enumerate(zip(table.rows, images, strict=True)):
+        name = _image_name(image)
+        row = Row(index, number, name, _image_path(table.folder, name))
+        wrong = _wrong_image(table, row) or _place(table, row, cells["lat"], cells["lon"])
+        if wrong is not None:
+            ledger.reject(wrong)
+            continue
+        _extras(table, row, cells, ledger)
+        rows.append(row)
+    return rows
+
+
+def wrong_position(row: Row, column: str | None = None) -> Rejection | None:
+    """Why a position cannot be one, or None."""
+    lat, lon = row.lat_deg, row.lon_deg
+    if lat is None or lon is None:
+        return Rejection(
+            row.row, row.image, "coordinate-missing", "neither the table nor EXIF gives a position.", column
+        )
+    if not (math.isfinite(lat) and math.isfinite(lon)):
+        detail = "latitude or longitude is NaN (not a number), and EXIF gives no position."
+        return Rejection(row.row, row.image, "coordinate-nan", detail, column, lat)
+    if abs(lat) > 90.0 or abs(lon) > 180.0:
+        what = (
+            f"latitude {lat} is not within -90 to 90"
+            if abs(lat) > 90.0
+            else f"longitude {lon} is not within -180 to 180"
+        )
+        swap = "; the two look swapped in this row" if abs(lon) <= 90.0 < abs(lat) <= 180.0 else ""
+        value = lat if abs(lat) > 90.0 else lon
+        return Rejection(row.row, row.image, "coordinate-out-of-range", what + swap + ".", column, value)
+    if abs(lat) < _NO_FIX_DEG and abs(lon) < _NO_FIX_DEG:
+        detail = "(0, 0) lies in the Atlantic; devices write it when they have no position."
+        return Rejection(row.row, row.image, "coordinate-zero", detail, column, lat)
+    return None
+
+
+def _image_name(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return str(value).strip()
+
+
+def _image_path(folder: Path, name: str) -> Path:
+    path = folder / name
+    if "\\" in name and not path.exists():
+        path = folder / name.replace("\\", "/")  # a table made on Windows
+    return path.absolute()
+
+
+def _wrong_image(table: SourceTable, row: Row) -> Rejection | None:
+    column = table.columns["image"] if table.kind != "folder" else None
+    detail = _wrong_path(row.image, "photographs") if row.image else "the row names no image."
+    return None if detail is None else Rejection(row.row, row.image, "missing", detail, column, row.image)
+
+
+def _wrong_path(name: str, what: str) -> str | None:
+    """Why a path as written cannot be one, or None."""
+    if "://" in name[:12]:
+        return f"is a web address; download the {what} first and give their paths."
+    if "\0" in name:
+        return "the path holds a zero byte."
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return "the file's name is not valid UTF-8; rename the file."
+    return None
+
+
+def _place(table: SourceTable, row: Row, lats: list[Any] | None, lons: list[Any] | None) -> Rejection | None:
+    if lats is None or lons is None:
+        return None
+    numbers: list[float | None] = []
+    for role, what, value in (("lat", "latitude", lats[row.index]), ("lon", "longitude", lons[row.index])):
+        try:
+            numbers.append(parse_number(value))
+        except ValueError:
+            detail = f"the {what} {value!r} is not a number of decimal degrees."
+            return Rejection(row.row, row.image, "coordinate-nan", detail, table.columns[role], value)
+    if any(number is None or math.isnan(number) for number in numbers):
+        row.lat_deg, row.lon_deg = (math.nan if number is not None else None for number in numbers)
+        return None  # EXIF may know; if it does not, `wrong_position` says what the table has
+    row.lat_deg, row.lon_deg = numbers
+    at_lat = abs(row.lat_deg or 0.0) > 90.0 or abs(row.lon_deg or 0.0) <= 180.0
+    return wrong_position(row, table.columns["lat" if at_lat else "lon"])
+
+
+def _extras(table: SourceTable, row: Row, cells: dict[str, list[Any] | None], ledger: Ledger) -> None:
+    """Accuracy, heading, time and map: a value that cannot be used becomes null and is noted, the row stays."""
+    for role in ("accuracy", "heading"):
+        values = cells[role]
+        if values is None:
+            continue
+        value = values[row.index]
+        try:
+            number = parse_number(value)
+        except ValueError:
+            ledger.doubt(row, f"{role}-unusable", table.columns[role], value, f"{value!r} is not a number.")
+            continue
+        if number is None or math.isnan(number):
+            continue
+        if role == "accuracy":
+            if math.isfinite(number) and number > 0.0:
+                row.accuracy_m = number
+            else:
+                detail = f"an accuracy of {number:g} m says nothing."
+                ledger.doubt(row, "accuracy-unusable", table.columns[role], value, detail)
+        elif -360.0 <= number <= 360.0:
+            row.heading_deg = number % 360.0
+        else:
+            detail = f"a heading of {number:g} is not within -360 to 360 degrees."
+            ledger.doubt(row, "heading-unusable", table.columns[role], value, detail)
+    times = cells["time"]
+    if times is not None:
+        try:
+            row.captured_at = parse_timestamp(times[row.index])
+        except TimestampError as error:
+            code = "time-ambiguous" if isinstance(error, AmbiguousTimestampError) else "time-unreadable"
+            ledger.doubt(row, code, table.columns["time"], times[row.index], str(error))
+    maps = cells["map"]
+    if maps is not None and (name := _image_name(maps[row.index])):
+        wrong = _wrong_path(name, "map tiles")
+        if wrong is None:
+            row.map = _image_path(table.folder, name)
+        else:
+            ledger.doubt(row, "map-missing", table.columns["map"], name, f"{name!r} {wrong}")

@@ -1,0 +1,206 @@
+"""The folders of the place-recognition field: which photographs are asked, and which they are looked for among.
+
+    FOLDER/[images/][train|val|test/]{database, queries}/@east@north@...jpg
+
+`gallery` is read as `database`. Positions are in the file names; see `vpr_names`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from swclip.data.candidates import GalleryRule, candidates_at
+from swclip.ingest.rejections import Rejection
+from swclip.data.manifest import Manifest
+from swclip.data.protocols import SplitDraft
+from swclip.ingest.source_table import SourceTable
+from swclip.ingest.sources import IMAGE_SUFFIXES, files_below
+from swclip.data.grouping import block_ids, text_or_none
+from swclip.ingest.vpr_names import PlaceNameError, parse_name
+from swclip.errors import InputError
+
+FOLDER_COLUMN = "vpr_folder"
+"""The column of a manifest that says which folder a photograph was in, such as test/queries."""
+
+BLOCK_M = 100.0
+_PARTS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
+_KINDS = {"database": "database", "gallery": "database", "queries": "queries", "query": "queries"}
+_FORM = "FOLDER/[train|val|test/]database/ and .../queries/, with photographs named @easting@northing@..."
+
+
+def read_vpr_folder(
+    folder: str | os.PathLike[str], crs: str | None = None, *, leave_out: Path | None = None
+) -> SourceTable:
+    """Read the photographs below a folder of the field's layout.
+
+    Args:
+        folder: The folder; `images` between it and the parts is stepped over.
+        crs: Projection of names without a zone, such as EPSG:32650.
+        leave_out: A folder inside it that is not searched.
+
+    Returns:
+        A row a photograph: image, lat, lon, heading, time, place (the panorama's id), and as further columns
+        vpr_folder, tile, pitch_deg, roll_deg, height_m, timestamp, note where some name has them. Names that cannot
+        be read are in `rejected`.
+
+    Raises:
+        InputError: There is no such folder, or none in it is called database, gallery or queries.
+        ConfigError: The projection is not known.
+    """
+    base = Path(folder)
+    if not base.is_dir():
+        raise InputError(f"{base}: there is no such folder; the layout vpr is {_FORM}.")
+    rows: list[dict[str, Any]] = []
+    numbers: list[int] = []
+    rejected: list[Rejection] = []
+    elsewhere, other = 0, 0
+    for name in files_below(base, leave_out):
+        if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
+            other += 1
+            continue
+        role = folder_role(name)
+        if role is None:
+            elsewhere += 1
+            continue
+        number = len(numbers) + len(rejected) + 1
+        try:
+            place = parse_name(Path(name).name, crs)
+        except PlaceNameError as error:
+            rejected.append(Rejection(number, name, error.reason, error.detail, "image", name))
+            continue
+        numbers.append(number)
+        rows.append({"image": name, "lat": place.lat_deg, "lon": place.lon_deg, **_further(place.values, role)})
+    notes = []
+    if elsewhere:
+        notes.append(("file-not-looked-at", elsewhere, "photographs in no folder called database, gallery or queries."))
+    if other:
+        notes.append(("file-not-looked-at", other, "files without an image's suffix."))
+    if not rows:
+        raise InputError(_nothing(base, rejected))
+    frame = pd.DataFrame(rows, dtype=object).astype(object)
+    frame = frame.where(frame.notna(), None)
+    roles = ("image", "lat", "lon", "heading", "time", "place")
+    columns = {role: role for role in roles if role in frame}
+    return SourceTable(str(base), "folder", base, frame, numbers, columns, notes=notes, rejected=rejected)
+
+
+def folder_role(name: str) -> str | None:
+    """The part and kind of a photograph by its folders, None where none of them says so.
+
+    Args:
+        name: Its path, relative to the layout's folder, with slashes.
+
+    Example:
+        >>> folder_role("images/test/queries/@1@2@.jpg"), folder_role("gallery/paris/@1@2@.jpg"), folder_role("a/b.jpg")
+        ('test/queries', 'test/database', None)
+    """
+    part: str | None = None
+    for word in name.lower().split("/")[:-1]:
+        if word in _KINDS:
+            return f"{part or 'test'}/{_KINDS[word]}"
+        part = _PARTS.get(word, part)
+    return None
+
+
+def vpr_splits(manifest: Manifest, seed: int = 0) -> SplitDraft:
+    """The splits that the folders say.
+
+    test/queries are the queries, val/queries the validation queries. Where there is a part train, all its photographs
+    are trained on, and the databases of val and test are kept out of training (split `gallery`): they are the
+    candidates of their queries, and answers may lean on their photographs. Where there is none, the database of test
+    is the training side, as in known-places.
+
+    Args:
+        manifest: As `prepare` made it from such folders.
+        seed: Of the offset of the blocks that intervals resample.
+
+    Raises:
+        InputError: The manifest does not know the folders, or there are no queries or nothing to look for them among.
+    """
+    if FOLDER_COLUMN not in manifest.frame:
+        raise InputError(f"{manifest.path}: has no column {FOLDER_COLUMN}; make it with `swclip prepare --layout vpr`.")
+    role = manifest.frame[FOLDER_COLUMN].to_numpy(dtype=object)
+    for wanted, what in (("test/queries", "queries"), ("test/database", "database")):
+        if not np.any(role == wanted):
+            found = ", ".join(f"{count} in {name}" for name, count in sorted(Counter(role.tolist()).items()))
+            raise InputError(
+                f"{manifest.path}: no photograph of the {what} of the test part can be used ({found}); the layout vpr "
+                f"is {_FORM}."
+            )
+    with_train = bool(np.any(np.char.startswith(role.astype(str), "train/")))
+    # Without a database of its own, validation is looked for among the photographs that queries are.
+    val_database = "val/database" if np.any(role == "val/database") else "test/database"
+    labels = np.full(len(role), "train", dtype=object)
+    labels[role == "test/queries"] = "query"
+    labels[role == "val/queries"] = "val"
+    if with_train:
+        labels[np.isin(role, ["test/database", "val/database"])] = "gallery"
+    candidates = candidates_at(manifest.frame, role == "test/database", role == val_database)
+    order = np.argsort(manifest.frame["image_id"].to_numpy(dtype=object), kind="stable")
+    cities = text_or_none(manifest.frame["city"].iloc[order])
+    blocks = block_ids(manifest.positions_deg[order], cities, BLOCK_M, np.random.default_rng(seed))
+    frame = pd.DataFrame(
+        {
+            "image_id": pd.Series(manifest.frame["image_id"].tolist(), dtype=object),
+            "split": pd.Series(labels.tolist(), dtype=object),
+            "block_id": pd.Series([blocks[at] for at in np.argsort(order, kind="stable")], dtype=object),
+        }
+    )
+    notes = [
+        "The folders' own splits. "
+        + (
+            "The databases of val and test are not trained on, and their photographs may be used in answers."
+            if with_train
+            else "There is no folder train, so the database is the training side."
+        )
+    ]
+    meta = {
+        "protocol": "vpr",
+        "seed": seed,
+        "parameters": {"gallery": str(GalleryRule("photographs")), "block_m": BLOCK_M, "buffer_m": 0.0},
+        "manifest_digest": manifest.digest,
+        "answers_may_use": {"query": ["gallery"], "val": ["gallery"]} if with_train else {},
+    }
+    return SplitDraft(frame, candidates, meta, notes)
+
+
+def _further(values: dict[str, str], role: str) -> dict[str, Any]:
+    stamp = values.get("timestamp", "")
+    # YYYYMMDD or YYYYMMDD_hhmmss is a time; a year or a month alone is kept as it is written.
+    whole = len(stamp.replace("_", "")) in (8, 12, 14)
+    named: dict[str, tuple[str, Callable[[str], Any]]] = {
+        "pano": ("place", str),
+        "tile": ("tile", str),
+        "heading": ("heading", str),
+        "pitch": ("pitch_deg", _number),
+        "roll": ("roll_deg", _number),
+        "height": ("height_m", _number),
+        "note": ("note", str),
+    }
+    found = {column: read(values[key]) for key, (column, read) in named.items() if key in values}
+    if stamp:
+        found["time" if whole else "timestamp"] = stamp.replace("_", "") if whole else stamp
+    return {FOLDER_COLUMN: role, **found}
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _nothing(base: Path, rejected: list[Rejection]) -> str:
+    if not rejected:
+        return f"{base}: holds no photographs in folders of the layout vpr, which is {_FORM}."
+    counts = Counter(rejection.reason for rejection in rejected)
+    reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+    first = rejected[0]
+    return f"{base}: no name of its {len(rejected)} photographs can be used: {reasons}. {first.image}: {first.detail}"

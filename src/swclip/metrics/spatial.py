@@ -1,0 +1,168 @@
+"""The spatial part of a report: do errors cluster on the map, and do embeddings follow the ground?"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from swclip.errors import InputError
+from swclip.geo.coordinates import valid_positions
+from swclip.metrics.morans_i import FEWEST_POINTS, component_autocorrelation, global_moran
+from swclip.metrics.correlogram import correlogram
+from swclip.metrics.lisa import Lisa, local_moran
+from swclip.metrics.mantel import mantel
+from swclip.metrics.localization_error import checked_errors
+from swclip.metrics.pairs import Pairs
+from swclip.metrics.embedding_smoothness import spatial_smoothness
+from swclip.metrics.spatial_weights import nearest_neighbours, neighbour_graph
+
+NEIGHBOURS = 8
+"""As many as a square of a lattice has, corners included (queen contiguity)."""
+
+MANTEL_POINTS = 500
+"""Each permutation of the Mantel test moves all their pairs."""
+
+
+class SpatialReport(NamedTuple):
+    """What `spatial_report` gives.
+
+    Attributes:
+        report: The figures, JSON-ready; None where there is nothing to say.
+        lisa: Label of each query, one of `lisa.LABELS`; None where it has none.
+        lisa_p: p of each query, before the correction for many tests; None where it has none.
+    """
+
+    report: dict[str, Any] | None
+    lisa: list[str | None]
+    lisa_p: list[float | None]
+
+
+def spatial_report(
+    positions_deg: ArrayLike,
+    error_m: ArrayLike,
+    image_embeddings: Float[np.ndarray, "q d"] | None = None,
+    location: tuple[ArrayLike, Float[np.ndarray, "m d"]] | None = None,
+    *,
+    seed: int = 0,
+    within_m: float | None = None,
+) -> SpatialReport:
+    """Everything spatial about the queries' errors and the embeddings.
+
+    Moran's I and LISA are of log(1 + error in metres), over the nearest 8 queries or half of the others if those are
+    fewer. Each part draws from a generator of its own: what is left out changes nothing of the rest.
+
+    Args:
+        positions_deg: (Q, 2) true positions of the queries, degrees.
+        error_m: (Q,) their localization errors, metres.
+        image_embeddings: (Q, D) image embeddings of the queries.
+        location: Positions (M, 2) in degrees and location embeddings (M, D) of the candidates.
+        seed: Of all permutations and samples.
+        within_m: Queries further apart are no neighbours, metres; no limit where None.
+
+    Returns:
+        report: errors_moran, lisa, components, correlogram, mantel, smoothness. Those of the errors are null where all
+        are equal; those of the embeddings where there are none. The whole is null with fewer than 8 queries, or all at
+        one spot; so is the part of the candidates.
+
+    Raises:
+        InputError: Rows that do not belong together, or that cannot be used.
+
+    Example:
+        >>> at = np.random.default_rng(0).uniform(0, 0.01, (60, 2))
+        >>> found = spatial_report(at, 10.0 + 1e5 * at[:, 0] ** 2, image_embeddings=at - at.mean(axis=0))
+        >>> found.report["errors_moran"]["p"], found.report["mantel"]["image"]["p"], found.report["mantel"]["location"]
+        (0.002, 0.004, None)
+    """
+    positions = _checked_positions(positions_deg, "query")
+    error = checked_errors(error_m)
+    n = error.size
+    if len(positions) != n:
+        raise InputError(f"{len(positions)} positions of queries and {n} errors: give one position an error.")
+    of_errors, of_map, of_images, of_places = np.random.default_rng(seed).spawn(4)
+    if not _has_ground(positions):
+        return SpatialReport(None, [None] * n, [None] * n)
+    k = min(NEIGHBOURS, (n - 1) // 2)
+    neighbours = nearest_neighbours(positions, k, within_m)
+    value = np.log1p(error)
+    moran = global_moran(value, neighbour_graph(neighbours), generator=of_errors)
+    local = local_moran(value, neighbours, generator=of_map)
+    image = place = None
+    if image_embeddings is not None:
+        image = _embedding_part(positions, image_embeddings, of_images, components=True)
+    if location is not None:
+        candidates = _checked_positions(location[0], "candidate")
+        if _has_ground(candidates):
+            place = _embedding_part(candidates, location[1], of_places, components=False)
+
+    def both(key: str) -> dict[str, Any] | None:
+        if image is None and place is None:
+            return None
+        return {"image": image and image[key], "location": place and place[key]}
+
+    report = {
+        "errors_moran": moran
+        and {
+            "i": moran.i,
+            "expected": moran.expected,
+            "z": moran.z,
+            "p": moran.p,
+            "permutations": moran.permutations,
+            "neighbours": k,
+            "n": moran.n,
+        },
+        "lisa": local
+        and {
+            "alpha": local.alpha,
+            "permutations": local.permutations,
+            "correction": "Benjamini-Hochberg",
+            "threshold": local.threshold,
+            "counts": dict(local.counts()),
+        },
+        "components": image and image["components"],
+        "correlogram": both("correlogram"),
+        "mantel": both("mantel"),
+        "smoothness": both("smoothness"),
+    }
+    return SpatialReport(report, *_by_query(local, n))
+
+
+def _embedding_part(
+    positions_deg: ArrayLike, embeddings: Float[np.ndarray, "n d"], generator: np.random.Generator, *, components: bool
+) -> dict[str, Any]:
+    for_sample, for_components, for_bands, for_mantel, for_ranks = generator.spawn(5)
+    pairs = Pairs.of(positions_deg, embeddings, generator=for_sample)
+    n = len(pairs)
+    found: dict[str, Any] = {
+        "correlogram": correlogram(pairs, generator=for_bands),
+        "smoothness": spatial_smoothness(pairs, generator=for_ranks),
+    }
+    fewer = np.sort(for_mantel.permutation(n)[:MANTEL_POINTS])
+    ground_m = np.zeros((n, n))
+    ground_m[pairs.first, pairs.second] = ground_m[pairs.second, pairs.first] = pairs.ground_m
+    agreement = mantel(pairs.distances[np.ix_(fewer, fewer)], ground_m[np.ix_(fewer, fewer)], generator=for_mantel)
+    found["mantel"] = agreement and {"r": agreement.r, "p": agreement.p}
+    if components:
+        graph = neighbour_graph(nearest_neighbours(pairs.positions_deg, min(NEIGHBOURS, (n - 1) // 2)))
+        found["components"] = component_autocorrelation(pairs.embeddings, graph, generator=for_components)
+    return found
+
+
+def _by_query(local: Lisa | None, n: int) -> tuple[list[str | None], list[float | None]]:
+    if local is None:
+        return [None] * n, [None] * n
+    return local.labels, [None if np.isnan(p) else float(p) for p in local.p]
+
+
+def _has_ground(positions: Float[np.ndarray, "n 2"]) -> bool:
+    return len(positions) >= FEWEST_POINTS and bool((positions != positions[0]).any())
+
+
+def _checked_positions(positions_deg: ArrayLike, what: str) -> Float[np.ndarray, "n 2"]:
+    positions = np.asarray(positions_deg, dtype=np.float64).reshape(-1, 2)
+    bad = np.flatnonzero(~valid_positions(positions[:, 0], positions[:, 1]))
+    if bad.size:
+        raise InputError(f"{what} {bad[0]}: position {positions[bad[0]].tolist()} is none; check the manifest.")
+    return positions

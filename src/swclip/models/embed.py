@@ -1,0 +1,260 @@
+"""Photographs and positions to unit vectors, in batches: decoding in threads while the model computes."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from swclip.errors import InputError
+from swclip.imaging.decode import PhotographError
+
+if TYPE_CHECKING:
+    from swclip.models.feature_cache import FeatureCache
+
+Progress = Callable[[int, int], None]
+PathLike = str | os.PathLike[str]
+Failure = tuple[Path, str]
+"""A photograph that could not be decoded, and why."""
+
+_NAMED_IN_MESSAGE = 3
+
+
+class Encoder(Protocol):
+    """The part of `LocatorModel` that embedding needs."""
+
+    @property
+    def preprocess(self) -> Any: ...
+
+    @property
+    def logit_scale(self) -> Any: ...
+
+    @property
+    def feature_fingerprint(self) -> str: ...
+
+    @property
+    def feature_dtype(self) -> str: ...
+
+    def image_features(self, pixels: Tensor) -> Tensor: ...
+
+    def encode_image_features(self, features: Tensor) -> Tensor: ...
+
+    def encode_pixels(self, pixels: Tensor) -> Tensor: ...
+
+    def encode_positions(self, positions_deg: Tensor, words: Any = None) -> Tensor: ...
+
+
+def embed_photographs(
+    model: Encoder,
+    paths: Sequence[PathLike],
+    *,
+    batch_size: int = 64,
+    workers: int | None = None,
+    cache: FeatureCache | None = None,
+    failures: list[Failure] | None = None,
+    progress: Progress | None = None,
+) -> Float32[np.ndarray, "n d"]:
+    """Embed photographs.
+
+    Args:
+        model: The model; it is put in evaluation mode for the time.
+        paths: N photographs.
+        batch_size: Photographs that the model sees at once.
+        workers: Decoding threads; the number of processors where None.
+        cache: Image features kept on disk, for a tower that is not trained: only what is not there is computed.
+        failures: A list that collects what cannot be decoded. Without one, a photograph that cannot be decoded raises.
+        progress: Called with (done, total).
+
+    Returns:
+        (N, D) unit vectors in the order of `paths`; NaN in the rows of failures.
+
+    Raises:
+        InputError: Photographs cannot be decoded and `failures` is None; all of them are counted, the first named.
+    """
+    if cache is not None:
+        features = cache.features(
+            model, paths, batch_size=batch_size, workers=workers, failures=failures, progress=progress
+        )
+        return embed_features(model, features)
+    own: list[Failure] = []
+    rows: list[Float32[np.ndarray, "b d"]] = []
+    with evaluating(model):
+        for pixels in _with_progress(
+            pixel_batches(model.preprocess.read, paths, batch_size, workers, own), len(paths), progress
+        ):
+            rows.append(encode_readable(model.encode_pixels, pixels, device_of(model)))
+    _report(own, failures)
+    return stacked(rows)
+
+
+def tower_features(
+    model: Encoder, paths: Sequence[PathLike], *, batch_size: int = 64, workers: int | None = None
+) -> Float32[np.ndarray, "n f"]:
+    """Pooled features (N, F) of photographs by the image tower as it stands, kept nowhere.
+
+    Raises:
+        InputError: Photographs cannot be decoded; all of them are counted, the first named.
+    """
+    own: list[Failure] = []
+    with evaluating(model):
+        rows = [
+            encode_readable(model.image_features, pixels, device_of(model))
+            for pixels in pixel_batches(model.preprocess.read, paths, batch_size, workers, own)
+        ]
+    _report(own, None)
+    return stacked(rows)
+
+
+def embed_features(
+    model: Encoder, features: Float[np.ndarray, "n f"], *, batch_size: int = 4096
+) -> Float32[np.ndarray, "n d"]:
+    """Embed image features that were computed before; rows of NaN stay NaN."""
+    with evaluating(model):
+        rows = [
+            encode_readable(model.encode_image_features, features[start : start + batch_size], device_of(model))
+            for start in range(0, len(features), batch_size)
+        ]
+    return stacked(rows)
+
+
+def embed_positions(
+    model: Encoder,
+    positions_deg: ArrayLike,
+    words: Sequence[dict[str, str]] | None = None,
+    *,
+    batch_size: int = 4096,
+    progress: Progress | None = None,
+) -> Float32[np.ndarray, "m d"]:
+    """Embed positions.
+
+    Args:
+        model: The model; it is put in evaluation mode for the time.
+        positions_deg: (M, 2) latitude, longitude in degrees.
+        words: M mappings with what a prompt may name beside the position, or None.
+        batch_size: Positions that the model sees at once.
+        progress: Called with (done, total).
+
+    Returns:
+        (M, D) unit vectors.
+    """
+    positions = np.asarray(positions_deg, dtype=np.float64).reshape(-1, 2)
+    rows: list[Float32[np.ndarray, "b d"]] = []
+    with evaluating(model):
+        for start in range(0, len(positions), batch_size):
+            end = min(start + batch_size, len(positions))
+            batch = torch.from_numpy(positions[start:end].copy()).to(device_of(model))
+            own_words = None if words is None else list(words[start:end])
+            rows.append(model.encode_positions(batch, own_words).float().cpu().numpy())
+            if progress is not None:
+                progress(end, len(positions))
+    return stacked(rows)
+
+
+def pixel_batches(
+    read: Callable[[PathLike], Float32[np.ndarray, "3 h w"]],
+    paths: Sequence[PathLike],
+    batch_size: int,
+    workers: int | None,
+    failures: list[Failure],
+) -> Iterator[list[Float32[np.ndarray, "3 h w"] | None]]:
+    """Decode in threads, a few batches ahead of the reader.
+
+    Yields:
+        Lists of `batch_size` photographs in the order of `paths`, None where one cannot be decoded; those are appended
+        to `failures`.
+    """
+    count = workers or os.cpu_count() or 1
+    with ThreadPoolExecutor(max_workers=count, thread_name_prefix="swclip-decode") as pool:
+        waiting: deque[Future[Float32[np.ndarray, "3 h w"]]] = deque()
+        batch: list[Float32[np.ndarray, "3 h w"] | None] = []
+        # Bounded: decoding is mostly faster than the model, and all photographs at once would not fit into memory.
+        ahead = batch_size * 2 + count
+        try:
+            for at, path in enumerate(paths):
+                while len(waiting) < ahead and at + len(waiting) < len(paths):
+                    waiting.append(pool.submit(read, paths[at + len(waiting)]))
+                try:
+                    batch.append(waiting.popleft().result())
+                except PhotographError as error:
+                    failures.append((Path(path), error.detail))
+                    batch.append(None)
+                if len(batch) == batch_size:
+                    yield batch
+                    batch = []
+            if batch:
+                yield batch
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards the model is as it was."""
+    training = isinstance(model, nn.Module) and model.training
+    if training:
+        model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        if training:
+            model.train()
+
+
+def device_of(model: Encoder) -> torch.device:
+    """Where a model's weights are."""
+    return torch.as_tensor(model.logit_scale).device
+
+
+def raise_failures(failures: Sequence[Failure]) -> None:
+    """Raise InputError that counts the failures and names the first."""
+    named = "; ".join(f"{path}: {reason}" for path, reason in failures[:_NAMED_IN_MESSAGE])
+    more = f"; and {len(failures) - _NAMED_IN_MESSAGE} more" if len(failures) > _NAMED_IN_MESSAGE else ""
+    raise InputError(f"{len(failures)} photograph(s) cannot be used: {named}{more}")
+
+
+def _report(own: list[Failure], failures: list[Failure] | None) -> None:
+    if own and failures is None:
+        raise_failures(own)
+    if failures is not None:
+        failures.extend(own)
+
+
+def _with_progress(batches: Iterator[list[Any]], total: int, progress: Progress | None) -> Iterator[list[Any]]:
+    done = 0
+    for batch in batches:
+        yield batch
+        done += len(batch)
+        if progress is not None:
+            progress(done, total)
+
+
+def encode_readable(encode: Callable[[Tensor], Tensor], batch: Any, device: torch.device) -> Any:
+    """Encode the rows that are there; NaN for the others."""
+    there = np.array([row is not None and bool(np.isfinite(np.ravel(row)[0])) for row in batch], dtype=bool)
+    if not there.any():
+        return len(batch)
+    stacked = np.stack([row for row, good in zip(batch, there, strict=True) if good]).astype(np.float32, copy=False)
+    encoded = encode(torch.from_numpy(stacked).to(device)).float().cpu().numpy()
+    if there.all():
+        return encoded
+    rows = np.full((len(batch), encoded.shape[1]), np.nan, dtype=np.float32)
+    rows[there] = encoded
+    return rows
+
+
+def stacked(rows: Sequence[Any]) -> Float32[np.ndarray, "n d"]:
+    """Stack batches; a batch without a single readable photograph is only its length, as its width is not known."""
+    width = next((batch.shape[1] for batch in rows if not isinstance(batch, int)), 0)
+    blank = [np.full((b, width), np.nan, dtype=np.float32) if isinstance(b, int) else b for b in rows]
+    return np.concatenate(blank) if blank else np.zeros((0, 0), dtype=np.float32)

@@ -1,0 +1,260 @@
+"""Image features of a tower that is not trained, kept on disk so that they are computed once.
+
+A feature's key is the SHA-256 of the photograph's bytes, within a folder that belongs to one tower, pooling and
+preprocessing (the model's `feature_fingerprint`). Moving or renaming photographs loses nothing; another tower or image
+size never meets old features. Features are written in shards while they are computed: an interrupted run goes on where
+the last shard ended. Where patch tokens are kept beside what is pooled (`model.feature_dtype`), it is in float16.
+
+    FOLDER/hashes.jsonl                     path, size and time of photographs hashed before, with their SHA-256
+    FOLDER/features/<fingerprint>/*.safetensors   keys (n, 32) uint8, features (n, F) float32 or float16
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+from safetensors.numpy import save_file
+
+from swclip.errors import InputError
+from swclip.files import atomic_file, default_cache_folder, sha256_of_file
+from swclip.models.embed import (Encoder, Failure, PathLike, Progress, device_of, encode_readable, evaluating, pixel_batches, raise_failures, stacked)
+
+_LOG = logging.getLogger(__name__)
+SHARD_ROWS = 512
+
+
+@dataclass(frozen=True)
+class FeatureCache:
+    """Features on disk.
+
+    Attributes:
+        folder: Where they are kept.
+        shard_rows: Features are written to disk every so many photographs.
+    """
+
+    folder: Path = field(default_factory=default_cache_folder)
+    shard_rows: int = SHARD_ROWS
+
+    def holds(self, model: Encoder) -> bool:
+        """Whether features of this model's tower and preprocessing are kept here, as after training with it frozen."""
+        return any(self._folder_of(model).glob("*.safetensors"))
+
+    def _folder_of(self, model: Encoder) -> Path:
+        return self.folder / "features" / hashlib.sha256(model.feature_fingerprint.encode()).hexdigest()[:24]
+
+    def features(
+        self,
+        model: Encoder,
+        paths: Sequence[PathLike],
+        *,
+        batch_size: int = 64,
+        workers: int | None = None,
+        failures: list[Failure] | None = None,
+        progress: Progress | None = None,
+    ) -> Float[np.ndarray, "n f"]:
+        """Features of photographs, computed where they are not kept yet.
+
+        Args:
+            model: Gives `image_features`, `preprocess` and `feature_fingerprint`.
+            paths: N photographs; the same bytes twice are computed once.
+            batch_size: Photographs that the tower sees at once.
+            workers: Decoding threads; the number of processors where None.
+            failures: A list that collects what cannot be decoded. Without one, such a photograph raises.
+            progress: Called with (done, total); what was kept counts as done.
+
+        Returns:
+            (N, F) in the order of `paths`, of the type they are kept in; NaN in the rows of failures.
+
+        Raises:
+            InputError: Photographs cannot be decoded and `failures` is None, or the folder cannot be written.
+            DiskFullError: The disk filled.
+        """
+        keys, reasons = self._keys(paths)
+        store = _Store(self._folder_of(model), model.feature_fingerprint, model.feature_dtype)
+        kept = store.rows()
+        missing: dict[bytes, int] = {}
+        for at, key in enumerate(keys):
+            if key is not None and key not in kept and key not in missing:
+                missing[key] = at
+        done = len(paths) - len(missing)
+        if progress is not None:
+            progress(done, len(paths))
+        bad = self._compute(model, paths, missing, store, batch_size, workers, progress)
+        reasons.update((at, bad[key]) for at, key in enumerate(keys) if key in bad)
+        own = [(Path(paths[at]), reasons[at]) for at in sorted(reasons)]
+        if own and failures is None:
+            raise_failures(own)
+        if failures is not None:
+            failures.extend(own)
+        return _gather(store.rows() if missing else kept, keys)
+
+    def _compute(
+        self,
+        model: Encoder,
+        paths: Sequence[PathLike],
+        missing: dict[bytes, int],
+        store: _Store,
+        batch_size: int,
+        workers: int | None,
+        progress: Progress | None,
+    ) -> dict[bytes, str]:
+        """Compute and store features; returns the keys that cannot be decoded, with the reason."""
+        wanted, rows_of = list(missing), [paths[at] for at in missing.values()]
+        done, bad = len(paths) - len(missing), dict[bytes, str]()
+        pending_keys: list[bytes] = []
+        pending: list[Float32[np.ndarray, "b f"]] = []
+        failed: list[Failure] = []
+        start = 0
+        try:
+            with evaluating(model):
+                for batch in pixel_batches(model.preprocess.read, rows_of, batch_size, workers, failed):
+                    own_keys = wanted[start : start + len(batch)]
+                    start += len(batch)
+                    reasons = iter(failed)
+                    good = [key for key, pixels in zip(own_keys, batch, strict=True) if pixels is not None]
+                    bad.update(
+                        (key, next(reasons)[1]) for key, pixels in zip(own_keys, batch, strict=True) if pixels is None
+                    )
+                    failed.clear()
+                    readable = [pixels for pixels in batch if pixels is not None]
+                    if readable:
+                        pending.append(encode_readable(model.image_features, readable, device_of(model)))
+                        pending_keys.extend(good)
+                    if len(pending_keys) >= self.shard_rows:
+                        store.write(pending_keys, stacked(pending))
+                        pending_keys, pending = [], []
+                    if progress is not None:
+                        progress(done + start, len(paths))
+        finally:
+            # Also on Ctrl-C: what was computed is kept.
+            if pending_keys:
+                store.write(pending_keys, stacked(pending))
+        return bad
+
+    def _keys(self, paths: Sequence[PathLike]) -> tuple[list[bytes | None], dict[int, str]]:
+        """SHA-256 of each photograph's bytes, hashing only what changed; why some cannot be read, by number."""
+        index = self.folder / "hashes.jsonl"
+        known = _read_hashes(index)
+        keys: list[bytes | None] = []
+        reasons: dict[int, str] = {}
+        fresh: list[str] = []
+        for at, path in enumerate(paths):
+            name = os.path.abspath(path)
+            try:
+                status = os.stat(name)
+                stamp = (name, status.st_size, status.st_mtime_ns)
+                if stamp not in known:
+                    known[stamp] = sha256_of_file(name)
+                    fresh.append(json.dumps([*stamp, known[stamp]]))
+                keys.append(bytes.fromhex(known[stamp]))
+            except (OSError, ValueError) as error:
+                missing = isinstance(error, FileNotFoundError)
+                reasons[at] = "there is no such file; check the path." if missing else f"cannot be read ({error})."
+                keys.append(None)
+        if fresh:
+            _append(index, fresh)
+        return keys, reasons
+
+
+class _Store:
+    """The shards of one fingerprint."""
+
+    def __init__(self, folder: Path, fingerprint: str, dtype: str) -> None:
+        self._folder = folder
+        self._fingerprint = fingerprint
+        self._dtype = np.dtype(dtype)
+
+    def rows(self) -> dict[bytes, Float[np.ndarray, " f"]]:
+        """Every kept feature by key, mapped from disk: nothing is read until a row is used."""
+        found: dict[bytes, Float[np.ndarray, " f"]] = {}
+        for path in sorted(self._folder.glob("*.safetensors")) if self._folder.is_dir() else []:
+            if path.name.startswith("."):
+                continue  # another process is writing it
+            shard = map_shard(path)
+            if shard is None or shard[1].dtype != self._dtype:
+                _LOG.warning("%s: is damaged; its features are computed again", path)
+                path.unlink(missing_ok=True)
+                continue
+            keys, features = shard
+            found.update(zip(map(bytes, keys), features, strict=True))
+        return found
+
+    def write(self, keys: Sequence[bytes], features: Float32[np.ndarray, "n f"]) -> None:
+        """Write one shard, whole or not at all."""
+        tensors = {
+            "keys": np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, 32),
+            "features": np.ascontiguousarray(features, dtype=self._dtype),
+        }
+        # A name of its own: two processes may fill one cache at the same time.
+        with atomic_file(self._folder / f"{uuid.uuid4().hex}.safetensors") as beside:
+            save_file(tensors, beside, metadata={"fingerprint": self._fingerprint})
+
+
+_KINDS = {"U8": "u1", "F32": "<f4", "F16": "<f2"}
+
+
+def map_shard(path: Path) -> tuple[UInt8[np.ndarray, "n 32"], Float[np.ndarray, "n f"]] | None:
+    """Map a shard into memory; None where it is cut short or not one."""
+    try:
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(length)) if 0 < length < 100_000_000 else {}
+        arrays = [
+            np.memmap(
+                path,
+                np.dtype(_KINDS[header[name]["dtype"]]),
+                "r",
+                8 + length + header[name]["data_offsets"][0],
+                tuple(header[name]["shape"]),
+            )
+            for name in ("keys", "features")
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    keys, features = (array.view(np.ndarray) for array in arrays)
+    return (keys, features) if keys.shape == (len(features), 32) and features.ndim == 2 else None
+
+
+def _gather(rows: dict[bytes, Float[np.ndarray, " f"]], keys: Sequence[bytes | None]) -> Float[np.ndarray, "n f"]:
+    first = next((rows[key] for key in keys if key is not None and key in rows), np.zeros(0, dtype=np.float32))
+    out = np.full((len(keys), len(first)), np.nan, dtype=first.dtype)
+    for at, key in enumerate(keys):
+        if key is not None and key in rows:
+            out[at] = rows[key]
+    return out
+
+
+def _read_hashes(index: Path) -> dict[tuple[str, int, int], str]:
+    known: dict[tuple[str, int, int], str] = {}
+    try:
+        lines = index.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return known
+    for line in lines:
+        try:
+            name, size, time_ns, digest = json.loads(line)
+            known[str(name), int(size), int(time_ns)] = str(digest)
+        except (ValueError, TypeError):
+            continue  # a line cut off by a kill: the photograph is hashed again
+    return known
+
+
+def _append(index: Path, lines: Sequence[str]) -> None:
+    try:
+        index.parent.mkdir(parents=True, exist_ok=True)
+        with index.open("a", encoding="utf-8") as stream:
+            # A leading newline, so that a line cut off earlier spoils only itself.
+            stream.write("\n" + "\n".join(lines) + "\n")
+    except OSError as error:
+        raise InputError(
+            f"{index}: the feature cache cannot be written ({error.strerror}); set SWCLIP_CACHE to another folder."
+        ) from error

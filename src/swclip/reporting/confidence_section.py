@@ -1,0 +1,210 @@
+"""How sure it is, and whether that holds: regions with a promise, stated probabilities, answers it may keep back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from swclip.reporting.chart import Chart
+from swclip.reporting.page import (Cell, Row, Table, interval_text)
+from swclip.reporting.sureness_charts import sureness_charts
+from swclip.reporting.units import area, metres, percent
+from swclip.metrics.region_coverage import VALIDATION
+
+SHOWN_LEVEL = 0.8
+"""The promise that a page speaks of where it speaks of one."""
+
+# A 95 % interval leaves the truth out in one of twenty; twice that share is not yet worth a word.
+_CHANCE = 0.1
+
+
+@dataclass(frozen=True)
+class Sureness:
+    """What a page says of regions and probabilities.
+
+    Attributes:
+        verdict: Whether the regions keep their promise, as sentences.
+        method: How the regions were made.
+        coverage: Promise, coverage and area by level.
+        regions: Coverage by region of the map and level, None where there is one region.
+        by_city: Whether the table has rows of regions calibrated for each city.
+        expected: Whether the table says how far the coverage may be off by the luck of the calibration.
+        reliability: Whether stated probabilities hold, as sentences; empty where not measured.
+        selective: What keeping unsure answers back would give, as sentences; empty where not measured.
+        charts: reliability, area and selective, as far as measured.
+    """
+
+    verdict: str
+    method: str
+    coverage: Table
+    regions: Table | None
+    by_city: bool
+    expected: bool
+    reliability: str
+    selective: str
+    charts: list[Chart]
+
+
+def sureness(report: Mapping[str, Any]) -> Sureness | None:
+    """Lay out `calibration` of a report; None where it has none."""
+    calibration = report.get("calibration")
+    if not calibration or not calibration["levels"]:
+        return None
+    return Sureness(
+        verdict=verdict_text(calibration),
+        method=_method_text(calibration),
+        coverage=_coverage_table(calibration["levels"]),
+        regions=_region_table(calibration["levels"]),
+        by_city=any(own.get("by_city") for own in calibration["levels"]),
+        expected=any(own.get("expected") for own in calibration["levels"]),
+        reliability=reliability_text(calibration.get("reliability") or []),
+        selective=_selective_text(calibration.get("selective")),
+        charts=sureness_charts(calibration),
+    )
+
+
+def kept(level: float, interval: Sequence[float]) -> str:
+    """What an interval of the coverage says of a promise.
+
+    Example:
+        >>> kept(0.8, [0.68, 0.79]), kept(0.8, [0.74, 0.86]), kept(0.8, [0.85, 0.91])
+        ('too narrow', 'as promised', 'wider than they need be')
+    """
+    if interval[1] < level:
+        return "too narrow"
+    return "wider than they need be" if interval[0] > level else "as promised"
+
+
+def verdict_text(calibration: Mapping[str, Any]) -> str:
+    """Whether the regions of the shown level keep their promise, and what they are good for."""
+    levels = calibration["levels"]
+    own = next((one for one in levels if one["level"] == SHOWN_LEVEL), levels[0])
+    size, promise = own["area_km2"], f"{100 * own['level']:.0f} %"
+    text = (
+        f"The {promise} regions hold the truth for {percent(own['coverage'])} "
+        f"[{interval_text(own['coverage_interval'], percent)}] of {own['n']:,} queries: "
+        f"{kept(own['level'], own['coverage_interval'])}."
+    )
+    if size["median"] is not None:
+        text += f" Half of them cover at most {area(size['median'])}"
+        total = calibration.get("total_area_km2")
+        text += f", of the {area(total)} that the gallery covers." if total else "."
+    else:
+        text += " Most of them have no bound."
+    if own["cannot_tell"] > 0:
+        text += f" For {percent(own['cannot_tell'])} of the queries the system cannot tell: no useful region is stated."
+    return text
+
+
+def _method_text(calibration: Mapping[str, Any]) -> str:
+    method, cells = calibration["method"], calibration["cells"]
+    which = _learnt_from(method)
+    text = (
+        f"A region is the set of the most probable cells of the ground, {metres(cells['across_m'])} across; how many "
+        f"it takes was learnt from {which} (split conformal prediction)."
+    )
+    if method["unreachable"]:
+        whom = "it" if method["n"] == 1 else f"{method['unreachable']:,} of them"
+        text += f" For {whom} no cell of the gallery is right, and the regions allow for that."
+    return text
+
+
+def _learnt_from(method: Mapping[str, Any]) -> str:
+    """The queries that sized the regions; streets of one place or block are alike, so how many of those is said too."""
+    n, units = int(method["n"]), method.get("units")
+    if method["source"] != VALIDATION:
+        return f"the other half of the {n:,} queries, for want of a calibration"
+    text = f"{n:,} validation {'query' if n == 1 else 'queries'}"
+    if units is None or units == n:
+        return text
+    return f"{text} of {'one place or block' if units == 1 else f'{units:,} places or blocks'}"
+
+
+def _coverage_table(levels: Sequence[Mapping[str, Any]]) -> Table:
+    rows = [_coverage_row(f"{100 * own['level']:.0f} %", own["level"], own) for own in levels]
+    for own in levels:
+        if own.get("by_city"):
+            rows.append(_coverage_row(f"{100 * own['level']:.0f} %, by city", own["level"], own["by_city"]))
+    return Table(
+        ["promise", "coverage", "the regions are", "median area", "mean area", "nine in ten below", "cannot tell"], rows
+    )
+
+
+def _coverage_row(name: str, level: float, own: Mapping[str, Any]) -> Row:
+    size, expected, cannot_tell = own["area_km2"], own.get("expected"), own.get("cannot_tell")
+    return Row(
+        [
+            Cell(name, small="" if expected is None else f"{interval_text(expected, percent)} expected"),
+            Cell(percent(own["coverage"]), small=interval_text(own["coverage_interval"], percent)),
+            Cell(kept(level, own["coverage_interval"])),
+            *(Cell("no bound" if size[key] is None else area(size[key])) for key in ("median", "mean", "p90")),
+            Cell("" if cannot_tell is None else percent(cannot_tell)),
+        ]
+    )
+
+
+def _region_table(levels: Sequence[Mapping[str, Any]]) -> Table | None:
+    names = sorted({name for own in levels for name in own.get("by_region") or {}})
+    if len(names) < 2:
+        return None
+    shown = next((own for own in levels if own["level"] == SHOWN_LEVEL), levels[0])["by_region"]
+    rows = []
+    for name in sorted(names, key=lambda name: (shown[name]["coverage"] if name in shown else 1.0, name)):
+        cells = [Cell(name), Cell(f"{shown[name]['n']:,}" if name in shown else "")]
+        for own in levels:
+            one = (own.get("by_region") or {}).get(name)
+            cells.append(Cell("") if one is None else _region_cell(one))
+        rows.append(Row(cells))
+    return Table(["region", "queries", *(f"{100 * own['level']:.0f} %" for own in levels)], rows)
+
+
+def _region_cell(one: Mapping[str, Any]) -> Cell:
+    size = one.get("median_area_km2")
+    return Cell(
+        percent(one["coverage"]),
+        small=interval_text(one["coverage_interval"], percent),
+        note="no bound" if size is None else area(size),
+    )
+
+
+def reliability_text(bins: Sequence[Mapping[str, Any]]) -> str:
+    """Whether stated probabilities are kept, weighted by how often they are stated."""
+    known = [own for own in bins if own["n"]]
+    if not known:
+        return ""
+    total = sum(own["n"] for own in known)
+    stated = sum(own["n"] * own["mean_probability"] for own in known) / total
+    found = sum(own["n"] * own["coverage"] for own in known) / total
+    apart = [
+        own
+        for own in known
+        if not own["coverage_interval"][0] <= own["mean_probability"] <= own["coverage_interval"][1]
+    ]
+    text = (
+        f"On average the system says {percent(stated)} for “the truth is within 25 m of my answer”, and is right for "
+        f"{percent(found)}."
+    )
+    if not apart:
+        return f"{text} In all {len(known)} groups the stated share lies within the interval of the measured one."
+    text += f" In {len(apart)} of {len(known)} groups the interval leaves the stated share out"
+    if len(apart) <= _CHANCE * len(known):
+        return f"{text}, which may be chance."
+    above = sum(own["mean_probability"] > own["coverage"] for own in apart)
+    if above == len(apart):
+        return f"{text}: it is overconfident."
+    return f"{text}: it is {'underconfident' if above == 0 else 'too sure in some and not sure enough in others'}."
+
+
+def _selective_text(selective: Mapping[str, Any] | None) -> str:
+    if not selective or len(selective["share"]) < 2:
+        return ""
+    half = min(range(len(selective["share"])), key=lambda at: abs(selective["share"][at] - 0.5))
+    share, whole = selective["share"][half], selective["median_m"][-1]
+    better = selective["median_m"][half] < whole
+    text = (
+        f"Sorted by the {selective['by']}, the surest {100 * share:.0f} % of the answers have a median error of "
+        f"{metres(selective['median_m'][half])} and {percent(selective['within_100_m'][half])} lie within 100 m; all "
+        f"together {metres(whole)} and {percent(selective['within_100_m'][-1])}"
+    )
+    return f"{text}." if better else f"{text}: keeping unsure answers back would gain nothing."

@@ -1,0 +1,141 @@
+"""The map of a report as a picture: the queries where they were taken, coloured as on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64, Int64
+
+from swclip.errors import InputError
+from swclip.reporting.plots import literal, new_figure
+from swclip.reporting.map_data import ERROR_CLASSES_M, LISA_LABELS
+from swclip.evaluation.measure import Evaluation
+from swclip.reporting.units import distance, metres
+from swclip.geo.coordinates import LocalFrame
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# As on the page (templates/map.js).
+_CLASS_COLOURS = ("#2166ac", "#5aa7d6", "#f2b134", "#e5702a", "#a5122a")
+_LISA_COLOURS = ("#b2182b", "#2166ac", "#f0885d", "#6fb1d8", "#98a5b1")
+_PANELS = 12
+_MARGIN_SHARE, _MARGIN_M = 0.06, 60.0
+
+
+def map_figure(
+    evaluation: Evaluation,
+    *,
+    colour: Literal["error", "lisa"] = "error",
+    region: str | None = None,
+    size: tuple[float, float] | None = None,
+) -> Figure:
+    """The queries as dots among the candidates, a panel a city: the cities with most queries where there are many.
+
+    Args:
+        evaluation: What to draw.
+        colour: By the error, or by the cluster of errors (LISA) that a query belongs to.
+        region: The queries of one region of the report alone.
+        size: Width and height in inches; by the number of panels where None.
+
+    Raises:
+        InputError: There is no such region, or clusters were not measured.
+    """
+    frame = evaluation.predictions
+    if region is not None:
+        frame = frame[frame["region"] == region]
+        if len(frame) == 0:
+            known = evaluation.predictions["region"].value_counts().index[:20]
+            raise InputError(f"there is no region {region!r}; there are {', '.join(map(str, known))}.")
+    classes, labels, colours, order = _by_error(frame) if colour == "error" else _by_cluster(frame)
+    cities = frame["city"].fillna("no city named").astype(str)
+    if region is not None:
+        cities = pd.Series(region, index=frame.index)
+    counts = cities.value_counts()
+    names = sorted(counts.index[:_PANELS])
+    across = min(len(names), 4)
+    down = -(-len(names) // across)
+    figure = new_figure(*(size or (max(6.4, 3.6 * across), (6.4 if across == 1 else 3.7 * down) + 0.5)))
+    panels = np.atleast_1d(figure.subplots(down, across)).reshape(-1)
+    places = evaluation.candidates[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
+    truth, error = frame[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64), frame["error_m"].to_numpy(dtype=np.float64)
+    for axes, name in zip(panels, names, strict=False):
+        rows = np.flatnonzero((cities == name).to_numpy())
+        title = name
+        if len(names) == 1:
+            title = f"{name}: {len(rows):,} queries, median error {metres(float(np.median(error[rows])))}"
+        _panel(axes, title, truth[rows], places, classes[rows], colours, order)
+    for axes in panels[len(names) :]:
+        axes.set_axis_off()
+    _legend(figure, labels, colours, len(names), len(counts))
+    return figure
+
+
+_Coloured = tuple[Int64[np.ndarray, " n"], list[str], Sequence[str], Sequence[int]]
+
+
+def _by_error(frame: pd.DataFrame) -> _Coloured:
+    """Class of each query, names and colours of the classes, and the order in which they are drawn."""
+    labels = [f"within {distance(ERROR_CLASSES_M[0])}"]
+    labels += [f"to {distance(edge)}" for edge in ERROR_CLASSES_M[1:]]
+    labels.append(f"over {distance(ERROR_CLASSES_M[-1])}")
+    classes = np.searchsorted(ERROR_CLASSES_M, frame["error_m"].to_numpy(dtype=np.float64), side="left")
+    return classes, labels, _CLASS_COLOURS, range(len(labels))
+
+
+def _by_cluster(frame: pd.DataFrame) -> _Coloured:
+    if "lisa" not in frame or frame["lisa"].isna().all():
+        raise InputError("clusters of errors were not measured: there are too few queries, or all at one spot.")
+    number = {label: at for at, label in enumerate(LISA_LABELS)}
+    classes = np.asarray([number.get(label, len(LISA_LABELS) - 1) for label in frame["lisa"]], dtype=np.int64)
+    return classes, list(LISA_LABELS), _LISA_COLOURS, range(len(LISA_LABELS) - 1, -1, -1)  # the clusters on top
+
+
+def _panel(
+    axes: Any,
+    title: str,
+    truth_deg: Float64[np.ndarray, "n 2"],
+    places_deg: Float64[np.ndarray, "m 2"],
+    classes: Int64[np.ndarray, " n"],
+    colours: Sequence[str],
+    order: Sequence[int],
+) -> None:
+    local = LocalFrame.around(truth_deg)
+    xy, faint = local.to_xy_m(truth_deg), local.to_xy_m(places_deg)
+    low, high = xy.min(axis=0), xy.max(axis=0)
+    margin = np.maximum((high - low) * _MARGIN_SHARE, _MARGIN_M)
+    low, high = low - margin, high + margin
+    faint = faint[((faint >= low) & (faint <= high)).all(axis=1)]
+    # Thousands of dots are a picture within the SVG: as shapes they would make a file that no program likes to open.
+    many = len(xy) + len(faint) > 5_000
+    axes.scatter(faint[:, 0], faint[:, 1], s=1.5, color="#bcc6cf", linewidths=0, rasterized=many, label="candidate")
+    size = 5.0 if len(xy) > 1_500 else 12.0
+    for at in order:
+        own = xy[classes == at]
+        axes.scatter(
+            own[:, 0], own[:, 1], s=size, color=colours[at], edgecolors="white", linewidths=0.25, rasterized=many
+        )
+    axes.set_aspect("equal")
+    axes.set_xlim(low[0], high[0])
+    axes.set_ylim(low[1], high[1])
+    axes.tick_params(labelsize=7, colors="#566372")
+    axes.set_xlabel("metres east", fontsize=8)
+    axes.set_ylabel("metres north", fontsize=8)
+    for side in axes.spines.values():
+        side.set_color("#dfe4ea")
+    axes.set_title(literal(title), loc="left", fontsize=10)
+
+
+def _legend(figure: Any, labels: Sequence[str], colours: Sequence[str], drawn: int, cities: int) -> None:
+    from matplotlib.lines import Line2D
+
+    dots = [
+        Line2D([], [], marker="o", linestyle="", markersize=6, color=colour, label=label)
+        for label, colour in zip(labels, colours, strict=True)
+    ]
+    figure.legend(handles=dots, loc="outside lower center", ncols=len(dots), frameon=False, fontsize=8.5)
+    if drawn < cities:
+        figure.suptitle(f"The {drawn} of {cities} cities with most queries", fontsize=9, x=0.01, ha="left")

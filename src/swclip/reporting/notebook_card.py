@@ -1,0 +1,67 @@
+"""An evaluation at a glance, as a notebook shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from markupsafe import escape
+
+from swclip.reporting.plots import data_uri
+from swclip.evaluation.measure import Evaluation
+from swclip.reporting.page import interval_text
+from swclip.reporting.figures import curve_figure
+from swclip.reporting.units import metres, percent
+
+
+def card_html(evaluation: Evaluation) -> str:
+    """The headline figures and a small error curve as one HTML element that needs nothing from outside.
+
+    Its colours are its own, so that it is as legible in a dark notebook as in a light one.
+    """
+    report = evaluation.report
+    head = [f"{report['n_queries']:,} queries"]
+    if missing := (report.get("unanswered") or {}).get("n"):
+        head.append(f"{missing:,} more were not answered")
+    size = report.get("gallery_size")
+    head.append("gallery not known" if size is None else f"{size:,} candidates")
+    head.append(f"estimator: {report['estimator']}")
+    references = [(name, report["baselines"].get(key)) for name, key in (("floor", "floor"), ("one guess", "constant"))]
+    shown = [(name, own) for name, own in references if own is not None]
+    rows = [_row(f"{name} error", report, "error_m", name, shown) for name in ("median", "mean")]
+    rows += [_row(f"within {radius} m", report, "accuracy_within_m", radius, shown) for radius in ("25", "100")]
+    recall = report["recall_at_k_25m"]["1"]
+    if recall is not None:
+        rows.append(["recall@1 at 25 m", percent(recall), "", *[""] * len(shown)])
+    header = ["", "", "95 % interval", *(name for name, _ in shown)]
+    th = "padding:3px 14px 3px 0;font-weight:500;color:#566372;text-align:right"
+    td = "padding:3px 14px 3px 0;text-align:right;white-space:nowrap;border-top:1px solid #dfe4ea"
+    cells = "".join(f'<th style="{th}">{escape(name)}</th>' for name in header)
+    body = "".join(f"<tr>{''.join(_cell(text, at, td) for at, text in enumerate(row))}</tr>" for row in rows)
+    curve = data_uri(curve_figure(evaluation, size=(4.6, 2.7), titled=False))
+    return (
+        '<div style="display:inline-block;max-width:100%;box-sizing:border-box;background:#fff;color:#18212b;'
+        "border:1px solid #dfe4ea;border-radius:10px;padding:14px 18px;font:14px/1.45 system-ui,-apple-system,"
+        "'Segoe UI',Roboto,'Liberation Sans',Arial,sans-serif;font-variant-numeric:tabular-nums\">"
+        f'<div style="color:#566372;margin-bottom:6px">{escape(", ".join(head))}</div>'
+        '<div style="display:flex;flex-wrap:wrap;gap:10px 26px;align-items:center">'
+        '<div style="overflow-x:auto;max-width:100%;min-width:0">'
+        '<table style="border-collapse:collapse;margin:0;border:0;background:#fff;color:#18212b">'
+        f'<thead><tr style="background:#fff">{cells}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+        f'<img src="{curve}" alt="Error curve" style="width:340px;max-width:100%;height:auto;margin:0"></div></div>'
+    )
+
+
+def _cell(text: str, at: int, style: str) -> str:
+    own = {0: ";text-align:left", 1: ";font-weight:680"}.get(at, ";color:#566372")
+    return f'<td style="{style}{own};background:#fff">{escape(text)}</td>'
+
+
+def _row(
+    name: str, report: Mapping[str, Any], group: str, key: str, references: list[tuple[str, Mapping[str, Any]]]
+) -> list[str]:
+    unit = metres if group == "error_m" else percent
+    beside = [own[key] if group == "error_m" else own["accuracy_within_m"][key] for _, own in references]
+    interval = interval_text(report["intervals"][group][key], unit)
+    return [name, unit(report[group][key]), interval, *(unit(value) for value in beside)]

@@ -1,0 +1,237 @@
+"""The frame of a page: one HTML file with style, script and data in it, that opens without a network."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from swclip.reporting.units import metres, percent
+from swclip.files import atomic_file
+
+COLOURS = ("#0b5cad", "#d1495b", "#2a8c5a", "#b8860b", "#7b4fa3", "#d9741a", "#3c9cc4", "#4a5560")
+REFERENCE_COLOUR = "#8b97a3"
+DASHES = ("solid", "dot", "dashdot")
+
+_STYLES = ("page.css", "map.css", "print.css")
+_SCRIPTS = ("words.js", "chart.js", "map.js", "panel.js", "page.js")
+
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:m|km|m²|km²|%|points)(?:\W|$))")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table.
+
+    Attributes:
+        text: What it says.
+        small: A second line in small type.
+        share: Length of a meter beside it, 0 to 1; None for no meter.
+        best: Whether to set it in bold.
+        note: A further line in small type.
+        faint: Whether to set it in grey.
+    """
+
+    text: str
+    small: str = ""
+    share: float | None = None
+    best: bool = False
+    note: str = ""
+    faint: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table; `reference` marks what is there to compare with."""
+
+    cells: Sequence[Cell]
+    reference: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a page."""
+
+    columns: Sequence[str]
+    rows: Sequence[Row]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A value on a line of metres, with its interval where it has one."""
+
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+    colour: str
+    reference: bool = False
+
+    @property
+    def interval(self) -> str:
+        """The interval in words, empty where there is none."""
+        return "" if self.low is None or self.high is None else interval_text((self.low, self.high), metres)
+
+
+def line_style(number: int) -> tuple[str, str]:
+    """Colour and dash of a line: with more lines than colours the dash tells those of one colour apart."""
+    return COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
+
+
+def interval_text(interval: Sequence[float], unit: Callable[[float], str]) -> str:
+    """Low to high in the form that `unit` gives a value, the unit once where it is the same.
+
+    Example:
+        >>> interval_text((43.0, 51.0), metres), interval_text((9.1, 12_000.0), metres)
+        ('43 to 51 m', '9.1 m to 12.0 km')
+    """
+    low, high = unit(interval[0]), unit(interval[1])
+    number, _, name = low.rpartition(" ")
+    return f"{number if high.endswith(f' {name}') else low} to {high}"
+
+
+def accuracy_columns(reports: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The radii worth a column: up to the first at which every row is complete."""
+    radii = list(reports[0]["accuracy_within_m"])
+    shown: list[str] = []
+    for radius in radii:
+        shown.append(radius)
+        if all(report["accuracy_within_m"][radius] >= 1.0 for report in reports):
+            break
+    return shown
+
+
+def accuracy_row(
+    name: str, figures: Mapping[str, Any], radii: Sequence[str], best: Mapping[str, float] | None = None
+) -> Row:
+    """A row of shares; the best of each column in bold where `best` is given."""
+    shares = [float(figures["accuracy_within_m"][radius]) for radius in radii]
+    cells = [
+        Cell(percent(share), best=best is not None and share > 0.0 and share >= best[radius])
+        for radius, share in zip(radii, shares, strict=True)
+    ]
+    return Row([Cell(name), *cells], reference=best is None)
+
+
+def reference_rows(baselines: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The baselines under the names they have on a page; figures of some of the queries may lack the guesses."""
+    names = {"floor": "floor", "constant": "one guess for all", "random": "blind guess"}
+    return [(names[key], baselines[key]) for key in names if baselines.get(key)]
+
+
+def reference_marks(baselines: Mapping[str, Any]) -> list[Mark]:
+    """The baselines' medians as marks."""
+    return [
+        Mark(name, figures["median"], None, None, REFERENCE_COLOUR, reference=True)
+        for name, figures in reference_rows(baselines)
+    ]
+
+
+def marks_note(baselines: Mapping[str, Any]) -> str:
+    """What the reference marks mean, for someone who has never seen them; empty where there are none."""
+    if not baselines.get("floor"):
+        return ""
+    text = f"The floor, {metres(baselines['floor']['median'])}, is what always naming the nearest candidate would give"
+    guesses = [f"a {name}" if name == "blind guess" else name for name, _ in reference_rows(baselines)[1:]]
+    if not guesses:
+        return f"{text}."
+    are = "are" if len(guesses) > 1 else "is"
+    return f"{text}; {' and '.join(guesses)} {are} what one gets without looking at the photograph."
+
+
+def map_note(left_out: Mapping[str, int]) -> str:
+    """What the map leaves out, if anything."""
+    parts = [
+        f"{count:,} {word}"
+        for word, count in (
+            ("cities with few queries", left_out["cities"]),
+            ("queries", left_out["queries"]),
+            ("candidates", left_out["candidates"]),
+        )
+        if count
+    ]
+    if not parts:
+        return ""
+    kept = ""
+    if left_out["queries"]:
+        kept = " Of the queries the worst twentieth and the clusters of errors are kept first, so the map looks worse "
+        kept += "than the figures, which count all."
+    return f"To keep this file small the map leaves out {' and '.join(parts)}, drawn at random.{kept}"
+
+
+def flat_rows(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """A nested mapping as name and text, a line each; long lists give their length."""
+    rows: list[tuple[str, str]] = []
+    for key, value in values.items():
+        name = f"{prefix}{str(key).replace('_', ' ')}"
+        if isinstance(value, Mapping):
+            rows += flat_rows(value, f"{name}, ")
+        elif isinstance(value, list) and (len(value) > 8 or any(isinstance(item, Mapping | list) for item in value)):
+            rows.append((name, f"{len(value):,} entries"))
+        elif isinstance(value, list):
+            rows.append((name, ", ".join(_text(item) for item in value) or "none"))
+        else:
+            rows.append((name, _text(value)))
+    return rows
+
+
+def write_page(path: str | os.PathLike[str], template: str, page: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+    """Fill a template and write it, whole or not at all.
+
+    Args:
+        path: The HTML file.
+        template: Name of a file in evaluation/templates.
+        page: What the template shows.
+        data: What its script draws.
+    """
+    import jinja2
+    from markupsafe import Markup
+
+    folder = resources.files("swclip.evaluation") / "templates"
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_unbroken,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        metres=metres, percent=percent, percent0=lambda share: f"{100.0 * share:.0f} %", tick=_tick
+    )
+    # Inside a script element only "<" could end it early: as an escape it is the same JSON.
+    blob = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    text = environment.get_template(template).render(
+        page={**page, "version": importlib.metadata.version("swclip")},
+        css=Markup("\n".join((folder / name).read_text(encoding="utf-8") for name in _STYLES)),
+        js=Markup("\n".join((folder / name).read_text(encoding="utf-8") for name in _SCRIPTS)),
+        data=Markup(blob),
+    )
+    with atomic_file(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def _unbroken(value: Any) -> Any:
+    """A number and its unit stay on one line."""
+    if type(value) is not str:
+        return value
+    return _BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", value)
+
+
+def _tick(value_m: float) -> str:
+    return f"{value_m:,.0f} m" if value_m < 1_000 else f"{value_m / 1_000:,.0f} km"
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)

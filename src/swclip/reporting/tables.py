@@ -1,0 +1,157 @@
+"""The tables of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from swclip.reporting.page import (Cell, Row, Table, accuracy_columns, accuracy_row, reference_rows)
+from swclip.reporting.units import distance, metres, percent
+from swclip.geo.cells import across_m
+
+# A reader of the Gini index needs words: below the one and above the other.
+_ALIKE, _CONCENTRATED = 0.1, 0.3
+
+_STATISTICS = {
+    "median": "median",
+    "mean": "mean",
+    "p75": "p75",
+    "p90": "p90",
+    "p95": "p95",
+    "p99": "p99",
+    "worst5_mean": "worst 5 %",
+}
+
+
+def accuracy_table(title: str, report: Mapping[str, Any]) -> Table:
+    """Share of queries within each distance, for the system and the baselines."""
+    references = reference_rows(report["baselines"])
+    radii = accuracy_columns([report, *(figures for _, figures in references)])
+    everything = dict.fromkeys(radii, 0.0)
+    own = accuracy_row(title, report, radii, best=dict.fromkeys(everything, 2.0))
+    rows = [own, *(accuracy_row(name, figures, radii) for name, figures in references)]
+    missing = report.get("unanswered")
+    if missing and missing["n"]:
+        asked = [Cell(percent(missing["accuracy_within_m_of_asked"][radius])) for radius in radii]
+        rows.insert(1, Row([Cell("of all asked", small="what was not answered counts as wrong"), *asked]))
+    return Table(["", *(distance(float(radius)) for radius in radii)], rows)
+
+
+def error_table(report: Mapping[str, Any]) -> Table:
+    """Statistics of the error, for each estimator and the baselines."""
+
+    def row(name: str, figures: Mapping[str, Any], reference: bool) -> Row:
+        return Row([Cell(name), *(Cell(metres(figures[key])) for key in _STATISTICS)], reference)
+
+    rows = [row(name, own["error_m"], False) for name, own in report["estimators"].items()]
+    rows += [row(name, figures, True) for name, figures in reference_rows(report["baselines"])]
+    return Table(["estimator", *_STATISTICS.values()], rows)
+
+
+def retrieval_table(report: Mapping[str, Any]) -> Table:
+    """Recall, graded relevance and share in the city among the first k candidates, as far as they are known."""
+    recall = {k: share for k, share in report["recall_at_k_25m"].items() if share is not None}
+    rows = {
+        "recall@k at 25 m": {k: percent(share) for k, share in recall.items()},
+        "nDCG@k": {k: f"{value:.3f}" for k, value in (report.get("ndcg_at_k") or {}).items()},
+        "share in the query's city": {k: percent(v) for k, v in (report.get("city_alignment_at_k") or {}).items()},
+    }
+    ks = list(recall)
+    return Table(
+        ["", *(f"k = {k}" for k in ks)],
+        [Row([Cell(name), *(Cell(told.get(k, "")) for k in ks)]) for name, told in rows.items() if told],
+    )
+
+
+def retrieval_text(report: Mapping[str, Any]) -> str:
+    """The scores of the whole list in a sentence, as far as they are known."""
+    told = []
+    if report["mrr_25m"] is not None:
+        told.append(f"the mean reciprocal rank is {report['mrr_25m']:.3f} (1 if the first candidate is always right)")
+    if report.get("geoscore") is not None:
+        told.append(f"the GeoScore {'' if told else 'is '}{report['geoscore']:,.0f} of 5,000")
+    text = ", ".join(told)
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def level_table(report: Mapping[str, Any]) -> Table:
+    """Accuracy and scores of the city and of each size of cell."""
+    rows = [
+        Row(
+            [
+                Cell(level_name(name)),
+                Cell(f"{round(own['n']):,}", small=_unanswerable(own)),
+                *(Cell(percent(own[key])) for key in ("accuracy", "accuracy_of_point", "mean_probability")),
+                Cell(f"{own['brier']:.3f}"),
+                Cell("" if own["log_score"] is None else f"{own['log_score']:.2f}"),
+            ]
+        )
+        for name, own in report["levels"].items()
+    ]
+    columns = ["", "queries", "named right", "point in it", "probability of the true one", "Brier score", "log score"]
+    return Table(columns, rows)
+
+
+def level_name(name: str) -> str:
+    """A level as a person reads it.
+
+    Example:
+        >>> level_name("city"), level_name("cell_10")
+        ('city', 'cell, 130 m across')
+    """
+    word, _, resolution = name.partition("_")
+    return name if word != "cell" else f"cell, {distance(across_m(int(resolution)))} across"
+
+
+def _unanswerable(level: Mapping[str, Any]) -> str:
+    without = round(level["n"] - level["n_answerable"])
+    return f"{without:,} without a candidate in it" if without else ""
+
+
+def region_table(report: Mapping[str, Any]) -> Table:
+    """Errors of each region, hardest first."""
+    regions = sorted(report["by_region"].items(), key=lambda item: -float(item[1]["median"]))
+    radii = list(regions[0][1]["accuracy_within_m"])
+    rows = [
+        Row(
+            [
+                Cell(name),
+                Cell(f"{figures['n']:,}"),
+                *(Cell(metres(figures[key])) for key in ("median", "mean", "p95")),
+                *(
+                    Cell(percent(figures["accuracy_within_m"][radius]), share=share_of(figures, radius, "100"))
+                    for radius in radii
+                ),
+            ]
+        )
+        for name, figures in regions
+    ]
+    columns = ["region", "queries", "median", "mean", "p95", *(f"within {distance(float(radius))}" for radius in radii)]
+    return Table(columns, rows)
+
+
+def regional_text(report: Mapping[str, Any]) -> str:
+    """How far the regions lie apart, in a sentence; empty where there is one region."""
+    own = report.get("regional")
+    if own is None:
+        return ""
+    text = (
+        f"Half of the photographs of {own['best']} are placed within {metres(own['best_median'])}, of {own['worst']} "
+        f"within {metres(own['worst_median'])}: a gap of {metres(own['gap'])} between the best and the worst of "
+        f"{own['n_regions']} regions."
+    )
+    gini = own["gini"]
+    if gini is None:
+        return text
+    told = "the regions are much alike" if gini < _ALIKE else "some regions are harder"
+    if gini > _CONCENTRATED:
+        told = "the error is concentrated in few regions"
+    return (
+        f"{text} The Gini index of their medians is {gini:.2f} (0 if all are alike, towards 1 if one bears it all): "
+        f"{told}."
+    )
+
+
+def share_of(figures: Mapping[str, Any], radius: str, shown: str) -> float | None:
+    """The share at the one radius that carries a meter."""
+    return float(figures["accuracy_within_m"][radius]) if radius == shown else None

@@ -1,0 +1,87 @@
+"""Several photographs of one place, and what is known beforehand: one posterior from all of it.
+
+With the same weight for all candidates beforehand, p(m | x) is proportional to p(x | m). Photographs x_1 .. x_n that
+were independent given their place m would make p(m | x_1 .. x_n) proportional to w(m) prod_i p(m | x_i), w the prior.
+They are not: what a model does not know of a street it does not know in any view of it, and its errors agree. The
+product is then far too sure. Logarithmic pooling takes the evidence of n photographs for less than n times that of one:
+
+    p(m | x_1 .. x_n)  proportional to  w(m) (prod_i p(m | x_i))^(1 / n^g)
+
+g = 0 is the product. With g = 1, the geometric mean, any number of photographs are worth one: copies of a photograph
+say no more than it does. `EXPONENT` is in between, as measured by `benchmarks/combined.py` on photographs kept out of
+training (docs/method.md).
+
+References:
+    C. Genest, J. V. Zidek, "Combining probability distributions", Statistical Science 1 (1986), section 3: logarithmic
+    pools, their external Bayesianity, and weights that do not sum to 1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float64
+
+from swclip.retrieval.scores import Evidence, log_softmax
+from swclip.retrieval.prior import Weights
+
+EXPONENT = 0.7
+"""g: four photographs count for 4^0.3 = 1.5."""
+
+
+def pooled(
+    log_p: Float64[np.ndarray, "q m"],
+    together: bool,
+    log_prior: Float64[np.ndarray, " m"] | None = None,
+    exponent: float = EXPONENT,
+) -> Float64[np.ndarray, "r m"]:
+    """Posteriors of photographs with what else is known.
+
+    Args:
+        log_p: (q, M) log posteriors, one a photograph.
+        together: They show one place.
+        log_prior: (M,) log w; None for none.
+        exponent: g.
+
+    Returns:
+        (q, M), or (1, M) where together; each row's exponentials sum to 1.
+
+    Example:
+        >>> two = np.log([[0.5, 0.5], [0.8, 0.2]])
+        >>> np.exp(pooled(two, True, np.log([1.0, 4.0]), exponent=0.0)).round(3).tolist()
+        [[0.5, 0.5]]
+        >>> np.exp(pooled(two[[1, 1]], True, exponent=1.0)).round(3).tolist()
+        [[0.8, 0.2]]
+    """
+    rows = log_p
+    if together and len(log_p) > 1:
+        rows = log_p.sum(axis=0, keepdims=True) / len(log_p) ** exponent
+    if log_prior is not None:
+        rows = rows + log_prior
+    return rows if rows is log_p else log_softmax(rows)
+
+
+def weighed(
+    evidence: Evidence, together: bool, prior: Weights | None
+) -> tuple[Float64[np.ndarray, "r s"], list[Evidence]]:
+    """Posteriors of photographs, over the candidates that a prior leaves, and the evidence behind each.
+
+    The prior is that of Bayes' rule: what it rules out is taken out of the posterior, and the rest is divided by what
+    is left.
+
+    Args:
+        evidence: Of Q photographs over M candidates.
+        together: They show one place.
+        prior: What is known beforehand.
+
+    Returns:
+        (Q, S) log posteriors, not smoothed, or (1, S) where together; and for each the evidence of its photographs,
+        each photograph by itself, with the prior.
+    """
+    rows = None if prior is None else prior.rows
+    log_weight = None if prior is None else prior.log_weight
+    if rows is not None:
+        evidence = evidence.take(rows)
+        log_weight = None if log_weight is None else log_weight[rows]
+    alone = evidence if log_weight is None else evidence.times(log_weight)
+    each = [alone] if together else [alone.rows(slice(at, at + 1)) for at in range(len(alone))]
+    return pooled(evidence.log_p, together, log_weight), each

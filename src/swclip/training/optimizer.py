@@ -1,0 +1,85 @@
+"""The optimizer's groups of weights, and the rate at each step."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import nn
+
+from swclip.models.locator_model import LocatorModel
+from swclip.training.config import OptimizerConfig, TrainingConfig
+from swclip.training.fine_tuning import Corrections
+
+
+def rate_factor(step: int, steps: int, config: OptimizerConfig) -> float:
+    """Share of the full rate at a step: linear warm-up, then a cosine down to `config.final`.
+
+    Args:
+        step: The step that is about to be made, from 0.
+        steps: Steps in all.
+        config: Warm-up and final shares.
+
+    Example:
+        >>> rate_factor(0, 100, OptimizerConfig(warmup=0.1)), round(rate_factor(99, 100, OptimizerConfig()), 4)
+        (0.1, 0.0003)
+    """
+    warm = max(1, round(config.warmup * steps))
+    if step < warm:
+        return (step + 1) / warm
+    part = (step - warm) / max(1, steps - warm)
+    return config.final + (1.0 - config.final) * 0.5 * (1.0 + math.cos(math.pi * part))
+
+
+def parameter_groups(
+    model: LocatorModel, config: TrainingConfig, corrections: Corrections | None = None
+) -> list[dict[str, Any]]:
+    """The weights that learn, grouped by rate and weight decay; a tower's that are frozen are not among them.
+
+    Args:
+        model: The model.
+        config: Rates, and whether the image tower is frozen.
+        corrections: Low-rank ones to the image tower, where there are any.
+
+    Returns:
+        Groups for AdamW, each with `base_rate`, which the schedule multiplies.
+    """
+    rates = config.optimizer
+    tables = {id(p) for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
+    towers: list[tuple[nn.Module | None, str, float]] = [
+        (model.image_tower, config.model.image.tower, rates.tower_rate),
+        (model.location.text, config.model.location.text_tower, rates.text_rate),
+    ]
+    if model.views is not None:
+        towers += [
+            (model.views.caption and model.views.caption.text, config.model.views.caption, rates.text_rate),
+            (model.views.map and model.views.map.tower, config.model.views.map, rates.tower_rate),
+        ]
+    pretrained = {
+        id(p): rate
+        for module, name, rate in towers
+        if module is not None and not name.startswith("builtin:")
+        for p in module.parameters()
+    }
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if config.freeze_image and name.startswith("image_tower."):
+            parameter.requires_grad_(False)
+        if not parameter.requires_grad:
+            continue
+        decay = rates.weight_decay if parameter.ndim > 1 else 0.0
+        rate = rates.rate
+        if name in ("logit_scale", "views.log_weight"):
+            rate = rates.scale_rate
+        elif id(parameter) in pretrained:
+            rate = pretrained[id(parameter)]
+        elif id(parameter) in tables:
+            decay = 0.0
+            rate = rates.rate if name.startswith(("location.text.", "views.")) else rates.grid_rate
+        groups.setdefault((rate, decay), []).append(parameter)
+    if corrections is not None:  # few numbers that start at nothing: decay would only hold them there
+        groups.setdefault((rates.lora_rate, 0.0), []).extend(corrections.parameters())
+    return [
+        {"params": parameters, "lr": rate, "base_rate": rate, "weight_decay": decay}
+        for (rate, decay), parameters in groups.items()
+    ]

@@ -1,0 +1,162 @@
+"""Cells of the ground: shares against a loop over all cells near, where hexagons are odd, and what mass does."""
+
+from __future__ import annotations
+
+import math
+
+import h3
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swclip.errors import ConfigError, MismatchError
+from swclip.geo.coordinates import LocalFrame
+from swclip.geo.distance import haversine_m
+from swclip.calibration.region_cells import GroundCells
+
+PENTAGON = h3.cell_to_latlng(sorted(h3.get_pentagons(11))[0])
+CORNERS = {
+    "london": (51.5, -0.1),
+    "antimeridian": (-16.8, 179.9999),
+    "pentagon": PENTAGON,
+    "north pole": (89.9996, 33.0),
+    "equator": (0.0, 0.0),
+}
+
+
+def _around(lat: float, lon: float, count: int, seed: int, radius_m: float = 90.0) -> np.ndarray:
+    """Places round a position, by offsets on the sphere that hold at the poles too."""
+    generator = np.random.default_rng(seed)
+    east, north = generator.uniform(-radius_m, radius_m, (2, count)) / 6_371_008.8
+    la, lo = math.radians(lat), math.radians(lon)
+    up = np.array([math.cos(la) * math.cos(lo), math.cos(la) * math.sin(lo), math.sin(la)])
+    to_east = np.array([-math.sin(lo), math.cos(lo), 0.0])
+    to_north = np.cross(up, to_east)
+    points = up + east[:, None] * to_east + north[:, None] * to_north
+    return np.stack(
+        [np.degrees(np.arctan2(points[:, 2], np.hypot(points[:, 0], points[:, 1]))),
+         np.degrees(np.arctan2(points[:, 1], points[:, 0]))], axis=1,
+    )  # fmt: skip
+
+
+def _share_by_loop(place: np.ndarray, resolution: int, spread_m: float) -> dict[str, float]:
+    """Every cell within many rings, one at a time."""
+    own = h3.latlng_to_cell(*place, resolution)
+    weight = {}
+    for cell in h3.grid_disk(own, 12):
+        lat, lon = h3.cell_to_latlng(cell)
+        away = float(haversine_m(np.float64(place[0]), np.float64(place[1]), np.float64(lat), np.float64(lon)))
+        if away <= 4 * spread_m or cell == own:
+            weight[cell] = math.exp(-0.5 * (away / spread_m) ** 2)
+    return {cell: value / sum(weight.values()) for cell, value in weight.items()}
+
+
+@pytest.mark.parametrize("corner", CORNERS.values(), ids=CORNERS)
+@pytest.mark.parametrize(("resolution", "spread_m"), [(11, 25.0), (12, 25.0), (10, 80.0)])
+def test_shares_are_those_of_a_loop_over_all_cells(
+    corner: tuple[float, float], resolution: int, spread_m: float
+) -> None:
+    places = _around(*corner, 5, seed=resolution)
+    ground = GroundCells.of(places, resolution=resolution, spread_m=spread_m)
+    everywhere: set[str] = set()
+    for row, place in enumerate(places):
+        expected = _share_by_loop(place, resolution, spread_m)
+        everywhere |= set(expected)
+        dense = ground.spread[[row]].toarray()[0]
+        found = {ground.cell_ids[at]: dense[at] for at in np.flatnonzero(dense)}
+        assert found == pytest.approx(expected, rel=1e-9)
+    assert ground.cell_ids == sorted(everywhere)
+    areas = [h3.cell_area(cell, unit="km^2") for cell in ground.cell_ids]
+    np.testing.assert_allclose(ground.area_km2, areas)
+    assert ground.total_area_km2 == pytest.approx(sum(areas))
+    np.testing.assert_allclose(ground.centres_deg, [h3.cell_to_latlng(cell) for cell in ground.cell_ids])
+
+
+def test_a_ring_more_would_reach_no_further() -> None:
+    """All over the Earth, the pentagons' surroundings among it, no cell near enough is beyond the rings looked at."""
+    generator = np.random.default_rng(3)
+    z, lon = generator.uniform(-1, 1, 60), generator.uniform(-180, 180, 60)
+    places = [np.stack([np.degrees(np.arcsin(z)), lon], axis=1)]
+    places += [_around(*h3.cell_to_latlng(cell), 4, seed=1, radius_m=400.0) for cell in h3.get_pentagons(11)]
+    for place in np.concatenate(places):
+        ground = GroundCells.of(place[None])
+        assert set(ground.cell_ids) == set(_share_by_loop(place, 11, 25.0))
+
+
+def test_a_cell_larger_than_the_spread_keeps_its_candidates_whole() -> None:
+    place = np.array([[51.5, -0.1]])
+    ground = GroundCells.of(place, resolution=6, spread_m=1.0)
+    assert ground.cell_ids == [h3.latlng_to_cell(51.5, -0.1, 6)]
+    assert ground.mass(np.array([[1.0]])).tolist() == [[1.0]]
+
+
+@given(st.integers(0, 10_000), st.sampled_from(sorted(CORNERS)))
+def test_mass_is_conserved_and_candidates_may_come_in_any_order(seed: int, corner: str) -> None:
+    generator = np.random.default_rng(seed)
+    places = _around(*CORNERS[corner], 12, seed)
+    cities = [("Leeds", "York", None)[at] for at in generator.integers(0, 3, 12)]
+    p = generator.random((4, 12)) ** 5
+    p /= p.sum(axis=1, keepdims=True)
+    ground = GroundCells.of(places, cities)
+    mass = ground.mass(p)
+    np.testing.assert_allclose(mass.sum(axis=1), 1.0, rtol=1e-12)
+    order = generator.permutation(12)
+    shuffled = GroundCells.of(places[order], [cities[at] for at in order])
+    assert (shuffled.cell_ids, shuffled.cities) == (ground.cell_ids, ground.cities)
+    np.testing.assert_allclose(shuffled.mass(p[:, order]), mass, rtol=1e-12)
+    some = np.flatnonzero(generator.random(12) < 0.5)
+    np.testing.assert_allclose(ground.take(some).mass(p[:, some]), ground.spread[some].T.dot(p[:, some].T).T)
+
+
+def test_positions_find_their_cells() -> None:
+    frame = LocalFrame(51.5, -0.1)
+    places = frame.to_deg([[0.0, 0.0], [60.0, 0.0]])
+    ground = GroundCells.of(places, ["a", "b"])
+    asked = np.concatenate([places, frame.to_deg([[30.0, 0.0], [500.0, 0.0]])])
+    found = ground.index_of(asked)
+    for at, place in zip(found[:3], asked[:3], strict=True):
+        assert ground.cell_ids[at] == h3.latlng_to_cell(*place, 11)
+    assert found[3] == -1
+    assert ground.cities[found[0]] == "a"
+    assert ground.cities[found[1]] == "b"
+
+
+def test_a_cell_is_of_the_city_of_the_candidate_nearest_to_its_centre() -> None:
+    places = _around(51.5, -0.1, 20, seed=4, radius_m=300.0)
+    cities = [("Leeds", "York", None)[row % 3] for row in range(20)]
+    ground = GroundCells.of(places, cities)
+    for (lat, lon), city in zip(ground.centres_deg, ground.cities, strict=True):
+        away = haversine_m(lat, lon, places[:, 0], places[:, 1])
+        assert city == cities[int(away.argmin())]
+
+
+def test_what_cannot_be_says_so() -> None:
+    with pytest.raises(ConfigError, match="resolution 16 does not exist"):
+        GroundCells.of([[51.5, -0.1]], resolution=16)
+    with pytest.raises(ConfigError, match=r"spread_m is 0\.0"):
+        GroundCells.of([[51.5, -0.1]], spread_m=0.0)
+    with pytest.raises(ConfigError, match="take a shorter spread"):
+        GroundCells.of([[51.5, -0.1]], spread_m=200_000.0)
+    with pytest.raises(ConfigError, match="2 cities for 1 candidates"):
+        GroundCells.of([[51.5, -0.1]], ["a", "b"])
+    ground = GroundCells.of([[51.5, -0.1]])
+    with pytest.raises(MismatchError, match="not over these 1 candidates"):
+        ground.mass(np.ones((1, 2)))
+
+
+def test_no_candidates_reach_nothing() -> None:
+    ground = GroundCells.of(np.zeros((0, 2)))
+    assert len(ground) == 0
+    assert ground.index_of([[51.5, -0.1]]).tolist() == [-1]
+
+
+def test_the_ground_of_a_part_is_what_the_part_reaches() -> None:
+    positions = np.array([51.5, -0.1]) + np.random.default_rng(1).normal(0, [0.002, 0.003], (40, 2))
+    whole, rows = GroundCells.of(positions, [None] * 40), np.arange(0, 40, 5)
+    part, alone = whole.take(rows).reached(), GroundCells.of(positions[rows], [None] * len(rows))
+    assert part.ids.tolist() == alone.ids.tolist()
+    assert part.total_area_km2 == pytest.approx(alone.total_area_km2)
+    p = np.random.default_rng(0).dirichlet(np.ones(len(rows)))[None]
+    np.testing.assert_allclose(part.mass(p), alone.mass(p), rtol=1e-12)
+    assert part.total_area_km2 < whole.total_area_km2

@@ -1,0 +1,193 @@
+"""Regions in answers: what they are by the posterior, their forms, and when they cannot tell."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import geopandas
+import h3
+import numpy as np
+import pytest
+
+from swclip.answers.files import text_file
+from swclip.answers.formats import as_text
+from swclip.answers.record import Answer
+from swclip.answers.region_shapes import REGIONS
+from swclip.errors import ConfigError
+from swclip.calibration.conformal import Calibration
+from swclip.models.embed import embed_photographs
+from swclip.gallery.gallery import Gallery
+from swclip.calibration.region_cells import GroundCells
+from swclip.retrieval.locator import Locator
+from swclip.retrieval.posterior import PosteriorConfig, log_posterior
+from swclip.calibration.region_of_answer import RegionRequest
+from swclip.calibration.density import tail_mass
+
+Photographs = Callable[[int], list[Path]]
+CONFIG = PosteriorConfig(0.05, 0.1, 0.4, smoothing_m=30.0)
+QUERIES = Calibration(np.linspace(0.01, 0.99, 99), (None,) * 99, 11, 25.0)
+
+
+@pytest.fixture
+def locator(make_gallery: Callable[..., Gallery], model: object) -> Locator:
+    return Locator(make_gallery(1), model, CONFIG, calibration=QUERIES)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8])
+def test_a_region_is_the_cells_whose_tails_are_enough(locator: Locator, photographs: Photographs, level: float) -> None:
+    paths, gallery = photographs(3), locator.gallery
+    ground = GroundCells.of(gallery.positions_deg)
+    query = embed_photographs(locator.model, paths)
+    mass = ground.mass(np.exp(log_posterior(query, gallery, CONFIG, smooth=True).astype(np.float64)))
+    every = np.arange(len(ground))
+    for row, answer in enumerate(locator.locate(paths, region=level)):
+        region = answer.region
+        assert region is not None
+        tails = tail_mass(np.tile(mass[row], (len(ground), 1)), ground.area_km2, every)
+        inside = {ground.cell_ids[at] for at in every if tails[at] >= 1.0 - level + 1e-6}
+        assert set(h3.uncompact_cells(region.cells, 11)) == inside
+        assert region.area_km2 == pytest.approx(sum(h3.cell_area(cell, unit="km^2") for cell in inside), abs=1e-6)
+        assert (region.probability, region.cannot_tell, region.reason) == (level, False, None)
+
+
+def test_regions_grow_with_what_they_promise(locator: Locator, photographs: Photographs) -> None:
+    paths = photographs(2)
+    areas = [[answer.region.area_km2 for answer in locator.locate(paths, region=level)] for level in (0.5, 0.8, 0.95)]
+    assert np.all(np.diff(np.array(areas), axis=0) >= 0)
+    assert [answer.region for answer in locator.locate(paths, region=None)] == [None, None]
+    assert locator.locate(paths) == locator.locate(paths, region=0.8)
+
+
+def test_the_rest_of_an_answer_does_not_depend_on_it(
+    locator: Locator, photographs: Photographs, model: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = photographs(2)
+    bare = Locator(locator.gallery, model, CONFIG)
+    with caplog.at_level(logging.WARNING):
+        without = bare.locate(paths)
+    assert "promise nothing" in caplog.text
+    assert "train it again on splits with validation queries" in caplog.text
+    bare_of_regions = [replace(answer, region=None) for answer in without]
+    assert bare_of_regions == [replace(answer, region=None) for answer in locator.locate(paths)]
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        assert bare.locate(paths, region=None) == bare_of_regions
+    assert not caplog.text
+
+
+def test_what_was_opened_by_a_beam_has_a_region_of_its_own(
+    locator: Locator, photographs: Photographs, make_gallery: Callable[..., Gallery]
+) -> None:
+    paths = photographs(3)
+    whole = locator.locate(paths)
+    for answer, own in zip(whole, locator.locate(paths, beam=1000), strict=True):
+        assert answer.region is not None
+        assert own.region is not None
+        assert own.region == answer.region
+        assert own.region.calibrated
+    town = make_gallery(2, places=400)
+    middle = town.positions_deg.mean(axis=0)
+    wide = replace(town, positions_deg=middle + 5.0 * (town.positions_deg - middle))
+    for own in Locator(wide, locator.model, CONFIG, calibration=QUERIES).locate(paths, beam=1):
+        assert own.scored_share is not None
+        assert own.scored_share < 1.0
+        assert own.region is not None
+        assert own.region.cells or own.region.reason
+        assert not own.region.calibrated  # the tails were measured on whole searches
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8])
+def test_without_a_calibration_a_region_is_the_least_ground_that_holds_its_share(
+    locator: Locator, photographs: Photographs, model: object, level: float
+) -> None:
+    paths, gallery = photographs(3), locator.gallery
+    ground = GroundCells.of(gallery.positions_deg)
+    query = embed_photographs(locator.model, paths)
+    mass = ground.mass(np.exp(log_posterior(query, gallery, CONFIG, smooth=True).astype(np.float64)))
+    for row, answer in enumerate(Locator(gallery, model, CONFIG).locate(paths, region=level)):
+        region = answer.region
+        assert region is not None
+        assert not region.calibrated
+        held, inside = 0.0, set()
+        for cell in np.argsort(-mass[row] / ground.area_km2):
+            if held >= level:
+                break
+            held += mass[row, cell]
+            inside.add(ground.cell_ids[cell])
+        assert set(h3.uncompact_cells(region.cells, 11)) == inside
+
+
+def test_when_it_cannot_tell_it_says_why(locator: Locator, photographs: Photographs, model: object) -> None:
+    path = photographs(1)[0]
+
+    def region(calibration: Calibration, **asked: float) -> tuple[bool, int, str, float | None]:
+        (answer,) = Locator(locator.gallery, model, CONFIG, calibration=calibration).locate(path, **asked)
+        own = answer.region
+        assert own is not None
+        return own.cannot_tell, len(own.cells), str(own.reason), own.area_km2
+
+    few = Calibration(np.full(8, 0.5), (None,) * 8, 11, 25.0)
+    assert region(few, region=0.9) == (
+        True, 0, "8 calibration queries in 8 blocks, 0 of them out of reach, are too few to promise 0.9", None,
+    )  # fmt: skip
+    lost = Calibration(np.full(50, 1e-9), (None,) * 50, 11, 25.0)
+    silent, cells, reason, area = region(lost)
+    assert (silent, cells) == (True, 0)
+    assert "no smaller than a blind one" in reason
+    assert area is not None
+    silent, cells, reason, area = region(QUERIES, region_limit_km2=1e-4)
+    assert (silent, cells) == (True, 0)
+    assert reason.endswith("above the limit of 0.0001 km2")
+    for wrong in (0.0, 1.0, 80.0):
+        with pytest.raises(ConfigError, match="between 0 and 1"):
+            locator.locate(path, region=wrong)
+    with pytest.raises(ConfigError, match="give an area above 0"):
+        RegionRequest(0.8, -1.0)
+
+
+@pytest.fixture
+def answers(locator: Locator, photographs: Photographs) -> list[Answer]:
+    return locator.locate([*photographs(2), Path("nowhere.jpg")], top_k=2)
+
+
+def test_the_forms_of_a_region(answers: list[Answer]) -> None:
+    read = json.loads(as_text(answers, "json"))
+    first = answers[0].region
+    assert first is not None
+    assert read[0]["region"] == {
+        "probability": 0.8, "area_km2": first.area_km2, "cannot_tell": False, "resolution": 11,
+        "cells": list(first.cells), "reason": None, "calibrated": True,
+    }  # fmt: skip
+    assert read[2]["region"] is None
+    rows = list(csv.DictReader(io.StringIO(as_text(answers, "csv"))))
+    assert [float(row["answer_region_area_km2"]) for row in rows[:2]] == [first.area_km2] * 2
+    assert (rows[0]["answer_region_probability"], rows[0]["answer_region_cannot_tell"]) == ("0.8", "False")
+    assert (rows[0]["answer_region_calibrated"], rows[4]["answer_region_calibrated"]) == ("True", "")
+    assert rows[4]["answer_region_area_km2"] == ""
+    points = json.loads(as_text(answers, "geojson"))["features"]
+    assert [point["geometry"] and point["geometry"]["type"] for point in points] == ["Point", "Point", None]
+    assert points[0]["properties"]["region_area_km2"] == first.area_km2
+    assert "region" not in points[0]["properties"]
+
+
+def test_the_outlines_open_in_geopandas_with_the_areas_stated(answers: list[Answer], tmp_path: Path) -> None:
+    path = tmp_path / "regions.geojson"
+    with text_file(path, REGIONS) as file:
+        file.write(answers)
+    frame = geopandas.read_file(path)
+    assert frame["photograph"].tolist() == [answer.photograph for answer in answers]
+    assert frame.geometry[2] is None
+    assert frame["error"][2]
+    for row, answer in enumerate(answers[:2]):
+        region = answer.region
+        assert region is not None
+        shape = frame.geometry[row]
+        assert shape.is_valid
+        area = frame.geometry.iloc[[row]].to_crs("EPSG:27700").area.iloc[0] / 1e6
+        assert area == pytest.approx(region.area_km2, rel=5e-3)

@@ -1,0 +1,141 @@
+"""Tables, pictures and Markdown of a comparison of many systems."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from swclip.comparison.benchmark_files import write_benchmark
+from swclip.comparison.tables import (NO_DIFFERENCE, difference_table, estimator_table, region_table, system_table)
+from swclip.comparison.comparison import Comparison, compare
+from swclip.reporting.curve_figure import sorted_systems, write_curves
+from swclip.comparison.markdown import comparison_markdown, table_markdown
+from swclip.reporting.page import line_style
+
+NAMES = [f"system-{number}" for number in range(14)]
+
+
+@pytest.fixture(scope="module")
+def comparison(made_up: Any) -> Comparison:
+    runs = {
+        name: {
+            seed: made_up(1, system=20 * at + (seed or 0), spread_m=20.0 + 12.0 * ((5 * at) % 14), lost_share=0.1)
+            for seed in ((0, 1) if at else (None,))
+        }
+        for at, name in enumerate(NAMES)
+    }
+    made = {"swclip": "0.1.0", "seeds": [0, 1]}
+    return compare(runs, made, baseline=NAMES[2], reference=NAMES[5], resamples=60)
+
+
+def test_the_best_stands_first_and_baseline_and_reference_are_marked(comparison: Comparison) -> None:
+    document = comparison.document
+    table = system_table(document)
+    medians = [document["systems"][row.cells[0].text]["mean"]["error_m"]["median"] for row in table.rows[:14]]
+    assert medians == sorted(medians)
+    marked = {row.cells[0].text: row.cells[0].small for row in table.rows if row.cells[0].small}
+    assert marked == {NAMES[2]: "baseline", NAMES[5]: "reference"}
+    assert [row.cells[0].text for row in table.rows[14:]] == ["floor", "one guess for all", "blind guess"]
+    assert {len(row.cells) for row in table.rows} == {len(table.columns)}
+
+
+@pytest.mark.parametrize("key", ["difference", "difference_from_reference"])
+def test_a_difference_that_holds_0_says_so(comparison: Comparison, key: str) -> None:
+    other = comparison.baseline if key == "difference" else comparison.reference
+    rows = {row.cells[0].text: row.cells[1:] for row in difference_table(comparison.document, key).rows}
+    assert set(rows) == set(NAMES) - {other}
+    seen = set()
+    for name, cells in rows.items():
+        for figure, cell in zip(("median", "mean", "within_25", "within_50", "within_100"), cells, strict=True):
+            own = comparison.document["systems"][name][key][figure]
+            holds = own["low"] <= 0.0 <= own["high"]
+            seen.add(holds)
+            assert (cell.note == NO_DIFFERENCE) == holds
+            assert cell.best != holds
+    assert seen == {True, False}
+
+
+def test_differences_over_seeds(comparison: Comparison) -> None:
+    a, b = NAMES[3], NAMES[5]
+    own = comparison.document["systems"][a]["difference_from_reference"]["median"]
+    medians = {name: [float(np.median(errors)) for errors in comparison.errors_m(name)] for name in (a, b, NAMES[0])}
+    assert own["by_seed"] == pytest.approx([medians[a][0] - medians[b][0], medians[a][1] - medians[b][1]])
+    assert own["value"] == pytest.approx(np.mean(own["by_seed"]))
+    # What has no seeds is held against every seed of the other.
+    alone = comparison.document["systems"][NAMES[0]]["difference_from_reference"]["median"]["by_seed"]
+    assert alone == pytest.approx([medians[NAMES[0]][0] - value for value in medians[b]])
+
+
+def test_every_estimator_has_a_row_and_the_answer_is_bold(comparison: Comparison) -> None:
+    rows = estimator_table(comparison.document).rows
+    assert [(row.cells[0].text, row.cells[1].text) for row in rows] == [
+        (name, estimator) for name in sorted_systems(comparison.document) for estimator in ("mode", "argmax")
+    ]
+    assert all(row.cells[1].best == (row.cells[1].text == "mode") for row in rows)
+
+
+def test_more_systems_than_regions_are_the_rows(comparison: Comparison, made_up: Any) -> None:
+    table = region_table(comparison.document)
+    assert table.columns[0] == "system"
+    assert set(table.columns[1:]) == {"Leeds", "York", "Bath"}
+    assert [row.cells[0].text for row in table.rows] == [*sorted_systems(comparison.document), "queries"]
+    few = region_table(compare({"clip": {0: made_up(1)}}, {}, resamples=10).document)
+    assert few.columns == ["region", "queries", "clip"]
+
+
+def test_lines_of_one_colour_have_different_dashes() -> None:
+    assert len({line_style(number) for number in range(24)}) == 24
+
+
+def test_curves_are_the_same_bytes_for_the_same_numbers(comparison: Comparison, tmp_path: Path) -> None:
+    odd = dict(comparison.document)
+    for folder in ("a", "b"):
+        write_curves([tmp_path / folder / "c.svg", tmp_path / folder / "c.png"], odd, title="Costs $5 to $10")
+    for name in ("c.svg", "c.png"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    text = (tmp_path / "a" / "c.svg").read_text()
+    assert all(name in text for name in (*NAMES, "floor", "queries answered within it", "Costs $5 to $10"))
+    assert "<dc:date>" not in text
+
+
+def test_what_a_benchmark_leaves(comparison: Comparison, tmp_path: Path) -> None:
+    assert write_benchmark(tmp_path, comparison) == tmp_path / "benchmark.json"
+    names = {"benchmark.json", "benchmark.html", "error-curves.png", "error-curves.svg", "moved.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    document = json.loads((tmp_path / "benchmark.json").read_text())
+    assert {key: value for key, value in document.items() if key != "reading"} == comparison.document
+    text = html.unescape((tmp_path / "benchmark.html").read_text()).replace("\N{NO-BREAK SPACE}", " ")
+    assert all(sentence.split(":")[0] in text for sentence in document["reading"])
+    for words in (
+        "no difference shown",
+        "Neither holds the other",
+        "Difference from system-2",
+        "Difference from system-5",
+    ):
+        assert words in text
+
+
+def test_markdown_says_what_it_is_about(comparison: Comparison) -> None:
+    text = comparison_markdown(comparison.document)
+    mean = comparison.document["systems"][NAMES[2]]["mean"]
+    assert f"{mean['n_queries']} queries" in text
+    assert f"{mean['gallery_size']} candidates" in text
+    for words in (
+        "floor",
+        "one guess for all",
+        "Seeds 0, 1.",
+        "no difference shown",
+        "(baseline)",
+        "- Of 125 intervals",
+    ):
+        assert words in text
+    assert not re.search(r"\b20\d\d\b", text), "no date"
+    for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        assert len({line.count("|") for line in block.splitlines()}) == 1
+    assert table_markdown(estimator_table(comparison.document)) in text

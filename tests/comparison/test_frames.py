@@ -1,0 +1,83 @@
+"""A comparison as frames and HTML: the same numbers as its document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from swclip.comparison.claims import shown
+from swclip.comparison.comparison import Comparison, compare
+
+NASTY = "<b>&"
+
+
+@pytest.fixture(scope="module")
+def comparison(made_up: Any) -> Comparison:
+    runs = {
+        "base": {0: made_up(1, system=1, spread_m=70.0)},
+        NASTY: {seed: made_up(1, system=5 + seed) for seed in (0, 1)},
+    }
+    return compare(runs, {}, resamples=40)
+
+
+def test_systems(comparison: Comparison) -> None:
+    frame = comparison.systems.set_index("system")
+    assert frame["median_m"].is_monotonic_increasing
+    for name, system in comparison.document["systems"].items():
+        mean = system["mean"]
+        assert frame.loc[name, "median_m"] == mean["error_m"]["median"]
+        assert [frame.loc[name, "within_50_low"], frame.loc[name, "within_50_high"]] == mean["intervals"][
+            "accuracy_within_m"
+        ]["50"]
+        assert frame.loc[name, "seeds"] == len(system["seeds"])
+    assert np.isnan(frame.loc["base", "median_m_sd"])
+    assert (
+        frame.loc[NASTY, "median_m_sd"] == comparison.document["systems"][NASTY]["mean"]["seed_sd"]["error_m"]["median"]
+    )
+
+
+def test_differences(comparison: Comparison) -> None:
+    frame = comparison.differences
+    assert len(frame) == 5
+    for row in frame.itertuples():
+        own = comparison.document["systems"][NASTY]["difference"][row.figure]
+        assert (row.system, row.against, row.value, row.low, row.high) == (
+            NASTY,
+            "base",
+            own["value"],
+            own["low"],
+            own["high"],
+        )
+        assert row.shown == shown(own)
+        assert row.better == ((own["value"] < 0) != row.figure.startswith("within"))
+
+
+def test_regions(comparison: Comparison) -> None:
+    frame = comparison.regions
+    assert len(frame) == 3 * 2
+    for name, own in comparison.document["winners"]["regions"].items():
+        rows = frame[frame["region"] == name].set_index("system")
+        assert rows.loc[own["first"], "rank"] == 1
+        assert rows.loc[own["second"], "rank"] == 2
+        assert np.isnan(rows.loc["base", "difference_m"])
+        assert rows.loc[NASTY, "difference_m"] == own["difference"][NASTY]["value"]
+    assert frame["low_m"].dtype == np.float64
+
+
+def test_moved_and_plot(comparison: Comparison) -> None:
+    assert len(comparison.moved) == 45
+    first = comparison.moved.iloc[0]
+    assert first[f"{NASTY}_change_m"] == pytest.approx(first[f"{NASTY}_error_m"] - first["base_error_m"])
+    axes = comparison.plot("Two").axes[0]
+    assert [line.get_label() for line in axes.get_lines()[2:]] == [*comparison.systems["system"], "floor"]
+    assert axes.get_title(loc="left") == "Two"
+
+
+def test_html_shows_names_as_text(comparison: Comparison) -> None:
+    html = comparison._repr_html_()
+    assert "&lt;b&gt;&amp;" in html
+    assert NASTY not in html
+    assert html.count("<table>") == html.count("</table>") == 2
+    assert "Difference from base" in html

@@ -1,0 +1,164 @@
+"""More photographs into a gallery on disk: the same as one made of all of them at once, hubness too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from swclip.data.manifest import Manifest, write_manifest
+from swclip.errors import ArtefactError, MismatchError
+from swclip.gallery.details import manifest_details
+from swclip.gallery.filters import EntryFilter
+from swclip.gallery.store import GalleryStore
+from swclip.gallery.inspect import verify
+from swclip.gallery.build import build_gallery, manifest_candidates
+from swclip.gallery.gallery import Gallery, load_gallery
+from swclip.gallery.growing import candidates_of, put_in, thumbnails_of
+from swclip.gallery.hubness import Bank, read_bank
+from swclip.gallery.read_write import gallery_parts
+
+COUNT = 24
+
+
+@pytest.fixture
+def manifest(photographs: Callable[[int], list[Path]], tmp_path: Path) -> Manifest:
+    """Two photographs a place, some of them without a city."""
+    place = np.arange(COUNT) // 2
+    frame = pd.DataFrame(
+        {
+            "image_id": [f"i{i:02d}" for i in range(COUNT)],
+            "image_path": [str(path) for path in photographs(COUNT)],
+            "lat_deg": 51.5 + place * 1e-3,
+            "lon_deg": -0.1,
+            "city": [None if i % 3 else "Leeds" for i in place],
+            "accuracy_m": np.where(place % 2, 3.5, np.nan),
+            "captured_at": pd.date_range("2021-03-04", periods=COUNT, freq="h"),
+            "licence": "CC0",
+            "seasons": [{"leaf": "on"} if i == 1 else None for i in range(COUNT)],
+            "floor": [float(i) if i == 2 else np.nan for i in range(COUNT)],
+        }
+    )
+    return write_manifest(tmp_path / "manifest.parquet", frame)
+
+
+@pytest.fixture
+def bank() -> Bank:
+    rows = np.random.default_rng(3).normal(size=(40, 8))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return Bank(rows.astype(np.float16), [f"i{i:02d}" for i in range(40)])
+
+
+def _some(manifest: Manifest, rows: slice) -> Manifest:
+    return Manifest(manifest.path, manifest.frame.iloc[rows].reset_index(drop=True))
+
+
+def _same(ours: Gallery, theirs: Gallery) -> None:
+    assert ours.image_ids == theirs.image_ids
+    assert ours.cities == theirs.cities
+    np.testing.assert_array_equal(ours.positions_deg, theirs.positions_deg)
+    np.testing.assert_array_equal(ours.image_rows, theirs.image_rows)
+    np.testing.assert_allclose(ours.location_embeddings, theirs.location_embeddings, atol=1e-6)
+    np.testing.assert_allclose(ours.image_embeddings, theirs.image_embeddings, atol=1e-6)
+    assert (ours.hubness is None) == (theirs.hubness is None)
+    if ours.hubness is not None and theirs.hubness is not None:
+        np.testing.assert_allclose(ours.hubness.locations, theirs.hubness.locations, atol=1e-6)
+        np.testing.assert_allclose(ours.hubness.photographs, theirs.hubness.photographs, atol=1e-6)
+
+
+@pytest.mark.parametrize("with_bank", [True, False])
+def test_what_has_grown_is_what_was_made_at_once(
+    manifest: Manifest, model: object, bank: Bank, tmp_path: Path, with_bank: bool
+) -> None:
+    own = bank if with_bank else None
+    build_gallery(model, manifest_candidates(manifest), manifest, bank=own).save(tmp_path / "whole", model, bank=own)
+    first = _some(manifest, slice(0, 7))
+    build_gallery(model, manifest_candidates(first), first, bank=own).save(
+        tmp_path / "grown", model, bank=own, details=manifest_details(first)
+    )
+    store = GalleryStore.open(tmp_path / "grown")
+    seen: list[tuple[int, int]] = []
+    kept = read_bank(tmp_path / "grown")
+    assert (kept is None) == (own is None)
+    change = put_in(
+        store, model, manifest, bank=kept, commit_rows=5, progress=lambda done, total: seen.append((done, total))
+    )
+    assert (change.inserted, change.skipped, change.version) == (17, 7, 5)
+    assert seen[-1] == (17, 17)
+    assert seen == sorted(seen)
+    _same(load_gallery(tmp_path / "grown"), load_gallery(tmp_path / "whole"))
+    assert verify(store, "tiny-0") == []
+    rows = {row["image_id"]: row for row in store.read().to_pylist()}
+    for number, row in enumerate(manifest.frame.itertuples()):
+        found = rows[row.image_id]
+        assert found["captured_at"] == row.captured_at.to_pydatetime()
+        assert found["licence"] == "CC0"
+        assert found["accuracy_m"] == (None if np.isnan(row.accuracy_m) else 3.5)
+        extra = {1: {"seasons": "{'leaf': 'on'}"}, 2: {"floor": 2.0}}.get(number)
+        assert (json.loads(found["extra"]) if found["extra"] else None) == extra
+
+
+def test_replacing_renews_every_photograph(manifest: Manifest, model: object, tmp_path: Path) -> None:
+    build_gallery(model, manifest_candidates(manifest), manifest).save(tmp_path / "gallery", model)
+    store, seen = GalleryStore.open(tmp_path / "gallery"), model.seen
+    assert put_in(store, model, manifest).skipped == COUNT
+    assert model.seen == seen  # what is there is not embedded again
+    thumbnails = [store.thumbnail(f"i{i:02d}") for i in range(2)]
+    assert thumbnails == [None, None]
+    change = put_in(store, model, _some(manifest, slice(0, 6)), replacing=True, thumbnails_px=8)
+    assert (change.inserted, change.updated, model.seen) == (0, 6, seen + 6)
+    assert store.with_thumbnail() == [f"i{i:02d}" for i in range(6)]
+    _same(load_gallery(tmp_path / "gallery"), build_gallery(model, candidates_of(manifest), manifest))
+
+
+def test_a_gallery_with_hubness_needs_its_bank(manifest: Manifest, model: object, bank: Bank, tmp_path: Path) -> None:
+    build_gallery(model, manifest_candidates(manifest), manifest, bank=bank).save(tmp_path / "gallery", model)
+    store = GalleryStore.open(tmp_path / "gallery")
+    with pytest.raises(ArtefactError, match=r"no bank\.safetensors"):
+        put_in(store, model, manifest)
+    with pytest.raises(MismatchError, match="was made by model tiny-0"):
+        put_in(store, type(model)(seed=1), manifest, bank=bank)
+
+
+def test_a_photograph_that_cannot_be_read_leaves_its_place(manifest: Manifest, model: object, tmp_path: Path) -> None:
+    first = _some(manifest, slice(0, 4))
+    build_gallery(model, manifest_candidates(first), first).save(tmp_path / "gallery", model)
+    manifest.image_paths[9].write_text("no picture")
+    failures: list[tuple[Path, str]] = []
+    store = GalleryStore.open(tmp_path / "gallery")
+    change = put_in(store, model, manifest, failures=failures, commit_rows=6)
+    assert (change.inserted, [path.name for path, _ in failures]) == (19, ["009.png"])
+    assert len(load_gallery(tmp_path / "gallery")) == 12
+    assert put_in(store, model, manifest, failures=[]).inserted == 0
+    assert thumbnails_of(manifest, 8)(["i09", "i08"])[0] is None
+
+
+def test_a_part_of_a_gallery_is_read(manifest: Manifest, model: object, tmp_path: Path) -> None:
+    whole = build_gallery(model, manifest_candidates(manifest), manifest)
+    whole.save(tmp_path / "gallery", model)
+    part = load_gallery(tmp_path / "gallery", EntryFilter(cities=["Leeds"]))
+    assert len(part) == 4
+    assert part.image_ids == [name for name in whole.image_ids if int(name[1:]) // 2 % 3 == 0]
+    assert part.meta["counts"] == {"candidates": 4, "photographs": 8, "cities": 1}
+
+
+def test_the_order_of_rows_does_not_matter(manifest: Manifest, model: object, bank: Bank, tmp_path: Path) -> None:
+    build_gallery(model, manifest_candidates(manifest), manifest, bank=bank).save(tmp_path / "gallery", model)
+    store = GalleryStore.open(tmp_path / "gallery")
+    table, wanted = store.read(), load_gallery(tmp_path / "gallery")
+    for seed in range(5):
+        shuffled = table.take(pa.array(np.random.default_rng(seed).permutation(len(table))))
+        _same(Gallery(**gallery_parts(shuffled, store.description, "shuffled")), wanted)
+
+
+def test_entries_that_do_not_fit_together_are_refused(manifest: Manifest, model: object, tmp_path: Path) -> None:
+    build_gallery(model, manifest_candidates(manifest), manifest).save(tmp_path / "gallery", model)
+    store = GalleryStore.open(tmp_path / "gallery")
+    store.table.update(where="image_id = 'i04'", values={"lat_deg": 60.0})
+    with pytest.raises(ArtefactError, match=r"at several positions; see: swclip gallery verify"):
+        load_gallery(tmp_path / "gallery")

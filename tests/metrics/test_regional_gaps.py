@@ -1,0 +1,76 @@
+"""The gap between regions against loops, closed forms and what must not change it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swclip.errors import InputError
+from swclip.metrics.localization_error import by_region
+from swclip.metrics.regional_gaps import gini, regional_gap
+
+amounts = st.lists(st.floats(0, 1e6), min_size=1, max_size=20)
+
+
+def gini_loop(values: list[float]) -> float:
+    mean = math.fsum(values) / len(values)
+    if mean == 0.0:
+        return 0.0
+    return math.fsum(abs(a - b) for a in values for b in values) / (2.0 * len(values) ** 2 * mean)
+
+
+@given(amounts)
+def test_gini_is_that_of_a_loop(values: list[float]) -> None:
+    assert gini(values) == pytest.approx(gini_loop(values), abs=1e-9)
+
+
+@pytest.mark.parametrize("n", [2, 3, 10])
+def test_gini_in_closed_form(n: int) -> None:
+    assert gini([0.0] * (n - 1) + [7.0]) == pytest.approx((n - 1) / n)
+    assert gini([7.0] * n) == pytest.approx(0.0, abs=1e-15)
+    assert gini([float(i) for i in range(1, n + 1)]) == pytest.approx((n - 1) / (3 * n))  # of 1, 2, ..., n
+
+
+@given(amounts, st.floats(1e-3, 1e3), st.randoms(use_true_random=False))
+def test_neither_the_unit_nor_the_order_changes_gini(values: list[float], factor: float, random: object) -> None:
+    shuffled = [factor * value for value in values]
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert gini(shuffled) == pytest.approx(gini(values), abs=1e-9)
+
+
+def test_of_errors_as_large_as_they_come() -> None:
+    assert gini([0.0, 1.7e308]) == 0.5
+    assert gini([0.0, 0.0]) == 0.0
+
+
+@pytest.mark.parametrize("bad", [[], [-1.0, 2.0], [math.nan], [1.0, math.inf]])
+def test_gini_of_what_has_none_is_refused(bad: list[float]) -> None:
+    with pytest.raises(InputError):
+        gini(bad)
+
+
+def test_the_gap_from_errors() -> None:
+    table = by_region([10.0, 20.0, 300.0, 40.0, 50.0], ["York", "York", "Leeds", "Hull", "Hull"])
+    assert regional_gap(table) == {
+        "best": "York",
+        "worst": "Leeds",
+        "best_median": 15.0,
+        "worst_median": 300.0,
+        "gap": 285.0,
+        "gini": pytest.approx(gini_loop([15.0, 300.0, 45.0])),
+        "n_regions": 3,
+    }
+
+
+def test_of_equal_regions_the_first_in_the_alphabet_is_named() -> None:
+    found = regional_gap({"York": {"median": 5.0}, "Bath": {"median": 5.0}})
+    assert found is not None
+    assert (found["best"], found["worst"], found["gap"], found["gini"]) == ("Bath", "Bath", 0.0, 0.0)
+
+
+def test_one_region_has_no_gap() -> None:
+    assert regional_gap({"York": {"median": 5.0}}) is None
+    assert regional_gap({}) is None

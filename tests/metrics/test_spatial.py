@@ -1,0 +1,206 @@
+"""The spatial block of the report: that it is whole, JSON-ready, and calm about data that have nothing to say."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from swclip.errors import InputError
+from swclip.metrics.morans_i import global_moran
+from swclip.metrics.lisa import LABELS
+from swclip.metrics.spatial import spatial_report
+from swclip.metrics.spatial_weights import nearest_neighbours, neighbour_graph
+
+
+def generator(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def town(n: int = 120) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions, errors that are large in the north-east, embeddings that follow the ground."""
+    at = np.array([53.8, -1.55]) + generator(1).uniform(0, 8e-3, (n, 2))
+    lost = (at > at.mean(axis=0) + 1.5e-3).all(axis=1)
+    error = generator(2).lognormal(np.where(lost, 6.0, 2.5), 0.5)
+    embeddings = np.hstack([(at - at.mean(axis=0)) * 500, generator(3).normal(size=(n, 6)) * 0.3])
+    return at, error, embeddings
+
+
+def plain(report: object) -> object:
+    """As a file would have it; NaN and NumPy's own types are refused."""
+    return json.loads(json.dumps(report, allow_nan=False))
+
+
+def test_the_whole_block() -> None:
+    at, error, embeddings = town()
+    found = spatial_report(at, error, embeddings, (at[::2], embeddings[::2].astype(np.float32)), seed=3)
+    report = found.report
+    assert report is not None
+    assert plain(report) == report
+    assert list(report) == ["errors_moran", "lisa", "components", "correlogram", "mantel", "smoothness"]
+    moran = report["errors_moran"]
+    assert set(moran) == {"i", "expected", "z", "p", "permutations", "neighbours", "n"}
+    assert (moran["neighbours"], moran["n"], moran["permutations"], moran["p"]) == (8, 120, 999, 0.002)
+    assert moran["i"] > 0.4
+    graph = neighbour_graph(nearest_neighbours(at, 8))
+    alone = global_moran(np.log1p(error), graph, generator=generator(), permutations=9)
+    assert alone is not None
+    assert moran["i"] == alone.i
+    assert set(report["lisa"]) == {"alpha", "permutations", "correction", "threshold", "counts"}
+    assert list(report["lisa"]["counts"]) == list(LABELS)
+    assert report["lisa"]["counts"]["high-high"] > 5
+    assert [found.lisa.count(label) for label in LABELS] == list(report["lisa"]["counts"].values())
+    assert len(found.lisa_p) == 120
+    assert all(0.0 < p <= 1.0 for p in found.lisa_p if p is not None)
+    assert [entry["component"] for entry in report["components"]] == [1, 2, 3, 4, 5]
+    assert set(report["components"][0]) == {"component", "variance_share", "i", "p"}
+    assert report["components"][0]["i"] > 0.7
+    for of in ("image", "location"):
+        assert [band["low_m"] for band in report["correlogram"][of]] == [0, 10, 25, 50, 100, 200, 400, 800]
+        assert set(report["correlogram"][of][0]) == {"low_m", "high_m", "pairs", "mean_distance", "spearman", "p"}
+        assert set(report["mantel"][of]) == {"r", "p"}
+        assert report["mantel"][of]["r"] > 0.3
+        assert set(report["smoothness"][of]) == {"k", "ratio", "spearman", "within_m"}
+        assert report["smoothness"][of]["ratio"] < 0.6
+
+
+def test_what_is_left_out_changes_nothing_of_the_rest() -> None:
+    at, error, embeddings = town()
+    whole = spatial_report(at, error, embeddings, (at, embeddings)).report
+    errors, image, place = (
+        spatial_report(at, error, *given).report for given in ((), (embeddings,), (None, (at, embeddings)))
+    )
+    assert whole is not None
+    assert errors is not None
+    assert image is not None
+    assert place is not None
+    for key in ("errors_moran", "lisa"):
+        assert errors[key] == image[key] == place[key] == whole[key]
+    assert {errors[key] for key in ("components", "correlogram", "mantel", "smoothness")} == {None}
+    assert image["components"] == whole["components"]
+    assert place["components"] is None
+    for key in ("correlogram", "mantel", "smoothness"):
+        assert image[key] == {"image": whole[key]["image"], "location": None}
+        assert place[key] == {"image": None, "location": whole[key]["location"]}
+
+
+def test_only_the_seed_counts() -> None:
+    at, error, embeddings = town(60)
+    np.random.seed(4)  # noqa: NPY002
+    first = spatial_report(at, error, embeddings, seed=1)
+    np.random.seed(5)  # noqa: NPY002
+    assert spatial_report(at, error, embeddings, seed=1) == first
+    assert spatial_report(at, error, embeddings, seed=2) != first
+
+
+def nothing(n: int) -> tuple[None, list[None], list[None]]:
+    return None, [None] * n, [None] * n
+
+
+def test_fewer_than_eight_queries_have_nothing_to_say() -> None:
+    at, error, embeddings = town(7)
+    assert spatial_report(at, error, embeddings, (at, embeddings)) == nothing(7)
+    assert spatial_report(*town(8)[:2]).report is not None
+
+
+def test_all_at_one_spot() -> None:
+    _, error, embeddings = town(20)
+    assert spatial_report(np.ones((20, 2)), error, embeddings) == nothing(20)
+    at = town(20)[0]
+    found = spatial_report(at, error, embeddings, (np.ones((20, 2)), embeddings)).report
+    assert found is not None
+    assert found["mantel"]["location"] is None
+
+
+@pytest.mark.parametrize("n", [8, 9, 20])
+def test_errors_that_are_all_equal(n: int) -> None:
+    at, _, embeddings = town(n)
+    report, labels, p = spatial_report(at, np.full(n, 12.5), embeddings)
+    assert report is not None
+    assert plain(report) == report
+    assert (report["errors_moran"], report["lisa"]) == (None, None)
+    assert (labels, p) == ([None] * n, [None] * n)
+    assert report["mantel"]["image"] is not None
+
+
+@pytest.mark.parametrize("n", [8, 9, 10, 15])
+def test_few_queries(n: int) -> None:
+    """Never more than half of the others are neighbours: permutations must have something to choose from."""
+    at, error, embeddings = town(n)
+    report, labels, _ = spatial_report(at, error, embeddings, (at, embeddings))
+    assert report is not None
+    assert plain(report) == report
+    assert report["errors_moran"]["neighbours"] == (n - 1) // 2
+    assert report["errors_moran"]["z"] is not None
+    assert None not in labels
+
+
+def test_four_headings_at_each_place() -> None:
+    """More queries at one spot than half a neighbourhood; embeddings of two kinds, and errors mostly 0."""
+    at = np.repeat(town(30)[0], 4, axis=0)
+    embeddings = np.tile([[1.0, 0.0], [0.0, 1.0]], (60, 1))
+    error = np.where(np.arange(120) % 30 == 0, 300.0, 0.0)
+    report, labels, p = spatial_report(at, error, embeddings, (at, np.ones((120, 3))))
+    assert report is not None
+    assert plain(report) == report
+    assert None not in labels
+    assert None not in p
+    assert report["smoothness"]["location"]["ratio"] == pytest.approx(1.0)
+    assert report["mantel"]["location"] is None
+    assert len(report["components"]) == 1
+
+
+def test_a_query_far_from_all_others() -> None:
+    at, error, _ = town(40)
+    at[5] = [51.0, 0.0]
+    report, labels, p = spatial_report(at, error, within_m=5_000)
+    assert report is not None
+    assert [row for row, label in enumerate(labels) if label is None] == [5]
+    assert p[5] is None
+    assert sum(report["lisa"]["counts"].values()) == 39
+    everyone = spatial_report(at, error)
+    assert None not in everyone.lisa
+    nobody = spatial_report(at, error, within_m=0.001).report
+    assert nobody is not None
+    assert (nobody["errors_moran"], nobody["lisa"]) == (None, None)
+
+
+def test_a_long_tail_does_not_hide_a_cluster() -> None:
+    """One query lost by 500 km says little of the others: the logarithm keeps it from being all of the variance."""
+    at, error, _ = town()
+    error[0] = 5e5
+    report = spatial_report(at, error).report
+    assert report is not None
+    assert report["errors_moran"]["i"] > 0.15
+    assert report["errors_moran"]["p"] == 0.002
+    raw = global_moran(error, neighbour_graph(nearest_neighbours(at, 8)), generator=generator())
+    assert raw is not None
+    assert abs(raw.i) < 0.05
+    assert raw.p > 0.05
+
+
+@pytest.mark.parametrize(
+    ("at", "error", "embeddings", "message"),
+    [
+        (np.ones((3, 2)), [1.0, 2.0], None, "3 positions of queries and 2 errors"),
+        ([[0, 0], [0, 181]], [1.0, 2.0], None, r"query 1: position \[0.0, 181.0\]"),
+        (np.zeros((2, 2)), [1.0, np.nan], None, "row 1: the error nan"),
+        (town(9)[0], np.arange(9.0), np.ones((8, 3)), "9 positions and embeddings"),
+        (town(9)[0], np.arange(9.0), np.zeros((9, 3)), "row 0: an embedding of length 0.0"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(at: object, error: object, embeddings: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        spatial_report(at, error, embeddings)  # type: ignore[arg-type]
+    if embeddings is None:
+        return
+    with pytest.raises(InputError, match=r"candidate 0: position \[95.0, 0.0\]"):
+        spatial_report(at, error, location=(np.full((9, 2), [95.0, 0.0]), embeddings))  # type: ignore[arg-type]
+
+
+def test_pysal_is_imported_where_it_is_used() -> None:
+    code = "import sys, swclip.metrics.spatial; print(sorted({'esda', 'libpysal', 'sklearn'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,0 +1,223 @@
+"""Embedding in batches, features kept on disk, what cannot be decoded, and a process that is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from swclip.errors import InputError
+from swclip.models.embed import embed_features, embed_photographs, embed_positions
+from swclip.models.feature_cache import FeatureCache, default_cache_folder, map_shard
+
+Make = Callable[[int], list[Path]]
+
+
+def _one_by_one(model: object, paths: list[Path]) -> np.ndarray:
+    with torch.no_grad():
+        rows = [model.encode_pixels(torch.from_numpy(model.preprocess.read(path))[None]) for path in paths]
+    return torch.cat(rows).numpy()
+
+
+@pytest.mark.parametrize(("batch_size", "workers"), [(1, 1), (4, 3), (64, None)])
+def test_batches_equal_one_by_one_in_order(model: object, photographs: Make, batch_size: int, workers: int) -> None:
+    paths, seen = photographs(11), []
+    found = embed_photographs(
+        model, paths, batch_size=batch_size, workers=workers, progress=lambda done, total: seen.append((done, total))
+    )
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, _one_by_one(model, paths), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, rtol=1e-5)
+    assert seen[-1] == (11, 11)
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+
+
+def test_the_model_is_left_in_its_mode_and_without_gradients(model: object, photographs: Make) -> None:
+    model.train()
+    embed_photographs(model, photographs(2))
+    embed_positions(model, [[51.5, -0.1]])
+    assert model.training
+    assert model.tower.grad is None
+
+
+def test_positions_in_batches_equal_all_at_once(model: object) -> None:
+    positions = np.random.default_rng(0).uniform(-80, 80, (37, 2))
+    words = [{"city": str(i)} for i in range(37)]
+    whole = embed_positions(model, positions, words)
+    np.testing.assert_allclose(embed_positions(model, positions, words, batch_size=5), whole, atol=1e-6)
+    assert whole.shape == (37, 8)
+
+
+def _spoil(paths: list[Path]) -> dict[Path, str]:
+    """A text, half a picture, an empty file, none at all."""
+    paths[1].write_text("not a picture")
+    paths[4].write_bytes(paths[4].read_bytes()[:200])
+    paths[5].write_bytes(b"")
+    paths[8].unlink()
+    return {paths[1]: "not an image", paths[4]: "cut short", paths[5]: "empty", paths[8]: "no such file"}
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_what_cannot_be_decoded_is_reported_and_the_rest_embedded(
+    model: object, photographs: Make, tmp_path: Path, kept: bool
+) -> None:
+    paths = photographs(10)
+    whole, bad = _one_by_one(model, paths), _spoil(paths)
+    cache = FeatureCache(tmp_path / "cache") if kept else None
+    failures: list[tuple[Path, str]] = []
+    found = embed_photographs(model, paths, batch_size=3, failures=failures, cache=cache)
+    assert [path for path, _ in failures] == list(bad)
+    for path, reason in failures:
+        assert bad[path] in reason or (path == paths[4] and reason)
+    good = [i for i, path in enumerate(paths) if path not in bad]
+    np.testing.assert_allclose(found[good], whole[good], atol=1e-6)
+    assert np.isnan(found[[1, 4, 5, 8]]).all()
+    with pytest.raises(InputError, match=r"4 photograph.*001\.png.*and 1 more"):
+        embed_photographs(model, paths, cache=cache)
+
+
+def test_a_first_batch_without_a_readable_photograph_is_no_harm(model: object, photographs: Make) -> None:
+    paths = photographs(5)
+    for path in paths[:2]:
+        path.write_text("no")
+    failures: list[tuple[Path, str]] = []
+    found = embed_photographs(model, paths, batch_size=2, failures=failures)
+    assert found.shape == (5, 8)
+    assert len(failures) == 2
+    assert embed_photographs(model, paths[:2], failures=[]).shape[0] == 2
+    assert embed_photographs(model, []).shape[0] == 0
+
+
+def test_kept_features_are_the_towers_and_computed_once(model: object, photographs: Make, tmp_path: Path) -> None:
+    paths = photographs(9)
+    cache = FeatureCache(tmp_path / "cache", shard_rows=4)
+    assert not cache.holds(model)
+    first = cache.features(model, paths, batch_size=2)
+    assert model.seen == 9
+    assert cache.holds(model)
+    moved = [path.rename(path.with_name(f"moved-{path.name}")) for path in paths]
+    copy = moved[0].with_name("copy.png")
+    copy.write_bytes(moved[0].read_bytes())
+    again = cache.features(model, [*moved, copy])
+    assert model.seen == 9  # by content: neither the new names nor the copy are computed
+    np.testing.assert_array_equal(again, first[[*range(9), 0]])
+    np.testing.assert_allclose(embed_features(model, first), _one_by_one(model, moved), atol=1e-6)
+
+
+def test_features_may_be_kept_in_half_precision(model: object, photographs: Make, tmp_path: Path) -> None:
+    paths, cache = photographs(5), FeatureCache(tmp_path, shard_rows=2)
+    whole = cache.features(model, paths)
+    model.feature_dtype = "float16"
+    halves = FeatureCache(tmp_path / "halves").features(model, paths)
+    assert (whole.dtype, halves.dtype) == (np.float32, np.float16)
+    np.testing.assert_array_equal(halves, whole.astype(np.float16))
+    np.testing.assert_allclose(embed_features(model, halves), embed_features(model, whole), atol=2e-3)
+    # Of a type that is not the model's is damaged, not read as if it were.
+    assert model.seen == 10
+    np.testing.assert_array_equal(cache.features(model, paths), halves)
+    assert model.seen == 15
+
+
+def test_an_edited_photograph_and_another_tower_are_computed_anew(
+    model: object, photographs: Make, tmp_path: Path
+) -> None:
+    paths, cache = photographs(3), FeatureCache(tmp_path)
+    before = cache.features(model, paths)
+    Image.new("RGB", (16, 12), "red").save(paths[1])
+    after = cache.features(model, paths)
+    assert (before[1] != after[1]).any()
+    np.testing.assert_array_equal(before[[0, 2]], after[[0, 2]])
+    other = type(model)(seed=1)
+    assert not cache.holds(other)
+    assert (cache.features(other, paths) != after).any()
+    assert len(list((tmp_path / "features").iterdir())) == 2
+
+
+def test_a_damaged_shard_is_computed_again(
+    model: object, photographs: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths, cache = photographs(6), FeatureCache(tmp_path, shard_rows=3)
+    first = cache.features(model, paths, batch_size=3)
+    shard = next(tmp_path.rglob("*.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:-10])
+    assert map_shard(shard) is None
+    np.testing.assert_allclose(cache.features(model, paths, batch_size=3), first, atol=1e-6)
+    assert model.seen == 9
+    assert "damaged" in caplog.text
+
+
+def test_a_torn_line_of_the_index_only_costs_a_hash(model: object, photographs: Make, tmp_path: Path) -> None:
+    paths, cache = photographs(3), FeatureCache(tmp_path)
+    first = cache.features(model, paths)
+    index = tmp_path / "hashes.jsonl"
+    index.write_bytes(index.read_bytes()[:-20])
+    np.testing.assert_array_equal(cache.features(model, paths), first)
+    assert model.seen == 3
+    lines = [line for line in index.read_text().splitlines() if line]
+    assert json.loads(lines[-1])[0] == str(paths[2])
+
+
+def test_a_photograph_that_has_not_changed_is_not_read_again(
+    model: object, photographs: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, cache = photographs(3), FeatureCache(tmp_path)
+    first = cache.features(model, paths)
+
+    def read(path: object) -> str:
+        raise AssertionError(f"{path} was read")
+
+    monkeypatch.setattr("swclip.models.feature_cache.sha256_of_file", read)
+    np.testing.assert_array_equal(cache.features(model, paths), first)
+
+
+def test_the_folder_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SWCLIP_CACHE", str(tmp_path / "there"))
+    assert default_cache_folder() == tmp_path / "there" == FeatureCache().folder
+    monkeypatch.delenv("SWCLIP_CACHE")
+    assert default_cache_folder().parts[-2:] == (".cache", "swclip")
+
+
+_SLOW_RUN = """
+import importlib.util, sys, time
+from pathlib import Path
+spec = importlib.util.spec_from_file_location("tiny", sys.argv[1])
+tiny = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tiny)
+from swclip.models.feature_cache import FeatureCache
+
+class Slow(tiny.TinyModel):
+    def image_features(self, pixels):
+        time.sleep(0.05)
+        return super().image_features(pixels)
+
+FeatureCache(Path(sys.argv[2]), shard_rows=4).features(Slow(), sorted(Path(sys.argv[3]).iterdir()), batch_size=2)
+"""
+
+
+def test_a_killed_run_goes_on_where_it_was(model: object, photographs: Make, tmp_path: Path) -> None:
+    paths, folder = photographs(60), tmp_path / "cache"
+    conftest = Path(__file__).with_name("conftest.py")
+    command = [sys.executable, "-c", _SLOW_RUN, str(conftest), str(folder), str(paths[0].parent)]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 60
+    while len([p for p in folder.rglob("*.safetensors") if p.name[0] != "."]) < 2:
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    kept = sum(len(map_shard(p)[0]) for p in folder.rglob("*.safetensors") if p.name[0] != ".")
+    assert 8 <= kept < 60
+    found = FeatureCache(folder).features(model, paths)
+    assert model.seen == 60 - kept
+    np.testing.assert_allclose(embed_features(model, found), _one_by_one(model, paths), atol=1e-5)

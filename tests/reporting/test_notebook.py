@@ -1,0 +1,229 @@
+"""An evaluation in a notebook: tables against the report, figures without shared state, the card in a browser."""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from swclip.external.evaluate import evaluate_predictions
+from swclip.errors import InputError
+from swclip.reporting.plots import data_uri
+from swclip.evaluation.measure import Evaluation, MeasureConfig
+from swclip.reporting.figures import FIGURES
+from swclip.evaluation.frames import COVERAGE_COLUMNS, SPATIAL_COLUMNS
+
+MakeUp = Callable[..., Evaluation]
+
+CALIBRATION: dict[str, Any] = {
+    "levels": [
+        {
+            "level": 0.8,
+            "threshold": 0.1,
+            "coverage": 0.79,
+            "coverage_interval": [0.7, 0.86],
+            "n": 45,
+            "area_km2": {"median": 0.02, "mean": 0.03, "p90": 0.1},
+            "cannot_tell": 0.1,
+            "by_region": {
+                "York": {"n": 15, "coverage": 0.6, "coverage_interval": [0.4, 0.8], "median_area_km2": 0.05},
+                "Leeds": {"n": 30, "coverage": 0.9, "coverage_interval": None, "median_area_km2": 0.01},
+            },
+        }
+    ],
+    "reliability": [
+        {"low": 0.0, "high": 0.5, "n": 0, "mean_probability": None, "coverage": None, "coverage_interval": None},
+        {"low": 0.5, "high": 1.0, "n": 45, "mean_probability": 0.7, "coverage": 0.6, "coverage_interval": [0.5, 0.7]},
+    ],
+}
+SPATIAL: dict[str, Any] = {
+    "errors_moran": {"i": 0.3, "expected": -0.02, "z": 4.0, "p": 0.001, "permutations": 999, "neighbours": 8, "n": 45},
+    "lisa": {"alpha": 0.05, "permutations": 999, "counts": {"high-high": 4, "not significant": 41}},
+    "components": [{"component": 1, "variance_share": 0.4, "i": 0.5, "p": 0.01}],
+    "correlogram": {
+        "image": [{"low_m": 0.0, "high_m": 50.0, "pairs": 90, "mean_distance": 0.2, "spearman": 0.4, "p": 0.01}],
+        "location": None,
+    },
+    "mantel": {"image": {"r": 0.2, "p": 0.02}, "location": None},
+    "smoothness": {"image": {"k": 5, "ratio": 0.3, "spearman": 0.5, "within_m": 500.0}, "location": None},
+}
+
+
+@pytest.fixture(scope="module")
+def plain(made_up: MakeUp) -> Evaluation:
+    return made_up(config=MeasureConfig(resamples=60))
+
+
+@pytest.fixture(scope="module")
+def full(plain: Evaluation) -> Evaluation:
+    """The same with the parts of a report that only some systems have."""
+    report = {**plain.report, "calibration": CALIBRATION, "spatial": SPATIAL, "geoscore": 4998.5}
+    return replace(plain, report=report)
+
+
+@pytest.fixture(scope="module")
+def answers(plain: Evaluation) -> Evaluation:
+    return evaluate_predictions(plain.predictions, config=MeasureConfig(resamples=60))
+
+
+def test_the_summary_is_one_row_of_the_report(plain: Evaluation, full: Evaluation, answers: Evaluation) -> None:
+    report = plain.report
+    (row,) = plain.summary().to_dict("records")
+    assert row["median_m"] == report["error_m"]["median"]
+    assert [row["within_25_m_low"], row["within_25_m_high"]] == report["intervals"]["accuracy_within_m"]["25"]
+    assert row["floor_median_m"] == report["baselines"]["floor"]["median"]
+    assert full.summary()["geoscore"].tolist() == [4998.5]
+    (bare,) = answers.summary().to_dict("records")
+    assert bare["floor_median_m"] is None
+    assert bare["median_m"] == row["median_m"]
+    both = pd.concat([plain.summary(), answers.summary()])
+    assert both["n_queries"].tolist() == [45, 45]
+
+
+def test_tables_hold_what_the_report_holds(plain: Evaluation, full: Evaluation) -> None:
+    errors = plain.errors()
+    assert errors.loc["floor", "within_100_m"] == plain.report["baselines"]["floor"]["accuracy_within_m"]["100"]
+    assert errors.loc["mode", "p95"] == plain.report["error_m"]["p95"]
+    regions = plain.regions()
+    assert regions["median"].is_monotonic_decreasing
+    assert regions.loc["York", "n"] == plain.report["by_region"]["York"]["n"]
+    assert set(plain.levels().index) == set(plain.report["levels"])
+    coverage = full.coverage()
+    assert list(coverage.columns) == list(COVERAGE_COLUMNS)
+    assert coverage["region"].tolist() == ["all", "York", "Leeds"]
+    assert coverage["coverage"].tolist() == [0.79, 0.6, 0.9]
+    assert coverage["coverage_low"].tolist()[:2] == [0.7, 0.4]
+    spatial = full.spatial()
+    assert list(spatial.columns) == list(SPATIAL_COLUMNS)
+    assert spatial.set_index(["figure", "of"]).loc[("Moran's I", "errors"), "value"] == 0.3
+    assert spatial.set_index(["figure", "of"]).loc[("LISA", "high-high"), "n"] == 4
+    assert full.correlogram()["embedding"].tolist() == ["image"]
+
+
+def test_tables_are_empty_where_nothing_was_measured(plain: Evaluation, answers: Evaluation) -> None:
+    bare = replace(plain, report={**plain.report, "calibration": None, "spatial": None})
+    for table in (bare.coverage(), bare.spatial(), bare.correlogram()):
+        assert len(table) == 0
+    for table in (answers.levels(), answers.coverage(), answers.correlogram()):
+        assert len(table) == 0
+    assert list(answers.errors().index) == ["as given"]
+
+
+def test_reliability_is_drawn_from_the_report_or_from_the_probabilities(plain: Evaluation, answers: Evaluation) -> None:
+    def drawn(evaluation: Evaluation) -> np.ndarray:
+        return np.asarray(evaluation.plot_reliability().axes[0].collections[-1].get_offsets())
+
+    known = plain.report["calibration"]["reliability"]
+    wanted = [[100.0 * own["mean_probability"], 100.0 * own["coverage"]] for own in known]
+    assert drawn(plain) == pytest.approx(np.array(wanted))
+    before = replace(plain, report={**plain.report, "calibration": None})  # as an earlier version wrote it
+    assert drawn(before) == pytest.approx(np.array(wanted))
+    with pytest.raises(InputError, match="without probabilities"):
+        answers.plot_reliability()
+
+
+def test_figures_are_matplotlib_figures_and_leave_no_state(plain: Evaluation, full: Evaluation) -> None:
+    before = dict(matplotlib.rcParams)
+    drawn = [
+        plain.plot_curve(),
+        plain.plot_map(),
+        plain.plot_regions(),
+        plain.plot_reliability(),
+        full.plot_reliability(),
+    ]
+    for figure in drawn:
+        assert isinstance(figure, Figure)
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png")
+        assert Image.open(stream).size[0] > 300
+    assert dict(matplotlib.rcParams) == before
+    curve = drawn[0].axes[0].lines[-2]  # the system's; the floor's is the last
+    assert curve.get_label() == "mode"
+    assert curve.get_ydata()[-1] == 100.0
+    assert data_uri(plain.plot_curve()) == data_uri(plain.plot_curve())
+
+
+def test_a_map_is_of_one_region(plain: Evaluation) -> None:
+    assert len(plain.plot_map().axes) == 3  # a city each, and none for the place that is left
+    figure = plain.plot_map(region="York")
+    (axes,) = figure.axes
+    assert axes.get_title(loc="left").startswith("York: 15 queries, median error ")
+    dots = sum(len(part.get_offsets()) for part in axes.collections if part.get_label() != "candidate")
+    assert dots == 15
+    with pytest.raises(InputError, match="no region 'Rome'; there are"):
+        plain.plot_map(region="Rome")
+
+
+def test_names_with_signs_are_text(plain: Evaluation) -> None:
+    name = "$x_1$ & <script>alert(1)</script>"
+    frame = plain.predictions.assign(city=name)
+    found = evaluate_predictions(frame, config=MeasureConfig(resamples=20))
+    assert "\\$x_1\\$" in found.plot_map().axes[0].get_title(loc="left")
+    found.plot_regions().savefig(io.BytesIO())
+    report = {**found.report, "estimator": name, "estimators": {name: found.report["estimators"]["as given"]}}
+    card = replace(found, report=report)._repr_html_()
+    assert "<script" not in card
+    assert html.escape("<script>alert(1)</script>", quote=False) in card
+
+
+def test_the_card_holds_the_headline_and_needs_nothing(plain: Evaluation, answers: Evaluation) -> None:
+    card = plain._repr_html_()
+    assert "45 queries, 135 candidates" in card
+    assert "floor" in card
+    assert not re.findall(r"(?:src|href)=\"(?!data:)", card)
+    bare = answers._repr_html_()
+    assert "gallery not known" in bare
+    assert "floor" not in re.sub(r'src="[^"]*"', "", bare)
+
+
+def test_the_card_is_legible_in_a_browser(plain: Evaluation, browser: Any, tmp_path: Path) -> None:
+    page_file = tmp_path / "card.html"
+    page_file.write_text(f"<!DOCTYPE html><meta charset=utf-8><body>{plain._repr_html_()}", encoding="utf-8")
+    for width in (1000, 380):
+        page = browser.new_page(viewport={"width": width, "height": 700})
+        page.goto(page_file.as_uri())
+        assert page.evaluate("document.querySelector('img').naturalWidth") > 100
+        assert page.locator("tbody tr").count() == 5
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        page.close()
+
+
+def test_what_is_saved_is_what_the_command_writes(plain: Evaluation, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    path = plain.save(out, title="made up")
+    assert path == out / "report.json"
+    assert json.loads(path.read_text(encoding="utf-8")) == plain.report
+    assert sorted(file.name for file in out.iterdir()) == [
+        "figures",
+        "predictions.parquet",
+        "report.html",
+        "report.json",
+    ]
+    measured = set(FIGURES) - {"correlogram"}  # there were no embeddings
+    names = {f"{name}.{kind}" for name in measured for kind in ("png", "svg")}
+    assert {file.name for file in (out / "figures").iterdir()} == names
+    (out / "figures" / "mine.png").write_bytes(b"")
+    plain.save(out, title="made up", figures=False)
+    assert [file.name for file in (out / "figures").iterdir()] == ["mine.png"]
+    (out / "figures" / "mine.png").unlink()
+    plain.save(out, title="made up", figures=False)
+    assert not (out / "figures").exists()
+
+
+def test_plots_are_loaded_when_they_are_asked_for() -> None:
+    code = "import sys, swclip.evaluation.measure; print('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

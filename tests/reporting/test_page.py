@@ -1,0 +1,213 @@
+"""The pages: whole in one file, safe with odd names, and alive in a browser without a network."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from swclip.comparison.benchmark_files import write_compare
+from swclip.comparison.page import write_benchmark_page
+from swclip.comparison.compare_reports import compare_reports
+from swclip.comparison.comparison import compare
+from swclip.evaluation.measure import Evaluation
+from swclip.reporting.report import write_report_page
+from swclip.reporting.tables import level_table
+from swclip.comparison.restrict import restricted
+
+NASTY = '</script><script>alert("x")</script><b>&amp;'
+COLOURS_OF_THE_MAP = """() => {
+  const canvas = document.getElementById("map"), seen = new Set();
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  for (let i = 0; i < data.length; i += 4) seen.add(data[i] << 16 | data[i + 1] << 8 | data[i + 2]);
+  return Array.from(seen);
+}"""
+LEAKAGE = {
+    "version": "1",
+    "warnings": ["12% of the queries have a near-duplicate picture in training."],
+    "notes": [],
+    "query": {
+        "n": 45,
+        "n_training": 135,
+        "nearest_training_m": {"min": 0.4, "p5": 1.0, "median": 6.2, "p95": 19.0},
+        "within_m": {limit: {"count": 9, "share": 0.2} for limit in ("5", "10", "25", "50")},
+        "shared_places": {"count": 3, "queries": 4, "share": 0.09, "unknown": 0},
+        "shared_sequences": {"count": 0, "queries": 0, "share": 0.0, "unknown": 45},
+        "near_duplicates": None,
+        "exact_duplicates": {"queries": {"count": 0, "share": 0.0}, "examples": []},
+        "candidates": {"n": 135, "nearest_m": None, "within_25m": {"count": 30, "share": 0.667}},
+    },
+    "val": {"n": 0, "n_training": 135, "nearest_training_m": None, "within_m": None},
+}
+
+
+class Addresses(HTMLParser):
+    """Everything a page would load or lead to, scripts and their text apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.scripts = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.scripts += tag == "script"
+        for name, value in attrs:
+            if name == "id" and value:
+                self.ids.append(value)
+            if value and name in ("src", "srcset", "poster", "data", "href", "action"):
+                (self.links if tag == "a" else self.loads).append(value)
+
+
+def keep_answers(evaluation: Evaluation) -> Evaluation:
+    """What a report on disk holds: no candidates."""
+    return Evaluation(evaluation.report, evaluation.predictions, evaluation.candidates.iloc[:0])
+
+
+@pytest.fixture(scope="module")
+def pages(made_up: Any, draw_photographs: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("pages")
+    cities = {"Leeds": (53.8008, -1.5491), NASTY: (53.96, -1.0873)}
+    runs = {
+        "clip": {seed: made_up(1, system=seed, spread_m=80.0, lost_share=0.3, cities=cities) for seed in (1, 2)},
+        NASTY: {seed: made_up(1, system=10 + seed, cities=cities) for seed in (1, 2)},
+    }
+    evaluation = runs[NASTY][1]
+    manifest = draw_photographs(evaluation, folder / "photographs")
+    made = {"command": f"swclip {NASTY}"}
+    write_report_page(folder / "report.html", evaluation, title=NASTY, manifest=manifest, leakage=LEAKAGE)
+    alone = made_up(2, per_city=120, cities={"nowhere": (52.2, 0.12)})  # one area whose city is not known
+    alone.predictions["city"] = None
+    write_report_page(folder / "bare.html", alone, title="bare", leakage={"anything": {"else": 1}})
+    write_benchmark_page(
+        folder / "benchmark.html", compare(runs, made, resamples=50), manifest=manifest, leakage=LEAKAGE
+    )
+    write_benchmark_page(folder / "one.html", compare({"clip": runs["clip"]}, made, resamples=50))
+    # As reports on disk give it: no candidates, and figures of some of the queries.
+    few = keep_answers(restricted(runs["clip"][1], np.arange(5, 28)))
+    compared = compare_reports({"clip": few, NASTY: keep_answers(evaluation)}, common=True, resamples=50)
+    write_compare(folder, compared, manifest=manifest)
+    return {path.stem: path for path in folder.glob("*.html")}
+
+
+PAGES = ("report", "bare", "benchmark", "one", "compare")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_loads_nothing_from_elsewhere(pages: dict[str, Path], name: str) -> None:
+    text = pages[name].read_text(encoding="utf-8")
+    found = Addresses()
+    found.feed(text)
+    assert all(address.startswith("data:") for address in found.loads)
+    assert all(link.startswith("#") for link in found.links)
+    assert {link[1:] for link in found.links} <= set(found.ids)
+    assert len(found.ids) == len(set(found.ids))
+    assert "http://" not in text
+    assert "https://" not in text
+    assert not re.search(r"url\((?!#)", text)
+    assert "default-src 'none'" in text
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_stays_small(pages: dict[str, Path], name: str) -> None:
+    assert pages[name].stat().st_size < 2_000_000
+
+
+@pytest.mark.parametrize("name", ["report", "benchmark", "compare"])
+def test_names_from_files_cannot_become_markup(pages: dict[str, Path], name: str) -> None:
+    text = pages[name].read_text(encoding="utf-8")
+    assert "<script>alert" not in text
+    assert "&lt;/script&gt;&lt;script&gt;alert(" in text  # it is there, as text
+    found = Addresses()
+    found.feed(text)
+    assert found.scripts == 2
+
+
+def test_a_report_says_what_matters(pages: dict[str, Path]) -> None:
+    text = pages["report"].read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
+    for words in ("Half of the photographs", "floor", "blind guess", "one guess for all", "Worst", "By region"):
+        assert words in text
+    assert "12% of the queries have a near-duplicate" in text
+    assert "data:image/jpeg;base64," in text
+    assert "data:image/jpeg" not in pages["bare"].read_text(encoding="utf-8")
+
+
+def test_a_comparison_says_what_it_leaves_out(pages: dict[str, Path]) -> None:
+    text = pages["compare"].read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
+    for words in (
+        "Compared on the 23 queries that all reports have; left out: 7 of",
+        "Who is ahead where",
+        "The queries that moved most",
+        "The same queries for all",
+        "gains most on",
+        "taken at the answer",
+    ):
+        assert words in text
+    for words in ("blind guess are", "not in the gallery", "Grey dots", "draws</dd>"):
+        assert words not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [
+        *(("report", width) for width in (1280, 390)),
+        *(("benchmark", width) for width in (1280, 390)),
+        *(("compare", width) for width in (1280, 390)),
+        ("bare", 390),
+    ],
+)
+def test_a_page_is_alive_without_a_network(pages: dict[str, Path], browser: Any, name: str, width: int) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
+    context.set_default_timeout(120_000)  # a machine that is busy with something else is slow, not wrong
+    page = context.new_page()
+    complaints: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(pages[name].as_uri())
+    page.wait_for_selector("html[data-ready=yes]", timeout=120_000)
+    assert page.locator("#chart-error-curve path.line").count() >= 2
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    drawn = set(page.evaluate(COLOURS_OF_THE_MAP))
+    assert {0x2166AC, 0x5AA7D6} <= drawn  # two classes of error
+    assert (0xBCC6CF in drawn) == (name != "compare")  # the candidates, which reports on disk do not hold
+    page.select_option("#lines", "all")
+    if name in ("report", "benchmark", "compare"):
+        before = page.text_content("#map-title")
+        page.locator("#views .view").nth(1).click()
+        assert page.text_content("#map-title") != before
+    if name in ("benchmark", "compare"):
+        before = page.text_content("#views .view >> nth=0")
+        page.select_option("#system", "clip")
+        assert page.text_content("#views .view >> nth=0") != before
+    if name == "bare":
+        assert not page.is_visible("#views")
+    page.locator("#query-list").select_option(index=0)
+    told = page.text_content("#panel")
+    assert "within 25\u00a0m of the answer" in told
+    assert ("error of clip" in told) == (name in ("benchmark", "compare"))
+    assert complaints == []
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    context.close()
+
+
+def test_the_page_has_the_table_and_its_words(made_up: Any, tmp_path: Path) -> None:
+    evaluation = made_up()
+    table = level_table(evaluation.report)
+    assert [row.cells[0].text for row in table.rows] == [
+        "city", "cell, 6,500 m across", "cell, 920 m across", "cell, 130 m across",
+    ]  # fmt: skip
+    assert table.rows[0].cells[2].text == f"{100 * evaluation.report['levels']['city']['accuracy']:.1f} %"
+    write_report_page(tmp_path / "report.html", evaluation, title="mine")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
+    for words in ("City and cell", "Named right", "Brier score", "cell, 130 m across", 'href="#levels"'):
+        assert words in text
+    del evaluation.report["levels"]  # a report of an earlier version
+    write_report_page(tmp_path / "old.html", evaluation, title="mine")
+    assert "City and cell" not in (tmp_path / "old.html").read_text(encoding="utf-8")

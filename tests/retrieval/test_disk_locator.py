@@ -1,0 +1,301 @@
+"""A gallery on disk answers as the same one in memory: exactly where the shortlist is all of it, else nearly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
+from swclip.gallery import ann
+from swclip.geo.distance import haversine_m
+from swclip.retrieval.point_estimates import geometric_median
+from swclip.gallery.gallery import Gallery
+from swclip.gallery.hubness import Hubness
+from swclip.retrieval.locator import Locator
+from swclip.retrieval.disk_locator import NearestLocator, embedding_bytes
+from swclip.retrieval.posterior import PosteriorConfig, log_posterior
+from swclip.retrieval.shortlist import ShortlistConfig, Shortlister
+
+Make = Callable[..., Gallery]
+Photographs = Callable[[int], list[Path]]
+META = {"fingerprint": "tiny-0"}
+MIXED = PosteriorConfig(0.1, 0.07, 0.4, smoothing_m=150.0)
+WHOLE = ShortlistConfig(k=10_000, effort=ann.Effort(1000, 1000))
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def town(seed: int, places: int = 3000, dim: int = 16, photographs: int = 1500) -> Gallery:
+    """A town whose embeddings change smoothly over the ground."""
+    generator = np.random.default_rng(seed)
+    ground = generator.uniform(-0.02, 0.02, (places, 2))
+    waves = ground @ generator.normal(0, 150.0, (2, dim)) + generator.uniform(0, 6, dim)
+    embeddings = unit(np.sin(waves) + 0.1 * generator.normal(size=(places, dim)))
+    rows = np.sort(generator.choice(places // 2, photographs)) * 2
+    return Gallery(
+        [f"c{row:04d}" for row in range(places)],
+        np.array([53.8, -1.55]) + ground,
+        [("Leeds", "York", None)[row % 3] for row in range(places)],
+        embeddings,
+        unit(embeddings[rows] + 0.3 * generator.normal(size=(photographs, dim)) / np.sqrt(dim)),
+        rows,
+        [f"p{row:04d}" for row in range(photographs)],
+        META,
+    )
+
+
+def asked(gallery: Gallery, seed: int, count: int = 12) -> np.ndarray:
+    generator = np.random.default_rng([seed, 1])
+    rows = generator.choice(len(gallery), count)
+    return unit(gallery.location_embeddings[rows] + 0.1 * generator.normal(size=(count, gallery.dim)))
+
+
+def entries(gallery: Gallery) -> pa.Table:
+    """One row a photograph, and one a candidate without; in no order."""
+    bare = np.setdiff1d(np.arange(len(gallery)), gallery.image_rows)
+    candidate = np.concatenate([gallery.image_rows, bare])
+    photograph = np.concatenate([np.arange(len(gallery.image_ids)), np.full(len(bare), -1)])
+    order = np.random.default_rng(5).permutation(len(candidate))
+    candidate, photograph, dim = candidate[order], photograph[order], gallery.dim
+    none = pa.array(photograph < 0)
+    images = np.zeros((len(candidate), dim), dtype=np.float32)
+    images[photograph >= 0] = gallery.image_embeddings[photograph[photograph >= 0]]
+    columns: dict[str, Any] = {
+        "candidate_id": [gallery.candidate_ids[row] for row in candidate],
+        "image_id": [gallery.image_ids[row] if row >= 0 else None for row in photograph],
+        "lat_deg": gallery.positions_deg[candidate, 0],
+        "lon_deg": gallery.positions_deg[candidate, 1],
+        "city": pa.array([gallery.cities[row] for row in candidate], pa.string()),
+        "location_embedding": pa.FixedSizeListArray.from_arrays(
+            pa.array(gallery.location_embeddings[candidate].reshape(-1)), dim
+        ),
+        "image_embedding": pa.FixedSizeListArray.from_arrays(pa.array(images.reshape(-1)), dim, mask=none),
+    }
+    if gallery.hubness is not None:
+        columns["location_hubness"] = gallery.hubness.locations[candidate]
+        seen = np.zeros(len(candidate), dtype=np.float32)
+        seen[photograph >= 0] = gallery.hubness.photographs[photograph[photograph >= 0]]
+        columns["image_hubness"] = pa.array(seen, mask=photograph < 0)
+    return pa.table(columns)
+
+
+@pytest.fixture
+def on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    monkeypatch.setenv("LANCE_LOG", "error")
+    import lancedb
+
+    database = lancedb.connect(tmp_path / "table")
+
+    def write(gallery: Gallery, *, kind: ann.IndexKind | None = "vectors", partitions: int | None = None) -> Any:
+        table = database.create_table("entries", entries(gallery), mode="overwrite", on_bad_vectors="null")
+        if kind is not None:
+            for column in ("location_embedding", "image_embedding"):
+                ann.build_index(table, column, kind, partitions)
+        return database.open_table("entries")
+
+    return write
+
+
+def test_what_is_read_is_what_was_written(on_disk: Callable[..., Any]) -> None:
+    gallery = town(0, 300, photographs=200)
+    shortlister = Shortlister(on_disk(gallery, kind=None), META)
+    light = shortlister.gallery
+    assert light.candidate_ids == [gallery.candidate_ids[row] for row in np.lexsort(gallery.positions_deg.T[::-1])]
+    number = {name: row for row, name in enumerate(gallery.candidate_ids)}
+    photograph = {name: row for row, name in enumerate(gallery.image_ids)}
+    part = shortlister.read(np.array([3, 4, 70, 299]))
+    for row, name in enumerate(part.candidate_ids):
+        assert name == light.candidate_ids[[3, 4, 70, 299][row]]
+        assert np.array_equal(part.location_embeddings[row], gallery.location_embeddings[number[name]])
+        assert part.positions_deg[row].tolist() == gallery.positions_deg[number[name]].tolist()
+        assert part.cities[row] == gallery.cities[number[name]]
+        assert part.image_ids_of(row) == gallery.image_ids_of(number[name])
+    for row, name in enumerate(part.image_ids):
+        assert np.array_equal(part.image_embeddings[row], gallery.image_embeddings[photograph[name]])
+    assert part.meta == META
+
+
+@pytest.mark.parametrize("kind", [None, "bits", "vectors"])
+@pytest.mark.parametrize("estimator", ["mode", "argmax", "geometric-median"])
+def test_a_shortlist_of_all_gives_the_answer_of_the_whole(
+    make_gallery: Make, model: Any, photographs: Photographs, on_disk: Callable[..., Any], kind: Any, estimator: Any
+) -> None:
+    gallery, paths = make_gallery(1, places=80), photographs(4)
+    whole = Locator(gallery, model, MIXED).locate(paths, estimator=estimator, region=None)
+    disk = NearestLocator(on_disk(gallery, kind=kind), model, META, MIXED, config=WHOLE)
+    for ours, theirs in zip(disk.locate(paths, estimator=estimator, region=None), whole, strict=True):
+        assert (ours.lat_deg, ours.lon_deg) == pytest.approx((theirs.lat_deg, theirs.lon_deg), abs=2e-7)
+        assert [c.candidate_id for c in ours.candidates] == [c.candidate_id for c in theirs.candidates]
+        for a, b in zip(ours.candidates, theirs.candidates, strict=True):
+            assert a.probability == pytest.approx(b.probability, abs=1e-6)
+            assert sorted(a.image_ids) == sorted(b.image_ids)
+        assert (ours.city, ours.point_city) == (theirs.city, theirs.point_city)
+        assert ours.city_probability == pytest.approx(theirs.city_probability, abs=1e-6)
+        assert [c.cell_id for c in ours.cells] == [c.cell_id for c in theirs.cells]
+        assert ours.probability_within_50m == pytest.approx(theirs.probability_within_50m, abs=1e-6)
+        assert (ours.scored_share, ours.left_out_at_most, ours.region) == (1.0, None, None)
+
+
+@pytest.mark.parametrize("config", [replace(MIXED, image_weight=0.0), MIXED, replace(MIXED, image_weight=1.0)])
+def test_probabilities_are_those_of_the_whole_gallery(on_disk: Callable[..., Any], config: PosteriorConfig) -> None:
+    gallery = town(1)
+    table = on_disk(gallery, partitions=8)
+    queries = asked(gallery, 1, 20)
+    truth = np.exp(log_posterior(queries, gallery, config).astype(np.float64))
+    number = {name: row for row, name in enumerate(gallery.candidate_ids)}
+    # Where the sample is the whole gallery the sums are exact; a sample of a third estimates them.
+    for sample, tolerance in ((3000, 1e-4), (1000, 0.2)):
+        shortlister = Shortlister(table, META, ShortlistConfig(k=40, around=0, sample=sample))
+        outside, believed, lists = [], [], 0
+        for query, whole in zip(queries, truth, strict=True):
+            own = shortlister.shortlist(query, config)
+            rows = [number[name] for name in own.gallery.candidate_ids]
+            assert np.exp(own.log_posterior) == pytest.approx(whole[rows], rel=tolerance, abs=1e-7)
+            assert np.exp(own.log_posterior).sum() == pytest.approx(1.0 - own.outside, abs=1e-9)
+            outside.append(1.0 - whole[rows].sum())
+            believed.append(own.outside)
+            lists += len(rows)
+        assert believed == pytest.approx(outside, abs=10 * tolerance * max(outside) + 1e-6)
+        assert np.mean(outside) > 0.02, "or nothing was left out"
+        assert lists < 20 * 200
+
+
+def test_all_of_a_wide_posterior_pulls_at_the_geometric_median(on_disk: Callable[..., Any]) -> None:
+    gallery, config = town(6), PosteriorConfig(0.3, 0.3, 0.5, smoothing_m=0.0)
+    queries = asked(gallery, 6, 10)
+    whole = geometric_median(log_posterior(queries, gallery, config).astype(np.float64), gallery.positions_deg)
+    table = on_disk(gallery)
+    away_m: dict[int, list[float]] = {}
+    for sample in (3000, 1000, 1):
+        shortlister = Shortlister(table, META, ShortlistConfig(k=60, sample=sample))
+        for query, truth in zip(queries, whole, strict=True):
+            own = shortlister.shortlist(query, config)
+            if sample > 1:
+                assert np.exp(own.log_others).sum() == pytest.approx(own.outside)
+                assert 0.3 < own.outside < 1.0
+            point = own.geometric_median(shortlister.gallery.positions_deg)
+            away_m.setdefault(sample, []).append(float(haversine_m(*point, *truth)))
+    # All of the gallery is in the first sample, a third in the second, and next to nothing in the third.
+    assert max(away_m[3000]) < 1.0
+    assert np.mean(away_m[1000]) < 0.25 * np.mean(away_m[1])
+
+
+def test_the_neighbours_of_the_best_are_brought_in(on_disk: Callable[..., Any]) -> None:
+    gallery, config = town(2), PosteriorConfig(0.05, smoothing_m=60.0)
+    table = on_disk(gallery)
+    query = asked(gallery, 2, 1)[0]
+    alone = Shortlister(table, META, ShortlistConfig(k=5, around=0)).shortlist(query, config)
+    joined = Shortlister(table, META, ShortlistConfig(k=5, around=2)).shortlist(query, config)
+    assert set(alone.rows) < set(joined.rows)
+    # Positions of a town are a plane: metres by the cosine of its latitude.
+    best = alone.gallery.positions_deg[np.argsort(-alone.log_posterior)[:2]]
+    light = Shortlister(table, META).gallery.positions_deg
+    scale = np.array([111_195.0, 111_195.0 * np.cos(np.radians(53.8))])
+    near = (np.linalg.norm((light[:, None] - best[None]) * scale, axis=2) < 4 * 60.0 * 0.999).any(axis=1)
+    assert set(np.flatnonzero(near)) <= set(joined.rows)
+    assert joined.outside < alone.outside
+
+
+def test_few_of_many_give_nearly_the_answers_of_all(
+    model: Any, photographs: Photographs, on_disk: Callable[..., Any]
+) -> None:
+    gallery = town(3, 4000, 8, 2000)
+    config = PosteriorConfig(0.03, 0.03, 0.5, smoothing_m=30.0)
+    paths = photographs(20)
+    whole = Locator(gallery, model, config).locate(paths, region=None, estimator="mode")
+    table = on_disk(gallery, partitions=8)
+    disk = NearestLocator(table, model, META, config, config=ShortlistConfig(k=200, sample=1000))
+    found = disk.locate(paths, region=None, estimator="mode")
+    same = [(a.lat_deg, a.lon_deg) == (b.lat_deg, b.lon_deg) for a, b in zip(found, whole, strict=True)]
+    assert np.mean(same) >= 0.9
+    assert all(0.0 < answer.scored_share < 0.5 for answer in found)
+    for a, b in zip(found, whole, strict=True):
+        assert sum(c.probability for c in a.candidates) <= 1.0 + 1e-9
+        assert a.probability_within_50m == pytest.approx(b.probability_within_50m, abs=0.05)
+
+
+def test_hubness_is_taken_off_where_the_table_holds_it(on_disk: Callable[..., Any]) -> None:
+    plain = town(4, 400, photographs=300)
+    generator = np.random.default_rng(4)
+    hubness = Hubness(
+        generator.uniform(0, 0.5, 400).astype(np.float32), generator.uniform(0, 0.5, 300).astype(np.float32)
+    )
+    gallery = replace(plain, hubness=hubness)
+    config = replace(MIXED, location_hubness=0.5, image_hubness=1.0)
+    query = asked(gallery, 4, 1)
+    own = Shortlister(on_disk(gallery), META, WHOLE).shortlist(query[0], config)
+    number = {name: row for row, name in enumerate(gallery.candidate_ids)}
+    rows = [number[name] for name in own.gallery.candidate_ids]
+    truth = np.exp(log_posterior(query, gallery, config).astype(np.float64))[0, rows]
+    assert np.exp(own.log_posterior) == pytest.approx(truth, rel=1e-4, abs=1e-9)
+    with pytest.raises(MismatchError, match="hubness"):
+        Shortlister(on_disk(plain), META, WHOLE).shortlist(query[0], config)
+
+
+def test_it_answers_from_the_version_it_was_opened_at(
+    make_gallery: Make, model: Any, photographs: Photographs, on_disk: Callable[..., Any]
+) -> None:
+    gallery, paths = make_gallery(1, places=80), photographs(3)
+    table = on_disk(gallery)
+    other = on_disk(gallery)
+    disk = NearestLocator(table, model, META, MIXED, config=WHOLE)
+    before = disk.locate(paths, region=None)
+    other.delete(f"candidate_id = '{before[0].candidates[0].candidate_id}'")
+    other.optimize()
+    assert disk.locate(paths, region=None) == before
+
+
+def test_positions_alone(make_gallery: Make, model: Any, photographs: Photographs, on_disk: Callable[..., Any]) -> None:
+    gallery = make_gallery(2, 60, 0, 0)
+    paths = photographs(2)
+    (*whole,) = Locator(gallery, model, MIXED).locate(paths, region=None)
+    found = NearestLocator(on_disk(gallery), model, META, MIXED, config=WHOLE).locate(paths, region=None)
+    assert [(a.lat_deg, a.lon_deg) for a in found] == [(b.lat_deg, b.lon_deg) for b in whole]
+
+
+def test_what_it_cannot_do_is_refused(
+    make_gallery: Make,
+    model: Any,
+    photographs: Photographs,
+    on_disk: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gallery, paths = make_gallery(1), photographs(1)
+    table = on_disk(gallery)
+    assert embedding_bytes(table) == 4 * gallery.dim * (table.count_rows() + len(gallery.image_ids))
+    disk = NearestLocator(table, model, META, MIXED)
+    with pytest.raises(ConfigError, match="a beam is for a gallery in memory"):
+        disk.locate(paths, beam=4, region=None)
+    for ask in (lambda: disk.posterior_of(paths[0]), lambda: disk.evidence(np.zeros((1, 8), dtype=np.float32))):
+        with pytest.raises(ConfigError, match="no posterior over all"):
+            ask()
+    with pytest.raises(ConfigError, match="need the posterior over the whole gallery"):
+        disk.locate([*paths, *paths], together=True, region=None)
+    (answer,) = disk.locate(paths)
+    assert answer.region is None
+    assert "no regions" in caplog.text
+    with pytest.raises(MismatchError, match="was made by model tiny-9"):
+        NearestLocator(on_disk(gallery), model, {"fingerprint": "tiny-9"})
+    with pytest.raises(MismatchError, match="dimension 8"):
+        disk.shortlister.shortlist(np.zeros(5, dtype=np.float32), MIXED)
+    with pytest.raises(ConfigError, match="k is 0"):
+        ShortlistConfig(k=0)
+    narrow = on_disk(gallery)
+    narrow.drop_columns(["city"])
+    with pytest.raises(ArtefactError, match="no column 'city'"):
+        Shortlister(narrow, META)
+    torn = on_disk(gallery)
+    torn.update(where=f"image_id = '{gallery.image_ids[0]}'", values={"lat_deg": 10.0})
+    torn.update(where=f"image_id = '{gallery.image_ids[1]}'", values={"candidate_id": "c0"})
+    with pytest.raises(ArtefactError, match="several positions"):
+        Shortlister(torn, META)
+    with pytest.raises(InputError, match="the table changed"):
+        ann.take(on_disk(gallery), np.array([10**9]), ["city"])

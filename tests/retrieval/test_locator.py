@@ -1,0 +1,216 @@
+"""Photographs in, answers out: what they say, their forms, and what happens to what is no photograph."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pandas as pd
+import pytest
+
+from swclip.answers.formats import as_text
+from swclip.answers.record import Answer
+from swclip.data.manifest import write_manifest
+from swclip.ingest.named_photographs import named_photographs
+from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
+from swclip.geo.distance import geodesic_m
+from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
+from swclip.models.locator_model import LocatorModel
+from swclip.gallery.build import build_gallery, manifest_candidates
+from swclip.models.embed import embed_photographs
+from swclip.gallery.gallery import Gallery
+from swclip.retrieval.locator import Locator
+from swclip.retrieval.posterior import PosteriorConfig, log_posterior
+
+Make = Callable[..., Gallery]
+Photographs = Callable[[int], list[Path]]
+CONFIG = PosteriorConfig(0.1, 0.1, 0.4, smoothing_m=150.0)
+
+
+@pytest.fixture
+def locator(make_gallery: Make, model: object) -> Locator:
+    return Locator(make_gallery(1), model, CONFIG)
+
+
+def test_an_answer_is_what_the_posterior_says(locator: Locator, photographs: Photographs, model: object) -> None:
+    paths, gallery = photographs(3), locator.gallery
+    model.seen = 0
+    answers = locator.locate(paths, top_k=4)
+    assert model.seen == 3  # nothing of the gallery is encoded again
+    query = embed_photographs(model, paths)
+    smooth = np.exp(log_posterior(query, gallery, CONFIG, smooth=True).astype(np.float64))
+    for row, answer in enumerate(answers):
+        point = np.array([[answer.lat_deg, answer.lon_deg]])
+        near = geodesic_m(np.repeat(point, len(gallery), axis=0), gallery.positions_deg) <= 50
+        assert answer.probability_within_50m == pytest.approx(smooth[row, near].sum(), rel=1e-4)
+        best = gallery.positions_deg[(query[row] @ gallery.location_embeddings.T).argmax()]
+        assert (answer.argmax_lat_deg, answer.argmax_lon_deg) == pytest.approx(tuple(best), abs=1e-7)
+        assert len(answer.candidates) == 4
+        first = answer.candidates[0]
+        assert (first.lat_deg, first.lon_deg) == (answer.lat_deg, answer.lon_deg)
+        assert first.distance_m == 0
+        for candidate in answer.candidates:
+            at = gallery.candidate_ids.index(candidate.candidate_id)
+            assert candidate.probability == pytest.approx(smooth[row, at], rel=1e-4)
+            away = geodesic_m(point, [[candidate.lat_deg, candidate.lon_deg]])[0]
+            assert candidate.distance_m == pytest.approx(away, abs=0.1)
+            assert set(candidate.image_ids) == set(gallery.image_ids_of(at))
+            assert candidate.city == gallery.cities[at]
+
+
+def test_argmax_of_locations_alone_is_the_papers_answer(
+    locator: Locator, photographs: Photographs, model: object
+) -> None:
+    bare = Locator(locator.gallery, model, replace(CONFIG, image_weight=0.0))
+    for answer in bare.locate(photographs(4), estimator="argmax"):
+        assert (answer.lat_deg, answer.lon_deg) == (answer.argmax_lat_deg, answer.argmax_lon_deg)
+        assert answer.estimator == "argmax"
+    medians = locator.locate(photographs(4), estimator="geometric-median")
+    places = {tuple(place.round(7)) for place in locator.gallery.positions_deg}
+    assert any((answer.lat_deg, answer.lon_deg) not in places for answer in medians)
+
+
+def test_the_posteriors_own_estimator_answers_unless_asked_otherwise(
+    locator: Locator, photographs: Photographs, model: object
+) -> None:
+    named = Locator(locator.gallery, model, replace(CONFIG, estimator="geometric-median"))
+    paths = photographs(4)
+    assert named.locate(paths) == locator.locate(paths, estimator="geometric-median")
+    assert named.locate(paths, estimator="mode") == locator.locate(paths)
+
+
+def test_a_sure_model_says_so(make_gallery: Make, model: object, photographs: Photographs) -> None:
+    gallery, path = make_gallery(2), photographs(1)[0]
+    locations = gallery.location_embeddings.copy()
+    locations[7] = embed_photographs(model, [path])[0]
+    sure = Locator(replace(gallery, location_embeddings=locations), model, PosteriorConfig(0.001, smoothing_m=0.0))
+    (answer,) = sure.locate(path)
+    assert answer.candidates[0].candidate_id == "c7"
+    assert answer.probability_within_50m == pytest.approx(1.0, abs=1e-3)
+
+
+def test_the_gallerys_posterior_is_used_and_else_the_models_own(make_gallery: Make, model: object) -> None:
+    gallery = make_gallery(3)
+    assert Locator(gallery, model).posterior.location_temperature == pytest.approx(np.exp(-3.0))
+    gallery.meta["posterior"] = CONFIG.to_dict()
+    assert Locator(gallery, model).posterior == CONFIG
+
+
+def test_what_is_no_photograph_is_answered_with_an_error(locator: Locator, photographs: Photographs) -> None:
+    paths = photographs(3)
+    whole = locator.locate(paths)
+    paths[1].write_text("a letter")
+    answers = locator.locate([paths[0], paths[1], Path("nowhere.jpg"), paths[2]])
+    assert [answer.error is None for answer in answers] == [True, False, False, True]
+    assert "not an image" in str(answers[1].error)
+    assert "no such file" in str(answers[2].error)
+    assert answers[2].photograph == "nowhere.jpg"
+    assert (answers[0], answers[3]) == (whole[0], whole[2])
+    assert [answer.error is None for answer in locator.locate(paths[1])] == [False]
+
+
+def test_a_model_that_diverged_is_not_taken_for_bad_photographs(locator: Locator, photographs: Photographs) -> None:
+    locator.model.head.data.fill_(float("nan"))
+    with pytest.raises(ArtefactError, match="diverged"):
+        locator.locate(photographs(2))
+
+
+def test_what_cannot_be_asked_is_refused(locator: Locator, make_gallery: Make, model: object) -> None:
+    with pytest.raises(ConfigError, match="top_k"):
+        locator.locate([], top_k=0)
+    with pytest.raises(ConfigError, match="geometric-median"):
+        locator.locate([], estimator="guess")
+    with pytest.raises(MismatchError, match="tiny-1"):
+        Locator(make_gallery(1), type(model)(seed=1))
+    assert locator.locate([]) == []
+
+
+@pytest.fixture
+def answers(locator: Locator, photographs: Photographs) -> list[Answer]:
+    return locator.locate([*photographs(2), Path("nowhere, or somewhere.jpg")], top_k=3)
+
+
+def test_json_is_a_list_with_everything(answers: list[Answer]) -> None:
+    read = json.loads(as_text(answers, "json"))
+    assert [entry["photograph"] for entry in read] == [answer.photograph for answer in answers]
+    assert read[0] == answers[0].as_dict()
+    assert read[2]["lat_deg"] is None
+    assert "no such file" in read[2]["error"]
+
+
+def test_csv_has_a_row_for_each_photograph_and_rank(answers: list[Answer]) -> None:
+    rows = list(csv.DictReader(io.StringIO(as_text(answers, "csv"))))
+    assert [(row["photograph"], row["rank"]) for row in rows] == [
+        *((answers[0].photograph, str(rank)) for rank in (1, 2, 3)),
+        *((answers[1].photograph, str(rank)) for rank in (1, 2, 3)),
+        ("nowhere, or somewhere.jpg", ""),
+    ]
+    assert float(rows[4]["lat_deg"]) == answers[1].candidates[1].lat_deg
+    assert rows[4]["image_ids"].split(";") == ([*answers[1].candidates[1].image_ids] or [""])
+    assert rows[6]["error"]
+
+
+def test_geojson_opens_in_geopandas_longitude_first(answers: list[Answer], tmp_path: Path) -> None:
+    path = tmp_path / "answers.geojson"
+    path.write_text(as_text(answers, "geojson"))
+    frame = geopandas.read_file(path)
+    assert len(frame) == 3
+    assert frame.crs.to_epsg() == 4326
+    assert (frame.geometry.x[0], frame.geometry.y[0]) == (answers[0].lon_deg, answers[0].lat_deg)
+    assert frame.geometry[2] is None
+    assert frame["probability_within_50m"][1] == pytest.approx(answers[1].probability_within_50m)
+
+
+def test_folders_and_patterns_are_opened_out(
+    photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [str(path) for path in photographs(3)]
+    folder = tmp_path / "photographs"
+    (folder / "notes.txt").write_text("not asked")
+    (folder / "deep").mkdir()
+    (folder / "deep" / "IMG.JPG").write_bytes(b"named like one")
+    assert named_photographs((str(folder),)) == sorted([*names, str(folder / "deep" / "IMG.JPG")])
+    assert named_photographs((str(folder / "00[01].png"), "missing.jpg")) == [*names[:2], "missing.jpg"]
+    (folder / "a[1].png").write_bytes(b"x")
+    assert named_photographs((str(folder / "a[1].png"),)) == [str(folder / "a[1].png")]
+    (tmp_path / "empty").mkdir()
+    for argument in (str(tmp_path / "empty"), str(tmp_path / "*.webp")):
+        with pytest.raises(InputError, match=r"empty|webp"):
+            named_photographs((argument,))
+    with pytest.raises(InputError, match="no photographs were named"):
+        named_photographs(())
+
+
+def test_a_gallery_folder_answers_with_the_real_model_on_its_own(photographs: Photographs, tmp_path: Path) -> None:
+    config = ModelConfig(
+        image=ImageConfig(size_px=32, head_width=16),
+        location=LocationConfig(text_tower="none", grid_levels=2, grid_log2_size=8, hidden_width=16),
+        embedding_dim=8,
+    )
+    positions = np.array([51.5, -0.1]) + np.arange(6)[:, None] * [2e-4, 1e-4]
+    model, paths = LocatorModel.create(config, positions, seed=3).eval(), photographs(6)
+    frame = pd.DataFrame({"image_id": [p.stem for p in paths], "image_path": [str(p) for p in paths]})
+    manifest = write_manifest(tmp_path / "m", frame.assign(lat_deg=positions[:, 0], lon_deg=positions[:, 1]))
+    gallery = build_gallery(
+        model, manifest_candidates(manifest), manifest, posterior=PosteriorConfig(0.1, 0.01, 1.0, 5)
+    )
+    gallery.save(tmp_path / "gallery", model)
+    model.save(tmp_path / "run" / "model")
+    moved = (tmp_path / "gallery").rename(tmp_path / "elsewhere")
+    locator = Locator.from_gallery(moved)
+    answers = locator.locate(paths)
+    # The photographs are in the gallery, and the posterior heeds nothing else: each is found where it was taken.
+    assert [answer.candidates[0].image_ids for answer in answers] == [(path.stem,) for path in paths]
+    assert Locator.from_gallery(moved, tmp_path / "run").locate(paths) == answers
+    LocatorModel.create(config, positions, seed=4).save(tmp_path / "other" / "model")
+    with pytest.raises(MismatchError, match=r"elsewhere was made by model .*other is model"):
+        Locator.from_gallery(moved, tmp_path / "other")
+    (moved / "model" / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(ArtefactError, match="cut short"):
+        Locator.from_gallery(moved)
