@@ -25,12 +25,13 @@ from typing import Any
 import numpy as np
 from common import STYLES, add_training_options, command_line, markdown, new_figure, run, save_figure, say, write_text
 
+from swclip.comparison.comparison import compare, difference_text
 from swclip.data.manifest import read_manifest
 from swclip.data.splits import read_splits
-from swclip.comparison.comparison import compare, difference_text
-from swclip.evaluation.measure import Evaluation, MeasureConfig
-from swclip.reporting.units import metres, percent
+from swclip.evaluation.measure import MeasureConfig
+from swclip.evaluation.result import Evaluation
 from swclip.files import read_json, write_json
+from swclip.reporting.units import metres, percent
 from swclip.training.bandwidth import BANDWIDTH_FILE
 
 FOUND = "found"

@@ -15,20 +15,20 @@ from pathlib import Path
 
 import numpy as np
 
+from swclip.calibration.density import tail_mass
 from swclip.data.manifest import read_manifest
 from swclip.data.splits import candidates_for, indices, read_splits
+from swclip.gallery.build import build_gallery
+from swclip.gallery.hubness import read_bank
 from swclip.geo.distance import geodesic_m, haversine_m
 from swclip.geo.kernels import kernel_weight
-from swclip.models.locator_model import load_model
-from swclip.gallery.build import build_gallery
-from swclip.retrieval.pooling import EXPONENT, pooled
 from swclip.models.embed import embed_photographs
 from swclip.models.feature_cache import FeatureCache
-from swclip.gallery.hubness import read_bank
+from swclip.models.locator_model import load_model
 from swclip.retrieval.locator import Locator
+from swclip.retrieval.pooling import EXPONENT, pooled
 from swclip.retrieval.posterior import read_posterior
 from swclip.retrieval.posterior_fit import SCORE_SCALE_M
-from swclip.calibration.density import tail_mass
 
 LEVELS = (0.5, 0.8, 0.95)
 BACKGROUND = 0.01

@@ -9,16 +9,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from swclip.calibration.posterior_config import read_posterior
 from swclip.cli.options import RecipeOptions
 from swclip.data.manifest import Manifest
 from swclip.data.splits import Splits
 from swclip.evaluation.evaluate import EmbedConfig, evaluate
-from swclip.evaluation.measure import Evaluation, MeasureConfig
+from swclip.evaluation.measure import MeasureConfig
+from swclip.evaluation.result import Evaluation
 from swclip.files import atomic_file
-from swclip.models.locator_model import load_model
-from swclip.models.feature_cache import FeatureCache
 from swclip.gallery.hubness import read_bank
-from swclip.calibration.posterior_config import read_posterior
+from swclip.models.feature_cache import FeatureCache
+from swclip.models.locator_model import load_model
 from swclip.training.config import load_recipe
 from swclip.training.loop import train
 

@@ -22,16 +22,17 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 
-from swclip.evaluation.measure import Embeddings, measure
-from swclip.evaluation.predictions import write_predictions
-from swclip.reporting.report import write_report_page
-from swclip.files import write_json
-from swclip.geo.coordinates import LocalFrame
-from swclip.retrieval.point_estimates import estimators
-from swclip.gallery.gallery import Gallery
-from swclip.geo.spatial_smoothing import spread
-from swclip.retrieval.posterior import gallery_kernel, iter_log_posterior
 from swclip.calibration.posterior_config import PosteriorConfig
+from swclip.evaluation.measure import measure
+from swclip.evaluation.predictions import write_predictions
+from swclip.evaluation.result import Embeddings
+from swclip.files import write_json
+from swclip.gallery.gallery import Gallery
+from swclip.geo.coordinates import LocalFrame
+from swclip.geo.spatial_smoothing import spread
+from swclip.reporting.report import write_report_page
+from swclip.retrieval.point_estimates import estimators
+from swclip.retrieval.posterior import gallery_kernel, iter_log_posterior
 
 CITIES, SPACING_M = 10, 20.0
 WAVELENGTHS_M = (60.0, 250.0, 1_000.0, 6_000.0)

@@ -24,8 +24,8 @@ import torch
 from swclip.export.graph import IMAGE
 from swclip.export.int8_tower import IMAGE_INT8
 from swclip.export.parity import open_graph
-from swclip.models.locator_model import load_model
 from swclip.export.quantize import dequantize, quantize, similarity
+from swclip.models.locator_model import load_model
 
 Way = Callable[[], Any]
 

@@ -21,26 +21,26 @@ from typing import Any
 
 import numpy as np
 
+from swclip.calibration.posterior_config import read_posterior
 from swclip.data.manifest import read_manifest
 from swclip.data.splits import candidates_for, read_splits
 from swclip.evaluation.evaluate import asked_rows
 from swclip.evaluation.measure import hits_within
 from swclip.export.int8_tower import IMAGE_INT8
 from swclip.export.parity import open_graph
+from swclip.export.quantize import dequantize, quantize
 from swclip.files import write_json
+from swclip.gallery.build import build_gallery
+from swclip.gallery.gallery import Gallery
+from swclip.gallery.hubness import read_bank
 from swclip.geo.distance import geodesic_m
 from swclip.metrics.bootstrap import draw_statistics, resample_blocks
 from swclip.metrics.localization_error import RECALL_RADIUS_M, first_hit_rank, recall_at_k
-from swclip.models.locator_model import load_model
-from swclip.gallery.build import build_gallery
 from swclip.models.embed import embed_photographs, pixel_batches
-from swclip.retrieval.point_estimates import estimators
 from swclip.models.feature_cache import FeatureCache
-from swclip.gallery.gallery import Gallery
-from swclip.gallery.hubness import read_bank
+from swclip.models.locator_model import load_model
 from swclip.retrieval.locator import Locator
-from swclip.calibration.posterior_config import read_posterior
-from swclip.export.quantize import dequantize, quantize
+from swclip.retrieval.point_estimates import estimators
 
 Change = Callable[[np.ndarray], np.ndarray]
 STATISTICS = ("median", "mean", "within_25", "within_100")

@@ -26,15 +26,15 @@ from typing import Any
 import numpy as np
 from common import STYLES, add_training_options, command_line, markdown, new_figure, run, save_figure, say, write_text
 
+from swclip.comparison.comparison import Comparison, compare, difference_text
 from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import read_splits
 from swclip.errors import ConfigError
-from swclip.comparison.comparison import Comparison, compare, difference_text
-from swclip.evaluation.measure import Evaluation
-from swclip.reporting.units import distance, metres
+from swclip.evaluation.result import Evaluation
 from swclip.files import write_json
 from swclip.metrics.bootstrap import resample_blocks
 from swclip.metrics.districts import regional_differences, regional_figures
+from swclip.reporting.units import distance, metres
 
 BASE = "none"
 HEADINGS = {

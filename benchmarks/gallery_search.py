@@ -33,11 +33,11 @@ import numpy as np
 from common import command_line, markdown, say, write_text
 from made_up import asked_near, multiplied, towns, unit
 
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.files import write_json
 from swclip.gallery import ann
-from swclip.retrieval.coarse import CoarseIndex
 from swclip.gallery.gallery import Gallery
-from swclip.calibration.posterior_config import PosteriorConfig
+from swclip.retrieval.coarse import CoarseIndex
 
 TOP, BATCH = 100, 64
 EF_SEARCH, HNSW_LINKS, EF_CONSTRUCTION = 64, 32, 40
@@ -205,8 +205,8 @@ def prepare(folder: Path, size: int, options: argparse.Namespace) -> None:
 def real_features(run: str, manifest_path: str, dim: int) -> np.ndarray:
     """Pooled features of a manifest's photographs, brought to D dimensions by their principal components."""
     from swclip.data.manifest import read_manifest
-    from swclip.models.locator_model import load_model
     from swclip.models.feature_cache import FeatureCache
+    from swclip.models.locator_model import load_model
 
     manifest = read_manifest(manifest_path)
     found = unit(FeatureCache().features(load_model(run), manifest.image_paths).astype(np.float32))

@@ -35,14 +35,14 @@ from typing import Any
 
 import numpy as np
 from common import STYLES, add_training_options, command_line, markdown, new_figure, run, save_figure, say, write_text
+from injected_errors import displaced, misplaced, with_positions, without_photographs
 
-from swclip.data.injected import displaced, misplaced, with_positions, without_photographs
+from swclip.comparison.comparison import compare, difference_text
 from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import Splits, indices, read_splits
-from swclip.comparison.comparison import compare, difference_text
-from swclip.evaluation.measure import Evaluation
-from swclip.reporting.units import metres, percent
+from swclip.evaluation.result import Evaluation
 from swclip.files import write_json
+from swclip.reporting.units import metres, percent
 
 AWARE = "objective__targets__gps_noise"
 BANDWIDTH_M = 15.0

@@ -24,11 +24,11 @@ from common import STYLES, add_training_options, command_line, markdown, new_fig
 
 from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import Splits, indices, read_splits
-from swclip.reporting.units import metres, percent
 from swclip.files import write_json
 from swclip.geo.distance import geodesic_m
 from swclip.geo.neighbours import SphereIndex
 from swclip.metrics.localization_error import accuracy_within, error_statistics
+from swclip.reporting.units import metres, percent
 
 DISTANCES_M = (0.0, 15.0, 30.0, 45.0, 60.0, 100.0, float("inf"))
 

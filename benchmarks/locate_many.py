@@ -24,11 +24,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
-from swclip.models.locator_model import LocatorModel
 from swclip.calibration.conformal import Calibration
-from swclip.models.embed import embed_positions
 from swclip.gallery.gallery import gallery_from_embeddings
+from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
+from swclip.models.embed import embed_positions
+from swclip.models.locator_model import LocatorModel
 
 PHOTOGRAPHS, PLACES = 500, 200
 

@@ -79,10 +79,10 @@ def prepare(out: Path) -> dict[str, Any]:
     import torch
     from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 
-    from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
-    from swclip.models.locator_model import LocatorModel
-    from swclip.models.embed import embed_positions
     from swclip.gallery.gallery import gallery_from_embeddings
+    from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
+    from swclip.models.embed import embed_positions
+    from swclip.models.locator_model import LocatorModel
     from swclip.retrieval.posterior import default_posterior
 
     torch.manual_seed(0)

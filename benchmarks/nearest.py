@@ -28,13 +28,13 @@ import pyarrow as pa
 from common import command_line, markdown, say, write_text
 from made_up import towns, unit
 
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.files import write_json
 from swclip.gallery import ann
+from swclip.gallery.gallery import Gallery
 from swclip.geo.distance import haversine_m
 from swclip.retrieval.point_estimates import estimators
 from swclip.retrieval.scores import Photographed, chunks, log_probability
-from swclip.gallery.gallery import Gallery
-from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.retrieval.shortlist import IMAGE, LOCATION, ShortlistConfig, Shortlister
 
 MOVED_M = 1.0
@@ -170,14 +170,14 @@ def compared(
 
 def real(run: str, manifest_path: str, splits_path: str) -> tuple[Gallery, PosteriorConfig, np.ndarray, np.ndarray]:
     """The gallery, posterior, queries and their positions of a run's own splits."""
+    from swclip.calibration.posterior_config import read_posterior
     from swclip.data.manifest import read_manifest
     from swclip.data.splits import candidates_for, indices, read_splits
-    from swclip.models.locator_model import load_model
     from swclip.gallery.build import build_gallery
+    from swclip.gallery.hubness import read_bank
     from swclip.models.embed import embed_photographs
     from swclip.models.feature_cache import FeatureCache
-    from swclip.gallery.hubness import read_bank
-    from swclip.calibration.posterior_config import read_posterior
+    from swclip.models.locator_model import load_model
 
     manifest, splits, model = read_manifest(manifest_path), read_splits(splits_path), load_model(run)
     candidates, cache = candidates_for(splits, "query"), FeatureCache()

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swclip.reporting.curve_figure import write_curves
+from swclip.comparison.curves import write_curves
 from swclip.comparison.markdown import comparison_markdown
 from swclip.training.config import recipe_names
 

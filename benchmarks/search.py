@@ -18,10 +18,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from swclip.retrieval.point_estimates import ground_density, top_k
-from swclip.retrieval.scores import (Photographed, chunks, location_similarity, log_probability)
 from swclip.gallery.gallery import Gallery
+from swclip.retrieval.point_estimates import ground_density, top_k
 from swclip.retrieval.posterior import PosteriorConfig, gallery_kernel
+from swclip.retrieval.scores import Photographed, chunks, location_similarity, log_probability
 
 TOP_K = 10
 

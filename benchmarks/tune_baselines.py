@@ -30,10 +30,8 @@ from swclip.data.splits import Splits, indices, read_splits
 from swclip.errors import InputError, SwclipError
 from swclip.files import write_json
 from swclip.models.feature_cache import FeatureCache
-from swclip.training.config import load_recipe
+from swclip.training.config import assigned, load_recipe, merged, nested
 from swclip.training.loop import train
-from swclip.training.overrides import assigned, nested
-from swclip.training.recipe_source import merged
 from swclip.versions import versions
 
 Setting = Mapping[str, Any]

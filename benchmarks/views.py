@@ -19,21 +19,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from swclip.calibration.posterior_config import read_posterior
+from swclip.comparison.comparison import compare
 from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import Splits, read_splits
-from swclip.comparison.comparison import compare
 from swclip.evaluation.evaluate import EmbedConfig, evaluate
-from swclip.evaluation.measure import Evaluation, MeasureConfig
-from swclip.reporting.units import (figure_name, metres, percent, signed, signed_interval)
+from swclip.evaluation.measure import MeasureConfig
+from swclip.evaluation.result import Evaluation
 from swclip.files import atomic_file, write_json
+from swclip.gallery.hubness import read_bank
+from swclip.models.feature_cache import FeatureCache
 from swclip.models.locator_model import load_model
 from swclip.models.modalities import ViewName
-from swclip.models.feature_cache import FeatureCache
-from swclip.gallery.hubness import read_bank
-from swclip.calibration.posterior_config import read_posterior
-from swclip.training.config import load_recipe
+from swclip.reporting.units import figure_name, metres, percent, signed, signed_interval
+from swclip.training.config import assigned, load_recipe, nested
 from swclip.training.loop import train
-from swclip.training.overrides import assigned, nested
 from swclip.versions import versions
 
 PLAIN, VIEWS = "sw-clip", "sw-clip-views"

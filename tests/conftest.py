@@ -18,6 +18,8 @@ from PIL import Image
 
 from swclip.answers.record import Answer, CellAnswer, RankedCandidate, RegionAnswer, Testimony
 
+pytest_plugins = ["fixtures.evaluations", "fixtures.galleries", "fixtures.recipes"]
+
 PLACES, PER_PLACE = 20, 3
 
 # A deadline by the clock fails on a machine that is busy with something else.

@@ -10,15 +10,14 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from swclip.external.evaluate import evaluate_predictions, evaluate_vectors
-    from swclip.data.manifest import Manifest, read_manifest
-    from swclip.ingest.prepare import prepare
-    from swclip.data.splits import Splits, read_splits
+    from swclip.api import evaluate, evaluate_predictions, evaluate_vectors
     from swclip.comparison.compare_reports import compare_reports as compare
-    from swclip.evaluation.evaluate import evaluate
+    from swclip.data.manifest import Manifest, read_manifest
+    from swclip.data.splits import Splits, read_splits
+    from swclip.geo.areas import read_area
+    from swclip.ingest.prepare import prepare
     from swclip.models.locator_model import LocatorModel
     from swclip.models.locator_model import load_model as load
-    from swclip.geo.area import read_area
     from swclip.retrieval.locator import Locator
     from swclip.retrieval.prior import Prior
     from swclip.training.config import TrainingConfig, load_recipe
@@ -34,13 +33,13 @@ _HOMES = {
     "Splits": "swclip.data.splits:Splits",
     "TrainingConfig": "swclip.training.config:TrainingConfig",
     "compare": "swclip.comparison.compare_reports:compare_reports",
-    "evaluate": "swclip.evaluation.evaluate:evaluate",
-    "evaluate_predictions": "swclip.external.evaluate:evaluate_predictions",
-    "evaluate_vectors": "swclip.external.evaluate:evaluate_vectors",
+    "evaluate": "swclip.api:evaluate",
+    "evaluate_predictions": "swclip.api:evaluate_predictions",
+    "evaluate_vectors": "swclip.api:evaluate_vectors",
     "load": "swclip.models.locator_model:load_model",
     "load_recipe": "swclip.training.config:load_recipe",
     "prepare": "swclip.ingest.prepare:prepare",
-    "read_area": "swclip.geo.area:read_area",
+    "read_area": "swclip.geo.areas:read_area",
     "read_manifest": "swclip.data.manifest:read_manifest",
     "read_splits": "swclip.data.splits:read_splits",
     "train": "swclip.training.loop:train",

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swclip.answers.files import answer_file, text_file
 from swclip.answers.journal import NAMED, AnswerJournal
 from swclip.answers.record import Answer
 from swclip.answers.region_shapes import REGIONS
+from swclip.answers.table import answer_file, text_file
 from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
 
 NAMES = [f"{n}.jpg" for n in range(7)]
@@ -120,7 +120,7 @@ def test_something_else_asked_is_refused_with_what_differs(tmp_path: Path) -> No
 
 
 def test_the_names_are_listed_as_they_were_given(tmp_path: Path) -> None:
-    from swclip.ingest.name_lists import read_name_list
+    from swclip.ingest.named_photographs import read_name_list
 
     for names in (["a.jpg", "b \udce9.jpg"], ["a\nb.jpg", "c.jpg"]):
         journal = begun(tmp_path / "a.json", names, restart=True)

@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swclip.answers import table as answer_table
-from swclip.answers.files import answer_file
 from swclip.answers.record import Answer
-from swclip.answers.table import TableWriter, answers_table_schema
+from swclip.answers.table import TableWriter, answer_file, answers_table_schema
 
 RESOLUTIONS = (6, 8)
 

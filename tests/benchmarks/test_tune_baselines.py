@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from swclip.training.config import load_recipe
-from swclip.training.overrides import nested
+from swclip.training.config import load_recipe, nested
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "tune_baselines.py"
 SMALL = ["steps=4", "evaluate_every=2", "freeze_image=true", "batch.size=12", "model.embedding_dim=16"]

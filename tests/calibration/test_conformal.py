@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
+from swclip.calibration.conformal import LEAST_BLOCKS_OF_A_CITY, Calibration, read_calibration, write_calibration
+from swclip.calibration.density import tail_mass
+from swclip.calibration.region import LEVELS, says_nothing
+from swclip.calibration.region_cells import GroundCells
 from swclip.errors import ArtefactError, ConfigError, MismatchError
 from swclip.geo.coordinates import LocalFrame
-from swclip.calibration.conformal import (LEAST_BLOCKS_OF_A_CITY, Calibration, read_calibration, write_calibration)
-from swclip.calibration.region_cells import GroundCells
-from swclip.calibration.region import LEVELS, says_nothing
-from swclip.calibration.density import tail_mass
 
 LEEDS, YORK = LocalFrame(53.8, -1.55), LocalFrame(53.96, -1.08)
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swclip.calibration.region_cells import GroundCells
 from swclip.errors import ConfigError, MismatchError
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import haversine_m
-from swclip.calibration.region_cells import GroundCells
 
 PENTAGON = h3.cell_to_latlng(sorted(h3.get_pentagons(11))[0])
 CORNERS = {

@@ -15,19 +15,19 @@ import h3
 import numpy as np
 import pytest
 
-from swclip.answers.files import text_file
 from swclip.answers.formats import as_text
 from swclip.answers.record import Answer
 from swclip.answers.region_shapes import REGIONS
-from swclip.errors import ConfigError
+from swclip.answers.table import text_file
 from swclip.calibration.conformal import Calibration
-from swclip.models.embed import embed_photographs
-from swclip.gallery.gallery import Gallery
+from swclip.calibration.density import tail_mass
 from swclip.calibration.region_cells import GroundCells
+from swclip.calibration.region_of_answer import RegionRequest
+from swclip.errors import ConfigError
+from swclip.gallery.gallery import Gallery
+from swclip.models.embed import embed_photographs
 from swclip.retrieval.locator import Locator
 from swclip.retrieval.posterior import PosteriorConfig, log_posterior
-from swclip.calibration.region_of_answer import RegionRequest
-from swclip.calibration.density import tail_mass
 
 Photographs = Callable[[int], list[Path]]
 CONFIG = PosteriorConfig(0.05, 0.1, 0.4, smoothing_m=30.0)

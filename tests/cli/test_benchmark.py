@@ -15,7 +15,7 @@ import pytest
 from swclip.cli.app import run
 from swclip.data.splits import find_splits, read_splits
 from swclip.errors import ArtefactError
-from swclip.training.sole import sole_trainer
+from swclip.training.run import sole_trainer
 
 ALL = ["--protocol=new-city", "--all-cities", "--block-m=60", "--buffer-m=0", "--val-share=0.4", "--no-picture-hash"]
 

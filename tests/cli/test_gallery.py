@@ -18,8 +18,8 @@ import pytest
 
 from swclip.cli.app import run
 from swclip.data.manifest import read_manifest, write_manifest
-from swclip.gallery.store import GalleryStore
 from swclip.gallery.gallery import load_gallery
+from swclip.gallery.store import GalleryStore
 
 
 @pytest.fixture

@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swclip.comparison.align import Aligned, align, reordered, restricted
 from swclip.errors import MismatchError
-from swclip.comparison.align import Aligned, align
-from swclip.evaluation.measure import Evaluation
-from swclip.comparison.restrict import reordered, restricted
+from swclip.evaluation.result import Evaluation
 
 SOURCES = {"a": {"0": "a (A)"}, "b": {"0": "b (B)"}}
 

@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 import torch
 
+from swclip.comparison.benchmark import run_benchmarks
+from swclip.comparison.benchmark_runs import same_configuration, system_config
+from swclip.comparison.comparison import Comparison
 from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.protocols import split
 from swclip.data.splits import Splits, read_splits
 from swclip.errors import ConfigError, SwclipError
-from swclip.comparison.comparison import Comparison
 from swclip.models.feature_cache import FeatureCache
-from swclip.comparison.benchmark import run_benchmarks
-from swclip.comparison.benchmark_runs import same_configuration, system_config
 from swclip.training.config import TrainingConfig, load_recipe
-from swclip.training.sole import sole_trainer
+from swclip.training.run import sole_trainer
 
 TINY: dict[str, Any] = {
     "steps": 4,
@@ -180,7 +180,7 @@ def test_systems_that_are_the_same_are_named(small: Callable[..., TrainingConfig
 
 
 def test_a_folder_is_trained_in_by_one_process_alone(tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from swclip.training.sole import sole_trainer\n"
+    code = "import sys; from pathlib import Path; from swclip.training.run import sole_trainer\n"
     code += "with sole_trainer(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", code, str(tmp_path / "run")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:

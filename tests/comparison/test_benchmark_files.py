@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swclip.comparison.benchmark_files import write_benchmark
-from swclip.comparison.tables import (NO_DIFFERENCE, difference_table, estimator_table, region_table, system_table)
 from swclip.comparison.comparison import Comparison, compare
-from swclip.reporting.curve_figure import sorted_systems, write_curves
+from swclip.comparison.curves import sorted_systems, write_curves
 from swclip.comparison.markdown import comparison_markdown, table_markdown
+from swclip.comparison.page import write_benchmark
+from swclip.comparison.tables import NO_DIFFERENCE, difference_table, estimator_table, region_table, system_table
 from swclip.reporting.page import line_style
 
 NAMES = [f"system-{number}" for number in range(14)]

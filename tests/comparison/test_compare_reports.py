@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import swclip
-from swclip.errors import ArtefactError, ConfigError, MismatchError
+from swclip.comparison.align import restricted
 from swclip.comparison.comparison import Comparison
-from swclip.evaluation.measure import Evaluation
 from swclip.comparison.reports_on_disk import read_report
-from swclip.comparison.restrict import restricted
+from swclip.errors import ArtefactError, ConfigError, MismatchError
+from swclip.evaluation.result import Evaluation
 from swclip.metrics.bootstrap import resample_blocks
 
 SYSTEMS = {"clip": {"spread_m": 90.0, "lost_share": 0.3}, "sw": {"spread_m": 20.0, "lost_share": 0.05}}

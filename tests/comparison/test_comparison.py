@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swclip.errors import ConfigError, MismatchError
 from swclip.comparison.comparison import Comparison, compare, comparison_table
+from swclip.errors import ConfigError, MismatchError
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from swclip.comparison.comparison import Comparison, compare
-from swclip.comparison.detail_tables import (agreement_bars, agreement_table, further_table, moved_pairs, moved_table, winner_sentences, winner_tables)
+from swclip.comparison.detail_tables import (
+    agreement_bars,
+    agreement_table,
+    further_table,
+    moved_pairs,
+    moved_table,
+    winner_sentences,
+    winner_tables,
+)
 
 
 @pytest.fixture(scope="module")

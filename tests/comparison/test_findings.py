@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from swclip.comparison.claims import FIGURES, claims, shown
-from swclip.comparison.findings import critical_reading, verdict
+from swclip.comparison.findings import FIGURES, claims, critical_reading, shown, verdict
 
 LESS = "\N{MINUS SIGN}"
 GAIN = {"value": -20.0, "low": -30.0, "high": -10.0}

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swclip.comparison.claims import shown
 from swclip.comparison.comparison import Comparison, compare
+from swclip.comparison.findings import shown
 
 NASTY = "<b>&"
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 
+from swclip.comparison.jobs import Failure, Task, run_tasks, threads_each
 from swclip.errors import ConfigError, InputError, SwclipError
-from swclip.comparison.jobs import (Failure, Task, run_tasks, threads_each)
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swclip.errors import InputError, MismatchError
 from swclip.comparison.comparison import compare
-from swclip.evaluation.measure import Evaluation
 from swclip.comparison.pooling import pool_evaluations
+from swclip.errors import InputError, MismatchError
+from swclip.evaluation.result import Evaluation
 from swclip.geo.distance import geodesic_m
 
 CITIES = {"Leeds": (53.8008, -1.5491), "York": (53.96, -1.0873), "Bath": (51.3811, -2.359)}

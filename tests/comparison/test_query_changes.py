@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swclip.comparison.query_changes import (agreement, log_ratio, moved, moved_between_seeds, query_table)
+from swclip.comparison.query_changes import agreement, log_ratio, moved, moved_between_seeds, query_table
 
 N = 40
 FRAME = pd.DataFrame(

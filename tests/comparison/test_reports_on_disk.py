@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 from pyarrow import parquet
 
-from swclip.errors import ArtefactError, ConfigError, SwclipError
 from swclip.comparison.reports_on_disk import named_folders, read_report, report_folders
+from swclip.errors import ArtefactError, ConfigError, SwclipError
 
 
 @pytest.fixture

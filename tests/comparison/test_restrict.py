@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swclip.evaluation.measure import Evaluation
-from swclip.comparison.restrict import reordered, restricted
+from swclip.comparison.align import reordered, restricted
+from swclip.evaluation.result import Evaluation
 
 
 @pytest.fixture(scope="module")

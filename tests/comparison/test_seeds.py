@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swclip.comparison.seeds import mean_report, seed_spread
+from swclip.comparison.pooling import mean_report, seed_spread
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=5))

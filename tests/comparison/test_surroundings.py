@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 import swclip
+from swclip.comparison.comparison import Comparison
+from swclip.comparison.reports_on_disk import find_surroundings
 from swclip.data.manifest import read_manifest, write_manifest
 from swclip.data.splits import read_splits, write_splits
 from swclip.errors import MismatchError
-from swclip.comparison.comparison import Comparison
-from swclip.evaluation.measure import Evaluation
-from swclip.comparison.surroundings import find_surroundings
+from swclip.evaluation.result import Evaluation
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swclip.comparison.winners import MIN_BLOCKS, region_winners
+from swclip.comparison.findings import MIN_BLOCKS, region_winners
 from swclip.metrics.bootstrap import resample_blocks
 
 REGIONS = ["Hull"] * 12 + ["Leeds"] * 30 + ["York"] * 30

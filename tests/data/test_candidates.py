@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swclip.data.candidates import GalleryRule, build_candidates, parse_gallery
-from swclip.data.splits import Splits, candidates_for
 from swclip.data.grouping import distinct_positions
+from swclip.data.splits import Splits, candidates_for
 from swclip.errors import ConfigError, InputError
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import haversine_m

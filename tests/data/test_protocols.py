@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swclip.data.grouping import SAME_PLACE_M, place_numbers
 from swclip.data.manifest import Manifest
 from swclip.data.protocols import SplitDraft, split
-from swclip.data.grouping import SAME_PLACE_M, place_numbers
 from swclip.errors import ConfigError, InputError
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import haversine_m

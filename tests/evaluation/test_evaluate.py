@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from swclip.calibration.posterior_config import PosteriorConfig, write_posterior
 from swclip.cli.evaluate import evaluate as evaluate_command
 from swclip.data.manifest import Manifest, read_manifest, write_manifest
 from swclip.data.protocols import split
@@ -28,7 +29,6 @@ from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import geodesic_m
 from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
 from swclip.models.locator_model import LocatorModel
-from swclip.calibration.posterior_config import PosteriorConfig, write_posterior
 from swclip.training.run import RunFacts
 
 PHOTOGRAPHS = 60

@@ -14,7 +14,7 @@ from swclip.evaluation.measure import MeasureConfig, hits_within, measure
 from swclip.evaluation.predictions import read_predictions, write_predictions
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import geodesic_m
-from swclip.metrics.regions import region_labels, resampling_blocks
+from swclip.metrics.districts import region_labels, resampling_blocks
 
 QUICK = MeasureConfig(estimator="argmax", resamples=50)
 

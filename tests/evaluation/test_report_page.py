@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from swclip.evaluation.measure import MeasureConfig
 from swclip.external.evaluate import evaluate_predictions
 from swclip.reporting.map_photographs import BUDGET_BYTES
-from swclip.evaluation.measure import MeasureConfig
 from swclip.reporting.report import write_report_page
 
 ANSWERS = ["image_id", "lat_deg", "lon_deg", "predicted_lat_deg", "predicted_lon_deg", "city"]

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from swclip.errors import ArtefactError
-from swclip.evaluation.measure import Evaluation, MeasureConfig
 from swclip.comparison.pooling import pool_evaluations
+from swclip.errors import ArtefactError
+from swclip.evaluation.measure import MeasureConfig
 from swclip.evaluation.report_schema import REPORT_VERSION, Report, check_report
+from swclip.evaluation.result import Evaluation
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "report.schema.json"
 

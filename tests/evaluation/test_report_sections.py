@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swclip.reporting.chart import (area_axis, error_chart, linear_axis, log_axis, metre_axis)
-from swclip.reporting.failures_section import (correlogram_chart, failures, lisa_note, moran_text)
-from swclip.reporting.confidence_section import (kept, reliability_text, sureness, verdict_text)
+from swclip.reporting.chart import area_axis, error_chart, linear_axis, log_axis, metre_axis
+from swclip.reporting.confidence_section import kept, reliability_text, sureness, verdict_text
+from swclip.reporting.failures_section import correlogram_chart, failures, lisa_note, moran_text
+from swclip.reporting.report import cards
 from swclip.reporting.tables import regional_text, retrieval_table, retrieval_text
-from swclip.reporting.report_words import cards
 from swclip.reporting.units import area, distance
 
 MORAN = {"i": 0.31, "expected": -0.002, "z": 9.0, "p": 0.001, "permutations": 999, "neighbours": 8, "n": 600}

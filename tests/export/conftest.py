@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
+from swclip.calibration.posterior_config import PosteriorConfig, write_posterior
 from swclip.cli.app import run
 from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
 from swclip.models.locator_model import LocatorModel
-from swclip.calibration.posterior_config import PosteriorConfig, write_posterior
 
 POSITIONS = np.array([[53.80, -1.55], [53.801, -1.549], [53.96, -1.08], [-33.86, 151.2]])
 

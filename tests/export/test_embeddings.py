@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.errors import ArtefactError, InputError
 from swclip.export.embeddings import read_embeddings, write_embeddings
+from swclip.export.quantize import dequantize, quantize
 from swclip.gallery.gallery import Gallery
 from swclip.gallery.hubness import Hubness
-from swclip.calibration.posterior_config import PosteriorConfig
-from swclip.export.quantize import dequantize, quantize
 
 
 def _unit(rng: np.random.Generator, rows: int, dim: int = 16) -> np.ndarray:

@@ -21,8 +21,7 @@ import torch
 from swclip.errors import ArtefactError, ConfigError, InputError
 from swclip.export import folder as module
 from swclip.export import graph
-from swclip.export.card import example, recipe
-from swclip.export.folder import export_model
+from swclip.export.folder import example, export_model, recipe
 from swclip.export.graph import IMAGE
 from swclip.export.int8_tower import IMAGE_INT8, quantize_tower
 from swclip.export.parity import open_graph
@@ -117,7 +116,7 @@ def test_the_example_of_the_readme_runs_and_is_right(exported: Path, photographs
 def test_the_example_makes_the_very_pixels(
     preprocess: Preprocess, photographs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from swclip.export.card import preprocess_document
+    from swclip.export.folder import preprocess_document
 
     (tmp_path / "preprocess.json").write_text(json.dumps(preprocess_document(preprocess)))
     code = example(preprocess).partition("session = ")[0]
@@ -164,7 +163,7 @@ def test_a_missing_extra_is_said_before_anything_is_done(
     missing: set[str], make_model: Make, photographs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = importlib.util.find_spec
-    monkeypatch.setattr("swclip.export.needed.find_spec", lambda name: None if name in missing else real(name))
+    monkeypatch.setattr("swclip.export.folder.find_spec", lambda name: None if name in missing else real(name))
     with pytest.raises(ConfigError, match=r"needs .*onnxruntime; install them with: pip install 'swclip\[export\]'"):
         export_model(make_model(), tmp_path / "onnx", photographs)
     assert not list(tmp_path.iterdir())

@@ -13,15 +13,15 @@ from pyproj import Transformer
 from safetensors.numpy import save_file
 
 import swclip
-from swclip.external.evaluate import evaluate_vectors
-from swclip.external.prediction_gallery import Space
-from swclip.external.measure_embeddings import placed_photographs
 from swclip.cli.app import run
 from swclip.data.manifest import read_manifest
 from swclip.data.protocols import split
 from swclip.data.splits import candidates_for, indices, read_splits
 from swclip.errors import ConfigError, InputError
 from swclip.evaluation.measure import MeasureConfig
+from swclip.external.evaluate import evaluate_vectors
+from swclip.external.measure_embeddings import placed_photographs
+from swclip.external.prediction_gallery import Space
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import geodesic_m
 

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 from pyproj import Transformer
 
-from swclip.external.evaluate import evaluate_vectors
-from swclip.external.measure_embeddings import placed_photographs
 from swclip.cli.app import run
 from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import Splits, read_splits
 from swclip.evaluation.measure import MeasureConfig
+from swclip.external.evaluate import evaluate_vectors
+from swclip.external.measure_embeddings import placed_photographs
 
 QUICK = MeasureConfig(resamples=20)
 

@@ -17,15 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import swclip
-from swclip.external.evaluate import evaluate_predictions
-from swclip.external.predicted_coordinates import (EMPTY, NO_ROW, ZERO, read_predicted)
-from swclip.external.ground_truth import names_of
+from swclip.api import evaluate_predictions
 from swclip.cli.app import run
 from swclip.data.manifest import read_manifest, write_manifest
 from swclip.data.splits import candidates_for, indices, read_splits
 from swclip.errors import ConfigError, InputError
 from swclip.evaluation.measure import MeasureConfig
 from swclip.evaluation.predictions import COLUMNS, read_predictions
+from swclip.external.ground_truth import names_of
+from swclip.external.predicted_coordinates import EMPTY, NO_ROW, ZERO, read_predicted
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import geodesic_m
 

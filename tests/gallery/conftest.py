@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from swclip.gallery.schema import Description, entry_schema, vectors
 from swclip.gallery.assign_candidates import settle
+from swclip.gallery.schema import Description, entry_schema, vectors
 from swclip.gallery.store import GalleryStore
 
 DIM = 12  # ten and more are what lancedb takes for vectors, and it is strict with those

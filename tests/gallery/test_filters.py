@@ -12,10 +12,10 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swclip.geo.areas import Area
 from swclip.errors import ConfigError
 from swclip.gallery.filters import EntryFilter
 from swclip.gallery.store import GalleryStore
+from swclip.geo.areas import Area
 from swclip.geo.distance import haversine_m
 
 from .conftest import make_entries, make_store

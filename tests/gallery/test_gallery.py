@@ -13,8 +13,8 @@ import pytest
 from swclip.data.manifest import write_manifest
 from swclip.errors import ArtefactError, InputError, MismatchError, SwclipError
 from swclip.gallery.build import build_gallery, manifest_candidates
-from swclip.models.embed import embed_photographs, embed_positions
 from swclip.gallery.gallery import Gallery, load_gallery
+from swclip.models.embed import embed_photographs, embed_positions
 from swclip.retrieval.posterior import PosteriorConfig, log_posterior
 
 Make = Callable[..., Gallery]

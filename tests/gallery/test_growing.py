@@ -13,15 +13,14 @@ import pytest
 
 from swclip.data.manifest import Manifest, write_manifest
 from swclip.errors import ArtefactError, MismatchError
-from swclip.gallery.details import manifest_details
+from swclip.gallery.build import build_gallery, candidates_of, manifest_candidates, put_in, thumbnails_of
 from swclip.gallery.filters import EntryFilter
-from swclip.gallery.store import GalleryStore
-from swclip.gallery.inspect import verify
-from swclip.gallery.build import build_gallery, manifest_candidates
 from swclip.gallery.gallery import Gallery, load_gallery
-from swclip.gallery.growing import candidates_of, put_in, thumbnails_of
 from swclip.gallery.hubness import Bank, read_bank
+from swclip.gallery.inspect import verify
 from swclip.gallery.read_write import gallery_parts
+from swclip.gallery.schema import manifest_details
+from swclip.gallery.store import GalleryStore
 
 COUNT = 24
 

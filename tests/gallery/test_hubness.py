@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
+from swclip.gallery.gallery import Gallery, load_gallery
+from swclip.gallery.hubness import Bank, Hubness, bank_rows, mean_similarity, read_bank, write_bank
 from swclip.geo.distance import haversine_m
 from swclip.retrieval.coarse import CoarseIndex, part_of
-from swclip.gallery.gallery import Gallery, load_gallery
-from swclip.gallery.hubness import (Bank, Hubness, bank_rows, mean_similarity, read_bank, write_bank)
 from swclip.retrieval.posterior import PosteriorConfig, fit_posterior, log_posterior
 
 Make = Callable[..., Gallery]

@@ -13,13 +13,12 @@ import pytest
 from PIL import Image
 
 from swclip.errors import DiskFullError
+from swclip.gallery.assign_candidates import settle
 from swclip.gallery.export import export_points
 from swclip.gallery.filters import EntryFilter
-from swclip.gallery.info import gallery_info
+from swclip.gallery.inspect import gallery_info, verify
 from swclip.gallery.schema import Description, entry_schema, matrix, vectors
-from swclip.gallery.assign_candidates import settle
 from swclip.gallery.store import GalleryStore
-from swclip.gallery.inspect import verify
 
 from .conftest import DESCRIPTION, DIM, make_entries, make_store, write_model
 

@@ -14,8 +14,8 @@ import pytest
 
 from swclip.errors import DiskFullError
 from swclip.gallery.filters import EntryFilter
-from swclip.gallery.store import Change, GalleryStore
 from swclip.gallery.inspect import verify
+from swclip.gallery.store import Change, GalleryStore
 
 from .conftest import make_entries, make_store
 

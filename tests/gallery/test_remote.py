@@ -13,9 +13,8 @@ import pytest
 from swclip.errors import ArtefactError, InputError
 from swclip.gallery import remote
 from swclip.gallery.filters import EntryFilter
-from swclip.gallery.info import gallery_info
+from swclip.gallery.inspect import gallery_info, verify
 from swclip.gallery.store import GalleryStore
-from swclip.gallery.inspect import verify
 
 from .conftest import make_entries, make_store
 

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swclip.geo.coordinates import LocalFrame
-from swclip.geo.displace import displaced
+from swclip.geo.coordinates import LocalFrame, displaced
 from swclip.geo.distance import EARTH_RADIUS_M, haversine_m
 
 

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from swclip.calibration.posterior_config import PosteriorConfig, write_posterior
 from swclip.cli.app import run as command
 from swclip.data.manifest import read_manifest, write_manifest
 from swclip.data.splits import read_splits, write_splits
-from swclip.models.locator_model import load_model
-from swclip.models.embed import embed_photographs
 from swclip.gallery.hubness import Bank, write_bank
-from swclip.calibration.posterior_config import PosteriorConfig, write_posterior
+from swclip.models.embed import embed_photographs
+from swclip.models.locator_model import load_model
 
 from .stand_in import WRITER, StandIn, standing_in
 

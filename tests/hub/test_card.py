@@ -14,13 +14,12 @@ import pytest
 from huggingface_hub import ModelCard
 
 from swclip.cli.app import run
-from swclip.reporting.units import metres, percent
 from swclip.hub.card import CardFacts, model_card, plain
 from swclip.hub.evaluations import read_report
 from swclip.hub.folder import PublishOptions, write_model_folder
-from swclip.hub.towers import Tower
-from swclip.hub.provenance import Area, TrainingData
+from swclip.hub.provenance import Area, Tower, TrainingData
 from swclip.models.locator_model import load_model
+from swclip.reporting.units import metres, percent
 from swclip.training.config import load_recipe
 from swclip.training.run import read_run
 

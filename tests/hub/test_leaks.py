@@ -13,11 +13,10 @@ from safetensors.numpy import save_file
 from swclip.cli.app import run
 from swclip.data.manifest import read_manifest
 from swclip.errors import ArtefactError
-from swclip.hub.folder import ModelFolder, PublishOptions, write_model_folder
-from swclip.hub.leaks import check_no_leaks, private_names
-from swclip.models.locator_model import load_model
-from swclip.models.embed import embed_photographs
 from swclip.gallery.hubness import Bank, Hubness, read_bank
+from swclip.hub.folder import ModelFolder, PublishOptions, check_no_leaks, private_names, write_model_folder
+from swclip.models.embed import embed_photographs
+from swclip.models.locator_model import load_model
 from swclip.training.config import load_recipe
 
 NAME = "ada/leeds"

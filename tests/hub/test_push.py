@@ -10,8 +10,8 @@ import torch
 import swclip
 from swclip.cli.app import run
 from swclip.data.manifest import read_manifest
-from swclip.models.locator_model import LocatorModel, load_model
 from swclip.models.embed import embed_photographs
+from swclip.models.locator_model import LocatorModel, load_model
 from swclip.retrieval.locator import Locator
 
 from .stand_in import StandIn

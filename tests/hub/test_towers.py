@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from swclip.hub.towers import LICENCES, hide_paths, towers_of
+from swclip.hub.provenance import LICENCES, hide_paths, towers_of
 from swclip.models.config import ImageConfig, LocationConfig, ModelConfig, ViewsConfig
 from swclip.models.locator_model import LocatorModel, load_model
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swclip.ingest.columns import (ROLES, SYNONYMS, ColumnNames, find_columns, flag_of, plain_name)
 from swclip.errors import InputError
+from swclip.ingest.columns import ROLES, SYNONYMS, ColumnNames, find_columns, flag_of, plain_name
 
 EVERY = [(role, name) for role, tiers in SYNONYMS.items() for names in tiers for name in names]
 

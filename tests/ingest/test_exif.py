@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
-from swclip.ingest.exif import ExifFacts, read_exif
 from swclip.imaging.decode import open_photograph
+from swclip.ingest.exif import ExifFacts, read_exif
 
 GPS, EXIF = 0x8825, 0x8769
 LONDON = {1: "N", 2: (51.0, 30.0, 26.64), 3: "W", 4: (0.0, 7.0, 39.93)}

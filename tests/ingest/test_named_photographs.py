@@ -14,9 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swclip.data.manifest import write_manifest
-from swclip.ingest.name_lists import (digest_of_names, join_names, read_name_list, split_names)
-from swclip.ingest.named_photographs import named_photographs, stated_name
 from swclip.errors import InputError
+from swclip.ingest.named_photographs import (
+    digest_of_names,
+    join_names,
+    named_photographs,
+    read_name_list,
+    split_names,
+    stated_name,
+)
 
 NAMES = st.lists(st.binary(min_size=1, max_size=8).filter(lambda name: b"\0" not in name).map(os.fsdecode), min_size=1)
 

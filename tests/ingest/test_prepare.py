@@ -23,12 +23,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from swclip.data.manifest import read_manifest
+from swclip.errors import DiskFullError, InputError
 from swclip.ingest import verification
 from swclip.ingest.columns import ColumnNames
-from swclip.data.manifest import read_manifest
 from swclip.ingest.numbers import parse_number
 from swclip.ingest.prepare import PrepareResult, prepare
-from swclip.errors import DiskFullError, InputError
 
 
 def photograph(seed: int, size: int = 48, **options: Any) -> bytes:

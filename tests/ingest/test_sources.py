@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from shapely.geometry import LineString, Point
 
-from swclip.ingest.columns import ColumnNames
 from swclip.data.manifest import write_manifest
+from swclip.errors import InputError
+from swclip.ingest.columns import ColumnNames
 from swclip.ingest.source_table import SourceTable
 from swclip.ingest.sources import read_source
-from swclip.errors import InputError
 
 LATS, LONS = [51.5, 51.6], [-0.1, -0.2]
 

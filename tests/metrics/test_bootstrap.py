@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from swclip.errors import InputError
-from swclip.metrics.bootstrap import (ShareWithin, bootstrap_intervals, mean, median, paired_differences, resample_blocks)
+from swclip.metrics.bootstrap import ShareWithin, bootstrap_intervals, mean, median, paired_differences, resample_blocks
 
 
 @given(hnp.arrays(np.float64, st.integers(1, 30), elements=st.floats(-1e6, 1e6)))

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from swclip.errors import ConfigError
-from swclip.metrics.correlogram import correlogram
-from swclip.metrics.pairs import Pairs
+from swclip.metrics.embedding_smoothness import Pairs, correlogram
 
 
 def generator(seed: int = 0) -> np.random.Generator:

@@ -11,8 +11,7 @@ from scipy.stats import spearmanr
 from swclip.errors import ConfigError
 from swclip.geo.distance import haversine_m
 from swclip.metrics import embedding_smoothness as smoothness
-from swclip.metrics.pairs import Pairs
-from swclip.metrics.embedding_smoothness import spatial_smoothness
+from swclip.metrics.embedding_smoothness import Pairs, spatial_smoothness
 
 
 def generator(seed: int = 0) -> np.random.Generator:

@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 
 from swclip.errors import InputError
 from swclip.metrics.lisa import LABELS, conditional_p, local_moran
-from swclip.metrics.spatial_weights import nearest_neighbours, neighbour_graph
+from swclip.metrics.morans_i import nearest_neighbours, neighbour_graph
 
 COLUMBUS = json.loads(Path(__file__).with_name("columbus.json").read_text())
 

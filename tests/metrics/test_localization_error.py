@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from swclip.errors import InputError
-from swclip.metrics.localization_error import (ACCURACY_RADII_M, accuracy_within, by_region, city_alignment_at_k, error_statistics, first_hit_rank, mean_reciprocal_rank, recall_at_k)
+from swclip.metrics.localization_error import (
+    ACCURACY_RADII_M,
+    accuracy_within,
+    by_region,
+    city_alignment_at_k,
+    error_statistics,
+    first_hit_rank,
+    mean_reciprocal_rank,
+    recall_at_k,
+)
 
 errors = hnp.arrays(np.float64, st.integers(1, 60), elements=st.floats(0, 2e7, allow_nan=False))
 

@@ -13,7 +13,7 @@ from scipy.spatial.distance import pdist, squareform
 from scipy.stats import pearsonr, rankdata
 
 from swclip.errors import InputError
-from swclip.metrics.mantel import mantel
+from swclip.metrics.embedding_smoothness import mantel
 
 
 def generator(seed: int = 0) -> np.random.Generator:

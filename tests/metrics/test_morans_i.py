@@ -16,8 +16,13 @@ from hypothesis.extra import numpy as hnp
 from libpysal.graph import Graph
 
 from swclip.errors import InputError
-from swclip.metrics.morans_i import component_autocorrelation, global_moran, principal_components
-from swclip.metrics.spatial_weights import nearest_neighbours, neighbour_graph
+from swclip.metrics.morans_i import (
+    component_autocorrelation,
+    global_moran,
+    nearest_neighbours,
+    neighbour_graph,
+    principal_components,
+)
 
 COLUMBUS = json.loads(Path(__file__).with_name("columbus.json").read_text())
 

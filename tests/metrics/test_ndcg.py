@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swclip.errors import ConfigError, InputError
-from swclip.metrics.ndcg import (geoscore, geoscore_by_query, ndcg_at_k, ndcg_by_query, relevance_gain)
+from swclip.metrics.ndcg import geoscore, geoscore_by_query, ndcg_at_k, ndcg_by_query, relevance_gain
 
 distances = st.lists(st.floats(0, 500), min_size=1, max_size=30)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from swclip.errors import InputError
 from swclip.geo.distance import haversine_m
-from swclip.metrics.pairs import Pairs
+from swclip.metrics.embedding_smoothness import Pairs
 
 
 def generator(seed: int = 0) -> np.random.Generator:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import kstest, spearmanr
 
-from swclip.metrics.permutation import (centred_ranks, spearman, two_sided_p, unit_deviation)
+from swclip.metrics.morans_i import centred_ranks, spearman, two_sided_p, unit_deviation
 
 whole = st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=30)
 

@@ -11,15 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from swclip.calibration.conformal import Calibration
+from swclip.calibration.density import tail_mass
+from swclip.calibration.region import LEVELS
+from swclip.calibration.region_cells import GroundCells
 from swclip.data.grouping import group_numbers
 from swclip.errors import MismatchError
 from swclip.geo.coordinates import LocalFrame
 from swclip.metrics.region_coverage import THRESHOLDS, RegionMeter
-from swclip.calibration.conformal import Calibration
-from swclip.calibration.region_cells import GroundCells
-from swclip.calibration.region import LEVELS
 from swclip.retrieval.region_fit import deal_blocks
-from swclip.calibration.density import tail_mass
 
 FRAMES = {"Leeds": LocalFrame(53.8, -1.55), "York": LocalFrame(53.96, -1.08)}
 CANDIDATES = 50

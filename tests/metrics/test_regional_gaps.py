@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swclip.errors import InputError
+from swclip.metrics.districts import gini, regional_gap
 from swclip.metrics.localization_error import by_region
-from swclip.metrics.regional_gaps import gini, regional_gap
 
 amounts = st.lists(st.floats(0, 1e6), min_size=1, max_size=20)
 

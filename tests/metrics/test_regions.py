@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from swclip.metrics.regions import exchangeable_units, resampling_blocks
+from swclip.metrics.districts import exchangeable_units, resampling_blocks
 
 FRAME = pd.DataFrame({"place_id": ["a", "a", "b", "c"], "block_id": ["x", "x", "x", "y"]})
 POSITIONS = np.array([[51.5, -0.1], [51.5, -0.1], [51.5000001, -0.1], [51.6, -0.1]])

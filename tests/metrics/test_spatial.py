@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from swclip.errors import InputError
-from swclip.metrics.morans_i import global_moran
 from swclip.metrics.lisa import LABELS
+from swclip.metrics.morans_i import global_moran, nearest_neighbours, neighbour_graph
 from swclip.metrics.spatial import spatial_report
-from swclip.metrics.spatial_weights import nearest_neighbours, neighbour_graph
 
 
 def generator(seed: int = 0) -> np.random.Generator:

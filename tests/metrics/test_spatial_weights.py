@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from swclip.errors import ConfigError
 from swclip.geo.distance import haversine_m, pairwise_haversine_m
-from swclip.metrics.spatial_weights import nearest_neighbours, neighbour_graph
+from swclip.metrics.morans_i import nearest_neighbours, neighbour_graph
 
 positions = st.lists(st.tuples(st.floats(-90, 90), st.floats(-180, 180)), min_size=1, max_size=25)
 lattice = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=25)

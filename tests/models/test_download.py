@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from swclip.errors import ArtefactError, ConfigError
+from swclip.models.download import HubName, check_harmless, hub_name, model_folder
 from swclip.models.locator_model import LocatorModel, load_model
-from swclip.models.download import (HubName, check_harmless, hub_name, model_folder)
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,13 @@ from PIL import Image
 from swclip.cli.app import run
 from swclip.data.manifest import read_manifest, write_manifest
 from swclip.errors import ConfigError, InputError
-from swclip.models.config import ImageConfig, LocationConfig, ModelConfig, ViewsConfig
-from swclip.models.locator_model import LocatorModel
 from swclip.gallery.build import build_gallery, manifest_candidates
+from swclip.models.config import ImageConfig, LocationConfig, ModelConfig, ViewsConfig
 from swclip.models.embed import Failure, embed_photographs
+from swclip.models.embed_modalities import chosen_views, count_views, embed_queries
+from swclip.models.locator_model import LocatorModel
 from swclip.retrieval.locator import Locator
 from swclip.retrieval.posterior import PosteriorConfig
-from swclip.models.embed_modalities import chosen_views, count_views, embed_queries
 
 Photographs = Callable[[int], list[Path]]
 CONFIG = ModelConfig(

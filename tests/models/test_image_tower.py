@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from swclip.errors import ConfigError
 from swclip.models.config import ImageConfig
-from swclip.models.pretrained_towers import tower_preprocess
 from swclip.models.image_tower import GemPool, ImageHead, ImageTower
 from swclip.models.locator_model import LocatorModel
+from swclip.models.pretrained_towers import tower_preprocess
 
 MakeModel = Callable[..., LocatorModel]
 

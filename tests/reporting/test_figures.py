@@ -12,9 +12,9 @@ from PIL import Image
 
 from swclip.errors import InputError
 from swclip.reporting.chart import Series, error_chart
-from swclip.reporting.plots import write_chart
+from swclip.reporting.figures import FIGURES, clear_figures, regions_chart, write_figures
 from swclip.reporting.map_figure import map_figure
-from swclip.reporting.figures import (FIGURES, clear_figures, regions_chart, write_figures)
+from swclip.reporting.plots import write_chart
 
 CHARTS = {"error-curve", "regions", "correlogram", "reliability", "area", "selective", "selective-within-100-m"}
 HIGH_HIGH = (0xB2, 0x18, 0x2B)

@@ -13,15 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swclip.reporting import map_data as module
-from swclip.reporting.examples import thumbnail
-from swclip.reporting.map_data import map_data
-from swclip.reporting.map_photographs import add_photographs
-from swclip.reporting.map_sample import drawn_rows, shares_of
-from swclip.evaluation.measure import Evaluation
-from swclip.reporting.page import map_note
+from swclip.evaluation.result import Evaluation
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import geodesic_m
+from swclip.reporting import map_data as module
+from swclip.reporting.examples import thumbnail
+from swclip.reporting.map_data import drawn_rows, map_data, shares_of
+from swclip.reporting.map_photographs import add_photographs
+from swclip.reporting.page import map_note
 
 TOWN = {"x": (52.2, 0.1)}
 

@@ -20,12 +20,14 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from swclip.external.evaluate import evaluate_predictions
+from swclip.api import evaluate_predictions
 from swclip.errors import InputError
-from swclip.reporting.plots import data_uri
-from swclip.evaluation.measure import Evaluation, MeasureConfig
-from swclip.reporting.figures import FIGURES
 from swclip.evaluation.frames import COVERAGE_COLUMNS, SPATIAL_COLUMNS
+from swclip.evaluation.measure import MeasureConfig
+from swclip.evaluation.result import Evaluation
+from swclip.reporting.figures import FIGURES
+from swclip.reporting.notebook import EvaluationReport
+from swclip.reporting.plots import data_uri
 
 MakeUp = Callable[..., Evaluation]
 
@@ -64,23 +66,25 @@ SPATIAL: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def plain(made_up: MakeUp) -> Evaluation:
-    return made_up(config=MeasureConfig(resamples=60))
+def plain(made_up: MakeUp) -> EvaluationReport:
+    return EvaluationReport.of(made_up(config=MeasureConfig(resamples=60)))
 
 
 @pytest.fixture(scope="module")
-def full(plain: Evaluation) -> Evaluation:
+def full(plain: EvaluationReport) -> EvaluationReport:
     """The same with the parts of a report that only some systems have."""
     report = {**plain.report, "calibration": CALIBRATION, "spatial": SPATIAL, "geoscore": 4998.5}
     return replace(plain, report=report)
 
 
 @pytest.fixture(scope="module")
-def answers(plain: Evaluation) -> Evaluation:
+def answers(plain: EvaluationReport) -> EvaluationReport:
     return evaluate_predictions(plain.predictions, config=MeasureConfig(resamples=60))
 
 
-def test_the_summary_is_one_row_of_the_report(plain: Evaluation, full: Evaluation, answers: Evaluation) -> None:
+def test_the_summary_is_one_row_of_the_report(
+    plain: EvaluationReport, full: EvaluationReport, answers: EvaluationReport
+) -> None:
     report = plain.report
     (row,) = plain.summary().to_dict("records")
     assert row["median_m"] == report["error_m"]["median"]
@@ -94,7 +98,7 @@ def test_the_summary_is_one_row_of_the_report(plain: Evaluation, full: Evaluatio
     assert both["n_queries"].tolist() == [45, 45]
 
 
-def test_tables_hold_what_the_report_holds(plain: Evaluation, full: Evaluation) -> None:
+def test_tables_hold_what_the_report_holds(plain: EvaluationReport, full: EvaluationReport) -> None:
     errors = plain.errors()
     assert errors.loc["floor", "within_100_m"] == plain.report["baselines"]["floor"]["accuracy_within_m"]["100"]
     assert errors.loc["mode", "p95"] == plain.report["error_m"]["p95"]
@@ -114,7 +118,7 @@ def test_tables_hold_what_the_report_holds(plain: Evaluation, full: Evaluation) 
     assert full.correlogram()["embedding"].tolist() == ["image"]
 
 
-def test_tables_are_empty_where_nothing_was_measured(plain: Evaluation, answers: Evaluation) -> None:
+def test_tables_are_empty_where_nothing_was_measured(plain: EvaluationReport, answers: EvaluationReport) -> None:
     bare = replace(plain, report={**plain.report, "calibration": None, "spatial": None})
     for table in (bare.coverage(), bare.spatial(), bare.correlogram()):
         assert len(table) == 0
@@ -123,8 +127,10 @@ def test_tables_are_empty_where_nothing_was_measured(plain: Evaluation, answers:
     assert list(answers.errors().index) == ["as given"]
 
 
-def test_reliability_is_drawn_from_the_report_or_from_the_probabilities(plain: Evaluation, answers: Evaluation) -> None:
-    def drawn(evaluation: Evaluation) -> np.ndarray:
+def test_reliability_is_drawn_from_the_report_or_from_the_probabilities(
+    plain: EvaluationReport, answers: EvaluationReport
+) -> None:
+    def drawn(evaluation: EvaluationReport) -> np.ndarray:
         return np.asarray(evaluation.plot_reliability().axes[0].collections[-1].get_offsets())
 
     known = plain.report["calibration"]["reliability"]
@@ -136,7 +142,7 @@ def test_reliability_is_drawn_from_the_report_or_from_the_probabilities(plain: E
         answers.plot_reliability()
 
 
-def test_figures_are_matplotlib_figures_and_leave_no_state(plain: Evaluation, full: Evaluation) -> None:
+def test_figures_are_matplotlib_figures_and_leave_no_state(plain: EvaluationReport, full: EvaluationReport) -> None:
     before = dict(matplotlib.rcParams)
     drawn = [
         plain.plot_curve(),
@@ -157,7 +163,7 @@ def test_figures_are_matplotlib_figures_and_leave_no_state(plain: Evaluation, fu
     assert data_uri(plain.plot_curve()) == data_uri(plain.plot_curve())
 
 
-def test_a_map_is_of_one_region(plain: Evaluation) -> None:
+def test_a_map_is_of_one_region(plain: EvaluationReport) -> None:
     assert len(plain.plot_map().axes) == 3  # a city each, and none for the place that is left
     figure = plain.plot_map(region="York")
     (axes,) = figure.axes
@@ -168,7 +174,7 @@ def test_a_map_is_of_one_region(plain: Evaluation) -> None:
         plain.plot_map(region="Rome")
 
 
-def test_names_with_signs_are_text(plain: Evaluation) -> None:
+def test_names_with_signs_are_text(plain: EvaluationReport) -> None:
     name = "$x_1$ & <script>alert(1)</script>"
     frame = plain.predictions.assign(city=name)
     found = evaluate_predictions(frame, config=MeasureConfig(resamples=20))
@@ -180,7 +186,7 @@ def test_names_with_signs_are_text(plain: Evaluation) -> None:
     assert html.escape("<script>alert(1)</script>", quote=False) in card
 
 
-def test_the_card_holds_the_headline_and_needs_nothing(plain: Evaluation, answers: Evaluation) -> None:
+def test_the_card_holds_the_headline_and_needs_nothing(plain: EvaluationReport, answers: EvaluationReport) -> None:
     card = plain._repr_html_()
     assert "45 queries, 135 candidates" in card
     assert "floor" in card
@@ -190,7 +196,7 @@ def test_the_card_holds_the_headline_and_needs_nothing(plain: Evaluation, answer
     assert "floor" not in re.sub(r'src="[^"]*"', "", bare)
 
 
-def test_the_card_is_legible_in_a_browser(plain: Evaluation, browser: Any, tmp_path: Path) -> None:
+def test_the_card_is_legible_in_a_browser(plain: EvaluationReport, browser: Any, tmp_path: Path) -> None:
     page_file = tmp_path / "card.html"
     page_file.write_text(f"<!DOCTYPE html><meta charset=utf-8><body>{plain._repr_html_()}", encoding="utf-8")
     for width in (1000, 380):
@@ -202,7 +208,7 @@ def test_the_card_is_legible_in_a_browser(plain: Evaluation, browser: Any, tmp_p
         page.close()
 
 
-def test_what_is_saved_is_what_the_command_writes(plain: Evaluation, tmp_path: Path) -> None:
+def test_what_is_saved_is_what_the_command_writes(plain: EvaluationReport, tmp_path: Path) -> None:
     out = tmp_path / "out"
     path = plain.save(out, title="made up")
     assert path == out / "report.json"

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swclip.comparison.benchmark_files import write_compare
-from swclip.comparison.page import write_benchmark_page
+from swclip.comparison.align import restricted
 from swclip.comparison.compare_reports import compare_reports
 from swclip.comparison.comparison import compare
-from swclip.evaluation.measure import Evaluation
+from swclip.comparison.page import write_benchmark_page, write_compare
+from swclip.evaluation.result import Evaluation
 from swclip.reporting.report import write_report_page
 from swclip.reporting.tables import level_table
-from swclip.comparison.restrict import restricted
 
 NASTY = '</script><script>alert("x")</script><b>&amp;'
 COLOURS_OF_THE_MAP = """() => {

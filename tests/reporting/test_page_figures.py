@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swclip.reporting.examples import examples_of, pick_examples
-from swclip.reporting.page_figures import MetreScale, error_curve
+from swclip.reporting.page import MetreScale, error_curve
 from swclip.reporting.units import distance, metres
 
 

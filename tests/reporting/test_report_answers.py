@@ -12,11 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from swclip.evaluation.measure import MeasureConfig
+from swclip.evaluation.result import Evaluation
 from swclip.external.evaluate import evaluate_predictions
-from swclip.evaluation.measure import Evaluation, MeasureConfig
-from swclip.reporting.report import write_report_page
-from swclip.reporting.report_answers import confidence_table, unanswered_table, unknown
-from swclip.reporting.report_words import cards, kicker, lede
+from swclip.reporting.report import cards, confidence_table, kicker, lede, unanswered_table, unknown, write_report_page
 from swclip.reporting.units import metres
 
 MakeUp = Callable[..., Evaluation]

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from swclip.reporting.semivariogram_figure import write_semivariogram_figure
 from swclip.geo.semivariogram import EmpiricalSemivariogram, fit_semivariogram
+from swclip.reporting.semivariogram_figure import write_semivariogram_figure
 
 LAG = np.geomspace(3.0, 450.0, 12)
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from swclip.answers.fields import record_fields
 from swclip.answers.record import Answer
 from swclip.answers.schema import answer_from_json, answer_schema
-from swclip.errors import ArtefactError
 from swclip.calibration.conformal import Calibration
+from swclip.errors import ArtefactError
 from swclip.gallery.gallery import Gallery
 from swclip.retrieval.locator import Locator
 from swclip.retrieval.posterior import PosteriorConfig

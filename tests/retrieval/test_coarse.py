@@ -12,8 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from swclip.errors import ConfigError, MismatchError
-from swclip.retrieval.coarse import Caps, CoarseIndex, part_of
 from swclip.gallery.gallery import Gallery
+from swclip.retrieval.coarse import Caps, CoarseIndex, part_of
 from swclip.retrieval.locator import Locator
 from swclip.retrieval.posterior import PosteriorConfig, log_posterior
 

@@ -13,12 +13,12 @@ import pytest
 
 from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
 from swclip.gallery import ann
-from swclip.geo.distance import haversine_m
-from swclip.retrieval.point_estimates import geometric_median
 from swclip.gallery.gallery import Gallery
 from swclip.gallery.hubness import Hubness
-from swclip.retrieval.locator import Locator
+from swclip.geo.distance import haversine_m
 from swclip.retrieval.disk_locator import NearestLocator, embedding_bytes
+from swclip.retrieval.locator import Locator
+from swclip.retrieval.point_estimates import geometric_median
 from swclip.retrieval.posterior import PosteriorConfig, log_posterior
 from swclip.retrieval.shortlist import ShortlistConfig, Shortlister
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from swclip.answers.formats import as_text
 from swclip.errors import ConfigError, MismatchError
+from swclip.gallery.gallery import Gallery
 from swclip.geo.neighbours import SphereIndex
 from swclip.models.embed import embed_photographs
-from swclip.gallery.gallery import Gallery
 from swclip.retrieval.hierarchy import Hierarchy, cell_answer, most_probable, probability_of, resolution_of
 from swclip.retrieval.locator import Locator
 from swclip.retrieval.posterior import PosteriorConfig, log_posterior

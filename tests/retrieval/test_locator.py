@@ -17,14 +17,14 @@ import pytest
 from swclip.answers.formats import as_text
 from swclip.answers.record import Answer
 from swclip.data.manifest import write_manifest
-from swclip.ingest.named_photographs import named_photographs
 from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
-from swclip.geo.distance import geodesic_m
-from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
-from swclip.models.locator_model import LocatorModel
 from swclip.gallery.build import build_gallery, manifest_candidates
-from swclip.models.embed import embed_photographs
 from swclip.gallery.gallery import Gallery
+from swclip.geo.distance import geodesic_m
+from swclip.ingest.named_photographs import named_photographs
+from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
+from swclip.models.embed import embed_photographs
+from swclip.models.locator_model import LocatorModel
 from swclip.retrieval.locator import Locator
 from swclip.retrieval.posterior import PosteriorConfig, log_posterior
 

@@ -14,12 +14,12 @@ import shapely
 
 from swclip.answers.formats import Format, as_text
 from swclip.answers.record import Answer
-from swclip.errors import ConfigError
-from swclip.retrieval.pooling import EXPONENT
 from swclip.calibration.conformal import Calibration
-from swclip.models.embed import embed_photographs
+from swclip.errors import ConfigError
 from swclip.gallery.gallery import Gallery
+from swclip.models.embed import embed_photographs
 from swclip.retrieval.locator import Locator
+from swclip.retrieval.pooling import EXPONENT
 from swclip.retrieval.posterior import PosteriorConfig, gallery_kernel, log_posterior, smoothed
 from swclip.retrieval.prior import NoCandidatesError, Prior, UnknownCityError
 

@@ -11,7 +11,7 @@ from swclip.errors import ConfigError
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import geodesic_m, haversine_m
 from swclip.geo.kernels import kernel_weight
-from swclip.retrieval.point_estimates import (argmax, estimators, geometric_median, mode, top_k)
+from swclip.retrieval.point_estimates import argmax, estimators, geometric_median, mode, top_k
 from swclip.retrieval.posterior import PosteriorConfig
 
 FRAME = LocalFrame(51.5, -0.1)

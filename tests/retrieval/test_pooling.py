@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swclip.retrieval.pooling import EXPONENT, pooled, weighed
-from swclip.retrieval.scores import Evidence, Photographed, log_softmax
 from swclip.gallery.gallery import Gallery
+from swclip.retrieval.pooling import EXPONENT, pooled, weighed
 from swclip.retrieval.posterior import PosteriorConfig
 from swclip.retrieval.prior import Weights
+from swclip.retrieval.scores import Evidence, Photographed, log_softmax
 
 CONFIG = PosteriorConfig(0.1, 0.1, 0.4, smoothing_m=150.0)
 SEEDS, COUNTS, EXPONENTS = st.integers(0, 10_000), st.integers(1, 6), st.floats(0.0, 1.0)

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
-from swclip.geo.distance import geodesic_m, haversine_m
-from swclip.retrieval.point_estimates import estimators
 from swclip.gallery.gallery import Gallery
+from swclip.geo.distance import geodesic_m, haversine_m
 from swclip.geo.spatial_smoothing import ground_kernel, spread
+from swclip.retrieval.point_estimates import estimators
 from swclip.retrieval.posterior import (
     PosteriorConfig,
     default_posterior,

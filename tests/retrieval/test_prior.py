@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swclip.errors import ConfigError, InputError
+from swclip.geo.areas import AreaError
 from swclip.geo.distance import haversine_m
-from swclip.geo.area import AreaError
 from swclip.retrieval.prior import FARTHEST_RADII, NoCandidatesError, Prior, UnknownCityError
 
 PLACES = np.array([[50.5, 0.5], [50.2, 0.2], [50.8, 0.9], [51.5, 0.5], [0.5, 50.5]])

@@ -7,13 +7,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from swclip.geo.coordinates import LocalFrame
-from swclip.gallery.gallery import Gallery
+from swclip.calibration.density import tail_mass
 from swclip.calibration.region_cells import GroundCells
+from swclip.gallery.gallery import Gallery
+from swclip.geo.coordinates import LocalFrame
 from swclip.retrieval.posterior import PosteriorConfig, log_posterior
 from swclip.retrieval.posterior_fit import fit_posterior
 from swclip.retrieval.region_fit import calibrate, deal_blocks
-from swclip.calibration.density import tail_mass
 
 GRID = {"temperatures": (0.05, 0.2, 0.5), "image_weights": (0.0, 0.5), "smoothings_m": (0.0, 30.0)}
 

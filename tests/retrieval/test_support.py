@@ -8,12 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from swclip.retrieval.scores import Evidence, Photographed
 from swclip.gallery.gallery import Gallery
-from swclip.geo.spatial_smoothing import ground_kernel, outflow
 from swclip.gallery.hubness import Hubness
+from swclip.geo.spatial_smoothing import ground_kernel, outflow
 from swclip.retrieval.posterior import PosteriorConfig, smoothed
-from swclip.retrieval.support import Support
+from swclip.retrieval.scores import Evidence, Photographed, Support
 
 Galleries, Queries = Callable[..., Gallery], Callable[..., np.ndarray]
 

@@ -1,4 +1,4 @@
-"""Recipes small enough to train in a second, and the command line as a process of its own."""
+"""The command line as a process of its own."""
 
 from __future__ import annotations
 
@@ -11,45 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-
-from swclip.training.config import TrainingConfig, load_recipe
-
-SMALL: dict[str, Any] = {
-    "steps": 20,
-    "evaluate_every": 10,
-    "checkpoint_every": 10,
-    "batch": {"size": 16},
-    "model": {
-        "embedding_dim": 16,
-        "image": {"size_px": 32, "head_width": 32},
-        "location": {
-            "text_tower": "none",
-            "grid_levels": 4,
-            "grid_coarsest_m": 800.0,
-            "grid_finest_m": 50.0,
-            "grid_log2_size": 8,
-            "hidden_width": 32,
-        },
-    },
-}
-
-
-def merged(values: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
-    """Nested tables, the second over the first."""
-    out = dict(values)
-    for key, value in more.items():
-        out[key] = merged(out.get(key, {}), value) if isinstance(value, dict) else value
-    return out
-
-
-@pytest.fixture(scope="session")
-def small() -> Callable[..., TrainingConfig]:
-    """A shipped recipe made small; keywords replace further values."""
-
-    def make(recipe: str = "sw-clip", **more: Any) -> TrainingConfig:
-        return load_recipe(recipe, merged(SMALL, more))
-
-    return make
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,8 @@ from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import read_splits
 from swclip.errors import ConfigError
 from swclip.losses import TargetConfig
-from swclip.training.accuracies import fill_missing_accuracies
 from swclip.training.config import TrainingConfig
+from swclip.training.inputs import fill_missing_accuracies
 from swclip.training.loop import train
 
 SOME = np.array([4.0, np.nan, 10.0, 3.0, np.nan])

@@ -13,6 +13,7 @@ from torch import nn
 from swclip.errors import ArtefactError
 from swclip.training.checkpoint import (
     Checkpoint,
+    MetricsLog,
     list_checkpoints,
     newest_checkpoint,
     optimizer_tensors,
@@ -20,7 +21,6 @@ from swclip.training.checkpoint import (
     restore_optimizer,
     write_checkpoint,
 )
-from swclip.training.metrics_log import MetricsLog
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from swclip.errors import ConfigError
 from swclip.losses import Objective
-from swclip.training.config import TrainingConfig, load_recipe, recipe_names, write_config
-from swclip.training.overrides import assigned, nested
+from swclip.training.config import TrainingConfig, assigned, load_recipe, nested, recipe_names, write_config
 
 
 def test_the_recipes_that_ship_can_be_read() -> None:

@@ -18,8 +18,8 @@ from swclip.models.config import ImageConfig
 from swclip.models.image_tower import ImageTower
 from swclip.models.locator_model import load_model
 from swclip.training.config import TrainingConfig
-from swclip.training.loop import train
 from swclip.training.fine_tuning import Corrections, TuningConfig, tune
+from swclip.training.loop import train
 
 FAMILIES = ["dinov2", "clip", "siglip"]
 

@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from swclip.calibration.posterior_config import read_posterior
 from swclip.data.manifest import read_manifest
 from swclip.data.splits import candidates_for, indices, read_splits
 from swclip.errors import ConfigError, MismatchError
 from swclip.evaluation.evaluate import EmbedConfig, evaluate
-from swclip.models.locator_model import load_model
 from swclip.gallery.build import build_gallery
-from swclip.models.embed import embed_photographs
-from swclip.models.feature_cache import FeatureCache
 from swclip.gallery.gallery import load_gallery
 from swclip.gallery.hubness import read_bank
+from swclip.models.embed import embed_photographs
+from swclip.models.feature_cache import FeatureCache
+from swclip.models.locator_model import load_model
 from swclip.retrieval.locator import Locator
-from swclip.calibration.posterior_config import read_posterior
 from swclip.retrieval.posterior_fit import PosteriorFit, fit_posterior
 from swclip.training.config import TrainingConfig
 from swclip.training.loop import train

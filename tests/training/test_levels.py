@@ -17,7 +17,7 @@ from swclip.errors import ConfigError
 from swclip.geo.cells import nested_cell_ids
 from swclip.losses import HierarchyConfig
 from swclip.training.config import TrainingConfig
-from swclip.training.levels import level_ids
+from swclip.training.inputs import level_ids
 from swclip.training.loop import train
 
 POSITIONS = np.array([51.5, -0.1]) + np.random.default_rng(0).uniform(-0.02, 0.02, (40, 2))

@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from swclip.calibration.conformal import read_calibration
+from swclip.calibration.posterior_config import read_posterior
 from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import Splits, read_splits, write_splits
 from swclip.errors import ArtefactError, ConfigError, InputError
-from swclip.models.locator_model import LocatorModel, load_model
-from swclip.calibration.conformal import read_calibration
 from swclip.models.feature_cache import FeatureCache
-from swclip.calibration.posterior_config import read_posterior
+from swclip.models.locator_model import LocatorModel, load_model
 from swclip.training.checkpoint import list_checkpoints
 from swclip.training.config import TrainingConfig, load_recipe
-from swclip.training.loop import train
 from swclip.training.inputs import PhotographSource
+from swclip.training.loop import train
 from swclip.training.run import read_run
 from swclip.training.validation import Validation
 

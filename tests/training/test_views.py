@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from swclip.calibration.posterior_config import read_posterior
 from swclip.data.manifest import Manifest, read_manifest, write_manifest
 from swclip.data.splits import Splits, indices, read_splits
 from swclip.errors import ConfigError, InputError
@@ -25,13 +26,12 @@ from swclip.evaluation.evaluate import evaluate
 from swclip.evaluation.measure import MeasureConfig
 from swclip.losses import NeighbourhoodConfig, Objective, ObjectiveConfig, TargetConfig, ViewsTermConfig
 from swclip.models.locator_model import LocatorModel, load_model
-from swclip.calibration.posterior_config import read_posterior
 from swclip.training.config import TrainingConfig, load_recipe, write_config
+from swclip.training.inputs import ViewSource
 from swclip.training.loop import train
 from swclip.training.optimizer import parameter_groups
 from swclip.training.step import Batch, forward_backward
 from swclip.training.validation import Validation
-from swclip.training.views import ViewSource
 
 VIEWS: dict[str, Any] = {"caption": "builtin:small", "map": "builtin:small", "map_size_px": 16, "head_width": 16}
 STREETS = (

@@ -17,11 +17,11 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image
 
+from swclip.calibration.conformal import Calibration, write_calibration
 from swclip.data.manifest import read_manifest
+from swclip.gallery.build import build_gallery, manifest_candidates
 from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
 from swclip.models.locator_model import LocatorModel
-from swclip.gallery.build import build_gallery, manifest_candidates
-from swclip.calibration.conformal import Calibration, write_calibration
 from swclip.retrieval.locator import Locator
 from swclip.retrieval.posterior import PosteriorConfig
 from swclip.web.app import create_app

@@ -13,13 +13,13 @@ from PIL import Image
 
 from swclip.data.manifest import read_manifest
 from swclip.errors import MismatchError
-from swclip.gallery.details import manifest_details
+from swclip.gallery.build import thumbnails_of
+from swclip.gallery.schema import manifest_details
 from swclip.gallery.store import GalleryStore
-from swclip.gallery.growing import thumbnails_of
 from swclip.retrieval.locator import Locator
 from swclip.web.gallery_info import points_geojson
 from swclip.web.settings import Limits, Tiles
-from swclip.web.thumbnails import SIDE_PX, Thumbnails
+from swclip.web.uploads import SIDE_PX, Thumbnails
 
 from .test_locate import with_gps
 from .test_problems import problem

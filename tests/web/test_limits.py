@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from swclip.retrieval.locator import Locator
-from swclip.web.keys import Keys
+from swclip.web.security import Keys
 from swclip.web.settings import Limits
 
 from .conftest import Served, encoded, send

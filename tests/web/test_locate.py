@@ -14,9 +14,9 @@ from PIL import Image
 
 from swclip.data.manifest import read_manifest
 from swclip.geo.distance import geodesic_m
-from swclip.retrieval.pooling import EXPONENT
 from swclip.models.embed import embed_photographs
 from swclip.retrieval.locator import Locator
+from swclip.retrieval.pooling import EXPONENT
 from swclip.retrieval.posterior import log_posterior
 
 from .conftest import encoded, send

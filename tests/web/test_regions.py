@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from swclip.calibration.conformal import Calibration
-from swclip.calibration.region_cells import GroundCells
 from swclip.calibration.density import cell_density
+from swclip.calibration.region_cells import GroundCells
 from swclip.web.regions import LEVELS, levels_of, thresholds_of
 
 POSITIONS = np.array([51.5, -0.1]) + np.random.default_rng(1).normal(0, [0.002, 0.003], (40, 2))

@@ -21,9 +21,9 @@ from typing import Any
 from swclip.answers.formats import JSON_LINES
 from swclip.answers.record import Answer
 from swclip.answers.schema import answer_from_json
-from swclip.ingest.name_lists import digest_of_names, join_names
 from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
 from swclip.files import atomic_file, read_json
+from swclip.ingest.named_photographs import digest_of_names, join_names
 from swclip.locks import sole_holder
 
 JOURNAL_VERSION = "1"

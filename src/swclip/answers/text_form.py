@@ -1,4 +1,4 @@
-"""A document of answers that is written answer by answer, in memory that does not grow with it."""
+"""Documents of text that are written answer by answer: what stands before, between and after them."""
 
 from __future__ import annotations
 

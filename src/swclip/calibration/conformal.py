@@ -44,12 +44,12 @@ from jaxtyping import Float64, Int64
 from numpy.typing import ArrayLike
 from scipy.stats import beta
 
+from swclip.calibration.density import cell_density, density_cuts
+from swclip.calibration.region import Region, check_level
+from swclip.calibration.region_cells import GroundCells
 from swclip.data.grouping import group_numbers
 from swclip.errors import ArtefactError, MismatchError
 from swclip.files import read_json, write_json
-from swclip.calibration.region_cells import GroundCells
-from swclip.calibration.region import Region, check_level
-from swclip.calibration.density import cell_density, density_cuts
 
 REGIONS_NAME = "regions.json"
 REGIONS_VERSION = "1"

@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Float64
 
 from swclip.answers.record import RegionAnswer
-from swclip.errors import ConfigError
 from swclip.calibration.conformal import Calibration
-from swclip.calibration.region_cells import GroundCells
-from swclip.calibration.region import Region, check_level
 from swclip.calibration.density import cell_density, density_cuts
+from swclip.calibration.region import Region, check_level
+from swclip.calibration.region_cells import GroundCells
+from swclip.errors import ConfigError
 
 NOT_CALIBRATED = (
     "regions hold a share of the posterior and promise nothing: the model was trained without calibrating them "

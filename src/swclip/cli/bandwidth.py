@@ -41,12 +41,11 @@ def bandwidth(
     """
     import tempfile
 
-    from swclip.cli.console import console, print_table, progress_bars
-    from swclip.cli.record import command_line
+    from swclip.cli.console import command_line, console, print_table, progress_bars
     from swclip.data.manifest import read_manifest
     from swclip.data.splits import read_splits
-    from swclip.reporting.semivariogram_figure import write_semivariogram_figure
     from swclip.files import write_json
+    from swclip.reporting.semivariogram_figure import write_semivariogram_figure
     from swclip.training.bandwidth_study import search_bandwidth, study_bandwidth
     from swclip.training.config import load_recipe
 

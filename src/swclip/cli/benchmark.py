@@ -44,14 +44,13 @@ def benchmark(
         options: Values that replace those of every recipe. A text tower replaces that of recipes that read text; those
             without one stay without.
     """
-    from swclip.cli.console import console, print_table, run_bars
-    from swclip.cli.record import command_line
+    from swclip.cli.console import command_line, console, print_table, run_bars
+    from swclip.comparison.benchmark import run_benchmarks
+    from swclip.comparison.comparison import comparison_table
+    from swclip.comparison.page import write_benchmark
     from swclip.data.manifest import read_manifest
     from swclip.data.splits import find_splits, leakage_path, read_splits
-    from swclip.comparison.benchmark_files import write_benchmark
-    from swclip.comparison.comparison import comparison_table
     from swclip.files import read_json
-    from swclip.comparison.benchmark import run_benchmarks
 
     table, found = read_manifest(manifest), [read_splits(path) for path in find_splits(splits)]
     baseline = baseline or ("clip" if "clip" in systems else None)

@@ -42,12 +42,11 @@ def compare(
         splits: Where the splits are now, for the candidates on the map and the leakage report, if they were moved.
         photographs: Whether the page shows photographs.
     """
-    from swclip.cli.console import console, print_table
-    from swclip.cli.record import command_line
-    from swclip.comparison.benchmark_files import write_compare
+    from swclip.cli.console import command_line, console, print_table
     from swclip.comparison.compare_reports import compare_reports
     from swclip.comparison.comparison import comparison_table
-    from swclip.comparison.surroundings import find_surroundings
+    from swclip.comparison.page import write_compare
+    from swclip.comparison.reports_on_disk import find_surroundings
 
     compared = compare_reports(
         reports,

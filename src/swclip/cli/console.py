@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -132,3 +134,8 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))  # as it is: a file name may look like markup
     console.print(table)
+
+
+def command_line() -> str:
+    """`swclip ...`, quoted so that it can be typed again."""
+    return shlex.join(["swclip", *sys.argv[1:]])

@@ -95,9 +95,9 @@ def _locate_one(out: Path, gallery: Path, manifest: Manifest, splits: Splits, se
 
     from swclip.cli.console import console
     from swclip.data.splits import indices
+    from swclip.geo.distance import geodesic_m
     from swclip.reporting.answer_figure import write_located_figure
     from swclip.reporting.units import distance
-    from swclip.geo.distance import geodesic_m
     from swclip.retrieval.locator import Locator
 
     queries = indices(splits, manifest, "query")

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from swclip.data.manifest import Manifest
     from swclip.data.splits import Splits
     from swclip.evaluation.evaluate import EmbedConfig
-    from swclip.evaluation.measure import Evaluation, MeasureConfig
+    from swclip.evaluation.measure import MeasureConfig
+    from swclip.evaluation.result import Evaluation
 
 
 def evaluate(
@@ -68,13 +69,13 @@ def evaluate(
         photographs: Show examples in the page; --no-photographs leaves pictures out, for reports that are passed on.
         figures: Write the charts and maps as PNG and SVG; --no-figures leaves them out.
     """
+    from swclip.cli.console import command_line, console, print_table
     from swclip.cli.external import evaluate_other, say_notes
-    from swclip.cli.console import console, print_table
-    from swclip.cli.record import command_line
     from swclip.data.splits import leakage_path
     from swclip.evaluation.evaluate import EmbedConfig
     from swclip.evaluation.measure import MeasureConfig
     from swclip.files import read_json
+    from swclip.reporting.save import save_evaluation
     from swclip.retrieval.hierarchy import RESOLUTIONS
 
     other = other or BridgeOptions()
@@ -93,7 +94,7 @@ def evaluate(
         leaks = leakage_path(split.path)
         leakage = read_json(leaks, "the leakage report") if leaks.is_file() else None
     shown = table if photographs else None
-    report = evaluation.save(out, title=title, manifest=shown, leakage=leakage, figures=figures)
+    report = save_evaluation(evaluation, out, title=title, manifest=shown, leakage=leakage, figures=figures)
     print_table(*_headline(evaluation.report))
     for sentence in say_notes(evaluation.report):
         console.print(sentence, soft_wrap=True, markup=False)
@@ -115,16 +116,15 @@ def _evaluate_run(
     """The evaluation of a run, with its manifest, splits and title."""
     from dataclasses import replace
 
-    from swclip.cli.console import console, progress_bar
-    from swclip.cli.record import command_line
+    from swclip.calibration.conformal import read_calibration
+    from swclip.calibration.posterior_config import read_posterior
+    from swclip.cli.console import command_line, console, progress_bar
     from swclip.data.manifest import read_manifest
     from swclip.data.splits import read_splits
     from swclip.evaluation.evaluate import evaluate as evaluate_model
-    from swclip.models.locator_model import load_model
-    from swclip.calibration.conformal import read_calibration
-    from swclip.models.feature_cache import FeatureCache
     from swclip.gallery.hubness import read_bank
-    from swclip.calibration.posterior_config import read_posterior
+    from swclip.models.feature_cache import FeatureCache
+    from swclip.models.locator_model import load_model
     from swclip.training.run import read_finished_run
 
     facts = read_finished_run(run)

@@ -11,7 +11,8 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from swclip.data.manifest import Manifest
     from swclip.data.splits import Splits
-    from swclip.evaluation.measure import Evaluation, MeasureConfig
+    from swclip.evaluation.measure import MeasureConfig
+    from swclip.evaluation.result import Evaluation
 
 
 @Parameter(name="*")
@@ -93,9 +94,9 @@ def evaluate_other(
     Returns:
         The evaluation; the manifest, where there is one; and the leakage report beside the splits, where there is one.
     """
-    from swclip.external.evaluate import evaluate_predictions, evaluate_vectors
     from swclip.data.manifest import read_manifest
     from swclip.data.splits import leakage_path, read_splits
+    from swclip.external.evaluate import evaluate_predictions, evaluate_vectors
     from swclip.files import read_json
 
     table: Manifest | None = None if manifest is None else read_manifest(manifest)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import cyclopts
 from cyclopts import Parameter
 
-from swclip.cli.gallery_filter import FilterOptions
+from swclip.cli.options import FilterOptions
 from swclip.errors import ArtefactError, ConfigError, InputError
 
 if TYPE_CHECKING:
-    from swclip.gallery.info import GalleryInfo
+    from swclip.gallery.inspect import GalleryInfo
     from swclip.gallery.store import Change
 
 gallery = cyclopts.App(name="gallery", help="Look into a gallery, and change it: each change is one commit.")
@@ -55,7 +55,7 @@ def info(gallery: str, /, *, format: Literal["table", "json"] = "table") -> None
         format: table, or json on the standard output.
     """
     from swclip.cli.console import print_table
-    from swclip.gallery.info import gallery_info
+    from swclip.gallery.inspect import gallery_info
     from swclip.gallery.store import GalleryStore
 
     found = gallery_info(GalleryStore.open(gallery))
@@ -74,8 +74,8 @@ def verify(gallery: str, /) -> None:
     """
     from swclip.cli.console import console, progress_bar
     from swclip.files import default_cache_folder
-    from swclip.gallery.store import GalleryStore
     from swclip.gallery.inspect import verify as verified
+    from swclip.gallery.store import GalleryStore
     from swclip.models.locator_model import load_model
 
     store = GalleryStore.open(gallery)
@@ -202,7 +202,7 @@ def compact(gallery: str, /, *, keep_days: Annotated[float, Parameter(name="--ke
         keep_days: Keep versions of so many days: a process that reads an older one fails.
     """
     from swclip.cli.console import console
-    from swclip.gallery.info import size_bytes
+    from swclip.gallery.inspect import size_bytes
     from swclip.gallery.store import GalleryStore
 
     if not keep_days >= 0.0:
@@ -222,12 +222,12 @@ def _grow(
     from swclip.cli.console import console, progress_bar
     from swclip.data.manifest import read_manifest
     from swclip.files import default_cache_folder
+    from swclip.gallery.build import put_in
+    from swclip.gallery.hubness import read_bank
     from swclip.gallery.store import GalleryStore
-    from swclip.models.locator_model import load_model
     from swclip.models.embed import Failure
     from swclip.models.feature_cache import FeatureCache
-    from swclip.gallery.growing import put_in
-    from swclip.gallery.hubness import read_bank
+    from swclip.models.locator_model import load_model
 
     if how.commit_rows < 1:
         raise ConfigError(f"--commit-rows {how.commit_rows}: must be at least 1.")

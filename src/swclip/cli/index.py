@@ -52,18 +52,17 @@ def index(
     """
     _check_flags(manifest, splits, grid, spacing_m, thumbnails)
 
+    from swclip.calibration.conformal import read_calibration
     from swclip.cli.console import console, progress_bar
     from swclip.data.manifest import read_manifest
-    from swclip.gallery.details import manifest_details
+    from swclip.gallery.build import build_gallery, thumbnails_of
     from swclip.gallery.folder import check_output
-    from swclip.models.locator_model import load_model
+    from swclip.gallery.hubness import read_bank
+    from swclip.gallery.schema import manifest_details
     from swclip.models.download import model_folder
-    from swclip.gallery.build import build_gallery
-    from swclip.calibration.conformal import read_calibration
     from swclip.models.embed import Failure
     from swclip.models.feature_cache import FeatureCache
-    from swclip.gallery.growing import thumbnails_of
-    from swclip.gallery.hubness import read_bank
+    from swclip.models.locator_model import load_model
     from swclip.retrieval.posterior import read_posterior
 
     check_output(out)
@@ -133,7 +132,7 @@ def _candidates(
 ) -> pd.DataFrame:
     import pandas as pd
 
-    from swclip.data.area_grid import area_candidates
+    from swclip.data.candidates import area_candidates
     from swclip.data.splits import candidates_for, check_same_manifest, read_splits
     from swclip.gallery.build import manifest_candidates
 

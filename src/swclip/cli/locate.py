@@ -101,8 +101,8 @@ def locate(
         raise ConfigError("--restart begins a file of answers anew, and no --out is given.")
 
     from swclip.answers.journal import AnswerJournal
-    from swclip.cli.known import prior_of
     from swclip.cli.locate_run import Asked, Output, check_failures, print_answers, write_answers
+    from swclip.cli.options import prior_of
     from swclip.retrieval.hierarchy import RESOLUTIONS
     from swclip.retrieval.locator import Locator
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import sys
@@ -12,21 +14,25 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swclip.answers.files import AnswerWriter, answer_file, text_file
+import numpy as np
+
 from swclip.answers.formats import Format, text_form
 from swclip.answers.journal import AnswerJournal, Failures
 from swclip.answers.record import Answer
 from swclip.answers.region_shapes import REGIONS
+from swclip.answers.table import AnswerWriter, answer_file, text_file
 from swclip.answers.text_form import text_writer
 from swclip.cli.console import console, rate_bar
-from swclip.ingest.named_photographs import stated_name
 from swclip.errors import ConfigError, InputError, UnreadableError
 from swclip.files import atomic_file
-from swclip.retrieval.answer_identity import answering_identity
+from swclip.ingest.named_photographs import stated_name
+from swclip.versions import versions
 
 if TYPE_CHECKING:
+    from swclip.gallery.gallery import Gallery
     from swclip.retrieval.locator import Locator
     from swclip.retrieval.prior import Prior
+
 
 BATCHES = 4
 """Batches of the model that are answered and kept together: while the first of them is decoded, nothing computes."""
@@ -224,3 +230,41 @@ def _warned_once() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(once)
+
+
+def answering_identity(locator: Locator) -> dict[str, Any]:
+    """Gallery, model, calibration and the libraries that compute, as plain values.
+
+    Args:
+        locator: What answers.
+    """
+    gallery, calibration = locator.gallery, locator.calibration
+    made_with = versions()
+    return {
+        "gallery": {
+            "version": gallery.meta.get("version"),
+            "model": gallery.meta.get("fingerprint"),
+            "candidates": len(gallery),
+            "photographs": len(gallery.image_ids),
+            "content": gallery_digest(gallery),
+        },
+        "posterior": locator.posterior.to_dict(),
+        "regions": None if calibration is None else _digest(calibration.to_dict()),
+        "made_with": {name: made_with[name] for name in ("swclip", "torch", "numpy")},
+        "device": str(locator.model.device.type),
+    }
+
+
+def gallery_digest(gallery: Gallery) -> str:
+    """SHA-256 of all that answers are taken from: names, positions, embeddings and hubness, in their order."""
+    hashed = hashlib.sha256(_digest([gallery.candidate_ids, gallery.cities, gallery.image_ids]).encode())
+    arrays = [gallery.positions_deg, gallery.location_embeddings, gallery.image_embeddings, gallery.image_rows]
+    if gallery.hubness is not None:
+        arrays += [gallery.hubness.locations, gallery.hubness.photographs]
+    for array in arrays:
+        hashed.update(np.ascontiguousarray(array).data)
+    return hashed.hexdigest()
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -128,8 +128,8 @@ def _split_by_folder(manifest: Manifest) -> None:
     from swclip.cli.console import console, print_table
     from swclip.data.leakage import leakage_report
     from swclip.data.splits import leakage_path
-    from swclip.ingest.vpr_folders import vpr_splits
     from swclip.files import write_json
+    from swclip.ingest.vpr_folders import vpr_splits
 
     target = manifest.path.with_name("splits.parquet")
     leakage_path(target).unlink(missing_ok=True)  # a report of earlier splits must not stand beside these

@@ -67,9 +67,9 @@ def serve(
     from swclip.gallery.store import GalleryStore
     from swclip.retrieval.locator import Locator
     from swclip.web.app import create_app
-    from swclip.web.keys import VARIABLE, Keys
+    from swclip.web.security import VARIABLE, Keys
     from swclip.web.server import listen, make_server, run
-    from swclip.web.thumbnails import Thumbnails
+    from swclip.web.uploads import Thumbnails
 
     logging.getLogger("swclip.web").setLevel(logging.WARNING if quiet else logging.INFO)
     if threads is not None:

@@ -35,8 +35,7 @@ def train(
         bandwidth_m: Bandwidth of the soft labels in metres, instead of one found from the data; several make a mixture.
         seed: Seed of weights, batches, augmentation and dropout.
     """
-    from swclip.cli.console import console, progress_bars
-    from swclip.cli.record import command_line
+    from swclip.cli.console import command_line, console, progress_bars
     from swclip.data.manifest import read_manifest
     from swclip.data.splits import read_splits
     from swclip.training.config import load_recipe

@@ -8,16 +8,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from swclip.comparison.benchmark_runs import (
+    NEAREST,
+    UNSEEDED,
+    Progress,
+    Run,
+    check_one_folder_each,
+    compute_features,
+    failures_as_error,
+    nearest_neighbour,
+    same_configuration,
+    system_config,
+    system_name,
+)
+from swclip.comparison.comparison import Comparison, compare
+from swclip.comparison.jobs import Failure, Task, run_tasks
+from swclip.comparison.pooling import pool_evaluations
 from swclip.data.manifest import Manifest
 from swclip.data.splits import Splits, check_same_manifest
 from swclip.errors import ConfigError
-from swclip.comparison.comparison import Comparison, compare
-from swclip.evaluation.measure import Evaluation
-from swclip.comparison.pooling import pool_evaluations
+from swclip.evaluation.result import Evaluation
 from swclip.models.feature_cache import FeatureCache
-from swclip.comparison.benchmark_runs import (NEAREST, UNSEEDED, Progress, Run, check_one_folder_each, compute_features, failures_as_error, nearest_neighbour, same_configuration, system_config, system_name)
 from swclip.training.config import TrainingConfig
-from swclip.comparison.jobs import Failure, Task, run_tasks
 from swclip.versions import versions
 
 __all__ = ["NEAREST", "Benchmark", "Progress", "nearest_neighbour", "run_benchmarks"]

@@ -11,22 +11,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from swclip.external.measure_embeddings import placed_photographs
+from swclip.calibration.conformal import read_calibration
+from swclip.calibration.posterior_config import PosteriorConfig, read_posterior
+from swclip.comparison.jobs import Failure
 from swclip.data.manifest import Manifest
 from swclip.data.splits import Splits, indices
 from swclip.errors import ConfigError, SwclipError
 from swclip.evaluation.evaluate import EmbedConfig, asked_rows, evaluate, evaluate_embeddings
-from swclip.evaluation.measure import Evaluation
-from swclip.models.locator_model import LocatorModel, load_model
-from swclip.calibration.conformal import read_calibration
-from swclip.models.feature_cache import FeatureCache
+from swclip.evaluation.result import Evaluation
+from swclip.external.measure_embeddings import placed_photographs
 from swclip.gallery.gallery import gallery_from_embeddings
 from swclip.gallery.hubness import read_bank
-from swclip.calibration.posterior_config import PosteriorConfig, read_posterior
+from swclip.models.feature_cache import FeatureCache
+from swclip.models.locator_model import LocatorModel, load_model
 from swclip.structure import as_plain
 from swclip.training.config import TrainingConfig, load_recipe
 from swclip.training.loop import train
-from swclip.comparison.jobs import Failure
 
 Progress = Callable[[str, int, int], None]
 

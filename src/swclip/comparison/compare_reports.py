@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from swclip.errors import ConfigError, MismatchError
 from swclip.comparison.align import align
 from swclip.comparison.comparison import Comparison, Seed, compare
-from swclip.evaluation.measure import Evaluation
 from swclip.comparison.reports_on_disk import named_folders, read_report, report_folders
-from swclip.reporting.units import metres
+from swclip.errors import ConfigError, MismatchError
+from swclip.evaluation.result import Evaluation
 from swclip.metrics.bootstrap import RESAMPLES
+from swclip.reporting.units import metres
 from swclip.versions import versions
 
 Source = str | os.PathLike[str] | Evaluation

@@ -10,17 +10,17 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 
+from swclip.comparison.curves import curves_figure
+from swclip.comparison.findings import region_winners
+from swclip.comparison.frames import comparison_html, difference_frame, region_frame, system_frame
+from swclip.comparison.pooling import mean_report, seed_spread, with_gallery
+from swclip.comparison.query_changes import RADII_M, agreement, moved, moved_between_seeds, query_table
 from swclip.errors import ConfigError, MismatchError
-from swclip.comparison.frames import (comparison_html, difference_frame, region_frame, system_frame)
-from swclip.reporting.curve_figure import curve_figure
-from swclip.reporting.page_figures import error_curve
-from swclip.evaluation.measure import Evaluation
-from swclip.comparison.query_changes import (RADII_M, agreement, moved, moved_between_seeds, query_table)
-from swclip.comparison.seeds import mean_report, seed_spread, with_gallery
-from swclip.comparison.winners import region_winners
-from swclip.reporting.units import metres, percent
-from swclip.metrics.bootstrap import (ERROR_STATISTICS, LEVEL, RESAMPLES, Drawn, draw_statistics, resample_blocks)
+from swclip.evaluation.result import Evaluation
+from swclip.metrics.bootstrap import ERROR_STATISTICS, LEVEL, RESAMPLES, Drawn, draw_statistics, resample_blocks
 from swclip.metrics.error_report import nested_intervals
+from swclip.reporting.page import error_curve
+from swclip.reporting.units import metres, percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,7 +89,7 @@ class Comparison:
 
     def plot(self, title: str | None = None) -> Figure:
         """The error curves: share of queries answered within each distance, a line a system."""
-        return curve_figure(self.document, title=title)
+        return curves_figure(self.document, title=title)
 
     def _repr_html_(self) -> str:
         return comparison_html(self.document)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from swclip.comparison.curves import sorted_systems
+from swclip.comparison.findings import is_shown
 from swclip.comparison.tables import NO_DIFFERENCE
-from swclip.reporting.curve_figure import sorted_systems
 from swclip.reporting.page import Cell, Row, Table
-from swclip.comparison.winners import is_shown
-from swclip.reporting.units import (metres, percent, signed, signed_interval)
+from swclip.reporting.units import metres, percent, signed, signed_interval
 
 _PARTS = {"both": "#0b5cad", "only_first": "#5aa7d6", "only_second": "#f2b134", "neither": "#cfd6dd"}
 _CHANCE = 0.05

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from swclip.comparison.claims import (FIGURES, Claim, better, claims, shown)
-from swclip.comparison.seeds import with_gallery
-from swclip.reporting.units import (distance, figure_name, metres, percent, signed, signed_interval)
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from swclip.comparison.pooling import with_gallery
+from swclip.metrics.bootstrap import LEVEL, Interval
+from swclip.metrics.districts import RegionalDraws, draw_regional
+from swclip.reporting.units import distance, figure_name, metres, percent, signed, signed_interval
 
 _CHANCE = 0.05
 # A median nearer to the floor than this many times the floor has little left to gain.
@@ -155,3 +161,211 @@ def _one_guess(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
     if not above:
         return []
     return [f"By the median no better than one guess for all ({distance(guess)}): {', '.join(above)}."]
+
+
+MIN_BLOCKS = 8
+"""With fewer blocks a region has no interval: one block resampled is the same block, and would seem to be sure."""
+
+
+def region_winners(
+    errors_m: Mapping[str, Float64[np.ndarray, "s q"]],
+    regions: Sequence[str],
+    blocks: Sequence[str],
+    resampled: Sequence[Int64[np.ndarray, " m"]],
+    baseline: str,
+    level: float = LEVEL,
+) -> dict[str, Any]:
+    """The systems of a comparison region by region, by their median error.
+
+    The median of a system with several seeds is the mean of its seeds' medians. First and second of a region are picked
+    from the same queries that their difference is taken on, so the gap between them is if anything too large; with
+    many regions some are shown by chance.
+
+    Args:
+        errors_m: System, (S, Q) errors in metres, one row a seed.
+        regions: Region of each query.
+        blocks: Block of each query.
+        resampled: What `resample_blocks` drew.
+        baseline: The system that `difference` is from.
+        level: Probability that an interval is to hold.
+
+    Returns:
+        min_blocks; regions: by name n (queries), blocks, median (by system, metres), first and second (systems; None
+        where there is one system, or the two best medians are equal), gap (first less second: value, low, high) and
+        difference (by system, from the baseline); low and high are None with fewer than `MIN_BLOCKS` blocks. wins: by
+        system regions (where it is first) and shown (of these, where the gap leaves 0 out).
+
+    Example:
+        >>> from swclip.metrics.bootstrap import resample_blocks
+        >>> blocks = [str(at) for at in range(20)]
+        >>> near, far = np.full((1, 20), 5.0), np.full((1, 20), 9.0)
+        >>> resampled = resample_blocks(blocks, 50, np.random.default_rng(0))
+        >>> found = region_winners({"a": near, "b": far}, ["York"] * 20, blocks, resampled, "b")
+        >>> found["regions"]["York"]["first"], found["regions"]["York"]["gap"]["high"], found["wins"]["a"]
+        ('a', -4.0, {'regions': 1, 'shown': 1})
+    """
+    drawn = {name: draw_regional(errors, regions, resampled) for name, errors in errors_m.items()}
+    names = [key.removeprefix("region:") for key in drawn[baseline].keys if key.startswith("region:")]
+    inside: dict[str, list[str]] = {name: [] for name in names}
+    for region, block in zip(regions, blocks, strict=True):
+        inside[str(region)].append(str(block))
+    pairs = _Pairs(drawn, level)
+    table: dict[str, Any] = {}
+    wins = {system: {"regions": 0, "shown": 0} for system in drawn}
+    for name in names:
+        key, n_blocks = f"region:{name}", len(set(inside[name]))
+        median = {system: float(own.values[list(own.keys).index(key)]) for system, own in drawn.items()}
+        ranked = sorted(median, key=lambda system: median[system])
+        own: dict[str, Any] = {"n": len(inside[name]), "blocks": n_blocks, "median": median}
+        first = second = gap = None
+        if len(ranked) > 1 and median[ranked[0]] < median[ranked[1]]:
+            first, second = ranked[:2]
+            gap = _stated(pairs.less(first, second)[key], n_blocks)
+            wins[first]["regions"] += 1
+            wins[first]["shown"] += is_shown(gap)
+        difference = {
+            system: _stated(pairs.less(system, baseline)[key], n_blocks) for system in drawn if system != baseline
+        }
+        table[name] = {**own, "first": first, "second": second, "gap": gap, "difference": difference}
+    return {"min_blocks": MIN_BLOCKS, "regions": table, "wins": wins}
+
+
+def is_shown(difference: Mapping[str, Any]) -> bool:
+    """Whether a region's difference has an interval, and the interval leaves 0 out."""
+    return difference["low"] is not None and shown(difference)
+
+
+class _Pairs:
+    """Differences of pairs of systems over all regions at once, each taken once."""
+
+    def __init__(self, drawn: Mapping[str, RegionalDraws], level: float) -> None:
+        self._drawn, self._level = drawn, level
+        self._known: dict[tuple[str, str], dict[str, Interval]] = {}
+
+    def less(self, a: str, b: str) -> dict[str, Interval]:
+        if (a, b) not in self._known:
+            self._known[a, b] = self._drawn[a].less(self._drawn[b], self._level)
+        return self._known[a, b]
+
+
+def _stated(interval: Interval, n_blocks: int) -> dict[str, float | None]:
+    known = n_blocks >= MIN_BLOCKS and math.isfinite(interval.low)
+    return {
+        "value": interval.value,
+        "low": interval.low if known else None,
+        "high": interval.high if known else None,
+    }
+
+
+FIGURES = ("median", "mean", "within_25", "within_50", "within_100")
+"""Figures that a difference is stated for, in order."""
+
+_ROUNDING = 1e-9
+
+_AGAINST = {
+    "clip": "one-hot CLIP",
+    "nearest-neighbour": "nearest neighbour on the frozen features",
+    "geoclip": "GeoCLIP's encoder, one-hot labels and queue",
+    "addressclip": "AddressCLIP's image-geography loss",
+    "rank-n-contrast": "Rank-N-Contrast",
+}
+_LEFT_OUT = {
+    "one-hot": "soft labels against one-hot labels",
+    "template": "learned location tokens against a template of words",
+    "fourier": "the location form, a grid, against Fourier features",
+    "no-text": "the text tower against none",
+    "no-neighbourhood": "the neighbourhood term against none",
+    "no-fairness": "the fairness term against none",
+    "random": "neighbours in the batch against random batches",
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A pair of systems, the first claimed to be better.
+
+    Attributes:
+        text: What is compared.
+        system: The first system.
+        against: The second.
+        difference: Figure, the first less the second: value, low, high, and by_seed where there are several.
+    """
+
+    text: str
+    system: str
+    against: str
+    difference: Mapping[str, Mapping[str, Any]]
+
+
+def claims(document: Mapping[str, Any]) -> list[Claim]:
+    """The pairs of a comparison.
+
+    Of the reference (the method whose parts are left out) against every other system; where there is none, of every
+    system against the baseline. A system named after the reference and a part (sw-clip-no-text after sw-clip) stands
+    for that part; one named after it and something else (sw-clip-plus) is itself claimed to be better.
+
+    Reports on disk are named by their user, so a name says nothing of a part or a method: the reference is held against
+    the baseline, and every other system against the reference, or the baseline where there is none.
+
+    Args:
+        document: What benchmark.json or compare.json holds.
+    """
+    systems, base, reference = document["systems"], document["baseline"], document.get("reference")
+    if "reports" in document.get("made_with", {}):
+        pairs = [(name, base if name == reference or reference is None else reference) for name in systems]
+        return [_claim(systems, a, b, f"{a} against {b}") for a, b in pairs if a not in (base, b)]
+    found: list[Claim] = []
+    if reference is not None:
+        found.append(_claim(systems, reference, base, _text(reference, base)))
+        for name in systems:
+            part = name.removeprefix(f"{reference}-")
+            if name in (reference, base):
+                continue
+            if part in _LEFT_OUT and part != name:
+                found.append(_claim(systems, reference, name, _LEFT_OUT[part]))
+            elif name.startswith(f"{reference}-"):
+                found.append(_claim(systems, name, reference, _text(name, reference)))
+            else:
+                found.append(_claim(systems, reference, name, _text(reference, name)))
+        return found
+    return [_claim(systems, name, base, _text(name, base)) for name in systems if name != base]
+
+
+def _text(system: str, against: str) -> str:
+    return f"{system} against {_AGAINST.get(against, against)}"
+
+
+def _claim(systems: Mapping[str, Any], system: str, against: str, text: str) -> Claim:
+    for key in ("difference", "difference_from_reference"):
+        if systems[system].get(key, {}).get("from") == against:
+            return Claim(text, system, against, {f: systems[system][key][f] for f in FIGURES})
+        if systems[against].get(key, {}).get("from") == system:
+            return Claim(text, system, against, {f: _turned(systems[against][key][f]) for f in FIGURES})
+    raise AssertionError(f"neither {system} nor {against} was a baseline or a reference")
+
+
+def _turned(difference: Mapping[str, Any]) -> dict[str, Any]:
+    """The same difference the other way round."""
+    turned: dict[str, Any] = {
+        "value": -difference["value"],
+        "low": -difference["high"],
+        "high": -difference["low"],
+    }
+    if "by_seed" in difference:
+        turned["by_seed"] = [-value for value in difference["by_seed"]]
+    return turned
+
+
+def shown(difference: Mapping[str, Any]) -> bool:
+    """Whether the interval leaves 0 out, by more than the rounding of a share's last bit.
+
+    Example:
+        >>> shown({"value": -3.0, "low": -10.0, "high": 4.0}), shown({"value": 2.0, "low": 1.0, "high": 3.0})
+        (False, True)
+    """
+    return bool(difference["low"] > _ROUNDING or difference["high"] < -_ROUNDING)
+
+
+def better(figure: str, difference: Mapping[str, Any]) -> bool:
+    """Whether a difference is a gain: less of an error, more of a share."""
+    return bool((difference["value"] > 0.0) == figure.startswith("within"))

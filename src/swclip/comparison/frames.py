@@ -7,11 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from swclip.comparison.curves import sorted_systems
+from swclip.comparison.findings import FIGURES, better, is_shown, shown
 from swclip.comparison.tables import difference_table, system_table
-from swclip.comparison.claims import FIGURES, better, shown
-from swclip.reporting.curve_figure import sorted_systems
 from swclip.reporting.page import Table
-from swclip.comparison.winners import is_shown
 
 _ERRORS = ("median", "mean", "p75", "p90", "p95", "p99", "worst5_mean")
 _SHARES = ("10", "25", "50", "100", "500")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from swclip.comparison.tables import (difference_table, estimator_table, region_table, system_table)
-from swclip.reporting.page import Cell, Table
 from swclip.comparison.findings import critical_reading
+from swclip.comparison.tables import difference_table, estimator_table, region_table, system_table
+from swclip.reporting.page import Cell, Table
 from swclip.reporting.units import metres
 
 

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from swclip.data.manifest import Manifest
-from swclip.comparison.tables import (accuracy_table, difference_table, estimator_table, region_table, system_table)
 from swclip.comparison.comparison import Comparison
-from swclip.comparison.detail_tables import (agreement_bars, agreement_table, further_table, moved_pairs, moved_table, winner_sentences, winner_tables)
-from swclip.reporting.curve_figure import curves_chart, sorted_systems
-from swclip.reporting.examples import (PER_KIND, Album, Example, pick_rows)
-from swclip.reporting.leakage_table import leakage_section
-from swclip.reporting.map_data import map_data
-from swclip.comparison.query_changes import log_ratio, typical_m
-from swclip.reporting.page import (Mark, line_style, map_note, marks_note, reference_marks, write_page)
+from swclip.comparison.curves import curves_chart, sorted_systems, write_curves
+from swclip.comparison.detail_tables import (
+    agreement_bars,
+    agreement_table,
+    further_table,
+    moved_pairs,
+    moved_table,
+    winner_sentences,
+    winner_tables,
+)
 from swclip.comparison.findings import critical_reading
-from swclip.reporting.report_words import (answerable_text, kicker, made_rows, scale_of)
-from swclip.comparison.seeds import with_gallery
+from swclip.comparison.pooling import with_gallery
+from swclip.comparison.query_changes import log_ratio, typical_m
+from swclip.comparison.tables import accuracy_table, difference_table, estimator_table, region_table, system_table
+from swclip.data.manifest import Manifest
+from swclip.files import atomic_file, write_json
+from swclip.reporting.examples import PER_KIND, Album, Example, pick_rows
+from swclip.reporting.map_data import map_data
+from swclip.reporting.page import Mark, line_style, map_note, marks_note, reference_marks, write_page
+from swclip.reporting.report import answerable_text, kicker, made_rows, scale_of
+from swclip.reporting.tables import leakage_section
 from swclip.reporting.units import distance, percent
 
 
@@ -178,3 +188,74 @@ def _examples(comparison: Comparison, best: str, other: str, manifest: Manifest)
 
 def _example(album: Album, row: pd.Series[Any], errors_m: Mapping[str, float]) -> Example:
     return album.example(row, {name: float(error) for name, error in errors_m.items()})
+
+
+_LONGEST_TITLE = 60
+
+
+def write_benchmark(
+    folder: Path,
+    comparison: Comparison,
+    *,
+    manifest: Manifest | None = None,
+    leakage: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write the comparison of a benchmark: benchmark.json, benchmark.html, moved.csv, error-curves.png and .svg.
+
+    Args:
+        folder: Where to.
+        comparison: What to write; benchmark.json holds its document and `reading`.
+        manifest: Where the photographs of the page's examples are; without it the page has none.
+        leakage: The leakage report of the split, where there is one.
+
+    Returns:
+        benchmark.json, which is written last.
+    """
+    return _write(folder, "benchmark", "error-curves", comparison, manifest, leakage)
+
+
+def write_compare(
+    folder: Path,
+    comparison: Comparison,
+    *,
+    manifest: Manifest | None = None,
+    leakage: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write the comparison of reports: compare.json, compare.html, moved.csv, curves.png and curves.svg.
+
+    Args:
+        folder: Where to.
+        comparison: What to write; compare.json holds its document and `reading`.
+        manifest: Where the photographs of the page's examples are; without it the page has none.
+        leakage: The leakage report of the split, where there is one.
+
+    Returns:
+        compare.json, which is written last.
+    """
+    names = list(comparison.evaluations)
+    title = f"{' and '.join([', '.join(names[:-1]), names[-1]] if len(names) > 1 else names)} compared"
+    if len(title) > _LONGEST_TITLE:
+        title = f"{len(names)} systems compared"
+    elif len(names) == 1:
+        title = f"{names[0]}, seed by seed"
+    return _write(folder, "compare", "curves", comparison, manifest, leakage, title=title)
+
+
+def _write(
+    folder: Path,
+    stem: str,
+    curves: str,
+    comparison: Comparison,
+    manifest: Manifest | None,
+    leakage: Mapping[str, Any] | None,
+    title: str = "Where was this taken?",
+) -> Path:
+    target = folder / f"{stem}.json"
+    # Figures of an earlier comparison must not stand beside a new page if this is interrupted.
+    target.unlink(missing_ok=True)
+    write_benchmark_page(folder / f"{stem}.html", comparison, manifest=manifest, leakage=leakage, title=title)
+    write_curves([folder / f"{curves}.{ending}" for ending in ("png", "svg")], comparison.document)
+    with atomic_file(folder / "moved.csv") as beside:
+        comparison.moved.to_csv(beside, index=False, float_format="%.10g")
+    write_json(target, {**comparison.document, "reading": critical_reading(comparison.document)})
+    return target

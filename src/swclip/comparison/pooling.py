@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,13 @@ import pandas as pd
 from jaxtyping import Float64
 
 from swclip.errors import InputError, MismatchError
-from swclip.evaluation.measure import Evaluation
 from swclip.evaluation.report_schema import REPORT_VERSION
+from swclip.evaluation.result import Evaluation
 from swclip.geo.distance import geodesic_m
 from swclip.metrics.baselines import RANDOM_DRAWS
 from swclip.metrics.bootstrap import RESAMPLES
 from swclip.metrics.error_report import error_figures, error_report
-from swclip.metrics.localization_error import (accuracy_within, error_statistics, mean_reciprocal_rank, recall_at_k)
+from swclip.metrics.localization_error import accuracy_within, error_statistics, mean_reciprocal_rank, recall_at_k
 from swclip.metrics.spatial import spatial_report
 
 
@@ -162,3 +162,54 @@ def _guess(error_m: Float64[np.ndarray, " q"]) -> dict[str, Any]:
 
 def _positions(frame: pd.DataFrame) -> Float64[np.ndarray, "n 2"]:
     return frame[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
+
+
+_SPREAD = (("error_m", ("median", "mean")), ("accuracy_within_m", ("25", "50", "100")))
+
+
+def mean_report(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One report whose numbers are the means of the reports' numbers, at every depth.
+
+    What is not a number is kept where all reports agree and is None where they do not; a key that one report lacks is
+    left out.
+
+    Args:
+        reports: At least one.
+
+    Example:
+        >>> seeds = [{"error_m": {"mean": error}, "estimator": "mode"} for error in (10.0, 20.0)]
+        >>> mean_report(seeds)
+        {'error_m': {'mean': 15.0}, 'estimator': 'mode'}
+    """
+    shared = [key for key in reports[0] if all(key in report for report in reports)]
+    return {key: _mean_of_figures([report[key] for report in reports]) for key in shared}
+
+
+def seed_spread(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Standard deviation over seeds (n - 1) of the headline figures; None with one seed, which has no spread."""
+    if len(reports) < 2:
+        return None
+    return {
+        group: {key: float(np.std([report[group][key] for report in reports], ddof=1)) for key in keys}
+        for group, keys in _SPREAD
+    }
+
+
+def _mean_of_figures(values: Sequence[Any]) -> Any:
+    if all(isinstance(value, Mapping) for value in values):
+        return mean_report(values)
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        same = all(value == values[0] for value in values)
+        return values[0] if same else float(np.mean(values))
+    if all(isinstance(value, list) and len(value) == len(values[0]) for value in values):
+        return [_mean_of_figures(items) for items in zip(*values, strict=True)]
+    return values[0] if all(value == values[0] for value in values) else None
+
+
+def with_gallery(reports: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The first report whose gallery is known, and so its floor and guesses; the first of all where none is.
+
+    Another tool's bare answers come without a gallery.
+    """
+    every = list(reports)
+    return next((report for report in every if report["baselines"].get("floor")), every[0])

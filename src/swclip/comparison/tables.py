@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from swclip.comparison.claims import FIGURES, shown
-from swclip.reporting.curve_figure import sorted_systems
-from swclip.reporting.page import (Cell, Row, Table, accuracy_columns, accuracy_row, interval_text, reference_rows)
-from swclip.comparison.seeds import with_gallery
-from swclip.reporting.units import (distance, figure_name, metres, percent, signed, signed_interval)
+from swclip.comparison.curves import sorted_systems
+from swclip.comparison.findings import FIGURES, shown
+from swclip.comparison.pooling import with_gallery
+from swclip.reporting.page import Cell, Row, Table, accuracy_columns, accuracy_row, interval_text, reference_rows
+from swclip.reporting.units import distance, figure_name, metres, percent, signed, signed_interval
 
 _ERRORS = ("median", "mean", "p95")
 _SHARES = ("25", "50", "100")

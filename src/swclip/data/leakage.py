@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int64
 
+from swclip.data.grouping import group_numbers, place_numbers, text_or_none
 from swclip.data.manifest import Manifest
 from swclip.data.splits import SPLIT_NAMES, Asked, Splits, candidates_for, check_same_manifest
-from swclip.data.grouping import group_numbers, place_numbers, text_or_none
 from swclip.geo.distance import haversine_m
 from swclip.geo.neighbours import SphereIndex
 from swclip.imaging.phash import HASH_BITS, PictureHashes, check_bits, near_duplicates

@@ -16,9 +16,19 @@ import pandas as pd
 from jaxtyping import Float64
 
 from swclip.data.candidates import GalleryRule, build_candidates, parse_gallery
+from swclip.data.grouping import (
+    block_ids,
+    draw_by_city,
+    draw_captures,
+    first_of_group,
+    group_numbers,
+    keep_buffer,
+    place_numbers,
+    rows_by_name,
+    text_or_none,
+)
 from swclip.data.manifest import Manifest
 from swclip.data.splits import SplitName, Splits, write_splits
-from swclip.data.grouping import (block_ids, draw_by_city, draw_captures, first_of_group, group_numbers, keep_buffer, place_numbers, rows_by_name, text_or_none)
 from swclip.errors import ConfigError, InputError
 
 Protocol = Literal["known-places", "new-streets", "new-city"]

@@ -10,8 +10,8 @@ from jaxtyping import Float32, Float64, Int64
 
 from swclip.errors import ArtefactError
 from swclip.geo.neighbours import SphereIndex
-from swclip.metrics.query_details import TopCandidates
 from swclip.metrics.localization_error import RECALL_KS, RECALL_RADIUS_M, first_hit_rank
+from swclip.metrics.query_details import TopCandidates
 from swclip.retrieval.point_estimates import top_k
 
 Estimator = Callable[[Float32[np.ndarray, "q m"], Float64[np.ndarray, "m 2"]], Float64[np.ndarray, "q 2"]]

@@ -10,26 +10,27 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32, Float64, Int64
 
+from swclip.calibration.conformal import Calibration
+from swclip.calibration.posterior_config import PosteriorConfig, default_posterior
 from swclip.data.manifest import Manifest
 from swclip.data.splits import Asked, SplitName, Splits, candidates_for, indices
 from swclip.errors import InputError
-from swclip.evaluation.measure import Embeddings, Evaluation, MeasureConfig, measure
-from swclip.metrics.regions import exchangeable_units
+from swclip.evaluation.measure import MeasureConfig, measure
+from swclip.evaluation.result import Embeddings, Evaluation
 from swclip.gallery.build import build_gallery
-from swclip.calibration.conformal import Calibration
-from swclip.retrieval.point_estimates import estimators
 from swclip.gallery.gallery import Gallery
-from swclip.geo.spatial_smoothing import spread
 from swclip.gallery.hubness import Bank
-from swclip.retrieval.posterior import gallery_kernel, iter_log_posterior
-from swclip.calibration.posterior_config import PosteriorConfig, default_posterior
+from swclip.geo.spatial_smoothing import spread
+from swclip.metrics.districts import exchangeable_units
 from swclip.models.embed_modalities import chosen_views, count_views, embed_queries
+from swclip.retrieval.point_estimates import estimators
+from swclip.retrieval.posterior import gallery_kernel, iter_log_posterior
 from swclip.versions import versions
 
 if TYPE_CHECKING:
+    from swclip.models.feature_cache import FeatureCache
     from swclip.models.locator_model import LocatorModel
     from swclip.models.modalities import ViewName
-    from swclip.models.feature_cache import FeatureCache
 
 Progress = Callable[[int, int], None]
 

@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float32, Float64, Int32, Int64
 from numpy.typing import ArrayLike
 
+from swclip.calibration.conformal import Calibration
+from swclip.calibration.region_cells import GroundCells
 from swclip.errors import ConfigError, InputError
-from swclip.evaluation.answer_queries import (TOP, Estimator, Smoothing, answer)
-from swclip.reporting.notebook import NotebookViews
+from swclip.evaluation.answer_queries import TOP, Estimator, Smoothing, answer
 from swclip.evaluation.report_schema import REPORT_VERSION
+from swclip.evaluation.result import Embeddings, Evaluation
 from swclip.geo.distance import geodesic_m, haversine_m
 from swclip.geo.neighbours import SphereIndex
 from swclip.metrics.baselines import baselines
 from swclip.metrics.bootstrap import RESAMPLES
-from swclip.metrics.query_details import GroundPosterior, TopCandidates
+from swclip.metrics.districts import region_labels, resampling_blocks
 from swclip.metrics.error_report import error_figures, error_report
-from swclip.metrics.ndcg import (RELEVANCE_BANDWIDTH_M, RELEVANCE_KERNEL, geoscore_by_query, ndcg_at_k, ndcg_by_query, relevance_gain)
-from swclip.metrics.ground_meter import GroundMeter
 from swclip.metrics.hierarchy import LevelMeter
-from swclip.metrics.localization_error import (RECALL_RADIUS_M, city_alignment_at_k, mean_reciprocal_rank, recall_at_k)
+from swclip.metrics.localization_error import RECALL_RADIUS_M, city_alignment_at_k, mean_reciprocal_rank, recall_at_k
+from swclip.metrics.ndcg import (
+    RELEVANCE_BANDWIDTH_M,
+    RELEVANCE_KERNEL,
+    geoscore_by_query,
+    ndcg_at_k,
+    ndcg_by_query,
+    relevance_gain,
+)
+from swclip.metrics.query_details import GroundMeter, TopCandidates
 from swclip.metrics.region_coverage import RegionMeter
-from swclip.metrics.regions import region_labels, resampling_blocks
 from swclip.metrics.spatial import spatial_report
-from swclip.calibration.conformal import Calibration
-from swclip.calibration.region_cells import GroundCells
 from swclip.retrieval.hierarchy import RESOLUTIONS
 
 SHOWN = 10
@@ -37,46 +42,6 @@ SHOWN = 10
 
 # Geodesic and haversine distances differ by less than this share.
 _ELLIPSOID_SHARE = 1.006
-
-
-@dataclass(frozen=True)
-class Evaluation(NotebookViews):
-    """What a system did on the queries of a split; see `NotebookViews` for its tables, plots and files.
-
-    Attributes:
-        report: The figures, ready for report.json.
-        predictions: One row a query, in the manifest's order: image_id; lat_deg, lon_deg (the truth);
-            predicted_lat_deg, predicted_lon_deg; error_m; floor_m (distance to the nearest candidate); region; city;
-            rank_25m (rank of the first candidate within 25 m of the truth, null where none is); top1_candidate_id;
-            probability (posterior mass within 25 m of the answer); split; block; city_predicted (the most probable
-            city, null where no candidate's is known); city_probability; ndcg_20; geoscore; lisa, lisa_p (local cluster
-            of the errors); region_area_km2_LEVEL, covered_LEVEL, cannot_tell; top_candidate_ids, top_probabilities;
-            image_path.
-        candidates: One row a candidate: candidate_id, lat_deg, lon_deg, city, image_ids.
-        errors_m: Errors in metres by estimator, in the order of the predictions; that of the report is among them.
-        top: The most probable candidates of each query, in the order of the predictions; None where not kept.
-        ground: The posterior of each query on the ground, in the order of the predictions; None where not kept.
-    """
-
-    report: dict[str, Any]
-    predictions: pd.DataFrame
-    candidates: pd.DataFrame
-    errors_m: Mapping[str, Float64[np.ndarray, " q"]] = field(default_factory=dict)
-    top: TopCandidates | None = None
-    ground: GroundPosterior | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Embeddings:
-    """What spatial statistics look at beside the errors.
-
-    Attributes:
-        queries: (Q, D) unit vectors of the photographs asked about.
-        locations: (M, D) unit vectors of the candidates' positions; None where a system has none.
-    """
-
-    queries: Float32[np.ndarray, "q d"]
-    locations: Float32[np.ndarray, "m d"] | None
 
 
 @dataclass(frozen=True)

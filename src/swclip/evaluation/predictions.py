@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from swclip.calibration.region import LEVELS
 from swclip.errors import ArtefactError
 from swclip.files import atomic_file
-from swclip.calibration.region import LEVELS
 
 COLUMNS = (
     "image_id",

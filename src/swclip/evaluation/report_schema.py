@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from swclip.errors import ArtefactError
-from swclip.evaluation.report_schema_calibration import Calibration
-from swclip.evaluation.schema_parts import ByK, ByRadius, Metres, Part, Range, Share
+from swclip.evaluation.report_schema_calibration import ByK, ByRadius, Calibration, Metres, Part, Range, Share
 
 REPORT_VERSION = "2"
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from swclip.evaluation.schema_parts import Metres, Part, Range, Share
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Metres = Annotated[float, Field(ge=0.0)]
+Range = Annotated[list[float], Field(min_length=2, max_length=2, description="low, high")]
+ByRadius = Annotated[dict[str, Share], Field(description="share of the queries by radius in metres")]
+ByK = Annotated[dict[str, float], Field(description="by length k of the list")]
+
+
+class Part(BaseModel):
+    """A part of a report: no unknown keys, no other types."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Area(Part):

@@ -25,10 +25,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from swclip.errors import ArtefactError, InputError
+from swclip.export.quantize import dequantize, quantize
 from swclip.files import atomic_file
 from swclip.gallery.gallery import Gallery
 from swclip.gallery.hubness import Hubness
-from swclip.export.quantize import dequantize, quantize
 
 EMBEDDINGS_VERSION = "1"
 Precision = Literal["float32", "int8"]

@@ -19,8 +19,8 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from swclip.errors import ConfigError
-from swclip.models.location_text import Words, prompt_fields
 from swclip.models.embed import evaluating
+from swclip.models.location_text import Words, prompt_fields
 
 if TYPE_CHECKING:
     from swclip.models.locator_model import LocatorModel

@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from swclip.external.measure_coordinates import measure_answers
-from swclip.external.prediction_columns import (COMMON, find_roles, need, open_table)
-from swclip.external.files import Source
-from swclip.external.prediction_gallery import (Space, fitted_posterior, fixed_posterior, image_gallery)
-from swclip.external.predicted_coordinates import read_predicted
-from swclip.external.measure_embeddings import Problem, given_problem, own_problem
-from swclip.external.ground_truth import asked_of
-from swclip.external.embeddings import read_vectors
 from swclip.data.leakage import leakage_report
 from swclip.data.manifest import Manifest
 from swclip.data.splits import Asked, Splits, candidates_for, indices
 from swclip.errors import ConfigError
 from swclip.evaluation.evaluate import evaluate_embeddings
-from swclip.evaluation.measure import Evaluation, MeasureConfig
+from swclip.evaluation.measure import MeasureConfig
+from swclip.evaluation.result import Evaluation
+from swclip.external.embeddings import Source, read_vectors
+from swclip.external.ground_truth import asked_of
+from swclip.external.measure_coordinates import measure_answers
+from swclip.external.measure_embeddings import Problem, given_problem, own_problem
+from swclip.external.predicted_coordinates import read_predicted
+from swclip.external.prediction_columns import COMMON, find_roles, need, open_table
+from swclip.external.prediction_gallery import Space, fitted_posterior, fixed_posterior, image_gallery
 from swclip.versions import versions
 
 _TRAINING_SIDE: dict[str, tuple[str, ...]] = {"val": ("train",), "query": ("train", "val")}

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int64
 
-from swclip.external.prediction_columns import BridgeTable
 from swclip.data.manifest import Manifest
 from swclip.data.splits import Asked as On
 from swclip.data.splits import Splits
 from swclip.errors import InputError
 from swclip.evaluation.evaluate import TRUE_COLUMNS, asked_rows
+from swclip.external.prediction_columns import BridgeTable
 
 _DEEPEST = 6
 

@@ -10,18 +10,19 @@ import pandas as pd
 from jaxtyping import Float64, Int64
 from numpy.typing import ArrayLike
 
-from swclip.external.predicted_coordinates import Predicted
 from swclip.data.grouping import text_or_none
 from swclip.errors import InputError
-from swclip.evaluation.measure import Evaluation, MeasureConfig, hits_within
+from swclip.evaluation.measure import MeasureConfig, hits_within
 from swclip.evaluation.predictions import COLUMNS
 from swclip.evaluation.report_schema import REPORT_VERSION
+from swclip.evaluation.result import Evaluation
+from swclip.external.predicted_coordinates import Predicted
 from swclip.geo.distance import geodesic_m
 from swclip.metrics.baselines import baselines
+from swclip.metrics.districts import region_labels, resampling_blocks
 from swclip.metrics.error_report import error_figures, error_report
-from swclip.metrics.ndcg import geoscore_by_query
 from swclip.metrics.localization_error import RECALL_KS, RECALL_RADIUS_M, recall_at_k
-from swclip.metrics.regions import region_labels, resampling_blocks
+from swclip.metrics.ndcg import geoscore_by_query
 from swclip.metrics.spatial import spatial_report
 
 ESTIMATOR = "as given"

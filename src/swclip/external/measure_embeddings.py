@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32, Float64, Int64
 
-from swclip.external.ground_truth import names_of
-from swclip.external.embeddings import VectorSet, check_dimensions
 from swclip.data.candidates import candidates_at
 from swclip.data.manifest import COLUMNS, Manifest
 from swclip.data.splits import Asked, Splits, candidates_for, indices
 from swclip.errors import ConfigError, InputError
 from swclip.evaluation.evaluate import asked_rows
+from swclip.external.embeddings import VectorSet, check_dimensions
+from swclip.external.ground_truth import names_of
 from swclip.geo.neighbours import SphereIndex
-from swclip.metrics.regions import resampling_blocks
+from swclip.metrics.districts import resampling_blocks
 
 _TRAINING_SIDE: dict[str, tuple[str, ...]] = {"val": ("train",), "query": ("train", "val")}
 

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float64, Int64
 
-from swclip.external.prediction_columns import (COMMON, BridgeTable, Synonyms, find_roles, flag, need, open_table, words)
-from swclip.external.ground_truth import Asked, truth_of_rows
-from swclip.ingest.source_table import RawTable
 from swclip.errors import InputError
+from swclip.external.ground_truth import Asked, truth_of_rows
+from swclip.external.prediction_columns import COMMON, BridgeTable, Synonyms, find_roles, flag, need, open_table, words
 from swclip.geo.distance import haversine_m
+from swclip.ingest.source_table import RawTable
 
 
 def _forms(*axis: str) -> tuple[str, ...]:

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32, Float64, Int64
 
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.errors import ConfigError, InputError
 from swclip.gallery.gallery import Gallery
 from swclip.retrieval.posterior import fit_posterior
-from swclip.calibration.posterior_config import PosteriorConfig
 
 Similarity = Literal["cosine", "l2"]
 

@@ -7,6 +7,7 @@ name of its own is named by its position, so that two processes that meet at one
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,8 @@ import pyarrow.compute as pc
 from jaxtyping import Float64, Int64
 
 from swclip.data.grouping import STEPS_PER_DEG, position_name, position_steps
-from swclip.gallery.schema import photograph_key, position_key
+from swclip.errors import InputError
+from swclip.gallery.schema import matrix, photograph_key, position_key
 
 SHARED = ("candidate_id", "lat_deg", "lon_deg", "city", "location_embedding", "location_hubness")
 """Columns that entries of one candidate share."""
@@ -106,3 +108,49 @@ def position_keys(positions_deg: Float64[np.ndarray, "n 2"]) -> Int64[np.ndarray
 def positions_of(table: pa.Table) -> Float64[np.ndarray, "n 2"]:
     """(N, 2) latitude, longitude in degrees of a table's rows."""
     return np.stack([np.asarray(pc.cast(table[name], pa.float64())) for name in ("lat_deg", "lon_deg")], axis=1)
+
+
+NULL_STAYS: Literal["null"] = "null"
+"""What lancedb is told about null vectors, which it takes for bad ones where there are ten numbers or more. It would
+make those that are not numbers null too: `check_finite` refuses them before."""
+
+_NAMED = 3
+
+
+def check_unique(entries: pa.Table, name: str) -> None:
+    """Raise InputError where a photograph is given twice."""
+    counts = pc.value_counts(entries["image_id"].drop_null())
+    twice = [one["values"] for one in counts.to_pylist() if one["counts"] > 1]
+    if twice:
+        raise InputError(f"{name}: {naming(twice)} given twice; ids must be unique.")
+
+
+def check_finite(entries: pa.Table | pa.RecordBatch, name: str) -> None:
+    """Raise InputError where an embedding holds what is not a number."""
+    for column in ("location_embedding", "image_embedding"):
+        own = entries[column]
+        there = np.asarray(own.is_valid())
+        bad = there & ~np.isfinite(matrix(own, own.type.list_size)).all(axis=1)
+        if bad.any():
+            keys = [entries["entry_id"][row].as_py() or f"row {row}" for row in np.flatnonzero(bad)[:_NAMED].tolist()]
+            raise InputError(
+                f"{name}: {column} of {', '.join(keys)} ({int(bad.sum())} in all) is not all numbers; the model's "
+                "training diverged, train it again."
+            )
+
+
+def holding(table: pa.Table, image_ids: Collection[str]) -> pa.Array:
+    """Which rows are of one of these photographs."""
+    return pa.array([image_id in image_ids for image_id in table["image_id"].to_pylist()], pa.bool_())
+
+
+def naming(ids: Sequence[str]) -> str:
+    """Ids as the subject of a message, the first few by name.
+
+    Example:
+        >>> naming(["a"]), naming(["a", "b", "c", "d"])
+        ("photograph 'a' is", "photographs 'a', 'b', 'c' and 1 more are")
+    """
+    shown = ", ".join(repr(image_id) for image_id in ids[:_NAMED])
+    more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
+    return f"photograph {shown} is" if len(ids) == 1 else f"photographs {shown}{more} are"

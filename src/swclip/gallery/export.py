@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from swclip.files import atomic_file
-from swclip.gallery.schema import EMBEDDINGS
 from swclip.gallery.assign_candidates import positions_of
+from swclip.gallery.schema import EMBEDDINGS
 
 if TYPE_CHECKING:
     from swclip.gallery.filters import EntryFilter

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from swclip.errors import ArtefactError, InputError, SwclipError
+from swclip.errors import ArtefactError, DiskFullError, InputError, SwclipError
 from swclip.files import check_replaceable, read_json, write_json
 from swclip.gallery import remote
-from swclip.gallery.given import NULL_STAYS, check_finite
-from swclip.gallery.lance import connect, lance_errors
+from swclip.gallery.assign_candidates import NULL_STAYS, check_finite
+from swclip.gallery.remote import is_url, storage_options
 from swclip.gallery.schema import GALLERY_VERSION, wrong_version
+
+if TYPE_CHECKING:
+    from lancedb.db import DBConnection
+
 
 MARKER = "gallery.json"
 TABLE = "entries"
@@ -98,3 +106,48 @@ def _unique_batches(entries: Iterable[pa.RecordBatch], name: str) -> Iterator[pa
             seen.add(key)
         check_finite(batch, name)
         yield batch
+
+
+_FULL = (f"os error {errno.ENOSPC}", f"os error {errno.EDQUOT}", "No space left", "Disk quota exceeded")
+_CONFLICT = ("onflict", "concurrent", "Too many concurrent")
+_REFUSED = ("Permission denied", "AccessDenied", "Unauthorized", "403 Forbidden", "InvalidAccessKeyId")
+
+
+def connect(path: str) -> DBConnection:
+    """A connection to the folder or URL that holds a gallery's table; reads see what other processes commit."""
+    # Lance logs to standard error by itself, that a table it is to create is not there yet, for one.
+    os.environ.setdefault("LANCE_LOG", "error")
+    import lancedb
+
+    return lancedb.connect(path, read_consistency_interval=timedelta(0), storage_options=storage_options(path))
+
+
+@contextmanager
+def lance_errors(name: str, otherwise: str = "the gallery's table cannot be read or written") -> Iterator[None]:
+    """Turn Lance's errors into swclip's.
+
+    Args:
+        name: The gallery.
+        otherwise: What to say of an error that is none of those known.
+
+    Raises:
+        DiskFullError: The disk is full.
+        InputError: Another process changed the same entries at the same time, or access is refused.
+        ArtefactError: Anything else.
+    """
+    try:
+        yield
+    except SwclipError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:
+        said = " ".join(str(error).split())
+        if any(words in said for words in _FULL):
+            raise DiskFullError(f"{name}: the disk is full; free some space and run the command again.") from error
+        if any(words in said for words in _CONFLICT):
+            raise InputError(
+                f"{name}: another process changed the gallery at the same time, and this change was not made; run the "
+                f"command again ({said[:200]})"
+            ) from error
+        if is_url(name) or any(words in said for words in _REFUSED):
+            raise InputError(f"{name}: the store refuses ({said[:300]}); check address and permissions.") from error
+        raise ArtefactError(f"{name}: {otherwise} ({said[:300]})") from error

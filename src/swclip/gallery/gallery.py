@@ -13,14 +13,14 @@ import pandas as pd
 import pyarrow as pa
 from jaxtyping import Float32, Float64, Int64
 
+from swclip.calibration.conformal import Calibration, write_calibration
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.errors import InputError
 from swclip.gallery.filters import EntryFilter
+from swclip.gallery.hubness import Bank, Hubness, write_bank
+from swclip.gallery.read_write import COLUMNS, Thumbnails, description_of, entries_of, gallery_parts
 from swclip.gallery.schema import check_fingerprint
 from swclip.gallery.store import GalleryStore
-from swclip.calibration.conformal import Calibration, write_calibration
-from swclip.gallery.hubness import Bank, Hubness, write_bank
-from swclip.calibration.posterior_config import PosteriorConfig
-from swclip.gallery.read_write import (COLUMNS, Thumbnails, description_of, entries_of, gallery_parts)
 
 if TYPE_CHECKING:
     from swclip.models.locator_model import LocatorModel
@@ -111,7 +111,7 @@ class Gallery:
             model: The model that made the embeddings.
             calibration: Of the model's regions, for model/regions.json; None for answers without regions.
             bank: What hubness was measured with, for model/bank.safetensors: entries that are appended need it.
-            details: What is known of the photographs, from `swclip.gallery.details.manifest_details`. A gallery in
+            details: What is known of the photographs, from `swclip.gallery.schema.manifest_details`. A gallery in
                 memory does not carry it: to change one on disk, use `swclip.gallery.store.GalleryStore`.
             thumbnails: Makes small pictures of photographs by id, to be kept with them.
 

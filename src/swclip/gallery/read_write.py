@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 from jaxtyping import Float32, Int64
 
 from swclip.errors import ArtefactError, InputError
-from swclip.gallery.schema import DETAILS, Description, entry_schema, matrix, photograph_key, position_key, vectors
 from swclip.gallery.assign_candidates import positions_of
 from swclip.gallery.hubness import Hubness
+from swclip.gallery.schema import DETAILS, Description, entry_schema, matrix, photograph_key, position_key, vectors
 
 if TYPE_CHECKING:
     from swclip.gallery.gallery import Gallery

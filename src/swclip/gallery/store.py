@@ -26,6 +26,18 @@ import pyarrow.compute as pc
 from swclip.errors import ArtefactError, InputError, MismatchError
 from swclip.files import atomic_folder
 from swclip.gallery import remote
+from swclip.gallery.assign_candidates import (
+    NULL_STAYS,
+    SHARED,
+    check_finite,
+    check_unique,
+    holding,
+    naming,
+    position_keys,
+    positions_of,
+    renamed,
+    settle,
+)
 from swclip.gallery.filters import EntryFilter, box_sql, is_in
 from swclip.gallery.folder import (
     AGAIN,
@@ -34,13 +46,12 @@ from swclip.gallery.folder import (
     WriteFiles,
     check_marker,
     check_output,
+    connect,
+    lance_errors,
     write_beside,
     write_table,
 )
-from swclip.gallery.given import NULL_STAYS, check_finite, check_unique, holding, naming
-from swclip.gallery.lance import connect, lance_errors
 from swclip.gallery.schema import Description, check_columns, entry_schema
-from swclip.gallery.assign_candidates import (SHARED, position_keys, positions_of, renamed, settle)
 
 if TYPE_CHECKING:
     from lancedb.table import Table

@@ -1,7 +1,7 @@
-"""Areas on the ground, read from GeoJSON: whether positions lie inside, and the boxes that hold them.
+"""Areas read from GeoJSON: which positions lie inside, and the latitude-longitude boxes that hold them.
 
-Longitudes may run past 180 degrees, so that an area may cross the antimeridian in one piece; RFC 7946 cuts it in two
-there, which is read as well.
+This is the only reader of areas. Longitudes may run past 180 degrees, so that an area may cross the antimeridian in one
+piece; RFC 7946 cuts it in two there, which is read as well.
 
 References:
     H. Butler et al., "The GeoJSON Format", RFC 7946 (2016), section 3.1.9.
@@ -10,33 +10,67 @@ References:
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import shapely
 from jaxtyping import Bool, Float64
-from shapely.geometry import shape
 
 from swclip.errors import InputError
 
 _TURNS_DEG = (-360.0, 0.0, 360.0)
+_MAX_LONGITUDE_DEG = 540.0
+_NEEDED = "must be a GeoJSON Polygon or MultiPolygon, or a Feature or FeatureCollection of such."
+_OUTSIDE_EARTH = "a corner lies outside the Earth; longitude comes before latitude, which is -90 to 90."
+
+
+class AreaError(InputError):
+    """The input is not an area.
+
+    Args:
+        source: The file, or what else it came from.
+        detail: What is wrong with it.
+    """
+
+    def __init__(self, source: str, detail: str) -> None:
+        super().__init__(f"{source}: {detail}")
+        self.detail = detail
 
 
 @dataclass(frozen=True, eq=False)
 class Area:
-    """One or several polygons, holes left out.
+    """One or several polygons, holes excluded.
 
     Attributes:
         geometry: Polygon or MultiPolygon of (longitude, latitude) in degrees; longitudes within [-540, 540].
         name: What to call it in a message.
+
+    Raises:
+        AreaError: The geometry is not a valid polygon in degrees, or has no area.
     """
 
     geometry: Any
     name: str = "the area"
+
+    def __post_init__(self) -> None:
+        shape = self.geometry
+        if not isinstance(shape, shapely.Geometry):
+            raise AreaError(self.name, f"is a {type(shape).__name__}; give a shapely Polygon or MultiPolygon.")
+        if not shape.is_empty and shape.geom_type not in ("Polygon", "MultiPolygon"):
+            raise AreaError(self.name, f"is a {shape.geom_type}; give a Polygon or a MultiPolygon.")
+        if not shape.is_valid:
+            raise AreaError(self.name, _not_simple(shape))
+        if shape.is_empty or shape.area == 0:
+            raise AreaError(self.name, "has no area.")
+        west, south, east, north = shape.bounds
+        if not (west >= -_MAX_LONGITUDE_DEG and east <= _MAX_LONGITUDE_DEG and south >= -90.0 and north <= 90.0):
+            raise AreaError(self.name, _OUTSIDE_EARTH)
 
     def contains(self, positions_deg: Float64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
         """Which positions lie inside, or on the border.
@@ -74,72 +108,141 @@ class Area:
 
 
 def read_areas(path: str | os.PathLike[str]) -> list[tuple[Area, dict[str, Any]]]:
-    """Read the polygons of a GeoJSON file, each with its properties.
+    """Read the areas of a GeoJSON file, each with its properties.
 
     Args:
         path: A FeatureCollection, a Feature, or a bare Polygon or MultiPolygon.
 
     Raises:
-        InputError: It cannot be read, holds something else than polygons or none, is not in degrees, or a ring crosses
-            itself or jumps over the antimeridian.
+        AreaError: The file cannot be read, holds anything but polygons or none, is not in degrees, or a ring crosses
+            itself or jumps across the antimeridian.
     """
-    file = Path(path)
+    name = os.fspath(path)
     try:
-        document = json.loads(file.read_text(encoding="utf-8-sig"))
+        text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise InputError(f"{file}: is not there; give a GeoJSON file of polygons.") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{file}: cannot be read as GeoJSON ({error}).") from error
-    crs = str(
-        (((document if isinstance(document, dict) else {}).get("crs") or {}).get("properties") or {}).get("name", "")
-    )
-    if crs and not crs.upper().endswith(("CRS84", "EPSG::4326", "EPSG:4326")):
-        raise InputError(
-            f"{file}: its coordinates are in {crs}; write it again as WGS84 (EPSG:4326), as GeoJSON should be."
-        )
-    found = [
-        (Area(_polygons(geometry, f"{file}, feature {number}"), str(file)), properties)
-        for number, (geometry, properties) in enumerate(_features(document))
-    ]
-    if not found:
-        raise InputError(f"{file}: holds no polygon; draw one, for example in QGIS, and save it as GeoJSON.")
-    return found
+        raise AreaError(name, "there is no such file; give a GeoJSON file of polygons.") from None
+    except OSError as error:
+        raise AreaError(name, f"cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError:
+        raise AreaError(name, "is not JSON.") from None
+    return _parse_areas(text, name, None)
 
 
 def read_area(path: str | os.PathLike[str]) -> Area:
     """Read the polygons of a GeoJSON file as one area; see `read_areas`."""
-    return Area(shapely.union_all([area.geometry for area, _ in read_areas(path)]), str(path))
+    return _union([area for area, _ in read_areas(path)], os.fspath(path))
+
+
+def parse_area(text: str, source: str = "the area", *, max_corners: int | None = None) -> Area:
+    """Read an area from GeoJSON text.
+
+    Args:
+        text: A Polygon or MultiPolygon, longitude before latitude; or a Feature or FeatureCollection of such.
+        source: Where the text came from, for the message.
+        max_corners: Refuse polygons with more corners than this; None for no limit.
+
+    Returns:
+        The area; several polygons become one.
+
+    Raises:
+        AreaError: It is not GeoJSON, not an area, or crosses itself.
+
+    Example:
+        >>> triangle = '{"type": "Polygon", "coordinates": [[[-1, 51], [1, 51], [0, 53], [-1, 51]]]}'
+        >>> parse_area(triangle).geometry.area
+        2.0
+    """
+    return _union([area for area, _ in _parse_areas(text, source, max_corners)], source)
+
+
+def _union(areas: list[Area], name: str) -> Area:
+    return areas[0] if len(areas) == 1 else Area(shapely.union_all([area.geometry for area in areas]), name)
+
+
+def _parse_areas(text: str, source: str, max_corners: int | None) -> list[tuple[Area, dict[str, Any]]]:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        raise AreaError(source, "is not JSON.") from None
+    crs = _crs_name(document)
+    if crs and not crs.upper().endswith(("CRS84", "EPSG::4326", "EPSG:4326")):
+        raise AreaError(source, f"its coordinates are in {crs}; save it as WGS84 (EPSG:4326), as GeoJSON requires.")
+    features = _features(document)
+    if not features:
+        raise AreaError(source, "holds no polygon and so has no area; draw one, for example in QGIS.")
+    areas = []
+    for number, (geometry, properties) in enumerate(features):
+        name = source if len(features) == 1 else f"{source}, feature {number}"
+        areas.append((Area(_multipolygon(geometry, name, max_corners), name), properties))
+    return areas
+
+
+def _crs_name(document: Any) -> str:
+    """The coordinate reference system that GeoJSON of 2008 could name; "" where none is."""
+    for key in ("crs", "properties", "name"):
+        document = document.get(key) if isinstance(document, dict) else None
+    return document if isinstance(document, str) else ""
 
 
 def _features(document: Any) -> list[tuple[Any, dict[str, Any]]]:
-    if not isinstance(document, dict):
-        return []
-    if isinstance(document.get("features"), list):
+    kind = document.get("type") if isinstance(document, dict) else None
+    if kind == "FeatureCollection" and isinstance(document.get("features"), list):
         return [pair for feature in document["features"] for pair in _features(feature)]
-    if document.get("type") == "Feature":
-        return [(document.get("geometry"), document.get("properties") or {})]
+    if kind == "Feature":
+        properties = document.get("properties")
+        return [(document.get("geometry"), properties if isinstance(properties, dict) else {})]
     return [(document, {})]
 
 
-def _polygons(geometry: Any, name: str) -> Any:
+def _multipolygon(geometry: Any, name: str, max_corners: int | None) -> shapely.Geometry:
     kind = geometry.get("type") if isinstance(geometry, dict) else None
-    if kind not in ("Polygon", "MultiPolygon"):
-        raise InputError(f"{name}: is a {kind}, and a Polygon or MultiPolygon is needed.")
-    try:
-        polygons = shapely.force_2d(shape(geometry))
-        corners = shapely.get_coordinates(polygons)
-    except (shapely.errors.ShapelyError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise InputError(f"{name}: its coordinates cannot be read ({error}).") from error
-    if not len(corners) or not np.isfinite(corners).all():
-        raise InputError(f"{name}: is empty, or a coordinate is not a number.")
-    if (np.abs(corners[:, 1]) > 90.0).any() or (np.abs(corners[:, 0]) > 540.0).any():
-        raise InputError(f"{name}: its coordinates are not longitude and latitude in degrees.")
-    if not polygons.is_valid:
-        raise InputError(f"{name}: is not a sound polygon ({shapely.is_valid_reason(polygons)}); mend it.")
-    for ring in shapely.get_rings(shapely.get_parts(polygons)):
-        if (np.abs(np.diff(shapely.get_coordinates(ring)[:, 0])) > 180.0).any():
-            raise InputError(
-                f"{name}: an edge is longer than half the globe. If it is to cross the antimeridian, cut the polygon "
-                "in two there (RFC 7946), or let its longitudes run past 180."
+    coordinates = geometry.get("coordinates") if isinstance(geometry, dict) else None
+    if kind == "Polygon" and isinstance(coordinates, list):
+        return _polygon(coordinates, name, max_corners)
+    if kind == "MultiPolygon" and isinstance(coordinates, list):
+        return shapely.union_all([_polygon(rings, name, max_corners) for rings in coordinates])
+    found = f"is a {kind}, and " if isinstance(kind, str) else ""
+    raise AreaError(
+        name, f"{found}must be a GeoJSON Polygon or MultiPolygon, or a Feature or FeatureCollection of such."
+    )
+
+
+def _polygon(rings: Any, name: str, max_corners: int | None) -> shapely.Geometry:
+    if not isinstance(rings, list) or not rings:
+        raise AreaError(name, "a polygon has at least one ring.")
+    corners = sum(len(ring) for ring in rings if isinstance(ring, list))
+    if max_corners is not None and corners > max_corners:
+        raise AreaError(name, f"has more than {max_corners} corners; simplify it.")
+    checked = [[_corner(corner, name) for corner in _ring(ring, name)] for ring in rings]
+    for ring in checked:
+        if any(abs(second[0] - first[0]) > 180.0 for first, second in pairwise(ring)):
+            raise AreaError(
+                name,
+                "an edge is longer than half the globe. If it is to cross the antimeridian, cut the polygon in two "
+                "there (RFC 7946), or let its longitudes run past 180.",
             )
-    return polygons
+    polygon = shapely.Polygon(checked[0], checked[1:])
+    if not polygon.is_valid:
+        raise AreaError(name, _not_simple(polygon))
+    return polygon
+
+
+def _not_simple(polygon: shapely.Geometry) -> str:
+    return f"is not a simple polygon ({shapely.is_valid_reason(polygon).split('[')[0]})."
+
+
+def _ring(ring: Any, name: str) -> list[Any]:
+    if not isinstance(ring, list) or len(ring) < 4 or ring[0] != ring[-1]:
+        raise AreaError(name, "a ring has at least four corners, the last the same as the first.")
+    return ring
+
+
+def _corner(corner: Any, name: str) -> tuple[float, float]:
+    numbers = corner[:2] if isinstance(corner, list) else []
+    if len(numbers) != 2 or any(isinstance(n, bool) or not isinstance(n, (int, float)) for n in numbers):
+        raise AreaError(name, "a corner is a pair of numbers, longitude and latitude.")
+    lon, lat = float(numbers[0]), float(numbers[1])
+    if not (math.isfinite(lon) and math.isfinite(lat) and abs(lon) <= _MAX_LONGITUDE_DEG and abs(lat) <= 90):
+        raise AreaError(name, _OUTSIDE_EARTH)
+    return lon, lat

@@ -77,3 +77,31 @@ class LocalFrame:
         lat = self.lat_deg + np.degrees(xy[:, 1] / EARTH_RADIUS_M)
         lon = self.lon_deg + np.degrees(xy[:, 0] / (EARTH_RADIUS_M * np.cos(np.radians(self.lat_deg))))
         return np.stack([lat, (lon + 180.0) % 360.0 - 180.0], axis=1)
+
+
+def displaced(positions_deg: ArrayLike, east_north_m: ArrayLike) -> Float64[np.ndarray, "n 2"]:
+    """Points reached along great circles.
+
+    Args:
+        positions_deg: (N, 2) latitude, longitude in degrees.
+        east_north_m: (N, 2) metres to the east and to the north at the start; the length is the distance gone.
+
+    Returns:
+        (N, 2) latitude, longitude in degrees.
+
+    Example:
+        >>> displaced([[0.0, 179.9999]], [[22.239, 0.0]]).round(6).tolist()
+        [[0.0, -179.9999]]
+    """
+    start = np.asarray(positions_deg, dtype=np.float64).reshape(-1, 2)
+    move = np.asarray(east_north_m, dtype=np.float64).reshape(-1, 2)
+    lat, lon = np.radians(start).T
+    east = np.stack([-np.sin(lon), np.cos(lon), np.zeros_like(lon)], axis=1)
+    north = np.stack([-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)], axis=1)
+    length_m = np.hypot(move[:, 0], move[:, 1])
+    angle = (length_m / EARTH_RADIUS_M)[:, None]
+    way = (move[:, :1] * east + move[:, 1:] * north) / np.where(length_m > 0.0, length_m, 1.0)[:, None]
+    x, y, z = (np.cos(angle) * unit_vectors(start) + np.sin(angle) * way).T
+    reached = np.degrees(np.stack([np.arctan2(z, np.hypot(x, y)), np.arctan2(y, x)], axis=1))
+    # Who does not move stays where he is to the last bit.
+    return np.where((length_m > 0.0)[:, None], reached, start)

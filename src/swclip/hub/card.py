@@ -14,8 +14,6 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from swclip.comparison.markdown import table_markdown
-from swclip.reporting.page import Cell, Row, Table
-from swclip.reporting.units import metres
 from swclip.hub.evaluations import (
     TASK,
     asked_text,
@@ -26,11 +24,11 @@ from swclip.hub.evaluations import (
     region_table,
     sureness_text,
 )
-from swclip.hub.towers import Tower
-from swclip.hub.provenance import Area, TrainingData
+from swclip.hub.provenance import Area, Tower, TrainingData
 from swclip.models.download import SCHEME
-from swclip.training.config import TrainingConfig
-from swclip.training.recipe_source import recipe_names
+from swclip.reporting.page import Cell, Row, Table
+from swclip.reporting.units import metres
+from swclip.training.config import TrainingConfig, recipe_names
 from swclip.training.run import RunFacts
 from swclip.versions import own_version
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from huggingface_hub import EvalResult
 
-from swclip.errors import MismatchError
 from swclip.comparison.markdown import table_markdown
-from swclip.reporting.page import (Cell, Row, Table, interval_text)
+from swclip.errors import MismatchError
 from swclip.evaluation.report_schema import check_report
-from swclip.reporting.units import (area, distance, metres, percent)
 from swclip.files import read_json
+from swclip.reporting.page import Cell, Row, Table, interval_text
+from swclip.reporting.units import area, distance, metres, percent
 
 TASK = "image-feature-extraction"
 """The hub's task that fits best: it has none for geo-localization."""

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from swclip.calibration.conformal import read_calibration, write_calibration
+from swclip.calibration.posterior_config import read_posterior, write_posterior
 from swclip.errors import ArtefactError, ConfigError
 from swclip.files import atomic_file, atomic_folder, read_json
+from swclip.gallery.hubness import read_bank, write_bank
 from swclip.hub.card import CardFacts, model_card
 from swclip.hub.evaluations import read_report
-from swclip.hub.leaks import check_no_leaks, private_names
-from swclip.hub.towers import Tower, hide_paths, renamed, towers_of
-from swclip.hub.provenance import training_data
-from swclip.models.locator_model import LocatorModel, load_model
+from swclip.hub.provenance import Tower, hide_paths, renamed, towers_of, training_data
 from swclip.models.download import is_repo_id
-from swclip.calibration.conformal import read_calibration, write_calibration
-from swclip.gallery.hubness import read_bank, write_bank
-from swclip.calibration.posterior_config import read_posterior, write_posterior
+from swclip.models.locator_model import LocatorModel, load_model
 from swclip.training.config import load_recipe, write_config
 from swclip.training.run import read_finished_run
 
@@ -213,3 +212,54 @@ def _notes(options: PublishOptions, no_data: bool, changed: bool, bank: bool) ->
         )
     if bank:
         yield "bank.safetensors holds embeddings of training photographs, with digests in place of their names."
+
+
+_SHORTEST = 4
+"""Names shorter than this ("/", "/me") would be found everywhere by chance."""
+
+
+def private_names(*places: str | os.PathLike[str]) -> list[str]:
+    """What must not be in what is published: paths as they are and resolved, home and working folder, the token.
+
+    Args:
+        places: Files and folders that the model was made from.
+    """
+    from huggingface_hub import get_token
+
+    found: dict[str, None] = {}
+    paths = [Path(place) for place in places]
+    for path in (*paths, *(path.parent for path in paths if path.is_absolute()), Path.cwd(), Path.home()):
+        found[str(path)] = found[str(path.resolve())] = None
+    if token := get_token():
+        found[token] = None
+    return [name for name in found if len(name) >= _SHORTEST and (os.sep in name or name == token)]
+
+
+def check_no_leaks(folder: Path, names: Iterable[str]) -> None:
+    """Refuse a folder in which a file's bytes, or its name, hold one of some names.
+
+    Args:
+        folder: What is to be published.
+        names: As `private_names` gives them.
+
+    Raises:
+        ArtefactError: One does. The name itself is not repeated: it may be a token.
+    """
+    wanted = {form for name in names for form in (name.encode(), json.dumps(name)[1:-1].encode())}
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file():
+            continue
+        text = _text(path)
+        if any(name in text or name in path.name.encode() for name in wanted):
+            raise ArtefactError(
+                f"{path.relative_to(folder)}: would publish a path of this machine, or a token; nothing was published. "
+                "Look at the run's config.toml and model/config.json for it."
+            )
+
+
+def _text(path: Path) -> bytes:
+    """What of a file may hold names: all of it, of safetensors the header. Numbers hold any four bytes by chance."""
+    with path.open("rb") as stream:
+        if path.suffix == ".safetensors":
+            return stream.read(int.from_bytes(stream.read(8), "little"))
+        return stream.read()

@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-from swclip.ingest.timestamps import TimestampError, parse_timestamp
 from swclip.imaging.decode import quiet_pillow
+from swclip.ingest.timestamps import TimestampError, parse_timestamp
 
 _GPS_IFD, _EXIF_IFD = 0x8825, 0x8769
 _LAT_REF, _LAT, _LON_REF, _LON = 1, 2, 3, 4

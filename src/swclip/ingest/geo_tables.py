@@ -10,9 +10,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from swclip.ingest.columns import ColumnNames, find_columns
-from swclip.ingest.source_table import (KINDS, RawTable, SourceTable, first_line, need_columns)
 from swclip.errors import InputError
+from swclip.ingest.columns import ColumnNames, find_columns
+from swclip.ingest.source_table import KINDS, RawTable, SourceTable, first_line, need_columns
 
 
 def read_parquet(path: Path, folder: Path, given: ColumnNames) -> SourceTable:

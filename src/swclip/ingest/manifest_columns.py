@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from swclip.ingest.rejections import Ledger, Row
 from swclip.data.manifest import COLUMNS, OPTIONAL_COLUMNS
+from swclip.ingest.rejections import Ledger, Row
 from swclip.ingest.source_table import SourceTable
 
 _TEXT_ROLES = (

@@ -15,21 +15,20 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from swclip.ingest.columns import ColumnNames
-from swclip.ingest.duplicates import without_repeats, without_twins
-from swclip.ingest.rejections import (Ledger, Note, Rejection, Row)
 from swclip.data.manifest import MANIFEST_NAME, Manifest, write_manifest
-from swclip.ingest.typed_rows import typed_rows, wrong_position
-from swclip.ingest.source_table import SourceTable
-from swclip.ingest.sources import read_source, tables_in
-from swclip.ingest.swapped_coordinates import exif_says_swapped
-from swclip.ingest.manifest_columns import manifest_frame
-from swclip.ingest.timestamps import parse_timestamp
-from swclip.ingest.verification import (WORK_NAME, Verdict, WorkFile, verify_all)
-from swclip.ingest.vpr_folders import read_vpr_folder
 from swclip.errors import ConfigError, DiskFullError, InputError
 from swclip.files import atomic_file, sha256_of_file
 from swclip.geo.distance import haversine_m
+from swclip.ingest.columns import ColumnNames
+from swclip.ingest.manifest_columns import manifest_frame
+from swclip.ingest.rejections import Ledger, Note, Rejection, Row
+from swclip.ingest.source_table import SourceTable
+from swclip.ingest.sources import read_source, tables_in
+from swclip.ingest.swapped_coordinates import exif_says_swapped
+from swclip.ingest.timestamps import parse_timestamp
+from swclip.ingest.typed_rows import typed_rows, without_repeats, without_twins, wrong_position
+from swclip.ingest.verification import WORK_NAME, Verdict, WorkFile, verify_all
+from swclip.ingest.vpr_folders import read_vpr_folder
 
 REJECTED_NAME = "rejected.csv"
 _DISAGREE_M = 1_000.0

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from swclip.errors import InputError
 from swclip.ingest.columns import flag_of
 from swclip.ingest.rejections import Rejection
-from swclip.errors import InputError
 
 KINDS = "a folder, or a .csv, .tsv, .parquet, .geoparquet or .geojson file"
 

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from swclip.ingest.columns import ColumnNames
-from swclip.ingest.geo_tables import read_geojson, read_parquet
-from swclip.ingest.raw_tables import GEOJSON, PARQUET, TEXT_TABLES
-from swclip.ingest.source_table import KINDS, SourceTable
-from swclip.ingest.text_tables import read_text
 from swclip.errors import InputError
+from swclip.ingest.columns import ColumnNames
+from swclip.ingest.geo_tables import raw_geojson, raw_parquet, read_geojson, read_parquet
+from swclip.ingest.source_table import KINDS, RawTable, SourceTable
+from swclip.ingest.text_tables import raw_text, read_text
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".heic", ".heif", ".avif"}
@@ -106,3 +105,35 @@ def tables_in(folder: Path) -> list[str]:
     """Names of files directly in a folder that are likely the table of its photographs."""
     suffixes = (*TEXT_TABLES[:2], *PARQUET, ".geojson")
     return sorted(p.name for p in folder.iterdir() if p.suffix.lower() in suffixes and p.name not in _OURS)
+
+
+TABLE_KINDS = "a .csv, .tsv, .parquet, .geoparquet or .geojson file"
+TEXT_TABLES = (".csv", ".tsv", ".tab", ".txt")
+PARQUET = (".parquet", ".geoparquet", ".pq")
+GEOJSON = (".geojson", ".json")
+
+
+def read_table(path: str | os.PathLike[str], what: str = "the table", kinds: str = TABLE_KINDS) -> RawTable:
+    """Read a CSV, TSV, Parquet, GeoParquet or GeoJSON file.
+
+    Args:
+        path: The file.
+        what: What it is to a user, for messages.
+        kinds: What it may be, for messages.
+
+    Raises:
+        InputError: It is missing, empty, unreadable, of another kind, or has no rows.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"{file}: {what} is not there; check the path. It is {kinds}.")
+    if file.stat().st_size == 0:
+        raise InputError(f"{file}: the file is empty.")
+    suffix = file.suffix.lower()
+    for suffixes, reader in ((TEXT_TABLES, raw_text), (PARQUET, raw_parquet), (GEOJSON, raw_geojson)):
+        if suffix in suffixes:
+            table = reader(file)
+            if not len(table.frame) and not table.malformed:
+                raise InputError(f"{file}: the table has a header but no rows.")
+            return table
+    raise InputError(f"{file}: is of a kind ({suffix or 'no suffix'}) that cannot be read; {what} is {kinds}.")

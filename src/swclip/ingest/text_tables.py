@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from swclip.ingest.columns import ColumnNames, find_columns
-from swclip.ingest.source_table import (KINDS, RawTable, SourceTable, need_columns)
 from swclip.errors import InputError
+from swclip.ingest.columns import ColumnNames, find_columns
+from swclip.ingest.source_table import KINDS, RawTable, SourceTable, need_columns
 
 
 def read_text(path: Path, folder: Path, given: ColumnNames) -> SourceTable:

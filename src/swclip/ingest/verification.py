@@ -14,10 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from swclip.ingest.exif import ExifFacts, read_exif
 from swclip.errors import DiskFullError, InputError
 from swclip.files import sha256_of_file
 from swclip.imaging.decode import PhotographError, load_pixels, open_photograph
+from swclip.ingest.exif import ExifFacts, read_exif
 
 WORK_NAME = ".prepare.jsonl"
 _WORK_VERSION = 1

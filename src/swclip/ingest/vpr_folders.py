@@ -17,14 +17,14 @@ import numpy as np
 import pandas as pd
 
 from swclip.data.candidates import GalleryRule, candidates_at
-from swclip.ingest.rejections import Rejection
+from swclip.data.grouping import block_ids, text_or_none
 from swclip.data.manifest import Manifest
 from swclip.data.protocols import SplitDraft
+from swclip.errors import InputError
+from swclip.ingest.rejections import Rejection
 from swclip.ingest.source_table import SourceTable
 from swclip.ingest.sources import IMAGE_SUFFIXES, files_below
-from swclip.data.grouping import block_ids, text_or_none
 from swclip.ingest.vpr_names import PlaceNameError, parse_name
-from swclip.errors import InputError
 
 FOLDER_COLUMN = "vpr_folder"
 """The column of a manifest that says which folder a photograph was in, such as test/queries."""

@@ -4,14 +4,14 @@ from swclip.losses.fairness import FairnessConfig, GroupDRO, fairness_loss, regi
 from swclip.losses.gather import all_gather_rows
 from swclip.losses.hierarchy import HierarchyConfig, hierarchy_loss
 from swclip.losses.image_geography import ImageGeographyConfig, image_geography_loss
+from swclip.losses.memory_bank import QueuedLocations, queued_targets
+from swclip.losses.modalities import View, ViewsTermConfig
 from swclip.losses.neighbourhood import NeighbourhoodConfig, neighbourhood_loss
 from swclip.losses.objective import Objective, ObjectiveConfig
-from swclip.losses.memory_bank import QueuedLocations, queued_targets
 from swclip.losses.rank_n_contrast import RankNContrastConfig, rank_n_contrast_loss
 from swclip.losses.robust_weights import RobustConfig, robust_weights
 from swclip.losses.spatial_contrastive import spatial_contrastive_loss
 from swclip.losses.targets import TargetConfig, pair_weights, pairwise_distance_m, soft_targets
-from swclip.losses.modalities import View, ViewsTermConfig
 
 __all__ = [
     "FairnessConfig",

@@ -17,13 +17,13 @@ from swclip.losses.fairness import FairnessConfig, GroupDRO, fairness_loss
 from swclip.losses.gather import all_gather_rows, check_same_rows, process_count, process_rank
 from swclip.losses.hierarchy import HierarchyConfig, hierarchy_terms
 from swclip.losses.image_geography import ImageGeographyConfig, image_geography_terms
-from swclip.losses.neighbourhood import NeighbourhoodConfig, neighbourhood_terms, ratio_of_sums
 from swclip.losses.memory_bank import QueuedLocations, queued_targets
+from swclip.losses.modalities import View, ViewsTermConfig, views_term
+from swclip.losses.neighbourhood import NeighbourhoodConfig, neighbourhood_terms, ratio_of_sums
 from swclip.losses.rank_n_contrast import RankNContrastConfig, rank_n_contrast_terms
-from swclip.losses.robust_weights import (RobustConfig, robust_weights, trusted_divergence, weighted_mean)
+from swclip.losses.robust_weights import RobustConfig, robust_weights, trusted_divergence, weighted_mean
 from swclip.losses.spatial_contrastive import directional_divergences, exact_mean
 from swclip.losses.targets import TargetConfig, pair_weights, pairwise_distance_m, soft_targets
-from swclip.losses.modalities import View, ViewsTermConfig, views_term
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float64, Int64
 from numpy.typing import ArrayLike
 
-from swclip.errors import InputError
+from swclip.errors import ConfigError, InputError
+from swclip.geo.cells import cell_ids
 from swclip.metrics.bootstrap import LEVEL, Interval
 
 POOLED = ("median", "mean", "worst_region_median", "region_gap")
@@ -168,3 +171,151 @@ class _Sorted:
         middle = [np.searchsorted(upto, before + half, side="right") for half in ((n - 1) // 2, n // 2)]
         low, high = (self.errors_m[order[np.minimum(at, order.size - 1)]] for at in middle)
         return np.where(n > 0, 0.5 * (low + high), np.nan)
+
+
+def gini(values: ArrayLike) -> float:
+    """Gini coefficient: half the mean difference between two of the values, by their mean.
+
+        G = sum_i sum_j |x_i - x_j| / (2 n^2 mean(x))
+
+    Args:
+        values: (N,) numbers that are not negative.
+
+    Returns:
+        0 where all are equal (all 0 included), (n - 1) / n where one has all.
+
+    Raises:
+        InputError: There are none, or one is negative or not finite.
+
+    References:
+        C. Gini, "Variabilità e mutabilità" (1912). In sorted form, A. Sen, "On Economic Inequality" (1973), ch. 2.
+
+    Example:
+        >>> round(gini([1.0, 2.0, 3.0, 4.0, 5.0]), 4), gini([0.0, 0.0, 0.0, 1.0])
+        (0.2667, 0.75)
+    """
+    x = np.sort(np.asarray(values, dtype=np.float64).reshape(-1))
+    if x.size == 0 or not np.isfinite(x).all() or x[0] < 0.0:
+        raise InputError(f"the Gini coefficient is of numbers from 0 on, at least one, not of {x.tolist()}.")
+    largest = float(x[-1])
+    if largest == 0.0:
+        return 0.0
+    x = x / largest  # as a share of the largest, so that no sum overflows
+    order = 2.0 * np.arange(1, x.size + 1) - x.size - 1.0
+    return max(0.0, float(order @ x / (x.size * x.sum())))
+
+
+def regional_gap(by_region: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The regions' median errors beside one another: an average over cities can hide one that fails.
+
+        gap = largest median - smallest median        gini = Gini coefficient of the medians
+
+    Every region counts once, however many queries it has.
+
+    Args:
+        by_region: Region and its figures, of which `median` (metres) is read: what `metrics.by_region` gives.
+
+    Returns:
+        best, worst (names; of equals the first in the alphabet), best_median, worst_median, gap (metres), gini,
+        n_regions; None where there are fewer than two regions.
+
+    References:
+        The worst group is the measure of S. Sagawa et al., "Distributionally robust neural networks for group shifts",
+        ICLR 2020.
+
+    Example:
+        >>> found = regional_gap({"Leeds": {"median": 30.0}, "York": {"median": 10.0}})
+        >>> found["best"], found["worst"], found["gap"], round(found["gini"], 6)
+        ('York', 'Leeds', 20.0, 0.25)
+    """
+    if len(by_region) < 2:
+        return None
+    medians = {name: float(by_region[name]["median"]) for name in sorted(by_region)}
+    best, worst = min(medians, key=medians.__getitem__), max(medians, key=medians.__getitem__)
+    return {
+        "best": best,
+        "worst": worst,
+        "best_median": medians[best],
+        "worst_median": medians[worst],
+        "gap": medians[worst] - medians[best],
+        "gini": gini(list(medians.values())),
+        "n_regions": len(medians),
+    }
+
+
+UNKNOWN = "unknown"
+
+# About 130 m across: a stretch of street.
+_BLOCK_RESOLUTION = 10
+
+
+def region_labels(cities: Sequence[str | None], positions_deg: ArrayLike, regions: str = "city") -> list[str]:
+    """Region of each query.
+
+    Args:
+        cities: City of each of Q queries, None where unknown.
+        positions_deg: (Q, 2) latitude, longitude, degrees.
+        regions: "city", or "cells:RES" for the H3 cells of a resolution.
+
+    Returns:
+        Q names. With "city": the city, "unknown" where it is not known, or "all" where none is.
+
+    Raises:
+        ConfigError: `regions` is neither.
+
+    Example:
+        >>> region_labels(["York", None], [[53.96, -1.08], [53.8, -1.55]])
+        ['York', 'unknown']
+    """
+    if regions == "city":
+        if all(city is None for city in cities):
+            return ["all"] * len(cities)
+        return [UNKNOWN if city is None else city for city in cities]
+    word, _, resolution = regions.partition(":")
+    if word != "cells" or not resolution.isdigit() or int(resolution) > 15:
+        raise ConfigError(f"regions {regions!r} are not known; write city, or cells:RES with RES from 0 to 15.")
+    return cell_ids(positions_deg, int(resolution))
+
+
+def resampling_blocks(queries: pd.DataFrame, positions_deg: ArrayLike) -> tuple[list[str], str]:
+    """Block of each query for the bootstrap: the first of these that splits the queries at all.
+
+    block_id of the split; place_id of the manifest; H3 cells about 130 m across; each query by itself.
+
+    Args:
+        queries: Q rows, with the columns block_id and place_id where there are such.
+        positions_deg: (Q, 2) latitude, longitude, degrees.
+
+    Returns:
+        Q block names, and what the blocks are.
+    """
+    for column in ("block_id", "place_id"):
+        if column in queries and queries[column].notna().all() and queries[column].nunique() > 1:
+            return queries[column].astype(str).tolist(), column
+    cells = cell_ids(positions_deg, _BLOCK_RESOLUTION)
+    if len(set(cells)) > 1:
+        return cells, f"H3 cell of resolution {_BLOCK_RESOLUTION}"
+    return [str(row) for row in np.arange(len(queries))], "photograph"
+
+
+def exchangeable_units(queries: pd.DataFrame, positions_deg: ArrayLike, protocol: str | None) -> list[str]:
+    """What a split dealt to training, validation and queries as one: the unit that conformal regions count.
+
+    known-places deals places: the next query is another place of the same streets. The other protocols deal blocks: the
+    next query is on another street, and photographs of one street together say as much as one.
+
+    Args:
+        queries: Q rows, with the columns block_id and place_id where there are such.
+        positions_deg: (Q, 2) latitude, longitude, degrees.
+        protocol: The splits' protocol.
+
+    Returns:
+        Q names: with known-places the place_id, or where one is not known the position to about a metre; with others
+        the blocks of `resampling_blocks`.
+    """
+    if protocol != "known-places":
+        return resampling_blocks(queries, positions_deg)[0]
+    if "place_id" in queries and queries["place_id"].notna().all():
+        return queries["place_id"].astype(str).tolist()
+    positions = np.asarray(positions_deg, dtype=np.float64).reshape(-1, 2)
+    return [f"{lat:.5f} {lon:.5f}" for lat, lon in positions.tolist()]

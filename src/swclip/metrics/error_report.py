@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from swclip.metrics.bootstrap import (LEVEL, RESAMPLES, Interval, bootstrap_intervals, resample_blocks)
-from swclip.metrics.ndcg import geoscore
+from swclip.metrics.bootstrap import LEVEL, RESAMPLES, Interval, bootstrap_intervals, resample_blocks
+from swclip.metrics.districts import regional_gap
 from swclip.metrics.localization_error import accuracy_within, by_region, error_statistics
-from swclip.metrics.regional_gaps import regional_gap
+from swclip.metrics.ndcg import geoscore
 
 
 def error_report(

@@ -12,9 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import false_discovery_control
 
 from swclip.errors import InputError
-from swclip.metrics.morans_i import FEWEST_POINTS
-from swclip.metrics.permutation import TIE
-from swclip.metrics.spatial_weights import NOBODY, neighbour_graph
+from swclip.metrics.morans_i import FEWEST_POINTS, NOBODY, TIE, neighbour_graph
 
 LABELS = ("high-high", "low-low", "high-low", "low-high", "not significant")
 """Own value, then the neighbours'; high is above the mean."""
@@ -88,7 +86,7 @@ def local_moran(
         tests in local statistics of spatial association", Geographical Analysis 38 (2006).
 
     Example:
-        >>> from swclip.metrics.spatial_weights import nearest_neighbours
+        >>> from swclip.metrics.morans_i import nearest_neighbours
         >>> street_deg = [[0.0, 0.001 * step] for step in range(40)]
         >>> lost = np.where(np.arange(40) < 8, 500.0, 10.0) + np.arange(40)
         >>> found = local_moran(lost, nearest_neighbours(street_deg, 4), generator=np.random.default_rng(0))

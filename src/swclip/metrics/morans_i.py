@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int64
 from numpy.typing import ArrayLike
+from scipy.stats import rankdata
 
-from swclip.errors import InputError
-from swclip.metrics.permutation import two_sided_p
+from swclip.errors import ConfigError, InputError
+from swclip.geo.neighbours import SphereIndex
 
 PERMUTATIONS = 999
 COMPONENTS = 5
@@ -69,7 +70,7 @@ def global_moran(
         "Spatial Processes" (1981), ch. 2 for the moments under randomisation.
 
     Example:
-        >>> from swclip.metrics.spatial_weights import nearest_neighbours, neighbour_graph
+        >>> from swclip.metrics.morans_i import nearest_neighbours, neighbour_graph
         >>> street_deg = [[0.0, 0.001 * step] for step in range(20)]
         >>> graph = neighbour_graph(nearest_neighbours(street_deg, k=2))
         >>> found = global_moran(np.arange(20.0), graph, generator=np.random.default_rng(0))
@@ -175,3 +176,160 @@ def _global_generator(seed: int) -> Iterator[None]:
             yield
     finally:
         np.random.set_state(state)  # noqa: NPY002
+
+
+TIE = 1e-10
+"""Statistics of order one that differ by less are equal but for rounding."""
+
+
+def two_sided_p(observed: float, drawn: ArrayLike) -> float:
+    """How often chance alone gives a statistic as far out as the observed one, on either side.
+
+        p = min(1, 2 (1 + min(#{T_b >= T}, #{T_b <= T})) / (B + 1))
+
+    Equal statistics count on both sides: data that no permutation changes give p = 1. (`p_sim` of esda is the smaller
+    tail alone, chosen after looking, and does not count equals of the lower one.)
+
+    Args:
+        observed: The statistic of the data, T.
+        drawn: (B,) the statistic under each permutation.
+
+    Returns:
+        p, at least 2 / (B + 1).
+
+    References:
+        B. Phipson, G. K. Smyth, "Permutation p-values should never be zero", Stat. Appl. Genet. Mol. Biol. 9 (2010).
+
+    Example:
+        >>> two_sided_p(3.0, [0.0] * 99), two_sided_p(0.0, [0.0] * 99)
+        (0.02, 1.0)
+    """
+    sample = np.asarray(drawn, dtype=np.float64)
+    above = int(np.count_nonzero(sample >= observed - TIE))
+    below = int(np.count_nonzero(sample <= observed + TIE))
+    return min(1.0, 2.0 * (1 + min(above, below)) / (sample.size + 1))
+
+
+def centred_ranks(values: ArrayLike) -> Float64[np.ndarray, " n"] | None:
+    """Ranks, of equals their mean, shifted and scaled to mean 0 and length 1; None where all values are equal.
+
+    Example:
+        >>> centred_ranks([3.0, 1.0, 2.0]).round(3).tolist(), centred_ranks([2.0, 2.0])
+        ([0.707, -0.707, 0.0], None)
+    """
+    rank = rankdata(np.asarray(values, dtype=np.float64))
+    return unit_deviation(rank)
+
+
+def unit_deviation(values: ArrayLike) -> Float64[np.ndarray, " n"] | None:
+    """Values shifted to mean 0 and scaled to length 1, so that products of two such are Pearson correlations.
+
+    None where all are equal.
+
+    Example:
+        >>> unit_deviation([1.0, 3.0]).round(3).tolist(), unit_deviation([0.1, 0.1, 0.1])
+        ([-0.707, 0.707], None)
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if x.size == 0:
+        return None
+    # By a power of two, which rounds nothing: the mean of the smallest numbers there are could not be written, and
+    # differences of the largest neither.
+    x = np.ldexp(x, -int(np.frexp(np.abs(x).max())[1]))
+    if np.ptp(x) == 0.0:
+        return None
+    x = x - x.mean()
+    x = x / np.abs(x).max()  # so that no square is too small to be written
+    unit: Float64[np.ndarray, " n"] = x / np.sqrt(x @ x)
+    return unit
+
+
+def spearman(a: ArrayLike, b: ArrayLike) -> float | None:
+    """Spearman's rank correlation; None where one side has no two different values.
+
+    References:
+        C. Spearman, "The proof and measurement of association between two things", Am. J. Psychology 15 (1904).
+
+    Example:
+        >>> round(spearman([1.0, 2.0, 3.0], [1.0, 10.0, 5.0]), 6), spearman([1.0, 1.0], [1.0, 2.0])
+        (0.5, None)
+    """
+    one, other = centred_ranks(a), centred_ranks(b)
+    if one is None or other is None:
+        return None
+    return float(np.clip(one @ other, -1.0, 1.0))
+
+
+NOBODY = -1
+
+
+def nearest_neighbours(positions_deg: ArrayLike, k: int, within_m: float | None = None) -> Int64[np.ndarray, "n k"]:
+    """The k other points nearest to each point.
+
+    Points at one and the same position are neighbours like others, at distance 0. Of points equally far, those that
+    the search meets first are taken: more than k at one spot are neighbours by the order of the rows.
+
+    Args:
+        positions_deg: (N, 2) latitude, longitude in degrees.
+        k: How many; at most the N - 1 others are returned.
+        within_m: Others further away are no neighbours, metres; no limit where None.
+
+    Returns:
+        (N, k) numbers of points, nearest first; -1 where there is nobody. No point is its own neighbour.
+
+    Raises:
+        ConfigError: k is less than 1.
+
+    Example:
+        >>> nearest_neighbours([[0.0, 0.0], [0.0, 0.001], [0.0, 0.1]], k=1, within_m=1_000).tolist()
+        [[1], [0], [-1]]
+    """
+    if k < 1:
+        raise ConfigError(f"{k} neighbours are none; give 1 or more.")
+    positions = np.asarray(positions_deg, dtype=np.float64).reshape(-1, 2)
+    n = len(positions)
+    distance_m, which = SphereIndex(positions).nearest(positions, min(k, max(n - 1, 0)) + 1)
+    if n == 0:
+        return which
+    # Among many at one spot a point may not find itself; then the last found is dropped in its place.
+    own = which == np.arange(n)[:, None]
+    own[~own.any(axis=1), -1] = True
+    others, far_m = which[~own].reshape(n, -1), distance_m[~own].reshape(n, -1)
+    return others if within_m is None else np.where(far_m <= within_m, others, NOBODY)
+
+
+def neighbour_graph(neighbours: Int64[np.ndarray, "n k"]) -> Any:
+    """The neighbours as a `libpysal.graph.Graph`, each row's weights equal and of sum 1.
+
+        w_ij = 1 / (number of i's neighbours)
+
+    Args:
+        neighbours: (N, K) what `nearest_neighbours` found. A point without neighbours becomes an isolate: libpysal
+            writes it as a loop of weight 0, and it adds nothing to a statistic.
+
+    Returns:
+        The graph; its ids are 0 to N - 1. Transformation "R".
+
+    References:
+        S. J. Rey, L. Anselin, "PySAL: A Python library of spatial analytical methods", Review of Regional Studies 37
+        (2007).
+
+    Example:
+        >>> graph = neighbour_graph(np.array([[1, 2], [0, -1], [-1, -1]]))
+        >>> graph.sparse.toarray().tolist(), graph.isolates.tolist()
+        ([[0.0, 0.5, 0.5], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]], [2])
+    """
+    from libpysal.graph import Graph
+
+    there = neighbours != NOBODY
+    count = there.sum(axis=1)
+    focal, column = np.nonzero(there)
+    alone = np.flatnonzero(count == 0)
+    ids = np.concatenate([focal, alone])
+    order = np.argsort(ids, kind="stable")
+    return Graph.from_arrays(
+        ids[order],
+        np.concatenate([neighbours[focal, column], alone])[order],
+        np.concatenate([1.0 / count[focal], np.zeros(len(alone))])[order],
+        transformation="R",
+    )

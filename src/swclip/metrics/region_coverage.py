@@ -13,17 +13,17 @@ import pandas as pd
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from numpy.typing import ArrayLike
 
+from swclip.calibration.conformal import Calibration, truth_cities
+from swclip.calibration.density import cell_density, density_cuts, tail_mass
+from swclip.calibration.region import LEVEL, LEVELS, says_nothing
+from swclip.calibration.region_cells import GroundCells
 from swclip.data.grouping import group_numbers
 from swclip.errors import MismatchError
 from swclip.geo.cells import across_m
 from swclip.metrics.calibration import reliability, selective_curve, share_interval
-from swclip.metrics.ground_meter import GroundMeter
 from swclip.metrics.localization_error import RECALL_RADIUS_M
-from swclip.calibration.conformal import Calibration, truth_cities
-from swclip.calibration.region_cells import GroundCells
-from swclip.calibration.region import LEVEL, LEVELS, says_nothing
+from swclip.metrics.query_details import GroundMeter
 from swclip.retrieval.region_fit import deal_blocks
-from swclip.calibration.density import cell_density, density_cuts, tail_mass
 
 VALIDATION, HALVES = "validation", "halves of the queries"
 

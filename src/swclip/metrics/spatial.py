@@ -10,14 +10,16 @@ from numpy.typing import ArrayLike
 
 from swclip.errors import InputError
 from swclip.geo.coordinates import valid_positions
-from swclip.metrics.morans_i import FEWEST_POINTS, component_autocorrelation, global_moran
-from swclip.metrics.correlogram import correlogram
+from swclip.metrics.embedding_smoothness import Pairs, correlogram, mantel, spatial_smoothness
 from swclip.metrics.lisa import Lisa, local_moran
-from swclip.metrics.mantel import mantel
 from swclip.metrics.localization_error import checked_errors
-from swclip.metrics.pairs import Pairs
-from swclip.metrics.embedding_smoothness import spatial_smoothness
-from swclip.metrics.spatial_weights import nearest_neighbours, neighbour_graph
+from swclip.metrics.morans_i import (
+    FEWEST_POINTS,
+    component_autocorrelation,
+    global_moran,
+    nearest_neighbours,
+    neighbour_graph,
+)
 
 NEIGHBOURS = 8
 """As many as a square of a lattice has, corners included (queen contiguity)."""

@@ -13,8 +13,17 @@ import torch
 from jaxtyping import Bool, Float32
 
 from swclip.errors import ConfigError, InputError
+from swclip.models.embed import (
+    Failure,
+    PathLike,
+    embed_photographs,
+    encode_readable,
+    evaluating,
+    pixel_batches,
+    raise_failures,
+    stacked,
+)
 from swclip.models.modalities import ViewName, Views, is_there
-from swclip.models.embed import (Failure, PathLike, embed_photographs, encode_readable, evaluating, pixel_batches, raise_failures, stacked)
 
 if TYPE_CHECKING:
     from swclip.models.locator_model import LocatorModel

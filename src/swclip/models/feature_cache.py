@@ -26,7 +26,18 @@ from safetensors.numpy import save_file
 
 from swclip.errors import InputError
 from swclip.files import atomic_file, default_cache_folder, sha256_of_file
-from swclip.models.embed import (Encoder, Failure, PathLike, Progress, device_of, encode_readable, evaluating, pixel_batches, raise_failures, stacked)
+from swclip.models.embed import (
+    Encoder,
+    Failure,
+    PathLike,
+    Progress,
+    device_of,
+    encode_readable,
+    evaluating,
+    pixel_batches,
+    raise_failures,
+    stacked,
+)
 
 _LOG = logging.getLogger(__name__)
 SHARD_ROWS = 512

@@ -22,11 +22,11 @@ from swclip.errors import ArtefactError, SwclipError
 from swclip.files import atomic_folder, read_json, write_json
 from swclip.imaging.preprocess import Preprocess
 from swclip.models.config import ModelConfig
+from swclip.models.download import HubName, download, model_folder
 from swclip.models.image_tower import ImageHead, ImageTower, image_preprocess
 from swclip.models.location_text import LocationEncoder, Words, known_cells
-from swclip.models.download import HubName, download, model_folder
-from swclip.models.token_pool import TokenPool
 from swclip.models.modalities import Views
+from swclip.models.token_pool import TokenPool
 from swclip.structure import as_plain, structure
 
 FORMAT_VERSION = "1"

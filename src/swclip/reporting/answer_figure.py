@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Float, Float64
 from numpy.typing import ArrayLike
 
-from swclip.reporting.units import distance
 from swclip.files import atomic_file
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import geodesic_m
 from swclip.imaging.decode import decode_photograph
+from swclip.reporting.units import distance
 
 _SHOWN_M = 700.0
 _ANSWER, _TRUTH = "#d1495b", "#1b7f5c"

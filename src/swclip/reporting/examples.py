@@ -14,7 +14,7 @@ from jaxtyping import Float64
 from numpy.typing import ArrayLike
 
 from swclip.data.manifest import Manifest
-from swclip.evaluation.measure import Evaluation
+from swclip.evaluation.result import Evaluation
 from swclip.geo.neighbours import SphereIndex
 from swclip.imaging.decode import PhotographError, decode_photograph
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from swclip.reporting.chart import (Chart, Series, linear_axis, metre_axis)
-from swclip.reporting.page import (COLOURS, Cell, Row, Table)
-from swclip.reporting.units import (chance, distance, metres, percent)
+from swclip.reporting.chart import Chart, Series, linear_axis, metre_axis
+from swclip.reporting.page import COLOURS, Cell, Row, Table
+from swclip.reporting.units import chance, distance, metres, percent
 
 SIGNIFICANT = 0.05
 # From the first band that reaches this share of the largest distance, embeddings differ as much as they ever do.

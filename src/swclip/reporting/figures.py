@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from swclip.errors import InputError
-from swclip.reporting.chart import (Axis, Chart, Series, metre_axis)
-from swclip.reporting.plots import SIZE, chart_figure, save
-from swclip.reporting.map_figure import map_figure
-from swclip.evaluation.measure import Evaluation
-from swclip.reporting.page import COLOURS
-from swclip.reporting.report import error_curve_chart, report_charts
-from swclip.reporting.sureness_charts import reliability_chart
-from swclip.reporting.units import metres
+from swclip.evaluation.result import Evaluation
 from swclip.metrics.calibration import reliability
 from swclip.metrics.localization_error import RECALL_RADIUS_M
+from swclip.reporting.chart import Axis, Chart, Series, metre_axis
+from swclip.reporting.confidence_section import reliability_chart
+from swclip.reporting.map_figure import map_figure
+from swclip.reporting.page import COLOURS
+from swclip.reporting.plots import SIZE, chart_figure, save
+from swclip.reporting.report import error_curve_chart, report_charts
+from swclip.reporting.units import metres
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
 
 FIGURES = (
     "error-curve",

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import h3
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int32, Int64
 
-from swclip.reporting.map_answers import answer_details
-from swclip.reporting.map_sample import drawn_rows, shares_of
-from swclip.evaluation.measure import Evaluation
+from swclip.evaluation.result import Evaluation
 from swclip.geo.coordinates import LocalFrame
+from swclip.geo.distance import geodesic_m
 from swclip.geo.neighbours import SphereIndex
+from swclip.metrics.localization_error import worst_count
+from swclip.metrics.query_details import GroundPosterior, TopCandidates
 
 ERROR_CLASSES_M = (25.0, 100.0, 500.0, 5_000.0)
 """Edges of the colours on the map."""
@@ -158,3 +160,184 @@ def _nearest_cities(
 def _index(candidates: pd.DataFrame) -> SphereIndex | None:
     """Of a system's own candidates, which galleries need not share; None where a report on disk does not hold them."""
     return SphereIndex(candidates[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)) if len(candidates) else None
+
+
+# Probabilities are drawn in steps of a thousandth; what is less than half of one is left out.
+_STEPS = 1_000
+# A sum of cells' areas is that of the region if it is nearer to it than this share of a cell.
+_SHARE_OF_A_CELL = 0.5
+
+
+def answer_details(evaluation: Evaluation, shown: Int64[np.ndarray, " d"], local: LocalFrame) -> dict[str, Any]:
+    """The details of the queries of one view, as far as the evaluation has them.
+
+    Args:
+        evaluation: With `top` and `ground` or without.
+        shown: Rows of the predictions.
+        local: The view's frame.
+
+    Returns:
+        places and top: candidates by position, and for each query a flat list of place, thousandths, metres from the
+        truth. cells and posterior: centres and the common outline of the cells, and for each query a flat list of
+        cell, thousandths. region: for each query its 80 % region as area_km2, covered, and cells: how many of the
+        listed cells it is made of, -1 where it is more than the listed, None where it cannot be told from them.
+    """
+    frame = evaluation.predictions.iloc[shown]
+    details: dict[str, Any] = {}
+    if evaluation.top is not None:
+        details |= _top(evaluation.top, evaluation.candidates, frame, shown, local)
+    areas = _numbers(frame, "region_area_km2_80")
+    counts: list[int | None] = [None] * len(shown)
+    if evaluation.ground is not None:
+        drawn, counts = _ground(evaluation.ground, shown, areas, local)
+        details |= drawn
+    if np.isfinite(areas).any():
+        covered = frame["covered_80"] if "covered_80" in frame else [None] * len(frame)
+        details["region"] = {
+            "area_km2": [float(f"{area:.3g}") if np.isfinite(area) else None for area in areas],
+            "covered": [None if pd.isna(own) else bool(own) for own in covered],
+            "cells": counts,
+        }
+    return details
+
+
+def _top(
+    top: TopCandidates, candidates: pd.DataFrame, frame: pd.DataFrame, shown: Int64[np.ndarray, " d"], local: LocalFrame
+) -> dict[str, Any]:
+    rows, share = top.rows[shown], np.round(_STEPS * top.probability[shown].astype(np.float64)).astype(int)
+    used, place = np.unique(rows, return_inverse=True)
+    place = place.reshape(rows.shape)
+    positions = candidates[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
+    truth = frame[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
+    off = geodesic_m(np.repeat(truth, rows.shape[1], axis=0), positions[rows.reshape(-1)]).reshape(rows.shape)
+    xy = local.to_xy_m(positions[used])
+    return {
+        "places": {
+            "x": np.round(xy[:, 0]).astype(int).tolist(),
+            "y": np.round(xy[:, 1]).astype(int).tolist(),
+            "row": used.tolist(),
+        },
+        "top": [
+            np.stack([place[at], share[at], np.round(off[at]).astype(int)], axis=1).reshape(-1).tolist()
+            for at in range(len(shown))
+        ],
+    }
+
+
+def _ground(
+    ground: GroundPosterior,
+    shown: Int64[np.ndarray, " d"],
+    areas_km2: Float64[np.ndarray, " d"],
+    local: LocalFrame,
+) -> tuple[dict[str, Any], list[int | None]]:
+    cells, probability = ground.cells[shown], ground.probability[shown].astype(np.float64)
+    used = np.unique(cells[cells >= 0])
+    if len(used) == 0:
+        return {}, [None] * len(shown)
+    names = [ground.cell_ids[at] for at in used]
+    area = np.asarray([h3.cell_area(name, unit="km^2") for name in names])
+    centres = np.asarray([h3.cell_to_latlng(name) for name in names])
+    xy = local.to_xy_m(centres)
+    # Cells of one size hardly differ in shape across a city: one outline serves all.
+    middle = int(np.argmin((xy**2).sum(axis=1)))
+    outline = local.to_xy_m(np.asarray(h3.cell_to_boundary(names[middle]))) - xy[middle]
+    lists, counts = [], []
+    for at in range(len(shown)):
+        own = np.searchsorted(used, cells[at][cells[at] >= 0]).astype(np.int32)
+        mass = probability[at][cells[at] >= 0]
+        own, mass = _densest_first(own, mass, area)
+        steps = np.round(_STEPS * mass).astype(int)
+        drawn = int(np.flatnonzero(steps)[-1]) + 1 if steps.any() else 0
+        counts.append(_cells_of_region(area[own], areas_km2[at], drawn))
+        lists.append(np.stack([own[:drawn], steps[:drawn]], axis=1).reshape(-1).tolist())
+    drawn_cells = {
+        "x": np.round(xy[:, 0]).astype(int).tolist(),
+        "y": np.round(xy[:, 1]).astype(int).tolist(),
+        "outline": np.round(outline, 1).tolist(),
+    }
+    return {"cells": drawn_cells, "posterior": lists}, counts
+
+
+def _densest_first(
+    cells: Int32[np.ndarray, " k"], mass: Float64[np.ndarray, " k"], area_km2: Float64[np.ndarray, " c"]
+) -> tuple[Int32[np.ndarray, " k"], Float64[np.ndarray, " k"]]:
+    """The order in which a region takes the cells: by what each holds of the posterior on a square metre."""
+    order = np.argsort(-mass / area_km2[cells], kind="stable")
+    return cells[order], mass[order]
+
+
+def _cells_of_region(area_km2: Float64[np.ndarray, " k"], region_km2: float, drawn: int) -> int | None:
+    """How many of a query's cells, densest first, have the area of its region together; -1 where all have less."""
+    if not np.isfinite(region_km2) or len(area_km2) == 0:
+        return None
+    together = np.cumsum(area_km2)
+    tolerance = _SHARE_OF_A_CELL * float(area_km2[0])
+    if region_km2 > together[-1] + tolerance:
+        return -1
+    off = np.abs(together - region_km2)
+    count = int(np.argmin(off)) + 1
+    if off[count - 1] > tolerance:
+        return None
+    return count if count <= drawn else -1
+
+
+def _numbers(frame: pd.DataFrame, column: str) -> Float64[np.ndarray, " n"]:
+    if column not in frame:
+        return np.full(len(frame), np.nan)
+    values: Float64[np.ndarray, " n"] = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=np.float64)
+    return values
+
+
+CLUSTERS = ("high-high", "low-low")
+"""LISA labels of queries whose neighbours err as they do."""
+
+
+def shares_of(counts: Sequence[int], at_most: int) -> list[int]:
+    """Divide a number of places fairly: all get the same, and what a small one does not need goes to the others.
+
+    Args:
+        counts: How many each would take.
+        at_most: How many there are to give.
+
+    Example:
+        >>> shares_of([10, 500, 900], 400)
+        [10, 195, 195]
+    """
+    given = [0] * len(counts)
+    left = at_most
+    for place, at in enumerate(sorted(range(len(counts)), key=lambda at: counts[at])):
+        given[at] = min(counts[at], left // (len(counts) - place))
+        left -= given[at]
+    return given
+
+
+def drawn_rows(
+    predictions: pd.DataFrame, rows: Int64[np.ndarray, " n"], at_most: int, generator: np.random.Generator
+) -> Int64[np.ndarray, " d"]:
+    """Rows to draw, in increasing order.
+
+    Where not all fit, the worst twentieth of them comes first and then the queries of LISA clusters, each in at most
+    a third of the places; the others are drawn at random.
+
+    Args:
+        predictions: Of the evaluation, with `error_m`, and `lisa` where it was measured.
+        rows: Rows of the predictions to choose from.
+        at_most: How many.
+        generator: Of the random ones.
+    """
+    if len(rows) <= at_most:
+        return np.sort(rows)
+    own = predictions.iloc[rows]
+    third = at_most // 3
+    worst = np.argsort(-own["error_m"].to_numpy(dtype=np.float64), kind="stable")[: min(third, worst_count(len(rows)))]
+    taken = set(worst.tolist())
+    if "lisa" in own:
+        inside = [at for at in np.flatnonzero(own["lisa"].isin(CLUSTERS).to_numpy()).tolist() if at not in taken]
+        taken.update(_some(np.asarray(inside, dtype=np.int64), third, generator).tolist())
+    rest = np.asarray([at for at in range(len(rows)) if at not in taken], dtype=np.int64)
+    kept = np.concatenate([np.asarray(sorted(taken), dtype=np.int64), _some(rest, at_most - len(taken), generator)])
+    return np.sort(rows[kept])
+
+
+def _some(rows: Int64[np.ndarray, " n"], at_most: int, generator: np.random.Generator) -> Int64[np.ndarray, " m"]:
+    return rows if len(rows) <= at_most else generator.choice(rows, size=at_most, replace=False)

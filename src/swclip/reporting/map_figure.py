@@ -10,11 +10,11 @@ import pandas as pd
 from jaxtyping import Float64, Int64
 
 from swclip.errors import InputError
-from swclip.reporting.plots import literal, new_figure
-from swclip.reporting.map_data import ERROR_CLASSES_M, LISA_LABELS
-from swclip.evaluation.measure import Evaluation
-from swclip.reporting.units import distance, metres
+from swclip.evaluation.result import Evaluation
 from swclip.geo.coordinates import LocalFrame
+from swclip.reporting.map_data import ERROR_CLASSES_M, LISA_LABELS
+from swclip.reporting.plots import literal, new_figure
+from swclip.reporting.units import distance, metres
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

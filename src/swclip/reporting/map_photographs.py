@@ -10,11 +10,11 @@ import pandas as pd
 from jaxtyping import Float64, Int64
 
 from swclip.data.manifest import Manifest
-from swclip.reporting.examples import thumbnail
-from swclip.evaluation.measure import Evaluation
+from swclip.evaluation.result import Evaluation
 from swclip.geo.coordinates import unit_vectors
 from swclip.imaging.decode import PhotographError
 from swclip.metrics.localization_error import worst_count
+from swclip.reporting.examples import thumbnail
 
 BUDGET_BYTES = 5_000_000
 """Bytes of all photographs of the map together, as they stand in the file."""

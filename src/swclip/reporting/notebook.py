@@ -4,73 +4,81 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import escape
 
 from swclip.evaluation import frames as tables
+from swclip.evaluation.result import Evaluation
+from swclip.reporting.figures import curve_figure, regions_figure, reliability_figure
+from swclip.reporting.map_figure import map_figure
+from swclip.reporting.page import interval_text
+from swclip.reporting.plots import data_uri
+from swclip.reporting.save import save_evaluation
+from swclip.reporting.units import metres, percent
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
     from swclip.data.manifest import Manifest
-    from swclip.evaluation.measure import Evaluation
+    from swclip.evaluation.result import Evaluation
 
 
-class NotebookViews:
-    """The views of an `Evaluation`; each is made when it is asked for, from its report and predictions alone."""
+@dataclass(frozen=True)
+class EvaluationReport(Evaluation):
+    """An `Evaluation` with tables, plots and files, each made on request from its report and predictions alone."""
+
+    @classmethod
+    def of(cls, evaluation: Evaluation) -> EvaluationReport:
+        """The same evaluation, ready to be shown."""
+        return cls(**{field.name: getattr(evaluation, field.name) for field in fields(Evaluation)})
 
     def summary(self) -> pd.DataFrame:
         """The headline figures with their intervals, one row; see `tables.summary_frame`."""
-        return tables.summary_frame(_of(self).report)
+        return tables.summary_frame(self.report)
 
     def errors(self) -> pd.DataFrame:
         """Statistics of the error by estimator, and of the baselines; see `tables.errors_frame`."""
-        return tables.errors_frame(_of(self).report)
+        return tables.errors_frame(self.report)
 
     def regions(self) -> pd.DataFrame:
         """The errors of each region; see `tables.regions_frame`."""
-        return tables.regions_frame(_of(self).report)
+        return tables.regions_frame(self.report)
 
     def levels(self) -> pd.DataFrame:
         """How well city and cells are known; see `tables.levels_frame`."""
-        return tables.levels_frame(_of(self).report)
+        return tables.levels_frame(self.report)
 
     def coverage(self) -> pd.DataFrame:
         """How often stated regions hold the truth; see `tables.coverage_frame`."""
-        return tables.coverage_frame(_of(self).report)
+        return tables.coverage_frame(self.report)
 
     def spatial(self) -> pd.DataFrame:
         """How errors and embeddings lie on the ground; see `tables.spatial_frame`."""
-        return tables.spatial_frame(_of(self).report)
+        return tables.spatial_frame(self.report)
 
     def correlogram(self) -> pd.DataFrame:
         """Embedding distance by ground distance; see `tables.correlogram_frame`."""
-        return tables.correlogram_frame(_of(self).report)
+        return tables.correlogram_frame(self.report)
 
     def plot_curve(self, **options: Any) -> Figure:
         """The error curve; see `report_figures.curve_figure`."""
-        from swclip.reporting.figures import curve_figure
-
-        return curve_figure(_of(self), **options)
+        return curve_figure(self, **options)
 
     def plot_map(self, **options: Any) -> Figure:
         """A map of the queries; see `map_figure.map_figure`."""
-        from swclip.reporting.map_figure import map_figure
-
-        return map_figure(_of(self), **options)
+        return map_figure(self, **options)
 
     def plot_reliability(self, **options: Any) -> Figure:
         """Stated against found probability; see `report_figures.reliability_figure`."""
-        from swclip.reporting.figures import reliability_figure
-
-        return reliability_figure(_of(self), **options)
+        return reliability_figure(self, **options)
 
     def plot_regions(self, **options: Any) -> Figure:
         """Errors by region; see `report_figures.regions_figure`."""
-        from swclip.reporting.figures import regions_figure
-
-        return regions_figure(_of(self), **options)
+        return regions_figure(self, **options)
 
     def save(
         self,
@@ -93,16 +101,60 @@ class NotebookViews:
         Returns:
             The path of report.json.
         """
-        from swclip.reporting.save import save_evaluation
-
-        return save_evaluation(_of(self), folder, title=title, manifest=manifest, leakage=leakage, figures=figures)
+        return save_evaluation(self, folder, title=title, manifest=manifest, leakage=leakage, figures=figures)
 
     def _repr_html_(self) -> str:
-        from swclip.reporting.notebook_card import card_html
-
-        return card_html(_of(self))
+        return card_html(self)
 
 
-def _of(views: NotebookViews) -> Evaluation:
-    """Only `Evaluation` inherits the views."""
-    return cast("Evaluation", views)
+def card_html(evaluation: Evaluation) -> str:
+    """The headline figures and a small error curve as one HTML element that needs nothing from outside.
+
+    Its colours are its own, so that it is as legible in a dark notebook as in a light one.
+    """
+    report = evaluation.report
+    head = [f"{report['n_queries']:,} queries"]
+    if missing := (report.get("unanswered") or {}).get("n"):
+        head.append(f"{missing:,} more were not answered")
+    size = report.get("gallery_size")
+    head.append("gallery not known" if size is None else f"{size:,} candidates")
+    head.append(f"estimator: {report['estimator']}")
+    references = [(name, report["baselines"].get(key)) for name, key in (("floor", "floor"), ("one guess", "constant"))]
+    shown = [(name, own) for name, own in references if own is not None]
+    rows = [_row(f"{name} error", report, "error_m", name, shown) for name in ("median", "mean")]
+    rows += [_row(f"within {radius} m", report, "accuracy_within_m", radius, shown) for radius in ("25", "100")]
+    recall = report["recall_at_k_25m"]["1"]
+    if recall is not None:
+        rows.append(["recall@1 at 25 m", percent(recall), "", *[""] * len(shown)])
+    header = ["", "", "95 % interval", *(name for name, _ in shown)]
+    th = "padding:3px 14px 3px 0;font-weight:500;color:#566372;text-align:right"
+    td = "padding:3px 14px 3px 0;text-align:right;white-space:nowrap;border-top:1px solid #dfe4ea"
+    cells = "".join(f'<th style="{th}">{escape(name)}</th>' for name in header)
+    body = "".join(f"<tr>{''.join(_cell(text, at, td) for at, text in enumerate(row))}</tr>" for row in rows)
+    curve = data_uri(curve_figure(evaluation, size=(4.6, 2.7), titled=False))
+    return (
+        '<div style="display:inline-block;max-width:100%;box-sizing:border-box;background:#fff;color:#18212b;'
+        "border:1px solid #dfe4ea;border-radius:10px;padding:14px 18px;font:14px/1.45 system-ui,-apple-system,"
+        "'Segoe UI',Roboto,'Liberation Sans',Arial,sans-serif;font-variant-numeric:tabular-nums\">"
+        f'<div style="color:#566372;margin-bottom:6px">{escape(", ".join(head))}</div>'
+        '<div style="display:flex;flex-wrap:wrap;gap:10px 26px;align-items:center">'
+        '<div style="overflow-x:auto;max-width:100%;min-width:0">'
+        '<table style="border-collapse:collapse;margin:0;border:0;background:#fff;color:#18212b">'
+        f'<thead><tr style="background:#fff">{cells}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+        f'<img src="{curve}" alt="Error curve" style="width:340px;max-width:100%;height:auto;margin:0"></div></div>'
+    )
+
+
+def _cell(text: str, at: int, style: str) -> str:
+    own = {0: ";text-align:left", 1: ";font-weight:680"}.get(at, ";color:#566372")
+    return f'<td style="{style}{own};background:#fff">{escape(text)}</td>'
+
+
+def _row(
+    name: str, report: Mapping[str, Any], group: str, key: str, references: list[tuple[str, Mapping[str, Any]]]
+) -> list[str]:
+    unit = metres if group == "error_m" else percent
+    beside = [own[key] if group == "error_m" else own["accuracy_within_m"][key] for _, own in references]
+    interval = interval_text(report["intervals"][group][key], unit)
+    return [name, unit(report[group][key]), interval, *(unit(value) for value in beside)]

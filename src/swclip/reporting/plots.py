@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from swclip.reporting.chart import Chart, Series
 from swclip.files import atomic_file
+from swclip.reporting.chart import Chart, Series
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

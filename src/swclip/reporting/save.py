@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 
 from swclip.data.manifest import Manifest
-from swclip.evaluation.measure import Evaluation
 from swclip.evaluation.predictions import write_predictions
-from swclip.reporting.report import write_report_page
-from swclip.reporting.figures import clear_figures, write_figures
 from swclip.evaluation.report_schema import check_report
+from swclip.evaluation.result import Evaluation
 from swclip.files import atomic_file, write_json
+from swclip.reporting.figures import clear_figures, write_figures
+from swclip.reporting.report import write_report_page
 
 
 def save_evaluation(

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from swclip.reporting.units import metres
 from swclip.files import atomic_file
 from swclip.geo.semivariogram import EmpiricalSemivariogram, FittedSemivariogram
+from swclip.reporting.units import metres
 
 _POINT, _CURVE, _LEVEL, _LENGTH = "#2a6f97", "#d1495b", "#5c677d", "#1b7f5c"
 _PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.0}

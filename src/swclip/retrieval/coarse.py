@@ -20,11 +20,11 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 from scipy.special import expit
 
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.errors import ConfigError
+from swclip.gallery.gallery import Gallery
 from swclip.geo.cells import nested_cell_ids
 from swclip.retrieval.scores import check_queries, hubness_of
-from swclip.gallery.gallery import Gallery
-from swclip.calibration.posterior_config import PosteriorConfig
 
 MEMBERS = 32
 """Cells are as fine as leaves them this many candidates on average: finer ones cost more to bound than they save."""

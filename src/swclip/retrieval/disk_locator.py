@@ -22,17 +22,17 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from swclip.answers.record import Answer
+from swclip.calibration.posterior_config import EstimatorName
+from swclip.calibration.region_of_answer import RegionRequest
 from swclip.errors import ConfigError
 from swclip.gallery import ann
-from swclip.retrieval.answer import Part, answers_to
 from swclip.models.embed import PathLike
-from swclip.retrieval.scores import Evidence, location_similarity
+from swclip.retrieval.answer import Part, answers_to
 from swclip.retrieval.hierarchy import RESOLUTIONS
 from swclip.retrieval.locator import Locator
 from swclip.retrieval.posterior import PosteriorConfig
-from swclip.calibration.posterior_config import EstimatorName
 from swclip.retrieval.prior import Prior, Weights
-from swclip.calibration.region_of_answer import RegionRequest
+from swclip.retrieval.scores import Evidence, location_similarity
 from swclip.retrieval.shortlist import IMAGE, LOCATION, ShortlistConfig, Shortlister
 
 if TYPE_CHECKING:

@@ -14,24 +14,24 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from swclip.answers.record import Answer
+from swclip.calibration.conformal import Calibration, read_calibration
+from swclip.calibration.posterior_config import EstimatorName, check_estimator
+from swclip.calibration.region import LEVEL
+from swclip.calibration.region_cells import RESOLUTION, SPREAD_M, GroundCells
+from swclip.calibration.region_of_answer import NOT_ALONE, NOT_CALIBRATED, RegionMaker, RegionRequest
 from swclip.errors import ArtefactError, ConfigError
 from swclip.files import default_cache_folder
+from swclip.gallery.gallery import Gallery, gallery_of
 from swclip.gallery.store import GalleryStore
+from swclip.models.embed import Failure, PathLike, Progress
+from swclip.models.embed_modalities import embed_queries, given_views
 from swclip.retrieval.answer import Part, answers_from, answers_to
 from swclip.retrieval.coarse import CoarseIndex, part_of
-from swclip.retrieval.pooling import weighed
-from swclip.calibration.conformal import Calibration, read_calibration
-from swclip.models.embed import Failure, PathLike, Progress
-from swclip.retrieval.scores import Evidence, check_queries, chunks
-from swclip.gallery.gallery import Gallery, gallery_of
-from swclip.calibration.region_cells import RESOLUTION, SPREAD_M, GroundCells
 from swclip.retrieval.hierarchy import RESOLUTIONS, Hierarchy
+from swclip.retrieval.pooling import weighed
 from swclip.retrieval.posterior import PosteriorConfig, default_posterior, gallery_kernel, smoothed
-from swclip.calibration.posterior_config import EstimatorName, check_estimator
 from swclip.retrieval.prior import Prior, Weights
-from swclip.calibration.region import LEVEL
-from swclip.calibration.region_of_answer import (NOT_ALONE, NOT_CALIBRATED, RegionMaker, RegionRequest)
-from swclip.models.embed_modalities import embed_queries, given_views
+from swclip.retrieval.scores import Evidence, check_queries, chunks
 
 if TYPE_CHECKING:
     from swclip.models.locator_model import LocatorModel

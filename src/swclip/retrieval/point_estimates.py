@@ -9,12 +9,12 @@ from jaxtyping import Float, Float64, Int64
 from numpy.typing import ArrayLike
 from scipy import sparse
 
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.errors import ConfigError
 from swclip.geo.coordinates import unit_vectors
 from swclip.geo.distance import EARTH_RADIUS_M
 from swclip.geo.kernels import KernelName
 from swclip.geo.spatial_smoothing import ground_kernel, weigh
-from swclip.calibration.posterior_config import PosteriorConfig
 
 Estimator = Callable[[Float[np.ndarray, "q m"], Float64[np.ndarray, "m 2"]], Float64[np.ndarray, "q 2"]]
 

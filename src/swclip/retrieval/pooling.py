@@ -21,8 +21,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float64
 
-from swclip.retrieval.scores import Evidence, log_softmax
 from swclip.retrieval.prior import Weights
+from swclip.retrieval.scores import Evidence, log_softmax
 
 EXPONENT = 0.7
 """g: four photographs count for 4^0.3 = 1.5."""

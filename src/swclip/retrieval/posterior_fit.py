@@ -11,14 +11,22 @@ from jaxtyping import Float32, Float64, Int64
 from numpy.typing import ArrayLike
 from scipy import sparse
 
+from swclip.calibration.posterior_config import ESTIMATOR_NAMES, PosteriorConfig
 from swclip.errors import ConfigError, InputError
+from swclip.gallery.gallery import Gallery
 from swclip.geo.distance import geodesic_m, haversine_m
 from swclip.geo.kernels import KernelName, kernel_weight
-from swclip.retrieval.point_estimates import estimators
-from swclip.retrieval.scores import (Photographed, check_queries, chunks, image_similarity, location_similarity, log_probability, log_softmax)
-from swclip.gallery.gallery import Gallery
 from swclip.geo.spatial_smoothing import ground_kernel, outflow, weigh
-from swclip.calibration.posterior_config import ESTIMATOR_NAMES, PosteriorConfig
+from swclip.retrieval.point_estimates import estimators
+from swclip.retrieval.scores import (
+    Photographed,
+    check_queries,
+    chunks,
+    image_similarity,
+    location_similarity,
+    log_probability,
+    log_softmax,
+)
 
 _LOG = logging.getLogger(__name__)
 SCORE_SCALE_M = 25.0

@@ -14,9 +14,9 @@ import shapely
 from jaxtyping import Bool, Float64, Int64
 
 from swclip.errors import ConfigError, InputError
+from swclip.geo.areas import Area
 from swclip.geo.coordinates import valid_positions
 from swclip.geo.distance import haversine_m
-from swclip.geo.area import check_area
 
 FARTHEST_RADII = 10.0
 """A rough position that is farther than so many of its radii from every candidate is a mistake, not a belief."""
@@ -45,7 +45,8 @@ class Prior:
 
     Attributes:
         city: A city of the gallery, by its name there; capitals do not matter.
-        within: A Polygon or MultiPolygon in longitude and latitude (shapely; `area.read_area` reads GeoJSON).
+        within: An area (`swclip.read_area` reads GeoJSON), or a shapely Polygon or MultiPolygon in longitude and
+            latitude.
         near_deg: Latitude and longitude of the rough position in degrees.
         radius_m: r in metres.
 
@@ -63,7 +64,7 @@ class Prior:
     """
 
     city: str | None = None
-    within: shapely.Geometry | None = None
+    within: Area | shapely.Geometry | None = None
     near_deg: tuple[float, float] | None = None
     radius_m: float | None = None
 
@@ -77,12 +78,14 @@ class Prior:
             )
         if self.radius_m is not None and not (math.isfinite(self.radius_m) and self.radius_m > 0):
             raise ConfigError(f"the radius of a rough position is {self.radius_m} m; give a distance above 0.")
-        if self.within is not None:
-            check_area(self.within)
+        if self.within is not None and not isinstance(self.within, Area):
+            object.__setattr__(self, "within", Area(self.within))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, the area as well-known text: the same for the same prior."""
-        within = None if self.within is None else shapely.to_wkt(shapely.normalize(self.within), rounding_precision=-1)
+        within = None
+        if isinstance(self.within, Area):
+            within = shapely.to_wkt(shapely.normalize(self.within.geometry), rounding_precision=-1)
         near_deg = None if self.near_deg is None else list(self.near_deg)
         return {"city": self.city, "within": within, "near_deg": near_deg, "radius_m": self.radius_m}
 
@@ -102,8 +105,8 @@ class Prior:
         inside: Bool[np.ndarray, " m"] | None = None
         if self.city is not None:
             inside = _in_city(self.city, [None] * len(positions_deg) if cities is None else cities)
-        if self.within is not None:
-            there = np.asarray(shapely.contains_xy(self.within, positions_deg[:, 1], positions_deg[:, 0]))
+        if isinstance(self.within, Area):
+            there = self.within.contains(positions_deg)
             if not there.any():
                 raise NoCandidatesError("none of the gallery's candidates lies in the area; draw it elsewhere.")
             inside = there if inside is None else inside & there

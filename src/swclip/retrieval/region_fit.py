@@ -8,15 +8,15 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 from numpy.typing import ArrayLike
 
-from swclip.data.grouping import group_numbers
 from swclip.calibration.conformal import Calibration
-from swclip.retrieval.scores import (Photographed, check_queries, chunks, log_probability)
-from swclip.gallery.gallery import Gallery
-from swclip.calibration.region_cells import RESOLUTION, SPREAD_M, GroundCells
-from swclip.geo.spatial_smoothing import ground_kernel, spread
-from swclip.calibration.posterior_config import PosteriorConfig
-from swclip.retrieval.posterior_fit import PosteriorFit
 from swclip.calibration.density import tail_mass
+from swclip.calibration.posterior_config import PosteriorConfig
+from swclip.calibration.region_cells import RESOLUTION, SPREAD_M, GroundCells
+from swclip.data.grouping import group_numbers
+from swclip.gallery.gallery import Gallery
+from swclip.geo.spatial_smoothing import ground_kernel, spread
+from swclip.retrieval.posterior_fit import PosteriorFit
+from swclip.retrieval.scores import Photographed, check_queries, chunks, log_probability
 
 FOLDS = 5
 """Folds of the validation queries that the posterior is fitted without in turn."""

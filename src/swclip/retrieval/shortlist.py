@@ -26,16 +26,16 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from scipy.special import logsumexp
 
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.errors import ArtefactError, ConfigError
 from swclip.gallery import ann
+from swclip.gallery.gallery import Gallery
+from swclip.gallery.hubness import Hubness
 from swclip.geo.neighbours import SphereIndex
+from swclip.geo.spatial_smoothing import reach_m
 from swclip.retrieval.coarse import part_of
 from swclip.retrieval.point_estimates import geometric_median
 from swclip.retrieval.scores import Photographed, image_similarity, location_similarity
-from swclip.gallery.gallery import Gallery
-from swclip.geo.spatial_smoothing import reach_m
-from swclip.gallery.hubness import Hubness
-from swclip.calibration.posterior_config import PosteriorConfig
 
 if TYPE_CHECKING:
     from lancedb.table import Table

@@ -14,9 +14,9 @@ from swclip.data.manifest import Manifest
 from swclip.data.splits import Splits, indices
 from swclip.errors import ConfigError, InputError
 from swclip.geo.semivariogram import EmpiricalSemivariogram, FittedSemivariogram
-from swclip.models.locator_model import LocatorModel
 from swclip.models.embed import tower_features
 from swclip.models.feature_cache import FeatureCache
+from swclip.models.locator_model import LocatorModel
 from swclip.training.bandwidth import (
     adaptive_bandwidths_m,
     adaptive_plain,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,16 +13,14 @@ import tomli_w
 
 from swclip.errors import ConfigError
 from swclip.files import atomic_file
+from swclip.gallery.hubness import HubnessConfig
 from swclip.losses import ObjectiveConfig, TargetConfig
 from swclip.models.config import ModelConfig
-from swclip.gallery.hubness import HubnessConfig
 from swclip.structure import as_plain, structure, without_none
 from swclip.training.bandwidth import BandwidthConfig
+from swclip.training.fine_tuning import TuningConfig
 from swclip.training.hard_negatives import HardConfig
 from swclip.training.location_queue import QueueConfig, check_noise
-from swclip.training.recipe_source import merged, recipe_layers
-from swclip.training.recipe_source import recipe_names as recipe_names
-from swclip.training.fine_tuning import TuningConfig
 
 
 @dataclass(frozen=True)
@@ -182,3 +182,116 @@ def write_config(path: Path, config: TrainingConfig) -> None:
     """Write a configuration whole, as a recipe that makes the same run."""
     with atomic_file(path) as beside:
         beside.write_bytes(tomli_w.dumps(without_none(as_plain(config))).encode())
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that ship with the package."""
+    folder = resources.files("swclip.training") / "recipes"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def recipe_layers(name: str) -> list[tuple[str, dict[str, Any]]]:
+    """A recipe and all it builds on, the ground first.
+
+    A recipe may begin with `base = "sw-clip"` (one that ships) or `base = "other.toml"` (relative to its own file): it
+    then states only what it has otherwise.
+
+    Args:
+        name: The name of a shipped recipe, or the path of a TOML file.
+
+    Returns:
+        What to call each layer in an error, and its values without `base`.
+
+    Raises:
+        ConfigError: No such recipe, not TOML, a base that is no text, or one that builds on itself.
+    """
+    layers: list[tuple[str, dict[str, Any]]] = []
+    seen: list[str] = []
+    place: Path | None = None
+    base: object = name
+    while base is not None:
+        if not isinstance(base, str):
+            raise ConfigError(f"{layers[-1][0]}: base = {base!r} must be the name of a recipe, or a TOML file.")
+        where, identity, text, place = _found(base, place, layers[-1][0] if layers else None)
+        if identity in seen:
+            ring = " -> ".join(Path(step).name for step in [*seen[seen.index(identity) :], identity])
+            raise ConfigError(f"{layers[-1][0]}: base = {base!r} leads back to where it came from ({ring}); cut it.")
+        seen.append(identity)
+        values = _values(text, where)
+        base = values.pop("base", None)
+        layers.append((where, values))
+    return layers[::-1]
+
+
+def merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested tables, the second over the first; a list replaces a list."""
+    both = dict(values)
+    for key, value in overrides.items():
+        below = both.get(key)
+        both[key] = merged(below if isinstance(below, Mapping) else {}, value) if isinstance(value, Mapping) else value
+    return both
+
+
+def _found(name: str, beside: Path | None, asked_by: str | None) -> tuple[str, str, bytes, Path | None]:
+    """What to call a recipe, what tells it from others, its text, and the folder its own base is relative to."""
+    if name in recipe_names():
+        text = (resources.files("swclip.training") / "recipes" / f"{name}.toml").read_bytes()
+        return f"recipe {name}", name, text, None
+    path = Path(name) if beside is None else beside / name
+    if not path.is_file():
+        lead = "" if asked_by is None else f"{asked_by}: base: "
+        raise ConfigError(
+            f"{lead}recipe {name!r} is neither one that ships ({', '.join(recipe_names())}) nor a TOML file there is."
+        )
+    return str(path), str(path.resolve()), path.read_bytes(), path.parent
+
+
+def _values(text: bytes, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{where}: is not valid TOML ({error}).") from error
+
+
+def assigned(assignments: Iterable[str]) -> dict[str, Any]:
+    """`KEY=VALUE` texts as values by dotted key; a value is TOML, or plain text where it is none.
+
+    Raises:
+        ConfigError: A text without `=`.
+
+    Example:
+        >>> assigned(["steps=10", "model.image.tower=builtin:small"])
+        {'steps': 10, 'model.image.tower': 'builtin:small'}
+    """
+    values: dict[str, Any] = {}
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {text!r}: write KEY=VALUE, such as --set objective.neighbourhood.weight=0.5.")
+        try:
+            values[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[key.strip()] = value
+    return values
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys as nested tables.
+
+    Raises:
+        ConfigError: A key is both a value and a table.
+
+    Example:
+        >>> nested({"batch.size": 8, "steps": 2})
+        {'batch': {'size': 8}, 'steps': 2}
+    """
+    tables: dict[str, Any] = {}
+    for key, value in values.items():
+        *parents, last = key.split(".")
+        table = tables
+        for parent in parents:
+            table = table.setdefault(parent, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"{key} = {value!r}: {parent} is already set to a value; it cannot be a table too.")
+        table[last] = value
+    return tables

@@ -13,9 +13,9 @@ from jaxtyping import Float32, Float64, Int64
 from swclip.data.look_alikes import NOBODY, LookAlikes, Mined, far_look_alikes
 from swclip.data.samplers import NeighbourBatchSampler
 from swclip.errors import ConfigError
+from swclip.models.embed import evaluating
 from swclip.models.location_text import Words
 from swclip.models.locator_model import LocatorModel
-from swclip.models.embed import evaluating
 from swclip.training.bandwidth import Bandwidths
 from swclip.training.distributed import Process, sum_over_all
 from swclip.training.inputs import Source

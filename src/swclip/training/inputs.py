@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import pandas as pd
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor
 
+from swclip.data.manifest import Manifest
+from swclip.errors import ConfigError, InputError
+from swclip.geo.cells import nested_cell_ids
 from swclip.imaging.preprocess import Preprocess
+from swclip.losses import HierarchyConfig, TargetConfig
+from swclip.losses.modalities import FUSED, View
+from swclip.models.locator_model import LocatorModel
+from swclip.models.modalities import ViewInputs, Views, is_there
 
 _IN_MEMORY_BYTES = 2 << 30
 
@@ -95,3 +105,196 @@ def fetched_ahead(
             following = current[0] + 1
             waiting = pool.submit(fetch, following) if following < steps else None
             yield current
+
+
+_LOG = logging.getLogger(__name__)
+_DROPPED = 7  # what the generator is for: nothing else is drawn from this seed and step
+
+
+class ViewSource:
+    """Captions and map tiles of the training photographs.
+
+    Tiles are decoded and preprocessed as photographs are, and kept in memory while there is room. They are not
+    augmented: a map is drawn, and shifted it would be that of another place.
+
+    Args:
+        manifest: The photographs.
+        rows: Which of them are trained on.
+        views: The model's further views.
+        dropout: Chance that the fusion goes without a view.
+        seed: Seed of what is dropped.
+
+    Raises:
+        InputError: None of the photographs has a view that the model has.
+    """
+
+    def __init__(
+        self, manifest: Manifest, rows: Int64[np.ndarray, " n"], views: Views, dropout: float, seed: int
+    ) -> None:
+        self._dropout, self._seed = dropout, seed
+        self._captions: list[str | None] | None = None
+        self._tiles: PhotographSource | None = None
+        present = [np.ones(len(rows), dtype=np.bool_)]
+        if views.caption is not None:
+            texts = manifest.captions
+            self._captions = [texts[row] for row in rows]
+            present.append(np.array([is_there(text) for text in self._captions]))
+            _count(manifest, "caption", "caption", present[-1])
+            cut = sum(views.caption.fitted(text) != " ".join(text.split()) for text in self._captions if text)
+            if cut:
+                _LOG.warning("%d captions are longer than the text tower reads; their ends are left out", cut)
+        if views.map is not None:
+            paths = [manifest.map_paths[row] for row in rows]
+            present.append(np.array([path is not None for path in paths]))
+            _count(manifest, "map tile", "map_path", present[-1])
+            self._side_px = views.map.preprocess.size_px
+            self._tiles = PhotographSource(
+                [path or Path() for path in paths], views.map.preprocess, workers=os.cpu_count() or 1
+            )
+        self._present: Bool[np.ndarray, "n v"] = np.stack(present, axis=1)
+
+    def batch(
+        self, rows: Int64[np.ndarray, " b"], step: int, rank: int = 0, device: torch.device | None = None
+    ) -> ViewInputs:
+        """What the further views of some photographs are made of.
+
+        Args:
+            rows: (B,) their numbers in the training set.
+            step: The step they are for: what the fusion drops is drawn from the seed and it.
+            rank: This process's number: of what is drawn for the whole batch it takes its own part.
+            device: Where the tiles are wanted.
+
+        Raises:
+            PhotographError: A tile cannot be decoded.
+        """
+        present = torch.from_numpy(self._present[rows])
+        maps: Tensor | None = None
+        if self._tiles is not None:
+            there = self._present[rows, -1]
+            maps = torch.zeros(len(rows), 3, self._side_px, self._side_px)
+            if there.any():
+                maps[torch.from_numpy(there)] = self._tiles.rows(rows[there])
+            maps = maps.to(device)
+        captions = None if self._captions is None else [self._captions[row] for row in rows]
+        return ViewInputs(captions, maps, present, self._kept(present, step, rank))
+
+    def _kept(self, present: Bool[Tensor, "b v"], step: int, rank: int) -> Bool[Tensor, "b v"]:
+        count = len(present)
+        generator = np.random.default_rng([self._seed, step, _DROPPED])
+        # Row by row, so that the processes' parts put together are what one process draws.
+        drawn = torch.from_numpy(generator.random(((rank + 1) * count, present.shape[1])))[rank * count :]
+        kept = present & (drawn >= self._dropout)
+        return torch.where(kept.any(dim=1, keepdim=True), kept, present)
+
+
+def _count(manifest: Manifest, what: str, column: str, present: Bool[np.ndarray, " n"]) -> None:
+    if not present.any():
+        raise InputError(
+            f"{manifest.path}: the model has a view for the photographs' {what}s, and none of the {len(present)} "
+            f"training photographs has one (column {column!r}); add them to the manifest, or set model.views."
+            f"{'caption' if column == 'caption' else 'map'} to 'none'."
+        )
+    if not present.all():
+        missing = int(np.count_nonzero(~present))
+        _LOG.warning("%d of %d training photographs have no %s; they train without it", missing, len(present), what)
+
+
+def embed_views(model: LocatorModel, image: Tensor, inputs: ViewInputs) -> Tensor:
+    """All views of some photographs in one tensor (B, V, D), the photograph first, zeros where one is missing."""
+    assert model.views is not None
+    return torch.stack([image, *model.views.encode(inputs)], dim=1)
+
+
+def views_of(model: LocatorModel, embedded: Tensor, inputs: ViewInputs) -> tuple[Tensor, Sequence[View]]:
+    """The photographs' embeddings (B, D), and the views that the objective contrasts beside them."""
+    assert model.views is not None
+    image, *further = embedded.unbind(1)
+    views = [
+        View(name, embedding.float(), inputs.present[:, at])
+        for at, (name, embedding) in enumerate(zip(model.views.names, further, strict=True), start=1)
+    ]
+    everybody = torch.ones(len(image), dtype=torch.bool)
+    return image, [*views, View(FUSED, model.views.fuse(embedded, inputs.kept).float(), everybody)]
+
+
+_LOG = logging.getLogger(__name__)
+
+
+def fill_missing_accuracies(accuracy_m: Float64[np.ndarray, " n"], config: TargetConfig) -> Float64[np.ndarray, " n"]:
+    """Accuracies of the training photographs, without gaps; how many were filled, and with what, is logged.
+
+    Args:
+        accuracy_m: (N,) 1-sigma accuracies in metres, NaN where unknown.
+        config: `missing_accuracy` and `default_accuracy_m`.
+
+    Returns:
+        (N,) the same with the median of the known ones, or the default, in place of NaN. As they are without
+        `gps_noise`, which is when nobody asks for them.
+
+    Example:
+        >>> fill_missing_accuracies(np.array([4.0, np.nan, 8.0]), TargetConfig(missing_accuracy="median")).tolist()
+        [4.0, 6.0, 8.0]
+    """
+    missing = np.isnan(accuracy_m)
+    if not config.gps_noise or not missing.any():
+        return accuracy_m
+    taken, why = config.default_accuracy_m, "the default"
+    if config.missing_accuracy == "median":
+        if missing.all():
+            _LOG.warning(
+                "none of the %d training photographs states an accuracy, so they have no median: the default is taken",
+                len(accuracy_m),
+            )
+        else:
+            taken, why = float(np.median(accuracy_m[~missing])), "the median of the others"
+    _LOG.info(
+        "%d of %d training photographs state no accuracy; %g m is taken, %s",
+        missing.sum(),
+        len(accuracy_m),
+        taken,
+        why,
+    )
+    return np.where(missing, taken, accuracy_m)
+
+
+def level_ids(
+    frame: pd.DataFrame, positions_deg: Float64[np.ndarray, "n 2"], config: HierarchyConfig
+) -> Int[Tensor, "n l"] | None:
+    """Numbers of the units, computed once for a run: the same in every process and after every resumption.
+
+    Args:
+        frame: The training photographs' rows of the manifest.
+        positions_deg: (N, 2) their positions, latitude and longitude in degrees.
+        config: Which columns and which H3 resolutions.
+
+    Returns:
+        (N, L) the columns first, then the cells from coarse to fine, -1 where a column says nothing; None where the
+        term has no weight.
+
+    Raises:
+        ConfigError: The manifest lacks a column, or the column says nothing at all.
+    """
+    if config.weight == 0.0:
+        return None
+    columns: list[list[int]] = []
+    for name in config.levels:
+        if name not in frame:
+            raise ConfigError(
+                f"the manifest has no column {name!r} for a level of the hierarchy; set objective.hierarchy.levels to "
+                "columns it has, or to [] for cells alone."
+            )
+        values = [None if pd.isna(value) else str(value) for value in frame[name]]
+        if all(value is None for value in values):
+            raise ConfigError(
+                f"column {name!r} says nothing for a level of the hierarchy; set objective.hierarchy.levels to other "
+                "columns, or to [] for cells alone."
+            )
+        columns.append(_numbered(values))
+    if config.resolutions:
+        columns += [_numbered(cells) for cells in nested_cell_ids(positions_deg, config.resolutions).values()]
+    return torch.tensor(columns, dtype=torch.int64).T.contiguous()
+
+
+def _numbered(values: Sequence[str | None]) -> list[int]:
+    number = {value: at for at, value in enumerate(sorted({value for value in values if value is not None}))}
+    return [-1 if value is None else number[value] for value in values]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from swclip.data.samplers import BatchSampler
 from swclip.errors import ConfigError
-from swclip.geo.displace import displaced
+from swclip.geo.coordinates import displaced
 from swclip.losses import QueuedLocations
 from swclip.models.location_text import Words
 from swclip.models.locator_model import LocatorModel

@@ -16,25 +16,25 @@ import pandas as pd
 import torch
 from torch import nn
 
+from swclip.calibration.conformal import write_calibration
+from swclip.calibration.posterior_config import write_posterior
 from swclip.data.look_alikes import LookAlikes
 from swclip.data.manifest import Manifest
 from swclip.data.samplers import BatchSampler, NeighbourBatchSampler, RandomBatchSampler
 from swclip.data.splits import Splits, indices
 from swclip.errors import ConfigError, InputError
 from swclip.files import write_json
+from swclip.gallery.hubness import write_bank
 from swclip.imaging.augment import augment
 from swclip.losses import Objective
-from swclip.models.location_text import prompt_fields
-from swclip.models.locator_model import LocatorModel, load_model
-from swclip.calibration.conformal import write_calibration
 from swclip.models.embed import tower_features
 from swclip.models.feature_cache import FeatureCache
-from swclip.gallery.hubness import write_bank
-from swclip.calibration.posterior_config import write_posterior
-from swclip.training.accuracies import fill_missing_accuracies
+from swclip.models.location_text import prompt_fields
+from swclip.models.locator_model import LocatorModel, load_model
 from swclip.training.bandwidth import settle_bandwidths
 from swclip.training.checkpoint import (
     Checkpoint,
+    MetricsLog,
     newest_checkpoint,
     optimizer_tensors,
     remove_checkpoints,
@@ -43,18 +43,22 @@ from swclip.training.checkpoint import (
 )
 from swclip.training.config import TrainingConfig
 from swclip.training.distributed import Process, average_gradients, join_processes, wait_for_all
-from swclip.training.hard_negatives import Miner, embedder, widest_bandwidths_m
-from swclip.training.levels import level_ids
-from swclip.training.location_queue import LocationQueue, noisy_positions
-from swclip.training.metrics_log import MetricsLog
-from swclip.training.inputs import (FeatureSource, PhotographSource, Source, fetched_ahead)
-from swclip.training.run import RunFacts, open_run
-from swclip.training.optimizer import parameter_groups, rate_factor
-from swclip.training.sole import sole_trainer
-from swclip.training.step import Batch, forward_backward, seeded
 from swclip.training.fine_tuning import Corrections, as_saved, tune
+from swclip.training.hard_negatives import Miner, embedder, widest_bandwidths_m
+from swclip.training.inputs import (
+    FeatureSource,
+    PhotographSource,
+    Source,
+    ViewSource,
+    fetched_ahead,
+    fill_missing_accuracies,
+    level_ids,
+)
+from swclip.training.location_queue import LocationQueue, noisy_positions
+from swclip.training.optimizer import parameter_groups, rate_factor
+from swclip.training.run import RunFacts, open_run, sole_trainer
+from swclip.training.step import Batch, forward_backward, seeded
 from swclip.training.validation import Validation
-from swclip.training.views import ViewSource
 
 _LOG = logging.getLogger(__name__)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from swclip.data.manifest import Manifest
 from swclip.data.splits import Splits
 from swclip.errors import ArtefactError, ConfigError
 from swclip.files import read_json, write_json
+from swclip.locks import sole_holder
 from swclip.structure import as_plain
 from swclip.training.config import TrainingConfig, load_recipe, write_config
 from swclip.versions import versions
@@ -128,3 +132,21 @@ def read_finished_run(folder: str | Path) -> RunFacts:
             "stopped."
         )
     return facts
+
+
+@contextmanager
+def sole_trainer(folder: Path) -> Iterator[None]:
+    """Hold a run's folder while it is trained in; of several processes under torchrun the leading one holds it.
+
+    Args:
+        folder: The run's folder; made where it is not there.
+
+    Raises:
+        ConfigError: Another training holds it.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    busy = ConfigError(f"{folder}: another process is training in this folder; wait for it, or choose another --out.")
+    with sole_holder(folder, busy):
+        yield

@@ -13,8 +13,8 @@ from swclip.losses import Objective
 from swclip.models.location_text import Words
 from swclip.models.locator_model import LocatorModel
 from swclip.models.modalities import ViewInputs
+from swclip.training.inputs import embed_views, views_of
 from swclip.training.location_queue import QueuedPlaces, embed_locations
-from swclip.training.views import embed_views, views_of
 
 
 @dataclass(frozen=True)

@@ -10,19 +10,19 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Float32, Float64, Int64
 
+from swclip.calibration.conformal import Calibration
 from swclip.data.manifest import Manifest
 from swclip.data.splits import Splits, candidates_for, indices
-from swclip.geo.distance import geodesic_m
-from swclip.metrics.regions import exchangeable_units
-from swclip.models.locator_model import LocatorModel
 from swclip.gallery.build import build_gallery, candidate_words
-from swclip.calibration.conformal import Calibration
-from swclip.models.embed import embed_features, embed_photographs, embed_positions
-from swclip.models.feature_cache import FeatureCache
 from swclip.gallery.hubness import Bank, HubnessConfig, bank_rows
+from swclip.geo.distance import geodesic_m
+from swclip.metrics.districts import exchangeable_units
+from swclip.models.embed import embed_features, embed_photographs, embed_positions
+from swclip.models.embed_modalities import chosen_views, with_views
+from swclip.models.feature_cache import FeatureCache
+from swclip.models.locator_model import LocatorModel
 from swclip.retrieval.posterior_fit import PosteriorFit, fit_posterior
 from swclip.retrieval.region_fit import FOLDS, calibrate, deal_blocks
-from swclip.models.embed_modalities import chosen_views, with_views
 
 _NEAR_M = 10.0
 

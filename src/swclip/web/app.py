@@ -18,15 +18,14 @@ from swclip.retrieval.locator import Locator
 from swclip.versions import own_version
 from swclip.web import responses as schemas
 from swclip.web.gallery_info import gallery_body, points_geojson
-from swclip.web.security import Guard
-from swclip.web.keys import Keys, client_name
 from swclip.web.meters import CONTENT_TYPE
 from swclip.web.options import request_schema
 from swclip.web.pages import NO_PAGE_POLICY, page_policy, static_files
 from swclip.web.problems import Problem, documented, install
+from swclip.web.security import Guard, Keys, client_name
 from swclip.web.service import Service
 from swclip.web.settings import Limits, Tiles
-from swclip.web.thumbnails import Thumbnails
+from swclip.web.uploads import Thumbnails
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",

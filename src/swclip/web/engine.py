@@ -10,14 +10,14 @@ import torch
 from jaxtyping import Float32, Float64
 
 from swclip.answers.record import Answer
-from swclip.errors import ArtefactError
-from swclip.retrieval.pooling import weighed
-from swclip.models.embed import device_of, encode_readable, evaluating
-from swclip.retrieval.scores import Evidence
-from swclip.calibration.region_cells import GroundCells
-from swclip.retrieval.locator import Locator
 from swclip.calibration.posterior_config import EstimatorName
+from swclip.calibration.region_cells import GroundCells
+from swclip.errors import ArtefactError
+from swclip.models.embed import device_of, encode_readable, evaluating
+from swclip.retrieval.locator import Locator
+from swclip.retrieval.pooling import weighed
 from swclip.retrieval.prior import Weights
+from swclip.retrieval.scores import Evidence
 from swclip.web.regions import Levels, levels_of, thresholds_of
 
 _CREDIBLE = thresholds_of(None)

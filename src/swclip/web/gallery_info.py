@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from swclip.gallery.gallery import Gallery
 from swclip.calibration.posterior_config import ESTIMATOR_NAMES
+from swclip.gallery.gallery import Gallery
 from swclip.versions import own_version
 from swclip.web import responses as schemas
 from swclip.web.service import Service

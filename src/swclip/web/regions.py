@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from swclip.calibration.conformal import Calibration
-from swclip.calibration.region_cells import GroundCells
-from swclip.calibration.region import says_nothing
 from swclip.calibration.density import cell_density, density_cuts
+from swclip.calibration.region import says_nothing
+from swclip.calibration.region_cells import GroundCells
 
 LEVELS: tuple[float, ...] = tuple(round(0.5 + step / 100, 2) for step in range(46))
 """0.5 to 0.95."""

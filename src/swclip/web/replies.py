@@ -9,8 +9,8 @@ import h3
 import numpy as np
 
 from swclip.answers.record import Testimony
-from swclip.geo.distance import geodesic_m
 from swclip.calibration.posterior_config import EstimatorName
+from swclip.geo.distance import geodesic_m
 from swclip.web import responses as schemas
 from swclip.web.engine import Found
 from swclip.web.regions import LEVELS, LevelRegion

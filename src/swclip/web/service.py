@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from swclip.geo.area import AreaError, area_of
+from swclip.geo.areas import AreaError, parse_area
 from swclip.retrieval.locator import Locator
 from swclip.retrieval.prior import NoCandidatesError, Prior, UnknownCityError, Weights
 from swclip.web import responses as schemas
@@ -26,6 +26,8 @@ from swclip.web.problems import Problem, busy, invalid
 from swclip.web.replies import answer_body
 from swclip.web.settings import Limits
 from swclip.web.uploads import Prepared, prepare
+
+_MAX_CORNERS = 5_000
 
 Result = TypeVar("Result")
 
@@ -134,7 +136,7 @@ class Service:
             near = (options.near_lat_deg, options.near_lon_deg)
         gallery = self.locator.gallery
         try:
-            area = None if options.prior is None else area_of(options.prior)
+            area = None if options.prior is None else parse_area(options.prior, max_corners=_MAX_CORNERS)
             known = Prior(options.city, area, near, options.near_radius_m)
             return known.weights(gallery.positions_deg, gallery.cities)
         except AreaError as error:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from injected_errors import displaced, misplaced, with_positions, without_photographs
 
-from swclip.data.injected import displaced, misplaced, with_positions, without_photographs
 from swclip.data.manifest import read_manifest
 from swclip.data.splits import candidates_for, indices, read_splits
 from swclip.errors import ConfigError, InputError, MismatchError

@@ -8,13 +8,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from swclip.reporting.chart import Chart, error_chart
-from swclip.reporting.plots import chart_figure, save
 from swclip.reporting.page import REFERENCE_COLOUR, line_style
+from swclip.reporting.plots import chart_figure, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+
 _SIZE = (8.6, 4.8)
+
+
 # With more lines than this those that differences are taken from are the thick ones.
 _ALL_THICK = 5
 
@@ -42,7 +45,7 @@ def curves_chart(document: Mapping[str, Any]) -> Chart:
     return error_chart("error-curve", lines)
 
 
-def curve_figure(document: Mapping[str, Any], *, title: str | None = None) -> Figure:
+def curves_figure(document: Mapping[str, Any], *, title: str | None = None) -> Figure:
     """Draw the curves.
 
     Args:
@@ -62,4 +65,4 @@ def write_curves(
         document: What benchmark.json or compare.json holds.
         title: What stands above them.
     """
-    save(paths, curve_figure(document, title=title))
+    save(paths, curves_figure(document, title=title))

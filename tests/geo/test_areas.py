@@ -11,7 +11,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swclip.geo.area import (AreaError, area_of, check_area, read_area)
+from swclip.geo.areas import Area, AreaError, parse_area, read_area
 
 SQUARE = [[0.0, 50.0], [1.0, 50.0], [1.0, 51.0], [0.0, 51.0], [0.0, 50.0]]
 HOLE = [[0.4, 50.4], [0.6, 50.4], [0.6, 50.6], [0.4, 50.6], [0.4, 50.4]]
@@ -33,7 +33,7 @@ def test_an_area_in_each_form_of_geojson() -> None:
         ({"type": "FeatureCollection", "features": [feature, feature]}, 1.0),
         (polygon([[*corner, 12.0] for corner in SQUARE]), 1.0),  # with heights
     ):
-        assert area_of(json.dumps(value)).area == pytest.approx(size)
+        assert parse_area(json.dumps(value)).geometry.area == pytest.approx(size)
 
 
 @pytest.mark.parametrize(
@@ -64,14 +64,14 @@ def test_an_area_in_each_form_of_geojson() -> None:
 )
 def test_what_is_no_area(text: str, words: str) -> None:
     with pytest.raises(AreaError, match=words) as refused:
-        area_of(text, "leeds.geojson")
+        parse_area(text, "leeds.geojson", max_corners=5000)
     assert str(refused.value) == f"leeds.geojson: {refused.value.detail}"
 
 
 def test_a_file_with_an_area(tmp_path: Path) -> None:
     path = tmp_path / "area.geojson"
     path.write_text("\ufeff" + json.dumps(polygon(SQUARE)), encoding="utf-8")
-    assert read_area(path).area == pytest.approx(1.0)
+    assert read_area(path).geometry.area == pytest.approx(1.0)
     path.write_bytes(b"\xff\xfe\x00")
     for broken, words in ((path, "is not JSON"), (tmp_path / "none", "no such file"), (tmp_path, "cannot be read")):
         with pytest.raises(AreaError, match=words) as refused:
@@ -92,10 +92,10 @@ def test_a_file_with_an_area(tmp_path: Path) -> None:
 )
 def test_shapes_from_elsewhere(shape: Any, words: str | None) -> None:
     if words is None:
-        check_area(shape)
+        Area(shape)
         return
     with pytest.raises(AreaError, match=words):
-        check_area(shape)
+        Area(shape)
 
 
 KINDS = st.sampled_from(["Polygon", "MultiPolygon", "Feature", "FeatureCollection"])
@@ -111,7 +111,7 @@ ANYTHING = st.recursive(
 def test_whatever_is_given_is_an_area_or_an_error(value: Any) -> None:
     refused = None
     try:
-        assert area_of(json.dumps(value)).area > 0
+        assert parse_area(json.dumps(value)).geometry.area > 0
     except AreaError as error:
         refused = error.detail
     assert refused is None or refused.endswith(".")
