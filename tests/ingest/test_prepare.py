@@ -27,8 +27,8 @@ from swclip.data.manifest import read_manifest
 from swclip.errors import DiskFullError, InputError
 from swclip.ingest import verification
 from swclip.ingest.columns import ColumnNames
-from swclip.ingest.numbers import parse_number
 from swclip.ingest.prepare import PrepareResult, prepare
+from swclip.ingest.values import parse_number
 
 
 def photograph(seed: int, size: int = 48, **options: Any) -> bytes:

@@ -14,10 +14,10 @@ from jaxtyping import Float64
 
 from swclip.errors import InputError
 from swclip.ingest.columns import listed, match_columns
-from swclip.ingest.numbers import parse_number
 from swclip.ingest.source_table import RawTable
 from swclip.ingest.sources import read_table
 from swclip.ingest.swapped_coordinates import swap_evidence
+from swclip.ingest.values import parse_number
 
 Synonyms = Mapping[str, tuple[tuple[str, ...], ...]]
 

@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from swclip.imaging.decode import quiet_pillow
-from swclip.ingest.timestamps import TimestampError, parse_timestamp
+from swclip.ingest.values import TimestampError, parse_timestamp
 
 _GPS_IFD, _EXIF_IFD = 0x8825, 0x8769
 _LAT_REF, _LAT, _LON_REF, _LON = 1, 2, 3, 4

@@ -25,8 +25,8 @@ from swclip.ingest.rejections import Ledger, Note, Rejection, Row
 from swclip.ingest.source_table import SourceTable
 from swclip.ingest.sources import read_source, tables_in
 from swclip.ingest.swapped_coordinates import exif_says_swapped
-from swclip.ingest.timestamps import parse_timestamp
 from swclip.ingest.typed_rows import typed_rows, without_repeats, without_twins, wrong_position
+from swclip.ingest.values import parse_timestamp
 from swclip.ingest.verification import WORK_NAME, Verdict, WorkFile, verify_all
 from swclip.ingest.vpr_folders import read_vpr_folder
 

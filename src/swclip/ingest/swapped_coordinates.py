@@ -10,8 +10,8 @@ import numpy as np
 from swclip.errors import InputError
 from swclip.geo.distance import haversine_m
 from swclip.ingest.columns import flag_of
-from swclip.ingest.numbers import number_or_nan
 from swclip.ingest.source_table import SourceTable
+from swclip.ingest.values import number_or_nan
 
 
 def refuse_swapped(table: SourceTable, lats: list[Any] | None, lons: list[Any] | None) -> None:

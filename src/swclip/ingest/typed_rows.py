@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from swclip.geo.distance import haversine_m
-from swclip.ingest.numbers import parse_number
 from swclip.ingest.rejections import Ledger, Rejection, Row
 from swclip.ingest.source_table import SourceTable
 from swclip.ingest.swapped_coordinates import refuse_swapped
-from swclip.ingest.timestamps import AmbiguousTimestampError, TimestampError, parse_timestamp
+from swclip.ingest.values import AmbiguousTimestampError, TimestampError, parse_number, parse_timestamp
 from swclip.ingest.verification import Verdict
 
 _NO_FIX_DEG = 1e-6  # a tenth of a metre round (0, 0): no street is there

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swclip.ingest.timestamps import AmbiguousTimestampError, TimestampError, parse_timestamp
+from swclip.ingest.values import AmbiguousTimestampError, TimestampError, parse_timestamp
 
 WUHAN = datetime(2019, 12, 29, 13, 35, 13, 170_000)
 PLAIN = datetime(2019, 12, 29, 13, 35, 13)
