@@ -421,4 +421,4 @@ def test_the_command(tmp_path: Path, town: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_the_library_name_is_the_same_function() -> None:
-    assert swclip.evaluate_vectors is evaluate_vectors
+    assert swclip.evaluate_vectors.__wrapped__ is evaluate_vectors

@@ -14,7 +14,15 @@ import pytest
 from PIL import Image
 
 from swclip.data.manifest import COLUMNS, read_manifest
-from swclip.synthetic.captions import KNOWS_STREET, MISSING, caption_of, write_caption
+from swclip.synthetic.captions import (
+    KNOWS_STREET,
+    MISSING,
+    Sign,
+    caption_of,
+    signs_in_view,
+    street_names,
+    write_caption,
+)
 from swclip.synthetic.captures import frame_shot, plan_captures
 from swclip.synthetic.cities import CITIES
 from swclip.synthetic.generate import generate
@@ -23,8 +31,6 @@ from swclip.synthetic.map_tile import OFFSET_M, TILE_M, TILE_PX, map_tile, tile_
 from swclip.synthetic.photograph import Job, Views, run_job
 from swclip.synthetic.render import render
 from swclip.synthetic.scene import TREE, Props, build_scene
-from swclip.synthetic.signs import Sign, signs_in_view
-from swclip.synthetic.street_names import street_names
 from swclip.synthetic.walls import VEHICLE, Walls
 
 N = 26  # one more than a process is given at a time

@@ -20,8 +20,7 @@ from swclip.gallery.hubness import Bank
 from swclip.gallery.read_write import Thumbnails, entries_of
 from swclip.gallery.schema import manifest_details
 from swclip.gallery.store import Change, GalleryStore
-from swclip.imaging.decode import PhotographError
-from swclip.imaging.thumbnail import thumbnail_jpeg
+from swclip.imaging.decode import PhotographError, thumbnail_jpeg
 from swclip.models.embed import Failure, Progress, embed_photographs, embed_positions
 from swclip.models.feature_cache import FeatureCache
 from swclip.versions import own_version

@@ -271,3 +271,23 @@ def _readable_formats() -> tuple[str, ...]:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+_QUALITY = 80
+
+
+def thumbnail_jpeg(source: str | os.PathLike[str] | bytes, side_px: int) -> bytes:
+    """A small picture of a photograph.
+
+    Args:
+        source: A path, or the file's bytes.
+        side_px: At most so many pixels high, and twice as many wide: a panorama may be wide.
+
+    Raises:
+        PhotographError: It cannot be decoded.
+    """
+    picture = decode_photograph(source, size_px=side_px)
+    picture.thumbnail((side_px * 2, side_px))
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=_QUALITY)
+    return stream.getvalue()

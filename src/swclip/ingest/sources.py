@@ -10,9 +10,8 @@ import pandas as pd
 
 from swclip.errors import InputError
 from swclip.ingest.columns import ColumnNames
-from swclip.ingest.geo_tables import raw_geojson, raw_parquet, read_geojson, read_parquet
 from swclip.ingest.source_table import KINDS, RawTable, SourceTable
-from swclip.ingest.text_tables import raw_text, read_text
+from swclip.ingest.tables import raw_geojson, raw_parquet, raw_text, read_geojson, read_parquet, read_text
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".heic", ".heif", ".avif"}

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from swclip.synthetic.buildings import Buildings
 from swclip.synthetic.fields import F32, I64, hash01, noise_tile, pulse, sample_tile
+from swclip.synthetic.lettering import BITS, LENGTHS, SHOP_NAMES, _columns
 from swclip.synthetic.walls import FRONT
 
 _DARK = np.array([0.022, 0.027, 0.034], dtype=np.float32)
@@ -116,3 +117,13 @@ def wall_texture(material: NDArray[np.int32], key: NDArray[np.int32], u: F32, he
         lines = pulse(v, 0.015, 0.985, pixel[panel] / 1.6) * pulse(x, 0.012, 0.988, pixel[panel] / 2.4)
         factor[panel] *= 0.6 + 0.4 * lines
     return np.asarray(factor, dtype=np.float32)
+
+
+"""Three cells and a space."""
+
+
+"""Number of columns of each name."""
+
+"""For each name and column, bit r is set where row r (0 on top) is painted; one empty column before and after."""
+for _number, _name in enumerate(SHOP_NAMES):
+    BITS[_number, 1 : 1 + LENGTHS[_number]] = _columns(_name)[: LENGTHS[_number]]

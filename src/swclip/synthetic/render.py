@@ -11,10 +11,9 @@ from swclip.synthetic.camera import Camera
 from swclip.synthetic.conditions import Conditions
 from swclip.synthetic.facade import shade_facade
 from swclip.synthetic.fields import F32, hash01, noise_tile, pulse, sample_tile
-from swclip.synthetic.light import SpanLight, light_spans, lit_colour
 from swclip.synthetic.paint import Columns
 from swclip.synthetic.scene import Scene
-from swclip.synthetic.surfaces import reflect_in_wet, shade_ground, shade_sky
+from swclip.synthetic.surfaces import SpanLight, light_spans, lit_colour, reflect_in_wet, shade_ground, shade_sky
 from swclip.synthetic.things import draw_things
 from swclip.synthetic.traffic import Vehicles, shade_vehicles
 from swclip.synthetic.visibility import Pixels, Spans, blocks_of, find_spans, pixels_of

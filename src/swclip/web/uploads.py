@@ -15,9 +15,8 @@ from swclip.data.manifest import Manifest
 from swclip.errors import MismatchError
 from swclip.gallery.store import GalleryStore
 from swclip.geo.coordinates import valid_positions
-from swclip.imaging.decode import PhotographError, open_photograph
+from swclip.imaging.decode import PhotographError, open_photograph, thumbnail_jpeg
 from swclip.imaging.preprocess import Preprocess
-from swclip.imaging.thumbnail import thumbnail_jpeg
 from swclip.ingest.exif import read_exif
 from swclip.web.problems import Problem
 
