@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from swclip.answers.record import Answer, CellAnswer, RankedCandidate, RegionAnswer, Testimony
+
+# Before torch is imported, and for child processes too: with several workers, threads of one wait for those of another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 pytest_plugins = ["fixtures.evaluations", "fixtures.galleries", "fixtures.recipes"]
 

@@ -201,7 +201,8 @@ def _from_any_order(text: str, shown: str) -> datetime:
         raise TimestampError(f"{shown} does not say year, month and day; write it as YYYY-MM-DD HH:MM:SS.")
     if len(moments[0]) > 1:
         raise AmbiguousTimestampError(
-            f"{shown} could mean more than one day; write it as year-month-day, with a year of four digits: YYYY-MM-DD."
+            f"{shown} could be day/month or month/day, or its year has two digits; write it as year-month-day, "
+            "YYYY-MM-DD."
         )
     (moment,) = moments[0]
     return _checked(moment.replace(microsecond=moment.microsecond // 1000 * 1000), shown)
