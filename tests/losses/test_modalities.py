@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 from swclip.errors import ConfigError
 from swclip.losses import (
+    ModalitiesConfig,
+    Modality,
     Objective,
     ObjectiveConfig,
     TargetConfig,
-    View,
-    ViewsTermConfig,
     pairwise_distance_m,
     soft_targets,
 )
-from swclip.losses.modalities import FUSED, masked_divergences, views_term
+from swclip.losses.modalities import FUSED, masked_divergences, modalities_term
 from swclip.losses.spatial_contrastive import directional_divergences
 
 SCALE = torch.tensor(1.4, dtype=torch.float64)
@@ -107,15 +107,15 @@ def _views(batch, caption, tile):
     n, d = batch.image.shape
     one, two, fused = F.normalize(torch.randn(3, n, d, generator=generator, dtype=torch.float64), dim=2)
     everybody = torch.ones(n, dtype=torch.bool)
-    views = [View("caption", one, torch.tensor(caption)), View("map", two, torch.tensor(tile))]
-    return [*views, View(FUSED, fused, everybody)]
+    views = [Modality("caption", one, torch.tensor(caption)), Modality("map", two, torch.tensor(tile))]
+    return [*views, Modality(FUSED, fused, everybody)]
 
 
 def test_the_term_is_the_mean_of_the_views_and_the_fused_one(make_batch):
     batch = make_batch(4)
     targets = soft_targets(pairwise_distance_m(batch.positions_deg), TARGETS)
     views = _views(batch, [True, False, True, True], [False, False, False, True])
-    term, parts = views_term(views, batch.location, SCALE, targets)
+    term, parts = modalities_term(views, batch.location, SCALE, targets)
     means = []
     for view in views:
         by_view, by_location = oracle(view.embedding, batch.location, targets, view.present)
@@ -131,13 +131,13 @@ def test_a_view_that_nobody_in_the_batch_has_counts_for_nothing(make_batch):
     targets = soft_targets(pairwise_distance_m(batch.positions_deg), TARGETS)
     views = _views(batch, [False] * 4, [True] * 4)
     views[0].embedding.fill_(0.0).requires_grad_()
-    term, parts = views_term(views, batch.location, SCALE, targets)
-    rest, _ = views_term(views[1:], batch.location, SCALE, targets)
+    term, parts = modalities_term(views, batch.location, SCALE, targets)
+    rest, _ = modalities_term(views[1:], batch.location, SCALE, targets)
     assert term.item() == pytest.approx(rest.item(), rel=1e-14)
     assert parts["view_caption"].item() == parts["with_caption"].item() == 0.0
     (gradient,) = torch.autograd.grad(term, views[0].embedding)
     assert (gradient == 0).all()
-    alone, _ = views_term([_views(batch, [False] * 4, [False] * 4)[0]], batch.location, SCALE, targets)
+    alone, _ = modalities_term([_views(batch, [False] * 4, [False] * 4)[0]], batch.location, SCALE, targets)
     assert alone.item() == 0.0
 
 
@@ -147,13 +147,13 @@ def test_the_objective_adds_the_term_and_is_untouched_without_views(make_batch, 
     views = _views(batch, [True] * 5 + [False] * 3, [False, True] * 4)
     facts = (batch.positions_deg, batch.accuracy_m)
     plain, named = Objective(ObjectiveConfig(TARGETS))(batch.image, batch.location, SCALE, *facts)
-    objective = Objective(ObjectiveConfig(TARGETS, views=ViewsTermConfig(weight=weight)))
+    objective = Objective(ObjectiveConfig(TARGETS, views=ModalitiesConfig(weight=weight)))
     same, same_named = objective(batch.image, batch.location, SCALE, *facts)
     assert torch.equal(same, plain)
     assert same_named.keys() == named.keys()
-    loss, parts = objective(batch.image, batch.location, SCALE, *facts, views=views)
+    loss, parts = objective(batch.image, batch.location, SCALE, *facts, modalities=views)
     targets = soft_targets(pairwise_distance_m(batch.positions_deg), TARGETS, batch.accuracy_m)
-    term, _ = views_term(views, batch.location, SCALE, targets)
+    term, _ = modalities_term(views, batch.location, SCALE, targets)
     assert loss.item() == pytest.approx(plain.item() + weight * term.item())
     assert parts["loss"].item() == loss.item()
     assert torch.equal(parts["contrastive"], named["contrastive"])
@@ -162,4 +162,4 @@ def test_the_objective_adds_the_term_and_is_untouched_without_views(make_batch, 
 def test_values_that_cannot_work():
     for values in ({"weight": -1.0}, {"weight": math.inf}, {"dropout": 1.0}, {"dropout": -0.1}):
         with pytest.raises(ConfigError, match=rf"views: {next(iter(values))}"):
-            ViewsTermConfig(**values)
+            ModalitiesConfig(**values)

@@ -111,8 +111,8 @@ def test_group_dro_keeps_its_weights_in_the_state(make_batch):
     config = ObjectiveConfig(TARGETS, fairness=FairnessConfig(form="group-dro", weight=1.0, eta=0.5))
     objective = Objective(config, n_regions=3)
     before = objective(batch.image, batch.location, SCALE, batch.positions_deg, None, batch.region_ids)
-    assert "group_dro.log_q" in objective.state_dict()
-    q = objective.group_dro.q
+    assert "fairness.group_dro.log_q" in objective.state_dict()
+    q = objective.fairness.group_dro.q
     assert q.sum().item() == pytest.approx(1.0)
     after = objective(batch.image, batch.location, SCALE, batch.positions_deg, None, batch.region_ids)
     assert after[1]["fairness"] > before[1]["fairness"], "the worst region gains weight"

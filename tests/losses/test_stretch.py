@@ -18,9 +18,19 @@ def test_the_weights_are_those_of_nested_loops(make_batch):
     distance_m = pairwise_distance_m(batch.positions_deg)
     stretch = torch.linspace(0.2, 3.0, 12, dtype=torch.float64)
     accuracy = torch.linspace(0.0, 9.0, 12, dtype=torch.float64)
-    plain = pair_weights(distance_m, "exponential", (20.0, 90.0), (3.0, 1.0), stretch_a=stretch, stretch_b=stretch)
+    plain = pair_weights(
+        distance_m, "exponential", (20.0, 90.0), (3.0, 1.0), bandwidth_scale_a=stretch, bandwidth_scale_b=stretch
+    )
     noisy = pair_weights(
-        distance_m, "exponential", (20.0,), None, accuracy, accuracy, 0.0, stretch_a=stretch, stretch_b=stretch
+        distance_m,
+        "exponential",
+        (20.0,),
+        None,
+        accuracy,
+        accuracy,
+        0.0,
+        bandwidth_scale_a=stretch,
+        bandwidth_scale_b=stretch,
     )
     for i in range(12):
         for j in range(12):
@@ -39,7 +49,7 @@ def test_a_stretch_for_all_is_that_bandwidth(make_batch, gps_noise):
     one, four = (TargetConfig(bandwidths_m=(h,), gps_noise=gps_noise) for h in (15.0, 60.0))
     for factor, config in ((1.0, one), (4.0, four)):
         stretch = torch.full((16,), factor, dtype=torch.float64)
-        found = soft_targets(distance_m, one, batch.accuracy_m, stretch_a=stretch)
+        found = soft_targets(distance_m, one, batch.accuracy_m, bandwidth_scale_a=stretch)
         assert torch.equal(found, soft_targets(distance_m, config, batch.accuracy_m))
 
 
@@ -48,8 +58,10 @@ def test_rows_of_a_part_are_rows_of_the_whole(make_batch):
     distance_m = pairwise_distance_m(batch.positions_deg)
     stretch = torch.linspace(0.5, 2.0, 10, dtype=torch.float64)
     config = TargetConfig(bandwidths_m=(40.0,))
-    whole = soft_targets(distance_m, config, stretch_a=stretch)
-    part = soft_targets(distance_m[4:7], config, first_match=4, stretch_a=stretch[4:7], stretch_b=stretch)
+    whole = soft_targets(distance_m, config, bandwidth_scale_a=stretch)
+    part = soft_targets(
+        distance_m[4:7], config, first_match=4, bandwidth_scale_a=stretch[4:7], bandwidth_scale_b=stretch
+    )
     assert torch.equal(part, whole[4:7])
 
 
@@ -59,7 +71,9 @@ def test_the_neighbourhood_follows_where_asked(make_batch, follows):
     stretch = torch.full((24,), 2.0, dtype=torch.float64)
     term = NeighbourhoodConfig(weight=0.5, bandwidth_m=0.0 if follows else 25.0)
     objective = Objective(ObjectiveConfig(TargetConfig(bandwidths_m=(30.0, 90.0)), term))
-    _, parts = objective(batch.image, batch.location, SCALE, batch.positions_deg, batch.accuracy_m, stretch=stretch)
+    _, parts = objective(
+        batch.image, batch.location, SCALE, batch.positions_deg, batch.accuracy_m, bandwidth_scale=stretch
+    )
     same = NeighbourhoodConfig(weight=0.5, bandwidth_m=60.0 if follows else 25.0)
     oracle = Objective(ObjectiveConfig(TargetConfig(bandwidths_m=(60.0, 180.0)), same))
     loss, wanted = oracle(batch.image, batch.location, SCALE, batch.positions_deg, batch.accuracy_m)

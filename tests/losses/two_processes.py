@@ -20,6 +20,8 @@ from swclip.losses import (
     FairnessConfig,
     HierarchyConfig,
     ImageGeographyConfig,
+    ModalitiesConfig,
+    Modality,
     NeighbourhoodConfig,
     Objective,
     ObjectiveConfig,
@@ -27,8 +29,6 @@ from swclip.losses import (
     RankNContrastConfig,
     RobustConfig,
     TargetConfig,
-    View,
-    ViewsTermConfig,
     all_gather_rows,
 )
 from swclip.losses.modalities import FUSED
@@ -46,7 +46,7 @@ CASES = {
     "variance": ObjectiveConfig(TARGETS, fairness=FairnessConfig("variance", weight=0.9)),
     "cvar": ObjectiveConfig(TARGETS, fairness=FairnessConfig("cvar", weight=0.9, fraction=0.5)),
     "group-dro": ObjectiveConfig(TARGETS, fairness=FairnessConfig("group-dro", weight=0.9, eta=0.5)),
-    "views": ObjectiveConfig(TARGETS, views=ViewsTermConfig(weight=0.6)),
+    "views": ObjectiveConfig(TARGETS, views=ModalitiesConfig(weight=0.6)),
     "hierarchy": ObjectiveConfig(TARGETS, hierarchy=HierarchyConfig(weight=0.8)),
     "trimmed": ObjectiveConfig(TARGETS, robust=RobustConfig("trimmed", share=0.3)),
     "reweighted": ObjectiveConfig(
@@ -108,10 +108,12 @@ def train(case: str, rank: int, processes: int) -> dict[str, np.ndarray]:
             queue = QueuedLocations(F.normalize(queued @ model.location, dim=1), positions_deg[:5] + 1e-4)
         facts = (positions_deg[mine], accuracy_m[mine], region_ids[mine])
         there = {name: torch.tensor(present, dtype=torch.bool)[mine] for name, present in PRESENT.items()}
-        views = [View(name, image.roll(at, 1), there[name]) for at, name in enumerate(there)] if case == "views" else []
-        further = {"queue": queue, "views": views, "level_ids": level_ids[mine]}
+        views = (
+            [Modality(name, image.roll(at, 1), there[name]) for at, name in enumerate(there)] if case == "views" else []
+        )
+        further = {"queue": queue, "modalities": views, "level_ids": level_ids[mine]}
         if "stretched" in case:
-            further["stretch"] = torch.linspace(0.5, 3.0, N, dtype=torch.float64)[mine]
+            further["bandwidth_scale"] = torch.linspace(0.5, 3.0, N, dtype=torch.float64)[mine]
         loss, parts = objective(image, location, logit_scale, *facts, **further)
         loss.backward()
         found |= {f"{case}/{step}/{name}.grad": weight.grad.numpy().copy() for name, weight in model.named_parameters()}
