@@ -8,12 +8,12 @@ Tensors in, scalar out; no loss knows a model. docs/losses.md shows each in a wh
 - `NeighbourhoodConsistencyLoss`: nearby places keep nearby image embeddings.
 - `RegionalFairnessLoss`: no region pays for the others' accuracy. `GroupDRO` is its form with a memory.
 - `SWCLIPLoss`: the three together.
-- `Objective`, with its `ObjectiveConfig`: what a recipe of `swclip train` minimises: the same modules, robust weights, a
-  hierarchy of units, further modalities, a memory bank, and the losses of compared methods.
+- `Objective`, with its `ObjectiveConfig`: what a recipe of `swclip train` minimises: the same modules, robust weights,
+  a hierarchy of units, further modalities, a memory bank, and the losses of compared methods.
 
 **Functions**, which trust their input, to build other losses from:
 
-- `pairwise_distance_m`, `pair_weights`, `soft_targets`: positions to distances, kernel weights, and target distributions.
+- `pairwise_distance_m`, `pair_weights`, `soft_targets`: positions to distances, kernel weights, target distributions.
 - `spatial_contrastive_loss`, `neighbourhood_loss`, `fairness_loss`, `regional_means`: the formulas of the modules.
 - `hierarchy_loss`: the softmax summed within cities and cells.
 - `robust_weights`: down-weights photographs whose position seems wrong.

@@ -220,8 +220,8 @@ def checked_logit_scale(logit_scale: Tensor | float, device: torch.device) -> Fl
     value = float(scale.detach())
     if not value <= MAX_LOGIT_SCALE:
         raise InputError(
-            f"logit_scale is {value:.7g}: it is the logarithm of the softmax scale, as CLIP keeps it, and e^{value:.4g} "
-            "would be the scale. Where it is the scale itself, as open_clip passes it, pass logit_scale.log()."
+            f"logit_scale is {value:.7g}: it is the logarithm of the softmax scale, as CLIP keeps it, and "
+            f"e^{value:.4g} would be the scale. Where it is the scale itself, as open_clip passes it, pass its log()."
         )
     return scale.reshape(())
 

@@ -29,7 +29,7 @@ def process_rank() -> int:
 
 
 class _AllGatherRows(torch.autograd.Function):
-    """Forward: rows of all processes in order of rank. Backward: the sum over processes of the gradients of this process's rows."""
+    """Forward: rows of all processes in order of rank. Backward: gradients of the local rows, summed over processes."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Hierarchy: the softmax over locations, summed within cities and cells, must put its mass on the photograph's city and cell."""
+"""Hierarchy: the softmax over locations, summed within cities and cells, must find the photograph's city and cell."""
 
 from __future__ import annotations
 

@@ -202,14 +202,15 @@ class SpatialContrastiveLoss(nn.Module):
         dtype = torch.promote_types(torch.promote_types(image.local.dtype, location.local.dtype), torch.float32)
         # Plain CLIP needs no distance.
         distance_m = places.distance_m if config.alpha > 0.0 else places.no_distance_m
-        facts = (config, *places.accuracies)
-        targets = soft_targets(distance_m, *facts, first_match=first, **places.bandwidth_scales)
+        targets = soft_targets(distance_m, config, *places.accuracies, first_match=first, **places.bandwidth_scales)
         # Cast before moving: not every accelerator has float64.
         targets = targets.to(dtype).to(target_device)
         by_column, all_location, all_image = targets, location.others, image.others
         if queue is not None:
             local_deg = places.positions_deg[places.local]
-            by_row = queued_targets(distance_m, local_deg, queue, *facts, first_match=first, **places.bandwidth_scales)
+            by_row = queued_targets(
+                distance_m, local_deg, queue, config, *places.accuracies, first_match=first, **places.bandwidth_scales
+            )
             by_row = by_row.to(dtype).to(target_device)
             all_location, all_image = torch.cat([location.gathered, queue.embedding]), image.gathered
         else:

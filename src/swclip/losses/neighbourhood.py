@@ -72,8 +72,8 @@ def neighbourhood_loss(
         distribution:  mean over i of KL(w_i. / sum_k w_ik || softmax(V V^T / tau)_i.), self excluded
         laplacian:     sum_ij w_ij |v_i - v_j|^2 / sum_ij w_ij
 
-    `distribution` also keeps distant places apart and is not minimised by collapsing all embeddings to one, as `laplacian`
-    can: prefer it unless another term holds the embeddings apart.
+    `distribution` also keeps distant places apart and is not minimised by collapsing all embeddings to one, as
+    `laplacian` is: prefer it unless another term holds the embeddings apart.
 
     Args:
         image: (B, D) image embeddings V, L2-normalised.

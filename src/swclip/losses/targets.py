@@ -197,8 +197,8 @@ def soft_targets(
             `config.gps_noise`.
         accuracy_b: (B,) the same of the columns; of a square matrix `accuracy_a` where None.
         first_match: The column that matches row 0: not 0 when the rows are one process's part of a batch.
-        bandwidth_scale_a: (A,) factor of the bandwidths of each row; that of a pair is the geometric mean of both, so that
-            the matrix of a batch stays symmetric. 1 where None.
+        bandwidth_scale_a: (A,) factor of the bandwidths of each row; that of a pair is the geometric mean of both,
+            so that the matrix of a batch stays symmetric. 1 where None.
         bandwidth_scale_b: (B,) the same of the columns; of a square matrix `bandwidth_scale_a` where None.
 
     Returns:
