@@ -25,6 +25,15 @@ def _generators_as_they_were() -> Any:
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Any:
+    """Tensors so small cost more in the hand-over between threads than in the sums."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def namespace() -> dict[str, Any]:
     """The names of the page after all its blocks, each of which printed the text block that follows it, if any."""
@@ -48,9 +57,9 @@ def test_every_block_runs_and_prints_what_the_page_says(namespace: dict[str, Any
 
 
 def test_both_losses_learn_where_photographs_are(namespace: dict[str, Any]) -> None:
-    # The street is 468 m long: a guess in its middle is off by 120 m in the median.
+    # The street is 468 m long: a guess in its middle is off by 120 m in the mean.
     assert set(namespace["errors_m"]) == {"clip", "spatial"}
-    assert max(namespace["errors_m"].values()) < 60.0
+    assert max(namespace["errors_m"].values()) < 40.0
 
 
 def test_a_random_batch_is_one_hot_and_one_with_neighbours_is_not(namespace: dict[str, Any]) -> None:
