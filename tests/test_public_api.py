@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
@@ -25,6 +26,7 @@ def test_the_public_names() -> None:
         "evaluate_vectors",
         "load",
         "load_recipe",
+        "losses",
         "prepare",
         "read_area",
         "read_manifest",
@@ -37,7 +39,17 @@ def test_the_public_names() -> None:
 @pytest.mark.parametrize("name", swclip.__all__)
 def test_each_is_there_and_documented(name: str) -> None:
     value = getattr(swclip, name)
-    assert value == value.strip() if isinstance(value, str) else callable(value) and value.__doc__
+    if isinstance(value, str):
+        assert value == value.strip()
+    else:
+        assert isinstance(value, ModuleType) or callable(value)
+        assert value.__doc__
+
+
+def test_the_losses_are_there_without_an_import_of_their_own() -> None:
+    code = "import swclip; print(swclip.losses.SpatialContrastiveLoss.__name__)"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed == "SpatialContrastiveLoss\n"
 
 
 def test_others_are_not() -> None:

@@ -10,6 +10,7 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from swclip import losses as losses
     from swclip.api import evaluate, evaluate_predictions, evaluate_vectors
     from swclip.comparison.compare_reports import compare_reports as compare
     from swclip.data.manifest import Manifest, read_manifest
@@ -59,6 +60,7 @@ __all__ = [
     "evaluate_vectors",
     "load",
     "load_recipe",
+    "losses",
     "prepare",
     "read_area",
     "read_manifest",
@@ -68,6 +70,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "losses":
+        return importlib.import_module("swclip.losses")
     if name not in _HOMES:
         raise AttributeError(f"module 'swclip' has no attribute {name!r}")
     module, attribute = _HOMES[name].split(":")

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swclip.errors import ConfigError
-from swclip.losses import FairnessConfig, GroupDRO, fairness_loss, regional_means
+from swclip.errors import ConfigError, InputError
+from swclip.losses import FairnessConfig, GroupDRO, RegionalFairnessLoss, fairness_loss, regional_means
 
 REGIONS = torch.tensor([2, 0, 0, 1, -1, 2, 2, 5])
 
@@ -175,3 +175,22 @@ def test_group_dro_with_regions_it_does_not_know():
         GroupDRO(0)
     with pytest.raises(ConfigError, match="use GroupDRO"):
         fairness_loss(losses_of(), REGIONS, "group-dro")
+
+
+def test_the_module_is_the_function_or_group_dro():
+    losses, regions = torch.tensor([1.0, 4.0, 2.0, 9.0]), [0, 1, 0, -1]
+    ids = torch.tensor(regions)
+    assert torch.equal(RegionalFairnessLoss()(losses, regions), fairness_loss(losses, ids))
+    cvar = RegionalFairnessLoss("cvar", fraction=0.5)(losses, ids.numpy())
+    assert torch.equal(cvar, fairness_loss(losses, ids, "cvar", 0.5))
+    module, dro = RegionalFairnessLoss("group-dro", n_regions=2, eta=0.5), GroupDRO(2, 0.5)
+    for _ in range(3):
+        assert torch.equal(module(losses, regions), dro(losses, ids))
+    assert torch.equal(module.state_dict()["group_dro.log_q"], dro.log_q)
+
+
+def test_the_module_refuses_what_cannot_be_right():
+    with pytest.raises(InputError, match=r"losses has shape \(2, 2\).*reduction='none'"):
+        RegionalFairnessLoss()(torch.ones(2, 2), [0, 1])
+    with pytest.raises(InputError, match="region_ids has 3 rows"):
+        RegionalFairnessLoss()(torch.ones(2), [0, 1, 2])

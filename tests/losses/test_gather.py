@@ -17,7 +17,7 @@ TRAINING = runpy.run_path(str(SCRIPT))
 
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory):
-    """What each of two real processes found, joined by gloo."""
+    """The results of two real processes, joined by gloo."""
     folder = tmp_path_factory.mktemp("two")
     outputs = [folder / f"{rank}.npz" for rank in range(2)]
     running = [
@@ -30,24 +30,24 @@ def processes(tmp_path_factory):
         for rank, output in enumerate(outputs)
     ]
     try:
-        said = [process.communicate(timeout=300)[0] for process in running]
+        printed = [process.communicate(timeout=300)[0] for process in running]
     finally:
         for process in running:
             process.kill()
-    assert [process.returncode for process in running] == [0, 0], "\n".join(said)
-    found = []
+    assert [process.returncode for process in running] == [0, 0], "\n".join(printed)
+    results = []
     for output in outputs:
         with np.load(output) as arrays:
-            found.append(dict(arrays))
-    return found
+            results.append(dict(arrays))
+    return results
 
 
-@pytest.mark.parametrize("case", TRAINING["CASES"])
+@pytest.mark.parametrize("case", [*TRAINING["CASES"], *TRAINING["MODULES"]])
 def test_two_processes_equal_one(processes, case):
-    alone = TRAINING["train"](case, rank=0, processes=1)
+    alone = TRAINING["train" if case in TRAINING["CASES"] else "train_module"](case, rank=0, processes=1)
     assert any(np.abs(value).max() > 1e-3 for name, value in alone.items() if name.endswith(".grad"))
-    for found in processes:
-        together = {name: value for name, value in found.items() if name.startswith(f"{case}/")}
+    for result in processes:
+        together = {name: value for name, value in result.items() if name.startswith(f"{case}/")}
         assert together.keys() == alone.keys()
         for name, value in alone.items():
             # Group-DRO's weights are float32: what depends on them agrees to float32.
@@ -56,16 +56,16 @@ def test_two_processes_equal_one(processes, case):
 
 
 def test_rows_in_order_of_rank_and_gradients_summed(processes):
-    for rank, found in enumerate(processes):
-        assert found["gather/rows"].tolist() == [[1.0] * 3] * 2 + [[2.0] * 3] * 2
-        assert found["gather/facts"].tolist() == [0, 10, 1, 11]
-        mine = np.arange(1.0, 5.0)[2 * rank : 2 * rank + 2] * (1 + 2)
-        assert found["gather/grad"].tolist() == [[weight] * 3 for weight in mine]
+    for rank, result in enumerate(processes):
+        assert result["gather/rows"].tolist() == [[1.0] * 3] * 2 + [[2.0] * 3] * 2
+        assert result["gather/facts"].tolist() == [0, 10, 1, 11]
+        expected = np.arange(1.0, 5.0)[2 * rank : 2 * rank + 2] * (1 + 2)
+        assert result["gather/grad"].tolist() == [[weight] * 3 for weight in expected]
 
 
 def test_uneven_batches_are_refused(processes):
-    for found in processes:
-        assert "hold [3, 4] samples" in str(found["uneven/message"])
+    for result in processes:
+        assert "hold [3, 4] samples" in str(result["uneven/message"])
 
 
 def test_without_a_process_group_nothing_happens():

@@ -50,7 +50,7 @@ def test_a_street_along_one_axis(make_batch, straight):
     assert image_geography_loss(batch.image, positions_deg).item() == pytest.approx(expected, rel=1e-11)
 
 
-def test_everybody_at_one_place_wants_one_embedding():
+def test_photographs_of_one_place_want_one_embedding():
     positions_deg = torch.full((3, 2), 52.0, dtype=torch.float64)
     assert image_geography_loss(torch.ones(3, 2), positions_deg).item() == pytest.approx(0.0, abs=1e-12)
     assert image_geography_loss(torch.eye(3), positions_deg).item() == pytest.approx(6 / 9)

@@ -124,12 +124,12 @@ def test_one_direction_is_cross_entropy(make_batch):
     )
     wanted = F.cross_entropy(SCALE.exp() * batch.image @ batch.location.T, torch.arange(12))
     torch.testing.assert_close(loss, wanted)
-    for mine, theirs in zip(
+    for actual, expected in zip(
         torch.autograd.grad(loss, (batch.image, batch.location), retain_graph=True),
         torch.autograd.grad(wanted, (batch.image, batch.location)),
         strict=True,
     ):
-        torch.testing.assert_close(mine, theirs)
+        torch.testing.assert_close(actual, expected)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0])

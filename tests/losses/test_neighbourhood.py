@@ -7,8 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swclip.errors import ConfigError
-from swclip.losses import NeighbourhoodConfig, neighbourhood_loss, pair_weights, pairwise_distance_m
+from swclip.errors import ConfigError, InputError
+from swclip.losses import (
+    NeighbourhoodConfig,
+    NeighbourhoodConsistencyLoss,
+    neighbourhood_loss,
+    pair_weights,
+    pairwise_distance_m,
+)
 from swclip.losses.neighbourhood import neighbourhood_terms, ratio_of_sums
 
 TAU = 0.2
@@ -146,3 +152,11 @@ def test_bfloat16_embeddings(make_batch, form):
 def test_values_that_cannot_work(options, message):
     with pytest.raises(ConfigError, match=message):
         NeighbourhoodConfig(**options)
+
+
+def test_the_module_refuses_what_cannot_be_right(make_batch):
+    batch = make_batch(5)
+    with pytest.raises(InputError, match="has 4 rows and the embeddings 5"):
+        NeighbourhoodConsistencyLoss()(batch.image, batch.positions_deg[:4])
+    with pytest.raises(InputError, match="row 0 has length 3"):
+        NeighbourhoodConsistencyLoss(normalize=False)(3.0 * batch.image, batch.positions_deg)

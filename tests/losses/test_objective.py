@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from swclip.errors import ConfigError
+from swclip.errors import ArtefactError, ConfigError
 from swclip.losses import (
     FairnessConfig,
     NeighbourhoodConfig,
@@ -73,8 +73,8 @@ def test_the_total_is_the_weighted_sum_of_its_parts(make_batch, form, gps_noise)
     total = expected["contrastive"] + 0.4 * expected["neighbourhood"] + 0.6 * expected["fairness"]
     torch.testing.assert_close(loss, total)
     gradients = torch.autograd.grad(loss, (batch.image, batch.location), retain_graph=True)
-    for mine, theirs in zip(gradients, torch.autograd.grad(total, (batch.image, batch.location)), strict=True):
-        torch.testing.assert_close(mine, theirs)
+    for actual, exact in zip(gradients, torch.autograd.grad(total, (batch.image, batch.location)), strict=True):
+        torch.testing.assert_close(actual, exact)
 
 
 def test_noise_aware_limits(make_batch):
@@ -111,8 +111,8 @@ def test_group_dro_keeps_its_weights_in_the_state(make_batch):
     config = ObjectiveConfig(TARGETS, fairness=FairnessConfig(form="group-dro", weight=1.0, eta=0.5))
     objective = Objective(config, n_regions=3)
     before = objective(batch.image, batch.location, SCALE, batch.positions_deg, None, batch.region_ids)
-    assert "group_dro.log_q" in objective.state_dict()
-    q = objective.group_dro.q
+    assert "fairness.group_dro.log_q" in objective.state_dict()
+    q = objective.fairness.group_dro.q
     assert q.sum().item() == pytest.approx(1.0)
     after = objective(batch.image, batch.location, SCALE, batch.positions_deg, None, batch.region_ids)
     assert after[1]["fairness"] > before[1]["fairness"], "the worst region gains weight"
@@ -142,3 +142,28 @@ def test_what_is_missing_is_said(make_batch):
         Objective(fair)(batch.image, batch.location, SCALE, batch.positions_deg)
     with pytest.raises(ConfigError, match="n_regions"):
         Objective(ObjectiveConfig(fairness=FairnessConfig(form="group-dro", weight=1.0)))
+
+
+@pytest.mark.parametrize("follows", [True, False])
+def test_the_neighbourhood_follows_the_bandwidth_scale_at_bandwidth_0(make_batch, follows):
+    batch = make_batch(24)
+    scale = torch.full((24,), 2.0, dtype=torch.float64)
+    term = NeighbourhoodConfig(weight=0.5, bandwidth_m=0.0 if follows else 25.0)
+    objective = Objective(ObjectiveConfig(TargetConfig(bandwidths_m=(30.0, 90.0)), term))
+    facts = (batch.image, batch.location, SCALE, batch.positions_deg, batch.accuracy_m)
+    _, parts = objective(*facts, bandwidth_scale=scale)
+    same = NeighbourhoodConfig(weight=0.5, bandwidth_m=60.0 if follows else 25.0)
+    oracle = Objective(ObjectiveConfig(TargetConfig(bandwidths_m=(60.0, 180.0)), same))
+    loss, expected = oracle(*facts)
+    assert torch.equal(parts["neighbourhood"], expected["neighbourhood"])
+    assert torch.equal(parts["loss"], loss)
+
+
+def test_the_state_of_another_version_is_refused():
+    config = ObjectiveConfig(fairness=FairnessConfig(form="group-dro", weight=1.0))
+    objective = Objective(config, n_regions=3)
+    state = objective.state_dict()
+    objective.load_state_dict(state)
+    older = {"group_dro.log_q": state["fairness.group_dro.log_q"]}
+    with pytest.raises(ArtefactError, match=r"another version of swclip.*`checkpoints`"):
+        objective.load_state_dict(older)

@@ -210,9 +210,9 @@ def test_the_objective_is_the_weighted_sum(make_batch, config):
     total = expected + 0.4 * near + 0.6 * sum(worst) / len(worst)
     torch.testing.assert_close(parts["contrastive"], expected.detach())
     torch.testing.assert_close(loss, total)
-    for mine, theirs in zip(*(torch.autograd.grad(x, (batch.image, batch.location), retain_graph=True)
+    for actual, expected in zip(*(torch.autograd.grad(x, (batch.image, batch.location), retain_graph=True)
                               for x in (loss, total)), strict=True):  # fmt: skip
-        torch.testing.assert_close(mine, theirs)
+        torch.testing.assert_close(actual, expected)
     if config.form == "trimmed":
         assert parts["trimmed"].item() == pytest.approx(7 / 24)
     else:

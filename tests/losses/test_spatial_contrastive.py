@@ -73,7 +73,7 @@ def test_alpha_zero_is_clip_to_the_last_bit(n, d, seed, log_scale):
     ours, clips = spatial_contrastive_loss(*arguments, targets), clip_loss(*arguments)
     assert torch.equal(ours, clips)
     pairs = zip(torch.autograd.grad(ours, arguments), torch.autograd.grad(clips, arguments), strict=True)
-    assert all(torch.equal(mine, theirs) for mine, theirs in pairs)
+    assert all(torch.equal(actual, expected) for actual, expected in pairs)
 
 
 def test_a_perfect_match_is_zero_whatever_the_targets():
@@ -160,7 +160,7 @@ def test_autocast_does_not_reach_the_logits(make_batch):
     assert torch.equal(inside, plain)
 
 
-def test_rows_of_a_part_against_everybody(make_batch):
+def test_rows_of_a_part_against_all_columns(make_batch):
     batch = make_batch(8)
     targets = soft_targets(pairwise_distance_m(batch.positions_deg), TargetConfig())
     whole = directional_divergences(batch.image, batch.location, SCALE, targets)
@@ -173,8 +173,8 @@ def test_rows_of_a_part_against_everybody(make_batch):
         all_image=batch.image,
         all_location=batch.location,
     )
-    for mine, theirs in zip(rows, whole, strict=True):
-        torch.testing.assert_close(mine, theirs[part])
+    for actual, expected in zip(rows, whole, strict=True):
+        torch.testing.assert_close(actual, expected[part])
 
 
 def test_an_unknown_reduction(make_batch):

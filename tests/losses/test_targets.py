@@ -206,3 +206,53 @@ def test_a_negative_accuracy_and_rows_that_do_not_fit():
         soft_targets(distance_m, TargetConfig(), torch.tensor([1.0, -3.0], dtype=torch.float64))
     with pytest.raises(ConfigError, match="do not fit"):
         soft_targets(distance_m, TargetConfig(), first_match=1)
+
+
+def test_scaled_weights_are_those_of_nested_loops(make_batch):
+    batch = make_batch(12)
+    distance_m = pairwise_distance_m(batch.positions_deg)
+    scale = torch.linspace(0.2, 3.0, 12, dtype=torch.float64)
+    accuracy = torch.linspace(0.0, 9.0, 12, dtype=torch.float64)
+    plain = pair_weights(
+        distance_m, "exponential", (20.0, 90.0), (3.0, 1.0), bandwidth_scale_a=scale, bandwidth_scale_b=scale
+    )
+    noisy = pair_weights(
+        distance_m,
+        "exponential",
+        (20.0,),
+        None,
+        accuracy,
+        accuracy,
+        0.0,
+        bandwidth_scale_a=scale,
+        bandwidth_scale_b=scale,
+    )
+    for i in range(12):
+        for j in range(12):
+            d, both = distance_m[i, j].item(), math.sqrt(scale[i].item() * scale[j].item())
+            expected = 0.75 * math.exp(-d / (20.0 * both)) + 0.25 * math.exp(-d / (90.0 * both))
+            assert plain[i, j].item() == pytest.approx(expected, rel=1e-12)
+            width = math.sqrt((20.0 * both) ** 2 + accuracy[i].item() ** 2 + accuracy[j].item() ** 2)
+            assert noisy[i, j].item() == pytest.approx(math.exp(-d / width), rel=1e-12)
+    assert torch.equal(plain, plain.T), "one symmetric matrix serves both directions"
+
+
+@pytest.mark.parametrize("gps_noise", [True, False])
+def test_a_bandwidth_scale_of_all_is_that_bandwidth(make_batch, gps_noise):
+    batch = make_batch(16)
+    distance_m = pairwise_distance_m(batch.positions_deg)
+    one, four = (TargetConfig(bandwidths_m=(h,), gps_noise=gps_noise) for h in (15.0, 60.0))
+    for factor, config in ((1.0, one), (4.0, four)):
+        scale = torch.full((16,), factor, dtype=torch.float64)
+        actual = soft_targets(distance_m, one, batch.accuracy_m, bandwidth_scale_a=scale)
+        assert torch.equal(actual, soft_targets(distance_m, config, batch.accuracy_m))
+
+
+def test_scaled_rows_of_a_part_are_rows_of_the_whole(make_batch):
+    batch = make_batch(10)
+    distance_m = pairwise_distance_m(batch.positions_deg)
+    scale = torch.linspace(0.5, 2.0, 10, dtype=torch.float64)
+    config = TargetConfig(bandwidths_m=(40.0,))
+    whole = soft_targets(distance_m, config, bandwidth_scale_a=scale)
+    part = soft_targets(distance_m[4:7], config, first_match=4, bandwidth_scale_a=scale[4:7], bandwidth_scale_b=scale)
+    assert torch.equal(part, whole[4:7])

@@ -24,7 +24,7 @@ from swclip.data.splits import Splits, indices, read_splits
 from swclip.errors import ConfigError, InputError
 from swclip.evaluation.evaluate import evaluate
 from swclip.evaluation.measure import MeasureConfig
-from swclip.losses import NeighbourhoodConfig, Objective, ObjectiveConfig, TargetConfig, ViewsTermConfig
+from swclip.losses import NeighbourhoodConfig, Objective, ObjectiveConfig, TargetConfig, ModalitiesConfig
 from swclip.models.locator_model import LocatorModel, load_model
 from swclip.training.config import TrainingConfig, load_recipe, write_config
 from swclip.training.inputs import ViewSource
@@ -175,7 +175,7 @@ def test_chunks_give_the_gradient_of_the_whole_batch(chunk: int, town: Path, tmp
         views=dataclasses.replace(given, maps=given.maps.double()),
     )
     targets, neighbours = TargetConfig(bandwidths_m=(80.0,)), NeighbourhoodConfig(weight=0.5, bandwidth_m=80.0)
-    objective = Objective(ObjectiveConfig(targets, neighbours, views=ViewsTermConfig(weight=0.7)))
+    objective = Objective(ObjectiveConfig(targets, neighbours, views=ModalitiesConfig(weight=0.7)))
     found = []
     for size in (0, chunk):
         model.zero_grad()

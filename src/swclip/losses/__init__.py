@@ -1,12 +1,43 @@
-"""Losses: tensors in, scalar out; never a model."""
+"""The losses of SW-CLIP (arXiv 2604.04357): for your own training loop, and for swclip's, which is made of them.
 
-from swclip.losses.fairness import FairnessConfig, GroupDRO, fairness_loss, regional_means
+Tensors in, scalar out; no loss knows a model. docs/losses.md shows each in a whole loop.
+
+**Modules**, which check and normalise their input:
+
+- `SpatialContrastiveLoss`: CLIP's loss with soft targets that decay with geographic distance. Start here.
+- `NeighbourhoodConsistencyLoss`: nearby places keep nearby image embeddings.
+- `RegionalFairnessLoss`: no region pays for the others' accuracy. `GroupDRO` is its form with a memory.
+- `SWCLIPLoss`: the three together.
+- `Objective`, with its `ObjectiveConfig`: what a recipe of `swclip train` minimises: the same modules, robust weights,
+  a hierarchy of units, further modalities, a memory bank, and the losses of compared methods.
+
+**Functions**, which trust their input, to build other losses from:
+
+- `pairwise_distance_m`, `pair_weights`, `soft_targets`: positions to distances, kernel weights, target distributions.
+- `spatial_contrastive_loss`, `neighbourhood_loss`, `fairness_loss`, `regional_means`: the formulas of the modules.
+- `hierarchy_loss`: the softmax summed within cities and cells.
+- `robust_weights`: down-weights photographs whose position seems wrong.
+- `queued_targets`: targets over a memory bank.
+- `rank_n_contrast_loss`, `image_geography_loss`: of Rank-N-Contrast and AddressCLIP.
+- `all_gather_rows`: rows of all processes, with gradients.
+
+Example:
+    >>> import torch
+    >>> from swclip.losses import SpatialContrastiveLoss
+    >>> loss_fn = SpatialContrastiveLoss(bandwidth_m=25.0)
+    >>> positions_deg = torch.tensor([[52.2050, 0.1190], [52.2051, 0.1190]], dtype=torch.float64)
+    >>> loss = loss_fn(torch.randn(2, 8, requires_grad=True), torch.randn(2, 8), positions_deg)
+    >>> loss.backward()
+"""
+
+from swclip.losses.fairness import FairnessConfig, GroupDRO, RegionalFairnessLoss, fairness_loss, regional_means
 from swclip.losses.gather import all_gather_rows
 from swclip.losses.hierarchy import HierarchyConfig, hierarchy_loss
 from swclip.losses.image_geography import ImageGeographyConfig, image_geography_loss
 from swclip.losses.memory_bank import QueuedLocations, queued_targets
-from swclip.losses.modalities import View, ViewsTermConfig
-from swclip.losses.neighbourhood import NeighbourhoodConfig, neighbourhood_loss
+from swclip.losses.modalities import ModalitiesConfig, Modality
+from swclip.losses.module import SpatialContrastiveLoss, SWCLIPLoss
+from swclip.losses.neighbourhood import NeighbourhoodConfig, NeighbourhoodConsistencyLoss, neighbourhood_loss
 from swclip.losses.objective import Objective, ObjectiveConfig
 from swclip.losses.rank_n_contrast import RankNContrastConfig, rank_n_contrast_loss
 from swclip.losses.robust_weights import RobustConfig, robust_weights
@@ -18,15 +49,19 @@ __all__ = [
     "GroupDRO",
     "HierarchyConfig",
     "ImageGeographyConfig",
+    "ModalitiesConfig",
+    "Modality",
     "NeighbourhoodConfig",
+    "NeighbourhoodConsistencyLoss",
     "Objective",
     "ObjectiveConfig",
     "QueuedLocations",
     "RankNContrastConfig",
+    "RegionalFairnessLoss",
     "RobustConfig",
+    "SWCLIPLoss",
+    "SpatialContrastiveLoss",
     "TargetConfig",
-    "View",
-    "ViewsTermConfig",
     "all_gather_rows",
     "fairness_loss",
     "hierarchy_loss",

@@ -8,9 +8,12 @@ from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from swclip.errors import ConfigError
+from swclip.errors import ConfigError, InputError
+from swclip.losses.checked_input import checked_region_ids
+from swclip.losses.gather import all_gather_rows, check_same_rows
 
 FairnessForm = Literal["variance", "group-dro", "cvar"]
 
@@ -204,3 +207,85 @@ class GroupDRO(nn.Module):
                 moved = self.log_q.index_add(0, ids, self.eta * means.to(self.log_q.dtype))
                 self.log_q.copy_(moved.log_softmax(0))
         return (self.log_q[ids].softmax(0).to(means.dtype) * means).sum()
+
+
+class RegionalFairnessLoss(nn.Module):
+    """No region pays for the others' accuracy: a term from the losses by photograph, averaged by region.
+
+        variance:   mean over regions of (l_r - mean l)^2                      V-REx
+        cvar:       mean of the worst ceil(fraction R) of the R regional means
+        group-dro:  sum_r q_r l_r, where q gains weight on bad regions         see `GroupDRO`
+
+    Args:
+        form: `variance`, `cvar` or `group-dro`.
+        n_regions: Number of regions, for `group-dro` only; ids are 0 to n_regions - 1. Its weights are in the state
+            dict: save it with the checkpoint.
+        eta: Step size of the region weights (`group-dro`).
+        fraction: Share of the regions that `cvar` looks at.
+        gather: Average over the photographs of all processes; as in `SpatialContrastiveLoss`.
+
+    Raises:
+        ConfigError: An option that cannot work, or `group-dro` without `n_regions`.
+
+    References:
+        See `fairness_loss` and `GroupDRO`.
+
+    Example:
+        >>> RegionalFairnessLoss()(torch.tensor([1.0, 1.0, 3.0]), torch.tensor([0, 0, 1])).item()
+        1.0
+    """
+
+    def __init__(
+        self,
+        form: FairnessForm = "variance",
+        *,
+        n_regions: int | None = None,
+        eta: float = 0.01,
+        fraction: float = 0.25,
+        gather: bool = False,
+    ) -> None:
+        super().__init__()
+        self.config = FairnessConfig(form, eta=eta, fraction=fraction)
+        self.gather = gather
+        self.group_dro: GroupDRO | None = None
+        if form == "group-dro":
+            if n_regions is None:
+                raise ConfigError("group-dro must know the number of regions: pass n_regions.")
+            self.group_dro = GroupDRO(n_regions, eta)
+
+    def forward(
+        self,
+        losses: Float[Tensor, " b"],
+        region_ids: ArrayLike | Int[Tensor, " b"],
+        weights: Float[Tensor, " b"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """The term of a batch.
+
+        Args:
+            losses: (B,) losses by photograph, such as those of `SpatialContrastiveLoss(reduction="none")`.
+            region_ids: (B,) integers, the region of each; negative where it has none, and then it takes no part.
+            weights: (B,) weight of each photograph in its region's mean; equal where None.
+
+        Raises:
+            InputError: Other shapes, or region ids that are not integers.
+            ConfigError: A region id is `n_regions` or more.
+        """
+        if losses.ndim != 1:
+            raise InputError(
+                f"losses has shape {tuple(losses.shape)}; give one value a photograph, as reduction='none' returns."
+            )
+        ids = checked_region_ids(region_ids, len(losses)).to(losses.device)
+        if self.gather:
+            check_same_rows(len(losses), losses.device)
+            losses, ids = all_gather_rows(losses), all_gather_rows(ids)
+            weights = None if weights is None else all_gather_rows(weights)
+        return self.by_region(losses, ids, weights)
+
+    def by_region(
+        self, losses: Float[Tensor, " n"], region_ids: Int[Tensor, " n"], weights: Float[Tensor, " n"] | None = None
+    ) -> Float[Tensor, ""]:
+        """The term of the losses of the whole batch, of input that is known to be right."""
+        if self.group_dro is not None:
+            return self.group_dro(losses, region_ids, weights)  # type: ignore[no-any-return]
+        assert self.config.form != "group-dro"
+        return fairness_loss(losses, region_ids, self.config.form, self.config.fraction, weights)

@@ -29,7 +29,7 @@ def process_rank() -> int:
 
 
 class _AllGatherRows(torch.autograd.Function):
-    """Forward: rows of all processes in order of rank. Backward: the sum over processes of the gradients of my rows."""
+    """Forward: rows of all processes in order of rank. Backward: gradients of the local rows, summed over processes."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ def check_same_rows(n_rows: int, device: torch.device) -> None:
 
 
 def all_gather_rows(rows: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "n ..."]:
-    """Rows of all processes, in order of rank; gradients flow back to whoever holds the row.
+    """Rows of all processes, in order of rank; gradients flow back to the process that holds the row.
 
     Every process must hold as many rows: see `check_same_rows`.
 

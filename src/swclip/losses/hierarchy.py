@@ -1,4 +1,4 @@
-"""Hierarchy: the softmax over locations, summed within cities and cells, must hold the own city and the own cell."""
+"""Hierarchy: the softmax over locations, summed within cities and cells, must find the photograph's city and cell."""
 
 from __future__ import annotations
 
@@ -48,22 +48,22 @@ def hierarchy_loss(
     logit_scale: Float[Tensor, ""],
     level_ids: Int[Tensor, "b l"],
 ) -> Float[Tensor, ""]:
-    """How little probability the batch's two softmaxes give to the own unit at each level.
+    """How little probability the batch's two softmaxes give to the photograph's unit at each level.
 
-        p_l(i)  = sum over j with c_jl = c_il of softmax(s V U^T)_ij          the photograph's own city or cell
+        p_l(i)  = sum over j with c_jl = c_il of softmax(s V U^T)_ij          the photograph's city or cell
         p'_l(i) = the same of softmax(s U V^T)                                the location's
         L_hier  = mean over levels of the mean over i of (-log p_l(i) - log p'_l(i)) / 2
 
     The same logits as the contrastive loss, so that point, cell and city are one distribution. Which member of the unit
     holds the mass is left open: that is what the contrastive loss beside it says. 0 where all are in one unit; CLIP's
-    one-hot loss where each has a unit of its own. Computed from log probabilities by log-sum-exp.
+    one-hot loss where each photograph is alone in its unit. Computed from log probabilities by log-sum-exp.
 
     Args:
         image: (B, D) image embeddings V, L2-normalised.
         location: (B, D) location embeddings U, L2-normalised; row i is where photograph i was taken.
         logit_scale: Scalar, the **logarithm** of the scale s.
         level_ids: (B, L) the unit of each photograph at each level; negative where it is not known, and then it takes
-            no part at that level, neither as a question nor among the answers.
+            no part at that level, neither as a row nor as a column.
 
     Returns:
         Scalar; levels at which no unit is known are left out of the mean, and without any it is 0.
@@ -117,13 +117,13 @@ def hierarchy_terms(
         for level in used:
             rows = (level_ids[:, level] >= 0).nonzero()[:, 0]
             among = (columns[:, level] >= 0).nonzero()[:, 0]
-            own = level_ids[rows, level][:, None] == columns[among, level]
-            both = _surprise(logits[rows][:, among], own) + _surprise(logits_t[rows][:, among], own)
+            same_unit = level_ids[rows, level][:, None] == columns[among, level]
+            both = _surprise(logits[rows][:, among], same_unit) + _surprise(logits_t[rows][:, among], same_unit)
             terms = terms.index_add(0, rows, both / (2.0 * float(known[level]) * len(used)))
         return terms
 
 
-def _surprise(logits: Float[Tensor, "r n"], own: Tensor) -> Float[Tensor, " r"]:
+def _surprise(logits: Float[Tensor, "r n"], same_unit: Tensor) -> Float[Tensor, " r"]:
     # The softmax first and the sum within the unit after: the difference of two log-sum-exps would lose the digits of a
-    # probability near 1. A row's own column is in its unit, so no row is empty.
-    return -F.log_softmax(logits, dim=1).masked_fill(~own, -torch.inf).logsumexp(dim=1)
+    # probability near 1. The column that matches a row is in its unit, so no row is empty.
+    return -F.log_softmax(logits, dim=1).masked_fill(~same_unit, -torch.inf).logsumexp(dim=1)

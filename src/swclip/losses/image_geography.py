@@ -1,4 +1,4 @@
-"""AddressCLIP's image-geography matching: distances between photographs in the embedding follow those on the ground."""
+"""AddressCLIP's image-geography matching: embedding distances follow geographic distances."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ImageGeographyConfig:
 
     Args:
         weight: Its weight gamma in the objective; 0 leaves it out. The paper has 0.8 beside 1 for the contrast.
-        measure: What is held against the distance on the ground: `distance`, 1 - cosine, or `similarity`, the cosine.
+        measure: What is compared with the geographic distance: `distance`, 1 - cosine, or `similarity`, the cosine.
 
     Raises:
         ConfigError: A value that cannot work.
@@ -47,13 +47,13 @@ def _check_measure(measure: str) -> None:
 def image_geography_loss(
     image: Float[Tensor, "b d"], positions_deg: Float64[Tensor, "b 2"], measure: FeatureMeasure = "distance"
 ) -> Float[Tensor, ""]:
-    """Mean squared difference between the distances of the embeddings and those on the ground.
+    """Mean squared difference between the embedding distances and geographic distances.
 
         L = 1/B^2 sum_ij (D^V_ij - D^U_ij)^2
         D^U_ij = |n_i - n_j| + |e_i - e_j|,   n, e: northing and easting, each scaled to [0, 1] over the batch
         D^V_ij = 1 - cos(v_i, v_j)
 
-    Both distances lie in [0, 2]. The scaling is that of the whole batch, so one far photograph shrinks the ground
+    Both distances lie in [0, 2]. The scaling is that of the whole batch, so one far photograph shrinks the distances
     between all others: the term is made for one city, and says little within each of several.
 
     Args:
@@ -97,7 +97,7 @@ def image_geography_terms(
         positions_deg: (B, 2) their positions in degrees.
         measure: `distance` or `similarity`.
         all_image: (N, D) embeddings of all photographs, `image` where None.
-        all_positions_deg: (N, 2) their positions, over which the ground is scaled; `positions_deg` where None.
+        all_positions_deg: (N, 2) their positions, over which distances are scaled; `positions_deg` where None.
 
     Returns:
         (B,) losses.

@@ -1,4 +1,4 @@
-"""Extra locations of the contrast: places of earlier batches that a photograph may be mistaken for."""
+"""Memory bank: places of earlier batches as further locations of the contrast."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from swclip.losses.targets import TargetConfig, pairwise_distance_m, soft_target
 
 @dataclass(frozen=True)
 class QueuedLocations:
-    """Locations that no photograph of the batch stands for; the same in every process.
+    """Locations of the memory bank, to which no photograph of the batch belongs; the same in every process.
 
     Attributes:
         embedding: (Q, D) location embeddings, L2-normalised; gradients flow through them.
@@ -34,8 +34,8 @@ def queued_targets(
     accuracy_a: Float[Tensor, " b"] | None = None,
     accuracy_b: Float[Tensor, " n"] | None = None,
     *,
-    stretch_a: Float[Tensor, " b"] | None = None,
-    stretch_b: Float[Tensor, " n"] | None = None,
+    bandwidth_scale_a: Float[Tensor, " b"] | None = None,
+    bandwidth_scale_b: Float[Tensor, " n"] | None = None,
     first_match: int = 0,
 ) -> Float64[Tensor, "b m"]:
     """Targets of the photographs over the batch's locations and the queue's.
@@ -51,9 +51,9 @@ def queued_targets(
         config: alpha, kernel, bandwidths, GPS noise.
         accuracy_a: (B,) accuracies of the photographs.
         accuracy_b: (N,) accuracies of the batch's locations.
-        stretch_a: (B,) what each photograph multiplies the bandwidths by; 1 where None.
-        stretch_b: (N,) the same of the batch's locations. A queued place has the bandwidths as they are.
-        first_match: The column that is row 0's own match.
+        bandwidth_scale_a: (B,) factor of the bandwidths by photograph; 1 where None.
+        bandwidth_scale_b: (N,) the same of the batch's locations. A queued place has the bandwidths as they are.
+        first_match: The column that matches row 0.
 
     Returns:
         (B, N + Q) float64; rows sum to 1.
@@ -65,10 +65,16 @@ def queued_targets(
         to_queue = pairwise_distance_m(positions_deg, places_deg)
     everywhere = torch.cat([distance_m, to_queue], dim=1)
     accuracy = _joined(accuracy_b, distance_m.shape[1], queue.accuracy_m, len(places_deg), distance_m)
-    if stretch_b is not None:
-        stretch_b = torch.cat([stretch_b, stretch_b.new_ones(len(places_deg))])
+    if bandwidth_scale_b is not None:
+        bandwidth_scale_b = torch.cat([bandwidth_scale_b, bandwidth_scale_b.new_ones(len(places_deg))])
     return soft_targets(
-        everywhere, config, accuracy_a, accuracy, first_match=first_match, stretch_a=stretch_a, stretch_b=stretch_b
+        everywhere,
+        config,
+        accuracy_a,
+        accuracy,
+        first_match=first_match,
+        bandwidth_scale_a=bandwidth_scale_a,
+        bandwidth_scale_b=bandwidth_scale_b,
     )
 
 

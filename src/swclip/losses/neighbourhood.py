@@ -9,16 +9,19 @@ from typing import Literal, get_args
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
 
 from swclip.errors import ConfigError
 from swclip.geo.kernels import KernelName
-from swclip.losses.targets import check_kernel
+from swclip.losses.batch import GatheredRows, Places, checked_places, gather_embeddings
+from swclip.losses.checked_input import checked_embeddings
+from swclip.losses.targets import TargetConfig, check_kernel, pair_weights
 
 NeighbourhoodForm = Literal["distribution", "laplacian"]
 
 MIN_MASS = 1e-6
-"""Below this kernel mass outside itself a photograph is isolated: about 14 bandwidths from everybody (exponential).
+"""Below this kernel mass outside itself a photograph is isolated: about 14 bandwidths from all others (exponential).
 Kernels without an end give weights like e^-400 to the other side of a city; normalised, they would make the nearest
 stranger a neighbour."""
 
@@ -64,13 +67,13 @@ def neighbourhood_loss(
     form: NeighbourhoodForm = "distribution",
     tau: float = 0.1,
 ) -> Float[Tensor, ""]:
-    """How far the image embeddings are from keeping the neighbourhoods of the ground.
+    """How far the image embeddings are from keeping geographic neighbourhoods.
 
         distribution:  mean over i of KL(w_i. / sum_k w_ik || softmax(V V^T / tau)_i.), self excluded
         laplacian:     sum_ij w_ij |v_i - v_j|^2 / sum_ij w_ij
 
-    `distribution` also keeps strangers apart and cannot be won by collapsing all embeddings to one, as `laplacian`
-    can: prefer it unless another term holds the embeddings apart.
+    `distribution` also keeps distant places apart and is not minimised by collapsing all embeddings to one, as
+    `laplacian` is: prefer it unless another term holds the embeddings apart.
 
     Args:
         image: (B, D) image embeddings V, L2-normalised.
@@ -119,7 +122,7 @@ def neighbourhood_terms(
         form: `distribution` or `laplacian`.
         tau: Temperature of `distribution`.
         all_image: (N, D) embeddings of all photographs, `image` where None.
-        first_match: The column that is row 0's own photograph.
+        first_match: The column that is the photograph of row 0.
 
     Returns:
         Terms (B,), and shares (B,): 1 or 0 (isolated) for `distribution`, the kernel's mass for `laplacian`.
@@ -147,3 +150,90 @@ def neighbourhood_terms(
         logits = (image @ others.T / tau).masked_fill(itself, torch.finfo(dtype).min / 4)
         divergence = -(shares * F.log_softmax(logits, dim=1)).sum(1) - torch.special.entr(shares).sum(1)
         return divergence, (~alone[:, 0]).to(dtype)
+
+
+class NeighbourhoodConsistencyLoss(nn.Module):
+    """Nearby places keep nearby image embeddings.
+
+        distribution:  mean over i of KL(w_i. / sum_k w_ik || softmax(V V^T / tau)_i.), self excluded
+        laplacian:     sum_ij w_ij |v_i - v_j|^2 / sum_ij w_ij,        w_ij = K(d_ij; h_ij)
+
+    A term beside a contrastive loss. Photographs without a neighbour in the batch are left out; 0 if all are.
+
+    Args:
+        bandwidth_m: Bandwidth of the kernel in metres.
+        kernel: As in `SpatialContrastiveLoss`.
+        form: `distribution`, or `laplacian`, which collapses the embeddings unless another loss holds them apart.
+        tau: Temperature of `distribution`.
+        default_accuracy_m: 1-sigma GPS accuracy in metres of a photograph that states none.
+        normalize: As in `SpatialContrastiveLoss`.
+        gather: As in `SpatialContrastiveLoss`.
+
+    Raises:
+        ConfigError: An option that cannot work.
+
+    References:
+        Han et al., arXiv 2604.04357 (2026), name the term without its formula: both forms are ours.
+
+    Example:
+        >>> positions_deg = torch.tensor([[52.205, 0.119], [52.205, 0.119], [52.300, 0.119]], dtype=torch.float64)
+        >>> image = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        >>> NeighbourhoodConsistencyLoss(form="laplacian")(image, positions_deg).item()
+        0.0
+    """
+
+    def __init__(
+        self,
+        bandwidth_m: float = 25.0,
+        kernel: KernelName = "exponential",
+        *,
+        form: NeighbourhoodForm = "distribution",
+        tau: float = 0.1,
+        default_accuracy_m: float = 0.0,
+        normalize: bool = True,
+        gather: bool = False,
+    ) -> None:
+        super().__init__()
+        if not bandwidth_m > 0.0:
+            raise ConfigError(f"bandwidth {bandwidth_m} m must be a positive, finite number of metres.")
+        self.config = NeighbourhoodConfig(form, tau=tau, bandwidth_m=bandwidth_m, kernel=kernel)
+        self.default_accuracy_m = TargetConfig(default_accuracy_m=default_accuracy_m).default_accuracy_m
+        self.normalize, self.gather = normalize, gather
+
+    def forward(
+        self,
+        image_embeddings: Float[Tensor, "b d"],
+        positions_deg: ArrayLike | Tensor,
+        *,
+        accuracy_m: ArrayLike | Tensor | None = None,
+        bandwidth_scale: ArrayLike | Tensor | None = None,
+    ) -> Float[Tensor, ""]:
+        """The loss of a batch; arguments and errors as in `SpatialContrastiveLoss.forward`."""
+        rows = checked_embeddings(image_embeddings, "image_embeddings", self.normalize)
+        places = checked_places(rows, positions_deg, accuracy_m, bandwidth_scale, self.gather)
+        terms = torch.stack(self.terms(gather_embeddings(rows, self.gather), places), dim=1)
+        return ratio_of_sums(*gather_embeddings(terms, self.gather).gathered.unbind(1))
+
+    def terms(
+        self, image: GatheredRows, places: Places, trust: Float[Tensor, " n"] | None = None, scaled: bool = True
+    ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+        """Terms and shares of the local rows (see `neighbourhood_terms`), of input that is known to be right.
+
+        Args:
+            image: Unit embeddings of the photographs.
+            places: Where they were taken.
+            trust: (N,) weights of the photographs as neighbours; 1 where None.
+            scaled: Whether the bandwidth follows `places.bandwidth_scale`.
+        """
+        config, scales = self.config, places.bandwidth_scales if scaled else {}
+        bandwidths_m = (config.bandwidth_m,)
+        weights = pair_weights(
+            places.distance_m, config.kernel, bandwidths_m, None, *places.accuracies, self.default_accuracy_m, **scales
+        )
+        if trust is not None:
+            weights = weights * trust.to(weights)
+        # Cast before moving: not every accelerator has float64.
+        weights = weights.to(torch.promote_types(image.local.dtype, torch.float32)).to(image.local.device)
+        return neighbourhood_terms(
+            image.local, weights, config.form, config.tau, image.others, first_match=places.local.start
+        )

@@ -15,7 +15,7 @@ from swclip.errors import ConfigError
 RankSimilarity = Literal["l2", "cosine"]
 
 TIE_M = 1e-3
-"""Distances are compared to the millimetre. The headings of a panorama are as far from everybody else, but the last bit
+"""Distances are compared to the millimetre. The headings of a panorama are as far from all others, but the last bit
 of a distance depends on where in a vector it was computed; a tie must not."""
 
 _NEAREST = 1e-6
@@ -109,7 +109,7 @@ def rank_n_contrast_terms(
         tau: Temperature.
         similarity: `l2` or `cosine`.
         all_image: (N, D) embeddings of all photographs, `image` where None.
-        first_match: The column that is row 0's own photograph.
+        first_match: The column that is the photograph of row 0.
 
     Returns:
         (B,) losses.

@@ -1,4 +1,4 @@
-"""Outright wrong positions: photographs that fit nowhere near where they say they are lose their say in the loss."""
+"""Wrong positions: photographs whose loss says that their position is wrong are down-weighted."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RobustConfig:
         cutoff: Where it has fallen to 1/4 (`geman-mcclure`) or 1/e (`welsch`), in robust standard deviations of the
             batch's losses above their median.
         columns: The photograph also leaves the photographs that a location chooses among; its location stays among
-            those that a photograph chooses among, since the ground there is real.
+            those that a photograph chooses among, since that place exists.
 
     Raises:
         ConfigError: A value that cannot work.
@@ -53,7 +53,7 @@ class RobustConfig:
         if self.influence not in get_args(Influence):
             raise ConfigError(f"robust influence {self.influence!r} is not known; choose one of {get_args(Influence)}.")
         if not 0.0 <= self.share < 1.0:
-            raise ConfigError(f"robust share {self.share} must be 0 or more and below 1: somebody must be left.")
+            raise ConfigError(f"robust share {self.share} must be 0 or more and below 1: some photographs must remain.")
         if not 0.0 <= self.warmup <= 1.0:
             raise ConfigError(f"robust warmup {self.warmup} must be a share of the steps, 0 to 1.")
         if not (math.isfinite(self.cutoff) and self.cutoff > 0.0):
@@ -69,7 +69,7 @@ def robust_weights(per_sample: Float[Tensor, " n"], config: RobustConfig, progre
           welsch        w = exp(-u^2)
 
     Only losses above the median count as suspicious. `reweighted` needs no share to be guessed, and takes a little
-    from many where nobody stands out; the weights do not change when all losses are shifted or scaled. Weights carry
+    from many where no loss stands out; the weights do not change when all losses are shifted or scaled. Weights carry
     no gradient: a step is one of iteratively reweighted least squares.
 
     Args:

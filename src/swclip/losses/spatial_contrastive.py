@@ -1,4 +1,4 @@
-"""The spatially weighted contrastive loss: CLIP's, with targets that know the ground."""
+"""The spatially weighted contrastive loss: CLIP's, with targets that decay with geographic distance."""
 
 from __future__ import annotations
 
@@ -79,6 +79,11 @@ def spatial_contrastive_loss(
     by_image, by_location = directional_divergences(image, location, logit_scale, targets, targets_t)
     if reduction == "none":
         return (by_image + by_location) / 2
+    return mean_of_directions(by_image, by_location)
+
+
+def mean_of_directions(by_image: Float[Tensor, " n"], by_location: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+    """The mean over the batch of both directions, summed as CLIP sums it."""
     return (exact_mean(by_image) + exact_mean(by_location)) / 2
 
 
@@ -99,8 +104,8 @@ def directional_divergences(
         logit_scale: Scalar, the logarithm of the scale.
         targets: (B, N) row i: the target of photograph i over all locations.
         targets_t: (B, N) row j: the target of location j over all photographs; `targets` where None.
-        all_image: (N, D) the photographs to choose among, `image` where None: of a gathered batch the rows are this
-            process's and the columns everybody's.
+        all_image: (N, D) the photographs to choose among, `image` where None: those of all processes where
+            the batch is gathered.
         all_location: (N, D) the locations to choose among, `location` where None.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Soft targets: how much each location of a batch is the answer to each photograph, from the ground between them."""
+"""Soft targets: how far each location of a batch is an answer to each photograph, from the distance between them."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from swclip.geo.kernels import KernelName, mixture_weight
 
 @dataclass(frozen=True)
 class TargetConfig:
-    """How the soft targets fall with ground distance.
+    """How the soft targets decay with geographic distance.
 
     Args:
-        alpha: Share of the target that the kernel spreads over the ground, 0 to 1. 0 is CLIP's one-hot target.
+        alpha: Share of the target that the kernel spreads over nearby locations, 0 to 1. 0 is CLIP's one-hot target.
         kernel: `exponential`, `gaussian`, `bisquare`, `tricube` or `inverse-distance`.
         bandwidths_m: Bandwidth in metres; several make a mixture of scales (street, neighbourhood, city).
         shares: The weight of each scale of the mixture; equal where None.
         gps_noise: Widen the bandwidth of a pair by the accuracies of both its photographs.
         default_accuracy_m: 1-sigma GPS accuracy in metres of a photograph that states none.
-        missing_accuracy: What such a photograph is taken for: `default`, or `median`, the median of the training
-            photographs that state one (`default_accuracy_m` where none does). The loop fills it in: the targets
-            themselves see one batch, whose median would be another in each.
+        missing_accuracy: The accuracy assumed for such a photograph: `default`, or `median`, the median of the training
+            photographs that state one (`default_accuracy_m` where none does). The training loop fills it in: the
+            targets themselves see one batch, and the median differs from batch to batch.
 
     Raises:
         ConfigError: A value that cannot work.
@@ -103,8 +103,8 @@ def pair_weights(
     accuracy_a: Float[Tensor, " a"] | None = None,
     accuracy_b: Float[Tensor, " b"] | None = None,
     default_accuracy_m: float = 0.0,
-    stretch_a: Float[Tensor, " a"] | None = None,
-    stretch_b: Float[Tensor, " b"] | None = None,
+    bandwidth_scale_a: Float[Tensor, " a"] | None = None,
+    bandwidth_scale_b: Float[Tensor, " b"] | None = None,
 ) -> Float64[Tensor, "a b"]:
     """Kernel K(d_ij; h_ij) of each pair, with h_ij^2 = h^2 g_i g_j + a_i^2 + a_j^2.
 
@@ -118,9 +118,9 @@ def pair_weights(
         shares: The weight of each scale; equal where None.
         accuracy_a: (A,) 1-sigma GPS accuracies of the rows in metres; NaN, or None for all, is the default.
         accuracy_b: (B,) the same of the columns.
-        default_accuracy_m: The accuracy of whoever states none.
-        stretch_a: (A,) what each row multiplies the bandwidths by, g, where they differ by place; 1 where None.
-        stretch_b: (B,) the same of the columns.
+        default_accuracy_m: The accuracy assumed where none is stated.
+        bandwidth_scale_a: (A,) factor g of the bandwidths of each row, where they differ by place; 1 where None.
+        bandwidth_scale_b: (B,) the same of the columns.
 
     Returns:
         (A, B) weights in [0, 1], float64.
@@ -128,26 +128,26 @@ def pair_weights(
     Raises:
         ConfigError: An accuracy is negative.
     """
-    stretched: list[float | Tensor] = list(bandwidths_m)
-    if stretch_a is not None or stretch_b is not None:
-        both = _stretch(stretch_a, distance_m.shape[0], distance_m.device)[:, None] * _stretch(
-            stretch_b, distance_m.shape[1], distance_m.device
+    scaled: list[float | Tensor] = list(bandwidths_m)
+    if bandwidth_scale_a is not None or bandwidth_scale_b is not None:
+        both = _bandwidth_scale(bandwidth_scale_a, distance_m.shape[0], distance_m.device)[:, None] * _bandwidth_scale(
+            bandwidth_scale_b, distance_m.shape[1], distance_m.device
         )
-        stretched = [bandwidth * both.sqrt() for bandwidth in bandwidths_m]
+        scaled = [bandwidth * both.sqrt() for bandwidth in bandwidths_m]
     if accuracy_a is None and accuracy_b is None and default_accuracy_m == 0.0:
-        plain: Tensor = mixture_weight(distance_m, stretched, kernel, shares)
+        plain: Tensor = mixture_weight(distance_m, scaled, kernel, shares)
         return plain
     variance = _variance(accuracy_a, distance_m.shape[0], default_accuracy_m, distance_m.device)[:, None]
     variance = variance + _variance(accuracy_b, distance_m.shape[1], default_accuracy_m, distance_m.device)
-    widened = [(bandwidth**2 + variance).sqrt() for bandwidth in stretched]
+    widened = [(bandwidth**2 + variance).sqrt() for bandwidth in scaled]
     weights: Tensor = mixture_weight(distance_m, widened, kernel, shares)
     return weights
 
 
-def _stretch(stretch: Float[Tensor, " n"] | None, n: int, device: torch.device) -> Float64[Tensor, " n"]:
-    if stretch is None:
+def _bandwidth_scale(scale: Float[Tensor, " n"] | None, n: int, device: torch.device) -> Float64[Tensor, " n"]:
+    if scale is None:
         return torch.ones(n, dtype=torch.float64, device=device)
-    return stretch.to(device=device, dtype=torch.float64)
+    return scale.to(device=device, dtype=torch.float64)
 
 
 def _variance(
@@ -155,10 +155,10 @@ def _variance(
 ) -> Float64[Tensor, " n"]:
     if accuracy_m is None:
         return torch.full((n,), default_m**2, dtype=torch.float64, device=device)
-    known = accuracy_m.to(device=device, dtype=torch.float64)
-    if bool((known < 0.0).any()):
-        raise ConfigError(f"accuracy {known.min().item()} m is negative; state NaN where the accuracy is unknown.")
-    return torch.where(known.isnan(), default_m, known) ** 2
+    stated = accuracy_m.to(device=device, dtype=torch.float64)
+    if bool((stated < 0.0).any()):
+        raise ConfigError(f"accuracy {stated.min().item()} m is negative; state NaN where the accuracy is unknown.")
+    return torch.where(stated.isnan(), default_m, stated) ** 2
 
 
 def match_matrix(
@@ -177,8 +177,8 @@ def soft_targets(
     accuracy_b: Float[Tensor, " b"] | None = None,
     *,
     first_match: int = 0,
-    stretch_a: Float[Tensor, " a"] | None = None,
-    stretch_b: Float[Tensor, " b"] | None = None,
+    bandwidth_scale_a: Float[Tensor, " a"] | None = None,
+    bandwidth_scale_b: Float[Tensor, " b"] | None = None,
 ) -> Float64[Tensor, "a b"]:
     """Target distribution of each row over the columns.
 
@@ -191,19 +191,19 @@ def soft_targets(
     negatives of one another, as in CLIP.
 
     Args:
-        distance_m: (A, B) ground distances in metres from each row's position to each column's.
+        distance_m: (A, B) geographic distances in metres from each row's position to each column's.
         config: alpha, kernel, bandwidths, GPS noise.
         accuracy_a: (A,) 1-sigma GPS accuracies of the rows in metres, NaN where unknown. Not used without
             `config.gps_noise`.
         accuracy_b: (B,) the same of the columns; of a square matrix `accuracy_a` where None.
-        first_match: The column that is row 0's own match: not 0 when the rows are one process's part of a batch.
-        stretch_a: (A,) what each row multiplies the bandwidths by: a pair's are wider by the geometric mean of both,
+        first_match: The column that matches row 0: not 0 when the rows are one process's part of a batch.
+        bandwidth_scale_a: (A,) factor of the bandwidths of each row; that of a pair is the geometric mean of both,
             so that the matrix of a batch stays symmetric. 1 where None.
-        stretch_b: (B,) the same of the columns; of a square matrix `stretch_a` where None.
+        bandwidth_scale_b: (B,) the same of the columns; of a square matrix `bandwidth_scale_a` where None.
 
     Returns:
         (A, B) float64, non-negative; rows sum to 1. A row whose kernel reaches no column, which needs a match at a
-        distance, keeps its own match.
+        distance, keeps its match.
 
     Raises:
         ConfigError: Rows without a match among the columns, or a negative accuracy.
@@ -219,11 +219,16 @@ def soft_targets(
     match = match_matrix(n_rows, n_columns, first_match, distance_m.device)
     if config.alpha == 0.0:
         return match
-    if stretch_b is None and n_rows == n_columns:
-        stretch_b = stretch_a
+    if bandwidth_scale_b is None and n_rows == n_columns:
+        bandwidth_scale_b = bandwidth_scale_a
     if not config.gps_noise:
         weights = pair_weights(
-            distance_m, config.kernel, config.bandwidths_m, config.shares, stretch_a=stretch_a, stretch_b=stretch_b
+            distance_m,
+            config.kernel,
+            config.bandwidths_m,
+            config.shares,
+            bandwidth_scale_a=bandwidth_scale_a,
+            bandwidth_scale_b=bandwidth_scale_b,
         )
     else:
         if accuracy_b is None and n_rows == n_columns:
@@ -236,8 +241,8 @@ def soft_targets(
             accuracy_a,
             accuracy_b,
             config.default_accuracy_m,
-            stretch_a,
-            stretch_b,
+            bandwidth_scale_a,
+            bandwidth_scale_b,
         )
     mass = weights.sum(dim=1, keepdim=True)
     spread = torch.where(mass > 0.0, weights / mass, match)

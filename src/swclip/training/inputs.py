@@ -20,7 +20,7 @@ from swclip.errors import ConfigError, InputError
 from swclip.geo.cells import nested_cell_ids
 from swclip.imaging.preprocess import Preprocess
 from swclip.losses import HierarchyConfig, TargetConfig
-from swclip.losses.modalities import FUSED, View
+from swclip.losses.modalities import FUSED, Modality
 from swclip.models.locator_model import LocatorModel
 from swclip.models.modalities import ViewInputs, Views, is_there
 
@@ -205,16 +205,16 @@ def embed_views(model: LocatorModel, image: Tensor, inputs: ViewInputs) -> Tenso
     return torch.stack([image, *model.views.encode(inputs)], dim=1)
 
 
-def views_of(model: LocatorModel, embedded: Tensor, inputs: ViewInputs) -> tuple[Tensor, Sequence[View]]:
+def views_of(model: LocatorModel, embedded: Tensor, inputs: ViewInputs) -> tuple[Tensor, Sequence[Modality]]:
     """The photographs' embeddings (B, D), and the views that the objective contrasts beside them."""
     assert model.views is not None
     image, *further = embedded.unbind(1)
     views = [
-        View(name, embedding.float(), inputs.present[:, at])
+        Modality(name, embedding.float(), inputs.present[:, at])
         for at, (name, embedding) in enumerate(zip(model.views.names, further, strict=True), start=1)
     ]
     everybody = torch.ones(len(image), dtype=torch.bool)
-    return image, [*views, View(FUSED, model.views.fuse(embedded, inputs.kept).float(), everybody)]
+    return image, [*views, Modality(FUSED, model.views.fuse(embedded, inputs.kept).float(), everybody)]
 
 
 _LOG = logging.getLogger(__name__)

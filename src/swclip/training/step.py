@@ -125,8 +125,8 @@ def forward_backward(
             batch.accuracy_m,
             batch.region_ids,
             queue=queue,
-            views=views,
-            stretch=batch.stretch,
+            modalities=views,
+            bandwidth_scale=batch.stretch,
             level_ids=batch.level_ids,
             progress=progress,
         )
