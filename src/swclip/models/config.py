@@ -10,7 +10,6 @@ from swclip.errors import ConfigError
 Pooling = Literal["auto", "cls", "mean", "cls+mean", "cls+mean+std", "gem", "grid", "pooler"]
 LocationForm = Literal["grid", "cells", "template", "fourier"]
 HeadForm = Literal["residual", "mlp"]
-TokenPooling = Literal["none", "gem", "attention"]
 
 
 @dataclass(frozen=True)
@@ -24,12 +23,6 @@ class ImageConfig:
             vary), the pooler for SigLIP, grid for the built-in one, else mean.
         blocks: How many of the tower's last blocks are pooled, each by itself and side by side. Earlier blocks hold
             more of where things are, later ones more of what they are. The built-in tower gives its last map alone.
-        tokens: What is learnt beside that pooling, of the patch tokens averaged over a grid: `gem`, generalised means
-            with a learnt power; `attention`, weighted sums with learnt questions; `none`. A frozen tower's tokens are
-            then kept on disk too, in float16: for each photograph, three blocks of 384 and cls+mean+std, 44 kB with a
-            grid of 4 and 120 kB with one of 7.
-        token_grid: Side of that grid.
-        token_queries: Questions of the `attention`, each with a sum of its own.
         head: `residual`: layer norm, a linear map and a two-layer correction; `mlp`: two layers with ReLU and no more,
             GeoCLIP's.
         head_width: Width of the hidden layer of the image head, 0 for a linear head (`residual`).
@@ -40,9 +33,6 @@ class ImageConfig:
     tower: str = "builtin:small"
     pooling: Pooling = "auto"
     blocks: int = 1
-    tokens: TokenPooling = "none"
-    token_grid: int = 4
-    token_queries: int = 8
     head: HeadForm = "residual"
     head_width: int = 1024
     head_dropout: float = 0.1
@@ -51,10 +41,6 @@ class ImageConfig:
     def __post_init__(self) -> None:
         if self.blocks < 1:
             raise ConfigError(f"blocks {self.blocks}: at least the last block must be pooled; give 1 or more.")
-        if self.token_grid < 1 or self.token_queries < 1:
-            raise ConfigError(
-                f"token_grid {self.token_grid} and token_queries {self.token_queries} must both be at least 1."
-            )
         if self.head == "mlp" and self.head_width < 1:
             raise ConfigError(f"head_width {self.head_width}: the mlp head has a hidden layer; give it a width.")
 

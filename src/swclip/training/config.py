@@ -19,7 +19,6 @@ from swclip.models.config import ModelConfig
 from swclip.structure import as_plain, structure, without_none
 from swclip.training.bandwidth import BandwidthConfig
 from swclip.training.fine_tuning import TuningConfig
-from swclip.training.hard_negatives import HardConfig
 from swclip.training.location_queue import QueueConfig, check_noise
 
 
@@ -38,7 +37,6 @@ class BatchConfig:
         position_noise_m: Standard deviation, metres to the east and to the north each, of what is added to the
             positions that the location side encodes, drawn anew at each step (GeoCLIP). Targets go by the
             recorded positions.
-        hard: Far look-alikes of the anchors, as hard negatives; with `neighbours` only.
     """
 
     size: int = 256
@@ -48,7 +46,6 @@ class BatchConfig:
     balance_regions: bool = False
     chunk: int = 0
     position_noise_m: float = 0.0
-    hard: HardConfig = field(default_factory=HardConfig)
 
     def __post_init__(self) -> None:
         if self.size < 2:
@@ -56,11 +53,6 @@ class BatchConfig:
         if self.chunk < 0:
             raise ConfigError(f"batch chunk {self.chunk} must be 0 (no chunks) or more.")
         check_noise("batch position_noise_m", self.position_noise_m)
-        if self.hard.share and self.sampler != "neighbours":
-            raise ConfigError(
-                f"batch.hard share {self.hard.share} needs anchors whose look-alikes they are: set batch.sampler to "
-                "'neighbours' (with neighbours_per_anchor = 0 for anchors alone), or the share to 0."
-            )
 
 
 @dataclass(frozen=True)
@@ -146,11 +138,6 @@ class TrainingConfig:
             raise ConfigError(
                 f"freeze_image keeps the image tower as it is, and tuning (blocks {self.tuning.blocks}, lora_rank "
                 f"{self.tuning.lora_rank}) has part of it learn: set freeze_image = false, or leave tuning out."
-            )
-        if self.queue.size and self.batch.hard.share:
-            raise ConfigError(
-                f"queue.size {self.queue.size} and batch.hard share {self.batch.hard.share}: the queue is made from "
-                "earlier batches, which cannot be drawn again once look-alikes were mined anew. Set one of them to 0."
             )
         if self.model.views.names and self.objective.views.weight == 0.0:
             raise ConfigError(
