@@ -204,8 +204,18 @@ def embed_modalities(model: LocatorModel, image: Tensor, inputs: ViewInputs) -> 
     return torch.stack([image, *model.views.encode(inputs)], dim=1)
 
 
-def contrasted_modalities(model: LocatorModel, embedded: Tensor, inputs: ViewInputs) -> tuple[Tensor, list[View]]:
-    """The photographs' embeddings (B, D), and the modalities that the objective contrasts beside them."""
+def contrasted_modalities(
+    model: LocatorModel, embedded: Tensor, inputs: ViewInputs | None
+) -> tuple[Tensor, list[View]]:
+    """The photographs' embeddings (B, D), and the modalities that the objective contrasts beside them.
+
+    Args:
+        model: The model.
+        embedded: (B, M, D) of `embed_modalities`, or (B, D) where there are no inputs.
+        inputs: What the modalities were embedded from; None where the model reads photographs alone.
+    """
+    if inputs is None:
+        return embedded, []
     assert model.views is not None
     image, *further = embedded.unbind(1)
     modalities = [

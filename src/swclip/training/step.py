@@ -112,9 +112,7 @@ def forward_backward(
             return _embed_images(model, batch, parts[number], frozen)
 
     def loss_of(embedded: Tensor) -> dict[str, Tensor]:
-        image, modalities = embedded, []
-        if batch.modalities is not None:
-            image, modalities = contrasted_modalities(model, embedded, batch.modalities)
+        image, modalities = contrasted_modalities(model, embedded, batch.modalities)
         # A pretrained text tower has dropout of its own.
         with seeded(*key, len(parts)), autocast:
             encoded_deg = batch.positions_deg if batch.encoded_deg is None else batch.encoded_deg
