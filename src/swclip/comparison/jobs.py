@@ -183,7 +183,7 @@ class _Training:
 def _stop(trainings: Sequence[_Training]) -> None:
     """Interrupt processes, as Ctrl-C does, so that they clear up what they were writing; then end them."""
     processes = [training.process for training in trainings]
-    # In a terminal Ctrl-C reached them too: only those that go on are told again.
+    # In a terminal Ctrl-C reached them too: only those that still run are interrupted again.
     _wait(processes, _GRACE_S)
     for process in processes:
         if process.poll() is None:

@@ -17,14 +17,14 @@ from numpy.typing import ArrayLike
 from swclip.errors import ConfigError, MismatchError
 from swclip.geo.neighbours import SphereIndex
 
-# What a generator is for, so that permutations and batches of one seed have nothing to do with each other.
+# Purposes of random generators, so that permutations and batches of one seed are independent.
 _BATCH, _EPOCH, _REGIONS, _REGION = range(4)
 
 
 class BatchSampler(ABC):
     """An endless sequence of batches of row numbers, the same for the same seed.
 
-    `batch(step)` answers for any step. Iterating starts where `step` stands and moves it, and `state_dict` /
+    `batch(step)` works for any step. Iterating starts at `step` and advances it, and `state_dict` /
     `load_state_dict` carry it over a restart; a loader that fetches ahead should count its own steps and set `step`.
 
     Args:
@@ -80,22 +80,22 @@ class BatchSampler(ABC):
 
     @abstractmethod
     def identity(self) -> dict[str, str | int | float | None]:
-        """What decides the batches beside the step."""
+        """Settings that determine the batches, beside the step."""
 
     def state_dict(self) -> dict[str, object]:
-        """The next step, and what must be the same for it to mean the same batch. JSON-able."""
+        """The next step, and the sampler's identity; values for JSON."""
         return {"step": self.step, "identity": self.identity()}
 
     def load_state_dict(self, state: dict[str, object]) -> None:
-        """Continue where a saved sampler stood. The number of processes may have changed.
+        """Continue at the step of a saved sampler. The number of processes may have changed.
 
         Raises:
-            MismatchError: It drew from other data or by other rules.
+            MismatchError: It drew from other data or with other settings.
         """
-        saved, mine = state["identity"], self.identity()
-        if saved != mine:
+        saved, current = state["identity"], self.identity()
+        if saved != current:
             raise MismatchError(
-                f"the checkpoint's batches came from {saved}, these from {mine}; resume with its options."
+                f"the checkpoint's batches came from {saved}, these from {current}; resume with its options."
             )
         step = state["step"]
         if not isinstance(step, int):
@@ -148,14 +148,14 @@ class RandomBatchSampler(BatchSampler):
         return self.n // self.batch_size
 
     def identity(self) -> dict[str, str | int | float | None]:
-        """What decides the batches beside the step."""
+        """Settings that determine the batches, beside the step."""
         return self._identity()
 
 
 class NeighbourBatchSampler(BatchSampler):
-    """Anchors, each followed by some of its neighbours on the ground, so that the kernel has something to weigh.
+    """Anchors, each followed by some of its geographic neighbours, so that soft targets differ from one-hot ones.
 
-    A random batch over a city holds hardly a pair within 100 m, and soft targets on it are one-hot in practice. Here a
+    A random batch over a city has hardly a pair within 100 m, and soft targets on it are one-hot in practice. Here a
     batch of B is ceil(B / (1 + neighbours)) anchors, each followed by up to `neighbours_per_anchor` others within
     `radius_m` (or of its `k` nearest), drawn evenly among those not yet in the batch; what is still missing is filled
     with random others, at the end. Anchors run through permutations, so that each photograph is an anchor about once
@@ -165,10 +165,10 @@ class NeighbourBatchSampler(BatchSampler):
         positions_deg: (N, 2) latitude, longitude in degrees.
         batch_size: Photographs in the global batch.
         neighbours_per_anchor: At most so many neighbours follow an anchor; 0 gives anchors only.
-        radius_m: A neighbour lies within this radius of its anchor. Exactly one of `radius_m` and `k` is given.
+        radius_m: A neighbour is within this radius of its anchor. Exactly one of `radius_m` and `k` is given.
         k: A neighbour is among the k photographs nearest to its anchor.
-        regions: Region of each photograph, None where unknown (those count as one region); for `balance_regions`.
-        balance_regions: Draw as many anchors from each region, however many photographs it holds.
+        regions: District of each photograph, None where unknown (those count as one); for `balance_regions`.
+        balance_regions: Draw as many anchors from each district, however many photographs it holds.
         max_per_position: At most so many photographs of one identical position (the headings of a panorama) in a batch;
             no limit where None.
         seed: Seed of everything drawn.
@@ -243,7 +243,7 @@ class NeighbourBatchSampler(BatchSampler):
         rows: dict[str | None, list[int]] = {}
         for row, region in enumerate(regions):
             rows.setdefault(region, []).append(row)
-        # By name and not by first appearance; nobody knows where the unknown come, so they come first.
+        # By name and not by first appearance, so that the order of the rows does not matter; unknown ones first.
         names = sorted(rows, key=lambda name: (name is not None, name or ""))
         return [np.asarray(rows[name], dtype=np.int64) for name in names]
 
@@ -290,8 +290,8 @@ class NeighbourBatchSampler(BatchSampler):
             return self._index.within(positions, self._radius_m)
         # One more than asked for: the anchor finds itself. Where many share its position it may not; then k are kept.
         k = self._k or 1
-        _, found = self._index.nearest(positions, k + 1)
-        return [near[near != anchor][:k] for anchor, near in zip(anchors, found, strict=True)]
+        _, nearest = self._index.nearest(positions, k + 1)
+        return [near[near != anchor][:k] for anchor, near in zip(anchors, nearest, strict=True)]
 
     def _others(self, batch: _Draw, missing: int, rng: np.random.Generator) -> Int64[np.ndarray, " m"]:
         rows = np.empty(0, dtype=np.int64)
@@ -304,7 +304,7 @@ class NeighbourBatchSampler(BatchSampler):
         return np.concatenate([rows, batch.admit(batch.free(rng.permutation(self.n)), missing - len(rows))])
 
     def identity(self) -> dict[str, str | int | float | None]:
-        """What decides the batches beside the step."""
+        """Settings that determine the batches, beside the step."""
         return self._identity(
             neighbours_per_anchor=self._neighbours,
             radius_m=self._radius_m,
@@ -316,7 +316,7 @@ class NeighbourBatchSampler(BatchSampler):
 
 
 class _Draw:
-    """Who is in the batch so far."""
+    """The photographs that are in the batch so far."""
 
     def __init__(self, n: int, place: Int64[np.ndarray, " n"] | None, limit: int | None) -> None:
         self._taken = np.zeros(n, dtype=np.bool_)

@@ -1,4 +1,4 @@
-"""What a model is made of, as frozen dataclasses: enough to build it again from a saved folder."""
+"""Configuration of a model, as frozen dataclasses: enough to build it again from a saved folder."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class ImageConfig:
         pooling: How a feature map or a row of patch tokens becomes one vector. `grid` keeps a 3 x 3 layout; `auto`
             takes cls+mean+std for towers with a class token (that token, the mean of the patches, and how much they
             vary), the pooler for SigLIP, grid for the built-in one, else mean.
-        blocks: How many of the tower's last blocks are pooled, each by itself and side by side. Earlier blocks hold
-            more of where things are, later ones more of what they are. The built-in tower gives its last map alone.
+        blocks: Number of the tower's last blocks that are pooled, each by itself, and concatenated. Earlier blocks have
+            more spatial, later ones more semantic information. The built-in tower has its last map alone.
         head: `residual`: layer norm, a linear map and a two-layer correction; `mlp`: two layers with ReLU and no more,
             GeoCLIP's.
         head_width: Width of the hidden layer of the image head, 0 for a linear head (`residual`).
@@ -110,15 +110,15 @@ class LocationConfig:
 
 @dataclass(frozen=True)
 class ViewsConfig:
-    """Further views of a place, that a photograph may come with and may lack.
+    """Modalities beside the photograph, which a photograph may have or lack.
 
     Attributes:
         caption: A text tower that reads the photographs' captions: `builtin:small`, a name on the model hub, a local
-            folder, or `none` for no such view.
+            folder, or `none` for no captions.
         map: An image tower that sees their map tiles: the same, or `none`.
         map_size_px: Side of the square tile that the tower sees, pixels; None takes 64 for `builtin:small`, else what
             the tower was made for.
-        head_width: Width of the hidden layer of each view's head, 0 for a linear one.
+        head_width: Width of the hidden layer of each modality's head, 0 for a linear one.
         head_dropout: Dropout of the heads.
     """
 
@@ -139,7 +139,7 @@ class ViewsConfig:
 
     @property
     def names(self) -> tuple[Literal["caption", "map"], ...]:
-        """The views there are, in their order."""
+        """Names of the modalities beside the photograph, in order."""
         both: tuple[tuple[Literal["caption", "map"], str], ...] = (("caption", self.caption), ("map", self.map))
         return tuple(name for name, tower in both if tower != "none")
 
@@ -151,7 +151,7 @@ class ModelConfig:
     Attributes:
         image: The image side.
         location: The location side.
-        views: Further views beside the photograph; none by default.
+        views: Modalities beside the photograph; none by default.
         embedding_dim: Dimension D of the shared space.
         initial_temperature: Softmax temperature at the start; the logit scale is its inverse, as in CLIP (0.07).
     """

@@ -74,7 +74,7 @@ class ImageTower(nn.Module):
         return torch.cat([self._pool(state, pooler) for state in states], dim=1)
 
     def _states(self, pixels: Tensor) -> tuple[list[Tensor], Tensor | None]:
-        """What the last blocks give, the last one last, and the tower's own pooler where it has one."""
+        """Outputs of the last blocks, in order, and that of the tower's pooler where it has one."""
         if self.architecture is None:
             return [self.backbone(pixels)], None
         extra = {"interpolate_pos_encoding": True} if self._must_interpolate(pixels) else {}
@@ -97,9 +97,9 @@ class ImageTower(nn.Module):
         # The residual stream grows from block to block; the tower's own last norm, where there is one, brings the
         # blocks to one scale in the way its last block was trained for.
         for name in ("layernorm", "post_layernorm", "norm"):
-            own = getattr(self.backbone, name, None)
-            if isinstance(own, nn.LayerNorm):
-                return own(state)  # type: ignore[no-any-return]
+            norm = getattr(self.backbone, name, None)
+            if isinstance(norm, nn.LayerNorm):
+                return norm(state)  # type: ignore[no-any-return]
         return F.layer_norm(state, state.shape[-1:])
 
     def _must_interpolate(self, pixels: Tensor) -> bool:
@@ -166,7 +166,7 @@ def _resolve(pooling: Pooling, family: str, prefix_tokens: int) -> Pooling:
 
 
 class ImageHead(nn.Module):
-    """Pooled features to the shared space: layer norm, then a linear map plus a two-layer correction.
+    """Pooled features to the shared space: layer norm, then a linear map plus a residual two-layer network.
 
     Args:
         feature_dim: F.

@@ -73,7 +73,7 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
             torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds the accelerator's too
             location = LocationEncoder(config.location, config.embedding_dim, cells)
             model = cls(config, image_preprocess(config.image), ImageTower(config.image), location)
-            if config.views.names:  # drawn last: the other weights are those of the seed without views
+            if config.views.names:  # drawn last: the other weights are those of the seed without modalities
                 model.views = Views(config.views, config.embedding_dim)
             return model
 
@@ -135,7 +135,7 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
         """Identity of the whole model and its preprocessing: embeddings of two models with one fingerprint agree."""
         config, extra = as_plain(self.config), self.preprocess.digest
         if self.views is None:
-            del config["views"]  # a model without views is what it was before there were any
+            del config["views"]  # as before modalities existed, so that fingerprints of such models stay the same
         else:
             extra += json.dumps(self.views.saved()["map_preprocess"], sort_keys=True)
         return _digest(self.state_dict(), json.dumps(config, sort_keys=True) + extra)
@@ -223,9 +223,9 @@ def load_model(path: str | Path) -> LocatorModel:
         )
     values = read_json(folder / "config.json", "the model's configuration")
     if not isinstance(values, dict) or values.get("swclip_format") != FORMAT_VERSION:
-        found = values.get("swclip_format") if isinstance(values, dict) else None
+        version = values.get("swclip_format") if isinstance(values, dict) else None
         raise ArtefactError(
-            f"{folder / 'config.json'}: model format {found!r}, and this swclip reads {FORMAT_VERSION!r}; "
+            f"{folder / 'config.json'}: model format {version!r}, and this swclip reads {FORMAT_VERSION!r}; "
             "train it again or install the release that wrote it."
         )
     weights = folder / "model.safetensors"
