@@ -1,8 +1,8 @@
-"""Time and size of an exported image side: torch, onnxruntime, and onnxruntime with 8-bit weights.
+"""Time and size of an exported image side: torch and onnxruntime.
 
     python benchmarks/export.py RUN EXPORT PHOTO... [--batches 1 32] [--rounds N] [--threads N]
 
-EXPORT is what `swclip export RUN --int8-tower --out EXPORT` wrote. In every round each way embeds the same pixels once,
+EXPORT is what `swclip export RUN --out EXPORT` wrote. In every round each way embeds the same pixels once,
 in turn, so that whatever else the machine does falls on all alike; decoding is not counted. Prints JSON: the least and
 the median time of a batch in seconds, and the median over the rounds of torch's time over the other's. With it what
 8-bit codes of embeddings cost and give in a search: the time of all cosines of 32 queries and 100,000 candidates.
@@ -22,7 +22,6 @@ import numpy as np
 import torch
 
 from swclip.export.graph import IMAGE
-from swclip.export.int8_tower import IMAGE_INT8
 from swclip.export.parity import open_graph
 from swclip.export.quantize import dequantize, quantize, similarity
 from swclip.models.locator_model import load_model
@@ -44,14 +43,13 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     model = load_model(options.run)
     whole = open_graph(options.export / IMAGE.file, IMAGE, options.threads)
-    eight = open_graph(options.export / IMAGE_INT8.file, IMAGE_INT8, options.threads)
     read = [model.preprocess.read(path) for path in options.photographs[: max(options.batches)]]
     report: dict[str, Any] = {
         "threads": options.threads,
         "rounds": options.rounds,
         "bytes": {
             "model.safetensors": (options.run / "model" / "model.safetensors").stat().st_size,
-            **{name.file: (options.export / name.file).stat().st_size for name in (IMAGE, IMAGE_INT8)},
+            IMAGE.file: (options.export / IMAGE.file).stat().st_size,
         },
     }
     for batch in options.batches:
@@ -61,7 +59,6 @@ def main() -> None:
             {
                 "torch": lambda tensor=tensor: _embedded(model, tensor),
                 "onnxruntime": lambda pixels=pixels: whole(pixels),
-                "onnxruntime, 8-bit weights": lambda pixels=pixels: eight(pixels),
             },
             options.rounds,
         )

@@ -1,13 +1,12 @@
-"""What 8 bits cost: embeddings of a gallery as integers, and a tower with 8-bit weights, on the queries of a split.
+"""What 8 bits cost: embeddings of a gallery as integers, on the queries of a split.
 
-    python benchmarks/export_loss.py RUN MANIFEST --splits SPLITS --out loss.json [--int8-tower EXPORT/image.int8.onnx]
+    python benchmarks/export_loss.py RUN MANIFEST --splits SPLITS --out loss.json
 
 The queries are answered from the run's own gallery and from the same gallery with its embeddings as integers (a scale a
-vector, as `swclip export GALLERY --embeddings int8` has them; for comparison a scale a dimension, and the signs alone),
-asked with the model's embeddings and with those of the 8-bit tower. Prints JSON: errors in metres (by the run's own
-estimator), shares, recall within 25 m, and for each way its difference from float32 with a paired 95 % interval over
-blocks of queries, the share of queries whose most probable candidate is the same, the shares whose answer moved, and
-the largest change of any posterior probability.
+vector, as `swclip export GALLERY --embeddings int8` has them; for comparison a scale a dimension, and the signs alone).
+Prints JSON: errors in metres (by the run's own estimator), shares, recall within 25 m, and for each gallery its
+difference from float32 with a paired 95 % interval over blocks of queries, the share of queries whose most probable
+candidate is the same, the shares whose answer moved, and the largest change of any posterior probability.
 """
 
 from __future__ import annotations
@@ -26,8 +25,6 @@ from swclip.data.manifest import read_manifest
 from swclip.data.splits import candidates_for, read_splits
 from swclip.evaluation.evaluate import asked_rows
 from swclip.evaluation.measure import hits_within
-from swclip.export.int8_tower import IMAGE_INT8
-from swclip.export.parity import open_graph
 from swclip.export.quantize import dequantize, quantize
 from swclip.files import write_json
 from swclip.gallery.build import build_gallery
@@ -36,7 +33,7 @@ from swclip.gallery.hubness import read_bank
 from swclip.geo.distance import geodesic_m
 from swclip.metrics.bootstrap import draw_statistics, resample_blocks
 from swclip.metrics.localization_error import RECALL_RADIUS_M, first_hit_rank, recall_at_k
-from swclip.models.embed import embed_photographs, pixel_batches
+from swclip.models.embed import embed_photographs
 from swclip.models.feature_cache import FeatureCache
 from swclip.models.locator_model import load_model
 from swclip.retrieval.locator import Locator
@@ -53,7 +50,6 @@ def main() -> None:
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--splits", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--int8-tower", type=Path, help="image.int8.onnx of `swclip export RUN --int8-tower`")
     options = parser.parse_args()
 
     manifest, splits = read_manifest(options.manifest), read_splits(options.splits)
@@ -74,16 +70,12 @@ def main() -> None:
     hits = hits_within(truth, gallery.positions_deg, RECALL_RADIUS_M)
 
     query = embed_photographs(model, paths, cache=cache)
-    queries = {"float32": query}
     report: dict[str, Any] = {
         "queries": len(query),
         "blocks": len(set(blocks)),
         "candidates": len(gallery),
         "photographs": len(gallery.image_ids),
     }
-    if options.int8_tower is not None:
-        queries["int8 tower"] = _embedded(options.int8_tower, model.preprocess.read, paths)
-        report["cosine_of_the_int8_tower"] = _spread((queries["int8 tower"] * query).sum(axis=1))
     galleries: dict[str, Change] = {
         "float32": lambda x: x,
         "int8, a scale a vector": lambda x: dequantize(*quantize(x)),
@@ -92,14 +84,11 @@ def main() -> None:
     }
     ways: dict[str, Any] = {}
     base: dict[str, Any] = {}
-    for asked, embedded in queries.items():
-        for kept, change in galleries.items():
-            if asked != "float32" and kept not in ("float32", "int8, a scale a vector"):
-                continue
-            found = _answered(_changed(gallery, change), model, embedded, truth, hits)
-            drawn = draw_statistics(found["error_m"], resampled)
-            base = base or {**found, "drawn": drawn}
-            ways[f"queries {asked}, gallery {kept}"] = _row(found, drawn, base)
+    for name, change in galleries.items():
+        answers = _answered(_changed(gallery, change), model, query, truth, hits)
+        drawn = draw_statistics(answers["error_m"], resampled)
+        base = base or {**answers, "drawn": drawn}
+        ways[f"gallery {name}"] = _row(answers, drawn, base)
     report["ways"] = ways
     write_json(options.out, report)
     print(json.dumps(report, indent=2))
@@ -135,19 +124,6 @@ def _row(found: dict[str, Any], drawn: Any, base: dict[str, Any]) -> dict[str, A
         "largest_change_of_a_probability": float(np.abs(np.exp(found["log_p"]) - np.exp(base["log_p"])).max()),
         "difference": {name: [round(value, 4) for value in vars(difference[name]).values()] for name in STATISTICS},
     }
-
-
-def _embedded(graph: Path, read: Any, paths: list[Path]) -> np.ndarray:
-    run, failures = open_graph(graph, IMAGE_INT8, threads=1), []
-    # One by one: the scale of the activations is the batch's, and a user asks with one photograph.
-    rows = [run(np.stack(batch)) for batch in pixel_batches(read, paths, 1, 2, failures)]  # type: ignore[arg-type]
-    if failures:
-        raise SystemExit(f"{failures[0][0]}: {failures[0][1]}")
-    return np.concatenate(rows)
-
-
-def _spread(values: np.ndarray) -> dict[str, float]:
-    return {name: round(float(value), 5) for name, value in (("mean", values.mean()), ("least", values.min()))}
 
 
 if __name__ == "__main__":

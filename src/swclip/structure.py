@@ -13,6 +13,29 @@ from swclip.errors import ConfigError
 T = TypeVar("T")
 
 
+@dataclasses.dataclass(frozen=True)
+class _Removed:
+    """An option that an earlier release had: the key that switched it on, its value when off, and all of its keys."""
+
+    switch: str
+    off: Any
+    keys: tuple[str, ...]
+    advice: str
+
+
+# By the dataclass that had them. Configurations that an earlier release wrote (config.toml of a run, config.json of a
+# model) name every option: where a removed one was off its keys are dropped, where it was on they are refused.
+_REMOVED = {
+    "BatchConfig": _Removed("hard.share", 0.0, ("hard",), "remove the table batch.hard, and train without it"),
+    "ImageConfig": _Removed(
+        "tokens",
+        "none",
+        ("tokens", "token_grid", "token_queries"),
+        "remove the three token keys and train again, or use such a model with swclip 0.1",
+    ),
+}
+
+
 def as_plain(config: Any) -> dict[str, Any]:
     """A nested dataclass as a dictionary of JSON-ready values; tuples become lists, None is kept."""
     values: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
@@ -22,14 +45,18 @@ def as_plain(config: Any) -> dict[str, Any]:
 def structure(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
     """Build a nested dataclass from plain values.
 
+    Keys of options that were removed are dropped where the option was off.
+
     Args:
         kind: The dataclass.
         values: Its values; what is left out takes its default.
         where: What to call the source in an error, such as a file's path.
 
     Raises:
-        ConfigError: An unknown key (with the known ones), a value of the wrong type, or one the dataclass refuses.
+        ConfigError: An unknown key (with the known ones), an option that was removed and is switched on, a value of
+            the wrong type, or one the dataclass refuses.
     """
+    values = _without_removed(kind, values, where, "")
     _refuse_unknown(kind, values, where, "")
     try:
         return TypeAdapter(kind).validate_python(dict(values))
@@ -47,6 +74,27 @@ def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _lead(where: str) -> str:
     return f"{where}: " if where else ""
+
+
+def _without_removed(kind: Any, values: Mapping[str, Any], where: str, prefix: str) -> dict[str, Any]:
+    """The values without the keys of removed options, at any depth."""
+    kept = dict(values)
+    if (option := _REMOVED.get(kind.__name__)) is not None:
+        table, _, key = option.switch.rpartition(".")
+        owner = values.get(table, {}) if table else values
+        value = owner.get(key, option.off) if isinstance(owner, Mapping) else owner
+        if value != option.off:
+            raise ConfigError(
+                f"{_lead(where)}{prefix}{option.switch} = {value!r}: this option was removed in swclip 0.2.0, since no "
+                f"gain was measured; {option.advice}."
+            )
+        for key in option.keys:
+            kept.pop(key, None)
+    hints = get_type_hints(kind)
+    for key, value in kept.items():
+        if dataclasses.is_dataclass(hints.get(key)) and isinstance(value, Mapping):
+            kept[key] = _without_removed(hints[key], value, where, f"{prefix}{key}.")
+    return kept
 
 
 def _refuse_unknown(kind: Any, values: Mapping[str, Any], where: str, prefix: str) -> None:

@@ -74,8 +74,8 @@ def plain(comparison: Comparison) -> Any:
 @pytest.mark.usefixtures("one_thread")
 def test_several_at_once_are_one_after_another_to_the_last_bit(data: tuple[Manifest, Splits], tmp_path: Path) -> None:
     systems, seeds, found = ["nearest-neighbour", "sw-clip"], [0, 1], {}
-    told: list[tuple[str, int, int]] = []
     for jobs in (1, 2):
+        told: list[tuple[str, int, int]] = []
         benchmark = run_benchmarks(
             data[0],
             [data[1]],
@@ -86,7 +86,7 @@ def test_several_at_once_are_one_after_another_to_the_last_bit(data: tuple[Manif
             baseline="sw-clip",
             cache=FeatureCache(tmp_path / f"cache-{jobs}"),
             jobs=jobs,
-            progress=lambda *what: told.append(what),
+            progress=lambda *what, told=told: told.append(what),
         )
         assert benchmark.failures == []
         found[jobs] = benchmark.comparisons["splits"]
@@ -96,10 +96,9 @@ def test_several_at_once_are_one_after_another_to_the_last_bit(data: tuple[Manif
             one, two = (tmp_path / str(jobs) / "runs" / run / "model" / name for jobs in (1, 2))
             assert one.read_bytes() == two.read_bytes()
     # Features are there before the first run, which then computes none.
-    cut = [at for at, what in enumerate(told) if what[0] == "runs" and what[1] == 0]
-    assert told[0][0] == "image features"
-    assert cut[0] > 0
-    assert ("sw-clip, seed 1: training", 4, 4) in told[cut[-1] :]
+    first_run = told.index(("trained runs", 0, 2))
+    assert {what[0] for what in told[:first_run]} == {"image features"}
+    assert ("sw-clip, seed 1: training", 4, 4) in told[first_run:]
     first = {what[0]: what for what in reversed(told) if what[0].endswith(": image features")}
     assert all(done == total for _, done, total in first.values())
 

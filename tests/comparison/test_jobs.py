@@ -1,104 +1,143 @@
-"""Several tasks at once: results in order, failures by name, nothing left running."""
+"""Runs of a benchmark in processes of their own: failures by name, warnings, and nothing left running."""
 
 from __future__ import annotations
 
-import functools
+import dataclasses
+import json
 import logging
-import multiprocessing
 import os
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from swclip.comparison.jobs import Failure, Task, run_tasks, threads_each
-from swclip.errors import ConfigError, InputError, SwclipError
+from swclip.comparison import jobs
+from swclip.comparison.benchmark_runs import NEAREST, UNSEEDED, Run
+from swclip.comparison.jobs import Failure, run_all, threads_each
+from swclip.data.manifest import read_manifest
+from swclip.data.splits import read_splits
+from swclip.errors import ConfigError, SwclipError
+from swclip.evaluation.result import Evaluation
+from swclip.models.feature_cache import FeatureCache
+from swclip.training.config import TrainingConfig
+from swclip.training.run import read_run, sole_trainer
+
+Make = Callable[..., Run]
 
 
-@pytest.fixture(scope="module")
-def pieces() -> Iterator[Any]:
-    folder = str(Path(__file__).parent / "elsewhere")
-    sys.path.insert(0, folder)  # spawned processes take it over
-    import pieces_of_work
+@pytest.fixture
+def make_run(town: Path, small: Callable[..., TrainingConfig], tmp_path: Path) -> Make:
+    """A run of `clip` on the town, small; keywords replace values of the recipe."""
+    manifest, splits, cache = read_manifest(town), read_splits(town / "splits.parquet"), FeatureCache(tmp_path / "c")
 
-    yield pieces_of_work
-    sys.path.remove(folder)
+    def make(name: str, **values: Any) -> Run:
+        config = small("clip", **{"steps": 4, "freeze_image": True, **values})
+        folder = tmp_path / "runs" / name
+        return Run(name, "splits", name, config.seed, config, folder, manifest, splits, cache, "swclip benchmark")
+
+    return make
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_one_that_fails_does_not_lose_the_others(pieces: Any, jobs: int, caplog: pytest.LogCaptureFixture) -> None:
-    told: list[tuple[str, int, int]] = []
-    tasks = [
-        Task("first", functools.partial(pieces.count, 3)),
-        Task("refused", pieces.refuse),
-        Task("photograph", pieces.refuse_photograph),
-        Task("broken", pieces.break_down),
-        *([Task("gone", pieces.vanish)] if jobs > 1 else []),
-        Task("last", functools.partial(pieces.count, 5)),
-    ]
-    before = os.environ.get("OMP_NUM_THREADS")
+@pytest.fixture
+def programs(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Python programs by name of a run, that are started in place of `swclip train`."""
+    by_run: dict[str, str] = {}
+    start = subprocess.Popen
+
+    def popen(command: list[str], **options: Any) -> Any:
+        program = by_run.get(Path(command[-1].partition("--out=")[2]).name)
+        return start(command if program is None else [sys.executable, "-c", program], **options)
+
+    monkeypatch.setattr(jobs.subprocess, "Popen", popen)
+    return by_run
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_failed_run_is_named_and_does_not_stop_the_others(
+    make_run: Make, count: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    nearest = dataclasses.replace(make_run("nearest"), system=NEAREST, seed=UNSEEDED, folder=None)
+    runs = [make_run("first"), make_run("refused", region="borough", batch={"balance_regions": True}), nearest]
+    reported: list[tuple[str, int, int]] = []
     with caplog.at_level(logging.WARNING):
-        found = run_tasks(tasks, jobs, lambda *what: told.append(what))
-    assert os.environ.get("OMP_NUM_THREADS") == before
-    first, last = found[0], found[-1]
-    assert not isinstance(first, Failure)
-    assert not isinstance(last, Failure)
-    assert (first[0] == os.getpid()) == (jobs == 1)
-    assert (last[0] == os.getpid()) == (jobs == 1)
-    assert first[1] == (torch.get_num_threads() if jobs == 1 else threads_each(jobs))
-    assert found[1] == Failure("refused", "row 3: is wrong; mend it.", InputError)
-    assert isinstance(found[2], Failure)
-    assert found[2].kind is InputError, "the class that all can import"
-    assert "is empty" in found[2].message
-    assert found[3] == Failure("broken", "Weather: rain", SwclipError)
-    assert "broken failed:\nTraceback" in caplog.text
-    assert "pieces_of_work.py" in caplog.text
-    assert "counted to 5" in caplog.text, "what a worker logs reaches this process"
-    if jobs > 1:
-        assert isinstance(found[4], Failure)
-        assert "exit code 7" in found[4].message
-    assert ("first: counting", 3, 3) in told
-    assert ("last: counting", 5, 5) in told
-    assert told[-1] == ("runs", len(tasks), len(tasks))
-    assert multiprocessing.active_children() == []
+        results = run_all([*runs, make_run("large", batch={"size": 500})], count, lambda *what: reported.append(what))
+    assert [type(result) for result in results] == [Evaluation, Failure, Evaluation, Evaluation]
+    message = "the manifest has no column 'borough' to take regions from; set `region` to one it has."
+    assert results[1] == Failure("refused", message, ConfigError)
+    assert "batch size 500 is more than the photographs there are; 40 is used" in caplog.text, "warnings are passed on"
+    assert reported[-1] == ("runs", 4, 4)
+    assert ("first: training", 4, 4) in reported
+    if count > 1:
+        assert ("trained runs", 3, 3) in reported
+        folder = runs[0].folder
+        assert folder is not None
+        command = read_run(folder).command
+        assert command is not None
+        assert f"--recipe={folder.parent / 'first.toml'} --seed=0 --out={folder}" in command
 
 
-def test_an_interruption_stops_all_and_lets_them_clear_up(pieces: Any, tmp_path: Path) -> None:
-    folders = [tmp_path / "a", tmp_path / "b"]
-    for folder in folders:
-        folder.mkdir()
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("raise RuntimeError('rain')", "RuntimeError: rain"),
+        ("import sys; sys.exit(7)", "its process ended with exit code 7."),
+        ("import os; os.kill(os.getpid(), 9)", "its process was ended by signal 9, perhaps for want of memory"),
+    ],
+)
+def test_a_process_that_breaks_down_is_a_failure_with_its_last_line(
+    make_run: Make, programs: dict[str, str], program: str, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    programs["broken"] = program
+    broken, whole = run_all([make_run("broken"), make_run("whole")], 2)
+    assert isinstance(whole, Evaluation)
+    assert isinstance(broken, Failure)
+    assert (broken.title, broken.kind) == ("broken", SwclipError)
+    assert broken.message.startswith(message)
+    assert "broken failed:" in caplog.text
 
-    def interrupted(what: str, done: int, total: int) -> None:
-        # Called first when the workers are started, and again when the third task has been counted.
-        if done:
-            deadline = time.monotonic() + 60
-            while not (folders[0] / "began").exists() and time.monotonic() < deadline:
-                time.sleep(0.01)
+
+@pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent by signal")
+def test_an_interruption_stops_all_processes_and_lets_them_clear_up(
+    make_run: Make, programs: dict[str, str], tmp_path: Path
+) -> None:
+    cleared = tmp_path / "cleared"
+    programs["slow"] = (
+        "import pathlib, signal, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"pathlib.Path({str(tmp_path / 'began')!r}).touch()\n"
+        f"try: time.sleep(60)\nfinally: pathlib.Path({str(cleared)!r}).touch()"
+    )
+    training = make_run("training", steps=100_000, checkpoint_every=0, evaluate_every=0)
+    assert training.folder is not None
+
+    def interrupt(task: str, done: int, total: int) -> None:
+        if done > 10 and (tmp_path / "began").exists():
             raise KeyboardInterrupt
 
-    tasks: list[Task[Any]] = [Task("quick", functools.partial(pieces.count, 1))]
-    tasks += [Task(folder.name, functools.partial(pieces.linger, folder)) for folder in folders]
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        run_tasks(tasks, 2, interrupted)
-    assert time.monotonic() - started < 40
-    assert multiprocessing.active_children() == []
-    assert (folders[0] / "cleared").exists()
+        run_all([make_run("slow"), training], 2, interrupt)
+    assert time.monotonic() - started < 120
+    assert cleared.exists()
+    with sole_trainer(training.folder):  # no process trains there any more
+        pass
+    assert json.loads((training.folder / "run.json").read_text())["status"] == "running"
 
 
 def test_no_job_at_a_time_is_refused() -> None:
     with pytest.raises(ConfigError, match="jobs is 0"):
-        run_tasks([], 0)
+        run_all([], 0)
 
 
-def test_threads_are_shared_out() -> None:
+def test_threads_are_shared_equally() -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(4)
-        assert [threads_each(jobs) for jobs in (1, 2, 3, 4, 9)] == [4, 2, 1, 1, 1]
+        assert [threads_each(count) for count in (1, 2, 3, 4, 9)] == [4, 2, 1, 1, 1]
     finally:
         torch.set_num_threads(before)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import torch
 
@@ -22,9 +21,6 @@ from swclip.errors import ArtefactError, ConfigError, InputError
 from swclip.export import folder as module
 from swclip.export import graph
 from swclip.export.folder import example, export_model, recipe
-from swclip.export.graph import IMAGE
-from swclip.export.int8_tower import IMAGE_INT8, quantize_tower
-from swclip.export.parity import open_graph
 from swclip.imaging.preprocess import Preprocess
 from swclip.models.locator_model import LocatorModel
 
@@ -37,14 +33,14 @@ def exported(make_model: Make, photographs: list[Path], tmp_path_factory: pytest
     out = tmp_path_factory.mktemp("exported") / "onnx"
     model = make_model("dinov2", "bert", prompt="in {city} at {location}", image_side={"head_width": 64})
     said: list[str] = []
-    export_model(model, out, photographs, location=True, words={"city": "York"}, int8_tower=True, report=said.append)
+    export_model(model, out, photographs, location=True, words={"city": "York"}, report=said.append)
     assert said[0] == "writing image.onnx"
     model.save(out.parent / "model")
     return out
 
 
 def test_what_is_in_it(exported: Path, make_model: Make) -> None:
-    names = ["README.md", "export.json", "image.int8.onnx", "image.onnx", "location.onnx", "parity.json"]
+    names = ["README.md", "export.json", "image.onnx", "location.onnx", "parity.json"]
     assert sorted(path.name for path in exported.iterdir()) == [*names, "preprocess.json"]
     record = json.loads((exported / "export.json").read_text())
     assert record["embedding_dim"] == 12
@@ -70,12 +66,8 @@ def test_parity_is_written_down(exported: Path) -> None:
     assert set(parity["image.onnx"]["by_batch"]) == {"1", "3", "5"}
     assert parity["location.onnx"]["largest_difference"] < 1e-5
     assert set(parity["location.onnx"]["by_batch"]) == {"1", "7", "261"}
-    eight = parity["image.int8.onnx"]
-    assert 1e-5 < eight["largest_difference"] < 0.2
-    assert 0.9 < eight["least_cosine"] <= eight["mean_cosine"] < 1.0
-    assert 0.5 < eight["share_of_weights_in_8_bits"] < 1.0
     readme = (exported / "README.md").read_text()
-    assert f"{eight['least_cosine']:.6f}" in readme
+    assert f"{parity['image.onnx']['least_cosine']:.6f}" in readme
 
 
 def _example_in(readme: Path) -> str:
@@ -182,23 +174,3 @@ def test_what_cannot_be_exported_is_said_first(make_model: Make, photographs: li
     with pytest.raises(InputError, match=r"mine: is there and holds no export.json"):
         export_model(make_model(), tmp_path / "mine", photographs)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "note.txt"]
-
-
-def test_a_tower_without_products_has_no_8_bit_form(tmp_path: Path) -> None:
-    twice = onnx.helper.make_node("Mul", ["pixels", "two"], ["image_embedding"])
-    ends = [
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", 4])
-        for name in ("pixels", "image_embedding")
-    ]
-    two = onnx.numpy_helper.from_array(np.full(4, 2.0, dtype=np.float32), "two")
-    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([twice], "g", ends[:1], ends[1:], [two])), tmp_path / "g")
-    with pytest.raises(ConfigError, match="no matrix product whose weights could be 8-bit"):
-        quantize_tower(tmp_path / "g", tmp_path / "eight.onnx")
-    assert [path.name for path in tmp_path.iterdir()] == ["g"]
-
-
-def test_8_bit_weights_are_near_and_smaller(exported: Path) -> None:
-    values = np.random.default_rng(0).standard_normal((6, 3, 32, 32)).astype(np.float32)
-    whole, eight = (open_graph(exported / name.file, name)(values) for name in (IMAGE, IMAGE_INT8))
-    assert ((whole * eight).sum(axis=1) > 0.95).all()
-    np.testing.assert_allclose(np.linalg.norm(eight, axis=1), 1.0, rtol=1e-4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from swclip.errors import ArtefactError
 from swclip.models.config import ModelConfig
 from swclip.models.locator_model import LocatorModel, load_model
+from swclip.structure import structure
 
 MakeModel = Callable[..., LocatorModel]
 HERE = torch.tensor(
@@ -172,4 +174,47 @@ def test_a_damaged_model_is_named(
 
 def test_nothing_is_there(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="no swclip model is there"):
+        load_model(tmp_path)
+
+
+# What swclip 0.1 wrote into a model's config.json, beside its fingerprint.
+MODEL_OF_0_1 = json.loads("""
+{
+  "image": {
+    "tower": "builtin:small", "pooling": "auto", "blocks": 1, "tokens": "none", "token_grid": 4, "token_queries": 8,
+    "head": "residual", "head_width": 8, "head_dropout": 0.1, "size_px": 32
+  },
+  "location": {
+    "form": "grid", "text_tower": "none", "prompt": "a street view photo taken at {location}", "context_tokens": 0,
+    "location_tokens": 4, "direct": true, "grid_levels": 2, "grid_coarsest_m": 800.0, "grid_finest_m": 50.0,
+    "grid_features": 8, "grid_log2_size": 6, "cell_resolutions": [4, 6, 8, 9, 10, 11],
+    "fourier_wavelengths_m": [2000.0, 500.0, 125.0], "fourier_features": 128, "fourier_layers": 2,
+    "fourier_activation": "gelu", "hidden_width": 8
+  },
+  "views": {"caption": "none", "map": "none", "map_size_px": null, "head_width": 256, "head_dropout": 0.1},
+  "embedding_dim": 6,
+  "initial_temperature": 0.07
+}
+""")
+
+
+def _saved_by_0_1(folder: Path, **image: object) -> LocatorModel:
+    """A model whose config.json is that of swclip 0.1."""
+    kept = {name: value for name, value in MODEL_OF_0_1["image"].items() if not name.startswith("token")}
+    model = LocatorModel.create(structure(ModelConfig, {**MODEL_OF_0_1, "image": kept}), [[53.8, -1.55]])
+    model.save(folder)
+    values = json.loads((folder / "config.json").read_text())
+    values["model"] = {**MODEL_OF_0_1, "image": {**MODEL_OF_0_1["image"], **image}}
+    (folder / "config.json").write_text(json.dumps(values))
+    return model
+
+
+def test_a_model_of_an_earlier_release_loads_with_the_same_fingerprint(tmp_path: Path) -> None:
+    model = _saved_by_0_1(tmp_path / "model")
+    assert load_model(tmp_path).fingerprint == model.fingerprint
+
+
+def test_a_model_with_a_removed_option_is_refused(tmp_path: Path) -> None:
+    _saved_by_0_1(tmp_path / "model", tokens="attention")
+    with pytest.raises(ArtefactError, match=r"config\.json: image\.tokens = 'attention': .*removed in swclip 0\.2\.0"):
         load_model(tmp_path)

@@ -114,12 +114,10 @@ def test_a_model_with_views_survives_its_folder(
 
 
 def test_a_model_without_views_is_what_it_was(make_model: MakeModel, tmp_path: Path) -> None:
-    """Folders and galleries from before views and tokens: their configuration and fingerprint know neither."""
+    """Folders and galleries from before views: their configuration and fingerprint do not have them."""
     model = make_model(text="builtin:small")
     config = as_plain(model.config)
     del config["views"]
-    for name in ("tokens", "token_grid", "token_queries"):
-        del config["image"][name]
     assert model.fingerprint == _digest(
         model.state_dict(), json.dumps(config, sort_keys=True) + model.preprocess.digest
     )
@@ -127,8 +125,6 @@ def test_a_model_without_views_is_what_it_was(make_model: MakeModel, tmp_path: P
     values = json.loads((tmp_path / "model" / "config.json").read_text())
     assert "views" not in values
     del values["model"]["views"]
-    for name in ("tokens", "token_grid", "token_queries"):
-        del values["model"]["image"][name]
     (tmp_path / "model" / "config.json").write_text(json.dumps(values))
     assert load_model(tmp_path).fingerprint == model.fingerprint
 

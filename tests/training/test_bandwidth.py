@@ -27,11 +27,11 @@ from swclip.training.bandwidth import (
     BandwidthConfig,
     adaptive_bandwidths_m,
     coarseness,
+    estimate_bandwidths,
     feature_directions,
-    find_bandwidths,
     pair_noise_m,
+    resolve_bandwidths,
     semivariogram_of,
-    settle_bandwidths,
 )
 from swclip.training.config import TrainingConfig, load_recipe, write_config
 from swclip.training.distributed import Process
@@ -89,7 +89,7 @@ def test_directions_have_no_mean_and_no_scale() -> None:
 def test_the_kernel_falls_to_1_e_where_the_features_do(kernel: str) -> None:
     positions, features = field()
     config = BandwidthConfig(form="semivariogram", factors=(1.0, 4.0))
-    found = find_bandwidths(config, kernel, positions, nowhere(500), lambda rows: features[rows], 0)  # type: ignore[arg-type]
+    found = estimate_bandwidths(config, kernel, positions, nowhere(500), lambda rows: features[rows], 0)  # type: ignore[arg-type]
     assert found["used"] == "semivariogram"
     assert found["note"] is None
     length = found["semivariogram"]["correlation_length_m"]
@@ -103,13 +103,13 @@ def test_noise_that_the_kernel_adds_is_taken_off_first() -> None:
     """All fixes 8 m: a pair's kernel is then as wide as the range of the recorded positions says, not wider."""
     positions, features = field()
     config = BandwidthConfig(form="semivariogram")
-    look = lambda rows: features[rows]  # noqa: E731
+    features_of = lambda rows: features[rows]  # noqa: E731
     plain, noisy = (
-        find_bandwidths(config, "exponential", positions, nowhere(500), look, 0, noise_m)
+        estimate_bandwidths(config, "exponential", positions, nowhere(500), features_of, 0, noise_m)
         for noise_m in (0.0, pair_noise_m(np.full(500, 8.0), TargetConfig()))
     )
     assert math.hypot(noisy["base_m"], 8.0, 8.0) == pytest.approx(plain["base_m"], abs=1e-2)
-    huge = find_bandwidths(config, "exponential", positions, nowhere(500), look, 0, 1e4)
+    huge = estimate_bandwidths(config, "exponential", positions, nowhere(500), features_of, 0, 1e4)
     assert huge["base_m"] == pytest.approx(plain["base_m"] / math.sqrt(2.0), abs=1e-3), "at most half of the square"
     assert pair_noise_m(np.array([np.nan, 3.0]), TargetConfig(default_accuracy_m=4.0)) == pytest.approx(5.0)
     assert pair_noise_m(np.full(5, 8.0), TargetConfig(gps_noise=False)) == 0.0
@@ -119,7 +119,7 @@ def test_without_structure_the_spacing_of_the_places_is_used() -> None:
     positions, features = field()
     features = features[np.random.default_rng(0).permutation(500)]
     config = BandwidthConfig(form="semivariogram", neighbour=2)
-    found = find_bandwidths(config, "exponential", positions, nowhere(500), lambda rows: features[rows], 0)
+    found = estimate_bandwidths(config, "exponential", positions, nowhere(500), lambda rows: features[rows], 0)
     assert found["used"] == "adaptive"
     assert "no structure" in found["note"]
     own = np.array(found["adaptive"]["photographs_m"])
@@ -134,10 +134,12 @@ def test_pairs_that_look_another_way_are_left_out_where_headings_are_known() -> 
     heading = np.random.default_rng(1).choice([0.0, 180.0], 300)
     # What looks the other way is another street: without the headings hardly anything is known within metres.
     features = feature_directions(features) * np.where(heading > 90, 1.0, -1.0)[:, None]
-    look = lambda rows: features[rows]  # noqa: E731
-    _, with_headings, record = semivariogram_of(BandwidthConfig(), positions, heading, look, 0)
-    _, without, _ = semivariogram_of(BandwidthConfig(headings=False), positions, heading, look, 0)
-    _, unknown, plain = semivariogram_of(BandwidthConfig(), positions, np.where(heading > 90, np.nan, 0.0), look, 0)
+    features_of = lambda rows: features[rows]  # noqa: E731
+    _, with_headings, record = semivariogram_of(BandwidthConfig(), positions, heading, features_of, 0)
+    _, without, _ = semivariogram_of(BandwidthConfig(headings=False), positions, heading, features_of, 0)
+    _, unknown, plain = semivariogram_of(
+        BandwidthConfig(), positions, np.where(heading > 90, np.nan, 0.0), features_of, 0
+    )
     assert record["same_heading"]
     assert with_headings.structured
     assert not without.structured
@@ -149,95 +151,95 @@ def test_few_photographs_are_looked_at_and_always_the_same() -> None:
     positions, features = field()
     asked = []
 
-    def look(rows: np.ndarray) -> np.ndarray:
+    def features_of(rows: np.ndarray) -> np.ndarray:
         asked.append(rows)
         return features[rows]
 
     config = BandwidthConfig(photographs=120)
-    one, two = (semivariogram_of(config, positions, nowhere(500), look, 5)[2] for _ in range(2))
+    one, two = (semivariogram_of(config, positions, nowhere(500), features_of, 5)[2] for _ in range(2))
     assert one == two
     assert len(asked[0]) == one["photographs"] == 120
-    semivariogram_of(config, positions, nowhere(500), look, 6)
+    semivariogram_of(config, positions, nowhere(500), features_of, 6)
     assert asked[2].tolist() != asked[0].tolist()
 
 
-def _settle(folder: Path, config: BandwidthConfig, look: Callable[..., np.ndarray], **more: object):  # type: ignore[no-untyped-def]
+def _resolve(folder: Path, config: BandwidthConfig, features_of: Callable[..., np.ndarray], **more: object):  # type: ignore[no-untyped-def]
     positions, _ = field(150)
     arguments = {
         "positions_deg": positions,
         "heading_deg": nowhere(150),
         "accuracy_m": nowhere(150),
-        "look": look,
+        "features_of": features_of,
         "fingerprint": lambda: "tower",
         "steps": 10,
         "seed": 0,
         "wait": lambda: None,
     } | more
-    return settle_bandwidths(config, ObjectiveConfig(TargetConfig(alpha=0.7)), folder, LEADER, **arguments)
+    return resolve_bandwidths(config, ObjectiveConfig(TargetConfig(alpha=0.7)), folder, LEADER, **arguments)
 
 
 def test_what_was_found_is_read_back(tmp_path: Path) -> None:
     _, features = field(150)
     looks = []
 
-    def look(rows: np.ndarray) -> np.ndarray:
+    def features_of(rows: np.ndarray) -> np.ndarray:
         looks.append(len(rows))
         return features[rows]
 
     config = BandwidthConfig(form="semivariogram", factors=(1.0, 3.0), shares=(3.0, 1.0))
-    first = _settle(tmp_path, config, look)
+    first = _resolve(tmp_path, config, features_of)
     text = (tmp_path / "bandwidth.json").read_text()
-    again = _settle(tmp_path, config, look)
+    again = _resolve(tmp_path, config, features_of)
     assert looks == [150], "the second time nothing is looked at"
     assert (tmp_path / "bandwidth.json").read_text() == text
     assert first.objective == again.objective
     assert first.objective.targets.bandwidths_m == tuple(json.loads(text)["bandwidths_m"])
     assert first.objective.targets.shares == (3.0, 1.0)
     assert first.objective.targets.alpha == 0.7
-    assert first.stretch is None
-    assert first.stretch_of(0, np.arange(3)) is None
+    assert first.scale is None
+    assert first.scale_at(0, np.arange(3)) is None
     # Another tower, seed or configuration is another question.
-    _settle(tmp_path, config, look, fingerprint=lambda: "other")
-    _settle(tmp_path, config, look, seed=1)
-    _settle(tmp_path, dataclasses.replace(config, place_m=0.0), look)
+    _resolve(tmp_path, config, features_of, fingerprint=lambda: "other")
+    _resolve(tmp_path, config, features_of, seed=1)
+    _resolve(tmp_path, dataclasses.replace(config, place_m=0.0), features_of)
     assert len(looks) == 4
     values = json.loads((tmp_path / "bandwidth.json").read_text())
     del values["bandwidths_m"]
     (tmp_path / "bandwidth.json").write_text(json.dumps(values))
     with pytest.raises(ArtefactError, match="bandwidths_m"):
-        _settle(tmp_path, dataclasses.replace(config, place_m=0.0), look)
+        _resolve(tmp_path, dataclasses.replace(config, place_m=0.0), features_of)
 
 
 def test_each_photograph_has_its_own(tmp_path: Path) -> None:
     config = BandwidthConfig(form="adaptive", factors=(1.0, 2.0), coarse_factor=4.0, coarse_share=1.0)
-    found = _settle(tmp_path, config, lambda rows: pytest.fail("adaptive needs no features"))
+    found = _resolve(tmp_path, config, lambda rows: pytest.fail("adaptive needs no features"))
     own = adaptive_bandwidths_m(field(150)[0], config)
-    assert found.stretch is not None
+    assert found.scale is not None
     base = found.objective.targets.bandwidths_m[0]
-    np.testing.assert_allclose(found.stretch.numpy() * base, own, rtol=1e-12)
+    np.testing.assert_allclose(found.scale.numpy() * base, own, rtol=1e-12)
     drawn = np.array([7, 3, 7])
-    np.testing.assert_allclose(found.stretch_of(0, drawn) * base, 4.0 * own[drawn], rtol=1e-12)
-    np.testing.assert_allclose(found.stretch_of(5, drawn) * base, 2.0 * own[drawn], rtol=1e-12)
+    np.testing.assert_allclose(found.scale_at(0, drawn) * base, 4.0 * own[drawn], rtol=1e-12)
+    np.testing.assert_allclose(found.scale_at(5, drawn) * base, 2.0 * own[drawn], rtol=1e-12)
 
 
 def test_a_fallback_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     noise = np.random.default_rng(0).normal(size=(150, 6))
     with caplog.at_level(logging.WARNING):
-        found = _settle(tmp_path, BandwidthConfig(form="semivariogram"), lambda rows: noise[rows])
+        found = _resolve(tmp_path, BandwidthConfig(form="semivariogram"), lambda rows: noise[rows])
     assert "no structure" in caplog.text
-    assert found.stretch is not None
+    assert found.scale is not None
     assert found.figures["bandwidth"]["used"] == "adaptive"
 
 
 def test_fixed_asks_nothing_and_writes_nothing(tmp_path: Path) -> None:
-    found = _settle(tmp_path, BandwidthConfig(), lambda rows: pytest.fail("it was asked"))
+    found = _resolve(tmp_path, BandwidthConfig(), lambda rows: pytest.fail("it was asked"))
     assert found.objective == ObjectiveConfig(TargetConfig(alpha=0.7))
     assert found.figures == {}
     assert list(tmp_path.iterdir()) == []
-    assert found.stretch_of(0, np.arange(4)) is None
+    assert found.scale_at(0, np.arange(4)) is None
     coarse = dataclasses.replace(found, config=BandwidthConfig(coarse_factor=3.0))
-    assert coarse.stretch_of(0, np.arange(4)).tolist() == [3.0] * 4  # type: ignore[union-attr]
-    assert coarse.stretch_of(9, np.arange(4)) is None
+    assert coarse.scale_at(0, np.arange(4)).tolist() == [3.0] * 4  # type: ignore[union-attr]
+    assert coarse.scale_at(9, np.arange(4)) is None
 
 
 @pytest.mark.parametrize(
@@ -295,7 +297,7 @@ def test_a_run_interrupted_ends_with_the_same_weights(
     with pytest.raises(Stop):
         train(*data, config, broken, progress=stop)
     # Numbers that another machine would find a little differently are read back, not found again.
-    monkeypatch.setattr("swclip.training.bandwidth.find_bandwidths", lambda *_: pytest.fail("it was found again"))
+    monkeypatch.setattr("swclip.training.bandwidth.estimate_bandwidths", lambda *_: pytest.fail("it was found again"))
     train(*data, config, broken)
     assert (whole / "model/model.safetensors").read_bytes() == (broken / "model/model.safetensors").read_bytes()
     assert (whole / "bandwidth.json").read_bytes() == (broken / "bandwidth.json").read_bytes()

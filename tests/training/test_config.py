@@ -123,5 +123,53 @@ def test_dotted_keys_name_places_in_tables(values: dict[str, Any]) -> None:
         assert found == value
 
 
+# What swclip 0.1 wrote into a run's config.toml, shortened to the tables with options that were removed since.
+CONFIG_OF_0_1 = """
+steps = 24
+
+[model.image]
+tower = "builtin:small"
+pooling = "auto"
+blocks = 1
+tokens = "none"
+token_grid = 4
+token_queries = 8
+head = "residual"
+
+[batch]
+size = 16
+sampler = "neighbours"
+
+[batch.hard]
+share = 0.0
+by = "image"
+every = 50
+radius_m = 100.0
+bandwidths = 3.0
+among = 10
+pool = 16384
+"""
+
+
+def test_a_configuration_of_an_earlier_release_is_read_without_its_removed_options(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(CONFIG_OF_0_1)
+    config = load_recipe(str(tmp_path / "config.toml"))
+    assert (config.steps, config.batch.size, config.batch.sampler) == (24, 16, "neighbours")
+    assert load_recipe("sw-clip", {"batch": {"hard": {"share": 0.0}}}) == load_recipe("sw-clip")
+
+
+@pytest.mark.parametrize(
+    ("on", "message"),
+    [
+        (("share = 0.0", "share = 0.25"), r"config\.toml: batch\.hard\.share = 0\.25: .*removed in swclip 0\.2\.0"),
+        (('"none"', '"attention"'), r"config\.toml: model\.image\.tokens = 'attention': .*removed in swclip 0\.2\.0"),
+    ],
+)
+def test_a_removed_option_that_is_switched_on_is_refused(tmp_path: Path, on: tuple[str, str], message: str) -> None:
+    (tmp_path / "config.toml").write_text(CONFIG_OF_0_1.replace(*on))
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(str(tmp_path / "config.toml"))
+
+
 def test_defaults_are_a_configuration() -> None:
     assert TrainingConfig().steps == 1000

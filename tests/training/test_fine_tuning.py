@@ -1,4 +1,4 @@
-"""What of an image tower learns: the last blocks, or low-rank corrections that the saved model holds in its weights."""
+"""Which part of an image tower learns: the last blocks, or LoRA adapters that the saved model holds in its weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from swclip.models.config import ImageConfig
 from swclip.models.image_tower import ImageTower
 from swclip.models.locator_model import load_model
 from swclip.training.config import TrainingConfig
-from swclip.training.fine_tuning import Corrections, TuningConfig, tune
+from swclip.training.fine_tuning import LoraAdapters, TuningConfig, tune
 from swclip.training.loop import train
 
 FAMILIES = ["dinov2", "clip", "siglip"]
@@ -64,29 +64,27 @@ def test_nothing_is_changed_where_the_whole_tower_learns(towers: Path) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("blocks", [0, 1])
-def test_corrections_begin_as_the_tower_was(towers: Path, family: str, blocks: int) -> None:
+def test_adapters_start_as_the_pretrained_tower(towers: Path, family: str, blocks: int) -> None:
     pixels = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     plain, tower = tower_of(towers, family), tower_of(towers, family)
-    corrections = tune(tower, TuningConfig(blocks=blocks, lora_rank=2), seed=0)
-    assert corrections is not None
+    adapters = tune(tower, TuningConfig(blocks=blocks, lora_rank=2), seed=0)
+    assert adapters is not None
     assert learning(tower) == set()
-    assert len(corrections.up) == (6 if blocks else 12)  # q, k, v, output and the two layers of the perceptron
+    assert len(adapters.up) == (6 if blocks else 12)  # q, k, v, output and the two layers of the perceptron
     # Not bit for bit: without gradients the attention of SigLIP's pooler takes a faster way.
     torch.testing.assert_close(tower(pixels), plain(pixels), rtol=1e-5, atol=1e-6)
     tower(pixels).pow(2).sum().backward()
     # With B = 0 the gradient reaches B and not yet A.
-    assert all(p.grad is not None and p.grad.abs().sum() == 0 for p in corrections.down)
-    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in corrections.up)
+    assert all(p.grad is not None and p.grad.abs().sum() == 0 for p in adapters.down)
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in adapters.up)
 
 
 def test_a_correction_is_its_formula() -> None:
     layer = nn.Linear(3, 2).double()
-    corrections = Corrections({"one": layer}, rank=2, alpha=6.0, seed=4).double()
+    adapters = LoraAdapters({"one": layer}, rank=2, alpha=6.0, seed=4).double()
     with torch.no_grad():
-        corrections.up[0].copy_(torch.tensor([[0.5, -1.0], [2.0, 0.25]]))
-    a, b, w, bias = (
-        t.detach().numpy().copy() for t in (corrections.down[0], corrections.up[0], layer.weight, layer.bias)
-    )
+        adapters.up[0].copy_(torch.tensor([[0.5, -1.0], [2.0, 0.25]]))
+    a, b, w, bias = (t.detach().numpy().copy() for t in (adapters.down[0], adapters.up[0], layer.weight, layer.bias))
     x = np.array([0.3, -0.7, 1.1])
     wanted = [
         bias[o] + sum((w[o, i] + 6.0 / 2 * sum(b[o, k] * a[k, i] for k in range(2))) * x[i] for i in range(3))
@@ -94,7 +92,7 @@ def test_a_correction_is_its_formula() -> None:
     ]
     np.testing.assert_allclose(layer(torch.from_numpy(x)).detach().numpy(), wanted, rtol=1e-12)
     kept = layer.weight.detach().clone()
-    with corrections.merged():
+    with adapters.merged():
         np.testing.assert_allclose(layer.weight.detach().numpy(), w + 3.0 * b @ a, rtol=1e-12)
         np.testing.assert_allclose(layer(torch.from_numpy(x)).detach().numpy(), wanted, rtol=1e-12)
     assert torch.equal(layer.weight, kept)
@@ -103,14 +101,14 @@ def test_a_correction_is_its_formula() -> None:
 
 def test_weights_come_back_where_saving_fails() -> None:
     layer = nn.Linear(3, 2)
-    corrections = Corrections({"one": layer}, rank=1, alpha=1.0, seed=0)
+    adapters = LoraAdapters({"one": layer}, rank=1, alpha=1.0, seed=0)
     with torch.no_grad():
-        corrections.up[0].fill_(1.0)
+        adapters.up[0].fill_(1.0)
     kept = layer.weight.detach().clone()
-    with pytest.raises(OSError, match="full"), corrections.merged():
+    with pytest.raises(OSError, match="full"), adapters.merged():
         raise OSError("the disk is full")
     assert torch.equal(layer.weight, kept)
-    assert corrections.active
+    assert adapters.active
 
 
 @pytest.mark.parametrize("lora_rank", [0, 3])

@@ -55,9 +55,8 @@ def kill_after(process: subprocess.Popen[str], run: Path, step: int) -> list[str
             {
                 "freeze_image": True,
                 "hubness": {"locations": [0.5], "photographs": [0.5]},
-                "batch": {"hard": {"share": 0.25, "every": 5, "radius_m": 60.0, "bandwidths": 1.0, "among": 4}},
             },
-            id="frozen image tower, far look-alikes of two minings, hubness",
+            id="frozen image tower, hubness",
         ),
         pytest.param(
             {"freeze_image": True, "steps": 80, "objective": {"robust": {"form": "trimmed"}}},
@@ -78,11 +77,11 @@ def kill_after(process: subprocess.Popen[str], run: Path, step: int) -> list[str
                 "tuning": {"blocks": 1, "lora_rank": 2},
                 "model": {"image": {"tower": "DINO", "size_px": 32}},
             },
-            id="low-rank corrections to the last block",
+            id="LoRA adapters of the last block",
         ),
     ],
 )
-def test_a_killed_run_goes_on_to_the_same_weights(
+def test_a_killed_run_resumes_to_the_same_weights(
     case: dict[str, Any],
     town: Path,
     towers: Path,

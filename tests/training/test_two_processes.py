@@ -21,15 +21,7 @@ from swclip.training.config import TrainingConfig, write_config
 from swclip.training.loop import train
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param({"queue": {"size": 24, "noise_m": 5.0}}, id="queue"),
-        pytest.param({"batch": {"hard": {"share": 0.25, "every": 2, "radius_m": 50.0}}}, id="far look-alikes"),
-    ],
-)
 def test_two_processes_equal_one(
-    case: dict[str, Any],
     town: Path,
     towers: Path,
     tmp_path: Path,
@@ -49,8 +41,8 @@ def test_two_processes_equal_one(
         "augment": False,
         "checkpoint_every": 3,
         "seed": 1,
-        **case,
-        "batch": {"size": 16, "chunk": 3, "position_noise_m": 2.0, **case.get("batch", {})},
+        "queue": {"size": 24, "noise_m": 5.0},
+        "batch": {"size": 16, "chunk": 3, "position_noise_m": 2.0},
         "optimizer": {"text_rate": 1e-3},
         "model": {"image": {"head_dropout": 0.0}, "location": text},
         "objective": {"fairness": {"form": "group-dro", "weight": 0.5}, "neighbourhood": {"bandwidth_m": 0.0}},

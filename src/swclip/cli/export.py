@@ -22,7 +22,6 @@ def export(
     word: list[str] | None = None,
     photographs: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     opset: int = 18,
-    int8_tower: bool = False,
 ) -> None:
     """Write a model as ONNX graphs, for programs without swclip; or the embeddings of a gallery.
 
@@ -41,10 +40,9 @@ def export(
         photographs: Photographs, or folders of them, to compare on; sixteen of the manifest that SOURCE was made from
             if not given.
         opset: Version of the ONNX operators.
-        int8_tower: Write the image side with 8-bit weights too; how far it is off is measured and stated.
     """
     if embeddings is not None:
-        if location or word or photographs or int8_tower:
+        if location or word or photographs:
             raise ConfigError("--embeddings writes a gallery's embeddings alone; leave the options of graphs out.")
         _write_embeddings(source, out, embeddings)
         return
@@ -67,7 +65,6 @@ def export(
             location=location,
             words=words,
             opset=opset,
-            int8_tower=int8_tower,
             report=lambda what: status.update(what),
         )
     for name, graph in found["graphs"].items():

@@ -1,4 +1,4 @@
-"""Several systems on the same photographs, splits, budget and seeds: train what must be trained, evaluate all."""
+"""Several systems on the same photographs, splits, budget and seeds: train and evaluate all of them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from swclip.comparison.benchmark_runs import (
     Run,
     check_one_folder_each,
     compute_features,
-    failures_as_error,
     nearest_neighbour,
     same_configuration,
     system_config,
     system_name,
 )
 from swclip.comparison.comparison import Comparison, compare
-from swclip.comparison.jobs import Failure, Task, run_tasks
+from swclip.comparison.jobs import Failure, failures_as_error, run_all
 from swclip.comparison.pooling import pool_evaluations
 from swclip.data.manifest import Manifest
 from swclip.data.splits import Splits, check_same_manifest
@@ -37,15 +36,15 @@ __all__ = ["NEAREST", "Benchmark", "Progress", "nearest_neighbour", "run_benchma
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What came of the same systems on one or several splits.
+    """Results of the same systems on one or several splits.
 
     Attributes:
-        comparisons: Name of the splits, comparison; splits of which a run failed are not there.
-        pooled: All queries of cities that were left out one after another, each once; None where the splits are no
-            such thing, or a run failed.
+        comparisons: Comparison by name of the splits; splits with a failed run are missing.
+        pooled: All queries of cities that were left out in turn, each once; None where the splits are of another
+            kind, or a run failed.
         failures: Runs that failed.
-        runs: How many runs there were.
-        notes: What a reader must know; sentences.
+        runs: Number of runs.
+        notes: Sentences that a reader must know.
     """
 
     comparisons: dict[str, Comparison]
@@ -55,7 +54,7 @@ class Benchmark:
     notes: list[str] = field(default_factory=list)
 
     def raise_failures(self) -> None:
-        """Raise what failed, if anything did.
+        """Raise the failures as one error, if there are any.
 
         Raises:
             SwclipError: Runs failed; of the class of their errors where they share one.
@@ -81,8 +80,8 @@ def run_benchmarks(
 ) -> Benchmark:
     """Train and evaluate systems side by side; runs that are finished already are not trained again.
 
-    Features of frozen towers are computed before the first run. The runs of all splits are then made `jobs` at a time;
-    one that fails is named and does not stop the others.
+    Features of frozen towers are computed before the first run. The runs of all splits are then trained `jobs` at a
+    time and evaluated; one that fails is named and does not stop the others.
 
     Args:
         manifest: The photographs.
@@ -95,8 +94,9 @@ def run_benchmarks(
         reference: A second system that differences are taken from; none where None.
         cache: Where features of a frozen tower are kept.
         command: The command line, for the record.
-        jobs: Runs at once, in processes of their own; each computes with an equal share of the threads.
-        progress: Called with (what, done, total).
+        jobs: Runs that are trained at a time, in processes of their own above 1, each with an equal share of the
+            threads. Those read manifest and splits from their files.
+        progress: Called with (task, done, total).
 
     Raises:
         ConfigError: No splits, systems or seeds, two of one name, or a recipe that cannot work.
@@ -104,10 +104,10 @@ def run_benchmarks(
     """
     configs = _configs(systems, seeds, overrides)
     names = _split_names(splits)
-    known = [NEAREST if config is None else name for name, config in configs.items()]
-    for what, name in (("baseline", baseline), ("reference", reference)):
-        if name is not None and name not in known:
-            raise ConfigError(f"{what} {name!r} is not among the systems; choose one of {', '.join(known)}.")
+    present = [NEAREST if config is None else name for name, config in configs.items()]
+    for role, name in (("baseline", baseline), ("reference", reference)):
+        if name is not None and name not in present:
+            raise ConfigError(f"{role} {name!r} is not among the systems; choose one of {', '.join(present)}.")
     if jobs > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("--jobs is for one process, and torchrun has started several; use the one or the other.")
     for one in splits:
@@ -120,26 +120,26 @@ def run_benchmarks(
         lead = "" if len(splits) == 1 else f"{name}, "
         for system, of in configs.items():
             if of is None:
-                own = Run(f"{lead}{NEAREST}", name, NEAREST, UNSEEDED, like, None, manifest, one, cache, command)
-                runs.append(own)
+                title = f"{lead}{NEAREST}"
+                runs.append(Run(title, name, NEAREST, UNSEEDED, like, None, manifest, one, cache, command))
                 continue
             for seed in seeds:
-                title, where = f"{lead}{system}, seed {seed}", folder / "runs" / f"{system}-{seed}"
-                runs.append(Run(title, name, system, seed, of[seed], where, manifest, one, cache, command))
+                title, run_folder = f"{lead}{system}, seed {seed}", folder / "runs" / f"{system}-{seed}"
+                runs.append(Run(title, name, system, seed, of[seed], run_folder, manifest, one, cache, command))
     check_one_folder_each(runs)
     compute_features(runs, progress or _silent)
-    results = run_tasks([Task(run.title, run) for run in runs], jobs, progress)
+    results = run_all(runs, jobs, progress)
 
     failures = [result for result in results if isinstance(result, Failure)]
-    found: dict[str, dict[str, dict[int | str, Evaluation]]] = {}
+    by_split: dict[str, dict[str, dict[int | str, Evaluation]]] = {}
     failed: set[str] = set()
     for run, result in zip(runs, results, strict=True):
         if isinstance(result, Failure):
             failed.add(run.split)
         else:
-            found.setdefault(run.split, {}).setdefault(run.system, {})[run.seed] = result
+            by_split.setdefault(run.split, {}).setdefault(run.system, {})[run.seed] = result
     notes = [
-        f"{' and '.join(same)} are the same configuration here, and so the same system."
+        f"{' and '.join(same)} have the same configuration here: they are one system."
         for same in same_configuration({name: None if of is None else of[seeds[0]] for name, of in configs.items()})
     ]
     facts = {
@@ -150,7 +150,7 @@ def run_benchmarks(
     }
     comparisons = {
         name: compare(
-            found[name],
+            by_split[name],
             {**versions(), **facts, "splits": {"path": str(one.path), **one.meta}, "notes": notes},
             baseline=baseline,
             reference=reference,
@@ -161,8 +161,8 @@ def run_benchmarks(
     pooled = None
     if len(splits) > 1 and not failures and (cities := _left_out(splits)) is not None:
         evaluations = {
-            system: {seed: pool_evaluations([found[name][system][seed] for name in names]) for seed in of}
-            for system, of in found[names[0]].items()
+            system: {seed: pool_evaluations([by_split[name][system][seed] for name in names]) for seed in of}
+            for system, of in by_split[names[0]].items()
         }
         meta = {"protocol": "new-city, each city left out once", "cities": cities, "files": names}
         pooled = compare(
@@ -174,7 +174,7 @@ def run_benchmarks(
 def _configs(
     systems: Sequence[str], seeds: Sequence[int], overrides: Mapping[str, Any] | None
 ) -> dict[str, dict[int, TrainingConfig] | None]:
-    """Every configuration by system and seed, None for what is not trained: what cannot work is found out first."""
+    """Every configuration by system and seed, None for a system without training; all are checked before any run."""
     if not systems or not seeds:
         raise ConfigError("a benchmark needs at least one system and one seed.")
     names = [system_name(system) for system in systems]
@@ -194,14 +194,14 @@ def _split_names(splits: Sequence[Splits]) -> list[str]:
     names = [one.path.stem for one in splits]
     if len(set(names)) != len(names):
         raise ConfigError(
-            f"two of the splits files have the same name: {', '.join(str(one.path) for one in splits)}; each gets a "
-            "folder of its name, so rename one."
+            f"two of the splits files have the same name: {', '.join(str(one.path) for one in splits)}; each has a "
+            "folder of its name: rename one."
         )
     return names
 
 
 def _left_out(splits: Sequence[Splits]) -> list[str] | None:
-    """The cities that splits of new-city leave out; None where they are something else, or share a query."""
+    """The cities that splits of new-city leave out; None for other protocols, or where two share a query."""
     if any(one.meta.get("protocol") != "new-city" for one in splits):
         return None
     queries = [set(one.frame.loc[one.frame["split"] == "query", "image_id"]) for one in splits]
@@ -210,5 +210,5 @@ def _left_out(splits: Sequence[Splits]) -> list[str] | None:
     return [str(one.meta.get("parameters", {}).get("city")) for one in splits]
 
 
-def _silent(_what: str, _done: int, _total: int) -> None:
+def _silent(_task: str, _done: int, _total: int) -> None:
     return None

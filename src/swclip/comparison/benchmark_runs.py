@@ -1,4 +1,4 @@
-"""The runs of a benchmark: what is trained where, the features they share, and one run from training to its figures."""
+"""The runs of a benchmark: configuration and folder of each, their shared features, and their evaluation."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ import pandas as pd
 
 from swclip.calibration.conformal import read_calibration
 from swclip.calibration.posterior_config import PosteriorConfig, read_posterior
-from swclip.comparison.jobs import Failure
 from swclip.data.manifest import Manifest
 from swclip.data.splits import Splits, indices
-from swclip.errors import ConfigError, SwclipError
+from swclip.errors import ConfigError
 from swclip.evaluation.evaluate import EmbedConfig, asked_rows, evaluate, evaluate_embeddings
 from swclip.evaluation.result import Evaluation
 from swclip.external.measure_embeddings import placed_photographs
@@ -31,10 +30,10 @@ from swclip.training.loop import train
 Progress = Callable[[str, int, int], None]
 
 NEAREST = "nearest-neighbour"
-"""The system that learns nothing: the position of the training photograph whose tower features are nearest."""
+"""The system without training: the position of the training photograph with the nearest tower features."""
 
 UNSEEDED = "-"
-"""What stands for the seed of a system that draws nothing."""
+"""Seed of a system without randomness."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +41,12 @@ class Run:
     """One system with one seed on one split; called, it is trained where it is not yet, and evaluated.
 
     Attributes:
-        title: What a person knows it by.
+        title: Title in messages and progress.
         split: Name of the splits.
         system: Name of the system.
         seed: Its seed; `UNSEEDED` for `nearest-neighbour`.
-        config: What to train; of `nearest-neighbour`, whose image tower.
-        folder: Where it is trained; None for `nearest-neighbour`.
+        config: The configuration; of `nearest-neighbour` only the image tower is used.
+        folder: Folder of the run; None for `nearest-neighbour`.
         manifest: The photographs.
         splits: Their splits.
         cache: Where features of a frozen tower are kept.
@@ -93,15 +92,15 @@ class Run:
 
 
 def system_name(system: str) -> str:
-    """What a system is called: a recipe's name, or the name of its file."""
+    """Name of a system: that of its recipe, or of the recipe's file."""
     return Path(system).stem if system.endswith(".toml") else system
 
 
 def system_config(system: str, overrides: Mapping[str, Any] | None, seed: int | None = None) -> TrainingConfig:
-    """A recipe with a benchmark's values in it.
+    """A recipe with a benchmark's overrides.
 
-    A text tower replaces that of recipes that read text; a recipe without one stays without, or leaving the text out
-    could not be compared.
+    A text tower replaces that of recipes that read text; a recipe without one stays without, so that leaving the text
+    out can be compared.
 
     Args:
         system: Recipe, by name or path.
@@ -117,7 +116,7 @@ def system_config(system: str, overrides: Mapping[str, Any] | None, seed: int | 
 
 
 def same_configuration(configs: Mapping[str, TrainingConfig | None]) -> list[list[str]]:
-    """Systems that are the same under different names, once a benchmark's values stand in their recipes."""
+    """Names of systems that have the same configuration once a benchmark's overrides are applied."""
     groups: dict[str, list[str]] = {}
     for name, config in configs.items():
         if config is not None:
@@ -131,18 +130,18 @@ def check_one_folder_each(runs: Iterable[Run]) -> None:
     for run in runs:
         if run.folder is None:
             continue
-        where = run.folder.resolve()
-        if where in seen:
-            raise ConfigError(f"{run.folder}: {seen[where]} and {run.title} would be trained in one folder.")
-        seen[where] = run.title
+        folder = run.folder.resolve()
+        if folder in seen:
+            raise ConfigError(f"{run.folder}: {seen[folder]} and {run.title} would be trained in one folder.")
+        seen[folder] = run.title
 
 
 def compute_features(runs: Sequence[Run], progress: Progress) -> None:
-    """Compute what frozen towers see of the photographs, once and here, before the runs want it all at the same time.
+    """Compute the image features of frozen towers once, before runs that are trained at the same time need them.
 
     Args:
-        runs: All runs; those whose tower learns need nothing, but `nearest-neighbour` does.
-        progress: Called with (what, done, total).
+        runs: All runs. Those whose tower learns need no features; `nearest-neighbour` does.
+        progress: Called with (task, done, total).
     """
     wanted: dict[str, dict[Path, None]] = {}
     models: dict[str, Run] = {}
@@ -166,16 +165,6 @@ def compute_features(runs: Sequence[Run], progress: Progress) -> None:
         )
 
 
-def failures_as_error(failures: Sequence[Failure], total: int) -> SwclipError:
-    """What a person is told when runs of a benchmark failed: which, why, and that the others are kept."""
-    kinds = {failure.kind for failure in failures}
-    kind = kinds.pop() if len(kinds) == 1 else SwclipError
-    reasons = "; ".join(f"{failure.title}: {failure.message.rstrip('.')}" for failure in failures)
-    others = total - len(failures)
-    kept = f" The other {others} are kept: mend what is wrong, and the same command goes on." if others else ""
-    return kind(f"{len(failures)} of {total} runs failed. {reasons}.{kept}")
-
-
 def nearest_neighbour(
     manifest: Manifest,
     splits: Splits,
@@ -186,30 +175,29 @@ def nearest_neighbour(
 ) -> Evaluation:
     """Image-to-image search on the features of an untrained tower, which every split allows on its training side.
 
-    The photographs stand where `placed_photographs` puts them, so the answer is one of the candidates of the split even
-    where those are a grid.
+    The photographs are assigned to candidates by `placed_photographs`, so that the answer is a candidate of the split
+    even where those are a grid.
 
     Args:
         manifest: The photographs.
         splits: Their splits.
-        config: Whose image tower.
+        config: Configuration of the image tower.
         cache: Where its features are kept.
         command: The command line, for the record.
-        progress: Called with (what, done, total).
+        progress: Called with (task, done, total).
     """
     model = LocatorModel.create(config.model, manifest.positions_deg, config.seed)
     candidates, at = placed_photographs(manifest, splits, "query")
-    ids = [image_id for own in at for image_id in own]
+    ids = [image_id for image_ids in at for image_id in image_ids]
     row_of = {str(image_id): row for row, image_id in enumerate(manifest.frame["image_id"])}
     rows = np.array([row_of[image_id] for image_id in ids], dtype=np.int64)
-    asked = asked_rows(splits, manifest, "query")
-    wanted = np.concatenate([rows, asked])
+    wanted = np.concatenate([rows, asked_rows(splits, manifest, "query")])
     features = cache.features(
         model,
         [manifest.image_paths[row] for row in wanted],
         progress=None if progress is None else lambda done, total: progress("image features", done, total),
     )
-    features = model.pooled(features).astype(np.float32)
+    features = features.astype(np.float32)
     features = features / np.linalg.norm(features, axis=1, keepdims=True)
     blank = np.zeros((len(candidates), features.shape[1]), dtype=np.float32)
     gallery = gallery_from_embeddings(

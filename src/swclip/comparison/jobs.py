@@ -1,58 +1,48 @@
-"""Several pieces of work at once, each in a process of its own: progress from all of them, failures by name.
+"""The runs of a benchmark, one after another or several at a time: results in order, failures by name.
 
-Not `concurrent.futures`: there a worker that is killed (for want of memory, say) takes all the work with it, Ctrl-C
-waits for what is running, and a worker cannot say how far it is.
+Several at a time are trained by `swclip train`, each in a process of its own, and evaluated here afterwards. Runs
+resume, so that the same benchmark can be started again after an interruption.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import logging
-import logging.handlers
-import multiprocessing
-import multiprocessing.resource_tracker
 import os
+import re
 import signal
-import threading
+import subprocess
+import sys
+import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from typing import Any, Generic, TypeVar, cast
+from typing import IO
 
+import torch
+
+from swclip.comparison.benchmark_runs import Progress, Run
 from swclip.errors import ConfigError, SwclipError
+from swclip.evaluation.result import Evaluation
+from swclip.training.config import write_config
 
 _LOG = logging.getLogger(__name__)
 
-T = TypeVar("T")
-Progress = Callable[[str, int, int], None]
-
+_POLL_S = 0.2
 _STOP_S = 15.0
-_REPORT_EVERY_S = 0.1
-
-
-@dataclass(frozen=True)
-class Task(Generic[T]):
-    """A piece of work.
-
-    Attributes:
-        title: What a person knows it by.
-        work: Does it; called with a progress callback. It must be importable in another process (pickled).
-    """
-
-    title: str
-    work: Callable[[Progress], T]
+_GRACE_S = 2.0
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A piece of work that failed.
+    """A run that failed.
 
     Attributes:
-        title: Of the task.
-        message: What went wrong.
-        kind: Class of the error that a user can mend; SwclipError for any other.
+        title: Title of the run.
+        message: The error's message.
+        kind: Class of an error that a user can fix; SwclipError for any other.
     """
 
     title: str
@@ -60,20 +50,17 @@ class Failure:
     kind: type[SwclipError] = SwclipError
 
 
-def run_tasks(tasks: Sequence[Task[T]], jobs: int = 1, progress: Progress | None = None) -> list[T | Failure]:
-    """Do all tasks, `jobs` of them at once; one that fails does not stop the others.
-
-    With one job they are done here, one after another. With more, each worker is a fresh process (spawned: a script
-    that calls this needs `if __name__ == "__main__":`) with its share of this process's threads. An interruption stops
-    all workers, which clear up behind them, before it goes on upwards.
+def run_all(runs: Sequence[Run], jobs: int = 1, progress: Progress | None = None) -> list[Evaluation | Failure]:
+    """Train and evaluate all runs; one that fails does not stop the others.
 
     Args:
-        tasks: What to do, in this order.
-        jobs: How many at once.
-        progress: Called with (what, done, total); what a task reports has its title before it.
+        runs: The runs.
+        jobs: Number of runs that are trained at a time. Above 1 each is a process of its own, with an equal share of
+            this process's threads, and reads manifest and splits from their files. An interruption stops all of them.
+        progress: Called with (task, done, total); the tasks are "trained runs", "runs" and "TITLE: TASK".
 
     Returns:
-        What each task returned, or its failure, in the order of the tasks.
+        The evaluation of each run, or its failure, in the order of the runs.
 
     Raises:
         ConfigError: `jobs` is below 1.
@@ -81,230 +68,145 @@ def run_tasks(tasks: Sequence[Task[T]], jobs: int = 1, progress: Progress | None
     if jobs < 1:
         raise ConfigError(f"jobs is {jobs}; at least one run must be made at a time.")
     report = progress or _silent
-    jobs = min(jobs, len(tasks))
-    if jobs > 1:
-        return _Pool(tasks, jobs, report).results()
-    found: list[T | Failure] = []
-    for done, task in enumerate(tasks):
-        report("runs", done, len(tasks))
-        try:
-            found.append(task.work(_titled(report, task.title)))
-        except Exception as error:
-            found.append(_failure(task.title, error, traceback.format_exc()))
-    report("runs", len(tasks), len(tasks))
-    return found
+    trained = [number for number, run in enumerate(runs) if run.folder is not None]
+    jobs = min(jobs, len(trained))
+    failures = _train_in_processes(runs, trained, jobs, report) if jobs > 1 else {}
+    results: list[Evaluation | Failure] = []
+    for number, run in enumerate(runs):
+        report("runs", number, len(runs))
+        results.append(failures[number] if number in failures else _run_here(run, report))
+    report("runs", len(runs), len(runs))
+    return results
+
+
+def failures_as_error(failures: Sequence[Failure], total: int) -> SwclipError:
+    """One error for all runs of a benchmark that failed: their titles and messages, and that the others are kept."""
+    kinds = {failure.kind for failure in failures}
+    kind = kinds.pop() if len(kinds) == 1 else SwclipError
+    reasons = "; ".join(f"{failure.title}: {failure.message.rstrip('.')}" for failure in failures)
+    others = total - len(failures)
+    kept = f" The other {others} are kept: fix the cause, and the same command resumes." if others else ""
+    return kind(f"{len(failures)} of {total} runs failed. {reasons}.{kept}")
 
 
 def threads_each(jobs: int) -> int:
-    """Threads for each of several workers: an equal share of those that this process computes with."""
-    import torch
-
+    """Number of threads of each process: an equal share of those that this process computes with."""
     return max(1, torch.get_num_threads() // jobs)
 
 
-@dataclass
-class _Worker:
-    process: Any
-    connection: Connection
-    number: int | None = None
-
-
-class _Pool(Generic[T]):
-    """The parent's side: who does what, and what came of it."""
-
-    def __init__(self, tasks: Sequence[Task[T]], jobs: int, report: Progress) -> None:
-        self._tasks, self._report, self._jobs = list(tasks), report, jobs
-        self._threads = threads_each(jobs)
-        self._waiting = list(range(len(tasks)))
-        self._found: dict[int, T | Failure] = {}
-        self._workers: list[_Worker] = []
-
-    def results(self) -> list[T | Failure]:
-        total = len(self._tasks)
-        try:
-            self._workers = [self._start() for _ in range(self._jobs)]
-            self._report("runs", 0, total)
-            for worker in list(self._workers):
-                self._next(worker)
-            while len(self._found) < total:
-                busy = {worker.connection: worker for worker in self._workers if worker.number is not None}
-                for ready in wait(list(busy)):
-                    self._hear(busy[cast(Connection, ready)])
-                self._report("runs", len(self._found), total)
-        finally:
-            self._stop()
-        return [self._found[number] for number in range(total)]
-
-    def _start(self) -> _Worker:
-        spawn = multiprocessing.get_context("spawn")
-        ours, theirs = spawn.Pipe()
-        process = spawn.Process(target=_serve, args=(theirs, self._threads), daemon=True)
-        with _for_children(self._threads):
-            process.start()
-        theirs.close()
-        return _Worker(process, ours)
-
-    def _next(self, worker: _Worker) -> None:
-        worker.number = self._waiting.pop(0) if self._waiting else None
-        if worker.number is None:
-            return
-        try:
-            worker.connection.send(self._tasks[worker.number].work)
-        except OSError:
-            self._lost(worker)
-
-    def _hear(self, worker: _Worker) -> None:
-        assert worker.number is not None
-        try:
-            kind, value = worker.connection.recv()
-        except (EOFError, OSError):
-            self._lost(worker)
-            return
-        task = self._tasks[worker.number]
-        if kind == "progress":
-            _titled(self._report, task.title)(*value)
-        elif kind == "log":
-            logging.getLogger(value.name).handle(value)
-        else:
-            if kind == "failed":
-                error, trace = value
-                self._found[worker.number] = _failure(task.title, error, trace)
-            else:
-                self._found[worker.number] = value
-            self._next(worker)
-
-    def _lost(self, worker: _Worker) -> None:
-        """A worker is gone: its task failed, and a new one takes its place."""
-        worker.process.join(_STOP_S)
-        code = worker.process.exitcode
-        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        assert worker.number is not None
-        self._found[worker.number] = Failure(
-            self._tasks[worker.number].title,
-            f"its process ended by itself ({how}), perhaps for want of memory; try fewer --jobs.",
-        )
-        worker.connection.close()
-        self._workers.remove(worker)
-        if self._waiting:
-            fresh = self._start()
-            self._workers.append(fresh)
-            self._next(fresh)
-
-    def _stop(self) -> None:
-        for worker in self._workers:
-            if worker.process.is_alive():
-                worker.process.terminate()
-        deadline = time.monotonic() + _STOP_S
-        for worker in self._workers:
-            worker.process.join(max(0.0, deadline - time.monotonic()))
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
-            worker.connection.close()
-
-
-@contextmanager
-def _for_children(threads: int) -> Iterator[None]:
-    """What a process that is started here inherits, from its first moment on."""
-    # Read when the libraries under NumPy and torch are loaded, before any line of ours runs there.
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    # Ctrl-C reaches the whole group; it is the parent's, who stops the workers. Held back, not lost, until they are
-    # started; the resource tracker would let it through again if it were started in between.
-    can_hold = hasattr(signal, "pthread_sigmask")
-    if can_hold:
-        multiprocessing.resource_tracker.ensure_running()
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _run_here(run: Run, report: Progress) -> Evaluation | Failure:
     try:
-        yield
+        return run(lambda task, done, total: report(f"{run.title}: {task}", done, total))
+    except SwclipError as error:
+        return Failure(run.title, str(error), _class_of(error.exit_code))
+    except Exception as error:
+        # Not a user's error: what is needed to fix the program is logged.
+        _LOG.error("%s failed:\n%s", run.title, traceback.format_exc())
+        return Failure(run.title, f"{type(error).__name__}: {error}")
+
+
+def _train_in_processes(runs: Sequence[Run], trained: Iterable[int], jobs: int, report: Progress) -> dict[int, Failure]:
+    """Train the runs of these numbers, `jobs` at a time; returns the failures by number."""
+    waiting, threads = list(trained), threads_each(jobs)
+    total = len(waiting)
+    running: dict[int, _Training] = {}
+    failures: dict[int, Failure] = {}
+    try:
+        while waiting or running:
+            report("trained runs", total - len(waiting) - len(running), total)
+            while waiting and len(running) < jobs:
+                number = waiting.pop(0)
+                running[number] = _Training.start(runs[number], threads)
+            time.sleep(_POLL_S)
+            for number, training in list(running.items()):
+                ended = training.process.poll() is not None
+                report(f"{training.run.title}: training", training.steps(), training.run.config.steps)
+                if ended:
+                    del running[number]
+                    if (failure := training.failure()) is not None:
+                        failures[number] = failure
+        report("trained runs", total, total)
     finally:
-        if can_hold:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
+        _stop(list(running.values()))
+    return failures
 
 
-def _serve(connection: Connection, threads: int) -> None:
-    """A worker's life: take work, do it, tell what came of it, until it is stopped or the parent is gone."""
-    # The parent stops a worker by SIGTERM; as an exception it lets what is being written be cleared up.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _leave)
-    import torch
+@dataclass(frozen=True)
+class _Training:
+    """`swclip train` of one run, and the file that it writes its messages to."""
 
-    torch.set_num_threads(threads)
-    wire = _Wire(connection)
-    logging.basicConfig(level=logging.WARNING, handlers=[_ToParent(wire)])
-    while True:
+    run: Run
+    process: subprocess.Popen[bytes]
+    messages: IO[str]
+
+    @classmethod
+    def start(cls, run: Run, threads: int) -> _Training:
+        assert run.folder is not None
+        # The command goes by the recipe's name, and is recorded with the run: the recipe stays beside the runs.
+        recipe = run.folder.parent / f"{run.system}.toml"
+        write_config(recipe, dataclasses.replace(run.config, seed=0))
+        command = [sys.executable, "-m", "swclip", "train", str(run.manifest.path), f"--splits={run.splits.path}"]
+        command += [f"--recipe={recipe}", f"--seed={run.config.seed}", f"--out={run.folder}"]
+        messages = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 (`failure` closes it)
+        share = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+        environment = {**os.environ, **share, "SWCLIP_CACHE": str(run.cache.folder)}
+        return cls(run, subprocess.Popen(command, stdout=messages, stderr=messages, env=environment), messages)
+
+    def steps(self) -> int:
+        """Steps that the run has logged so far."""
+        assert self.run.folder is not None
         try:
-            work = connection.recv()
-        except (EOFError, OSError):
-            return
-        try:
-            message: tuple[str, Any] = ("done", work(wire.progress))
-        except Exception as error:
-            message = ("failed", (_mendable(error), traceback.format_exc()))
-        try:
-            wire.send(message)
-        except OSError:
-            return
+            return int(json.loads((self.run.folder / "metrics.jsonl").read_bytes().splitlines()[-1])["step"])
+        except (OSError, IndexError, ValueError):  # nothing is logged yet, or a line is being written
+            return 0
+
+    def failure(self) -> Failure | None:
+        """Why the process failed, after it ended; None where it trained its run. Its warnings are logged."""
+        code, title = self.process.wait(), self.run.title
+        with self.messages as stream:
+            stream.seek(0)
+            text = stream.read().strip()
+        for line in text.splitlines():
+            if line.startswith("WARNING: "):
+                _LOG.warning("%s: %s", title, line.removeprefix("WARNING: "))
+        if code == 0:
+            return None
+        if said := re.search(r"^error: (.*)", text, re.MULTILINE | re.DOTALL):
+            return Failure(title, said[1], _class_of(code))
+        _LOG.error("%s failed:\n%s", title, text)
+        if code < 0:
+            reason = f"its process was ended by signal {-code}, perhaps for want of memory; try fewer --jobs."
+            return Failure(title, reason)
+        return Failure(title, text.splitlines()[-1] if text else f"its process ended with exit code {code}.")
 
 
-def _leave(_signal: int, _frame: Any) -> None:
-    raise SystemExit(128 + signal.SIGTERM)
+def _stop(trainings: Sequence[_Training]) -> None:
+    """Interrupt processes, as Ctrl-C does, so that they clear up what they were writing; then end them."""
+    processes = [training.process for training in trainings]
+    # In a terminal Ctrl-C reached them too: only those that still run are interrupted again.
+    _wait(processes, _GRACE_S)
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
+    _wait(processes, _STOP_S)
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+    for training in trainings:
+        training.messages.close()
 
 
-class _Wire:
-    """Messages to the parent, from any thread, and progress not faster than a person can read."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection, self._lock = connection, threading.Lock()
-        self._told: tuple[str, float] = ("", 0.0)
-
-    def send(self, message: tuple[str, Any]) -> None:
-        with self._lock:
-            self._connection.send(message)
-
-    def progress(self, what: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if done < total and what == self._told[0] and now - self._told[1] < _REPORT_EVERY_S:
-            return
-        self._told = (what, now)
-        self.send(("progress", (what, done, total)))
+def _wait(processes: Sequence[subprocess.Popen[bytes]], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and any(process.poll() is None for process in processes):
+        time.sleep(_POLL_S)
 
 
-class _ToParent(logging.handlers.QueueHandler):
-    """Log records go to the parent, whose handlers know where they belong."""
-
-    def __init__(self, wire: _Wire) -> None:
-        super().__init__(wire)  # type: ignore[arg-type]
-        self._wire = wire
-
-    def enqueue(self, record: logging.LogRecord) -> None:
-        self._wire.send(("log", record))
+def _class_of(exit_code: int) -> type[SwclipError]:
+    """The class of `swclip.errors` with an exit code."""
+    return next((kind for kind in SwclipError.__subclasses__() if kind.exit_code == exit_code), SwclipError)
 
 
-def _mendable(error: Exception) -> SwclipError | str:
-    """The error as the parent can have it: of one of the classes that all of the package's are made from, or a text."""
-    for kind in type(error).__mro__:
-        if kind.__module__ == "swclip.errors" and issubclass(kind, SwclipError):
-            return kind(str(error))
-    return f"{type(error).__name__}: {error}"
-
-
-def _failure(title: str, error: Exception | str, trace: str) -> Failure:
-    found = _mendable(error) if isinstance(error, Exception) else error
-    if isinstance(found, SwclipError):
-        return Failure(title, str(found), type(found))
-    # Not a user's doing: what is needed to mend the program is written down.
-    _LOG.error("%s failed:\n%s", title, trace)
-    return Failure(title, found)
-
-
-def _titled(report: Progress, title: str) -> Progress:
-    return lambda what, done, total: report(f"{title}: {what}", done, total)
-
-
-def _silent(_what: str, _done: int, _total: int) -> None:
+def _silent(_task: str, _done: int, _total: int) -> None:
     return None

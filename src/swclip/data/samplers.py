@@ -14,19 +14,17 @@ import numpy as np
 from jaxtyping import Int64
 from numpy.typing import ArrayLike
 
-from swclip.data.look_alikes import LookAlikes
 from swclip.errors import ConfigError, MismatchError
 from swclip.geo.neighbours import SphereIndex
 
-# What a generator is for, so that permutations and batches of one seed have nothing to do with each other.
+# Purposes of random generators, so that permutations and batches of one seed are independent.
 _BATCH, _EPOCH, _REGIONS, _REGION = range(4)
-_LOOK_ALIKES = 12  # 10 and 11 are the training's noise on positions
 
 
 class BatchSampler(ABC):
     """An endless sequence of batches of row numbers, the same for the same seed.
 
-    `batch(step)` answers for any step. Iterating starts where `step` stands and moves it, and `state_dict` /
+    `batch(step)` works for any step. Iterating starts at `step` and advances it, and `state_dict` /
     `load_state_dict` carry it over a restart; a loader that fetches ahead should count its own steps and set `step`.
 
     Args:
@@ -82,22 +80,22 @@ class BatchSampler(ABC):
 
     @abstractmethod
     def identity(self) -> dict[str, str | int | float | None]:
-        """What decides the batches beside the step."""
+        """Settings that determine the batches, beside the step."""
 
     def state_dict(self) -> dict[str, object]:
-        """The next step, and what must be the same for it to mean the same batch. JSON-able."""
+        """The next step, and the sampler's identity; values for JSON."""
         return {"step": self.step, "identity": self.identity()}
 
     def load_state_dict(self, state: dict[str, object]) -> None:
-        """Continue where a saved sampler stood. The number of processes may have changed.
+        """Continue at the step of a saved sampler. The number of processes may have changed.
 
         Raises:
-            MismatchError: It drew from other data or by other rules.
+            MismatchError: It drew from other data or with other settings.
         """
-        saved, mine = state["identity"], self.identity()
-        if saved != mine:
+        saved, current = state["identity"], self.identity()
+        if saved != current:
             raise MismatchError(
-                f"the checkpoint's batches came from {saved}, these from {mine}; resume with its options."
+                f"the checkpoint's batches came from {saved}, these from {current}; resume with its options."
             )
         step = state["step"]
         if not isinstance(step, int):
@@ -150,35 +148,29 @@ class RandomBatchSampler(BatchSampler):
         return self.n // self.batch_size
 
     def identity(self) -> dict[str, str | int | float | None]:
-        """What decides the batches beside the step."""
+        """Settings that determine the batches, beside the step."""
         return self._identity()
 
 
 class NeighbourBatchSampler(BatchSampler):
-    """Anchors, each followed by some of its neighbours on the ground, so that the kernel has something to weigh.
+    """Anchors, each followed by some of its geographic neighbours, so that soft targets differ from one-hot ones.
 
-    A random batch over a city holds hardly a pair within 100 m, and soft targets on it are one-hot in practice. Here a
+    A random batch over a city has hardly a pair within 100 m, and soft targets on it are one-hot in practice. Here a
     batch of B is ceil(B / (1 + neighbours)) anchors, each followed by up to `neighbours_per_anchor` others within
     `radius_m` (or of its `k` nearest), drawn evenly among those not yet in the batch; what is still missing is filled
     with random others, at the end. Anchors run through permutations, so that each photograph is an anchor about once
     in n / anchors batches; as a neighbour a photograph is drawn more often the more neighbours it has.
 
-    With a `hard_share`, so much of a batch is kept for far look-alikes of its anchors, which whoever trains mines and
-    puts into `look_alikes`: the anchors, fewer by that share, get one each in turn, drawn evenly from their own. What
-    look-alikes do not fill, random others do.
-
     Args:
         positions_deg: (N, 2) latitude, longitude in degrees.
         batch_size: Photographs in the global batch.
         neighbours_per_anchor: At most so many neighbours follow an anchor; 0 gives anchors only.
-        radius_m: A neighbour lies within this radius of its anchor. Exactly one of `radius_m` and `k` is given.
+        radius_m: A neighbour is within this radius of its anchor. Exactly one of `radius_m` and `k` is given.
         k: A neighbour is among the k photographs nearest to its anchor.
-        regions: Region of each photograph, None where unknown (those count as one region); for `balance_regions`.
-        balance_regions: Draw as many anchors from each region, however many photographs it holds.
+        regions: District of each photograph, None where unknown (those count as one); for `balance_regions`.
+        balance_regions: Draw as many anchors from each district, however many photographs it holds.
         max_per_position: At most so many photographs of one identical position (the headings of a panorama) in a batch;
             no limit where None.
-        hard_share: Share of a batch that is kept for far look-alikes, 0 (none) to below 1.
-        look_alikes: Where they are found; the same in every process.
         seed: Seed of everything drawn.
         rank: This process's number.
         world_size: Number of processes.
@@ -204,8 +196,6 @@ class NeighbourBatchSampler(BatchSampler):
         regions: Sequence[str | None] | None = None,
         balance_regions: bool = False,
         max_per_position: int | None = None,
-        hard_share: float = 0.0,
-        look_alikes: LookAlikes | None = None,
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
@@ -220,13 +210,8 @@ class NeighbourBatchSampler(BatchSampler):
             raise ConfigError(f"radius_m {radius_m} must be positive.")
         if k is not None and k < 1:
             raise ConfigError(f"k {k} must be at least 1.")
-        if not 0.0 <= hard_share < 1.0:
-            raise ConfigError(f"hard_share {hard_share} must be 0 or more, and below 1.")
-        if hard_share and look_alikes is None:
-            raise ConfigError("hard_share needs look_alikes to draw from; pass where they are found.")
         self._neighbours, self._radius_m, self._k = neighbours_per_anchor, radius_m, k
-        self._hard, self._look_alikes = min(round(hard_share * batch_size), batch_size - 1), look_alikes
-        self._anchors_per_batch = max(1, -(-(batch_size - self._hard) // (1 + neighbours_per_anchor)))
+        self._anchors_per_batch = max(1, -(-batch_size // (1 + neighbours_per_anchor)))
         self._limit = max_per_position
         self._place = None if max_per_position is None else self._places(positions, max_per_position)
         self._regions = self._by_region(regions) if balance_regions else None
@@ -258,7 +243,7 @@ class NeighbourBatchSampler(BatchSampler):
         rows: dict[str | None, list[int]] = {}
         for row, region in enumerate(regions):
             rows.setdefault(region, []).append(row)
-        # By name and not by first appearance; nobody knows where the unknown come, so they come first.
+        # By name and not by first appearance, so that the order of the rows does not matter; unknown ones first.
         names = sorted(rows, key=lambda name: (name is not None, name or ""))
         return [np.asarray(rows[name], dtype=np.int64) for name in names]
 
@@ -268,42 +253,16 @@ class NeighbourBatchSampler(BatchSampler):
         batch = _Draw(self.n, self._place, self._limit)
         anchors = [anchor for anchor in self._anchors(step) if batch.admit(np.array([anchor]), 1).size]
         rows: list[Int64[np.ndarray, " m"]] = []
-        missing = self.batch_size - self._hard - len(anchors)
+        missing = self.batch_size - len(anchors)
         for anchor, near in zip(anchors, self._near(anchors), strict=True):
             rows.append(np.array([anchor], dtype=np.int64))
             room = min(self._neighbours, missing)
             if room:
                 rows.append(batch.admit(rng.permutation(batch.free(near)), room))
                 missing -= len(rows[-1])
-        missing += self._hard
-        if self._hard:
-            rows.append(self._drawn_look_alikes(step, anchors, batch))
-            missing -= len(rows[-1])
         if missing:
             rows.append(self._others(batch, missing, rng))
         return np.concatenate(rows)
-
-    def anchors(self, first_step: int, steps: int) -> Int64[np.ndarray, " a"]:
-        """The photographs that are anchors at some steps, each once, in increasing order."""
-        found = [self._anchors(step) for step in range(first_step, first_step + steps)]
-        return np.unique(np.array(found, dtype=np.int64))
-
-    def _drawn_look_alikes(self, step: int, anchors: list[int], batch: _Draw) -> Int64[np.ndarray, " h"]:
-        assert self._look_alikes is not None
-        mined = self._look_alikes.at(step)
-        if mined is None:
-            return np.empty(0, dtype=np.int64)
-        rng = np.random.default_rng([self.seed, _LOOK_ALIKES, step])
-        waiting = [rng.permutation(own) for own in map(mined.of, anchors)]
-        drawn: list[Int64[np.ndarray, " a"]] = []
-        missing = self._hard
-        while missing and any(len(own) for own in waiting):
-            for number, own in enumerate(waiting):
-                admitted = batch.admit(own[:1], min(1, missing))
-                waiting[number] = own[1:]
-                missing -= len(admitted)
-                drawn.append(admitted)
-        return np.concatenate(drawn) if drawn else np.empty(0, dtype=np.int64)
 
     def _anchors(self, step: int) -> list[int]:
         numbers = range(step * self._anchors_per_batch, (step + 1) * self._anchors_per_batch)
@@ -331,8 +290,8 @@ class NeighbourBatchSampler(BatchSampler):
             return self._index.within(positions, self._radius_m)
         # One more than asked for: the anchor finds itself. Where many share its position it may not; then k are kept.
         k = self._k or 1
-        _, found = self._index.nearest(positions, k + 1)
-        return [near[near != anchor][:k] for anchor, near in zip(anchors, found, strict=True)]
+        _, nearest = self._index.nearest(positions, k + 1)
+        return [near[near != anchor][:k] for anchor, near in zip(anchors, nearest, strict=True)]
 
     def _others(self, batch: _Draw, missing: int, rng: np.random.Generator) -> Int64[np.ndarray, " m"]:
         rows = np.empty(0, dtype=np.int64)
@@ -345,20 +304,19 @@ class NeighbourBatchSampler(BatchSampler):
         return np.concatenate([rows, batch.admit(batch.free(rng.permutation(self.n)), missing - len(rows))])
 
     def identity(self) -> dict[str, str | int | float | None]:
-        """What decides the batches beside the step."""
+        """Settings that determine the batches, beside the step."""
         return self._identity(
             neighbours_per_anchor=self._neighbours,
             radius_m=self._radius_m,
             k=self._k,
             max_per_position=self._limit,
-            hard=self._hard,
             regions=None if self._regions is None else len(self._regions),
             digest=self._digest,
         )
 
 
 class _Draw:
-    """Who is in the batch so far."""
+    """The photographs that are in the batch so far."""
 
     def __init__(self, n: int, place: Int64[np.ndarray, " n"] | None, limit: int | None) -> None:
         self._taken = np.zeros(n, dtype=np.bool_)

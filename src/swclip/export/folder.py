@@ -16,7 +16,6 @@ from jaxtyping import Float32, Float64
 
 from swclip.errors import ConfigError, InputError
 from swclip.export.graph import IMAGE, LOCATION, OPSET, Signature, check_location, write_image, write_location
-from swclip.export.int8_tower import IMAGE_INT8, quantize_tower
 from swclip.export.parity import TOLERANCE, Parity, check_parity, measure_parity, open_graph
 from swclip.files import atomic_folder, check_replaceable, sha256_of_file, write_json
 from swclip.imaging.preprocess import Preprocess
@@ -50,7 +49,6 @@ def export_model(
     location: bool = False,
     words: Mapping[str, str] | None = None,
     opset: int = OPSET,
-    int8_tower: bool = False,
     report: Report = lambda what: None,
 ) -> dict[str, Any]:
     """Write a model as ONNX: image.onnx, and what is needed to use it without swclip.
@@ -62,7 +60,6 @@ def export_model(
         location: Write location.onnx too.
         words: Values of the fields of the location side's prompt, such as {"city": "Leeds"}; the others are left out.
         opset: Version of the ONNX operators, 18 or more.
-        int8_tower: Write image.int8.onnx too, whose difference from the model is measured and stated, not limited.
         report: Called with what is being done.
 
     Returns:
@@ -89,12 +86,6 @@ def export_model(
         found = measure_parity(open_graph(beside / IMAGE.file, IMAGE), pixels, wanted)
         check_parity(found, IMAGE.file)
         parity[IMAGE.file] = found.to_dict()
-        if int8_tower:
-            report("writing and measuring image.int8.onnx")
-            share = quantize_tower(beside / IMAGE.file, beside / IMAGE_INT8.file)
-            found = measure_parity(open_graph(beside / IMAGE_INT8.file, IMAGE_INT8), pixels, wanted)
-            graphs[IMAGE_INT8.file] = IMAGE_INT8
-            parity[IMAGE_INT8.file] = {**found.to_dict(), "share_of_weights_in_8_bits": share}
         if location:
             report("writing and checking location.onnx")
             write_location(model, beside / LOCATION.file, words or {}, opset)

@@ -1,4 +1,4 @@
-"""What a model is made of, as frozen dataclasses: enough to build it again from a saved folder."""
+"""Configuration of a model, as frozen dataclasses: enough to build it again from a saved folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from swclip.errors import ConfigError
 Pooling = Literal["auto", "cls", "mean", "cls+mean", "cls+mean+std", "gem", "grid", "pooler"]
 LocationForm = Literal["grid", "cells", "template", "fourier"]
 HeadForm = Literal["residual", "mlp"]
-TokenPooling = Literal["none", "gem", "attention"]
 
 
 @dataclass(frozen=True)
@@ -22,14 +21,8 @@ class ImageConfig:
         pooling: How a feature map or a row of patch tokens becomes one vector. `grid` keeps a 3 x 3 layout; `auto`
             takes cls+mean+std for towers with a class token (that token, the mean of the patches, and how much they
             vary), the pooler for SigLIP, grid for the built-in one, else mean.
-        blocks: How many of the tower's last blocks are pooled, each by itself and side by side. Earlier blocks hold
-            more of where things are, later ones more of what they are. The built-in tower gives its last map alone.
-        tokens: What is learnt beside that pooling, of the patch tokens averaged over a grid: `gem`, generalised means
-            with a learnt power; `attention`, weighted sums with learnt questions; `none`. A frozen tower's tokens are
-            then kept on disk too, in float16: for each photograph, three blocks of 384 and cls+mean+std, 44 kB with a
-            grid of 4 and 120 kB with one of 7.
-        token_grid: Side of that grid.
-        token_queries: Questions of the `attention`, each with a sum of its own.
+        blocks: Number of the tower's last blocks that are pooled, each by itself, and concatenated. Earlier blocks have
+            more spatial, later ones more semantic information. The built-in tower has its last map alone.
         head: `residual`: layer norm, a linear map and a two-layer correction; `mlp`: two layers with ReLU and no more,
             GeoCLIP's.
         head_width: Width of the hidden layer of the image head, 0 for a linear head (`residual`).
@@ -40,9 +33,6 @@ class ImageConfig:
     tower: str = "builtin:small"
     pooling: Pooling = "auto"
     blocks: int = 1
-    tokens: TokenPooling = "none"
-    token_grid: int = 4
-    token_queries: int = 8
     head: HeadForm = "residual"
     head_width: int = 1024
     head_dropout: float = 0.1
@@ -51,10 +41,6 @@ class ImageConfig:
     def __post_init__(self) -> None:
         if self.blocks < 1:
             raise ConfigError(f"blocks {self.blocks}: at least the last block must be pooled; give 1 or more.")
-        if self.token_grid < 1 or self.token_queries < 1:
-            raise ConfigError(
-                f"token_grid {self.token_grid} and token_queries {self.token_queries} must both be at least 1."
-            )
         if self.head == "mlp" and self.head_width < 1:
             raise ConfigError(f"head_width {self.head_width}: the mlp head has a hidden layer; give it a width.")
 
@@ -124,15 +110,15 @@ class LocationConfig:
 
 @dataclass(frozen=True)
 class ViewsConfig:
-    """Further views of a place, that a photograph may come with and may lack.
+    """Modalities beside the photograph, which a photograph may have or lack.
 
     Attributes:
         caption: A text tower that reads the photographs' captions: `builtin:small`, a name on the model hub, a local
-            folder, or `none` for no such view.
+            folder, or `none` for no captions.
         map: An image tower that sees their map tiles: the same, or `none`.
         map_size_px: Side of the square tile that the tower sees, pixels; None takes 64 for `builtin:small`, else what
             the tower was made for.
-        head_width: Width of the hidden layer of each view's head, 0 for a linear one.
+        head_width: Width of the hidden layer of each modality's head, 0 for a linear one.
         head_dropout: Dropout of the heads.
     """
 
@@ -153,7 +139,7 @@ class ViewsConfig:
 
     @property
     def names(self) -> tuple[Literal["caption", "map"], ...]:
-        """The views there are, in their order."""
+        """Names of the modalities beside the photograph, in order."""
         both: tuple[tuple[Literal["caption", "map"], str], ...] = (("caption", self.caption), ("map", self.map))
         return tuple(name for name, tower in both if tower != "none")
 
@@ -165,7 +151,7 @@ class ModelConfig:
     Attributes:
         image: The image side.
         location: The location side.
-        views: Further views beside the photograph; none by default.
+        views: Modalities beside the photograph; none by default.
         embedding_dim: Dimension D of the shared space.
         initial_temperature: Softmax temperature at the start; the logit scale is its inverse, as in CLIP (0.07).
     """

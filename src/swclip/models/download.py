@@ -143,9 +143,7 @@ def download(name: HubName, **hub: Any) -> Path:
         ) from error
     except Exception as error:
         # The library's own errors, and those of the HTTP library beneath, which is another one from release to release.
-        raise HubError(
-            f"{name}: the download failed ({_cause(error)}); the same command goes on where it was."
-        ) from error
+        raise HubError(f"{name}: the download failed ({_cause(error)}); the same command resumes it.") from error
     if not (folder / "config.json").is_file():
         raise ArtefactError(f"{name}: holds no swclip model (config.json is missing).")
     check_harmless(folder)

@@ -39,10 +39,7 @@ class ImageTower(nn.Module):
     """A vision backbone and its pooling: pixels to one feature vector.
 
     Attributes:
-        feature_dim: F, of `pooled_dim` pooled features and the tokens behind them.
-        pooled_dim: Pooled features.
-        token_grid: Side of the grid of tokens; 0 for none.
-        token_dim: Width of a token, all blocks side by side.
+        feature_dim: F, the number of pooled features.
 
     Args:
         config: The image side's configuration.
@@ -69,21 +66,15 @@ class ImageTower(nn.Module):
         self.blocks = 1 if self.architecture is None else _check_blocks(config.blocks, self.pooling, self.architecture)
         self.gem = GemPool() if self.pooling == "gem" else None
         factor = {"cls+mean": 2, "cls+mean+std": 3, "grid": _GRID_SIDE**2}.get(self.pooling, 1)
-        self.pooled_dim = width * factor * self.blocks
-        self.token_grid = 0 if config.tokens == "none" else config.token_grid
-        self.token_dim = width * self.blocks
-        self.feature_dim = self.pooled_dim + self.token_grid**2 * self.token_dim
+        self.feature_dim = width * factor * self.blocks
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
-        """Pooled features of normalised pixels; behind them, where there is a grid, its tokens cell by cell."""
+        """Pooled features (B, F) of normalised pixels."""
         states, pooler = self._states(pixels)
-        pooled = torch.cat([self._pool(state, pooler) for state in states], dim=1)
-        if not self.token_grid:
-            return pooled
-        return torch.cat([pooled, torch.cat([self._tokens(state) for state in states], dim=2).flatten(1)], dim=1)
+        return torch.cat([self._pool(state, pooler) for state in states], dim=1)
 
     def _states(self, pixels: Tensor) -> tuple[list[Tensor], Tensor | None]:
-        """What the last blocks give, the last one last, and the tower's own pooler where it has one."""
+        """Outputs of the last blocks, in order, and that of the tower's pooler where it has one."""
         if self.architecture is None:
             return [self.backbone(pixels)], None
         extra = {"interpolate_pos_encoding": True} if self._must_interpolate(pixels) else {}
@@ -92,13 +83,6 @@ class ImageTower(nn.Module):
             return [self._normed(state) for state in states[-self.blocks :]], None
         output = self.backbone(pixel_values=pixels, **extra)
         return [output.last_hidden_state], getattr(output, "pooler_output", None)
-
-    def _tokens(self, hidden: Tensor) -> Float[Tensor, "b g c"]:
-        """Patch tokens averaged over the cells of the grid, row by row."""
-        map_ = self._map(hidden)
-        if map_.ndim != 4:
-            raise ConfigError("image.tokens needs a square feature map; set it to 'none' with this tower and size.")
-        return F.adaptive_avg_pool2d(map_, self.token_grid).flatten(2).transpose(1, 2)
 
     def _map(self, hidden: Tensor) -> Tensor:
         """Patches as (B, C, H, W); as the row of tokens they are where they do not make a square."""
@@ -113,9 +97,9 @@ class ImageTower(nn.Module):
         # The residual stream grows from block to block; the tower's own last norm, where there is one, brings the
         # blocks to one scale in the way its last block was trained for.
         for name in ("layernorm", "post_layernorm", "norm"):
-            own = getattr(self.backbone, name, None)
-            if isinstance(own, nn.LayerNorm):
-                return own(state)  # type: ignore[no-any-return]
+            norm = getattr(self.backbone, name, None)
+            if isinstance(norm, nn.LayerNorm):
+                return norm(state)  # type: ignore[no-any-return]
         return F.layer_norm(state, state.shape[-1:])
 
     def _must_interpolate(self, pixels: Tensor) -> bool:
@@ -182,7 +166,7 @@ def _resolve(pooling: Pooling, family: str, prefix_tokens: int) -> Pooling:
 
 
 class ImageHead(nn.Module):
-    """Pooled features to the shared space: layer norm, then a linear map plus a two-layer correction.
+    """Pooled features to the shared space: layer norm, then a linear map plus a residual two-layer network.
 
     Args:
         feature_dim: F.

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from swclip.errors import ArtefactError, SwclipError
+from swclip.errors import ArtefactError, ConfigError, SwclipError
 from swclip.files import atomic_folder, read_json, write_json
 from swclip.imaging.preprocess import Preprocess
 from swclip.models.config import ModelConfig
@@ -26,7 +26,6 @@ from swclip.models.download import HubName, download, model_folder
 from swclip.models.image_tower import ImageHead, ImageTower, image_preprocess
 from swclip.models.location_text import LocationEncoder, Words, known_cells
 from swclip.models.modalities import Views
-from swclip.models.token_pool import TokenPool
 from swclip.structure import as_plain, structure
 
 FORMAT_VERSION = "1"
@@ -53,18 +52,9 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
         self.preprocess = preprocess
         self.image_tower = image_tower
         image = config.image
-        self.token_pool: TokenPool | None = None
-        read_dim = image_tower.feature_dim
-        if image_tower.token_grid:
-            self.token_pool = TokenPool(
-                image.tokens,
-                image_tower.pooled_dim,
-                image_tower.token_dim,
-                image_tower.token_grid**2,
-                image.token_queries,
-            )
-            read_dim = self.token_pool.output_dim
-        self.image_head = ImageHead(read_dim, config.embedding_dim, image.head_width, image.head_dropout, image.head)
+        self.image_head = ImageHead(
+            image_tower.feature_dim, config.embedding_dim, image.head_width, image.head_dropout, image.head
+        )
         self.location = location
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1.0 / config.initial_temperature)))
         self.views: Views | None = None
@@ -83,7 +73,7 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
             torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds the accelerator's too
             location = LocationEncoder(config.location, config.embedding_dim, cells)
             model = cls(config, image_preprocess(config.image), ImageTower(config.image), location)
-            if config.views.names:  # drawn last: the other weights are those of the seed without views
+            if config.views.names:  # drawn last: the other weights are those of the seed without modalities
                 model.views = Views(config.views, config.embedding_dim)
             return model
 
@@ -103,13 +93,13 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
             self.logit_scale.clamp_(max=_MAX_LOGIT_SCALE)
 
     def image_features(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
-        """Tower features (B, F), pooled and tokens: what is kept on disk when the tower is frozen."""
+        """Pooled tower features (B, F): what the feature cache keeps when the tower is frozen."""
         features: Tensor = self.image_tower(pixels)
         return features
 
     def encode_image_features(self, features: Float[Tensor, "b f"]) -> Float[Tensor, "b d"]:
         """Unit vectors (B, D) of the tower's features."""
-        embeddings: Tensor = self.image_head(features if self.token_pool is None else self.token_pool(features))
+        embeddings: Tensor = self.image_head(features)
         return embeddings
 
     def encode_pixels(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
@@ -133,27 +123,19 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
         """Identity of tower, pooling and preprocessing: the key under which image features may be kept."""
         tower = self.image_tower
         blocks = f"/{tower.blocks} blocks" if tower.blocks > 1 else ""
-        tokens = f"/{tower.token_grid} x {tower.token_grid} tokens, float16" if tower.token_grid else ""
-        return _digest(tower.state_dict(), tower.pooling + blocks + tokens + self.preprocess.digest)
+        return _digest(tower.state_dict(), tower.pooling + blocks + self.preprocess.digest)
 
     @property
-    def feature_dtype(self) -> Literal["float32", "float16"]:
-        """What image features are kept in: of tokens, which are many and averaged again, half precision is enough."""
-        return "float16" if self.image_tower.token_grid else "float32"
-
-    def pooled(self, features: Any) -> Any:
-        """The pooled part of image features (N, F), an array or a tensor, without the tokens behind it: (N, P)."""
-        return features[:, : self.image_tower.pooled_dim]
+    def feature_dtype(self) -> Literal["float32"]:
+        """Type in which the feature cache keeps image features."""
+        return "float32"
 
     @property
     def fingerprint(self) -> str:
         """Identity of the whole model and its preprocessing: embeddings of two models with one fingerprint agree."""
         config, extra = as_plain(self.config), self.preprocess.digest
-        if self.token_pool is None:  # such a model is what it was before tokens could be pooled
-            for name in ("tokens", "token_grid", "token_queries"):
-                del config["image"][name]
         if self.views is None:
-            del config["views"]  # a model without views is what it was before there were any
+            del config["views"]  # as before modalities existed, so that fingerprints of such models stay the same
         else:
             extra += json.dumps(self.views.saved()["map_preprocess"], sort_keys=True)
         return _digest(self.state_dict(), json.dumps(config, sort_keys=True) + extra)
@@ -214,6 +196,13 @@ def _digest(state: dict[str, Tensor], extra: str) -> str:
     return sha.hexdigest()[:32]
 
 
+def _model_config(values: Mapping[str, Any], path: Path) -> ModelConfig:
+    try:
+        return structure(ModelConfig, values, str(path))
+    except ConfigError as error:  # of a saved model it is the folder that is wrong, not an option of the user's
+        raise ArtefactError(str(error)) from error
+
+
 def load_model(path: str | Path) -> LocatorModel:
     """Load a model from a run, a gallery, the model folder itself, or a hub; on the CPU, in evaluation mode.
 
@@ -234,14 +223,14 @@ def load_model(path: str | Path) -> LocatorModel:
         )
     values = read_json(folder / "config.json", "the model's configuration")
     if not isinstance(values, dict) or values.get("swclip_format") != FORMAT_VERSION:
-        found = values.get("swclip_format") if isinstance(values, dict) else None
+        version = values.get("swclip_format") if isinstance(values, dict) else None
         raise ArtefactError(
-            f"{folder / 'config.json'}: model format {found!r}, and this swclip reads {FORMAT_VERSION!r}; "
+            f"{folder / 'config.json'}: model format {version!r}, and this swclip reads {FORMAT_VERSION!r}; "
             "train it again or install the release that wrote it."
         )
     weights = folder / "model.safetensors"
     try:
-        config = structure(ModelConfig, values["model"])
+        config = _model_config(values["model"], folder / "config.json")
         preprocess = Preprocess.from_dict(read_json(folder / "preprocess.json", "the model's preprocessing"))
         texts, tokenizer = values["text_architecture"], folder / "tokenizer"
         with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten below

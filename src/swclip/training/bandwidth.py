@@ -1,4 +1,4 @@
-"""The bandwidth of the soft labels: from the data where it is not given, and from coarse to fine while training."""
+"""Bandwidth of the soft labels: fixed, or estimated from the data; optionally from coarse to fine while training."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-Look = Callable[[Int64[np.ndarray, " m"]], Float32[np.ndarray, "m f"]]
-"""Features of some training photographs, by their number, by the image tower as it stands at the start."""
+FeaturesOf = Callable[[Int64[np.ndarray, " m"]], Float32[np.ndarray, "m f"]]
+"""Features of training photographs, by their number, of the image tower before training."""
 
 BANDWIDTH_FILE = "bandwidth.json"
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -47,25 +47,25 @@ _LEAST_BINS = 6
 
 @dataclass(frozen=True)
 class BandwidthConfig:
-    """Where the bandwidth of the soft labels comes from.
+    """How the bandwidth of the soft labels is chosen.
 
     Attributes:
-        form: `fixed`: `objective.targets.bandwidths_m`. `semivariogram`: where the correlation of the tower's features
-            over the ground has fallen to 1/e, as the kernel's own fall to 1/e; `adaptive` where they have none.
-            `adaptive`: for each photograph the distance to its `neighbour`-th nearest place, for a pair the geometric
-            mean of both.
-        factors: Multiples of what was found; several make a mixture of scales. Not used by `fixed`.
+        form: `fixed`: `objective.targets.bandwidths_m`. `semivariogram`: the bandwidth with which the kernel falls to
+            1/e at the distance where the spatial correlation of the tower's features does; `adaptive` where they have
+            no spatial structure. `adaptive`: for each photograph the distance to its `neighbour`-th nearest place, for
+            a pair the geometric mean of both.
+        factors: Multiples of the estimated bandwidth; several make a mixture of scales. Not used by `fixed`.
         shares: The weight of each factor; equal where None. Not used by `fixed`.
         neighbour: Which place the adaptive bandwidth reaches to.
-        least_m: No bandwidth that is found is below this, metres.
-        most_m: Nor above this.
+        least_m: Lower limit of estimated bandwidths, metres.
+        most_m: Upper limit, metres.
         place_m: Positions this near are one place, metres: a satellite fix under open sky is no better.
         model: Model of the semivariogram: `exponential`, `spherical` or `gaussian`.
         max_lag_m: Longest distance of a pair of the semivariogram, metres.
-        photographs: At most so many photographs are looked at for the semivariogram.
+        photographs: Largest number of photographs that the semivariogram is estimated from.
         headings: Compare photographs that look the same way only, where most headings are known.
-        coarse_factor: Bandwidths start so many times wider, with any form; 1 for no schedule.
-        coarse_share: Share of the steps over which they narrow to their own width, by the same ratio each step.
+        coarse_factor: Factor by which bandwidths are wider at the start, with any form; 1 for no schedule.
+        coarse_share: Share of the steps over which they narrow to their final width, by the same ratio each step.
 
     References:
         L. Zelnik-Manor, P. Perona, "Self-tuning spectral clustering", NIPS 2004, for the geometric mean of a pair's.
@@ -111,7 +111,7 @@ class BandwidthConfig:
 
 
 def coarseness(step: int, steps: int, config: BandwidthConfig) -> float:
-    """How many times wider than their own width the bandwidths are at a step.
+    """Factor by which the bandwidths are wider at a step than at the end.
 
         coarse_factor ^ (1 - step / (coarse_share steps)), and 1 from then on
 
@@ -136,31 +136,32 @@ class Bandwidths:
     """The bandwidths of a run.
 
     Attributes:
-        objective: The objective, with the bandwidths in metres that were found.
-        figures: What was found, for the run's record; empty with `fixed`.
-        stretch: (N,) by photograph, its bandwidth over those of `objective`; None where all have the same.
-        config: What was asked for.
+        objective: The objective, with the resolved bandwidths in metres.
+        figures: The estimate, for the run's record; empty with `fixed`.
+        scale: (N,) bandwidth scale: the bandwidth of each photograph over those of `objective`; None where all have
+            the same.
+        config: How they were chosen.
         steps: Steps of the run.
     """
 
     objective: ObjectiveConfig
     figures: dict[str, Any]
-    stretch: Float64[Tensor, " n"] | None
+    scale: Float64[Tensor, " n"] | None
     config: BandwidthConfig
     steps: int
 
-    def stretch_of(self, step: int, drawn: Int64[np.ndarray, " b"]) -> Float64[Tensor, " b"] | None:
-        """How much wider the bandwidths of a batch are at a step; None where they are as the objective has them."""
+    def scale_at(self, step: int, rows: Int64[np.ndarray, " b"]) -> Float64[Tensor, " b"] | None:
+        """Bandwidth scale of a batch at a step; None where all bandwidths are those of the objective."""
         coarse = coarseness(step, self.steps, self.config)
-        if self.stretch is None:
-            return None if coarse == 1.0 else torch.full((len(drawn),), coarse, dtype=torch.float64)
-        return self.stretch[torch.from_numpy(drawn)] * coarse
+        if self.scale is None:
+            return None if coarse == 1.0 else torch.full((len(rows),), coarse, dtype=torch.float64)
+        return self.scale[torch.from_numpy(rows)] * coarse
 
 
 def feature_directions(features: Float[np.ndarray, "n f"]) -> Float32[np.ndarray, "n f"]:
-    """Features as unit vectors from their mean, each in units of its own spread.
+    """Features as unit vectors: centred, and each divided by its standard deviation.
 
-    Without the mean, which all photographs share, two unrelated ones have a cosine of about 0, and gamma is about 1.
+    Centred, two unrelated photographs have a cosine of about 0, so that gamma is about 1.
     """
     centred = features - features.mean(axis=0, dtype=np.float64)
     spread = centred.std(axis=0)
@@ -173,37 +174,37 @@ def semivariogram_of(
     config: BandwidthConfig,
     positions_deg: Float64[np.ndarray, "n 2"],
     heading_deg: Float64[np.ndarray, " n"],
-    look: Look,
+    features_of: FeaturesOf,
     seed: int,
 ) -> tuple[EmpiricalSemivariogram, FittedSemivariogram, dict[str, Any]]:
     """The semivariogram of the training photographs' features.
 
     Args:
-        config: How.
+        config: Model, limits and number of photographs.
         positions_deg: (N, 2) latitude, longitude in degrees.
         heading_deg: (N,) headings, NaN where unknown.
-        look: Gives features.
-        seed: Which photographs are looked at, where there are too many.
+        features_of: Gives the features of photographs.
+        seed: Seed of the sample, where there are more photographs than `config.photographs`.
 
     Returns:
         The bins, the curve, and both as plain values.
     """
     generator = np.random.default_rng([seed, 0x5EA1])
     rows = sample_with_neighbours(positions_deg, config.photographs, generator)
-    vectors = feature_directions(look(rows))
+    vectors = feature_directions(features_of(rows))
     heading = heading_deg[rows]
     headed = config.headings and bool(np.isfinite(heading).mean() >= _HEADED)
-    found = empirical_semivariogram(
+    bins = empirical_semivariogram(
         positions_deg[rows],
         vectors,
         generator=generator,
         max_lag_m=config.max_lag_m,
         heading_deg=heading if headed else None,
     )
-    if headed and len(found.lag_m) < _LEAST_BINS:
+    if headed and len(bins.lag_m) < _LEAST_BINS:
         headed = False
-        found = empirical_semivariogram(positions_deg[rows], vectors, generator=generator, max_lag_m=config.max_lag_m)
-    fitted = fit_semivariogram(found, config.model, config.place_m)
+        bins = empirical_semivariogram(positions_deg[rows], vectors, generator=generator, max_lag_m=config.max_lag_m)
+    fitted = fit_semivariogram(bins, config.model, config.place_m)
     plain = {
         **dataclasses.asdict(fitted),
         "sill": fitted.sill,
@@ -212,23 +213,23 @@ def semivariogram_of(
         "photographs": len(rows),
         "same_heading": headed,
         "max_lag_m": config.max_lag_m,
-        "lag_m": found.lag_m.tolist(),
-        "gamma": found.gamma.tolist(),
-        "pairs": found.pairs.tolist(),
+        "lag_m": bins.lag_m.tolist(),
+        "gamma": bins.gamma.tolist(),
+        "pairs": bins.pairs.tolist(),
     }
-    return found, fitted, plain
+    return bins, fitted, plain
 
 
 def pair_noise_m(accuracy_m: Float64[np.ndarray, " n"], targets: TargetConfig) -> float:
-    """What GPS noise adds to the squared bandwidth of a pair in the mean, as its root, metres; 0 without `gps_noise`.
+    """Root of what GPS noise adds to the squared bandwidth of a pair on average, metres; 0 without `gps_noise`.
 
-    The semivariogram is of recorded positions: its range holds the noise already. The noise-aware kernel adds each
-    pair's own, h^2 + a_i^2 + a_j^2, so the mean of that is taken off first, or it would count twice.
+    The semivariogram is of recorded positions, so that its range already includes the noise. The noise-aware kernel
+    adds that of each pair, h^2 + a_i^2 + a_j^2: its mean is subtracted first, or it would count twice.
     """
     if not targets.gps_noise:
         return 0.0
-    known = np.where(np.isnan(accuracy_m), targets.default_accuracy_m, accuracy_m)
-    return float(np.sqrt(2.0 * np.square(known).mean()))
+    filled_m = np.where(np.isnan(accuracy_m), targets.default_accuracy_m, accuracy_m)
+    return float(np.sqrt(2.0 * np.square(filled_m).mean()))
 
 
 def semivariogram_bandwidth_m(
@@ -236,15 +237,15 @@ def semivariogram_bandwidth_m(
 ) -> float:
     """The bandwidth with which the kernel falls to 1/e where the features' correlation does, within the limits.
 
-    At most half of the squared length is taken off for noise. Noise of one photograph and not of its neighbour would
-    have blurred the semivariogram to its own size at least: stated noise near that length or beyond is mostly what
-    neighbours have in common, the drift of one receiver on one drive, and leaves their distances as they are.
+    At most half of the squared length is subtracted for noise. Noise that is independent between neighbours would have
+    blurred the semivariogram at least to its own size: stated noise near that length or beyond is mostly common to
+    neighbours, the drift of one receiver on one drive, and leaves their distances unchanged.
 
     Args:
         fitted: The curve.
         kernel: Of the soft labels.
         config: The limits.
-        noise_m: What the kernel will be widened by (`pair_noise_m`), and is therefore taken off here.
+        noise_m: Noise that the kernel will be widened by (`pair_noise_m`), and that is therefore subtracted here.
     """
     length = fitted.correlation_length_m / kernel_reach(kernel)
     clean = math.sqrt(length**2 - min(noise_m**2, 0.5 * length**2))
@@ -269,41 +270,41 @@ def adaptive_plain(bandwidths_m: Float64[np.ndarray, " n"], config: BandwidthCon
     }
 
 
-def find_bandwidths(
+def estimate_bandwidths(
     config: BandwidthConfig,
     kernel: KernelName,
     positions_deg: Float64[np.ndarray, "n 2"],
     heading_deg: Float64[np.ndarray, " n"],
-    look: Look,
+    features_of: FeaturesOf,
     seed: int,
     noise_m: float = 0.0,
 ) -> dict[str, Any]:
-    """What `bandwidth.json` holds: the form that is used, the bandwidths, and what they were found from.
+    """Contents of `bandwidth.json`: the form that is used, the bandwidths, and the statistics behind them.
 
     Args:
-        config: How; not `fixed`.
+        config: The form, not `fixed`, and its settings.
         kernel: Of the soft labels.
         positions_deg: (N, 2) latitude, longitude in degrees.
         heading_deg: (N,) headings, NaN where unknown.
-        look: Gives features; not asked by `adaptive`.
-        seed: Which photographs are looked at.
-        noise_m: What the kernel will be widened by for GPS noise; see `pair_noise_m`.
+        features_of: Gives features; not called by `adaptive`.
+        seed: Seed of the sample of photographs.
+        noise_m: Noise that the kernel will be widened by; see `pair_noise_m`.
     """
-    found: dict[str, Any] = {"used": config.form, "note": None}
+    record: dict[str, Any] = {"used": config.form, "note": None}
     if config.form == "semivariogram":
-        _, fitted, found["semivariogram"] = semivariogram_of(config, positions_deg, heading_deg, look, seed)
+        _, fitted, record["semivariogram"] = semivariogram_of(config, positions_deg, heading_deg, features_of, seed)
         base_m = semivariogram_bandwidth_m(fitted, kernel, config, noise_m)
-        found["noise_m"] = round(noise_m, 3)
+        record["noise_m"] = round(noise_m, 3)
         if not fitted.structured:
-            found |= {"used": "adaptive", "note": f"{fitted.statement} The adaptive bandwidth is used instead."}
-    if found["used"] == "adaptive":
-        own_m = adaptive_bandwidths_m(positions_deg, config)
-        found["adaptive"] = {**adaptive_plain(own_m, config), "photographs_m": own_m.tolist()}
-        base_m = found["adaptive"]["geometric_mean_m"]
-    return {**found, "base_m": base_m, "bandwidths_m": [round(base_m * factor, 3) for factor in config.factors]}
+            record |= {"used": "adaptive", "note": f"{fitted.statement} The adaptive bandwidth is used instead."}
+    if record["used"] == "adaptive":
+        photographs_m = adaptive_bandwidths_m(positions_deg, config)
+        record["adaptive"] = {**adaptive_plain(photographs_m, config), "photographs_m": photographs_m.tolist()}
+        base_m = record["adaptive"]["geometric_mean_m"]
+    return {**record, "base_m": base_m, "bandwidths_m": [round(base_m * factor, 3) for factor in config.factors]}
 
 
-def settle_bandwidths(
+def resolve_bandwidths(
     config: BandwidthConfig,
     objective: ObjectiveConfig,
     folder: Path,
@@ -312,27 +313,27 @@ def settle_bandwidths(
     positions_deg: Float64[np.ndarray, "n 2"],
     heading_deg: Float64[np.ndarray, " n"],
     accuracy_m: Float64[np.ndarray, " n"],
-    look: Look,
+    features_of: FeaturesOf,
     fingerprint: Callable[[], str],
     steps: int,
     seed: int,
     wait: Callable[[], None],
 ) -> Bandwidths:
-    """The bandwidths of a run: found once, written to RUN/bandwidth.json, and read from there ever after.
+    """The bandwidths of a run: estimated once, written to RUN/bandwidth.json, and read from there afterwards.
 
     Args:
-        config: Where they come from.
-        objective: The objective as it was asked for.
+        config: How they are chosen.
+        objective: The configured objective.
         folder: The run's folder, which all processes see.
-        process: This process; the one that leads finds them.
+        process: This process; the leading one estimates them.
         positions_deg: (N, 2) positions of the training photographs.
         heading_deg: (N,) their headings, NaN where unknown.
         accuracy_m: (N,) their 1-sigma GPS accuracies, NaN where unknown.
-        look: Gives their features.
-        fingerprint: The identity of what gives the features.
+        features_of: Gives their features.
+        fingerprint: Gives the identity of tower, pooling and preprocessing.
         steps: Steps of the run.
-        seed: The run's.
-        wait: Returns when every process has come here.
+        seed: Seed of the run.
+        wait: Returns when every process has called it.
 
     Raises:
         ArtefactError: RUN/bandwidth.json is damaged.
@@ -343,7 +344,7 @@ def settle_bandwidths(
     if process.leads:
         kernel, noise_m = objective.targets.kernel, pair_noise_m(accuracy_m, objective.targets)
         made_from = {
-            "asked": as_plain(config),
+            "config": as_plain(config),
             "kernel": kernel,
             "seed": seed,
             "noise_m": noise_m,
@@ -352,22 +353,24 @@ def settle_bandwidths(
         }
         # A run that made nothing yet may be started again with another configuration.
         if not path.exists() or read_json(path, "the run's bandwidths").get("made_from") != made_from:
-            found = find_bandwidths(config, kernel, positions_deg, heading_deg, look, seed, noise_m)
-            write_json(path, {**found, "made_from": made_from})
+            record = estimate_bandwidths(config, kernel, positions_deg, heading_deg, features_of, seed, noise_m)
+            write_json(path, {**record, "made_from": made_from})
     wait()
-    found = read_json(path, "the run's bandwidths")
+    record = read_json(path, "the run's bandwidths")
     try:
-        if found["note"] and process.leads:
-            _LOG.warning("bandwidth: %s", found["note"])
+        if record["note"] and process.leads:
+            _LOG.warning("bandwidth: %s", record["note"])
         targets = dataclasses.replace(
-            objective.targets, bandwidths_m=tuple(found["bandwidths_m"]), shares=config.shares
+            objective.targets, bandwidths_m=tuple(record["bandwidths_m"]), shares=config.shares
         )
-        stretch = None
-        if found["used"] == "adaptive":
-            stretch = torch.tensor(found["adaptive"]["photographs_m"], dtype=torch.float64) / found["base_m"]
-            if len(stretch) != len(positions_deg):
+        scale = None
+        if record["used"] == "adaptive":
+            scale = torch.tensor(record["adaptive"]["photographs_m"], dtype=torch.float64) / record["base_m"]
+            if len(scale) != len(positions_deg):
                 raise KeyError("photographs_m")
-        figures = {key: found[key] for key in ("used", "note", "bandwidths_m")}
+        figures = {key: record[key] for key in ("used", "note", "bandwidths_m")}
     except (KeyError, TypeError) as error:
-        raise ArtefactError(f"{path}: lacks or spoils {error}; remove it, and the run finds it again.") from error
-    return Bandwidths(dataclasses.replace(objective, targets=targets), {"bandwidth": figures}, stretch, config, steps)
+        raise ArtefactError(
+            f"{path}: {error} is missing or damaged; remove the file, and the run estimates the bandwidths again."
+        ) from error
+    return Bandwidths(dataclasses.replace(objective, targets=targets), {"bandwidth": figures}, scale, config, steps)

@@ -1,4 +1,4 @@
-"""What the data say about the bandwidth, and a search over a few values on validation queries."""
+"""Estimates of the bandwidth from the data, and a search over a few values on validation queries."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ Progress = Callable[[str, int, int], None]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class BandwidthStudy:
-    """What was found.
+    """Estimates of the bandwidth.
 
     Attributes:
         empirical: The bins of the semivariogram.
         fitted: Its curve.
         form: `semivariogram` where there is structure, else `adaptive`.
         bandwidth_m: The bandwidth by that form; of `adaptive`, the geometric mean over the photographs.
-        record: All of it as plain values.
+        record: All of these as plain values.
     """
 
     empirical: EmpiricalSemivariogram
@@ -57,14 +57,14 @@ def study_bandwidth(
     cache: FeatureCache | None = None,
     progress: Progress | None = None,
 ) -> BandwidthStudy:
-    """The semivariogram and the adaptive bandwidths of the training photographs, whatever the recipe's own form.
+    """The semivariogram and the adaptive bandwidths of the training photographs, whatever form the recipe has.
 
     Args:
         manifest: The photographs.
-        splits: Their splits; those of `train` are looked at.
-        config: Image tower, kernel, and how to look.
+        splits: Their splits; those of `train` are used.
+        config: Image tower, kernel and settings of the bandwidth.
         cache: Where features of a frozen tower are kept.
-        progress: Called with (what, done, total).
+        progress: Called with (task, done, total).
 
     Raises:
         InputError: No photograph is in split `train`.
@@ -76,20 +76,19 @@ def study_bandwidth(
     heading = manifest.frame["heading_deg"].to_numpy(dtype=np.float64)[rows]
     model = LocatorModel.create(config.model, positions, config.seed)
 
-    def look(some: Any) -> Any:
-        paths = [manifest.image_paths[row] for row in rows[some]]
+    def features_of(numbers: Any) -> Any:
+        paths = [manifest.image_paths[row] for row in rows[numbers]]
         if not config.freeze_image:
             return tower_features(model, paths)
-        told = None if progress is None else (lambda done, total: progress("image features", done, total))
-        return (cache or FeatureCache()).features(model, paths, progress=told)
+        report = None if progress is None else (lambda done, total: progress("image features", done, total))
+        return (cache or FeatureCache()).features(model, paths, progress=report)
 
     kernel = config.objective.targets.kernel
-    empirical, fitted, plain = semivariogram_of(config.bandwidth, positions, heading, look, config.seed)
-    own_m = adaptive_bandwidths_m(positions, config.bandwidth)
-    adaptive = adaptive_plain(own_m, config.bandwidth)
+    empirical, fitted, plain = semivariogram_of(config.bandwidth, positions, heading, features_of, config.seed)
+    adaptive = adaptive_plain(adaptive_bandwidths_m(positions, config.bandwidth), config.bandwidth)
     noise_m = pair_noise_m(manifest.accuracy_m[rows], config.objective.targets)
-    found_m = semivariogram_bandwidth_m(fitted, kernel, config.bandwidth, noise_m)
-    plain |= {"noise_m": noise_m, "bandwidth_m": found_m if fitted.structured else None}
+    estimate_m = semivariogram_bandwidth_m(fitted, kernel, config.bandwidth, noise_m)
+    plain |= {"noise_m": noise_m, "bandwidth_m": estimate_m if fitted.structured else None}
     form = "semivariogram" if fitted.structured else "adaptive"
     bandwidth_m = float(plain["bandwidth_m"] if fitted.structured else adaptive["geometric_mean_m"])
     record = {
@@ -120,16 +119,16 @@ def search_bandwidth(
     Args:
         manifest: The photographs.
         splits: Their splits, with validation queries.
-        config: The recipe, with as many steps as a try may take.
+        config: The recipe, with the number of steps of one trial.
         values_m: Bandwidths to try, metres.
-        folder: Where the runs are left; those that are there and finished are not trained again.
-        form: A form that finds its bandwidth, tried as well.
+        folder: Folder of the runs; finished ones are not trained again.
+        form: A form that estimates the bandwidth, tried as well.
         cache: Where features of a frozen tower are kept.
         command: The command line, for the record.
-        progress: Called with (what, done, total).
+        progress: Called with (task, done, total).
 
     Returns:
-        One a try, in order: `name`, `bandwidths_m`, and `val_median_m`, `val_mean_m`, `val_log_error` of its best
+        One a trial, in order: `name`, `bandwidths_m`, and `val_median_m`, `val_mean_m`, `val_log_error` of its best
         weights.
 
     Raises:
@@ -143,26 +142,26 @@ def search_bandwidth(
     if len(indices(splits, manifest, "val")) == 0:
         raise InputError(f"{splits.path}: there are no validation queries to compare on; split with --val-share.")
     fixed = dataclasses.replace(config.bandwidth, form="fixed")
-    tries: list[tuple[str, TrainingConfig]] = []
+    trials: list[tuple[str, TrainingConfig]] = []
     for value in values_m:
         targets = dataclasses.replace(config.objective.targets, bandwidths_m=(float(value),), shares=None)
         objective = dataclasses.replace(config.objective, targets=targets)
-        tries.append((f"{value:g} m", dataclasses.replace(config, objective=objective, bandwidth=fixed)))
+        trials.append((f"{value:g} m", dataclasses.replace(config, objective=objective, bandwidth=fixed)))
     if form is not None:
-        found = dataclasses.replace(config.bandwidth, form=form)  # type: ignore[arg-type]
-        tries.append((form, dataclasses.replace(config, bandwidth=found)))
+        estimated = dataclasses.replace(config.bandwidth, form=form)  # type: ignore[arg-type]
+        trials.append((form, dataclasses.replace(config, bandwidth=estimated)))
     rows = []
-    for name, trial in tries:
+    for name, trial in trials:
         out = folder / name.replace(" ", "")
-        told = None if progress is None else _titled(progress, name)
-        facts = train(manifest, splits, trial, out, system=name, cache=cache, command=command, progress=told)
+        report = None if progress is None else _titled(progress, name)
+        facts = train(manifest, splits, trial, out, system=name, cache=cache, command=command, progress=report)
         bandwidths = facts.figures.get("bandwidth", {}).get("bandwidths_m", trial.objective.targets.bandwidths_m)
         rows.append({"name": name, "bandwidths_m": list(bandwidths), **_best(out / "metrics.jsonl")})
     return rows
 
 
 def _titled(progress: Progress, title: str) -> Progress:
-    return lambda what, done, total: progress(f"{title}: {what}", done, total)
+    return lambda task, done, total: progress(f"{title}: {task}", done, total)
 
 
 def _best(path: Path) -> dict[str, float]:

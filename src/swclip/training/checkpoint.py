@@ -1,4 +1,4 @@
-"""Checkpoints: everything a run needs to go on to the same final weights, as safetensors and JSON."""
+"""Checkpoints: all that a run needs to resume to the same final weights, as safetensors and JSON."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Checkpoint:
     Attributes:
         step: Steps made.
         tensors: Weights, objective state and the optimizer's moments, by name.
-        facts: What is not a tensor: the best validation so far, the rates' configuration.
+        facts: What is not a tensor: the best validation score so far.
     """
 
     step: int
@@ -52,7 +52,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` took."""
+    """Restore an optimizer's state from the tensors of `optimizer_tensors`."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         number, name = key.split(".", 1)
@@ -80,7 +80,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
-        ArtefactError: It is cut short or not one; the message says how to go on.
+        ArtefactError: It is cut short or no checkpoint; the message says how to resume.
     """
     try:
         with safe_open(path, framework="pt") as stream:
@@ -88,8 +88,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
             tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118 (not a mapping)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         older = [p.name for p in list_checkpoints(path.parent) if p < path]
-        way = f"continue from {older[-1]}" if older else "start the run again"
-        raise ArtefactError(f"{path}: the checkpoint is cut short or damaged ({error}); delete it to {way}.") from error
+        remedy = f"continue from {older[-1]}" if older else "start the run again"
+        raise ArtefactError(
+            f"{path}: the checkpoint is cut short or damaged ({error}); delete it to {remedy}."
+        ) from error
     return Checkpoint(int(facts.pop("step")), tensors, facts)
 
 
@@ -100,7 +102,7 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Drop the checkpoints of a run that is finished."""
+    """Delete the checkpoints of a finished run."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -109,7 +111,7 @@ class MetricsLog:
 
     Args:
         run: The run's folder.
-        step: Steps already made: lines after it, of a run that was killed past its last checkpoint, are dropped.
+        step: Steps already made: later lines, of a run that was killed past its last checkpoint, are dropped.
     """
 
     def __init__(self, run: Path, step: int = 0) -> None:
@@ -126,7 +128,7 @@ class MetricsLog:
             self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step)
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
-        """Write the figures of a step; what is not finite becomes null."""
+        """Write the figures of a step; values that are not finite become null."""
         line = {"step": step, **{k: v if math.isfinite(v) else None for k, v in figures.items()}}
         with self._path.open("a", encoding="utf-8") as stream:  # not held open: a run may be interrupted anywhere
             stream.write(json.dumps(line) + "\n")
@@ -135,7 +137,7 @@ class MetricsLog:
                 self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Finish what TensorBoard writes."""
+        """Close the TensorBoard writer."""
         if self._board is not None:
             self._board.close()
 

@@ -1,4 +1,4 @@
-"""What a training run is told to do: frozen dataclasses, read from a recipe (TOML) and saved whole with the run."""
+"""Configuration of a training run: frozen dataclasses, read from a recipe (TOML) and saved whole with the run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from swclip.models.config import ModelConfig
 from swclip.structure import as_plain, structure, without_none
 from swclip.training.bandwidth import BandwidthConfig
 from swclip.training.fine_tuning import TuningConfig
-from swclip.training.hard_negatives import HardConfig
 from swclip.training.location_queue import QueueConfig, check_noise
 
 
@@ -32,13 +31,12 @@ class BatchConfig:
         sampler: `random`, or `neighbours`: anchors followed by photographs near them on the ground.
         neighbours_per_anchor: How many may follow an anchor.
         radius_m: How near they must be, metres.
-        balance_regions: Draw as many anchors from each region, however many photographs it holds.
+        balance_regions: Draw as many anchors from each district, however many photographs it holds.
         chunk: Photographs whose activations are in memory at once; 0 for all. The gradient is that of the whole batch
             whatever the chunk: embeddings first, then the loss, then the chunks again with the loss's gradient.
         position_noise_m: Standard deviation, metres to the east and to the north each, of what is added to the
             positions that the location side encodes, drawn anew at each step (GeoCLIP). Targets go by the
             recorded positions.
-        hard: Far look-alikes of the anchors, as hard negatives; with `neighbours` only.
     """
 
     size: int = 256
@@ -48,7 +46,6 @@ class BatchConfig:
     balance_regions: bool = False
     chunk: int = 0
     position_noise_m: float = 0.0
-    hard: HardConfig = field(default_factory=HardConfig)
 
     def __post_init__(self) -> None:
         if self.size < 2:
@@ -56,11 +53,6 @@ class BatchConfig:
         if self.chunk < 0:
             raise ConfigError(f"batch chunk {self.chunk} must be 0 (no chunks) or more.")
         check_noise("batch position_noise_m", self.position_noise_m)
-        if self.hard.share and self.sampler != "neighbours":
-            raise ConfigError(
-                f"batch.hard share {self.hard.share} needs anchors whose look-alikes they are: set batch.sampler to "
-                "'neighbours' (with neighbours_per_anchor = 0 for anchors alone), or the share to 0."
-            )
 
 
 @dataclass(frozen=True)
@@ -70,10 +62,10 @@ class OptimizerConfig:
     Attributes:
         rate: Heads, small networks and towers that are trained from scratch.
         tower_rate: A pretrained image tower that is not frozen.
-        lora_rate: Low-rank corrections to an image tower.
+        lora_rate: LoRA adapters of an image tower.
         text_rate: A pretrained text tower; a rate fit for heads destroys it.
         grid_rate: The location side's tables (feature grid, cell tokens), of which a step touches few rows.
-        scale_rate: The logit scale, and the weights of the views in their fusion.
+        scale_rate: The logit scale, and the weights of the modalities in their fusion.
         weight_decay: On matrices, not on biases, norms, tables or the scale.
         betas: AdamW's moments.
         warmup: Share of the steps over which the rates rise from 0.
@@ -101,19 +93,19 @@ class TrainingConfig:
     Attributes:
         model: What the model is made of.
         objective: The loss and its terms.
-        bandwidth: Where the bandwidth of its soft labels comes from.
+        bandwidth: How the bandwidth of its soft labels is chosen.
         batch: How batches are drawn.
         queue: Places of earlier batches as further locations of the contrast.
         optimizer: How weights move.
         steps: Optimizer steps.
         evaluate_every: Steps between two validations, of which the best weights are kept; 0: at the end only.
-        checkpoint_every: Steps between two checkpoints, from which a killed run goes on; 0: none.
+        checkpoint_every: Steps between two checkpoints, from which a killed run resumes; 0: none.
         freeze_image: Keep the image tower as it is: its features are computed once and kept on disk.
-        tuning: What of an image tower that is not frozen learns.
+        tuning: Which part of an image tower that is not frozen learns.
         augment: Random crop, brightness, contrast, saturation of the training photographs; not with a frozen tower.
         precision: `float32`, or `bfloat16` where there is a GPU (mixed); `auto` chooses.
-        hubness: What of the candidates' hubness may be taken off when the posterior is fitted.
-        region: Manifest column that names the region for fairness and balanced batches.
+        hubness: Shares of the candidates' hubness that may be subtracted when the posterior is fitted.
+        region: Manifest column that names the district, for fairness and balanced batches.
         seed: Seed of weights, batches, augmentation and dropout.
     """
 
@@ -147,15 +139,10 @@ class TrainingConfig:
                 f"freeze_image keeps the image tower as it is, and tuning (blocks {self.tuning.blocks}, lora_rank "
                 f"{self.tuning.lora_rank}) has part of it learn: set freeze_image = false, or leave tuning out."
             )
-        if self.queue.size and self.batch.hard.share:
-            raise ConfigError(
-                f"queue.size {self.queue.size} and batch.hard share {self.batch.hard.share}: the queue is made from "
-                "earlier batches, which cannot be drawn again once look-alikes were mined anew. Set one of them to 0."
-            )
         if self.model.views.names and self.objective.views.weight == 0.0:
             raise ConfigError(
-                f"the model has further views ({', '.join(self.model.views.names)}) and objective.views.weight is 0: "
-                "nothing would train them. Give it a weight, or set the views to 'none'."
+                f"the model has further modalities ({', '.join(self.model.views.names)}) and objective.views.weight is "
+                "0: nothing would train them. Give it a weight, or set model.views.caption and map to 'none'."
             )
 
 

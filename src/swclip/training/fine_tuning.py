@@ -1,12 +1,13 @@
-"""Which weights of an image tower learn: all of them, those of its last blocks, or low-rank corrections to those.
+"""Which weights of an image tower learn: all of them, those of its last blocks, or LoRA adapters of those.
 
-A pretrained tower knows far more than a few thousand photographs can teach; moved as a whole it forgets, and a GPU has
-to hold its gradients. Moving the last blocks alone, or corrections of few numbers to their matrices, is the usual way
-out. A correction adds to a layer y = W x + b
+Fine-tuning a whole pretrained tower on a few thousand photographs makes it forget, and a GPU has to hold all of its
+gradients. The usual way out is to train the last blocks alone, or adapters of low rank. A LoRA adapter changes a linear
+layer y = W x + b to
 
     y = W x + b + (alpha / r) B A x,      A (r, in), B (out, r), B = 0 at the start
 
-which begins as the tower was, and is added into W where the model is saved: what is saved is a tower as any other.
+The first step therefore sees the pretrained tower. The adapters are merged into W when the model is saved: a saved
+model has an ordinary tower.
 
 References:
     E. J. Hu et al., "LoRA: low-rank adaptation of large language models", ICLR 2022, eq. 3.
@@ -31,13 +32,13 @@ from swclip.models.image_tower import ImageTower
 
 @dataclass(frozen=True)
 class TuningConfig:
-    """What of an image tower learns, where it is not frozen.
+    """Which part of an image tower learns, where it is not frozen.
 
     Attributes:
-        blocks: Its last so many transformer blocks, with what comes after them; 0 for the whole tower.
-        lora_rank: Rank r of corrections to the linear layers of those blocks (of all where `blocks` is 0), in place of
-            moving the weights themselves; 0 for none.
-        lora_alpha: Their scale alpha.
+        blocks: Number of its last transformer blocks that learn, with the layers behind them; 0 for the whole tower.
+        lora_rank: Rank r of LoRA adapters on the linear layers of those blocks (of all where `blocks` is 0), which
+            learn instead of the weights; 0 for none.
+        lora_alpha: Scale alpha of the adapters.
     """
 
     blocks: int = 0
@@ -56,8 +57,8 @@ class TuningConfig:
         return self.blocks > 0 or self.lora_rank > 0
 
 
-class Corrections(nn.Module):
-    """Low-rank corrections to linear layers, beside the model and not part of it.
+class LoraAdapters(nn.Module):
+    """LoRA adapters of linear layers, beside the model and not part of it.
 
     Args:
         layers: The layers, by name.
@@ -77,16 +78,16 @@ class Corrections(nn.Module):
             down = torch.empty(rank, layer.in_features).uniform_(-limit, limit, generator=drawn)
             self.down.append(nn.Parameter(down))
             self.up.append(nn.Parameter(torch.zeros(layer.out_features, rank)))
-            layer.register_forward_hook(partial(self._corrected, number))
+            layer.register_forward_hook(partial(self._adapted, number))
 
-    def _corrected(self, number: int, _layer: nn.Module, given: tuple[Any, ...], output: Tensor) -> Tensor:
+    def _adapted(self, number: int, _layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         if not self.active:
             return output
-        return output + self.scale * F.linear(F.linear(given[0], self.down[number]), self.up[number])
+        return output + self.scale * F.linear(F.linear(inputs[0], self.down[number]), self.up[number])
 
     @contextmanager
     def merged(self) -> Iterator[None]:
-        """Within it the layers' own weights hold the corrections; after it they are what they were, bit for bit."""
+        """Merge the adapters into the layers' weights within the context; afterwards those are restored bit for bit."""
         kept = [layer.weight.detach().clone() for layer in self._layers]
         with torch.no_grad():
             for layer, down, up in zip(self._layers, self.down, self.up, strict=True):
@@ -102,25 +103,25 @@ class Corrections(nn.Module):
 
 
 @contextmanager
-def as_saved(corrections: Corrections | None) -> Iterator[None]:
-    """Within it a model's weights are those to be saved."""
-    if corrections is None:
+def merged_weights(adapters: LoraAdapters | None) -> Iterator[None]:
+    """Merge adapters, where there are any, into a model's weights within the context: the weights to be saved."""
+    if adapters is None:
         yield
         return
-    with corrections.merged():
+    with adapters.merged():
         yield
 
 
-def tune(tower: ImageTower, config: TuningConfig, seed: int) -> Corrections | None:
-    """Leave only what is to learn of a tower with a gradient, and lay corrections on it where they are asked for.
+def tune(tower: ImageTower, config: TuningConfig, seed: int) -> LoraAdapters | None:
+    """Select the parameters of a tower that learn, and add LoRA adapters where the configuration has them.
 
     Args:
         tower: The image tower; `requires_grad` of its parameters is set.
-        config: What is to learn.
-        seed: Seed of the corrections.
+        config: The part that learns.
+        seed: Seed of the adapters.
 
     Returns:
-        The corrections; None where there are none.
+        The adapters; None where there are none.
 
     Raises:
         ConfigError: The tower has not so many blocks, or none at all.
@@ -147,20 +148,20 @@ def tune(tower: ImageTower, config: TuningConfig, seed: int) -> Corrections | No
         for name, layer in blocks[number].named_modules()
         if isinstance(layer, nn.Linear)
     }
-    return Corrections(layers, config.lora_rank, config.lora_alpha, seed)
+    return LoraAdapters(layers, config.lora_rank, config.lora_alpha, seed)
 
 
 def _blocks(tower: ImageTower, config: TuningConfig) -> list[nn.Module]:
     """The transformer blocks, from the first to the last."""
     count = None if tower.architecture is None else tower.architecture.get("num_hidden_layers")
     lists = [module for module in tower.backbone.modules() if isinstance(module, nn.ModuleList)]
-    found = next((list(module) for module in lists if len(module) == count), None)
-    if found is None:
+    blocks = next((list(module) for module in lists if len(module) == count), None)
+    if blocks is None:
         kind = "builtin" if tower.architecture is None else tower.architecture["model_type"]
         raise ConfigError(
             f"tuning: a {kind!r} image tower has no row of transformer blocks to choose from; set tuning.blocks and "
             "tuning.lora_rank to 0, which lets all of it learn."
         )
-    if config.blocks > len(found):
-        raise ConfigError(f"tuning.blocks {config.blocks}: the image tower has {len(found)} blocks; give fewer.")
-    return found
+    if config.blocks > len(blocks):
+        raise ConfigError(f"tuning.blocks {config.blocks}: the image tower has {len(blocks)} blocks; give fewer.")
+    return blocks

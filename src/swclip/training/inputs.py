@@ -1,4 +1,4 @@
-"""What the model is trained on: features of a frozen tower, or decoded photographs, fetched one batch ahead."""
+"""Inputs of training: image features or pixels, captions and map tiles, GPS accuracies, units of the hierarchy."""
 
 from __future__ import annotations
 
@@ -24,19 +24,22 @@ from swclip.losses.modalities import FUSED, Modality
 from swclip.models.locator_model import LocatorModel
 from swclip.models.modalities import ViewInputs, Views, is_there
 
+_LOG = logging.getLogger(__name__)
+
 _IN_MEMORY_BYTES = 2 << 30
+_DROPPED = 7  # purpose of the generator: nothing else is drawn from this seed and step
 
 
 class Source(Protocol):
-    """Where the inputs of a batch come from."""
+    """Gives the inputs of a batch."""
 
     def rows(self, rows: Int64[np.ndarray, " b"]) -> Tensor:
-        """Inputs of some photographs, by their number in the training set."""
+        """Inputs of photographs, by their number in the training set."""
         ...
 
 
 class FeatureSource:
-    """Features of a frozen tower, all in memory, of the type they are kept in."""
+    """Features of a frozen tower, all in memory."""
 
     def __init__(self, features: Float[np.ndarray, "n f"]) -> None:
         self._features = torch.from_numpy(features)
@@ -64,7 +67,7 @@ class PhotographSource:
         shape = (len(self._paths), 3, preprocess.size_px, preprocess.size_px)
         fits = 2 * int(np.prod(shape)) <= memory_bytes
         self._kept = torch.zeros(shape, dtype=torch.float16) if fits else None
-        self._there = np.zeros(len(self._paths), dtype=np.bool_)
+        self._decoded = np.zeros(len(self._paths), dtype=np.bool_)
 
     def rows(self, rows: Int64[np.ndarray, " b"]) -> Tensor:
         """(B, 3, H, W) normalised pixels, float32.
@@ -75,20 +78,20 @@ class PhotographSource:
         if self._kept is None:
             read = self._pool.map(self._preprocess.read, (self._paths[row] for row in rows))
             return torch.from_numpy(np.stack(list(read)))
-        missing = rows[~self._there[rows]]
+        missing = rows[~self._decoded[rows]]
         for row, pixels in zip(
             missing, self._pool.map(self._preprocess.read, (self._paths[row] for row in missing)), strict=True
         ):
             self._kept[int(row)] = torch.from_numpy(pixels).to(torch.float16)
-        self._there[missing] = True
+        self._decoded[missing] = True
         # Through float16 the first time too, so that a photograph is the same whenever it is drawn.
         return self._kept[torch.from_numpy(rows)].to(torch.float32)
 
 
-def fetched_ahead(
+def prefetch(
     source: Source, batch: Callable[[int], Int64[np.ndarray, " b"]], first: int, steps: int
 ) -> Iterator[tuple[int, Int64[np.ndarray, " b"], Tensor]]:
-    """Batches from step `first` on, the next one fetched while the current one is used.
+    """Yield batches from step `first` on; the next one is fetched while the current one is used.
 
     Yields:
         Step, rows and inputs.
@@ -107,11 +110,7 @@ def fetched_ahead(
             yield current
 
 
-_LOG = logging.getLogger(__name__)
-_DROPPED = 7  # what the generator is for: nothing else is drawn from this seed and step
-
-
-class ViewSource:
+class ModalitySource:
     """Captions and map tiles of the training photographs.
 
     Tiles are decoded and preprocessed as photographs are, and kept in memory while there is room. They are not
@@ -120,12 +119,12 @@ class ViewSource:
     Args:
         manifest: The photographs.
         rows: Which of them are trained on.
-        views: The model's further views.
-        dropout: Chance that the fusion goes without a view.
-        seed: Seed of what is dropped.
+        views: The model's modalities beside the photograph.
+        dropout: Probability with which the fusion leaves a modality out.
+        seed: Seed of that dropout.
 
     Raises:
-        InputError: None of the photographs has a view that the model has.
+        InputError: No photograph has one of the model's modalities.
     """
 
     def __init__(
@@ -139,14 +138,14 @@ class ViewSource:
             texts = manifest.captions
             self._captions = [texts[row] for row in rows]
             present.append(np.array([is_there(text) for text in self._captions]))
-            _count(manifest, "caption", "caption", present[-1])
+            _check_present(manifest, "caption", "caption", present[-1])
             cut = sum(views.caption.fitted(text) != " ".join(text.split()) for text in self._captions if text)
             if cut:
                 _LOG.warning("%d captions are longer than the text tower reads; their ends are left out", cut)
         if views.map is not None:
             paths = [manifest.map_paths[row] for row in rows]
             present.append(np.array([path is not None for path in paths]))
-            _count(manifest, "map tile", "map_path", present[-1])
+            _check_present(manifest, "map tile", "map_path", present[-1])
             self._side_px = views.map.preprocess.size_px
             self._tiles = PhotographSource(
                 [path or Path() for path in paths], views.map.preprocess, workers=os.cpu_count() or 1
@@ -156,13 +155,13 @@ class ViewSource:
     def batch(
         self, rows: Int64[np.ndarray, " b"], step: int, rank: int = 0, device: torch.device | None = None
     ) -> ViewInputs:
-        """What the further views of some photographs are made of.
+        """Captions and tiles of the photographs of a batch.
 
         Args:
             rows: (B,) their numbers in the training set.
-            step: The step they are for: what the fusion drops is drawn from the seed and it.
-            rank: This process's number: of what is drawn for the whole batch it takes its own part.
-            device: Where the tiles are wanted.
+            step: The step; the fusion's dropout is drawn from the seed and the step.
+            rank: This process's number: it takes its part of the dropout of the whole batch.
+            device: Device of the tiles.
 
         Raises:
             PhotographError: A tile cannot be decoded.
@@ -170,10 +169,10 @@ class ViewSource:
         present = torch.from_numpy(self._present[rows])
         maps: Tensor | None = None
         if self._tiles is not None:
-            there = self._present[rows, -1]
+            with_tile = self._present[rows, -1]
             maps = torch.zeros(len(rows), 3, self._side_px, self._side_px)
-            if there.any():
-                maps[torch.from_numpy(there)] = self._tiles.rows(rows[there])
+            if with_tile.any():
+                maps[torch.from_numpy(with_tile)] = self._tiles.rows(rows[with_tile])
             maps = maps.to(device)
         captions = None if self._captions is None else [self._captions[row] for row in rows]
         return ViewInputs(captions, maps, present, self._kept(present, step, rank))
@@ -187,49 +186,56 @@ class ViewSource:
         return torch.where(kept.any(dim=1, keepdim=True), kept, present)
 
 
-def _count(manifest: Manifest, what: str, column: str, present: Bool[np.ndarray, " n"]) -> None:
+def _check_present(manifest: Manifest, modality: str, column: str, present: Bool[np.ndarray, " n"]) -> None:
     if not present.any():
         raise InputError(
-            f"{manifest.path}: the model has a view for the photographs' {what}s, and none of the {len(present)} "
-            f"training photographs has one (column {column!r}); add them to the manifest, or set model.views."
+            f"{manifest.path}: the model reads the photographs' {modality}s, and none of the {len(present)} training "
+            f"photographs has one (column {column!r}); add them to the manifest, or set model.views."
             f"{'caption' if column == 'caption' else 'map'} to 'none'."
         )
     if not present.all():
         missing = int(np.count_nonzero(~present))
-        _LOG.warning("%d of %d training photographs have no %s; they train without it", missing, len(present), what)
+        _LOG.warning("%d of %d training photographs have no %s; they train without it", missing, len(present), modality)
 
 
-def embed_views(model: LocatorModel, image: Tensor, inputs: ViewInputs) -> Tensor:
-    """All views of some photographs in one tensor (B, V, D), the photograph first, zeros where one is missing."""
+def embed_modalities(model: LocatorModel, image: Tensor, inputs: ViewInputs) -> Tensor:
+    """Embeddings of all modalities (B, M, D): the photograph (B, D) first, zeros where one is missing."""
     assert model.views is not None
     return torch.stack([image, *model.views.encode(inputs)], dim=1)
 
 
-def views_of(model: LocatorModel, embedded: Tensor, inputs: ViewInputs) -> tuple[Tensor, Sequence[Modality]]:
-    """The photographs' embeddings (B, D), and the views that the objective contrasts beside them."""
+def contrasted_modalities(
+    model: LocatorModel, embedded: Tensor, inputs: ViewInputs | None
+) -> tuple[Tensor, list[Modality]]:
+    """The photographs' embeddings (B, D), and the modalities that the objective contrasts beside them.
+
+    Args:
+        model: The model.
+        embedded: (B, M, D) of `embed_modalities`, or (B, D) where there are no inputs.
+        inputs: What the modalities were embedded from; None where the model reads photographs alone.
+    """
+    if inputs is None:
+        return embedded, []
     assert model.views is not None
     image, *further = embedded.unbind(1)
-    views = [
+    modalities = [
         Modality(name, embedding.float(), inputs.present[:, at])
         for at, (name, embedding) in enumerate(zip(model.views.names, further, strict=True), start=1)
     ]
-    everybody = torch.ones(len(image), dtype=torch.bool)
-    return image, [*views, Modality(FUSED, model.views.fuse(embedded, inputs.kept).float(), everybody)]
-
-
-_LOG = logging.getLogger(__name__)
+    everywhere = torch.ones(len(image), dtype=torch.bool)
+    return image, [*modalities, Modality(FUSED, model.views.fuse(embedded, inputs.kept).float(), everywhere)]
 
 
 def fill_missing_accuracies(accuracy_m: Float64[np.ndarray, " n"], config: TargetConfig) -> Float64[np.ndarray, " n"]:
-    """Accuracies of the training photographs, without gaps; how many were filled, and with what, is logged.
+    """Fill the missing accuracies of the training photographs, and log how many were filled with which value.
 
     Args:
         accuracy_m: (N,) 1-sigma accuracies in metres, NaN where unknown.
         config: `missing_accuracy` and `default_accuracy_m`.
 
     Returns:
-        (N,) the same with the median of the known ones, or the default, in place of NaN. As they are without
-        `gps_noise`, which is when nobody asks for them.
+        (N,) the same with the median of the stated ones, or the default, in place of NaN. Unchanged without
+        `gps_noise`, where accuracies are not used.
 
     Example:
         >>> fill_missing_accuracies(np.array([4.0, np.nan, 8.0]), TargetConfig(missing_accuracy="median")).tolist()
@@ -238,41 +244,41 @@ def fill_missing_accuracies(accuracy_m: Float64[np.ndarray, " n"], config: Targe
     missing = np.isnan(accuracy_m)
     if not config.gps_noise or not missing.any():
         return accuracy_m
-    taken, why = config.default_accuracy_m, "the default"
+    filled_m, reason = config.default_accuracy_m, "the default"
     if config.missing_accuracy == "median":
         if missing.all():
             _LOG.warning(
-                "none of the %d training photographs states an accuracy, so they have no median: the default is taken",
+                "none of the %d training photographs states an accuracy, so they have no median: the default is used",
                 len(accuracy_m),
             )
         else:
-            taken, why = float(np.median(accuracy_m[~missing])), "the median of the others"
+            filled_m, reason = float(np.median(accuracy_m[~missing])), "the median of the others"
     _LOG.info(
-        "%d of %d training photographs state no accuracy; %g m is taken, %s",
+        "%d of %d training photographs state no accuracy; %g m is used, %s",
         missing.sum(),
         len(accuracy_m),
-        taken,
-        why,
+        filled_m,
+        reason,
     )
-    return np.where(missing, taken, accuracy_m)
+    return np.where(missing, filled_m, accuracy_m)
 
 
 def level_ids(
     frame: pd.DataFrame, positions_deg: Float64[np.ndarray, "n 2"], config: HierarchyConfig
 ) -> Int[Tensor, "n l"] | None:
-    """Numbers of the units, computed once for a run: the same in every process and after every resumption.
+    """Numbers of the units of the hierarchy, the same in every process and after every resumption.
 
     Args:
         frame: The training photographs' rows of the manifest.
         positions_deg: (N, 2) their positions, latitude and longitude in degrees.
-        config: Which columns and which H3 resolutions.
+        config: Columns and H3 resolutions of the levels.
 
     Returns:
-        (N, L) the columns first, then the cells from coarse to fine, -1 where a column says nothing; None where the
-        term has no weight.
+        (N, L) the columns first, then the cells from coarse to fine, -1 where a column is null; None where the term
+        has no weight.
 
     Raises:
-        ConfigError: The manifest lacks a column, or the column says nothing at all.
+        ConfigError: The manifest lacks a column, or the column is all null.
     """
     if config.weight == 0.0:
         return None
@@ -286,8 +292,8 @@ def level_ids(
         values = [None if pd.isna(value) else str(value) for value in frame[name]]
         if all(value is None for value in values):
             raise ConfigError(
-                f"column {name!r} says nothing for a level of the hierarchy; set objective.hierarchy.levels to other "
-                "columns, or to [] for cells alone."
+                f"column {name!r} is empty, and cannot be a level of the hierarchy; set objective.hierarchy.levels to "
+                "other columns, or to [] for cells alone."
             )
         columns.append(_numbered(values))
     if config.resolutions:

@@ -18,13 +18,13 @@ from swclip.losses import QueuedLocations
 from swclip.models.location_text import Words
 from swclip.models.locator_model import LocatorModel
 
-# What a generator is for, beside the samplers' purposes (0 to 3).
+# Purposes of random generators, beside those of the samplers (0 to 3).
 _QUEUE_NOISE, _BATCH_NOISE = 10, 11
 
 
 @dataclass(frozen=True)
 class QueueConfig:
-    """GeoCLIP's dynamic queue: places of earlier batches that photographs must tell from their own.
+    """GeoCLIP's dynamic queue: places of earlier batches as further negatives.
 
     Attributes:
         size: Places in the queue; 0 for none. It holds the latest, whole batches or not, and is shorter in the first
@@ -54,7 +54,7 @@ def check_noise(name: str, noise_m: float) -> None:
 
 @dataclass(frozen=True)
 class QueuedPlaces:
-    """What a step sees of the queue; the same in every process.
+    """The queue at one step; the same in every process.
 
     Attributes:
         positions_deg: (Q, 2) latitude, longitude in degrees, noise included.
@@ -71,10 +71,10 @@ class LocationQueue:
     """The queue at any step.
 
     Since a batch is a pure function of seed and step, the queue at a step is the places of the batches before it: it
-    has no state, needs no checkpoint, and a run that was killed goes on with the very queue it would have had.
+    has no state, needs no checkpoint, and a run that was killed resumes with the queue it would have had.
 
     Args:
-        sampler: Who draws the batches. Not the one that another thread draws from: samplers keep permutations.
+        sampler: Draws the batches. Not the one that another thread draws from: samplers keep permutations.
         positions_deg: (N, 2) positions of the training photographs.
         accuracy_m: (N,) their accuracies.
         words: N mappings for the prompt, or None.

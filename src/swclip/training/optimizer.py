@@ -9,7 +9,7 @@ from torch import nn
 
 from swclip.models.locator_model import LocatorModel
 from swclip.training.config import OptimizerConfig, TrainingConfig
-from swclip.training.fine_tuning import Corrections
+from swclip.training.fine_tuning import LoraAdapters
 
 
 def rate_factor(step: int, steps: int, config: OptimizerConfig) -> float:
@@ -32,14 +32,14 @@ def rate_factor(step: int, steps: int, config: OptimizerConfig) -> float:
 
 
 def parameter_groups(
-    model: LocatorModel, config: TrainingConfig, corrections: Corrections | None = None
+    model: LocatorModel, config: TrainingConfig, adapters: LoraAdapters | None = None
 ) -> list[dict[str, Any]]:
     """The weights that learn, grouped by rate and weight decay; a tower's that are frozen are not among them.
 
     Args:
         model: The model.
         config: Rates, and whether the image tower is frozen.
-        corrections: Low-rank ones to the image tower, where there are any.
+        adapters: LoRA adapters of the image tower, where there are any.
 
     Returns:
         Groups for AdamW, each with `base_rate`, which the schedule multiplies.
@@ -77,8 +77,8 @@ def parameter_groups(
             decay = 0.0
             rate = rates.rate if name.startswith(("location.text.", "views.")) else rates.grid_rate
         groups.setdefault((rate, decay), []).append(parameter)
-    if corrections is not None:  # few numbers that start at nothing: decay would only hold them there
-        groups.setdefault((rates.lora_rate, 0.0), []).extend(corrections.parameters())
+    if adapters is not None:  # few numbers that start at zero: decay would only hold them there
+        groups.setdefault((rates.lora_rate, 0.0), []).extend(adapters.parameters())
     return [
         {"params": parameters, "lr": rate, "base_rate": rate, "weight_decay": decay}
         for (rate, decay), parameters in groups.items()

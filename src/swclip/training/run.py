@@ -1,4 +1,4 @@
-"""A run's folder: what it was made from, whether it is finished, and how the pieces are found again."""
+"""A run's folder: its record (run.json), and the lock under which it is trained."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from swclip.versions import versions
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What run.json holds.
+    """The record of a run, run.json.
 
     Attributes:
         manifest: Path of the manifest.
         manifest_digest: Its identity.
         splits: Path of the splits.
-        system: What the run is called in comparisons: its recipe's name.
+        system: Name of the run in comparisons: that of its recipe.
         seed: Seed.
         status: `running` or `finished`.
         command: The command line, where there was one.
-        versions: Of what it was made with.
-        figures: What was measured on validation queries, at the end.
+        versions: Versions of swclip and its main dependencies.
+        figures: Figures on the validation queries, at the end.
         splits_digest: SHA-256 over ids and their split: the same file may have been written again.
     """
 
@@ -53,11 +53,11 @@ class RunFacts:
 def open_run(
     out: Path, config: TrainingConfig, manifest: Manifest, splits: Splits, system: str, command: str | None
 ) -> RunFacts:
-    """Start a run in a folder, or find the one that is there.
+    """Start a run in a folder, or read the record of the one that is there.
 
     Args:
         out: The run's folder.
-        config: What it is told to do.
+        config: Its configuration.
         manifest: The photographs.
         splits: Their splits.
         system: Its name.
@@ -77,9 +77,9 @@ def open_run(
         versions=versions(),
         splits_digest=digest_of_splits(splits),
     )
-    there = read_run(out) if (out / "run.json").exists() else None
-    # A run that made nothing yet, for want of a tower or a photograph, may be started again with what mends it.
-    if there is None or (there.status == "running" and not (out / "metrics.jsonl").exists()):
+    earlier = read_run(out) if (out / "run.json").exists() else None
+    # A run that failed before its first step, for want of a tower or a photograph, may start again with other settings.
+    if earlier is None or (earlier.status == "running" and not (out / "metrics.jsonl").exists()):
         write_config(out / "config.toml", config)
         write_json(out / "run.json", asdict(facts))
         return facts
@@ -88,11 +88,11 @@ def open_run(
             f"{out}: holds a run with another configuration; choose another --out, or remove that folder."
         )
     made_from = ("manifest_digest", "splits", "splits_digest")
-    if any(getattr(there, name) != getattr(facts, name) for name in made_from):
+    if any(getattr(earlier, name) != getattr(facts, name) for name in made_from):
         raise ConfigError(
             f"{out}: holds a run on other photographs or splits; choose another --out, or remove that folder."
         )
-    return there
+    return earlier
 
 
 def digest_of_splits(splits: Splits) -> str:
@@ -128,8 +128,7 @@ def read_finished_run(folder: str | Path) -> RunFacts:
     facts = read_run(folder)
     if facts.status != "finished":
         raise ArtefactError(
-            f"{folder}: this run has not finished; give its `swclip train` command again, which goes on where it "
-            "stopped."
+            f"{folder}: this run has not finished; give its `swclip train` command again, which resumes it."
         )
     return facts
 
@@ -139,7 +138,7 @@ def sole_trainer(folder: Path) -> Iterator[None]:
     """Hold a run's folder while it is trained in; of several processes under torchrun the leading one holds it.
 
     Args:
-        folder: The run's folder; made where it is not there.
+        folder: The run's folder; created where it is missing.
 
     Raises:
         ConfigError: Another training holds it.

@@ -13,24 +13,24 @@ from swclip.losses import Objective
 from swclip.models.location_text import Words
 from swclip.models.locator_model import LocatorModel
 from swclip.models.modalities import ViewInputs
-from swclip.training.inputs import embed_views, views_of
+from swclip.training.inputs import contrasted_modalities, embed_modalities
 from swclip.training.location_queue import QueuedPlaces, embed_locations
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step sees of the photographs of one process.
+    """The photographs of one process that a step trains on.
 
     Attributes:
         inputs: (B, 3, H, W) preprocessed photographs, or (B, F) features of a frozen tower.
         positions_deg: (B, 2) latitude, longitude in degrees, float64.
         words: B mappings of what the prompt may name, or None.
         accuracy_m: (B,) GPS accuracies in metres, NaN where unknown.
-        region_ids: (B,) numbers of the regions.
-        encoded_deg: (B, 2) what the location side is given where that is not `positions_deg`: those with noise.
+        region_ids: (B,) numbers of the districts.
+        encoded_deg: (B, 2) positions that the location side encodes, where those differ from `positions_deg` by noise.
         queue: Further places of the contrast, or None.
-        views: What the further views are made of; None of a model without any.
-        stretch: (B,) what each photograph multiplies the bandwidths by, or None.
+        modalities: Captions and map tiles; None where the model reads neither.
+        bandwidth_scale: (B,) factor of each photograph on the bandwidths, or None.
         level_ids: (B, L) numbers of the units at each level of the hierarchy, or None.
     """
 
@@ -41,17 +41,17 @@ class Batch:
     region_ids: Tensor
     encoded_deg: Tensor | None = None
     queue: QueuedPlaces | None = None
-    views: ViewInputs | None = None
-    stretch: Tensor | None = None
+    modalities: ViewInputs | None = None
+    bandwidth_scale: Tensor | None = None
     level_ids: Tensor | None = None
 
 
 @contextmanager
 def seeded(*key: int) -> Iterator[None]:
-    """Dropout and augmentation of a step drawn from its own seed, so that a resumed run draws the same.
+    """Draw dropout and augmentation of a step from a seed of its own, so that a resumed run draws the same.
 
     Args:
-        key: Seed, step, rank, and what it is drawn for. The generators are put back afterwards.
+        key: Seed, step, rank, and a number for the purpose. The generators are restored afterwards.
     """
     mixed = 0
     for number in key:
@@ -65,7 +65,7 @@ def seeded(*key: int) -> Iterator[None]:
 def _embed_images(model: LocatorModel, batch: Batch, part: slice, frozen: bool) -> Tensor:
     inputs = batch.inputs[part]
     image = model.encode_image_features(inputs) if frozen else model.encode_pixels(inputs)
-    return image if batch.views is None else embed_views(model, image, batch.views[part])
+    return image if batch.modalities is None else embed_modalities(model, image, batch.modalities[part])
 
 
 def forward_backward(
@@ -91,8 +91,8 @@ def forward_backward(
         frozen: Whether the inputs are features of a frozen tower.
         chunk: Photographs whose activations are in memory at once; 0 for all.
         autocast: Mixed precision for the towers; the loss stays in float32.
-        key: What dropout is drawn from.
-        progress: Share of the steps that are made; the objective's robust forms wait for their warm-up.
+        key: Seed of dropout; see `seeded`.
+        progress: Share of the steps made so far; the objective's robust forms start after a warm-up.
 
     Returns:
         The objective's parts, detached.
@@ -112,7 +112,7 @@ def forward_backward(
             return _embed_images(model, batch, parts[number], frozen)
 
     def loss_of(embedded: Tensor) -> dict[str, Tensor]:
-        image, views = (embedded, []) if batch.views is None else views_of(model, embedded, batch.views)
+        image, modalities = contrasted_modalities(model, embedded, batch.modalities)
         # A pretrained text tower has dropout of its own.
         with seeded(*key, len(parts)), autocast:
             encoded_deg = batch.positions_deg if batch.encoded_deg is None else batch.encoded_deg
@@ -125,8 +125,8 @@ def forward_backward(
             batch.accuracy_m,
             batch.region_ids,
             queue=queue,
-            modalities=views,
-            bandwidth_scale=batch.stretch,
+            modalities=modalities,
+            bandwidth_scale=batch.bandwidth_scale,
             level_ids=batch.level_ids,
             progress=progress,
         )

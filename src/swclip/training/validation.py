@@ -37,7 +37,7 @@ class Validation:
         truth_deg: (V, 2) their recorded positions.
         candidates: The candidates' table.
         cache: Features of a frozen tower, else None.
-        units: Place or block of each query, as the split dealt them: photographs that are one piece of evidence.
+        units: Place or block of each query, by the split's protocol: queries of one unit are not independent.
     """
 
     manifest: Manifest
@@ -54,16 +54,16 @@ class Validation:
         if len(rows) == 0:
             return None
         truth, candidates = manifest.positions_deg[rows], candidates_for(splits, "val")
-        asked = manifest.frame.iloc[rows].drop(columns="block_id", errors="ignore")
-        own = splits.frame.set_index("image_id")["block_id"].reindex(asked["image_id"]).to_numpy()
-        units = exchangeable_units(asked.assign(block_id=own), truth, splits.meta.get("protocol"))
+        queries = manifest.frame.iloc[rows].drop(columns="block_id", errors="ignore")
+        blocks = splits.frame.set_index("image_id")["block_id"].reindex(queries["image_id"]).to_numpy()
+        units = exchangeable_units(queries.assign(block_id=blocks), truth, splits.meta.get("protocol"))
         return cls(manifest, rows, truth, candidates, cache, units)
 
     def queries(self, model: LocatorModel, features: Float[np.ndarray, "v f"] | None) -> Float32[np.ndarray, "v d"]:
         """Embeddings of the validation queries, from their features where the tower is frozen.
 
-        A model with further views is asked twice, (2V, D): by the photographs alone, then with what they come with.
-        What is chosen and fitted must serve both.
+        A model with further modalities embeds each query twice, (2V, D): by the photograph alone, then with its
+        caption and tile. The weights that are kept and the posterior must serve both.
         """
         if features is not None:
             image = embed_features(model, features)
@@ -90,8 +90,8 @@ class Validation:
         """Errors of the nearest location embedding.
 
         Returns:
-            `val_median_m`, `val_mean_m`, and `val_log_error`, the mean of log10(1 + error / 10 m): what the best model
-            is chosen by, since it heeds both the metre and the tail.
+            `val_median_m`, `val_mean_m`, and `val_log_error`, the mean of log10(1 + error / 10 m): the score that the
+            best weights are chosen by, since it is sensitive to metres as well as to the tail.
         """
         places = self.candidates[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
         words = candidate_words(list(self.candidates["city"])) if model.location.reads_words else None
@@ -110,19 +110,19 @@ class Validation:
         bank: Bank | None = None,
         hubness: HubnessConfig | None = None,
     ) -> tuple[PosteriorFit, Calibration]:
-        """The posterior that gives the validation queries' true places the most probability, and their regions' tails.
+        """Fit the posterior by maximum likelihood of the validation queries' places, and calibrate prediction regions.
 
-        Folds of whole units are left out of the fit in turn, so that no query's tail is by a posterior that saw it.
+        Folds of whole units are left out of the fit in turn, so that regions are calibrated out of sample.
 
         Args:
             model: The model.
             queries: Embeddings of the validation queries.
-            bank: Training photographs that hubness is measured with; None where none is to be tried.
-            hubness: Shares of it that are tried beside none; needed with a bank.
+            bank: Training photographs that hubness is measured with; None without hubness.
+            hubness: Shares of it that are tried beside 0; needed with a bank.
         """
         gallery = build_gallery(model, self.candidates, self.manifest, cache=self.cache, bank=bank)
-        truth, views = self._truth_deg(queries), len(queries) // len(self.truth_deg)
-        fold_of = np.tile(deal_blocks(self.units, FOLDS, np.random.default_rng(0)), views)
+        truth, repeats = self._truth_deg(queries), len(queries) // len(self.truth_deg)
+        fold_of = np.tile(deal_blocks(self.units, FOLDS, np.random.default_rng(0)), repeats)
         tried = HubnessConfig() if hubness is None else hubness
         fit = fit_posterior(
             queries,
@@ -134,10 +134,10 @@ class Validation:
         )
         cities = self.manifest.frame["city"].iloc[self.rows] if "city" in self.manifest.frame else []
         named = [None if pd.isna(city) else str(city) for city in cities] or [None] * len(self.rows)
-        return fit, calibrate(queries, truth, gallery, fit, fold_of, named, self.units, views=views)
+        return fit, calibrate(queries, truth, gallery, fit, fold_of, named, self.units, views=repeats)
 
     def bank(self, model: LocatorModel, rows: Int64[np.ndarray, " n"]) -> Bank:
-        """The bank of queries that some photographs of the manifest make, or an even draw of them."""
+        """Bank of queries for hubness: embeddings of these photographs, or of an even sample of them."""
         rows = rows[bank_rows(len(rows))]
         embedded = embed_photographs(model, [self.manifest.image_paths[row] for row in rows], cache=self.cache)
         ids = self.manifest.frame["image_id"].to_numpy()[rows]

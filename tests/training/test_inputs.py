@@ -1,23 +1,29 @@
-"""What stands in for accuracies that are missing."""
+"""Accuracies without gaps, and units of the hierarchy: by columns and by cells, nested, in any order of drawing."""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import read_splits
 from swclip.errors import ConfigError
-from swclip.losses import TargetConfig
+from swclip.geo.cells import nested_cell_ids
+from swclip.losses import HierarchyConfig, TargetConfig
 from swclip.training.config import TrainingConfig
-from swclip.training.inputs import fill_missing_accuracies
+from swclip.training.inputs import fill_missing_accuracies, level_ids
 from swclip.training.loop import train
 
 SOME = np.array([4.0, np.nan, 10.0, 3.0, np.nan])
+POSITIONS = np.array([51.5, -0.1]) + np.random.default_rng(0).uniform(-0.02, 0.02, (40, 2))
+FRAME = pd.DataFrame({"city": ["York", None, "Bath", "York"] * 10, "blank": [None] * 40})
 
 
 def test_median_or_default(caplog: pytest.LogCaptureFixture) -> None:
@@ -27,8 +33,8 @@ def test_median_or_default(caplog: pytest.LogCaptureFixture) -> None:
     default = fill_missing_accuracies(SOME, TargetConfig(default_accuracy_m=7.0))
     assert default.tolist() == [4.0, 7.0, 10.0, 3.0, 7.0]
     assert caplog.messages == [
-        "2 of 5 training photographs state no accuracy; 4 m is taken, the median of the others",
-        "2 of 5 training photographs state no accuracy; 7 m is taken, the default",
+        "2 of 5 training photographs state no accuracy; 4 m is used, the median of the others",
+        "2 of 5 training photographs state no accuracy; 7 m is used, the default",
     ]
 
 
@@ -68,6 +74,37 @@ def test_the_loop_fills_them_from_the_training_photographs(
     assert weights["median"] == weights["stated"] != weights["default"]
 
 
-def test_what_cannot_be_asked_for() -> None:
+def test_an_unknown_way_to_fill_is_refused() -> None:
     with pytest.raises(ConfigError, match="missing_accuracy 'mean' is not known"):
         TargetConfig(missing_accuracy="mean")  # type: ignore[arg-type]
+
+
+def test_columns_come_first_and_cells_from_coarse_to_fine() -> None:
+    ids = level_ids(FRAME, POSITIONS, HierarchyConfig(weight=1.0, resolutions=(9, 7)))
+    assert ids is not None
+    assert ids.dtype == torch.int64
+    assert ids[:4, 0].tolist() == [1, -1, 0, 1]
+    cells = nested_cell_ids(POSITIONS, (7, 9))
+    for level, resolution in ((1, 7), (2, 9)):
+        groups = [(ids[:, level] == number).nonzero()[:, 0].tolist() for number in range(int(ids[:, level].max()) + 1)]
+        assert all(len({cells[resolution][row] for row in group}) == 1 for group in groups)
+        assert len(groups) == len(set(cells[resolution])) > 1
+
+
+def test_without_weight_there_are_no_levels() -> None:
+    assert level_ids(FRAME, POSITIONS, HierarchyConfig(levels=("nowhere",))) is None
+
+
+@pytest.mark.parametrize("name", ["nowhere", "blank"])
+def test_a_missing_or_empty_column_is_refused_by_name(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"column '{name}'.*or to \\[\\] for cells alone"):
+        level_ids(FRAME, POSITIONS, HierarchyConfig(weight=1.0, levels=(name,)))
+
+
+def test_a_run_logs_the_hierarchy_term(town: Path, small: Callable[..., TrainingConfig], tmp_path: Path) -> None:
+    config = small(steps=10, objective={"hierarchy": {"weight": 0.5, "levels": [], "resolutions": [9, 11]}})
+    train(read_manifest(town), read_splits(town / "splits.parquet"), config, tmp_path / "run")
+    logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    values = [line["hierarchy"] for line in logged if "hierarchy" in line]
+    assert values
+    assert min(values) > 0.0

@@ -27,7 +27,7 @@ from swclip.evaluation.measure import MeasureConfig
 from swclip.losses import NeighbourhoodConfig, Objective, ObjectiveConfig, TargetConfig, ModalitiesConfig
 from swclip.models.locator_model import LocatorModel, load_model
 from swclip.training.config import TrainingConfig, load_recipe, write_config
-from swclip.training.inputs import ViewSource
+from swclip.training.inputs import ModalitySource
 from swclip.training.loop import train
 from swclip.training.optimizer import parameter_groups
 from swclip.training.step import Batch, forward_backward
@@ -111,7 +111,7 @@ def test_missing_views_are_counted_and_a_missing_column_is_refused(
     assert model.views is not None
     rows = indices(splits, manifest, "train")
     with caplog.at_level(logging.WARNING):
-        ViewSource(manifest, rows, model.views, 0.5, seed=0)
+        ModalitySource(manifest, rows, model.views, 0.5, seed=0)
     lacking = sum(manifest.captions[row] is None for row in rows)
     assert f"{lacking} of {len(rows)} training photographs have no caption" in caplog.text
     assert f"{len(rows) - lacking} of {len(rows)} training photographs have no map tile" in caplog.text
@@ -122,7 +122,7 @@ def test_missing_views_are_counted_and_a_missing_column_is_refused(
     only_map = small("sw-clip-views", model={"views": {**VIEWS, "caption": "none"}})
     with pytest.raises(InputError, match=r"\(column 'map_path'\).*set model\.views\.map"):
         train(*bare, only_map, tmp_path / "other")
-    with pytest.raises(ConfigError, match=r"further views \(caption, map\) and objective\.views\.weight is 0"):
+    with pytest.raises(ConfigError, match=r"further modalities \(caption, map\) and objective\.views\.weight is 0"):
         load_recipe("sw-clip-views", {"objective": {"views": {"weight": 0.0}}})
 
 
@@ -131,7 +131,7 @@ def test_what_the_fusion_drops_is_a_function_of_seed_and_step(town: Path, tmp_pa
     model = LocatorModel.create(small("sw-clip-views", model={"views": VIEWS}).model, manifest.positions_deg)
     assert model.views is not None
     rows = indices(splits, manifest, "train")
-    source, again = (ViewSource(manifest, rows, model.views, 0.4, seed=6) for _ in range(2))
+    source, again = (ModalitySource(manifest, rows, model.views, 0.4, seed=6) for _ in range(2))
     drawn = np.random.default_rng(0).permutation(len(rows))[:32]
     whole = source.batch(drawn, step=11)
     source.batch(drawn[::-1].copy(), step=12)  # what was drawn before does not matter
@@ -163,7 +163,7 @@ def test_chunks_give_the_gradient_of_the_whole_batch(chunk: int, town: Path, tmp
     model = LocatorModel.create(config.model, manifest.positions_deg, seed=2).double().train()
     assert model.views is not None
     rows = indices(splits, manifest, "train")
-    given = ViewSource(manifest, rows, model.views, 0.3, seed=1).batch(np.arange(9), step=0)
+    given = ModalitySource(manifest, rows, model.views, 0.3, seed=1).batch(np.arange(9), step=0)
     assert given.maps is not None
     inputs = torch.randn(9, model.image_tower.feature_dim, generator=torch.Generator().manual_seed(4)).double()
     batch = Batch(
@@ -172,7 +172,7 @@ def test_chunks_give_the_gradient_of_the_whole_batch(chunk: int, town: Path, tmp
         None,
         torch.full((9,), torch.nan, dtype=torch.float64),
         torch.zeros(9, dtype=torch.int64),
-        views=dataclasses.replace(given, maps=given.maps.double()),
+        modalities=dataclasses.replace(given, maps=given.maps.double()),
     )
     targets, neighbours = TargetConfig(bandwidths_m=(80.0,)), NeighbourhoodConfig(weight=0.5, bandwidth_m=80.0)
     objective = Objective(ObjectiveConfig(targets, neighbours, views=ModalitiesConfig(weight=0.7)))
@@ -198,7 +198,7 @@ class _Killed(Exception):
     pass
 
 
-def test_an_interrupted_run_goes_on_to_the_same_bytes(town: Path, tmp_path: Path, small: Small) -> None:
+def test_an_interrupted_run_resumes_to_the_same_bytes(town: Path, tmp_path: Path, small: Small) -> None:
     data = town_with_views(town, tmp_path / "town", captioned=lambda row: row % 3 != 0)
     more: dict[str, Any] = {"steps": 10, "evaluate_every": 5, "checkpoint_every": 3}
     config = small("sw-clip-views", **more, batch={"size": 12, "chunk": 7}, model={"views": VIEWS})
