@@ -123,16 +123,16 @@ class LocationConfig:
 
 
 @dataclass(frozen=True)
-class ViewsConfig:
-    """Further views of a place, that a photograph may come with and may lack.
+class ModalitiesConfig:
+    """Further modalities of a place, which a photograph may have or lack.
 
     Attributes:
         caption: A text tower that reads the photographs' captions: `builtin:small`, a name on the model hub, a local
-            folder, or `none` for no such view.
+            folder, or `none` for no captions.
         map: An image tower that sees their map tiles: the same, or `none`.
         map_size_px: Side of the square tile that the tower sees, pixels; None takes 64 for `builtin:small`, else what
             the tower was made for.
-        head_width: Width of the hidden layer of each view's head, 0 for a linear one.
+        head_width: Width of the hidden layer of each modality's head, 0 for a linear one.
         head_dropout: Dropout of the heads.
     """
 
@@ -153,7 +153,7 @@ class ViewsConfig:
 
     @property
     def names(self) -> tuple[Literal["caption", "map"], ...]:
-        """The views there are, in their order."""
+        """The configured modalities, in their order."""
         both: tuple[tuple[Literal["caption", "map"], str], ...] = (("caption", self.caption), ("map", self.map))
         return tuple(name for name, tower in both if tower != "none")
 
@@ -165,13 +165,13 @@ class ModelConfig:
     Attributes:
         image: The image side.
         location: The location side.
-        views: Further views beside the photograph; none by default.
+        views: Further modalities beside the photograph; none by default.
         embedding_dim: Dimension D of the shared space.
         initial_temperature: Softmax temperature at the start; the logit scale is its inverse, as in CLIP (0.07).
     """
 
     image: ImageConfig = field(default_factory=ImageConfig)
     location: LocationConfig = field(default_factory=LocationConfig)
-    views: ViewsConfig = field(default_factory=ViewsConfig)
+    views: ModalitiesConfig = field(default_factory=ModalitiesConfig)
     embedding_dim: int = 256
     initial_temperature: float = 0.07

@@ -25,7 +25,7 @@ from swclip.models.config import ModelConfig
 from swclip.models.download import HubName, download, model_folder
 from swclip.models.image_tower import ImageHead, ImageTower, image_preprocess
 from swclip.models.location_text import LocationEncoder, Words, known_cells
-from swclip.models.modalities import Views
+from swclip.models.modalities import Modalities
 from swclip.models.token_pool import TokenPool
 from swclip.structure import as_plain, structure
 
@@ -67,7 +67,7 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
         self.image_head = ImageHead(read_dim, config.embedding_dim, image.head_width, image.head_dropout, image.head)
         self.location = location
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1.0 / config.initial_temperature)))
-        self.views: Views | None = None
+        self.views: Modalities | None = None
 
     @classmethod
     def create(cls, config: ModelConfig, positions_deg: Any, seed: int = 0) -> LocatorModel:
@@ -83,8 +83,8 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
             torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds the accelerator's too
             location = LocationEncoder(config.location, config.embedding_dim, cells)
             model = cls(config, image_preprocess(config.image), ImageTower(config.image), location)
-            if config.views.names:  # drawn last: the other weights are those of the seed without views
-                model.views = Views(config.views, config.embedding_dim)
+            if config.views.names:  # drawn last, so that the other weights do not depend on them
+                model.views = Modalities(config.views, config.embedding_dim)
             return model
 
     @property
@@ -153,7 +153,7 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
             for name in ("tokens", "token_grid", "token_queries"):
                 del config["image"][name]
         if self.views is None:
-            del config["views"]  # a model without views is what it was before there were any
+            del config["views"]  # keeps the fingerprint of models made before modalities existed
         else:
             extra += json.dumps(self.views.saved()["map_preprocess"], sort_keys=True)
         return _digest(self.state_dict(), json.dumps(config, sort_keys=True) + extra)
@@ -249,7 +249,7 @@ def load_model(path: str | Path) -> LocatorModel:
             tower = ImageTower(config.image, values["image_architecture"])
             model = LocatorModel(config, preprocess, tower, location)
             if config.views.names:
-                model.views = Views(config.views, config.embedding_dim, values["views"], folder)
+                model.views = Modalities(config.views, config.embedding_dim, values["views"], folder)
         model.load_state_dict(load_file(weights))
     except SwclipError:
         raise

@@ -24,7 +24,7 @@ from swclip.files import default_cache_folder
 from swclip.gallery.gallery import Gallery, gallery_of
 from swclip.gallery.store import GalleryStore
 from swclip.models.embed import Failure, PathLike, Progress
-from swclip.models.embed_modalities import embed_queries, given_views
+from swclip.models.embed_modalities import embed_queries, offered_modalities
 from swclip.retrieval.answer import Part, answers_from, answers_to
 from swclip.retrieval.coarse import CoarseIndex, part_of
 from swclip.retrieval.hierarchy import RESOLUTIONS, Hierarchy
@@ -201,7 +201,7 @@ class Locator:
             asked,
             texts,
             tiles,
-            use=given_views(texts, tiles),
+            use=offered_modalities(texts, tiles),
             batch_size=batch_size,
             workers=workers,
             failures=failures,
@@ -246,7 +246,7 @@ class Locator:
         """
         asked = [photographs] if isinstance(photographs, (str, os.PathLike)) else list(photographs)
         captions, maps = ([caption], [map_tile]) if len(asked) == 1 else (None, None)
-        query = embed_queries(self.model, asked, captions, maps, use=given_views(captions, maps))
+        query = embed_queries(self.model, asked, captions, maps, use=offered_modalities(captions, maps))
         known = None if prior is None else prior.weights(self.gallery.positions_deg, self.gallery.cities)
         log_p, _ = weighed(self.evidence(query), True, known)
         rows = known.rows if known is not None and known.rows is not None else np.arange(len(self.gallery))

@@ -22,7 +22,7 @@ from swclip.imaging.preprocess import Preprocess
 from swclip.losses import HierarchyConfig, TargetConfig
 from swclip.losses.modalities import FUSED, View
 from swclip.models.locator_model import LocatorModel
-from swclip.models.modalities import ViewInputs, Views, is_there
+from swclip.models.modalities import Modalities, ModalityInputs, has_words
 
 _IN_MEMORY_BYTES = 2 << 30
 
@@ -129,7 +129,7 @@ class ViewSource:
     """
 
     def __init__(
-        self, manifest: Manifest, rows: Int64[np.ndarray, " n"], views: Views, dropout: float, seed: int
+        self, manifest: Manifest, rows: Int64[np.ndarray, " n"], views: Modalities, dropout: float, seed: int
     ) -> None:
         self._dropout, self._seed = dropout, seed
         self._captions: list[str | None] | None = None
@@ -138,7 +138,7 @@ class ViewSource:
         if views.caption is not None:
             texts = manifest.captions
             self._captions = [texts[row] for row in rows]
-            present.append(np.array([is_there(text) for text in self._captions]))
+            present.append(np.array([has_words(text) for text in self._captions]))
             _count(manifest, "caption", "caption", present[-1])
             cut = sum(views.caption.fitted(text) != " ".join(text.split()) for text in self._captions if text)
             if cut:
@@ -155,7 +155,7 @@ class ViewSource:
 
     def batch(
         self, rows: Int64[np.ndarray, " b"], step: int, rank: int = 0, device: torch.device | None = None
-    ) -> ViewInputs:
+    ) -> ModalityInputs:
         """What the further views of some photographs are made of.
 
         Args:
@@ -176,7 +176,7 @@ class ViewSource:
                 maps[torch.from_numpy(there)] = self._tiles.rows(rows[there])
             maps = maps.to(device)
         captions = None if self._captions is None else [self._captions[row] for row in rows]
-        return ViewInputs(captions, maps, present, self._kept(present, step, rank))
+        return ModalityInputs(captions, maps, present, self._kept(present, step, rank))
 
     def _kept(self, present: Bool[Tensor, "b v"], step: int, rank: int) -> Bool[Tensor, "b v"]:
         count = len(present)
@@ -199,13 +199,13 @@ def _count(manifest: Manifest, what: str, column: str, present: Bool[np.ndarray,
         _LOG.warning("%d of %d training photographs have no %s; they train without it", missing, len(present), what)
 
 
-def embed_views(model: LocatorModel, image: Tensor, inputs: ViewInputs) -> Tensor:
+def embed_views(model: LocatorModel, image: Tensor, inputs: ModalityInputs) -> Tensor:
     """All views of some photographs in one tensor (B, V, D), the photograph first, zeros where one is missing."""
     assert model.views is not None
     return torch.stack([image, *model.views.encode(inputs)], dim=1)
 
 
-def views_of(model: LocatorModel, embedded: Tensor, inputs: ViewInputs) -> tuple[Tensor, Sequence[View]]:
+def views_of(model: LocatorModel, embedded: Tensor, inputs: ModalityInputs) -> tuple[Tensor, Sequence[View]]:
     """The photographs' embeddings (B, D), and the views that the objective contrasts beside them."""
     assert model.views is not None
     image, *further = embedded.unbind(1)

@@ -12,7 +12,7 @@ from torch import Tensor
 from swclip.losses import Objective
 from swclip.models.location_text import Words
 from swclip.models.locator_model import LocatorModel
-from swclip.models.modalities import ViewInputs
+from swclip.models.modalities import ModalityInputs
 from swclip.training.inputs import embed_views, views_of
 from swclip.training.location_queue import QueuedPlaces, embed_locations
 
@@ -41,7 +41,7 @@ class Batch:
     region_ids: Tensor
     encoded_deg: Tensor | None = None
     queue: QueuedPlaces | None = None
-    views: ViewInputs | None = None
+    views: ModalityInputs | None = None
     stretch: Tensor | None = None
     level_ids: Tensor | None = None
 

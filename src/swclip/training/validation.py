@@ -18,7 +18,7 @@ from swclip.gallery.hubness import Bank, HubnessConfig, bank_rows
 from swclip.geo.distance import geodesic_m
 from swclip.metrics.districts import exchangeable_units
 from swclip.models.embed import embed_features, embed_photographs, embed_positions
-from swclip.models.embed_modalities import chosen_views, with_views
+from swclip.models.embed_modalities import chosen_modalities, with_modalities
 from swclip.models.feature_cache import FeatureCache
 from swclip.models.locator_model import LocatorModel
 from swclip.retrieval.posterior_fit import PosteriorFit, fit_posterior
@@ -73,9 +73,9 @@ class Validation:
             return image
         captions = [self.manifest.captions[row] for row in self.rows]
         maps = [self.manifest.map_paths[row] for row in self.rows]
-        if chosen_views(model, captions, maps) == ("image",):
+        if chosen_modalities(model, captions, maps) == ("image",):
             return image
-        return np.concatenate([image, with_views(model, image, captions, maps)])
+        return np.concatenate([image, with_modalities(model, image, captions, maps)])
 
     def _truth_deg(self, queries: Float32[np.ndarray, "q d"]) -> Float64[np.ndarray, "q 2"]:
         return np.tile(self.truth_deg, (len(queries) // len(self.truth_deg), 1))
