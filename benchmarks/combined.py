@@ -80,11 +80,11 @@ def _measured(locator: Locator, log_p: np.ndarray, truth: np.ndarray, sets: np.n
     together = np.concatenate([pooled(log_p[own], True, exponent=exponent) for own in sets])
     places, candidates = truth[sets].mean(axis=1), locator.gallery.positions_deg
     points = np.array([[answer.lat_deg, answer.lon_deg] for answer in locator.answer_posteriors(together, top_k=1)])
-    probability, error = locator.stated(together), geodesic_m(points, places)
+    probability, error = locator.smoothed_posterior(together), geodesic_m(points, places)
     away_m = haversine_m(places[:, None, 0], places[:, None, 1], candidates[None, :, 0], candidates[None, :, 1])
     near = kernel_weight(away_m, SCORE_SCALE_M, "exponential")
     score = -np.log((1 - BACKGROUND) * (probability * near).sum(axis=1) + BACKGROUND * near.mean(axis=1))
-    ground = locator.ground
+    ground = locator.region_cells
     tails = tail_mass(ground.mass(probability), ground.area_km2, ground.index_of(places))
     return [
         f"{score.mean():.3f}",

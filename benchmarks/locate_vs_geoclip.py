@@ -80,6 +80,7 @@ def prepare(out: Path) -> dict[str, Any]:
     from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 
     from swclip.gallery.gallery import gallery_from_embeddings
+    from swclip.gallery.read_write import save_gallery
     from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
     from swclip.models.embed import embed_positions
     from swclip.models.locator_model import LocatorModel
@@ -99,7 +100,7 @@ def prepare(out: Path) -> dict[str, Any]:
     frame["candidate_id"], frame["city"] = [str(row) for row in range(len(frame))], None
     frame["image_ids"] = [[] for _ in range(len(frame))]
     meta = {"fingerprint": model.fingerprint, "posterior": default_posterior(model).to_dict()}
-    gallery_from_embeddings(frame, embedded, meta=meta).save(out / "gallery", model)
+    save_gallery(gallery_from_embeddings(frame, embedded, meta=meta), out / "gallery", model)
     write_json(kept, {"candidates": len(frame), "swclip_embeds_the_gallery_once_s": took})
     return dict(json.loads(kept.read_text()))
 

@@ -14,8 +14,8 @@ from scipy.stats import binom
 
 from swclip.calibration.conformal import LEAST_BLOCKS_OF_A_CITY, Calibration, read_calibration, write_calibration
 from swclip.calibration.density import tail_mass
-from swclip.calibration.region import LEVELS, says_nothing
-from swclip.calibration.region_cells import GroundCells
+from swclip.calibration.region import LEVELS, is_uninformative
+from swclip.calibration.region_cells import RegionCells
 from swclip.errors import ArtefactError, ConfigError, MismatchError
 from swclip.geo.coordinates import LocalFrame
 
@@ -87,12 +87,12 @@ def test_blocks_that_fail_together_are_covered_as_promised() -> None:
     assert as_queries < binom.ppf(1e-4, trials, level)
 
 
-def _world(per_city: int, seed: int, sharpness: tuple[float, float]) -> tuple[GroundCells, np.ndarray, np.ndarray]:
+def _world(per_city: int, seed: int, sharpness: tuple[float, float]) -> tuple[RegionCells, np.ndarray, np.ndarray]:
     """Two cities of candidates 60 m apart; posteriors round a noisy guess; truths beside the candidates."""
     generator = np.random.default_rng(seed)
     east, north = np.meshgrid(np.arange(8) * 60.0, np.arange(8) * 60.0)
     lattice = np.stack([east.ravel(), north.ravel()], axis=1)
-    ground = GroundCells.of(
+    ground = RegionCells.of(
         np.concatenate([LEEDS.to_deg(lattice), YORK.to_deg(lattice)]), ["Leeds"] * 64 + ["York"] * 64
     )
     masses, truths = [], []
@@ -192,8 +192,8 @@ def test_without_a_threshold_the_region_is_everything() -> None:
 
 
 def test_a_region_as_large_as_a_blind_one_says_nothing() -> None:
-    assert says_nothing([0.79, 0.8, math.inf], 0.8, 1.0).tolist() == [False, True, True]
-    assert says_nothing([0.1, 0.3], 0.8, 1.0, limit_km2=0.2).tolist() == [False, True]
+    assert is_uninformative([0.79, 0.8, math.inf], 0.8, 1.0).tolist() == [False, True, True]
+    assert is_uninformative([0.1, 0.3], 0.8, 1.0, limit_km2=0.2).tolist() == [False, True]
     ground, mass, cells = _world(40, 6, (10.0, 10.0))
     queries = Calibration.of(tail_mass(mass, ground.area_km2, cells), cells, ground)
     sharp, flat = mass[0], np.full(len(ground), 1 / len(ground))
@@ -220,7 +220,7 @@ def test_where_coverage_is_expected() -> None:
 
 
 def test_the_city_of_a_truth_out_of_reach_is_the_querys() -> None:
-    ground = GroundCells.of(LEEDS.to_deg([[0.0, 0.0]]), ["Leeds"])
+    ground = RegionCells.of(LEEDS.to_deg([[0.0, 0.0]]), ["Leeds"])
     found = Calibration.of([0.5, 0.0], np.array([0, -1]), ground, ["York", "Hull"])
     assert found.cities == ("Leeds", "Hull")
 
@@ -265,6 +265,6 @@ def test_a_file_that_cannot_be_is_refused(tmp_path: Path, change: dict[str, obje
 
 
 def test_other_cells_are_refused() -> None:
-    ground = GroundCells.of([[51.5, -0.1]], resolution=10)
+    ground = RegionCells.of([[51.5, -0.1]], resolution=10)
     with pytest.raises(MismatchError, match="resolution 11 with a spread of 25 m"):
         _calibration([0.5]).check_ground(ground)

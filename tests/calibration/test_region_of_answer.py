@@ -21,7 +21,7 @@ from swclip.answers.region_shapes import REGIONS
 from swclip.answers.table import text_file
 from swclip.calibration.conformal import Calibration
 from swclip.calibration.density import tail_mass
-from swclip.calibration.region_cells import GroundCells
+from swclip.calibration.region_cells import RegionCells
 from swclip.calibration.region_of_answer import RegionRequest
 from swclip.errors import ConfigError
 from swclip.gallery.gallery import Gallery
@@ -42,7 +42,7 @@ def locator(make_gallery: Callable[..., Gallery], model: object) -> Locator:
 @pytest.mark.parametrize("level", [0.5, 0.8])
 def test_a_region_is_the_cells_whose_tails_are_enough(locator: Locator, photographs: Photographs, level: float) -> None:
     paths, gallery = photographs(3), locator.gallery
-    ground = GroundCells.of(gallery.positions_deg)
+    ground = RegionCells.of(gallery.positions_deg)
     query = embed_photographs(locator.model, paths)
     mass = ground.mass(np.exp(log_posterior(query, gallery, CONFIG, smooth=True).astype(np.float64)))
     every = np.arange(len(ground))
@@ -107,7 +107,7 @@ def test_without_a_calibration_a_region_is_the_least_ground_that_holds_its_share
     locator: Locator, photographs: Photographs, model: object, level: float
 ) -> None:
     paths, gallery = photographs(3), locator.gallery
-    ground = GroundCells.of(gallery.positions_deg)
+    ground = RegionCells.of(gallery.positions_deg)
     query = embed_photographs(locator.model, paths)
     mass = ground.mass(np.exp(log_posterior(query, gallery, CONFIG, smooth=True).astype(np.float64)))
     for row, answer in enumerate(Locator(gallery, model, CONFIG).locate(paths, region=level)):

@@ -18,7 +18,7 @@ import pytest
 
 from swclip.cli.app import run
 from swclip.data.manifest import read_manifest, write_manifest
-from swclip.gallery.gallery import load_gallery
+from swclip.gallery.read_write import load_gallery
 from swclip.gallery.store import GalleryStore
 
 

@@ -13,7 +13,8 @@ import pytest
 from swclip.data.manifest import write_manifest
 from swclip.errors import ArtefactError, InputError, MismatchError, SwclipError
 from swclip.gallery.build import build_gallery, manifest_candidates
-from swclip.gallery.gallery import Gallery, load_gallery
+from swclip.gallery.gallery import Gallery
+from swclip.gallery.read_write import load_gallery, save_gallery
 from swclip.models.embed import embed_photographs, embed_positions
 from swclip.retrieval.posterior import PosteriorConfig, log_posterior
 
@@ -45,7 +46,7 @@ def test_a_gallery_survives_its_folder(
     make_gallery: Make, make_queries: Callable[..., np.ndarray], model: object, tmp_path: Path, photographs: int
 ) -> None:
     gallery = make_gallery(1, with_photographs=min(photographs, 12), photographs=photographs)
-    gallery.save(tmp_path / "gallery", model)
+    save_gallery(gallery, tmp_path / "gallery", model)
     read = load_gallery(tmp_path / "gallery")
     _same(gallery, read, make_queries(1))
     assert read.meta["fingerprint"] == "tiny-0"
@@ -54,7 +55,7 @@ def test_a_gallery_survives_its_folder(
     for row in range(30):
         own = read.candidate_ids.index(gallery.candidate_ids[row])
         assert sorted(read.image_ids_of(own)) == sorted(gallery.image_ids_of(row))
-    read.save(tmp_path / "gallery", model)  # over itself
+    save_gallery(read, tmp_path / "gallery", model)  # over itself
     _same(gallery, load_gallery(tmp_path / "gallery"), make_queries(1))
     assert [p.name for p in tmp_path.iterdir()] == ["gallery"]
 
@@ -65,7 +66,7 @@ def _all_files(folder: Path) -> list[Path]:
 
 @pytest.mark.parametrize("harm", ["cut", "gone"])
 def test_a_damaged_gallery_is_named(make_gallery: Make, model: object, tmp_path: Path, harm: str) -> None:
-    make_gallery(3).save(tmp_path / "gallery", model)
+    save_gallery(make_gallery(3), tmp_path / "gallery", model)
     for path in _all_files(tmp_path / "gallery"):
         if path.suffix == ".txn" or path.name == "latest_version_hint.json":
             continue  # what Lance can do without
@@ -84,7 +85,7 @@ def test_a_damaged_gallery_is_named(make_gallery: Make, model: object, tmp_path:
 def test_another_version_and_no_gallery_are_refused(
     make_gallery: Make, model: object, tmp_path: Path, version: str
 ) -> None:
-    make_gallery(4).save(tmp_path / "gallery", model)
+    save_gallery(make_gallery(4), tmp_path / "gallery", model)
     (tmp_path / "gallery" / "gallery.json").write_text(json.dumps({"version": version}))
     with pytest.raises(ArtefactError, match=rf"version '{version}'.*reads '2'.*swclip index RUN MANIFEST --out"):
         load_gallery(tmp_path / "gallery")
@@ -97,7 +98,7 @@ def test_another_model_is_refused_and_both_are_named(make_gallery: Make, model: 
     with pytest.raises(MismatchError, match=r"tiny-0.*runs/b is model tiny-1.*swclip index runs/b MANIFEST"):
         gallery.check_model("tiny-1", "runs/b", "the gallery")
     with pytest.raises(MismatchError):
-        gallery.save(tmp_path / "gallery", type(model)(seed=1))
+        save_gallery(gallery, tmp_path / "gallery", type(model)(seed=1))
     assert not list(tmp_path.iterdir())
 
 
@@ -105,7 +106,7 @@ def test_a_folder_that_is_no_gallery_is_not_replaced(make_gallery: Make, model: 
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("precious")
     with pytest.raises(InputError, match=r"holds no gallery\.json"):
-        make_gallery(6).save(tmp_path / "thesis", model)
+        save_gallery(make_gallery(6), tmp_path / "thesis", model)
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "precious"
 
 
@@ -113,14 +114,14 @@ def test_a_save_that_fails_leaves_the_old_gallery(
     make_gallery: Make, make_queries: Callable[..., np.ndarray], model: object, tmp_path: Path
 ) -> None:
     gallery = make_gallery(7)
-    gallery.save(tmp_path / "gallery", model)
+    save_gallery(gallery, tmp_path / "gallery", model)
 
     class Full(type(model)):  # type: ignore[misc]
         def save(self, folder: str) -> None:
             raise OSError(28, "No space left on device")
 
     with pytest.raises(SwclipError, match="disk is full"):
-        make_gallery(8).save(tmp_path / "gallery", Full())
+        save_gallery(make_gallery(8), tmp_path / "gallery", Full())
     _same(gallery, load_gallery(tmp_path / "gallery"), make_queries(1))
     assert [p.name for p in tmp_path.iterdir()] == ["gallery"]
 

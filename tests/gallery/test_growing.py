@@ -15,10 +15,10 @@ from swclip.data.manifest import Manifest, write_manifest
 from swclip.errors import ArtefactError, MismatchError
 from swclip.gallery.build import build_gallery, candidates_of, manifest_candidates, put_in, thumbnails_of
 from swclip.gallery.filters import EntryFilter
-from swclip.gallery.gallery import Gallery, load_gallery
+from swclip.gallery.gallery import Gallery
 from swclip.gallery.hubness import Bank, read_bank
 from swclip.gallery.inspect import verify
-from swclip.gallery.read_write import gallery_parts
+from swclip.gallery.read_write import gallery_from_table, load_gallery, save_gallery
 from swclip.gallery.schema import manifest_details
 from swclip.gallery.store import GalleryStore
 
@@ -75,10 +75,16 @@ def test_what_has_grown_is_what_was_made_at_once(
     manifest: Manifest, model: object, bank: Bank, tmp_path: Path, with_bank: bool
 ) -> None:
     own = bank if with_bank else None
-    build_gallery(model, manifest_candidates(manifest), manifest, bank=own).save(tmp_path / "whole", model, bank=own)
+    save_gallery(
+        build_gallery(model, manifest_candidates(manifest), manifest, bank=own), tmp_path / "whole", model, bank=own
+    )
     first = _some(manifest, slice(0, 7))
-    build_gallery(model, manifest_candidates(first), first, bank=own).save(
-        tmp_path / "grown", model, bank=own, details=manifest_details(first)
+    save_gallery(
+        build_gallery(model, manifest_candidates(first), first, bank=own),
+        tmp_path / "grown",
+        model,
+        bank=own,
+        details=manifest_details(first),
     )
     store = GalleryStore.open(tmp_path / "grown")
     seen: list[tuple[int, int]] = []
@@ -103,7 +109,7 @@ def test_what_has_grown_is_what_was_made_at_once(
 
 
 def test_replacing_renews_every_photograph(manifest: Manifest, model: object, tmp_path: Path) -> None:
-    build_gallery(model, manifest_candidates(manifest), manifest).save(tmp_path / "gallery", model)
+    save_gallery(build_gallery(model, manifest_candidates(manifest), manifest), tmp_path / "gallery", model)
     store, seen = GalleryStore.open(tmp_path / "gallery"), model.seen
     assert put_in(store, model, manifest).skipped == COUNT
     assert model.seen == seen  # what is there is not embedded again
@@ -116,7 +122,7 @@ def test_replacing_renews_every_photograph(manifest: Manifest, model: object, tm
 
 
 def test_a_gallery_with_hubness_needs_its_bank(manifest: Manifest, model: object, bank: Bank, tmp_path: Path) -> None:
-    build_gallery(model, manifest_candidates(manifest), manifest, bank=bank).save(tmp_path / "gallery", model)
+    save_gallery(build_gallery(model, manifest_candidates(manifest), manifest, bank=bank), tmp_path / "gallery", model)
     store = GalleryStore.open(tmp_path / "gallery")
     with pytest.raises(ArtefactError, match=r"no bank\.safetensors"):
         put_in(store, model, manifest)
@@ -126,7 +132,7 @@ def test_a_gallery_with_hubness_needs_its_bank(manifest: Manifest, model: object
 
 def test_a_photograph_that_cannot_be_read_leaves_its_place(manifest: Manifest, model: object, tmp_path: Path) -> None:
     first = _some(manifest, slice(0, 4))
-    build_gallery(model, manifest_candidates(first), first).save(tmp_path / "gallery", model)
+    save_gallery(build_gallery(model, manifest_candidates(first), first), tmp_path / "gallery", model)
     manifest.image_paths[9].write_text("no picture")
     failures: list[tuple[Path, str]] = []
     store = GalleryStore.open(tmp_path / "gallery")
@@ -139,7 +145,7 @@ def test_a_photograph_that_cannot_be_read_leaves_its_place(manifest: Manifest, m
 
 def test_a_part_of_a_gallery_is_read(manifest: Manifest, model: object, tmp_path: Path) -> None:
     whole = build_gallery(model, manifest_candidates(manifest), manifest)
-    whole.save(tmp_path / "gallery", model)
+    save_gallery(whole, tmp_path / "gallery", model)
     part = load_gallery(tmp_path / "gallery", EntryFilter(cities=["Leeds"]))
     assert len(part) == 4
     assert part.image_ids == [name for name in whole.image_ids if int(name[1:]) // 2 % 3 == 0]
@@ -147,16 +153,16 @@ def test_a_part_of_a_gallery_is_read(manifest: Manifest, model: object, tmp_path
 
 
 def test_the_order_of_rows_does_not_matter(manifest: Manifest, model: object, bank: Bank, tmp_path: Path) -> None:
-    build_gallery(model, manifest_candidates(manifest), manifest, bank=bank).save(tmp_path / "gallery", model)
+    save_gallery(build_gallery(model, manifest_candidates(manifest), manifest, bank=bank), tmp_path / "gallery", model)
     store = GalleryStore.open(tmp_path / "gallery")
     table, wanted = store.read(), load_gallery(tmp_path / "gallery")
     for seed in range(5):
         shuffled = table.take(pa.array(np.random.default_rng(seed).permutation(len(table))))
-        _same(Gallery(**gallery_parts(shuffled, store.description, "shuffled")), wanted)
+        _same(gallery_from_table(shuffled, store.description, "shuffled"), wanted)
 
 
 def test_entries_that_do_not_fit_together_are_refused(manifest: Manifest, model: object, tmp_path: Path) -> None:
-    build_gallery(model, manifest_candidates(manifest), manifest).save(tmp_path / "gallery", model)
+    save_gallery(build_gallery(model, manifest_candidates(manifest), manifest), tmp_path / "gallery", model)
     store = GalleryStore.open(tmp_path / "gallery")
     store.table.update(where="image_id = 'i04'", values={"lat_deg": 60.0})
     with pytest.raises(ArtefactError, match=r"at several positions; see: swclip gallery verify"):

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
-from swclip.gallery.gallery import Gallery, load_gallery
+from swclip.gallery.gallery import Gallery
 from swclip.gallery.hubness import Bank, Hubness, bank_rows, mean_similarity, read_bank, write_bank
+from swclip.gallery.read_write import load_gallery, save_gallery
 from swclip.geo.distance import haversine_m
 from swclip.retrieval.coarse import CoarseIndex, part_of
 from swclip.retrieval.posterior import PosteriorConfig, fit_posterior, log_posterior
@@ -234,7 +235,7 @@ def test_the_search_bounds_what_is_lowered(make_gallery: Make, make_queries: Que
 
 def test_a_gallery_keeps_its_hubness(make_gallery: Make, model: object, tmp_path: Path) -> None:
     gallery = _measured(make_gallery(6))
-    gallery.save(tmp_path / "gallery", model)
+    save_gallery(gallery, tmp_path / "gallery", model)
     again = load_gallery(tmp_path / "gallery")
     assert gallery.hubness is not None
     assert again.hubness is not None
@@ -242,7 +243,7 @@ def test_a_gallery_keeps_its_hubness(make_gallery: Make, model: object, tmp_path
     assert again.hubness.locations.tolist() == [of_place[candidate_id] for candidate_id in again.candidate_ids]
     by_id = dict(zip(gallery.image_ids, gallery.hubness.photographs, strict=True))
     assert again.hubness.photographs.tolist() == [by_id[image_id] for image_id in again.image_ids]
-    replace(gallery, hubness=None).save(tmp_path / "plain", model)
+    save_gallery(replace(gallery, hubness=None), tmp_path / "plain", model)
     assert load_gallery(tmp_path / "plain").hubness is None
     with pytest.raises(InputError, match=r"hubness\.locations"):
         replace(gallery, hubness=Hubness(gallery.hubness.locations[:-1], gallery.hubness.photographs))

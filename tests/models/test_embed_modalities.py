@@ -17,6 +17,7 @@ from swclip.cli.app import run
 from swclip.data.manifest import read_manifest, write_manifest
 from swclip.errors import ConfigError, InputError
 from swclip.gallery.build import build_gallery, manifest_candidates
+from swclip.gallery.read_write import save_gallery
 from swclip.models.config import ImageConfig, LocationConfig, ModalitiesConfig, ModelConfig
 from swclip.models.embed import Failure, embed_photographs
 from swclip.models.embed_modalities import chosen_modalities, count_modalities, embed_queries
@@ -152,7 +153,7 @@ def made(
     manifest = write_manifest(tmp_path, frame.assign(lat_deg=HERE[:, 0], lon_deg=HERE[:, 1], city="Leeds"))
     for name, one in (("views", model), ("plain", plain)):
         gallery = build_gallery(one, manifest_candidates(manifest), manifest, posterior=PosteriorConfig(0.1, 0.1, 0.5))
-        gallery.save(tmp_path / name, one)
+        save_gallery(gallery, tmp_path / name, one)
     return paths
 
 

@@ -20,6 +20,7 @@ from swclip.data.manifest import write_manifest
 from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
 from swclip.gallery.build import build_gallery, manifest_candidates
 from swclip.gallery.gallery import Gallery
+from swclip.gallery.read_write import save_gallery
 from swclip.geo.distance import geodesic_m
 from swclip.ingest.named_photographs import named_photographs
 from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
@@ -200,7 +201,7 @@ def test_a_gallery_folder_answers_with_the_real_model_on_its_own(photographs: Ph
     gallery = build_gallery(
         model, manifest_candidates(manifest), manifest, posterior=PosteriorConfig(0.1, 0.01, 1.0, 5)
     )
-    gallery.save(tmp_path / "gallery", model)
+    save_gallery(gallery, tmp_path / "gallery", model)
     model.save(tmp_path / "run" / "model")
     moved = (tmp_path / "gallery").rename(tmp_path / "elsewhere")
     locator = Locator.from_gallery(moved)

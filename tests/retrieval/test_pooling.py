@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swclip.gallery.gallery import Gallery
-from swclip.retrieval.pooling import EXPONENT, pooled, weighed
+from swclip.retrieval.pooling import EXPONENT, pooled, combine_evidence
 from swclip.retrieval.posterior import PosteriorConfig
 from swclip.retrieval.prior import Weights
 from swclip.retrieval.scores import Evidence, Photographed, log_softmax
@@ -97,7 +97,7 @@ def test_a_prior_is_bayes_rule_on_what_the_whole_gallery_says(
     gallery, query = make_gallery(4), make_queries(4, 3)
     evidence = evidence_of(gallery, query)
     rows, weight = np.arange(0, len(gallery), 2), np.random.default_rng(9).normal(0, 2, len(gallery))
-    found, behind = weighed(evidence, together, Weights(rows, weight))
+    found, behind = combine_evidence(evidence, together, Weights(rows, weight))
     p, w = np.exp(evidence.log_p), np.exp(weight)
     for at in range(1 if together else 3):
         own = p.prod(axis=0) ** (1 / 3**EXPONENT) if together else p[at]

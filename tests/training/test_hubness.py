@@ -16,8 +16,8 @@ from swclip.data.splits import candidates_for, indices, read_splits
 from swclip.errors import ConfigError, MismatchError
 from swclip.evaluation.evaluate import EmbedConfig, evaluate
 from swclip.gallery.build import build_gallery
-from swclip.gallery.gallery import load_gallery
 from swclip.gallery.hubness import read_bank
+from swclip.gallery.read_write import load_gallery, save_gallery
 from swclip.models.embed import embed_photographs
 from swclip.models.feature_cache import FeatureCache
 from swclip.models.locator_model import load_model
@@ -72,7 +72,7 @@ def test_a_run_keeps_the_bank_that_its_posterior_needs(
 
     places = candidates_for(splits, "query")
     built = build_gallery(model, places, manifest, posterior=posterior, bank=bank, cache=cache)
-    built.save(tmp_path / "gallery", model)
+    save_gallery(built, tmp_path / "gallery", model)
     again = load_gallery(tmp_path / "gallery")
     assert again.hubness is not None
     asked = manifest.image_paths[indices(splits, manifest, "query")[0]]

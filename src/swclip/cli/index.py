@@ -58,6 +58,7 @@ def index(
     from swclip.gallery.build import build_gallery, thumbnails_of
     from swclip.gallery.folder import check_output
     from swclip.gallery.hubness import read_bank
+    from swclip.gallery.read_write import save_gallery
     from swclip.gallery.schema import manifest_details
     from swclip.models.download import model_folder
     from swclip.models.embed import Failure
@@ -92,7 +93,7 @@ def index(
             keep["thumbnails"] = thumbnails_of(table, thumbnails)
     if grid is not None:
         gallery.meta["grid"] = {"area": grid, "spacing_m": spacing_m}
-    gallery.save(out, model, calibration, bank=bank, **keep)
+    save_gallery(gallery, out, model, calibration, bank=bank, **keep)
     for path, reason in failures:
         console.print(f"left out: {path}: {reason}", markup=False, highlight=False)
     left_out = f"; {len(failures)} photographs left out (listed by: swclip gallery info {out})" if failures else ""

@@ -112,7 +112,7 @@ class TrainingConfig:
         tuning: What of an image tower that is not frozen learns.
         augment: Random crop, brightness, contrast, saturation of the training photographs; not with a frozen tower.
         precision: `float32`, or `bfloat16` where there is a GPU (mixed); `auto` chooses.
-        hubness: What of the candidates' hubness may be taken off when the posterior is fitted.
+        hubness: Shares of the photographs' hubness that may be subtracted when the posterior is fitted.
         region: Manifest column that names the region for fairness and balanced batches.
         seed: Seed of weights, batches, augmentation and dropout.
     """

@@ -288,11 +288,11 @@ def _train(
             model.save(folder / "model")
     else:
         kept = load_model(folder / "model").to(process.device)
-        bank = validation.bank(kept, rows) if config.hubness.asked else None
+        bank = validation.bank(kept, rows) if config.hubness.photographs else None
         fit, calibration = validation.fit(kept, validation.queries(kept, val_features), bank, config.hubness)
         write_posterior(folder / "model", fit.config)
         write_calibration(folder / "model", calibration)
-        if bank is not None and (fit.config.location_hubness or fit.config.image_hubness):
+        if bank is not None and fit.config.image_hubness:
             write_bank(folder / "model", bank)
         fitted |= {"val_log_error": best, "val_posterior": dataclasses.asdict(fit)}
     facts = dataclasses.replace(facts, status="finished", figures=fitted)

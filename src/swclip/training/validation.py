@@ -22,7 +22,7 @@ from swclip.models.embed_modalities import chosen_modalities, with_modalities
 from swclip.models.feature_cache import FeatureCache
 from swclip.models.locator_model import LocatorModel
 from swclip.retrieval.posterior_fit import PosteriorFit, fit_posterior
-from swclip.retrieval.region_fit import FOLDS, calibrate, deal_blocks
+from swclip.retrieval.region_fit import FOLDS, calibrate, split_blocks
 
 _NEAR_M = 10.0
 
@@ -121,20 +121,13 @@ class Validation:
             hubness: Shares of it that are tried beside none; needed with a bank.
         """
         gallery = build_gallery(model, self.candidates, self.manifest, cache=self.cache, bank=bank)
-        truth, views = self._truth_deg(queries), len(queries) // len(self.truth_deg)
-        fold_of = np.tile(deal_blocks(self.units, FOLDS, np.random.default_rng(0)), views)
+        truth, variants = self._truth_deg(queries), len(queries) // len(self.truth_deg)
+        fold_of = np.tile(split_blocks(self.units, FOLDS, np.random.default_rng(0)), variants)
         tried = HubnessConfig() if hubness is None else hubness
-        fit = fit_posterior(
-            queries,
-            truth,
-            gallery,
-            location_hubness=tried.locations,
-            image_hubness=tried.photographs,
-            fold_of=fold_of,
-        )
+        fit = fit_posterior(queries, truth, gallery, image_hubness=tried.photographs, fold_of=fold_of)
         cities = self.manifest.frame["city"].iloc[self.rows] if "city" in self.manifest.frame else []
         named = [None if pd.isna(city) else str(city) for city in cities] or [None] * len(self.rows)
-        return fit, calibrate(queries, truth, gallery, fit, fold_of, named, self.units, views=views)
+        return fit, calibrate(queries, truth, gallery, fit, fold_of, named, self.units, variants=variants)
 
     def bank(self, model: LocatorModel, rows: Int64[np.ndarray, " n"]) -> Bank:
         """The bank of queries that some photographs of the manifest make, or an even draw of them."""
