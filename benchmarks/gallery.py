@@ -26,9 +26,8 @@ from safetensors.numpy import load_file, save_file
 
 from swclip.gallery.filters import EntryFilter
 from swclip.gallery.gallery import Gallery
-from swclip.gallery.read_write import load_gallery
 from swclip.gallery.inspect import verify
-from swclip.gallery.read_write import description_of, entries_of
+from swclip.gallery.read_write import description_of, entries_of, load_gallery
 from swclip.gallery.schema import Description, entry_schema
 from swclip.gallery.store import GalleryStore
 

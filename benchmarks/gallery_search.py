@@ -32,12 +32,12 @@ from typing import Any
 import numpy as np
 from common import command_line, markdown, say, write_text
 from made_up import asked_near, multiplied, towns, unit
+from swclip.retrieval.coarse import CoarseIndex
 
 from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.files import write_json
 from swclip.gallery import ann
 from swclip.gallery.gallery import Gallery
-from swclip.retrieval.coarse import CoarseIndex
 
 TOP, BATCH = 100, 64
 EF_SEARCH, HNSW_LINKS, EF_CONSTRUCTION = 64, 32, 40

@@ -14,9 +14,9 @@ import json
 import time
 
 import numpy as np
+from swclip.retrieval.coarse import CoarseIndex
 
 from swclip.gallery.gallery import Gallery
-from swclip.retrieval.coarse import CoarseIndex
 from swclip.retrieval.posterior import PosteriorConfig
 
 TOP_K = 10

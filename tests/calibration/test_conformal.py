@@ -267,4 +267,4 @@ def test_a_file_that_cannot_be_is_refused(tmp_path: Path, change: dict[str, obje
 def test_other_cells_are_refused() -> None:
     ground = RegionCells.of([[51.5, -0.1]], resolution=10)
     with pytest.raises(MismatchError, match="resolution 11 with a spread of 25 m"):
-        _calibration([0.5]).check_ground(ground)
+        _calibration([0.5]).check_cells(ground)

@@ -97,7 +97,6 @@ def test_another_model_and_missing_hubness_are_found(store: GalleryStore, tmp_pa
     assert (fault.count, "the model beside them is tiny-1" in fault.problem) == (40, True)
     hubs = make_store(tmp_path / "hubs", make_entries(8), Description("tiny-0", DIM, hubness=True))
     assert [(fault.problem, fault.count) for fault in verify(hubs)] == [
-        ("have no location_hubness", 8),
         ("have no image_hubness", 8),
     ]
 

@@ -82,7 +82,7 @@ def test_the_model_is_copied_here_once_and_anew_when_it_changes(
     assert changed != folder
     assert (changed / "model" / "config.json").read_text() == '{"a": 1}'
     bucket.delete_object(Bucket="bucket", Key="galleries/town/model/config.json")
-    with pytest.raises(ArtefactError, match="no model lies beside"):
+    with pytest.raises(ArtefactError, match="no model beside"):
         store.model_folder(tmp_path)
 
 

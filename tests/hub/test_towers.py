@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from swclip.hub.provenance import LICENCES, hide_paths, towers_of
-from swclip.models.config import ImageConfig, LocationConfig, ModelConfig, ModalitiesConfig
+from swclip.models.config import ImageConfig, LocationConfig, ModalitiesConfig, ModelConfig
 from swclip.models.locator_model import LocatorModel, load_model
 
 POSITIONS = np.array([[53.80, -1.55], [53.801, -1.549]])

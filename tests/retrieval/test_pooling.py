@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swclip.gallery.gallery import Gallery
-from swclip.retrieval.pooling import EXPONENT, pooled, combine_evidence
+from swclip.retrieval.pooling import EXPONENT, combine_evidence, pooled
 from swclip.retrieval.posterior import PosteriorConfig
 from swclip.retrieval.prior import Weights
 from swclip.retrieval.scores import Evidence, Photographed, log_softmax
@@ -109,8 +109,8 @@ def test_a_prior_is_bayes_rule_on_what_the_whole_gallery_says(
         own = behind[0].rows(slice(at, at + 1)) if together else behind[at]
         expected = p[at, rows] * w[rows]
         np.testing.assert_allclose(np.exp(own.log_p[0]), expected / expected.sum(), rtol=1e-9)
-        share = np.exp(evidence.log_located[at, rows] - evidence.log_p[at, rows])
-        np.testing.assert_allclose(np.exp(own.log_located[0] - own.log_p[0]), share, rtol=1e-9)
+        share = np.exp(evidence.log_location[at, rows] - evidence.log_p[at, rows])
+        np.testing.assert_allclose(np.exp(own.log_location[0] - own.log_p[0]), share, rtol=1e-9)
 
 
 @pytest.mark.parametrize("image_weight", [0.0, 0.4, 1.0])
@@ -126,5 +126,5 @@ def test_the_parts_of_the_evidence_are_those_of_the_mixture(
         for place in range(len(gallery)):
             located = logits[place] / sum(logits)
             kept = 1.0 - image_weight if place in with_photographs else 1.0
-            assert np.exp(evidence.log_located[at, place]) == pytest.approx(kept * located, rel=1e-5)
+            assert np.exp(evidence.log_location[at, place]) == pytest.approx(kept * located, rel=1e-5)
     np.testing.assert_allclose(np.exp(evidence.log_p).sum(axis=1), 1.0, rtol=1e-9)

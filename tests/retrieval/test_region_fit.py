@@ -79,13 +79,13 @@ def test_tails_are_by_the_posterior_that_did_not_see_the_query(asked: tuple[Gall
     np.testing.assert_allclose(whole.tails, _tails(gallery, query, truth, plain.config), rtol=1e-4)
 
 
-def test_a_photograph_asked_twice_counts_once_with_its_worse_tail(
+def test_two_queries_of_one_photograph_count_once_with_the_smaller_tail(
     asked: tuple[Gallery, np.ndarray, np.ndarray],
 ) -> None:
     gallery, query, truth = asked
     fit = fit_posterior(query, truth, gallery, **GRID)
     both = np.concatenate([query, query[::-1]])
-    found = calibrate(both, np.tile(truth, (2, 1)), gallery, fit, np.zeros(48, dtype=np.int64), views=2)
+    found = calibrate(both, np.tile(truth, (2, 1)), gallery, fit, np.zeros(48, dtype=np.int64), variants=2)
     one, other = (calibrate(q, truth, gallery, fit, np.zeros(24, dtype=np.int64)) for q in (query, query[::-1]))
     np.testing.assert_array_equal(found.tails, np.minimum(one.tails, other.tails))
     assert found.cities == one.cities

@@ -54,7 +54,7 @@ def kill_after(process: subprocess.Popen[str], run: Path, step: int) -> list[str
         pytest.param(
             {
                 "freeze_image": True,
-                "hubness": {"locations": [0.5], "photographs": [0.5]},
+                "hubness": {"photographs": [0.5]},
                 "batch": {"hard": {"share": 0.25, "every": 5, "radius_m": 60.0, "bandwidths": 1.0, "among": 4}},
             },
             id="frozen image tower, far look-alikes of two minings, hubness",

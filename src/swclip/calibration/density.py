@@ -1,4 +1,4 @@
-"""The tail of a cell, the mass of a posterior in cells no denser than it, and the density at which a tail is reached.
+"""The tail of a cell: the mass of a posterior in cells no denser than it; and the density at which a tail is reached.
 
 The tail of a cell y under masses p over cells of areas a is
 
@@ -82,10 +82,10 @@ def density_cuts(
 ) -> tuple[Float64[np.ndarray, " t"], Float64[np.ndarray, " t"]]:
     """The densities at which the regions of one posterior end.
 
-    Sorting all cells of a large gallery for every query would dominate the time. Cells are put in buckets by the leading
-    bits of their density, and only the buckets in which a region ends are sorted; the cuts are those of a full sort.
-    Cells less dense than t over the total area, for the smallest t, contain together less than t and are in no region:
-    they share one bucket.
+    Sorting all cells of a large gallery for every query would dominate the time. Cells are put in buckets by the
+    leading bits of their density, and only the buckets in which a region ends are sorted; the cuts are those of a full
+    sort. Cells less dense than t over the total area, for the smallest t, contain together less than t and are in no
+    region: they share one bucket.
 
     Args:
         mass: (C,) masses of the cells, C >= 1, of which one at least is above 0.

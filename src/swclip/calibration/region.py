@@ -25,7 +25,7 @@ class Region:
 
     Attributes:
         level: Nominal coverage.
-        cells: (R,) numbers of its cells, increasing; None where it is unbounded, and includes the area outside all cells.
+        cells: (R,) numbers of its cells, increasing; None where it is unbounded: all cells and the area outside.
         area_km2: Its area, infinite where it is unbounded.
         total_km2: Area of all the gallery's cells.
     """
@@ -63,4 +63,6 @@ def is_uninformative(area_km2: ArrayLike, level: float, total_km2: float, limit_
 def check_level(level: float) -> None:
     """Raise ConfigError unless a coverage level is between 0 and 1."""
     if not (math.isfinite(level) and 0.0 < level < 1.0):
-        raise ConfigError(f"a region of probability {level} cannot exist; give a number between 0 and 1, such as {LEVEL}.")
+        raise ConfigError(
+            f"a region of probability {level} cannot exist; give a number between 0 and 1, such as {LEVEL}."
+        )

@@ -92,8 +92,8 @@ class RegionMaker:
             )
         if region.cannot_tell():
             return (
-                f"the region is {region.area_km2:.3g} km2 of {region.total_km2:.3g} km2, no smaller than a random one of "
-                "the same coverage"
+                f"the region is {region.area_km2:.3g} km2 of {region.total_km2:.3g} km2, no smaller than a random one "
+                "of the same coverage"
             )
         if region.cannot_tell(self.request.limit_km2):
             return f"the region is {region.area_km2:.3g} km2, above the limit of {self.request.limit_km2:g} km2"

@@ -170,9 +170,7 @@ def _ranked(
     )
     if evidence is None:
         return tuple(listed)
-    return tuple(
-        _with_evidence(candidate, rank, evidence, gallery, names) for rank, candidate in enumerate(listed)
-    )
+    return tuple(_with_evidence(candidate, rank, evidence, gallery, names) for rank, candidate in enumerate(listed))
 
 
 def _with_evidence(

@@ -287,8 +287,8 @@ class Locator:
             log_p: (Q, M) log posteriors, not smoothed; -inf where a candidate is excluded.
             top_k: Number of candidates to list with each answer.
             estimator: As for `locate`.
-            evidence: Q times the evidence of the photographs behind a row (`pooling.combine_evidence`), stated with the listed
-                candidates.
+            evidence: Q times the evidence of the photographs behind a row (`pooling.combine_evidence`), stated with
+                the listed candidates.
             names: The photographs' names, where a row is of several.
             region: The region that answers state, by its share of the posterior; None for none.
 

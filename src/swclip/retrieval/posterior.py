@@ -71,7 +71,7 @@ def iter_log_posterior(
         query: (Q, D) unit vectors.
         gallery: The candidates.
         config: Temperatures, weight of the images, smoothing.
-        smooth: Smooth spatially with `config.smoothing_m`. Off by default, because `point_estimates.mode` smooths itself.
+        smooth: Smooth spatially with `config.smoothing_m`. Off by default: `point_estimates.mode` smooths itself.
         memory_bytes: Memory of a chunk.
 
     Yields:

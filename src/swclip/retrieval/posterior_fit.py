@@ -96,8 +96,8 @@ def fit_posterior(
         gallery: The validation queries' gallery.
         temperatures: Values tried for both temperatures.
         image_weights: Values tried for the image weight; ignored where the gallery has no photographs.
-        smoothings_m: Values tried for the smoothing, metres; those too wide for the density of the gallery are left out with
-            a warning.
+        smoothings_m: Values tried for the smoothing, metres; values too wide for the gallery's density are left out
+            with a warning.
         image_hubness: Shares of the photographs' hubness tried beside 0; the gallery's must be measured.
         kernel: Kernel of the smoothing.
         max_queries: Largest number of queries that are used, drawn without replacement.
@@ -260,9 +260,7 @@ def _config(
     # Without image evidence its scale does not matter.
     image = image_scales[best[1]] if weight > 0 else _ImageScale(temperature, 0.0)
     smoothing_m = float(smoothings_m[best[3]])
-    return PosteriorConfig(
-        temperature, image.temperature, weight, smoothing_m, kernel, image_hubness=image.hubness
-    )
+    return PosteriorConfig(temperature, image.temperature, weight, smoothing_m, kernel, image_hubness=image.hubness)
 
 
 def _scores(

@@ -23,7 +23,7 @@ FOLDS = 5
 
 
 def split_blocks(blocks: Sequence[Hashable], parts: int, generator: np.random.Generator) -> Int64[np.ndarray, " q"]:
-    """Split queries by whole blocks into parts of similar size: blocks in random order, each to the smallest part so far.
+    """Split queries by whole blocks into parts of similar size: in random order, each to the smallest part so far.
 
     Args:
         blocks: Block of each of Q queries.

@@ -1,4 +1,4 @@
-"""From a query's embedding to scores of the candidates: similarities, log probabilities, and the evidence behind them."""
+"""From a query's embedding to scores of the candidates: similarities, log probabilities, and the evidence behind."""
 
 from __future__ import annotations
 

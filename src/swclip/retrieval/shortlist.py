@@ -1,4 +1,4 @@
-"""The shortlist of a query: the part of a gallery on disk that its answer is made from, and the probability of the rest.
+"""The shortlist of a query: the part of a gallery on disk that its answer uses, and the probability of the rest.
 
 The index of a gallery too large for memory returns the k most similar locations and photographs. Their candidates, and
 those within the kernel's reach of the best of them, are the shortlist S: a gallery read from the table. Its
@@ -214,7 +214,7 @@ class Shortlister:
         if config.image_weight > 0.0 and len(photographed.rows):
             is_other_image = is_other[sampled.rows]
             image_scale = _log_scale(is_other_image, len(self.photographed.rows) - len(photographed.rows))
-            # c of `log_probability`: what the locations give to photographed candidates, in the shortlist and elsewhere.
+            # c of `log_probability`: the location evidence of photographed candidates, in the shortlist and elsewhere.
             log_location, log_other_location = log_p[photographed.rows], other_logits[sampled.rows] - log_z
             log_c = np.logaddexp(logsumexp(log_location), _log_sum(log_other_location, is_other_image, image_scale))
             image_logits, other_image_logits = (

@@ -172,10 +172,29 @@ def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Traini
     """
     values: dict[str, Any] = {}
     *grounds, (where, own) = recipe_layers(name)
+    own, overrides = without_removed(own, where), without_removed(overrides or {}, "")
+    grounds = [(ground, without_removed(stated, ground)) for ground, stated in grounds]
     for ground, stated in grounds:  # each is a recipe by itself, so that what does not fit is named where it stands
         values = merged(values, stated)
         structure(TrainingConfig, values, ground)
-    return structure(TrainingConfig, merged(merged(values, own), overrides or {}), where)
+    return structure(TrainingConfig, merged(merged(values, own), overrides), where)
+
+
+def without_removed(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Values of a recipe without `hubness.locations`, which was removed; an empty list of it is accepted.
+
+    Raises:
+        ConfigError: It is not empty.
+    """
+    hubness = values.get("hubness")
+    if not isinstance(hubness, Mapping) or "locations" not in hubness:
+        return dict(values)
+    if hubness["locations"]:
+        raise ConfigError(
+            f"{where or 'overrides'}: hubness.locations = {hubness['locations']}: the hubness of locations was removed "
+            "from swclip (it improved nothing: docs/results/parts.md); leave it out, and train the run again."
+        )
+    return {**values, "hubness": {name: value for name, value in hubness.items() if name != "locations"}}
 
 
 def write_config(path: Path, config: TrainingConfig) -> None:

@@ -15,7 +15,6 @@ import shapely
 from swclip.answers.formats import Format, as_text
 from swclip.answers.record import Answer
 from swclip.calibration.conformal import Calibration
-from swclip.errors import ConfigError
 from swclip.gallery.gallery import Gallery
 from swclip.models.embed import embed_photographs
 from swclip.retrieval.locator import Locator
@@ -130,7 +129,7 @@ def test_regions_promise_something_only_to_one_photograph_without_a_prior(
                 assert answer.region is not None
                 assert not answer.region.calibrated
                 assert answer.region.cells
-            assert "photographs asked one by one, without a prior" in caplog.text
+            assert "the calibration is for single photographs without a prior" in caplog.text
         caplog.clear()
         assert locator.locate(paths, together=True, region=None)[0].region is None
         assert not caplog.text
@@ -185,21 +184,8 @@ def test_nothing_known_changes_nothing(locator: Locator, photographs: Photograph
     assert locator.locate(paths, prior=Prior()) == locator.locate(paths)
 
 
-def test_candidates_of_a_beam_have_their_evidence(locator: Locator, photographs: Photographs) -> None:
-    paths = photographs(2)
-    assert locator.locate(paths[0], beam=1000) == locator.locate(paths[0])
-    for answer in locator.locate(paths, beam=1):
-        for one in answer.candidates:
-            assert one.location_similarity is not None
-            assert one.image_share is not None
-            assert len(one.image_similarities) == len(one.image_ids)
-
-
-def test_what_cannot_be_asked_is_refused(locator: Locator, photographs: Photographs) -> None:
+def test_an_unknown_city_and_an_empty_area_are_refused(locator: Locator, photographs: Photographs) -> None:
     paths = photographs(1)
-    for asked in ({"together": True}, {"prior": Prior(city="city 1")}):
-        with pytest.raises(ConfigError, match="leave the beam out"):
-            locator.locate(paths, beam=2, **asked)
     with pytest.raises(UnknownCityError, match="it has city 1, city 2"):
         locator.locate(paths, prior=Prior(city="city one"))
     with pytest.raises(NoCandidatesError):

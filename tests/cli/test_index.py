@@ -66,11 +66,11 @@ def test_what_is_no_photograph_does_not_stop_the_others(made: list[Path], capsys
     assert "Traceback" not in captured.err
 
 
-def test_cells_and_beam_are_chosen(made: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_resolutions_of_cells_are_chosen(made: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["index", "run", ".", "--out", "gallery"]) == 0
     capsys.readouterr()
     asked = ["locate", "gallery", str(made[0]), str(made[1]), "--format", "jsonl"]
-    assert run([*asked, "--cells", "9", "--cells", "5", "--beam", "100"]) == 0
+    assert run([*asked, "--cells", "9", "--cells", "5"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["photograph"] for line in lines] == [str(made[0]), str(made[1])]
     for line in lines:
@@ -166,6 +166,11 @@ def test_a_photograph_that_cannot_be_indexed_is_named_and_counted(
         (["locate", "nowhere", "photographs/000.png"], 3, "no gallery is there"),
         (["locate", "gallery"], 2, "no photographs were named"),
         (["locate", "gallery", "photographs/*.tif"], 2, "no file matches"),
+        (
+            ["locate", "gallery", "photographs/000.png", "--beam", "16"],
+            5,
+            "build-index GALLERY`, and locate with --search disk",
+        ),
         (["locate", "gallery", "photographs/000.png", "--top-k", "0"], 5, "top_k is 0"),
         (["index", "run", "nowhere", "--out", "x"], 3, "nowhere"),
         (["index", "nowhere", ".", "--out", "x"], 3, "nowhere"),
