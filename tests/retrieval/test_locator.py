@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import geopandas
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 
 from swclip.answers.formats import as_text
 from swclip.answers.record import Answer
+from swclip.calibration.conformal import Calibration
 from swclip.data.manifest import write_manifest
 from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
 from swclip.gallery.build import build_gallery, manifest_candidates
@@ -28,6 +30,7 @@ from swclip.models.embed import embed_photographs
 from swclip.models.locator_model import LocatorModel
 from swclip.retrieval.locator import Locator
 from swclip.retrieval.posterior import PosteriorConfig, log_posterior
+from swclip.retrieval.prior import Prior
 
 Make = Callable[..., Gallery]
 Photographs = Callable[[int], list[Path]]
@@ -63,6 +66,30 @@ def test_an_answer_is_what_the_posterior_says(locator: Locator, photographs: Pho
             assert candidate.distance_m == pytest.approx(away, abs=0.1)
             assert set(candidate.image_ids) == set(gallery.image_ids_of(at))
             assert candidate.city == gallery.cities[at]
+
+
+# latitude, longitude, first candidate, probability within 50 m, share of the images in it, area of the region; made by
+# `locator.locate` of these photographs in version 0.1.0.
+GOLDEN = [
+    ({"estimator": "mode"}, (51.5063535, -0.1055601, "c15", 0.42946257182664965, 0.0, 0.073018)),
+    ({"estimator": "geometric-median"}, (51.5046497, -0.1043468, "c15", 0.0, 0.0, 0.073018)),
+    ({"prior": Prior(city="city 1")}, (51.5027434, -0.1001003, "c28", 0.3636693525437219, 0.002005, 0.042273)),
+    ({"together": True}, (51.5063535, -0.1055601, "c15", 0.29381894950110554, None, 0.099919)),
+]
+
+
+@pytest.mark.parametrize(("options", "expected"), GOLDEN)
+def test_answers_of_a_fixed_gallery_keep_their_figures(
+    make_gallery: Make, model: object, photographs: Photographs, options: dict[str, Any], expected: tuple[Any, ...]
+) -> None:
+    calibration = Calibration(np.linspace(0.01, 0.99, 99), (None,) * 99, 11, 25.0)
+    paths = photographs(2) if "together" in options else photographs(2)[:1]
+    (answer,) = Locator(make_gallery(1), model, CONFIG, calibration=calibration).locate(paths, **options)
+    first, region = answer.candidates[0], answer.region
+    assert region is not None
+    assert (answer.lat_deg, answer.lon_deg, first.candidate_id) == expected[:3]
+    figures = (answer.probability_within_50m, first.image_share, region.area_km2)
+    assert figures == pytest.approx(expected[3:], rel=1e-6)
 
 
 def test_argmax_of_locations_alone_is_the_papers_answer(
