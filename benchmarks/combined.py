@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from swclip.calibration.density import tail_mass
+from swclip.calibration.posterior_config import read_posterior
 from swclip.data.manifest import read_manifest
 from swclip.data.splits import candidates_for, indices, read_splits
 from swclip.gallery.build import build_gallery
@@ -27,7 +28,6 @@ from swclip.models.feature_cache import FeatureCache
 from swclip.models.locator_model import load_model
 from swclip.retrieval.locator import Locator
 from swclip.retrieval.pooling import EXPONENT, pooled
-from swclip.retrieval.posterior import read_posterior
 from swclip.retrieval.posterior_fit import SCORE_SCALE_M
 
 LEVELS = (0.5, 0.8, 0.95)

@@ -79,12 +79,12 @@ def prepare(out: Path) -> dict[str, Any]:
     import torch
     from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 
+    from swclip.calibration.posterior_config import default_posterior
     from swclip.gallery.gallery import gallery_from_embeddings
     from swclip.gallery.read_write import save_gallery
     from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
     from swclip.models.embed import embed_positions
     from swclip.models.locator_model import LocatorModel
-    from swclip.retrieval.posterior import default_posterior
 
     torch.manual_seed(0)
     CLIPVisionModel(CLIPVisionConfig(**VIT_L)).save_pretrained(out / "tower")

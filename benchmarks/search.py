@@ -18,9 +18,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.gallery.gallery import Gallery
 from swclip.retrieval.point_estimates import spatial_density, top_k
-from swclip.retrieval.posterior import PosteriorConfig, gallery_kernel
+from swclip.retrieval.posterior import gallery_kernel
 from swclip.retrieval.scores import Photographed, chunks, location_similarity, log_probability
 
 TOP_K = 10

@@ -19,10 +19,10 @@ from swclip.answers.fields import record_fields
 from swclip.answers.record import Answer
 from swclip.answers.schema import answer_from_json, answer_schema
 from swclip.calibration.conformal import Calibration
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.errors import ArtefactError
 from swclip.gallery.gallery import Gallery
 from swclip.retrieval.locator import Locator
-from swclip.retrieval.posterior import PosteriorConfig
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "answer.schema.json"
 Check = Callable[[Any], None]

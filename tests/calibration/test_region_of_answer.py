@@ -21,13 +21,14 @@ from swclip.answers.region_shapes import REGIONS
 from swclip.answers.table import text_file
 from swclip.calibration.conformal import Calibration
 from swclip.calibration.density import tail_mass
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.calibration.region_cells import RegionCells
 from swclip.calibration.region_of_answer import RegionRequest
 from swclip.errors import ConfigError
 from swclip.gallery.gallery import Gallery
 from swclip.models.embed import embed_photographs
 from swclip.retrieval.locator import Locator
-from swclip.retrieval.posterior import PosteriorConfig, log_posterior
+from swclip.retrieval.posterior import log_posterior
 
 Photographs = Callable[[int], list[Path]]
 CONFIG = PosteriorConfig(0.05, 0.1, 0.4, smoothing_m=30.0)

@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 
 from swclip.calibration.conformal import Calibration, write_calibration
+from swclip.calibration.posterior_config import PosteriorConfig, write_posterior
 from swclip.cli.app import run
 from swclip.data.manifest import read_manifest, write_manifest
 from swclip.data.splits import write_splits
 from swclip.gallery.read_write import load_gallery
 from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
 from swclip.models.locator_model import LocatorModel
-from swclip.retrieval.posterior import PosteriorConfig, write_posterior
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.data.manifest import Manifest, write_manifest
 from swclip.errors import ArtefactError, InputError, MismatchError
 from swclip.gallery.build import build_gallery, candidates_of, manifest_candidates, put_in, thumbnails_of
@@ -22,7 +23,6 @@ from swclip.gallery.read_write import gallery_from_table, load_gallery, save_gal
 from swclip.gallery.schema import manifest_details
 from swclip.gallery.store import GalleryStore
 from swclip.models.embed import embed_photographs, embed_positions
-from swclip.retrieval.posterior import PosteriorConfig
 
 COUNT = 24
 

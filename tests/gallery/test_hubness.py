@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
 from swclip.gallery.gallery import Gallery
 from swclip.gallery.hubness import Bank, bank_rows, mean_similarity, photograph_hubness, read_bank, write_bank
@@ -20,7 +21,8 @@ from swclip.gallery.inspect import verify
 from swclip.gallery.read_write import load_gallery, save_gallery
 from swclip.gallery.store import GalleryStore
 from swclip.geo.distance import haversine_m
-from swclip.retrieval.posterior import PosteriorConfig, fit_posterior, log_posterior
+from swclip.retrieval.posterior import log_posterior
+from swclip.retrieval.posterior_fit import fit_posterior
 
 Make = Callable[..., Gallery]
 Queries = Callable[..., np.ndarray]

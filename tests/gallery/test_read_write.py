@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.errors import ArtefactError, InputError, MismatchError, SwclipError
 from swclip.gallery.gallery import Gallery
 from swclip.gallery.read_write import load_gallery, save_gallery
-from swclip.retrieval.posterior import PosteriorConfig, log_posterior
+from swclip.retrieval.posterior import log_posterior
 
 Make = Callable[..., Gallery]
 

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.cli.app import run
 from swclip.data.manifest import read_manifest, write_manifest
 from swclip.errors import ConfigError, InputError
@@ -23,7 +24,6 @@ from swclip.models.embed import Failure, embed_photographs
 from swclip.models.embed_modalities import chosen_modalities, count_modalities, embed_queries
 from swclip.models.locator_model import LocatorModel
 from swclip.retrieval.locator import Locator
-from swclip.retrieval.posterior import PosteriorConfig
 
 Photographs = Callable[[int], list[Path]]
 CONFIG = ModelConfig(

@@ -16,13 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swclip.answers.formats import as_text
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.errors import ConfigError, MismatchError
 from swclip.gallery.gallery import Gallery
 from swclip.geo.neighbours import SphereIndex
 from swclip.models.embed import embed_photographs
 from swclip.retrieval.hierarchy import Hierarchy, cell_answer, most_probable, probability_of, resolution_of
 from swclip.retrieval.locator import Locator
-from swclip.retrieval.posterior import PosteriorConfig, log_posterior
+from swclip.retrieval.posterior import log_posterior
 
 Make = Callable[..., Gallery]
 Photographs = Callable[[int], list[Path]]

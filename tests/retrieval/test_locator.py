@@ -18,6 +18,7 @@ import pytest
 from swclip.answers.formats import as_text
 from swclip.answers.record import Answer
 from swclip.calibration.conformal import Calibration
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.data.manifest import write_manifest
 from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
 from swclip.gallery.build import build_gallery, manifest_candidates
@@ -29,7 +30,7 @@ from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
 from swclip.models.embed import embed_photographs
 from swclip.models.locator_model import LocatorModel
 from swclip.retrieval.locator import Locator
-from swclip.retrieval.posterior import PosteriorConfig, log_posterior
+from swclip.retrieval.posterior import log_posterior
 from swclip.retrieval.prior import Prior
 
 Make = Callable[..., Gallery]

@@ -15,11 +15,12 @@ import shapely
 from swclip.answers.formats import Format, as_text
 from swclip.answers.record import Answer
 from swclip.calibration.conformal import Calibration
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.gallery.gallery import Gallery
 from swclip.models.embed import embed_photographs
 from swclip.retrieval.locator import Locator
 from swclip.retrieval.pooling import EXPONENT
-from swclip.retrieval.posterior import PosteriorConfig, gallery_kernel, log_posterior, smoothed
+from swclip.retrieval.posterior import gallery_kernel, log_posterior, smoothed
 from swclip.retrieval.prior import NoCandidatesError, Prior, UnknownCityError
 
 Photographs = Callable[[int], list[Path]]

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.gallery.gallery import Gallery
 from swclip.retrieval.pooling import EXPONENT, combine_evidence, pooled
-from swclip.retrieval.posterior import PosteriorConfig
 from swclip.retrieval.prior import Weights
 from swclip.retrieval.scores import Evidence, Photographed, log_softmax
 

@@ -12,20 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swclip.calibration.posterior_config import PosteriorConfig, default_posterior, read_posterior, write_posterior
 from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
 from swclip.gallery.gallery import Gallery
 from swclip.geo.distance import geodesic_m, haversine_m
 from swclip.geo.spatial_smoothing import ground_kernel, spread
 from swclip.retrieval.point_estimates import estimators
-from swclip.retrieval.posterior import (
-    PosteriorConfig,
-    default_posterior,
-    fit_posterior,
-    iter_log_posterior,
-    log_posterior,
-    read_posterior,
-    write_posterior,
-)
+from swclip.retrieval.posterior import iter_log_posterior, log_posterior
+from swclip.retrieval.posterior_fit import fit_posterior
 
 Make = Callable[..., Gallery]
 Queries = Callable[..., np.ndarray]

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from swclip.calibration.density import tail_mass
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.calibration.region_cells import RegionCells
 from swclip.gallery.gallery import Gallery
 from swclip.geo.coordinates import LocalFrame
-from swclip.retrieval.posterior import PosteriorConfig, log_posterior
+from swclip.retrieval.posterior import log_posterior
 from swclip.retrieval.posterior_fit import fit_posterior
 from swclip.retrieval.region_fit import calibrate, split_blocks
 

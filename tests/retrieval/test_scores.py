@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.gallery.gallery import Gallery
 from swclip.geo.spatial_smoothing import ground_kernel, outflow
-from swclip.retrieval.posterior import PosteriorConfig, smoothed
+from swclip.retrieval.posterior import smoothed
 from swclip.retrieval.scores import CandidateEvidence, Evidence, Photographed
 
 Galleries, Queries = Callable[..., Gallery], Callable[..., np.ndarray]

@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
 from swclip.gallery import ann
 from swclip.gallery.gallery import Gallery
 from swclip.geo.distance import haversine_m
 from swclip.retrieval.locator import Locator
 from swclip.retrieval.point_estimates import geometric_median
-from swclip.retrieval.posterior import PosteriorConfig, log_posterior
+from swclip.retrieval.posterior import log_posterior
 from swclip.retrieval.shortlist import ShortlistConfig, Shortlister
 from swclip.retrieval.shortlist_search import ShortlistSearch, embedding_bytes
 

@@ -18,13 +18,13 @@ from fastapi import FastAPI
 from PIL import Image
 
 from swclip.calibration.conformal import Calibration, write_calibration
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.data.manifest import read_manifest
 from swclip.gallery.build import build_gallery, manifest_candidates
 from swclip.gallery.read_write import save_gallery
 from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
 from swclip.models.locator_model import LocatorModel
 from swclip.retrieval.locator import Locator
-from swclip.retrieval.posterior import PosteriorConfig
 from swclip.web.app import create_app
 from swclip.web.server import address_of, listen, make_server
 from swclip.web.service import Service

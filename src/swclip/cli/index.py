@@ -53,6 +53,7 @@ def index(
     _check_flags(manifest, splits, grid, spacing_m, thumbnails)
 
     from swclip.calibration.conformal import read_calibration
+    from swclip.calibration.posterior_config import read_posterior
     from swclip.cli.console import console, progress_bar
     from swclip.data.manifest import read_manifest
     from swclip.gallery.build import build_gallery, thumbnails_of
@@ -64,7 +65,6 @@ def index(
     from swclip.models.embed import Failure
     from swclip.models.feature_cache import FeatureCache
     from swclip.models.locator_model import load_model
-    from swclip.retrieval.posterior import read_posterior
 
     check_output(out)
     table = None if manifest is None else read_manifest(manifest)

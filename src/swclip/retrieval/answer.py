@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from swclip.answers.record import NEAR_M, Answer, RankedCandidate, rounded_deg
-from swclip.calibration.posterior_config import EstimatorName
+from swclip.calibration.posterior_config import EstimatorName, PosteriorConfig
 from swclip.calibration.region_of_answer import RegionMaker
 from swclip.gallery.gallery import Gallery
 from swclip.geo.distance import geodesic_m
@@ -18,7 +18,7 @@ from swclip.geo.spatial_smoothing import outflow
 from swclip.retrieval.hierarchy import CITY, Hierarchy, cell_answer, most_probable, probability_of
 from swclip.retrieval.point_estimates import geometric_median, spatial_density
 from swclip.retrieval.point_estimates import top_k as best_candidates
-from swclip.retrieval.posterior import PosteriorConfig, gallery_kernel, smoothed
+from swclip.retrieval.posterior import gallery_kernel, smoothed
 from swclip.retrieval.scores import CandidateEvidence, Evidence, Photographed, chunks
 
 

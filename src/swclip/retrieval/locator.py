@@ -15,7 +15,7 @@ from jaxtyping import Float32, Float64, Int64
 
 from swclip.answers.record import Answer
 from swclip.calibration.conformal import Calibration, read_calibration
-from swclip.calibration.posterior_config import EstimatorName, check_estimator
+from swclip.calibration.posterior_config import EstimatorName, PosteriorConfig, check_estimator, default_posterior
 from swclip.calibration.region import LEVEL
 from swclip.calibration.region_cells import RESOLUTION, SPREAD_M, RegionCells
 from swclip.calibration.region_of_answer import NOT_ALONE, NOT_CALIBRATED, RegionMaker, RegionRequest
@@ -29,7 +29,7 @@ from swclip.models.embed_modalities import embed_queries, offered_modalities
 from swclip.retrieval.answer import AnswerOptions, CandidateSet, answers_from_posteriors
 from swclip.retrieval.hierarchy import RESOLUTIONS, Hierarchy
 from swclip.retrieval.pooling import combine_evidence
-from swclip.retrieval.posterior import PosteriorConfig, default_posterior, gallery_kernel, smoothed
+from swclip.retrieval.posterior import gallery_kernel, smoothed
 from swclip.retrieval.prior import Prior, Weights
 from swclip.retrieval.queries import Queries, paths_of
 from swclip.retrieval.scores import Evidence, check_queries, chunks

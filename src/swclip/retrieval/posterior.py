@@ -9,25 +9,11 @@ import numpy as np
 from jaxtyping import Float32, Float64
 from scipy import sparse
 
-from swclip.calibration.posterior_config import PosteriorConfig, default_posterior, read_posterior, write_posterior
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.gallery.gallery import Gallery
 from swclip.geo.kernels import KernelName
 from swclip.geo.spatial_smoothing import ground_kernel, spread
-from swclip.retrieval.posterior_fit import PosteriorFit, fit_posterior
 from swclip.retrieval.scores import MEMORY_BYTES, Photographed, check_queries, chunks, log_probability
-
-__all__ = [
-    "PosteriorConfig",
-    "PosteriorFit",
-    "default_posterior",
-    "fit_posterior",
-    "gallery_kernel",
-    "iter_log_posterior",
-    "log_posterior",
-    "read_posterior",
-    "smoothed",
-    "write_posterior",
-]
 
 _KERNELS: WeakKeyDictionary[Gallery, dict[tuple[float, str], sparse.csr_array]] = WeakKeyDictionary()
 

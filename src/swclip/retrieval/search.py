@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from swclip.answers.record import Answer
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.calibration.region_of_answer import RegionMaker
 from swclip.retrieval.answer import AnswerOptions, CandidateSet, answers_from_posteriors
-from swclip.retrieval.posterior import PosteriorConfig
 from swclip.retrieval.scores import Evidence, chunks, location_similarity
 
 
