@@ -73,7 +73,7 @@ def test_a_tail_weighs_as_its_share_of_its_block() -> None:
     assert queries.threshold(0.975) is not None
 
 
-def test_blocks_that_fail_together_are_covered_as_promised() -> None:
+def test_correlated_blocks_are_covered_at_the_nominal_level() -> None:
     """Blocks of 20 whose tails are alike: as single queries they are covered too seldom, as blocks they are not."""
     generator = np.random.default_rng(3)
     trials, level, as_blocks, as_queries = 3000, 0.95, 0, 0
@@ -109,7 +109,7 @@ def _world(per_city: int, seed: int, sharpness: tuple[float, float]) -> tuple[Re
     return ground, np.concatenate(masses), ground.index_of(np.concatenate(truths))
 
 
-def test_exchangeable_queries_are_covered_as_promised() -> None:
+def test_exchangeable_queries_are_covered_at_the_nominal_level() -> None:
     """Posteriors that are far from the truth's distribution, and regions that hold it all the same."""
     ground, mass, cells = _world(1500, 0, (20.0, 200.0))
     tails = tail_mass(mass, ground.area_km2, cells)
@@ -167,7 +167,7 @@ def test_one_threshold_fails_the_harder_city_and_its_own_does_not() -> None:
             assert min(shares) >= level - 0.05  # 600 queries, and thresholds from 600
 
 
-def test_by_city_every_cell_answers_to_its_own_city() -> None:
+def test_by_city_each_cell_has_the_threshold_of_its_city() -> None:
     ground, mass, cells = _world(60, 4, (60.0, 160.0))
     tails = tail_mass(mass, ground.area_km2, cells)
     queries = Calibration.of(tails, cells, ground)
@@ -180,7 +180,7 @@ def test_by_city_every_cell_answers_to_its_own_city() -> None:
     assert {ground.cities[at] for at in expected} == {"Leeds", "York"}
 
 
-def test_without_a_threshold_the_region_is_everything() -> None:
+def test_without_a_threshold_the_region_is_unbounded() -> None:
     ground, mass, cells = _world(40, 5, (10.0, 10.0))
     tails = tail_mass(mass, ground.area_km2, cells)
     region = Calibration.of(tails[:8], cells[:8], ground).region(mass[0], ground, 0.9)
@@ -191,7 +191,7 @@ def test_without_a_threshold_the_region_is_everything() -> None:
     assert lost.region(mass[0], ground, 0.5, by_city=True).cells is None
 
 
-def test_a_region_as_large_as_a_blind_one_says_nothing() -> None:
+def test_a_region_as_large_as_a_random_one_is_uninformative() -> None:
     assert is_uninformative([0.79, 0.8, math.inf], 0.8, 1.0).tolist() == [False, True, True]
     assert is_uninformative([0.1, 0.3], 0.8, 1.0, limit_km2=0.2).tolist() == [False, True]
     ground, mass, cells = _world(40, 6, (10.0, 10.0))
@@ -254,7 +254,7 @@ def test_the_file_keeps_every_bit(tmp_path: Path) -> None:
         ({"spread_m": None}, "is not the calibration of a model"),
     ],
 )
-def test_a_file_that_cannot_be_is_refused(tmp_path: Path, change: dict[str, object], words: str) -> None:
+def test_an_invalid_file_is_refused(tmp_path: Path, change: dict[str, object], words: str) -> None:
     values = {**_calibration([0.1, 0.2]).to_dict(), **change}
     (tmp_path / "regions.json").write_text(json.dumps(values))
     with pytest.raises(ArtefactError, match=r"regions\.json.*" + words):

@@ -131,7 +131,7 @@ def test_a_cell_is_of_the_city_of_the_candidate_nearest_to_its_centre() -> None:
         assert city == cities[int(away.argmin())]
 
 
-def test_what_cannot_be_says_so() -> None:
+def test_invalid_resolutions_and_spreads_are_refused() -> None:
     with pytest.raises(ConfigError, match="resolution 16 does not exist"):
         RegionCells.of([[51.5, -0.1]], resolution=16)
     with pytest.raises(ConfigError, match=r"spread_m is 0\.0"):
@@ -151,7 +151,7 @@ def test_no_candidates_reach_nothing() -> None:
     assert ground.index_of([[51.5, -0.1]]).tolist() == [-1]
 
 
-def test_the_ground_of_a_part_is_what_the_part_reaches() -> None:
+def test_the_cells_of_a_part_are_those_it_reaches() -> None:
     positions = np.array([51.5, -0.1]) + np.random.default_rng(1).normal(0, [0.002, 0.003], (40, 2))
     whole, rows = RegionCells.of(positions, [None] * 40), np.arange(0, 40, 5)
     part, alone = whole.take(rows).reached(), RegionCells.of(positions[rows], [None] * len(rows))

@@ -103,7 +103,7 @@ def test_without_a_calibration_a_region_is_the_smallest_area_that_contains_its_s
         assert set(h3.uncompact_cells(region.cells, 11)) == inside
 
 
-def test_when_it_cannot_tell_it_says_why(locator: Locator, photographs: Photographs, model: object) -> None:
+def test_an_abstention_states_its_reason(locator: Locator, photographs: Photographs, model: object) -> None:
     path = photographs(1)[0]
 
     def region(calibration: Calibration, **asked: float) -> tuple[bool, int, str, float | None]:
@@ -136,7 +136,7 @@ def answers(locator: Locator, photographs: Photographs) -> list[Answer]:
     return locator.locate([*photographs(2), Path("nowhere.jpg")], top_k=2)
 
 
-def test_the_forms_of_a_region(answers: list[Answer]) -> None:
+def test_the_formats_of_a_region(answers: list[Answer]) -> None:
     read = json.loads(as_text(answers, "json"))
     first = answers[0].region
     assert first is not None

@@ -54,7 +54,7 @@ def test_index_then_locate(made: list[Path], capsys: pytest.CaptureFixture[str])
     assert len(json.loads(Path("a.geojson").read_text())["features"]) == 6
 
 
-def test_what_is_no_photograph_does_not_stop_the_others(made: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_undecodable_file_does_not_stop_the_others(made: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     run(["index", "run", ".", "--out", "gallery"])
     capsys.readouterr()
     Path("note.txt").write_text("no picture")
@@ -129,7 +129,7 @@ def test_a_second_index_computes_only_what_is_new(
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_what_an_index_holds_is_chosen(made: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_candidates_of_an_index_are_chosen(made: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["index", "run", ".", "--out", "bare", "--no-photographs"]) == 0
     assert (len(load_gallery("bare")), load_gallery("bare").image_ids) == (6, [])
     assert run(["index", "run", ".", "--out", "grid", "--grid", "cities", "--spacing-m", "20"]) == 0
@@ -177,7 +177,7 @@ def test_a_photograph_that_cannot_be_indexed_is_named_and_counted(
         (["index", "run", ".", "--out", "photographs"], 2, "is not replaced"),
     ],
 )
-def test_what_cannot_work_says_so(
+def test_invalid_commands_are_refused_with_a_reason(
     made: list[Path], capsys: pytest.CaptureFixture[str], command: list[str], code: int, message: str
 ) -> None:
     if command[:2] == ["locate", "gallery"]:

@@ -72,7 +72,7 @@ def _same(ours: Gallery, theirs: Gallery) -> None:
 
 
 @pytest.mark.parametrize("with_bank", [True, False])
-def test_what_has_grown_is_what_was_made_at_once(
+def test_a_gallery_extended_in_parts_equals_one_made_at_once(
     manifest: Manifest, model: object, bank: Bank, tmp_path: Path, with_bank: bool
 ) -> None:
     own = bank if with_bank else None

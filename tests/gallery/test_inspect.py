@@ -68,7 +68,7 @@ def _set(row: int, value: object) -> Callable[[list], None]:
         ("thumbnail", _set(5, _jpeg()[:-40]), "thumbnail that is no picture"),
     ],
 )
-def test_a_fault_is_found_and_named(
+def test_each_fault_is_named(
     tmp_path: Path, column: str, change: Callable[[list], None], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("swclip.gallery.folder.check_finite", lambda _batch, _name: None)  # as another program writes
@@ -82,7 +82,7 @@ def test_a_fault_is_found_and_named(
     assert any(said in fault and named in fault and fault.startswith("1 entry ") for fault in faults), faults
 
 
-def test_a_key_that_is_there_twice_is_found(store: GalleryStore) -> None:
+def test_a_repeated_key_is_a_fault(store: GalleryStore) -> None:
     store.table.add(store.read(where=EntryFilter(image_ids=["p00003"])))  # as no method of the store does
     assert [str(fault) for fault in verify(store)] == [
         "1 entry have an entry_id that is there more than once: photo/p00003"

@@ -43,7 +43,7 @@ def locator(make_gallery: Make, model: object) -> Locator:
     return Locator(make_gallery(1), model, CONFIG)
 
 
-def test_an_answer_is_what_the_posterior_says(locator: Locator, photographs: Photographs, model: object) -> None:
+def test_an_answer_is_that_of_the_posterior(locator: Locator, photographs: Photographs, model: object) -> None:
     paths, gallery = photographs(3), locator.gallery
     model.seen = 0
     answers = locator.locate(paths, top_k=4)
@@ -89,8 +89,9 @@ def test_answers_of_a_fixed_gallery_keep_their_figures(
     first, region = answer.candidates[0], answer.region
     assert region is not None
     assert (answer.lat_deg, answer.lon_deg, first.candidate_id) == expected[:3]
-    figures = (answer.probability_within_50m, first.image_share, region.area_km2)
-    assert figures == pytest.approx(expected[3:], rel=1e-6)
+    assert answer.probability_within_50m == pytest.approx(expected[3], rel=1e-6)
+    assert first.image_share == expected[4]
+    assert region.area_km2 == pytest.approx(expected[5], rel=1e-6)
 
 
 def test_argmax_of_locations_alone_is_the_papers_answer(
@@ -105,16 +106,16 @@ def test_argmax_of_locations_alone_is_the_papers_answer(
     assert any((answer.lat_deg, answer.lon_deg) not in places for answer in medians)
 
 
-def test_the_posteriors_own_estimator_answers_unless_asked_otherwise(
-    locator: Locator, photographs: Photographs, model: object
-) -> None:
+def test_the_posteriors_estimator_is_the_default(locator: Locator, photographs: Photographs, model: object) -> None:
     named = Locator(locator.gallery, model, replace(CONFIG, estimator="geometric-median"))
     paths = photographs(4)
     assert named.locate(paths) == locator.locate(paths, estimator="geometric-median")
     assert named.locate(paths, estimator="mode") == locator.locate(paths)
 
 
-def test_a_sure_model_says_so(make_gallery: Make, model: object, photographs: Photographs) -> None:
+def test_a_confident_posterior_has_probability_1_near_the_point(
+    make_gallery: Make, model: object, photographs: Photographs
+) -> None:
     gallery, path = make_gallery(2), photographs(1)[0]
     locations = gallery.location_embeddings.copy()
     locations[7] = embed_photographs(model, [path])[0]
@@ -124,14 +125,14 @@ def test_a_sure_model_says_so(make_gallery: Make, model: object, photographs: Ph
     assert answer.probability_within_50m == pytest.approx(1.0, abs=1e-3)
 
 
-def test_the_gallerys_posterior_is_used_and_else_the_models_own(make_gallery: Make, model: object) -> None:
+def test_the_gallerys_posterior_is_used_or_else_the_models_temperature(make_gallery: Make, model: object) -> None:
     gallery = make_gallery(3)
     assert Locator(gallery, model).posterior.location_temperature == pytest.approx(np.exp(-3.0))
     gallery.meta["posterior"] = CONFIG.to_dict()
     assert Locator(gallery, model).posterior == CONFIG
 
 
-def test_what_is_no_photograph_is_answered_with_an_error(locator: Locator, photographs: Photographs) -> None:
+def test_an_undecodable_file_is_answered_with_an_error(locator: Locator, photographs: Photographs) -> None:
     paths = photographs(3)
     whole = locator.locate(paths)
     paths[1].write_text("a letter")
@@ -150,7 +151,7 @@ def test_a_model_that_diverged_is_not_taken_for_bad_photographs(locator: Locator
         locator.locate(photographs(2))
 
 
-def test_what_cannot_be_asked_is_refused(locator: Locator, make_gallery: Make, model: object) -> None:
+def test_invalid_options_are_refused(locator: Locator, make_gallery: Make, model: object) -> None:
     with pytest.raises(ConfigError, match="top_k"):
         locator.locate([], top_k=0)
     with pytest.raises(ConfigError, match="geometric-median"):
@@ -196,7 +197,7 @@ def test_geojson_opens_in_geopandas_longitude_first(answers: list[Answer], tmp_p
     assert frame["probability_within_50m"][1] == pytest.approx(answers[1].probability_within_50m)
 
 
-def test_folders_and_patterns_are_opened_out(
+def test_folders_and_patterns_are_expanded(
     photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [str(path) for path in photographs(3)]

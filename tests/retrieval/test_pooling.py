@@ -61,7 +61,7 @@ def test_the_order_of_photographs_does_not_matter(seed: int, count: int, exponen
 
 
 @given(SEEDS, COUNTS)
-def test_copies_of_a_photograph_say_no_more_than_it_does(seed: int, count: int) -> None:
+def test_copies_of_a_photograph_add_no_evidence(seed: int, count: int) -> None:
     one = posteriors(seed, 1)
     np.testing.assert_allclose(pooled(np.repeat(one, count, axis=0), True, exponent=1.0), one, atol=1e-10)
     # With the exponent that answers have, they say a little more: the best place gains.
@@ -70,7 +70,7 @@ def test_copies_of_a_photograph_say_no_more_than_it_does(seed: int, count: int) 
 
 
 @given(SEEDS, st.integers(2, 6))
-def test_the_larger_the_exponent_the_less_sure(seed: int, count: int) -> None:
+def test_a_larger_exponent_is_less_confident(seed: int, count: int) -> None:
     log_p = posteriors(seed, count)
     entropies = []
     for exponent in (0.0, EXPONENT, 1.0):

@@ -30,7 +30,7 @@ def asked(
     return gallery, query, places.to_deg(places.to_xy_m(gallery.positions_deg[at]) + noise)
 
 
-def test_blocks_stay_whole_and_parts_are_alike() -> None:
+def test_blocks_are_not_split_and_parts_are_of_similar_size() -> None:
     blocks = [f"b{at}" for at in np.random.default_rng(0).integers(0, 30, 300)]
     part_of = split_blocks(blocks, 5, np.random.default_rng(1))
     assert all(

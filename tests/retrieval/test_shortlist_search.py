@@ -264,7 +264,7 @@ def test_positions_alone(make_gallery: Make, model: Any, photographs: Photograph
     assert [(a.lat_deg, a.lon_deg) for a in found] == [(b.lat_deg, b.lon_deg) for b in whole]
 
 
-def test_what_it_cannot_do_is_refused(
+def test_requests_that_need_every_candidate_are_refused(
     make_gallery: Make,
     model: Any,
     photographs: Photographs,
