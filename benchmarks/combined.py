@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from swclip.calibration.density import tail_mass
+from swclip.calibration.posterior_config import read_posterior
 from swclip.data.manifest import read_manifest
 from swclip.data.splits import candidates_for, indices, read_splits
 from swclip.gallery.build import build_gallery
@@ -27,7 +28,6 @@ from swclip.models.feature_cache import FeatureCache
 from swclip.models.locator_model import load_model
 from swclip.retrieval.locator import Locator
 from swclip.retrieval.pooling import EXPONENT, pooled
-from swclip.retrieval.posterior import read_posterior
 from swclip.retrieval.posterior_fit import SCORE_SCALE_M
 
 LEVELS = (0.5, 0.8, 0.95)
@@ -80,11 +80,11 @@ def _measured(locator: Locator, log_p: np.ndarray, truth: np.ndarray, sets: np.n
     together = np.concatenate([pooled(log_p[own], True, exponent=exponent) for own in sets])
     places, candidates = truth[sets].mean(axis=1), locator.gallery.positions_deg
     points = np.array([[answer.lat_deg, answer.lon_deg] for answer in locator.answer_posteriors(together, top_k=1)])
-    probability, error = locator.stated(together), geodesic_m(points, places)
+    probability, error = locator.smoothed_posterior(together), geodesic_m(points, places)
     away_m = haversine_m(places[:, None, 0], places[:, None, 1], candidates[None, :, 0], candidates[None, :, 1])
     near = kernel_weight(away_m, SCORE_SCALE_M, "exponential")
     score = -np.log((1 - BACKGROUND) * (probability * near).sum(axis=1) + BACKGROUND * near.mean(axis=1))
-    ground = locator.ground
+    ground = locator.region_cells
     tails = tail_mass(ground.mass(probability), ground.area_km2, ground.index_of(places))
     return [
         f"{score.mean():.3f}",

@@ -25,9 +25,9 @@ import pyarrow.parquet as pq
 from safetensors.numpy import load_file, save_file
 
 from swclip.gallery.filters import EntryFilter
-from swclip.gallery.gallery import Gallery, load_gallery
+from swclip.gallery.gallery import Gallery
 from swclip.gallery.inspect import verify
-from swclip.gallery.read_write import description_of, entries_of
+from swclip.gallery.read_write import description_of, entries_of, load_gallery
 from swclip.gallery.schema import Description, entry_schema
 from swclip.gallery.store import GalleryStore
 

@@ -1,4 +1,4 @@
-"""Ways to search a gallery's embeddings, side by side: faiss flat and HNSW, a matrix product, cells, and Lance's index.
+"""Ways to search a gallery's embeddings, side by side: faiss flat and HNSW, a matrix product, and Lance's index.
 
     pip install faiss-cpu
     python benchmarks/gallery_search.py --sizes 100000 1000000 --out results/gallery-search
@@ -33,21 +33,17 @@ import numpy as np
 from common import command_line, markdown, say, write_text
 from made_up import asked_near, multiplied, towns, unit
 
-from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.files import write_json
 from swclip.gallery import ann
-from swclip.gallery.gallery import Gallery
-from swclip.retrieval.coarse import CoarseIndex
 
 TOP, BATCH = 100, 64
 EF_SEARCH, HNSW_LINKS, EF_CONSTRUCTION = 64, 32, 40
-BEAM = 64
 
 Search = Callable[[np.ndarray], np.ndarray]
 """(Q, D) queries to (Q, up to TOP) rows, best first; -1 for none."""
 
 
-def product(vectors: np.ndarray, positions_deg: np.ndarray, folder: Path) -> Search:
+def product(vectors: np.ndarray, folder: Path) -> Search:
     """The product of queries and vectors, and the best of each row."""
     held = np.array(vectors)
 
@@ -59,7 +55,7 @@ def product(vectors: np.ndarray, positions_deg: np.ndarray, folder: Path) -> Sea
     return search
 
 
-def faiss_flat(vectors: np.ndarray, positions_deg: np.ndarray, folder: Path) -> Search:
+def faiss_flat(vectors: np.ndarray, folder: Path) -> Search:
     """faiss.IndexFlatIP."""
     import faiss
 
@@ -68,7 +64,7 @@ def faiss_flat(vectors: np.ndarray, positions_deg: np.ndarray, folder: Path) -> 
     return lambda queries: np.asarray(index.search(queries, TOP)[1])
 
 
-def faiss_hnsw(vectors: np.ndarray, positions_deg: np.ndarray, folder: Path) -> Search:
+def faiss_hnsw(vectors: np.ndarray, folder: Path) -> Search:
     """faiss.IndexHNSWFlat with 32 links, efConstruction 40 (faiss's own), efSearch 64."""
     import faiss
 
@@ -78,28 +74,7 @@ def faiss_hnsw(vectors: np.ndarray, positions_deg: np.ndarray, folder: Path) -> 
     return lambda queries: np.asarray(index.search(queries, TOP)[1])
 
 
-def cells(vectors: np.ndarray, positions_deg: np.ndarray, folder: Path, beam: int | None = None) -> Search:
-    """`CoarseIndex`: cells opened by their bound, until the best is proven, or so many of them."""
-    count, dim = vectors.shape
-    held = np.array(vectors)
-    empty = np.zeros((0, dim), dtype=np.float32)
-    gallery = Gallery(
-        [str(row) for row in range(count)], positions_deg, [None] * count, held, empty, np.zeros(0, dtype=np.int64), []
-    )
-    index, config = CoarseIndex.of(gallery), PosteriorConfig(0.07, smoothing_m=0.0)
-
-    def search(queries: np.ndarray) -> np.ndarray:
-        found = np.full((len(queries), TOP), -1, dtype=np.int64)
-        for at, query in enumerate(queries):
-            rows = index.search(query, config, beam=beam, top_k=10).rows
-            best = rows[np.argsort(-(held[rows] @ query), kind="stable")[:TOP]]
-            found[at, : len(best)] = best
-        return found
-
-    return search
-
-
-def lance(vectors: np.ndarray, positions_deg: np.ndarray, folder: Path, kind: ann.IndexKind | None = None) -> Search:
+def lance(vectors: np.ndarray, folder: Path, kind: ann.IndexKind | None = None) -> Search:
     """A Lance table on disk, with `ann.build_index` or without an index; written by another process, opened by this."""
     own = multiprocessing.get_context("spawn").Process(target=write_lance, args=(vectors.filename, folder, kind))
     own.start()
@@ -140,12 +115,10 @@ def write_lance(path: str, folder: Path, kind: ann.IndexKind | None) -> None:
         ann.build_index(table, "embedding", kind)
 
 
-WAYS: dict[str, Callable[[np.ndarray, np.ndarray, Path], Search]] = {
+WAYS: dict[str, Callable[[np.ndarray, Path], Search]] = {
     "matrix product": product,
     "faiss flat": faiss_flat,
     "faiss HNSW": faiss_hnsw,
-    "cells, proven": cells,
-    f"cells, beam {BEAM}": lambda *given: cells(*given, beam=BEAM),
     "Lance, no index": lance,
     "Lance, index of bits": lambda *given: lance(*given, kind="bits"),
     "Lance, index of vectors": lambda *given: lance(*given, kind="vectors"),
@@ -187,7 +160,7 @@ def main() -> None:
 def prepare(folder: Path, size: int, options: argparse.Namespace) -> None:
     """Write vectors, queries and the true best rows."""
     folder.mkdir(exist_ok=True)
-    vectors, positions, _ = towns(size, options.dim)
+    vectors, _, _ = towns(size, options.dim)
     if options.real:
         features = real_features(*options.real, options.dim)
         aside = np.arange(len(features)) % 5 == 0
@@ -195,9 +168,8 @@ def prepare(folder: Path, size: int, options: argparse.Namespace) -> None:
         queries = features[aside][: options.queries]
     else:
         queries = asked_near(vectors, options.queries, 1.0)
-    truth = np.concatenate([product(vectors, positions, folder)(part) for part in np.array_split(queries, 4)])
+    truth = np.concatenate([product(vectors, folder)(part) for part in np.array_split(queries, 4)])
     np.save(folder / "vectors.npy", vectors)
-    np.save(folder / "positions.npy", positions)
     np.save(folder / "queries.npy", queries)
     np.save(folder / "truth.npy", truth)
 
@@ -217,11 +189,11 @@ def real_features(run: str, manifest_path: str, dim: int) -> np.ndarray:
 def measured(folder: Path, way: str, singly: int) -> dict[str, object]:
     """Make one way ready and time it."""
     vectors = np.load(folder / "vectors.npy", mmap_mode="r")
-    positions, queries, truth = (np.load(folder / f"{name}.npy") for name in ("positions", "queries", "truth"))
+    queries, truth = (np.load(folder / f"{name}.npy") for name in ("queries", "truth"))
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         before_mb = private_mb()
-        search, ready = timed(lambda: WAYS[way](vectors, positions, Path(scratch)))
+        search, ready = timed(lambda: WAYS[way](vectors, Path(scratch)))
         search(queries[:2])
         one = [timed(lambda at=at: search(queries[at : at + 1]))[1] for at in range(singly)]
         parts, many = [], []

@@ -26,6 +26,7 @@ from PIL import Image
 
 from swclip.calibration.conformal import Calibration
 from swclip.gallery.gallery import gallery_from_embeddings
+from swclip.gallery.read_write import save_gallery
 from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
 from swclip.models.embed import embed_positions
 from swclip.models.locator_model import LocatorModel
@@ -114,7 +115,7 @@ def _make(folder: Path) -> list[str]:
         places, embed_positions(model, positions), meta={"fingerprint": model.fingerprint}
     )
     calibration = Calibration(np.linspace(0.01, 0.99, 99), (None,) * 99, 11, 25.0)
-    gallery.save(folder / "gallery", model, calibration)
+    save_gallery(gallery, folder / "gallery", model, calibration)
     names = []
     for number in range(PHOTOGRAPHS):
         path = folder / f"{number:03d}.jpg"

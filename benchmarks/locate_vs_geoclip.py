@@ -79,11 +79,12 @@ def prepare(out: Path) -> dict[str, Any]:
     import torch
     from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 
+    from swclip.calibration.posterior_config import default_posterior
     from swclip.gallery.gallery import gallery_from_embeddings
+    from swclip.gallery.read_write import save_gallery
     from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
     from swclip.models.embed import embed_positions
     from swclip.models.locator_model import LocatorModel
-    from swclip.retrieval.posterior import default_posterior
 
     torch.manual_seed(0)
     CLIPVisionModel(CLIPVisionConfig(**VIT_L)).save_pretrained(out / "tower")
@@ -99,7 +100,7 @@ def prepare(out: Path) -> dict[str, Any]:
     frame["candidate_id"], frame["city"] = [str(row) for row in range(len(frame))], None
     frame["image_ids"] = [[] for _ in range(len(frame))]
     meta = {"fingerprint": model.fingerprint, "posterior": default_posterior(model).to_dict()}
-    gallery_from_embeddings(frame, embedded, meta=meta).save(out / "gallery", model)
+    save_gallery(gallery_from_embeddings(frame, embedded, meta=meta), out / "gallery", model)
     write_json(kept, {"candidates": len(frame), "swclip_embeds_the_gallery_once_s": took})
     return dict(json.loads(kept.read_text()))
 

@@ -218,7 +218,7 @@ def written(gallery: Gallery, folder: Path, kind: ann.IndexKind) -> object:
 
     vector = pa.list_(pa.float32(), gallery.dim)
     names = {"candidate_id": pa.string(), "image_id": pa.string(), "lat_deg": pa.float64(), "lon_deg": pa.float64()}
-    hubness = {} if gallery.hubness is None else {"location_hubness": pa.float32(), "image_hubness": pa.float32()}
+    hubness = {} if gallery.image_hubness is None else {"image_hubness": pa.float32()}
     schema = pa.schema({**names, "city": pa.string(), LOCATION: vector, IMAGE: vector, **hubness})
     bare = np.setdiff1d(np.arange(len(gallery)), gallery.image_rows)
     candidate = np.concatenate([gallery.image_rows, bare])
@@ -238,9 +238,9 @@ def written(gallery: Gallery, folder: Path, kind: ann.IndexKind) -> object:
                 _vectors(gallery.location_embeddings[at]),
                 _vectors(images, none),
             ]
-            if gallery.hubness is not None:
-                seen = np.where(none, 0.0, np.append(gallery.hubness.photographs, 0.0)[own]).astype(np.float32)
-                columns += [pa.array(gallery.hubness.locations[at]), pa.array(seen, mask=none)]
+            if gallery.image_hubness is not None:
+                values = np.where(none, 0.0, np.append(gallery.image_hubness, 0.0)[own]).astype(np.float32)
+                columns.append(pa.array(values, mask=none))
             yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
     reader = pa.RecordBatchReader.from_batches(schema, batches())

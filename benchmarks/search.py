@@ -18,9 +18,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.gallery.gallery import Gallery
-from swclip.retrieval.point_estimates import ground_density, top_k
-from swclip.retrieval.posterior import PosteriorConfig, gallery_kernel
+from swclip.retrieval.point_estimates import spatial_density, top_k
+from swclip.retrieval.posterior import gallery_kernel
 from swclip.retrieval.scores import Photographed, chunks, location_similarity, log_probability
 
 TOP_K = 10
@@ -99,7 +100,7 @@ def _posterior(query: np.ndarray, gallery: Gallery, config: PosteriorConfig, *, 
     kernel = gallery_kernel(gallery, config.smoothing_m, config.kernel) if smooth else None
     for part in chunks(len(query), gallery):
         log_p = log_probability(query[part], gallery, config, photographed)
-        best.append(top_k(log_p if kernel is None else ground_density(log_p, kernel), TOP_K))
+        best.append(top_k(log_p if kernel is None else spatial_density(log_p, kernel), TOP_K))
     return np.concatenate(best)
 
 

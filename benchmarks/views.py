@@ -30,7 +30,7 @@ from swclip.files import atomic_file, write_json
 from swclip.gallery.hubness import read_bank
 from swclip.models.feature_cache import FeatureCache
 from swclip.models.locator_model import load_model
-from swclip.models.modalities import ViewName
+from swclip.models.modalities import ModalityName
 from swclip.reporting.units import figure_name, metres, percent, signed, signed_interval
 from swclip.training.config import assigned, load_recipe, nested
 from swclip.training.loop import train
@@ -38,7 +38,7 @@ from swclip.versions import versions
 
 PLAIN, VIEWS = "sw-clip", "sw-clip-views"
 ABSENT = "views absent"
-USES: dict[str, tuple[ViewName, ...]] = {
+USES: dict[str, tuple[ModalityName, ...]] = {
     "image": ("image",),
     "image + caption": ("image", "caption"),
     "image + map": ("image", "map"),
@@ -108,7 +108,7 @@ def measure(
     train(manifest, splits, config, run, system=system, cache=cache)
     model = load_model(run)
 
-    def asked(on: Manifest, use: tuple[ViewName, ...] | None) -> Evaluation:
+    def asked(on: Manifest, use: tuple[ModalityName, ...] | None) -> Evaluation:
         return evaluate(
             model,
             on,

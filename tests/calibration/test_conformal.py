@@ -14,8 +14,8 @@ from scipy.stats import binom
 
 from swclip.calibration.conformal import LEAST_BLOCKS_OF_A_CITY, Calibration, read_calibration, write_calibration
 from swclip.calibration.density import tail_mass
-from swclip.calibration.region import LEVELS, says_nothing
-from swclip.calibration.region_cells import GroundCells
+from swclip.calibration.region import LEVELS, is_uninformative
+from swclip.calibration.region_cells import RegionCells
 from swclip.errors import ArtefactError, ConfigError, MismatchError
 from swclip.geo.coordinates import LocalFrame
 
@@ -73,7 +73,7 @@ def test_a_tail_weighs_as_its_share_of_its_block() -> None:
     assert queries.threshold(0.975) is not None
 
 
-def test_blocks_that_fail_together_are_covered_as_promised() -> None:
+def test_correlated_blocks_are_covered_at_the_nominal_level() -> None:
     """Blocks of 20 whose tails are alike: as single queries they are covered too seldom, as blocks they are not."""
     generator = np.random.default_rng(3)
     trials, level, as_blocks, as_queries = 3000, 0.95, 0, 0
@@ -87,12 +87,12 @@ def test_blocks_that_fail_together_are_covered_as_promised() -> None:
     assert as_queries < binom.ppf(1e-4, trials, level)
 
 
-def _world(per_city: int, seed: int, sharpness: tuple[float, float]) -> tuple[GroundCells, np.ndarray, np.ndarray]:
+def _world(per_city: int, seed: int, sharpness: tuple[float, float]) -> tuple[RegionCells, np.ndarray, np.ndarray]:
     """Two cities of candidates 60 m apart; posteriors round a noisy guess; truths beside the candidates."""
     generator = np.random.default_rng(seed)
     east, north = np.meshgrid(np.arange(8) * 60.0, np.arange(8) * 60.0)
     lattice = np.stack([east.ravel(), north.ravel()], axis=1)
-    ground = GroundCells.of(
+    ground = RegionCells.of(
         np.concatenate([LEEDS.to_deg(lattice), YORK.to_deg(lattice)]), ["Leeds"] * 64 + ["York"] * 64
     )
     masses, truths = [], []
@@ -109,7 +109,7 @@ def _world(per_city: int, seed: int, sharpness: tuple[float, float]) -> tuple[Gr
     return ground, np.concatenate(masses), ground.index_of(np.concatenate(truths))
 
 
-def test_exchangeable_queries_are_covered_as_promised() -> None:
+def test_exchangeable_queries_are_covered_at_the_nominal_level() -> None:
     """Posteriors that are far from the truth's distribution, and regions that hold it all the same."""
     ground, mass, cells = _world(1500, 0, (20.0, 200.0))
     tails = tail_mass(mass, ground.area_km2, cells)
@@ -167,7 +167,7 @@ def test_one_threshold_fails_the_harder_city_and_its_own_does_not() -> None:
             assert min(shares) >= level - 0.05  # 600 queries, and thresholds from 600
 
 
-def test_by_city_every_cell_answers_to_its_own_city() -> None:
+def test_by_city_each_cell_has_the_threshold_of_its_city() -> None:
     ground, mass, cells = _world(60, 4, (60.0, 160.0))
     tails = tail_mass(mass, ground.area_km2, cells)
     queries = Calibration.of(tails, cells, ground)
@@ -180,7 +180,7 @@ def test_by_city_every_cell_answers_to_its_own_city() -> None:
     assert {ground.cities[at] for at in expected} == {"Leeds", "York"}
 
 
-def test_without_a_threshold_the_region_is_everything() -> None:
+def test_without_a_threshold_the_region_is_unbounded() -> None:
     ground, mass, cells = _world(40, 5, (10.0, 10.0))
     tails = tail_mass(mass, ground.area_km2, cells)
     region = Calibration.of(tails[:8], cells[:8], ground).region(mass[0], ground, 0.9)
@@ -191,9 +191,9 @@ def test_without_a_threshold_the_region_is_everything() -> None:
     assert lost.region(mass[0], ground, 0.5, by_city=True).cells is None
 
 
-def test_a_region_as_large_as_a_blind_one_says_nothing() -> None:
-    assert says_nothing([0.79, 0.8, math.inf], 0.8, 1.0).tolist() == [False, True, True]
-    assert says_nothing([0.1, 0.3], 0.8, 1.0, limit_km2=0.2).tolist() == [False, True]
+def test_a_region_as_large_as_a_random_one_is_uninformative() -> None:
+    assert is_uninformative([0.79, 0.8, math.inf], 0.8, 1.0).tolist() == [False, True, True]
+    assert is_uninformative([0.1, 0.3], 0.8, 1.0, limit_km2=0.2).tolist() == [False, True]
     ground, mass, cells = _world(40, 6, (10.0, 10.0))
     queries = Calibration.of(tail_mass(mass, ground.area_km2, cells), cells, ground)
     sharp, flat = mass[0], np.full(len(ground), 1 / len(ground))
@@ -220,7 +220,7 @@ def test_where_coverage_is_expected() -> None:
 
 
 def test_the_city_of_a_truth_out_of_reach_is_the_querys() -> None:
-    ground = GroundCells.of(LEEDS.to_deg([[0.0, 0.0]]), ["Leeds"])
+    ground = RegionCells.of(LEEDS.to_deg([[0.0, 0.0]]), ["Leeds"])
     found = Calibration.of([0.5, 0.0], np.array([0, -1]), ground, ["York", "Hull"])
     assert found.cities == ("Leeds", "Hull")
 
@@ -254,7 +254,7 @@ def test_the_file_keeps_every_bit(tmp_path: Path) -> None:
         ({"spread_m": None}, "is not the calibration of a model"),
     ],
 )
-def test_a_file_that_cannot_be_is_refused(tmp_path: Path, change: dict[str, object], words: str) -> None:
+def test_an_invalid_file_is_refused(tmp_path: Path, change: dict[str, object], words: str) -> None:
     values = {**_calibration([0.1, 0.2]).to_dict(), **change}
     (tmp_path / "regions.json").write_text(json.dumps(values))
     with pytest.raises(ArtefactError, match=r"regions\.json.*" + words):
@@ -265,6 +265,6 @@ def test_a_file_that_cannot_be_is_refused(tmp_path: Path, change: dict[str, obje
 
 
 def test_other_cells_are_refused() -> None:
-    ground = GroundCells.of([[51.5, -0.1]], resolution=10)
+    ground = RegionCells.of([[51.5, -0.1]], resolution=10)
     with pytest.raises(MismatchError, match="resolution 11 with a spread of 25 m"):
-        _calibration([0.5]).check_ground(ground)
+        _calibration([0.5]).check_cells(ground)

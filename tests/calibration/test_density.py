@@ -39,7 +39,7 @@ def test_tiny_tails_are_exact() -> None:
     assert tails == [1.0, 4e-200, 2e-200, 2e-200, 0.0]
 
 
-def test_what_rounding_tells_apart_is_a_tie() -> None:
+def test_differences_by_rounding_are_ties() -> None:
     """A flat posterior's region is all of it, though m * (1 / m) of areas is not always 1."""
     area = np.random.default_rng(0).uniform(1.0, 2.0, 500)
     mass = area / area.sum()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swclip.calibration.region_cells import GroundCells
+from swclip.calibration.region_cells import RegionCells
 from swclip.errors import ConfigError, MismatchError
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import haversine_m
@@ -58,7 +58,7 @@ def test_shares_are_those_of_a_loop_over_all_cells(
     corner: tuple[float, float], resolution: int, spread_m: float
 ) -> None:
     places = _around(*corner, 5, seed=resolution)
-    ground = GroundCells.of(places, resolution=resolution, spread_m=spread_m)
+    ground = RegionCells.of(places, resolution=resolution, spread_m=spread_m)
     everywhere: set[str] = set()
     for row, place in enumerate(places):
         expected = _share_by_loop(place, resolution, spread_m)
@@ -80,13 +80,13 @@ def test_a_ring_more_would_reach_no_further() -> None:
     places = [np.stack([np.degrees(np.arcsin(z)), lon], axis=1)]
     places += [_around(*h3.cell_to_latlng(cell), 4, seed=1, radius_m=400.0) for cell in h3.get_pentagons(11)]
     for place in np.concatenate(places):
-        ground = GroundCells.of(place[None])
+        ground = RegionCells.of(place[None])
         assert set(ground.cell_ids) == set(_share_by_loop(place, 11, 25.0))
 
 
 def test_a_cell_larger_than_the_spread_keeps_its_candidates_whole() -> None:
     place = np.array([[51.5, -0.1]])
-    ground = GroundCells.of(place, resolution=6, spread_m=1.0)
+    ground = RegionCells.of(place, resolution=6, spread_m=1.0)
     assert ground.cell_ids == [h3.latlng_to_cell(51.5, -0.1, 6)]
     assert ground.mass(np.array([[1.0]])).tolist() == [[1.0]]
 
@@ -98,11 +98,11 @@ def test_mass_is_conserved_and_candidates_may_come_in_any_order(seed: int, corne
     cities = [("Leeds", "York", None)[at] for at in generator.integers(0, 3, 12)]
     p = generator.random((4, 12)) ** 5
     p /= p.sum(axis=1, keepdims=True)
-    ground = GroundCells.of(places, cities)
+    ground = RegionCells.of(places, cities)
     mass = ground.mass(p)
     np.testing.assert_allclose(mass.sum(axis=1), 1.0, rtol=1e-12)
     order = generator.permutation(12)
-    shuffled = GroundCells.of(places[order], [cities[at] for at in order])
+    shuffled = RegionCells.of(places[order], [cities[at] for at in order])
     assert (shuffled.cell_ids, shuffled.cities) == (ground.cell_ids, ground.cities)
     np.testing.assert_allclose(shuffled.mass(p[:, order]), mass, rtol=1e-12)
     some = np.flatnonzero(generator.random(12) < 0.5)
@@ -112,7 +112,7 @@ def test_mass_is_conserved_and_candidates_may_come_in_any_order(seed: int, corne
 def test_positions_find_their_cells() -> None:
     frame = LocalFrame(51.5, -0.1)
     places = frame.to_deg([[0.0, 0.0], [60.0, 0.0]])
-    ground = GroundCells.of(places, ["a", "b"])
+    ground = RegionCells.of(places, ["a", "b"])
     asked = np.concatenate([places, frame.to_deg([[30.0, 0.0], [500.0, 0.0]])])
     found = ground.index_of(asked)
     for at, place in zip(found[:3], asked[:3], strict=True):
@@ -125,36 +125,36 @@ def test_positions_find_their_cells() -> None:
 def test_a_cell_is_of_the_city_of_the_candidate_nearest_to_its_centre() -> None:
     places = _around(51.5, -0.1, 20, seed=4, radius_m=300.0)
     cities = [("Leeds", "York", None)[row % 3] for row in range(20)]
-    ground = GroundCells.of(places, cities)
+    ground = RegionCells.of(places, cities)
     for (lat, lon), city in zip(ground.centres_deg, ground.cities, strict=True):
         away = haversine_m(lat, lon, places[:, 0], places[:, 1])
         assert city == cities[int(away.argmin())]
 
 
-def test_what_cannot_be_says_so() -> None:
+def test_invalid_resolutions_and_spreads_are_refused() -> None:
     with pytest.raises(ConfigError, match="resolution 16 does not exist"):
-        GroundCells.of([[51.5, -0.1]], resolution=16)
+        RegionCells.of([[51.5, -0.1]], resolution=16)
     with pytest.raises(ConfigError, match=r"spread_m is 0\.0"):
-        GroundCells.of([[51.5, -0.1]], spread_m=0.0)
+        RegionCells.of([[51.5, -0.1]], spread_m=0.0)
     with pytest.raises(ConfigError, match="take a shorter spread"):
-        GroundCells.of([[51.5, -0.1]], spread_m=200_000.0)
+        RegionCells.of([[51.5, -0.1]], spread_m=200_000.0)
     with pytest.raises(ConfigError, match="2 cities for 1 candidates"):
-        GroundCells.of([[51.5, -0.1]], ["a", "b"])
-    ground = GroundCells.of([[51.5, -0.1]])
+        RegionCells.of([[51.5, -0.1]], ["a", "b"])
+    ground = RegionCells.of([[51.5, -0.1]])
     with pytest.raises(MismatchError, match="not over these 1 candidates"):
         ground.mass(np.ones((1, 2)))
 
 
 def test_no_candidates_reach_nothing() -> None:
-    ground = GroundCells.of(np.zeros((0, 2)))
+    ground = RegionCells.of(np.zeros((0, 2)))
     assert len(ground) == 0
     assert ground.index_of([[51.5, -0.1]]).tolist() == [-1]
 
 
-def test_the_ground_of_a_part_is_what_the_part_reaches() -> None:
+def test_the_cells_of_a_part_are_those_it_reaches() -> None:
     positions = np.array([51.5, -0.1]) + np.random.default_rng(1).normal(0, [0.002, 0.003], (40, 2))
-    whole, rows = GroundCells.of(positions, [None] * 40), np.arange(0, 40, 5)
-    part, alone = whole.take(rows).reached(), GroundCells.of(positions[rows], [None] * len(rows))
+    whole, rows = RegionCells.of(positions, [None] * 40), np.arange(0, 40, 5)
+    part, alone = whole.take(rows).reached(), RegionCells.of(positions[rows], [None] * len(rows))
     assert part.ids.tolist() == alone.ids.tolist()
     assert part.total_area_km2 == pytest.approx(alone.total_area_km2)
     p = np.random.default_rng(0).dirichlet(np.ones(len(rows)))[None]

@@ -21,13 +21,14 @@ from swclip.answers.region_shapes import REGIONS
 from swclip.answers.table import text_file
 from swclip.calibration.conformal import Calibration
 from swclip.calibration.density import tail_mass
-from swclip.calibration.region_cells import GroundCells
+from swclip.calibration.posterior_config import PosteriorConfig
+from swclip.calibration.region_cells import RegionCells
 from swclip.calibration.region_of_answer import RegionRequest
 from swclip.errors import ConfigError
 from swclip.gallery.gallery import Gallery
 from swclip.models.embed import embed_photographs
 from swclip.retrieval.locator import Locator
-from swclip.retrieval.posterior import PosteriorConfig, log_posterior
+from swclip.retrieval.posterior import log_posterior
 
 Photographs = Callable[[int], list[Path]]
 CONFIG = PosteriorConfig(0.05, 0.1, 0.4, smoothing_m=30.0)
@@ -42,7 +43,7 @@ def locator(make_gallery: Callable[..., Gallery], model: object) -> Locator:
 @pytest.mark.parametrize("level", [0.5, 0.8])
 def test_a_region_is_the_cells_whose_tails_are_enough(locator: Locator, photographs: Photographs, level: float) -> None:
     paths, gallery = photographs(3), locator.gallery
-    ground = GroundCells.of(gallery.positions_deg)
+    ground = RegionCells.of(gallery.positions_deg)
     query = embed_photographs(locator.model, paths)
     mass = ground.mass(np.exp(log_posterior(query, gallery, CONFIG, smooth=True).astype(np.float64)))
     every = np.arange(len(ground))
@@ -56,7 +57,7 @@ def test_a_region_is_the_cells_whose_tails_are_enough(locator: Locator, photogra
         assert (region.probability, region.cannot_tell, region.reason) == (level, False, None)
 
 
-def test_regions_grow_with_what_they_promise(locator: Locator, photographs: Photographs) -> None:
+def test_regions_grow_with_their_level(locator: Locator, photographs: Photographs) -> None:
     paths = photographs(2)
     areas = [[answer.region.area_km2 for answer in locator.locate(paths, region=level)] for level in (0.5, 0.8, 0.95)]
     assert np.all(np.diff(np.array(areas), axis=0) >= 0)
@@ -71,7 +72,7 @@ def test_the_rest_of_an_answer_does_not_depend_on_it(
     bare = Locator(locator.gallery, model, CONFIG)
     with caplog.at_level(logging.WARNING):
         without = bare.locate(paths)
-    assert "promise nothing" in caplog.text
+    assert "coverage is not calibrated" in caplog.text
     assert "train it again on splits with validation queries" in caplog.text
     bare_of_regions = [replace(answer, region=None) for answer in without]
     assert bare_of_regions == [replace(answer, region=None) for answer in locator.locate(paths)]
@@ -81,33 +82,12 @@ def test_the_rest_of_an_answer_does_not_depend_on_it(
     assert not caplog.text
 
 
-def test_what_was_opened_by_a_beam_has_a_region_of_its_own(
-    locator: Locator, photographs: Photographs, make_gallery: Callable[..., Gallery]
-) -> None:
-    paths = photographs(3)
-    whole = locator.locate(paths)
-    for answer, own in zip(whole, locator.locate(paths, beam=1000), strict=True):
-        assert answer.region is not None
-        assert own.region is not None
-        assert own.region == answer.region
-        assert own.region.calibrated
-    town = make_gallery(2, places=400)
-    middle = town.positions_deg.mean(axis=0)
-    wide = replace(town, positions_deg=middle + 5.0 * (town.positions_deg - middle))
-    for own in Locator(wide, locator.model, CONFIG, calibration=QUERIES).locate(paths, beam=1):
-        assert own.scored_share is not None
-        assert own.scored_share < 1.0
-        assert own.region is not None
-        assert own.region.cells or own.region.reason
-        assert not own.region.calibrated  # the tails were measured on whole searches
-
-
 @pytest.mark.parametrize("level", [0.5, 0.8])
-def test_without_a_calibration_a_region_is_the_least_ground_that_holds_its_share(
+def test_without_a_calibration_a_region_is_the_smallest_area_that_contains_its_share(
     locator: Locator, photographs: Photographs, model: object, level: float
 ) -> None:
     paths, gallery = photographs(3), locator.gallery
-    ground = GroundCells.of(gallery.positions_deg)
+    ground = RegionCells.of(gallery.positions_deg)
     query = embed_photographs(locator.model, paths)
     mass = ground.mass(np.exp(log_posterior(query, gallery, CONFIG, smooth=True).astype(np.float64)))
     for row, answer in enumerate(Locator(gallery, model, CONFIG).locate(paths, region=level)):
@@ -123,7 +103,7 @@ def test_without_a_calibration_a_region_is_the_least_ground_that_holds_its_share
         assert set(h3.uncompact_cells(region.cells, 11)) == inside
 
 
-def test_when_it_cannot_tell_it_says_why(locator: Locator, photographs: Photographs, model: object) -> None:
+def test_an_abstention_states_its_reason(locator: Locator, photographs: Photographs, model: object) -> None:
     path = photographs(1)[0]
 
     def region(calibration: Calibration, **asked: float) -> tuple[bool, int, str, float | None]:
@@ -134,12 +114,12 @@ def test_when_it_cannot_tell_it_says_why(locator: Locator, photographs: Photogra
 
     few = Calibration(np.full(8, 0.5), (None,) * 8, 11, 25.0)
     assert region(few, region=0.9) == (
-        True, 0, "8 calibration queries in 8 blocks, 0 of them out of reach, are too few to promise 0.9", None,
+        True, 0, "8 calibration queries in 8 blocks, 0 of them out of reach, are too few for a coverage of 0.9", None,
     )  # fmt: skip
     lost = Calibration(np.full(50, 1e-9), (None,) * 50, 11, 25.0)
     silent, cells, reason, area = region(lost)
     assert (silent, cells) == (True, 0)
-    assert "no smaller than a blind one" in reason
+    assert "no smaller than a random one" in reason
     assert area is not None
     silent, cells, reason, area = region(QUERIES, region_limit_km2=1e-4)
     assert (silent, cells) == (True, 0)
@@ -156,7 +136,7 @@ def answers(locator: Locator, photographs: Photographs) -> list[Answer]:
     return locator.locate([*photographs(2), Path("nowhere.jpg")], top_k=2)
 
 
-def test_the_forms_of_a_region(answers: list[Answer]) -> None:
+def test_the_formats_of_a_region(answers: list[Answer]) -> None:
     read = json.loads(as_text(answers, "json"))
     first = answers[0].region
     assert first is not None

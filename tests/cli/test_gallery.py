@@ -18,7 +18,7 @@ import pytest
 
 from swclip.cli.app import run
 from swclip.data.manifest import read_manifest, write_manifest
-from swclip.gallery.gallery import load_gallery
+from swclip.gallery.read_write import load_gallery
 from swclip.gallery.store import GalleryStore
 
 
@@ -287,7 +287,7 @@ def test_an_indexed_gallery_answers_from_disk_as_from_memory(
     assert "answers state no regions: this gallery is searched on disk" in caplog.text
     assert run(["gallery", "info", gallery, "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["indices"]["image_embedding"] == "IVF_RQ over 60 entries, 0 since"
-    for more in (["--in", "Leeds"], ["--beam", "2"], ["--figure", "a.png"]):
+    for more in (["--in", "Leeds"], ["--figure", "a.png"]):
         assert run(["locate", gallery, photograph, "--search", "disk", *more]) == 5
         assert "searched on disk" in capsys.readouterr().err
     assert run(["gallery", "build-index", gallery, "--queries", "-1"]) == 5
@@ -296,7 +296,7 @@ def test_an_indexed_gallery_answers_from_disk_as_from_memory(
 def test_a_gallery_that_is_too_large_for_memory_is_searched_on_disk(
     gallery: str, town: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swclip.retrieval.disk_locator.EXACT_BYTES", 100)
+    monkeypatch.setattr("swclip.retrieval.shortlist_search.MAX_MEMORY_BYTES", 100)
     assert run(["locate", gallery, str(town / "p03-0.jpg")]) == 0
     assert json.loads(capsys.readouterr().out)[0]["left_out_at_most"] is None
     assert run(["locate", gallery, str(town / "p03-0.jpg"), "--search", "memory"]) == 0

@@ -284,5 +284,5 @@ def test_the_views_that_were_used_are_said(model: LocatorModel, manifest: Manife
     one, same = (evaluate(model, manifest, splits, config=QUICK, use=use).report for use in (None, ["image"]))
     assert one["made_with"]["views"] == same["made_with"]["views"] == {"image": asked}
     assert one["error_m"] == same["error_m"]
-    with pytest.raises(ConfigError, match=r"the model has no caption view \(it has image\)"):
+    with pytest.raises(ConfigError, match=r"the model has no caption modality \(it has image\)"):
         evaluate_command(run, out=run / "evaluation", use=["image", "caption"])

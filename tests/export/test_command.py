@@ -10,7 +10,7 @@ import pytest
 
 from swclip.cli.app import run
 from swclip.export.embeddings import read_embeddings
-from swclip.gallery.gallery import load_gallery
+from swclip.gallery.read_write import load_gallery
 
 
 def test_a_gallery_is_exported_and_checked_on_its_own_photographs(

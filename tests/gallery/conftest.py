@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from swclip.gallery.assign_candidates import settle
+from swclip.gallery.assign_candidates import assign_candidates
 from swclip.gallery.schema import Description, entry_schema, vectors
 from swclip.gallery.store import GalleryStore
 
@@ -59,7 +59,7 @@ def write_model(folder: Path) -> None:
 
 def make_store(path: str | Path, entries: pa.Table, description: Description = DESCRIPTION) -> GalleryStore:
     schema = entry_schema(description)
-    ready = settle(entries, schema.empty_table()).cast(schema)
+    ready = assign_candidates(entries, schema.empty_table()).cast(schema)
     return GalleryStore.create(path, description, ready.to_batches(), write_model)
 
 

@@ -96,7 +96,7 @@ _CIRCLES = st.tuples(
     circle=st.none() | _CIRCLES,
     photographs=st.sampled_from([None, True, False]),
 )
-def test_a_filter_means_what_a_loop_means(scattered: GalleryStore, circle: Any, **conditions: Any) -> None:
+def test_a_filter_selects_as_a_loop_does(scattered: GalleryStore, circle: Any, **conditions: Any) -> None:
     if circle is not None:
         conditions.update(near=circle[0], radius_m=circle[1])
     where = EntryFilter(**conditions)
@@ -128,6 +128,6 @@ def test_a_point_on_the_border_is_within(tmp_path: Path) -> None:
         ({"since": datetime.fromisoformat("2020-01-01T00:00:00+01:00")}, "without a zone"),
     ],
 )
-def test_conditions_that_mean_nothing_are_refused(conditions: dict[str, Any], message: str) -> None:
+def test_invalid_conditions_are_refused(conditions: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         EntryFilter(**conditions)

@@ -1,128 +1,17 @@
-"""The gallery as a folder: round trip, what is refused, and that nothing half-written is left."""
+"""The gallery in memory: its shapes, and parts of it."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from swclip.data.manifest import write_manifest
-from swclip.errors import ArtefactError, InputError, MismatchError, SwclipError
-from swclip.gallery.build import build_gallery, manifest_candidates
-from swclip.gallery.gallery import Gallery, load_gallery
-from swclip.models.embed import embed_photographs, embed_positions
-from swclip.retrieval.posterior import PosteriorConfig, log_posterior
+from swclip.errors import InputError
+from swclip.gallery.gallery import Gallery
 
 Make = Callable[..., Gallery]
-
-
-def _same(ours: Gallery, theirs: Gallery, query: np.ndarray) -> None:
-    """Theirs is ours in the order that a gallery has when it is read."""
-    order = sorted(range(len(ours)), key=lambda row: (*ours.positions_deg[row], ours.candidate_ids[row]))
-    number = {row: at for at, row in enumerate(order)}
-    pairs = zip(ours.image_rows.tolist(), ours.image_ids, strict=True)
-    taken = sorted((number[row], name, at) for at, (row, name) in enumerate(pairs))
-    own = [at for _, _, at in taken]
-    assert theirs.candidate_ids == [ours.candidate_ids[row] for row in order]
-    assert theirs.cities == [ours.cities[row] for row in order]
-    assert theirs.image_ids == [name for _, name, _ in taken]
-    assert theirs.image_rows.tolist() == [row for row, _, _ in taken]
-    np.testing.assert_array_equal(ours.positions_deg[order], theirs.positions_deg)
-    np.testing.assert_array_equal(ours.location_embeddings[order], theirs.location_embeddings)
-    np.testing.assert_array_equal(ours.image_embeddings[own], theirs.image_embeddings)
-    config = PosteriorConfig(0.1, 0.1, 0.5)
-    np.testing.assert_allclose(
-        log_posterior(query, ours, config)[:, order], log_posterior(query, theirs, config), atol=1e-5
-    )
-
-
-@pytest.mark.parametrize("photographs", [0, 25])
-def test_a_gallery_survives_its_folder(
-    make_gallery: Make, make_queries: Callable[..., np.ndarray], model: object, tmp_path: Path, photographs: int
-) -> None:
-    gallery = make_gallery(1, with_photographs=min(photographs, 12), photographs=photographs)
-    gallery.save(tmp_path / "gallery", model)
-    read = load_gallery(tmp_path / "gallery")
-    _same(gallery, read, make_queries(1))
-    assert read.meta["fingerprint"] == "tiny-0"
-    assert read.meta["counts"] == {"candidates": 30, "photographs": photographs, "cities": 2}
-    assert read.posterior is None
-    for row in range(30):
-        own = read.candidate_ids.index(gallery.candidate_ids[row])
-        assert sorted(read.image_ids_of(own)) == sorted(gallery.image_ids_of(row))
-    read.save(tmp_path / "gallery", model)  # over itself
-    _same(gallery, load_gallery(tmp_path / "gallery"), make_queries(1))
-    assert [p.name for p in tmp_path.iterdir()] == ["gallery"]
-
-
-def _all_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.parent.name != "model")
-
-
-@pytest.mark.parametrize("harm", ["cut", "gone"])
-def test_a_damaged_gallery_is_named(make_gallery: Make, model: object, tmp_path: Path, harm: str) -> None:
-    make_gallery(3).save(tmp_path / "gallery", model)
-    for path in _all_files(tmp_path / "gallery"):
-        if path.suffix == ".txn" or path.name == "latest_version_hint.json":
-            continue  # what Lance can do without
-        whole = path.read_bytes()
-        if harm == "gone":
-            path.unlink()
-        else:
-            path.write_bytes(whole[: len(whole) // 2])
-        with pytest.raises(ArtefactError, match=str(tmp_path / "gallery")):
-            load_gallery(tmp_path / "gallery")
-        path.write_bytes(whole)
-    load_gallery(tmp_path / "gallery")
-
-
-@pytest.mark.parametrize("version", ["1", "99"])
-def test_another_version_and_no_gallery_are_refused(
-    make_gallery: Make, model: object, tmp_path: Path, version: str
-) -> None:
-    make_gallery(4).save(tmp_path / "gallery", model)
-    (tmp_path / "gallery" / "gallery.json").write_text(json.dumps({"version": version}))
-    with pytest.raises(ArtefactError, match=rf"version '{version}'.*reads '2'.*swclip index RUN MANIFEST --out"):
-        load_gallery(tmp_path / "gallery")
-    with pytest.raises(ArtefactError, match="no gallery is there"):
-        load_gallery(tmp_path)
-
-
-def test_another_model_is_refused_and_both_are_named(make_gallery: Make, model: object, tmp_path: Path) -> None:
-    gallery = make_gallery(5)
-    with pytest.raises(MismatchError, match=r"tiny-0.*runs/b is model tiny-1.*swclip index runs/b MANIFEST"):
-        gallery.check_model("tiny-1", "runs/b", "the gallery")
-    with pytest.raises(MismatchError):
-        gallery.save(tmp_path / "gallery", type(model)(seed=1))
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_folder_that_is_no_gallery_is_not_replaced(make_gallery: Make, model: object, tmp_path: Path) -> None:
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "chapter.txt").write_text("precious")
-    with pytest.raises(InputError, match=r"holds no gallery\.json"):
-        make_gallery(6).save(tmp_path / "thesis", model)
-    assert (tmp_path / "thesis" / "chapter.txt").read_text() == "precious"
-
-
-def test_a_save_that_fails_leaves_the_old_gallery(
-    make_gallery: Make, make_queries: Callable[..., np.ndarray], model: object, tmp_path: Path
-) -> None:
-    gallery = make_gallery(7)
-    gallery.save(tmp_path / "gallery", model)
-
-    class Full(type(model)):  # type: ignore[misc]
-        def save(self, folder: str) -> None:
-            raise OSError(28, "No space left on device")
-
-    with pytest.raises(SwclipError, match="disk is full"):
-        make_gallery(8).save(tmp_path / "gallery", Full())
-    _same(gallery, load_gallery(tmp_path / "gallery"), make_queries(1))
-    assert [p.name for p in tmp_path.iterdir()] == ["gallery"]
 
 
 def test_shapes_that_do_not_fit_are_refused(make_gallery: Make) -> None:
@@ -134,63 +23,28 @@ def test_shapes_that_do_not_fit_are_refused(make_gallery: Make) -> None:
         Gallery(g.candidate_ids[1:], *parts[1:], g.image_rows, g.image_ids)
     with pytest.raises(InputError, match="at least one candidate"):
         Gallery([], *parts[1:], g.image_rows, g.image_ids)
+    with pytest.raises(InputError, match="image_hubness has shape"):
+        replace(g, image_hubness=np.zeros(3, dtype=np.float32))
 
 
-@pytest.fixture
-def manifest(photographs: Callable[[int], list[Path]], tmp_path: Path) -> object:
-    paths = photographs(8)
-    lat = 51.5 + np.array([0, 0, 1, 2, 3, 4, 5, 6]) * 1e-3  # the first two at one place
-    frame = pd.DataFrame(
-        {
-            "image_id": [f"i{i}" for i in range(8)],
-            "image_path": [str(path) for path in paths],
-            "lat_deg": lat,
-            "lon_deg": np.full(8, -0.1),
-            "city": ["Leeds"] * 4 + [None] * 4,
-        }
-    )
-    return write_manifest(tmp_path / "manifest.parquet", frame)
+def test_a_part_has_its_candidates_with_their_photographs_in_order(make_gallery: Make) -> None:
+    gallery = make_gallery(4)
+    hubness = np.random.default_rng(0).random(len(gallery.image_ids), dtype=np.float32)
+    gallery = replace(gallery, image_hubness=hubness)
+    rows = np.array([1, 3, 4, 9, 20])
+    part = gallery.take(rows)
+    assert part.candidate_ids == [f"c{row}" for row in rows]
+    for new, row in enumerate(rows):
+        assert part.image_ids_of(new) == gallery.image_ids_of(int(row))
+        assert part.cities[new] == gallery.cities[row]
+    photographs = [gallery.image_ids.index(image_id) for image_id in part.image_ids]
+    np.testing.assert_array_equal(part.image_embeddings, gallery.image_embeddings[photographs])
+    np.testing.assert_array_equal(part.image_hubness, hubness[photographs])
 
 
-def test_a_gallery_is_built_from_a_manifest(manifest: object, model: object) -> None:
-    posterior = PosteriorConfig(0.03)
-    gallery = build_gallery(model, manifest_candidates(manifest), manifest, posterior=posterior)
-    assert len(gallery) == 7
-    assert sorted(gallery.image_ids_of(0)) == ["i0", "i1"]
-    np.testing.assert_allclose(gallery.location_embeddings, embed_positions(model, gallery.positions_deg), atol=1e-6)
-    rows = [int(image_id[1:]) for image_id in gallery.image_ids]
-    expected = embed_photographs(model, [manifest.image_paths[row] for row in rows])
-    np.testing.assert_allclose(gallery.image_embeddings, expected, atol=1e-6)
-    np.testing.assert_allclose(manifest.positions_deg[rows], gallery.positions_deg[gallery.image_rows], atol=1e-7)
-    assert gallery.posterior == posterior
-    assert gallery.meta["manifest_digest"] == manifest.digest
-    assert gallery.cities[0] == "Leeds"
-
-
-def test_positions_alone_and_a_grid_need_no_photograph(manifest: object, model: object) -> None:
-    for path in manifest.image_paths:
-        path.unlink()
-    bare = build_gallery(model, manifest_candidates(manifest, photographs=False), manifest)
-    assert (len(bare), len(bare.image_ids)) == (7, 0)
-    grid = build_gallery(model, manifest_candidates(manifest, 100.0), manifest)
-    assert len(grid) > 7
-    assert not grid.image_ids
-
-
-def test_photographs_that_cannot_be_used_are_left_out_and_listed(manifest: object, model: object) -> None:
-    manifest.image_paths[3].write_text("no picture")
-    with pytest.raises(InputError, match=r"003\.png"):
-        build_gallery(model, manifest_candidates(manifest), manifest)
-    failures: list[tuple[Path, str]] = []
-    gallery = build_gallery(model, manifest_candidates(manifest), manifest, failures=failures)
-    assert "i3" not in gallery.image_ids
-    assert (len(gallery), len(gallery.image_ids)) == (7, 7)
-    assert [path.name for path, _ in failures] == ["003.png"]
-    assert gallery.meta["left_out"][0]["path"].endswith("003.png")
-
-
-def test_a_photograph_of_another_manifest_is_named(manifest: object, model: object) -> None:
-    candidates = manifest_candidates(manifest)
-    candidates.at[2, "image_ids"] = ["elsewhere"]
-    with pytest.raises(MismatchError, match="'elsewhere'"):
-        build_gallery(model, candidates, manifest)
+def test_all_candidates_are_the_gallery(make_gallery: Make) -> None:
+    gallery = make_gallery(4)
+    whole = gallery.take(np.arange(len(gallery)))
+    assert whole.image_ids == gallery.image_ids
+    assert np.array_equal(whole.image_embeddings, gallery.image_embeddings)
+    assert whole.image_hubness is None

@@ -1,28 +1,32 @@
-"""Hubness against loops, in the posterior, its fit, its search, its files, and a whole run."""
+"""Hubness against loops, in the posterior, its fit, and its files."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
-from swclip.gallery.gallery import Gallery, load_gallery
-from swclip.gallery.hubness import Bank, Hubness, bank_rows, mean_similarity, read_bank, write_bank
+from swclip.calibration.posterior_config import PosteriorConfig
+from swclip.errors import ArtefactError, InputError, MismatchError
+from swclip.gallery.gallery import Gallery
+from swclip.gallery.hubness import Bank, bank_rows, mean_similarity, photograph_hubness, read_bank, write_bank
+from swclip.gallery.inspect import verify
+from swclip.gallery.read_write import load_gallery, save_gallery
+from swclip.gallery.store import GalleryStore
 from swclip.geo.distance import haversine_m
-from swclip.retrieval.coarse import CoarseIndex, part_of
-from swclip.retrieval.posterior import PosteriorConfig, fit_posterior, log_posterior
+from swclip.retrieval.posterior import log_posterior
+from swclip.retrieval.posterior_fit import fit_posterior
 
 Make = Callable[..., Gallery]
 Queries = Callable[..., np.ndarray]
-CONFIG = PosteriorConfig(0.1, 0.07, 0.4, smoothing_m=0.0, location_hubness=0.5, image_hubness=0.8)
+CONFIG = PosteriorConfig(0.1, 0.07, 0.4, smoothing_m=0.0, image_hubness=0.8)
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
@@ -39,15 +43,14 @@ def _bank(gallery: Gallery, seed: int = 0) -> Bank:
 
 def _measured(gallery: Gallery) -> Gallery:
     bank = _bank(gallery)
-    found = Hubness.of(gallery.location_embeddings, gallery.image_embeddings, gallery.image_ids, bank)
-    return replace(gallery, hubness=found)
+    return replace(gallery, image_hubness=photograph_hubness(gallery.image_embeddings, gallery.image_ids, bank))
 
 
 def test_hubness_equals_a_loop(make_gallery: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("swclip.gallery.hubness._ROWS_AT_ONCE", 7)
     gallery = make_gallery(0)
     bank = _bank(gallery)
-    found = Hubness.of(gallery.location_embeddings, gallery.image_embeddings, gallery.image_ids, bank)
+    found = photograph_hubness(gallery.image_embeddings, gallery.image_ids, bank)
 
     def loop(vector: np.ndarray, own: str | None) -> float:
         cosines = [
@@ -57,12 +60,11 @@ def test_hubness_equals_a_loop(make_gallery: Make, monkeypatch: pytest.MonkeyPat
         ]
         return sum(sorted(cosines)[-30:]) / 30
 
-    np.testing.assert_allclose(found.locations, [loop(u, None) for u in gallery.location_embeddings], atol=1e-6)
     pairs = zip(gallery.image_embeddings, gallery.image_ids, strict=True)
-    np.testing.assert_allclose(found.photographs, [loop(v, image_id) for v, image_id in pairs], atol=1e-6)
+    np.testing.assert_allclose(found, [loop(v, image_id) for v, image_id in pairs], atol=1e-6)
 
 
-def test_of_a_small_bank_all_count_and_of_none_nothing() -> None:
+def test_all_photographs_of_a_small_bank_count() -> None:
     bank = Bank(np.array([[1.0, 0.0], [0.0, 1.0]], dtype=np.float16), ["a", "b"])
     axes = np.eye(2, dtype=np.float32)
     assert mean_similarity(axes, bank, np.array([-1, -1]), 10).tolist() == [0.5, 0.5]
@@ -89,7 +91,7 @@ def test_the_order_of_the_bank_and_a_rotation_do_not_matter(make_gallery: Make, 
     np.testing.assert_allclose(theirs, ours, atol=2e-3)
 
 
-def test_a_bank_is_an_even_draw_of_many() -> None:
+def test_a_bank_is_a_uniform_sample() -> None:
     np.testing.assert_array_equal(bank_rows(5), np.arange(5))
     drawn = bank_rows(1000, most=100)
     assert len(set(drawn.tolist())) == 100
@@ -98,18 +100,15 @@ def test_a_bank_is_an_even_draw_of_many() -> None:
     np.testing.assert_array_equal(drawn, bank_rows(1000, most=100))
 
 
-def test_the_posterior_takes_hubness_off_each_similarity(make_gallery: Make, make_queries: Queries) -> None:
+def test_the_posterior_subtracts_hubness_from_each_image_similarity(make_gallery: Make, make_queries: Queries) -> None:
     gallery, query = _measured(make_gallery(1)), make_queries(1)
-    assert gallery.hubness is not None
+    assert gallery.image_hubness is not None
     ours = np.exp(log_posterior(query, gallery, CONFIG))
     for row, q in enumerate(query):
-        location = [
-            math.exp((float(np.dot(q, u)) - 0.5 * float(r)) / 0.1)
-            for u, r in zip(gallery.location_embeddings, gallery.hubness.locations, strict=True)
-        ]
+        location = [math.exp(float(np.dot(q, u)) / 0.1) for u in gallery.location_embeddings]
         p_loc = [x / sum(location) for x in location]
         best: dict[int, float] = {}
-        for at, v, r in zip(gallery.image_rows, gallery.image_embeddings, gallery.hubness.photographs, strict=True):
+        for at, v, r in zip(gallery.image_rows, gallery.image_embeddings, gallery.image_hubness, strict=True):
             best[int(at)] = max(best.get(int(at), -9.0), float(np.dot(q, v)) - 0.8 * float(r))
         image = {m: math.exp(s / 0.07) for m, s in best.items()}
         reach = sum(p_loc[m] for m in best)
@@ -121,55 +120,50 @@ def test_the_posterior_takes_hubness_off_each_similarity(make_gallery: Make, mak
 
 def test_a_half_is_csls(make_gallery: Make, make_queries: Queries) -> None:
     """2 cos(q, m) - r_q - r_m orders the candidates as the posterior with 1/2 does, whatever r_q is."""
-    gallery, query = _measured(make_gallery(2, with_photographs=0)), make_queries(2)
-    assert gallery.hubness is not None
-    bank = _bank(gallery)
+    gallery = make_gallery(2, with_photographs=30, photographs=30)
+    gallery = _measured(replace(gallery, image_rows=np.arange(30)))
+    query, bank = make_queries(2), _bank(gallery)
+    assert gallery.image_hubness is not None
     of_query = mean_similarity(query, bank, np.full(len(query), -1))
-    csls = 2 * query @ gallery.location_embeddings.T - of_query[:, None] - gallery.hubness.locations
-    ours = log_posterior(query, gallery, PosteriorConfig(0.1, smoothing_m=0.0, location_hubness=0.5))
+    csls = 2 * query @ gallery.image_embeddings.T - of_query[:, None] - gallery.image_hubness
+    ours = log_posterior(query, gallery, PosteriorConfig(0.1, 0.1, 1.0, smoothing_m=0.0, image_hubness=0.5))
     np.testing.assert_array_equal(np.argsort(-ours, axis=1), np.argsort(-csls, axis=1))
 
 
-def test_without_a_share_nothing_changes_and_with_one_it_must_be_measured(
+def test_a_share_of_0_changes_nothing_and_another_needs_measured_hubness(
     make_gallery: Make, make_queries: Queries
 ) -> None:
     gallery, query = make_gallery(3), make_queries(3)
-    plain = replace(CONFIG, location_hubness=0.0, image_hubness=0.0)
+    plain = replace(CONFIG, image_hubness=0.0)
     np.testing.assert_array_equal(log_posterior(query, gallery, plain), log_posterior(query, _measured(gallery), plain))
-    with pytest.raises(MismatchError, match=r"none was measured.*swclip index"):
+    with pytest.raises(MismatchError, match=r"was not measured.*swclip index"):
         log_posterior(query, gallery, CONFIG)
 
 
-@pytest.mark.parametrize("name", ["location_hubness", "image_hubness"])
-def test_shares_below_nothing_are_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"{name} is -0.5"):
-        PosteriorConfig(**{name: -0.5})
-
-
 def _town_with_hubs(seed: int) -> tuple[Gallery, np.ndarray, np.ndarray]:
-    """All photographs share a direction, of which one location in eight has much and the others have little."""
+    """All photographs share a direction, of which one gallery photograph in eight has much and the others little."""
     generator = np.random.default_rng(seed)
     places = np.array([51.5, -0.1]) + generator.uniform(-0.005, 0.005, (120, 2))
     own, shared = _unit(generator.normal(size=(120, 24))), _unit(generator.normal(size=(1, 24)))
     hub = np.arange(120)[:, None] % 8 == 0
-    location = _unit(own + np.where(hub, 1.2, 0.4) * shared)
+    indexed = _unit(own + np.where(hub, 1.2, 0.4) * shared)
 
     def photographs(at: np.ndarray) -> np.ndarray:
         return _unit(own[at] + shared + 0.1 * generator.normal(size=(len(at), 24)))
 
     bank = Bank(photographs(np.repeat(np.arange(120), 3)).astype(np.float16), [str(i) for i in range(360)])
-    asked = generator.choice(120, 90)
-    nothing = np.zeros((0, 24), dtype=np.float32)
-    gallery = Gallery([str(i) for i in range(120)], places, [None] * 120, location, nothing, np.zeros(0, np.int64), [])
-    return replace(gallery, hubness=Hubness.of(location, nothing, [], bank)), photographs(asked), places[asked]
+    queries = generator.choice(120, 90)
+    uninformative, ids = np.repeat(shared, 120, axis=0), [f"p{i}" for i in range(120)]
+    gallery = Gallery([f"c{i}" for i in range(120)], places, [None] * 120, uninformative, indexed, np.arange(120), ids)
+    hubness = photograph_hubness(indexed, ids, bank)
+    return replace(gallery, image_hubness=hubness), photographs(queries), places[queries]
 
 
 def test_the_fit_tries_the_shares_and_takes_one_where_there_are_hubs() -> None:
     gallery, query, truth = _town_with_hubs(0)
-    without, tried = (fit_posterior(query, truth, gallery, location_hubness=shares) for shares in ((), (0.5, 1.0)))
-    assert without.config.location_hubness == 0.0
-    assert tried.config.location_hubness in (0.5, 1.0)
-    assert tried.config.image_hubness == 0.0
+    without, tried = (fit_posterior(query, truth, gallery, image_hubness=shares) for shares in ((), (0.5, 1.0)))
+    assert without.config.image_hubness == 0.0
+    assert tried.config.image_hubness in (0.5, 1.0)
     assert tried.score < 0.8 * without.score
 
 
@@ -186,66 +180,32 @@ def test_the_fit_is_the_best_of_its_grid_by_brute_force(make_gallery: Make) -> N
         temperatures=temperatures,
         image_weights=weights,
         smoothings_m=(0.0,),
-        location_hubness=shares,
-        image_hubness=shares[:1],
+        image_hubness=shares,
     )
     scores = {}
     for t_l, t_i, w in np.ndindex(2, 2, 2):
-        for beta_l in (0.0, *shares):
-            for beta_i in (0.0, *shares[:1]):
-                config = PosteriorConfig(
-                    temperatures[t_l],
-                    temperatures[t_i],
-                    weights[w],
-                    0.0,
-                    location_hubness=beta_l,
-                    image_hubness=beta_i,
-                )
-                p, total = np.exp(log_posterior(query, gallery, config).astype(np.float64)), 0.0
-                for own, true in zip(p, truth, strict=True):
-                    k = np.exp(-haversine_m(*gallery.positions_deg.T, true[0], true[1]) / 25.0)
-                    total -= math.log(0.99 * float(own @ k) + 0.01 * float(k.mean()))
-                scores[config] = total / len(query)
+        for beta in (0.0, *shares):
+            config = PosteriorConfig(temperatures[t_l], temperatures[t_i], weights[w], 0.0, image_hubness=beta)
+            p, total = np.exp(log_posterior(query, gallery, config).astype(np.float64)), 0.0
+            for own, true in zip(p, truth, strict=True):
+                k = np.exp(-haversine_m(*gallery.positions_deg.T, true[0], true[1]) / 25.0)
+                total -= math.log(0.99 * float(own @ k) + 0.01 * float(k.mean()))
+            scores[config] = total / len(query)
     assert fit.score == pytest.approx(min(scores.values()), rel=1e-5)
-
-
-def test_the_search_bounds_what_is_lowered(make_gallery: Make, make_queries: Queries) -> None:
-    gallery = _measured(make_gallery(5, places=300, with_photographs=100, photographs=150))
-    assert gallery.hubness is not None
-    index, queries = CoarseIndex.of(gallery, resolution=9), make_queries(5, 20)
-    posterior = np.exp(log_posterior(queries, gallery, CONFIG).astype(np.float64))
-    lowered = queries @ gallery.location_embeddings.T - 0.5 * gallery.hubness.locations
-    images = queries @ gallery.image_embeddings.T - 0.8 * gallery.hubness.photographs
-    for row, query in enumerate(queries):
-        for beam in (1, 3, len(index), None):
-            found = index.search(query, CONFIG, beam=beam, top_k=3)
-            assert 1.0 - posterior[row, found.rows].sum() <= found.left_out_at_most + 1e-5
-            if found.proven:
-                assert set(np.argsort(-lowered[row])[:3].tolist()) <= set(found.rows.tolist())
-                assert set(gallery.image_rows[np.argsort(-images[row])[:3]].tolist()) <= set(found.rows.tolist())
-        assert found.proven
-    rows = np.array([0, 4, 7, 200])
-    part = part_of(gallery, rows)
-    assert part.hubness is not None
-    np.testing.assert_array_equal(part.hubness.locations, gallery.hubness.locations[rows])
-    kept = [gallery.image_ids.index(image_id) for image_id in part.image_ids]
-    np.testing.assert_array_equal(part.hubness.photographs, gallery.hubness.photographs[kept])
 
 
 def test_a_gallery_keeps_its_hubness(make_gallery: Make, model: object, tmp_path: Path) -> None:
     gallery = _measured(make_gallery(6))
-    gallery.save(tmp_path / "gallery", model)
+    save_gallery(gallery, tmp_path / "gallery", model)
     again = load_gallery(tmp_path / "gallery")
-    assert gallery.hubness is not None
-    assert again.hubness is not None
-    of_place = dict(zip(gallery.candidate_ids, gallery.hubness.locations, strict=True))
-    assert again.hubness.locations.tolist() == [of_place[candidate_id] for candidate_id in again.candidate_ids]
-    by_id = dict(zip(gallery.image_ids, gallery.hubness.photographs, strict=True))
-    assert again.hubness.photographs.tolist() == [by_id[image_id] for image_id in again.image_ids]
-    replace(gallery, hubness=None).save(tmp_path / "plain", model)
-    assert load_gallery(tmp_path / "plain").hubness is None
-    with pytest.raises(InputError, match=r"hubness\.locations"):
-        replace(gallery, hubness=Hubness(gallery.hubness.locations[:-1], gallery.hubness.photographs))
+    assert gallery.image_hubness is not None
+    assert again.image_hubness is not None
+    by_id = dict(zip(gallery.image_ids, gallery.image_hubness, strict=True))
+    assert again.image_hubness.tolist() == [by_id[image_id] for image_id in again.image_ids]
+    save_gallery(replace(gallery, image_hubness=None), tmp_path / "plain", model)
+    assert load_gallery(tmp_path / "plain").image_hubness is None
+    with pytest.raises(InputError, match="image_hubness has shape"):
+        replace(gallery, image_hubness=gallery.image_hubness[:-1])
 
 
 def test_a_bank_survives_its_file(make_gallery: Make, tmp_path: Path) -> None:
@@ -266,9 +226,26 @@ def test_a_bank_survives_its_file(make_gallery: Make, tmp_path: Path) -> None:
         read_bank(tmp_path)
 
 
-def test_a_posterior_of_before_is_read(tmp_path: Path) -> None:
-    old = PosteriorConfig(0.02, 0.1, 0.3, 12.5).to_dict()
-    for name in ("location_hubness", "image_hubness"):
-        del old[name]
-    (tmp_path / "posterior.json").write_text(json.dumps(old))
-    assert PosteriorConfig.from_dict(json.loads((tmp_path / "posterior.json").read_text())).location_hubness == 0.0
+def test_a_gallery_with_the_column_of_location_hubness_is_read_and_grows(
+    make_gallery: Make, model: object, tmp_path: Path
+) -> None:
+    gallery = _measured(make_gallery(6))
+    save_gallery(gallery, tmp_path / "gallery", model)
+    store = GalleryStore.open(tmp_path / "gallery")
+    store.table.add_columns(pa.field("location_hubness", pa.float32()))
+    store.table.update(values={"location_hubness": 0.25})
+    store = GalleryStore.open(tmp_path / "gallery")
+    read = load_gallery(tmp_path / "gallery")
+    by_id = dict(zip(gallery.image_ids, gallery.image_hubness, strict=True))
+    assert read.image_hubness.tolist() == [by_id[image_id] for image_id in read.image_ids]
+    assert verify(store, "tiny-0") == []
+    entries = store.read().slice(0, 3)
+    names = pa.array([f"new{i}" for i in range(3)])
+    entries = entries.set_column(entries.schema.get_field_index("image_id"), store.schema.field("image_id"), names)
+    hubness = pa.array(np.full(3, 0.5, dtype=np.float32))
+    entries = entries.set_column(
+        entries.schema.get_field_index("image_hubness"), store.schema.field("image_hubness"), hubness
+    )
+    assert store.append(entries).inserted == 3
+    assert store.upsert(entries).updated == 3
+    assert len(load_gallery(tmp_path / "gallery").image_ids) == 28

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from swclip.errors import DiskFullError
-from swclip.gallery.assign_candidates import settle
+from swclip.gallery.assign_candidates import assign_candidates
 from swclip.gallery.export import export_points
 from swclip.gallery.filters import EntryFilter
 from swclip.gallery.inspect import gallery_info, verify
@@ -68,12 +68,12 @@ def _set(row: int, value: object) -> Callable[[list], None]:
         ("thumbnail", _set(5, _jpeg()[:-40]), "thumbnail that is no picture"),
     ],
 )
-def test_a_fault_is_found_and_named(
+def test_each_fault_is_named(
     tmp_path: Path, column: str, change: Callable[[list], None], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("swclip.gallery.folder.check_finite", lambda _batch, _name: None)  # as another program writes
     schema = entry_schema(DESCRIPTION)
-    table = settle(make_entries(12, thumbnail=[_jpeg()] * 12), schema.empty_table()).cast(schema)
+    table = assign_candidates(make_entries(12, thumbnail=[_jpeg()] * 12), schema.empty_table()).cast(schema)
     key = table["entry_id"][5].as_py()
     broken = _changed(table, column, change)
     store = GalleryStore.create(tmp_path / "gallery", DESCRIPTION, broken.to_batches(), write_model)
@@ -82,7 +82,7 @@ def test_a_fault_is_found_and_named(
     assert any(said in fault and named in fault and fault.startswith("1 entry ") for fault in faults), faults
 
 
-def test_a_key_that_is_there_twice_is_found(store: GalleryStore) -> None:
+def test_a_repeated_key_is_a_fault(store: GalleryStore) -> None:
     store.table.add(store.read(where=EntryFilter(image_ids=["p00003"])))  # as no method of the store does
     assert [str(fault) for fault in verify(store)] == [
         "1 entry have an entry_id that is there more than once: photo/p00003"
@@ -94,10 +94,9 @@ def test_another_model_and_missing_hubness_are_found(store: GalleryStore, tmp_pa
     assert verify(store, "tiny-0", lambda done, total: seen.append((done, total))) == []
     assert seen[-1] == (40, 40)
     (fault,) = verify(store, "tiny-1")
-    assert (fault.count, "the model beside them is tiny-1" in fault.what) == (40, True)
+    assert (fault.count, "the model beside them is tiny-1" in fault.problem) == (40, True)
     hubs = make_store(tmp_path / "hubs", make_entries(8), Description("tiny-0", DIM, hubness=True))
-    assert [(fault.what, fault.count) for fault in verify(hubs)] == [
-        ("have no location_hubness", 8),
+    assert [(fault.problem, fault.count) for fault in verify(hubs)] == [
         ("have no image_hubness", 8),
     ]
 

@@ -52,7 +52,7 @@ def test_a_gallery_at_a_url_is_not_replaced(store: GalleryStore) -> None:
     assert store.count() == 40
 
 
-def test_what_is_not_finished_is_no_gallery(bucket: Any, store: GalleryStore) -> None:
+def test_an_unfinished_upload_is_no_gallery(bucket: Any, store: GalleryStore) -> None:
     """The table is written last: without it, what was uploaded before counts for nothing and is written anew."""
     for one in bucket.list_objects_v2(Bucket="bucket", Prefix="galleries/town/entries.lance")["Contents"]:
         bucket.delete_object(Bucket="bucket", Key=one["Key"])
@@ -82,7 +82,7 @@ def test_the_model_is_copied_here_once_and_anew_when_it_changes(
     assert changed != folder
     assert (changed / "model" / "config.json").read_text() == '{"a": 1}'
     bucket.delete_object(Bucket="bucket", Key="galleries/town/model/config.json")
-    with pytest.raises(ArtefactError, match="no model lies beside"):
+    with pytest.raises(ArtefactError, match="no model beside"):
         store.model_folder(tmp_path)
 
 

@@ -27,7 +27,7 @@ from .conftest import DESCRIPTION, DIM, make_entries, make_store, unit
 Ids = Callable[[GalleryStore], list[str]]
 
 
-def test_a_new_gallery_holds_what_was_given(store: GalleryStore, tmp_path: Path) -> None:
+def test_a_new_gallery_has_the_given_entries(store: GalleryStore, tmp_path: Path) -> None:
     table = store.read().sort_by("entry_id")
     wanted = make_entries(40)
     assert (store.count(), store.version, store.description) == (40, 1, DESCRIPTION)
@@ -47,7 +47,7 @@ def test_a_gallery_moves_with_its_folder(store: GalleryStore, tmp_path: Path, id
     assert again.append(make_entries(1, prefix="new")).inserted == 1
 
 
-def test_append_puts_in_and_refuses_what_is_there(store: GalleryStore, ids: Ids) -> None:
+def test_append_inserts_and_refuses_existing_photographs(store: GalleryStore, ids: Ids) -> None:
     assert store.append(make_entries(3, prefix="q")) == Change(inserted=3, version=2)
     with pytest.raises(InputError, match=r"photographs 'p00000', 'q00000', 'q00001' and 1 more are there.*upsert"):
         store.append(pa.concat_tables([make_entries(4, prefix="q"), make_entries(1, prefix="p")]).slice(0, 5))
@@ -82,7 +82,7 @@ def test_positions_alone_are_added_where_no_candidate_is(store: GalleryStore) ->
     assert sorted(keys) == ["position/at+51.5090000-000.1000000", "position/at+51.5099000-000.1000000"]
 
 
-def test_a_name_that_another_place_has_is_changed(tmp_path: Path) -> None:
+def test_a_candidate_id_used_at_another_position_is_renamed(tmp_path: Path) -> None:
     store = make_store(tmp_path / "a", make_entries(2, bare=True, candidate_id=["c0", "c1"]))
     further = make_entries(2, bare=True, candidate_id=["c0", "c7"], lat_deg=np.array([52.0, 52.1]))
     store.append(further)
@@ -118,7 +118,7 @@ def test_upsert_moves_a_photograph(store: GalleryStore) -> None:
     assert found == ["at+51.7000000-000.1000000"]
 
 
-def test_delete_takes_out_what_is_meant(store: GalleryStore, ids: Ids) -> None:
+def test_delete_removes_the_selected_entries(store: GalleryStore, ids: Ids) -> None:
     assert store.delete(EntryFilter(image_ids=["p00003", "p00004"])) == Change(deleted=2, version=2)
     assert store.delete(EntryFilter(near=(51.5, -0.1), radius_m=50.0)) == Change(deleted=3, version=3)
     assert ids(store) == [f"photo/p{i:05d}" for i in range(5, 40)]
@@ -132,7 +132,7 @@ def test_delete_takes_out_what_is_meant(store: GalleryStore, ids: Ids) -> None:
     assert store.count() == 35
 
 
-def test_merge_puts_two_galleries_together(store: GalleryStore, tmp_path: Path, ids: Ids) -> None:
+def test_merge_inserts_the_entries_of_another_gallery(store: GalleryStore, tmp_path: Path, ids: Ids) -> None:
     other = make_store(tmp_path / "other", make_entries(60, seed=8, source=["other"] * 60).slice(20))
     with pytest.raises(InputError, match="and 17 more are there already"):
         store.merge(other)
@@ -149,7 +149,7 @@ def test_galleries_of_two_models_are_not_merged(store: GalleryStore, tmp_path: P
     with pytest.raises(MismatchError, match=r"model tiny-0.*model tiny-1.*swclip gallery append"):
         store.merge(other)
     hubs = make_store(tmp_path / "hubs", make_entries(4), Description("tiny-0", DIM, hubness=True))
-    with pytest.raises(MismatchError, match="hubs has its hubness measured"):
+    with pytest.raises(MismatchError, match=r"hubness of .*hubs is measured"):
         store.merge(hubs)
 
 
@@ -186,7 +186,7 @@ def test_a_store_sees_what_another_commits(store: GalleryStore, tmp_path: Path) 
     assert other.count() == 44
 
 
-def test_what_is_no_gallery_is_said(store: GalleryStore, tmp_path: Path) -> None:
+def test_a_folder_without_a_gallery_is_refused(store: GalleryStore, tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="no gallery is there"):
         GalleryStore.open(tmp_path)
     shutil.rmtree(tmp_path / "gallery" / "entries.lance")
@@ -213,7 +213,7 @@ def test_ids_that_repeat_are_not_written(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_leaves_what_was_there(
+def test_a_full_disk_leaves_the_gallery_unchanged(
     store: GalleryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ids: Ids
 ) -> None:
     from swclip.gallery import folder
@@ -238,7 +238,7 @@ _CHANGES = st.lists(
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_CHANGES)
-def test_any_row_of_changes_is_that_of_a_dictionary(
+def test_any_sequence_of_changes_equals_that_of_a_dictionary(
     tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[str, set[int]]]
 ) -> None:
     store = make_store(tmp_path_factory.mktemp("changes") / "gallery", make_entries(8))

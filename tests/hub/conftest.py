@@ -58,7 +58,7 @@ def give_bank(run: Path, town: Path) -> None:
     vectors = embed_photographs(model, [manifest.image_paths[row] for row in some])
     ids = [str(manifest.frame["image_id"][row]) for row in some]
     write_bank(run / "model", Bank(vectors.astype(np.float16), ids))
-    write_posterior(run / "model", PosteriorConfig(0.2, 0.02, 0.8, 15.0, location_hubness=0.5, image_hubness=0.5))
+    write_posterior(run / "model", PosteriorConfig(0.2, 0.02, 0.8, 15.0, image_hubness=0.5))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from swclip.hub.provenance import LICENCES, hide_paths, towers_of
-from swclip.models.config import ImageConfig, LocationConfig, ModelConfig, ViewsConfig
+from swclip.models.config import ImageConfig, LocationConfig, ModalitiesConfig, ModelConfig
 from swclip.models.locator_model import LocatorModel, load_model
 
 POSITIONS = np.array([[53.80, -1.55], [53.801, -1.549]])
@@ -20,7 +20,7 @@ def make(image: str = "builtin:small", text: str = "none", caption: str = "none"
     config = ModelConfig(
         image=ImageConfig(tower=image, size_px=32, head_width=8),
         location=LocationConfig(text_tower=text, grid_log2_size=6, hidden_width=8),
-        views=ViewsConfig(caption=caption, map=map_, map_size_px=32, head_width=8),
+        views=ModalitiesConfig(caption=caption, map=map_, map_size_px=32, head_width=8),
         embedding_dim=6,
     )
     return LocatorModel.create(config, POSITIONS).eval()

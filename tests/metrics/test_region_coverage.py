@@ -14,12 +14,12 @@ import pytest
 from swclip.calibration.conformal import Calibration
 from swclip.calibration.density import tail_mass
 from swclip.calibration.region import LEVELS
-from swclip.calibration.region_cells import GroundCells
+from swclip.calibration.region_cells import RegionCells
 from swclip.data.grouping import group_numbers
 from swclip.errors import MismatchError
 from swclip.geo.coordinates import LocalFrame
 from swclip.metrics.region_coverage import THRESHOLDS, RegionMeter
-from swclip.retrieval.region_fit import deal_blocks
+from swclip.retrieval.region_fit import split_blocks
 
 FRAMES = {"Leeds": LocalFrame(53.8, -1.55), "York": LocalFrame(53.96, -1.08)}
 CANDIDATES = 50
@@ -47,7 +47,7 @@ class World:
         self.blocks = [f"b{row // 4}" for row in range(queries)]
         self.error = generator.exponential(60, queries)
         self.probability = generator.random(queries)
-        self.ground = GroundCells.of(self.positions, self.candidate_cities)
+        self.ground = RegionCells.of(self.positions, self.candidate_cities)
         self.mass = self.ground.mass(self.p)
         self.cells = self.ground.index_of(self.truth)
         self.tails = tail_mass(self.mass, self.ground.area_km2, self.cells)
@@ -157,7 +157,7 @@ def test_halves_calibrate_one_another(world: World) -> None:
     method = report["method"]
     assert (method["source"], method["n"], method["unreachable"]) == ("halves of the queries", 120, 3)
     assert (method["by_city"], method["own_cities"]) == (False, [])
-    half_of = deal_blocks(group_numbers(world.blocks).tolist(), 2, np.random.default_rng(0))
+    half_of = split_blocks(group_numbers(world.blocks).tolist(), 2, np.random.default_rng(0))
     for own, level in zip(report["levels"], LEVELS, strict=True):
         covered, areas, floors = [], [], []
         for row in range(120):
@@ -232,7 +232,7 @@ def test_a_city_that_has_no_threshold_leaves_no_region_by_city(world: World) -> 
 
 def test_permuting_candidates_changes_nothing(world: World, calibration: Calibration) -> None:
     order = np.random.default_rng(0).permutation(2 * CANDIDATES)
-    ground = GroundCells.of(world.positions[order], [world.candidate_cities[at] for at in order])
+    ground = RegionCells.of(world.positions[order], [world.candidate_cities[at] for at in order])
     meter = RegionMeter(ground, world.truth, calibration, cities=world.cities, blocks=world.blocks)
     meter.add(world.p[:, order])
     for one, other in zip(world.report(meter)["levels"], world.report(world.meter(calibration))["levels"], strict=True):
@@ -241,7 +241,7 @@ def test_permuting_candidates_changes_nothing(world: World, calibration: Calibra
 
 
 def test_what_does_not_fit_is_refused(world: World, calibration: Calibration) -> None:
-    coarse = GroundCells.of(world.positions, resolution=9)
+    coarse = RegionCells.of(world.positions, resolution=9)
     with pytest.raises(MismatchError, match="resolution 11"):
         RegionMeter(coarse, world.truth, calibration)
     meter = RegionMeter(world.ground, world.truth, calibration)

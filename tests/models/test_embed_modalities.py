@@ -13,16 +13,17 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.cli.app import run
 from swclip.data.manifest import read_manifest, write_manifest
 from swclip.errors import ConfigError, InputError
 from swclip.gallery.build import build_gallery, manifest_candidates
-from swclip.models.config import ImageConfig, LocationConfig, ModelConfig, ViewsConfig
+from swclip.gallery.read_write import save_gallery
+from swclip.models.config import ImageConfig, LocationConfig, ModalitiesConfig, ModelConfig
 from swclip.models.embed import Failure, embed_photographs
-from swclip.models.embed_modalities import chosen_views, count_views, embed_queries
+from swclip.models.embed_modalities import chosen_modalities, count_modalities, embed_queries
 from swclip.models.locator_model import LocatorModel
 from swclip.retrieval.locator import Locator
-from swclip.retrieval.posterior import PosteriorConfig
 
 Photographs = Callable[[int], list[Path]]
 CONFIG = ModelConfig(
@@ -30,7 +31,7 @@ CONFIG = ModelConfig(
     location=LocationConfig(text_tower="none", grid_levels=2, grid_log2_size=8, hidden_width=16),
     embedding_dim=8,
 )
-VIEWS = ViewsConfig(caption="builtin:small", map="builtin:small", map_size_px=16, head_width=8)
+VIEWS = ModalitiesConfig(caption="builtin:small", map="builtin:small", map_size_px=16, head_width=8)
 HERE = np.array([51.5, -0.1]) + np.arange(4)[:, None] * [2e-4, 1e-4]
 TEXTS = ["Kirkgate", None, "  ", "a bakery in Briggate"]
 
@@ -80,31 +81,31 @@ def test_each_query_uses_what_it_has(model: LocatorModel, photographs: Photograp
     np.testing.assert_allclose(without, (caption + tile) / np.linalg.norm(caption + tile), atol=1e-5)
     alone = embed_queries(model, paths, TEXTS, tiles, use=["image", "map"])
     assert np.array_equal(alone[2], embed_photographs(model, paths)[2])
-    assert count_views(("image", "caption", "map"), TEXTS, tiles) == {"image": 4, "caption": 2, "map": 3}
+    assert count_modalities(("image", "caption", "map"), TEXTS, tiles) == {"image": 4, "caption": 2, "map": 3}
 
 
 def test_what_is_chosen(model: LocatorModel, plain: LocatorModel, tiles: list[Path | None]) -> None:
-    assert chosen_views(plain, TEXTS, tiles) == ("image",)
-    assert chosen_views(model, TEXTS, None) == ("image", "caption")
-    assert chosen_views(model, [None, " "], tiles) == ("image", "map")
-    assert chosen_views(model, TEXTS, tiles, ["map", "image", "map"]) == ("image", "map")
-    with pytest.raises(ConfigError, match=r"the model has no map view \(it has image\)"):
-        chosen_views(plain, TEXTS, tiles, ["map"])
-    with pytest.raises(ConfigError, match="view 'sound' is not known; choose from image, caption, map"):
-        chosen_views(model, TEXTS, tiles, ["sound"])  # type: ignore[list-item]
+    assert chosen_modalities(plain, TEXTS, tiles) == ("image",)
+    assert chosen_modalities(model, TEXTS, None) == ("image", "caption")
+    assert chosen_modalities(model, [None, " "], tiles) == ("image", "map")
+    assert chosen_modalities(model, TEXTS, tiles, ["map", "image", "map"]) == ("image", "map")
+    with pytest.raises(ConfigError, match=r"the model has no map modality \(it has image\)"):
+        chosen_modalities(plain, TEXTS, tiles, ["map"])
+    with pytest.raises(ConfigError, match="modality 'sound' is unknown; choose from image, caption, map"):
+        chosen_modalities(model, TEXTS, tiles, ["sound"])  # type: ignore[list-item]
     with pytest.raises(ConfigError, match="choose at least one of image, caption, map"):
-        chosen_views(model, TEXTS, tiles, [])
-    with pytest.raises(InputError, match="view 'caption' is asked for, and no query has it"):
-        chosen_views(model, [None], tiles, ["caption"])
+        chosen_modalities(model, TEXTS, tiles, [])
+    with pytest.raises(InputError, match="modality 'caption' is requested, and no query has it"):
+        chosen_modalities(model, [None], tiles, ["caption"])
 
 
 def test_a_query_with_none_of_the_views_is_named(
     model: LocatorModel, photographs: Photographs, tiles: list[Path | None]
 ) -> None:
     paths = photographs(4)
-    with pytest.raises(InputError, match=rf"{paths[1].name}: has none of the views .*\(caption\) \(2 queries in all\)"):
+    with pytest.raises(InputError, match=rf"{paths[1].name}: has none of .*\(caption\) \(2 queries in all\)"):
         embed_queries(model, paths, TEXTS, tiles, use=["caption"])
-    with pytest.raises(InputError, match=rf"{paths[2].name}: has none of the views .*\(caption, map\);"):
+    with pytest.raises(InputError, match=rf"{paths[2].name}: has none of the requested modalities .*\(caption, map\);"):
         embed_queries(model, paths, TEXTS, tiles, use=["caption", "map"])
     with pytest.raises(ConfigError, match="3 captions for 4 photographs"):
         embed_queries(model, paths, TEXTS[:3])
@@ -152,7 +153,7 @@ def made(
     manifest = write_manifest(tmp_path, frame.assign(lat_deg=HERE[:, 0], lon_deg=HERE[:, 1], city="Leeds"))
     for name, one in (("views", model), ("plain", plain)):
         gallery = build_gallery(one, manifest_candidates(manifest), manifest, posterior=PosteriorConfig(0.1, 0.1, 0.5))
-        gallery.save(tmp_path / name, one)
+        save_gallery(gallery, tmp_path / name, one)
     return paths
 
 
@@ -182,7 +183,7 @@ def test_the_commands_options(made: list[Path], tiles: list[Path | None], capsys
     assert run(["locate", "views", str(made[0]), str(made[1]), "--caption", "Kirkgate"]) != 0
     assert "--caption and --map go with one photograph, and 2 are named" in capsys.readouterr().err
     assert run(["locate", "plain", str(made[0]), "--map", str(tiles[0])]) != 0
-    assert "the model has no map view" in capsys.readouterr().err
+    assert "the model has no map modality" in capsys.readouterr().err
     assert run(["locate", "views", str(made[0]), "--map", "gone.png"]) != 0
     assert "map tile gone.png: there is no such file" in capsys.readouterr().err
 

@@ -15,29 +15,29 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from swclip.errors import ConfigError
-from swclip.models.config import ModelConfig, ViewsConfig
+from swclip.models.config import ModalitiesConfig, ModelConfig
 from swclip.models.locator_model import LocatorModel, _digest, load_model
-from swclip.models.modalities import ViewInputs, Views
+from swclip.models.modalities import Modalities, ModalityInputs
 from swclip.structure import as_plain
 
 MakeModel = Callable[..., LocatorModel]
 CAPTIONS = ["Kirkgate, a bakery", None, "Briggate", "Kirkgate, a bakery"]
-BOTH = ViewsConfig(caption="builtin:small", map="builtin:small", map_size_px=32, head_width=8)
+BOTH = ModalitiesConfig(caption="builtin:small", map="builtin:small", map_size_px=32, head_width=8)
 
 
-def with_views(make_model: MakeModel, views: ViewsConfig = BOTH, seed: int = 0) -> LocatorModel:
+def with_modalities(make_model: MakeModel, views: ModalitiesConfig = BOTH, seed: int = 0) -> LocatorModel:
     config = replace(make_model().config, views=views)
     return LocatorModel.create(config, [[53.8, -1.55]], seed).eval()
 
 
-def inputs(count: int = 4) -> ViewInputs:
+def inputs(count: int = 4) -> ModalityInputs:
     maps = torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(2))
     present = torch.tensor([[1, 1, 1], [1, 0, 1], [1, 1, 0], [1, 1, 1]], dtype=torch.bool)
-    return ViewInputs(CAPTIONS, maps, present, present)
+    return ModalityInputs(CAPTIONS, maps, present, present)
 
 
 def test_views_become_unit_vectors_and_zeros_where_there_is_none(make_model: MakeModel) -> None:
-    views = with_views(make_model).views
+    views = with_modalities(make_model).views
     assert views is not None
     with torch.no_grad():
         caption, tile = views.encode(inputs())
@@ -52,13 +52,15 @@ def test_views_become_unit_vectors_and_zeros_where_there_is_none(make_model: Mak
 
 
 @pytest.fixture(scope="module")
-def views() -> Views:
-    return Views(BOTH, 6)
+def views() -> Modalities:
+    return Modalities(BOTH, 6)
 
 
 @settings(deadline=None)
 @given(st.integers(0, 10**6), st.lists(st.sampled_from(range(1, 8)), min_size=1, max_size=6))
-def test_the_fusion_is_the_normalised_weighted_sum_of_what_is_there(views: Views, seed: int, rows: list[int]) -> None:
+def test_the_fusion_is_the_normalised_weighted_sum_of_the_present(
+    views: Modalities, seed: int, rows: list[int]
+) -> None:
     generator = torch.Generator().manual_seed(seed)
     views.log_weight.grad = None
     views.log_weight.data = torch.randn(2, generator=generator)
@@ -90,8 +92,8 @@ def test_a_model_with_views_survives_its_folder(
             return name
         return str(shutil.copytree(towers / name, tmp_path / "towers" / name))
 
-    config = ViewsConfig(caption=copied(caption), map=copied(tile), map_size_px=32, head_width=8)
-    model = with_views(make_model, config)
+    config = ModalitiesConfig(caption=copied(caption), map=copied(tile), map_size_px=32, head_width=8)
+    model = with_modalities(make_model, config)
     assert model.views is not None
     model.save(tmp_path / "model")
     shutil.rmtree(tmp_path / "towers", ignore_errors=True)
@@ -130,7 +132,7 @@ def test_a_model_without_views_is_what_it_was(make_model: MakeModel, tmp_path: P
 
 
 def test_views_change_nothing_of_the_other_weights(make_model: MakeModel) -> None:
-    plain, more = make_model(seed=3), with_views(make_model, seed=3)
+    plain, more = make_model(seed=3), with_modalities(make_model, seed=3)
     for name, weight in plain.state_dict().items():
         assert torch.equal(more.state_dict()[name], weight), name
     pixels = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -141,7 +143,7 @@ def test_views_change_nothing_of_the_other_weights(make_model: MakeModel) -> Non
 
 
 def test_every_weight_of_the_views_is_in_the_fingerprint(make_model: MakeModel) -> None:
-    model = with_views(make_model)
+    model = with_modalities(make_model)
     seen = {model.fingerprint}
     names = [name for name in model.state_dict() if name.startswith("views.")]
     assert "views.log_weight" in names
@@ -157,7 +159,7 @@ def test_every_weight_of_the_views_is_in_the_fingerprint(make_model: MakeModel) 
 @pytest.mark.parametrize("tower", ["builtin:small", "bert", "siglip"])
 def test_a_caption_that_is_too_long_is_read_as_far_as_it_goes(tower: str, make_model: MakeModel, towers: Path) -> None:
     name = tower if ":" in tower else str(towers / tower)
-    views = with_views(make_model, ViewsConfig(caption=name, head_width=8)).views
+    views = with_modalities(make_model, ModalitiesConfig(caption=name, head_width=8)).views
     assert views is not None
     assert views.caption is not None
     encoder = views.caption
@@ -177,6 +179,6 @@ def test_what_cannot_work_is_refused() -> None:
     assert ModelConfig().views.names == ()
     for values in ({"map_size_px": 0}, {"head_width": -1}, {"head_dropout": 1.0}):
         with pytest.raises(ConfigError, match=f"views: .*{next(iter(values))}"):
-            ViewsConfig(**values)
+            ModalitiesConfig(**values)
     with pytest.raises(ConfigError, match="is not built in"):
-        Views(ViewsConfig(caption="builtin:large"), 4)
+        Modalities(ModalitiesConfig(caption="builtin:large"), 4)

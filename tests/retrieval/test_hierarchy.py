@@ -16,13 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swclip.answers.formats import as_text
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.errors import ConfigError, MismatchError
 from swclip.gallery.gallery import Gallery
 from swclip.geo.neighbours import SphereIndex
 from swclip.models.embed import embed_photographs
 from swclip.retrieval.hierarchy import Hierarchy, cell_answer, most_probable, probability_of, resolution_of
 from swclip.retrieval.locator import Locator
-from swclip.retrieval.posterior import PosteriorConfig, log_posterior
+from swclip.retrieval.posterior import log_posterior
 
 Make = Callable[..., Gallery]
 Photographs = Callable[[int], list[Path]]
@@ -72,7 +73,7 @@ def test_a_unit_is_the_sum_of_its_candidates(make_gallery: Make) -> None:
     assert hierarchy.city.number_of(None) == -1
 
 
-def test_some_candidates_keep_their_units(make_gallery: Make) -> None:
+def test_a_subset_of_the_candidates_keeps_its_units(make_gallery: Make) -> None:
     gallery = make_gallery(1)
     hierarchy, rows = Hierarchy.of(gallery.positions_deg, gallery.cities), np.array([2, 5, 11])
     p = posterior(np.random.default_rng(0), 1, 3)
@@ -84,7 +85,7 @@ def test_some_candidates_keep_their_units(make_gallery: Make) -> None:
         hierarchy.take(rows).city.probabilities(whole)
 
 
-def test_where_the_point_is_not_in_the_most_probable_unit_both_are_said() -> None:
+def test_the_most_probable_unit_and_that_of_the_point_are_both_stated() -> None:
     # Leeds: one sure place. York: more mass, scattered.
     places = np.array([[53.80, -1.55], [53.96, -1.08], [53.95, -1.10], [53.97, -1.06]])
     hierarchy = Hierarchy.of(places, ["Leeds", "York", "York", "York"], (4, 9))
@@ -104,7 +105,7 @@ def test_where_the_point_is_not_in_the_most_probable_unit_both_are_said() -> Non
         resolution_of(hierarchy.city)
 
 
-def test_an_answer_speaks_of_the_posterior_it_lists(
+def test_all_figures_of_an_answer_are_of_one_posterior(
     make_gallery: Make, model: object, photographs: Photographs
 ) -> None:
     gallery, paths = make_gallery(1), photographs(3)
@@ -135,7 +136,7 @@ def test_an_answer_speaks_of_the_posterior_it_lists(
     assert len(answer.cells) == 3
 
 
-def test_every_form_says_city_and_cells(make_gallery: Make, model: object, photographs: Photographs) -> None:
+def test_every_format_has_city_and_cells(make_gallery: Make, model: object, photographs: Photographs) -> None:
     answers = Locator(make_gallery(1), model, CONFIG, resolutions=(8, 10)).locate([*photographs(2), Path("no.jpg")])
     lines = as_text(answers, "jsonl").splitlines()
     assert [json.loads(line) for line in lines] == json.loads(as_text(answers, "json"))

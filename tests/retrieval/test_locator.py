@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import geopandas
 import numpy as np
@@ -16,17 +17,21 @@ import pytest
 
 from swclip.answers.formats import as_text
 from swclip.answers.record import Answer
+from swclip.calibration.conformal import Calibration
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.data.manifest import write_manifest
 from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
 from swclip.gallery.build import build_gallery, manifest_candidates
 from swclip.gallery.gallery import Gallery
+from swclip.gallery.read_write import save_gallery
 from swclip.geo.distance import geodesic_m
 from swclip.ingest.named_photographs import named_photographs
 from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
 from swclip.models.embed import embed_photographs
 from swclip.models.locator_model import LocatorModel
 from swclip.retrieval.locator import Locator
-from swclip.retrieval.posterior import PosteriorConfig, log_posterior
+from swclip.retrieval.posterior import log_posterior
+from swclip.retrieval.prior import Prior
 
 Make = Callable[..., Gallery]
 Photographs = Callable[[int], list[Path]]
@@ -38,7 +43,7 @@ def locator(make_gallery: Make, model: object) -> Locator:
     return Locator(make_gallery(1), model, CONFIG)
 
 
-def test_an_answer_is_what_the_posterior_says(locator: Locator, photographs: Photographs, model: object) -> None:
+def test_an_answer_is_that_of_the_posterior(locator: Locator, photographs: Photographs, model: object) -> None:
     paths, gallery = photographs(3), locator.gallery
     model.seen = 0
     answers = locator.locate(paths, top_k=4)
@@ -64,6 +69,31 @@ def test_an_answer_is_what_the_posterior_says(locator: Locator, photographs: Pho
             assert candidate.city == gallery.cities[at]
 
 
+# latitude, longitude, first candidate, probability within 50 m, share of the images in it, area of the region; made by
+# `locator.locate` of these photographs in version 0.1.0.
+GOLDEN = [
+    ({"estimator": "mode"}, (51.5063535, -0.1055601, "c15", 0.42946257182664965, 0.0, 0.073018)),
+    ({"estimator": "geometric-median"}, (51.5046497, -0.1043468, "c15", 0.0, 0.0, 0.073018)),
+    ({"prior": Prior(city="city 1")}, (51.5027434, -0.1001003, "c28", 0.3636693525437219, 0.002005, 0.042273)),
+    ({"together": True}, (51.5063535, -0.1055601, "c15", 0.29381894950110554, None, 0.099919)),
+]
+
+
+@pytest.mark.parametrize(("options", "expected"), GOLDEN)
+def test_answers_of_a_fixed_gallery_keep_their_figures(
+    make_gallery: Make, model: object, photographs: Photographs, options: dict[str, Any], expected: tuple[Any, ...]
+) -> None:
+    calibration = Calibration(np.linspace(0.01, 0.99, 99), (None,) * 99, 11, 25.0)
+    paths = photographs(2) if "together" in options else photographs(2)[:1]
+    (answer,) = Locator(make_gallery(1), model, CONFIG, calibration=calibration).locate(paths, **options)
+    first, region = answer.candidates[0], answer.region
+    assert region is not None
+    assert (answer.lat_deg, answer.lon_deg, first.candidate_id) == expected[:3]
+    assert answer.probability_within_50m == pytest.approx(expected[3], rel=1e-6)
+    assert first.image_share == expected[4]
+    assert region.area_km2 == pytest.approx(expected[5], rel=1e-6)
+
+
 def test_argmax_of_locations_alone_is_the_papers_answer(
     locator: Locator, photographs: Photographs, model: object
 ) -> None:
@@ -76,16 +106,16 @@ def test_argmax_of_locations_alone_is_the_papers_answer(
     assert any((answer.lat_deg, answer.lon_deg) not in places for answer in medians)
 
 
-def test_the_posteriors_own_estimator_answers_unless_asked_otherwise(
-    locator: Locator, photographs: Photographs, model: object
-) -> None:
+def test_the_posteriors_estimator_is_the_default(locator: Locator, photographs: Photographs, model: object) -> None:
     named = Locator(locator.gallery, model, replace(CONFIG, estimator="geometric-median"))
     paths = photographs(4)
     assert named.locate(paths) == locator.locate(paths, estimator="geometric-median")
     assert named.locate(paths, estimator="mode") == locator.locate(paths)
 
 
-def test_a_sure_model_says_so(make_gallery: Make, model: object, photographs: Photographs) -> None:
+def test_a_confident_posterior_has_probability_1_near_the_point(
+    make_gallery: Make, model: object, photographs: Photographs
+) -> None:
     gallery, path = make_gallery(2), photographs(1)[0]
     locations = gallery.location_embeddings.copy()
     locations[7] = embed_photographs(model, [path])[0]
@@ -95,14 +125,14 @@ def test_a_sure_model_says_so(make_gallery: Make, model: object, photographs: Ph
     assert answer.probability_within_50m == pytest.approx(1.0, abs=1e-3)
 
 
-def test_the_gallerys_posterior_is_used_and_else_the_models_own(make_gallery: Make, model: object) -> None:
+def test_the_gallerys_posterior_is_used_or_else_the_models_temperature(make_gallery: Make, model: object) -> None:
     gallery = make_gallery(3)
     assert Locator(gallery, model).posterior.location_temperature == pytest.approx(np.exp(-3.0))
     gallery.meta["posterior"] = CONFIG.to_dict()
     assert Locator(gallery, model).posterior == CONFIG
 
 
-def test_what_is_no_photograph_is_answered_with_an_error(locator: Locator, photographs: Photographs) -> None:
+def test_an_undecodable_file_is_answered_with_an_error(locator: Locator, photographs: Photographs) -> None:
     paths = photographs(3)
     whole = locator.locate(paths)
     paths[1].write_text("a letter")
@@ -121,7 +151,7 @@ def test_a_model_that_diverged_is_not_taken_for_bad_photographs(locator: Locator
         locator.locate(photographs(2))
 
 
-def test_what_cannot_be_asked_is_refused(locator: Locator, make_gallery: Make, model: object) -> None:
+def test_invalid_options_are_refused(locator: Locator, make_gallery: Make, model: object) -> None:
     with pytest.raises(ConfigError, match="top_k"):
         locator.locate([], top_k=0)
     with pytest.raises(ConfigError, match="geometric-median"):
@@ -167,7 +197,7 @@ def test_geojson_opens_in_geopandas_longitude_first(answers: list[Answer], tmp_p
     assert frame["probability_within_50m"][1] == pytest.approx(answers[1].probability_within_50m)
 
 
-def test_folders_and_patterns_are_opened_out(
+def test_folders_and_patterns_are_expanded(
     photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [str(path) for path in photographs(3)]
@@ -200,7 +230,7 @@ def test_a_gallery_folder_answers_with_the_real_model_on_its_own(photographs: Ph
     gallery = build_gallery(
         model, manifest_candidates(manifest), manifest, posterior=PosteriorConfig(0.1, 0.01, 1.0, 5)
     )
-    gallery.save(tmp_path / "gallery", model)
+    save_gallery(gallery, tmp_path / "gallery", model)
     model.save(tmp_path / "run" / "model")
     moved = (tmp_path / "gallery").rename(tmp_path / "elsewhere")
     locator = Locator.from_gallery(moved)

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.errors import ConfigError
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import geodesic_m, haversine_m
 from swclip.geo.kernels import kernel_weight
 from swclip.retrieval.point_estimates import argmax, estimators, geometric_median, mode, top_k
-from swclip.retrieval.posterior import PosteriorConfig
 
 FRAME = LocalFrame(51.5, -0.1)
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.gallery.gallery import Gallery
-from swclip.retrieval.pooling import EXPONENT, pooled, weighed
-from swclip.retrieval.posterior import PosteriorConfig
+from swclip.retrieval.pooling import EXPONENT, combine_evidence, pooled
 from swclip.retrieval.prior import Weights
 from swclip.retrieval.scores import Evidence, Photographed, log_softmax
 
@@ -61,7 +61,7 @@ def test_the_order_of_photographs_does_not_matter(seed: int, count: int, exponen
 
 
 @given(SEEDS, COUNTS)
-def test_copies_of_a_photograph_say_no_more_than_it_does(seed: int, count: int) -> None:
+def test_copies_of_a_photograph_add_no_evidence(seed: int, count: int) -> None:
     one = posteriors(seed, 1)
     np.testing.assert_allclose(pooled(np.repeat(one, count, axis=0), True, exponent=1.0), one, atol=1e-10)
     # With the exponent that answers have, they say a little more: the best place gains.
@@ -70,7 +70,7 @@ def test_copies_of_a_photograph_say_no_more_than_it_does(seed: int, count: int) 
 
 
 @given(SEEDS, st.integers(2, 6))
-def test_the_larger_the_exponent_the_less_sure(seed: int, count: int) -> None:
+def test_a_larger_exponent_is_less_confident(seed: int, count: int) -> None:
     log_p = posteriors(seed, count)
     entropies = []
     for exponent in (0.0, EXPONENT, 1.0):
@@ -97,7 +97,7 @@ def test_a_prior_is_bayes_rule_on_what_the_whole_gallery_says(
     gallery, query = make_gallery(4), make_queries(4, 3)
     evidence = evidence_of(gallery, query)
     rows, weight = np.arange(0, len(gallery), 2), np.random.default_rng(9).normal(0, 2, len(gallery))
-    found, behind = weighed(evidence, together, Weights(rows, weight))
+    found, behind = combine_evidence(evidence, together, Weights(rows, weight))
     p, w = np.exp(evidence.log_p), np.exp(weight)
     for at in range(1 if together else 3):
         own = p.prod(axis=0) ** (1 / 3**EXPONENT) if together else p[at]
@@ -109,8 +109,8 @@ def test_a_prior_is_bayes_rule_on_what_the_whole_gallery_says(
         own = behind[0].rows(slice(at, at + 1)) if together else behind[at]
         expected = p[at, rows] * w[rows]
         np.testing.assert_allclose(np.exp(own.log_p[0]), expected / expected.sum(), rtol=1e-9)
-        share = np.exp(evidence.log_located[at, rows] - evidence.log_p[at, rows])
-        np.testing.assert_allclose(np.exp(own.log_located[0] - own.log_p[0]), share, rtol=1e-9)
+        share = np.exp(evidence.log_location[at, rows] - evidence.log_p[at, rows])
+        np.testing.assert_allclose(np.exp(own.log_location[0] - own.log_p[0]), share, rtol=1e-9)
 
 
 @pytest.mark.parametrize("image_weight", [0.0, 0.4, 1.0])
@@ -126,5 +126,5 @@ def test_the_parts_of_the_evidence_are_those_of_the_mixture(
         for place in range(len(gallery)):
             located = logits[place] / sum(logits)
             kept = 1.0 - image_weight if place in with_photographs else 1.0
-            assert np.exp(evidence.log_located[at, place]) == pytest.approx(kept * located, rel=1e-5)
+            assert np.exp(evidence.log_location[at, place]) == pytest.approx(kept * located, rel=1e-5)
     np.testing.assert_allclose(np.exp(evidence.log_p).sum(axis=1), 1.0, rtol=1e-9)

@@ -1,31 +1,22 @@
-"""The posterior against plain loops, its limits, and its smoothing on the ground."""
+"""The posterior against plain loops, its limits, and its spatial smoothing."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
+from swclip.calibration.posterior_config import PosteriorConfig
+from swclip.errors import ConfigError, MismatchError
 from swclip.gallery.gallery import Gallery
-from swclip.geo.distance import geodesic_m, haversine_m
+from swclip.geo.distance import haversine_m
 from swclip.geo.spatial_smoothing import ground_kernel, spread
-from swclip.retrieval.point_estimates import estimators
-from swclip.retrieval.posterior import (
-    PosteriorConfig,
-    default_posterior,
-    fit_posterior,
-    iter_log_posterior,
-    log_posterior,
-    read_posterior,
-    write_posterior,
-)
+from swclip.retrieval.posterior import iter_log_posterior, log_posterior
 
 Make = Callable[..., Gallery]
 Queries = Callable[..., np.ndarray]
@@ -99,7 +90,9 @@ def test_images_decide_alone_at_full_weight_when_every_place_has_one(make_galler
     )
 
 
-def test_images_only_deal_out_what_the_places_with_photographs_hold(make_gallery: Make, make_queries: Queries) -> None:
+def test_images_only_redistribute_the_mass_of_photographed_candidates(
+    make_gallery: Make, make_queries: Queries
+) -> None:
     gallery, query = make_gallery(4), make_queries(4)
     there = np.isin(np.arange(len(gallery)), gallery.image_rows)
     plain = np.exp(log_posterior(query, gallery, PosteriorConfig(0.1, 0.1, 0.0)))
@@ -185,142 +178,6 @@ def test_no_smoothing_is_the_identity(make_gallery: Make, make_queries: Queries)
     np.testing.assert_array_equal(ground_kernel(gallery.positions_deg, 0.0).toarray(), np.eye(len(gallery)))
 
 
-def test_a_posterior_survives_its_file(tmp_path: Path) -> None:
-    config = PosteriorConfig(0.02, 0.1, 0.3, 12.5, "exponential")
-    assert read_posterior(tmp_path) is None
-    (tmp_path / "model").mkdir()
-    write_posterior(tmp_path / "model", config)
-    assert read_posterior(tmp_path) == config == read_posterior(tmp_path / "model")
-    (tmp_path / "model" / "posterior.json").write_text('{"location_temperature": -1}')
-    with pytest.raises(ArtefactError, match=r"posterior\.json.*location_temperature is -1"):
-        read_posterior(tmp_path)
-    (tmp_path / "model" / "posterior.json").write_text('{"warmth": 1}')
-    with pytest.raises(ArtefactError, match="warmth"):
-        read_posterior(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"location_temperature": 0.0},
-        {"image_temperature": float("nan")},
-        {"image_weight": 1.2},
-        {"smoothing_m": -1.0},
-        {"kernel": "square"},
-    ],
-)
-def test_values_that_cannot_work_are_refused(values: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match=next(iter(values))):
-        PosteriorConfig(**values)
-
-
 def test_queries_of_another_dimension_are_refused(make_gallery: Make) -> None:
     with pytest.raises(MismatchError, match="dimension 8"):
         log_posterior(np.zeros((2, 5), dtype=np.float32), make_gallery(8), PosteriorConfig())
-
-
-def test_the_default_temperature_is_the_models_own(model: object) -> None:
-    assert default_posterior(model).location_temperature == pytest.approx(math.exp(-3.0))
-
-
-def _noisy_world(generator: np.random.Generator, noise: float) -> tuple[Gallery, np.ndarray, np.ndarray]:
-    """Embeddings fall off with ground distance by construction; queries are noisy copies of their place's."""
-    places = np.array([51.5, -0.1]) + generator.uniform(-0.005, 0.005, (150, 2))
-    waves = generator.normal(0, 700.0, (2, 16))
-    phase = (places - [51.5, -0.1]) @ waves
-    location = np.concatenate([np.sin(phase), np.cos(phase)], axis=1)
-    location /= np.linalg.norm(location, axis=1, keepdims=True)
-    at = generator.integers(0, 150, 120)
-    query = location[at] + generator.normal(0, noise, (120, 32))
-    query /= np.linalg.norm(query, axis=1, keepdims=True)
-    photographs = location + generator.normal(0, 0.02, location.shape)
-    photographs /= np.linalg.norm(photographs, axis=1, keepdims=True)
-    gallery = Gallery(
-        [str(i) for i in range(150)],
-        places,
-        [None] * 150,
-        location.astype(np.float32),
-        photographs.astype(np.float32),
-        np.arange(150),
-        [str(i) for i in range(150)],
-    )
-    return gallery, query.astype(np.float32), places[at]
-
-
-def _score_loop(p: np.ndarray, places: np.ndarray, truth: np.ndarray) -> float:
-    total = 0.0
-    for own, true in zip(p, truth, strict=True):
-        k = np.exp(-haversine_m(places[:, 0], places[:, 1], true[0], true[1]) / 25.0)
-        total -= math.log(0.99 * float(own @ k) + 0.01 * float(k.mean()))
-    return total / len(p)
-
-
-def test_the_fit_is_the_best_of_its_grid_by_brute_force() -> None:
-    gallery, query, truth = _noisy_world(np.random.default_rng(0), noise=0.15)
-    some = gallery.image_rows % 3 > 0  # two places in three have a photograph
-    gallery = replace(
-        gallery,
-        image_embeddings=gallery.image_embeddings[some],
-        image_rows=gallery.image_rows[some],
-        image_ids=[i for i, good in zip(gallery.image_ids, some, strict=True) if good],
-    )
-    temperatures, weights, smoothings = (0.02, 0.2), (0.0, 0.5, 1.0), (0.0, 30.0)
-    fit = fit_posterior(
-        query, truth, gallery, temperatures=temperatures, image_weights=weights, smoothings_m=smoothings
-    )
-    scores = {}
-    for location in temperatures:
-        for image in temperatures:
-            for w in weights:
-                for h in smoothings:
-                    config = PosteriorConfig(location, image, w, h)
-                    p = np.exp(log_posterior(query, gallery, config, smooth=True).astype(np.float64))
-                    scores[config] = _score_loop(p, gallery.positions_deg, truth)
-    assert fit.score == pytest.approx(min(scores.values()), rel=1e-5)
-    assert scores[replace(fit.config, estimator="mode")] == pytest.approx(min(scores.values()), rel=1e-5)
-    assert fit.score < fit.uniform_score
-
-
-def test_noisier_queries_get_a_hotter_posterior() -> None:
-    fits = [
-        fit_posterior(
-            query,
-            truth,
-            replace(
-                gallery, image_embeddings=gallery.image_embeddings[:0], image_rows=gallery.image_rows[:0], image_ids=[]
-            ),
-        )
-        for gallery, query, truth in (_noisy_world(np.random.default_rng(1), noise) for noise in (0.03, 0.3))
-    ]
-    assert fits[0].config.location_temperature < fits[1].config.location_temperature
-    assert fits[0].config.image_weight == fits[1].config.image_weight == 0.0
-    assert fits[0].median_error_m < 1.0 < fits[1].mean_error_m
-
-
-def test_a_fit_names_the_estimator_that_answers_best() -> None:
-    gallery, query, truth = _noisy_world(np.random.default_rng(2), noise=0.2)
-    fit = fit_posterior(query, truth, gallery)
-    log_p = log_posterior(query, gallery, fit.config)
-    named = estimators(fit.config)
-    errors = {name: geodesic_m(truth, named[name](log_p, gallery.positions_deg)) for name in named}
-    heeded = {name: np.log1p(error / 10.0).mean() for name, error in errors.items()}
-    assert len(set(heeded.values())) > 1
-    assert fit.config.estimator == min(heeded, key=lambda name: heeded[name])
-    own = errors[fit.config.estimator]
-    assert (fit.median_error_m, fit.mean_error_m) == pytest.approx((np.median(own), own.mean()), rel=1e-6)
-
-
-def test_a_fit_leaves_out_smoothings_too_wide_and_says_so(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    gallery, query, truth = _noisy_world(np.random.default_rng(3), noise=0.2)
-    monkeypatch.setattr("swclip.geo.spatial_smoothing.MAX_PAIRS", 1000)
-    assert fit_posterior(query, truth, gallery, smoothings_m=(500.0, 0.0, 20.0)).config.smoothing_m in (0.0, 20.0)
-    assert "smoothing over 500 m and more is not tried" in caplog.text
-
-
-def test_a_fit_needs_queries_with_places(make_gallery: Make, make_queries: Queries) -> None:
-    with pytest.raises(InputError, match="11 and 3"):
-        fit_posterior(make_queries(0), np.zeros((3, 2)), make_gallery(0))
-    with pytest.raises(InputError, match="0 and 0"):
-        fit_posterior(make_queries(0)[:0], np.zeros((0, 2)), make_gallery(0))

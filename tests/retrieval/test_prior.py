@@ -33,7 +33,7 @@ def test_a_city_by_its_name_whatever_the_capitals() -> None:
     assert rows(Prior(city="ZU\u0308RICH")) == [4]  # the dots beside the letter, as some systems write them
 
 
-def test_a_city_that_is_not_there_is_answered_with_those_that_are_the_nearest_spelling_first() -> None:
+def test_an_unknown_city_is_refused_and_similar_names_are_listed_first() -> None:
     with pytest.raises(UnknownCityError, match="'Yrok' is no city of the gallery; it has York, ") as refused:
         rows(Prior(city="Yrok"))
     assert isinstance(refused.value, InputError)
@@ -79,7 +79,7 @@ def test_a_position_far_from_everything_is_a_mistake() -> None:
         Prior(city="York", **near).weights(PLACES, CITIES)
 
 
-def test_all_that_is_known_holds_at_once() -> None:
+def test_all_conditions_hold_at_once() -> None:
     known = Prior("Leeds", shapely.box(0, 50, 0.7, 52), (50.5, 0.5), 1e5).weights(PLACES, CITIES)
     assert known is not None
     assert known.rows is not None
@@ -90,7 +90,7 @@ def test_all_that_is_known_holds_at_once() -> None:
         rows(Prior("York", shapely.box(0.4, 50, 0.7, 51)))
 
 
-def test_nothing_known_is_no_prior() -> None:
+def test_an_empty_prior_has_no_weights() -> None:
     assert Prior().weights(PLACES, CITIES) is None
 
 
@@ -105,7 +105,7 @@ def test_nothing_known_is_no_prior() -> None:
         ({"near_deg": (50.0, 0.0), "radius_m": float("inf")}, "above 0"),
     ],
 )
-def test_what_cannot_be_known(given: dict[str, Any], words: str) -> None:
+def test_invalid_priors_are_refused(given: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         Prior(**given)
     with pytest.raises(AreaError, match="is a LineString"):

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from swclip.calibration.density import tail_mass
-from swclip.calibration.region_cells import GroundCells
+from swclip.calibration.posterior_config import PosteriorConfig
+from swclip.calibration.region_cells import RegionCells
 from swclip.gallery.gallery import Gallery
 from swclip.geo.coordinates import LocalFrame
-from swclip.retrieval.posterior import PosteriorConfig, log_posterior
+from swclip.retrieval.posterior import log_posterior
 from swclip.retrieval.posterior_fit import fit_posterior
-from swclip.retrieval.region_fit import calibrate, deal_blocks
+from swclip.retrieval.region_fit import calibrate, split_blocks
 
 GRID = {"temperatures": (0.05, 0.2, 0.5), "image_weights": (0.0, 0.5), "smoothings_m": (0.0, 30.0)}
 
@@ -29,16 +30,16 @@ def asked(
     return gallery, query, places.to_deg(places.to_xy_m(gallery.positions_deg[at]) + noise)
 
 
-def test_blocks_stay_whole_and_parts_are_alike() -> None:
+def test_blocks_are_not_split_and_parts_are_of_similar_size() -> None:
     blocks = [f"b{at}" for at in np.random.default_rng(0).integers(0, 30, 300)]
-    part_of = deal_blocks(blocks, 5, np.random.default_rng(1))
+    part_of = split_blocks(blocks, 5, np.random.default_rng(1))
     assert all(
         len({part for part, own in zip(part_of, blocks, strict=True) if own == block}) == 1 for block in set(blocks)
     )
     sizes = np.bincount(part_of, minlength=5)
     assert sizes.max() - sizes.min() <= max(blocks.count(block) for block in set(blocks))
-    assert not np.array_equal(part_of, deal_blocks(blocks, 5, np.random.default_rng(2)))
-    assert sorted(deal_blocks(["a", "b"], 5, np.random.default_rng(0)).tolist()) == [0, 1]
+    assert not np.array_equal(part_of, split_blocks(blocks, 5, np.random.default_rng(2)))
+    assert sorted(split_blocks(["a", "b"], 5, np.random.default_rng(0)).tolist()) == [0, 1]
 
 
 def test_a_fold_is_left_out_of_the_fit(asked: tuple[Gallery, np.ndarray, np.ndarray]) -> None:
@@ -56,7 +57,7 @@ def test_a_fold_is_left_out_of_the_fit(asked: tuple[Gallery, np.ndarray, np.ndar
 
 
 def _tails(gallery: Gallery, query: np.ndarray, truth: np.ndarray, config: PosteriorConfig) -> np.ndarray:
-    ground = GroundCells.of(gallery.positions_deg, gallery.cities)
+    ground = RegionCells.of(gallery.positions_deg, gallery.cities)
     p = np.exp(log_posterior(query, gallery, config, smooth=True).astype(np.float64))
     return tail_mass(ground.mass(p), ground.area_km2, ground.index_of(truth))
 
@@ -71,7 +72,7 @@ def test_tails_are_by_the_posterior_that_did_not_see_the_query(asked: tuple[Gall
     expected = np.array([_tails(gallery, query[[q]], truth[[q]], fit.left_out[fold_of[q]])[0] for q in range(24)])
     np.testing.assert_allclose(found.tails, expected, rtol=1e-4)
     assert np.flatnonzero(found.tails == 0.0).tolist() == [5], "which is out of reach"
-    ground = GroundCells.of(gallery.positions_deg, gallery.cities)
+    ground = RegionCells.of(gallery.positions_deg, gallery.cities)
     for city, cell in zip(found.cities, ground.index_of(truth), strict=True):
         assert city == ("Hull" if cell < 0 else ground.cities[cell])
     plain = fit_posterior(query, truth, gallery, **GRID)
@@ -79,13 +80,13 @@ def test_tails_are_by_the_posterior_that_did_not_see_the_query(asked: tuple[Gall
     np.testing.assert_allclose(whole.tails, _tails(gallery, query, truth, plain.config), rtol=1e-4)
 
 
-def test_a_photograph_asked_twice_counts_once_with_its_worse_tail(
+def test_two_queries_of_one_photograph_count_once_with_the_smaller_tail(
     asked: tuple[Gallery, np.ndarray, np.ndarray],
 ) -> None:
     gallery, query, truth = asked
     fit = fit_posterior(query, truth, gallery, **GRID)
     both = np.concatenate([query, query[::-1]])
-    found = calibrate(both, np.tile(truth, (2, 1)), gallery, fit, np.zeros(48, dtype=np.int64), views=2)
+    found = calibrate(both, np.tile(truth, (2, 1)), gallery, fit, np.zeros(48, dtype=np.int64), variants=2)
     one, other = (calibrate(q, truth, gallery, fit, np.zeros(24, dtype=np.int64)) for q in (query, query[::-1]))
     np.testing.assert_array_equal(found.tails, np.minimum(one.tails, other.tails))
     assert found.cities == one.cities

@@ -24,7 +24,7 @@ from swclip.data.splits import Splits, indices, read_splits
 from swclip.errors import ConfigError, InputError
 from swclip.evaluation.evaluate import evaluate
 from swclip.evaluation.measure import MeasureConfig
-from swclip.losses import NeighbourhoodConfig, Objective, ObjectiveConfig, TargetConfig, ModalitiesConfig
+from swclip.losses import ModalitiesConfig, NeighbourhoodConfig, Objective, ObjectiveConfig, TargetConfig
 from swclip.models.locator_model import LocatorModel, load_model
 from swclip.training.config import TrainingConfig, load_recipe, write_config
 from swclip.training.inputs import ModalitySource

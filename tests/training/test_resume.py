@@ -54,7 +54,7 @@ def kill_after(process: subprocess.Popen[str], run: Path, step: int) -> list[str
         pytest.param(
             {
                 "freeze_image": True,
-                "hubness": {"locations": [0.5], "photographs": [0.5]},
+                "hubness": {"photographs": [0.5]},
             },
             id="frozen image tower, hubness",
         ),

@@ -18,12 +18,13 @@ from fastapi import FastAPI
 from PIL import Image
 
 from swclip.calibration.conformal import Calibration, write_calibration
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.data.manifest import read_manifest
 from swclip.gallery.build import build_gallery, manifest_candidates
+from swclip.gallery.read_write import save_gallery
 from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
 from swclip.models.locator_model import LocatorModel
 from swclip.retrieval.locator import Locator
-from swclip.retrieval.posterior import PosteriorConfig
 from swclip.web.app import create_app
 from swclip.web.server import address_of, listen, make_server
 from swclip.web.service import Service
@@ -42,7 +43,7 @@ def gallery_folder(town: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     model = LocatorModel.create(config, manifest.positions_deg, seed=3)
     posterior = PosteriorConfig(0.2, 0.02, 0.8, smoothing_m=15.0)
     folder = tmp_path_factory.mktemp("served") / "gallery"
-    build_gallery(model, manifest_candidates(manifest), manifest, posterior=posterior).save(folder, model)
+    save_gallery(build_gallery(model, manifest_candidates(manifest), manifest, posterior=posterior), folder, model)
     tails = np.linspace(0.02, 1.0, 49)
     write_calibration(folder / "model", Calibration(tails, ("Leeds",) * 49, 11, 25.0))
     return folder

@@ -14,6 +14,7 @@ from PIL import Image
 from swclip.data.manifest import read_manifest
 from swclip.errors import MismatchError
 from swclip.gallery.build import thumbnails_of
+from swclip.gallery.read_write import save_gallery
 from swclip.gallery.schema import manifest_details
 from swclip.gallery.store import GalleryStore
 from swclip.retrieval.locator import Locator
@@ -34,7 +35,7 @@ def test_the_description(client: httpx.Client, locator: Locator) -> None:
     south, west, north, east = found["bbox_deg"]
     assert [south, west] == gallery.positions_deg.min(axis=0).tolist()
     assert [north, east] == gallery.positions_deg.max(axis=0).tolist()
-    assert found["area_km2"] == pytest.approx(locator.ground.total_area_km2)
+    assert found["area_km2"] == pytest.approx(locator.region_cells.total_area_km2)
     assert found["posterior"] == locator.posterior.to_dict()
     assert found["calibration"] == {"queries": 49, "resolution": 11, "spread_m": 25.0}
     assert found["limits"]["max_files"] == Limits().max_files
@@ -111,9 +112,9 @@ def test_a_thumbnail_is_made_once_and_holds_no_position(tmp_path: Path) -> None:
 def test_thumbnails_come_from_the_gallery_itself(serve: Any, locator: Locator, town: Path, tmp_path: Path) -> None:
     manifest = read_manifest(town)
     details, model = manifest_details(manifest), locator.model
-    locator.gallery.save(tmp_path / "bare", model, details=details)
+    save_gallery(locator.gallery, tmp_path / "bare", model, details=details)
     assert Thumbnails.of_gallery(GalleryStore.open(tmp_path / "bare")) is None
-    locator.gallery.save(tmp_path / "gallery", model, details=details, thumbnails=thumbnails_of(manifest, 20))
+    save_gallery(locator.gallery, tmp_path / "gallery", model, details=details, thumbnails=thumbnails_of(manifest, 20))
     thumbnails = Thumbnails.of_gallery(GalleryStore.open(tmp_path / "gallery"))
     assert thumbnails is not None
     assert len(thumbnails) == len(locator.gallery.image_ids)

@@ -83,7 +83,7 @@ def test_the_posterior_and_its_regions(client: httpx.Client, photographs: list[b
     by_level = {region["level"]: region for region in posterior["regions"]}
     assert sorted(by_level) == [round(0.5 + step / 100, 2) for step in range(46)]
     assert by_level[0.9] == found["region"]
-    ground = dict(zip(locator.ground.cell_ids, locator.ground.area_km2.tolist(), strict=True))
+    ground = dict(zip(locator.region_cells.cell_ids, locator.region_cells.area_km2.tolist(), strict=True))
     for level, region in by_level.items():
         inside = [cell for cell in posterior["cells"] if (cell["from_level"] or 2.0) <= level]
         assert region["cells"] == len(inside)
@@ -108,7 +108,7 @@ def test_several_photographs_of_one_place(
     query = embed_photographs(locator.model, [read_manifest(town).image_paths[i] for i in same])
     single = log_posterior(query, locator.gallery, locator.posterior).astype(np.float64)
     product = np.exp(single).prod(axis=0) ** (1 / 3**EXPONENT)
-    expected = locator.stated(np.log(product / product.sum())[None])[0]
+    expected = locator.smoothed_posterior(np.log(product / product.sum())[None])[0]
     for one in answer["candidates"]:
         at = locator.gallery.candidate_ids.index(one["candidate_id"])
         assert one["probability"] == pytest.approx(expected[at], abs=1e-5)

@@ -7,11 +7,11 @@ import pytest
 
 from swclip.calibration.conformal import Calibration
 from swclip.calibration.density import cell_density
-from swclip.calibration.region_cells import GroundCells
+from swclip.calibration.region_cells import RegionCells
 from swclip.web.regions import LEVELS, levels_of, thresholds_of
 
 POSITIONS = np.array([51.5, -0.1]) + np.random.default_rng(1).normal(0, [0.002, 0.003], (40, 2))
-GROUND = GroundCells.of(POSITIONS, [None] * 40)
+GROUND = RegionCells.of(POSITIONS, [None] * 40)
 
 
 def posterior(seed: int, sharpness: float) -> np.ndarray:

@@ -1,25 +1,24 @@
-"""Regions that hold the truth with a stated probability: split conformal prediction on the ground.
+"""Prediction regions that contain the truth with a stated probability: split conformal prediction over H3 cells.
 
-The nonconformity of a query with truth in cell y is minus its tail T(y) (`tails`): how little of the posterior lies
-where it is no denser than at the truth. Given the tails T_1, ..., T_n of n queries whose places are known, the region
+The nonconformity of a query with truth in cell y is minus its tail T(y) (`density.tail_mass`): the share of the
+posterior in cells no denser than that of the truth. Given the tails T_1, ..., T_n of n calibration queries, the region
 of level L is
 
     { y : T(y) >= t },    t = the k-th smallest of T_1, ..., T_n,    k = floor((n + 1) (1 - L))
 
-If the n queries and the new one are exchangeable, the truth of the new one lies in it with probability at least L,
-whatever the posterior is worth; a bad posterior makes large regions. A truth that no candidate reaches has tail 0, the
-worst there is, and counts. Where k or t is 0 there is no threshold: the region is everything, and says nothing.
+If the n queries and the new one are exchangeable, the truth of the new one is in it with probability at least L, for
+every posterior; a poor posterior makes large regions. A truth that no candidate reaches has tail 0, the lowest, and
+counts. Where k or t is 0 there is no threshold: the region is unbounded and uninformative.
 
-Photographs of one street are not exchangeable with those of the next: they succeed and fail together, and four streets
+Photographs of one street are not exchangeable with those of the next: their errors are correlated, and four streets
 with fifty photographs each are not two hundred queries. With K blocks, a tail of a block of b queries weighs 1 / b, and
 
     t = the greatest of the tails such that those below it weigh at most (K + 1) (1 - L) - 1
 
-which holds the promise for a query of a new block, if blocks are exchangeable and so are the queries within each. Where
-each query is a block by itself this is the k-th smallest again. Few blocks promise little: 95 % needs 19 of them.
+which covers a query of a new block at level L, if blocks are exchangeable and so are the queries within each. Where
+each query is a block by itself this is the k-th smallest again. Few blocks support low levels only: 95 % needs 19.
 
-By city: the threshold that a cell must reach is that of its own city's queries. The promise then holds for the truths
-in each city by themselves, not only on the whole.
+By city: the threshold of a cell is that of its city's queries. Coverage then holds within each city, not only overall.
 
 References:
     V. Vovk, A. Gammerman, G. Shafer, "Algorithmic Learning in a Random World" (2005); H. Papadopoulos et al.,
@@ -46,7 +45,7 @@ from scipy.stats import beta
 
 from swclip.calibration.density import cell_density, density_cuts
 from swclip.calibration.region import Region, check_level
-from swclip.calibration.region_cells import GroundCells
+from swclip.calibration.region_cells import RegionCells
 from swclip.data.grouping import group_numbers
 from swclip.errors import ArtefactError, MismatchError
 from swclip.files import read_json, write_json
@@ -55,19 +54,19 @@ REGIONS_NAME = "regions.json"
 REGIONS_VERSION = "1"
 
 LEAST_BLOCKS_OF_A_CITY = 20
-"""A city with fewer blocks of queries takes the threshold of all: its own could not promise 95 %."""
+"""A city with fewer blocks of queries takes the overall threshold: its own could not reach 95 %."""
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Tails of queries whose places are known, and the ground they were measured on.
+    """Tails of calibration queries, and the cells they were computed on.
 
     Attributes:
         tails: (n,) tail of each query's truth; 0 where no candidate reaches it.
         cities: n names of the city of each truth's cell, None where unknown.
         resolution: H3 resolution of the cells.
-        spread_m: What candidates were spread over, metres.
-        blocks: (n,) number of each query's block; None where each is one by itself.
+        spread_m: Spread of a candidate's mass, metres.
+        blocks: (n,) number of each query's block; None where each query is a block.
     """
 
     tails: Float64[np.ndarray, " n"]
@@ -80,27 +79,27 @@ class Calibration:
     def of(
         cls,
         tails: ArrayLike,
-        cells: Int64[np.ndarray, " n"],
-        ground: GroundCells,
+        truth_cells: Int64[np.ndarray, " n"],
+        cells: RegionCells,
         cities: Sequence[str | None] | None = None,
         blocks: Sequence[Hashable] | None = None,
     ) -> Calibration:
-        """From the tails of the cells of queries' truths.
+        """Calibrate with the tails of queries' true cells.
 
         Args:
             tails: (n,) tails.
-            cells: (n,) the cells of the truths, -1 where no candidate reaches one.
-            ground: The cells.
-            cities: n names, which stand for the city of the cell where there is no cell.
+            truth_cells: (n,) numbers of the true cells, -1 where no candidate reaches the truth.
+            cells: The cells.
+            cities: n names, used where a truth has no cell.
             blocks: n blocks; None for each query by itself.
         """
-        own = [None] * len(cells) if cities is None else cities
+        names = [None] * len(truth_cells) if cities is None else cities
         return cls(
             np.array(tails, dtype=np.float64),
-            truth_cities(cells, ground, own),
-            ground.resolution,
-            ground.spread_m,
-            None if blocks is None else group_numbers([str(own) for own in blocks]),
+            truth_cities(truth_cells, cells, names),
+            cells.resolution,
+            cells.spread_m,
+            None if blocks is None else group_numbers([str(block) for block in blocks]),
         )
 
     def __len__(self) -> int:
@@ -108,15 +107,16 @@ class Calibration:
 
     @property
     def unreachable(self) -> int:
-        """How many truths have no mass at all: no candidate reaches their cell, or none that has some."""
+        """Number of truths without any mass: no candidate with a positive probability reaches their cell."""
         return int(np.count_nonzero(self.tails == 0.0))
 
     def threshold(self, level: float, city: str | None = None) -> float | None:
-        """The tail that a cell must have to be in the region of a level; None where the region is everything.
+        """The smallest tail of a cell in the region of a level; None where the region is unbounded.
 
         Args:
-            level: L, the probability promised, between 0 and 1.
-            city: The city of the cell; None, and a city with fewer than `LEAST_BLOCKS_OF_A_CITY` blocks, for all.
+            level: L, the nominal coverage, between 0 and 1.
+            city: The city of the cell; None, or a city with fewer than `LEAST_BLOCKS_OF_A_CITY` blocks, takes the
+                overall threshold.
 
         Raises:
             ConfigError: The level is not between 0 and 1.
@@ -127,48 +127,48 @@ class Calibration:
             (0.1, 0.2, None)
         """
         check_level(level)
-        found = self._groups.get(city, self._groups[None]).threshold(level)
-        return found if found > 0.0 else None
+        threshold = self._groups.get(city, self._groups[None]).threshold(level)
+        return threshold if threshold > 0.0 else None
 
-    def cell_thresholds(self, ground: GroundCells, level: float) -> Float64[np.ndarray, " c"] | None:
-        """(C,) the threshold of each cell by its city; None where that of some city there does not exist."""
-        named = [self.threshold(level, city) for city in (*ground.city_names, None)]
-        present = np.unique(ground.city_of)  # -1, a cell without a city, is the last of the list
-        if any(named[at] is None for at in present):
+    def cell_thresholds(self, cells: RegionCells, level: float) -> Float64[np.ndarray, " c"] | None:
+        """(C,) the threshold of each cell by its city; None where one of the cells' cities has no threshold."""
+        by_city = [self.threshold(level, city) for city in (*cells.city_names, None)]
+        present = np.unique(cells.city_of)  # -1, a cell without a city, is the last of the list
+        if any(by_city[number] is None for number in present):
             return None
-        values = np.array([math.nan if value is None else value for value in named])
-        thresholds: Float64[np.ndarray, " c"] = values[ground.city_of]
+        values = np.array([math.nan if value is None else value for value in by_city])
+        thresholds: Float64[np.ndarray, " c"] = values[cells.city_of]
         return thresholds
 
     def region(
-        self, mass: Float64[np.ndarray, " c"], ground: GroundCells, level: float, *, by_city: bool = False
+        self, mass: Float64[np.ndarray, " c"], cells: RegionCells, level: float, *, by_city: bool = False
     ) -> Region:
         """The region of one posterior.
 
         Args:
-            mass: (C,) mass of each cell, `ground.mass`.
-            ground: The cells.
+            mass: (C,) mass of each cell, `RegionCells.mass`.
+            cells: The cells.
             level: L.
-            by_city: Keep the promise in each city by itself.
+            by_city: Cover at level L within each city.
 
         Raises:
             ConfigError: The level is not between 0 and 1.
         """
-        total, density = ground.total_area_km2, cell_density(mass, ground.area_km2)
-        needed = self.cell_thresholds(ground, level) if by_city else self.threshold(level)
-        if needed is None:
+        total, density = cells.total_area_km2, cell_density(mass, cells.area_km2)
+        thresholds = self.cell_thresholds(cells, level) if by_city else self.threshold(level)
+        if thresholds is None:
             return Region(level, None, math.inf, total)
-        values, which = np.unique(needed, return_inverse=True)
-        cuts, _ = density_cuts(mass, ground.area_km2, values)
+        values, which = np.unique(thresholds, return_inverse=True)
+        cuts, _ = density_cuts(mass, cells.area_km2, values)
         inside = np.flatnonzero(density >= cuts[which])
-        return Region(level, inside, float(ground.area_km2[inside].sum()), total)
+        return Region(level, inside, float(cells.area_km2[inside].sum()), total)
 
     def expected(self, level: float) -> tuple[float, float] | None:
-        """Where the coverage of endless new queries lies with 95 % over the draw of the calibration queries.
+        """The 95 % interval of the coverage of infinitely many new queries, over the draw of the calibration queries.
 
-        With tails that are all different, the coverage of the one threshold that was drawn is Beta(n + 1 - k, k) for
-        queries that are blocks by themselves; with blocks each one is counted as a query, which is too wide where those
-        of a block do not agree. None where there is no threshold.
+        With distinct tails, the coverage of the drawn threshold is Beta(n + 1 - k, k) for queries that are blocks by
+        themselves; with blocks each one is counted as a query, which is too wide where those of a block differ. None
+        where there is no threshold.
 
         References:
             V. Vovk, "Conditional validity of inductive conformal predictors", ACML 2012, proposition 2a.
@@ -177,26 +177,26 @@ class Calibration:
         k = math.floor(_budget(count, level))
         if k == 0:
             return None
-        drawn = beta(count + 1 - k, k)
-        return float(drawn.ppf(0.025)), float(drawn.ppf(0.975))
+        coverage = beta(count + 1 - k, k)
+        return float(coverage.ppf(0.025)), float(coverage.ppf(0.975))
 
     @property
     def n_blocks(self) -> int:
-        """How many blocks the queries come in."""
+        """Number of blocks of queries."""
         return self._groups[None].blocks
 
-    def check_ground(self, ground: GroundCells) -> None:
-        """Raise MismatchError unless the tails are of cells like these."""
-        own, theirs = (self.resolution, self.spread_m), (ground.resolution, ground.spread_m)
-        if own != theirs:
+    def check_cells(self, cells: RegionCells) -> None:
+        """Raise MismatchError unless the tails were computed on cells of this resolution and spread."""
+        if (self.resolution, self.spread_m) != (cells.resolution, cells.spread_m):
             raise MismatchError(
-                f"regions were calibrated on H3 cells of resolution {own[0]} with a spread of {own[1]:g} m, and these "
-                f"are of resolution {theirs[0]} with {theirs[1]:g} m; take the calibration's own cells."
+                f"regions were calibrated on H3 cells of resolution {self.resolution} with a spread of "
+                f"{self.spread_m:g} m, and these are of resolution {cells.resolution} with {cells.spread_m:g} m; take "
+                "the calibration's resolution and spread."
             )
 
     @property
     def own_cities(self) -> list[str]:
-        """The cities with thresholds of their own."""
+        """The cities with their own thresholds."""
         return sorted(city for city in self._groups if city is not None)
 
     @cached_property
@@ -204,12 +204,12 @@ class Calibration:
         """All queries under None, and those of each city with enough blocks."""
         blocks = np.arange(len(self.tails)) if self.blocks is None else self.blocks
         labels = np.array(["" if city is None else city for city in self.cities], dtype=object)
-        found: dict[str | None, _Group] = {None: _Group.of(self.tails, blocks)}
+        groups: dict[str | None, _Group] = {None: _Group.of(self.tails, blocks)}
         for city in sorted({city for city in self.cities if city is not None}):
-            own = _Group.of(self.tails[labels == city], blocks[labels == city])
-            if own.blocks >= LEAST_BLOCKS_OF_A_CITY:
-                found[city] = own
-        return found
+            group = _Group.of(self.tails[labels == city], blocks[labels == city])
+            if group.blocks >= LEAST_BLOCKS_OF_A_CITY:
+                groups[city] = group
+        return groups
 
     def to_dict(self) -> dict[str, Any]:
         """The values for JSON."""
@@ -228,15 +228,15 @@ class Calibration:
 
         Args:
             values: The mapping.
-            where: The file it came from, for the message.
+            where: The name of its file in messages.
 
         Raises:
-            ArtefactError: It is of another version, or a value cannot be right.
+            ArtefactError: It is of another version, or a value is invalid.
         """
         again = "train the run again, or remove the file to go without regions"
         if not isinstance(values, dict) or values.get("version") != REGIONS_VERSION:
-            found = values.get("version") if isinstance(values, dict) else None
-            raise ArtefactError(f"{where}: version {found!r}, and this swclip reads {REGIONS_VERSION!r}; {again}.")
+            version = values.get("version") if isinstance(values, dict) else None
+            raise ArtefactError(f"{where}: version {version!r}, and this swclip reads {REGIONS_VERSION!r}; {again}.")
         try:
             tails = np.array(values["tails"], dtype=np.float64)
             cities = tuple(values["cities"])
@@ -261,15 +261,14 @@ class Calibration:
 
 
 def truth_cities(
-    cells: Int64[np.ndarray, " n"], ground: GroundCells, cities: Sequence[str | None]
+    truth_cells: Int64[np.ndarray, " n"], cells: RegionCells, cities: Sequence[str | None]
 ) -> tuple[str | None, ...]:
-    """The class of each truth: the city of its cell, or where it has no cell the one that is known of the query."""
-    numbers = ground.city_of[cells] if len(ground) else cells
-    found = (
-        city if cell < 0 else ground.city_names[number] if number >= 0 else None
-        for cell, number, city in zip(cells.tolist(), numbers.tolist(), cities, strict=True)
+    """The city of each truth: that of its cell, or the query's own city where no candidate reaches the truth."""
+    numbers = cells.city_of[truth_cells] if len(cells) else truth_cells
+    return tuple(
+        city if cell < 0 else cells.city_names[number] if number >= 0 else None
+        for cell, number, city in zip(truth_cells.tolist(), numbers.tolist(), cities, strict=True)
     )
-    return tuple(found)
 
 
 def write_calibration(folder: str | os.PathLike[str], calibration: Calibration) -> Path:
@@ -280,13 +279,13 @@ def write_calibration(folder: str | os.PathLike[str], calibration: Calibration) 
 
 
 def read_calibration(folder: str | os.PathLike[str]) -> Calibration | None:
-    """Read the calibration of a model's regions; None where it was never made.
+    """Read the calibration of a model's regions; None where there is none.
 
     Args:
         folder: A run, a gallery, or the model folder itself.
 
     Raises:
-        ArtefactError: The file is there and cannot be used.
+        ArtefactError: The file exists and cannot be used.
     """
     base = Path(folder)
     for path in (base / "model" / REGIONS_NAME, base / REGIONS_NAME):
@@ -297,12 +296,12 @@ def read_calibration(folder: str | os.PathLike[str]) -> Calibration | None:
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """Tails in order, and the weight of those before each.
+    """Sorted tails with cumulative weights.
 
     Attributes:
         tails: (n,) increasing.
-        before: (n,) weight of the tails before each; one block weighs 1.
-        blocks: How many blocks.
+        before: (n,) total weight of the tails below each; one block weighs 1.
+        blocks: Number of blocks.
     """
 
     tails: Float64[np.ndarray, " n"]
@@ -317,11 +316,11 @@ class _Group:
         return cls(tails[order], np.cumsum(weight) - weight, len(sizes))
 
     def threshold(self, level: float) -> float:
-        """The greatest tail such that those below it weigh little enough; 0 where there is none."""
+        """The greatest tail such that the weight below it is within the budget; 0 where there is none."""
         least = np.searchsorted(self.before, _budget(self.blocks, level) - 1.0, side="right")
         return float(self.tails[least - 1]) if least else 0.0
 
 
 def _budget(blocks: int, level: float) -> float:
-    # 1 - 0.8 is not quite 0.2: without the hair, ten of 49 queries would be nine.
+    # 1 - 0.8 is not exactly 0.2: without the tolerance, ten of 49 queries would be nine.
     return (blocks + 1) * (1.0 - level) + 1e-9

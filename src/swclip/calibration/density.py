@@ -1,15 +1,15 @@
-"""The mass of a posterior that lies in cells no denser than one, and the density at which that mass is reached.
+"""The tail of a cell: the mass of a posterior in cells no denser than it; and the density at which a tail is reached.
 
 The tail of a cell y under masses p over cells of areas a is
 
     T(y) = sum over the cells z with p_z / a_z <= p_y / a_y of p_z
 
 1 for the densest cell, 0 for one without mass. The highest-density region at threshold t is { y : T(y) >= t }: the
-cells at least as dense as some cut, the densest, until those left out hold less than t. Small tails are what matters,
-so the least dense are summed first and nothing is taken from 1.
+cells at least as dense as a cut, chosen so that the remaining cells contain less than t. Small tails matter most, so
+the least dense cells are summed first and nothing is subtracted from 1.
 
-The cell's own mass counts. Without it a posterior that is sure and right would have a tail of nearly 0, and be taken
-for one that is wrong.
+The cell's own mass counts. Without it a confident and correct posterior would have a tail of nearly 0, as a wrong one
+has.
 
 References:
     R. J. Hyndman, "Computing and graphing highest density regions", The American Statistician 50 (1996).
@@ -24,11 +24,11 @@ _MEMORY_BYTES = 64 * 2**20
 _ARRAYS_AT_ONCE = 3
 _ROUNDING = 1.0 - 1e-9
 _BUCKET_SHIFT = 42  # of a float64's bits: leaves the exponent and ten bits, buckets 0.1 % wide
-_TIE_BITS = 20  # densities are rounded to 32 bits, 2e-10: what differs by rounding only is a tie
+_TIE_BITS = 20  # densities are rounded to 32 bits, 2e-10: differences by rounding only are ties
 
 
 def cell_density(mass: Float[np.ndarray, "... c"], area_km2: Float64[np.ndarray, " c"]) -> Float64[np.ndarray, "... c"]:
-    """Mass over area, rounded so that cells are not told apart by how their sums were rounded.
+    """Mass over area, rounded so that cells do not differ by rounding errors of their sums.
 
     Example:
         >>> density = cell_density(np.array([0.1 + 0.2, 0.3]), np.ones(2))
@@ -50,7 +50,7 @@ def tail_mass(
     Args:
         mass: (q, C) masses of the cells.
         area_km2: (C,) their areas.
-        cells: (q,) the cell asked about, -1 for one that no candidate reaches: its tail is 0.
+        cells: (q,) the cell of each query, -1 for one that no candidate reaches: its tail is 0.
 
     Returns:
         (q,) masses, 0 to 1.
@@ -60,17 +60,18 @@ def tail_mass(
         [0.5, 0.2]
     """
     tails = np.zeros(len(mass))
-    asked = np.flatnonzero(cells >= 0)
+    reached = np.flatnonzero(cells >= 0)
     step = max(1, _MEMORY_BYTES // (max(1, len(area_km2)) * 8 * _ARRAYS_AT_ONCE))
-    for at in range(0, len(asked), step):
-        rows = asked[at : at + step]
-        held = np.asarray(mass[rows], dtype=np.float64)
-        density = cell_density(held, area_km2)
-        own = density[np.arange(len(rows)), cells[rows], None]
+    for at in range(0, len(reached), step):
+        rows = reached[at : at + step]
+        masses = np.asarray(mass[rows], dtype=np.float64)
+        density = cell_density(masses, area_km2)
+        cell_densities = density[np.arange(len(rows)), cells[rows], None]
         # NumPy sums in pairs, and nothing is negative: the error is a few units in the last place, however small.
-        found = np.where(density <= own, held, 0.0).sum(axis=1)
-        # Exactly 1 for the densest, whatever the masses round to: a region at a threshold of 1 has that cell.
-        tails[rows] = np.where((own[:, 0] == density.max(axis=1)) & (own[:, 0] > 0.0), 1.0, np.minimum(found, 1.0))
+        sums = np.where(density <= cell_densities, masses, 0.0).sum(axis=1)
+        # Exactly 1 for the densest cell, whatever the rounding: a region at a threshold of 1 contains that cell.
+        densest = (cell_densities[:, 0] == density.max(axis=1)) & (cell_densities[:, 0] > 0.0)
+        tails[rows] = np.where(densest, 1.0, np.minimum(sums, 1.0))
     return tails
 
 
@@ -79,12 +80,12 @@ def density_cuts(
     area_km2: Float64[np.ndarray, " c"],
     thresholds: Float64[np.ndarray, " t"],
 ) -> tuple[Float64[np.ndarray, " t"], Float64[np.ndarray, " t"]]:
-    """Where the regions of one posterior end.
+    """The densities at which the regions of one posterior end.
 
-    Sorting all cells of a large gallery for every query would take longer than all the rest. Cells are put in buckets
-    by the leading bits of their density, and only the buckets in which some region ends are sorted; the cuts are those
-    of a full sort. Cells less dense than t over the area of all, for the least t asked, hold together less than t and
-    lie in no region: they share one bucket.
+    Sorting all cells of a large gallery for every query would dominate the time. Cells are put in buckets by the
+    leading bits of their density, and only the buckets in which a region ends are sorted; the cuts are those of a full
+    sort. Cells less dense than t over the total area, for the smallest t, contain together less than t and are in no
+    region: they share one bucket.
 
     Args:
         mass: (C,) masses of the cells, C >= 1, of which one at least is above 0.
@@ -92,8 +93,8 @@ def density_cuts(
         thresholds: (T,) above 0, at most 1.
 
     Returns:
-        (T,) densities (`cell_density`): the region at a threshold is the cells at least as dense, the densest among
-        them always; and (T,) areas of the regions.
+        (T,) densities (`cell_density`): the region at a threshold is the cells at least as dense, always including the
+        densest; and (T,) areas of the regions.
 
     Example:
         >>> cuts, areas = density_cuts(np.array([0.2, 0.5, 0.3]), np.ones(3), np.array([0.1, 0.2, 0.25, 1.0]))
@@ -105,23 +106,23 @@ def density_cuts(
     bucket = density.view(np.int64) >> _BUCKET_SHIFT
     bucket -= (least.view(np.int64) >> _BUCKET_SHIFT) - 1
     np.maximum(bucket, 0, out=bucket)
-    held = np.cumsum(np.bincount(bucket, weights=mass))
-    ground = np.bincount(bucket, weights=area_km2)
-    above = np.concatenate([np.cumsum(ground[::-1])[::-1], [0.0]])
-    # The last bucket holds the densest cell; rounding must not push a threshold of 1 beyond it.
-    ends_in = np.minimum(np.searchsorted(held, thresholds), len(held) - 1)
-    touched = np.zeros(len(held), dtype=np.bool_)
+    mass_up_to = np.cumsum(np.bincount(bucket, weights=mass))
+    bucket_area = np.bincount(bucket, weights=area_km2)
+    area_above = np.concatenate([np.cumsum(bucket_area[::-1])[::-1], [0.0]])
+    # The last bucket contains the densest cell; rounding must not push a threshold of 1 beyond it.
+    ends_in = np.minimum(np.searchsorted(mass_up_to, thresholds), len(mass_up_to) - 1)
+    touched = np.zeros(len(mass_up_to), dtype=np.bool_)
     touched[ends_in] = True
     cells = np.flatnonzero(touched[bucket])
     cells = cells[np.argsort(density[cells], kind="stable")]
-    own_bucket, own_density = bucket[cells], density[cells]
-    starts, stops = np.searchsorted(own_bucket, ends_in), np.searchsorted(own_bucket, ends_in, side="right")
+    cell_bucket, sorted_density = bucket[cells], density[cells]
+    starts, stops = np.searchsorted(cell_bucket, ends_in), np.searchsorted(cell_bucket, ends_in, side="right")
     up_to = np.concatenate([[0.0], np.cumsum(mass[cells])])
-    before = np.concatenate([[0.0], held])
-    first = np.searchsorted(own_bucket, own_bucket)
-    tail = before[own_bucket] + (up_to[1:] - up_to[first])
+    before = np.concatenate([[0.0], mass_up_to])
+    first = np.searchsorted(cell_bucket, cell_bucket)
+    tail = before[cell_bucket] + (up_to[1:] - up_to[first])
     at = np.clip(np.searchsorted(tail, thresholds), starts, stops - 1)
-    cuts = own_density[at]
+    cuts = sorted_density[at]
     area_up_to = np.concatenate([[0.0], np.cumsum(area_km2[cells])])
-    areas = above[ends_in + 1] + area_up_to[stops] - area_up_to[np.searchsorted(own_density, cuts)]
+    areas = area_above[ends_in + 1] + area_up_to[stops] - area_up_to[np.searchsorted(sorted_density, cuts)]
     return cuts, areas

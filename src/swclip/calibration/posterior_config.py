@@ -1,9 +1,10 @@
-"""How scores become probabilities: the few numbers that are fitted on validation queries, and their file."""
+"""The parameters of the posterior, fitted on validation queries, and their file."""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
@@ -22,26 +23,28 @@ ESTIMATOR_NAMES: tuple[EstimatorName, ...] = get_args(EstimatorName)
 
 
 def check_estimator(name: str) -> None:
-    """Refuse an estimator that there is not."""
+    """Raise ConfigError for an unknown estimator."""
     if name not in ESTIMATOR_NAMES:
         raise ConfigError(f"estimator {name!r} is not known; choose one of {', '.join(ESTIMATOR_NAMES)}.")
 
 
 @dataclass(frozen=True)
 class PosteriorConfig:
-    """From similarities to a posterior over the candidates.
+    """Parameters that turn similarities into a posterior over the candidates.
 
     Attributes:
         location_temperature: Location logits are the cosine to a candidate's location embedding over this.
         image_temperature: Image logits are the largest cosine to a candidate's photographs over this.
         image_weight: Share w of the image evidence where a candidate has photographs, 0 (locations only, as in the
             paper) to 1.
-        smoothing_m: Bandwidth of the smoothing on the ground, metres; 0 for none.
+        smoothing_m: Bandwidth of the spatial smoothing, metres; 0 for none.
         kernel: Kernel of the smoothing.
-        estimator: How an answer is taken from the posterior where nobody asks for another way; see `estimate`.
-        location_hubness: How much of a location's hubness is taken off its similarity first; see `hubness`. 0 for none,
-            1/2 is CSLS.
-        image_hubness: The same of a photograph's.
+        estimator: Default estimator of the point; see `swclip.retrieval.point_estimates`.
+        image_hubness: Share of a photograph's hubness that is subtracted from its similarity; see
+            `swclip.gallery.hubness`. 0 for none, 1/2 is CSLS.
+
+    Raises:
+        ConfigError: A value is out of range.
     """
 
     location_temperature: float = 0.05
@@ -50,7 +53,6 @@ class PosteriorConfig:
     smoothing_m: float = 20.0
     kernel: KernelName = "gaussian"
     estimator: EstimatorName = "mode"
-    location_hubness: float = 0.0
     image_hubness: float = 0.0
 
     def __post_init__(self) -> None:
@@ -60,10 +62,8 @@ class PosteriorConfig:
                 raise ConfigError(f"posterior: {name} is {value}; it must be above 0.")
         if not 0 <= self.image_weight <= 1:
             raise ConfigError(f"posterior: image_weight is {self.image_weight}; it is a share from 0 to 1.")
-        for name in ("location_hubness", "image_hubness"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ConfigError(f"posterior: {name} is {value}; it must be 0 or more.")
+        if not (math.isfinite(self.image_hubness) and self.image_hubness >= 0):
+            raise ConfigError(f"posterior: image_hubness is {self.image_hubness}; it must be 0 or more.")
         check_smoothing(self.smoothing_m, self.kernel)
         check_estimator(self.estimator)
 
@@ -75,13 +75,23 @@ class PosteriorConfig:
     def from_dict(cls, values: Any, where: str = "posterior") -> PosteriorConfig:
         """The inverse of `to_dict`.
 
+        Posteriors of earlier versions have `location_hubness`, which was removed: 0 is accepted.
+
         Args:
             values: The mapping.
-            where: The file it came from, for the message.
+            where: The name of its file in messages.
 
         Raises:
-            ArtefactError: A key is unknown or a value cannot work.
+            ArtefactError: A key is unknown, a value is invalid, or `location_hubness` is not 0.
         """
+        if isinstance(values, Mapping) and "location_hubness" in values:
+            if values["location_hubness"] != 0.0:
+                raise ArtefactError(
+                    f"{where}: location_hubness is {values['location_hubness']}, and the hubness of locations was "
+                    "removed from swclip (it improved nothing: docs/results/parts.md); train the run again, without "
+                    "hubness.locations in its recipe, and index again."
+                )
+            values = {name: value for name, value in values.items() if name != "location_hubness"}
         try:
             return cls(**values)
         except (TypeError, ConfigError) as error:
@@ -93,7 +103,7 @@ class _Scaled(Protocol):
 
 
 def default_posterior(model: _Scaled) -> PosteriorConfig:
-    """The posterior of a model that was never fitted on validation queries: its own training temperature, no images."""
+    """The posterior of a model without validation queries: its training temperature, and no image evidence."""
     with torch.no_grad():
         temperature = 1.0 / float(torch.as_tensor(model.logit_scale).clamp(max=math.log(100.0)).exp())
     return PosteriorConfig(location_temperature=temperature, image_temperature=temperature)
@@ -107,13 +117,13 @@ def write_posterior(folder: str | os.PathLike[str], config: PosteriorConfig) -> 
 
 
 def read_posterior(folder: str | os.PathLike[str]) -> PosteriorConfig | None:
-    """Read the posterior of a model; None where it was never fitted.
+    """Read the posterior of a model; None where none was fitted.
 
     Args:
         folder: A run, a gallery's model folder, or the model folder itself.
 
     Raises:
-        ArtefactError: The file is there and cannot be used.
+        ArtefactError: The file exists and cannot be used.
     """
     base = Path(folder)
     for path in (base / "model" / POSTERIOR_NAME, base / POSTERIOR_NAME):

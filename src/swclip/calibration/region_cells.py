@@ -1,12 +1,12 @@
-"""The ground as hexagons: where a posterior's mass lies between the candidates, and how much ground that is.
+"""The H3 cells that prediction regions are made of, and the mass of a posterior in each.
 
-A posterior speaks of candidates, which are points and have no area. To say how much ground an answer covers, and
-whether it covers the truth, each candidate's mass is handed to the H3 cells near it:
+A posterior is over candidates, which are points without area. For the area of a region, and whether it covers the
+truth, each candidate's mass is spread over the H3 cells near it:
 
     A_mc = exp(-d(m, c)^2 / (2 s^2)) / sum over the cells k near m of exp(-d(m, k)^2 / (2 s^2))
 
 with d the haversine distance from the candidate to the centre of the cell and s the spread. Near are the cells whose
-centres lie within 4 s, and always the cell that the candidate lies in. Rows of A sum to 1, so p A has the mass of p.
+centres are within 4 s, and always the candidate's own cell. Rows of A sum to 1, so p A has the mass of p.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from swclip.geo.distance import haversine_m
 from swclip.geo.spatial_smoothing import CUT_BANDWIDTHS, MAX_PAIRS
 
 RESOLUTION = 11
-"""H3 resolution of the ground cells: about 50 m across."""
+"""H3 resolution of the cells: about 50 m across."""
 
 SPREAD_M = 25.0
 """Standard deviation of the Gaussian that spreads a candidate over the cells near it, metres."""
 
 NOWHERE = -1
-"""The number of a cell that no candidate reaches, and of the city of a cell that has none."""
+"""The number of a cell that no candidate reaches, and of the city of a cell without one."""
 
-# H3's hexagons are not alike: the narrowest are about 0.76 of the average across, and pentagons have smaller ones
-# beside them. A ring too many costs time; a ring too few would cut cells off that are near enough.
+# H3's hexagons vary: the narrowest are about 0.76 of the average across, and those beside pentagons are smaller. A ring
+# too many costs time; a ring too few would miss cells that are near enough.
 _NARROWEST = 0.7
-_RINGS_ALWAYS = 3  # what the default needs: a gallery of any size that fits into memory has regions
+_RINGS_ALWAYS = 3  # needed by the default spread: a gallery of any size that fits into memory has regions
 _ROWS_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True, eq=False)
-class GroundCells:
-    """The H3 cells that a gallery's candidates reach, and the share of each candidate that each cell gets.
+class RegionCells:
+    """The H3 cells that a gallery's candidates reach, and the share of each candidate's mass in each cell.
 
     Attributes:
         resolution: H3 resolution of all cells.
@@ -54,15 +54,15 @@ class GroundCells:
         area_km2: (C,) their areas on the sphere, km2.
         centres_deg: (C, 2) their centres, degrees.
         spread: (M, C) shares A; rows sum to 1.
-        city_of: (C,) number of the city of the candidate nearest to a cell's centre, -1 where that has none.
+        city_of: (C,) number of the city of the candidate nearest to a cell's centre, -1 where it has none.
         city_names: The cities, in order of name.
 
     Example:
-        >>> ground = GroundCells.of([[51.5, -0.1], [51.51, -0.1]], ["London", None])
-        >>> mass = ground.mass(np.array([[0.25, 0.75]]))
-        >>> round(float(mass.sum()), 12), ground.cities[int(ground.index_of([[51.5, -0.1]])[0])]
+        >>> cells = RegionCells.of([[51.5, -0.1], [51.51, -0.1]], ["London", None])
+        >>> mass = cells.mass(np.array([[0.25, 0.75]]))
+        >>> round(float(mass.sum()), 12), cells.cities[int(cells.index_of([[51.5, -0.1]])[0])]
         (1.0, 'London')
-        >>> ground.index_of([[51.6, -0.1]]).tolist()
+        >>> cells.index_of([[51.6, -0.1]]).tolist()
         [-1]
     """
 
@@ -83,8 +83,8 @@ class GroundCells:
         *,
         resolution: int = RESOLUTION,
         spread_m: float = SPREAD_M,
-    ) -> GroundCells:
-        """The cells of candidates.
+    ) -> RegionCells:
+        """Compute the cells of candidates.
 
         Args:
             positions_deg: (M, 2) latitude, longitude in degrees.
@@ -101,9 +101,10 @@ class GroundCells:
         if len(names) != len(positions):
             raise ConfigError(f"{len(names)} cities for {len(positions)} candidates; give one each, or None.")
         rings = _rings(resolution, spread_m, len(positions))
-        own = np.array([h3.latlng_to_cell(lat, lon, resolution) for lat, lon in positions.tolist()], dtype=np.uint64)
-        homes, home_of = np.unique(own, return_inverse=True)
-        disks = [h3.grid_disk(home, rings) for home in homes.tolist()]
+        home_ids = [h3.latlng_to_cell(lat, lon, resolution) for lat, lon in positions.tolist()]
+        home = np.array(home_ids, dtype=np.uint64)
+        homes, home_of = np.unique(home, return_inverse=True)
+        disks = [h3.grid_disk(cell, rings) for cell in homes.tolist()]
         sizes = np.array([len(disk) for disk in disks], dtype=np.int64)
         ids, members = np.unique(
             np.concatenate([np.zeros(0, dtype=np.uint64), *disks]).astype(np.uint64), return_inverse=True
@@ -111,10 +112,10 @@ class GroundCells:
         centres = np.array([h3.cell_to_latlng(cell) for cell in ids.tolist()], dtype=np.float64).reshape(-1, 2)
         starts = np.concatenate([[0], np.cumsum(sizes)])
         parts = [
-            _shares(rows, positions[rows], own[rows], home_of[rows], starts, members, ids, centres, spread_m)
+            _shares(rows, positions[rows], home[rows], home_of[rows], starts, members, ids, centres, spread_m)
             for rows in np.split(np.arange(len(positions)), np.arange(_ROWS_AT_ONCE, len(positions), _ROWS_AT_ONCE))
         ]
-        row, column, share, away_m = (np.concatenate(own_parts) for own_parts in zip(*parts, strict=True))
+        row, column, share, distance_m = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         reached, cell = np.unique(column, return_inverse=True)
         city_names = tuple(sorted({name for name in names if name is not None}))
         ids = ids[reached]
@@ -122,10 +123,10 @@ class GroundCells:
             resolution=resolution,
             spread_m=float(spread_m),
             ids=ids,
-            area_km2=np.array([h3.cell_area(one, unit="km^2") for one in ids.tolist()], dtype=np.float64),
+            area_km2=np.array([h3.cell_area(cell_id, unit="km^2") for cell_id in ids.tolist()], dtype=np.float64),
             centres_deg=centres[reached],
             spread=sparse.csr_array((share, (row, cell)), shape=(len(positions), len(ids))),
-            city_of=_nearest_city(row, cell, away_m, names, city_names, len(ids)),
+            city_of=_nearest_city(row, cell, distance_m, names, city_names, len(ids)),
             city_names=city_names,
         )
 
@@ -140,7 +141,7 @@ class GroundCells:
     @property
     def cities(self) -> list[str | None]:
         """C cities, None where the nearest candidate has none."""
-        return [self.city_names[at] if at >= 0 else None for at in self.city_of]
+        return [self.city_names[number] if number >= 0 else None for number in self.city_of]
 
     @property
     def total_area_km2(self) -> float:
@@ -164,24 +165,24 @@ class GroundCells:
         return np.ascontiguousarray((self._by_cell @ values.T).T)
 
     def index_of(self, positions_deg: ArrayLike) -> Int64[np.ndarray, " n"]:
-        """The number of the cell that each position lies in, -1 where no candidate reaches it.
+        """The number of the cell that contains each position, -1 where no candidate reaches it.
 
         Args:
             positions_deg: (N, 2) latitude, longitude in degrees.
         """
         positions = np.asarray(positions_deg, dtype=np.float64).reshape(-1, 2).tolist()
-        asked = np.array([h3.latlng_to_cell(lat, lon, self.resolution) for lat, lon in positions], dtype=np.uint64)
+        cell_ids = np.array([h3.latlng_to_cell(lat, lon, self.resolution) for lat, lon in positions], dtype=np.uint64)
         if len(self) == 0:
-            return np.full(len(asked), NOWHERE, dtype=np.int64)
-        at = np.minimum(np.searchsorted(self.ids, asked), len(self) - 1)
-        return np.where(self.ids[at] == asked, at, NOWHERE).astype(np.int64)
+            return np.full(len(cell_ids), NOWHERE, dtype=np.int64)
+        at = np.minimum(np.searchsorted(self.ids, cell_ids), len(self) - 1)
+        return np.where(self.ids[at] == cell_ids, at, NOWHERE).astype(np.int64)
 
-    def take(self, rows: Int64[np.ndarray, " s"]) -> GroundCells:
-        """The same cells, reached by some of the candidates."""
+    def take(self, rows: Int64[np.ndarray, " s"]) -> RegionCells:
+        """The same cells with the shares of a subset of the candidates."""
         return replace(self, spread=self.spread[rows])
 
-    def reached(self) -> GroundCells:
-        """The cells that some candidate reaches, of those of a larger gallery: what a blind region would be part of."""
+    def reached(self) -> RegionCells:
+        """The cells that these candidates reach, without those that only other candidates of the gallery reach."""
         kept = np.unique(self.spread.indices)
         return replace(
             self,
@@ -199,7 +200,7 @@ class GroundCells:
 
 
 def _rings(resolution: int, spread_m: float, candidates: int) -> int:
-    """Rings round the cell of a candidate that hold every cell whose centre is near enough to it."""
+    """Rings around a candidate's cell that contain every cell whose centre is near enough."""
     if resolution not in range(16):
         raise ConfigError(f"H3 resolution {resolution} does not exist; give 0 to 15 (11 is about 50 m).")
     if not (math.isfinite(spread_m) and spread_m > 0):
@@ -220,7 +221,7 @@ def _rings(resolution: int, spread_m: float, candidates: int) -> int:
 def _shares(
     rows: Int64[np.ndarray, " r"],
     positions: Float64[np.ndarray, "r 2"],
-    own: UInt64[np.ndarray, " r"],
+    home: UInt64[np.ndarray, " r"],
     home_of: Int64[np.ndarray, " r"],
     starts: Int64[np.ndarray, " h1"],
     members: Int64[np.ndarray, " d"],
@@ -228,35 +229,35 @@ def _shares(
     centres: Float64[np.ndarray, "c 2"],
     spread_m: float,
 ) -> tuple[Int64[np.ndarray, " p"], Int64[np.ndarray, " p"], Float64[np.ndarray, " p"], Float64[np.ndarray, " p"]]:
-    """Row, cell, share and distance of the pairs of some candidates and the cells near them."""
+    """Row, cell, share and distance of each pair of a candidate and a cell near it."""
     sizes = starts[home_of + 1] - starts[home_of]
     within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     cell = members[np.repeat(starts[home_of], sizes) + within]
     local = np.repeat(np.arange(len(rows)), sizes)
-    away_m = haversine_m(positions[local, 0], positions[local, 1], centres[cell, 0], centres[cell, 1])
-    near = (away_m <= CUT_BANDWIDTHS * spread_m) | (ids[cell] == own[local])
-    local, cell, away_m = local[near], cell[near], away_m[near]
+    distance_m = haversine_m(positions[local, 0], positions[local, 1], centres[cell, 0], centres[cell, 1])
+    near = (distance_m <= CUT_BANDWIDTHS * spread_m) | (ids[cell] == home[local])
+    local, cell, distance_m = local[near], cell[near], distance_m[near]
     counts = np.bincount(local, minlength=len(rows))
     if len(counts) == 0:
-        return rows[local], cell, away_m, away_m
+        return rows[local], cell, distance_m, distance_m
     first = np.cumsum(counts) - counts
-    # Less the nearest, so that a cell far larger than the spread does not come to nothing.
-    exponent = 0.5 * (away_m / spread_m) ** 2
+    # Less the nearest cell's exponent, so that weights do not underflow in cells far larger than the spread.
+    exponent = 0.5 * (distance_m / spread_m) ** 2
     weight = np.exp(np.repeat(np.minimum.reduceat(exponent, first), counts) - exponent)
-    return rows[local], cell, weight / np.repeat(np.add.reduceat(weight, first), counts), away_m
+    return rows[local], cell, weight / np.repeat(np.add.reduceat(weight, first), counts), distance_m
 
 
 def _nearest_city(
     row: Int64[np.ndarray, " p"],
     cell: Int64[np.ndarray, " p"],
-    away_m: Float64[np.ndarray, " p"],
+    distance_m: Float64[np.ndarray, " p"],
     names: Sequence[str | None],
     city_names: tuple[str, ...],
     cells: int,
 ) -> Int64[np.ndarray, " c"]:
     number = {name: at for at, name in enumerate(city_names)}
     city = np.array([NOWHERE if name is None else number[name] for name in names], dtype=np.int64)
-    order = np.lexsort((city[row], away_m, cell))  # of two as near, the first by name
+    order = np.lexsort((city[row], distance_m, cell))  # ties by name
     _, first = np.unique(cell[order], return_index=True)
     nearest = np.full(cells, NOWHERE, dtype=np.int64)
     nearest[cell[order][first]] = city[row[order[first]]]

@@ -1,4 +1,4 @@
-"""The region that an answer states: from a posterior over the candidates to H3 cells, or why there are none."""
+"""The prediction region of an answer: from a posterior over the candidates to H3 cells, or the reason for none."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from swclip.answers.record import RegionAnswer
 from swclip.calibration.conformal import Calibration
 from swclip.calibration.density import cell_density, density_cuts
 from swclip.calibration.region import Region, check_level
-from swclip.calibration.region_cells import GroundCells
+from swclip.calibration.region_cells import RegionCells
 from swclip.errors import ConfigError
 
 NOT_CALIBRATED = (
-    "regions hold a share of the posterior and promise nothing: the model was trained without calibrating them "
-    "(model/regions.json is not there); train it again on splits with validation queries, and index again"
+    "regions contain a share of the posterior, and their coverage is not calibrated: the model was trained without "
+    "calibration (model/regions.json is missing); train it again on splits with validation queries, and index again"
 )
 NOT_ALONE = (
-    "regions hold a share of the posterior and promise nothing: they were calibrated on photographs asked one by one, "
-    "without a prior"
+    "regions contain a share of the posterior, and their coverage is not calibrated: the calibration is for single "
+    "photographs without a prior"
 )
 
 
 @dataclass(frozen=True)
 class RegionRequest:
-    """What is asked of a region.
+    """Options of a region.
 
     Attributes:
-        level: Probability with which it is to hold the place.
-        limit_km2: Areas above this cannot tell; None for no limit but a blind region's.
+        level: Nominal coverage: the probability that it contains the true position.
+        limit_km2: Larger regions abstain; None for no limit beside that of uninformative regions.
 
     Raises:
         ConfigError: The level is not between 0 and 1, or the limit not above 0.
@@ -49,73 +49,74 @@ class RegionRequest:
 
 @dataclass(frozen=True, eq=False)
 class RegionMaker:
-    """Makes the regions of posteriors over some candidates.
+    """Makes the regions of posteriors over a set of candidates.
 
     Attributes:
-        ground: The cells of those candidates.
+        cells: The cells of the candidates.
         calibration: The tails that set the thresholds. None for highest-density regions, the densest cells until they
-            hold the level's mass: those of a tail of at least 1 less the level, since denser cells hold the rest.
-        wanted: What is asked.
-        whole: These are all candidates, as when the tails were measured.
+            contain the level's mass.
+        request: Level and limit.
     """
 
-    ground: GroundCells
+    cells: RegionCells
     calibration: Calibration | None
-    wanted: RegionRequest
-    whole: bool = True
+    request: RegionRequest
 
     def region(self, probability: Float64[np.ndarray, " m"]) -> RegionAnswer:
         """The region of one posterior over the candidates."""
-        mass = self.ground.mass(probability[None] / probability.sum())[0]
+        mass = self.cells.mass(probability[None] / probability.sum())[0]
         if self.calibration is None:
-            found = credible_region(mass, self.ground, self.wanted.level)
+            region = credible_region(mass, self.cells, self.request.level)
         else:
-            found = self.calibration.region(mass, self.ground, self.wanted.level)
-        reason = self._reason(found)
-        cells: tuple[str, ...] = ()
-        if reason is None and found.cells is not None:
-            cells = tuple(sorted(h3.compact_cells([f"{cell:x}" for cell in self.ground.ids[found.cells].tolist()])))
+            region = self.calibration.region(mass, self.cells, self.request.level)
+        reason = self._reason(region)
+        cell_ids: tuple[str, ...] = ()
+        if reason is None and region.cells is not None:
+            cell_ids = tuple(sorted(h3.compact_cells([f"{cell:x}" for cell in self.cells.ids[region.cells].tolist()])))
         return RegionAnswer(
-            probability=self.wanted.level,
-            area_km2=round(found.area_km2, 6) if math.isfinite(found.area_km2) else None,
+            probability=self.request.level,
+            area_km2=round(region.area_km2, 6) if math.isfinite(region.area_km2) else None,
             cannot_tell=reason is not None,
-            resolution=self.ground.resolution,
-            cells=cells,
+            resolution=self.cells.resolution,
+            cells=cell_ids,
             reason=reason,
-            calibrated=self.calibration is not None and self.whole,
+            calibrated=self.calibration is not None,
         )
 
     def _reason(self, region: Region) -> str | None:
+        """Why an answer abstains from this region; None where it does not."""
         if region.cells is None and self.calibration is not None:
             return (
                 f"{len(self.calibration)} calibration queries in {self.calibration.n_blocks} blocks, "
-                f"{self.calibration.unreachable} of them out of reach, are too few to promise {region.level:g}"
+                f"{self.calibration.unreachable} of them out of reach, are too few for a coverage of {region.level:g}"
             )
         if region.cannot_tell():
             return (
-                f"the region is {region.area_km2:.3g} km2 of {region.total_km2:.3g} km2, no smaller than a blind one "
-                "with the same promise"
+                f"the region is {region.area_km2:.3g} km2 of {region.total_km2:.3g} km2, no smaller than a random one "
+                "of the same coverage"
             )
-        if region.cannot_tell(self.wanted.limit_km2):
-            return f"the region is {region.area_km2:.3g} km2, above the limit of {self.wanted.limit_km2:g} km2"
+        if region.cannot_tell(self.request.limit_km2):
+            return f"the region is {region.area_km2:.3g} km2, above the limit of {self.request.limit_km2:g} km2"
         return None
 
 
-def credible_region(mass: Float64[np.ndarray, " c"], ground: GroundCells, level: float) -> Region:
-    """The highest-density region of a posterior: the densest cells until they hold its share.
+def credible_region(mass: Float64[np.ndarray, " c"], cells: RegionCells, level: float) -> Region:
+    """The highest-density region of a posterior: the densest cells until they contain its share.
+
+    A cell is in it if its tail is at least 1 - level, since the denser cells contain the rest.
 
     Args:
-        mass: (C,) mass of each cell, `ground.mass`, summing to 1.
-        ground: The cells.
+        mass: (C,) mass of each cell, `RegionCells.mass`, summing to 1.
+        cells: The cells.
         level: The share, between 0 and 1.
 
     Example:
-        >>> ground = GroundCells.of([[51.5, -0.1], [51.6, -0.1]])
-        >>> mass = ground.mass(np.array([[0.9, 0.1]]))[0]
-        >>> region = credible_region(mass, ground, 0.5)
+        >>> cells = RegionCells.of([[51.5, -0.1], [51.6, -0.1]])
+        >>> mass = cells.mass(np.array([[0.9, 0.1]]))[0]
+        >>> region = credible_region(mass, cells, 0.5)
         >>> bool(mass[region.cells].sum() >= 0.5), region.cannot_tell()
         (True, False)
     """
-    cuts, areas = density_cuts(mass, ground.area_km2, np.array([1.0 - level]))
-    inside = np.flatnonzero(cell_density(mass, ground.area_km2) >= cuts[0])
-    return Region(level, inside, float(areas[0]), ground.total_area_km2)
+    cuts, areas = density_cuts(mass, cells.area_km2, np.array([1.0 - level]))
+    inside = np.flatnonzero(cell_density(mass, cells.area_km2) >= cuts[0])
+    return Region(level, inside, float(areas[0]), cells.total_area_km2)

@@ -80,7 +80,7 @@ def export(
 def _write_embeddings(source: Path, out: Path, precision: Literal["float32", "int8"]) -> None:
     from swclip.cli.console import console
     from swclip.export.embeddings import write_embeddings
-    from swclip.gallery.gallery import load_gallery
+    from swclip.gallery.read_write import load_gallery
 
     if out.is_dir():
         raise InputError(f"{out}: is a folder; with --embeddings, --out is a file such as gallery.safetensors.")
@@ -129,7 +129,7 @@ def _of_manifest(source: Path) -> list[Path]:
 
 
 def _manifest_of(source: Path) -> str | None:
-    from swclip.gallery.gallery import load_gallery
+    from swclip.gallery.read_write import load_gallery
     from swclip.training.run import read_run
 
     if (source / "run.json").is_file():

@@ -53,17 +53,18 @@ def index(
     _check_flags(manifest, splits, grid, spacing_m, thumbnails)
 
     from swclip.calibration.conformal import read_calibration
+    from swclip.calibration.posterior_config import read_posterior
     from swclip.cli.console import console, progress_bar
     from swclip.data.manifest import read_manifest
     from swclip.gallery.build import build_gallery, thumbnails_of
     from swclip.gallery.folder import check_output
     from swclip.gallery.hubness import read_bank
+    from swclip.gallery.read_write import save_gallery
     from swclip.gallery.schema import manifest_details
     from swclip.models.download import model_folder
     from swclip.models.embed import Failure
     from swclip.models.feature_cache import FeatureCache
     from swclip.models.locator_model import load_model
-    from swclip.retrieval.posterior import read_posterior
 
     check_output(out)
     table = None if manifest is None else read_manifest(manifest)
@@ -92,7 +93,7 @@ def index(
             keep["thumbnails"] = thumbnails_of(table, thumbnails)
     if grid is not None:
         gallery.meta["grid"] = {"area": grid, "spacing_m": spacing_m}
-    gallery.save(out, model, calibration, bank=bank, **keep)
+    save_gallery(gallery, out, model, calibration, bank=bank, **keep)
     for path, reason in failures:
         console.print(f"left out: {path}: {reason}", markup=False, highlight=False)
     left_out = f"; {len(failures)} photographs left out (listed by: swclip gallery info {out})" if failures else ""

@@ -37,7 +37,7 @@ def locate(
     model: Path | None = None,
     cells: list[int] | None = None,
     search: Literal["auto", "memory", "disk"] = "auto",
-    beam: int | None = None,
+    beam: Annotated[int | None, Parameter(show=False)] = None,
     region: float = 0.8,
     region_limit_km2: float | None = None,
     region_out: Path | None = None,
@@ -80,8 +80,7 @@ def locate(
             not given (about 6 km, 900 m and 130 m across).
         search: memory looks at every candidate; disk leaves the gallery where it is and looks at a shortlist by its
             index (swclip gallery build-index); auto does so above 2 GB of embeddings.
-        beam: Look only into so many cells of a large gallery. Each answer then states the share that was scored and
-            how much of the posterior the rest can hold.
+        beam: Removed.
         region: Probability with which the region of each answer is to hold the place; answers state its area, its
             cells, and whether it cannot tell.
         region_limit_km2: Say "cannot tell" of regions larger than this too.
@@ -95,6 +94,11 @@ def locate(
     names = named_photographs(photographs, from_list, list_column)
     if len(names) > 1 and (caption is not None or map is not None):
         raise InputError(f"--caption and --map go with one photograph, and {len(names)} are named; ask one at a time.")
+    if beam is not None:
+        raise ConfigError(
+            "--beam was removed: a large gallery is searched by its index. Build it once with `swclip gallery "
+            "build-index GALLERY`, and locate with --search disk."
+        )
     if batch_size < 1:
         raise ConfigError(f"--batch-size {batch_size}: the model must see at least one photograph at once.")
     if restart and out is None:
@@ -115,7 +119,6 @@ def locate(
         "captions": caption,
         "maps": None if map is None else str(map),
         "together": together,
-        "beam": beam,
         "region": region,
         "region_limit_km2": region_limit_km2,
         "batch_size": batch_size,

@@ -259,8 +259,8 @@ def gallery_digest(gallery: Gallery) -> str:
     """SHA-256 of all that answers are taken from: names, positions, embeddings and hubness, in their order."""
     hashed = hashlib.sha256(_digest([gallery.candidate_ids, gallery.cities, gallery.image_ids]).encode())
     arrays = [gallery.positions_deg, gallery.location_embeddings, gallery.image_embeddings, gallery.image_rows]
-    if gallery.hubness is not None:
-        arrays += [gallery.hubness.locations, gallery.hubness.photographs]
+    if gallery.image_hubness is not None:
+        arrays.append(gallery.image_hubness)
     for array in arrays:
         hashed.update(np.ascontiguousarray(array).data)
     return hashed.hexdigest()

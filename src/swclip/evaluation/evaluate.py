@@ -22,7 +22,7 @@ from swclip.gallery.gallery import Gallery
 from swclip.gallery.hubness import Bank
 from swclip.geo.spatial_smoothing import spread
 from swclip.metrics.districts import exchangeable_units
-from swclip.models.embed_modalities import chosen_views, count_views, embed_queries
+from swclip.models.embed_modalities import chosen_modalities, count_modalities, embed_queries
 from swclip.retrieval.point_estimates import estimators
 from swclip.retrieval.posterior import gallery_kernel, iter_log_posterior
 from swclip.versions import versions
@@ -30,7 +30,7 @@ from swclip.versions import versions
 if TYPE_CHECKING:
     from swclip.models.feature_cache import FeatureCache
     from swclip.models.locator_model import LocatorModel
-    from swclip.models.modalities import ViewName
+    from swclip.models.modalities import ModalityName
 
 Progress = Callable[[int, int], None]
 
@@ -65,7 +65,7 @@ def evaluate(
     bank: Bank | None = None,
     config: MeasureConfig | None = None,
     embedding: EmbedConfig | None = None,
-    use: Sequence[ViewName] | None = None,
+    use: Sequence[ModalityName] | None = None,
     calibration: Calibration | None = None,
     command: str | None = None,
     progress: Progress | None = None,
@@ -100,7 +100,7 @@ def evaluate(
     embedding = embedding or EmbedConfig()
     asked = asked_rows(splits, manifest, on)
     captions, maps = [manifest.captions[row] for row in asked], [manifest.map_paths[row] for row in asked]
-    names = chosen_views(model, captions, maps, use)
+    names = chosen_modalities(model, captions, maps, use)
     places = candidates_for(splits, on)
     photographs = int(sum(len(ids) for ids in places["image_ids"]))
     counted = _Counted(progress, photographs + len(asked))
@@ -133,7 +133,7 @@ def evaluate(
         command=command,
     )
     evaluation.report["posterior"]["fitted"] = posterior is not None
-    evaluation.report["made_with"]["views"] = count_views(names, captions, maps)
+    evaluation.report["made_with"]["views"] = count_modalities(names, captions, maps)
     return evaluation
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float32, Float64, Int32, Int64
 from numpy.typing import ArrayLike
 
 from swclip.calibration.conformal import Calibration
-from swclip.calibration.region_cells import GroundCells
+from swclip.calibration.region_cells import RegionCells
 from swclip.errors import ConfigError, InputError
 from swclip.evaluation.answer_queries import TOP, Estimator, Smoothing, answer
 from swclip.evaluation.report_schema import REPORT_VERSION
@@ -196,11 +196,11 @@ def measure(
 
 def _ground(
     places_deg: Float64[np.ndarray, "m 2"], cities: list[str | None], calibration: Calibration | None
-) -> GroundCells:
+) -> RegionCells:
     """The cells that the regions were calibrated on, of these candidates."""
     if calibration is None:
-        return GroundCells.of(places_deg, cities)
-    return GroundCells.of(places_deg, cities, resolution=calibration.resolution, spread_m=calibration.spread_m)
+        return RegionCells.of(places_deg, cities)
+    return RegionCells.of(places_deg, cities, resolution=calibration.resolution, spread_m=calibration.spread_m)
 
 
 def _distances_m(

@@ -6,7 +6,7 @@
     image_scales         (P,)    float32; of int8 alone
     image_rows           (P,)    int64, the candidate that each photograph was taken at
     positions_deg        (M, 2)  float64, latitude and longitude
-    location_hubness     (M,)    float32, and image_hubness (P,), where they were measured
+    image_hubness        (P,)    float32, where it was measured
     names                (n,)    uint8: UTF-8 of JSON with candidate_ids, cities and image_ids
 
 The metadata hold `swclip_embeddings` (the version), `fingerprint` of the model, `posterior` (JSON, or null), and the
@@ -28,7 +28,6 @@ from swclip.errors import ArtefactError, InputError
 from swclip.export.quantize import dequantize, quantize
 from swclip.files import atomic_file
 from swclip.gallery.gallery import Gallery
-from swclip.gallery.hubness import Hubness
 
 EMBEDDINGS_VERSION = "1"
 Precision = Literal["float32", "int8"]
@@ -61,9 +60,8 @@ def write_embeddings(path: str | os.PathLike[str], gallery: Gallery, precision: 
             codes, scales = quantize(embeddings)
             tensors[f"{side}_embeddings"], tensors[f"{side}_scales"] = codes, scales
             error = max(error, float(np.abs(dequantize(codes, scales) - embeddings).max(initial=0.0)))
-    if gallery.hubness is not None:
-        tensors["location_hubness"] = gallery.hubness.locations
-        tensors["image_hubness"] = gallery.hubness.photographs
+    if gallery.image_hubness is not None:
+        tensors["image_hubness"] = gallery.image_hubness
     metadata = {
         "swclip_embeddings": EMBEDDINGS_VERSION,
         "fingerprint": str(gallery.meta.get("fingerprint")),
@@ -107,11 +105,7 @@ def read_embeddings(path: str | os.PathLike[str]) -> Gallery:
             image_rows=tensors["image_rows"],
             image_ids=names["image_ids"],
             meta={"fingerprint": metadata["fingerprint"], "posterior": json.loads(metadata["posterior"])},
-            hubness=(
-                Hubness(tensors["location_hubness"], tensors["image_hubness"])
-                if "location_hubness" in tensors
-                else None
-            ),
+            image_hubness=tensors.get("image_hubness"),
         )
     except (OSError, SafetensorError, KeyError, ValueError, InputError) as error:
         raise ArtefactError(f"{source}: the embeddings cannot be read ({error}); {again}") from error

@@ -13,7 +13,7 @@ from jaxtyping import Float32, Float64, Int64
 from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.errors import ConfigError, InputError
 from swclip.gallery.gallery import Gallery
-from swclip.retrieval.posterior import fit_posterior
+from swclip.retrieval.posterior_fit import fit_posterior
 
 Similarity = Literal["cosine", "l2"]
 

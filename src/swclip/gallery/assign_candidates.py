@@ -1,12 +1,12 @@
-"""Where new entries belong: at a candidate that the gallery has at their position, or at a new one.
+"""Assign new entries to candidates: to the gallery's candidate at their position, or to a new one.
 
-Two positions are one where they agree after rounding to 1e-7 degrees, about a centimetre. A new candidate without a
-name of its own is named by its position, so that two processes that meet at one place name it alike.
+Two positions are the same where they agree after rounding to 1e-7 degrees, about a centimetre. A new candidate without
+a name is named by its position, so that two processes that add the same position give it the same name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
 import numpy as np
@@ -16,65 +16,106 @@ from jaxtyping import Float64, Int64
 
 from swclip.data.grouping import STEPS_PER_DEG, position_name, position_steps
 from swclip.errors import InputError
+from swclip.gallery.filters import box_sql, is_in
 from swclip.gallery.schema import matrix, photograph_key, position_key
 
-SHARED = ("candidate_id", "lat_deg", "lon_deg", "city", "location_embedding", "location_hubness")
+SHARED = ("candidate_id", "lat_deg", "lon_deg", "city", "location_embedding")
 """Columns that entries of one candidate share."""
 
 
-def settle(entries: pa.Table, known: pa.Table, taken: Collection[str] = ()) -> pa.Table:
-    """Give entries their candidates and their keys.
+MAX_IDS_IN_SQL = 20_000
+"""With more ids than this, reading a whole column is faster than a predicate that lists them."""
+
+Scan = Callable[[Sequence[str], str | None], pa.Table]
+"""Reads columns of a gallery's table where a predicate in SQL holds, None for all rows."""
+
+
+def assign_to_table(entries: pa.Table, scan: Scan, *, replacing: bool = False) -> pa.Table:
+    """Assign entries to the candidates of a table; see `assign_candidates`.
+
+    Entries that are to be replaced do not count: a candidate all of whose photographs are replaced takes the new
+    entries' city and embedding, and keeps its id.
 
     Args:
         entries: Rows of a gallery's columns; candidate_id may be null.
-        known: `SHARED` of the gallery's candidates at these positions; others may be among them.
-        taken: Candidate ids that the gallery has at other positions: an entry that brings one is renamed.
+        scan: Reads the table.
+        replacing: The entries replace those of the same photographs.
+    """
+    positions = positions_of(entries)
+    box = box_sql(*positions.min(axis=0).tolist(), *positions.max(axis=0).tolist())
+    nearby = scan(["candidate_id", "lat_deg", "lon_deg", "image_id"], box)
+    nearby = nearby.filter(pa.array(np.isin(position_keys(positions_of(nearby)), position_keys(positions))))
+    ids_here = set(nearby["candidate_id"].to_pylist())
+    replaced: set[str] = set()
+    if replacing:
+        replaced = set(entries["image_id"].drop_null().to_pylist())
+        outgoing = holding(nearby, replaced)
+        entries = renamed(entries, nearby.filter(outgoing))
+        nearby = nearby.filter(pc.invert(outgoing))
+    ids = sorted(set(nearby["candidate_id"].to_pylist()))
+    candidates = scan([*SHARED, "image_id"], is_in("candidate_id", ids) if len(ids) <= MAX_IDS_IN_SQL else box)
+    if replacing:
+        candidates = candidates.filter(pc.invert(holding(candidates, replaced)))
+    new_ids = sorted({name for name in entries["candidate_id"].to_pylist() if name is not None} - ids_here)
+    same_ids = scan(["candidate_id"], is_in("candidate_id", new_ids) if len(new_ids) <= MAX_IDS_IN_SQL else None)
+    return assign_candidates(entries, candidates, set(same_ids["candidate_id"].to_pylist()) - ids_here)
+
+
+def assign_candidates(entries: pa.Table, candidates: pa.Table, used_ids: Collection[str] = ()) -> pa.Table:
+    """Set the candidate and the key of each entry.
+
+    Args:
+        entries: Rows of a gallery's columns; candidate_id may be null.
+        candidates: `SHARED` of the gallery's candidates at these positions; candidates elsewhere are ignored.
+        used_ids: Candidate ids that the gallery uses at other positions: an entry with one of them is renamed.
 
     Returns:
-        The entries with `SHARED` of the candidate they are at. A position without photograph is left out where the
-        gallery has the candidate already, or where it is there twice.
+        The entries with `SHARED` of their candidate. A position without a photograph is left out where the gallery has
+        the candidate already, or where it is repeated.
     """
     names = entries["candidate_id"].to_pylist()
     steps = position_steps(positions_of(entries))
     groups, first, which = np.unique(position_keys(positions_of(entries)), return_index=True, return_inverse=True)
-    known = known.select(list(SHARED)).sort_by("candidate_id")
+    candidates = candidates.select(list(SHARED)).sort_by("candidate_id")
     # Backwards: of several candidates at one position the first by name is taken.
-    row_of = {key: row for row, key in reversed(list(enumerate(position_keys(positions_of(known)).tolist())))}
+    row_of = {key: row for row, key in reversed(list(enumerate(position_keys(positions_of(candidates)).tolist())))}
     leader = np.empty(len(groups), dtype=np.int64)
-    own: list[str | None] = [None] * len(groups)  # the names of new candidates
+    new_ids: list[str | None] = [None] * len(groups)
     for group, key in enumerate(groups.tolist()):
         row = row_of.get(key)
-        leader[group] = len(known) + first[group] if row is None else row
+        leader[group] = len(candidates) + first[group] if row is None else row
         if row is None:
             name = names[first[group]]
-            own[group] = position_name(*steps[first[group]].tolist()) if name is None or name in taken else name
-    both = pa.concat_tables([known, _named(entries.select(list(SHARED))).cast(known.schema)])
+            unusable = name is None or name in used_ids
+            new_ids[group] = position_name(*steps[first[group]].tolist()) if unusable else name
+    both = pa.concat_tables([candidates, _with_text_ids(entries.select(list(SHARED))).cast(candidates.schema)])
     shared = both.take(leader[which])
-    found = shared["candidate_id"].to_pylist()
-    ids = [found[row] if own[group] is None else own[group] for row, group in enumerate(which.tolist())]
+    old_ids = shared["candidate_id"].to_pylist()
+    ids = [old_ids[row] if new_ids[group] is None else new_ids[group] for row, group in enumerate(which.tolist())]
     shared = shared.set_column(0, "candidate_id", pa.array(ids, pa.string()))
     for name in SHARED:
         at = entries.schema.get_field_index(name)
         entries = entries.set_column(at, entries.schema.field(at), shared[name])
-    return _with_keys(entries, [own[group] is not None for group in which.tolist()])
+    return _with_keys(entries, [new_ids[group] is not None for group in which.tolist()])
 
 
-def renamed(entries: pa.Table, going: pa.Table) -> pa.Table:
-    """Entries with the candidates' names of entries at the same position that they replace.
+def renamed(entries: pa.Table, outgoing: pa.Table) -> pa.Table:
+    """Entries with the candidate ids of the entries that they replace at the same position.
 
     Args:
         entries: Rows of a gallery's columns.
-        going: candidate_id, lat_deg, lon_deg of the entries that are replaced.
+        outgoing: candidate_id, lat_deg, lon_deg of the entries that are replaced.
     """
-    name_of = dict(zip(position_keys(positions_of(going)).tolist(), going["candidate_id"].to_pylist(), strict=True))
+    keys_out = position_keys(positions_of(outgoing)).tolist()
+    id_at = dict(zip(keys_out, outgoing["candidate_id"].to_pylist(), strict=True))
     keys = position_keys(positions_of(entries)).tolist()
-    ids = [name_of.get(key, own) for key, own in zip(keys, entries["candidate_id"].to_pylist(), strict=True)]
+    ids = [id_at.get(key, old_id) for key, old_id in zip(keys, entries["candidate_id"].to_pylist(), strict=True)]
     at = entries.schema.get_field_index("candidate_id")
     return entries.set_column(at, "candidate_id", pa.array(ids, pa.string()))
 
 
-def _named(shared: pa.Table) -> pa.Table:
-    """Ids that are null as empty texts, which the columns of a gallery may hold; they are set right afterwards."""
+def _with_text_ids(shared: pa.Table) -> pa.Table:
+    """Null ids as empty texts, since the column of a gallery is not nullable; the final ids are set afterwards."""
     at = shared.schema.get_field_index("candidate_id")
     return shared.set_column(at, "candidate_id", pc.fill_null(shared["candidate_id"].cast(pa.string()), ""))
 
@@ -111,14 +152,14 @@ def positions_of(table: pa.Table) -> Float64[np.ndarray, "n 2"]:
 
 
 NULL_STAYS: Literal["null"] = "null"
-"""What lancedb is told about null vectors, which it takes for bad ones where there are ten numbers or more. It would
-make those that are not numbers null too: `check_finite` refuses them before."""
+"""How lancedb treats null vectors, which it takes for bad ones from ten dimensions on. It would make vectors that are
+not numbers null too: `check_finite` refuses them before."""
 
 _NAMED = 3
 
 
 def check_unique(entries: pa.Table, name: str) -> None:
-    """Raise InputError where a photograph is given twice."""
+    """Raise InputError where a photograph occurs twice."""
     counts = pc.value_counts(entries["image_id"].drop_null())
     twice = [one["values"] for one in counts.to_pylist() if one["counts"] > 1]
     if twice:
@@ -126,11 +167,10 @@ def check_unique(entries: pa.Table, name: str) -> None:
 
 
 def check_finite(entries: pa.Table | pa.RecordBatch, name: str) -> None:
-    """Raise InputError where an embedding holds what is not a number."""
+    """Raise InputError where an embedding is not finite."""
     for column in ("location_embedding", "image_embedding"):
-        own = entries[column]
-        there = np.asarray(own.is_valid())
-        bad = there & ~np.isfinite(matrix(own, own.type.list_size)).all(axis=1)
+        values = entries[column]
+        bad = np.asarray(values.is_valid()) & ~np.isfinite(matrix(values, values.type.list_size)).all(axis=1)
         if bad.any():
             keys = [entries["entry_id"][row].as_py() or f"row {row}" for row in np.flatnonzero(bad)[:_NAMED].tolist()]
             raise InputError(
@@ -140,7 +180,7 @@ def check_finite(entries: pa.Table | pa.RecordBatch, name: str) -> None:
 
 
 def holding(table: pa.Table, image_ids: Collection[str]) -> pa.Array:
-    """Which rows are of one of these photographs."""
+    """Whether each row is of one of these photographs."""
     return pa.array([image_id in image_ids for image_id in table["image_id"].to_pylist()], pa.bool_())
 
 

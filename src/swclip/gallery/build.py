@@ -1,4 +1,4 @@
-"""Making a gallery: embed the candidates' positions and their photographs."""
+"""Make a gallery, or extend one: embed candidates' positions and their photographs."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def build_gallery(
     failures: list[Failure] | None = None,
     progress: Progress | None = None,
 ) -> Gallery:
-    """Embed candidates, and the photographs that answers may lean on.
+    """Embed candidates, and the photographs that answers may use as evidence.
 
     Args:
         model: The model.
         candidates: candidate_id, lat_deg, lon_deg, city, image_ids; from `splits.candidates_for` or
             `manifest_candidates`.
-        manifest: Where the photographs of `image_ids` are; None for a gallery of positions alone.
+        manifest: Manifest of the photographs in `image_ids`; None for a gallery of positions alone.
         posterior: The model's fitted posterior, kept with the gallery.
-        bank: The model's bank of queries, that hubness is measured with; None measures none.
+        bank: The model's bank of queries, to measure hubness with; None measures none.
         batch_size: Photographs that the model sees at once.
         workers: Decoding threads.
         cache: Image features kept on disk, for a tower that is not trained.
@@ -66,7 +66,7 @@ def build_gallery(
         MismatchError: A candidate names a photograph that the manifest does not have.
         InputError: Photographs cannot be decoded and `failures` is None; or there are no candidates.
     """
-    ids = [i for own in candidates["image_ids"] for i in own] if manifest is not None else []
+    ids = [i for image_ids in candidates["image_ids"] for i in image_ids] if manifest is not None else []
     words = candidate_words([None if pd.isna(value) else str(value) for value in candidates["city"]])
     positions = candidates[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
     locations = embed_positions(model, positions, words, progress=None if ids else progress)
@@ -107,20 +107,20 @@ def build_gallery(
 
 
 def candidate_words(cities: Sequence[str | None]) -> list[dict[str, str]] | None:
-    """What a prompt may name beside a position; None where no candidate has a city."""
+    """Words of each candidate's prompt beside its position; None where no candidate has a city."""
     if all(city is None for city in cities):
         return None
     return [{} if city is None else {"city": city} for city in cities]
 
 
 def manifest_candidates(manifest: Manifest, grid_m: float | None = None, *, photographs: bool = True) -> pd.DataFrame:
-    """Candidates of a gallery that may use everything in a manifest.
+    """Candidates of a gallery of a whole manifest.
 
     Args:
         manifest: The photographs.
-        grid_m: Spacing of a grid over each city in metres, in place of the photographs' positions; a grid has no
+        grid_m: Spacing in metres of a grid over each city, in place of the photographs' positions; a grid has no
             photographs.
-        photographs: Whether answers may lean on the photographs, not only on their positions.
+        photographs: Whether answers may use the photographs, beside their positions.
 
     Returns:
         candidate_id, lat_deg, lon_deg, city, image_ids.
@@ -130,8 +130,8 @@ def manifest_candidates(manifest: Manifest, grid_m: float | None = None, *, phot
     """
     kind: Literal["grid", "photographs", "positions"]
     kind = "grid" if grid_m is not None else "photographs" if photographs else "positions"
-    everything = np.full(len(manifest), "train")
-    table = build_candidates(manifest.frame, everything, GalleryRule(kind, grid_m))
+    split_of = np.full(len(manifest), "train")
+    table = build_candidates(manifest.frame, split_of, GalleryRule(kind, grid_m))
     return table.drop(columns=["for_val", "for_query"])
 
 
@@ -153,42 +153,43 @@ def put_in(
     failures: list[Failure] | None = None,
     progress: Progress | None = None,
 ) -> Change:
-    """Embed a manifest's photographs and put them into a gallery.
+    """Embed a manifest's photographs and insert them into a gallery.
 
-    Each part is one commit: whatever ends the work, a gallery of whole parts is left, and the same call goes on there.
+    They are inserted in parts, each one commit: after an interruption the gallery holds whole parts, and the same call
+    resumes there.
 
     Args:
         store: The gallery.
         model: The model that made it.
         manifest: The photographs.
-        replacing: Replace photographs that are there; otherwise they are skipped, and not embedded again.
-        bank: The model's bank of queries, for a gallery with hubness.
-        thumbnails_px: Keep thumbnails of at most this height; none where None.
+        replacing: Replace existing photographs; otherwise they are skipped, and not embedded again.
+        bank: The model's bank of queries, for a gallery whose hubness is measured.
+        thumbnails_px: Height of the thumbnails to keep, pixels; None keeps none.
         commit_rows: Photographs in one commit.
         batch_size: Photographs that the model sees at once.
         workers: Decoding threads.
         cache: Image features kept on disk, for a tower that is not trained.
-        failures: A list that collects photographs that cannot be decoded; their positions become candidates all the
-            same, as in `build_gallery`. Without one, such a photograph raises.
-        progress: Called with (done, total) photographs, those that are skipped not counted.
+        failures: A list that collects photographs that cannot be decoded; their positions become candidates
+            nevertheless, as in `build_gallery`. Without one, such a photograph raises.
+        progress: Called with (done, total) photographs, without those that are skipped.
 
     Returns:
-        What was done, of all commits together.
+        The counts of all commits together.
 
     Raises:
         MismatchError: Another model made the gallery.
-        ArtefactError: The gallery has its hubness measured, and there is no bank.
+        ArtefactError: The gallery's hubness is measured, and there is no bank.
         InputError: Photographs cannot be decoded and `failures` is None.
     """
-    store.description.check_model(model.fingerprint, "the model given", store.path)
+    store.description.check_model(model.fingerprint, "the given model", store.path)
     if store.description.hubness and bank is None:
         raise ArtefactError(
             f"{store.path}: its hubness is measured, and model/ holds no bank.safetensors to measure that of further "
             "entries with; make the gallery again with: swclip index RUN MANIFEST --out GALLERY"
         )
     names = manifest.frame["image_id"].tolist()
-    there = set() if replacing else store.there(names)
-    rows = np.array([row for row, name in enumerate(names) if name not in there], dtype=np.int64)
+    existing = set() if replacing else store.existing(names)
+    rows = np.array([row for row, name in enumerate(names) if name not in existing], dtype=np.int64)
     done = Change(skipped=len(names) - len(rows), version=store.version)
     for start in range(0, len(rows), commit_rows):
         part = Manifest(manifest.path, manifest.frame.iloc[rows[start : start + commit_rows]].reset_index(drop=True))
@@ -217,7 +218,7 @@ def put_in(
 
 
 def candidates_of(manifest: Manifest) -> pd.DataFrame:
-    """Candidates at a manifest's positions, named by them, in the columns of `build_candidates`."""
+    """Candidates at a manifest's positions, named by position, in the columns of `build_candidates`."""
     positions, which = distinct_positions(manifest.positions_deg)
     image_ids: list[list[str]] = [[] for _ in positions]
     for row, name in enumerate(manifest.frame["image_id"]):
@@ -234,17 +235,17 @@ def candidates_of(manifest: Manifest) -> pd.DataFrame:
 
 
 def thumbnails_of(manifest: Manifest, side_px: int) -> Thumbnails:
-    """What makes thumbnails of a manifest's photographs, None for those that cannot be decoded."""
+    """A function that makes thumbnails of a manifest's photographs, None for those that cannot be decoded."""
     paths = dict(zip(manifest.frame["image_id"], manifest.image_paths, strict=True))
 
     def make(image_ids: Sequence[str]) -> list[bytes | None]:
-        found: list[bytes | None] = []
+        thumbnails: list[bytes | None] = []
         for image_id in image_ids:
             try:
-                found.append(thumbnail_jpeg(paths[image_id], side_px))
+                thumbnails.append(thumbnail_jpeg(paths[image_id], side_px))
             except PhotographError:
-                found.append(None)
-        return found
+                thumbnails.append(None)
+        return thumbnails
 
     return make
 

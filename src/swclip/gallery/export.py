@@ -27,13 +27,13 @@ def export_points(store: GalleryStore, path: str | os.PathLike[str], where: Entr
     Args:
         store: The gallery.
         path: The `.parquet` file.
-        where: Which entries; None for all.
+        where: The entries; None for all.
 
     Returns:
-        How many entries were written.
+        Number of entries written.
 
     Raises:
-        DiskFullError: The disk filled; nothing half-written is left.
+        DiskFullError: The disk is full; no partial file is left.
     """
     from pyproj import CRS
 

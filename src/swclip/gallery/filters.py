@@ -1,7 +1,7 @@
-"""Which entries of a gallery are meant: by id, city, place, date and source.
+"""Select entries of a gallery by id, city, place, date and source.
 
-What Lance can decide it decides while it reads (a predicate in SQL); the exact border of an area or a circle is then
-decided here, on the positions that are left.
+A predicate in SQL selects while Lance reads; the exact border of an area or a circle is then applied here, to the
+remaining positions.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from swclip.geo.distance import EARTH_RADIUS_M, haversine_m
 if TYPE_CHECKING:
     from swclip.geo.areas import Area
 
-_SLACK_DEG = 1e-6  # boxes only narrow what is read: rounding must not cut off what lies on the border
+_SLACK_DEG = 1e-6  # boxes only narrow what is read: rounding must not cut off entries on the border
 
 
 @dataclass(frozen=True, eq=False)
 class EntryFilter:
-    """Conditions that must all hold; without any, every entry is meant.
+    """Conditions that must all hold; without any, every entry is selected.
 
     Attributes:
         image_ids: One of these photographs.
         candidate_ids: At one of these candidates.
         cities: In one of these cities.
         sources: From one of these sources.
-        since: Captured at this time or later; entries without a time are not meant.
+        since: Captured at this time or later; entries without a time are left out.
         until: Captured before this time; likewise.
         within: Inside this area, or on its border.
         near: Within `radius_m` of this latitude, longitude in degrees, by haversine.
@@ -67,7 +67,7 @@ class EntryFilter:
 
     @property
     def exact(self) -> bool:
-        """Whether `sql` alone decides; otherwise `keeps` must be asked about what it lets through."""
+        """Whether `sql` alone decides; otherwise `keeps` must be applied to its result too."""
         return self.within is None and self.near is None
 
     @property
@@ -76,7 +76,7 @@ class EntryFilter:
         return all(value is None for value in vars(self).values())
 
     def sql(self) -> str | None:
-        """The predicate that Lance decides; None where every row must be read.
+        """The predicate for Lance; None where every row must be read.
 
         Example:
             >>> EntryFilter(cities=["King's Lynn"], photographs=True).sql()
@@ -89,9 +89,9 @@ class EntryFilter:
             ("city", self.cities),
             ("source", self.sources),
         )
-        for column, wanted in named:
-            if wanted is not None:
-                parts.append(is_in(column, wanted))
+        for column, values in named:
+            if values is not None:
+                parts.append(is_in(column, values))
         if self.since is not None:
             parts.append(f"captured_at >= {_time(self.since)}")
         if self.until is not None:
@@ -106,22 +106,22 @@ class EntryFilter:
         return " AND ".join(f"({part})" for part in parts) or None
 
     def keeps(self, positions_deg: Float64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
-        """Which positions lie within the area and the circle.
+        """Whether positions are within the area and the circle.
 
         Args:
             positions_deg: (N, 2) latitude, longitude in degrees.
         """
-        kept = np.ones(len(positions_deg), dtype=bool)
+        inside = np.ones(len(positions_deg), dtype=bool)
         if self.near is not None and self.radius_m is not None:
             lat, lon = np.float64(self.near[0]), np.float64(self.near[1])
-            kept &= haversine_m(positions_deg[:, 0], positions_deg[:, 1], lat, lon) <= self.radius_m
+            inside &= haversine_m(positions_deg[:, 0], positions_deg[:, 1], lat, lon) <= self.radius_m
         if self.within is not None:
-            kept &= self.within.contains(positions_deg)
-        return kept
+            inside &= self.within.contains(positions_deg)
+        return inside
 
 
 def is_in(column: str, values: Sequence[str]) -> str:
-    """SQL: whether a text column holds one of some values.
+    """SQL: whether a text column equals one of the values.
 
     Example:
         >>> is_in("city", ["York"]), is_in("city", [])
@@ -136,7 +136,7 @@ def _time(value: datetime) -> str:
 
 
 def box_sql(south: float, west: float, north: float, east: float) -> str:
-    """SQL: whether a position lies in a box of degrees, or a hair outside it."""
+    """SQL: whether a position is in a box of degrees, or within rounding of it."""
     low_lat, low_lon = south - _SLACK_DEG, west - _SLACK_DEG
     high_lat, high_lon = north + _SLACK_DEG, east + _SLACK_DEG
     return (

@@ -1,4 +1,4 @@
-"""A gallery's folder or URL: what lies there, whether it is a gallery, and writing a new one."""
+"""A gallery's folder or URL: check that it is a gallery, write a new one, and translate Lance's errors."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ WriteFiles = Callable[[Path], None]
 
 
 def check_output(path: str | os.PathLike[str]) -> None:
-    """Raise InputError where a gallery could not be written: to be asked before hours of embedding, not after."""
+    """Raise InputError where a gallery could not be written: to be called before hours of embedding, not after."""
     name = os.fspath(path)
     if not remote.is_url(name):
         check_replaceable(name, MARKER)
     elif remote.read_file(name, MARKER) is not None and _has_table(name):
         raise InputError(
-            f"{name}: a gallery is there, and at a URL none can be put in its place at once; choose another address, "
-            "or remove it first."
+            f"{name}: a gallery is there, and at a URL it cannot be replaced in one step; choose another address, or "
+            "remove it first."
         )
 
 
@@ -49,32 +49,32 @@ def _has_table(name: str) -> bool:
 
 
 def check_marker(name: str) -> None:
-    """Raise ArtefactError unless a gallery of this version is at a folder or URL."""
+    """Raise ArtefactError unless a folder or URL holds a gallery of this version."""
     if remote.is_url(name):
         content = remote.read_file(name, MARKER)
-        found = None if content is None else json.loads(content)
+        description = None if content is None else json.loads(content)
     else:
         file = Path(name) / MARKER
-        found = read_json(file, "the gallery's description") if file.is_file() else None
-    if found is None:
+        description = read_json(file, "the gallery's description") if file.is_file() else None
+    if description is None:
         raise ArtefactError(f"{name}: no gallery is there ({MARKER} is missing); check the path, or {AGAIN}")
-    version = found.get("version") if isinstance(found, dict) else None
+    version = description.get("version") if isinstance(description, dict) else None
     if version != GALLERY_VERSION:
         raise wrong_version(f"{name}/{MARKER}", version)
 
 
 def write_beside(folder: Path, write_files: WriteFiles) -> None:
-    """Write what lies beside the table of a new gallery."""
+    """Write the files beside the table of a new gallery."""
     write_files(folder)
     write_json(folder / MARKER, {"format": "swclip gallery", "version": GALLERY_VERSION, "table": f"{TABLE}.lance"})
 
 
-def write_table(where: str, name: str, schema: pa.Schema, entries: Iterable[pa.RecordBatch]) -> None:
+def write_table(location: str, name: str, schema: pa.Schema, entries: Iterable[pa.RecordBatch]) -> None:
     """Write the table of a new gallery in one commit, batch by batch.
 
     Args:
-        where: The folder or URL that the table is written into.
-        name: What to call the gallery in a message.
+        location: The folder or URL that the table is written into.
+        name: The gallery's name in messages.
         schema: Its columns.
         entries: Its rows.
     """
@@ -84,13 +84,13 @@ def write_table(where: str, name: str, schema: pa.Schema, entries: Iterable[pa.R
         try:
             yield from _unique_batches(entries, name)
         except Exception as error:
-            failed.append(error)  # Lance would hand it on as a text within an error of its own
+            failed.append(error)  # Lance would turn it into text within an error of its own
             raise
 
     reader = pa.RecordBatchReader.from_batches(schema, rows())
     try:
         with lance_errors(name):
-            connect(where).create_table(TABLE, reader, schema=schema, on_bad_vectors=NULL_STAYS)
+            connect(location).create_table(TABLE, reader, schema=schema, on_bad_vectors=NULL_STAYS)
     except SwclipError:
         if failed:
             raise failed[0] from None
@@ -115,7 +115,7 @@ _REFUSED = ("Permission denied", "AccessDenied", "Unauthorized", "403 Forbidden"
 
 def connect(path: str) -> DBConnection:
     """A connection to the folder or URL that holds a gallery's table; reads see what other processes commit."""
-    # Lance logs to standard error by itself, that a table it is to create is not there yet, for one.
+    # Lance logs to standard error by default, for example that a table to be created does not exist yet.
     os.environ.setdefault("LANCE_LOG", "error")
     import lancedb
 
@@ -127,8 +127,8 @@ def lance_errors(name: str, otherwise: str = "the gallery's table cannot be read
     """Turn Lance's errors into swclip's.
 
     Args:
-        name: The gallery.
-        otherwise: What to say of an error that is none of those known.
+        name: The gallery's name in messages.
+        otherwise: The message of an unrecognised error.
 
     Raises:
         DiskFullError: The disk is full.
@@ -140,14 +140,14 @@ def lance_errors(name: str, otherwise: str = "the gallery's table cannot be read
     except SwclipError:
         raise
     except (OSError, ValueError, RuntimeError) as error:
-        said = " ".join(str(error).split())
-        if any(words in said for words in _FULL):
+        text = " ".join(str(error).split())
+        if any(words in text for words in _FULL):
             raise DiskFullError(f"{name}: the disk is full; free some space and run the command again.") from error
-        if any(words in said for words in _CONFLICT):
+        if any(words in text for words in _CONFLICT):
             raise InputError(
                 f"{name}: another process changed the gallery at the same time, and this change was not made; run the "
-                f"command again ({said[:200]})"
+                f"command again ({text[:200]})"
             ) from error
-        if is_url(name) or any(words in said for words in _REFUSED):
-            raise InputError(f"{name}: the store refuses ({said[:300]}); check address and permissions.") from error
-        raise ArtefactError(f"{name}: {otherwise} ({said[:300]})") from error
+        if is_url(name) or any(words in text for words in _REFUSED):
+            raise InputError(f"{name}: the store refuses ({text[:300]}); check address and permissions.") from error
+        raise ArtefactError(f"{name}: {otherwise} ({text[:300]})") from error

@@ -1,4 +1,4 @@
-"""Whether every row of a gallery is sound, and the gallery goes with the model beside it."""
+"""Verify every row of a gallery and that the model beside it made it; summarise what it holds."""
 
 from __future__ import annotations
 
@@ -29,41 +29,41 @@ UNIT_TOLERANCE = 1e-3
 """How far the length of an embedding may be from 1: embeddings may have been computed in half precision."""
 
 NAMED = 5
-_CONSISTENT = ("lat_deg", "lon_deg", "city", "location_hubness")
+_CONSISTENT = ("lat_deg", "lon_deg", "city")
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Rows that are wrong in one way.
+    """Rows with one kind of fault.
 
     Attributes:
-        what: What is wrong.
-        count: How many rows.
-        entries: The `entry_id` of the first of them.
+        problem: What is wrong.
+        count: Number of rows.
+        entries: The `entry_id` of the first few.
     """
 
-    what: str
+    problem: str
     count: int
     entries: list[str]
 
     def __str__(self) -> str:
         more = ", ..." if self.count > len(self.entries) else ""
         named = f": {', '.join(self.entries)}{more}" if self.entries else ""
-        return f"{self.count} {'entry' if self.count == 1 else 'entries'} {self.what}{named}"
+        return f"{self.count} {'entry' if self.count == 1 else 'entries'} {self.problem}{named}"
 
 
 def verify(
     store: GalleryStore, fingerprint: str | None = None, progress: Callable[[int, int], None] | None = None
 ) -> list[Fault]:
-    """Look at every row of a gallery.
+    """Verify every row of a gallery.
 
     Args:
         store: The gallery.
-        fingerprint: Of the model beside it, as loaded; None to leave it out.
+        fingerprint: Of the model beside it, as loaded; None to skip that check.
         progress: Called with (done, total) rows.
 
     Returns:
-        What is wrong; nothing where all is sound.
+        The faults; empty for a sound gallery.
 
     Raises:
         ArtefactError: The table cannot be read at all.
@@ -87,27 +87,27 @@ def verify(
         if progress is not None:
             progress(done, total)
     faults.add("have an entry_id that is there more than once", [key for key, count in seen.items() if count > 1])
-    return faults.found()
+    return faults.all()
 
 
 class _Faults:
-    """Faults by what is wrong, the first rows of each by name."""
+    """Faults by problem, with the first rows of each."""
 
     def __init__(self) -> None:
         self._rows: dict[str, list[str]] = {}
         self._count: Counter[str] = Counter()
 
-    def add(self, what: str, entries: list[str], count: int | None = None) -> None:
+    def add(self, problem: str, entries: list[str], count: int | None = None) -> None:
         if entries or count:
-            self._count[what] += len(entries) if count is None else count
-            own = self._rows.setdefault(what, [])
-            own.extend(entries[: NAMED - len(own)])
+            self._count[problem] += len(entries) if count is None else count
+            named = self._rows.setdefault(problem, [])
+            named.extend(entries[: NAMED - len(named)])
 
-    def where(self, what: str, keys: list[str], wrong: Bool[np.ndarray, " n"]) -> None:
-        self.add(what, [keys[row] for row in np.flatnonzero(wrong).tolist()])
+    def where(self, problem: str, keys: list[str], wrong: Bool[np.ndarray, " n"]) -> None:
+        self.add(problem, [keys[row] for row in np.flatnonzero(wrong).tolist()])
 
-    def found(self) -> list[Fault]:
-        return [Fault(what, self._count[what], rows) for what, rows in self._rows.items()]
+    def all(self) -> list[Fault]:
+        return [Fault(problem, self._count[problem], rows) for problem, rows in self._rows.items()]
 
 
 def _check_rows(batch: pa.RecordBatch, dim: int, hubness: bool, faults: _Faults) -> None:
@@ -126,20 +126,19 @@ def _check_rows(batch: pa.RecordBatch, dim: int, hubness: bool, faults: _Faults)
     accuracy = np.asarray(batch["accuracy_m"].to_numpy(zero_copy_only=False), dtype=np.float64)
     faults.where("have a negative accuracy_m", keys, accuracy < 0.0)
     for name in ("location_embedding", "image_embedding"):
-        there = np.asarray(batch[name].is_valid().to_numpy(zero_copy_only=False), dtype=bool)
+        valid = np.asarray(batch[name].is_valid().to_numpy(zero_copy_only=False), dtype=bool)
         if name == "image_embedding":
-            faults.where("are photographs without image_embedding", keys, photograph & ~there)
-            faults.where("are positions with an image_embedding", keys, ~photograph & there)
+            faults.where("are photographs without image_embedding", keys, photograph & ~valid)
+            faults.where("are positions with an image_embedding", keys, ~photograph & valid)
         rows = matrix(batch[name], dim)
         finite = np.isfinite(rows).all(axis=1)
-        faults.where(f"have numbers that are not finite in {name}", keys, there & ~finite)
+        faults.where(f"have numbers that are not finite in {name}", keys, valid & ~finite)
         length = np.linalg.norm(np.where(finite[:, None], rows, 0.0).astype(np.float64), axis=1)
         faults.where(
-            f"have a {name} of another length than 1", keys, there & finite & (np.abs(length - 1.0) > UNIT_TOLERANCE)
+            f"have a {name} of another length than 1", keys, valid & finite & (np.abs(length - 1.0) > UNIT_TOLERANCE)
         )
-    for name, needed in (("location_hubness", np.ones_like(photograph)), ("image_hubness", photograph)):
-        values = np.asarray(batch[name].to_numpy(zero_copy_only=False), dtype=np.float64)
-        faults.where(f"have no {name}", keys, needed & ~np.isfinite(values) & hubness)
+    values = np.asarray(batch["image_hubness"].to_numpy(zero_copy_only=False), dtype=np.float64)
+    faults.where("have no image_hubness", keys, photograph & ~np.isfinite(values) & hubness)
     faults.where(
         "have a thumbnail that is no picture",
         keys,
@@ -148,14 +147,14 @@ def _check_rows(batch: pa.RecordBatch, dim: int, hubness: bool, faults: _Faults)
 
 
 def _check_candidates(batch: pa.RecordBatch, dim: int, leaders: dict[str, tuple[Any, ...]], faults: _Faults) -> None:
-    """Compare each entry with the first one of its candidate that was met."""
+    """Compare each entry with the first entry of its candidate."""
     columns = [batch[name].to_pylist() for name in _CONSISTENT]
-    # Of embeddings their bytes' digest is kept: those of a million candidates would fill the memory.
+    # Only a digest of each embedding is kept: the embeddings of a million candidates would fill the memory.
     embeddings = [hash(row.tobytes()) for row in matrix(batch["location_embedding"], dim)]
     keys, ids = batch["entry_id"].to_pylist(), batch["candidate_id"].to_pylist()
-    for key, candidate_id, *own in zip(keys, ids, *columns, embeddings, strict=True):
-        leader = leaders.setdefault(candidate_id, tuple(own))
-        for name, value, first in zip((*_CONSISTENT, "location_embedding"), own, leader, strict=True):
+    for key, candidate_id, *values in zip(keys, ids, *columns, embeddings, strict=True):
+        leader = leaders.setdefault(candidate_id, tuple(values))
+        for name, value, first in zip((*_CONSISTENT, "location_embedding"), values, leader, strict=True):
             if value != first:
                 faults.add(f"differ in {name} from another entry of their candidate", [key])
 
@@ -183,20 +182,20 @@ class GalleryInfo:
         fingerprint: Of the model that made it.
         dim: Dimension of the embeddings.
         entries: Rows of the table.
-        candidates: Places that an answer may name.
+        candidates: Positions that an answer may name.
         photographs: Entries with a photograph.
         thumbnails: Entries with a thumbnail.
         cities: Candidates of each city, the largest first; "" for those without one.
         sources: Entries of each source, likewise.
-        bbox_deg: South, west, north, east; east is below west where the gallery lies across the antimeridian.
+        bbox_deg: South, west, north, east; east is below west where the gallery spans the antimeridian.
         captured: First and last time (ISO 8601, UTC), None where no entry has one.
         accuracy_m: Median and 95th percentile of the stated GPS accuracy, None where no entry has one.
-        hubness: Whether it is measured.
+        hubness: Whether the photographs' hubness is measured.
         bytes: Size of the whole gallery with its model.
-        indices: What each index for searches on disk covers, by column; none where there is none.
-        version: Of the table.
-        versions: How many versions can still be read.
-        meta: What its maker kept: posterior, manifest, photographs that were left out.
+        indices: The entries that each index for searches on disk covers, by column.
+        version: Version of the table.
+        versions: Number of versions that can still be read.
+        meta: Posterior, provenance, photographs that were left out.
     """
 
     path: str
@@ -219,12 +218,12 @@ class GalleryInfo:
     meta: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The values for JSON."""
         return asdict(self)
 
 
 def gallery_info(store: GalleryStore) -> GalleryInfo:
-    """Count what a gallery holds; reads its columns, not its embeddings."""
+    """Summarise a gallery, without reading its embeddings."""
     table = store.read(_COLUMNS)
     _, first = np.unique(np.asarray(table["candidate_id"].to_pylist(), dtype=object).astype(str), return_index=True)
     places = table.take(first)
@@ -270,7 +269,7 @@ def _counts(names: list[str | None]) -> dict[str, int]:
 
 
 def _bbox_deg(positions: np.ndarray) -> tuple[float, float, float, float]:
-    """The box whose longitudes leave out the widest gap between positions."""
+    """The smallest box in longitude: it leaves out the widest gap between positions."""
     lat, lon = positions[:, 0], np.sort(positions[:, 1])
     gaps = np.append(np.diff(lon), lon[0] + 360.0 - lon[-1])
     widest = int(gaps.argmax())

@@ -1,13 +1,15 @@
-"""Between a gallery in memory and its entries on disk.
+"""Read and write galleries: between a gallery in memory and its entries on disk.
 
-The order of a gallery read from disk depends on its entries alone, not on how they came to be there: candidates by
-latitude, longitude and id, photographs by candidate and id. Appending, merging and compacting in whatever order give
-the same gallery.
+The order of a gallery read from disk depends on its entries alone, not on the history of the table: candidates by
+latitude, longitude and id, photographs by candidate and id. Appending, merging and compacting in any order give the
+same gallery.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +17,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float32, Int64
 
+from swclip.calibration.conformal import Calibration, write_calibration
 from swclip.errors import ArtefactError, InputError
 from swclip.gallery.assign_candidates import positions_of
-from swclip.gallery.hubness import Hubness
+from swclip.gallery.filters import EntryFilter
+from swclip.gallery.gallery import Gallery
+from swclip.gallery.hubness import Bank, write_bank
 from swclip.gallery.schema import DETAILS, Description, entry_schema, matrix, photograph_key, position_key, vectors
+from swclip.gallery.store import GalleryStore
 
 if TYPE_CHECKING:
-    from swclip.gallery.gallery import Gallery
+    from swclip.models.locator_model import LocatorModel
 
 COLUMNS = (
     "image_id",
@@ -31,7 +37,6 @@ COLUMNS = (
     "city",
     "location_embedding",
     "image_embedding",
-    "location_hubness",
     "image_hubness",
 )
 """The columns that answers need."""
@@ -43,10 +48,71 @@ _DERIVED = ("version", "dim", "counts", "fingerprint")
 _BATCH_ROWS = 4096
 
 
+def load_gallery(path: str | os.PathLike[str], where: EntryFilter | None = None) -> Gallery:
+    """Read a gallery's positions and embeddings into memory (not its model).
+
+    Args:
+        path: The gallery's folder or URL.
+        where: Read only these entries.
+
+    Returns:
+        The gallery, candidates ordered by latitude, longitude and id, photographs by candidate and id.
+
+    Raises:
+        ArtefactError: Something is missing, damaged, of another version, or entries of one candidate contradict.
+        InputError: No entry meets the conditions.
+    """
+    return gallery_of(GalleryStore.open(path), where)
+
+
+def gallery_of(store: GalleryStore, where: EntryFilter | None = None) -> Gallery:
+    """Read an open store into memory; see `load_gallery`."""
+    return gallery_from_table(store.read(COLUMNS, where), store.description, store.path)
+
+
+def save_gallery(
+    gallery: Gallery,
+    path: str | os.PathLike[str],
+    model: LocatorModel,
+    calibration: Calibration | None = None,
+    *,
+    bank: Bank | None = None,
+    details: pa.Table | None = None,
+    thumbnails: Thumbnails | None = None,
+) -> None:
+    """Write a self-contained gallery: a table of entries, and the model beside it.
+
+    Args:
+        gallery: The gallery.
+        path: Its folder, where an existing gallery is replaced whole; or an object store's URL.
+        model: The model that made the embeddings.
+        calibration: Calibration of the model's regions, for model/regions.json; None for uncalibrated regions.
+        bank: The photographs that hubness was measured with, for model/bank.safetensors: appending entries needs them.
+        details: Metadata of the photographs, from `swclip.gallery.schema.manifest_details`. A gallery in memory does
+            not carry it: to change a gallery on disk, use `swclip.gallery.store.GalleryStore`.
+        thumbnails: Makes thumbnails of photographs by id, to be kept with them.
+
+    Raises:
+        MismatchError: Another model made the gallery.
+        DiskFullError: The disk is full; an existing gallery is unchanged.
+        InputError: The folder exists and is not a gallery, or cannot be written.
+    """
+    gallery.check_model(model.fingerprint, "the model to be saved with it", os.fspath(path))
+
+    def write_files(folder: Path) -> None:
+        model.save(folder / "model")
+        if calibration is not None:
+            write_calibration(folder / "model", calibration)
+        if bank is not None:
+            write_bank(folder / "model", bank)
+
+    GalleryStore.create(path, description_of(gallery), entries_of(gallery, details, thumbnails), write_files)
+
+
 def description_of(gallery: Gallery) -> Description:
-    """What holds for a gallery as a whole."""
+    """The description to keep with a gallery's table."""
     meta = {name: value for name, value in gallery.meta.items() if name not in _DERIVED}
-    return Description(str(gallery.meta["fingerprint"]), gallery.dim, gallery.hubness is not None, meta)
+    return Description(str(gallery.meta["fingerprint"]), gallery.dim, gallery.image_hubness is not None, meta)
 
 
 def entries_of(
@@ -56,8 +122,8 @@ def entries_of(
 
     Args:
         gallery: The gallery.
-        details: image_id and `DETAILS` of photographs; unknown where None, and of those it has not.
-        thumbnails: Makes thumbnails of some photographs; none where None.
+        details: image_id and `DETAILS` of photographs; null for those that are missing in it.
+        thumbnails: Makes thumbnails; None for none.
     """
     schema = entry_schema(description_of(gallery))
     bare = np.setdiff1d(np.arange(len(gallery)), gallery.image_rows)
@@ -79,13 +145,14 @@ def _batch(
     thumbnails: Thumbnails | None,
     schema: pa.Schema,
 ) -> pa.RecordBatch:
-    there = photograph >= 0
+    """Entries as one batch; `photograph` is -1 for a candidate without one."""
+    has_photograph = photograph >= 0
     image_ids = [gallery.image_ids[row] if row >= 0 else None for row in photograph.tolist()]
     candidate_ids = [gallery.candidate_ids[row] for row in candidate.tolist()]
     columns: dict[str, Any] = {
         "entry_id": [
-            position_key(own) if image_id is None else photograph_key(image_id)
-            for image_id, own in zip(image_ids, candidate_ids, strict=True)
+            position_key(candidate_id) if image_id is None else photograph_key(image_id)
+            for image_id, candidate_id in zip(image_ids, candidate_ids, strict=True)
         ],
         "image_id": image_ids,
         "candidate_id": candidate_ids,
@@ -93,22 +160,22 @@ def _batch(
         "lon_deg": gallery.positions_deg[candidate, 1],
         "city": [gallery.cities[row] for row in candidate.tolist()],
         "location_embedding": vectors(gallery.location_embeddings[candidate]),
-        "image_embedding": vectors(_rows(gallery.image_embeddings, photograph, gallery.dim), there),
+        "image_embedding": vectors(_rows(gallery.image_embeddings, photograph, gallery.dim), has_photograph),
     }
     if details is not None:
         rows = pa.array([None if name is None else row_of.get(name) for name in image_ids], pa.int64())
         columns.update({name: details[name].take(rows).combine_chunks() for name in DETAILS})
-    if gallery.hubness is not None:
-        columns["location_hubness"] = gallery.hubness.locations[candidate]
-        columns["image_hubness"] = pa.array(
-            _rows(gallery.hubness.photographs[:, None], photograph, 1)[:, 0], pa.float32(), mask=~there
-        )
+    if gallery.image_hubness is not None:
+        hubness = _rows(gallery.image_hubness[:, None], photograph, 1)[:, 0]
+        columns["image_hubness"] = pa.array(hubness, pa.float32(), mask=~has_photograph)
     if thumbnails is not None:
-        made = iter(thumbnails([name for name in image_ids if name is not None]))
-        columns["thumbnail"] = [None if name is None else next(made) for name in image_ids]
+        pictures = iter(thumbnails([name for name in image_ids if name is not None]))
+        columns["thumbnail"] = [None if name is None else next(pictures) for name in image_ids]
     arrays = [
-        pa.nulls(len(candidate), own.type) if columns.get(own.name) is None else _array(columns[own.name], own.type)
-        for own in schema
+        pa.nulls(len(candidate), field.type)
+        if columns.get(field.name) is None
+        else _array(columns[field.name], field.type)
+        for field in schema
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
@@ -119,21 +186,21 @@ def _array(values: Any, kind: pa.DataType) -> pa.Array:
 
 def _rows(values: Float32[np.ndarray, "p d"], rows: Int64[np.ndarray, " n"], width: int) -> Float32[np.ndarray, "n d"]:
     """Rows of a matrix, zeros where the row is -1."""
-    found = np.zeros((len(rows), width), dtype=np.float32)
-    found[rows >= 0] = values[rows[rows >= 0]]
-    return found
+    taken = np.zeros((len(rows), width), dtype=np.float32)
+    taken[rows >= 0] = values[rows[rows >= 0]]
+    return taken
 
 
-def gallery_parts(table: pa.Table, description: Description, name: str) -> dict[str, Any]:
-    """What `Gallery` is made of, from its entries.
+def gallery_from_table(table: pa.Table, description: Description, name: str) -> Gallery:
+    """Put a gallery together from its entries.
 
     Args:
         table: Rows of `COLUMNS`, in any order.
-        description: What holds for the gallery as a whole.
-        name: What to call the gallery in a message.
+        description: The table's description.
+        name: The gallery's name in messages.
 
     Raises:
-        ArtefactError: Entries of one candidate do not agree, or hubness is missing.
+        ArtefactError: Entries of one candidate contradict, or hubness is missing.
         InputError: There are no entries.
     """
     if not len(table):
@@ -150,42 +217,34 @@ def gallery_parts(table: pa.Table, description: Description, name: str) -> dict[
         )
     image_ids = sorted_table["image_id"].to_pylist()
     photographs = np.flatnonzero(np.array([image_id is not None for image_id in image_ids], dtype=bool))
-    first, own = order[starts], order[photographs]
-    hubness = None
-    if description.hubness:
-        hubness = Hubness(_numbers(table["location_hubness"], first, name), _numbers(table["image_hubness"], own, name))
+    candidate_entries, photograph_entries = order[starts], order[photographs]
     cities = sorted_table["city"].to_pylist()
     counts = {
         "candidates": len(starts),
         "photographs": len(photographs),
         "cities": len({cities[row] for row in starts.tolist()} - {None}),
     }
-    return {
-        "candidate_ids": names[starts].tolist(),
-        "positions_deg": positions_of(sorted_table)[starts],
-        "cities": [cities[row] for row in starts.tolist()],
-        "location_embeddings": _taken(table["location_embedding"], first, description.dim),
-        "image_embeddings": _taken(table["image_embedding"], own, description.dim),
-        "image_rows": candidate[photographs].astype(np.int64),
-        "image_ids": [image_ids[row] for row in photographs.tolist()],
-        "meta": {
-            **description.meta,
-            "fingerprint": description.fingerprint,
-            "dim": description.dim,
-            "counts": counts,
-        },
-        "hubness": hubness,
-    }
+    return Gallery(
+        candidate_ids=names[starts].tolist(),
+        positions_deg=positions_of(sorted_table)[starts],
+        cities=[cities[row] for row in starts.tolist()],
+        location_embeddings=_taken(table["location_embedding"], candidate_entries, description.dim),
+        image_embeddings=_taken(table["image_embedding"], photograph_entries, description.dim),
+        image_rows=candidate[photographs].astype(np.int64),
+        image_ids=[image_ids[row] for row in photographs.tolist()],
+        meta={**description.meta, "fingerprint": description.fingerprint, "dim": description.dim, "counts": counts},
+        image_hubness=_hubness(table["image_hubness"], photograph_entries, name) if description.hubness else None,
+    )
 
 
 def _taken(column: pa.ChunkedArray, rows: Int64[np.ndarray, " m"], dim: int) -> Float32[np.ndarray, "m d"]:
     values = matrix(column, dim)
-    # A gallery that was never changed is in order already: a second copy of the embeddings is then spared.
+    # A gallery that was never changed is already in order, which saves a second copy of the embeddings.
     return values if len(rows) == len(values) and bool((rows == np.arange(len(rows))).all()) else values[rows]
 
 
-def _numbers(column: pa.ChunkedArray, rows: Int64[np.ndarray, " m"], name: str) -> Float32[np.ndarray, " m"]:
-    found = column.take(pa.array(rows))
-    if found.null_count:
-        raise ArtefactError(f"{name}: {found.null_count} entries have no hubness; see: swclip gallery verify {name}")
-    return np.asarray(found, dtype=np.float32)
+def _hubness(column: pa.ChunkedArray, rows: Int64[np.ndarray, " p"], name: str) -> Float32[np.ndarray, " p"]:
+    values = column.take(pa.array(rows))
+    if values.null_count:
+        raise ArtefactError(f"{name}: {values.null_count} entries have no hubness; see: swclip gallery verify {name}")
+    return np.asarray(values, dtype=np.float32)

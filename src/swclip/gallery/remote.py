@@ -1,4 +1,4 @@
-"""Galleries at object-store URLs (s3://, gs://, ...): the files beside the table, and what Lance needs to know.
+"""Galleries at object-store URLs (s3://, gs://, ...): the files beside the table, and Lance's options.
 
 Credentials and endpoint come from the environment as the store's own tools read them (AWS_ACCESS_KEY_ID, AWS_REGION,
 AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS, ...).
@@ -31,7 +31,7 @@ def is_url(path: str | os.PathLike[str]) -> bool:
 
 
 def storage_options(url: str) -> dict[str, str] | None:
-    """What Lance is told of a store beside the environment: that plain HTTP is meant where the endpoint says so.
+    """Lance's options for a store beside the environment: it must be told to use plain HTTP where the endpoint does.
 
     Example:
         >>> storage_options("galleries/leeds") is None
@@ -44,7 +44,7 @@ def storage_options(url: str) -> dict[str, str] | None:
 
 
 def read_file(url: str, name: str) -> bytes | None:
-    """The bytes of a file beside the table; None where it is not there.
+    """The bytes of a file beside the table; None where it is missing.
 
     Raises:
         InputError: The store does not answer, or refuses.
@@ -77,38 +77,38 @@ def upload(folder: Path, url: str) -> None:
 
 def size_bytes(url: str) -> int:
     """Bytes of everything below a URL."""
-    return sum(found.size for found in _listing(url, ""))
+    return sum(file.size for file in _listing(url, ""))
 
 
 def local_model(url: str, cache: Path) -> Path:
-    """A local copy of the model that lies beside a gallery's table, downloaded when it is not here yet or changed.
+    """A local copy of the model beside a gallery's table, downloaded where it is missing here or changed there.
 
     Args:
         url: The gallery.
-        cache: Where copies are kept; a copy is known by the URL, and the size and time of each of its files.
+        cache: Folder of the copies; a copy is identified by the URL and the size and time of each file.
 
     Returns:
         A folder that holds `model/`.
 
     Raises:
-        ArtefactError: No model is there.
+        ArtefactError: There is no model.
         InputError: The store does not answer, or refuses.
     """
     files = _listing(url, "model")
     if not files:
-        raise ArtefactError(f"{url}: no model lies beside the gallery's table; make it again with: swclip index")
+        raise ArtefactError(f"{url}: there is no model beside the gallery's table; make it again with: swclip index")
     key = hashlib.sha256(url.encode())
-    for found in files:
-        key.update(f"{found.path} {found.size} {found.mtime_ns}\n".encode())
+    for file in files:
+        key.update(f"{file.path} {file.size} {file.mtime_ns}\n".encode())
     folder = cache / "galleries" / key.hexdigest()[:24]
     if folder.is_dir():
         return folder
     system, base = _system(url)
     with atomic_folder(folder, "model/config.json") as beside:
-        for found in files:
-            name = PurePosixPath(found.path).relative_to(PurePosixPath(base))
+        for file in files:
+            name = PurePosixPath(file.path).relative_to(PurePosixPath(base))
             (beside / name).parent.mkdir(parents=True, exist_ok=True)
-            with system.open_input_stream(found.path) as source, open(beside / name, "wb") as target:
+            with system.open_input_stream(file.path) as source, open(beside / name, "wb") as target:
                 shutil.copyfileobj(source, target)
     return folder
 
@@ -117,10 +117,10 @@ def _listing(url: str, below: str) -> list[Any]:
     system, base = _system(url)
     selector = fs.FileSelector(f"{base}/{below}".rstrip("/"), recursive=True, allow_not_found=True)
     try:
-        found = system.get_file_info(selector)
+        entries = system.get_file_info(selector)
     except OSError as error:
         raise _refused(url, error) from error
-    return sorted((one for one in found if one.type == fs.FileType.File), key=lambda one: str(one.path))
+    return sorted((entry for entry in entries if entry.type == fs.FileType.File), key=lambda entry: str(entry.path))
 
 
 def _system(url: str) -> tuple[Any, str]:

@@ -1,8 +1,8 @@
-"""The columns of a gallery's table, and what is said of the gallery as a whole.
+"""The columns of a gallery's table, and the description of the whole gallery.
 
 One row is one entry: a photograph, or a position without one. Entries of one candidate (one position) share
-`candidate_id`, latitude, longitude, city and location embedding. What holds for the whole gallery, the model's
-fingerprint first, is in the table's metadata: it is committed with the first rows and never changes.
+`candidate_id`, latitude, longitude, city and location embedding. The description (the model's fingerprint and more) is
+in the table's metadata: it is committed with the first rows and never changes.
 """
 
 from __future__ import annotations
@@ -34,22 +34,21 @@ DETAILS: dict[str, pa.DataType] = {
     "source": pa.string(),
     "extra": pa.string(),
 }
-"""What a manifest says of a photograph beside its position: null where unknown; `extra` holds further columns as a
-JSON object."""
+"""Metadata of a photograph from its manifest, beside the position: null where unknown; `extra` holds further columns as
+a JSON object."""
 
 EMBEDDINGS = ("location_embedding", "image_embedding")
-HUBNESS = ("location_hubness", "image_hubness")
 
 
 @dataclass(frozen=True)
 class Description:
-    """What holds for a gallery as a whole, as long as it lives.
+    """Fingerprint, dimension and metadata of a whole gallery, constant over its life.
 
     Attributes:
         fingerprint: Of the model and its preprocessing.
         dim: D, the dimension of the embeddings.
-        hubness: Whether entries carry their hubness.
-        meta: Posterior, what the gallery was first made from, and whatever else its maker kept.
+        hubness: Whether the photographs' hubness was measured.
+        meta: Posterior, provenance, and further values that were kept when the gallery was made.
     """
 
     fingerprint: str
@@ -58,7 +57,7 @@ class Description:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """As it is kept in the table's metadata."""
+        """The text that is kept in the table's metadata."""
         values = {"version": GALLERY_VERSION, **vars(self), "meta": dict(self.meta)}
         return json.dumps(values, ensure_ascii=False, allow_nan=False)
 
@@ -67,27 +66,27 @@ class Description:
         """Read it from a table's metadata.
 
         Raises:
-            ArtefactError: It is not there, not whole, or of another version.
+            ArtefactError: It is missing, damaged, or of another version.
         """
         try:
             values = json.loads((schema.metadata or {})[DESCRIPTION_KEY])
-            found = str(values.pop("version"))
-            if found == GALLERY_VERSION:
+            version = str(values.pop("version"))
+            if version == GALLERY_VERSION:
                 return cls(**values)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtefactError(
                 f"{name}: its table is not one that swclip wrote ({error}); make it again with: "
                 "swclip index RUN MANIFEST --out GALLERY"
             ) from error
-        raise wrong_version(name, found)
+        raise wrong_version(name, version)
 
     def check_model(self, fingerprint: str, model_name: str, gallery_name: str) -> None:
-        """Raise MismatchError unless a model is the one whose embeddings the gallery holds."""
+        """Raise MismatchError unless the model with this fingerprint made the gallery."""
         check_fingerprint(self.fingerprint, fingerprint, model_name, gallery_name)
 
 
 def check_fingerprint(made_by: object, fingerprint: str, model_name: str, gallery_name: str) -> None:
-    """Raise MismatchError unless a gallery was made by a model; the message says the way out."""
+    """Raise MismatchError unless a model made a gallery; the message says what to do."""
     if made_by != fingerprint:
         raise MismatchError(
             f"{gallery_name} was made by model {made_by}, and {model_name} is model {fingerprint}: "
@@ -96,10 +95,10 @@ def check_fingerprint(made_by: object, fingerprint: str, model_name: str, galler
         )
 
 
-def wrong_version(name: str, found: object) -> ArtefactError:
-    """The error for a gallery that another swclip wrote."""
+def wrong_version(name: str, version: object) -> ArtefactError:
+    """The error for a gallery of another version."""
     return ArtefactError(
-        f"{name}: gallery version {found!r}, and this swclip reads {GALLERY_VERSION!r}; make it again with: "
+        f"{name}: gallery version {version!r}, and this swclip reads {GALLERY_VERSION!r}; make it again with: "
         "swclip index RUN MANIFEST --out GALLERY"
     )
 
@@ -108,7 +107,7 @@ def entry_schema(description: Description) -> pa.Schema:
     """The columns of a gallery's table.
 
     `entry_id` is marked as Lance's primary key: two processes that insert the same key at once are then a conflict
-    that one of them meets, where otherwise both rows would stay (measured; tests/gallery/test_processes.py).
+    that one of them meets, where otherwise both rows would be kept (measured; tests/gallery/test_processes.py).
     """
     vector = pa.list_(pa.float32(), description.dim)
     fields = [
@@ -121,7 +120,6 @@ def entry_schema(description: Description) -> pa.Schema:
         *(pa.field(name, kind) for name, kind in DETAILS.items()),
         pa.field("location_embedding", vector, nullable=False),
         pa.field("image_embedding", vector),
-        pa.field("location_hubness", pa.float32()),
         pa.field("image_hubness", pa.float32()),
         pa.field("thumbnail", pa.binary()),
     ]
@@ -129,15 +127,15 @@ def entry_schema(description: Description) -> pa.Schema:
 
 
 def check_columns(schema: pa.Schema, description: Description, name: str) -> None:
-    """Raise ArtefactError where a table lacks a column of a gallery's, or holds something else in it.
+    """Raise ArtefactError where a column of a gallery's table is missing or of another type.
 
-    Columns of somebody else's may be there: they are left alone.
+    Further columns are ignored, such as `location_hubness` of galleries made before it was removed.
     """
-    for wanted in entry_schema(description):
-        found = schema.field(wanted.name).type if wanted.name in schema.names else None
-        if found != wanted.type:
+    for column in entry_schema(description):
+        kind = schema.field(column.name).type if column.name in schema.names else None
+        if kind != column.type:
             raise ArtefactError(
-                f"{name}: column {wanted.name!r} of its table is {found or 'missing'}, and {wanted.type} is needed; "
+                f"{name}: column {column.name!r} of its table is {kind or 'missing'}, and {column.type} is needed; "
                 "make it again with: swclip index RUN MANIFEST --out GALLERY"
             )
 
@@ -157,35 +155,35 @@ def position_key(candidate_id: str) -> str:
     return f"position/{candidate_id}"
 
 
-def vectors(rows: Float32[np.ndarray, "n d"], there: Bool[np.ndarray, " n"] | None = None) -> pa.Array:
+def vectors(rows: Float32[np.ndarray, "n d"], valid: Bool[np.ndarray, " n"] | None = None) -> pa.Array:
     """Rows as an Arrow column of vectors.
 
     Args:
         rows: (N, D).
-        there: (N,) False where the value is null; None for all there.
+        valid: (N,) False where the value is null; None where none is null.
     """
     values = pa.array(np.ascontiguousarray(rows, dtype=np.float32).reshape(-1))
-    mask = None if there is None else pa.array(~there)
+    mask = None if valid is None else pa.array(~valid)
     return pa.FixedSizeListArray.from_arrays(values, rows.shape[1], mask=mask)
 
 
 def matrix(column: pa.ChunkedArray | pa.Array, dim: int) -> Float32[np.ndarray, "n d"]:
-    """An Arrow column of vectors as rows (N, D); the rows of nulls hold whatever is stored."""
+    """An Arrow column of vectors as rows (N, D); the rows of nulls are arbitrary."""
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     rows = np.empty((len(column), dim), dtype=np.float32)
     at = 0
     for chunk in chunks:
-        # `flatten` would leave out the nulls and shift what follows: `values` keeps their room.
-        own = chunk.values.slice(chunk.offset * dim, len(chunk) * dim)
-        rows[at : at + len(chunk)] = own.to_numpy(zero_copy_only=False).reshape(-1, dim)
+        # `flatten` would leave out the nulls and shift the following rows: `values` keeps their slots.
+        values = chunk.values.slice(chunk.offset * dim, len(chunk) * dim)
+        rows[at : at + len(chunk)] = values.to_numpy(zero_copy_only=False).reshape(-1, dim)
         at += len(chunk)
     return rows
 
 
 def manifest_details(manifest: Manifest) -> pa.Table:
-    """`image_id` and the columns of `DETAILS`, one row a photograph in the manifest's order.
+    """`image_id` and the columns of `DETAILS`, one row per photograph in the manifest's order.
 
-    Columns beyond the manifest's own are kept in `extra` as a JSON object. Paths are not: a gallery goes elsewhere.
+    Columns beyond the manifest's own are kept in `extra` as a JSON object. Paths are not kept: a gallery may be moved.
     """
     frame = manifest.frame
     further = [name for name in frame.columns if name not in COLUMNS and name not in PATH_COLUMNS]
@@ -200,8 +198,8 @@ def manifest_details(manifest: Manifest) -> pa.Table:
 
 
 def _object(values: dict[str, Any]) -> str | None:
-    known = {name: _plain(value) for name, value in values.items() if not _missing(value)}
-    return json.dumps(known, ensure_ascii=False) if known else None
+    plain = {name: _plain(value) for name, value in values.items() if not _missing(value)}
+    return json.dumps(plain, ensure_ascii=False) if plain else None
 
 
 def _missing(value: Any) -> bool:
@@ -209,7 +207,7 @@ def _missing(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it: what is no number or truth value is written as text."""
+    """A value for JSON: everything but numbers and truth values becomes text."""
     if hasattr(value, "item"):
         value = value.item()
     return value if isinstance(value, (bool, int, float, str)) else str(value)

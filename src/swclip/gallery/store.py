@@ -1,8 +1,8 @@
-"""A gallery that grows: every change of its table is one commit, and a reader sees whole commits only.
+"""A gallery on disk: every change of its table is one commit, and readers see whole commits only.
 
-    GALLERY/gallery.json       that it is a gallery, and of which version
+    GALLERY/gallery.json       marks the folder as a gallery and states the version
     GALLERY/entries.lance/     the table; see `swclip.gallery.schema`
-    GALLERY/model/             the model that made the embeddings, with its regions and bank of queries
+    GALLERY/model/             the model that made the embeddings, with its calibration and bank of queries
 
 GALLERY is a folder or an object store's URL. A new gallery on a disk is written beside and renamed; at a URL, where
 nothing can be renamed, the table is written last, and without it there is no gallery.
@@ -19,7 +19,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -27,18 +26,16 @@ from swclip.errors import ArtefactError, InputError, MismatchError
 from swclip.files import atomic_folder
 from swclip.gallery import remote
 from swclip.gallery.assign_candidates import (
+    MAX_IDS_IN_SQL,
     NULL_STAYS,
-    SHARED,
+    assign_to_table,
     check_finite,
     check_unique,
     holding,
     naming,
-    position_keys,
     positions_of,
-    renamed,
-    settle,
 )
-from swclip.gallery.filters import EntryFilter, box_sql, is_in
+from swclip.gallery.filters import EntryFilter, is_in
 from swclip.gallery.folder import (
     AGAIN,
     MARKER,
@@ -57,21 +54,20 @@ if TYPE_CHECKING:
     from lancedb.table import Table
 
 BATCH_ROWS = 4096
-_IDS_IN_SQL = 20_000  # beyond that, reading the whole column is faster
 
 Existing = Literal["refuse", "skip"]
 
 
 @dataclass(frozen=True)
 class Change:
-    """What a change did.
+    """Counts of a change.
 
     Attributes:
-        inserted: Entries that are new.
-        updated: Entries that were replaced.
-        deleted: Entries that were taken out.
-        skipped: Entries given that were there already and stay as they were.
-        version: The table's version since.
+        inserted: New entries.
+        updated: Replaced entries.
+        deleted: Deleted entries.
+        skipped: Entries that existed already and are unchanged.
+        version: The table's version after the change.
     """
 
     inserted: int = 0
@@ -83,12 +79,12 @@ class Change:
 
 @dataclass(frozen=True, eq=False)
 class GalleryStore:
-    """A gallery's table, open. Make one with `create` or `open`.
+    """An open gallery. Make one with `create` or `open`.
 
     Attributes:
         path: The folder, or the URL.
-        description: What holds for the whole gallery.
-        table: Lance's table, for what this class does not do (an index, a query by vector).
+        description: Fingerprint, dimension and metadata of the whole gallery.
+        table: Lance's table, for indices and queries by vector.
 
     Example:
         ```python
@@ -114,15 +110,15 @@ class GalleryStore:
         """Write a new gallery.
 
         Args:
-            path: A folder, where a gallery that is there is replaced whole; or a URL, where none may be.
-            description: What holds for the whole gallery.
+            path: A folder, where an existing gallery is replaced whole; or a URL, where none may exist.
+            description: Fingerprint, dimension and metadata of the whole gallery.
             entries: Its rows in the columns of `entry_schema`; read batch by batch, so that they need not fit into
                 memory.
-            write_files: Writes `model/` into the folder it is given.
+            write_files: Writes `model/` into a folder.
 
         Raises:
-            InputError: Something else is there, or it cannot be written.
-            DiskFullError: The disk filled; what was there before is as it was.
+            InputError: Something else exists at the path, or it cannot be written.
+            DiskFullError: The disk is full; an existing gallery is unchanged.
         """
         check_output(path)
         name, schema = os.fspath(path), entry_schema(description)
@@ -142,7 +138,7 @@ class GalleryStore:
         """Open a gallery at its last committed version.
 
         Raises:
-            ArtefactError: No gallery is there, it is of another version, or its table is damaged.
+            ArtefactError: There is no gallery, it is of another version, or its table is damaged.
         """
         name = os.fspath(path)
         check_marker(name)
@@ -158,7 +154,7 @@ class GalleryStore:
 
     @property
     def schema(self) -> pa.Schema:
-        """The columns that entries to be written must have."""
+        """The columns that new entries must have."""
         return entry_schema(self.description)
 
     @property
@@ -168,7 +164,7 @@ class GalleryStore:
             return int(self.table.version)
 
     def count(self, where: EntryFilter | None = None) -> int:
-        """How many entries there are, or of them meet conditions."""
+        """The number of entries, or of those that meet conditions."""
         if where is not None and not where.exact:
             return len(self.read(["entry_id"], where))
         with lance_errors(self.path):
@@ -177,19 +173,19 @@ class GalleryStore:
     def batches(
         self, columns: Sequence[str] | None = None, where: EntryFilter | None = None, rows: int = BATCH_ROWS
     ) -> Iterator[pa.RecordBatch]:
-        """Read entries a part at a time, in no particular order.
+        """Read entries in batches, in no particular order.
 
         Args:
-            columns: Which columns; None for all.
-            where: Which entries; None for all.
-            rows: At most so many at once.
+            columns: The columns; None for all.
+            where: The entries; None for all.
+            rows: Largest number of rows in a batch.
         """
         wanted = list(self.schema.names if columns is None else columns)
-        asked = wanted
+        read = wanted
         if where is not None and not where.exact:
-            asked = [*wanted, *(name for name in ("lat_deg", "lon_deg") if name not in wanted)]
+            read = [*wanted, *(name for name in ("lat_deg", "lon_deg") if name not in wanted)]
         with lance_errors(self.path):
-            query = self.table.search().select(asked)
+            query = self.table.search().select(read)
             if where is not None and (sql := where.sql()) is not None:
                 query = query.where(sql)
             for batch in query.to_batches(rows):
@@ -206,36 +202,36 @@ class GalleryStore:
         schema = pa.schema([self.schema.field(name) for name in wanted])
         return pa.Table.from_batches([batch.cast(schema) for batch in self.batches(wanted, where)], schema)
 
-    def there(self, image_ids: Sequence[str]) -> set[str]:
-        """Which of these photographs the gallery holds."""
-        few = len(image_ids) <= _IDS_IN_SQL
+    def existing(self, image_ids: Sequence[str]) -> set[str]:
+        """The photographs among these that the gallery holds."""
+        few = len(image_ids) <= MAX_IDS_IN_SQL
         where = EntryFilter(image_ids=image_ids) if few else EntryFilter(photographs=True)
         return set(self.read(["image_id"], where)["image_id"].to_pylist()) & set(image_ids)
 
     def append(self, entries: pa.Table, existing: Existing = "refuse") -> Change:
-        """Put in new entries, in one commit.
+        """Insert new entries, in one commit.
 
         Args:
-            entries: Rows of `schema`. `entry_id` is set here, and so is `candidate_id` where it is null; an entry at a
-                position that the gallery has takes that candidate, its city and its location embedding.
-            existing: What to do with a photograph that is there already: refuse all, or skip it.
+            entries: Rows of `schema`. `entry_id` is set here, and so is `candidate_id` where it is null; an entry at
+                the position of an existing candidate takes that candidate, its city and its location embedding.
+            existing: Treatment of a photograph that exists already: refuse all entries, or skip it.
 
         Raises:
-            InputError: A photograph is there already and is not to be skipped, or is given twice; or another process
-                put one in meanwhile.
+            InputError: A photograph exists already and is not to be skipped, or occurs twice; or another process
+                inserted one meanwhile.
         """
         if not len(entries):
             return Change(version=self.version)
         check_unique(entries, self.path)
         check_finite(entries, self.path)
-        known = self.there([name for name in entries["image_id"].to_pylist() if name is not None])
-        if known and existing == "refuse":
+        duplicates = self.existing([name for name in entries["image_id"].to_pylist() if name is not None])
+        if duplicates and existing == "refuse":
             raise InputError(
-                f"{self.path}: {naming(sorted(known))} there already; replace with upsert, or skip what is there."
+                f"{self.path}: {naming(sorted(duplicates))} there already; replace with upsert, or skip what is there."
             )
-        ready = self._settled(entries)
-        if known:
-            ready = ready.filter(pc.invert(holding(ready, known)))
+        ready = self._assigned(entries)
+        if duplicates:
+            ready = ready.filter(pc.invert(holding(ready, duplicates)))
         skipped = len(entries) - len(ready)
         if not len(ready):
             return Change(skipped=skipped, version=self.version)
@@ -243,19 +239,19 @@ class GalleryStore:
             done = self.table.merge_insert("entry_id").when_not_matched_insert_all().execute(ready, NULL_STAYS)
         if existing == "refuse" and done.num_inserted_rows < len(ready):
             raise InputError(
-                f"{self.path}: {len(ready) - done.num_inserted_rows} of {len(ready)} entries were put in by another "
-                "process meanwhile and stay as it wrote them; the others are in."
+                f"{self.path}: {len(ready) - done.num_inserted_rows} of {len(ready)} entries were inserted by another "
+                "process meanwhile and are unchanged; the others were inserted."
             )
         skipped += len(ready) - done.num_inserted_rows
         return Change(inserted=done.num_inserted_rows, skipped=skipped, version=done.version)
 
     def upsert(self, entries: pa.Table) -> Change:
-        """Put in entries, replacing those of the same photographs, in one commit; see `append`."""
+        """Insert entries, replacing those of the same photographs, in one commit; see `append`."""
         if not len(entries):
             return Change(version=self.version)
         check_unique(entries, self.path)
         check_finite(entries, self.path)
-        ready = self._settled(entries, replacing=True)
+        ready = self._assigned(entries, replacing=True)
         skipped = len(entries) - len(ready)
         if not len(ready):
             return Change(skipped=skipped, version=self.version)
@@ -265,14 +261,14 @@ class GalleryStore:
         return Change(done.num_inserted_rows, done.num_updated_rows, skipped=skipped, version=done.version)
 
     def delete(self, where: EntryFilter) -> Change:
-        """Take out the entries that meet conditions, in one commit. A candidate goes with its last entry.
+        """Delete the entries that meet conditions, in one commit. A candidate is deleted with its last entry.
 
         Raises:
-            InputError: There are no conditions, a photograph named is not there, or nothing would be left.
+            InputError: There are no conditions, a named photograph does not exist, or no entry would remain.
         """
         if where.empty:
             raise InputError(f"{self.path}: say which entries to delete; to delete all, remove the gallery itself.")
-        missing = sorted(set(where.image_ids or ()) - self.there(list(where.image_ids or ())))
+        missing = sorted(set(where.image_ids or ()) - self.existing(list(where.image_ids or ())))
         if missing:
             raise InputError(f"{self.path}: {naming(missing)} not there; nothing was deleted.")
         if where.exact:
@@ -292,14 +288,14 @@ class GalleryStore:
         return Change(deleted=meant, version=done.version)
 
     def merge(self, other: GalleryStore, existing: Literal["refuse", "ours", "theirs"] = "refuse") -> Change:
-        """Put in all entries of another gallery of the same model, in one commit.
+        """Insert all entries of another gallery of the same model, in one commit.
 
         Args:
-            other: The other gallery; it stays as it is.
-            existing: What to do with photographs that both hold: refuse, keep ours, or take theirs.
+            other: The other gallery; it is unchanged.
+            existing: Treatment of photographs that both hold: refuse, keep ours, or take theirs.
 
         Raises:
-            MismatchError: Another model made it, or only one of them has measured its hubness.
+            MismatchError: Another model made it, or hubness was measured for only one of them.
             InputError: Both hold a photograph, and `existing` is refuse.
         """
         self.check_mergeable(other)
@@ -311,7 +307,7 @@ class GalleryStore:
         )
 
     def check_mergeable(self, other: GalleryStore) -> None:
-        """Raise MismatchError unless the entries of another gallery may be put into this one."""
+        """Raise MismatchError unless the entries of another gallery can be inserted into this one."""
         ours, theirs = self.description, other.description
         if ours.fingerprint != theirs.fingerprint:
             raise MismatchError(
@@ -322,15 +318,15 @@ class GalleryStore:
         if ours.hubness != theirs.hubness:
             with_it, without = (self.path, other.path) if ours.hubness else (other.path, self.path)
             raise MismatchError(
-                f"{with_it} has its hubness measured and {without} has not; index {without} again with the run that "
-                f"{with_it} was made by."
+                f"the hubness of {with_it} is measured and that of {without} is not; index {without} again with the "
+                f"run that made {with_it}."
             )
 
     def copy(self, path: str | os.PathLike[str], where: EntryFilter | None = None) -> GalleryStore:
         """Write a new gallery of the entries that meet conditions, with the same model.
 
         Raises:
-            InputError: No entry meets them; or as `create`.
+            InputError: No entry meets them, or the path cannot be written.
         """
         if not self.count(where):
             raise InputError(f"{self.path}: no entry meets the conditions; nothing was written.")
@@ -347,26 +343,26 @@ class GalleryStore:
         return remote.local_model(self.path, cache) if remote.is_url(self.path) else Path(self.path)
 
     def compact(self, older_than: timedelta = timedelta(days=7)) -> None:
-        """Gather small and holed files into large ones, and drop versions of some age.
+        """Rewrite small files and files with deleted rows, and drop old versions.
 
         Args:
             older_than: Versions older than this can no longer be read. Readers that opened one of them fail.
         """
-        # Lance warns of 0; a millisecond is as much, and whoever asks for it has read what it means.
+        # Lance warns of 0, and a millisecond has the same effect.
         with lance_errors(self.path):
             self.table.optimize(cleanup_older_than=max(older_than, timedelta(milliseconds=1)))
 
     def versions(self) -> list[dict[str, Any]]:
         """The versions that can still be read: version, timestamp (UTC), rows."""
         with lance_errors(self.path):
-            found = self.table.list_versions()
+            versions = self.table.list_versions()
         return [
             {
-                "version": int(one["version"]),
-                "timestamp": one["timestamp"],
-                "rows": int(one["metadata"].get("total_rows", 0)),
+                "version": int(version["version"]),
+                "timestamp": version["timestamp"],
+                "rows": int(version["metadata"].get("total_rows", 0)),
             }
-            for one in found
+            for version in versions
         ]
 
     def with_thumbnail(self) -> list[str]:
@@ -374,35 +370,13 @@ class GalleryStore:
         return sorted(self._scan(["image_id"], "thumbnail IS NOT NULL")["image_id"].to_pylist())
 
     def thumbnail(self, image_id: str) -> bytes | None:
-        """The thumbnail of a photograph (JPEG); None where there is none."""
-        found = self.read(["thumbnail"], EntryFilter(image_ids=[image_id]))["thumbnail"].to_pylist()
-        return found[0] if found else None
+        """The thumbnail of a photograph (JPEG); None where it has none."""
+        thumbnails = self.read(["thumbnail"], EntryFilter(image_ids=[image_id]))["thumbnail"].to_pylist()
+        return thumbnails[0] if thumbnails else None
 
-    def _settled(self, entries: pa.Table, *, replacing: bool = False) -> pa.Table:
-        """Entries with the candidates of this gallery; see `settle`.
-
-        Where they replace what is there, entries that are to go have no say: a candidate all of whose photographs are
-        given anew takes their city and embedding, and keeps its name.
-        """
-        positions = positions_of(entries)
-        box = box_sql(*positions.min(axis=0).tolist(), *positions.max(axis=0).tolist())
-        light = self._scan(["candidate_id", "lat_deg", "lon_deg", "image_id"], box)
-        light = light.filter(pa.array(np.isin(position_keys(positions_of(light)), position_keys(positions))))
-        here = set(light["candidate_id"].to_pylist())
-        if replacing:
-            given = set(entries["image_id"].drop_null().to_pylist())
-            going = holding(light, given)
-            entries = renamed(entries, light.filter(going))
-            light = light.filter(pc.invert(going))
-        ids = sorted(set(light["candidate_id"].to_pylist()))
-        known = self._scan([*SHARED, "image_id"], is_in("candidate_id", ids) if len(ids) <= _IDS_IN_SQL else box)
-        if replacing:
-            known = known.filter(
-                pa.array([image_id not in given for image_id in known["image_id"].to_pylist()], pa.bool_())
-            )
-        named = sorted({name for name in entries["candidate_id"].to_pylist() if name is not None} - here)
-        taken = self._scan(["candidate_id"], is_in("candidate_id", named) if len(named) <= _IDS_IN_SQL else None)
-        return settle(entries, known, set(taken["candidate_id"].to_pylist()) - here).cast(self.schema)
+    def _assigned(self, entries: pa.Table, *, replacing: bool = False) -> pa.Table:
+        """Entries with the candidates of this gallery; see `assign_to_table`."""
+        return assign_to_table(entries, self._scan, replacing=replacing).cast(self.schema)
 
     def _scan(self, columns: Sequence[str], sql: str | None) -> pa.Table:
         schema = pa.schema([self.schema.field(name) for name in columns])

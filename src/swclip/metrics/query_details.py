@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32
 from numpy import ndarray
 
-from swclip.calibration.region_cells import NOWHERE, GroundCells
+from swclip.calibration.region_cells import NOWHERE, RegionCells
 from swclip.retrieval.point_estimates import top_k
 
 
@@ -56,7 +56,7 @@ class GroundMeter:
         kept: Cells that are kept of each at most.
     """
 
-    def __init__(self, ground: GroundCells, queries: int, kept: int = KEPT) -> None:
+    def __init__(self, ground: RegionCells, queries: int, kept: int = KEPT) -> None:
         self._ground = ground
         kept = min(kept, len(ground))
         self._cells: Int32[np.ndarray, "q k"] = np.full((queries, kept), NOWHERE, dtype=np.int32)

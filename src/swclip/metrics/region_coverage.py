@@ -15,15 +15,15 @@ from numpy.typing import ArrayLike
 
 from swclip.calibration.conformal import Calibration, truth_cities
 from swclip.calibration.density import cell_density, density_cuts, tail_mass
-from swclip.calibration.region import LEVEL, LEVELS, says_nothing
-from swclip.calibration.region_cells import GroundCells
+from swclip.calibration.region import LEVEL, LEVELS, is_uninformative
+from swclip.calibration.region_cells import RegionCells
 from swclip.data.grouping import group_numbers
 from swclip.errors import MismatchError
 from swclip.geo.cells import across_m
 from swclip.metrics.calibration import reliability, selective_curve, share_interval
 from swclip.metrics.localization_error import RECALL_RADIUS_M
 from swclip.metrics.query_details import GroundMeter
-from swclip.retrieval.region_fit import deal_blocks
+from swclip.retrieval.region_fit import split_blocks
 
 VALIDATION, HALVES = "validation", "halves of the queries"
 
@@ -63,7 +63,7 @@ class RegionMeter:
 
     def __init__(
         self,
-        ground: GroundCells,
+        ground: RegionCells,
         truth_deg: ArrayLike,
         calibration: Calibration | None = None,
         *,
@@ -75,7 +75,7 @@ class RegionMeter:
         kept: GroundMeter | None = None,
     ) -> None:
         if calibration is not None:
-            calibration.check_ground(ground)
+            calibration.check_cells(ground)
         self.ground = ground
         self.calibration = calibration
         self.levels = tuple(levels)
@@ -145,7 +145,7 @@ class RegionMeter:
                     "threshold": least if least > 0.0 else None,
                     **place.figures(covered[:, at], areas[:, at]),
                     "expected": _expected(source, level),
-                    "cannot_tell": float(np.mean(says_nothing(areas[:, at], level, total))),
+                    "cannot_tell": float(np.mean(is_uninformative(areas[:, at], level, total))),
                     "by_city": self._city_figures(at, place),
                 }
             )
@@ -183,7 +183,7 @@ class RegionMeter:
             found[f"region_area_km2_{100 * level:g}"] = pd.array(finite, dtype="Float64")
         for at, level in enumerate(self.levels):
             found[f"covered_{100 * level:g}"] = pd.array(self._all_tails >= needed[:, at], dtype="boolean")
-        silent = says_nothing(self._main_area, self._main_level, self.ground.total_area_km2)
+        silent = is_uninformative(self._main_area, self._main_level, self.ground.total_area_km2)
         return {**found, "cannot_tell": pd.array(silent, dtype="boolean")}
 
     def _add_areas(self, mass: Float64[np.ndarray, " c"]) -> None:
@@ -213,7 +213,7 @@ class RegionMeter:
         tails = self._all_tails
         if self.calibration is not None:
             return np.tile(self._needed, (len(tails), 1)), np.array(self._areas).reshape(-1, len(self.levels))
-        half_of = deal_blocks(self._units.tolist(), 2, np.random.default_rng(self._seed))
+        half_of = split_blocks(self._units.tolist(), 2, np.random.default_rng(self._seed))
         curves = np.array(self._curves).reshape(-1, len(THRESHOLDS))
         needed, areas = np.zeros((len(tails), len(self.levels))), np.full((len(tails), len(self.levels)), np.inf)
         for half in (0, 1):
@@ -243,7 +243,7 @@ class RegionMeter:
         needed = np.array([named[city] for city in self._cities])
         areas = np.array(self._city_areas)[:, at]
         figures = place.figures(self._all_tails >= needed, areas)
-        return {**figures, "cannot_tell": float(np.mean(says_nothing(areas, level, self.ground.total_area_km2)))}
+        return {**figures, "cannot_tell": float(np.mean(is_uninformative(areas, level, self.ground.total_area_km2)))}
 
     def _area_curve(self) -> dict[str, list[float]]:
         """Recall against mean area, from the smallest regions to the largest."""

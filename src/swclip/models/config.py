@@ -109,8 +109,8 @@ class LocationConfig:
 
 
 @dataclass(frozen=True)
-class ViewsConfig:
-    """Modalities beside the photograph, which a photograph may have or lack.
+class ModalitiesConfig:
+    """Further modalities of a place, which a photograph may have or lack.
 
     Attributes:
         caption: A text tower that reads the photographs' captions: `builtin:small`, a name on the model hub, a local
@@ -139,7 +139,7 @@ class ViewsConfig:
 
     @property
     def names(self) -> tuple[Literal["caption", "map"], ...]:
-        """Names of the modalities beside the photograph, in order."""
+        """The configured modalities, in their order."""
         both: tuple[tuple[Literal["caption", "map"], str], ...] = (("caption", self.caption), ("map", self.map))
         return tuple(name for name, tower in both if tower != "none")
 
@@ -151,13 +151,13 @@ class ModelConfig:
     Attributes:
         image: The image side.
         location: The location side.
-        views: Modalities beside the photograph; none by default.
+        views: Further modalities beside the photograph; none by default.
         embedding_dim: Dimension D of the shared space.
         initial_temperature: Softmax temperature at the start; the logit scale is its inverse, as in CLIP (0.07).
     """
 
     image: ImageConfig = field(default_factory=ImageConfig)
     location: LocationConfig = field(default_factory=LocationConfig)
-    views: ViewsConfig = field(default_factory=ViewsConfig)
+    views: ModalitiesConfig = field(default_factory=ModalitiesConfig)
     embedding_dim: int = 256
     initial_temperature: float = 0.07

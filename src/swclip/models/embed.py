@@ -1,4 +1,4 @@
-"""Photographs and positions to unit vectors, in batches: decoding in threads while the model computes."""
+"""Embed photographs and positions as unit vectors, in batches; photographs are decoded in threads meanwhile."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,9 +18,6 @@ from torch import Tensor, nn
 
 from swclip.errors import InputError
 from swclip.imaging.decode import PhotographError
-
-if TYPE_CHECKING:
-    from swclip.models.feature_cache import FeatureCache
 
 Progress = Callable[[int, int], None]
 PathLike = str | os.PathLike[str]
@@ -54,24 +51,39 @@ class Encoder(Protocol):
     def encode_positions(self, positions_deg: Tensor, words: Any = None) -> Tensor: ...
 
 
+class FeatureSource(Protocol):
+    """Image features computed before or on demand; `swclip.models.feature_cache.FeatureCache` keeps them on disk."""
+
+    def features(
+        self,
+        model: Encoder,
+        paths: Sequence[PathLike],
+        *,
+        batch_size: int = 64,
+        workers: int | None = None,
+        failures: list[Failure] | None = None,
+        progress: Progress | None = None,
+    ) -> Float[np.ndarray, "n f"]: ...
+
+
 def embed_photographs(
     model: Encoder,
     paths: Sequence[PathLike],
     *,
     batch_size: int = 64,
     workers: int | None = None,
-    cache: FeatureCache | None = None,
+    cache: FeatureSource | None = None,
     failures: list[Failure] | None = None,
     progress: Progress | None = None,
 ) -> Float32[np.ndarray, "n d"]:
     """Embed photographs.
 
     Args:
-        model: The model; it is put in evaluation mode for the time.
+        model: The model; it is put into evaluation mode meanwhile.
         paths: N photographs.
         batch_size: Photographs that the model sees at once.
         workers: Decoding threads; the number of processors where None.
-        cache: Image features kept on disk, for a tower that is not trained: only what is not there is computed.
+        cache: Image features kept on disk, for a tower that is not trained: only missing features are computed.
         failures: A list that collects what cannot be decoded. Without one, a photograph that cannot be decoded raises.
         progress: Called with (done, total).
 
@@ -86,32 +98,32 @@ def embed_photographs(
             model, paths, batch_size=batch_size, workers=workers, failures=failures, progress=progress
         )
         return embed_features(model, features)
-    own: list[Failure] = []
+    undecodable: list[Failure] = []
     rows: list[Float32[np.ndarray, "b d"]] = []
     with evaluating(model):
         for pixels in _with_progress(
-            pixel_batches(model.preprocess.read, paths, batch_size, workers, own), len(paths), progress
+            pixel_batches(model.preprocess.read, paths, batch_size, workers, undecodable), len(paths), progress
         ):
             rows.append(encode_readable(model.encode_pixels, pixels, device_of(model)))
-    _report(own, failures)
+    _report(undecodable, failures)
     return stacked(rows)
 
 
 def tower_features(
     model: Encoder, paths: Sequence[PathLike], *, batch_size: int = 64, workers: int | None = None
 ) -> Float32[np.ndarray, "n f"]:
-    """Pooled features (N, F) of photographs by the image tower as it stands, kept nowhere.
+    """Pooled features (N, F) of photographs by the image tower in its current state, without a cache.
 
     Raises:
         InputError: Photographs cannot be decoded; all of them are counted, the first named.
     """
-    own: list[Failure] = []
+    undecodable: list[Failure] = []
     with evaluating(model):
         rows = [
             encode_readable(model.image_features, pixels, device_of(model))
-            for pixels in pixel_batches(model.preprocess.read, paths, batch_size, workers, own)
+            for pixels in pixel_batches(model.preprocess.read, paths, batch_size, workers, undecodable)
         ]
-    _report(own, None)
+    _report(undecodable, None)
     return stacked(rows)
 
 
@@ -138,7 +150,7 @@ def embed_positions(
     """Embed positions.
 
     Args:
-        model: The model; it is put in evaluation mode for the time.
+        model: The model; it is put into evaluation mode meanwhile.
         positions_deg: (M, 2) latitude, longitude in degrees.
         words: M mappings with what a prompt may name beside the position, or None.
         batch_size: Positions that the model sees at once.
@@ -153,8 +165,8 @@ def embed_positions(
         for start in range(0, len(positions), batch_size):
             end = min(start + batch_size, len(positions))
             batch = torch.from_numpy(positions[start:end].copy()).to(device_of(model))
-            own_words = None if words is None else list(words[start:end])
-            rows.append(model.encode_positions(batch, own_words).float().cpu().numpy())
+            batch_words = None if words is None else list(words[start:end])
+            rows.append(model.encode_positions(batch, batch_words).float().cpu().numpy())
             if progress is not None:
                 progress(end, len(positions))
     return stacked(rows)
@@ -167,7 +179,7 @@ def pixel_batches(
     workers: int | None,
     failures: list[Failure],
 ) -> Iterator[list[Float32[np.ndarray, "3 h w"] | None]]:
-    """Decode in threads, a few batches ahead of the reader.
+    """Decode photographs in threads, a few batches ahead of the consumer.
 
     Yields:
         Lists of `batch_size` photographs in the order of `paths`, None where one cannot be decoded; those are appended
@@ -199,7 +211,7 @@ def pixel_batches(
 
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards the model is as it was."""
+    """Put a model into evaluation mode without gradients, and restore its mode afterwards."""
     training = isinstance(model, nn.Module) and model.training
     if training:
         model.eval()
@@ -212,22 +224,22 @@ def evaluating(model: Any) -> Iterator[None]:
 
 
 def device_of(model: Encoder) -> torch.device:
-    """Where a model's weights are."""
+    """The device of a model's weights."""
     return torch.as_tensor(model.logit_scale).device
 
 
 def raise_failures(failures: Sequence[Failure]) -> None:
-    """Raise InputError that counts the failures and names the first."""
+    """Raise InputError that counts the failures and names the first few."""
     named = "; ".join(f"{path}: {reason}" for path, reason in failures[:_NAMED_IN_MESSAGE])
     more = f"; and {len(failures) - _NAMED_IN_MESSAGE} more" if len(failures) > _NAMED_IN_MESSAGE else ""
     raise InputError(f"{len(failures)} photograph(s) cannot be used: {named}{more}")
 
 
-def _report(own: list[Failure], failures: list[Failure] | None) -> None:
-    if own and failures is None:
-        raise_failures(own)
+def _report(undecodable: list[Failure], failures: list[Failure] | None) -> None:
+    if undecodable and failures is None:
+        raise_failures(undecodable)
     if failures is not None:
-        failures.extend(own)
+        failures.extend(undecodable)
 
 
 def _with_progress(batches: Iterator[list[Any]], total: int, progress: Progress | None) -> Iterator[list[Any]]:
@@ -240,16 +252,20 @@ def _with_progress(batches: Iterator[list[Any]], total: int, progress: Progress 
 
 
 def encode_readable(encode: Callable[[Tensor], Tensor], batch: Any, device: torch.device) -> Any:
-    """Encode the rows that are there; NaN for the others."""
-    there = np.array([row is not None and bool(np.isfinite(np.ravel(row)[0])) for row in batch], dtype=bool)
-    if not there.any():
+    """Encode the readable rows of a batch (neither None nor NaN); the other rows are NaN.
+
+    Returns:
+        (B, D) embeddings, or B alone where no row is readable and D therefore unknown; `stacked` takes both.
+    """
+    readable = np.array([row is not None and bool(np.isfinite(np.ravel(row)[0])) for row in batch], dtype=bool)
+    if not readable.any():
         return len(batch)
-    stacked = np.stack([row for row, good in zip(batch, there, strict=True) if good]).astype(np.float32, copy=False)
-    encoded = encode(torch.from_numpy(stacked).to(device)).float().cpu().numpy()
-    if there.all():
+    inputs = np.stack([row for row, good in zip(batch, readable, strict=True) if good]).astype(np.float32, copy=False)
+    encoded = encode(torch.from_numpy(inputs).to(device)).float().cpu().numpy()
+    if readable.all():
         return encoded
     rows = np.full((len(batch), encoded.shape[1]), np.nan, dtype=np.float32)
-    rows[there] = encoded
+    rows[readable] = encoded
     return rows
 
 

@@ -1,11 +1,11 @@
-"""Image features of a tower that is not trained, kept on disk so that they are computed once.
+"""Image features of a frozen tower, kept on disk so that they are computed once.
 
 A feature's key is the SHA-256 of the photograph's bytes, within a folder that belongs to one tower, pooling and
 preprocessing (the model's `feature_fingerprint`). Moving or renaming photographs loses nothing; another tower or image
-size never meets old features. Features are written in shards while they are computed: an interrupted run goes on where
-the last shard ended. Where patch tokens are kept beside what is pooled (`model.feature_dtype`), it is in float16.
+size never reads old features. Features are written in shards while they are computed: an interrupted run resumes after
+the last shard. Patch tokens, where they are kept beside the pooled features, are float16 (`model.feature_dtype`).
 
-    FOLDER/hashes.jsonl                     path, size and time of photographs hashed before, with their SHA-256
+    FOLDER/hashes.jsonl                     path, size, time and SHA-256 of each photograph hashed so far
     FOLDER/features/<fingerprint>/*.safetensors   keys (n, 32) uint8, features (n, F) float32 or float16
 """
 
@@ -48,15 +48,15 @@ class FeatureCache:
     """Features on disk.
 
     Attributes:
-        folder: Where they are kept.
-        shard_rows: Features are written to disk every so many photographs.
+        folder: The cache's folder.
+        shard_rows: Photographs in one shard.
     """
 
     folder: Path = field(default_factory=default_cache_folder)
     shard_rows: int = SHARD_ROWS
 
     def holds(self, model: Encoder) -> bool:
-        """Whether features of this model's tower and preprocessing are kept here, as after training with it frozen."""
+        """Whether there are features of this model's tower and preprocessing, as after training with it frozen."""
         return any(self._folder_of(model).glob("*.safetensors"))
 
     def _folder_of(self, model: Encoder) -> Path:
@@ -72,7 +72,7 @@ class FeatureCache:
         failures: list[Failure] | None = None,
         progress: Progress | None = None,
     ) -> Float[np.ndarray, "n f"]:
-        """Features of photographs, computed where they are not kept yet.
+        """Features of photographs, computed where the cache lacks them.
 
         Args:
             model: Gives `image_features`, `preprocess` and `feature_fingerprint`.
@@ -80,7 +80,7 @@ class FeatureCache:
             batch_size: Photographs that the tower sees at once.
             workers: Decoding threads; the number of processors where None.
             failures: A list that collects what cannot be decoded. Without one, such a photograph raises.
-            progress: Called with (done, total); what was kept counts as done.
+            progress: Called with (done, total); cached features count as done.
 
         Returns:
             (N, F) in the order of `paths`, of the type they are kept in; NaN in the rows of failures.
@@ -101,11 +101,11 @@ class FeatureCache:
             progress(done, len(paths))
         bad = self._compute(model, paths, missing, store, batch_size, workers, progress)
         reasons.update((at, bad[key]) for at, key in enumerate(keys) if key in bad)
-        own = [(Path(paths[at]), reasons[at]) for at in sorted(reasons)]
-        if own and failures is None:
-            raise_failures(own)
+        undecodable = [(Path(paths[at]), reasons[at]) for at in sorted(reasons)]
+        if undecodable and failures is None:
+            raise_failures(undecodable)
         if failures is not None:
-            failures.extend(own)
+            failures.extend(undecodable)
         return _gather(store.rows() if missing else kept, keys)
 
     def _compute(
@@ -154,7 +154,7 @@ class FeatureCache:
     def _keys(self, paths: Sequence[PathLike]) -> tuple[list[bytes | None], dict[int, str]]:
         """SHA-256 of each photograph's bytes, hashing only what changed; why some cannot be read, by number."""
         index = self.folder / "hashes.jsonl"
-        known = _read_hashes(index)
+        hashes = _read_hashes(index)
         keys: list[bytes | None] = []
         reasons: dict[int, str] = {}
         fresh: list[str] = []
@@ -163,10 +163,10 @@ class FeatureCache:
             try:
                 status = os.stat(name)
                 stamp = (name, status.st_size, status.st_mtime_ns)
-                if stamp not in known:
-                    known[stamp] = sha256_of_file(name)
-                    fresh.append(json.dumps([*stamp, known[stamp]]))
-                keys.append(bytes.fromhex(known[stamp]))
+                if stamp not in hashes:
+                    hashes[stamp] = sha256_of_file(name)
+                    fresh.append(json.dumps([*stamp, hashes[stamp]]))
+                keys.append(bytes.fromhex(hashes[stamp]))
             except (OSError, ValueError) as error:
                 missing = isinstance(error, FileNotFoundError)
                 reasons[at] = "there is no such file; check the path." if missing else f"cannot be read ({error})."
@@ -186,7 +186,7 @@ class _Store:
 
     def rows(self) -> dict[bytes, Float[np.ndarray, " f"]]:
         """Every kept feature by key, mapped from disk: nothing is read until a row is used."""
-        found: dict[bytes, Float[np.ndarray, " f"]] = {}
+        features_of: dict[bytes, Float[np.ndarray, " f"]] = {}
         for path in sorted(self._folder.glob("*.safetensors")) if self._folder.is_dir() else []:
             if path.name.startswith("."):
                 continue  # another process is writing it
@@ -196,8 +196,8 @@ class _Store:
                 path.unlink(missing_ok=True)
                 continue
             keys, features = shard
-            found.update(zip(map(bytes, keys), features, strict=True))
-        return found
+            features_of.update(zip(map(bytes, keys), features, strict=True))
+        return features_of
 
     def write(self, keys: Sequence[bytes], features: Float32[np.ndarray, "n f"]) -> None:
         """Write one shard, whole or not at all."""
@@ -245,18 +245,18 @@ def _gather(rows: dict[bytes, Float[np.ndarray, " f"]], keys: Sequence[bytes | N
 
 
 def _read_hashes(index: Path) -> dict[tuple[str, int, int], str]:
-    known: dict[tuple[str, int, int], str] = {}
+    hashes: dict[tuple[str, int, int], str] = {}
     try:
         lines = index.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        return known
+        return hashes
     for line in lines:
         try:
             name, size, time_ns, digest = json.loads(line)
-            known[str(name), int(size), int(time_ns)] = str(digest)
+            hashes[str(name), int(size), int(time_ns)] = str(digest)
         except (ValueError, TypeError):
             continue  # a line cut off by a kill: the photograph is hashed again
-    return known
+    return hashes
 
 
 def _append(index: Path, lines: Sequence[str]) -> None:

@@ -25,7 +25,7 @@ from swclip.models.config import ModelConfig
 from swclip.models.download import HubName, download, model_folder
 from swclip.models.image_tower import ImageHead, ImageTower, image_preprocess
 from swclip.models.location_text import LocationEncoder, Words, known_cells
-from swclip.models.modalities import Views
+from swclip.models.modalities import Modalities
 from swclip.structure import as_plain, structure
 
 FORMAT_VERSION = "1"
@@ -57,7 +57,7 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
         )
         self.location = location
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1.0 / config.initial_temperature)))
-        self.views: Views | None = None
+        self.views: Modalities | None = None
 
     @classmethod
     def create(cls, config: ModelConfig, positions_deg: Any, seed: int = 0) -> LocatorModel:
@@ -74,7 +74,7 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
             location = LocationEncoder(config.location, config.embedding_dim, cells)
             model = cls(config, image_preprocess(config.image), ImageTower(config.image), location)
             if config.views.names:  # drawn last: the other weights are those of the seed without modalities
-                model.views = Views(config.views, config.embedding_dim)
+                model.views = Modalities(config.views, config.embedding_dim)
             return model
 
     @property
@@ -238,7 +238,7 @@ def load_model(path: str | Path) -> LocatorModel:
             tower = ImageTower(config.image, values["image_architecture"])
             model = LocatorModel(config, preprocess, tower, location)
             if config.views.names:
-                model.views = Views(config.views, config.embedding_dim, values["views"], folder)
+                model.views = Modalities(config.views, config.embedding_dim, values["views"], folder)
         model.load_state_dict(load_file(weights))
     except SwclipError:
         raise

@@ -1,4 +1,4 @@
-"""Further views of a place beside its photograph: a caption, a map tile, and one query vector of what is there."""
+"""Further modalities of a place beside its photograph (a caption, a map tile) and their fusion to one query vector."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from swclip.imaging.preprocess import Preprocess
-from swclip.models.config import ImageConfig, ViewsConfig
+from swclip.models.config import ImageConfig, ModalitiesConfig
 from swclip.models.image_tower import ImageHead, ImageTower, image_preprocess
 from swclip.models.text_tower import TextTower
 
-ViewName = Literal["image", "caption", "map"]
+ModalityName = Literal["image", "caption", "map"]
 _BUILTIN_MAP_PX = 64
 _TOKENIZER = "caption_tokenizer"
 
 
 @dataclass(frozen=True)
-class ViewInputs:
-    """What the further views of B photographs are made of. V counts the views, the photograph among them and first.
+class ModalityInputs:
+    """Inputs of the further modalities of B photographs. V counts the modalities, the photograph included as the first.
 
     Attributes:
-        captions: B texts, None where there is none. None of a model without the view.
-        maps: (B, 3, H, W) preprocessed tiles, zeros where there is none. None of a model without the view.
-        present: (B, V) which views there are.
-        kept: (B, V) those of them that the fused embedding may use: some are dropped in training.
+        captions: B texts, None where a photograph has none; None for a model without captions.
+        maps: (B, 3, H, W) preprocessed tiles, zeros where a photograph has none; None for a model without maps.
+        present: (B, V) whether a photograph has a modality.
+        kept: (B, V) whether the fused embedding may use it: training drops some of those present.
     """
 
     captions: Sequence[str | None] | None
@@ -39,9 +39,9 @@ class ViewInputs:
     present: Bool[Tensor, "b v"]
     kept: Bool[Tensor, "b v"]
 
-    def __getitem__(self, part: slice) -> ViewInputs:
-        """Some of the photographs."""
-        return ViewInputs(
+    def __getitem__(self, part: slice) -> ModalityInputs:
+        """The inputs of a slice of the photographs."""
+        return ModalityInputs(
             None if self.captions is None else self.captions[part],
             None if self.maps is None else self.maps[part],
             self.present[part],
@@ -50,10 +50,10 @@ class ViewInputs:
 
 
 class CaptionEncoder(nn.Module):
-    """A text about a photograph, as a unit vector of the shared space.
+    """Encode a text about a photograph as a unit vector of the shared space.
 
     Args:
-        config: The views' configuration.
+        config: The modalities' configuration.
         embedding_dim: D.
         architecture: The transformers configuration saved with a model; None loads pretrained weights by name.
         tokenizer_folder: Where a saved model keeps its tokenizer; None loads it by name.
@@ -61,7 +61,7 @@ class CaptionEncoder(nn.Module):
 
     def __init__(
         self,
-        config: ViewsConfig,
+        config: ModalitiesConfig,
         embedding_dim: int,
         architecture: dict[str, Any] | None = None,
         tokenizer_folder: Path | None = None,
@@ -71,7 +71,7 @@ class CaptionEncoder(nn.Module):
         self.head = ImageHead(self.text.output_dim, embedding_dim, config.head_width, config.head_dropout)
 
     def fitted(self, caption: str) -> str:
-        """As many words of a caption, from its beginning, as the tower reads: all of most captions."""
+        """The longest beginning of a caption, in whole words, that the tower can read."""
         room = self.text.longest - 2  # the tokens of beginning and end
         words = caption.split()
         text = " ".join(words)
@@ -86,7 +86,7 @@ class CaptionEncoder(nn.Module):
         return fits(words, " ") or fits(words[0], "")
 
     def forward(self, captions: Sequence[str]) -> Float[Tensor, "b d"]:
-        """Unit vectors (B, D); each distinct caption is read once. What is longer than the tower reads is cut."""
+        """Unit vectors (B, D); each distinct caption is encoded once, and cut where it is too long for the tower."""
         texts = [self.fitted(caption) for caption in captions]
         distinct = {text: number for number, text in enumerate(dict.fromkeys(texts))}
         read: Tensor = self.head(self.text([[text] for text in distinct], None))
@@ -94,10 +94,10 @@ class CaptionEncoder(nn.Module):
 
 
 class MapEncoder(nn.Module):
-    """A map tile as a unit vector of the shared space.
+    """Encode a map tile as a unit vector of the shared space.
 
     Args:
-        config: The views' configuration.
+        config: The modalities' configuration.
         embedding_dim: D.
         architecture: The transformers configuration saved with a model; None loads pretrained weights by name.
         preprocess: As saved with a model; None takes what goes with the tower.
@@ -105,7 +105,7 @@ class MapEncoder(nn.Module):
 
     def __init__(
         self,
-        config: ViewsConfig,
+        config: ModalitiesConfig,
         embedding_dim: int,
         architecture: dict[str, Any] | None = None,
         preprocess: Preprocess | None = None,
@@ -123,24 +123,24 @@ class MapEncoder(nn.Module):
         return embeddings
 
 
-class Views(nn.Module):
-    """The further views of a model, and their fusion with the photograph.
+class Modalities(nn.Module):
+    """The further modalities of a model, and their fusion with the photograph.
 
-        q = normalise(v_image + sum_m w_m v_m),   over the views that are there, w_m = exp(log_weight_m)
+        q = normalise(v_image + sum_m w_m v_m),   over the present modalities, w_m = exp(log_weight_m)
 
-    Only ratios of the weights matter, so the photograph's is 1. A view that is alone is handed on as it is, to the
-    last bit: a model with views answers a photograph alone as if it had none.
+    Only ratios of the weights matter, so the photograph's is 1. A single present modality is returned unchanged, bit by
+    bit: a model with further modalities answers a photograph alone as if it had none.
 
     Args:
-        config: Which views, and their towers.
+        config: Which modalities, and their towers.
         embedding_dim: D.
-        saved: What `saved` gave of the model that is loaded; None makes a new one.
-        folder: The folder of the model that is loaded.
+        saved: The `saved` values of a model to load; None makes a new one.
+        folder: The folder of the model to load.
     """
 
     def __init__(
         self,
-        config: ViewsConfig,
+        config: ModalitiesConfig,
         embedding_dim: int,
         saved: dict[str, Any] | None = None,
         folder: Path | None = None,
@@ -156,49 +156,49 @@ class Views(nn.Module):
             preprocess = Preprocess.from_dict(saved["map_preprocess"]) if saved else None  # the hub is not asked
             self.map = MapEncoder(config, embedding_dim, saved.get("map_architecture"), preprocess)
         self.log_weight = nn.Parameter(torch.zeros(len(config.names)))
-        self.names: tuple[ViewName, ...] = config.names
+        self.names: tuple[ModalityName, ...] = config.names
 
-    def encode(self, inputs: ViewInputs) -> list[Float[Tensor, "b d"]]:
-        """Unit vectors (B, D) of each further view, in the order of `names`; zeros where a photograph lacks it."""
+    def encode(self, inputs: ModalityInputs) -> list[Float[Tensor, "b d"]]:
+        """Unit vectors (B, D) of each further modality, in the order of `names`; zeros where a photograph lacks it."""
         return [self._encode(name, inputs, inputs.present[:, at]) for at, name in enumerate(self.names, start=1)]
 
-    def _encode(self, name: ViewName, inputs: ViewInputs, there: Bool[Tensor, " b"]) -> Float[Tensor, "b d"]:
-        rows = there.cpu().nonzero().squeeze(1)
+    def _encode(self, name: ModalityName, inputs: ModalityInputs, present: Bool[Tensor, " b"]) -> Float[Tensor, "b d"]:
+        rows = present.cpu().nonzero().squeeze(1)
         encoder = self.caption if name == "caption" else self.map
         assert encoder is not None
         if len(rows) == 0:
             weight = encoder.head.linear.weight
-            return torch.zeros(len(there), weight.shape[0], dtype=weight.dtype, device=weight.device)
+            return torch.zeros(len(present), weight.shape[0], dtype=weight.dtype, device=weight.device)
         if name == "caption":
             assert inputs.captions is not None
             encoded: Tensor = encoder([inputs.captions[row] or "" for row in rows.tolist()])
         else:
             assert inputs.maps is not None
             encoded = encoder(inputs.maps[rows.to(inputs.maps.device)])
-        blank = torch.zeros(len(there), encoded.shape[1], dtype=encoded.dtype, device=encoded.device)
+        blank = torch.zeros(len(present), encoded.shape[1], dtype=encoded.dtype, device=encoded.device)
         return blank.index_copy(0, rows.to(encoded.device), encoded)
 
     def fuse(self, embeddings: Float[Tensor, "b v d"], present: Bool[Tensor, "b v"]) -> Float[Tensor, "b d"]:
-        """One unit vector of the views that are there.
+        """Fuse the present modalities to one unit vector.
 
         Args:
-            embeddings: (B, V, D) unit vectors, the photograph's first, then those of `names`. Rows of views that are
-                not there may hold anything.
-            present: (B, V) which are there; at least one in each row.
+            embeddings: (B, V, D) unit vectors, the photograph's first, then those of `names`; the values of absent
+                modalities are ignored.
+            present: (B, V) whether a modality is present; at least one in each row.
 
         Returns:
-            (B, D); where a single view is there, that view itself.
+            (B, D); where a single modality is present, its vector unchanged.
         """
         present = present.to(embeddings.device)
-        there = embeddings.masked_fill(~present[..., None], 0.0)
+        masked = embeddings.masked_fill(~present[..., None], 0.0)
         weight = torch.cat([self.log_weight.new_ones(1), self.log_weight.exp()]).to(embeddings.dtype)
-        mixed = F.normalize((weight[:, None] * there).sum(dim=1), dim=-1)
+        mixed = F.normalize((weight[:, None] * masked).sum(dim=1), dim=-1)
         first = present.to(torch.int64).argmax(dim=1)
-        alone = there[torch.arange(len(there), device=there.device), first]
+        alone = masked[torch.arange(len(masked), device=masked.device), first]
         return torch.where((present.sum(dim=1) == 1)[:, None], alone, mixed)
 
     def saved(self) -> dict[str, Any]:
-        """What a saved model must state beside its weights, to be loaded without a hub."""
+        """The values a saved model needs beside its weights, to be loaded without a hub."""
         return {
             "caption_architecture": self.caption.text.architecture if self.caption else None,
             "map_architecture": self.map.tower.architecture if self.map else None,
@@ -206,11 +206,11 @@ class Views(nn.Module):
         }
 
     def save_tokenizer(self, folder: Path) -> None:
-        """Write the tokenizer of a pretrained caption tower, where there is one."""
+        """Write the tokenizer of a pretrained caption tower, if any."""
         if self.caption is not None and self.caption.text.tokenizer is not None:
             self.caption.text.tokenizer.save_pretrained(folder / _TOKENIZER)
 
 
-def is_there(caption: str | None) -> bool:
-    """Whether a caption says anything: blank ones count as missing."""
+def has_words(caption: str | None) -> bool:
+    """Whether a caption has any words: blank ones count as missing."""
     return caption is not None and bool(caption.strip())

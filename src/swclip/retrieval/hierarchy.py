@@ -1,4 +1,4 @@
-"""From a posterior over candidates to the probabilities of cities and of cells: sums of it, and nothing else."""
+"""From a posterior over candidates to the probabilities of cities and of cells, which are sums of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from swclip.geo.cells import cell_centre_deg, nested_cell_ids
 from swclip.geo.neighbours import SphereIndex
 
 RESOLUTIONS = (6, 8, 10)
-"""H3 resolutions that answers and reports speak of: about 6 km, 900 m and 130 m across; a town, a quarter, a street."""
+"""H3 resolutions of answers and reports: about 6 km, 900 m and 130 m across; a town, a quarter, a street."""
 
 CITY = "city"
 UNKNOWN = -1
@@ -31,7 +31,7 @@ class Level:
         name: `city`, or `cell_RES`.
         resolution: H3 resolution, None for cities.
         units: U names of the units, in order of name.
-        unit_of: (M,) the unit of each candidate, -1 where it is not known.
+        unit_of: (M,) the unit of each candidate, -1 where it is unknown.
     """
 
     name: str
@@ -46,18 +46,18 @@ class Level:
             raise MismatchError(
                 f"a posterior of shape {values.shape} is not over these {len(self.unit_of)} candidates."
             )
-        known = np.flatnonzero(self.unit_of >= 0)
+        assigned = np.flatnonzero(self.unit_of >= 0)
         shape = (len(self.unit_of), len(self.units))
-        ones = sparse.csr_array((np.ones(len(known)), (known, self.unit_of[known])), shape=shape)
+        ones = sparse.csr_array((np.ones(len(assigned)), (assigned, self.unit_of[assigned])), shape=shape)
         return np.ascontiguousarray((ones.T @ values.T).T)
 
     def number_of(self, unit: str | None) -> int:
-        """The number of a unit, -1 where no candidate lies in it."""
+        """The number of a unit, -1 where no candidate is in it."""
         at = bisect_left(self.units, unit) if unit is not None else len(self.units)
         return at if at < len(self.units) and self.units[at] == unit else UNKNOWN
 
     def take(self, rows: Int64[np.ndarray, " s"]) -> Level:
-        """The same level over some of the candidates; the units keep their numbers."""
+        """The same level over a subset of the candidates; the units keep their numbers."""
         return Level(self.name, self.resolution, self.units, self.unit_of[rows])
 
 
@@ -66,7 +66,7 @@ class Hierarchy:
     """The levels of a gallery: the city and the cells, each cell within the coarser ones of the same candidates.
 
     Attributes:
-        city: The level of the cities; without units where no candidate's city is known.
+        city: The level of the cities; without units where no candidate has a city.
         cells: The levels of the cells, from coarse to fine.
 
     Example:
@@ -98,7 +98,7 @@ class Hierarchy:
         cells = nested_cell_ids(positions_deg, resolutions)
         return cls(
             _level(CITY, None, cities),
-            tuple(_level(f"cell_{resolution}", resolution, own) for resolution, own in cells.items()),
+            tuple(_level(f"cell_{resolution}", resolution, cell_ids) for resolution, cell_ids in cells.items()),
         )
 
     @property
@@ -112,18 +112,18 @@ class Hierarchy:
         return tuple(resolution_of(level) for level in self.cells)
 
     def take(self, rows: Int64[np.ndarray, " s"]) -> Hierarchy:
-        """The levels of some of the candidates; the units keep their numbers."""
+        """The levels of a subset of the candidates; the units keep their numbers."""
         return Hierarchy(self.city.take(rows), tuple(level.take(rows) for level in self.cells))
 
     def units_at(self, points_deg: ArrayLike, index: SphereIndex) -> dict[str, list[str | None]]:
-        """The units that points lie in: the cells around them, and the city of the candidate nearest to each.
+        """The units of points: the cells that contain them, and the city of the nearest candidate.
 
         Args:
             points_deg: (P, 2) latitude, longitude in degrees.
-            index: Of these candidates' positions.
+            index: Spatial index of these candidates' positions.
 
         Returns:
-            Name of the level, P units.
+            P units for each level, by its name.
         """
         points = np.asarray(points_deg, dtype=np.float64).reshape(-1, 2)
         nearest = self.city.unit_of[index.nearest(points, k=1)[1][:, 0]]
@@ -148,23 +148,23 @@ def most_probable(level: Level, probability: Float[np.ndarray, " m"], k: int) ->
     Args:
         level: The level.
         probability: (M,) posterior over its candidates.
-        k: How many at most.
+        k: Largest number of units.
 
     Example:
         >>> level = Hierarchy.of([[51.5, -0.1], [53.9, -1.1]], ["London", "York"], (4,)).city
         >>> most_probable(level, np.array([0.25, 0.75]), k=1)
         [Share(unit='York', probability=0.75)]
     """
-    known = level.unit_of >= 0
-    # Only units that hold something: a posterior over a part of a large gallery touches few of them.
-    present, which = np.unique(level.unit_of[known], return_inverse=True)
-    mass = np.bincount(which, weights=np.asarray(probability, dtype=np.float64)[known], minlength=len(present))
+    assigned = level.unit_of >= 0
+    # Only units that occur: the candidates of a part of a large gallery are in few of them.
+    present, which = np.unique(level.unit_of[assigned], return_inverse=True)
+    mass = np.bincount(which, weights=np.asarray(probability, dtype=np.float64)[assigned], minlength=len(present))
     order = np.argsort(-mass, kind="stable")[:k]
     return [Share(level.units[present[at]], min(1.0, float(mass[at]))) for at in order if mass[at] > 0.0]
 
 
 def probability_of(level: Level, probability: Float[np.ndarray, " m"], unit: str) -> float:
-    """The probability of one unit, 0 where no candidate lies in it."""
+    """The probability of one unit, 0 where no candidate is in it."""
     at = level.number_of(unit)
     return 0.0 if at < 0 else min(1.0, float(np.asarray(probability, dtype=np.float64)[level.unit_of == at].sum()))
 
@@ -175,7 +175,7 @@ def cell_answer(level: Level, probability: Float[np.ndarray, " m"], of_point: st
     Args:
         level: Cells of one resolution.
         probability: (M,) posterior over its candidates.
-        of_point: The cell that the point lies in.
+        of_point: The cell that contains the point.
     """
     (best,) = most_probable(level, probability, 1)
     lat_deg, lon_deg = cell_centre_deg(best.unit)

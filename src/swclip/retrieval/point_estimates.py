@@ -1,4 +1,4 @@
-"""From a posterior over candidates to one point on the ground."""
+"""Point estimates: from a posterior over candidates to one position."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TOP_MASS = 0.9
 """The geometric median is taken over the most probable candidates that together hold this much."""
 
 _SORTED_AT_FIRST = 1024
-_BEGUN_WITH = 1024
+_START_POINTS = 1024
 _AT_M = 1e-6
 """A point this near is the point itself."""
 
@@ -42,17 +42,17 @@ def argmax(scores: Float[np.ndarray, "q m"], positions_deg: ArrayLike) -> Float6
 
 
 def top_k(scores: Float[np.ndarray, "q m"], k: int) -> Int64[np.ndarray, "q k"]:
-    """The k best candidates of each query, best first; of equals the first.
+    """The k best candidates of each query, best first; ties by row.
 
     Args:
         scores: (Q, M), more is better.
-        k: How many; at most M are returned.
+        k: Number of candidates; at most M are returned.
     """
     rows, count = np.arange(len(scores))[:, None], scores.shape[1]
     if k >= count:
         return np.argsort(-scores, axis=1, kind="stable").astype(np.int64)
-    # A partition is a tenth of the work of a sort. Which of several equals at its edge it takes is left to chance, so
-    # where there are such the row is sorted after all.
+    # A partition is a tenth of the work of a sort. Its choice among ties at the edge is arbitrary, so a row with such
+    # ties is sorted after all.
     best = np.sort(np.argpartition(-scores, k, axis=1)[:, : k + 1], axis=1)
     order = np.argsort(-scores[rows, best], axis=1, kind="stable")
     best = best[rows, order]
@@ -61,13 +61,13 @@ def top_k(scores: Float[np.ndarray, "q m"], k: int) -> Int64[np.ndarray, "q k"]:
     return best[:, :k].astype(np.int64)
 
 
-def ground_density(
+def spatial_density(
     log_posterior: Float[np.ndarray, "q m"], kernel_matrix: sparse.csr_array
 ) -> Float64[np.ndarray, "q m"]:
-    """Density of the posterior on the ground at each candidate: f(n) = sum_m p_m K(d_mn; h), up to a constant.
+    """Spatial density of the posterior at each candidate: f(n) = sum_m p_m K(d_mn; h), up to a constant.
 
-    Not `posterior.smoothed`: that deals out probability among the candidates, of which a dense street has more, each
-    with less. The density does not depend on how many candidates stand where the mass is.
+    Not `posterior.smoothed`: that splits probability among the candidates, of which a dense street has more, each with
+    less. The density does not depend on the number of candidates where the mass is.
 
     Args:
         log_posterior: (Q, M), not smoothed.
@@ -82,9 +82,9 @@ def mode(
     smoothing_m: float = 20.0,
     kernel: KernelName = "gaussian",
 ) -> Float64[np.ndarray, "q 2"]:
-    """The candidate where the posterior, smoothed on the ground, is densest.
+    """The candidate where the spatially smoothed posterior is densest.
 
-    Among candidates it is the Bayes decision for a gain that falls with the error as the kernel does.
+    Among candidates it is the Bayes decision for a gain that decreases with the error like the kernel.
 
     Args:
         log_posterior: (Q, M) log probabilities, not smoothed.
@@ -95,7 +95,7 @@ def mode(
     Returns:
         (Q, 2) degrees.
     """
-    return argmax(ground_density(log_posterior, ground_kernel(positions_deg, smoothing_m, kernel)), positions_deg)
+    return argmax(spatial_density(log_posterior, ground_kernel(positions_deg, smoothing_m, kernel)), positions_deg)
 
 
 def geometric_median(
@@ -108,15 +108,15 @@ def geometric_median(
 ) -> Float64[np.ndarray, "q 2"]:
     """The point with the smallest expected distance to the truth, over the most probable candidates.
 
-    Newton's and Weiszfeld's steps on the chords between points of the sphere, which are its arcs to a hair's breadth
-    within a city; so it needs no map projection and is the same wherever on the Earth the points are.
+    Newton's and Weiszfeld's steps on the chords between points of the sphere, which within a city equal its arcs for
+    all practical purposes; so it needs no map projection and is the same everywhere on the Earth.
 
     Args:
         log_posterior: (Q, M) log probabilities.
         positions_deg: (M, 2) latitude, longitude in degrees.
-        top_mass: Share of the posterior that the candidates must hold together, above 0 and up to 1.
+        top_mass: Share of the posterior that the candidates must contain together, above 0 and up to 1.
         tolerance_m: Stop when a step is shorter.
-        max_steps: Stop after so many steps.
+        max_steps: Largest number of steps.
 
     Returns:
         (Q, 2) degrees.
@@ -132,16 +132,16 @@ def geometric_median(
         raise ConfigError(f"top_mass is {top_mass}; it is a share above 0 and up to 1.")
     scores = np.asarray(log_posterior, dtype=np.float64)
     vectors = unit_vectors(positions_deg)
-    found = np.empty((len(scores), 2))
-    for row, own in enumerate(scores):
-        which = _top(own, top_mass)
-        weights = np.exp(own[which] - own[which[0]])
+    points = np.empty((len(scores), 2))
+    for row, log_p in enumerate(scores):
+        which = _top(log_p, top_mass)
+        weights = np.exp(log_p[which] - log_p[which[0]])
         # Metres from the most probable candidate: small numbers, so that centimetres survive.
         points_m = (vectors[which] - vectors[which[0]]) * EARTH_RADIUS_M
         offset_m = _least_distance_point(points_m, weights, tolerance_m, max_steps)
         x, y, z = vectors[which[0]] + offset_m / EARTH_RADIUS_M
-        found[row] = np.degrees(np.arctan2(z, np.hypot(x, y))), np.degrees(np.arctan2(y, x))
-    return found
+        points[row] = np.degrees(np.arctan2(z, np.hypot(x, y))), np.degrees(np.arctan2(y, x))
+    return points
 
 
 def estimators(config: PosteriorConfig) -> dict[str, Estimator]:
@@ -156,51 +156,51 @@ def estimators(config: PosteriorConfig) -> dict[str, Estimator]:
     ) -> Float64[np.ndarray, "q 2"]:
         if not kept or kept[0][0] is not positions_deg:
             kept[:] = [(positions_deg, ground_kernel(positions_deg, config.smoothing_m, config.kernel))]
-        return argmax(ground_density(log_posterior, kept[0][1]), positions_deg)
+        return argmax(spatial_density(log_posterior, kept[0][1]), positions_deg)
 
     return {"mode": kept_mode, "argmax": argmax, "geometric-median": geometric_median}
 
 
 def _top(log_p: Float64[np.ndarray, " m"], top_mass: float) -> Int64[np.ndarray, " t"]:
-    """The most probable candidates, best first, until they hold the mass."""
-    # A hair less than asked, so that rounding does not decide whether one more candidate is taken.
-    wanted = top_mass * np.exp(log_p - log_p.max()).sum() * (1 - 1e-9)
-    looked_at = _SORTED_AT_FIRST
+    """The most probable candidates, best first, until they contain the mass."""
+    # Slightly less than requested, so that rounding does not decide whether one more candidate is taken.
+    target = top_mass * np.exp(log_p - log_p.max()).sum() * (1 - 1e-9)
+    count = _SORTED_AT_FIRST
     while True:
-        order = _best(log_p, looked_at)
+        order = _best(log_p, count)
         mass = np.cumsum(np.exp(log_p[order] - log_p[order[0]]))
-        if mass[-1] >= wanted or len(order) == len(log_p):
-            return order[: int(np.searchsorted(mass, wanted)) + 1]
-        looked_at *= 8
+        if mass[-1] >= target or len(order) == len(log_p):
+            return order[: int(np.searchsorted(mass, target)) + 1]
+        count *= 8
 
 
 def _best(values: Float64[np.ndarray, " m"], k: int) -> Int64[np.ndarray, " t"]:
-    """The k largest and all that equal the least of them, largest first and of equals the first first."""
+    """The k largest and all that equal the smallest of them, largest first, ties by row."""
     if k >= values.size:
         return np.argsort(-values, kind="stable").astype(np.int64)
     # A partition is a tenth of the work of a sort.
-    among = np.flatnonzero(values >= np.partition(values, values.size - k)[values.size - k])
-    return among[np.argsort(-values[among], kind="stable")].astype(np.int64)
+    largest = np.flatnonzero(values >= np.partition(values, values.size - k)[values.size - k])
+    return largest[np.argsort(-values[largest], kind="stable")].astype(np.int64)
 
 
 def _least_distance_point(
     points_m: Float64[np.ndarray, "t 3"], weights: Float64[np.ndarray, " t"], tolerance_m: float, max_steps: int
 ) -> Float64[np.ndarray, " 3"]:
-    """The point with the least weighted sum of distances: Newton's steps, and Weiszfeld's where those lead uphill.
+    """The point with the least weighted sum of distances: Newton's steps, and Weiszfeld's where those increase it.
 
-    Weiszfeld's steps alone always go downhill, but creep: a wide posterior took a hundred of them, Newton's take ten.
+    Weiszfeld's steps always decrease it, but slowly: a wide posterior took a hundred of them, Newton's take ten.
     """
     weights = weights / weights.sum()
-    if len(weights) > 2 * _BEGUN_WITH:
-        # The most probable ones come first: their median is near that of all, and its steps cost next to nothing.
-        first = slice(_BEGUN_WITH)
+    if len(weights) > 2 * _START_POINTS:
+        # The most probable points are first: their median is near that of all, and costs little.
+        first = slice(_START_POINTS)
         point = _least_distance_point(points_m[first], weights[first], tolerance_m, max_steps)
     else:
         point = np.asarray(weights @ points_m)
     away, distance = _away(points_m, point)
     total = float(weights @ distance)
     for _ in range(max_steps):
-        # A point that the iteration stands on has no direction to pull in; the test below does it justice.
+        # A point at the current position has no direction; the test at the end accounts for it.
         pull = np.divide(weights, distance, out=np.zeros_like(weights), where=distance >= _AT_M)
         strength = float(pull.sum())
         if strength == 0.0:
@@ -208,7 +208,7 @@ def _least_distance_point(
         force = pull @ away
         unit_pull = np.divide(pull, distance**2, out=np.zeros_like(pull), where=distance >= _AT_M)
         curvature = strength * np.eye(3) - (away * unit_pull[:, None]).T @ away
-        # Along a line on which all points lie there is no curvature; a little of it keeps the step finite.
+        # Along a line that contains all points there is no curvature; a little of it keeps the step finite.
         step = np.linalg.solve(curvature + 1e-9 * strength * np.eye(3), force)
         ahead = _away(points_m, point + step)
         if not float(weights @ ahead[1]) <= total:
@@ -219,7 +219,8 @@ def _least_distance_point(
         total = float(weights @ distance)
         if float(np.linalg.norm(step)) < tolerance_m:
             break
-    # The iteration only comes near to a median that is one of the points. It is one if the others cannot pull it off.
+    # The iteration only approaches a median that is one of the points. It is one if the pull of the others is smaller
+    # than its own weight (Vardi and Zhang).
     nearest = points_m[int(np.argmin(distance))]
     away, distance = _away(points_m, nearest)
     at = distance < _AT_M

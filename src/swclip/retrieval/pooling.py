@@ -1,15 +1,15 @@
-"""Several photographs of one place, and what is known beforehand: one posterior from all of it.
+"""Combine several photographs of one place, and prior knowledge, in one posterior.
 
-With the same weight for all candidates beforehand, p(m | x) is proportional to p(x | m). Photographs x_1 .. x_n that
-were independent given their place m would make p(m | x_1 .. x_n) proportional to w(m) prod_i p(m | x_i), w the prior.
-They are not: what a model does not know of a street it does not know in any view of it, and its errors agree. The
-product is then far too sure. Logarithmic pooling takes the evidence of n photographs for less than n times that of one:
+With a uniform prior, p(m | x) is proportional to p(x | m). Photographs x_1 .. x_n that were independent given their
+place m would make p(m | x_1 .. x_n) proportional to w(m) prod_i p(m | x_i), w the prior. They are not: a model's errors
+on photographs of one street are correlated, and the product is overconfident. Logarithmic pooling counts the evidence
+of n photographs less than n times that of one:
 
     p(m | x_1 .. x_n)  proportional to  w(m) (prod_i p(m | x_i))^(1 / n^g)
 
-g = 0 is the product. With g = 1, the geometric mean, any number of photographs are worth one: copies of a photograph
-say no more than it does. `EXPONENT` is in between, as measured by `benchmarks/combined.py` on photographs kept out of
-training (docs/method.md).
+g = 0 is the product. With g = 1, the geometric mean, any number of photographs count as one: copies of a photograph
+add no evidence. `EXPONENT` is in between, as measured by `benchmarks/combined.py` on held-out photographs
+(docs/method.md).
 
 References:
     C. Genest, J. V. Zidek, "Combining probability distributions", Statistical Science 1 (1986), section 3: logarithmic
@@ -25,7 +25,7 @@ from swclip.retrieval.prior import Weights
 from swclip.retrieval.scores import Evidence, log_softmax
 
 EXPONENT = 0.7
-"""g: four photographs count for 4^0.3 = 1.5."""
+"""g: four photographs count as 4^0.3 = 1.5."""
 
 
 def pooled(
@@ -34,12 +34,12 @@ def pooled(
     log_prior: Float64[np.ndarray, " m"] | None = None,
     exponent: float = EXPONENT,
 ) -> Float64[np.ndarray, "r m"]:
-    """Posteriors of photographs with what else is known.
+    """Pool posteriors of photographs, and multiply by a prior.
 
     Args:
-        log_p: (q, M) log posteriors, one a photograph.
-        together: They show one place.
-        log_prior: (M,) log w; None for none.
+        log_p: (q, M) log posteriors, one per photograph.
+        together: The photographs show one place.
+        log_prior: (M,) log w; None for a uniform prior.
         exponent: g.
 
     Returns:
@@ -60,18 +60,17 @@ def pooled(
     return rows if rows is log_p else log_softmax(rows)
 
 
-def weighed(
+def combine_evidence(
     evidence: Evidence, together: bool, prior: Weights | None
 ) -> tuple[Float64[np.ndarray, "r s"], list[Evidence]]:
-    """Posteriors of photographs, over the candidates that a prior leaves, and the evidence behind each.
+    """Posteriors of photographs over the candidates that a prior leaves, and the evidence behind each.
 
-    The prior is that of Bayes' rule: what it rules out is taken out of the posterior, and the rest is divided by what
-    is left.
+    The prior is that of Bayes' rule: excluded candidates are removed from the posterior, and the rest is normalised.
 
     Args:
-        evidence: Of Q photographs over M candidates.
-        together: They show one place.
-        prior: What is known beforehand.
+        evidence: Of Q photographs about M candidates.
+        together: The photographs show one place.
+        prior: Weights of the candidates; None for uniform ones.
 
     Returns:
         (Q, S) log posteriors, not smoothed, or (1, S) where together; and for each the evidence of its photographs,
@@ -82,6 +81,6 @@ def weighed(
     if rows is not None:
         evidence = evidence.take(rows)
         log_weight = None if log_weight is None else log_weight[rows]
-    alone = evidence if log_weight is None else evidence.times(log_weight)
-    each = [alone] if together else [alone.rows(slice(at, at + 1)) for at in range(len(alone))]
+    single = evidence if log_weight is None else evidence.times(log_weight)
+    each = [single] if together else [single.rows(slice(row, row + 1)) for row in range(len(single))]
     return pooled(evidence.log_p, together, log_weight), each

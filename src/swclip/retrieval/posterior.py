@@ -9,25 +9,11 @@ import numpy as np
 from jaxtyping import Float32, Float64
 from scipy import sparse
 
-from swclip.calibration.posterior_config import PosteriorConfig, default_posterior, read_posterior, write_posterior
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.gallery.gallery import Gallery
 from swclip.geo.kernels import KernelName
 from swclip.geo.spatial_smoothing import ground_kernel, spread
-from swclip.retrieval.posterior_fit import PosteriorFit, fit_posterior
 from swclip.retrieval.scores import MEMORY_BYTES, Photographed, check_queries, chunks, log_probability
-
-__all__ = [
-    "PosteriorConfig",
-    "PosteriorFit",
-    "default_posterior",
-    "fit_posterior",
-    "gallery_kernel",
-    "iter_log_posterior",
-    "log_posterior",
-    "read_posterior",
-    "smoothed",
-    "write_posterior",
-]
 
 _KERNELS: WeakKeyDictionary[Gallery, dict[tuple[float, str], sparse.csr_array]] = WeakKeyDictionary()
 
@@ -44,7 +30,7 @@ def gallery_kernel(gallery: Gallery, bandwidth_m: float, kernel: KernelName) -> 
 def smoothed(
     log_probability: Float64[np.ndarray, "q m"], kernel_matrix: sparse.csr_array
 ) -> Float64[np.ndarray, "q m"]:
-    """A posterior smoothed on the ground with its mass conserved; see `ground_kernel.spread`.
+    """A spatially smoothed posterior, with its mass conserved; see `swclip.geo.spatial_smoothing.spread`.
 
     Args:
         log_probability: (q, M) log probabilities.
@@ -65,14 +51,14 @@ def iter_log_posterior(
     smooth: bool = False,
     memory_bytes: int = MEMORY_BYTES,
 ) -> Iterator[Float32[np.ndarray, "c m"]]:
-    """The posterior in chunks of queries, in order, so that (Q, M) never has to be held whole.
+    """The posterior in chunks of queries, in order, so that (Q, M) is never in memory as a whole.
 
     Args:
         query: (Q, D) unit vectors.
         gallery: The candidates.
         config: Temperatures, weight of the images, smoothing.
-        smooth: Smooth on the ground with `config.smoothing_m`. Off, because `estimate.mode` smooths by itself.
-        memory_bytes: What a chunk may take.
+        smooth: Smooth spatially with `config.smoothing_m`. Off by default: `point_estimates.mode` smooths itself.
+        memory_bytes: Memory of a chunk.
 
     Yields:
         (c, M) float32 log probabilities.

@@ -1,4 +1,4 @@
-"""Fitting the posterior on validation queries, whose places are known."""
+"""Fit the posterior on validation queries."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ _TEMPERATURES = tuple(float(t) for t in np.geomspace(0.001, 0.5, 17))
 _WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _SMOOTHINGS_M = (0.0, 5.0, 10.0, 20.0, 40.0, 80.0)
 _NEAR_M = 10.0
-_SMALLEST = 1e-300  # a truth so far from every candidate that its kernel is 0 counts the same for every setting
+_SMALLEST = 1e-300  # a truth so far from all candidates that its kernel is 0 counts the same for every setting
 
 
 @dataclass(frozen=True)
 class PosteriorFit:
-    """A fitted posterior and how good it is on the queries it was fitted on.
+    """A fitted posterior, and its score and errors on the queries it was fitted on.
 
     Attributes:
         config: The posterior.
         score: Mean negative log of the probability near the truth; see `fit_posterior`. Lower is better.
-        uniform_score: The same of a posterior that knows nothing: every candidate equally probable.
+        uniform_score: The score of the uniform posterior.
         median_error_m: Median error of its answers on those queries, metres.
-        mean_error_m: Mean of the same.
-        n_queries: How many queries it was fitted on.
+        mean_error_m: Their mean.
+        n_queries: Number of queries it was fitted on.
         left_out: For each fold of the queries, the posterior fitted without it (its estimator is not fitted); empty
-            where there were no folds.
+            without folds.
     """
 
     config: PosteriorConfig
@@ -70,7 +70,6 @@ def fit_posterior(
     temperatures: Sequence[float] = _TEMPERATURES,
     image_weights: Sequence[float] = _WEIGHTS,
     smoothings_m: Sequence[float] = _SMOOTHINGS_M,
-    location_hubness: Sequence[float] = (),
     image_hubness: Sequence[float] = (),
     kernel: KernelName = "gaussian",
     max_queries: int = 2000,
@@ -83,28 +82,28 @@ def fit_posterior(
 
         mean over queries of  -log( (1 - b) sum_m p_m K(d(m, truth); 25 m) + b mean_m K(d(m, truth); 25 m) )
 
-    with p the smoothed posterior, K exponential. It is the log score of a density forecast on the ground, which is a
-    proper score: a posterior surer than it is right and one less sure than it could be both pay. The background b = 1 %
-    is a uniform posterior mixed in, so that one query that is far off cannot decide everything. The sum is linear in
-    p, and the smoothing can be moved from p to K, so all combinations together cost little more than one pass.
+    with p the smoothed posterior, K exponential. It is the log score of a spatial density forecast, which is a proper
+    score: overconfident and underconfident posteriors both score worse. The background b = 1 % is a uniform posterior
+    mixed in, so that a single outlier cannot decide the fit. The sum is linear in p, and the smoothing can be moved
+    from p to K, so all combinations together cost little more than one pass.
 
     The estimator is then the one whose answers on these queries have the least mean of log(1 + error / 10 m), which
-    heeds both the metre and the tail.
+    depends on both small errors and the tail.
 
     Args:
         query: (Q, D) unit vectors of validation photographs, none of them in the gallery.
-        truth_deg: (Q, 2) where they were taken, degrees.
+        truth_deg: (Q, 2) their true positions, degrees.
         gallery: The validation queries' gallery.
         temperatures: Values tried for both temperatures.
         image_weights: Values tried for the image weight; ignored where the gallery has no photographs.
-        smoothings_m: Values tried for the smoothing, metres; those too wide for so dense a gallery are left out with a
-            warning.
-        location_hubness: Shares of the locations' hubness tried beside none; the gallery must have it measured.
-        image_hubness: The same of the photographs'.
+        smoothings_m: Values tried for the smoothing, metres; values too wide for the gallery's density are left out
+            with a warning.
+        image_hubness: Shares of the photographs' hubness tried beside 0; the gallery's must be measured.
         kernel: Kernel of the smoothing.
-        max_queries: At most so many queries are used, drawn without replacement.
-        generator: For that draw.
-        fold_of: (Q,) folds of the queries, from 0, to fit without in turn as well: what `region_fit.calibrate` needs.
+        max_queries: Largest number of queries that are used, drawn without replacement.
+        generator: Generator of that draw.
+        fold_of: (Q,) folds of the queries, from 0, each of which is left out in turn as well: for
+            `region_fit.calibrate`.
 
     Returns:
         The posterior with its score and errors.
@@ -127,42 +126,37 @@ def fit_posterior(
         fold_of = None if fold_of is None else fold_of[drawn]
 
     smoothings_m, kernels = _affordable(gallery, smoothings_m, kernel)
-    # None first: of equals it is taken.
-    located, seen = (
-        [_Scale(t, beta) for beta in sorted({0.0, *shares}) for t in temperatures]
-        for shares in (location_hubness, image_hubness)
-    )
-    if any(weight > 0 for weight in weights):
-        parts = _evidence_near_truth(queries, truth, gallery, photographed, located, seen, kernels)
-    else:
-        parts = _evidence_near_truth(queries, truth, gallery, _NO_PHOTOGRAPHS, located, seen, kernels)
-    scores = _scores(parts, weights, _kept(fold_of, len(queries)))
-    found = [tuple(map(int, np.unravel_index(int(np.argmin(own)), own.shape))) for own in scores]
-    config, *left_out = [_config(best, located, seen, weights, smoothings_m, kernel) for best in found]
-    config, answers = _with_best_estimator(queries, truth, gallery, photographed, config)
+    # A share of 0 first: it wins ties.
+    image_scales = [_ImageScale(t, share) for share in sorted({0.0, *image_hubness}) for t in temperatures]
+    with_images = photographed if any(weight > 0 for weight in weights) else _NO_PHOTOGRAPHS
+    parts = _evidence_near_truth(queries, truth, gallery, with_images, temperatures, image_scales, kernels)
+    scores = _scores(parts, weights, _training_queries(fold_of, len(queries)))
+    best = [tuple(map(int, np.unravel_index(int(np.argmin(table)), table.shape))) for table in scores]
+    config, *left_out = [_config(at, temperatures, image_scales, weights, smoothings_m, kernel) for at in best]
+    config, errors_m = _with_best_estimator(queries, truth, gallery, photographed, config)
     return PosteriorFit(
         config=config,
         score=float(scores[0].min()),
         uniform_score=float(-np.log(parts.uniform[0] + _SMALLEST).mean()),
-        median_error_m=float(np.median(answers)),
-        mean_error_m=float(np.mean(answers)),
+        median_error_m=float(np.median(errors_m)),
+        mean_error_m=float(np.mean(errors_m)),
         n_queries=len(queries),
         left_out=tuple(left_out),
     )
 
 
-def _kept(fold_of: Int64[np.ndarray, " q"] | None, count: int) -> list[Int64[np.ndarray, " k"]]:
+def _training_queries(fold_of: Int64[np.ndarray, " q"] | None, count: int) -> list[Int64[np.ndarray, " k"]]:
     """The queries that each posterior is fitted on: all, then all but each fold."""
-    everything = [np.arange(count)]
+    all_queries = [np.arange(count)]
     if fold_of is None or len(np.unique(fold_of)) < 2:
-        return everything
-    return everything + [np.flatnonzero(fold_of != fold) for fold in range(int(fold_of.max()) + 1)]
+        return all_queries
+    return all_queries + [np.flatnonzero(fold_of != fold) for fold in range(int(fold_of.max()) + 1)]
 
 
 def _affordable(
     gallery: Gallery, smoothings_m: Sequence[float], kernel: KernelName
 ) -> tuple[list[float], list[sparse.csr_array]]:
-    """The smoothings that so dense a gallery allows, with their kernels; the first is always tried."""
+    """The smoothings that the density of the gallery allows, with their kernels; the first is always tried."""
     kernels = [ground_kernel(gallery.positions_deg, min(smoothings_m), kernel)]
     tried = [min(smoothings_m)]
     for smoothing in sorted(smoothings_m)[1:]:
@@ -179,8 +173,8 @@ _NO_PHOTOGRAPHS = Photographed(*(np.zeros(0, dtype=np.int64) for _ in range(3)))
 
 
 @dataclass(frozen=True)
-class _Scale:
-    """From a similarity to a logit: less so much of the hubness, over the temperature."""
+class _ImageScale:
+    """From an image similarity to a logit: less a share of the hubness, over the temperature."""
 
     temperature: float
     hubness: float
@@ -188,30 +182,30 @@ class _Scale:
 
 @dataclass(frozen=True)
 class _Parts:
-    """Sums over candidates of evidence times E, the (smoothed) kernel around the truth; T scales of the location
-    evidence and S of the image evidence, H smoothings.
+    """Sums over candidates of evidence times E, the (smoothed) kernel around the truth; T temperatures of the location
+    evidence, S scales of the image evidence, H smoothings.
 
     Attributes:
-        located: (T, H, Q) sum over all candidates of p_loc E.
-        located_there: (T, H, Q) the same over the candidates with photographs.
-        reach: (T, Q) sum over the candidates with photographs of p_loc.
-        seen: (S, H, Q) sum over the candidates with photographs of p_img E.
+        location: (T, H, Q) sum over all candidates of p_loc E.
+        location_photographed: (T, H, Q) the same over the candidates with photographs.
+        mass_photographed: (T, Q) sum over the candidates with photographs of p_loc.
+        image: (S, H, Q) sum over the candidates with photographs of p_img E.
         uniform: (H, Q) mean of E.
     """
 
-    located: Float64[np.ndarray, "t h q"]
-    located_there: Float64[np.ndarray, "t h q"]
-    reach: Float64[np.ndarray, "t q"]
-    seen: Float64[np.ndarray, "s h q"]
+    location: Float64[np.ndarray, "t h q"]
+    location_photographed: Float64[np.ndarray, "t h q"]
+    mass_photographed: Float64[np.ndarray, "t q"]
+    image: Float64[np.ndarray, "s h q"]
     uniform: Float64[np.ndarray, "h q"]
 
     def surprise(self, location: int, image: int, weight: float) -> Float64[np.ndarray, "h q"]:
-        """The score of each query by one pair of scales and one weight, for each smoothing."""
-        mass = self.located[location]
+        """The score of each query for one temperature, image scale and weight, for each smoothing."""
+        mass = self.location[location]
         if weight > 0:
-            dealt = self.reach[location] * self.seen[image] - self.located_there[location]
-            mass = mass + weight * dealt
-        # Rounding of the difference can leave a hair below zero.
+            redistributed = self.mass_photographed[location] * self.image[image] - self.location_photographed[location]
+            mass = mass + weight * redistributed
+        # The difference can round to slightly below zero.
         near = (1 - _BACKGROUND) * np.maximum(mass, 0.0) + _BACKGROUND * self.uniform
         return np.asarray(-np.log(near + _SMALLEST))
 
@@ -221,31 +215,29 @@ def _evidence_near_truth(
     truth: Float64[np.ndarray, "q 2"],
     gallery: Gallery,
     photographed: Photographed,
-    located: Sequence[_Scale],
-    seen: Sequence[_Scale],
+    temperatures: Sequence[float],
+    image_scales: Sequence[_ImageScale],
     kernels: Sequence[sparse.csr_array],
 ) -> _Parts:
-    t, h, q, rows = len(located), len(kernels), len(queries), photographed.rows
-    parts = _Parts(
-        np.zeros((t, h, q)), np.zeros((t, h, q)), np.zeros((t, q)), np.zeros((len(seen), h, q)), np.zeros((h, q))
-    )
-    handed = [outflow(matrix) for matrix in kernels]
+    t, s, h, q, rows = len(temperatures), len(image_scales), len(kernels), len(queries), photographed.rows
+    parts = _Parts(np.zeros((t, h, q)), np.zeros((t, h, q)), np.zeros((t, q)), np.zeros((s, h, q)), np.zeros((h, q)))
+    outflows = [outflow(matrix) for matrix in kernels]
     for chunk in chunks(q, gallery):
         near_truth = _kernel_around(truth[chunk], gallery)
-        # sum_n (p W)_n E_n = sum_m p_m (W E)_m: smooth the kernel round the truth once, not every posterior.
-        around = np.stack([weigh(near_truth, matrix) / out for matrix, out in zip(kernels, handed, strict=True)])
+        # sum_n (p W)_n E_n = sum_m p_m (W E)_m: smooth the kernel around the truth once, not every posterior.
+        around = np.stack([weigh(near_truth, matrix) / out for matrix, out in zip(kernels, outflows, strict=True)])
         parts.uniform[:, chunk] = around.mean(axis=2)
-        for i, scale in enumerate(located):
-            location = location_similarity(queries[chunk], gallery, scale.hubness).astype(np.float64)
-            p = np.exp(log_softmax(location / scale.temperature))
-            parts.located[i][:, chunk] = np.einsum("qm,hqm->hq", p, around)
+        location = location_similarity(queries[chunk], gallery).astype(np.float64)
+        for i, temperature in enumerate(temperatures):
+            p = np.exp(log_softmax(location / temperature))
+            parts.location[i][:, chunk] = np.einsum("qm,hqm->hq", p, around)
             if len(rows):
-                parts.reach[i, chunk] = p[:, rows].sum(axis=1)
-                parts.located_there[i][:, chunk] = np.einsum("qc,hqc->hq", p[:, rows], around[:, :, rows])
-        for i, scale in enumerate(seen if len(rows) else ()):
+                parts.mass_photographed[i, chunk] = p[:, rows].sum(axis=1)
+                parts.location_photographed[i][:, chunk] = np.einsum("qc,hqc->hq", p[:, rows], around[:, :, rows])
+        for i, scale in enumerate(image_scales if len(rows) else ()):
             image = image_similarity(queries[chunk], gallery, photographed, scale.hubness).astype(np.float64)
             p = np.exp(log_softmax(image / scale.temperature))
-            parts.seen[i][:, chunk] = np.einsum("qc,hqc->hq", p, around[:, :, rows])
+            parts.image[i][:, chunk] = np.einsum("qc,hqc->hq", p, around[:, :, rows])
     return parts
 
 
@@ -257,39 +249,32 @@ def _kernel_around(truth: Float64[np.ndarray, "q 2"], gallery: Gallery) -> Float
 
 def _config(
     best: Sequence[int],
-    located: Sequence[_Scale],
-    seen: Sequence[_Scale],
+    temperatures: Sequence[float],
+    image_scales: Sequence[_ImageScale],
     weights: Sequence[float],
     smoothings_m: Sequence[float],
     kernel: KernelName,
 ) -> PosteriorConfig:
-    """The posterior at one place of the table of scores."""
-    weight, scale = weights[best[2]], located[best[0]]
+    """The posterior of one entry of the table of scores."""
+    weight, temperature = weights[best[2]], temperatures[best[0]]
     # Without image evidence its scale does not matter.
-    image = seen[best[1]] if weight > 0 else _Scale(scale.temperature, 0.0)
-    return PosteriorConfig(
-        scale.temperature,
-        image.temperature,
-        weight,
-        float(smoothings_m[best[3]]),
-        kernel,
-        location_hubness=scale.hubness,
-        image_hubness=image.hubness,
-    )
+    image = image_scales[best[1]] if weight > 0 else _ImageScale(temperature, 0.0)
+    smoothing_m = float(smoothings_m[best[3]])
+    return PosteriorConfig(temperature, image.temperature, weight, smoothing_m, kernel, image_hubness=image.hubness)
 
 
 def _scores(
-    parts: _Parts, weights: Sequence[float], kept: Sequence[Int64[np.ndarray, " k"]]
+    parts: _Parts, weights: Sequence[float], query_sets: Sequence[Int64[np.ndarray, " k"]]
 ) -> Float64[np.ndarray, "k t s w h"]:
     """Mean score of every combination over each set of queries; infinite for those not tried."""
-    (t, h), s = parts.located.shape[:2], len(parts.seen)
-    scores = np.full((len(kept), t, s, len(weights), h), np.inf)
+    (t, h), s = parts.location.shape[:2], len(parts.image)
+    scores = np.full((len(query_sets), t, s, len(weights), h), np.inf)
     for location, image, w in np.ndindex(t, s, len(weights)):
         # Without image evidence its scale does not matter: try only one.
         if weights[w] > 0 or image == 0:
             surprise = parts.surprise(location, image, weights[w])
-            for own, rows in enumerate(kept):
-                scores[own, location, image, w] = surprise[:, rows].mean(axis=1)
+            for at, rows in enumerate(query_sets):
+                scores[at, location, image, w] = surprise[:, rows].mean(axis=1)
     return scores
 
 
@@ -300,7 +285,7 @@ def _with_best_estimator(
     photographed: Photographed,
     config: PosteriorConfig,
 ) -> tuple[PosteriorConfig, Float64[np.ndarray, " q"]]:
-    """The posterior with the estimator that answers best, and its errors; of equals the first."""
+    """The posterior with the estimator of the smallest errors, and these errors; ties by order of the estimators."""
     named = estimators(config)
     errors = {name: np.empty(len(queries)) for name in named}
     for chunk in chunks(len(queries), gallery):

@@ -1,4 +1,4 @@
-"""What is known of a place beforehand: a city, an area that it lies in, or roughly where it is."""
+"""Prior knowledge of a place: its city, an area that contains it, or a rough position."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from swclip.geo.coordinates import valid_positions
 from swclip.geo.distance import haversine_m
 
 FARTHEST_RADII = 10.0
-"""A rough position that is farther than so many of its radii from every candidate is a mistake, not a belief."""
+"""A rough position that is farther than so many of its radii from every candidate is taken for a mistake."""
 
 _CITIES_NAMED = 10
 
@@ -29,29 +29,29 @@ class UnknownCityError(InputError):
 
 
 class NoCandidatesError(InputError):
-    """No candidate of the gallery lies where the place is said to be."""
+    """No candidate of the gallery meets the conditions of a prior."""
 
 
 @dataclass(frozen=True)
 class Prior:
-    """What is known of a place, whatever the gallery. All that is given holds at once.
+    """Prior knowledge of a place, independent of the gallery. All of its conditions hold at once.
 
-    A city and an area are facts: they rule candidates out. A rough position is a belief with its radius r as the
-    standard deviation; with d the haversine distance, each candidate weighs
+    A city and an area exclude candidates. A rough position is a Gaussian belief with its radius r as the standard
+    deviation; with d the haversine distance, each candidate has the weight
 
         w = exp(-d^2 / (2 r^2))
 
-    and none is ruled out.
+    and none is excluded.
 
     Attributes:
-        city: A city of the gallery, by its name there; capitals do not matter.
+        city: A city of the gallery, by its name there, in upper or lower case.
         within: An area (`swclip.read_area` reads GeoJSON), or a shapely Polygon or MultiPolygon in longitude and
             latitude.
         near_deg: Latitude and longitude of the rough position in degrees.
         radius_m: r in metres.
 
     Raises:
-        ConfigError: A rough position without its radius or the reverse, or a value that cannot be.
+        ConfigError: A rough position without its radius or the reverse, or an invalid value.
         AreaError: `within` is not an area.
 
     Example:
@@ -92,38 +92,38 @@ class Prior:
     def weights(
         self, positions_deg: Float64[np.ndarray, "m 2"], cities: Sequence[str | None] | None = None
     ) -> Weights | None:
-        """The weights of candidates; None where nothing is known.
+        """The weights of candidates; None for a uniform prior.
 
         Args:
             positions_deg: (M, 2) candidates, degrees.
             cities: M names, None where unknown.
 
         Raises:
-            UnknownCityError: They have no such city.
-            NoCandidatesError: No candidate lies where the place is said to be.
+            UnknownCityError: No candidate is in the city.
+            NoCandidatesError: No candidate meets the conditions.
         """
         inside: Bool[np.ndarray, " m"] | None = None
         if self.city is not None:
             inside = _in_city(self.city, [None] * len(positions_deg) if cities is None else cities)
         if isinstance(self.within, Area):
-            there = self.within.contains(positions_deg)
-            if not there.any():
+            in_area = self.within.contains(positions_deg)
+            if not in_area.any():
                 raise NoCandidatesError("none of the gallery's candidates lies in the area; draw it elsewhere.")
-            inside = there if inside is None else inside & there
+            inside = in_area if inside is None else inside & in_area
             if not inside.any():
                 raise NoCandidatesError(f"none of {self.city}'s candidates lies in the area; leave one of the two out.")
         log_weight = None
         if self.near_deg is not None and self.radius_m is not None:
             lat, lon = map(np.float64, self.near_deg)
-            away_m = haversine_m(positions_deg[:, 0], positions_deg[:, 1], lat, lon)
-            nearest_m = float(away_m.min() if inside is None else away_m[inside].min())
+            distance_m = haversine_m(positions_deg[:, 0], positions_deg[:, 1], lat, lon)
+            nearest_m = float(distance_m.min() if inside is None else distance_m[inside].min())
             if nearest_m > FARTHEST_RADII * self.radius_m:
                 raise NoCandidatesError(
                     f"none of the gallery's candidates lies within {FARTHEST_RADII:g} radii of the rough position, the "
                     f"nearest is {nearest_m / 1000:.3g} km off; latitude comes before longitude, and a larger radius "
                     "says less."
                 )
-            log_weight = -0.5 * (away_m / self.radius_m) ** 2
+            log_weight = -0.5 * (distance_m / self.radius_m) ** 2
         if inside is None and log_weight is None:
             return None
         return Weights(None if inside is None else np.flatnonzero(inside).astype(np.int64), log_weight)
@@ -131,11 +131,11 @@ class Prior:
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """What is known, in terms of a gallery's candidates.
+    """A prior over a gallery's candidates.
 
     Attributes:
-        rows: (S,) candidates that the place can be at, increasing; None for all.
-        log_weight: (M,) logarithm of each candidate's weight, up to a constant; None where all weigh the same.
+        rows: (S,) candidates that are not excluded, increasing; None for all.
+        log_weight: (M,) logarithm of each candidate's weight, up to a constant; None for equal weights.
     """
 
     rows: Int64[np.ndarray, " s"] | None = None
@@ -143,27 +143,27 @@ class Weights:
 
 
 def _in_city(name: str, cities: Sequence[str | None]) -> Bool[np.ndarray, " m"]:
-    wanted = _folded(name)
+    folded = _folded(name)
     spelled: dict[str, str] = {}
     for city in dict.fromkeys(cities):
         if city is not None:
             spelled.setdefault(_folded(city), city)
-    if wanted not in spelled:
-        raise UnknownCityError(_unknown(name, wanted, spelled))
-    same = {city for city in set(cities) if city is not None and _folded(city) == wanted}
+    if folded not in spelled:
+        raise UnknownCityError(_unknown(name, folded, spelled))
+    same = {city for city in set(cities) if city is not None and _folded(city) == folded}
     return np.array([city in same for city in cities], dtype=np.bool_)
 
 
-def _unknown(name: str, wanted: str, spelled: dict[str, str]) -> str:
-    """Why there is no such city: the gallery's cities, those spelled nearest to it first."""
+def _unknown(name: str, folded: str, spelled: dict[str, str]) -> str:
+    """The message for an unknown city: the gallery's cities, the most similar names first."""
     if not spelled:
         return f"{name!r} cannot be looked for: the gallery names no cities; give an area."
-    likeness = {city: difflib.SequenceMatcher(None, wanted, city).ratio() for city in spelled}
+    likeness = {city: difflib.SequenceMatcher(None, folded, city).ratio() for city in spelled}
     named = [spelled[city] for city in sorted(spelled, key=lambda city: (-likeness[city], city))]
     more = f" and {len(named) - _CITIES_NAMED} more" if len(named) > _CITIES_NAMED else ""
     return f"{name!r} is no city of the gallery; it has {', '.join(named[:_CITIES_NAMED])}{more}."
 
 
 def _folded(name: str) -> str:
-    # The same letters may be written with their accents or beside them.
+    # Accented letters may be composed or decomposed.
     return unicodedata.normalize("NFC", " ".join(name.split())).casefold()

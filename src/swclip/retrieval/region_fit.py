@@ -1,4 +1,4 @@
-"""Calibrating the regions on validation queries, each by a posterior that was not fitted on it."""
+"""Calibrate the regions on validation queries, each by a posterior that was not fitted on it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from swclip.calibration.conformal import Calibration
 from swclip.calibration.density import tail_mass
 from swclip.calibration.posterior_config import PosteriorConfig
-from swclip.calibration.region_cells import RESOLUTION, SPREAD_M, GroundCells
+from swclip.calibration.region_cells import RESOLUTION, SPREAD_M, RegionCells
 from swclip.data.grouping import group_numbers
 from swclip.gallery.gallery import Gallery
 from swclip.geo.spatial_smoothing import ground_kernel, spread
@@ -22,25 +22,25 @@ FOLDS = 5
 """Folds of the validation queries that the posterior is fitted without in turn."""
 
 
-def deal_blocks(blocks: Sequence[Hashable], parts: int, generator: np.random.Generator) -> Int64[np.ndarray, " q"]:
-    """Deal whole blocks of queries to parts of about one size, in random order, each to the smallest part so far.
+def split_blocks(blocks: Sequence[Hashable], parts: int, generator: np.random.Generator) -> Int64[np.ndarray, " q"]:
+    """Split queries by whole blocks into parts of similar size: in random order, each to the smallest part so far.
 
     Args:
         blocks: Block of each of Q queries.
-        parts: How many parts; some stay empty where there are fewer blocks.
-        generator: Of the order.
+        parts: Number of parts; some are empty where there are fewer blocks.
+        generator: Generator of the order.
 
     Returns:
         (Q,) part of each query, from 0.
     """
     number = group_numbers([str(block) for block in blocks])
     sizes = np.bincount(number)
-    part_of, dealt = np.zeros(len(sizes), dtype=np.int64), np.zeros(parts)
+    part_of, part_sizes = np.zeros(len(sizes), dtype=np.int64), np.zeros(parts)
     for block in generator.permutation(len(sizes)):
-        part_of[block] = int(dealt.argmin())
-        dealt[part_of[block]] += sizes[block]
-    found: Int64[np.ndarray, " q"] = part_of[number]
-    return found
+        part_of[block] = int(part_sizes.argmin())
+        part_sizes[part_of[block]] += sizes[block]
+    part_of_query: Int64[np.ndarray, " q"] = part_of[number]
+    return part_of_query
 
 
 def calibrate(
@@ -52,60 +52,58 @@ def calibrate(
     cities: Sequence[str | None] | None = None,
     blocks: Sequence[Hashable] | None = None,
     *,
-    views: int = 1,
+    variants: int = 1,
     resolution: int = RESOLUTION,
     spread_m: float = SPREAD_M,
 ) -> Calibration:
-    """The tails of validation queries, for the regions of new ones.
+    """Compute the tails of validation queries, which set the thresholds of regions.
 
-    The temperatures, the image weight and the smoothing were chosen on these very queries; tails by that posterior
-    would flatter it. Each query's tail is therefore by the posterior that was fitted without its fold (cross-fitting),
-    and the thresholds are then used with the one fitted on all. With the posteriors alike, as a few numbers from
-    hundreds of queries are, that is split conformal prediction; it is not so by proof.
+    The temperatures, the image weight and the smoothing were chosen on the same queries; tails by that posterior would
+    be optimistically biased. Each query's tail is therefore by the posterior that was fitted without its fold
+    (cross-fitting), and the thresholds are then used with the one fitted on all. Where these posteriors are similar, as
+    a few parameters fitted on hundreds of queries are, that is split conformal prediction; this is not proven.
 
     Args:
         query: (Q, D) unit vectors; none of their photographs is in the gallery.
-        truth_deg: (Q, 2) where they were taken, degrees.
+        truth_deg: (Q, 2) their true positions, degrees.
         gallery: The validation queries' gallery.
         fit: Fitted with these folds.
         fold_of: (Q,) fold of each query.
         cities: Names of the n photographs' cities, None where unknown.
         blocks: Blocks of the n photographs; None for each by itself.
-        views: How many times each photograph is asked, by other views, one time after another: Q = views * n. It
-            counts once, with its smallest tail, so that the promise holds for each way of asking.
-        resolution: H3 resolution of the ground cells.
-        spread_m: What a candidate is spread over, metres.
+        variants: Number of queries per photograph, by different modalities, one variant after another: Q = variants *
+            n. A photograph counts once, with its smallest tail, so that each variant is covered.
+        resolution: H3 resolution of the cells.
+        spread_m: Spread of a candidate's mass, metres.
 
     Returns:
         Tails of n photographs.
     """
     queries = check_queries(query, gallery)
     truth = np.asarray(truth_deg, dtype=np.float64).reshape(-1, 2)
-    ground = GroundCells.of(gallery.positions_deg, gallery.cities, resolution=resolution, spread_m=spread_m)
-    cells = ground.index_of(truth)
+    cells = RegionCells.of(gallery.positions_deg, gallery.cities, resolution=resolution, spread_m=spread_m)
+    truth_cells = cells.index_of(truth)
     left_out = fit.left_out or (fit.config,)
-    by = np.array([left_out[fold] if fold < len(left_out) else fit.config for fold in fold_of], dtype=object)
+    config_of = np.array([left_out[fold] if fold < len(left_out) else fit.config for fold in fold_of], dtype=object)
     tails = np.zeros(len(queries))
-    for config in dict.fromkeys(by.tolist()):
-        rows = np.flatnonzero(by == config)
-        tails[rows] = _tails(queries[rows], cells[rows], gallery, ground, config)
-    least = tails.reshape(views, -1).min(axis=0)
-    return Calibration.of(least, cells[: len(least)], ground, cities, blocks)
+    for config in dict.fromkeys(config_of.tolist()):
+        rows = np.flatnonzero(config_of == config)
+        tails[rows] = _tails(queries[rows], truth_cells[rows], gallery, cells, config)
+    least = tails.reshape(variants, -1).min(axis=0)
+    return Calibration.of(least, truth_cells[: len(least)], cells, cities, blocks)
 
 
 def _tails(
     queries: Float32[np.ndarray, "q d"],
-    cells: Int64[np.ndarray, " q"],
+    truth_cells: Int64[np.ndarray, " q"],
     gallery: Gallery,
-    ground: GroundCells,
+    cells: RegionCells,
     config: PosteriorConfig,
 ) -> Float64[np.ndarray, " q"]:
-    kernel, photographed = (
-        ground_kernel(gallery.positions_deg, config.smoothing_m, config.kernel),
-        Photographed.of(gallery),
-    )
+    kernel = ground_kernel(gallery.positions_deg, config.smoothing_m, config.kernel)
+    photographed = Photographed.of(gallery)
     tails = np.zeros(len(queries))
     for part in chunks(len(queries), gallery):
         probability = np.exp(log_probability(queries[part], gallery, config, photographed))
-        tails[part] = tail_mass(ground.mass(spread(probability, kernel)), ground.area_km2, cells[part])
+        tails[part] = tail_mass(cells.mass(spread(probability, kernel)), cells.area_km2, truth_cells[part])
     return tails

@@ -1,4 +1,4 @@
-"""What a query's embedding says about each candidate: similarities, and the log probabilities they stand for."""
+"""From a query's embedding to scores of the candidates: similarities, log probabilities, and the evidence behind."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from swclip.answers.record import Testimony
 from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.errors import MismatchError
 from swclip.gallery.gallery import Gallery
-from swclip.gallery.hubness import Hubness
 
 MEMORY_BYTES = 256 * 2**20
-"""What one chunk of queries may take, over all its (q, M) arrays."""
+"""Memory of one chunk of queries, over all its (q, M) arrays."""
 _ARRAYS_AT_ONCE = 6
+_DIGITS = 6
 
 
 @dataclass(frozen=True)
 class Photographed:
-    """The candidates with photographs, and where each one's photographs are.
+    """The photographs of a gallery grouped by candidate.
 
     Attributes:
         rows: (C,) candidates with at least one photograph, increasing.
@@ -62,45 +62,42 @@ def check_queries(query: Float32[np.ndarray, "q d"], gallery: Gallery) -> Float3
 
 
 def chunks(query_count: int, gallery: Gallery, memory_bytes: int = MEMORY_BYTES) -> Iterator[slice]:
-    """Slices of the queries small enough that a chunk's arrays stay within the memory."""
+    """Slices of the queries small enough that a chunk's arrays fit into the memory."""
     width = max(len(gallery), len(gallery.image_ids), 1)
     step = max(1, memory_bytes // (width * 8 * _ARRAYS_AT_ONCE))
     for start in range(0, query_count, step):
         yield slice(start, min(start + step, query_count))
 
 
-def location_similarity(
-    query: Float32[np.ndarray, "q d"], gallery: Gallery, hubness: float = 0.0
-) -> Float32[np.ndarray, "q m"]:
-    """Cosine of each query to each candidate's location embedding, less so much of the location's hubness."""
-    similarity = query @ gallery.location_embeddings.T
-    return np.asarray(similarity - np.float32(hubness) * hubness_of(gallery).locations if hubness else similarity)
+def location_similarity(query: Float32[np.ndarray, "q d"], gallery: Gallery) -> Float32[np.ndarray, "q m"]:
+    """Cosine of each query to each candidate's location embedding."""
+    return np.asarray(query @ gallery.location_embeddings.T)
 
 
 def image_similarity(
     query: Float32[np.ndarray, "q d"], gallery: Gallery, photographed: Photographed, hubness: float = 0.0
 ) -> Float32[np.ndarray, "q c"]:
-    """Largest cosine of each query to the photographs of each candidate that has some, less so much of their hubness.
+    """Largest cosine of each query to the photographs of each photographed candidate, less a share of their hubness.
 
-    The largest, because photographs of one place look different ways and a query looks only one way.
+    The largest, because photographs of one place face different ways and a query faces only one.
     """
     similarity = query @ gallery.image_embeddings[photographed.order].T
     if hubness:
-        similarity = similarity - np.float32(hubness) * hubness_of(gallery).photographs[photographed.order]
+        similarity = similarity - np.float32(hubness) * hubness_of(gallery)[photographed.order]
     if len(photographed.rows) == len(photographed.order):
         return np.asarray(similarity)
     return np.asarray(np.maximum.reduceat(similarity, photographed.starts, axis=1), dtype=np.float32)
 
 
-def hubness_of(gallery: Gallery) -> Hubness:
-    """The hubness measured of a gallery, or MismatchError where a posterior needs it and there is none."""
-    if gallery.hubness is None:
+def hubness_of(gallery: Gallery) -> Float32[np.ndarray, " p"]:
+    """The hubness of a gallery's photographs, or MismatchError where a posterior needs it and it was not measured."""
+    if gallery.image_hubness is None:
         raise MismatchError(
-            "the posterior takes off the candidates' hubness, and none was measured of this gallery: make it again "
+            "the posterior subtracts the photographs' hubness, and this gallery's was not measured: make it again "
             "with `swclip index RUN MANIFEST --out GALLERY`, from a run whose model/ holds bank.safetensors (in "
             "Python: pass bank=read_bank(run))."
         )
-    return gallery.hubness
+    return gallery.image_hubness
 
 
 def log_softmax(logits: Float64[np.ndarray, "q m"]) -> Float64[np.ndarray, "q m"]:
@@ -112,118 +109,116 @@ def log_softmax(logits: Float64[np.ndarray, "q m"]) -> Float64[np.ndarray, "q m"
 def log_probability(
     query: Float32[np.ndarray, "q d"], gallery: Gallery, config: PosteriorConfig, photographed: Photographed
 ) -> Float64[np.ndarray, "q m"]:
-    """Log probability of each candidate, before smoothing on the ground.
+    """Log probability of each candidate, before spatial smoothing.
 
     The location evidence is p_loc = softmax(location similarity / T_l) over all M candidates. The image evidence p_img
-    = softmax(image similarity / T_i) can only speak about the candidates C that have photographs. It therefore deals
-    out anew the probability c = sum_{m in C} p_loc(m) that the location evidence gives to those candidates together:
+    = softmax(image similarity / T_i) covers only the candidates C that have photographs. It therefore redistributes the
+    probability c = sum_{m in C} p_loc(m) that the location evidence gives to those candidates together:
 
         p(m) = p_loc(m)                              m without photographs
         p(m) = (1 - w) p_loc(m) + w c p_img(m)       m with photographs
 
-    This sums to 1 whatever the gallery holds; it is p_loc where no candidate has a photograph, and the plain mixture
-    (1 - w) p_loc + w p_img where all have. Similarities are less `location_hubness` and `image_hubness` times the
-    hubness of what they are to, see `hubness`.
+    This sums to 1 for every gallery; it is p_loc where no candidate has a photograph, and the plain mixture (1 - w)
+    p_loc + w p_img where all have. Image similarities are less `config.image_hubness` times the photographs' hubness,
+    see `swclip.gallery.hubness`.
     """
-    located, seen = _both_kinds(query, gallery, config, photographed)
-    return located if seen is None else mix(located, seen, photographed.rows, config.image_weight)
+    log_location, log_image = _log_evidence(query, gallery, config, photographed)
+    return log_location if log_image is None else mix(log_location, log_image, photographed.rows, config.image_weight)
 
 
-def _both_kinds(
+def _log_evidence(
     query: Float32[np.ndarray, "q d"], gallery: Gallery, config: PosteriorConfig, photographed: Photographed
 ) -> tuple[Float64[np.ndarray, "q m"], Float64[np.ndarray, "q c"] | None]:
-    """log p_loc and log p_img; None for the latter where it counts for nothing."""
-    similarity = location_similarity(query, gallery, config.location_hubness)
-    located = log_softmax(similarity.astype(np.float64) / config.location_temperature)
+    """log p_loc and log p_img; None for the latter where its weight is 0."""
+    similarity = location_similarity(query, gallery)
+    log_location = log_softmax(similarity.astype(np.float64) / config.location_temperature)
     if config.image_weight == 0.0 or len(photographed.rows) == 0:
-        return located, None
-    seen = image_similarity(query, gallery, photographed, config.image_hubness)
-    return located, log_softmax(seen.astype(np.float64) / config.image_temperature)
+        return log_location, None
+    similarity = image_similarity(query, gallery, photographed, config.image_hubness)
+    return log_location, log_softmax(similarity.astype(np.float64) / config.image_temperature)
 
 
 def mix(
-    located: Float64[np.ndarray, "q m"],
-    seen: Float64[np.ndarray, "q c"],
+    log_location: Float64[np.ndarray, "q m"],
+    log_image: Float64[np.ndarray, "q c"],
     rows: Int64[np.ndarray, " c"],
     image_weight: float,
 ) -> Float64[np.ndarray, "q m"]:
     """The mixture of `log_probability`, in logarithms so that nothing underflows."""
-    mixed = located.copy()
-    there = located[:, rows]
-    reach = np.asarray(logsumexp(there, axis=1, keepdims=True))
+    mixed = log_location.copy()
+    log_location_there = log_location[:, rows]
+    log_c = np.asarray(logsumexp(log_location_there, axis=1, keepdims=True))
     with np.errstate(divide="ignore"):
-        mixed[:, rows] = np.logaddexp(np.log1p(-image_weight) + there, np.log(image_weight) + reach + seen)
+        log_keep, log_weight = np.log1p(-image_weight), np.log(image_weight)
+        mixed[:, rows] = np.logaddexp(log_keep + log_location_there, log_weight + log_c + log_image)
     return mixed
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What photographs say of a gallery's candidates, each by itself.
+    """The evidence of photographs about a gallery's candidates, each photograph by itself.
 
     Attributes:
-        query: (Q, D) their embeddings.
+        query: (Q, D) embeddings of the photographs.
         log_p: (Q, M) log probabilities, `log_probability`.
-        log_located: (Q, M) logarithm of the part of them that is location evidence: (1 - w) p_loc at candidates with
+        log_location: (Q, M) logarithm of the part of them that is location evidence: (1 - w) p_loc at candidates with
             photographs, all of p_loc at the others.
     """
 
     query: Float32[np.ndarray, "q d"]
     log_p: Float64[np.ndarray, "q m"]
-    log_located: Float64[np.ndarray, "q m"]
+    log_location: Float64[np.ndarray, "q m"]
 
     @classmethod
     def of(
         cls, query: Float32[np.ndarray, "q d"], gallery: Gallery, config: PosteriorConfig, photographed: Photographed
     ) -> Evidence:
         """The evidence of embedded photographs; takes three (Q, M) arrays at once."""
-        located, seen = _both_kinds(query, gallery, config, photographed)
-        if seen is None:
-            return cls(query, located, located)
-        log_p = mix(located, seen, photographed.rows, config.image_weight)
+        log_location, log_image = _log_evidence(query, gallery, config, photographed)
+        if log_image is None:
+            return cls(query, log_location, log_location)
+        log_p = mix(log_location, log_image, photographed.rows, config.image_weight)
         with np.errstate(divide="ignore"):
-            located[:, photographed.rows] += np.log1p(-config.image_weight)
-        return cls(query, log_p, located)
+            log_location[:, photographed.rows] += np.log1p(-config.image_weight)
+        return cls(query, log_p, log_location)
 
     def __len__(self) -> int:
         return len(self.query)
 
-    def rows(self, own: slice) -> Evidence:
-        """That of some of the photographs."""
-        return Evidence(self.query[own], self.log_p[own], self.log_located[own])
+    def rows(self, photographs: slice) -> Evidence:
+        """The evidence of a slice of the photographs."""
+        return Evidence(self.query[photographs], self.log_p[photographs], self.log_location[photographs])
 
     def take(self, candidates: Int64[np.ndarray, " s"]) -> Evidence:
-        """Over some of the candidates, given that it is one of them."""
-        return self._normal(self.log_p[:, candidates], self.log_located[:, candidates])
+        """The evidence conditional on the place being one of these candidates."""
+        return self._normalised(self.log_p[:, candidates], self.log_location[:, candidates])
 
     def times(self, log_weight: Float64[np.ndarray, " m"]) -> Evidence:
-        """With a weight for each candidate."""
-        return self._normal(self.log_p + log_weight, self.log_located + log_weight)
+        """The evidence with a prior weight of each candidate."""
+        return self._normalised(self.log_p + log_weight, self.log_location + log_weight)
 
-    def _normal(self, log_p: Float64[np.ndarray, "q m"], log_located: Float64[np.ndarray, "q m"]) -> Evidence:
+    def _normalised(self, log_p: Float64[np.ndarray, "q m"], log_location: Float64[np.ndarray, "q m"]) -> Evidence:
         total = np.asarray(logsumexp(log_p, axis=1, keepdims=True))
-        return Evidence(self.query, log_p - total, log_located - total)
-
-
-_DIGITS = 6
+        return Evidence(self.query, log_p - total, log_location - total)
 
 
 @dataclass(frozen=True, eq=False)
-class Support:
-    """What photographs say of some candidates, each photograph by itself.
+class CandidateEvidence:
+    """The evidence of photographs about the listed candidates of an answer, each photograph by itself.
 
-    With p the log probability that a photograph gives to candidates, p_l the part of it that is location evidence
-    (`evidence.Evidence`) and W the smoothing on the ground (`ground_kernel.spread`), the share of the images is
+    With p the probability that a photograph gives to candidates, p_l the part of it that is location evidence
+    (`Evidence`) and W the spatial smoothing (`swclip.geo.spatial_smoothing.spread`), the share of the images is
 
         1 - (p_l W)_m / (p W)_m
 
-    so that location and images together make the probability that is stated.
+    so that location and images together make the stated probability.
 
     Attributes:
         probability: (Q, K) (p W)_m.
         image_share: (Q, K) the share; NaN where the probability is 0.
-        location_similarity: (Q, K) similarity to the location embeddings, less hubness as the posterior has it.
-        photographs: K arrays of the photographs at each candidate, by their number in the gallery.
-        image_similarity: K arrays (Q, P_k) of similarities to them, likewise.
+        location_similarity: (Q, K) similarity to the location embeddings.
+        photographs: K arrays of the photographs at each candidate, as rows of the gallery.
+        image_similarity: K arrays (Q, P_k) of similarities to them, less hubness as in the posterior.
     """
 
     probability: Float64[np.ndarray, "q k"]
@@ -241,95 +236,95 @@ class Support:
         photographed: Photographed,
         config: PosteriorConfig,
         kernel: sparse.csr_array,
-        handed: Float64[np.ndarray, " m"],
-    ) -> Support:
-        """The support of candidates.
+        outflow: Float64[np.ndarray, " m"],
+    ) -> CandidateEvidence:
+        """The evidence about K candidates.
 
         Args:
-            evidence: Of Q photographs over the gallery's candidates.
-            rows: The candidates.
+            evidence: Of Q photographs about the gallery's candidates.
+            rows: (K,) the listed candidates.
             gallery: The gallery.
             photographed: Its photographs by candidate.
-            config: What hubness is taken off.
+            config: The posterior, for the share of hubness to subtract.
             kernel: (M, M) `ground_kernel` of the candidates.
-            handed: (M,) its `outflow`.
+            outflow: (M,) its `outflow`.
         """
-        probability, located = _smoothed_at(rows, kernel, handed, evidence.log_p, evidence.log_located)
+        probability, location_part = _smoothed_at(rows, kernel, outflow, evidence.log_p, evidence.log_location)
         with np.errstate(invalid="ignore"):
-            share = np.clip(1.0 - located / probability, 0.0, 1.0)
+            share = np.clip(1.0 - location_part / probability, 0.0, 1.0)
         query = evidence.query.astype(np.float64)
         location = query @ gallery.location_embeddings[rows].T.astype(np.float64)
-        if config.location_hubness:
-            location = location - config.location_hubness * hubness_of(gallery).locations[rows]
         photographs = [photographed.of_candidate(int(row)) for row in rows]
-        similarity = []
-        for own in photographs:
-            seen = query @ gallery.image_embeddings[own].T.astype(np.float64)
+        image_similarity = []
+        for at_candidate in photographs:
+            similarity = query @ gallery.image_embeddings[at_candidate].T.astype(np.float64)
             if config.image_hubness:
-                seen = seen - config.image_hubness * hubness_of(gallery).photographs[own]
-            similarity.append(seen)
-        return cls(probability, share, location, photographs, similarity)
+                similarity = similarity - config.image_hubness * hubness_of(gallery)[at_candidate]
+            image_similarity.append(similarity)
+        return cls(probability, share, location, photographs, image_similarity)
 
-    def ordered(self, at: int, image_ids: Sequence[str], own: int | None = None) -> tuple[tuple[str, float], ...]:
-        """The photographs at a candidate with their similarities, the most similar first; of equals the first by id.
+    def ranked_photographs(
+        self, candidate: int, image_ids: Sequence[str], query: int | None = None
+    ) -> tuple[tuple[str, float], ...]:
+        """The photographs at a candidate with their similarities, the most similar first; ties by id.
 
         Args:
-            at: Which candidate.
+            candidate: Index of the candidate, 0 to K - 1.
             image_ids: The gallery's ids.
-            own: Similar to which of the Q photographs; None for the nearest of them.
+            query: Index of the photograph that they are compared with, 0 to Q - 1; None for the most similar of all.
         """
-        similarity = self.image_similarity[at]
-        values = similarity.max(axis=0) if own is None else similarity[own]
+        similarity = self.image_similarity[candidate]
+        values = similarity.max(axis=0) if query is None else similarity[query]
         named = [
             (image_ids[photograph], round(value, _DIGITS))
-            for photograph, value in zip(self.photographs[at].tolist(), values.tolist(), strict=True)
+            for photograph, value in zip(self.photographs[candidate].tolist(), values.tolist(), strict=True)
         ]
         return tuple(sorted(named, key=lambda pair: (-pair[1], pair[0])))
 
-    def testimonies(self, at: int, image_ids: Sequence[str], names: Sequence[str]) -> tuple[Testimony, ...]:
-        """What each photograph says of a candidate.
+    def by_photograph(self, candidate: int, image_ids: Sequence[str], names: Sequence[str]) -> tuple[Testimony, ...]:
+        """The evidence of each photograph about a candidate.
 
         Args:
-            at: Which candidate.
+            candidate: Index of the candidate, 0 to K - 1.
             image_ids: The gallery's ids.
             names: Q names of the photographs.
         """
-        found = []
-        for own, name in enumerate(names):
-            pairs = self.ordered(at, image_ids, own)
-            found.append(
+        records = []
+        for query, name in enumerate(names):
+            pairs = self.ranked_photographs(candidate, image_ids, query)
+            records.append(
                 Testimony(
                     photograph=name,
-                    probability=float(self.probability[own, at]),
-                    location_similarity=self.location_similarity_of(at, own),
-                    image_share=self.image_share_of(at, own),
+                    probability=float(self.probability[query, candidate]),
+                    location_similarity=self.location_similarity_of(candidate, query),
+                    image_share=self.image_share_of(candidate, query),
                     image_ids=tuple(image_id for image_id, _ in pairs),
                     image_similarities=tuple(similarity for _, similarity in pairs),
                 )
             )
-        return tuple(found)
+        return tuple(records)
 
-    def location_similarity_of(self, at: int, own: int) -> float:
+    def location_similarity_of(self, candidate: int, query: int) -> float:
         """Similarity of one photograph to a candidate's location."""
-        return round(float(self.location_similarity[own, at]), _DIGITS)
+        return round(float(self.location_similarity[query, candidate]), _DIGITS)
 
-    def image_share_of(self, at: int, own: int) -> float | None:
-        """Share of a candidate's probability that images carry; None where there is no probability."""
-        share = float(self.image_share[own, at])
+    def image_share_of(self, candidate: int, query: int) -> float | None:
+        """Share of a candidate's probability that is image evidence; None where the probability is 0."""
+        share = float(self.image_share[query, candidate])
         return None if np.isnan(share) else round(share, _DIGITS)
 
 
 def _smoothed_at(
     rows: Int64[np.ndarray, " k"],
     kernel: sparse.csr_array,
-    handed: Float64[np.ndarray, " m"],
+    outflow: Float64[np.ndarray, " m"],
     *log_parts: Float64[np.ndarray, "q m"],
 ) -> list[Float64[np.ndarray, "q k"]]:
-    """Parts of posteriors smoothed on the ground, at some candidates only: what their neighbours hand to them."""
-    # SciPy's own slicing of a few rows takes longer than all the rest of an answer. No row is empty: each has itself.
+    """Spatially smoothed posteriors at a few candidates only, from the candidates within the kernel's reach."""
+    # SciPy's slicing of a few rows takes longer than the rest of an answer. No row is empty: each contains itself.
     starts, stops = kernel.indptr[rows], kernel.indptr[rows + 1]
     entries = np.concatenate([np.arange(start, stop) for start, stop in zip(starts, stops, strict=True)])
     near = kernel.indices[entries]
-    share = kernel.data[entries] / handed[near]
+    share = kernel.data[entries] / outflow[near]
     first = np.concatenate([[0], np.cumsum(stops - starts)[:-1]])
     return [np.add.reduceat(np.exp(part[:, near]) * share, first, axis=1) for part in log_parts]

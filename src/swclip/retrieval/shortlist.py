@@ -1,10 +1,10 @@
-"""The part of a gallery on disk that a query's answer is made from, and how probable all the rest is.
+"""The shortlist of a query: the part of a gallery on disk that its answer uses, and the probability of the rest.
 
-A gallery too large for memory is asked by its index for the k most similar locations and photographs. Their
-candidates, and those near the best of them on the ground, are the shortlist S: a gallery of its own, read from the
-table. Its probabilities are those of the whole gallery all the same. A softmax over S alone would be too sure: at the
+The index of a gallery too large for memory returns the k most similar locations and photographs. Their candidates, and
+those within the kernel's reach of the best of them, are the shortlist S: a gallery read from the table. Its
+probabilities are nevertheless those of the whole gallery. A softmax over S alone would be overconfident: at the
 temperature of the locations a million poor candidates weigh as much as a few good ones. So the sum over the others is
-estimated from candidates that were drawn once, evenly, and are held in memory:
+estimated from a uniform sample of candidates, drawn once and held in memory:
 
     Z = sum_{m in S} exp(s_m / T) + (M - |S|) / |R \\ S| sum_{m in R \\ S} exp(s_m / T)
 
@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from scipy.special import logsumexp
@@ -30,10 +31,8 @@ from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.errors import ArtefactError, ConfigError
 from swclip.gallery import ann
 from swclip.gallery.gallery import Gallery
-from swclip.gallery.hubness import Hubness
 from swclip.geo.neighbours import SphereIndex
 from swclip.geo.spatial_smoothing import reach_m
-from swclip.retrieval.coarse import part_of
 from swclip.retrieval.point_estimates import geometric_median
 from swclip.retrieval.scores import Photographed, image_similarity, location_similarity
 
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from lancedb.table import Table
 
 LOCATION, IMAGE = "location_embedding", "image_embedding"
-_HUBNESS = ("location_hubness", "image_hubness")
+_HUBNESS = "image_hubness"
 
 
 @dataclass(frozen=True)
@@ -49,11 +48,11 @@ class ShortlistConfig:
     """How a shortlist is made.
 
     Attributes:
-        k: Candidates that the index is asked for, by their locations, and as many photographs.
-        around: So many of the best candidates bring in those near them on the ground, for the smoothing.
-        sample: Candidates drawn for the estimate of what the others hold; 16,384 of 512 numbers are 32 MB.
-        effort: How thorough the index searches; None for its defaults.
-        seed: Of the draw.
+        k: Candidates that the index returns by their locations, and photographs that it returns.
+        around: Number of the best candidates whose spatial neighbours are added, for the smoothing.
+        sample: Candidates sampled to estimate the sum over the others; 16,384 of 512 numbers are 32 MB.
+        effort: Thoroughness of the index; None for its defaults.
+        seed: Seed of the sample.
 
     Raises:
         ConfigError: A number is too small.
@@ -75,15 +74,16 @@ class ShortlistConfig:
 
 @dataclass(frozen=True, eq=False)
 class Shortlist:
-    """Candidates of one query.
+    """The shortlist of one query.
 
     Attributes:
-        rows: (S,) their numbers in the whole gallery, increasing.
-        gallery: They and their photographs.
+        rows: (S,) rows of its candidates in the whole gallery, increasing.
+        gallery: The candidates and their photographs.
         log_posterior: (S,) log probabilities, not smoothed; the exponentials sum to 1 - `outside`.
-        outside: What all other candidates hold together, as estimated from the sample.
-        others: (O,) numbers of the sampled candidates that are not in the shortlist.
-        log_others: (O,) log probabilities of what each of them stands for; the exponentials sum to `outside`.
+        outside: Probability of all other candidates together, estimated from the sample.
+        others: (O,) rows of the sampled candidates that are not in the shortlist.
+        log_others: (O,) log probabilities of the candidates that each of them represents; the exponentials sum to
+            `outside`.
     """
 
     rows: Int64[np.ndarray, " s"]
@@ -94,15 +94,15 @@ class Shortlist:
     log_others: Float64[np.ndarray, " o"]
 
     def geometric_median(self, positions_deg: Float64[np.ndarray, "m 2"]) -> Float64[np.ndarray, " 2"]:
-        """The point with the least expected distance to the truth: the only one that all of the posterior pulls at.
+        """The point with the least expected distance to the truth, over the shortlist and the sample.
 
         Args:
             positions_deg: (M, 2) of the whole gallery, degrees.
         """
         log_p = np.concatenate([self.log_posterior, self.log_others])
-        there = np.isfinite(log_p)
-        rows = np.concatenate([self.rows, self.others])[there]
-        return np.asarray(geometric_median(log_p[None, there], positions_deg[rows])[0])
+        possible = np.isfinite(log_p)
+        rows = np.concatenate([self.rows, self.others])[possible]
+        return np.asarray(geometric_median(log_p[None, possible], positions_deg[rows])[0])
 
 
 class Shortlister:
@@ -112,155 +112,161 @@ class Shortlister:
 
     Args:
         table: A gallery's table: `candidate_id`, `image_id` (null for a position), `lat_deg`, `lon_deg`, `city`,
-            `location_embedding`, `image_embedding` (null where there is none), and `location_hubness` and
-            `image_hubness` where the posterior takes them off. It is checked out at its present version: give a handle
-            that is used for nothing else.
-        meta: What the gallery's `meta` is to hold, the model's fingerprint first.
-        config: How shortlists are made.
+            `location_embedding`, `image_embedding` (null for a position), and `image_hubness` where the posterior
+            subtracts it. It is checked out at its present version: pass a handle that is used for nothing else.
+        meta: The gallery's `meta`: the model's `fingerprint`, and its `posterior` where one was fitted.
+        config: Sizes of shortlist and sample.
 
     Attributes:
-        gallery: All candidates, with embeddings of no dimension.
+        gallery: All candidates, with embeddings of dimension 0.
 
     Raises:
-        ArtefactError: Entries of one candidate are at several positions, or there are none.
-        InputError: The table has no such columns.
+        ArtefactError: The table is not a gallery's, or entries of one candidate are at several positions.
     """
 
     def __init__(self, table: Table, meta: Mapping[str, Any], config: ShortlistConfig | None = None) -> None:
         table.checkout(table.version)
         self.table, self.config = table, config or ShortlistConfig()
-        self._entry_ids, self._entry_candidate, self._located_at, self._seen_at, self.gallery = _light(table, meta)
+        self._entry_ids, self._entry_candidate, self._location_row_ids, self._image_row_ids, self.gallery = (
+            _without_embeddings(table, meta)
+        )
         self.photographed = Photographed.of(self.gallery)
         self._index = SphereIndex(self.gallery.positions_deg)
         count = min(self.config.sample, len(self.gallery))
-        drawn = np.random.default_rng(self.config.seed).choice(len(self.gallery), count, replace=False)
-        self._drawn = np.sort(drawn).astype(np.int64)
-        self._sample = self.read(self._drawn)
+        sampled = np.random.default_rng(self.config.seed).choice(len(self.gallery), count, replace=False)
+        self._sampled_rows = np.sort(sampled).astype(np.int64)
+        self._sample = self.read(self._sampled_rows)
 
     def read(self, rows: Int64[np.ndarray, " s"]) -> Gallery:
-        """The gallery of some candidates, with their embeddings.
+        """Read the gallery of a subset of the candidates, with their embeddings.
 
         Args:
-            rows: Their numbers, increasing.
+            rows: (S,) candidates, increasing.
         """
-        part = part_of(self.gallery, rows)
         photographs = np.flatnonzero(np.isin(self.gallery.image_rows, rows))
-        located, seen = self._located_at[rows], self._seen_at[photographs]
-        hubness = [name for name in _HUBNESS if name in self.table.schema.names]
-        wanted = np.unique(np.concatenate([located, seen]))
-        table = ann.take(self.table, wanted, [LOCATION, IMAGE, *hubness])
+        location_ids, image_ids = self._location_row_ids[rows], self._image_row_ids[photographs]
+        row_ids = np.unique(np.concatenate([location_ids, image_ids]))
+        columns = [LOCATION, IMAGE, *([_HUBNESS] if _HUBNESS in self.table.schema.names else [])]
+        table = ann.take(self.table, row_ids, columns)
         dim = int(table.schema.field(LOCATION).type.list_size)
-        at, seen_at = np.searchsorted(wanted, located), np.searchsorted(wanted, seen)
-        measured = None
-        if len(hubness) == len(_HUBNESS) and table[_HUBNESS[0]].null_count == 0:
-            locations, images = (table[name].to_numpy().astype(np.float32) for name in _HUBNESS)
-            measured = Hubness(locations[at], images[seen_at])
+        location_at, image_at = np.searchsorted(row_ids, location_ids), np.searchsorted(row_ids, image_ids)
+        image_hubness = None
+        if _HUBNESS in columns:
+            values = table[_HUBNESS].take(pa.array(image_at))
+            image_hubness = values.to_numpy().astype(np.float32) if values.null_count == 0 else None
         return replace(
-            part,
-            location_embeddings=ann.matrix(table[LOCATION], dim)[at],
-            image_embeddings=ann.matrix(table[IMAGE], dim)[seen_at],
-            hubness=measured,
+            self.gallery.take(rows),
+            location_embeddings=ann.matrix(table[LOCATION], dim)[location_at],
+            image_embeddings=ann.matrix(table[IMAGE], dim)[image_at],
+            image_hubness=image_hubness,
         )
 
     def shortlist(self, query: Float32[np.ndarray, " d"], config: PosteriorConfig) -> Shortlist:
-        """The shortlist of one query.
+        """Make the shortlist of one query.
 
         Args:
             query: (D,) unit vector.
             config: Temperatures, weight of the images, smoothing.
 
         Raises:
-            MismatchError: The query has another dimension than the gallery, or the posterior takes off hubness that the
-                table does not hold.
+            MismatchError: The query has another dimension than the gallery, or the posterior subtracts hubness that
+                the table does not hold.
         """
-        rows = self._asked(query, LOCATION)
+        rows = self._most_similar(query, LOCATION)
         if config.image_weight > 0.0 and self.gallery.image_ids:
-            rows = np.union1d(rows, self._asked(query, IMAGE))
-        part = self.read(rows)
-        found = self._posterior(query, config, rows, part)
-        near = self._near(rows, found.log_posterior, config)
-        return found if len(near) == len(rows) else self._posterior(query, config, near, self.read(near))
+            rows = np.union1d(rows, self._most_similar(query, IMAGE))
+        shortlist = self._shortlist_of(query, config, rows)
+        extended = self._with_neighbours(rows, shortlist.log_posterior, config)
+        return shortlist if len(extended) == len(rows) else self._shortlist_of(query, config, extended)
 
-    def _asked(self, query: Float32[np.ndarray, " d"], column: str) -> Int64[np.ndarray, " s"]:
-        """Candidates of the most similar entries. Those of one candidate have the same location: so many more then."""
+    def _most_similar(self, query: Float32[np.ndarray, " d"], column: str) -> Int64[np.ndarray, " s"]:
+        """Candidates of the most similar entries.
+
+        Entries of one candidate have the same location: for k candidates, more entries are requested in proportion.
+        """
         entries, candidates = len(self._entry_ids), len(self.gallery)
         k = self.config.k if column == IMAGE else -(-self.config.k * entries // candidates)
-        # A table of few rows holds no more than it holds, and an index is not asked for all of a large one.
-        found = ann.search(self.table, column, query[None], min(k, entries), effort=self.config.effort).row_ids[0]
-        return np.unique(self._entry_candidate[np.searchsorted(self._entry_ids, found[found != ann.NOTHING])])
+        row_ids = ann.search(self.table, column, query[None], min(k, entries), effort=self.config.effort).row_ids[0]
+        return np.unique(self._entry_candidate[np.searchsorted(self._entry_ids, row_ids[row_ids != ann.NOTHING])])
 
-    def _near(
+    def _with_neighbours(
         self, rows: Int64[np.ndarray, " s"], log_p: Float64[np.ndarray, " s"], config: PosteriorConfig
     ) -> Int64[np.ndarray, " t"]:
-        """The rows, and those that the smoothing joins to the best of them."""
+        """The rows, and those within the kernel's reach of the best of them."""
         radius_m = reach_m(config.smoothing_m, config.kernel)
         if radius_m == 0.0 or self.config.around == 0:
             return rows
         best = rows[np.argsort(-log_p, kind="stable")[: self.config.around]]
         return np.unique(np.concatenate([rows, *self._index.within(self.gallery.positions_deg[best], radius_m)]))
 
-    def _posterior(
-        self, query: Float32[np.ndarray, " d"], config: PosteriorConfig, rows: Int64[np.ndarray, " s"], part: Gallery
+    def _shortlist_of(
+        self, query: Float32[np.ndarray, " d"], config: PosteriorConfig, rows: Int64[np.ndarray, " s"]
     ) -> Shortlist:
-        """Probabilities as in `evidence.log_probability`, with the sums over the whole gallery."""
+        """Probabilities as in `scores.log_probability`, with the sums over the whole gallery."""
+        part = self.read(rows)
         photographed, sampled = Photographed.of(part), Photographed.of(self._sample)
-        new = ~np.isin(self._drawn, rows)
-        rest = len(self.gallery) - len(rows)
-        own = location_similarity(query[None], part, config.location_hubness)[0] / config.location_temperature
-        other = location_similarity(query[None], self._sample, config.location_hubness)[0] / config.location_temperature
-        scale = _log_scale(new, rest)
-        total = np.logaddexp(logsumexp(own), _log_sum(other, new, scale))
-        located, others = own.astype(np.float64) - total, other.astype(np.float64) - total + scale
+        is_other = ~np.isin(self._sampled_rows, rows)
+        logits = location_similarity(query[None], part)[0] / config.location_temperature
+        other_logits = location_similarity(query[None], self._sample)[0] / config.location_temperature
+        scale = _log_scale(is_other, len(self.gallery) - len(rows))
+        log_z = np.logaddexp(logsumexp(logits), _log_sum(other_logits, is_other, scale))
+        log_p, log_others = logits.astype(np.float64) - log_z, other_logits.astype(np.float64) - log_z + scale
         if config.image_weight > 0.0 and len(photographed.rows):
-            seen_new = new[sampled.rows]
-            seen_scale = _log_scale(seen_new, len(self.photographed.rows) - len(photographed.rows))
-            # The probability that the locations give to candidates with photographs, in the shortlist and elsewhere.
-            there, elsewhere = located[photographed.rows], other[sampled.rows] - total
-            reach = np.logaddexp(logsumexp(there), _log_sum(elsewhere, seen_new, seen_scale))
-            t = config.image_temperature
-            seen = image_similarity(query[None], part, photographed, config.image_hubness)[0].astype(np.float64) / t
-            far = image_similarity(query[None], self._sample, sampled, config.image_hubness)[0].astype(np.float64) / t
-            seen_total = np.logaddexp(logsumexp(seen), _log_sum(far, seen_new, seen_scale))
+            is_other_image = is_other[sampled.rows]
+            image_scale = _log_scale(is_other_image, len(self.photographed.rows) - len(photographed.rows))
+            # c of `log_probability`: the location evidence of photographed candidates, in the shortlist and elsewhere.
+            log_location, log_other_location = log_p[photographed.rows], other_logits[sampled.rows] - log_z
+            log_c = np.logaddexp(logsumexp(log_location), _log_sum(log_other_location, is_other_image, image_scale))
+            image_logits, other_image_logits = (
+                image_similarity(query[None], gallery, grouped, config.image_hubness)[0].astype(np.float64)
+                / config.image_temperature
+                for gallery, grouped in ((part, photographed), (self._sample, sampled))
+            )
+            log_image_z = np.logaddexp(
+                logsumexp(image_logits), _log_sum(other_image_logits, is_other_image, image_scale)
+            )
             weight = config.image_weight
             with np.errstate(divide="ignore"):
-                keep, give = np.log1p(-weight), np.log(weight) + reach - seen_total
-            located[photographed.rows] = np.logaddexp(keep + there, give + seen)
-            others[sampled.rows] = np.logaddexp(keep + others[sampled.rows], give + far + seen_scale)
-        outside = float(np.clip(1.0 - np.exp(located).sum(), 0.0, 1.0))
-        others = others[new]
-        if outside > 0.0 and len(others):
-            others += np.log(outside) - logsumexp(others)
+                log_keep, log_give = np.log1p(-weight), np.log(weight) + log_c - log_image_z
+            log_p[photographed.rows] = np.logaddexp(log_keep + log_location, log_give + image_logits)
+            log_others[sampled.rows] = np.logaddexp(
+                log_keep + log_others[sampled.rows], log_give + other_image_logits + image_scale
+            )
+        outside = float(np.clip(1.0 - np.exp(log_p).sum(), 0.0, 1.0))
+        log_others = log_others[is_other]
+        if outside > 0.0 and len(log_others):
+            log_others += np.log(outside) - logsumexp(log_others)
         else:
-            others = np.full(len(others), -np.inf)
-        return Shortlist(rows, part, located, outside, self._drawn[new], others)
+            log_others = np.full(len(log_others), -np.inf)
+        return Shortlist(rows, part, log_p, outside, self._sampled_rows[is_other], log_others)
 
 
-def _log_scale(new: Bool[np.ndarray, " r"], rest: int) -> float:
-    """Log of how many candidates each new one of a sample stands for; -inf where there are none."""
-    return float(np.log(rest / np.count_nonzero(new))) if rest and new.any() else -np.inf
+def _log_scale(is_other: Bool[np.ndarray, " r"], rest: int) -> float:
+    """Log of the number of candidates that each sampled one outside the shortlist represents; -inf without any."""
+    return float(np.log(rest / np.count_nonzero(is_other))) if rest and is_other.any() else -np.inf
 
 
-def _log_sum(logits: Float[np.ndarray, " r"], new: Bool[np.ndarray, " r"], scale: float) -> float:
-    """Log of the sum of exponentials over all candidates that the new ones of a sample stand for."""
-    return -np.inf if scale == -np.inf else float(logsumexp(logits[new].astype(np.float64)) + scale)
+def _log_sum(logits: Float[np.ndarray, " r"], is_other: Bool[np.ndarray, " r"], scale: float) -> float:
+    """Log of the sum of exponentials over all candidates outside the shortlist, estimated from the sampled ones."""
+    return -np.inf if scale == -np.inf else float(logsumexp(logits[is_other].astype(np.float64)) + scale)
 
 
-def _light(
+def _without_embeddings(
     table: Table, meta: Mapping[str, Any]
 ) -> tuple[Int64[np.ndarray, " e"], Int64[np.ndarray, " e"], Int64[np.ndarray, " m"], Int64[np.ndarray, " p"], Gallery]:
-    """A table without its embeddings.
+    """Read a table without its embeddings.
 
     Returns:
-        Row ids of all entries, increasing, and the candidate of each; the row that holds each candidate's location; the
-        row of each photograph; and the gallery: candidates by latitude, longitude and id, photographs by candidate and
+        Row ids of all entries, increasing, and the candidate of each; a row id for each candidate's location; the row
+        id of each photograph; and the gallery: candidates by latitude, longitude and id, photographs by candidate and
         id.
     """
     columns = ("candidate_id", "image_id", "lat_deg", "lon_deg", "city")
     missing = [name for name in (*columns, LOCATION, IMAGE) if name not in table.schema.names]
     if missing:
         raise ArtefactError(f"the gallery's table has no column {missing[0]!r}; make the gallery again: swclip index")
-    chosen: dict[str, Any] = {name: name for name in columns} | {"seen": f"{IMAGE} IS NOT NULL"}
-    scan = table.search().select(chosen).with_row_id(True).to_arrow()
+    selection: dict[str, Any] = {name: name for name in columns} | {"has_image": f"{IMAGE} IS NOT NULL"}
+    scan = table.search().select(selection).with_row_id(True).to_arrow()
     if not len(scan):
         raise ArtefactError("the gallery's table has no entries; make the gallery again: swclip index")
     keys = [(name, "ascending") for name in ("lat_deg", "lon_deg", "candidate_id", "image_id")]
@@ -271,7 +277,7 @@ def _light(
     if len({*names[starts]}) != len(starts):
         raise ArtefactError("entries of one candidate are at several positions: the gallery's table is damaged.")
     ids = scan[ann.ROW_ID].to_numpy().astype(np.int64)
-    photographs = np.flatnonzero(scan["seen"].to_numpy(zero_copy_only=False))
+    photographs = np.flatnonzero(scan["has_image"].to_numpy(zero_copy_only=False))
     gallery = Gallery(
         candidate_ids=names[starts].tolist(),
         positions_deg=np.stack([scan["lat_deg"].to_numpy()[starts], scan["lon_deg"].to_numpy()[starts]], axis=1),

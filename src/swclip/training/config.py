@@ -104,7 +104,7 @@ class TrainingConfig:
         tuning: Which part of an image tower that is not frozen learns.
         augment: Random crop, brightness, contrast, saturation of the training photographs; not with a frozen tower.
         precision: `float32`, or `bfloat16` where there is a GPU (mixed); `auto` chooses.
-        hubness: Shares of the candidates' hubness that may be subtracted when the posterior is fitted.
+        hubness: Shares of the photographs' hubness that may be subtracted when the posterior is fitted.
         region: Manifest column that names the district, for fairness and balanced batches.
         seed: Seed of weights, batches, augmentation and dropout.
     """
@@ -159,10 +159,29 @@ def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Traini
     """
     values: dict[str, Any] = {}
     *grounds, (where, own) = recipe_layers(name)
+    own, overrides = without_removed(own, where), without_removed(overrides or {}, "")
+    grounds = [(ground, without_removed(stated, ground)) for ground, stated in grounds]
     for ground, stated in grounds:  # each is a recipe by itself, so that what does not fit is named where it stands
         values = merged(values, stated)
         structure(TrainingConfig, values, ground)
-    return structure(TrainingConfig, merged(merged(values, own), overrides or {}), where)
+    return structure(TrainingConfig, merged(merged(values, own), overrides), where)
+
+
+def without_removed(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Values of a recipe without `hubness.locations`, which was removed; an empty list of it is accepted.
+
+    Raises:
+        ConfigError: It is not empty.
+    """
+    hubness = values.get("hubness")
+    if not isinstance(hubness, Mapping) or "locations" not in hubness:
+        return dict(values)
+    if hubness["locations"]:
+        raise ConfigError(
+            f"{where or 'overrides'}: hubness.locations = {hubness['locations']}: the hubness of locations was removed "
+            "from swclip (it improved nothing: docs/results/parts.md); leave it out, and train the run again."
+        )
+    return {**values, "hubness": {name: value for name, value in hubness.items() if name != "locations"}}
 
 
 def write_config(path: Path, config: TrainingConfig) -> None:

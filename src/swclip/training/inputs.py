@@ -22,7 +22,7 @@ from swclip.imaging.preprocess import Preprocess
 from swclip.losses import HierarchyConfig, TargetConfig
 from swclip.losses.modalities import FUSED, Modality
 from swclip.models.locator_model import LocatorModel
-from swclip.models.modalities import ViewInputs, Views, is_there
+from swclip.models.modalities import Modalities, ModalityInputs, has_words
 
 _LOG = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class ModalitySource:
     """
 
     def __init__(
-        self, manifest: Manifest, rows: Int64[np.ndarray, " n"], views: Views, dropout: float, seed: int
+        self, manifest: Manifest, rows: Int64[np.ndarray, " n"], views: Modalities, dropout: float, seed: int
     ) -> None:
         self._dropout, self._seed = dropout, seed
         self._captions: list[str | None] | None = None
@@ -137,7 +137,7 @@ class ModalitySource:
         if views.caption is not None:
             texts = manifest.captions
             self._captions = [texts[row] for row in rows]
-            present.append(np.array([is_there(text) for text in self._captions]))
+            present.append(np.array([has_words(text) for text in self._captions]))
             _check_present(manifest, "caption", "caption", present[-1])
             cut = sum(views.caption.fitted(text) != " ".join(text.split()) for text in self._captions if text)
             if cut:
@@ -154,7 +154,7 @@ class ModalitySource:
 
     def batch(
         self, rows: Int64[np.ndarray, " b"], step: int, rank: int = 0, device: torch.device | None = None
-    ) -> ViewInputs:
+    ) -> ModalityInputs:
         """Captions and tiles of the photographs of a batch.
 
         Args:
@@ -175,7 +175,7 @@ class ModalitySource:
                 maps[torch.from_numpy(with_tile)] = self._tiles.rows(rows[with_tile])
             maps = maps.to(device)
         captions = None if self._captions is None else [self._captions[row] for row in rows]
-        return ViewInputs(captions, maps, present, self._kept(present, step, rank))
+        return ModalityInputs(captions, maps, present, self._kept(present, step, rank))
 
     def _kept(self, present: Bool[Tensor, "b v"], step: int, rank: int) -> Bool[Tensor, "b v"]:
         count = len(present)
@@ -198,14 +198,14 @@ def _check_present(manifest: Manifest, modality: str, column: str, present: Bool
         _LOG.warning("%d of %d training photographs have no %s; they train without it", missing, len(present), modality)
 
 
-def embed_modalities(model: LocatorModel, image: Tensor, inputs: ViewInputs) -> Tensor:
+def embed_modalities(model: LocatorModel, image: Tensor, inputs: ModalityInputs) -> Tensor:
     """Embeddings of all modalities (B, M, D): the photograph (B, D) first, zeros where one is missing."""
     assert model.views is not None
     return torch.stack([image, *model.views.encode(inputs)], dim=1)
 
 
 def contrasted_modalities(
-    model: LocatorModel, embedded: Tensor, inputs: ViewInputs | None
+    model: LocatorModel, embedded: Tensor, inputs: ModalityInputs | None
 ) -> tuple[Tensor, list[Modality]]:
     """The photographs' embeddings (B, D), and the modalities that the objective contrasts beside them.
 

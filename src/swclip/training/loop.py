@@ -156,12 +156,12 @@ def _fit_posterior(setup: TrainingSetup, seconds: float) -> dict[str, Any]:
             setup.model.save(folder)
         return figures
     model = load_model(folder).to(setup.process.device)
-    bank = validation.bank(model, setup.rows) if config.hubness.asked else None
+    bank = validation.bank(model, setup.rows) if config.hubness.photographs else None
     queries = validation.queries(model, setup.validation_features)
     fit, calibration = validation.fit(model, queries, bank, config.hubness)
     write_posterior(folder, fit.config)
     write_calibration(folder, calibration)
-    if bank is not None and (fit.config.location_hubness or fit.config.image_hubness):
+    if bank is not None and fit.config.image_hubness:
         write_bank(folder, bank)
     return {**figures, "val_log_error": setup.best, "val_posterior": dataclasses.asdict(fit)}
 

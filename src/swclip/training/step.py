@@ -12,7 +12,7 @@ from torch import Tensor
 from swclip.losses import Objective
 from swclip.models.location_text import Words
 from swclip.models.locator_model import LocatorModel
-from swclip.models.modalities import ViewInputs
+from swclip.models.modalities import ModalityInputs
 from swclip.training.inputs import contrasted_modalities, embed_modalities
 from swclip.training.location_queue import QueuedPlaces, embed_locations
 
@@ -41,7 +41,7 @@ class Batch:
     region_ids: Tensor
     encoded_deg: Tensor | None = None
     queue: QueuedPlaces | None = None
-    modalities: ViewInputs | None = None
+    modalities: ModalityInputs | None = None
     bandwidth_scale: Tensor | None = None
     level_ids: Tensor | None = None
 

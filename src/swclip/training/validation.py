@@ -18,11 +18,11 @@ from swclip.gallery.hubness import Bank, HubnessConfig, bank_rows
 from swclip.geo.distance import geodesic_m
 from swclip.metrics.districts import exchangeable_units
 from swclip.models.embed import embed_features, embed_photographs, embed_positions
-from swclip.models.embed_modalities import chosen_views, with_views
+from swclip.models.embed_modalities import chosen_modalities, with_modalities
 from swclip.models.feature_cache import FeatureCache
 from swclip.models.locator_model import LocatorModel
 from swclip.retrieval.posterior_fit import PosteriorFit, fit_posterior
-from swclip.retrieval.region_fit import FOLDS, calibrate, deal_blocks
+from swclip.retrieval.region_fit import FOLDS, calibrate, split_blocks
 
 _NEAR_M = 10.0
 
@@ -73,9 +73,9 @@ class Validation:
             return image
         captions = [self.manifest.captions[row] for row in self.rows]
         maps = [self.manifest.map_paths[row] for row in self.rows]
-        if chosen_views(model, captions, maps) == ("image",):
+        if chosen_modalities(model, captions, maps) == ("image",):
             return image
-        return np.concatenate([image, with_views(model, image, captions, maps)])
+        return np.concatenate([image, with_modalities(model, image, captions, maps)])
 
     def _truth_deg(self, queries: Float32[np.ndarray, "q d"]) -> Float64[np.ndarray, "q 2"]:
         return np.tile(self.truth_deg, (len(queries) // len(self.truth_deg), 1))
@@ -122,19 +122,12 @@ class Validation:
         """
         gallery = build_gallery(model, self.candidates, self.manifest, cache=self.cache, bank=bank)
         truth, repeats = self._truth_deg(queries), len(queries) // len(self.truth_deg)
-        fold_of = np.tile(deal_blocks(self.units, FOLDS, np.random.default_rng(0)), repeats)
+        fold_of = np.tile(split_blocks(self.units, FOLDS, np.random.default_rng(0)), repeats)
         tried = HubnessConfig() if hubness is None else hubness
-        fit = fit_posterior(
-            queries,
-            truth,
-            gallery,
-            location_hubness=tried.locations,
-            image_hubness=tried.photographs,
-            fold_of=fold_of,
-        )
+        fit = fit_posterior(queries, truth, gallery, image_hubness=tried.photographs, fold_of=fold_of)
         cities = self.manifest.frame["city"].iloc[self.rows] if "city" in self.manifest.frame else []
         named = [None if pd.isna(city) else str(city) for city in cities] or [None] * len(self.rows)
-        return fit, calibrate(queries, truth, gallery, fit, fold_of, named, self.units, views=repeats)
+        return fit, calibrate(queries, truth, gallery, fit, fold_of, named, self.units, variants=repeats)
 
     def bank(self, model: LocatorModel, rows: Int64[np.ndarray, " n"]) -> Bank:
         """Bank of queries for hubness: embeddings of these photographs, or of an even sample of them."""

@@ -11,11 +11,11 @@ from jaxtyping import Float32, Float64
 
 from swclip.answers.record import Answer
 from swclip.calibration.posterior_config import EstimatorName
-from swclip.calibration.region_cells import GroundCells
+from swclip.calibration.region_cells import RegionCells
 from swclip.errors import ArtefactError
 from swclip.models.embed import device_of, encode_readable, evaluating
 from swclip.retrieval.locator import Locator
-from swclip.retrieval.pooling import weighed
+from swclip.retrieval.pooling import combine_evidence
 from swclip.retrieval.prior import Weights
 from swclip.retrieval.scores import Evidence
 from swclip.web.regions import Levels, levels_of, thresholds_of
@@ -55,7 +55,7 @@ class Found:
     """
 
     answer: Answer
-    ground: GroundCells
+    ground: RegionCells
     mass: Float64[np.ndarray, " c"]
     levels: Levels
     calibrated: bool
@@ -106,7 +106,7 @@ class Engine:
     def _answer(self, evidence: Evidence, question: Question) -> list[Found]:
         prior, several = question.prior, len(question.pixels) > 1
         locator = self._among(prior)
-        log_p, each = weighed(evidence, question.combined, prior)
+        log_p, each = combine_evidence(evidence, question.combined, prior)
         answers = locator.answer_posteriors(
             log_p,
             top_k=question.top_k,
@@ -114,13 +114,13 @@ class Engine:
             evidence=each,
             names=[""] * len(evidence) if question.combined and several else (),
         )
-        masses = locator.ground.mass(locator.stated(log_p))
+        masses = locator.region_cells.mass(locator.smoothed_posterior(log_p))
         # The validation queries were asked one at a time and without a prior: only for such does the promise hold.
         alone = prior is None and not (question.combined and several)
         calibrated = alone and locator.calibration is not None
         thresholds = self._conformal if alone else _CREDIBLE
         return [
-            Found(answer, locator.ground, mass, levels_of(mass, locator.ground, thresholds), calibrated)
+            Found(answer, locator.region_cells, mass, levels_of(mass, locator.region_cells, thresholds), calibrated)
             for answer, mass in zip(answers, masses, strict=True)
         ]
 
@@ -130,5 +130,5 @@ class Engine:
             return self.locator
         key = prior.rows.tobytes()
         if self._last is None or self._last[0] != key:
-            self._last = key, self.locator.among(prior)
+            self._last = key, self.locator.with_prior(prior)
         return self._last[1]

@@ -30,7 +30,7 @@ def gallery_body(service: Service, *, thumbnails: bool, tiles: Tiles | None) -> 
         photographs=len(gallery.image_ids),
         cities=[schemas.City(name=name, candidates=count) for name, count in cities],
         bbox_deg=(float(low[0]), float(low[1]), float(high[0]), float(high[1])),
-        area_km2=service.locator.ground.total_area_km2,
+        area_km2=service.locator.region_cells.total_area_km2,
         estimators=list(ESTIMATOR_NAMES),
         posterior=service.locator.posterior.to_dict(),
         calibration=None

@@ -10,8 +10,8 @@ from jaxtyping import Float64, Int64
 
 from swclip.calibration.conformal import Calibration
 from swclip.calibration.density import cell_density, density_cuts
-from swclip.calibration.region import says_nothing
-from swclip.calibration.region_cells import GroundCells
+from swclip.calibration.region import is_uninformative
+from swclip.calibration.region_cells import RegionCells
 
 LEVELS: tuple[float, ...] = tuple(round(0.5 + step / 100, 2) for step in range(46))
 """0.5 to 0.95."""
@@ -62,7 +62,7 @@ def thresholds_of(calibration: Calibration | None) -> tuple[float | None, ...]:
     return tuple(1.0 - level if calibration is None else calibration.threshold(level) for level in LEVELS)
 
 
-def levels_of(mass: Float64[np.ndarray, " c"], ground: GroundCells, thresholds: Sequence[float | None]) -> Levels:
+def levels_of(mass: Float64[np.ndarray, " c"], ground: RegionCells, thresholds: Sequence[float | None]) -> Levels:
     """The regions of a posterior.
 
     Args:
@@ -71,7 +71,7 @@ def levels_of(mass: Float64[np.ndarray, " c"], ground: GroundCells, thresholds: 
         thresholds: Of each level, `thresholds_of`.
 
     Example:
-        >>> ground = GroundCells.of([[51.5, -0.1]], resolution=11)
+        >>> ground = RegionCells.of([[51.5, -0.1]], resolution=11)
         >>> one = np.zeros(len(ground))
         >>> one[0] = 1.0
         >>> [region.cells for region in levels_of(one, ground, thresholds_of(None)).regions[:2]]
@@ -93,6 +93,6 @@ def levels_of(mass: Float64[np.ndarray, " c"], ground: GroundCells, thresholds: 
         size, area_km2 = next(found)
         own = from_level[:size]
         own[np.isnan(own)] = level
-        silent = bool(says_nothing(area_km2, level, ground.total_area_km2))
+        silent = bool(is_uninformative(area_km2, level, ground.total_area_km2))
         regions.append(LevelRegion(level, size, area_km2, silent))
     return Levels(order, from_level, tuple(regions))

@@ -1,4 +1,4 @@
-"""More photographs into a gallery on disk: the same as one made of all of them at once, hubness too."""
+"""Galleries made from a manifest, and extended on disk: the same as one made of all photographs at once."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.data.manifest import Manifest, write_manifest
-from swclip.errors import ArtefactError, MismatchError
+from swclip.errors import ArtefactError, InputError, MismatchError
 from swclip.gallery.build import build_gallery, candidates_of, manifest_candidates, put_in, thumbnails_of
 from swclip.gallery.filters import EntryFilter
-from swclip.gallery.gallery import Gallery, load_gallery
+from swclip.gallery.gallery import Gallery
 from swclip.gallery.hubness import Bank, read_bank
 from swclip.gallery.inspect import verify
-from swclip.gallery.read_write import gallery_parts
+from swclip.gallery.read_write import gallery_from_table, load_gallery, save_gallery
 from swclip.gallery.schema import manifest_details
 from swclip.gallery.store import GalleryStore
+from swclip.models.embed import embed_photographs, embed_positions
 
 COUNT = 24
 
@@ -64,21 +66,26 @@ def _same(ours: Gallery, theirs: Gallery) -> None:
     np.testing.assert_array_equal(ours.image_rows, theirs.image_rows)
     np.testing.assert_allclose(ours.location_embeddings, theirs.location_embeddings, atol=1e-6)
     np.testing.assert_allclose(ours.image_embeddings, theirs.image_embeddings, atol=1e-6)
-    assert (ours.hubness is None) == (theirs.hubness is None)
-    if ours.hubness is not None and theirs.hubness is not None:
-        np.testing.assert_allclose(ours.hubness.locations, theirs.hubness.locations, atol=1e-6)
-        np.testing.assert_allclose(ours.hubness.photographs, theirs.hubness.photographs, atol=1e-6)
+    assert (ours.image_hubness is None) == (theirs.image_hubness is None)
+    if ours.image_hubness is not None and theirs.image_hubness is not None:
+        np.testing.assert_allclose(ours.image_hubness, theirs.image_hubness, atol=1e-6)
 
 
 @pytest.mark.parametrize("with_bank", [True, False])
-def test_what_has_grown_is_what_was_made_at_once(
+def test_a_gallery_extended_in_parts_equals_one_made_at_once(
     manifest: Manifest, model: object, bank: Bank, tmp_path: Path, with_bank: bool
 ) -> None:
     own = bank if with_bank else None
-    build_gallery(model, manifest_candidates(manifest), manifest, bank=own).save(tmp_path / "whole", model, bank=own)
+    save_gallery(
+        build_gallery(model, manifest_candidates(manifest), manifest, bank=own), tmp_path / "whole", model, bank=own
+    )
     first = _some(manifest, slice(0, 7))
-    build_gallery(model, manifest_candidates(first), first, bank=own).save(
-        tmp_path / "grown", model, bank=own, details=manifest_details(first)
+    save_gallery(
+        build_gallery(model, manifest_candidates(first), first, bank=own),
+        tmp_path / "grown",
+        model,
+        bank=own,
+        details=manifest_details(first),
     )
     store = GalleryStore.open(tmp_path / "grown")
     seen: list[tuple[int, int]] = []
@@ -103,7 +110,7 @@ def test_what_has_grown_is_what_was_made_at_once(
 
 
 def test_replacing_renews_every_photograph(manifest: Manifest, model: object, tmp_path: Path) -> None:
-    build_gallery(model, manifest_candidates(manifest), manifest).save(tmp_path / "gallery", model)
+    save_gallery(build_gallery(model, manifest_candidates(manifest), manifest), tmp_path / "gallery", model)
     store, seen = GalleryStore.open(tmp_path / "gallery"), model.seen
     assert put_in(store, model, manifest).skipped == COUNT
     assert model.seen == seen  # what is there is not embedded again
@@ -116,7 +123,7 @@ def test_replacing_renews_every_photograph(manifest: Manifest, model: object, tm
 
 
 def test_a_gallery_with_hubness_needs_its_bank(manifest: Manifest, model: object, bank: Bank, tmp_path: Path) -> None:
-    build_gallery(model, manifest_candidates(manifest), manifest, bank=bank).save(tmp_path / "gallery", model)
+    save_gallery(build_gallery(model, manifest_candidates(manifest), manifest, bank=bank), tmp_path / "gallery", model)
     store = GalleryStore.open(tmp_path / "gallery")
     with pytest.raises(ArtefactError, match=r"no bank\.safetensors"):
         put_in(store, model, manifest)
@@ -126,7 +133,7 @@ def test_a_gallery_with_hubness_needs_its_bank(manifest: Manifest, model: object
 
 def test_a_photograph_that_cannot_be_read_leaves_its_place(manifest: Manifest, model: object, tmp_path: Path) -> None:
     first = _some(manifest, slice(0, 4))
-    build_gallery(model, manifest_candidates(first), first).save(tmp_path / "gallery", model)
+    save_gallery(build_gallery(model, manifest_candidates(first), first), tmp_path / "gallery", model)
     manifest.image_paths[9].write_text("no picture")
     failures: list[tuple[Path, str]] = []
     store = GalleryStore.open(tmp_path / "gallery")
@@ -139,7 +146,7 @@ def test_a_photograph_that_cannot_be_read_leaves_its_place(manifest: Manifest, m
 
 def test_a_part_of_a_gallery_is_read(manifest: Manifest, model: object, tmp_path: Path) -> None:
     whole = build_gallery(model, manifest_candidates(manifest), manifest)
-    whole.save(tmp_path / "gallery", model)
+    save_gallery(whole, tmp_path / "gallery", model)
     part = load_gallery(tmp_path / "gallery", EntryFilter(cities=["Leeds"]))
     assert len(part) == 4
     assert part.image_ids == [name for name in whole.image_ids if int(name[1:]) // 2 % 3 == 0]
@@ -147,17 +154,77 @@ def test_a_part_of_a_gallery_is_read(manifest: Manifest, model: object, tmp_path
 
 
 def test_the_order_of_rows_does_not_matter(manifest: Manifest, model: object, bank: Bank, tmp_path: Path) -> None:
-    build_gallery(model, manifest_candidates(manifest), manifest, bank=bank).save(tmp_path / "gallery", model)
+    save_gallery(build_gallery(model, manifest_candidates(manifest), manifest, bank=bank), tmp_path / "gallery", model)
     store = GalleryStore.open(tmp_path / "gallery")
     table, wanted = store.read(), load_gallery(tmp_path / "gallery")
     for seed in range(5):
         shuffled = table.take(pa.array(np.random.default_rng(seed).permutation(len(table))))
-        _same(Gallery(**gallery_parts(shuffled, store.description, "shuffled")), wanted)
+        _same(gallery_from_table(shuffled, store.description, "shuffled"), wanted)
 
 
 def test_entries_that_do_not_fit_together_are_refused(manifest: Manifest, model: object, tmp_path: Path) -> None:
-    build_gallery(model, manifest_candidates(manifest), manifest).save(tmp_path / "gallery", model)
+    save_gallery(build_gallery(model, manifest_candidates(manifest), manifest), tmp_path / "gallery", model)
     store = GalleryStore.open(tmp_path / "gallery")
     store.table.update(where="image_id = 'i04'", values={"lat_deg": 60.0})
     with pytest.raises(ArtefactError, match=r"at several positions; see: swclip gallery verify"):
         load_gallery(tmp_path / "gallery")
+
+
+@pytest.fixture
+def town(photographs: Callable[[int], list[Path]], tmp_path: Path) -> object:
+    paths = photographs(8)
+    lat = 51.5 + np.array([0, 0, 1, 2, 3, 4, 5, 6]) * 1e-3  # the first two at one place
+    frame = pd.DataFrame(
+        {
+            "image_id": [f"i{i}" for i in range(8)],
+            "image_path": [str(path) for path in paths],
+            "lat_deg": lat,
+            "lon_deg": np.full(8, -0.1),
+            "city": ["Leeds"] * 4 + [None] * 4,
+        }
+    )
+    return write_manifest(tmp_path / "manifest.parquet", frame)
+
+
+def test_a_gallery_is_built_from_a_manifest(town: object, model: object) -> None:
+    posterior = PosteriorConfig(0.03)
+    gallery = build_gallery(model, manifest_candidates(town), town, posterior=posterior)
+    assert len(gallery) == 7
+    assert sorted(gallery.image_ids_of(0)) == ["i0", "i1"]
+    np.testing.assert_allclose(gallery.location_embeddings, embed_positions(model, gallery.positions_deg), atol=1e-6)
+    rows = [int(image_id[1:]) for image_id in gallery.image_ids]
+    expected = embed_photographs(model, [town.image_paths[row] for row in rows])
+    np.testing.assert_allclose(gallery.image_embeddings, expected, atol=1e-6)
+    np.testing.assert_allclose(town.positions_deg[rows], gallery.positions_deg[gallery.image_rows], atol=1e-7)
+    assert gallery.posterior == posterior
+    assert gallery.meta["manifest_digest"] == town.digest
+    assert gallery.cities[0] == "Leeds"
+
+
+def test_positions_alone_and_a_grid_need_no_photograph(town: object, model: object) -> None:
+    for path in town.image_paths:
+        path.unlink()
+    bare = build_gallery(model, manifest_candidates(town, photographs=False), town)
+    assert (len(bare), len(bare.image_ids)) == (7, 0)
+    grid = build_gallery(model, manifest_candidates(town, 100.0), town)
+    assert len(grid) > 7
+    assert not grid.image_ids
+
+
+def test_photographs_that_cannot_be_used_are_left_out_and_listed(town: object, model: object) -> None:
+    town.image_paths[3].write_text("no picture")
+    with pytest.raises(InputError, match=r"003\.png"):
+        build_gallery(model, manifest_candidates(town), town)
+    failures: list[tuple[Path, str]] = []
+    gallery = build_gallery(model, manifest_candidates(town), town, failures=failures)
+    assert "i3" not in gallery.image_ids
+    assert (len(gallery), len(gallery.image_ids)) == (7, 7)
+    assert [path.name for path, _ in failures] == ["003.png"]
+    assert gallery.meta["left_out"][0]["path"].endswith("003.png")
+
+
+def test_a_photograph_of_another_manifest_is_named(town: object, model: object) -> None:
+    candidates = manifest_candidates(town)
+    candidates.at[2, "image_ids"] = ["elsewhere"]
+    with pytest.raises(MismatchError, match="'elsewhere'"):
+        build_gallery(model, candidates, town)

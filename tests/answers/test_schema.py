@@ -19,10 +19,10 @@ from swclip.answers.fields import record_fields
 from swclip.answers.record import Answer
 from swclip.answers.schema import answer_from_json, answer_schema
 from swclip.calibration.conformal import Calibration
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.errors import ArtefactError
 from swclip.gallery.gallery import Gallery
 from swclip.retrieval.locator import Locator
-from swclip.retrieval.posterior import PosteriorConfig
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "answer.schema.json"
 Check = Callable[[Any], None]
@@ -48,13 +48,12 @@ def test_the_published_schema_is_that_of_the_code() -> None:
 def real(
     make_gallery: Callable[..., Gallery], model: object, photographs: Callable[[int], list[Path]]
 ) -> dict[str, Any]:
-    """Answers of a locator: whole and by a beam, with a region, with one that cannot tell, without, and an error."""
+    """Answers of a locator: with a region, with one that cannot tell, without a region, and an error."""
     calibration = Calibration(np.linspace(0.01, 0.99, 99), (None,) * 99, 11, 25.0)
     locator = Locator(make_gallery(1), model, PosteriorConfig(0.1, 0.1, 0.4, 150.0), calibration=calibration)
     path = photographs(1)[0]
     return {
         "whole": locator.locate(path)[0].as_dict(),
-        "beam": locator.locate(path, beam=1)[0].as_dict(),
         "cannot tell": locator.locate(path, region_limit_km2=1e-6)[0].as_dict(),
         "no region": locator.locate(path, region=None)[0].as_dict(),
         "error": locator.locate(Path("nowhere.jpg"))[0].as_dict(),

@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 
 from swclip.calibration.conformal import Calibration, write_calibration
+from swclip.calibration.posterior_config import PosteriorConfig, write_posterior
 from swclip.cli.app import run
 from swclip.data.manifest import read_manifest, write_manifest
 from swclip.data.splits import write_splits
-from swclip.gallery.gallery import load_gallery
+from swclip.gallery.read_write import load_gallery
 from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
 from swclip.models.locator_model import LocatorModel
-from swclip.retrieval.posterior import PosteriorConfig, write_posterior
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_index_then_locate(made: list[Path], capsys: pytest.CaptureFixture[str])
     assert len(json.loads(Path("a.geojson").read_text())["features"]) == 6
 
 
-def test_what_is_no_photograph_does_not_stop_the_others(made: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_undecodable_file_does_not_stop_the_others(made: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     run(["index", "run", ".", "--out", "gallery"])
     capsys.readouterr()
     Path("note.txt").write_text("no picture")
@@ -66,11 +66,11 @@ def test_what_is_no_photograph_does_not_stop_the_others(made: list[Path], capsys
     assert "Traceback" not in captured.err
 
 
-def test_cells_and_beam_are_chosen(made: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_resolutions_of_cells_are_chosen(made: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["index", "run", ".", "--out", "gallery"]) == 0
     capsys.readouterr()
     asked = ["locate", "gallery", str(made[0]), str(made[1]), "--format", "jsonl"]
-    assert run([*asked, "--cells", "9", "--cells", "5", "--beam", "100"]) == 0
+    assert run([*asked, "--cells", "9", "--cells", "5"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["photograph"] for line in lines] == [str(made[0]), str(made[1])]
     for line in lines:
@@ -129,7 +129,7 @@ def test_a_second_index_computes_only_what_is_new(
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_what_an_index_holds_is_chosen(made: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_candidates_of_an_index_are_chosen(made: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["index", "run", ".", "--out", "bare", "--no-photographs"]) == 0
     assert (len(load_gallery("bare")), load_gallery("bare").image_ids) == (6, [])
     assert run(["index", "run", ".", "--out", "grid", "--grid", "cities", "--spacing-m", "20"]) == 0
@@ -166,13 +166,18 @@ def test_a_photograph_that_cannot_be_indexed_is_named_and_counted(
         (["locate", "nowhere", "photographs/000.png"], 3, "no gallery is there"),
         (["locate", "gallery"], 2, "no photographs were named"),
         (["locate", "gallery", "photographs/*.tif"], 2, "no file matches"),
+        (
+            ["locate", "gallery", "photographs/000.png", "--beam", "16"],
+            5,
+            "build-index GALLERY`, and locate with --search disk",
+        ),
         (["locate", "gallery", "photographs/000.png", "--top-k", "0"], 5, "top_k is 0"),
         (["index", "run", "nowhere", "--out", "x"], 3, "nowhere"),
         (["index", "nowhere", ".", "--out", "x"], 3, "nowhere"),
         (["index", "run", ".", "--out", "photographs"], 2, "is not replaced"),
     ],
 )
-def test_what_cannot_work_says_so(
+def test_invalid_commands_are_refused_with_a_reason(
     made: list[Path], capsys: pytest.CaptureFixture[str], command: list[str], code: int, message: str
 ) -> None:
     if command[:2] == ["locate", "gallery"]:

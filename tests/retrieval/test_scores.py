@@ -1,4 +1,4 @@
-"""What speaks for a candidate: against loops over its neighbours, its photographs and the formula."""
+"""The evidence about a candidate: against loops over its neighbours, its photographs and the formula."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.gallery.gallery import Gallery
-from swclip.gallery.hubness import Hubness
 from swclip.geo.spatial_smoothing import ground_kernel, outflow
-from swclip.retrieval.posterior import PosteriorConfig, smoothed
-from swclip.retrieval.scores import Evidence, Photographed, Support
+from swclip.retrieval.posterior import smoothed
+from swclip.retrieval.scores import CandidateEvidence, Evidence, Photographed
 
 Galleries, Queries = Callable[..., Gallery], Callable[..., np.ndarray]
 
 
-def support_of(gallery: Gallery, query: np.ndarray, config: PosteriorConfig, rows: np.ndarray) -> Support:
+def evidence_about(gallery: Gallery, query: np.ndarray, config: PosteriorConfig, rows: np.ndarray) -> CandidateEvidence:
     photographed = Photographed.of(gallery)
     evidence = Evidence.of(query, gallery, config, photographed)
     kernel = ground_kernel(gallery.positions_deg, config.smoothing_m, config.kernel)
-    return Support.of(evidence, rows, gallery, photographed, config, kernel, outflow(kernel))
+    return CandidateEvidence.of(evidence, rows, gallery, photographed, config, kernel, outflow(kernel))
 
 
 @pytest.mark.parametrize("smoothing_m", [0.0, 200.0])
@@ -31,7 +31,7 @@ def test_location_and_images_make_the_probability_that_is_stated(
 ) -> None:
     gallery, query, rows = make_gallery(1), make_queries(1, 3), np.array([20, 3, 11, 0])
     config = PosteriorConfig(0.2, 0.1, image_weight, smoothing_m)
-    found = support_of(gallery, query, config, rows)
+    found = evidence_about(gallery, query, config, rows)
     kernel = ground_kernel(gallery.positions_deg, smoothing_m, "gaussian").toarray()
     with_photographs = sorted(set(gallery.image_rows.tolist()))
     for at, own in enumerate(query.astype(np.float64)):
@@ -58,44 +58,42 @@ def test_the_probability_is_that_of_the_smoothed_posterior(make_gallery: Galleri
     every = np.arange(len(gallery))
     log_p = Evidence.of(query, gallery, config, Photographed.of(gallery)).log_p
     whole = np.exp(smoothed(log_p, ground_kernel(gallery.positions_deg, 150.0)))
-    np.testing.assert_allclose(support_of(gallery, query, config, every).probability, whole, rtol=1e-9)
+    np.testing.assert_allclose(evidence_about(gallery, query, config, every).probability, whole, rtol=1e-9)
 
 
 def test_photographs_are_ordered_by_similarity(make_gallery: Galleries, make_queries: Queries) -> None:
     gallery, query, every = make_gallery(3), make_queries(3, 2), np.arange(30)
-    found = support_of(gallery, query, PosteriorConfig(0.1, 0.1, 0.4, 0.0), every)
+    found = evidence_about(gallery, query, PosteriorConfig(0.1, 0.1, 0.4, 0.0), every)
     cosine = query.astype(np.float64) @ gallery.image_embeddings.T.astype(np.float64)
     for row in every:
         own = np.flatnonzero(gallery.image_rows == row)
         for values, listed in (
-            (cosine.max(axis=0), found.ordered(row, gallery.image_ids)),
-            (cosine[1], found.ordered(row, gallery.image_ids, 1)),
+            (cosine.max(axis=0), found.ranked_photographs(row, gallery.image_ids)),
+            (cosine[1], found.ranked_photographs(row, gallery.image_ids, 1)),
         ):
             expected = sorted(((values[at], gallery.image_ids[at]) for at in own), reverse=True)
             assert [name for name, _ in listed] == [name for _, name in expected]
             assert [value for _, value in listed] == pytest.approx([value for value, _ in expected], abs=1e-6)
-    assert sum(len(found.ordered(row, gallery.image_ids)) for row in every) == len(gallery.image_ids)
+    assert sum(len(found.ranked_photographs(row, gallery.image_ids)) for row in every) == len(gallery.image_ids)
 
 
-def test_hubness_is_taken_off_as_the_posterior_does(make_gallery: Galleries, make_queries: Queries) -> None:
+def test_hubness_is_subtracted_as_in_the_posterior(make_gallery: Galleries, make_queries: Queries) -> None:
     gallery, query, rows = make_gallery(5), make_queries(5, 2), np.array([1, 4, 25])
     rng = np.random.default_rng(0)
-    hubness = Hubness(rng.uniform(size=30).astype(np.float32), rng.uniform(size=25).astype(np.float32))
-    gallery = replace(gallery, hubness=hubness)
-    plain = support_of(gallery, query, PosteriorConfig(0.1, 0.1, 0.4), rows)
-    less = support_of(gallery, query, PosteriorConfig(0.1, 0.1, 0.4, location_hubness=0.5, image_hubness=0.25), rows)
-    np.testing.assert_allclose(
-        less.location_similarity, plain.location_similarity - 0.5 * hubness.locations[rows], atol=1e-7
-    )
+    hubness = rng.uniform(size=25).astype(np.float32)
+    gallery = replace(gallery, image_hubness=hubness)
+    plain = evidence_about(gallery, query, PosteriorConfig(0.1, 0.1, 0.4), rows)
+    less = evidence_about(gallery, query, PosteriorConfig(0.1, 0.1, 0.4, image_hubness=0.25), rows)
+    np.testing.assert_array_equal(less.location_similarity, plain.location_similarity)
     for own, before, after in zip(plain.photographs, plain.image_similarity, less.image_similarity, strict=True):
-        np.testing.assert_allclose(after, before - 0.25 * hubness.photographs[own], atol=1e-7)
+        np.testing.assert_allclose(after, before - 0.25 * hubness[own], atol=1e-7)
 
 
-def test_where_nothing_is_probable_nobody_carries_it(make_gallery: Galleries, make_queries: Queries) -> None:
+def test_a_candidate_without_probability_has_no_share(make_gallery: Galleries, make_queries: Queries) -> None:
     gallery, query = make_gallery(7, with_photographs=0, photographs=0), make_queries(7, 1)
-    found = support_of(gallery, query, PosteriorConfig(0.0001, smoothing_m=0.0), np.arange(30))
+    found = evidence_about(gallery, query, PosteriorConfig(0.0001, smoothing_m=0.0), np.arange(30))
     nothing = found.probability[0] == 0.0
     assert nothing.any()
     for at in range(30):
         assert found.image_share_of(at, 0) == (None if nothing[at] else 0.0)
-        assert found.ordered(at, gallery.image_ids) == ()
+        assert found.ranked_photographs(at, gallery.image_ids) == ()

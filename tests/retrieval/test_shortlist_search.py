@@ -11,16 +11,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
 from swclip.gallery import ann
 from swclip.gallery.gallery import Gallery
-from swclip.gallery.hubness import Hubness
 from swclip.geo.distance import haversine_m
-from swclip.retrieval.disk_locator import NearestLocator, embedding_bytes
 from swclip.retrieval.locator import Locator
 from swclip.retrieval.point_estimates import geometric_median
-from swclip.retrieval.posterior import PosteriorConfig, log_posterior
+from swclip.retrieval.posterior import log_posterior
 from swclip.retrieval.shortlist import ShortlistConfig, Shortlister
+from swclip.retrieval.shortlist_search import ShortlistSearch, embedding_bytes
 
 Make = Callable[..., Gallery]
 Photographs = Callable[[int], list[Path]]
@@ -79,12 +79,18 @@ def entries(gallery: Gallery) -> pa.Table:
         ),
         "image_embedding": pa.FixedSizeListArray.from_arrays(pa.array(images.reshape(-1)), dim, mask=none),
     }
-    if gallery.hubness is not None:
-        columns["location_hubness"] = gallery.hubness.locations[candidate]
-        seen = np.zeros(len(candidate), dtype=np.float32)
-        seen[photograph >= 0] = gallery.hubness.photographs[photograph[photograph >= 0]]
-        columns["image_hubness"] = pa.array(seen, mask=photograph < 0)
+    if gallery.image_hubness is not None:
+        hubness = np.zeros(len(candidate), dtype=np.float32)
+        hubness[photograph >= 0] = gallery.image_hubness[photograph[photograph >= 0]]
+        columns["image_hubness"] = pa.array(hubness, mask=photograph < 0)
     return pa.table(columns)
+
+
+def disk_locator(
+    table: Any, model: Any, posterior: PosteriorConfig | None = None, config: ShortlistConfig | None = None
+) -> Locator:
+    shortlister = Shortlister(table, META, config)
+    return Locator(shortlister.gallery, model, posterior, search=ShortlistSearch(shortlister))
 
 
 @pytest.fixture
@@ -130,7 +136,7 @@ def test_a_shortlist_of_all_gives_the_answer_of_the_whole(
 ) -> None:
     gallery, paths = make_gallery(1, places=80), photographs(4)
     whole = Locator(gallery, model, MIXED).locate(paths, estimator=estimator, region=None)
-    disk = NearestLocator(on_disk(gallery, kind=kind), model, META, MIXED, config=WHOLE)
+    disk = disk_locator(on_disk(gallery, kind=kind), model, MIXED, WHOLE)
     for ours, theirs in zip(disk.locate(paths, estimator=estimator, region=None), whole, strict=True):
         assert (ours.lat_deg, ours.lon_deg) == pytest.approx((theirs.lat_deg, theirs.lon_deg), abs=2e-7)
         assert [c.candidate_id for c in ours.candidates] == [c.candidate_id for c in theirs.candidates]
@@ -168,7 +174,7 @@ def test_probabilities_are_those_of_the_whole_gallery(on_disk: Callable[..., Any
         assert lists < 20 * 200
 
 
-def test_all_of_a_wide_posterior_pulls_at_the_geometric_median(on_disk: Callable[..., Any]) -> None:
+def test_the_geometric_median_depends_on_all_of_a_wide_posterior(on_disk: Callable[..., Any]) -> None:
     gallery, config = town(6), PosteriorConfig(0.3, 0.3, 0.5, smoothing_m=0.0)
     queries = asked(gallery, 6, 10)
     whole = geometric_median(log_posterior(queries, gallery, config).astype(np.float64), gallery.positions_deg)
@@ -212,7 +218,7 @@ def test_few_of_many_give_nearly_the_answers_of_all(
     paths = photographs(20)
     whole = Locator(gallery, model, config).locate(paths, region=None, estimator="mode")
     table = on_disk(gallery, partitions=8)
-    disk = NearestLocator(table, model, META, config, config=ShortlistConfig(k=200, sample=1000))
+    disk = disk_locator(table, model, config, ShortlistConfig(k=200, sample=1000))
     found = disk.locate(paths, region=None, estimator="mode")
     same = [(a.lat_deg, a.lon_deg) == (b.lat_deg, b.lon_deg) for a, b in zip(found, whole, strict=True)]
     assert np.mean(same) >= 0.9
@@ -222,14 +228,11 @@ def test_few_of_many_give_nearly_the_answers_of_all(
         assert a.probability_within_50m == pytest.approx(b.probability_within_50m, abs=0.05)
 
 
-def test_hubness_is_taken_off_where_the_table_holds_it(on_disk: Callable[..., Any]) -> None:
+def test_hubness_is_subtracted_where_the_table_has_it(on_disk: Callable[..., Any]) -> None:
     plain = town(4, 400, photographs=300)
     generator = np.random.default_rng(4)
-    hubness = Hubness(
-        generator.uniform(0, 0.5, 400).astype(np.float32), generator.uniform(0, 0.5, 300).astype(np.float32)
-    )
-    gallery = replace(plain, hubness=hubness)
-    config = replace(MIXED, location_hubness=0.5, image_hubness=1.0)
+    gallery = replace(plain, image_hubness=generator.uniform(0, 0.5, 300).astype(np.float32))
+    config = replace(MIXED, image_hubness=1.0)
     query = asked(gallery, 4, 1)
     own = Shortlister(on_disk(gallery), META, WHOLE).shortlist(query[0], config)
     number = {name: row for row, name in enumerate(gallery.candidate_ids)}
@@ -246,7 +249,7 @@ def test_it_answers_from_the_version_it_was_opened_at(
     gallery, paths = make_gallery(1, places=80), photographs(3)
     table = on_disk(gallery)
     other = on_disk(gallery)
-    disk = NearestLocator(table, model, META, MIXED, config=WHOLE)
+    disk = disk_locator(table, model, MIXED, WHOLE)
     before = disk.locate(paths, region=None)
     other.delete(f"candidate_id = '{before[0].candidates[0].candidate_id}'")
     other.optimize()
@@ -257,11 +260,11 @@ def test_positions_alone(make_gallery: Make, model: Any, photographs: Photograph
     gallery = make_gallery(2, 60, 0, 0)
     paths = photographs(2)
     (*whole,) = Locator(gallery, model, MIXED).locate(paths, region=None)
-    found = NearestLocator(on_disk(gallery), model, META, MIXED, config=WHOLE).locate(paths, region=None)
+    found = disk_locator(on_disk(gallery), model, MIXED, WHOLE).locate(paths, region=None)
     assert [(a.lat_deg, a.lon_deg) for a in found] == [(b.lat_deg, b.lon_deg) for b in whole]
 
 
-def test_what_it_cannot_do_is_refused(
+def test_requests_that_need_every_candidate_are_refused(
     make_gallery: Make,
     model: Any,
     photographs: Photographs,
@@ -271,21 +274,20 @@ def test_what_it_cannot_do_is_refused(
     gallery, paths = make_gallery(1), photographs(1)
     table = on_disk(gallery)
     assert embedding_bytes(table) == 4 * gallery.dim * (table.count_rows() + len(gallery.image_ids))
-    disk = NearestLocator(table, model, META, MIXED)
-    with pytest.raises(ConfigError, match="a beam is for a gallery in memory"):
-        disk.locate(paths, beam=4, region=None)
+    disk = disk_locator(table, model, MIXED)
     for ask in (lambda: disk.posterior_of(paths[0]), lambda: disk.evidence(np.zeros((1, 8), dtype=np.float32))):
         with pytest.raises(ConfigError, match="no posterior over all"):
             ask()
-    with pytest.raises(ConfigError, match="need the posterior over the whole gallery"):
+    with pytest.raises(ConfigError, match=r"photographs together, a prior.*--search memory"):
         disk.locate([*paths, *paths], together=True, region=None)
     (answer,) = disk.locate(paths)
     assert answer.region is None
     assert "no regions" in caplog.text
+    other = Shortlister(on_disk(gallery), {"fingerprint": "tiny-9"})
     with pytest.raises(MismatchError, match="was made by model tiny-9"):
-        NearestLocator(on_disk(gallery), model, {"fingerprint": "tiny-9"})
+        Locator(other.gallery, model, search=ShortlistSearch(other))
     with pytest.raises(MismatchError, match="dimension 8"):
-        disk.shortlister.shortlist(np.zeros(5, dtype=np.float32), MIXED)
+        Shortlister(on_disk(gallery), META).shortlist(np.zeros(5, dtype=np.float32), MIXED)
     with pytest.raises(ConfigError, match="k is 0"):
         ShortlistConfig(k=0)
     narrow = on_disk(gallery)

@@ -15,12 +15,12 @@ import shapely
 from swclip.answers.formats import Format, as_text
 from swclip.answers.record import Answer
 from swclip.calibration.conformal import Calibration
-from swclip.errors import ConfigError
+from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.gallery.gallery import Gallery
 from swclip.models.embed import embed_photographs
 from swclip.retrieval.locator import Locator
 from swclip.retrieval.pooling import EXPONENT
-from swclip.retrieval.posterior import PosteriorConfig, gallery_kernel, log_posterior, smoothed
+from swclip.retrieval.posterior import gallery_kernel, log_posterior, smoothed
 from swclip.retrieval.prior import NoCandidatesError, Prior, UnknownCityError
 
 Photographs = Callable[[int], list[Path]]
@@ -61,7 +61,9 @@ def test_one_answer_to_several_photographs(locator: Locator, photographs: Photog
     np.testing.assert_allclose(locator.posterior_of(paths), expected, rtol=1e-4)
 
 
-def test_what_each_of_several_says_is_what_it_says_alone(locator: Locator, photographs: Photographs) -> None:
+def test_the_evidence_of_each_of_several_photographs_is_that_of_it_alone(
+    locator: Locator, photographs: Photographs
+) -> None:
     paths = photographs(3)
     (answer,) = locator.locate(paths, together=True, top_k=30)
     singles = [{one.candidate_id: one for one in single.candidates} for single in locator.locate(paths, top_k=30)]
@@ -91,13 +93,15 @@ def test_the_order_in_which_they_are_given_does_not_matter(locator: Locator, pho
     assert (one.lat_deg, one.lon_deg) == (other.lat_deg, other.lon_deg)
 
 
-def test_together_a_single_photograph_is_answered_as_ever(locator: Locator, photographs: Photographs) -> None:
+def test_together_a_single_photograph_has_its_usual_answer(locator: Locator, photographs: Photographs) -> None:
     path = photographs(1)[0]
     assert locator.locate(path, together=True) == locator.locate(path)
     assert locator.locate([], together=True) == []
 
 
-def test_one_that_cannot_be_decoded_is_stated_and_the_others_answer(locator: Locator, photographs: Photographs) -> None:
+def test_an_undecodable_photograph_is_stated_and_the_others_are_answered(
+    locator: Locator, photographs: Photographs
+) -> None:
     paths = photographs(3)
     (expected,) = locator.locate([paths[0], paths[2]], together=True)
     paths[1].write_text("a letter")
@@ -115,7 +119,7 @@ def test_one_that_cannot_be_decoded_is_stated_and_the_others_answer(locator: Loc
             assert "no such file" in as_text([found, letter, nowhere], name)
 
 
-def test_regions_promise_something_only_to_one_photograph_without_a_prior(
+def test_regions_are_calibrated_only_for_one_photograph_without_a_prior(
     locator: Locator, photographs: Photographs, caplog: pytest.LogCaptureFixture
 ) -> None:
     paths, near = photographs(2), Prior(near_deg=(51.5, -0.1), radius_m=500.0)
@@ -130,13 +134,13 @@ def test_regions_promise_something_only_to_one_photograph_without_a_prior(
                 assert answer.region is not None
                 assert not answer.region.calibrated
                 assert answer.region.cells
-            assert "photographs asked one by one, without a prior" in caplog.text
+            assert "the calibration is for single photographs without a prior" in caplog.text
         caplog.clear()
         assert locator.locate(paths, together=True, region=None)[0].region is None
         assert not caplog.text
 
 
-def test_a_city_and_an_area_rule_candidates_out(locator: Locator, photographs: Photographs) -> None:
+def test_a_city_and_an_area_exclude_candidates(locator: Locator, photographs: Photographs) -> None:
     paths, gallery = photographs(2), locator.gallery
     west, middle = gallery.positions_deg[:, 1] < -0.1, shapely.box(-1, 50, -0.1, 52)
     in_city = np.array([city == "city 1" for city in gallery.cities])
@@ -161,7 +165,9 @@ def test_a_city_and_an_area_rule_candidates_out(locator: Locator, photographs: P
         assert found.sum() == pytest.approx(1.0)
 
 
-def test_a_rough_position_weighs_and_counts_once_for_several(locator: Locator, photographs: Photographs) -> None:
+def test_a_rough_position_is_a_prior_that_counts_once_for_several_photographs(
+    locator: Locator, photographs: Photographs
+) -> None:
     paths, gallery = photographs(3), locator.gallery
     near = Prior(near_deg=tuple(gallery.positions_deg[4]), radius_m=400.0)
     known = near.weights(gallery.positions_deg)
@@ -180,26 +186,13 @@ def test_a_rough_position_weighs_and_counts_once_for_several(locator: Locator, p
     assert there.candidates[0].candidate_id == "c4"
 
 
-def test_nothing_known_changes_nothing(locator: Locator, photographs: Photographs) -> None:
+def test_an_empty_prior_changes_nothing(locator: Locator, photographs: Photographs) -> None:
     paths = photographs(2)
     assert locator.locate(paths, prior=Prior()) == locator.locate(paths)
 
 
-def test_candidates_of_a_beam_have_their_evidence(locator: Locator, photographs: Photographs) -> None:
-    paths = photographs(2)
-    assert locator.locate(paths[0], beam=1000) == locator.locate(paths[0])
-    for answer in locator.locate(paths, beam=1):
-        for one in answer.candidates:
-            assert one.location_similarity is not None
-            assert one.image_share is not None
-            assert len(one.image_similarities) == len(one.image_ids)
-
-
-def test_what_cannot_be_asked_is_refused(locator: Locator, photographs: Photographs) -> None:
+def test_an_unknown_city_and_an_empty_area_are_refused(locator: Locator, photographs: Photographs) -> None:
     paths = photographs(1)
-    for asked in ({"together": True}, {"prior": Prior(city="city 1")}):
-        with pytest.raises(ConfigError, match="leave the beam out"):
-            locator.locate(paths, beam=2, **asked)
     with pytest.raises(UnknownCityError, match="it has city 1, city 2"):
         locator.locate(paths, prior=Prior(city="city one"))
     with pytest.raises(NoCandidatesError):

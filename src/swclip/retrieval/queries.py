@@ -1,0 +1,81 @@
+"""The queries of a locator: photographs, embedded with their captions and map tiles, and those that cannot be read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float32
+
+from swclip.answers.record import Answer
+from swclip.errors import ArtefactError
+from swclip.models.embed import Failure, PathLike, Progress
+from swclip.models.embed_modalities import embed_queries, offered_modalities
+
+if TYPE_CHECKING:
+    from swclip.models.locator_model import LocatorModel
+
+
+@dataclass(frozen=True, eq=False)
+class Queries:
+    """Embedded photographs.
+
+    Attributes:
+        embeddings: (Q, D) unit vectors of the photographs that could be decoded.
+        names: Q paths of those photographs.
+        errors: Answers to the others, by their index among all photographs.
+    """
+
+    embeddings: Float32[np.ndarray, "q d"]
+    names: list[str]
+    errors: dict[int, Answer]
+
+    @classmethod
+    def of(
+        cls,
+        model: LocatorModel,
+        photographs: PathLike | Sequence[PathLike],
+        captions: str | Sequence[str | None] | None = None,
+        maps: PathLike | Sequence[PathLike | None] | None = None,
+        *,
+        batch_size: int = 32,
+        workers: int | None = None,
+        progress: Progress | None = None,
+    ) -> Queries:
+        """Embed photographs; see `swclip.retrieval.locator.Locator.locate` for the arguments.
+
+        Raises:
+            ConfigError: The model lacks a modality.
+            ArtefactError: The model's embeddings are not numbers.
+        """
+        paths = paths_of(photographs)
+        texts = [captions] if isinstance(captions, str) else captions
+        tiles = [maps] if isinstance(maps, (str, os.PathLike)) else maps
+        failures: list[Failure] = []
+        embeddings = embed_queries(
+            model,
+            paths,
+            texts,
+            tiles,
+            use=offered_modalities(texts, tiles),
+            batch_size=batch_size,
+            workers=workers,
+            failures=failures,
+            progress=progress,
+        )
+        finite = np.isfinite(embeddings).all(axis=1) if embeddings.size else np.zeros(len(paths), dtype=np.bool_)
+        rows = np.flatnonzero(finite)
+        if len(rows) + len(failures) != len(paths):
+            raise ArtefactError("the model's embeddings are not numbers; its training diverged, train it again.")
+        names = [os.fspath(path) for path in paths]
+        undecodable = zip(np.flatnonzero(~finite).tolist(), failures, strict=True)
+        errors = {row: Answer(names[row], error=reason) for row, (_, reason) in undecodable}
+        return cls(embeddings[rows], [names[row] for row in rows], errors)
+
+
+def paths_of(photographs: PathLike | Sequence[PathLike]) -> list[PathLike]:
+    """One path or several as a list."""
+    return [photographs] if isinstance(photographs, (str, os.PathLike)) else list(photographs)
