@@ -51,7 +51,7 @@ class Encoder(Protocol):
 
     def encode_pixels(self, pixels: Tensor) -> Tensor: ...
 
-    def encode_positions(self, positions_deg: Tensor, words: Any = None) -> Tensor: ...
+    def position_embeddings(self, positions_deg: Tensor, words: Any = None) -> Tensor: ...
 
 
 def embed_photographs(
@@ -154,7 +154,7 @@ def embed_positions(
             end = min(start + batch_size, len(positions))
             batch = torch.from_numpy(positions[start:end].copy()).to(device_of(model))
             own_words = None if words is None else list(words[start:end])
-            rows.append(model.encode_positions(batch, own_words).float().cpu().numpy())
+            rows.append(model.position_embeddings(batch, own_words).float().cpu().numpy())
             if progress is not None:
                 progress(end, len(positions))
     return stacked(rows)

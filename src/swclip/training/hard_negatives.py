@@ -171,7 +171,7 @@ def embedder(
         with evaluating(model):
             if side == "location":
                 own = None if words is None else [words[row] for row in rows]
-                found = model.encode_positions(torch.from_numpy(positions_deg[rows]).to(model.device), own)
+                found = model.position_embeddings(torch.from_numpy(positions_deg[rows]).to(model.device), own)
             else:
                 encode = model.encode_image_features if frozen else model.encode_pixels
                 parts = [rows[start : start + _IMAGES_AT_ONCE] for start in range(0, len(rows), _IMAGES_AT_ONCE)]

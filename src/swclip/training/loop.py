@@ -41,7 +41,7 @@ from swclip.training.checkpoint import (
     restore_optimizer,
     write_checkpoint,
 )
-from swclip.training.config import TrainingConfig
+from swclip.training.config import TrainingConfig, warn_of_untrained_tower
 from swclip.training.distributed import Process, average_gradients, join_processes, wait_for_all
 from swclip.training.fine_tuning import Corrections, as_saved, tune
 from swclip.training.hard_negatives import Miner, embedder, widest_bandwidths_m
@@ -108,6 +108,7 @@ def train(
         if facts.status == "finished":
             _LOG.info("%s: is finished; nothing to do", folder)
             return facts
+        warn_of_untrained_tower(config)
         with join_processes() as process:
             return _train(manifest, splits, rows, config, folder, facts, cache or FeatureCache(), process, progress)
 
