@@ -1,15 +1,15 @@
 """Street-view geo-localization with spatially weighted CLIP: from a photograph to where it was taken.
 
-    manifest = swclip.prepare("photos", "data").manifest           # or swclip.synth("cities"), swclip.read_manifest("data")
+    manifest = swclip.prepare("photos", "data").manifest           # or swclip.synth("cities"): generated ones
     splits = swclip.split(manifest, "known-places", "data/splits.parquet")
     swclip.recipes()                                               # what can be trained, a line each
     config = swclip.load_recipe("sw-clip", {"steps": 400, "model.image.tower": "facebook/dinov2-small"})
     swclip.train(manifest, splits, config, "runs/first", progress=True)
     report = swclip.evaluate("runs/first")                         # tables, plots, report.save("report")
     swclip.build_gallery("runs/first", manifest, "gallery")
-    answer, = swclip.locate("gallery", "new-photo.jpg")            # or swclip.Locator.from_gallery("gallery").locate(...)
-    vectors = swclip.load("runs/first").encode_images(["a.jpg"])   # embeddings as NumPy arrays; encode_positions too
-    swclip.benchmark(manifest, splits, "compared"); swclip.compare(["clip=reports/clip", "sw=reports/sw"])
+    answer, = swclip.locate("gallery", "new-photo.jpg")            # for many questions: swclip.Locator
+    vectors = swclip.load("runs/first").encode_images(["a.jpg"])   # NumPy arrays; encode_positions too
+    swclip.benchmark(manifest, splits, "compared")                 # systems side by side; of reports: swclip.compare
 
 Where a function takes a manifest, splits, a run or a gallery, it takes the path too. Long work shows a bar with
 `progress=True`. Every error that a user can fix is a `swclip.errors.SwclipError`.

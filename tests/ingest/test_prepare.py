@@ -435,7 +435,7 @@ def test_progress_counts_photographs_and_ends_at_all(tmp_path: Path) -> None:
 SLOW = """
 import sys, time
 from pathlib import Path
-from swclip.data import verification
+from swclip.ingest import verification
 inner = verification.verify_photograph
 def slow(path, max_pixels):
     time.sleep(0.03)

@@ -206,7 +206,7 @@ FeatureCache(Path(sys.argv[2]), shard_rows=4).features(Slow(), sorted(Path(sys.a
 
 def test_a_killed_run_goes_on_where_it_was(model: object, photographs: Make, tmp_path: Path) -> None:
     paths, folder = photographs(60), tmp_path / "cache"
-    conftest = Path(__file__).with_name("conftest.py")
+    conftest = Path(__file__).parents[1] / "fixtures" / "galleries.py"
     command = [sys.executable, "-c", _SLOW_RUN, str(conftest), str(folder), str(paths[0].parent)]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
     deadline = time.monotonic() + 60

@@ -1,1 +1,1 @@
-"""What `import swclip` offers beyond single rooms: each function takes objects or their paths; the commands call it too."""
+"""What `import swclip` offers beyond single rooms. Functions take objects or their paths; the commands call them too."""

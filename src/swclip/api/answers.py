@@ -214,6 +214,8 @@ def _locator(
         return Locator(gallery, fitted.model, fitted.posterior, resolutions, fitted.calibration)
     if model is not None and not isinstance(model, (str, os.PathLike)):
         if model.folder is None:
-            raise ConfigError("a gallery on disk has its model; give the folder of another one, or leave the model out.")
+            raise ConfigError(
+                "a gallery on disk has its model; give the folder of another one, or leave the model out."
+            )
         model = model.folder
     return Locator.from_gallery(gallery, model, resolutions, search)

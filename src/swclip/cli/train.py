@@ -43,9 +43,7 @@ def train(
         objective__targets__bandwidths_m=bandwidth_m, bandwidth__form="fixed" if bandwidth_m else None, seed=seed
     )
     config = load_recipe(recipe, overrides)
-    facts = run_training(
-        manifest, splits, config, out, system=Path(recipe).stem, command=command_line(), progress=True
-    )
+    facts = run_training(manifest, splits, config, out, system=Path(recipe).stem, command=command_line(), progress=True)
     fitted = facts.figures.get("val_posterior")
     if fitted:
         console.print(

@@ -111,7 +111,9 @@ def report_leakage(
     """
     if out is None:
         splits = draft.in_memory()
-        return replace(splits, leakage=leakage_report(manifest, splits, hashes, near_duplicate_bits=near_duplicate_bits))
+        return replace(
+            splits, leakage=leakage_report(manifest, splits, hashes, near_duplicate_bits=near_duplicate_bits)
+        )
     leakage_path(out).unlink(missing_ok=True)  # a report of earlier splits must not stand beside these
     splits = draft.write(out)
     report = leakage_report(manifest, splits, hashes, near_duplicate_bits=near_duplicate_bits)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,9 +18,6 @@ from torch import Tensor, nn
 
 from swclip.errors import InputError
 from swclip.imaging.decode import PhotographError
-
-if TYPE_CHECKING:
-    from swclip.models.feature_cache import FeatureCache
 
 Progress = Callable[[int, int], None]
 PathLike = str | os.PathLike[str]
@@ -54,13 +51,28 @@ class Encoder(Protocol):
     def position_embeddings(self, positions_deg: Tensor, words: Any = None) -> Tensor: ...
 
 
+class Cache(Protocol):
+    """The part of `FeatureCache` that embedding needs."""
+
+    def features(
+        self,
+        model: Encoder,
+        paths: Sequence[PathLike],
+        *,
+        batch_size: int = 64,
+        workers: int | None = None,
+        failures: list[Failure] | None = None,
+        progress: Progress | None = None,
+    ) -> Float[np.ndarray, "n f"]: ...
+
+
 def embed_photographs(
     model: Encoder,
     paths: Sequence[PathLike],
     *,
     batch_size: int = 64,
     workers: int | None = None,
-    cache: FeatureCache | None = None,
+    cache: Cache | None = None,
     failures: list[Failure] | None = None,
     progress: Progress | None = None,
 ) -> Float32[np.ndarray, "n d"]:
@@ -130,7 +142,7 @@ def embed_features(
 def embed_positions(
     model: Encoder,
     positions_deg: ArrayLike,
-    words: Sequence[dict[str, str]] | None = None,
+    words: Sequence[Mapping[str, str | None]] | None = None,
     *,
     batch_size: int = 4096,
     progress: Progress | None = None,

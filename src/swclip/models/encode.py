@@ -1,4 +1,4 @@
-"""Encoding for people: photographs in any usual form, and positions, as embeddings; behind `LocatorModel.encode_...`."""
+"""Photographs in any usual form, and positions, as embeddings: what is behind `LocatorModel.encode_images`."""
 
 from __future__ import annotations
 

@@ -314,7 +314,7 @@ def _digest(state: dict[str, Tensor], extra: str) -> str:
     return sha.hexdigest()[:32]
 
 
-def load_model(path: str | Path) -> LocatorModel:
+def load_model(path: str | os.PathLike[str]) -> LocatorModel:
     """Load a model from a run, a gallery, the model folder itself, or a hub; on the CPU, in evaluation mode.
 
     Args:

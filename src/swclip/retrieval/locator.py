@@ -84,6 +84,10 @@ class Locator:
         self.calibration = calibration
         self._ground: GroundCells | None = None
 
+    def __repr__(self) -> str:
+        regions = "calibrated regions" if self.calibration is not None else "regions not calibrated"
+        return f"{type(self).__name__}({self.gallery!r}, estimator {self.posterior.estimator}, {regions})"
+
     @property
     def ground(self) -> GroundCells:
         """The cells that the candidates reach, of the calibration's kind where there is one; laid out once."""
