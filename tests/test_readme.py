@@ -34,7 +34,7 @@ def test_the_readmes_python_runs_as_a_script_from_nothing_to_an_answer(tmp_path:
     assert 49.0 < float(lat) < 61.0
     assert -8.0 < float(lon) < 2.0
     assert cannot_tell == "True" or float(area_km2) > 0.0
-    assert shape == "(4, 200)"
+    assert shape == "(4, 160)"
     for name in (
         "map.png",
         "report/report.html",

@@ -93,10 +93,9 @@ def test_unreadable_photographs_are_named(
     whole = paths[2].read_bytes()
     paths[1].write_text("no picture")
     paths[2].write_bytes(whole[: len(whole) // 2])
-    lazy = Image.open(paths[2])
     with pytest.raises(InputError, match=r"2 photograph\(s\) cannot be used: .*001\.png: is not an image.*002\.png"):
         network.encode_images(paths)
-    with pytest.raises(InputError, match=r"002\.png: is cut short"):
+    with Image.open(paths[2]) as lazy, pytest.raises(InputError, match=r"002\.png: is cut short"):
         network.encode_images([paths[0], lazy])
     with pytest.raises(InputError, match="image 1: is not an image"):
         network.encode_images([paths[0], b"no picture"])

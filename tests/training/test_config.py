@@ -109,7 +109,7 @@ def test_overrides_replace_single_values() -> None:
     assert config.objective.neighbourhood == load_recipe("sw-clip").objective.neighbourhood
     with pytest.raises(ConfigError, match="KEY=VALUE"):
         assigned(["steps"])
-    with pytest.raises(ConfigError, match="steps.x: steps is given both"):
+    with pytest.raises(ConfigError, match=r"steps\.x: steps is given both"):
         nested({"steps": 3, "steps.x": 1})
 
 

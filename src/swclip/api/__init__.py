@@ -1,1 +1,1 @@
-"""What `import swclip` offers beyond single rooms. Functions take objects or their paths; the commands call them too."""
+"""What `import swclip` offers beyond single rooms. It takes objects or paths; the commands call the same functions."""
