@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import pydoc
+import re
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -13,6 +17,8 @@ import swclip
 
 def test_the_public_names() -> None:
     assert set(swclip.__all__) == {
+        "Answer",
+        "Gallery",
         "Locator",
         "LocatorModel",
         "Manifest",
@@ -20,17 +26,25 @@ def test_the_public_names() -> None:
         "Splits",
         "TrainingConfig",
         "__version__",
+        "benchmark",
+        "build_gallery",
         "compare",
         "evaluate",
         "evaluate_predictions",
         "evaluate_vectors",
         "load",
+        "load_gallery",
         "load_recipe",
         "losses",
+        "locate",
         "prepare",
         "read_area",
         "read_manifest",
         "read_splits",
+        "recipes",
+        "split",
+        "split_each_city",
+        "synth",
         "train",
     }
     assert dir(swclip) == sorted(swclip.__all__)
@@ -55,6 +69,33 @@ def test_the_losses_are_there_without_an_import_of_their_own() -> None:
 def test_others_are_not() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'embed'"):
         swclip.embed  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"), [("evalute", "evaluate"), ("Localizer", "Locator"), ("read_manifests", "read_manifest")]
+)
+def test_a_slip_is_told_what_was_meant(wrong: str, meant: str) -> None:
+    with pytest.raises(AttributeError, match=f"has no attribute '{wrong}'; did you mean '{meant}'"):
+        getattr(swclip, wrong)
+
+
+def test_type_checkers_see_every_name() -> None:
+    tree = ast.parse(Path(swclip.__file__).read_text(encoding="utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    seen: dict[str, str] = {}
+    for node in block.body:
+        assert isinstance(node, ast.ImportFrom)
+        seen |= {one.asname or one.name: f"{node.module}:{one.name}" for one in node.names}
+    assert seen == swclip._HOMES
+
+
+def test_the_help_is_a_tour_of_calls_that_are_there() -> None:
+    assert swclip.__doc__ is not None
+    calls = re.findall(r"swclip\.([a-zA-Z_]+)\(", swclip.__doc__)
+    assert len(calls) >= 10
+    assert set(calls) <= set(swclip.__all__)
+    text = pydoc.render_doc(swclip, renderer=pydoc.plaintext)
+    assert "build_gallery(model" in text
 
 
 def test_importing_it_imports_nothing_heavy() -> None:

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 
 class SwclipError(Exception):
-    """Base of every error that a user can mend."""
+    """Base of every error that a user can fix."""
 
     exit_code = 1
+
+
+class SwclipWarning(UserWarning):
+    """Work goes on, and its outcome is probably not what was wanted."""
 
 
 class InputError(SwclipError):

@@ -27,6 +27,7 @@ class _Removed:
 # model) name every option: where a removed one was off its keys are dropped, where it was on they are refused.
 _REMOVED = {
     "BatchConfig": _Removed("hard.share", 0.0, ("hard",), "remove the table batch.hard, and train without it"),
+    "HubnessConfig": _Removed("locations", [], ("locations",), "leave hubness.locations out, and train again"),
     "ImageConfig": _Removed(
         "tokens",
         "none",

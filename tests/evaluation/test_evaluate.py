@@ -85,7 +85,7 @@ def test_the_paper_s_answer_is_the_position_whose_embedding_is_nearest(
     found = evaluate(model, manifest, splits, posterior=PosteriorConfig(image_weight=0.0), config=QUICK)
     places = candidates_for(splits, "query")[["lat_deg", "lon_deg"]].to_numpy()
     with torch.no_grad():
-        locations = model.encode_positions(torch.tensor(places))
+        locations = model.position_embeddings(torch.tensor(places))
         for place, row in enumerate(indices(splits, manifest, "query")):
             pixels = torch.from_numpy(model.preprocess.read(manifest.image_paths[row]))[None]
             best = int((model.encode_pixels(pixels) @ locations.T).argmax())

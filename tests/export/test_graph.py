@@ -107,12 +107,12 @@ def test_every_location_side(
     for count in (1, 2, 40):
         positions = np.stack([rng.uniform(-90, 90, count), rng.uniform(-180, 180, count)], axis=1)
         with torch.no_grad():
-            wanted = model.encode_positions(torch.from_numpy(positions), [words] * count).numpy()
+            wanted = model.position_embeddings(torch.from_numpy(positions), [words] * count).numpy()
         np.testing.assert_allclose(run(positions), wanted, atol=2e-6)
     # Metres matter: positions ten metres apart are told apart as the model does.
     pair = np.array([[51.5, -0.1], [51.50009, -0.1]])
     with torch.no_grad():
-        apart = np.diff(model.encode_positions(torch.from_numpy(pair), [words] * 2).numpy(), axis=0)
+        apart = np.diff(model.position_embeddings(torch.from_numpy(pair), [words] * 2).numpy(), axis=0)
     assert np.abs(apart).max() > 1e-4
     np.testing.assert_allclose(np.diff(run(pair), axis=0), apart, atol=2e-6)
 
@@ -121,7 +121,7 @@ def test_the_earth_in_float32_would_be_seen(make_model: Make, tmp_path: Path, mo
     # Why the radius is a tensor: as a number of Python it is rounded when the graph is written.
     model, positions = make_model(), np.random.default_rng(0).uniform(-80, 80, (40, 2))
     with torch.no_grad():
-        wanted = model.encode_positions(torch.from_numpy(positions)).numpy()
+        wanted = model.position_embeddings(torch.from_numpy(positions)).numpy()
     monkeypatch.setattr(coordinate_encoders, "_RADIUS_M", float(coordinate_encoders._RADIUS_M))
     write_location(model, tmp_path / "location.onnx", {})
     assert np.abs(open_graph(tmp_path / "location.onnx", LOCATION)(positions) - wanted).max() > 1e-4

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import swclip
-from swclip.api import evaluate_predictions
+from swclip.api.evaluations import evaluate_predictions
 from swclip.cli.app import run
 from swclip.data.manifest import read_manifest, write_manifest
 from swclip.data.splits import candidates_for, indices, read_splits

@@ -55,7 +55,7 @@ def test_the_model_is_the_same_but_for_the_names_of_its_towers(published: ModelF
     assert (embed_photographs(back, paths) == embed_photographs(own, paths)).all()
     positions, words = torch.tensor([[53.8, -1.55]], dtype=torch.float64), [{"city": "leeds"}]
     with torch.no_grad():
-        assert torch.equal(back.encode_positions(positions, words), own.encode_positions(positions, words))
+        assert torch.equal(back.position_embeddings(positions, words), own.position_embeddings(positions, words))
     assert any("changes the fingerprint" in note for note in published.notes)
 
 

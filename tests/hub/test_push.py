@@ -46,7 +46,7 @@ def test_there_and_back_is_the_same_model(
     paths = read_manifest(town).image_paths[:8]
     assert (embed_photographs(back, paths) == embed_photographs(own, paths)).all()
     with torch.no_grad():
-        assert torch.equal(back.encode_positions(POSITIONS), own.encode_positions(POSITIONS))
+        assert torch.equal(back.position_embeddings(POSITIONS), own.position_embeddings(POSITIONS))
     assert swclip.load(NAME).fingerprint == own.fingerprint, "the scheme may be left out"
     assert LocatorModel.from_pretrained(NAME).fingerprint == own.fingerprint
 

@@ -79,7 +79,7 @@ def test_soft_tokens_stand_at_their_places_at_the_scale_of_words(text: str, make
         return result
 
     side._read = reading  # type: ignore[method-assign]
-    model.encode_positions(HERE)
+    model.position_embeddings(HERE)
     (ids, soft), (embedded, tokens) = put[0], caught
     # Two context tokens before the words, three location tokens between "at" and "in": as many special tokens lead
     # as the tower has.
@@ -102,14 +102,14 @@ def test_words_matter_and_null_leaves_them_out(text: str, form: str, make_model:
     plain.load_state_dict(model.state_dict())
     with torch.no_grad():
         leeds, york, none, missing = (
-            model.encode_positions(HERE[:1], [words])[0]
+            model.position_embeddings(HERE[:1], [words])[0]
             for words in ({"city": "leeds"}, {"city": "newcastle upon tyne"}, {"city": None}, {})
         )
-        together = model.encode_positions(
+        together = model.position_embeddings(
             HERE[:1].expand(4, -1),
             [{"city": "leeds"}, {"city": "newcastle upon tyne"}, {"city": None}, {"city": "leeds"}],
         )
-        nothing = plain.encode_positions(HERE[:1])[0]
+        nothing = plain.position_embeddings(HERE[:1])[0]
     assert (leeds - york).abs().max() > 1e-4
     assert (leeds - none).abs().max() > 1e-4
     assert torch.equal(none, missing)
@@ -130,11 +130,11 @@ def test_each_distinct_position_is_encoded_once(make_model: MakeModel) -> None:
 
         reached.register_forward_pre_hook(count, with_kwargs=True)
         order = [2, 0, 0, 1, 2, 2]
-        found = model.encode_positions(HERE[order], words)
+        found = model.position_embeddings(HERE[order], words)
         assert counted == [3]
         assert torch.equal(found[0], found[4])
         assert torch.equal(found[1], found[2])
-        single = torch.cat([model.encode_positions(HERE[[row]], words and words[:1]) for row in order])
+        single = torch.cat([model.position_embeddings(HERE[[row]], words and words[:1]) for row in order])
         torch.testing.assert_close(found, single, atol=1e-6, rtol=0)
         assert (found[0] - found[1]).abs().max() > 1e-4
 
@@ -150,7 +150,7 @@ def test_the_template_carries_the_digits(make_model: MakeModel) -> None:
         return own(prompts, tokens)
 
     model.location.text.forward = watch  # type: ignore[method-assign]
-    model.encode_positions(torch.tensor([[-33.5, 151.123456], [2.0, -0.00001]], dtype=torch.float64))
+    model.position_embeddings(torch.tensor([[-33.5, 151.123456], [2.0, -0.00001]], dtype=torch.float64))
     assert asked[0] == [["at latitude -33.50000, longitude 151.12346."], ["at latitude 2.00000, longitude -0.00001."]]
     assert tokenize("-33.5") == [ord(c) for c in "-33.5"]
 
@@ -202,4 +202,4 @@ def test_what_cannot_work_is_refused(values: dict[str, Any], message: str) -> No
 def test_a_prompt_too_long_for_the_tower_is_refused(make_model: MakeModel) -> None:
     model = make_model(text="siglip", prompt="street " * 30 + "{location}")
     with pytest.raises(ConfigError, match=r"the prompt has 35 tokens and the text tower reads 32"):
-        model.encode_positions(HERE)
+        model.position_embeddings(HERE)

@@ -33,7 +33,7 @@ def test_positions_become_unit_vectors_and_survive_the_folder(
 ) -> None:
     model = make_model(text=text, form=form, prompt="a photo in {city} at {location}")
     with torch.no_grad():
-        found = model.encode_positions(HERE, WORDS)
+        found = model.position_embeddings(HERE, WORDS)
     assert found.shape == (5, 12)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.norm(dim=1), torch.ones(5))
@@ -44,7 +44,7 @@ def test_positions_become_unit_vectors_and_survive_the_folder(
     assert loaded.config == model.config
     assert not loaded.training
     with torch.no_grad():
-        assert torch.equal(loaded.encode_positions(HERE, WORDS), found)
+        assert torch.equal(loaded.position_embeddings(HERE, WORDS), found)
         pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
         assert torch.equal(loaded.encode_pixels(pixels), model.encode_pixels(pixels))
 
@@ -71,7 +71,7 @@ def test_loading_needs_neither_the_hub_nor_the_towers(
     pixels = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         assert torch.equal(loaded.encode_pixels(pixels), model.encode_pixels(pixels))
-        assert torch.equal(loaded.encode_positions(HERE), model.encode_positions(HERE))
+        assert torch.equal(loaded.position_embeddings(HERE), model.position_embeddings(HERE))
     assert loaded.feature_fingerprint == model.feature_fingerprint
     assert loaded.preprocess == model.preprocess
     loaded.save(tmp_path / "again")

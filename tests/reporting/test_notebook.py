@@ -20,7 +20,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from swclip.api import evaluate_predictions
+from swclip.api.evaluations import evaluate_predictions
 from swclip.errors import InputError
 from swclip.evaluation.frames import COVERAGE_COLUMNS, SPATIAL_COLUMNS
 from swclip.evaluation.measure import MeasureConfig

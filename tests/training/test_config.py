@@ -109,7 +109,7 @@ def test_overrides_replace_single_values() -> None:
     assert config.objective.neighbourhood == load_recipe("sw-clip").objective.neighbourhood
     with pytest.raises(ConfigError, match="KEY=VALUE"):
         assigned(["steps"])
-    with pytest.raises(ConfigError, match=r"steps\.x = 1: steps is already"):
+    with pytest.raises(ConfigError, match=r"steps\.x: steps is given both"):
         nested({"steps": 3, "steps.x": 1})
 
 
@@ -173,3 +173,43 @@ def test_a_removed_option_that_is_switched_on_is_refused(tmp_path: Path, on: tup
 
 def test_defaults_are_a_configuration() -> None:
     assert TrainingConfig().steps == 1000
+
+
+def test_overrides_by_dotted_key_are_those_of_set() -> None:
+    texts = {
+        "steps": "10",
+        "optimizer.rate": "1e-3",
+        "bandwidth.form": "fixed",
+        "objective.targets.bandwidths_m": "[5, 50.0]",
+        "augment": "false",
+        "model.image.tower": "some/name",
+    }
+    values = {
+        "steps": 10,
+        "optimizer": {"rate": 1e-3},
+        "bandwidth.form": "fixed",
+        "objective": {"targets.bandwidths_m": [5, 50.0]},
+        "augment": False,
+        "model.image": {"tower": "some/name"},
+    }
+    by_set = load_recipe("sw-clip", nested(assigned([f"{key}={value}" for key, value in texts.items()])))
+    assert load_recipe("sw-clip", texts) == load_recipe("sw-clip", values) == by_set
+    assert by_set.steps == 10
+
+
+def test_a_text_stays_one_where_a_text_is_held() -> None:
+    assert load_recipe("clip", {"model.image.tower": "2024-05-01", "region": "7"}).model.image.tower == "2024-05-01"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"optimizer.rat": 1e-3}, r"optimizer\.rat is not an option; known there: .*rate"),
+        ({"steps": "many"}, "steps = 'many'"),
+        ({"batch": 3, "batch.size": 8}, "batch.size: batch is given both a value and further keys"),
+        ({"batch.size": 8, "batch": 3}, "batch: batch is given both a value and further keys"),
+    ],
+)
+def test_an_override_that_does_not_fit_is_named(overrides: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_recipe("sw-clip", overrides)

@@ -100,9 +100,9 @@ def test_a_step_with_a_queue_is_that_of_its_parts(small: Callable[..., TrainingC
     model.zero_grad()
     _, queue = embed_locations(model, recorded, None, places)
     assert queue is not None
-    torch.testing.assert_close(queue.embedding, model.encode_positions(places.positions_deg))
+    torch.testing.assert_close(queue.embedding, model.position_embeddings(places.positions_deg))
     loss, _ = objective(
-        model.encode_image_features(inputs), model.encode_positions(noisy), model.logit_scale, recorded, queue=queue
+        model.encode_image_features(inputs), model.position_embeddings(noisy), model.logit_scale, recorded, queue=queue
     )
     loss.backward()
     assert figures["loss"].item() == pytest.approx(loss.item(), rel=1e-5)

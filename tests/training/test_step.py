@@ -74,7 +74,7 @@ def test_with_dropout_a_chunk_is_embedded_twice_with_the_same_mask(small: Callab
     for number, part in enumerate([slice(0, 4), slice(4, 7)]):
         with seeded(*key, number):
             rows.append(model.encode_image_features(batch.inputs[part]))
-    location = model.encode_positions(batch.positions_deg)
+    location = model.position_embeddings(batch.positions_deg)
     image = torch.cat(rows).float()
     loss, _ = objective(image, location.float(), model.logit_scale, batch.positions_deg, batch.accuracy_m)
     loss.backward()

@@ -7,11 +7,12 @@ import importlib.metadata
 import logging
 import os
 import sys
+import warnings
 from typing import Any
 
 import cyclopts
 
-from swclip.errors import DiskFullError, SwclipError
+from swclip.errors import DiskFullError, SwclipError, SwclipWarning
 
 VERBS = (
     "demo",
@@ -44,6 +45,7 @@ for verb in VERBS:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 for done, the error's own code for what a user can mend, 130 for Ctrl-C."""
+    warnings.formatwarning = _format_warning
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -75,6 +77,15 @@ def run(arguments: list[str]) -> int:
         name = getattr(error, "filename", None) or "output"
         return _say(DiskFullError(f"{name}: the disk is full; free some space and run the command again."))
     return result if isinstance(result, int) else 0
+
+
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning meant for the user as a sentence; any other with the place in the code that it comes from."""
+    if issubclass(category, SwclipWarning):
+        return f"warning: {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def _disk_full(error: Exception) -> bool:

@@ -41,10 +41,11 @@ def bandwidth(
     """
     import tempfile
 
-    from swclip.cli.console import command_line, console, print_table, progress_bars
+    from swclip.cli.console import command_line, console, print_table
     from swclip.data.manifest import read_manifest
     from swclip.data.splits import read_splits
     from swclip.files import write_json
+    from swclip.progress import progress_bars
     from swclip.reporting.semivariogram_figure import write_semivariogram_figure
     from swclip.training.bandwidth_study import search_bandwidth, study_bandwidth
     from swclip.training.config import load_recipe

@@ -44,49 +44,32 @@ def benchmark(
         options: Values that replace those of every recipe. A text tower replaces that of recipes that read text; those
             without one stay without.
     """
-    from swclip.cli.console import command_line, console, print_table, run_bars
-    from swclip.comparison.benchmark import run_benchmarks
+    from swclip.api.runs import benchmark as run_benchmark
+    from swclip.cli.console import command_line, console, print_table
     from swclip.comparison.comparison import comparison_table
-    from swclip.comparison.page import write_benchmark
-    from swclip.data.manifest import read_manifest
-    from swclip.data.splits import find_splits, leakage_path, read_splits
-    from swclip.files import read_json
 
-    table, found = read_manifest(manifest), [read_splits(path) for path in find_splits(splits)]
-    baseline = baseline or ("clip" if "clip" in systems else None)
-    if reference is None and "sw-clip" in systems and (baseline or systems[0]) != "sw-clip":
-        reference = "sw-clip"
-    with run_bars() as progress:
-        done = run_benchmarks(
-            table,
-            found,
-            systems,
-            seeds,
-            out,
-            overrides=(options or RecipeOptions()).overrides(),
-            baseline=baseline,
-            reference=reference,
-            command=command_line(),
-            jobs=jobs,
-            progress=progress,
-        )
-    if len(found) == 1:
-        folders = dict.fromkeys(done.comparisons, out)
-    else:
-        (out / "benchmark.json").unlink(missing_ok=True)  # of another set of splits, or of runs that failed now
-        folders = {name: out / name for name in done.comparisons}
-    leaks = {split.path.stem: leakage_path(split.path) for split in found}
-    written = []
+    done = run_benchmark(
+        manifest,
+        splits,
+        out,
+        systems=systems,
+        seeds=seeds,
+        overrides=(options or RecipeOptions()).overrides(),
+        baseline=baseline,
+        reference=reference,
+        command=command_line(),
+        jobs=jobs,
+        errors="keep",
+        progress=True,
+    )
+    alone = len(done.comparisons) == 1 and done.files == [out / "benchmark.json"]
     for name, comparison in done.comparisons.items():
-        leakage = read_json(leaks[name], "the leakage report") if leaks[name].is_file() else None
-        written.append(write_benchmark(folders[name], comparison, manifest=table, leakage=leakage))
         title, columns, rows = comparison_table(comparison.document)
-        print_table(title if len(found) == 1 else f"{name}: {title}", columns, rows)
+        print_table(title if alone else f"{name}: {title}", columns, rows)
     if done.pooled is not None:
-        written.append(write_benchmark(out, done.pooled, manifest=table))
         title, columns, rows = comparison_table(done.pooled.document)
         print_table(f"all cities, each left out once: {title}", columns, rows)
-    for path in written:
+    for path in done.files:
         console.print(f"Open {path.with_suffix('.html')} in a browser.", markup=False)
         print(path)
     for note in done.notes:

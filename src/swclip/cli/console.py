@@ -1,4 +1,4 @@
-"""What the command line shows a person: progress bars and tables, on standard error. Results go to standard output."""
+"""What the command line shows: tables and the rate of answers, on standard error. Results go to standard output."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
     Task,
-    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -24,15 +22,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-console = Console(stderr=True, highlight=False)
+from swclip.progress import console as console  # the one that the bars share
+
 _LINE_EVERY_S = 60.0
-
-
-@contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar for one piece of work: call what it yields with (done, total)."""
-    with progress_bars() as report:
-        yield lambda done, total: report(title, done, total)
 
 
 @contextmanager
@@ -78,52 +70,6 @@ def _rate_lines(title: str, total: int, start: int) -> Callable[[int], None]:
         console.print(f"{title}: {done} of {total}, {rate:.3g}/s, {left} left", markup=False)
 
     return report
-
-
-@contextmanager
-def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each piece of work: call what it yields with (what, done, total)."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
-
-        yield report
-
-
-@contextmanager
-def run_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """One display for many runs: a bar for all, and one for each that is at work; call it with (what, done, total).
-
-    `what` is "runs" for all, else "TITLE: STEP"; a run's bar is taken away when its step is done.
-    """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bars:
-        tasks: dict[str, TaskID] = {}
-        steps: dict[str, str] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            title = what.rpartition(": ")[0] or what
-            if title not in tasks:
-                tasks[title] = bars.add_task(what, total=total)
-            elif steps[title] != what:
-                bars.reset(tasks[title])
-            steps[title] = what
-            shown = done < total or title == "runs"
-            bars.update(tasks[title], description=what, completed=done, total=total, visible=shown)
-
-        yield report
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

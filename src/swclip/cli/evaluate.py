@@ -71,10 +71,8 @@ def evaluate(
     """
     from swclip.cli.console import command_line, console, print_table
     from swclip.cli.external import evaluate_other, say_notes
-    from swclip.data.splits import leakage_path
     from swclip.evaluation.evaluate import EmbedConfig
     from swclip.evaluation.measure import MeasureConfig
-    from swclip.files import read_json
     from swclip.reporting.save import save_evaluation
     from swclip.retrieval.hierarchy import RESOLUTIONS
 
@@ -91,8 +89,7 @@ def evaluate(
         evaluation, table, split, title = _evaluate_run(
             run, splits, manifest, on=on, config=config, embedding=embedding, use=use, device=device
         )
-        leaks = leakage_path(split.path)
-        leakage = read_json(leaks, "the leakage report") if leaks.is_file() else None
+        leakage = split.leakage
     shown = table if photographs else None
     report = save_evaluation(evaluation, out, title=title, manifest=shown, leakage=leakage, figures=figures)
     print_table(*_headline(evaluation.report))
@@ -114,89 +111,32 @@ def _evaluate_run(
     device: str,
 ) -> tuple[Evaluation, Manifest, Splits, str]:
     """The evaluation of a run, with its manifest, splits and title."""
-    from dataclasses import replace
-
-    from swclip.calibration.conformal import read_calibration
+    from swclip.api.evaluations import evaluate as evaluate_model
     from swclip.calibration.posterior_config import read_posterior
-    from swclip.cli.console import command_line, console, progress_bar
-    from swclip.data.manifest import read_manifest
-    from swclip.data.splits import read_splits
-    from swclip.evaluation.evaluate import evaluate as evaluate_model
-    from swclip.gallery.hubness import read_bank
-    from swclip.models.feature_cache import FeatureCache
-    from swclip.models.locator_model import load_model
-    from swclip.training.run import read_finished_run
+    from swclip.cli.console import command_line, console
+    from swclip.training.run import data_of_run, read_finished_run
 
     facts = read_finished_run(run)
-    table = read_manifest(_where(run, facts.manifest, "manifest", manifest))
-    _check_digest(run, facts.manifest_digest, table.digest, str(table.path))
-    split = read_splits(_where(run, facts.splits, "splits", splits))
-    model = load_model(run).to(_device(device))
-    posterior = read_posterior(run)
-    if posterior is None:
+    table, split = data_of_run(run, facts, manifest, splits)
+    if read_posterior(run) is None:
         console.print(
             f"{run}: no posterior was fitted (model/posterior.json is not there); the model's training temperature and "
             "its location embeddings alone are used.",
             markup=False,
         )
-    # Features are there where the tower was frozen in training; otherwise keeping them would only fill the disk.
-    kept = FeatureCache()
-    with progress_bar("Embedding photographs") as progress:
-        evaluation = evaluate_model(
-            model,
-            table,
-            split,
-            on=on,
-            posterior=posterior,
-            bank=read_bank(run),
-            config=config,
-            embedding=replace(embedding, cache=kept if kept.holds(model) else None),
-            use=use,
-            # The validation queries cannot vouch for regions that they made.
-            calibration=read_calibration(run) if on == "query" else None,
-            command=command_line(),
-            progress=progress,
-        )
-    evaluation.report["made_with"]["run"] = {"path": str(run), "system": facts.system, "seed": facts.seed}
+    evaluation = evaluate_model(
+        run,
+        table,
+        split,
+        on=on,
+        config=config,
+        embedding=embedding,
+        use=use,
+        device=device,
+        command=command_line(),
+        progress=True,
+    )
     return evaluation, table, split, facts.system or run.name
-
-
-def _where(run: Path, recorded: str, name: str, given: Path | None) -> Path:
-    """The manifest or the splits: as given, else as the run recorded it, from here or from the run's folder."""
-    from swclip.errors import ArtefactError
-
-    if given is not None:
-        return given
-    for path in (Path(recorded), run / recorded):
-        if path.exists():
-            return path
-    raise ArtefactError(f"{recorded}: the run's {name} is not there any more; say where it is now with --{name}.")
-
-
-def _check_digest(run: Path, trained: str, digest: str, where: str) -> None:
-    from swclip.errors import MismatchError
-
-    if trained != digest:
-        raise MismatchError(
-            f"{where}: this is not the manifest that {run} was trained on (digest {digest[:12]}, not {trained[:12]}): "
-            "its queries may have been trained on. Give the run's own with --manifest, or train on this one."
-        )
-
-
-def _device(name: str) -> str:
-    import torch
-
-    from swclip.errors import ConfigError
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"device {name!r} cannot be used ({str(error).splitlines()[0]}); try --device cpu."
-        ) from error
-    return name
 
 
 def _headline(report: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:

@@ -95,9 +95,8 @@ def evaluate_other(
         The evaluation; the manifest, where there is one; and the leakage report beside the splits, where there is one.
     """
     from swclip.data.manifest import read_manifest
-    from swclip.data.splits import leakage_path, read_splits
+    from swclip.data.splits import read_splits
     from swclip.external.evaluate import evaluate_predictions, evaluate_vectors
-    from swclip.files import read_json
 
     table: Manifest | None = None if manifest is None else read_manifest(manifest)
     split: Splits | None = None if splits is None else read_splits(splits)
@@ -116,11 +115,10 @@ def evaluate_other(
             temperature=options.temperature,
             **common,
         )
-    beside = None if split is None else leakage_path(split.path)
-    if beside is None or not beside.is_file():
+    leakage = None if split is None else split.leakage
+    if leakage is None:
         return evaluation, table, None
     # The splits' own report knows the pictures; what the vectors give away is said before its warnings.
-    leakage = read_json(beside, "the leakage report")
     told = evaluation.report.get("leakage", {}).get("vectors", {}).get("warnings", [])
     return evaluation, table, {**leakage, "warnings": [*told, *leakage.get("warnings", [])]}
 

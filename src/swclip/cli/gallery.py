@@ -72,11 +72,12 @@ def verify(gallery: str, /) -> None:
     Args:
         gallery: The gallery's folder or URL.
     """
-    from swclip.cli.console import console, progress_bar
+    from swclip.cli.console import console
     from swclip.files import default_cache_folder
     from swclip.gallery.inspect import verify as verified
     from swclip.gallery.store import GalleryStore
     from swclip.models.locator_model import load_model
+    from swclip.progress import progress_bar
 
     store = GalleryStore.open(gallery)
     model = load_model(store.model_folder(default_cache_folder()))
@@ -219,7 +220,7 @@ def _grow(
     *,
     replacing: bool,
 ) -> None:
-    from swclip.cli.console import console, progress_bar
+    from swclip.cli.console import console
     from swclip.data.manifest import read_manifest
     from swclip.files import default_cache_folder
     from swclip.gallery.build import put_in
@@ -228,6 +229,7 @@ def _grow(
     from swclip.models.embed import Failure
     from swclip.models.feature_cache import FeatureCache
     from swclip.models.locator_model import load_model
+    from swclip.progress import progress_bar
 
     if how.commit_rows < 1:
         raise ConfigError(f"--commit-rows {how.commit_rows}: must be at least 1.")

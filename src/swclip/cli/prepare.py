@@ -71,10 +71,11 @@ def prepare(
         caption_column: Column of words about each photograph.
         map_column: Column of paths of a map tile for each photograph.
     """
-    from swclip.cli.console import console, print_table, progress_bar
+    from swclip.cli.console import console, print_table
     from swclip.ingest.columns import ColumnNames
     from swclip.ingest.prepare import REJECTED_NAME
     from swclip.ingest.prepare import prepare as make
+    from swclip.progress import progress_bar
 
     columns = ColumnNames(
         image=image_column,
@@ -126,19 +127,12 @@ def prepare(
 def _split_by_folder(manifest: Manifest) -> None:
     """Splits as the folders say, with their leakage report."""
     from swclip.cli.console import console, print_table
-    from swclip.data.leakage import leakage_report
-    from swclip.data.splits import leakage_path
-    from swclip.files import write_json
-    from swclip.ingest.vpr_folders import vpr_splits
+    from swclip.ingest.vpr_folders import write_vpr_splits
 
-    target = manifest.path.with_name("splits.parquet")
-    leakage_path(target).unlink(missing_ok=True)  # a report of earlier splits must not stand beside these
-    draft = vpr_splits(manifest)
-    splits = draft.write(target)
-    report = leakage_report(manifest, splits)
-    write_json(leakage_path(target), report)
+    splits = write_vpr_splits(manifest)
+    report = splits.leakage or {}
     counts = {**report["counts"], "candidates of the queries": report["query"]["candidates"]["n"]}
     print_table("Splits (vpr)", ["", "photographs"], [[name, f"{number:,}"] for name, number in counts.items()])
-    for sentence in [*draft.notes, *report["warnings"]]:
+    for sentence in [*splits.meta["notes"], *report["warnings"]]:
         console.print(sentence, soft_wrap=True, markup=False)
     print(splits.path)

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
-
-if TYPE_CHECKING:
-    from swclip.data.manifest import Manifest
-    from swclip.data.protocols import SplitDraft
 
 
 def split(
@@ -58,63 +54,26 @@ def split(
         near_duplicate_bits: Pictures whose perceptual hashes differ in at most this many of 64 bits are
             near-duplicates.
     """
-    from swclip.cli.console import console, progress_bar
-    from swclip.data.leakage import leakage_report
-    from swclip.data.manifest import read_manifest
-    from swclip.data.protocols import split as draw
-    from swclip.data.splits import leakage_path
-    from swclip.files import write_json
-    from swclip.imaging.phash import check_bits, hash_photographs
-
-    check_bits(near_duplicate_bits)
-    photographs = read_manifest(manifest)
-    drafts: dict[Path, SplitDraft] = {}
-    for left_out, target in (_each_city(photographs, protocol, city, out) if all_cities else {city: out}).items():
-        drafts[target] = draw(
-            photographs,
-            protocol,
-            block_m=block_m,
-            buffer_m=buffer_m,
-            query_share=query_share,
-            val_share=val_share,
-            seed=seed,
-            hold_out=hold_out,
-            gallery=gallery,
-            city=left_out,
-        )
-    for draft in drafts.values():
-        for note in draft.notes:
-            console.print(note)
-    hashes = None
-    if picture_hash:
-        with progress_bar("Comparing pictures") as progress:
-            hashes = hash_photographs(photographs.image_paths, progress=progress)
-    for target, draft in drafts.items():
-        leakage_path(target).unlink(missing_ok=True)  # a report of earlier splits must not stand beside these
-        splits = draft.write(target)
-        report = leakage_report(photographs, splits, hashes, near_duplicate_bits=near_duplicate_bits)
-        write_json(leakage_path(splits.path), report)
-        _show(report, target.stem if all_cities else None)
-        print(splits.path)
-
-
-def _each_city(photographs: Manifest, protocol: str, city: str | None, out: Path) -> dict[str | None, Path]:
-    """The cities of a manifest, each with the file of the splits that leave it out."""
-    from swclip.data.grouping import text_or_none
+    from swclip.api import photographs as api
+    from swclip.cli.console import console
     from swclip.errors import ConfigError
-    from swclip.files import file_stem
 
-    if protocol != "new-city" or city is not None:
+    options: dict[str, Any] = {
+        "block_m": block_m, "buffer_m": buffer_m, "query_share": query_share, "val_share": val_share, "seed": seed,
+        "hold_out": hold_out, "gallery": gallery, "picture_hash": picture_hash,
+        "near_duplicate_bits": near_duplicate_bits, "progress": True,
+    }  # fmt: skip
+    if not all_cities:
+        made = [api.split(manifest, protocol, out, city=city, **options)]
+    elif protocol != "new-city" or city is not None:
         raise ConfigError("--all-cities leaves out each city in turn: it goes with new-city, and not with --city.")
-    if out.suffix == ".parquet":
-        raise ConfigError(f"{out}: --all-cities writes a file for each city; give a folder as --out.")
-    files: dict[str | None, Path] = {}
-    for name in sorted({name for name in text_or_none(photographs.frame["city"]) if name is not None}):
-        stem = file_stem(name)
-        while out / f"{stem}.parquet" in files.values():
-            stem += "-2"  # two names that differ only in what a file name cannot hold
-        files[name] = out / f"{stem}.parquet"
-    return files or {None: out}  # no city at all: the split itself says what is wrong
+    else:
+        made = api.split_each_city(manifest, out, **options)
+    for splits in made:
+        for note in splits.meta["notes"]:
+            console.print(note)
+        _show(splits.leakage or {}, splits.path.stem if all_cities else None)
+        print(splits.path)
 
 
 def _show(report: dict[str, Any], name: str | None = None) -> None:

@@ -37,13 +37,12 @@ def synth(
         maps: Draw a map tile round a rough position for each photograph (maps/, column map_path).
         workers: Processes; all cores if not given.
     """
-    from swclip.cli.console import console, progress_bar
-    from swclip.synthetic.generate import generate
+    from swclip.api.photographs import synth as render
+    from swclip.cli.console import console
 
-    with progress_bar("rendering") as progress:
-        manifest = generate(
-            out, cities=cities, photos_per_city=photos_per_city, size_px=size, seed=seed, gps_noise_m=gps_noise_m,
-            captions=captions, maps=maps, workers=workers, progress=progress,
-        )  # fmt: skip
+    manifest = render(
+        out, cities=cities, photos_per_city=photos_per_city, size_px=size, seed=seed, gps_noise_m=gps_noise_m,
+        captions=captions, maps=maps, workers=workers, progress=True,
+    )  # fmt: skip
     console.print(f"{len(manifest)} photographs of {manifest.frame['place_id'].nunique()} places in {cities} cities")
     print(manifest.path)

@@ -35,21 +35,15 @@ def train(
         bandwidth_m: Bandwidth of the soft labels in metres, instead of one found from the data; several make a mixture.
         seed: Seed of weights, batches, augmentation and dropout.
     """
-    from swclip.cli.console import command_line, console, progress_bars
-    from swclip.data.manifest import read_manifest
-    from swclip.data.splits import read_splits
+    from swclip.api.runs import train as run_training
+    from swclip.cli.console import command_line, console
     from swclip.training.config import load_recipe
-    from swclip.training.loop import train as run_training
 
     overrides = (options or RecipeOptions()).overrides(
         objective__targets__bandwidths_m=bandwidth_m, bandwidth__form="fixed" if bandwidth_m else None, seed=seed
     )
     config = load_recipe(recipe, overrides)
-    table, split = read_manifest(manifest), read_splits(splits)
-    with progress_bars() as progress:
-        facts = run_training(
-            table, split, config, out, system=Path(recipe).stem, command=command_line(), progress=progress
-        )
+    facts = run_training(manifest, splits, config, out, system=Path(recipe).stem, command=command_line(), progress=True)
     fitted = facts.figures.get("val_posterior")
     if fitted:
         console.print(

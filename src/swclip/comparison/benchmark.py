@@ -45,6 +45,9 @@ class Benchmark:
         failures: Runs that failed.
         runs: Number of runs.
         notes: Sentences that a reader must know.
+        runs: How many runs there were.
+        notes: What a reader must know; sentences.
+        files: The benchmark.json files that were written; the page is beside each.
     """
 
     comparisons: dict[str, Comparison]
@@ -52,6 +55,12 @@ class Benchmark:
     failures: list[Failure] = field(default_factory=list)
     runs: int = 0
     notes: list[str] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        pooled = ", pooled" if self.pooled is not None else ""
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        return f"Benchmark({', '.join(self.comparisons) or 'nothing'}{pooled}: {self.runs} runs{failed})"
 
     def raise_failures(self) -> None:
         """Raise the failures as one error, if there are any.

@@ -91,6 +91,11 @@ class Comparison:
         """The error curves: share of queries answered within each distance, a line a system."""
         return curves_figure(self.document, title=title)
 
+    def __repr__(self) -> str:
+        medians = {name: own["mean"]["error_m"]["median"] for name, own in self.document["systems"].items()}
+        told = ", ".join(f"{name} {median:,.0f} m" for name, median in medians.items())
+        return f"Comparison(median errors: {told}; differences from {self.baseline})"
+
     def _repr_html_(self) -> str:
         return comparison_html(self.document)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -33,6 +33,10 @@ from swclip.reporting.page import Mark, line_style, map_note, marks_note, refere
 from swclip.reporting.report import answerable_text, kicker, made_rows, scale_of
 from swclip.reporting.tables import leakage_section
 from swclip.reporting.units import distance, percent
+
+if TYPE_CHECKING:
+    from swclip.comparison.benchmark import Benchmark
+    from swclip.data.splits import Splits
 
 
 def write_benchmark_page(
@@ -212,6 +216,32 @@ def write_benchmark(
         benchmark.json, which is written last.
     """
     return _write(folder, "benchmark", "error-curves", comparison, manifest, leakage)
+
+
+def write_benchmarks(folder: Path, benchmark: Benchmark, manifest: Manifest, splits: Sequence[Splits]) -> list[Path]:
+    """Write each comparison of a benchmark: of one split into the folder, of several into a folder each.
+
+    Args:
+        folder: The benchmark's folder.
+        benchmark: What to write; the pooled comparison of several splits goes into the folder itself.
+        manifest: Where the photographs of the pages' examples are.
+        splits: The splits, for their leakage reports.
+
+    Returns:
+        The benchmark.json files.
+    """
+    leakage = {one.path.stem: one.leakage for one in splits}
+    if len(splits) > 1:
+        (folder / "benchmark.json").unlink(missing_ok=True)  # of another set of splits, or of runs that failed now
+    files = [
+        write_benchmark(
+            folder if len(splits) == 1 else folder / name, comparison, manifest=manifest, leakage=leakage[name]
+        )
+        for name, comparison in benchmark.comparisons.items()
+    ]
+    if benchmark.pooled is not None:
+        files.append(write_benchmark(folder, benchmark.pooled, manifest=manifest))
+    return files
 
 
 def write_compare(

@@ -77,6 +77,11 @@ class Manifest:
     def __len__(self) -> int:
         return len(self.frame)
 
+    def __repr__(self) -> str:
+        cities = self.frame["city"].nunique()
+        of = f"{cities:,} {'city' if cities == 1 else 'cities'}" if cities else "no city named"
+        return f"Manifest({len(self):,} photograph{'' if len(self) == 1 else 's'}, {of}, {self.path})"
+
     @property
     def positions_deg(self) -> Float64[np.ndarray, "n 2"]:
         """(N, 2) latitude, longitude in degrees, WGS84."""

@@ -28,7 +28,7 @@ from swclip.data.grouping import (
     text_or_none,
 )
 from swclip.data.manifest import Manifest
-from swclip.data.splits import SplitName, Splits, write_splits
+from swclip.data.splits import IN_MEMORY, SplitName, Splits, whole_meta, write_splits
 from swclip.errors import ConfigError, InputError
 
 Protocol = Literal["known-places", "new-streets", "new-city"]
@@ -102,6 +102,11 @@ class SplitDraft:
     def write(self, path: str | os.PathLike[str]) -> Splits:
         """Write the splits and their candidates; see `write_splits`."""
         return write_splits(path, self.frame, self.candidates, {**self.meta, "notes": self.notes})
+
+    def in_memory(self) -> Splits:
+        """The splits without a file."""
+        meta = whole_meta(self.frame, self.candidates, {**self.meta, "notes": self.notes})
+        return Splits(IN_MEMORY, self.frame, self.candidates, meta)
 
 
 @dataclass

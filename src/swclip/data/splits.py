@@ -17,10 +17,13 @@ from jaxtyping import Int64
 
 from swclip.data.manifest import Manifest
 from swclip.errors import ArtefactError, ConfigError, MismatchError
-from swclip.files import atomic_file
+from swclip.files import atomic_file, read_json
 
 SCHEMA_VERSION = "1"
 _META_KEY = b"swclip.splits"
+
+IN_MEMORY = Path("splits in memory")
+"""What stands for the file of splits that were not written."""
 
 SplitName = Literal["train", "val", "gallery", "query"]
 SPLIT_NAMES: tuple[str, ...] = get_args(SplitName)
@@ -41,7 +44,7 @@ class Splits:
     """The splits of one manifest.
 
     Attributes:
-        path: The Parquet file that holds the rows.
+        path: The Parquet file that holds the rows; `IN_MEMORY` for splits that were not written.
         frame: One row a photograph: image_id; split (train, val, gallery, query); block_id (null where the protocol
             has no blocks). `val` are the validation queries, split out of the training side as the queries were;
             `gallery` are photographs kept out of training and of the queries, the buffer of new-streets.
@@ -51,12 +54,24 @@ class Splits:
             `candidates_for`, which leaves out what the asked photographs must not see.
         meta: version, protocol, seed, parameters, manifest_digest, counts; answers_may_use where answers may lean on
             photographs of further splits than the training side's: {"query": [...], "val": [...]}.
+        leakage: What queries and training share, of `leakage_report`; None where no report was made.
     """
 
     path: Path
     frame: pd.DataFrame
     candidates: pd.DataFrame
     meta: dict[str, Any]
+    leakage: dict[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        counts = self.frame["split"].value_counts()
+        parts = ", ".join(f"{int(counts.get(name, 0)):,} {name}" for name in SPLIT_NAMES)
+        return f"Splits({self.meta.get('protocol')}: {parts}, {len(self.candidates):,} candidates, {self.path})"
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether they were never written: `path` is then no more than a name for messages."""
+        return self.path == IN_MEMORY
 
 
 def splits_file(path: str | os.PathLike[str]) -> Path:
@@ -130,7 +145,7 @@ def write_splits(
     """
     target = splits_file(path)
     rows, places = frame.reset_index(drop=True), candidates.reset_index(drop=True)
-    full = {"version": SCHEMA_VERSION, **meta, "counts": _counts(rows, places)}
+    full = whole_meta(rows, places, meta)
     kept = {_META_KEY: json.dumps(full, ensure_ascii=False, allow_nan=False).encode()}
     # Both files carry the same metadata, so that a pair from two different runs is noticed when read.
     tables = {
@@ -181,7 +196,9 @@ def read_splits(path: str | os.PathLike[str]) -> Splits:
         "for_val": places["for_val"].to_numpy(),
         "for_query": places["for_query"].to_numpy(),
     }
-    return Splits(source, frame, pd.DataFrame(columns), meta)
+    leakage = leakage_path(source)
+    report = read_json(leakage, "the leakage report") if leakage.is_file() else None
+    return Splits(source, frame, pd.DataFrame(columns), meta, report)
 
 
 def indices(splits: Splits, manifest: Manifest, name: SplitName) -> Int64[np.ndarray, " n"]:
@@ -239,6 +256,11 @@ def candidates_for(splits: Splits, on: Asked) -> pd.DataFrame:
     rows = rows.reset_index(drop=True)
     kept = [[image_id for image_id in ids if image_id in allowed] for ids in rows["image_ids"]]
     return rows.assign(image_ids=pd.Series(kept, index=rows.index, dtype=object))
+
+
+def whole_meta(rows: pd.DataFrame, places: pd.DataFrame, meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What splits say of themselves: with the version of their form, and how many photographs are in each."""
+    return {"version": SCHEMA_VERSION, **meta, "counts": _counts(rows, places)}
 
 
 def _counts(rows: pd.DataFrame, places: pd.DataFrame) -> dict[str, int]:

@@ -70,6 +70,9 @@ class Gallery:
     def __len__(self) -> int:
         return len(self.candidate_ids)
 
+    def __repr__(self) -> str:
+        return f"Gallery({len(self):,} candidates, {len(self.image_ids):,} photographs, {self.dim} dimensions)"
+
     @property
     def dim(self) -> int:
         """D, the dimension of the embeddings."""

@@ -36,18 +36,8 @@ def named_photographs(arguments: Sequence[str], from_list: Path | None = None, c
             raise InputError(
                 f"{argument}: there is no such option (see --help); a photograph whose name begins so is ./{argument}."
             )
-        elif os.path.isdir(argument):
-            inside = list(_below(str(Path(argument))))
-            if not inside:
-                raise InputError(f"{argument}: the folder holds no photographs (looked for {_ENDINGS}).")
-            found.extend(inside)
-        elif not os.path.lexists(argument) and glob.has_magic(argument):
-            matches = [name for name in sorted(glob.glob(argument, recursive=True)) if os.path.isfile(name)]
-            if not matches:
-                raise InputError(f"{argument}: no file matches this pattern; check the path.")
-            found.extend(matches)
         else:
-            found.append(argument)
+            found.extend(photographs_at(argument))
     if from_list is not None:
         found.extend(read_name_list(from_list, column))
     elif column is not None:
@@ -57,6 +47,25 @@ def named_photographs(arguments: Sequence[str], from_list: Path | None = None, c
             "no photographs were named: swclip locate GALLERY PHOTO..., or --list FILE, or - for the standard input"
         )
     return found
+
+
+def photographs_at(path: str) -> list[str]:
+    """The photographs that a file, a folder (searched all the way down) or a pattern stands for, in order of name.
+
+    Raises:
+        InputError: The folder or the pattern holds no photographs, or the folder cannot be searched.
+    """
+    if os.path.isdir(path):
+        inside = list(_below(str(Path(path))))
+        if not inside:
+            raise InputError(f"{path}: the folder holds no photographs (looked for {_ENDINGS}).")
+        return inside
+    if not os.path.lexists(path) and glob.has_magic(path):
+        matches = [name for name in sorted(glob.glob(path, recursive=True)) if os.path.isfile(name)]
+        if not matches:
+            raise InputError(f"{path}: no file matches this pattern; check the path.")
+        return matches
+    return [path]
 
 
 def stated_name(name: str) -> str:

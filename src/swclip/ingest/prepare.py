@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from swclip.data.manifest import MANIFEST_NAME, Manifest, write_manifest
+from swclip.data.splits import Splits
 from swclip.errors import ConfigError, DiskFullError, InputError
 from swclip.files import atomic_file, sha256_of_file
 from swclip.geo.distance import haversine_m
@@ -46,12 +47,20 @@ class PrepareResult:
         rejected: Columns row, image, reason, detail; as written to `rejected.csv`.
         notes: What was done to rows that were kept, and what a reader should know.
         n_rows: Rows or files of the source.
+        splits: The splits that the source's layout says, where `swclip.prepare` wrote them; None for other sources.
     """
 
     manifest: Manifest
     rejected: pd.DataFrame
     notes: list[Note]
     n_rows: int
+    splits: Splits | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"PrepareResult({len(self.manifest):,} of {self.n_rows:,} kept, {len(self.rejected):,} rejected, "
+            f"{self.manifest.path})"
+        )
 
 
 def prepare(

@@ -20,6 +20,8 @@ from swclip.data.candidates import GalleryRule, candidates_at
 from swclip.data.grouping import block_ids, text_or_none
 from swclip.data.manifest import Manifest
 from swclip.data.protocols import SplitDraft
+from swclip.data.split_files import report_leakage
+from swclip.data.splits import Splits, leakage_path
 from swclip.errors import InputError
 from swclip.ingest.rejections import Rejection
 from swclip.ingest.source_table import SourceTable
@@ -169,6 +171,17 @@ def vpr_splits(manifest: Manifest, seed: int = 0) -> SplitDraft:
         "answers_may_use": {"query": ["gallery"], "val": ["gallery"]} if with_train else {},
     }
     return SplitDraft(frame, candidates, meta, notes)
+
+
+def write_vpr_splits(manifest: Manifest) -> Splits:
+    """Write the folders' own splits beside their manifest, as splits.parquet with the leakage report.
+
+    Raises:
+        InputError: The manifest is of no such folders, or one of their parts has no photograph.
+    """
+    target = manifest.path.with_name("splits.parquet")
+    leakage_path(target).unlink(missing_ok=True)  # a report of earlier splits must not stand beside what follows
+    return report_leakage(vpr_splits(manifest), manifest, target)
 
 
 def _further(values: dict[str, str], role: str) -> dict[str, Any]:

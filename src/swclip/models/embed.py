@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,7 +48,7 @@ class Encoder(Protocol):
 
     def encode_pixels(self, pixels: Tensor) -> Tensor: ...
 
-    def encode_positions(self, positions_deg: Tensor, words: Any = None) -> Tensor: ...
+    def position_embeddings(self, positions_deg: Tensor, words: Any = None) -> Tensor: ...
 
 
 class FeatureSource(Protocol):
@@ -142,7 +142,7 @@ def embed_features(
 def embed_positions(
     model: Encoder,
     positions_deg: ArrayLike,
-    words: Sequence[dict[str, str]] | None = None,
+    words: Sequence[Mapping[str, str | None]] | None = None,
     *,
     batch_size: int = 4096,
     progress: Progress | None = None,
@@ -166,7 +166,7 @@ def embed_positions(
             end = min(start + batch_size, len(positions))
             batch = torch.from_numpy(positions[start:end].copy()).to(device_of(model))
             batch_words = None if words is None else list(words[start:end])
-            rows.append(model.encode_positions(batch, batch_words).float().cpu().numpy())
+            rows.append(model.position_embeddings(batch, batch_words).float().cpu().numpy())
             if progress is not None:
                 progress(end, len(positions))
     return stacked(rows)

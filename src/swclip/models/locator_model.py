@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from huggingface_hub import ModelHubMixin
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float32, Float64
+from numpy.typing import ArrayLike
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -23,9 +25,12 @@ from swclip.files import atomic_folder, read_json, write_json
 from swclip.imaging.preprocess import Preprocess
 from swclip.models.config import ModelConfig
 from swclip.models.download import HubName, download, model_folder
+from swclip.models.embed import Progress
+from swclip.models.encode import Picture, encode_images, encode_positions
 from swclip.models.image_tower import ImageHead, ImageTower, image_preprocess
 from swclip.models.location_text import LocationEncoder, Words, known_cells
 from swclip.models.modalities import Modalities
+from swclip.progress import count_progress
 from swclip.structure import as_plain, structure
 
 FORMAT_VERSION = "1"
@@ -42,6 +47,9 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
         preprocess: How a photograph becomes its input.
         image_tower: The pooled backbone.
         location: The location side.
+
+    Attributes:
+        folder: The folder that the model was loaded from; None for one that was made here.
     """
 
     def __init__(
@@ -58,6 +66,7 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
         self.location = location
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1.0 / config.initial_temperature)))
         self.views: Modalities | None = None
+        self.folder: Path | None = None
 
     @classmethod
     def create(cls, config: ModelConfig, positions_deg: Any, seed: int = 0) -> LocatorModel:
@@ -106,10 +115,10 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
         """Unit vectors (B, D) of preprocessed photographs."""
         return self.encode_image_features(self.image_features(pixels))
 
-    def encode_positions(
+    def position_embeddings(
         self, positions_deg: Float64[Tensor, "b 2"], words: Sequence[Words] | None = None
     ) -> Float[Tensor, "b d"]:
-        """Unit vectors (B, D) of positions.
+        """Unit vectors (B, D) of positions, with gradients; `encode_positions` is the one to call outside of training.
 
         Args:
             positions_deg: (B, 2) latitude, longitude in degrees, float64.
@@ -117,6 +126,86 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
         """
         embeddings: Tensor = self.location(positions_deg.to(self.device), words)
         return embeddings
+
+    def encode_images(
+        self,
+        images: Picture | Sequence[Picture],
+        *,
+        batch_size: int = 64,
+        progress: bool | Progress | None = None,
+        convert_to_numpy: bool = True,
+        normalize: bool = False,
+        workers: int | None = None,
+    ) -> Any:
+        """Embed photographs, one or several.
+
+        Args:
+            images: N photographs, each a path, the bytes of a file, a PIL image, a NumPy array (H, W, 3) of uint8, or
+                a tensor (3, H, W) of uint8 or of floats from 0 to 1; an array (N, H, W, 3) or a tensor (N, 3, H, W)
+                too. Each is resized and normalised as the model was trained.
+            batch_size: Photographs that the model sees at once.
+            progress: True for a bar, or a callback that is called with (done, total).
+            convert_to_numpy: False returns a tensor on the CPU.
+            normalize: Scale the embeddings to length 1 once more, in float32. They have that length already, up to the
+                rounding of the weights' type.
+            workers: Threads that decode; the number of processors if not given.
+
+        Returns:
+            (N, D) float32 in the order of `images`; (D,) for a single photograph that is not in a list.
+
+        Raises:
+            InputError: Photographs cannot be read, all of which are counted and the first three named by their file;
+                or something is no photograph.
+
+        Example:
+            ```python
+            model = swclip.load("runs/first")
+            similarity = model.encode_images(["a.jpg", "b.jpg"]) @ model.encode_positions([53.8, -1.55])
+            ```
+        """
+        with count_progress(progress, "Encoding") as report:
+            found = encode_images(self, images, batch_size=batch_size, workers=workers, progress=report)
+        return _converted(found, normalize, convert_to_numpy)
+
+    def encode_positions(
+        self,
+        positions_deg: ArrayLike | Tensor,
+        words: Words | Sequence[Words] | None = None,
+        *,
+        batch_size: int = 4096,
+        progress: bool | Progress | None = None,
+        convert_to_numpy: bool = True,
+        normalize: bool = False,
+    ) -> Any:
+        """Embed positions, one or several.
+
+        Args:
+            positions_deg: (N, 2) latitude, longitude in degrees; (2,) for one position.
+            words: What a prompt may name beside a position, such as {"city": "Leeds"}: a mapping for all, or N of them.
+            batch_size: Positions that the model sees at once.
+            progress: True for a bar, or a callback that is called with (done, total).
+            convert_to_numpy: False returns a tensor on the CPU.
+            normalize: As in `encode_images`.
+
+        Returns:
+            (N, D) float32; (D,) for one position given as (2,).
+
+        Raises:
+            InputError: A position is not a latitude and longitude in degrees; the message names its row.
+        """
+        with count_progress(progress, "Encoding") as report:
+            found = encode_positions(self, positions_deg, words, batch_size=batch_size, progress=report)
+        return _converted(found, normalize, convert_to_numpy)
+
+    def __repr__(self) -> str:
+        location = self.config.location
+        side = location.form + ("" if location.text_tower == "none" else f" read by {_short(location.text_tower)}")
+        views = f", with {' and '.join(self.config.views.names)}" if self.views is not None else ""
+        weights = sum(weight.numel() for weight in self.parameters())
+        return (
+            f"LocatorModel({_short(self.config.image.tower)}, {side}{views}, {self.embedding_dim} dimensions, "
+            f"{weights / 1e6:,.1f} million weights)"
+        )
 
     @property
     def feature_fingerprint(self) -> str:
@@ -188,6 +277,17 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
 
 
+def _converted(embeddings: Float32[np.ndarray, "*n d"], normalize: bool, convert_to_numpy: bool) -> Any:
+    if normalize:
+        embeddings = embeddings / np.linalg.norm(embeddings, axis=-1, keepdims=True)
+    return embeddings if convert_to_numpy else torch.from_numpy(embeddings)
+
+
+def _short(tower: str) -> str:
+    """A tower's name; of a folder the last part."""
+    return tower if tower.startswith("builtin:") else tower.rstrip("/").rpartition("/")[2]
+
+
 def _digest(state: dict[str, Tensor], extra: str) -> str:
     sha = hashlib.sha256(extra.encode())
     for name in sorted(state):
@@ -203,7 +303,7 @@ def _model_config(values: Mapping[str, Any], path: Path) -> ModelConfig:
         raise ArtefactError(str(error)) from error
 
 
-def load_model(path: str | Path) -> LocatorModel:
+def load_model(path: str | os.PathLike[str]) -> LocatorModel:
     """Load a model from a run, a gallery, the model folder itself, or a hub; on the CPU, in evaluation mode.
 
     Args:
@@ -248,4 +348,5 @@ def load_model(path: str | Path) -> LocatorModel:
             f"{weights}: the model is cut short, or does not go with the config.json beside it ({reason}); copy or "
             "train it again."
         ) from error
+    model.folder = folder
     return model.eval()

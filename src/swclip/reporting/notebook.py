@@ -103,6 +103,13 @@ class EvaluationReport(Evaluation):
         """
         return save_evaluation(self, folder, title=title, manifest=manifest, leakage=leakage, figures=figures)
 
+    def __repr__(self) -> str:
+        report = self.report
+        return (
+            f"EvaluationReport({report['n_queries']:,} queries, median error {metres(report['error_m']['median'])}, "
+            f"{percent(report['accuracy_within_m']['25'])} within 25 m)"
+        )
+
     def _repr_html_(self) -> str:
         return card_html(self)
 

@@ -106,6 +106,10 @@ class Locator:
         self._candidates = CandidateSet.of(gallery, Hierarchy.of(gallery.positions_deg, gallery.cities, resolutions))
         self._region_cells: RegionCells | None = None
 
+    def __repr__(self) -> str:
+        regions = "calibrated regions" if self.calibration is not None else "regions not calibrated"
+        return f"{type(self).__name__}({self.gallery!r}, estimator {self.posterior.estimator}, {regions})"
+
     @classmethod
     def from_gallery(
         cls,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
+import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 import tomli_w
 
-from swclip.errors import ConfigError
+from swclip.errors import ConfigError, SwclipWarning
 from swclip.files import atomic_file
 from swclip.gallery.hubness import HubnessConfig
 from swclip.losses import ObjectiveConfig, TargetConfig
@@ -146,42 +148,31 @@ class TrainingConfig:
             )
 
 
-def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> TrainingConfig:
+def load_recipe(name: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> TrainingConfig:
     """Read a recipe.
 
     Args:
         name: The name of a shipped recipe (`clip`, `sw-clip`), or the path of a TOML file. Either may build on another
             by `base = "sw-clip"`.
-        overrides: Values that replace the recipe's, nested as the dataclasses are.
+        overrides: Values that replace the recipe's: by dotted key as in `--set`, nested as the dataclasses are, or
+            both. A text for a value that is no text (`"400"`, `"[15.0, 60.0]"`) is read as TOML, as `--set` reads it.
 
     Raises:
         ConfigError: No such recipe, not TOML, an unknown key, or a value that cannot work.
+
+    Example:
+        >>> config = load_recipe("sw-clip", {"steps": 10, "optimizer.rate": 1e-3, "batch": {"size": "64"}})
+        >>> config.steps, config.optimizer.rate, config.batch.size
+        (10, 0.001, 64)
     """
+    name = os.fspath(name)
     values: dict[str, Any] = {}
     *grounds, (where, own) = recipe_layers(name)
-    own, overrides = without_removed(own, where), without_removed(overrides or {}, "")
-    grounds = [(ground, without_removed(stated, ground)) for ground, stated in grounds]
     for ground, stated in grounds:  # each is a recipe by itself, so that what does not fit is named where it stands
         values = merged(values, stated)
         structure(TrainingConfig, values, ground)
-    return structure(TrainingConfig, merged(merged(values, own), overrides), where)
-
-
-def without_removed(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Values of a recipe without `hubness.locations`, which was removed; an empty list of it is accepted.
-
-    Raises:
-        ConfigError: It is not empty.
-    """
-    hubness = values.get("hubness")
-    if not isinstance(hubness, Mapping) or "locations" not in hubness:
-        return dict(values)
-    if hubness["locations"]:
-        raise ConfigError(
-            f"{where or 'overrides'}: hubness.locations = {hubness['locations']}: the hubness of locations was removed "
-            "from swclip (it improved nothing: docs/results/parts.md); leave it out, and train the run again."
-        )
-    return {**values, "hubness": {name: value for name, value in hubness.items() if name != "locations"}}
+    replaced = read_texts(TrainingConfig, nested(overrides or {}))
+    return structure(TrainingConfig, merged(merged(values, own), replaced), where)
 
 
 def write_config(path: Path, config: TrainingConfig) -> None:
@@ -194,6 +185,30 @@ def recipe_names() -> list[str]:
     """Names of the recipes that ship with the package."""
     folder = resources.files("swclip.training") / "recipes"
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def recipe_summaries() -> dict[str, str]:
+    """The recipes that ship with the package: name, and what it is for in one line.
+
+    Example:
+        >>> recipe_summaries()["clip"]
+        "CLIP's one-hot contrastive loss on random batches: what SW-CLIP is compared with."
+    """
+    folder = resources.files("swclip.training") / "recipes"
+    texts = {name: (folder / f"{name}.toml").read_text(encoding="utf-8") for name in recipe_names()}
+    return {name: text.partition("\n")[0].removeprefix("#").strip() for name, text in texts.items()}
+
+
+def warn_of_untrained_tower(config: TrainingConfig) -> None:
+    """Warn where a frozen image tower was never trained: nothing that is learnt on its features means anything."""
+    if config.freeze_image and config.model.image.tower.startswith("builtin:"):
+        warnings.warn(
+            f"freeze_image keeps {config.model.image.tower} as it is, and that image tower is not pretrained: its "
+            "features mean nothing. Name a pretrained one (model.image.tower, --image-tower), or let it learn "
+            "(freeze_image = false, --freeze none).",
+            SwclipWarning,
+            stacklevel=3,
+        )
 
 
 def recipe_layers(name: str) -> list[tuple[str, dict[str, Any]]]:
@@ -274,30 +289,65 @@ def assigned(assignments: Iterable[str]) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"--set {text!r}: write KEY=VALUE, such as --set objective.neighbourhood.weight=0.5.")
-        try:
-            values[key.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            values[key.strip()] = value
+        values[key.strip()] = _toml_or_text(value)
     return values
 
 
+def _toml_or_text(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys as nested tables.
+    """Dotted keys as nested tables, at any depth.
 
     Raises:
         ConfigError: A key is both a value and a table.
 
     Example:
-        >>> nested({"batch.size": 8, "steps": 2})
-        {'batch': {'size': 8}, 'steps': 2}
+        >>> nested({"batch.size": 8, "steps": 2, "batch": {"hard.share": 0.1}})
+        {'batch': {'size': 8, 'hard': {'share': 0.1}}, 'steps': 2}
     """
     tables: dict[str, Any] = {}
     for key, value in values.items():
         *parents, last = key.split(".")
-        table = tables
-        for parent in parents:
-            table = table.setdefault(parent, {})
-            if not isinstance(table, dict):
-                raise ConfigError(f"{key} = {value!r}: {parent} is already set to a value; it cannot be a table too.")
-        table[last] = value
+        below: Any = nested(value) if isinstance(value, Mapping) else value
+        if parents:
+            below = {last: below}
+            for parent in reversed(parents[1:]):
+                below = {parent: below}
+            last = parents[0]
+        _put(tables, last, below, key)
     return tables
+
+
+def _put(tables: dict[str, Any], key: str, value: Any, whole: str) -> None:
+    """Put a value or a table into tables; of two tables under one key, both stay."""
+    if key in tables and isinstance(tables[key], dict) != isinstance(value, dict):
+        raise ConfigError(f"{whole}: {key} is given both a value and further keys below it; give one of the two.")
+    if isinstance(value, dict) and key in tables:
+        for name, below in value.items():
+            _put(tables[key], name, below, whole)
+    else:
+        tables[key] = value
+
+
+def read_texts(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values with texts read as TOML where the dataclass holds no text.
+
+    Args:
+        kind: The dataclass.
+        values: Its values; keys that it has not are left as they are.
+    """
+    hints = get_type_hints(kind)
+    read: dict[str, Any] = {}
+    for key, value in values.items():
+        hint = hints.get(key, str)
+        if isinstance(value, Mapping):
+            read[key] = read_texts(hint, value) if is_dataclass(hint) and isinstance(hint, type) else dict(value)
+        else:
+            text = hint is str or str in get_args(hint)
+            read[key] = _toml_or_text(value) if isinstance(value, str) and not text else value
+    return read

@@ -146,8 +146,8 @@ def embed_locations(
         queue: The queue, or None.
     """
     if queue is None:
-        return model.encode_positions(positions_deg, words), None
+        return model.position_embeddings(positions_deg, words), None
     everywhere = torch.cat([positions_deg, queue.positions_deg])
-    both = model.encode_positions(everywhere, None if words is None else [*words, *(queue.words or [])])
+    both = model.position_embeddings(everywhere, None if words is None else [*words, *(queue.words or [])])
     at = len(positions_deg)
     return both[:at], QueuedLocations(both[at:].float(), queue.positions_deg, queue.accuracy_m)

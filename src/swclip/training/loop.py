@@ -24,7 +24,7 @@ from swclip.gallery.hubness import write_bank
 from swclip.models.feature_cache import FeatureCache
 from swclip.models.locator_model import load_model
 from swclip.training.checkpoint import MetricsLog, remove_checkpoints, write_checkpoint
-from swclip.training.config import TrainingConfig
+from swclip.training.config import TrainingConfig, warn_of_untrained_tower
 from swclip.training.distributed import average_gradients, join_processes, wait_for_all
 from swclip.training.fine_tuning import merged_weights
 from swclip.training.inputs import prefetch
@@ -78,6 +78,7 @@ def train(
         if facts.status == "finished":
             _LOG.info("%s: is finished; nothing to do", folder)
             return facts
+        warn_of_untrained_tower(config)
         with join_processes() as process:
             report = progress if progress is not None and process.leads else _silent
             cache = cache or FeatureCache()

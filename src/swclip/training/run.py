@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from swclip.data.manifest import Manifest
-from swclip.data.splits import Splits
-from swclip.errors import ArtefactError, ConfigError
+from swclip.data.manifest import Manifest, read_manifest
+from swclip.data.splits import Splits, read_splits
+from swclip.errors import ArtefactError, ConfigError, MismatchError
 from swclip.files import read_json, write_json
 from swclip.locks import sole_holder
 from swclip.structure import as_plain
@@ -48,6 +48,11 @@ class RunFacts:
     versions: dict[str, str] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
     splits_digest: str = ""
+
+    def __repr__(self) -> str:
+        validation = self.figures.get("val_posterior")
+        told = f", validation median {validation['median_error_m']:,.0f} m" if validation else ""
+        return f"RunFacts({self.system}, seed {self.seed}, {self.status}{told}, splits {self.splits})"
 
 
 def open_run(
@@ -149,3 +154,42 @@ def sole_trainer(folder: Path) -> Iterator[None]:
     busy = ConfigError(f"{folder}: another process is training in this folder; wait for it, or choose another --out.")
     with sole_holder(folder, busy):
         yield
+
+
+def data_of_run(
+    folder: str | Path,
+    facts: RunFacts,
+    manifest: Manifest | str | os.PathLike[str] | None = None,
+    splits: Splits | str | os.PathLike[str] | None = None,
+) -> tuple[Manifest, Splits]:
+    """The manifest and the splits of a run, from where it recorded them or from where they are now.
+
+    Args:
+        folder: The run's folder.
+        facts: Its record.
+        manifest: The manifest, or where it is now, if it was moved.
+        splits: Other splits of the same manifest, or where they are now.
+
+    Raises:
+        ArtefactError: One is not there any more.
+        MismatchError: The manifest is not the one that the run was trained on.
+    """
+    if not isinstance(manifest, Manifest):
+        manifest = read_manifest(_where(Path(folder), facts.manifest, "manifest") if manifest is None else manifest)
+    if facts.manifest_digest != manifest.digest:
+        raise MismatchError(
+            f"{manifest.path}: this is not the manifest that {folder} was trained on (digest {manifest.digest[:12]}, "
+            f"not {facts.manifest_digest[:12]}): its queries may have been trained on. Give the run's own with "
+            "--manifest, or train on this one."
+        )
+    if not isinstance(splits, Splits):
+        splits = read_splits(_where(Path(folder), facts.splits, "splits") if splits is None else splits)
+    return manifest, splits
+
+
+def _where(folder: Path, recorded: str, name: str) -> Path:
+    """Where the run recorded an artefact, from here or from the run's folder."""
+    for path in (Path(recorded), folder / recorded):
+        if path.exists():
+            return path
+    raise ArtefactError(f"{recorded}: the run's {name} is not there any more; say where it is now with --{name}.")

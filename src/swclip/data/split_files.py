@@ -1,0 +1,132 @@
+"""From a manifest to splits with their leakage report: drawn, checked, and written where a file is named."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from swclip.data.grouping import text_or_none
+from swclip.data.leakage import leakage_report
+from swclip.data.manifest import Manifest
+from swclip.data.protocols import Protocol, SplitDraft, split
+from swclip.data.splits import Splits, leakage_path
+from swclip.errors import ConfigError
+from swclip.files import file_stem, write_json
+from swclip.imaging.phash import PictureHashes, check_bits, hash_photographs
+
+Progress = Callable[[int, int], None]
+
+
+def split_manifest(
+    manifest: Manifest,
+    protocol: Protocol,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    picture_hash: bool = True,
+    near_duplicate_bits: int = 6,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Splits:
+    """Split a manifest and report what queries and training share.
+
+    Args:
+        manifest: The photographs.
+        protocol: As in `protocols.split`.
+        out: The Parquet file, or the folder for splits.parquet; None leaves the splits in memory.
+        picture_hash: Compare the pictures for the leakage report.
+        near_duplicate_bits: Pictures whose perceptual hashes differ in at most this many bits are near-duplicates.
+        progress: Called with (done, total) pictures.
+        **options: The other fields of `SplitConfig`.
+
+    Returns:
+        The splits with their `leakage`; nothing is written where this raises.
+
+    Raises:
+        ConfigError: An option has a value that cannot work.
+        InputError: There are too few cities, blocks or places, or the city is not there.
+    """
+    check_bits(near_duplicate_bits)
+    draft = split(manifest, protocol, **options)
+    hashes = hash_photographs(manifest.image_paths, progress=progress) if picture_hash else None
+    return report_leakage(draft, manifest, out, hashes, near_duplicate_bits=near_duplicate_bits)
+
+
+def split_each_city(
+    manifest: Manifest,
+    out: str | os.PathLike[str],
+    *,
+    picture_hash: bool = True,
+    near_duplicate_bits: int = 6,
+    progress: Progress | None = None,
+    **options: Any,
+) -> list[Splits]:
+    """Leave out each city in turn (protocol new-city), in a file of its own that is named after the city.
+
+    Args:
+        manifest: The photographs.
+        out: The folder for the files.
+        picture_hash: As in `split_manifest`.
+        near_duplicate_bits: As in `split_manifest`.
+        progress: Called with (done, total) pictures.
+        **options: The other fields of `SplitConfig`, without `city`.
+
+    Raises:
+        ConfigError: `out` is a file's name, or an option has a value that cannot work.
+        InputError: There are fewer than two cities.
+    """
+    check_bits(near_duplicate_bits)
+    folder = Path(out)
+    if folder.suffix == ".parquet":
+        raise ConfigError(f"{folder}: leaving out each city writes a file for each; give a folder as --out.")
+    drafts = {
+        target: split(manifest, "new-city", city=city, **options)
+        for city, target in _file_of_city(manifest, folder).items()
+    }
+    hashes = hash_photographs(manifest.image_paths, progress=progress) if picture_hash else None
+    return [
+        report_leakage(draft, manifest, target, hashes, near_duplicate_bits=near_duplicate_bits)
+        for target, draft in drafts.items()
+    ]
+
+
+def report_leakage(
+    draft: SplitDraft,
+    manifest: Manifest,
+    out: str | os.PathLike[str] | None,
+    hashes: PictureHashes | None = None,
+    *,
+    near_duplicate_bits: int = 6,
+) -> Splits:
+    """The splits of a draft with their leakage report, both written where a file is named.
+
+    Args:
+        draft: The splits.
+        manifest: The manifest that they are of.
+        out: The Parquet file, or the folder for splits.parquet; None for none.
+        hashes: Perceptual hashes of the manifest's pictures; None where they were not compared.
+        near_duplicate_bits: As in `split_manifest`.
+    """
+    if out is None:
+        splits = draft.in_memory()
+        return replace(
+            splits, leakage=leakage_report(manifest, splits, hashes, near_duplicate_bits=near_duplicate_bits)
+        )
+    leakage_path(out).unlink(missing_ok=True)  # a report of earlier splits must not stand beside these
+    splits = draft.write(out)
+    report = leakage_report(manifest, splits, hashes, near_duplicate_bits=near_duplicate_bits)
+    write_json(leakage_path(splits.path), report)
+    return replace(splits, leakage=report)
+
+
+def _file_of_city(manifest: Manifest, folder: Path) -> dict[str | None, Path]:
+    """The cities of a manifest, each with the file of the splits that leave it out."""
+    files: dict[str | None, Path] = {}
+    for name in sorted({name for name in text_or_none(manifest.frame["city"]) if name is not None}):
+        stem = file_stem(name)
+        while folder / f"{stem}.parquet" in files.values():
+            stem += "-2"  # two names that differ only in what a file name cannot hold
+        files[name] = folder / f"{stem}.parquet"
+    return files or {None: folder}  # no city at all: the split itself says what is wrong

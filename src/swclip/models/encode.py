@@ -1,0 +1,171 @@
+"""Photographs in any usual form, and positions, as embeddings: what is behind `LocatorModel.encode_images`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from numpy.typing import ArrayLike
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from swclip.errors import InputError
+from swclip.geo.coordinates import valid_positions
+from swclip.imaging.decode import PhotographError, load_pixels, to_rgb
+from swclip.imaging.preprocess import Preprocess
+from swclip.models.embed import (
+    Encoder,
+    Failure,
+    Progress,
+    device_of,
+    embed_positions,
+    encode_readable,
+    evaluating,
+    pixel_batches,
+    raise_failures,
+    stacked,
+)
+from swclip.models.location_text import Words
+
+Picture = str | os.PathLike[str] | bytes | Image.Image | np.ndarray[Any, Any] | Tensor
+"""A photograph: a path, the bytes of a file, a PIL image, an array (H, W, 3) uint8, or a tensor (3, H, W)."""
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A photograph with the name that messages have for it; a path to whoever asks for one."""
+
+    name: str
+    content: Picture
+
+    def __fspath__(self) -> str:
+        return self.name
+
+
+def encode_images(
+    model: Encoder,
+    images: Picture | Sequence[Picture],
+    *,
+    batch_size: int = 64,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Float32[np.ndarray, "*n d"]:
+    """Embed photographs in any form; see `LocatorModel.encode_images`."""
+    alone = isinstance(images, (str, os.PathLike, bytes, Image.Image)) or getattr(images, "ndim", 4) < 4
+    listed: list[Any] = [images] if alone else list(images)  # type: ignore[arg-type]  # a batch is a list of pictures
+    named = [_named(picture, number) for number, picture in enumerate(listed)]
+    failures: list[Failure] = []
+    rows: list[Any] = []
+    done = 0
+    with evaluating(model):
+        batches = pixel_batches(lambda one: _pixels(one, model.preprocess), named, batch_size, workers, failures)
+        for batch in batches:
+            rows.append(encode_readable(model.encode_pixels, batch, device_of(model)))
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(named))
+    if failures:
+        raise_failures(failures)
+    embeddings = stacked(rows)
+    return embeddings[0] if alone else embeddings
+
+
+def encode_positions(
+    model: Encoder,
+    positions_deg: ArrayLike | Tensor,
+    words: Words | Sequence[Words] | None = None,
+    *,
+    batch_size: int = 4096,
+    progress: Progress | None = None,
+) -> Float32[np.ndarray, "*n d"]:
+    """Embed positions that are checked first; see `LocatorModel.encode_positions`."""
+    if isinstance(positions_deg, Tensor):
+        positions_deg = positions_deg.detach().cpu().numpy()
+    try:
+        positions = np.asarray(positions_deg, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"positions are not numbers ({error}); give latitude, longitude in degrees.") from error
+    if positions.ndim not in (1, 2) or positions.shape[-1] != 2:
+        raise InputError(
+            f"positions have shape {positions.shape}, and (N, 2) is needed: latitude, longitude in degrees; (2,) for "
+            "one position."
+        )
+    alone, positions = positions.ndim == 1, positions.reshape(-1, 2)
+    wrong = np.flatnonzero(~valid_positions(positions[:, 0], positions[:, 1]))
+    if len(wrong):
+        lat, lon = positions[wrong[0]].tolist()
+        swapped = bool(valid_positions(lon, lat))
+        raise InputError(
+            f"positions, row {wrong[0]}: ({lat}, {lon}) is not a latitude and longitude in degrees"
+            + ("; latitude comes first." if swapped else ".")
+        )
+    listed = None
+    if words is not None:
+        several = [words] * len(positions) if isinstance(words, Mapping) else list(words)
+        if len(several) != len(positions):
+            raise InputError(f"{len(several)} words for {len(positions)} positions; give one mapping for each.")
+        listed = [dict(own) for own in several]
+    embeddings = embed_positions(model, positions, listed, batch_size=batch_size, progress=progress)
+    return embeddings[0] if alone else embeddings
+
+
+def _named(picture: Any, number: int) -> _Named:
+    """Name a photograph, and refuse what is none before anything is computed."""
+    if isinstance(picture, (str, os.PathLike)):
+        return _Named(os.fspath(picture), picture)
+    if isinstance(picture, Image.Image):
+        return _Named(getattr(picture, "filename", "") or f"image {number}", picture)
+    name = f"image {number}"
+    if isinstance(picture, bytes):
+        return _Named(name, picture)
+    if isinstance(picture, np.ndarray):
+        if picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3 and picture.size:
+            return _Named(name, picture)
+        raise InputError(
+            f"{name}: is an array {picture.shape} of {picture.dtype}, and (H, W, 3) of uint8 is needed; for another "
+            "picture use PIL.Image.fromarray(...)."
+        )
+    if isinstance(picture, Tensor):
+        whole = picture.dtype == torch.uint8
+        if picture.ndim == 3 and picture.shape[0] == 3 and picture.numel() and (whole or picture.is_floating_point()):
+            if whole or (float(picture.min()) >= 0.0 and float(picture.max()) <= 1.0):
+                return _Named(name, picture)
+            raise InputError(
+                f"{name}: is a tensor with values outside 0 to 1; pixels that were preprocessed go to "
+                "model.encode_pixels."
+            )
+        raise InputError(
+            f"{name}: is a tensor {tuple(picture.shape)} of {picture.dtype}, and (3, H, W) is needed, of uint8 or of "
+            "floats from 0 to 1."
+        )
+    raise InputError(
+        f"{name}: is a {type(picture).__name__}; give a path, a PIL image, an array (H, W, 3) of uint8 or a tensor "
+        "(3, H, W)."
+    )
+
+
+def _pixels(one: Any, preprocess: Preprocess) -> Float32[np.ndarray, "3 h w"]:
+    picture = one.content
+    if isinstance(picture, Image.Image):
+        load_pixels(picture, one.name)
+        try:
+            upright = ImageOps.exif_transpose(picture)
+        except Exception:  # whatever a broken EXIF block leads Pillow into; the picture is still good
+            upright = picture
+        return preprocess(to_rgb(upright))
+    if isinstance(picture, np.ndarray):
+        return preprocess(Image.fromarray(picture))
+    if isinstance(picture, Tensor):
+        values = picture.detach().cpu()
+        if values.dtype != torch.uint8:
+            values = (values * 255.0).round().to(torch.uint8)
+        return preprocess(Image.fromarray(values.permute(1, 2, 0).contiguous().numpy()))
+    try:
+        return preprocess.read(picture)
+    except PhotographError as error:
+        raise PhotographError(one.name, error.reason, error.detail) from error
