@@ -10,6 +10,7 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from swclip.answers.record import Answer
     from swclip.api import evaluate, evaluate_predictions, evaluate_vectors
     from swclip.comparison.compare_reports import compare_reports as compare
     from swclip.data.manifest import Manifest, read_manifest
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __version__ = importlib.metadata.version("swclip")
 
 _HOMES = {
+    "Answer": "swclip.answers.record:Answer",
     "Locator": "swclip.retrieval.locator:Locator",
     "LocatorModel": "swclip.models.locator_model:LocatorModel",
     "Manifest": "swclip.data.manifest:Manifest",
@@ -46,6 +48,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Answer",
     "Locator",
     "LocatorModel",
     "Manifest",

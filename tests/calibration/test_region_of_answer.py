@@ -15,9 +15,8 @@ import h3
 import numpy as np
 import pytest
 
-from swclip.answers.formats import as_text
+from swclip.answers.formats import REGIONS, as_text
 from swclip.answers.record import Answer
-from swclip.answers.region_shapes import REGIONS
 from swclip.answers.table import text_file
 from swclip.calibration.conformal import Calibration
 from swclip.calibration.density import tail_mass

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -183,7 +182,7 @@ class NearestLocator(Locator):
                 log_p, nearest, part, self.posterior, top_k, estimator, evidence=says, points_deg=points
             )
             share = len(own.rows) / len(self.gallery)
-            found.append(replace(answer, scored_share=share, left_out_at_most=None))
+            found.append(answer.model_copy(update={"scored_share": share, "left_out_at_most": None}))
         return found
 
 

@@ -6,7 +6,6 @@ import copy
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -213,7 +212,10 @@ class Locator:
         names = [os.fspath(path) for path in asked]
         reasons = iter(failures)
         good = [names[row] for row in answered]
-        bad = {row: Answer(names[row], error=next(reasons)[1]) for row in sorted({*range(len(asked))} - {*answered})}
+        bad = {
+            row: Answer(photograph=names[row], error=next(reasons)[1])
+            for row in sorted({*range(len(asked))} - {*answered})
+        }
         combined = tuple(good) if together and len(good) > 1 else ()
         if wanted is not None:
             self._warn_of_regions(alone=known is None and not combined)
@@ -222,9 +224,13 @@ class Locator:
         else:
             found = self._answers(query[answered], top_k, estimator, beam, wanted)
         if together:
-            return [*(replace(answer, photograph=good[0], photographs=combined) for answer in found), *bad.values()]
+            named = {"photograph": good[0], "photographs": combined} if good else {}
+            return [*(answer.model_copy(update=named) for answer in found), *bad.values()]
         answers = iter(found)
-        return [bad[row] if row in bad else replace(next(answers), photograph=names[row]) for row in range(len(asked))]
+        return [
+            bad[row] if row in bad else next(answers).model_copy(update={"photograph": names[row]})
+            for row in range(len(asked))
+        ]
 
     def posterior_of(
         self,
@@ -360,7 +366,8 @@ class Locator:
             part = Part.of(own, self._whole.hierarchy.take(opened.rows))
             regions = self._regions(wanted, own if len(own) < len(self.gallery) else None)
             (answer,) = answers_from(row[None], part, self.posterior, top_k, estimator, regions)
-            found.append(replace(answer, scored_share=opened.scored_share, left_out_at_most=opened.left_out_at_most))
+            scored = {"scored_share": opened.scored_share, "left_out_at_most": opened.left_out_at_most}
+            found.append(answer.model_copy(update=scored))
         return found
 
     def _regions(self, wanted: RegionRequest | None, part: Gallery | None) -> RegionMaker | None:

@@ -10,7 +10,7 @@ from jaxtyping import Float32, Float64, Int64
 from scipy import sparse
 from scipy.special import logsumexp
 
-from swclip.answers.record import Testimony
+from swclip.answers.record import CandidateEvidence
 from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.errors import MismatchError
 from swclip.gallery.gallery import Gallery
@@ -286,7 +286,7 @@ class Support:
         ]
         return tuple(sorted(named, key=lambda pair: (-pair[1], pair[0])))
 
-    def testimonies(self, at: int, image_ids: Sequence[str], names: Sequence[str]) -> tuple[Testimony, ...]:
+    def testimonies(self, at: int, image_ids: Sequence[str], names: Sequence[str]) -> tuple[CandidateEvidence, ...]:
         """What each photograph says of a candidate.
 
         Args:
@@ -298,7 +298,7 @@ class Support:
         for own, name in enumerate(names):
             pairs = self.ordered(at, image_ids, own)
             found.append(
-                Testimony(
+                CandidateEvidence(
                     photograph=name,
                     probability=float(self.probability[own, at]),
                     location_similarity=self.location_similarity_of(at, own),
