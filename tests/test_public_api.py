@@ -12,6 +12,7 @@ import swclip
 
 def test_the_public_names() -> None:
     assert set(swclip.__all__) == {
+        "Answer",
         "Locator",
         "LocatorModel",
         "Manifest",

@@ -72,8 +72,8 @@ def test_the_rest_of_an_answer_does_not_depend_on_it(
         without = bare.locate(paths)
     assert "promise nothing" in caplog.text
     assert "train it again on splits with validation queries" in caplog.text
-    bare_of_regions = [replace(answer, region=None) for answer in without]
-    assert bare_of_regions == [replace(answer, region=None) for answer in locator.locate(paths)]
+    bare_of_regions = [answer.model_copy(update={"region": None}) for answer in without]
+    assert bare_of_regions == [answer.model_copy(update={"region": None}) for answer in locator.locate(paths)]
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         assert bare.locate(paths, region=None) == bare_of_regions

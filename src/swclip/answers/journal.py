@@ -126,8 +126,9 @@ class AnswerJournal:
             ArtefactError: They are not what was written.
         """
         path, done = self.folder / _ANSWERS, 0
-        for lines, done, _ in self._batches():
+        for lines, so_far, _ in self._batches():
             yield [answer_from_json(line, f"{path} ({self._again})") for line in lines]
+            done = so_far
         if done != self.done:
             raise ArtefactError(f"{path}: was changed while it was read; {self._again}.")
 
