@@ -9,6 +9,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import geopandas
+import h3
+import numpy as np
 import pytest
 from PIL import Image
 from pydantic import ValidationError
@@ -61,13 +63,15 @@ def test_in_a_notebook_it_is_a_table_and_a_picture_that_need_nothing_else() -> N
 
 
 def test_the_figure_shows_the_point_the_candidates_and_the_outline(tmp_path: Path) -> None:
-    (axes, _) = WHOLE.plot(truth_deg=(53.8003, -1.55)).axes
-    labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["region", "answer", "true place"]
-    (outline, _) = axes.lines
-    assert len(outline.get_xdata()) == 7
+    region = WHOLE.region.model_copy(update={"cells": (h3.latlng_to_cell(53.8, -1.55, 11),)})
+    answer = WHOLE.model_copy(update={"region": region})
+    (axes, _) = answer.plot(truth_deg=(53.8003, -1.55)).axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["region", "answer", "true place"]
+    outline, to_truth = axes.lines
+    assert 20 < np.hypot(*outline.get_xydata().T).max() < 60, "the corners of a cell of resolution 11, in metres"
+    assert to_truth.get_xydata()[1].tolist() == pytest.approx([0.0, 33.36], abs=0.01)
     low, high = axes.get_xlim()
-    assert abs(outline.get_xdata()).max() < high == -low
+    assert np.abs(outline.get_xdata()).max() < high == -low < 150
     shown = axes.collections[0].get_offsets()
     assert shown.tolist() == [[0.0, 0.0]], "the candidate at the other end of the world does not shrink the map"
     assert "Region of 0.00211 km2, 80% nominal coverage" in axes.get_title(loc="left")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,7 +75,7 @@ def draw_map(
         axes.plot([0.0, truth[0]], [0.0, truth[1]], color=_TRUTH, linewidth=1.2, linestyle="--")
         # A ring, so that an answer at the true place is still seen.
         axes.scatter(
-            *truth, s=300, marker="o", facecolors="none", edgecolors=_TRUTH, linewidths=2.2, label="true place"
+            truth[0], truth[1], s=300, facecolors="none", edgecolors=_TRUTH, linewidths=2.2, label="true place"
         )
     axes.legend(loc="upper right", fontsize=9, framealpha=0.9)
     axes.set_aspect("equal")
@@ -85,16 +86,27 @@ def draw_map(
     axes.grid(alpha=0.25)
 
 
-def png_image(figure: Figure, words: str) -> str:
-    """A figure as an HTML image that holds its own data.
+def html_of(name: str, words: str, heads: Sequence[str], rows: Sequence[Sequence[str]], figure: Figure) -> str:
+    """A name, a table and a figure as HTML that loads nothing from elsewhere.
 
     Args:
-        figure: The figure.
-        words: What it shows, for those who cannot see it; already escaped.
+        name: The photograph.
+        words: The answer in lines of text.
+        heads: Heads of the table's columns.
+        rows: Its cells.
+        figure: The map.
     """
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=80)
-    return f'<img alt="{words}" src="data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}">'
+    image = base64.b64encode(stream.getvalue()).decode()
+    head = "".join(f"<th>{escape(text)}</th>" for text in heads)
+    body = "".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in rows)
+    lines = escape(words).replace("\n", "<br>")
+    return (
+        f"<div><p><b>{escape(name)}</b>: {lines}</p>"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        f'<img alt="Map of the answer to {escape(name)}" src="data:image/png;base64,{image}"></div>'
+    )
 
 
 def _rings_m(outline: Mapping[str, Any] | None, frame: LocalFrame) -> list[Float64[np.ndarray, "k 2"]]:

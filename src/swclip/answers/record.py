@@ -71,18 +71,19 @@ class RankedCandidate(_Record):
     city: str | None = Field(description="Its city, null where unknown.")
     image_ids: tuple[str, ...] = Field(description="The gallery's photographs there, the most similar first.")
     image_similarities: tuple[float, ...] = Field(
-        (), description="Their similarities to the query; of several queries, to the nearest of them."
+        default=(), description="Their similarities to the query; of several queries, to the nearest of them."
     )
     location_similarity: float | None = Field(
-        None, description="Similarity of the query to the candidate's location embedding; null for several queries."
+        default=None,
+        description="Similarity of the query to its location embedding; null for several queries.",
     )
     image_share: Probability | None = Field(
-        None,
+        default=None,
         description="Share of the probability that comes from the gallery's photographs, there or within the "
         "smoothing; the rest comes from locations. Null for several queries, and where the probability is 0.",
     )
     evidence: tuple[CandidateEvidence, ...] = Field(
-        (), description="Evidence from each of several queries of one place; empty for an answer to one."
+        default=(), description="Evidence from each of several queries of one place; empty for an answer to one."
     )
 
 
@@ -112,13 +113,13 @@ class RegionAnswer(_Record):
     )
     resolution: Resolution = Field(description="H3 resolution of the region.")
     cells: tuple[str, ...] = Field(
-        (),
+        default=(),
         description="Its H3 cells, seven of which may be written as the coarser one that they fill (H3's compact "
         "form); none where it is uninformative.",
     )
-    reason: str | None = Field(None, description="Why it is uninformative; null where it is not.")
+    reason: str | None = Field(default=None, description="Why it is uninformative; null where it is not.")
     calibrated: bool = Field(
-        True,
+        default=True,
         description="Whether the coverage was calibrated on validation queries: for one query, without a prior, when "
         "all candidates were scored. Else the region contains that share of the posterior, which may be overconfident; "
         "or, with a beam, it is computed as if all had been scored.",
@@ -146,48 +147,49 @@ class Answer(_Record):
         }
     )
 
-    schema_version: Literal["1"] = Field(ANSWER_VERSION, description="Version of this record.")
+    schema_version: Literal["1"] = Field(default=ANSWER_VERSION, description="Version of this record.")
     photograph: Name = Field(description="The photograph as it was named in the request; the first of several.")
     lat_deg: Latitude | None = Field(
-        None, description="Latitude of the answer in degrees; null where the photograph cannot be used."
+        default=None, description="Latitude of the answer in degrees; null where the photograph cannot be used."
     )
-    lon_deg: Longitude | None = Field(None, description="Longitude of the answer in degrees; null likewise.")
+    lon_deg: Longitude | None = Field(default=None, description="Longitude of the answer in degrees; null likewise.")
     probability_within_50m: Annotated[float, Field(ge=0.0, le=1.0)] | None = Field(
-        None, description="Posterior mass within 50 m of the answer."
+        default=None, description="Posterior mass within 50 m of the answer."
     )
     argmax_lat_deg: Latitude | None = Field(
-        None,
+        default=None,
         description="Latitude of the most similar location embedding, the paper's answer; with a prior, and of several "
         "photographs, that of the most probable candidate.",
     )
-    argmax_lon_deg: Longitude | None = Field(None, description="Longitude of the same.")
+    argmax_lon_deg: Longitude | None = Field(default=None, description="Longitude of the same.")
     estimator: str | None = Field(
-        None, description="How the point was estimated from the posterior: mode, argmax or geometric-median."
+        default=None, description="How the point was estimated from the posterior: mode, argmax or geometric-median."
     )
-    candidates: tuple[RankedCandidate, ...] = Field((), description="The most probable places, best first.")
-    city: str | None = Field(None, description="The most probable city; null where the gallery names none.")
-    city_probability: Probability | None = Field(None, description="Its share of the posterior.")
+    candidates: tuple[RankedCandidate, ...] = Field(default=(), description="The most probable places, best first.")
+    city: str | None = Field(default=None, description="The most probable city; null where the gallery names none.")
+    city_probability: Probability | None = Field(default=None, description="Its share of the posterior.")
     point_city: str | None = Field(
-        None,
+        default=None,
         description="The city of the candidate nearest to the point; another one where the most probable city's mass "
         "is scattered. Null where that candidate has none.",
     )
-    point_city_probability: Probability | None = Field(None, description="The share of that one.")
-    cells: tuple[CellAnswer, ...] = Field((), description="The H3 cells, from coarse to fine.")
+    point_city_probability: Probability | None = Field(default=None, description="The share of that one.")
+    cells: tuple[CellAnswer, ...] = Field(default=(), description="The H3 cells, from coarse to fine.")
     scored_share: Annotated[float, Field(ge=0.0, le=1.0)] | None = Field(
-        None, description="Share of the gallery's candidates that was scored; below 1 only for a search with a beam."
+        default=None,
+        description="Share of the gallery's candidates that was scored; below 1 only with a beam.",
     )
     left_out_at_most: Annotated[float, Field(ge=0.0)] | None = Field(
-        None, description="Upper bound of the others' share of the posterior, before its spatial smoothing."
+        default=None, description="Upper bound of the others' share of the posterior, before its spatial smoothing."
     )
     region: RegionAnswer | None = Field(
-        None,
+        default=None,
         description="Prediction region, which contains the place with a stated probability; null where none was "
         "requested.",
     )
-    error: str | None = Field(None, description="Why there is no answer; null where there is one.")
+    error: str | None = Field(default=None, description="Why there is no answer; null where there is one.")
     photographs: tuple[Name, ...] = Field(
-        (), description="The photographs that were answered together; empty for an answer to one."
+        default=(), description="The photographs that were answered together; empty for an answer to one."
     )
 
     def as_dict(self) -> dict[str, Any]:
@@ -200,6 +202,16 @@ class Answer(_Record):
         for name in ("schema_version", "lat_deg", "lon_deg", "cells", "region"):
             del properties[name]
         return {**properties, **self.flat_cells(), **self.flat_region()}
+
+    def columns(self) -> dict[str, Any]:
+        """The columns of a table but its geometry: `flat_properties`, the point, and the cells of the region."""
+        return {
+            **self.flat_properties(),
+            "lat_deg": self.lat_deg,
+            "lon_deg": self.lon_deg,
+            "region_cells": None if self.region is None else list(self.region.cells),
+            "region_reason": None if self.region is None else self.region.reason,
+        }
 
     def flat_region(self) -> dict[str, float | bool | None]:
         """The region as columns, without its cells."""
@@ -229,9 +241,7 @@ class Answer(_Record):
     def __repr__(self) -> str:
         if self.lat_deg is None or self.lon_deg is None:
             return f"<Answer {self.photograph}: no answer, {self.error}>"
-        place = f"{self.city}, " if self.city else ""
-        near = f"{self.probability_within_50m or 0.0:.0%} within 50 m"
-        return f"<Answer {self.photograph}: {place}{self.lat_deg:.5f}, {self.lon_deg:.5f}; {near}>"
+        return f"<Answer {self.photograph}: {self._place()}>"
 
     __str__ = __repr__
 
@@ -278,10 +288,14 @@ class Answer(_Record):
         axes.set_title(self._words(), loc="left", fontsize=10)
         return figure
 
+    def _place(self) -> str:
+        place = f"{self.city}, " if self.city else ""
+        near = f"{self.probability_within_50m or 0.0:.0%} within 50 m"
+        return f"{place}{self.lat_deg:.5f}, {self.lon_deg:.5f}; {near}"
+
     def _words(self) -> str:
         """The answer in one or two lines."""
-        place = f"{self.city}, " if self.city else ""
-        text = f"{place}{self.lat_deg:.5f}, {self.lon_deg:.5f}; {self.probability_within_50m or 0.0:.0%} within 50 m"
+        text = self._place()
         if self.region is None:
             return text
         if self.region.cannot_tell:
@@ -294,20 +308,17 @@ class Answer(_Record):
         name = escape(self.photograph)
         if self.error is not None or self.lat_deg is None:
             return f"<p><b>{name}</b>: no answer, {escape(self.error or 'no point')}</p>"
-        from swclip.answers.plot import png_image
+        from swclip.answers.plot import html_of
 
-        rows = "".join(
-            f"<tr><td>{rank}</td><td>{one.probability:.1%}</td><td>{one.distance_m:,.1f}</td>"
-            f"<td>{one.lat_deg:.5f}, {one.lon_deg:.5f}</td><td>{escape(one.city or '')}</td>"
-            f"<td>{escape(one.image_ids[0]) if one.image_ids else ''}</td></tr>"
-            for rank, one in enumerate(self.candidates, start=1)
-        )
         heads = ("", "probability", "metres away", "latitude, longitude", "city", "most similar photograph")
-        head = "".join(f"<th>{words}</th>" for words in heads)
-        words = escape(self._words()).replace("\n", "<br>")
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        image = png_image(self.plot(), f"Map of the answer to {name}")
-        return f"<div><p><b>{name}</b>: {words}</p>{table}{image}</div>"
+        rows = [
+            (
+                f"{rank}", f"{one.probability:.1%}", f"{one.distance_m:,.1f}", f"{one.lat_deg:.5f}, {one.lon_deg:.5f}",
+                one.city or "", one.image_ids[0] if one.image_ids else "",
+            )
+            for rank, one in enumerate(self.candidates, start=1)
+        ]  # fmt: skip
+        return html_of(self.photograph, self._words(), heads, rows, self.plot())
 
 
 def to_geodataframe(answers: Sequence[Answer]) -> GeoDataFrame:
@@ -325,17 +336,7 @@ def to_geodataframe(answers: Sequence[Answer]) -> GeoDataFrame:
     from shapely import Point
 
     points = [None if one.lat_deg is None else Point(one.lon_deg, one.lat_deg) for one in answers]
-    rows = [
-        {
-            **one.flat_properties(),
-            "lat_deg": one.lat_deg,
-            "lon_deg": one.lon_deg,
-            "region_cells": None if one.region is None else list(one.region.cells),
-            "region_reason": None if one.region is None else one.region.reason,
-        }
-        for one in answers
-    ]
-    return geopandas.GeoDataFrame(rows, geometry=points, crs="EPSG:4326")
+    return geopandas.GeoDataFrame([one.columns() for one in answers], geometry=points, crs="EPSG:4326")
 
 
 def answer_from_json(line: bytes, where: str) -> Answer:

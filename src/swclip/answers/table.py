@@ -76,7 +76,7 @@ class TableWriter:
     def write(self, answers: Sequence[Answer]) -> None:
         """Write further answers."""
         for answer in answers:
-            self._rows.append(_row(answer))
+            self._rows.append({**answer.columns(), "geometry": _wkb_point(answer.lon_deg, answer.lat_deg)})
             if len(self._rows) == ROWS:
                 self._write_group()
 
@@ -95,18 +95,6 @@ class TableWriter:
     def _write_group(self) -> None:
         self._file.write_table(pa.Table.from_pylist(self._rows, schema=self._schema), row_group_size=ROWS)
         self._rows = []
-
-
-def _row(answer: Answer) -> dict[str, Any]:
-    region = answer.region
-    return {
-        **answer.flat_properties(),
-        "lat_deg": answer.lat_deg,
-        "lon_deg": answer.lon_deg,
-        "region_cells": None if region is None else list(region.cells),
-        "region_reason": None if region is None else region.reason,
-        "geometry": _wkb_point(answer.lon_deg, answer.lat_deg),
-    }
 
 
 def _wkb_point(lon: float | None, lat: float | None) -> bytes | None:
