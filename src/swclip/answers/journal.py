@@ -116,8 +116,9 @@ class AnswerJournal:
             stream.truncate(self._bytes)
             stream.write(batch)
             stream.flush()
+            # Before it is forced to the disk, which takes a while: Ctrl-C meanwhile loses nothing that is written.
+            self.done, self._bytes = done, self._bytes + len(batch)
             os.fsync(stream.fileno())
-        self.done, self._bytes = done, self._bytes + len(batch)
 
     def replay(self) -> Iterator[list[Answer]]:
         """All answers, batch by batch.
