@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,6 +31,8 @@ from swclip.gallery.read_write import save_gallery
 from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
 from swclip.models.embed import embed_positions
 from swclip.models.locator_model import LocatorModel
+
+_TAIL_BYTES = 8 * 2**20
 
 PHOTOGRAPHS, PLACES = 500, 200
 
@@ -90,7 +93,9 @@ def _wait_for(journal: Path, count: int) -> tuple[int, float]:
 
 def _done(journal: Path) -> int:
     try:
-        return int(json.loads((journal / "state.json").read_text())["done"])
+        with (journal / "answers.jsonl").open("rb") as stream:
+            stream.seek(max(0, os.fstat(stream.fileno()).st_size - _TAIL_BYTES))
+            return int([0, *re.findall(rb'\n{"done": (\d+), "crc32": \d+}\n', stream.read())][-1])
     except FileNotFoundError:
         return 0
 

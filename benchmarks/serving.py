@@ -89,7 +89,7 @@ async def _ask(address: str, photographs: Sequence[bytes], requests: int, client
         for number in left:
             began = time.perf_counter()
             files = [("photographs", ("a.jpg", photographs[number % len(photographs)]))]
-            (await client.post("/v1/locate", files=files)).raise_for_status()
+            (await client.post("/v2/locate", files=files)).raise_for_status()
             took.append(time.perf_counter() - began)
 
     async with httpx.AsyncClient(base_url=address, timeout=300, trust_env=False) as client:

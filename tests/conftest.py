@@ -17,7 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from swclip.answers.record import Answer, CellAnswer, RankedCandidate, RegionAnswer, Testimony
+from swclip.answers.record import Answer, CellAnswer, PhotographEvidence, RankedCandidate, RegionAnswer
 
 # Before torch is imported, and for child processes too: with several workers, threads of one wait for those of another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -174,25 +174,44 @@ def _answers() -> st.SearchStrategy[Answer]:
     lat, lon = st.floats(-90.0, 90.0), st.floats(-180.0, 180.0)
     name = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
     names, shares = st.lists(name, max_size=3).map(tuple), st.lists(share, max_size=3).map(tuple)
-    says = st.builds(Testimony, name, share, share, st.none() | share, names, shares)
+    evidence = st.builds(
+        PhotographEvidence, photograph=name, probability=share, location_similarity=share,
+        image_share=st.none() | share, image_ids=names, image_similarities=shares,
+    )  # fmt: skip
     candidate = st.builds(
-        RankedCandidate, name, lat, lon, share, st.floats(0.0, 2e7), st.none() | name, names, shares,
-        st.none() | share, st.none() | share, st.lists(says, max_size=2).map(tuple),
+        RankedCandidate, candidate_id=name, lat_deg=lat, lon_deg=lon, probability=share,
+        distance_m=st.floats(0.0, 2e7), city=st.none() | name, image_ids=names, image_similarities=shares,
+        location_similarity=st.none() | share, image_share=st.none() | share,
+        evidence=st.lists(evidence, max_size=2).map(tuple),
     )  # fmt: skip
     cell_id = st.just("8b195da49b71fff")
-    cells = st.tuples(*(st.builds(CellAnswer, st.just(r), cell_id, lat, lon, share, cell_id, share) for r in (6, 8)))
+    cells = st.tuples(
+        *(
+            st.builds(
+                CellAnswer, resolution=st.just(r), cell_id=cell_id, lat_deg=lat, lon_deg=lon, probability=share,
+                point_cell_id=cell_id, point_cell_probability=share,
+            )
+            for r in (6, 8)
+        )
+    )  # fmt: skip
+    resolution = st.just(11)
     region = st.builds(
-        RegionAnswer, share, st.floats(0.0, 1e4), st.just(False), st.just(11), st.just(("8b195da49b71fff",)), st.none(),
-        st.booleans(),
+        RegionAnswer, probability=share, area_km2=st.floats(0.0, 1e4), cannot_tell=st.just(False),
+        resolution=resolution, cells=st.just(("8b195da49b71fff",)), calibrated=st.booleans(),
     )  # fmt: skip
-    silent = st.builds(RegionAnswer, share, st.none(), st.just(True), st.just(11), st.just(()), name)
+    silent = st.builds(
+        RegionAnswer, probability=share, area_km2=st.none(), cannot_tell=st.just(True), resolution=resolution,
+        reason=name,
+    )  # fmt: skip
     answered = st.builds(
-        Answer, name, lat, lon, share, lat, lon, st.just("mode"),
-        st.lists(candidate, min_size=1, max_size=3).map(tuple),
-        st.none() | name, st.none() | share, st.none() | name, st.none() | share, cells, share, share,
-        st.none() | region | silent, st.none(), names,
+        Answer, photograph=name, lat_deg=lat, lon_deg=lon, probability_within_50m=share, argmax_lat_deg=lat,
+        argmax_lon_deg=lon, estimator=st.just("mode"),
+        candidates=st.lists(candidate, min_size=1, max_size=3).map(tuple), city=st.none() | name,
+        city_probability=st.none() | share, point_city=st.none() | name, point_city_probability=st.none() | share,
+        cells=cells, scored_share=share, left_out_at_most=share, region=st.none() | region | silent, error=st.none(),
+        photographs=names,
     )  # fmt: skip
-    return answered | st.builds(Answer, name, error=name)
+    return answered | st.builds(Answer, photograph=name, error=name)
 
 
 @pytest.fixture(scope="session")

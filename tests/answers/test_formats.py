@@ -11,24 +11,52 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swclip.answers.formats import GEOJSON, JSON_LINES, as_text, format_of, text_form
-from swclip.answers.record import ANSWER_VERSION, Answer, CellAnswer, RankedCandidate, RegionAnswer
-from swclip.answers.schema import answer_from_json
-from swclip.answers.text_form import text_writer
+from fixtures.answers import sample_answers
+from swclip.answers.formats import GEOJSON, JSON_LINES, Format, as_text, format_of, text_form, text_writer
+from swclip.answers.record import ANSWER_VERSION, Answer, CellAnswer, RankedCandidate, RegionAnswer, answer_from_json
 from swclip.errors import ConfigError
 
 Answers = st.SearchStrategy[list[Answer]]
 CELL = "8b195da49b71fff"
 LEEDS = Answer(
-    "a, b.jpg", 53.8, -1.55, 0.5, 53.81, -1.54, "mode",
-    (
-        RankedCandidate("c1", 53.8, -1.55, 0.4, 0.0, "Leeds", ("p1", "p2")),
-        RankedCandidate("c2", 53.9, -1.5, 0.1, 9.5, None, ()),
+    photograph="a, b.jpg",
+    lat_deg=53.8,
+    lon_deg=-1.55,
+    probability_within_50m=0.5,
+    argmax_lat_deg=53.81,
+    argmax_lon_deg=-1.54,
+    estimator="mode",
+    candidates=(
+        RankedCandidate(
+            candidate_id="c1", lat_deg=53.8, lon_deg=-1.55, probability=0.4, distance_m=0.0, city="Leeds",
+            image_ids=("p1", "p2"),
+        ),
+        RankedCandidate(
+            candidate_id="c2", lat_deg=53.9, lon_deg=-1.5, probability=0.1, distance_m=9.5, city=None, image_ids=()
+        ),
     ),
-    "Leeds", 0.9, "Leeds", 0.9, (CellAnswer(8, "88195da49bfffff", 53.8, -1.55, 0.7, "88195da49bfffff", 0.7),), 1.0, 0.0,
-    RegionAnswer(0.8, 0.0021, False, 11, (CELL,)),
+    city="Leeds",
+    city_probability=0.9,
+    point_city="Leeds",
+    point_city_probability=0.9,
+    cells=(
+        CellAnswer(
+            resolution=8, cell_id="88195da49bfffff", lat_deg=53.8, lon_deg=-1.55, probability=0.7,
+            point_cell_id="88195da49bfffff", point_cell_probability=0.7,
+        ),
+    ),
+    scored_share=1.0,
+    left_out_at_most=0.0,
+    region=RegionAnswer(probability=0.8, area_km2=0.0021, cannot_tell=False, resolution=11, cells=(CELL,)),
 )  # fmt: skip
-LOST = Answer("lost.jpg", error="is an empty file; copy or download it again.")
+LOST = Answer(photograph="lost.jpg", error="is an empty file; copy or download it again.")
+WRITTEN = Path(__file__).parent / "as_version_1"
+
+
+@pytest.mark.parametrize("format", ["json", "jsonl", "csv", "geojson", "kml"])
+def test_files_of_version_1_are_written_as_they_always_were(format: Format) -> None:
+    # A change here breaks the programs that read these files: it takes a new ANSWER_VERSION, and new files here.
+    assert as_text(sample_answers(), format).encode() == (WRITTEN / f"answers.{format}").read_bytes()
 
 
 @given(data=st.data())

@@ -15,29 +15,28 @@ from hypothesis import strategies as st
 
 from swclip.answers.formats import as_text
 from swclip.answers.kml import kml_geometry
-from swclip.answers.record import Answer, RankedCandidate, RegionAnswer
+from swclip.answers.record import Answer, RegionAnswer
 from swclip.answers.region_shapes import region_geometry
 
 NS = "{http://www.opengis.net/kml/2.2}"
 # The order in which the schema of KML 2.2 has the elements of a Placemark, as far as they are used here.
 ORDER = ("name", "description", "styleUrl", "ExtendedData", "Point", "Polygon", "MultiGeometry")
-CANDIDATES = (RankedCandidate("c1", 53.8, -1.55, 0.4, 0.0, "Leeds", ()),)
 RING = ("8b195da49b71fff",)
 SURE = Answer(
-    "in/<a> & b.jpg",
-    53.8,
-    -1.55,
-    0.5,
-    53.8,
-    -1.55,
-    "mode",
-    CANDIDATES,
-    region=RegionAnswer(0.8, 0.002, False, 11, RING),
+    photograph="in/<a> & b.jpg",
+    lat_deg=53.8,
+    lon_deg=-1.55,
+    probability_within_50m=0.5,
+    region=RegionAnswer(probability=0.8, area_km2=0.002, cannot_tell=False, resolution=11, cells=RING),
 )
 UNSURE = Answer(
-    "b.jpg", 53.9, -1.5, 0.1, 53.9, -1.5, "mode", CANDIDATES, region=RegionAnswer(0.8, None, True, 11, (), "too few")
+    photograph="b.jpg",
+    lat_deg=53.9,
+    lon_deg=-1.5,
+    probability_within_50m=0.1,
+    region=RegionAnswer(probability=0.8, area_km2=None, cannot_tell=True, resolution=11, reason="too few"),
 )
-LOST = Answer("ctrl\x01.jpg", error="is not an image")
+LOST = Answer(photograph="ctrl\x01.jpg", error="is not an image")
 
 
 def parts(text: str, name: str) -> Iterator[ElementTree.Element]:
@@ -120,6 +119,6 @@ def test_any_answers_are_well_formed(made_up_answers: st.SearchStrategy[list[Ans
 
 @pytest.mark.parametrize("mark", ["\x00", "\x0b", "\ufffe", "]]>", "&#x41;", "\u2028"])
 def test_odd_characters_of_a_name_do_not_break_it(mark: str) -> None:
-    (placemark,) = parts(as_text([Answer(f"a{mark}b", error="x")], "kml"), "Placemark")
+    (placemark,) = parts(as_text([Answer(photograph=f"a{mark}b", error="x")], "kml"), "Placemark")
     name = placemark.findtext(NS + "name") or ""
     assert name in (f"a{mark}b", "a\N{REPLACEMENT CHARACTER}b")

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fixtures.answers import RESOLUTIONS as SAMPLE_RESOLUTIONS
+from fixtures.answers import sample_answers
 from swclip.answers import table as answer_table
 from swclip.answers.record import Answer
 from swclip.answers.table import TableWriter, answer_file, answers_table_schema
@@ -50,10 +52,23 @@ def test_it_holds_what_the_answers_hold(
         assert (row["geometry"] is None) == (answer.lat_deg is None)
 
 
+def test_a_table_of_version_1_is_written_as_it_always_was(tmp_path: Path) -> None:
+    with answer_file(tmp_path / "answers.parquet", "parquet", SAMPLE_RESOLUTIONS) as file:
+        file.write(sample_answers())
+    expected = pq.read_table(Path(__file__).parent / "as_version_1" / "answers.parquet")
+    # Not the bytes, in which the version of pyarrow is.
+    assert pq.read_table(tmp_path / "answers.parquet").equals(expected, check_metadata=True)
+
+
 def test_geopandas_opens_it(tmp_path: Path) -> None:
     path = tmp_path / "answers.parquet"
     with TableWriter(path, [8]) as file:
-        file.write([Answer("a.jpg", 53.8, -1.55, 0.5), Answer("b.jpg", error="is an empty file")])
+        file.write(
+            [
+                Answer(photograph="a.jpg", lat_deg=53.8, lon_deg=-1.55),
+                Answer(photograph="b.jpg", error="is an empty file"),
+            ]
+        )
     frame = geopandas.read_parquet(path)
     assert frame.crs.to_epsg() == 4326
     assert (frame.geometry.x[0], frame.geometry.y[0]) == (-1.55, 53.8)
@@ -65,7 +80,11 @@ def test_geopandas_opens_it(tmp_path: Path) -> None:
 
 def test_the_columns_do_not_depend_on_the_answers(tmp_path: Path) -> None:
     schemas = []
-    for name, answers in (("none", []), ("lost", [Answer("b.jpg", error="x")]), ("one", [Answer("a", 1.0, 2.0)])):
+    for name, answers in (
+        ("none", []),
+        ("lost", [Answer(photograph="b.jpg", error="x")]),
+        ("one", [Answer(photograph="a", lat_deg=1.0, lon_deg=2.0)]),
+    ):
         with TableWriter(tmp_path / name, [8]) as file:
             file.write(answers)
         schemas.append(pq.read_schema(tmp_path / name))
@@ -80,8 +99,8 @@ def test_it_is_written_in_groups_of_rows(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(answer_table, "ROWS", 4)
     path = tmp_path / "answers.parquet"
     with TableWriter(path) as file:
-        file.write([Answer(f"{n}.jpg", error="x") for n in range(7)])
-        file.write([Answer(f"{n}.jpg", error="x") for n in range(7, 10)])
+        file.write([Answer(photograph=f"{n}.jpg", error="x") for n in range(7)])
+        file.write([Answer(photograph=f"{n}.jpg", error="x") for n in range(7, 10)])
     whole = pq.ParquetFile(path)
     assert [whole.metadata.row_group(i).num_rows for i in range(whole.num_row_groups)] == [4, 4, 2]
     assert whole.read()["photograph"].to_pylist() == [f"{n}.jpg" for n in range(10)]

@@ -7,7 +7,6 @@ import io
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import geopandas
@@ -15,9 +14,8 @@ import h3
 import numpy as np
 import pytest
 
-from swclip.answers.formats import as_text
+from swclip.answers.formats import REGIONS, as_text
 from swclip.answers.record import Answer
-from swclip.answers.region_shapes import REGIONS
 from swclip.answers.table import text_file
 from swclip.calibration.conformal import Calibration
 from swclip.calibration.density import tail_mass
@@ -74,8 +72,8 @@ def test_the_rest_of_an_answer_does_not_depend_on_it(
         without = bare.locate(paths)
     assert "coverage is not calibrated" in caplog.text
     assert "train it again on splits with validation queries" in caplog.text
-    bare_of_regions = [replace(answer, region=None) for answer in without]
-    assert bare_of_regions == [replace(answer, region=None) for answer in locator.locate(paths)]
+    bare_of_regions = [answer.model_copy(update={"region": None}) for answer in without]
+    assert bare_of_regions == [answer.model_copy(update={"region": None}) for answer in locator.locate(paths)]
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         assert bare.locate(paths, region=None) == bare_of_regions

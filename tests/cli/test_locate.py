@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -51,6 +52,14 @@ def asked(made: Path, many: Path, out: Path, *more: str) -> list[str]:
     return ["locate", str(made / "gallery"), "--list", str(many), "--out", str(out), "--batch-size", "2", *more]
 
 
+def done_of(journal: Path) -> int:
+    """Photographs that a journal holds answers to."""
+    answers = journal / "answers.jsonl"
+    if not answers.exists():
+        return 0
+    return int(([0, *re.findall(r'^{"done": (\d+), "crc32": \d+}\n', answers.read_text(), re.MULTILINE)])[-1])
+
+
 @pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(made: Path, many: Path, tmp_path: Path) -> None:
     whole, out, regions = tmp_path / "whole.parquet", tmp_path / "out.parquet", tmp_path / "regions.geojson"
@@ -79,8 +88,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(made: Path, man
             code = locate(out, kill, "--region-out", str(regions))["code"]
             if code == -signal.SIGKILL:
                 kills += 1
-                state = tmp_path / "out.parquet.partial" / "state.json"
-                left.append(json.loads(state.read_text())["done"] if state.exists() else 0)
+                left.append(done_of(tmp_path / "out.parquet.partial"))
             else:
                 assert code == UNREADABLE
                 assert (out.read_bytes(), regions.read_bytes()) == files
@@ -103,9 +111,9 @@ def test_ctrl_c_says_how_to_go_on(made: Path, many: Path, tmp_path: Path, start:
     long.write_text(many.read_text() * 40)
     command = asked(made, long, out)
     process = start(*command)
-    state = tmp_path / "answers.csv.partial" / "state.json"
+    folder = tmp_path / "answers.csv.partial"
     deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and process.poll() is None and not state.exists():
+    while time.monotonic() < deadline and process.poll() is None and not done_of(folder):
         time.sleep(0.01)
     # While it is at work, the same answers are not begun a second time; stopped, so that it cannot finish meanwhile.
     process.send_signal(signal.SIGSTOP)
@@ -118,20 +126,20 @@ def test_ctrl_c_says_how_to_go_on(made: Path, many: Path, tmp_path: Path, start:
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
-    done = json.loads(state.read_text())["done"]
+    done = done_of(folder)
     assert 0 < done < 40 * COUNT
-    assert f"interrupted: {done} of {40 * COUNT} photographs are answered and kept in {state.parent}" in errors
+    assert f"interrupted: {done} of {40 * COUNT} photographs are answered and kept in {folder}" in errors
     assert "The same command goes on from there" in errors
     assert not out.exists()
     # Something else is refused with what differs; --restart throws away what was kept.
     for more in (["--top-k", "3"], ["--region", "0.9"]):
         assert run([*command, *more]) == 4
-    assert json.loads(state.read_text())["done"] == done
+    assert done_of(folder) == done
     short = asked(made, many, out)
     assert run(short) == 4
     assert run([*short, "--restart"]) == UNREADABLE
     assert out.read_text().startswith("photograph,photographs,rank,")
-    assert not state.parent.exists()
+    assert not folder.exists()
 
 
 def test_the_same_command_with_another_gallery_is_refused(

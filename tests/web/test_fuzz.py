@@ -84,7 +84,7 @@ def test_files_that_are_almost_photographs(serve: Any, locator: Locator) -> None
     with serve(locator, Limits(max_megapixels=4, timeout_s=120)) as served, served.client() as client:
         every = list(files(COUNT))
         for start in range(0, len(every), AT_ONCE):
-            response = client.post("/v1/locate", **send(every[start : start + AT_ONCE], compare_exif="true"))
+            response = client.post("/v2/locate", **send(every[start : start + AT_ONCE], compare_exif="true"))
             if response.status_code == 200:
                 for result in response.json()["results"]:
                     assert (result["answer"] is None) != (result["problem"] is None)
@@ -108,7 +108,7 @@ def test_bodies_that_are_almost_forms(serve: Any, locator: Locator, photographs:
     with serve(locator, Limits(pause_s=20)) as served, served.client() as client:
 
         def ask(body: bytes) -> httpx.Response:
-            return client.post("/v1/locate", content=body, headers={"content-type": content_type})
+            return client.post("/v2/locate", content=body, headers={"content-type": content_type})
 
         bodies = [mutated(whole, rng) for _ in range(COUNT // 4)]
         bodies += [whole[: int(cut)] for cut in rng.integers(0, len(whole), COUNT // 16)]
@@ -133,7 +133,7 @@ def pool_of_types(client: httpx.Client, body: bytes) -> Iterator[httpx.Response]
         "*/*",
         ";;;",
     ):
-        yield client.post("/v1/locate", content=body, headers={"content-type": content_type.encode("latin-1")})
+        yield client.post("/v2/locate", content=body, headers={"content-type": content_type.encode("latin-1")})
 
 
 def test_large_pictures_again_and_again_leave_nothing_behind(serve: Any, locator: Locator) -> None:
@@ -141,7 +141,7 @@ def test_large_pictures_again_and_again_leave_nothing_behind(serve: Any, locator
     with serve(locator) as served, served.client() as client:
 
         def ask(_: int) -> int:
-            return client.post("/v1/locate", **send(large, combined="true")).status_code
+            return client.post("/v2/locate", **send(large, combined="true")).status_code
 
         with ThreadPoolExecutor(4) as pool:
             assert set(pool.map(ask, range(4))) == {200}

@@ -27,7 +27,7 @@ from .test_problems import problem
 
 
 def test_the_description(client: httpx.Client, locator: Locator) -> None:
-    found = client.get("/v1/gallery").json()
+    found = client.get("/v2/gallery").json()
     gallery = locator.gallery
     assert found["model"] == locator.model.fingerprint
     assert (found["candidates"], found["photographs"]) == (20, 60)
@@ -48,14 +48,14 @@ def test_a_gallery_without_cities_and_calibration(serve: Any, locator: Locator) 
     bare = replace(locator.gallery, cities=[None] * len(locator.gallery))
     tiles = Tiles("https://tiles.example.org/{z}/{x}/{y}.png", "© somebody")
     with serve(Locator(bare, locator.model, locator.posterior), tiles=tiles) as served, served.client() as client:
-        found = client.get("/v1/gallery").json()
+        found = client.get("/v2/gallery").json()
         assert found["cities"] == [{"name": None, "candidates": 20}]
         assert found["calibration"] is None
         assert found["tiles"] == {"url": tiles.url, "attribution": tiles.attribution}
 
 
 def test_the_points_are_geojson_and_no_more_than_asked(client: httpx.Client, locator: Locator) -> None:
-    response = client.get("/v1/gallery/points")
+    response = client.get("/v2/gallery/points")
     assert response.headers["content-type"] == "application/geo+json"
     found = response.json()
     assert (found["type"], found["candidates"], found["shown"]) == ("FeatureCollection", 20, 20)
@@ -64,22 +64,22 @@ def test_the_points_are_geojson_and_no_more_than_asked(client: httpx.Client, loc
     points = np.concatenate([geometry["coordinates"] for geometry in by_city.values()])
     expected = locator.gallery.positions_deg[:, ::-1]
     np.testing.assert_allclose(np.sort(points, axis=0), np.sort(expected, axis=0), atol=1e-6)
-    few = client.get("/v1/gallery/points", params={"limit": 7}).json()
+    few = client.get("/v2/gallery/points", params={"limit": 7}).json()
     assert few["shown"] == sum(len(feature["geometry"]["coordinates"]) for feature in few["features"]) == 7
-    assert few == client.get("/v1/gallery/points", params={"limit": 7}).json()
+    assert few == client.get("/v2/gallery/points", params={"limit": 7}).json()
     assert points_geojson(locator.gallery, 1)["shown"] == 1
 
 
 def test_photographs_are_shown_small_and_without_their_exif(serve: Any, locator: Locator, town: Path) -> None:
     thumbnails = Thumbnails.of_manifest(read_manifest(town), locator.gallery.image_ids)
     with serve(locator, thumbnails=thumbnails) as served, served.client() as client:
-        assert client.get("/v1/gallery").json()["thumbnails"] is True
-        response = client.get("/v1/gallery/photographs/p00-0")
+        assert client.get("/v2/gallery").json()["thumbnails"] is True
+        response = client.get("/v2/gallery/photographs/p00-0")
         assert response.headers["content-type"] == "image/jpeg"
         with Image.open(io.BytesIO(response.content)) as picture:
             assert picture.size == (48, 40)
         for unknown in ("p99-0", "../manifest.parquet", "%2e%2e/manifest.parquet", "/etc/passwd", "p00-0/", "x" * 500):
-            problem(client.get(f"/v1/gallery/photographs/{unknown}"), "not-found")
+            problem(client.get(f"/v2/gallery/photographs/{unknown}"), "not-found")
 
 
 def test_a_thumbnail_is_made_once_and_holds_no_position(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_thumbnails_come_from_the_gallery_itself(serve: Any, locator: Locator, t
     assert thumbnails is not None
     assert len(thumbnails) == len(locator.gallery.image_ids)
     with serve(locator, thumbnails=thumbnails) as served, served.client() as client:
-        response = client.get("/v1/gallery/photographs/p00-0")
+        response = client.get("/v2/gallery/photographs/p00-0")
         with Image.open(io.BytesIO(response.content)) as picture:
             assert picture.size == (24, 20)
-        problem(client.get("/v1/gallery/photographs/p99-0"), "not-found")
+        problem(client.get("/v2/gallery/photographs/p99-0"), "not-found")

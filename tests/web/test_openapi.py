@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -28,7 +30,7 @@ REFUSED = [400, 404, 405, 413, 415, 422]
 def described(serve: Any, locator: Locator) -> Iterator[tuple[Served, Any]]:
     with serve(locator, Limits(timeout_s=120)) as served:
         config = schemathesis.Config.from_dict({"checks": {"negative_data_rejection": {"expected-statuses": REFUSED}}})
-        yield served, schemathesis.openapi.from_url(f"{served.address}/v1/openapi.json", config=config)
+        yield served, schemathesis.openapi.from_url(f"{served.address}/v2/openapi.json", config=config)
 
 
 @pytest.mark.parametrize("mode", ["positive", "negative"])
@@ -39,7 +41,7 @@ def test_requests_made_from_it_are_answered_as_it_says(described: tuple[Served, 
     asked = 0
     for found in schema.get_all_operations():
         operation = found.ok()
-        if mode == "negative" and operation.path in ("/healthz", "/readyz", "/metrics", "/v1/gallery"):
+        if mode == "negative" and operation.path in ("/healthz", "/readyz", "/metrics", "/v2/gallery"):
             continue  # they take nothing that could be wrong
 
         @settings(
@@ -62,20 +64,23 @@ def test_a_whole_answer_is_of_the_schema(served: Served, photographs: list[bytes
     import jsonschema
 
     with served.client() as client:
-        openapi = client.get("/v1/openapi.json").json()
+        openapi = client.get("/v2/openapi.json").json()
         asked = send(photographs[:3], include_posterior="true", compare_exif="true")
-        reply = client.post("/v1/locate", **asked).json()
+        reply = client.post("/v2/locate", **asked).json()
     LocateResponse.model_validate(reply)
+    published = json.loads((Path(__file__).parents[2] / "docs" / "answer.schema.json").read_text(encoding="utf-8"))
+    for result in reply["results"]:
+        jsonschema.Draft202012Validator(published).validate(result["answer"])
     schema = {"$ref": "#/components/schemas/LocateResponse", "components": openapi["components"]}
     jsonschema.Draft202012Validator(schema).validate(reply)
 
 
 def test_every_kind_of_problem_is_described(served: Served) -> None:
     with served.client() as client:
-        openapi = client.get("/v1/openapi.json").json()
-    locate = openapi["paths"]["/v1/locate"]["post"]
+        openapi = client.get("/v2/openapi.json").json()
+    locate = openapi["paths"]["/v2/locate"]["post"]
     named = " ".join(response["description"] for response in locate["responses"].values())
-    everywhere = {"not-found", "method-not-allowed", "refused", "key-needed"}
+    everywhere = {"not-found", "method-not-allowed", "refused", "key-needed", "version-gone"}
     for kind in set(KINDS) - everywhere:
         assert f"`{kind}`" in named
         assert str(KINDS[kind].status) in locate["responses"]

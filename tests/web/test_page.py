@@ -97,7 +97,11 @@ def told(page: Any) -> tuple[float, float]:
 
 def ask(served: Served, *photographs: bytes, **fields: Any) -> Any:
     with served.client() as client:
-        return client.post("/v1/locate", **send(list(photographs), **fields)).json()["results"][0]["answer"]
+        return client.post("/v2/locate", **send(list(photographs), **fields)).json()["results"][0]
+
+
+def point(result: Any) -> tuple[float, float]:
+    return result["answer"]["lat_deg"], result["answer"]["lon_deg"]
 
 
 def map_picture(page: Any) -> bytes:
@@ -118,9 +122,9 @@ def test_a_photograph_dropped_is_answered(
     answered(page)
     page.wait_for_selector("#places img")
     expected = ask(shown, photographs[0], include_posterior="true")
-    assert told(page) == pytest.approx((expected["point"]["lat_deg"], expected["point"]["lon_deg"]), abs=1e-5)
+    assert told(page) == pytest.approx(point(expected), abs=1e-5)
     assert "Leeds" in page.inner_text("#city")
-    assert f"{expected['probability_within_50m']:.0%}".replace("%", " %") in page.inner_text("#near")
+    assert f"{expected['answer']['probability_within_50m']:.0%}".replace("%", " %") in page.inner_text("#near")
     assert page.locator("#places li").count() == 5
     assert page.locator("#photographs img").count() == 1
     assert map_picture(page) != empty
@@ -230,27 +234,27 @@ def test_a_link_shows_the_answer_to_others(shown: Served, visit: Any, photograph
 
 def test_a_link_keeps_cells_and_levels(shown: Served, visit: Any, photographs: list[bytes]) -> None:
     page = visit(shown)
-    answer = ask(shown, photographs[5], include_posterior="true")
+    result = ask(shown, photographs[5], include_posterior="true")
     kept = page.evaluate(
-        """async ([answer, model]) => {
+        """async ([result, model]) => {
           const { decode, encode } = await import("/static/share.js");
-          const text = encode(answer, model, 77);
+          const text = encode(result, model, 77);
           const cut = [1, 2, 3, 5, 8].map((parts) => text.slice(0, Math.floor(text.length * parts / 9)));
           const refused = cut.filter((part) => { try { decode(part); return false; } catch { return true; } }).length;
           return { found: decode(text), refused };
         }""",
-        [answer, "0123456789abcdef"],
+        [result, "0123456789abcdef"],
     )
     found = kept["found"]
     assert kept["refused"] == 5
     assert (found["model"], found["level"]) == ("01234567", 77)
-    cells, own = found["answer"]["posterior"]["cells"], answer["posterior"]["cells"]
+    cells, own = found["result"]["posterior"]["cells"], result["posterior"]["cells"]
     assert len(cells) == min(350, len(own))
     for cell, theirs in zip(cells, own, strict=False):
         np.testing.assert_allclose(cell["boundary_deg"], theirs["boundary_deg"], atol=1e-5)
         assert cell["from_level"] == theirs["from_level"]
         assert cell["probability"] == pytest.approx(max(theirs["probability"], 1e-9), rel=0.05)
-    for region, theirs in zip(found["answer"]["posterior"]["regions"], answer["posterior"]["regions"], strict=True):
+    for region, theirs in zip(found["result"]["posterior"]["regions"], result["posterior"]["regions"], strict=True):
         assert region["cannot_tell"] == theirs["cannot_tell"]
         assert region["area_km2"] == pytest.approx(theirs["area_km2"], abs=1e-6)
 
@@ -297,14 +301,14 @@ def test_several_photographs_by_themselves_and_together(shown: Served, visit: An
     for number in range(3):
         buttons.nth(number).click()
         assert buttons.nth(number).get_attribute("aria-pressed") == "true"
-        expected = ask(shown, chosen[number])["point"]
-        assert told(page) == pytest.approx((expected["lat_deg"], expected["lon_deg"]), abs=1e-5)
+        expected = ask(shown, chosen[number])
+        assert told(page) == pytest.approx(point(expected), abs=1e-5)
         seen.append(told(page))
     assert len(set(seen)) == 3
     page.check("#combined")
     page.locator("#answer-title", has_text="together").wait_for()
-    expected = ask(shown, *chosen, combined="true")["point"]
-    assert told(page) == pytest.approx((expected["lat_deg"], expected["lon_deg"]), abs=1e-5)
+    expected = ask(shown, *chosen, combined="true")
+    assert told(page) == pytest.approx(point(expected), abs=1e-5)
 
 
 def test_of_several_together_one_cannot_be_read(shown: Served, visit: Any, photographs: list[bytes]) -> None:
@@ -330,8 +334,8 @@ def test_a_city_is_chosen(shown: Served, visit: Any, photographs: list[bytes]) -
     free = told(page)
     page.select_option("#within-city", "York")
     page.locator("#city", has_text="York").wait_for()
-    expected = ask(shown, photographs[0], city="York")["point"]
-    assert told(page) == pytest.approx((expected["lat_deg"], expected["lon_deg"]), abs=1e-5)
+    expected = ask(shown, photographs[0], city="York")
+    assert told(page) == pytest.approx(point(expected), abs=1e-5)
     assert told(page) != free
     page.select_option("#within-city", "any city")
     page.locator("#city", has_text="Leeds").wait_for()
@@ -346,7 +350,7 @@ def test_the_photograph_that_speaks_for_a_place_is_shown_first(
     page.on("request", lambda request: asked.append(request.url))
     choose(page, photographs[1])
     answered(page)
-    candidates = ask(shown, photographs[1])["candidates"]
+    candidates = ask(shown, photographs[1])["answer"]["candidates"]
     page.locator("#places img").nth(4).wait_for()
     assert {url.rsplit("/", 1)[1] for url in asked if "/gallery/photographs/" in url} == {
         one["image_ids"][0] for one in candidates

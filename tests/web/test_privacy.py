@@ -39,7 +39,7 @@ def test_nothing_is_written_to_the_disk(
     assert len(large) > 4_000_000
     with serve(locator) as served, served.client() as client:
         watching = True
-        response = client.post("/v1/locate", files=[("photographs", (NAME, large)), ("photographs", (NAME, large))])
+        response = client.post("/v2/locate", files=[("photographs", (NAME, large)), ("photographs", (NAME, large))])
         watching = False
     assert response.status_code == 200
     assert opened == []
@@ -56,23 +56,23 @@ def test_the_log_and_the_counters_name_no_photograph_and_no_place(
     with serve(locator) as served, served.client() as client:
         caplog.clear()
         reply = client.post(
-            "/v1/locate",
+            "/v2/locate",
             data={**data, "compare_exif": "true"},
             files=[("photographs", (NAME, marked, "image/x-secret"))],
         )
-        client.post("/v1/locate", data={"near_lat_deg": "53.80123"}, files=[("photographs", (NAME, marked))])
-        client.post("/v1/locate?lat=53.80123", files=[("photographs", (NAME, marked[:200]))])
-        client.get("/v1/gallery/photographs/my-secret-garden?lat=53.80123")
+        client.post("/v2/locate", data={"near_lat_deg": "53.80123"}, files=[("photographs", (NAME, marked))])
+        client.post("/v2/locate?lat=53.80123", files=[("photographs", (NAME, marked[:200]))])
+        client.get("/v2/gallery/photographs/my-secret-garden?lat=53.80123")
         client.get("/my-secret-garden")
         metrics = client.get("/metrics").text
     assert reply.status_code == 200
-    point = reply.json()["results"][0]["answer"]["point"]
+    answer = reply.json()["results"][0]["answer"]
     ours = "\n".join(
         record.getMessage() for record in caplog.records if not record.name.startswith(("httpx", "httpcore"))
     )
-    assert "POST /v1/locate 200" in ours
+    assert "POST /v2/locate 200" in ours
     for told in (ours, metrics):
-        for private in ("secret", "53.8", "1.54567", str(point["lat_deg"]), str(point["lon_deg"]), "?"):
+        for private in ("secret", "53.8", "1.54567", str(answer["lat_deg"]), str(answer["lon_deg"]), "?"):
             assert private not in told.replace("# HELP", ""), private
     assert re.search(r'swclip_photographs_total\{outcome="usable"\} \d', metrics)
     assert 'route="other"' in metrics
@@ -80,4 +80,4 @@ def test_the_log_and_the_counters_name_no_photograph_and_no_place(
 
 def test_a_reply_does_not_repeat_a_files_name(client: Any, photographs: list[bytes]) -> None:
     for data in (photographs[0], b"junk", io.BytesIO(photographs[0]).read(50)):
-        assert "secret" not in client.post("/v1/locate", files=[("photographs", (NAME, data))]).text
+        assert "secret" not in client.post("/v2/locate", files=[("photographs", (NAME, data))]).text

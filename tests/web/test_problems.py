@@ -48,34 +48,34 @@ def problem(response: httpx.Response, kind: str) -> ProblemDetail:
 def test_an_option_that_cannot_be_used(
     client: httpx.Client, photographs: list[bytes], fields: dict[str, str], named: str, words: str
 ) -> None:
-    found = problem(client.post("/v1/locate", **send(photographs[:1], **fields)), "invalid-options")
+    found = problem(client.post("/v2/locate", **send(photographs[:1], **fields)), "invalid-options")
     assert found.errors is not None
     assert named in {error.field for error in found.errors}
     assert words in found.detail
 
 
 def test_an_empty_option_is_one_that_was_left_out(client: httpx.Client, photographs: list[bytes]) -> None:
-    assert client.post("/v1/locate", **send(photographs[:1], prior="", estimator="", top_k="")).status_code == 200
+    assert client.post("/v2/locate", **send(photographs[:1], prior="", estimator="", top_k="")).status_code == 200
 
 
 def test_an_area_without_candidates(client: httpx.Client, photographs: list[bytes]) -> None:
     away = {"type": "Polygon", "coordinates": [[[10, 10], [11, 10], [11, 11], [10, 10]]]}
-    problem(client.post("/v1/locate", **send(photographs[:1], prior=json.dumps(away))), "prior-excludes-all")
+    problem(client.post("/v2/locate", **send(photographs[:1], prior=json.dumps(away))), "prior-excludes-all")
 
 
 def test_a_body_that_is_no_form(client: httpx.Client, photographs: list[bytes]) -> None:
     for content_type in ("image/jpeg", "application/json", "", "multipart/mixed; boundary=x", "nonsense"):
         headers = {"content-type": content_type}
-        problem(client.post("/v1/locate", content=photographs[0], headers=headers), "not-multipart")
-    problem(client.post("/v1/locate"), "not-multipart")
-    problem(client.post("/v1/locate", data={"top_k": "3"}), "not-multipart")
+        problem(client.post("/v2/locate", content=photographs[0], headers=headers), "not-multipart")
+    problem(client.post("/v2/locate"), "not-multipart")
+    problem(client.post("/v2/locate", data={"top_k": "3"}), "not-multipart")
     for body in (b"", b"--x", b"--x--\r\n", b"not a boundary", b"--x\r\nno header\r\n\r\nx\r\n--x--"):
-        found = client.post("/v1/locate", content=body, headers={"content-type": "multipart/form-data; boundary=x"})
+        found = client.post("/v2/locate", content=body, headers={"content-type": "multipart/form-data; boundary=x"})
         assert found.status_code in (400, 422), body
         assert found.headers["content-type"] == MEDIA_TYPE
     for boundary in ("", "; boundary=", "; boundary=" + "x" * 500):
         headers = {"content-type": "multipart/form-data" + boundary}
-        problem(client.post("/v1/locate", content=b"--x--", headers=headers), "malformed-request")
+        problem(client.post("/v2/locate", content=b"--x--", headers=headers), "malformed-request")
 
 
 def form(*parts: bytes, end: bytes = b"--x--\r\n") -> dict[str, Any]:
@@ -83,42 +83,59 @@ def form(*parts: bytes, end: bytes = b"--x--\r\n") -> dict[str, Any]:
     return {"content": body, "headers": {"content-type": "multipart/form-data; boundary=x"}}
 
 
-def part(name: str, value: bytes) -> bytes:
-    return b'Content-Disposition: form-data; name="' + name.encode() + b'"\r\n\r\n' + value
+def part(name: str, value: bytes, file: bool = False) -> bytes:
+    head = b'Content-Disposition: form-data; name="' + name.encode() + b'"'
+    return head + (b'; filename="a"' if file else b"") + b"\r\n\r\n" + value
 
 
 def test_a_form_that_is_malformed(client: httpx.Client, photographs: list[bytes]) -> None:
-    whole = part("photographs", photographs[0])
-    assert client.post("/v1/locate", **form(whole)).status_code == 200
-    problem(client.post("/v1/locate", **form(whole, end=b"")), "malformed-request")
-    problem(client.post("/v1/locate", **form(b"Content-Type: image/jpeg\r\n\r\nx")), "malformed-request")
-    found = problem(client.post("/v1/locate", **form()), "invalid-options")
+    whole = part("photographs", photographs[0], file=True)
+    assert client.post("/v2/locate", **form(whole)).status_code == 200
+    problem(client.post("/v2/locate", **form(whole, end=b"")), "malformed-request")
+    problem(client.post("/v2/locate", **form(b"Content-Type: image/jpeg\r\n\r\nx")), "malformed-request")
+    found = problem(client.post("/v2/locate", **form()), "invalid-options")
     assert "photographs: is missing" in found.detail
+    found = problem(client.post("/v2/locate", **form(part("photographs", photographs[0]))), "invalid-options")
+    assert "send it as a file" in found.detail
+    assert client.post("/v2/locate", **form(whole, part("top_k", b"3", file=True))).status_code == 200
     twice = problem(
-        client.post("/v1/locate", **form(whole, part("top_k", b"1"), part("top_k", b"2"))), "invalid-options"
+        client.post("/v2/locate", **form(whole, part("top_k", b"1"), part("top_k", b"2"))), "invalid-options"
     )
     assert "given twice" in twice.detail
-    problem(client.post("/v1/locate", **form(whole, part("top_k", b"\xff\xfe"))), "invalid-options")
-    problem(client.post("/v1/locate", **form(whole, part("prior", b"x" * 300_000))), "invalid-options")
+    for file in (False, True):
+        problem(client.post("/v2/locate", **form(whole, part("top_k", b"\xff\xfe", file=file))), "invalid-options")
+    problem(client.post("/v2/locate", **form(whole, part("prior", b"x" * 300_000))), "invalid-options")
     many = [part(f"f{number}", b"1") for number in range(40)]
-    problem(client.post("/v1/locate", **form(whole, *many)), "invalid-options")
+    problem(client.post("/v2/locate", **form(whole, *many)), "invalid-options")
     header = b"X: " + b"y" * 100_000 + b"\r\n" + whole
-    assert client.post("/v1/locate", **form(header)).status_code == 400
+    assert client.post("/v2/locate", **form(header)).status_code == 400
 
 
 def test_an_address_or_a_method_that_there_is_not(client: httpx.Client) -> None:
-    for path in ("/nowhere", "/v1", "/v1/nothing", "/static/app.py", "/static/..%2f..%2fapp.py", "/docs", "/redoc"):
+    for path in ("/nowhere", "/v2", "/v2/nothing", "/static/app.py", "/static/..%2f..%2fapp.py", "/docs", "/redoc"):
         problem(client.get(path), "not-found")
-    problem(client.get("/v1/gallery/photographs/p00-0"), "not-found")  # not without a manifest
-    for method, path in (("GET", "/v1/locate"), ("DELETE", "/v1/gallery"), ("POST", "/healthz"), ("TRACE", "/")):
+    problem(client.get("/v2/gallery/photographs/p00-0"), "not-found")  # not without a manifest
+    for method, path in (("GET", "/v2/locate"), ("DELETE", "/v2/gallery"), ("POST", "/healthz"), ("TRACE", "/")):
         response = client.request(method, path)
         problem(response, "method-not-allowed")
         assert response.headers["allow"]
 
 
+def test_version_1_says_where_the_new_one_is(client: httpx.Client, photographs: list[bytes]) -> None:
+    for response in (
+        client.post("/v1/locate", **send(photographs[:2])),
+        client.get("/v1/gallery/photographs/my-home"),
+        client.get("/v1/openapi.json"),
+    ):
+        found = problem(response, "version-gone")
+        assert "/v2/locate" in found.detail
+        assert "answer.lat_deg" in found.detail
+        assert "my-home" not in response.text
+
+
 def test_a_parameter_that_cannot_be_used(client: httpx.Client) -> None:
     for limit in ("0", "-1", "x", "1000000"):
-        found = problem(client.get("/v1/gallery/points", params={"limit": limit}), "invalid-options")
+        found = problem(client.get("/v2/gallery/points", params={"limit": limit}), "invalid-options")
         assert found.errors is not None
         assert [error.field for error in found.errors] == ["limit"]
 
@@ -137,7 +154,7 @@ def test_what_is_not_http(served: Served) -> None:
 def test_words_of_a_decoder_are_not_repeated(client: httpx.Client) -> None:
     secret = b"GPS 51.5 -0.1 home"
     for data in (secret, b"\xff\xd8\xff" + secret, encoded("PNG")[:60] + secret, b""):
-        response = client.post("/v1/locate", files=[("photographs", ("my-home-address.jpg", data))])
+        response = client.post("/v2/locate", files=[("photographs", ("my-home-address.jpg", data))])
         assert response.status_code in (415, 422)
         assert "51.5" not in response.text
         assert "my-home" not in response.text
@@ -153,15 +170,15 @@ def test_an_unforeseen_error_is_a_problem_and_the_service_goes_on(
     with serve(locator) as served, served.client() as client:
         with monkeypatch.context() as patch:
             patch.setattr(served.service.locator, "answer_posteriors", lambda *a, **b: 1 / 0)
-            found = problem(client.post("/v1/locate", **send(photographs[:1])), "internal")
+            found = problem(client.post("/v2/locate", **send(photographs[:1])), "internal")
         assert "division" not in found.detail
         assert "ZeroDivisionError" in caplog.text
         assert "division by zero" not in caplog.text  # a message may quote what was sent
-        assert client.post("/v1/locate", **send(photographs[:1])).status_code == 200
+        assert client.post("/v2/locate", **send(photographs[:1])).status_code == 200
 
 
 def test_headers_that_keep_a_page_to_itself(client: httpx.Client) -> None:
-    for path in ("/", "/v1/gallery", "/nowhere", "/static/app.js"):
+    for path in ("/", "/v2/gallery", "/nowhere", "/static/app.js"):
         headers = client.get(path).headers
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "no-referrer"

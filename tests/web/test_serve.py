@@ -44,12 +44,12 @@ def test_it_answers_and_ends_well(gallery_folder: Path, town: Path, photographs:
     with process, httpx.Client(base_url=address, timeout=60, trust_env=False) as client:
         try:
             assert client.get("/readyz").status_code == 200
-            assert client.get("/v1/gallery").status_code == 401
+            assert client.get("/v2/gallery").status_code == 401
             client.headers["X-API-Key"] = key
-            assert client.get("/v1/gallery").json()["limits"]["max_files"] == 2
-            assert client.post("/v1/locate", **send(photographs[:2])).status_code == 200
-            assert client.post("/v1/locate", **send(photographs[:3])).status_code == 413
-            assert client.get("/v1/gallery/photographs/p00-0").status_code == 200
+            assert client.get("/v2/gallery").json()["limits"]["max_files"] == 2
+            assert client.post("/v2/locate", **send(photographs[:2])).status_code == 200
+            assert client.post("/v2/locate", **send(photographs[:3])).status_code == 413
+            assert client.get("/v2/gallery/photographs/p00-0").status_code == 200
             assert client.get("/").status_code == 200
         finally:
             process.send_signal(ending)
@@ -58,7 +58,7 @@ def test_it_answers_and_ends_well(gallery_folder: Path, town: Path, photographs:
     assert output == ""
     assert "Traceback" not in errors
     assert key not in errors
-    assert "POST /v1/locate 200" in errors
+    assert "POST /v2/locate 200" in errors
 
 
 def test_an_address_that_is_taken(gallery_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import fields
 import pytest
 
 from swclip.errors import ConfigError
-from swclip.web.pages import page_policy, static_files
+from swclip.web.app import page_policy, static_files
 from swclip.web.settings import Limits, Tiles
 
 

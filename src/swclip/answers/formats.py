@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any, Literal, get_args
 
-from swclip.answers.kml import KML
+from swclip.answers import kml
 from swclip.answers.record import ANSWER_VERSION, Answer, RankedCandidate
-from swclip.answers.text_form import TextForm, plain_json, text_writer
+from swclip.answers.region_shapes import region_geometry
 from swclip.errors import ConfigError
 
 Format = Literal["json", "jsonl", "csv", "geojson", "kml", "parquet"]
@@ -28,6 +30,78 @@ _ENDINGS: dict[str, Format] = {
     ".parquet": "parquet",
     ".geoparquet": "parquet",
 }
+
+_SPOOL_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class TextForm:
+    """A document of answers: what is before, between and after them.
+
+    Attributes:
+        head: Before the first answer.
+        item: One answer.
+        between: Between two answers.
+        tail: After all.
+        late_head: Before what `late` gives, which follows all that `item` gave.
+        late: What of an answer belongs into a second part of the document, "" for nothing; None for one part alone.
+    """
+
+    head: str
+    item: Callable[[Answer], str]
+    between: str
+    tail: str
+    late_head: str = ""
+    late: Callable[[Answer], str] | None = None
+
+
+class TextWriter:
+    """Takes answers for a document; `text_writer` makes one."""
+
+    def __init__(self, form: TextForm, put: Callable[[str], object], late: IO[str]) -> None:
+        self._form, self._put, self._late, self._any = form, put, late, False
+
+    def write(self, answers: Sequence[Answer]) -> None:
+        """Write further answers."""
+        for answer in answers:
+            self._put((self._form.between if self._any else self._form.head) + self._form.item(answer))
+            self._any = True
+            if self._form.late is not None:
+                self._late.write(self._form.late(answer))
+
+    def end(self) -> None:
+        """Write what follows the last answer."""
+        self._put(self._form.late_head if self._any else self._form.head + self._form.late_head)
+        self._late.seek(0)
+        while piece := self._late.read(_SPOOL_BYTES):
+            self._put(piece)
+        self._put(self._form.tail)
+
+
+@contextmanager
+def text_writer(form: TextForm, put: Callable[[str], object]) -> Iterator[TextWriter]:
+    """Write a document as its answers come; a second part of it waits on disk, so that memory stays bounded.
+
+    Nothing is written before the first answers, so that what fails at once leaves nothing behind.
+
+    Args:
+        form: The document.
+        put: Called with each piece of text.
+
+    Yields:
+        What takes the answers; the document is ended if the block ends well.
+
+    Example:
+        >>> pieces = []
+        >>> with text_writer(TextForm("[", lambda answer: answer.photograph, ",", "]"), pieces.append) as writer:
+        ...     writer.write([Answer(photograph="a.jpg", error="is empty"), Answer(photograph="b.jpg")])
+        >>> "".join(pieces)
+        '[a.jpg,b.jpg]'
+    """
+    with SpooledTemporaryFile(_SPOOL_BYTES, "w+", encoding="utf-8", newline="") as late:
+        writer = TextWriter(form, put, late)
+        yield writer
+        writer.end()
 
 
 def text_form(format: Format, resolutions: Sequence[int] = ()) -> TextForm:
@@ -85,12 +159,9 @@ def format_of(path: Path | None, given: Format | None) -> Format:
     return found
 
 
-def flat_properties(answer: Answer) -> dict[str, Any]:
-    """An answer's values without its point, the cells and the region as flat ones (`cell_8`, `region_area_km2`)."""
-    properties = answer.as_dict()
-    for name in ("schema_version", "lat_deg", "lon_deg", "cells", "region"):
-        del properties[name]
-    return {**properties, **answer.flat_cells(), **answer.flat_region()}
+def _plain_json(value: Any) -> str:
+    """A value as JSON in one line; NaN is refused, since it is not JSON."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _json_item(answer: Answer) -> str:
@@ -101,17 +172,17 @@ def _json_item(answer: Answer) -> str:
 
 def _feature(answer: Answer) -> str:
     point = None if answer.lat_deg is None else {"type": "Point", "coordinates": [answer.lon_deg, answer.lat_deg]}
-    return plain_json({"type": "Feature", "geometry": point, "properties": flat_properties(answer)})
+    return _plain_json({"type": "Feature", "geometry": point, "properties": answer.flat_properties()})
 
 
 JSON = TextForm("[", _json_item, ",", "\n]\n")
 """A list of answers, in the order asked."""
 
-JSON_LINES = TextForm("", lambda answer: plain_json(answer.as_dict()) + "\n", "", "")
+JSON_LINES = TextForm("", lambda answer: _plain_json(answer.as_dict()) + "\n", "", "")
 """One answer a line, the same as in `JSON`: for streams, and for files too long to be read whole."""
 
 GEOJSON = TextForm(
-    f'{{"type": "FeatureCollection", "schema_version": {plain_json(ANSWER_VERSION)}, "features": [\n',
+    f'{{"type": "FeatureCollection", "schema_version": {_plain_json(ANSWER_VERSION)}, "features": [\n',
     _feature,
     ",\n",
     "\n]}\n",
@@ -120,8 +191,22 @@ GEOJSON = TextForm(
 
 The other values are the properties, the cells and the region as flat ones, which programs for maps can colour by; a
 photograph without an answer has no geometry. The outlines of the regions are a file of their own:
-`region_shapes.REGIONS`.
+`REGIONS`.
 """
+
+
+def _region_feature(answer: Answer) -> str:
+    region = answer.region
+    properties: dict[str, Any] = {"photograph": answer.photograph, "error": answer.error, **answer.flat_region()}
+    geometry = None if region is None else region_geometry(region.cells, region.resolution)
+    return _plain_json({"type": "Feature", "geometry": geometry, "properties": properties})
+
+
+REGIONS = TextForm('{"type": "FeatureCollection", "features": [\n', _region_feature, ",\n", "\n]}\n")
+"""A FeatureCollection with the region of each answer; one that cannot tell has no geometry."""
+
+KML = TextForm(kml.HEAD, kml.point, "", kml.TAIL, kml.BETWEEN_FOLDERS, kml.region)
+"""Two folders: `answers` with a point a photograph (none where there is no answer), `regions` with their outlines."""
 
 
 def _csv(resolutions: Sequence[int]) -> TextForm:
@@ -129,7 +214,7 @@ def _csv(resolutions: Sequence[int]) -> TextForm:
 
     `city` is the candidate's; what the answer says of the city and the cells begins with `answer_`.
     """
-    of_candidates = tuple(field.name for field in fields(RankedCandidate) if field.name != "evidence")
+    of_candidates = tuple(name for name in RankedCandidate.model_fields if name != "evidence")
     cells = tuple(
         f"answer_cell_{resolution}{suffix}"
         for resolution in resolutions

@@ -1,8 +1,8 @@
-"""Answers on their way to a file: kept batch by batch beside it, so that a killed run goes on where it was.
+"""Answers on their way to a file: kept batch by batch beside it, so that a killed run resumes where it was.
 
-`FILE.partial/` holds header.json (what is asked, of which gallery), photographs.txt (the names), answers.jsonl, and
-state.json, which says how much of answers.jsonl counts. A batch is written and forced to the disk before state.json is
-replaced, so whatever moment a process dies at, the state speaks of whole batches; what lies beyond it is cut off.
+`FILE.partial/` holds header.json (the request and the gallery), photographs.txt (the names) and answers.jsonl. A batch
+is appended to answers.jsonl with a last line that holds its checksum, and is forced to the disk: whatever moment a
+process dies at, whole batches are recognised, and the torn one after them is dropped and answered again.
 """
 
 from __future__ import annotations
@@ -10,52 +10,28 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from swclip.answers.formats import JSON_LINES
-from swclip.answers.record import Answer
-from swclip.answers.schema import answer_from_json
+from swclip.answers.record import Answer, answer_from_json
 from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
 from swclip.files import atomic_file, read_json
-from swclip.ingest.named_photographs import digest_of_names, join_names
 from swclip.locks import sole_holder
 
-JOURNAL_VERSION = "1"
-NAMED = 20
-"""Photographs without an answer that are named; the others are counted."""
+JOURNAL_VERSION = "2"
 
-_HEADER, _NAMES, _ANSWERS, _STATE = "header.json", "photographs.txt", "answers.jsonl", "state.json"
+_HEADER, _NAMES, _ANSWERS = "header.json", "photographs.txt", "answers.jsonl"
 _FINISHED, _REGIONS = "finished", "regions"
-_FILES = (_HEADER, _NAMES, _ANSWERS, _STATE, _FINISHED, _REGIONS)
+_OF_VERSION_1 = "state.json"
+_FILES = (_HEADER, _NAMES, _ANSWERS, _FINISHED, _REGIONS, _OF_VERSION_1)
 _OURS = {name + ending for name in _FILES for ending in ("", ".new")}
-_AT_ONCE = 256
-
-
-@dataclass
-class Failures:
-    """Photographs without an answer.
-
-    Attributes:
-        count: How many.
-        named: (photograph, reason) of the first `NAMED`.
-    """
-
-    count: int = 0
-    named: list[tuple[str, str]] = field(default_factory=list)
-
-    def add(self, answers: Sequence[Answer]) -> None:
-        """Count those of some answers."""
-        for answer in answers:
-            if answer.error is not None:
-                self.count += 1
-                if len(self.named) < NAMED:
-                    self.named.append((answer.photograph, answer.error))
+_END_OF_BATCH = re.compile(rb'\{"done": (\d+), "crc32": (\d+)\}\n')
 
 
 class AnswerJournal:
@@ -65,17 +41,15 @@ class AnswerJournal:
         out: The file that the answers are for.
 
     Attributes:
-        folder: Where the journal lies, `FILE.partial`.
+        folder: The journal's folder, `FILE.partial`.
         done: Photographs that are answered.
-        failures: Those of them that could not be read.
     """
 
     def __init__(self, out: Path) -> None:
         self.folder = out.with_name(out.name + ".partial")
         self.done = 0
-        self._ours = False  # not before it is known that what lies there is of the same question
-        self.failures = Failures()
-        self._bytes, self._crc = 0, 0
+        self._ours = False  # not before the folder is known to be of the same request
+        self._bytes = 0
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -96,22 +70,22 @@ class AnswerJournal:
                 with suppress(OSError):  # something is in it, or it is gone
                     self.folder.rmdir()
 
-    def begin(self, header: Mapping[str, Any], photographs: Sequence[str], *, restart: bool = False) -> None:
-        """Begin, or go on where an earlier process was.
+    def begin(self, header: Mapping[str, Any], names: bytes, *, restart: bool = False) -> None:
+        """Begin, or resume where an earlier process was.
 
         Args:
-            header: What is asked and of what; an earlier process must have had the same.
-            photographs: Names, in order.
+            header: The request, the gallery and a digest of the photographs' names; an earlier process must have had
+                the same.
+            names: The names as a file that `--list` reads.
             restart: Throw away what an earlier process left.
 
         Raises:
-            MismatchError: An earlier process was asked something else.
-            ArtefactError: What it left is damaged.
+            MismatchError: An earlier process had another request, or its journal is of another version.
+            ArtefactError: The header is damaged.
             InputError: The folder cannot be written, or holds something else.
         """
-        named = {"count": len(photographs), "sha256": digest_of_names(photographs)}
         # Through JSON, as the earlier process's header was: a tuple is a list then.
-        asked = json.loads(_as_bytes({"journal": JOURNAL_VERSION, **header, "photographs": named}))
+        wanted = json.loads(_as_bytes({"journal": JOURNAL_VERSION, **header}))
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -120,52 +94,62 @@ class AnswerJournal:
         if restart or not (self.folder / _HEADER).exists():
             self._ours = True
             self._clear()
-            _write(self.folder / _NAMES, join_names(photographs))
-            _write(self.folder / _HEADER, _as_bytes(asked))
+            _write(self.folder / _NAMES, names)
+            _write(self.folder / _HEADER, _as_bytes(wanted))
             return
-        self._check_header(asked)
-        self._read_state(len(photographs))
+        self._check_header(wanted)
+        for _, done, size in self._batches():
+            self.done, self._bytes = done, self._bytes + size
         self._ours = True
 
     def append(self, answers: Sequence[Answer], photographs: int) -> None:
         """Keep the answers to the next photographs.
 
         Args:
-            answers: In the order asked.
+            answers: In the order of the photographs.
             photographs: How many they are the answers to.
         """
         text = "".join(map(JSON_LINES.item, answers)).encode()
+        done = self.done + photographs
+        batch = text + b'{"done": %d, "crc32": %d}\n' % (done, zlib.crc32(text))
         with open(self.folder / _ANSWERS, "ab") as stream:
             stream.truncate(self._bytes)
-            stream.write(text)
+            stream.write(batch)
             stream.flush()
+            # Before it is forced to the disk, which takes a while: Ctrl-C meanwhile loses nothing that is written.
+            self.done, self._bytes = done, self._bytes + len(batch)
             os.fsync(stream.fileno())
-        self._bytes, self._crc = self._bytes + len(text), zlib.crc32(text, self._crc)
-        self.done += photographs
-        self.failures.add(answers)
-        state = {"done": self.done, "bytes": self._bytes, "crc32": self._crc, "failures": asdict(self.failures)}
-        _write(self.folder / _STATE, _as_bytes(state))
 
     def replay(self) -> Iterator[list[Answer]]:
-        """All answers, a few at a time.
+        """All answers, batch by batch.
 
         Raises:
             ArtefactError: They are not what was written.
         """
-        path, crc = self.folder / _ANSWERS, 0
-        left, batch = self._bytes, list[Answer]()
-        if not left:
+        path, done = self.folder / _ANSWERS, 0
+        for lines, so_far, _ in self._batches():
+            yield [answer_from_json(line, f"{path} ({self._again})") for line in lines]
+            done = so_far
+        if done != self.done:
+            raise ArtefactError(f"{path}: was changed while it was read; {self._again}.")
+
+    def _batches(self) -> Iterator[tuple[list[bytes], int, int]]:
+        """Lines, photographs done and bytes of each whole batch, up to the first that is torn."""
+        path, lines, crc, size = self.folder / _ANSWERS, list[bytes](), 0, 0
+        if not path.exists():
             return
         with path.open("rb") as stream:
-            while left > 0 and (line := stream.readline()):
-                left, crc = left - len(line), zlib.crc32(line, crc)
-                batch.append(answer_from_json(line, f"{path} ({self._again})"))
-                if len(batch) == _AT_ONCE:
-                    yield batch
-                    batch = []
-        if left or crc != self._crc:
-            raise self._damaged(path)
-        yield batch
+            for line in stream:
+                size += len(line)
+                end = _END_OF_BATCH.fullmatch(line)
+                if end is None:
+                    lines.append(line)
+                    crc = zlib.crc32(line, crc)
+                    continue
+                if int(end[2]) != crc:
+                    return
+                yield lines, int(end[1]), size
+                lines, crc, size = [], 0, 0
 
     def finish(self, files: Mapping[Path, Path]) -> None:
         """Put finished files into their places, and take the journal away.
@@ -196,9 +180,9 @@ class AnswerJournal:
 
     _again = "--restart begins anew"
 
-    def _check_header(self, asked: Mapping[str, Any]) -> None:
+    def _check_header(self, wanted: Mapping[str, Any]) -> None:
         found = read_json(self.folder / _HEADER, f"the journal's header ({self._again})")
-        differences = list(_differences(found, asked, ""))
+        differences = list(_differences(found, wanted, ""))
         if not differences:
             return
         listed = "\n".join(f"  {name}: {there} there, {now} now" for name, there, now in differences)
@@ -206,27 +190,9 @@ class AnswerJournal:
         if any(name.startswith("photographs.") for name, _, _ in differences):
             names = f" The photographs of then are listed in {self.names_file}, which --list takes."
         raise MismatchError(
-            f"{self.folder}: holds answers of an interrupted run that was asked something else:\n{listed}\n"
-            f"Ask the same to go on with it; {self._again} and loses what is answered there.{names}"
+            f"{self.folder}: holds answers of an interrupted run of another request:\n{listed}\n"
+            f"Repeat the same request to resume it; {self._again} and loses what is answered there.{names}"
         )
-
-    def _read_state(self, photographs: int) -> None:
-        path = self.folder / _STATE
-        if not path.exists():
-            return
-        state = read_json(path, f"the journal's state ({self._again})")
-        try:
-            self.done, self._bytes, self._crc = state["done"], state["bytes"], state["crc32"]
-            named = [(str(name), str(reason)) for name, reason in state["failures"]["named"]]
-            self.failures = Failures(int(state["failures"]["count"]), named)
-            size = (self.folder / _ANSWERS).stat().st_size
-        except (KeyError, TypeError, ValueError, OSError) as error:
-            raise self._damaged(path) from error
-        if size < self._bytes or self.done > photographs:
-            raise self._damaged(self.folder / _ANSWERS)
-
-    def _damaged(self, path: Path) -> ArtefactError:
-        return ArtefactError(f"{path}: the journal is cut short or damaged; {self._again}.")
 
     def _refuse_strangers(self) -> None:
         strangers = sorted(path.name for path in self.folder.iterdir() if path.name not in _OURS)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import h3
 import numpy as np
 
-from swclip.answers.record import Answer, rounded_deg
-from swclip.answers.text_form import TextForm, plain_json
+from swclip.geo.coordinates import rounded_deg
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -43,17 +42,6 @@ def region_geometry(cells: Sequence[str], resolution: int) -> dict[str, Any] | N
     merged = union_all([_cut(own.outer).difference(union_all([_cut(hole) for hole in own.holes])) for own in found])
     rounded = transform(merged, lambda xy: np.vectorize(rounded_deg)(xy))
     return json.loads(json.dumps(mapping(_outwards(rounded))))  # type: ignore[no-any-return]
-
-
-def _feature(answer: Answer) -> str:
-    region = answer.region
-    properties: dict[str, Any] = {"photograph": answer.photograph, "error": answer.error, **answer.flat_region()}
-    geometry = None if region is None else region_geometry(region.cells, region.resolution)
-    return plain_json({"type": "Feature", "geometry": geometry, "properties": properties})
-
-
-REGIONS = TextForm('{"type": "FeatureCollection", "features": [\n', _feature, ",\n", "\n]}\n")
-"""A FeatureCollection with the region of each answer; one that cannot tell has no geometry."""
 
 
 def _unrolled(ring: _Ring) -> Any:

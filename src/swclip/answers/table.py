@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import struct
+import types
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol, Union, get_args, get_origin
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel
 
-from swclip.answers.fields import element_of, record_fields
-from swclip.answers.formats import Format, flat_properties, text_form
+from swclip.answers.formats import Format, TextForm, TextWriter, text_form, text_writer
 from swclip.answers.record import ANSWER_VERSION, Answer
-from swclip.answers.text_form import TextForm, TextWriter, text_writer
 
 ROWS = 8192
 """Rows of a group: what is in memory at once."""
@@ -41,17 +40,19 @@ def answers_table_schema(resolutions: Sequence[int] = ()) -> pa.Schema:
     from pyproj import CRS
 
     columns: list[tuple[str, Any]] = []
-    for field in record_fields(Answer):
-        if field.name == "cells":
+    for name, field in Answer.model_fields.items():
+        if name == "schema_version":
+            continue
+        if name == "cells":
             for resolution in resolutions:
                 columns += [
                     (f"cell_{resolution}{end}", pa.string() if end in _TEXT_OF_CELLS else pa.float64())
                     for end in _OF_CELLS
                 ]
-        elif field.name == "region":
+        elif name == "region":
             columns += [*_REGION, ("region_cells", pa.list_(pa.string())), ("region_reason", pa.string())]
         else:
-            columns.append((field.name, _arrow(field.kind)))
+            columns.append((name, _arrow(field.annotation)))
     crs = CRS.from_epsg(4326).to_json_dict()
     geometry = {"encoding": "WKB", "geometry_types": ["Point"], "crs": crs}
     geo = {"version": "1.0.0", "primary_column": "geometry", "columns": {"geometry": geometry}}
@@ -75,7 +76,7 @@ class TableWriter:
     def write(self, answers: Sequence[Answer]) -> None:
         """Write further answers."""
         for answer in answers:
-            self._rows.append(_row(answer))
+            self._rows.append({**answer.columns(), "geometry": _wkb_point(answer.lon_deg, answer.lat_deg)})
             if len(self._rows) == ROWS:
                 self._write_group()
 
@@ -96,31 +97,23 @@ class TableWriter:
         self._rows = []
 
 
-def _row(answer: Answer) -> dict[str, Any]:
-    region = answer.region
-    return {
-        **flat_properties(answer),
-        "lat_deg": answer.lat_deg,
-        "lon_deg": answer.lon_deg,
-        "region_cells": None if region is None else list(region.cells),
-        "region_reason": None if region is None else region.reason,
-        "geometry": _wkb_point(answer.lon_deg, answer.lat_deg),
-    }
-
-
 def _wkb_point(lon: float | None, lat: float | None) -> bytes | None:
     if lon is None or lat is None:
         return None
     return struct.pack("<BIdd", 1, 1, lon, lat)
 
 
-def _arrow(kind: Any) -> pa.DataType:
-    element = element_of(kind)
-    if element is not None:
-        return pa.list_(_arrow(element))
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return pa.struct([(field.name, _arrow(field.kind)) for field in record_fields(kind)])
-    return _PLAIN[kind]
+def _arrow(annotation: Any) -> pa.DataType:
+    """The column type of a field of the record; every column may hold nulls."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated or origin is tuple:
+        return pa.list_(_arrow(arguments[0])) if origin is tuple else _arrow(arguments[0])
+    if origin in (Union, types.UnionType):
+        (kind,) = (one for one in arguments if one is not types.NoneType)
+        return _arrow(kind)
+    if issubclass(annotation, BaseModel):
+        return pa.struct([(name, _arrow(field.annotation)) for name, field in annotation.model_fields.items()])
+    return _PLAIN[annotation]
 
 
 class AnswerWriter(Protocol):

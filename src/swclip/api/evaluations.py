@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from swclip.external.embeddings import Source
     from swclip.gallery.hubness import Bank
     from swclip.models.locator_model import LocatorModel
-    from swclip.models.modalities import ViewName
+    from swclip.models.modalities import ModalityName
     from swclip.reporting.notebook import EvaluationReport
 
 Progress = bool | Callable[[int, int], None] | None
@@ -39,7 +39,7 @@ def evaluate(
     calibration: Calibration | None = None,
     config: MeasureConfig | None = None,
     embedding: EmbedConfig | None = None,
-    use: Sequence[ViewName] | None = None,
+    use: Sequence[ModalityName] | None = None,
     device: str | None = None,
     command: str | None = None,
     progress: Progress = None,

@@ -64,7 +64,10 @@ class RegionMaker:
 
     def region(self, probability: Float64[np.ndarray, " m"]) -> RegionAnswer:
         """The region of one posterior over the candidates."""
-        mass = self.cells.mass(probability[None] / probability.sum())[0]
+        return self.region_of_mass(self.cells.mass(probability[None] / probability.sum())[0])
+
+    def region_of_mass(self, mass: Float64[np.ndarray, " c"]) -> RegionAnswer:
+        """The region of one posterior, whose mass in each cell is computed already and sums to 1."""
         if self.calibration is None:
             region = credible_region(mass, self.cells, self.request.level)
         else:

@@ -9,23 +9,21 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from swclip.answers.formats import Format, text_form
-from swclip.answers.journal import AnswerJournal, Failures
-from swclip.answers.record import Answer
-from swclip.answers.region_shapes import REGIONS
+from swclip.answers.formats import REGIONS, Format, text_form, text_writer
+from swclip.answers.journal import AnswerJournal
+from swclip.answers.record import Answer, RankedCandidate
 from swclip.answers.table import AnswerWriter, answer_file, text_file
-from swclip.answers.text_form import text_writer
 from swclip.cli.console import console, rate_bar
 from swclip.errors import ConfigError, InputError, UnreadableError
 from swclip.files import atomic_file
-from swclip.ingest.named_photographs import stated_name
+from swclip.ingest.named_photographs import digest_of_names, join_names, stated_name
 from swclip.versions import versions
 
 if TYPE_CHECKING:
@@ -36,6 +34,30 @@ if TYPE_CHECKING:
 
 BATCHES = 4
 """Batches of the model that are answered and kept together: while the first of them is decoded, nothing computes."""
+
+NAMED = 20
+"""Photographs without an answer that are named; the others are counted."""
+
+
+@dataclass
+class Failures:
+    """Photographs without an answer.
+
+    Attributes:
+        count: How many.
+        named: (photograph, reason) of the first `NAMED`.
+    """
+
+    count: int = 0
+    named: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, answers: Sequence[Answer]) -> None:
+        """Count those among further answers."""
+        for answer in answers:
+            if answer.error is not None:
+                self.count += 1
+                if len(self.named) < NAMED:
+                    self.named.append((answer.photograph, answer.error))
 
 
 @dataclass(frozen=True)
@@ -65,7 +87,8 @@ class Asked:
         """What a journal of these answers must have been begun with."""
         prior = None if self.prior is None else self.prior.to_dict()
         options = {**self.options, "cells": list(self.resolutions), "prior": prior}
-        return {**answering_identity(locator), "options": options}
+        photographs = {"count": len(self.names), "sha256": digest_of_names(self.names)}
+        return {**answering_identity(locator), "options": options, "photographs": photographs}
 
     def photographs_of(self, answer: Answer) -> list[str]:
         """The photographs that an answer is to, as they were named to be read."""
@@ -121,14 +144,16 @@ def answer_in_batches(locator: Locator, asked: Asked, start: int = 0) -> Iterato
 
 def _stated(answer: Answer) -> Answer:
     """An answer whose photographs are named as text can hold them."""
-    named = replace(answer, photograph=stated_name(answer.photograph))
-    if not answer.photographs:
-        return named
-    candidates = tuple(
-        replace(one, evidence=tuple(replace(own, photograph=stated_name(own.photograph)) for own in one.evidence))
-        for one in answer.candidates
-    )
-    return replace(named, photographs=tuple(map(stated_name, answer.photographs)), candidates=candidates)
+    stated: dict[str, Any] = {"photograph": stated_name(answer.photograph)}
+    if answer.photographs:
+        stated["photographs"] = tuple(map(stated_name, answer.photographs))
+        stated["candidates"] = tuple(_stated_evidence(candidate) for candidate in answer.candidates)
+    return answer.model_copy(update=stated)
+
+
+def _stated_evidence(candidate: RankedCandidate) -> RankedCandidate:
+    evidence = tuple(one.model_copy(update={"photograph": stated_name(one.photograph)}) for one in candidate.evidence)
+    return candidate.model_copy(update={"evidence": evidence})
 
 
 def print_answers(locator: Locator, asked: Asked, output: Output) -> tuple[Answer, Failures]:
@@ -162,7 +187,8 @@ def write_answers(
 ) -> tuple[Answer, Failures]:
     """Answers to a file, by way of a journal that is held; the first answer, and what could not be read."""
     total = len(asked.names)
-    journal.begin(asked.header(locator), asked.names, restart=restart)
+    journal.begin(asked.header(locator), join_names(asked.names), restart=restart)
+    failures = Failures()
     if journal.done:
         console.print(f"{journal.folder}: goes on after {journal.done} of {total} photographs", markup=False)
     try:
@@ -179,6 +205,7 @@ def write_answers(
             for answers in journal.replay():
                 for writer in writers:
                     writer.write(answers)
+                failures.add(answers)
                 first, written = first or answers, written + len(answers)
                 report(written)
         journal.finish(files)
@@ -190,7 +217,7 @@ def write_answers(
                 "same command goes on from there; with --restart it begins anew."
             )
         raise KeyboardInterrupt(kept) from None
-    return first[0], journal.failures
+    return first[0], failures
 
 
 def check_failures(failures: Failures, total: int, where: str) -> None:

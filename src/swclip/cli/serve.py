@@ -32,8 +32,8 @@ def serve(
 ) -> None:
     """Answer photographs over HTTP, with a page to drop them on.
 
-    The page is at /, the API at /v1 (described by /v1/openapi.json), /healthz, /readyz and /metrics are for those who
-    run it. No photograph is stored. Keys that /v1 asks for are read from the environment variable SWCLIP_API_KEYS,
+    The page is at /, the API at /v2 (described by /v2/openapi.json), /healthz, /readyz and /metrics are for those who
+    run it. No photograph is stored. Keys that /v2 asks for are read from the environment variable SWCLIP_API_KEYS,
     separated by commas; without it everybody who reaches the address may ask. Ctrl-C and SIGTERM let what was begun be
     finished.
 

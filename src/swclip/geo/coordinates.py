@@ -105,3 +105,16 @@ def displaced(positions_deg: ArrayLike, east_north_m: ArrayLike) -> Float64[np.n
     reached = np.degrees(np.stack([np.arctan2(z, np.hypot(x, y)), np.arctan2(y, x)], axis=1))
     # Who does not move stays where he is to the last bit.
     return np.where((length_m > 0.0)[:, None], reached, start)
+
+
+_DIGITS = 7
+
+
+def rounded_deg(value: float) -> float:
+    """Degrees to the centimetre: further digits would only look exact.
+
+    Example:
+        >>> rounded_deg(53.80000001234)
+        53.8
+    """
+    return round(float(value), _DIGITS)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 from numpy.typing import ArrayLike
 
+from swclip.answers.plot import draw_map
 from swclip.files import atomic_file
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import geodesic_m
@@ -17,7 +18,6 @@ from swclip.imaging.decode import decode_photograph
 from swclip.reporting.units import distance
 
 _SHOWN_M = 700.0
-_ANSWER, _TRUTH = "#d1495b", "#1b7f5c"
 
 
 def write_located_figure(
@@ -44,15 +44,10 @@ def write_located_figure(
         place: Name of the answer's city, where it has one.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 
     frame = LocalFrame(float(answer_deg[0]), float(answer_deg[1]))
-    xy = frame.to_xy_m(positions_deg)
-    answer, truth = np.zeros(2), None if truth_deg is None else frame.to_xy_m(truth_deg)[0]
-    reach = _reach_m(truth)
-    shown = np.abs(xy).max(axis=1) <= reach
-    order = np.flatnonzero(shown)[np.argsort(probability[shown])]  # the likely ones on top
+    truth = None if truth_deg is None else frame.to_xy_m(truth_deg)[0]
 
     figure = Figure(figsize=(10.5, 5.2), layout="constrained")
     FigureCanvasAgg(figure)
@@ -61,39 +56,10 @@ def write_located_figure(
     left.set_axis_off()
     left.set_title("The photograph", loc="left", fontsize=11)
 
-    floor = 1e-5
-    dots = right.scatter(
-        xy[order, 0],
-        xy[order, 1],
-        c=np.maximum(probability[order], floor),
-        s=14 + 90 * np.sqrt(probability[order] / max(float(probability.max()), floor)),
-        cmap="YlGnBu",
-        norm=LogNorm(floor, max(float(probability.max()), 10 * floor)),
-        linewidths=0.3,
-        edgecolors="#8a99a3",
-    )
-    figure.colorbar(dots, ax=right, shrink=0.8, label="probability of a candidate")
-    _mark(right, answer, _ANSWER, "X", "answer")
-    if truth is not None and truth_deg is not None:
-        right.plot(*np.stack([answer, truth]).T, color=_TRUTH, linewidth=1.2, linestyle="--")
-        # A ring, so that an answer at the true place is still seen.
-        right.scatter(
-            *truth, s=300, marker="o", facecolors="none", edgecolors=_TRUTH, linewidths=2.2, label="true place"
-        )
-    right.legend(loc="upper right", fontsize=9, framealpha=0.9)
-    right.set_aspect("equal")
-    right.set_xlim(-reach, reach)
-    right.set_ylim(-reach, reach)
-    right.set_xlabel("metres east of the answer")
-    right.set_ylabel("metres north of the answer")
+    draw_map(right, answer_deg, positions_deg, probability, truth_deg=truth_deg, reach_m=_reach_m(truth))
     right.set_title(_title(answer_deg, near_50m, truth_deg, place), loc="left", fontsize=11)
-    right.grid(alpha=0.25)
     with atomic_file(path) as beside:
         figure.savefig(beside, dpi=130)
-
-
-def _mark(axes: Any, at: Float64[np.ndarray, " 2"], colour: str, marker: str, label: str) -> None:
-    axes.scatter(*at, s=110, marker=marker, color=colour, edgecolors="white", linewidths=1.2, zorder=5, label=label)
 
 
 def _reach_m(truth: Float64[np.ndarray, " 2"] | None) -> float:

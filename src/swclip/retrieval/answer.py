@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from swclip.answers.record import NEAR_M, Answer, RankedCandidate, rounded_deg
+from swclip.answers.record import NEAR_M, Answer, RankedCandidate
 from swclip.calibration.posterior_config import EstimatorName, PosteriorConfig
 from swclip.calibration.region_of_answer import RegionMaker
 from swclip.gallery.gallery import Gallery
+from swclip.geo.coordinates import rounded_deg
 from swclip.geo.distance import geodesic_m
 from swclip.geo.neighbours import SphereIndex
 from swclip.geo.spatial_smoothing import outflow
@@ -179,11 +180,12 @@ def _with_evidence(
     """A listed candidate with its evidence: of a single photograph, or of each of several."""
     pairs = evidence.ranked_photographs(rank, gallery.image_ids)
     several = len(evidence.probability) > 1
-    return replace(
-        candidate,
-        image_ids=tuple(image_id for image_id, _ in pairs),
-        image_similarities=tuple(similarity for _, similarity in pairs),
-        location_similarity=None if several else evidence.location_similarity_of(rank, 0),
-        image_share=None if several else evidence.image_share_of(rank, 0),
-        evidence=evidence.by_photograph(rank, gallery.image_ids, names) if several else (),
+    return candidate.model_copy(
+        update={
+            "image_ids": tuple(image_id for image_id, _ in pairs),
+            "image_similarities": tuple(similarity for _, similarity in pairs),
+            "location_similarity": None if several else evidence.location_similarity_of(rank, 0),
+            "image_share": None if several else evidence.image_share_of(rank, 0),
+            "evidence": evidence.by_photograph(rank, gallery.image_ids, names) if several else (),
+        }
     )

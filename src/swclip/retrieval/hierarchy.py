@@ -11,9 +11,10 @@ from jaxtyping import Float, Float64, Int64
 from numpy.typing import ArrayLike
 from scipy import sparse
 
-from swclip.answers.record import CellAnswer, rounded_deg
+from swclip.answers.record import CellAnswer
 from swclip.errors import ConfigError, MismatchError
 from swclip.geo.cells import cell_centre_deg, nested_cell_ids
+from swclip.geo.coordinates import rounded_deg
 from swclip.geo.neighbours import SphereIndex
 
 RESOLUTIONS = (6, 8, 10)

@@ -6,7 +6,6 @@ import copy
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -221,10 +220,11 @@ class Locator:
             regions = self._region_maker(region_request)
             answers = self._search.answers(queries.embeddings, self._candidates, self.posterior, options, regions)
         if together:
-            named = [replace(answer, photograph=queries.names[0], photographs=combined) for answer in answers]
-            return [*named, *queries.errors.values()]
-        named = [replace(answer, photograph=name) for answer, name in zip(answers, queries.names, strict=True)]
-        in_order = iter(named)
+            named = {"photograph": queries.names[0], "photographs": combined} if queries.names else {}
+            return [*(answer.model_copy(update=named) for answer in answers), *queries.errors.values()]
+        in_order = (
+            answer.model_copy(update={"photograph": name}) for answer, name in zip(answers, queries.names, strict=True)
+        )
         return [queries.errors[row] if row in queries.errors else next(in_order) for row in range(len(paths))]
 
     def posterior_of(

@@ -72,7 +72,7 @@ class Queries:
             raise ArtefactError("the model's embeddings are not numbers; its training diverged, train it again.")
         names = [os.fspath(path) for path in paths]
         undecodable = zip(np.flatnonzero(~finite).tolist(), failures, strict=True)
-        errors = {row: Answer(names[row], error=reason) for row, (_, reason) in undecodable}
+        errors = {row: Answer(photograph=names[row], error=reason) for row, (_, reason) in undecodable}
         return cls(embeddings[rows], [names[row] for row in rows], errors)
 
 

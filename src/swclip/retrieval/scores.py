@@ -10,7 +10,7 @@ from jaxtyping import Float32, Float64, Int64
 from scipy import sparse
 from scipy.special import logsumexp
 
-from swclip.answers.record import Testimony
+from swclip.answers.record import PhotographEvidence
 from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.errors import MismatchError
 from swclip.gallery.gallery import Gallery
@@ -281,7 +281,9 @@ class CandidateEvidence:
         ]
         return tuple(sorted(named, key=lambda pair: (-pair[1], pair[0])))
 
-    def by_photograph(self, candidate: int, image_ids: Sequence[str], names: Sequence[str]) -> tuple[Testimony, ...]:
+    def by_photograph(
+        self, candidate: int, image_ids: Sequence[str], names: Sequence[str]
+    ) -> tuple[PhotographEvidence, ...]:
         """The evidence of each photograph about a candidate.
 
         Args:
@@ -293,7 +295,7 @@ class CandidateEvidence:
         for query, name in enumerate(names):
             pairs = self.ranked_photographs(candidate, image_ids, query)
             records.append(
-                Testimony(
+                PhotographEvidence(
                     photograph=name,
                     probability=float(self.probability[query, candidate]),
                     location_similarity=self.location_similarity_of(candidate, query),

@@ -14,7 +14,6 @@ Differences to an answer from a gallery in memory:
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -120,5 +119,5 @@ class ShortlistSearch:
                 log_p, nearest, part, config, options, evidence=evidence, points_deg=points
             )
             share = len(shortlist.rows) / len(candidates.gallery)
-            answers.append(replace(answer, scored_share=share, left_out_at_most=None))
+            answers.append(answer.model_copy(update={"scored_share": share, "left_out_at_most": None}))
         return answers

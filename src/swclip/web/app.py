@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib.resources import files as package_files
 from typing import Any
 
 import anyio.to_thread
@@ -17,10 +20,10 @@ from starlette.responses import Response
 from swclip.retrieval.locator import Locator
 from swclip.versions import own_version
 from swclip.web import responses as schemas
+from swclip.web.body import Body
+from swclip.web.form import request_schema
 from swclip.web.gallery_info import gallery_body, points_geojson
 from swclip.web.meters import CONTENT_TYPE
-from swclip.web.options import request_schema
-from swclip.web.pages import NO_PAGE_POLICY, page_policy, static_files
 from swclip.web.problems import Problem, documented, install
 from swclip.web.security import Guard, Keys, client_name
 from swclip.web.service import Service
@@ -32,7 +35,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "geolocation=(), camera=(), microphone=()",
-    "Content-Security-Policy": NO_PAGE_POLICY,
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",  # of everything that is not the page
 }
 _ABOUT = (
     "Photographs in, places out. Every error is a problem detail (RFC 9457). No photograph is stored, and what a "
@@ -40,8 +43,20 @@ _ABOUT = (
 )
 _BEARER = HTTPBearer(auto_error=False, description="A key of the service.")
 _HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same in a header of its own.")
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
 _GEOJSON = "application/geo+json"
 _COLLECTION = {"type": "object", "required": ["type", "features", "candidates", "shown"]}
+_GONE = (
+    "version 1 is no longer served. The same addresses begin with /v2, such as /v2/locate; an answer there is the "
+    "record of `swclip locate` (/v2/openapi.json): the point is `answer.lat_deg` and `answer.lon_deg`, the coverage is "
+    "`answer.region.probability`, `calibrated` is `answer.region.calibrated`, and `posterior` and `exif` are beside "
+    "`answer`."
+)
 _FOR_ALL = ("too-many-requests", "internal")
 _OF_LOCATE = (
     "malformed-request", "too-slow", "photograph-too-large", "request-too-large", "not-multipart", "not-a-photograph",
@@ -63,7 +78,7 @@ def create_app(
     Args:
         locator: The gallery and its model.
         limits: What is allowed; the defaults where None.
-        keys: Keys that /v1 asks for; none where None.
+        keys: Keys that /v2 asks for; none where None.
         thumbnails: The gallery's photographs, where they may be shown.
         tiles: Map tiles for the page.
         origins: Other sites whose pages may ask this service (CORS).
@@ -81,7 +96,7 @@ def create_app(
         version=own_version(),
         description=_ABOUT,
         lifespan=lifespan,
-        openapi_url="/v1/openapi.json",
+        openapi_url="/v2/openapi.json",
         docs_url=None,  # they load scripts from elsewhere
         redoc_url=None,
     )
@@ -89,6 +104,7 @@ def create_app(
     install(app)
     app.include_router(_api(service, keys, thumbnails, tiles))
     app.include_router(_operations(service))
+    app.include_router(_version_1(service))
     app.include_router(_page(tiles))
     app.add_middleware(GZipMiddleware, minimum_size=2048)
     if origins:
@@ -108,7 +124,7 @@ def _api(service: Service, keys: Keys, thumbnails: Thumbnails | None, tiles: Til
     gallery = service.locator.gallery
     about = gallery_body(service, thumbnails=thumbnails is not None, tiles=tiles)
     refusals = documented(*_FOR_ALL, *(("key-needed",) if len(keys) else ()))
-    api = APIRouter(prefix="/v1", dependencies=[Security(_gate(service, keys))], responses=refusals)
+    api = APIRouter(prefix="/v2", dependencies=[Security(_gate(service, keys))], responses=refusals)
 
     @api.post(
         "/locate",
@@ -209,6 +225,18 @@ def _operations(service: Service) -> APIRouter:
     return router
 
 
+def _version_1(service: Service) -> APIRouter:
+    """The addresses of version 1: its programs are told where the new ones are."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.api_route("/v1/{rest:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
+    async def gone(request: Request) -> Response:
+        await Body(request.receive, service.limits.pause_s, 0.0).hear_out()
+        raise Problem("version-gone", _GONE)
+
+    return router
+
+
 def _page(tiles: Tiles | None) -> APIRouter:
     """The page and its files."""
     router = APIRouter(include_in_schema=False)
@@ -234,6 +262,42 @@ def _page(tiles: Tiles | None) -> APIRouter:
         return reply(request, name)
 
     return router
+
+
+@dataclass(frozen=True)
+class _StaticFile:
+    """A file of the page.
+
+    Attributes:
+        content: Its bytes.
+        media_type: Its type.
+        etag: Changes with the content.
+    """
+
+    content: bytes
+    media_type: str
+    etag: str
+
+
+def static_files() -> dict[str, _StaticFile]:
+    """All files of the page by name: nothing else can be asked for."""
+    found = {}
+    for entry in package_files("swclip.web").joinpath("static").iterdir():
+        suffix = entry.name[entry.name.rfind(".") :]
+        if entry.is_file() and suffix in _TYPES:
+            content = entry.read_bytes()
+            etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+            found[entry.name] = _StaticFile(content, _TYPES[suffix], etag)
+    return found
+
+
+def page_policy(tiles: Tiles | None) -> str:
+    """The Content-Security-Policy of the page: its own files, pictures it made itself, and the map tiles."""
+    pictures = "img-src 'self' blob:" + (f" {tiles.origin}" if tiles is not None else "")
+    return (
+        f"default-src 'none'; script-src 'self'; style-src 'self'; {pictures}; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
 
 
 def _request_body(max_files: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from jaxtyping import Float32, Float64
 from swclip.answers.record import Answer
 from swclip.calibration.posterior_config import EstimatorName
 from swclip.calibration.region_cells import RegionCells
+from swclip.calibration.region_of_answer import RegionMaker, RegionRequest
 from swclip.errors import ArtefactError
 from swclip.models.embed import device_of, encode_readable, evaluating
 from swclip.retrieval.locator import Locator
@@ -29,6 +30,8 @@ class Question:
 
     Attributes:
         pixels: Photographs as the model takes them, each (3, H, W).
+        names: What each is called in the answers.
+        region: Nominal coverage of the answers' regions.
         combined: They show one place.
         estimator: How the point is taken; None for the gallery's own.
         top_k: Candidates listed.
@@ -36,6 +39,8 @@ class Question:
     """
 
     pixels: tuple[Float32[np.ndarray, "3 h w"], ...]
+    names: tuple[str, ...]
+    region: float
     combined: bool = False
     estimator: EstimatorName | None = None
     top_k: int = 5
@@ -44,21 +49,19 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """An answer, its posterior on the ground, and the regions.
+    """An answer, its posterior on the ground, and the regions of all levels.
 
     Attributes:
-        answer: Point, candidates, city and cells.
+        answer: The record.
         ground: The cells that the candidates reach.
         mass: (C,) mass of each.
         levels: The regions.
-        calibrated: Whether they are conformal, and the promise is that of the validation queries.
     """
 
     answer: Answer
     ground: RegionCells
     mass: Float64[np.ndarray, " c"]
     levels: Levels
-    calibrated: bool
 
 
 class Engine:
@@ -104,7 +107,7 @@ class Engine:
         return query
 
     def _answer(self, evidence: Evidence, question: Question) -> list[Found]:
-        prior, several = question.prior, len(question.pixels) > 1
+        prior, together = question.prior, question.combined and len(question.pixels) > 1
         locator = self._among(prior)
         log_p, each = combine_evidence(evidence, question.combined, prior)
         answers = locator.answer_posteriors(
@@ -112,17 +115,21 @@ class Engine:
             top_k=question.top_k,
             estimator=question.estimator,
             evidence=each,
-            names=[""] * len(evidence) if question.combined and several else (),
+            names=question.names if together else (),
         )
-        masses = locator.region_cells.mass(locator.smoothed_posterior(log_p))
-        # The validation queries were asked one at a time and without a prior: only for such does the promise hold.
-        alone = prior is None and not (question.combined and several)
-        calibrated = alone and locator.calibration is not None
+        stated = locator.smoothed_posterior(log_p)
+        masses = locator.region_cells.mass(stated / stated.sum(axis=1, keepdims=True))
+        # Coverage was calibrated on validation queries one by one and without a prior: only for such is it nominal.
+        alone = prior is None and not together
         thresholds = self._conformal if alone else _CREDIBLE
-        return [
-            Found(answer, locator.region_cells, mass, levels_of(mass, locator.region_cells, thresholds), calibrated)
-            for answer, mass in zip(answers, masses, strict=True)
-        ]
+        calibration = locator.calibration if alone else None
+        maker = RegionMaker(locator.region_cells, calibration, RegionRequest(question.region))
+        found = []
+        for row, (answer, mass) in enumerate(zip(answers, masses, strict=True)):
+            names = {"photograph": question.names[row], "photographs": question.names if together else ()}
+            record = answer.model_copy(update={**names, "region": maker.region_of_mass(mass)})
+            found.append(Found(record, locator.region_cells, mass, levels_of(mass, locator.region_cells, thresholds)))
+        return found
 
     def _among(self, prior: Weights | None) -> Locator:
         """The locator of an area; the last is kept, since an area is asked about several photographs."""

@@ -31,6 +31,7 @@ KINDS: dict[str, Kind] = {
     "not-found": Kind(404, "There is nothing at this address"),
     "method-not-allowed": Kind(405, "This address does not take that method"),
     "too-slow": Kind(408, "The request came too slowly"),
+    "version-gone": Kind(410, "This version of the interface is no longer served"),
     "photograph-too-large": Kind(413, "The photograph is too large"),
     "request-too-large": Kind(413, "The request is too large"),
     "not-multipart": Kind(415, "Photographs are sent as multipart/form-data"),

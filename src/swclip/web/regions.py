@@ -52,6 +52,11 @@ class Levels:
     regions: tuple[LevelRegion, ...]
 
 
+def nearest_level(level: float) -> float:
+    """The lowest of `LEVELS` that is at least `level`."""
+    return LEVELS[int(np.searchsorted(np.array(LEVELS), level - 1e-9))]
+
+
 def thresholds_of(calibration: Calibration | None) -> tuple[float | None, ...]:
     """The tail that a cell must have to be in the region of each level; None where the region is all ground.
 

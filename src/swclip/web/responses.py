@@ -1,13 +1,19 @@
-"""What the service sends, version 1: names and units that stay."""
+"""What the service sends, version 2: the record of an answer, and beside it what only the service states."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
+import h3
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from swclip.calibration.posterior_config import EstimatorName
+from swclip.answers.record import Answer
+from swclip.geo.distance import geodesic_m
+from swclip.web.engine import Found
 from swclip.web.problems import ProblemDetail
+from swclip.web.regions import LevelRegion
 
 Probability = Field(ge=0.0, le=1.0)
 
@@ -23,54 +29,6 @@ class Point(Model):
 
     lat_deg: float = Field(ge=-90, le=90, description="Latitude, degrees.")
     lon_deg: float = Field(ge=-180, le=180, description="Longitude, degrees.")
-
-
-class Testimony(Model):
-    """What one of several photographs says of a candidate by itself."""
-
-    probability: float = Field(ge=0, le=1, description="What this photograph alone would give the candidate.")
-    location_similarity: float
-    image_share: float | None = Field(ge=0, le=1)
-    image_ids: list[str] = Field(description="The gallery's photographs there, the most similar to this one first.")
-    image_similarities: list[float]
-
-
-class Candidate(Point):
-    """One of the gallery's places that were considered."""
-
-    candidate_id: str
-    probability: float = Field(ge=0, le=1, description="Its share of the posterior, smoothed on the ground.")
-    distance_m: float = Field(ge=0, description="Distance from the answer's point, metres.")
-    city: str | None
-    image_ids: list[str] = Field(description="The gallery's photographs there, the most similar first.")
-    image_similarities: list[float] = Field(
-        description="Their similarities: cosines, less the hubness that the posterior takes off; to the nearest of "
-        "several photographs."
-    )
-    location_similarity: float | None = Field(
-        description="Similarity of the photograph to the place's location embedding; null for several photographs."
-    )
-    image_share: float | None = Field(
-        ge=0,
-        le=1,
-        description="Share of the probability that the gallery's photographs carry; locations carry the rest. Null for "
-        "several photographs.",
-    )
-    evidence: list[Testimony] = Field(
-        description="What each of several photographs says by itself, in their order; empty for one photograph."
-    )
-
-
-class HierarchyCell(Model):
-    """The most probable H3 cell of one resolution, and the one that the point lies in."""
-
-    resolution: int = Field(ge=0, le=15)
-    cell_id: str
-    lat_deg: float
-    lon_deg: float
-    probability: float = Probability
-    point_cell_id: str
-    point_cell_probability: float = Probability
 
 
 class Region(Model):
@@ -108,37 +66,22 @@ class ExifComparison(Model):
     distance_m: float | None = Field(description="From the answer's point to it, metres (WGS84 geodesic).")
 
 
-class Answer(Model):
-    """Where a photograph was taken."""
-
-    point: Point
-    estimator: EstimatorName = Field(description="How the point was taken from the posterior.")
-    probability_within_50m: float = Probability
-    city: str | None = Field(description="The most probable city.")
-    city_probability: float | None
-    region: Region
-    calibrated: bool = Field(
-        description="Whether the region keeps its promise on queries like those of the validation: it was calibrated "
-        "there, and the answer rests on one photograph and no prior. Else it holds that share of the posterior."
-    )
-    candidates: list[Candidate] = Field(description="The most probable places, best first.")
-    cells: list[HierarchyCell] = Field(description="H3 cells from coarse to fine.")
-    posterior: Posterior | None = Field(description="Where asked for.")
-    exif: list[ExifComparison] | None = Field(description="Where asked for: one for each photograph of the result.")
-
-
 class Result(Model):
     """An answer, or why there is none, to one photograph or to several that were combined."""
 
     photographs: list[int] = Field(description="Which photographs of the request, from 0.")
-    answer: Answer | None
+    answer: Answer | None = Field(
+        description="The record that files of answers hold; it names photographs by their number in the request."
+    )
+    posterior: Posterior | None = Field(description="Where requested.")
+    exif: list[ExifComparison] | None = Field(description="Where requested: one for each photograph of the result.")
     problem: ProblemDetail | None
 
 
 class LocateResponse(Model):
     """Answers in the order of the photographs."""
 
-    version: Literal["1"] = "1"
+    version: Literal["2"] = "2"
     model: str = Field(description="Fingerprint of the model that answered.")
     combined: bool
     results: list[Result]
@@ -179,7 +122,7 @@ class LimitsInfo(Model):
 class GalleryResponse(Model):
     """The gallery that answers."""
 
-    version: Literal["1"] = "1"
+    version: Literal["2"] = "2"
     model: str = Field(description="Fingerprint of the model.")
     made_with: str = Field(description="Version of swclip that serves.")
     candidates: int = Field(ge=1)
@@ -190,7 +133,7 @@ class GalleryResponse(Model):
     estimators: list[str]
     posterior: dict[str, Any] = Field(description="How scores become probabilities.")
     calibration: CalibrationInfo | None
-    thumbnails: bool = Field(description="Whether /v1/gallery/photographs answers.")
+    thumbnails: bool = Field(description="Whether /v2/gallery/photographs answers.")
     tiles: TilesInfo | None
     limits: LimitsInfo
 
@@ -199,3 +142,83 @@ class Health(Model):
     """The service is alive, or ready."""
 
     status: Literal["ok"] = "ok"
+
+
+_DIGITS = 6  # of the mass of a cell: further ones differ with the batch that a photograph was in
+_DEGREES = 6  # of a cell's corners: 0.1 m
+
+
+def result_of(
+    found: Found,
+    photographs: Sequence[int],
+    *,
+    max_cells: int | None = None,
+    exif: Sequence[tuple[float, float] | None] | None = None,
+) -> Result:
+    """The result of an answer.
+
+    Args:
+        found: The answer and its posterior.
+        photographs: Which photographs of the request it is to.
+        max_cells: List the cells of the posterior, at most so many; None to leave them out.
+        exif: The positions in the EXIF blocks of the photographs, None for one without; None to leave them out.
+    """
+    answer = found.answer
+    assert answer.lat_deg is not None
+    assert answer.lon_deg is not None
+    point = (answer.lat_deg, answer.lon_deg)
+    return Result(
+        photographs=list(photographs),
+        answer=answer,
+        posterior=None if max_cells is None else posterior_of(found, max_cells),
+        exif=None if exif is None else [_comparison(point, one) for one in exif],
+        problem=None,
+    )
+
+
+def posterior_of(found: Found, max_cells: int) -> Posterior:
+    """The cells of a posterior, and all regions."""
+    levels, ground = found.levels, found.ground
+    shown = levels.order[:max_cells]
+    ids = [f"{cell:x}" for cell in ground.ids[shown].tolist()]
+    return Posterior(
+        resolution=ground.resolution,
+        cells=[
+            PosteriorCell(
+                cell_id=cell_id,
+                probability=_rounded(probability),
+                from_level=None if np.isnan(first) else round(first, 2),
+                boundary_deg=[
+                    (round(lat, _DEGREES), round(lon, _DEGREES)) for lat, lon in h3.cell_to_boundary(cell_id)
+                ],
+            )
+            for cell_id, probability, first in zip(
+                ids, found.mass[shown].tolist(), levels.from_level[:max_cells].tolist(), strict=True
+            )
+        ],
+        left_out=_rounded(max(0.0, 1.0 - float(found.mass[shown].sum()))),
+        regions=[_region(region) for region in levels.regions],
+        cut=bool(np.isfinite(levels.from_level[max_cells:]).any()),
+    )
+
+
+def _region(region: LevelRegion) -> Region:
+    return Region(
+        level=region.level,
+        area_km2=None if region.area_km2 is None else float(f"{region.area_km2:.6g}"),
+        cells=region.cells,
+        cannot_tell=region.cannot_tell,
+    )
+
+
+def _comparison(point: tuple[float, float], exif: tuple[float, float] | None) -> ExifComparison:
+    if exif is None:
+        return ExifComparison(position=None, distance_m=None)
+    away_m = float(geodesic_m([point], [exif])[0])
+    return ExifComparison(
+        position=Point(lat_deg=round(exif[0], 7), lon_deg=round(exif[1], 7)), distance_m=round(away_m, 2)
+    )
+
+
+def _rounded(probability: float) -> float:
+    return round(min(1.0, float(probability)), _DIGITS)

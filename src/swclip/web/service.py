@@ -19,11 +19,10 @@ from swclip.web.admission import Admission, Rate
 from swclip.web.batching import Batcher, ClosedError, QueueFullError
 from swclip.web.body import Body
 from swclip.web.engine import Engine, Found, Question
+from swclip.web.form import PHOTOGRAPHS, LocateOptions, read_form, read_options, request_too_large
 from swclip.web.meters import Meters
-from swclip.web.multipart import PHOTOGRAPHS, read_form
-from swclip.web.options import LocateOptions, read_options
 from swclip.web.problems import Problem, busy, invalid
-from swclip.web.replies import answer_body
+from swclip.web.regions import nearest_level
 from swclip.web.settings import Limits
 from swclip.web.uploads import Prepared, prepare
 
@@ -79,7 +78,7 @@ class Service:
         try:
             self._check_length(request)
             async with self.admission.place(deadline):
-                form = await read_form(request.headers.get("content-type"), body.pieces(), self.limits)
+                form = await read_form(request.headers, body.pieces(), self.limits)
                 return await self._answer(form.photographs, read_options(form.fields), deadline)
         except Problem as problem:
             if not body.whole:
@@ -90,10 +89,7 @@ class Service:
     def _check_length(self, request: Request) -> None:
         length = request.headers.get("content-length", "")
         if length.isdecimal() and int(length) > self.limits.request_bytes:
-            raise Problem(
-                "request-too-large",
-                f"a request may hold {self.limits.max_request_mb:g} MB; send fewer or smaller photographs.",
-            )
+            raise request_too_large(self.limits)
 
     async def _answer(
         self, photographs: list[bytes], options: LocateOptions, deadline: float
@@ -108,20 +104,23 @@ class Service:
         if not usable:
             raise next(iter(problems.values()))
         question = Question(
-            tuple(one.pixels for _, one in usable), options.combined, options.estimator, options.top_k, prior
+            tuple(one.pixels for _, one in usable),
+            tuple(str(number) for number, _ in usable),
+            nearest_level(options.region),
+            options.combined,
+            options.estimator,
+            options.top_k,
+            prior,
         )
         found = await self._ask(question, deadline)
         groups = [[number for number, _ in usable]] if options.combined else [[number] for number, _ in usable]
         exif = {number: one.exif_deg for number, one in usable}
-        bodies = await self._aside(
-            lambda: [self._body(one, group, exif, options) for one, group in zip(found, groups, strict=True)], deadline
+        results = await self._aside(
+            lambda: [self._result(one, group, exif, options) for one, group in zip(found, groups, strict=True)],
+            deadline,
         )
-        results = [
-            schemas.Result(photographs=group, answer=body, problem=None)
-            for group, body in zip(groups, bodies, strict=True)
-        ]
         results += [
-            schemas.Result(photographs=[number], answer=None, problem=problem.body())
+            schemas.Result(photographs=[number], answer=None, posterior=None, exif=None, problem=problem.body())
             for number, problem in problems.items()
         ]
         return schemas.LocateResponse(
@@ -178,12 +177,12 @@ class Service:
         """Work that would hold up the event loop, in the decoding threads."""
         return await _before(asyncio.get_running_loop().run_in_executor(self._decoders, job), deadline)
 
-    def _body(
+    def _result(
         self, found: Found, group: list[int], exif: dict[int, tuple[float, float] | None], options: LocateOptions
-    ) -> schemas.Answer:
-        return answer_body(
+    ) -> schemas.Result:
+        return schemas.result_of(
             found,
-            options.region,
+            group,
             max_cells=self.limits.max_cells if options.include_posterior else None,
             exif=[exif[number] for number in group] if options.compare_exif else None,
         )

@@ -28,11 +28,11 @@ async function ask(path, options = {}) {
   throw new Refused({ ...problem, status: response.status });
 }
 
-export const gallery = async () => (await ask("/v1/gallery")).json();
-export const points = async () => (await ask("/v1/gallery/points")).json();
+export const gallery = async () => (await ask("/v2/gallery")).json();
+export const points = async () => (await ask("/v2/gallery/points")).json();
 
 export async function thumbnail(imageId) {
-  const path = "/v1/gallery/photographs/" + imageId.split("/").map(encodeURIComponent).join("/");
+  const path = "/v2/gallery/photographs/" + imageId.split("/").map(encodeURIComponent).join("/");
   return URL.createObjectURL(await (await ask(path)).blob());
 }
 
@@ -47,5 +47,5 @@ export async function locate(files, options, signal) {
     const ring = [...options.area, options.area[0]].map(([lat, lon]) => [lon, lat]);
     form.append("prior", JSON.stringify({ type: "Polygon", coordinates: [ring] }));
   }
-  return (await ask("/v1/locate", { method: "POST", body: form, signal })).json();
+  return (await ask("/v2/locate", { method: "POST", body: form, signal })).json();
 }

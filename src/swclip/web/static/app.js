@@ -33,13 +33,13 @@ function problem(text) {
 
 function marks() {
   if (!current) return [];
-  const places = current.candidates.map((one, i) => ({
+  const places = current.answer.candidates.map((one, i) => ({
     lat: one.lat_deg, lon: one.lon_deg, kind: i === hovered ? "picked" : "place", text: String(i + 1),
   }));
   const own = (current.exif || []).filter((one) => one.position)
     .map((one) => ({ lat: one.position.lat_deg, lon: one.position.lon_deg, kind: "exif" }));
-  const answer = { lat: current.point.lat_deg, lon: current.point.lon_deg, kind: "answer" };
-  const others = places.filter((_, i) => i !== hovered && current.candidates[i].distance_m > 0.05).reverse();
+  const answer = { lat: current.answer.lat_deg, lon: current.answer.lon_deg, kind: "answer" };
+  const others = places.filter((_, i) => i !== hovered && current.answer.candidates[i].distance_m > 0.05).reverse();
   return [...others, ...own, answer, ...places.filter((_, i) => i === hovered)];
 }
 
@@ -52,17 +52,17 @@ function showLevel() {
   map.redraw();
 }
 
-function show(answer, how) {
-  current = answer;
+function show(result, how) {
+  current = result;
   hovered = -1;
-  cells = prepareCells(answer.posterior);
-  showAnswer(answer, { ...how, hasThumbnails: Boolean(gallery?.thumbnails), oneCity: gallery?.cities.length === 1 });
+  cells = prepareCells(result.posterior);
+  showAnswer(result, { ...how, hasThumbnails: Boolean(gallery?.thumbnails), oneCity: gallery?.cities.length === 1 });
   showLevel();
   byId("legend").hidden = false;
-  byId("legend-exif").hidden = !(answer.exif || []).some((one) => one.position);
-  map.target = boxOf(cells, level() / 100, answer.point);
+  byId("legend-exif").hidden = !(result.exif || []).some((one) => one.position);
+  map.target = boxOf(cells, level() / 100, result.answer);
   if (map.target) map.fit(map.target, Math.min(90, map.width / 8), 17.5);
-  map.canvas.setAttribute("aria-label", `Map of the answer at ${degrees(answer.point)}`);
+  map.canvas.setAttribute("aria-label", `Map of the answer at ${degrees(result.answer)}`);
 }
 
 function clear() {
@@ -77,7 +77,7 @@ function showResult(i) {
   const result = response.results.find((one) => one.photographs.includes(i));
   problem(result.problem?.detail);
   const combined = result.photographs.length > 1 ? result.photographs.length : 0;
-  if (result.answer) show(result.answer, { shared: false, combined, all: combined === photographs.files.length });
+  if (result.answer) show(result, { shared: false, combined, all: combined === photographs.files.length });
   else clear();
 }
 
@@ -140,7 +140,7 @@ function openShared() {
   try {
     const shared = decode(found[1]);
     byId("level").value = String(Math.min(95, Math.max(50, shared.level)));
-    show(shared.answer, { shared: true, combined: 0 });
+    show(shared.result, { shared: true, combined: 0 });
     if (gallery && !gallery.model.startsWith(shared.model)) problem("The link is of an answer by another model than this service has now.");
   } catch {
     problem("This link cannot be read; it may have been cut short.");
@@ -167,7 +167,7 @@ byId("level").addEventListener("input", showLevel);
 byId("combined").addEventListener("change", locate);
 byId("exif").addEventListener("change", locate);
 byId("within-city").addEventListener("change", locate);
-byId("copy").addEventListener("click", (event) => copy(degrees(current.point), event.target));
+byId("copy").addEventListener("click", (event) => copy(degrees(current.answer), event.target));
 byId("share").addEventListener("click", (event) => {
   history.replaceState(null, "", "#a=" + encode(current, gallery.model, level()));
   copy(location.href, event.target);
@@ -192,7 +192,7 @@ for (const kind of ["pointerleave", "focusout"]) places.addEventListener(kind, (
 places.addEventListener("click", (event) => {
   const button = event.target.closest("[data-place]");
   if (!button) return;
-  const one = current.candidates[Number(button.dataset.place)];
+  const one = current.answer.candidates[Number(button.dataset.place)];
   map.fit([one.lat_deg - 6e-4, one.lon_deg - 9e-4, one.lat_deg + 6e-4, one.lon_deg + 9e-4]);
 });
 window.addEventListener("hashchange", openShared);

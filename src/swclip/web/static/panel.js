@@ -9,25 +9,25 @@ function say(id, text) {
   byId(id).hidden = !text;
 }
 
-export function showAnswer(answer, { shared, hasThumbnails, combined, all, oneCity }) {
+export function showAnswer({ answer, exif }, { shared, hasThumbnails, combined, all, oneCity }) {
   byId("answer").hidden = false;
   byId("answer-title").textContent = shared ? "A shared answer" : combined
     ? `Answer to ${all ? "all" : combined} photographs together` : "Answer";
-  byId("point").textContent = degrees(answer.point);
+  byId("point").textContent = degrees(answer);
   say("city", answer.city && (oneCity ? answer.city : `${answer.city}, with ${percent(answer.city_probability)} of the probability`));
   say("near", `${percent(answer.probability_within_50m)} of the probability lies within 50 m of this point.`);
-  say("exif-words", answer.exif && answer.exif.map((one) => (one.position
+  say("exif-words", exif && exif.map((one) => (one.position
     ? `The photograph’s own EXIF position is ${metres(one.distance_m)} from this point.`
     : "The photograph has no EXIF position that can be used.")).join(" "));
-  say("promise", answer.calibrated
+  say("promise", answer.region.calibrated
     ? "Calibrated: among validation photographs of this gallery’s area, the region held the place as often as it says."
     : "Not calibrated: it holds this share of the model’s probability, which may be too sure of itself.");
   showPlaces(answer, hasThumbnails);
 }
 
 // The words that change with the slider.
-export function showRegion(answer, level, totalKm2) {
-  const region = answer.posterior.regions.find((one) => Math.round(one.level * 100) === level);
+export function showRegion({ posterior }, level, totalKm2) {
+  const region = posterior.regions.find((one) => Math.round(one.level * 100) === level);
   byId("level-words").textContent = level + " %";
   byId("level").setAttribute("aria-valuetext", level + " percent");
   const all = region.area_km2 === null;
@@ -37,7 +37,7 @@ export function showRegion(answer, level, totalKm2) {
     ? `No region promises ${level} % with this gallery.`
     : `The region that holds the place with ${level} % probability is as large as a blind guess would need.`
   } The point is only the best of many.`);
-  byId("share-words").dataset.cut = String(answer.posterior.cut);
+  byId("share-words").dataset.cut = String(posterior.cut);
 }
 
 async function picture(imageId, alt) {

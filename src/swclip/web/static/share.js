@@ -53,17 +53,16 @@ function middle(boundary) {
   return [0, 1].map((axis) => Math.round(boundary.reduce((sum, corner) => sum + micro(corner[axis]), 0) / boundary.length));
 }
 
-export function encode(answer, model, level) {
+export function encode({ answer, posterior }, model, level) {
   const out = new Writer();
-  const { point, posterior } = answer;
   out.number(VERSION);
   out.text(model.slice(0, 8));
   out.number(level);
-  out.number(micro(point.lat_deg)); out.number(micro(point.lon_deg));
+  out.number(micro(answer.lat_deg)); out.number(micro(answer.lon_deg));
   out.number(Math.round(answer.probability_within_50m * 1000));
   out.text(answer.city);
   out.number(answer.city_probability === null ? -1 : Math.round(answer.city_probability * 1000));
-  out.number(answer.calibrated ? 1 : 0);
+  out.number(answer.region.calibrated ? 1 : 0);
   out.number(posterior.regions.length);
   for (const region of posterior.regions) {
     out.number(Math.round(region.level * 100));
@@ -90,7 +89,7 @@ export function encode(answer, model, level) {
     for (const corner of shape) for (const value of corner) out.number(value);
   }
   out.number(cells.length);
-  let [lat, lon] = [micro(point.lat_deg), micro(point.lon_deg)];
+  let [lat, lon] = [micro(answer.lat_deg), micro(answer.lon_deg)];
   for (const [centre, which, cell] of cells) {
     out.number(centre[0] - lat); out.number(centre[1] - lon);
     [lat, lon] = centre;
@@ -132,9 +131,12 @@ export function decode(text) {
   });
   return {
     model, level,
-    answer: {
-      point, probability_within_50m: near, city, city_probability: cityShare < 0 ? null : cityShare / 1000, calibrated,
-      candidates, exif: null, posterior: { cells, regions, cut: false },
+    result: {
+      answer: {
+        ...point, probability_within_50m: near, city, city_probability: cityShare < 0 ? null : cityShare / 1000,
+        region: { calibrated }, candidates,
+      },
+      posterior: { cells, regions, cut: false }, exif: null,
     },
   };
 }

@@ -1,0 +1,238 @@
+"""The form of a request: photographs and options, read in memory only and never more than is allowed.
+
+Starlette keeps files of some size in temporary files. Photographs that strangers send are not to be on a disk, so its
+parser is given as much memory as a whole request may take, and stopped at the first byte beyond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from swclip.calibration.posterior_config import EstimatorName
+from swclip.web.problems import Problem, from_validation, invalid
+from swclip.web.settings import MEGABYTE, Limits
+
+PHOTOGRAPHS = "photographs"
+"""Name of the parts that are photographs."""
+
+_FIELD_BYTES = 256 * 1024
+_FIELDS = 16
+_PRIOR = (
+    "GeoJSON Polygon or MultiPolygon (or a Feature or FeatureCollection of such): the place lies inside. Longitude "
+    "before latitude."
+)
+
+
+class LocateOptions(BaseModel):
+    """How photographs are to be answered. All are form fields beside the photographs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    combined: bool = Field(False, description="The photographs show one place: answer them together.")
+    estimator: EstimatorName | None = Field(
+        None, description="How the point is taken from the posterior; null: what answered validation queries best."
+    )
+    top_k: int = Field(5, ge=1, le=50, description="Candidates listed with an answer.")
+    region: float = Field(0.8, ge=0.5, le=0.95, description="Probability of the region.")
+    include_posterior: bool = Field(False, description="List the cells of the posterior, for a map.")
+    compare_exif: bool = Field(
+        False, description="State the distance to the photograph's own EXIF position. The answer never uses it."
+    )
+    city: str | None = Field(
+        None, max_length=200, description="The place lies in this city of the gallery; capitals do not matter."
+    )
+    prior: str | None = Field(None, description=_PRIOR)
+    near_lat_deg: float | None = Field(None, ge=-90, le=90, description="Latitude of a rough position, degrees.")
+    near_lon_deg: float | None = Field(None, ge=-180, le=180, description="Longitude of it, degrees.")
+    near_radius_m: float | None = Field(
+        None, gt=0, le=1e7, description="How rough it is: its standard deviation, metres."
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> LocateOptions:
+        near = (self.near_lat_deg, self.near_lon_deg, self.near_radius_m)
+        if any(part is None for part in near) and any(part is not None for part in near):
+            raise ValueError("near_lat_deg, near_lon_deg and near_radius_m go together; give all three or none")
+        return self
+
+
+def read_options(fields: Mapping[str, str]) -> LocateOptions:
+    """The options of a form; an empty field is one that was left out.
+
+    Raises:
+        Problem: A field is not known or its value cannot be used.
+    """
+    try:
+        return LocateOptions.model_validate({name: value for name, value in fields.items() if value != ""})
+    except ValidationError as error:
+        raise from_validation(error) from None
+
+
+def request_schema(max_files: int) -> dict[str, Any]:
+    """OpenAPI's schema of the whole form.
+
+    Args:
+        max_files: Most photographs in one request.
+    """
+    schema = LocateOptions.model_json_schema()
+    # A form has text in it and no null: an option that is not wanted is left out.
+    properties = {name: _without_null(value) for name, value in schema["properties"].items()}
+    files = {
+        "type": "array",
+        "items": {"type": "string", "format": "binary"},
+        "minItems": 1,
+        "maxItems": max_files,
+        "description": "Photographs: JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF; HEIC where the service has its plugin.",
+    }
+    return {
+        "type": "object",
+        "required": [PHOTOGRAPHS],
+        "properties": {PHOTOGRAPHS: files, **properties},
+        "additionalProperties": False,
+    }
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    options = [option for option in schema.get("anyOf", []) if option.get("type") != "null"]
+    if not options:
+        return schema
+    rest = {name: value for name, value in schema.items() if name != "anyOf" and (name, value) != ("default", None)}
+    return {**options[0], **rest}
+
+
+@dataclass
+class Form:
+    """The parts of a request.
+
+    Attributes:
+        photographs: The files' bytes, in their order.
+        fields: The other parts as text.
+    """
+
+    photographs: list[bytes] = field(default_factory=list)
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+async def read_form(headers: Headers, body: AsyncIterator[bytes], limits: Limits) -> Form:
+    """Read a multipart body.
+
+    Args:
+        headers: The request's headers.
+        body: Its bytes in pieces.
+        limits: What is allowed; the first byte beyond ends the reading.
+
+    Raises:
+        Problem: It is not multipart, is malformed or cut short, too large, holds too many photographs, or repeats a
+            field.
+    """
+    if headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
+        raise Problem(
+            "not-multipart",
+            "send the photographs as parts named `photographs` of multipart/form-data; "
+            "curl does so with -F photographs=@photo.jpg.",
+        )
+    try:
+        parts = await _Parser(headers, body, limits).parse()
+    except MultiPartException as error:
+        detail = f"the multipart body is malformed ({error.message}); send it again."
+        raise Problem("malformed-request", detail) from error
+    try:
+        form = Form()
+        for name, part in parts.multi_items():
+            await _take(form, name, part, limits)
+        return form
+    finally:
+        await parts.close()
+
+
+class _Parser(MultiPartParser):
+    """Starlette's parser within the limits of a request: files stay in memory, and parts are counted as they come."""
+
+    def __init__(self, headers: Headers, body: AsyncIterator[bytes], limits: Limits) -> None:
+        # Parts are bounded below, with problems of their own, and their bytes by the limit of the whole request.
+        super().__init__(headers, self._pieces(body), max_part_size=limits.request_bytes)
+        self.spool_max_size = limits.request_bytes
+        self._limits, self._parts, self._part_bytes, self._ended = limits, 0, 0, False
+
+    def on_part_begin(self) -> None:
+        super().on_part_begin()
+        self._parts, self._part_bytes = self._parts + 1, 0
+        if self._parts > self._limits.max_files + _FIELDS:
+            many = self._photographs() > self._limits.max_files
+            raise _too_many_photographs(self._limits) if many else _too_many_fields()
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        self._part_bytes += end - start
+        if self._part_bytes > self._limits.upload_bytes:
+            raise _too_large(self._photographs(), self._limits)
+        super().on_part_data(data, start, end)
+
+    def on_end(self) -> None:
+        self._ended = True
+
+    async def _pieces(self, body: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+        """The pieces of the body. What is raised here makes the parser close its files."""
+        total = 0
+        async for piece in body:
+            total += len(piece)
+            if total > self._limits.request_bytes:
+                raise request_too_large(self._limits)
+            yield piece
+        if not self._ended:
+            raise Problem("malformed-request", "the multipart body ends before its last boundary; send it again.")
+
+    def _photographs(self) -> int:
+        return sum(name == PHOTOGRAPHS for name, _ in self.items)
+
+
+async def _take(form: Form, name: str, part: UploadFile | str, limits: Limits) -> None:
+    """Put a part where it belongs."""
+    if name == PHOTOGRAPHS:
+        if isinstance(part, str):
+            raise invalid(PHOTOGRAPHS, "is sent as text; send it as a file, with a file name.")
+        if len(form.photographs) >= limits.max_files:
+            raise _too_many_photographs(limits)
+        form.photographs.append(await part.read())
+        await part.close()
+        return
+    if name in form.fields:
+        raise invalid(name[:80], "is given twice; give it once.")
+    if len(form.fields) >= _FIELDS:
+        raise _too_many_fields()
+    try:
+        text = part if isinstance(part, str) else (await part.read()).decode("utf-8")
+    except UnicodeDecodeError:
+        raise invalid(name[:80], "is not UTF-8 text.") from None
+    if len(text.encode("utf-8", "surrogatepass")) > _FIELD_BYTES:
+        raise invalid(name[:80], f"is longer than {_FIELD_BYTES // 1024} kB; shorten it.")
+    form.fields[name] = text
+
+
+def request_too_large(limits: Limits) -> Problem:
+    """More bytes than a request may hold."""
+    return Problem(
+        "request-too-large",
+        f"a request may hold {limits.max_request_mb:g} MB; send fewer or smaller photographs.",
+    )
+
+
+def _too_many_photographs(limits: Limits) -> Problem:
+    return Problem("request-too-large", f"a request may hold {limits.max_files} photographs; send fewer at once.")
+
+
+def _too_many_fields() -> Problem:
+    return Problem("invalid-options", f"more than {_FIELDS} fields are given; there are not as many options.")
+
+
+def _too_large(photograph: int, limits: Limits) -> Problem:
+    return Problem(
+        "photograph-too-large",
+        f"a photograph may hold {limits.upload_bytes / MEGABYTE:g} MB; reduce it.",
+        photograph=photograph,
+    )
