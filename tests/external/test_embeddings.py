@@ -420,5 +420,12 @@ def test_the_command(tmp_path: Path, town: Path, capsys: pytest.CaptureFixture[s
     assert run(["evaluate", *arguments, f"--out={out}", f"--gallery={town}"]) == 5
 
 
-def test_the_library_name_is_the_same_function() -> None:
-    assert swclip.evaluate_vectors.__wrapped__ is evaluate_vectors
+def test_the_public_function_measures_the_same() -> None:
+    arrays = {
+        "ids": ["q", "a", "b"],
+        "role": ["query", "gallery", "gallery"],
+        "lat_deg": [51.5, 51.5, 51.6],
+        "lon_deg": [0.0, 0.0, 0.0],
+        "embeddings": [[1.0, 0.1], [1.0, 0.0], [0.0, 1.0]],
+    }
+    assert swclip.evaluate_vectors(arrays).report.error_m == evaluate_vectors(arrays).report.error_m
