@@ -81,7 +81,7 @@ def main() -> None:
     ]
     by_image, absent = rows[VIEWS, "image"], rows[VIEWS, ABSENT]
     harmless = all(a["error_m"] == b["error_m"] for a, b in zip(by_image, absent, strict=True))
-    asked = {name: report["made_with"]["views"] for (_, name), (report, *_) in rows.items()}
+    asked = {name: report.made_with["views"] for (_, name), (report, *_) in rows.items()}
     document = {
         "made_with": {**versions(), "manifest": str(manifest.path), "digest": manifest.digest, **_plain(options)},
         "queries_with_each_view": asked,

@@ -65,7 +65,7 @@ def test_common_queries_are_kept_and_the_rest_is_counted(pair: tuple[Evaluation,
     ids = pair[0].predictions["image_id"].tolist()[3:44]
     for own in (found.runs["a"]["0"], found.runs["b"]["0"]):
         assert own.predictions["image_id"].tolist() == ids
-        assert own.report["n_queries"] == 41
+        assert own.report.n_queries == 41
     assert "on the 41 queries that all reports have; left out: 1 of a (A), 3 of b (B)" in found.notes[0]
     whole = aligned(*pair, common=True)
     assert whole.notes == []
@@ -105,5 +105,5 @@ def test_regions_and_blocks_are_those_of_the_first(pair: tuple[Evaluation, Evalu
     found = aligned(a, replace(b, predictions=other, report={**b.report, "regional": {"gap": 1.0}}))
     assert [note.split(";")[0] for note in found.notes] == ["b (B) has other regions", "b (B) has other blocks"]
     report = found.runs["b"]["0"].report
-    assert report["by_region"] == b.report["by_region"]
+    assert report.by_region == b.report.by_region
     assert "regional" not in report

@@ -38,7 +38,7 @@ def folder(evaluations: dict[str, dict[int, Evaluation]], saved: Any, tmp_path_f
             report = {
                 **found.report,
                 "made_with": {
-                    **found.report["made_with"],
+                    **found.report.made_with,
                     "model": f"{name}-{seed}",
                     "run": {"system": name, "seed": seed + 5},
                 },
@@ -93,7 +93,7 @@ def test_seeds_are_those_of_the_runs_and_folders_are_found_in_a_folder(compared:
         system = compared.document["systems"][name]
         assert list(system["seeds"]) == ["5", "6"]
         assert system["mean"]["seeds"] == 2
-        medians = [report["error_m"]["median"] for report in system["seeds"].values()]
+        medians = [report.error_m.median for report in system["seeds"].values()]
         assert system["mean"]["error_m"]["median"] == pytest.approx(statistics.mean(medians))
         assert system["mean"]["seed_sd"]["error_m"]["median"] == pytest.approx(statistics.stdev(medians))
     assert compared.document["notes"] == []
@@ -157,8 +157,8 @@ def test_what_reports_do_not_share_is_said(evaluations: dict[str, dict[int, Eval
     notes = swclip.compare({"a": a, "b": other}, resamples=10).document["notes"]
     assert [note.split(":")[0] for note in notes] == [
         "Made with other manifest than a (in memory)",
-        f"The galleries differ (a (in memory) 135 candidates, floor {round(a.report['baselines']['floor']['median'])} m"
-        f"; b (in memory) 7 candidates, floor {round(a.report['baselines']['floor']['median'])} m)",
+        f"The galleries differ (a (in memory) 135 candidates, floor {round(a.report.baselines.floor.median)} m"
+        f"; b (in memory) 7 candidates, floor {round(a.report.baselines.floor.median)} m)",
         "Reports of an earlier version, which lack some of the further figures",
     ]
 
@@ -195,4 +195,4 @@ def test_an_interrupted_report_is_refused(folder: Path, saved: Any, made_up: Any
     (broken / "report.json").unlink()
     with pytest.raises(ArtefactError, match="was interrupted"):
         swclip.compare([folder / "clip" / "0", broken])
-    assert read_report(folder / "clip" / "0").report["n_queries"] == 45
+    assert read_report(folder / "clip" / "0").report.n_queries == 45

@@ -43,7 +43,7 @@ def test_columns_and_keys_of_other_versions_are_no_obstacle(folder: Path, versio
     table = parquet.read_table(path).drop_columns(["split", "top1_candidate_id", "lisa"])
     parquet.write_table(table.append_column("of_a_later_version", [np.linspace(0, 1, len(table))]), path)
     found = read_report(folder)
-    assert found.report["geoscore"] == 4321.0
+    assert found.report.geoscore == 4321.0
     assert found.predictions["of_a_later_version"].iloc[-1] == 1.0
     assert "geometry" not in found.predictions
 

@@ -51,10 +51,10 @@ def test_the_metadata_is_what_the_hub_reads(facts: CardFacts, report: dict[str, 
     assert data.datasets == ["ada/photos"]
     assert data.model_name == "leeds"
     found = {result.metric_type: result for result in data.eval_results}
-    assert found["median_error_m"].metric_value == report["error_m"]["median"]
-    assert found["mean_error_m"].metric_value == report["error_m"]["mean"]
-    assert found["within_25_m"].metric_value == report["accuracy_within_m"]["25"]
-    assert found["recall_at_1_25m"].metric_value == report["recall_at_k_25m"]["1"]
+    assert found["median_error_m"].metric_value == report.error_m.median
+    assert found["mean_error_m"].metric_value == report.error_m.mean
+    assert found["within_25_m"].metric_value == report.accuracy_within_m["25"]
+    assert found["recall_at_1_25m"].metric_value == report.recall_at_k_25m["1"]
     assert set(data.metrics) == set(found)
     for result in data.eval_results:
         assert result.dataset_args["protocol"] == "known-places"
@@ -66,13 +66,13 @@ def test_the_metadata_is_what_the_hub_reads(facts: CardFacts, report: dict[str, 
 def test_the_numbers_are_those_of_the_report(facts: CardFacts, report: dict[str, Any]) -> None:
     text = model_card(dataclasses.replace(facts, reports=[report]))
     line = next(line for line in text.splitlines() if line.startswith("| this model |"))
-    assert metres(report["error_m"]["median"]) in line
-    assert metres(report["error_m"]["mean"]) in line
-    assert percent(report["accuracy_within_m"]["100"]) in line
+    assert metres(report.error_m.median) in line
+    assert metres(report.error_m.mean) in line
+    assert percent(report.accuracy_within_m["100"]) in line
     best = next(line for line in text.splitlines() if line.startswith("| best possible |"))
-    assert metres(report["baselines"]["floor"]["median"]) in best
+    assert metres(report.baselines.floor.median) in best
     assert "### Queries, known-places" in text
-    assert f"{report['n_queries']} queries by the protocol `known-places`" in text
+    assert f"{report.n_queries} queries by the protocol `known-places`" in text
     assert "Not evaluated" not in text
     two = model_card(dataclasses.replace(facts, reports=[report, {**report, "on": "val"}]))
     assert "### Validation queries, known-places" in two

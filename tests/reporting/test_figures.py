@@ -58,7 +58,7 @@ def test_a_map_shows_the_clusters(full: Any) -> None:
 
 def test_the_hardest_regions_stand_on_top(full: Any) -> None:
     evaluation = full.full_evaluation(2, n_queries=80, n_candidates=120, cities=full.EIGHT)
-    by_region = evaluation.report["by_region"]
+    by_region = evaluation.report.by_region
     hardest = sorted(by_region, key=lambda name: by_region[name]["median"])[-3:]
     chart = regions_chart(evaluation, most=3)
     assert [words for _, words in chart.y.ticks] == [f"{name} (10)" for name in hardest]

@@ -87,9 +87,9 @@ def test_the_summary_is_one_row_of_the_report(
 ) -> None:
     report = plain.report
     (row,) = plain.summary().to_dict("records")
-    assert row["median_m"] == report["error_m"]["median"]
-    assert [row["within_25_m_low"], row["within_25_m_high"]] == report["intervals"]["accuracy_within_m"]["25"]
-    assert row["floor_median_m"] == report["baselines"]["floor"]["median"]
+    assert row["median_m"] == report.error_m.median
+    assert [row["within_25_m_low"], row["within_25_m_high"]] == report.intervals.accuracy_within_m["25"]
+    assert row["floor_median_m"] == report.baselines.floor.median
     assert full.summary()["geoscore"].tolist() == [4998.5]
     (bare,) = answers.summary().to_dict("records")
     assert bare["floor_median_m"] is None
@@ -100,12 +100,12 @@ def test_the_summary_is_one_row_of_the_report(
 
 def test_tables_hold_what_the_report_holds(plain: EvaluationReport, full: EvaluationReport) -> None:
     errors = plain.errors()
-    assert errors.loc["floor", "within_100_m"] == plain.report["baselines"]["floor"]["accuracy_within_m"]["100"]
-    assert errors.loc["mode", "p95"] == plain.report["error_m"]["p95"]
+    assert errors.loc["floor", "within_100_m"] == plain.report.baselines.floor.accuracy_within_m["100"]
+    assert errors.loc["mode", "p95"] == plain.report.error_m.p95
     regions = plain.regions()
     assert regions["median"].is_monotonic_decreasing
-    assert regions.loc["York", "n"] == plain.report["by_region"]["York"]["n"]
-    assert set(plain.levels().index) == set(plain.report["levels"])
+    assert regions.loc["York", "n"] == plain.report.by_region["York"].n
+    assert set(plain.levels().index) == set(plain.report.levels)
     coverage = full.coverage()
     assert list(coverage.columns) == list(COVERAGE_COLUMNS)
     assert coverage["region"].tolist() == ["all", "York", "Leeds"]
@@ -133,7 +133,7 @@ def test_reliability_is_drawn_from_the_report_or_from_the_probabilities(
     def drawn(evaluation: EvaluationReport) -> np.ndarray:
         return np.asarray(evaluation.plot_reliability().axes[0].collections[-1].get_offsets())
 
-    known = plain.report["calibration"]["reliability"]
+    known = plain.report.calibration.reliability
     wanted = [[100.0 * own["mean_probability"], 100.0 * own["coverage"]] for own in known]
     assert drawn(plain) == pytest.approx(np.array(wanted))
     before = replace(plain, report={**plain.report, "calibration": None})  # as an earlier version wrote it
@@ -180,7 +180,7 @@ def test_names_with_signs_are_text(plain: EvaluationReport) -> None:
     found = evaluate_predictions(frame, config=MeasureConfig(resamples=20))
     assert "\\$x_1\\$" in found.plot_map().axes[0].get_title(loc="left")
     found.plot_regions().savefig(io.BytesIO())
-    report = {**found.report, "estimator": name, "estimators": {name: found.report["estimators"]["as given"]}}
+    report = {**found.report, "estimator": name, "estimators": {name: found.report.estimators["as given"]}}
     card = replace(found, report=report)._repr_html_()
     assert "<script" not in card
     assert html.escape("<script>alert(1)</script>", quote=False) in card

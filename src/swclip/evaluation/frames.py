@@ -110,7 +110,8 @@ def coverage_frame(report: Report) -> pd.DataFrame:
     for own in report.calibration.levels if report.calibration is not None else ():
         rows.append(_coverage_row(own.level, "all", own, own.area_km2.median, own.cannot_tell))
         for region, figures in own.by_region.items():
-            rows.append(_coverage_row(own.level, region, figures, figures.median_area_km2, None))
+            if region != "all":  # the one region of queries whose cities are not known
+                rows.append(_coverage_row(own.level, region, figures, figures.median_area_km2, None))
     return pd.DataFrame(rows, columns=list(COVERAGE_COLUMNS))
 
 
