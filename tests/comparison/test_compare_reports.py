@@ -35,14 +35,7 @@ def folder(evaluations: dict[str, dict[int, Evaluation]], saved: Any, tmp_path_f
     root = tmp_path_factory.mktemp("reports")
     for name, of in evaluations.items():
         for seed, found in of.items():
-            report = {
-                **found.report,
-                "made_with": {
-                    **found.report.made_with,
-                    "model": f"{name}-{seed}",
-                    "run": {"system": name, "seed": seed + 5},
-                },
-            }
+            report = found.report.recorded(model=f"{name}-{seed}", run={"system": name, "seed": seed + 5})
             order = np.random.default_rng([seed, len(name)]).permutation(len(found.predictions))
             saved(Evaluation(report, found.predictions, found.candidates), root / name / str(seed), order)
     return root
@@ -93,7 +86,7 @@ def test_seeds_are_those_of_the_runs_and_folders_are_found_in_a_folder(compared:
         system = compared.document["systems"][name]
         assert list(system["seeds"]) == ["5", "6"]
         assert system["mean"]["seeds"] == 2
-        medians = [report.error_m.median for report in system["seeds"].values()]
+        medians = [report["error_m"]["median"] for report in system["seeds"].values()]
         assert system["mean"]["error_m"]["median"] == pytest.approx(statistics.mean(medians))
         assert system["mean"]["seed_sd"]["error_m"]["median"] == pytest.approx(statistics.stdev(medians))
     assert compared.document["notes"] == []
@@ -153,7 +146,9 @@ def test_common_queries_leave_the_same_comparison_as_reports_of_these_alone(
 def test_what_reports_do_not_share_is_said(evaluations: dict[str, dict[int, Evaluation]]) -> None:
     a, b = evaluations["clip"][0], evaluations["sw"][0]
     made = {"splits": {"path": "elsewhere", "protocol": "made-up"}, "manifest": {"digest": "cd34"}}
-    other = Evaluation({**b.report, "version": "1", "gallery_size": 7, "made_with": made}, b.predictions, b.candidates)
+    other = Evaluation(
+        b.report.model_copy(update={"version": "1", "gallery_size": 7, "made_with": made}), b.predictions, b.candidates
+    )
     notes = swclip.compare({"a": a, "b": other}, resamples=10).document["notes"]
     assert [note.split(":")[0] for note in notes] == [
         "Made with other manifest than a (in memory)",

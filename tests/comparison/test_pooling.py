@@ -47,27 +47,27 @@ def test_each_query_is_counted_once_and_not_each_city(parts: list[Evaluation]) -
     for name in ("mode", "argmax"):
         own = np.concatenate([part.errors_m[name] for part in parts])
         assert report.estimators[name].error_m.median == np.median(own)
-    assert set(parts[0].report) - {"made_with"} <= set(report)
+    assert parts[0].report.model_fields_set - {"made_with"} <= report.model_fields_set
     for name, level in report.levels.items():
         own = [part.report.levels[name] for part in parts]
-        right = sum(round(entry["accuracy"] * entry["n"]) for entry in own)
-        assert level["n"] == sum(entry["n"] for entry in own)
-        assert level["accuracy"] == pytest.approx(right / level["n"])
+        right = sum(round(entry["accuracy"] * entry.n) for entry in own)
+        assert level.n == sum(entry.n for entry in own)
+        assert level.accuracy == pytest.approx(right / level.n)
     assert report.levels
 
 
 def test_each_query_keeps_the_guesses_of_its_own_part(parts: list[Evaluation]) -> None:
     guesses = pool_evaluations(parts).report.baselines
     floors = np.concatenate([part.predictions["floor_m"] for part in parts])
-    assert guesses["floor"]["median"] == np.median(floors)
+    assert guesses.floor.median == np.median(floors)
     errors = []
     for part in parts:
         constant = part.report.baselines.constant
         for row in part.predictions.itertuples():
-            errors.append(geodesic_m([row.lat_deg, row.lon_deg], [constant["lat_deg"], constant["lon_deg"]])[0])
-    assert guesses["constant"]["mean"] == pytest.approx(np.mean(errors))
+            errors.append(geodesic_m([row.lat_deg, row.lon_deg], [constant.lat_deg, constant.lon_deg])[0])
+    assert guesses.constant.mean == pytest.approx(np.mean(errors))
     # A blind guess is within the query's own city: pooled over the cities' candidates it would be 100 km off.
-    assert guesses["random"]["p99"] < 2_000.0
+    assert guesses.random.p99 < 2_000.0
 
 
 def test_blocks_of_different_cities_are_different(parts: list[Evaluation]) -> None:

@@ -12,6 +12,7 @@ import pytest
 from swclip.errors import ArtefactError, ConfigError, InputError
 from swclip.evaluation.measure import MeasureConfig, measure
 from swclip.evaluation.predictions import read_predictions, write_predictions
+from swclip.evaluation.report import report_of
 from swclip.evaluation.retrieval_task import hits_within
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import geodesic_m
@@ -95,8 +96,8 @@ def test_the_report_is_that_of_loops() -> None:
 def test_the_report_is_strict_json_without_nan() -> None:
     asked, there, log_posterior = problem()
     report = measure(asked, there, [log_posterior], ESTIMATORS, np.zeros((0, 2)), QUICK).report
-    text = json.dumps(report, allow_nan=False)
-    assert json.loads(text) == report
+    text = json.dumps(report.as_dict(), allow_nan=False)
+    assert report_of(json.loads(text)) == report
 
 
 def test_chunks_change_nothing() -> None:
@@ -112,8 +113,9 @@ def test_the_order_of_candidates_changes_no_figure() -> None:
     order = np.random.default_rng(9).permutation(len(there))
     whole = measure(asked, there, [log_posterior], ESTIMATORS, np.zeros((0, 2)), QUICK).report
     moved = measure(asked, there.iloc[order], [log_posterior[:, order]], ESTIMATORS, np.zeros((0, 2)), QUICK).report
-    for name in ("error_m", "accuracy_within_m", "recall_at_k_25m", "mrr_25m", "city_alignment_at_k", "n_answerable"):
-        assert moved[name] == pytest.approx(whole[name])
+    assert dict(moved.error_m) == pytest.approx(dict(whole.error_m))
+    for name in ("accuracy_within_m", "recall_at_k_25m", "mrr_25m", "city_alignment_at_k", "n_answerable"):
+        assert getattr(moved, name) == pytest.approx(getattr(whole, name))
 
 
 def test_the_order_of_queries_changes_no_figure() -> None:
@@ -121,8 +123,9 @@ def test_the_order_of_queries_changes_no_figure() -> None:
     order = np.random.default_rng(9).permutation(len(asked))
     whole = measure(asked, there, [log_posterior], ESTIMATORS, np.zeros((0, 2)), QUICK)
     moved = measure(asked.iloc[order], there, [log_posterior[order]], ESTIMATORS, np.zeros((0, 2)), QUICK)
-    for name in ("error_m", "accuracy_within_m", "recall_at_k_25m", "mrr_25m"):
-        assert moved.report[name] == pytest.approx(whole.report[name])
+    assert dict(moved.report.error_m) == pytest.approx(dict(whole.report.error_m))
+    for name in ("accuracy_within_m", "recall_at_k_25m", "mrr_25m"):
+        assert getattr(moved.report, name) == pytest.approx(getattr(whole.report, name))
     assert moved.predictions["error_m"].tolist() == whole.predictions["error_m"].iloc[order].tolist()
 
 

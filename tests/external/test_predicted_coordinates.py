@@ -28,6 +28,7 @@ from swclip.external.ground_truth import names_of
 from swclip.external.predicted_coordinates import EMPTY, NO_ROW, ZERO, read_predicted
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import geodesic_m
+from swclip.metrics.baselines import Baselines
 
 QUICK = MeasureConfig(resamples=100)
 
@@ -71,7 +72,7 @@ def test_what_would_need_a_posterior_or_a_gallery_is_null() -> None:
         "calibration",
         "posterior",
     ):
-        assert report[key] is None
+        assert getattr(report, key) is None
     assert report.levels == {}
     assert report.geoscore == pytest.approx(found.predictions["geoscore"].mean())
     assert report.regional.n_regions == 2
@@ -80,7 +81,7 @@ def test_what_would_need_a_posterior_or_a_gallery_is_null() -> None:
     assert found.predictions["lisa"].notna().all()
     for key in ("components", "correlogram", "mantel", "smoothness"):
         assert report.spatial[key] is None
-    assert report.baselines == {"floor": None, "constant": None, "random": None}
+    assert report.baselines == Baselines(floor=None, constant=None, random=None)
     assert report.recall_at_k_25m["1"] is not None
     assert [report.recall_at_k_25m[k] for k in ("5", "10", "20")] == [None] * 3
     assert found.predictions[["floor_m", "probability", "top1_candidate_id", "city_predicted"]].isna().all().all()
@@ -108,14 +109,14 @@ def test_unanswered_queries_are_counted_and_not_measured(tmp_path: Path) -> None
     frame.loc[2, ["pred_lat", "pred_lon"]] = np.nan
     found = evaluate_predictions(frame, config=QUICK)
     report = found.report
-    assert report.error_m == whole["error_m"]
+    assert report.error_m == whole.error_m
     missing = report.unanswered
-    assert (missing["n_asked"], missing["n"], missing["share_answered"]) == (12, 3, 0.75)
-    assert missing["reasons"] == {EMPTY: 2, ZERO: 1}
-    assert missing["queries"] == [["q0", EMPTY], ["q1", ZERO], ["q2", EMPTY]]
-    assert missing["accuracy_within_m_of_asked"]["100"] == pytest.approx(0.75 * report.accuracy_within_m["100"])
+    assert (missing.n_asked, missing.n, missing.share_answered) == (12, 3, 0.75)
+    assert missing.reasons == {EMPTY: 2, ZERO: 1}
+    assert missing.queries == [["q0", EMPTY], ["q1", ZERO], ["q2", EMPTY]]
+    assert missing.accuracy_within_m_of_asked["100"] == pytest.approx(0.75 * report.accuracy_within_m["100"])
     found.save(tmp_path / "out", title="<b>GeoCLIP</b>")
-    assert pd.read_csv(tmp_path / "out" / "unanswered.csv").to_numpy().tolist() == missing["queries"]
+    assert pd.read_csv(tmp_path / "out" / "unanswered.csv").to_numpy().tolist() == missing.queries
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "&lt;b&gt;GeoCLIP" in page
     assert "<b>GeoCLIP" not in page
@@ -147,7 +148,7 @@ def test_every_form_says_the_same(tmp_path: Path, kind: str) -> None:
     else:
         source = frame if kind == "frame" else geometry
     found = evaluate_predictions(source, config=QUICK).report.error_m
-    assert found == pytest.approx(wanted, abs=1e-6)
+    assert dict(found) == pytest.approx(dict(wanted), abs=1e-6)
 
 
 def test_a_geometry_beside_predicted_columns_is_the_truth() -> None:
@@ -155,7 +156,7 @@ def test_a_geometry_beside_predicted_columns_is_the_truth() -> None:
     truth = geopandas.points_from_xy(frame["lon"], frame["lat"], crs="EPSG:4326")
     geometry = geopandas.GeoDataFrame(frame.drop(columns=["lat", "lon"]), geometry=truth)
     found = evaluate_predictions(geometry, config=QUICK).report.error_m
-    assert found == pytest.approx(evaluate_predictions(frame, config=QUICK).report.error_m)
+    assert dict(found) == pytest.approx(dict(evaluate_predictions(frame, config=QUICK).report.error_m))
 
 
 def ranked(frame: pd.DataFrame, generator: np.random.Generator, answers: int) -> pd.DataFrame:
@@ -196,21 +197,21 @@ def in_order() -> dict[str, Any]:
 def test_the_order_of_rows_changes_no_figure(in_order: dict[str, Any], order: list[int]) -> None:
     frame, one = table(), in_order
     two = evaluate_predictions(frame.iloc[order], config=MeasureConfig(resamples=10)).report
-    assert two["error_m"] == pytest.approx(one["error_m"])
-    assert two["accuracy_within_m"] == one["accuracy_within_m"]
+    assert dict(two.error_m) == pytest.approx(dict(one.error_m))
+    assert two.accuracy_within_m == one.accuracy_within_m
 
 
 def test_confidence_only_has_to_order_the_answers() -> None:
     frame = table(40)
     error = evaluate_predictions(frame, config=QUICK).predictions["error_m"].to_numpy()
     honest = evaluate_predictions(frame.assign(confidence=-error), config=QUICK).report.confidence
-    assert honest["selective"]["n"] == [10, 20, 30, 40]
-    assert honest["selective"]["median_m"] == pytest.approx(
+    assert honest.selective.n == [10, 20, 30, 40]
+    assert honest.selective.median_m == pytest.approx(
         [float(np.median(np.sort(error)[:count])) for count in (10, 20, 30, 40)]
     )
     scaled = evaluate_predictions(frame.assign(confidence=100.0 - 3.0 * error), config=QUICK).report.confidence
     assert scaled == honest
-    flat = evaluate_predictions(frame.assign(confidence=0.9), config=QUICK).report.confidence.selective["median_m"]
+    flat = evaluate_predictions(frame.assign(confidence=0.9), config=QUICK).report.confidence.selective.median_m
     assert flat[0] == pytest.approx(float(np.median(np.sort(error)[-10:])))
     assert evaluate_predictions(frame, config=QUICK).report.confidence is None
 
@@ -232,7 +233,7 @@ def test_truth_from_a_manifest_and_its_splits(town: Path) -> None:
     wanted = geodesic_m(truth, np.broadcast_to([53.8, -1.55], truth.shape))
     assert found.predictions["error_m"].tolist() == pytest.approx(wanted.tolist())
     alone = evaluate_predictions(rows, manifest=manifest, config=QUICK).report
-    assert (alone["n_queries"], alone["unanswered"]["n"], alone["baselines"]["floor"]) == (len(asked), 0, None)
+    assert (alone.n_queries, alone.n_unanswered, alone.baselines.floor) == (len(asked), 0, None)
 
 
 def test_true_positions_of_a_manifest_are_the_truth(tmp_path: Path, town: Path) -> None:
@@ -313,7 +314,7 @@ def test_swapped_columns_are_refused() -> None:
     turned = evaluate_predictions(
         frame, columns={"predicted_lat": "pred_lon", "predicted_lon": "pred_lat"}, config=QUICK
     ).report
-    assert turned["error_m"] == evaluate_predictions(table(), config=QUICK).report.error_m
+    assert turned.error_m == evaluate_predictions(table(), config=QUICK).report.error_m
 
 
 def test_columns_by_name() -> None:

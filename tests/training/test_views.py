@@ -64,7 +64,7 @@ def error_m(model: LocatorModel, data: tuple[Manifest, Splits], *use: Any) -> di
     quick = MeasureConfig(estimator="argmax", resamples=20)
     report = evaluate(model, *data, use=use, config=quick).report
     assert list(report.made_with["views"]) == list(use)
-    return {**report.error_m, "random": report.baselines.random.mean}
+    return {**dict(report.error_m), "random": report.baselines.random.mean}
 
 
 def test_captions_and_maps_tell_the_place_of_noise(town: Path, tmp_path: Path, small: Small) -> None:
