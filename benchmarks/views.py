@@ -68,7 +68,7 @@ def main() -> None:
         for system in (PLAIN, VIEWS):
             for use, evaluation in measure(system, seed, manifest, splits, options).items():
                 found.setdefault((system, use), {})[seed] = evaluation
-    rows = {key: [evaluation.report for evaluation in seeds.values()] for key, seeds in found.items()}
+    rows = {key: [evaluation.report.as_dict() for evaluation in seeds.values()] for key, seeds in found.items()}
     compared = compare({_label(*key): seeds for key, seeds in found.items()}, {}, baseline=_label(PLAIN, "image"))
     table = [
         {
@@ -81,7 +81,7 @@ def main() -> None:
     ]
     by_image, absent = rows[VIEWS, "image"], rows[VIEWS, ABSENT]
     harmless = all(a["error_m"] == b["error_m"] for a, b in zip(by_image, absent, strict=True))
-    asked = {name: report.made_with["views"] for (_, name), (report, *_) in rows.items()}
+    asked = {name: report["made_with"]["views"] for (_, name), (report, *_) in rows.items()}
     document = {
         "made_with": {**versions(), "manifest": str(manifest.path), "digest": manifest.digest, **_plain(options)},
         "queries_with_each_view": asked,

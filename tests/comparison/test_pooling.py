@@ -50,7 +50,7 @@ def test_each_query_is_counted_once_and_not_each_city(parts: list[Evaluation]) -
     assert parts[0].report.model_fields_set - {"made_with"} <= report.model_fields_set
     for name, level in report.levels.items():
         own = [part.report.levels[name] for part in parts]
-        right = sum(round(entry["accuracy"] * entry.n) for entry in own)
+        right = sum(round(entry.accuracy * entry.n) for entry in own)
         assert level.n == sum(entry.n for entry in own)
         assert level.accuracy == pytest.approx(right / level.n)
     assert report.levels
