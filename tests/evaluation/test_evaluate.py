@@ -282,7 +282,7 @@ def test_a_disk_that_fills_leaves_no_page_and_no_old_figures(
 def test_the_views_that_were_used_are_said(model: LocatorModel, manifest: Manifest, splits: Splits, run: Path) -> None:
     asked = len(indices(splits, manifest, "query"))
     one, same = (evaluate(model, manifest, splits, config=QUICK, use=use).report for use in (None, ["image"]))
-    assert one["made_with"]["views"] == same["made_with"]["views"] == {"image": asked}
-    assert one["error_m"] == same["error_m"]
+    assert one.made_with["views"] == same.made_with["views"] == {"image": asked}
+    assert one.error_m == same.error_m
     with pytest.raises(ConfigError, match=r"the model has no caption view \(it has image\)"):
         evaluate_command(run, out=run / "evaluation", use=["image", "caption"])

@@ -19,6 +19,7 @@ from swclip.data.protocols import split
 from swclip.data.splits import candidates_for, indices, read_splits
 from swclip.errors import ConfigError, InputError
 from swclip.evaluation.measure import MeasureConfig
+from swclip.evaluation.report import report_of
 from swclip.external.evaluate import evaluate_vectors
 from swclip.external.measure_embeddings import placed_photographs
 from swclip.external.prediction_gallery import Space
@@ -84,7 +85,7 @@ def test_answers_are_those_of_a_loop(similarity: str) -> None:
     assert found.report.gallery_photographs == 60
     assert found.report.estimator == "argmax"
     assert found.report.posterior["fitted"] is False
-    assert json.loads(json.dumps(found.report, allow_nan=False)) == found.report
+    assert report_of(json.loads(json.dumps(found.report.as_dict(), allow_nan=False))) == found.report
 
 
 def test_of_unit_vectors_both_similarities_say_the_same() -> None:
@@ -197,15 +198,15 @@ def test_validation_queries_fit_the_posterior() -> None:
     plain = {name: value[arrays["role"] != "val"] for name, value in arrays.items()}
     fixed = evaluate_vectors(plain, config=QUICK).report
     fitted = evaluate_vectors(arrays, config=QUICK).report
-    assert fitted["n_queries"] == fixed["n_queries"] == 40
-    assert fitted["gallery_photographs"] == 60  # validation queries are no part of the gallery
-    assert fitted["posterior"]["fitted"] is True
-    assert fitted["posterior"]["fitted_on"] == "40 validation queries"
-    assert fitted["posterior"]["image_weight"] == 1.0
-    assert fitted["levels"]["cell_10"]["log_score"] < fixed["levels"]["cell_10"]["log_score"]
+    assert fitted.n_queries == fixed.n_queries == 40
+    assert fitted.gallery_photographs == 60  # validation queries are no part of the gallery
+    assert fitted.posterior["fitted"] is True
+    assert fitted.posterior["fitted_on"] == "40 validation queries"
+    assert fitted.posterior["image_weight"] == 1.0
+    assert fitted.levels["cell_10"].log_score < fixed.levels["cell_10"].log_score
     hot = evaluate_vectors(plain, temperature=5.0, config=QUICK).report
-    assert hot["posterior"]["image_temperature"] == 5.0
-    assert hot["error_m"] == fixed["error_m"]  # the most similar one is the same at any temperature
+    assert hot.posterior["image_temperature"] == 5.0
+    assert hot.error_m == fixed.error_m  # the most similar one is the same at any temperature
 
 
 def test_a_share_of_the_queries_set_apart() -> None:
@@ -360,7 +361,7 @@ def test_vectors_of_a_manifest_are_asked_as_its_splits_say(town: Path) -> None:
         )
         assert name == places["lat_deg"][best[1]]
     val = evaluate_vectors(arrays, similarity="l2", manifest=manifest, splits=splits, on="val", config=QUICK).report
-    assert (val["on"], val["posterior"]["fitted"]) == ("val", False)
+    assert (val.on, val.posterior["fitted"]) == ("val", False)
 
 
 def test_vectors_that_are_missing_or_of_another_manifest(town: Path) -> None:

@@ -94,15 +94,15 @@ def measure(
         caller knows.
 
     Raises:
-        ConfigError: The estimator is not among the estimators.
+        ConfigError: The estimator is not among the estimators, or the regions are not known.
         InputError: There are no queries or no candidates.
         ArtefactError: A posterior holds values that are not numbers, or has other rows or columns than expected.
         MismatchError: The calibration is of other cells.
     """
     config = config or MeasureConfig()
-    chosen = config.estimator or "mode"
-    if chosen not in estimators:
-        raise ConfigError(f"estimator {chosen!r} is not known; choose one of {', '.join(estimators)}.")
+    estimator = config.estimator or "mode"
+    if estimator not in estimators:
+        raise ConfigError(f"estimator {estimator!r} is not known; choose one of {', '.join(estimators)}.")
     task = RetrievalTask.of(queries, candidates, config.regions)
     meters = Meters.of(task, config.resolutions, config.seed, calibration, units)
     answers = answer(
@@ -110,7 +110,7 @@ def measure(
         task.places_deg,
         task.answerable,
         estimators,
-        chosen,
+        estimator,
         stated,
         [meters.levels, meters.regions],
     )
@@ -119,11 +119,11 @@ def measure(
         task,
         meters,
         answers,
-        chosen,
+        estimator,
         errors,
         gain=relevance_gain(_distances_m(task.truth_deg, task.places_deg, answers.top.rows)),
         ideal_gain=relevance_gain(SphereIndex(task.places_deg).nearest(task.truth_deg, TOP)[0]),
-        spatial=_spatial(task, errors[chosen], embeddings, config.seed),
+        spatial=_spatial(task, errors[estimator], embeddings, config.seed),
     )
     for_bootstrap, for_guesses = np.random.default_rng(config.seed).spawn(2)
     guesses, floor_m = baselines(task.truth_deg, task.places_deg, training_deg, for_guesses)
