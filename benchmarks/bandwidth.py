@@ -65,7 +65,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
             config = MeasureConfig(estimator=estimators[seed]) if seed in estimators else None
             values = {**more, "seed": seed}
             found.setdefault(name, {})[seed] = run(args, args.recipe, values, data, data, out, name, config)
-            estimators.setdefault(seed, found[name][seed].report["estimator"])
+            estimators.setdefault(seed, found[name][seed].report.estimator)
             validation.setdefault(name, []).append(validated(out))
             if name == FOUND:
                 used.append(read_json(out / BANDWIDTH_FILE, "the bandwidth"))

@@ -102,15 +102,15 @@ def run(n_queries: int, n_candidates: int, dim: int, out: Path) -> None:
     measured = peak_mb()
     started = time.perf_counter()
     write_predictions(out / "predictions.parquet", evaluation.predictions)
-    write_json(out / "report.json", evaluation.report)
+    write_json(out / "report.json", evaluation.report.as_dict())
     write_report_page(out / "report.html", evaluation, title="scale")
     seconds["write"] = time.perf_counter() - started
     figures = {
         "queries": n_queries,
         "candidates": len(gallery),
         "dim": dim,
-        "median_m": round(evaluation.report["error_m"]["median"], 1),
-        "within_100_m": round(evaluation.report["accuracy_within_m"]["100"], 4),
+        "median_m": round(evaluation.report.error_m.median, 1),
+        "within_100_m": round(evaluation.report.accuracy_within_m["100"], 4),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "milliseconds_a_query": round(1_000 * seconds["answer and measure"] / n_queries, 1),
         "peak_memory_mb": {"with the data made": before, "after measuring": measured, "after writing": peak_mb()},

@@ -24,7 +24,7 @@ from swclip.calibration.posterior_config import read_posterior
 from swclip.data.manifest import read_manifest
 from swclip.data.splits import candidates_for, read_splits
 from swclip.evaluation.evaluate import asked_rows
-from swclip.evaluation.measure import hits_within
+from swclip.evaluation.retrieval_task import hits_within
 from swclip.export.quantize import dequantize, quantize
 from swclip.files import write_json
 from swclip.gallery.build import build_gallery

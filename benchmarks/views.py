@@ -68,7 +68,7 @@ def main() -> None:
         for system in (PLAIN, VIEWS):
             for use, evaluation in measure(system, seed, manifest, splits, options).items():
                 found.setdefault((system, use), {})[seed] = evaluation
-    rows = {key: [evaluation.report for evaluation in seeds.values()] for key, seeds in found.items()}
+    rows = {key: [evaluation.report.as_dict() for evaluation in seeds.values()] for key, seeds in found.items()}
     compared = compare({_label(*key): seeds for key, seeds in found.items()}, {}, baseline=_label(PLAIN, "image"))
     table = [
         {

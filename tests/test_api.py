@@ -159,7 +159,7 @@ def test_what_was_fitted_is_left_out_once_the_weights_changed(trained: Path, tow
         model.logit_scale.add_(0.1)
     with pytest.raises(ConfigError, match="give manifest and splits"):
         swclip.evaluate(model)
-    assert not swclip.evaluate(model, town, town / "splits.parquet").report["posterior"]["fitted"]
+    assert not swclip.evaluate(model, town, town / "splits.parquet").report.posterior["fitted"]
 
 
 def test_evaluating_refuses_what_does_not_belong_together(trained: Path, town: Path, tmp_path: Path) -> None:
@@ -182,8 +182,8 @@ def test_other_tools_are_measured_with_paths_too(town: Path, tmp_path: Path) -> 
         + "".join(f"{i},{lat},{lon}\n" for i, lat, lon in zip(queries, rows["lat_deg"], rows["lon_deg"], strict=True))
     )
     report = swclip.evaluate_predictions(table, manifest=town, splits=town / "splits.parquet")
-    assert report.report["error_m"]["median"] == pytest.approx(0.0, abs=1e-3)
-    assert report.report["n_queries"] == len(queries)
+    assert report.report.error_m.median == pytest.approx(0.0, abs=1e-3)
+    assert report.report.n_queries == len(queries)
 
 
 def test_a_gallery_from_a_run_or_a_loaded_model_answers_as_the_commands(

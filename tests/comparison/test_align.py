@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from swclip.comparison.align import Aligned, align, reordered, restricted
 from swclip.errors import MismatchError
+from swclip.evaluation.report import Truth
 from swclip.evaluation.result import Evaluation
+from swclip.metrics.regional_errors import regional_gap
 
 SOURCES = {"a": {"0": "a (A)"}, "b": {"0": "b (B)"}}
 
@@ -65,7 +67,7 @@ def test_common_queries_are_kept_and_the_rest_is_counted(pair: tuple[Evaluation,
     ids = pair[0].predictions["image_id"].tolist()[3:44]
     for own in (found.runs["a"]["0"], found.runs["b"]["0"]):
         assert own.predictions["image_id"].tolist() == ids
-        assert own.report["n_queries"] == 41
+        assert own.report.n_queries == 41
     assert "on the 41 queries that all reports have; left out: 1 of a (A), 3 of b (B)" in found.notes[0]
     whole = aligned(*pair, common=True)
     assert whole.notes == []
@@ -85,7 +87,11 @@ def test_another_truth_is_refused_with_the_columns(pair: tuple[Evaluation, Evalu
     frame = b.predictions.copy()
     frame.loc[5, "lat_deg"] += 1e-3
     frame.loc[6, "lat_deg"] += 1e-4
-    b = replace(b, predictions=frame, report={**b.report, "truth": {"columns": "true_lat_deg, true_lon_deg"}})
+    b = replace(
+        b,
+        predictions=frame,
+        report=b.report.model_copy(update={"truth": Truth(position="true", columns="true_lat_deg, true_lon_deg")}),
+    )
     message = (
         r"2 of 45 queries against different positions \('photo-00020' by 111 m; columns lat_deg, lon_deg and true_"
     )
@@ -102,8 +108,8 @@ def test_regions_and_blocks_are_those_of_the_first(pair: tuple[Evaluation, Evalu
     assert found.notes == [], "the same blocks by other names are the same blocks"
     assert found.runs["b"]["0"].predictions["block"].tolist() == found.runs["a"]["0"].predictions["block"].tolist()
     other = b.predictions.assign(block="one", region="all")
-    found = aligned(a, replace(b, predictions=other, report={**b.report, "regional": {"gap": 1.0}}))
+    found = aligned(a, replace(b, predictions=other, report=b.report.model_copy(update={"regional": None})))
     assert [note.split(";")[0] for note in found.notes] == ["b (B) has other regions", "b (B) has other blocks"]
     report = found.runs["b"]["0"].report
-    assert report["by_region"] == b.report["by_region"]
-    assert "regional" not in report
+    assert report.by_region == b.report.by_region
+    assert report.regional == regional_gap(report.by_region)

@@ -35,14 +35,7 @@ def folder(evaluations: dict[str, dict[int, Evaluation]], saved: Any, tmp_path_f
     root = tmp_path_factory.mktemp("reports")
     for name, of in evaluations.items():
         for seed, found in of.items():
-            report = {
-                **found.report,
-                "made_with": {
-                    **found.report["made_with"],
-                    "model": f"{name}-{seed}",
-                    "run": {"system": name, "seed": seed + 5},
-                },
-            }
+            report = found.report.recorded(model=f"{name}-{seed}", run={"system": name, "seed": seed + 5})
             order = np.random.default_rng([seed, len(name)]).permutation(len(found.predictions))
             saved(Evaluation(report, found.predictions, found.candidates), root / name / str(seed), order)
     return root
@@ -153,12 +146,14 @@ def test_common_queries_leave_the_same_comparison_as_reports_of_these_alone(
 def test_what_reports_do_not_share_is_said(evaluations: dict[str, dict[int, Evaluation]]) -> None:
     a, b = evaluations["clip"][0], evaluations["sw"][0]
     made = {"splits": {"path": "elsewhere", "protocol": "made-up"}, "manifest": {"digest": "cd34"}}
-    other = Evaluation({**b.report, "version": "1", "gallery_size": 7, "made_with": made}, b.predictions, b.candidates)
+    other = Evaluation(
+        b.report.model_copy(update={"version": "1", "gallery_size": 7, "made_with": made}), b.predictions, b.candidates
+    )
     notes = swclip.compare({"a": a, "b": other}, resamples=10).document["notes"]
     assert [note.split(":")[0] for note in notes] == [
         "Made with other manifest than a (in memory)",
-        f"The galleries differ (a (in memory) 135 candidates, floor {round(a.report['baselines']['floor']['median'])} m"
-        f"; b (in memory) 7 candidates, floor {round(a.report['baselines']['floor']['median'])} m)",
+        f"The galleries differ (a (in memory) 135 candidates, floor {round(a.report.baselines.floor.median)} m"
+        f"; b (in memory) 7 candidates, floor {round(a.report.baselines.floor.median)} m)",
         "Reports of an earlier version, which lack some of the further figures",
     ]
 
@@ -195,4 +190,4 @@ def test_an_interrupted_report_is_refused(folder: Path, saved: Any, made_up: Any
     (broken / "report.json").unlink()
     with pytest.raises(ArtefactError, match="was interrupted"):
         swclip.compare([folder / "clip" / "0", broken])
-    assert read_report(folder / "clip" / "0").report["n_queries"] == 45
+    assert read_report(folder / "clip" / "0").report.n_queries == 45

@@ -30,51 +30,51 @@ def test_each_query_is_counted_once_and_not_each_city(parts: list[Evaluation]) -
     pooled = pool_evaluations(parts)
     errors = np.concatenate([part.predictions["error_m"] for part in parts])
     report = pooled.report
-    assert report["n_queries"] == len(errors) == len(pooled.predictions)
-    assert report["error_m"]["median"] == np.median(errors)
-    assert report["error_m"]["mean"] == pytest.approx(errors.mean())
-    assert report["accuracy_within_m"]["100"] == np.mean(errors <= 100.0)
-    assert report["error_m"]["median"] != pytest.approx(np.mean([part.report["error_m"]["median"] for part in parts]))
-    hits = sum(round(part.report["recall_at_k_25m"]["5"] * part.report["n_queries"]) for part in parts)
-    assert report["recall_at_k_25m"]["5"] == pytest.approx(hits / len(errors))
-    assert report["n_answerable"] == sum(part.report["n_answerable"] for part in parts)
-    weights = [part.report["n_queries"] for part in parts]
-    sizes = [part.report["gallery_size"] for part in parts]
-    assert report["gallery_size"] == pytest.approx(np.average(sizes, weights=weights))
-    assert set(report["by_region"]) == set(CITIES)
+    assert report.n_queries == len(errors) == len(pooled.predictions)
+    assert report.error_m.median == np.median(errors)
+    assert report.error_m.mean == pytest.approx(errors.mean())
+    assert report.accuracy_within_m["100"] == np.mean(errors <= 100.0)
+    assert report.error_m.median != pytest.approx(np.mean([part.report.error_m.median for part in parts]))
+    hits = sum(round(part.report.recall_at_k_25m["5"] * part.report.n_queries) for part in parts)
+    assert report.recall_at_k_25m["5"] == pytest.approx(hits / len(errors))
+    assert report.n_answerable == sum(part.report.n_answerable for part in parts)
+    weights = [part.report.n_queries for part in parts]
+    sizes = [part.report.gallery_size for part in parts]
+    assert report.gallery_size == pytest.approx(np.average(sizes, weights=weights))
+    assert set(report.by_region) == set(CITIES)
     for part, city in zip(parts, CITIES, strict=True):
-        assert report["by_region"][city]["median"] == part.report["by_region"][city]["median"]
+        assert report.by_region[city].median == part.report.by_region[city].median
     for name in ("mode", "argmax"):
         own = np.concatenate([part.errors_m[name] for part in parts])
-        assert report["estimators"][name]["error_m"]["median"] == np.median(own)
-    assert set(parts[0].report) - {"made_with"} <= set(report)
-    for name, level in report["levels"].items():
-        own = [part.report["levels"][name] for part in parts]
-        right = sum(round(entry["accuracy"] * entry["n"]) for entry in own)
-        assert level["n"] == sum(entry["n"] for entry in own)
-        assert level["accuracy"] == pytest.approx(right / level["n"])
-    assert report["levels"]
+        assert report.estimators[name].error_m.median == np.median(own)
+    assert parts[0].report.model_fields_set - {"made_with"} <= report.model_fields_set
+    for name, level in report.levels.items():
+        own = [part.report.levels[name] for part in parts]
+        right = sum(round(entry.accuracy * entry.n) for entry in own)
+        assert level.n == sum(entry.n for entry in own)
+        assert level.accuracy == pytest.approx(right / level.n)
+    assert report.levels
 
 
 def test_each_query_keeps_the_guesses_of_its_own_part(parts: list[Evaluation]) -> None:
-    guesses = pool_evaluations(parts).report["baselines"]
+    guesses = pool_evaluations(parts).report.baselines
     floors = np.concatenate([part.predictions["floor_m"] for part in parts])
-    assert guesses["floor"]["median"] == np.median(floors)
+    assert guesses.floor.median == np.median(floors)
     errors = []
     for part in parts:
-        constant = part.report["baselines"]["constant"]
+        constant = part.report.baselines.constant
         for row in part.predictions.itertuples():
-            errors.append(geodesic_m([row.lat_deg, row.lon_deg], [constant["lat_deg"], constant["lon_deg"]])[0])
-    assert guesses["constant"]["mean"] == pytest.approx(np.mean(errors))
+            errors.append(geodesic_m([row.lat_deg, row.lon_deg], [constant.lat_deg, constant.lon_deg])[0])
+    assert guesses.constant.mean == pytest.approx(np.mean(errors))
     # A blind guess is within the query's own city: pooled over the cities' candidates it would be 100 km off.
-    assert guesses["random"]["p99"] < 2_000.0
+    assert guesses.random.p99 < 2_000.0
 
 
 def test_blocks_of_different_cities_are_different(parts: list[Evaluation]) -> None:
     for part in parts:
         part.predictions["block"] = part.predictions["block"].str.replace("^[A-Z][a-z]+", "here", regex=True)
     pooled = pool_evaluations(parts)
-    assert pooled.report["intervals"]["blocks"] == sum(part.predictions["block"].nunique() for part in parts)
+    assert pooled.report.intervals.blocks == sum(part.predictions["block"].nunique() for part in parts)
 
 
 def test_pooled_systems_can_be_compared(parts: list[Evaluation]) -> None:

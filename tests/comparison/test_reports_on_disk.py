@@ -30,7 +30,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 def test_a_report_is_read_as_it_was_written(made_up: Any, folder: Path) -> None:
     evaluation, found = made_up(1), read_report(folder)
-    assert found.report == json.loads(json.dumps(evaluation.report))
+    assert found.report == evaluation.report
     pd.testing.assert_frame_equal(found.predictions[list(evaluation.predictions)], evaluation.predictions)
     assert len(found.candidates) == 0
     assert found.errors_m["mode"].tolist() == evaluation.predictions["error_m"].tolist()
@@ -43,9 +43,21 @@ def test_columns_and_keys_of_other_versions_are_no_obstacle(folder: Path, versio
     table = parquet.read_table(path).drop_columns(["split", "top1_candidate_id", "lisa"])
     parquet.write_table(table.append_column("of_a_later_version", [np.linspace(0, 1, len(table))]), path)
     found = read_report(folder)
-    assert found.report["geoscore"] == 4321.0
+    assert found.report.geoscore == 4321.0
     assert found.predictions["of_a_later_version"].iloc[-1] == 1.0
     assert "geometry" not in found.predictions
+
+
+def test_a_report_of_version_1_has_what_follows_from_its_errors(folder: Path) -> None:
+    written = read_report(folder).report
+    later = ("geoscore", "regional", "ndcg_at_k", "relevance", "levels", "spatial", "calibration")
+    edit(folder, lambda report: [report.update(version="1"), *(report.pop(key) for key in later)])
+    found = read_report(folder).report
+    assert found.version == "1"
+    assert found.geoscore == pytest.approx(written.geoscore)
+    assert found.regional == written.regional
+    assert (found.levels, found.spatial, found.calibration, found.ndcg_at_k) == ({}, None, None, None)
+    assert found.error_m == written.error_m
 
 
 def cut_short(folder: Path) -> None:
@@ -79,6 +91,7 @@ def without_an_error(folder: Path) -> None:
         (lambda folder: (folder / "report.json").write_text("[]"), "of version None"),
         (lambda folder: edit(folder, lambda report: report.update(version="9")), "a report of version 9"),
         (lambda folder: edit(folder, lambda report: report.pop("baselines")), "'baselines' is missing"),
+        (lambda folder: edit(folder, lambda report: report.pop("spatial")), "'spatial' is missing"),
         (cut_short, "the predictions cannot be read"),
         (without_a_row, "has 44 queries and report.json 45"),
         (with_a_row_twice, "query 'photo-00000' is there twice"),

@@ -28,12 +28,12 @@ def test_all_queries_give_the_figures_that_were_measured(evaluation: Evaluation)
     """Everything it computes again equals what `measure` found; the order of the rows does not matter."""
     rows = np.random.default_rng(0).permutation(len(evaluation.predictions))
     found = restricted(evaluation, rows).report
-    measured = numbers(evaluation.report)
-    again = {key: value for key, value in numbers(found).items() if not key.startswith("/intervals/")}
+    measured = numbers(evaluation.report.as_dict())
+    again = {key: value for key, value in numbers(found.as_dict()).items() if not key.startswith("/intervals/")}
     assert again == pytest.approx({key: measured[key] for key in again})
     for key in ("error_m", "accuracy_within_m", "recall_at_k_25m", "baselines", "by_region", "estimators"):
         assert any(name.startswith(f"/{key}/") for name in again), key
-    assert found["n_answerable"] == evaluation.report["n_answerable"]
+    assert found.n_answerable == evaluation.report.n_answerable
 
 
 def test_some_queries_against_plain_python(evaluation: Evaluation) -> None:
@@ -41,32 +41,32 @@ def test_some_queries_against_plain_python(evaluation: Evaluation) -> None:
     found, frame = restricted(evaluation, rows), evaluation.predictions
     errors = [float(frame["error_m"].iloc[row]) for row in rows]
     assert found.predictions["image_id"].tolist() == [frame["image_id"].iloc[row] for row in rows]
-    assert found.report["n_queries"] == 5
-    assert found.report["error_m"]["median"] == pytest.approx(statistics.median(errors))
-    assert found.report["accuracy_within_m"]["50"] == pytest.approx(sum(error <= 50 for error in errors) / 5)
+    assert found.report.n_queries == 5
+    assert found.report.error_m.median == pytest.approx(statistics.median(errors))
+    assert found.report.accuracy_within_m["50"] == pytest.approx(sum(error <= 50 for error in errors) / 5)
     floor = [float(frame["floor_m"].iloc[row]) for row in rows]
-    assert found.report["baselines"]["floor"]["mean"] == pytest.approx(statistics.mean(floor))
-    assert {name: own["n"] for name, own in found.report["by_region"].items()} == dict(
+    assert found.report.baselines.floor.mean == pytest.approx(statistics.mean(floor))
+    assert {name: own.n for name, own in found.report.by_region.items()} == dict(
         frame["region"].iloc[rows].value_counts()
     )
-    low, high = found.report["intervals"]["error_m"]["median"]
+    low, high = found.report.intervals.error_m.median
     assert min(errors) <= low <= statistics.median(errors) <= high <= max(errors)
 
 
 def test_what_the_answers_cannot_say_is_left_out(evaluation: Evaluation) -> None:
     report = restricted(evaluation, np.arange(10)).report
-    assert set(report["baselines"]) == {"floor", "constant"}
-    assert report["levels"] == {}
-    assert not {"spatial", "calibration"} & set(report)
+    assert report.baselines.constant is not None
+    assert (report.baselines.random, report.spatial, report.calibration) == (None, None, None)
+    assert report.levels == {}
 
 
 def test_figures_of_single_queries_are_averaged_where_they_are_there(evaluation: Evaluation) -> None:
     frame = evaluation.predictions.assign(ndcg_20=np.linspace(0.0, 1.0, len(evaluation.predictions)))
     rows = np.array([0, 4, 9])
     report = restricted(Evaluation(evaluation.report, frame, evaluation.candidates), rows).report
-    assert report["geoscore"] == pytest.approx(frame["geoscore"].iloc[rows].mean())
-    assert report["ndcg_at_k"] == {"20": pytest.approx(frame["ndcg_20"].iloc[rows].mean())}
-    assert report["estimators"] == {}, "errors of estimators that are not in memory"
+    assert report.geoscore == pytest.approx(frame["geoscore"].iloc[rows].mean())
+    assert report.ndcg_at_k == {"20": pytest.approx(frame["ndcg_20"].iloc[rows].mean())}
+    assert report.estimators == {}, "errors of estimators that are not in memory"
 
 
 def test_reordering_moves_rows_and_errors_together(evaluation: Evaluation) -> None:

@@ -33,7 +33,7 @@ def compared(made_up: Any, folder: Path) -> Comparison:
 
     def saved(system: int) -> Evaluation:
         found = made_up(1, system=system)
-        report = {**found.report, "made_with": made, "gallery_size": size}
+        report = found.report.model_copy(update={"made_with": made, "gallery_size": size})
         return Evaluation(report, found.predictions, found.candidates.iloc[:0])
 
     return swclip.compare({"a": saved(0), "b": saved(1)}, resamples=10)

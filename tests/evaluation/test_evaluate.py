@@ -23,7 +23,7 @@ from swclip.data.splits import Splits, candidates_for, indices, read_splits
 from swclip.errors import ArtefactError, ConfigError, DiskFullError, InputError, MismatchError
 from swclip.evaluation.evaluate import EmbedConfig, evaluate
 from swclip.evaluation.measure import MeasureConfig
-from swclip.evaluation.report_schema import check_report
+from swclip.evaluation.report import Truth, read_report, report_of
 from swclip.files import write_json
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import geodesic_m
@@ -108,26 +108,26 @@ def test_the_report_keeps_the_contract(model: LocatorModel, manifest: Manifest, 
         command="swclip evaluate",
         progress=lambda done, total: counts.append((done, total)),
     )
-    report = json.loads(json.dumps(found.report, allow_nan=False))
+    report = report_of(json.loads(json.dumps(found.report.as_dict(), allow_nan=False)))
     queries = indices(splits, manifest, "query")
-    assert report["n_queries"] == len(queries) == len(found.predictions)
-    assert report["gallery_size"] == len(candidates_for(splits, "query"))
-    assert set(report["error_m"]) == {"median", "mean", "p75", "p90", "p95", "p99", "worst5_mean"}
-    assert {"10", "25", "50", "100", "250", "500", "1000"} <= set(report["accuracy_within_m"])
-    assert set(report["recall_at_k_25m"]) == {"1", "5", "10", "20"}
-    assert {"median", "mean"} <= set(report["baselines"]["floor"]) & set(report["baselines"]["random"])
-    assert set(report["by_region"]) == {"Ely", "March"}
-    assert set(report["estimators"]) == {"mode", "argmax", "geometric-median"}
-    assert report["estimator"] == "mode"
-    assert report["version"] == "2"
-    check_report(report)
-    assert report["truth"]["position"] == "recorded"
-    made = report["made_with"]
+    assert report.n_queries == len(queries) == len(found.predictions)
+    assert report.gallery_size == len(candidates_for(splits, "query"))
+    assert {"10", "25", "50", "100", "250", "500", "1000"} <= set(report.accuracy_within_m)
+    assert set(report.recall_at_k_25m) == {"1", "5", "10", "20"}
+    assert report.baselines.floor is not None
+    assert report.baselines.random is not None
+    assert set(report.by_region) == {"Ely", "March"}
+    assert set(report.estimators) == {"mode", "argmax", "geometric-median"}
+    assert report.estimator == "mode"
+    assert report.version == "2"
+    assert report == found.report
+    assert report.truth.position == "recorded"
+    made = report.made_with
     assert made["manifest"]["digest"] == manifest.digest
     assert made["model"] == model.fingerprint
     assert made["splits"]["protocol"] == "known-places"
     assert made["command"] == "swclip evaluate"
-    assert counts[-1][0] == counts[-1][1] == report["gallery_photographs"] + len(queries)
+    assert counts[-1][0] == counts[-1][1] == report.gallery_photographs + len(queries)
     assert [done for done, _ in counts] == sorted(done for done, _ in counts)
 
 
@@ -146,10 +146,10 @@ def test_errors_are_measured_against_the_true_position_where_it_is_known(model: 
     manifest = photograph_folder(tmp_path / "photographs", **columns)
     splits = split(manifest, "known-places", query_share=0.3, seed=0).write(tmp_path / "splits.parquet")
     found = evaluate(model, manifest, splits, config=QUICK)
-    assert found.report["truth"] == {"position": "true", "columns": "true_lat_deg, true_lon_deg"}
+    assert found.report.truth == Truth(position="true", columns="true_lat_deg, true_lon_deg")
     rows = indices(splits, manifest, "query")
     assert found.predictions["lat_deg"].tolist() == shifted[rows, 0].tolist()
-    assert found.report["posterior"]["fitted"] is False
+    assert found.report.posterior["fitted"] is False
     columns["true_lat_deg"] = np.where(np.arange(PHOTOGRAPHS) == rows[2], np.nan, columns["true_lat_deg"])
     broken = photograph_folder(tmp_path / "photographs", **columns)
     with pytest.raises(InputError, match=f"'{manifest.frame['image_id'][rows[2]]}' has no true_lat_deg"):
@@ -179,13 +179,13 @@ def test_the_command_leaves_its_files(run: Path, tmp_path: Path, capsys: pytest.
     assert sorted(path.name for path in out.iterdir()) == names
     drawn = {path.name for path in (out / "figures").iterdir()}
     assert {f"{name}.{kind}" for name in ("error-curve", "map", "reliability") for kind in ("png", "svg")} <= drawn
-    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
-    assert report["posterior"]["fitted"] is True
-    assert report["posterior"]["image_weight"] == 0.3
-    assert report["made_with"]["run"]["seed"] == 7
+    report = read_report(out / "report.json")
+    assert report.posterior["fitted"] is True
+    assert report.posterior["image_weight"] == 0.3
+    assert report.made_with["run"]["seed"] == 7
     predictions = geopandas.read_parquet(out / "predictions.parquet")
-    assert len(predictions) == report["n_queries"]
-    assert predictions["error_m"].median() == pytest.approx(report["error_m"]["median"])
+    assert len(predictions) == report.n_queries
+    assert predictions["error_m"].median() == pytest.approx(report.error_m.median)
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "<h1>sw-clip</h1>" in page
     assert "data:image/jpeg" in page
@@ -197,8 +197,8 @@ def test_the_command_leaves_its_files(run: Path, tmp_path: Path, capsys: pytest.
 def test_the_command_takes_other_estimators_queries_and_no_photographs(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "evaluation"
     evaluate_command(run, out=out, on="val", estimator="argmax", regions="cells:9", resamples=20, photographs=False)
-    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
-    assert (report["on"], report["estimator"], report["regions"]) == ("val", "argmax", "cells:9")
+    report = read_report(out / "report.json")
+    assert (report.on, report.estimator, report.regions) == ("val", "argmax", "cells:9")
     assert "data:image/jpeg" not in (out / "report.html").read_text(encoding="utf-8")
 
 
@@ -250,8 +250,8 @@ def test_paths_recorded_beside_the_run_are_found(run: Path, manifest: Manifest, 
     for path in splits.path.parent.iterdir():
         shutil.copy(path, run / "data")
     evaluate_command(run, out=tmp_path / "evaluation", resamples=20)
-    report = json.loads((tmp_path / "evaluation" / "report.json").read_text())
-    assert report["made_with"]["manifest"]["path"] == str(read_manifest(run / "data").path)
+    report = read_report(tmp_path / "evaluation" / "report.json")
+    assert report.made_with["manifest"]["path"] == str(read_manifest(run / "data").path)
     assert read_splits(run / "data" / "splits.parquet").meta["manifest_digest"] == manifest.digest
 
 
@@ -282,7 +282,7 @@ def test_a_disk_that_fills_leaves_no_page_and_no_old_figures(
 def test_the_views_that_were_used_are_said(model: LocatorModel, manifest: Manifest, splits: Splits, run: Path) -> None:
     asked = len(indices(splits, manifest, "query"))
     one, same = (evaluate(model, manifest, splits, config=QUICK, use=use).report for use in (None, ["image"]))
-    assert one["made_with"]["views"] == same["made_with"]["views"] == {"image": asked}
-    assert one["error_m"] == same["error_m"]
+    assert one.made_with["views"] == same.made_with["views"] == {"image": asked}
+    assert one.error_m == same.error_m
     with pytest.raises(ConfigError, match=r"the model has no caption modality \(it has image\)"):
         evaluate_command(run, out=run / "evaluation", use=["image", "caption"])

@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 
 from swclip.errors import ArtefactError, ConfigError, InputError
-from swclip.evaluation.measure import MeasureConfig, hits_within, measure
+from swclip.evaluation.measure import MeasureConfig, measure
 from swclip.evaluation.predictions import read_predictions, write_predictions
+from swclip.evaluation.report import report_of
+from swclip.evaluation.retrieval_task import hits_within
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import geodesic_m
 from swclip.metrics.districts import region_labels, resampling_blocks
@@ -78,24 +80,24 @@ def test_the_report_is_that_of_loops() -> None:
         around = [i for i, place in enumerate(places) if geodesic_m([places[best]], [place])[0] <= 25.0]
         mass_gap = max(mass_gap, abs(frame["probability"][row] - sum(np.exp(scores[i]) for i in around)))
     assert mass_gap < 1e-5
-    assert report["n_queries"] == 30
-    assert report["n_answerable"] == answerable
+    assert report.n_queries == 30
+    assert report.n_answerable == answerable
     assert 0 < answerable < 30  # or the example would not tell
-    assert report["gallery_size"] == 50
-    assert report["gallery_photographs"] == 25
-    assert report["recall_at_k_25m"]["5"] == pytest.approx(hits / 30)
-    assert report["mrr_25m"] == pytest.approx(reciprocal / 30)
-    assert report["city_alignment_at_k"]["5"] == pytest.approx(alignment / 30)
-    assert report["error_m"]["median"] == pytest.approx(float(np.median(frame["error_m"])))
-    assert report["estimators"]["argmax"]["error_m"] == report["error_m"]
-    assert set(report["by_region"]) == {"Leeds", "York"}
+    assert report.gallery_size == 50
+    assert report.gallery_photographs == 25
+    assert report.recall_at_k_25m["5"] == pytest.approx(hits / 30)
+    assert report.mrr_25m == pytest.approx(reciprocal / 30)
+    assert report.city_alignment_at_k["5"] == pytest.approx(alignment / 30)
+    assert report.error_m.median == pytest.approx(float(np.median(frame["error_m"])))
+    assert report.estimators["argmax"].error_m == report.error_m
+    assert set(report.by_region) == {"Leeds", "York"}
 
 
 def test_the_report_is_strict_json_without_nan() -> None:
     asked, there, log_posterior = problem()
     report = measure(asked, there, [log_posterior], ESTIMATORS, np.zeros((0, 2)), QUICK).report
-    text = json.dumps(report, allow_nan=False)
-    assert json.loads(text) == report
+    text = json.dumps(report.as_dict(), allow_nan=False)
+    assert report_of(json.loads(text)) == report
 
 
 def test_chunks_change_nothing() -> None:
@@ -111,8 +113,9 @@ def test_the_order_of_candidates_changes_no_figure() -> None:
     order = np.random.default_rng(9).permutation(len(there))
     whole = measure(asked, there, [log_posterior], ESTIMATORS, np.zeros((0, 2)), QUICK).report
     moved = measure(asked, there.iloc[order], [log_posterior[:, order]], ESTIMATORS, np.zeros((0, 2)), QUICK).report
-    for name in ("error_m", "accuracy_within_m", "recall_at_k_25m", "mrr_25m", "city_alignment_at_k", "n_answerable"):
-        assert moved[name] == pytest.approx(whole[name])
+    assert dict(moved.error_m) == pytest.approx(dict(whole.error_m))
+    for name in ("accuracy_within_m", "recall_at_k_25m", "mrr_25m", "city_alignment_at_k", "n_answerable"):
+        assert getattr(moved, name) == pytest.approx(getattr(whole, name))
 
 
 def test_the_order_of_queries_changes_no_figure() -> None:
@@ -120,8 +123,9 @@ def test_the_order_of_queries_changes_no_figure() -> None:
     order = np.random.default_rng(9).permutation(len(asked))
     whole = measure(asked, there, [log_posterior], ESTIMATORS, np.zeros((0, 2)), QUICK)
     moved = measure(asked.iloc[order], there, [log_posterior[order]], ESTIMATORS, np.zeros((0, 2)), QUICK)
-    for name in ("error_m", "accuracy_within_m", "recall_at_k_25m", "mrr_25m"):
-        assert moved.report[name] == pytest.approx(whole.report[name])
+    assert dict(moved.report.error_m) == pytest.approx(dict(whole.report.error_m))
+    for name in ("accuracy_within_m", "recall_at_k_25m", "mrr_25m"):
+        assert getattr(moved.report, name) == pytest.approx(getattr(whole.report, name))
     assert moved.predictions["error_m"].tolist() == whole.predictions["error_m"].iloc[order].tolist()
 
 
@@ -131,10 +135,10 @@ def test_a_system_that_knows_is_right_everywhere() -> None:
     there[["lat_deg", "lon_deg"]] = asked[["lat_deg", "lon_deg"]].to_numpy()
     knows = np.log(np.full((30, 30), 1e-6) + np.eye(30)).astype(np.float32)
     report = measure(asked, there, [knows], ESTIMATORS, np.zeros((0, 2)), QUICK).report
-    assert report["error_m"]["worst5_mean"] == 0.0
-    assert report["recall_at_k_25m"]["1"] == report["mrr_25m"] == report["accuracy_within_m"]["10"] == 1.0
-    assert report["baselines"]["floor"]["mean"] == 0.0
-    assert report["intervals"]["error_m"]["median"] == [0.0, 0.0]
+    assert report.error_m.worst5_mean == 0.0
+    assert report.recall_at_k_25m["1"] == report.mrr_25m == report.accuracy_within_m["10"] == 1.0
+    assert report.baselines.floor.mean == 0.0
+    assert report.intervals.error_m.median == [0.0, 0.0]
 
 
 def test_hits_are_those_within_the_geodesic_edge_included() -> None:

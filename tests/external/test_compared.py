@@ -34,7 +34,7 @@ def test_answers_with_and_without_a_gallery_are_compared(tmp_path: Path) -> None
     far = swclip.evaluate_predictions(answers(200.0), gallery=gallery_file, config=QUICK)
     for reports in ({"near": near, "far": far}, {"near": near, "again": swclip.evaluate_predictions(answers(9.0))}):
         comparison = swclip.compare(reports, resamples=20)
-        assert comparison.document["systems"]["near"]["mean"]["error_m"] == near.report["error_m"]
+        assert comparison.document["systems"]["near"]["mean"]["error_m"] == near.report.error_m.model_dump()
         assert (comparison.document["curves"]["floor"] is None) == ("far" not in reports)
         page = tmp_path / "page.html"
         write_benchmark_page(page, comparison, title="both")

@@ -19,6 +19,7 @@ from swclip.data.protocols import split
 from swclip.data.splits import candidates_for, indices, read_splits
 from swclip.errors import ConfigError, InputError
 from swclip.evaluation.measure import MeasureConfig
+from swclip.evaluation.report import report_of
 from swclip.external.evaluate import evaluate_vectors
 from swclip.external.measure_embeddings import placed_photographs
 from swclip.external.prediction_gallery import Space
@@ -80,18 +81,18 @@ def test_answers_are_those_of_a_loop(similarity: str) -> None:
         ranks.append(rank)
     assert found.predictions["error_m"].tolist() == pytest.approx(wanted, abs=0.02)
     assert found.predictions["rank_25m"].tolist() == ranks
-    assert found.report["gallery_size"] == 30
-    assert found.report["gallery_photographs"] == 60
-    assert found.report["estimator"] == "argmax"
-    assert found.report["posterior"]["fitted"] is False
-    assert json.loads(json.dumps(found.report, allow_nan=False)) == found.report
+    assert found.report.gallery_size == 30
+    assert found.report.gallery_photographs == 60
+    assert found.report.estimator == "argmax"
+    assert found.report.posterior["fitted"] is False
+    assert report_of(json.loads(json.dumps(found.report.as_dict(), allow_nan=False))) == found.report
 
 
 def test_of_unit_vectors_both_similarities_say_the_same() -> None:
     arrays = problem()
     arrays["embeddings"] = arrays["embeddings"] / np.linalg.norm(arrays["embeddings"], axis=1, keepdims=True)
     cosine, euclid = (evaluate_vectors(arrays, similarity=name, config=QUICK) for name in ("cosine", "l2"))
-    assert euclid.report["error_m"] == cosine.report["error_m"]
+    assert euclid.report.error_m == cosine.report.error_m
     assert euclid.predictions["rank_25m"].tolist() == cosine.predictions["rank_25m"].tolist()
 
 
@@ -99,14 +100,13 @@ def test_neither_scale_nor_shift_changes_l2_nor_length_cosine() -> None:
     arrays = problem()
     moved = {**arrays, "embeddings": 1000.0 * arrays["embeddings"] + 7000.0}
     assert (
-        evaluate_vectors(moved, similarity="l2", config=QUICK).report["error_m"]
-        == evaluate_vectors(arrays, similarity="l2", config=QUICK).report["error_m"]
+        evaluate_vectors(moved, similarity="l2", config=QUICK).report.error_m
+        == evaluate_vectors(arrays, similarity="l2", config=QUICK).report.error_m
     )
     lengths = np.random.default_rng(1).uniform(0.1, 10.0, (len(arrays["ids"]), 1))
     longer = {**arrays, "embeddings": lengths * arrays["embeddings"]}
     assert (
-        evaluate_vectors(longer, config=QUICK).report["error_m"]
-        == evaluate_vectors(arrays, config=QUICK).report["error_m"]
+        evaluate_vectors(longer, config=QUICK).report.error_m == evaluate_vectors(arrays, config=QUICK).report.error_m
     )
 
 
@@ -124,8 +124,8 @@ def test_the_order_of_rows_changes_no_figure() -> None:
     order = np.random.default_rng(4).permutation(len(arrays["ids"]))
     again = evaluate_vectors({name: value[order] for name, value in arrays.items()}, config=QUICK).report
     report = evaluate_vectors(arrays, config=QUICK).report
-    assert again["error_m"] == pytest.approx(report["error_m"])
-    assert again["recall_at_k_25m"] == report["recall_at_k_25m"]
+    assert dict(again.error_m) == pytest.approx(dict(report.error_m))
+    assert again.recall_at_k_25m == report.recall_at_k_25m
 
 
 def frame_of(arrays: Arrays) -> pd.DataFrame:
@@ -136,7 +136,7 @@ def frame_of(arrays: Arrays) -> pd.DataFrame:
 @pytest.mark.parametrize("kind", ["npz", "parquet", "npy", "safetensors", "frame", "two files", "pairs", "bytes"])
 def test_every_form_says_the_same(tmp_path: Path, kind: str) -> None:
     arrays = problem()
-    wanted = evaluate_vectors(arrays, config=QUICK).report["error_m"]
+    wanted = evaluate_vectors(arrays, config=QUICK).report.error_m
     path = tmp_path / f"tool.{kind}"
     gallery: Path | None = None
     source: Any = path
@@ -163,19 +163,19 @@ def test_every_form_says_the_same(tmp_path: Path, kind: str) -> None:
     else:
         source = {**arrays, "ids": arrays["ids"].astype("S"), "split": arrays["role"]}
         del source["role"]
-    assert evaluate_vectors(source, gallery, config=QUICK).report["error_m"] == pytest.approx(wanted)
+    assert dict(evaluate_vectors(source, gallery, config=QUICK).report.error_m) == pytest.approx(dict(wanted))
 
 
 @pytest.mark.parametrize("pair", [True, False])
 def test_positions_of_a_projection(pair: bool) -> None:
     arrays = problem()
-    wanted = evaluate_vectors(arrays, config=QUICK).report["error_m"]
+    wanted = evaluate_vectors(arrays, config=QUICK).report.error_m
     east, north = Transformer.from_crs(4326, 32630, always_xy=True).transform(arrays["lon_deg"], arrays["lat_deg"])
     rest = {name: value for name, value in arrays.items() if name not in ("lat_deg", "lon_deg")}
     utm: Arrays = {"utm": np.stack([east, north], axis=1)} if pair else {"UTM_easting": east, "UTM_northing": north}
     projected = {**rest, **utm}
-    assert evaluate_vectors(projected, crs="EPSG:32630", config=QUICK).report["error_m"] == pytest.approx(
-        wanted, abs=1e-3
+    assert dict(evaluate_vectors(projected, crs="EPSG:32630", config=QUICK).report.error_m) == pytest.approx(
+        dict(wanted), abs=1e-3
     )
     with pytest.raises(ConfigError, match="--crs EPSG:32650"):
         evaluate_vectors(projected, config=QUICK)
@@ -183,11 +183,11 @@ def test_positions_of_a_projection(pair: bool) -> None:
 
 def test_positions_in_the_names_of_the_field() -> None:
     arrays = problem()
-    wanted = evaluate_vectors(arrays, config=QUICK).report["error_m"]
+    wanted = evaluate_vectors(arrays, config=QUICK).report.error_m
     east, north = Transformer.from_crs(4326, 32630, always_xy=True).transform(arrays["lon_deg"], arrays["lat_deg"])
     names = [f"db/@{e:.2f}@{n:.2f}@30@U@@@{i}@@@@@@@@.jpg" for i, (e, n) in enumerate(zip(east, north, strict=True))]
     named = {"paths": np.array(names), "embeddings": arrays["embeddings"], "role": arrays["role"]}
-    assert evaluate_vectors(named, config=QUICK).report["error_m"] == pytest.approx(wanted, abs=0.05)
+    assert dict(evaluate_vectors(named, config=QUICK).report.error_m) == pytest.approx(dict(wanted), abs=0.05)
     broken = {**named, "paths": np.array([*names[:-1], "@1@2@99@U@@@@@@@@@@@.jpg"])}
     with pytest.raises(InputError, match=r"row 100.*zone '99'"):
         evaluate_vectors(broken, config=QUICK)
@@ -198,26 +198,26 @@ def test_validation_queries_fit_the_posterior() -> None:
     plain = {name: value[arrays["role"] != "val"] for name, value in arrays.items()}
     fixed = evaluate_vectors(plain, config=QUICK).report
     fitted = evaluate_vectors(arrays, config=QUICK).report
-    assert fitted["n_queries"] == fixed["n_queries"] == 40
-    assert fitted["gallery_photographs"] == 60  # validation queries are no part of the gallery
-    assert fitted["posterior"]["fitted"] is True
-    assert fitted["posterior"]["fitted_on"] == "40 validation queries"
-    assert fitted["posterior"]["image_weight"] == 1.0
-    assert fitted["levels"]["cell_10"]["log_score"] < fixed["levels"]["cell_10"]["log_score"]
+    assert fitted.n_queries == fixed.n_queries == 40
+    assert fitted.gallery_photographs == 60  # validation queries are no part of the gallery
+    assert fitted.posterior["fitted"] is True
+    assert fitted.posterior["fitted_on"] == "40 validation queries"
+    assert fitted.posterior["image_weight"] == 1.0
+    assert fitted.levels["cell_10"].log_score < fixed.levels["cell_10"].log_score
     hot = evaluate_vectors(plain, temperature=5.0, config=QUICK).report
-    assert hot["posterior"]["image_temperature"] == 5.0
-    assert hot["error_m"] == fixed["error_m"]  # the most similar one is the same at any temperature
+    assert hot.posterior["image_temperature"] == 5.0
+    assert hot.error_m == fixed.error_m  # the most similar one is the same at any temperature
 
 
 def test_a_share_of_the_queries_set_apart() -> None:
     arrays = problem(queries=120)
     report = evaluate_vectors(arrays, val_share=0.3, config=QUICK).report
-    counts = report["made_with"]["splits"]["counts"]
-    assert counts["val"] + report["n_queries"] == 120
+    counts = report.made_with["splits"]["counts"]
+    assert counts["val"] + report.n_queries == 120
     assert 30 <= counts["val"] <= 70  # whole blocks, so not exactly a third
-    assert report["posterior"]["fitted"] is True
+    assert report.posterior["fitted"] is True
     same = evaluate_vectors(arrays, val_share=0.3, config=QUICK).report
-    assert same["error_m"] == report["error_m"]
+    assert same.error_m == report.error_m
     with pytest.raises(ConfigError, match="already"):
         evaluate_vectors(problem(val=5), val_share=0.3, config=QUICK)
     with pytest.raises(ConfigError, match=r"1\.5"):
@@ -226,20 +226,20 @@ def test_a_share_of_the_queries_set_apart() -> None:
 
 def test_queries_that_are_in_the_gallery_are_told() -> None:
     arrays = problem()
-    clean = evaluate_vectors(arrays, config=QUICK).report["leakage"]["vectors"]
+    clean = evaluate_vectors(arrays, config=QUICK).report.leakage["vectors"]
     assert (clean["same_id"]["count"], clean["same_vector"]["count"], clean["warnings"]) == (0, 0, [])
     leaky = {name: value.copy() for name, value in arrays.items()}
     leaky["embeddings"][0] = leaky["embeddings"][45]
     leaky["ids"][1] = leaky["ids"][50]
     report = evaluate_vectors(leaky, config=QUICK).report
-    found = report["leakage"]["vectors"]
+    found = report.leakage["vectors"]
     assert found["same_vector"] == {"count": 1, "image_ids": ["photo-0"]}
     assert found["same_id"] == {"count": 1, "image_ids": ["photo-50"]}
     assert len(found["warnings"]) == 2
-    assert report["leakage"]["warnings"][:2] == found["warnings"]
-    assert report["n_queries"] == 40
+    assert report.leakage["warnings"][:2] == found["warnings"]
+    assert report.n_queries == 40
     # The standard report of a split stands there too.
-    assert report["leakage"]["query"]["n_training"] == 60
+    assert report.leakage["query"]["n_training"] == 60
 
 
 def broken(**changes: Any) -> Arrays:
@@ -341,11 +341,11 @@ def test_vectors_of_a_manifest_are_asked_as_its_splits_say(town: Path) -> None:
     report = found.report
     asked = indices(splits, manifest, "query")
     assert found.predictions["image_id"].tolist() == manifest.frame["image_id"].iloc[asked].tolist()
-    assert report["posterior"]["fitted_on"] == "10 validation queries"
-    assert report["leakage"]["vectors"]["vectors_not_of_the_manifest"] == 1
-    assert report["made_with"]["manifest"]["digest"] == manifest.digest
+    assert report.posterior["fitted_on"] == "10 validation queries"
+    assert report.leakage["vectors"]["vectors_not_of_the_manifest"] == 1
+    assert report.made_with["manifest"]["digest"] == manifest.digest
     places = candidates_for(splits, "query")
-    assert report["gallery_size"] == len(places)
+    assert report.gallery_size == len(places)
     argmax = evaluate_vectors(
         arrays, similarity="l2", manifest=manifest, splits=splits, config=MeasureConfig("argmax", resamples=20)
     )
@@ -361,7 +361,7 @@ def test_vectors_of_a_manifest_are_asked_as_its_splits_say(town: Path) -> None:
         )
         assert name == places["lat_deg"][best[1]]
     val = evaluate_vectors(arrays, similarity="l2", manifest=manifest, splits=splits, on="val", config=QUICK).report
-    assert (val["on"], val["posterior"]["fitted"]) == ("val", False)
+    assert (val.on, val.posterior["fitted"]) == ("val", False)
 
 
 def test_vectors_that_are_missing_or_of_another_manifest(town: Path) -> None:
@@ -391,7 +391,7 @@ def test_photographs_stand_at_the_nearest_candidate_of_a_grid(town: Path, tmp_pa
             here = np.broadcast_to(at.loc[name, ["lat_deg", "lon_deg"]].to_numpy(dtype=float), spots.shape)
             assert geodesic_m(here, spots).argmin() == spot
     report = evaluate_vectors(colours(town), manifest=manifest, splits=splits, config=QUICK).report
-    assert report["gallery_size"] == len(places)
+    assert report.gallery_size == len(places)
 
 
 def test_the_command(tmp_path: Path, town: Path, capsys: pytest.CaptureFixture[str]) -> None:

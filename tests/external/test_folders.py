@@ -43,11 +43,11 @@ def test_vectors_of_such_folders_are_looked_for_in_their_own_database(prepared: 
     red = np.array([np.asarray(Image.open(path), dtype=np.float64).mean(axis=(0, 1)) for path in manifest.image_paths])
     arrays = {"paths": np.array([path.name for path in manifest.image_paths]), "features": red}
     report = evaluate_vectors(arrays, similarity="l2", manifest=manifest, splits=splits, config=QUICK).report
-    assert (report["n_queries"], report["gallery_size"], report["gallery_photographs"]) == (10, 10, 10)
-    assert report["posterior"]["fitted_on"] == "10 validation queries"
-    assert report["error_m"]["median"] < 3.0
-    assert report["recall_at_k_25m"]["1"] == 1.0
-    assert report["baselines"]["floor"]["median"] == pytest.approx(2.2, abs=0.1)
+    assert (report.n_queries, report.gallery_size, report.gallery_photographs) == (10, 10, 10)
+    assert report.posterior["fitted_on"] == "10 validation queries"
+    assert report.error_m.median < 3.0
+    assert report.recall_at_k_25m["1"] == 1.0
+    assert report.baselines.floor.median == pytest.approx(2.2, abs=0.1)
 
 
 def test_the_names_alone_say_the_same(prepared: tuple[Manifest, Splits]) -> None:
@@ -61,8 +61,8 @@ def test_the_names_alone_say_the_same(prepared: tuple[Manifest, Splits]) -> None
         "role": manifest.frame["vpr_folder"].str.split("/").str[1].to_numpy(dtype=str)[test],
     }
     report = evaluate_vectors(arrays, similarity="l2", config=QUICK).report
-    assert (report["n_queries"], report["gallery_size"]) == (10, 10)
-    assert report["error_m"]["median"] < 3.0
+    assert (report.n_queries, report.gallery_size) == (10, 10)
+    assert report.error_m.median < 3.0
 
 
 def test_photographs_of_train_stand_at_no_candidate_of_test(prepared: tuple[Manifest, Splits]) -> None:

@@ -24,10 +24,12 @@ from swclip.data.splits import candidates_for, indices, read_splits
 from swclip.errors import ConfigError, InputError
 from swclip.evaluation.measure import MeasureConfig
 from swclip.evaluation.predictions import COLUMNS, read_predictions
+from swclip.evaluation.report import read_report, report_of
 from swclip.external.ground_truth import names_of
 from swclip.external.predicted_coordinates import EMPTY, NO_ROW, ZERO, read_predicted
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import geodesic_m
+from swclip.metrics.baselines import Baselines
 
 QUICK = MeasureConfig(resamples=100)
 
@@ -54,9 +56,9 @@ def test_the_figures_are_those_of_loops() -> None:
     errors = [float(geodesic_m([[row.lat, row.lon]], [[row.pred_lat, row.pred_lon]])[0]) for row in frame.itertuples()]
     assert found.predictions["error_m"].tolist() == pytest.approx(errors)
     report = found.report
-    assert report["error_m"]["median"] == pytest.approx(sorted(errors)[5] / 2 + sorted(errors)[6] / 2)
-    assert report["accuracy_within_m"]["50"] == sum(error <= 50.0 for error in errors) / 12
-    assert report["by_region"]["York"]["n"] == 4
+    assert report.error_m.median == pytest.approx(sorted(errors)[5] / 2 + sorted(errors)[6] / 2)
+    assert report.accuracy_within_m["50"] == sum(error <= 50.0 for error in errors) / 12
+    assert report.by_region["York"].n == 4
 
 
 def test_what_would_need_a_posterior_or_a_gallery_is_null() -> None:
@@ -71,20 +73,20 @@ def test_what_would_need_a_posterior_or_a_gallery_is_null() -> None:
         "calibration",
         "posterior",
     ):
-        assert report[key] is None
-    assert report["levels"] == {}
-    assert report["geoscore"] == pytest.approx(found.predictions["geoscore"].mean())
-    assert report["regional"]["n_regions"] == 2
+        assert getattr(report, key) is None
+    assert report.levels == {}
+    assert report.geoscore == pytest.approx(found.predictions["geoscore"].mean())
+    assert report.regional.n_regions == 2
     # Errors have a place whoever made them; embeddings there are none.
-    assert report["spatial"]["errors_moran"]["n"] == sum(report["spatial"]["lisa"]["counts"].values()) == 12
+    assert report.spatial.errors_moran.n == sum(report.spatial.lisa.counts.values()) == 12
     assert found.predictions["lisa"].notna().all()
     for key in ("components", "correlogram", "mantel", "smoothness"):
-        assert report["spatial"][key] is None
-    assert report["baselines"] == {"floor": None, "constant": None, "random": None}
-    assert report["recall_at_k_25m"]["1"] is not None
-    assert [report["recall_at_k_25m"][k] for k in ("5", "10", "20")] == [None] * 3
+        assert getattr(report.spatial, key) is None
+    assert report.baselines == Baselines(floor=None, constant=None, random=None)
+    assert report.recall_at_k_25m["1"] is not None
+    assert [report.recall_at_k_25m[k] for k in ("5", "10", "20")] == [None] * 3
     assert found.predictions[["floor_m", "probability", "top1_candidate_id", "city_predicted"]].isna().all().all()
-    assert json.loads(json.dumps(report, allow_nan=False)) == report
+    assert report_of(json.loads(json.dumps(report.as_dict(), allow_nan=False))) == report
 
 
 def test_a_gallery_gives_the_floor() -> None:
@@ -95,9 +97,9 @@ def test_a_gallery_gives_the_floor() -> None:
     for row in frame.itertuples():
         here = np.broadcast_to([row.lat, row.lon], (12, 2))
         nearest.append(float(geodesic_m(here, gallery.to_numpy()).min()))
-    assert report["baselines"]["floor"]["median"] == pytest.approx(float(np.median(nearest)))
-    assert (report["gallery_size"], report["n_answerable"]) == (12, 12)
-    assert report["baselines"]["random"]["draws"] == 100
+    assert report.baselines.floor.median == pytest.approx(float(np.median(nearest)))
+    assert (report.gallery_size, report.n_answerable) == (12, 12)
+    assert report.baselines.random.draws == 100
 
 
 def test_unanswered_queries_are_counted_and_not_measured(tmp_path: Path) -> None:
@@ -108,14 +110,14 @@ def test_unanswered_queries_are_counted_and_not_measured(tmp_path: Path) -> None
     frame.loc[2, ["pred_lat", "pred_lon"]] = np.nan
     found = evaluate_predictions(frame, config=QUICK)
     report = found.report
-    assert report["error_m"] == whole["error_m"]
-    missing = report["unanswered"]
-    assert (missing["n_asked"], missing["n"], missing["share_answered"]) == (12, 3, 0.75)
-    assert missing["reasons"] == {EMPTY: 2, ZERO: 1}
-    assert missing["queries"] == [["q0", EMPTY], ["q1", ZERO], ["q2", EMPTY]]
-    assert missing["accuracy_within_m_of_asked"]["100"] == pytest.approx(0.75 * report["accuracy_within_m"]["100"])
+    assert report.error_m == whole.error_m
+    missing = report.unanswered
+    assert (missing.n_asked, missing.n, missing.share_answered) == (12, 3, 0.75)
+    assert missing.reasons == {EMPTY: 2, ZERO: 1}
+    assert missing.queries == [["q0", EMPTY], ["q1", ZERO], ["q2", EMPTY]]
+    assert missing.accuracy_within_m_of_asked["100"] == pytest.approx(0.75 * report.accuracy_within_m["100"])
     found.save(tmp_path / "out", title="<b>GeoCLIP</b>")
-    assert pd.read_csv(tmp_path / "out" / "unanswered.csv").to_numpy().tolist() == missing["queries"]
+    assert pd.read_csv(tmp_path / "out" / "unanswered.csv").to_numpy().tolist() == missing.queries
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "&lt;b&gt;GeoCLIP" in page
     assert "<b>GeoCLIP" not in page
@@ -132,7 +134,7 @@ def test_unanswered_queries_are_counted_and_not_measured(tmp_path: Path) -> None
 @pytest.mark.parametrize("kind", ["csv", "parquet", "geoparquet", "geojson", "frame", "geoframe"])
 def test_every_form_says_the_same(tmp_path: Path, kind: str) -> None:
     frame = table()
-    wanted = evaluate_predictions(frame, config=QUICK).report["error_m"]
+    wanted = evaluate_predictions(frame, config=QUICK).report.error_m
     answers = geopandas.points_from_xy(frame["pred_lon"], frame["pred_lat"], crs="EPSG:4326")
     geometry = geopandas.GeoDataFrame(frame.drop(columns=["pred_lat", "pred_lon"]), geometry=answers)
     source: Any = tmp_path / f"answers.{kind}"
@@ -146,16 +148,16 @@ def test_every_form_says_the_same(tmp_path: Path, kind: str) -> None:
         geometry.to_file(source, driver="GeoJSON")
     else:
         source = frame if kind == "frame" else geometry
-    found = evaluate_predictions(source, config=QUICK).report["error_m"]
-    assert found == pytest.approx(wanted, abs=1e-6)
+    found = evaluate_predictions(source, config=QUICK).report.error_m
+    assert dict(found) == pytest.approx(dict(wanted), abs=1e-6)
 
 
 def test_a_geometry_beside_predicted_columns_is_the_truth() -> None:
     frame = table()
     truth = geopandas.points_from_xy(frame["lon"], frame["lat"], crs="EPSG:4326")
     geometry = geopandas.GeoDataFrame(frame.drop(columns=["lat", "lon"]), geometry=truth)
-    found = evaluate_predictions(geometry, config=QUICK).report["error_m"]
-    assert found == pytest.approx(evaluate_predictions(frame, config=QUICK).report["error_m"])
+    found = evaluate_predictions(geometry, config=QUICK).report.error_m
+    assert dict(found) == pytest.approx(dict(evaluate_predictions(frame, config=QUICK).report.error_m))
 
 
 def ranked(frame: pd.DataFrame, generator: np.random.Generator, answers: int) -> pd.DataFrame:
@@ -177,12 +179,12 @@ def test_ranked_answers_give_recall_up_to_their_number() -> None:
         near = geodesic_m(own[["lat", "lon"]].to_numpy(), own[["pred_lat", "pred_lon"]].to_numpy()) <= 25.0
         for k in hits:
             hits[k] += bool(near[own["rank"].to_numpy() <= k].any())
-    recall = found.report["recall_at_k_25m"]
+    recall = found.report.recall_at_k_25m
     assert (recall["1"], recall["5"], recall["10"]) == (hits[1] / 12, hits[5] / 12, None)
     assert 0 < hits[1] < hits[5]
     shuffled = rows.sample(frac=1.0, random_state=1)
     again = evaluate_predictions(shuffled, config=QUICK)
-    assert again.report["recall_at_k_25m"] == recall
+    assert again.report.recall_at_k_25m == recall
     assert sorted(again.predictions["error_m"]) == pytest.approx(sorted(found.predictions["error_m"]))
 
 
@@ -196,25 +198,23 @@ def in_order() -> dict[str, Any]:
 def test_the_order_of_rows_changes_no_figure(in_order: dict[str, Any], order: list[int]) -> None:
     frame, one = table(), in_order
     two = evaluate_predictions(frame.iloc[order], config=MeasureConfig(resamples=10)).report
-    assert two["error_m"] == pytest.approx(one["error_m"])
-    assert two["accuracy_within_m"] == one["accuracy_within_m"]
+    assert dict(two.error_m) == pytest.approx(dict(one.error_m))
+    assert two.accuracy_within_m == one.accuracy_within_m
 
 
 def test_confidence_only_has_to_order_the_answers() -> None:
     frame = table(40)
     error = evaluate_predictions(frame, config=QUICK).predictions["error_m"].to_numpy()
-    honest = evaluate_predictions(frame.assign(confidence=-error), config=QUICK).report["confidence"]
-    assert honest["selective"]["n"] == [10, 20, 30, 40]
-    assert honest["selective"]["median_m"] == pytest.approx(
+    honest = evaluate_predictions(frame.assign(confidence=-error), config=QUICK).report.confidence
+    assert honest.selective.n == [10, 20, 30, 40]
+    assert honest.selective.median_m == pytest.approx(
         [float(np.median(np.sort(error)[:count])) for count in (10, 20, 30, 40)]
     )
-    scaled = evaluate_predictions(frame.assign(confidence=100.0 - 3.0 * error), config=QUICK).report["confidence"]
+    scaled = evaluate_predictions(frame.assign(confidence=100.0 - 3.0 * error), config=QUICK).report.confidence
     assert scaled == honest
-    flat = evaluate_predictions(frame.assign(confidence=0.9), config=QUICK).report["confidence"]["selective"][
-        "median_m"
-    ]
+    flat = evaluate_predictions(frame.assign(confidence=0.9), config=QUICK).report.confidence.selective.median_m
     assert flat[0] == pytest.approx(float(np.median(np.sort(error)[-10:])))
-    assert evaluate_predictions(frame, config=QUICK).report["confidence"] is None
+    assert evaluate_predictions(frame, config=QUICK).report.confidence is None
 
 
 def test_truth_from_a_manifest_and_its_splits(town: Path) -> None:
@@ -225,16 +225,16 @@ def test_truth_from_a_manifest_and_its_splits(town: Path) -> None:
     rows.loc[len(rows)] = ["p01-1.jpg", 53.8, -1.55]
     found = evaluate_predictions(rows, manifest=manifest, splits=splits, config=QUICK)
     report = found.report
-    assert report["n_queries"] == len(asked) - 1
-    assert report["unanswered"]["queries"] == [[asked["image_id"].tolist()[0], NO_ROW]]
-    assert report["gallery_size"] == len(candidates_for(splits, "query"))
-    assert "1 rows of the table are of photographs that were not asked" in report["made_with"]["bridge"]["notes"][0]
-    assert report["made_with"]["splits"]["protocol"] == "known-places"
+    assert report.n_queries == len(asked) - 1
+    assert report.unanswered.queries == [[asked["image_id"].tolist()[0], NO_ROW]]
+    assert report.gallery_size == len(candidates_for(splits, "query"))
+    assert "1 rows of the table are of photographs that were not asked" in report.made_with["bridge"]["notes"][0]
+    assert report.made_with["splits"]["protocol"] == "known-places"
     truth = asked[["lat_deg", "lon_deg"]].to_numpy()[1:]
     wanted = geodesic_m(truth, np.broadcast_to([53.8, -1.55], truth.shape))
     assert found.predictions["error_m"].tolist() == pytest.approx(wanted.tolist())
     alone = evaluate_predictions(rows, manifest=manifest, config=QUICK).report
-    assert (alone["n_queries"], alone["unanswered"]["n"], alone["baselines"]["floor"]) == (len(asked), 0, None)
+    assert (alone.n_queries, alone.n_unanswered, alone.baselines.floor) == (len(asked), 0, None)
 
 
 def test_true_positions_of_a_manifest_are_the_truth(tmp_path: Path, town: Path) -> None:
@@ -245,8 +245,8 @@ def test_true_positions_of_a_manifest_are_the_truth(tmp_path: Path, town: Path) 
     moved = write_manifest(tmp_path, frame)
     rows = pd.DataFrame({"id": ["p00-0"], "predicted_lat": [53.9], "predicted_lon": [-1.5]})
     found = evaluate_predictions(rows, manifest=moved, config=QUICK)
-    assert found.report["truth"]["position"] == "true"
-    assert found.report["error_m"]["median"] == 0.0
+    assert found.report.truth.position == "true"
+    assert found.report.error_m.median == 0.0
 
 
 def test_what_locate_writes_is_read(town: Path) -> None:
@@ -315,13 +315,13 @@ def test_swapped_columns_are_refused() -> None:
     turned = evaluate_predictions(
         frame, columns={"predicted_lat": "pred_lon", "predicted_lon": "pred_lat"}, config=QUICK
     ).report
-    assert turned["error_m"] == evaluate_predictions(table(), config=QUICK).report["error_m"]
+    assert turned.error_m == evaluate_predictions(table(), config=QUICK).report.error_m
 
 
 def test_columns_by_name() -> None:
     frame = table().rename(columns={"pred_lat": "why", "pred_lon": "ex"})
     named = {"predicted_lat": "why", "predicted_lon": "ex"}
-    assert evaluate_predictions(frame, columns=named, config=QUICK).report["n_queries"] == 12
+    assert evaluate_predictions(frame, columns=named, config=QUICK).report.n_queries == 12
     with pytest.raises(InputError, match="--column predicted_lat= wy: there is no such column; did you mean 'why'"):
         evaluate_predictions(frame, columns={**named, "predicted_lat": "wy"}, config=QUICK)
     with pytest.raises(InputError, match="no such role"):
@@ -385,8 +385,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert "1 of 12 queries were not answered" in said.err
     assert "gallery not known" in said.err
     assert "<h1>geoclip</h1>" in (out / "report.html").read_text(encoding="utf-8")
-    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
-    assert report["made_with"]["command"] == shlex.join(["swclip", *arguments])
+    report = read_report(out / "report.json")
+    assert report.made_with["command"] == shlex.join(["swclip", *arguments])
     assert list(read_predictions(out / "predictions.parquet").columns) == list(COLUMNS)
     for arguments, code in (
         ([f"--out={out}"], 5),

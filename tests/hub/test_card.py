@@ -8,14 +8,14 @@ import re
 import shlex
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
 
 from swclip.cli.app import run
+from swclip.evaluation.report import Report
 from swclip.hub.card import CardFacts, model_card, plain
-from swclip.hub.evaluations import read_report
+from swclip.hub.evaluations import read_model_report
 from swclip.hub.folder import PublishOptions, write_model_folder
 from swclip.hub.provenance import Area, Tower, TrainingData
 from swclip.models.locator_model import load_model
@@ -29,8 +29,8 @@ NAME = "ada/leeds"
 
 
 @pytest.fixture(scope="module")
-def report(trained: Path) -> dict[str, Any]:
-    return read_report(trained / "report", load_model(trained / "run").fingerprint)
+def report(trained: Path) -> Report:
+    return read_model_report(trained / "report", load_model(trained / "run").fingerprint)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def facts(trained: Path) -> CardFacts:
     return CardFacts(NAME, "f" * 32, run_facts, config, [tower], None)
 
 
-def test_the_metadata_is_what_the_hub_reads(facts: CardFacts, report: dict[str, Any]) -> None:
+def test_the_metadata_is_what_the_hub_reads(facts: CardFacts, report: Report) -> None:
     towers = [Tower("image", "facebook/dinov2-small", "facebook/dinov2-small", "hub")]
     more = {"licence": "cc-by-4.0", "base_models": ["ada/tower"], "datasets": ["ada/photos"]}
     card = ModelCard(model_card(dataclasses.replace(facts, towers=towers, reports=[report], **more)))
@@ -51,10 +51,10 @@ def test_the_metadata_is_what_the_hub_reads(facts: CardFacts, report: dict[str, 
     assert data.datasets == ["ada/photos"]
     assert data.model_name == "leeds"
     found = {result.metric_type: result for result in data.eval_results}
-    assert found["median_error_m"].metric_value == report["error_m"]["median"]
-    assert found["mean_error_m"].metric_value == report["error_m"]["mean"]
-    assert found["within_25_m"].metric_value == report["accuracy_within_m"]["25"]
-    assert found["recall_at_1_25m"].metric_value == report["recall_at_k_25m"]["1"]
+    assert found["median_error_m"].metric_value == report.error_m.median
+    assert found["mean_error_m"].metric_value == report.error_m.mean
+    assert found["within_25_m"].metric_value == report.accuracy_within_m["25"]
+    assert found["recall_at_1_25m"].metric_value == report.recall_at_k_25m["1"]
     assert set(data.metrics) == set(found)
     for result in data.eval_results:
         assert result.dataset_args["protocol"] == "known-places"
@@ -63,18 +63,18 @@ def test_the_metadata_is_what_the_hub_reads(facts: CardFacts, report: dict[str, 
     assert ModelCard(str(card)).data.to_dict() == data.to_dict()
 
 
-def test_the_numbers_are_those_of_the_report(facts: CardFacts, report: dict[str, Any]) -> None:
+def test_the_numbers_are_those_of_the_report(facts: CardFacts, report: Report) -> None:
     text = model_card(dataclasses.replace(facts, reports=[report]))
     line = next(line for line in text.splitlines() if line.startswith("| this model |"))
-    assert metres(report["error_m"]["median"]) in line
-    assert metres(report["error_m"]["mean"]) in line
-    assert percent(report["accuracy_within_m"]["100"]) in line
+    assert metres(report.error_m.median) in line
+    assert metres(report.error_m.mean) in line
+    assert percent(report.accuracy_within_m["100"]) in line
     best = next(line for line in text.splitlines() if line.startswith("| best possible |"))
-    assert metres(report["baselines"]["floor"]["median"]) in best
+    assert metres(report.baselines.floor.median) in best
     assert "### Queries, known-places" in text
-    assert f"{report['n_queries']} queries by the protocol `known-places`" in text
+    assert f"{report.n_queries} queries by the protocol `known-places`" in text
     assert "Not evaluated" not in text
-    two = model_card(dataclasses.replace(facts, reports=[report, {**report, "on": "val"}]))
+    two = model_card(dataclasses.replace(facts, reports=[report, report.model_copy(update={"on": "val"})]))
     assert "### Validation queries, known-places" in two
     assert {result.dataset_split for result in ModelCard(two).data.eval_results} == {"query", "validation"}
 

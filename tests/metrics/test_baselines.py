@@ -79,9 +79,9 @@ def test_the_baselines_do_not_depend_on_the_order_of_queries_and_candidates(seed
         draws=2,
     )
     np.testing.assert_allclose(moved_floor, floor[order], rtol=1e-12)
-    assert moved["floor"]["mean"] == pytest.approx(figures["floor"]["mean"], rel=1e-9)
-    assert moved["floor"]["accuracy_within_m"] == figures["floor"]["accuracy_within_m"]
-    assert moved["constant"]["median"] == pytest.approx(figures["constant"]["median"], abs=1e-3)
+    assert moved.floor.mean == pytest.approx(figures.floor.mean, rel=1e-9)
+    assert moved.floor.accuracy_within_m == figures.floor.accuracy_within_m
+    assert moved.constant.median == pytest.approx(figures.constant.median, abs=1e-3)
 
 
 def test_the_blind_guess_has_the_mean_of_all_pairs() -> None:
@@ -89,13 +89,13 @@ def test_the_blind_guess_has_the_mean_of_all_pairs() -> None:
     truth, candidates = some_positions(generator, 30), some_positions(generator, 40)
     figures, _ = baselines(truth, candidates, truth, np.random.default_rng(0), draws=400)
     everything = np.mean([geodesic_m(np.tile(query, (40, 1)), candidates).mean() for query in truth])
-    assert figures["random"]["mean"] == pytest.approx(everything, rel=0.02)
+    assert figures.random.mean == pytest.approx(everything, rel=0.02)
 
 
 def test_without_training_positions_the_constant_is_taken_from_the_candidates() -> None:
     candidates = np.array([[52.0, 0.1]] * 3)
     figures, _ = baselines([[52.0, 0.1]], candidates, np.zeros((0, 2)), np.random.default_rng(0), draws=1)
-    assert figures["constant"]["median"] == pytest.approx(0.0, abs=1e-4)
+    assert figures.constant.median == pytest.approx(0.0, abs=1e-4)
 
 
 def test_an_empty_gallery_is_refused() -> None:

@@ -68,22 +68,22 @@ def test_reliability_by_loop() -> None:
     generator = np.random.default_rng(3)
     stated, hit = generator.random(103), generator.random(103) < 0.5
     found = reliability(stated, hit, np.arange(103), bins=10)
-    assert [bin["n"] for bin in found] == [11, 10, 10, 11, 10, 10, 11, 10, 10, 10]
+    assert [bin.n for bin in found] == [11, 10, 10, 11, 10, 10, 11, 10, 10, 10]
     start, order = 0, np.argsort(stated)
     for bin in found:
-        rows = order[start : start + bin["n"]]
-        start += bin["n"]
-        assert bin["low"] == stated[rows[0]]
-        assert bin["high"] == stated[rows[-1]]
-        assert bin["mean_probability"] == pytest.approx(np.mean(stated[rows]))
-        assert bin["coverage"] == pytest.approx(np.mean(hit[rows]))
-        assert bin["coverage_interval"][0] <= bin["coverage"] <= bin["coverage_interval"][1]
+        rows = order[start : start + bin.n]
+        start += bin.n
+        assert bin.low == stated[rows[0]]
+        assert bin.high == stated[rows[-1]]
+        assert bin.mean_probability == pytest.approx(np.mean(stated[rows]))
+        assert bin.coverage == pytest.approx(np.mean(hit[rows]))
+        assert bin.coverage_interval[0] <= bin.coverage <= bin.coverage_interval[1]
 
 
 def test_equal_probabilities_stay_together() -> None:
     stated = np.array([1.0] * 50 + [0.0] * 20)
     found = reliability(stated, stated > 0, np.arange(70), bins=10)
-    assert [(bin["n"], bin["coverage"]) for bin in found] == [(20, 0.0), (50, 1.0)]
+    assert [(bin.n, bin.coverage) for bin in found] == [(20, 0.0), (50, 1.0)]
 
 
 @given(
@@ -92,11 +92,9 @@ def test_equal_probabilities_stay_together() -> None:
 def test_the_selective_curve_by_loop(queries: list[tuple[float, float]]) -> None:
     error, area = np.array(queries).T
     curve = selective_curve(error, area, points=7)
-    assert curve["share"][-1] == 1.0
-    assert len(curve["n"]) <= 7
-    for share, median, within, n in zip(
-        *(curve[key] for key in ("share", "median_m", "within_100_m", "n")), strict=True
-    ):
+    assert curve.share[-1] == 1.0
+    assert len(curve.n) <= 7
+    for share, median, within, n in zip(curve.share, curve.median_m, curve.within_100_m, curve.n, strict=True):
         limit = np.sort(area)[n - 1]
         answered = [own for own, size in queries if size <= limit]  # all that are no larger: ties are not parted
         assert n == len(answered)

@@ -66,13 +66,13 @@ def test_the_figures_are_those_of_loops(problem: Any) -> None:
                 answerable += 1
                 surprise += -math.log(mass[true[row]])
         found = report[name]
-        assert (found["n"], found["n_answerable"], found["units"]) == (n, answerable, len(set(units) - {None}))
-        assert found["accuracy"] == pytest.approx(right / n)
-        assert found["accuracy_of_point"] == pytest.approx(point / n)
-        assert found["mean_probability"] == pytest.approx(of_true / n)
-        assert found["brier"] == pytest.approx(brier / n)
-        assert found["log_score"] == pytest.approx(surprise / answerable)
-    assert report["city"]["n_answerable"] < report["city"]["n"] < QUERIES, "or the example would not tell"
+        assert (found.n, found.n_answerable, found.units) == (n, answerable, len(set(units) - {None}))
+        assert found.accuracy == pytest.approx(right / n)
+        assert found.accuracy_of_point == pytest.approx(point / n)
+        assert found.mean_probability == pytest.approx(of_true / n)
+        assert found.brier == pytest.approx(brier / n)
+        assert found.log_score == pytest.approx(surprise / answerable)
+    assert report["city"].n_answerable < report["city"].n < QUERIES, "or the example would not tell"
     predicted, probability = meter.cities()
     by_city = np.array([[p[row][np.array(theirs) == city].sum() for city in ("Leeds", "York")] for row in range(24)])
     assert predicted == [("Leeds", "York")[at] for at in by_city.argmax(axis=1)]
@@ -98,8 +98,8 @@ def test_one_sure_error_leaves_the_log_score_finite() -> None:
     meter = LevelMeter([[53.8, -1.55]], ["Leeds"], [[53.8, -1.55], [53.96, -1.08]], ["Leeds", "York"])
     meter.add(np.array([[0.0, 1.0]]))
     found = meter.report([[53.96, -1.08]])["city"]
-    assert found["log_score"] == pytest.approx(-math.log(LEAST_PROBABILITY))
-    assert (found["accuracy"], found["accuracy_of_point"], found["brier"]) == (0.0, 0.0, 2.0)
+    assert found.log_score == pytest.approx(-math.log(LEAST_PROBABILITY))
+    assert (found.accuracy, found.accuracy_of_point, found.brier) == (0.0, 0.0, 2.0)
 
 
 def test_without_known_cities_there_are_cells_alone(problem: Any) -> None:
@@ -132,12 +132,12 @@ def test_measured_is_what_answers_state(problem: Any, tmp_path: Path) -> None:
     meter.add(problem[4])
     expected = meter.report(problem[2][problem[4].argmax(axis=1)])
     for name, own in expected.items():
-        assert found.report["levels"][name] == pytest.approx(own, rel=1e-4)
+        assert dict(found.report.levels[name]) == pytest.approx(dict(own), rel=1e-4)
     flat = measure(
         asked, there, [log_p], estimators, np.zeros((0, 2)), config, stated=lambda p: np.full(p.shape, 1.0 / 60.0)
     )
-    assert flat.report["levels"]["city"]["mean_probability"] == pytest.approx(20 / 60 * 12 / 18, rel=1e-6)
-    assert flat.report["error_m"] == found.report["error_m"], "the point is of the posterior as it was"
+    assert flat.report.levels["city"].mean_probability == pytest.approx(20 / 60 * 12 / 18, rel=1e-6)
+    assert flat.report.error_m == found.report.error_m, "the point is of the posterior as it was"
     write_predictions(tmp_path / "predictions.parquet", found.predictions)
     back = read_predictions(tmp_path / "predictions.parquet")
     assert back["city_predicted"].tolist() == meter.cities()[0]

@@ -14,7 +14,6 @@ from swclip.errors import InputError
 from swclip.metrics.localization_error import (
     ACCURACY_RADII_M,
     accuracy_within,
-    by_region,
     city_alignment_at_k,
     error_statistics,
     first_hit_rank,
@@ -127,18 +126,3 @@ def test_city_alignment_by_hand() -> None:
 
 def test_city_alignment_of_a_gallery_shorter_than_k() -> None:
     assert city_alignment_at_k(["York"], [["York", "Leeds"]], ks=(1, 20)) == {"1": 1.0, "20": 0.5}
-
-
-@given(st.lists(st.tuples(st.floats(0, 1e6), st.sampled_from(["a", "b", "c"])), min_size=1, max_size=40))
-def test_regions_are_measured_apart(rows: list[tuple[float, str]]) -> None:
-    table = by_region([error for error, _ in rows], [region for _, region in rows])
-    assert sum(int(str(figures["n"])) for figures in table.values()) == len(rows)
-    for region, figures in table.items():
-        own = [error for error, name in rows if name == region]
-        assert figures["median"] == pytest.approx(percentile_loop(own, 50), abs=1e-9)
-        assert figures["n"] == len(own)
-
-
-def test_regions_must_be_as_many_as_errors() -> None:
-    with pytest.raises(InputError, match="2 errors"):
-        by_region([1.0, 2.0], ["a"])

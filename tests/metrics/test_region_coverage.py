@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ from swclip.calibration.region_cells import RegionCells
 from swclip.data.grouping import group_numbers
 from swclip.errors import MismatchError
 from swclip.geo.coordinates import LocalFrame
+from swclip.metrics.coverage_parts import CalibrationReport
 from swclip.metrics.region_coverage import THRESHOLDS, RegionMeter
 from swclip.retrieval.region_fit import split_blocks
 
@@ -64,9 +64,9 @@ class World:
             meter.add(part)
         return meter
 
-    def report(self, meter: RegionMeter) -> dict[str, Any]:
+    def report(self, meter: RegionMeter) -> CalibrationReport:
         found = meter.report(self.cities, self.error, self.probability)
-        json.dumps(found, allow_nan=False)
+        json.dumps(found.model_dump(), allow_nan=False)
         return found
 
 
@@ -86,7 +86,7 @@ def test_the_figures_are_those_of_loops(world: World, calibration: Calibration) 
     report, columns = world.report(meter), meter.columns()
     ground = world.ground
     every = world.tails_of_cells
-    assert report["method"] == {
+    assert report.method.model_dump() == {
         "source": "validation",
         "n": 90,
         "units": 90,
@@ -94,29 +94,29 @@ def test_the_figures_are_those_of_loops(world: World, calibration: Calibration) 
         "by_city": True,
         "own_cities": ["Leeds", "York"],
     }
-    assert report["cells"] == {"resolution": 11, "across_m": 50.0, "spread_m": 25.0}
-    assert report["total_area_km2"] == pytest.approx(ground.area_km2.sum())
-    for own, level in zip(report["levels"], LEVELS, strict=True):
+    assert report.cells.model_dump() == {"resolution": 11, "across_m": 50.0, "spread_m": 25.0}
+    assert report.total_area_km2 == pytest.approx(ground.area_km2.sum())
+    for own, level in zip(report.levels, LEVELS, strict=True):
         threshold = calibration.threshold(level)
-        assert (own["level"], own["threshold"]) == (level, threshold)
+        assert (own.level, own.threshold) == (level, threshold)
         assert threshold is not None
         areas = np.array([ground.area_km2[tail >= threshold].sum() for tail in every])
         covered = np.array(
             [cell >= 0 and tail[cell] >= threshold for cell, tail in zip(world.cells, every, strict=True)]
         )
-        assert own["n"] == len(covered)
-        assert own["coverage"] == pytest.approx(covered.mean())
-        assert own["coverage_interval"][0] <= own["coverage"] <= own["coverage_interval"][1]
-        assert own["area_km2"]["median"] == pytest.approx(np.median(areas))
-        assert own["area_km2"]["mean"] == pytest.approx(areas.mean())
-        assert own["area_km2"]["p90"] == pytest.approx(np.quantile(areas, 0.9, method="higher"))
+        assert own.n == len(covered)
+        assert own.coverage == pytest.approx(covered.mean())
+        assert own.coverage_interval[0] <= own.coverage <= own.coverage_interval[1]
+        assert own.area_km2.median == pytest.approx(np.median(areas))
+        assert own.area_km2.mean == pytest.approx(areas.mean())
+        assert own.area_km2.p90 == pytest.approx(np.quantile(areas, 0.9, method="higher"))
         silent = areas >= level * ground.area_km2.sum()
-        assert own["cannot_tell"] == pytest.approx(silent.mean())
-        for name, figures in own["by_region"].items():
+        assert own.cannot_tell == pytest.approx(silent.mean())
+        for name, figures in own.by_region.items():
             rows = np.array(world.cities) == name
-            assert figures["n"] == rows.sum()
-            assert figures["coverage"] == pytest.approx(covered[rows].mean())
-            assert figures["median_area_km2"] == pytest.approx(np.median(areas[rows]))
+            assert figures.n == rows.sum()
+            assert figures.coverage == pytest.approx(covered[rows].mean())
+            assert figures.median_area_km2 == pytest.approx(np.median(areas[rows]))
         assert columns[f"covered_{100 * level:g}"].tolist() == covered.tolist()
         assert columns[f"region_area_km2_{100 * level:g}"].tolist() == pytest.approx(areas.tolist())
         if level == 0.8:
@@ -124,19 +124,19 @@ def test_the_figures_are_those_of_loops(world: World, calibration: Calibration) 
         needed = np.array([calibration.threshold(level, city) for city in ground.cities])
         city_areas = np.array([ground.area_km2[tail >= needed].sum() for tail in every])
         city_covered = [cell >= 0 and tail[cell] >= needed[cell] for cell, tail in zip(world.cells, every, strict=True)]
-        assert own["by_city"]["coverage"] == pytest.approx(np.mean(city_covered))
-        assert own["by_city"]["area_km2"]["mean"] == pytest.approx(city_areas.mean())
+        assert own.by_city.coverage == pytest.approx(np.mean(city_covered))
+        assert own.by_city.area_km2.mean == pytest.approx(city_areas.mean())
     assert not all(columns["covered_95"])
-    assert report["reliability"][0]["coverage"] == pytest.approx(
+    assert report.reliability[0].coverage == pytest.approx(
         np.mean(world.error[np.argsort(world.probability)[:12]] <= 25.0)
     )
-    assert report["selective"]["by"] == "area of the 80 % region"
-    assert report["selective"]["median_m"][-1] == pytest.approx(np.median(world.error))
+    assert report.selective.by == "area of the 80 % region"
+    assert report.selective.median_m[-1] == pytest.approx(np.median(world.error))
 
 
 def test_the_curve_is_recall_against_mean_area(world: World, calibration: Calibration) -> None:
-    curve = world.report(world.meter(calibration))["area_curve"]
-    recall, area = np.array(curve["recall"]), np.array(curve["area_km2"])
+    curve = world.report(world.meter(calibration)).area_curve
+    recall, area = np.array(curve.recall), np.array(curve.area_km2)
     assert 20 <= len(recall) <= 61
     assert (np.diff(recall) >= 0).all()
     assert (np.diff(area) >= 0).all()
@@ -154,11 +154,11 @@ def test_the_curve_is_recall_against_mean_area(world: World, calibration: Calibr
 def test_halves_calibrate_one_another(world: World) -> None:
     meter = world.meter(None)
     report, columns = world.report(meter), meter.columns()
-    method = report["method"]
-    assert (method["source"], method["n"], method["unreachable"]) == ("halves of the queries", 120, 3)
-    assert (method["by_city"], method["own_cities"]) == (False, [])
+    method = report.method
+    assert (method.source, method.n, method.unreachable) == ("halves of the queries", 120, 3)
+    assert (method.by_city, method.own_cities) == (False, [])
     half_of = split_blocks(group_numbers(world.blocks).tolist(), 2, np.random.default_rng(0))
-    for own, level in zip(report["levels"], LEVELS, strict=True):
+    for own, level in zip(report.levels, LEVELS, strict=True):
         covered, areas, floors = [], [], []
         for row in range(120):
             others = world.tails[half_of != half_of[row]]
@@ -170,15 +170,15 @@ def test_halves_calibrate_one_another(world: World) -> None:
             covered.append(bool(world.tails[row] >= floors[-1]))
             inside = world.tails_of_cells[row] >= floors[-1]
             areas.append(world.ground.area_km2[inside].sum() if floors[-1] else None)
-        assert own["coverage"] == pytest.approx(np.mean(covered))
-        assert own["threshold"] == (pytest.approx(min(floors)) if min(floors) else None)
-        assert own["by_city"] is None
-        assert own["expected"] is None
+        assert own.coverage == pytest.approx(np.mean(covered))
+        assert own.threshold == (pytest.approx(min(floors)) if min(floors) else None)
+        assert own.by_city is None
+        assert own.expected is None
         assert columns[f"covered_{100 * level:g}"].tolist() == covered
         for found, area in zip(columns[f"region_area_km2_{100 * level:g}"], areas, strict=True):
             assert (found is pd.NA) if area is None else (found == pytest.approx(area, rel=1e-6))
-    assert report["levels"][-1]["threshold"] is None, "15 blocks cannot promise 95 %"
-    assert method["units"] == 30
+    assert report.levels[-1].threshold is None, "15 blocks cannot promise 95 %"
+    assert method.units == 30
     again = world.report(world.meter(None, parts=(60,)))
     assert again == report, "chunks change nothing"
 
@@ -187,17 +187,17 @@ def test_halves_are_dealt_by_units(world: World) -> None:
     single = RegionMeter(world.ground, world.truth, blocks=world.blocks, units=range(120))
     single.add(world.p)
     found, in_blocks = world.report(single), world.report(world.meter(None))
-    assert (found["method"]["units"], in_blocks["method"]["units"]) == (120, 30)
-    own, theirs = found["levels"][1], in_blocks["levels"][1]
-    assert own["threshold"] > theirs["threshold"], "more units promise with smaller regions"
-    assert own["coverage_interval"][1] - own["coverage_interval"][0] > 0.1, "intervals are by blocks all the same"
+    assert (found.method.units, in_blocks.method.units) == (120, 30)
+    own, theirs = found.levels[1], in_blocks.levels[1]
+    assert own.threshold > theirs.threshold, "more units promise with smaller regions"
+    assert own.coverage_interval[1] - own.coverage_interval[0] > 0.1, "intervals are by blocks all the same"
 
 
 def test_halves_keep_the_promise_on_average() -> None:
     level, shares = 0.8, []
     for seed in range(12):
         own = World(queries=80, seed=seed, lost=0)
-        shares.append(own.report(own.meter(None))["levels"][LEVELS.index(level)]["coverage"])
+        shares.append(own.report(own.meter(None)).levels[LEVELS.index(level)].coverage)
     # 12 x 80 queries with thresholds from 40: the mean moves by about 0.02.
     assert np.mean(shares) >= level - 0.03
     assert np.mean(shares) <= level + 0.08
@@ -207,27 +207,27 @@ def test_too_few_queries_cannot_tell(world: World) -> None:
     few = Calibration(world.tails[3:9], (None,) * 6, 11, 25.0)
     meter = world.meter(few)
     report, columns = world.report(meter), meter.columns()
-    own = report["levels"][LEVELS.index(0.9)]
-    assert (own["threshold"], own["coverage"], own["cannot_tell"]) == (None, 1.0, 1.0)
-    assert own["area_km2"] == {"median": None, "mean": None, "p90": None}
-    assert own["expected"] is None
-    assert own["by_city"] is None
+    own = report.levels[LEVELS.index(0.9)]
+    assert (own.threshold, own.coverage, own.cannot_tell) == (None, 1.0, 1.0)
+    assert own.area_km2.model_dump() == {"median": None, "mean": None, "p90": None}
+    assert own.expected is None
+    assert own.by_city is None
     assert columns["region_area_km2_90"].isna().all()
     one = RegionMeter(world.ground, world.truth[:1])
     one.add(world.p[:1])
     found = one.report(["all"], [10.0], [0.5])
-    assert [level["cannot_tell"] for level in found["levels"]] == [1.0] * 4
-    assert math.isfinite(found["area_curve"]["area_km2"][-1])
+    assert [level.cannot_tell for level in found.levels] == [1.0] * 4
+    assert math.isfinite(found.area_curve.area_km2[-1])
 
 
 def test_a_city_that_has_no_threshold_leaves_no_region_by_city(world: World) -> None:
     tails = np.concatenate([np.zeros(40), np.full(400, 0.5)])
     own = Calibration(tails, ("York",) * 40 + ("Leeds",) * 400, 11, 25.0)
-    found = world.report(world.meter(own))["levels"][1]
-    assert found["threshold"] == 0.5
-    assert found["by_city"]["area_km2"]["median"] is None
-    assert found["by_city"]["cannot_tell"] == 1.0
-    assert found["by_city"]["by_region"]["York"]["coverage"] == 1.0, "everything holds every truth"
+    found = world.report(world.meter(own)).levels[1]
+    assert found.threshold == 0.5
+    assert found.by_city.area_km2.median is None
+    assert found.by_city.cannot_tell == 1.0
+    assert found.by_city.by_region["York"].coverage == 1.0, "everything holds every truth"
 
 
 def test_permuting_candidates_changes_nothing(world: World, calibration: Calibration) -> None:
@@ -235,9 +235,9 @@ def test_permuting_candidates_changes_nothing(world: World, calibration: Calibra
     ground = RegionCells.of(world.positions[order], [world.candidate_cities[at] for at in order])
     meter = RegionMeter(ground, world.truth, calibration, cities=world.cities, blocks=world.blocks)
     meter.add(world.p[:, order])
-    for one, other in zip(world.report(meter)["levels"], world.report(world.meter(calibration))["levels"], strict=True):
-        assert one["coverage"] == other["coverage"]
-        assert one["area_km2"]["mean"] == pytest.approx(other["area_km2"]["mean"])
+    for one, other in zip(world.report(meter).levels, world.report(world.meter(calibration)).levels, strict=True):
+        assert one.coverage == other.coverage
+        assert one.area_km2.mean == pytest.approx(other.area_km2.mean)
 
 
 def test_what_does_not_fit_is_refused(world: World, calibration: Calibration) -> None:

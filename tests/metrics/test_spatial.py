@@ -12,7 +12,7 @@ import pytest
 from swclip.errors import InputError
 from swclip.metrics.lisa import LABELS
 from swclip.metrics.morans_i import global_moran, nearest_neighbours, neighbour_graph
-from swclip.metrics.spatial import spatial_report
+from swclip.metrics.spatial import Spatial, spatial_report
 
 
 def generator(seed: int = 0) -> np.random.Generator:
@@ -28,9 +28,9 @@ def town(n: int = 120) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return at, error, embeddings
 
 
-def plain(report: object) -> object:
+def plain(report: Spatial) -> Spatial:
     """As a file would have it; NaN and NumPy's own types are refused."""
-    return json.loads(json.dumps(report, allow_nan=False))
+    return Spatial.model_validate(json.loads(json.dumps(report.model_dump(), allow_nan=False)))
 
 
 def test_the_whole_block() -> None:
@@ -39,31 +39,24 @@ def test_the_whole_block() -> None:
     report = found.report
     assert report is not None
     assert plain(report) == report
-    assert list(report) == ["errors_moran", "lisa", "components", "correlogram", "mantel", "smoothness"]
-    moran = report["errors_moran"]
-    assert set(moran) == {"i", "expected", "z", "p", "permutations", "neighbours", "n"}
-    assert (moran["neighbours"], moran["n"], moran["permutations"], moran["p"]) == (8, 120, 999, 0.002)
-    assert moran["i"] > 0.4
+    moran = report.errors_moran
+    assert (moran.neighbours, moran.n, moran.permutations, moran.p) == (8, 120, 999, 0.002)
+    assert moran.i > 0.4
     graph = neighbour_graph(nearest_neighbours(at, 8))
     alone = global_moran(np.log1p(error), graph, generator=generator(), permutations=9)
     assert alone is not None
-    assert moran["i"] == alone.i
-    assert set(report["lisa"]) == {"alpha", "permutations", "correction", "threshold", "counts"}
-    assert list(report["lisa"]["counts"]) == list(LABELS)
-    assert report["lisa"]["counts"]["high-high"] > 5
-    assert [found.lisa.count(label) for label in LABELS] == list(report["lisa"]["counts"].values())
+    assert moran.i == alone.i
+    assert list(report.lisa.counts) == list(LABELS)
+    assert report.lisa.counts["high-high"] > 5
+    assert [found.lisa.count(label) for label in LABELS] == list(report.lisa.counts.values())
     assert len(found.lisa_p) == 120
     assert all(0.0 < p <= 1.0 for p in found.lisa_p if p is not None)
-    assert [entry["component"] for entry in report["components"]] == [1, 2, 3, 4, 5]
-    assert set(report["components"][0]) == {"component", "variance_share", "i", "p"}
-    assert report["components"][0]["i"] > 0.7
-    for of in ("image", "location"):
-        assert [band["low_m"] for band in report["correlogram"][of]] == [0, 10, 25, 50, 100, 200, 400, 800]
-        assert set(report["correlogram"][of][0]) == {"low_m", "high_m", "pairs", "mean_distance", "spearman", "p"}
-        assert set(report["mantel"][of]) == {"r", "p"}
-        assert report["mantel"][of]["r"] > 0.3
-        assert set(report["smoothness"][of]) == {"k", "ratio", "spearman", "within_m"}
-        assert report["smoothness"][of]["ratio"] < 0.6
+    assert [entry.component for entry in report.components] == [1, 2, 3, 4, 5]
+    assert report.components[0].i > 0.7
+    for _, bands in report.correlogram:
+        assert [band.low_m for band in bands] == [0, 10, 25, 50, 100, 200, 400, 800]
+    assert all(test.r > 0.3 for _, test in report.mantel)
+    assert all(smoothness.ratio < 0.6 for _, smoothness in report.smoothness)
 
 
 def test_what_is_left_out_changes_nothing_of_the_rest() -> None:
@@ -77,13 +70,14 @@ def test_what_is_left_out_changes_nothing_of_the_rest() -> None:
     assert image is not None
     assert place is not None
     for key in ("errors_moran", "lisa"):
-        assert errors[key] == image[key] == place[key] == whole[key]
-    assert {errors[key] for key in ("components", "correlogram", "mantel", "smoothness")} == {None}
-    assert image["components"] == whole["components"]
-    assert place["components"] is None
+        assert getattr(errors, key) == getattr(image, key) == getattr(place, key) == getattr(whole, key)
+    assert {getattr(errors, key) for key in ("components", "correlogram", "mantel", "smoothness")} == {None}
+    assert image.components == whole.components
+    assert place.components is None
     for key in ("correlogram", "mantel", "smoothness"):
-        assert image[key] == {"image": whole[key]["image"], "location": None}
-        assert place[key] == {"image": None, "location": whole[key]["location"]}
+        both = getattr(whole, key)
+        assert dict(getattr(image, key)) == {"image": both.image, "location": None}
+        assert dict(getattr(place, key)) == {"image": None, "location": both.location}
 
 
 def test_only_the_seed_counts() -> None:
@@ -111,7 +105,7 @@ def test_all_at_one_spot() -> None:
     at = town(20)[0]
     found = spatial_report(at, error, embeddings, (np.ones((20, 2)), embeddings)).report
     assert found is not None
-    assert found["mantel"]["location"] is None
+    assert found.mantel.location is None
 
 
 @pytest.mark.parametrize("n", [8, 9, 20])
@@ -120,9 +114,9 @@ def test_errors_that_are_all_equal(n: int) -> None:
     report, labels, p = spatial_report(at, np.full(n, 12.5), embeddings)
     assert report is not None
     assert plain(report) == report
-    assert (report["errors_moran"], report["lisa"]) == (None, None)
+    assert (report.errors_moran, report.lisa) == (None, None)
     assert (labels, p) == ([None] * n, [None] * n)
-    assert report["mantel"]["image"] is not None
+    assert report.mantel.image is not None
 
 
 @pytest.mark.parametrize("n", [8, 9, 10, 15])
@@ -132,8 +126,8 @@ def test_few_queries(n: int) -> None:
     report, labels, _ = spatial_report(at, error, embeddings, (at, embeddings))
     assert report is not None
     assert plain(report) == report
-    assert report["errors_moran"]["neighbours"] == (n - 1) // 2
-    assert report["errors_moran"]["z"] is not None
+    assert report.errors_moran.neighbours == (n - 1) // 2
+    assert report.errors_moran.z is not None
     assert None not in labels
 
 
@@ -147,9 +141,9 @@ def test_four_headings_at_each_place() -> None:
     assert plain(report) == report
     assert None not in labels
     assert None not in p
-    assert report["smoothness"]["location"]["ratio"] == pytest.approx(1.0)
-    assert report["mantel"]["location"] is None
-    assert len(report["components"]) == 1
+    assert report.smoothness.location.ratio == pytest.approx(1.0)
+    assert report.mantel.location is None
+    assert len(report.components) == 1
 
 
 def test_a_query_far_from_all_others() -> None:
@@ -159,12 +153,12 @@ def test_a_query_far_from_all_others() -> None:
     assert report is not None
     assert [row for row, label in enumerate(labels) if label is None] == [5]
     assert p[5] is None
-    assert sum(report["lisa"]["counts"].values()) == 39
+    assert sum(report.lisa.counts.values()) == 39
     everyone = spatial_report(at, error)
     assert None not in everyone.lisa
     nobody = spatial_report(at, error, within_m=0.001).report
     assert nobody is not None
-    assert (nobody["errors_moran"], nobody["lisa"]) == (None, None)
+    assert (nobody.errors_moran, nobody.lisa) == (None, None)
 
 
 def test_a_long_tail_does_not_hide_a_cluster() -> None:
@@ -173,8 +167,8 @@ def test_a_long_tail_does_not_hide_a_cluster() -> None:
     error[0] = 5e5
     report = spatial_report(at, error).report
     assert report is not None
-    assert report["errors_moran"]["i"] > 0.15
-    assert report["errors_moran"]["p"] == 0.002
+    assert report.errors_moran.i > 0.15
+    assert report.errors_moran.p == 0.002
     raw = global_moran(error, neighbour_graph(nearest_neighbours(at, 8)), generator=generator())
     assert raw is not None
     assert abs(raw.i) < 0.05

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ def test_a_whole_evaluation_has_all_figures_and_the_same_bytes_twice(full: Any, 
     names = {f"{name}.{kind}" for name in CHARTS | {"map", "lisa-map"} for kind in ("png", "svg")}
     assert CHARTS | {"map", "lisa-map"} == set(FIGURES)
     assert {path.name for path in written} == names == {path.name for path in (tmp_path / "a").iterdir()}
-    evaluation.report.update(spatial=None, calibration=None)  # one chart is drawn as the others are
-    again = write_figures(tmp_path / "b", evaluation, title="sw-clip")
+    # One chart is drawn as the others are.
+    bare = replace(evaluation, report=evaluation.report.model_copy(update={"spatial": None, "calibration": None}))
+    again = write_figures(tmp_path / "b", bare, title="sw-clip")
     assert {path.stem for path in again} == {"error-curve", "map", "lisa-map", "regions"}
     for second in again:
         assert (tmp_path / "a" / second.name).read_bytes() == second.read_bytes()
@@ -58,12 +60,12 @@ def test_a_map_shows_the_clusters(full: Any) -> None:
 
 def test_the_hardest_regions_stand_on_top(full: Any) -> None:
     evaluation = full.full_evaluation(2, n_queries=80, n_candidates=120, cities=full.EIGHT)
-    by_region = evaluation.report["by_region"]
-    hardest = sorted(by_region, key=lambda name: by_region[name]["median"])[-3:]
+    by_region = evaluation.report.by_region
+    hardest = sorted(by_region, key=lambda name: by_region[name].median)[-3:]
     chart = regions_chart(evaluation, most=3)
     assert [words for _, words in chart.y.ticks] == [f"{name} (10)" for name in hardest]
     median = next(series for series in chart.series if series.name == "median")
-    assert median.x == [max(by_region[name]["median"], 1.0) for name in hardest]
+    assert median.x == [max(by_region[name].median, 1.0) for name in hardest]
     assert chart.title == "Error by region: the 3 hardest"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import io
-import json
 import re
 import subprocess
 import sys
@@ -24,7 +23,10 @@ from swclip.api.evaluations import evaluate_predictions
 from swclip.errors import InputError
 from swclip.evaluation.frames import COVERAGE_COLUMNS, SPATIAL_COLUMNS
 from swclip.evaluation.measure import MeasureConfig
+from swclip.evaluation.report import read_report
 from swclip.evaluation.result import Evaluation
+from swclip.metrics.coverage_parts import CalibrationReport
+from swclip.metrics.spatial import Spatial
 from swclip.reporting.figures import FIGURES
 from swclip.reporting.notebook import EvaluationReport
 from swclip.reporting.plots import data_uri
@@ -32,6 +34,11 @@ from swclip.reporting.plots import data_uri
 MakeUp = Callable[..., Evaluation]
 
 CALIBRATION: dict[str, Any] = {
+    "method": {"source": "validation", "n": 40, "units": 20, "unreachable": 0, "by_city": False, "own_cities": []},
+    "cells": {"resolution": 11, "across_m": 50.0, "spread_m": 25.0},
+    "total_area_km2": 2.0,
+    "area_curve": {"area_km2": [0.01, 0.1], "recall": [0.5, 0.9]},
+    "selective": {"by": "area", "share": [1.0], "median_m": [20.0], "within_100_m": [0.8], "n": [45]},
     "levels": [
         {
             "level": 0.8,
@@ -41,6 +48,8 @@ CALIBRATION: dict[str, Any] = {
             "n": 45,
             "area_km2": {"median": 0.02, "mean": 0.03, "p90": 0.1},
             "cannot_tell": 0.1,
+            "expected": None,
+            "by_city": None,
             "by_region": {
                 "York": {"n": 15, "coverage": 0.6, "coverage_interval": [0.4, 0.8], "median_area_km2": 0.05},
                 "Leeds": {"n": 30, "coverage": 0.9, "coverage_interval": None, "median_area_km2": 0.01},
@@ -48,13 +57,13 @@ CALIBRATION: dict[str, Any] = {
         }
     ],
     "reliability": [
-        {"low": 0.0, "high": 0.5, "n": 0, "mean_probability": None, "coverage": None, "coverage_interval": None},
         {"low": 0.5, "high": 1.0, "n": 45, "mean_probability": 0.7, "coverage": 0.6, "coverage_interval": [0.5, 0.7]},
     ],
 }
 SPATIAL: dict[str, Any] = {
     "errors_moran": {"i": 0.3, "expected": -0.02, "z": 4.0, "p": 0.001, "permutations": 999, "neighbours": 8, "n": 45},
-    "lisa": {"alpha": 0.05, "permutations": 999, "counts": {"high-high": 4, "not significant": 41}},
+    "lisa": {"alpha": 0.05, "permutations": 999, "correction": "Benjamini-Hochberg", "threshold": 0.01}
+    | {"counts": {"high-high": 4, "not significant": 41}},
     "components": [{"component": 1, "variance_share": 0.4, "i": 0.5, "p": 0.01}],
     "correlogram": {
         "image": [{"low_m": 0.0, "high_m": 50.0, "pairs": 90, "mean_distance": 0.2, "spearman": 0.4, "p": 0.01}],
@@ -73,7 +82,13 @@ def plain(made_up: MakeUp) -> EvaluationReport:
 @pytest.fixture(scope="module")
 def full(plain: EvaluationReport) -> EvaluationReport:
     """The same with the parts of a report that only some systems have."""
-    report = {**plain.report, "calibration": CALIBRATION, "spatial": SPATIAL, "geoscore": 4998.5}
+    report = plain.report.model_copy(
+        update={
+            "calibration": CalibrationReport.model_validate(CALIBRATION),
+            "spatial": Spatial.model_validate(SPATIAL),
+            "geoscore": 4998.5,
+        }
+    )
     return replace(plain, report=report)
 
 
@@ -87,9 +102,9 @@ def test_the_summary_is_one_row_of_the_report(
 ) -> None:
     report = plain.report
     (row,) = plain.summary().to_dict("records")
-    assert row["median_m"] == report["error_m"]["median"]
-    assert [row["within_25_m_low"], row["within_25_m_high"]] == report["intervals"]["accuracy_within_m"]["25"]
-    assert row["floor_median_m"] == report["baselines"]["floor"]["median"]
+    assert row["median_m"] == report.error_m.median
+    assert [row["within_25_m_low"], row["within_25_m_high"]] == report.intervals.accuracy_within_m["25"]
+    assert row["floor_median_m"] == report.baselines.floor.median
     assert full.summary()["geoscore"].tolist() == [4998.5]
     (bare,) = answers.summary().to_dict("records")
     assert bare["floor_median_m"] is None
@@ -100,12 +115,12 @@ def test_the_summary_is_one_row_of_the_report(
 
 def test_tables_hold_what_the_report_holds(plain: EvaluationReport, full: EvaluationReport) -> None:
     errors = plain.errors()
-    assert errors.loc["floor", "within_100_m"] == plain.report["baselines"]["floor"]["accuracy_within_m"]["100"]
-    assert errors.loc["mode", "p95"] == plain.report["error_m"]["p95"]
+    assert errors.loc["floor", "within_100_m"] == plain.report.baselines.floor.accuracy_within_m["100"]
+    assert errors.loc["mode", "p95"] == plain.report.error_m.p95
     regions = plain.regions()
     assert regions["median"].is_monotonic_decreasing
-    assert regions.loc["York", "n"] == plain.report["by_region"]["York"]["n"]
-    assert set(plain.levels().index) == set(plain.report["levels"])
+    assert regions.loc["York", "n"] == plain.report.by_region["York"].n
+    assert set(plain.levels().index) == set(plain.report.levels)
     coverage = full.coverage()
     assert list(coverage.columns) == list(COVERAGE_COLUMNS)
     assert coverage["region"].tolist() == ["all", "York", "Leeds"]
@@ -119,7 +134,7 @@ def test_tables_hold_what_the_report_holds(plain: EvaluationReport, full: Evalua
 
 
 def test_tables_are_empty_where_nothing_was_measured(plain: EvaluationReport, answers: EvaluationReport) -> None:
-    bare = replace(plain, report={**plain.report, "calibration": None, "spatial": None})
+    bare = replace(plain, report=plain.report.model_copy(update={"calibration": None, "spatial": None}))
     for table in (bare.coverage(), bare.spatial(), bare.correlogram()):
         assert len(table) == 0
     for table in (answers.levels(), answers.coverage(), answers.correlogram()):
@@ -133,10 +148,12 @@ def test_reliability_is_drawn_from_the_report_or_from_the_probabilities(
     def drawn(evaluation: EvaluationReport) -> np.ndarray:
         return np.asarray(evaluation.plot_reliability().axes[0].collections[-1].get_offsets())
 
-    known = plain.report["calibration"]["reliability"]
-    wanted = [[100.0 * own["mean_probability"], 100.0 * own["coverage"]] for own in known]
+    known = plain.report.calibration.reliability
+    wanted = [[100.0 * own.mean_probability, 100.0 * own.coverage] for own in known]
     assert drawn(plain) == pytest.approx(np.array(wanted))
-    before = replace(plain, report={**plain.report, "calibration": None})  # as an earlier version wrote it
+    before = replace(
+        plain, report=plain.report.model_copy(update={"calibration": None})
+    )  # as an earlier version wrote it
     assert drawn(before) == pytest.approx(np.array(wanted))
     with pytest.raises(InputError, match="without probabilities"):
         answers.plot_reliability()
@@ -180,7 +197,9 @@ def test_names_with_signs_are_text(plain: EvaluationReport) -> None:
     found = evaluate_predictions(frame, config=MeasureConfig(resamples=20))
     assert "\\$x_1\\$" in found.plot_map().axes[0].get_title(loc="left")
     found.plot_regions().savefig(io.BytesIO())
-    report = {**found.report, "estimator": name, "estimators": {name: found.report["estimators"]["as given"]}}
+    report = found.report.model_copy(
+        update={"estimator": name, "estimators": {name: found.report.estimators["as given"]}}
+    )
     card = replace(found, report=report)._repr_html_()
     assert "<script" not in card
     assert html.escape("<script>alert(1)</script>", quote=False) in card
@@ -212,7 +231,7 @@ def test_what_is_saved_is_what_the_command_writes(plain: EvaluationReport, tmp_p
     out = tmp_path / "out"
     path = plain.save(out, title="made up")
     assert path == out / "report.json"
-    assert json.loads(path.read_text(encoding="utf-8")) == plain.report
+    assert read_report(path) == plain.report
     assert sorted(file.name for file in out.iterdir()) == [
         "figures",
         "predictions.parquet",

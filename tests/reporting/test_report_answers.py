@@ -44,11 +44,9 @@ def words_of(page: Path) -> str:
 def test_the_figures_of_errors_are_those_of_measure(whole: Evaluation) -> None:
     again = evaluate_predictions(whole.predictions, config=QUICK).report
     for key in ("error_m", "accuracy_within_m", "n_queries", "regions", "by_region"):
-        assert again[key] == whole.report[key]
-    for group in ("error_m", "accuracy_within_m"):
-        for name, interval in whole.report["intervals"][group].items():
-            assert again["intervals"][group][name] == pytest.approx(interval)
-    assert again["recall_at_k_25m"]["1"] == whole.report["accuracy_within_m"]["25"]
+        assert getattr(again, key) == getattr(whole.report, key)
+    assert again.intervals == whole.report.intervals
+    assert again.recall_at_k_25m["1"] == whole.report.accuracy_within_m["25"]
 
 
 def test_the_page_of_answers_has_what_coordinates_can_show(some: Evaluation, tmp_path: Path) -> None:
@@ -67,12 +65,12 @@ def test_the_page_of_answers_has_what_coordinates_can_show(some: Evaluation, tmp
     ]
     assert re.findall(r'<section id="([a-z-]+)">', text) == anchors
     report = some.report
-    missing = report["unanswered"]
+    missing = report.unanswered
     assert "42 queries answered and 3 not, gallery not known" in text
     assert "3 of 45 queries were not answered" in text
-    of_all = f"{100 * missing['accuracy_within_m_of_asked']['100']:.1f} %"
+    of_all = f"{100 * missing.accuracy_within_m_of_asked['100']:.1f} %"
     assert f"counting as wrong what was not, {of_all} are within 100 m" in text
-    assert f"Moran's I of the errors is {report['spatial']['errors_moran']['i']:.2f}" in text.replace("&#39;", "'")
+    assert f"Moran's I of the errors is {report.spatial.errors_moran.i:.2f}" in text.replace("&#39;", "'")
     assert "the surest 25 %" in text
     for sentence in unknown(report):
         assert sentence in text
@@ -106,7 +104,7 @@ def test_a_known_gallery_brings_the_floor_back(whole: Evaluation, tmp_path: Path
 
 
 def test_a_run_has_no_limits_and_nothing_unanswered(whole: Evaluation) -> None:
-    report = {**whole.report, "posterior": {"temperature": 0.1}}
+    report = whole.report.model_copy(update={"posterior": {"temperature": 0.1}})
     assert unknown(report) == []
     assert unanswered_table(report) is None
     assert confidence_table(report) is None
@@ -138,7 +136,7 @@ def test_ranked_answers_have_a_row_of_recall(whole: Evaluation, tmp_path: Path) 
     rows = pd.concat([first.assign(rank=rank) for rank in range(1, 6)], ignore_index=True)
     found = evaluate_predictions(rows, config=QUICK)
     assert [card["range"] for card in cards(found.report) if card["label"].startswith("recall")] == [
-        f"recall@5 {100 * found.report['recall_at_k_25m']['5']:.1f} %"
+        f"recall@5 {100 * found.report.recall_at_k_25m['5']:.1f} %"
     ]
     write_report_page(tmp_path / "report.html", found, title="other")
     text = words_of(tmp_path / "report.html")

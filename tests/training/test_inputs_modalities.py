@@ -63,8 +63,8 @@ def town_with_views(
 def error_m(model: LocatorModel, data: tuple[Manifest, Splits], *use: Any) -> dict[str, float]:
     quick = MeasureConfig(estimator="argmax", resamples=20)
     report = evaluate(model, *data, use=use, config=quick).report
-    assert list(report["made_with"]["views"]) == list(use)
-    return {**report["error_m"], "random": report["baselines"]["random"]["mean"]}
+    assert list(report.made_with["views"]) == list(use)
+    return {**dict(report.error_m), "random": report.baselines.random.mean}
 
 
 def test_captions_and_maps_tell_the_place_of_noise(town: Path, tmp_path: Path, small: Small) -> None:
@@ -83,8 +83,8 @@ def test_captions_and_maps_tell_the_place_of_noise(town: Path, tmp_path: Path, s
     alone = error_m(model, data, "image")
     assert 100.0 < alone["mean"] < 1.3 * alone["random"]
     report = evaluate(model, *data, posterior=read_posterior(tmp_path / "run")).report
-    assert report["made_with"]["views"] == {"image": 10, "caption": 10, "map": 10}, "the default is all there is"
-    assert report["error_m"]["median"] < 60.0
+    assert report.made_with["views"] == {"image": 10, "caption": 10, "map": 10}, "the default is all there is"
+    assert report.error_m.median < 60.0
     figures = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     losses = [line for line in figures if "view_fused" in line]
     assert losses[-1]["view_caption"] < 0.3 * losses[0]["view_caption"]

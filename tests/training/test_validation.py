@@ -68,7 +68,7 @@ def test_a_run_keeps_the_bank_that_its_posterior_needs(
     with pytest.raises(MismatchError, match="bank"):
         evaluate(model, manifest, splits, **options)
     report = evaluate(model, manifest, splits, bank=bank, **options).report
-    assert report["posterior"]["image_hubness"] == 0.5
+    assert report.posterior["image_hubness"] == 0.5
 
     places = candidates_for(splits, "query")
     built = build_gallery(model, places, manifest, posterior=posterior, bank=bank, cache=cache)

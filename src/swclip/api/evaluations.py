@@ -112,7 +112,8 @@ def evaluate(
             progress=report,
         )
     if facts is not None:
-        evaluation.report["made_with"]["run"] = {"path": str(fitted.run), "system": facts.system, "seed": facts.seed}
+        run = {"path": str(fitted.run), "system": facts.system, "seed": facts.seed}
+        evaluation = replace(evaluation, report=evaluation.report.recorded(run=run))
     return EvaluationReport.of(evaluation)
 
 

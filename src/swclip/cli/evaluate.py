@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from swclip.data.splits import Splits
     from swclip.evaluation.evaluate import EmbedConfig
     from swclip.evaluation.measure import MeasureConfig
+    from swclip.evaluation.report import Report
     from swclip.evaluation.result import Evaluation
+    from swclip.metrics.parts import Errors
 
 
 def evaluate(
@@ -139,24 +142,29 @@ def _evaluate_run(
     return evaluation, table, split, facts.system or run.name
 
 
-def _headline(report: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+def _headline(report: Report) -> tuple[str, list[str], list[list[str]]]:
     from swclip.reporting.units import metres, percent
 
-    size = report["gallery_size"]
-    title = f"{report['n_queries']:,} queries, " + ("gallery not known" if size is None else f"{size:,} candidates")
-    rows = [(report["estimator"], report)]
-    rows += [(f"({name})", figures) for name, figures in report["estimators"].items() if name != report["estimator"]]
-    guesses = {name: guess for name, guess in report["baselines"].items() if guess is not None}
-    rows += [(f"({name})", {"error_m": guess, **guess}) for name, guess in guesses.items()]
+    size = report.gallery_size
+    title = f"{report.n_queries:,} queries, " + ("gallery not known" if size is None else f"{size:,} candidates")
+    rows: list[tuple[str, Errors, Mapping[str, float]]] = [
+        (str(report.estimator), report.error_m, report.accuracy_within_m)
+    ]
+    for name, figures in report.estimators.items():
+        if name != report.estimator:
+            rows.append((f"({name})", figures.error_m, figures.accuracy_within_m))
+    for name, guess in report.baselines:
+        if guess is not None:
+            rows.append((f"({name})", guess, guess.accuracy_within_m))
     return (
         title,
         ["", "median", "mean", "p95", "within 25 m", "within 100 m"],
         [
             [
                 name,
-                *(metres(figures["error_m"][key]) for key in ("median", "mean", "p95")),
-                *(percent(figures["accuracy_within_m"][key]) for key in ("25", "100")),
+                *(metres(error_m) for error_m in (errors.median, errors.mean, errors.p95)),
+                *(percent(within[radius]) for radius in ("25", "100")),
             ]
-            for name, figures in rows
+            for name, errors, within in rows
         ],
     )

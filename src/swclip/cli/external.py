@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from swclip.data.manifest import Manifest
     from swclip.data.splits import Splits
     from swclip.evaluation.measure import MeasureConfig
+    from swclip.evaluation.report import Report
     from swclip.evaluation.result import Evaluation
 
 
@@ -119,22 +120,27 @@ def evaluate_other(
     if leakage is None:
         return evaluation, table, None
     # The splits' own report knows the pictures; what the vectors give away is said before its warnings.
-    told = evaluation.report.get("leakage", {}).get("vectors", {}).get("warnings", [])
+    told = _vector_warnings(evaluation.report)
     return evaluation, table, {**leakage, "warnings": [*told, *leakage.get("warnings", [])]}
 
 
-def say_notes(report: dict[str, Any]) -> list[str]:
+def say_notes(report: Report) -> list[str]:
     """What a person should know before reading the figures."""
-    said = list(report.get("made_with", {}).get("bridge", {}).get("notes", []))
-    missing = report.get("unanswered") or {}
-    if missing.get("n"):
-        reasons = ", ".join(f"{count} with {reason}" for reason, count in missing["reasons"].items())
-        said.append(f"{missing['n']:,} of {missing['n_asked']:,} queries were not answered ({reasons}).")
-    said += report.get("leakage", {}).get("vectors", {}).get("warnings", [])
-    posterior = report.get("posterior") or {}
+    said = list(report.made_with.get("bridge", {}).get("notes", []))
+    missing = report.unanswered
+    if missing is not None and missing.n:
+        reasons = ", ".join(f"{count} with {reason}" for reason, count in missing.reasons.items())
+        said.append(f"{missing.n:,} of {missing.n_asked:,} queries were not answered ({reasons}).")
+    said += _vector_warnings(report)
+    posterior = report.posterior or {}
     if posterior.get("fitted_on") == "nothing":
         said.append(
             f"The posterior was not fitted (temperature {posterior['image_temperature']:g}): its probabilities promise "
             "nothing. Give validation queries (role val), or --val-share 0.2."
         )
     return said
+
+
+def _vector_warnings(report: Report) -> list[str]:
+    """What the vectors of another tool give away about leakage."""
+    return list((report.leakage or {}).get("vectors", {}).get("warnings", []))

@@ -11,16 +11,14 @@ import pandas as pd
 from jaxtyping import Float64, Int64
 
 from swclip.errors import MismatchError
+from swclip.evaluation.report import Report
 from swclip.evaluation.result import Evaluation
 from swclip.geo.distance import geodesic_m
-from swclip.metrics.error_report import error_figures, error_report
-from swclip.metrics.localization_error import (
-    accuracy_within,
-    by_region,
-    error_statistics,
-    mean_reciprocal_rank,
-    recall_at_k,
-)
+from swclip.metrics.baselines import Baselines, Guess
+from swclip.metrics.error_report import error_report
+from swclip.metrics.localization_error import mean_reciprocal_rank, recall_at_k
+from swclip.metrics.parts import Figures
+from swclip.metrics.regional_errors import by_region, regional_gap
 from swclip.reporting.units import metres
 
 _NAMED = 3
@@ -114,7 +112,8 @@ def _check_truth(a: Evaluation, b: Evaluation, name_a: str, name_b: str) -> None
     wrong = np.flatnonzero(~(apart <= _SAME_M))
     if wrong.size:
         row = int(wrong[np.argmax(apart[wrong])])
-        columns = [str(found.report.get("truth", {}).get("columns", "lat_deg, lon_deg")) for found in (a, b)]
+        truths = [found.report.truth for found in (a, b)]
+        columns = ["lat_deg, lon_deg" if truth is None else truth.columns for truth in truths]
         raise MismatchError(
             f"{name_a} and {name_b} measure {wrong.size:,} of {len(apart):,} queries against different positions "
             f"({a.predictions['image_id'].iloc[row]!r} by {metres(float(apart[row]))}; columns {columns[0]} and "
@@ -133,8 +132,10 @@ def _like(one: Evaluation, found: Evaluation, name_one: str, name: str) -> tuple
     if frame["region"].tolist() != regions.tolist():
         frame = frame.assign(region=regions)
         errors = frame["error_m"].to_numpy(dtype=np.float64)
-        report = {**report, "regions": one.report["regions"], "by_region": by_region(errors, regions.tolist())}
-        report.pop("regional", None)
+        table = by_region(errors, regions.tolist())
+        report = report.model_copy(
+            update={"regions": one.report.regions, "by_region": table, "regional": regional_gap(table)}
+        )
         notes.append(f"{name} has other regions; those of {name_one} are used for all.")
     if not np.array_equal(_partition(frame["block"]), _partition(blocks)):
         notes.append(f"{name} has other blocks; those of {name_one} are resampled for all.")
@@ -163,13 +164,8 @@ def _of_left_out(
     ]
 
 
+# What a report need not hold.
 _KEPT = (
-    "version",
-    "gallery_size",
-    "gallery_photographs",
-    "estimator",
-    "relevance",
-    "regions",
     "on",
     "truth",
     "posterior",
@@ -205,40 +201,43 @@ def restricted(evaluation: Evaluation, rows: Int64[np.ndarray, " q"], seed: int 
     frame = kept.predictions
     error = frame["error_m"].to_numpy(dtype=np.float64)
     ranks = frame["rank_25m"].astype("Int64").fillna(0).to_numpy(dtype=np.int64)
-    intervals, generator = old["intervals"], np.random.default_rng(seed)
-    report = {
-        **{key: old[key] for key in _KEPT if key in old},
-        "n_queries": len(frame),
-        "n_answerable": int((ranks > 0).sum()),
-        **error_report(
-            error,
-            frame["region"].tolist(),
-            frame["block"].tolist(),
-            intervals["block"],
-            generator,
-            intervals["resamples"],
-        ),
-        "recall_at_k_25m": recall_at_k(ranks),
-        "mrr_25m": mean_reciprocal_rank(ranks),
-        "city_alignment_at_k": None,
-        "levels": {},
-        "baselines": _baselines(old["baselines"], frame),
-        "estimators": {name: error_figures(own) for name, own in kept.errors_m.items()},
-    }
-    if "ndcg_20" in frame:
-        report["ndcg_at_k"] = {"20": float(frame["ndcg_20"].mean())}
+    errors = error_report(
+        error,
+        frame["region"].tolist(),
+        frame["block"].tolist(),
+        old.intervals.block,
+        np.random.default_rng(seed),
+        old.intervals.resamples,
+    )
+    report = Report(
+        version=old.version,
+        n_queries=len(frame),
+        n_answerable=int((ranks > 0).sum()),
+        gallery_size=old.gallery_size,
+        gallery_photographs=old.gallery_photographs,
+        estimator=old.estimator,
+        **dict(errors),
+        recall_at_k_25m=dict(recall_at_k(ranks)),
+        mrr_25m=mean_reciprocal_rank(ranks),
+        ndcg_at_k={"20": float(frame["ndcg_20"].mean())} if "ndcg_20" in frame else None,
+        relevance=old.relevance,
+        city_alignment_at_k=None,
+        levels={},
+        baselines=_baselines(old.baselines, frame),
+        estimators={name: Figures.of(own) for name, own in kept.errors_m.items()},
+        regions=old.regions,
+        spatial=None,
+        calibration=None,
+        **{key: getattr(old, key) for key in _KEPT if key in old.model_fields_set},
+    )
     return replace(kept, report=report)
 
 
-def _baselines(old: Mapping[str, Any], frame: pd.DataFrame) -> dict[str, Any]:
+def _baselines(old: Baselines, frame: pd.DataFrame) -> Baselines:
     truth = frame[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
-    found = {"floor": _guess(frame["floor_m"].to_numpy(dtype=np.float64))}
-    place = {key: old["constant"][key] for key in ("lat_deg", "lon_deg") if key in old["constant"]}
-    if len(place) == 2:
-        constant = geodesic_m(truth, np.broadcast_to(list(place.values()), truth.shape))
-        found["constant"] = {**_guess(constant), **place}
-    return found
-
-
-def _guess(error_m: Float64[np.ndarray, " q"]) -> dict[str, Any]:
-    return {**error_statistics(error_m), "accuracy_within_m": accuracy_within(error_m)}
+    constant = None
+    if (guess := old.constant) is not None and guess.lat_deg is not None and guess.lon_deg is not None:
+        place = np.array([guess.lat_deg, guess.lon_deg])
+        constant = Guess.constant(geodesic_m(truth, np.broadcast_to(place, truth.shape)), place)
+    floor = None if old.floor is None else Guess.of(frame["floor_m"].to_numpy(dtype=np.float64))
+    return Baselines(floor=floor, constant=constant, random=None)

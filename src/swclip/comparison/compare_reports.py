@@ -31,8 +31,7 @@ class _Report:
 
     @property
     def made_with(self) -> Mapping[str, Any]:
-        made: Mapping[str, Any] = self.evaluation.report.get("made_with") or {}
-        return made
+        return self.evaluation.report.made_with
 
     @property
     def told(self) -> str:
@@ -189,9 +188,9 @@ def _differences(reports: Sequence[tuple[str, _Report]]) -> list[str]:
             f"The galleries differ ({name} {told}; {'; '.join(others)}): a difference may be the gallery's and not the "
             f"system's. The floor shown is that of the baseline."
         )
-    known = {str(report.evaluation.report.get("version")) for _, report in reports}
+    known = {report.evaluation.report.version for _, report in reports}
     if len(known) > 1:
-        old = [other for other, report in reports if str(report.evaluation.report.get("version")) != max(known)]
+        old = [other for other, report in reports if report.evaluation.report.version != max(known)]
         notes.append(
             f"Reports of an earlier version, which lack some of the further figures: {', '.join(old)}; evaluate again "
             "to have them."
@@ -201,7 +200,7 @@ def _differences(reports: Sequence[tuple[str, _Report]]) -> list[str]:
 
 def _gallery(report: _Report) -> str:
     own = report.evaluation.report
-    floor = own["baselines"].get("floor")
-    if own["gallery_size"] is None or floor is None:  # the answers of a tool whose candidates nobody knows
+    floor = own.baselines.floor
+    if own.gallery_size is None or floor is None:  # the answers of a tool whose candidates nobody knows
         return "candidates not known"
-    return f"{own['gallery_size']:,} candidates, floor {metres(floor['median'])}"
+    return f"{own.gallery_size:,} candidates, floor {metres(floor.median)}"

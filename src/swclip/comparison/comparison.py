@@ -148,10 +148,10 @@ def compare(
     drawn = {name: draw_statistics(own, resampled) for name, own in errors.items()}
     systems: dict[str, Any] = {}
     for name, seeds in runs.items():
-        reports = {seed: found.report for seed, found in seeds.items()}
+        reports = {seed: found.report.as_dict() for seed, found in seeds.items()}
         mean = mean_report(list(reports.values()))
         mean["intervals"] = {
-            **first.report["intervals"],
+            **first.report.intervals.model_dump(),
             **nested_intervals(drawn[name].intervals()),
             "level": LEVEL,
             "resamples": resamples,

@@ -22,11 +22,13 @@ from swclip.comparison.detail_tables import (
     winner_tables,
 )
 from swclip.comparison.findings import critical_reading
-from swclip.comparison.pooling import with_gallery
+from swclip.comparison.pooling import baselines_of, with_gallery
 from swclip.comparison.query_changes import log_ratio, typical_m
 from swclip.comparison.tables import accuracy_table, difference_table, estimator_table, region_table, system_table
 from swclip.data.manifest import Manifest
+from swclip.evaluation.report import Report
 from swclip.files import atomic_file, write_json
+from swclip.metrics.error_report import Intervals
 from swclip.reporting.examples import PER_KIND, Album, Example, pick_rows
 from swclip.reporting.map_data import map_data
 from swclip.reporting.page import Mark, line_style, map_note, marks_note, reference_marks, write_page
@@ -72,7 +74,9 @@ def write_benchmark_page(
     firsts = {name: next(iter(comparison.evaluations[name].values())) for name in systems}
     drawn = map_data(firsts, np.random.default_rng(seed))
     marks = [_mark(name, report, styles[name][0]) for name, report in systems.items()]
-    marks += reference_marks(first["baselines"])
+    baselines = baselines_of(first)
+    marks += reference_marks(baselines)
+    setting = _setting(comparison, first)
     examples: dict[str, list[Example]] = {"gains": [], "losses": []}
     if manifest is not None and best != other:
         examples = _examples(comparison, best, other, manifest)
@@ -91,12 +95,12 @@ def write_benchmark_page(
     ]
     page = {
         "title": title,
-        "kicker": f"{kicker({**first, 'made_with': document['made_with']})}, {len(systems)} systems",
+        "kicker": f"{kicker(setting)}, {len(systems)} systems",
         "lede": _lede(comparison, best, other),
         "contents": contents,
         "marks": marks,
         "scale": scale_of(marks),
-        "marks_note": marks_note(first["baselines"]),
+        "marks_note": marks_note(baselines),
         "seeds_note": f"mean of {seeds} seeds" if seeds > 1 else "one seed",
         "several_seeds": seeds > 1,
         "seeds": seeds,
@@ -109,7 +113,7 @@ def write_benchmark_page(
             if name is not None and len(systems) > 1
         ],
         "estimators": estimator_table(document),
-        "curve_note": f"{'Seeds are pooled. ' if seeds > 1 else ''}{answerable_text(first)}",
+        "curve_note": f"{'Seeds are pooled. ' if seeds > 1 else ''}{answerable_text(setting)}",
         "map_note": f"{'One seed of each system. ' if seeds > 1 else ''}{map_note(drawn['left_out'])}",
         "accuracy": accuracy_table(document),
         "regions": region_table(document),
@@ -126,13 +130,33 @@ def write_benchmark_page(
         "best": best,
         "other": other,
         "leakage": leakage_section(leakage),
-        # Each system has a posterior of its own: it stands in benchmark.json, with the reports of the seeds.
-        "made": made_rows({**first, "posterior": None, "made_with": document["made_with"]}),
+        "made": made_rows(setting),
         "block": first["intervals"]["block"],
-        "random_draws": (first["baselines"].get("random") or {}).get("draws"),
+        "random_draws": None if baselines.random is None else baselines.random.draws,
     }
     charts = [curves_chart(document).to_dict()]
     write_page(path, "benchmark.html.j2", page, {"charts": charts, "map": drawn, "map_system": best})
+
+
+def _setting(comparison: Comparison, mean: Mapping[str, Any]) -> Report:
+    """A report that says what was asked of what, and how: that of one seed, with what the comparison did.
+
+    Args:
+        comparison: The comparison.
+        mean: The mean report of the system whose gallery the page speaks of.
+    """
+    means = {name: system["mean"] for name, system in comparison.document["systems"].items()}
+    name = next(name for name, own in means.items() if own is mean)
+    report = next(iter(comparison.evaluations[name].values())).report
+    return report.model_copy(
+        update={
+            "estimator": mean["estimator"],
+            "intervals": Intervals.model_validate(mean["intervals"]),
+            # Each system has a posterior of its own: it stands in benchmark.json, with the reports of the seeds.
+            "posterior": None,
+            "made_with": comparison.document["made_with"],
+        }
+    )
 
 
 def _query_by_query(document: Mapping[str, Any], best: str, other: str) -> dict[str, Any]:

@@ -10,16 +10,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float64
 
 from swclip.comparison.comparison import Comparison
 from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import Asked, Splits, candidates_for, leakage_path, read_splits
 from swclip.errors import ArtefactError, ConfigError, MismatchError, SwclipError
 from swclip.evaluation.predictions import read_predictions
+from swclip.evaluation.report import EARLIER_VERSION, REPORT_VERSION, check_version, report_of
 from swclip.evaluation.result import Evaluation
 from swclip.files import read_json
+from swclip.metrics.ndcg import geoscore
+from swclip.metrics.regional_errors import by_region, regional_gap
 
-KNOWN_VERSIONS = ("1", "2")
+VERSIONS = (EARLIER_VERSION, REPORT_VERSION)
+"""Versions of reports that are read."""
 
 _COLUMNS = (
     "image_id",
@@ -36,15 +41,14 @@ _COLUMNS = (
     "block",
     "city_probability",
 )
-_KEYS = ("error_m", "accuracy_within_m", "recall_at_k_25m", "baselines", "by_region", "intervals", "estimators")
 _CANDIDATE_COLUMNS = ("candidate_id", "lat_deg", "lon_deg", "city", "image_ids")
 
 
 def read_report(folder: str | os.PathLike[str]) -> Evaluation:
     """Read report.json and predictions.parquet of a folder.
 
-    Reports of version 1 are read as well; they lack what later versions measure. The candidates are not in a report:
-    the table of the `Evaluation` is empty.
+    Reports of version 1 are read as well; of what later versions measure they have what follows from their errors. The
+    candidates are not in a report: the table of the `Evaluation` is empty.
 
     Args:
         folder: What `swclip evaluate ... --out` wrote.
@@ -56,22 +60,34 @@ def read_report(folder: str | os.PathLike[str]) -> Evaluation:
     path = where / "report.json"
     if not path.is_file():
         raise ArtefactError(_no_report(where))
-    report = read_json(path, "the report")
-    version = str(report.get("version")) if isinstance(report, dict) else None
-    if version not in KNOWN_VERSIONS:
-        raise ArtefactError(
-            f"{path}: a report of version {version}, and this swclip reads {' and '.join(KNOWN_VERSIONS)}; evaluate "
-            "again, or use the swclip that wrote it."
-        )
-    missing = [key for key in _KEYS if key not in report]
-    if missing:
-        raise ArtefactError(f"{path}: {missing[0]!r} is missing, so this is no whole report; evaluate again.")
+    document = read_json(path, "the report")
+    check_version(document, str(path), VERSIONS)
     predictions = read_predictions(where / "predictions.parquet", _COLUMNS)
-    _check(where, report, predictions)
+    _check(where, document, predictions)
     errors = predictions["error_m"].to_numpy(dtype=np.float64)
+    if document["version"] == EARLIER_VERSION:
+        document = _with_later_figures(document, errors, predictions["region"].astype(str).tolist())
+    report = report_of(document, str(path), VERSIONS)
     candidates = pd.DataFrame({name: pd.Series(dtype=object) for name in _CANDIDATE_COLUMNS})
-    known = {} if report["estimator"] is None else {str(report["estimator"]): errors}
+    known = {} if report.estimator is None else {report.estimator: errors}
     return Evaluation(report, predictions, candidates, known)
+
+
+def _with_later_figures(
+    document: Mapping[str, Any], error_m: Float64[np.ndarray, " q"], regions: Sequence[str]
+) -> dict[str, Any]:
+    """A report of version 1 with the keys that came after it: from the errors, or null where it takes more."""
+    gap = regional_gap(by_region(error_m, regions))
+    later = {
+        "geoscore": geoscore(error_m),
+        "regional": None if gap is None else gap.model_dump(),
+        "ndcg_at_k": None,
+        "relevance": None,
+        "levels": {},
+        "spatial": None,
+        "calibration": None,
+    }
+    return {**later, **document}
 
 
 def report_folders(path: str | os.PathLike[str]) -> list[Path]:
@@ -147,11 +163,11 @@ def _check_once(folders: Iterable[Path]) -> None:
         seen.add(folder.resolve())
 
 
-def _check(where: Path, report: dict[str, Any], predictions: pd.DataFrame) -> None:
-    if len(predictions) == 0 or len(predictions) != report["n_queries"]:
+def _check(where: Path, document: Mapping[str, Any], predictions: pd.DataFrame) -> None:
+    if len(predictions) == 0 or len(predictions) != document.get("n_queries"):
         raise ArtefactError(
-            f"{where}: predictions.parquet has {len(predictions)} queries and report.json {report['n_queries']}; they "
-            "are of different evaluations, so evaluate again."
+            f"{where}: predictions.parquet has {len(predictions)} queries and report.json {document.get('n_queries')}; "
+            "they are of different evaluations, so evaluate again."
         )
     twice = predictions["image_id"][predictions["image_id"].duplicated()]
     if len(twice):
@@ -218,7 +234,7 @@ def find_surroundings(
         ArtefactError: The given manifest or splits are not there or cannot be read.
         MismatchError: They are not those that the reports were made from.
     """
-    made = next(iter(comparison.evaluations[comparison.baseline].values())).report.get("made_with") or {}
+    made = next(iter(comparison.evaluations[comparison.baseline].values())).report.made_with
     notes: list[str] = []
     table = _manifest(made.get("manifest") or {}, manifest, notes)
     recorded = comparison.document["made_with"].get("splits")
@@ -280,10 +296,10 @@ def _with_candidates(comparison: Comparison, splits: Splits) -> Comparison:
     tables: dict[Asked, pd.DataFrame] = {}
 
     def filled(found: Evaluation) -> Evaluation:
-        on: Asked = "val" if found.report.get("on") == "val" else "query"
+        on: Asked = "val" if found.report.on == "val" else "query"
         if on not in tables:
             tables[on] = candidates_for(splits, on)
-        known = len(found.candidates) > 0 or len(tables[on]) != found.report["gallery_size"]
+        known = len(found.candidates) > 0 or len(tables[on]) != found.report.gallery_size
         return found if known else replace(found, candidates=tables[on])
 
     runs = {name: {seed: filled(found) for seed, found in of.items()} for name, of in comparison.evaluations.items()}

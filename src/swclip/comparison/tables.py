@@ -8,7 +8,7 @@ from typing import Any
 
 from swclip.comparison.curves import sorted_systems
 from swclip.comparison.findings import FIGURES, shown
-from swclip.comparison.pooling import with_gallery
+from swclip.comparison.pooling import baselines_of, with_gallery
 from swclip.reporting.page import Cell, Row, Table, accuracy_columns, accuracy_row, interval_text, reference_rows
 from swclip.reporting.units import distance, figure_name, metres, percent, signed, signed_interval
 
@@ -42,9 +42,9 @@ def system_table(document: Mapping[str, Any]) -> Table:
             for at, (value, spread, small) in enumerate(row)
         ]
         rows.append(Row([name_cell(document, name), *cells]))
-    for name, guess in reference_rows(with_gallery(systems.values())["baselines"]):
-        errors = [Cell(metres(guess[key])) for key in _ERRORS]
-        shares = [Cell(percent(guess["accuracy_within_m"][key])) for key in _SHARES]
+    for name, guess in reference_rows(baselines_of(with_gallery(systems.values()))):
+        errors = [Cell(metres(getattr(guess, key))) for key in _ERRORS]
+        shares = [Cell(percent(guess.accuracy_within_m[key])) for key in _SHARES]
         rows.append(Row([Cell(name), *errors, *shares, Cell(""), Cell("")], reference=True))
     return Table(columns, rows)
 
@@ -95,11 +95,12 @@ def estimator_table(document: Mapping[str, Any]) -> Table:
 def accuracy_table(document: Mapping[str, Any]) -> Table:
     """Share of the queries within each distance."""
     systems = _means(document)
-    references = reference_rows(next(iter(systems.values()))["baselines"])
-    radii = accuracy_columns([*systems.values(), *(figures for _, figures in references)])
-    best = {radius: max(float(report["accuracy_within_m"][radius]) for report in systems.values()) for radius in radii}
-    rows = [accuracy_row(name, report, radii, best) for name, report in systems.items()]
-    rows += [accuracy_row(name, figures, radii) for name, figures in references]
+    references = reference_rows(baselines_of(next(iter(systems.values()))))
+    shares: dict[str, Mapping[str, float]] = {name: report["accuracy_within_m"] for name, report in systems.items()}
+    radii = accuracy_columns([*shares.values(), *(guess.accuracy_within_m for _, guess in references)])
+    best = {radius: max(own[radius] for own in shares.values()) for radius in radii}
+    rows = [accuracy_row(name, own, radii, best) for name, own in shares.items()]
+    rows += [accuracy_row(name, guess.accuracy_within_m, radii) for name, guess in references]
     return Table(["", *(distance(float(radius)) for radius in radii)], rows)
 
 

@@ -16,6 +16,7 @@ from swclip.data.manifest import Manifest
 from swclip.data.splits import Asked, SplitName, Splits, candidates_for, indices
 from swclip.errors import InputError
 from swclip.evaluation.measure import MeasureConfig, measure
+from swclip.evaluation.report import Truth
 from swclip.evaluation.result import Embeddings, Evaluation
 from swclip.gallery.build import build_gallery
 from swclip.gallery.gallery import Gallery
@@ -132,9 +133,9 @@ def evaluate(
         calibration=calibration,
         command=command,
     )
-    evaluation.report["posterior"]["fitted"] = posterior is not None
-    evaluation.report["made_with"]["views"] = count_modalities(names, captions, maps)
-    return evaluation
+    report = evaluation.report.recorded(views=count_modalities(names, captions, maps))
+    fitted = {**(report.posterior or {}), "fitted": posterior is not None}
+    return replace(evaluation, report=report.model_copy(update={"posterior": fitted}))
 
 
 def evaluate_embeddings(
@@ -182,12 +183,15 @@ def evaluate_embeddings(
         # A system without a location side has blank embeddings in its place.
         embeddings=Embeddings(queries, gallery.location_embeddings if gallery.location_embeddings.any() else None),
     )
-    report = evaluation.report
-    report["on"] = on
-    report["truth"] = truth
-    report["posterior"] = posterior.to_dict()
-    report["made_with"] = made_with(manifest, splits, gallery.meta.get("fingerprint"), command)
-    return evaluation
+    report = evaluation.report.model_copy(
+        update={
+            "on": on,
+            "truth": truth,
+            "posterior": posterior.to_dict(),
+            "made_with": made_with(manifest, splits, gallery.meta.get("fingerprint"), command),
+        }
+    )
+    return replace(evaluation, report=report)
 
 
 def asked_rows(splits: Splits, manifest: Manifest, on: Asked) -> Int64[np.ndarray, " q"]:
@@ -216,10 +220,10 @@ def made_with(manifest: Manifest, splits: Splits, fingerprint: str | None, comma
 
 def _queries(
     manifest: Manifest, splits: Splits, rows: Int64[np.ndarray, " q"], on: Asked
-) -> tuple[pd.DataFrame, dict[str, str]]:
+) -> tuple[pd.DataFrame, Truth]:
     """The rows that are asked, with the position the error is measured against, and which one that is."""
     frame = manifest.frame.iloc[rows].reset_index(drop=True)
-    truth = {"position": "recorded", "columns": "lat_deg, lon_deg"}
+    truth = Truth(position="recorded", columns="lat_deg, lon_deg")
     if all(name in frame for name in TRUE_COLUMNS):
         known: Float64[np.ndarray, "q 2"] = frame[list(TRUE_COLUMNS)].to_numpy(dtype=np.float64)
         if not np.isfinite(known).all():
@@ -229,7 +233,7 @@ def _queries(
                 "fill these columns for all queries, or drop them."
             )
         frame["lat_deg"], frame["lon_deg"] = known[:, 0], known[:, 1]
-        truth = {"position": "true", "columns": ", ".join(TRUE_COLUMNS)}
+        truth = Truth(position="true", columns=", ".join(TRUE_COLUMNS))
     block_of = dict(zip(splits.frame["image_id"], splits.frame["block_id"], strict=True))
     frame["block_id"] = [block_of[image_id] for image_id in frame["image_id"]]
     return frame.assign(split=on), truth

@@ -7,23 +7,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32, Float64, Int32, Int64
+from jaxtyping import Float32, Float64, Int32
 from numpy.typing import ArrayLike
 
 from swclip.calibration.conformal import Calibration
-from swclip.calibration.region_cells import RegionCells
-from swclip.errors import ConfigError, InputError
-from swclip.evaluation.answer_queries import TOP, Estimator, Smoothing, answer
-from swclip.evaluation.report_schema import REPORT_VERSION
+from swclip.errors import ConfigError
+from swclip.evaluation.answer_queries import TOP, Answers, Estimator, Smoothing, answer
+from swclip.evaluation.report import REPORT_VERSION, Relevance, Report
 from swclip.evaluation.result import Embeddings, Evaluation
+from swclip.evaluation.retrieval_task import Meters, RetrievalTask, texts
 from swclip.geo.distance import geodesic_m, haversine_m
 from swclip.geo.neighbours import SphereIndex
-from swclip.metrics.baselines import baselines
+from swclip.metrics.baselines import Baselines, baselines
 from swclip.metrics.bootstrap import RESAMPLES
-from swclip.metrics.districts import region_labels, resampling_blocks
-from swclip.metrics.error_report import error_figures, error_report
-from swclip.metrics.hierarchy import LevelMeter
-from swclip.metrics.localization_error import RECALL_RADIUS_M, city_alignment_at_k, mean_reciprocal_rank, recall_at_k
+from swclip.metrics.error_report import error_report
+from swclip.metrics.localization_error import city_alignment_at_k, mean_reciprocal_rank, recall_at_k
 from swclip.metrics.ndcg import (
     RELEVANCE_BANDWIDTH_M,
     RELEVANCE_KERNEL,
@@ -32,16 +30,13 @@ from swclip.metrics.ndcg import (
     ndcg_by_query,
     relevance_gain,
 )
-from swclip.metrics.query_details import GroundMeter, TopCandidates
-from swclip.metrics.region_coverage import RegionMeter
-from swclip.metrics.spatial import spatial_report
+from swclip.metrics.parts import Figures
+from swclip.metrics.query_details import TopCandidates
+from swclip.metrics.spatial import SpatialReport, spatial_report
 from swclip.retrieval.hierarchy import RESOLUTIONS
 
 SHOWN = 10
 """Candidates of each query that predictions name."""
-
-# Geodesic and haversine distances differ by less than this share.
-_ELLIPSOID_SHARE = 1.006
 
 
 @dataclass(frozen=True)
@@ -95,112 +90,165 @@ def measure(
         embeddings: Whose spatial statistics are reported beside those of the errors.
 
     Returns:
-        Report, predictions and candidates. The report lacks `made_with`, which only the caller knows.
+        Report, predictions and candidates. The report lacks `on`, `truth`, `posterior` and `made_with`, which only the
+        caller knows.
 
     Raises:
-        ConfigError: The estimator is not among the estimators.
+        ConfigError: The estimator is not among the estimators, or the regions are not known.
         InputError: There are no queries or no candidates.
         ArtefactError: A posterior holds values that are not numbers, or has other rows or columns than expected.
         MismatchError: The calibration is of other cells.
     """
     config = config or MeasureConfig()
-    chosen = config.estimator or "mode"
-    if chosen not in estimators:
-        raise ConfigError(f"estimator {chosen!r} is not known; choose one of {', '.join(estimators)}.")
-    if len(queries) == 0:
-        raise InputError("there are no queries to answer; check the split.")
-    queries, candidates = queries.reset_index(drop=True), candidates.reset_index(drop=True)
-    truth, places = _positions(queries), _positions(candidates)
-    answerable = hits_within(truth, places, RECALL_RADIUS_M)
-    cities, candidate_cities = _texts(queries, "city"), np.asarray(_texts(candidates, "city"), dtype=object)
-    blocks, block_kind = resampling_blocks(queries, truth)
-    level_meter = LevelMeter(truth, cities, places, candidate_cities.tolist(), config.resolutions)
-    ground = _ground(places, candidate_cities.tolist(), calibration)
-    kept = GroundMeter(ground, len(queries))
-    region_meter = RegionMeter(
-        ground, truth, calibration, cities=cities, blocks=blocks, units=units, seed=config.seed, kept=kept
+    estimator = config.estimator or "mode"
+    if estimator not in estimators:
+        raise ConfigError(f"estimator {estimator!r} is not known; choose one of {', '.join(estimators)}.")
+    task = RetrievalTask.of(queries, candidates, config.regions)
+    meters = Meters.of(task, config.resolutions, config.seed, calibration, units)
+    answers = answer(
+        log_posteriors,
+        task.places_deg,
+        task.answerable,
+        estimators,
+        estimator,
+        stated,
+        [meters.levels, meters.regions],
     )
-    answers = answer(log_posteriors, places, answerable, estimators, chosen, stated, [level_meter, region_meter])
-
+    errors = {name: geodesic_m(task.truth_deg, position) for name, position in answers.positions_deg.items()}
+    measured = _Measured(
+        task,
+        meters,
+        answers,
+        estimator,
+        errors,
+        gain=relevance_gain(_distances_m(task.truth_deg, task.places_deg, answers.top.rows)),
+        ideal_gain=relevance_gain(SphereIndex(task.places_deg).nearest(task.truth_deg, TOP)[0]),
+        spatial=_spatial(task, errors[estimator], embeddings, config.seed),
+    )
     for_bootstrap, for_guesses = np.random.default_rng(config.seed).spawn(2)
-    found, top = answers.positions_deg, answers.top
-    errors = {name: geodesic_m(truth, position) for name, position in found.items()}
-    error = errors[chosen]
-    regions = region_labels(cities, truth, config.regions)
-    guesses, floor = baselines(truth, places, training_deg, for_guesses)
-    gain = relevance_gain(_distances_m(truth, places, top.rows))
-    ideal = relevance_gain(SphereIndex(places).nearest(truth, TOP)[0])
-    spatial, lisa, lisa_p = spatial_report(
-        truth,
-        error,
-        None if embeddings is None else embeddings.queries,
-        None if embeddings is None or embeddings.locations is None else (places, embeddings.locations),
-        seed=config.seed,
+    guesses, floor_m = baselines(task.truth_deg, task.places_deg, training_deg, for_guesses)
+    report = _report(measured, guesses, config, for_bootstrap)
+    predictions = _predictions(measured, floor_m)
+    return Evaluation(report, predictions, task.candidates, errors, measured.top, meters.ground.posterior())
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """The answers to a task and what was measured of them.
+
+    Attributes:
+        task: What was asked.
+        meters: What looked at the posteriors.
+        answers: The answers of all estimators.
+        estimator: The one that the report is about.
+        errors_m: (Q,) errors by estimator, metres.
+        gain: (Q, K) graded relevance of the most probable candidates.
+        ideal_gain: (Q, K) graded relevance of the nearest candidates.
+        spatial: Spatial statistics of the estimator's errors and of the embeddings.
+    """
+
+    task: RetrievalTask
+    meters: Meters
+    answers: Answers
+    estimator: str
+    errors_m: Mapping[str, Float64[np.ndarray, " q"]]
+    gain: Float64[np.ndarray, "q k"]
+    ideal_gain: Float64[np.ndarray, "q k"]
+    spatial: SpatialReport
+
+    @property
+    def error_m(self) -> Float64[np.ndarray, " q"]:
+        return self.errors_m[self.estimator]
+
+    @property
+    def points_deg(self) -> Float64[np.ndarray, "q 2"]:
+        return self.answers.positions_deg[self.estimator]
+
+    @property
+    def top(self) -> TopCandidates:
+        """The candidates that predictions name."""
+        return TopCandidates(self.answers.top.rows[:, :SHOWN], self.answers.top.probability[:, :SHOWN])
+
+
+def _spatial(
+    task: RetrievalTask, error_m: Float64[np.ndarray, " q"], embeddings: Embeddings | None, seed: int
+) -> SpatialReport:
+    location = None
+    if embeddings is not None and embeddings.locations is not None:
+        location = (task.places_deg, embeddings.locations)
+    return spatial_report(
+        task.truth_deg, error_m, None if embeddings is None else embeddings.queries, location, seed=seed
     )
-    alignment = None
-    if any(city is not None for city in candidate_cities):
-        alignment = city_alignment_at_k(cities, candidate_cities[top.rows].tolist())
-    report = {
-        "version": REPORT_VERSION,
-        "n_queries": len(queries),
-        "n_answerable": sum(len(hit) > 0 for hit in answerable),
-        "gallery_size": len(candidates),
-        "gallery_photographs": int(sum(len(ids) for ids in candidates["image_ids"])),
-        "estimator": chosen,
-        **error_report(error, regions, blocks, block_kind, for_bootstrap, config.resamples),
-        "recall_at_k_25m": recall_at_k(answers.ranks),
-        "mrr_25m": mean_reciprocal_rank(answers.ranks),
-        "ndcg_at_k": ndcg_at_k(gain, ideal),
-        "relevance": {"kernel": RELEVANCE_KERNEL, "bandwidth_m": RELEVANCE_BANDWIDTH_M},
-        "city_alignment_at_k": alignment,
-        "levels": level_meter.report(found[chosen]),
-        "baselines": guesses,
-        "estimators": {name: error_figures(own) for name, own in errors.items()},
-        "regions": config.regions,
-        "spatial": spatial,
-        "calibration": region_meter.report(regions, error, answers.probability),
-    }
-    city_predicted, city_probability = level_meter.cities()
-    shown = top.rows[:, :SHOWN]
-    predictions = pd.DataFrame(
+
+
+def _report(
+    measured: _Measured, guesses: Baselines, config: MeasureConfig, for_bootstrap: np.random.Generator
+) -> Report:
+    task, answers, meters = measured.task, measured.answers, measured.meters
+    errors = error_report(measured.error_m, task.regions, task.blocks, task.block_kind, for_bootstrap, config.resamples)
+    return Report(
+        version=REPORT_VERSION,
+        n_queries=len(task.queries),
+        n_answerable=sum(len(hits) > 0 for hits in task.answerable),
+        gallery_size=len(task.candidates),
+        gallery_photographs=int(sum(len(ids) for ids in task.candidates["image_ids"])),
+        estimator=measured.estimator,
+        **dict(errors),
+        recall_at_k_25m=dict(recall_at_k(answers.ranks)),
+        mrr_25m=mean_reciprocal_rank(answers.ranks),
+        ndcg_at_k=ndcg_at_k(measured.gain, measured.ideal_gain),
+        relevance=Relevance(kernel=RELEVANCE_KERNEL, bandwidth_m=RELEVANCE_BANDWIDTH_M),
+        city_alignment_at_k=_city_alignment(measured),
+        levels=meters.levels.report(measured.points_deg),
+        baselines=guesses,
+        estimators={name: Figures.of(error_m) for name, error_m in measured.errors_m.items()},
+        regions=config.regions,
+        spatial=measured.spatial.report,
+        calibration=meters.regions.report(task.regions, measured.error_m, answers.probability),
+    )
+
+
+def _city_alignment(measured: _Measured) -> dict[str, float] | None:
+    names = measured.task.candidate_cities
+    if all(name is None for name in names):
+        return None
+    return city_alignment_at_k(measured.task.cities, names[measured.answers.top.rows].tolist())
+
+
+def _predictions(measured: _Measured, floor_m: Float64[np.ndarray, " q"]) -> pd.DataFrame:
+    """The table of predictions; see `Evaluation`."""
+    task, answers, top = measured.task, measured.answers, measured.top
+    queries, truth, points = task.queries, task.truth_deg, measured.points_deg
+    candidate_ids = task.candidates["candidate_id"].to_numpy()
+    city_predicted, city_probability = measured.meters.levels.cities()
+    return pd.DataFrame(
         {
             "image_id": queries["image_id"].astype(str),
             "lat_deg": truth[:, 0],
             "lon_deg": truth[:, 1],
-            "predicted_lat_deg": found[chosen][:, 0],
-            "predicted_lon_deg": found[chosen][:, 1],
-            "error_m": error,
-            "floor_m": floor,
-            "region": regions,
-            "city": cities,
+            "predicted_lat_deg": points[:, 0],
+            "predicted_lon_deg": points[:, 1],
+            "error_m": measured.error_m,
+            "floor_m": floor_m,
+            "region": task.regions,
+            "city": task.cities,
             "rank_25m": pd.arrays.IntegerArray(answers.ranks, answers.ranks == 0),
-            "top1_candidate_id": candidates["candidate_id"].to_numpy()[top.rows[:, 0]],
+            "top1_candidate_id": candidate_ids[top.rows[:, 0]],
             "probability": answers.probability,
-            "split": _texts(queries, "split"),
-            "block": blocks,
+            "split": texts(queries, "split"),
+            "block": task.blocks,
             "city_predicted": pd.array(city_predicted, dtype=object),
             "city_probability": pd.array(city_probability, dtype="Float64"),
-            "ndcg_20": ndcg_by_query(gain, ideal, TOP),
-            "geoscore": geoscore_by_query(error),
-            "lisa": pd.array(lisa, dtype=object),
-            "lisa_p": pd.array(lisa_p, dtype="Float64"),
-            **region_meter.columns(),
-            "top_candidate_ids": candidates["candidate_id"].to_numpy()[shown].tolist(),
-            "top_probabilities": top.probability[:, :SHOWN].astype(np.float64).tolist(),
-            "image_path": pd.array(_texts(queries, "image_path"), dtype=object),
+            "ndcg_20": ndcg_by_query(measured.gain, measured.ideal_gain, TOP),
+            "geoscore": geoscore_by_query(measured.error_m),
+            "lisa": pd.array(measured.spatial.lisa, dtype=object),
+            "lisa_p": pd.array(measured.spatial.lisa_p, dtype="Float64"),
+            **measured.meters.regions.columns(),
+            "top_candidate_ids": candidate_ids[top.rows].tolist(),
+            "top_probabilities": top.probability.astype(np.float64).tolist(),
+            "image_path": pd.array(texts(queries, "image_path"), dtype=object),
         }
     )
-    best = TopCandidates(shown, top.probability[:, :SHOWN])
-    return Evaluation(report, predictions, candidates, errors, best, kept.posterior())
-
-
-def _ground(
-    places_deg: Float64[np.ndarray, "m 2"], cities: list[str | None], calibration: Calibration | None
-) -> RegionCells:
-    """The cells that the regions were calibrated on, of these candidates."""
-    if calibration is None:
-        return RegionCells.of(places_deg, cities)
-    return RegionCells.of(places_deg, cities, resolution=calibration.resolution, spread_m=calibration.spread_m)
 
 
 def _distances_m(
@@ -209,26 +257,3 @@ def _distances_m(
     """On the sphere, as the nearest are sought: else the best list could be worse by the breadth of an ellipsoid."""
     there = places_deg[rows]
     return np.asarray(haversine_m(truth_deg[:, :1], truth_deg[:, 1:], there[..., 0], there[..., 1]))
-
-
-def hits_within(truth_deg: ArrayLike, candidates_deg: ArrayLike, radius_m: float) -> list[Int64[np.ndarray, " h"]]:
-    """For each query the candidates within a geodesic radius of the truth, edge included."""
-    truth = np.asarray(truth_deg, dtype=np.float64).reshape(-1, 2)
-    places = np.asarray(candidates_deg, dtype=np.float64).reshape(-1, 2)
-    if len(places) == 0:
-        raise InputError("there are no candidates to answer with; check the gallery of the split.")
-    near = SphereIndex(places).within(truth, radius_m * _ELLIPSOID_SHARE)
-    return [
-        which[geodesic_m(np.broadcast_to(query, (len(which), 2)), places[which]) <= radius_m] if len(which) else which
-        for query, which in zip(truth, near, strict=True)
-    ]
-
-
-def _positions(frame: pd.DataFrame) -> Float64[np.ndarray, "n 2"]:
-    return frame[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
-
-
-def _texts(frame: pd.DataFrame, column: str) -> list[str | None]:
-    if column not in frame:
-        return [None] * len(frame)
-    return [None if pd.isna(value) else str(value) for value in frame[column]]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float32, Float64
 
+from swclip.evaluation.report import Report
 from swclip.metrics.query_details import GroundPosterior, TopCandidates
 
 
@@ -18,7 +18,7 @@ class Evaluation:
     """What a system did on the queries of a split.
 
     Attributes:
-        report: The figures, ready for report.json.
+        report: The figures, what report.json holds.
         predictions: One row a query, in the manifest's order: image_id; lat_deg, lon_deg (the truth);
             predicted_lat_deg, predicted_lon_deg; error_m; floor_m (distance to the nearest candidate); region; city;
             rank_25m (rank of the first candidate within 25 m of the truth, null where none is); top1_candidate_id;
@@ -32,7 +32,7 @@ class Evaluation:
         ground: The posterior of each query on the ground, in the order of the predictions; None where not kept.
     """
 
-    report: dict[str, Any]
+    report: Report
     predictions: pd.DataFrame
     candidates: pd.DataFrame
     errors_m: Mapping[str, Float64[np.ndarray, " q"]] = field(default_factory=dict)

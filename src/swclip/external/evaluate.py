@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ def evaluate_predictions(
         >>> frame = pd.DataFrame({"id": ["a", "b"], "lat": [51.5, 51.6], "lon": [0.0, 0.0],
         ...                       "predicted_lat": [51.5, None], "predicted_lon": [0.001, None]})
         >>> report = evaluate_predictions(frame).report
-        >>> round(report["error_m"]["median"], 1), report["unanswered"]["n"], report["baselines"]["floor"]
+        >>> round(report.error_m.median, 1), report.n_unanswered, report.baselines.floor
         (69.4, 1, None)
     """
     if splits is not None and manifest is None:
@@ -86,9 +87,9 @@ def evaluate_predictions(
         training = manifest.positions_deg[np.concatenate(side)]
     evaluation = measure_answers(predicted, config, candidates=candidates, training_deg=training)
     source: dict[str, Any] = {"kind": "predictions", "file": predicted.name, "notes": predicted.notes}
-    evaluation.report["on"] = on
-    evaluation.report["made_with"] = {**versions(), "bridge": source, **_data(manifest, splits), "command": command}
-    return evaluation
+    record = {**versions(), "bridge": source, **_data(manifest, splits), "command": command}
+    report = evaluation.report.model_copy(update={"on": on, "made_with": record})
+    return replace(evaluation, report=report)
 
 
 def evaluate_vectors(
@@ -128,7 +129,7 @@ def evaluate_vectors(
         command: The command line, for the record.
 
     Returns:
-        Report, predictions and candidates. `report["leakage"]` counts queries that the gallery holds.
+        Report, predictions and candidates. `report.leakage` counts queries that the gallery holds.
 
     Raises:
         InputError: Vectors are not finite, do not fit together, or lack ids, positions or roles.
@@ -140,7 +141,7 @@ def evaluate_vectors(
         ...           "lat_deg": [51.5, 51.5, 51.6], "lon_deg": [0.0, 0.0, 0.0],
         ...           "embeddings": [[1.0, 0.1], [1.0, 0.0], [0.0, 1.0]]}
         >>> report = evaluate_vectors(arrays).report
-        >>> report["error_m"]["median"], report["posterior"]["fitted"]
+        >>> report.error_m.median, report.posterior["fitted"]
         (0.0, False)
     """
     config = config or MeasureConfig()
@@ -161,13 +162,15 @@ def evaluate_vectors(
         config=config,
         command=command,
     )
-    report = evaluation.report
-    report["posterior"]["fitted"] = bool(len(validation))
-    report["posterior"]["fitted_on"] = f"{len(validation)} validation queries" if len(validation) else "nothing"
-    report["leakage"] = {**leakage_report(problem.manifest, problem.splits), "vectors": problem.leakage}
-    report["leakage"]["warnings"] = [*problem.leakage["warnings"], *report["leakage"]["warnings"]]
-    report["made_with"]["bridge"] = {"kind": "vectors", "files": _names(vectors, gallery), **meta}
-    return evaluation
+    fitted = {
+        "fitted": bool(len(validation)),
+        "fitted_on": f"{len(validation)} validation queries" if len(validation) else "nothing",
+    }
+    leakage = {**leakage_report(problem.manifest, problem.splits), "vectors": problem.leakage}
+    leakage["warnings"] = [*problem.leakage["warnings"], *leakage["warnings"]]
+    report = evaluation.report.recorded(bridge={"kind": "vectors", "files": _names(vectors, gallery), **meta})
+    posterior_record = {**(report.posterior or {}), **fitted}
+    return replace(evaluation, report=report.model_copy(update={"posterior": posterior_record, "leakage": leakage}))
 
 
 def _problem(

@@ -14,6 +14,7 @@ from swclip.data.splits import Asked as On
 from swclip.data.splits import Splits
 from swclip.errors import InputError
 from swclip.evaluation.evaluate import TRUE_COLUMNS, asked_rows
+from swclip.evaluation.report import Truth
 from swclip.external.prediction_columns import BridgeTable
 
 _DEEPEST = 6
@@ -32,7 +33,7 @@ class Asked:
     """
 
     queries: pd.DataFrame
-    truth: dict[str, str]
+    truth: Truth
     complete: bool
     known: dict[str, str]
 
@@ -90,11 +91,11 @@ def asked_of(manifest: Manifest, splits: Splits | None = None, on: On = "query")
     """
     rows = np.arange(len(manifest)) if splits is None else asked_rows(splits, manifest, on)
     frame = manifest.frame.iloc[rows].reset_index(drop=True)
-    truth = {"position": "recorded", "columns": "lat_deg, lon_deg"}
+    truth = Truth(position="recorded", columns="lat_deg, lon_deg")
     positions: Float64[np.ndarray, "q 2"] = frame[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
     if all(name in frame for name in TRUE_COLUMNS):
         positions = frame[list(TRUE_COLUMNS)].to_numpy(dtype=np.float64)
-        truth = {"position": "true", "columns": ", ".join(TRUE_COLUMNS)}
+        truth = Truth(position="true", columns=", ".join(TRUE_COLUMNS))
         if not np.isfinite(positions).all():
             at = int(np.flatnonzero(~np.isfinite(positions).all(axis=1))[0])
             raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,17 +13,19 @@ from numpy.typing import ArrayLike
 
 from swclip.data.grouping import text_or_none
 from swclip.errors import InputError
-from swclip.evaluation.measure import MeasureConfig, hits_within
+from swclip.evaluation.measure import MeasureConfig
 from swclip.evaluation.predictions import COLUMNS
-from swclip.evaluation.report_schema import REPORT_VERSION
+from swclip.evaluation.report import REPORT_VERSION, Confidence, Report, SureAnswers, Unanswered
 from swclip.evaluation.result import Evaluation
+from swclip.evaluation.retrieval_task import hits_within
 from swclip.external.predicted_coordinates import Predicted
 from swclip.geo.distance import geodesic_m
-from swclip.metrics.baselines import baselines
+from swclip.metrics.baselines import Baselines, baselines
 from swclip.metrics.districts import region_labels, resampling_blocks
-from swclip.metrics.error_report import error_figures, error_report
+from swclip.metrics.error_report import error_report
 from swclip.metrics.localization_error import RECALL_KS, RECALL_RADIUS_M, recall_at_k
 from swclip.metrics.ndcg import geoscore_by_query
+from swclip.metrics.parts import Figures
 from swclip.metrics.spatial import spatial_report
 
 ESTIMATOR = "as given"
@@ -74,39 +77,38 @@ def measure_answers(
     generator_bootstrap, generator_random = np.random.default_rng(config.seed).spawn(2)
     ranks = first_answer_rank(truth, answers)
     floor = np.full(len(queries), np.nan)
-    guesses: dict[str, Any] = {"floor": None, "constant": None, "random": None}
+    guesses = Baselines(floor=None, constant=None, random=None)
     answerable = None
     if candidates is not None:
         places = candidates[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
-        found, floor = baselines(truth, places, training_deg, generator_random)
-        guesses = dict(found)
+        guesses, floor = baselines(truth, places, training_deg, generator_random)
         answerable = sum(len(hit) > 0 for hit in hits_within(truth, places, RECALL_RADIUS_M))
-    figures = error_report(error, regions, blocks, block_kind, generator_bootstrap, config.resamples)
+    errors = error_report(error, regions, blocks, block_kind, generator_bootstrap, config.resamples)
     spatial, lisa, lisa_p = spatial_report(truth, error, seed=config.seed)
-    report: dict[str, Any] = {
-        "version": REPORT_VERSION,
-        "n_queries": len(queries),
-        "n_answerable": answerable,
-        "gallery_size": None if candidates is None else len(candidates),
-        "gallery_photographs": None if candidates is None else int(sum(len(ids) for ids in candidates["image_ids"])),
-        "unanswered": unanswered(predicted, figures["accuracy_within_m"]),
-        "estimator": ESTIMATOR,
-        **figures,
-        "recall_at_k_25m": recall_of_answers(ranks, answers),
-        "mrr_25m": None,
-        "ndcg_at_k": None,
-        "relevance": None,
-        "city_alignment_at_k": None,
-        "levels": {},
-        "spatial": spatial,
-        "calibration": None,
-        "confidence": confidence_figures(predicted, answered, error),
-        "baselines": guesses,
-        "estimators": {ESTIMATOR: error_figures(error)},
-        "regions": config.regions,
-        "posterior": None,
-        "truth": predicted.truth,
-    }
+    report = Report(
+        version=REPORT_VERSION,
+        n_queries=len(queries),
+        n_answerable=answerable,
+        gallery_size=None if candidates is None else len(candidates),
+        gallery_photographs=None if candidates is None else int(sum(len(ids) for ids in candidates["image_ids"])),
+        unanswered=unanswered(predicted, errors.accuracy_within_m),
+        estimator=ESTIMATOR,
+        **dict(errors),
+        recall_at_k_25m=recall_of_answers(ranks, answers),
+        mrr_25m=None,
+        ndcg_at_k=None,
+        relevance=None,
+        city_alignment_at_k=None,
+        levels={},
+        baselines=guesses,
+        estimators={ESTIMATOR: Figures.of(error)},
+        regions=config.regions,
+        spatial=spatial,
+        calibration=None,
+        confidence=confidence_figures(predicted, answered, error),
+        truth=predicted.truth,
+        posterior=None,
+    )
     frame = _predictions(queries, answers[:, 0], error, floor, regions, blocks, ranks)
     frame["lisa"], frame["lisa_p"] = pd.Series(lisa, dtype=object), pd.array(lisa_p, dtype="Float64")
     if predicted.confidence is not None:
@@ -141,32 +143,32 @@ def recall_of_answers(
     return {key: value if int(key) <= longest else None for key, value in recall.items()}
 
 
-def unanswered(predicted: Predicted, accuracy: dict[str, float]) -> dict[str, Any]:
+def unanswered(predicted: Predicted, accuracy: Mapping[str, float]) -> Unanswered:
     """How many were asked and not answered and why, and the accuracy where they count as wrong."""
     answered = predicted.answered
     ids = predicted.queries["image_id"].tolist()
     missing = [[name, reason] for name, reason in zip(ids, predicted.reasons, strict=True) if reason is not None]
     share = float(answered.mean())
-    return {
-        "n_asked": len(answered),
-        "n": int((~answered).sum()),
-        "share_answered": share,
-        "reasons": dict(Counter(reason for reason in predicted.reasons if reason is not None)),
-        "queries": missing,
-        "accuracy_within_m_of_asked": {radius: value * share for radius, value in accuracy.items()},
-    }
+    return Unanswered(
+        n_asked=len(answered),
+        n=int((~answered).sum()),
+        share_answered=share,
+        reasons=dict(Counter(reason for reason in predicted.reasons if reason is not None)),
+        queries=missing,
+        accuracy_within_m_of_asked={radius: value * share for radius, value in accuracy.items()},
+    )
 
 
 def confidence_figures(
     predicted: Predicted, answered: np.ndarray[Any, Any], error_m: Float64[np.ndarray, " q"]
-) -> dict[str, Any] | None:
+) -> Confidence | None:
     """Whether the answers that a tool was sure of are the better ones: errors of the surest share of them.
 
     Only the order of the confidences counts, so they need not be probabilities. Of equal ones the larger error comes
     first: a tool that is always equally sure gains nothing.
 
     Returns:
-        n (answers with a confidence), and `selective`: share, n, median_m, within_100_m; None without confidences.
+        How many answers have a confidence, and the errors of the surest of them; None without confidences.
     """
     if predicted.confidence is None:
         return None
@@ -176,15 +178,15 @@ def confidence_figures(
         return None
     order = known[np.lexsort((-error_m[known], -confidence[known]))]
     counts = [max(1, round(share * len(order))) for share in _SHARES]
-    return {
-        "n": len(order),
-        "selective": {
-            "share": list(_SHARES),
-            "n": counts,
-            "median_m": [float(np.median(error_m[order[:count]])) for count in counts],
-            "within_100_m": [float(np.mean(error_m[order[:count]] <= 100.0)) for count in counts],
-        },
-    }
+    return Confidence(
+        n=len(order),
+        selective=SureAnswers(
+            share=list(_SHARES),
+            n=counts,
+            median_m=[float(np.median(error_m[order[:count]])) for count in counts],
+            within_100_m=[float(np.mean(error_m[order[:count]] <= 100.0)) for count in counts],
+        ),
+    )
 
 
 def _predictions(

@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Bool, Float64, Int64
 
 from swclip.errors import InputError
+from swclip.evaluation.report import Truth
 from swclip.external.ground_truth import Asked, truth_of_rows
 from swclip.external.prediction_columns import COMMON, BridgeTable, Synonyms, find_roles, flag, need, open_table, words
 from swclip.geo.distance import haversine_m
@@ -65,7 +66,7 @@ class Predicted:
     answers_deg: Float64[np.ndarray, "q k 2"]
     confidence: Float64[np.ndarray, " q"] | None
     reasons: list[str | None]
-    truth: dict[str, str]
+    truth: Truth
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -109,7 +110,8 @@ def read_predicted(
     names = [ids[order[start]] for start in starts]
     if asked is None:
         lines = np.array([int(order[start]) for start in starts])
-        queries, truth = _own_queries(table, lines), {"position": "recorded", "columns": "of the table of predictions"}
+        queries = _own_queries(table, lines)
+        truth = Truth(position="recorded", columns="of the table of predictions")
         _same_truth(table, order, starts)
         row_of = {name: at for at, name in enumerate(names)}
     else:

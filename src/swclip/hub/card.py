@@ -6,7 +6,7 @@ Nothing is claimed that was not recorded or measured; what is not known is said 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from swclip.comparison.markdown import table_markdown
+from swclip.evaluation.report import Report
 from swclip.hub.evaluations import (
     TASK,
     asked_text,
@@ -63,7 +64,7 @@ class CardFacts:
     config: TrainingConfig
     towers: Sequence[Tower]
     data: TrainingData | None
-    reports: Sequence[Mapping[str, Any]] = ()
+    reports: Sequence[Report] = ()
     licence: str | None = None
     base_models: Sequence[str] = ()
     datasets: Sequence[str] = ()
@@ -210,8 +211,8 @@ def _training_text(card: CardFacts) -> str:
     return f"{text}."
 
 
-def _evaluation(report: Mapping[str, Any]) -> dict[str, Any]:
-    title = "Validation queries" if report.get("on") == "val" else "Queries"
+def _evaluation(report: Report) -> dict[str, Any]:
+    title = "Validation queries" if report.on == "val" else "Queries"
     texts = [recall_text(report), region_table(report), sureness_text(report)]
     return {
         "title": f"{title}, {protocol_of(report)}",

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import EvalResult
 
 from swclip.comparison.markdown import table_markdown
 from swclip.errors import MismatchError
-from swclip.evaluation.report_schema import check_report
-from swclip.files import read_json
+from swclip.evaluation.report import Report, read_report
+from swclip.metrics.error_report import Intervals
+from swclip.metrics.parts import Errors
 from swclip.reporting.page import Cell, Row, Table, interval_text
 from swclip.reporting.units import area, distance, metres, percent
 
@@ -28,7 +28,7 @@ _PROTOCOLS = {
 }
 
 
-def read_report(path: str | os.PathLike[str], fingerprint: str) -> dict[str, Any]:
+def read_model_report(path: str | os.PathLike[str], fingerprint: str) -> Report:
     """Read a report and make sure that it is about one model.
 
     Args:
@@ -41,9 +41,8 @@ def read_report(path: str | os.PathLike[str], fingerprint: str) -> dict[str, Any
     """
     given = Path(path)
     file = given / "report.json" if given.is_dir() else given
-    report: dict[str, Any] = read_json(file, "the report")
-    check_report(report, str(file))
-    model = report.get("made_with", {}).get("model")
+    report = read_report(file)
+    model = report.made_with.get("model")
     if model != fingerprint:
         raise MismatchError(
             f"{file}: this report is about model {model}, and the run holds {fingerprint}; evaluate the run again: "
@@ -52,44 +51,47 @@ def read_report(path: str | os.PathLike[str], fingerprint: str) -> dict[str, Any
     return report
 
 
-def protocol_of(report: Mapping[str, Any]) -> str:
+def protocol_of(report: Report) -> str:
     """How the queries of a report were held out, in a word."""
-    splits = report.get("made_with", {}).get("splits", {})
+    splits = report.made_with.get("splits", {})
     return str(splits.get("protocol") or "unknown protocol")
 
 
-def asked_text(report: Mapping[str, Any]) -> str:
+def asked_text(report: Report) -> str:
     """What was asked, and of what candidates, in a few sentences."""
     protocol = protocol_of(report)
     means = f" ({_PROTOCOLS[protocol]})" if protocol in _PROTOCOLS else ""
-    asked = "validation queries, which also chose the weights," if report.get("on") == "val" else "queries"
-    intervals = report["intervals"]
-    text = f"{round(report['n_queries']):,} {asked} by the protocol `{protocol}`{means}"
-    if report["gallery_size"] is not None:
-        text += f", answered from {round(report['gallery_size']):,} candidates"
-    if report["n_answerable"] is not None:
-        text += f"; {round(report['n_answerable']):,} have a candidate within 25 m of the truth"
+    asked = "validation queries, which also chose the weights," if report.on == "val" else "queries"
+    intervals = report.intervals
+    text = f"{report.n_queries:,} {asked} by the protocol `{protocol}`{means}"
+    if report.gallery_size is not None:
+        text += f", answered from {round(report.gallery_size):,} candidates"
+    if report.n_answerable is not None:
+        text += f"; {report.n_answerable:,} have a candidate within 25 m of the truth"
     return (
-        f"{text}. In brackets: the {100 * intervals['level']:.0f} % interval from resampling {intervals['blocks']:,} "
-        f"blocks of queries ({intervals['block']})."
+        f"{text}. In brackets: the {100 * intervals.level:.0f} % interval from resampling {intervals.blocks:,} "
+        f"blocks of queries ({intervals.block})."
     )
 
 
-def error_table(report: Mapping[str, Any]) -> str:
+def error_table(report: Report) -> str:
     """The errors of the model beside the best that the gallery allows and a guess, as Markdown."""
-    intervals = report["intervals"]
-    rows = [_error_row("this model", report["error_m"], report["accuracy_within_m"], intervals)]
-    floor, constant, random = (report["baselines"][name] for name in ("floor", "constant", "random"))
-    for name, guess in (("best possible", floor), ("one guess for all", constant), ("random candidate", random)):
+    rows = [_error_row("this model", report.error_m, report.accuracy_within_m, report.intervals)]
+    baselines = report.baselines
+    for name, guess in (
+        ("best possible", baselines.floor),
+        ("one guess for all", baselines.constant),
+        ("random candidate", baselines.random),
+    ):
         if guess is not None:
-            rows.append(_error_row(name, guess, guess["accuracy_within_m"], None))
+            rows.append(_error_row(name, guess, guess.accuracy_within_m, None))
     columns = ["", "median", "mean", "p95", *(f"within {distance(float(radius))}" for radius in _RADII)]
     return table_markdown(Table(columns, rows))
 
 
-def recall_text(report: Mapping[str, Any]) -> str:
+def recall_text(report: Report) -> str:
     """Recall at 25 m in a sentence; empty where candidates were not ranked."""
-    known = {k: share for k, share in (report["recall_at_k_25m"] or {}).items() if share is not None}
+    known = {k: share for k, share in (report.recall_at_k_25m or {}).items() if share is not None}
     if not known:
         return ""
     told = ", ".join(
@@ -99,46 +101,46 @@ def recall_text(report: Mapping[str, Any]) -> str:
     return f"A candidate within 25 m of the truth is: {told}."
 
 
-def region_table(report: Mapping[str, Any]) -> str:
+def region_table(report: Report) -> str:
     """The errors by region, as Markdown; empty where there is one region, or too many for a card."""
-    regions = report["by_region"]
+    regions = report.by_region
     if not 1 < len(regions) <= _MOST_REGIONS:
         return ""
     rows = [
-        Row([Cell(str(name)), Cell(f"{found['n']:,}"), Cell(metres(found["median"])), Cell(metres(found["mean"]))])
-        for name, found in sorted(regions.items(), key=lambda item: float(item[1]["median"]))
+        Row([Cell(str(name)), Cell(f"{found.n:,}"), Cell(metres(found.median)), Cell(metres(found.mean))])
+        for name, found in sorted(regions.items(), key=lambda item: item[1].median)
     ]
     return table_markdown(Table(["region", "queries", "median", "mean"], rows))
 
 
-def sureness_text(report: Mapping[str, Any]) -> str:
+def sureness_text(report: Report) -> str:
     """Whether regions keep their promise, in sentences; empty where there are none."""
-    calibration = report["calibration"]
+    calibration = report.calibration
     if calibration is None:
         return ""
     parts = []
-    for level in calibration["levels"]:
-        size = level["area_km2"]["median"]
-        held = f"regions that promise {percent(level['level'])} held {percent(level['coverage'])} of the truths"
+    for level in calibration.levels:
+        size = level.area_km2.median
+        held = f"regions that promise {percent(level.level)} held {percent(level.coverage)} of the truths"
         parts.append(held if size is None else f"{held} (median area {area(size)})")
-    source = calibration["method"]["source"]
-    on = "validation queries" if source == "validation" else str(source)
+    source = calibration.method.source
+    on = "validation queries" if source == "validation" else source
     return f"Calibrated on the {on}, {'; '.join(parts)}." if parts else ""
 
 
-def eval_results(report: Mapping[str, Any]) -> list[EvalResult]:
+def eval_results(report: Report) -> list[EvalResult]:
     """The headline figures as the hub's metadata, each with its protocol."""
-    made, protocol = report["made_with"], protocol_of(report)
+    made, protocol = report.made_with, protocol_of(report)
     digest = str(made.get("manifest", {}).get("digest", ""))[:12]
     figures: list[tuple[str, str, float | None]] = [
-        ("median_error_m", "median error (m)", report["error_m"]["median"]),
-        ("mean_error_m", "mean error (m)", report["error_m"]["mean"]),
-        ("p95_error_m", "95th percentile of the error (m)", report["error_m"]["p95"]),
+        ("median_error_m", "median error (m)", report.error_m.median),
+        ("mean_error_m", "mean error (m)", report.error_m.mean),
+        ("p95_error_m", "95th percentile of the error (m)", report.error_m.p95),
         *(
-            (f"within_{radius}_m", f"share within {radius} m", report["accuracy_within_m"].get(radius))
+            (f"within_{radius}_m", f"share within {radius} m", report.accuracy_within_m.get(radius))
             for radius in _RADII
         ),
-        ("recall_at_1_25m", "recall@1 at 25 m", (report["recall_at_k_25m"] or {}).get("1")),
+        ("recall_at_1_25m", "recall@1 at 25 m", (report.recall_at_k_25m or {}).get("1")),
     ]
     return [
         EvalResult(
@@ -146,8 +148,8 @@ def eval_results(report: Mapping[str, Any]) -> list[EvalResult]:
             task_name="street-view geo-localization",
             dataset_type="street-view-photographs",
             dataset_name=f"photographs {digest}, {protocol}",
-            dataset_split="validation" if report.get("on") == "val" else "query",
-            dataset_args={"protocol": protocol, "queries": round(report["n_queries"]), "manifest": digest},
+            dataset_split="validation" if report.on == "val" else "query",
+            dataset_args={"protocol": protocol, "queries": report.n_queries, "manifest": digest},
             metric_type=kind,
             metric_name=name,
             metric_value=value,
@@ -157,19 +159,13 @@ def eval_results(report: Mapping[str, Any]) -> list[EvalResult]:
     ]
 
 
-def _error_row(
-    name: str, error_m: Mapping[str, float], within: Mapping[str, float | None], intervals: Mapping[str, Any] | None
-) -> Row:
+def _error_row(name: str, errors: Errors, within: Mapping[str, float], intervals: Intervals | None) -> Row:
+    ends = {} if intervals is None else {"median": intervals.error_m.median, "mean": intervals.error_m.mean}
     cells = [Cell(name)]
-    for figure in ("median", "mean", "p95"):
-        found = intervals["error_m"].get(figure) if intervals else None
-        cells.append(Cell(metres(error_m[figure]), interval_text(_ends(found), metres) if found else ""))
+    for figure, error_m in (("median", errors.median), ("mean", errors.mean), ("p95", errors.p95)):
+        cells.append(Cell(metres(error_m), interval_text(ends[figure], metres) if figure in ends else ""))
     for radius in _RADII:
-        share, found = within.get(radius), intervals["accuracy_within_m"].get(radius) if intervals else None
+        share, interval = within.get(radius), intervals.accuracy_within_m.get(radius) if intervals else None
         text = "" if share is None else percent(share)
-        cells.append(Cell(text, interval_text(_ends(found), percent) if found else ""))
+        cells.append(Cell(text, interval_text(interval, percent) if interval else ""))
     return Row(cells)
-
-
-def _ends(interval: Any) -> Sequence[float]:
-    return [float(interval[0]), float(interval[1])]

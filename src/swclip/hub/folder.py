@@ -18,7 +18,7 @@ from swclip.errors import ArtefactError, ConfigError
 from swclip.files import atomic_file, atomic_folder, read_json
 from swclip.gallery.hubness import read_bank, write_bank
 from swclip.hub.card import CardFacts, model_card
-from swclip.hub.evaluations import read_report
+from swclip.hub.evaluations import read_model_report
 from swclip.hub.provenance import Tower, hide_paths, renamed, towers_of, training_data
 from swclip.models.download import is_repo_id
 from swclip.models.locator_model import LocatorModel, load_model
@@ -106,7 +106,7 @@ def write_model_folder(
     _check_options(options)
     facts = read_finished_run(source)
     model = _verified(source)
-    reports = [read_report(path, model.fingerprint) for path in options.reports]
+    reports = [read_model_report(path, model.fingerprint) for path in options.reports]
     config = load_recipe(str(source / CONFIG_NAME))
     of_run = model.fingerprint
     towers = towers_of(model, [source, Path(facts.manifest)])

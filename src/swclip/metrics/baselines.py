@@ -2,19 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float64
 from numpy.typing import ArrayLike
+from pydantic import Field
 
 from swclip.errors import InputError
 from swclip.geo.coordinates import centroid_deg, unit_vectors
 from swclip.geo.distance import geodesic_m
 from swclip.geo.neighbours import SphereIndex
 from swclip.metrics.localization_error import accuracy_within, error_statistics
+from swclip.metrics.parts import ByRadius, Errors, Part
 
 RANDOM_DRAWS = 100
+
+
+class Guess(Errors):
+    """A baseline."""
+
+    accuracy_within_m: ByRadius
+    lat_deg: float | None = Field(default=None, description="of the constant guess")
+    lon_deg: float | None = Field(default=None, description="of the constant guess")
+    draws: int | None = Field(default=None, description="of the random guess: how many were averaged")
+
+    @classmethod
+    def of(cls, error_m: ArrayLike) -> Guess:
+        """Figures of (Q,) localization errors in metres."""
+        return Guess(**dict(Errors.of(error_m)), accuracy_within_m=accuracy_within(error_m))
+
+    @classmethod
+    def constant(cls, error_m: ArrayLike, position_deg: ArrayLike) -> Guess:
+        """Figures of one guess for all queries, at (2,) latitude, longitude in degrees."""
+        lat, lon = np.asarray(position_deg, dtype=np.float64).tolist()
+        return Guess(**dict(Errors.of(error_m)), accuracy_within_m=accuracy_within(error_m), lat_deg=lat, lon_deg=lon)
+
+    @classmethod
+    def mean_of(cls, draws: Iterable[ArrayLike]) -> Guess:
+        """Figures of random guesses: the mean over the draws of the figures of each, (Q,) errors in metres."""
+        statistics, accuracies = [], []
+        for error_m in draws:
+            statistics.append(error_statistics(error_m))
+            accuracies.append(accuracy_within(error_m))
+        return Guess(**_means(statistics), accuracy_within_m=_means(accuracies), draws=len(statistics))
+
+
+class Baselines(Part):
+    """What the figures are to be read against; each null where it cannot be known."""
+
+    floor: Guess | None = Field(description="always the candidate nearest to the truth")
+    constant: Guess | None = Field(description="one guess for all: the geometric median of the training side")
+    random: Guess | None = Field(description="a candidate drawn blindly")
+
 
 # The candidate nearest on the sphere need not be the nearest on the ellipsoid: their distances differ by up to 0.6 %.
 # The true nearest is therefore sought among this many.
@@ -95,7 +135,7 @@ def baselines(
     training_deg: ArrayLike,
     generator: np.random.Generator,
     draws: int = RANDOM_DRAWS,
-) -> tuple[dict[str, dict[str, object]], Float64[np.ndarray, " q"]]:
+) -> tuple[Baselines, Float64[np.ndarray, " q"]]:
     """The three baselines of a report.
 
     floor: the nearest candidate for each query. constant: the geometric median of the training side's positions, for
@@ -109,8 +149,7 @@ def baselines(
         draws: How many random guesses for each query.
 
     Returns:
-        floor, constant and random, each with median, mean and the other statistics in metres and accuracy_within_m;
-        and the (Q,) errors of the floor.
+        The figures of the three, and the (Q,) errors of the floor.
     """
     truth = np.asarray(truth_deg, dtype=np.float64).reshape(-1, 2)
     candidates = _some(candidates_deg)
@@ -118,27 +157,13 @@ def baselines(
     floor = floor_error_m(truth, candidates)
     guess = geometric_median_deg(training if len(training) else candidates)
     constant = geodesic_m(truth, np.broadcast_to(guess, truth.shape))
-    blind = []
-    for _ in range(draws):
-        which = generator.integers(len(candidates), size=len(truth))
-        blind.append(_figures(geodesic_m(truth, candidates[which])))
-    random = {
-        **{key: float(np.mean([figures[key] for figures in blind])) for key in blind[0] if key != "accuracy_within_m"},
-        "accuracy_within_m": {
-            radius: float(np.mean([figures["accuracy_within_m"][radius] for figures in blind]))
-            for radius in blind[0]["accuracy_within_m"]
-        },
-        "draws": draws,
-    }
-    return {
-        "floor": dict(_figures(floor)),
-        "constant": {**_figures(constant), "lat_deg": float(guess[0]), "lon_deg": float(guess[1])},
-        "random": random,
-    }, floor
+    blind = (geodesic_m(truth, candidates[generator.integers(len(candidates), size=len(truth))]) for _ in range(draws))
+    guesses = Baselines(floor=Guess.of(floor), constant=Guess.constant(constant, guess), random=Guess.mean_of(blind))
+    return guesses, floor
 
 
-def _figures(error_m: Float64[np.ndarray, " q"]) -> dict[str, Any]:
-    return {**error_statistics(error_m), "accuracy_within_m": accuracy_within(error_m)}
+def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {key: float(np.mean([each[key] for each in figures])) for key in figures[0]}
 
 
 def _some(positions_deg: ArrayLike) -> Float64[np.ndarray, "n 2"]:

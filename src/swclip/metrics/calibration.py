@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from numpy.typing import ArrayLike
@@ -11,9 +9,31 @@ from scipy.stats import beta, t
 
 from swclip.errors import InputError
 from swclip.metrics.bootstrap import LEVEL as INTERVAL_LEVEL
+from swclip.metrics.parts import Metres, Part, Range, Share
 
 WITHIN_M = 100.0
 """The selective curve states the share of the answered within this."""
+
+
+class ReliabilityBin(Part):
+    """Queries of similar stated probability, and how many were right."""
+
+    low: Share
+    high: Share
+    n: int
+    mean_probability: Share
+    coverage: Share
+    coverage_interval: Range | None
+
+
+class Selective(Part):
+    """Errors when only the surest share of the queries is answered."""
+
+    by: str
+    share: list[Share]
+    median_m: list[Metres]
+    within_100_m: list[Share]
+    n: list[int]
 
 
 def share_interval(
@@ -72,7 +92,7 @@ def share_interval(
 
 def reliability(
     probability: ArrayLike, hits: ArrayLike, blocks: Int64[np.ndarray, " q"], bins: int = 10
-) -> list[dict[str, Any]]:
+) -> list[ReliabilityBin]:
     """How often what was said with a probability was so, in bins of about as many queries.
 
     Queries with the same probability stay together.
@@ -84,8 +104,8 @@ def reliability(
         bins: How many bins at most.
 
     Returns:
-        For each bin, least probable first: low and high (the least and the greatest probability in it), n,
-        mean_probability, coverage (share of hits), coverage_interval.
+        The bins, least probable first; low and high are the least and the greatest probability in each, coverage is
+        the share of hits.
 
     References:
         A. Niculescu-Mizil, R. Caruana, "Predicting good probabilities with supervised learning", ICML 2005.
@@ -97,19 +117,21 @@ def reliability(
     for rows in np.split(order, ends[:-1]):
         own = stated[rows]
         found.append(
-            {
-                "low": float(own.min()),
-                "high": float(own.max()),
-                "n": len(rows),
-                "mean_probability": float(own.mean()),
-                "coverage": float(hit[rows].mean()),
-                "coverage_interval": list(share_interval(hit[rows], blocks[rows])),
-            }
+            ReliabilityBin(
+                low=float(own.min()),
+                high=float(own.max()),
+                n=len(rows),
+                mean_probability=float(own.mean()),
+                coverage=float(hit[rows].mean()),
+                coverage_interval=list(share_interval(hit[rows], blocks[rows])),
+            )
         )
     return found
 
 
-def selective_curve(error_m: ArrayLike, area_km2: ArrayLike, points: int = 20) -> dict[str, list[Any]]:
+def selective_curve(
+    error_m: ArrayLike, area_km2: ArrayLike, points: int = 20, by: str = "area of the region"
+) -> Selective:
     """What the answers are worth when those with large regions are left unanswered.
 
     Queries are answered in the order of their regions' areas, smallest first; those of one area together.
@@ -118,27 +140,30 @@ def selective_curve(error_m: ArrayLike, area_km2: ArrayLike, points: int = 20) -
         error_m: (Q,) errors in metres.
         area_km2: (Q,) areas, infinite where the region is everything.
         points: How many points at most.
+        by: What the areas are, for the record.
 
     Returns:
-        share (of the queries, answered), median_m and within_100_m (of the answered), n (how many).
+        The share of the queries that are answered, how many that are, and the errors of those.
 
     References:
         Y. Geifman, R. El-Yaniv, "Selective classification for deep neural networks", NeurIPS 2017.
 
     Example:
-        >>> selective_curve([5.0, 400.0, 20.0, 30.0], [0.1, 9.0, 0.2, 0.2], points=2)
-        {'share': [0.75, 1.0], 'median_m': [20.0, 25.0], 'within_100_m': [1.0, 0.75], 'n': [3, 4]}
+        >>> curve = selective_curve([5.0, 400.0, 20.0, 30.0], [0.1, 9.0, 0.2, 0.2], points=2)
+        >>> curve.share, curve.median_m, curve.within_100_m, curve.n
+        ([0.75, 1.0], [20.0, 25.0], [1.0, 0.75], [3, 4])
     """
     error, area = np.asarray(error_m, dtype=np.float64), np.asarray(area_km2, dtype=np.float64)
     order = np.argsort(area, kind="stable")
     ends = _ends(area[order], points)
     answered = [error[order[:end]] for end in ends]
-    return {
-        "share": [float(end / len(error)) for end in ends],
-        "median_m": [float(np.median(own)) for own in answered],
-        "within_100_m": [float(np.mean(own <= WITHIN_M)) for own in answered],
-        "n": [int(end) for end in ends],
-    }
+    return Selective(
+        by=by,
+        share=[float(end / len(error)) for end in ends],
+        median_m=[float(np.median(own)) for own in answered],
+        within_100_m=[float(np.mean(own <= WITHIN_M)) for own in answered],
+        n=[int(end) for end in ends],
+    )
 
 
 def _ends(ordered: Float64[np.ndarray, " q"], parts: int) -> Int64[np.ndarray, " p"]:

@@ -3,15 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from pydantic import Field
 
 from swclip.metrics.bootstrap import LEVEL, RESAMPLES, Interval, bootstrap_intervals, resample_blocks
-from swclip.metrics.districts import regional_gap
-from swclip.metrics.localization_error import accuracy_within, by_region, error_statistics
 from swclip.metrics.ndcg import geoscore
+from swclip.metrics.parts import Figures, Part, Range, Share
+from swclip.metrics.regional_errors import Region, Regional, by_region, regional_gap
+
+
+class ErrorIntervals(Part):
+    """Intervals of errors, metres."""
+
+    median: Range
+    mean: Range
+
+
+class Intervals(Part):
+    """Percentile bootstrap over blocks of queries."""
+
+    error_m: ErrorIntervals
+    accuracy_within_m: dict[str, Range]
+    level: Share
+    resamples: int
+    block: str = Field(description="what was resampled")
+    blocks: int
+
+
+class ErrorReport(Figures):
+    """Statistics of the errors and their intervals, on the whole and by region: keys of a report."""
+
+    geoscore: float = Field(description="0 to 5000")
+    by_region: dict[str, Region]
+    regional: Regional | None
+    intervals: Intervals
 
 
 def error_report(
@@ -21,7 +48,7 @@ def error_report(
     block_kind: str,
     generator: np.random.Generator,
     resamples: int = RESAMPLES,
-) -> dict[str, Any]:
+) -> ErrorReport:
     """Statistics, accuracies, GeoScore and their intervals, on the whole and by region.
 
     Args:
@@ -30,31 +57,32 @@ def error_report(
         blocks: Block of each query.
         block_kind: What the blocks are, for the record.
         generator: Of the bootstrap.
-        resamples: How many.
+        resamples: Bootstrap resamples.
 
     Returns:
-        The keys error_m, accuracy_within_m, geoscore, by_region, regional and intervals of a report.
+        The figures of a report that follow from the errors alone.
+
+    Raises:
+        InputError: There are no queries, or an error is not a distance.
     """
     table = by_region(error_m, regions)
-    resampled = resample_blocks(blocks, resamples, generator)
-    return {
-        **error_figures(error_m),
-        "geoscore": geoscore(error_m),
-        "by_region": table,
-        "regional": regional_gap(table),
-        "intervals": {
-            **nested_intervals(bootstrap_intervals(error_m, resampled)),
-            "level": LEVEL,
-            "resamples": resamples,
-            "block": block_kind,
-            "blocks": len(set(blocks)),
-        },
-    }
-
-
-def error_figures(error_m: ArrayLike) -> dict[str, Any]:
-    """Where the errors lie and the shares within each radius: the keys error_m and accuracy_within_m."""
-    return {"error_m": error_statistics(error_m), "accuracy_within_m": accuracy_within(error_m)}
+    figures = Figures.of(error_m)
+    nested = nested_intervals(bootstrap_intervals(error_m, resample_blocks(blocks, resamples, generator)))
+    return ErrorReport(
+        error_m=figures.error_m,
+        accuracy_within_m=figures.accuracy_within_m,
+        geoscore=geoscore(error_m),
+        by_region=table,
+        regional=regional_gap(table),
+        intervals=Intervals(
+            error_m=ErrorIntervals(**nested["error_m"]),
+            accuracy_within_m=nested["accuracy_within_m"],
+            level=LEVEL,
+            resamples=resamples,
+            block=block_kind,
+            blocks=len(set(blocks)),
+        ),
+    )
 
 
 def nested_intervals(intervals: Mapping[str, Interval]) -> dict[str, dict[str, list[float]]]:

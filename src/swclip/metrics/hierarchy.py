@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 from numpy.typing import ArrayLike
+from pydantic import Field
 
 from swclip.geo.cells import nested_cell_ids
 from swclip.geo.neighbours import SphereIndex
+from swclip.metrics.parts import Number, Part, Share
 from swclip.retrieval.hierarchy import RESOLUTIONS, Hierarchy, Level
 
 LEAST_PROBABILITY = 1e-12
@@ -19,6 +21,19 @@ LEAST_PROBABILITY = 1e-12
 
 _NOWHERE, _UNKNOWN = -1, -2
 """The true unit has no candidate; the true unit is not known."""
+
+
+class LevelFigures(Part):
+    """How well one level of the hierarchy, the city or the H3 cells of a resolution, is known."""
+
+    n: int
+    n_answerable: int
+    units: Number
+    accuracy: Share
+    accuracy_of_point: Share
+    mean_probability: Annotated[float, Field(ge=0.0, le=1.0 + 1e-9)]
+    brier: float
+    log_score: float | None
 
 
 def level_scores(
@@ -115,7 +130,7 @@ class LevelMeter:
                 tally.best.append(best)
                 tally.best_probability.append(values[np.arange(len(best)), best])
 
-    def report(self, points_deg: ArrayLike) -> dict[str, dict[str, Any]]:
+    def report(self, points_deg: ArrayLike) -> dict[str, LevelFigures]:
         """The figures of each level, coarse to fine; without the city where no query's or no candidate's is known.
 
         Args:
@@ -128,7 +143,7 @@ class LevelMeter:
             probability of the true unit over the answerable, None where there are none.
         """
         points = self.hierarchy.units_at(points_deg, self._index)
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, LevelFigures] = {}
         for tally, units in zip(self._tallies, self._true_units, strict=True):
             known = tally.true != _UNKNOWN
             if not known.any() or not tally.level.units:
@@ -137,16 +152,16 @@ class LevelMeter:
             answerable = tally.true >= 0
             at_point = np.array([a == b for a, b in zip(points[tally.level.name], units, strict=True)])
             scores = 0.0 - np.log(np.clip(of_true[answerable], LEAST_PROBABILITY, 1.0))  # never -0.0
-            found[tally.level.name] = {
-                "n": int(known.sum()),
-                "n_answerable": int(answerable.sum()),
-                "units": len(tally.level.units),
-                "accuracy": float(np.mean(best[known] == tally.true[known])),
-                "accuracy_of_point": float(np.mean(at_point[known])),
-                "mean_probability": float(of_true[known].mean()),
-                "brier": float(brier[known].mean()),
-                "log_score": float(scores.mean()) if answerable.any() else None,
-            }
+            found[tally.level.name] = LevelFigures(
+                n=int(known.sum()),
+                n_answerable=int(answerable.sum()),
+                units=len(tally.level.units),
+                accuracy=float(np.mean(best[known] == tally.true[known])),
+                accuracy_of_point=float(np.mean(at_point[known])),
+                mean_probability=float(of_true[known].mean()),
+                brier=float(brier[known].mean()),
+                log_score=float(scores.mean()) if answerable.any() else None,
+            )
         return found
 
     def cities(self) -> tuple[list[str | None], list[float | None]]:

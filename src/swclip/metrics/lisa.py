@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -14,7 +15,9 @@ from scipy.stats import false_discovery_control
 from swclip.errors import InputError
 from swclip.metrics.morans_i import FEWEST_POINTS, NOBODY, TIE, neighbour_graph
 
-LABELS = ("high-high", "low-low", "high-low", "low-high", "not significant")
+Label = Literal["high-high", "low-low", "high-low", "low-high", "not significant"]
+
+LABELS: tuple[Label, ...] = ("high-high", "low-low", "high-low", "low-high", "not significant")
 """Own value, then the neighbours'; high is above the mean."""
 
 ALPHA = 0.05
@@ -46,7 +49,7 @@ class Lisa:
     alpha: float
     permutations: int
 
-    def counts(self) -> Mapping[str, int]:
+    def counts(self) -> Mapping[Label, int]:
         """How many points have each label."""
         return {label: self.labels.count(label) for label in LABELS}
 

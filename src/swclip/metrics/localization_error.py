@@ -197,40 +197,6 @@ def city_alignment_at_k(
     return {str(k): float(np.mean([np.mean([other == city for other in top[:k]]) for city, top in known])) for k in ks}
 
 
-def by_region(
-    error_m: ArrayLike, regions: Sequence[str], radii_m: Sequence[int] = REGION_RADII_M
-) -> dict[str, dict[str, object]]:
-    """The errors of each region apart: an average over cities can hide one that fails.
-
-    Args:
-        error_m: (Q,) localization errors in metres.
-        regions: Region of each query.
-        radii_m: Radii of the accuracy, metres.
-
-    Returns:
-        Region in alphabetical order; n, median, mean, p95 in metres, and accuracy_within_m.
-
-    Example:
-        >>> table = by_region([10.0, 20.0, 300.0], ["York", "York", "Leeds"])
-        >>> list(table), table["York"]["median"], table["York"]["n"]
-        (['Leeds', 'York'], 15.0, 2)
-    """
-    error = checked_errors(error_m)
-    names = np.asarray(list(regions), dtype=object)
-    if names.shape != error.shape:
-        raise InputError(f"{error.size} errors need as many regions, not {names.size}.")
-    table: dict[str, dict[str, object]] = {}
-    for name in sorted(set(names.tolist())):
-        own = error[names == name]
-        statistics = error_statistics(own)
-        table[name] = {
-            "n": int(own.size),
-            **{key: statistics[key] for key in ("median", "mean", "p95")},
-            "accuracy_within_m": accuracy_within(own, radii_m),
-        }
-    return table
-
-
 def _checked_ranks(ranks: ArrayLike) -> Int64[np.ndarray, " q"]:
     rank = np.asarray(ranks, dtype=np.int64).reshape(-1)
     if rank.size == 0:

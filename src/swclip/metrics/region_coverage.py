@@ -6,7 +6,7 @@ import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -21,11 +21,22 @@ from swclip.data.grouping import group_numbers
 from swclip.errors import MismatchError
 from swclip.geo.cells import across_m
 from swclip.metrics.calibration import reliability, selective_curve, share_interval
+from swclip.metrics.coverage_parts import (
+    Area,
+    AreaCurve,
+    ByCity,
+    CalibrationMethod,
+    CalibrationReport,
+    Cells,
+    Promise,
+    RegionCoverage,
+)
 from swclip.metrics.localization_error import RECALL_RADIUS_M
 from swclip.metrics.query_details import GroundMeter
 from swclip.retrieval.region_fit import split_blocks
 
-VALIDATION, HALVES = "validation", "halves of the queries"
+VALIDATION: Literal["validation"] = "validation"
+HALVES: Literal["halves of the queries"] = "halves of the queries"
 
 CURVE_POINTS = 60
 
@@ -123,8 +134,8 @@ class RegionMeter:
                 self._add_areas(own)
             self._done += len(rows)
 
-    def report(self, regions: Sequence[str], error_m: ArrayLike, probability: ArrayLike) -> dict[str, Any]:
-        """The figures, ready for report.json; infinite areas are None.
+    def report(self, regions: Sequence[str], error_m: ArrayLike, probability: ArrayLike) -> CalibrationReport:
+        """The figures; infinite areas are None.
 
         Args:
             regions: Q names to report under.
@@ -140,39 +151,32 @@ class RegionMeter:
         for at, level in enumerate(self.levels):
             least = float(needed[:, at].min())
             levels.append(
-                {
-                    "level": level,
-                    "threshold": least if least > 0.0 else None,
+                Promise(
+                    level=level,
+                    threshold=least if least > 0.0 else None,
                     **place.figures(covered[:, at], areas[:, at]),
-                    "expected": _expected(source, level),
-                    "cannot_tell": float(np.mean(is_uninformative(areas[:, at], level, total))),
-                    "by_city": self._city_figures(at, place),
-                }
+                    expected=_expected(source, level),
+                    cannot_tell=float(np.mean(is_uninformative(areas[:, at], level, total))),
+                    by_city=self._city_figures(at, place),
+                )
             )
         error = np.asarray(error_m, dtype=np.float64)
-        return {
-            "method": {
-                "source": HALVES if source is None else VALIDATION,
-                "n": len(tails) if source is None else len(source),
-                "units": len(np.unique(self._units)) if source is None else source.n_blocks,
-                "unreachable": int(np.count_nonzero(tails == 0.0)) if source is None else source.unreachable,
-                "by_city": bool(self._by_city),
-                "own_cities": [] if source is None else source.own_cities,
-            },
-            "cells": {
-                "resolution": ground.resolution,
-                "across_m": across_m(ground.resolution),
-                "spread_m": ground.spread_m,
-            },
-            "total_area_km2": total,
-            "levels": levels,
-            "reliability": reliability(probability, error <= RECALL_RADIUS_M, self._blocks),
-            "area_curve": self._area_curve(),
-            "selective": {
-                "by": f"area of the {100 * self._main_level:g} % region",
-                **selective_curve(error, self._main_area),
-            },
-        }
+        return CalibrationReport(
+            method=CalibrationMethod(
+                source=HALVES if source is None else VALIDATION,
+                n=len(tails) if source is None else len(source),
+                units=len(np.unique(self._units)) if source is None else source.n_blocks,
+                unreachable=int(np.count_nonzero(tails == 0.0)) if source is None else source.unreachable,
+                by_city=bool(self._by_city),
+                own_cities=[] if source is None else source.own_cities,
+            ),
+            cells=Cells(resolution=ground.resolution, across_m=across_m(ground.resolution), spread_m=ground.spread_m),
+            total_area_km2=total,
+            levels=levels,
+            reliability=reliability(probability, error <= RECALL_RADIUS_M, self._blocks),
+            area_curve=self._area_curve(),
+            selective=selective_curve(error, self._main_area, by=f"area of the {100 * self._main_level:g} % region"),
+        )
 
     def columns(self) -> dict[str, Any]:
         """Columns of the predictions: area and coverage at each level, and whether the region of one says nothing."""
@@ -235,7 +239,7 @@ class RegionMeter:
     def _main_area(self) -> Float64[np.ndarray, " q"]:
         return self._promised[1][:, self.levels.index(self._main_level)]
 
-    def _city_figures(self, at: int, place: _Place) -> dict[str, Any] | None:
+    def _city_figures(self, at: int, place: _Place) -> ByCity | None:
         if not self._by_city or self.calibration is None:
             return None
         level = self.levels[at]
@@ -243,9 +247,9 @@ class RegionMeter:
         needed = np.array([named[city] for city in self._cities])
         areas = np.array(self._city_areas)[:, at]
         figures = place.figures(self._all_tails >= needed, areas)
-        return {**figures, "cannot_tell": float(np.mean(is_uninformative(areas, level, self.ground.total_area_km2)))}
+        return ByCity(**figures, cannot_tell=float(np.mean(is_uninformative(areas, level, self.ground.total_area_km2))))
 
-    def _area_curve(self) -> dict[str, list[float]]:
+    def _area_curve(self) -> AreaCurve:
         """Recall against mean area, from the smallest regions to the largest."""
         tails = np.sort(self._all_tails)
         recall = 1.0 - np.searchsorted(tails, THRESHOLDS) / len(tails)
@@ -255,7 +259,7 @@ class RegionMeter:
         length = (recall[0] - recall) / max(recall[0] - recall[-1], 1e-12)
         length = length + (along[0] - along) / max(along[0] - along[-1], 1e-12)
         chosen = np.unique(np.searchsorted(length, np.linspace(0.0, length[-1], CURVE_POINTS)))[::-1]
-        return {"area_km2": area[chosen].tolist(), "recall": recall[chosen].tolist()}
+        return AreaCurve(area_km2=area[chosen].tolist(), recall=recall[chosen].tolist())
 
 
 @dataclass(frozen=True)
@@ -266,23 +270,23 @@ class _Place:
     blocks: Int64[np.ndarray, " q"]
 
     def figures(self, covered: Bool[np.ndarray, " q"], area_km2: Float64[np.ndarray, " q"]) -> dict[str, Any]:
-        """Coverage with its interval and areas, on the whole and by region."""
+        """Coverage with its interval and areas, on the whole and by region: fields of `Promise` and `ByCity`."""
         own = {}
         for name in sorted(set(self.regions.tolist())):
             rows = np.flatnonzero(self.regions == name)
-            own[name] = {
-                "n": len(rows),
+            own[name] = RegionCoverage(
+                n=len(rows),
                 **_coverage(covered[rows], self.blocks[rows]),
-                "median_area_km2": _finite(np.median(area_km2[rows])),
-            }
+                median_area_km2=_finite(np.median(area_km2[rows])),
+            )
         return {
             "n": len(covered),
             **_coverage(covered, self.blocks),
-            "area_km2": {
-                "median": _finite(np.median(area_km2)),
-                "mean": _finite(np.mean(area_km2)),
-                "p90": _finite(np.quantile(area_km2, 0.9, method="higher")),
-            },
+            "area_km2": Area(
+                median=_finite(np.median(area_km2)),
+                mean=_finite(np.mean(area_km2)),
+                p90=_finite(np.quantile(area_km2, 0.9, method="higher")),
+            ),
             "by_region": own,
         }
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
+from pydantic import Field
 
 from swclip.errors import InputError
 from swclip.geo.coordinates import valid_positions
 from swclip.metrics.embedding_smoothness import Pairs, correlogram, mantel, spatial_smoothness
-from swclip.metrics.lisa import Lisa, local_moran
+from swclip.metrics.lisa import Label, Lisa, local_moran
 from swclip.metrics.localization_error import checked_errors
 from swclip.metrics.morans_i import (
     FEWEST_POINTS,
+    GlobalMoran,
     component_autocorrelation,
     global_moran,
     nearest_neighbours,
     neighbour_graph,
 )
+from swclip.metrics.parts import Metres, Part, Share
 
 NEIGHBOURS = 8
 """As many as a square of a lattice has, corners included (queen contiguity)."""
@@ -28,16 +31,106 @@ MANTEL_POINTS = 500
 """Each permutation of the Mantel test moves all their pairs."""
 
 
+class Moran(Part):
+    """Global Moran's I of log(1 + error), with a permutation p-value."""
+
+    i: float
+    expected: float
+    z: float | None
+    p: Share
+    permutations: int
+    neighbours: int
+    n: int
+
+
+class LisaCounts(Part):
+    """Local clusters of the errors: how many queries are in each kind."""
+
+    alpha: Share
+    permutations: int
+    correction: str = Field(description="for testing every query")
+    threshold: float | None = Field(description="largest p that is called significant; null: none is")
+    counts: dict[Label, int]
+
+
+class Component(Part):
+    """Moran's I of one principal component of the image embeddings."""
+
+    component: int
+    variance_share: Share
+    i: float
+    p: Share
+
+
+class Band(Part):
+    """Embedding distance of pairs of queries (or candidates) within one band of ground distance."""
+
+    low_m: Metres
+    high_m: Metres
+    pairs: int
+    mean_distance: float | None = Field(description="mean of 1 - cosine")
+    spearman: float | None = Field(description="rank correlation of embedding and ground distance within the band")
+    p: Share | None
+
+
+class MantelTest(Part):
+    """Correlation of embedding and ground distance over all pairs, by permutation of the points."""
+
+    r: float
+    p: Share
+
+
+class Smoothness(Part):
+    """Spatial smoothness of an embedding."""
+
+    k: int
+    ratio: float = Field(description="ground distance to the k nearest in the embedding over that of random pairs")
+    spearman: float | None
+    within_m: Metres
+
+
+class BandsOf(Part):
+    """The correlogram."""
+
+    image: list[Band] | None = Field(description="of the queries' image embeddings")
+    location: list[Band] | None = Field(description="of the candidates' location embeddings")
+
+
+class MantelOf(Part):
+    """The Mantel tests."""
+
+    image: MantelTest | None
+    location: MantelTest | None
+
+
+class SmoothnessOf(Part):
+    """The smoothness of both embeddings."""
+
+    image: Smoothness | None
+    location: Smoothness | None
+
+
+class Spatial(Part):
+    """Spatial statistics of the errors and of the embeddings."""
+
+    errors_moran: Moran | None
+    lisa: LisaCounts | None
+    components: list[Component] | None
+    correlogram: BandsOf | None
+    mantel: MantelOf | None
+    smoothness: SmoothnessOf | None
+
+
 class SpatialReport(NamedTuple):
     """What `spatial_report` gives.
 
     Attributes:
-        report: The figures, JSON-ready; None where there is nothing to say.
+        report: The figures; None where there is nothing to say.
         lisa: Label of each query, one of `lisa.LABELS`; None where it has none.
         lisa_p: p of each query, before the correction for many tests; None where it has none.
     """
 
-    report: dict[str, Any] | None
+    report: Spatial | None
     lisa: list[str | None]
     lisa_p: list[float | None]
 
@@ -75,7 +168,7 @@ def spatial_report(
     Example:
         >>> at = np.random.default_rng(0).uniform(0, 0.01, (60, 2))
         >>> found = spatial_report(at, 10.0 + 1e5 * at[:, 0] ** 2, image_embeddings=at - at.mean(axis=0))
-        >>> found.report["errors_moran"]["p"], found.report["mantel"]["image"]["p"], found.report["mantel"]["location"]
+        >>> found.report.errors_moran.p, found.report.mantel.image.p, found.report.mantel.location
         (0.002, 0.004, None)
     """
     positions = _checked_positions(positions_deg, "query")
@@ -93,63 +186,77 @@ def spatial_report(
     local = local_moran(value, neighbours, generator=of_map)
     image = place = None
     if image_embeddings is not None:
-        image = _embedding_part(positions, image_embeddings, of_images, components=True)
+        image = _of_embedding(positions, image_embeddings, of_images, components=True)
     if location is not None:
         candidates = _checked_positions(location[0], "candidate")
         if _has_ground(candidates):
-            place = _embedding_part(candidates, location[1], of_places, components=False)
-
-    def both(key: str) -> dict[str, Any] | None:
-        if image is None and place is None:
-            return None
-        return {"image": image and image[key], "location": place and place[key]}
-
-    report = {
-        "errors_moran": moran
-        and {
-            "i": moran.i,
-            "expected": moran.expected,
-            "z": moran.z,
-            "p": moran.p,
-            "permutations": moran.permutations,
-            "neighbours": k,
-            "n": moran.n,
-        },
-        "lisa": local
-        and {
-            "alpha": local.alpha,
-            "permutations": local.permutations,
-            "correction": "Benjamini-Hochberg",
-            "threshold": local.threshold,
-            "counts": dict(local.counts()),
-        },
-        "components": image and image["components"],
-        "correlogram": both("correlogram"),
-        "mantel": both("mantel"),
-        "smoothness": both("smoothness"),
-    }
+            place = _of_embedding(candidates, location[1], of_places, components=False)
+    embedded = image is not None or place is not None
+    report = Spatial(
+        errors_moran=None if moran is None else _moran(moran, k, n),
+        lisa=None if local is None else _lisa_counts(local),
+        components=image and image.components,
+        correlogram=BandsOf(image=image and image.bands, location=place and place.bands) if embedded else None,
+        mantel=MantelOf(image=image and image.mantel, location=place and place.mantel) if embedded else None,
+        smoothness=SmoothnessOf(image=image and image.smoothness, location=place and place.smoothness)
+        if embedded
+        else None,
+    )
     return SpatialReport(report, *_by_query(local, n))
 
 
-def _embedding_part(
+def _moran(moran: GlobalMoran, neighbours: int, n: int) -> Moran:
+    return Moran(
+        i=moran.i,
+        expected=moran.expected,
+        z=moran.z,
+        p=moran.p,
+        permutations=moran.permutations,
+        neighbours=neighbours,
+        n=n,
+    )
+
+
+def _lisa_counts(local: Lisa) -> LisaCounts:
+    return LisaCounts(
+        alpha=local.alpha,
+        permutations=local.permutations,
+        correction="Benjamini-Hochberg",
+        threshold=local.threshold,
+        counts=dict(local.counts()),
+    )
+
+
+class _OfEmbedding(NamedTuple):
+    bands: list[Band]
+    mantel: MantelTest | None
+    smoothness: Smoothness
+    components: list[Component] | None
+
+
+def _of_embedding(
     positions_deg: ArrayLike, embeddings: Float[np.ndarray, "n d"], generator: np.random.Generator, *, components: bool
-) -> dict[str, Any]:
+) -> _OfEmbedding:
     for_sample, for_components, for_bands, for_mantel, for_ranks = generator.spawn(5)
     pairs = Pairs.of(positions_deg, embeddings, generator=for_sample)
     n = len(pairs)
-    found: dict[str, Any] = {
-        "correlogram": correlogram(pairs, generator=for_bands),
-        "smoothness": spatial_smoothness(pairs, generator=for_ranks),
-    }
+    bands = correlogram(pairs, generator=for_bands)
+    smoothness = spatial_smoothness(pairs, generator=for_ranks)
     fewer = np.sort(for_mantel.permutation(n)[:MANTEL_POINTS])
     ground_m = np.zeros((n, n))
     ground_m[pairs.first, pairs.second] = ground_m[pairs.second, pairs.first] = pairs.ground_m
     agreement = mantel(pairs.distances[np.ix_(fewer, fewer)], ground_m[np.ix_(fewer, fewer)], generator=for_mantel)
-    found["mantel"] = agreement and {"r": agreement.r, "p": agreement.p}
+    of_components = None
     if components:
         graph = neighbour_graph(nearest_neighbours(pairs.positions_deg, min(NEIGHBOURS, (n - 1) // 2)))
-        found["components"] = component_autocorrelation(pairs.embeddings, graph, generator=for_components)
-    return found
+        found = component_autocorrelation(pairs.embeddings, graph, generator=for_components)
+        of_components = [Component(**each) for each in found]
+    return _OfEmbedding(
+        [Band(**each) for each in bands],
+        None if agreement is None else MantelTest(r=agreement.r, p=agreement.p),
+        Smoothness(**smoothness),
+        of_components,
+    )
 
 
 def _by_query(local: Lisa | None, n: int) -> tuple[list[str | None], list[float | None]]:

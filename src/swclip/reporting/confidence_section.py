@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from swclip.evaluation.report import Report
+from swclip.metrics.calibration import ReliabilityBin, Selective
+from swclip.metrics.coverage_parts import (
+    AreaCurve,
+    ByCity,
+    CalibrationMethod,
+    CalibrationReport,
+    Promise,
+    RegionCoverage,
+)
 from swclip.metrics.region_coverage import VALIDATION
 from swclip.reporting.chart import Chart, Series, area_axis, metre_axis, percent_axis
 from swclip.reporting.page import COLOURS, Cell, Row, Table, interval_text
@@ -45,22 +54,27 @@ class Sureness:
     charts: list[Chart]
 
 
-def sureness(report: Mapping[str, Any]) -> Sureness | None:
+def sureness(report: Report) -> Sureness | None:
     """Lay out `calibration` of a report; None where it has none."""
-    calibration = report.get("calibration")
-    if not calibration or not calibration["levels"]:
+    calibration = report.calibration
+    if calibration is None or not calibration.levels:
         return None
     return Sureness(
         verdict=verdict_text(calibration),
         method=_method_text(calibration),
-        coverage=_coverage_table(calibration["levels"]),
-        regions=_region_table(calibration["levels"]),
-        by_city=any(own.get("by_city") for own in calibration["levels"]),
-        expected=any(own.get("expected") for own in calibration["levels"]),
-        reliability=reliability_text(calibration.get("reliability") or []),
-        selective=_selective_text(calibration.get("selective")),
+        coverage=_coverage_table(calibration.levels),
+        regions=_region_table(calibration.levels),
+        by_city=any(own.by_city is not None for own in calibration.levels),
+        expected=any(own.expected is not None for own in calibration.levels),
+        reliability=reliability_text(calibration.reliability),
+        selective=_selective_text(calibration.selective),
         charts=sureness_charts(calibration),
     )
+
+
+def _interval(own: Promise | ByCity | RegionCoverage | ReliabilityBin) -> Sequence[float]:
+    """The interval of a coverage; from 0 to 1 where nothing is known of it."""
+    return (0.0, 1.0) if own.coverage_interval is None else own.coverage_interval
 
 
 def kept(level: float, interval: Sequence[float]) -> str:
@@ -75,111 +89,107 @@ def kept(level: float, interval: Sequence[float]) -> str:
     return "wider than they need be" if interval[0] > level else "as promised"
 
 
-def verdict_text(calibration: Mapping[str, Any]) -> str:
+def verdict_text(calibration: CalibrationReport) -> str:
     """Whether the regions of the shown level keep their promise, and what they are good for."""
-    levels = calibration["levels"]
-    own = next((one for one in levels if one["level"] == SHOWN_LEVEL), levels[0])
-    size, promise = own["area_km2"], f"{100 * own['level']:.0f} %"
+    own = _shown(calibration.levels)
     text = (
-        f"The {promise} regions hold the truth for {percent(own['coverage'])} "
-        f"[{interval_text(own['coverage_interval'], percent)}] of {own['n']:,} queries: "
-        f"{kept(own['level'], own['coverage_interval'])}."
+        f"The {100 * own.level:.0f} % regions hold the truth for {percent(own.coverage)} "
+        f"[{interval_text(_interval(own), percent)}] of {own.n:,} queries: {kept(own.level, _interval(own))}."
     )
-    if size["median"] is not None:
-        text += f" Half of them cover at most {area(size['median'])}"
-        total = calibration.get("total_area_km2")
+    if own.area_km2.median is not None:
+        text += f" Half of them cover at most {area(own.area_km2.median)}"
+        total = calibration.total_area_km2
         text += f", of the {area(total)} that the gallery covers." if total else "."
     else:
         text += " Most of them have no bound."
-    if own["cannot_tell"] > 0:
-        text += f" For {percent(own['cannot_tell'])} of the queries the system cannot tell: no useful region is stated."
+    if own.cannot_tell > 0:
+        text += f" For {percent(own.cannot_tell)} of the queries the system cannot tell: no useful region is stated."
     return text
 
 
-def _method_text(calibration: Mapping[str, Any]) -> str:
-    method, cells = calibration["method"], calibration["cells"]
-    which = _learnt_from(method)
+def _shown(levels: Sequence[Promise]) -> Promise:
+    return next((one for one in levels if one.level == SHOWN_LEVEL), levels[0])
+
+
+def _method_text(calibration: CalibrationReport) -> str:
+    method = calibration.method
     text = (
-        f"A region is the set of the most probable cells of the ground, {metres(cells['across_m'])} across; how many "
-        f"it takes was learnt from {which} (split conformal prediction)."
+        f"A region is the set of the most probable cells of the ground, {metres(calibration.cells.across_m)} across; "
+        f"how many it takes was learnt from {_learnt_from(method)} (split conformal prediction)."
     )
-    if method["unreachable"]:
-        whom = "it" if method["n"] == 1 else f"{method['unreachable']:,} of them"
+    if method.unreachable:
+        whom = "it" if method.n == 1 else f"{method.unreachable:,} of them"
         text += f" For {whom} no cell of the gallery is right, and the regions allow for that."
     return text
 
 
-def _learnt_from(method: Mapping[str, Any]) -> str:
+def _learnt_from(method: CalibrationMethod) -> str:
     """The queries that sized the regions; streets of one place or block are alike, so how many of those is said too."""
-    n, units = int(method["n"]), method.get("units")
-    if method["source"] != VALIDATION:
+    n, units = method.n, method.units
+    if method.source != VALIDATION:
         return f"the other half of the {n:,} queries, for want of a calibration"
     text = f"{n:,} validation {'query' if n == 1 else 'queries'}"
-    if units is None or units == n:
+    if units == n:
         return text
     return f"{text} of {'one place or block' if units == 1 else f'{units:,} places or blocks'}"
 
 
-def _coverage_table(levels: Sequence[Mapping[str, Any]]) -> Table:
-    rows = [_coverage_row(f"{100 * own['level']:.0f} %", own["level"], own) for own in levels]
+def _coverage_table(levels: Sequence[Promise]) -> Table:
+    rows = [_coverage_row(f"{100 * own.level:.0f} %", own.level, own, own.expected) for own in levels]
     for own in levels:
-        if own.get("by_city"):
-            rows.append(_coverage_row(f"{100 * own['level']:.0f} %, by city", own["level"], own["by_city"]))
+        if own.by_city is not None:
+            rows.append(_coverage_row(f"{100 * own.level:.0f} %, by city", own.level, own.by_city, None))
     return Table(
         ["promise", "coverage", "the regions are", "median area", "mean area", "nine in ten below", "cannot tell"], rows
     )
 
 
-def _coverage_row(name: str, level: float, own: Mapping[str, Any]) -> Row:
-    size, expected, cannot_tell = own["area_km2"], own.get("expected"), own.get("cannot_tell")
+def _coverage_row(name: str, level: float, own: Promise | ByCity, expected: Sequence[float] | None) -> Row:
+    size = own.area_km2
     return Row(
         [
             Cell(name, small="" if expected is None else f"{interval_text(expected, percent)} expected"),
-            Cell(percent(own["coverage"]), small=interval_text(own["coverage_interval"], percent)),
-            Cell(kept(level, own["coverage_interval"])),
-            *(Cell("no bound" if size[key] is None else area(size[key])) for key in ("median", "mean", "p90")),
-            Cell("" if cannot_tell is None else percent(cannot_tell)),
+            Cell(percent(own.coverage), small=interval_text(_interval(own), percent)),
+            Cell(kept(level, _interval(own))),
+            *(Cell("no bound" if km2 is None else area(km2)) for km2 in (size.median, size.mean, size.p90)),
+            Cell(percent(own.cannot_tell)),
         ]
     )
 
 
-def _region_table(levels: Sequence[Mapping[str, Any]]) -> Table | None:
-    names = sorted({name for own in levels for name in own.get("by_region") or {}})
+def _region_table(levels: Sequence[Promise]) -> Table | None:
+    names = sorted({name for own in levels for name in own.by_region})
     if len(names) < 2:
         return None
-    shown = next((own for own in levels if own["level"] == SHOWN_LEVEL), levels[0])["by_region"]
+    shown = _shown(levels).by_region
     rows = []
-    for name in sorted(names, key=lambda name: (shown[name]["coverage"] if name in shown else 1.0, name)):
-        cells = [Cell(name), Cell(f"{shown[name]['n']:,}" if name in shown else "")]
+    for name in sorted(names, key=lambda name: (shown[name].coverage if name in shown else 1.0, name)):
+        cells = [Cell(name), Cell(f"{shown[name].n:,}" if name in shown else "")]
         for own in levels:
-            one = (own.get("by_region") or {}).get(name)
+            one = own.by_region.get(name)
             cells.append(Cell("") if one is None else _region_cell(one))
         rows.append(Row(cells))
-    return Table(["region", "queries", *(f"{100 * own['level']:.0f} %" for own in levels)], rows)
+    return Table(["region", "queries", *(f"{100 * own.level:.0f} %" for own in levels)], rows)
 
 
-def _region_cell(one: Mapping[str, Any]) -> Cell:
-    size = one.get("median_area_km2")
+def _region_cell(one: RegionCoverage) -> Cell:
+    size = one.median_area_km2
     return Cell(
-        percent(one["coverage"]),
-        small=interval_text(one["coverage_interval"], percent),
+        percent(one.coverage),
+        small=interval_text(_interval(one), percent),
         note="no bound" if size is None else area(size),
     )
 
 
-def reliability_text(bins: Sequence[Mapping[str, Any]]) -> str:
+def reliability_text(bins: Sequence[ReliabilityBin]) -> str:
     """Whether stated probabilities are kept, weighted by how often they are stated."""
-    known = [own for own in bins if own["n"]]
+    known = [own for own in bins if own.n]
     if not known:
         return ""
-    total = sum(own["n"] for own in known)
-    stated = sum(own["n"] * own["mean_probability"] for own in known) / total
-    found = sum(own["n"] * own["coverage"] for own in known) / total
-    apart = [
-        own
-        for own in known
-        if not own["coverage_interval"][0] <= own["mean_probability"] <= own["coverage_interval"][1]
-    ]
+    total = sum(own.n for own in known)
+    stated = sum(own.n * own.mean_probability for own in known) / total
+    found = sum(own.n * own.coverage for own in known) / total
+    apart = [own for own in known if not _interval(own)[0] <= own.mean_probability <= _interval(own)[1]]
     text = (
         f"On average the system says {percent(stated)} for “the truth is within 25 m of my answer”, and is right for "
         f"{percent(found)}."
@@ -189,55 +199,55 @@ def reliability_text(bins: Sequence[Mapping[str, Any]]) -> str:
     text += f" In {len(apart)} of {len(known)} groups the interval leaves the stated share out"
     if len(apart) <= _CHANCE * len(known):
         return f"{text}, which may be chance."
-    above = sum(own["mean_probability"] > own["coverage"] for own in apart)
+    above = sum(own.mean_probability > own.coverage for own in apart)
     if above == len(apart):
         return f"{text}: it is overconfident."
     return f"{text}: it is {'underconfident' if above == 0 else 'too sure in some and not sure enough in others'}."
 
 
-def _selective_text(selective: Mapping[str, Any] | None) -> str:
-    if not selective or len(selective["share"]) < 2:
+def _selective_text(selective: Selective) -> str:
+    if len(selective.share) < 2:
         return ""
-    half = min(range(len(selective["share"])), key=lambda at: abs(selective["share"][at] - 0.5))
-    share, whole = selective["share"][half], selective["median_m"][-1]
-    better = selective["median_m"][half] < whole
+    half = min(range(len(selective.share)), key=lambda at: abs(selective.share[at] - 0.5))
+    share, whole = selective.share[half], selective.median_m[-1]
+    better = selective.median_m[half] < whole
     text = (
-        f"Sorted by the {selective['by']}, the surest {100 * share:.0f} % of the answers have a median error of "
-        f"{metres(selective['median_m'][half])} and {percent(selective['within_100_m'][half])} lie within 100 m; all "
-        f"together {metres(whole)} and {percent(selective['within_100_m'][-1])}"
+        f"Sorted by the {selective.by}, the surest {100 * share:.0f} % of the answers have a median error of "
+        f"{metres(selective.median_m[half])} and {percent(selective.within_100_m[half])} lie within 100 m; all "
+        f"together {metres(whole)} and {percent(selective.within_100_m[-1])}"
     )
     return f"{text}." if better else f"{text}: keeping unsure answers back would gain nothing."
 
 
-def sureness_charts(calibration: Mapping[str, Any]) -> list[Chart]:
+def sureness_charts(calibration: CalibrationReport) -> list[Chart]:
     """The charts of a calibration, those that have points."""
     found = (
-        reliability_chart(calibration.get("reliability") or []),
-        _area_chart(calibration.get("area_curve")),
-        *_selective_charts(calibration.get("selective")),
+        reliability_chart(calibration.reliability),
+        _area_chart(calibration.area_curve),
+        *_selective_charts(calibration.selective),
     )
     return [chart for chart in found if chart is not None]
 
 
-def reliability_chart(bins: Sequence[Mapping[str, Any]]) -> Chart | None:
+def reliability_chart(bins: Sequence[ReliabilityBin]) -> Chart | None:
     """Measured against stated probability; None where no bin holds an answer."""
-    known = [own for own in bins if own["n"]]
+    known = [own for own in bins if own.n]
     if not known:
         return None
     series = Series(
         "",
-        [100.0 * own["mean_probability"] for own in known],
-        [100.0 * own["coverage"] for own in known],
+        [100.0 * own.mean_probability for own in known],
+        [100.0 * own.coverage for own in known],
         COLOURS[0],
         [
-            f"said {percent(own['mean_probability'])}, right {percent(own['coverage'])} "
-            f"[{interval_text(own['coverage_interval'], percent)}]; {own['n']:,} queries"
+            f"said {percent(own.mean_probability)}, right {percent(own.coverage)} "
+            f"[{interval_text(_interval(own), percent)}]; {own.n:,} queries"
             for own in known
         ],
         "both",
         width=1.6,
-        low=[100.0 * own["coverage_interval"][0] for own in known],
-        high=[100.0 * own["coverage_interval"][1] for own in known],
+        low=[100.0 * _interval(own)[0] for own in known],
+        high=[100.0 * _interval(own)[1] for own in known],
     )
     return Chart(
         "reliability",
@@ -250,8 +260,8 @@ def reliability_chart(bins: Sequence[Mapping[str, Any]]) -> Chart | None:
     )
 
 
-def _area_chart(curve: Mapping[str, Sequence[float]] | None) -> Chart | None:
-    points = [(a, r) for a, r in zip(curve["area_km2"], curve["recall"], strict=True) if a > 0] if curve else []
+def _area_chart(curve: AreaCurve) -> Chart | None:
+    points = [(a, r) for a, r in zip(curve.area_km2, curve.recall, strict=True) if a > 0]
     if len(points) < 2:
         return None
     x, y = [a for a, _ in points], [100.0 * r for _, r in points]
@@ -266,11 +276,11 @@ def _area_chart(curve: Mapping[str, Sequence[float]] | None) -> Chart | None:
     )
 
 
-def _selective_charts(selective: Mapping[str, Any] | None) -> list[Chart]:
-    if not selective or len(selective["share"]) < 2:
+def _selective_charts(selective: Selective) -> list[Chart]:
+    if len(selective.share) < 2:
         return []
-    x = [100.0 * share for share in selective["share"]]
-    n, median, within = selective["n"], selective["median_m"], selective["within_100_m"]
+    x = [100.0 * share for share in selective.share]
+    n, median, within = selective.n, selective.median_m, selective.within_100_m
     smallest = max(min(median), 1.0)
     return [
         Chart(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from swclip.evaluation.report import Report
+from swclip.metrics.lisa import Label
+from swclip.metrics.spatial import Band, Component, LisaCounts, Moran, Spatial
 from swclip.reporting.chart import Chart, Series, linear_axis, metre_axis
 from swclip.reporting.page import COLOURS, Cell, Row, Table
 from swclip.reporting.units import chance, distance, metres, percent
@@ -44,53 +46,58 @@ class Failures:
     components: Table | None
 
 
-def failures(report: Mapping[str, Any]) -> Failures | None:
+def failures(report: Report) -> Failures | None:
     """Lay out `spatial` of a report; None where it has none."""
-    spatial = report.get("spatial")
-    if not spatial:
+    spatial = report.spatial
+    if spatial is None:
         return None
-    measured = {name: _with_pairs(own) for name, own in (spatial.get("correlogram") or {}).items()}
+    measured = {name: _with_pairs(own) for name, own in spatial.correlogram or ()}
     bands = {name: own for name, own in measured.items() if own}
     chart = correlogram_chart(bands)
     return Failures(
-        moran=moran_text(spatial.get("errors_moran")),
-        lisa=_lisa_rows(spatial.get("lisa")),
+        moran=moran_text(spatial.errors_moran),
+        lisa=_lisa_rows(spatial.lisa),
         correlogram=" ".join(_correlogram_text(name, own) for name, own in bands.items()),
         charts=[] if chart is None else [chart],
         bands=_band_table(bands) if bands else None,
         smoothness=_smoothness_table(spatial),
-        components=_component_table(spatial.get("components")),
+        components=_component_table(spatial.components),
     )
 
 
-def _with_pairs(bands: Sequence[Mapping[str, Any]] | None) -> list[Mapping[str, Any]]:
-    return [band for band in bands or () if band["pairs"] and band["mean_distance"] is not None]
+def _with_pairs(bands: Sequence[Band] | None) -> list[Band]:
+    return [band for band in bands or () if band.pairs and band.mean_distance is not None]
 
 
-def moran_text(own: Mapping[str, Any] | None) -> str:
+def _embedding_distance(band: Band) -> float:
+    """The mean distance of a band that has pairs."""
+    return math.nan if band.mean_distance is None else band.mean_distance
+
+
+def moran_text(own: Moran | None) -> str:
     """Moran's I of the errors, for someone who never heard of it.
 
     Example:
-        >>> own = {"i": 0.31, "expected": -0.002, "z": 9.0, "p": 0.001, "permutations": 999, "neighbours": 8, "n": 600}
+        >>> own = Moran(i=0.31, expected=-0.002, z=9.0, p=0.001, permutations=999, neighbours=8, n=600)
         >>> moran_text(own)[:57]
         'Large errors lie together: a query is likely to go wrong '
     """
-    if not own:
+    if own is None:
         return ""
-    if own["p"] >= SIGNIFICANT:
+    if own.p >= SIGNIFICANT:
         says = "No pattern is shown: whether a query goes wrong does not follow from its neighbours."
-    elif own["i"] > own["expected"]:
+    elif own.i > own.expected:
         says = "Large errors lie together: a query is likely to go wrong where its neighbours do."
     else:
         says = "Neighbours differ more than chance would have it: a query goes wrong where its neighbours do not."
     return (
-        f"{says} Moran's I of the errors is {own['i']:.2f} over the {own['neighbours']} nearest of {own['n']:,} "
-        f"queries (near 0 without a pattern, towards 1 if neighbours are alike; {chance(own['p'])}, from shuffling the "
-        f"errors over the places {own['permutations']:,} times)."
+        f"{says} Moran's I of the errors is {own.i:.2f} over the {own.neighbours} nearest of {own.n:,} queries "
+        f"(near 0 without a pattern, towards 1 if neighbours are alike; {chance(own.p)}, from shuffling the errors "
+        f"over the places {own.permutations:,} times)."
     )
 
 
-_LISA = {
+_LISA: dict[Label, str] = {
     "high-high": "large errors among large ones: the streets to look at first",
     "low-low": "small errors among small ones: what works",
     "high-low": "a large error among small ones: a photograph that fails where others do not",
@@ -99,44 +106,35 @@ _LISA = {
 }
 
 
-def _lisa_rows(own: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
+def _lisa_rows(own: LisaCounts | None) -> list[tuple[str, str, str]]:
     """Label, count and meaning."""
-    if not own:
+    if own is None:
         return []
-    return [(name, f"{own['counts'].get(name, 0):,}", meaning) for name, meaning in _LISA.items()]
+    return [(name, f"{own.counts.get(name, 0):,}", meaning) for name, meaning in _LISA.items()]
 
 
-def lisa_note(report: Mapping[str, Any]) -> str:
+def lisa_note(report: Report) -> str:
     """What it takes for a query to be marked, and how many are by chance."""
-    own = (report.get("spatial") or {}).get("lisa")
-    if not own:
+    own = None if report.spatial is None else report.spatial.lisa
+    if own is None:
         return ""
-    total = sum(own["counts"].values())
-    text = (
-        f"A query is marked where its neighbours' errors are alike, or unlike, to a degree that shuffling them "
-        f"{own['permutations']:,} times hardly ever gives."
-    )
-    if own.get("correction"):
-        return (
-            f"{text} With so many queries asked at once the bar is set higher ({own['correction']}): of the marked "
-            f"about {100 * own['alpha']:g} % at most are to be put down to chance."
-        )
     return (
-        f"{text} Without any pattern about {round(own['alpha'] * total):,} of the {total:,} queries would be marked: "
-        "look at groups, not at single dots."
+        f"A query is marked where its neighbours' errors are alike, or unlike, to a degree that shuffling them "
+        f"{own.permutations:,} times hardly ever gives. With so many queries asked at once the bar is set higher "
+        f"({own.correction}): of the marked about {100 * own.alpha:g} % at most are to be put down to chance."
     )
 
 
-def correlogram_chart(bands: Mapping[str, Sequence[Mapping[str, Any]]]) -> Chart | None:
+def correlogram_chart(bands: Mapping[str, Sequence[Band]]) -> Chart | None:
     """Mean distance of embeddings against distance on the ground; None without bands."""
     if not bands:
         return None
     series = []
     for name, own in bands.items():
         x = [_middle(band) for band in own]
-        y = [float(band["mean_distance"]) for band in own]
+        y = [_embedding_distance(band) for band in own]
         told = [
-            f"{_between(band)}: {band['mean_distance']:.3f} ({band['pairs']:,} pairs of {_WHAT[name]})" for band in own
+            f"{_between(band)}: {_embedding_distance(band):.3f} ({band.pairs:,} pairs of {_WHAT[name]})" for band in own
         ]
         series.append(Series(_WHAT[name], x, y, _COLOUR[name], told, "both"))
     reach = [value for own in series for value in own.x]
@@ -151,35 +149,35 @@ def correlogram_chart(bands: Mapping[str, Sequence[Mapping[str, Any]]]) -> Chart
     )
 
 
-def _correlogram_text(name: str, bands: Sequence[Mapping[str, Any]]) -> str:
-    bands = [band for band in bands if band["pairs"] >= _ENOUGH_PAIRS] or bands
+def _correlogram_text(name: str, bands: Sequence[Band]) -> str:
+    bands = [band for band in bands if band.pairs >= _ENOUGH_PAIRS] or bands
     near, far = bands[0], bands[-1]
-    what = _WHAT[name]
+    at_near, at_far = _embedding_distance(near), _embedding_distance(far)
     text = (
-        f"Two {what} {_between(near)} apart differ by {near['mean_distance']:.2f} on average, two {_between(far)} "
-        f"apart by {far['mean_distance']:.2f}"
+        f"Two {_WHAT[name]} {_between(near)} apart differ by {at_near:.2f} on average, two {_between(far)} apart by "
+        f"{at_far:.2f}"
     )
-    if len(bands) < 3 or far["mean_distance"] <= near["mean_distance"]:
-        return (
-            f"{text}: what is near is not more alike." if far["mean_distance"] <= near["mean_distance"] else f"{text}."
-        )
-    top = max(band["mean_distance"] for band in bands)
-    flat = next(band for band in bands if band["mean_distance"] >= _FLAT_SHARE * top)
+    if at_far <= at_near:
+        return f"{text}: what is near is not more alike."
+    if len(bands) < 3:
+        return f"{text}."
+    top = max(map(_embedding_distance, bands))
+    flat = next(band for band in bands if _embedding_distance(band) >= _FLAT_SHARE * top)
     if flat is far:
         return f"{text}, and the line still rises at the end: they tell near from far over all of this range."
     return f"{text}; from about {distance(_round(_middle(flat)))} on they tell no more of the distance."
 
 
-def _band_table(bands: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
+def _band_table(bands: Mapping[str, Sequence[Band]]) -> Table:
     rows = [
         Row(
             [
                 Cell(_between(band)),
                 Cell(_WHAT[name]),
-                Cell(f"{band['pairs']:,}"),
-                Cell(f"{band['mean_distance']:.3f}"),
-                Cell(_figure(band["spearman"])),
-                Cell(_figure(band["p"], 3)),
+                Cell(f"{band.pairs:,}"),
+                Cell(f"{_embedding_distance(band):.3f}"),
+                Cell(_figure(band.spearman)),
+                Cell(_figure(band.p, 3)),
             ]
         )
         for name, own in bands.items()
@@ -188,22 +186,22 @@ def _band_table(bands: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
     return Table(["on the ground", "of", "pairs", "mean distance", "rank correlation", "p"], rows)
 
 
-def _smoothness_table(spatial: Mapping[str, Any]) -> Table | None:
-    smoothness, mantel = spatial.get("smoothness") or {}, spatial.get("mantel") or {}
+def _smoothness_table(spatial: Spatial) -> Table | None:
+    smoothness, mantel = dict(spatial.smoothness or ()), dict(spatial.mantel or ())
     rows = []
     within, k = 0.0, 0
     for name, what in _WHAT.items():
         own, over = smoothness.get(name), mantel.get(name)
         if own is None:
             continue
-        within, k = float(own["within_m"]), int(own["k"])
+        within, k = own.within_m, own.k
         rows.append(
             Row(
                 [
                     Cell(what),
-                    Cell(_figure(own["ratio"])),
-                    Cell(_figure(own["spearman"])),
-                    Cell("" if over is None else f"{over['r']:.2f}", small="" if over is None else chance(over["p"])),
+                    Cell(_figure(own.ratio)),
+                    Cell(_figure(own.spearman)),
+                    Cell("" if over is None else f"{over.r:.2f}", small="" if over is None else chance(over.p)),
                 ]
             )
         )
@@ -218,16 +216,16 @@ def _smoothness_table(spatial: Mapping[str, Any]) -> Table | None:
     return Table(columns, rows)
 
 
-def _component_table(components: Sequence[Mapping[str, Any]] | None) -> Table | None:
+def _component_table(components: Sequence[Component] | None) -> Table | None:
     if not components:
         return None
     rows = [
         Row(
             [
-                Cell(str(own["component"])),
-                Cell(percent(own["variance_share"]), share=float(own["variance_share"])),
-                Cell(f"{own['i']:.2f}"),
-                Cell(f"{own['p']:.3f}"),
+                Cell(str(own.component)),
+                Cell(percent(own.variance_share), share=own.variance_share),
+                Cell(f"{own.i:.2f}"),
+                Cell(f"{own.p:.3f}"),
             ]
         )
         for own in components
@@ -239,13 +237,13 @@ def _figure(value: float | None, decimals: int = 2) -> str:
     return "" if value is None else f"{value:.{decimals}f}"
 
 
-def _middle(band: Mapping[str, Any]) -> float:
-    low, high = float(band["low_m"]), float(band["high_m"])
+def _middle(band: Band) -> float:
+    low, high = band.low_m, band.high_m
     return math.sqrt(low * high) if low > 0 else high / 2.0
 
 
-def _between(band: Mapping[str, Any]) -> str:
-    low, high = float(band["low_m"]), float(band["high_m"])
+def _between(band: Band) -> str:
+    low, high = band.low_m, band.high_m
     if low == 0.0:
         return f"up to {distance(high)}"
     left, right = metres(low) if low % 1 else distance(low), distance(high)

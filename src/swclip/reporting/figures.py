@@ -10,7 +10,7 @@ import numpy as np
 
 from swclip.errors import InputError
 from swclip.evaluation.result import Evaluation
-from swclip.metrics.calibration import reliability
+from swclip.metrics.calibration import ReliabilityBin, reliability
 from swclip.metrics.localization_error import RECALL_RADIUS_M
 from swclip.reporting.chart import Axis, Chart, Series, metre_axis
 from swclip.reporting.confidence_section import reliability_chart
@@ -71,7 +71,7 @@ def write_figures(folder: str | os.PathLike[str], evaluation: Evaluation, *, tit
     frame = evaluation.predictions
     if "lisa" in frame and frame["lisa"].notna().any():
         write("lisa-map", map_figure(evaluation, colour="lisa"))
-    if len(evaluation.report["by_region"]) > 1:
+    if len(evaluation.report.by_region) > 1:
         write("regions", regions_figure(evaluation))
     return written
 
@@ -94,7 +94,7 @@ def curve_figure(evaluation: Evaluation, *, size: tuple[float, float] = SIZE, ti
         size: Width and height, inches.
         titled: Whether a title stands above it.
     """
-    return chart_figure(error_curve_chart(str(evaluation.report["estimator"]), evaluation), size=size, titled=titled)
+    return chart_figure(error_curve_chart(str(evaluation.report.estimator), evaluation), size=size, titled=titled)
 
 
 def reliability_figure(evaluation: Evaluation, *, size: tuple[float, float] = SIZE) -> Figure:
@@ -109,8 +109,8 @@ def reliability_figure(evaluation: Evaluation, *, size: tuple[float, float] = SI
     Raises:
         InputError: The system stated no probabilities.
     """
-    calibration = evaluation.report.get("calibration") or {}
-    chart = reliability_chart(calibration.get("reliability") or _bins(evaluation))
+    calibration = evaluation.report.calibration
+    chart = reliability_chart((calibration and calibration.reliability) or _bins(evaluation))
     if chart is None:
         raise InputError("these answers come without probabilities, so there is nothing to check them against.")
     return chart_figure(chart, size=size)
@@ -130,20 +130,21 @@ def regions_figure(evaluation: Evaluation, *, most: int = _REGIONS, size: tuple[
 
 def regions_chart(evaluation: Evaluation, most: int = _REGIONS) -> Chart:
     """Median and 95th percentile of the error by region: names stand along the vertical axis."""
-    by_region = evaluation.report["by_region"]
-    regions = sorted(by_region.items(), key=lambda item: float(item[1]["median"]))[-most:]
+    by_region = evaluation.report.by_region
+    regions = sorted(by_region.items(), key=lambda item: item[1].median)[-most:]
     at = [float(number) for number in range(len(regions))]
-    found = {key: [max(float(own[key]), 1.0) for _, own in regions] for key in ("median", "p95")}
+    errors = {"median": [own.median for _, own in regions], "p95": [own.p95 for _, own in regions]}
+    found = {key: [max(value, 1.0) for value in values] for key, values in errors.items()}
 
     def points(name: str, key: str, colour: str) -> Series:
-        told = [f"{region}: {metres(own[key])}" for region, own in regions]
+        told = [f"{region}: {metres(value)}" for (region, _), value in zip(regions, errors[key], strict=True)]
         return Series(name, found[key], at, colour, told, "points")
 
     lines = [
         Series("", [median, p95], [y, y], _PALE, ["", ""], width=4.0)
         for y, median, p95 in zip(at, found["median"], found["p95"], strict=True)
     ]
-    names = [(y, f"{region} ({own['n']:,})") for y, (region, own) in zip(at, regions, strict=True)]
+    names = [(y, f"{region} ({own.n:,})") for y, (region, own) in zip(at, regions, strict=True)]
     return Chart(
         "regions",
         f"Error by region{f': the {most} hardest' if len(by_region) > most else ''}",
@@ -154,7 +155,7 @@ def regions_chart(evaluation: Evaluation, most: int = _REGIONS) -> Chart:
     )
 
 
-def _bins(evaluation: Evaluation) -> list[dict[str, object]]:
+def _bins(evaluation: Evaluation) -> list[ReliabilityBin]:
     frame = evaluation.predictions
     probability = frame["probability"].to_numpy(dtype=np.float64)
     known = np.isfinite(probability)

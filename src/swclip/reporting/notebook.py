@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,8 +106,8 @@ class EvaluationReport(Evaluation):
     def __repr__(self) -> str:
         report = self.report
         return (
-            f"EvaluationReport({report['n_queries']:,} queries, median error {metres(report['error_m']['median'])}, "
-            f"{percent(report['accuracy_within_m']['25'])} within 25 m)"
+            f"EvaluationReport({report.n_queries:,} queries, median error {metres(report.error_m.median)}, "
+            f"{percent(report.accuracy_within_m['25'])} within 25 m)"
         )
 
     def _repr_html_(self) -> str:
@@ -120,17 +120,24 @@ def card_html(evaluation: Evaluation) -> str:
     Its colours are its own, so that it is as legible in a dark notebook as in a light one.
     """
     report = evaluation.report
-    head = [f"{report['n_queries']:,} queries"]
-    if missing := (report.get("unanswered") or {}).get("n"):
-        head.append(f"{missing:,} more were not answered")
-    size = report.get("gallery_size")
+    head = [f"{report.n_queries:,} queries"]
+    if report.n_unanswered:
+        head.append(f"{report.n_unanswered:,} more were not answered")
+    size = report.gallery_size
     head.append("gallery not known" if size is None else f"{size:,} candidates")
-    head.append(f"estimator: {report['estimator']}")
-    references = [(name, report["baselines"].get(key)) for name, key in (("floor", "floor"), ("one guess", "constant"))]
-    shown = [(name, own) for name, own in references if own is not None]
-    rows = [_row(f"{name} error", report, "error_m", name, shown) for name in ("median", "mean")]
-    rows += [_row(f"within {radius} m", report, "accuracy_within_m", radius, shown) for radius in ("25", "100")]
-    recall = report["recall_at_k_25m"]["1"]
+    head.append(f"estimator: {report.estimator}")
+    references = (("floor", report.baselines.floor), ("one guess", report.baselines.constant))
+    shown = [(name, guess) for name, guess in references if guess is not None]
+    error, intervals = report.error_m, report.intervals
+    rows = [
+        _row("median error", error.median, intervals.error_m.median, [guess.median for _, guess in shown], metres),
+        _row("mean error", error.mean, intervals.error_m.mean, [guess.mean for _, guess in shown], metres),
+    ]
+    for radius in ("25", "100"):
+        share, interval = report.accuracy_within_m[radius], intervals.accuracy_within_m[radius]
+        beside = [guess.accuracy_within_m[radius] for _, guess in shown]
+        rows.append(_row(f"within {radius} m", share, interval, beside, percent))
+    recall = (report.recall_at_k_25m or {}).get("1")
     if recall is not None:
         rows.append(["recall@1 at 25 m", percent(recall), "", *[""] * len(shown)])
     header = ["", "", "95 % interval", *(name for name, _ in shown)]
@@ -159,9 +166,6 @@ def _cell(text: str, at: int, style: str) -> str:
 
 
 def _row(
-    name: str, report: Mapping[str, Any], group: str, key: str, references: list[tuple[str, Mapping[str, Any]]]
+    name: str, value: float, interval: Sequence[float], references: Sequence[float], unit: Callable[[float], str]
 ) -> list[str]:
-    unit = metres if group == "error_m" else percent
-    beside = [own[key] if group == "error_m" else own["accuracy_within_m"][key] for _, own in references]
-    interval = interval_text(report["intervals"][group][key], unit)
-    return [name, unit(report[group][key]), interval, *(unit(value) for value in beside)]
+    return [name, unit(value), interval_text(interval, unit), *(unit(reference) for reference in references)]

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from swclip.files import atomic_file
+from swclip.metrics.baselines import Baselines, Guess
 from swclip.reporting.units import metres, percent
 
 COLOURS = ("#0b5cad", "#d1495b", "#2a8c5a", "#b8860b", "#7b4fa3", "#d9741a", "#3c9cc4", "#4a5560")
@@ -99,48 +100,50 @@ def interval_text(interval: Sequence[float], unit: Callable[[float], str]) -> st
     return f"{number if high.endswith(f' {name}') else low} to {high}"
 
 
-def accuracy_columns(reports: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The radii worth a column: up to the first at which every row is complete."""
-    radii = list(reports[0]["accuracy_within_m"])
+def accuracy_columns(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    """The radii worth a column: up to the first at which every row, of shares by radius, is complete."""
     shown: list[str] = []
-    for radius in radii:
+    for radius in rows[0]:
         shown.append(radius)
-        if all(report["accuracy_within_m"][radius] >= 1.0 for report in reports):
+        if all(shares[radius] >= 1.0 for shares in rows):
             break
     return shown
 
 
 def accuracy_row(
-    name: str, figures: Mapping[str, Any], radii: Sequence[str], best: Mapping[str, float] | None = None
+    name: str, shares: Mapping[str, float], radii: Sequence[str], best: Mapping[str, float] | None = None
 ) -> Row:
-    """A row of shares; the best of each column in bold where `best` is given."""
-    shares = [float(figures["accuracy_within_m"][radius]) for radius in radii]
+    """A row of shares by radius; the best of each column in bold where `best` is given."""
     cells = [
-        Cell(percent(share), best=best is not None and share > 0.0 and share >= best[radius])
-        for radius, share in zip(radii, shares, strict=True)
+        Cell(percent(shares[radius]), best=best is not None and shares[radius] > 0.0 and shares[radius] >= best[radius])
+        for radius in radii
     ]
     return Row([Cell(name), *cells], reference=best is None)
 
 
-def reference_rows(baselines: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+def reference_rows(baselines: Baselines) -> list[tuple[str, Guess]]:
     """The baselines under the names they have on a page; figures of some of the queries may lack the guesses."""
-    names = {"floor": "floor", "constant": "one guess for all", "random": "blind guess"}
-    return [(names[key], baselines[key]) for key in names if baselines.get(key)]
+    named = (
+        ("floor", baselines.floor),
+        ("one guess for all", baselines.constant),
+        ("blind guess", baselines.random),
+    )
+    return [(name, guess) for name, guess in named if guess is not None]
 
 
-def reference_marks(baselines: Mapping[str, Any]) -> list[Mark]:
+def reference_marks(baselines: Baselines) -> list[Mark]:
     """The baselines' medians as marks."""
     return [
-        Mark(name, figures["median"], None, None, REFERENCE_COLOUR, reference=True)
-        for name, figures in reference_rows(baselines)
+        Mark(name, guess.median, None, None, REFERENCE_COLOUR, reference=True)
+        for name, guess in reference_rows(baselines)
     ]
 
 
-def marks_note(baselines: Mapping[str, Any]) -> str:
+def marks_note(baselines: Baselines) -> str:
     """What the reference marks mean, for someone who has never seen them; empty where there are none."""
-    if not baselines.get("floor"):
+    if baselines.floor is None:
         return ""
-    text = f"The floor, {metres(baselines['floor']['median'])}, is what always naming the nearest candidate would give"
+    text = f"The floor, {metres(baselines.floor.median)}, is what always naming the nearest candidate would give"
     guesses = [f"a {name}" if name == "blind guess" else name for name, _ in reference_rows(baselines)[1:]]
     if not guesses:
         return f"{text}."

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from swclip.data.manifest import Manifest
+from swclip.evaluation.report import Report
 from swclip.evaluation.result import Evaluation
 from swclip.reporting.chart import Chart, error_chart
 from swclip.reporting.confidence_section import sureness
@@ -76,10 +77,10 @@ def write_report_page(
     drawn = map_data({title: evaluation}, np.random.default_rng(seed))
     shown = [example.image_id for kind in examples.values() for example in kind if example.query.data_uri]
     add_photographs(drawn, evaluation, manifest, shown, photograph_bytes)
-    marks = [own_mark(title, report), *reference_marks(report["baselines"])]
+    marks = [own_mark(title, report), *reference_marks(report.baselines)]
     failing, sure = failures(report), sureness(report)
     charts, limits, missing = report_charts(title, evaluation), unknown(report), unanswered_table(report)
-    with_leakage = leakage is not None or not answers_alone(report)
+    with_leakage = leakage is not None or not report.answers_alone
     contents = {
         "map-section": "Map",
         "curve-section": "Error",
@@ -88,7 +89,7 @@ def write_report_page(
         "sureness": "How sure" if sure else "",
         "examples": "Photographs" if examples else "",
         "figures": "All figures",
-        "levels": "City and cell" if report.get("levels") else "",
+        "levels": "City and cell" if report.levels else "",
         "unanswered": "Not answered" if missing else "",
         "unknown": "What cannot be known" if limits else "",
         "leakage": "Leakage" if with_leakage else "",
@@ -102,7 +103,7 @@ def write_report_page(
         "cards": cards(report),
         "marks": marks,
         "scale": scale_of(marks),
-        "marks_note": marks_note(report["baselines"]),
+        "marks_note": marks_note(report.baselines),
         "map_note": map_note(drawn["left_out"]),
         "lisa_on_map": drawn["lisa"] is not None,
         "regions": region_table(report),
@@ -112,12 +113,12 @@ def write_report_page(
         "sure": sure,
         "accuracy": accuracy_table(title, report),
         "errors": error_table(report),
-        "estimator": report["estimator"],
+        "estimator": report.estimator,
         "retrieval": retrieval_table(report),
         "retrieval_text": retrieval_text(report),
-        "relevance": report.get("relevance"),
+        "relevance": report.relevance,
         "answerable": answerable_text(report),
-        "levels": level_table(report) if report.get("levels") else None,
+        "levels": level_table(report) if report.levels else None,
         "examples": examples,
         "unanswered": missing,
         "confidence": confidence_table(report),
@@ -125,11 +126,11 @@ def write_report_page(
         "with_leakage": with_leakage,
         "leakage": leakage_section(leakage),
         "made": made_rows(report),
-        "block": report["intervals"]["block"],
-        "random_draws": (report["baselines"]["random"] or {}).get("draws"),
+        "block": report.intervals.block,
+        "random_draws": None if report.baselines.random is None else report.baselines.random.draws,
         "candidates_shown": len(evaluation.candidates) > 0,
-        "floor_known": report["baselines"]["floor"] is not None,
-        "ranked": any(value is not None for k, value in report["recall_at_k_25m"].items() if int(k) > 1),
+        "floor_known": report.baselines.floor is not None,
+        "ranked": any(value is not None for k, value in (report.recall_at_k_25m or {}).items() if int(k) > 1),
     }
     data = {"charts": [chart.to_dict() for chart in charts], "map": drawn, "map_system": None}
     write_page(path, "report.html.j2", page, data)
@@ -151,57 +152,55 @@ def error_curve_chart(name: str, evaluation: Evaluation) -> Chart:
     """
     frame = evaluation.predictions
     lines = [(name, error_curve(frame["error_m"]), COLOURS[0], "solid", 2.6)]
-    if evaluation.report["baselines"]["floor"] is not None:
+    if evaluation.report.baselines.floor is not None:
         lines.append(("floor", error_curve(frame["floor_m"]), REFERENCE_COLOUR, "dash", 1.8))
     return error_chart("error-curve", lines)
 
 
-def kicker(report: Mapping[str, Any]) -> str:
+def kicker(report: Report) -> str:
     """The line above a page's title: what was asked, of what, and how it was split."""
-    meta = report.get("made_with", {}).get("splits", {})
+    meta = report.made_with.get("splits", {})
     protocol = f", {meta['protocol']}" if isinstance(meta, Mapping) and meta.get("protocol") else ""
-    asked = "validation queries" if report.get("on") == "val" else "queries"
-    size = report["gallery_size"]
+    asked = "validation queries" if report.on == "val" else "queries"
+    size = report.gallery_size
     gallery = "gallery not known" if size is None else f"{round(size):,} candidates"
-    queries = f"{round(report['n_queries']):,} {asked}"
-    if missing := (report.get("unanswered") or {}).get("n"):
-        queries += f" answered and {missing:,} not"
+    queries = f"{report.n_queries:,} {asked}"
+    if report.n_unanswered:
+        queries += f" answered and {report.n_unanswered:,} not"
     return f"{queries}, {gallery}{protocol}"
 
 
-def lede(report: Mapping[str, Any]) -> str:
+def lede(report: Report) -> str:
     """The result in a few sentences."""
-    error, accuracy, baselines = report["error_m"], report["accuracy_within_m"], report["baselines"]
-    missing = report.get("unanswered") or {"n": 0}
+    error, missing = report.error_m, report.unanswered
     text = (
-        f"Half of the {'answered ' if missing['n'] else ''}photographs are placed within {distance(error['median'])} "
-        f"of where they were taken, and {percent(accuracy['100'])} within 100 m. One in twenty is more than "
-        f"{distance(error['p95'])} off."
+        f"Half of the {'answered ' if report.n_unanswered else ''}photographs are placed within "
+        f"{distance(error.median)} of where they were taken, and {percent(report.accuracy_within_m['100'])} within "
+        f"100 m. One in twenty is more than {distance(error.p95)} off."
     )
-    if missing["n"]:
+    if missing is not None and missing.n:
         text += (
-            f" {missing['n']:,} of {missing['n_asked']:,} queries {'was' if missing['n'] == 1 else 'were'} not "
-            f"answered; counting as wrong what was not, {percent(missing['accuracy_within_m_of_asked']['100'])} are "
-            "within 100 m."
+            f" {missing.n:,} of {missing.n_asked:,} queries {'was' if missing.n == 1 else 'were'} not answered; "
+            f"counting as wrong what was not, {percent(missing.accuracy_within_m_of_asked['100'])} are within 100 m."
         )
-    if baselines["floor"] is None or baselines["random"] is None:
+    floor, random = report.baselines.floor, report.baselines.random
+    if floor is None or random is None:
         return text
     return (
-        f"{text} A blind guess is typically {distance(baselines['random']['median'])} off, the best possible answer "
-        f"{distance(baselines['floor']['median'])}."
+        f"{text} A blind guess is typically {distance(random.median)} off, the best possible answer "
+        f"{distance(floor.median)}."
     )
 
 
-def answerable_text(report: Mapping[str, Any]) -> str:
+def answerable_text(report: Report) -> str:
     """How many queries have a right candidate at all; empty where the gallery is not known."""
-    if report["n_answerable"] is None:
+    if report.n_answerable is None:
         return ""
-    answerable, total = round(report["n_answerable"]), round(report["n_queries"])
-    if answerable == total:
+    if report.n_answerable == report.n_queries:
         return "Every query has a candidate within 25 m of the truth."
     return (
-        f"{answerable:,} of {total:,} queries have a candidate within 25 m of the truth; no system that names a "
-        "candidate can be nearer on the others."
+        f"{report.n_answerable:,} of {report.n_queries:,} queries have a candidate within 25 m of the truth; no system "
+        "that names a candidate can be nearer on the others."
     )
 
 
@@ -211,52 +210,51 @@ def scale_of(marks: Sequence[Mark]) -> MetreScale:
     return MetreScale.holding(ends)
 
 
-def made_rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+def made_rows(report: Report) -> list[tuple[str, str]]:
     """How the figures came about, as name and text."""
-    intervals = report["intervals"]
+    intervals = report.intervals
     settings = {
-        "truth": report.get("truth"),
-        "estimator": report["estimator"],
-        "posterior": report.get("posterior"),
-        "intervals": f"{100 * intervals['level']:.0f} %, {intervals['resamples']:,} resamples of "
-        f"{intervals['blocks']:,} blocks ({intervals['block']})",
+        "truth": None if report.truth is None else dict(report.truth),
+        "estimator": report.estimator,
+        "posterior": report.posterior,
+        "intervals": f"{100 * intervals.level:.0f} %, {intervals.resamples:,} resamples of {intervals.blocks:,} blocks "
+        f"({intervals.block})",
     }
     known = {name: value for name, value in settings.items() if value is not None}
-    return flat_rows({**known, **report.get("made_with", {})})
+    return flat_rows({**known, **report.made_with})
 
 
-def own_mark(name: str, report: Mapping[str, Any]) -> Mark:
+def own_mark(name: str, report: Report) -> Mark:
     """The median error of the evaluated system, as a mark."""
-    low, high = report["intervals"]["error_m"]["median"]
-    return Mark(name, report["error_m"]["median"], low, high, COLOURS[0])
+    low, high = report.intervals.error_m.median
+    return Mark(name, report.error_m.median, low, high, COLOURS[0])
 
 
-def cards(report: Mapping[str, Any]) -> list[dict[str, str]]:
+def cards(report: Report) -> list[dict[str, str]]:
     """The figures at the head of the page: label, value, and the range below it."""
-    intervals = report["intervals"]
-    errors, shares = intervals["error_m"], intervals["accuracy_within_m"]
+    errors, shares = report.intervals.error_m, report.intervals.accuracy_within_m
     return [
         {
             "label": "median error",
-            "value": metres(report["error_m"]["median"]),
-            "range": interval_text(errors["median"], metres),
+            "value": metres(report.error_m.median),
+            "range": interval_text(errors.median, metres),
         },
         {
             "label": "mean error",
-            "value": metres(report["error_m"]["mean"]),
-            "range": interval_text(errors["mean"], metres),
+            "value": metres(report.error_m.mean),
+            "range": interval_text(errors.mean, metres),
         },
         *(
             {
                 "label": f"within {radius} m",
-                "value": percent(report["accuracy_within_m"][radius]),
+                "value": percent(report.accuracy_within_m[radius]),
                 "range": interval_text(shares[radius], percent),
             }
             for radius in ("25", "100")
         ),
-        *_recall_card(report["recall_at_k_25m"]),
+        *_recall_card(report.recall_at_k_25m or {}),
         *_answered_card(report),
-        *_last_card(report),
+        _last_card(report),
     ]
 
 
@@ -275,78 +273,62 @@ def _recall_card(recall: Mapping[str, float | None]) -> list[dict[str, str]]:
     ]
 
 
-def _answered_card(report: Mapping[str, Any]) -> list[dict[str, str]]:
-    missing = report.get("unanswered")
-    if not missing or not missing["n"]:
+def _answered_card(report: Report) -> list[dict[str, str]]:
+    missing = report.unanswered
+    if missing is None or not missing.n:
         return []
-    answered = f"{report['n_queries']:,} of {missing['n_asked']:,}"
-    return [{"label": "answered", "value": percent(missing["share_answered"]), "range": answered}]
+    answered = f"{report.n_queries:,} of {missing.n_asked:,}"
+    return [{"label": "answered", "value": percent(missing.share_answered), "range": answered}]
 
 
-def _last_card(report: Mapping[str, Any]) -> list[dict[str, str]]:
-    calibration = report.get("calibration")
-    own = next((one for one in calibration["levels"] if one["level"] == 0.8), None) if calibration else None
-    if own is not None:
-        return [
-            {
-                "label": "80 % regions hold",
-                "value": percent(own["coverage"]),
-                "range": interval_text(own["coverage_interval"], percent),
-            }
-        ]
-    if report.get("geoscore") is None:
-        return []
-    return [{"label": "GeoScore", "value": f"{report['geoscore']:,.0f}", "range": "of 5,000"}]
+def _last_card(report: Report) -> dict[str, str]:
+    levels = () if report.calibration is None else report.calibration.levels
+    own = next((one for one in levels if one.level == 0.8), None)
+    if own is None:
+        return {"label": "GeoScore", "value": f"{report.geoscore:,.0f}", "range": "of 5,000"}
+    return {
+        "label": "80 % regions hold",
+        "value": percent(own.coverage),
+        "range": "" if own.coverage_interval is None else interval_text(own.coverage_interval, percent),
+    }
 
 
-def unknown(report: Mapping[str, Any]) -> list[str]:
-    """What a report of bare coordinates cannot say, as sentences; none where there is a posterior behind the answers.
-
-    Example:
-        >>> bare = {"posterior": None, "baselines": {"floor": {}}, "recall_at_k_25m": {"1": 0.5, "5": None}}
-        >>> len(unknown(bare)), unknown({"posterior": {}})
-        (4, [])
-    """
-    if not answers_alone(report):
+def unknown(report: Report) -> list[str]:
+    """What a report of bare coordinates cannot say, as sentences; none where answers have a posterior."""
+    if not report.answers_alone:
         return []
     sentences = [
         "Probabilities, regions, city and cell: the answers come without a posterior over places.",
         "Smoothness and correlograms of embeddings: the answers come without embeddings.",
     ]
-    if report["baselines"]["floor"] is None:
+    if report.baselines.floor is None:
         sentences.append(
             "The floor (the best that is possible), the guesses and how many queries are answerable: which positions "
             "the tool could name is not known. A table of them (--gallery) or splits would say it."
         )
-    beyond = [key for key, value in report["recall_at_k_25m"].items() if value is None]
+    beyond = [key for key, value in (report.recall_at_k_25m or {}).items() if value is None]
     if beyond:
         sentences.append(f"Recall at k = {', '.join(beyond)}: fewer answers were given for each query.")
     sentences.append("What the tool was trained on, and so how near to these queries: its answers do not tell.")
     return sentences
 
 
-def answers_alone(report: Mapping[str, Any]) -> bool:
-    """Whether a report is of bare coordinates, without a posterior behind them."""
-    return report.get("posterior", {}) is None
-
-
-def unanswered_table(report: Mapping[str, Any]) -> Table | None:
+def unanswered_table(report: Report) -> Table | None:
     """Why queries were not answered, and how many; None where all were."""
-    missing = report.get("unanswered")
-    if not missing or not missing["n"]:
+    missing = report.unanswered
+    if missing is None or not missing.n:
         return None
-    rows = [Row([Cell(reason), Cell(f"{count:,}")]) for reason, count in missing["reasons"].items()]
+    rows = [Row([Cell(reason), Cell(f"{count:,}")]) for reason, count in missing.reasons.items()]
     return Table(["why", "queries"], rows)
 
 
-def confidence_table(report: Mapping[str, Any]) -> Table | None:
+def confidence_table(report: Report) -> Table | None:
     """Errors of the answers that the tool was surest of; None where it did not say how sure it was."""
-    if not report.get("confidence"):
+    if report.confidence is None:
         return None
-    own = report["confidence"]["selective"]
-    columns = (own[key] for key in ("share", "n", "median_m", "within_100_m"))
+    own = report.confidence.selective
     rows = []
-    for share, n, median, within in zip(*columns, strict=True):
+    for share, n, median, within in zip(own.share, own.n, own.median_m, own.within_100_m, strict=True):
         name = "all" if share == 1.0 else f"the surest {100 * share:.0f} %"
         rows.append(Row([Cell(name), Cell(f"{n:,}"), Cell(metres(median)), Cell(percent(within))]))
     return Table(["answers", "number", "median error", "within 100 m"], rows)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from swclip.data.manifest import Manifest
 from swclip.evaluation.predictions import write_predictions
-from swclip.evaluation.report_schema import check_report
+from swclip.evaluation.report import report_of
 from swclip.evaluation.result import Evaluation
 from swclip.files import atomic_file, write_json
 from swclip.reporting.figures import clear_figures, write_figures
@@ -48,19 +48,20 @@ def save_evaluation(
         InputError: The folder cannot be written.
     """
     out, report = Path(folder), evaluation.report
-    check_report(report, "the report that was measured")
+    document = report.as_dict()
+    report_of(document, "the report that was measured")
     # Figures of an earlier evaluation must not stand beside new predictions if this one is interrupted.
     (out / "report.json").unlink(missing_ok=True)
     clear_figures(out / "figures")
     write_predictions(out / "predictions.parquet", evaluation.predictions)
     unanswered = out / "unanswered.csv"
     unanswered.unlink(missing_ok=True)
-    if missing := (report.get("unanswered") or {}).get("queries"):
+    if report.unanswered is not None and report.unanswered.queries:
         with atomic_file(unanswered) as beside:
-            pd.DataFrame(missing, columns=["image_id", "reason"]).to_csv(beside, index=False)
+            pd.DataFrame(report.unanswered.queries, columns=["image_id", "reason"]).to_csv(beside, index=False)
     if figures:
         write_figures(out / "figures", evaluation, title=title)
-    found = report.get("leakage") if leakage is None else leakage
+    found = report.leakage if leakage is None else leakage
     write_report_page(out / "report.html", evaluation, title=title, manifest=manifest, leakage=found)
-    write_json(out / "report.json", report)
+    write_json(out / "report.json", document)
     return out / "report.json"

@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from swclip.evaluation.report import Report
 from swclip.geo.cells import across_m
+from swclip.metrics.hierarchy import LevelFigures
+from swclip.metrics.parts import Errors
 from swclip.reporting.page import Cell, Row, Table, accuracy_columns, accuracy_row, flat_rows, reference_rows
 from swclip.reporting.units import distance, metres, percent
 
@@ -24,38 +27,37 @@ _STATISTICS = {
 }
 
 
-def accuracy_table(title: str, report: Mapping[str, Any]) -> Table:
+def accuracy_table(title: str, report: Report) -> Table:
     """Share of queries within each distance, for the system and the baselines."""
-    references = reference_rows(report["baselines"])
-    radii = accuracy_columns([report, *(figures for _, figures in references)])
-    everything = dict.fromkeys(radii, 0.0)
-    own = accuracy_row(title, report, radii, best=dict.fromkeys(everything, 2.0))
-    rows = [own, *(accuracy_row(name, figures, radii) for name, figures in references)]
-    missing = report.get("unanswered")
-    if missing and missing["n"]:
-        asked = [Cell(percent(missing["accuracy_within_m_of_asked"][radius])) for radius in radii]
+    references = reference_rows(report.baselines)
+    radii = accuracy_columns([report.accuracy_within_m, *(guess.accuracy_within_m for _, guess in references)])
+    own = accuracy_row(title, report.accuracy_within_m, radii, best=dict.fromkeys(radii, 2.0))
+    rows = [own, *(accuracy_row(name, guess.accuracy_within_m, radii) for name, guess in references)]
+    missing = report.unanswered
+    if missing is not None and missing.n:
+        asked = [Cell(percent(missing.accuracy_within_m_of_asked[radius])) for radius in radii]
         rows.insert(1, Row([Cell("of all asked", small="what was not answered counts as wrong"), *asked]))
     return Table(["", *(distance(float(radius)) for radius in radii)], rows)
 
 
-def error_table(report: Mapping[str, Any]) -> Table:
+def error_table(report: Report) -> Table:
     """Statistics of the error, for each estimator and the baselines."""
 
-    def row(name: str, figures: Mapping[str, Any], reference: bool) -> Row:
-        return Row([Cell(name), *(Cell(metres(figures[key])) for key in _STATISTICS)], reference)
+    def row(name: str, errors: Errors, reference: bool) -> Row:
+        return Row([Cell(name), *(Cell(metres(getattr(errors, key))) for key in _STATISTICS)], reference)
 
-    rows = [row(name, own["error_m"], False) for name, own in report["estimators"].items()]
-    rows += [row(name, figures, True) for name, figures in reference_rows(report["baselines"])]
+    rows = [row(name, own.error_m, False) for name, own in report.estimators.items()]
+    rows += [row(name, guess, True) for name, guess in reference_rows(report.baselines)]
     return Table(["estimator", *_STATISTICS.values()], rows)
 
 
-def retrieval_table(report: Mapping[str, Any]) -> Table:
+def retrieval_table(report: Report) -> Table:
     """Recall, graded relevance and share in the city among the first k candidates, as far as they are known."""
-    recall = {k: share for k, share in report["recall_at_k_25m"].items() if share is not None}
+    recall = {k: share for k, share in (report.recall_at_k_25m or {}).items() if share is not None}
     rows = {
         "recall@k at 25 m": {k: percent(share) for k, share in recall.items()},
-        "nDCG@k": {k: f"{value:.3f}" for k, value in (report.get("ndcg_at_k") or {}).items()},
-        "share in the query's city": {k: percent(v) for k, v in (report.get("city_alignment_at_k") or {}).items()},
+        "nDCG@k": {k: f"{value:.3f}" for k, value in (report.ndcg_at_k or {}).items()},
+        "share in the query's city": {k: percent(v) for k, v in (report.city_alignment_at_k or {}).items()},
     }
     ks = list(recall)
     return Table(
@@ -64,30 +66,29 @@ def retrieval_table(report: Mapping[str, Any]) -> Table:
     )
 
 
-def retrieval_text(report: Mapping[str, Any]) -> str:
-    """The scores of the whole list in a sentence, as far as they are known."""
+def retrieval_text(report: Report) -> str:
+    """MRR, as far as it is known, and GeoScore in a sentence."""
     told = []
-    if report["mrr_25m"] is not None:
-        told.append(f"the mean reciprocal rank is {report['mrr_25m']:.3f} (1 if the first candidate is always right)")
-    if report.get("geoscore") is not None:
-        told.append(f"the GeoScore {'' if told else 'is '}{report['geoscore']:,.0f} of 5,000")
+    if report.mrr_25m is not None:
+        told.append(f"the mean reciprocal rank is {report.mrr_25m:.3f} (1 if the first candidate is always right)")
+    told.append(f"the GeoScore {'' if told else 'is '}{report.geoscore:,.0f} of 5,000")
     text = ", ".join(told)
-    return f"{text[0].upper()}{text[1:]}." if text else ""
+    return f"{text[0].upper()}{text[1:]}."
 
 
-def level_table(report: Mapping[str, Any]) -> Table:
+def level_table(report: Report) -> Table:
     """Accuracy and scores of the city and of each size of cell."""
     rows = [
         Row(
             [
                 Cell(level_name(name)),
-                Cell(f"{round(own['n']):,}", small=_unanswerable(own)),
-                *(Cell(percent(own[key])) for key in ("accuracy", "accuracy_of_point", "mean_probability")),
-                Cell(f"{own['brier']:.3f}"),
-                Cell("" if own["log_score"] is None else f"{own['log_score']:.2f}"),
+                Cell(f"{own.n:,}", small=_unanswerable(own)),
+                *(Cell(percent(share)) for share in (own.accuracy, own.accuracy_of_point, own.mean_probability)),
+                Cell(f"{own.brier:.3f}"),
+                Cell("" if own.log_score is None else f"{own.log_score:.2f}"),
             ]
         )
-        for name, own in report["levels"].items()
+        for name, own in report.levels.items()
     ]
     columns = ["", "queries", "named right", "point in it", "probability of the true one", "Brier score", "log score"]
     return Table(columns, rows)
@@ -104,58 +105,51 @@ def level_name(name: str) -> str:
     return name if word != "cell" else f"cell, {distance(across_m(int(resolution)))} across"
 
 
-def _unanswerable(level: Mapping[str, Any]) -> str:
-    without = round(level["n"] - level["n_answerable"])
+def _unanswerable(level: LevelFigures) -> str:
+    without = level.n - level.n_answerable
     return f"{without:,} without a candidate in it" if without else ""
 
 
-def region_table(report: Mapping[str, Any]) -> Table:
+def region_table(report: Report) -> Table:
     """Errors of each region, hardest first."""
-    regions = sorted(report["by_region"].items(), key=lambda item: -float(item[1]["median"]))
-    radii = list(regions[0][1]["accuracy_within_m"])
+    regions = sorted(report.by_region.items(), key=lambda item: -item[1].median)
+    radii = list(regions[0][1].accuracy_within_m)
     rows = [
         Row(
             [
                 Cell(name),
-                Cell(f"{figures['n']:,}"),
-                *(Cell(metres(figures[key])) for key in ("median", "mean", "p95")),
+                Cell(f"{region.n:,}"),
+                *(Cell(metres(error_m)) for error_m in (region.median, region.mean, region.p95)),
+                # One column carries a meter.
                 *(
-                    Cell(percent(figures["accuracy_within_m"][radius]), share=share_of(figures, radius, "100"))
-                    for radius in radii
+                    Cell(percent(share), share=share if radius == "100" else None)
+                    for radius, share in region.accuracy_within_m.items()
                 ),
             ]
         )
-        for name, figures in regions
+        for name, region in regions
     ]
     columns = ["region", "queries", "median", "mean", "p95", *(f"within {distance(float(radius))}" for radius in radii)]
     return Table(columns, rows)
 
 
-def regional_text(report: Mapping[str, Any]) -> str:
+def regional_text(report: Report) -> str:
     """How far the regions lie apart, in a sentence; empty where there is one region."""
-    own = report.get("regional")
+    own = report.regional
     if own is None:
         return ""
     text = (
-        f"Half of the photographs of {own['best']} are placed within {metres(own['best_median'])}, of {own['worst']} "
-        f"within {metres(own['worst_median'])}: a gap of {metres(own['gap'])} between the best and the worst of "
-        f"{own['n_regions']} regions."
+        f"Half of the photographs of {own.best} are placed within {metres(own.best_median)}, of {own.worst} within "
+        f"{metres(own.worst_median)}: a gap of {metres(own.gap)} between the best and the worst of {own.n_regions} "
+        "regions."
     )
-    gini = own["gini"]
-    if gini is None:
-        return text
-    told = "the regions are much alike" if gini < _ALIKE else "some regions are harder"
-    if gini > _CONCENTRATED:
+    told = "the regions are much alike" if own.gini < _ALIKE else "some regions are harder"
+    if own.gini > _CONCENTRATED:
         told = "the error is concentrated in few regions"
     return (
-        f"{text} The Gini index of their medians is {gini:.2f} (0 if all are alike, towards 1 if one bears it all): "
-        f"{told}."
+        f"{text} The Gini index of their medians is {own.gini:.2f} (0 if all are alike, towards 1 if one bears it "
+        f"all): {told}."
     )
-
-
-def share_of(figures: Mapping[str, Any], radius: str, shown: str) -> float | None:
-    """The share at the one radius that carries a meter."""
-    return float(figures["accuracy_within_m"][radius]) if radius == shown else None
 
 
 _WITHIN = ("5", "10", "25", "50")

@@ -1,0 +1,184 @@
+"""The report of an evaluation: what report.json holds, as a typed record.
+
+`docs/report.schema.json` is `Report` as JSON Schema, for programs in other languages. The version changes when a key
+changes its meaning or goes away; further keys may come within a version.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, WithJsonSchema
+
+from swclip.errors import ArtefactError
+from swclip.files import read_json
+from swclip.metrics.baselines import Baselines
+from swclip.metrics.coverage_parts import CalibrationReport
+from swclip.metrics.error_report import Intervals
+from swclip.metrics.hierarchy import LevelFigures
+from swclip.metrics.parts import ByK, ByRadius, Errors, Figures, Metres, Number, Part, Share
+from swclip.metrics.regional_errors import Region, Regional
+from swclip.metrics.spatial import Spatial
+
+Version = Literal["1", "2"]
+
+REPORT_VERSION: Version = "2"
+"""What is written."""
+
+EARLIER_VERSION: Version = "1"
+"""What is read as well, where figures that it lacks can be left out."""
+
+
+class Unanswered(Part):
+    """Queries that another tool was asked and did not answer."""
+
+    n_asked: int
+    n: int
+    share_answered: Share
+    reasons: dict[str, int]
+    queries: list[list[str]] = Field(description="image_id and reason of each")
+    accuracy_within_m_of_asked: ByRadius
+
+
+class SureAnswers(Part):
+    """Errors of the surest answers."""
+
+    share: list[Share]
+    n: list[int]
+    median_m: list[Metres]
+    within_100_m: list[Share]
+
+
+class Confidence(Part):
+    """What the order of another tool's confidences is worth."""
+
+    n: int
+    selective: SureAnswers
+
+
+class Relevance(Part):
+    """The graded relevance of nDCG."""
+
+    kernel: str
+    bandwidth_m: float
+
+
+class Truth(Part):
+    """Which position errors are measured against."""
+
+    position: str
+    columns: str
+
+
+class Report(Part):
+    """report.json."""
+
+    version: Annotated[Version, WithJsonSchema({"const": REPORT_VERSION, "type": "string"})]
+    n_queries: int
+    n_answerable: int | None = Field(description="queries with a candidate within 25 m of the truth")
+    gallery_size: Number | None
+    gallery_photographs: Number | None
+    unanswered: Unanswered | None = Field(
+        default=None, description="of another tool's answers: what it was asked and left"
+    )
+    estimator: str | None
+    error_m: Errors
+    accuracy_within_m: ByRadius
+    geoscore: float = Field(description="0 to 5000")
+    by_region: dict[str, Region]
+    regional: Regional | None
+    intervals: Intervals
+    recall_at_k_25m: dict[str, Share | None] | None = Field(description="by k; null beyond the answers that were given")
+    mrr_25m: float | None
+    ndcg_at_k: ByK | None
+    relevance: Relevance | None
+    city_alignment_at_k: ByK | None
+    levels: dict[str, LevelFigures]
+    baselines: Baselines
+    estimators: dict[str, Figures]
+    regions: str
+    spatial: Spatial | None
+    calibration: CalibrationReport | None
+    confidence: Confidence | None = Field(
+        default=None, description="of another tool's answers: whether its sure ones are better"
+    )
+    on: str | None = None
+    truth: Truth | None = None
+    posterior: dict[str, Any] | None = None
+    parts: int | None = Field(default=None, description="splits that were pooled")
+    made_with: dict[str, Any] = Field(default_factory=dict)
+    leakage: dict[str, Any] | None = Field(
+        default=None, description="what queries and gallery of another tool's vectors share"
+    )
+
+    @property
+    def n_unanswered(self) -> int:
+        """Queries that were asked and not answered."""
+        return 0 if self.unanswered is None else self.unanswered.n
+
+    @property
+    def answers_alone(self) -> bool:
+        """Whether it is of bare coordinates, without a posterior behind them."""
+        return "posterior" in self.model_fields_set and self.posterior is None
+
+    def recorded(self, **entries: Any) -> Report:
+        """The same report with further entries of `made_with`."""
+        return self.model_copy(update={"made_with": {**self.made_with, **entries}})
+
+    def as_dict(self) -> dict[str, Any]:
+        """What report.json holds: a key that was never set is left out."""
+        return self.model_dump(exclude_unset=True)
+
+
+def read_report(path: str | os.PathLike[str]) -> Report:
+    """Read report.json.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ArtefactError: It is missing, or not a report of this version; see `report_of`.
+    """
+    return report_of(read_json(path, "the report"), os.fspath(path))
+
+
+def report_of(document: Any, where: str = "report.json", versions: Sequence[Version] = (REPORT_VERSION,)) -> Report:
+    """The report that a JSON document holds.
+
+    Args:
+        document: What the JSON holds.
+        where: The file, for the message.
+        versions: Versions that are accepted.
+
+    Raises:
+        ArtefactError: A key is missing, unknown or of another type, or the version is another one.
+    """
+    check_version(document, where, versions)
+    try:
+        return Report.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "missing":
+            raise ArtefactError(f"{where}: {key!r} is missing, so this is no whole report; evaluate again.") from error
+        if first["type"] == "extra_forbidden":
+            raise ArtefactError(
+                f"{where}: this swclip does not know the key {key!r}; use the swclip that wrote it, or evaluate again."
+            ) from error
+        raise ArtefactError(f"{where}: {key}: {first['msg']}; evaluate again.") from error
+
+
+def check_version(document: Any, where: str, versions: Sequence[Version]) -> None:
+    """Check the version of a report before anything else is read of it.
+
+    Raises:
+        ArtefactError: It is none of the versions.
+    """
+    version = document.get("version") if isinstance(document, dict) else None
+    if version not in versions:
+        raise ArtefactError(
+            f"{where}: a report of version {version}, and this swclip reads {' and '.join(versions)}; evaluate again, "
+            "or use the swclip that wrote it."
+        )
