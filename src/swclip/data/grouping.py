@@ -150,9 +150,9 @@ def keep_buffer(
     labels: np.ndarray[Any, Any], positions_deg: Float64[np.ndarray, "n 2"], around: str, buffer_m: float
 ) -> None:
     """Move training photographs within `buffer_m` of any photograph of the split `around` to `gallery`, in place."""
-    training, asked = np.flatnonzero(labels == "train"), np.flatnonzero(labels == around)
-    if len(training) and len(asked):
-        distance_m, _ = SphereIndex(positions_deg[asked]).nearest(positions_deg[training], k=1)
+    training, held_out = np.flatnonzero(labels == "train"), np.flatnonzero(labels == around)
+    if len(training) and len(held_out):
+        distance_m, _ = SphereIndex(positions_deg[held_out]).nearest(positions_deg[training], k=1)
         labels[training[distance_m[:, 0] <= buffer_m]] = "gallery"
 
 
@@ -161,7 +161,7 @@ def draw_by_city(
     city_of_unit: Sequence[str | None],
     share: float,
     rng: np.random.Generator,
-    what: str,
+    unit: str,
     hint: str = "bring more photographs or another share",
 ) -> Int64[np.ndarray, " t"]:
     """Draw a share of the units, the same from each city, rounded so that the total is right.
@@ -171,7 +171,7 @@ def draw_by_city(
         city_of_unit: The city of each unit, by its number.
         share: The share to draw, at least one unit; 0 draws none.
         rng: The generator.
-        what: What the units are, for the message.
+        unit: Name of the units, plural, for the message.
         hint: What to do where there are too few.
 
     Returns:
@@ -183,7 +183,7 @@ def draw_by_city(
     if share == 0.0:
         return units[:0]
     if len(units) - max(1, round(share * len(units))) < 1:
-        raise InputError(f"there are {len(units)} {what} to draw from, too few for a share of {share:g}; {hint}.")
+        raise InputError(f"there are {len(units)} {unit} to draw from, too few for a share of {share:g}; {hint}.")
     drawn = [rng.permutation(of_city)[:count] for of_city, count in _quota_by_city(units, city_of_unit, share)]
     return np.sort(np.concatenate(drawn))
 

@@ -1,4 +1,4 @@
-"""What the asked photographs share with the training side: the leakage report that goes with every split.
+"""What queries share with the training side: the leakage report that goes with every split.
 
 The training side of the queries is `train` and `val`, for validation chooses the model and its photographs may be
 candidates; the training side of the validation queries is `train`.
@@ -48,7 +48,7 @@ def leakage_report(
     Returns:
         A report for JSON: protocol, query and val (each with n, n_training, nearest_training_m, within_m,
         shared_places, shared_sequences, nearby_captures, candidates, near_duplicates, exact_duplicates), pictures,
-        warnings and notes. Distances are great-circle metres, shares are fractions of the asked photographs.
+        warnings and notes. Distances are great-circle metres, shares are fractions of the queries.
 
     Raises:
         MismatchError: The splits were made from another manifest.
@@ -70,17 +70,17 @@ def leakage_report(
     )
     asked_of: tuple[Asked, ...] = ("query", "val")
     for name in asked_of:
-        asked = np.flatnonzero(labels == name)
+        query_rows = np.flatnonzero(labels == name)
         training = np.flatnonzero(np.isin(labels, _TRAINING_SIDE[name]))
-        part = _positions(manifest, asked, training)
-        part["shared_places"] = _shared(place, asked, training)
-        part["shared_sequences"] = _shared(_sequence_numbers(manifest), asked, training)
-        part["nearby_captures"] = _nearby_captures(manifest, asked, training)
-        part["candidates"] = _candidates(manifest, asked, candidates_for(splits, name))
+        part = _positions(manifest, query_rows, training)
+        part["shared_places"] = _shared(place, query_rows, training)
+        part["shared_sequences"] = _shared(_sequence_numbers(manifest), query_rows, training)
+        part["nearby_captures"] = _nearby_captures(manifest, query_rows, training)
+        part["candidates"] = _candidates(manifest, query_rows, candidates_for(splits, name))
         part["near_duplicates"] = part["exact_duplicates"] = None
         if hashes is not None:
-            part["near_duplicates"] = _near(manifest, asked, training, hashes, near_duplicate_bits)
-            part["exact_duplicates"] = _exact(manifest, asked, training, hashes)
+            part["near_duplicates"] = _near(manifest, query_rows, training, hashes, near_duplicate_bits)
+            part["exact_duplicates"] = _exact(manifest, query_rows, training, hashes)
         report[name] = part
     report["pictures"] = _pictures(manifest, hashes, near_duplicate_bits)
     report["warnings"] = warnings_of(report, splits.meta.get("parameters", {}))
@@ -89,7 +89,7 @@ def leakage_report(
 
 
 def warnings_of(report: dict[str, Any], parameters: dict[str, Any]) -> list[str]:
-    """Sentences for what breaks the promise of the protocol or makes the figures say less than they seem to.
+    """Sentences on what violates the protocol or makes the figures optimistically biased.
 
     Args:
         report: The report, without its warnings.
@@ -144,32 +144,39 @@ def warnings_of(report: dict[str, Any], parameters: dict[str, Any]) -> list[str]
     return found
 
 
-def _positions(manifest: Manifest, asked: Int64[np.ndarray, " q"], training: Int64[np.ndarray, " t"]) -> dict[str, Any]:
-    part: dict[str, Any] = {"n": len(asked), "n_training": len(training), "nearest_training_m": None, "within_m": None}
-    if len(asked) and len(training):
+def _positions(
+    manifest: Manifest, query_rows: Int64[np.ndarray, " q"], training: Int64[np.ndarray, " t"]
+) -> dict[str, Any]:
+    part: dict[str, Any] = {
+        "n": len(query_rows),
+        "n_training": len(training),
+        "nearest_training_m": None,
+        "within_m": None,
+    }
+    if len(query_rows) and len(training):
         positions = manifest.positions_deg
-        nearest = SphereIndex(positions[training]).nearest(positions[asked], k=1)[0][:, 0]
+        nearest = SphereIndex(positions[training]).nearest(positions[query_rows], k=1)[0][:, 0]
         part["nearest_training_m"] = {
             "min": float(nearest.min()),
             "p5": float(np.percentile(nearest, 5)),
             "median": float(np.median(nearest)),
             "p95": float(np.percentile(nearest, 95)),
         }
-        part["within_m"] = {str(limit): _count(int((nearest <= limit).sum()), len(asked)) for limit in WITHIN_M}
+        part["within_m"] = {str(limit): _count(int((nearest <= limit).sum()), len(query_rows)) for limit in WITHIN_M}
     return part
 
 
 def _shared(
-    group: Int64[np.ndarray, " n"], asked: Int64[np.ndarray, " q"], training: Int64[np.ndarray, " t"]
+    group: Int64[np.ndarray, " n"], query_rows: Int64[np.ndarray, " q"], training: Int64[np.ndarray, " t"]
 ) -> dict[str, Any]:
-    """Groups (-1: unknown) on both sides: how many, and how many of the asked photographs are in one."""
-    known = group[asked] >= 0
-    both = np.intersect1d(group[asked][known], group[training])
-    inside = int(np.isin(group[asked], both).sum())
+    """Groups (-1: unknown) on both sides: how many, and how many of the queries are in one."""
+    known = group[query_rows] >= 0
+    both = np.intersect1d(group[query_rows][known], group[training])
+    inside = int(np.isin(group[query_rows], both).sum())
     return {
         "count": len(both),
         "queries": inside,
-        "share": inside / len(asked) if len(asked) else 0.0,
+        "share": inside / len(query_rows) if len(query_rows) else 0.0,
         "unknown": int((~known).sum()),
     }
 
@@ -181,20 +188,20 @@ def _sequence_numbers(manifest: Manifest) -> Int64[np.ndarray, " n"]:
 
 
 def _nearby_captures(
-    manifest: Manifest, asked: Int64[np.ndarray, " q"], training: Int64[np.ndarray, " t"]
+    manifest: Manifest, query_rows: Int64[np.ndarray, " q"], training: Int64[np.ndarray, " t"]
 ) -> dict[str, Any]:
-    """Whether the training photographs near each asked one are of another drive, or all of its own.
+    """Whether the training photographs near each query are of another drive, or all of its own.
 
     Two photographs are of one drive where their sequence_id is the same; where one has none, where their times are
     within `SAME_DRIVE_S`; where there are no times either it is unknown.
     """
     counts = {"other_drive": 0, "same_drive_only": 0, "unknown": 0, "none_near": 0}
-    if len(asked) and len(training):
+    if len(query_rows) and len(training):
         positions, sequence = manifest.positions_deg, _sequence_numbers(manifest)
         time_s = _times_s(manifest)
         for row, near in zip(
-            asked.tolist(),
-            SphereIndex(positions[training]).within(positions[asked], SAME_DRIVE_RADIUS_M),
+            query_rows.tolist(),
+            SphereIndex(positions[training]).within(positions[query_rows], SAME_DRIVE_RADIUS_M),
             strict=True,
         ):
             others = training[near]
@@ -220,37 +227,37 @@ def _times_s(manifest: Manifest) -> Float64[np.ndarray, " n"]:
     return np.where(np.isnat(times), np.nan, seconds)
 
 
-def _candidates(manifest: Manifest, asked: Int64[np.ndarray, " q"], places: pd.DataFrame) -> dict[str, Any]:
+def _candidates(manifest: Manifest, query_rows: Int64[np.ndarray, " q"], places: pd.DataFrame) -> dict[str, Any]:
     part: dict[str, Any] = {"n": len(places), "nearest_m": None, "within_25m": None}
-    if len(asked) and len(places):
+    if len(query_rows) and len(places):
         index = SphereIndex(places[["lat_deg", "lon_deg"]].to_numpy(np.float64))
-        nearest = index.nearest(manifest.positions_deg[asked], k=1)[0][:, 0]
+        nearest = index.nearest(manifest.positions_deg[query_rows], k=1)[0][:, 0]
         part["nearest_m"] = {"median": float(np.median(nearest)), "p95": float(np.percentile(nearest, 95))}
-        part["within_25m"] = _count(int((nearest <= 25.0).sum()), len(asked))
+        part["within_25m"] = _count(int((nearest <= 25.0).sum()), len(query_rows))
     return part
 
 
 def _near(
     manifest: Manifest,
-    asked: Int64[np.ndarray, " q"],
+    query_rows: Int64[np.ndarray, " q"],
     training: Int64[np.ndarray, " t"],
     hashes: PictureHashes,
     max_bits: int,
 ) -> dict[str, Any]:
-    left, right = asked[hashes.readable[asked]], training[hashes.readable[training]]
+    left, right = query_rows[hashes.readable[query_rows]], training[hashes.readable[training]]
     near = near_duplicates(hashes.perceptual[left], hashes.perceptual[right], max_bits)
     found = np.flatnonzero(near.count > 0)
     best = found[np.argsort(near.bits[found], kind="stable")[:_EXAMPLES]]
     return {
         "max_bits": max_bits,
         "pairs": int(near.count.sum()),
-        "queries": _count(len(found), len(asked)),
+        "queries": _count(len(found), len(query_rows)),
         "examples": _examples(manifest, left[best], right[near.nearest[best]], near.bits[best].tolist()),
     }
 
 
 def _exact(
-    manifest: Manifest, asked: Int64[np.ndarray, " q"], training: Int64[np.ndarray, " t"], hashes: PictureHashes
+    manifest: Manifest, query_rows: Int64[np.ndarray, " q"], training: Int64[np.ndarray, " t"], hashes: PictureHashes
 ) -> dict[str, Any]:
     first: dict[str, int] = {}
     for row in training.tolist():
@@ -258,25 +265,25 @@ def _exact(
             first.setdefault(hashes.content[row], row)
     pairs = [
         (row, first[hashes.content[row]])
-        for row in asked.tolist()
+        for row in query_rows.tolist()
         if hashes.readable[row] and hashes.content[row] in first
     ]
     shown = np.array(pairs[:_EXAMPLES], dtype=np.int64).reshape(-1, 2)
     return {
-        "queries": _count(len(pairs), len(asked)),
+        "queries": _count(len(pairs), len(query_rows)),
         "examples": _examples(manifest, shown[:, 0], shown[:, 1], [0] * len(shown)),
     }
 
 
 def _examples(
-    manifest: Manifest, asked: Int64[np.ndarray, " e"], training: Int64[np.ndarray, " e"], bits: Sequence[int]
+    manifest: Manifest, query_rows: Int64[np.ndarray, " e"], training: Int64[np.ndarray, " e"], bits: Sequence[int]
 ) -> list[dict[str, Any]]:
     ids, positions = manifest.frame["image_id"].to_numpy(dtype=object), manifest.positions_deg
-    a, b = positions[asked], positions[training]
+    a, b = positions[query_rows], positions[training]
     distance_m = haversine_m(a[:, 0], a[:, 1], b[:, 0], b[:, 1])
     return [
         {"query": str(ids[q]), "training": str(ids[t]), "bits": int(bit), "distance_m": round(float(d), 2)}
-        for q, t, bit, d in zip(asked.tolist(), training.tolist(), bits, distance_m.tolist(), strict=True)
+        for q, t, bit, d in zip(query_rows.tolist(), training.tolist(), bits, distance_m.tolist(), strict=True)
     ]
 
 

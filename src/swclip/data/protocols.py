@@ -1,4 +1,4 @@
-"""The three protocols: which photographs are asked, and what training may see of the places they show.
+"""The three protocols: which photographs are queries, and what training may see of their places.
 
 Each protocol is a pure function of the photographs (in the order of their ids) and a generator, so the order of the
 manifest's rows does not matter.
@@ -342,6 +342,6 @@ def _check_not_empty(labels: Labels, config: SplitConfig) -> None:
             )
 
 
-def _one_of(what: str, value: object, allowed: tuple[str, ...]) -> None:
+def _one_of(option: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise ConfigError(f"{what} {value!r} is not known; choose one of {', '.join(allowed)}.")
+        raise ConfigError(f"{option} {value!r} is not known; choose one of {', '.join(allowed)}.")

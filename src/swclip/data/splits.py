@@ -1,4 +1,4 @@
-"""Splits as a file: which photograph is trained on, which is asked, and what the candidates of an answer are."""
+"""Splits as a file: training photographs, validation photographs, queries, and the candidates of an answer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SPLIT_NAMES: tuple[str, ...] = get_args(SplitName)
 
 Asked = Literal["val", "query"]
 _ALLOWED_PHOTOGRAPHS: dict[str, frozenset[str]] = {
-    # What an answer may lean on. Validation stands on the training side, so the queries may be answered with it.
+    # What an answer may use. Validation is on the training side, so that queries may be answered with it.
     "val": frozenset({"train"}),
     "query": frozenset({"train", "val"}),
 }
@@ -51,7 +51,7 @@ class Splits:
         candidates: One row a distinct position that an answer may name: candidate_id, lat_deg, lon_deg, city (null
             where unknown), image_ids (list of the training-side photographs there that may be used, often empty),
             for_val and for_query (whether it is a candidate of validation queries, of queries). Read it through
-            `candidates_for`, which leaves out what the asked photographs must not see.
+            `candidates_for`, which leaves out what the queries must not see.
         meta: version, protocol, seed, parameters, manifest_digest, counts; answers_may_use where answers may lean on
             photographs of further splits than the training side's: {"query": [...], "val": [...]}.
         leakage: What queries and training share, of `leakage_report`; None where no report was made.
@@ -98,7 +98,7 @@ def leakage_path(path: str | os.PathLike[str]) -> Path:
 
 
 def find_splits(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """The splits files that are meant by some paths.
+    """The splits files that paths refer to.
 
     A folder with splits.parquet stands for that file, any other for all splits files in it, in the order of their
     names. Files of candidates are passed over: `FOLDER/*.parquet` of a shell names them too.
@@ -238,7 +238,7 @@ def candidates_for(splits: Splits, on: Asked) -> pd.DataFrame:
 
     Args:
         splits: The splits.
-        on: Which photographs are asked, "val" or "query".
+        on: Which photographs are the queries, "val" or "query".
 
     Returns:
         The rows of `splits.candidates` for them, with a fresh index and without for_val and for_query; image_ids
