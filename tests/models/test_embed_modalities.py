@@ -170,7 +170,7 @@ def test_the_locator_takes_captions_and_maps(made: list[Path], model: LocatorMod
     assert answer.probability_within_50m != bare.probability_within_50m
     assert len(others) == 3
     assert not np.array_equal(locator.posterior_of(made[0], "Kirkgate", tile), locator.posterior_of(made[0]))
-    with pytest.raises(ConfigError, match="the model has no caption view"):
+    with pytest.raises(ConfigError, match="the model has no caption modality"):
         plain.locate(made[0], captions="Kirkgate")
     assert locator.gallery.meta["fingerprint"] == model.fingerprint
 
