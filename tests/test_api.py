@@ -144,7 +144,7 @@ def test_a_run_is_evaluated_as_the_command_does_it(town: Path, trained: Path, tm
     assert run(["evaluate", str(trained), f"--out={tmp_path / 'report'}", "--no-figures"]) == 0
     wanted = json.loads((tmp_path / "report" / "report.json").read_text())
     of_run, of_model = swclip.evaluate(trained), swclip.evaluate(swclip.load(trained), town, town / "splits.parquet")
-    for report in (of_run.report, of_model.report):
+    for report in (of_run.report.as_dict(), of_model.report.as_dict()):
         assert report["error_m"] == wanted["error_m"]
         assert report["posterior"] == wanted["posterior"]
         assert report["posterior"]["fitted"]
