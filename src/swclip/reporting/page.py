@@ -189,14 +189,14 @@ def write_page(path: str | os.PathLike[str], template: str, page: Mapping[str, A
 
     Args:
         path: The HTML file.
-        template: Name of a file in evaluation/templates.
+        template: Name of a file in reporting/templates.
         page: What the template shows.
         data: What its script draws.
     """
     import jinja2
     from markupsafe import Markup
 
-    folder = resources.files("swclip.evaluation") / "templates"
+    folder = resources.files("swclip.reporting") / "templates"
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8")),
         autoescape=True,
