@@ -28,6 +28,7 @@ from swclip.comparison.tables import accuracy_table, difference_table, estimator
 from swclip.data.manifest import Manifest
 from swclip.files import atomic_file, write_json
 from swclip.reporting.examples import PER_KIND, Album, Example, pick_rows
+from swclip.reporting.inline_svg import page_charts
 from swclip.reporting.map_data import map_data
 from swclip.reporting.page import Mark, line_style, map_note, marks_note, reference_marks, write_page
 from swclip.reporting.report import answerable_text, kicker, made_rows, scale_of
@@ -105,6 +106,7 @@ def write_benchmark_page(
             if name is not None and len(systems) > 1
         ],
         "estimators": estimator_table(document),
+        "charts": page_charts([curves_chart(document)], full_width=("error-curve",)),
         "curve_note": f"{'Seeds are pooled. ' if seeds > 1 else ''}{answerable_text(first)}",
         "map_note": f"{'One seed of each system. ' if seeds > 1 else ''}{map_note(drawn['left_out'])}",
         "accuracy": accuracy_table(document),
@@ -127,8 +129,7 @@ def write_benchmark_page(
         "block": first["intervals"]["block"],
         "random_draws": (first["baselines"].get("random") or {}).get("draws"),
     }
-    charts = [curves_chart(document).to_dict()]
-    write_page(path, "benchmark.html.j2", page, {"charts": charts, "map": drawn, "map_system": best})
+    write_page(path, "benchmark.html.j2", page, {"map": drawn, "map_system": best})
 
 
 def _query_by_query(document: Mapping[str, Any], best: str, other: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from swclip.metrics.region_coverage import VALIDATION
-from swclip.reporting.chart import Chart, Series, area_axis, metre_axis, percent_axis
+from swclip.reporting.plots import Chart, Series, area_axis, metre_axis, percent_axis
 from swclip.reporting.page import COLOURS, Cell, Row, Table, interval_text
 from swclip.reporting.units import area, metres, percent
 
@@ -246,7 +246,7 @@ def reliability_chart(bins: Sequence[Mapping[str, Any]]) -> Chart | None:
         percent_axis("what the system says"),
         percent_axis("how often it is right"),
         [series],
-        diagonal="honest",
+        diagonal="perfectly calibrated",
     )
 
 

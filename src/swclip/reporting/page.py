@@ -23,7 +23,7 @@ REFERENCE_COLOUR = "#8b97a3"
 DASHES = ("solid", "dot", "dashdot")
 
 _STYLES = ("page.css", "map.css", "print.css")
-_SCRIPTS = ("words.js", "chart.js", "map.js", "panel.js", "page.js")
+_SCRIPTS = ("words.js", "map.js", "panel.js", "page.js")
 
 _BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:m|km|m²|km²|%|points)(?:\W|$))")
 

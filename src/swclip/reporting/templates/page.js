@@ -1,4 +1,4 @@
-// The page comes alive: charts, maps, filters, the list of queries and the panel.
+// The page comes alive: maps, filters, the list of queries and the panel.
 
 const classNames = map.classes_m.map((edge, i) => (i === 0 ? "within " : distance(map.classes_m[i - 1]) + " to ") + distance(edge))
   .concat("over " + distance(map.classes_m[map.classes_m.length - 1]));
@@ -146,20 +146,13 @@ function makeControls() {
   document.querySelectorAll("[data-lisa]").forEach((dot) => { dot.style.background = LISA_COLOURS[Number(dot.dataset.lisa)]; });
 }
 
-function drawCharts() {
-  data.charts.forEach((chart) => { const node = byId("chart-" + chart.name); if (node) drawChart(node, chart); });
-}
-
 makeControls();
 showView();
-drawCharts();
-let width = window.innerWidth;
-window.addEventListener("resize", () => { if (window.innerWidth !== width) { width = window.innerWidth; drawCharts(); } });
 
 // Paper cannot be unfolded.
 let folded = [];
 window.addEventListener("beforeprint", () => {
-  folded = Array.from(document.querySelectorAll("details:not([open])"));
+  folded = Array.from(document.querySelectorAll("details:not([open]):not(.no-print)"));
   folded.forEach((part) => { part.open = true; });
 });
 window.addEventListener("afterprint", () => folded.forEach((part) => { part.open = false; }));
