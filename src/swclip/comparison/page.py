@@ -35,6 +35,8 @@ from swclip.reporting.report import answerable_text, kicker, made_rows, scale_of
 from swclip.reporting.tables import leakage_section
 from swclip.reporting.units import distance, percent
 
+_ORACLE = "The dashed line is the oracle error, the best achievable by naming candidates of this gallery. "
+
 
 def write_benchmark_page(
     path: str | os.PathLike[str],
@@ -107,7 +109,8 @@ def write_benchmark_page(
         ],
         "estimators": estimator_table(document),
         "charts": page_charts([curves_chart(document)], full_width=("error-curve",)),
-        "curve_note": f"{'Seeds are pooled. ' if seeds > 1 else ''}{answerable_text(first)}",
+        "curve_note": f"{'Seeds are pooled. ' if seeds > 1 else ''}{_ORACLE if document['curves']['floor'] else ''}"
+        f"{answerable_text(first)}",
         "map_note": f"{'One seed of each system. ' if seeds > 1 else ''}{map_note(drawn['left_out'])}",
         "accuracy": accuracy_table(document),
         "regions": region_table(document),

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from swclip.metrics.region_coverage import VALIDATION
-from swclip.reporting.plots import Chart, Series, area_axis, metre_axis, percent_axis
 from swclip.reporting.page import COLOURS, Cell, Row, Table, interval_text
+from swclip.reporting.plots import Chart, Series, area_axis, metre_axis, percent_axis
 from swclip.reporting.units import area, metres, percent
 
 SHOWN_LEVEL = 0.8

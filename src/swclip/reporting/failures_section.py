@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from swclip.reporting.plots import Chart, Series, linear_axis, metre_axis
 from swclip.reporting.page import COLOURS, Cell, Row, Table
+from swclip.reporting.plots import Chart, Series, linear_axis, metre_axis
 from swclip.reporting.units import chance, distance, metres, percent
 
 SIGNIFICANT = 0.05

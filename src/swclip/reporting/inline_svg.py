@@ -12,7 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from swclip.reporting.plots import INK, PAPER, RULE, SOFT, Chart, Series, chart_figure
+from swclip.reporting.plots import INK, PAPER, RULE, SOFT, Chart, Series, chart_figure, printable
 
 _PX_PER_INCH = 72.0  # of matplotlib's SVG: a point of its fonts is a pixel of the page
 _FONT_PX = 12.5
@@ -84,13 +84,14 @@ def inline_svg(chart: Chart, size_px: tuple[float, float], *, id_prefix: str, ho
     import matplotlib
 
     shown = replace(chart, title="")
-    figure = chart_figure(shown, size=(size_px[0] / _PX_PER_INCH, size_px[1] / _PX_PER_INCH), font_pt=_FONT_PX)
-    figure.set_dpi(_PX_PER_INCH)
+    inches = (size_px[0] / _PX_PER_INCH, size_px[1] / _PX_PER_INCH)
     stream = io.BytesIO()
     settings = {"svg.hashsalt": "swclip", "svg.fonttype": "none", "path.simplify_threshold": 0.25}
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         # The browser has fonts for the names that matplotlib's own font cannot show.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure = chart_figure(shown, size=inches, font_pt=_FONT_PX)
+        figure.set_dpi(_PX_PER_INCH)
         figure.savefig(stream, format="svg", transparent=True, dpi=_PX_PER_INCH)
     root = ET.fromstring(stream.getvalue())
     _clean(root, id_prefix)
@@ -160,7 +161,7 @@ def _tooltips(figure: Any, series: Sequence[Series]) -> ET.Element:
         for x, y, label in _thinned(points, _TOOLTIPS):
             px, py = axes.transData.transform((x, y))
             place = {"cx": f"{px:.1f}", "cy": f"{height - py:.1f}", "r": f"{_REACH_PX:g}"}
-            ET.SubElement(ET.SubElement(group, "circle", place), "title").text = named + label
+            ET.SubElement(ET.SubElement(group, "circle", place), "title").text = printable(named + label)
     return group
 
 

@@ -28,8 +28,8 @@ INK, SOFT, RULE, GUIDE, PAPER = "#18212b", "#566372", "#dfe4ea", "#8b97a3", "#ff
 """Colours of text, of tick labels, of the grid, of reference lines and of the background, as in page.css."""
 
 _DASHES: dict[str, Any] = {"solid": "-", "dash": (0, (4, 3)), "dot": (0, (1.2, 2)), "dashdot": (0, (5, 2, 1.2, 2))}
-# Mean width of a character, in parts of the font size: of the fonts that pages and files use, a little above.
-_CHARACTER = 0.6
+# Width of a legend's entry beside its text, in font sizes: the line, and the space around both.
+_LEGEND_EMS = 6.0
 # XML holds no control characters, and no halves of a surrogate pair.
 _UNDRAWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
@@ -198,8 +198,9 @@ def chart_figure(
         titled: Whether to draw the chart's title.
         font_pt: Font size of the axes and the legend, points.
     """
-    names = [wrapped(series.name, size[0], font_pt) for series in chart.series if series.name]
-    columns, rows = _legend_shape(names, size[0], font_pt) if len(names) > 1 else (0, 0)
+    width_ems = size[0] * 72.0 / font_pt
+    names = [_wrapped(series.name, width_ems - _LEGEND_EMS) for series in chart.series if series.name]
+    columns, rows = _legend_shape(names, width_ems) if len(names) > 1 else (0, 0)
     figure = new_figure(size[0], size[1] + rows * 1.55 * font_pt / 72.0)
     axes = figure.subplots()
     for at in chart.uprights:
@@ -209,8 +210,8 @@ def chart_figure(
         x, y = 0.84 * chart.x.high, 0.9 * chart.y.high
         axes.annotate(chart.diagonal, (x, y), ha="right", color=SOFT, fontsize=font_pt)
     for series in chart.series:
-        _draw(axes, series, wrapped(series.name, size[0], font_pt))
-    _axis(chart.x, axes.set_xscale, axes.set_xlim, axes.set_xticks, size[0] * 72.0 / font_pt)
+        _draw(axes, series, _wrapped(series.name, width_ems - _LEGEND_EMS))
+    _axis(chart.x, axes.set_xscale, axes.set_xlim, axes.set_xticks, width_ems)
     _axis(chart.y, axes.set_yscale, axes.set_ylim, axes.set_yticks, None)
     axes.minorticks_off()
     axes.tick_params(labelsize=font_pt, labelcolor=SOFT, length=0, pad=6)
@@ -239,17 +240,30 @@ def chart_figure(
     return figure
 
 
-def _legend_shape(names: Sequence[str], width: float, font_pt: float) -> tuple[int, int]:
+def _legend_shape(names: Sequence[str], width_ems: float) -> tuple[int, int]:
     """Columns of a legend that is no wider than the figure, and the lines of text below one another."""
-    longest = max(len(line) for name in names for line in name.splitlines())
-    columns = max(1, min(len(names), 4, int(width * 72.0 / (font_pt * (_CHARACTER * longest + 5.0)))))
+    widest = max(_ems(line) for name in names for line in name.splitlines())
+    columns = max(1, min(len(names), 4, int(width_ems / (widest + _LEGEND_EMS))))
     rows = -(-len(names) // columns)
     return columns, sum(max(1 + name.count("\n") for name in names[row::rows]) for row in range(rows))
 
 
-def wrapped(name: str, width: float, font_pt: float) -> str:
-    """A name from a file for the legend: on as many lines as the width of the figure needs."""
-    return "\n".join(textwrap.wrap(literal(name), max(12, int((width * 72.0 / font_pt - 6.0) / _CHARACTER))))
+def _wrapped(name: str, most_ems: float) -> str:
+    """A name from a file, on as many lines as a width needs."""
+    text = literal(name)
+    for characters in range(len(text), 1, -1):
+        lines = textwrap.wrap(text, characters)
+        if all(_ems(line) <= most_ems for line in lines):
+            return "\n".join(lines)
+    return text
+
+
+def _ems(text: str) -> float:
+    """Width of a line of text in font sizes."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    return float(text_to_path.get_text_width_height_descent(text, FontProperties(size=10.0), False)[0]) / 10.0
 
 
 def _axis(axis: Axis, set_scale: Any, set_lim: Any, set_ticks: Any, ems: float | None) -> None:
@@ -261,7 +275,7 @@ def _axis(axis: Axis, set_scale: Any, set_lim: Any, set_ticks: Any, ems: float |
         if ems is None:
             labels.append(literal(words))
             continue
-        middle, half = axis.share(value) * (ems - 6.0), 0.5 * _CHARACTER * len(words) + 0.3
+        middle, half = axis.share(value) * (ems - 6.0), 0.5 * _ems(words) + 0.3
         labels.append(literal(words) if middle - half >= free else "")
         free = middle + half if labels[-1] else free
     set_ticks([value for value, _ in axis.ticks], labels)
@@ -305,9 +319,14 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
+def printable(text: str) -> str:
+    """A name from a file without the characters that an SVG file cannot hold."""
+    return _UNDRAWABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
 def literal(text: str) -> str:
     """A name from a file as it is: matplotlib would read formulas between dollar signs."""
-    return _UNDRAWABLE.sub("\N{REPLACEMENT CHARACTER}", text).replace("$", r"\$")
+    return printable(text).replace("$", r"\$")
 
 
 def save(paths: Sequence[str | os.PathLike[str]], figure: Figure) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 
 from swclip.data.manifest import Manifest
 from swclip.evaluation.result import Evaluation
-from swclip.reporting.plots import Chart, error_chart
 from swclip.reporting.confidence_section import sureness
 from swclip.reporting.examples import examples_of
 from swclip.reporting.failures_section import failures, lisa_note
@@ -33,6 +32,7 @@ from swclip.reporting.page import (
     reference_marks,
     write_page,
 )
+from swclip.reporting.plots import Chart, error_chart
 from swclip.reporting.tables import (
     accuracy_table,
     error_table,

@@ -34,7 +34,8 @@ class StaticFile:
 def static_files() -> dict[str, StaticFile]:
     """All files of the page by name: nothing else can be asked for."""
     found = {}
-    for entry in files("swclip.web").joinpath("static").iterdir():
+    shared = files("swclip.reporting").joinpath("templates", "map_layers.js")  # the reports have the same map
+    for entry in (*files("swclip.web").joinpath("static").iterdir(), shared):
         suffix = entry.name[entry.name.rfind(".") :]
         if entry.is_file() and suffix in _TYPES:
             content = entry.read_bytes()
