@@ -72,7 +72,7 @@ def test_a_long_series_is_thinned_with_its_ends_kept() -> None:
     [(name, values)] = chart.values
     assert (name, len(values)) == ("", 25)
     assert (values[0], values[-1]) == ("0.3 % within 1.0 m", "100.0 % within 300 m")
-    assert chart.drawings[0][1].count("<title>") == 60
+    assert chart.drawings[0][1].count("<title>") == 49
     assert "<title>" not in chart.drawings[1][1]
 
 

@@ -67,7 +67,7 @@ def boxes(figure: Any, artists: Any) -> list[Any]:
 
 
 @given(st.lists(st.integers(1, 90), min_size=2, max_size=12), st.sampled_from([(5.0, 4.0), (14.3, 5.6), (7.2, 4.4)]))
-@settings(max_examples=15)
+@settings(max_examples=6)
 def test_a_legend_is_below_the_axes_and_within_the_figure(lengths: list[int], size: tuple[float, float]) -> None:
     figure = chart_figure(curves(*("nm" * length for length in lengths)), size=size)
     figure.draw_without_rendering()

@@ -20,7 +20,7 @@ _FONT_PX = 12.5
 _PHONE_PX, _HALF_PX, _PAGE_PX = 358.0, 500.0, 1032.0
 _HEIGHT_PX = {_PHONE_PX: 290.0, _HALF_PX: 310.0, _PAGE_PX: 400.0}
 # Points of one series that have a tooltip, and that are in the list of values.
-_TOOLTIPS, _LISTED = 60, 25
+_TOOLTIPS, _LISTED = 49, 25
 _REACH_PX = 9.0
 # A chart's neutral colours become those of the page.
 _PAGE_COLOURS = {INK: "var(--ink)", SOFT: "var(--soft)", RULE: "var(--rule)", PAPER: "var(--paper)"}

@@ -215,6 +215,7 @@ def chart_figure(
     _axis(chart.y, axes.set_yscale, axes.set_ylim, axes.set_yticks, None)
     axes.minorticks_off()
     axes.tick_params(labelsize=font_pt, labelcolor=SOFT, length=0, pad=6)
+    axes.tick_params(axis="x", pad=0.85 * font_pt)  # clear of the lowest label of the other axis
     axes.grid(color=RULE, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -259,11 +260,11 @@ def _wrapped(name: str, most_ems: float) -> str:
 
 
 def _ems(text: str) -> float:
-    """Width of a line of text in font sizes."""
+    """Width of a line of text in font sizes, with a little for the hinting of small letters."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
-    return float(text_to_path.get_text_width_height_descent(text, FontProperties(size=10.0), False)[0]) / 10.0
+    return float(text_to_path.get_text_width_height_descent(text, FontProperties(size=10.0), False)[0]) / 9.6
 
 
 def _axis(axis: Axis, set_scale: Any, set_lim: Any, set_ticks: Any, ems: float | None) -> None:
