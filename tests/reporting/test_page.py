@@ -111,6 +111,8 @@ def test_a_page_loads_nothing_from_elsewhere(pages: dict[str, Path], name: str) 
     assert "https://" not in text
     assert not re.search(r"url\((?!#)", text)
     assert "default-src 'none'" in text
+    assert re.search(r"^class MapView", text, re.MULTILINE)  # the service's map, without its exports
+    assert not re.search(r"^(export|import) ", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", PAGES)

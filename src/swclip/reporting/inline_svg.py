@@ -86,8 +86,10 @@ def inline_svg(chart: Chart, size_px: tuple[float, float], *, id_prefix: str, ho
     shown = replace(chart, title="")
     inches = (size_px[0] / _PX_PER_INCH, size_px[1] / _PX_PER_INCH)
     stream = io.BytesIO()
-    settings = {"svg.hashsalt": "swclip", "svg.fonttype": "none", "path.simplify_threshold": 0.25}
-    with matplotlib.rc_context(settings), warnings.catch_warnings():
+    settings = matplotlib.rc_context(
+        {"svg.hashsalt": "swclip", "svg.fonttype": "none", "path.simplify_threshold": 0.25}
+    )
+    with settings, warnings.catch_warnings():
         # The browser has fonts for the names that matplotlib's own font cannot show.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = chart_figure(shown, size=inches, font_pt=_FONT_PX)

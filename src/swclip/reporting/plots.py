@@ -211,7 +211,8 @@ def chart_figure(
         axes.annotate(chart.diagonal, (x, y), ha="right", color=SOFT, fontsize=font_pt)
     for series in chart.series:
         _draw(axes, series, _wrapped(series.name, width_ems - _LEGEND_EMS))
-    _axis(chart.x, axes.set_xscale, axes.set_xlim, axes.set_xticks, width_ems)
+    beside = max((_ems(literal(words)) for _, words in chart.y.ticks), default=0.0) + 1.6
+    _axis(chart.x, axes.set_xscale, axes.set_xlim, axes.set_xticks, width_ems - beside)
     _axis(chart.y, axes.set_yscale, axes.set_ylim, axes.set_yticks, None)
     axes.minorticks_off()
     axes.tick_params(labelsize=font_pt, labelcolor=SOFT, length=0, pad=6)
@@ -276,7 +277,7 @@ def _axis(axis: Axis, set_scale: Any, set_lim: Any, set_ticks: Any, ems: float |
         if ems is None:
             labels.append(literal(words))
             continue
-        middle, half = axis.share(value) * (ems - 6.0), 0.5 * _ems(words) + 0.3
+        middle, half = axis.share(value) * ems, 0.5 * _ems(words) + 0.3
         labels.append(literal(words) if middle - half >= free else "")
         free = middle + half if labels[-1] else free
     set_ticks([value for value, _ in axis.ticks], labels)
