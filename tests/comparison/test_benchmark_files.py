@@ -100,7 +100,7 @@ def test_curves_are_the_same_bytes_for_the_same_numbers(comparison: Comparison, 
     for name in ("c.svg", "c.png"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     text = (tmp_path / "a" / "c.svg").read_text()
-    assert all(name in text for name in (*NAMES, "floor", "queries answered within it", "Costs $5 to $10"))
+    assert all(name in text for name in (*NAMES, "oracle error", "queries with at most this error", "Costs $5 to $10"))
     assert "<dc:date>" not in text
 
 

@@ -71,7 +71,7 @@ def test_moved_and_plot(comparison: Comparison) -> None:
     first = comparison.moved.iloc[0]
     assert first[f"{NASTY}_change_m"] == pytest.approx(first[f"{NASTY}_error_m"] - first["base_error_m"])
     axes = comparison.plot("Two").axes[0]
-    assert [line.get_label() for line in axes.get_lines()[2:]] == [*comparison.systems["system"], "floor"]
+    assert [line.get_label() for line in axes.get_lines()[2:]] == [*comparison.systems["system"], "oracle error"]
     assert axes.get_title(loc="left") == "Two"
 
 

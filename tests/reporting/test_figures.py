@@ -12,10 +12,8 @@ import pytest
 from PIL import Image
 
 from swclip.errors import InputError
-from swclip.reporting.chart import Series, error_chart
 from swclip.reporting.figures import FIGURES, clear_figures, regions_chart, write_figures
 from swclip.reporting.map_figure import map_figure
-from swclip.reporting.plots import write_chart
 
 CHARTS = {"error-curve", "regions", "correlogram", "reliability", "area", "selective", "selective-within-100-m"}
 HIGH_HIGH = (0xB2, 0x18, 0x2B)
@@ -80,13 +78,3 @@ def test_figures_of_an_earlier_evaluation_go_and_others_stay(tmp_path: Path) -> 
     clear_figures(out)
     assert not out.exists()
     clear_figures(out)
-
-
-def test_names_are_not_read_as_formulas(tmp_path: Path) -> None:
-    curve = {"x": [2.0, 30.0], "y": [50.0, 100.0]}
-    chart = error_chart(
-        "c", [("costs $5 or $x_1$", curve, "#0b5cad", "solid", 2.0), ("b", curve, "#111111", "dash", 1.0)]
-    )
-    assert isinstance(chart.series[0], Series)
-    write_chart([tmp_path / "c.svg"], chart)
-    assert "costs $5 or $x_1$" in (tmp_path / "c.svg").read_text(encoding="utf-8")

@@ -483,7 +483,7 @@ def test_mercator_there_and_back(shown: Served, visit: Any) -> None:
     for lat, lon in ((0, 0), (53.8, -1.55), (-33.9, 151.2), (85, 179.9), (-85, -179.9)):
         x, y, back_lat, back_lon, across = page.evaluate(
             """async ([lat, lon]) => {
-              const { metresAcross, project, unproject } = await import("/static/mercator.js");
+              const { metresAcross, project, unproject } = await import("/static/map_layers.js");
               const [x, y] = project(lat, lon);
               return [x, y, ...unproject(x, y), metresAcross(lat)];
             }""",

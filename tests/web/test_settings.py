@@ -60,6 +60,7 @@ def test_the_page_names_nothing_of_elsewhere() -> None:
         text = file.content.decode().replace("http://www.w3.org/2000/svg", "")
         assert "http" not in text.replace("http-equiv", ""), name
         assert "//" not in text.replace("// ", "") or not name.endswith((".html", ".css")), name
+    assert b"export class MapView" in files["map_layers.js"].content  # the map of the reports
     html = files["index.html"].content.decode()
     assert "style=" not in html
     assert "onclick" not in html

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from swclip.reporting.chart import Chart, error_chart
 from swclip.reporting.page import REFERENCE_COLOUR, line_style
-from swclip.reporting.plots import chart_figure, save
+from swclip.reporting.plots import Chart, chart_figure, error_chart, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +28,7 @@ def sorted_systems(document: Mapping[str, Any]) -> list[str]:
 
 
 def curves_chart(document: Mapping[str, Any]) -> Chart:
-    """One line a system, the floor dashed; of many, baseline and reference are the thick lines.
+    """One line a system, the oracle error dashed; of many, baseline and reference are the thick lines.
 
     Args:
         document: What benchmark.json or compare.json holds.
@@ -41,7 +40,7 @@ def curves_chart(document: Mapping[str, Any]) -> Chart:
         (name, curves["systems"][name], *line_style(order[name]), 2.6 if name in chosen else 1.5) for name in names
     ]
     if curves["floor"] is not None:
-        lines.append(("floor", curves["floor"], REFERENCE_COLOUR, "dash", 1.8))
+        lines.append(("oracle error", curves["floor"], REFERENCE_COLOUR, "dash", 1.8))
     return error_chart("error-curve", lines)
 
 

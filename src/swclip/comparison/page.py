@@ -30,6 +30,7 @@ from swclip.evaluation.report import Report
 from swclip.files import atomic_file, write_json
 from swclip.metrics.error_report import Intervals
 from swclip.reporting.examples import PER_KIND, Album, Example, pick_rows
+from swclip.reporting.inline_svg import page_charts
 from swclip.reporting.map_data import map_data
 from swclip.reporting.page import Mark, line_style, map_note, marks_note, reference_marks, write_page
 from swclip.reporting.report import answerable_text, kicker, made_rows, scale_of
@@ -39,6 +40,8 @@ from swclip.reporting.units import distance, percent
 if TYPE_CHECKING:
     from swclip.comparison.benchmark import Benchmark
     from swclip.data.splits import Splits
+
+_ORACLE = "The dashed line is the oracle error, the best achievable by naming candidates of this gallery. "
 
 
 def write_benchmark_page(
@@ -113,7 +116,9 @@ def write_benchmark_page(
             if name is not None and len(systems) > 1
         ],
         "estimators": estimator_table(document),
-        "curve_note": f"{'Seeds are pooled. ' if seeds > 1 else ''}{answerable_text(setting)}",
+        "charts": page_charts([curves_chart(document)], full_width=("error-curve",)),
+        "curve_note": f"{'Seeds are pooled. ' if seeds > 1 else ''}{_ORACLE if document['curves']['floor'] else ''}"
+        f"{answerable_text(setting)}",
         "map_note": f"{'One seed of each system. ' if seeds > 1 else ''}{map_note(drawn['left_out'])}",
         "accuracy": accuracy_table(document),
         "regions": region_table(document),
@@ -134,8 +139,7 @@ def write_benchmark_page(
         "block": first["intervals"]["block"],
         "random_draws": None if baselines.random is None else baselines.random.draws,
     }
-    charts = [curves_chart(document).to_dict()]
-    write_page(path, "benchmark.html.j2", page, {"charts": charts, "map": drawn, "map_system": best})
+    write_page(path, "benchmark.html.j2", page, {"map": drawn, "map_system": best})
 
 
 def _setting(comparison: Comparison, mean: Mapping[str, Any]) -> Report:

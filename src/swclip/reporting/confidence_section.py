@@ -16,8 +16,8 @@ from swclip.metrics.coverage_parts import (
     RegionCoverage,
 )
 from swclip.metrics.region_coverage import VALIDATION
-from swclip.reporting.chart import Chart, Series, area_axis, metre_axis, percent_axis
 from swclip.reporting.page import COLOURS, Cell, Row, Table, interval_text
+from swclip.reporting.plots import Chart, Series, area_axis, metre_axis, percent_axis
 from swclip.reporting.units import area, metres, percent
 
 SHOWN_LEVEL = 0.8
@@ -256,7 +256,7 @@ def reliability_chart(bins: Sequence[ReliabilityBin]) -> Chart | None:
         percent_axis("what the system says"),
         percent_axis("how often it is right"),
         [series],
-        diagonal="honest",
+        diagonal="perfectly calibrated",
     )
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from swclip.evaluation.report import Report
 from swclip.metrics.lisa import Label
 from swclip.metrics.spatial import Band, Component, LisaCounts, Moran, Spatial
-from swclip.reporting.chart import Chart, Series, linear_axis, metre_axis
 from swclip.reporting.page import COLOURS, Cell, Row, Table
+from swclip.reporting.plots import Chart, Series, linear_axis, metre_axis
 from swclip.reporting.units import chance, distance, metres, percent
 
 SIGNIFICANT = 0.05

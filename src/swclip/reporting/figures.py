@@ -12,11 +12,10 @@ from swclip.errors import InputError
 from swclip.evaluation.result import Evaluation
 from swclip.metrics.calibration import ReliabilityBin, reliability
 from swclip.metrics.localization_error import RECALL_RADIUS_M
-from swclip.reporting.chart import Axis, Chart, Series, metre_axis
 from swclip.reporting.confidence_section import reliability_chart
 from swclip.reporting.map_figure import map_figure
 from swclip.reporting.page import COLOURS
-from swclip.reporting.plots import SIZE, chart_figure, save
+from swclip.reporting.plots import SIZE, Axis, Chart, Series, chart_figure, metre_axis, save
 from swclip.reporting.report import error_curve_chart, report_charts
 from swclip.reporting.units import metres
 
@@ -87,7 +86,7 @@ def clear_figures(folder: str | os.PathLike[str]) -> None:
 
 
 def curve_figure(evaluation: Evaluation, *, size: tuple[float, float] = SIZE, titled: bool = True) -> Figure:
-    """The share of queries answered within each distance, with the floor where the gallery is known.
+    """The share of queries answered within each distance, with the oracle error where the gallery is known.
 
     Args:
         evaluation: What to draw.

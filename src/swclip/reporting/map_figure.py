@@ -19,7 +19,7 @@ from swclip.reporting.units import distance, metres
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# As on the page (templates/map.js).
+# As on the page (templates/query_map.js).
 _CLASS_COLOURS = ("#2166ac", "#5aa7d6", "#f2b134", "#e5702a", "#a5122a")
 _LISA_COLOURS = ("#b2182b", "#2166ac", "#f0885d", "#6fb1d8", "#98a5b1")
 _PANELS = 12

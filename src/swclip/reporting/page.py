@@ -24,7 +24,10 @@ REFERENCE_COLOUR = "#8b97a3"
 DASHES = ("solid", "dot", "dashdot")
 
 _STYLES = ("page.css", "map.css", "print.css")
-_SCRIPTS = ("words.js", "chart.js", "map.js", "panel.js", "page.js")
+_SCRIPTS = ("words.js", "map_layers.js", "query_map.js", "panel.js", "page.js")
+
+# A module of the service as well; in the one script of a page there is nobody to export to.
+_EXPORT = re.compile("^export ", re.MULTILINE)
 
 _BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:m|km|m²|km²|%|points)(?:\W|$))")
 
@@ -216,7 +219,7 @@ def write_page(path: str | os.PathLike[str], template: str, page: Mapping[str, A
     text = environment.get_template(template).render(
         page={**page, "version": importlib.metadata.version("swclip")},
         css=Markup("\n".join((folder / name).read_text(encoding="utf-8") for name in _STYLES)),
-        js=Markup("\n".join((folder / name).read_text(encoding="utf-8") for name in _SCRIPTS)),
+        js=Markup(_EXPORT.sub("", "\n".join((folder / name).read_text(encoding="utf-8") for name in _SCRIPTS))),
         data=Markup(blob),
     )
     with atomic_file(path) as beside:

@@ -11,10 +11,10 @@ import numpy as np
 from swclip.data.manifest import Manifest
 from swclip.evaluation.report import Report
 from swclip.evaluation.result import Evaluation
-from swclip.reporting.chart import Chart, error_chart
 from swclip.reporting.confidence_section import sureness
 from swclip.reporting.examples import examples_of
 from swclip.reporting.failures_section import failures, lisa_note
+from swclip.reporting.inline_svg import page_charts
 from swclip.reporting.map_data import map_data
 from swclip.reporting.map_photographs import BUDGET_BYTES, add_photographs
 from swclip.reporting.page import (
@@ -33,6 +33,7 @@ from swclip.reporting.page import (
     reference_marks,
     write_page,
 )
+from swclip.reporting.plots import Chart, error_chart
 from swclip.reporting.tables import (
     accuracy_table,
     error_table,
@@ -79,7 +80,7 @@ def write_report_page(
     add_photographs(drawn, evaluation, manifest, shown, photograph_bytes)
     marks = [own_mark(title, report), *reference_marks(report.baselines)]
     failing, sure = failures(report), sureness(report)
-    charts, limits, missing = report_charts(title, evaluation), unknown(report), unanswered_table(report)
+    limits, missing = unknown(report), unanswered_table(report)
     with_leakage = leakage is not None or not report.answers_alone
     contents = {
         "map-section": "Map",
@@ -111,6 +112,7 @@ def write_report_page(
         "failures": failing,
         "lisa_note": lisa_note(report),
         "sure": sure,
+        "charts": page_charts(report_charts(title, evaluation), full_width=("error-curve", "correlogram")),
         "accuracy": accuracy_table(title, report),
         "errors": error_table(report),
         "estimator": report.estimator,
@@ -132,8 +134,7 @@ def write_report_page(
         "floor_known": report.baselines.floor is not None,
         "ranked": any(value is not None for k, value in (report.recall_at_k_25m or {}).items() if int(k) > 1),
     }
-    data = {"charts": [chart.to_dict() for chart in charts], "map": drawn, "map_system": None}
-    write_page(path, "report.html.j2", page, data)
+    write_page(path, "report.html.j2", page, {"map": drawn, "map_system": None})
 
 
 def report_charts(title: str, evaluation: Evaluation) -> list[Chart]:
@@ -144,7 +145,7 @@ def report_charts(title: str, evaluation: Evaluation) -> list[Chart]:
 
 
 def error_curve_chart(name: str, evaluation: Evaluation) -> Chart:
-    """The error's curve, and the floor's where the gallery is known.
+    """The error's curve, and the oracle error's where the gallery is known.
 
     Args:
         name: Of the system, for the legend.
@@ -153,7 +154,7 @@ def error_curve_chart(name: str, evaluation: Evaluation) -> Chart:
     frame = evaluation.predictions
     lines = [(name, error_curve(frame["error_m"]), COLOURS[0], "solid", 2.6)]
     if evaluation.report.baselines.floor is not None:
-        lines.append(("floor", error_curve(frame["floor_m"]), REFERENCE_COLOUR, "dash", 1.8))
+        lines.append(("oracle error", error_curve(frame["floor_m"]), REFERENCE_COLOUR, "dash", 1.8))
     return error_chart("error-curve", lines)
 
 

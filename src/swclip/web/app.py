@@ -282,7 +282,8 @@ class _StaticFile:
 def static_files() -> dict[str, _StaticFile]:
     """All files of the page by name: nothing else can be asked for."""
     found = {}
-    for entry in package_files("swclip.web").joinpath("static").iterdir():
+    shared = package_files("swclip.reporting").joinpath("templates", "map_layers.js")  # the reports have the same map
+    for entry in (*package_files("swclip.web").joinpath("static").iterdir(), shared):
         suffix = entry.name[entry.name.rfind(".") :]
         if entry.is_file() and suffix in _TYPES:
             content = entry.read_bytes()

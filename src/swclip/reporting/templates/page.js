@@ -1,4 +1,4 @@
-// The page comes alive: charts, maps, filters, the list of queries and the panel.
+// The page comes alive: maps, filters, the list of queries and the panel.
 
 const classNames = map.classes_m.map((edge, i) => (i === 0 ? "within " : distance(map.classes_m[i - 1]) + " to ") + distance(edge))
   .concat("over " + distance(map.classes_m[map.classes_m.length - 1]));
@@ -9,8 +9,8 @@ const answersNow = () => viewNow().answers[chosen.system];
 
 const lisaColour = (i) => LISA_COLOURS[viewNow().queries.lisa[i] < 0 ? 4 : viewNow().queries.lisa[i]];
 const errorColour = (i) => CLASS_COLOURS[classOf(answersNow().error[i])];
-const mainMap = new DotMap(byId("map"), (i) => (chosen.colour === "lisa" ? lisaColour(i) : errorColour(i)), (i) => choose(i));
-const lisaMap = byId("lisa-map") ? new DotMap(byId("lisa-map"), lisaColour, (i) => pickOnLisaMap(i)) : null;
+const mainMap = new QueryMap(byId("map"), (i) => (chosen.colour === "lisa" ? lisaColour(i) : errorColour(i)), (i) => choose(i));
+const lisaMap = byId("lisa-map") ? new QueryMap(byId("lisa-map"), lisaColour, (i) => pickOnLisaMap(i)) : null;
 
 function inOrder() {
   const error = answersNow().error, id = viewNow().queries.id, way = chosen.order === "best" ? 1 : -1;
@@ -28,8 +28,9 @@ function passing(without) {
 function filter() {
   const view = viewNow(), error = answersNow().error, order = inOrder(), passes = passing("");
   const listed = order.filter(passes);
-  mainMap.shown = view.queries.x.map((_, i) => i).filter(passes).sort((a, b) => error[a] - error[b]); // the worst on top
-  const worst = mainMap.shown.slice().reverse();
+  const visible = view.queries.x.map((_, i) => i).filter(passes).sort((a, b) => error[a] - error[b]); // the worst on top
+  mainMap.showQueries(visible);
+  const worst = visible.slice().reverse();
   mainMap.lines = chosen.lines === "all" ? worst : chosen.lines === "worst" ? worst.slice(0, 25) : [];
   byId("shown").textContent = grouped(listed.length) + " of " + grouped(view.queries.x.length) + (view.n > view.queries.x.length ? " drawn, " + grouped(view.n) + " in all" : " shown");
   const counts = classNames.map(() => 0), others = passing("class");
@@ -42,7 +43,7 @@ function filter() {
   list.replaceChildren(...listed.map((i) => element("option", { value: i, text: metres(error[i]) + "  " + view.queries.id[i] })));
   list.value = listed.includes(mainMap.chosen) ? String(mainMap.chosen) : "";
   if (mainMap.chosen >= 0 && !passes(mainMap.chosen)) unchoose();
-  mainMap.draw();
+  mainMap.redraw();
 }
 
 function choose(i, look = false) {
@@ -58,13 +59,13 @@ function choose(i, look = false) {
     button("See it whole", "Show this query's truth, answer and posterior", () => mainMap.fit(extentOf(view, answers, i, detail))), button("\u00d7", "Close", unchoose));
   fillPanel(byId("panel"), view, answers, i, detail, buttons);
   if (look) bringIntoView(i);
-  mainMap.draw();
+  mainMap.redraw();
 }
 
 // The map follows the list: a query that lies outside of what is seen is moved to the middle.
 function bringIntoView(i) {
-  const { x, y } = viewNow().queries, px = mainMap.px(x[i]), py = mainMap.py(y[i]);
-  if (px < 20 || py < 20 || px > mainMap.canvas.clientWidth - 20 || py > mainMap.canvas.clientHeight - 20) { mainMap.x = x[i]; mainMap.y = y[i]; }
+  const { x, y } = viewNow().queries, [px, py] = mainMap.toScreen(x[i], y[i]);
+  if (px < 20 || py < 20 || px > mainMap.width - 20 || py > mainMap.height - 20) mainMap.go(x[i], y[i]);
 }
 
 function unchoose() {
@@ -73,7 +74,7 @@ function unchoose() {
   const panel = byId("panel");
   delete panel.dataset.query;
   panel.replaceChildren(element("p", { class: "note", text: "Choose a query on the map or in the list (arrow keys go on) to see its photograph, its answers and how sure the system was." }));
-  mainMap.draw();
+  mainMap.redraw();
 }
 
 function pickOnLisaMap(i) {
@@ -84,7 +85,7 @@ function pickOnLisaMap(i) {
   filter();
   choose(i, true);
   Object.assign(lisaMap, { chosen: i });
-  lisaMap.draw();
+  lisaMap.redraw();
 }
 
 function showView() {
@@ -100,12 +101,13 @@ function showView() {
     drawSmall(button.querySelector("canvas"), map.views[at], map.views[at].answers[chosen.system]);
   });
   document.querySelectorAll("select.view-choice").forEach((select) => { select.value = String(chosen.view); });
-  filter();
   mainMap.show(view, answers);
+  filter();
   if (lisaMap) {
-    Object.assign(lisaMap, { chosen: -1, shown: view.queries.x.map((_, i) => i).sort((a, b) => view.queries.lisa[b] - view.queries.lisa[a]) });
+    lisaMap.chosen = -1;
     byId("lisa-picked").textContent = "";
     lisaMap.show(view, answers);
+    lisaMap.showQueries(view.queries.x.map((_, i) => i).sort((a, b) => view.queries.lisa[b] - view.queries.lisa[a]));
   }
 }
 
@@ -131,7 +133,7 @@ function makeControls() {
     byId("system").value = chosen.system;
     on("system", "system", showView);
   }
-  on("lines", "lines", filter); on("region", "region", filter); on("lisa", "lisa", filter); on("order", "order", filter); on("colour", "colour", () => { byId("lisa-legend").hidden = chosen.colour !== "lisa"; mainMap.draw(); });
+  on("lines", "lines", filter); on("region", "region", filter); on("lisa", "lisa", filter); on("order", "order", filter); on("colour", "colour", () => { byId("lisa-legend").hidden = chosen.colour !== "lisa"; mainMap.redraw(); });
   if (byId("lisa")) {
     map.lisa.forEach((name, at) => {
       byId("lisa").append(element("option", { value: at, text: name }));
@@ -146,20 +148,13 @@ function makeControls() {
   document.querySelectorAll("[data-lisa]").forEach((dot) => { dot.style.background = LISA_COLOURS[Number(dot.dataset.lisa)]; });
 }
 
-function drawCharts() {
-  data.charts.forEach((chart) => { const node = byId("chart-" + chart.name); if (node) drawChart(node, chart); });
-}
-
 makeControls();
 showView();
-drawCharts();
-let width = window.innerWidth;
-window.addEventListener("resize", () => { if (window.innerWidth !== width) { width = window.innerWidth; drawCharts(); } });
 
 // Paper cannot be unfolded.
 let folded = [];
 window.addEventListener("beforeprint", () => {
-  folded = Array.from(document.querySelectorAll("details:not([open])"));
+  folded = Array.from(document.querySelectorAll("details:not([open]):not(.no-print)"));
   folded.forEach((part) => { part.open = true; });
 });
 window.addEventListener("afterprint", () => folded.forEach((part) => { part.open = false; }));

@@ -5,7 +5,7 @@ const STRIDE = { top: 3, posterior: 2 };
 
 const rowsOf = (list, stride) => Array.from({ length: list.length / stride }, (_, i) => list.slice(i * stride, (i + 1) * stride));
 
-// The parts of the map's data that belong to query i, in the form that DotMap draws.
+// The parts of the map's data that belong to query i, in the form that QueryMap draws.
 function detailOf(view, i) {
   const top = view.top ? rowsOf(view.top[i], STRIDE.top).map(([place, share, off]) =>
     [view.places.x[place], view.places.y[place], share / STEPS, off, view.places.photo ? view.places.photo[place] : -1]) : [];

@@ -1,8 +1,8 @@
 "use strict";
-// Numbers as a person reads them; the same words as evaluation/words.py.
+// Numbers as a person reads them; the same words as reporting/units.py.
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const INK = "#18212b", SOFT = "#566372", FAINT = "#6b7885", RULE = "#dfe4ea";
+const INK = "#18212b";
 
 const grouped = (value) => Math.round(value).toLocaleString("en-GB");
 

@@ -1,15 +1,15 @@
 // The page: photographs in, the service's answer onto the map and into words.
 import * as api from "/static/api.js";
 import { AreaTool } from "/static/area.js";
-import { boxOf, drawCells, drawMarks, drawOutline, drawScale, outline, pointLayer, prepareCells, tileLayer } from "/static/layers.js";
-import { Map2D } from "/static/map.js";
+import { boxOf, drawCells, drawMarks, drawOutline, fitting, outline, pointLayer, prepareCells, tileLayer } from "/static/layers.js";
+import { drawScale, MercatorView, unproject } from "/static/map_layers.js";
 import { showAnswer, showRegion } from "/static/panel.js";
 import { Photographs } from "/static/photographs.js";
 import { decode, encode } from "/static/share.js";
 import { degrees, plural } from "/static/words.js";
 
 const byId = (id) => document.getElementById(id);
-const map = new Map2D(byId("map"));
+const map = new MercatorView(byId("map"));
 let gallery = null, response = null, current = null, cells = [], edges = [], asking = null, hovered = -1;
 
 const area = new AreaTool(map, { draw: byId("draw"), done: byId("draw-done"), remove: byId("draw-remove"), words: byId("draw-words") }, locate);
@@ -60,8 +60,9 @@ function show(result, how) {
   showLevel();
   byId("legend").hidden = false;
   byId("legend-exif").hidden = !(result.exif || []).some((one) => one.position);
-  map.target = boxOf(cells, level() / 100, result.answer);
-  if (map.target) map.fit(map.target, Math.min(90, map.width / 8), 17.5);
+  const box = boxOf(cells, level() / 100, result.answer);
+  map.target = box && fitting(box, Math.min(90, map.width / 8), 17.5);
+  if (map.target) map.fit(...map.target);
   map.canvas.setAttribute("aria-label", `Map of the answer at ${degrees(result.answer)}`);
 }
 
@@ -119,7 +120,7 @@ async function openGallery() {
   byId("gallery").textContent = `swclip · ${plural(gallery.candidates, "place", "places")}${where ? " in " + where : ""}`;
   byId("within-city").replaceChildren(byId("within-city").options[0], ...[...cities].sort().map((name) => new Option(name, name)));
   byId("within").hidden = cities.length < 2;
-  map.home = gallery.bbox_deg;
+  map.home = fitting(gallery.bbox_deg);
   map.layers = [];
   if (gallery.tiles) {
     map.layers.push(tileLayer(gallery.tiles.url, () => map.redraw()));
@@ -130,7 +131,7 @@ async function openGallery() {
   if (points) map.layers.push(pointLayer(points));
   map.layers.push((m, c) => area.layer(m, c), (m, c) => drawCells(m, c, cells), (m, c) => drawOutline(m, c, edges),
     (m, c) => drawMarks(m, c, marks()), drawScale);
-  if (!current) map.fit(map.home);
+  if (!current) map.fit(...map.home);
   map.redraw();
 }
 
@@ -158,11 +159,11 @@ async function copy(text, button) {
   setTimeout(() => { button.textContent = before; }, 1500);
 }
 
-map.onClick = (at, pixel) => area.click(at, pixel);
+map.onClick = (px, py) => area.click(unproject(...map.toPlane(px, py)), [px, py]);
 map.onKey = (name) => area.key(name);
-byId("zoom-in").addEventListener("click", () => map.zoomBy(0.7));
-byId("zoom-out").addEventListener("click", () => map.zoomBy(-0.7));
-byId("fit").addEventListener("click", () => map.home && map.fit(map.home));
+byId("zoom-in").addEventListener("click", () => map.zoom(1.6));
+byId("zoom-out").addEventListener("click", () => map.zoom(1 / 1.6));
+byId("fit").addEventListener("click", () => map.home && map.fit(...map.home));
 byId("level").addEventListener("input", showLevel);
 byId("combined").addEventListener("change", locate);
 byId("exif").addEventListener("change", locate);
@@ -193,7 +194,7 @@ places.addEventListener("click", (event) => {
   const button = event.target.closest("[data-place]");
   if (!button) return;
   const one = current.answer.candidates[Number(button.dataset.place)];
-  map.fit([one.lat_deg - 6e-4, one.lon_deg - 9e-4, one.lat_deg + 6e-4, one.lon_deg + 9e-4]);
+  map.fit(...fitting([one.lat_deg - 6e-4, one.lon_deg - 9e-4, one.lat_deg + 6e-4, one.lon_deg + 9e-4]));
 });
 window.addEventListener("hashchange", openShared);
 

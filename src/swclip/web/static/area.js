@@ -1,6 +1,6 @@
 // Drawing an area on the map, by clicks or by keys: a corner a click, closed when it is done.
 import { drawArea, drawCrosshair } from "/static/layers.js";
-import { project } from "/static/mercator.js";
+import { project } from "/static/map_layers.js";
 
 const CLOSE_PX = 14, MOST_CORNERS = 200;
 

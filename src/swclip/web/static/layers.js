@@ -1,5 +1,5 @@
-// What is drawn on the map, from the ground up: tiles, the gallery's points, the posterior's cells, the region, marks.
-import { project, unproject } from "/static/mercator.js";
+// What the service draws on its map, from the ground up: tiles, candidates, the posterior's cells, the region, marks.
+import { drawDot, drawSquares, MercatorView, project, projectBox, tracePolygon, unproject } from "/static/map_layers.js";
 
 const RAMP = [[251, 227, 180], [242, 177, 52], [229, 112, 42], [165, 18, 42]];
 const INK = "#18212b", SOFT = "#566372", ACCENT = "#0b5cad", EXIF = "#0f7b6c";
@@ -8,9 +8,9 @@ const MOST_TILES = 300;
 export function tileLayer(url, redraw) {
   const kept = new Map();
   return (map, context) => {
-    const level = Math.max(0, Math.min(19, Math.round(map.zoom)));
+    const level = Math.max(0, Math.min(19, Math.round(map.tileZoom)));
     const count = 2 ** level, side = map.scale / count;
-    const [left, top] = map.toWorld(0, 0), [right, bottom] = map.toWorld(map.width, map.height);
+    const [left, top] = map.toPlane(0, 0), [right, bottom] = map.toPlane(map.width, map.height);
     for (let ty = Math.max(0, Math.floor(top * count)); ty <= Math.min(count - 1, Math.floor(bottom * count)); ty++) {
       for (let tx = Math.floor(left * count); tx <= Math.floor(right * count); tx++) {
         const wrapped = ((tx % count) + count) % count;
@@ -33,16 +33,7 @@ export function tileLayer(url, redraw) {
 
 export function pointLayer(geojson) {
   const world = geojson.features.flatMap((feature) => feature.geometry.coordinates.map(([lon, lat]) => project(lat, lon)));
-  return (map, context) => {
-    const size = Math.max(1.4, Math.min(5, (map.zoom - 9) * 0.55));
-    context.fillStyle = "#a9b6c3";
-    for (const [wx, wy] of world) {
-      const [px, py] = map.toScreen(wx, wy);
-      if (px > -5 && py > -5 && px < map.width + 5 && py < map.height + 5) {
-        context.fillRect(px - size / 2, py - size / 2, size, size);
-      }
-    }
-  };
+  return (map, context) => drawSquares(map, context, world, Math.max(1.4, Math.min(5, (map.tileZoom - 9) * 0.55)), "#a9b6c3");
 }
 
 // Cells as polygons of the world, with how strongly each is coloured.
@@ -61,27 +52,13 @@ function colour(strength) {
   return `rgba(${red}, ${green}, ${blue}, ${(0.3 + 0.5 * strength).toFixed(3)})`;
 }
 
-function trace(map, context, world) {
-  world.forEach(([wx, wy], i) => {
-    const [px, py] = map.toScreen(wx, wy);
-    if (i) context.lineTo(px, py); else context.moveTo(px, py);
-  });
-  context.closePath();
-}
-
 export function drawCells(map, context, cells) {
   for (const cell of [...cells].reverse()) {
     if (cell.strength < 0.02) continue;
     const [px, py] = map.toScreen(...cell.world[0]);
     if (px < -300 || py < -300 || px > map.width + 300 || py > map.height + 300) continue;
-    const [qx, qy] = map.toScreen(...cell.world[3 % cell.world.length]);
+    tracePolygon(map, context, cell.world);
     context.fillStyle = colour(cell.strength);
-    if (Math.hypot(px - qx, py - qy) < 4) {  // too small for a hexagon to be seen
-      context.fillRect((px + qx) / 2 - 2, (py + qy) / 2 - 2, 4, 4);
-      continue;
-    }
-    context.beginPath();
-    trace(map, context, cell.world);
     context.fill();
   }
 }
@@ -157,14 +134,7 @@ export function drawArea(map, context, corners, closed) {
   context.strokeStyle = SOFT;
   context.stroke();
   context.setLineDash([]);
-  for (const [lat, lon] of corners) {
-    const [px, py] = map.toScreen(...project(lat, lon));
-    context.fillStyle = "#fff";
-    context.beginPath();
-    context.arc(px, py, closed ? 3 : 5, 0, 2 * Math.PI);
-    context.fill();
-    context.stroke();
-  }
+  for (const corner of corners) drawDot(context, ...map.toScreen(...project(...corner)), closed ? 3 : 5, "#fff", SOFT, 2);
 }
 
 export function drawCrosshair(map, context) {
@@ -177,20 +147,8 @@ export function drawCrosshair(map, context) {
   context.stroke();
 }
 
-export function drawScale(map, context) {
-  let length = 10 ** Math.floor(Math.log10(110 / map.pixelsPerMetre));
-  for (const factor of [5, 2]) if (length * factor * map.pixelsPerMetre <= 110) { length *= factor; break; }
-  const width = length * map.pixelsPerMetre, left = 16, top = 20;
-  context.strokeStyle = context.fillStyle = SOFT;
-  context.lineWidth = 2;
-  context.beginPath();
-  context.moveTo(left, top); context.lineTo(left, top + 6); context.lineTo(left + width, top + 6); context.lineTo(left + width, top);
-  context.stroke();
-  context.font = "13px system-ui, sans-serif";
-  context.textAlign = "left";
-  context.textBaseline = "alphabetic";
-  context.fillText(length >= 1000 ? length / 1000 + " km" : length + " m", left + 6, top);
-}
+// The arguments of `fit` that show a box of south, west, north, east.
+export const fitting = (box, padding = 46, mostZoom = 18) => [projectBox(box), padding, MercatorView.scaleOf(mostZoom)];
 
 // South, west, north, east of the cells of a region, or of the most probable ones.
 export function boxOf(cells, level, point) {

@@ -24,15 +24,22 @@ LONELY = """() => {
   return near.indexOf(Math.max(...near));
 }"""
 # Pixels of the map in the colour of the posterior.
-VIOLET = """() => {
+VIOLET = """async () => {
+  await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
   const canvas = document.getElementById("map");
   const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
   let count = 0;
   for (let i = 0; i < data.length; i += 4) count += data[i + 2] > data[i + 1] + 25 && data[i] > data[i + 1] + 8;
   return count;
 }"""
-# Words of charts that leave their chart.
-OUTSIDE = """() => Array.from(document.querySelectorAll(".chart > svg text")).filter((text) => {
+# Texts of charts that leave their chart, or touch another text of it.
+CROWDED = """() => Array.from(document.querySelectorAll(".chart svg")).flatMap((svg) => {
+  const texts = Array.from(svg.querySelectorAll("text")), boxes = texts.map((text) => text.getBoundingClientRect());
+  const touch = (a, b) => a.width && b.width && a.left < b.right - 1 && b.left < a.right - 1
+    && a.top < b.bottom - 3 && b.top < a.bottom - 3;
+  return texts.filter((_, i) => boxes.some((box, j) => j > i && touch(boxes[i], box))).map((text) => text.textContent);
+})"""
+OUTSIDE = """() => Array.from(document.querySelectorAll(".chart svg text")).filter((text) => {
   const own = text.getBoundingClientRect(), all = text.ownerSVGElement.getBoundingClientRect();
   return own.left < all.left - 2 || own.right > all.right + 2;
 }).map((text) => text.textContent)"""
@@ -105,7 +112,7 @@ def eventually(page: Any, condition: str) -> None:
 def pixel(page: Any, i: int) -> tuple[float, float]:
     """Where query i is on the screen."""
     box = page.locator("#map").bounding_box()
-    x, y = page.evaluate(f"[mainMap.px(viewNow().queries.x[{i}]), mainMap.py(viewNow().queries.y[{i}])]")
+    x, y = page.evaluate(f"mainMap.toScreen(viewNow().queries.x[{i}], viewNow().queries.y[{i}])")
     return box["x"] + x, box["y"] + y
 
 
@@ -257,7 +264,8 @@ def test_where_there_is_no_photograph_it_says_why(opened: Any) -> None:
 
 def test_bare_answers_are_on_the_map_without_how_sure(opened: Any) -> None:
     page = opened("answers")
-    assert page.locator("#chart-error-curve path.line").count() == 1  # no floor
+    assert "Values" in page.text_content("#chart-error-curve")
+    assert page.locator("#chart-error-curve h4").count() == 0  # one curve: no oracle error
     assert page.text_content("#shown") == "40 of 40 shown"
     page.select_option("#lines", "all")
     page.locator("#query-list").select_option(index=0)
@@ -283,26 +291,45 @@ def test_a_dot_of_the_lisa_map_is_chosen_in_both(opened: Any) -> None:
     page = opened("one")
     page.evaluate("document.getElementById('lisa-map').scrollIntoView()")
     box = page.locator("#lisa-map").bounding_box()
-    x, y = page.evaluate("[lisaMap.px(viewNow().queries.x[7]), lisaMap.py(viewNow().queries.y[7])]")
+    x, y = page.evaluate("lisaMap.toScreen(viewNow().queries.x[7], viewNow().queries.y[7])")
     page.mouse.click(box["x"] + x, box["y"] + y)
     picked = page.get_attribute("#panel", "data-query")
     assert picked is not None
     assert picked in page.text_content("#lisa-picked")
 
 
-def test_charts_tell_their_points(opened: Any) -> None:
+def test_the_values_of_a_chart_are_in_tooltips_and_in_a_list(opened: Any) -> None:
     page = opened("one")
-    for name in ("error-curve", "correlogram", "reliability", "area", "selective", "selective-within-100-m"):
+    for name in ("error-curve", "reliability", "area", "selective", "selective-within-100-m"):
         chart = page.locator(f"#chart-{name}")
-        chart.focus()
-        page.keyboard.press("ArrowRight")
-        first = chart.locator(".told").text_content()
-        page.keyboard.press("ArrowRight")
-        assert first
-        assert chart.locator(".told").text_content() != first
-    box = page.locator("#chart-reliability svg").first.bounding_box()
-    page.mouse.move(box["x"] + box["width"] * 0.8, box["y"] + 100)
-    assert "queries" in page.text_content("#chart-reliability .told")
+        tooltips = chart.locator(".wide circle title").all_text_contents()
+        page.click(f"#chart-{name} summary")
+        listed = chart.locator("li").all_inner_texts()
+        assert len(listed) > 5
+        plain = [text.replace("\u00a0", " ") for text in listed]
+        assert set(plain) <= {text.removeprefix("sw-clip: ").removeprefix("oracle error: ") for text in tooltips}
+    # The target of a tooltip lies over the mark that it describes.
+    over = page.evaluate("""() => {
+      const svg = document.querySelector("#chart-reliability .wide svg"), box = (node) => node.getBoundingClientRect();
+      const middle = (node) => [(box(node).left + box(node).right) / 2, (box(node).top + box(node).bottom) / 2];
+      const marks = Array.from(svg.querySelectorAll("use")).map(middle);
+      return Array.from(svg.querySelectorAll("circle")).map(middle)
+        .map(([x, y]) => Math.min(...marks.map(([mx, my]) => Math.hypot(mx - x, my - y))));
+    }""")
+    assert len(over) == 10
+    assert max(over) < 1.5
+
+
+def test_a_phone_has_charts_of_its_own_width(opened: Any) -> None:
+    for size, shown, hidden in (("laptop", "wide", "narrow"), ("phone", "narrow", "wide")):
+        page = opened("one", size)
+        assert page.locator(f"#chart-reliability .{shown} svg").is_visible()
+        assert not page.locator(f"#chart-reliability .{hidden} svg").is_visible()
+        font_px = page.evaluate(f"""() => {{
+          const text = document.querySelector("#chart-reliability .{shown} text");
+          return parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a;
+        }}""")
+        assert 11.0 <= font_px <= 16.0
 
 
 @pytest.mark.parametrize("name", ["one", "eight", "empty", "answers"])
@@ -312,8 +339,9 @@ def test_nothing_is_wider_than_the_screen(opened: Any, name: str, size: str) -> 
     page.locator("#query-list").select_option(index=0)
     page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    outside = page.evaluate(OUTSIDE)
+    outside, crowded = page.evaluate(OUTSIDE), page.evaluate(CROWDED)
     assert outside == []
+    assert crowded == []
 
 
 def test_paper_has_no_controls_and_whole_plots(opened: Any) -> None:

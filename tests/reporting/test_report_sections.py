@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 from swclip.evaluation.report import Report
 from swclip.metrics.calibration import ReliabilityBin
 from swclip.metrics.spatial import Band, BandsOf, Moran, Spatial
-from swclip.reporting.chart import area_axis, error_chart, linear_axis, log_axis, metre_axis
 from swclip.reporting.confidence_section import kept, reliability_text, sureness, verdict_text
 from swclip.reporting.failures_section import correlogram_chart, failures, lisa_note, moran_text
 from swclip.reporting.report import cards
 from swclip.reporting.tables import regional_text, retrieval_table, retrieval_text
-from swclip.reporting.units import area, distance
+from swclip.reporting.units import area
 
 MORAN = Moran(i=0.31, expected=-0.002, z=9.0, p=0.001, permutations=999, neighbours=8, n=600)
 
@@ -248,31 +247,6 @@ def test_retrieval_has_a_row_for_each_score(report: Report) -> None:
 def test_the_last_card_is_the_best_there_is(report: Report) -> None:
     assert cards(report)[-1]["label"] == "80 % regions hold"
     assert cards(without(report, calibration=None))[-1]["label"] == "GeoScore"
-
-
-@given(st.lists(st.floats(1e-3, 1e7), min_size=1, max_size=6))
-def test_a_logarithmic_axis_holds_its_values(values: list[float]) -> None:
-    for axis in (log_axis("", values, distance), metre_axis("", values), area_axis("", values)):
-        assert axis.low < min(values) <= max(values) < axis.high
-        ticks = [tick for tick, _ in axis.ticks]
-        assert ticks == sorted(set(ticks))
-        assert all(axis.low <= tick <= axis.high for tick in ticks)
-
-
-@given(st.floats(0.01, 1e4))
-def test_a_linear_axis_has_a_few_round_ticks(high: float) -> None:
-    ticks = [tick for tick, _ in linear_axis("", 0.0, high, str).ticks]
-    assert 4 <= len(ticks) <= 9
-    assert ticks[0] == 0.0
-    assert np.diff(ticks) == pytest.approx(np.full(len(ticks) - 1, ticks[1]), rel=1e-4)
-
-
-def test_an_error_chart_reaches_as_far_as_its_curves() -> None:
-    near, far = {"x": [2.0, 30.0], "y": [50.0, 100.0]}, {"x": [5.0, 4_000.0], "y": [50.0, 100.0]}
-    chart = error_chart("c", [("a", near, "#000", "solid", 2.0), ("b", far, "#111", "dash", 1.0)])
-    assert chart.x.high > 4_000.0
-    assert chart.series[0].told == ["50.0 % within 2.0 m", "100.0 % within 30 m"]
-    assert [words for _, words in chart.x.ticks] == ["1 m", "10 m", "100 m", "1 km"]
 
 
 @given(st.floats(1e-7, 1e8))

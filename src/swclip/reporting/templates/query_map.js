@@ -1,0 +1,113 @@
+// The queries on the map of a report: candidates, answers, errors, and the posterior of the chosen query.
+
+const CLASS_COLOURS = ["#2166ac", "#5aa7d6", "#f2b134", "#e5702a", "#a5122a"];
+const LISA_COLOURS = ["#b2182b", "#2166ac", "#f0885d", "#6fb1d8", "#98a5b1"];
+const POSTERIOR = "110, 60, 150", BACKGROUND = "#fbfcfd";
+const map = data.map;
+const classOf = (error) => { const at = map.classes_m.findIndex((edge) => error <= edge); return at < 0 ? map.classes_m.length : at; };
+const pairs = ({ x, y }) => x.map((value, i) => [value, y[i]]);
+
+class QueryMap extends MapView {
+  constructor(canvas, colourOf, onPick) {
+    super(canvas, { cooperative: true });
+    Object.assign(this, { colourOf, view: null, visible: [], hits: [], lines: [], chosen: -1, detail: null });
+    const pick = (px, py, reach) => nearestPoint(this, this.hits, px, py, reach);
+    this.isTarget = (px, py) => pick(px, py, 9) >= 0;
+    this.onClick = (px, py) => { const i = pick(px, py, 14); if (i >= 0) onPick(i); };
+  }
+
+  show(view, answers) {
+    const other = view !== this.view;
+    Object.assign(this, { view, candidates: pairs(view.candidates), queries: pairs(view.queries), answers: pairs(answers) });
+    this.layers = [() => this.drawPosterior(), () => this.drawCandidates(), () => this.drawLines(), () => this.drawQueries(), () => this.drawChosen(), drawScale];
+    this.home = [view.extent_m];
+    if (other) this.fit(view.extent_m); else this.redraw();
+  }
+
+  fit([x0, y0, x1, y1]) {
+    const pad = [Math.max(0, 20 - (x1 - x0)) / 2, Math.max(0, 20 - (y1 - y0)) / 2]; // at least 20 m
+    super.fit([x0 - pad[0], y0 - pad[1], x1 + pad[0], y1 + pad[1]]);
+  }
+
+  // The queries that can be seen and clicked, the last on top.
+  showQueries(indices) {
+    this.visible = indices;
+    this.hits = [];
+    indices.forEach((i) => { this.hits[i] = [this.view.queries.x[i], this.view.queries.y[i]]; });
+  }
+
+  // How much nearer the map is than when it shows all; dots grow with its root.
+  get nearness() {
+    const [x0, y0, x1, y1] = this.view.extent_m;
+    return Math.sqrt(this.scale * Math.max((x1 - x0) / this.width, (y1 - y0) / this.height));
+  }
+
+  drawCandidates() {
+    const size = Math.min(4, Math.max(1.6, (this.candidates.length > 4000 ? 1.6 : 2.4) * this.nearness));
+    drawSquares(this, this.context, this.candidates, size, "#bcc6cf");
+  }
+
+  drawLines() {
+    const pen = this.context;
+    pen.strokeStyle = this.chosen >= 0 ? "rgba(60, 72, 84, 0.1)" : "rgba(60, 72, 84, 0.36)";
+    pen.lineWidth = 1;
+    pen.beginPath();
+    this.lines.forEach((i) => { pen.moveTo(...this.toScreen(...this.queries[i])); pen.lineTo(...this.toScreen(...this.answers[i])); });
+    pen.stroke();
+  }
+
+  drawQueries() {
+    const count = this.queries.length, size = Math.min(7, (count > 1500 ? 2.6 : count > 500 ? 3.4 : 4.6) * Math.max(1, this.nearness));
+    this.context.globalAlpha = this.chosen >= 0 ? 0.32 : 1;
+    this.visible.forEach((i) => drawDot(this.context, ...this.toScreen(...this.queries[i]), size, this.colourOf(i), "#fff", 0.8));
+    this.context.globalAlpha = 1;
+  }
+
+  // Darker is more probable. The outline of the 80 % region is what its cells' strokes leave once these are filled.
+  drawPosterior() {
+    if (!this.detail || !this.detail.cells) return;
+    const { cells, list, region } = this.detail, pen = this.context, most = Math.max(...list.map((entry) => entry[1]));
+    const trace = (c) => tracePolygon(this, pen, cells.outline.map(([dx, dy]) => [cells.x[c] + dx, cells.y[c] + dy]));
+    const fill = ([c, share]) => {
+      trace(c);
+      pen.fillStyle = BACKGROUND;
+      pen.fill();
+      pen.fillStyle = `rgba(${POSTERIOR}, ${(0.08 + 0.72 * Math.sqrt(share / most)).toFixed(3)})`;
+      pen.fill();
+    };
+    const inside = list.slice(0, Math.max(0, region));
+    list.slice(inside.length).forEach(fill);
+    Object.assign(pen, { strokeStyle: `rgb(${POSTERIOR})`, lineWidth: 4.5, lineJoin: "round" });
+    inside.forEach(([c]) => { trace(c); pen.stroke(); });
+    inside.forEach(fill);
+  }
+
+  drawChosen() {
+    if (this.chosen < 0) return;
+    const i = this.chosen, pen = this.context, [x, y] = this.toScreen(...this.queries[i]), [ax, ay] = this.toScreen(...this.answers[i]);
+    Object.assign(pen, { strokeStyle: INK, lineWidth: 1.6 });
+    pen.setLineDash([5, 4]);
+    pen.beginPath(); pen.moveTo(x, y); pen.lineTo(ax, ay); pen.stroke();
+    pen.setLineDash([]);
+    (this.detail ? this.detail.top : []).slice(0, 10).forEach(([east, north], rank) => {
+      const [px, py] = this.toScreen(east, north);
+      drawDot(pen, px, py, rank < 3 ? 8 : 3.4, "#fff", `rgb(${POSTERIOR})`, 1.4);
+      if (rank < 3) { Object.assign(pen, { fillStyle: INK, font: "600 10.5px system-ui, sans-serif", textAlign: "center" }); pen.fillText(String(rank + 1), px, py + 3.7); }
+    });
+    Object.assign(pen, { strokeStyle: INK, lineWidth: 3 });
+    pen.beginPath(); pen.moveTo(ax - 7, ay - 7); pen.lineTo(ax + 7, ay + 7); pen.moveTo(ax + 7, ay - 7); pen.lineTo(ax - 7, ay + 7); pen.stroke();
+    drawDot(pen, x, y, 7, this.colourOf(i), INK, 2.5);
+  }
+}
+
+// Small maps to choose from.
+function drawSmall(canvas, view, answers) {
+  const small = canvas.small || new MapView(canvas, { interactive: false });
+  canvas.small = small;
+  small.layers = [
+    (own, pen) => drawSquares(own, pen, pairs(view.candidates), 1, "#d3dae1"),
+    (own, pen) => answers.error.map((_, i) => i).sort((a, b) => answers.error[a] - answers.error[b]).forEach((i) => drawDot(
+      pen, ...own.toScreen(view.queries.x[i], view.queries.y[i]), view.queries.x.length > 300 ? 1.2 : 1.8, CLASS_COLOURS[classOf(answers.error[i])])),
+  ];
+  small.fit(view.extent_m);
+}
