@@ -1,4 +1,4 @@
-"""The names that `import swclip` gives, and that it costs nothing."""
+"""The public names of swclip, and a fast import."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import swclip
 
 
-def test_the_public_names() -> None:
+def test_public_names() -> None:
     assert set(swclip.__all__) == {
         "Locator",
         "LocatorModel",
@@ -35,17 +35,17 @@ def test_the_public_names() -> None:
 
 
 @pytest.mark.parametrize("name", swclip.__all__)
-def test_each_is_there_and_documented(name: str) -> None:
+def test_public_names_exist_and_are_documented(name: str) -> None:
     value = getattr(swclip, name)
     assert value == value.strip() if isinstance(value, str) else callable(value) and value.__doc__
 
 
-def test_others_are_not() -> None:
+def test_other_names_raise_attribute_error() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'embed'"):
         swclip.embed  # noqa: B018
 
 
-def test_importing_it_imports_nothing_heavy() -> None:
+def test_import_loads_no_heavy_packages() -> None:
     heavy = "{'torch', 'transformers', 'pandas', 'geopandas', 'matplotlib', 'plotly', 'numpy'}"
     code = f"import sys, swclip; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -49,7 +49,7 @@ def test_embeddings_of_a_gallery(
         (["gallery", "--out=o", "--embeddings=int8", "--location"], 5, "--embeddings writes a gallery's embeddings"),
         (["run", "--out=o", "--embeddings=int8"], 3, "no gallery is there"),
         (["gallery", "--out=gallery", "--embeddings=int8"], 2, "gallery: is a folder; with --embeddings, --out is"),
-        (["gallery", "--out=gallery"], 2, "gallery: is there and holds no export.json"),
+        (["gallery", "--out=gallery"], 2, "gallery: exists and contains no export.json"),
         (["nowhere", "--out=o"], 3, "nowhere: no swclip model is there"),
     ],
 )

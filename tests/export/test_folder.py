@@ -179,7 +179,7 @@ def test_what_cannot_be_exported_is_said_first(make_model: Make, photographs: li
         export_model(make_model(), tmp_path / "onnx", [tmp_path / "note.txt"])
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
-    with pytest.raises(InputError, match=r"mine: is there and holds no export.json"):
+    with pytest.raises(InputError, match=r"mine: exists and contains no export.json"):
         export_model(make_model(), tmp_path / "mine", photographs)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "note.txt"]
 
