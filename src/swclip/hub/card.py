@@ -16,13 +16,13 @@ from huggingface_hub import ModelCardData
 from swclip.comparison.markdown import table_markdown
 from swclip.hub.evaluations import (
     TASK,
-    query_text,
+    calibration_text,
+    district_table,
     error_table,
     eval_results,
     protocol_of,
+    query_text,
     recall_text,
-    district_table,
-    calibration_text,
 )
 from swclip.hub.provenance import Area, Tower, TrainingData
 from swclip.models.download import SCHEME
@@ -215,7 +215,7 @@ def _evaluation(report: Mapping[str, Any]) -> dict[str, Any]:
     texts = [recall_text(report), district_table(report), calibration_text(report)]
     return {
         "title": f"{title}, {protocol_of(report)}",
-        "asked": query_text(report),
+        "queries": query_text(report),
         "errors": error_table(report),
         "texts": [text for text in texts if text],
     }
@@ -235,10 +235,12 @@ def _validation_text(facts: RunFacts) -> str:
 def _confidence_text(regions: bool) -> str:
     if regions:
         return (
-            "Probabilities and prediction regions are calibrated on validation queries from the same area. They are not "
-            "valid elsewhere, and a photograph from elsewhere may get an answer with high confidence."
+            "Probabilities and prediction regions are calibrated on validation queries from the same area. They are "
+            "not valid elsewhere, and a photograph from elsewhere may get an answer with high confidence."
         )
-    return "Probabilities are not calibrated (there were no validation queries), and answers have no prediction regions."
+    return (
+        "Probabilities are not calibrated (there were no validation queries), and answers have no prediction regions."
+    )
 
 
 def _licence_text(licence: str | None) -> str:
@@ -256,9 +258,9 @@ def _tower_lines(card: CardFacts) -> list[str]:
             licence = tower.licence or "licence not known"
             lines.append(f"{tower.side.capitalize()} tower: initialised from `{tower.name}`, {licence}.")
         else:
+            family = tower.public_name.partition(":")[2]
             lines.append(
-                f"{tower.side.capitalize()} tower: initialised from a local folder ({tower.public_name.partition(':')[2]}), "
-                "licence not known."
+                f"{tower.side.capitalize()} tower: initialised from a local folder ({family}), licence not known."
             )
     if card.base_models:
         names = ", ".join(f"`{name}`" for name in card.base_models)

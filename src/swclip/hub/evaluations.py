@@ -89,48 +89,45 @@ def error_table(report: Mapping[str, Any]) -> str:
 
 
 def recall_text(report: Mapping[str, Any]) -> str:
-    """Recall at 25 m in a sentence; empty where candidates were not ranked."""
-    known = {k: share for k, share in (report["recall_at_k_25m"] or {}).items() if share is not None}
-    if not known:
+    """State the recall at 25 m in a sentence; empty if candidates were not ranked."""
+    recall = {k: share for k, share in (report["recall_at_k_25m"] or {}).items() if share is not None}
+    if not recall:
         return ""
-    told = ", ".join(
-        f"{percent(share)} among the first {k}" if k != "1" else f"{percent(share)} the first"
-        for k, share in known.items()
-    )
-    return f"A candidate within 25 m of the truth is: {told}."
+    figures = ", ".join(f"recall@{k} {percent(share)}" for k, share in recall.items())
+    return f"Share of queries with a candidate within 25 m of the truth among the first k: {figures}."
 
 
-def region_table(report: Mapping[str, Any]) -> str:
-    """The errors by region, as Markdown; empty where there is one region, or too many for a card."""
-    regions = report["by_region"]
-    if not 1 < len(regions) <= _MAX_DISTRICTS:
+def district_table(report: Mapping[str, Any]) -> str:
+    """Tabulate the errors by district, as Markdown; empty for one district, or too many for a card."""
+    districts = report["by_region"]
+    if not 1 < len(districts) <= _MAX_DISTRICTS:
         return ""
     rows = [
-        Row([Cell(str(name)), Cell(f"{found['n']:,}"), Cell(metres(found["median"])), Cell(metres(found["mean"]))])
-        for name, found in sorted(regions.items(), key=lambda item: float(item[1]["median"]))
+        Row([Cell(str(name)), Cell(f"{errors['n']:,}"), Cell(metres(errors["median"])), Cell(metres(errors["mean"]))])
+        for name, errors in sorted(districts.items(), key=lambda item: float(item[1]["median"]))
     ]
-    return table_markdown(Table(["region", "queries", "median", "mean"], rows))
+    return table_markdown(Table(["district", "queries", "median", "mean"], rows))
 
 
-def sureness_text(report: Mapping[str, Any]) -> str:
-    """Whether regions keep their promise, in sentences; empty where there are none."""
+def calibration_text(report: Mapping[str, Any]) -> str:
+    """State the coverage of prediction regions in a sentence; empty if there are no regions."""
     calibration = report["calibration"]
     if calibration is None:
         return ""
     parts = []
     for level in calibration["levels"]:
         size = level["area_km2"]["median"]
-        held = f"regions that promise {percent(level['level'])} held {percent(level['coverage'])} of the truths"
-        parts.append(held if size is None else f"{held} (median area {area(size)})")
+        coverage = f"{percent(level['coverage'])} at nominal coverage {percent(level['level'])}"
+        parts.append(coverage if size is None else f"{coverage} (median area {area(size)})")
     source = calibration["method"]["source"]
-    on = "validation queries" if source == "validation" else str(source)
-    return f"Calibrated on the {on}, {'; '.join(parts)}." if parts else ""
+    queries = "validation queries" if source == "validation" else str(source)
+    return f"Coverage of prediction regions, calibrated on the {queries}: {'; '.join(parts)}." if parts else ""
 
 
 def eval_results(report: Mapping[str, Any]) -> list[EvalResult]:
-    """The headline figures as the hub's metadata, each with its protocol."""
-    made, protocol = report["made_with"], protocol_of(report)
-    digest = str(made.get("manifest", {}).get("digest", ""))[:12]
+    """Return the headline figures as metadata for the hub, each with its protocol."""
+    protocol = protocol_of(report)
+    digest = str(report["made_with"].get("manifest", {}).get("digest", ""))[:12]
     figures: list[tuple[str, str, float | None]] = [
         ("median_error_m", "median error (m)", report["error_m"]["median"]),
         ("mean_error_m", "mean error (m)", report["error_m"]["mean"]),
@@ -163,12 +160,12 @@ def _error_row(
 ) -> Row:
     cells = [Cell(name)]
     for figure in ("median", "mean", "p95"):
-        found = intervals["error_m"].get(figure) if intervals else None
-        cells.append(Cell(metres(error_m[figure]), interval_text(_ends(found), metres) if found else ""))
+        interval = intervals["error_m"].get(figure) if intervals else None
+        cells.append(Cell(metres(error_m[figure]), interval_text(_ends(interval), metres) if interval else ""))
     for radius in _RADII:
-        share, found = within.get(radius), intervals["accuracy_within_m"].get(radius) if intervals else None
+        share, interval = within.get(radius), intervals["accuracy_within_m"].get(radius) if intervals else None
         text = "" if share is None else percent(share)
-        cells.append(Cell(text, interval_text(_ends(found), percent) if found else ""))
+        cells.append(Cell(text, interval_text(_ends(interval), percent) if interval else ""))
     return Row(cells)
 
 
