@@ -1,4 +1,4 @@
-"""A folder is held by one at a time, also when it is taken away while somebody waits for it."""
+"""Exclusive locks on folders, also when the holder removes the folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from swclip.errors import ConfigError
 from swclip.locks import sole_holder
 
 
-def test_a_second_holder_is_refused_until_the_first_lets_go(tmp_path: Path) -> None:
+def test_second_holder_is_rejected_until_the_first_releases(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "folder"
     with sole_holder(folder, ConfigError("busy")):
         assert folder.is_dir()
@@ -20,22 +20,20 @@ def test_a_second_holder_is_refused_until_the_first_lets_go(tmp_path: Path) -> N
         pass
 
 
-def test_a_folder_that_was_taken_away_and_made_again_is_another_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_locks_the_new_folder_if_the_holder_replaced_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import fcntl
 
     folder, lock = tmp_path / "folder", fcntl.flock
     calls = []
 
-    def late(handle: int, how: int) -> None:
-        if not calls:  # who held it finishes between our opening the folder and our locking it
+    def replace_then_lock(handle: int, operation: int) -> None:
+        if not calls:  # the holder finishes between opening and locking
             folder.rmdir()
             folder.mkdir()
         calls.append(handle)
-        lock(handle, how)
+        lock(handle, operation)
 
-    monkeypatch.setattr(fcntl, "flock", late)
+    monkeypatch.setattr(fcntl, "flock", replace_then_lock)
     with sole_holder(folder, ConfigError("busy")):
         monkeypatch.undo()
         assert len(calls) == 2
@@ -43,7 +41,7 @@ def test_a_folder_that_was_taken_away_and_made_again_is_another_one(
             pass
 
 
-def test_where_nothing_can_be_made_the_block_runs(tmp_path: Path) -> None:
+def test_runs_unlocked_if_the_folder_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     ran = []
     with sole_holder(tmp_path / "file" / "folder", ConfigError("busy")):

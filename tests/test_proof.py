@@ -1,4 +1,4 @@
-"""benchmarks/proof.py: its page is made of what benchmark.json holds, with names for this machine's paths."""
+"""benchmarks/proof.py: the page is built from benchmark.json and contains no local paths."""
 
 from __future__ import annotations
 
@@ -41,36 +41,36 @@ def proof() -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["proof"] = module  # dataclasses look their module up
+    sys.modules["proof"] = module  # dataclasses look up their module
     spec.loader.exec_module(module)
     return module
 
 
 def document() -> dict[str, Any]:
-    guess = {**REPORT["error_m"], "accuracy_within_m": REPORT["accuracy_within_m"]}
+    baseline = {**REPORT["error_m"], "accuracy_within_m": REPORT["accuracy_within_m"]}
     figures = {"error_m": REPORT["error_m"], "accuracy_within_m": REPORT["accuracy_within_m"]}
     mean = {
         **REPORT,
-        "baselines": dict.fromkeys(("floor", "constant", "random"), guess),
+        "baselines": dict.fromkeys(("floor", "constant", "random"), baseline),
         "estimators": {"mode": figures},
     }
     curve = {"x": [10.0, 100.0], "y": [50.0, 100.0]}
-    made = {"swclip": "1", "torch": "2", "transformers": "3", "numpy": "4", "python": "5", "seeds": [0]}
+    versions = {"swclip": "1", "torch": "2", "transformers": "3", "numpy": "4", "python": "5", "seeds": [0]}
     return {
         "systems": {"clip": {"mean": mean}},
         "baseline": "clip",
         "reference": None,
         "curves": {"systems": {"clip": curve}, "floor": curve},
-        "made_with": {**made, "image_tower": "/home/someone/towers/dino"},
+        "made_with": {**versions, "image_tower": "/home/someone/towers/dino"},
     }
 
 
-def test_the_page_is_written_again_from_what_is_there(
+def test_write_only_builds_the_page_from_existing_results(
     proof: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    there = tmp_path / "work" / "wuhan" / "new" / "benchmark.json"
-    there.parent.mkdir(parents=True)
-    there.write_text(json.dumps(document()))
+    report = tmp_path / "work" / "wuhan" / "new" / "benchmark.json"
+    report.parent.mkdir(parents=True)
+    report.write_text(json.dumps(document()))
     (tmp_path / "dino").mkdir()
     arguments = ["proof.py", "wuhan", f"--manifest={tmp_path / 'somewhere'}", f"--image-tower={tmp_path / 'dino'}"]
     arguments += [f"--work={tmp_path / 'work'}", f"--docs={tmp_path / 'docs'}", "--write-only", "--only", "new"]
@@ -89,6 +89,6 @@ def test_the_page_is_written_again_from_what_is_there(
     assert (tmp_path / "docs" / "images" / "wuhan-new.png").stat().st_size > 1_000
 
 
-def test_a_recipe_that_is_not_there_is_named(proof: ModuleType) -> None:
+def test_unknown_recipe_is_named(proof: ModuleType) -> None:
     with pytest.raises(SystemExit, match="no recipe is called 'sw-klip'"):
         proof.chosen_systems(["clip", "sw-klip"], "none")

@@ -1,4 +1,4 @@
-"""The names that `import swclip` gives, and that it costs nothing."""
+"""The public names of swclip, and a fast import."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 import swclip
 
 
-def test_the_public_names() -> None:
+def test_public_names() -> None:
     assert set(swclip.__all__) == {
         "Answer",
         "Gallery",
@@ -51,7 +51,7 @@ def test_the_public_names() -> None:
 
 
 @pytest.mark.parametrize("name", swclip.__all__)
-def test_each_is_there_and_documented(name: str) -> None:
+def test_public_names_exist_and_are_documented(name: str) -> None:
     value = getattr(swclip, name)
     if isinstance(value, str):
         assert value == value.strip()
@@ -66,7 +66,7 @@ def test_the_losses_are_there_without_an_import_of_their_own() -> None:
     assert printed == "SpatialContrastiveLoss\n"
 
 
-def test_others_are_not() -> None:
+def test_other_names_raise_attribute_error() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'embed'"):
         swclip.embed  # noqa: B018
 

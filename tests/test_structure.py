@@ -1,4 +1,4 @@
-"""Dataclasses to plain values and back, strictly."""
+"""Strict conversion between dataclasses and plain values."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ class Outer:
         count=st.integers(),
     )
 )
-def test_plain_values_and_back(config: Outer) -> None:
+def test_plain_values_round_trip(config: Outer) -> None:
     assert structure(Outer, as_plain(config)) == config
     if config.inner.side is None:
         assert "side" not in without_none(as_plain(config))["inner"]
     assert structure(Outer, without_none(as_plain(config))) == config
 
 
-def test_what_is_left_out_takes_its_default() -> None:
+def test_missing_keys_take_their_defaults() -> None:
     assert structure(Outer, {"inner": {"rate": 2}}) == Outer(Inner(rate=2.0))
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"cuont": 2}, "file: cuont is not an option; known there: count, form, inner"),
-        ({"inner": {"rat": 2}}, r"file: inner\.rat is not an option; known there: names, rate, side"),
+        ({"cuont": 2}, "file: cuont is not an option; options: count, form, inner"),
+        ({"inner": {"rat": 2}}, r"file: inner\.rat is not an option; options: names, rate, side"),
         ({"count": "many"}, "file: count = 'many': .*integer"),
         ({"inner": {"names": [1]}}, r"file: inner\.names\.0 = 1: .*string"),
         ({"inner": 3}, "file: inner = 3"),
@@ -63,6 +63,6 @@ def test_what_is_left_out_takes_its_default() -> None:
         ({"count": None}, "file: count = None"),
     ],
 )
-def test_what_does_not_fit_is_named(values: dict[str, object], message: str) -> None:
+def test_rejects_unknown_keys_and_invalid_values(values: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         structure(Outer, values, "file")

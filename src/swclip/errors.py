@@ -1,14 +1,14 @@
-"""What swclip raises when the input, and not the code, is wrong.
+"""Errors that users can fix.
 
-Each message names the file, row, column or value and says what to do next. The command line prints the message
-alone and exits with the error's `exit_code`; a program catches `SwclipError` for all of them.
+Each message names the file, row, column or value and says what to do next. The command line prints only the message
+and exits with the error's `exit_code`; programs catch `SwclipError`.
 """
 
 from __future__ import annotations
 
 
 class SwclipError(Exception):
-    """Base of every error that a user can fix."""
+    """Base class of all errors that a user can fix."""
 
     exit_code = 1
 
@@ -18,42 +18,42 @@ class SwclipWarning(UserWarning):
 
 
 class InputError(SwclipError):
-    """A file, folder, row, column or value given by the user cannot be used."""
+    """An input file, folder, row, column or value cannot be used."""
 
     exit_code = 2
 
 
 class ArtefactError(SwclipError):
-    """Something swclip wrote earlier is missing, cut short, or of another version."""
+    """An artefact written by swclip is missing, truncated, or of another version."""
 
     exit_code = 3
 
 
 class MismatchError(SwclipError):
-    """Two artefacts that must come from the same model, data or preprocessing do not."""
+    """Two artefacts come from different models, data or preprocessing."""
 
     exit_code = 4
 
 
 class ConfigError(SwclipError):
-    """A recipe, flag or option has a value that cannot work."""
+    """A recipe, flag or option has an invalid value."""
 
     exit_code = 5
 
 
 class DiskFullError(SwclipError):
-    """The disk filled while an artefact was being written; nothing half-written was left in its place."""
+    """The disk is full; no incomplete artefact is left behind."""
 
     exit_code = 6
 
 
 class UnreadableError(SwclipError):
-    """Some of many photographs could not be read; the others were answered, and the answers say which."""
+    """Some photographs could not be read; the answers mark them, and the others are answered."""
 
     exit_code = 7
 
 
 class HubError(SwclipError):
-    """A model hub cannot be reached, refuses, or does not have what is asked for."""
+    """A model hub cannot be reached, denies access, or does not have the requested model."""
 
     exit_code = 8

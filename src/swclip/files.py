@@ -1,4 +1,4 @@
-"""Writing artefacts so that a reader never meets half of one: write beside, then rename."""
+"""Atomic writes of artefacts: write to a temporary path, then rename it, so that readers never see partial files."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def _disk_full(path: Path, error: OSError) -> DiskFullError:
 
 @contextmanager
 def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it into place if the block ends well, remove it if not.
+    """Yield a temporary path that replaces `path` if the block succeeds and is removed if it fails.
 
     Args:
-        path: Where the finished file belongs. Parent folders are made.
+        path: Path of the finished file. Parent folders are created.
 
     Yields:
         The path to write to, in the same folder and with the same suffix.
 
     Raises:
-        DiskFullError: The disk filled; `path` is as it was before.
+        DiskFullError: The disk is full; `path` is unchanged.
         InputError: The folder cannot be written.
     """
     target = Path(path)
@@ -42,70 +42,70 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         raise _cannot_write(target, error) from error
     os.close(handle)
-    beside = Path(name)
+    temporary = Path(name)
     try:
-        yield beside
-        _readable_by_umask(beside)
-        beside.replace(target)
+        yield temporary
+        _readable_by_umask(temporary)
+        temporary.replace(target)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _disk_full(target, error) from error
         raise
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str], marker: str) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; it takes the place of `path` if the block ends well.
+    """Yield a temporary folder that replaces `path` if the block succeeds and is removed if it fails.
 
     Args:
-        path: Where the finished folder belongs. An empty folder, or one of the same kind, is replaced whole.
-        marker: A file that a folder of this kind has, such as `gallery.json`: a folder without it is somebody else's
-            and is never replaced.
+        path: Path of the finished folder. An empty folder or one with the marker is replaced completely.
+        marker: A file that identifies folders of this kind, such as `gallery.json`; a folder with other files and
+            without the marker is never replaced.
 
     Yields:
-        The empty folder to fill.
+        An empty folder to fill.
 
     Raises:
-        DiskFullError: The disk filled; `path` is as it was before.
-        InputError: The parent folder cannot be written, or `path` holds something else.
+        DiskFullError: The disk is full; `path` is unchanged.
+        InputError: The parent folder cannot be written, or `path` contains other files.
     """
     target = Path(path)
     check_replaceable(target, marker)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
         raise _cannot_write(target, error) from error
-    beside.chmod(0o777 & ~_umask())
+    temporary.chmod(0o777 & ~_umask())
     try:
-        yield beside
-        _swap(beside, target)
+        yield temporary
+        _swap(temporary, target)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _disk_full(target, error) from error
         raise
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_replaceable(path: str | os.PathLike[str], marker: str) -> None:
-    """Raise InputError where `atomic_folder` would refuse to write: to be asked before hours of work, not after.
+    """Raise InputError if `atomic_folder` would not replace `path`; call it before long computations.
 
     Args:
-        path: Where the finished folder belongs.
-        marker: A file that a folder of this kind has.
+        path: Path of the finished folder.
+        marker: A file that identifies folders of this kind.
     """
     target = Path(path)
     if target.exists() and not (target / marker).is_file() and not (target.is_dir() and not any(target.iterdir())):
         raise InputError(
-            f"{target}: is there and holds no {marker}, so it is not replaced; choose another output path."
+            f"{target}: exists and contains no {marker}, so it is not replaced; choose another output path."
         )
 
 
 def _swap(new: Path, target: Path) -> None:
-    """Put a folder in the place of another; if that fails, the old one is put back."""
+    """Replace a folder by another; restore the old one if that fails."""
     if not target.exists():
         new.replace(target)
         return
@@ -133,18 +133,18 @@ def _umask() -> int:
 
 
 def _readable_by_umask(path: Path) -> None:
-    # mkstemp makes 0600 files; an artefact should have the permissions any other new file gets.
+    # mkstemp creates 0600 files; artefacts should have the permissions of other new files.
     path.chmod(0o666 & ~_umask())
 
 
 def default_cache_folder() -> Path:
-    """$SWCLIP_CACHE, or ~/.cache/swclip."""
-    given = os.environ.get("SWCLIP_CACHE")
-    return Path(given) if given else Path.home() / ".cache" / "swclip"
+    """Return the folder $SWCLIP_CACHE, or ~/.cache/swclip."""
+    folder = os.environ.get("SWCLIP_CACHE")
+    return Path(folder) if folder else Path.home() / ".cache" / "swclip"
 
 
 def file_stem(name: str) -> str:
-    """A name as a file name without an ending: what could mean something to a shell or a file system becomes a dash.
+    """Convert a name to a file name without suffix; characters other than letters, digits and _ become dashes.
 
     Example:
         >>> file_stem("Newcastle upon Tyne"), file_stem("../etc"), file_stem("São Paulo")
@@ -154,17 +154,21 @@ def file_stem(name: str) -> str:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write `value` as indented JSON, whole or not at all. NaN is refused: it is not JSON."""
-    with atomic_file(path) as beside:
-        beside.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    """Write `value` atomically as indented JSON.
+
+    Raises:
+        ValueError: A value is NaN or infinite, which JSON does not support.
+    """
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: str | os.PathLike[str], what: str) -> Any:
+def read_json(path: str | os.PathLike[str], description: str) -> Any:
     """Read a JSON artefact.
 
     Args:
         path: The file.
-        what: What it is to a user ("the run's report"), for the message.
+        description: Name of the artefact in messages, such as "the run's report".
 
     Raises:
         ArtefactError: The file is missing or is not JSON.
@@ -173,9 +177,9 @@ def read_json(path: str | os.PathLike[str], what: str) -> Any:
     try:
         return json.loads(source.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ArtefactError(f"{source}: {what} is not there; check the path.") from None
+        raise ArtefactError(f"{source}: {description} is missing; check the path.") from None
     except (OSError, ValueError) as error:
-        raise ArtefactError(f"{source}: {what} cannot be read ({error}); make it again.") from error
+        raise ArtefactError(f"{source}: {description} cannot be read ({error}); make it again.") from error
 
 
 def sha256_of_file(path: str | os.PathLike[str]) -> str:

@@ -1,4 +1,4 @@
-"""A folder that one process holds at a time: the lock of a killed process is let go by the system."""
+"""Exclusive use of a folder by one process; the operating system releases the lock of a killed process."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from swclip.errors import SwclipError
 
 @contextmanager
 def sole_holder(folder: Path, busy: SwclipError) -> Iterator[None]:
-    """Hold a folder.
+    """Lock a folder for this process.
 
-    The folder itself is locked, so that no file is left by it. Where there are no such locks (Windows, some network
-    drives) nothing is held.
+    The lock is on the folder itself and leaves no file. On systems without such locks (Windows, some network drives)
+    the folder is not locked.
 
     Args:
-        folder: The folder; made where it is not there.
-        busy: What to raise where another process holds it.
+        folder: The folder; created if missing.
+        busy: Error to raise if another process holds the lock.
+
+    Raises:
+        SwclipError: `busy`, if another process holds the lock.
     """
     try:
         import fcntl
@@ -29,7 +32,7 @@ def sole_holder(folder: Path, busy: SwclipError) -> Iterator[None]:
         return
     handle = _open(folder)
     if handle is None:
-        yield  # who writes there next has a better message
+        yield  # the next write to the folder raises a better message
         return
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -37,7 +40,7 @@ def sole_holder(folder: Path, busy: SwclipError) -> Iterator[None]:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             os.close(handle)
             raise busy from error
-    if not _is_still(folder, handle):  # who held it has finished and taken the folder away
+    if not _is_same_folder(folder, handle):  # the previous holder removed the folder
         os.close(handle)
         with sole_holder(folder, busy):
             yield
@@ -56,7 +59,7 @@ def _open(folder: Path) -> int | None:
         return None
 
 
-def _is_still(folder: Path, handle: int) -> bool:
+def _is_same_folder(folder: Path, handle: int) -> bool:
     try:
         return os.path.samestat(os.stat(folder), os.fstat(handle))
     except OSError:

@@ -1,4 +1,4 @@
-"""Frozen dataclasses to plain values (TOML, JSON) and back, strictly: a key or value that does not fit is named."""
+"""Strict conversion between frozen dataclasses and plain values (TOML, JSON), with errors that name key and value."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _REMOVED = {
 
 
 def as_plain(config: Any) -> dict[str, Any]:
-    """A nested dataclass as a dictionary of JSON-ready values; tuples become lists, None is kept."""
+    """Convert a nested dataclass to a dictionary of JSON values; tuples become lists, None is kept."""
     values: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
     return values
 
@@ -50,15 +50,15 @@ def structure(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
 
     Args:
         kind: The dataclass.
-        values: Its values; what is left out takes its default.
-        where: What to call the source in an error, such as a file's path.
+        values: The values; missing keys take their defaults.
+        where: Name of the source in messages, such as a file's path.
 
     Raises:
         ConfigError: An unknown key (with the known ones), an option that was removed and is switched on, a value of
             the wrong type, or one the dataclass refuses.
     """
     values = _without_removed(kind, values, where, "")
-    _refuse_unknown(kind, values, where, "")
+    _check_keys(kind, values, where, "")
     try:
         return TypeAdapter(kind).validate_python(dict(values))
     except ValidationError as error:
@@ -69,7 +69,7 @@ def structure(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
 
 
 def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same without null values at any depth: TOML has no null, and a missing key takes its default."""
+    """Remove None at any depth: TOML has no null, and a missing key takes its default."""
     return {k: without_none(v) if isinstance(v, Mapping) else v for k, v in values.items() if v is not None}
 
 
@@ -98,11 +98,11 @@ def _without_removed(kind: Any, values: Mapping[str, Any], where: str, prefix: s
     return kept
 
 
-def _refuse_unknown(kind: Any, values: Mapping[str, Any], where: str, prefix: str) -> None:
+def _check_keys(kind: Any, values: Mapping[str, Any], where: str, prefix: str) -> None:
     hints = get_type_hints(kind)
-    known = {field.name for field in dataclasses.fields(kind)}
+    options = {field.name for field in dataclasses.fields(kind)}
     for key, value in values.items():
-        if key not in known:
-            raise ConfigError(f"{_lead(where)}{prefix}{key} is not an option; known there: {', '.join(sorted(known))}.")
+        if key not in options:
+            raise ConfigError(f"{_lead(where)}{prefix}{key} is not an option; options: {', '.join(sorted(options))}.")
         if dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
-            _refuse_unknown(hints[key], value, where, f"{prefix}{key}.")
+            _check_keys(hints[key], value, where, f"{prefix}{key}.")

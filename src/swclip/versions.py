@@ -1,4 +1,4 @@
-"""What an artefact was made with: the versions that its record names."""
+"""Versions of software that artefacts record."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from importlib.metadata import version
 
 
 def own_version() -> str:
-    """The version of swclip."""
+    """Return the version of swclip."""
     return version("swclip")
 
 
 def versions() -> dict[str, str]:
-    """Versions of swclip, what it computes with, and Python."""
+    """Return the versions of swclip, its numerical libraries and Python."""
     packages = {name: version(name) for name in ("swclip", "torch", "transformers", "numpy")}
     return {**packages, "python": platform.python_version()}

@@ -105,7 +105,7 @@ def test_what_is_within_lies_in_the_boxes(west: float, south: float, wide: float
     ("content", "message"),
     [
         ("not json", "is not JSON"),
-        ('{"type": "FeatureCollection", "features": []}', "holds no polygon"),
+        ('{"type": "FeatureCollection", "features": []}', "contains no polygon"),
         ('{"type": "Point", "coordinates": [0, 0]}', r"is a Point"),
         ('{"type": "Feature", "geometry": null}', "must be a GeoJSON"),
         ('{"type": "Polygon", "coordinates": []}', "at least one ring"),

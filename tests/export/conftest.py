@@ -1,4 +1,4 @@
-"""Small models of every kind, photographs to check them on, and a gallery that answers."""
+"""Small models of every kind, photographs to verify exports on, and a gallery."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ POSITIONS = np.array([[53.80, -1.55], [53.801, -1.549], [53.96, -1.08], [-33.86,
 
 @pytest.fixture(scope="session")
 def make_model(towers: Path) -> Callable[..., LocatorModel]:
-    """A model; `image` and `text` are builtin:small, none, or a name in the folder of towers."""
+    """Factory of models; `image` and `text` are builtin:small, none, or a name in the folder of towers."""
 
     def make(
         image: str = "builtin:small",
@@ -47,7 +47,7 @@ def make_model(towers: Path) -> Callable[..., LocatorModel]:
 
 @pytest.fixture(scope="session")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Five JPEGs: wide, tall, one that the camera held sideways, and two large enough to be decoded smaller."""
+    """Five JPEGs: wide, tall, one with an EXIF orientation, and two large enough for reduced decoding."""
     folder, rng = tmp_path_factory.mktemp("photographs"), np.random.default_rng(3)
     paths = []
     for number, (height, width) in enumerate([(48, 80), (80, 48), (60, 90), (400, 640), (641, 403)]):
@@ -63,7 +63,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="session")
 def pixels() -> Callable[[int, int], np.ndarray]:
-    """N arrays as an image side takes them, of a side in pixels."""
+    """Factory of N random inputs of an image encoder, with a side in pixels."""
 
     def make(count: int, side: int) -> np.ndarray:
         return np.random.default_rng(count).standard_normal((count, 3, side, side)).astype(np.float32)
@@ -73,24 +73,24 @@ def pixels() -> Callable[[int, int], np.ndarray]:
 
 @pytest.fixture(scope="session")
 def encoded() -> Callable[[LocatorModel, np.ndarray], np.ndarray]:
-    """What a model gives for pixels."""
+    """Function that encodes pixels with a model."""
 
     def encode(model: LocatorModel, values: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            found: np.ndarray = model.encode_pixels(torch.from_numpy(values)).numpy()
-        return found
+            embeddings: np.ndarray = model.encode_pixels(torch.from_numpy(values)).numpy()
+        return embeddings
 
     return encode
 
 
 @pytest.fixture(scope="session")
 def answering(town: Path, make_model: Callable[..., LocatorModel], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model folder `run`, and `gallery`, made with it: locations and photographs both have a say."""
+    """A folder with a model folder `run` and a `gallery` whose posterior uses locations and photographs."""
     folder = tmp_path_factory.mktemp("answering")
     make_model().save(folder / "run" / "model")
     write_posterior(folder / "run" / "model", PosteriorConfig(0.2, 0.01, 0.9, 20.0))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SWCLIP_CACHE", str(folder / "cache"))
-        made = ["index", str(folder / "run"), str(town), f"--out={folder / 'gallery'}"]
-        assert run([*made, f"--splits={town / 'splits.parquet'}"]) == 0
+        arguments = ["index", str(folder / "run"), str(town), f"--out={folder / 'gallery'}"]
+        assert run([*arguments, f"--splits={town / 'splits.parquet'}"]) == 0
     return folder

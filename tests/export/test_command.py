@@ -1,4 +1,4 @@
-"""`swclip export` as it is typed."""
+"""The command `swclip export`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from swclip.export.embeddings import read_embeddings
 from swclip.gallery.read_write import load_gallery
 
 
-def test_a_gallery_is_exported_and_checked_on_its_own_photographs(
+def test_export_of_a_gallery_is_verified_on_its_photographs(
     answering: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["export", str(answering / "gallery"), f"--out={tmp_path / 'onnx'}", "--location"]) == 0
@@ -27,15 +27,15 @@ def test_a_gallery_is_exported_and_checked_on_its_own_photographs(
 
 
 @pytest.mark.parametrize(("precision", "largest"), [("float32", 0.0), ("int8", 0.01)])
-def test_embeddings_of_a_gallery(
+def test_exports_embeddings_of_a_gallery(
     precision: str, largest: float, answering: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "deep" / "gallery.safetensors"
     assert run(["export", str(answering / "gallery"), f"--embeddings={precision}", f"--out={out}"]) == 0
     assert "20 candidates, 50 photographs" in capsys.readouterr().err
-    found, given = read_embeddings(out), load_gallery(answering / "gallery")
-    assert abs(found.image_embeddings - given.image_embeddings).max() <= largest
-    assert found.posterior == given.posterior
+    exported, gallery = read_embeddings(out), load_gallery(answering / "gallery")
+    assert abs(exported.image_embeddings - gallery.image_embeddings).max() <= largest
+    assert exported.posterior == gallery.posterior
 
 
 @pytest.mark.parametrize(
@@ -49,11 +49,11 @@ def test_embeddings_of_a_gallery(
         (["gallery", "--out=o", "--embeddings=int8", "--location"], 5, "--embeddings writes a gallery's embeddings"),
         (["run", "--out=o", "--embeddings=int8"], 3, "no gallery is there"),
         (["gallery", "--out=gallery", "--embeddings=int8"], 2, "gallery: is a folder; with --embeddings, --out is"),
-        (["gallery", "--out=gallery"], 2, "gallery: is there and holds no export.json"),
+        (["gallery", "--out=gallery"], 2, "gallery: exists and contains no export.json"),
         (["nowhere", "--out=o"], 3, "nowhere: no swclip model is there"),
     ],
 )
-def test_what_cannot_be_done_is_said(
+def test_rejects_invalid_arguments(
     arguments: list[str],
     code: int,
     message: str,
@@ -71,12 +71,12 @@ def test_what_cannot_be_done_is_said(
     assert not (answering / "o").exists()
 
 
-def test_a_manifest_that_is_gone(
+def test_missing_photographs_and_manifest(
     answering: Path, town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(town, tmp_path / "town")
-    made = ["index", str(answering / "run"), str(tmp_path / "town"), f"--out={tmp_path / 'gallery'}", "--no-cache"]
-    assert run(made) == 0
+    arguments = ["index", str(answering / "run"), str(tmp_path / "town"), f"--out={tmp_path / 'gallery'}", "--no-cache"]
+    assert run(arguments) == 0
     for photograph in (tmp_path / "town").glob("*.jpg"):
         photograph.unlink()
     command = ["export", str(tmp_path / "gallery"), f"--out={tmp_path / 'onnx'}"]

@@ -1,4 +1,4 @@
-"""The example of docs/export.md: a program without swclip answers as `swclip locate --estimator argmax` does."""
+"""The example of docs/export.md: a program without swclip gives the answers of `swclip locate --estimator argmax`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _example() -> str:
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_the_example_answers_as_locate_does(
+def test_example_matches_locate(
     precision: str, answering: Path, town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gallery = str(answering / "gallery")
@@ -36,12 +36,14 @@ def test_the_example_answers_as_locate_does(
     for name in ("p00-0", "p06-0", "p18-0"):
         capsys.readouterr()
         assert run(["locate", gallery, str(town / f"{name}.jpg"), "--estimator", "argmax"]) == 0
-        (wanted,) = json.loads(capsys.readouterr().out)
+        (expected,) = json.loads(capsys.readouterr().out)
         shutil.copy(town / f"{name}.jpg", tmp_path / "photo.jpg")
         command = [sys.executable, "-W", "error", "-c", code]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-        found = json.loads(done.stdout)
-        assert found["candidate_id"] == wanted["candidates"][0]["candidate_id"]
-        assert (found["lat_deg"], found["lon_deg"]) == pytest.approx((wanted["lat_deg"], wanted["lon_deg"]), abs=1e-7)
-        answers.add(found["candidate_id"])
-    assert len(answers) == 3, "the answers are those of the photographs, not one for all"
+        answer = json.loads(done.stdout)
+        assert answer["candidate_id"] == expected["candidates"][0]["candidate_id"]
+        assert (answer["lat_deg"], answer["lon_deg"]) == pytest.approx(
+            (expected["lat_deg"], expected["lon_deg"]), abs=1e-7
+        )
+        answers.add(answer["candidate_id"])
+    assert len(answers) == 3, "the answers depend on the photographs"

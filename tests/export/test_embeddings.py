@@ -1,4 +1,4 @@
-"""Embeddings in one file: to the last bit, or in 8 bits with a known error; and files that are not whole."""
+"""Embeddings in one file: exact, or in 8 bits with a stated error; and invalid files."""
 
 from __future__ import annotations
 
@@ -37,35 +37,35 @@ def gallery() -> Gallery:
     )
 
 
-def _same_but_embeddings(one: Gallery, other: Gallery) -> None:
+def _assert_equal_except_embeddings(actual: Gallery, expected: Gallery) -> None:
     for name in ("candidate_ids", "cities", "image_ids", "meta"):
-        assert getattr(one, name) == getattr(other, name)
-    np.testing.assert_array_equal(one.positions_deg, other.positions_deg)
-    np.testing.assert_array_equal(one.image_rows, other.image_rows)
+        assert getattr(actual, name) == getattr(expected, name)
+    np.testing.assert_array_equal(actual.positions_deg, expected.positions_deg)
+    np.testing.assert_array_equal(actual.image_rows, expected.image_rows)
 
 
-def test_float32_comes_back_to_the_last_bit(gallery: Gallery, tmp_path: Path) -> None:
+def test_float32_round_trip_is_exact(gallery: Gallery, tmp_path: Path) -> None:
     assert write_embeddings(tmp_path / "g.safetensors", gallery, "float32") == 0.0
     again = read_embeddings(tmp_path / "g.safetensors")
-    _same_but_embeddings(again, gallery)
+    _assert_equal_except_embeddings(again, gallery)
     np.testing.assert_array_equal(again.location_embeddings, gallery.location_embeddings)
     np.testing.assert_array_equal(again.image_embeddings, gallery.image_embeddings)
     assert again.posterior == gallery.posterior
     assert again.image_hubness is None
 
 
-def test_int8_is_what_its_codes_stand_for(gallery: Gallery, tmp_path: Path) -> None:
+def test_int8_round_trip_matches_the_codes(gallery: Gallery, tmp_path: Path) -> None:
     error = write_embeddings(tmp_path / "g.safetensors", gallery, "int8")
-    again = read_embeddings(tmp_path / "g.safetensors")
-    _same_but_embeddings(again, gallery)
-    moved = []
-    for found, given in (
-        (again.location_embeddings, gallery.location_embeddings),
-        (again.image_embeddings, gallery.image_embeddings),
+    read = read_embeddings(tmp_path / "g.safetensors")
+    _assert_equal_except_embeddings(read, gallery)
+    errors = []
+    for embeddings, original in (
+        (read.location_embeddings, gallery.location_embeddings),
+        (read.image_embeddings, gallery.image_embeddings),
     ):
-        np.testing.assert_array_equal(found, dequantize(*quantize(given)))
-        moved.append(np.abs(found - given).max())
-    assert 0.0 < error == max(moved)
+        np.testing.assert_array_equal(embeddings, dequantize(*quantize(original)))
+        errors.append(np.abs(embeddings - original).max())
+    assert 0.0 < error == max(errors)
     tensors = load_file(tmp_path / "g.safetensors")
     assert tensors["location_embeddings"].dtype == tensors["image_embeddings"].dtype == np.int8
 
@@ -78,7 +78,7 @@ def test_hubness_goes_with_it(gallery: Gallery, tmp_path: Path) -> None:
     np.testing.assert_array_equal(again, hubness)
 
 
-def test_a_gallery_without_photographs(gallery: Gallery, tmp_path: Path) -> None:
+def test_gallery_without_photographs(gallery: Gallery, tmp_path: Path) -> None:
     bare = dataclasses.replace(
         gallery, image_embeddings=gallery.image_embeddings[:0], image_rows=gallery.image_rows[:0], image_ids=[]
     )
@@ -86,7 +86,7 @@ def test_a_gallery_without_photographs(gallery: Gallery, tmp_path: Path) -> None
     assert read_embeddings(tmp_path / "g.safetensors").image_embeddings.shape == (0, 16)
 
 
-def test_what_is_not_finite_leaves_the_file_as_it_was(gallery: Gallery, tmp_path: Path) -> None:
+def test_rejects_nan_and_keeps_the_old_file(gallery: Gallery, tmp_path: Path) -> None:
     path = tmp_path / "g.safetensors"
     write_embeddings(path, gallery)
     before = path.read_bytes()
@@ -97,9 +97,9 @@ def test_what_is_not_finite_leaves_the_file_as_it_was(gallery: Gallery, tmp_path
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_files_that_cannot_be_used(gallery: Gallery, tmp_path: Path) -> None:
+def test_rejects_missing_and_invalid_files(gallery: Gallery, tmp_path: Path) -> None:
     path = tmp_path / "g.safetensors"
-    with pytest.raises(ArtefactError, match="no exported embeddings are there"):
+    with pytest.raises(ArtefactError, match="there are no exported embeddings"):
         read_embeddings(path)
     write_embeddings(path, gallery)
     whole = path.read_bytes()
@@ -110,7 +110,7 @@ def test_files_that_cannot_be_used(gallery: Gallery, tmp_path: Path) -> None:
     path.write_bytes(whole)
     tensors = load_file(path)
     save_file(tensors, path, metadata={"swclip_embeddings": "9"})
-    with pytest.raises(ArtefactError, match="version '9', and this swclip reads '1'"):
+    with pytest.raises(ArtefactError, match="version '9', but this swclip reads '1'"):
         read_embeddings(path)
     save_file(tensors, path)
     with pytest.raises(ArtefactError, match="version None"):

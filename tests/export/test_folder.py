@@ -1,4 +1,4 @@
-"""The exported folder: what is in it, that its page's example runs, and that nothing wrong is ever left."""
+"""The exported folder: its content, the example of its README, and no incomplete or wrong exports."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Make = Callable[..., LocatorModel]
 
 @pytest.fixture(scope="module")
 def exported(make_model: Make, photographs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dinov2 model with everything that can be asked for."""
+    """An export of a dinov2 model with every option."""
     out = tmp_path_factory.mktemp("exported") / "onnx"
     model = make_model("dinov2", "bert", prompt="in {city} at {location}", image_side={"head_width": 64})
     said: list[str] = []
@@ -59,7 +59,7 @@ def test_what_is_in_it(exported: Path, make_model: Make) -> None:
     assert record["fingerprint"] == load_model(exported.parent / "model").fingerprint
 
 
-def test_parity_is_written_down(exported: Path) -> None:
+def test_writes_parity(exported: Path) -> None:
     parity = json.loads((exported / "parity.json").read_text())
     assert (parity["tolerance"], parity["photographs"]) == (1e-4, 5)
     assert parity["image.onnx"]["largest_difference"] < 1e-5
@@ -81,10 +81,10 @@ def _run(code: str, folder: Path) -> str:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
-def test_the_example_of_the_readme_runs_and_is_right(exported: Path, photographs: list[Path], tmp_path: Path) -> None:
+def test_example_of_the_readme_matches_the_model(exported: Path, photographs: list[Path], tmp_path: Path) -> None:
     shutil.copytree(exported, tmp_path / "onnx")
     code = _example_in(exported / "README.md")
-    # The last line prints four numbers: all of them are wanted here.
+    # The last line prints four numbers: print all for the comparison.
     code = code.replace("print(embedding[0, :4])", "print(embedding[0].tolist())")
     from swclip.models.locator_model import load_model
 
@@ -92,8 +92,8 @@ def test_the_example_of_the_readme_runs_and_is_right(exported: Path, photographs
     for path in photographs[2:4]:
         shutil.copy(path, tmp_path / "onnx" / "photo.jpg")
         with torch.no_grad():
-            wanted = model.encode_pixels(torch.from_numpy(model.preprocess.read(path))[None])[0].numpy()
-        np.testing.assert_allclose(json.loads(_run(code, tmp_path / "onnx")), wanted, atol=1e-5)
+            expected = model.encode_pixels(torch.from_numpy(model.preprocess.read(path))[None])[0].numpy()
+        np.testing.assert_allclose(json.loads(_run(code, tmp_path / "onnx")), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_the_example_of_the_readme_runs_and_is_right(exported: Path, photographs
         Preprocess(size_px=20, interpolation="lanczos", rescale=1.0, mean=(100.0, 110.0, 120.0), std=(60.0,) * 3),
     ],
 )
-def test_the_example_makes_the_very_pixels(
+def test_example_preprocesses_identically(
     preprocess: Preprocess, photographs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from swclip.export.folder import preprocess_document
@@ -116,18 +116,18 @@ def test_the_example_makes_the_very_pixels(
     names: dict[str, Any] = {}
     exec(code, names)
     for path in photographs:
-        found = names["pixels"](path)
-        assert found.dtype == np.float32
-        np.testing.assert_array_equal(found, preprocess.read(path))
+        pixels = names["pixels"](path)
+        assert pixels.dtype == np.float32
+        np.testing.assert_array_equal(pixels, preprocess.read(path))
 
 
-def test_the_recipe_has_the_numbers() -> None:
+def test_recipe_states_the_settings() -> None:
     words = " ".join(recipe(Preprocess(size_px=24, shortest_px=29)))
     for part in ("29 pixels", "24 x 24 pixels", "bicubic", "0.003921568627", "0.48145466", "(B, 3, 24, 24)"):
         assert part in words
 
 
-def test_an_export_that_is_wrong_leaves_the_last_one(
+def test_wrong_export_keeps_the_old_one(
     make_model: Make, photographs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, out = make_model(), tmp_path / "onnx"
@@ -136,22 +136,22 @@ def test_an_export_that_is_wrong_leaves_the_last_one(
     assert set(json.loads(before["parity.json"])["image.onnx"]["by_batch"]) == {"1", "2"}
 
     def write_other(model: LocatorModel, path: Path, opset: int = 18) -> None:
-        # The exporter's graph, of weights that one step of training has moved.
-        moved = make_model()
+        # A graph of slightly different weights.
+        changed = make_model()
         with torch.no_grad():
-            for weight in moved.image_head.parameters():
+            for weight in changed.image_head.parameters():
                 weight += torch.linspace(-1e-3, 1e-3, weight.numel()).reshape(weight.shape)
-        graph.write_image(moved, path, opset)
+        graph.write_image(changed, path, opset)
 
     monkeypatch.setattr(module, "write_image", write_other)
-    with pytest.raises(ArtefactError, match=r"image.onnx: onnxruntime's embeddings differ .* and 0.0001 is allowed"):
+    with pytest.raises(ArtefactError, match=r"image.onnx: onnxruntime's embeddings differ .* but 0.0001 is allowed"):
         export_model(model, out, photographs[:2])
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert list(tmp_path.iterdir()) == [out]
 
 
 @pytest.mark.parametrize("missing", [{"onnxruntime"}, {"onnx", "onnxscript", "onnxruntime"}])
-def test_a_missing_extra_is_said_before_anything_is_done(
+def test_missing_packages_are_named_first(
     missing: set[str], make_model: Make, photographs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = importlib.util.find_spec
@@ -161,7 +161,7 @@ def test_a_missing_extra_is_said_before_anything_is_done(
     assert not list(tmp_path.iterdir())
 
 
-def test_what_cannot_be_exported_is_said_first(make_model: Make, photographs: list[Path], tmp_path: Path) -> None:
+def test_rejects_invalid_exports_first(make_model: Make, photographs: list[Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there are none; name some with --photographs"):
         export_model(make_model(), tmp_path / "onnx", [])
     with pytest.raises(ConfigError, match="form 'cells'"):
@@ -171,6 +171,6 @@ def test_what_cannot_be_exported_is_said_first(make_model: Make, photographs: li
         export_model(make_model(), tmp_path / "onnx", [tmp_path / "note.txt"])
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
-    with pytest.raises(InputError, match=r"mine: is there and holds no export.json"):
+    with pytest.raises(InputError, match=r"mine: exists and contains no export.json"):
         export_model(make_model(), tmp_path / "mine", photographs)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "note.txt"]

@@ -1,4 +1,4 @@
-"""Graphs against the model: every tower and pooling, every form of the location side, batches of any size."""
+"""Graphs against the model: every tower and pooling, every form of the location encoder, any batch size."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ IMAGE_SIDES: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("tower", "side"), IMAGE_SIDES)
-def test_every_image_side_in_batches_of_any_size(
+def test_image_encoders_match_the_model_for_any_batch_size(
     tower: str, side: dict[str, Any], make_model: Make, pixels: Pixels, encoded: Encode, tmp_path: Path
 ) -> None:
     model = make_model(tower, image_side=side)
@@ -46,13 +46,13 @@ def test_every_image_side_in_batches_of_any_size(
     run = open_graph(tmp_path / "image.onnx", IMAGE)
     for count in (1, 2, 5):
         values = pixels(count, model.preprocess.size_px)
-        found = run(values)
-        assert found.dtype == np.float32
-        np.testing.assert_allclose(found, encoded(model, values), atol=2e-6)
-        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, rtol=1e-5)
+        embeddings = run(values)
+        assert embeddings.dtype == np.float32
+        np.testing.assert_allclose(embeddings, encoded(model, values), atol=2e-6)
+        np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1.0, rtol=1e-5)
 
 
-def test_a_graph_says_whose_it_is_and_nothing_of_the_machine(make_model: Make, tmp_path: Path) -> None:
+def test_graph_has_a_fingerprint_and_no_local_paths(make_model: Make, tmp_path: Path) -> None:
     model = make_model()
     write_image(model, tmp_path / "image.onnx", 20)
     proto = onnx.load(tmp_path / "image.onnx")
@@ -65,18 +65,18 @@ def test_a_graph_says_whose_it_is_and_nothing_of_the_machine(make_model: Make, t
     assert b"image_tower.py" not in (tmp_path / "image.onnx").read_bytes()
 
 
-def test_a_model_that_is_being_trained_is_exported_as_it_answers(
+def test_model_in_training_mode_is_exported_in_evaluation_mode(
     make_model: Make, pixels: Pixels, encoded: Encode, tmp_path: Path
 ) -> None:
     model, values = make_model(), pixels(3, 32)
-    wanted = encoded(model, values)
+    expected = encoded(model, values)
     model.train()
     write_image(model, tmp_path / "image.onnx")
     assert all(module.training for module in model.modules())
-    np.testing.assert_allclose(open_graph(tmp_path / "image.onnx", IMAGE)(values), wanted, atol=2e-6)
+    np.testing.assert_allclose(open_graph(tmp_path / "image.onnx", IMAGE)(values), expected, atol=2e-6)
 
 
-def test_weights_too_large_for_one_message_go_beside_the_graph(
+def test_large_weights_are_written_to_a_separate_file(
     make_model: Make, pixels: Pixels, encoded: Encode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(graph, "_PROTOBUF_BYTES", 1000)
@@ -97,7 +97,7 @@ def test_weights_too_large_for_one_message_go_beside_the_graph(
         ("siglip", {}, {}),
     ],
 )
-def test_every_location_side(
+def test_location_encoders_match_the_model(
     text: str, location: dict[str, Any], words: dict[str, str], make_model: Make, tmp_path: Path
 ) -> None:
     model = make_model(text=text, **location)
@@ -117,33 +117,40 @@ def test_every_location_side(
     np.testing.assert_allclose(np.diff(run(pair), axis=0), apart, atol=2e-6)
 
 
-def test_the_earth_in_float32_would_be_seen(make_model: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Why the radius is a tensor: as a number of Python it is rounded when the graph is written.
+def test_float32_earth_radius_would_be_detected(
+    make_model: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The radius is a tensor because the exporter rounds Python floats to float32.
     model, positions = make_model(), np.random.default_rng(0).uniform(-80, 80, (40, 2))
     with torch.no_grad():
-        wanted = model.position_embeddings(torch.from_numpy(positions)).numpy()
+        expected = model.position_embeddings(torch.from_numpy(positions)).numpy()
     monkeypatch.setattr(coordinate_encoders, "_RADIUS_M", float(coordinate_encoders._RADIUS_M))
     write_location(model, tmp_path / "location.onnx", {})
-    assert np.abs(open_graph(tmp_path / "location.onnx", LOCATION)(positions) - wanted).max() > 1e-4
+    assert np.abs(open_graph(tmp_path / "location.onnx", LOCATION)(positions) - expected).max() > 1e-4
 
 
 @pytest.mark.parametrize(
     ("text", "location", "words", "message"),
     [
-        ("none", {"form": "cells"}, {}, "form 'cells' cannot be written as ONNX: it looks up each position's H3 cell"),
-        ("builtin:small", {"form": "template"}, {}, "form 'template' .* knows no tokenizer"),
+        (
+            "none",
+            {"form": "cells"},
+            {},
+            "form 'cells' cannot be converted to ONNX: it looks up the H3 cell of each position",
+        ),
+        ("builtin:small", {"form": "template"}, {}, "form 'template' .* has no tokenizer"),
         ("none", {}, {"city": "Leeds"}, "--word city=.*has no field"),
-        ("builtin:small", {"prompt": "in {city} at {location}"}, {"street": "Mill Road"}, "has city beside"),
+        ("builtin:small", {"prompt": "in {city} at {location}"}, {"street": "Mill Road"}, "has city besides"),
     ],
 )
-def test_what_cannot_be_a_graph_is_refused(
+def test_rejects_unsupported_forms_and_words(
     text: str, location: dict[str, Any], words: dict[str, str], message: str, make_model: Make
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         check_location(make_model(text=text, **location), words)
 
 
-def test_an_opset_without_the_operators_is_refused(make_model: Make, tmp_path: Path) -> None:
+def test_rejects_old_opsets(make_model: Make, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--opset 17: the graphs need 18 or more"):
         write_image(make_model(), tmp_path / "image.onnx", 17)
     assert not list(tmp_path.iterdir())

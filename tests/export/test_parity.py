@@ -1,4 +1,4 @@
-"""Parity is measured as its definition says, and a graph that is wrong is found out."""
+"""Parity matches its definition, and detects wrong graphs."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ def _unit(rng: np.random.Generator, rows: int) -> np.ndarray:
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-def test_the_largest_difference_over_all_batches() -> None:
+def test_parity_is_the_largest_difference_over_all_batches() -> None:
     rng = np.random.default_rng(0)
-    wanted = _unit(rng, 7)
+    expected = _unit(rng, 7)
     inputs = np.arange(7.0)[:, None]
-    asked: list[list[float]] = []
+    batches: list[list[float]] = []
 
     def run(batch: np.ndarray) -> np.ndarray:
-        # Off by as much as the batch is long, in one number of its last row.
-        asked.append(batch[:, 0].tolist())
-        found = wanted[batch[:, 0].astype(int)].copy()
-        found[-1, 2] += 0.01 * len(batch)
-        return found
+        # The error is proportional to the batch size, in one component of the last row.
+        batches.append(batch[:, 0].tolist())
+        embeddings = expected[batch[:, 0].astype(int)].copy()
+        embeddings[-1, 2] += 0.01 * len(batch)
+        return embeddings
 
-    parity = measure_parity(run, inputs, wanted, (3, 1, 99))
-    assert asked == [
+    parity = measure_parity(run, inputs, expected, (3, 1, 99))
+    assert batches == [
         *([float(row)] for row in range(7)),
         [0.0, 1.0, 2.0],
         [3.0, 4.0, 5.0],
@@ -44,13 +44,13 @@ def test_the_largest_difference_over_all_batches() -> None:
     assert list(parity.by_batch) == [1, 3, 7]
     assert parity.by_batch == pytest.approx({1: 0.01, 3: 0.03, 7: 0.07}, abs=1e-6)
     assert parity.largest_difference == max(parity.by_batch.values())
-    moved = wanted[6].astype(float) + np.array([0, 0, 0.07, 0, 0, 0])
-    least = float(moved @ wanted[6] / np.linalg.norm(moved) / np.linalg.norm(wanted[6]))
+    changed = expected[6].astype(float) + np.array([0, 0, 0.07, 0, 0, 0])
+    least = float(changed @ expected[6] / np.linalg.norm(changed) / np.linalg.norm(expected[6]))
     assert parity.least_cosine == pytest.approx(least, abs=1e-6)
     assert parity.mean_cosine == pytest.approx((6 + least) / 7, abs=1e-6)
 
 
-def test_at_the_tolerance_it_passes_and_above_not() -> None:
+def test_check_passes_up_to_the_tolerance() -> None:
     rows = np.zeros((2, 3), dtype=np.float32)
     rows[:, 0] = 1.0
     check_parity(measure_parity(lambda x: x, rows, rows), "image.onnx")
@@ -60,7 +60,7 @@ def test_at_the_tolerance_it_passes_and_above_not() -> None:
         check_parity(off, "image.onnx", 0.2499)
 
 
-def test_no_number_is_no_parity() -> None:
+def test_check_rejects_nan() -> None:
     rows = np.eye(3, dtype=np.float32)
 
     def run(batch: np.ndarray) -> np.ndarray:
@@ -70,27 +70,27 @@ def test_no_number_is_no_parity() -> None:
         check_parity(measure_parity(run, rows, rows, (1, 2)), "image.onnx")
 
 
-def test_a_graph_with_other_weights_is_found_out(
+def test_check_rejects_changed_weights(
     make_model: Callable[..., LocatorModel],
     pixels: Callable[[int, int], np.ndarray],
     encoded: Callable[[LocatorModel, np.ndarray], np.ndarray],
     tmp_path: Path,
 ) -> None:
     model, values = make_model(), pixels(5, 32)
-    wanted, path = encoded(model, values), tmp_path / "image.onnx"
+    expected, path = encoded(model, values), tmp_path / "image.onnx"
     write_image(model, path)
-    check_parity(measure_parity(open_graph(path, IMAGE), values, wanted), path.name)
+    check_parity(measure_parity(open_graph(path, IMAGE), values, expected), path.name)
     proto = onnx.load(path)
     (weights,) = (array for array in proto.graph.initializer if array.name.endswith("image_head.linear.weight"))
     changed = onnx.numpy_helper.to_array(weights).copy()
-    changed[0, 0] += 0.01  # one weight; not a whole row, of whose inputs the layer norm makes the sum 0
+    changed[0, 0] += 0.01  # one weight; a whole row would have no effect after layer normalisation
     weights.CopyFrom(onnx.numpy_helper.from_array(changed, weights.name))
     onnx.save(proto, path)
     with pytest.raises(ArtefactError, match=r"image.onnx: onnxruntime's embeddings differ from the model's by up to"):
-        check_parity(measure_parity(open_graph(path, IMAGE), values, wanted), path.name)
+        check_parity(measure_parity(open_graph(path, IMAGE), values, expected), path.name)
 
 
-def test_what_onnxruntime_cannot_load_is_named(tmp_path: Path) -> None:
+def test_invalid_graph_is_named(tmp_path: Path) -> None:
     (tmp_path / "image.onnx").write_bytes(b"no graph")
     with pytest.raises(ArtefactError, match=r"image.onnx: onnxruntime .* cannot load it"):
         open_graph(tmp_path / "image.onnx", IMAGE)

@@ -1,4 +1,4 @@
-"""Areas as GeoJSON, and what is no area."""
+"""Areas read from GeoJSON, and the errors for other input."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def polygon(*rings: Any) -> dict[str, Any]:
     return {"type": "Polygon", "coordinates": list(rings)}
 
 
-def test_an_area_in_each_form_of_geojson() -> None:
+def test_reads_every_geojson_form() -> None:
     feature = {"type": "Feature", "properties": {"name": "x"}, "geometry": polygon(SQUARE)}
     far = [[lon, lat + 2.0] for lon, lat in SQUARE]
     for value, size in (
@@ -62,21 +62,21 @@ def test_an_area_in_each_form_of_geojson() -> None:
         (json.dumps({"type": "Feature", "geometry": {"type": "Feature", "geometry": {"type": "Feature"}}}), "must be"),
     ],
 )
-def test_what_is_no_area(text: str, words: str) -> None:
-    with pytest.raises(AreaError, match=words) as refused:
+def test_rejects_geojson_that_is_not_an_area(text: str, words: str) -> None:
+    with pytest.raises(AreaError, match=words) as raised:
         parse_area(text, "leeds.geojson", max_corners=5000)
-    assert str(refused.value) == f"leeds.geojson: {refused.value.detail}"
+    assert str(raised.value) == f"leeds.geojson: {raised.value.detail}"
 
 
-def test_a_file_with_an_area(tmp_path: Path) -> None:
+def test_reads_a_file_and_rejects_unreadable_ones(tmp_path: Path) -> None:
     path = tmp_path / "area.geojson"
     path.write_text("\ufeff" + json.dumps(polygon(SQUARE)), encoding="utf-8")
     assert read_area(path).geometry.area == pytest.approx(1.0)
     path.write_bytes(b"\xff\xfe\x00")
     for broken, words in ((path, "is not JSON"), (tmp_path / "none", "no such file"), (tmp_path, "cannot be read")):
-        with pytest.raises(AreaError, match=words) as refused:
+        with pytest.raises(AreaError, match=words) as raised:
             read_area(broken)
-        assert str(broken) in str(refused.value)
+        assert str(broken) in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_file_with_an_area(tmp_path: Path) -> None:
         (shapely.box(-2, 50, 2, 95), "outside the Earth"),
     ],
 )
-def test_shapes_from_elsewhere(shape: Any, words: str | None) -> None:
+def test_validates_shapely_geometries(shape: Any, words: str | None) -> None:
     if words is None:
         Area(shape)
         return
@@ -108,10 +108,10 @@ ANYTHING = st.recursive(
 
 @settings(max_examples=40)
 @given(ANYTHING)
-def test_whatever_is_given_is_an_area_or_an_error(value: Any) -> None:
-    refused = None
+def test_any_json_is_an_area_or_an_area_error(value: Any) -> None:
+    raised = None
     try:
         assert parse_area(json.dumps(value)).geometry.area > 0
     except AreaError as error:
-        refused = error.detail
-    assert refused is None or refused.endswith(".")
+        raised = error.detail
+    assert raised is None or raised.endswith(".")

@@ -1,4 +1,4 @@
-"""Kernels: closed forms, NumPy and torch alike, and what holds for each of them."""
+"""Kernels against their closed forms, in NumPy and torch."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ CLOSED_FORMS = {
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @given(distance_m=st.floats(0.0, 2.1e7), bandwidth_m=st.floats(1e-3, 1e6))
-def test_every_kernel_is_its_closed_form(kernel: KernelName, distance_m: float, bandwidth_m: float) -> None:
+def test_kernel_matches_its_closed_form(kernel: KernelName, distance_m: float, bandwidth_m: float) -> None:
     expected = CLOSED_FORMS[kernel](distance_m / bandwidth_m)
     assert float(kernel_weight(np.array([distance_m]), bandwidth_m, kernel)[0]) == pytest.approx(expected, abs=1e-14)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @given(distances_m=st.lists(st.floats(0.0, 1e6), min_size=1, max_size=20), bandwidth_m=st.floats(0.1, 1e5))
-def test_torch_and_numpy_agree_and_weights_fall(
+def test_torch_and_numpy_agree_and_weights_decrease(
     kernel: KernelName, distances_m: list[float], bandwidth_m: float
 ) -> None:
     distance = np.sort(np.array(distances_m))
@@ -46,18 +46,18 @@ def test_torch_and_numpy_agree_and_weights_fall(
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_a_place_weighs_one_with_itself(kernel: KernelName) -> None:
+def test_weight_at_distance_zero_is_one(kernel: KernelName) -> None:
     assert float(kernel_weight(np.zeros(1), 15.0, kernel)[0]) == 1.0
 
 
 @pytest.mark.parametrize("kernel", ["bisquare", "tricube"])
-def test_compact_kernels_end_at_the_bandwidth(kernel: KernelName) -> None:
+def test_compact_kernels_are_zero_beyond_the_bandwidth(kernel: KernelName) -> None:
     weight = kernel_weight(np.array([14.999, 15.0, 15.001, 1e7]), 15.0, kernel)
     assert weight[0] > 0.0
     assert weight[1:].tolist() == [0.0, 0.0, 0.0]
 
 
-def test_a_bandwidth_for_each_pair_broadcasts() -> None:
+def test_bandwidths_broadcast() -> None:
     distance = np.array([[0.0, 10.0], [20.0, 0.0]])
     bandwidth = np.array([[10.0], [20.0]])
     np.testing.assert_allclose(kernel_weight(distance, bandwidth), [[1.0, math.exp(-1)], [math.exp(-1), 1.0]])
@@ -68,34 +68,34 @@ def test_a_bandwidth_for_each_pair_broadcasts() -> None:
     scales=st.lists(st.tuples(st.floats(1.0, 1e4), st.floats(0.1, 5.0)), min_size=1, max_size=4),
     kernel=st.sampled_from(KERNELS),
 )
-def test_a_mixture_is_the_weighted_mean_of_its_scales(
+def test_mixture_is_the_weighted_mean_of_its_scales(
     distances_m: list[float], scales: list[tuple[float, float]], kernel: KernelName
 ) -> None:
     bandwidths, shares = [h for h, _ in scales], [share for _, share in scales]
     distance = np.array(distances_m)
-    found = mixture_weight(distance, bandwidths, kernel, shares)
-    for i, one in enumerate(distances_m):
-        parts = [share * CLOSED_FORMS[kernel](one / h) for h, share in scales]
-        assert found[i] == pytest.approx(sum(parts) / sum(shares), abs=1e-13)
+    mixture = mixture_weight(distance, bandwidths, kernel, shares)
+    for i, distance_m in enumerate(distances_m):
+        parts = [share * CLOSED_FORMS[kernel](distance_m / h) for h, share in scales]
+        assert mixture[i] == pytest.approx(sum(parts) / sum(shares), abs=1e-13)
     np.testing.assert_allclose(
-        mixture_weight(torch.from_numpy(distance), bandwidths, kernel, shares).numpy(), found, rtol=1e-13, atol=1e-300
+        mixture_weight(torch.from_numpy(distance), bandwidths, kernel, shares).numpy(), mixture, rtol=1e-13, atol=1e-300
     )
     equal = mixture_weight(distance, bandwidths, kernel)
     np.testing.assert_allclose(equal, mixture_weight(distance, bandwidths, kernel, [2.0] * len(scales)))
 
 
-def test_a_mixture_takes_its_bandwidths_as_an_array() -> None:
+def test_mixture_accepts_an_array_of_bandwidths() -> None:
     weight = mixture_weight(np.array([10.0]), np.array([10.0, 20.0]))  # type: ignore[arg-type]
     assert weight[0] == pytest.approx((math.exp(-1) + math.exp(-0.5)) / 2)
 
 
-def test_gradients_pass_through_every_kernel() -> None:
+def test_every_kernel_is_differentiable() -> None:
     for kernel in KERNELS:
         distance = torch.tensor([0.3, 0.9, 4.0], dtype=torch.float64, requires_grad=True)
         assert torch.autograd.gradcheck(lambda d, k=kernel: kernel_weight(d, 2.0, k), (distance,))
 
 
-def test_what_cannot_work_is_named() -> None:
+def test_rejects_unknown_kernels_and_invalid_bandwidths_and_shares() -> None:
     with pytest.raises(ConfigError, match=r"kernel 'cosine'.*exponential, gaussian, bisquare"):
         kernel_weight(np.zeros(1), 1.0, "cosine")  # type: ignore[arg-type]
     for bandwidth in (0.0, -1.0, float("nan"), 0):

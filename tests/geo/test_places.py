@@ -1,4 +1,4 @@
-"""Places told apart, the way to the k-th of them, and samples that keep neighbours."""
+"""Distinct places, the distance to the k-th nearest place, and samples that keep neighbours."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ def town(seed: int, n: int) -> np.ndarray:
 
 
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 40), within=st.sampled_from([0.0, 1.0, 5.0]))
-def test_places_are_apart_and_every_photograph_has_one(seed: int, n: int, within: float) -> None:
+def test_distinct_places_match_the_greedy_rule(seed: int, n: int, within: float) -> None:
     positions = town(seed, n)
     places = distinct_places(positions, within)
     distance = pairwise_haversine_m(positions, positions)
-    kept: list[int] = []
-    for i in range(n):  # the greedy rule, spelt out
-        if all(distance[i, j] > within + 1e-6 and not np.array_equal(positions[i], positions[j]) for j in kept):
-            kept.append(i)
-    assert places.tolist() == kept
+    selected: list[int] = []
+    for i in range(n):  # the greedy rule in a plain loop
+        if all(distance[i, j] > within + 1e-6 and not np.array_equal(positions[i], positions[j]) for j in selected):
+            selected.append(i)
+    assert places.tolist() == selected
 
 
 @given(seed=st.integers(0, 10_000), n=st.integers(2, 30), k=st.integers(1, 6))
-def test_the_kth_place_is_that_of_all_distances(seed: int, n: int, k: int) -> None:
+def test_kth_place_matches_pairwise_distances(seed: int, n: int, k: int) -> None:
     positions = town(seed, n)
-    found = kth_place_m(positions, k)
+    kth_m = kth_place_m(positions, k)
     places = positions[distinct_places(positions)]
     if len(places) == 1:
-        assert np.isinf(found).all()
+        assert np.isinf(kth_m).all()
         return
     for i in range(n):
-        ways = np.sort(pairwise_haversine_m(positions[i : i + 1], places)[0])
-        assert found[i] == pytest.approx(ways[min(k, len(places) - 1)], abs=1e-4)
+        distances_m = np.sort(pairwise_haversine_m(positions[i : i + 1], places)[0])
+        assert kth_m[i] == pytest.approx(distances_m[min(k, len(places) - 1)], abs=1e-4)
 
 
-def test_a_street_of_panoramas() -> None:
-    """Places 10 m apart on a line, four headings each: in the middle the first two are 10 m off, the third 20 m."""
+def test_kth_place_in_a_street_of_panoramas() -> None:
+    """Places are 10 m apart on a line, with four headings each: in the middle two are 10 m away, the third is 20 m."""
     positions = LocalFrame(0.0, 0.0).to_deg(np.repeat(np.stack([np.arange(9) * 10.0, np.zeros(9)], 1), 4, axis=0))
     assert len(distinct_places(positions)) == 9
     for k, metres in ((1, 10.0), (2, 10.0), (3, 20.0), (4, 20.0)):
@@ -56,18 +56,18 @@ def test_a_street_of_panoramas() -> None:
         kth_place_m(positions, 0)
 
 
-def test_a_sample_keeps_neighbours() -> None:
+def test_sample_keeps_neighbours() -> None:
     metres = np.random.default_rng(0).uniform(0, 20_000, (20_000, 2))
     positions = LocalFrame(52.2, 0.12).to_deg(metres)
     rows = sample_with_neighbours(positions, 1_000, np.random.default_rng(1))
-    again = sample_with_neighbours(positions, 1_000, np.random.default_rng(1))
-    np.testing.assert_array_equal(rows, again)
+    repeated = sample_with_neighbours(positions, 1_000, np.random.default_rng(1))
+    np.testing.assert_array_equal(rows, repeated)
     assert len(rows) == len(set(rows.tolist())) == 1_000
     assert (np.diff(rows) > 0).all()
-    every, here = kth_place_m(positions, 1), kth_place_m(positions[rows], 1)
+    full, sampled = kth_place_m(positions, 1), kth_place_m(positions[rows], 1)
     uniform = kth_place_m(positions[np.random.default_rng(2).permutation(20_000)[:1_000]], 1)
     # Half of the sample is as near to its neighbours as all photographs are; the other half is not.
-    assert np.quantile(here, 0.25) < 0.5 * np.quantile(uniform, 0.25)
-    assert np.quantile(here, 0.25) == pytest.approx(np.quantile(every, 0.5), rel=0.2)
+    assert np.quantile(sampled, 0.25) < 0.5 * np.quantile(uniform, 0.25)
+    assert np.quantile(sampled, 0.25) == pytest.approx(np.quantile(full, 0.5), rel=0.2)
     np.testing.assert_array_equal(sample_with_neighbours(positions[:50], 50, np.random.default_rng(0)), np.arange(50))
     assert len(sample_with_neighbours(positions[:50], 3, np.random.default_rng(0))) <= 3

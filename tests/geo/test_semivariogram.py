@@ -1,4 +1,4 @@
-"""The semivariogram against nested loops, exact curves, a simulated field and what is known in closed form."""
+"""The semivariogram against nested loops, exact curves, a simulated field and closed forms."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def generator() -> np.random.Generator:
 
 
 @pytest.mark.parametrize("headed", [False, True])
-def test_it_is_what_nested_loops_give(headed: bool) -> None:
+def test_semivariogram_matches_nested_loops(headed: bool) -> None:
     rng = np.random.default_rng(3)
     positions, features = scattered(60, 300.0, seed=3), rng.normal(size=(60, 5))
-    positions[:4] = positions[0]  # one place: no pairs among these
+    positions[:4] = positions[0]  # one place: these form no pairs
     heading = np.where(rng.random(60) < 0.2, np.nan, rng.uniform(0, 360, 60))
-    found = empirical_semivariogram(
+    empirical = empirical_semivariogram(
         positions,
         features,
         generator=generator(),
@@ -55,21 +55,21 @@ def test_it_is_what_nested_loops_give(headed: bool) -> None:
             turn = abs((heading[i] - heading[j] + 180.0) % 360.0 - 180.0)
             if 1.0 <= distance <= 120.0 and (not headed or turn <= 40.0):
                 pairs.append((distance, 0.5 * sum((a - b) ** 2 for a, b in zip(features[i], features[j], strict=True))))
-    assert found.pairs.sum() == len(pairs)
+    assert empirical.pairs.sum() == len(pairs)
     nearest = min(distance for distance, _ in pairs)
     ratio = (120.0 / nearest) ** (1 / 6)
     for number in range(6):
         low, high = nearest * ratio**number, nearest * ratio ** (number + 1)
         inside = [pair for pair in pairs if (low < pair[0] or number == 0) and (pair[0] <= high or number == 5)]
-        held = np.flatnonzero((found.lag_m > low * (1 - 1e-9)) & (found.lag_m <= high))
-        assert len(held) == (1 if inside else 0)
+        matching = np.flatnonzero((empirical.lag_m > low * (1 - 1e-9)) & (empirical.lag_m <= high))
+        assert len(matching) == (1 if inside else 0)
         if inside:
-            assert found.pairs[held[0]] == len(inside)
-            assert found.lag_m[held[0]] == pytest.approx(np.mean([d for d, _ in inside]))
-            assert found.gamma[held[0]] == pytest.approx(np.mean([g for _, g in inside]))
+            assert empirical.pairs[matching[0]] == len(inside)
+            assert empirical.lag_m[matching[0]] == pytest.approx(np.mean([d for d, _ in inside]))
+            assert empirical.gamma[matching[0]] == pytest.approx(np.mean([g for _, g in inside]))
 
 
-def test_thin_bins_are_joined() -> None:
+def test_bins_with_few_pairs_are_joined() -> None:
     positions, features = scattered(80, 400.0), np.random.default_rng(1).normal(size=(80, 3))
     fine = empirical_semivariogram(positions, features, generator=generator(), bins=30, min_pairs=1)
     joined = empirical_semivariogram(positions, features, generator=generator(), bins=30, min_pairs=200)
@@ -79,58 +79,62 @@ def test_thin_bins_are_joined() -> None:
     assert (joined.gamma * joined.pairs).sum() == pytest.approx((fine.gamma * fine.pairs).sum())
 
 
-def test_pairs_between_cities_are_beyond_the_longest_lag() -> None:
-    one, other = scattered(50, 300.0), scattered(50, 300.0, at=(53.8, -1.55))
+def test_ignores_pairs_between_cities() -> None:
+    cambridge, leeds = scattered(50, 300.0), scattered(50, 300.0, at=(53.8, -1.55))
     features = np.random.default_rng(2).normal(size=(100, 4))
-    both = empirical_semivariogram(np.concatenate([one, other]), features, generator=generator(), min_pairs=1)
+    both = empirical_semivariogram(np.concatenate([cambridge, leeds]), features, generator=generator(), min_pairs=1)
     apart = [
         empirical_semivariogram(part, features[rows], generator=generator(), min_pairs=1).pairs.sum()
-        for part, rows in ((one, slice(0, 50)), (other, slice(50, 100)))
+        for part, rows in ((cambridge, slice(0, 50)), (leeds, slice(50, 100)))
     ]
     assert both.pairs.sum() == sum(apart)
 
 
-def test_fewer_pairs_are_an_unbiased_draw_of_all() -> None:
+def test_max_pairs_is_an_unbiased_sample() -> None:
     positions, features = scattered(300, 500.0), np.random.default_rng(4).normal(size=(300, 8))
-    every = empirical_semivariogram(positions, features, generator=generator())
-    some = empirical_semivariogram(positions, features, generator=generator(), max_pairs=9_000)
-    again = empirical_semivariogram(positions, features, generator=generator(), max_pairs=9_000)
-    assert some.pairs.sum() < 9_000 < every.pairs.sum()
-    np.testing.assert_array_equal(some.gamma, again.gamma)
+    full = empirical_semivariogram(positions, features, generator=generator())
+    sampled = empirical_semivariogram(positions, features, generator=generator(), max_pairs=9_000)
+    repeated = empirical_semivariogram(positions, features, generator=generator(), max_pairs=9_000)
+    assert sampled.pairs.sum() < 9_000 < full.pairs.sum()
+    np.testing.assert_array_equal(sampled.gamma, repeated.gamma)
     # Independent features: gamma is their variance summed over 8 dimensions, everywhere.
-    assert np.average(some.gamma, weights=some.pairs) == pytest.approx(8.0, rel=0.06)
-    assert np.average(every.gamma, weights=every.pairs) == pytest.approx(8.0, rel=0.03)
+    assert np.average(sampled.gamma, weights=sampled.pairs) == pytest.approx(8.0, rel=0.06)
+    assert np.average(full.gamma, weights=full.pairs) == pytest.approx(8.0, rel=0.03)
 
 
-def test_a_linear_field_has_the_parabola_of_the_textbook() -> None:
+def test_semivariogram_of_a_linear_field_is_a_parabola() -> None:
     """f = x on a line: gamma(h) = h^2 / 2 exactly."""
     east = np.arange(101) * 5.0
     positions = LocalFrame(0.0, 30.0).to_deg(np.stack([east, np.zeros(101)], axis=1))
-    found = empirical_semivariogram(positions, east[:, None], generator=generator(), bins=400, min_pairs=1)
-    np.testing.assert_allclose(found.gamma[:30], found.lag_m[:30] ** 2 / 2.0, rtol=1e-3)
+    empirical = empirical_semivariogram(positions, east[:, None], generator=generator(), bins=400, min_pairs=1)
+    np.testing.assert_allclose(empirical.gamma[:30], empirical.lag_m[:30] ** 2 / 2.0, rtol=1e-3)
 
 
 @given(seed=st.integers(0, 1000), angles=st.tuples(*[st.floats(0, 6.28)] * 3))
-def test_it_does_not_change_when_the_sphere_turns(seed: int, angles: tuple[float, float, float]) -> None:
+def test_semivariogram_is_invariant_to_rotations_of_the_sphere(seed: int, angles: tuple[float, float, float]) -> None:
     positions = scattered(40, 200.0, seed)
     features = np.random.default_rng(seed).normal(size=(40, 3))
-    turned = unit_vectors(positions) @ Rotation.from_euler("zyx", angles).as_matrix().T
-    elsewhere = np.degrees(
+    rotated_vectors = unit_vectors(positions) @ Rotation.from_euler("zyx", angles).as_matrix().T
+    rotated_positions = np.degrees(
         np.stack(
-            [np.arctan2(turned[:, 2], np.hypot(turned[:, 0], turned[:, 1])), np.arctan2(turned[:, 1], turned[:, 0])], 1
+            [
+                np.arctan2(rotated_vectors[:, 2], np.hypot(rotated_vectors[:, 0], rotated_vectors[:, 1])),
+                np.arctan2(rotated_vectors[:, 1], rotated_vectors[:, 0]),
+            ],
+            1,
         )
     )
-    one = empirical_semivariogram(positions, features, generator=generator(), bins=4, min_pairs=1)
-    two = empirical_semivariogram(elsewhere, features, generator=generator(), bins=4, min_pairs=1)
-    # A pair at a bin's very edge may change bins: one of hundreds.
-    assert one.pairs.sum() == two.pairs.sum()
-    np.testing.assert_allclose(one.lag_m, two.lag_m, rtol=0.02)
-    np.testing.assert_allclose(one.gamma, two.gamma, rtol=0.05)
+    original = empirical_semivariogram(positions, features, generator=generator(), bins=4, min_pairs=1)
+    rotated = empirical_semivariogram(rotated_positions, features, generator=generator(), bins=4, min_pairs=1)
+    # A pair at the edge of a bin may change bins: one of hundreds.
+    assert original.pairs.sum() == rotated.pairs.sum()
+    np.testing.assert_allclose(original.lag_m, rotated.lag_m, rtol=0.02)
+    np.testing.assert_allclose(original.gamma, rotated.gamma, rtol=0.05)
 
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("position_m", [0.0, 5.0])
-def test_an_exact_curve_gives_its_parameters_back(model: VariogramModel, position_m: float) -> None:
+def test_fit_recovers_the_parameters_of_an_exact_curve(model: VariogramModel, position_m: float) -> None:
     lag = np.geomspace(2.0, 480.0, 14)
     u = lag / 70.0
     rise = {
@@ -150,8 +154,8 @@ def test_an_exact_curve_gives_its_parameters_back(model: VariogramModel, positio
     assert fitted.gamma(fitted.practical_range_m) == pytest.approx(0.3 + 0.6 * share, rel=1e-5)
 
 
-def test_near_pairs_weigh_as_written() -> None:
-    """Two levels at two lags and a range far below both: the fit is their mean by N / (h^2 + p^2)."""
+def test_fit_weights_near_pairs() -> None:
+    """A falling curve has no range: the fit is the mean weighted by N / (h^2 + p^2)."""
     bins = EmpiricalSemivariogram(
         np.array([10.0, 20.0, 30.0, 40.0]), np.array([1.0, 0.9, 0.8, 0.7]), np.array([10, 20, 30, 40]), 50.0
     )
@@ -161,7 +165,7 @@ def test_near_pairs_weigh_as_written() -> None:
     assert not fitted.structured
 
 
-def test_a_simulated_field_of_known_covariance() -> None:
+def test_fit_of_a_simulated_field_of_known_covariance() -> None:
     """64 independent Gaussian fields with C(d) = 0.7 exp(-d / 25 m) on 700 positions, and noise of variance 0.3."""
     rng = np.random.default_rng(11)
     positions = scattered(700, 600.0, seed=11)
@@ -169,17 +173,17 @@ def test_a_simulated_field_of_known_covariance() -> None:
     distance = np.sqrt(((metres[:, None] - metres[None]) ** 2).sum(-1))
     root = np.linalg.cholesky(0.7 * np.exp(-distance / 25.0) + 0.3 * np.eye(700))
     fields = root @ rng.normal(size=(700, 64)) / 8.0  # a sum of 64 of variance 1/64
-    found = empirical_semivariogram(positions, fields, generator=generator(), max_lag_m=300.0)
-    fitted = fit_semivariogram(found)
+    empirical = empirical_semivariogram(positions, fields, generator=generator(), max_lag_m=300.0)
+    fitted = fit_semivariogram(empirical)
     assert fitted.structured, fitted.statement
     assert fitted.range_m == pytest.approx(25.0, rel=0.15)
     assert fitted.nugget == pytest.approx(0.3, abs=0.06)
     assert fitted.sill == pytest.approx(1.0, abs=0.04)
-    # Another model agrees on where the correlation has fallen to 1/e better than on its own range.
+    # Models agree better on the distance at which the correlation has fallen to 1/e than on their ranges.
     for model in MODELS[1:]:
-        other = fit_semivariogram(found, model)
-        assert other.correlation_length_m == pytest.approx(25.0, rel=0.35), model
-        assert other.r_squared < fitted.r_squared
+        alternative = fit_semivariogram(empirical, model)
+        assert alternative.correlation_length_m == pytest.approx(25.0, rel=0.35), model
+        assert alternative.r_squared < fitted.r_squared
 
 
 def _bins(gamma: np.ndarray, lag: np.ndarray | None = None) -> EmpiricalSemivariogram:
@@ -201,7 +205,7 @@ def _bins(gamma: np.ndarray, lag: np.ndarray | None = None) -> EmpiricalSemivari
         (np.zeros(0), "only 0 bins"),
     ],
 )
-def test_it_says_when_there_is_no_structure(gamma: np.ndarray, reason: str) -> None:
+def test_reports_why_there_is_no_structure(gamma: np.ndarray, reason: str) -> None:
     fitted = fit_semivariogram(_bins(gamma, np.geomspace(5.0, 450.0, 12)[: len(gamma)]))
     assert not fitted.structured
     assert fitted.statement.startswith("no structure: ")
@@ -210,7 +214,7 @@ def test_it_says_when_there_is_no_structure(gamma: np.ndarray, reason: str) -> N
     assert fitted.partial_sill >= 0.0
 
 
-def test_what_cannot_work_is_refused() -> None:
+def test_rejects_invalid_arguments() -> None:
     positions, features = scattered(5, 50.0), np.zeros((5, 2))
     with pytest.raises(InputError, match="5 positions and features of shape"):
         empirical_semivariogram(positions, features[:4], generator=generator())
@@ -227,6 +231,6 @@ def test_what_cannot_work_is_refused() -> None:
         fit_semivariogram(_bins(np.ones(12)), "cubic")  # type: ignore[arg-type]
 
 
-def test_no_pair_within_the_lags() -> None:
-    found = empirical_semivariogram([[0.0, 0.0], [1.0, 1.0]], np.eye(2), generator=generator())
-    assert len(found.lag_m) == len(found.gamma) == len(found.pairs) == 0
+def test_no_pairs_within_the_lags_give_no_bins() -> None:
+    empirical = empirical_semivariogram([[0.0, 0.0], [1.0, 1.0]], np.eye(2), generator=generator())
+    assert len(empirical.lag_m) == len(empirical.gamma) == len(empirical.pairs) == 0

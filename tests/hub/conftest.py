@@ -1,4 +1,4 @@
-"""Runs to publish, and a hub on the loopback to publish them to; the real one is never asked."""
+"""Runs to publish, and a local hub to publish them to; tests never access the real hub."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from swclip.gallery.hubness import Bank, write_bank
 from swclip.models.embed import embed_photographs
 from swclip.models.locator_model import load_model
 
-from .stand_in import WRITER, StandIn, standing_in
+from .fake_hub import WRITER, FakeHub, serve_hub
 
 TINY = [
     "--steps=4",
@@ -32,7 +32,7 @@ TINY = [
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _separate_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SWCLIP_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("COLUMNS", "200")
@@ -41,48 +41,48 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def trained(town: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a finished `run` of the town that takes off hubness, and its `report`."""
+    """A folder with a finished `run` of the town that corrects hubness, and its `report`."""
     folder = tmp_path_factory.mktemp("trained")
     splits = f"--splits={town / 'splits.parquet'}"
     assert command(["train", str(town), splits, f"--out={folder / 'run'}", "--text-tower=none", *TINY]) == 0
-    give_bank(folder / "run", town)
+    add_bank(folder / "run", town)
     out = f"--out={folder / 'report'}"
     assert command(["evaluate", str(folder / "run"), out, "--resamples=20", "--no-figures"]) == 0
     return folder
 
 
-def give_bank(run: Path, town: Path) -> None:
-    """Let a run's posterior take off hubness, with some of its photographs as the bank."""
+def add_bank(run: Path, town: Path) -> None:
+    """Make a run correct hubness, with half of its photographs as the bank."""
     manifest, model = read_manifest(town), load_model(run)
-    some = [row for row in range(len(manifest)) if row % 2]
-    vectors = embed_photographs(model, [manifest.image_paths[row] for row in some])
-    ids = [str(manifest.frame["image_id"][row]) for row in some]
+    rows = [row for row in range(len(manifest)) if row % 2]
+    vectors = embed_photographs(model, [manifest.image_paths[row] for row in rows])
+    ids = [str(manifest.frame["image_id"][row]) for row in rows]
     write_bank(run / "model", Bank(vectors.astype(np.float16), ids))
     write_posterior(run / "model", PosteriorConfig(0.2, 0.02, 0.8, 15.0, image_hubness=0.5))
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
-    """A hub with nothing in it, that this process asks with the token of somebody who may write."""
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """An empty hub, which this process accesses with a token with write access."""
     from huggingface_hub import constants
     from huggingface_hub.utils import close_session
 
-    with standing_in(StandIn()) as served:
-        monkeypatch.setenv("HF_ENDPOINT", served.address)
+    with serve_hub(FakeHub()) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.address)
         monkeypatch.setenv("HF_TOKEN", WRITER)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
         close_session()
-        yield served
+        yield server
         close_session()
-        assert served.told_the_store == 0
+        assert server.store_requests_with_token == 0
 
 
 @pytest.fixture(scope="session")
-def telling(town: Path, towers: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose folders, towers and photographs all have names that are nobody's business: `Geheim-...`."""
+def private_folder(town: Path, towers: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose folders, towers and photographs all have private names: `Geheim-...`."""
     folder = tmp_path_factory.mktemp("work") / "Geheim-Ordner"
     for name in ("dinov2", "bert"):
         shutil.copytree(towers / name, folder / "Geheim-Modelle" / name)
@@ -113,5 +113,5 @@ def telling(town: Path, towers: Path, tmp_path_factory: pytest.TempPathFactory) 
         f"--out={folder / 'Geheim-Lauf'}",
     ]
     assert command(["train", str(folder / "Geheim-Daten"), *flags, *TINY]) == 0
-    give_bank(folder / "Geheim-Lauf", folder / "Geheim-Daten")
+    add_bank(folder / "Geheim-Lauf", folder / "Geheim-Daten")
     return folder

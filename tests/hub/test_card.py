@@ -1,4 +1,4 @@
-"""The model card: valid metadata, every number from the report, nothing claimed that was not measured, and it runs."""
+"""The model card: valid metadata, numbers from the report, no claims without measurements, and working examples."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from swclip.reporting.units import metres, percent
 from swclip.training.config import load_recipe
 from swclip.training.run import read_run
 
-from .stand_in import StandIn
+from .fake_hub import FakeHub
 
 NAME = "ada/leeds"
 
@@ -69,8 +69,8 @@ def test_the_numbers_are_those_of_the_report(facts: CardFacts, report: Report) -
     assert metres(report.error_m.median) in line
     assert metres(report.error_m.mean) in line
     assert percent(report.accuracy_within_m["100"]) in line
-    best = next(line for line in text.splitlines() if line.startswith("| best possible |"))
-    assert metres(report.baselines.floor.median) in best
+    oracle = next(line for line in text.splitlines() if line.startswith("| oracle |"))
+    assert metres(report.baselines.floor.median) in oracle
     assert "### Queries, known-places" in text
     assert f"{report.n_queries} queries by the protocol `known-places`" in text
     assert "Not evaluated" not in text
@@ -79,44 +79,44 @@ def test_the_numbers_are_those_of_the_report(facts: CardFacts, report: Report) -
     assert {result.dataset_split for result in ModelCard(two).data.eval_results} == {"query", "validation"}
 
 
-def test_without_a_report_no_number_is_claimed(facts: CardFacts) -> None:
+def test_no_numbers_without_a_report(facts: CardFacts) -> None:
     bare = dataclasses.replace(facts, facts=dataclasses.replace(facts.facts, figures={}, versions={}))
     text = model_card(bare)
     assert "Not evaluated: no report was given" in text
     assert "None is stated. Ask the owner" in text
-    assert "the manifest was not at hand" in text
+    assert "the manifest was not available" in text
     assert "street views of one area" in text
     assert "not calibrated" in text
-    evaluation = text[text.index("## How it was evaluated") : text.index("## Limits")]
+    evaluation = text[text.index("## Evaluation") : text.index("## Limits")]
     assert not re.search(r"\d", evaluation)
     data = ModelCard(text).data.to_dict()
     assert not {"model-index", "license", "datasets", "base_model", "metrics"} & set(data)
-    assert "validation queries were answered" in model_card(facts), "what training measured is told as what it is"
+    assert "validation queries were answered" in model_card(facts), "training figures are labelled as such"
 
 
-def test_what_it_was_trained_on(facts: CardFacts) -> None:
+def test_describes_the_training_data(facts: CardFacts) -> None:
     areas = (Area("Leeds", 1200, 53.79, -1.56, 53.82, -1.53), Area(None, 34, -0.01, 179.99, 0.01, -179.99))
     licences = (("CC BY-SA 4.0", 1200), (None, 34))
     data = TrainingData(1234, 56, "new-streets", areas, "2019-05-02", "2021-11-30", 1000, licences)
     text = model_card(dataclasses.replace(facts, data=data, bank=9, cells=77, regions=True))
-    for told in (
-        "1,234 photographs; 56 more chose the best weights",
+    for expected in (
+        "1,234 photographs; 56 more selected the best weights",
         "by the protocol `new-streets`",
         "| Leeds | 1,200 | 53.79 to 53.82 | -1.56 to -1.53 |",
         "| (no city) | 34 | -0.01 to 0.01 | 179.99 to -179.99 |",
         "Taken from 2019-05-02 to 2021-11-30 (1,000 of them state a time).",
         "CC BY-SA 4.0 (1,200), not recorded (34)",
         "embeddings of 9 training photographs",
-        "names the 77 cells",
+        "names the 77 map cells",
         "street views of Leeds",
         f"manifest `{facts.facts.manifest_digest[:12]}`",
     ):
-        assert told in text
+        assert expected in text
     many = dataclasses.replace(data, areas=areas[:1] * 60)
-    assert "| Leeds |" not in model_card(dataclasses.replace(facts, data=many)), "a table of sixty cities is none"
+    assert "| Leeds |" not in model_card(dataclasses.replace(facts, data=many)), "a table of sixty cities is omitted"
 
 
-def test_a_users_words_cannot_break_the_card(facts: CardFacts) -> None:
+def test_text_of_users_is_escaped(facts: CardFacts) -> None:
     name = "Leeds | <script>alert(1)</script>\n# Not a [heading](http://example.org) `x`"
     data = TrainingData(1, 0, None, (Area(name, 1, 0, 0, 1, 1),), None, None, 0, ((name, 1),))
     text = model_card(dataclasses.replace(facts, data=data))
@@ -128,7 +128,7 @@ def test_a_users_words_cannot_break_the_card(facts: CardFacts) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tower", "told"),
+    ("tower", "expected"),
     [
         (
             Tower("image", "facebook/dinov2-small", "facebook/dinov2-small", "hub"),
@@ -148,23 +148,23 @@ def test_a_users_words_cannot_break_the_card(facts: CardFacts) -> None:
         ),
     ],
 )
-def test_where_the_towers_came_from(tower: Tower, told: str, facts: CardFacts) -> None:
+def test_describes_the_source_of_towers(tower: Tower, expected: str, facts: CardFacts) -> None:
     text = model_card(dataclasses.replace(facts, towers=[tower]))
-    assert told in text
+    assert expected in text
     assert "/home/ada" not in text
 
 
-def test_what_the_card_says_to_type_works(
-    trained: Path, town: Path, hub: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+def test_examples_of_the_card_work(
+    trained: Path, town: Path, hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     folder = write_model_folder(tmp_path / "model", trained / "run", NAME)
     card = (folder.path / "README.md").read_text(encoding="utf-8")
     hub.add(NAME, {name: (folder.path / name).read_bytes() for name in folder.files})
-    here = tmp_path / "somewhere"
-    shutil.copytree(town, here / "data")
-    shutil.copy(town / "p00-0.jpg", here / "photo.jpg")
-    monkeypatch.chdir(here)
+    working_folder = tmp_path / "somewhere"
+    shutil.copytree(town, working_folder / "data")
+    shutil.copy(town / "p00-0.jpg", working_folder / "photo.jpg")
+    monkeypatch.chdir(working_folder)
     (shell,) = re.findall(r"```sh\n(.*?)```", card, re.DOTALL)
     for line in shell.splitlines():
         command, *arguments = shlex.split(line)
@@ -174,17 +174,17 @@ def test_what_the_card_says_to_type_works(
     (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     assert len(code.splitlines()) == 5
     exec(compile(code, "README.md", "exec"), {})
-    said = capsys.readouterr().out.splitlines()
-    assert said[-1] == "True", "the fingerprint is the one that is stated"
-    lat, lon = map(float, said[0].split()[:2])
+    output = capsys.readouterr().out.splitlines()
+    assert output[-1] == "True", "the fingerprint matches the card"
+    lat, lon = map(float, output[0].split()[:2])
     assert (lat, lon) == pytest.approx((53.8, -1.55), abs=0.01)
 
 
-def test_a_card_is_the_same_each_time(trained: Path, tmp_path: Path) -> None:
+def test_model_folder_is_reproducible(trained: Path, tmp_path: Path) -> None:
     options = PublishOptions(reports=[trained / "report"])
-    one, two = (write_model_folder(tmp_path / name, trained / "run", NAME, options) for name in ("one", "two"))
-    assert one.files == two.files
-    for name in one.files:
-        assert (one.path / name).read_bytes() == (two.path / name).read_bytes(), name
-    stated = json.loads((one.path / "config.json").read_text())["fingerprint"]
-    assert stated == one.fingerprint == one.of_run
+    first, second = (write_model_folder(tmp_path / name, trained / "run", NAME, options) for name in ("one", "two"))
+    assert first.files == second.files
+    for name in first.files:
+        assert (first.path / name).read_bytes() == (second.path / name).read_bytes(), name
+    stated = json.loads((first.path / "config.json").read_text())["fingerprint"]
+    assert stated == first.fingerprint == first.run_fingerprint

@@ -1,4 +1,4 @@
-"""What is published says nothing of the machine, the folders and the files that it came from."""
+"""Published files contain no names of local machines, folders and files."""
 
 from __future__ import annotations
 
@@ -23,66 +23,66 @@ NAME = "ada/leeds"
 
 
 @pytest.fixture(scope="module")
-def published(telling: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
-    report = telling / "Geheim-Bericht"
+def published(private_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    report = private_folder / "Geheim-Bericht"
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(telling)
+        patch.chdir(private_folder)
         assert run(["evaluate", "Geheim-Lauf", f"--out={report}", "--resamples=20", "--no-figures"]) == 0
-        patch.setenv("HOME", str(telling))
+        patch.setenv("HOME", str(private_folder))
         options = PublishOptions(reports=[report], base_models=["facebook/dinov2-small"])
         return write_model_folder(tmp_path_factory.mktemp("out") / "model", "Geheim-Lauf", NAME, options)
 
 
-def test_no_name_of_this_machine_is_in_any_file(published: ModelFolder, telling: Path) -> None:
-    words = ["Geheim", "Ordner", "Album", str(telling), str(Path.home()), str(Path.cwd()), "/tmp", "p00-"]
+def test_published_files_contain_no_local_names(published: ModelFolder, private_folder: Path) -> None:
+    words = ["Geheim", "Ordner", "Album", str(private_folder), str(Path.home()), str(Path.cwd()), "/tmp", "p00-"]
     for name in published.files:
         data = (published.path / name).read_bytes()
         if name == "model.safetensors":
-            data = data[: 8 + int.from_bytes(data[:8], "little")]  # numbers may hold any bytes
+            data = data[: 8 + int.from_bytes(data[:8], "little")]  # weights may contain any bytes
         for word in words:
             assert word.encode() not in data, (name, word)
     assert "tokenizer/tokenizer.json" in published.files
 
 
-def test_the_model_is_the_same_but_for_the_names_of_its_towers(published: ModelFolder, telling: Path) -> None:
-    own, back = load_model(telling / "Geheim-Lauf"), load_model(published.path)
-    assert published.of_run == own.fingerprint != back.fingerprint == published.fingerprint
-    assert json.loads((published.path / "config.json").read_text())["fingerprint"] == back.fingerprint
-    assert (back.config.image.tower, back.config.location.text_tower) == ("local:dinov2", "local:bert")
-    assert load_recipe(str(published.path / "config.toml")).model == back.config
-    assert back.feature_fingerprint == own.feature_fingerprint
-    paths = read_manifest(telling / "Geheim-Daten").image_paths[:5]
-    assert (embed_photographs(back, paths) == embed_photographs(own, paths)).all()
+def test_published_model_differs_only_in_tower_names(published: ModelFolder, private_folder: Path) -> None:
+    local, loaded = load_model(private_folder / "Geheim-Lauf"), load_model(published.path)
+    assert published.run_fingerprint == local.fingerprint != loaded.fingerprint == published.fingerprint
+    assert json.loads((published.path / "config.json").read_text())["fingerprint"] == loaded.fingerprint
+    assert (loaded.config.image.tower, loaded.config.location.text_tower) == ("local:dinov2", "local:bert")
+    assert load_recipe(str(published.path / "config.toml")).model == loaded.config
+    assert loaded.feature_fingerprint == local.feature_fingerprint
+    paths = read_manifest(private_folder / "Geheim-Daten").image_paths[:5]
+    assert (embed_photographs(loaded, paths) == embed_photographs(local, paths)).all()
     positions, words = torch.tensor([[53.8, -1.55]], dtype=torch.float64), [{"city": "leeds"}]
     with torch.no_grad():
-        assert torch.equal(back.position_embeddings(positions, words), own.position_embeddings(positions, words))
+        assert torch.equal(loaded.position_embeddings(positions, words), local.position_embeddings(positions, words))
     assert any("changes the fingerprint" in note for note in published.notes)
 
 
-def test_a_bank_without_names_still_knows_its_photographs(published: ModelFolder, telling: Path) -> None:
-    own, hidden = read_bank(telling / "Geheim-Lauf"), read_bank(published.path)
-    assert own is not None
+def test_bank_without_names_recognises_its_photographs(published: ModelFolder, private_folder: Path) -> None:
+    local, hidden = read_bank(private_folder / "Geheim-Lauf"), read_bank(published.path)
+    assert local is not None
     assert hidden is not None
-    assert (own.embeddings == hidden.embeddings).all()
+    assert (local.embeddings == hidden.embeddings).all()
     assert all(image_id.startswith("sha256:") for image_id in hidden.image_ids)
     assert hidden.without_names().image_ids == hidden.image_ids
-    photographs, ids = own.embeddings.astype(np.float32), own.image_ids
-    wanted, found = (photograph_hubness(photographs, ids, bank) for bank in (own, hidden))
+    photographs, ids = local.embeddings.astype(np.float32), local.image_ids
+    wanted, found = (photograph_hubness(photographs, ids, bank) for bank in (local, hidden))
     assert (wanted == found).all()
     strangers = photograph_hubness(photographs, [f"other-{name}" for name in ids], hidden)
     assert (strangers > found).all(), "itself is not counted where it is known"
 
 
-def test_the_card_says_what_it_may(published: ModelFolder) -> None:
+def test_card_contains_only_public_facts(published: ModelFolder) -> None:
     card = (published.path / "README.md").read_text(encoding="utf-8")
-    for told in ("Leeds", "York", "40 photographs", "known-places", "local folder (dinov2)", "`facebook/dinov2-small`"):
-        assert told in card
-    assert "by the recipe" not in card, "the recipe's file has a name of the user's"
+    for text in ("Leeds", "York", "40 photographs", "known-places", "local folder (dinov2)", "`facebook/dinov2-small`"):
+        assert text in card
+    assert "by the recipe" not in card, "the name of a user's recipe is private"
 
 
 @pytest.mark.parametrize("word", ["/home/ada/album", "/home/Zoë/album", "hf_a-token-of-mine"])
 @pytest.mark.parametrize("name", ["a.json", "deep/b.md", "c.safetensors", "escaped.json"])
-def test_the_last_look_finds_what_slipped_through(name: str, word: str, tmp_path: Path) -> None:
+def test_check_finds_private_names_in_any_file(name: str, word: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     if path.suffix == ".safetensors":
@@ -90,17 +90,17 @@ def test_the_last_look_finds_what_slipped_through(name: str, word: str, tmp_path
     else:
         path.write_text(json.dumps({"from": f"x{word}/y"}, ensure_ascii=name == "escaped.json"), encoding="utf-8")
     check_no_leaks(tmp_path, ["/home/somebody/else"])
-    with pytest.raises(ArtefactError, match=f"^{name}: would publish") as caught:
+    with pytest.raises(ArtefactError, match=f"^{name}: would publish") as raised:
         check_no_leaks(tmp_path, ["/home/somebody/else", word])
-    assert word not in str(caught.value)
+    assert word not in str(raised.value)
 
 
-def test_numbers_are_no_names(tmp_path: Path) -> None:
+def test_check_ignores_weights(tmp_path: Path) -> None:
     save_file({"x": np.frombuffer(b"/tmp/abc" * 4, dtype=np.float32)}, tmp_path / "model.safetensors")
     check_no_leaks(tmp_path, ["/tmp/abc"])
 
 
-def test_what_counts_as_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_private_names_include_paths_and_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     link = tmp_path / "link"
     (tmp_path / "real").mkdir()
     link.symlink_to(tmp_path / "real")
@@ -122,16 +122,18 @@ def test_what_counts_as_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "/" not in private_names(link)
 
 
-def test_a_run_that_would_tell_is_refused_whole(telling: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_with_private_names_is_rejected(
+    private_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from swclip.hub import folder as module
 
     monkeypatch.setattr(module, "hide_paths", lambda model, towers: None)
-    with pytest.raises(ArtefactError, match=r"config\.json: would publish a path of this machine"):
-        write_model_folder(tmp_path / "out", telling / "Geheim-Lauf", NAME)
-    assert list(tmp_path.iterdir()) == [], "nothing half-written"
+    with pytest.raises(ArtefactError, match=r"config\.json: would publish a local path"):
+        write_model_folder(tmp_path / "out", private_folder / "Geheim-Lauf", NAME)
+    assert list(tmp_path.iterdir()) == [], "no incomplete folder"
 
 
-def test_banks_keep_plain_ids_on_this_machine(telling: Path) -> None:
-    bank = read_bank(telling / "Geheim-Lauf")
+def test_local_bank_keeps_plain_ids(private_folder: Path) -> None:
+    bank = read_bank(private_folder / "Geheim-Lauf")
     assert isinstance(bank, Bank)
     assert bank.image_ids[0].startswith("Geheim-Album/")

@@ -1,4 +1,4 @@
-"""Loading a model by its name on a hub: what is fetched, without a network, and what is not a model."""
+"""Loading a model by its hub name: downloaded files, offline use, and errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from swclip.errors import ArtefactError, HubError
 from swclip.hub.folder import ModelFolder, write_model_folder
 from swclip.models.download import HubName, download
 
-from .stand_in import STRANGER, StandIn
+from .fake_hub import STRANGER, FakeHub
 
 NAME = "ada/leeds"
 
@@ -28,17 +28,17 @@ def files(folder: ModelFolder) -> dict[str, bytes]:
     return {name: (folder.path / name).read_bytes() for name in folder.files}
 
 
-def test_nothing_but_safetensors_json_and_word_lists_is_fetched(files: dict[str, bytes], hub: StandIn) -> None:
+def test_downloads_only_safetensors_json_and_vocabularies(files: dict[str, bytes], hub: FakeHub) -> None:
     others = ("model.py", "tokenizer/tokens.py", "pytorch_model.bin", "data.pkl", "deep/config.json", "tokenizer/x.so")
     hub.add(NAME, {**files, **dict.fromkeys(others, b"boom"), "tokenizer/vocab.txt": b"a"})
-    found = download(HubName(NAME))
-    names = {path.relative_to(found).as_posix() for path in found.rglob("*") if path.is_file()}
-    wanted = {name for name in files if name.endswith((".json", ".safetensors"))}
-    assert names == wanted | {"tokenizer/vocab.txt"}
+    folder = download(HubName(NAME))
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    expected = {name for name in files if name.endswith((".json", ".safetensors"))}
+    assert names == expected | {"tokenizer/vocab.txt"}
 
 
-def test_without_a_network_what_was_fetched_before_is_used(
-    files: dict[str, bytes], folder: ModelFolder, hub: StandIn, monkeypatch: pytest.MonkeyPatch
+def test_offline_uses_the_cache(
+    files: dict[str, bytes], folder: ModelFolder, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from huggingface_hub import constants
 
@@ -47,21 +47,21 @@ def test_without_a_network_what_was_fetched_before_is_used(
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert swclip.load(NAME).fingerprint == folder.fingerprint
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    seen = len(hub.seen)
+    count = len(hub.requests)
     assert swclip.load(NAME).fingerprint == folder.fingerprint
     with pytest.raises(HubError, match=r"hf://ada/york: the hub cannot be reached and the model was not downloaded"):
         swclip.load("ada/york")
-    assert len(hub.seen) == seen
+    assert len(hub.requests) == count
 
 
-def test_a_hub_that_is_not_there(hub: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_hub_without_cache_raises(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(HubError, match=r"cannot be reached and the model was not downloaded before .*go online"):
         swclip.load(f"hf://{NAME}")
 
 
-def test_what_the_hub_does_not_have_or_may_not_show(
-    files: dict[str, bytes], hub: StandIn, monkeypatch: pytest.MonkeyPatch, town: Path, tmp_path: Path,
+def test_missing_and_private_models_raise(
+    files: dict[str, bytes], hub: FakeHub, monkeypatch: pytest.MonkeyPatch, town: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     with pytest.raises(HubError, match="the hub has no such model, or it is private"):
@@ -79,7 +79,7 @@ def test_what_the_hub_does_not_have_or_may_not_show(
     assert not (tmp_path / "gallery").exists()
 
 
-def test_a_download_that_breaks_off(files: dict[str, bytes], folder: ModelFolder, hub: StandIn) -> None:
+def test_interrupted_download_can_be_repeated(files: dict[str, bytes], folder: ModelFolder, hub: FakeHub) -> None:
     hub.add(NAME, files)
     hub.fail("/resolve/", 403, times=50)
     with pytest.raises(HubError, match=r"download failed|cannot be reached"):
@@ -88,7 +88,7 @@ def test_a_download_that_breaks_off(files: dict[str, bytes], folder: ModelFolder
     assert swclip.load(NAME).fingerprint == folder.fingerprint
 
 
-def test_repositories_that_hold_something_else(files: dict[str, bytes], hub: StandIn) -> None:
+def test_rejects_repositories_without_a_valid_model(files: dict[str, bytes], hub: FakeHub) -> None:
     hub.add(NAME, {"notes.txt": b"nothing here"})
     with pytest.raises(ArtefactError, match=r"hf://ada/leeds: holds no swclip model \(config.json is missing\)"):
         swclip.load(NAME)

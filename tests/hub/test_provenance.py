@@ -1,4 +1,4 @@
-"""Figures of the training data that may be published: counts, boxes that are wide enough, dates, licences."""
+"""Publishable facts on the training data: counts, widened boxes, dates, licences."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def row(name: str, lat: float, lon: float, split: str = "train", **more: object)
     return {**base, "city": None, "captured_at": pd.NaT, "licence": None, **more}
 
 
-def test_only_what_was_trained_on_is_told(tmp_path: Path) -> None:
+def test_summarises_only_the_training_split(tmp_path: Path) -> None:
     day = pd.Timestamp
     manifest, splits = written(
         tmp_path,
@@ -56,12 +56,12 @@ def test_only_what_was_trained_on_is_told(tmp_path: Path) -> None:
             row("g", 11.0, 11.0, "gallery", city="Buffer"),
         ],
     )
-    found = training_data(facts_of(manifest, splits), tmp_path, None, None)
-    assert found is not None
-    assert (found.photographs, found.validation, found.protocol) == (3, 1, "new-streets")
-    assert (found.first, found.last, found.dated) == ("2019-05-02", "2021-11-30", 2)
-    assert found.licences == (("CC BY-SA 4.0", 2), (None, 1))
-    assert found.areas == (
+    data = training_data(facts_of(manifest, splits), tmp_path, None, None)
+    assert data is not None
+    assert (data.photographs, data.validation, data.protocol) == (3, 1, "new-streets")
+    assert (data.first, data.last, data.dated) == ("2019-05-02", "2021-11-30", 2)
+    assert data.licences == (("CC BY-SA 4.0", 2), (None, 1))
+    assert data.areas == (
         Area("Leeds", 2, 53.8, -1.55, 53.82, -1.54),
         Area("Sydney", 1, -33.87, 151.2, -33.86, 151.21),
     )
@@ -71,16 +71,14 @@ def test_only_what_was_trained_on_is_told(tmp_path: Path) -> None:
     st.lists(st.tuples(st.floats(-90, 90), st.floats(-0.4, 0.4)), min_size=1, max_size=8),
     st.floats(-180, 180),
 )
-def test_boxes_hold_their_photographs_across_the_antimeridian_and_are_hundredths(
-    offsets: list[tuple[float, float]], centre: float
-) -> None:
+def test_boxes_contain_their_photographs_and_are_rounded(offsets: list[tuple[float, float]], centre: float) -> None:
     lat = np.array([lat for lat, _ in offsets])
     lon = (np.array([centre + lon for _, lon in offsets]) + 180.0) % 360.0 - 180.0
     box = _area(None, np.stack([lat, lon], axis=1))
     assert (box.south_deg <= lat).all()
     assert (lat <= box.north_deg).all()
     width = (box.east_deg - box.west_deg) % 360.0
-    assert width <= 0.8 + 0.03, "the narrow way round"
+    assert width <= 0.8 + 0.03, "the narrower of the two boxes"
     assert ((lon - box.west_deg + 1e-9) % 360.0 <= width + 2e-9).all()
     assert box.south_deg < box.north_deg or lat.min() == 90.0
     for edge in (box.south_deg, box.west_deg, box.north_deg, box.east_deg):
@@ -89,20 +87,20 @@ def test_boxes_hold_their_photographs_across_the_antimeridian_and_are_hundredths
     assert -180.0 <= box.east_deg <= 180.0
 
 
-def test_what_is_not_there_any_more_is_not_told_and_what_is_given_must_fit(tmp_path: Path) -> None:
-    manifest, splits = written(tmp_path / "own", [row("a", 1.0, 1.0), row("b", 1.0, 1.1)])
-    other, others = written(tmp_path / "other", [row("a", 1.0, 1.0), row("c", 1.0, 1.1)])
+def test_missing_data_are_unknown_and_given_files_must_match(tmp_path: Path) -> None:
+    manifest, splits = written(tmp_path / "run", [row("a", 1.0, 1.0), row("b", 1.0, 1.1)])
+    other_manifest, other_splits = written(tmp_path / "other", [row("a", 1.0, 1.0), row("c", 1.0, 1.1)])
     facts = facts_of(manifest, splits)
     assert training_data(facts, tmp_path, None, None) is not None
     gone = dataclasses.replace(facts, manifest=str(tmp_path / "gone" / "manifest.parquet"))
     assert training_data(gone, tmp_path, None, None) is None
     assert training_data(gone, tmp_path, manifest.path, None) is not None
-    changed = dataclasses.replace(facts, manifest=str(other.path))
-    assert training_data(changed, tmp_path, None, None) is None, "another manifest has come in its place"
+    changed = dataclasses.replace(facts, manifest=str(other_manifest.path))
+    assert training_data(changed, tmp_path, None, None) is None, "the manifest was replaced"
     with pytest.raises(MismatchError, match="this is not the manifest that"):
-        training_data(facts, tmp_path, other.path, None)
+        training_data(facts, tmp_path, other_manifest.path, None)
     with pytest.raises(MismatchError, match="these are not the splits that"):
-        training_data(facts, tmp_path, None, others.path)
+        training_data(facts, tmp_path, None, other_splits.path)
     with pytest.raises(ArtefactError, match="there is no manifest there"):
         training_data(facts, tmp_path, tmp_path / "nowhere", None)
     assert read_manifest(manifest.path).digest == facts.manifest_digest

@@ -1,4 +1,4 @@
-"""Names of towers: which is a path, and that every path is replaced wherever it stands."""
+"""Names of towers: recognition of paths, and their replacement everywhere in a model."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def make(image: str = "builtin:small", text: str = "none", caption: str = "none"
     return LocatorModel.create(config, POSITIONS).eval()
 
 
-def test_every_path_is_replaced_and_the_rest_stays(towers: Path, tmp_path: Path) -> None:
+def test_every_path_is_replaced_and_nothing_else(towers: Path, tmp_path: Path) -> None:
     bert, dinov2, clip = (str(towers / name) for name in ("bert", "dinov2", "clip"))
     model = make(clip, bert, bert, dinov2)
-    found = towers_of(model)
-    assert [(tower.side, tower.shown) for tower in found] == [
+    model_towers = towers_of(model)
+    assert [(tower.side, tower.public_name) for tower in model_towers] == [
         ("image", "local:clip_vision_model"),
         ("location text", "local:bert"),
         ("caption", "local:bert"),
         ("map", "local:dinov2"),
     ]
-    assert {tower.origin for tower in found} == {"local folder"}
+    assert {tower.origin for tower in model_towers} == {"local folder"}
     before = model.feature_fingerprint
-    hide_paths(model, found)
+    hide_paths(model, model_towers)
     model.save(tmp_path / "model")
     written = (tmp_path / "model" / "config.json").read_text()
     assert str(towers) not in written
@@ -49,34 +49,37 @@ def test_every_path_is_replaced_and_the_rest_stays(towers: Path, tmp_path: Path)
     assert json.loads(written)["fingerprint"] == loaded.fingerprint
 
 
-def test_built_in_towers_and_none_are_no_paths() -> None:
+def test_built_in_towers_are_not_paths() -> None:
     model = make(text="builtin:small")
     before = model.fingerprint
-    found = towers_of(model)
-    assert [(tower.side, tower.origin) for tower in found] == [("image", "built in"), ("location text", "built in")]
-    hide_paths(model, found)
+    model_towers = towers_of(model)
+    assert [(tower.side, tower.origin) for tower in model_towers] == [
+        ("image", "built in"),
+        ("location text", "built in"),
+    ]
+    hide_paths(model, model_towers)
     assert model.fingerprint == before
     assert [tower.side for tower in towers_of(make())] == ["image"]
 
 
-@pytest.mark.parametrize(("where", "origin"), [("nowhere", "hub"), (".", "local folder"), ("above", "local folder")])
-def test_a_name_of_two_parts_is_a_path_where_one_is_there(
-    where: str, origin: str, towers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("location", "origin"), [("nowhere", "hub"), (".", "local folder"), ("above", "local folder")])
+def test_two_part_name_is_a_path_if_it_exists(
+    location: str, origin: str, towers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = "facebook/dinov2-small"
     (tmp_path / "here").mkdir()
     run = tmp_path / "work" / "runs" / "first"
     run.mkdir(parents=True)
-    at_first = tmp_path / "trained-here"
-    shutil.copytree(towers / "dinov2", at_first / name)
-    monkeypatch.chdir(at_first)
+    training_folder = tmp_path / "trained-here"
+    shutil.copytree(towers / "dinov2", training_folder / name)
+    monkeypatch.chdir(training_folder)
     model = make(name)
-    if where != "nowhere":
-        shutil.copytree(at_first / name, tmp_path / {".": "here", "above": "work"}[where] / name)
+    if location != "nowhere":
+        shutil.copytree(training_folder / name, tmp_path / {".": "here", "above": "work"}[location] / name)
     monkeypatch.chdir(tmp_path / "here")
     (tower,) = towers_of(model, [run])
     assert tower.origin == origin
-    assert tower.shown == (name if origin == "hub" else "local:dinov2")
+    assert tower.public_name == (name if origin == "hub" else "local:dinov2")
     assert tower.licence == LICENCES[name]
     before = model.fingerprint
     hide_paths(model, [tower])

@@ -1,4 +1,4 @@
-"""Decoding: every mode to upright RGB, every kind of broken file to its reason."""
+"""Decoding: every mode to upright RGB, and a reason for every kind of defective file."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def png_with_header(width: int, height: int) -> bytes:
 
 
 def reason(source: str | Path | bytes, **options: int) -> str:
-    with pytest.raises(PhotographError) as caught:
+    with pytest.raises(PhotographError) as raised:
         decode_photograph(source, **options)
-    assert str(caught.value).startswith(caught.value.name)
-    return caught.value.reason
+    assert str(raised.value).startswith(raised.value.name)
+    return raised.value.reason
 
 
-def test_path_and_bytes_give_the_same(tmp_path: Path) -> None:
+def test_path_and_bytes_give_equal_pictures(tmp_path: Path) -> None:
     data = as_bytes(street())
     (tmp_path / "a.jpg").write_bytes(data)
     from_path, from_bytes = decode_photograph(tmp_path / "a.jpg"), decode_photograph(data)
@@ -52,7 +52,7 @@ def test_path_and_bytes_give_the_same(tmp_path: Path) -> None:
     assert from_path.tobytes() == from_bytes.tobytes()
 
 
-def test_broken_files_have_reasons(tmp_path: Path) -> None:
+def test_reasons_of_defective_files(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("Dear all, please find the photographs attached.\n")
     (tmp_path / "folder.jpg").mkdir()
@@ -65,45 +65,45 @@ def test_broken_files_have_reasons(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP"])
-@pytest.mark.parametrize("kept", [0.999, 0.6, 0.2])
-def test_truncated_is_found_in_every_format(kind: str, kept: float) -> None:
-    # 0.999 of a PNG lacks only the end marker, and of a GIF only the trailer: all their pixels are there.
+@pytest.mark.parametrize("share", [0.999, 0.6, 0.2])
+def test_detects_truncation_in_every_format(kind: str, share: float) -> None:
+    # 0.999 of a PNG lacks only the end marker, and of a GIF only the trailer: all their pixels are complete.
     data = as_bytes(street(), kind)
-    if kind in ("PNG", "GIF") and kept == 0.999:
-        kept = 0.9
-    assert reason(data[: int(len(data) * kept)]) == "truncated"
+    if kind in ("PNG", "GIF") and share == 0.999:
+        share = 0.9
+    assert reason(data[: int(len(data) * share)]) == "truncated"
 
 
 @pytest.mark.parametrize("size_px", [None, 64])
-def test_jpeg_cut_anywhere_after_the_header_is_found(size_px: int | None) -> None:
+def test_detects_jpeg_truncated_anywhere_after_the_header(size_px: int | None) -> None:
     data = as_bytes(street(256, 128))
     for end in range(2, len(data) - 200, 97):
         with pytest.raises(PhotographError):
             decode_photograph(data[:end], size_px=size_px)
 
 
-def test_jpeg_whose_end_is_zeros_is_truncated() -> None:
+def test_jpeg_ending_in_zeros_is_truncated() -> None:
     data = as_bytes(street())
     half = data[: len(data) // 2]
     assert reason(half + b"\0" * (len(data) - len(half))) == "truncated"
-    assert decode_photograph(data + b"\0" * 4096).size == (640, 320)  # only padded: the picture is whole
+    assert decode_photograph(data + b"\0" * 4096).size == (640, 320)  # only padded: the picture is complete
 
 
-def test_progressive_jpeg_cut_short_is_found() -> None:
+def test_detects_truncated_progressive_jpeg() -> None:
     data = as_bytes(street(), progressive=True)
     assert reason(data[: int(len(data) * 0.7)]) == "truncated"
 
 
-def test_bomb_is_refused_from_its_header() -> None:
+def test_rejects_decompression_bomb_from_its_header() -> None:
     assert reason(png_with_header(60_000, 60_000)) == "too-large"
-    assert reason(png_with_header(200_000, 1)) == "truncated"  # not large, and then its data ends early
+    assert reason(png_with_header(200_000, 1)) == "truncated"  # within the limit, but its data end early
 
 
-def test_limit_is_ours_and_not_pillows() -> None:
+def test_max_pixels_replaces_pillows_limit() -> None:
     data = as_bytes(street(100, 100))
     assert decode_photograph(data, max_pixels=10_000).size == (100, 100)
     assert reason(data, max_pixels=9_999) == "too-large"
-    # Between Pillow's warning (89 megapixels) and ours nothing is said; above Pillow's error, a raised limit holds.
+    # No warning between Pillow's limit (89 megapixels) and ours; a raised limit applies above Pillow's error.
     assert reason(png_with_header(9_990, 10_000)) == "truncated"
     assert reason(png_with_header(20_000, 20_000), max_pixels=500_000_000) == "truncated"
     assert Image.MAX_IMAGE_PIXELS is not None
@@ -112,11 +112,11 @@ def test_limit_is_ours_and_not_pillows() -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_orientation_brings_upright(orientation: int, kind: str) -> None:
+def test_exif_orientation_is_applied(orientation: int, kind: str) -> None:
     upright = Image.new("RGB", (64, 32), "white")
-    upright.paste((200, 0, 0), (0, 0, 32, 16))  # red top left, blue bottom right: eight distinct arrangements
+    upright.paste((200, 0, 0), (0, 0, 32, 16))  # red top left, blue bottom right: the eight orientations differ
     upright.paste((0, 0, 200), (48, 16, 64, 32))
-    # The stored picture is the one that the tag's instruction turns into `upright`; derived from the EXIF table.
+    # The orientation tag turns the stored picture into `upright`; derived from the EXIF specification.
     undo = {
         1: None,
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -131,14 +131,14 @@ def test_orientation_brings_upright(orientation: int, kind: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"quality": 95} if kind in ("JPEG", "WEBP") else {}
-    got = decode_photograph(as_bytes(stored, kind, exif=exif, **options))
-    assert got.size == (64, 32)
-    error = np.abs(np.asarray(got, dtype=int) - np.asarray(upright, dtype=int))
+    picture = decode_photograph(as_bytes(stored, kind, exif=exif, **options))
+    assert picture.size == (64, 32)
+    error = np.abs(np.asarray(picture, dtype=int) - np.asarray(upright, dtype=int))
     assert np.median(error) <= 4
     assert error.mean() < 8
 
 
-def test_draft_is_smaller_but_never_too_small() -> None:
+def test_draft_is_at_least_the_required_size() -> None:
     data = as_bytes(street(1280, 640))
     for size_px in (32, 80, 160, 224, 320, 600):
         full, fast = decode_photograph(data), decode_photograph(data, size_px=size_px)
@@ -147,34 +147,34 @@ def test_draft_is_smaller_but_never_too_small() -> None:
     assert decode_photograph(data, size_px=160).size == (320, 160)
 
 
-def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
+def test_sixteen_bit_grey_is_scaled() -> None:
     ramp = np.linspace(0, 65_535, 256 * 4).astype(np.uint16).reshape(4, 256)
     for kind in ("PNG", "TIFF"):
-        got = np.asarray(decode_photograph(as_bytes(Image.fromarray(ramp), kind)))
-        assert np.abs(got[..., 0].astype(int) - (ramp >> 8)).max() <= 1
-        assert (got[..., 0] == got[..., 2]).all()
+        picture = np.asarray(decode_photograph(as_bytes(Image.fromarray(ramp), kind)))
+        assert np.abs(picture[..., 0].astype(int) - (ramp >> 8)).max() <= 1
+        assert (picture[..., 0] == picture[..., 2]).all()
 
 
 def test_float_and_wide_integer_tiff() -> None:
     for values in (np.linspace(0, 1, 64, dtype=np.float32), np.arange(0, 65_536, 1024).astype(np.int32)):
-        got = np.asarray(decode_photograph(as_bytes(Image.fromarray(values.reshape(8, 8)), "TIFF")))[..., 0].ravel()
-        assert (np.diff(got.astype(int)) >= 0).all()
-        assert got[0] == 0
-        assert got[-1] >= 250
+        picture = np.asarray(decode_photograph(as_bytes(Image.fromarray(values.reshape(8, 8)), "TIFF")))[..., 0].ravel()
+        assert (np.diff(picture.astype(int)) >= 0).all()
+        assert picture[0] == 0
+        assert picture[-1] >= 250
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "LA", "RGBA", "YCbCr", "I;16"])
 def test_every_mode_becomes_rgb(mode: str) -> None:
     image = Image.new("I;16", (8, 8), 30_000) if mode == "I;16" else street(8, 8).convert(mode)
     kind = {"CMYK": "JPEG", "YCbCr": "JPEG"}.get(mode, "PNG")
-    got = decode_photograph(as_bytes(image, kind))
-    assert (got.mode, got.size) == ("RGB", (8, 8))
+    picture = decode_photograph(as_bytes(image, kind))
+    assert (picture.mode, picture.size) == ("RGB", (8, 8))
 
 
-def test_cmyk_keeps_its_colours() -> None:
+def test_cmyk_colours_are_preserved() -> None:
     red = Image.new("RGB", (16, 16), (220, 30, 30)).convert("CMYK")
-    got = np.asarray(decode_photograph(as_bytes(red, quality=95)))
-    assert np.abs(got.reshape(-1, 3).mean(0) - (220, 30, 30)).max() < 6
+    picture = np.asarray(decode_photograph(as_bytes(red, quality=95)))
+    assert np.abs(picture.reshape(-1, 3).mean(0) - (220, 30, 30)).max() < 6
 
 
 def test_transparent_parts_are_white() -> None:
@@ -186,28 +186,28 @@ def test_transparent_parts_are_white() -> None:
     assert decode_photograph(data).getpixel((1, 1)) == (255, 255, 255)
 
 
-def test_broken_exif_does_not_spoil_a_good_picture() -> None:
+def test_decodes_pictures_with_broken_exif() -> None:
     data = as_bytes(street(64, 64), exif=b"Exif\0\0II*\0\xff\xff\xff\x7f")
     assert decode_photograph(data).size == (64, 64)
 
 
-def test_postscript_is_not_handed_to_an_interpreter() -> None:
+def test_rejects_postscript() -> None:
     assert reason(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n") == "not-an-image"
 
 
-def test_heic_without_the_plugin_says_what_to_install() -> None:
+def test_heic_error_names_the_plugin() -> None:
     data = struct.pack(">I", 24) + b"ftypheic" + b"\0" * 64
     with pytest.raises(PhotographError, match=r"pillow-heif|damaged"):
         decode_photograph(data)
 
 
-def test_error_survives_a_process_boundary() -> None:
+def test_error_can_be_pickled() -> None:
     error = PhotographError("a.jpg", "truncated", "is cut short.")
     copy = pickle.loads(pickle.dumps(error))
     assert (copy.name, copy.reason, copy.detail, str(copy)) == ("a.jpg", "truncated", "is cut short.", str(error))
 
 
-def test_threads_leave_warning_filters_as_they_were() -> None:
+def test_threads_restore_warning_filters() -> None:
     data, before = as_bytes(street(64, 64)), list(warnings.filters)
     threads = [threading.Thread(target=lambda: [decode_photograph(data) for _ in range(40)]) for _ in range(4)]
     for thread in threads:

@@ -1,4 +1,4 @@
-"""Perceptual hashes: the library's bits, near-duplicates against plain loops, unreadable files recorded."""
+"""Perceptual hashes against the imagehash library, near-duplicates against plain loops, and unreadable files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HASHES = st.lists(st.integers(0, 2**64 - 1), max_size=12)
 
 
 def scene(seed: int, size: int = 200) -> Image.Image:
-    """A picture with structure at several scales, as photographs have."""
+    """Return a picture with structure at several scales, like a photograph."""
     rng = np.random.default_rng(seed)
     picture = Image.new("RGB", (size, size))
     for cells in (3, 6, 12):
@@ -28,7 +28,7 @@ def scene(seed: int, size: int = 200) -> Image.Image:
     return picture
 
 
-def test_the_bits_are_those_of_the_library() -> None:
+def test_hash_matches_the_imagehash_library() -> None:
     image = scene(0)
     assert f"{perceptual_hash(image):016x}" == str(imagehash.phash(image))
 
@@ -36,23 +36,23 @@ def test_the_bits_are_those_of_the_library() -> None:
 @given(
     a=HASHES, b=HASHES, near=HASHES, max_bits=st.integers(0, HASH_BITS), block_pairs=st.sampled_from([1, 7, 1 << 18])
 )
-def test_near_duplicates_are_those_of_plain_loops(
+def test_near_duplicates_match_plain_loops(
     a: list[int], b: list[int], near: list[int], max_bits: int, block_pairs: int
 ) -> None:
     a, b = a + near, b + [value ^ 0b101 for value in near]  # random hashes alone are never near
-    found = near_duplicates(np.array(a, np.uint64), np.array(b, np.uint64), max_bits, block_pairs=block_pairs)
-    for i, one in enumerate(a):
-        bits = [(one ^ other).bit_count() for other in b]
-        assert found.count[i] == sum(distance <= max_bits for distance in bits)
+    result = near_duplicates(np.array(a, np.uint64), np.array(b, np.uint64), max_bits, block_pairs=block_pairs)
+    for i, first in enumerate(a):
+        bits = [(first ^ second).bit_count() for second in b]
+        assert result.count[i] == sum(distance <= max_bits for distance in bits)
         if b:
-            assert found.bits[i] == min(bits)
-            assert found.nearest[i] == bits.index(min(bits))
+            assert result.bits[i] == min(bits)
+            assert result.nearest[i] == bits.index(min(bits))
         else:
-            assert (found.nearest[i], found.bits[i]) == (-1, 65)
+            assert (result.nearest[i], result.bits[i]) == (-1, 65)
 
 
 @given(HASHES)
-def test_bits_are_counted_alike_with_and_without_numpy_2(values: list[int]) -> None:
+def test_bit_count_with_and_without_numpy_2(values: list[int]) -> None:
     expected = [value.bit_count() for value in values]
     array = np.array(values, dtype=np.uint64)
     assert bit_count(array).tolist() == expected
@@ -62,12 +62,14 @@ def test_bits_are_counted_alike_with_and_without_numpy_2(values: list[int]) -> N
         assert bit_count(array[:, None] ^ array[None, :]).shape == (len(values), len(values))
 
 
-def test_a_reduced_and_recompressed_picture_is_near_and_another_one_is_far(tmp_path: Path) -> None:
-    scene(0).save(tmp_path / "one.png")
-    scene(0).resize((120, 90)).filter(ImageFilter.GaussianBlur(1)).save(tmp_path / "again.jpg", quality=60)
-    scene(1).save(tmp_path / "other.png")
-    (tmp_path / "copy.png").write_bytes((tmp_path / "one.png").read_bytes())
-    hashes = hash_photographs([tmp_path / name for name in ("one.png", "again.jpg", "other.png", "copy.png")])
+def test_recompressed_picture_is_near_and_another_is_far(tmp_path: Path) -> None:
+    scene(0).save(tmp_path / "original.png")
+    scene(0).resize((120, 90)).filter(ImageFilter.GaussianBlur(1)).save(tmp_path / "recompressed.jpg", quality=60)
+    scene(1).save(tmp_path / "different.png")
+    (tmp_path / "copy.png").write_bytes((tmp_path / "original.png").read_bytes())
+    hashes = hash_photographs(
+        [tmp_path / name for name in ("original.png", "recompressed.jpg", "different.png", "copy.png")]
+    )
     bits = bit_count(hashes.perceptual[0] ^ hashes.perceptual)
     assert bits[1] <= 6
     assert bits[2] > 12
@@ -76,7 +78,7 @@ def test_a_reduced_and_recompressed_picture_is_near_and_another_one_is_far(tmp_p
     assert hashes.readable.all()
 
 
-def test_a_large_jpeg_read_small_has_nearly_the_hash_of_the_whole(tmp_path: Path) -> None:
+def test_reduced_decoding_hardly_changes_the_hash(tmp_path: Path) -> None:
     scene(3, size=1000).save(tmp_path / "large.jpg", quality=90)
     with Image.open(tmp_path / "large.jpg") as whole:
         expected = perceptual_hash(whole)
@@ -84,30 +86,32 @@ def test_a_large_jpeg_read_small_has_nearly_the_hash_of_the_whole(tmp_path: Path
     assert (int(hashes.perceptual[0]) ^ expected).bit_count() <= 2
 
 
-def test_what_cannot_be_read_is_recorded_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_unreadable_photographs_are_recorded(tmp_path: Path) -> None:
     scene(0).save(tmp_path / "good.png")
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("no photograph")
     (tmp_path / "short.png").write_bytes((tmp_path / "good.png").read_bytes()[:200])
     names = ["empty.jpg", "good.png", "missing.jpg", "text.jpg", "short.png", "."]
     done: list[tuple[int, int]] = []
-    hashes = hash_photographs([tmp_path / name for name in names], progress=lambda *at: done.append(at), workers=2)
+    hashes = hash_photographs(
+        [tmp_path / name for name in names], progress=lambda *counts: done.append(counts), workers=2
+    )
     assert hashes.readable.tolist() == [False, True, False, False, False, False]
     assert sorted(hashes.failures) == [0, 2, 3, 4, 5]
     assert all(reason for reason in hashes.failures.values())
     assert done == [(row, 6) for row in range(1, 7)]
 
 
-def test_no_photographs_are_no_hashes() -> None:
+def test_empty_input_gives_no_hashes() -> None:
     assert len(hash_photographs([]).perceptual) == 0
 
 
 @pytest.mark.parametrize("bits", [-1, 65])
-def test_bits_that_no_hash_has_are_refused(bits: int) -> None:
+def test_rejects_impossible_distances(bits: int) -> None:
     with pytest.raises(ConfigError, match=f"within {bits} bits"):
         check_bits(bits)
 
 
-def test_a_flat_picture_has_a_hash() -> None:
+def test_hash_of_uniform_pictures() -> None:
     assert perceptual_hash(Image.new("RGB", (50, 50), "white")) == perceptual_hash(Image.new("RGB", (90, 50), "grey"))
     assert phash.HASH_BITS == 64

@@ -1,4 +1,4 @@
-"""Preprocessing: against resize-then-crop done in full, against transformers, and as JSON."""
+"""Preprocessing against explicit resizing and cropping, against transformers, and as JSON."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ SIGLIP = {
 
 
 def picture(width: int, height: int, seed: int = 0) -> Image.Image:
-    # Detail as of a photograph. In white noise the bicubic filter overshoots 0 and 255 everywhere, and which of its two
-    # passes Pillow runs first, and so clips first, depends on the sizes.
+    # Smooth like a photograph. In white noise the bicubic filter overshoots 0 and 255 everywhere, and the clipping then
+    # depends on the order of Pillow's two passes, which depends on the sizes.
     rng = np.random.default_rng(seed)
     coarse = rng.integers(40, 216, (height // 8 + 2, width // 8 + 2, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR)
 
 
 def by_hand(image: Image.Image, shortest: int, side: int, mean: list[float], std: list[float]) -> np.ndarray:
-    """Resize all of it, crop, and normalise one value at a time."""
+    """Resize the whole picture, crop, and normalise in plain NumPy."""
     width, height = image.size
     wide, high = (
         (shortest, int(shortest * height / width)) if width <= height else (int(shortest * width / height), shortest)
@@ -66,31 +66,31 @@ def by_hand(image: Image.Image, shortest: int, side: int, mean: list[float], std
 
 @given(width=st.integers(20, 90), height=st.integers(20, 90), side=st.integers(4, 20), more=st.integers(0, 10))
 @settings(max_examples=60, deadline=None)
-def test_cutting_while_resizing_equals_cutting_after(width: int, height: int, side: int, more: int) -> None:
+def test_cropping_while_resizing_equals_cropping_afterwards(width: int, height: int, side: int, more: int) -> None:
     image = picture(width, height)
     preprocess = Preprocess(size_px=side, shortest_px=side + more)
-    got = preprocess(image)
-    want = by_hand(image, side + more, side, list(preprocess.mean), list(preprocess.std))
-    assert got.dtype == np.float32
-    assert got.shape == (3, side, side)
-    assert got.flags.c_contiguous
-    two_grey_levels = 2.01 / 255 / min(preprocess.std)  # the filter's fixed-point arithmetic rounds once more
-    np.testing.assert_allclose(got, want, atol=two_grey_levels)
+    result = preprocess(image)
+    expected = by_hand(image, side + more, side, list(preprocess.mean), list(preprocess.std))
+    assert result.dtype == np.float32
+    assert result.shape == (3, side, side)
+    assert result.flags.c_contiguous
+    two_grey_levels = 2.01 / 255 / min(preprocess.std)  # the fixed-point arithmetic of the filter rounds once more
+    np.testing.assert_allclose(result, expected, atol=two_grey_levels)
 
 
 @pytest.mark.parametrize("config", [DINO, CLIP, SIGLIP], ids=["dino", "clip", "siglip"])
 @pytest.mark.parametrize("size", [(320, 273), (100, 300), (224, 224)])
-def test_equals_the_processor_of_transformers(config: dict[str, Any], size: tuple[int, int]) -> None:
+def test_matches_the_processor_of_transformers(config: dict[str, Any], size: tuple[int, int]) -> None:
     transformers = pytest.importorskip("transformers")
     kind = "SiglipImageProcessor" if config is SIGLIP else "BitImageProcessor"
     processor_class = getattr(transformers, kind + "Pil", None) or getattr(transformers, kind)
     processor = processor_class(**config)
     image = picture(*size)
-    want = np.asarray(processor(image, return_tensors="np")["pixel_values"][0])
-    got = Preprocess.from_transformers(config)(image)
-    assert got.shape == want.shape
-    assert np.abs(got - want).max() < 2.01 / 255 / 0.22
-    assert np.abs(got - want).mean() < 0.002
+    expected = np.asarray(processor(image, return_tensors="np")["pixel_values"][0])
+    result = Preprocess.from_transformers(config)(image)
+    assert result.shape == expected.shape
+    assert np.abs(result - expected).max() < 2.01 / 255 / 0.22
+    assert np.abs(result - expected).mean() < 0.002
 
 
 @pytest.mark.parametrize(
@@ -106,26 +106,28 @@ def test_equals_the_processor_of_transformers(config: dict[str, Any], size: tupl
         ({"crop_size": 224}, (224, "shortest-crop", None)),
     ],
 )
-def test_sizes_of_transformers(config: dict[str, Any], expected: tuple[int, str, int | None]) -> None:
-    got = Preprocess.from_transformers(config)
-    assert (got.size_px, got.resize, got.shortest_px) == expected
+def test_reads_sizes_of_transformers(config: dict[str, Any], expected: tuple[int, str, int | None]) -> None:
+    result = Preprocess.from_transformers(config)
+    assert (result.size_px, result.resize, result.shortest_px) == expected
 
 
 @pytest.mark.parametrize("size", [{"height": 224, "width": 320}, {"longest_edge": 980}, None, [1, 2, 3]])
-def test_sizes_without_squares_are_refused(size: object) -> None:
+def test_rejects_sizes_that_are_not_square(size: object) -> None:
     with pytest.raises(ConfigError, match="size"):
         Preprocess.from_transformers({"size": size})
 
 
-def test_without_normalisation_values_are_shares() -> None:
-    got = Preprocess.from_transformers({"size": 8, "do_normalize": False})(Image.new("RGB", (20, 10), "white"))
-    np.testing.assert_allclose(got, 1.0, rtol=1e-6)
+def test_values_are_from_0_to_1_without_normalisation() -> None:
+    result = Preprocess.from_transformers({"size": 8, "do_normalize": False})(Image.new("RGB", (20, 10), "white"))
+    np.testing.assert_allclose(result, 1.0, rtol=1e-6)
 
 
 def test_json_round_trip_and_digest() -> None:
-    one = Preprocess(size_px=96, resize="squash", mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0), interpolation="bilinear")
-    assert Preprocess.from_json(one.to_json()) == one
-    assert Preprocess.from_dict(json.loads(json.dumps(one.to_dict()))).digest == one.digest
+    preprocess = Preprocess(
+        size_px=96, resize="squash", mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0), interpolation="bilinear"
+    )
+    assert Preprocess.from_json(preprocess.to_json()) == preprocess
+    assert Preprocess.from_dict(json.loads(json.dumps(preprocess.to_dict()))).digest == preprocess.digest
     assert Preprocess(size_px=97).digest != Preprocess(size_px=96).digest
 
 
@@ -141,12 +143,12 @@ def test_json_round_trip_and_digest() -> None:
         {"colour": "red"},
     ],
 )
-def test_impossible_settings_are_named(values: dict[str, Any]) -> None:
+def test_rejects_invalid_settings(values: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(values))):
         Preprocess.from_dict(values)
 
 
-def test_reading_with_draft_is_close_to_reading_in_full() -> None:
+def test_reduced_decoding_is_close_to_full_decoding() -> None:
     small = np.random.default_rng(1).integers(0, 256, (10, 20, 3), dtype=np.uint8)
     stream = io.BytesIO()
     Image.fromarray(small).resize((1280, 640), Image.Resampling.BICUBIC).save(stream, "JPEG", quality=92)

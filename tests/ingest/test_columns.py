@@ -1,4 +1,4 @@
-"""Columns by synonyms: whatever the case and punctuation, and never a guess between two."""
+"""Identification of columns by synonyms, in any case and punctuation, and errors for ambiguous columns."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from swclip.errors import InputError
 from swclip.ingest.columns import ROLES, SYNONYMS, ColumnNames, find_columns, flag_of, plain_name
 
-EVERY = [(role, name) for role, tiers in SYNONYMS.items() for names in tiers for name in names]
+ALL_SYNONYMS = [(role, name) for role, tiers in SYNONYMS.items() for names in tiers for name in names]
 
 
-def test_the_wuhan_table() -> None:
+def test_finds_the_columns_of_the_wuhan_table() -> None:
     columns = ["image", "lat", "lon", "heading", "gps_accuracy_m", "city", "sequence", "captured_at"]
-    got = find_columns(columns, ColumnNames(), "t")
-    assert got == {
+    matches = find_columns(columns, ColumnNames(), "t")
+    assert matches == {
         "image": "image",
         "lat": "lat",
         "lon": "lon",
@@ -27,25 +27,25 @@ def test_the_wuhan_table() -> None:
     }
 
 
-def test_a_manifest_of_ours() -> None:
+def test_finds_every_role_in_a_manifest() -> None:
     from swclip.data.manifest import COLUMNS, OPTIONAL_COLUMNS
 
     assert set(find_columns([*COLUMNS, *OPTIONAL_COLUMNS], ColumnNames(), "t")) == set(ROLES)
 
 
-def test_no_name_belongs_to_two_roles() -> None:
-    names = [name for _, name in EVERY]
+def test_synonyms_are_unique_and_normalised() -> None:
+    names = [name for _, name in ALL_SYNONYMS]
     assert len(names) == len(set(names))
     assert all(name == plain_name(name) for name in names)
 
 
 @given(
-    st.sampled_from(EVERY),
+    st.sampled_from(ALL_SYNONYMS),
     st.lists(st.sampled_from(["_", "-", " ", ".", ":", "/"]), min_size=40, max_size=40),
     st.lists(st.booleans(), min_size=40, max_size=40),
     st.sampled_from(["", " (deg)", " [m]"]),
 )
-def test_case_punctuation_and_units_do_not_matter(
+def test_ignores_case_punctuation_and_units(
     pair: tuple[str, str], marks: list[str], upper: list[bool], unit: str
 ) -> None:
     role, name = pair
@@ -56,39 +56,39 @@ def test_case_punctuation_and_units_do_not_matter(
 
 
 @given(st.sampled_from(ROLES), st.data())
-def test_two_candidates_are_refused_with_both_names_and_the_flag(role: str, data: st.DataObject) -> None:
+def test_ambiguous_columns_are_named_with_the_flag(role: str, data: st.DataObject) -> None:
     names = SYNONYMS[role][0]
-    one, two = (
+    first, second = (
         data.draw(st.lists(st.sampled_from(names), min_size=2, max_size=2, unique=True))
         if len(names) > 1
         else (names[0], names[0].upper())
     )
-    with pytest.raises(InputError) as caught:
-        find_columns([one, two], ColumnNames(), "table.csv")
-    message = str(caught.value)
-    assert repr(one) in message
-    assert repr(two) in message
+    with pytest.raises(InputError) as raised:
+        find_columns([first, second], ColumnNames(), "table.csv")
+    message = str(raised.value)
+    assert repr(first) in message
+    assert repr(second) in message
     assert flag_of(role) in message
     assert message.startswith("table.csv")
-    assert find_columns([one, two], ColumnNames(**{role: two}), "t")[role] == two
+    assert find_columns([first, second], ColumnNames(**{role: second}), "t")[role] == second
 
 
 @given(st.lists(st.text(max_size=12), max_size=6, unique=True))
-def test_any_header_is_read_or_refused_clearly(columns: list[str]) -> None:
+def test_any_header_is_matched_or_rejected(columns: list[str]) -> None:
     try:
-        got = find_columns(columns, ColumnNames(), "t")
+        matches = find_columns(columns, ColumnNames(), "t")
     except InputError:
         return
-    assert set(got.values()) <= set(columns)
-    assert len(set(got.values())) == len(got)
+    assert set(matches.values()) <= set(columns)
+    assert len(set(matches.values())) == len(matches)
 
 
-def test_x_and_y_count_only_where_nothing_better_is_there() -> None:
+def test_x_and_y_are_used_only_without_better_names() -> None:
     assert find_columns(["X", "Y"], ColumnNames(), "t") == {"lat": "Y", "lon": "X"}
     assert find_columns(["x", "y", "lat", "lon"], ColumnNames(), "t") == {"lat": "lat", "lon": "lon"}
 
 
-def test_of_a_title_and_a_description_the_description_is_the_caption() -> None:
+def test_description_is_preferred_to_title_as_caption() -> None:
     assert find_columns(["title", "description", "map_tile"], ColumnNames(), "t") == {
         "caption": "description",
         "map": "map_tile",
@@ -101,17 +101,17 @@ def test_hdop_is_not_an_accuracy() -> None:
     assert find_columns(["hdop", "image"], ColumnNames(), "t") == {"image": "image"}
 
 
-def test_a_named_column_is_taken_from_its_role() -> None:
-    got = find_columns(["lat", "lon"], ColumnNames(lat="lon", lon="lat"), "t")
-    assert got == {"lat": "lon", "lon": "lat"}
+def test_named_columns_take_precedence() -> None:
+    matches = find_columns(["lat", "lon"], ColumnNames(lat="lon", lon="lat"), "t")
+    assert matches == {"lat": "lon", "lon": "lat"}
 
 
-def test_a_named_column_that_is_not_there() -> None:
+def test_missing_named_column_suggests_a_similar_one() -> None:
     with pytest.raises(InputError, match=r"--lat-column Latitud: .*did you mean 'latitude'"):
         find_columns(["latitude", "lon"], ColumnNames(lat="Latitud"), "t.csv")
 
 
-def test_the_same_header_twice_cannot_be_chosen() -> None:
+def test_rejects_repeated_headers() -> None:
     with pytest.raises(InputError, match="could each be the latitude"):
         find_columns(["lat", "lat"], ColumnNames(), "t")
     with pytest.raises(InputError, match="2 columns have that name"):

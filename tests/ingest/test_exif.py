@@ -1,4 +1,4 @@
-"""EXIF as cameras and phones write it, and as they break it."""
+"""EXIF of real files, intact and damaged."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def facts(
     base: dict[int, Any] | None = None,
     kind: str = "JPEG",
 ) -> ExifFacts:
-    """Write a real file with these tags and read it back."""
+    """Write a file with these tags and read it back."""
     exif = Image.Exif()
     exif.update(base or {})
     for tag, values in ((GPS, gps), (EXIF, details)):
         if values:
             exif.get_ifd(tag).update(values)
-            exif[tag] = values  # without it Pillow leaves the block out of a TIFF, and of a PNG with nothing else
+            exif[tag] = values  # Pillow omits the block from a TIFF otherwise, and from a PNG without other tags
     stream = io.BytesIO()
     Image.new("RGB", (16, 16), "grey").save(stream, kind, exif=exif)
     with open_photograph(stream.getvalue()) as image:
@@ -40,14 +40,14 @@ def facts(
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_position_in_every_format(kind: str) -> None:
-    got = facts(LONDON, kind=kind)
-    assert got.lat_deg == pytest.approx(51.5074, abs=1e-6)
-    assert got.lon_deg == pytest.approx(-0.127758, abs=1e-6)
-    assert got.problem is None
+def test_reads_positions_from_every_format(kind: str) -> None:
+    result = facts(LONDON, kind=kind)
+    assert result.lat_deg == pytest.approx(51.5074, abs=1e-6)
+    assert result.lon_deg == pytest.approx(-0.127758, abs=1e-6)
+    assert result.problem is None
 
 
-def test_no_exif_is_no_facts() -> None:
+def test_absent_exif_gives_no_values() -> None:
     assert facts() == ExifFacts()
 
 
@@ -58,41 +58,41 @@ def test_positions_round_trip_through_degrees_minutes_seconds(lat: float, lon: f
         minutes, seconds = divmod(abs(value) * 3600.0, 60.0)
         return (minutes // 60, minutes % 60, round(seconds, 4))
 
-    got = facts({1: "NS"[lat < 0], 2: split(lat), 3: "EW"[lon < 0], 4: split(lon)})
-    assert got.lat_deg is not None
-    assert got.lon_deg is not None
-    np.testing.assert_allclose([got.lat_deg, got.lon_deg], [lat, lon], atol=1e-6)  # a tenth of a metre
+    result = facts({1: "NS"[lat < 0], 2: split(lat), 3: "EW"[lon < 0], 4: split(lon)})
+    assert result.lat_deg is not None
+    assert result.lon_deg is not None
+    np.testing.assert_allclose([result.lat_deg, result.lon_deg], [lat, lon], atol=1e-6)  # a tenth of a metre
 
 
-def test_degrees_alone_and_degrees_with_minutes() -> None:
+def test_reads_decimal_degrees_and_decimal_minutes() -> None:
     assert facts({**LONDON, 2: (51.5074, 0.0, 0.0)}).lat_deg == pytest.approx(51.5074, abs=1e-5)
     assert facts({**LONDON, 2: (51.0, 30.444, 0.0)}).lat_deg == pytest.approx(51.5074, abs=1e-5)
 
 
-def test_without_a_hemisphere_there_is_no_position() -> None:
-    got = facts({2: LONDON[2], 3: "W", 4: LONDON[4]})
-    assert got.lat_deg is None
-    assert got.problem == "the EXIF latitude does not say N or S"
+def test_latitude_without_hemisphere_is_rejected() -> None:
+    result = facts({2: LONDON[2], 3: "W", 4: LONDON[4]})
+    assert result.lat_deg is None
+    assert result.problem == "the EXIF latitude does not say N or S"
 
 
-def test_nought_by_nought_is_nan() -> None:
-    got = facts({**LONDON, 4: (IFDRational(0, 0), IFDRational(0, 0), IFDRational(0, 0))})
-    assert got.lon_deg is not None
-    assert math.isnan(got.lon_deg)
-    assert got.problem is not None
-    assert "longitude is not a number" in got.problem
+def test_zero_by_zero_is_nan() -> None:
+    result = facts({**LONDON, 4: (IFDRational(0, 0), IFDRational(0, 0), IFDRational(0, 0))})
+    assert result.lon_deg is not None
+    assert math.isnan(result.lon_deg)
+    assert result.problem is not None
+    assert "longitude is not a number" in result.problem
 
 
-def test_heading_and_accuracy() -> None:
-    got = facts({**LONDON, 16: "T", 17: 271.5, 31: 4.75})
-    assert got.heading_deg == pytest.approx(271.5)
-    assert got.accuracy_m == pytest.approx(4.75)
+def test_reads_heading_and_accuracy() -> None:
+    result = facts({**LONDON, 16: "T", 17: 271.5, 31: 4.75})
+    assert result.heading_deg == pytest.approx(271.5)
+    assert result.accuracy_m == pytest.approx(4.75)
     assert facts({17: 360.0}).heading_deg == 0.0
     assert facts({17: IFDRational(0, 0), 31: 0.0}) == ExifFacts()
 
 
 @pytest.mark.parametrize(
-    ("gps", "details", "base", "want"),
+    ("gps", "details", "base", "expected"),
     [
         ({}, {0x9003: "2019:12:29 13:35:13"}, {}, "2019-12-29T13:35:13.000"),
         ({}, {0x9003: "2019:12:29 13:35:13", 0x9291: "17"}, {}, "2019-12-29T13:35:13.170"),
@@ -109,20 +109,22 @@ def test_heading_and_accuracy() -> None:
         ({7: (5.0, 35.0, 13.0)}, {}, {}, None),
     ],
 )
-def test_time(gps: dict[int, Any], details: dict[int, Any], base: dict[int, Any], want: str | None) -> None:
-    assert facts(gps, details, base).captured_at == want
+def test_reads_the_capture_time(
+    gps: dict[int, Any], details: dict[int, Any], base: dict[int, Any], expected: str | None
+) -> None:
+    assert facts(gps, details, base).captured_at == expected
 
 
 @given(st.binary(max_size=200))
 @settings(max_examples=100, deadline=None)
-def test_broken_blocks_are_never_an_error(noise: bytes) -> None:
+def test_random_blocks_never_raise(noise: bytes) -> None:
     stream = io.BytesIO()
     Image.new("RGB", (8, 8)).save(stream, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0" + noise)
     with open_photograph(stream.getvalue()) as image:
         assert isinstance(read_exif(image), ExifFacts)
 
 
-def test_a_block_cut_short_keeps_quiet() -> None:
+def test_truncated_blocks_never_raise() -> None:
     exif = Image.Exif()
     exif.get_ifd(GPS).update(LONDON)
     whole = exif.tobytes()

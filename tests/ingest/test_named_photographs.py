@@ -1,4 +1,4 @@
-"""Which photographs are asked about: folders, patterns, lists of all kinds, the standard input."""
+"""Names of photographs from folders, glob patterns, lists in several formats, and the standard input."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAMES = st.lists(st.binary(min_size=1, max_size=8).filter(lambda name: b"\0" not
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Photographs (by name) and other files, at several depths."""
+    """A folder of photographs (by name) and other files at several depths."""
     monkeypatch.chdir(tmp_path)
     for name in (
         "in/b.jpg",
@@ -48,7 +48,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_folder_is_searched_all_the_way_down_in_the_order_of_its_paths(folder: Path) -> None:
+def test_folders_are_searched_recursively_in_path_order(folder: Path) -> None:
     expected = ["in/a/deep/er/1.heic", "in/a/z.PNG", "in/a.jpg", "in/b.jpg", "in/link.jpg"]
     assert named_photographs(["in"]) == expected
     assert named_photographs(["./in/"]) == expected
@@ -56,29 +56,29 @@ def test_a_folder_is_searched_all_the_way_down_in_the_order_of_its_paths(folder:
     assert named_photographs([str(folder / "in")]) == [str(folder / name) for name in expected]
     os.chdir("in/a")
     assert named_photographs(["."]) == ["deep/er/1.heic", "z.PNG"]
-    assert named_photographs([".", "z.PNG"]) == ["deep/er/1.heic", "z.PNG", "z.PNG"], "named twice, asked twice"
+    assert named_photographs([".", "z.PNG"]) == ["deep/er/1.heic", "z.PNG", "z.PNG"], "repeated names are kept"
 
 
-def test_a_folder_that_cannot_be_searched_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rejects_unreadable_folders(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scan = os.scandir
 
-    def closed(path: str) -> object:
+    def deny_deep(path: str) -> object:
         if str(path).endswith("deep"):
             raise PermissionError(13, "Permission denied")
         return scan(path)
 
-    monkeypatch.setattr(os, "scandir", closed)
+    monkeypatch.setattr(os, "scandir", deny_deep)
     with pytest.raises(InputError, match=r"in/a/deep: the folder cannot be searched \(Permission denied\)"):
         named_photographs(["in"])
 
 
 @given(names=NAMES)
-def test_names_come_back_from_a_file(names: list[str]) -> None:
+def test_name_files_round_trip(names: list[str]) -> None:
     assert split_names(join_names(names)) == names
 
 
 @given(names=NAMES)
-def test_the_digest_is_of_names_in_their_order(names: list[str]) -> None:
+def test_digest_depends_on_names_and_order(names: list[str]) -> None:
     assert digest_of_names(names) == digest_of_names(list(names))
     assert digest_of_names([*names, "more"]) != digest_of_names(names)
     if names != names[::-1]:
@@ -86,7 +86,7 @@ def test_the_digest_is_of_names_in_their_order(names: list[str]) -> None:
     assert digest_of_names(["ab", "c"]) != digest_of_names(["a", "bc"])
 
 
-def test_a_list_of_lines(folder: Path) -> None:
+def test_reads_a_list_of_lines(folder: Path) -> None:
     Path("list").write_bytes(b"in/b.jpg\r\n\r\nin/a b.jpg\n/caf\xe9.jpg")
     assert read_name_list(Path("list")) == ["in/b.jpg", "in/a b.jpg", "/caf\udce9.jpg"]
     assert named_photographs(["in/a.jpg"], Path("list"))[:2] == ["in/a.jpg", "in/b.jpg"]
@@ -107,7 +107,7 @@ def parquet(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "make"), [("t.csv", csv), ("t.parquet", parquet)])
-def test_a_table_names_photographs_from_where_it_lies(name: str, make: Callable[[Path], None], folder: Path) -> None:
+def test_names_in_a_table_are_relative_to_its_folder(name: str, make: Callable[[Path], None], folder: Path) -> None:
     make(folder / "in" / name)
     assert read_name_list(Path("in") / name) == ["in/b.jpg", "/abs/c.jpg"]
     assert read_name_list(Path("in") / name, "city") == ["in/Leeds", "in/York"]
@@ -115,11 +115,11 @@ def test_a_table_names_photographs_from_where_it_lies(name: str, make: Callable[
     assert read_name_list(Path(name)) == ["b.jpg", "/abs/c.jpg"]
 
 
-def test_a_manifest_is_such_a_table(folder: Path) -> None:
+def test_reads_names_from_a_manifest(folder: Path) -> None:
     rows = {"image_id": ["1", "2"], "image_path": ["in/b.jpg", "in/a.jpg"], "lat_deg": [53.8, 53.9], "lon_deg": -1.5}
     manifest = write_manifest(folder, pd.DataFrame(rows))
-    found = named_photographs([], folder / "manifest.parquet")
-    assert [Path(name).resolve() for name in found] == [path.resolve() for path in manifest.image_paths]
+    names = named_photographs([], folder / "manifest.parquet")
+    assert [Path(name).resolve() for name in names] == [path.resolve() for path in manifest.image_paths]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_manifest_is_such_a_table(folder: Path) -> None:
         ("photo,lat\na.jpg,1\nb.jpg\n", None, "row 3: has 1 fields, the header has 2"),
     ],
 )
-def test_a_table_that_is_not_clear_is_an_error(text: str, column: str | None, message: str, tmp_path: Path) -> None:
+def test_rejects_ambiguous_and_malformed_tables(text: str, column: str | None, message: str, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(InputError, match=message):
         read_name_list(tmp_path / "t.csv", column)
@@ -149,7 +149,7 @@ class _Piped(io.TextIOWrapper):
         return self._terminal
 
 
-def test_names_on_the_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reads_names_from_the_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     for data in (b"b.jpg\nc.jpg\n", b"b.jpg\0c.jpg\0"):
         monkeypatch.setattr(sys, "stdin", _Piped(data))
         assert named_photographs(["a.jpg", "-", "d.jpg"]) == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
@@ -161,7 +161,7 @@ def test_names_on_the_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         named_photographs(["-"])
 
 
-def test_what_names_nothing_is_an_error() -> None:
+def test_rejects_arguments_without_photographs() -> None:
     with pytest.raises(InputError, match="no photographs were named"):
         named_photographs([])
     with pytest.raises(InputError, match="goes with --list"):
@@ -171,7 +171,7 @@ def test_what_names_nothing_is_an_error() -> None:
 
 
 @given(name=st.binary(min_size=1, max_size=12))
-def test_any_name_can_be_stated_as_text(name: bytes) -> None:
+def test_stated_name_is_valid_text(name: bytes) -> None:
     stated = stated_name(os.fsdecode(name))
     assert stated.encode("utf-8")
     if name.isascii():

@@ -1,4 +1,4 @@
-"""`prepare` on real files: what is kept, what is rejected and why, killed and resumed, on a full disk."""
+"""`prepare` on real files: accepted and rejected rows, resuming after a kill, and full disks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def photograph(seed: int, size: int = 48, **options: Any) -> bytes:
 
 
 def located(seed: int, lat: float | None = None, lon: float | None = None, **tags: Any) -> bytes:
-    """A JPEG whose EXIF says where; `tags` are further GPS tags by number, as g17=..., or EXIF ones, as e36867=..."""
+    """Return a JPEG with a position in EXIF; `tags` are further GPS tags (g17=...) or EXIF tags (e36867=...)."""
     gps = {int(name[1:]): value for name, value in tags.items() if name[0] == "g"}
     details = {int(name[1:]): value for name, value in tags.items() if name[0] == "e"}
     if lat is not None and lon is not None:
@@ -80,7 +80,7 @@ def notes(result: PrepareResult) -> dict[str, int]:
     return {note.code: note.count for note in result.notes}
 
 
-def test_a_table_becomes_a_manifest_that_geopandas_opens(tmp_path: Path) -> None:
+def test_manifest_of_a_table_is_readable_by_geopandas(tmp_path: Path) -> None:
     photographs(tmp_path, "images/a.jpg", "images/b.jpg")
     source = table(
         tmp_path,
@@ -107,7 +107,7 @@ def test_a_table_becomes_a_manifest_that_geopandas_opens(tmp_path: Path) -> None
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["manifest.parquet", "rejected.csv"]
 
 
-def test_everything_that_is_wrong_has_its_reason(tmp_path: Path) -> None:
+def test_every_invalid_row_is_rejected_with_its_reason(tmp_path: Path) -> None:
     photographs(tmp_path, *(f"{k}.jpg" for k in range(9)))
     whole = photograph(20, 256)
     (tmp_path / "empty.jpg").touch()
@@ -120,7 +120,7 @@ def test_everything_that_is_wrong_has_its_reason(tmp_path: Path) -> None:
         tmp_path,
         "image,lat,lon\n"
         "0.jpg,51.5,-0.1\n"  # 2: kept
-        "1.jpg,51.5,-0.1\n"  # 3: the bytes of row 14, elsewhere
+        "1.jpg,51.5,-0.1\n"  # 3: same bytes as row 14, at another place
         "none.jpg,51.5,-0.1\n"
         "empty.jpg,51.5,-0.1\n"  # 5
         "text.jpg,51.5,-0.1\n"
@@ -132,7 +132,7 @@ def test_everything_that_is_wrong_has_its_reason(tmp_path: Path) -> None:
         "5.jpg,0,0\n"
         "twin.jpg,51.5001,-0.1\n"  # 13: 11 m from row 2
         "elsewhere.jpg,51.501,-0.1\n"
-        "0.jpg,51.5,-0.1\n"  # 15: row 2 again
+        "0.jpg,51.5,-0.1\n"  # 15: repeats row 2
         "6.jpg,51.5\n"
         ",51.5,-0.1\n"
         "https://x.org/a.jpg,51.5,-0.1\n"
@@ -140,7 +140,7 @@ def test_everything_that_is_wrong_has_its_reason(tmp_path: Path) -> None:
         "8.jpg,51.5,181\n",  # 20
     )
     result = prepare(source, tmp_path / "out")
-    want = {
+    expected = {
         3: "duplicate-image-other-place",
         4: "missing",
         5: "empty",
@@ -160,37 +160,37 @@ def test_everything_that_is_wrong_has_its_reason(tmp_path: Path) -> None:
         19: "coordinate-nan",
         20: "coordinate-out-of-range",
     }
-    assert reasons(result) == want
+    assert reasons(result) == expected
     assert result.manifest.frame["image_path"].tolist() == ["../0.jpg"]
-    assert result.n_rows == 1 + len(want)
+    assert result.n_rows == 1 + len(expected)
     on_disk = pd.read_csv(tmp_path / "out/rejected.csv", keep_default_na=False)
-    assert dict(zip(on_disk["row"], on_disk["reason"], strict=True)) == want
+    assert dict(zip(on_disk["row"], on_disk["reason"], strict=True)) == expected
     assert on_disk["detail"].str.len().min() > 10
     assert list(on_disk.columns) == ["row", "image", "reason", "detail"]
 
 
 @pytest.mark.parametrize(
-    ("bad", "message"),
+    ("line", "message"),
     [
         ("b.jpg,95,1,,", r"row 3 \(b\.jpg\), column 'lat', value 95\.0: latitude 95\.0 is not within"),
         ("b.jpg,5,200,,", r"row 3 \(b\.jpg\), column 'lon', value 200\.0: longitude"),
         ("b.jpg,five,1,,", r"column 'lat', value 'five': the latitude 'five' is not a number"),
-        ("b.jpg,5,1,-3,", r"column 'accuracy', value '-3': an accuracy of -3 m says nothing"),
-        ("b.jpg,5,1,,03/04/2019", r"column 'time', value '03/04/2019'.*day/month"),
+        ("b.jpg,5,1,-3,", r"column 'accuracy', value '-3': an accuracy of -3 m is not a positive number"),
+        ("b.jpg,5,1,,03/04/2019", r"column 'time', value '03/04/2019'.*could mean more than one day"),
         ("none.jpg,5,1,,", r"row 3 \(none\.jpg\), column 'image', value 'none\.jpg': there is no such file"),
         ("a.jpg,1,1,,", r"row 3 \(a\.jpg\): the same image at the same position as row 2"),
     ],
 )
-def test_strict_stops_and_names_row_column_and_value(tmp_path: Path, bad: str, message: str) -> None:
+def test_strict_raises_with_row_column_and_value(tmp_path: Path, line: str, message: str) -> None:
     photographs(tmp_path, "a.jpg", "b.jpg")
-    source = table(tmp_path, f"image,lat,lon,accuracy,time\na.jpg,1,1,,\n{bad}\n")
-    with pytest.raises(InputError, match=message) as caught:
+    source = table(tmp_path, f"image,lat,lon,accuracy,time\na.jpg,1,1,,\n{line}\n")
+    with pytest.raises(InputError, match=message) as raised:
         prepare(source, tmp_path / "out", strict=True)
-    assert str(caught.value).startswith(str(source))
+    assert str(raised.value).startswith(str(source))
     assert not (tmp_path / "out/manifest.parquet").exists()
 
 
-def test_values_that_cannot_be_used_are_noted_and_the_row_stays(tmp_path: Path) -> None:
+def test_discards_invalid_optional_values_and_keeps_the_row(tmp_path: Path) -> None:
     photographs(tmp_path, "a.jpg", "b.jpg", "c.jpg")
     source = table(
         tmp_path,
@@ -202,14 +202,14 @@ def test_values_that_cannot_be_used_are_noted_and_the_row_stays(tmp_path: Path) 
     result = prepare(source, tmp_path / "out")
     assert len(result.manifest) == 3
     assert notes(result) == {"accuracy-unusable": 2, "heading-unusable": 2, "time-ambiguous": 1, "time-unreadable": 1}
-    assert "row 2, time: '03/04/2019' could be day/month" in next(
+    assert "row 2, time: '03/04/2019' could mean more than one day" in next(
         note.detail for note in result.notes if note.code == "time-ambiguous"
     )
     assert result.manifest.frame["captured_at"].isna().tolist() == [True, True, False]
     assert result.manifest.frame["captured_at"][2] == pd.Timestamp("2019-12-29 05:35:13")
 
 
-def test_a_folder_gives_position_heading_accuracy_and_time_from_exif(tmp_path: Path) -> None:
+def test_folder_reads_position_heading_accuracy_and_time_from_exif(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     (photos / "deep").mkdir(parents=True)
     (photos / "deep/a.jpg").write_bytes(located(1, 51.5, -0.1, g17=90.5, g31=6.0, e36867="2019:12:29 13:35:13"))
@@ -238,7 +238,7 @@ def test_a_folder_gives_position_heading_accuracy_and_time_from_exif(tmp_path: P
     assert "does not say N or S" in result.rejected.set_index("image")["detail"]["half.jpg"]
 
 
-def test_exif_fills_what_the_table_leaves_empty_and_never_overrides_it(tmp_path: Path) -> None:
+def test_exif_fills_empty_values_and_never_overrides_the_table(tmp_path: Path) -> None:
     for k in range(3):
         (tmp_path / f"{k}.jpg").write_bytes(located(k, 51.5 + k / 100, -0.1, g17=45.0))
     source = table(tmp_path, "image,lat,lon,heading\n0.jpg,52.5,-0.1,180\n1.jpg,,,\n2.jpg,nan,nan,10\n")
@@ -250,19 +250,19 @@ def test_exif_fills_what_the_table_leaves_empty_and_never_overrides_it(tmp_path:
     np.testing.assert_allclose(bare.manifest.positions_deg[:, 0], [51.5, 51.51], atol=1e-6)
 
 
-def test_swapped_columns_are_refused_with_the_flags_that_mend_it(tmp_path: Path) -> None:
+def test_rejects_swapped_coordinates_with_the_flags_that_correct_them(tmp_path: Path) -> None:
     photographs(tmp_path, "a.jpg", "b.jpg", "c.jpg")
     source = table(tmp_path, "image,lat,lon\na.jpg,114.41,30.5\nb.jpg,114.42,30.6\nc.jpg,30.5,114.4\n")
-    with pytest.raises(InputError, match="look swapped") as caught:
+    with pytest.raises(InputError, match="look swapped") as raised:
         prepare(source, tmp_path / "out")
-    assert '--lat-column "lon" --lon-column "lat"' in str(caught.value)
-    assert "(row 2: 114.41, 30.5)" in str(caught.value)
+    assert '--lat-column "lon" --lon-column "lat"' in str(raised.value)
+    assert "(row 2: 114.41, 30.5)" in str(raised.value)
     assert not (tmp_path / "out").exists()
     result = prepare(source, tmp_path / "out", columns=ColumnNames(lat="lon", lon="lat"))
     assert reasons(result) == {4: "coordinate-out-of-range"}
 
 
-def test_one_swapped_row_among_many_is_rejected_alone(tmp_path: Path) -> None:
+def test_single_swapped_row_is_rejected_alone(tmp_path: Path) -> None:
     photographs(tmp_path, "a.jpg", "b.jpg", "c.jpg")
     source = table(tmp_path, "image,lat,lon\na.jpg,30.5,114.4\nb.jpg,30.6,114.4\nc.jpg,114.4,30.5\n")
     result = prepare(source, tmp_path / "out")
@@ -270,7 +270,7 @@ def test_one_swapped_row_among_many_is_rejected_alone(tmp_path: Path) -> None:
     assert "look swapped in this row" in result.rejected["detail"][0]
 
 
-def test_a_swap_within_range_is_found_when_exif_tells(tmp_path: Path) -> None:
+def test_exif_reveals_swapped_coordinates_within_range(tmp_path: Path) -> None:
     for k in range(3):
         (tmp_path / f"{k}.jpg").write_bytes(located(k, 51.5 + k / 100, -0.1))
     source = table(tmp_path, "image,y,x\n" + "".join(f"{k}.jpg,-0.1,{51.5 + k / 100}\n" for k in range(3)))
@@ -279,7 +279,7 @@ def test_a_swap_within_range_is_found_when_exif_tells(tmp_path: Path) -> None:
     assert not (tmp_path / "out/manifest.parquet").exists()
 
 
-def test_swapped_geometry_is_refused_without_pointless_flags(tmp_path: Path) -> None:
+def test_rejects_swapped_geometry(tmp_path: Path) -> None:
     photographs(tmp_path, "a.jpg")
     point = {"type": "Point", "coordinates": [30.5, 114.4]}
     feature = {"type": "Feature", "properties": {"image": "a.jpg"}, "geometry": point}
@@ -288,7 +288,7 @@ def test_swapped_geometry_is_refused_without_pointless_flags(tmp_path: Path) -> 
         prepare(tmp_path / "t.geojson", tmp_path / "out")
 
 
-def test_nothing_left_is_an_error_and_says_why(tmp_path: Path) -> None:
+def test_error_summarises_reasons_if_no_row_is_accepted(tmp_path: Path) -> None:
     photographs(tmp_path, "c.jpg")
     source = table(tmp_path, "image,lat,lon\na.jpg,1,1\nb.jpg,1,1\nc.jpg,nan,1\n")
     with pytest.raises(InputError, match=r"nothing in it can be used: 2 missing, 1 coordinate-nan.*--images"):
@@ -297,7 +297,7 @@ def test_nothing_left_is_an_error_and_says_why(tmp_path: Path) -> None:
     assert len(pd.read_csv(tmp_path / "out/rejected.csv")) == 3
 
 
-def test_every_kind_of_table_gives_the_same_manifest(tmp_path: Path) -> None:
+def test_every_table_format_gives_the_same_manifest(tmp_path: Path) -> None:
     photographs(tmp_path, "a.jpg", "b.jpg")
     frame = pd.DataFrame({"image": ["a.jpg", "b.jpg"], "lat": [51.5, 51.6], "lon": [-0.1, -0.2], "note": ["x", None]})
     frame.to_csv(tmp_path / "t.csv", index=False)
@@ -308,14 +308,14 @@ def test_every_kind_of_table_gives_the_same_manifest(tmp_path: Path) -> None:
     )
     geo.to_parquet(tmp_path / "t.geoparquet")
     geo.to_file(tmp_path / "t.geojson", driver="GeoJSON")
-    got = [prepare(p, tmp_path / "out").manifest for p in sorted(tmp_path.glob("t.*"))]
-    assert len(got) == 5
-    assert len({manifest.digest for manifest in got}) == 1
-    for manifest in got:
-        pd.testing.assert_frame_equal(manifest.frame, got[0].frame)
+    manifests = [prepare(p, tmp_path / "out").manifest for p in sorted(tmp_path.glob("t.*"))]
+    assert len(manifests) == 5
+    assert len({manifest.digest for manifest in manifests}) == 1
+    for manifest in manifests:
+        pd.testing.assert_frame_equal(manifest.frame, manifests[0].frame)
 
 
-def test_columns_that_parquet_and_geojson_can_hold_are_kept(tmp_path: Path) -> None:
+def test_keeps_nested_and_mixed_columns(tmp_path: Path) -> None:
     photographs(tmp_path, "a.jpg", "b.jpg")
     features = [
         {
@@ -332,7 +332,7 @@ def test_columns_that_parquet_and_geojson_can_hold_are_kept(tmp_path: Path) -> N
     assert frame["sequence_id"].tolist() == ["12", "12"]
 
 
-def test_copy_makes_a_folder_that_can_be_moved(tmp_path: Path) -> None:
+def test_copy_makes_a_relocatable_folder(tmp_path: Path) -> None:
     photographs(tmp_path / "far", "x/a.jpg", "y/a.jpg")
     source = table(tmp_path, f"image,lat,lon\nfar/x/a.jpg,1,1\n{tmp_path}/far/y/a.jpg,1,2\n")
     result = prepare(source, tmp_path / "out", copy=True)
@@ -342,7 +342,7 @@ def test_copy_makes_a_folder_that_can_be_moved(tmp_path: Path) -> None:
     assert [p.read_bytes() for p in read_manifest(tmp_path / "moved").image_paths] == [photograph(0), photograph(1)]
 
 
-def test_captions_and_map_tiles_of_a_table(tmp_path: Path) -> None:
+def test_reads_captions_and_map_tiles_from_a_table(tmp_path: Path) -> None:
     photographs(tmp_path, "a.jpg", "b.jpg", "c.jpg", "tiles/a.png", "tiles/c.png")
     source = table(
         tmp_path,
@@ -356,14 +356,14 @@ def test_captions_and_map_tiles_of_a_table(tmp_path: Path) -> None:
     assert manifest.frame["map_path"].tolist() == ["../tiles/a.png", None, "../tiles/c.png"]
     assert manifest.map_paths == [tmp_path / "tiles/a.png", None, tmp_path / "tiles/c.png"]
     assert manifest.frame["title"].tolist() == ["x", "y", "z"]
-    again = prepare(manifest.path, tmp_path / "again").manifest
-    assert (again.captions, again.map_paths) == (manifest.captions, manifest.map_paths)
+    from_manifest = prepare(manifest.path, tmp_path / "again").manifest
+    assert (from_manifest.captions, from_manifest.map_paths) == (manifest.captions, manifest.map_paths)
     copied = prepare(source, tmp_path / "copied", copy=True).manifest
     assert copied.frame["map_path"].tolist() == ["maps/a.png", None, "maps/c.png"]
     assert [p.read_bytes() for p in copied.map_paths if p] == [photograph(3), photograph(4)]
 
 
-def test_a_map_tile_that_cannot_be_used_is_noted_and_the_photograph_stays(tmp_path: Path) -> None:
+def test_discards_unusable_map_tiles_and_keeps_the_photograph(tmp_path: Path) -> None:
     photographs(tmp_path, *(f"{k}.jpg" for k in range(5)))
     (tmp_path / "text.png").write_text("not a picture\n")
     whole = photograph(20, 256)
@@ -380,7 +380,7 @@ def test_a_map_tile_that_cannot_be_used_is_noted_and_the_photograph_stays(tmp_pa
         prepare(table(tmp_path, "image,lat,lon,map\n0.jpg,1,1,none.png\n"), tmp_path / "strict", strict=True)
 
 
-def test_out_inside_the_source_is_not_taken_for_more_photographs(tmp_path: Path) -> None:
+def test_output_folder_inside_the_source_is_not_searched(tmp_path: Path) -> None:
     for k in range(2):
         (tmp_path / f"{k}.jpg").write_bytes(located(k, 51.5, -0.1))
     for _ in range(2):
@@ -390,17 +390,17 @@ def test_out_inside_the_source_is_not_taken_for_more_photographs(tmp_path: Path)
         prepare(tmp_path, tmp_path, copy=True)
 
 
-def test_ids_are_kept_where_they_are_sound(tmp_path: Path) -> None:
+def test_keeps_unique_ids_and_replaces_repeated_ones(tmp_path: Path) -> None:
     photographs(tmp_path, "a.jpg", "a.png", "c.jpg")
-    sound = table(tmp_path, "image_id,image,lat,lon\n7,a.jpg,1,1\n8,a.png,1,2\n9,c.jpg,1,3\n")
-    assert prepare(sound, tmp_path / "o").manifest.frame["image_id"].tolist() == ["7", "8", "9"]
-    twice = table(tmp_path, "image_id,image,lat,lon\n7,a.jpg,1,1\n7,a.png,1,2\n9,c.jpg,1,3\n")
-    result = prepare(twice, tmp_path / "o")
+    unique = table(tmp_path, "image_id,image,lat,lon\n7,a.jpg,1,1\n8,a.png,1,2\n9,c.jpg,1,3\n")
+    assert prepare(unique, tmp_path / "o").manifest.frame["image_id"].tolist() == ["7", "8", "9"]
+    repeated = table(tmp_path, "image_id,image,lat,lon\n7,a.jpg,1,1\n7,a.png,1,2\n9,c.jpg,1,3\n")
+    result = prepare(repeated, tmp_path / "o")
     assert result.manifest.frame["image_id"].tolist() == ["a.jpg", "a.png", "c.jpg"]
     assert notes(result) == {"ids-not-unique": 1}
 
 
-def test_windows_paths_and_decimal_commas(tmp_path: Path) -> None:
+def test_reads_windows_paths_and_decimal_commas(tmp_path: Path) -> None:
     photographs(tmp_path, "images/a.jpg")
     result = prepare(table(tmp_path, "image;lat;lon\nimages\\a.jpg;51,5;-0,1\n"), tmp_path / "out")
     assert result.manifest.positions_deg.tolist() == [[51.5, -0.1]]
@@ -411,7 +411,7 @@ def test_windows_paths_and_decimal_commas(tmp_path: Path) -> None:
             parse_number(text)
 
 
-def test_a_raised_limit_lets_a_large_picture_through_to_its_pixels(tmp_path: Path) -> None:
+def test_max_megapixels_limits_pictures(tmp_path: Path) -> None:
     photographs(tmp_path, "a.jpg")
     (tmp_path / "b.png").write_bytes(bomb())
     source = table(tmp_path, "image,lat,lon\na.jpg,1,1\nb.png,1,2\n")
@@ -424,7 +424,7 @@ def test_a_raised_limit_lets_a_large_picture_through_to_its_pixels(tmp_path: Pat
         prepare(source, tmp_path / "out", max_megapixels=0)
 
 
-def test_progress_counts_photographs_and_ends_at_all(tmp_path: Path) -> None:
+def test_progress_counts_every_photograph(tmp_path: Path) -> None:
     photographs(tmp_path, *(f"{k}.jpg" for k in range(40)))
     source = table(tmp_path, "image,lat,lon\n" + "".join(f"{k}.jpg,1,{k}\n" for k in range(40)))
     calls: list[tuple[int, int]] = []
@@ -446,10 +446,8 @@ prepare(sys.argv[1], sys.argv[2], workers=1)
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_killed_midway_it_goes_on_where_it_stopped(
-    tmp_path: Path, how: signal.Signals, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("stop_signal", [signal.SIGKILL, signal.SIGINT])
+def test_resumes_after_a_kill(tmp_path: Path, stop_signal: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
     photographs(tmp_path, *(f"{k}.jpg" for k in range(60)))
     source = table(tmp_path, "image,lat,lon\n" + "".join(f"{k}.jpg,1,{k}\n" for k in range(60)))
     out = tmp_path / "out"
@@ -457,14 +455,14 @@ def test_killed_midway_it_goes_on_where_it_stopped(
     work, deadline = out / ".prepare.jsonl", time.monotonic() + 30
     while not (work.exists() and work.read_bytes().count(b"\n") > 12):
         assert time.monotonic() < deadline
-        assert process.poll() is None, "it ended before it could be killed"
+        assert process.poll() is None, "the process ended before it could be killed"
         time.sleep(0.01)
-    process.send_signal(how)
+    process.send_signal(stop_signal)
     assert process.wait(timeout=30) != 0
     assert not (out / "manifest.parquet").exists()
     with work.open("ab") as stream:
-        stream.write(b'{"file": ["half a li')  # what a crash of the machine may leave
-    os.utime(tmp_path / "3.jpg", ns=(1, 1))  # changed since: verified again
+        stream.write(b'{"file": ["half a li')  # as after a crash of the machine
+    os.utime(tmp_path / "3.jpg", ns=(1, 1))  # modified, so verified again
 
     verified: list[str] = []
     real = verification.verify_photograph
@@ -486,7 +484,7 @@ def test_killed_midway_it_goes_on_where_it_stopped(
     pd.testing.assert_frame_equal(fresh.manifest.frame, result.manifest.frame)
 
 
-def test_a_work_file_of_another_limit_or_version_is_not_trusted(tmp_path: Path) -> None:
+def test_ignores_work_files_of_other_limits_or_versions(tmp_path: Path) -> None:
     photographs(tmp_path, "a.jpg")
     source = table(tmp_path, "image,lat,lon\na.jpg,1,1\n")
     (tmp_path / "out").mkdir()
@@ -495,7 +493,7 @@ def test_a_work_file_of_another_limit_or_version_is_not_trusted(tmp_path: Path) 
         assert "resumed" not in notes(prepare(source, tmp_path / "out"))
 
 
-def test_a_full_disk_leaves_the_old_manifest_and_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_keeps_the_old_manifest_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photographs(tmp_path, "a.jpg", "b.jpg")
     source = table(tmp_path, "image,lat,lon\na.jpg,1,1\nb.jpg,1,2\n")
     out = tmp_path / "out"
@@ -516,7 +514,7 @@ def test_a_full_disk_leaves_the_old_manifest_and_is_resumed(tmp_path: Path, monk
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs to mount a small disk")
 @pytest.mark.parametrize("copy", [False, True])
-def test_a_disk_that_is_really_full(tmp_path: Path, copy: bool) -> None:
+def test_resumes_after_a_mounted_disk_was_full(tmp_path: Path, copy: bool) -> None:
     small = tmp_path / "small"
     small.mkdir()
     mounted = subprocess.run(

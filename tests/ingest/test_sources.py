@@ -1,4 +1,4 @@
-"""Folders and tables of every kind come to the same rows, and what is no source is said."""
+"""Readers of folders and tables in every format, and errors for other sources."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def frame() -> pd.DataFrame:
 
 @pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_text_tables(tmp_path: Path, mark: str, encoding: str) -> None:
+def test_reads_text_tables(tmp_path: Path, mark: str, encoding: str) -> None:
     file = tmp_path / "t.csv"
     lines = [
         ["Photo", "Latitude", "Longitude", "town"],
@@ -47,21 +47,21 @@ def test_text_tables(tmp_path: Path, mark: str, encoding: str) -> None:
     assert table.folder == tmp_path
 
 
-def test_a_table_that_is_not_utf8_is_read_and_noted(tmp_path: Path) -> None:
+def test_reads_tables_in_other_encodings_with_a_note(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes("image,lat,lon,city\na.jpg,1,2,Köln\n".encode("cp1252"))
     table = read_source(tmp_path / "t.csv")
     assert table.values("city") == ["Köln"]
     assert table.notes[0][0] == "encoding"
 
 
-def test_lines_of_another_length_are_kept_apart(tmp_path: Path) -> None:
+def test_lines_of_other_length_are_malformed(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text('image,lat,lon\na.jpg,1,2\n"b,\nc.jpg",1,2\nd.jpg,1\ne.jpg,1,2,3\n')
     table = read_source(tmp_path / "t.csv")
     assert table.values("image") == ["a.jpg", "b,\nc.jpg"]
     assert table.malformed == [(4, "has 2 fields, the header has 3"), (5, "has 4 fields, the header has 3")]
 
 
-def test_parquet(tmp_path: Path) -> None:
+def test_reads_parquet(tmp_path: Path) -> None:
     frame().to_parquet(tmp_path / "t.parquet")
     table = read_source(tmp_path / "t.parquet")
     assert positions(table) == list(zip(LATS, LONS, strict=True))
@@ -70,18 +70,18 @@ def test_parquet(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("crs", [4326, 27700, 3857])
-def test_geoparquet_in_any_projection(tmp_path: Path, crs: int) -> None:
+def test_reads_geoparquet_in_any_projection(tmp_path: Path, crs: int) -> None:
     points = [Point(lon, lat) for lat, lon in zip(LATS, LONS, strict=True)]
     geo = geopandas.GeoDataFrame(frame().drop(columns=["lat", "lon"]), geometry=points, crs=4326).to_crs(crs)
     geo.rename_geometry("where").to_parquet(tmp_path / "t.parquet")
     table = read_source(tmp_path / "t.parquet")
     assert table.geometry
-    for got, want in zip(positions(table), zip(LATS, LONS, strict=True), strict=True):
-        assert got == pytest.approx(want, abs=1e-6)
+    for position, expected in zip(positions(table), zip(LATS, LONS, strict=True), strict=True):
+        assert position == pytest.approx(expected, abs=1e-6)
     assert "where" not in table.frame.columns
 
 
-def test_named_columns_win_over_the_geometry(tmp_path: Path) -> None:
+def test_named_columns_take_precedence_over_the_geometry(tmp_path: Path) -> None:
     geo = geopandas.GeoDataFrame(frame(), geometry=[Point(9, 9), Point(9, 9)], crs=4326)
     geo.to_parquet(tmp_path / "t.parquet")
     assert positions(read_source(tmp_path / "t.parquet")) == [(9.0, 9.0)] * 2
@@ -89,15 +89,15 @@ def test_named_columns_win_over_the_geometry(tmp_path: Path) -> None:
     assert positions(named) == list(zip(LATS, LONS, strict=True))
 
 
-def test_a_manifest_of_ours_is_a_source(tmp_path: Path) -> None:
+def test_reads_a_manifest(tmp_path: Path) -> None:
     table = {"image_id": ["a"], "image_path": ["a.jpg"], "lat_deg": [51.5], "lon_deg": [-0.1], "city": ["London"]}
     write_manifest(tmp_path, pd.DataFrame(table))
-    got = read_source(tmp_path / "manifest.parquet")
-    assert positions(got) == [(51.5, -0.1)]
-    assert got.values("image_id") == ["a"]
+    source = read_source(tmp_path / "manifest.parquet")
+    assert positions(source) == [(51.5, -0.1)]
+    assert source.values("image_id") == ["a"]
 
 
-def test_geojson(tmp_path: Path) -> None:
+def test_reads_geojson(tmp_path: Path) -> None:
     point = {"type": "Point", "coordinates": [-0.1, 51.5, 9]}
     line = LineString([(0, 0), (1, 1)]).__geo_interface__
     features = [
@@ -112,20 +112,20 @@ def test_geojson(tmp_path: Path) -> None:
     assert table.values("lon") == [-0.1, None, None]
 
 
-def test_what_geopandas_writes_as_geojson_is_read(tmp_path: Path) -> None:
+def test_reads_geojson_written_by_geopandas(tmp_path: Path) -> None:
     geo = geopandas.GeoDataFrame(frame(), geometry=[Point(-0.1, 51.5), Point(-0.2, 51.6)], crs=4326)
     geo.drop(columns=["lat", "lon"]).to_file(tmp_path / "t.geojson", driver="GeoJSON")
     assert positions(read_source(tmp_path / "t.geojson")) == list(zip(LATS, LONS, strict=True))
 
 
-def test_geojson_in_another_projection_is_refused(tmp_path: Path) -> None:
+def test_rejects_geojson_in_another_projection(tmp_path: Path) -> None:
     crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::27700"}}
     (tmp_path / "t.geojson").write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": []}))
     with pytest.raises(InputError, match="27700"):
         read_source(tmp_path / "t.geojson")
 
 
-def test_a_folder_is_searched_below_and_other_files_are_counted(tmp_path: Path) -> None:
+def test_searches_folders_recursively_and_counts_other_files(tmp_path: Path) -> None:
     for name in (
         "b.JPG",
         "deep/er/a.png",
@@ -138,13 +138,13 @@ def test_a_folder_is_searched_below_and_other_files_are_counted(tmp_path: Path) 
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    table = read_source(tmp_path, leave_out=tmp_path / "out")
+    table = read_source(tmp_path, excluded=tmp_path / "out")
     assert table.values("image") == ["b.JPG", "c.HEIC", "deep/er/a.png"]
     assert table.notes[0][:2] == ("file-not-looked-at", 2)
     assert "1 .mp4, 1 .txt" in table.notes[0][2]
 
 
-def test_base_of_image_paths(tmp_path: Path) -> None:
+def test_images_is_the_base_of_relative_paths(tmp_path: Path) -> None:
     frame().to_csv(tmp_path / "t.csv", index=False)
     (tmp_path / "pictures").mkdir()
     assert read_source(tmp_path / "t.csv", images=tmp_path / "pictures").folder == tmp_path / "pictures"
@@ -171,14 +171,14 @@ def test_base_of_image_paths(tmp_path: Path) -> None:
         ("t.jpg", b"x", "a single photograph; give its folder"),
     ],
 )
-def test_what_is_no_source_is_said(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_rejects_invalid_sources(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=message) as caught:
+    with pytest.raises(InputError, match=message) as raised:
         read_source(tmp_path / name)
-    assert str(caught.value).startswith(str(tmp_path / name))
+    assert str(raised.value).startswith(str(tmp_path / name))
 
 
-def test_wrong_path_and_empty_folder(tmp_path: Path) -> None:
+def test_rejects_missing_paths_and_empty_folders(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file or folder"):
         read_source(tmp_path / "nowhere")
     with pytest.raises(InputError, match="holds no photographs"):

@@ -1,4 +1,4 @@
-"""The layout of the place-recognition field: names against pyproj, folders of real JPEG files, splits that are used."""
+"""The VPR folder layout: names against pyproj, folders of real JPEG files, and splits."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def utm(lat: float, lon: float, zone: int | None = None) -> tuple[float, float, 
 
 def name_of(lat: float, lon: float, *, zone: int | None = None, latlon: bool = True, **fields: str) -> str:
     east, north, number, letter = utm(lat, lon, zone)
-    said = (f"{lat:010.5f}", f"{lon:011.5f}") if latlon else ("", "")
+    lat_lon = (f"{lat:010.5f}", f"{lon:011.5f}") if latlon else ("", "")
     keys = ("pano", "tile", "heading", "pitch", "roll", "height", "timestamp", "note")
-    parts = [f"{east:010.2f}", f"{north:010.2f}", f"{number:02d}", letter, *said, *(fields.get(k, "") for k in keys)]
+    parts = [f"{east:010.2f}", f"{north:010.2f}", f"{number:02d}", letter, *lat_lon, *(fields.get(k, "") for k in keys)]
     return "@" + "@".join(parts) + "@.jpg"
 
 
@@ -60,7 +60,7 @@ def picture(path: Path, seed: int) -> None:
 
 
 @given(st.floats(-79.9, 83.9), st.floats(-179.99, 179.99), st.booleans())
-def test_a_name_says_where_it_was_made(lat: float, lon: float, latlon: bool) -> None:
+def test_parses_the_position_of_a_name(lat: float, lon: float, latlon: bool) -> None:
     assume(abs(lat) > 1e-3)
     place = parse_name(name_of(lat, lon, latlon=latlon))
     assert apart_m(lat, lon, (place.lat_deg, place.lon_deg)) < 0.02
@@ -72,18 +72,18 @@ def test_a_name_says_where_it_was_made(lat: float, lon: float, latlon: bool) -> 
         (-33.8568, 151.2153, None),  # Sydney, letter H
         (-16.5, 179.95, None),  # Fiji, zone 60
         (-16.5, -179.95, None),  # Fiji across the antimeridian, zone 1
-        (-16.5, -179.95, 60),  # the same, written in the neighbour's zone
-        (60.39, 5.32, 32),  # Bergen: zone 32 is widened to the west there
-        (-0.0001, -78.45, None),  # south of the equator by eleven metres
+        (-16.5, -179.95, 60),  # the same, in the coordinates of the neighbouring zone
+        (60.39, 5.32, 32),  # Bergen: zone 32 is wider there
+        (-0.0001, -78.45, None),  # eleven metres south of the equator
     ],
 )
-def test_hemispheres_and_the_antimeridian(lat: float, lon: float, zone: int | None) -> None:
+def test_parses_both_hemispheres_and_the_antimeridian(lat: float, lon: float, zone: int | None) -> None:
     place = parse_name(name_of(lat, lon, zone=zone, latlon=False))
     assert apart_m(lat, lon, (place.lat_deg, place.lon_deg)) < 0.02
     assert -180.0 <= place.lon_deg <= 180.0
 
 
-def test_empty_fields_and_short_names() -> None:
+def test_parses_empty_fields_and_short_names() -> None:
     east, north, *_ = utm(30.5, 114.4)
     for name in (f"@{east:.2f}@{north:.2f}@.jpg", f"@{east:.2f}@{north:.2f}@@@@@@@@@@@@@.jpg"):
         place = parse_name(name, "EPSG:32650")
@@ -95,19 +95,19 @@ def test_empty_fields_and_short_names() -> None:
     assert full.values == {"heading": "275", "note": "tile_3", "timestamp": "20191229_133513"}
 
 
-def test_without_a_zone_latitude_and_longitude_are_taken() -> None:
+def test_uses_latitude_and_longitude_without_a_zone() -> None:
     place = parse_name("@0244128.10@3377950.20@@@30.50000@114.40000@@@@@@@@@.jpg")
     assert (place.lat_deg, place.lon_deg) == (30.5, 114.4)
 
 
-def test_a_zone_without_its_letter_takes_the_hemisphere_of_the_latitude() -> None:
+def test_zone_without_letter_uses_the_hemisphere_of_the_latitude() -> None:
     east, north, zone, _ = utm(-33.8568, 151.2153)
     place = parse_name(f"@{east:.2f}@{north:.2f}@{zone}@@-33.8568@151.2153@@@@@@@@@.jpg")
     assert apart_m(-33.8568, 151.2153, (place.lat_deg, place.lon_deg)) < 0.02
 
 
 @pytest.mark.parametrize(
-    ("name", "reason", "said"),
+    ("name", "reason", "message"),
     [
         ("street.jpg", "name-not-read", "does not begin with @"),
         ("@12.jpg", "name-not-read", "fewer than two fields"),
@@ -116,36 +116,37 @@ def test_a_zone_without_its_letter_takes_the_hemisphere_of_the_latitude() -> Non
         ("@1_000@3377950.2@50@R@@@@@@@@@@@.jpg", "name-not-read", "easting '1_000'"),
         ("@244128.1@nan@50@R@@@@@@@@@@@.jpg", "name-not-read", "no northing"),
         ("@244128.1@3377950.2@61@R@@@@@@@@@@@.jpg", "name-not-read", "zone '61'"),
-        ("@244128.1@3377950.2@50@I@@@@@@@@@@@.jpg", "zone-letter", "none of UTM's"),
+        ("@244128.1@3377950.2@50@I@@@@@@@@@@@.jpg", "zone-letter", "not one of UTM's"),
         ("@244128.1@3377950.2@@@@@@@@@@@@@.jpg", "zone-missing", "--crs"),
         ("@244128.1@3377950.2@50@@@@@@@@@@@@.jpg", "zone-missing", "--crs"),
         ("@244128.1@3377950.2@50@R@95.0@114.3@@@@@@@@@.jpg", "name-not-read", "latitude 95"),
         ("@244128.1@3377950.2@50@R@30.6@114.33386@@@@@@@@@.jpg", "positions-disagree", "m apart"),
     ],
 )
-def test_names_that_say_nothing_are_named(name: str, reason: str, said: str) -> None:
-    with pytest.raises(PlaceNameError) as caught:
+def test_rejects_invalid_names_with_a_reason(name: str, reason: str, message: str) -> None:
+    with pytest.raises(PlaceNameError) as raised:
         parse_name(name)
-    assert caught.value.reason == reason
-    assert said in caught.value.detail
+    assert raised.value.reason == reason
+    assert message in raised.value.detail
 
 
-def test_s_for_south_is_noticed() -> None:
+def test_rejects_s_for_south() -> None:
     east, north, zone, _ = utm(-33.8568, 151.2153)
-    with pytest.raises(PlaceNameError, match="band of latitudes 32 to 40") as caught:
+    with pytest.raises(PlaceNameError, match="band of latitudes 32 to 40") as raised:
         parse_name(f"@{east:.2f}@{north:.2f}@{zone}@S@@@@@@@@@@@.jpg")
-    assert caught.value.reason == "zone-letter"
+    assert raised.value.reason == "zone-letter"
 
 
 @pytest.mark.parametrize(
-    ("crs", "said"), [("EPSG:99", "not a projection"), ("EPSG:4326", "easting"), ("EPSG:2263", "metres are needed")]
+    ("crs", "message"),
+    [("EPSG:99", "known projection"), ("EPSG:4326", "easting"), ("EPSG:2263", "metres are needed")],
 )
-def test_projections_that_cannot_be(crs: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_rejects_unsuitable_projections(crs: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         projected_to_deg([1.0], [1.0], crs)
 
 
-def test_roles_of_folders() -> None:
+def test_folder_role_of_paths() -> None:
     assert folder_role("images/train/database/a.jpg") == "train/database"
     assert folder_role("Test/Gallery/a.jpg") == "test/database"
     assert folder_role("queries/a.jpg") == "test/queries"
@@ -170,7 +171,7 @@ def pitts_like(tmp_path: Path) -> Path:
     return folder
 
 
-def test_train_val_and_test_become_splits(pitts_like: Path, tmp_path: Path) -> None:
+def test_splits_of_train_val_and_test_folders(pitts_like: Path, tmp_path: Path) -> None:
     assert run(["prepare", str(pitts_like), "--layout=vpr", f"--out={tmp_path / 'data'}"]) == 0
     manifest = read_manifest(tmp_path / "data")
     splits = read_splits(tmp_path / "data")
@@ -180,15 +181,15 @@ def test_train_val_and_test_become_splits(pitts_like: Path, tmp_path: Path) -> N
     assert {name: counts[name] for name in ("train", "val", "gallery", "query")} == {
         "train": 12, "val": 4, "gallery": 16, "query": 4
     }  # fmt: skip
-    for on, low in (("val", 30.53), ("query", 30.56)):
-        places = candidates_for(splits, on)
+    for split, low in (("val", 30.53), ("query", 30.56)):
+        places = candidates_for(splits, split)
         assert len(places) == 8
         assert places["lat_deg"].between(low - 1e-6, low + 8e-4).all()
-        # Its own database, and nothing of the queries, may be leaned on.
+        # Answers may use the photographs of the database, and none of the queries.
         ids = [image_id for ids in places["image_ids"] for image_id in ids]
-        asked = set(manifest.frame["image_id"].iloc[indices(splits, manifest, on)])
+        queries = set(manifest.frame["image_id"].iloc[indices(splits, manifest, split)])
         assert len(ids) == len(set(ids)) == 8
-        assert not asked & set(ids)
+        assert not queries & set(ids)
     assert set(manifest.frame["vpr_folder"]) == {
         f"{part}/{kind}" for part in ("train", "val", "test") for kind in ("database", "queries")
     }
@@ -198,7 +199,7 @@ def test_train_val_and_test_become_splits(pitts_like: Path, tmp_path: Path) -> N
     assert leakage["query"]["n"] == 4
 
 
-def test_database_and_queries_alone_are_known_places(tmp_path: Path) -> None:
+def test_database_is_the_training_split_without_a_train_folder(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     street(folder, "gallery", 30.5 + 1e-4 * np.arange(8), 0)
     street(folder, "queries", 30.5 + 1e-4 * np.arange(4) + 3e-5, 50)
@@ -210,7 +211,7 @@ def test_database_and_queries_alone_are_known_places(tmp_path: Path) -> None:
     assert draft.frame["block_id"].notna().all()
 
 
-def test_what_cannot_be_used_is_rejected_with_its_reason(tmp_path: Path) -> None:
+def test_rejects_unusable_files_with_reasons(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     street(folder, "database", 30.5 + 1e-4 * np.arange(4), 0)
     street(folder, "queries", np.array([30.50003]), 50)
@@ -242,7 +243,7 @@ def test_names_without_a_zone_need_a_projection(tmp_path: Path) -> None:
     assert apart_m(-33.8568, 151.2153, tuple(manifest.positions_deg[0])) < 0.02  # type: ignore[arg-type]
 
 
-def test_a_folder_of_another_form_says_what_is_wanted(tmp_path: Path) -> None:
+def test_rejects_folders_of_another_layout(tmp_path: Path) -> None:
     picture(tmp_path / "set" / "streets" / "a.jpg", 0)
     with pytest.raises(InputError, match="database"):
         read_vpr_folder(tmp_path / "set")
@@ -254,7 +255,7 @@ def test_a_folder_of_another_form_says_what_is_wanted(tmp_path: Path) -> None:
         vpr_splits(manifest)
 
 
-def test_a_partial_time_is_kept_as_written(tmp_path: Path) -> None:
+def test_keeps_partial_times_as_text(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     picture(folder / "database" / name_of(30.5, 114.4, timestamp="201901"), 0)
     picture(folder / "queries" / name_of(30.5, 114.4001, timestamp="20191229_133513", pitch="-5"), 1)
@@ -265,10 +266,10 @@ def test_a_partial_time_is_kept_as_written(tmp_path: Path) -> None:
     assert frame["pitch_deg"].tolist()[1] == -5.0
 
 
-def test_real_photographs_keep_their_places(tmp_path: Path) -> None:
+def test_positions_of_real_photographs_round_trip(tmp_path: Path) -> None:
     drive = next((folder for folder in DRIVES if (folder / "metadata.csv").is_file()), None)
     if drive is None:
-        pytest.skip("the photographs of the Wuhan drive are not on this machine")
+        pytest.skip("the photographs of the Wuhan drive are not available")
     table = pd.read_csv(drive / "metadata.csv").iloc[::60].reset_index(drop=True)
     for number, row in table.iterrows():
         kind = "queries" if int(str(number)) % 3 == 0 else "database"
@@ -278,7 +279,7 @@ def test_real_photographs_keep_their_places(tmp_path: Path) -> None:
         assert Image.open(io.BytesIO(target.read_bytes())).format == "JPEG"
     manifest = prepare(tmp_path / "set", tmp_path / "data", layout="vpr").manifest
     assert len(manifest) == len(table)
-    found = manifest.frame.sort_values("lat_deg")[["lat_deg", "lon_deg"]].to_numpy()
-    wanted = table.sort_values("lat")[["lat", "lon"]].to_numpy()
-    for (lat, lon), place in zip(wanted, found, strict=True):
+    positions = manifest.frame.sort_values("lat_deg")[["lat_deg", "lon_deg"]].to_numpy()
+    expected = table.sort_values("lat")[["lat", "lon"]].to_numpy()
+    for (lat, lon), place in zip(expected, positions, strict=True):
         assert apart_m(lat, lon, tuple(place)) < 0.02

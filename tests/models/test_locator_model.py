@@ -153,7 +153,7 @@ def test_in_the_manner_of_the_hubs_mixin(
         ("config.json", lambda b: b'{"model_type": "clip"}', r"config\.json: model format None"),
         ("config.json", None, r"config\.json is missing"),
         ("config.json", lambda b: b.replace(b'"embedding_dim": 12', b'"embedding_dim": 13'), "model.safetensors"),
-        ("preprocess.json", None, r"preprocess\.json: the model's preprocessing is not there"),
+        ("preprocess.json", None, r"preprocess\.json: the model's preprocessing is missing"),
     ],
 )
 def test_a_damaged_model_is_named(

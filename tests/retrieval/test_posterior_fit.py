@@ -116,7 +116,7 @@ def test_a_fit_leaves_out_smoothings_too_wide_and_says_so(
     assert "smoothing over 500 m and more is not tried" in caplog.text
 
 
-def test_a_fit_needs_queries_with_places(make_gallery: Make, make_queries: Queries) -> None:
+def test_a_fit_needs_queries_with_places(make_gallery: Make, make_queries: Make) -> None:
     with pytest.raises(InputError, match="11 and 3"):
         fit_posterior(make_queries(0), np.zeros((3, 2)), make_gallery(0))
     with pytest.raises(InputError, match="0 and 0"):

@@ -1,4 +1,4 @@
-"""The data set: the same seed the same bytes, whatever the processes or interruptions; honest positions."""
+"""The data set: reproducible for any number of processes and after interruptions, with correct positions."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("synth") / "one"
     generate(folder, **SMALL, workers=1)
     return folder
 
 
-def test_what_it_leaves(made: Path) -> None:
-    manifest = read_manifest(made)
+def test_writes_photographs_and_manifest(dataset: Path) -> None:
+    manifest = read_manifest(dataset)
     assert len(manifest) == 18
     assert manifest.frame["image_id"].is_unique
     assert set(manifest.frame["city"]) == {"London", "Manchester"}
@@ -44,19 +44,19 @@ def test_what_it_leaves(made: Path) -> None:
     for path in manifest.image_paths:
         with Image.open(path) as picture:
             assert picture.size == (24, 24)
-            assert np.asarray(picture).std() > 8.0  # something is on it
+            assert np.asarray(picture).std() > 8.0  # not uniform
 
 
-def test_two_processes_give_the_bytes_of_one(made: Path, tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    manifest = generate(tmp_path / "two", **SMALL, workers=2, progress=lambda done, total: seen.append((done, total)))
-    assert _hashes(tmp_path / "two") == _hashes(made)
-    assert manifest.digest == read_manifest(made).digest
-    assert seen[0] == (0, 18)
-    assert seen[-1] == (18, 18)
+def test_two_processes_give_equal_files(dataset: Path, tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    manifest = generate(tmp_path / "two", **SMALL, workers=2, progress=lambda done, total: calls.append((done, total)))
+    assert _hashes(tmp_path / "two") == _hashes(dataset)
+    assert manifest.digest == read_manifest(dataset).digest
+    assert calls[0] == (0, 18)
+    assert calls[-1] == (18, 18)
 
 
-def test_a_stopped_run_goes_on(made: Path, tmp_path: Path) -> None:
+def test_resumes_an_interrupted_run(dataset: Path, tmp_path: Path) -> None:
     class StopError(Exception):
         pass
 
@@ -72,49 +72,52 @@ def test_a_stopped_run_goes_on(made: Path, tmp_path: Path) -> None:
     stamp = first.stat().st_mtime_ns
     (folder / "images" / "london" / "london-00005.jpg").unlink()
     generate(folder, **SMALL, workers=1)
-    assert _hashes(folder) == _hashes(made)
-    assert first.stat().st_mtime_ns == stamp  # what was there was not rendered again
+    assert _hashes(folder) == _hashes(dataset)
+    assert first.stat().st_mtime_ns == stamp  # existing photographs are not rendered again
 
 
-def test_cities_of_different_density(made: Path, tmp_path: Path) -> None:
+def test_cities_of_different_density(dataset: Path, tmp_path: Path) -> None:
     folder = tmp_path / "uneven"
     uneven = {**SMALL, "photos_per_city": [9, 3]}
     manifest = generate(folder, **uneven, workers=1)
     assert manifest.frame["city"].value_counts().to_dict() == {"London": 9, "Manchester": 3}
-    alike, found = _hashes(made), _hashes(folder)
-    london = {name: digest for name, digest in found.items() if "london" in name}
-    assert len(found) == 12
-    assert london == {name: alike[name] for name in london}, "a city does not know of the others"
+    even, hashes = _hashes(dataset), _hashes(folder)
+    london = {name: digest for name, digest in hashes.items() if "london" in name}
+    assert len(hashes) == 12
+    assert london == {name: even[name] for name in london}, "cities are independent"
     stamp = (folder / "images" / "london" / "london-00003.jpg").stat().st_mtime_ns
     generate(folder, **uneven, workers=1)
     assert (folder / "images" / "london" / "london-00003.jpg").stat().st_mtime_ns == stamp
-    with pytest.raises(ConfigError, match=r"photos_per_city \[9, 3\], asked is \[9, 4\]; choose another --out"):
+    with pytest.raises(ConfigError, match=r"photos_per_city \[9, 3\], not \[9, 4\]; choose another --out"):
         generate(folder, **{**SMALL, "photos_per_city": [9, 4]})
-    with pytest.raises(ConfigError, match=r"photos_per_city \[9, 3\], asked is 9"):
+    with pytest.raises(ConfigError, match=r"photos_per_city \[9, 3\], not 9"):
         generate(folder, **SMALL)
 
 
-def test_equal_numbers_are_one_number(made: Path) -> None:
-    before = (made / "synth.json").read_bytes()
+def test_equal_numbers_equal_a_single_number(dataset: Path) -> None:
+    before = (dataset / "synth.json").read_bytes()
     for numbers in ([9, 9], (9,)):
-        assert generate(made, **{**SMALL, "photos_per_city": numbers}, workers=1).digest == read_manifest(made).digest
-    assert (made / "synth.json").read_bytes() == before
+        assert (
+            generate(dataset, **{**SMALL, "photos_per_city": numbers}, workers=1).digest
+            == read_manifest(dataset).digest
+        )
+    assert (dataset / "synth.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(
     ("numbers", "message"),
     [([5, 5, 5], r"3 numbers for 2 cities; .*--cities 3"), ([5, 0], "--photos-per-city 0: "), ([], "0 numbers")],
 )
-def test_numbers_that_do_not_fit(tmp_path: Path, numbers: list[int], message: str) -> None:
+def test_rejects_invalid_photos_per_city(tmp_path: Path, numbers: list[int], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         generate(tmp_path / "x", cities=2, photos_per_city=numbers)
     assert not (tmp_path / "x").exists()
 
 
-def test_another_seed_is_another_city(made: Path, tmp_path: Path) -> None:
+def test_another_seed_gives_other_photographs(dataset: Path, tmp_path: Path) -> None:
     generate(tmp_path, cities=1, photos_per_city=2, size_px=24, seed=1, workers=1)
-    other = _hashes(tmp_path)
-    assert all(_hashes(made)[name] != digest for name, digest in other.items())
+    hashes = _hashes(tmp_path)
+    assert all(_hashes(dataset)[name] != digest for name, digest in hashes.items())
 
 
 def test_captures_of_a_place_are_within_a_few_metres() -> None:
@@ -139,7 +142,7 @@ def test_neighbouring_places_are_twelve_metres_apart() -> None:
     assert max(steps) < 30.0
 
 
-def test_gps_noise_has_the_promised_size() -> None:
+def test_gps_noise_has_the_stated_accuracy() -> None:
     frame = LocalFrame(CITIES[1].lat_deg, CITIES[1].lon_deg)
     true_m = np.random.default_rng(0).uniform(-400, 400, (4000, 2))
     recorded, accuracy = recorded_positions(frame, true_m, city=1, seed=0, gps_noise_m=12.0)
@@ -152,20 +155,20 @@ def test_gps_noise_has_the_promised_size() -> None:
     assert abs(np.corrcoef(standard.T)[0, 1]) < 0.06
 
 
-def test_noise_moves_the_record_and_not_the_picture(made: Path, tmp_path: Path) -> None:
-    few = {**SMALL, "cities": 1}
-    manifest = generate(tmp_path / "noisy", **few, gps_noise_m=20.0, workers=1)
-    clean = _hashes(made)
+def test_gps_noise_does_not_change_photographs(dataset: Path, tmp_path: Path) -> None:
+    small = {**SMALL, "cities": 1}
+    manifest = generate(tmp_path / "noisy", **small, gps_noise_m=20.0, workers=1)
+    clean = _hashes(dataset)
     assert all(clean[name] == digest for name, digest in _hashes(tmp_path / "noisy").items())
     true = manifest.frame[["true_lat_deg", "true_lon_deg"]].to_numpy()
-    np.testing.assert_array_equal(true, read_manifest(made).positions_deg[: len(true)])
+    np.testing.assert_array_equal(true, read_manifest(dataset).positions_deg[: len(true)])
     moved = geodesic_m(manifest.positions_deg, true)
     assert 2.0 < np.median(moved) < 80.0
     assert (manifest.accuracy_m > 0).all()
 
 
-def test_cities_lie_where_they_are_said_to(made: Path) -> None:
-    manifest = read_manifest(made)
+def test_photographs_are_near_their_city_centres(dataset: Path) -> None:
+    manifest = read_manifest(dataset)
     for style in CITIES[:2]:
         rows = manifest.frame[manifest.frame["city"] == style.name]
         away = haversine_m(rows["lat_deg"].to_numpy(), rows["lon_deg"].to_numpy(), style.lat_deg, style.lon_deg)
@@ -179,15 +182,15 @@ def test_cities_lie_where_they_are_said_to(made: Path) -> None:
         ("gps_noise_m", float("nan")), ("workers", 0), ("seed", -1),
     ],
 )  # fmt: skip
-def test_wrong_arguments_are_named(tmp_path: Path, name: str, value: float) -> None:
+def test_rejects_invalid_arguments(tmp_path: Path, name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=str(value).replace("-", "-")):
         generate(tmp_path / "x", **{name: value})  # type: ignore[arg-type]
     assert not (tmp_path / "x").exists()
 
 
-def test_a_folder_of_other_settings_is_left_alone(made: Path, tmp_path: Path) -> None:
+def test_rejects_folders_with_other_settings_or_files(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="seed 0"):
-        generate(made, **SMALL, seed=5)
+        generate(dataset, **SMALL, seed=5)
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ConfigError, match="not made by swclip synth"):
         generate(tmp_path, **SMALL)

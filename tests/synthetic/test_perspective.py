@@ -1,4 +1,4 @@
-"""Closed forms of the perspective: what is known of a wall must land in known rows and columns."""
+"""Rows and columns of walls against closed forms of the perspective."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from swclip.synthetic.visibility import blocks_of, find_spans, pixels_of
 from swclip.synthetic.walls import FRONT, Walls
 
 
-def _wall_before(camera: Camera, depth_m: float, left_m: float, right_m: float, height_m: float) -> Walls:
-    """A wall across the view, its outside towards the camera."""
+def _wall_ahead(camera: Camera, depth_m: float, left_m: float, right_m: float, height_m: float) -> Walls:
+    """Return a wall across the view, with its outside towards the camera."""
     origin = np.array([camera.east_m, camera.north_m]) + depth_m * camera.forward
-    # Outside lies to the right of first -> second: seen from the camera that is from left to right.
+    # The outside is to the right of the direction from first to second, which is from left to right for the camera.
     ends = np.array([[origin + left_m * camera.right, origin + right_m * camera.right]])
     return Walls.of(ends, height_m, 0.0, FRONT, 0)
 
@@ -27,12 +27,10 @@ def _wall_before(camera: Camera, depth_m: float, left_m: float, right_m: float, 
     height=st.floats(4.0, 25.0),
     size=st.sampled_from([96, 161, 256]),  # the wall is more than three rows high
 )
-def test_rows_of_a_wall_follow_from_its_height_and_distance(
-    heading: float, depth: float, height: float, size: int
-) -> None:
+def test_rows_of_a_wall_match_its_height_and_distance(heading: float, depth: float, height: float, size: int) -> None:
     camera = Camera(120.0, -45.0, heading, size)
-    spans = find_spans(camera, _wall_before(camera, depth, -300.0, 300.0, height))
-    assert len(spans.column) == size  # every column meets it
+    spans = find_spans(camera, _wall_ahead(camera, depth, -300.0, 300.0, height))
+    assert len(spans.column) == size  # every column hits it
     focal = 0.5 * size / np.tan(np.radians(41.0))
     top = HORIZON * size - focal * (height - 2.4) / depth
     foot = HORIZON * size + focal * 2.4 / depth
@@ -43,11 +41,11 @@ def test_rows_of_a_wall_follow_from_its_height_and_distance(
 
 @settings(deadline=None, max_examples=60)
 @given(heading=st.floats(0.0, 360.0), depth=st.floats(5.0, 60.0), bearing=st.floats(-38.0, 38.0))
-def test_column_of_a_wall_follows_from_its_bearing(heading: float, depth: float, bearing: float) -> None:
+def test_column_of_a_wall_matches_its_bearing(heading: float, depth: float, bearing: float) -> None:
     size = 200
     camera = Camera(0.0, 0.0, heading, size)
     middle = depth * np.tan(np.radians(bearing))
-    spans = find_spans(camera, _wall_before(camera, depth, middle - 0.4, middle + 0.4, 8.0))
+    spans = find_spans(camera, _wall_ahead(camera, depth, middle - 0.4, middle + 0.4, 8.0))
     if not len(spans.column):
         pytest.fail("the wall is not in the picture")
     focal = 0.5 * size / np.tan(np.radians(41.0))
@@ -59,15 +57,15 @@ def test_column_of_a_wall_follows_from_its_bearing(heading: float, depth: float,
     assert len(middles) >= np.floor(min(high, size) - max(low, 0)) - 1
 
 
-def test_a_wall_faces_one_way() -> None:
+def test_walls_are_visible_from_the_outside_only() -> None:
     camera = Camera(0.0, 0.0, 30.0, 64)
-    wall = _wall_before(camera, 10.0, -5.0, 5.0, 6.0)
+    wall = _wall_ahead(camera, 10.0, -5.0, 5.0, 6.0)
     behind = Walls.of(wall.ends[:, ::-1], 6.0, 0.0, FRONT, 0)
     assert len(find_spans(camera, wall).column)
     assert not len(find_spans(camera, behind).column)
 
 
-def test_spans_agree_with_a_loop_over_pixels() -> None:
+def test_spans_match_a_loop_over_pixels() -> None:
     rng = np.random.default_rng(3)
     size = 40
     camera = Camera(0.0, 0.0, 0.0, size)
@@ -77,15 +75,15 @@ def test_spans_agree_with_a_loop_over_pixels() -> None:
         np.stack([centre - away, centre + away], axis=1), rng.uniform(1.0, 9.0, 30), 0.0, FRONT, np.arange(30)
     )
     pixels = pixels_of(camera, spans := find_spans(camera, walls))
-    got = np.full(size * size, -1)
-    got[pixels.place] = walls.owner[spans.wall[pixels.span]]
+    owners = np.full(size * size, -1)
+    owners[pixels.place] = walls.owner[spans.wall[pixels.span]]
     expected = np.full(size * size, -1)
     for column in range(size):
         slope = (column + 0.5 - size / 2) / camera.focal_px
         for row in range(size):
             nearest = np.inf
             for i, ((x0, z0), (x1, z1)) in enumerate(walls.ends.astype(float)):
-                if x0 * (z1 - z0) - z0 * (x1 - x0) >= 0:  # seen from behind
+                if x0 * (z1 - z0) - z0 * (x1 - x0) >= 0:  # visible from behind
                     continue
                 t = (slope * z0 - x0) / ((x1 - x0) - slope * (z1 - z0))
                 z = z0 + t * (z1 - z0)
@@ -94,12 +92,12 @@ def test_spans_agree_with_a_loop_over_pixels() -> None:
                 height = camera.height_m + (camera.horizon_px - row - 0.5) / camera.focal_px * z
                 if 0 <= height <= walls.top_m[i] and z < nearest:
                     nearest, expected[column * size + row] = z, i
-    assert (got != expected).mean() < 0.002  # an edge that falls on the middle of a pixel
+    assert (owners != expected).mean() < 0.002  # edges at the centre of a pixel
 
 
 def test_height_of_a_pixel_is_on_the_wall() -> None:
     camera = Camera(5.0, 5.0, 77.0, 80)
-    spans = find_spans(camera, _wall_before(camera, 12.0, -20.0, 20.0, 7.0))
+    spans = find_spans(camera, _wall_ahead(camera, 12.0, -20.0, 20.0, 7.0))
     heights = pixels_of(camera, spans).height_m
     assert heights.min() > -0.1
     assert heights.max() < 7.1
@@ -107,7 +105,7 @@ def test_height_of_a_pixel_is_on_the_wall() -> None:
 
 def test_blocks_cover_the_pixels_of_their_span() -> None:
     camera = Camera(5.0, 5.0, 200.0, 64)
-    spans = find_spans(camera, _wall_before(camera, 9.0, -3.0, 8.0, 5.3))
+    spans = find_spans(camera, _wall_ahead(camera, 9.0, -3.0, 8.0, 5.3))
     pixels = pixels_of(camera, spans)
     for block in (1, 2, 3):
         blocks, number = blocks_of(camera, spans, block)

@@ -60,8 +60,8 @@ def test_a_configuration_survives_its_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("stepz = 3", "mine.toml: stepz is not an option; known there: .*steps"),
-        ("[model.image]\ntowr = 'x'", r"mine.toml: model.image.towr is not an option; known there: .*tower"),
+        ("stepz = 3", "mine.toml: stepz is not an option; options: .*steps"),
+        ("[model.image]\ntowr = 'x'", r"mine.toml: model.image.towr is not an option; options: .*tower"),
         ("steps = 'many'", "mine.toml: steps = 'many'"),
         ("[batch]\nsize = 2.5", "mine.toml: batch.size = 2.5"),
         ("[batch]\nsampler = 'nearest'", "batch.sampler = 'nearest'.*'random' or 'neighbours'"),

@@ -77,7 +77,7 @@ def push(
         folder = write_model_folder(dry_run or Path(temporary) / "model", run, name, options)
         for tower in folder.towers:
             if tower.origin != "built in":
-                say(f"{tower.side} tower: published as {tower.shown}")
+                say(f"{tower.side} tower: published as {tower.public_name}")
         for note in folder.notes:
             say(f"Note: {note}")
         if dry_run is not None:

@@ -1,1 +1,1 @@
-"""Models and embeddings in files that are read without swclip: ONNX and safetensors."""
+"""Export of models and embeddings to files that do not need swclip: ONNX and safetensors."""

@@ -1,16 +1,16 @@
-"""A gallery's embeddings in one safetensors file, with all that an answer needs beside the model.
+"""The embeddings of a gallery in one safetensors file, with everything an answer needs besides the model.
 
     location_embeddings  (M, D)  int8 or float32, of the candidates' positions
-    location_scales      (M,)    float32; of int8 alone: embedding = code * scale, row by row
+    location_scales      (M,)    float32, only for int8: embedding = code * scale, by row
     image_embeddings     (P, D)  int8 or float32, of the photographs
-    image_scales         (P,)    float32; of int8 alone
-    image_rows           (P,)    int64, the candidate that each photograph was taken at
+    image_scales         (P,)    float32, only for int8
+    image_rows           (P,)    int64, the candidate of each photograph
     positions_deg        (M, 2)  float64, latitude and longitude
     image_hubness        (P,)    float32, where it was measured
     names                (n,)    uint8: UTF-8 of JSON with candidate_ids, cities and image_ids
 
-The metadata hold `swclip_embeddings` (the version), `fingerprint` of the model, `posterior` (JSON, or null), and the
-largest error that the codes make in any number.
+The metadata contain `swclip_embeddings` (the version), `fingerprint` of the model, `posterior` (JSON, or null), and
+`largest_error`, the largest quantisation error of any component.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ Precision = Literal["float32", "int8"]
 
 
 def write_embeddings(path: str | os.PathLike[str], gallery: Gallery, precision: Precision = "int8") -> float:
-    """Write a gallery's embeddings.
+    """Write the embeddings of a gallery.
 
     Args:
         path: The file.
         gallery: The gallery.
-        precision: `int8`, a quarter of the bytes, or `float32`, to the last bit.
+        precision: `int8` (a quarter of the size) or `float32` (exact).
 
     Returns:
-        The largest error in any number of an embedding; 0 of float32.
+        The largest error of any component of an embedding; 0 for float32.
 
     Raises:
         InputError: An embedding is not finite, or the file cannot be written.
@@ -68,29 +68,29 @@ def write_embeddings(path: str | os.PathLike[str], gallery: Gallery, precision: 
         "posterior": json.dumps(gallery.meta.get("posterior")),
         "largest_error": repr(error),
     }
-    with atomic_file(path) as beside:
-        save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, beside, metadata=metadata)
+    with atomic_file(path) as temporary:
+        save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, temporary, metadata=metadata)
     return error
 
 
 def read_embeddings(path: str | os.PathLike[str]) -> Gallery:
-    """Read what `write_embeddings` wrote, 8-bit codes as the float32 that they stand for.
+    """Read a file of `write_embeddings`; 8-bit codes are converted to float32.
 
     Raises:
         ArtefactError: The file is missing, damaged, or of another version.
     """
     source = Path(path)
-    again = "make it again with: swclip export GALLERY --embeddings int8 --out FILE.safetensors"
+    remedy = "make it again with: swclip export GALLERY --embeddings int8 --out FILE.safetensors"
     if not source.is_file():
-        raise ArtefactError(f"{source}: no exported embeddings are there; check the path, or {again}")
+        raise ArtefactError(f"{source}: there are no exported embeddings; check the path, or {remedy}")
     try:
         with safe_open(source, framework="numpy") as stream:
             metadata = stream.metadata() or {}
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (no mapping)
         if metadata.get("swclip_embeddings") != EMBEDDINGS_VERSION:
-            found = metadata.get("swclip_embeddings")
+            version = metadata.get("swclip_embeddings")
             raise ArtefactError(
-                f"{source}: embeddings of version {found!r}, and this swclip reads {EMBEDDINGS_VERSION!r}; {again}"
+                f"{source}: embeddings of version {version!r}, but this swclip reads {EMBEDDINGS_VERSION!r}; {remedy}"
             )
         names = json.loads(tensors["names"].tobytes())
         for side in ("location", "image"):
@@ -108,4 +108,4 @@ def read_embeddings(path: str | os.PathLike[str]) -> Gallery:
             image_hubness=tensors.get("image_hubness"),
         )
     except (OSError, SafetensorError, KeyError, ValueError, InputError) as error:
-        raise ArtefactError(f"{source}: the embeddings cannot be read ({error}); {again}") from error
+        raise ArtefactError(f"{source}: the embeddings cannot be read ({error}); {remedy}") from error

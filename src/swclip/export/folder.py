@@ -1,4 +1,4 @@
-"""A model as a folder of ONNX graphs, checked against the model before it is there."""
+"""Export of a model as a folder of ONNX graphs, verified against the model."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Report = Callable[[str], None]
 
 
 def check_output(out: str | os.PathLike[str]) -> None:
-    """Raise where an export could not be written: no packages, or a folder that is something else."""
+    """Raise ConfigError if packages are missing, or InputError if the folder contains other files."""
     require_onnx()
     check_replaceable(out, RECORD)
 
@@ -51,73 +51,76 @@ def export_model(
     opset: int = OPSET,
     report: Report = lambda what: None,
 ) -> dict[str, Any]:
-    """Write a model as ONNX: image.onnx, and what is needed to use it without swclip.
+    """Write a model as ONNX: image.onnx, and everything needed to use it without swclip.
 
     Args:
         model: The model.
-        out: The folder; an export that is there is replaced, when all of the new one is there and right.
-        photographs: What the graphs are checked on; at least one.
+        out: The folder; an existing export is replaced after the new one is complete and verified.
+        photographs: Photographs to verify the graphs on; at least one.
         location: Write location.onnx too.
-        words: Values of the fields of the location side's prompt, such as {"city": "Leeds"}; the others are left out.
+        words: Values of the fields of the location prompt, such as {"city": "Leeds"}; other fields are omitted.
         opset: Version of the ONNX operators, 18 or more.
-        report: Called with what is being done.
+        report: Called with progress messages.
 
     Returns:
-        What export.json holds, with what parity.json holds under `parity`.
+        The content of export.json, with the content of parity.json under `parity`.
 
     Raises:
-        ConfigError: A package is missing, or a part of the model cannot be a graph; with the reason.
+        ConfigError: A package is missing, or a part of the model cannot be converted; with the reason.
         ArtefactError: A graph differs from the model by more than 1e-4; with the difference.
-        InputError: There are no photographs, one cannot be used, or the folder is something else.
+        InputError: There are no photographs, one cannot be used, or the folder contains other files.
     """
     check_output(out)
     if not photographs:
-        raise InputError("an export is checked on photographs, and there are none; name some with --photographs.")
+        raise InputError("an export is verified on photographs, but there are none; name some with --photographs.")
     if location:
         check_location(model, words or {})
     pixels = np.stack([model.preprocess.read(path) for path in photographs])
-    wanted = _embedded(model, pixels)
+    expected = _embedded(model, pixels)
     graphs: dict[str, Signature] = {IMAGE.file: IMAGE}
     parity: dict[str, Any] = {"tolerance": TOLERANCE, "photographs": len(photographs)}
-    with atomic_folder(out, RECORD) as beside:
+    with atomic_folder(out, RECORD) as temporary:
         report("writing image.onnx")
-        write_image(model, beside / IMAGE.file, opset)
+        write_image(model, temporary / IMAGE.file, opset)
         report("checking image.onnx")
-        found = measure_parity(open_graph(beside / IMAGE.file, IMAGE), pixels, wanted)
-        check_parity(found, IMAGE.file)
-        parity[IMAGE.file] = found.to_dict()
+        measured = measure_parity(open_graph(temporary / IMAGE.file, IMAGE), pixels, expected)
+        check_parity(measured, IMAGE.file)
+        parity[IMAGE.file] = measured.to_dict()
         if location:
             report("writing and checking location.onnx")
-            write_location(model, beside / LOCATION.file, words or {}, opset)
-            found = _location_parity(model, beside / LOCATION.file, words or {})
-            check_parity(found, LOCATION.file)
+            write_location(model, temporary / LOCATION.file, words or {}, opset)
+            measured = _location_parity(model, temporary / LOCATION.file, words or {})
+            check_parity(measured, LOCATION.file)
             graphs[LOCATION.file] = LOCATION
-            parity[LOCATION.file] = found.to_dict()
-        record = _record(model, beside, graphs, opset, _notes(model, location, words or {}))
-        write_json(beside / "preprocess.json", preprocess_document(model.preprocess))
-        write_json(beside / "parity.json", parity)
-        (beside / "README.md").write_text(readme(model.preprocess, record, parity), encoding="utf-8")
-        write_json(beside / RECORD, record)
+            parity[LOCATION.file] = measured.to_dict()
+        record = _record(model, temporary, graphs, opset, _notes(model, location, words or {}))
+        write_json(temporary / "preprocess.json", preprocess_document(model.preprocess))
+        write_json(temporary / "parity.json", parity)
+        (temporary / "README.md").write_text(readme(model.preprocess, record, parity), encoding="utf-8")
+        write_json(temporary / RECORD, record)
     return {**record, "parity": parity}
 
 
 def _embedded(model: LocatorModel, pixels: Float32[np.ndarray, "n 3 h w"]) -> Float32[np.ndarray, "n d"]:
     with evaluating(model):
         rows = [
-            model.encode_pixels(torch.from_numpy(pixels[at : at + _BATCH]).to(device_of(model))).float().cpu().numpy()
-            for at in range(0, len(pixels), _BATCH)
+            model.encode_pixels(torch.from_numpy(pixels[start : start + _BATCH]).to(device_of(model)))
+            .float()
+            .cpu()
+            .numpy()
+            for start in range(0, len(pixels), _BATCH)
         ]
     return np.concatenate(rows)
 
 
 def _location_parity(model: LocatorModel, path: Path, words: Mapping[str, str]) -> Parity:
     positions = _positions()
-    wanted = embed_positions(model, positions, [dict(words)] * len(positions) if words else None)
-    return measure_parity(open_graph(path, LOCATION), positions, wanted, (1, 7))
+    expected = embed_positions(model, positions, [dict(words)] * len(positions) if words else None)
+    return measure_parity(open_graph(path, LOCATION), positions, expected, (1, 7))
 
 
 def _positions() -> Float64[np.ndarray, "n 2"]:
-    """Positions all over the sphere, with the poles and the antimeridian."""
+    """Return positions all over the sphere, including the poles and the antimeridian."""
     rng = np.random.default_rng(0)
     lat = np.degrees(np.arcsin(rng.uniform(-1.0, 1.0, _POSITIONS)))
     edges = [[90.0, 0.0], [-90.0, 0.0], [0.0, 180.0], [0.0, -180.0], [0.0, 0.0]]
@@ -128,7 +131,7 @@ def _notes(model: LocatorModel, location: bool, words: Mapping[str, str]) -> lis
     notes = []
     if model.views is not None:
         notes.append(
-            f"The model's further views ({', '.join(model.views.names)}) are not in it: photographs alone can be asked."
+            f"Other modalities of the model ({', '.join(model.views.names)}) are not exported: queries are photographs."
         )
     fields = prompt_fields(model.location.config.prompt) if model.location.text is not None else []
     if location and fields:
@@ -168,12 +171,12 @@ def _record(
     }
 
 
-_NEEDED = ("onnx", "onnxscript", "onnxruntime")
+_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 def require_onnx() -> None:
-    """Raise ConfigError where the extra is not installed."""
-    missing = [name for name in _NEEDED if find_spec(name) is None]
+    """Raise ConfigError if the packages of the extra `export` are not installed."""
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         raise ConfigError(
             f"`swclip export` of a model needs {', '.join(missing)}; install them with: pip install 'swclip[export]'"
@@ -193,7 +196,7 @@ _SQUASH = """\
 
 
 def preprocess_document(preprocess: Preprocess) -> dict[str, Any]:
-    """preprocess.json: the settings, and what they mean in plain words."""
+    """Return the content of preprocess.json: the settings, and a description of the steps."""
     return {
         "settings": {**preprocess.to_dict(), "decode_px": preprocess.decode_px},
         "digest": preprocess.digest,
@@ -202,7 +205,7 @@ def preprocess_document(preprocess: Preprocess) -> dict[str, Any]:
 
 
 def recipe(preprocess: Preprocess) -> list[str]:
-    """The steps from a file to the numbers that the graph takes.
+    """Describe the steps from a photograph to the input of the graph.
 
     Example:
         >>> print(recipe(Preprocess(size_px=96, resize="squash", interpolation="bilinear"))[2])
@@ -213,14 +216,14 @@ def recipe(preprocess: Preprocess) -> list[str]:
         resize = [f"Resize it to {side} x {side} pixels, whatever its shape, with Pillow's {p.interpolation} filter."]
     else:
         resize = [
-            f"Scale it so that its shorter side is {p.decode_px} pixels (the longer one rounded down), and cut the "
-            f"middle {side} x {side} pixels out; with Pillow's {p.interpolation} filter. Both are one call: resize "
-            "the part of the picture that the square covers.",
+            f"Scale it so that its shorter side is {p.decode_px} pixels (the longer one rounded down), and crop the "
+            f"central {side} x {side} pixels, with Pillow's {p.interpolation} filter. Do both in one call, which "
+            "resizes the part of the picture under the square.",
         ]
     return [
-        f"Decode the photograph. A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as both sides stay at "
-        f"least {p.decode_px} pixels (Pillow's draft mode); swclip does.",
-        "Turn it upright by its EXIF orientation, and make it RGB with 8 bits; lay transparent parts over white.",
+        f"Decode the photograph. A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as both sides have at "
+        f"least {p.decode_px} pixels (Pillow's draft mode), as swclip does.",
+        "Apply its EXIF orientation, and convert it to RGB with 8 bits; put transparent parts on white.",
         *resize,
         f"As float32: x = value * rescale / std - mean / std, by channel, with rescale {p.rescale:.10g}, mean "
         f"{list(p.mean)}, std {list(p.std)}.",
@@ -229,7 +232,7 @@ def recipe(preprocess: Preprocess) -> list[str]:
 
 
 def example(preprocess: Preprocess) -> str:
-    """A script that embeds photo.jpg with onnxruntime, NumPy and Pillow alone."""
+    """Return a script that embeds photo.jpg with only onnxruntime, NumPy and Pillow."""
     resize = _SQUASH if preprocess.resize == "squash" else _SHORTEST_CROP
     return f"""\
 import json, pathlib
@@ -254,23 +257,23 @@ print(embedding[0, :4])
 
 
 def readme(preprocess: Preprocess, record: dict[str, Any], parity: dict[str, Any]) -> str:
-    """README.md of an export.
+    """Return README.md of an export.
 
     Args:
-        preprocess: The model's.
-        record: export.json.
-        parity: parity.json.
+        preprocess: Preprocessing of the model.
+        record: Content of export.json.
+        parity: Content of parity.json.
     """
     rows = []
     for name, graph in record["graphs"].items():
-        own = parity[name]
-        takes, gives = (
+        difference = parity[name]
+        graph_input, graph_output = (
             f"`{end['name']}` ({', '.join(map(str, end['shape']))}) {end['type']}"
             for end in (graph["input"], graph["output"])
         )
         rows.append(
-            f"| {name} | {takes} | {gives} | {graph['bytes'] / 1e6:.1f} MB | {own['largest_difference']:.1e} | "
-            f"{own['least_cosine']:.6f} |"
+            f"| {name} | {graph_input} | {graph_output} | {graph['bytes'] / 1e6:.1f} MB | "
+            f"{difference['largest_difference']:.1e} | {difference['least_cosine']:.6f} |"
         )
     notes = [f"- {note}" for note in record["notes"]]
     steps = [f"{number}. {step}" for number, step in enumerate(recipe(preprocess), 1)]
@@ -278,20 +281,20 @@ def readme(preprocess: Preprocess, record: dict[str, Any], parity: dict[str, Any
         [
             "# A model of swclip as ONNX",
             "",
-            f"Model {record['fingerprint']}. Photographs and positions become vectors of length 1 in one space of "
-            f"{record['embedding_dim']} dimensions; their inner product says how well they go together.",
+            f"Model {record['fingerprint']}. It embeds photographs and positions as unit vectors of one space with "
+            f"{record['embedding_dim']} dimensions; their inner product is their similarity.",
             "",
-            "| file | takes | gives | size | largest difference from the model | least cosine to it |",
+            "| file | input | output | size | largest difference from the model | smallest cosine to the model |",
             "|---|---|---|---|---|---|",
             *rows,
             "",
-            f"Checked with onnxruntime {record['made_with']['onnxruntime']} on {parity['photographs']} photographs "
-            "(parity.json has it by batch size). B is free.",
+            f"Verified with onnxruntime {record['made_with']['onnxruntime']} on {parity['photographs']} photographs "
+            "(parity.json has the differences by batch size). B is any batch size.",
             *(["", *notes] if notes else []),
             "",
             "## Pixels",
             "",
-            "preprocess.json has the settings.",
+            "preprocess.json contains the settings.",
             "",
             *steps,
             "",
@@ -303,7 +306,7 @@ def readme(preprocess: Preprocess, record: dict[str, Any], parity: dict[str, Any
             example(preprocess).rstrip(),
             "```",
             "",
-            "Embeddings of a gallery's candidates, to search in: `swclip export GALLERY --embeddings int8 --out "
+            "Export the embeddings of a gallery to search in with `swclip export GALLERY --embeddings int8 --out "
             "gallery.safetensors`.",
             "",
         ]

@@ -1,7 +1,7 @@
-"""The two sides of a model as ONNX graphs, by torch's own exporter.
+"""The two encoders of a model as ONNX graphs, by torch's exporter based on `torch.export`.
 
-That is the one on `torch.export`. The older one, on TorchScript, is deprecated, and cannot write the pooling of the
-built-in tower (a 3 x 3 grid of a map whose side 3 does not divide).
+The older exporter, based on TorchScript, is deprecated and cannot convert the pooling of the built-in tower (a 3 x 3
+grid of a map whose side is not a multiple of 3).
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from swclip.models.locator_model import LocatorModel
 
 OPSET = 18
-"""The least: `BitwiseXor`, which hashes grid nodes, came with it. onnxruntime reads it since 1.14."""
+"""Smallest supported version: it introduced `BitwiseXor`, which hashes grid nodes. Needs onnxruntime 1.14."""
 
 _PROTOBUF_BYTES = 1 << 30
-"""Weights beyond this go into a file beside the graph: one protobuf message holds at most 2 GiB."""
+"""Larger weights are written to a separate file, because a protobuf message is limited to 2 GiB."""
 
-_CHATTY = ("torch.onnx", "onnxscript", "onnx_ir")
+_NOISY_LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir")
 
 
 @dataclass(frozen=True)
 class Signature:
-    """What a graph takes and gives: float arrays whose first dimension is free.
+    """Input and output of a graph: float arrays with a dynamic first dimension.
 
     Attributes:
-        file: Its name in the folder.
-        input: Name of its only input.
-        output: Name of its only output.
+        file: File name in the folder.
+        input: Name of the input.
+        output: Name of the output.
     """
 
     file: str
@@ -54,54 +54,54 @@ LOCATION = Signature("location.onnx", "positions_deg", "location_embedding")
 
 
 class ImageSide(nn.Module):
-    """Photographs as the model's preprocessing makes them, to unit vectors: tower, pooling and head."""
+    """Encoder of preprocessed photographs to unit vectors: tower, pooling and head."""
 
     def __init__(self, model: LocatorModel) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        """(B, D) of (B, 3, H, W)."""
+        """Encode (B, 3, H, W) pixels as (B, D)."""
         return self.model.encode_pixels(pixels)
 
 
 class LocationSide(nn.Module):
-    """Positions to unit vectors, the words of the prompt fixed."""
+    """Encoder of positions to unit vectors, with fixed words of the prompt."""
 
     def __init__(self, model: LocatorModel, words: Words) -> None:
         super().__init__()
         self.location, self.words = model.location, dict(words)
 
     def forward(self, positions_deg: Float64[Tensor, "b 2"]) -> Float[Tensor, "b d"]:
-        """(B, D) of (B, 2) latitude, longitude in degrees, float64."""
+        """Encode (B, 2) latitude, longitude in degrees (float64) as (B, D)."""
         return self.location.encode_shared(positions_deg, self.words)
 
 
 def check_location(model: LocatorModel, words: Mapping[str, str]) -> None:
-    """Refuse what cannot be a graph.
+    """Check that the location encoder can be converted.
 
     Raises:
-        ConfigError: The location side looks positions up outside of it, or the prompt has no place for a word.
+        ConfigError: The encoder needs a lookup that ONNX does not support, or the prompt has no field for a word.
     """
     form = model.location.config.form
     if form in ("cells", "template"):
-        why = {
-            "cells": "it looks up each position's H3 cell, and ONNX knows no H3",
-            "template": "it writes the digits of each position into a text, and ONNX knows no tokenizer",
+        reason = {
+            "cells": "it looks up the H3 cell of each position, which ONNX does not support",
+            "template": "it writes the digits of each position into a text, and ONNX has no tokenizer",
         }[form]
         raise ConfigError(
-            f"the location side of form {form!r} cannot be written as ONNX: {why}. Leave out --location and take the "
-            "candidates' embeddings instead: swclip export GALLERY --embeddings float32 --out FILE.safetensors"
+            f"the location encoder of form {form!r} cannot be converted to ONNX: {reason}. Omit --location and export "
+            "the candidates' embeddings instead: swclip export GALLERY --embeddings float32 --out FILE.safetensors"
         )
     fields = prompt_fields(model.location.config.prompt) if model.location.text is not None else []
     for word in words:
         if word not in fields:
-            named = ", ".join(fields) or "no field"
-            raise ConfigError(f"--word {word}=...: the model's prompt has {named} beside the location; leave it out.")
+            listed = ", ".join(fields) or "no field"
+            raise ConfigError(f"--word {word}=...: the model's prompt has {listed} besides the location; omit it.")
 
 
 def write_image(model: LocatorModel, path: Path, opset: int = OPSET) -> None:
-    """Write the image side: `pixels` (B, 3, H, W) float32 to `image_embedding` (B, D) float32.
+    """Write the image encoder: `pixels` (B, 3, H, W) float32 to `image_embedding` (B, D) float32.
 
     Args:
         model: The model.
@@ -109,23 +109,23 @@ def write_image(model: LocatorModel, path: Path, opset: int = OPSET) -> None:
         opset: Version of the ONNX operators.
 
     Raises:
-        ConfigError: The exporter cannot write it; with its reason.
+        ConfigError: The exporter cannot convert the encoder; with its reason.
     """
     side = model.preprocess.size_px
     _write(ImageSide(model), model, torch.zeros(2, 3, side, side), path, IMAGE, opset)
 
 
 def write_location(model: LocatorModel, path: Path, words: Words, opset: int = OPSET) -> None:
-    """Write the location side: `positions_deg` (B, 2) float64 to `location_embedding` (B, D) float32.
+    """Write the location encoder: `positions_deg` (B, 2) float64 to `location_embedding` (B, D) float32.
 
     Args:
         model: The model.
         path: The file.
-        words: Values of the prompt's fields, the same for all positions; a field without a value is left out.
+        words: Values of the prompt's fields, the same for all positions; fields without a value are omitted.
         opset: Version of the ONNX operators.
 
     Raises:
-        ConfigError: The form cannot be a graph, or the exporter cannot write it.
+        ConfigError: The form is not supported, or the exporter cannot convert the encoder.
     """
     check_location(model, {name: word for name, word in words.items() if word is not None})
     example = torch.tensor([[51.5, -0.1], [53.8, -1.5]], dtype=torch.float64)
@@ -153,10 +153,10 @@ def _write(side: nn.Module, model: LocatorModel, example: Tensor, path: Path, si
             )
         except (RuntimeError, ValueError, TypeError, NotImplementedError, torch._dynamo.exc.TorchDynamoException) as e:
             reason = " ".join(str(e).split())[:300]
-            raise ConfigError(f"{signature.file}: torch cannot write this model as ONNX ({reason}).") from e
+            raise ConfigError(f"{signature.file}: torch cannot convert this model to ONNX ({reason}).") from e
     graph = program.model
     program.rename_axes({graph.graph.inputs[0].shape[0]: "batch"})
-    # Where each node came from: paths of this machine, and as many bytes as the graph itself.
+    # The metadata of nodes contain local source paths and are as large as the graph.
     for node in graph.graph.all_nodes():
         node.metadata_props.clear()
     graph.metadata_props.update({"swclip_fingerprint": model.fingerprint})
@@ -166,8 +166,8 @@ def _write(side: nn.Module, model: LocatorModel, example: Tensor, path: Path, si
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what torch says of itself: that torchvision is not there, and of its own use of its own functions."""
-    loggers = [logging.getLogger(name) for name in _CHATTY]
+    """Silence torch's messages about missing torchvision and its internal deprecations."""
+    loggers = [logging.getLogger(name) for name in _NOISY_LOGGERS]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Whether an exported graph gives what the model gives."""
+"""Comparison of an exported graph with its model."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from swclip.errors import ArtefactError
 from swclip.export.graph import Signature
 
 TOLERANCE = 1e-4
-"""Largest difference allowed in any number of a unit vector."""
+"""Largest allowed difference of any component of a unit vector."""
 
 Run = Callable[[Float[np.ndarray, "b ..."]], Float32[np.ndarray, "b d"]]
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far the embeddings of a graph are from the model's.
+    """Differences between the embeddings of a graph and of its model.
 
     Attributes:
-        inputs: N, how many were compared.
-        by_batch: Largest difference of any number, by the batch size that all N were run with.
-        largest_difference: The largest of these.
-        mean_cosine: Mean cosine of a graph's embedding to the model's, at the largest batch.
-        least_cosine: The smallest.
+        inputs: Number N of compared inputs.
+        by_batch: {batch size: largest difference of any component over all N inputs}.
+        largest_difference: Largest value of `by_batch`.
+        mean_cosine: Mean cosine between embeddings of the graph and of the model, at the largest batch size.
+        least_cosine: Smallest of these cosines.
     """
 
     inputs: int
@@ -38,17 +38,20 @@ class Parity:
     least_cosine: float
 
     def to_dict(self) -> dict[str, Any]:
-        """The values for JSON."""
+        """Return the values for JSON."""
         return {**vars(self), "by_batch": {str(size): value for size, value in self.by_batch.items()}}
 
 
 def open_graph(path: Path, signature: Signature, threads: int | None = None) -> Run:
-    """A graph as a function, run by onnxruntime on the CPU.
+    """Open a graph as a function that onnxruntime runs on the CPU.
 
     Args:
-        path: The file.
-        signature: Its input and output.
-        threads: Threads it computes with; as many as onnxruntime chooses where None.
+        path: File of the graph.
+        signature: Input and output of the graph.
+        threads: Number of threads; chosen by onnxruntime if None.
+
+    Raises:
+        ArtefactError: onnxruntime cannot load the graph.
     """
     import onnxruntime
 
@@ -58,29 +61,29 @@ def open_graph(path: Path, signature: Signature, threads: int | None = None) -> 
         options.intra_op_num_threads = threads
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has an exception of its own for each kind of thing it cannot load
+    except Exception as error:  # onnxruntime has a separate exception for each kind of problem
         reason = " ".join(str(error).split())[:300]
         raise ArtefactError(
-            f"{path.name}: onnxruntime {onnxruntime.__version__} cannot load it ({reason}); another --opset may do."
+            f"{path.name}: onnxruntime {onnxruntime.__version__} cannot load it ({reason}); another --opset may help."
         ) from error
 
     def run(inputs: Float[np.ndarray, "b ..."]) -> Float32[np.ndarray, "b d"]:
-        found: Float32[np.ndarray, "b d"] = session.run([signature.output], {signature.input: inputs})[0]
-        return found
+        embeddings: Float32[np.ndarray, "b d"] = session.run([signature.output], {signature.input: inputs})[0]
+        return embeddings
 
     return run
 
 
 def measure_parity(
-    run: Run, inputs: Float[np.ndarray, "n ..."], wanted: Float32[np.ndarray, "n d"], batches: Sequence[int] = (1, 3)
+    run: Run, inputs: Float[np.ndarray, "n ..."], expected: Float32[np.ndarray, "n d"], batches: Sequence[int] = (1, 3)
 ) -> Parity:
-    """Run a graph on the same inputs as the model, in batches of several sizes.
+    """Compare a graph with its model on the same inputs, in batches of several sizes.
 
     Args:
         run: The graph.
         inputs: N inputs.
-        wanted: (N, D) the model's unit vectors of them.
-        batches: Batch sizes, beside all N at once; the last batch of each holds what is left.
+        expected: (N, D) unit vectors of the model.
+        batches: Batch sizes, in addition to N; the last batch of each size may be smaller.
 
     Example:
         >>> rows = np.eye(3, dtype=np.float32)
@@ -89,13 +92,13 @@ def measure_parity(
     """
     count = len(inputs)
     by_batch: dict[int, float] = {}
-    found = wanted
+    embeddings = expected
     for size in sorted({*(min(size, count) for size in batches), count}):
-        found = np.concatenate([run(inputs[at : at + size]) for at in range(0, count, size)])
-        # NaN is the largest difference there is: the maximum keeps it.
-        by_batch[size] = float(np.abs(found.astype(np.float64) - wanted).max())
-    one, other = (rows.astype(np.float64) for rows in (found, wanted))
-    cosine = (one * other).sum(axis=1) / (np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1))
+        embeddings = np.concatenate([run(inputs[start : start + size]) for start in range(0, count, size)])
+        # The maximum keeps NaN, which counts as the largest difference.
+        by_batch[size] = float(np.abs(embeddings.astype(np.float64) - expected).max())
+    a, b = (rows.astype(np.float64) for rows in (embeddings, expected))
+    cosine = (a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
     return Parity(
         inputs=count,
         by_batch=by_batch,
@@ -105,13 +108,13 @@ def measure_parity(
     )
 
 
-def check_parity(parity: Parity, what: str, tolerance: float = TOLERANCE) -> None:
-    """Raise ArtefactError where a graph is further from the model than allowed, or gives no numbers."""
+def check_parity(parity: Parity, name: str, tolerance: float = TOLERANCE) -> None:
+    """Raise ArtefactError if a graph differs from its model by more than the tolerance or returns NaN."""
     if parity.largest_difference <= tolerance:
         return
     size = max(parity.by_batch, key=lambda size: np.nan_to_num(parity.by_batch[size], nan=np.inf))
     raise ArtefactError(
-        f"{what}: onnxruntime's embeddings differ from the model's by up to {parity.largest_difference:.2g} (batches "
-        f"of {size}, {parity.inputs} inputs), and {tolerance:g} is allowed; nothing was exported. Another --opset or "
-        "release of onnxruntime may do better."
+        f"{name}: onnxruntime's embeddings differ from the model's by up to {parity.largest_difference:.2g} (batches "
+        f"of {size}, {parity.inputs} inputs), but {tolerance:g} is allowed; nothing was exported. Another --opset or "
+        "release of onnxruntime may help."
     )

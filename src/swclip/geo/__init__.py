@@ -1,1 +1,1 @@
-"""The sphere: coordinates, distance, kernels, neighbours, cells. No torch, no input or output."""
+"""Geography: coordinates, distances, kernels, neighbours, cells and areas. Needs no torch."""

@@ -1,7 +1,7 @@
-"""Areas read from GeoJSON: which positions lie inside, and the latitude-longitude boxes that hold them.
+"""Areas read from GeoJSON: point-in-polygon tests and bounding boxes in latitude and longitude.
 
-This is the only reader of areas. Longitudes may run past 180 degrees, so that an area may cross the antimeridian in one
-piece; RFC 7946 cuts it in two there, which is read as well.
+This is the only reader of areas. Longitudes beyond 180 degrees are allowed, so that one polygon can cross the
+antimeridian. A polygon that is cut in two at the antimeridian, as RFC 7946 requires, is read as well.
 
 References:
     H. Butler et al., "The GeoJSON Format", RFC 7946 (2016), section 3.1.9.
@@ -26,16 +26,16 @@ from swclip.errors import InputError
 
 _TURNS_DEG = (-360.0, 0.0, 360.0)
 _MAX_LONGITUDE_DEG = 540.0
-_NEEDED = "must be a GeoJSON Polygon or MultiPolygon, or a Feature or FeatureCollection of such."
-_OUTSIDE_EARTH = "a corner lies outside the Earth; longitude comes before latitude, which is -90 to 90."
+_NOT_AN_AREA = "must be a GeoJSON Polygon or MultiPolygon, or a Feature or FeatureCollection of these."
+_OUTSIDE_EARTH = "a corner is outside the Earth; longitude comes before latitude, which is -90 to 90."
 
 
 class AreaError(InputError):
     """The input is not an area.
 
     Args:
-        source: The file, or what else it came from.
-        detail: What is wrong with it.
+        source: The file or other origin of the input, for the message.
+        detail: The reason.
     """
 
     def __init__(self, source: str, detail: str) -> None:
@@ -45,14 +45,14 @@ class AreaError(InputError):
 
 @dataclass(frozen=True, eq=False)
 class Area:
-    """One or several polygons, holes excluded.
+    """One or more polygons, holes excluded.
 
     Attributes:
         geometry: Polygon or MultiPolygon of (longitude, latitude) in degrees; longitudes within [-540, 540].
-        name: What to call it in a message.
+        name: Name of the area in messages.
 
     Raises:
-        AreaError: The geometry is not a valid polygon in degrees, or has no area.
+        AreaError: The geometry is not a valid polygon in degrees, or its area is zero.
     """
 
     geometry: Any
@@ -73,10 +73,13 @@ class Area:
             raise AreaError(self.name, _OUTSIDE_EARTH)
 
     def contains(self, positions_deg: Float64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
-        """Which positions lie inside, or on the border.
+        """Test which positions are inside the area or on its border.
 
         Args:
             positions_deg: (N, 2) latitude, longitude in degrees.
+
+        Returns:
+            (N,) True where the position is inside.
 
         Example:
             >>> square = Area(shapely.box(179.0, -1.0, 181.0, 1.0))
@@ -91,8 +94,10 @@ class Area:
 
     @cached_property
     def boxes_deg(self) -> list[tuple[float, float, float, float]]:
-        """Boxes (south, west, north, east) that hold the area, longitudes within [-180, 180]: one, or one a side of the
-        antimeridian."""
+        """Bounding boxes (south, west, north, east) with longitudes within [-180, 180].
+
+        One box, or one for each side of the antimeridian.
+        """
         west, south, east, north = self.geometry.bounds
         boxes = []
         for turn in self._turns:
@@ -114,8 +119,8 @@ def read_areas(path: str | os.PathLike[str]) -> list[tuple[Area, dict[str, Any]]
         path: A FeatureCollection, a Feature, or a bare Polygon or MultiPolygon.
 
     Raises:
-        AreaError: The file cannot be read, holds anything but polygons or none, is not in degrees, or a ring crosses
-            itself or jumps across the antimeridian.
+        AreaError: The file cannot be read, contains no polygons or other geometries, is not in degrees, or has a ring
+            that crosses itself or jumps across the antimeridian.
     """
     name = os.fspath(path)
     try:
@@ -138,15 +143,15 @@ def parse_area(text: str, source: str = "the area", *, max_corners: int | None =
     """Read an area from GeoJSON text.
 
     Args:
-        text: A Polygon or MultiPolygon, longitude before latitude; or a Feature or FeatureCollection of such.
-        source: Where the text came from, for the message.
-        max_corners: Refuse polygons with more corners than this; None for no limit.
+        text: A Polygon or MultiPolygon, longitude before latitude; or a Feature or FeatureCollection of these.
+        source: Origin of the text, for the message.
+        max_corners: Largest number of corners of a polygon; None for no limit.
 
     Returns:
-        The area; several polygons become one.
+        The union of all polygons.
 
     Raises:
-        AreaError: It is not GeoJSON, not an area, or crosses itself.
+        AreaError: The text is not GeoJSON, is not an area, or a polygon crosses itself.
 
     Example:
         >>> triangle = '{"type": "Polygon", "coordinates": [[[-1, 51], [1, 51], [0, 53], [-1, 51]]]}'
@@ -170,7 +175,7 @@ def _parse_areas(text: str, source: str, max_corners: int | None) -> list[tuple[
         raise AreaError(source, f"its coordinates are in {crs}; save it as WGS84 (EPSG:4326), as GeoJSON requires.")
     features = _features(document)
     if not features:
-        raise AreaError(source, "holds no polygon and so has no area; draw one, for example in QGIS.")
+        raise AreaError(source, "contains no polygon and so has no area; draw one, for example in QGIS.")
     areas = []
     for number, (geometry, properties) in enumerate(features):
         name = source if len(features) == 1 else f"{source}, feature {number}"
@@ -179,7 +184,7 @@ def _parse_areas(text: str, source: str, max_corners: int | None) -> list[tuple[
 
 
 def _crs_name(document: Any) -> str:
-    """The coordinate reference system that GeoJSON of 2008 could name; "" where none is."""
+    """Return the coordinate reference system that GeoJSON 2008 allowed a file to name, or ""."""
     for key in ("crs", "properties", "name"):
         document = document.get(key) if isinstance(document, dict) else None
     return document if isinstance(document, str) else ""
@@ -202,10 +207,7 @@ def _multipolygon(geometry: Any, name: str, max_corners: int | None) -> shapely.
         return _polygon(coordinates, name, max_corners)
     if kind == "MultiPolygon" and isinstance(coordinates, list):
         return shapely.union_all([_polygon(rings, name, max_corners) for rings in coordinates])
-    found = f"is a {kind}, and " if isinstance(kind, str) else ""
-    raise AreaError(
-        name, f"{found}must be a GeoJSON Polygon or MultiPolygon, or a Feature or FeatureCollection of such."
-    )
+    raise AreaError(name, f"is a {kind}, and {_NOT_AN_AREA}" if isinstance(kind, str) else _NOT_AN_AREA)
 
 
 def _polygon(rings: Any, name: str, max_corners: int | None) -> shapely.Geometry:
@@ -219,8 +221,8 @@ def _polygon(rings: Any, name: str, max_corners: int | None) -> shapely.Geometry
         if any(abs(second[0] - first[0]) > 180.0 for first, second in pairwise(ring)):
             raise AreaError(
                 name,
-                "an edge is longer than half the globe. If it is to cross the antimeridian, cut the polygon in two "
-                "there (RFC 7946), or let its longitudes run past 180.",
+                "an edge is longer than half the globe. If it should cross the antimeridian, cut the polygon in two "
+                "there (RFC 7946), or use longitudes beyond 180.",
             )
     polygon = shapely.Polygon(checked[0], checked[1:])
     if not polygon.is_valid:

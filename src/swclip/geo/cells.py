@@ -1,4 +1,4 @@
-"""Hierarchical cells of the Earth's surface (H3): ids at a resolution, and parents."""
+"""H3 cells: ids of positions at a resolution, centres, sizes and parents."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from swclip.errors import ConfigError
 
 
 def cell_ids(positions_deg: ArrayLike, resolution: int) -> list[str]:
-    """H3 cell of each position.
+    """Return the H3 cell of each position.
 
     Args:
         positions_deg: (N, 2) latitude, longitude in degrees.
@@ -36,65 +36,65 @@ def cell_ids(positions_deg: ArrayLike, resolution: int) -> list[str]:
 
 
 def nested_cell_ids(positions_deg: ArrayLike, resolutions: Sequence[int]) -> dict[int, list[str]]:
-    """H3 cells of each position at several resolutions, such that each lies in the coarser ones of the same position.
+    """Return the H3 cells of each position at several resolutions, each nested in the coarser ones.
 
-    H3's hexagons do not tile their parents exactly: near an edge, the coarse cell of a position need not be the parent
-    of its fine one, and sums over fine cells would differ from those over coarse cells. So only the finest is looked
-    up, and the others are its parents.
+    H3's hexagons do not tile their parents exactly. Near an edge, the coarse cell of a position need not be the parent
+    of its fine cell, and sums over fine cells would differ from sums over coarse cells. This function therefore looks
+    up only the finest cell; the coarser cells are its parents.
 
     Args:
         positions_deg: (N, 2) latitude, longitude in degrees.
         resolutions: H3 resolutions, 0 to 15.
 
     Returns:
-        Resolution, from coarse to fine, and N cell ids.
+        {resolution: N cell ids}, from coarse to fine.
 
     Raises:
-        ConfigError: There are no resolutions, or one is not 0 to 15.
+        ConfigError: No resolution is named, or one is not 0 to 15.
 
     Example:
         >>> nested_cell_ids([[51.5074, -0.1278]], [9, 5])
         {5: ['85195da7fffffff'], 9: ['89195da49b7ffff']}
     """
-    wanted = sorted(set(resolutions))
-    if not wanted:
-        raise ConfigError("no H3 resolution was given; name at least one from 0 to 15.")
-    if wrong := [resolution for resolution in wanted if resolution not in range(16)]:
-        raise ConfigError(f"H3 resolution {wrong[0]} does not exist; give 0 to 15 (9 is about 200 m, 11 about 30 m).")
-    found = {wanted[-1]: cell_ids(positions_deg, wanted[-1])}
-    for finer, coarser in zip(wanted[:0:-1], wanted[-2::-1], strict=True):
-        parent = {cell: parent_cell(cell, coarser) for cell in set(found[finer])}
-        found[coarser] = [parent[cell] for cell in found[finer]]
-    return {resolution: found[resolution] for resolution in wanted}
+    levels = sorted(set(resolutions))
+    if not levels:
+        raise ConfigError("no H3 resolution is named; give at least one from 0 to 15.")
+    if invalid := [resolution for resolution in levels if resolution not in range(16)]:
+        raise ConfigError(f"H3 resolution {invalid[0]} does not exist; give 0 to 15 (9 is about 200 m, 11 about 30 m).")
+    cells = {levels[-1]: cell_ids(positions_deg, levels[-1])}
+    for finer, coarser in zip(levels[:0:-1], levels[-2::-1], strict=True):
+        parent = {cell: parent_cell(cell, coarser) for cell in set(cells[finer])}
+        cells[coarser] = [parent[cell] for cell in cells[finer]]
+    return {resolution: cells[resolution] for resolution in levels}
 
 
 def cell_centre_deg(cell: str) -> tuple[float, float]:
-    """Latitude and longitude of a cell's centre, degrees."""
+    """Return latitude and longitude of a cell's centre in degrees."""
     lat, lon = h3.cell_to_latlng(cell)
     return float(lat), float(lon)
 
 
 def across_m(resolution: int) -> float:
-    """How far it is across an average cell, from side to side, to two figures, metres.
+    """Return the distance between opposite sides of an average cell in metres, to two significant figures.
 
     Example:
         >>> [across_m(resolution) for resolution in (6, 8, 10)]
         [6500.0, 920.0, 130.0]
     """
-    # From the area, since H3 states an edge that no regular hexagon of that area has.
+    # Computed from the area, because the edge length that H3 states does not match a regular hexagon of that area.
     across = math.sqrt(2.0 / math.sqrt(3.0) * h3.average_hexagon_area(resolution, unit="m^2"))
     return float(f"{across:.1e}")
 
 
 def parent_cell(cell: str, resolution: int) -> str:
-    """The cell of a coarser resolution that holds `cell`.
+    """Return the parent of a cell at a coarser resolution.
 
     Args:
         cell: An H3 id.
-        resolution: Resolution of the parent, at most that of `cell`, which is its own parent there.
+        resolution: Resolution of the parent; at the resolution of `cell`, the result is `cell`.
 
     Raises:
-        ConfigError: The resolution is negative or finer than the cell's.
+        ConfigError: The resolution is negative or finer than that of `cell`.
     """
     if not 0 <= resolution <= h3.get_resolution(cell):
         raise ConfigError(

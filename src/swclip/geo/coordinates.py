@@ -1,4 +1,4 @@
-"""Positions: checking latitude and longitude, unit vectors, and a local frame in metres."""
+"""Positions: validation of latitude and longitude, unit vectors, and a local frame in metres."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from swclip.geo.distance import EARTH_RADIUS_M
 
 
 def valid_positions(lat_deg: ArrayLike, lon_deg: ArrayLike) -> Bool[np.ndarray, " n"]:
-    """True where latitude is within [-90, 90], longitude within [-180, 180], and both are finite."""
+    """Return True where latitude is within [-90, 90], longitude within [-180, 180], and both are finite."""
     lat = np.asarray(lat_deg, dtype=np.float64)
     lon = np.asarray(lon_deg, dtype=np.float64)
     return np.isfinite(lat) & np.isfinite(lon) & (np.abs(lat) <= 90.0) & (np.abs(lon) <= 180.0)
 
 
 def unit_vectors(positions_deg: ArrayLike) -> Float64[np.ndarray, "n 3"]:
-    """Points on the unit sphere.
+    """Convert positions to points on the unit sphere.
 
     Args:
         positions_deg: (N, 2) latitude, longitude in degrees.
@@ -33,13 +33,13 @@ def unit_vectors(positions_deg: ArrayLike) -> Float64[np.ndarray, "n 3"]:
 
 
 def centroid_deg(positions_deg: ArrayLike) -> Float64[np.ndarray, " 2"]:
-    """The mean of points on the sphere, safe across the antimeridian.
+    """Return the mean of points on the sphere; the antimeridian needs no special case.
 
     Args:
         positions_deg: (N, 2) latitude, longitude in degrees, N >= 1.
 
     Returns:
-        (2,) latitude, longitude of the mean unit vector. Points that cancel out give (0, 0).
+        (2,) latitude, longitude of the mean unit vector; (0, 0) where the points cancel out.
     """
     mean = unit_vectors(positions_deg).mean(axis=0)
     lat = np.degrees(np.arctan2(mean[2], np.hypot(mean[0], mean[1])))
@@ -48,10 +48,14 @@ def centroid_deg(positions_deg: ArrayLike) -> Float64[np.ndarray, " 2"]:
 
 @dataclass(frozen=True)
 class LocalFrame:
-    """A flat frame in metres around an origin: east and north, equirectangular.
+    """A flat equirectangular frame around an origin: east and north in metres.
 
-    Within 10 km of the origin its distances are within 0.3 % of the haversine's at latitudes below 60 degrees, and
-    within 0.45 % below 70: east and west are to scale at the origin's latitude only.
+    Within 10 km of the origin, distances are within 0.3 % of the haversine distance at latitudes below 60 degrees, and
+    within 0.45 % below 70 degrees, because the east-west scale is exact only at the origin's latitude.
+
+    Attributes:
+        lat_deg: Latitude of the origin, degrees.
+        lon_deg: Longitude of the origin, degrees.
     """
 
     lat_deg: float
@@ -59,12 +63,12 @@ class LocalFrame:
 
     @classmethod
     def around(cls, positions_deg: ArrayLike) -> LocalFrame:
-        """A frame at the centroid of (N, 2) positions."""
+        """Build a frame at the centroid of (N, 2) positions in degrees."""
         lat, lon = centroid_deg(positions_deg)
         return cls(float(lat), float(lon))
 
     def to_xy_m(self, positions_deg: ArrayLike) -> Float64[np.ndarray, "n 2"]:
-        """(N, 2) latitude, longitude in degrees to (N, 2) east, north in metres."""
+        """Convert (N, 2) latitude, longitude in degrees to (N, 2) east, north in metres."""
         p = np.asarray(positions_deg, dtype=np.float64).reshape(-1, 2)
         dlon = (p[:, 1] - self.lon_deg + 180.0) % 360.0 - 180.0
         east = np.radians(dlon) * EARTH_RADIUS_M * np.cos(np.radians(self.lat_deg))
@@ -72,7 +76,7 @@ class LocalFrame:
         return np.stack([east, north], axis=1)
 
     def to_deg(self, xy_m: ArrayLike) -> Float64[np.ndarray, "n 2"]:
-        """(N, 2) east, north in metres to (N, 2) latitude, longitude in degrees."""
+        """Convert (N, 2) east, north in metres to (N, 2) latitude, longitude in degrees."""
         xy = np.asarray(xy_m, dtype=np.float64).reshape(-1, 2)
         lat = self.lat_deg + np.degrees(xy[:, 1] / EARTH_RADIUS_M)
         lon = self.lon_deg + np.degrees(xy[:, 0] / (EARTH_RADIUS_M * np.cos(np.radians(self.lat_deg))))
@@ -80,11 +84,11 @@ class LocalFrame:
 
 
 def displaced(positions_deg: ArrayLike, east_north_m: ArrayLike) -> Float64[np.ndarray, "n 2"]:
-    """Points reached along great circles.
+    """Displace positions along great circles.
 
     Args:
         positions_deg: (N, 2) latitude, longitude in degrees.
-        east_north_m: (N, 2) metres to the east and to the north at the start; the length is the distance gone.
+        east_north_m: (N, 2) direction at the start, east and north; its length is the distance in metres.
 
     Returns:
         (N, 2) latitude, longitude in degrees.
@@ -100,10 +104,10 @@ def displaced(positions_deg: ArrayLike, east_north_m: ArrayLike) -> Float64[np.n
     north = np.stack([-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)], axis=1)
     length_m = np.hypot(move[:, 0], move[:, 1])
     angle = (length_m / EARTH_RADIUS_M)[:, None]
-    way = (move[:, :1] * east + move[:, 1:] * north) / np.where(length_m > 0.0, length_m, 1.0)[:, None]
-    x, y, z = (np.cos(angle) * unit_vectors(start) + np.sin(angle) * way).T
+    direction = (move[:, :1] * east + move[:, 1:] * north) / np.where(length_m > 0.0, length_m, 1.0)[:, None]
+    x, y, z = (np.cos(angle) * unit_vectors(start) + np.sin(angle) * direction).T
     reached = np.degrees(np.stack([np.arctan2(z, np.hypot(x, y)), np.arctan2(y, x)], axis=1))
-    # Who does not move stays where he is to the last bit.
+    # A displacement of zero returns the start position to the last bit.
     return np.where((length_m > 0.0)[:, None], reached, start)
 
 

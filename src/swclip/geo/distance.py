@@ -11,15 +11,15 @@ from numpy.typing import ArrayLike
 from pyproj import Geod
 
 EARTH_RADIUS_M = 6_371_008.8
-"""Mean Earth radius (IUGG 2R1), metres: the one radius used everywhere."""
+"""Mean Earth radius (IUGG 2R1) in metres, used everywhere."""
 
 _WGS84 = Geod(ellps="WGS84")
 
 
 def haversine_m(lat1_deg: Any, lon1_deg: Any, lat2_deg: Any, lon2_deg: Any) -> Any:
-    """Great-circle distance on the sphere of radius `EARTH_RADIUS_M`.
+    """Compute great-circle distances on the sphere of radius `EARTH_RADIUS_M`.
 
-    Written once for NumPy and torch (array API), so that the targets of the loss and the search agree.
+    The array API serves NumPy and torch with the same code, so that the soft labels of the loss and the search agree.
 
     Args:
         lat1_deg: Latitudes of the first points, degrees; any shape that broadcasts, float64.
@@ -47,7 +47,7 @@ def haversine_m(lat1_deg: Any, lon1_deg: Any, lat2_deg: Any, lon2_deg: Any) -> A
 
 
 def pairwise_haversine_m(a_deg: Any, b_deg: Any) -> Any:
-    """All great-circle distances between two sets of points.
+    """Compute all great-circle distances between two sets of points.
 
     Args:
         a_deg: (N, 2) latitude, longitude in degrees.
@@ -60,7 +60,7 @@ def pairwise_haversine_m(a_deg: Any, b_deg: Any) -> Any:
 
 
 def geodesic_m(a_deg: ArrayLike, b_deg: ArrayLike) -> Float64[np.ndarray, " n"]:
-    """Length of the WGS84 geodesic between paired points: the localization error that reports state.
+    """Compute the length of the WGS84 geodesic between paired points, which reports use as localization error.
 
     Args:
         a_deg: (N, 2) latitude, longitude in degrees.

@@ -1,6 +1,6 @@
-"""Spatial kernels: how the weight of a neighbour falls with ground distance.
+"""Spatial kernels: how the weight of a neighbour falls with geographic distance.
 
-Written once for NumPy and torch (array API): the loss uses them on tensors, the posterior and the sampler on arrays.
+The array API serves NumPy and torch with the same code: the loss passes tensors, the posterior and the sampler arrays.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _tricube(u: Any) -> Any:
 
 
 def _inverse_distance(u: Any) -> Any:
-    # 1 / (1 + u): finite at distance 0, where a place meets itself.
+    # 1 / (1 + u) is finite at distance 0.
     return 1.0 / (1.0 + u)
 
 
@@ -49,7 +49,7 @@ _KERNELS: dict[str, Callable[[Any], Any]] = {
 assert set(_KERNELS) == set(get_args(KernelName))
 
 
-# Where a kernel has fallen to 1/e, in bandwidths.
+# Distance, in bandwidths, at which a kernel has fallen to 1/e.
 _REACH: dict[str, float] = {
     "exponential": 1.0,
     "gaussian": math.sqrt(2.0),
@@ -60,7 +60,9 @@ _REACH: dict[str, float] = {
 
 
 def kernel_reach(kernel: KernelName) -> float:
-    """Where a kernel has fallen to 1/e, in bandwidths: what makes bandwidths of different kernels comparable.
+    """Return the distance, in bandwidths, at which a kernel has fallen to 1/e.
+
+    It makes bandwidths of different kernels comparable.
 
     Raises:
         ConfigError: The kernel is not known.
@@ -75,10 +77,10 @@ def kernel_reach(kernel: KernelName) -> float:
 
 
 def kernel_weight(distance_m: Any, bandwidth_m: Any, kernel: KernelName = "exponential") -> Any:
-    """Kernel K(d; h), 1 at distance 0 and falling with d / h.
+    """Compute the kernel K(d; h), which is 1 at distance 0 and falls with d / h.
 
     Args:
-        distance_m: Ground distances in metres, any shape.
+        distance_m: Geographic distances in metres, any shape.
         bandwidth_m: Bandwidth h in metres: a number, or an array that broadcasts against the distances.
         kernel: exponential exp(-u), gaussian exp(-u^2/2), bisquare (1-u^2)^2 and tricube (1-u^3)^3 with compact
             support u <= 1, inverse-distance 1/(1+u); u = d/h.
@@ -101,9 +103,9 @@ def kernel_weight(distance_m: Any, bandwidth_m: Any, kernel: KernelName = "expon
         function = _KERNELS[kernel]
     except KeyError:
         raise ConfigError(f"kernel {kernel!r} is not known; choose one of {', '.join(_KERNELS)}.") from None
-    # An array is not looked at: it would wait for the device, and its maker has checked what it is made from.
+    # Checking an array would wait for the device; callers check the values that they build it from.
     if isinstance(bandwidth_m, (int, float)) and not bandwidth_m > 0:
-        raise ConfigError(f"a bandwidth of {bandwidth_m} m weighs nothing; give a positive number of metres.")
+        raise ConfigError(f"a bandwidth of {bandwidth_m} m gives no weights; give a positive number of metres.")
     return function(distance_m / bandwidth_m)
 
 
@@ -113,19 +115,19 @@ def mixture_weight(
     kernel: KernelName = "exponential",
     shares: Sequence[float] | None = None,
 ) -> Any:
-    """Mixture of one kernel over several scales, such as street, neighbourhood and city.
+    """Compute a mixture of one kernel over several scales, such as street, neighbourhood and city.
 
     Args:
-        distance_m: Ground distances in metres, any shape.
-        bandwidths_m: One bandwidth a scale, metres; numbers or arrays that broadcast.
-        kernel: The kernel's name.
-        shares: The weight of each scale; equal where None. They are normalised to sum to 1.
+        distance_m: Geographic distances in metres, any shape.
+        bandwidths_m: One bandwidth per scale, metres; numbers or arrays that broadcast.
+        kernel: Name of the kernel.
+        shares: Weight of each scale, normalised to sum to 1; None for equal weights.
 
     Returns:
         Weights in [0, 1].
 
     Raises:
-        ConfigError: No bandwidths, or shares of another length or that do not sum to a positive number.
+        ConfigError: There are no bandwidths, or the shares differ in number, are negative or sum to 0.
     """
     if len(bandwidths_m) == 0:
         raise ConfigError("a mixture of kernels needs at least one bandwidth.")

@@ -1,14 +1,14 @@
-"""A lattice of points over the whole Earth with the same distance everywhere, and the part of it within a box.
+"""A lattice of equally spaced points over the whole Earth, and the part of it within a box.
 
-Lines of latitude are `spacing_m` apart, and so are the points on each line, whose number is that of whole spacings
-round the Earth at its latitude:
+Lines of latitude are `spacing_m` apart, and so are the points on each line. Spacings are rounded so that a whole number
+of them fits around the Earth:
 
     phi_k    = -90 deg + (k + 1/2) 180 deg / n          n   = round(pi R / spacing)
     lambda_j = -180 deg + (j + 1/2) 360 deg / n_k       n_k = max(1, round(2 pi R cos(phi_k) / spacing))
 
-The lattice hangs on the Earth, not on what it is laid over: neighbouring areas join without a seam or a double point,
-a larger area only adds points, and the antimeridian is nothing special. No place is farther than about 0.71 spacings
-from a point.
+The lattice is fixed to the Earth and does not depend on the area it covers: neighbouring areas join without gaps or
+duplicate points, a larger area only adds points, and the antimeridian needs no special case. Every position is within
+about 0.71 spacings of a point.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from swclip.geo.distance import EARTH_RADIUS_M
 
 
 def line_count(spacing_m: float) -> int:
-    """n: how many lines of latitude there are.
+    """Return n, the number of lines of latitude.
 
     Example:
         >>> line_count(1_000_000.0)
@@ -30,12 +30,12 @@ def line_count(spacing_m: float) -> int:
 
 
 def line_lat_deg(line: int, spacing_m: float) -> float:
-    """Latitude of line k in degrees."""
+    """Return the latitude of line k in degrees."""
     return -90.0 + (line + 0.5) * 180.0 / line_count(spacing_m)
 
 
 def lines_between(south_deg: float, north_deg: float, spacing_m: float) -> range:
-    """The lines k whose latitude lies within [south, north]."""
+    """Return the lines k whose latitude is within [south, north]."""
     step = 180.0 / line_count(spacing_m)
     first = int(np.ceil((south_deg + 90.0) / step - 0.5))
     last = int(np.floor((north_deg + 90.0) / step - 0.5))
@@ -43,13 +43,13 @@ def lines_between(south_deg: float, north_deg: float, spacing_m: float) -> range
 
 
 def line_points(line: int, west_deg: float, east_deg: float, spacing_m: float) -> Float64[np.ndarray, "n 2"]:
-    """The points of a line whose longitude lies within [west, east].
+    """Return the points of a line whose longitude is within [west, east].
 
     Args:
-        line: k.
-        west_deg: At least -180.
-        east_deg: At most 180.
-        spacing_m: Metres.
+        line: Number k of the line.
+        west_deg: Western longitude in degrees, at least -180.
+        east_deg: Eastern longitude in degrees, at most 180.
+        spacing_m: Spacing of the lattice in metres.
 
     Returns:
         (N, 2) latitude, longitude in degrees, from west to east.

@@ -1,4 +1,4 @@
-"""Nearest neighbours on the sphere: a k-d tree on unit vectors, whose chords order as great circles do."""
+"""Nearest neighbours on the sphere: a k-d tree on unit vectors, whose chord lengths order like great circles."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class SphereIndex:
 
     Example:
         >>> index = SphereIndex([[0.0, 0.0], [0.0, 1.0]])
-        >>> distance_m, which = index.nearest([[0.0, 0.9]], k=1)
-        >>> int(which[0, 0]), round(float(distance_m[0, 0]))
+        >>> distance_m, indices = index.nearest([[0.0, 0.9]], k=1)
+        >>> int(indices[0, 0]), round(float(distance_m[0, 0]))
         (1, 11120)
     """
 
@@ -40,11 +40,11 @@ class SphereIndex:
         return int(self._tree.n)
 
     def nearest(self, query_deg: ArrayLike, k: int) -> tuple[Float64[np.ndarray, "q k"], Int64[np.ndarray, "q k"]]:
-        """The k nearest positions of each query, nearest first.
+        """Return the k nearest positions of each query, nearest first.
 
         Args:
             query_deg: (Q, 2) latitude, longitude in degrees.
-            k: How many; at most the number of positions are returned.
+            k: Number of neighbours; limited to the number of positions.
 
         Returns:
             Distances in metres (Q, k) and indices (Q, k).
@@ -53,10 +53,10 @@ class SphereIndex:
         if k <= 0:  # SciPy refuses to search an empty tree
             n_queries = len(unit_vectors(query_deg))
             return np.zeros((n_queries, 0)), np.zeros((n_queries, 0), dtype=np.int64)
-        chord, which = self._tree.query(unit_vectors(query_deg), k=list(range(1, k + 1)))
-        return _arc_m(np.asarray(chord)), np.asarray(which, dtype=np.int64)
+        chord, indices = self._tree.query(unit_vectors(query_deg), k=list(range(1, k + 1)))
+        return _arc_m(np.asarray(chord)), np.asarray(indices, dtype=np.int64)
 
     def within(self, query_deg: ArrayLike, radius_m: float) -> list[Int64[np.ndarray, " m"]]:
-        """For each query the indices of the positions within a radius, in increasing order of index."""
-        found = self._tree.query_ball_point(unit_vectors(query_deg), r=_chord(radius_m), return_sorted=True)
-        return [np.asarray(indices, dtype=np.int64) for indices in found]
+        """Return the increasing indices of the positions within a radius of each query."""
+        neighbours = self._tree.query_ball_point(unit_vectors(query_deg), r=_chord(radius_m), return_sorted=True)
+        return [np.asarray(indices, dtype=np.int64) for indices in neighbours]

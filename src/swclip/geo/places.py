@@ -1,4 +1,4 @@
-"""Places: positions that are told apart, how far it is from one to the next, and samples that keep neighbours."""
+"""Places: distinct positions, the distance to the k-th nearest place, and samples that keep neighbours."""
 
 from __future__ import annotations
 
@@ -13,40 +13,42 @@ _WINDOWS = 16
 
 
 def distinct_places(positions_deg: ArrayLike, within_m: float = 1.0) -> Int64[np.ndarray, " p"]:
-    """One photograph of each place: in order, each that is not within a distance of an earlier one.
+    """Select one photograph of each place.
+
+    Photographs are visited in order; each is selected unless it is within `within_m` of an earlier selected one.
 
     Args:
         positions_deg: (N, 2) latitude, longitude in degrees.
-        within_m: Positions this near are one place, metres.
+        within_m: Positions within this distance are one place, metres.
 
     Returns:
-        (P,) increasing indices.
+        (P,) increasing indices of the selected photographs.
 
     Example:
         >>> distinct_places([[0.0, 0.0], [0.0, 1e-6], [0.0, 1e-3]]).tolist()
         [0, 2]
     """
     positions = np.asarray(positions_deg, dtype=np.float64).reshape(-1, 2)
-    # The same position many times (the headings of a panorama) would make long lists of neighbours.
+    # Repeated positions (the headings of a panorama) would make long lists of neighbours.
     unique, first = np.unique(positions, axis=0, return_index=True)
     order = np.argsort(first)
     near = SphereIndex(unique[order]).within(unique[order], within_m)
-    taken = np.zeros(len(order), dtype=np.bool_)
-    kept = []
-    for at, around in enumerate(near):
-        if not taken[at]:
-            kept.append(at)
-            taken[around] = True
-    return np.sort(first[order][kept]).astype(np.int64)
+    covered = np.zeros(len(order), dtype=np.bool_)
+    selected = []
+    for index, neighbours in enumerate(near):
+        if not covered[index]:
+            selected.append(index)
+            covered[neighbours] = True
+    return np.sort(first[order][selected]).astype(np.int64)
 
 
 def kth_place_m(positions_deg: ArrayLike, k: int, within_m: float = 1.0) -> Float64[np.ndarray, " n"]:
-    """Distance from each photograph to the k-th nearest place other than its own.
+    """Compute the distance from each photograph to the k-th nearest other place.
 
     Args:
         positions_deg: (N, 2) latitude, longitude in degrees.
-        k: Which neighbour, from 1; the last where there are fewer.
-        within_m: Positions this near are one place, metres.
+        k: Rank of the neighbour, from 1; the farthest place is used where there are fewer.
+        within_m: Positions within this distance are one place, metres.
 
     Returns:
         (N,) metres; infinite where there is only one place.
@@ -59,29 +61,30 @@ def kth_place_m(positions_deg: ArrayLike, k: int, within_m: float = 1.0) -> Floa
         [111.0, 111.0, 111.0, 222.0]
     """
     if k < 1:
-        raise ConfigError(f"the {k}-th nearest place is none; k is 1 or more.")
+        raise ConfigError(f"there is no {k}-th nearest place; k is 1 or more.")
     positions = np.asarray(positions_deg, dtype=np.float64).reshape(-1, 2)
     places = positions[distinct_places(positions, within_m)]
     if len(places) < 2:
         return np.full(len(positions), np.inf)
-    distance_m, _ = SphereIndex(places).nearest(positions, k + 1)  # the nearest is the photograph's own place
+    distance_m, _ = SphereIndex(places).nearest(positions, k + 1)  # the nearest is the photograph's place
     return distance_m[:, -1]
 
 
 def sample_with_neighbours(
     positions_deg: ArrayLike, at_most: int, generator: np.random.Generator
 ) -> Int64[np.ndarray, " m"]:
-    """Photographs for a look at all distances: half of them anywhere, half in windows that keep every neighbour.
+    """Sample photographs that represent short and long distances.
 
-    A few thousand of a million photographs drawn at random would be nowhere near one another.
+    Half of the sample is drawn uniformly; the other half consists of windows that keep every neighbour. A uniform
+    sample of a few thousand among a million photographs would contain hardly any short distance.
 
     Args:
         positions_deg: (N, 2) latitude, longitude in degrees.
-        at_most: How many.
-        generator: Draws them.
+        at_most: Largest size of the sample.
+        generator: Source of randomness.
 
     Returns:
-        (M,) increasing indices; all where there are no more than `at_most`.
+        (M,) increasing indices; all indices where there are at most `at_most`.
     """
     positions = np.asarray(positions_deg, dtype=np.float64).reshape(-1, 2)
     n = len(positions)
@@ -92,5 +95,5 @@ def sample_with_neighbours(
     window = max(1, at_most // 2 // len(anchors))
     _, near = SphereIndex(positions).nearest(positions[anchors], window)
     inside = np.unique(near)
-    rest = order[~np.isin(order, inside)][: at_most - len(inside)]
-    return np.sort(np.concatenate([inside, rest]))
+    uniform = order[~np.isin(order, inside)][: at_most - len(inside)]
+    return np.sort(np.concatenate([inside, uniform]))

@@ -1,10 +1,10 @@
-"""The semivariogram: how unlike photographs become with the ground between them, and how far that goes."""
+"""The semivariogram: how the dissimilarity of photographs grows with geographic distance, and up to which range."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -31,8 +31,8 @@ class EmpiricalSemivariogram:
     Attributes:
         lag_m: (K,) mean distance of the pairs of each bin, metres, increasing.
         gamma: (K,) half the mean squared difference of their features.
-        pairs: (K,) how many pairs.
-        max_lag_m: Pairs further apart were left out, metres.
+        pairs: (K,) number of pairs.
+        max_lag_m: Largest distance of a pair, metres.
     """
 
     lag_m: Float64[np.ndarray, " k"]
@@ -54,32 +54,33 @@ def empirical_semivariogram(
     heading_deg: ArrayLike | None = None,
     heading_within_deg: float = 30.0,
 ) -> EmpiricalSemivariogram:
-    """Half the mean squared difference of feature vectors by bins of distance.
+    """Compute half the mean squared difference of feature vectors by bins of distance.
 
         gamma(h) = 1 / (2 N(h)) sum over the N(h) pairs about h apart of |f_i - f_j|^2
 
-    Bins are logarithmic from the nearest pair to `max_lag_m`, for what matters happens near; a bin with too few pairs
-    is joined to the next. Photographs of one place (nearer than `min_lag_m`) make no pair: what differs between them,
-    season or heading, is not a matter of distance. Pairs in different cities are beyond the longest lag.
+    Bins are logarithmic from the nearest pair to `max_lag_m`, because short distances determine the range; a bin with
+    too few pairs is joined to the next. Photographs of one place (nearer than `min_lag_m`) form no pair, because their
+    differences, such as season or heading, do not depend on distance. Pairs in different cities are beyond the longest
+    lag.
 
     Args:
         positions_deg: (N, 2) latitude, longitude in degrees.
         features: (N, F) features; of unit vectors gamma is one minus the mean cosine.
-        generator: Draws the photographs whose pairs are used, where there are more than `max_pairs` pairs.
+        generator: Draws the photographs whose pairs are used, if there are more than `max_pairs` pairs.
         max_lag_m: Longest distance of a pair, metres.
         min_lag_m: Shortest distance of a pair, metres.
-        bins: Bins before thin ones are joined.
-        min_pairs: Fewest pairs of a bin.
-        max_pairs: Most pairs looked at, near or far.
-        heading_deg: (N,) headings; where given, only pairs that look the same way count. NaN looks no way.
-        heading_within_deg: Largest difference of their headings, degrees.
+        bins: Number of bins before bins with few pairs are joined.
+        min_pairs: Smallest number of pairs in a bin.
+        max_pairs: Largest number of pairs examined, at any distance.
+        heading_deg: (N,) headings, degrees; if given, only pairs with similar headings count, and NaN matches none.
+        heading_within_deg: Largest difference of similar headings, degrees.
 
     Returns:
-        The bins that have pairs; none where no two photographs are within the lags.
+        The bins that have pairs; no bins if no two photographs are within the lags.
 
     Raises:
-        InputError: Positions, features or headings do not belong together, or are not finite.
-        ConfigError: Lags or numbers that cannot work.
+        InputError: Positions, features or headings differ in length or are not finite.
+        ConfigError: The lags or numbers of bins and pairs are not valid.
 
     References:
         G. Matheron, "Principles of geostatistics", Economic Geology 58 (1963). For vectors: G. Bourgault, D. Marcotte,
@@ -88,8 +89,8 @@ def empirical_semivariogram(
 
     Example:
         >>> positions_deg = np.stack([np.zeros(40), np.arange(40) * 1e-4], axis=1)
-        >>> found = empirical_semivariogram(positions_deg, np.eye(40), generator=np.random.default_rng(0))
-        >>> found.gamma.round(6).tolist()[:3]
+        >>> empirical = empirical_semivariogram(positions_deg, np.eye(40), generator=np.random.default_rng(0))
+        >>> empirical.gamma.round(6).tolist()[:3]
         [1.0, 1.0, 1.0]
     """
     positions = np.asarray(positions_deg, dtype=np.float64).reshape(-1, 2)
@@ -108,11 +109,11 @@ def empirical_semivariogram(
     for start in range(0, len(rows), step):
         part = rows[start : start + step]
         distance_m = pairwise_haversine_m(positions[part], positions)
-        # A pair of two drawn photographs is met in two rows and counted in the first.
+        # A pair of two drawn photographs occurs in two rows and is counted in the first.
         use = (np.arange(n)[None] > part[:, None]) | ~drawn[None]
         use &= (distance_m >= min_lag_m) & (distance_m <= max_lag_m)
         if heading is not None:
-            use &= _look_alike(heading[part], heading, heading_within_deg)
+            use &= _similar_headings(heading[part], heading, heading_within_deg)
         squared = lengths[part][:, None] + lengths[None] - 2.0 * (vectors[part] @ vectors.T)
         distances.append(distance_m[use])
         halves.append(0.5 * np.maximum(squared[use], 0.0))
@@ -132,23 +133,25 @@ def _check(
     max_pairs: int,
 ) -> None:
     if vectors.ndim != 2 or len(vectors) != len(positions):
-        raise InputError(f"{len(positions)} positions and features of shape {vectors.shape}: give one row a position.")
+        raise InputError(
+            f"{len(positions)} positions and features of shape {vectors.shape}: give one row per position."
+        )
     if heading is not None and heading.shape != (len(positions),):
-        raise InputError(f"{len(positions)} positions and headings of shape {heading.shape}: give one a position.")
+        raise InputError(f"{len(positions)} positions and headings of shape {heading.shape}: give one per position.")
     bad = np.flatnonzero(~valid_positions(positions[:, 0], positions[:, 1]) | ~np.isfinite(vectors).all(axis=1))
     if len(bad):
         raise InputError(f"row {bad[0]}: its position or a feature is not finite; leave such rows out.")
     if not 0.0 <= min_lag_m < max_lag_m < math.inf:
-        raise ConfigError(f"lags from {min_lag_m} to {max_lag_m} m cannot work; the second must be the larger.")
+        raise ConfigError(f"lags from {min_lag_m} to {max_lag_m} m are not valid; the second must be the larger.")
     if bins < 1 or min_pairs < 1 or max_pairs < 1:
         raise ConfigError(f"bins {bins}, min_pairs {min_pairs} and max_pairs {max_pairs} must be 1 or more.")
 
 
-def _look_alike(
-    one_deg: Float64[np.ndarray, " a"], other_deg: Float64[np.ndarray, " b"], within_deg: float
+def _similar_headings(
+    a_deg: Float64[np.ndarray, " a"], b_deg: Float64[np.ndarray, " b"], within_deg: float
 ) -> Bool[np.ndarray, "a b"]:
-    turn = np.abs((one_deg[:, None] - other_deg[None] + 180.0) % 360.0 - 180.0)
-    return np.asarray(turn <= within_deg)  # NaN is not
+    turn = np.abs((a_deg[:, None] - b_deg[None] + 180.0) % 360.0 - 180.0)
+    return np.asarray(turn <= within_deg)  # False for NaN
 
 
 def _binned(
@@ -157,21 +160,21 @@ def _binned(
     if len(distance_m) == 0:
         return EmpiricalSemivariogram(np.zeros(0), np.zeros(0), np.zeros(0, dtype=np.int64), max_lag_m)
     edges = np.geomspace(max(float(distance_m.min()), 1e-3), max_lag_m, bins + 1)[1:-1]
-    which = np.searchsorted(edges, distance_m)
-    counts = np.bincount(which, minlength=bins)
+    fine_bin = np.searchsorted(edges, distance_m)
+    counts = np.bincount(fine_bin, minlength=bins)
     group = np.zeros(bins, dtype=np.int64)
-    at, held = 0, 0
+    current, total = 0, 0
     for number, count in enumerate(counts):
-        group[number] = at
-        held += int(count)
-        if held >= min_pairs:
-            at, held = at + 1, 0
-    if held < min_pairs and at > 0:  # what is left over at the far end joins the last whole bin
-        group[group == at] = at - 1
-    which = group[which]
-    pairs = np.bincount(which)
+        group[number] = current
+        total += int(count)
+        if total >= min_pairs:
+            current, total = current + 1, 0
+    if total < min_pairs and current > 0:  # the remainder at the far end joins the last full bin
+        group[group == current] = current - 1
+    joined = group[fine_bin]
+    pairs = np.bincount(joined)
     return EmpiricalSemivariogram(
-        np.bincount(which, distance_m) / pairs, np.bincount(which, half) / pairs, pairs.astype(np.int64), max_lag_m
+        np.bincount(joined, distance_m) / pairs, np.bincount(joined, half) / pairs, pairs.astype(np.int64), max_lag_m
     )
 
 
@@ -188,7 +191,7 @@ def _gaussian(u: Any) -> Any:
     return 1.0 - np.exp(-(u**2))
 
 
-# Rise from 0 to 1 with u = distance / range; u where 95 % is reached (all of it: spherical); u where 1 - 1/e is.
+# Curve from 0 to 1 in u = distance / range; u at which it reaches 95 % (spherical: 100 %); u at which 1 - 1/e.
 _MODELS: dict[str, tuple[Callable[[Any], Any], float, float]] = {
     "exponential": (_exponential, _PRACTICAL, 1.0),
     "spherical": (_spherical, 1.0, 2.0 * math.sin(math.asin(1.0 - math.exp(-1.0)) / 3.0)),
@@ -202,12 +205,12 @@ class FittedSemivariogram:
 
     Attributes:
         model: `exponential` g(u) = 1 - exp(-u), `spherical` 1.5 u - 0.5 u^3 up to 1, `gaussian` 1 - exp(-u^2).
-        nugget: What differs between photographs of one place.
-        partial_sill: What distance adds to it.
+        nugget: Dissimilarity of photographs of one place.
+        partial_sill: Dissimilarity that distance adds.
         range_m: The model's range parameter, metres.
         r_squared: Share of the (weighted) variation over the bins that the model explains.
-        structured: Whether distance matters and the range is determined by the data.
-        statement: The same in words, with the reason.
+        structured: Whether distance explains dissimilarity and the data determine the range.
+        statement: `structured` in words, with the reason.
     """
 
     model: VariogramModel
@@ -220,21 +223,21 @@ class FittedSemivariogram:
 
     @property
     def sill(self) -> float:
-        """What gamma rises to: nugget and partial sill."""
+        """The limit of gamma: nugget plus partial sill."""
         return self.nugget + self.partial_sill
 
     @property
     def practical_range_m(self) -> float:
-        """Where 95 % of the partial sill is reached (of the spherical model, all of it), metres."""
+        """Distance at which 95 % of the partial sill is reached (spherical model: 100 %), metres."""
         return _MODELS[self.model][1] * self.range_m
 
     @property
     def correlation_length_m(self) -> float:
-        """Where the correlation that distance explains has fallen to 1/e, metres: comparable between models."""
+        """Distance at which the spatial correlation has fallen to 1/e, metres; comparable between models."""
         return _MODELS[self.model][2] * self.range_m
 
     def gamma(self, distance_m: ArrayLike) -> Float64[np.ndarray, " ..."]:
-        """The curve at distances in metres, any shape, greater than 0."""
+        """Evaluate the curve at distances in metres, any shape, greater than 0."""
         rise = _MODELS[self.model][0](np.asarray(distance_m, dtype=np.float64) / self.range_m)
         return np.asarray(self.nugget + self.partial_sill * rise)
 
@@ -244,18 +247,19 @@ def fit_semivariogram(
 ) -> FittedSemivariogram:
     """Fit a model by weighted least squares with weights N(h) / (h^2 + position_m^2).
 
-    Without `position_m` these are the weights N(h) / h^2; they are taken, and not Cressie's N(h) / gamma(h)^2, for a
-    bandwidth is a matter of the near pairs: a city has a thousand far pairs to a near one, and Cressie's weights would
-    fit the sill alone. Given the range, nugget and partial sill are linear and solved for (neither below 0); the range
-    is searched for on a grid, then refined.
+    Without `position_m` the weights are N(h) / h^2. They are preferred to Cressie's N(h) / gamma(h)^2 because a
+    bandwidth depends on the near pairs: a city has a thousand far pairs for each near one, and Cressie's weights would
+    fit the sill alone. For a fixed range, nugget and partial sill are linear and are solved for, neither below 0. The
+    range is searched on a grid and then refined.
 
-    There is structure where distance explains at least 20 % of the sill, the curve explains half of the variation over
-    the bins, and the range is seen: not much shorter than the shortest lag, and reached within the longest.
+    The data are structured if distance explains at least 20 % of the sill, the curve explains at least half of the
+    variation over the bins, and the range is within the lags: not much shorter than the shortest, and reached within
+    the longest.
 
     Args:
         empirical: The bins.
         model: `exponential`, `spherical` or `gaussian`.
-        position_m: How well positions are known, metres: pairs nearer than that say no more than others at that lag.
+        position_m: Accuracy of the positions, metres; it limits the weight of shorter lags.
 
     Raises:
         ConfigError: The model is not known.
@@ -277,8 +281,8 @@ def fit_semivariogram(
     lag, gamma = empirical.lag_m, empirical.gamma
     if len(lag) < 4:
         level = float(gamma.mean()) if len(gamma) else 0.0
-        why = f"only {len(lag)} bins of distance have pairs within {empirical.max_lag_m:g} m; 4 are needed"
-        return FittedSemivariogram(model, level, 0.0, empirical.max_lag_m, 0.0, False, f"no structure: {why}.")
+        detail = f"only {len(lag)} bins of distance have pairs within {empirical.max_lag_m:g} m; 4 are needed"
+        return FittedSemivariogram(model, level, 0.0, empirical.max_lag_m, 0.0, False, f"no structure: {detail}.")
     weight = empirical.pairs / (lag**2 + position_m**2)
     weight = weight / weight.sum()
     rise = _MODELS[model][0]
@@ -287,28 +291,28 @@ def fit_semivariogram(
         return _solve(rise(lag / math.exp(log_range)), gamma, weight)
 
     grid = np.linspace(math.log(lag[0] / 20.0), math.log(3.0 * empirical.max_lag_m), 200)
-    best = int(np.argmin([solve(at)[0] for at in grid]))
-    around = (float(grid[max(best - 1, 0)]), float(grid[min(best + 1, len(grid) - 1)]))
-    refined = minimize_scalar(lambda at: solve(at)[0], bounds=around, method="bounded", options={"xatol": 1e-10})
-    at = min((float(refined.x), float(grid[best])), key=lambda value: solve(value)[0])
-    error, nugget, partial_sill = solve(at)
+    best = int(np.argmin([solve(log_range)[0] for log_range in grid]))
+    bounds = (float(grid[max(best - 1, 0)]), float(grid[min(best + 1, len(grid) - 1)]))
+    refined = minimize_scalar(lambda value: solve(value)[0], bounds=bounds, method="bounded", options={"xatol": 1e-10})
+    log_range = min((float(refined.x), float(grid[best])), key=lambda value: solve(value)[0])
+    error, nugget, partial_sill = solve(log_range)
     total = float((weight * (gamma - (weight * gamma).sum()) ** 2).sum())
     r_squared = 1.0 - error / total if total > 1e-24 else 0.0
-    fitted = FittedSemivariogram(model, nugget, partial_sill, math.exp(at), r_squared, True, "")
-    reason = _no_structure(fitted, empirical)
+    fitted = FittedSemivariogram(model, nugget, partial_sill, math.exp(log_range), r_squared, True, "")
+    reason = _no_structure_reason(fitted, empirical)
     statement = (
         f"structure: distance explains {partial_sill / fitted.sill:.0%} of the sill, within "
         f"{fitted.practical_range_m:.3g} m."
         if reason is None
         else f"no structure: {reason}."
     )
-    return FittedSemivariogram(model, nugget, partial_sill, math.exp(at), r_squared, reason is None, statement)
+    return replace(fitted, structured=reason is None, statement=statement)
 
 
 def _solve(
     rise: Float64[np.ndarray, " k"], gamma: Float64[np.ndarray, " k"], weight: Float64[np.ndarray, " k"]
 ) -> tuple[float, float, float]:
-    """Weighted squared error, nugget and partial sill, neither below 0, for a given range."""
+    """Return weighted squared error, nugget and partial sill (neither below 0) for a fixed range."""
     mean_rise, mean_gamma = (weight * rise).sum(), (weight * gamma).sum()
     spread = (weight * (rise - mean_rise) ** 2).sum()
     slope = (weight * (rise - mean_rise) * (gamma - mean_gamma)).sum() / spread if spread > 1e-15 else 0.0
@@ -319,8 +323,8 @@ def _solve(
     return float((weight * (gamma - level - slope * rise) ** 2).sum()), level, slope
 
 
-def _no_structure(fitted: FittedSemivariogram, empirical: EmpiricalSemivariogram) -> str | None:
-    """Why distance tells nothing about the features, or None where it does."""
+def _no_structure_reason(fitted: FittedSemivariogram, empirical: EmpiricalSemivariogram) -> str | None:
+    """Return the reason why distance does not explain the features, or None if it does."""
     if fitted.sill <= 0.0 or fitted.partial_sill < _LEAST_SHARE * fitted.sill:
         return f"distance explains less than {_LEAST_SHARE:.0%} of the sill"
     if fitted.r_squared < _LEAST_R_SQUARED:

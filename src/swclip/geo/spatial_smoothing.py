@@ -1,4 +1,4 @@
-"""A spatial kernel over fixed positions as a sparse matrix: what smooths a posterior on the ground."""
+"""Spatial smoothing: a kernel over fixed positions as a sparse matrix, applied to a posterior."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from swclip.geo.kernels import KernelName, kernel_weight
 from swclip.geo.neighbours import SphereIndex
 
 CUT_BANDWIDTHS = 4.0
-"""Kernels without an end are cut here: a gaussian is down to 0.03 %, an exponential to 2 %."""
+"""Kernels without compact support are cut at this distance: a gaussian is at 0.03 % there, an exponential at 2 %."""
 
 MAX_PAIRS = 50_000_000
-"""Pairs of candidates that a kernel may hold, 12 bytes each."""
+"""Largest number of candidate pairs in a kernel, 12 bytes each."""
 
 _COMPACT = frozenset({"bisquare", "tricube"})
 _WEIGHTLESS = 1e-12
@@ -27,7 +27,7 @@ _SAMPLE = 256
 
 
 def check_smoothing(smoothing_m: float, kernel: str) -> None:
-    """Raise ConfigError unless a bandwidth and a kernel can smooth."""
+    """Raise ConfigError unless the bandwidth and the kernel are valid."""
     if not np.isfinite(smoothing_m) or smoothing_m < 0:
         raise ConfigError(f"smoothing_m is {smoothing_m}; give a bandwidth in metres, or 0 for no smoothing.")
     if kernel not in get_args(KernelName):
@@ -35,24 +35,24 @@ def check_smoothing(smoothing_m: float, kernel: str) -> None:
 
 
 def reach_m(bandwidth_m: float, kernel: KernelName) -> float:
-    """How far a kernel reaches, metres: its end, or where it is cut."""
+    """Return the distance in metres at which a kernel ends or is cut."""
     return bandwidth_m * (1.0 if kernel in _COMPACT else CUT_BANDWIDTHS)
 
 
 def ground_kernel(positions_deg: ArrayLike, bandwidth_m: float, kernel: KernelName = "gaussian") -> sparse.csr_array:
-    """K(d_mn; h) between all pairs of positions that are near enough to matter.
+    """Compute the kernel K(d_mn; h) between all pairs of positions within its reach.
 
     Args:
         positions_deg: (M, 2) latitude, longitude in degrees.
-        bandwidth_m: h in metres; 0 gives the identity.
-        kernel: Kernel; those without an end are cut at `CUT_BANDWIDTHS` bandwidths.
+        bandwidth_m: Bandwidth h in metres; 0 gives the identity.
+        kernel: Kernel; without compact support it is cut at `CUT_BANDWIDTHS` bandwidths.
 
     Returns:
         (M, M) symmetric float64 with ones on the diagonal.
 
     Raises:
-        ConfigError: The bandwidth is negative or the kernel unknown, or the positions are so dense that the bandwidth
-            would pair more than `MAX_PAIRS` of them.
+        ConfigError: The bandwidth is negative, the kernel unknown, or the positions are so dense that more than
+            `MAX_PAIRS` pairs are within reach.
     """
     check_smoothing(bandwidth_m, kernel)
     positions = np.asarray(positions_deg, dtype=np.float64).reshape(-1, 2)
@@ -66,34 +66,34 @@ def ground_kernel(positions_deg: ArrayLike, bandwidth_m: float, kernel: KernelNa
     for start in range(0, count, _ROWS_AT_ONCE):
         block = positions[start : start + _ROWS_AT_ONCE]
         near = index.within(block, radius_m)
-        row, column = np.repeat(np.arange(len(block)), [len(which) for which in near]), np.concatenate(near)
+        row, column = np.repeat(np.arange(len(block)), [len(indices) for indices in near]), np.concatenate(near)
         distance_m = haversine_m(block[row, 0], block[row, 1], positions[column, 0], positions[column, 1])
         weight = kernel_weight(distance_m, bandwidth_m, kernel)
-        # At the very end of a compact kernel a weight is 0: stored zeros would only cost time.
-        kept = weight > _WEIGHTLESS
-        data.append(weight[kept])
-        columns.append(column[kept].astype(np.int32))
-        sizes.append(np.bincount(row[kept], minlength=len(block)))
+        # The weight is 0 at the very end of a compact kernel: stored zeros would only cost time.
+        positive = weight > _WEIGHTLESS
+        data.append(weight[positive])
+        columns.append(column[positive].astype(np.int32))
+        sizes.append(np.bincount(row[positive], minlength=len(block)))
     ends = np.concatenate([[0], np.cumsum(np.concatenate(sizes))]).astype(np.int32)
     return sparse.csr_array((np.concatenate(data), np.concatenate(columns), ends), shape=(count, count))
 
 
 def weigh(values: Float64[np.ndarray, "q m"], kernel_matrix: sparse.csr_array) -> Float64[np.ndarray, "q m"]:
-    """(q, M) values times the symmetric kernel: at each candidate the kernel-weighted sum of its neighbours."""
+    """Multiply (q, M) values by the symmetric kernel: the kernel-weighted sum over the neighbours of each candidate."""
     return np.ascontiguousarray((kernel_matrix @ values.T).T)
 
 
 def outflow(kernel_matrix: sparse.csr_array) -> Float64[np.ndarray, " m"]:
-    """(M,) sum of each candidate's row of the kernel."""
+    """Return the (M,) row sums of the kernel."""
     return np.asarray(kernel_matrix.sum(axis=1), dtype=np.float64).ravel()
 
 
 def spread(probability: Float64[np.ndarray, "q m"], kernel_matrix: sparse.csr_array) -> Float64[np.ndarray, "q m"]:
-    """Smooth a posterior on the ground: every candidate hands its probability out to its neighbours.
+    """Smooth a posterior spatially: each candidate distributes its probability among its neighbours.
 
-    Candidate m gives n the share W_mn = K_mn / sum_k K_mk. The shares of a row sum to 1, so p W has the mass of p:
-    sum_n (p W)_n = sum_m p_m. (Shares by column would average the neighbours' probabilities instead, which loses or
-    makes mass wherever the candidates are unevenly spaced.)
+    Candidate n receives the share W_mn = K_mn / sum_k K_mk of candidate m. The shares of a row sum to 1, so p W has
+    the mass of p: sum_n (p W)_n = sum_m p_m. Column-wise shares would average the probabilities of the neighbours
+    instead, which loses or adds mass wherever the candidates are unevenly spaced.
     """
     return weigh(probability / outflow(kernel_matrix), kernel_matrix)
 
@@ -103,9 +103,9 @@ def _check_pairs(
 ) -> None:
     step = max(1, len(positions) // _SAMPLE)
     sampled = positions[::step]
-    pairs = sum(len(which) for which in index.within(sampled, radius_m)) / len(sampled) * len(positions)
+    pairs = sum(len(indices) for indices in index.within(sampled, radius_m)) / len(sampled) * len(positions)
     if pairs > MAX_PAIRS:
         raise ConfigError(
             f"smoothing {len(positions)} candidates over {bandwidth_m:g} m pairs about {pairs:.1e} of them, more than "
-            f"{MAX_PAIRS:.0e}; smooth over a shorter distance, or take a coarser grid of candidates."
+            f"{MAX_PAIRS:.0e}; smooth over a shorter distance, or use a coarser grid of candidates."
         )

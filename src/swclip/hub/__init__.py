@@ -1,1 +1,1 @@
-"""Publishing a model: its folder without names of this machine, its card, and the upload to a hub."""
+"""Publishing of models: the model folder without local paths, the model card, and the upload to a hub."""

@@ -1,6 +1,6 @@
-"""The model card: README.md of a published model, from what its run recorded and its reports measured.
+"""The model card: README.md of a published model, from the records of its run and its evaluation reports.
 
-Nothing is claimed that was not recorded or measured; what is not known is said to be not known.
+The card makes no claims that were not recorded or measured, and states which facts are unknown.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from swclip.comparison.markdown import table_markdown
 from swclip.evaluation.report import Report
 from swclip.hub.evaluations import (
     TASK,
-    asked_text,
+    calibration_text,
+    district_table,
     error_table,
     eval_results,
     protocol_of,
+    query_text,
     recall_text,
-    region_table,
-    sureness_text,
 )
 from swclip.hub.provenance import Area, Tower, TrainingData
 from swclip.models.download import SCHEME
@@ -34,28 +34,28 @@ from swclip.training.run import RunFacts
 from swclip.versions import own_version
 
 _TAGS = ["geo-localization", "street-view", "clip", "arxiv:2604.04357"]
-_MOST_AREAS = 50
-_MOST_LICENCES = 10
+_MAX_AREAS = 50
+_MAX_LICENCES = 10
 
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a card is written from.
+    """The content of a model card.
 
     Attributes:
-        repo_id: owner/name.
-        fingerprint: Of the model as it is published.
-        facts: The run's record.
-        config: What the run was told to do, without paths.
-        towers: What the model was initialised from.
-        data: What it was trained on; None where that is not known any more.
-        reports: Its evaluations.
-        licence: Identifier of the licence; None where none is stated.
-        base_models: Names on the hub of towers that were read from a local folder.
-        datasets: Names on the hub of what it was trained on.
-        bank: Photographs in its bank of queries; 0 for none.
-        cells: Cells that its vocabulary names; 0 for none.
-        regions: Whether the probabilities of its regions are calibrated.
+        repo_id: Repository, owner/name.
+        fingerprint: Fingerprint of the published model.
+        facts: Record of the run.
+        config: Training configuration without paths.
+        towers: Pretrained towers that initialised the model.
+        data: Training data; None if it is unknown.
+        reports: Evaluation reports.
+        licence: Identifier of the licence; None if none is stated.
+        base_models: Hub names of towers that were read from a local folder.
+        datasets: Hub names of training data sets.
+        bank: Number of photographs in the query bank; 0 for none.
+        cells: Number of cells in the vocabulary; 0 for none.
+        regions: Whether prediction regions are calibrated.
     """
 
     repo_id: str
@@ -74,16 +74,16 @@ class CardFacts:
 
 
 def model_card(card: CardFacts) -> str:
-    """The whole README.md: metadata as YAML, and the text.
+    """Render README.md: metadata as YAML, and the text.
 
     Args:
-        card: What it is written from.
+        card: Content of the card.
     """
     import jinja2
 
     folder = resources.files("swclip.hub") / "templates"
     environment = jinja2.Environment(
-        autoescape=False,  # Markdown; what a user wrote goes through `plain`
+        autoescape=False,  # Markdown; `plain` escapes text of users
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -94,9 +94,9 @@ def model_card(card: CardFacts) -> str:
 
 
 def metadata(card: CardFacts) -> ModelCardData:
-    """The metadata that the hub reads: licence, tags, towers, data, and each figure with its protocol."""
+    """Return the metadata for the hub: licence, tags, towers, data, and each figure with its protocol."""
     results = [result for report in card.reports for result in eval_results(report)]
-    bases = [tower.given for tower in card.towers if tower.origin == "hub"] + list(card.base_models)
+    bases = [tower.name for tower in card.towers if tower.origin == "hub"] + list(card.base_models)
     return ModelCardData(
         license=card.licence,
         library_name="swclip",
@@ -111,7 +111,7 @@ def metadata(card: CardFacts) -> ModelCardData:
 
 
 def plain(text: str) -> str:
-    """A user's words in a line of Markdown: no markup, no break.
+    """Escape text of users for one line of Markdown.
 
     Example:
         >>> plain("St. Ives\\n <b>x</b> `y`")
@@ -128,18 +128,18 @@ def _values(card: CardFacts) -> dict[str, Any]:
         "version": own_version(),
         "fingerprint": card.fingerprint,
         "dim": card.config.model.embedding_dim,
-        # The name of a recipe file of the user's own is the user's.
+        # The name of a user's recipe file is private.
         "recipe": f"by the recipe `{facts.system}` " if facts.system in recipe_names() else "",
         "where": _where(data),
         "data_text": _data_text(data),
-        "area_table": _area_table(data.areas) if data is not None and len(data.areas) <= _MOST_AREAS else "",
+        "area_table": _area_table(data.areas) if data is not None and len(data.areas) <= _MAX_AREAS else "",
         "data_lines": _data_lines(data),
         "manifest_digest": facts.manifest_digest[:12],
         "splits_digest": facts.splits_digest[:12],
         "training_text": _training_text(card),
         "evaluations": [_evaluation(report) for report in card.reports],
         "validation_text": _validation_text(facts),
-        "sure_text": _sure_text(card.regions),
+        "confidence_text": _confidence_text(card.regions),
         "bank": f"{card.bank:,}" if card.bank else "",
         "cells": f"{card.cells:,}" if card.cells else "",
         "licence_text": _licence_text(card.licence),
@@ -158,9 +158,9 @@ def _where(data: TrainingData | None) -> str:
 
 def _data_text(data: TrainingData | None) -> str:
     if data is None:
-        return "Photographs whose number, place and time are not stated: the manifest was not at hand for this card."
+        return "Photographs of unstated number, place and time: the manifest was not available for this card."
     validation = (
-        f"; {data.validation:,} more chose the best weights and fitted the probabilities" if data.validation else ""
+        f"; {data.validation:,} more selected the best weights and fitted the probabilities" if data.validation else ""
     )
     protocol = f" Queries were held out by the protocol `{data.protocol}`." if data.protocol else ""
     return f"{data.photographs:,} photographs{validation}.{protocol}"
@@ -186,15 +186,15 @@ def _data_lines(data: TrainingData | None) -> list[str]:
         return []
     lines = []
     if data.first is not None:
-        taken = data.first if data.first == data.last else f"from {data.first} to {data.last}"
-        some = "" if data.dated == data.photographs else f" ({data.dated:,} of them state a time)"
-        lines.append(f"Taken {taken}{some}.")
+        period = data.first if data.first == data.last else f"from {data.first} to {data.last}"
+        share = "" if data.dated == data.photographs else f" ({data.dated:,} of them state a time)"
+        lines.append(f"Taken {period}{share}.")
     else:
-        lines.append("When they were taken is not recorded.")
-    shown = data.licences[:_MOST_LICENCES]
-    told = [f"{plain(name) if name else 'not recorded'} ({count:,})" for name, count in shown]
-    told += [f"{len(data.licences) - len(shown)} others"] if len(data.licences) > len(shown) else []
-    lines.append(f"Licences of the photographs: {', '.join(told)}.")
+        lines.append("Capture times are not recorded.")
+    listed = data.licences[:_MAX_LICENCES]
+    licences = [f"{plain(name) if name else 'not recorded'} ({count:,})" for name, count in listed]
+    licences += [f"{len(data.licences) - len(listed)} others"] if len(data.licences) > len(listed) else []
+    lines.append(f"Licences of the photographs: {', '.join(licences)}.")
     return lines
 
 
@@ -204,48 +204,50 @@ def _training_text(card: CardFacts) -> str:
     if config.freeze_image:
         text += ", the image tower frozen"
     targets = config.objective.targets
-    found = card.facts.figures.get("bandwidth") or {"used": "fixed", "bandwidths_m": targets.bandwidths_m}
+    recorded = card.facts.figures.get("bandwidth") or {"used": "fixed", "bandwidths_m": targets.bandwidths_m}
     if targets.alpha > 0.0:
-        told = " and ".join(metres(float(value)) for value in found["bandwidths_m"])
-        text += f"; soft labels with kernel {targets.kernel}, bandwidth {told} ({found['used']})"
+        bandwidths = " and ".join(metres(float(value)) for value in recorded["bandwidths_m"])
+        text += f"; soft labels with kernel {targets.kernel}, bandwidth {bandwidths} ({recorded['used']})"
     return f"{text}."
 
 
 def _evaluation(report: Report) -> dict[str, Any]:
     title = "Validation queries" if report.on == "val" else "Queries"
-    texts = [recall_text(report), region_table(report), sureness_text(report)]
+    texts = [recall_text(report), district_table(report), calibration_text(report)]
     return {
         "title": f"{title}, {protocol_of(report)}",
-        "asked": asked_text(report),
+        "queries": query_text(report),
         "errors": error_table(report),
         "texts": [text for text in texts if text],
     }
 
 
 def _validation_text(facts: RunFacts) -> str:
-    found = facts.figures.get("val_posterior")
-    if not found:
+    figures = facts.figures.get("val_posterior")
+    if not figures:
         return ""
     return (
-        f"At the end of training, {found['n_queries']:,} validation queries were answered with a median error of "
-        f"{metres(found['median_error_m'])} and a mean of {metres(found['mean_error_m'])}. These queries chose the "
-        "weights and fitted the probabilities, so this is no measure of new ones."
+        f"At the end of training, {figures['n_queries']:,} validation queries were answered with a median error of "
+        f"{metres(figures['median_error_m'])} and a mean of {metres(figures['mean_error_m'])}. These queries selected "
+        "the weights and fitted the probabilities, so the figures are optimistically biased."
     )
 
 
-def _sure_text(regions: bool) -> str:
+def _confidence_text(regions: bool) -> str:
     if regions:
         return (
-            "Probabilities and regions are calibrated on validation queries from the same area; elsewhere they promise "
-            "nothing, and a photograph from elsewhere may be answered with confidence."
+            "Probabilities and prediction regions are calibrated on validation queries from the same area. They are "
+            "not valid elsewhere, and a photograph from elsewhere may get an answer with high confidence."
         )
-    return "Its probabilities are not calibrated (there were no validation queries): answers come without regions."
+    return (
+        "Probabilities are not calibrated (there were no validation queries), and answers have no prediction regions."
+    )
 
 
 def _licence_text(licence: str | None) -> str:
     if licence is None:
-        return "None is stated. Ask the owner before you use, change or pass on the model."
-    return f"The model: `{licence}`. It came out of what is listed below, whose licences hold beside it."
+        return "None is stated. Ask the owner before you use, change or redistribute the model."
+    return f"The model: `{licence}`. The licences of the components below apply as well."
 
 
 def _tower_lines(card: CardFacts) -> list[str]:
@@ -255,13 +257,13 @@ def _tower_lines(card: CardFacts) -> list[str]:
             lines.append(f"{tower.side.capitalize()} tower: built into swclip, trained from scratch.")
         elif tower.origin == "hub":
             licence = tower.licence or "licence not known"
-            lines.append(f"{tower.side.capitalize()} tower: initialised from `{tower.given}`, {licence}.")
+            lines.append(f"{tower.side.capitalize()} tower: initialised from `{tower.name}`, {licence}.")
         else:
+            family = tower.public_name.partition(":")[2]
             lines.append(
-                f"{tower.side.capitalize()} tower: initialised from a local folder ({tower.shown.partition(':')[2]}), "
-                "licence not known."
+                f"{tower.side.capitalize()} tower: initialised from a local folder ({family}), licence not known."
             )
     if card.base_models:
-        told = ", ".join(f"`{name}`" for name in card.base_models)
-        lines.append(f"The publisher states that it builds on {told}.")
+        names = ", ".join(f"`{name}`" for name in card.base_models)
+        lines.append(f"The publisher states that it builds on {names}.")
     return lines

@@ -1,4 +1,4 @@
-"""The evaluation of a model as its card tells it: checked to be of this model, as tables and as the hub's metadata."""
+"""Evaluation reports of a model for its card: verification, tables, and metadata for the hub."""
 
 from __future__ import annotations
 
@@ -17,119 +17,116 @@ from swclip.reporting.page import Cell, Row, Table, interval_text
 from swclip.reporting.units import area, distance, metres, percent
 
 TASK = "image-feature-extraction"
-"""The hub's task that fits best: it has none for geo-localization."""
+"""The closest task of the hub, which has none for geo-localization."""
 
 _RADII = ("25", "100", "1000")
-_MOST_REGIONS = 20
+_MAX_DISTRICTS = 20
 _PROTOCOLS = {
-    "known-places": "the area is known: other photographs of the same places, or of their neighbours, were trained on",
-    "new-streets": "whole blocks of streets, with a buffer round them, were never seen in training",
-    "new-city": "a whole city was never seen in training",
+    "known-places": "the training data contain other photographs of the same or neighbouring places",
+    "new-streets": "the training data exclude whole blocks of streets with a buffer around them",
+    "new-city": "the training data exclude a whole city",
 }
 
 
 def read_model_report(path: str | os.PathLike[str], fingerprint: str) -> Report:
-    """Read a report and make sure that it is about one model.
+    """Read a report and check that it evaluates a given model.
 
     Args:
-        path: report.json, or the folder that `swclip evaluate` wrote.
-        fingerprint: The model's.
+        path: report.json, or the output folder of `swclip evaluate`.
+        fingerprint: Fingerprint of the model.
 
     Raises:
-        ArtefactError: It is missing, or not a report of this version.
-        MismatchError: It is about another model, or about what another tool answered.
+        ArtefactError: The report is missing or of another version.
+        MismatchError: The report evaluates another model or another tool.
     """
-    given = Path(path)
-    file = given / "report.json" if given.is_dir() else given
+    source = Path(path)
+    file = source / "report.json" if source.is_dir() else source
     report = read_report(file)
     model = report.made_with.get("model")
     if model != fingerprint:
         raise MismatchError(
-            f"{file}: this report is about model {model}, and the run holds {fingerprint}; evaluate the run again: "
+            f"{file}: this report evaluates model {model}, but the run has {fingerprint}; evaluate the run again: "
             "swclip evaluate RUN --out REPORT"
         )
     return report
 
 
 def protocol_of(report: Report) -> str:
-    """How the queries of a report were held out, in a word."""
+    """Return the name of the split protocol of a report."""
     splits = report.made_with.get("splits", {})
     return str(splits.get("protocol") or "unknown protocol")
 
 
-def asked_text(report: Report) -> str:
-    """What was asked, and of what candidates, in a few sentences."""
+def query_text(report: Report) -> str:
+    """Describe the queries and candidates of a report in a few sentences."""
     protocol = protocol_of(report)
-    means = f" ({_PROTOCOLS[protocol]})" if protocol in _PROTOCOLS else ""
-    asked = "validation queries, which also chose the weights," if report.on == "val" else "queries"
+    meaning = f" ({_PROTOCOLS[protocol]})" if protocol in _PROTOCOLS else ""
+    queries = "validation queries, which also selected the weights," if report.on == "val" else "queries"
     intervals = report.intervals
-    text = f"{report.n_queries:,} {asked} by the protocol `{protocol}`{means}"
+    text = f"{report.n_queries:,} {queries} by the protocol `{protocol}`{meaning}"
     if report.gallery_size is not None:
         text += f", answered from {round(report.gallery_size):,} candidates"
     if report.n_answerable is not None:
         text += f"; {report.n_answerable:,} have a candidate within 25 m of the truth"
     return (
-        f"{text}. In brackets: the {100 * intervals.level:.0f} % interval from resampling {intervals.blocks:,} "
+        f"{text}. In brackets: {100 * intervals.level:.0f} % intervals, which resample {intervals.blocks:,} "
         f"blocks of queries ({intervals.block})."
     )
 
 
 def error_table(report: Report) -> str:
-    """The errors of the model beside the best that the gallery allows and a guess, as Markdown."""
+    """Tabulate the errors of the model, the oracle error and the baselines, as Markdown."""
     rows = [_error_row("this model", report.error_m, report.accuracy_within_m, report.intervals)]
     baselines = report.baselines
-    for name, guess in (
-        ("best possible", baselines.floor),
-        ("one guess for all", baselines.constant),
-        ("random candidate", baselines.random),
+    for name, baseline in (
+        ("oracle", baselines.floor),
+        ("constant baseline", baselines.constant),
+        ("random baseline", baselines.random),
     ):
-        if guess is not None:
-            rows.append(_error_row(name, guess, guess.accuracy_within_m, None))
+        if baseline is not None:
+            rows.append(_error_row(name, baseline, baseline.accuracy_within_m, None))
     columns = ["", "median", "mean", "p95", *(f"within {distance(float(radius))}" for radius in _RADII)]
     return table_markdown(Table(columns, rows))
 
 
 def recall_text(report: Report) -> str:
-    """Recall at 25 m in a sentence; empty where candidates were not ranked."""
-    known = {k: share for k, share in (report.recall_at_k_25m or {}).items() if share is not None}
-    if not known:
+    """State the recall at 25 m in a sentence; empty if candidates were not ranked."""
+    recall = {k: share for k, share in (report.recall_at_k_25m or {}).items() if share is not None}
+    if not recall:
         return ""
-    told = ", ".join(
-        f"{percent(share)} among the first {k}" if k != "1" else f"{percent(share)} the first"
-        for k, share in known.items()
-    )
-    return f"A candidate within 25 m of the truth is: {told}."
+    figures = ", ".join(f"recall@{k} {percent(share)}" for k, share in recall.items())
+    return f"Share of queries with a candidate within 25 m of the truth among the first k: {figures}."
 
 
-def region_table(report: Report) -> str:
-    """The errors by region, as Markdown; empty where there is one region, or too many for a card."""
-    regions = report.by_region
-    if not 1 < len(regions) <= _MOST_REGIONS:
+def district_table(report: Report) -> str:
+    """Tabulate the errors by district, as Markdown; empty for one district, or too many for a card."""
+    districts = report.by_region
+    if not 1 < len(districts) <= _MAX_DISTRICTS:
         return ""
     rows = [
-        Row([Cell(str(name)), Cell(f"{found.n:,}"), Cell(metres(found.median)), Cell(metres(found.mean))])
-        for name, found in sorted(regions.items(), key=lambda item: item[1].median)
+        Row([Cell(str(name)), Cell(f"{errors.n:,}"), Cell(metres(errors.median)), Cell(metres(errors.mean))])
+        for name, errors in sorted(districts.items(), key=lambda item: item[1].median)
     ]
-    return table_markdown(Table(["region", "queries", "median", "mean"], rows))
+    return table_markdown(Table(["district", "queries", "median", "mean"], rows))
 
 
-def sureness_text(report: Report) -> str:
-    """Whether regions keep their promise, in sentences; empty where there are none."""
+def calibration_text(report: Report) -> str:
+    """State the coverage of prediction regions in a sentence; empty if there are no regions."""
     calibration = report.calibration
     if calibration is None:
         return ""
     parts = []
     for level in calibration.levels:
         size = level.area_km2.median
-        held = f"regions that promise {percent(level.level)} held {percent(level.coverage)} of the truths"
-        parts.append(held if size is None else f"{held} (median area {area(size)})")
+        coverage = f"{percent(level.coverage)} at nominal coverage {percent(level.level)}"
+        parts.append(coverage if size is None else f"{coverage} (median area {area(size)})")
     source = calibration.method.source
-    on = "validation queries" if source == "validation" else source
-    return f"Calibrated on the {on}, {'; '.join(parts)}." if parts else ""
+    queries = "validation queries" if source == "validation" else source
+    return f"Coverage of prediction regions, calibrated on the {queries}: {'; '.join(parts)}." if parts else ""
 
 
 def eval_results(report: Report) -> list[EvalResult]:
-    """The headline figures as the hub's metadata, each with its protocol."""
+    """Return the headline figures as metadata for the hub, each with its protocol."""
     made, protocol = report.made_with, protocol_of(report)
     digest = str(made.get("manifest", {}).get("digest", ""))[:12]
     figures: list[tuple[str, str, float | None]] = [

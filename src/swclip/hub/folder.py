@@ -1,4 +1,4 @@
-"""A model as a folder to be published: what it is made of, checked, and without the names of this machine."""
+"""The folder of a published model: its files, verified and without local paths."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from swclip.files import atomic_file, atomic_folder, read_json
 from swclip.gallery.hubness import read_bank, write_bank
 from swclip.hub.card import CardFacts, model_card
 from swclip.hub.evaluations import read_model_report
-from swclip.hub.provenance import Tower, hide_paths, renamed, towers_of, training_data
+from swclip.hub.provenance import Tower, hide_paths, towers_of, training_data, with_tower_names
 from swclip.models.download import is_repo_id
 from swclip.models.locator_model import LocatorModel, load_model
 from swclip.training.config import load_recipe, write_config
@@ -32,15 +32,15 @@ _MARKER = "config.json"
 
 @dataclass(frozen=True)
 class PublishOptions:
-    """What a person says about a model that its run does not know.
+    """Facts about a model that its run does not record.
 
     Attributes:
         reports: Reports of `swclip evaluate`, for the card.
-        licence: Identifier of the model's licence, such as apache-2.0; None states none.
-        base_models: Names on the hub of towers that were given as local folders.
-        datasets: Names on the hub of what it was trained on.
-        manifest: Where the manifest is now, if it was moved.
-        splits: Where the splits are now, if they were moved.
+        licence: Identifier of the model's licence, such as apache-2.0; None to state none.
+        base_models: Hub names of towers that were read from local folders.
+        datasets: Hub names of training data sets.
+        manifest: Path of the manifest, if it was moved after training.
+        splits: Path of the splits, if they were moved after training.
     """
 
     reports: Sequence[str | os.PathLike[str]] = ()
@@ -53,53 +53,53 @@ class PublishOptions:
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A folder that is ready to be published.
+    """A model folder that is ready to be published.
 
     Attributes:
-        path: Where it is.
-        fingerprint: Of the model in it.
-        of_run: Of the model in the run; another one where a tower's path had to be replaced.
-        towers: What the model was initialised from, and under which name that is published.
-        notes: What a person should know before others see it.
+        path: Path of the folder.
+        fingerprint: Fingerprint of the published model.
+        run_fingerprint: Fingerprint of the model in the run; it differs if the path of a tower was replaced.
+        towers: Pretrained towers of the model, with their published names.
+        notes: Remarks for the publisher.
     """
 
     path: Path
     fingerprint: str
-    of_run: str
+    run_fingerprint: str
     towers: tuple[Tower, ...]
     notes: tuple[str, ...]
 
     @property
     def files(self) -> list[str]:
-        """Names relative to the folder, in order."""
+        """Sorted names of all files, relative to the folder."""
         return sorted(path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file())
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all of them."""
+        """Total size of the files in bytes."""
         return sum((self.path / name).stat().st_size for name in self.files)
 
 
 def write_model_folder(
     out: str | os.PathLike[str], run: str | os.PathLike[str], repo_id: str, options: PublishOptions | None = None
 ) -> ModelFolder:
-    """Write the folder of a model with its card; no network is asked.
+    """Write the folder of a model with its card, without network access.
 
-    In the root: README.md, config.json, preprocess.json, model.safetensors, config.toml, and where the run has them
-    posterior.json, regions.json, bank.safetensors, tokenizer/ and caption_tokenizer/. Paths of local towers are
-    replaced, and names of photographs by digests; what is written is searched for names of this machine.
+    The folder contains README.md, config.json, preprocess.json, model.safetensors, config.toml, and if the run has
+    them, posterior.json, regions.json, bank.safetensors, tokenizer/ and caption_tokenizer/. Paths of local towers are
+    replaced, and names of photographs are replaced by digests. Finally all files are searched for local paths.
 
     Args:
-        out: The folder; one that is there with a model in it is replaced whole.
+        out: The folder; an existing model folder is replaced completely.
         run: The folder of a finished run.
-        repo_id: owner/name, for the card.
-        options: What a person says about it.
+        repo_id: Repository owner/name, for the card.
+        options: Facts that the run does not record.
 
     Raises:
-        ArtefactError: The run is not finished, damaged, or a name of this machine would be published.
-        MismatchError: A report is about another model, or the manifest is another one.
-        ConfigError: The licence or a name cannot be one.
-        InputError: `out` holds something else.
+        ArtefactError: The run is not finished or damaged, or a local path would be published.
+        MismatchError: A report evaluates another model, or the manifest is not that of the run.
+        ConfigError: The licence or a hub name is invalid.
+        InputError: `out` contains other files.
     """
     options = options or PublishOptions()
     source, target = Path(run), Path(out)
@@ -108,10 +108,12 @@ def write_model_folder(
     model = _verified(source)
     reports = [read_model_report(path, model.fingerprint) for path in options.reports]
     config = load_recipe(str(source / CONFIG_NAME))
-    of_run = model.fingerprint
+    run_fingerprint = model.fingerprint
     towers = towers_of(model, [source, Path(facts.manifest)])
     hide_paths(model, towers)
-    config = dataclasses.replace(config, model=renamed(config.model, {tower.given: tower.shown for tower in towers}))
+    config = dataclasses.replace(
+        config, model=with_tower_names(config.model, {tower.name: tower.public_name for tower in towers})
+    )
     bank, calibration, posterior = read_bank(source), read_calibration(source), read_posterior(source)
     data = training_data(facts, source, options.manifest, options.splits)
     card = CardFacts(
@@ -130,34 +132,34 @@ def write_model_folder(
         regions=calibration is not None,
     )
     text = model_card(card)
-    local = [tower.given for tower in towers if tower.origin == "local folder"]
+    local = [tower.name for tower in towers if tower.origin == "local folder"]
     names = private_names(source, facts.manifest, facts.splits, *local)
-    with atomic_folder(target, _MARKER) as beside:
-        model.save(beside)
+    with atomic_folder(target, _MARKER) as temporary:
+        model.save(temporary)
         if posterior is not None:
-            write_posterior(beside, posterior)
+            write_posterior(temporary, posterior)
         if calibration is not None:
-            write_calibration(beside, calibration)
+            write_calibration(temporary, calibration)
         if bank is not None:
-            write_bank(beside, bank.without_names())
-        write_config(beside / CONFIG_NAME, config)
-        with atomic_file(beside / CARD_NAME) as file:
+            write_bank(temporary, bank.without_names())
+        write_config(temporary / CONFIG_NAME, config)
+        with atomic_file(temporary / CARD_NAME) as file:
             file.write_text(text, encoding="utf-8")
-        check_no_leaks(beside, names)
-        check_folder(beside, model.fingerprint)
-    notes = tuple(_notes(options, data is None, of_run != model.fingerprint, bank is not None))
-    return ModelFolder(target, model.fingerprint, of_run, tuple(towers), notes)
+        check_no_leaks(temporary, names)
+        check_folder(temporary, model.fingerprint)
+    notes = tuple(_notes(options, data is None, run_fingerprint != model.fingerprint, bank is not None))
+    return ModelFolder(target, model.fingerprint, run_fingerprint, tuple(towers), notes)
 
 
 def check_folder(folder: Path, fingerprint: str) -> None:
-    """Load what is published, or was downloaded again, as a stranger would.
+    """Check that a published folder can be loaded.
 
     Args:
         folder: The folder.
-        fingerprint: The model that it must hold.
+        fingerprint: Expected fingerprint of the model.
 
     Raises:
-        ArtefactError: A file cannot be read, or another model is in it.
+        ArtefactError: A file cannot be read, or the folder has another model.
     """
     for path in sorted(folder.glob("*.safetensors")):
         try:
@@ -167,18 +169,18 @@ def check_folder(folder: Path, fingerprint: str) -> None:
             raise ArtefactError(f"{path}: cannot be read as safetensors ({error}); publish it again.") from error
     for read in (read_posterior, read_calibration, read_bank):
         read(folder)
-    found = load_model(folder).fingerprint
-    if found != fingerprint:
-        raise ArtefactError(f"{folder}: holds model {found}, and {fingerprint} was to be published; publish it again.")
+    loaded = load_model(folder).fingerprint
+    if loaded != fingerprint:
+        raise ArtefactError(f"{folder}: has model {loaded} instead of {fingerprint}; publish it again.")
 
 
 def _verified(run: Path) -> LocatorModel:
-    """The model of a run, if its weights are those that were saved."""
+    """Load the model of a run and check that its weights match its recorded fingerprint."""
     model = load_model(run)
     stated = read_json(run / "model" / "config.json", "the model's configuration").get("fingerprint")
     if stated != model.fingerprint:
         raise ArtefactError(
-            f"{run / 'model'}: config.json states fingerprint {stated}, and the weights make it {model.fingerprint}: a "
+            f"{run / 'model'}: config.json states fingerprint {stated}, but the weights have {model.fingerprint}: a "
             "file was changed after training. Copy or train the run again."
         )
     return model
@@ -202,63 +204,63 @@ def _notes(options: PublishOptions, no_data: bool, changed: bool, bank: bool) ->
         yield "The card says that the model was not evaluated; give a report of `swclip evaluate` with --report."
     if no_data:
         yield (
-            "The card does not say what the model was trained on: the run's manifest or splits are not there, or were "
-            "changed; say where they are with --manifest and --splits."
+            "The card does not describe the training data: the run's manifest or splits are missing or were changed; "
+            "give their paths with --manifest and --splits."
         )
     if changed:
         yield (
-            "A tower was a local folder; its path is not published, which changes the fingerprint: galleries made with "
-            "the run do not go with the published model. Name what it is with --base-model."
+            "A tower was read from a local folder; its path is not published, which changes the fingerprint: galleries "
+            "made with the run cannot be used with the published model. Name the tower with --base-model."
         )
     if bank:
-        yield "bank.safetensors holds embeddings of training photographs, with digests in place of their names."
+        yield "bank.safetensors contains embeddings of training photographs, with digests instead of their names."
 
 
-_SHORTEST = 4
-"""Names shorter than this ("/", "/me") would be found everywhere by chance."""
+_MIN_LENGTH = 4
+"""Shorter names ("/", "/me") would match by chance."""
 
 
-def private_names(*places: str | os.PathLike[str]) -> list[str]:
-    """What must not be in what is published: paths as they are and resolved, home and working folder, the token.
+def private_names(*sources: str | os.PathLike[str]) -> list[str]:
+    """List the strings that must not be published: paths (as given and resolved), home and working folder, the token.
 
     Args:
-        places: Files and folders that the model was made from.
+        sources: Files and folders that the model was made from.
     """
     from huggingface_hub import get_token
 
-    found: dict[str, None] = {}
-    paths = [Path(place) for place in places]
+    names: dict[str, None] = {}
+    paths = [Path(source) for source in sources]
     for path in (*paths, *(path.parent for path in paths if path.is_absolute()), Path.cwd(), Path.home()):
-        found[str(path)] = found[str(path.resolve())] = None
+        names[str(path)] = names[str(path.resolve())] = None
     if token := get_token():
-        found[token] = None
-    return [name for name in found if len(name) >= _SHORTEST and (os.sep in name or name == token)]
+        names[token] = None
+    return [name for name in names if len(name) >= _MIN_LENGTH and (os.sep in name or name == token)]
 
 
 def check_no_leaks(folder: Path, names: Iterable[str]) -> None:
-    """Refuse a folder in which a file's bytes, or its name, hold one of some names.
+    """Check that no file, by content or name, contains a private name.
 
     Args:
-        folder: What is to be published.
-        names: As `private_names` gives them.
+        folder: The folder to be published.
+        names: Private names; see `private_names`.
 
     Raises:
-        ArtefactError: One does. The name itself is not repeated: it may be a token.
+        ArtefactError: A file contains a private name. The message does not repeat it, because it may be a token.
     """
-    wanted = {form for name in names for form in (name.encode(), json.dumps(name)[1:-1].encode())}
+    patterns = {form for name in names for form in (name.encode(), json.dumps(name)[1:-1].encode())}
     for path in sorted(folder.rglob("*")):
         if not path.is_file():
             continue
         text = _text(path)
-        if any(name in text or name in path.name.encode() for name in wanted):
+        if any(name in text or name in path.name.encode() for name in patterns):
             raise ArtefactError(
-                f"{path.relative_to(folder)}: would publish a path of this machine, or a token; nothing was published. "
-                "Look at the run's config.toml and model/config.json for it."
+                f"{path.relative_to(folder)}: would publish a local path or a token; nothing was published. "
+                "Check the run's config.toml and model/config.json."
             )
 
 
 def _text(path: Path) -> bytes:
-    """What of a file may hold names: all of it, of safetensors the header. Numbers hold any four bytes by chance."""
+    """Return the part of a file that may contain names: of safetensors the header, because weights match by chance."""
     with path.open("rb") as stream:
         if path.suffix == ".safetensors":
             return stream.read(int.from_bytes(stream.read(8), "little"))

@@ -1,4 +1,4 @@
-"""What a model was trained on, in figures that may be published: counts, cities, a rough area, dates, licences."""
+"""Publishable facts on the training data (counts, cities, approximate areas, dates, licences) and the towers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from swclip.models.locator_model import LocatorModel
 from swclip.training.run import RunFacts, digest_of_splits
 
 _ROUND_DEG = 100.0
-"""Boxes are widened to hundredths of a degree, about a kilometre: no single photograph can be read off one."""
+"""Boxes are widened to hundredths of a degree, about a kilometre, to hide the positions of single photographs."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Area:
     """The training photographs of a city.
 
     Attributes:
-        city: Its name; None of photographs without one.
-        photographs: How many.
-        south_deg: The box they lie in, widened to hundredths of a degree; so the next three.
-        west_deg: Its western edge.
-        north_deg: Its northern edge.
-        east_deg: Its eastern edge.
+        city: Name of the city; None for photographs without a city.
+        photographs: Number of photographs.
+        south_deg: Southern edge of the bounding box, widened to hundredths of a degree like the other edges.
+        west_deg: Western edge.
+        north_deg: Northern edge.
+        east_deg: Eastern edge.
     """
 
     city: str | None
@@ -49,17 +49,17 @@ class Area:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a model was trained on.
+    """The training data of a model.
 
     Attributes:
-        photographs: In the split that was trained on.
-        validation: Photographs that chose the best weights and fitted the posterior.
-        protocol: How queries were held out.
-        areas: By city, in the order of their names.
-        first: Date of the oldest photograph, as YYYY-MM-DD; None where no time is known.
-        last: Of the newest.
-        dated: How many have a time.
-        licences: Licences of the photographs, and how many have each; None where unknown.
+        photographs: Number of photographs in the training split.
+        validation: Number of photographs that selected the best weights and fitted the posterior.
+        protocol: Split protocol.
+        areas: Areas of the cities, sorted by name.
+        first: Date of the oldest photograph, as YYYY-MM-DD; None if no photograph has a time.
+        last: Date of the newest photograph.
+        dated: Number of photographs with a time.
+        licences: Licences (None if unknown) and the number of photographs of each.
     """
 
     photographs: int
@@ -73,20 +73,20 @@ class TrainingData:
 
 
 def training_data(facts: RunFacts, run: Path, manifest: Path | None, splits: Path | None) -> TrainingData | None:
-    """Read what a run was trained on from its manifest and splits.
+    """Summarise the training data of a run from its manifest and splits.
 
     Args:
-        facts: The run's record.
-        run: Its folder.
-        manifest: Where the manifest is now; None for where the run recorded it.
-        splits: The same of the splits.
+        facts: Record of the run.
+        run: Folder of the run.
+        manifest: Path of the manifest; None for the recorded path.
+        splits: Path of the splits; None for the recorded path.
 
     Returns:
-        The figures; None where the recorded files are not there any more, or are not those that were trained on.
+        The training data; None if the recorded files are missing or were changed after training.
 
     Raises:
-        ArtefactError: A file that was given cannot be read.
-        MismatchError: What was given is not what was trained on.
+        ArtefactError: `manifest` or `splits` cannot be read.
+        MismatchError: `manifest` or `splits` is not that of the run.
     """
     try:
         table = read_manifest(manifest or _recorded(run, facts.manifest))
@@ -108,7 +108,7 @@ def training_data(facts: RunFacts, run: Path, manifest: Path | None, splits: Pat
 
 
 def _recorded(run: Path, path: str) -> Path:
-    return next((found for found in (Path(path), run / path) if found.exists()), Path(path))
+    return next((candidate for candidate in (Path(path), run / path) if candidate.exists()), Path(path))
 
 
 def _summary(manifest: Manifest, splits: Splits) -> TrainingData:
@@ -133,28 +133,28 @@ def _summary(manifest: Manifest, splits: Splits) -> TrainingData:
 
 
 def _area(city: str | None, positions_deg: Float64[np.ndarray, "n 2"]) -> Area:
-    """The widened box. East of west across the antimeridian, the narrower of the two boxes is taken."""
+    """Compute the widened bounding box; of the two boxes around the globe, the narrower one is used."""
     south, north = positions_deg[:, 0].min(), positions_deg[:, 0].max()
     lon = np.sort(positions_deg[:, 1] % 360.0)
     gaps = np.diff(np.append(lon, lon[0] + 360.0))
-    after = (int(gaps.argmax()) + 1) % len(lon)  # the box begins behind the widest gap
+    after = (int(gaps.argmax()) + 1) % len(lon)  # the box starts after the widest gap
     west, east = lon[after], lon[after - 1]
     return Area(
         city,
         len(positions_deg),
-        max(-90.0, _below(south)),
-        _wrapped(_below(_signed(west))),
-        min(90.0, _above(north)),
-        _wrapped(_above(_signed(east))),
+        max(-90.0, _rounded_down(south)),
+        _wrapped(_rounded_down(_signed(west))),
+        min(90.0, _rounded_up(north)),
+        _wrapped(_rounded_up(_signed(east))),
     )
 
 
-def _below(deg: float) -> float:
+def _rounded_down(deg: float) -> float:
     return math.floor(deg * _ROUND_DEG) / _ROUND_DEG
 
 
-def _above(deg: float) -> float:
-    # The next hundredth even of a hundredth: a box is never a point.
+def _rounded_up(deg: float) -> float:
+    # Exact hundredths are rounded up too, so that a box is never a point.
     return (math.floor(deg * _ROUND_DEG) + 1) / _ROUND_DEG
 
 
@@ -169,52 +169,52 @@ def _wrapped(lon_deg: float) -> float:
 Side = Literal["image", "location text", "caption", "map"]
 
 LICENCES = {"facebook/dinov2-small": "apache-2.0", "sentence-transformers/all-MiniLM-L6-v2": "apache-2.0"}
-"""Of the towers that our own results use, as their pages on the hub state them; of others nothing is claimed."""
+"""Licences of the towers in our published results, as stated on the hub; those of other towers are unknown."""
 
 
 @dataclass(frozen=True)
 class Tower:
-    """A tower that a model was made of.
+    """A tower of a model.
 
     Attributes:
-        side: Which of the model's towers.
-        given: Its name as the run was given it.
-        shown: Its name in what is published: a path is replaced by the family of its architecture.
-        origin: A name on the hub, `built in`, or `local folder`.
+        side: Role of the tower in the model.
+        name: Name in the configuration of the run: a hub name, a path, or builtin:...
+        public_name: Published name; a path is replaced by the family of its architecture.
+        origin: Source of the weights.
     """
 
     side: Side
-    given: str
-    shown: str
+    name: str
+    public_name: str
     origin: Literal["hub", "built in", "local folder"]
 
     @property
     def licence(self) -> str | None:
-        """The licence of its weights, where it is known."""
-        return LICENCES.get(self.given)
+        """Licence of the weights; None if unknown."""
+        return LICENCES.get(self.name)
 
 
-def towers_of(model: LocatorModel, beside: Iterable[Path] = ()) -> list[Tower]:
-    """The towers of a model.
+def towers_of(model: LocatorModel, locations: Iterable[Path] = ()) -> list[Tower]:
+    """List the towers of a model.
 
-    `owner/name` may be a name on the hub or a relative path. It counts as a path where one is there: here, or in a
-    folder above the run or its manifest, where training may have been started.
+    `owner/name` may be a hub name or a relative path. It is a path if it exists in the working folder or in a parent
+    folder of the run or its manifest, where training may have been started.
 
     Args:
         model: The model.
-        beside: The run and its manifest.
+        locations: Paths of the run and its manifest.
     """
     config, text, views = model.config, model.location.text, model.views
-    # transformers' configuration of each tower, None where it is built in.
-    found: list[tuple[Side, str, dict[str, Any] | None]] = [
+    # transformers' configuration of each tower, None for built-in towers.
+    candidates: list[tuple[Side, str, dict[str, Any] | None]] = [
         ("image", config.image.tower, model.image_tower.architecture),
         ("location text", config.location.text_tower, text.architecture if text else None),
         ("caption", config.views.caption, views.caption.text.architecture if views and views.caption else None),
         ("map", config.views.map, views.map.tower.architecture if views and views.map else None),
     ]
-    folders = [Path.cwd(), *(above for path in beside for above in path.resolve().parents)]
+    folders = [Path.cwd(), *(parent for path in locations for parent in path.resolve().parents)]
     towers = []
-    for side, name, architecture in found:
+    for side, name, architecture in candidates:
         if name.startswith("builtin:"):
             towers.append(Tower(side, name, name, "built in"))
         elif name != "none":
@@ -225,12 +225,12 @@ def towers_of(model: LocatorModel, beside: Iterable[Path] = ()) -> list[Tower]:
 
 
 def hide_paths(model: LocatorModel, towers: Iterable[Tower]) -> None:
-    """Replace the paths of towers in a model's configuration, in place; weights and embeddings stay as they are.
+    """Replace the paths of towers in a model's configuration, in place; weights and embeddings do not change.
 
-    The configuration is part of a model's fingerprint, so that of a model with a tower from a local folder changes.
+    The configuration is part of the fingerprint, which therefore changes if a tower is from a local folder.
     """
-    shown = {tower.given: tower.shown for tower in towers}
-    model.config = renamed(model.config, shown)
+    public_names = {tower.name: tower.public_name for tower in towers}
+    model.config = with_tower_names(model.config, public_names)
     views = model.views
     architectures = [
         model.image_tower.architecture,
@@ -242,20 +242,20 @@ def hide_paths(model: LocatorModel, towers: Iterable[Tower]) -> None:
         for values in _nested(architecture):
             if "_name_or_path" in values:
                 name = str(values["_name_or_path"])
-                values["_name_or_path"] = shown.get(name, "" if os.path.isabs(name) else name)
+                values["_name_or_path"] = public_names.get(name, "" if os.path.isabs(name) else name)
 
 
-def renamed(config: ModelConfig, shown: dict[str, str]) -> ModelConfig:
-    """A configuration with other names for its towers."""
+def with_tower_names(config: ModelConfig, names: dict[str, str]) -> ModelConfig:
+    """Return a configuration whose towers are renamed by {old: new}."""
 
-    def name(given: str) -> str:
-        return shown.get(given, given)
+    def renamed(name: str) -> str:
+        return names.get(name, name)
 
     return dataclasses.replace(
         config,
-        image=dataclasses.replace(config.image, tower=name(config.image.tower)),
-        location=dataclasses.replace(config.location, text_tower=name(config.location.text_tower)),
-        views=dataclasses.replace(config.views, caption=name(config.views.caption), map=name(config.views.map)),
+        image=dataclasses.replace(config.image, tower=renamed(config.image.tower)),
+        location=dataclasses.replace(config.location, text_tower=renamed(config.location.text_tower)),
+        views=dataclasses.replace(config.views, caption=renamed(config.views.caption), map=renamed(config.views.map)),
     )
 
 

@@ -1,4 +1,4 @@
-"""A model's folder to a hub: one commit, whole or not at all, and then downloaded again to be sure of it."""
+"""Upload of a model folder to a hub as one atomic commit, verified by downloading it again."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from swclip.hub.folder import CARD_NAME, CONFIG_NAME, ModelFolder, check_folder
 from swclip.models.download import BANK_FILE, MODEL_FILES, TOKENIZERS
 from swclip.versions import own_version
 
-_OURS = (*MODEL_FILES, BANK_FILE, CARD_NAME, CONFIG_NAME)
-_AGAIN = "Give the same command again: files that have arrived are not sent again, and nothing half is visible."
+_MODEL_FILE_NAMES = (*MODEL_FILES, BANK_FILE, CARD_NAME, CONFIG_NAME)
+_RETRY = "Give the same command again: uploaded files are not sent again, and no incomplete model is visible."
 
 
 @dataclass(frozen=True)
 class Pushed:
-    """What an upload came to.
+    """Result of an upload.
 
     Attributes:
-        url: Where the commit can be seen.
-        commit: Its id; that of before where nothing had changed.
-        before: The newest commit before; None where the repository was made now.
-        removed: Files of an earlier model that the new one has not.
-        verified: Whether it was downloaded again and found to be the same.
+        url: Address of the commit.
+        commit: Id of the commit; that of the previous commit if nothing changed.
+        before: Id of the previous commit; None for a new repository.
+        removed: Files of an earlier model that the new model does not have.
+        verified: Whether the commit was downloaded again and compared.
     """
 
     url: str
@@ -40,7 +40,7 @@ class Pushed:
 
     @property
     def changed(self) -> bool:
-        """Whether there was anything new to commit."""
+        """Whether the upload made a new commit."""
         return self.commit != self.before
 
 
@@ -55,25 +55,26 @@ def push_folder(
     verify: bool = True,
     say: Callable[[str], None] | None = None,
 ) -> Pushed:
-    """Upload a folder that `write_model_folder` wrote as one commit.
+    """Upload a folder written by `write_model_folder` as one commit.
 
-    Files of an earlier model that the new one lacks (a bank, a tokenizer) are removed in the same commit: they would
-    be read with the new weights. What else the repository holds stays.
+    Files of an earlier model that the new one lacks (a bank, a tokenizer) are removed in the same commit, because they
+    would be loaded with the new weights. Other files of the repository are kept.
 
     Args:
         folder: The folder.
-        repo_id: owner/name; made if it is not there.
-        private: Make it private. One that is there and public is refused, before anything is sent.
-        revision: The branch; made if it is not there. None for main.
-        message: Of the commit.
-        endpoint: The hub's address; None for HF_ENDPOINT, else huggingface.co.
+        repo_id: Repository owner/name; created if missing.
+        private: Create a private repository. An existing public one is rejected before anything is sent.
+        revision: The branch; created if missing. None for main.
+        message: Commit message.
+        endpoint: Address of the hub; None for HF_ENDPOINT, else huggingface.co.
         verify: Download the commit again, compare every file, and load the model.
-        say: Told what is done.
+        say: Called with progress messages.
 
     Raises:
-        HubError: There is no token, it may not write there, the hub cannot be reached or refuses.
-        ConfigError: The address would send the token in clear text.
-        ArtefactError: What was downloaded again is not what was sent.
+        HubError: There is no token, it has no write access, or the hub cannot be reached, denies the upload, or returns
+            different files.
+        ConfigError: The endpoint would receive the token in clear text.
+        ArtefactError: The downloaded model cannot be loaded.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 
@@ -81,16 +82,16 @@ def push_folder(
     token = get_token()
     if not token:
         raise HubError(
-            "there is no token for the hub: set HF_TOKEN to one that may write, or log in with `hf auth login`."
+            "there is no token for the hub: set HF_TOKEN to one with write access, or log in with `hf auth login`."
         )
     tell = say or (lambda _: None)
     api = HfApi(endpoint=endpoint, token=token, library_name="swclip", library_version=own_version())
-    with _told(f"{repo_id} at {api.endpoint}", token):
-        before = _repository(api, repo_id, private, revision)
-        there = set(api.list_repo_files(repo_id, revision=revision))
-        removed = sorted(name for name in there - set(folder.files) if _is_ours(name))
+    with _hub_errors(f"{repo_id} at {api.endpoint}", token):
+        before = _prepare_repository(api, repo_id, private, revision)
+        existing = set(api.list_repo_files(repo_id, revision=revision))
+        removed = sorted(name for name in existing - set(folder.files) if _is_model_file(name))
         if before is not None:
-            tell(f"{repo_id} is there, at commit {before[:12]}; the model goes on top of it")
+            tell(f"{repo_id} exists, at commit {before[:12]}; the model is added as a new commit")
         operations: list[Any] = [CommitOperationDelete(name) for name in removed]
         operations += [CommitOperationAdd(name, folder.path / name) for name in folder.files]
         tell(f"sending {len(folder.files)} files, {folder.size_bytes / 1e6:,.1f} MB")
@@ -99,7 +100,7 @@ def push_folder(
             operations,
             commit_message=message or f"A model of swclip {own_version()}, {folder.fingerprint[:12]}",
             revision=revision,
-            # Somebody else's commit in between is refused by the hub, not overwritten.
+            # The hub rejects the commit if another one was made in the meantime.
             parent_commit=before,
         )
         pushed = Pushed(str(info.commit_url), str(info.oid), before, tuple(removed), verify)
@@ -109,8 +110,8 @@ def push_folder(
     return pushed
 
 
-def _repository(api: Any, repo_id: str, private: bool, revision: str | None) -> str | None:
-    """Make repository and branch where they are not there; the newest commit before, None of a new repository."""
+def _prepare_repository(api: Any, repo_id: str, private: bool, revision: str | None) -> str | None:
+    """Create repository and branch if missing; return the newest commit, or None for a new repository."""
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     try:
@@ -122,7 +123,7 @@ def _repository(api: Any, repo_id: str, private: bool, revision: str | None) -> 
         new = False
     if private and not info.private:
         raise HubError(
-            f"{repo_id}: is there and public, and --private was asked for; nothing was sent. Make it private in its "
+            f"{repo_id}: exists and is public, but --private is given; nothing was sent. Make it private in its "
             "settings on the hub, or choose another name."
         )
     if revision is not None:
@@ -134,12 +135,12 @@ def _repository(api: Any, repo_id: str, private: bool, revision: str | None) -> 
     return None if new else str(info.sha)
 
 
-def _is_ours(name: str) -> bool:
-    return name in _OURS or name.split("/")[0] in TOKENIZERS
+def _is_model_file(name: str) -> bool:
+    return name in _MODEL_FILE_NAMES or name.split("/")[0] in TOKENIZERS
 
 
 def _verify(api: Any, repo_id: str, commit: str, folder: ModelFolder) -> None:
-    """Download a commit into a folder of its own, compare every file, and load the model from it."""
+    """Download a commit into a temporary folder, compare every file, and load the model from it."""
     from huggingface_hub import snapshot_download
 
     with tempfile.TemporaryDirectory(prefix="swclip-verify-") as temporary:
@@ -152,9 +153,9 @@ def _verify(api: Any, repo_id: str, commit: str, folder: ModelFolder) -> None:
             allow_patterns=folder.files,
         )
         for name in folder.files:
-            came = Path(temporary) / name
-            if not came.is_file() or sha256_of_file(came) != sha256_of_file(folder.path / name):
-                raise HubError(f"{repo_id}: {name} came back from the hub as another file than was sent. {_AGAIN}")
+            downloaded = Path(temporary) / name
+            if not downloaded.is_file() or sha256_of_file(downloaded) != sha256_of_file(folder.path / name):
+                raise HubError(f"{repo_id}: the hub returned another {name} than was sent. {_RETRY}")
         check_folder(Path(temporary), folder.fingerprint)
 
 
@@ -164,12 +165,14 @@ def _check_endpoint(endpoint: str | None) -> None:
     parts = urlsplit(endpoint)
     if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")):
         return
-    raise ConfigError(f"--endpoint {endpoint}: give an address that begins with https://, since a token is sent there.")
+    raise ConfigError(
+        f"--endpoint {endpoint}: give an address that begins with https://, because a token is sent to it."
+    )
 
 
 @contextmanager
-def _told(where: str, token: str) -> Iterator[None]:
-    """Turn what the hub's library raises into one message that says what to do."""
+def _hub_errors(where: str, token: str) -> Iterator[None]:
+    """Convert errors of huggingface_hub to `HubError` with a message that says what to do, without the token."""
     try:
         yield
     except SwclipError:
@@ -180,25 +183,24 @@ def _told(where: str, token: str) -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     chain = [error]
-    while (below := chain[-1].__cause__ or chain[-1].__context__) is not None and isinstance(below, Exception):
-        chain.append(below)
-    response = next((found for link in chain if (found := getattr(link, "response", None)) is not None), None)
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and isinstance(cause, Exception):
+        chain.append(cause)
+    responses = (getattr(link, "response", None) for link in chain)
+    response = next((response for response in responses if response is not None), None)
     status = getattr(response, "status_code", None)
     if status == 401:
-        return "the hub does not know the token; make a new one that may write, and set HF_TOKEN to it."
+        return "the hub does not know the token; create a new one with write access, and set HF_TOKEN to it."
     if status == 403:
-        return (
-            "the token may not write there (403): take one with the right to write, or a name under your own account."
-        )
+        return "the token has no write access (403): use one with write access, or a repository of your account."
     if status == 404:
-        return "it is not there, or the token may not see it (404); check the name and the token's rights."
+        return "not found, or the token has no access (404); check the name and the token's rights."
     if status in (409, 412):
         return f"somebody else committed in the meantime ({status}); nothing was changed. Give the same command again."
     if status == 413:
-        return "the hub takes no file or commit as large as this (413); train with a smaller tower, or ask it for room."
-    told = dict.fromkeys(" ".join(str(link).split()) or type(link).__name__ for link in chain)
-    detail = "; ".join(text.rstrip(".") for text in told)[:300]
+        return "the hub rejects files or commits of this size (413); train with a smaller tower, or ask for more space."
+    messages = dict.fromkeys(" ".join(str(link).split()) or type(link).__name__ for link in chain)
+    detail = "; ".join(text.rstrip(".") for text in messages)[:300]
     if status == 400 or isinstance(error, ValueError):
-        return f"the hub does not take it ({detail})."
-    hint = "If this hub does not know Xet, set HF_HUB_DISABLE_XET=1. " if "xet-" in detail else ""
-    return f"the upload was interrupted ({detail}). {hint}{_AGAIN}"
+        return f"the hub rejects the upload ({detail})."
+    hint = "If this hub does not support Xet, set HF_HUB_DISABLE_XET=1. " if "xet-" in detail else ""
+    return f"the upload was interrupted ({detail}). {hint}{_RETRY}"

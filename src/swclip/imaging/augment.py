@@ -1,6 +1,7 @@
-"""Augmentation of training photographs, by the batch: crops, light and small occlusions; never a mirror image.
+"""Augmentation of batches of training photographs: crops, colour changes and small occlusions.
 
-A street mirrored is another street, and a photograph turned by much is none that a passer-by takes.
+There are no mirror images, because a mirrored street is another place, and no rotations, which photographs taken in
+the street rarely have.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ def augment(pixels: Float[Tensor, "b 3 h w"], generator: torch.Generator | None 
 
     Args:
         pixels: (B, 3, H, W) normalised pixels.
-        generator: What is drawn from; torch's own where None.
+        generator: Source of randomness; torch's global generator if None.
 
     Returns:
-        (B, 3, H, W), a new tensor.
+        (B, 3, H, W) augmented pixels, a new tensor.
     """
     count = len(pixels)
 
@@ -27,7 +28,7 @@ def augment(pixels: Float[Tensor, "b 3 h w"], generator: torch.Generator | None 
         drawn = torch.rand(count, *shape, generator=generator, dtype=pixels.dtype)
         return (low + (high - low) * drawn).to(pixels.device)
 
-    # A crop of 65 to 100 % of each side, shifted within the picture, in one resampling.
+    # Crop 65 to 100 % of each side at a random position, in one resampling.
     size = uniform(0.65, 1.0, 2)
     shift = uniform(-1.0, 1.0, 2) * (1.0 - size)
     matrix = torch.zeros(count, 2, 3, dtype=pixels.dtype, device=pixels.device)
@@ -44,7 +45,7 @@ def augment(pixels: Float[Tensor, "b 3 h w"], generator: torch.Generator | None 
 
 
 def _occlude(x: Float[Tensor, "b 3 h w"], draws: Float[Tensor, "b 5"]) -> Float[Tensor, "b 3 h w"]:
-    """Grey out a rectangle of up to a third of each side in half of the photographs, as a passing van would."""
+    """Replace a rectangle of up to a third of each side by grey in half of the photographs, like a passing van."""
     height, width = x.shape[-2:]
     rows = torch.arange(height, device=x.device, dtype=x.dtype)[None, :, None] / height
     columns = torch.arange(width, device=x.device, dtype=x.dtype)[None, None, :] / width

@@ -1,4 +1,4 @@
-"""From a file or bytes to an upright RGB picture, or to a named reason why not."""
+"""Decoding of photographs to upright RGB pictures, with a reason for each file that cannot be decoded."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from swclip.errors import InputError
 Reason = Literal["missing", "empty", "truncated", "not-an-image", "too-large"]
 
 MAX_PIXELS = 100_000_000
-"""Pixels above which a header alone is refused: a small file can claim to be a picture of many gigabytes."""
+"""Limit of pixels, checked in the header: a small file can declare a picture of many gigabytes."""
 
-# Formats that cameras and archives use. Pillow reads more, and hands EPS to Ghostscript: not for strangers' files.
+# Formats of cameras and archives. Pillow reads more, but passes EPS to Ghostscript, which is unsafe for user files.
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -36,8 +36,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _READ_WHOLE_BYTES = 64 * 2**20
-# Warning filters and Pillow's bomb limit belong to the whole process. Headers are parsed one at a time so that two
-# threads never restore each other's settings; the pixels, where the time goes, are decoded in parallel.
+# Warning filters and Pillow's bomb limit are global to the process. Headers are parsed one at a time so that two
+# threads never restore each other's settings; pixels, which take most of the time, are decoded in parallel.
 _HEADER_LOCK = threading.Lock()
 
 
@@ -45,8 +45,9 @@ class PhotographError(InputError):
     """A file that cannot be used as a photograph.
 
     Attributes:
-        reason: What is wrong, as a code: missing, empty, truncated, not-an-image or too-large.
-        detail: The same in words, without the file's name.
+        name: Path of the file, or a description of its bytes.
+        reason: The reason as a code: missing, empty, truncated, not-an-image or too-large.
+        detail: The reason in words, without the file's name.
     """
 
     def __init__(self, name: str, reason: Reason, detail: str) -> None:
@@ -56,25 +57,25 @@ class PhotographError(InputError):
         self.detail = detail
 
     def __reduce__(self) -> tuple[type[PhotographError], tuple[str, Reason, str]]:
-        return type(self), (self.name, self.reason, self.detail)  # so that worker processes can send it back
+        return type(self), (self.name, self.reason, self.detail)  # picklable, for worker processes
 
 
 def decode_photograph(
     source: str | os.PathLike[str] | bytes, *, size_px: int | None = None, max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
-    """Decode a photograph whole, upright and as RGB.
+    """Decode a photograph completely, upright and as RGB.
 
     Args:
         source: A path, or the file's bytes.
-        size_px: The shorter side that will be needed, pixels. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its size
-            where that leaves both sides at least this long: about twice as fast. The result may be larger.
-        max_pixels: Pictures with more are refused from the header, before anything is decoded.
+        size_px: Required length of the shorter side, pixels. If given, a JPEG is decoded at 1/2, 1/4 or 1/8 of its size
+            as long as both sides have at least this length: about twice as fast. The result may be larger.
+        max_pixels: Pictures with more pixels are rejected from the header, before decoding.
 
     Returns:
         The picture, mode RGB. EXIF orientation is applied, 16-bit values are scaled to 8, transparent parts are white.
 
     Raises:
-        PhotographError: It is missing, empty, cut short, not an image or too large; `reason` says which.
+        PhotographError: The file is missing, empty, truncated, not an image or too large; see `reason`.
 
     Example:
         >>> picture = io.BytesIO()
@@ -86,24 +87,24 @@ def decode_photograph(
         if size_px is not None and image.format in ("JPEG", "MPO"):
             image.draft(None, (size_px, size_px))
         load_pixels(image, name_of(source))
-        upright = _UPRIGHT.get(image_orientation(image))  # after loading, since a TIFF is turned while it loads
+        upright = _UPRIGHT.get(image_orientation(image))  # after loading, which already rotates a TIFF
         picture = to_rgb(image)
     return picture if upright is None else picture.transpose(upright)
 
 
 @contextmanager
 def open_photograph(source: str | os.PathLike[str] | bytes, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
-    """Open a photograph and check its header; no pixel is decoded yet.
+    """Open a photograph and check its header, without decoding pixels.
 
     Args:
         source: A path, or the file's bytes.
-        max_pixels: Pictures with more are refused.
+        max_pixels: Pictures with more pixels are rejected.
 
     Yields:
         Pillow's image, closed afterwards.
 
     Raises:
-        PhotographError: It is missing, empty, not an image or too large.
+        PhotographError: The file is missing, empty, not an image or too large.
     """
     name = name_of(source)
     stream = _stream(source, name)
@@ -124,11 +125,11 @@ def open_photograph(source: str | os.PathLike[str] | bytes, *, max_pixels: int =
 
 
 def image_orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 (upright) where there is none or it cannot be read."""
+    """Return the EXIF orientation, 1 to 8; 1 (upright) if it is absent or cannot be read."""
     with quiet_pillow():
         try:
             return int(image.getexif().get(_ORIENTATION_TAG, 1))
-        except Exception:  # Pillow raises whatever a broken EXIF block leads it into; the picture is still good
+        except Exception:  # Pillow raises many kinds of errors on a broken EXIF block; the picture is still good
             return 1
 
 
@@ -136,9 +137,9 @@ def load_pixels(image: Image.Image, name: str) -> None:
     """Decode all pixels of an opened image.
 
     Raises:
-        PhotographError: The file ends early, or what it holds cannot be decoded.
+        PhotographError: The file is truncated or cannot be decoded.
     """
-    stream = getattr(image, "fp", None)  # Pillow forgets it once the pixels are there
+    stream = getattr(image, "fp", None)  # Pillow drops it after loading
     try:
         image.load()
     except MemoryError as error:
@@ -154,7 +155,7 @@ def load_pixels(image: Image.Image, name: str) -> None:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode to RGB: 16-bit scaled, palettes resolved, transparency laid over white.
+    """Convert any Pillow mode to RGB: scale 16-bit values, resolve palettes, put transparency on white.
 
     Args:
         image: A decoded image.
@@ -163,7 +164,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         Mode RGB, same size.
     """
     if image.mode == "RGB":
-        return image.copy()  # not the opened file's own object, which dies with its stream
+        return image.copy()  # a copy, because the opened image is invalid after its stream is closed
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_to_8_bit(np.asarray(image))).convert("RGB")
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
@@ -174,12 +175,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def name_of(source: str | os.PathLike[str] | bytes) -> str:
-    """What to call a photograph in a message."""
+    """Return the name of a photograph in messages."""
     return "the photograph given as bytes" if isinstance(source, bytes) else os.fspath(source)
 
 
 def _to_8_bit(values: np.ndarray) -> np.ndarray:
-    """Grey values of any depth to uint8; the depth is known only from the values where the mode is 32-bit."""
+    """Convert grey values of any depth to uint8; the depth of 32-bit modes is inferred from the values."""
     if values.dtype == np.uint16:
         return (values >> 8).astype(np.uint8)
     finite = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
@@ -194,7 +195,7 @@ def _to_8_bit(values: np.ndarray) -> np.ndarray:
 def _stream(source: str | os.PathLike[str] | bytes, name: str) -> BinaryIO:
     if isinstance(source, bytes):
         if not source:
-            raise PhotographError(name, "empty", "holds no bytes.")
+            raise PhotographError(name, "empty", "has no bytes.")
         return io.BytesIO(source)
     path = Path(source)
     try:
@@ -203,7 +204,7 @@ def _stream(source: str | os.PathLike[str] | bytes, name: str) -> BinaryIO:
             raise PhotographError(name, "not-an-image", "is a folder; give a photograph.")
         if size == 0:
             raise PhotographError(name, "empty", "is an empty file; copy or download it again.")
-        # Read outside the lock, so that a slow disk delays one thread and not all.
+        # Reading outside the lock lets a slow disk delay only one thread.
         return io.BytesIO(path.read_bytes()) if size <= _READ_WHOLE_BYTES else path.open("rb")
     except FileNotFoundError:
         raise PhotographError(name, "missing", "there is no such file; check the path.") from None
@@ -218,7 +219,7 @@ def _parse_header(stream: BinaryIO, name: str) -> Image.Image:
         except UnidentifiedImageError:
             stream.seek(0)
             raise PhotographError(name, *_unidentified(stream.read(16))) from None
-        except Exception as error:  # a header that begins well and goes wrong: plugins raise many kinds
+        except Exception as error:  # a defective header after a valid start: plugins raise many kinds of errors
             raise PhotographError(
                 name, "truncated", f"its header is cut short or damaged ({_first_line(error)})."
             ) from error
@@ -237,11 +238,11 @@ def _unidentified(start: bytes) -> tuple[Reason, str]:
 
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Silence Pillow's warnings and its own size limit while a header or its EXIF is parsed; keep pixels out of it."""
+    """Disable Pillow's warnings and size limit while a header or EXIF is parsed; not for decoding pixels."""
     with _HEADER_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         limit = Image.MAX_IMAGE_PIXELS
-        Image.MAX_IMAGE_PIXELS = None  # the size is judged by our own limit, for which the user has a flag
+        Image.MAX_IMAGE_PIXELS = None  # `open_photograph` checks the size, with a limit that users can set
         try:
             yield
         finally:
@@ -249,7 +250,7 @@ def quiet_pillow() -> Iterator[None]:
 
 
 def _has_zero_tail(stream: object) -> bool:
-    """A JPEG whose end was never written: space reserved by a downloader or a crashed camera reads as zeros."""
+    """Return whether the end of a JPEG was never written: space reserved by a downloader or camera reads as zeros."""
     if not isinstance(stream, io.BytesIO) or stream.closed:
         return False
     data = stream.getbuffer()
@@ -260,7 +261,7 @@ def _has_zero_tail(stream: object) -> bool:
 
 @cache
 def _readable_formats() -> tuple[str, ...]:
-    """Those of our formats that this Pillow has, with HEIC where its plugin is installed."""
+    """Return the formats of `_FORMATS` that Pillow can read, with HEIC if its plugin is installed."""
     Image.init()
     if find_spec("pillow_heif") is not None:
         import pillow_heif  # type: ignore[import-not-found,unused-ignore]  # optional
@@ -273,21 +274,21 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-_QUALITY = 80
+_JPEG_QUALITY = 80
 
 
 def thumbnail_jpeg(source: str | os.PathLike[str] | bytes, side_px: int) -> bytes:
-    """A small picture of a photograph.
+    """Encode a thumbnail of a photograph as JPEG.
 
     Args:
         source: A path, or the file's bytes.
-        side_px: At most so many pixels high, and twice as many wide: a panorama may be wide.
+        side_px: Largest height in pixels; the largest width is twice this, for panoramas.
 
     Raises:
-        PhotographError: It cannot be decoded.
+        PhotographError: The photograph cannot be decoded.
     """
     picture = decode_photograph(source, size_px=side_px)
     picture.thumbnail((side_px * 2, side_px))
     stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=_QUALITY)
+    picture.save(stream, "JPEG", quality=_JPEG_QUALITY)
     return stream.getvalue()

@@ -1,4 +1,4 @@
-"""Near-duplicate pictures: perceptual hashes, and which of them differ in few bits."""
+"""Near-duplicate pictures: perceptual hashes, and the pairs that differ in few bits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 HASH_BITS = 64
-_DECODE_PX = 64  # the hash looks at 32 x 32: a JPEG decoded at an eighth of its size is enough
+_DECODE_PX = 64  # the hash uses 32 x 32 pixels, so a JPEG may be decoded at an eighth of its size
 
 _BYTE_BITS = np.array([bin(value).count("1") for value in range(256)], dtype=np.uint8)
 
@@ -30,10 +30,10 @@ class PictureHashes:
     """Hashes of N photographs, in their order.
 
     Attributes:
-        perceptual: (N,) the bits of the perceptual hash; 0 where the photograph could not be read.
-        content: SHA-256 of the file's bytes; "" where it could not be read.
-        readable: (N,) whether there is a hash.
-        failures: Row and reason of each photograph that could not be read.
+        perceptual: (N,) perceptual hash; 0 if the photograph could not be read.
+        content: SHA-256 of the file's bytes; "" if the photograph could not be read.
+        readable: (N,) whether the photograph could be read.
+        failures: {row: reason} of the photographs that could not be read.
     """
 
     perceptual: UInt64[np.ndarray, " n"]
@@ -43,16 +43,16 @@ class PictureHashes:
 
 
 def perceptual_hash(image: Image.Image) -> int:
-    """The 64-bit perceptual hash (pHash) of a picture: the signs of its lowest frequencies about their median.
+    """Compute the 64-bit perceptual hash (pHash) of a picture: its lowest frequencies, compared with their median.
 
     Args:
         image: Any Pillow image.
 
     Returns:
-        A whole number of 64 bits; the first bit of the hash is the highest.
+        An integer of 64 bits; the first bit of the hash is the most significant.
 
     References:
-        C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010), in the form of the
+        C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010), as implemented by the
         imagehash library's `phash`.
     """
     import imagehash
@@ -61,7 +61,7 @@ def perceptual_hash(image: Image.Image) -> int:
 
 
 def check_bits(max_bits: int) -> None:
-    """Raise ConfigError unless `max_bits` is a Hamming distance that two hashes can have."""
+    """Raise ConfigError unless `max_bits` is a possible Hamming distance of two hashes."""
     if not 0 <= max_bits <= HASH_BITS:
         raise ConfigError(f"near-duplicates within {max_bits} bits: a hash has {HASH_BITS}; give 0 to {HASH_BITS}.")
 
@@ -72,12 +72,12 @@ def hash_photographs(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> PictureHashes:
-    """Hash the pictures and the bytes of photographs. One that cannot be read is recorded, not raised.
+    """Hash the pixels and the bytes of photographs; unreadable photographs are recorded and do not raise.
 
     Args:
         paths: The files.
-        workers: Threads; as many as the machine has cores where None.
-        progress: Called with (done, total).
+        workers: Number of threads; the number of processors if None.
+        progress: Called with the number of hashed photographs and the total number.
     """
     perceptual = np.zeros(len(paths), dtype=np.uint64)
     content = [""] * len(paths)
@@ -97,12 +97,12 @@ def hash_photographs(
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """For each of N hashes, what is near to it among M others.
+    """Near-duplicates of N hashes among M others.
 
     Attributes:
-        count: (N,) how many of the others differ in at most the bits asked for.
-        nearest: (N,) the first of the others that differs least; -1 where there are no others.
-        bits: (N,) in how many bits that one differs; 65 where there are no others.
+        count: (N,) number of other hashes within the given Hamming distance.
+        nearest: (N,) index of the first nearest hash; -1 if there are no others.
+        bits: (N,) Hamming distance of the nearest hash; 65 if there are no others.
     """
 
     count: Int64[np.ndarray, " n"]
@@ -113,13 +113,13 @@ class NearDuplicates:
 def near_duplicates(
     a: UInt64[np.ndarray, " n"], b: UInt64[np.ndarray, " m"], max_bits: int, *, block_pairs: int = 1 << 18
 ) -> NearDuplicates:
-    """Compare every hash of `a` with every one of `b`, a block at a time.
+    """Compare every hash of `a` with every hash of `b`, in blocks.
 
     Args:
         a: (N,) hashes.
         b: (M,) hashes.
-        max_bits: The largest Hamming distance of a near-duplicate, bits.
-        block_pairs: How many pairs are compared at a time, about 10 bytes of memory each.
+        max_bits: Largest Hamming distance of a near-duplicate, bits.
+        block_pairs: Number of pairs that are compared at a time, about 10 bytes of memory each.
 
     Example:
         >>> near = near_duplicates(np.array([0], np.uint64), np.array([255, 3], np.uint64), max_bits=4)
@@ -133,16 +133,16 @@ def near_duplicates(
         return NearDuplicates(count, nearest, bits)
     rows = max(1, block_pairs // len(b))
     for start in range(0, len(a), rows):
-        some = slice(start, start + rows)
-        distance = bit_count(a[some, None] ^ b[None, :])
-        count[some] = np.count_nonzero(distance <= max_bits, axis=1)
-        nearest[some] = distance.argmin(axis=1)
-        bits[some] = distance.min(axis=1)
+        block = slice(start, start + rows)
+        distance = bit_count(a[block, None] ^ b[None, :])
+        count[block] = np.count_nonzero(distance <= max_bits, axis=1)
+        nearest[block] = distance.argmin(axis=1)
+        bits[block] = distance.min(axis=1)
     return NearDuplicates(count, nearest, bits)
 
 
 def bit_count(values: UInt64[np.ndarray, " ..."]) -> Any:
-    """How many bits are set in each value, as uint8."""
+    """Count the set bits of each value, as uint8."""
     if hasattr(np, "bitwise_count"):  # NumPy 2
         return np.bitwise_count(values)
     in_bytes = np.ascontiguousarray(values)[..., None].view(np.uint8)
@@ -150,7 +150,7 @@ def bit_count(values: UInt64[np.ndarray, " ..."]) -> Any:
 
 
 def _hash_one(path: str | os.PathLike[str]) -> tuple[int, str] | str:
-    """The two hashes, or why there are none."""
+    """Return the perceptual hash and the SHA-256, or the reason why the photograph cannot be read."""
     try:
         data = Path(path).read_bytes()
         return perceptual_hash(decode_photograph(data, size_px=_DECODE_PX)), hashlib.sha256(data).hexdigest()

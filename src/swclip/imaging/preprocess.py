@@ -1,4 +1,4 @@
-"""From an RGB picture to the array that an image tower takes."""
+"""Preprocessing of RGB pictures for image towers."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Resize, crop and normalise, as the tower was trained with.
+    """Resize, crop and normalise with the settings of a pretrained tower.
 
     Attributes:
-        size_px: Side of the square that comes out, pixels.
-        resize: "shortest-crop" scales the shorter side to `shortest_px` and cuts the middle square, so that shapes stay
-            true; "squash" scales both sides to `size_px`, so that nothing is cut off.
-        mean: Mean by channel, of values from 0 to 1.
-        std: Standard deviation by channel.
+        size_px: Side of the output square, pixels.
+        resize: "shortest-crop" scales the shorter side to `shortest_px` and crops the centre, which keeps the aspect
+            ratio; "squash" scales both sides to `size_px`, which keeps the whole picture.
+        mean: Mean of each channel, for values from 0 to 1.
+        std: Standard deviation of each channel.
         interpolation: Resampling filter.
-        shortest_px: The shorter side before the cut, pixels; None means `size_px`.
-        rescale: Factor from the values 0 to 255 to those that `mean` and `std` are about.
+        shortest_px: Shorter side before cropping, pixels; `size_px` if None.
+        rescale: Factor from values of 0 to 255 to the scale of `mean` and `std`.
 
     Example:
         >>> Preprocess(size_px=4)(Image.new("RGB", (12, 6), "white")).shape
@@ -76,11 +76,11 @@ class Preprocess:
 
     @property
     def decode_px(self) -> int:
-        """The `size_px` to decode a photograph with: the shorter side that the resizing starts from at least."""
+        """Shorter side, in pixels, with which photographs need to be decoded; see `decode_photograph`."""
         return self.shortest_px or self.size_px
 
     def __call__(self, image: Image.Image) -> Float32[np.ndarray, "3 h w"]:
-        """Turn an RGB picture into (3, size_px, size_px) float32."""
+        """Convert an RGB picture to a (3, size_px, size_px) float32 array."""
         pixels = np.asarray(self.resized(image), dtype=np.float32).transpose(2, 0, 1)
         std = np.asarray(self.std, dtype=np.float64)
         scale = (self.rescale / std).astype(np.float32)[:, None, None]
@@ -90,7 +90,7 @@ class Preprocess:
         return out
 
     def resized(self, image: Image.Image) -> Image.Image:
-        """The square RGB picture of `size_px`, before normalisation."""
+        """Return the square RGB picture of `size_px`, before normalisation."""
         if image.mode != "RGB":
             image = image.convert("RGB")
         side = self.size_px
@@ -101,8 +101,8 @@ class Preprocess:
         wide = short if width <= height else int(short * width / height)
         high = int(short * height / width) if width <= height else short
         left, top = (wide - side) // 2, (high - side) // 2
-        # The wanted square is resampled straight from the source: the same as resizing all of it and then cropping
-        # (to a grey level or two of rounding), at a fraction of the work for a wide picture.
+        # Resampling the crop directly from the source equals resizing the whole picture and then cropping, up to one or
+        # two grey levels of rounding, at a fraction of the work for a wide picture.
         scale_x, scale_y = width / wide, height / high
         box = (left * scale_x, top * scale_y, min((left + side) * scale_x, width), min((top + side) * scale_y, height))
         return image.resize((side, side), _FILTERS[self.interpolation], box=box)
@@ -110,7 +110,7 @@ class Preprocess:
     def read(
         self, source: str | os.PathLike[str] | bytes, *, max_pixels: int = MAX_PIXELS
     ) -> Float32[np.ndarray, "3 h w"]:
-        """Decode a photograph no larger than needed and preprocess it.
+        """Decode a photograph at the required size and preprocess it.
 
         Raises:
             PhotographError: The file cannot be used as a photograph.
@@ -119,19 +119,19 @@ class Preprocess:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the settings: the same digest means the same arrays."""
+        """SHA-256 of the settings; equal digests give equal arrays."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as plain values for JSON."""
+        """Return the settings as plain values for JSON."""
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`.
+        """Build the preprocessing from the result of `to_dict`.
 
         Raises:
-            ConfigError: A key is unknown or a value cannot work.
+            ConfigError: A key is unknown or a value is not valid.
         """
         unknown = sorted(set(values) - set(cls.__dataclass_fields__))
         if unknown:
@@ -145,12 +145,12 @@ class Preprocess:
         return cls(**settings)
 
     def to_json(self) -> str:
-        """The settings as JSON text."""
+        """Return the settings as JSON text."""
         return json.dumps(self.to_dict(), indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The inverse of `to_json`."""
+        """Build the preprocessing from the result of `to_json`."""
         return cls.from_dict(json.loads(text))
 
     @classmethod
@@ -158,12 +158,12 @@ class Preprocess:
         """Read a tower's `preprocessor_config.json`.
 
         Args:
-            config: The file as a dict. `size` may be a number, {"shortest_edge": n} or {"height": n, "width": n}; with
-                a crop (`crop_size`, `crop_pct`, or `do_center_crop`) or a shortest edge the middle square is cut,
+            config: The file as a dict. `size` may be a number, {"shortest_edge": n} or {"height": n, "width": n}. With
+                a crop (`crop_size`, `crop_pct`, or `do_center_crop`) or a shortest edge, the centre is cropped;
                 otherwise the picture is squashed.
 
         Raises:
-            ConfigError: The size is missing, or is of a form that does not give squares.
+            ConfigError: The size is missing or does not give square pictures.
         """
         size = config.get("size", config.get("crop_size"))
         cropped = bool(config.get("do_center_crop", "crop_size" in config))
@@ -172,10 +172,10 @@ class Preprocess:
             shortest, resize = int(size["shortest_edge"]), "shortest-crop"
         else:
             shortest = _side(size)
-            # Before sizes were dicts, a bare number meant the shorter side where a crop follows, else both sides.
+            # In older configurations, a single number is the shorter side if a crop follows, else both sides.
             resize = "shortest-crop" if cropped and not isinstance(size, Mapping) else "squash"
         side = crop or shortest
-        if config.get("crop_pct") and shortest < 384:  # ConvNeXt: scaled up by 1 / crop_pct, then cut to size
+        if config.get("crop_pct") and shortest < 384:  # ConvNeXt scales by 1 / crop_pct, then crops
             side, shortest, resize = shortest, int(shortest / float(config["crop_pct"])), "shortest-crop"
         if resize == "squash":
             side = shortest

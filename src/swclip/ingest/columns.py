@@ -1,4 +1,4 @@
-"""Which column of a stranger's table holds what, by the names people give them."""
+"""Identification of the columns of a user's table by common names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from swclip.errors import InputError
 
 @dataclass(frozen=True)
 class ColumnNames:
-    """Columns named by the user, for those that cannot or should not be found by synonyms. None: look for it."""
+    """Columns that the user names; a column that is None is found by its synonyms."""
 
     image: str | None = None
     lat: str | None = None
@@ -38,8 +38,8 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-# Lower case, letters and figures alone. A name in a later tuple counts only where none of the earlier is there: tables
-# with lat and lon often have x and y of a projection too.
+# Lower-case letters and digits only. A name in a later tuple counts only if no name of an earlier tuple is present:
+# tables with lat and lon often have x and y of a projection too.
 SYNONYMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "image": (
         _words(
@@ -92,19 +92,19 @@ SYNONYMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "licence": (_words("licence license"), ()),
     "source": (_words("source provider"), ()),
     "image_id": (_words("imageid imagekey photoid imgid"), ()),
-    # Archives have a title and a description of each photograph: both are words about it, the longer says more.
+    # Archives have a title and a description of each photograph: the description is longer and more informative.
     "caption": (_words("caption imagecaption photocaption"), _words("description"), _words("text"), _words("title")),
     "map": (_words("map mappath mapfile mapimage maptile maptilepath"), ()),
 }
 
 
 def flag_of(role: str) -> str:
-    """The flag of `swclip prepare` that names the column of a role."""
+    """Return the flag of `swclip prepare` that names the column of a role."""
     return f"--{role.replace('_', '-')}-column"
 
 
 def plain_name(column: str) -> str:
-    """A column's name without case, accents, punctuation and a unit in brackets.
+    """Normalise a column name: no case, accents, punctuation or unit in brackets.
 
     Example:
         >>> plain_name(" GPS_Latitude (deg) ")
@@ -115,75 +115,78 @@ def plain_name(column: str) -> str:
     return "".join(c for c in without_unit if c.isalnum()) or "".join(c for c in text if c.isalnum())
 
 
-def find_columns(columns: Sequence[str], given: ColumnNames, table: str) -> dict[str, str]:
+def find_columns(columns: Sequence[str], named: ColumnNames, table: str) -> dict[str, str]:
     """Find the column of each role.
 
     Args:
-        columns: The table's columns.
-        given: Those that the user named; they are taken as they are.
-        table: What to call the table in a message.
+        columns: Columns of the table.
+        named: Columns that the user names; they take precedence over synonyms.
+        table: Name of the table in messages.
 
     Returns:
-        {role: column} for the roles found, `ROLES` being all there are.
+        {role: column} for the roles that have a column; `ROLES` lists all roles.
 
     Raises:
-        InputError: A named column is not there, or two columns could have one role.
+        InputError: A named column does not exist, or two columns match one role.
 
     Example:
         >>> find_columns(["Photo", "GPS Latitude", "lng", "x", "y"], ColumnNames(), "table.csv")
         {'image': 'Photo', 'lat': 'GPS Latitude', 'lon': 'lng'}
     """
-    return match_columns(columns, SYNONYMS, {role: getattr(given, role) for role in ROLES}, table, flag_of)
+    return match_columns(columns, SYNONYMS, {role: getattr(named, role) for role in ROLES}, table, flag_of)
 
 
 def match_columns(
     columns: Sequence[str],
     synonyms: Mapping[str, Sequence[Sequence[str]]],
-    given: Mapping[str, str | None],
+    named: Mapping[str, str | None],
     table: str,
     flag: Callable[[str], str],
 ) -> dict[str, str]:
-    """As `find_columns`, for any roles.
+    """Find the column of each role, for any set of roles.
 
     Args:
-        columns: The table's columns.
-        synonyms: {role: names as `plain_name` writes them, in groups}; a later group counts only where no name of the
-            earlier is there.
-        given: {role: column} that the user named.
-        table: What to call the table in a message.
-        flag: The flag that names the column of a role.
+        columns: Columns of the table.
+        synonyms: {role: groups of names, normalised by `plain_name`}; a later group counts only if no name of an
+            earlier group is present.
+        named: {role: column} that the user names.
+        table: Name of the table in messages.
+        flag: Returns the flag that names the column of a role.
+
+    Returns:
+        {role: column} for the roles that have a column.
 
     Raises:
-        InputError: A named column is not there, or two columns could have one role.
+        InputError: A named column does not exist, or two columns match one role.
 
     Example:
         >>> match_columns(["Rank", "k"], {"rank": (("rank",), ("k",))}, {}, "table.csv", flag_of)
         {'rank': 'Rank'}
     """
-    found: dict[str, str] = {}
+    matches: dict[str, str] = {}
     for role in synonyms:
-        named = given.get(role)
-        if named is not None:
-            found[role] = _named(named, flag(role), columns, table)
-    taken = set(found.values())
-    plain = {column: plain_name(column) for column in columns if column not in taken}
+        name = named.get(role)
+        if name is not None:
+            matches[role] = _existing_column(name, flag(role), columns, table)
+    used = set(matches.values())
+    plain = {column: plain_name(column) for column in columns if column not in used}
     for role, groups in synonyms.items():
-        if role in found:
+        if role in matches:
             continue
         for names in groups:
             candidates = [column for column in columns if plain.get(column) in names]
             if len(candidates) > 1:
                 raise InputError(
                     f"{table}: the columns {listed(candidates)} could each be the {_meaning(role)}; "
-                    f"say which, for example {flag(role)} {_quoted(candidates[0])}"
+                    f"choose one, for example {flag(role)} {_quoted(candidates[0])}"
                 )
             if candidates:
-                found[role] = candidates[0]
+                matches[role] = candidates[0]
                 break
-    return found
+    return matches
 
 
-def _named(name: str, flag: str, columns: Sequence[str], table: str) -> str:
+def _existing_column(name: str, flag: str, columns: Sequence[str], table: str) -> str:
     count = list(columns).count(name)
     if count == 1:
         return name
@@ -191,7 +194,7 @@ def _named(name: str, flag: str, columns: Sequence[str], table: str) -> str:
         raise InputError(f"{table}: {flag} {name}: {count} columns have that name; rename one of them.")
     close = difflib.get_close_matches(name, columns, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    raise InputError(f"{table}: {flag} {name}: there is no such column; {hint}it has {listed(columns)}.")
+    raise InputError(f"{table}: {flag} {name}: there is no such column; {hint}the table has {listed(columns)}.")
 
 
 def _meaning(role: str) -> str:
@@ -200,7 +203,7 @@ def _meaning(role: str) -> str:
 
 
 def listed(columns: Sequence[str]) -> str:
-    """Names of columns in a message; at most twenty."""
+    """List column names for a message, at most twenty."""
     shown = [repr(column) for column in columns[:20]] + (["..."] if len(columns) > 20 else [])
     return ", ".join(shown[:-1]) + " and " + shown[-1] if len(shown) > 1 else "".join(shown)
 

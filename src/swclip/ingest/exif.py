@@ -1,4 +1,4 @@
-"""What a photograph's EXIF block says of where, when and in which direction it was taken."""
+"""Position, time and heading of a photograph from its EXIF block."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _GPS_IFD, _EXIF_IFD = 0x8825, 0x8769
 _LAT_REF, _LAT, _LON_REF, _LON = 1, 2, 3, 4
 _GPS_TIME, _GPS_DATE = 7, 29
 _DIRECTION, _POSITIONING_ERROR = 17, 31
-# Tags of time, its offset from UTC and its fraction: when it was taken, when it was digitised, when it was changed.
+# Tags of a time, its UTC offset and its fraction: original, digitised, modified.
 _TIMES = ((0x9003, 0x9011, 0x9291), (0x9004, 0x9012, 0x9292), (0x0132, 0x9010, 0x9290))
 
 
 @dataclass(frozen=True)
 class ExifFacts:
-    """Facts from one photograph; None where EXIF does not say.
+    """Metadata of one photograph; None for absent values.
 
     Attributes:
-        lat_deg: Latitude in degrees; NaN where the tag holds no number. It may lie outside -90 to 90.
+        lat_deg: Latitude in degrees; NaN if the tag is not a number. It is not checked to be within -90 to 90.
         lon_deg: Longitude in degrees, likewise.
         heading_deg: Direction of view, degrees clockwise from north.
         accuracy_m: Horizontal positioning error, metres.
-        captured_at: Time of capture as ISO 8601, with "+00:00" where the zone is known.
-        problem: Why the GPS position cannot be used although one is there.
+        captured_at: Time of capture as ISO 8601, with "+00:00" if the time zone is known.
+        problem: Why a GPS position that is present cannot be used.
     """
 
     lat_deg: float | None = None
@@ -42,13 +42,13 @@ class ExifFacts:
 
 
 def read_exif(image: Image.Image) -> ExifFacts:
-    """Read the facts from an opened image; broken EXIF gives what can still be read, never an error.
+    """Read the metadata of an opened image; broken EXIF never raises, and its readable parts are returned.
 
-    The time is DateTimeOriginal with its offset. Without an offset the GPS time, which is UTC, is preferred, and the
-    camera's clock is taken as it is where there is none.
+    The time is DateTimeOriginal with its offset. Without an offset, the GPS time, which is UTC, is preferred; without a
+    GPS time, the time of the camera's clock is returned without a zone.
 
     Args:
-        image: An image as Pillow opened it. Its pixels are not needed.
+        image: An image opened by Pillow. Its pixels are not needed.
 
     Example:
         >>> read_exif(Image.new("RGB", (2, 2))).lat_deg is None
@@ -74,7 +74,7 @@ def _tags(image: Image.Image) -> tuple[dict[int, Any], dict[int, Any], dict[int,
         try:
             exif = image.getexif()
             blocks[0] = dict(exif)
-        except Exception:  # Pillow raises whatever a broken block leads it into; the picture may still be good
+        except Exception:  # Pillow raises many kinds of errors on a broken block; the pixels may still be good
             return {}, {}, {}
         for place, tag in ((1, _EXIF_IFD), (2, _GPS_IFD)):
             try:
@@ -84,18 +84,18 @@ def _tags(image: Image.Image) -> tuple[dict[int, Any], dict[int, Any], dict[int,
     return blocks[0], blocks[1], blocks[2]
 
 
-def _angle(value: Any, reference: Any, what: str, letters: str) -> tuple[float | None, str | None]:
-    """Degrees, minutes and seconds (or degrees alone) with N, S, E or W to signed degrees."""
+def _angle(value: Any, reference: Any, name: str, letters: str) -> tuple[float | None, str | None]:
+    """Convert degrees, minutes and seconds (or degrees alone) with N, S, E or W to signed degrees, or give a reason."""
     if value is None:
         return None, None
     parts = [_number(part) for part in value] if isinstance(value, (tuple, list)) else [_number(value)]
     if not parts or any(part is None for part in parts):
-        return math.nan, f"the EXIF {what} is not a number ({_shown(value)})"
+        return math.nan, f"the EXIF {name} is not a number ({_shown(value)})"
     degrees = sum(float(part or 0.0) / 60.0**power for power, part in enumerate(parts[:3]))
     letter = _text(reference)[:1].upper()
     if letter not in letters or not letter:
-        # Without the letter the hemisphere is unknown: London and Accra differ by it alone.
-        return None, f"the EXIF {what} does not say {letters[0]} or {letters[1]}"
+        # Without the letter the hemisphere is ambiguous: a wrong sign moves a photograph by thousands of kilometres.
+        return None, f"the EXIF {name} does not say {letters[0]} or {letters[1]}"
     return (-abs(degrees) if letter in "SW" else degrees), None
 
 
@@ -123,9 +123,9 @@ def _time(tags: Mapping[int, Any], gps: Mapping[int, Any]) -> str | None:
         text, fraction = _text(tags.get(tag)), _text(tags.get(fraction_tag))
         if fraction.isdigit() and "." not in text:
             text = f"{text}.{fraction[:9]}"
-        # The offset is tried first: some cameras write one that is blank.
-        for written in (text + _text(tags.get(offset_tag)), text):
-            moment = _iso(written)
+        # Some cameras write a blank offset, with which the time cannot be parsed.
+        for candidate in (text + _text(tags.get(offset_tag)), text):
+            moment = _iso(candidate)
             if moment is not None:
                 if "+" in moment:
                     return moment

@@ -1,4 +1,4 @@
-"""From judged rows to the columns of a manifest."""
+"""The columns of a manifest from accepted rows."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _TEXT_ROLES = (
 
 
 def manifest_frame(table: SourceTable, rows: list[Row], city: str | None, ledger: Ledger) -> pd.DataFrame:
-    """The manifest's table: its own columns with absolute image paths, then the source's further columns.
+    """Build the table of a manifest: its standard columns with absolute image paths, then the source's other columns.
 
     Args:
-        table: The source that the rows came from.
-        rows: Those that are kept.
-        city: City of all rows, in place of the source's.
-        ledger: Takes notes.
+        table: Source of the rows.
+        rows: The accepted rows.
+        city: City of all rows, which replaces the city of the source; None to keep it.
+        ledger: Collects notes.
     """
     index = [row.index for row in rows]
     columns: dict[str, Any] = {
@@ -60,22 +60,22 @@ def manifest_frame(table: SourceTable, rows: list[Row], city: str | None, ledger
         if name in used or name == "geometry" or str(name).startswith("__index_level_"):
             continue
         if name in COLUMNS + OPTIONAL_COLUMNS or list(table.frame.columns).count(name) > 1 or not name:
-            ledger.note("column-left-out", f"the column {name!r} was not taken over: its name is in use or not unique.")
+            ledger.note("column-left-out", f"the column {name!r} was not copied: its name is in use or not unique.")
             continue
         values = table.frame[name].tolist()
-        columns[str(name)] = _extra([values[i] for i in index], table.kind == "text")
+        columns[str(name)] = _typed_column([values[i] for i in index], table.kind == "text")
     return pd.DataFrame(columns)
 
 
 def _ids(table: SourceTable, rows: list[Row], ledger: Ledger) -> list[str]:
-    given = table.values("image_id")
-    if given is not None:
-        own = [_text(given[row.index]) for row in rows]
-        ids = [name for name in own if name is not None]
+    values = table.values("image_id")
+    if values is not None:
+        ids = [text for text in (_text(values[row.index]) for row in rows) if text is not None]
         if len(ids) == len(rows) == len(set(ids)):
             return ids
         ledger.note(
-            "ids-not-unique", f"the column {table.columns['image_id']!r} has gaps or repeats; ids are made of paths."
+            "ids-not-unique",
+            f"the column {table.columns['image_id']!r} has empty or repeated values; ids are made from paths.",
         )
     folder = table.folder.absolute()
     names = [Path(os.path.relpath(row.path, folder)).as_posix() for row in rows]
@@ -84,12 +84,12 @@ def _ids(table: SourceTable, rows: list[Row], ledger: Ledger) -> list[str]:
 
 
 def _times(rows: list[Row], ledger: Ledger) -> Any:
-    """Clock times as milliseconds without a zone: UTC where the zone is known."""
-    known = [row.captured_at for row in rows if row.captured_at is not None]
-    zoned = sum(moment.tzinfo is not None for moment in known)
-    if 0 < zoned < len(known):
-        detail = "times say no offset and stay as written, while others of this source are UTC."
-        ledger.note("time-without-zone", detail, len(known) - zoned)
+    """Convert times to milliseconds without a zone: UTC if the zone is known, local time if not."""
+    moments = [row.captured_at for row in rows if row.captured_at is not None]
+    zoned = sum(moment.tzinfo is not None for moment in moments)
+    if 0 < zoned < len(moments):
+        detail = "times state no UTC offset and are kept as written, while others of this source are UTC."
+        ledger.note("time-without-zone", detail, len(moments) - zoned)
     plain = [None if row.captured_at is None else _naive(row.captured_at) for row in rows]
     return np.array(plain, dtype="datetime64[ms]")
 
@@ -105,10 +105,10 @@ def _text(value: Any) -> str | None:
     return text or None
 
 
-def _extra(values: list[Any], as_text: bool) -> Any:
-    """A further column of the source. Text tables have no types: all numbers become numbers, else text."""
+def _typed_column(values: list[Any], as_text: bool) -> Any:
+    """Type another column of the source. Text tables have no types: a column is numeric if all values are numbers."""
     if not as_text:
-        # A list or an object has no fixed shape from row to row; as JSON any reader can still take it apart.
+        # Lists and objects may differ in shape between rows; JSON text can hold them all.
         nested = any(isinstance(value, (dict, list)) for value in values)
         plain = [None if value is None else json.dumps(value, default=str) for value in values] if nested else values
         try:

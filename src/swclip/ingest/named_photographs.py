@@ -1,4 +1,4 @@
-"""The photographs that a person names: files, folders, patterns, lists, and what is written to the standard input."""
+"""Photographs named on the command line: files, folders, glob patterns, lists and the standard input."""
 
 from __future__ import annotations
 
@@ -18,35 +18,37 @@ _ENDINGS = ", ".join(sorted(suffix[1:] for suffix in _SUFFIXES))
 
 
 def named_photographs(arguments: Sequence[str], from_list: Path | None = None, column: str | None = None) -> list[str]:
-    """Photographs that arguments and a list name, in their order; folders and patterns opened out in order of name.
+    """Expand arguments and a list to the names of photographs.
+
+    Names keep the order of the arguments; the photographs of a folder or pattern are sorted by name.
 
     Args:
-        arguments: Files as they are, folders, patterns, or `-` for names on the standard input.
-        from_list: A list of further ones; see `read_name_list`.
-        column: The list's column, where it is a table.
+        arguments: Files, folders, glob patterns, or `-` for names on the standard input.
+        from_list: File with further names; see `read_name_list`.
+        column: Column of the list, if it is a table.
 
     Raises:
-        InputError: Nothing was named, a folder or pattern holds no photographs, or a folder cannot be searched.
+        InputError: There are no names, a folder or pattern has no photographs, or a folder cannot be searched.
     """
-    found: list[str] = []
+    names: list[str] = []
     for argument in arguments:
         if argument == "-":
-            found.extend(_standard_input())
+            names.extend(_standard_input())
         elif argument.startswith("-"):
             raise InputError(
-                f"{argument}: there is no such option (see --help); a photograph whose name begins so is ./{argument}."
+                f"{argument}: there is no such option (see --help); a photograph with this name is ./{argument}."
             )
         else:
-            found.extend(photographs_at(argument))
+            names.extend(photographs_at(argument))
     if from_list is not None:
-        found.extend(read_name_list(from_list, column))
+        names.extend(read_name_list(from_list, column))
     elif column is not None:
-        raise InputError(f"--list-column {column} goes with --list FILE, and no list is given.")
-    if not found:
+        raise InputError(f"--list-column {column} goes with --list FILE; add --list, or omit --list-column.")
+    if not names:
         raise InputError(
             "no photographs were named: swclip locate GALLERY PHOTO..., or --list FILE, or - for the standard input"
         )
-    return found
+    return names
 
 
 def photographs_at(path: str) -> list[str]:
@@ -56,7 +58,7 @@ def photographs_at(path: str) -> list[str]:
         InputError: The folder or the pattern holds no photographs, or the folder cannot be searched.
     """
     if os.path.isdir(path):
-        inside = list(_below(str(Path(path))))
+        inside = list(_photographs_in(str(Path(path))))
         if not inside:
             raise InputError(f"{path}: the folder holds no photographs (looked for {_ENDINGS}).")
         return inside
@@ -69,7 +71,7 @@ def photographs_at(path: str) -> list[str]:
 
 
 def stated_name(name: str) -> str:
-    """A file's name as text that any program can read: bytes of it that are no UTF-8 are written out as `\\xe9`.
+    """Return a file name as valid Unicode text: bytes that are not UTF-8 are escaped, as in `\\xe9`.
 
     Example:
         >>> stated_name(os.fsdecode(b"caf\\xe9.jpg")), stated_name("café.jpg")
@@ -80,17 +82,17 @@ def stated_name(name: str) -> str:
 
 def _standard_input() -> list[str]:
     if sys.stdin.isatty():
-        raise InputError("- reads names from the standard input, and that is a terminal: pipe them in, as find does.")
+        raise InputError("- reads names from standard input, which is a terminal; pipe names into it, as from find.")
     names = split_names(sys.stdin.buffer.read())
     if not names:
         raise InputError("-: the standard input names no photographs.")
     return names
 
 
-def _below(folder: str) -> Iterator[str]:
-    """Photographs in a folder and those within it, without links to folders and names that begin with a dot.
+def _photographs_in(folder: str) -> Iterator[str]:
+    """Yield the photographs in a folder and its subfolders, except hidden names and symbolic links to folders.
 
-    In the order of `sorted(Path(folder).rglob("*"))`, and in a fraction of its memory.
+    The order is that of `sorted(Path(folder).rglob("*"))`, with a fraction of its memory.
     """
     try:
         with os.scandir(folder) as entries:
@@ -101,13 +103,13 @@ def _below(folder: str) -> Iterator[str]:
         if entry.name.startswith("."):
             continue
         if entry.is_dir(follow_symlinks=False):
-            yield from _below(entry.path)
+            yield from _photographs_in(entry.path)
         elif os.path.splitext(entry.name)[1].lower() in _SUFFIXES and entry.is_file():
             yield entry.path.removeprefix(f".{os.sep}")
 
 
 def digest_of_names(names: Sequence[str]) -> str:
-    """SHA-256 of names in their order."""
+    """Return the SHA-256 of names in their order."""
     hashed = hashlib.sha256()
     for name in names:
         hashed.update(os.fsencode(name) + b"\0")
@@ -115,13 +117,13 @@ def digest_of_names(names: Sequence[str]) -> str:
 
 
 def join_names(names: Sequence[str]) -> bytes:
-    """Names as a file: one a line, or each with a zero byte after it where one of them has a line end within."""
+    """Encode names as a file: one name per line, or zero-terminated if a name contains a line break."""
     end = b"\0" if any("\n" in name or "\r" in name for name in names) else b"\n"
     return b"".join(os.fsencode(name) + end for name in names)
 
 
 def split_names(data: bytes) -> list[str]:
-    """Names from a file, as `join_names` writes them or `find -print0` does; empty lines are no names.
+    """Decode names from a file written by `join_names` or `find -print0`; empty lines are skipped.
 
     Example:
         >>> split_names(b"a.jpg\\nb.jpg\\n"), split_names(b"a\\n1.jpg\\0b.jpg\\0")
@@ -132,23 +134,25 @@ def split_names(data: bytes) -> list[str]:
 
 
 def read_name_list(path: Path, column: str | None = None) -> list[str]:
-    """Names of photographs in a file.
+    """Read names of photographs from a file.
 
     Args:
-        path: A table (CSV, TSV, Parquet, GeoParquet, GeoJSON; a manifest is one), or else a name a line. Relative names
-            start from the table's folder, as a manifest has it; those of lines from where the process runs, as `find`
-            and `ls` write them.
-        column: The column of a table; None to find it by its name.
+        path: A table (CSV, TSV, Parquet, GeoParquet, GeoJSON or a manifest), or a text file with one name per line.
+            Relative names in a table start from the folder of the table, as in a manifest; relative names in a text
+            file start from the working directory, as `find` and `ls` write them.
+        column: Column of the table; None to find it by its name.
 
     Raises:
-        InputError: It is missing, empty or unreadable, or the column is not clear or has rows without a name.
+        InputError: The file is missing, empty or unreadable, or the column is ambiguous or has rows without a name.
     """
     from swclip.ingest.sources import GEOJSON, PARQUET, TEXT_TABLES
 
     if path.suffix.lower() in (*GEOJSON, *PARQUET, *TEXT_TABLES[:3]):
-        return _of_table(path, column)
+        return _read_name_column(path, column)
     if column is not None:
-        raise InputError(f"{path}: is read as a name a line, and --list-column {column} asks for a table (.csv, ...).")
+        raise InputError(
+            f"{path}: is read as a list of lines, but --list-column {column} asks for a table (.csv, ...)."
+        )
     try:
         names = split_names(path.read_bytes())
     except OSError as error:
@@ -158,23 +162,24 @@ def read_name_list(path: Path, column: str | None = None) -> list[str]:
     return names
 
 
-def _of_table(path: Path, column: str | None) -> list[str]:
+def _read_name_column(path: Path, column: str | None) -> list[str]:
     from swclip.ingest.columns import SYNONYMS, listed, match_columns
     from swclip.ingest.sources import read_table
 
     table = read_table(path, "the list of photographs")
     if table.malformed:
         row, detail = table.malformed[0]
-        raise InputError(f"{path}, row {row}: {detail}; mend it ({len(table.malformed)} such rows).")
+        raise InputError(f"{path}, row {row}: {detail}; fix it (malformed rows: {len(table.malformed)}).")
     header = [str(name) for name in table.frame.columns]
-    found = match_columns(
+    columns = match_columns(
         header, {"image": SYNONYMS["image"]}, {"image": column}, str(path), lambda role: "--list-column"
     )
-    if "image" not in found:
+    if "image" not in columns:
         raise InputError(f"{path}: no column of photographs was found among {listed(header)}; name it: --list-column.")
-    folder, names = "" if path.parent == Path() else str(path.parent), list[str]()
-    for row, value in zip(table.rows, table.frame[found["image"]].tolist(), strict=True):
+    folder = "" if path.parent == Path() else str(path.parent)
+    names: list[str] = []
+    for row, value in zip(table.rows, table.frame[columns["image"]].tolist(), strict=True):
         if not isinstance(value, str) or not value.strip():
-            raise InputError(f"{path}, row {row}, column {found['image']!r}: names no photograph ({value!r}).")
+            raise InputError(f"{path}, row {row}, column {columns['image']!r}: names no photograph ({value!r}).")
         names.append(os.path.join(folder, value))
     return names

@@ -1,4 +1,4 @@
-"""From a folder or table of photographs to a manifest: verify, reject with reasons, resume where it stopped."""
+"""Manifest from a folder or table of photographs: verification, rejections with reasons, resuming after a stop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -25,8 +25,8 @@ from swclip.ingest.manifest_columns import manifest_frame
 from swclip.ingest.rejections import Ledger, Note, Rejection, Row
 from swclip.ingest.source_table import SourceTable
 from swclip.ingest.sources import read_source, tables_in
-from swclip.ingest.swapped_coordinates import exif_says_swapped
-from swclip.ingest.typed_rows import typed_rows, without_repeats, without_twins, wrong_position
+from swclip.ingest.swapped_coordinates import exif_swap_message
+from swclip.ingest.typed_rows import drop_duplicate_images, drop_duplicate_rows, position_rejection, typed_rows
 from swclip.ingest.values import parse_timestamp
 from swclip.ingest.verification import WORK_NAME, Verdict, WorkFile, verify_all
 from swclip.ingest.vpr_folders import read_vpr_folder
@@ -35,12 +35,12 @@ REJECTED_NAME = "rejected.csv"
 _DISAGREE_M = 1_000.0
 
 Layout = Literal["vpr"]
-"""Arrangements of folders that say more than the photographs: `vpr` is that of the place-recognition field."""
+"""Folder layouts with positions in file names: `vpr` is the layout of visual place recognition data sets."""
 
 
 @dataclass(frozen=True)
 class PrepareResult:
-    """What `prepare` made.
+    """Result of `prepare`.
 
     Attributes:
         manifest: The manifest, as written.
@@ -78,40 +78,40 @@ def prepare(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> PrepareResult:
-    """Make a manifest of a folder of photographs (positions from EXIF) or of a table of them.
+    """Make a manifest from a folder of photographs (positions from EXIF) or from a table of photographs.
 
-    Every photograph is read to its last byte. What is wrong goes to `rejected.csv` with a reason: missing, empty,
-    truncated, not-an-image, too-large, coordinate-missing, coordinate-nan, coordinate-out-of-range, coordinate-zero,
-    malformed-row, duplicate-row (the same image and position again), duplicate-image (the same bytes at the same place;
-    the first is kept) and duplicate-image-other-place (the same bytes more than 25 m apart: none is kept, since which
-    is right cannot be known). The table's values win over EXIF, which fills what the table leaves empty.
+    Every photograph is decoded completely. Rows that cannot be used are written to `rejected.csv` with a reason:
+    missing, empty, truncated, not-an-image, too-large, coordinate-missing, coordinate-nan, coordinate-out-of-range,
+    coordinate-zero, malformed-row, duplicate-row (the same image and position), duplicate-image (the same bytes at the
+    same place; the first is kept) and duplicate-image-other-place (the same bytes more than 25 m apart; none is kept,
+    because the correct position is unknown). Values of the table take precedence over EXIF, which fills empty values.
 
     A table may name a caption and a map tile for each photograph (columns `caption` and `map_path` of the manifest).
-    Tiles are read to their last byte too; one that cannot be used is noted (map-missing, map-truncated and so on) and
-    left unknown, and the photograph stays.
+    Tiles are decoded completely too. A tile that cannot be used is noted (map-missing, map-truncated and so on) and
+    omitted; the photograph is kept.
 
     Args:
         source: A folder, CSV, TSV, Parquet, GeoParquet or GeoJSON file.
         out: Folder for `manifest.parquet` and `rejected.csv`.
         columns: Columns named by the user; the others are found by synonyms.
-        images: What relative paths of a table, of images and map tiles, start from; the table's folder if None.
-        copy: Copy the photographs to `out/images` and map tiles to `out/maps` instead of pointing to where they are.
-        strict: Stop at the first bad row or value instead.
+        images: Base folder of relative image and map tile paths in a table; the folder of the table if None.
+        copy: Copy the photographs to `out/images` and map tiles to `out/maps` instead of referring to the originals.
+        strict: Raise at the first invalid row or value instead of rejecting it.
         max_megapixels: Larger pictures are rejected from their header.
         city: City of all photographs.
-        layout: vpr: the source is a folder of database/ and queries/ whose file names hold the positions; see
+        layout: vpr: the source is a folder of database/ and queries/ with positions in the file names; see
             `vpr_folders`, which also makes the splits.
         crs: Projection of file names without a UTM zone, such as EPSG:32650.
-        workers: Threads that decode.
-        progress: Called with the number of photographs and map tiles verified and the number in all.
+        workers: Number of decoding threads.
+        progress: Called with the number of verified photographs and map tiles and the total number.
 
     Returns:
         The manifest, the rejected rows and the notes.
 
     Raises:
-        InputError: The source cannot be read, its columns are ambiguous or swapped, nothing in it can be used, or (if
-            strict) a row is bad.
-        DiskFullError: The disk filled. Run again with the same arguments, it goes on where it stopped.
+        InputError: The source cannot be read, its columns are ambiguous or swapped, no row can be used, or (if
+            strict) a row is invalid.
+        DiskFullError: The disk is full. A run with the same arguments resumes.
     """
     folder = Path(out)
     if not max_megapixels > 0.0:
@@ -120,14 +120,12 @@ def prepare(
         raise InputError(f"{folder}: is a file; --out names a folder.")
     inside_itself = Path(source).is_dir() and folder.resolve() == Path(source).resolve()
     if copy and inside_itself:
-        raise InputError(
-            f"{folder}: --copy would copy the folder into itself; choose another --out, or leave --copy out."
-        )
+        raise InputError(f"{folder}: --copy would copy the folder into itself; choose another --out, or omit --copy.")
     table = _read(source, columns, images, layout, crs, None if inside_itself else folder)
     ledger = Ledger(table.name, strict)
     for code, count, detail in table.notes:
         ledger.note(code, detail, count)
-    rows = without_repeats(typed_rows(table, ledger), ledger)
+    rows = drop_duplicate_rows(typed_rows(table, ledger), ledger)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -142,34 +140,34 @@ def prepare(
         by_path: dict[Path, list[Row]] = {}
         for row in rows:
             by_path.setdefault(row.path, []).append(row)
-        whole: list[Row] = []
+        complete: list[Row] = []
         pairs: list[tuple[float, float, float, float]] = []
-        for path, verdict, remembered in verify_all(
+        for path, verdict, resumed in verify_all(
             paths, work, max_pixels=max_pixels, workers=workers, progress=progress
         ):
             verdicts[path] = verdict
-            if remembered and path in by_path:
-                ledger.note("resumed", "photographs already verified by the run that was interrupted.")
+            if resumed and path in by_path:
+                ledger.note("resumed", "photographs already verified by the interrupted run.")
             for row in by_path.get(path, ()):
                 pairs.extend(_both_positions(row, verdict))
-                if _settle(table, row, verdict, ledger):
-                    whole.append(row)
+                if _complete(table, row, verdict, ledger):
+                    complete.append(row)
         _compare_with_exif(table, pairs, ledger)
-        kept = without_twins(sorted(whole, key=lambda row: row.index), verdicts, ledger)
-        for row in kept:
-            _settle_map(table, row, verdicts, ledger)
+        accepted = drop_duplicate_images(sorted(complete, key=lambda row: row.index), verdicts, ledger)
+        for row in accepted:
+            _check_map_tile(table, row, verdicts, ledger)
         rejected = _write_rejected(folder / REJECTED_NAME, ledger.rejections)
         n_rows = len(table.rows) + len(table.malformed) + len(table.rejected)
-        if not kept:
+        if not accepted:
             work.remove()
-            raise InputError(_nothing_left(table, folder, rejected, n_rows))
-        frame = manifest_frame(table, kept, city, ledger)
+            raise InputError(_no_rows_message(table, folder, rejected, n_rows))
+        frame = manifest_frame(table, accepted, city, ledger)
         if copy:
-            frame["image_path"] = _copied([row.path for row in kept], verdicts, folder, "images")
-            with_map = [row.map for row in kept if row.map is not None]
+            frame["image_path"] = _copied([row.path for row in accepted], verdicts, folder, "images")
+            with_map = [row.map for row in accepted if row.map is not None]
             copies = dict(zip(with_map, _copied(with_map, verdicts, folder, "maps"), strict=True))
             if "map_path" in frame:
-                frame["map_path"] = [None if row.map is None else copies[row.map] for row in kept]
+                frame["map_path"] = [None if row.map is None else copies[row.map] for row in accepted]
         manifest = write_manifest(folder / MANIFEST_NAME, frame)
         work.remove()
     return PrepareResult(manifest, rejected, ledger.notes, n_rows)
@@ -181,52 +179,52 @@ def _read(
     images: str | os.PathLike[str] | None,
     layout: Layout | None,
     crs: str | None,
-    leave_out: Path | None,
+    excluded: Path | None,
 ) -> SourceTable:
     if layout is None:
         if crs is not None:
-            raise ConfigError(f"--crs {crs} is for file names of the layout vpr; add --layout vpr, or leave it out.")
-        return read_source(source, columns, images=images, leave_out=leave_out)
+            raise ConfigError(f"--crs {crs} is for file names of the layout vpr; add --layout vpr, or omit --crs.")
+        return read_source(source, columns, images=images, excluded=excluded)
     if (columns is not None and columns != ColumnNames()) or images is not None:
-        raise ConfigError("the layout vpr has no columns, its names say all; leave --...-column and --images out.")
-    return read_vpr_folder(source, crs, leave_out=leave_out)
+        raise ConfigError("the layout vpr reads file names and has no columns; omit --...-column and --images.")
+    return read_vpr_folder(source, crs, excluded=excluded)
 
 
 def _both_positions(row: Row, verdict: Verdict) -> list[tuple[float, float, float, float]]:
     exif = verdict.exif
     values = (row.lat_deg, row.lon_deg, exif.lat_deg, exif.lon_deg)
-    known = [value for value in values if value is not None and math.isfinite(value)]
-    return [(known[0], known[1], known[2], known[3])] if len(known) == 4 else []
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    return [(finite[0], finite[1], finite[2], finite[3])] if len(finite) == 4 else []
 
 
 def _compare_with_exif(table: SourceTable, pairs: list[tuple[float, float, float, float]], ledger: Ledger) -> None:
-    swapped = exif_says_swapped(table, pairs)
+    swapped = exif_swap_message(table, pairs)
     if swapped is not None:
         raise InputError(swapped)
     if pairs:
         lat, lon, exif_lat, exif_lon = np.asarray(pairs, dtype=np.float64).T
         apart = int((haversine_m(lat, lon, exif_lat, exif_lon) > _DISAGREE_M).sum())
         if apart:
-            detail = "the table's position is more than 1 km from EXIF's; the table's was taken."
+            detail = "the position in the table is more than 1 km from that in EXIF; the table's was used."
             ledger.note("exif-elsewhere", detail, apart)
 
 
-def _settle(table: SourceTable, row: Row, verdict: Verdict, ledger: Ledger) -> bool:
-    """Complete a row from its photograph; False where it is rejected."""
+def _complete(table: SourceTable, row: Row, verdict: Verdict, ledger: Ledger) -> bool:
+    """Fill empty values of a row from its photograph; return False if the row is rejected."""
     column = table.columns["image"] if table.kind != "folder" else None
     if verdict.reason is not None:
         ledger.reject(Rejection(row.row, row.image, verdict.reason, verdict.detail, column, row.image))
         return False
     exif = verdict.exif
-    unknown = row.lat_deg is None or row.lon_deg is None or math.isnan(row.lat_deg) or math.isnan(row.lon_deg)
-    if unknown and exif.lat_deg is not None and exif.lon_deg is not None:
+    unlocated = row.lat_deg is None or row.lon_deg is None or math.isnan(row.lat_deg) or math.isnan(row.lon_deg)
+    if unlocated and exif.lat_deg is not None and exif.lon_deg is not None:
         row.lat_deg, row.lon_deg = exif.lat_deg, exif.lon_deg
         if "lat" in table.columns:
-            ledger.note("position-from-exif", "positions that the table leaves empty were taken from EXIF.")
-    wrong = wrong_position(row, table.columns.get("lat"))
-    if wrong is not None:
-        detail = f"{exif.problem}." if unknown and exif.problem else wrong.detail
-        ledger.reject(Rejection(row.row, row.image, wrong.reason, detail, wrong.column, wrong.value))
+            ledger.note("position-from-exif", "positions that are empty in the table were read from EXIF.")
+    rejection = position_rejection(row, table.columns.get("lat"))
+    if rejection is not None:
+        detail = f"{exif.problem}." if unlocated and exif.problem else rejection.detail
+        ledger.reject(replace(rejection, detail=detail))
         return False
     row.heading_deg = exif.heading_deg if row.heading_deg is None else row.heading_deg
     row.accuracy_m = exif.accuracy_m if row.accuracy_m is None else row.accuracy_m
@@ -234,12 +232,12 @@ def _settle(table: SourceTable, row: Row, verdict: Verdict, ledger: Ledger) -> b
     return True
 
 
-def _settle_map(table: SourceTable, row: Row, verdicts: dict[Path, Verdict], ledger: Ledger) -> None:
-    """Leave a map tile out that cannot be used: the photograph is worth having without it."""
+def _check_map_tile(table: SourceTable, row: Row, verdicts: dict[Path, Verdict], ledger: Ledger) -> None:
+    """Drop a map tile that cannot be used, and keep the photograph."""
     verdict = verdicts[row.map] if row.map is not None else None
     if verdict is not None and verdict.reason is not None:
         name = str((table.values("map") or [])[row.index])
-        ledger.doubt(row, f"map-{verdict.reason}", table.columns["map"], name, f"{name!r}: {verdict.detail}")
+        ledger.discard_value(row, f"map-{verdict.reason}", table.columns["map"], name, f"{name!r}: {verdict.detail}")
         row.map = None
 
 
@@ -253,7 +251,7 @@ def _write_rejected(path: Path, rejections: list[Rejection]) -> pd.DataFrame:
     return frame
 
 
-def _nothing_left(table: SourceTable, folder: Path, rejected: pd.DataFrame, n_rows: int) -> str:
+def _no_rows_message(table: SourceTable, folder: Path, rejected: pd.DataFrame, n_rows: int) -> str:
     counts = Counter(rejected["reason"])
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
     hint = ""
@@ -265,11 +263,11 @@ def _nothing_left(table: SourceTable, folder: Path, rejected: pd.DataFrame, n_ro
         if tables:
             hint = f" Its photographs have no position in EXIF; give its table instead: {table.folder / tables[0]}"
     old = f" {folder / MANIFEST_NAME} is from an earlier run." if (folder / MANIFEST_NAME).exists() else ""
-    return f"{table.name}: nothing in it can be used: {reasons}. {folder / REJECTED_NAME} says why.{hint}{old}"
+    return f"{table.name}: nothing in it can be used: {reasons}. See {folder / REJECTED_NAME} for details.{hint}{old}"
 
 
 def _copied(paths: list[Path], verdicts: dict[Path, Verdict], folder: Path, into: str) -> list[str]:
-    """Copy files to `folder/into`, in the folders they share below their common one; return relative paths."""
+    """Copy files to `folder/into`, keeping the subfolders below their common parent; return relative paths."""
     if not paths:
         return []
     try:

@@ -1,4 +1,4 @@
-"""What becomes of each row: rejected with a reason, kept with a note, or, if strict, the end of the run."""
+"""Rejected rows and notes; in strict mode the first invalid row raises an error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from swclip.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A row that is left out, and why."""
+    """A row that is left out of the manifest, and the reason."""
 
     row: int
     image: str
@@ -24,7 +24,7 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something done to rows that were kept, or a thing a reader should know; `detail` is of the first."""
+    """A change to accepted rows, or another remark; `detail` describes its first occurrence."""
 
     code: str
     count: int
@@ -33,7 +33,7 @@ class Note:
 
 @dataclass(slots=True)
 class Row:
-    """A photograph on its way into the manifest; None where the source does not say."""
+    """A photograph that may enter the manifest; None for values that the source does not state."""
 
     index: int
     row: int
@@ -49,7 +49,7 @@ class Row:
 
 @dataclass
 class Ledger:
-    """Collects rejections and notes; with `strict` the first of either that blames a row is raised instead."""
+    """Collects rejections and notes; if `strict`, the first rejection or discarded value is raised as an error."""
 
     source: str
     strict: bool = False
@@ -57,26 +57,34 @@ class Ledger:
     _notes: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     def reject(self, rejection: Rejection) -> None:
-        """Leave a row out."""
-        self._stop(rejection.row, rejection.image, rejection.column, rejection.value, rejection.detail)
+        """Record that a row is left out.
+
+        Raises:
+            InputError: The ledger is strict.
+        """
+        self._raise_if_strict(rejection.row, rejection.image, rejection.column, rejection.value, rejection.detail)
         self.rejections.append(rejection)
 
-    def doubt(self, row: Row, code: str, column: str, value: Any, detail: str) -> None:
-        """Keep a row whose value cannot be used; the value becomes null."""
-        self._stop(row.row, row.image, column, value, detail)
-        self.note(code, f"row {row.row}, {column}: {detail} Left unknown.")
+    def discard_value(self, row: Row, code: str, column: str, value: Any, detail: str) -> None:
+        """Record that a value of an accepted row cannot be used and is null in the manifest.
+
+        Raises:
+            InputError: The ledger is strict.
+        """
+        self._raise_if_strict(row.row, row.image, column, value, detail)
+        self.note(code, f"row {row.row}, {column}: {detail} The value is left empty.")
 
     def note(self, code: str, detail: str, count: int = 1) -> None:
-        """Count something worth knowing that is nobody's fault."""
+        """Count a remark that is not an error."""
         before, first = self._notes.get(code, (0, detail))
         self._notes[code] = (before + count, first)
 
     @property
     def notes(self) -> list[Note]:
-        """All notes, a line for each code."""
+        """All notes, one per code."""
         return [Note(code, count, detail) for code, (count, detail) in self._notes.items()]
 
-    def _stop(self, row: int, image: str, column: str | None, value: Any, detail: str) -> None:
+    def _raise_if_strict(self, row: int, image: str, column: str | None, value: Any, detail: str) -> None:
         if self.strict:
             where = f", column {column!r}, value {value!r}" if column is not None else ""
             name = f" ({image})" if image else ""

@@ -1,4 +1,4 @@
-"""The shape that every source comes to: a row a photograph, with the values as they were written."""
+"""The common form of every source: one row per photograph, with the values as written."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ KINDS = "a folder, or a .csv, .tsv, .parquet, .geoparquet or .geojson file"
 
 @dataclass(frozen=True)
 class RawTable:
-    """A table as it is written, before anybody asks what its columns mean.
+    """A table as written, before its columns are identified.
 
     Attributes:
-        name: The path as given, for messages.
-        kind: What was read.
-        frame: The columns; those of text tables hold text alone.
-        rows: What each row is called: a spreadsheet's row for text tables (the header is row 1), else counted from 1.
-        lat_lon: Latitude and longitude of each row's geometry, None where it has none; None where the table has no
-            geometry at all.
-        malformed: (row, detail) of lines that are not rows of this table.
-        notes: (code, count, detail) of what was done that a reader might not expect.
+        name: Path of the file, for messages.
+        kind: Format of the file.
+        frame: The columns; all text for text tables.
+        rows: Number of each row in messages: the spreadsheet row for text tables (the header is row 1), else counted
+            from 1.
+        lat_lon: Latitude and longitude of each row's geometry, (None, None) for rows without a point; None if the
+            table has no geometry.
+        malformed: (row, detail) of lines that are not valid rows.
+        notes: (code, count, detail) of remarks for the user.
     """
 
     name: str
@@ -42,20 +43,20 @@ class RawTable:
 
 @dataclass(frozen=True)
 class SourceTable:
-    """What a source holds, not yet judged.
+    """The rows of a source, not yet validated.
 
     Attributes:
-        name: The path as given, for messages.
-        kind: Where the rows come from.
-        folder: What relative image paths start from.
-        frame: The source's own columns with values as written (text tables: all text).
-        rows: What each row is called in the source: a spreadsheet's row for text tables (the header is row 1), else
-            counted from 1.
-        columns: {role: column of `frame`} for the roles found; see `columns.ROLES`.
-        geometry: Latitude and longitude come from a geometry column and not from named columns.
-        malformed: (row, detail) of lines that are not rows of this table.
-        notes: (code, count, detail) of what was done that a reader might not expect.
-        rejected: Rows that the reader itself had to leave out.
+        name: Path of the source, for messages.
+        kind: Kind of the source.
+        folder: Base folder of relative image paths.
+        frame: The columns of the source with values as written (text tables: all text).
+        rows: Number of each row in messages: the spreadsheet row for text tables (the header is row 1), else counted
+            from 1.
+        columns: {role: column of `frame`} for the roles that have a column; see `columns.ROLES`.
+        geometry: Whether latitude and longitude come from a geometry column instead of named columns.
+        malformed: (row, detail) of lines that are not valid rows.
+        notes: (code, count, detail) of remarks for the user.
+        rejected: Rows that the reader rejected.
     """
 
     name: str
@@ -70,13 +71,13 @@ class SourceTable:
     rejected: list[Rejection] = field(default_factory=list)
 
     def values(self, role: str) -> list[Any] | None:
-        """The values of a role as written, or None where the source has no such column."""
+        """Return the values of a role as written, or None if the source has no such column."""
         column = self.columns.get(role)
         return None if column is None else self.frame[column].tolist()
 
 
-def need_columns(columns: dict[str, str], header: list[str], path: Path) -> None:
-    """Raise where there is no column of images, or latitude without longitude."""
+def check_required_columns(columns: dict[str, str], header: list[str], path: Path) -> None:
+    """Raise InputError unless there is an image column, and latitude and longitude are both present or both absent."""
     if "image" not in columns:
         if header and all(_is_number(name) for name in header[1:]) and len(header) > 1:
             raise InputError(f"{path}: the first line looks like data; add a header line, for example image,lat,lon.")
@@ -84,11 +85,11 @@ def need_columns(columns: dict[str, str], header: list[str], path: Path) -> None
             f"{path}: no column of image paths was found among {', '.join(map(repr, header[:20]))}; "
             f"name it with {flag_of('image')}."
         )
-    for one, other in (("lat", "lon"), ("lon", "lat")):
-        if one in columns and other not in columns:
+    for present, absent in (("lat", "lon"), ("lon", "lat")):
+        if present in columns and absent not in columns:
             raise InputError(
-                f"{path}: there is a column {columns[one]!r} for {one} but none for {other} among "
-                f"{', '.join(map(repr, header[:20]))}; name it with {flag_of(other)}."
+                f"{path}: there is a column {columns[present]!r} for {present} but none for {absent} among "
+                f"{', '.join(map(repr, header[:20]))}; name it with {flag_of(absent)}."
             )
 
 
@@ -100,5 +101,5 @@ def _is_number(text: str) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message: the others are for programmers."""
+    """Return the first line of an error's message, without details for programmers."""
     return (str(error).splitlines() or [type(error).__name__])[0]

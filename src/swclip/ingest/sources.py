@@ -1,4 +1,4 @@
-"""Finding out what a user's source is: a folder of photographs, or a table of one kind or another."""
+"""Reading a source of photographs: a folder, or a table in one of several formats."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from swclip.ingest.tables import raw_geojson, raw_parquet, raw_text, read_geojso
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".heic", ".heif", ".avif"}
 )
-_OURS = ("manifest.parquet", "rejected.csv")  # of an earlier run into the source's own folder
+_OUTPUT_NAMES = ("manifest.parquet", "rejected.csv")  # of an earlier run with the source as output folder
 
 
 def read_source(
     source: str | os.PathLike[str],
-    given: ColumnNames | None = None,
+    column_names: ColumnNames | None = None,
     *,
     images: str | os.PathLike[str] | None = None,
-    leave_out: Path | None = None,
+    excluded: Path | None = None,
 ) -> SourceTable:
-    """Read a folder of photographs or a table of them.
+    """Read a folder or a table of photographs.
 
     Args:
         source: A folder, or a CSV, TSV, Parquet, GeoParquet or GeoJSON file.
-        given: Columns that the user named.
-        images: What relative image paths start from; the table's own folder if None.
-        leave_out: A folder inside `source` that is not searched (where the results go).
+        column_names: Columns named by the user.
+        images: Base folder of relative image paths; the folder of the table if None.
+        excluded: A folder inside `source` that is not searched, such as the output folder.
 
     Raises:
-        InputError: It is missing, empty, unreadable, of another kind, or a column cannot be found.
+        InputError: The source is missing, empty, unreadable or of an unknown format, or a column cannot be found.
     """
     path = Path(source)
-    given = given or ColumnNames()
+    column_names = column_names or ColumnNames()
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder; SOURCE is {KINDS}.")
     if path.is_dir():
-        return _read_folder(path, leave_out)
+        return _read_folder(path, excluded)
     suffix = path.suffix.lower()
     folder = Path(images) if images is not None else path.parent
     if not folder.is_dir():
@@ -56,7 +56,7 @@ def read_source(
     ]
     for suffixes, reader in readers:
         if suffix in suffixes:
-            table = reader(path, folder, given)
+            table = reader(path, folder, column_names)
             if not len(table.frame) and not table.malformed:
                 raise InputError(f"{path}: the table has a header but no rows.")
             return table
@@ -67,43 +67,43 @@ def read_source(
     raise InputError(f"{path}: is {kind}{more}.")
 
 
-def _read_folder(folder: Path, leave_out: Path | None) -> SourceTable:
+def _read_folder(folder: Path, excluded: Path | None) -> SourceTable:
     skipped: dict[str, int] = {}
-    found: list[str] = []
-    for name in files_below(folder, leave_out):
+    images: list[str] = []
+    for name in list_files(folder, excluded):
         suffix = Path(name).suffix.lower()
         if suffix in IMAGE_SUFFIXES:
-            found.append(name)
-        elif name not in _OURS:
+            images.append(name)
+        elif name not in _OUTPUT_NAMES:
             skipped[suffix or "no suffix"] = skipped.get(suffix or "no suffix", 0) + 1
     tables = tables_in(folder)
     hint = f" It holds the table {tables[0]}: give that file instead." if tables else ""
-    if not found:
+    if not images:
         raise InputError(f"{folder}: holds no photographs ({', '.join(sorted(IMAGE_SUFFIXES))}).{hint}")
     notes = []
     if skipped:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(skipped.items()))
         notes.append(("file-not-looked-at", sum(skipped.values()), f"files without an image's suffix: {kinds}.{hint}"))
-    frame = pd.DataFrame({"image": pd.Series(found, dtype=object)})
+    frame = pd.DataFrame({"image": pd.Series(images, dtype=object)})
     return SourceTable(
-        str(folder), "folder", folder, frame, list(range(1, len(found) + 1)), {"image": "image"}, notes=notes
+        str(folder), "folder", folder, frame, list(range(1, len(images) + 1)), {"image": "image"}, notes=notes
     )
 
 
-def files_below(folder: Path, leave_out: Path | None) -> Iterator[str]:
-    """Paths relative to the folder, in order; what begins with a dot is the system's, not the user's."""
-    avoid = leave_out.resolve() if leave_out is not None else None
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and Path(place, f).resolve() != avoid)
+def list_files(folder: Path, excluded: Path | None) -> Iterator[str]:
+    """Yield the sorted paths of files below a folder, relative to it, without hidden files and folders."""
+    excluded_path = excluded.resolve() if excluded is not None else None
+    for root, folders, files in os.walk(folder):
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and Path(root, f).resolve() != excluded_path)
         for name in sorted(files):
             if not name.startswith("."):
-                yield Path(place, name).relative_to(folder).as_posix()
+                yield Path(root, name).relative_to(folder).as_posix()
 
 
 def tables_in(folder: Path) -> list[str]:
-    """Names of files directly in a folder that are likely the table of its photographs."""
+    """Return the names of files directly in a folder that may be the table of its photographs."""
     suffixes = (*TEXT_TABLES[:2], *PARQUET, ".geojson")
-    return sorted(p.name for p in folder.iterdir() if p.suffix.lower() in suffixes and p.name not in _OURS)
+    return sorted(p.name for p in folder.iterdir() if p.suffix.lower() in suffixes and p.name not in _OUTPUT_NAMES)
 
 
 TABLE_KINDS = "a .csv, .tsv, .parquet, .geoparquet or .geojson file"
@@ -112,20 +112,20 @@ PARQUET = (".parquet", ".geoparquet", ".pq")
 GEOJSON = (".geojson", ".json")
 
 
-def read_table(path: str | os.PathLike[str], what: str = "the table", kinds: str = TABLE_KINDS) -> RawTable:
+def read_table(path: str | os.PathLike[str], name: str = "the table", kinds: str = TABLE_KINDS) -> RawTable:
     """Read a CSV, TSV, Parquet, GeoParquet or GeoJSON file.
 
     Args:
         path: The file.
-        what: What it is to a user, for messages.
-        kinds: What it may be, for messages.
+        name: Name of the table in messages.
+        kinds: Supported formats, for messages.
 
     Raises:
-        InputError: It is missing, empty, unreadable, of another kind, or has no rows.
+        InputError: The file is missing, empty, unreadable, of an unknown format, or has no rows.
     """
     file = Path(path)
     if not file.is_file():
-        raise InputError(f"{file}: {what} is not there; check the path. It is {kinds}.")
+        raise InputError(f"{file}: {name} does not exist; check the path. It is {kinds}.")
     if file.stat().st_size == 0:
         raise InputError(f"{file}: the file is empty.")
     suffix = file.suffix.lower()
@@ -135,4 +135,4 @@ def read_table(path: str | os.PathLike[str], what: str = "the table", kinds: str
             if not len(table.frame) and not table.malformed:
                 raise InputError(f"{file}: the table has a header but no rows.")
             return table
-    raise InputError(f"{file}: is of a kind ({suffix or 'no suffix'}) that cannot be read; {what} is {kinds}.")
+    raise InputError(f"{file}: is of a kind ({suffix or 'no suffix'}) that cannot be read; {name} is {kinds}.")

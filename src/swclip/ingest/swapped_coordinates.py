@@ -1,4 +1,4 @@
-"""Latitude and longitude the wrong way round: found where the values leave no doubt, with what to type instead."""
+"""Detection of swapped latitude and longitude, with the flags that correct it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from swclip.ingest.source_table import SourceTable
 from swclip.ingest.values import number_or_nan
 
 
-def refuse_swapped(table: SourceTable, lats: list[Any] | None, lons: list[Any] | None) -> None:
-    """Raise where most latitudes are beyond 90 while their longitudes would fit one.
+def check_not_swapped(table: SourceTable, lats: list[Any] | None, lons: list[Any] | None) -> None:
+    """Check that latitudes and longitudes are not swapped; see `swap_evidence`.
 
     Raises:
-        InputError: They do; the message says which flags exchange them.
+        InputError: They are swapped; the message states the flags that exchange them.
     """
     if lats is None or lons is None:
         return
@@ -28,15 +28,15 @@ def refuse_swapped(table: SourceTable, lats: list[Any] | None, lons: list[Any] |
 
 
 def swap_evidence(lats: Sequence[Any], lons: Sequence[Any], rows: Sequence[int]) -> str | None:
-    """What says that two columns are the wrong way round: most latitudes are beyond 90 and their longitudes fit one.
+    """Return evidence that two columns are swapped: most latitudes are beyond 90, and their longitudes are within it.
 
     Args:
-        lats: The values of the column taken for latitudes, as written.
-        lons: The same of the longitudes.
-        rows: What each row is called.
+        lats: Values of the latitude column, as written.
+        lons: Values of the longitude column, as written.
+        rows: Number of each row in messages.
 
     Returns:
-        A part of a sentence, or None.
+        A clause for a message, or None if there is no such evidence.
 
     Example:
         >>> swap_evidence([114.4, 114.5], [30.5, 30.6], [2, 3])
@@ -55,8 +55,8 @@ def swap_evidence(lats: Sequence[Any], lons: Sequence[Any], rows: Sequence[int])
     )
 
 
-def exif_says_swapped(table: SourceTable, pairs: list[tuple[float, float, float, float]]) -> str | None:
-    """Whether positions in EXIF agree with the table's only when latitude and longitude are exchanged.
+def exif_swap_message(table: SourceTable, pairs: list[tuple[float, float, float, float]]) -> str | None:
+    """Return an error message if positions in EXIF agree with the table only after exchanging latitude and longitude.
 
     Args:
         table: The source.
@@ -77,11 +77,11 @@ def exif_says_swapped(table: SourceTable, pairs: list[tuple[float, float, float,
 
 
 def _message(table: SourceTable, evidence: str) -> str:
-    """The message for latitude and longitude the wrong way round, with what to type."""
+    """Return the message for swapped latitude and longitude, with the flags that correct it."""
     if table.geometry:
         return (
-            f"{table.name}: latitude and longitude look swapped in its geometry: {evidence}. Such files have longitude "
-            f"first; write it again so, or name columns with {flag_of('lat')} and {flag_of('lon')}."
+            f"{table.name}: latitude and longitude look swapped in its geometry: {evidence}. Geometries have longitude "
+            f"first; save the file so, or name columns with {flag_of('lat')} and {flag_of('lon')}."
         )
     lat, lon = table.columns["lat"], table.columns["lon"]
     return (

@@ -1,4 +1,4 @@
-"""Tables as columns: CSV and its relatives in the encodings of spreadsheets; Parquet, GeoParquet and GeoJSON."""
+"""Readers of tables: delimited text in the encodings of spreadsheets, Parquet, GeoParquet and GeoJSON."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import pyarrow.parquet as pq
 
 from swclip.errors import InputError
 from swclip.ingest.columns import ColumnNames, find_columns
-from swclip.ingest.source_table import KINDS, RawTable, SourceTable, first_line, need_columns
+from swclip.ingest.source_table import KINDS, RawTable, SourceTable, check_required_columns, first_line
 
 
-def read_parquet(path: Path, folder: Path, given: ColumnNames) -> SourceTable:
-    """Read Parquet of photographs; with a geometry column it is GeoParquet, in any projection."""
-    return _with_geometry(raw_parquet(path), path, folder, given)
+def read_parquet(path: Path, folder: Path, column_names: ColumnNames) -> SourceTable:
+    """Read a Parquet or GeoParquet table of photographs, in any projection."""
+    return _with_geometry(raw_parquet(path), path, folder, column_names)
 
 
 def raw_parquet(path: Path) -> RawTable:
-    """Read Parquet, whatever it is about; with a geometry column it is GeoParquet, in any projection."""
+    """Read any Parquet or GeoParquet table, in any projection."""
     try:
         table = pq.ParquetFile(path).read()
     except (pa.ArrowException, OSError) as error:
@@ -34,7 +34,7 @@ def raw_parquet(path: Path) -> RawTable:
         lat_lon, geometry = _geo_positions(path)
         table = table.drop_columns([name for name in geometry if name in table.column_names])
     frame = table.replace_schema_metadata(None).to_pandas()
-    # pandas would turn an absent whole number into NaN, and text into its own type: keep what the file says.
+    # pandas would convert missing integers to NaN and text to its string type: keep the values of the file.
     for name in table.column_names:
         kind = table.schema.field(name).type
         if pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
@@ -43,14 +43,14 @@ def raw_parquet(path: Path) -> RawTable:
 
 
 def _geo_positions(path: Path) -> tuple[list[tuple[Any, Any]], list[str]]:
-    """Latitude and longitude of each geometry, whatever its projection, and the names of the geometry columns."""
+    """Return latitude and longitude of each geometry, and the names of the geometry columns."""
     import geopandas
 
     try:
         frame = geopandas.read_parquet(path)
         names = [str(name) for name in frame.columns if isinstance(frame[name], geopandas.GeoSeries)]
         shapes = frame.geometry if frame.crs is None else frame.geometry.to_crs(4326)
-    except Exception as error:  # many libraries lie below: pyarrow, shapely, pyproj
+    except Exception as error:  # geopandas passes on errors of pyarrow, shapely and pyproj
         raise InputError(f"{path}: its geometry cannot be read ({first_line(error)}).") from error
     points = [
         shape if shape is not None and shape.geom_type == "Point" and not shape.is_empty else None for shape in shapes
@@ -58,13 +58,13 @@ def _geo_positions(path: Path) -> tuple[list[tuple[Any, Any]], list[str]]:
     return [(None, None) if point is None else (point.y, point.x) for point in points], names
 
 
-def read_geojson(path: Path, folder: Path, given: ColumnNames) -> SourceTable:
-    """Read a FeatureCollection of photographs' points."""
-    return _with_geometry(raw_geojson(path), path, folder, given)
+def read_geojson(path: Path, folder: Path, column_names: ColumnNames) -> SourceTable:
+    """Read a GeoJSON FeatureCollection of photographs as points."""
+    return _with_geometry(raw_geojson(path), path, folder, column_names)
 
 
 def raw_geojson(path: Path) -> RawTable:
-    """Read a FeatureCollection of points, whatever it is about."""
+    """Read any GeoJSON FeatureCollection of points."""
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
         features = document["features"] if isinstance(document, dict) else None
@@ -74,9 +74,7 @@ def raw_geojson(path: Path) -> RawTable:
         raise InputError(f"{path}: is not a GeoJSON FeatureCollection; SOURCE is {KINDS}.")
     crs = str(((document.get("crs") or {}).get("properties") or {}).get("name", ""))
     if crs and not crs.upper().endswith(("CRS84", "EPSG::4326", "EPSG:4326")):
-        raise InputError(
-            f"{path}: its coordinates are in {crs}; write it again as WGS84 (EPSG:4326), as GeoJSON should be."
-        )
+        raise InputError(f"{path}: its coordinates are in {crs}; save it as WGS84 (EPSG:4326), as GeoJSON requires.")
     frame = pd.DataFrame([feature.get("properties") or {} for feature in features], dtype=object)
     frame = (
         frame.astype(object).where(frame.notna(), None)
@@ -101,36 +99,36 @@ def _raw(
     return RawTable(str(path), kind, frame, list(range(1, len(frame) + 1)), lat_lon)
 
 
-def _with_geometry(raw: RawTable, path: Path, folder: Path, given: ColumnNames) -> SourceTable:
+def _with_geometry(raw: RawTable, path: Path, folder: Path, column_names: ColumnNames) -> SourceTable:
     frame, lat_lon = raw.frame, raw.lat_lon
-    columns = find_columns(list(frame.columns), given, str(path))
-    need_columns(columns, list(frame.columns), path)
-    use_geometry = lat_lon is not None and given.lat is None and given.lon is None
+    columns = find_columns(list(frame.columns), column_names, str(path))
+    check_required_columns(columns, list(frame.columns), path)
+    use_geometry = lat_lon is not None and column_names.lat is None and column_names.lon is None
     if use_geometry and lat_lon is not None:
-        # The geometry is what the format is for; columns beside it may be older copies.
-        for place, role in enumerate(("lat", "lon")):
+        # The geometry takes precedence: columns with coordinates may be outdated copies.
+        for axis, role in enumerate(("lat", "lon")):
             frame = frame.drop(columns=[columns[role]]) if role in columns else frame
             columns[role] = f"geometry ({'latitude' if role == 'lat' else 'longitude'})"
-            frame[columns[role]] = pd.Series([pair[place] for pair in lat_lon], dtype=object)
+            frame[columns[role]] = pd.Series([pair[axis] for pair in lat_lon], dtype=object)
     return SourceTable(str(path), raw.kind, folder, frame, raw.rows, columns, geometry=use_geometry)
 
 
-def read_text(path: Path, folder: Path, given: ColumnNames) -> SourceTable:
-    """Read a text table of photographs; every value stays text."""
+def read_text(path: Path, folder: Path, column_names: ColumnNames) -> SourceTable:
+    """Read a text table of photographs; all values are text."""
     raw = raw_text(path)
     header = [str(name) for name in raw.frame.columns]
-    columns = find_columns(header, given, str(path))
-    need_columns(columns, header, path)
+    columns = find_columns(header, column_names, str(path))
+    check_required_columns(columns, header, path)
     return SourceTable(
         str(path), "text", folder, raw.frame, raw.rows, columns, malformed=raw.malformed, notes=raw.notes
     )
 
 
 def raw_text(path: Path) -> RawTable:
-    """Read a text table, whatever it is about; every value stays text."""
+    """Read any text table; all values are text."""
     text, notes = _decoded(path)
-    mark = _separator(path, text)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
+    separator = _separator(path, text)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     header: list[str] = []
     records: list[list[str]] = []
     rows: list[int] = []
@@ -156,12 +154,12 @@ def raw_text(path: Path) -> RawTable:
 def _decoded(path: Path) -> tuple[str, list[tuple[str, int, str]]]:
     data = path.read_bytes()
     if data[:4] == b"PAR1" or data[:2] in (b"PK", b"\x1f\x8b"):
-        raise InputError(f"{path}: is not a text table, whatever its name says; SOURCE is {KINDS}.")
+        raise InputError(f"{path}: is not a text table, despite its name; SOURCE is {KINDS}.")
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         return data.decode(encoding).replace("\0", ""), []
     except UnicodeDecodeError:
-        # Every byte is a letter in Windows' Western set, so this cannot fail, but names may come out wrong.
+        # Windows-1252 decodes any bytes, but names may be wrong.
         note = ("encoding", 1, f"{path.name} is not UTF-8; read as Windows-1252. Save it as UTF-8 if names look wrong.")
         return data.decode("cp1252", errors="replace"), [note]
 
@@ -169,7 +167,7 @@ def _decoded(path: Path) -> tuple[str, list[tuple[str, int, str]]]:
 def _separator(path: Path, text: str) -> str:
     first = next((line for line in text.splitlines() if line.strip()), "")
     if not first:
-        raise InputError(f"{path}: the file holds nothing but blank lines.")
-    counts = {mark: first.count(mark) for mark in "\t,;|"}
-    best = max(counts, key=lambda mark: counts[mark])
+        raise InputError(f"{path}: the file contains nothing but blank lines.")
+    counts = {separator: first.count(separator) for separator in "\t,;|"}
+    best = max(counts, key=lambda separator: counts[separator])
     return best if counts[best] else ","

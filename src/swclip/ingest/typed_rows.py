@@ -1,4 +1,4 @@
-"""From values as written to typed rows: what can be used, what is rejected, and what is only noted."""
+"""Conversion of values as written to typed rows; invalid rows are rejected, invalid optional values discarded."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ import numpy as np
 from swclip.geo.distance import haversine_m
 from swclip.ingest.rejections import Ledger, Rejection, Row
 from swclip.ingest.source_table import SourceTable
-from swclip.ingest.swapped_coordinates import refuse_swapped
+from swclip.ingest.swapped_coordinates import check_not_swapped
 from swclip.ingest.values import AmbiguousTimestampError, TimestampError, parse_number, parse_timestamp
 from swclip.ingest.verification import Verdict
 
-_NO_FIX_DEG = 1e-6  # a tenth of a metre round (0, 0): no street is there
+_NO_FIX_DEG = 1e-6  # a tenth of a metre around (0, 0)
 
 
 def typed_rows(table: SourceTable, ledger: Ledger) -> list[Row]:
-    """Judge every row of a source by its table alone; no photograph is opened.
+    """Validate the rows of a source without opening photographs.
 
     Args:
         table: The source.
-        ledger: Takes the rejections and notes.
+        ledger: Collects rejections and notes.
 
     Returns:
-        The rows that stay, coordinates None where EXIF is to give them.
+        The valid rows; coordinates are None or NaN if they must come from EXIF.
 
     Raises:
-        InputError: Latitude and longitude are evidently swapped; or, if strict, a row is bad.
+        InputError: Latitude and longitude are swapped; or, if strict, a row is invalid.
     """
     images = table.values("image") or []
     cells = {role: table.values(role) for role in ("lat", "lon", "accuracy", "heading", "time", "map")}
-    refuse_swapped(table, cells["lat"], cells["lon"])
+    check_not_swapped(table, cells["lat"], cells["lon"])
     for number, detail in table.malformed:
         ledger.reject(Rejection(number, "", "malformed-row", detail))
     for rejection in table.rejected:
@@ -42,36 +42,36 @@ def typed_rows(table: SourceTable, ledger: Ledger) -> list[Row]:
     for index, (number, image) in enumerate(zip(table.rows, images, strict=True)):
         name = _image_name(image)
         row = Row(index, number, name, _image_path(table.folder, name))
-        wrong = _wrong_image(table, row) or _place(table, row, cells["lat"], cells["lon"])
-        if wrong is not None:
-            ledger.reject(wrong)
+        invalid = _image_rejection(table, row) or _set_position(table, row, cells["lat"], cells["lon"])
+        if invalid is not None:
+            ledger.reject(invalid)
             continue
-        _extras(table, row, cells, ledger)
+        _set_optional_values(table, row, cells, ledger)
         rows.append(row)
     return rows
 
 
-def wrong_position(row: Row, column: str | None = None) -> Rejection | None:
-    """Why a position cannot be one, or None."""
+def position_rejection(row: Row, column: str | None = None) -> Rejection | None:
+    """Return the rejection of a row with an invalid position, or None."""
     lat, lon = row.lat_deg, row.lon_deg
     if lat is None or lon is None:
         return Rejection(
-            row.row, row.image, "coordinate-missing", "neither the table nor EXIF gives a position.", column
+            row.row, row.image, "coordinate-missing", "neither the table nor EXIF states a position.", column
         )
     if not (math.isfinite(lat) and math.isfinite(lon)):
-        detail = "latitude or longitude is NaN (not a number), and EXIF gives no position."
+        detail = "latitude or longitude is NaN (not a number), and EXIF states no position."
         return Rejection(row.row, row.image, "coordinate-nan", detail, column, lat)
     if abs(lat) > 90.0 or abs(lon) > 180.0:
-        what = (
+        problem = (
             f"latitude {lat} is not within -90 to 90"
             if abs(lat) > 90.0
             else f"longitude {lon} is not within -180 to 180"
         )
         swap = "; the two look swapped in this row" if abs(lon) <= 90.0 < abs(lat) <= 180.0 else ""
         value = lat if abs(lat) > 90.0 else lon
-        return Rejection(row.row, row.image, "coordinate-out-of-range", what + swap + ".", column, value)
+        return Rejection(row.row, row.image, "coordinate-out-of-range", problem + swap + ".", column, value)
     if abs(lat) < _NO_FIX_DEG and abs(lon) < _NO_FIX_DEG:
-        detail = "(0, 0) lies in the Atlantic; devices write it when they have no position."
+        detail = "(0, 0) is in the Atlantic; devices write it when they have no position."
         return Rejection(row.row, row.image, "coordinate-zero", detail, column, lat)
     return None
 
@@ -89,18 +89,18 @@ def _image_path(folder: Path, name: str) -> Path:
     return path.absolute()
 
 
-def _wrong_image(table: SourceTable, row: Row) -> Rejection | None:
+def _image_rejection(table: SourceTable, row: Row) -> Rejection | None:
     column = table.columns["image"] if table.kind != "folder" else None
-    detail = _wrong_path(row.image, "photographs") if row.image else "the row names no image."
+    detail = _path_problem(row.image, "photographs") if row.image else "the row names no image."
     return None if detail is None else Rejection(row.row, row.image, "missing", detail, column, row.image)
 
 
-def _wrong_path(name: str, what: str) -> str | None:
-    """Why a path as written cannot be one, or None."""
+def _path_problem(name: str, content: str) -> str | None:
+    """Return why a path is invalid, or None."""
     if "://" in name[:12]:
-        return f"is a web address; download the {what} first and give their paths."
+        return f"is a web address; download the {content} first and give their paths."
     if "\0" in name:
-        return "the path holds a zero byte."
+        return "the path contains a zero byte."
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -108,26 +108,26 @@ def _wrong_path(name: str, what: str) -> str | None:
     return None
 
 
-def _place(table: SourceTable, row: Row, lats: list[Any] | None, lons: list[Any] | None) -> Rejection | None:
+def _set_position(table: SourceTable, row: Row, lats: list[Any] | None, lons: list[Any] | None) -> Rejection | None:
     if lats is None or lons is None:
         return None
     numbers: list[float | None] = []
-    for role, what, value in (("lat", "latitude", lats[row.index]), ("lon", "longitude", lons[row.index])):
+    for role, name, value in (("lat", "latitude", lats[row.index]), ("lon", "longitude", lons[row.index])):
         try:
             numbers.append(parse_number(value))
         except ValueError:
-            detail = f"the {what} {value!r} is not a number of decimal degrees."
+            detail = f"the {name} {value!r} is not a number of decimal degrees."
             return Rejection(row.row, row.image, "coordinate-nan", detail, table.columns[role], value)
     if any(number is None or math.isnan(number) for number in numbers):
         row.lat_deg, row.lon_deg = (math.nan if number is not None else None for number in numbers)
-        return None  # EXIF may know; if it does not, `wrong_position` says what the table has
+        return None  # EXIF may state the position; `position_rejection` is called again after reading it
     row.lat_deg, row.lon_deg = numbers
-    at_lat = abs(row.lat_deg or 0.0) > 90.0 or abs(row.lon_deg or 0.0) <= 180.0
-    return wrong_position(row, table.columns["lat" if at_lat else "lon"])
+    blame_lat = abs(row.lat_deg or 0.0) > 90.0 or abs(row.lon_deg or 0.0) <= 180.0
+    return position_rejection(row, table.columns["lat" if blame_lat else "lon"])
 
 
-def _extras(table: SourceTable, row: Row, cells: dict[str, list[Any] | None], ledger: Ledger) -> None:
-    """Accuracy, heading, time and map: a value that cannot be used becomes null and is noted, the row stays."""
+def _set_optional_values(table: SourceTable, row: Row, cells: dict[str, list[Any] | None], ledger: Ledger) -> None:
+    """Set accuracy, heading, time and map tile of a row; discard invalid values."""
     for role in ("accuracy", "heading"):
         values = cells[role]
         if values is None:
@@ -136,7 +136,7 @@ def _extras(table: SourceTable, row: Row, cells: dict[str, list[Any] | None], le
         try:
             number = parse_number(value)
         except ValueError:
-            ledger.doubt(row, f"{role}-unusable", table.columns[role], value, f"{value!r} is not a number.")
+            ledger.discard_value(row, f"{role}-unusable", table.columns[role], value, f"{value!r} is not a number.")
             continue
         if number is None or math.isnan(number):
             continue
@@ -144,70 +144,70 @@ def _extras(table: SourceTable, row: Row, cells: dict[str, list[Any] | None], le
             if math.isfinite(number) and number > 0.0:
                 row.accuracy_m = number
             else:
-                detail = f"an accuracy of {number:g} m says nothing."
-                ledger.doubt(row, "accuracy-unusable", table.columns[role], value, detail)
+                detail = f"an accuracy of {number:g} m is not a positive number of metres."
+                ledger.discard_value(row, "accuracy-unusable", table.columns[role], value, detail)
         elif -360.0 <= number <= 360.0:
             row.heading_deg = number % 360.0
         else:
             detail = f"a heading of {number:g} is not within -360 to 360 degrees."
-            ledger.doubt(row, "heading-unusable", table.columns[role], value, detail)
+            ledger.discard_value(row, "heading-unusable", table.columns[role], value, detail)
     times = cells["time"]
     if times is not None:
         try:
             row.captured_at = parse_timestamp(times[row.index])
         except TimestampError as error:
             code = "time-ambiguous" if isinstance(error, AmbiguousTimestampError) else "time-unreadable"
-            ledger.doubt(row, code, table.columns["time"], times[row.index], str(error))
+            ledger.discard_value(row, code, table.columns["time"], times[row.index], str(error))
     maps = cells["map"]
     if maps is not None and (name := _image_name(maps[row.index])):
-        wrong = _wrong_path(name, "map tiles")
-        if wrong is None:
+        problem = _path_problem(name, "map tiles")
+        if problem is None:
             row.map = _image_path(table.folder, name)
         else:
-            ledger.doubt(row, "map-missing", table.columns["map"], name, f"{name!r} {wrong}")
+            ledger.discard_value(row, "map-missing", table.columns["map"], name, f"{name!r} {problem}")
 
 
 SAME_PLACE_M = 25.0
-"""Byte-identical pictures further apart than this contradict each other."""
+"""Positions of byte-identical photographs that are further apart contradict each other."""
 
 
-def without_repeats(rows: list[Row], ledger: Ledger) -> list[Row]:
-    """The first of rows with the same image file and the same position; the others are rejected."""
-    seen: dict[tuple[Path, float | None, float | None], int] = {}
-    kept = []
+def drop_duplicate_rows(rows: list[Row], ledger: Ledger) -> list[Row]:
+    """Keep the first of the rows with the same image file and position, and reject the others."""
+    first_rows: dict[tuple[Path, float | None, float | None], int] = {}
+    unique = []
     for row in rows:
-        known = not (row.lat_deg is None or row.lon_deg is None or math.isnan(row.lat_deg) or math.isnan(row.lon_deg))
-        key = (row.path, row.lat_deg, row.lon_deg) if known else (row.path, None, None)
-        if key in seen:
-            detail = f"the same image at the same position as row {seen[key]}."
+        located = not (row.lat_deg is None or row.lon_deg is None or math.isnan(row.lat_deg) or math.isnan(row.lon_deg))
+        key = (row.path, row.lat_deg, row.lon_deg) if located else (row.path, None, None)
+        if key in first_rows:
+            detail = f"the same image at the same position as row {first_rows[key]}."
             ledger.reject(Rejection(row.row, row.image, "duplicate-row", detail))
         else:
-            seen[key] = row.row
-            kept.append(row)
-    return kept
+            first_rows[key] = row.row
+            unique.append(row)
+    return unique
 
 
-def without_twins(rows: list[Row], verdicts: dict[Path, Verdict], ledger: Ledger) -> list[Row]:
-    """Of byte-identical pictures at one place the first stays; at different places none does."""
+def drop_duplicate_images(rows: list[Row], verdicts: dict[Path, Verdict], ledger: Ledger) -> list[Row]:
+    """Keep the first of byte-identical photographs at one place; keep none if they are at different places."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(verdicts[row.path].sha256, []).append(row)
-    out: dict[int, Rejection] = {}
+    rejected: dict[int, Rejection] = {}
     for group in (group for group in groups.values() if len(group) > 1):
         lat = np.array([row.lat_deg for row in group], dtype=np.float64)
         lon = np.array([row.lon_deg for row in group], dtype=np.float64)
         away_m = haversine_m(lat[0], lon[0], lat, lon)
         far = int(np.argmax(away_m))
-        for place, row in enumerate(group):
+        for position, row in enumerate(group):
             if away_m[far] > SAME_PLACE_M:
-                other = group[far] if place == 0 else group[0]
-                apart_m = float(away_m[far] if place == 0 else away_m[place])
-                where = f"{apart_m:.0f} m away" if apart_m > SAME_PLACE_M else "and others further away"
-                detail = f"the same bytes as row {other.row} ({other.image}), {where}; which is right cannot be known."
-                out[row.index] = Rejection(row.row, row.image, "duplicate-image-other-place", detail)
-            elif place > 0:
+                twin = group[far] if position == 0 else group[0]
+                apart_m = float(away_m[far] if position == 0 else away_m[position])
+                where = f"{apart_m:.0f} m away" if apart_m > SAME_PLACE_M else "and others farther away"
+                detail = f"the same bytes as row {twin.row} ({twin.image}), {where}; the correct position is unknown."
+                rejected[row.index] = Rejection(row.row, row.image, "duplicate-image-other-place", detail)
+            elif position > 0:
                 detail = f"the same bytes as row {group[0].row} ({group[0].image}) at the same place."
-                out[row.index] = Rejection(row.row, row.image, "duplicate-image", detail)
-    for index in sorted(out):
-        ledger.reject(out[index])
-    return [row for row in rows if row.index not in out]
+                rejected[row.index] = Rejection(row.row, row.image, "duplicate-image", detail)
+    for index in sorted(rejected):
+        ledger.reject(rejected[index])
+    return [row for row in rows if row.index not in rejected]

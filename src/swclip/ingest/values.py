@@ -1,4 +1,4 @@
-"""Numbers and times of capture in the forms that people's tables have; what could mean two days is refused."""
+"""Parsers of numbers and capture times in common notations; ambiguous dates are rejected."""
 
 from __future__ import annotations
 
@@ -32,40 +32,42 @@ _YEAR_FIRST = (
     re.compile(rf"(?P<year>\d{{4}})(?P<month>\d{{2}})(?P<day>\d{{2}})(?:\s+|t|_){_CLOCK}{_ZONE}$", re.I),
 )
 
-# Epoch counts are told apart by size: from 1990 to 2100 the four units do not overlap, nor do 14 and 17 digit dates.
+# The unit of an epoch count follows from its size: from 1990 to 2100 the four units do not overlap with each other or
+# with dates of 14 and 17 digits.
 _EPOCH_FIRST_S, _EPOCH_LAST_S = 631_152_000.0, 4_102_444_800.0
 _EPOCH_UNITS = (1.0, 1e3, 1e6, 1e9)
-_FIRST_YEAR, _LAST_YEAR = 1826, 2200  # the first photograph; beyond the last a clock is wrong
-# dateutil fills a missing year, month or day from its default: two defaults show whether one was missing.
+_FIRST_YEAR, _LAST_YEAR = 1826, 2200  # the first photograph; later years are errors of a clock
+# dateutil fills a missing year, month or day from its default: two defaults reveal whether one is missing.
 _DEFAULTS = (datetime(2001, 1, 1), datetime(2002, 2, 2))
 _ORDERS = ((False, False), (True, False), (False, True))
 
 
 class TimestampError(ValueError):
-    """A time that cannot be read, or that could mean two different days."""
+    """A time cannot be parsed, or matches more than one day."""
 
 
 class AmbiguousTimestampError(TimestampError):
-    """Day and month cannot be told apart."""
+    """A time matches more than one order of day, month and year."""
 
 
 def parse_timestamp(value: Any) -> datetime | None:
-    """Read one time of capture.
+    """Parse a time of capture.
 
-    Forms with the year first (ISO 8601; EXIF "2019:12:29 13:35:13"; milliseconds after a colon; compact
-    "20191229_133513") and counts of seconds to nanoseconds since 1970 are read here; others ("29 Dec 2019 1:35 pm",
-    "29/12/2019") by dateutil, in every order of day, month and year, and refused where two orders give two days.
+    This function parses notations with the year first (ISO 8601; EXIF "2019:12:29 13:35:13"; milliseconds after a
+    colon; compact "20191229_133513") and counts of seconds to nanoseconds since 1970. dateutil parses the others
+    ("29 Dec 2019 1:35 pm", "29/12/2019") in every order of day, month and year; a value is rejected if two orders give
+    different days.
 
     Args:
         value: A cell of a table, an EXIF value, or a datetime of Python, NumPy or pandas.
 
     Returns:
-        With zone UTC where the value states its offset (counts since 1970 do), without a zone where it does not; to the
-        millisecond. None where the value is empty.
+        Time to the millisecond: in UTC if the value states its offset (counts since 1970 do), else without a zone.
+        None if the value is empty.
 
     Raises:
-        AmbiguousTimestampError: Day and month could be either way round, or the year has two digits.
-        TimestampError: It is not a time in a known form, or there is no such day or hour.
+        AmbiguousTimestampError: Day and month are ambiguous, or the year has two digits.
+        TimestampError: The value is not a time in a supported notation, or there is no such day or hour.
 
     Example:
         >>> parse_timestamp("2019-12-29 13:35:13:170").isoformat()
@@ -82,7 +84,7 @@ def parse_timestamp(value: Any) -> datetime | None:
     if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
         if isinstance(value, (float, np.floating)) and not math.isfinite(value):
             return None
-        # A whole number written as a float keeps its digits: 20191229133513.0 is a date, not a count.
+        # An integer stored as a float is parsed by its digits: 20191229133513.0 is a date, not a count.
         return _from_text(str(int(value)) if float(value).is_integer() else repr(float(value)), repr(value))
     text = str(value).strip().strip("'\"").strip()
     if text.lower() in _EMPTY_TIMES or _NO_DATE.match(text):
@@ -91,10 +93,13 @@ def parse_timestamp(value: Any) -> datetime | None:
 
 
 def parse_number(value: Any) -> float | None:
-    """A number as tables have it, with a decimal comma too; None where the cell is empty, NaN where it says so.
+    """Parse a number, with a decimal point or comma.
+
+    Returns:
+        The number; None if the cell is empty, NaN if it says "nan".
 
     Raises:
-        ValueError: It is not a number.
+        ValueError: The value is not a number.
 
     Example:
         >>> parse_number(" 30,5 "), parse_number(""), parse_number("4.5 ")
@@ -111,13 +116,13 @@ def parse_number(value: Any) -> float | None:
         return None
     if text.count(",") == 1 and "." not in text:
         text = text.replace(",", ".")
-    if "_" in text:  # Python reads 1_000 as a number, people do not write it
+    if "_" in text:  # Python accepts 1_000 as a number, tables do not use it
         raise ValueError(repr(text))
     return float(text)
 
 
 def number_or_nan(value: Any) -> float:
-    """The same, with NaN for what is empty or no number."""
+    """Parse a number; return NaN for empty cells and values that are not numbers."""
     try:
         number = parse_number(value)
     except ValueError:
@@ -148,7 +153,7 @@ def _from_text(text: str, shown: str) -> datetime:
 
 def _is_compact_date(text: str) -> bool:
     digits = text.split(".")[0]
-    # 8 digits are a day; 12, 14 and 17 a day and time. Other lengths (10, 13, 16, 19) are counts since 1970.
+    # 8 digits are a date; 12, 14 and 17 digits a date and time. Other lengths (10, 13, 16, 19) are counts since 1970.
     if not digits.isdecimal() or len(digits) not in (8, 12, 14, 17):
         return False
     return 1900 <= int(digits[:4]) <= 2100 and 1 <= int(digits[4:6]) <= 12 and 1 <= int(digits[6:8]) <= 31
@@ -166,7 +171,7 @@ def _from_parts(parts: dict[str, str | None], shown: str) -> datetime:
     hour, minute, second = (int(parts[name] or 0) for name in ("hour", "minute", "second"))
     if half := parts.get("half"):
         if not 1 <= hour <= 12:
-            raise TimestampError(f"{shown}: there is no hour {hour} on a clock of twelve.")
+            raise TimestampError(f"{shown}: there is no hour {hour} on a 12-hour clock.")
         hour = hour % 12 + (12 if half.lower() == "p" else 0)
     milliseconds = int((parts["fraction"] or "0").ljust(3, "0")[:3])
     year, month, day = (int(parts[name] or 0) for name in ("year", "month", "day"))
@@ -178,11 +183,11 @@ def _from_parts(parts: dict[str, str | None], shown: str) -> datetime:
 
 
 def _from_any_order(text: str, shown: str) -> datetime:
-    """The one day that dateutil reads in every order of day, month and year.
+    """Parse with dateutil in every order of day, month and year, and require that all orders agree.
 
     Raises:
-        AmbiguousTimestampError: There is more than one.
-        TimestampError: There is none, or a part of the date is missing.
+        AmbiguousTimestampError: The orders give different days.
+        TimestampError: No order can be parsed, or a part of the date is missing.
     """
     moments: list[set[datetime]] = []
     for default in _DEFAULTS:
@@ -191,14 +196,14 @@ def _from_any_order(text: str, shown: str) -> datetime:
                 dateutil_parser.parse(text, default=default, dayfirst=day, yearfirst=year, tzinfos=_named_zone)
                 for day, year in _ORDERS
             ]
-        # dateutil raises whatever its tokens run into.
+        # dateutil raises many kinds of errors on unexpected tokens.
         except (ValueError, ArithmeticError, TypeError, LookupError, AttributeError):
             raise TimestampError(
-                f"{shown} is not a time in a form that is known; write it as YYYY-MM-DD HH:MM:SS."
+                f"{shown} is not a time in a supported notation; write it as YYYY-MM-DD HH:MM:SS."
             ) from None
         moments.append(set(orders))
     if moments[0] != moments[1]:
-        raise TimestampError(f"{shown} does not say year, month and day; write it as YYYY-MM-DD HH:MM:SS.")
+        raise TimestampError(f"{shown} does not state year, month and day; write it as YYYY-MM-DD HH:MM:SS.")
     if len(moments[0]) > 1:
         raise AmbiguousTimestampError(
             f"{shown} could be day/month or month/day, or its year has two digits; write it as year-month-day, "

@@ -1,4 +1,4 @@
-"""Decoding every photograph once to know that it is whole, in parallel, and remembering it if interrupted."""
+"""Verification of photographs by decoding them in parallel, with results that survive an interruption."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _DRAFT_PX = 64
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What verifying one file found.
+    """Result of verifying one file.
 
     Attributes:
-        reason: A code of `PhotographError`, or None where the photograph is whole.
+        reason: A code of `PhotographError`, or None if the photograph is intact.
         detail: The reason in words.
-        sha256: Of the file's bytes; empty where it could not be read.
-        exif: What its EXIF block says.
+        sha256: SHA-256 of the file's bytes; empty if it could not be read.
+        exif: Metadata of the EXIF block.
     """
 
     reason: str | None
@@ -43,11 +43,11 @@ class Verdict:
 
 
 def verify_photograph(path: Path, max_pixels: int) -> Verdict:
-    """Read, hash and decode one photograph to its last byte.
+    """Hash and decode one photograph completely.
 
     Args:
         path: The file.
-        max_pixels: Larger ones are refused from the header.
+        max_pixels: Larger photographs are rejected from the header.
     """
     digest = ""
     try:
@@ -59,11 +59,11 @@ def verify_photograph(path: Path, max_pixels: int) -> Verdict:
             data = path
             digest = sha256_of_file(path) if path.is_file() else ""
     except (OSError, ValueError):
-        data = path  # opening it says what is wrong
+        data = path  # open_photograph reports the problem
     try:
         with open_photograph(data, max_pixels=max_pixels) as image:
             exif = read_exif(image)
-            # A JPEG is decoded at an eighth of its size: every byte is still read, in a third of the time.
+            # Decoding a JPEG at an eighth of its size still reads every byte, in a third of the time.
             image.draft(None, (_DRAFT_PX, _DRAFT_PX))
             load_pixels(image, str(path))
     except PhotographError as error:
@@ -72,24 +72,24 @@ def verify_photograph(path: Path, max_pixels: int) -> Verdict:
 
 
 class WorkFile:
-    """Verdicts of an interrupted run, a line each; a file that changed since is verified again.
+    """Verdicts of an interrupted run, one per line; files that have changed since are verified again.
 
-    Only whole photographs are remembered: what was wrong with a file may be mended, or be a missing plugin.
+    Only intact photographs are stored, because a defective file may be repaired or a missing plugin installed.
     """
 
     def __init__(self, path: Path, max_pixels: int) -> None:
         self.path = path
-        self._heading = {"swclip": "prepare", "version": _WORK_VERSION, "max_pixels": max_pixels}
-        self._known = self._read()
+        self._header = {"swclip": "prepare", "version": _WORK_VERSION, "max_pixels": max_pixels}
+        self._verdicts = self._read()
         try:
-            if not self._known:
-                path.write_text(json.dumps(self._heading) + "\n", encoding="utf-8")
-            # Line buffered: each verdict is in the file when the next begins, so a killed run loses none.
+            if not self._verdicts:
+                path.write_text(json.dumps(self._header) + "\n", encoding="utf-8")
+            # Line buffering writes each verdict at once, so that a killed run loses none.
             self._stream = path.open("a", encoding="utf-8", buffering=1)
-            if self._known and not path.read_bytes().endswith(b"\n"):
-                self._stream.write("\n")  # the last line of a killed run may be half a line
+            if self._verdicts and not path.read_bytes().endswith(b"\n"):
+                self._stream.write("\n")  # the last line of a killed run may be incomplete
         except OSError as error:
-            raise _cannot_keep(path, error) from error
+            raise _write_error(path, error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -101,17 +101,17 @@ class WorkFile:
             self._stream.close()
         except OSError as failure:
             if error is None:
-                raise _cannot_keep(self.path, failure) from failure
+                raise _write_error(self.path, failure) from failure
 
-    def recall(self, path: Path) -> Verdict | None:
-        """The verdict on a file that is as it was when it was verified."""
-        return self._known.get(_identity(path))
+    def get(self, path: Path) -> Verdict | None:
+        """Return the verdict on a file, or None if there is none or the file has changed."""
+        return self._verdicts.get(_identity(path))
 
-    def remember(self, path: Path, verdict: Verdict) -> None:
-        """Keep a verdict on a whole photograph.
+    def add(self, path: Path, verdict: Verdict) -> None:
+        """Store the verdict on an intact photograph.
 
         Raises:
-            DiskFullError: There is no room; what was kept before stays usable.
+            DiskFullError: The disk is full; earlier verdicts remain usable.
         """
         identity = _identity(path)
         if verdict.reason is not None or identity is None:
@@ -120,15 +120,15 @@ class WorkFile:
         try:
             self._stream.write(json.dumps(line) + "\n")
         except OSError as error:
-            raise _cannot_keep(self.path, error) from error
+            raise _write_error(self.path, error) from error
 
     def remove(self) -> None:
-        """Remove the file: the run is done."""
+        """Remove the file after a complete run."""
         self._stream.close()
         self.path.unlink(missing_ok=True)
 
     def _read(self) -> dict[tuple[str, int, int] | None, Verdict]:
-        known: dict[tuple[str, int, int] | None, Verdict] = {}
+        verdicts: dict[tuple[str, int, int] | None, Verdict] = {}
         try:
             lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
@@ -137,16 +137,16 @@ class WorkFile:
             try:
                 value: Any = json.loads(line)
                 if number == 0:
-                    if value != self._heading:
-                        return {}  # another version or another limit: what it found does not hold
+                    if value != self._header:
+                        return {}  # written by another version or with another limit
                     continue
                 name, size, time = value["file"]
                 exif = ExifFacts(**value["exif"])
-                known[(str(name), int(size), int(time))] = Verdict(None, "", str(value["sha256"]), exif)
+                verdicts[(str(name), int(size), int(time))] = Verdict(None, "", str(value["sha256"]), exif)
             except (ValueError, KeyError, TypeError):
                 if number == 0:
                     return {}
-        return known
+        return verdicts
 
 
 def verify_all(
@@ -160,14 +160,14 @@ def verify_all(
     """Verify photographs in parallel.
 
     Args:
-        paths: The files, each once.
-        work: Where verdicts are remembered.
+        paths: The files, without repetitions.
+        work: Stores the verdicts.
         max_pixels: Limit of `verify_photograph`.
-        workers: Threads; the number of processors, at most 16, if None. Decoding leaves Python's lock.
-        progress: Called with the number done and the number in all.
+        workers: Number of threads; the number of processors, at most 16, if None. Decoding releases the GIL.
+        progress: Called with the number of verified files and the total number.
 
     Yields:
-        The file, its verdict, and whether that was remembered from an earlier run; in the order of `paths`.
+        The file, its verdict, and whether the verdict is from an earlier run; in the order of `paths`.
     """
     count = workers or min(16, os.cpu_count() or 1)
     waiting: deque[tuple[Path, Verdict | Future[Verdict]]] = deque()
@@ -179,14 +179,14 @@ def verify_all(
         if isinstance(result, Verdict):
             return path, result, True
         verdict = result.result()
-        work.remember(path, verdict)
+        work.add(path, verdict)
         return path, verdict, False
 
     try:
         for path in paths:
-            known = work.recall(path)
-            waiting.append((path, known if known is not None else pool.submit(verify_photograph, path, max_pixels)))
-            # A window, not all at once: a million queued files would hold a million results.
+            stored = work.get(path)
+            waiting.append((path, stored if stored is not None else pool.submit(verify_photograph, path, max_pixels)))
+            # The queue is limited, because a million queued files would hold a million results.
             if len(waiting) > 8 * count:
                 yield finish()
                 done += 1
@@ -198,7 +198,7 @@ def verify_all(
             if progress is not None:
                 progress(done, len(paths))
     finally:
-        # Reached on Ctrl-C and on an error too: what is being decoded ends, what waits is dropped.
+        # Also reached on Ctrl-C and on errors: running tasks finish, queued tasks are cancelled.
         pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -210,9 +210,9 @@ def _identity(path: Path) -> tuple[str, int, int] | None:
     return str(path), status.st_size, status.st_mtime_ns
 
 
-def _cannot_keep(path: Path, error: OSError) -> DiskFullError | InputError:
+def _write_error(path: Path, error: OSError) -> DiskFullError | InputError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFullError(
-            f"{path}: the disk is full; free some space and run the same command again, it goes on where it stopped."
+            f"{path}: the disk is full; free some space and run the same command again, which resumes where it stopped."
         )
     return InputError(f"{path}: cannot write there ({error.strerror}); choose another folder with --out.")

@@ -1,8 +1,8 @@
-"""The folders of the place-recognition field: which photographs are asked, and which they are looked for among.
+"""The folder layout of visual place recognition (VPR) data sets: queries, databases, and their splits.
 
     FOLDER/[images/][train|val|test/]{database, queries}/@east@north@...jpg
 
-`gallery` is read as `database`. Positions are in the file names; see `vpr_names`.
+`gallery` is a synonym of `database`. Positions are in the file names; see `vpr_names`.
 """
 
 from __future__ import annotations
@@ -25,51 +25,51 @@ from swclip.data.splits import Splits, leakage_path
 from swclip.errors import InputError
 from swclip.ingest.rejections import Rejection
 from swclip.ingest.source_table import SourceTable
-from swclip.ingest.sources import IMAGE_SUFFIXES, files_below
+from swclip.ingest.sources import IMAGE_SUFFIXES, list_files
 from swclip.ingest.vpr_names import PlaceNameError, parse_name
 
 FOLDER_COLUMN = "vpr_folder"
-"""The column of a manifest that says which folder a photograph was in, such as test/queries."""
+"""Column of a manifest with the folder of each photograph, such as test/queries."""
 
 BLOCK_M = 100.0
 _PARTS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
 _KINDS = {"database": "database", "gallery": "database", "queries": "queries", "query": "queries"}
-_FORM = "FOLDER/[train|val|test/]database/ and .../queries/, with photographs named @easting@northing@..."
+_LAYOUT = "FOLDER/[train|val|test/]database/ and .../queries/, with photographs named @easting@northing@..."
 
 
 def read_vpr_folder(
-    folder: str | os.PathLike[str], crs: str | None = None, *, leave_out: Path | None = None
+    folder: str | os.PathLike[str], crs: str | None = None, *, excluded: Path | None = None
 ) -> SourceTable:
-    """Read the photographs below a folder of the field's layout.
+    """Read the photographs of a folder in the VPR layout.
 
     Args:
-        folder: The folder; `images` between it and the parts is stepped over.
+        folder: The folder; a subfolder `images` between it and the parts is allowed.
         crs: Projection of names without a zone, such as EPSG:32650.
-        leave_out: A folder inside it that is not searched.
+        excluded: A folder inside it that is not searched.
 
     Returns:
-        A row a photograph: image, lat, lon, heading, time, place (the panorama's id), and as further columns
-        vpr_folder, tile, pitch_deg, roll_deg, height_m, timestamp, note where some name has them. Names that cannot
-        be read are in `rejected`.
+        One row per photograph: image, lat, lon, heading, time, place (the panorama's id), and the further columns
+        vpr_folder, tile, pitch_deg, roll_deg, height_m, timestamp and note, if any name has them. Names that cannot
+        be parsed are in `rejected`.
 
     Raises:
-        InputError: There is no such folder, or none in it is called database, gallery or queries.
+        InputError: There is no such folder, or it has no folder called database, gallery or queries.
         ConfigError: The projection is not known.
     """
     base = Path(folder)
     if not base.is_dir():
-        raise InputError(f"{base}: there is no such folder; the layout vpr is {_FORM}.")
+        raise InputError(f"{base}: there is no such folder; the layout vpr is {_LAYOUT}.")
     rows: list[dict[str, Any]] = []
     numbers: list[int] = []
     rejected: list[Rejection] = []
-    elsewhere, other = 0, 0
-    for name in files_below(base, leave_out):
+    outside_layout, not_images = 0, 0
+    for name in list_files(base, excluded):
         if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
-            other += 1
+            not_images += 1
             continue
         role = folder_role(name)
         if role is None:
-            elsewhere += 1
+            outside_layout += 1
             continue
         number = len(numbers) + len(rejected) + 1
         try:
@@ -78,14 +78,16 @@ def read_vpr_folder(
             rejected.append(Rejection(number, name, error.reason, error.detail, "image", name))
             continue
         numbers.append(number)
-        rows.append({"image": name, "lat": place.lat_deg, "lon": place.lon_deg, **_further(place.values, role)})
+        rows.append({"image": name, "lat": place.lat_deg, "lon": place.lon_deg, **_name_values(place.values, role)})
     notes = []
-    if elsewhere:
-        notes.append(("file-not-looked-at", elsewhere, "photographs in no folder called database, gallery or queries."))
-    if other:
-        notes.append(("file-not-looked-at", other, "files without an image's suffix."))
+    if outside_layout:
+        notes.append(
+            ("file-not-looked-at", outside_layout, "photographs in no folder called database, gallery or queries.")
+        )
+    if not_images:
+        notes.append(("file-not-looked-at", not_images, "files without an image's suffix."))
     if not rows:
-        raise InputError(_nothing(base, rejected))
+        raise InputError(_no_rows_message(base, rejected))
     frame = pd.DataFrame(rows, dtype=object).astype(object)
     frame = frame.where(frame.notna(), None)
     roles = ("image", "lat", "lon", "heading", "time", "place")
@@ -94,10 +96,10 @@ def read_vpr_folder(
 
 
 def folder_role(name: str) -> str | None:
-    """The part and kind of a photograph by its folders, None where none of them says so.
+    """Return the part and kind of a photograph from its folders, or None if they do not match the layout.
 
     Args:
-        name: Its path, relative to the layout's folder, with slashes.
+        name: Path relative to the folder of the layout, with slashes.
 
     Example:
         >>> folder_role("images/test/queries/@1@2@.jpg"), folder_role("gallery/paris/@1@2@.jpg"), folder_role("a/b.jpg")
@@ -112,32 +114,31 @@ def folder_role(name: str) -> str | None:
 
 
 def vpr_splits(manifest: Manifest, seed: int = 0) -> SplitDraft:
-    """The splits that the folders say.
+    """Derive splits from the folders.
 
-    test/queries are the queries, val/queries the validation queries. Where there is a part train, all its photographs
-    are trained on, and the databases of val and test are kept out of training (split `gallery`): they are the
-    candidates of their queries, and answers may lean on their photographs. Where there is none, the database of test
-    is the training side, as in known-places.
+    test/queries are the queries, val/queries the validation queries. With a part train, all its photographs are used
+    for training, and the databases of val and test are not (split `gallery`): they are the candidates of their queries,
+    and answers may use their photographs. Without it, the database of test is the training split, as in known-places.
 
     Args:
-        manifest: As `prepare` made it from such folders.
-        seed: Of the offset of the blocks that intervals resample.
+        manifest: Manifest that `prepare` made from the folders.
+        seed: Seed for the offset of the blocks that intervals resample.
 
     Raises:
-        InputError: The manifest does not know the folders, or there are no queries or nothing to look for them among.
+        InputError: The manifest has no column of folders, or the test part has no queries or no database.
     """
     if FOLDER_COLUMN not in manifest.frame:
         raise InputError(f"{manifest.path}: has no column {FOLDER_COLUMN}; make it with `swclip prepare --layout vpr`.")
     role = manifest.frame[FOLDER_COLUMN].to_numpy(dtype=object)
-    for wanted, what in (("test/queries", "queries"), ("test/database", "database")):
-        if not np.any(role == wanted):
-            found = ", ".join(f"{count} in {name}" for name, count in sorted(Counter(role.tolist()).items()))
+    for required, kind in (("test/queries", "queries"), ("test/database", "database")):
+        if not np.any(role == required):
+            counts = ", ".join(f"{count} in {name}" for name, count in sorted(Counter(role.tolist()).items()))
             raise InputError(
-                f"{manifest.path}: no photograph of the {what} of the test part can be used ({found}); the layout vpr "
-                f"is {_FORM}."
+                f"{manifest.path}: no photograph of the {kind} of the test part can be used ({counts}); the layout vpr "
+                f"is {_LAYOUT}."
             )
     with_train = bool(np.any(np.char.startswith(role.astype(str), "train/")))
-    # Without a database of its own, validation is looked for among the photographs that queries are.
+    # Without a validation database, validation queries use the candidates of the test queries.
     val_database = "val/database" if np.any(role == "val/database") else "test/database"
     labels = np.full(len(role), "train", dtype=object)
     labels[role == "test/queries"] = "query"
@@ -156,11 +157,11 @@ def vpr_splits(manifest: Manifest, seed: int = 0) -> SplitDraft:
         }
     )
     notes = [
-        "The folders' own splits. "
+        "Splits as in the folders. "
         + (
             "The databases of val and test are not trained on, and their photographs may be used in answers."
             if with_train
-            else "There is no folder train, so the database is the training side."
+            else "There is no folder train, so the database is the training split."
         )
     ]
     meta = {
@@ -184,11 +185,11 @@ def write_vpr_splits(manifest: Manifest) -> Splits:
     return report_leakage(vpr_splits(manifest), manifest, target)
 
 
-def _further(values: dict[str, str], role: str) -> dict[str, Any]:
+def _name_values(values: dict[str, str], role: str) -> dict[str, Any]:
     stamp = values.get("timestamp", "")
-    # YYYYMMDD or YYYYMMDD_hhmmss is a time; a year or a month alone is kept as it is written.
-    whole = len(stamp.replace("_", "")) in (8, 12, 14)
-    named: dict[str, tuple[str, Callable[[str], Any]]] = {
+    # YYYYMMDD or YYYYMMDD_hhmmss is a time; a year or a month alone is kept as text.
+    complete = len(stamp.replace("_", "")) in (8, 12, 14)
+    fields: dict[str, tuple[str, Callable[[str], Any]]] = {
         "pano": ("place", str),
         "tile": ("tile", str),
         "heading": ("heading", str),
@@ -197,10 +198,10 @@ def _further(values: dict[str, str], role: str) -> dict[str, Any]:
         "height": ("height_m", _number),
         "note": ("note", str),
     }
-    found = {column: read(values[key]) for key, (column, read) in named.items() if key in values}
+    parsed = {column: read(values[key]) for key, (column, read) in fields.items() if key in values}
     if stamp:
-        found["time" if whole else "timestamp"] = stamp.replace("_", "") if whole else stamp
-    return {FOLDER_COLUMN: role, **found}
+        parsed["time" if complete else "timestamp"] = stamp.replace("_", "") if complete else stamp
+    return {FOLDER_COLUMN: role, **parsed}
 
 
 def _number(text: str) -> float | None:
@@ -210,9 +211,9 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _nothing(base: Path, rejected: list[Rejection]) -> str:
+def _no_rows_message(base: Path, rejected: list[Rejection]) -> str:
     if not rejected:
-        return f"{base}: holds no photographs in folders of the layout vpr, which is {_FORM}."
+        return f"{base}: holds no photographs in folders of the layout vpr, which is {_LAYOUT}."
     counts = Counter(rejection.reason for rejection in rejected)
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
     first = rejected[0]

@@ -1,8 +1,8 @@
-"""File names of the place-recognition field: what stands between the `@`, and where on Earth it says the photograph is.
+"""File names of visual place recognition (VPR) data sets: the fields between `@`, and the position they state.
 
     @east@north@zone@letter@lat@lon@pano@tile@heading@pitch@roll@height@timestamp@note@.jpg
 
-Fields may be empty; only the easting and northing (UTM, metres) are always there.
+Fields may be empty, except the easting and northing (UTM, metres).
 """
 
 from __future__ import annotations
@@ -25,15 +25,20 @@ FIELDS = (
     "timestamp", "note",
 )  # fmt: skip
 DISAGREE_M = 25.0
-"""A name whose easting and northing lie further than this from its latitude and longitude is not believed."""
+"""Largest distance between the two positions of a name, metres; a name whose positions differ more is rejected."""
 
 _BANDS = "CDEFGHJKLMNPQRSTUVWX"
-# The last band of UTM reaches to 84 degrees; the others are 8 high. A photograph at a band's edge may carry either.
+# The last band of UTM reaches to 84 degrees; the others span 8. At the edge of two bands either letter is accepted.
 _BAND_SLACK_DEG = 0.1
 
 
 class PlaceNameError(ValueError):
-    """Why a name does not say where its photograph was taken."""
+    """A file name does not state a valid position.
+
+    Attributes:
+        reason: A code: name-not-read, zone-missing, zone-letter or positions-disagree.
+        detail: The reason in words.
+    """
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -42,12 +47,12 @@ class PlaceNameError(ValueError):
 
 @dataclass(frozen=True)
 class PlaceName:
-    """What a file name says.
+    """The values in a file name.
 
     Attributes:
-        lat_deg: Latitude, degrees, WGS84.
-        lon_deg: Longitude, degrees.
-        values: The other fields that are not empty, by the names of `FIELDS`.
+        lat_deg: Latitude in degrees, WGS84.
+        lon_deg: Longitude in degrees.
+        values: {field: text} of the non-empty fields after the position; see `FIELDS`.
     """
 
     lat_deg: float
@@ -56,12 +61,12 @@ class PlaceName:
 
 
 def is_vpr_name(name: str) -> bool:
-    """Whether a file name is in the field's form at all."""
+    """Return whether a file name has the form @easting@northing@..."""
     return name.startswith("@") and name.count("@") >= 3
 
 
 def utm_crs(zone: int, north: bool) -> str:
-    """EPSG code of a UTM zone on WGS84.
+    """Return the EPSG code of a UTM zone on WGS84.
 
     Example:
         >>> utm_crs(50, True), utm_crs(1, False)
@@ -71,18 +76,18 @@ def utm_crs(zone: int, north: bool) -> str:
 
 
 def projected_to_deg(easting_m: ArrayLike, northing_m: ArrayLike, crs: str) -> Float64[np.ndarray, "n 2"]:
-    """Positions of a projection as latitude and longitude on WGS84.
+    """Convert projected coordinates to latitude and longitude on WGS84.
 
     Args:
-        easting_m: (N,) metres east, in the projection's frame.
-        northing_m: (N,) metres north.
+        easting_m: (N,) eastings of the projection, metres.
+        northing_m: (N,) northings of the projection, metres.
         crs: The projection, such as EPSG:32650.
 
     Returns:
         (N, 2) latitude, longitude in degrees; infinite where the projection has no such point.
 
     Raises:
-        ConfigError: The projection is not known, or is not one of metres on the ground.
+        ConfigError: The projection is not known, or its unit is not the metre.
 
     Example:
         >>> projected_to_deg([500_000.0], [0.0], "EPSG:32631").round(9).tolist()
@@ -94,11 +99,11 @@ def projected_to_deg(easting_m: ArrayLike, northing_m: ArrayLike, crs: str) -> F
 
 
 def parse_name(name: str, crs: str | None = None) -> PlaceName:
-    """Read the position and the other fields of a file name.
+    """Parse the position and the other fields of a file name.
 
-    The easting and northing are taken where their zone is known, since they have centimetres: from the name's zone
-    number and letter, or the sign of its latitude, else from `crs`. Without any of these the latitude and longitude
-    are taken. Where both are there they must agree within `DISAGREE_M`.
+    Easting and northing are preferred, because they are precise to centimetres. Their zone comes from the name's zone
+    number with its letter or the sign of its latitude, else from `crs`. Without a zone, latitude and longitude are
+    used. If a name has both positions, they must agree within `DISAGREE_M`.
 
     Args:
         name: The file name, without folders.
@@ -118,31 +123,29 @@ def parse_name(name: str, crs: str | None = None) -> PlaceName:
     if easting is None or northing is None:
         raise PlaceNameError("name-not-read", "the name has no easting or no northing between its first three @.")
     lat, lon = (_number(fields, key, name) for key in ("lat", "lon"))
-    said = (lat, lon) if lat is not None and lon is not None else None
-    if said is not None and not bool(valid_positions(said[0], said[1])):
-        raise PlaceNameError("name-not-read", f"latitude {said[0]:g}, longitude {said[1]:g} is no place on Earth.")
-    rest = {key: fields[key] for key in FIELDS[6:] if fields.get(key)}
+    stated = (lat, lon) if lat is not None and lon is not None else None
+    if stated is not None and not bool(valid_positions(stated[0], stated[1])):
+        raise PlaceNameError("name-not-read", f"latitude {stated[0]:g}, longitude {stated[1]:g} is not on Earth.")
+    values = {key: fields[key] for key in FIELDS[6:] if fields.get(key)}
     projection = _projection(fields, lat, crs)
     if projection is None:
-        if said is not None:
-            return PlaceName(said[0], said[1], rest)
-        detail = "the name gives no UTM zone and no latitude and longitude; say the projection: --crs EPSG:32650, say."
+        if stated is not None:
+            return PlaceName(stated[0], stated[1], values)
+        detail = "the name has no UTM zone, latitude and longitude; give the projection, such as --crs EPSG:32650."
         raise PlaceNameError("zone-missing", detail)
-    at_lat, at_lon = projected_to_deg([easting], [northing], projection)[0].tolist()
-    if not (math.isfinite(at_lat) and math.isfinite(at_lon)):
-        raise PlaceNameError(
-            "name-not-read", f"easting {easting:g}, northing {northing:g} is no point of {projection}."
-        )
-    _check_band(fields, at_lat)
-    if said is not None:
-        apart = float(geodesic_m([[at_lat, at_lon]], [list(said)])[0])
+    utm_lat, utm_lon = projected_to_deg([easting], [northing], projection)[0].tolist()
+    if not (math.isfinite(utm_lat) and math.isfinite(utm_lon)):
+        raise PlaceNameError("name-not-read", f"easting {easting:g}, northing {northing:g} is outside {projection}.")
+    _check_band(fields, utm_lat)
+    if stated is not None:
+        apart = float(geodesic_m([[utm_lat, utm_lon]], [list(stated)])[0])
         if apart > DISAGREE_M:
             raise PlaceNameError(
                 "positions-disagree",
                 f"easting and northing in {projection} and the latitude and longitude of the name are {apart:,.0f} m "
-                "apart: which is right cannot be known.",
+                "apart; the correct position is unknown.",
             )
-    return PlaceName(at_lat, at_lon, rest)
+    return PlaceName(utm_lat, utm_lon, values)
 
 
 def _fields(name: str) -> dict[str, str]:
@@ -151,7 +154,7 @@ def _fields(name: str) -> dict[str, str]:
         detail = "the name is not @easting@northing@...: it does not begin with @, or has fewer than two fields."
         raise PlaceNameError("name-not-read", detail)
     values = [part.strip() for part in parts[1:]]
-    # What stands after the last @ is the ending; a short name carries it on its last field.
+    # The suffix follows the last @; in a short name it is part of the last field.
     values[-1] = "" if values[-1].startswith(".") else values[-1].rpartition(".")[0]
     return {key: "" if value.lower() in ("none", "nan") else value for key, value in zip(FIELDS, values, strict=False)}
 
@@ -176,7 +179,7 @@ def _projection(fields: dict[str, str], lat: float | None, crs: str | None) -> s
             raise PlaceNameError("name-not-read", f"the UTM zone {zone!r} is not a number from 1 to 60.")
         if letter and (len(letter) != 1 or letter not in _BANDS):
             raise PlaceNameError(
-                "zone-letter", f"the zone letter {letter!r} is none of UTM's, {_BANDS[0]} to {_BANDS[-1]}."
+                "zone-letter", f"the zone letter {letter!r} is not one of UTM's, {_BANDS[0]} to {_BANDS[-1]}."
             )
         if letter or lat is not None:
             return utm_crs(int(zone), letter >= "N" if letter else bool(lat is not None and lat >= 0.0))
@@ -184,7 +187,7 @@ def _projection(fields: dict[str, str], lat: float | None, crs: str | None) -> s
 
 
 def _check_band(fields: dict[str, str], lat: float) -> None:
-    """The letter is a band of latitude. Some write S for south, which is the band of 32 to 40 degrees north."""
+    """Check the latitude band of the letter. Some names use S for south, but S is the band 32 to 40 degrees north."""
     letter = fields.get("letter", "").upper()
     if not fields.get("zone") or not letter:
         return
@@ -193,8 +196,8 @@ def _check_band(fields: dict[str, str], lat: float) -> None:
     if not low - _BAND_SLACK_DEG <= lat <= high + _BAND_SLACK_DEG:
         raise PlaceNameError(
             "zone-letter",
-            f"the zone letter {letter} is the band of latitudes {low:g} to {high:g}, and the northing lies at "
-            f"{lat:.3f}; is the letter a hemisphere, or of another zone?",
+            f"the zone letter {letter} is the band of latitudes {low:g} to {high:g}, but the northing is at latitude "
+            f"{lat:.3f}; is the letter a hemisphere, or from another zone?",
         )
 
 
@@ -206,10 +209,10 @@ def _to_wgs84(crs: str) -> Any:
     try:
         projection = CRS.from_user_input(crs)
     except CRSError as error:
-        raise ConfigError(f"--crs {crs}: is not a projection that is known; write for example EPSG:32650.") from error
+        raise ConfigError(f"--crs {crs}: is not a known projection; write for example EPSG:32650.") from error
     if not projection.is_projected:
         raise ConfigError(f"--crs {crs}: is not a projection with easting and northing; write for example EPSG:32650.")
     unit = projection.axis_info[0].unit_name
     if unit != "metre":
-        raise ConfigError(f"--crs {crs}: its unit is the {unit}, and metres are needed; write for example EPSG:32650.")
+        raise ConfigError(f"--crs {crs}: its unit is the {unit}, but metres are needed; write for example EPSG:32650.")
     return Transformer.from_crs(projection, 4326, always_xy=True)

@@ -1,4 +1,4 @@
-"""Buildings: what each one looks like, drawn from the city's style, the district's fields and its own chance."""
+"""Appearance of buildings, drawn from the style of the city, the fields of the district and individual variation."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from swclip.synthetic.lettering import SHOP_NAMES
 from swclip.synthetic.lots import Lots
 
 HOUSE, SHOP, OFFICE, BLANK = 0, 1, 2, 3
-"""What the ground floor is."""
+"""Uses of the ground floor."""
 
 
 @dataclass(frozen=True)
 class Districts:
-    """The fields from which districts take their look: near places are alike.
+    """Random fields that determine the appearance of districts, so that near places look alike.
 
     Attributes:
-        commerce: Shops and offices against homes.
-        height: Floors.
-        material: Which wall material prevails.
-        tone: Where in the material's palette the walls lie.
-        light: How light they are.
-        age: Old (small upright windows) against new (wide ones).
+        commerce: Shops and offices (high) or homes (low).
+        height: Number of floors.
+        material: Prevailing wall material.
+        tone: Position of wall colours in the palette of the material.
+        light: Lightness of walls.
+        age: Old buildings with narrow windows (low) or new ones with wide windows (high).
         green: Trees and gardens.
         paint: Colours of doors, shop fronts and frames.
     """
@@ -50,7 +50,7 @@ class Districts:
 class Buildings:
     """Arrays over N buildings. Colours are linear RGB; lengths are in metres.
 
-    `bay_m` and `floor_m` are the rhythm of the windows, `window_w` and `window_h` their share of a bay and a floor.
+    `bay_m` and `floor_m` are the spacings of windows, `window_w` and `window_h` their shares of a bay and a floor.
     """
 
     eave_m: F32
@@ -84,24 +84,24 @@ class Buildings:
 
 
 def linear(srgb: NDArray[np.float64]) -> F32:
-    """sRGB in [0, 1] to linear light, by a plain power that the renderer's tone curve undoes."""
+    """Convert sRGB in [0, 1] to linear light, with the power law that the renderer's tone curve inverts."""
     return np.asarray(np.clip(srgb, 0.0, 1.0) ** 2.2, dtype=np.float32)
 
 
 def _palette(colours: tuple[tuple[float, float, float], ...], position: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Colours along a palette, by straight interpolation; `position` in [0, 1]."""
+    """Interpolate colours linearly along a palette; `position` in [0, 1]."""
     table = np.array(colours)
-    at = np.clip(position, 0.0, 1.0) * (len(table) - 1)
-    low = np.minimum(at.astype(int), max(len(table) - 2, 0))
+    index = np.clip(position, 0.0, 1.0) * (len(table) - 1)
+    low = np.minimum(index.astype(int), max(len(table) - 2, 0))
     high = np.minimum(low + 1, len(table) - 1)
-    share = (at - low)[:, None]
+    share = (index - low)[:, None]
     return np.asarray(table[low] * (1 - share) + table[high] * share)
 
 
 def hue_colour(
     hue: NDArray[np.float64], saturation: NDArray[np.float64], value: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """(N,) hue, saturation, value in [0, 1] (hue wraps) to (N, 3) sRGB."""
+    """Convert (N,) hue, saturation, value in [0, 1] (hue is cyclic) to (N, 3) sRGB."""
     k = (np.array([5.0, 3.0, 1.0]) + 6.0 * hue[:, None]) % 6.0
     return np.asarray(value[:, None] * (1.0 - saturation[:, None] * np.clip(np.minimum(k, 4.0 - k), 0.0, 1.0)))
 
@@ -112,20 +112,20 @@ _PAINTS = (
     (0.56, 0.13, 0.15), (0.38, 0.10, 0.16), (0.20, 0.14, 0.14), (0.12, 0.12, 0.13), (0.36, 0.42, 0.30),
     (0.45, 0.55, 0.38),
 )  # fmt: skip
-"""Colours in which doors, shop fronts and panels are painted, in a ring; like ones are neighbours."""
+"""Colours of doors, shop fronts and panels as a cyclic palette; similar colours are neighbours."""
 
 
-def _paint(position: NDArray[np.float64], own: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Colours at positions on the ring of paints (1 is once round), each mixed lighter or darker by `own`."""
+def _paint(position: NDArray[np.float64], lightness: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return colours at positions in the cyclic palette of paints (period 1), lighter or darker by `lightness`."""
     colour = _palette((*_PAINTS, _PAINTS[0]), position % 1.0)
-    return np.asarray(np.clip(colour * (1.0 + 0.16 * own[:, None]), 0.03, 0.95))
+    return np.asarray(np.clip(colour * (1.0 + 0.16 * lightness[:, None]), 0.03, 0.95))
 
 
-def _materials(style: CityStyle, field: NDArray[np.float64], own: NDArray[np.float64]) -> NDArray[np.int32]:
-    # The field's quantile moves through the mixture: a district has a prevailing material with exceptions.
+def _materials(style: CityStyle, field: NDArray[np.float64], variation: NDArray[np.float64]) -> NDArray[np.int32]:
+    # The quantile of the field selects from the mixture, so that a district has a prevailing material with exceptions.
     from scipy.special import ndtr
 
-    quantile = np.clip(ndtr((field + 0.45 * own) / np.hypot(1.0, 0.45)), 0.0, 1.0 - 1e-9)
+    quantile = np.clip(ndtr((field + 0.45 * variation) / np.hypot(1.0, 0.45)), 0.0, 1.0 - 1e-9)
     edges = np.cumsum(style.mixture) / np.sum(style.mixture)
     return np.asarray(np.searchsorted(edges, quantile, side="right").clip(0, 4), dtype=np.int32)
 
@@ -136,11 +136,11 @@ def draw_buildings(style: CityStyle, lots: Lots, districts: Districts, rng: np.r
     Args:
         style: The city.
         lots: The footprints.
-        districts: The city's fields.
-        rng: The generator to draw from.
+        districts: Fields of the city.
+        rng: Source of randomness.
 
     Returns:
-        One entry for each lot, in their order.
+        One building for each lot, in the same order.
     """
     n = len(lots.street)
     centre = lots.corners.mean(axis=1)
@@ -173,16 +173,16 @@ def draw_buildings(style: CityStyle, lots: Lots, districts: Districts, rng: np.r
     wall = np.zeros((n, 3))
     for number, colours in enumerate(style.palettes):
         chosen = material == number
-        # Painted render changes from house to house; masonry hardly.
-        own = 0.30 * rng.standard_normal(n) if number == 2 else np.zeros(n)
-        wall[chosen] = _palette(colours, (tone + own)[chosen])
+        # Painted render varies between houses; masonry hardly does.
+        variation = 0.30 * rng.standard_normal(n) if number == 2 else np.zeros(n)
+        wall[chosen] = _palette(colours, (tone + variation)[chosen])
     wall *= (1.0 + 0.09 * districts.light(x, y) + 0.06 * terrace_noise() + 0.035 * rng.standard_normal(n))[:, None]
     wall += 0.006 * rng.standard_normal((n, 3))
 
     paint = 0.5 + 0.26 * districts.paint(x, y)
-    own = paint + 0.20 * rng.standard_normal(n)
-    door = _paint(own, rng.standard_normal(n)) * 0.85
-    front = _paint(own + 0.12 * rng.standard_normal(n), rng.standard_normal(n))
+    varied_paint = paint + 0.20 * rng.standard_normal(n)
+    door = _paint(varied_paint, rng.standard_normal(n)) * 0.85
+    front = _paint(varied_paint + 0.12 * rng.standard_normal(n), rng.standard_normal(n))
     dark = front.mean(axis=1) < 0.42
     letters = np.where(dark[:, None], np.array([0.95, 0.93, 0.82]), np.array([0.10, 0.09, 0.12]))
     gold = rng.random(n) < 0.25

@@ -1,7 +1,7 @@
-"""The camera: level, so that each column of pixels is one ray over the ground.
+"""A level camera: each column of pixels is one ray over the ground.
 
-A level camera keeps walls upright. The horizon lies below the middle of the picture (a shifted lens), because what
-stands above eye level tells more about a place than the road does.
+A level camera keeps walls vertical. The horizon is below the middle of the picture (lens shift), because the part above
+eye level is more informative about a place than the road.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from numpy.typing import NDArray
 from swclip.synthetic.fields import F32
 
 HORIZON = 0.62
-"""Height of the horizon in the picture, from the top, as a share of the height."""
+"""Distance of the horizon from the top of the picture, as a share of its height."""
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole at a height above the ground.
+    """A pinhole camera above the ground.
 
     Attributes:
-        east_m: Position.
-        north_m: Position.
-        heading_deg: Clockwise from north.
-        size_px: Width and height of the picture.
-        height_m: Of the pinhole above the ground.
-        fov_deg: Horizontal field of view.
+        east_m: Position east, metres.
+        north_m: Position north, metres.
+        heading_deg: Direction of view, degrees clockwise from north.
+        size_px: Width and height of the picture, pixels.
+        height_m: Height above the ground, metres.
+        fov_deg: Horizontal field of view, degrees.
     """
 
     east_m: float
@@ -39,7 +39,7 @@ class Camera:
 
     @property
     def focal_px(self) -> float:
-        """Distance of the picture from the pinhole, in pixels."""
+        """Focal length in pixels."""
         return 0.5 * self.size_px / float(np.tan(np.radians(0.5 * self.fov_deg)))
 
     @property
@@ -60,15 +60,15 @@ class Camera:
         return np.array([np.cos(a), -np.sin(a)])
 
     def slopes(self) -> F32:
-        """(W,) metres to the right for each metre of depth, at the middle of each column."""
+        """Return (W,) metres to the right per metre of depth, at the centre of each column."""
         columns = np.arange(self.size_px) + 0.5
         return ((columns - 0.5 * self.size_px) / self.focal_px).astype(np.float32)
 
     def to_view(self, points_m: NDArray[np.floating]) -> F32:
-        """(..., 2) east, north to (..., 2) metres to the right, depth in metres."""
+        """Convert (..., 2) east, north to (..., 2) metres to the right, depth in metres."""
         offset = np.asarray(points_m, dtype=np.float64) - np.array([self.east_m, self.north_m])
         return np.stack([offset @ self.right, offset @ self.forward], axis=-1).astype(np.float32)
 
     def row_of(self, height_m: F32, depth_m: F32) -> F32:
-        """Row coordinate (0 at the top edge) at which a height is seen at a depth."""
+        """Return the row coordinate (0 at the top edge) of a height at a depth."""
         return np.asarray(self.horizon_px - self.focal_px * (height_m - self.height_m) / depth_m, dtype=np.float32)

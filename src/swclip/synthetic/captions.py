@@ -1,7 +1,7 @@
-"""What a person who stood there might write: the street's name and shop signs in view, in many ways, or nothing.
+"""Captions such as a visitor might write: the name of the street and visible shop signs in varied wording, or nothing.
 
-A sign is readable where its name is whole, large enough and unobstructed. The same rays as in the photograph decide it,
-cast at a fixed view size, so that what can be read does not depend on the size of the picture.
+A sign is readable if its name is complete, large enough and unobstructed. Visibility is determined by the rays of the
+photograph at a fixed size, so that it does not depend on the size of the picture.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from swclip.synthetic.fields import F32, I64
 from swclip.synthetic.lettering import LENGTHS, ROWS, SHOP_NAMES
 from swclip.synthetic.render import REACH_M, Shot
 from swclip.synthetic.scene import Scene, city_plan
+from swclip.synthetic.sprites import draw_sprites
 from swclip.synthetic.streets import Plan
-from swclip.synthetic.things import draw_things
 from swclip.synthetic.visibility import Spans, find_spans, pixels_of
 from swclip.synthetic.walls import FRONT, Walls
 
 MISSING = 0.15
-"""Share of the photographs without a caption, whatever is in view."""
+"""Share of photographs without a caption, regardless of their content."""
 KNOWS_STREET = 0.75
-"""Share of the writers who know what street they are in."""
+"""Share of captions that may name the street."""
 NOTICES_SIGN = 0.8
-"""Share of the signs in view that are written down, three at most."""
-_MOST_SIGNS = 3
+"""Share of visible signs that captions name, at most three."""
+_MAX_SIGNS = 3
 
 _SHORT = {"Street": "St", "Road": "Rd", "Avenue": "Ave", "Lane": "Ln", "Terrace": "Terr", "Place": "Pl"}
 
@@ -55,11 +55,11 @@ def write_caption(street: str, signs: Sequence[Sign], rng: np.random.Generator) 
 
     Args:
         street: Name of the street.
-        signs: Shop names that can be read, the largest first.
-        rng: The generator to draw from: what the writer knows and notices, and how it is put.
+        signs: Readable shop signs, the largest first.
+        rng: Source of randomness for content and wording.
 
     Returns:
-        The caption; None where nothing is said.
+        The caption, or None for no caption.
 
     Example:
         >>> write_caption("Elm Street", [Sign("CAFE", 0.2, 0.01)], np.random.default_rng(9))
@@ -67,12 +67,12 @@ def write_caption(street: str, signs: Sequence[Sign], rng: np.random.Generator) 
     """
     missing, knows, style, case = rng.random(4)
     noticed = [sign for sign, luck in zip(signs, rng.random(len(signs)), strict=True) if luck < NOTICES_SIGN]
-    noticed = noticed[:_MOST_SIGNS]
+    noticed = noticed[:_MAX_SIGNS]
     if missing < MISSING or (knows >= KNOWS_STREET and not noticed):
         return None
     words: dict[str, str] = {"street": _street(street, rng)}
     if noticed:
-        # From left to right, as they are read; in capitals as they are painted, or as a name is written.
+        # Names are from left to right; in capitals as on the sign, or in title case.
         ordered = sorted(noticed, key=lambda sign: sign.across)
         painted = rng.random() < 0.35
         names = [sign.name if painted else sign.name.title() for sign in ordered]
@@ -80,7 +80,7 @@ def write_caption(street: str, signs: Sequence[Sign], rng: np.random.Generator) 
         first = noticed[0]
         words["first"] = first.name if painted else first.name.title()
         words["side"] = "on the left" if first.across < 0.4 else "on the right" if first.across > 0.6 else "ahead"
-        if style < 0.15:  # what a machine reads: the signs and nothing else
+        if style < 0.15:  # like the output of text recognition: only the signs
             return " ".join(sign.name for sign in ordered)
     patterns = _STREET_ALONE if not noticed else _BOTH if knows < KNOWS_STREET else _SIGNS_ALONE
     text = patterns[int(rng.integers(len(patterns)))].format(**words)
@@ -93,15 +93,15 @@ def _street(name: str, rng: np.random.Generator) -> str:
 
 
 def caption_of(scene: Scene, city: int, place: Place, capture: Capture, shot: Shot, seed: int) -> str | None:
-    """The caption of one photograph, drawn from the seed, the city and the photograph's number alone.
+    """Draw the caption of one photograph; it depends only on the seed, the city and the index of the photograph.
 
     Args:
         scene: The city.
-        city: Its number.
-        place: Where the photograph was taken.
+        city: Number of the city.
+        place: Place of the photograph.
         capture: The photograph.
-        shot: What is in it.
-        seed: The seed of the data set.
+        shot: Content of the photograph.
+        seed: Seed of the data set.
     """
     street = street_names(city, seed)[place.street]
     return write_caption(street, signs_in_view(scene, shot), np.random.default_rng([seed, city, 9, capture.index]))
@@ -129,15 +129,15 @@ _KINDS: tuple[tuple[str, ...], ...] = (
     ("Street", "Street", "Street", "Road", "Terrace", "Place", "Grove"),
     ("Lane", "Row", "Passage", "Court"),
 )
-"""What streets of each rank are called: avenue, main street, side street, lane."""
+"""Kinds of names of streets by rank: avenue, main street, side street, lane."""
 
 
 def name_streets(plan: Plan, rng: np.random.Generator) -> tuple[str, ...]:
-    """Draw a name for every street of a plan, no two alike.
+    """Draw unique names for the streets of a plan.
 
     Args:
-        plan: The city's streets.
-        rng: The generator to draw from.
+        plan: Streets of the city.
+        rng: Source of randomness.
 
     Returns:
         The names, in the order of the streets.
@@ -159,7 +159,7 @@ def name_streets(plan: Plan, rng: np.random.Generator) -> tuple[str, ...]:
 
 @lru_cache(maxsize=8)
 def street_names(city: int, seed: int) -> tuple[str, ...]:
-    """Names of the streets of one of the eight cities.
+    """Return the names of the streets of one of the eight cities.
 
     Example:
         >>> len(street_names(0, seed=0)) == len(set(street_names(0, seed=0)))
@@ -170,21 +170,21 @@ def street_names(city: int, seed: int) -> tuple[str, ...]:
 
 VIEW_PX = 160
 LEGIBLE_DEG = 1.0
-"""Least width of a letter, with the space after it, as it is seen."""
+"""Smallest angular width of a readable letter with the space after it, degrees."""
 WHOLE = 0.85
-"""Least share of a name's area that shows, all of it in the picture. The rest is the rounding of columns and a twig."""
+"""Smallest visible share of the area of a readable name; it allows for rounding to columns and for twigs."""
 _CELLS_PER_LETTER = 4
 _BRIGHT = np.float32(1e6)
 
 
 @dataclass(frozen=True)
 class Sign:
-    """A shop's name that can be read.
+    """A readable shop sign.
 
     Attributes:
-        name: As it is painted.
-        across: Its middle, from 0 at the left edge of the picture to 1 at the right.
-        area: Its share of the picture.
+        name: The name as painted.
+        across: Horizontal centre, from 0 at the left edge of the picture to 1 at the right.
+        area: Share of the picture.
     """
 
     name: str
@@ -194,7 +194,7 @@ class Sign:
 
 @dataclass(frozen=True)
 class _Lettering:
-    """Where on its wall the name of a shop is painted: arrays over walls, in metres along and above the ground."""
+    """Position of shop names on their walls: arrays over walls, in metres along the wall and above the ground."""
 
     length: F32
     left: F32
@@ -204,7 +204,7 @@ class _Lettering:
 
     @classmethod
     def of(cls, b: Buildings, walls: Walls, rows: I64) -> _Lettering:
-        """Of these walls, which are fronts of shops; as `frontage.shop` paints it."""
+        """Compute the lettering of walls that are fronts of shops, as painted by `facade.shop`."""
         owner = walls.owner[rows]
         length = np.hypot(*(walls.ends[rows, 1] - walls.ends[rows, 0]).T)
         cells = LENGTHS[b.name[owner]]
@@ -215,14 +215,14 @@ class _Lettering:
 
 
 def signs_in_view(scene: Scene, shot: Shot) -> list[Sign]:
-    """The shop names that can be read in a photograph.
+    """Find the readable shop signs in a photograph.
 
     Args:
         scene: The city.
-        shot: Camera, day, vehicles and people.
+        shot: Camera, conditions, vehicles and people.
 
     Returns:
-        One for each name, the largest first.
+        One sign for each name, the largest first.
     """
     camera = replace(shot.camera, size_px=VIEW_PX)
     half = np.arctan(0.5 * VIEW_PX / camera.focal_px)
@@ -243,30 +243,30 @@ def signs_in_view(scene: Scene, shot: Shot) -> list[Sign]:
     legible &= (columns[0] >= 0.0) & (columns[1] <= VIEW_PX)
     if not legible.any():
         return []
-    shown = _shown(scene, shot, camera, spans, rows, letters)
-    readable = np.flatnonzero(legible & (shown >= WHOLE * whole))
+    visible = _visible_area(scene, shot, camera, spans, rows, letters)
+    readable = np.flatnonzero(legible & (visible >= WHOLE * whole))
     best: dict[str, Sign] = {}
-    for i in sorted(readable.tolist(), key=lambda i: (-shown[i], i)):
+    for i in sorted(readable.tolist(), key=lambda i: (-visible[i], i)):
         name = SHOP_NAMES[int(names[i])]
-        best.setdefault(name, Sign(name, float(across[i]) / VIEW_PX, float(shown[i]) / VIEW_PX**2))
+        best.setdefault(name, Sign(name, float(across[i]) / VIEW_PX, float(visible[i]) / VIEW_PX**2))
     return list(best.values())
 
 
 def _outlines(camera: Camera, walls: Walls, rows: I64, letters: _Lettering) -> tuple[F32, F32]:
-    """Columns (2, N) of the left and right edge of each name, and its area in pixels with nothing before it."""
+    """Return columns (2, N) of the left and right edge of each name, and its unobstructed area in pixels."""
     ends = walls.ends[rows].astype(np.float64)
     along = (ends[:, 1] - ends[:, 0]) / letters.length[:, None]
     edges = np.stack([ends[:, 0] + at[:, None] * along for at in (letters.left, letters.right)])
     view = camera.to_view(edges)
-    depth = np.maximum(view[..., 1], 0.1)  # what is beside the camera comes to lie far out of the picture
+    depth = np.maximum(view[..., 1], 0.1)  # moves points beside the camera far outside the picture
     columns = camera.focal_px * view[..., 0] / depth + 0.5 * VIEW_PX
     heights = camera.focal_px * (letters.high - letters.low) / depth
     area = (columns[1] - columns[0]) * heights.mean(axis=0)
     return columns.astype(np.float32), area.astype(np.float32)
 
 
-def _shown(scene: Scene, shot: Shot, camera: Camera, spans: Spans, rows: I64, letters: _Lettering) -> F32:
-    """Pixels in which each name shows, with the share that trees, posts and people leave of each."""
+def _visible_area(scene: Scene, shot: Shot, camera: Camera, spans: Spans, rows: I64, letters: _Lettering) -> F32:
+    """Return the visible area of each name in pixels; trees, posts and people reduce the share of a pixel."""
     number = np.searchsorted(rows, spans.wall)
     number = np.where(rows[np.minimum(number, len(rows) - 1)] == spans.wall, number, -1)
     u = spans.share * letters.length[number]
@@ -274,9 +274,9 @@ def _shown(scene: Scene, shot: Shot, camera: Camera, spans: Spans, rows: I64, le
     depth = np.full(VIEW_PX * VIEW_PX, np.inf, dtype=np.float32)
     pixels = pixels_of(camera, spans)
     depth[pixels.place] = spans.depth_m[pixels.span]
-    # The light behind is so bright that the things' own does not count: what is left of it is what they let through.
+    # The background is so bright that the light of sprites is negligible: the remaining light is their transparency.
     picture = np.full((VIEW_PX * VIEW_PX, 3), _BRIGHT, dtype=np.float32)
-    draw_things(scene.props, camera, shot.conditions, shot.people_m, shot.key, picture, depth)
+    draw_sprites(scene.props, camera, shot.conditions, shot.people_m, shot.key, picture, depth)
     on = lettered[pixels.span]
     span, place = pixels.span[on], pixels.place[on]
     row = (place % VIEW_PX).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The plan of a city's photographs: places along streets, drives past them, headings, and recorded positions."""
+"""Plan of the photographs of a city: places along streets, drives, headings and recorded positions."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from swclip.synthetic.streets import HALF_EXTENT_M, Plan
 from swclip.synthetic.traffic import place_people, place_vehicles
 
 SPACING_M = 12.0
-"""Distance of neighbouring places along a street."""
+"""Distance between neighbouring places along a street, metres."""
 PASSES = 4
-"""Photographs of each place, as long as the city has enough places."""
+"""Number of photographs of each place, if the city has enough places."""
 _SECTION = 12
 _ACCURACY_SPREAD = 0.45
 """Standard deviation of the logarithm of a photograph's GPS accuracy."""
@@ -30,16 +30,16 @@ _DISTRICTS = ("Old Town", "Market", "Station", "Riverside", "Park End")
 
 @dataclass(frozen=True)
 class Place:
-    """A point on a street that is photographed again and again.
+    """A point on a street that is photographed repeatedly.
 
     Attributes:
         street: Number of the street.
-        section: Number of the drive that passes it: a stretch of one street.
-        order: Its rank along the drive.
+        section: Number of the section of the street, which a drive covers.
+        order: Rank along the drive.
         position_m: (2,) east, north on the centre line.
         direction: (2,) unit vector of the drive.
-        lane_m: From the centre line to the middle of the lane, to the left of the drive.
-        turn_deg: Angle of the view to the side, from the direction of the drive, clockwise.
+        lane_m: Distance from the centre line to the middle of the lane, to the left of the drive.
+        turn_deg: Angle of side views, clockwise from the direction of the drive.
     """
 
     street: int
@@ -53,16 +53,16 @@ class Place:
 
 @dataclass(frozen=True)
 class Capture:
-    """One photograph: which place, which drive, from where and where to.
+    """One photograph: its place, drive, position and heading.
 
     Attributes:
-        index: Its number in the city.
+        index: Index of the photograph in the city.
         place: Number of the place.
         sequence: Name of the drive within the city.
-        position_m: (2,) where the camera truly is: east, north.
-        heading_deg: Clockwise from north.
+        position_m: (2,) true position of the camera: east, north.
+        heading_deg: Direction of view, degrees clockwise from north.
         captured_at: Local time.
-        conditions: The day of the drive.
+        conditions: Light and weather of the drive.
     """
 
     index: int
@@ -75,56 +75,56 @@ class Capture:
 
 
 def choose_places(plan: Plan, count: int, rng: np.random.Generator) -> list[Place]:
-    """Choose stretches of street, spread over the city, until they hold enough places.
+    """Choose sections of streets at random until they contain enough places.
 
     Args:
-        plan: The city's streets.
-        count: How many places are wanted.
-        rng: The generator to draw from.
+        plan: Streets of the city.
+        count: Number of places.
+        rng: Source of randomness.
 
     Returns:
-        At most `count` places; fewer where the city has no more.
+        `count` places, or fewer if the city has no more.
     """
     sections: list[list[tuple[int, NDArray[np.float64], NDArray[np.float64]]]] = []
     for number, street in enumerate(plan.streets):
-        at = np.arange(street.half_width_m + 6.0, street.length_m - 8.0, SPACING_M)
-        if not len(at):
+        stations = np.arange(street.half_width_m + 6.0, street.length_m - 8.0, SPACING_M)
+        if not len(stations):
             continue
-        points, directions = plan.centre_line(number, at)
+        points, directions = plan.centre_line(number, stations)
         inside = np.flatnonzero(np.abs(points).max(axis=1) < HALF_EXTENT_M - 4.0)
         for start in range(0, len(inside), _SECTION):
             rows = inside[start : start + _SECTION]
             sections.append([(number, points[i], directions[i]) for i in rows])
     places: list[Place] = []
     for section, chosen in enumerate(rng.permutation(len(sections))):
-        stretch = sections[chosen]
-        backwards = rng.random() < 0.5
-        if backwards:
-            stretch = stretch[::-1]
-        for order, (number, point, direction) in enumerate(stretch):
+        section_points = sections[chosen]
+        reverse = rng.random() < 0.5
+        if reverse:
+            section_points = section_points[::-1]
+        for order, (number, point, direction) in enumerate(section_points):
             if len(places) == count:
                 return places
             turn = float(rng.choice([-1.0, 1.0]) * rng.uniform(35.0, 80.0))
-            way = -direction if backwards else direction
+            drive_direction = -direction if reverse else direction
             lane = 0.45 * plan.streets[number].half_road_m
-            places.append(Place(number, section, order, point, way, lane, turn))
+            places.append(Place(number, section, order, point, drive_direction, lane, turn))
     return places
 
 
 @lru_cache(maxsize=8)
 def plan_captures(city: int, count: int, seed: int) -> tuple[list[Place], list[Capture]]:
-    """Plan a city's photographs.
+    """Plan the photographs of a city.
 
-    Each place is passed by `PASSES` drives (more where the places of the city are used up). At each place one drive
-    looks along the street, the next to the side, and so on.
+    `PASSES` drives visit each place (more if the city has too few places). At each place, drives alternate between
+    views along the street and to the side.
 
     Args:
-        city: Its number in `cities.CITIES`.
-        count: How many photographs.
-        seed: The seed of the data set.
+        city: Number of the city in `cities.CITIES`.
+        count: Number of photographs.
+        seed: Seed of the data set.
 
     Returns:
-        The places and `count` captures; the first captures are the first drive past all places.
+        The places and `count` captures, ordered by drive.
     """
     places = choose_places(city_plan(city, seed), -(-count // PASSES), np.random.default_rng([seed, city, 2]))
     days: dict[tuple[int, int], Conditions] = {}
@@ -151,7 +151,7 @@ def plan_captures(city: int, count: int, seed: int) -> tuple[list[Place], list[C
 
 
 def frame_shot(scene: Scene, city: int, capture: Capture, size_px: int, seed: int) -> Shot:
-    """Everything that is in one photograph, drawn from the seed, the city and the photograph's number alone."""
+    """Draw the content of one photograph; it depends only on the seed, the city and the index of the photograph."""
     rng = np.random.default_rng([seed, city, 5, capture.index])
     camera = Camera(
         float(capture.position_m[0]), float(capture.position_m[1]), capture.heading_deg, size_px,
@@ -165,17 +165,17 @@ def frame_shot(scene: Scene, city: int, capture: Capture, size_px: int, seed: in
 def recorded_positions(
     frame: LocalFrame, true_m: NDArray[np.float64], city: int, seed: int, gps_noise_m: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What a GPS receiver writes down.
+    """Simulate the positions recorded by a GPS receiver.
 
-    The accuracy of each photograph is lognormal with mean `gps_noise_m`; its error is normal, with the accuracy as the
-    standard deviation both east and north.
+    The accuracy of each photograph is lognormal with mean `gps_noise_m`. Its errors to the east and to the north are
+    normal with the accuracy as standard deviation.
 
     Args:
-        frame: The city's frame.
+        frame: Local frame of the city.
         true_m: (N, 2) true east, north in metres.
         city: Number of the city.
-        seed: The seed of the data set.
-        gps_noise_m: Mean accuracy in metres; 0 records the true position, with accuracy unknown.
+        seed: Seed of the data set.
+        gps_noise_m: Mean accuracy in metres; 0 records the true position without an accuracy.
 
     Returns:
         (N, 2) recorded latitude, longitude in degrees; (N,) accuracy in metres, NaN without noise.
@@ -190,7 +190,7 @@ def recorded_positions(
 
 
 def district_names(positions_m: NDArray[np.float64], city: int, seed: int) -> list[str]:
-    """The district of each position (N, 2): that of the nearest of five centres."""
+    """Return the district of each position (N, 2), which is that of the nearest of five centres."""
     rng = np.random.default_rng([seed, city, 7])
     centres = rng.uniform(-0.75 * HALF_EXTENT_M, 0.75 * HALF_EXTENT_M, (len(_DISTRICTS), 2))
     nearest = ((positions_m[:, None] - centres[None]) ** 2).sum(axis=2).argmin(axis=1)

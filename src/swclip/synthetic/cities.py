@@ -1,4 +1,4 @@
-"""The eight cities: where they lie and how each of them tends to look."""
+"""Positions and styles of the eight synthetic cities."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ MATERIALS = ("brick", "stone", "render", "glass", "panel")
 
 @dataclass(frozen=True)
 class CityStyle:
-    """What is common to a city. Districts and buildings vary around it.
+    """Properties of a city; districts and buildings vary around them.
 
     Attributes:
-        name: As it is written in the manifest's `city` column.
+        name: Name in the column `city` of the manifest.
         lat_deg: Latitude of the centre.
         lon_deg: Longitude of the centre.
-        palettes: For each material in `MATERIALS`, wall colours (sRGB, 0 to 1) that districts run through.
+        palettes: For each material in `MATERIALS`, a palette of wall colours (sRGB, 0 to 1).
         mixture: Weight of each material.
-        block_area_m2: Area at which a block is not divided further.
-        irregularity_deg: Spread of the angle by which a new street leaves the square.
-        curvature_m: How far the ground is bent: 0 gives straight streets.
-        avenues_deg: Bearings of the first streets cut through the city.
+        block_area_m2: Area below which a block is not divided further.
+        irregularity_deg: Standard deviation of the angle between a new street and the perpendicular.
+        curvature_m: Amplitude of the displacement of the ground; 0 gives straight streets.
+        avenues_deg: Bearings of the first streets of the city.
         floors: Typical number of floors.
         pitched: Share of buildings with a pitched roof.
         green: Trees and gardens, 0 to 1.
-        trims: Colours of window surrounds, cornices.
+        trims: Colours of window surrounds and cornices.
         roof: Colour of pitched roofs.
         pavement: Colour of pavements.
         bus: Colour of buses.

@@ -1,4 +1,4 @@
-"""The day of a drive: season, hour, weather, light, and how the camera was set."""
+"""Conditions of a drive: season, time of day, weather, light and camera settings."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ class Conditions:
         when: Local time.
         weather: One of `WEATHERS`.
         sun: (3,) unit vector to the sun: east, north, up.
-        sunlight: (3,) light from the sun on a face turned to it; zeros when it does not show.
+        sunlight: (3,) direct light on a surface facing the sun; zeros if the sun is hidden.
         skylight: (3,) light from the whole sky.
         zenith: (3,) colour of the sky overhead.
         horizon: (3,) colour of the sky at the horizon, and of haze.
-        clouds: Share of the sky under cloud.
-        haze_m: Distance at which contrast falls to a third.
+        clouds: Share of the sky covered by clouds.
+        haze_m: Distance at which contrast falls to 1/e.
         wet: Wetness of the ground, 0 to 1.
         lit: Share of lit windows.
         foliage: (3,) colour of leaves.
-        leaves: 1 in leaf, 0 bare.
+        leaves: 1 if trees have leaves, else 0.
         exposure: Factor on the light.
         balance: (3,) factors of the white balance.
-        contrast: Exponent about middle grey.
-        drift: (2,) where the clouds are.
+        contrast: Exponent of the tone curve.
+        drift: (2,) offset of the clouds.
     """
 
     when: dt.datetime
@@ -64,7 +64,7 @@ class Conditions:
 
 
 def sun_direction(when: dt.datetime, lat_deg: float) -> NDArray[np.float64]:
-    """(3,) unit vector to the sun (east, north, up), to a degree or two.
+    """Compute the (3,) unit vector to the sun (east, north, up), accurate to one or two degrees.
 
     Args:
         when: Local solar time.
@@ -72,7 +72,7 @@ def sun_direction(when: dt.datetime, lat_deg: float) -> NDArray[np.float64]:
 
     Example:
         >>> import datetime as dt
-        >>> bool(sun_direction(dt.datetime(2024, 6, 21, 12), 51.5)[1] < 0)  # at noon the sun stands in the south
+        >>> bool(sun_direction(dt.datetime(2024, 6, 21, 12), 51.5)[1] < 0)  # at noon the sun is in the south
         True
     """
     day = when.timetuple().tm_yday
@@ -99,11 +99,11 @@ def _foliage(day: int, rng: np.random.Generator) -> tuple[F32, float]:
 
 
 def draw_conditions(lat_deg: float, rng: np.random.Generator) -> Conditions:
-    """Draw the day of a drive.
+    """Draw the conditions of a drive.
 
     Args:
-        lat_deg: Latitude of the city: it sets how high the sun stands.
-        rng: The generator to draw from.
+        lat_deg: Latitude of the city, which determines the elevation of the sun.
+        rng: Source of randomness.
     """
     weather = str(rng.choice(WEATHERS, p=_CHANCES))
     day = dt.datetime(2022, 1, 1) + dt.timedelta(days=int(rng.integers(0, 3 * 365)))
@@ -118,7 +118,7 @@ def draw_conditions(lat_deg: float, rng: np.random.Generator) -> Conditions:
     low = float(np.clip((0.55 - sun[2]) / 0.5, 0.0, 1.0))  # 1 when the sun is low
     warm = np.array([1.0, 0.93 - 0.16 * low, 0.82 - 0.34 * low])
     f32 = np.float32
-    look = Conditions(
+    base = Conditions(
         when=when, weather=weather, sun=sun.astype(f32), sunlight=(1.9 * warm).astype(f32),
         skylight=np.array([0.62, 0.70, 0.83], f32), zenith=linear(np.array([0.36, 0.56, 0.82])),
         horizon=linear(np.array([0.76, 0.85, 0.93]) - low * np.array([-0.06, 0.03, 0.14])),
@@ -128,27 +128,27 @@ def draw_conditions(lat_deg: float, rng: np.random.Generator) -> Conditions:
         contrast=float(rng.uniform(0.92, 1.10)), drift=rng.uniform(0.0, 256.0, 2).astype(f32),
     )  # fmt: skip
     if weather == "sun":
-        return look
+        return base
     grey = float(rng.uniform(0.84, 0.97))
     if weather == "cloud":
         return replace(
-            look, sunlight=(0.10 * warm).astype(f32), skylight=np.array([1.20, 1.23, 1.28], f32),
+            base, sunlight=(0.10 * warm).astype(f32), skylight=np.array([1.20, 1.23, 1.28], f32),
             zenith=linear(grey * np.array([0.78, 0.82, 0.88])), horizon=linear(grey * np.array([1.02, 1.03, 1.04])),
             clouds=1.0, haze_m=float(rng.uniform(250.0, 600.0)), lit=0.06,
         )  # fmt: skip
     if weather == "rain":
         return replace(
-            look, sunlight=np.zeros(3, f32), skylight=np.array([0.92, 0.97, 1.04], f32),
+            base, sunlight=np.zeros(3, f32), skylight=np.array([0.92, 0.97, 1.04], f32),
             zenith=linear(grey * np.array([0.68, 0.72, 0.77])), horizon=linear(grey * np.array([0.84, 0.87, 0.90])),
             clouds=1.0, haze_m=float(rng.uniform(110.0, 220.0)), wet=1.0, lit=0.16,
-            exposure=look.exposure * 1.1,
+            exposure=base.exposure * 1.1,
         )  # fmt: skip
-    while sun[2] > 0.0:  # wait for the sunset
+    while sun[2] > 0.0:  # advance to sunset
         when += dt.timedelta(minutes=6)
         sun = sun_direction(when, lat_deg)
     glow = float(rng.uniform(0.0, 0.22)) * np.array([1.0, 0.6, 0.2])
     return replace(
-        look, when=when, sunlight=np.zeros(3, f32), skylight=np.array([0.36, 0.36, 0.50], f32),
+        base, when=when, sunlight=np.zeros(3, f32), skylight=np.array([0.36, 0.36, 0.50], f32),
         zenith=linear(np.array([0.16, 0.22, 0.42])), horizon=linear(np.array([0.86, 0.66, 0.52]) - glow),
-        clouds=float(rng.uniform(0.2, 0.6)), wet=float(rng.random() < 0.3), lit=0.38, exposure=look.exposure * 1.5,
+        clouds=float(rng.uniform(0.2, 0.6)), wet=float(rng.random() < 0.3), lit=0.38, exposure=base.exposure * 1.5,
     )  # fmt: skip

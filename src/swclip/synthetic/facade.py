@@ -1,7 +1,7 @@
-"""Facades: the colour of each pixel of a building's wall, from its place on the wall and the building's identity.
+"""Facades: the colour of each pixel of a building's wall, from its position on the wall and the building.
 
-What depends only on the place along the wall is found once for a span (a column of pixels); what depends on height is
-found for each pixel. Windows and lines are box-filtered, so that far facades turn into an even tone.
+Values that depend only on the position along the wall are computed once per span (a column of pixels), values that
+depend on height once per pixel. Windows and lines are box-filtered, so that distant facades have an even tone.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ class Shaded:
 
 
 def shade_facade(b: Buildings, columns: Columns, span: I64, height: F32, conditions: Conditions) -> Shaded:
-    """Colour of pixels of facades.
+    """Compute the colour of pixels of facades.
 
     Args:
         b: All buildings.
         columns: The spans.
         span: (P,) span of each pixel.
         height: (P,) metres above the ground.
-        conditions: The day: how many windows are lit.
+        conditions: Conditions, which determine the share of lit windows.
     """
     count = len(span)
     out = Shaded(np.zeros((count, 3), np.float32), np.zeros(count, np.float32), np.ones(count, np.float32))
@@ -69,7 +69,7 @@ def _upper(b: Buildings, c: Columns, span: I64, h: F32, ground: F32, conditions:
     sill = np.float32(0.86) - wh
     storeys = b.floors[building] - (ground[span] > 0)
     inside = (storey < storeys).astype(np.float32)
-    # Flanks and backs have windows in some bays only.
+    # Sides and backs have windows only in some bays.
     plain = c.kind[span] != FRONT
     if plain.any():
         inside *= np.where(plain, hash01(b.key[building], c.bay[span], c.kind[span]) < 0.45, 1.0).astype(np.float32)
@@ -99,7 +99,7 @@ def _upper(b: Buildings, c: Columns, span: I64, h: F32, ground: F32, conditions:
     eave = b.eave_m[building]
     paint.put(np.maximum(course, band(h, eave - 0.42, eave - 0.02, pv)), trim)
     texture = wall_texture(b.material[building], b.key[building], c.u[span], h, pv)
-    paint.put(paint.left, b.wall[building] * texture[:, None])
+    paint.put(paint.remaining, b.wall[building] * texture[:, None])
     # Shadow under the cornice, and under sills and lintels.
     relief = 1.0 - 0.38 * band(h, eave - 0.85, eave - 0.42, pv)
     relief *= 1.0 - 0.30 * window * pulse(v, 0.86 - 2.6 * edge, 0.86 - edge, wide)
@@ -107,7 +107,7 @@ def _upper(b: Buildings, c: Columns, span: I64, h: F32, ground: F32, conditions:
 
 
 def house(b: Buildings, c: Columns, span: I64, h: F32, ground: F32, conditions: Conditions) -> Zone:
-    """A home: one bay has the door, the others windows."""
+    """Shade the ground floor of a house: one bay has the door, the others have windows."""
     building, pv, pu = c.building[span], c.pixel_v[span], c.pixel_u
     key = b.key[c.building]
     pitch = c.length / c.bays
@@ -140,22 +140,22 @@ def house(b: Buildings, c: Columns, span: I64, h: F32, ground: F32, conditions: 
     paint.put(np.maximum(around, course), b.trim[building])
     texture = wall_texture(b.material[building], b.key[building], c.u[span], h, pv)
     plinth = 1.0 - 0.25 * (1.0 - step(h, 0.45, pv))
-    paint.put(paint.left, b.wall[building] * (texture * plinth)[:, None])
+    paint.put(paint.remaining, b.wall[building] * (texture * plinth)[:, None])
     return paint.albedo, shown * 0.62, np.ones_like(h)
 
 
 def shop(b: Buildings, c: Columns, span: I64, h: F32, ground: F32, conditions: Conditions) -> Zone:
-    """A shop: fascia with the name, glazing with goods, pilasters, perhaps an awning."""
+    """Shade the ground floor of a shop: fascia with the name, glazing with goods, pilasters, optional awning."""
     building, pv, pu = c.building[span], c.pixel_v[span], c.pixel_u
     key = b.key[c.building]
     top = b.ground_m[building]
-    # Along the wall: pilasters at both ends, mullions, a door.
+    # Pilasters at both ends, mullions and a door.
     inside = band(c.u, 0.28, c.length - 0.28, pu)
     mullion = 1.0 - pulse(c.u / 1.55, 0.04, 0.96, pu / 1.55)
     door_at = 0.5 + hash01(key, 21) * np.maximum(c.length - 2.2, 0.1)
     door = band(c.u, door_at, door_at + 1.05, pu)
     door_frame = band(c.u, door_at - 0.1, door_at + 1.15, pu) - door
-    # The name: cells of the block font, the whole centred on the front.
+    # The name in cells of the block font, centred on the front.
     cells = LENGTHS[b.name[c.building]]
     cell_m = np.minimum(0.15, (c.length - 0.9) / (cells + 2)).astype(np.float32)
     cell = (c.u - 0.5 * c.length) / cell_m + 0.5 * cells + 1.0
@@ -191,14 +191,14 @@ def shop(b: Buildings, c: Columns, span: I64, h: F32, ground: F32, conditions: C
     paint.put(inside[span], b.shopfront[building])
     texture = wall_texture(b.material[building], b.key[building], c.u[span], h, pv)
     paint.put(band(h, top - 0.10, top + 1.0, pv), b.trim[building])
-    paint.put(paint.left, 0.5 * (b.wall[building] * texture[:, None] + b.shopfront[building]))
+    paint.put(paint.remaining, 0.5 * (b.wall[building] * texture[:, None] + b.shopfront[building]))
     relief = 1.0 - 0.35 * band(h, fascia_low - 0.35, fascia_low, pv) * ~awning_shop
     glow = shown * (lamp * 0.8 * open_late[span]) + signed * (0.28 * lamp * (conditions.lit > 0.1))
     return paint.albedo, glow.astype(np.float32), relief.astype(np.float32)
 
 
 def office(b: Buildings, c: Columns, span: I64, h: F32, ground: F32, conditions: Conditions) -> Zone:
-    """Offices: tall glazing between piers, an entrance."""
+    """Shade the ground floor of an office: tall glazing between piers, and an entrance."""
     building, pv, pu = c.building[span], c.pixel_v[span], c.pixel_u
     top = b.ground_m[building]
     pitch = c.length / c.bays
@@ -216,13 +216,13 @@ def office(b: Buildings, c: Columns, span: I64, h: F32, ground: F32, conditions:
     paint.put(band(h, top - 0.5, top, pv), b.trim[building])
     texture = wall_texture(b.material[building], b.key[building], c.u[span], h, pv)
     stone = 0.5 * b.trim[building] + 0.5 * b.wall[building]
-    paint.put(paint.left, stone * texture[:, None])
+    paint.put(paint.remaining, stone * texture[:, None])
     relief = 1.0 - 0.3 * band(h, top - 1.2, top - 0.75, pv)
     return paint.albedo, shown * lit * np.float32(0.15 + 0.7 * (conditions.lit > 0.3)), relief.astype(np.float32)
 
 
 def blank(b: Buildings, c: Columns, span: I64, h: F32, ground: F32, conditions: Conditions) -> Zone:
-    """A gate for vehicles."""
+    """Shade a ground floor with a gate for vehicles."""
     building, pv, pu = c.building[span], c.pixel_v[span], c.pixel_u
     wide = np.minimum(3.0, c.length - 1.0)
     gate = band(c.u, 0.5 * (c.length - wide), 0.5 * (c.length + wide), pu)[span] * band(h, 0.0, 2.5, pv)
@@ -230,5 +230,5 @@ def blank(b: Buildings, c: Columns, span: I64, h: F32, ground: F32, conditions: 
     paint = Paint(len(span))
     paint.put(gate, b.accent[building] * ribs[:, None])
     texture = wall_texture(b.material[building], b.key[building], c.u[span], h, pv)
-    paint.put(paint.left, b.wall[building] * texture[:, None])
+    paint.put(paint.remaining, b.wall[building] * texture[:, None])
     return paint.albedo, np.zeros_like(h), np.ones_like(h)

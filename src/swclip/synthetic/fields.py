@@ -1,4 +1,4 @@
-"""Smooth random fields over the ground, hashes of integers, and tiles of noise: the randomness of the scenes."""
+"""Randomness of scenes: smooth random fields over the ground, hashes of integers, and noise tiles."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ I64 = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class SmoothField:
-    """A stationary random field: a sum of plane waves, zero mean, unit variance.
+    """A stationary random field with zero mean and unit variance, as a sum of plane waves.
 
-    What a district looks like is read from such fields, so two places look the more alike the nearer they are.
+    Fields determine the appearance of districts, so that near places look more alike than distant ones.
 
     Attributes:
         waves: (K, 2) wave vectors in radians per metre.
@@ -32,29 +32,29 @@ class SmoothField:
     def draw(
         cls, rng: np.random.Generator, wavelength_m: tuple[float, float] = (350.0, 1100.0), waves: int = 14
     ) -> SmoothField:
-        """Draw a field whose plane waves have lengths within `wavelength_m` and any direction."""
+        """Draw a field of plane waves with lengths within `wavelength_m` and random directions."""
         length = np.exp(rng.uniform(np.log(wavelength_m[0]), np.log(wavelength_m[1]), waves))
         angle = rng.uniform(0.0, 2.0 * np.pi, waves)
         vectors = (2.0 * np.pi / length)[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
         return cls(vectors, rng.uniform(0.0, 2.0 * np.pi, waves))
 
     def __call__(self, x_m: ArrayLike, y_m: ArrayLike) -> Float[np.ndarray, ...]:
-        """The field at points given by east and north in metres, any shape."""
+        """Evaluate the field at east and north in metres, any shape."""
         x, y = np.asarray(x_m, dtype=np.float64), np.asarray(y_m, dtype=np.float64)
         phase = x[..., None] * self.waves[:, 0] + y[..., None] * self.waves[:, 1] + self.phases
         return np.asarray(np.cos(phase).sum(axis=-1) * np.sqrt(2.0 / len(self.phases)))
 
 
 def hash01(*keys: Any) -> F32:
-    """Integers to numbers in [0, 1) that look random: the same keys always give the same number.
+    """Hash integers to pseudorandom numbers in [0, 1).
 
     Args:
-        keys: Whole numbers of less than 32 bits, or arrays of them that broadcast.
+        keys: Integers of less than 32 bits, or arrays of them that broadcast.
 
     Returns:
         float32 of the broadcast shape.
     """
-    value: Any = np.full(1, 0x9E3779B9, dtype=np.uint32)  # an array: its products may wrap round without a warning
+    value: Any = np.full(1, 0x9E3779B9, dtype=np.uint32)  # an array, because its products overflow without a warning
     for key in keys:
         value = (value ^ np.asarray(key).astype(np.int32).view(np.uint32)) * np.uint32(0x85EBCA6B)
         value ^= value >> np.uint32(15)
@@ -66,11 +66,11 @@ def hash01(*keys: Any) -> F32:
 
 @lru_cache(maxsize=8)
 def noise_tile(roughness: float = 1.0, size: int = 256) -> F32:
-    """A square tile of noise that repeats without a seam, zero mean, unit variance.
+    """Return a square, seamlessly repeating tile of noise with zero mean and unit variance.
 
     Args:
-        roughness: Exponent of the fall of amplitude with frequency: 0 is white, 1.5 is cloudy.
-        size: Pixels a side, a power of two.
+        roughness: Exponent of the decrease of amplitude with frequency: 0 is white noise, 1.5 resembles clouds.
+        size: Side in pixels, a power of two.
     """
     rng = np.random.default_rng(20260404)
     fx, fy = np.meshgrid(np.fft.fftfreq(size), np.fft.fftfreq(size))
@@ -83,13 +83,13 @@ def noise_tile(roughness: float = 1.0, size: int = 256) -> F32:
 
 
 def sample_tile(tile: F32, x: F32, y: F32) -> F32:
-    """Nearest value of a repeating tile at fractional pixel coordinates."""
+    """Sample a repeating tile at fractional pixel coordinates, by nearest neighbour."""
     mask = tile.shape[0] - 1
     return np.asarray(tile.ravel()[(x.astype(np.int32) & mask) * np.int32(tile.shape[0]) + (y.astype(np.int32) & mask)])
 
 
 def sample_tile_smooth(tile: F32, x: F32, y: F32) -> F32:
-    """Value of a repeating tile between its pixels, by bilinear interpolation."""
+    """Sample a repeating tile at fractional pixel coordinates, by bilinear interpolation."""
     low_x, low_y = np.floor(x), np.floor(y)
     fx, fy = x - low_x, y - low_y
     side = np.int32(tile.shape[0])
@@ -104,14 +104,14 @@ def sample_tile_smooth(tile: F32, x: F32, y: F32) -> F32:
 
 
 def pulse(x: F32, start: Any, stop: Any, width: Any) -> F32:
-    """Share of a window of `width` round `x` in which the fractional part lies within [start, stop].
+    """Return the share of a window of `width` around `x` in which the fractional part is within [start, stop].
 
-    This is the box-filtered periodic pulse: a row of windows seen from afar becomes an even tone and not moire.
+    This is the box-filtered periodic pulse: distant rows of windows get an even tone instead of moire.
 
     Args:
         x: Coordinates in periods.
-        start: Where the pulse starts within a period, in [0, 1].
-        stop: Where it ends, at least `start`.
+        start: Start of the pulse within a period, in [0, 1].
+        stop: End of the pulse, at least `start`.
         width: Width of the pixel in periods.
 
     Returns:
@@ -127,10 +127,10 @@ def pulse(x: F32, start: Any, stop: Any, width: Any) -> F32:
 
 
 def step(x: Any, edge: Any, width: Any) -> F32:
-    """Share of a window of `width` round `x` that lies above `edge`: a step without jagged edges."""
+    """Return the share of a window of `width` around `x` that is above `edge`: an antialiased step."""
     return np.asarray(np.minimum(np.maximum((x - edge) / np.maximum(width, 1e-3) + 0.5, 0.0), 1.0), dtype=np.float32)
 
 
 def band(x: Any, start: Any, stop: Any, width: Any) -> F32:
-    """Share of a window of `width` round `x` within [start, stop]."""
+    """Return the share of a window of `width` around `x` that is within [start, stop]."""
     return np.asarray(step(x, start, width) - step(x, stop, width), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Make the data set: eight cities of photographs and their manifest, on all cores, and resumable."""
+"""Generation of the synthetic data set: eight cities of photographs and their manifest, in parallel and resumable."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from swclip.synthetic.captures import district_names, plan_captures, recorded_po
 from swclip.synthetic.cities import CITIES
 from swclip.synthetic.photograph import (
     Job,
-    Views,
+    Modalities,
     caption_path,
     city_slug,
     image_id,
@@ -35,7 +35,7 @@ from swclip.synthetic.photograph import (
 )
 
 GENERATOR_VERSION = 1
-"""Rises when the same seed gives other pictures."""
+"""Increases when the pictures of a seed change."""
 SETTINGS_NAME = "synth.json"
 DEFAULT_SIZE_PX = 128
 _JOB_PHOTOGRAPHS = 25
@@ -58,29 +58,29 @@ def generate(
 ) -> Manifest:
     """Render the synthetic cities and write their manifest.
 
-    The same arguments give the same bytes, whatever the number of processes. A run that was stopped goes on where it
-    was: photographs that are there are kept, and the manifest is written when all are.
+    Equal arguments give equal bytes, for any number of processes. An interrupted run resumes: existing photographs are
+    kept, and the manifest is written when all are complete.
 
     Args:
-        out: The folder for `manifest.parquet` and `images/`.
-        cities: How many of the eight cities, in the order of `cities.CITIES`.
-        photos_per_city: Photographs of each: about four of each place. Several numbers, one a city, make cities of
-            different density: all are as large, so fewer photographs cover less of the streets.
-        size_px: Width and height of a photograph.
-        seed: Another seed builds other cities.
+        out: Folder for `manifest.parquet` and `images/`.
+        cities: Number of cities, in the order of `cities.CITIES`.
+        photos_per_city: Number of photographs of each city, about four per place. A sequence with one number per city
+            makes cities of different density: all cities have the same size, so fewer photographs cover fewer streets.
+        size_px: Width and height of a photograph, pixels.
+        seed: Seed; different seeds give different cities.
         gps_noise_m: Mean accuracy of the recorded positions, one standard deviation in metres. 0 records the true
-            position and leaves `accuracy_m` unknown.
-        captions: Write a caption for each photograph, and the column `caption`: the street, and shop signs in view.
+            position without `accuracy_m`.
+        captions: Write a caption for each photograph, and the column `caption`: the street, and visible shop signs.
         maps: Draw a map tile for each photograph, and the column `map_path`. Captions and tiles do not change the
-            photographs, and can be added to a folder that has none.
-        workers: Processes; all cores if not given. 1 works in this process.
-        progress: Called with photographs done and their total.
+            photographs, and can be added to an existing folder.
+        workers: Number of processes; the number of available cores if None. 1 renders in this process.
+        progress: Called with the number of finished photographs and the total number.
 
     Returns:
         The manifest, with the further columns `true_lat_deg`, `true_lon_deg` and `district`.
 
     Raises:
-        ConfigError: An argument has a value that cannot work, or `out` holds something else.
+        ConfigError: An argument is invalid, or `out` contains other files or photographs with other settings.
 
     Example:
         >>> import tempfile
@@ -91,17 +91,17 @@ def generate(
     _check(cities, size_px, seed, gps_noise_m, workers)
     counts = _counts(photos_per_city, cities)
     folder = Path(out)
-    # One number for cities that are alike, however they were asked for: the photographs are the same.
-    each: int | list[int] = counts[0] if len(set(counts)) == 1 else counts
-    settings = {"generator": GENERATOR_VERSION, "size_px": size_px, "seed": seed, "photos_per_city": each}
+    # Equal counts are recorded as one number, because the photographs are the same.
+    recorded: int | list[int] = counts[0] if len(set(counts)) == 1 else counts
+    settings = {"generator": GENERATOR_VERSION, "size_px": size_px, "seed": seed, "photos_per_city": recorded}
     _claim(folder, settings)
-    views = Views(captions, maps)
-    _render(folder, counts, size_px, seed, views, workers or _cores(), progress or (lambda done, total: None))
+    modalities = Modalities(captions, maps)
+    _render(folder, counts, size_px, seed, modalities, workers or _cores(), progress or (lambda done, total: None))
     tables = [_table(city, count, seed, gps_noise_m) for city, count in enumerate(counts)]
     frame = pd.concat(tables, ignore_index=True)
     made_with = {"command": "synth", **settings, "cities": cities, "gps_noise_m": gps_noise_m}
-    made_with |= {name: True for name, wanted in asdict(views).items() if wanted}
-    return write_manifest(folder, _with_views(folder, frame, views), made_with=made_with)
+    made_with |= {name: True for name, enabled in asdict(modalities).items() if enabled}
+    return write_manifest(folder, _with_modalities(folder, frame, modalities), made_with=made_with)
 
 
 def _check(cities: int, size_px: int, seed: int, gps_noise_m: float, workers: int | None) -> None:
@@ -118,34 +118,34 @@ def _check(cities: int, size_px: int, seed: int, gps_noise_m: float, workers: in
 
 
 def _counts(photos_per_city: int | Sequence[int], cities: int) -> list[int]:
-    """Photographs of each city."""
-    given = [photos_per_city] if isinstance(photos_per_city, int) else list(photos_per_city)
-    for count in given:
+    """Return the number of photographs of each city."""
+    numbers = [photos_per_city] if isinstance(photos_per_city, int) else list(photos_per_city)
+    for count in numbers:
         if not 1 <= count <= 99_999:
             raise ConfigError(f"--photos-per-city {count}: give a whole number from 1 to 99999.")
-    if len(given) not in (1, cities):
+    if len(numbers) not in (1, cities):
         raise ConfigError(
-            f"--photos-per-city has {len(given)} numbers for {cities} cities; give one for all, or one a city "
-            f"(--cities {len(given)})."
+            f"--photos-per-city has {len(numbers)} numbers for {cities} cities; give one for all, or one per city "
+            f"(--cities {len(numbers)})."
         )
-    return given * cities if len(given) == 1 else given
+    return numbers * cities if len(numbers) == 1 else numbers
 
 
 def _claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Write the settings into a new folder, or see that those in it are the same."""
+    """Write the settings to a new folder, or check that the settings of an existing folder are equal."""
     file = folder / SETTINGS_NAME
     if file.exists():
-        found = read_json(file, "the record of what the folder holds")
-        if found != settings:
-            other = found if isinstance(found, dict) else {}
-            different = next((k for k in settings if other.get(k) != settings[k]), "content")
+        existing = read_json(file, "the record of the folder's settings")
+        if existing != settings:
+            values = existing if isinstance(existing, dict) else {}
+            different = next((k for k in settings if values.get(k) != settings[k]), "content")
             raise ConfigError(
-                f"{folder}: holds photographs made with {different} {other.get(different)}, asked is "
+                f"{folder}: contains photographs made with {different} {values.get(different)}, not "
                 f"{settings.get(different)}; choose another --out, or delete the folder."
             )
         return
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder}: is there and was not made by swclip synth; choose another --out.")
+        raise ConfigError(f"{folder}: exists and was not made by swclip synth; choose another --out.")
     write_json(file, settings)
 
 
@@ -156,23 +156,29 @@ def _cores() -> int:
         return os.cpu_count() or 1
 
 
-def _jobs(folder: Path, counts: Sequence[int], size_px: int, seed: int, views: Views) -> dict[int, list[Job]]:
-    """Jobs that have something to do, by city."""
+def _jobs(folder: Path, counts: Sequence[int], size_px: int, seed: int, modalities: Modalities) -> dict[int, list[Job]]:
+    """Return the unfinished jobs of each city."""
     jobs: dict[int, list[Job]] = {}
     for city, count in enumerate(counts):
         for start in range(0, count, _JOB_PHOTOGRAPHS):
             stop = min(start + _JOB_PHOTOGRAPHS, count)
-            files = (path for i in range(start, stop) for path in outputs(CITIES[city].name, i, views))
+            files = (path for i in range(start, stop) for path in outputs(CITIES[city].name, i, modalities))
             if all((folder / path).exists() for path in files):
                 continue
-            jobs.setdefault(city, []).append(Job(str(folder), city, start, stop, count, size_px, seed, views))
+            jobs.setdefault(city, []).append(Job(str(folder), city, start, stop, count, size_px, seed, modalities))
     return jobs
 
 
 def _render(
-    folder: Path, counts: Sequence[int], size_px: int, seed: int, views: Views, workers: int, progress: Progress
+    folder: Path,
+    counts: Sequence[int],
+    size_px: int,
+    seed: int,
+    modalities: Modalities,
+    workers: int,
+    progress: Progress,
 ) -> None:
-    jobs = _jobs(folder, counts, size_px, seed, views)
+    jobs = _jobs(folder, counts, size_px, seed, modalities)
     total = sum(counts)
     done = total - sum(job.stop - job.start for queue in jobs.values() for job in queue)
     progress(done, total)
@@ -183,7 +189,7 @@ def _render(
                 done += run_job(job)
                 progress(done, total)
         return
-    # One pool of one process for each worker, so that a worker stays with the city whose scene it has built.
+    # Each worker is a pool of one process, so that it keeps rendering the city whose scene it has built.
     context = multiprocessing.get_context("spawn")
     pools = [ProcessPoolExecutor(1, mp_context=context, initializer=leave_interrupts_to_parent) for _ in range(workers)]
     city_of: dict[int, int] = {}
@@ -194,8 +200,8 @@ def _render(
         if city not in jobs:
             if not jobs:
                 return
-            taken = set(city_of.values())
-            city = max(jobs, key=lambda c: (c not in taken, len(jobs[c]), -c))
+            started = set(city_of.values())
+            city = max(jobs, key=lambda c: (c not in started, len(jobs[c]), -c))
         city_of[worker] = city
         running[pools[worker].submit(run_job, jobs[city].pop(0))] = worker
         if not jobs[city]:
@@ -213,22 +219,22 @@ def _render(
                 submit(worker)
     except BrokenProcessPool as error:
         raise SwclipError(
-            f"{folder}: a rendering process was ended from outside (out of memory?); run the command again, it goes on "
-            "where it was, with fewer --workers if memory is short."
+            f"{folder}: a rendering process was killed (out of memory?); run the command again to resume, with fewer "
+            "--workers if memory is short."
         ) from error
     finally:
         for pool in pools:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _with_views(folder: Path, frame: pd.DataFrame, views: Views) -> pd.DataFrame:
-    """The table with the columns of the views that were made. The numbers of a city's photographs count from 0."""
+def _with_modalities(folder: Path, frame: pd.DataFrame, modalities: Modalities) -> pd.DataFrame:
+    """Add the columns of the modalities. Photographs of a city are numbered from 0."""
     index = frame.groupby("city", sort=False).cumcount()
     rows = list(zip(frame["city"], index, strict=True))
-    if views.captions:
+    if modalities.captions:
         texts = [(folder / caption_path(name, i)).read_text(encoding="utf-8") for name, i in rows]
         frame["caption"] = [text or None for text in texts]
-    if views.maps:
+    if modalities.maps:
         frame["map_path"] = [map_path(name, i) for name, i in rows]
     return frame
 

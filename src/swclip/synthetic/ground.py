@@ -1,6 +1,6 @@
-"""The ground as tables of one sample a metre: distance to the kerb, lane coordinates, what lies where, roof heights.
+"""The ground as tables with one sample per metre: distance to the kerb, lane coordinates, land use, roof heights.
 
-Distances are smooth between samples, so kerbs and lane markings read from them by interpolation are sharp at any size.
+Distances vary smoothly between samples, so that interpolation gives sharp kerbs and lane markings at any size.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from swclip.synthetic.fields import F32
 from swclip.synthetic.streets import HALF_EXTENT_M, MARGIN_M, Plan
 
 KERB, LATERAL, ALONG, ZEBRA, INSIDE, GREEN, HALF_ROAD, RANK = range(8)
-"""Channels: metres beyond the nearest kerb (negative on the road); metres right of the centre line; metres along the
-street; metres along it from a zebra crossing; 1 inside a block, 0.5 on a square; 1 on grass; half the road's width;
-rank of the street."""
+"""Channels: metres beyond the nearest kerb (negative on the road); metres to the right of the centre line; metres along
+the street; metres along it from a zebra crossing; 1 inside a block, 0.5 on a square; 1 on grass; half the width of the
+road; rank of the street."""
 
 JUNCTION = 9.0
-"""Rank of the ground where two streets overlap: it has no markings."""
+"""Rank of ground where two streets overlap, which has no markings."""
 
 EXTENT_M = HALF_EXTENT_M + MARGIN_M + 30.0
 _SIDE = int(2 * EXTENT_M) + 1
@@ -28,18 +28,18 @@ _SIDE = int(2 * EXTENT_M) + 1
 
 @dataclass(frozen=True)
 class Ground:
-    """Tables over the ground, row by north, column by east, one sample a metre.
+    """Tables over the ground with one sample per metre; rows run north, columns east.
 
     Attributes:
         channels: (n * n, 8) the channels above.
-        roof_m: (n, n) height of what stands there, 0 in the open: it casts the shadows.
+        roof_m: (n, n) height of buildings, 0 in the open; used for shadows.
     """
 
     channels: F32
     roof_m: F32
 
     def sample(self, x_m: F32, y_m: F32) -> F32:
-        """Channels at points, interpolated. (P,) east and north to (P, 8)."""
+        """Interpolate the channels at (P,) east and north to (P, 8)."""
         gx = np.clip(x_m + np.float32(EXTENT_M), 0, _SIDE - 1.001)
         gy = np.clip(y_m + np.float32(EXTENT_M), 0, _SIDE - 1.001)
         ix, iy = gx.astype(np.int32), gy.astype(np.int32)
@@ -55,7 +55,7 @@ class Ground:
         return np.asarray(low + high)
 
     def roof_at(self, x_m: F32, y_m: F32) -> F32:
-        """Height of what stands at points, nearest sample."""
+        """Return the height of buildings at points, by nearest neighbour."""
         ix = np.clip(x_m + np.float32(EXTENT_M + 0.5), 0, _SIDE - 1).astype(np.int32)
         iy = np.clip(y_m + np.float32(EXTENT_M + 0.5), 0, _SIDE - 1).astype(np.int32)
         return np.asarray(self.roof_m.ravel()[iy * np.int32(_SIDE) + ix])
@@ -70,20 +70,20 @@ def _mask(polygons: list[NDArray[np.float64]], values: list[float]) -> F32:
 
 
 def outline(plan: Plan, corners: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A polygon (K, 2) after the bend, with eight points on each edge so that it follows the curve."""
+    """Return a polygon (K, 2) on the warped ground, with eight points on each edge to follow the curve."""
     following = np.roll(corners, -1, axis=0)
     share = np.linspace(0.0, 1.0, 9)[:-1, None]
     points = np.concatenate([a + share * (b - a) for a, b in zip(corners, following, strict=True)])
     return plan.warp(points)
 
 
-def lay_ground(plan: Plan, footprints: NDArray[np.float64], heights: F32) -> Ground:
-    """Fill the tables.
+def build_ground(plan: Plan, footprints: NDArray[np.float64], heights: F32) -> Ground:
+    """Build the tables.
 
     Args:
         plan: Streets and blocks.
-        footprints: (N, 4, 2) corners of the buildings after the bend.
-        heights: (N,) metres.
+        footprints: (N, 4, 2) corners of the buildings on the warped ground.
+        heights: (N,) heights of the buildings, metres.
     """
     table = np.zeros((_SIDE, _SIDE, 8), dtype=np.float32)
     table[..., KERB] = 40.0
@@ -91,7 +91,7 @@ def lay_ground(plan: Plan, footprints: NDArray[np.float64], heights: F32) -> Gro
     owner = np.full((_SIDE, _SIDE), -1, dtype=np.int32)
     junction = np.zeros((_SIDE, _SIDE), dtype=bool)
     for number in range(len(plan.streets)):
-        _lay_street(plan, number, table, owner, junction)
+        _add_street(plan, number, table, owner, junction)
     table[..., RANK][junction] = JUNCTION
     blocks = [outline(plan, b.corners) for b in plan.blocks]
     table[..., INSIDE] = _mask(blocks, [1.0] * len(blocks))
@@ -104,13 +104,13 @@ def lay_ground(plan: Plan, footprints: NDArray[np.float64], heights: F32) -> Gro
     return Ground(table.reshape(-1, 8), roof)
 
 
-def _lay_street(plan: Plan, number: int, table: F32, owner: NDArray[np.int32], junction: NDArray[np.bool_]) -> None:
-    """Write one street into the tables where it is the nearest; `junction` grows where it overlaps another."""
+def _add_street(plan: Plan, number: int, table: F32, owner: NDArray[np.int32], junction: NDArray[np.bool_]) -> None:
+    """Write one street to the tables where it is the nearest, and mark its overlaps with others in `junction`."""
     street = plan.streets[number]
     pieces = max(1, int(np.ceil(street.length_m / 12.0)))
     stations = np.linspace(0.0, street.length_m, pieces + 1)
     points, _ = plan.centre_line(number, stations)
-    # Crossings near both ends of streets that are not lanes, clear of the street they meet.
+    # Crossings near both ends of large streets, clear of the junctions.
     zebras = [16.0, street.length_m - 16.0] if street.rank < 2 and street.length_m > 60.0 else []
     reach = street.half_road_m + 9.0
     for k in range(pieces):
@@ -131,12 +131,12 @@ def _lay_street(plan: Plan, number: int, table: F32, owner: NDArray[np.int32], j
         part = slice(low[1], high[1]), slice(low[0], high[0])
         junction[part] |= (kerb < 1.5) & (window[..., KERB] < 1.5) & (owner[part] != number)
         owner[part][nearer] = number
-        at = (along * np.float32((stations[k + 1] - stations[k]) / length) + np.float32(stations[k]))[nearer]
-        zebra = np.full(at.shape, 100.0, dtype=np.float32)
-        for place in zebras:
-            zebra = np.where(np.abs(at - place) < np.abs(zebra), at - np.float32(place), zebra)
-        values = np.empty((len(at), 8), dtype=np.float32)
-        values[:, KERB], values[:, LATERAL], values[:, ALONG] = kerb[nearer], lateral[nearer], at
+        station = (along * np.float32((stations[k + 1] - stations[k]) / length) + np.float32(stations[k]))[nearer]
+        zebra = np.full(station.shape, 100.0, dtype=np.float32)
+        for crossing in zebras:
+            zebra = np.where(np.abs(station - crossing) < np.abs(zebra), station - np.float32(crossing), zebra)
+        values = np.empty((len(station), 8), dtype=np.float32)
+        values[:, KERB], values[:, LATERAL], values[:, ALONG] = kerb[nearer], lateral[nearer], station
         values[:, ZEBRA], values[:, INSIDE], values[:, GREEN] = zebra, 0.0, 0.0
         values[:, HALF_ROAD], values[:, RANK] = street.half_road_m, street.rank
         window[nearer] = values

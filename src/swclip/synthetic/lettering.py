@@ -26,11 +26,11 @@ COLUMNS_PER_LETTER = 4
 
 def _columns(name: str) -> NDArray[np.uint8]:
     columns = np.zeros(COLUMNS_PER_LETTER * len(name), dtype=np.uint8)
-    for place, letter in enumerate(name):
+    for position, letter in enumerate(name):
         for row, digit in enumerate(_GLYPHS[letter]):
             for column in range(3):
                 if int(digit) >> (2 - column) & 1:
-                    columns[COLUMNS_PER_LETTER * place + column] |= 1 << row
+                    columns[COLUMNS_PER_LETTER * position + column] |= 1 << row
     return columns
 
 
@@ -38,6 +38,6 @@ LENGTHS = np.array([COLUMNS_PER_LETTER * len(name) - 1 for name in SHOP_NAMES], 
 """Number of columns of each name."""
 
 BITS = np.zeros((len(SHOP_NAMES), int(LENGTHS.max()) + 2), dtype=np.uint8)
-"""For each name and column, bit r is set where row r (0 on top) is painted; one empty column before and after."""
+"""For each name and column, bit r is set if row r (0 on top) is painted; there is one empty column at each end."""
 for _number, _name in enumerate(SHOP_NAMES):
     BITS[_number, 1 : 1 + LENGTHS[_number]] = _columns(_name)[: LENGTHS[_number]]

@@ -1,4 +1,4 @@
-"""Lots: every block's edges cut into the footprints of buildings that stand wall to wall along the street."""
+"""Lots: the edges of blocks divided into footprints of adjoining buildings along the street."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from swclip.synthetic.fields import SmoothField
 from swclip.synthetic.streets import Block, Plan, Points
 
 GARDEN_M = 3.2
-"""Depth of front gardens, where a street has them."""
+"""Depth of front gardens, metres."""
 
 
 @dataclass(frozen=True)
 class Lots:
-    """Footprints of the buildings, in metres before the ground is bent.
+    """Footprints of the buildings, in metres before warping.
 
     Attributes:
-        corners: (N, 4, 2) front left, front right, back right, back left as seen from inside looking at the street;
-            counter-clockwise, so the outside is to the right of each wall.
+        corners: (N, 4, 2) front left, front right, back right, back left, from the inside facing the street;
+            counter-clockwise, so that the outside is to the right of each wall.
         street: (N,) number of the street in front.
         rank: (N,) rank of that street.
-        terrace: (N,) number of the row of like buildings it belongs to.
+        terrace: (N,) number of the row of similar buildings.
         corner: (N,) whether the wall after the front also faces a street.
-        garden: (N,) whether a front garden lies before it.
-        attached: (N,) number of the lot that touches its left side, -1 for none.
-        fences: (M, 2, 2) ends of low walls and hedges before gardens.
+        garden: (N,) whether the lot has a front garden.
+        attached: (N,) number of the lot that adjoins the left side, -1 for none.
+        fences: (M, 2, 2) ends of low walls and hedges in front of gardens.
     """
 
     corners: NDArray[np.float64]
@@ -51,7 +51,7 @@ class _Collector:
 def _frontages(
     rng: np.random.Generator, length: float, rank: int, commerce: float, garden: bool
 ) -> list[tuple[float, bool]]:
-    """Widths along an edge with, for each, whether a new terrace starts there. They fill the length."""
+    """Divide an edge into widths, each with a flag whether it starts a new terrace."""
     widths: list[tuple[float, bool]] = []
     left = length
     while left > 4.5:
@@ -64,23 +64,23 @@ def _frontages(
         for k in range(run):
             if left <= 4.5:
                 break
-            this = min(width, left)
-            if left - this < 4.5:
-                this = left
-            widths.append((this, k == 0))
-            left -= this
+            lot_width = min(width, left)
+            if left - lot_width < 4.5:
+                lot_width = left
+            widths.append((lot_width, k == 0))
+            left -= lot_width
     return widths
 
 
 def cut_lots(plan: Plan, commerce: SmoothField, green: SmoothField, leafiness: float, rng: np.random.Generator) -> Lots:
-    """Cut the built blocks of a plan into lots.
+    """Divide the built blocks of a plan into lots.
 
     Args:
         plan: Streets and blocks.
-        commerce: Field that is high where shops and offices are.
-        green: Field that is high where front gardens are.
-        leafiness: The city's share of greenery, 0 to 1.
-        rng: The generator to draw from.
+        commerce: Field with high values for shops and offices.
+        green: Field with high values for front gardens.
+        leafiness: Share of greenery of the city, 0 to 1.
+        rng: Source of randomness.
     """
     out = _Collector()
     for block in plan.blocks:
@@ -116,7 +116,7 @@ def _cut_block(
     inradius = 2.0 * _area(corners) / lengths.sum()
     depth = float(np.clip(0.55 * inradius, 4.0, 11.5))
     built = [block.streets[i] >= 0 and lengths[i] > 9.0 for i in range(n)]
-    # Length of the corner building's flank along the next edge; the next edge's lots start after it.
+    # Length of the side of the corner building along the next edge; the lots of the next edge start after it.
     flank = np.zeros(n)
     for i in range(n):
         j = (i + 1) % n
@@ -137,16 +137,16 @@ def _cut_block(
         if garden:
             end, start = end - GARDEN_M * (flank[i] > 0), start + 0.5
         setback = GARDEN_M if garden else 0.0
-        at, previous = start, -1
+        offset, previous = start, -1
         widths = _frontages(rng, end - start, rank, shops, garden)
         for k, (width, new) in enumerate(widths):
             out.terraces += int(new)
-            if rng.random() < 0.035 and 0 < k < len(widths) - 1:  # a gap: an alley, a yard, a lost house
-                at, previous = at + width, -1
+            if rng.random() < 0.035 and 0 < k < len(widths) - 1:  # a gap, such as an alley or a yard
+                offset, previous = offset + width, -1
                 continue
             last = k == len(widths) - 1 and flank[i] > 0 and not garden
-            front_left = corners[i] + directions[i] * at + inward * setback
-            front_right = corners[i] + directions[i] * (at + width) + inward * setback
+            front_left = corners[i] + directions[i] * offset + inward * setback
+            front_right = corners[i] + directions[i] * (offset + width) + inward * setback
             back = flank[i] * directions[j] if last else depth * inward
             quad = np.array([front_left, front_right, front_right + back, front_left + depth * inward])
             out.corners.append(quad)
@@ -154,16 +154,16 @@ def _cut_block(
             previous = len(out.corners) - 1
             if garden:
                 gate = 0.22 * width
-                base = corners[i] + directions[i] * at + inward * 0.15
+                base = corners[i] + directions[i] * offset + inward * 0.15
                 out.fences.append(np.array([base, base + directions[i] * (0.5 * width - 0.3 * gate)]))
                 out.fences.append(
                     np.array([base + directions[i] * (0.5 * width + 0.7 * gate), base + directions[i] * width])
                 )
-            at += width
+            offset += width
 
 
 def front_gardens(lots: Lots) -> NDArray[np.float64]:
-    """(M, 4, 2) corners of the gardens before houses that have one, before the ground is bent."""
+    """Return the (M, 4, 2) corners of front gardens, before warping."""
     left, right, back = (lots.corners[lots.garden][:, i] for i in (0, 1, 3))
     inward = (back - left) / np.linalg.norm(back - left, axis=1, keepdims=True)
     return np.stack([left, right, right - GARDEN_M * inward, left - GARDEN_M * inward], axis=1)

@@ -1,8 +1,7 @@
-"""Map tiles: the city from above, drawn once and cropped for each photograph round a rough position.
+"""Map tiles: a map of the city, drawn once and cropped around an approximate position of each photograph.
 
-A tile is what somebody crops from a town map who knows only roughly where a photograph was taken. So its centre is not
-the camera: it is off by a distance drawn evenly over a disc, and whatever is read from the tile's place, the camera is
-only known to be within that disc.
+A tile simulates a crop of a town map by somebody who knows the position only roughly. Its centre is offset from the
+camera by a vector drawn uniformly from a disc, so that the centre reveals the position only up to this disc.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from swclip.synthetic.streets import HALF_EXTENT_M, MARGIN_M, Points
 
 TILE_PX = 128
 TILE_M = 128.0
-"""Width of a tile on the ground; north is up."""
+"""Side of a tile in metres; north is up."""
 OFFSET_M = 30.0
-"""Radius of the disc from which the offset of a tile's centre is drawn: 20 m in the mean."""
+"""Radius of the disc from which the offset of a tile's centre is drawn, metres; the mean offset is 20 m."""
 
 _FINE = 4
-"""Pixels of the map for each pixel of a tile, along each side: their mean smooths the edges."""
+"""Oversampling of the map relative to tiles, along each side; averaging smooths the edges."""
 _SCALE = _FINE * TILE_PX / TILE_M
 _REACH_M = HALF_EXTENT_M + MARGIN_M + 0.5 * TILE_M
 
@@ -48,13 +47,14 @@ def _pixels(points_m: Points) -> list[tuple[float, float]]:
 
 
 def draw_map(scene: Scene) -> Image.Image:
-    """Draw the map of a city, in colours by number.
+    """Draw the map of a city with indexed colours.
 
     Args:
         scene: The city.
 
     Returns:
-        An image of mode P, north up, four pixels a metre, `HALF_EXTENT_M + MARGIN_M` and half a tile to each side.
+        An image of mode P with north up and four pixels per metre; it extends `HALF_EXTENT_M + MARGIN_M` and half a
+        tile to each side.
     """
     side = int(2 * _REACH_M * _SCALE)
     image = Image.new("P", (side, side), _PAVEMENT)
@@ -69,7 +69,7 @@ def draw_map(scene: Scene) -> Image.Image:
     for number, quad in enumerate(scene.footprints):
         corners = _pixels(quad)
         draw.polygon(corners, fill=_USES[int(buildings.use[number])])
-        draw.line([*corners, corners[0]], fill=_WALL, width=2)  # a polygon's own outline takes a mask of the whole city
+        draw.line([*corners, corners[0]], fill=_WALL, width=2)  # the outline option of polygon is slow on large images
     _draw_streets(draw, scene)
     trees = np.flatnonzero(scene.props.kind == TREE)
     for i in trees.tolist():
@@ -82,7 +82,7 @@ def draw_map(scene: Scene) -> Image.Image:
 
 
 def _draw_streets(draw: ImageDraw.ImageDraw, scene: Scene) -> None:
-    """Streets with an edge, wide ones over narrow ones; all edges first, so that junctions are open."""
+    """Draw streets with edges, wide ones over narrow ones; edges come first, so that junctions are open."""
     lines = []
     for number, street in enumerate(scene.plan.streets):
         stations = np.linspace(0.0, street.length_m, max(2, int(street.length_m / 8.0) + 1))
@@ -109,26 +109,26 @@ def _city_map(city: int, seed: int) -> Image.Image:
 
 
 def tile_centre(city: int, capture: Capture, seed: int) -> NDArray[np.float64]:
-    """(2,) east, north in metres of the middle of a photograph's tile: the camera, and an offset drawn evenly over a
-    disc of `OFFSET_M`."""
+    """Return (2,) east, north in metres of the centre of a photograph's tile: the camera position plus an offset drawn
+    uniformly from a disc of radius `OFFSET_M`."""
     rng = np.random.default_rng([seed, city, 10, capture.index])
     angle, radius = 2.0 * np.pi * rng.random(), OFFSET_M * np.sqrt(rng.random())
     return np.asarray(capture.position_m + radius * np.array([np.cos(angle), np.sin(angle)]))
 
 
 def map_tile(city: int, capture: Capture, seed: int) -> Image.Image:
-    """The map tile of one photograph, drawn from the seed, the city and the photograph's number alone.
+    """Return the map tile of one photograph; it depends only on the seed, the city and the index of the photograph.
 
     Args:
-        city: The city's number.
+        city: Number of the city.
         capture: The photograph.
-        seed: The seed of the data set.
+        seed: Seed of the data set.
 
     Returns:
-        RGB, `TILE_PX` a side.
+        RGB picture with sides of `TILE_PX`.
     """
     (x, y) = _pixels(tile_centre(city, capture, seed)[None])[0]
     half = _FINE * TILE_PX // 2
     left, top = round(x) - half, round(y) - half
-    piece = _city_map(city, seed).crop((left, top, left + 2 * half, top + 2 * half))
-    return piece.convert("RGB").reduce(_FINE)
+    crop = _city_map(city, seed).crop((left, top, left + 2 * half, top + 2 * half))
+    return crop.convert("RGB").reduce(_FINE)

@@ -1,4 +1,4 @@
-"""The work of one process: some photographs of one city as JPEG, and captions and map tiles where they are wanted."""
+"""Rendering jobs: photographs of one city as JPEG, with optional captions and map tiles."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ JPEG_QUALITY = 92
 
 
 @dataclass(frozen=True)
-class Views:
-    """What is made beside each photograph: a caption, a map tile."""
+class Modalities:
+    """Modalities to make in addition to photographs: captions, map tiles."""
 
     captions: bool = False
     maps: bool = False
@@ -28,7 +28,7 @@ class Views:
 
 @dataclass(frozen=True)
 class Job:
-    """Photographs for one process: numbers `start` to `stop` of a city, and where they go."""
+    """Photographs `start` to `stop` of a city, and their output folder."""
 
     folder: str
     city: int
@@ -37,68 +37,68 @@ class Job:
     photos_per_city: int
     size_px: int
     seed: int
-    views: Views = Views()
+    modalities: Modalities = Modalities()
 
 
 def city_slug(name: str) -> str:
-    """The city's name in file names and ids."""
+    """Return the name of a city in file names and ids."""
     return name.lower().replace(" ", "-")
 
 
 def image_id(name: str, index: int) -> str:
-    """Identity of a photograph: city and number."""
+    """Return the id of a photograph from its city and index."""
     return f"{city_slug(name)}-{index:05d}"
 
 
 def image_path(name: str, index: int) -> str:
-    """Path of a photograph, relative to the manifest."""
+    """Return the path of a photograph, relative to the manifest."""
     return f"images/{city_slug(name)}/{image_id(name, index)}.jpg"
 
 
 def caption_path(name: str, index: int) -> str:
-    """Path of a photograph's caption, relative to the manifest: a text file, empty where there is nothing to say."""
+    """Return the path of a photograph's caption, relative to the manifest; the text file is empty without caption."""
     return f"captions/{city_slug(name)}/{image_id(name, index)}.txt"
 
 
 def map_path(name: str, index: int) -> str:
-    """Path of a photograph's map tile, relative to the manifest."""
+    """Return the path of a photograph's map tile, relative to the manifest."""
     return f"maps/{city_slug(name)}/{image_id(name, index)}.png"
 
 
-def outputs(name: str, index: int, views: Views) -> list[str]:
-    """Paths of all that is made for a photograph, relative to the manifest; itself first."""
-    further = [caption_path(name, index)] * views.captions + [map_path(name, index)] * views.maps
+def outputs(name: str, index: int, modalities: Modalities) -> list[str]:
+    """Return the paths of all files of a photograph, relative to the manifest; the photograph first."""
+    further = [caption_path(name, index)] * modalities.captions + [map_path(name, index)] * modalities.maps
     return [image_path(name, index), *further]
 
 
 def run_job(job: Job) -> int:
-    """Make a job's photographs, captions and map tiles, but those that are there already.
+    """Make the missing photographs, captions and map tiles of a job.
 
     Returns:
-        How many photographs the job has.
+        The number of photographs of the job.
     """
     scene = build_scene(job.city, job.seed)
     folder, name = Path(job.folder), scene.style.name
     places, captures = plan_captures(job.city, job.photos_per_city, job.seed)
     for capture in captures[job.start : job.stop]:
-        # Each file is written whole or not at all, so what is there is right.
-        missing = [path for path in outputs(name, capture.index, job.views) if not (folder / path).exists()]
+        # Files are written atomically, so existing files are complete.
+        missing = [path for path in outputs(name, capture.index, job.modalities) if not (folder / path).exists()]
         if not missing:
             continue
         shot = frame_shot(scene, job.city, capture, job.size_px, job.seed)
         for path in missing:
-            with atomic_file(folder / path) as beside:
+            with atomic_file(folder / path) as temporary:
                 if path.endswith(".jpg"):
                     picture = Image.fromarray(render(scene, shot))
-                    picture.save(beside, format="JPEG", quality=JPEG_QUALITY, subsampling=0)
+                    picture.save(temporary, format="JPEG", quality=JPEG_QUALITY, subsampling=0)
                 elif path.endswith(".txt"):
                     text = caption_of(scene, job.city, places[capture.place], capture, shot, job.seed)
-                    beside.write_text(text or "", encoding="utf-8", newline="\n")
+                    temporary.write_text(text or "", encoding="utf-8", newline="\n")
                 else:
-                    map_tile(job.city, capture, job.seed).save(beside, format="PNG")
+                    map_tile(job.city, capture, job.seed).save(temporary, format="PNG")
     return job.stop - job.start
 
 
 def leave_interrupts_to_parent() -> None:
-    """In a worker process: Ctrl-C reaches the parent, which lets the workers end their photograph."""
+    """Ignore Ctrl-C in a worker process; the parent handles it and lets workers finish their photograph."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

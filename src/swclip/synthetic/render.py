@@ -1,4 +1,4 @@
-"""One photograph: walls, ground, sky, things in the street, haze, and the camera's response."""
+"""Rendering of a photograph: walls, ground, sky, objects in the street, haze, and the response of the camera."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from swclip.synthetic.facade import shade_facade
 from swclip.synthetic.fields import F32, hash01, noise_tile, pulse, sample_tile
 from swclip.synthetic.paint import Columns
 from swclip.synthetic.scene import Scene
+from swclip.synthetic.sprites import draw_sprites
 from swclip.synthetic.surfaces import SpanLight, light_spans, lit_colour, reflect_in_wet, shade_ground, shade_sky
-from swclip.synthetic.things import draw_things
 from swclip.synthetic.traffic import Vehicles, shade_vehicles
 from swclip.synthetic.visibility import Pixels, Spans, blocks_of, find_spans, pixels_of
 from swclip.synthetic.walls import BACK, FENCE, FRONT, HEDGE, RIDGE, SIDE, STONE, VEHICLE, Walls
@@ -25,14 +25,14 @@ _HORIZON_M = 420.0
 
 @dataclass(frozen=True)
 class Shot:
-    """What is in one photograph beside the city itself.
+    """The variable content of one photograph.
 
     Attributes:
-        camera: Where from and where to.
-        conditions: The day.
-        vehicles: Parked and moving.
-        people_m: (N, 2) where people stand.
-        key: Identity of the photograph: clothes, noise of the sensor.
+        camera: The camera.
+        conditions: Light and weather.
+        vehicles: Parked and moving vehicles.
+        people_m: (N, 2) positions of people.
+        key: Seed of the photograph, for clothes and sensor noise.
     """
 
     camera: Camera
@@ -47,7 +47,7 @@ def render(scene: Scene, shot: Shot, supersample: int = 2) -> NDArray[np.uint8]:
 
     Args:
         scene: The city.
-        shot: Camera, day, vehicles and people.
+        shot: Camera, conditions, vehicles and people.
         supersample: Rays per pixel along each side.
 
     Returns:
@@ -62,16 +62,16 @@ def render(scene: Scene, shot: Shot, supersample: int = 2) -> NDArray[np.uint8]:
 
 
 def trace(scene: Scene, shot: Shot, block: int = 1) -> tuple[F32, F32]:
-    """Light and depth of each ray.
+    """Compute light and depth of each ray.
 
     Args:
         scene: The city.
-        shot: Camera, day, vehicles and people.
-        block: Facades are shaded once for so many rows, ground and sky for so many rays along each side. Outlines
-            keep every ray.
+        shot: Camera, conditions, vehicles and people.
+        block: Number of rows that share the shading of a facade, and of rays along each side that share the shading of
+            ground and sky. Outlines use every ray.
 
     Returns:
-        (W * H, 3) linear light and (W * H,) depth in metres, both column by column.
+        (W * H, 3) linear light and (W * H,) depth in metres, both in column order.
     """
     camera, conditions = shot.camera, shot.conditions
     size = camera.size_px
@@ -85,29 +85,29 @@ def trace(scene: Scene, shot: Shot, block: int = 1) -> tuple[F32, F32]:
     light = light_spans(camera, walls, spans, scene.ground, conditions)
     kind = walls.kind[spans.wall]
     facade = (kind == FRONT) | (kind == SIDE) | (kind == BACK)
-    for rows, shade, once in (
+    for rows, shade, rows_per_block in (
         (facade, _shade_buildings, block),
         (~facade & (kind != VEHICLE), _shade_plain, 1),
         (kind == VEHICLE, _shade_vehicles, 1),
     ):
-        some = np.flatnonzero(rows)
-        if not len(some):
+        indices = np.flatnonzero(rows)
+        if not len(indices):
             continue
-        part = spans.take(some)
+        part = spans.take(indices)
         pixels = pixels_of(camera, part)
-        shaded, number = blocks_of(camera, part, once) if once > 1 else (pixels, slice(None))
-        part_light = SpanLight(light.direct[some], light.ambient[some], light.shadow_m[some])
-        picture[pixels.place] = shade(scene, shot, _Piece(walls, part, shaded, part_light, once))[number]
+        shaded, number = blocks_of(camera, part, rows_per_block) if rows_per_block > 1 else (pixels, slice(None))
+        part_light = SpanLight(light.direct[indices], light.ambient[indices], light.shadow_m[indices])
+        picture[pixels.place] = shade(scene, shot, _Piece(walls, part, shaded, part_light, rows_per_block))[number]
         depth[pixels.place] = part.depth_m[pixels.span]
         covered[pixels.place] = True
     _fill_ground_and_sky(scene, shot, picture, depth, covered, block)
-    draw_things(scene.props, camera, conditions, shot.people_m, shot.key, picture, depth)
+    draw_sprites(scene.props, camera, conditions, shot.people_m, shot.key, picture, depth)
     return picture, depth
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """Spans of walls of one sort, the pixels or blocks of pixels of them to shade, and the light on each span."""
+    """Spans of walls of one kind, their pixels or blocks of pixels to shade, and the light on each span."""
 
     walls: Walls
     spans: Spans
@@ -139,7 +139,7 @@ def _shade_buildings(scene: Scene, shot: Shot, piece: _Piece) -> F32:
 
 
 def _shade_plain(scene: Scene, shot: Shot, piece: _Piece) -> F32:
-    """Roofs, chimneys, garden walls, hedges, monuments."""
+    """Shade roofs, chimneys, garden walls, hedges and monuments."""
     walls, spans, pixels, light = piece.walls, piece.spans, piece.pixels, piece.light
     b = scene.buildings
     wall = spans.wall[pixels.span]
@@ -158,7 +158,7 @@ def _shade_plain(scene: Scene, shot: Shot, piece: _Piece) -> F32:
     albedo = np.where(k == RIDGE, roof, np.where(k == HEDGE, hedge, np.where(k == STONE, stone, brick)))
     albedo = albedo * (1.0 + 0.06 * noise)[:, None]
     direct = _direct(light, pixels)
-    # A slope looks half up: it gets the sun from both sides of the street.
+    # A slope faces partly upwards and gets sunlight on both sides of the street.
     slope = np.maximum(0.7 * direct + 0.65 * shot.conditions.sun[2], 0.15)
     direct = np.where(kind == RIDGE, slope, direct).astype(np.float32)
     ambient = np.where((kind == FENCE) | (kind == HEDGE), 0.82, 0.98).astype(np.float32) * light.ambient[pixels.span]
@@ -181,7 +181,7 @@ def _shade_vehicles(scene: Scene, shot: Shot, piece: _Piece) -> F32:
     ambient = light.ambient[pixels.span] * (0.80 + 0.25 * up)
     night = np.float32(0.15 + 0.85 * (shot.conditions.lit > 0.1))
     colour = lit_colour(albedo, direct.astype(np.float32), ambient.astype(np.float32), glow * night, shot.conditions)
-    # Paint mirrors the sky a little.
+    # Car paint reflects some of the sky.
     colour += (0.05 + 0.06 * up)[:, None] * shot.conditions.skylight * np.float32(0.6)
     return _hazed(colour, z, shot.conditions)
 
@@ -195,7 +195,7 @@ def _hazed(colour: F32, depth_m: F32, conditions: Conditions) -> F32:
 def _fill_ground_and_sky(
     scene: Scene, shot: Shot, picture: F32, depth: F32, covered: NDArray[np.bool_], block: int
 ) -> None:
-    """Shade what no wall covers, once for each block of rays: ground and sky are filtered over it anyway."""
+    """Shade the pixels without walls, once per block of rays, over which ground and sky are filtered."""
     camera, conditions = shot.camera, shot.conditions
     size, side = camera.size_px, camera.size_px // block
     place = np.flatnonzero(~covered).astype(np.int32)
@@ -232,13 +232,13 @@ def _fill_ground_and_sky(
 
 
 def _develop(light: F32, shot: Shot) -> NDArray[np.uint8]:
-    """The camera's response: exposure, white balance, a shoulder for highlights, noise of the sensor."""
+    """Apply the response of the camera: exposure, white balance, compression of highlights, sensor noise."""
     conditions = shot.conditions
     size = light.shape[0]
     exposed = light * (conditions.exposure * 1.18 * conditions.balance)
     grey = exposed @ np.array([0.30, 0.59, 0.11], dtype=np.float32)
     exposed += np.float32(0.06) * (grey[..., None] - exposed)
-    # Below 0.6 straight, above it bent towards 1.
+    # Linear below 0.6, compressed towards 1 above.
     over = np.maximum(exposed - 0.6, 0.0)
     exposed = np.minimum(exposed, 0.6) + over / (1.0 + over / 0.45)
     table = np.linspace(0.0, 1.0, 8192, dtype=np.float32) ** np.float32(conditions.contrast / 2.2)

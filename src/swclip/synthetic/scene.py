@@ -1,4 +1,4 @@
-"""A city as the renderer sees it: walls, ground, and the things that stand in the street on every day."""
+"""The fixed model of a city for the renderer: walls, ground, and permanent objects in the streets."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from swclip.synthetic.buildings import Buildings, Districts, draw_buildings, linear
 from swclip.synthetic.cities import CITIES, CityStyle
 from swclip.synthetic.fields import F32
-from swclip.synthetic.ground import KERB, Ground, lay_ground
+from swclip.synthetic.ground import KERB, Ground, build_ground
 from swclip.synthetic.lots import cut_lots, front_gardens
 from swclip.synthetic.streets import Plan, draw_plan
-from swclip.synthetic.walls import WallIndex, raise_walls
+from swclip.synthetic.walls import WallIndex, build_walls
 
 TREE, LAMP, SIGNAL, BOLLARD, PILLAR_BOX, ROUND_SIGN = range(6)
 """Kinds of prop."""
@@ -22,13 +22,13 @@ TREE, LAMP, SIGNAL, BOLLARD, PILLAR_BOX, ROUND_SIGN = range(6)
 
 @dataclass(frozen=True)
 class Props:
-    """Arrays over things that always face the camera.
+    """Arrays over objects in the streets, which are drawn facing the camera.
 
     Attributes:
         position_m: (N, 2) east, north.
         kind: (N,) one of the kinds above.
         height_m: (N,) metres.
-        key: (N,) identity.
+        key: (N,) seed of the object's appearance.
     """
 
     position_m: NDArray[np.float64]
@@ -39,7 +39,7 @@ class Props:
 
 @dataclass(frozen=True)
 class Kerbside:
-    """Arrays over places where a vehicle can stand: position, direction of the street, whether it is for parking."""
+    """Arrays over possible positions of vehicles: position, direction of the street, whether it is a parking space."""
 
     position_m: NDArray[np.float64]
     direction: NDArray[np.float64]
@@ -48,10 +48,10 @@ class Kerbside:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything of a city that does not change from one photograph to the next.
+    """The parts of a city that are the same in all photographs.
 
-    `footprints` (N, 4, 2) are the corners of the buildings, front left first and counter-clockwise, and `gardens`
-    (M, 4, 2) of the front gardens: east, north in metres.
+    `footprints` (N, 4, 2) are the corners of the buildings, counter-clockwise from front left, and `gardens` (M, 4, 2)
+    those of the front gardens: east, north in metres.
     """
 
     style: CityStyle
@@ -113,7 +113,7 @@ def _props(plan: Plan, districts: Districts, style: CityStyle, ground: Ground, r
             p = plan.warp(centre + (rng.uniform(low, high) - centre) * 0.85)
             rows.append((p[0], p[1], TREE, rng.uniform(6.0, 12.0)))
     table = np.array(rows).reshape(-1, 4)
-    # Nothing may stand in a road that crosses, nor inside a building.
+    # Remove objects in crossing roads and inside buildings.
     x, y = table[:, 0].astype(np.float32), table[:, 1].astype(np.float32)
     free = (ground.sample(x, y)[:, KERB] > 0.15) & (ground.roof_at(x, y) < 0.1)
     table = table[free]
@@ -143,7 +143,7 @@ def _kerbside(plan: Plan, rng: np.random.Generator) -> Kerbside:
 
 @lru_cache(maxsize=8)
 def city_plan(city: int, seed: int) -> Plan:
-    """Streets and blocks of one of the eight cities: the part that plans of photographs need, quickly drawn."""
+    """Draw streets and blocks of one of the eight cities; much faster than the full scene."""
     return draw_plan(CITIES[city], np.random.default_rng([seed, city, 0]))
 
 
@@ -152,11 +152,11 @@ def build_scene(city: int, seed: int) -> Scene:
     """Build one of the eight cities.
 
     Args:
-        city: Its number in `cities.CITIES`.
-        seed: The seed of the whole data set.
+        city: Number of the city in `cities.CITIES`.
+        seed: Seed of the data set.
 
     Returns:
-        The scene; the last two built are kept.
+        The scene; the last two scenes are cached.
     """
     style = CITIES[city]
     rng = np.random.default_rng([seed, city, 1])
@@ -165,9 +165,9 @@ def build_scene(city: int, seed: int) -> Scene:
     lots = cut_lots(plan, districts.commerce, districts.green, style.green, rng)
     buildings = draw_buildings(style, lots, districts, rng)
     footprints = plan.warp(lots.corners)
-    ground = lay_ground(plan, footprints, buildings.eave_m + 0.4 * buildings.ridge_m)
+    ground = build_ground(plan, footprints, buildings.eave_m + 0.4 * buildings.ridge_m)
     props = _props(plan, districts, style, ground, rng)
-    walls = WallIndex.build(raise_walls(plan, lots, buildings))
+    walls = WallIndex.build(build_walls(plan, lots, buildings))
     return Scene(
         style, plan, districts, buildings, walls, ground, props, _kerbside(plan, rng), linear(np.array(style.pavement)),
         footprints, plan.warp(front_gardens(lots)),

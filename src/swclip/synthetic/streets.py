@@ -1,7 +1,7 @@
-"""Streets and blocks: a square of land cut again and again by streets, then gently bent.
+"""Streets and blocks: a square divided recursively by streets, then warped.
 
-Cutting convex polygons by chords gives what old towns have: long through streets, T-junctions, blocks of all shapes,
-diagonals that run across. The bend is a smooth displacement of the ground, so that straight chords become curves.
+Dividing convex polygons by chords gives the features of old towns: long through streets, T-junctions, blocks of many
+shapes, and diagonals. The warp is a smooth displacement of the ground that turns straight chords into curves.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from swclip.synthetic.cities import CityStyle
 from swclip.synthetic.fields import SmoothField
 
 HALF_EXTENT_M = 500.0
-"""Photographs are taken within this square round the city's centre (1 km a side)."""
+"""Half the side of the square around the city centre in which photographs are taken (1 km a side)."""
 MARGIN_M = 70.0
-"""Streets and buildings go on beyond it, so that no photograph looks out of the model."""
+"""Width of streets and buildings beyond this square, so that no photograph shows the edge of the model."""
 
 Points = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Street:
-    """A street between two junctions on other streets, before the ground is bent.
+    """A street between two junctions with other streets, before warping.
 
     Attributes:
         start: (2,) east, north in metres.
         end: (2,) east, north in metres.
-        half_road_m: From the centre line to the kerb.
-        pavement_m: From the kerb to the building line.
+        half_road_m: Distance from the centre line to the kerb.
+        pavement_m: Distance from the kerb to the building line.
         rank: 0 avenue, 1 main street, 2 side street, 3 lane.
     """
 
@@ -43,12 +43,12 @@ class Street:
 
     @property
     def half_width_m(self) -> float:
-        """From the centre line to the building line."""
+        """Distance from the centre line to the building line."""
         return self.half_road_m + self.pavement_m
 
     @property
     def length_m(self) -> float:
-        """Between its ends, before the ground is bent."""
+        """Length before warping."""
         return float(np.linalg.norm(self.end - self.start))
 
 
@@ -57,8 +57,8 @@ class Block:
     """A convex polygon inside the building lines, counter-clockwise.
 
     Attributes:
-        corners: (K, 2) metres, before the ground is bent.
-        streets: For each edge (corner i to i + 1) the number of the street it faces, -1 for none.
+        corners: (K, 2) metres, before warping.
+        streets: For each edge (corner i to i + 1), the number of the street in front, -1 for none.
         kind: "built", "park" or "square".
     """
 
@@ -69,14 +69,14 @@ class Block:
 
 @dataclass(frozen=True)
 class Warp:
-    """A smooth displacement of the ground: what bends the streets."""
+    """A smooth displacement of the ground, which makes streets curved."""
 
     east: SmoothField
     north: SmoothField
     amplitude_m: float
 
     def __call__(self, points: ArrayLike) -> Float[np.ndarray, "n 2"]:
-        """(..., 2) metres before to metres after."""
+        """Displace (..., 2) points in metres."""
         p = np.asarray(points, dtype=np.float64)
         shift = np.stack([self.east(p[..., 0], p[..., 1]), self.north(p[..., 0], p[..., 1])], axis=-1)
         return np.asarray(p + self.amplitude_m * shift)
@@ -84,18 +84,18 @@ class Warp:
 
 @dataclass(frozen=True)
 class Plan:
-    """Streets, blocks and the bend of one city."""
+    """Streets, blocks and warp of one city."""
 
     streets: tuple[Street, ...]
     blocks: tuple[Block, ...]
     warp: Warp
 
     def centre_line(self, street: int, along_m: ArrayLike) -> tuple[Points, Points]:
-        """Points and unit directions on a street's centre line after the bend.
+        """Return warped points and unit directions on the centre line of a street.
 
         Args:
-            street: Its number.
-            along_m: (N,) distance from its start in metres, measured before the bend.
+            street: Number of the street.
+            along_m: (N,) distance from its start in metres, before warping.
 
         Returns:
             (N, 2) metres, (N, 2) unit vectors.
@@ -114,7 +114,7 @@ _Polygon = tuple[Points, list[int]]
 
 
 def _clip(polygon: _Polygon, point: Points, direction: Points, tag: int) -> _Polygon | None:
-    """The part of a convex polygon to the left of a line; the new edge along the line gets `tag`."""
+    """Return the part of a convex polygon to the left of a line; the new edge along the line gets `tag`."""
     corners, tags = polygon
     normal = np.array([-direction[1], direction[0]])
     side = (corners - point) @ normal
@@ -122,22 +122,22 @@ def _clip(polygon: _Polygon, point: Points, direction: Points, tag: int) -> _Pol
         return polygon
     if (side <= 1e-9).all():
         return None
-    kept: list[Points] = []
-    kept_tags: list[int] = []
+    clipped: list[Points] = []
+    clipped_tags: list[int] = []
     for i in range(len(corners)):
         j = (i + 1) % len(corners)
         crosses = (side[i] > 0) != (side[j] > 0)
         cut = corners[i] + (corners[j] - corners[i]) * (side[i] / (side[i] - side[j])) if crosses else corners[i]
         if side[i] > 0:
-            kept.append(corners[i])
-            kept_tags.append(tags[i])
+            clipped.append(corners[i])
+            clipped_tags.append(tags[i])
             if crosses:
-                kept.append(cut)
-                kept_tags.append(tag)
+                clipped.append(cut)
+                clipped_tags.append(tag)
         elif crosses:
-            kept.append(cut)
-            kept_tags.append(tags[i])
-    return np.array(kept), kept_tags
+            clipped.append(cut)
+            clipped_tags.append(tags[i])
+    return np.array(clipped), clipped_tags
 
 
 def _area(corners: Points) -> float:
@@ -146,7 +146,7 @@ def _area(corners: Points) -> float:
 
 
 def _chord(corners: Points, point: Points, direction: Points) -> tuple[Points, Points]:
-    """Where the line through a point inside a convex polygon meets its outline."""
+    """Return the intersections of a line through an inner point of a convex polygon with its outline."""
     normal = np.array([-direction[1], direction[0]])
     side = (corners - point) @ normal
     ends = []
@@ -178,14 +178,14 @@ def _rank(rng: np.random.Generator, depth: int) -> int:
 
 
 def draw_plan(style: CityStyle, rng: np.random.Generator) -> Plan:
-    """Draw a city's streets and blocks.
+    """Draw the streets and blocks of a city.
 
     Args:
         style: The city.
-        rng: The generator to draw from.
+        rng: Source of randomness.
 
     Returns:
-        The plan; its streets reach `MARGIN_M` beyond the square in which photographs are taken.
+        The plan; its streets extend `MARGIN_M` beyond the square in which photographs are taken.
     """
     reach = HALF_EXTENT_M + MARGIN_M
     square = np.array([[-reach, -reach], [reach, -reach], [reach, reach], [-reach, reach]])
@@ -204,8 +204,8 @@ def draw_plan(style: CityStyle, rng: np.random.Generator) -> Plan:
         start, end = _chord(corners, point, direction)
         rank = _rank(rng, depth)
         streets.append(Street(start, end, *_WIDTHS[rank], rank))
-        for way in (direction, -direction):
-            part = _clip(polygon, point, way, len(streets) - 1)
+        for side in (direction, -direction):
+            part = _clip(polygon, point, side, len(streets) - 1)
             if part is not None:
                 waiting.append((part, depth + 1))
     warp = Warp(SmoothField.draw(rng, (330.0, 700.0)), SmoothField.draw(rng, (330.0, 700.0)), style.curvature_m)

@@ -1,4 +1,4 @@
-"""The colour of each pixel of ground and sky."""
+"""Colours of ground and sky, and the light on walls."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _YARD = np.array([0.17, 0.155, 0.135], dtype=np.float32)
 
 
 def shade_ground(scene: Scene, conditions: Conditions, x_m: F32, y_m: F32, pixel: F32, pixel_z: F32) -> F32:
-    """Light from pixels of ground.
+    """Compute the light of pixels of ground.
 
     Args:
         scene: The city.
-        conditions: The day.
+        conditions: Light and weather.
         x_m: (P,) east.
         y_m: (P,) north.
-        pixel: (P,) size of the pixel across the view, metres.
-        pixel_z: (P,) its size along the view.
+        pixel: (P,) width of the pixel across the view, metres.
+        pixel_z: (P,) length of the pixel along the view, metres.
 
     Returns:
         (P, 3) linear light.
@@ -43,7 +43,7 @@ def shade_ground(scene: Scene, conditions: Conditions, x_m: F32, y_m: F32, pixel
     road = step(-kerb, 0.0, wide)
     tone = 1.0 + 0.10 * grain + 0.09 * patch - 0.12 * band(np.abs(np.abs(lateral) - 1.7), -0.1, 0.35, 0.5)
     albedo = _ASPHALT * tone[:, None]
-    # Lane markings of a street with two ways; yellow lines along the kerb; zebra crossings.
+    # Lane markings of two-way streets; yellow lines along the kerb; zebra crossings.
     rank, half = table[:, RANK], table[:, HALF_ROAD]
     dashed = pulse(along / 6.0, 0.0, 0.5, pixel_z / 6.0)
     two_way = (rank < 2.5) & (kerb > -half - 0.5)
@@ -56,7 +56,7 @@ def shade_ground(scene: Scene, conditions: Conditions, x_m: F32, y_m: F32, pixel
     albedo += (white * worn)[:, None] * (_WHITE - albedo)
     yellow = band(kerb, -0.42, -0.32, wide) + band(kerb, -0.25, -0.15, wide)
     albedo += (yellow * (rank < 1.5) * (1.0 - zebra))[:, None] * (_YELLOW - albedo)
-    # Pavement slabs, kerb stones.
+    # Paving slabs and kerb stones.
     slab = (
         1.0 - (1.0 - pulse(along / 0.9, 0.02, 0.98, wide / 0.9) * pulse(lateral / 0.6, 0.03, 0.97, wide / 0.6)) * 0.35
     )
@@ -89,35 +89,35 @@ def shade_ground(scene: Scene, conditions: Conditions, x_m: F32, y_m: F32, pixel
 
 
 def reflect_in_wet(picture: F32, camera: Camera, place: np.ndarray, depth_m: F32, amount: float) -> None:
-    """Mix into ground pixels what they mirror, taken about the horizon; it is blurred by taking few rows.
+    """Add reflections to ground pixels: the picture mirrored at the horizon, blurred over a few rows.
 
     Args:
-        picture: (W * H, 3) linear light, column by column; changed in place.
+        picture: (W * H, 3) linear light, in column order; changed in place.
         camera: The camera.
-        place: (P,) places of the ground pixels.
+        place: (P,) indices of the ground pixels.
         depth_m: (P,) their depth.
-        amount: 0 to 1.
+        amount: Strength of reflections, 0 to 1.
     """
     size = camera.size_px
     row = place % size
     mirrored = 2.0 * camera.horizon_px - row - 1.0
-    seen = np.zeros((len(place), 3), dtype=np.float32)
+    reflection = np.zeros((len(place), 3), dtype=np.float32)
     for shift in (-0.10, -0.05, 0.0, 0.05, 0.10):
-        there = np.clip(mirrored + shift * (row - camera.horizon_px) * 1.6, 0, size - 1).astype(np.int32)
-        seen += 0.2 * picture[place - row + there]
-    # Fresnel: the flatter the view, the more it mirrors.
+        source_row = np.clip(mirrored + shift * (row - camera.horizon_px) * 1.6, 0, size - 1).astype(np.int32)
+        reflection += 0.2 * picture[place - row + source_row]
+    # Fresnel effect: reflections increase at grazing angles.
     share = amount * np.clip(0.05 + 0.020 * depth_m, 0.0, 0.50)
-    picture[place] += share[:, None] * (0.8 * seen - picture[place])
+    picture[place] += share[:, None] * (0.8 * reflection - picture[place])
 
 
 def shade_sky(camera: Camera, conditions: Conditions, slope: F32, rise: F32) -> F32:
-    """Light from pixels of sky: a gradient, and clouds on a flat layer.
+    """Compute the light of pixels of sky: a gradient, and clouds on a flat layer.
 
     Args:
         camera: The camera.
-        conditions: The day.
-        slope: (P,) metres to the right for each metre of depth.
-        rise: (P,) metres up for each metre of depth, above 0.
+        conditions: Light and weather.
+        slope: (P,) metres to the right per metre of depth.
+        rise: (P,) metres up per metre of depth, above 0.
 
     Returns:
         (P, 3) linear light.
@@ -127,7 +127,7 @@ def shade_sky(camera: Camera, conditions: Conditions, slope: F32, rise: F32) -> 
     sine = rise / np.sqrt(level * level + rise * rise)
     blend = np.clip(sine * 1.7, 0.0, 1.0) ** 0.62
     colour = conditions.horizon + blend[:, None] * (conditions.zenith - conditions.horizon)
-    # The ray meets the layer of clouds at a distance of 1 / rise.
+    # The ray intersects the cloud layer at a distance of 1 / rise.
     reach = 1.0 / (rise + 0.10)
     east = (fx + slope * rx) * reach
     north = (fy + slope * ry) * reach
@@ -160,9 +160,9 @@ class SpanLight:
     """Light on the walls, one entry for each span.
 
     Attributes:
-        direct: (N,) cosine between the wall and the sun, 0 when it is turned away.
+        direct: (N,) cosine between the normal of the wall and the sun, 0 if the wall faces away.
         ambient: (N,) factor on the light of the sky.
-        shadow_m: (N,) height below which the wall lies in a shadow.
+        shadow_m: (N,) height below which the wall is in shadow.
     """
 
     direct: F32
@@ -171,7 +171,7 @@ class SpanLight:
 
 
 def shadow_height(ground: Ground, conditions: Conditions, x_m: F32, y_m: F32) -> F32:
-    """Height up to which a vertical line at each point is in the shadow of buildings."""
+    """Return the height below which a vertical line at each point is in the shadow of buildings."""
     flat = float(np.hypot(conditions.sun[0], conditions.sun[1]))
     tangent = float(conditions.sun[2]) / flat
     dx, dy = np.float32(conditions.sun[0] / flat), np.float32(conditions.sun[1] / flat)
@@ -183,7 +183,7 @@ def shadow_height(ground: Ground, conditions: Conditions, x_m: F32, y_m: F32) ->
 
 
 def light_spans(camera: Camera, walls: Walls, spans: Spans, ground: Ground, conditions: Conditions) -> SpanLight:
-    """Light on each span of wall."""
+    """Compute the light on each span of wall."""
     ends = walls.ends[spans.wall]
     along = ends[:, 1] - ends[:, 0]
     along /= np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-6)[:, None]
@@ -192,13 +192,13 @@ def light_spans(camera: Camera, walls: Walls, spans: Spans, ground: Ground, cond
     point = ends[:, 0] + spans.share[:, None] * (ends[:, 1] - ends[:, 0]) + 0.9 * normal
     x, y = point[:, 0].astype(np.float32), point[:, 1].astype(np.float32)
     shadow = shadow_height(ground, conditions, x, y) if conditions.sunny else np.zeros(len(x), dtype=np.float32)
-    # Even under cloud the side away from the bright part of the sky is darker: corners stay visible.
+    # Under clouds too, walls facing away from the bright part of the sky are darker, so that corners remain visible.
     ambient = 0.88 + 0.12 * facing + 0.05 * normal[:, 0]
     return SpanLight(np.maximum(facing, 0.0), ambient.astype(np.float32), shadow)
 
 
 def lit_colour(albedo: F32, direct: F32, ambient: F32, glow: F32 | None, conditions: Conditions) -> NDArray[np.float32]:
-    """Albedo (P, 3) under the sun's and the sky's light, by factors (P,) of each; `glow` adds lamplight."""
+    """Light an albedo (P, 3) by sun and sky with factors (P,) for each; `glow` adds lamplight."""
     light = ambient[:, None] * conditions.skylight
     light += direct[:, None] * conditions.sunlight
     if glow is not None:

@@ -1,4 +1,4 @@
-"""What differs from one drive to the next: vehicles as boxes with true perspective, and people on the pavement."""
+"""Traffic of one photograph: vehicles as boxes in perspective, and people on pavements."""
 
 from __future__ import annotations
 
@@ -30,7 +30,17 @@ _CAR_COLOURS = linear(
 
 @dataclass(frozen=True)
 class _Shape:
-    """Length, width, height of the body and of the whole; the cabin's front and rear from the nose, and its slope."""
+    """Dimensions of a vehicle in metres.
+
+    Attributes:
+        length: Length.
+        width: Width.
+        body: Height of the body without the cabin.
+        lid: Height with the cabin.
+        front: Distance of the front of the cabin from the nose.
+        rear: Distance of the rear of the cabin from the nose.
+        slope: Length of the sloping screens.
+    """
 
     length: float
     width: float
@@ -55,7 +65,7 @@ _LID = np.array([shape.lid for shape in _SHAPES.values()], dtype=np.float32)
 
 @dataclass(frozen=True)
 class Vehicles:
-    """Arrays over vehicles: kind, linear colour (N, 3), and their walls (owner = vehicle * 4 + part)."""
+    """Arrays over vehicles: kind, linear colour (N, 3), position, direction, and walls (owner = vehicle * 4 + part)."""
 
     kind: NDArray[np.int32]
     colour: F32
@@ -65,14 +75,14 @@ class Vehicles:
 
 
 def _boxes(centre: Points, ahead: Points, rear: float, front: float, half: float) -> Points:
-    """(N, 4, 2, 2) faces of upright boxes: nose, left, tail, right; outside to the right of each."""
+    """Return the (N, 4, 2, 2) faces of upright boxes: nose, left, tail, right; the outside is to the right of each."""
     left = np.stack([-ahead[:, 1], ahead[:, 0]], axis=1)
     corner = [centre + ahead * a + left * (s * half) for a, s in ((front, -1), (front, 1), (rear, 1), (rear, -1))]
     return np.stack([np.stack([corner[i], corner[(i + 1) % 4]], axis=1) for i in range(4)], axis=1)
 
 
-def _raise(kind: int, rows: NDArray[np.int64], centre: Points, ahead: Points) -> list[Walls]:
-    """Body and cabin of the vehicles of one kind; `rows` are their numbers."""
+def _vehicle_walls(kind: int, rows: NDArray[np.int64], centre: Points, ahead: Points) -> list[Walls]:
+    """Build body and cabin of the vehicles of one kind; `rows` are their numbers."""
     shape = _SHAPES[kind]
     owner = (rows[:, None] * _PARTS + np.array([NOSE, FLANK, TAIL, FLANK])).ravel()
     nose = 0.5 * shape.length
@@ -85,7 +95,7 @@ def _raise(kind: int, rows: NDArray[np.int64], centre: Points, ahead: Points) ->
         steep = 0.5 * (shape.rear - shape.front) / shape.slope
         top = np.repeat(rows * _PARTS + TOP, 2)
         parts.append(Walls.of(long.reshape(-1, 2, 2), shape.body, rise, VEHICLE, top, steep))
-        # The sloping screens are upright faces where the roof begins: from before they cover the same picture.
+        # The sloping screens are vertical faces at the edge of the roof, which look the same from the front.
         ends = _boxes(centre, ahead, nose - shape.rear + shape.slope, nose - shape.front - shape.slope, inner)[
             :, [0, 2]
         ]
@@ -94,13 +104,13 @@ def _raise(kind: int, rows: NDArray[np.int64], centre: Points, ahead: Points) ->
 
 
 def place_vehicles(scene: Scene, camera: Camera, density: float, rng: np.random.Generator) -> Vehicles:
-    """Draw parked and moving vehicles before the camera.
+    """Draw parked and moving vehicles in front of the camera.
 
     Args:
         scene: The city.
-        camera: The camera: nothing stands within a few metres of it.
-        density: Share of the parking places that are taken.
-        rng: The generator to draw from.
+        camera: The camera; a few metres around it remain free.
+        density: Share of occupied parking spaces.
+        rng: Source of randomness.
     """
     spots = scene.kerbside
     offset = spots.position_m - np.array([camera.east_m, camera.north_m])
@@ -125,38 +135,40 @@ def place_vehicles(scene: Scene, camera: Camera, density: float, rng: np.random.
     for number in _SHAPES:
         rows = np.flatnonzero(kind == number)
         if len(rows):
-            parts += _raise(number, rows, centre[rows], ahead[rows])
+            parts += _vehicle_walls(number, rows, centre[rows], ahead[rows])
     walls = Walls.joined(parts) if parts else Walls.of(np.zeros((0, 2, 2)), 0.0, 0.0, VEHICLE, 0)
     return Vehicles(kind, colour, centre, ahead, walls)
 
 
 def place_people(scene: Scene, camera: Camera, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """(N, 2) positions of people on pavements and in squares before the camera."""
+    """Draw (N, 2) positions of people on pavements and squares in front of the camera."""
     depth = 4.0 + 46.0 * rng.random(8 * count + 8) ** 1.3
     across = depth * rng.uniform(-0.95, 0.95, len(depth))
-    at = np.array([camera.east_m, camera.north_m]) + depth[:, None] * camera.forward + across[:, None] * camera.right
-    x, y = at[:, 0].astype(np.float32), at[:, 1].astype(np.float32)
+    position = (
+        np.array([camera.east_m, camera.north_m]) + depth[:, None] * camera.forward + across[:, None] * camera.right
+    )
+    x, y = position[:, 0].astype(np.float32), position[:, 1].astype(np.float32)
     table = scene.ground.sample(x, y)
     walks = (table[:, KERB] > 0.3) & (table[:, INSIDE] < 0.6) & (scene.ground.roof_at(x, y) < 0.1)
-    return np.asarray(at[np.flatnonzero(walks)[:count]])
+    return np.asarray(position[np.flatnonzero(walks)[:count]])
 
 
 def shade_vehicles(
     vehicles: Vehicles, owner: NDArray[np.int32], u: F32, length: F32, height: F32, back: NDArray[np.bool_], pixel: F32
 ) -> tuple[F32, F32, F32]:
-    """Colour of pixels of vehicles.
+    """Compute the colour of pixels of vehicles.
 
     Args:
         vehicles: The vehicles.
         owner: (P,) owner of the wall: vehicle * 4 + part.
         u: (P,) metres along the face.
-        length: (P,) its length.
+        length: (P,) length of the face, metres.
         height: (P,) metres above the ground.
-        back: (P,) whether the face is seen from behind, over the top: that is the roof.
-        pixel: (P,) size of the pixel on the face.
+        back: (P,) whether the face is visible from behind, over the top, where the roof is.
+        pixel: (P,) size of the pixel on the face, metres.
 
     Returns:
-        Albedo (P, 3), lamplight (P,), 1 where the surface looks up (P,).
+        Albedo (P, 3), lamplight (P,), 1 for surfaces that face upwards (P,).
     """
     vehicle, part = owner // _PARTS, owner % _PARTS
     kind = vehicles.kind[vehicle]
@@ -174,13 +186,13 @@ def shade_vehicles(
     deck = band(height, 1.0, 2.0, pixel) + band(height, 2.75, 3.6, pixel)
     bays = pulse(u / 1.3, 0.05, 0.95, pixel / 1.3) * band(u, 0.25, length - 0.25, pixel)
     bus = kind == BUS
-    # Over the near side, the far side of a cabin shows its roof, and at the slopes the screens.
+    # The far side of a cabin, visible over the near side, is drawn as its roof and, at the slopes, as screens.
     screen = cabin & back & (length > 2.2) & (np.minimum(u, length - u) < _SLOPE[kind]) & (height > body)
     pane = np.maximum(np.where(bus, deck * bays, pane) * ~back, screen).astype(np.float32)
     dark = np.array([0.030, 0.038, 0.048], dtype=np.float32) + 0.10 * np.clip(height - 0.8, 0, 1)[:, None]
     albedo += pane[:, None] * (dark - albedo)
     glow += 0.5 * pane * bus
-    # Lamps at both ends, wheels on the flanks, the dark under the body.
+    # Lamps at both ends, wheels on the sides, the shadow under the body.
     lamps = (
         band(height, 0.55, 0.76, pixel)
         * (band(u, 0.1, 0.5, pixel) + band(u, length - 0.5, length - 0.1, pixel))

@@ -1,7 +1,7 @@
-"""What each column sees: rays over the ground against upright walls, and the rows in which each hit shows.
+"""Visibility: intersections of the rays of columns with vertical walls, and the visible rows of each intersection.
 
-All walls stand on the ground. So along one ray, a wall shows only above the highest wall before it, and the rows in
-which it shows are one span: spans are found for all columns at once, and only visible pixels are ever shaded.
+All walls start at the ground. Along one ray, a wall is therefore visible only above the highest nearer wall, and its
+visible rows are one span. Spans are computed for all columns at once, and only visible pixels are shaded.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Spans:
         column: (N,) column of pixels.
         wall: (N,) row of the table of walls.
         depth_m: (N,) depth (not distance) of the hit.
-        share: (N,) where along the wall, from 0 at its first end to 1.
-        oblique: (N,) metres along the wall for each metre across the view at that depth.
-        back: (N,) whether the wall is seen from behind (roofs of vehicles).
+        share: (N,) position along the wall, from 0 at its first end to 1.
+        oblique: (N,) metres along the wall per metre across the view at that depth.
+        back: (N,) whether the wall is visible from behind (roofs of vehicles).
         first: (N,) first row, from the top of the picture.
         last: (N,) one past the last row.
     """
@@ -43,7 +43,7 @@ class Spans:
     last: NDArray[np.int32]
 
     def take(self, rows: NDArray[np.bool_] | I64) -> Spans:
-        """The spans of these numbers."""
+        """Select spans."""
         return Spans(
             self.column[rows], self.wall[rows], self.depth_m[rows], self.share[rows], self.oblique[rows],
             self.back[rows], self.first[rows], self.last[rows],
@@ -51,25 +51,25 @@ class Spans:
 
 
 def find_spans(camera: Camera, walls: Walls, reach_m: float = 160.0) -> Spans:
-    """Cast every column of a camera against walls.
+    """Intersect the rays of all columns of a camera with walls.
 
     Args:
         camera: The camera.
-        walls: The walls before it.
-        reach_m: Depth beyond which nothing is seen.
+        walls: Walls in front of the camera.
+        reach_m: Largest visible depth, metres.
 
     Returns:
         The visible spans.
     """
     view = camera.to_view(walls.ends)  # (S, 2 ends, 2: right, depth)
     x0, z0, x1, z1 = view[:, 0, 0], view[:, 0, 1], view[:, 1, 0], view[:, 1, 1]
-    # The outside is to the right of first -> second: a wall faces us if we are on that side.
+    # The outside is to the right of first -> second: a wall faces the camera if the camera is on that side.
     facing = x0 * (z1 - z0) - z0 * (x1 - x0) < 0
     both = (walls.kind == RIDGE) | (walls.kind == CHIMNEY) | (walls.kind == VEHICLE)
     edge = np.float32(1.001 * 0.5 * camera.size_px / camera.focal_px)
-    seen = (facing | both) & (np.maximum(z0, z1) > NEAR_M) & (np.minimum(z0, z1) < reach_m)
-    seen &= ~((x0 > edge * z0) & (x1 > edge * z1)) & ~((x0 < -edge * z0) & (x1 < -edge * z1))
-    rows = np.flatnonzero(seen)
+    visible = (facing | both) & (np.maximum(z0, z1) > NEAR_M) & (np.minimum(z0, z1) < reach_m)
+    visible &= ~((x0 > edge * z0) & (x1 > edge * z1)) & ~((x0 < -edge * z0) & (x1 < -edge * z1))
+    rows = np.flatnonzero(visible)
     x0, z0, dx, dz = x0[rows], z0[rows], (x1 - x0)[rows], (z1 - z0)[rows]
     slope = camera.slopes()[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -77,13 +77,13 @@ def find_spans(camera: Camera, walls: Walls, reach_m: float = 160.0) -> Spans:
         share = (slope * z0 - x0) / cross
         depth = z0 + share * dz
         hit = (share >= 0) & (share <= 1) & (depth > NEAR_M) & (depth < reach_m)
-    column, which = np.nonzero(hit)
-    depth_hit, share_hit = depth[column, which], share[column, which]
+    column, candidate = np.nonzero(hit)
+    depth_hit, share_hit = depth[column, candidate], share[column, candidate]
     order = np.lexsort((depth_hit, column))
-    column, which = column[order], which[order]
-    wall, depth_hit, share_hit = rows[which], depth_hit[order], share_hit[order]
-    length = np.hypot(dx, dz)[which]
-    oblique = length / np.maximum(np.abs(cross[column, which]), 1e-4)
+    column, candidate = column[order], candidate[order]
+    wall, depth_hit, share_hit = rows[candidate], depth_hit[order], share_hit[order]
+    length = np.hypot(dx, dz)[candidate]
+    oblique = length / np.maximum(np.abs(cross[column, candidate]), 1e-4)
     peak = walls.peak_m[wall] * np.minimum(walls.steep[wall] * (1.0 - np.abs(2.0 * share_hit - 1.0)), 1.0)
     top = camera.row_of(walls.top_m[wall] + peak, depth_hit)
     foot = camera.row_of(np.zeros_like(depth_hit), depth_hit)
@@ -95,7 +95,7 @@ def find_spans(camera: Camera, walls: Walls, reach_m: float = 160.0) -> Spans:
 
 
 def _visible_rows(size: int, column: I64, top: F32, foot: F32) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """First row and one past the last, given hits sorted by column and then from near to far."""
+    """Return the first row and one past the last of each hit; hits are sorted by column and from near to far."""
     starts = np.searchsorted(column, np.arange(size))
     rank = np.arange(len(column)) - starts[column]
     width = int(rank.max()) + 2 if len(rank) else 1
@@ -110,7 +110,7 @@ def _visible_rows(size: int, column: I64, top: F32, foot: F32) -> tuple[NDArray[
 
 @dataclass(frozen=True)
 class Pixels:
-    """Arrays over P pixels of some spans.
+    """Arrays over P pixels of spans.
 
     Attributes:
         span: (P,) number of the span.
@@ -124,16 +124,16 @@ class Pixels:
 
 
 def pixels_of(camera: Camera, spans: Spans) -> Pixels:
-    """Every pixel of spans, column by column."""
+    """Return the pixels of spans, in column order."""
     span, row = _rows_of(spans.first, spans.last)
     return Pixels(span, spans.column[span] * np.int32(camera.size_px) + row, _height(camera, spans, span, row + 0.5))
 
 
 def blocks_of(camera: Camera, spans: Spans, block: int) -> tuple[Pixels, I64]:
-    """Blocks of `block` rows of each span, to be shaded once.
+    """Divide each span into blocks of `block` rows, which share their shading.
 
     Returns:
-        The blocks (their `place` is not one of the picture), and for each pixel of `pixels_of` the number of its block.
+        The blocks (whose `place` is not an index of the picture), and for each pixel of `pixels_of` its block.
     """
     first, last = spans.first // block, -(-spans.last // block)
     span, row = _rows_of(first, last)
@@ -144,7 +144,7 @@ def blocks_of(camera: Camera, spans: Spans, block: int) -> tuple[Pixels, I64]:
 
 
 def _rows_of(first: NDArray[np.int32], last: NDArray[np.int32]) -> tuple[I64, NDArray[np.int32]]:
-    """Number of the span, and row, of every row of spans."""
+    """Return the span and the row of every pixel of spans."""
     lengths = last - first
     span = np.repeat(np.arange(len(lengths)), lengths)
     start = np.cumsum(lengths) - lengths - first

@@ -1,4 +1,4 @@
-"""Walls: the vertical faces that the columns of a photograph are cast against."""
+"""Walls: the vertical faces of a city."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from swclip.synthetic.lots import Lots
 from swclip.synthetic.streets import Plan
 
 FRONT, SIDE, BACK, RIDGE, CHIMNEY, FENCE, HEDGE, STONE, VEHICLE = range(9)
-"""Kinds of wall. A ridge is the upright face under the ridge of a roof: what is seen of it is the slope before it."""
+"""Kinds of wall. RIDGE is the vertical face under the ridge of a roof, which represents the slope in front of it."""
 
 CELL_M = 32.0
 
 
 @dataclass(frozen=True)
 class Walls:
-    """Arrays over S vertical faces that stand on the ground.
+    """Arrays over S vertical faces that start at the ground.
 
     Attributes:
-        ends: (S, 2, 2) east, north of both ends; the outside is to the right of the way from the first to the second.
+        ends: (S, 2, 2) east, north of both ends; the outside is to the right of the direction from first to second.
         top_m: (S,) height of the top edge at the ends.
-        peak_m: (S,) how much higher the top is in the middle (gables, cabins of cars).
-        steep: (S,) how fast it rises there: 1 for a gable with its peak in the middle, more for a flat top with
-            sloping ends.
+        peak_m: (S,) additional height in the middle (gables, cabins of cars).
+        steep: (S,) slope of the top edge: 1 for a gable with its peak in the middle, more for a flat top with sloping
+            ends.
         kind: (S,) one of the kinds above.
         owner: (S,) number of the building (or vehicle).
     """
@@ -44,14 +44,14 @@ class Walls:
         return len(self.top_m)
 
     def take(self, rows: NDArray[np.int64]) -> Walls:
-        """The faces of these numbers."""
+        """Select faces."""
         return Walls(
             self.ends[rows], self.top_m[rows], self.peak_m[rows], self.steep[rows], self.kind[rows], self.owner[rows]
         )  # fmt: skip
 
     @staticmethod
     def joined(parts: list[Walls]) -> Walls:
-        """One table of several."""
+        """Concatenate tables."""
         return Walls(
             np.concatenate([p.ends for p in parts]).astype(np.float32).reshape(-1, 2, 2),
             np.concatenate([p.top_m for p in parts]).astype(np.float32),
@@ -65,7 +65,7 @@ class Walls:
     def of(
         ends: NDArray[np.floating], top: object, peak: object, kind: object, owner: object, steep: object = 1.0
     ) -> Walls:
-        """A table from arrays or single values that are repeated."""
+        """Build a table from arrays or from single values, which are repeated."""
         n = len(ends)
         return Walls(
             np.asarray(ends, dtype=np.float32).reshape(-1, 2, 2),
@@ -79,7 +79,7 @@ class Walls:
 
 @dataclass(frozen=True)
 class WallIndex:
-    """Walls sorted by square cells, so that a camera looks only at those before it."""
+    """Walls sorted into square cells, for fast selection of the walls in front of a camera."""
 
     walls: Walls
     cells: NDArray[np.int64]
@@ -89,7 +89,7 @@ class WallIndex:
 
     @classmethod
     def build(cls, walls: Walls) -> WallIndex:
-        """Sort walls into cells by their middle."""
+        """Sort walls into cells by their centres."""
         middle = walls.ends.mean(axis=1).astype(np.float64)
         cell = np.floor(middle / CELL_M).astype(np.int64)
         number = (cell[:, 0] + 4096) * 8192 + cell[:, 1] + 4096
@@ -102,51 +102,51 @@ class WallIndex:
     def before(
         self, position_m: NDArray[np.float64], forward: NDArray[np.float64], reach_m: float, cosine: float
     ) -> Walls:
-        """Walls in the cells that touch the cone of view."""
+        """Return the walls in cells that intersect the field of view."""
         offset = self.centres_m - position_m
         distance = np.hypot(offset[:, 0], offset[:, 1])
         margin = 0.75 * CELL_M
         ahead = offset @ forward
         sine = np.sqrt(1.0 - cosine * cosine)
-        # Signed distance of the cell's centre from the cone's flank, in the plane.
+        # Signed distance of the cell's centre from the edge of the field of view.
         across = np.abs(offset[:, 0] * forward[1] - offset[:, 1] * forward[0])
         chosen = (distance < reach_m + margin) & (across * cosine - ahead * sine < margin) & (ahead > -margin)
         rows = [np.arange(a, b) for a, b in zip(self.starts[chosen], self.stops[chosen], strict=True)]
         return self.walls.take(np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64))
 
 
-def raise_walls(plan: Plan, lots: Lots, buildings: Buildings) -> Walls:
-    """All fixed walls of a city, bent with the ground."""
+def build_walls(plan: Plan, lots: Lots, buildings: Buildings) -> Walls:
+    """Build all fixed walls of a city, on the warped ground."""
     n = len(buildings)
     quad = plan.warp(lots.corners)
-    every = np.arange(n)
+    indices = np.arange(n)
     top, ridge = buildings.eave_m, buildings.ridge_m
     parts = [
-        Walls.of(quad[:, [0, 1]], top, 0.0, FRONT, every),
-        Walls.of(quad[:, [2, 3]], top, 0.0, BACK, every),
+        Walls.of(quad[:, [0, 1]], top, 0.0, FRONT, indices),
+        Walls.of(quad[:, [2, 3]], top, 0.0, BACK, indices),
     ]
-    # A party wall shows only where the house is taller than the neighbour it touches.
+    # A party wall is visible only if the house is taller than its neighbour.
     left = lots.attached
     has_left = left >= 0
     tall = top + ridge
     show_left = ~has_left | (tall > tall[left] + 0.2) | (ridge != ridge[left])
     right = np.full(n, -1)
-    right[left[has_left]] = every[has_left]
+    right[left[has_left]] = indices[has_left]
     show_right = (right < 0) | (tall > tall[right] + 0.2) | (ridge != ridge[right])
     kind_right = np.where(lots.corner, FRONT, SIDE)
     parts.append(
         Walls.of(
-            quad[show_right][:, [1, 2]], top[show_right], ridge[show_right], kind_right[show_right], every[show_right]
+            quad[show_right][:, [1, 2]], top[show_right], ridge[show_right], kind_right[show_right], indices[show_right]
         )
     )
-    parts.append(Walls.of(quad[show_left][:, [3, 0]], top[show_left], ridge[show_left], SIDE, every[show_left]))
-    pitched = every[ridge > 0]
+    parts.append(Walls.of(quad[show_left][:, [3, 0]], top[show_left], ridge[show_left], SIDE, indices[show_left]))
+    pitched = indices[ridge > 0]
     ridge_left = 0.5 * (quad[pitched, 0] + quad[pitched, 3])
     ridge_right = 0.5 * (quad[pitched, 1] + quad[pitched, 2])
     parts.append(Walls.of(np.stack([ridge_left, ridge_right], axis=1), (top + ridge)[pitched], 0.0, RIDGE, pitched))
     parts.append(_chimneys(quad, pitched, (top + ridge)[pitched], buildings.key[pitched]))
     if len(lots.fences):
-        owner = np.repeat(every[lots.garden], 2)
+        owner = np.repeat(indices[lots.garden], 2)
         hedge = hash01(lots.terrace[owner], 31) < 0.5
         height = 0.75 + 0.5 * hash01(lots.terrace[owner], 32)
         parts.append(Walls.of(plan.warp(lots.fences), height, 0.0, np.where(hedge, HEDGE, FENCE), owner))
@@ -155,8 +155,8 @@ def raise_walls(plan: Plan, lots: Lots, buildings: Buildings) -> Walls:
 
 
 def _chimneys(quad: NDArray[np.float64], rows: NDArray[np.int64], ridge: F32, key: NDArray[np.int32]) -> Walls:
-    some = hash01(key, 5) < 0.75
-    rows, ridge, key = rows[some], ridge[some], key[some]
+    present = hash01(key, 5) < 0.75
+    rows, ridge, key = rows[present], ridge[present], key[present]
     along = quad[rows, 1] - quad[rows, 0]
     along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-6)
     inward = np.stack([-along[:, 1], along[:, 0]], axis=1)
@@ -171,7 +171,7 @@ def _chimneys(quad: NDArray[np.float64], rows: NDArray[np.int64], ridge: F32, ke
 
 
 def _open_spaces(plan: Plan) -> Walls:
-    """Hedges and low walls round parks, a monument in squares."""
+    """Build hedges and low walls around parks, and monuments."""
     ends, top, kind, owner = [], [], [], []
     for number, block in enumerate(plan.blocks):
         if block.kind == "built":

@@ -1,8 +1,8 @@
-"""A hub on the loopback that speaks the part of the protocol that huggingface_hub uses to publish and to load models.
+"""A local hub with the part of the protocol that huggingface_hub uses to publish and load models.
 
-Repositories with commits and branches, tokens with rights, small files in the commit and large ones beside it (LFS:
-batch, upload, and a redirect on the way back). Every file that arrives is hashed, and a commit that names a large file
-which never arrived is refused. Xet, the protocol of the hub's own storage, is not spoken: tests switch it off.
+It has repositories with commits and branches, tokens with permissions, small files in commits and large files in a
+separate store (LFS: batch, upload, and redirected downloads). Uploads are hashed, and commits that name a missing large
+file are rejected. Xet, the protocol of the hub's storage, is not supported: tests disable it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _USERS = {WRITER: ("ada", True), READER: ("ada", False), STRANGER: ("bob", True)
 
 @dataclass
 class Commit:
-    """One state of a repository: its files by path, and which of them are large."""
+    """One state of a repository: its files by path, and the paths of large files."""
 
     oid: str
     files: dict[str, bytes]
@@ -56,52 +56,52 @@ class Repository:
 
 @dataclass
 class Fault:
-    """What goes wrong: requests whose line holds `what` get `status`, so many times."""
+    """A simulated failure: the next `times` requests whose line contains `pattern` get `status`."""
 
-    what: str
+    pattern: str
     status: int
     times: int
 
 
 @dataclass
-class StandIn:
+class FakeHub:
     """The hub.
 
     Attributes:
-        large_from: Files of so many bytes are large.
-        repositories: By owner/name.
-        objects: Large files that arrived, by their SHA-256.
-        faults: What goes wrong.
-        seen: Method and path of every request.
-        spoils: Whether large files come back with a bit turned round.
-        told_the_store: Requests for large files that carried a token, which is none of the store's business.
+        large_from: Size of the smallest large file, bytes.
+        repositories: Repositories by owner/name.
+        objects: Uploaded large files by their SHA-256.
+        faults: Simulated failures.
+        requests: Method and path of every request.
+        corrupts_downloads: Whether downloads of large files have a flipped bit.
+        store_requests_with_token: Number of requests for large files with a token, which must not be sent there.
     """
 
     large_from: int = 100_000
     repositories: dict[str, Repository] = field(default_factory=dict)
     objects: dict[str, bytes] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
-    seen: list[str] = field(default_factory=list)
-    spoils: bool = False
-    told_the_store: int = 0
+    requests: list[str] = field(default_factory=list)
+    corrupts_downloads: bool = False
+    store_requests_with_token: int = 0
     address: str = ""
 
     @property
     def store_address(self) -> str:
-        """Where large files are: another host, as far as anybody who asks can tell."""
+        """Address of large files, with another host name."""
         return self.address.replace("127.0.0.1", "localhost")
 
-    def fail(self, what: str, status: int, times: int = 1) -> None:
-        self.faults.append(Fault(what, status, times))
+    def fail(self, pattern: str, status: int, times: int = 1) -> None:
+        self.faults.append(Fault(pattern, status, times))
 
-    def asked(self, what: str) -> int:
-        return sum(what in line for line in self.seen)
+    def count_requests(self, pattern: str) -> int:
+        return sum(pattern in line for line in self.requests)
 
     def head(self, repo_id: str, branch: str = "main") -> Commit:
         return self.repositories[repo_id].branches[branch][-1]
 
     def add(self, repo_id: str, files: dict[str, bytes], *, private: bool = False, branch: str = "main") -> Commit:
-        """Commit files as somebody else would."""
+        """Commit files as another user."""
         repository = self.repositories.setdefault(repo_id, Repository(private, {}))
         commits = repository.branches.setdefault(branch, [])
         before = commits[-1].files if commits else {".gitattributes": b""}
@@ -112,24 +112,24 @@ class StandIn:
         commits.append(Commit(hashlib.sha1(state.encode()).hexdigest(), files, large, message))
         return commits[-1]
 
-    # What a request may see and do.
+    # Permissions.
 
     def _user(self, request: Request) -> tuple[str, bool] | None:
         return _USERS.get(request.headers.get("authorization", "").removeprefix("Bearer "))
 
-    def _refusal(self, request: Request) -> Response | None:
+    def _authentication_error(self, request: Request) -> Response | None:
         if "authorization" in request.headers and self._user(request) is None:
             return _error(401, None, "Invalid credentials in Authorization header")
         return None
 
     def _repository(self, request: Request) -> tuple[str, Repository] | Response:
         repo_id = f"{request.path_params['owner']}/{request.path_params['name']}"
-        found, user = self.repositories.get(repo_id), self._user(request)
-        if found is None or (found.private and (user is None or user[0] != repo_id.split("/")[0])):
+        repository, user = self.repositories.get(repo_id), self._user(request)
+        if repository is None or (repository.private and (user is None or user[0] != repo_id.split("/")[0])):
             return _error(404 if user else 401, "RepoNotFound", "Repository not found")
-        return repo_id, found
+        return repo_id, repository
 
-    def _may_write(self, request: Request, repo_id: str) -> Response | None:
+    def _write_error(self, request: Request, repo_id: str) -> Response | None:
         user = self._user(request)
         if user is None:
             return _error(401, None, "Invalid username or password.")
@@ -140,23 +140,23 @@ class StandIn:
     # The protocol.
 
     async def create(self, request: Request) -> Response:
-        asked = await request.json()
+        body = await request.json()
         user = self._user(request)
-        repo_id = f"{asked['organization'] or (user or ('nobody', False))[0]}/{asked['name']}"
-        if refused := self._may_write(request, repo_id):
+        repo_id = f"{body['organization'] or (user or ('nobody', False))[0]}/{body['name']}"
+        if refused := self._write_error(request, repo_id):
             return refused
         if repo_id in self.repositories:
             return _error(409, None, "You already created this model repo")
-        private = asked.get("visibility") == "private" or bool(asked.get("private"))
+        private = body.get("visibility") == "private" or bool(body.get("private"))
         self.repositories[repo_id] = Repository(private, {"main": []})
         self._commit(self.repositories[repo_id].branches["main"], {".gitattributes": b""}, set(), "initial commit")
         return JSONResponse({"url": f"{self.address}/{repo_id}", "id": repo_id, "name": repo_id})
 
     async def info(self, request: Request) -> Response:
-        found = self._repository(request)
-        if isinstance(found, Response):
-            return found
-        repo_id, repository = found
+        resolved = self._repository(request)
+        if isinstance(resolved, Response):
+            return resolved
+        repo_id, repository = resolved
         commit = repository.at(unquote(request.path_params.get("revision", "main")))
         if commit is None:
             return _error(404, "RevisionNotFound", "Invalid rev id")
@@ -166,10 +166,10 @@ class StandIn:
         )
 
     async def tree(self, request: Request) -> Response:
-        found = self._repository(request)
-        if isinstance(found, Response):
-            return found
-        commit = found[1].at(unquote(request.path_params["revision"]))
+        resolved = self._repository(request)
+        if isinstance(resolved, Response):
+            return resolved
+        commit = resolved[1].at(unquote(request.path_params["revision"]))
         if commit is None:
             return _error(404, "RevisionNotFound", "Invalid rev id")
         entries: list[dict[str, Any]] = []
@@ -183,38 +183,38 @@ class StandIn:
     async def validate(self, request: Request) -> Response:
         content = (await request.json())["content"]
         try:
-            read = yaml.safe_load(content.split("---")[1])
-            assert isinstance(read, dict)
+            metadata = yaml.safe_load(content.split("---")[1])
+            assert isinstance(metadata, dict)
         except (yaml.YAMLError, IndexError, AssertionError):
             return JSONResponse({"errors": [{"message": "no metadata"}], "warnings": []}, 400)
         return JSONResponse({"errors": [], "warnings": []})
 
     async def preupload(self, request: Request) -> Response:
-        found = self._repository(request)
-        if isinstance(found, Response):
-            return found
-        if refused := self._may_write(request, found[0]):
+        resolved = self._repository(request)
+        if isinstance(resolved, Response):
+            return resolved
+        if refused := self._write_error(request, resolved[0]):
             return refused
-        commit = found[1].at(unquote(request.path_params["revision"]))
+        commit = resolved[1].at(unquote(request.path_params["revision"]))
         if commit is None:
             return _error(404, "RevisionNotFound", "Invalid rev id")
-        told = []
-        for asked in (await request.json())["files"]:
-            there, mode = commit.files.get(asked["path"]), "lfs" if asked["size"] >= self.large_from else "regular"
-            oid = None if there is None else _sha256(there) if mode == "lfs" else _git_oid(there)
-            told.append({"path": asked["path"], "uploadMode": mode, "shouldIgnore": False, "oid": oid})
-        return JSONResponse({"files": told})
+        files = []
+        for file in (await request.json())["files"]:
+            existing, mode = commit.files.get(file["path"]), "lfs" if file["size"] >= self.large_from else "regular"
+            oid = None if existing is None else _sha256(existing) if mode == "lfs" else _git_oid(existing)
+            files.append({"path": file["path"], "uploadMode": mode, "shouldIgnore": False, "oid": oid})
+        return JSONResponse({"files": files})
 
     async def batch(self, request: Request) -> Response:
-        found = self._repository(request)
-        if isinstance(found, Response):
-            return found
-        if refused := self._may_write(request, found[0]):
+        resolved = self._repository(request)
+        if isinstance(resolved, Response):
+            return resolved
+        if refused := self._write_error(request, resolved[0]):
             return refused
         objects = []
-        for asked in (await request.json())["objects"]:
-            upload = {"upload": {"href": f"{self.store_address}/store/{asked['oid']}", "header": {}}}
-            objects.append(dict(asked) if asked["oid"] in self.objects else {**asked, "actions": upload})
+        for item in (await request.json())["objects"]:
+            upload = {"upload": {"href": f"{self.store_address}/store/{item['oid']}", "header": {}}}
+            objects.append(dict(item) if item["oid"] in self.objects else {**item, "actions": upload})
         return JSONResponse({"transfer": "basic", "objects": objects})
 
     async def store(self, request: Request) -> Response:
@@ -226,16 +226,16 @@ class StandIn:
 
     async def fetch(self, request: Request) -> Response:
         data = self.objects[request.path_params["oid"]]
-        if self.spoils:
+        if self.corrupts_downloads:
             data = data[:-1] + bytes([data[-1] ^ 1])
         return Response(data, headers={"ETag": f'"{request.path_params["oid"]}"'})
 
     async def commit(self, request: Request) -> Response:
-        found = self._repository(request)
-        if isinstance(found, Response):
-            return found
-        repo_id, repository = found
-        if refused := self._may_write(request, repo_id):
+        resolved = self._repository(request)
+        if isinstance(resolved, Response):
+            return resolved
+        repo_id, repository = resolved
+        if refused := self._write_error(request, repo_id):
             return refused
         commits = repository.branches.get(unquote(request.path_params["revision"]))
         if commits is None:
@@ -260,26 +260,26 @@ class StandIn:
                 del files[value["path"]]
             else:
                 return _error(400, None, f"{key} is not known")
-        made = self._commit(commits, files, large, message)
-        return JSONResponse({"commitUrl": f"{self.address}/{repo_id}/commit/{made.oid}", "commitOid": made.oid})
+        new = self._commit(commits, files, large, message)
+        return JSONResponse({"commitUrl": f"{self.address}/{repo_id}/commit/{new.oid}", "commitOid": new.oid})
 
     async def branch(self, request: Request) -> Response:
-        found = self._repository(request)
-        if isinstance(found, Response):
-            return found
-        if refused := self._may_write(request, found[0]):
+        resolved = self._repository(request)
+        if isinstance(resolved, Response):
+            return resolved
+        if refused := self._write_error(request, resolved[0]):
             return refused
-        name, branches = unquote(request.path_params["branch"]), found[1].branches
+        name, branches = unquote(request.path_params["branch"]), resolved[1].branches
         if name in branches:
             return _error(409, None, "Reference already exists")
         branches[name] = list(branches["main"])
         return JSONResponse({})
 
     async def resolve(self, request: Request) -> Response:
-        found = self._repository(request)
-        if isinstance(found, Response):
-            return found
-        commit = found[1].at(unquote(request.path_params["revision"]))
+        resolved = self._repository(request)
+        if isinstance(resolved, Response):
+            return resolved
+        commit = resolved[1].at(unquote(request.path_params["revision"]))
         if commit is None:
             return _error(404, "RevisionNotFound", "Invalid rev id")
         name = request.path_params["path"]
@@ -314,22 +314,22 @@ class StandIn:
             if scope["type"] != "http":
                 return await inner(scope, receive, send)
             line = f"{scope['method']} {scope['path']}"
-            self.seen.append(line)
+            self.requests.append(line)
             for fault in self.faults:
-                if fault.times > 0 and fault.what in line:
+                if fault.times > 0 and fault.pattern in line:
                     fault.times -= 1
                     return await Response(status_code=fault.status)(scope, receive, send)
             request = Request(scope, receive)
             if scope["path"].startswith("/store/") and "authorization" in request.headers:
-                self.told_the_store += 1
-            refused = self._refusal(request)
+                self.store_requests_with_token += 1
+            refused = self._authentication_error(request)
             return await (refused or inner)(scope, receive, send)
 
         return outer  # type: ignore[return-value]
 
 
 @contextmanager
-def standing_in(hub: StandIn) -> Iterator[StandIn]:
+def serve_hub(hub: FakeHub) -> Iterator[FakeHub]:
     """Serve a hub in a thread until the block ends."""
     listening = listen("127.0.0.1", 0)
     hub.address = address_of(listening)
@@ -352,7 +352,7 @@ def standing_in(hub: StandIn) -> Iterator[StandIn]:
         server.should_exit = True
         thread.join(60)
         listening.close()
-        assert not thread.is_alive(), "the stand-in does not end"
+        assert not thread.is_alive(), "the server does not stop"
 
 
 def _error(status: int, code: str | None, message: str) -> Response:

@@ -1,7 +1,7 @@
-"""Trees, posts and people of one photograph: which ones are visible, in which light, drawn from far to near.
+"""Sprites of trees, posts and people, drawn from far to near.
 
-Each kind is a small picture that faces the camera, drawn once as three weights and a coverage; an instance gives the
-three colours. Halved copies are kept, so that a far tree is an average of its leaves and not a few of them.
+Each kind is a small picture that faces the camera, drawn once as three weights and a coverage; an instance sets the
+three colours. Copies at halved sizes (mipmaps) let a distant tree show the average of its leaves.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LAMP_OFF = linear(np.array([0.85, 0.86, 0.84]))
 _POSTS = {LAMP: "lamp", SIGNAL: "signal", BOLLARD: "bollard", PILLAR_BOX: "box", ROUND_SIGN: "sign"}
 
 
-def draw_things(
+def draw_sprites(
     props: Props,
     camera: Camera,
     conditions: Conditions,
@@ -38,18 +38,18 @@ def draw_things(
     """Draw trees, posts and people into a picture, from far to near.
 
     Args:
-        props: What stands in the city's streets.
+        props: Objects in the streets.
         camera: The camera.
-        conditions: The day.
-        people_m: (N, 2) where people stand.
-        key: Identity of the photograph: who the people are.
-        picture: (W * H, 3) linear light, column by column; changed in place.
+        conditions: Light and weather.
+        people_m: (N, 2) positions of people.
+        key: Seed of the photograph, for the appearance of people.
+        picture: (W * H, 3) linear light, in column order; changed in place.
         depth: (W * H,) depth of each pixel.
     """
     offset = props.position_m - np.array([camera.east_m, camera.north_m])
     z, x = offset @ camera.forward, offset @ camera.right
     near = np.flatnonzero((z > 1.8) & (z < 95.0) & (np.abs(x) < 0.9 * z + 4.0))
-    near = near[_may_show(camera, depth, x[near], z[near], props.height_m[near])]
+    near = near[_potentially_visible(camera, depth, x[near], z[near], props.height_m[near])]
     people = camera.to_view(people_m) if len(people_m) else np.zeros((0, 2), np.float32)
     queue = [(float(z[i]), float(x[i]), int(i)) for i in near] + [
         (float(p[1]), float(p[0]), -1 - i) for i, p in enumerate(people)
@@ -58,18 +58,18 @@ def draw_things(
     light = conditions.skylight * np.float32(0.85) + 0.35 * conditions.sunlight
     for depth_m, across, i in sorted(queue, reverse=True):
         haze = 1.0 - float(np.exp(-depth_m / conditions.haze_m))
-        own = int(props.key[i]) if i >= 0 else (key * 131 - i * 7919) & 0x7FFFFFFF
-        flip = bool(own & 1)
+        seed = int(props.key[i]) if i >= 0 else (key * 131 - i * 7919) & 0x7FFFFFFF
+        flip = bool(seed & 1)
         if i < 0:
-            sprite = sheet["person"][own % len(sheet["person"])]
-            tint = hash01(np.arange(9), own).reshape(3, 3)
+            sprite = sheet["person"][seed % len(sheet["person"])]
+            tint = hash01(np.arange(9), seed).reshape(3, 3)
             tint = (0.35 * tint + 0.65 * tint[:, :1]).astype(np.float32) ** 1.8 * 0.45 + 0.015
-            tint[2] = np.array([0.52, 0.34, 0.25], dtype=np.float32) * (0.35 + 0.75 * float(hash01(own, 4)))
-            colours, height = tint * light, 1.60 + 0.25 * float(hash01(own, 5))
+            tint[2] = np.array([0.52, 0.34, 0.25], dtype=np.float32) * (0.35 + 0.75 * float(hash01(seed, 4)))
+            colours, height = tint * light, 1.60 + 0.25 * float(hash01(seed, 5))
         elif props.kind[i] == TREE:
             family = sheet["leafy" if conditions.leaves else "bare"]
-            sprite = family[own % len(family)]
-            leaf = conditions.foliage * (0.75 + 0.5 * float(hash01(own, 3)))
+            sprite = family[seed % len(family)]
+            leaf = conditions.foliage * (0.75 + 0.5 * float(hash01(seed, 3)))
             bark = np.array([0.11, 0.09, 0.07], dtype=np.float32)
             colours, height = np.stack([1.25 * leaf, 0.9 * leaf + 0.03, bark]) * light, float(props.height_m[i])
         else:
@@ -77,7 +77,7 @@ def draw_things(
             lamp = np.array([6.0, 4.4, 2.6], np.float32) if conditions.lit > 0.3 else _LAMP_OFF * light
             face = _RED * light
             if props.kind[i] == SIGNAL:
-                lamp, face = (2.2 * _RED, 0.1 * _GREEN) if own & 2 else (0.1 * _RED, 2.2 * _GREEN)
+                lamp, face = (2.2 * _RED, 0.1 * _GREEN) if seed & 2 else (0.1 * _RED, 2.2 * _GREEN)
             colours, height = np.stack([_METAL * light, lamp, face]).astype(np.float32), float(props.height_m[i])
         draw_sprite(
             picture,
@@ -92,18 +92,18 @@ def draw_things(
         )
 
 
-def _may_show(
+def _potentially_visible(
     camera: Camera, depth: F32, x_m: NDArray[np.float64], z_m: NDArray[np.float64], height_m: F32
 ) -> NDArray[np.bool_]:
-    """Whether any of a few points of each thing is not behind a wall, and it is more than a speck."""
+    """Return whether any of several sample points of each object is in front of the walls, and it is large enough."""
     size, f = camera.size_px, camera.focal_px
-    seen = np.zeros(len(x_m), dtype=bool)
+    visible = np.zeros(len(x_m), dtype=bool)
     for up in (0.1, 0.45, 0.7, 0.95):
         row = np.clip(camera.horizon_px - f * (up * height_m - camera.height_m) / z_m, 0, size - 1).astype(np.int64)
         for aside in (-0.3, 0.0, 0.3):
             column = np.clip(0.5 * size + f * (x_m + aside * height_m) / z_m, 0, size - 1).astype(np.int64)
-            seen |= depth[column * size + row] > z_m
-    return seen & (f * height_m / z_m > 4.0)
+            visible |= depth[column * size + row] > z_m
+    return visible & (f * height_m / z_m > 4.0)
 
 
 _HEIGHT = 512
@@ -111,14 +111,19 @@ _HEIGHT = 512
 
 @dataclass(frozen=True)
 class Sprite:
-    """Levels of (h, w, 4): three weights times coverage, and coverage; `aspect` is width over height."""
+    """A sprite at several sizes.
+
+    Attributes:
+        levels: Arrays (h, w, 4) of decreasing size: three weights times coverage, and coverage.
+        aspect: Width divided by height.
+    """
 
     levels: tuple[F32, ...]
     aspect: float
 
 
 def _sprite(image: Image.Image, skip: int = 0) -> Sprite:
-    """From RGBA, whose red, green and blue are the three weights; `skip` halvings smooth the edges."""
+    """Build a sprite from RGBA, whose red, green and blue are the three weights; omit the first `skip` levels."""
     full = np.asarray(image, dtype=np.float32) / 255.0
     full = np.concatenate([full[..., :3] * full[..., 3:], full[..., 3:]], axis=2)
     levels = [full]
@@ -243,7 +248,7 @@ def _post(kind: str) -> Sprite:
 
 @lru_cache(maxsize=1)
 def sprite_sheet() -> dict[str, tuple[Sprite, ...]]:
-    """All sprites by name, drawn once a process: always the same."""
+    """Draw all sprites by name, from a fixed seed; cached per process."""
     rng = np.random.default_rng(7)
     return {
         "leafy": tuple(_leafy(rng) for _ in range(5)),
@@ -257,18 +262,18 @@ def draw_sprite(
     picture: F32, depth_m: F32, camera: Camera, sprite: Sprite, view: tuple[float, float], height_m: float,
     colours: F32, fog: tuple[float, F32], flip: bool,
 ) -> None:  # fmt: skip
-    """Blend one sprite into a picture, where nothing nearer stands before it.
+    """Blend one sprite into a picture, except behind nearer pixels.
 
     Args:
-        picture: (W * H, 3) linear light, column by column; changed in place.
+        picture: (W * H, 3) linear light, in column order; changed in place.
         depth_m: (W * H,) depth of each pixel.
         camera: The camera.
         sprite: The sprite.
         view: Metres to the right, and depth.
-        height_m: Height of the thing, which stands on the ground.
+        height_m: Height of the object above the ground.
         colours: (3, 3) light of the three weights.
         fog: Share of haze, and its colour.
-        flip: Whether left and right change places.
+        flip: Whether to mirror the sprite horizontally.
     """
     size, z = camera.size_px, view[1]
     foot = camera.horizon_px + camera.focal_px * camera.height_m / z
