@@ -23,7 +23,7 @@ import numpy as np
 from swclip.calibration.posterior_config import read_posterior
 from swclip.data.manifest import read_manifest
 from swclip.data.splits import candidates_for, read_splits
-from swclip.evaluation.evaluate import asked_rows
+from swclip.evaluation.evaluate import query_rows
 from swclip.evaluation.retrieval_task import hits_within
 from swclip.export.quantize import dequantize, quantize
 from swclip.files import write_json
@@ -31,7 +31,7 @@ from swclip.gallery.build import build_gallery
 from swclip.gallery.gallery import Gallery
 from swclip.gallery.hubness import read_bank
 from swclip.geo.distance import geodesic_m
-from swclip.metrics.bootstrap import draw_statistics, resample_blocks
+from swclip.metrics.bootstrap import resample_statistics, resample_blocks
 from swclip.metrics.localization_error import RECALL_RADIUS_M, first_hit_rank, recall_at_k
 from swclip.models.embed import embed_photographs
 from swclip.models.feature_cache import FeatureCache
@@ -62,7 +62,7 @@ def main() -> None:
         bank=read_bank(options.run),
         cache=cache,
     )
-    rows = asked_rows(splits, manifest, "query")
+    rows = query_rows(splits, manifest, "query")
     paths, truth = [manifest.image_paths[row] for row in rows], manifest.positions_deg[rows]
     block_of = dict(zip(splits.frame["image_id"], splits.frame["block_id"], strict=True))
     blocks = [block_of[image_id] for image_id in manifest.frame["image_id"].iloc[rows]]
@@ -86,7 +86,7 @@ def main() -> None:
     base: dict[str, Any] = {}
     for name, change in galleries.items():
         answers = _answered(_changed(gallery, change), model, query, truth, hits)
-        drawn = draw_statistics(answers["error_m"], resampled)
+        drawn = resample_statistics(answers["error_m"], resampled)
         base = base or {**answers, "drawn": drawn}
         ways[f"gallery {name}"] = _row(answers, drawn, base)
     report["ways"] = ways

@@ -33,7 +33,7 @@ from swclip.errors import ConfigError
 from swclip.evaluation.result import Evaluation
 from swclip.files import write_json
 from swclip.metrics.bootstrap import resample_blocks
-from swclip.metrics.districts import regional_differences, regional_figures
+from swclip.metrics.districts import district_differences, district_figures
 from swclip.reporting.units import distance, metres
 
 BASE = "none"
@@ -72,9 +72,9 @@ def summary(comparison: Comparison, regions: list[str]) -> dict[str, Any]:
     found = {}
     for name in comparison.evaluations:
         errors = comparison.errors_m(name)
-        found[name] = {"figures": regional_figures(errors, regions), "seeds": list(comparison.evaluations[name])}
+        found[name] = {"figures": district_figures(errors, regions), "seeds": list(comparison.evaluations[name])}
         if name != BASE:
-            differences = regional_differences(errors, comparison.errors_m(BASE), regions, resampled)
+            differences = district_differences(errors, comparison.errors_m(BASE), regions, resampled)
             # The pooled ones as every other comparison of the package states them.
             pooled = comparison.document["systems"][name]["difference"]
             found[name]["difference"] = {

@@ -15,7 +15,7 @@ from swclip.comparison.align import Aligned, align, reordered, restricted
 from swclip.errors import MismatchError
 from swclip.evaluation.report import Truth
 from swclip.evaluation.result import Evaluation
-from swclip.metrics.regional_errors import regional_gap
+from swclip.metrics.district_errors import district_gap
 
 SOURCES = {"a": {"0": "a (A)"}, "b": {"0": "b (B)"}}
 
@@ -112,4 +112,4 @@ def test_regions_and_blocks_are_those_of_the_first(pair: tuple[Evaluation, Evalu
     assert [note.split(";")[0] for note in found.notes] == ["b (B) has other regions", "b (B) has other blocks"]
     report = found.runs["b"]["0"].report
     assert report.by_region == b.report.by_region
-    assert report.regional == regional_gap(report.by_region)
+    assert report.regional == district_gap(report.by_region)

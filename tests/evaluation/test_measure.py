@@ -16,7 +16,7 @@ from swclip.evaluation.report import report_of
 from swclip.evaluation.retrieval_task import hits_within
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import geodesic_m
-from swclip.metrics.districts import region_labels, resampling_blocks
+from swclip.metrics.districts import district_labels, resampling_blocks
 
 QUICK = MeasureConfig(estimator="argmax", resamples=50)
 
@@ -175,13 +175,13 @@ def test_an_estimator_that_is_not_there_is_refused() -> None:
 
 def test_regions_by_city_or_by_cell() -> None:
     positions = [[53.8, -1.55], [53.8, -1.55], [55.9, -4.2]]
-    assert region_labels(["York", None, "Bath"], positions) == ["York", "unknown", "Bath"]
-    assert region_labels([None] * 3, positions) == ["all"] * 3
-    cells = region_labels(["York"] * 3, positions, "cells:8")
+    assert district_labels(["York", None, "Bath"], positions) == ["York", "unknown", "Bath"]
+    assert district_labels([None] * 3, positions) == ["all"] * 3
+    cells = district_labels(["York"] * 3, positions, "cells:8")
     assert cells[0] == cells[1] != cells[2]
     for wrong in ("street", "cells", "cells:", "cells:16", "cells:x"):
         with pytest.raises(ConfigError, match="cells:RES"):
-            region_labels([None], [[0.0, 0.0]], wrong)
+            district_labels([None], [[0.0, 0.0]], wrong)
 
 
 def test_blocks_are_the_first_that_split_the_queries() -> None:

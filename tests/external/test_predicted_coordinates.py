@@ -26,7 +26,7 @@ from swclip.evaluation.measure import MeasureConfig
 from swclip.evaluation.predictions import COLUMNS, read_predictions
 from swclip.evaluation.report import read_report, report_of
 from swclip.external.ground_truth import names_of
-from swclip.external.predicted_coordinates import EMPTY, NO_ROW, ZERO, read_predicted
+from swclip.external.predicted_coordinates import EMPTY, NO_ROW, ZERO, read_predicted_coordinates
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import geodesic_m
 from swclip.metrics.baselines import Baselines
@@ -399,6 +399,6 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
 
 def test_the_library_names_are_the_same_functions() -> None:
     assert swclip.evaluate_predictions is evaluate_predictions
-    predicted = read_predicted(table())
+    predicted = read_predicted_coordinates(table())
     assert predicted.answered.all()
     assert predicted.answers_deg.shape == (12, 1, 2)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from swclip.errors import InputError
 from swclip.geo.distance import geodesic_m
-from swclip.metrics.baselines import baselines, floor_error_m, geometric_median_deg
+from swclip.metrics.baselines import baselines, oracle_error_m, geometric_median_deg
 
 
 def some_positions(generator: np.random.Generator, count: int, spread_deg: float = 0.01) -> np.ndarray:
@@ -18,7 +18,7 @@ def some_positions(generator: np.random.Generator, count: int, spread_deg: float
 
 def test_the_floor_is_0_where_the_gallery_holds_the_truth() -> None:
     positions = some_positions(np.random.default_rng(0), 50)
-    assert floor_error_m(positions[::3], positions).max() == 0.0
+    assert oracle_error_m(positions[::3], positions).max() == 0.0
 
 
 @pytest.mark.parametrize("spread_deg", [0.01, 20.0])
@@ -26,13 +26,13 @@ def test_the_floor_is_the_least_geodesic_of_all(spread_deg: float) -> None:
     generator = np.random.default_rng(1)
     truth, candidates = some_positions(generator, 20, spread_deg), some_positions(generator, 200, spread_deg)
     expected = [min(geodesic_m(np.tile(query, (200, 1)), candidates)) for query in truth]
-    np.testing.assert_allclose(floor_error_m(truth, candidates), expected, rtol=1e-12)
+    np.testing.assert_allclose(oracle_error_m(truth, candidates), expected, rtol=1e-12)
 
 
 def test_no_answer_that_names_a_candidate_is_below_the_floor() -> None:
     generator = np.random.default_rng(2)
     truth, candidates = some_positions(generator, 40), some_positions(generator, 60)
-    floor = floor_error_m(truth, candidates)
+    floor = oracle_error_m(truth, candidates)
     for _ in range(20):
         answer = candidates[generator.integers(60, size=40)]
         assert (geodesic_m(truth, answer) >= floor - 1e-9).all()
@@ -100,4 +100,4 @@ def test_without_training_positions_the_constant_is_taken_from_the_candidates() 
 
 def test_an_empty_gallery_is_refused() -> None:
     with pytest.raises(InputError, match="no candidates"):
-        floor_error_m([[0.0, 0.0]], np.zeros((0, 2)))
+        oracle_error_m([[0.0, 0.0]], np.zeros((0, 2)))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from swclip.errors import InputError
-from swclip.metrics.calibration import reliability, selective_curve, share_interval
+from swclip.metrics.calibration import reliability, risk_coverage_curve, share_interval
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 7), (7, 7), (40, 40), (0, 1)])
@@ -91,7 +91,7 @@ def test_equal_probabilities_stay_together() -> None:
 )
 def test_the_selective_curve_by_loop(queries: list[tuple[float, float]]) -> None:
     error, area = np.array(queries).T
-    curve = selective_curve(error, area, points=7)
+    curve = risk_coverage_curve(error, area, points=7)
     assert curve.share[-1] == 1.0
     assert len(curve.n) <= 7
     for share, median, within, n in zip(curve.share, curve.median_m, curve.within_100_m, curve.n, strict=True):

@@ -1,4 +1,4 @@
-"""Regional figures against plain medians, and their paired intervals."""
+"""DistrictGap figures against plain medians, and their paired intervals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from swclip.errors import InputError
 from swclip.metrics.bootstrap import ERROR_STATISTICS, paired_differences, resample_blocks
-from swclip.metrics.districts import regional_differences, regional_figures
+from swclip.metrics.districts import district_differences, district_figures
 
 
 def errors(seed: int, seeds: int = 2, n: int = 60) -> np.ndarray:
@@ -21,7 +21,7 @@ REGIONS = ["York"] * 30 + ["Leeds"] * 20 + ["Hull"] * 10
 
 def test_figures_against_plain_medians() -> None:
     runs = errors(0)
-    figures = regional_figures(runs, REGIONS)
+    figures = district_figures(runs, REGIONS)
     by_run = []
     for run in runs.tolist():
         own = {name: statistics.median(run[i] for i in range(60) if REGIONS[i] == name) for name in set(REGIONS)}
@@ -37,7 +37,7 @@ def test_figures_against_plain_medians() -> None:
 def test_pooled_differences_are_those_of_every_comparison() -> None:
     a, b = errors(0), errors(1, seeds=3)
     resampled = resample_blocks([str(i // 4) for i in range(60)], 200, np.random.default_rng(0))
-    mine = regional_differences(a, b, REGIONS, resampled)
+    mine = district_differences(a, b, REGIONS, resampled)
     theirs = paired_differences(a, b, resampled, {key: ERROR_STATISTICS[key] for key in ("median", "mean")})
     for key, interval in theirs.items():
         found = mine[key]
@@ -49,7 +49,7 @@ def test_a_region_that_gains_shows_and_the_others_do_not() -> None:
     a = b.copy()
     a[:, 50:] /= 3.0
     resampled = resample_blocks([str(i) for i in range(60)], 300, np.random.default_rng(0))
-    found = regional_differences(a, b, REGIONS, resampled)
+    found = district_differences(a, b, REGIONS, resampled)
     assert found["region:Hull"].high < 0.0
     assert (found["region:York"].value, found["region:York"].low, found["region:York"].high) == (0.0, 0.0, 0.0)
 
@@ -57,10 +57,10 @@ def test_a_region_that_gains_shows_and_the_others_do_not() -> None:
 def test_a_resample_without_a_region_does_not_count_for_it() -> None:
     a, b = np.array([1.0, 2.0, 3.0, 9.0]), np.array([2.0, 3.0, 4.0, 4.0])
     resampled = [np.array([0, 1, 2]), np.array([0, 1, 3]), np.array([2, 3, 3])]
-    found = regional_differences(a, b, ["x", "x", "x", "y"], resampled)
+    found = district_differences(a, b, ["x", "x", "x", "y"], resampled)
     assert (found["region:y"].low, found["region:y"].high) == (5.0, 5.0)
 
 
 def test_as_many_regions_as_errors() -> None:
     with pytest.raises(InputError, match="60 errors need as many regions"):
-        regional_figures(errors(0), REGIONS[:-1])
+        district_figures(errors(0), REGIONS[:-1])

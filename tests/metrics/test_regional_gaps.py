@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swclip.errors import InputError
-from swclip.metrics.regional_errors import by_region, gini, regional_gap
+from swclip.metrics.district_errors import errors_by_district, gini, district_gap
 
 amounts = st.lists(st.floats(0, 1e6), min_size=1, max_size=20)
 
@@ -53,8 +53,8 @@ def test_gini_of_what_has_none_is_refused(bad: list[float]) -> None:
 
 
 def test_the_gap_from_errors() -> None:
-    table = by_region([10.0, 20.0, 300.0, 40.0, 50.0], ["York", "York", "Leeds", "Hull", "Hull"])
-    found = regional_gap(table)
+    table = errors_by_district([10.0, 20.0, 300.0, 40.0, 50.0], ["York", "York", "Leeds", "Hull", "Hull"])
+    found = district_gap(table)
     assert found is not None
     assert found.model_dump() == {
         "best": "York",
@@ -69,7 +69,7 @@ def test_the_gap_from_errors() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.sampled_from(["a", "b", "c"])), min_size=1, max_size=40))
 def test_regions_are_measured_apart(rows: list[tuple[float, str]]) -> None:
-    table = by_region([error for error, _ in rows], [region for _, region in rows])
+    table = errors_by_district([error for error, _ in rows], [region for _, region in rows])
     assert sum(figures.n for figures in table.values()) == len(rows)
     for region, figures in table.items():
         own = [error for error, name in rows if name == region]
@@ -79,15 +79,15 @@ def test_regions_are_measured_apart(rows: list[tuple[float, str]]) -> None:
 
 def test_regions_must_be_as_many_as_errors() -> None:
     with pytest.raises(InputError, match="2 errors"):
-        by_region([1.0, 2.0], ["a"])
+        errors_by_district([1.0, 2.0], ["a"])
 
 
 def test_of_equal_regions_the_first_in_the_alphabet_is_named() -> None:
-    found = regional_gap(by_region([5.0, 5.0], ["York", "Bath"]))
+    found = district_gap(errors_by_district([5.0, 5.0], ["York", "Bath"]))
     assert found is not None
     assert (found.best, found.worst, found.gap, found.gini) == ("Bath", "Bath", 0.0, 0.0)
 
 
 def test_one_region_has_no_gap() -> None:
-    assert regional_gap(by_region([5.0], ["York"])) is None
-    assert regional_gap({}) is None
+    assert district_gap(errors_by_district([5.0], ["York"])) is None
+    assert district_gap({}) is None

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from swclip.evaluation.report import Report
 from swclip.metrics.calibration import ReliabilityBin
-from swclip.metrics.spatial import Band, BandsOf, Moran, Spatial
+from swclip.metrics.spatial import Band, CorrelogramBands, Moran, Spatial
 from swclip.reporting.confidence_section import kept, reliability_text, sureness, verdict_text
 from swclip.reporting.failures_section import correlogram_chart, failures, lisa_note, moran_text
 from swclip.reporting.report import cards
@@ -45,7 +45,7 @@ def band(low: float, high: float, mean: float, pairs: int = 1_000) -> Band:
 
 def with_bands(report: Report, image: list[Band]) -> Report:
     assert report.spatial is not None
-    spatial = report.spatial.model_copy(update={"correlogram": BandsOf(image=image, location=None)})
+    spatial = report.spatial.model_copy(update={"correlogram": CorrelogramBands(image=image, location=None)})
     return report.model_copy(update={"spatial": spatial})
 
 

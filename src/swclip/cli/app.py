@@ -1,4 +1,4 @@
-"""The `swclip` command: its verbs, and how errors reach a person."""
+"""The `swclip` command: its subcommands, and how errors are reported."""
 
 from __future__ import annotations
 
@@ -14,37 +14,38 @@ import cyclopts
 
 from swclip.errors import DiskFullError, SwclipError, SwclipWarning
 
-VERBS = (
-    "demo",
-    "synth",
-    "prepare",
-    "split",
-    "bandwidth",
-    "train",
-    "evaluate",
-    "index",
-    "gallery",
-    "locate",
-    "serve",
-    "export",
-    "benchmark",
-    "compare",
-    "push",
-)
+# Commands with the summaries that `swclip --help` lists, so that it imports none of them.
+COMMANDS = {
+    "demo": "Run the whole workflow on generated cities, from training to a located photograph.",
+    "synth": "Generate street photographs of synthetic cities, with their manifest.",
+    "prepare": "Make a manifest from a folder or a table of geotagged photographs.",
+    "split": "Split a manifest into training photographs, validation queries and queries.",
+    "bandwidth": "Estimate the bandwidth of the soft labels from the data.",
+    "train": "Train a model, or resume an interrupted run.",
+    "evaluate": "Evaluate a run, or the predictions or embeddings of another tool.",
+    "index": "Build a gallery from a trained model and a manifest, an area or a grid.",
+    "gallery": "Inspect and change a gallery.",
+    "locate": "Estimate where photographs were taken.",
+    "serve": "Serve a gallery over HTTP, with an API and a web page.",
+    "export": "Export a model to ONNX, or the embeddings of a gallery.",
+    "benchmark": "Train and evaluate several systems on the same data and compare them.",
+    "compare": "Compare reports that `swclip evaluate` wrote.",
+    "push": "Publish a trained model on a model hub, with a model card.",
+}
 
 app = cyclopts.App(
     name="swclip",
     help="Where was this photograph taken? Street-view geo-localization with spatially weighted CLIP.",
     version=lambda: importlib.metadata.version("swclip"),
     help_format="plaintext",
-    suppress_keyboard_interrupt=False,  # `run` says what to do next
+    suppress_keyboard_interrupt=False,  # `run` prints what to do next
 )
-for verb in VERBS:
-    app.command(f"swclip.cli.{verb}:{verb}", name=verb)  # a string: imported when the verb is used
+for _name, _summary in COMMANDS.items():
+    app.command(f"swclip.cli.{_name}:{_name}", name=_name, help=_summary)  # a string: imported when the command is used
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 for done, the error's own code for what a user can mend, 130 for Ctrl-C."""
+    """Run the command line and exit: 0 on success, the code of the error if a user can fix it, 130 on Ctrl-C."""
     warnings.formatwarning = _format_warning
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
@@ -53,20 +54,21 @@ def run(arguments: list[str]) -> int:
     """Run the command line.
 
     Args:
-        arguments: What follows `swclip`.
+        arguments: The arguments after `swclip`.
 
     Returns:
         The exit code.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    # Tokenizers warn of a fork when photographs are decoded beside them; there is none.
+    # Tokenizers warn about forks when photographs are decoded in parallel, although no process is forked.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
+        _use_docstring(arguments)
         result: Any = app(arguments, result_action="return_value", exit_on_error=True)
     except SwclipError as error:
-        return _say(error)
+        return _print_error(error)
     except KeyboardInterrupt as stopped:
-        print(str(stopped) or "interrupted; the same command goes on where it can.", file=sys.stderr)
+        print(str(stopped) or "interrupted; run the same command again to resume.", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -75,24 +77,30 @@ def run(arguments: list[str]) -> int:
         if not _disk_full(error):
             raise
         name = getattr(error, "filename", None) or "output"
-        return _say(DiskFullError(f"{name}: the disk is full; free some space and run the command again."))
+        return _print_error(DiskFullError(f"{name}: the disk is full; free some space and run the command again."))
     return result if isinstance(result, int) else 0
+
+
+def _use_docstring(arguments: list[str]) -> None:
+    """Let the help of the command that is run be its docstring, in place of the summary that it was registered with."""
+    if arguments and arguments[0] in COMMANDS and app[arguments[0]].default_command is not None:
+        app[arguments[0]].help = None
 
 
 def _format_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    """A warning meant for the user as a sentence; any other with the place in the code that it comes from."""
+    """A warning for the user as a sentence; any other warning with its file and line."""
     if issubclass(category, SwclipWarning):
         return f"warning: {message}\n"
     return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def _disk_full(error: Exception) -> bool:
-    # safetensors is written in Rust and has an error of its own, with the system's number in its text.
+    # safetensors is written in Rust and raises an error class of its own, with the system's error number in its text.
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or f"(os error {errno.ENOSPC})" in str(error)
 
 
-def _say(error: SwclipError) -> int:
+def _print_error(error: SwclipError) -> int:
     print(f"error: {error}", file=sys.stderr)
     return error.exit_code

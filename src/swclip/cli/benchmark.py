@@ -1,4 +1,4 @@
-"""`swclip benchmark`: systems side by side on the same photographs, splits, budget and seeds."""
+"""`swclip benchmark`: compare systems on the same photographs, splits, budget and seeds."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ def benchmark(
     jobs: int = 1,
     options: RecipeOptions | None = None,
 ) -> None:
-    """Train and evaluate systems side by side; write benchmark.json, benchmark.html and error-curves.png and .svg.
+    """Train and evaluate several systems on the same data and compare them.
 
-    Runs that are finished already (OUT/runs) are not trained again, so an interrupted benchmark goes on. A run that
-    fails does not stop the others.
+    Writes benchmark.json, benchmark.html and error-curves.png and .svg. Finished runs in OUT/runs are not trained
+    again, so an interrupted benchmark resumes. A run that fails does not stop the others.
 
-    With several splits each has its folder, OUT/NAME of the splits file. Where each leaves out another city, a pooled
-    comparison of all queries stands in OUT itself.
+    With several splits, the results of each are in OUT/NAME, after the name of the splits file. Where each leaves out a
+    different city, OUT also holds a pooled comparison of all queries.
 
     Args:
-        manifest: The photographs, as `swclip prepare` or `swclip synth` wrote them.
-        splits: What `swclip split` wrote: one file or several, or the folder of `swclip split --all-cities`.
-        out: The benchmark's folder.
-        systems: Recipes by name or path (clip, sw-clip, MINE.toml), and nearest-neighbour.
-        seeds: Each recipe is trained once a seed.
-        baseline: The system that differences are taken from: `clip` if it is there, else the first.
-        reference: A second system that differences are taken from, such as the method whose parts others leave out:
-            `sw-clip` if it is there and not the baseline.
-        jobs: Runs trained at once, each in a process of its own with its share of the processors.
-        options: Values that replace those of every recipe. A text tower replaces that of recipes that read text; those
-            without one stay without.
+        manifest: The manifest that `swclip prepare` or `swclip synth` wrote.
+        splits: One or more files that `swclip split` wrote, or the folder of `swclip split --all-cities`.
+        out: Output folder.
+        systems: Recipes by name or path (clip, sw-clip, recipe.toml), and nearest-neighbour.
+        seeds: Each recipe is trained once per seed.
+        baseline: The system to which the others are compared; by default `clip` if it is among the systems, else the
+            first.
+        reference: A second system to which the others are compared, such as the full method in an ablation; by default
+            `sw-clip` if it is among the systems and not the baseline.
+        jobs: Number of runs trained in parallel, each in its own process with its share of the processors.
+        options: Values that override those of every recipe. A text tower is used only in recipes that have one.
     """
     from swclip.api.runs import benchmark as run_benchmark
     from swclip.cli.console import command_line, console, print_table
@@ -62,13 +62,13 @@ def benchmark(
         errors="keep",
         progress=True,
     )
-    alone = len(done.comparisons) == 1 and done.files == [out / "benchmark.json"]
+    single = len(done.comparisons) == 1 and done.files == [out / "benchmark.json"]
     for name, comparison in done.comparisons.items():
         title, columns, rows = comparison_table(comparison.document)
-        print_table(title if alone else f"{name}: {title}", columns, rows)
+        print_table(title if single else f"{name}: {title}", columns, rows)
     if done.pooled is not None:
         title, columns, rows = comparison_table(done.pooled.document)
-        print_table(f"all cities, each left out once: {title}", columns, rows)
+        print_table(f"All cities, each left out once: {title}", columns, rows)
     for path in done.files:
         console.print(f"Open {path.with_suffix('.html')} in a browser.", markup=False)
         print(path)

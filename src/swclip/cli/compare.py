@@ -1,4 +1,4 @@
-"""`swclip compare`: reports that were made apart, side by side."""
+"""`swclip compare`: compare reports of separate evaluations."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ def compare(
     splits: Path | None = None,
     photographs: Annotated[bool, Parameter(negative="--no-photographs")] = True,
 ) -> None:
-    """Compare reports that `swclip evaluate` wrote: paired differences, regions, and the queries that moved most.
+    """Compare reports that `swclip evaluate` wrote.
 
-    Writes OUT/compare.json, OUT/compare.html (one file that opens without a network), OUT/moved.csv (every query with
-    every system's error) and OUT/curves.png and .svg, and prints the headline figures. Queries are matched by their
-    image_id, in whatever order the files hold them.
+    Shows paired differences, figures by district, and the queries whose errors changed most. Writes OUT/compare.json,
+    OUT/compare.html (one file that opens offline), OUT/moved.csv (every query with the error of every system) and
+    OUT/curves.png and .svg, and prints a summary. Queries are matched by image_id.
 
     Args:
-        reports: Two report folders or more, each FOLDER or NAME=FOLDER. Folders of one NAME are seeds of one system:
-            figures are means over them. A folder of several report folders stands for all of them.
-        out: The folder to write to.
-        baseline: The system that differences are taken from; if not given, the first.
-        reference: A second system that differences are taken from.
-        common: Compare on the queries that all reports have, and say how many were left out. If not given, reports of
-            different queries are refused.
-        resamples: Bootstrap resamples of the blocks of queries.
-        seed: Of the bootstrap.
-        manifest: Where the manifest is now, for the photographs on the page, if it was moved.
-        splits: Where the splits are now, for the candidates on the map and the leakage report, if they were moved.
-        photographs: Whether the page shows photographs.
+        reports: Two or more report folders, each FOLDER or NAME=FOLDER. Folders with the same NAME are seeds of one
+            system, whose figures are averaged. A folder that contains report folders means all of them.
+        out: Output folder.
+        baseline: The system to which the others are compared; the first by default.
+        reference: A second system to which the others are compared.
+        common: Compare only the queries that all reports share, and count the others. Without it, reports of different
+            queries are an error.
+        resamples: Number of bootstrap resamples of the blocks of queries.
+        seed: Seed of the bootstrap.
+        manifest: Path of the manifest, if it was moved; for the photographs on the page.
+        splits: Path of the splits, if they were moved; for the candidates on the map and the leakage report.
+        photographs: Show photographs on the page; --no-photographs omits them.
     """
     from swclip.cli.console import command_line, console, print_table
     from swclip.comparison.compare_reports import compare_reports
@@ -57,12 +57,15 @@ def compare(
         seed=seed,
         command=command_line(),
     )
-    found = find_surroundings(compared, manifest=manifest, splits=splits)
+    surroundings = find_surroundings(compared, manifest=manifest, splits=splits)
     written = write_compare(
-        out, found.comparison, manifest=found.manifest if photographs else None, leakage=found.leakage
+        out,
+        surroundings.comparison,
+        manifest=surroundings.manifest if photographs else None,
+        leakage=surroundings.leakage,
     )
     print_table(*comparison_table(compared.document))
-    for note in [*compared.document["notes"], *found.notes]:
+    for note in [*compared.document["notes"], *surroundings.notes]:
         console.print(f"Note: {note}", markup=False)
     console.print(f"Open {out / 'compare.html'} in a browser.", markup=False)
     print(written)

@@ -1,4 +1,4 @@
-"""What the command line shows: tables and the rate of answers, on standard error. Results go to standard output."""
+"""Tables and progress of the command line, on standard error. Results go to standard output."""
 
 from __future__ import annotations
 
@@ -22,16 +22,24 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from swclip.progress import console as console  # the one that the bars share
+from swclip.progress import console as console  # shared with the progress bars
 
 _LINE_EVERY_S = 60.0
 
 
 @contextmanager
 def rate_bar(title: str, total: int, start: int = 0) -> Iterator[Callable[[int], None]]:
-    """A bar with the rate and the time left, of work whose first part was done earlier: call what it yields with done.
+    """Show a progress bar with the rate and the remaining time.
 
-    Where nobody watches (a log file), a line a minute takes its place.
+    Where standard error is not a terminal (a log file), print a line per minute instead.
+
+    Args:
+        title: The description beside the bar.
+        total: Number of items.
+        start: Number of items that an earlier run finished.
+
+    Yields:
+        A function to call with the number of finished items.
     """
     if not console.is_terminal:
         yield _rate_lines(title, total, start)
@@ -57,14 +65,14 @@ class _RateColumn(ProgressColumn):
 
 
 def _rate_lines(title: str, total: int, start: int) -> Callable[[int], None]:
-    began = said = time.monotonic()
+    began = printed = time.monotonic()
 
     def report(done: int) -> None:
-        nonlocal said
+        nonlocal printed
         now = time.monotonic()
-        if now - said < _LINE_EVERY_S or done <= start:
+        if now - printed < _LINE_EVERY_S or done <= start:
             return
-        said = now
+        printed = now
         rate = (done - start) / (now - began)
         left = timedelta(seconds=round((total - done) / rate))
         console.print(f"{title}: {done} of {total}, {rate:.3g}/s, {left} left", markup=False)
@@ -73,15 +81,15 @@ def _rate_lines(title: str, total: int, start: int) -> Callable[[int], None]:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table: the first column to the left, the others, mostly figures, to the right."""
+    """Print a table with the first column aligned left and the others, mostly numbers, aligned right."""
     table = Table(title=Text(title), title_justify="left")
     for number, name in enumerate(columns):
         table.add_column(name, justify="left" if number == 0 else "right")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # as it is: a file name may look like markup
+        table.add_row(*(Text(cell) for cell in row))  # not as markup, which a file name may look like
     console.print(table)
 
 
 def command_line() -> str:
-    """`swclip ...`, quoted so that it can be typed again."""
+    """`swclip ...`, quoted so that it can be pasted into a shell."""
     return shlex.join(["swclip", *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""`swclip demo`: the whole way on generated cities, verb by verb, as a person would type it."""
+"""`swclip demo`: the whole workflow on generated cities, command by command."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from swclip.data.splits import Splits
 
 
-_LOCATED = 64
+_QUERIES = 64
 
 
 def demo(
@@ -20,16 +20,17 @@ def demo(
     steps: int = 450,
     seed: int = 0,
 ) -> None:
-    """Generate eight small cities, train CLIP and SW-CLIP from scratch with the same budget, compare, and locate.
+    """Run the whole workflow on generated cities, from training to a located photograph.
 
-    Needs no download and no GPU. Each step is the verb of that name, shown as it would be typed. Interrupted, the same
-    command goes on.
+    Generates eight small cities, trains CLIP and SW-CLIP from scratch with the same budget, compares them, and locates
+    a photograph. Needs no download and no GPU. Each step is printed as the command that does it. If interrupted, run
+    the same command again to resume.
 
     Args:
-        out: Where everything is left: cities, splits, runs, benchmark, gallery, a located photograph.
-        photos_per_city: Photographs generated in each city.
-        steps: Training steps of each system.
-        seed: Seed of everything.
+        out: Output folder: cities, splits, runs, benchmark, gallery and a located photograph.
+        photos_per_city: Number of photographs per city.
+        steps: Number of training steps of each system.
+        seed: Seed of cities, splits and training.
     """
     import os
 
@@ -42,17 +43,17 @@ def demo(
     from swclip.data.manifest import read_manifest
     from swclip.data.splits import read_splits
 
-    # The demo leaves nothing outside its folder, image features included.
+    # The demo writes nothing outside its folder; image features are cached in it.
     os.environ["SWCLIP_CACHE"] = str(out / "cache")
     cities, splits, results, gallery = out / "cities", out / "splits.parquet", out / "benchmark", out / "gallery"
 
-    _say(f"swclip synth --out {cities} --photos-per-city {photos_per_city} --seed {seed}")
+    _print_command(f"swclip synth --out {cities} --photos-per-city {photos_per_city} --seed {seed}")
     synth(out=cities, photos_per_city=(photos_per_city,), seed=seed)
 
-    _say(f"swclip split {cities} --protocol known-places --seed {seed} --out {splits}")
+    _print_command(f"swclip split {cities} --protocol known-places --seed {seed} --out {splits}")
     split(cities, protocol="known-places", seed=seed, out=splits)
 
-    _say(
+    _print_command(
         f"swclip benchmark {cities} --splits {splits} --systems nearest-neighbour clip sw-clip --seeds {seed} "
         f"--size-px 64 --batch-size 128 --steps {steps} --out {results}"
     )
@@ -65,30 +66,30 @@ def demo(
     )
 
     run = results / "runs" / f"sw-clip-{seed}"
-    _say(f"swclip index {run} {cities} --splits {splits} --out {gallery}")
+    _print_command(f"swclip index {run} {cities} --splits {splits} --out {gallery}")
     index(run, cities, splits=splits, out=str(gallery))
 
     table = read_manifest(cities)
     photograph = _locate_one(out, gallery, table, read_splits(splits), seed)
-    console.print(f"\n[bold]Where things are[/bold] ({out.resolve()})", soft_wrap=True)
-    for path, what in (
-        (results / "benchmark.html", "the comparison as a page"),
-        (results / "benchmark.json", "the same for programs"),
-        (out / "located.png", "the photograph that was located, and the map"),
-        (gallery, f"the gallery; ask it again: swclip locate {gallery} {photograph}"),
-        (cities, "the cities' photographs and their manifest"),
+    console.print(f"\n[bold]Results[/bold] ({out.resolve()})", soft_wrap=True)
+    for path, description in (
+        (results / "benchmark.html", "the comparison as a web page"),
+        (results / "benchmark.json", "the comparison as JSON"),
+        (out / "located.png", "the located photograph and the map of its answer"),
+        (gallery, f"the gallery; to locate another photograph: swclip locate {gallery} PHOTOGRAPH"),
+        (cities, "the generated photographs and their manifest"),
     ):
-        console.print(f"  {path}: {what}", soft_wrap=True, markup=False)
+        console.print(f"  {path}: {description}", soft_wrap=True, markup=False)
 
 
-def _say(command: str) -> None:
+def _print_command(command: str) -> None:
     from swclip.cli.console import console
 
     console.print(f"\n[bold cyan]$ {command}[/bold cyan]", soft_wrap=True)
 
 
 def _locate_one(out: Path, gallery: Path, manifest: Manifest, splits: Splits, seed: int) -> Path:
-    """Locate some queries, keep a copy of the one whose answer is the surest and draw it, right or wrong."""
+    """Locate a sample of queries; copy and draw the most confident one, whether its answer is right or wrong."""
     import shutil
 
     import numpy as np
@@ -101,20 +102,20 @@ def _locate_one(out: Path, gallery: Path, manifest: Manifest, splits: Splits, se
     from swclip.retrieval.locator import Locator
 
     queries = indices(splits, manifest, "query")
-    rows = np.random.default_rng(seed).permutation(queries)[:_LOCATED]
+    rows = np.random.default_rng(seed).permutation(queries)[:_QUERIES]
     locator = Locator.from_gallery(gallery)
     answers = locator.locate([manifest.image_paths[row] for row in rows])
-    sure = [answer.probability_within_50m or 0.0 for answer in answers]
-    row, answer = rows[int(np.argmax(sure))], answers[int(np.argmax(sure))]
+    confidence = [answer.probability_within_50m or 0.0 for answer in answers]
+    row, answer = rows[int(np.argmax(confidence))], answers[int(np.argmax(confidence))]
     photograph = out / f"query{manifest.image_paths[row].suffix}"
     shutil.copyfile(manifest.image_paths[row], photograph)
-    _say(f"swclip locate {gallery} {photograph} --figure {out / 'located.png'}")
+    _print_command(f"swclip locate {gallery} {photograph} --figure {out / 'located.png'}")
     point, truth = np.array([answer.lat_deg, answer.lon_deg]), manifest.positions_deg[row]
     error = float(geodesic_m(point, truth)[0])
     console.print(
         f"{photograph}: {answer.candidates[0].city}, {answer.lat_deg:.5f}, {answer.lon_deg:.5f}; "
-        f"{max(sure):.0%} within 50 m; {distance(error)} from the true place "
-        f"(of {len(rows)} queries, the one the model is surest of)",
+        f"{max(confidence):.0%} within 50 m; {distance(error)} from the true place "
+        f"(the most confident answer of {len(rows)} queries)",
         markup=False,
         soft_wrap=True,
     )

@@ -14,11 +14,11 @@ from swclip.errors import MismatchError
 from swclip.evaluation.report import Report
 from swclip.evaluation.result import Evaluation
 from swclip.geo.distance import geodesic_m
-from swclip.metrics.baselines import Baselines, Guess
+from swclip.metrics.baselines import BaselineFigures, Baselines
+from swclip.metrics.district_errors import district_gap, errors_by_district
 from swclip.metrics.error_report import error_report
 from swclip.metrics.localization_error import mean_reciprocal_rank, recall_at_k
 from swclip.metrics.parts import Figures
-from swclip.metrics.regional_errors import by_region, regional_gap
 from swclip.reporting.units import metres
 
 _NAMED = 3
@@ -132,9 +132,9 @@ def _like(one: Evaluation, found: Evaluation, name_one: str, name: str) -> tuple
     if frame["region"].tolist() != regions.tolist():
         frame = frame.assign(region=regions)
         errors = frame["error_m"].to_numpy(dtype=np.float64)
-        table = by_region(errors, regions.tolist())
+        table = errors_by_district(errors, regions.tolist())
         report = report.model_copy(
-            update={"regions": one.report.regions, "by_region": table, "regional": regional_gap(table)}
+            update={"regions": one.report.regions, "by_region": table, "regional": district_gap(table)}
         )
         notes.append(f"{name} has other regions; those of {name_one} are used for all.")
     if not np.array_equal(_partition(frame["block"]), _partition(blocks)):
@@ -238,6 +238,6 @@ def _baselines(old: Baselines, frame: pd.DataFrame) -> Baselines:
     constant = None
     if (guess := old.constant) is not None and guess.lat_deg is not None and guess.lon_deg is not None:
         place = np.array([guess.lat_deg, guess.lon_deg])
-        constant = Guess.constant(geodesic_m(truth, np.broadcast_to(place, truth.shape)), place)
-    floor = None if old.floor is None else Guess.of(frame["floor_m"].to_numpy(dtype=np.float64))
+        constant = BaselineFigures.constant(geodesic_m(truth, np.broadcast_to(place, truth.shape)), place)
+    floor = None if old.floor is None else BaselineFigures.of(frame["floor_m"].to_numpy(dtype=np.float64))
     return Baselines(floor=floor, constant=constant, random=None)

@@ -16,7 +16,7 @@ from swclip.calibration.posterior_config import PosteriorConfig, read_posterior
 from swclip.data.manifest import Manifest
 from swclip.data.splits import Splits, indices
 from swclip.errors import ConfigError
-from swclip.evaluation.evaluate import EmbedConfig, asked_rows, evaluate, evaluate_embeddings
+from swclip.evaluation.evaluate import EmbedConfig, evaluate, evaluate_embeddings, query_rows
 from swclip.evaluation.result import Evaluation
 from swclip.external.measure_embeddings import placed_photographs
 from swclip.gallery.gallery import gallery_from_embeddings
@@ -191,7 +191,7 @@ def nearest_neighbour(
     ids = [image_id for image_ids in at for image_id in image_ids]
     row_of = {str(image_id): row for row, image_id in enumerate(manifest.frame["image_id"])}
     rows = np.array([row_of[image_id] for image_id in ids], dtype=np.int64)
-    wanted = np.concatenate([rows, asked_rows(splits, manifest, "query")])
+    wanted = np.concatenate([rows, query_rows(splits, manifest, "query")])
     features = cache.features(
         model,
         [manifest.image_paths[row] for row in wanted],

@@ -17,7 +17,14 @@ from swclip.comparison.pooling import mean_report, seed_spread, with_gallery
 from swclip.comparison.query_changes import RADII_M, agreement, moved, moved_between_seeds, query_table
 from swclip.errors import ConfigError, MismatchError
 from swclip.evaluation.result import Evaluation
-from swclip.metrics.bootstrap import ERROR_STATISTICS, LEVEL, RESAMPLES, Drawn, draw_statistics, resample_blocks
+from swclip.metrics.bootstrap import (
+    ERROR_STATISTICS,
+    LEVEL,
+    RESAMPLES,
+    ResampledStatistics,
+    resample_blocks,
+    resample_statistics,
+)
 from swclip.metrics.error_report import nested_intervals
 from swclip.reporting.page import error_curve
 from swclip.reporting.units import metres, percent
@@ -145,7 +152,7 @@ def compare(
     blocks = first.predictions["block"].tolist()
     resampled = resample_blocks(blocks, resamples, draws)
     errors = {name: _errors(seeds) for name, seeds in runs.items()}
-    drawn = {name: draw_statistics(own, resampled) for name, own in errors.items()}
+    drawn = {name: resample_statistics(own, resampled) for name, own in errors.items()}
     systems: dict[str, Any] = {}
     for name, seeds in runs.items():
         reports = {seed: found.report.as_dict() for seed, found in seeds.items()}
@@ -259,7 +266,7 @@ def _errors(seeds: Mapping[str, Evaluation]) -> Float64[np.ndarray, "s q"]:
 
 
 def _difference(
-    runs: Mapping[str, Mapping[str, Evaluation]], drawn: Mapping[str, Drawn], a: str, b: str
+    runs: Mapping[str, Mapping[str, Evaluation]], drawn: Mapping[str, ResampledStatistics], a: str, b: str
 ) -> dict[str, Any]:
     """Figures of a less those of b, with what each seed says by itself: a system with one seed is held against all."""
     several = max(len(runs[a]), len(runs[b])) > 1

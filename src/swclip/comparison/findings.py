@@ -12,7 +12,7 @@ from jaxtyping import Float64, Int64
 
 from swclip.comparison.pooling import with_gallery
 from swclip.metrics.bootstrap import LEVEL, Interval
-from swclip.metrics.districts import RegionalDraws, draw_regional
+from swclip.metrics.districts import DistrictResamples, resample_districts
 from swclip.reporting.units import distance, figure_name, metres, percent, signed, signed_interval
 
 _CHANCE = 0.05
@@ -204,7 +204,7 @@ def region_winners(
         >>> found["regions"]["York"]["first"], found["regions"]["York"]["gap"]["high"], found["wins"]["a"]
         ('a', -4.0, {'regions': 1, 'shown': 1})
     """
-    drawn = {name: draw_regional(errors, regions, resampled) for name, errors in errors_m.items()}
+    drawn = {name: resample_districts(errors, regions, resampled) for name, errors in errors_m.items()}
     names = [key.removeprefix("region:") for key in drawn[baseline].keys if key.startswith("region:")]
     inside: dict[str, list[str]] = {name: [] for name in names}
     for region, block in zip(regions, blocks, strict=True):
@@ -238,7 +238,7 @@ def is_shown(difference: Mapping[str, Any]) -> bool:
 class _Pairs:
     """Differences of pairs of systems over all regions at once, each taken once."""
 
-    def __init__(self, drawn: Mapping[str, RegionalDraws], level: float) -> None:
+    def __init__(self, drawn: Mapping[str, DistrictResamples], level: float) -> None:
         self._drawn, self._level = drawn, level
         self._known: dict[tuple[str, str], dict[str, Interval]] = {}
 

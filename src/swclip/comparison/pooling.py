@@ -13,7 +13,7 @@ from swclip.errors import InputError, MismatchError
 from swclip.evaluation.report import REPORT_VERSION, Report
 from swclip.evaluation.result import Evaluation
 from swclip.geo.distance import geodesic_m
-from swclip.metrics.baselines import RANDOM_DRAWS, Baselines, Guess
+from swclip.metrics.baselines import RANDOM_DRAWS, BaselineFigures, Baselines
 from swclip.metrics.bootstrap import RESAMPLES
 from swclip.metrics.error_report import error_report
 from swclip.metrics.hierarchy import LevelFigures
@@ -117,13 +117,13 @@ def _levels(parts: Sequence[Report]) -> dict[str, LevelFigures]:
 def _baselines(evaluations: Sequence[Evaluation], frame: pd.DataFrame, generator: np.random.Generator) -> Baselines:
     """Floor, constant and random guesses, each query with those of its own part."""
     return Baselines(
-        floor=Guess.of(frame["floor_m"].to_numpy(dtype=np.float64)),
+        floor=BaselineFigures.of(frame["floor_m"].to_numpy(dtype=np.float64)),
         constant=_constant(evaluations),
-        random=Guess.mean_of(_blind(evaluations, generator) for _ in range(RANDOM_DRAWS)),
+        random=BaselineFigures.mean_of(_blind(evaluations, generator) for _ in range(RANDOM_DRAWS)),
     )
 
 
-def _constant(evaluations: Sequence[Evaluation]) -> Guess | None:
+def _constant(evaluations: Sequence[Evaluation]) -> BaselineFigures | None:
     """Each part's constant guess for its own queries; None where a part has none."""
     errors = []
     for found in evaluations:
@@ -132,7 +132,7 @@ def _constant(evaluations: Sequence[Evaluation]) -> Guess | None:
             return None
         truth = _positions(found.predictions)
         errors.append(geodesic_m(truth, np.broadcast_to([guess.lat_deg, guess.lon_deg], truth.shape)))
-    return Guess.of(np.concatenate(errors))
+    return BaselineFigures.of(np.concatenate(errors))
 
 
 def _blind(evaluations: Sequence[Evaluation], generator: np.random.Generator) -> Float64[np.ndarray, " q"]:

@@ -14,14 +14,14 @@ from jaxtyping import Float64
 
 from swclip.comparison.comparison import Comparison
 from swclip.data.manifest import Manifest, read_manifest
-from swclip.data.splits import Asked, Splits, candidates_for, leakage_path, read_splits
+from swclip.data.splits import QuerySplit, Splits, candidates_for, leakage_path, read_splits
 from swclip.errors import ArtefactError, ConfigError, MismatchError, SwclipError
 from swclip.evaluation.predictions import read_predictions
 from swclip.evaluation.report import EARLIER_VERSION, REPORT_VERSION, check_version, report_of
 from swclip.evaluation.result import Evaluation
 from swclip.files import read_json
+from swclip.metrics.district_errors import district_gap, errors_by_district
 from swclip.metrics.ndcg import geoscore
-from swclip.metrics.regional_errors import by_region, regional_gap
 
 VERSIONS = (EARLIER_VERSION, REPORT_VERSION)
 """Versions of reports that are read."""
@@ -77,7 +77,7 @@ def _with_later_figures(
     document: Mapping[str, Any], error_m: Float64[np.ndarray, " q"], regions: Sequence[str]
 ) -> dict[str, Any]:
     """A report of version 1 with the keys that came after it: from the errors, or null where it takes more."""
-    gap = regional_gap(by_region(error_m, regions))
+    gap = district_gap(errors_by_district(error_m, regions))
     later = {
         "geoscore": geoscore(error_m),
         "regional": None if gap is None else gap.model_dump(),
@@ -293,10 +293,10 @@ def _splits(recorded: Mapping[str, Any], given: str | os.PathLike[str] | None, n
 
 
 def _with_candidates(comparison: Comparison, splits: Splits) -> Comparison:
-    tables: dict[Asked, pd.DataFrame] = {}
+    tables: dict[QuerySplit, pd.DataFrame] = {}
 
     def filled(found: Evaluation) -> Evaluation:
-        on: Asked = "val" if found.report.on == "val" else "query"
+        on: QuerySplit = "val" if found.report.on == "val" else "query"
         if on not in tables:
             tables[on] = candidates_for(splits, on)
         known = len(found.candidates) > 0 or len(tables[on]) != found.report.gallery_size

@@ -1,7 +1,7 @@
-"""The candidates of an answer: the positions that a query may be said to be at, written with the splits.
+"""The candidates of an answer: the positions that it may name, written with the splits.
 
-One row stands for one distinct position (rounded to 1e-7 degrees, about a centimetre). Its `image_ids` are the
-training-side photographs taken there that may be used in the search; the list is empty where none may.
+Each row is one distinct position (rounded to 1e-7 degrees, about a centimetre). Its `image_ids` are the training-side
+photographs taken there that the search may use; the list is empty where there are none.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ class GalleryRule:
 
 
 def parse_gallery(text: str, protocol: str) -> GalleryRule:
-    """Read a gallery rule as it is written on the command line.
+    """Parse a gallery rule of the command line.
 
     Args:
         text: auto, photographs, positions or grid:SPACING_M. `auto` is photographs for known-places, and positions
-            for the protocols in which no photograph of the query's place is known.
+            for the protocols in which training has no photograph of the query's place.
         protocol: The protocol, for `auto`.
 
     Raises:
-        ConfigError: It is none of these, or the spacing is not a positive number.
+        ConfigError: The text is none of these, or the spacing is not a positive number.
 
     Example:
         >>> parse_gallery("grid:10", "new-streets")
@@ -72,7 +72,7 @@ def parse_gallery(text: str, protocol: str) -> GalleryRule:
         if np.isfinite(spacing) and spacing > 0:
             return GalleryRule("grid", spacing)
         raise ConfigError(f"gallery {text!r}: the spacing must be a positive number of metres, such as grid:10.")
-    raise ConfigError(f"gallery {text!r} is not known; choose auto, photographs, positions or grid:SPACING_M.")
+    raise ConfigError(f"gallery {text!r} is unknown; choose auto, photographs, positions or grid:SPACING_M.")
 
 
 def build_candidates(frame: pd.DataFrame, split_of: np.ndarray[Any, Any], rule: GalleryRule) -> pd.DataFrame:
@@ -84,7 +84,8 @@ def build_candidates(frame: pd.DataFrame, split_of: np.ndarray[Any, Any], rule: 
         rule: What the candidates are.
 
     Returns:
-        candidate_id, lat_deg, lon_deg, city, image_ids, for_val, for_query; it does not depend on the rows' order.
+        Columns candidate_id, lat_deg, lon_deg, city, image_ids, for_val, for_query; independent of the order of the
+        rows.
 
     Raises:
         InputError: The grid would have more than `MAX_GRID_POINTS` points.
@@ -97,12 +98,12 @@ def build_candidates(frame: pd.DataFrame, split_of: np.ndarray[Any, Any], rule: 
 
 
 def candidates_at(frame: pd.DataFrame, for_query: np.ndarray[Any, Any], for_val: np.ndarray[Any, Any]) -> pd.DataFrame:
-    """The positions of given photographs, with these photographs: candidates that somebody else chose.
+    """Candidates at the positions of selected photographs, with these photographs.
 
     Args:
         frame: The manifest's rows: image_id, lat_deg, lon_deg, city.
-        for_query: (N,) whether the row's photograph is among those that queries are looked for among.
-        for_val: (N,) the same for validation queries.
+        for_query: (N,) whether the row's photograph is in the gallery of the queries.
+        for_val: (N,) whether it is in the gallery of the validation queries.
 
     Returns:
         As `build_candidates`.
@@ -124,7 +125,7 @@ def _with_flags(rows: pd.DataFrame, query: np.ndarray[Any, Any], val: np.ndarray
 def _at_photographs(rows: pd.DataFrame, split_of: np.ndarray[Any, Any], *, with_photographs: bool) -> pd.DataFrame:
     train, val = split_of == "train", split_of == "val"
     if with_photographs:
-        # Validation stands on the training side when queries are answered.
+        # Validation belongs to the training side when queries are answered.
         return _with_flags(rows, train | val, train)
     positions, which = distinct_positions(rows[["lat_deg", "lon_deg"]].to_numpy(np.float64))
     every = np.ones(len(positions), dtype=bool)
@@ -139,7 +140,7 @@ def _kept(
     for_val: np.ndarray[Any, Any],
     for_query: np.ndarray[Any, Any],
 ) -> pd.DataFrame:
-    """The positions that are candidates of anything, numbered, each with the first city known there."""
+    """Number the positions that are candidates of either split; each has the first city stated there."""
     cities: list[str | None] = [None] * len(positions)
     for row, city in enumerate(text_or_none(rows["city"])):
         if cities[which[row]] is None:
@@ -165,7 +166,7 @@ def _grid(rows: pd.DataFrame, spacing_m: float) -> pd.DataFrame:
     for city, inside in rows_by_name(text_or_none(rows["city"])).items():
         frame = LocalFrame.around(positions[inside])
         xy = frame.to_xy_m(positions[inside])
-        # Laid out from the middle of the box: round the mean position the grid would shift with every photograph.
+        # Centred on the bounding box: centred on the mean position, the grid would shift with every photograph.
         middle = LocalFrame(*frame.to_deg((xy.min(axis=0) + xy.max(axis=0)) / 2.0)[0].tolist())
         narrower = np.cos(np.radians(middle.lat_deg)) / np.cos(np.radians(frame.lat_deg))
         size_m = np.ptp(xy, axis=0) * np.array([narrower, 1.0])
@@ -176,7 +177,7 @@ def _grid(rows: pd.DataFrame, spacing_m: float) -> pd.DataFrame:
         columns, lines = int(shape[0]), int(shape[1])
         line, column = (axis.reshape(-1) for axis in np.mgrid[0:lines, 0:columns])
         points = frame.to_deg(np.stack([column - (columns - 1) / 2, line - (lines - 1) / 2], axis=1) * spacing_m)
-        real = np.abs(points[:, 0]) <= 90.0  # a grid at a pole would run over it
+        real = np.abs(points[:, 0]) <= 90.0  # a grid near a pole would extend beyond it
         prefix = "grid" if city is None else f"grid-{city}"
         ids.extend(f"{prefix}-{r}-{c}" for r, c in zip(line[real].tolist(), column[real].tolist(), strict=True))
         labels.extend([city] * int(real.sum()))
@@ -192,7 +193,7 @@ def _check_grid_size(boxes: Iterable[tuple[str | None, LocalFrame, Any]], spacin
         where = f"city {largest!r}" if largest is not None else "the photographs without a city"
         raise InputError(
             f"a grid of {spacing_m:g} m would have {total:,.0f} points, more than {MAX_GRID_POINTS:,}, "
-            f"{sizes[largest]:,.0f} of them over the bounding box of {where}; take a wider spacing, or look for a "
+            f"{sizes[largest]:,.0f} of them over the bounding box of {where}; take a wider spacing, or check for a "
             "photograph far from the others."
         )
 
@@ -218,22 +219,22 @@ def _table(
     )
 
 
-_MOST_LOOKED_AT = 100 * MAX_GRID_POINTS  # points of the boxes round the areas: a thin diagonal area has many outside
+_MAX_TESTED_POINTS = 100 * MAX_GRID_POINTS  # points in the areas' bounding boxes: most may be outside a diagonal area
 
 
 def area_candidates(path: str | os.PathLike[str], spacing_m: float) -> pd.DataFrame:
     """Candidates on a lattice within the polygons of a GeoJSON file.
 
     Args:
-        path: Polygons; the property `city` of a feature, where it has one, is the city of its candidates.
+        path: The polygons; the property `city` of a feature, if any, is the city of its candidates.
         spacing_m: Metres between candidates; see `swclip.geo.lattice`.
 
     Returns:
-        candidate_id, lat_deg, lon_deg, city, image_ids (empty), ordered by latitude and longitude. A point in several
-        polygons is one candidate, of the first.
+        Columns candidate_id, lat_deg, lon_deg, city, image_ids (empty), ordered by latitude and longitude. A point in
+        several polygons is one candidate, of the first of them.
 
     Raises:
-        InputError: The file cannot be used, no point lies within, or too many would.
+        InputError: The file cannot be used, or contains no lattice point, or more than `MAX_GRID_POINTS`.
         ConfigError: The spacing is not a positive number.
     """
     if not (np.isfinite(spacing_m) and spacing_m > 0.0):
@@ -247,7 +248,7 @@ def area_candidates(path: str | os.PathLike[str], spacing_m: float) -> pd.DataFr
         _check_count(sum(len(part) for part in parts), str(path), spacing_m)
     every = np.concatenate(parts)
     if not len(every):
-        raise InputError(f"{path}: no point of a grid of {spacing_m:g} m lies within; take a narrower spacing.")
+        raise InputError(f"{path}: no point of a grid of {spacing_m:g} m is inside the polygons; take a narrower spacing.")
     positions, which = distinct_positions(every)
     _, first = np.unique(which, return_index=True)
     return pd.DataFrame(
@@ -264,23 +265,30 @@ def area_candidates(path: str | os.PathLike[str], spacing_m: float) -> pd.DataFr
 
 
 def lattice_within(area: Area, spacing_m: float) -> Float64[np.ndarray, "n 2"]:
-    """The points of the Earth's lattice within an area, (N, 2) latitude, longitude in degrees.
+    """The points of the global lattice within an area.
+
+    Args:
+        area: The area.
+        spacing_m: Metres between points.
+
+    Returns:
+        (N, 2) latitude, longitude in degrees.
 
     Raises:
-        InputError: There would be too many.
+        InputError: There would be more than `MAX_GRID_POINTS`.
     """
-    looked_at = sum(_box_points(box, spacing_m) for box in area.boxes_deg)
-    if looked_at > _MOST_LOOKED_AT:
-        raise _too_many(f"{looked_at:,.0f}", area.name, spacing_m)
-    found: list[Float64[np.ndarray, "n 2"]] = []
+    tested = sum(_box_points(box, spacing_m) for box in area.boxes_deg)
+    if tested > _MAX_TESTED_POINTS:
+        raise _too_many(f"{tested:,.0f}", area.name, spacing_m)
+    parts: list[Float64[np.ndarray, "n 2"]] = []
     count = 0
     for south, west, north, east in area.boxes_deg:
         for line in lines_between(south, north, spacing_m):
             points = line_points(line, west, east, spacing_m)
-            found.append(points[area.contains(points)])
-            count += len(found[-1])
+            parts.append(points[area.contains(points)])
+            count += len(parts[-1])
             _check_count(count, area.name, spacing_m)
-    return np.concatenate(found) if found else np.zeros((0, 2))
+    return np.concatenate(parts) if parts else np.zeros((0, 2))
 
 
 def _box_points(box: Sequence[float], spacing_m: float) -> float:
@@ -295,7 +303,7 @@ def _check_count(count: int, name: str, spacing_m: float) -> None:
 
 def _too_many(count: str, name: str, spacing_m: float) -> InputError:
     return InputError(
-        f"{name}: a grid of {spacing_m:g} m would have {count} points, and {MAX_GRID_POINTS:,} are the most; take a "
+        f"{name}: a grid of {spacing_m:g} m would have {count} points; at most {MAX_GRID_POINTS:,} are allowed; take a "
         "wider spacing or a smaller area."
     )
 

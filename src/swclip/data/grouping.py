@@ -1,6 +1,6 @@
-"""What a protocol draws: places, captures, blocks; and the drawing itself, the same share from each city.
+"""The units that a protocol draws (places, captures, blocks), and the draw: the same share from each city.
 
-A city that is unknown (None) counts as one more city, last in order.
+Photographs without a city (None) count as one more city, last in order.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from swclip.geo.coordinates import LocalFrame
 from swclip.geo.neighbours import SphereIndex
 
 SAME_PLACE_M = 1.0
-"""Photographs without a place_id that are this close show the same place."""
+"""Photographs without a place_id that are at most this far apart show the same place."""
 
 STEPS_PER_DEG = 10_000_000
-"""Positions are told apart to 1e-7 degrees, about a centimetre."""
+"""Positions are distinguished to 1e-7 degrees, about a centimetre."""
 
 
 def text_or_none(column: pd.Series[Any]) -> list[str | None]:
@@ -43,7 +43,7 @@ def group_numbers(keys: Sequence[Any]) -> Int64[np.ndarray, " n"]:
 
 
 def first_of_group(names: Sequence[str | None], group: Int64[np.ndarray, " n"]) -> list[str | None]:
-    """For each group (numbered from 0) the first name that is known, None where none is."""
+    """For each group (numbered from 0) the first name that is not None; None where all are."""
     first: list[str | None] = [None] * (int(group.max()) + 1)
     for name, number in zip(names, group.tolist(), strict=True):
         if first[number] is None:
@@ -60,7 +60,7 @@ def distinct_positions(
         positions_deg: (N, 2) latitude, longitude in degrees.
 
     Returns:
-        (M, 2) the rounded positions, and for each of the N rows which of the M it is.
+        (M, 2) the rounded positions, and (N,) the number of each row's position among them.
 
     Example:
         >>> distinct_positions(np.array([[1.0, 2.0], [0.0, 0.0], [1.0, 2.00000001]]))[1].tolist()
@@ -86,7 +86,11 @@ def position_steps(positions_deg: Float64[np.ndarray, "n 2"]) -> Int64[np.ndarra
 
 
 def position_name(lat_steps: int, lon_steps: int) -> str:
-    """The id of a candidate that is named by its position, in steps of 1e-7 degrees.
+    """The id of a candidate that is named after its position.
+
+    Args:
+        lat_steps: Latitude in steps of 1e-7 degrees.
+        lon_steps: Longitude in the same steps.
 
     Example:
         >>> position_name(515074000, -1278000)
@@ -103,9 +107,12 @@ def block_ids(
 
     Args:
         positions_deg: (N, 2) latitude, longitude in degrees.
-        city: The city of each; the unknown ones share a frame.
+        city: The city of each photograph; those without one share a grid.
         block_m: Side of a block, metres.
         rng: The generator of the offsets.
+
+    Returns:
+        N block ids, in the order of the photographs.
     """
     blocks = [""] * len(city)
     for name, rows in rows_by_name(city).items():
@@ -120,15 +127,15 @@ def block_ids(
 def place_numbers(
     positions_deg: Float64[np.ndarray, "n 2"], city: Sequence[str | None], place: Sequence[str | None]
 ) -> Int64[np.ndarray, " n"]:
-    """Which place each photograph shows: its place_id within its city, or where that is unknown its position.
+    """Number the place of each photograph: by its place_id within its city, or by its position where it has none.
 
-    Photographs without a place_id are gathered round the first position within `SAME_PLACE_M`. Chains are not
-    followed: a film that moves half a metre a frame would otherwise be a single place.
+    Photographs without a place_id are grouped around the first position within `SAME_PLACE_M`. Chains are not
+    followed: a sequence with half a metre between frames would otherwise be a single place.
 
     Args:
         positions_deg: (N, 2) latitude, longitude in degrees.
         city: The city of each photograph.
-        place: The place_id of each photograph.
+        place: The place_id of each photograph, None where it has none.
 
     Returns:
         (N,) numbers from 0.
@@ -164,7 +171,7 @@ def draw_by_city(
     unit: str,
     hint: str = "bring more photographs or another share",
 ) -> Int64[np.ndarray, " t"]:
-    """Draw a share of the units, the same from each city, rounded so that the total is right.
+    """Draw the same share of the units from each city; the counts are rounded so that they sum to the share of all.
 
     Args:
         units: Numbers of the units to draw from, in order.
@@ -172,13 +179,13 @@ def draw_by_city(
         share: The share to draw, at least one unit; 0 draws none.
         rng: The generator.
         unit: Name of the units, plural, for the message.
-        hint: What to do where there are too few.
+        hint: What the message advises where there are too few.
 
     Returns:
         The units drawn, in order.
 
     Raises:
-        InputError: No unit would stay.
+        InputError: No unit would remain.
     """
     if share == 0.0:
         return units[:0]
@@ -196,7 +203,7 @@ def draw_captures(
     share: float,
     rng: np.random.Generator,
 ) -> Int64[np.ndarray, " t"]:
-    """Draw a share of the captures, the same from each city, as far as one capture of each place stays.
+    """Draw the same share of the captures from each city, while at least one capture of each place remains.
 
     Args:
         captures: Numbers of the captures to draw from.
@@ -207,7 +214,7 @@ def draw_captures(
         rng: The generator.
 
     Returns:
-        The captures drawn, in order; fewer than asked where places have too few.
+        The captures drawn, in order; fewer than the share where places have too few.
     """
     taken: list[int] = []
     if share == 0.0:
@@ -226,11 +233,11 @@ def _quota_by_city(
     units: Int64[np.ndarray, " u"], city_of_unit: Sequence[str | None], share: float
 ) -> list[tuple[Int64[np.ndarray, " m"], int]]:
     """The units of each city and how many of them to draw: the largest remainders are rounded up."""
-    wanted = max(1, round(share * len(units)))
+    total = max(1, round(share * len(units)))
     groups = [units[rows] for rows in rows_by_name([city_of_unit[unit] for unit in units.tolist()]).values()]
-    exact = np.array([wanted * len(group) / len(units) for group in groups])
+    exact = np.array([total * len(group) / len(units) for group in groups])
     count = np.floor(exact).astype(np.int64)
-    for i in np.argsort(-(exact - count), kind="stable")[: wanted - int(count.sum())]:
+    for i in np.argsort(-(exact - count), kind="stable")[: total - int(count.sum())]:
         count[i] += 1
     return list(zip(groups, count.tolist(), strict=True))
 

@@ -15,7 +15,7 @@ from jaxtyping import Float64, Int64
 
 from swclip.data.grouping import group_numbers, place_numbers, text_or_none
 from swclip.data.manifest import Manifest
-from swclip.data.splits import SPLIT_NAMES, Asked, Splits, candidates_for, check_same_manifest
+from swclip.data.splits import SPLIT_NAMES, QuerySplit, Splits, candidates_for, check_same_manifest
 from swclip.geo.distance import haversine_m
 from swclip.geo.neighbours import SphereIndex
 from swclip.imaging.phash import HASH_BITS, PictureHashes, check_bits, near_duplicates
@@ -68,7 +68,7 @@ def leakage_report(
     place = place_numbers(
         manifest.positions_deg, text_or_none(manifest.frame["city"]), text_or_none(manifest.frame["place_id"])
     )
-    asked_of: tuple[Asked, ...] = ("query", "val")
+    asked_of: tuple[QuerySplit, ...] = ("query", "val")
     for name in asked_of:
         query_rows = np.flatnonzero(labels == name)
         training = np.flatnonzero(np.isin(labels, _TRAINING_SIDE[name]))

@@ -1,6 +1,6 @@
-"""The manifest: one table of photographs with their positions, kept as GeoParquet.
+"""The manifest: one table of photographs with their positions, stored as GeoParquet.
 
-Every step reads it and only `prepare`, `fetch` and `synth` write it. geopandas and QGIS open the file as it is.
+Every step reads it; only `prepare`, `fetch` and `synth` write it. geopandas and QGIS can open the file directly.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ COLUMNS = (
 """The columns of every manifest, in order. Further ones may follow and are kept."""
 
 OPTIONAL_COLUMNS = ("caption", "map_path")
-"""Columns that a manifest may have after those of every one: words about a photograph, and a map tile round it. Either
-is null where a photograph has none."""
+"""Columns that a manifest may have after those: a text about the photograph, and a map tile around it. A value is null
+where a photograph has none."""
 
 _WKB_POINT = np.dtype([("order", "u1"), ("kind", "<u4"), ("x", "<f8"), ("y", "<f8")])
 
@@ -65,10 +65,10 @@ class Manifest:
     """Photographs and where they were taken.
 
     Attributes:
-        path: The `manifest.parquet` itself.
-        frame: One row a photograph, columns `COLUMNS` and any further ones, numbered from 0. Text that is unknown is
+        path: The file `manifest.parquet`.
+        frame: One row per photograph, columns `COLUMNS` and any further ones, numbered from 0. Text that is unknown is
             None, a number that is unknown is NaN. `captured_at` has milliseconds and no zone: UTC where the source
-            gave an offset, otherwise the clock time as written. `OPTIONAL_COLUMNS` may be there or not.
+            gave an offset, otherwise the clock time as written. `OPTIONAL_COLUMNS` may be absent.
     """
 
     path: Path
@@ -109,7 +109,7 @@ class Manifest:
 
     @cached_property
     def captions(self) -> list[str | None]:
-        """Words about the photographs, in the order of the rows; None where a photograph has none."""
+        """Texts about the photographs, in the order of the rows; None where a photograph has none."""
         return self._optional("caption")
 
     @property
@@ -133,8 +133,8 @@ class Manifest:
 
 def manifest_file(path: str | os.PathLike[str]) -> Path:
     """The manifest's file: `path` itself if it ends in .parquet, else `manifest.parquet` in the folder `path`."""
-    given = Path(path)
-    return given if given.suffix == ".parquet" and not given.is_dir() else given / MANIFEST_NAME
+    target = Path(path)
+    return target if target.suffix == ".parquet" and not target.is_dir() else target / MANIFEST_NAME
 
 
 def read_manifest(path: str | os.PathLike[str]) -> Manifest:
@@ -144,12 +144,12 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
         path: The folder that holds `manifest.parquet`, or the file.
 
     Raises:
-        ArtefactError: It is missing, cut short, not a manifest, of another version, or its rows are not sound.
+        ArtefactError: The file is missing, truncated, not a manifest or of another version, or a row is invalid.
     """
     file = manifest_file(path)
     if not file.is_file():
         raise ArtefactError(
-            f"{file}: there is no manifest there; make one with: swclip prepare SOURCE --out {file.parent}"
+            f"{file}: there is no manifest; make one with: swclip prepare SOURCE --out {file.parent}"
         )
     try:
         table = pq.ParquetFile(file).read()
@@ -176,16 +176,16 @@ def write_manifest(
     Args:
         path: The `.parquet` file, or the folder that will hold `manifest.parquet`.
         frame: At least `image_id`, `image_path`, `lat_deg`, `lon_deg`. Columns of the schema that are missing are
-            filled with nulls, further ones are kept after them. Absolute paths of photographs and map tiles are made
+            filled with nulls; further ones follow them. Absolute paths of photographs and map tiles are made
             relative to the file.
-        made_with: Added to the file's metadata beside the version of swclip (the command, a seed).
+        made_with: Further metadata of the file beside the version of swclip, such as the command or a seed.
 
     Returns:
-        The manifest as a reader gets it.
+        The manifest as `read_manifest` returns it.
 
     Raises:
-        InputError: A needed column is missing, an id repeats, or a position is not on the Earth.
-        DiskFullError: The disk filled; nothing half-written is left.
+        InputError: A required column is missing, an id repeats, or a position is not a latitude and longitude.
+        DiskFullError: The disk filled; no incomplete file is left.
     """
     file = manifest_file(path)
     for name in REQUIRED_COLUMNS:
@@ -211,18 +211,18 @@ def _check_version(file: Path, metadata: dict[bytes, bytes]) -> None:
             f"{file}: is a Parquet file but not a swclip manifest; import it with: swclip prepare {file} --out DIR"
         )
     try:
-        found = str(json.loads(metadata[METADATA_KEY])["version"])
+        version = str(json.loads(metadata[METADATA_KEY])["version"])
     except (ValueError, KeyError, TypeError):
-        found = "unreadable"
-    if found != SCHEMA_VERSION:
+        version = "unreadable"
+    if version != SCHEMA_VERSION:
         raise ArtefactError(
-            f"{file}: manifest schema version {found}, this swclip reads version {SCHEMA_VERSION}; "
+            f"{file}: manifest schema version {version}, this swclip reads version {SCHEMA_VERSION}; "
             "make the manifest again with this swclip, or install the one that made it."
         )
 
 
 def _tidy(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """Columns in order and of their types, nulls where there was no column, paths relative and with slashes."""
+    """Columns in order and of the right types, null where one is missing; paths relative and with slashes."""
     columns: dict[str, Any] = {}
     for name in COLUMNS:
         if name in FLOAT_COLUMNS:
@@ -323,7 +323,7 @@ def _checked(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     repeated = frame["image_id"].duplicated()
     if repeated.any():
         row = int(np.flatnonzero(repeated)[0])
-        raise InputError(f"{name}, row {row}: image_id {frame['image_id'][row]!r} is there twice; ids must be unique.")
+        raise InputError(f"{name}, row {row}: image_id {frame['image_id'][row]!r} occurs twice; ids must be unique.")
     wrong = ~valid_positions(frame["lat_deg"].to_numpy(np.float64), frame["lon_deg"].to_numpy(np.float64))
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])

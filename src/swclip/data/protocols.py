@@ -1,7 +1,7 @@
 """The three protocols: which photographs are queries, and what training may see of their places.
 
-Each protocol is a pure function of the photographs (in the order of their ids) and a generator, so the order of the
-manifest's rows does not matter.
+Each protocol is a pure function of the photographs (in the order of their ids) and a generator, so that the order of
+the manifest's rows does not matter.
 """
 
 from __future__ import annotations
@@ -43,13 +43,14 @@ class SplitConfig:
     Attributes:
         protocol: known-places, new-streets or new-city.
         block_m: Side of the square blocks, metres.
-        buffer_m: Training photographs this near to a query are kept out of training (new-streets, new-city), metres.
+        buffer_m: Photographs within this distance of a query are excluded from training (new-streets, new-city),
+            metres.
         query_share: Share of the places, captures or blocks whose photographs become queries.
         val_share: Share of the remaining ones whose photographs become validation queries; 0 for none.
         seed: Seed of the draw.
         hold_out: What known-places holds out: a place, a capture (one pass over a place), or `auto`.
         gallery: What the candidates are: auto, photographs, positions or grid:SPACING_M.
-        city: The city that new-city leaves out; drawn by the seed where None.
+        city: The city that new-city holds out; drawn by the seed where None.
     """
 
     protocol: Protocol
@@ -70,9 +71,9 @@ class SplitConfig:
         if not 0.0 <= self.val_share < 1.0:
             raise ConfigError(f"the share of validation is {self.val_share}; it must be at least 0 and below 1.")
         if not (math.isfinite(self.block_m) and self.block_m > 0):
-            raise ConfigError(f"blocks of {self.block_m} m cannot be laid; give a positive number of metres.")
+            raise ConfigError(f"blocks of {self.block_m} m are impossible; give a positive number of metres.")
         if not (math.isfinite(self.buffer_m) and self.buffer_m >= 0):
-            raise ConfigError(f"a buffer of {self.buffer_m} m cannot be kept; give 0 or more metres.")
+            raise ConfigError(f"a buffer of {self.buffer_m} m is impossible; give 0 or more metres.")
         if self.seed < 0:
             raise ConfigError(f"the seed is {self.seed}; it must be 0 or more.")
         if self.hold_out != "auto" and self.protocol != "known-places":
@@ -87,11 +88,11 @@ class SplitDraft:
     """Splits before they are written.
 
     Attributes:
-        frame: image_id, split, block_id, in the manifest's order. block_id is the block of `block_m` that holds the
-            photograph, for every protocol: reports resample blocks.
+        frame: image_id, split, block_id, in the manifest's order. block_id is the square block of side `block_m` that
+            contains the photograph, for every protocol: reports resample blocks.
         candidates: The candidates, as in `Splits`.
-        meta: protocol, seed, parameters (with what `auto` chose), manifest_digest.
-        notes: What was chosen and why, and what a reader of the figures must know; sentences.
+        meta: protocol, seed, parameters (`auto` resolved), manifest_digest.
+        notes: Sentences: the choices that were made and why, and what readers of the figures must know.
     """
 
     frame: pd.DataFrame
@@ -111,7 +112,15 @@ class SplitDraft:
 
 @dataclass
 class Photographs:
-    """The manifest's rows in the order of their ids, as plain arrays."""
+    """The manifest's rows in the order of their ids, as plain arrays.
+
+    Attributes:
+        positions_deg: (N, 2) latitude, longitude in degrees.
+        city: City of each photograph, None where unknown.
+        place: place_id of each, None where unknown.
+        sequence: sequence_id of each, None where unknown.
+        notes: The notes of the split; the protocols append to them.
+    """
 
     positions_deg: Float64[np.ndarray, "n 2"]
     city: list[str | None]
@@ -125,8 +134,8 @@ def split(manifest: Manifest, protocol: Protocol = "known-places", **options: An
 
     Args:
         manifest: The photographs.
-        protocol: known-places (other photographs of the area are in training), new-streets (whole blocks are left
-            out, with a buffer) or new-city (a whole city is left out).
+        protocol: known-places (other photographs of the area are in training), new-streets (whole blocks are held
+            out, with a buffer) or new-city (a whole city is held out).
         **options: The other fields of `SplitConfig`.
 
     Returns:
@@ -134,7 +143,7 @@ def split(manifest: Manifest, protocol: Protocol = "known-places", **options: An
 
     Raises:
         ConfigError: An option has a value that cannot work.
-        InputError: There are too few cities, blocks or places, or the city is not there.
+        InputError: There are too few cities, blocks or places, or the manifest does not have the city.
 
     Example:
         >>> draft = split(manifest, "new-streets", block_m=100, buffer_m=20)  # doctest: +SKIP
@@ -142,7 +151,7 @@ def split(manifest: Manifest, protocol: Protocol = "known-places", **options: An
     """
     config = SplitConfig(protocol=protocol, **options)
     if len(manifest.frame) == 0:
-        raise InputError(f"{manifest.path}: it holds no photographs; run `swclip prepare` on a folder that does.")
+        raise InputError(f"{manifest.path}: it has no photographs; run `swclip prepare` on a folder that has some.")
     order = np.argsort(manifest.frame["image_id"].to_numpy(dtype=object), kind="stable")
     sorted_rows = manifest.frame.iloc[order]
     photographs = Photographs(
@@ -152,7 +161,7 @@ def split(manifest: Manifest, protocol: Protocol = "known-places", **options: An
         sequence=text_or_none(sorted_rows["sequence_id"]),
     )
     rng = np.random.default_rng(config.seed)
-    # Drawn for every protocol and first, so that a seed stands for the same blocks whatever the protocol is.
+    # Drawn first and for every protocol, so that a seed gives the same blocks whatever the protocol is.
     blocks = block_ids(photographs.positions_deg, photographs.city, config.block_m, rng)
     chosen: dict[str, Any] = {}
     if config.protocol == "known-places":
@@ -230,10 +239,10 @@ def known_places(photographs: Photographs, config: SplitConfig, rng: np.random.G
     left = np.arange(len(place_of_capture))
     for name, share in (("query", config.query_share), ("val", config.val_share)):
         taken = draw_captures(left, place_of_capture, remaining, city_of_capture, share, rng)
-        wanted = round(share * len(left))
-        if len(taken) < wanted:
+        target = round(share * len(left))
+        if len(taken) < target:
             photographs.notes.append(
-                f"{len(taken)} captures became {name}, not the {wanted} asked for: each place keeps one in training."
+                f"{len(taken)} captures became {name}, not {target} as configured: each place keeps one in training."
             )
         labels[np.isin(capture, taken)] = name
         left = np.setdiff1d(left, taken)
@@ -241,7 +250,7 @@ def known_places(photographs: Photographs, config: SplitConfig, rng: np.random.G
 
 
 def new_streets(photographs: Photographs, blocks: list[str], config: SplitConfig, rng: np.random.Generator) -> Labels:
-    """Hold out square blocks, and keep what is near them out of training.
+    """Hold out square blocks, and exclude photographs near them from training.
 
     Args:
         photographs: The photographs in the order of their ids.
@@ -270,11 +279,24 @@ def draw_blocks(
     config: SplitConfig,
     rng: np.random.Generator,
 ) -> None:
-    """Move a share of the blocks that training still has to the split `name`, and what is near to gallery; in place."""
+    """Move a share of the training blocks to the split `name`, and training photographs near them to `gallery`.
+
+    Args:
+        labels: (N,) the split of each photograph; changed in place.
+        name: The split that receives the blocks.
+        share: Share of the blocks with training photographs.
+        photographs: The photographs in the order of their ids.
+        blocks: The block of each photograph.
+        config: Side of the blocks and the buffer.
+        rng: The generator of the draw.
+
+    Raises:
+        InputError: There are too few blocks.
+    """
     number, training = group_numbers(blocks), labels == "train"
     city_of_block = first_of_group(photographs.city, number)
-    what, hint = f"blocks of {config.block_m:g} m", f"give a --block-m smaller than {config.block_m:g}"
-    taken = draw_by_city(np.unique(number[training]), city_of_block, share, rng, what, hint)
+    unit, hint = f"blocks of {config.block_m:g} m", f"give a --block-m smaller than {config.block_m:g}"
+    taken = draw_by_city(np.unique(number[training]), city_of_block, share, rng, unit, hint)
     labels[training & np.isin(number, taken)] = name
     keep_buffer(labels, photographs.positions_deg, name, config.buffer_m)
 
@@ -282,26 +304,26 @@ def draw_blocks(
 def new_city(
     photographs: Photographs, blocks: list[str], config: SplitConfig, rng: np.random.Generator
 ) -> tuple[Labels, str]:
-    """Leave one city out whole; a second one is validation where three are there, else blocks of the others.
+    """Hold out a whole city; validation is a second city where there are three, else blocks of the other one.
 
     Args:
         photographs: The photographs in the order of their ids.
         blocks: The block of each photograph.
-        config: The city to leave out, and what new-streets needs for validation.
+        config: The city to hold out, and the blocks and shares of the validation.
         rng: The generator of the draw.
 
     Returns:
-        (N,) train, val, gallery or query, and the city that was left out.
+        (N,) train, val, gallery or query, and the city that was held out.
 
     Raises:
-        InputError: There are fewer than two cities, or the named one is not there.
+        InputError: There are fewer than two cities, or the manifest does not have the configured one.
     """
     rows_of = rows_by_name(photographs.city)
     names = [name for name in rows_of if name is not None]
     if len(names) < 2:
-        known = f"only {names[0]!r}" if names else "none"
+        named = f"only {names[0]!r}" if names else "none"
         raise InputError(
-            f"new-city leaves one city out and needs at least two in the manifest's city column, which names {known}; "
+            f"new-city leaves one city out and needs at least two in the manifest's city column, which names {named}; "
             "use new-streets, or fill the column."
         )
     if config.city is not None and config.city not in names:
@@ -310,15 +332,15 @@ def new_city(
     labels = np.full(len(blocks), "train", dtype=object)
     labels[rows_of[city]] = "query"
     if None in rows_of:
-        # A photograph of an unknown city might show the one that is left out.
+        # A photograph of an unknown city might show the one that is held out.
         labels[rows_of[None]] = "gallery"
         photographs.notes.append(
-            f"{len(rows_of[None])} photographs without a city were kept out of training (split gallery)."
+            f"{len(rows_of[None])} photographs without a city were excluded from training (split gallery)."
         )
     keep_buffer(labels, photographs.positions_deg, "query", config.buffer_m)
     others = [name for name in names if np.any(labels[rows_of[name]] == "train")]
     if config.val_share == 0:
-        photographs.notes.append(f"Left out: {city}. No validation, as asked.")
+        photographs.notes.append(f"Left out: {city}. No validation, as configured.")
     elif len(others) >= 2:
         val_city = others[int(rng.integers(len(others)))]
         rows = rows_of[val_city]
@@ -328,7 +350,7 @@ def new_city(
     else:
         draw_blocks(labels, "val", config.val_share, photographs, blocks, config, rng)
         photographs.notes.append(
-            f"Left out: {city}. Validation: blocks of {config.block_m:g} m, for no further city can be spared."
+            f"Left out: {city}. Validation: blocks of {config.block_m:g} m, since there is no further city."
         )
     return labels, city
 
@@ -344,4 +366,4 @@ def _check_not_empty(labels: Labels, config: SplitConfig) -> None:
 
 def _one_of(option: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise ConfigError(f"{option} {value!r} is not known; choose one of {', '.join(allowed)}.")
+        raise ConfigError(f"{option} {value!r} is unknown; choose one of {', '.join(allowed)}.")

@@ -28,7 +28,7 @@ IN_MEMORY = Path("splits in memory")
 SplitName = Literal["train", "val", "gallery", "query"]
 SPLIT_NAMES: tuple[str, ...] = get_args(SplitName)
 
-Asked = Literal["val", "query"]
+QuerySplit = Literal["val", "query"]
 _ALLOWED_PHOTOGRAPHS: dict[str, frozenset[str]] = {
     # What an answer may use. Validation is on the training side, so that queries may be answered with it.
     "val": frozenset({"train"}),
@@ -233,7 +233,7 @@ def check_same_manifest(splits: Splits, manifest: Manifest) -> None:
         )
 
 
-def candidates_for(splits: Splits, on: Asked) -> pd.DataFrame:
+def candidates_for(splits: Splits, on: QuerySplit) -> pd.DataFrame:
     """The candidates that may answer the validation queries, or the queries.
 
     Args:

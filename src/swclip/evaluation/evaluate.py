@@ -13,7 +13,7 @@ from jaxtyping import Float32, Float64, Int64
 from swclip.calibration.conformal import Calibration
 from swclip.calibration.posterior_config import PosteriorConfig, default_posterior
 from swclip.data.manifest import Manifest
-from swclip.data.splits import Asked, SplitName, Splits, candidates_for, indices
+from swclip.data.splits import QuerySplit, SplitName, Splits, candidates_for, indices
 from swclip.errors import InputError
 from swclip.evaluation.measure import MeasureConfig, measure
 from swclip.evaluation.report import Truth
@@ -61,7 +61,7 @@ def evaluate(
     manifest: Manifest,
     splits: Splits,
     *,
-    on: Asked = "query",
+    on: QuerySplit = "query",
     posterior: PosteriorConfig | None = None,
     bank: Bank | None = None,
     config: MeasureConfig | None = None,
@@ -99,7 +99,7 @@ def evaluate(
         ConfigError: The estimator, the regions or a view are not known, or the model has not the view.
     """
     embedding = embedding or EmbedConfig()
-    asked = asked_rows(splits, manifest, on)
+    asked = query_rows(splits, manifest, on)
     captions, maps = [manifest.captions[row] for row in asked], [manifest.map_paths[row] for row in asked]
     names = chosen_modalities(model, captions, maps, use)
     places = candidates_for(splits, on)
@@ -144,7 +144,7 @@ def evaluate_embeddings(
     manifest: Manifest,
     splits: Splits,
     *,
-    on: Asked = "query",
+    on: QuerySplit = "query",
     posterior: PosteriorConfig,
     config: MeasureConfig | None = None,
     calibration: Calibration | None = None,
@@ -153,7 +153,7 @@ def evaluate_embeddings(
     """As `evaluate`, from embeddings that are there already: the entry for systems that are not a `LocatorModel`.
 
     Args:
-        queries: (Q, D) unit vectors of the photographs of `asked_rows`, in that order.
+        queries: (Q, D) unit vectors of the photographs of `query_rows`, in that order.
         gallery: Of `candidates_for(splits, on)`, in that order.
         manifest: The photographs.
         splits: Their splits.
@@ -163,7 +163,7 @@ def evaluate_embeddings(
         calibration: Of the regions; where None the queries calibrate one another by halves.
         command: The command line, for the record.
     """
-    rows = asked_rows(splits, manifest, on)
+    rows = query_rows(splits, manifest, on)
     frame, truth = _queries(manifest, splits, rows, on)
     training = np.concatenate([indices(splits, manifest, name) for name in _TRAINING_SIDE[on]])
     kernel = gallery_kernel(gallery, posterior.smoothing_m, posterior.kernel)
@@ -194,7 +194,7 @@ def evaluate_embeddings(
     return replace(evaluation, report=report)
 
 
-def asked_rows(splits: Splits, manifest: Manifest, on: Asked) -> Int64[np.ndarray, " q"]:
+def query_rows(splits: Splits, manifest: Manifest, on: QuerySplit) -> Int64[np.ndarray, " q"]:
     """Rows of the manifest whose place is asked for, in its order.
 
     Raises:
@@ -219,7 +219,7 @@ def made_with(manifest: Manifest, splits: Splits, fingerprint: str | None, comma
 
 
 def _queries(
-    manifest: Manifest, splits: Splits, rows: Int64[np.ndarray, " q"], on: Asked
+    manifest: Manifest, splits: Splits, rows: Int64[np.ndarray, " q"], on: QuerySplit
 ) -> tuple[pd.DataFrame, Truth]:
     """The rows that are asked, with the position the error is measured against, and which one that is."""
     frame = manifest.frame.iloc[rows].reset_index(drop=True)

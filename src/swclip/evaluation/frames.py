@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from swclip.evaluation.report import Report
-from swclip.metrics.coverage_parts import Promise, RegionCoverage
+from swclip.metrics.coverage_parts import DistrictCoverage, LevelCoverage
 from swclip.metrics.parts import Errors
 
 COVERAGE_COLUMNS = (
@@ -71,7 +71,7 @@ def errors_frame(report: Report) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("answer")
 
 
-def regions_frame(report: Report) -> pd.DataFrame:
+def districts_frame(report: Report) -> pd.DataFrame:
     """The errors of each region, hardest first.
 
     Args:
@@ -116,7 +116,7 @@ def coverage_frame(report: Report) -> pd.DataFrame:
 
 
 def _coverage_row(
-    level: float, region: str, own: Promise | RegionCoverage, median_area_km2: float | None, cannot_tell: float | None
+    level: float, region: str, own: LevelCoverage | DistrictCoverage, median_area_km2: float | None, cannot_tell: float | None
 ) -> dict[str, Any]:
     low, high = own.coverage_interval or (None, None)
     return {

@@ -16,10 +16,10 @@ from swclip.errors import ArtefactError
 from swclip.files import read_json
 from swclip.metrics.baselines import Baselines
 from swclip.metrics.coverage_parts import CalibrationReport
+from swclip.metrics.district_errors import DistrictErrors, DistrictGap
 from swclip.metrics.error_report import Intervals
 from swclip.metrics.hierarchy import LevelFigures
 from swclip.metrics.parts import ByK, ByRadius, Errors, Figures, Metres, Number, Part, Share
-from swclip.metrics.regional_errors import Region, Regional
 from swclip.metrics.spatial import Spatial
 
 Version = Literal["1", "2"]
@@ -42,7 +42,7 @@ class Unanswered(Part):
     accuracy_within_m_of_asked: ByRadius
 
 
-class SureAnswers(Part):
+class ConfidenceCurve(Part):
     """Errors of the surest answers."""
 
     share: list[Share]
@@ -55,7 +55,7 @@ class Confidence(Part):
     """What the order of another tool's confidences is worth."""
 
     n: int
-    selective: SureAnswers
+    selective: ConfidenceCurve
 
 
 class Relevance(Part):
@@ -87,8 +87,8 @@ class Report(Part):
     error_m: Errors
     accuracy_within_m: ByRadius
     geoscore: float = Field(description="0 to 5000")
-    by_region: dict[str, Region]
-    regional: Regional | None
+    by_region: dict[str, DistrictErrors]
+    regional: DistrictGap | None
     intervals: Intervals
     recall_at_k_25m: dict[str, Share | None] | None = Field(description="by k; null beyond the answers that were given")
     mrr_25m: float | None

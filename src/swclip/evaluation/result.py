@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Float32, Float64
 
 from swclip.evaluation.report import Report
-from swclip.metrics.query_details import GroundPosterior, TopCandidates
+from swclip.metrics.query_details import CellPosterior, TopCandidates
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Evaluation:
     candidates: pd.DataFrame
     errors_m: Mapping[str, Float64[np.ndarray, " q"]] = field(default_factory=dict)
     top: TopCandidates | None = None
-    ground: GroundPosterior | None = None
+    ground: CellPosterior | None = None
 
 
 @dataclass(frozen=True, eq=False)

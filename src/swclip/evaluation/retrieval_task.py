@@ -15,10 +15,10 @@ from swclip.calibration.region_cells import RegionCells
 from swclip.errors import InputError
 from swclip.geo.distance import geodesic_m
 from swclip.geo.neighbours import SphereIndex
-from swclip.metrics.districts import region_labels, resampling_blocks
+from swclip.metrics.districts import district_labels, resampling_blocks
 from swclip.metrics.hierarchy import LevelMeter
 from swclip.metrics.localization_error import RECALL_RADIUS_M
-from swclip.metrics.query_details import GroundMeter
+from swclip.metrics.query_details import CellMeter
 from swclip.metrics.region_coverage import RegionMeter
 
 # Geodesic and haversine distances differ by less than this share.
@@ -80,7 +80,7 @@ class RetrievalTask:
             hits_within(truth, places, RECALL_RADIUS_M),
             cities,
             np.asarray(texts(candidates, "city"), dtype=object),
-            region_labels(cities, truth, regions),
+            district_labels(cities, truth, regions),
             blocks,
             block_kind,
         )
@@ -92,7 +92,7 @@ class Meters:
 
     levels: LevelMeter
     regions: RegionMeter
-    ground: GroundMeter
+    ground: CellMeter
 
     @classmethod
     def of(
@@ -118,7 +118,7 @@ class Meters:
         places, names = task.places_deg, task.candidate_cities.tolist()
         levels = LevelMeter(task.truth_deg, task.cities, places, names, resolutions)
         cells = _ground(places, names, calibration)
-        ground = GroundMeter(cells, len(task.queries))
+        ground = CellMeter(cells, len(task.queries))
         regions = RegionMeter(
             cells,
             task.truth_deg,

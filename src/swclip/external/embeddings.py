@@ -16,7 +16,7 @@ from jaxtyping import Float32, Float64
 from numpy.typing import ArrayLike
 
 from swclip.errors import ConfigError, InputError
-from swclip.external.prediction_columns import COMMON, BridgeTable, Synonyms, find_roles, flag, need, open_table, words
+from swclip.external.prediction_columns import COMMON, ExternalTable, Synonyms, find_roles, flag, need, open_table, words
 from swclip.ingest.columns import listed, plain_name
 from swclip.ingest.source_table import RawTable, first_line
 from swclip.ingest.sources import GEOJSON, PARQUET, TEXT_TABLES
@@ -120,11 +120,11 @@ def check_dimensions(one: VectorSet, other: VectorSet) -> None:
         )
 
 
-def _no_id(table: BridgeTable, at: int) -> str:
+def _no_id(table: ExternalTable, at: int) -> str:
     raise InputError(f"{table.where(at, 'image_id')}: the id is empty; every vector needs one.")
 
 
-def _check_vectors(table: BridgeTable, vectors: Float32[np.ndarray, "n d"], ids: list[str]) -> None:
+def _check_vectors(table: ExternalTable, vectors: Float32[np.ndarray, "n d"], ids: list[str]) -> None:
     bad = ~np.isfinite(vectors).all(axis=1)
     if bad.any():
         at = int(np.flatnonzero(bad)[0])
@@ -134,7 +134,7 @@ def _check_vectors(table: BridgeTable, vectors: Float32[np.ndarray, "n d"], ids:
         )
 
 
-def _roles(table: BridgeTable, role: str | None) -> list[str]:
+def _roles(table: ExternalTable, role: str | None) -> list[str]:
     spoken = table.texts("role")
     if "role" not in table.columns:
         if role is None:
@@ -155,7 +155,7 @@ def _roles(table: BridgeTable, role: str | None) -> list[str]:
     return found
 
 
-def _check_ids(table: BridgeTable, ids: list[str], roles: list[str]) -> None:
+def _check_ids(table: ExternalTable, ids: list[str], roles: list[str]) -> None:
     first: dict[tuple[str, str], int] = {}
     for at, key in enumerate(zip(roles, ids, strict=True)):
         if key in first:
@@ -166,7 +166,7 @@ def _check_ids(table: BridgeTable, ids: list[str], roles: list[str]) -> None:
         first[key] = at
 
 
-def _positions(table: BridgeTable, ids: list[str], crs: str | None) -> Float64[np.ndarray, "n 2"]:
+def _positions(table: ExternalTable, ids: list[str], crs: str | None) -> Float64[np.ndarray, "n 2"]:
     found = np.full((len(ids), 2), np.nan)
     if "lat" in table.columns and "lon" in table.columns:
         found = table.positions("lat", "lon", "position")
@@ -188,7 +188,7 @@ def _positions(table: BridgeTable, ids: list[str], crs: str | None) -> Float64[n
     return found
 
 
-def _of_name(table: BridgeTable, at: int, name: str, crs: str | None) -> tuple[float, float]:
+def _of_name(table: ExternalTable, at: int, name: str, crs: str | None) -> tuple[float, float]:
     try:
         place = parse_name(Path(name).name, crs)
     except PlaceNameError as error:

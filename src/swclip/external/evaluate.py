@@ -12,7 +12,7 @@ import pandas as pd
 
 from swclip.data.leakage import leakage_report
 from swclip.data.manifest import Manifest
-from swclip.data.splits import Asked, Splits, candidates_for, indices
+from swclip.data.splits import QuerySplit, Splits, candidates_for, indices
 from swclip.errors import ConfigError
 from swclip.evaluation.evaluate import evaluate_embeddings
 from swclip.evaluation.measure import MeasureConfig
@@ -21,7 +21,7 @@ from swclip.external.embeddings import Source, read_vectors
 from swclip.external.ground_truth import asked_of
 from swclip.external.measure_coordinates import measure_answers
 from swclip.external.measure_embeddings import Problem, given_problem, own_problem
-from swclip.external.predicted_coordinates import read_predicted
+from swclip.external.predicted_coordinates import read_predicted_coordinates
 from swclip.external.prediction_columns import COMMON, find_roles, need, open_table
 from swclip.external.prediction_gallery import Space, fitted_posterior, fixed_posterior, image_gallery
 from swclip.versions import versions
@@ -34,7 +34,7 @@ def evaluate_predictions(
     *,
     manifest: Manifest | None = None,
     splits: Splits | None = None,
-    on: Asked = "query",
+    on: QuerySplit = "query",
     gallery: str | os.PathLike[str] | pd.DataFrame | None = None,
     columns: Mapping[str, str] | None = None,
     config: MeasureConfig | None = None,
@@ -78,7 +78,7 @@ def evaluate_predictions(
     if splits is not None and gallery is not None:
         raise ConfigError("the splits have candidates already; give them or a gallery, not both.")
     asked = None if manifest is None else asked_of(manifest, splits, on)
-    predicted = read_predicted(predictions, columns=columns, asked=asked)
+    predicted = read_predicted_coordinates(predictions, columns=columns, asked=asked)
     candidates = None if gallery is None else _candidates(gallery)
     training = np.zeros((0, 2))
     if splits is not None and manifest is not None:
@@ -101,7 +101,7 @@ def evaluate_vectors(
     columns: Mapping[str, str] | None = None,
     manifest: Manifest | None = None,
     splits: Splits | None = None,
-    on: Asked = "query",
+    on: QuerySplit = "query",
     val_share: float = 0.0,
     temperature: float | None = None,
     config: MeasureConfig | None = None,

@@ -10,12 +10,12 @@ import pandas as pd
 from jaxtyping import Float64, Int64
 
 from swclip.data.manifest import Manifest
-from swclip.data.splits import Asked as On
+from swclip.data.splits import QuerySplit as On
 from swclip.data.splits import Splits
 from swclip.errors import InputError
-from swclip.evaluation.evaluate import TRUE_COLUMNS, asked_rows
+from swclip.evaluation.evaluate import TRUE_COLUMNS, query_rows
 from swclip.evaluation.report import Truth
-from swclip.external.prediction_columns import BridgeTable
+from swclip.external.prediction_columns import ExternalTable
 
 _DEEPEST = 6
 
@@ -89,7 +89,7 @@ def asked_of(manifest: Manifest, splits: Splits | None = None, on: On = "query")
         InputError: No photograph is in the split, or a true position is missing.
         MismatchError: The splits were made from another manifest.
     """
-    rows = np.arange(len(manifest)) if splits is None else asked_rows(splits, manifest, on)
+    rows = np.arange(len(manifest)) if splits is None else query_rows(splits, manifest, on)
     frame = manifest.frame.iloc[rows].reset_index(drop=True)
     truth = Truth(position="recorded", columns="lat_deg, lon_deg")
     positions: Float64[np.ndarray, "q 2"] = frame[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
@@ -139,7 +139,7 @@ def names_of(manifest: Manifest) -> dict[str, str]:
     }
 
 
-def truth_of_rows(table: BridgeTable, lines: Int64[np.ndarray, " q"]) -> Float64[np.ndarray, "q 2"]:
+def truth_of_rows(table: ExternalTable, lines: Int64[np.ndarray, " q"]) -> Float64[np.ndarray, "q 2"]:
     """True positions that a table itself has, of some of its rows.
 
     Raises:

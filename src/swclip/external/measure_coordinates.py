@@ -15,13 +15,13 @@ from swclip.data.grouping import text_or_none
 from swclip.errors import InputError
 from swclip.evaluation.measure import MeasureConfig
 from swclip.evaluation.predictions import COLUMNS
-from swclip.evaluation.report import REPORT_VERSION, Confidence, Report, SureAnswers, Unanswered
+from swclip.evaluation.report import REPORT_VERSION, Confidence, Report, ConfidenceCurve, Unanswered
 from swclip.evaluation.result import Evaluation
 from swclip.evaluation.retrieval_task import hits_within
 from swclip.external.predicted_coordinates import Predicted
 from swclip.geo.distance import geodesic_m
 from swclip.metrics.baselines import Baselines, baselines
-from swclip.metrics.districts import region_labels, resampling_blocks
+from swclip.metrics.districts import district_labels, resampling_blocks
 from swclip.metrics.error_report import error_report
 from swclip.metrics.localization_error import RECALL_KS, RECALL_RADIUS_M, recall_at_k
 from swclip.metrics.ndcg import geoscore_by_query
@@ -71,7 +71,7 @@ def measure_answers(
     answers = predicted.answers_deg[answered]
     error = geodesic_m(truth, answers[:, 0])
     cities = text_or_none(queries["city"])
-    regions = region_labels(cities, truth, config.regions)
+    regions = district_labels(cities, truth, config.regions)
     blocks, block_kind = resampling_blocks(queries, truth)
     # As `measure` spawns them, so that the same errors get the same intervals.
     generator_bootstrap, generator_random = np.random.default_rng(config.seed).spawn(2)
@@ -180,7 +180,7 @@ def confidence_figures(
     counts = [max(1, round(share * len(order))) for share in _SHARES]
     return Confidence(
         n=len(order),
-        selective=SureAnswers(
+        selective=ConfidenceCurve(
             share=list(_SHARES),
             n=counts,
             median_m=[float(np.median(error_m[order[:count]])) for count in counts],

@@ -14,9 +14,9 @@ from jaxtyping import Float32, Float64, Int64
 
 from swclip.data.candidates import candidates_at
 from swclip.data.manifest import COLUMNS, Manifest
-from swclip.data.splits import Asked, Splits, candidates_for, indices
+from swclip.data.splits import QuerySplit, Splits, candidates_for, indices
 from swclip.errors import ConfigError, InputError
-from swclip.evaluation.evaluate import asked_rows
+from swclip.evaluation.evaluate import query_rows
 from swclip.external.embeddings import VectorSet, check_dimensions
 from swclip.external.ground_truth import names_of
 from swclip.geo.neighbours import SphereIndex
@@ -43,12 +43,12 @@ class Problem:
     vectors: Float32[np.ndarray, "n d"]
     leakage: dict[str, Any]
 
-    def rows(self, on: Asked) -> Int64[np.ndarray, " q"]:
+    def rows(self, on: QuerySplit) -> Int64[np.ndarray, " q"]:
         """Rows of the vectors of the photographs asked, in the manifest's order; InputError where one has none."""
-        asked = asked_rows(self.splits, self.manifest, on)
+        asked = query_rows(self.splits, self.manifest, on)
         return self._having(asked, "queries")
 
-    def gallery_rows(self, on: Asked) -> tuple[pd.DataFrame, Int64[np.ndarray, " p"], Int64[np.ndarray, " p"]]:
+    def gallery_rows(self, on: QuerySplit) -> tuple[pd.DataFrame, Int64[np.ndarray, " p"], Int64[np.ndarray, " p"]]:
         """The candidates with their photographs, the rows of these in the vectors, and the candidate of each."""
         places, ids = placed_photographs(self.manifest, self.splits, on)
         at_id = {image_id: row for row, image_id in enumerate(self.manifest.frame["image_id"])}
@@ -67,7 +67,7 @@ class Problem:
         return rows
 
 
-def placed_photographs(manifest: Manifest, splits: Splits, on: Asked) -> tuple[pd.DataFrame, list[list[str]]]:
+def placed_photographs(manifest: Manifest, splits: Splits, on: QuerySplit) -> tuple[pd.DataFrame, list[list[str]]]:
     """Which photographs stand at which candidate, for a search by image.
 
     Those that the splits give to the candidates. Where they give none (candidates that are a grid, or bare positions),

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float64, Int64
 from swclip.errors import InputError
 from swclip.evaluation.report import Truth
 from swclip.external.ground_truth import Asked, truth_of_rows
-from swclip.external.prediction_columns import COMMON, BridgeTable, Synonyms, find_roles, flag, need, open_table, words
+from swclip.external.prediction_columns import COMMON, ExternalTable, Synonyms, find_roles, flag, need, open_table, words
 from swclip.geo.distance import haversine_m
 from swclip.ingest.source_table import RawTable
 
@@ -75,7 +75,7 @@ class Predicted:
         return np.array([reason is None for reason in self.reasons], dtype=bool)
 
 
-def read_predicted(
+def read_predicted_coordinates(
     source: str | os.PathLike[str] | pd.DataFrame,
     *,
     columns: Mapping[str, str] | None = None,
@@ -150,7 +150,7 @@ def _plain_answers(raw: RawTable) -> tuple[RawTable, list[str]]:
     return replace(raw, frame=frame.reset_index(drop=True), rows=[raw.rows[at] for at in first]), [note]
 
 
-def _with_geometry(table: BridgeTable, *, truth_is_known: bool) -> BridgeTable:
+def _with_geometry(table: ExternalTable, *, truth_is_known: bool) -> ExternalTable:
     """Let the geometry stand for the position that no columns give: the prediction first, else the truth."""
     lat_lon = table.raw.lat_lon
     if lat_lon is None:
@@ -166,10 +166,10 @@ def _with_geometry(table: BridgeTable, *, truth_is_known: bool) -> BridgeTable:
     for place, name in enumerate(_GEOMETRY):
         frame[name] = pd.Series([pair[place] for pair in lat_lon], dtype=object)
     columns = {**table.columns, **dict(zip(roles, _GEOMETRY, strict=True))}
-    return BridgeTable(replace(table.raw, frame=frame), columns)
+    return ExternalTable(replace(table.raw, frame=frame), columns)
 
 
-def _ids(table: BridgeTable) -> list[str]:
+def _ids(table: ExternalTable) -> list[str]:
     ids = table.texts("image_id")
     for at, value in enumerate(ids):
         if value is None:
@@ -177,7 +177,7 @@ def _ids(table: BridgeTable) -> list[str]:
     return [str(value) for value in ids]
 
 
-def _grouped(table: BridgeTable, ids: list[str]) -> tuple[Int64[np.ndarray, " n"], list[int]]:
+def _grouped(table: ExternalTable, ids: list[str]) -> tuple[Int64[np.ndarray, " n"], list[int]]:
     """Rows ordered by query (in the order of their first rows) and rank, and where each query begins."""
     first: dict[str, int] = {}
     for at, name in enumerate(ids):
@@ -204,7 +204,7 @@ def _grouped(table: BridgeTable, ids: list[str]) -> tuple[Int64[np.ndarray, " n"
     return order, [0, *(np.flatnonzero(new) + 1).tolist()]
 
 
-def _own_queries(table: BridgeTable, lines: Int64[np.ndarray, " q"]) -> pd.DataFrame:
+def _own_queries(table: ExternalTable, lines: Int64[np.ndarray, " q"]) -> pd.DataFrame:
     """The queries with the true positions that the table itself has."""
     truth = truth_of_rows(table, lines)
     texts = {name: table.texts(role) for name, role in (("city", "city"), ("place_id", "place"), ("block_id", "block"))}
@@ -220,7 +220,7 @@ def _own_queries(table: BridgeTable, lines: Int64[np.ndarray, " q"]) -> pd.DataF
     )
 
 
-def _same_truth(table: BridgeTable, order: Int64[np.ndarray, " n"], starts: list[int]) -> None:
+def _same_truth(table: ExternalTable, order: Int64[np.ndarray, " n"], starts: list[int]) -> None:
     """All rows of a query must say the same true position."""
     truth = table.positions("lat", "lon", "true position")
     first = np.repeat(order[starts], np.diff([*starts, len(order)]))
@@ -241,7 +241,7 @@ def _answers(answers_deg: Float64[np.ndarray, "k 2"]) -> tuple[Float64[np.ndarra
 
 
 def _refuse_exchanged(
-    table: BridgeTable,
+    table: ExternalTable,
     queries: pd.DataFrame,
     answers_deg: Float64[np.ndarray, "n 2"],
     order: Int64[np.ndarray, " n"],

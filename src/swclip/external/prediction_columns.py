@@ -54,7 +54,7 @@ COMMON: Synonyms = {
 
 
 @dataclass(frozen=True)
-class BridgeTable:
+class ExternalTable:
     """A table whose columns have been found.
 
     Attributes:
@@ -157,7 +157,7 @@ def open_table(source: str | os.PathLike[str] | pd.DataFrame, what: str) -> RawT
     return raw
 
 
-def find_roles(raw: RawTable, synonyms: Synonyms, given: Mapping[str, str] | None) -> BridgeTable:
+def find_roles(raw: RawTable, synonyms: Synonyms, given: Mapping[str, str] | None) -> ExternalTable:
     """Find the columns of a table.
 
     Args:
@@ -174,10 +174,10 @@ def find_roles(raw: RawTable, synonyms: Synonyms, given: Mapping[str, str] | Non
             f"{flag(unknown[0])}{named[unknown[0]]}: there is no such role; it is one of {listed([*synonyms])}."
         )
     header = [str(name) for name in raw.frame.columns]
-    return BridgeTable(raw, match_columns(header, synonyms, named, raw.name, flag))
+    return ExternalTable(raw, match_columns(header, synonyms, named, raw.name, flag))
 
 
-def need(table: BridgeTable, roles: Sequence[str], hint: str) -> None:
+def need(table: ExternalTable, roles: Sequence[str], hint: str) -> None:
     """Raise InputError unless all roles have a column."""
     for role in roles:
         if role not in table.columns:

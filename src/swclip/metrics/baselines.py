@@ -19,7 +19,7 @@ from swclip.metrics.parts import ByRadius, Errors, Part
 RANDOM_DRAWS = 100
 
 
-class Guess(Errors):
+class BaselineFigures(Errors):
     """A baseline."""
 
     accuracy_within_m: ByRadius
@@ -28,32 +28,32 @@ class Guess(Errors):
     draws: int | None = Field(default=None, description="of the random guess: how many were averaged")
 
     @classmethod
-    def of(cls, error_m: ArrayLike) -> Guess:
+    def of(cls, error_m: ArrayLike) -> BaselineFigures:
         """Figures of (Q,) localization errors in metres."""
-        return Guess(**dict(Errors.of(error_m)), accuracy_within_m=accuracy_within(error_m))
+        return BaselineFigures(**dict(Errors.of(error_m)), accuracy_within_m=accuracy_within(error_m))
 
     @classmethod
-    def constant(cls, error_m: ArrayLike, position_deg: ArrayLike) -> Guess:
+    def constant(cls, error_m: ArrayLike, position_deg: ArrayLike) -> BaselineFigures:
         """Figures of one guess for all queries, at (2,) latitude, longitude in degrees."""
         lat, lon = np.asarray(position_deg, dtype=np.float64).tolist()
-        return Guess(**dict(Errors.of(error_m)), accuracy_within_m=accuracy_within(error_m), lat_deg=lat, lon_deg=lon)
+        return BaselineFigures(**dict(Errors.of(error_m)), accuracy_within_m=accuracy_within(error_m), lat_deg=lat, lon_deg=lon)
 
     @classmethod
-    def mean_of(cls, draws: Iterable[ArrayLike]) -> Guess:
+    def mean_of(cls, draws: Iterable[ArrayLike]) -> BaselineFigures:
         """Figures of random guesses: the mean over the draws of the figures of each, (Q,) errors in metres."""
         statistics, accuracies = [], []
         for error_m in draws:
             statistics.append(error_statistics(error_m))
             accuracies.append(accuracy_within(error_m))
-        return Guess(**_means(statistics), accuracy_within_m=_means(accuracies), draws=len(statistics))
+        return BaselineFigures(**_means(statistics), accuracy_within_m=_means(accuracies), draws=len(statistics))
 
 
 class Baselines(Part):
     """What the figures are to be read against; each null where it cannot be known."""
 
-    floor: Guess | None = Field(description="always the candidate nearest to the truth")
-    constant: Guess | None = Field(description="one guess for all: the geometric median of the training side")
-    random: Guess | None = Field(description="a candidate drawn blindly")
+    floor: BaselineFigures | None = Field(description="always the candidate nearest to the truth")
+    constant: BaselineFigures | None = Field(description="one guess for all: the geometric median of the training side")
+    random: BaselineFigures | None = Field(description="a candidate drawn blindly")
 
 
 # The candidate nearest on the sphere need not be the nearest on the ellipsoid: their distances differ by up to 0.6 %.
@@ -61,7 +61,7 @@ class Baselines(Part):
 _NEAREST_LOOKED_AT = 16
 
 
-def floor_error_m(truth_deg: ArrayLike, candidates_deg: ArrayLike) -> Float64[np.ndarray, " q"]:
+def oracle_error_m(truth_deg: ArrayLike, candidates_deg: ArrayLike) -> Float64[np.ndarray, " q"]:
     """Distance from each query to its nearest candidate: the error of a system that always names the best one.
 
     A system that answers between candidates can, with luck, do better; one that names a candidate cannot.
@@ -74,7 +74,7 @@ def floor_error_m(truth_deg: ArrayLike, candidates_deg: ArrayLike) -> Float64[np
         (Q,) metres.
 
     Example:
-        >>> floor_error_m([[52.0, 0.0]], [[52.0, 0.0], [53.0, 0.0]]).tolist()
+        >>> oracle_error_m([[52.0, 0.0]], [[52.0, 0.0], [53.0, 0.0]]).tolist()
         [0.0]
     """
     truth = np.asarray(truth_deg, dtype=np.float64).reshape(-1, 2)
@@ -154,11 +154,11 @@ def baselines(
     truth = np.asarray(truth_deg, dtype=np.float64).reshape(-1, 2)
     candidates = _some(candidates_deg)
     training = np.asarray(training_deg, dtype=np.float64).reshape(-1, 2)
-    floor = floor_error_m(truth, candidates)
+    floor = oracle_error_m(truth, candidates)
     guess = geometric_median_deg(training if len(training) else candidates)
     constant = geodesic_m(truth, np.broadcast_to(guess, truth.shape))
     blind = (geodesic_m(truth, candidates[generator.integers(len(candidates), size=len(truth))]) for _ in range(draws))
-    guesses = Baselines(floor=Guess.of(floor), constant=Guess.constant(constant, guess), random=Guess.mean_of(blind))
+    guesses = Baselines(floor=BaselineFigures.of(floor), constant=BaselineFigures.constant(constant, guess), random=BaselineFigures.mean_of(blind))
     return guesses, floor
 
 

@@ -63,7 +63,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ResampledStatistics:
     """Statistics of one system's errors, and what they come to in each resample.
 
     Kept apart from the intervals so that a system compared with several others is resampled once.
@@ -80,7 +80,7 @@ class Drawn:
         """Percentile intervals of the statistics."""
         return {name: _interval(value, self.resampled[name], level) for name, value in self.values.items()}
 
-    def less(self, other: Drawn, level: float = LEVEL) -> dict[str, Interval]:
+    def less(self, other: ResampledStatistics, level: float = LEVEL) -> dict[str, Interval]:
         """Intervals of the difference, this less the other; both must be of the same resamples."""
         return {
             name: _interval(value - other.values[name], self.resampled[name] - other.resampled[name], level)
@@ -137,11 +137,11 @@ def resample_blocks(blocks: Sequence[Hashable], resamples: int, generator: np.ra
     return BlockResamples(members, draws.astype(np.int32))
 
 
-def draw_statistics(
+def resample_statistics(
     errors_m: ArrayLike,
     resampled: Sequence[Int64[np.ndarray, " m"]],
     statistics: Mapping[str, Statistic] = ERROR_STATISTICS,
-) -> Drawn:
+) -> ResampledStatistics:
     """Statistics of the errors, and of the errors in each resample.
 
     Args:
@@ -151,7 +151,7 @@ def draw_statistics(
     """
     runs = np.atleast_2d(np.asarray(errors_m, dtype=np.float64))
     values = {name: _of_runs(runs, statistic) for name, statistic in statistics.items()}
-    return Drawn(values, _over_resamples(runs, resampled, statistics))
+    return ResampledStatistics(values, _over_resamples(runs, resampled, statistics))
 
 
 def bootstrap_intervals(
@@ -182,7 +182,7 @@ def bootstrap_intervals(
         >>> interval.value, interval.low >= 2.0, interval.high <= 20.0
         (8.5, True, True)
     """
-    return draw_statistics(errors_m, resampled, statistics).intervals(level)
+    return resample_statistics(errors_m, resampled, statistics).intervals(level)
 
 
 def paired_differences(
@@ -212,7 +212,7 @@ def paired_differences(
     a, b = (np.shape(np.atleast_2d(errors))[1] for errors in (errors_a_m, errors_b_m))
     if a != b:
         raise InputError(f"systems measured on {a} and {b} queries cannot be paired.")
-    first, second = (draw_statistics(errors, resampled, statistics) for errors in (errors_a_m, errors_b_m))
+    first, second = (resample_statistics(errors, resampled, statistics) for errors in (errors_a_m, errors_b_m))
     return first.less(second, level)
 
 

@@ -26,7 +26,7 @@ class ReliabilityBin(Part):
     coverage_interval: Range | None
 
 
-class Selective(Part):
+class RiskCoverage(Part):
     """Errors when only the surest share of the queries is answered."""
 
     by: str
@@ -129,9 +129,9 @@ def reliability(
     return found
 
 
-def selective_curve(
+def risk_coverage_curve(
     error_m: ArrayLike, area_km2: ArrayLike, points: int = 20, by: str = "area of the region"
-) -> Selective:
+) -> RiskCoverage:
     """What the answers are worth when those with large regions are left unanswered.
 
     Queries are answered in the order of their regions' areas, smallest first; those of one area together.
@@ -146,10 +146,10 @@ def selective_curve(
         The share of the queries that are answered, how many that are, and the errors of those.
 
     References:
-        Y. Geifman, R. El-Yaniv, "Selective classification for deep neural networks", NeurIPS 2017.
+        Y. Geifman, R. El-Yaniv, "RiskCoverage classification for deep neural networks", NeurIPS 2017.
 
     Example:
-        >>> curve = selective_curve([5.0, 400.0, 20.0, 30.0], [0.1, 9.0, 0.2, 0.2], points=2)
+        >>> curve = risk_coverage_curve([5.0, 400.0, 20.0, 30.0], [0.1, 9.0, 0.2, 0.2], points=2)
         >>> curve.share, curve.median_m, curve.within_100_m, curve.n
         ([0.75, 1.0], [20.0, 25.0], [1.0, 0.75], [3, 4])
     """
@@ -157,7 +157,7 @@ def selective_curve(
     order = np.argsort(area, kind="stable")
     ends = _ends(area[order], points)
     answered = [error[order[:end]] for end in ends]
-    return Selective(
+    return RiskCoverage(
         by=by,
         share=[float(end / len(error)) for end in ends],
         median_m=[float(np.median(own)) for own in answered],

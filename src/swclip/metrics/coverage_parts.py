@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from swclip.metrics.calibration import ReliabilityBin, Selective
+from swclip.metrics.calibration import ReliabilityBin, RiskCoverage
 from swclip.metrics.parts import Part, Range, Share
 
 
@@ -18,7 +18,7 @@ class Area(Part):
     p90: float | None
 
 
-class RegionCoverage(Part):
+class DistrictCoverage(Part):
     """Coverage among the queries of one region."""
 
     n: int
@@ -27,18 +27,18 @@ class RegionCoverage(Part):
     median_area_km2: float | None
 
 
-class ByCity(Part):
+class CityCoverage(Part):
     """The class-conditional variant: a threshold for each city."""
 
     n: int
     coverage: Share
     coverage_interval: Range | None
     area_km2: Area
-    by_region: dict[str, RegionCoverage]
+    by_region: dict[str, DistrictCoverage]
     cannot_tell: Share
 
 
-class Promise(Part):
+class LevelCoverage(Part):
     """The regions that promise to hold the truth with one probability."""
 
     level: Share
@@ -47,12 +47,12 @@ class Promise(Part):
     coverage: Share
     coverage_interval: Range | None
     area_km2: Area
-    by_region: dict[str, RegionCoverage]
+    by_region: dict[str, DistrictCoverage]
     expected: Range | None = Field(
         description="where coverage lies with 95 % for endless queries like the calibration ones; null: not known"
     )
     cannot_tell: Share = Field(description="queries whose region is no better than a blind one")
-    by_city: ByCity | None
+    by_city: CityCoverage | None
 
 
 class Cells(Part):
@@ -87,7 +87,7 @@ class CalibrationReport(Part):
     method: CalibrationMethod
     cells: Cells
     total_area_km2: float
-    levels: list[Promise]
+    levels: list[LevelCoverage]
     reliability: list[ReliabilityBin]
     area_curve: AreaCurve
-    selective: Selective
+    selective: RiskCoverage

@@ -18,13 +18,13 @@ POOLED = ("median", "mean", "worst_region_median", "region_gap")
 
 
 @dataclass(frozen=True)
-class RegionalDraws:
+class DistrictResamples:
     """The regional figures of one system, and what they come to in each resample.
 
     Kept apart from the intervals so that a system compared with several others is resampled once.
 
     Attributes:
-        keys: Names of the F figures, as `regional_figures` gives them.
+        keys: Names of the F figures, as `district_figures` gives them.
         values: (F,) the figures, metres.
         resampled: (R, F) the figures in each resample; NaN where it holds no query of the region.
     """
@@ -33,7 +33,7 @@ class RegionalDraws:
     values: Float64[np.ndarray, " f"]
     resampled: Float64[np.ndarray, "r f"]
 
-    def less(self, other: RegionalDraws, level: float = LEVEL) -> dict[str, Interval]:
+    def less(self, other: DistrictResamples, level: float = LEVEL) -> dict[str, Interval]:
         """Intervals of the difference, this less the other; both must be of the same regions and resamples.
 
         A resample that misses a region does not count for that region; the ends of an interval that no resample
@@ -47,7 +47,7 @@ class RegionalDraws:
         return {key: Interval(value, low, high) for key, value, low, high in figures}
 
 
-def regional_figures(errors_m: ArrayLike, regions: Sequence[str]) -> dict[str, float]:
+def district_figures(errors_m: ArrayLike, regions: Sequence[str]) -> dict[str, float]:
     """Errors pooled and by region.
 
     Args:
@@ -62,18 +62,18 @@ def regional_figures(errors_m: ArrayLike, regions: Sequence[str]) -> dict[str, f
         InputError: There are no queries, or not as many regions.
 
     Example:
-        >>> figures = regional_figures([10.0, 20.0, 300.0], ["York", "York", "Leeds"])
+        >>> figures = district_figures([10.0, 20.0, 300.0], ["York", "York", "Leeds"])
         >>> figures["worst_region_median"], figures["region_gap"], figures["region:York"]
         (300.0, 285.0, 15.0)
     """
-    drawn = draw_regional(errors_m, regions, [])
+    drawn = resample_districts(errors_m, regions, [])
     return dict(zip(drawn.keys, drawn.values.tolist(), strict=True))
 
 
-def draw_regional(
+def resample_districts(
     errors_m: ArrayLike, regions: Sequence[str], resampled: Sequence[Int64[np.ndarray, " m"]]
-) -> RegionalDraws:
-    """`regional_figures` of the errors, and of the errors in each resample.
+) -> DistrictResamples:
+    """`district_figures` of the errors, and of the errors in each resample.
 
     Args:
         errors_m: (Q,) errors in metres of one run, or (S, Q) of several seeds.
@@ -89,17 +89,17 @@ def draw_regional(
     values = np.mean([one.figures(np.ones(runs.shape[1], dtype=np.int64)) for one in sorters], axis=0)
     drawn = [np.mean([one.figures(count) for one in sorters], axis=0) for count in times]
     keys = [*POOLED, *(f"region:{name}" for name in names)]
-    return RegionalDraws(keys, values, np.reshape(drawn, (len(times), len(keys))))
+    return DistrictResamples(keys, values, np.reshape(drawn, (len(times), len(keys))))
 
 
-def regional_differences(
+def district_differences(
     errors_a_m: ArrayLike,
     errors_b_m: ArrayLike,
     regions: Sequence[str],
     resampled: Sequence[Int64[np.ndarray, " m"]],
     level: float = LEVEL,
 ) -> Mapping[str, Interval]:
-    """Intervals of the differences, a less b, of `regional_figures` on the same queries.
+    """Intervals of the differences, a less b, of `district_figures` on the same queries.
 
     Args:
         errors_a_m: (Q,) or (S, Q) errors of the first system, metres.
@@ -114,7 +114,7 @@ def regional_differences(
     Raises:
         InputError: The systems were not measured on the same number of queries.
     """
-    first, second = (draw_regional(errors, regions, resampled) for errors in (errors_a_m, errors_b_m))
+    first, second = (resample_districts(errors, regions, resampled) for errors in (errors_a_m, errors_b_m))
     return first.less(second, level)
 
 
@@ -178,7 +178,7 @@ UNKNOWN = "unknown"
 _BLOCK_RESOLUTION = 10
 
 
-def region_labels(cities: Sequence[str | None], positions_deg: ArrayLike, regions: str = "city") -> list[str]:
+def district_labels(cities: Sequence[str | None], positions_deg: ArrayLike, regions: str = "city") -> list[str]:
     """Region of each query.
 
     Args:
@@ -193,7 +193,7 @@ def region_labels(cities: Sequence[str | None], positions_deg: ArrayLike, region
         ConfigError: `regions` is neither.
 
     Example:
-        >>> region_labels(["York", None], [[53.96, -1.08], [53.8, -1.55]])
+        >>> district_labels(["York", None], [[53.96, -1.08], [53.8, -1.55]])
         ['York', 'unknown']
     """
     if regions == "city":

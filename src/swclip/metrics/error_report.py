@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike
 from pydantic import Field
 
 from swclip.metrics.bootstrap import LEVEL, RESAMPLES, Interval, bootstrap_intervals, resample_blocks
+from swclip.metrics.district_errors import DistrictErrors, DistrictGap, district_gap, errors_by_district
 from swclip.metrics.ndcg import geoscore
 from swclip.metrics.parts import Figures, Part, Range, Share
-from swclip.metrics.regional_errors import Region, Regional, by_region, regional_gap
 
 
 class ErrorIntervals(Part):
@@ -36,8 +36,8 @@ class ErrorReport(Figures):
     """Statistics of the errors and their intervals, on the whole and by region: keys of a report."""
 
     geoscore: float = Field(description="0 to 5000")
-    by_region: dict[str, Region]
-    regional: Regional | None
+    by_region: dict[str, DistrictErrors]
+    regional: DistrictGap | None
     intervals: Intervals
 
 
@@ -65,7 +65,7 @@ def error_report(
     Raises:
         InputError: There are no queries, or an error is not a distance.
     """
-    table = by_region(error_m, regions)
+    table = errors_by_district(error_m, regions)
     figures = Figures.of(error_m)
     nested = nested_intervals(bootstrap_intervals(error_m, resample_blocks(blocks, resamples, generator)))
     return ErrorReport(
@@ -73,7 +73,7 @@ def error_report(
         accuracy_within_m=figures.accuracy_within_m,
         geoscore=geoscore(error_m),
         by_region=table,
-        regional=regional_gap(table),
+        regional=district_gap(table),
         intervals=Intervals(
             error_m=ErrorIntervals(**nested["error_m"]),
             accuracy_within_m=nested["accuracy_within_m"],

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import false_discovery_control
 
 from swclip.errors import InputError
-from swclip.metrics.morans_i import FEWEST_POINTS, NOBODY, TIE, neighbour_graph
+from swclip.metrics.morans_i import FEWEST_POINTS, NO_NEIGHBOUR, TIE, neighbour_graph
 
 Label = Literal["high-high", "low-low", "high-low", "low-high", "not significant"]
 
@@ -100,7 +100,7 @@ def local_moran(
     bad = np.flatnonzero(~np.isfinite(value))
     if bad.size:
         raise InputError(f"row {bad[0]}: {value[bad[0]]} is no number; its neighbours cannot be compared with it.")
-    alone = (neighbours == NOBODY).all(axis=1)
+    alone = (neighbours == NO_NEIGHBOUR).all(axis=1)
     if value.size < FEWEST_POINTS or np.ptp(value) == 0.0 or alone.all():
         return None
     from esda import Moran_Local
@@ -146,7 +146,7 @@ def conditional_p(
         a point without neighbours.
     """
     n = z.size
-    there = neighbours != NOBODY
+    there = neighbours != NO_NEIGHBOUR
     count = there.sum(axis=1)
     lag = np.where(there, z[neighbours], 0.0).sum(axis=1) / np.maximum(count, 1)
     # A row of its own for each draw: the first m of a random order are m without repetition.

@@ -17,7 +17,7 @@ ACCURACY_RADII_M = (10, 25, 50, 100, 250, 500, 1_000, 5_000, 25_000, 200_000, 75
 """Radii at which accuracy is reported: a doorstep to a continent. The last five are those of image geolocation at
 world scale (street 1 km, city 25 km, region 200 km, country 750 km, continent 2,500 km)."""
 
-REGION_RADII_M = (25, 100, 500, 1_000)
+DISTRICT_RADII_M = (25, 100, 500, 1_000)
 """Radii at which the accuracy of each region is reported."""
 
 RECALL_RADIUS_M = 25.0

@@ -260,7 +260,7 @@ def spearman(a: ArrayLike, b: ArrayLike) -> float | None:
     return float(np.clip(one @ other, -1.0, 1.0))
 
 
-NOBODY = -1
+NO_NEIGHBOUR = -1
 
 
 def nearest_neighbours(positions_deg: ArrayLike, k: int, within_m: float | None = None) -> Int64[np.ndarray, "n k"]:
@@ -295,7 +295,7 @@ def nearest_neighbours(positions_deg: ArrayLike, k: int, within_m: float | None 
     own = which == np.arange(n)[:, None]
     own[~own.any(axis=1), -1] = True
     others, far_m = which[~own].reshape(n, -1), distance_m[~own].reshape(n, -1)
-    return others if within_m is None else np.where(far_m <= within_m, others, NOBODY)
+    return others if within_m is None else np.where(far_m <= within_m, others, NO_NEIGHBOUR)
 
 
 def neighbour_graph(neighbours: Int64[np.ndarray, "n k"]) -> Any:
@@ -321,7 +321,7 @@ def neighbour_graph(neighbours: Int64[np.ndarray, "n k"]) -> Any:
     """
     from libpysal.graph import Graph
 
-    there = neighbours != NOBODY
+    there = neighbours != NO_NEIGHBOUR
     count = there.sum(axis=1)
     focal, column = np.nonzero(there)
     alone = np.flatnonzero(count == 0)

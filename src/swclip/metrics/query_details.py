@@ -26,7 +26,7 @@ class TopCandidates:
 
 
 @dataclass(frozen=True)
-class GroundPosterior:
+class CellPosterior:
     """The most probable cells of the ground of each query, best first.
 
     Attributes:
@@ -47,7 +47,7 @@ LEAST_PROBABILITY = 1e-4
 """Cells with less are not kept: no map shows them."""
 
 
-class GroundMeter:
+class CellMeter:
     """Keeps the most probable cells of the ground of each query.
 
     Args:
@@ -72,9 +72,9 @@ class GroundMeter:
         self._probability[rows] = np.where(probability >= LEAST_PROBABILITY, probability, 0.0)
         self._done = rows.stop
 
-    def posterior(self) -> GroundPosterior:
+    def posterior(self) -> CellPosterior:
         """The cells that some query names, and each query's."""
         named, number = np.unique(self._cells, return_inverse=True)
         number = number.reshape(self._cells.shape) - int(len(named) > 0 and named[0] == NOWHERE)
         ids = self._ground.ids[named[named >= 0]]
-        return GroundPosterior([f"{cell:x}" for cell in ids.tolist()], number.astype(np.int32), self._probability)
+        return CellPosterior([f"{cell:x}" for cell in ids.tolist()], number.astype(np.int32), self._probability)

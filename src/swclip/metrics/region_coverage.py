@@ -20,19 +20,19 @@ from swclip.calibration.region_cells import RegionCells
 from swclip.data.grouping import group_numbers
 from swclip.errors import MismatchError
 from swclip.geo.cells import across_m
-from swclip.metrics.calibration import reliability, selective_curve, share_interval
+from swclip.metrics.calibration import reliability, risk_coverage_curve, share_interval
 from swclip.metrics.coverage_parts import (
     Area,
     AreaCurve,
-    ByCity,
     CalibrationMethod,
     CalibrationReport,
     Cells,
-    Promise,
-    RegionCoverage,
+    CityCoverage,
+    DistrictCoverage,
+    LevelCoverage,
 )
 from swclip.metrics.localization_error import RECALL_RADIUS_M
-from swclip.metrics.query_details import GroundMeter
+from swclip.metrics.query_details import CellMeter
 from swclip.retrieval.region_fit import split_blocks
 
 VALIDATION: Literal["validation"] = "validation"
@@ -83,7 +83,7 @@ class RegionMeter:
         units: Sequence[Hashable] | None = None,
         levels: Sequence[float] = LEVELS,
         seed: int = 0,
-        kept: GroundMeter | None = None,
+        kept: CellMeter | None = None,
     ) -> None:
         if calibration is not None:
             calibration.check_cells(ground)
@@ -151,7 +151,7 @@ class RegionMeter:
         for at, level in enumerate(self.levels):
             least = float(needed[:, at].min())
             levels.append(
-                Promise(
+                LevelCoverage(
                     level=level,
                     threshold=least if least > 0.0 else None,
                     **place.figures(covered[:, at], areas[:, at]),
@@ -175,7 +175,7 @@ class RegionMeter:
             levels=levels,
             reliability=reliability(probability, error <= RECALL_RADIUS_M, self._blocks),
             area_curve=self._area_curve(),
-            selective=selective_curve(error, self._main_area, by=f"area of the {100 * self._main_level:g} % region"),
+            selective=risk_coverage_curve(error, self._main_area, by=f"area of the {100 * self._main_level:g} % region"),
         )
 
     def columns(self) -> dict[str, Any]:
@@ -239,7 +239,7 @@ class RegionMeter:
     def _main_area(self) -> Float64[np.ndarray, " q"]:
         return self._promised[1][:, self.levels.index(self._main_level)]
 
-    def _city_figures(self, at: int, place: _Place) -> ByCity | None:
+    def _city_figures(self, at: int, place: _Place) -> CityCoverage | None:
         if not self._by_city or self.calibration is None:
             return None
         level = self.levels[at]
@@ -247,7 +247,7 @@ class RegionMeter:
         needed = np.array([named[city] for city in self._cities])
         areas = np.array(self._city_areas)[:, at]
         figures = place.figures(self._all_tails >= needed, areas)
-        return ByCity(**figures, cannot_tell=float(np.mean(is_uninformative(areas, level, self.ground.total_area_km2))))
+        return CityCoverage(**figures, cannot_tell=float(np.mean(is_uninformative(areas, level, self.ground.total_area_km2))))
 
     def _area_curve(self) -> AreaCurve:
         """Recall against mean area, from the smallest regions to the largest."""
@@ -270,11 +270,11 @@ class _Place:
     blocks: Int64[np.ndarray, " q"]
 
     def figures(self, covered: Bool[np.ndarray, " q"], area_km2: Float64[np.ndarray, " q"]) -> dict[str, Any]:
-        """Coverage with its interval and areas, on the whole and by region: fields of `Promise` and `ByCity`."""
+        """Coverage with its interval and areas, on the whole and by region: fields of `LevelCoverage` and `CityCoverage`."""
         own = {}
         for name in sorted(set(self.regions.tolist())):
             rows = np.flatnonzero(self.regions == name)
-            own[name] = RegionCoverage(
+            own[name] = DistrictCoverage(
                 n=len(rows),
                 **_coverage(covered[rows], self.blocks[rows]),
                 median_area_km2=_finite(np.median(area_km2[rows])),

@@ -89,21 +89,21 @@ class Smoothness(Part):
     within_m: Metres
 
 
-class BandsOf(Part):
+class CorrelogramBands(Part):
     """The correlogram."""
 
     image: list[Band] | None = Field(description="of the queries' image embeddings")
     location: list[Band] | None = Field(description="of the candidates' location embeddings")
 
 
-class MantelOf(Part):
+class MantelTests(Part):
     """The Mantel tests."""
 
     image: MantelTest | None
     location: MantelTest | None
 
 
-class SmoothnessOf(Part):
+class SmoothnessByEmbedding(Part):
     """The smoothness of both embeddings."""
 
     image: Smoothness | None
@@ -116,9 +116,9 @@ class Spatial(Part):
     errors_moran: Moran | None
     lisa: LisaCounts | None
     components: list[Component] | None
-    correlogram: BandsOf | None
-    mantel: MantelOf | None
-    smoothness: SmoothnessOf | None
+    correlogram: CorrelogramBands | None
+    mantel: MantelTests | None
+    smoothness: SmoothnessByEmbedding | None
 
 
 class SpatialReport(NamedTuple):
@@ -196,9 +196,9 @@ def spatial_report(
         errors_moran=None if moran is None else _moran(moran, k, n),
         lisa=None if local is None else _lisa_counts(local),
         components=image and image.components,
-        correlogram=BandsOf(image=image and image.bands, location=place and place.bands) if embedded else None,
-        mantel=MantelOf(image=image and image.mantel, location=place and place.mantel) if embedded else None,
-        smoothness=SmoothnessOf(image=image and image.smoothness, location=place and place.smoothness)
+        correlogram=CorrelogramBands(image=image and image.bands, location=place and place.bands) if embedded else None,
+        mantel=MantelTests(image=image and image.mantel, location=place and place.mantel) if embedded else None,
+        smoothness=SmoothnessByEmbedding(image=image and image.smoothness, location=place and place.smoothness)
         if embedded
         else None,
     )

@@ -1,4 +1,4 @@
-"""One located photograph as a picture: what was asked, where the model thinks it is, and how sure it is of it."""
+"""Figure of one located photograph: the query beside the posterior around its point estimate."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def write_located_figure(
     truth_deg: ArrayLike | None = None,
     place: str | None = None,
 ) -> None:
-    """Draw a photograph beside the posterior over the gallery round its answer.
+    """Draw a photograph beside the posterior over the gallery around its answer.
 
     Args:
-        path: The picture to write; its ending says the format (PNG, SVG, PDF).
+        path: File to write; the suffix sets the format (PNG, SVG, PDF).
         photograph: The photograph that was located.
-        positions_deg: (M, 2) the gallery's positions, degrees.
-        probability: (M,) the posterior over them, smoothed on the ground.
-        answer_deg: (2,) the answer.
+        positions_deg: (M, 2) positions of the gallery, degrees.
+        probability: (M,) spatially smoothed posterior over them.
+        answer_deg: (2,) point estimate.
         near_50m: Probability within 50 m of the answer.
-        truth_deg: (2,) where it was taken, where that is known.
-        place: Name of the answer's city, where it has one.
+        truth_deg: (2,) true position; None where it is unknown.
+        place: Name of the answer's city, if it has one.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -63,7 +63,7 @@ def write_located_figure(
 
 
 def _reach_m(truth: Float64[np.ndarray, " 2"] | None) -> float:
-    # A truth that is far away (another city) would shrink the map to nothing: it is named in the title instead.
+    # A far true position (another city) would make the map unreadable: the title states the error instead.
     if truth is None or np.abs(truth).max() > 3 * _SHOWN_M:
         return _SHOWN_M
     return max(_SHOWN_M, 1.15 * float(np.abs(truth).max()))
@@ -71,7 +71,7 @@ def _reach_m(truth: Float64[np.ndarray, " 2"] | None) -> float:
 
 def _title(answer_deg: Any, near_50m: float, truth_deg: ArrayLike | None, place: str | None) -> str:
     where = f"{place}, " if place else ""
-    text = f"Answer: {where}{answer_deg[0]:.5f}, {answer_deg[1]:.5f}; {near_50m:.0%} within 50 m of it"
+    text = f"Answer: {where}{answer_deg[0]:.5f}, {answer_deg[1]:.5f}; {near_50m:.0%} of the probability within 50 m"
     if truth_deg is None:
         return text
-    return f"{text}\n{distance(float(geodesic_m(answer_deg, truth_deg)[0]))} from the true place"
+    return f"{text}\n{distance(float(geodesic_m(answer_deg, truth_deg)[0]))} from the true position"

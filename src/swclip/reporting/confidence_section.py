@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from swclip.evaluation.report import Report
-from swclip.metrics.calibration import ReliabilityBin, Selective
+from swclip.metrics.calibration import ReliabilityBin, RiskCoverage
 from swclip.metrics.coverage_parts import (
     AreaCurve,
-    ByCity,
     CalibrationMethod,
     CalibrationReport,
-    Promise,
-    RegionCoverage,
+    CityCoverage,
+    DistrictCoverage,
+    LevelCoverage,
 )
 from swclip.metrics.region_coverage import VALIDATION
 from swclip.reporting.page import COLOURS, Cell, Row, Table, interval_text
@@ -34,7 +34,7 @@ class Sureness:
     Attributes:
         verdict: Whether the regions keep their promise, as sentences.
         method: How the regions were made.
-        coverage: Promise, coverage and area by level.
+        coverage: LevelCoverage, coverage and area by level.
         regions: Coverage by region of the map and level, None where there is one region.
         by_city: Whether the table has rows of regions calibrated for each city.
         expected: Whether the table says how far the coverage may be off by the luck of the calibration.
@@ -72,7 +72,7 @@ def sureness(report: Report) -> Sureness | None:
     )
 
 
-def _interval(own: Promise | ByCity | RegionCoverage | ReliabilityBin) -> Sequence[float]:
+def _interval(own: LevelCoverage | CityCoverage | DistrictCoverage | ReliabilityBin) -> Sequence[float]:
     """The interval of a coverage; from 0 to 1 where nothing is known of it."""
     return (0.0, 1.0) if own.coverage_interval is None else own.coverage_interval
 
@@ -107,7 +107,7 @@ def verdict_text(calibration: CalibrationReport) -> str:
     return text
 
 
-def _shown(levels: Sequence[Promise]) -> Promise:
+def _shown(levels: Sequence[LevelCoverage]) -> LevelCoverage:
     return next((one for one in levels if one.level == SHOWN_LEVEL), levels[0])
 
 
@@ -134,7 +134,7 @@ def _learnt_from(method: CalibrationMethod) -> str:
     return f"{text} of {'one place or block' if units == 1 else f'{units:,} places or blocks'}"
 
 
-def _coverage_table(levels: Sequence[Promise]) -> Table:
+def _coverage_table(levels: Sequence[LevelCoverage]) -> Table:
     rows = [_coverage_row(f"{100 * own.level:.0f} %", own.level, own, own.expected) for own in levels]
     for own in levels:
         if own.by_city is not None:
@@ -144,7 +144,7 @@ def _coverage_table(levels: Sequence[Promise]) -> Table:
     )
 
 
-def _coverage_row(name: str, level: float, own: Promise | ByCity, expected: Sequence[float] | None) -> Row:
+def _coverage_row(name: str, level: float, own: LevelCoverage | CityCoverage, expected: Sequence[float] | None) -> Row:
     size = own.area_km2
     return Row(
         [
@@ -157,7 +157,7 @@ def _coverage_row(name: str, level: float, own: Promise | ByCity, expected: Sequ
     )
 
 
-def _region_table(levels: Sequence[Promise]) -> Table | None:
+def _region_table(levels: Sequence[LevelCoverage]) -> Table | None:
     names = sorted({name for own in levels for name in own.by_region})
     if len(names) < 2:
         return None
@@ -172,7 +172,7 @@ def _region_table(levels: Sequence[Promise]) -> Table | None:
     return Table(["region", "queries", *(f"{100 * own.level:.0f} %" for own in levels)], rows)
 
 
-def _region_cell(one: RegionCoverage) -> Cell:
+def _region_cell(one: DistrictCoverage) -> Cell:
     size = one.median_area_km2
     return Cell(
         percent(one.coverage),
@@ -205,7 +205,7 @@ def reliability_text(bins: Sequence[ReliabilityBin]) -> str:
     return f"{text}: it is {'underconfident' if above == 0 else 'too sure in some and not sure enough in others'}."
 
 
-def _selective_text(selective: Selective) -> str:
+def _selective_text(selective: RiskCoverage) -> str:
     if len(selective.share) < 2:
         return ""
     half = min(range(len(selective.share)), key=lambda at: abs(selective.share[at] - 0.5))
@@ -276,7 +276,7 @@ def _area_chart(curve: AreaCurve) -> Chart | None:
     )
 
 
-def _selective_charts(selective: Selective) -> list[Chart]:
+def _selective_charts(selective: RiskCoverage) -> list[Chart]:
     if len(selective.share) < 2:
         return []
     x = [100.0 * share for share in selective.share]

@@ -15,7 +15,7 @@ from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import geodesic_m
 from swclip.geo.neighbours import SphereIndex
 from swclip.metrics.localization_error import worst_count
-from swclip.metrics.query_details import GroundPosterior, TopCandidates
+from swclip.metrics.query_details import CellPosterior, TopCandidates
 
 ERROR_CLASSES_M = (25.0, 100.0, 500.0, 5_000.0)
 """Edges of the colours on the map."""
@@ -225,7 +225,7 @@ def _top(
 
 
 def _ground(
-    ground: GroundPosterior,
+    ground: CellPosterior,
     shown: Int64[np.ndarray, " d"],
     areas_km2: Float64[np.ndarray, " d"],
     local: LocalFrame,

@@ -45,8 +45,8 @@ class EvaluationReport(Evaluation):
         return tables.errors_frame(self.report)
 
     def regions(self) -> pd.DataFrame:
-        """The errors of each region; see `tables.regions_frame`."""
-        return tables.regions_frame(self.report)
+        """The errors of each region; see `tables.districts_frame`."""
+        return tables.districts_frame(self.report)
 
     def levels(self) -> pd.DataFrame:
         """How well city and cells are known; see `tables.levels_frame`."""

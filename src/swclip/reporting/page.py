@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from swclip.files import atomic_file
-from swclip.metrics.baselines import Baselines, Guess
+from swclip.metrics.baselines import BaselineFigures, Baselines
 from swclip.reporting.units import metres, percent
 
 COLOURS = ("#0b5cad", "#d1495b", "#2a8c5a", "#b8860b", "#7b4fa3", "#d9741a", "#3c9cc4", "#4a5560")
@@ -124,7 +124,7 @@ def accuracy_row(
     return Row([Cell(name), *cells], reference=best is None)
 
 
-def reference_rows(baselines: Baselines) -> list[tuple[str, Guess]]:
+def reference_rows(baselines: Baselines) -> list[tuple[str, BaselineFigures]]:
     """The baselines under the names they have on a page; figures of some of the queries may lack the guesses."""
     named = (
         ("floor", baselines.floor),

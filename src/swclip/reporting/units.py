@@ -1,4 +1,4 @@
-"""Distances and shares as a person reads them."""
+"""Distances, areas, shares and differences, formatted as text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 
 def metres(value: float) -> str:
-    """A distance as a person reads it: two or three figures, metres below 10 km.
+    """Format a distance with two or three significant figures, in metres below 10 km.
 
     Example:
         >>> metres(4.26), metres(91.96), metres(12345.0), metres(276_800.0)
@@ -21,7 +21,7 @@ def metres(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as a percentage with one decimal.
+    """Format a share as a percentage with one decimal.
 
     Example:
         >>> percent(0.4312)
@@ -31,7 +31,7 @@ def percent(share: float) -> str:
 
 
 def distance(value: float) -> str:
-    """A distance in running text: as `metres`, without a decimal that says nothing.
+    """Format a distance for running text: as `metres`, with whole kilometres where the value is exact.
 
     Example:
         >>> distance(1000.0), distance(25_000.0), distance(25.0), distance(4.26)
@@ -42,18 +42,18 @@ def distance(value: float) -> str:
     return metres(value)
 
 
-def chance(p: float) -> str:
-    """The p of a permutation test as a person reads it.
+def p_value(p: float) -> str:
+    """Format the p-value of a permutation test.
 
     Example:
-        >>> chance(0.001), chance(0.0312), chance(0.44)
+        >>> p_value(0.001), p_value(0.0312), p_value(0.44)
         ('p = 0.001', 'p = 0.03', 'p = 0.44')
     """
     return f"p = {p:.3f}" if p < 0.0095 else f"p = {p:.2f}"
 
 
 def area(km2: float) -> str:
-    """An area as a person reads it: two or three figures, square metres below a hundredth of a square kilometre.
+    """Format an area with two or three significant figures, in square metres below 0.01 km².
 
     Example:
         >>> area(0.00215), area(0.0313), area(1.0), area(2.46), area(1234.0)
@@ -65,7 +65,7 @@ def area(km2: float) -> str:
 
 
 def figure_name(figure: str) -> str:
-    """The name of a compared figure.
+    """Display name of a compared figure.
 
     Example:
         >>> figure_name("within_25"), figure_name("median")
@@ -75,7 +75,7 @@ def figure_name(figure: str) -> str:
 
 
 def signed(value: float, figure: str) -> str:
-    """A difference with its sign: metres of an error, points of a share.
+    """Format a difference with its sign: metres for an error, percentage points for a share.
 
     Example:
         >>> signed(-0.054, "within_100"), signed(3.2, "median")
@@ -85,7 +85,7 @@ def signed(value: float, figure: str) -> str:
 
 
 def signed_interval(difference: Mapping[str, float], figure: str) -> str:
-    """The interval of a difference in brackets, in the same unit; the unit is named where it is another one.
+    """Format the interval of a difference in brackets, in the unit of the difference; other units are named.
 
     Example:
         >>> signed_interval({"value": -3.0, "low": -10.0, "high": 4.0}, "median")

@@ -9,11 +9,11 @@ from numpy.typing import ArrayLike
 from pydantic import Field
 
 from swclip.errors import InputError
-from swclip.metrics.localization_error import REGION_RADII_M, accuracy_within, checked_errors, error_statistics
+from swclip.metrics.localization_error import DISTRICT_RADII_M, accuracy_within, checked_errors, error_statistics
 from swclip.metrics.parts import ByRadius, Metres, Part, Share
 
 
-class Region(Part):
+class DistrictErrors(Part):
     """The errors of one region."""
 
     n: int
@@ -23,7 +23,7 @@ class Region(Part):
     accuracy_within_m: ByRadius
 
 
-class Regional(Part):
+class DistrictGap(Part):
     """How far regions lie apart."""
 
     best: str
@@ -35,7 +35,7 @@ class Regional(Part):
     n_regions: int
 
 
-def by_region(error_m: ArrayLike, regions: Sequence[str], radii_m: Sequence[int] = REGION_RADII_M) -> dict[str, Region]:
+def errors_by_district(error_m: ArrayLike, regions: Sequence[str], radii_m: Sequence[int] = DISTRICT_RADII_M) -> dict[str, DistrictErrors]:
     """The errors of each region apart: an average over cities can hide one that fails.
 
     Args:
@@ -47,7 +47,7 @@ def by_region(error_m: ArrayLike, regions: Sequence[str], radii_m: Sequence[int]
         The figures by region, in alphabetical order.
 
     Example:
-        >>> table = by_region([10.0, 20.0, 300.0], ["York", "York", "Leeds"])
+        >>> table = errors_by_district([10.0, 20.0, 300.0], ["York", "York", "Leeds"])
         >>> list(table), table["York"].median, table["York"].n
         (['Leeds', 'York'], 15.0, 2)
     """
@@ -55,11 +55,11 @@ def by_region(error_m: ArrayLike, regions: Sequence[str], radii_m: Sequence[int]
     names = np.asarray(list(regions), dtype=object)
     if names.shape != error.shape:
         raise InputError(f"{error.size} errors need as many regions, not {names.size}.")
-    table: dict[str, Region] = {}
+    table: dict[str, DistrictErrors] = {}
     for name in sorted(set(names.tolist())):
         own = error[names == name]
         statistics = error_statistics(own)
-        table[name] = Region(
+        table[name] = DistrictErrors(
             n=int(own.size),
             median=statistics["median"],
             mean=statistics["mean"],
@@ -69,7 +69,7 @@ def by_region(error_m: ArrayLike, regions: Sequence[str], radii_m: Sequence[int]
     return table
 
 
-def regional_gap(regions: Mapping[str, Region]) -> Regional | None:
+def district_gap(regions: Mapping[str, DistrictErrors]) -> DistrictGap | None:
     """The regions' median errors beside one another: an average over cities can hide one that fails.
 
         gap = largest median - smallest median        gini = Gini coefficient of the medians
@@ -88,7 +88,7 @@ def regional_gap(regions: Mapping[str, Region]) -> Regional | None:
         ICLR 2020.
 
     Example:
-        >>> found = regional_gap(by_region([30.0, 10.0], ["Leeds", "York"]))
+        >>> found = district_gap(errors_by_district([30.0, 10.0], ["Leeds", "York"]))
         >>> found.best, found.worst, found.gap, round(found.gini, 6)
         ('York', 'Leeds', 20.0, 0.25)
     """
@@ -96,7 +96,7 @@ def regional_gap(regions: Mapping[str, Region]) -> Regional | None:
         return None
     medians = {name: regions[name].median for name in sorted(regions)}
     best, worst = min(medians, key=medians.__getitem__), max(medians, key=medians.__getitem__)
-    return Regional(
+    return DistrictGap(
         best=best,
         worst=worst,
         best_median=medians[best],

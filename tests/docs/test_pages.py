@@ -1,0 +1,42 @@
+"""Links and paths in the documentation exist, and docs/architecture.md lists the layers that import-linter checks."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src" / "swclip"
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_relative_links_exist(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    broken = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
+    assert broken == []
+
+
+def test_paths_of_the_architecture_page_exist() -> None:
+    paths = re.findall(r"`([a-z_]+/[a-z_/-]+\.(?:py|toml))`", ARCHITECTURE)
+    assert len(paths) > 40
+    assert [path for path in paths if not (SOURCE / path).is_file()] == []
+
+
+def test_the_architecture_page_names_every_package() -> None:
+    rows = re.findall(r"^\| (`.*?) \|", ARCHITECTURE.split("## Layers")[0], re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert named == {folder.name for folder in SOURCE.iterdir() if (folder / "__init__.py").is_file()}
+
+
+def test_the_layers_of_the_architecture_page_are_those_of_import_linter() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = project["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    section = ARCHITECTURE.split("## Layers")[1].split("\n## ")[0]
+    listed = [line.replace("`", "") for line in re.findall(r"^\d+\. (.*)$", section, re.MULTILINE)]
+    assert listed == [layer.replace("swclip.", "") for layer in layers]
