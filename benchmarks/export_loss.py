@@ -115,7 +115,7 @@ def _answered(
 
 def _row(found: dict[str, Any], drawn: Any, base: dict[str, Any]) -> dict[str, Any]:
     moved = geodesic_m(found["point"], base["point"])
-    difference = drawn.less(base["drawn"])
+    difference = drawn.minus(base["drawn"])
     return {
         **{name: round(drawn.values[name], 4) for name in STATISTICS},
         **{f"recall_at_{k}": round(share, 4) for k, share in recall_at_k(found["ranks"], (1, 10)).items()},

@@ -361,7 +361,7 @@ def test_options_that_do_not_go_together(town: Path) -> None:
         evaluate_predictions(table(), splits=splits)
     with pytest.raises(ConfigError, match="not both"):
         evaluate_predictions(table(), splits=splits, manifest=manifest, gallery=table())
-    with pytest.raises(InputError, match="not there"):
+    with pytest.raises(InputError, match="does not exist"):
         evaluate_predictions("nowhere.csv")
 
 

@@ -176,7 +176,7 @@ def test_every_invalid_row_is_rejected_with_its_reason(tmp_path: Path) -> None:
         ("b.jpg,5,200,,", r"row 3 \(b\.jpg\), column 'lon', value 200\.0: longitude"),
         ("b.jpg,five,1,,", r"column 'lat', value 'five': the latitude 'five' is not a number"),
         ("b.jpg,5,1,-3,", r"column 'accuracy', value '-3': an accuracy of -3 m is not a positive number"),
-        ("b.jpg,5,1,,03/04/2019", r"column 'time', value '03/04/2019'.*could mean more than one day"),
+        ("b.jpg,5,1,,03/04/2019", r"column 'time', value '03/04/2019'.*could be day/month or month/day"),
         ("none.jpg,5,1,,", r"row 3 \(none\.jpg\), column 'image', value 'none\.jpg': there is no such file"),
         ("a.jpg,1,1,,", r"row 3 \(a\.jpg\): the same image at the same position as row 2"),
     ],
@@ -202,7 +202,7 @@ def test_discards_invalid_optional_values_and_keeps_the_row(tmp_path: Path) -> N
     result = prepare(source, tmp_path / "out")
     assert len(result.manifest) == 3
     assert notes(result) == {"accuracy-unusable": 2, "heading-unusable": 2, "time-ambiguous": 1, "time-unreadable": 1}
-    assert "row 2, time: '03/04/2019' could mean more than one day" in next(
+    assert "row 2, time: '03/04/2019' could be day/month or month/day" in next(
         note.detail for note in result.notes if note.code == "time-ambiguous"
     )
     assert result.manifest.frame["captured_at"].isna().tolist() == [True, True, False]

@@ -272,7 +272,7 @@ def _difference(
     several = max(len(runs[a]), len(runs[b])) > 1
     pairs = [(s, t) for s in runs[a] for t in runs[b] if s == t or 1 in (len(runs[a]), len(runs[b]))]
     figures: dict[str, Any] = {}
-    for key, found in drawn[a].less(drawn[b]).items():
+    for key, found in drawn[a].minus(drawn[b]).items():
         figures[key] = {"value": found.value, "low": found.low, "high": found.high}
         if several:
             own = {name: {s: ERROR_STATISTICS[key](_one(e)) for s, e in runs[name].items()} for name in (a, b)}

@@ -244,7 +244,7 @@ class _Pairs:
 
     def less(self, a: str, b: str) -> dict[str, Interval]:
         if (a, b) not in self._known:
-            self._known[a, b] = self._drawn[a].less(self._drawn[b], self._level)
+            self._known[a, b] = self._drawn[a].minus(self._drawn[b], self._level)
         return self._known[a, b]
 
 

@@ -32,7 +32,7 @@ class GalleryRule:
 
     Attributes:
         kind: photographs (the positions of the training side, with its photographs), positions (every distinct
-            position, no photograph), or grid (a regular grid over each city, which gives nothing of the queries away).
+            position, no photograph), or grid (a regular grid over each city, which reveals nothing of the queries).
         spacing_m: The spacing of the grid in metres; None for the other kinds.
     """
 
@@ -72,7 +72,7 @@ def parse_gallery(text: str, protocol: str) -> GalleryRule:
         if np.isfinite(spacing) and spacing > 0:
             return GalleryRule("grid", spacing)
         raise ConfigError(f"gallery {text!r}: the spacing must be a positive number of metres, such as grid:10.")
-    raise ConfigError(f"gallery {text!r} is unknown; choose auto, photographs, positions or grid:SPACING_M.")
+    raise ConfigError(f"gallery {text!r} is not known; choose auto, photographs, positions or grid:SPACING_M.")
 
 
 def build_candidates(frame: pd.DataFrame, split_of: np.ndarray[Any, Any], rule: GalleryRule) -> pd.DataFrame:
@@ -248,7 +248,9 @@ def area_candidates(path: str | os.PathLike[str], spacing_m: float) -> pd.DataFr
         _check_count(sum(len(part) for part in parts), str(path), spacing_m)
     every = np.concatenate(parts)
     if not len(every):
-        raise InputError(f"{path}: no point of a grid of {spacing_m:g} m is inside the polygons; take a narrower spacing.")
+        raise InputError(
+            f"{path}: no point of a grid of {spacing_m:g} m is inside the polygons; take a narrower spacing."
+        )
     positions, which = distinct_positions(every)
     _, first = np.unique(which, return_index=True)
     return pd.DataFrame(

@@ -1,6 +1,6 @@
-"""What queries share with the training side: the leakage report that goes with every split.
+"""The leakage report of every split: what queries share with the training side.
 
-The training side of the queries is `train` and `val`, for validation chooses the model and its photographs may be
+The training side of the queries is `train` and `val`, since validation chooses the model and its photographs may be
 candidates; the training side of the validation queries is `train`.
 """
 
@@ -42,7 +42,7 @@ def leakage_report(
     Args:
         manifest: The photographs.
         splits: Their splits.
-        hashes: Of the manifest's photographs, in its order; None leaves the pictures out, which the report says.
+        hashes: Hashes of the manifest's photographs, in its order; None skips the pictures, which the report states.
         near_duplicate_bits: The largest Hamming distance of a near-duplicate, in bits of 64.
 
     Returns:
@@ -68,8 +68,8 @@ def leakage_report(
     place = place_numbers(
         manifest.positions_deg, text_or_none(manifest.frame["city"]), text_or_none(manifest.frame["place_id"])
     )
-    asked_of: tuple[QuerySplit, ...] = ("query", "val")
-    for name in asked_of:
+    query_splits: tuple[QuerySplit, ...] = ("query", "val")
+    for name in query_splits:
         query_rows = np.flatnonzero(labels == name)
         training = np.flatnonzero(np.isin(labels, _TRAINING_SIDE[name]))
         part = _positions(manifest, query_rows, training)
@@ -89,59 +89,64 @@ def leakage_report(
 
 
 def warnings_of(report: dict[str, Any], parameters: dict[str, Any]) -> list[str]:
-    """Sentences on what violates the protocol or makes the figures optimistically biased.
+    """Warn of what violates the protocol or makes the figures optimistically biased.
 
     Args:
         report: The report, without its warnings.
         parameters: The parameters of the split.
+
+    Returns:
+        One sentence or more for each warning.
     """
     part, protocol = report["query"], report["protocol"]
     n = part["n"]
     if n == 0:
         return ["There are no queries."]
-    found: list[str] = []
+    warnings: list[str] = []
     nearest, buffer_m = part["nearest_training_m"], float(parameters.get("buffer_m", 0.0))
     if protocol in ("new-streets", "new-city"):
         if nearest is not None and nearest["min"] <= buffer_m:
-            found.append(
-                f"The promise of {protocol} is broken: a query is {nearest['min']:.1f} m from a training photograph, "
+            warnings.append(
+                f"Protocol {protocol} is violated: a query is {nearest['min']:.1f} m from a training photograph, "
                 f"within the buffer of {buffer_m:g} m."
             )
         if shared := part["shared_places"]["count"]:
-            found.append(
-                f"{part['shared_places']['share']:.0%} of the queries show one of {shared} places that training shows "
-                "too (the same place_id): the place is further apart than the buffer, or the ids are not places."
+            warnings.append(
+                f"{part['shared_places']['share']:.0%} of the queries show one of {shared} places that training also "
+                "shows (the same place_id): a place is larger than the buffer, or the ids are not places."
             )
     drive = part["nearby_captures"]
     if protocol == "known-places" and drive["same_drive_only"] >= 0.5 * n:
-        found.append(
+        warnings.append(
             f"{drive['same_drive_only'] / n:.0%} of the queries have training photographs of the same drive within "
-            f"{SAME_DRIVE_RADIUS_M:g} m and none of another: nothing was passed twice, so this split measures how well "
-            f"frames of one film match (the nearest is {nearest['median']:.1f} m away in the median), not how well a "
-            "place is known again. Use new-streets, or photographs of a second pass."
+            f"{SAME_DRIVE_RADIUS_M:g} m and none of another: no place was passed twice, so this split measures how well "
+            f"frames of one sequence match (median distance to the nearest {nearest['median']:.1f} m), not how well a "
+            "place is recognised. Use new-streets, or photographs of a second pass."
         )
     near = part["near_duplicates"]
     if near is not None and near["queries"]["share"] >= 0.01:
         # Near-duplicates far apart are the same picture twice or a repetitive scene, not a neighbouring frame.
-        found.append(
+        warnings.append(
             f"{near['queries']['share']:.1%} of the queries have a near-duplicate picture in training (perceptual hash "
-            f"within {near['max_bits']} of {HASH_BITS} bits): their errors are flattering."
+            f"within {near['max_bits']} of {HASH_BITS} bits): their errors are optimistically biased."
         )
     if part["exact_duplicates"] is not None and part["exact_duplicates"]["queries"]["count"]:
-        found.append(
+        warnings.append(
             f"{part['exact_duplicates']['queries']['count']} queries are in training byte for byte; remove the "
-            "repetitions from the source and run `swclip prepare` again."
+            "duplicates from the source and run `swclip prepare` again."
         )
-    floor = part["candidates"]["nearest_m"]
-    if floor is not None and part["candidates"]["within_25m"]["share"] < 0.95:
-        found.append(
+    oracle = part["candidates"]["nearest_m"]
+    if oracle is not None and part["candidates"]["within_25m"]["share"] < 0.95:
+        warnings.append(
             f"Only {part['candidates']['within_25m']['share']:.0%} of the queries have a candidate within 25 m (the "
-            f"nearest: median {floor['median']:.1f} m): no model can place the others closer. "
-            "--gallery positions or a finer grid helps."
+            f"nearest: median {oracle['median']:.1f} m): the oracle error of the others is larger for every model. "
+            "Use --gallery positions or a finer grid."
         )
     if n < 100:
-        found.append(f"There are only {n} queries; differences of a few per cent between systems mean nothing.")
-    return found
+        warnings.append(
+            f"There are only {n} queries; differences of a few per cent between systems are not significant."
+        )
+    return warnings
 
 
 def _positions(
@@ -169,15 +174,15 @@ def _positions(
 def _shared(
     group: Int64[np.ndarray, " n"], query_rows: Int64[np.ndarray, " q"], training: Int64[np.ndarray, " t"]
 ) -> dict[str, Any]:
-    """Groups (-1: unknown) on both sides: how many, and how many of the queries are in one."""
-    known = group[query_rows] >= 0
-    both = np.intersect1d(group[query_rows][known], group[training])
+    """Count the groups on both sides (-1: unknown), and the queries in them."""
+    grouped = group[query_rows] >= 0
+    both = np.intersect1d(group[query_rows][grouped], group[training])
     inside = int(np.isin(group[query_rows], both).sum())
     return {
         "count": len(both),
         "queries": inside,
         "share": inside / len(query_rows) if len(query_rows) else 0.0,
-        "unknown": int((~known).sum()),
+        "unknown": int((~grouped).sum()),
     }
 
 
@@ -190,10 +195,10 @@ def _sequence_numbers(manifest: Manifest) -> Int64[np.ndarray, " n"]:
 def _nearby_captures(
     manifest: Manifest, query_rows: Int64[np.ndarray, " q"], training: Int64[np.ndarray, " t"]
 ) -> dict[str, Any]:
-    """Whether the training photographs near each query are of another drive, or all of its own.
+    """Count queries by whether the training photographs near them are from another drive, or all from the same one.
 
-    Two photographs are of one drive where their sequence_id is the same; where one has none, where their times are
-    within `SAME_DRIVE_S`; where there are no times either it is unknown.
+    Two photographs are from one drive if they have the same sequence_id or, where one has none, if their times differ
+    by at most `SAME_DRIVE_S`; without times either it is unknown.
     """
     counts = {"other_drive": 0, "same_drive_only": 0, "unknown": 0, "none_near": 0}
     if len(query_rows) and len(training):
@@ -211,10 +216,10 @@ def _nearby_captures(
             by_sequence = (sequence[others] >= 0) & (sequence[row] >= 0)
             gap_s = np.abs(time_s[others] - time_s[row])
             same = np.where(by_sequence, sequence[others] == sequence[row], gap_s <= SAME_DRIVE_S)
-            known = by_sequence | np.isfinite(gap_s)
-            if np.any(known & ~same):
+            decided = by_sequence | np.isfinite(gap_s)
+            if np.any(decided & ~same):
                 counts["other_drive"] += 1
-            elif np.all(known):
+            elif np.all(decided):
                 counts["same_drive_only"] += 1
             else:
                 counts["unknown"] += 1
@@ -246,12 +251,12 @@ def _near(
 ) -> dict[str, Any]:
     left, right = query_rows[hashes.readable[query_rows]], training[hashes.readable[training]]
     near = near_duplicates(hashes.perceptual[left], hashes.perceptual[right], max_bits)
-    found = np.flatnonzero(near.count > 0)
-    best = found[np.argsort(near.bits[found], kind="stable")[:_EXAMPLES]]
+    matched = np.flatnonzero(near.count > 0)
+    best = matched[np.argsort(near.bits[matched], kind="stable")[:_EXAMPLES]]
     return {
         "max_bits": max_bits,
         "pairs": int(near.count.sum()),
-        "queries": _count(len(found), len(query_rows)),
+        "queries": _count(len(matched), len(query_rows)),
         "examples": _examples(manifest, left[best], right[near.nearest[best]], near.bits[best].tolist()),
     }
 
@@ -289,7 +294,7 @@ def _examples(
 
 def _pictures(manifest: Manifest, hashes: PictureHashes | None, max_bits: int) -> dict[str, Any]:
     if hashes is None:
-        return {"hashed": 0, "skipped": "the pictures were not compared, as asked"}
+        return {"hashed": 0, "skipped": "the pictures were not compared, as configured"}
     ids = manifest.frame["image_id"].to_numpy(dtype=object)
     return {
         "hashed": int(hashes.readable.sum()),

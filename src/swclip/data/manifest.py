@@ -148,9 +148,7 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
     """
     file = manifest_file(path)
     if not file.is_file():
-        raise ArtefactError(
-            f"{file}: there is no manifest; make one with: swclip prepare SOURCE --out {file.parent}"
-        )
+        raise ArtefactError(f"{file}: there is no manifest; make one with: swclip prepare SOURCE --out {file.parent}")
     try:
         table = pq.ParquetFile(file).read()
     except (pa.ArrowException, OSError) as error:

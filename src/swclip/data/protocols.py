@@ -366,4 +366,4 @@ def _check_not_empty(labels: Labels, config: SplitConfig) -> None:
 
 def _one_of(option: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise ConfigError(f"{option} {value!r} is unknown; choose one of {', '.join(allowed)}.")
+        raise ConfigError(f"{option} {value!r} is not known; choose one of {', '.join(allowed)}.")

@@ -1,7 +1,7 @@
-"""Which photographs go into a batch: random ones, or anchors with their geographic neighbours.
+"""Batch samplers: random photographs, or anchors with their geographic neighbours.
 
-A batch is a pure function of the seed and the step, so a run that was killed continues with the very batches it would
-have drawn, and every process of a distributed run draws the same global batch and takes its own slice.
+A batch is a pure function of the seed and the step. A run that was killed therefore resumes with the batches it would
+have drawn, and every process of a distributed run draws the same global batch and takes its slice of it.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ class BatchSampler(ABC):
     """An endless sequence of batches of row numbers, the same for the same seed.
 
     `batch(step)` works for any step. Iterating starts at `step` and advances it, and `state_dict` /
-    `load_state_dict` carry it over a restart; a loader that fetches ahead should count its own steps and set `step`.
+    `load_state_dict` keep it across a restart; a loader that fetches ahead must count the steps itself and set `step`.
 
     Args:
         n: Number of photographs.
         batch_size: Photographs in the global batch, of all processes together.
-        seed: Seed of everything drawn.
+        seed: Seed of all draws.
         rank: This process's number.
         world_size: Number of processes, which must divide the batch size.
 
     Raises:
-        ConfigError: A batch that cannot be drawn or divided.
+        ConfigError: The batch is larger than the data, or cannot be divided among the processes.
     """
 
     def __init__(self, n: int, batch_size: int, *, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
@@ -59,38 +59,38 @@ class BatchSampler(ABC):
         self._kept = 2
 
     def __len__(self) -> int:
-        """Batches that hold as many photographs as there are: what a log calls an epoch."""
+        """Batches of an epoch: together they have as many photographs as the data, at least."""
         return -(-self.n // self.batch_size)
 
     def __iter__(self) -> Iterator[Int64[np.ndarray, " b"]]:
-        """This process's batches, without end, from `step` on."""
+        """This process's batches from `step` on, without end."""
         while True:
             rows = self.batch(self.step)
             self.step += 1
             yield rows
 
     def batch(self, step: int) -> Int64[np.ndarray, " b"]:
-        """This process's slice of the global batch of a step."""
+        """This process's slice (batch_size / world_size,) of the global batch of a step."""
         share = self.batch_size // self.world_size
         return self.global_batch(step)[self.rank * share : (self.rank + 1) * share]
 
     @abstractmethod
     def global_batch(self, step: int) -> Int64[np.ndarray, " batch"]:
-        """The whole batch of a step: row numbers, no two alike."""
+        """The whole batch of a step: (batch_size,) distinct row numbers."""
 
     @abstractmethod
     def identity(self) -> dict[str, str | int | float | None]:
         """Settings that determine the batches, beside the step."""
 
     def state_dict(self) -> dict[str, object]:
-        """The next step, and the sampler's identity; values for JSON."""
+        """The next step and the sampler's identity, as values for JSON."""
         return {"step": self.step, "identity": self.identity()}
 
     def load_state_dict(self, state: dict[str, object]) -> None:
         """Continue at the step of a saved sampler. The number of processes may have changed.
 
         Raises:
-            MismatchError: It drew from other data or with other settings.
+            MismatchError: The saved sampler had other data or other settings.
         """
         saved, current = state["identity"], self.identity()
         if saved != current:
@@ -121,7 +121,7 @@ class BatchSampler(ABC):
 
 
 class RandomBatchSampler(BatchSampler):
-    """Batches from a permutation of all photographs, one permutation an epoch: what plain CLIP trains on.
+    """Batches from a permutation of all photographs, one permutation per epoch, as plain CLIP is trained.
 
     Args:
         n: Number of photographs.
@@ -137,7 +137,7 @@ class RandomBatchSampler(BatchSampler):
     """
 
     def global_batch(self, step: int) -> Int64[np.ndarray, " batch"]:
-        """The next photographs of the epoch's permutation; what does not fill a batch waits for another epoch."""
+        """The next photographs of the epoch's permutation; the last ones, if they do not fill a batch, are skipped."""
         whole = self.n // self.batch_size
         epoch, place = divmod(step, whole)
         first = place * self.batch_size
@@ -153,30 +153,30 @@ class RandomBatchSampler(BatchSampler):
 
 
 class NeighbourBatchSampler(BatchSampler):
-    """Anchors, each followed by some of its geographic neighbours, so that soft targets differ from one-hot ones.
+    """Anchors, each followed by geographic neighbours, so that soft targets differ from one-hot ones.
 
-    A random batch over a city has hardly a pair within 100 m, and soft targets on it are one-hot in practice. Here a
-    batch of B is ceil(B / (1 + neighbours)) anchors, each followed by up to `neighbours_per_anchor` others within
-    `radius_m` (or of its `k` nearest), drawn evenly among those not yet in the batch; what is still missing is filled
-    with random others, at the end. Anchors run through permutations, so that each photograph is an anchor about once
-    in n / anchors batches; as a neighbour a photograph is drawn more often the more neighbours it has.
+    A random batch over a city has hardly any pair within 100 m, and soft targets on it are one-hot in practice. Here a
+    batch of B has ceil(B / (1 + neighbours)) anchors, each followed by up to `neighbours_per_anchor` others within
+    `radius_m` (or of its `k` nearest), drawn uniformly among those not yet in the batch; the rest of the batch is
+    filled with random others. Anchors follow permutations, so that each photograph is an anchor about once in
+    n / anchors batches; as a neighbour a photograph is drawn more often the more neighbours it has.
 
     Args:
         positions_deg: (N, 2) latitude, longitude in degrees.
         batch_size: Photographs in the global batch.
-        neighbours_per_anchor: At most so many neighbours follow an anchor; 0 gives anchors only.
-        radius_m: A neighbour is within this radius of its anchor. Exactly one of `radius_m` and `k` is given.
+        neighbours_per_anchor: Largest number of neighbours of an anchor; 0 gives anchors only.
+        radius_m: A neighbour is within this radius of its anchor, metres. Give exactly one of `radius_m` and `k`.
         k: A neighbour is among the k photographs nearest to its anchor.
         regions: District of each photograph, None where unknown (those count as one); for `balance_regions`.
-        balance_regions: Draw as many anchors from each district, however many photographs it holds.
-        max_per_position: At most so many photographs of one identical position (the headings of a panorama) in a batch;
-            no limit where None.
-        seed: Seed of everything drawn.
+        balance_regions: Draw as many anchors from each district, however many photographs it has.
+        max_per_position: Largest number of photographs of one identical position (the headings of a panorama) in a
+            batch; no limit where None.
+        seed: Seed of all draws.
         rank: This process's number.
         world_size: Number of processes.
 
     Raises:
-        ConfigError: Options that cannot work, or contradict one another.
+        ConfigError: An option has a value that cannot work, or two contradict each other.
 
     Example:
         >>> positions_deg = [[52.0, 0.0], [52.0, 0.0001], [53.0, 0.0], [53.0, 0.0001]]
@@ -205,7 +205,7 @@ class NeighbourBatchSampler(BatchSampler):
         if neighbours_per_anchor < 0:
             raise ConfigError(f"neighbours_per_anchor {neighbours_per_anchor} must be 0 or more.")
         if (radius_m is None) == (k is None):
-            raise ConfigError(f"give either radius_m or k to say who is a neighbour, not {radius_m=} and {k=}.")
+            raise ConfigError(f"give either radius_m or k to define neighbours, not {radius_m=} and {k=}.")
         if radius_m is not None and not radius_m > 0.0:
             raise ConfigError(f"radius_m {radius_m} must be positive.")
         if k is not None and k < 1:
@@ -237,9 +237,9 @@ class NeighbourBatchSampler(BatchSampler):
 
     def _by_region(self, regions: Sequence[str | None] | None) -> list[Int64[np.ndarray, " r"]]:
         if regions is None:
-            raise ConfigError("balance_regions needs the region of each photograph; pass regions.")
+            raise ConfigError("balance_regions needs the district of each photograph; pass regions.")
         if len(regions) != self.n:
-            raise ConfigError(f"{len(regions)} regions for {self.n} photographs; give one each.")
+            raise ConfigError(f"{len(regions)} districts for {self.n} photographs; give one each.")
         rows: dict[str | None, list[int]] = {}
         for row, region in enumerate(regions):
             rows.setdefault(region, []).append(row)
@@ -271,7 +271,7 @@ class NeighbourBatchSampler(BatchSampler):
         anchors: list[int] = []
         order = np.empty(0, dtype=np.int64)
         for i in numbers:
-            # One round takes one anchor of each region, in an order of its own (not cached: short, and used once).
+            # Each round takes one anchor of each district, in a new order (not cached: short, and used once).
             turn, place = divmod(i, len(self._regions))
             if place == 0 or not anchors:
                 order = np.random.default_rng([self.seed, _REGIONS, turn]).permutation(len(self._regions))
@@ -288,14 +288,14 @@ class NeighbourBatchSampler(BatchSampler):
         positions = self._positions_deg[anchors]
         if self._radius_m is not None:
             return self._index.within(positions, self._radius_m)
-        # One more than asked for: the anchor finds itself. Where many share its position it may not; then k are kept.
+        # One more than `k`: the anchor finds itself. Where many share its position it may not; then k are kept.
         k = self._k or 1
         _, nearest = self._index.nearest(positions, k + 1)
         return [near[near != anchor][:k] for anchor, near in zip(anchors, nearest, strict=True)]
 
     def _others(self, batch: _Draw, missing: int, rng: np.random.Generator) -> Int64[np.ndarray, " m"]:
         rows = np.empty(0, dtype=np.int64)
-        # From a large collection draw a few and drop those taken; permuting a million for a hundred costs 20 ms.
+        # From a large data set draw a few and drop those taken; permuting a million for a hundred costs 20 ms.
         for _ in range(3 if self.n > 64 * self.batch_size else 0):
             drawn = np.unique(rng.integers(self.n, size=2 * (missing - len(rows)) + 8))
             rows = np.concatenate([rows, batch.admit(rng.permutation(batch.free(drawn)), missing - len(rows))])
@@ -324,12 +324,12 @@ class _Draw:
         self._at: dict[int, int] = {}
 
     def free(self, rows: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " f"]:
-        """Those of `rows` not in the batch."""
+        """The `rows` that are not in the batch."""
         free: Int64[np.ndarray, " f"] = rows[~self._taken[rows]]
         return free
 
     def admit(self, rows: Int64[np.ndarray, " m"], room: int) -> Int64[np.ndarray, " a"]:
-        """Take the first `room` of `rows`, no two alike, that may still enter; return those taken."""
+        """Admit the first `room` of the distinct `rows` that the limit allows; return those admitted."""
         if self._place is None or self._limit is None:
             admitted = self.free(rows)[:room]
             self._taken[admitted] = True

@@ -1,4 +1,4 @@
-"""From a manifest to splits with their leakage report: drawn, checked, and written where a file is named."""
+"""Split a manifest, report leakage, and write both."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def split_manifest(
     progress: Progress | None = None,
     **options: Any,
 ) -> Splits:
-    """Split a manifest and report what queries and training share.
+    """Split a manifest, and report what queries and training share.
 
     Args:
         manifest: The photographs.
@@ -42,11 +42,11 @@ def split_manifest(
         **options: The other fields of `SplitConfig`.
 
     Returns:
-        The splits with their `leakage`; nothing is written where this raises.
+        The splits with their `leakage`. Nothing is written if this raises.
 
     Raises:
         ConfigError: An option has a value that cannot work.
-        InputError: There are too few cities, blocks or places, or the city is not there.
+        InputError: There are too few cities, blocks or places, or the manifest does not have the city.
     """
     check_bits(near_duplicate_bits)
     draft = split(manifest, protocol, **options)
@@ -63,7 +63,7 @@ def split_each_city(
     progress: Progress | None = None,
     **options: Any,
 ) -> list[Splits]:
-    """Leave out each city in turn (protocol new-city), in a file of its own that is named after the city.
+    """Hold out each city in turn (protocol new-city); each has a file named after it.
 
     Args:
         manifest: The photographs.
@@ -73,14 +73,17 @@ def split_each_city(
         progress: Called with (done, total) pictures.
         **options: The other fields of `SplitConfig`, without `city`.
 
+    Returns:
+        The splits of each city, in the order of the names.
+
     Raises:
-        ConfigError: `out` is a file's name, or an option has a value that cannot work.
+        ConfigError: `out` is a file name, or an option has a value that cannot work.
         InputError: There are fewer than two cities.
     """
     check_bits(near_duplicate_bits)
     folder = Path(out)
     if folder.suffix == ".parquet":
-        raise ConfigError(f"{folder}: leaving out each city writes a file for each; give a folder as --out.")
+        raise ConfigError(f"{folder}: holding out each city writes one file per city; give a folder as --out.")
     drafts = {
         target: split(manifest, "new-city", city=city, **options)
         for city, target in _file_of_city(manifest, folder).items()
@@ -100,21 +103,24 @@ def report_leakage(
     *,
     near_duplicate_bits: int = 6,
 ) -> Splits:
-    """The splits of a draft with their leakage report, both written where a file is named.
+    """Add the leakage report to a draft, and write both if a file is given.
 
     Args:
         draft: The splits.
-        manifest: The manifest that they are of.
-        out: The Parquet file, or the folder for splits.parquet; None for none.
+        manifest: The manifest that they were made from.
+        out: The Parquet file, or the folder for splits.parquet; None writes nothing.
         hashes: Perceptual hashes of the manifest's pictures; None where they were not compared.
         near_duplicate_bits: As in `split_manifest`.
+
+    Returns:
+        The splits with their `leakage`.
     """
     if out is None:
         splits = draft.in_memory()
         return replace(
             splits, leakage=leakage_report(manifest, splits, hashes, near_duplicate_bits=near_duplicate_bits)
         )
-    leakage_path(out).unlink(missing_ok=True)  # a report of earlier splits must not stand beside these
+    leakage_path(out).unlink(missing_ok=True)  # a report of earlier splits must not remain beside these
     splits = draft.write(out)
     report = leakage_report(manifest, splits, hashes, near_duplicate_bits=near_duplicate_bits)
     write_json(leakage_path(splits.path), report)
@@ -122,11 +128,11 @@ def report_leakage(
 
 
 def _file_of_city(manifest: Manifest, folder: Path) -> dict[str | None, Path]:
-    """The cities of a manifest, each with the file of the splits that leave it out."""
+    """The cities of a manifest, each with the file of the splits that hold it out."""
     files: dict[str | None, Path] = {}
     for name in sorted({name for name in text_or_none(manifest.frame["city"]) if name is not None}):
         stem = file_stem(name)
         while folder / f"{stem}.parquet" in files.values():
-            stem += "-2"  # two names that differ only in what a file name cannot hold
+            stem += "-2"  # two names that differ only in characters that a file name cannot have
         files[name] = folder / f"{stem}.parquet"
-    return files or {None: folder}  # no city at all: the split itself says what is wrong
+    return files or {None: folder}  # no city at all: `split` raises the error

@@ -23,14 +23,14 @@ SCHEMA_VERSION = "1"
 _META_KEY = b"swclip.splits"
 
 IN_MEMORY = Path("splits in memory")
-"""What stands for the file of splits that were not written."""
+"""The path of splits that were not written."""
 
 SplitName = Literal["train", "val", "gallery", "query"]
 SPLIT_NAMES: tuple[str, ...] = get_args(SplitName)
 
 QuerySplit = Literal["val", "query"]
 _ALLOWED_PHOTOGRAPHS: dict[str, frozenset[str]] = {
-    # What an answer may use. Validation is on the training side, so that queries may be answered with it.
+    # Splits whose photographs an answer may use. Validation belongs to the training side of the queries.
     "val": frozenset({"train"}),
     "query": frozenset({"train", "val"}),
 }
@@ -45,15 +45,15 @@ class Splits:
 
     Attributes:
         path: The Parquet file that holds the rows; `IN_MEMORY` for splits that were not written.
-        frame: One row a photograph: image_id; split (train, val, gallery, query); block_id (null where the protocol
-            has no blocks). `val` are the validation queries, split out of the training side as the queries were;
-            `gallery` are photographs kept out of training and of the queries, the buffer of new-streets.
-        candidates: One row a distinct position that an answer may name: candidate_id, lat_deg, lon_deg, city (null
-            where unknown), image_ids (list of the training-side photographs there that may be used, often empty),
-            for_val and for_query (whether it is a candidate of validation queries, of queries). Read it through
-            `candidates_for`, which leaves out what the queries must not see.
-        meta: version, protocol, seed, parameters, manifest_digest, counts; answers_may_use where answers may lean on
-            photographs of further splits than the training side's: {"query": [...], "val": [...]}.
+        frame: One row per photograph: image_id; split (train, val, gallery, query); block_id (null where the protocol
+            has no blocks). `val` are the validation queries, drawn from the training side as the queries were;
+            `gallery` are photographs that are neither trained on nor queries, the buffer of new-streets.
+        candidates: One row per distinct position that an answer may name: candidate_id, lat_deg, lon_deg, city (null
+            where unknown), image_ids (list of the usable training-side photographs there, often empty), for_val and
+            for_query (whether it is a candidate of validation queries, of queries). Read it through `candidates_for`,
+            which omits what the queries must not see.
+        meta: version, protocol, seed, parameters, manifest_digest, counts; answers_may_use where answers may use
+            photographs of further splits than those of the training side: {"query": [...], "val": [...]}.
         leakage: What queries and training share, of `leakage_report`; None where no report was made.
     """
 
@@ -70,7 +70,7 @@ class Splits:
 
     @property
     def in_memory(self) -> bool:
-        """Whether they were never written: `path` is then no more than a name for messages."""
+        """Whether the splits were never written: `path` is then only a name for messages."""
         return self.path == IN_MEMORY
 
 
@@ -81,7 +81,7 @@ def splits_file(path: str | os.PathLike[str]) -> Path:
 
 
 def beside(path: str | os.PathLike[str], ending: str) -> Path:
-    """The file that goes with a splits file: splits.parquet and "candidates.parquet" give splits.candidates.parquet."""
+    """The companion of a splits file: splits.parquet and "candidates.parquet" give splits.candidates.parquet."""
     target = splits_file(path)
     stem = target.stem if target.suffix == ".parquet" else target.name
     return target.with_name(f"{stem}.{ending}")
@@ -100,25 +100,25 @@ def leakage_path(path: str | os.PathLike[str]) -> Path:
 def find_splits(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     """The splits files that paths refer to.
 
-    A folder with splits.parquet stands for that file, any other for all splits files in it, in the order of their
-    names. Files of candidates are passed over: `FOLDER/*.parquet` of a shell names them too.
+    A folder with splits.parquet refers to that file, any other to all splits files in it, in the order of their names.
+    Files of candidates are skipped: a shell's `FOLDER/*.parquet` includes them.
 
     Args:
         paths: Files and folders.
 
     Raises:
-        ArtefactError: Nothing but files of candidates is named.
+        ArtefactError: All paths are files of candidates.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir() and not (path / "splits.parquet").exists():
             inside = sorted(file for file in path.glob("*.parquet") if not _is_candidates(file))
-            found += [file for file in inside if candidates_path(file).exists()] or [splits_file(path)]
+            files += [file for file in inside if candidates_path(file).exists()] or [splits_file(path)]
         elif not _is_candidates(path):
-            found.append(splits_file(path))
-    if not found:
+            files.append(splits_file(path))
+    if not files:
         raise ArtefactError(f"{', '.join(map(str, paths))}: these are candidates; give the splits file beside them.")
-    return found
+    return files
 
 
 def _is_candidates(path: Path) -> bool:
@@ -128,25 +128,26 @@ def _is_candidates(path: Path) -> bool:
 def write_splits(
     path: str | os.PathLike[str], frame: pd.DataFrame, candidates: pd.DataFrame, meta: Mapping[str, Any]
 ) -> Splits:
-    """Write splits and their candidates, each whole or not at all.
+    """Write splits and their candidates, each completely or not at all.
 
     Args:
-        path: The Parquet file of the rows (or a folder, which gets splits.parquet); the candidates go beside it.
-        frame: image_id, split, block_id; one row a photograph.
-        candidates: candidate_id, lat_deg, lon_deg, city, image_ids, for_val, for_query; one row a position.
+        path: The Parquet file of the rows (or a folder, which gets splits.parquet); the candidates are written
+            beside it.
+        frame: image_id, split, block_id; one row per photograph.
+        candidates: candidate_id, lat_deg, lon_deg, city, image_ids, for_val, for_query; one row per position.
         meta: protocol, seed, parameters, manifest_digest; version and counts are added.
 
     Returns:
         The splits as written.
 
     Raises:
-        DiskFullError: The disk filled; what was there before is as it was.
+        DiskFullError: The disk filled; earlier files are unchanged.
         InputError: The folder cannot be written.
     """
     target = splits_file(path)
     rows, places = frame.reset_index(drop=True), candidates.reset_index(drop=True)
     full = whole_meta(rows, places, meta)
-    kept = {_META_KEY: json.dumps(full, ensure_ascii=False, allow_nan=False).encode()}
+    metadata = {_META_KEY: json.dumps(full, ensure_ascii=False, allow_nan=False).encode()}
     # Both files carry the same metadata, so that a pair from two different runs is noticed when read.
     tables = {
         candidates_path(target): pa.table(
@@ -159,9 +160,9 @@ def write_splits(
                 "for_val": pa.array(places["for_val"].to_numpy(bool)),
                 "for_query": pa.array(places["for_query"].to_numpy(bool)),
             },
-            metadata=kept,
+            metadata=metadata,
         ),
-        target: pa.table({name: _text(rows[name]) for name in _ROW_COLUMNS}, metadata=kept),
+        target: pa.table({name: _text(rows[name]) for name in _ROW_COLUMNS}, metadata=metadata),
     }
     for file, table in tables.items():
         with atomic_file(file) as temporary:
@@ -173,18 +174,17 @@ def read_splits(path: str | os.PathLike[str]) -> Splits:
     """Read splits and their candidates.
 
     Args:
-        path: The Parquet file that `swclip split` wrote, or the folder that holds it as splits.parquet.
+        path: The Parquet file that `swclip split` wrote, or the folder that contains it as splits.parquet.
 
     Raises:
-        ArtefactError: A file is missing, cut short, of another version, or the two are from different runs.
+        ArtefactError: A file is missing, truncated or of another version, or the two files do not belong together.
     """
     source = splits_file(path)
     rows, meta = _read_table(source, _ROW_COLUMNS)
     places, places_meta = _read_table(candidates_path(source), _CANDIDATE_COLUMNS)
     if places_meta != meta:
         raise ArtefactError(
-            f"{candidates_path(source)}: these candidates were made in another run than {source.name}; "
-            "run `swclip split` again."
+            f"{candidates_path(source)}: these candidates do not belong to {source.name}; run `swclip split` again."
         )
     frame = pd.DataFrame({name: _objects(rows[name]) for name in _ROW_COLUMNS})
     columns: dict[str, Any] = {
@@ -210,7 +210,7 @@ def indices(splits: Splits, manifest: Manifest, name: SplitName) -> Int64[np.nda
         name: train, val, gallery or query.
 
     Raises:
-        ConfigError: No such split.
+        ConfigError: `name` is no split.
         MismatchError: The splits were made from another manifest.
     """
     if name not in SPLIT_NAMES:
@@ -234,16 +234,16 @@ def check_same_manifest(splits: Splits, manifest: Manifest) -> None:
 
 
 def candidates_for(splits: Splits, on: QuerySplit) -> pd.DataFrame:
-    """The candidates that may answer the validation queries, or the queries.
+    """The candidates of the validation queries, or of the queries.
 
     Args:
         splits: The splits.
         on: Which photographs are the queries, "val" or "query".
 
     Returns:
-        The rows of `splits.candidates` for them, with a fresh index and without for_val and for_query; image_ids
-        holds only photographs the answer may lean on: `train` for "val", `train` and `val` for "query", and those of
-        the splits that the file itself says answers may use.
+        Their rows of `splits.candidates`, with a new index and without for_val and for_query; image_ids has only
+        photographs that an answer may use: those of `train` for "val", of `train` and `val` for "query", and of the
+        further splits in `splits.meta["answers_may_use"]`.
 
     Raises:
         ConfigError: `on` is neither.
@@ -254,12 +254,12 @@ def candidates_for(splits: Splits, on: QuerySplit) -> pd.DataFrame:
     allowed = set(splits.frame.loc[splits.frame["split"].isin(usable), "image_id"])
     rows = splits.candidates.loc[splits.candidates[f"for_{on}"].to_numpy(bool), list(_CANDIDATE_COLUMNS[:-2])]
     rows = rows.reset_index(drop=True)
-    kept = [[image_id for image_id in ids if image_id in allowed] for ids in rows["image_ids"]]
-    return rows.assign(image_ids=pd.Series(kept, index=rows.index, dtype=object))
+    image_ids = [[image_id for image_id in ids if image_id in allowed] for ids in rows["image_ids"]]
+    return rows.assign(image_ids=pd.Series(image_ids, index=rows.index, dtype=object))
 
 
 def whole_meta(rows: pd.DataFrame, places: pd.DataFrame, meta: Mapping[str, Any]) -> dict[str, Any]:
-    """What splits say of themselves: with the version of their form, and how many photographs are in each."""
+    """Metadata of splits, completed by the schema version and the number of photographs in each split."""
     return {"version": SCHEMA_VERSION, **meta, "counts": _counts(rows, places)}
 
 
@@ -288,7 +288,7 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> tuple[pa.Table, dict[st
     try:
         table = pq.read_table(path)
     except FileNotFoundError:
-        raise ArtefactError(f"{path}: the splits are not there; check the path, or {again}.") from None
+        raise ArtefactError(f"{path}: there is no such splits file; check the path, or {again}.") from None
     except (OSError, pa.ArrowException) as error:
         raise ArtefactError(f"{path}: the splits cannot be read ({error}); {again}.") from error
     try:
@@ -297,7 +297,7 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> tuple[pa.Table, dict[st
         raise ArtefactError(f"{path}: this is not a file that `swclip split` wrote; {again}.") from None
     if meta.get("version") != SCHEMA_VERSION:
         raise ArtefactError(
-            f"{path}: splits of version {meta.get('version')}, and this swclip reads version {SCHEMA_VERSION}; {again}."
+            f"{path}: splits of version {meta.get('version')}, but this swclip reads version {SCHEMA_VERSION}; {again}."
         )
     missing = [name for name in columns if name not in table.column_names]
     if missing:

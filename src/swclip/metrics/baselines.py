@@ -1,4 +1,4 @@
-"""What any system is measured against: the best this gallery allows, one guess for all, and a blind guess."""
+"""Baselines: the oracle error of a gallery, the constant baseline and the random baseline."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ RANDOM_DRAWS = 100
 
 
 class BaselineFigures(Errors):
-    """A baseline."""
+    """Errors and accuracy of a baseline."""
 
     accuracy_within_m: ByRadius
-    lat_deg: float | None = Field(default=None, description="of the constant guess")
-    lon_deg: float | None = Field(default=None, description="of the constant guess")
-    draws: int | None = Field(default=None, description="of the random guess: how many were averaged")
+    lat_deg: float | None = Field(default=None, description="of the constant baseline")
+    lon_deg: float | None = Field(default=None, description="of the constant baseline")
+    draws: int | None = Field(default=None, description="of the random baseline: number of draws averaged")
 
     @classmethod
     def of(cls, error_m: ArrayLike) -> BaselineFigures:
@@ -34,13 +34,15 @@ class BaselineFigures(Errors):
 
     @classmethod
     def constant(cls, error_m: ArrayLike, position_deg: ArrayLike) -> BaselineFigures:
-        """Figures of one guess for all queries, at (2,) latitude, longitude in degrees."""
+        """Figures of one fixed answer for all queries, at (2,) latitude, longitude in degrees."""
         lat, lon = np.asarray(position_deg, dtype=np.float64).tolist()
-        return BaselineFigures(**dict(Errors.of(error_m)), accuracy_within_m=accuracy_within(error_m), lat_deg=lat, lon_deg=lon)
+        return BaselineFigures(
+            **dict(Errors.of(error_m)), accuracy_within_m=accuracy_within(error_m), lat_deg=lat, lon_deg=lon
+        )
 
     @classmethod
     def mean_of(cls, draws: Iterable[ArrayLike]) -> BaselineFigures:
-        """Figures of random guesses: the mean over the draws of the figures of each, (Q,) errors in metres."""
+        """Mean over random draws of the figures of each draw, (Q,) errors in metres."""
         statistics, accuracies = [], []
         for error_m in draws:
             statistics.append(error_statistics(error_m))
@@ -49,22 +51,24 @@ class BaselineFigures(Errors):
 
 
 class Baselines(Part):
-    """What the figures are to be read against; each null where it cannot be known."""
+    """Baselines of a report; null where one cannot be computed."""
 
-    floor: BaselineFigures | None = Field(description="always the candidate nearest to the truth")
-    constant: BaselineFigures | None = Field(description="one guess for all: the geometric median of the training side")
-    random: BaselineFigures | None = Field(description="a candidate drawn blindly")
+    floor: BaselineFigures | None = Field(description="oracle error: the candidate nearest to the truth")
+    constant: BaselineFigures | None = Field(
+        description="one fixed answer: the geometric median of the training positions"
+    )
+    random: BaselineFigures | None = Field(description="a candidate drawn uniformly at random")
 
 
 # The candidate nearest on the sphere need not be the nearest on the ellipsoid: their distances differ by up to 0.6 %.
-# The true nearest is therefore sought among this many.
-_NEAREST_LOOKED_AT = 16
+# The geodesically nearest is therefore chosen among this many.
+_NEAREST_COMPARED = 16
 
 
 def oracle_error_m(truth_deg: ArrayLike, candidates_deg: ArrayLike) -> Float64[np.ndarray, " q"]:
-    """Distance from each query to its nearest candidate: the error of a system that always names the best one.
+    """Distance from each query to its nearest candidate: the lowest error of any answer that is a candidate.
 
-    A system that answers between candidates can, with luck, do better; one that names a candidate cannot.
+    An answer between candidates can have a lower error.
 
     Args:
         truth_deg: (Q, 2) latitude, longitude of the queries, degrees.
@@ -78,22 +82,22 @@ def oracle_error_m(truth_deg: ArrayLike, candidates_deg: ArrayLike) -> Float64[n
         [0.0]
     """
     truth = np.asarray(truth_deg, dtype=np.float64).reshape(-1, 2)
-    candidates = _some(candidates_deg)
-    _, which = SphereIndex(candidates).nearest(truth, _NEAREST_LOOKED_AT)
+    candidates = _checked_candidates(candidates_deg)
+    _, which = SphereIndex(candidates).nearest(truth, _NEAREST_COMPARED)
     k = which.shape[1]
     metres = geodesic_m(np.repeat(truth, k, axis=0), candidates[which.reshape(-1)])
-    floor: Float64[np.ndarray, " q"] = metres.reshape(-1, k).min(axis=1)
-    return floor
+    nearest_m: Float64[np.ndarray, " q"] = metres.reshape(-1, k).min(axis=1)
+    return nearest_m
 
 
 def geometric_median_deg(positions_deg: ArrayLike, iterations: int = 200) -> Float64[np.ndarray, " 2"]:
-    """The point with the least sum of distances to the positions: the best single guess for the mean error.
+    """The point with the least sum of distances to the positions: the fixed answer with the least mean error.
 
-    Weiszfeld's iteration on unit vectors, with the correction that lets it start from, and stop on, a data point.
+    Weiszfeld's iteration on unit vectors, with the correction that allows it to start from, and stop at, a data point.
 
     Args:
         positions_deg: (N, 2) latitude, longitude, degrees.
-        iterations: At most this many.
+        iterations: Maximum number of iterations.
 
     Returns:
         (2,) latitude, longitude, degrees.
@@ -105,7 +109,7 @@ def geometric_median_deg(positions_deg: ArrayLike, iterations: int = 200) -> Flo
         >>> geometric_median_deg([[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 9.0]]).round(6).tolist()
         [0.0, 0.0]
     """
-    points = unit_vectors(_some(positions_deg))
+    points = unit_vectors(_checked_candidates(positions_deg))
     at = unit_vectors(centroid_deg(positions_deg))[0]
     for _ in range(iterations):
         distance = np.linalg.norm(points - at, axis=1)
@@ -114,12 +118,12 @@ def geometric_median_deg(positions_deg: ArrayLike, iterations: int = 200) -> Flo
             break
         weight = 1.0 / distance[apart]
         target = (weight[:, None] * points[apart]).sum(axis=0) / weight.sum()
-        # With data points right here, the step is shortened by their pull, down to none. Only the part of the others'
-        # pull that lies along the ground can move the point.
-        here = float(np.count_nonzero(~apart))
-        pull = (weight[:, None] * (points[apart] - at)).sum(axis=0)
-        along = float(np.linalg.norm(pull - (pull @ at) * at))
-        share = 0.0 if here == 0.0 else 1.0 if along <= here else here / along
+        # Data points at the current position shorten the step, down to none. Of the gradient of the remaining points
+        # only the component tangential to the sphere can move the position.
+        coincident = float(np.count_nonzero(~apart))
+        gradient = (weight[:, None] * (points[apart] - at)).sum(axis=0)
+        tangential = float(np.linalg.norm(gradient - (gradient @ at) * at))
+        share = 0.0 if coincident == 0.0 else 1.0 if tangential <= coincident else coincident / tangential
         moved = (1.0 - share) * target + share * at
         moved = moved / max(float(np.linalg.norm(moved)), 1e-300)
         step = float(np.linalg.norm(moved - at))
@@ -138,35 +142,42 @@ def baselines(
 ) -> tuple[Baselines, Float64[np.ndarray, " q"]]:
     """The three baselines of a report.
 
-    floor: the nearest candidate for each query. constant: the geometric median of the training side's positions, for
-    all. random: a candidate drawn blindly for each query; the figures are means over `draws` such guesses.
+    floor: the oracle error, of the candidate nearest to each query. constant: the geometric median of the training
+    positions, for all queries. random: a candidate drawn uniformly for each query; the figures are means over `draws`
+    draws.
 
     Args:
         truth_deg: (Q, 2) latitude, longitude of the queries, degrees.
         candidates_deg: (M, 2) latitude, longitude of the candidates, degrees.
-        training_deg: (N, 2) latitude, longitude of the training photographs, degrees; with none, the candidates'.
-        generator: Where the random guesses come from.
-        draws: How many random guesses for each query.
+        training_deg: (N, 2) latitude, longitude of the training photographs, degrees; where empty, the candidates' are used.
+        generator: Draws the random baseline.
+        draws: Number of draws per query.
 
     Returns:
-        The figures of the three, and the (Q,) errors of the floor.
+        The figures of the three baselines, and the (Q,) oracle errors in metres.
     """
     truth = np.asarray(truth_deg, dtype=np.float64).reshape(-1, 2)
-    candidates = _some(candidates_deg)
+    candidates = _checked_candidates(candidates_deg)
     training = np.asarray(training_deg, dtype=np.float64).reshape(-1, 2)
-    floor = oracle_error_m(truth, candidates)
-    guess = geometric_median_deg(training if len(training) else candidates)
-    constant = geodesic_m(truth, np.broadcast_to(guess, truth.shape))
-    blind = (geodesic_m(truth, candidates[generator.integers(len(candidates), size=len(truth))]) for _ in range(draws))
-    guesses = Baselines(floor=BaselineFigures.of(floor), constant=BaselineFigures.constant(constant, guess), random=BaselineFigures.mean_of(blind))
-    return guesses, floor
+    oracle_m = oracle_error_m(truth, candidates)
+    centre = geometric_median_deg(training if len(training) else candidates)
+    constant_m = geodesic_m(truth, np.broadcast_to(centre, truth.shape))
+    random_m = (
+        geodesic_m(truth, candidates[generator.integers(len(candidates), size=len(truth))]) for _ in range(draws)
+    )
+    figures = Baselines(
+        floor=BaselineFigures.of(oracle_m),
+        constant=BaselineFigures.constant(constant_m, centre),
+        random=BaselineFigures.mean_of(random_m),
+    )
+    return figures, oracle_m
 
 
 def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {key: float(np.mean([each[key] for each in figures])) for key in figures[0]}
 
 
-def _some(positions_deg: ArrayLike) -> Float64[np.ndarray, "n 2"]:
+def _checked_candidates(positions_deg: ArrayLike) -> Float64[np.ndarray, "n 2"]:
     positions = np.asarray(positions_deg, dtype=np.float64).reshape(-1, 2)
     if len(positions) == 0:
         raise InputError("there are no candidates to answer with; check the gallery of the split.")

@@ -1,4 +1,4 @@
-"""Intervals by resampling blocks of queries: photographs of one street are not independent evidence."""
+"""Block bootstrap: intervals from resampling blocks of queries, since photographs of one street are correlated."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RESAMPLES = 1_000
 
 
 def median(values: Float64[np.ndarray, " q"]) -> float:
-    """The median, written for speed: np.median takes five times as long on a short array."""
+    """The median. np.median takes five times as long on a short array."""
     n = values.size
     half = n // 2
     if n % 2:
@@ -50,12 +50,12 @@ ERROR_STATISTICS: Mapping[str, Statistic] = {
     "within_50": ShareWithin(50.0),
     "within_100": ShareWithin(100.0),
 }
-"""The figures of a report that carry an interval."""
+"""The figures of a report that have an interval."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and the interval that holds it with the stated level."""
+    """A figure and its interval."""
 
     value: float
     low: float
@@ -64,13 +64,13 @@ class Interval:
 
 @dataclass(frozen=True)
 class ResampledStatistics:
-    """Statistics of one system's errors, and what they come to in each resample.
+    """Statistics of one system's errors, on all queries and in each resample.
 
-    Kept apart from the intervals so that a system compared with several others is resampled once.
+    Intervals are computed separately, so that a system that is compared with several others is resampled once.
 
     Attributes:
-        values: Name, statistic of the errors as they are.
-        resampled: Name, (R,) the statistic in each resample.
+        values: Statistic of all errors by name.
+        resampled: (R,) statistic in each resample by name.
     """
 
     values: Mapping[str, float]
@@ -80,8 +80,8 @@ class ResampledStatistics:
         """Percentile intervals of the statistics."""
         return {name: _interval(value, self.resampled[name], level) for name, value in self.values.items()}
 
-    def less(self, other: ResampledStatistics, level: float = LEVEL) -> dict[str, Interval]:
-        """Intervals of the difference, this less the other; both must be of the same resamples."""
+    def minus(self, other: ResampledStatistics, level: float = LEVEL) -> dict[str, Interval]:
+        """Intervals of the difference, this minus the other; both must be of the same resamples."""
         return {
             name: _interval(value - other.values[name], self.resampled[name] - other.resampled[name], level)
             for name, value in self.values.items()
@@ -90,8 +90,7 @@ class ResampledStatistics:
 
 @dataclass(frozen=True, eq=False)
 class BlockResamples(Sequence[Int64[np.ndarray, " m"]]):
-    """Resamples of queries by blocks, each put together when it is asked for: held at once, 1,000 of 50,000 queries
-    would take 400 MB.
+    """Resamples of queries by blocks, each built on access: 1,000 resamples of 50,000 queries would take 400 MB.
 
     Attributes:
         members: The queries of each block.
@@ -115,15 +114,15 @@ class BlockResamples(Sequence[Int64[np.ndarray, " m"]]):
 
 
 def resample_blocks(blocks: Sequence[Hashable], resamples: int, generator: np.random.Generator) -> BlockResamples:
-    """Draw whole blocks with replacement, as many as there are, over and over.
+    """Draw whole blocks with replacement, as many as there are, `resamples` times.
 
     Args:
         blocks: Block of each of Q queries.
-        resamples: How many times.
-        generator: Where the draws come from.
+        resamples: Number of resamples.
+        generator: Draws the blocks.
 
     Returns:
-        Indices of the queries in each resample; a query occurs as often as its block was drawn.
+        Indices of the queries in each resample; a query occurs as many times as its block was drawn.
 
     References:
         A. C. Davison and D. V. Hinkley, "Bootstrap Methods and their Application" (1997), section 3.8.
@@ -142,12 +141,12 @@ def resample_statistics(
     resampled: Sequence[Int64[np.ndarray, " m"]],
     statistics: Mapping[str, Statistic] = ERROR_STATISTICS,
 ) -> ResampledStatistics:
-    """Statistics of the errors, and of the errors in each resample.
+    """Statistics of the errors, on all queries and in each resample.
 
     Args:
         errors_m: (Q,) errors of one run, or (S, Q) of S runs with different seeds on the same queries.
-        resampled: What `resample_blocks` drew.
-        statistics: Name and function of (Q,) errors.
+        resampled: Resamples from `resample_blocks`.
+        statistics: Function of (Q,) errors by name.
     """
     runs = np.atleast_2d(np.asarray(errors_m, dtype=np.float64))
     values = {name: _of_runs(runs, statistic) for name, statistic in statistics.items()}
@@ -165,12 +164,12 @@ def bootstrap_intervals(
     Args:
         errors_m: (Q,) errors of one run, or (S, Q) of S runs with different seeds on the same queries: the figure is
             then the mean over runs of each run's statistic, and a resample draws the same queries for all.
-        resampled: What `resample_blocks` drew.
-        statistics: Name and function of (Q,) errors.
-        level: Probability that the interval is to hold.
+        resampled: Resamples from `resample_blocks`.
+        statistics: Function of (Q,) errors by name.
+        level: Nominal coverage of the interval.
 
     Returns:
-        Name, interval.
+        Interval by name.
 
     References:
         B. Efron and R. J. Tibshirani, "An Introduction to the Bootstrap" (1993), section 13.3.
@@ -192,19 +191,19 @@ def paired_differences(
     statistics: Mapping[str, Statistic] = ERROR_STATISTICS,
     level: float = LEVEL,
 ) -> dict[str, Interval]:
-    """Intervals of the difference, a less b, of two systems' statistics on the same queries.
+    """Intervals of the difference, a minus b, of two systems' statistics on the same queries.
 
-    Both systems see the same resampled queries, so that what makes a query hard for both cancels out.
+    Both systems are evaluated on the same resampled queries, so that the difficulty that they share cancels out.
 
     Args:
         errors_a_m: (Q,) or (S, Q) errors of the first system, metres.
         errors_b_m: (Q,) or (R, Q) errors of the second.
-        resampled: What `resample_blocks` drew.
-        statistics: Name and function of (Q,) errors.
-        level: Probability that the interval is to hold.
+        resampled: Resamples from `resample_blocks`.
+        statistics: Function of (Q,) errors by name.
+        level: Nominal coverage of the interval.
 
     Returns:
-        Name, interval. An interval that does not hold 0 says that the systems differ on these queries' streets.
+        Interval by name. If it excludes 0, the systems differ significantly.
 
     References:
         P. Koehn, "Statistical significance tests for machine translation evaluation", EMNLP 2004, section 4.
@@ -213,7 +212,7 @@ def paired_differences(
     if a != b:
         raise InputError(f"systems measured on {a} and {b} queries cannot be paired.")
     first, second = (resample_statistics(errors, resampled, statistics) for errors in (errors_a_m, errors_b_m))
-    return first.less(second, level)
+    return first.minus(second, level)
 
 
 def _of_runs(runs: Float64[np.ndarray, "s q"], statistic: Statistic) -> float:
@@ -225,14 +224,14 @@ def _over_resamples(
     resampled: Sequence[Int64[np.ndarray, " m"]],
     statistics: Mapping[str, Statistic],
 ) -> dict[str, Float64[np.ndarray, " r"]]:
-    drawn: dict[str, list[float]] = {name: [] for name in statistics}
+    samples: dict[str, list[float]] = {name: [] for name in statistics}
     for which in resampled:
         sample = runs[:, which]
         for name, statistic in statistics.items():
-            drawn[name].append(_of_runs(sample, statistic))
-    return {name: np.asarray(values) for name, values in drawn.items()}
+            samples[name].append(_of_runs(sample, statistic))
+    return {name: np.asarray(values) for name, values in samples.items()}
 
 
-def _interval(value: float, drawn: Float64[np.ndarray, " r"], level: float) -> Interval:
-    low, high = np.quantile(drawn, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
+def _interval(value: float, samples: Float64[np.ndarray, " r"], level: float) -> Interval:
+    low, high = np.quantile(samples, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     return Interval(value, float(low), float(high))

@@ -1,4 +1,4 @@
-"""Whether a stated probability holds: shares with intervals, reliability, and what may be left unanswered."""
+"""Calibration of probabilities: shares with intervals, reliability bins, and the risk-coverage curve."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from swclip.metrics.bootstrap import LEVEL as INTERVAL_LEVEL
 from swclip.metrics.parts import Metres, Part, Range, Share
 
 WITHIN_M = 100.0
-"""The selective curve states the share of the answered within this."""
+"""The risk-coverage curve gives the share of answered queries within this distance."""
 
 
 class ReliabilityBin(Part):
-    """Queries of similar stated probability, and how many were right."""
+    """Queries of similar predicted probability, and how many of them were correct."""
 
     low: Share
     high: Share
@@ -27,7 +27,7 @@ class ReliabilityBin(Part):
 
 
 class RiskCoverage(Part):
-    """Errors when only the surest share of the queries is answered."""
+    """Risk-coverage curve: errors when only the most confident share of the queries is answered."""
 
     by: str
     share: list[Share]
@@ -39,17 +39,17 @@ class RiskCoverage(Part):
 def share_interval(
     hits: ArrayLike, blocks: Int64[np.ndarray, " q"], level: float = INTERVAL_LEVEL
 ) -> tuple[float, float]:
-    """Interval of a share whose queries come in blocks: the exact binomial one at the effective sample size.
+    """Interval of a share of queries in blocks: the exact binomial interval at the effective sample size.
 
-    The variance of the share is taken from the sums over blocks of (hit - share); the queries are then worth as many
-    independent ones as would have that variance, n / deff, and the interval is Clopper and Pearson's for so many.
-    Clopper and Pearson's for all n is too short where neighbours succeed and fail together; resampling blocks collapses
-    to a point where all hit, which is where coverage likes to be. There the blocks are counted, one each.
+    The variance of the share is computed from the sums over blocks of (hit - share). The effective sample size n / deff
+    is the number of independent queries with that variance, and the interval is Clopper and Pearson's for that number.
+    With all n queries it would be too short where the queries of a block are correlated, and a block bootstrap would
+    collapse to a point where all queries hit. In that case each block counts as one query.
 
     Args:
         hits: (Q,) True where the query counts for the share; Q >= 1.
         blocks: (Q,) number of each query's block.
-        level: Probability that the interval is to hold.
+        level: Nominal coverage of the interval.
 
     Returns:
         Low, high.
@@ -71,7 +71,7 @@ def share_interval(
     hit = np.asarray(hits, dtype=np.float64)
     n = len(hit)
     if n == 0:
-        raise InputError("there are no queries to state a share of; check the split.")
+        raise InputError("there are no queries to compute a share of; check the split.")
     share = float(hit.mean())
     present, number = np.unique(blocks, return_inverse=True)
     count = len(present)
@@ -93,57 +93,57 @@ def share_interval(
 def reliability(
     probability: ArrayLike, hits: ArrayLike, blocks: Int64[np.ndarray, " q"], bins: int = 10
 ) -> list[ReliabilityBin]:
-    """How often what was said with a probability was so, in bins of about as many queries.
+    """Observed frequency of correct answers by predicted probability, in bins of about equal size.
 
-    Queries with the same probability stay together.
+    Queries with the same probability are in one bin.
 
     Args:
-        probability: (Q,) stated probabilities.
-        hits: (Q,) True where it was so.
+        probability: (Q,) predicted probabilities.
+        hits: (Q,) True where the answer was correct.
         blocks: (Q,) number of each query's block.
-        bins: How many bins at most.
+        bins: Maximum number of bins.
 
     Returns:
-        The bins, least probable first; low and high are the least and the greatest probability in each, coverage is
-        the share of hits.
+        The bins by increasing probability; low and high are the smallest and the largest probability of each, coverage
+        is the share of hits.
 
     References:
         A. Niculescu-Mizil, R. Caruana, "Predicting good probabilities with supervised learning", ICML 2005.
     """
-    stated, hit = np.asarray(probability, dtype=np.float64), np.asarray(hits, dtype=np.bool_)
-    order = np.argsort(stated, kind="stable")
-    ends = _ends(stated[order], bins)
-    found = []
+    predicted, hit = np.asarray(probability, dtype=np.float64), np.asarray(hits, dtype=np.bool_)
+    order = np.argsort(predicted, kind="stable")
+    ends = _ends(predicted[order], bins)
+    reliability_bins = []
     for rows in np.split(order, ends[:-1]):
-        own = stated[rows]
-        found.append(
+        probabilities = predicted[rows]
+        reliability_bins.append(
             ReliabilityBin(
-                low=float(own.min()),
-                high=float(own.max()),
+                low=float(probabilities.min()),
+                high=float(probabilities.max()),
                 n=len(rows),
-                mean_probability=float(own.mean()),
+                mean_probability=float(probabilities.mean()),
                 coverage=float(hit[rows].mean()),
                 coverage_interval=list(share_interval(hit[rows], blocks[rows])),
             )
         )
-    return found
+    return reliability_bins
 
 
 def risk_coverage_curve(
     error_m: ArrayLike, area_km2: ArrayLike, points: int = 20, by: str = "area of the region"
 ) -> RiskCoverage:
-    """What the answers are worth when those with large regions are left unanswered.
+    """Errors when queries with large prediction regions are left unanswered.
 
-    Queries are answered in the order of their regions' areas, smallest first; those of one area together.
+    Queries are answered by increasing area of their regions; queries of equal area together.
 
     Args:
         error_m: (Q,) errors in metres.
-        area_km2: (Q,) areas, infinite where the region is everything.
-        points: How many points at most.
-        by: What the areas are, for the record.
+        area_km2: (Q,) areas, infinite where the region is unbounded.
+        points: Maximum number of points.
+        by: Description of the areas, for the report.
 
     Returns:
-        The share of the queries that are answered, how many that are, and the errors of those.
+        Share and number of the answered queries, and their errors.
 
     References:
         Y. Geifman, R. El-Yaniv, "RiskCoverage classification for deep neural networks", NeurIPS 2017.
@@ -160,16 +160,16 @@ def risk_coverage_curve(
     return RiskCoverage(
         by=by,
         share=[float(end / len(error)) for end in ends],
-        median_m=[float(np.median(own)) for own in answered],
-        within_100_m=[float(np.mean(own <= WITHIN_M)) for own in answered],
+        median_m=[float(np.median(errors)) for errors in answered],
+        within_100_m=[float(np.mean(errors <= WITHIN_M)) for errors in answered],
         n=[int(end) for end in ends],
     )
 
 
 def _ends(ordered: Float64[np.ndarray, " q"], parts: int) -> Int64[np.ndarray, " p"]:
-    """Where to cut ordered values into parts of about one size, such that equals are not parted."""
+    """Ends of parts of about equal size of ordered values, such that equal values are in one part."""
     n = len(ordered)
-    wanted = np.unique(np.ceil(np.linspace(0.0, n, parts + 1)[1:]).astype(np.int64))
-    apart: Bool[np.ndarray, " q"] = np.append(ordered[1:] > ordered[:-1], True)
-    allowed = np.flatnonzero(apart) + 1
-    return np.unique(allowed[np.searchsorted(allowed, wanted)])
+    targets = np.unique(np.ceil(np.linspace(0.0, n, parts + 1)[1:]).astype(np.int64))
+    increases: Bool[np.ndarray, " q"] = np.append(ordered[1:] > ordered[:-1], True)
+    allowed = np.flatnonzero(increases) + 1
+    return np.unique(allowed[np.searchsorted(allowed, targets)])

@@ -1,4 +1,4 @@
-"""`calibration` of a report: what regions and probabilities promise, and whether they keep it."""
+"""`calibration` of a report: nominal and empirical coverage of prediction regions, reliability, risk-coverage curve."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from swclip.metrics.calibration import ReliabilityBin, RiskCoverage
 from swclip.metrics.parts import Part, Range, Share
 
 
-class Area(Part):
-    """Areas of regions in km2."""
+class RegionAreas(Part):
+    """Areas of prediction regions in km2."""
 
     median: float | None
     mean: float | None
@@ -19,7 +19,7 @@ class Area(Part):
 
 
 class DistrictCoverage(Part):
-    """Coverage among the queries of one region."""
+    """Coverage among the queries of one district."""
 
     n: int
     coverage: Share
@@ -28,30 +28,32 @@ class DistrictCoverage(Part):
 
 
 class CityCoverage(Part):
-    """The class-conditional variant: a threshold for each city."""
+    """Coverage of the class-conditional variant, with a threshold for each city."""
 
     n: int
     coverage: Share
     coverage_interval: Range | None
-    area_km2: Area
+    area_km2: RegionAreas
     by_region: dict[str, DistrictCoverage]
     cannot_tell: Share
 
 
 class LevelCoverage(Part):
-    """The regions that promise to hold the truth with one probability."""
+    """Coverage of the prediction regions of one nominal coverage."""
 
     level: Share
-    threshold: float | None = Field(description="least tail mass of a cell in the region; null: no threshold exists")
+    threshold: float | None = Field(description="smallest tail mass of a cell in the region; null: no threshold exists")
     n: int
     coverage: Share
     coverage_interval: Range | None
-    area_km2: Area
+    area_km2: RegionAreas
     by_region: dict[str, DistrictCoverage]
     expected: Range | None = Field(
-        description="where coverage lies with 95 % for endless queries like the calibration ones; null: not known"
+        description="95 % interval of the coverage of infinitely many queries like the calibration ones; null: unknown"
     )
-    cannot_tell: Share = Field(description="queries whose region is no better than a blind one")
+    cannot_tell: Share = Field(
+        description="share of queries whose region is no smaller than a random one of the same coverage"
+    )
     by_city: CityCoverage | None
 
 
@@ -64,7 +66,7 @@ class Cells(Part):
 
 
 class AreaCurve(Part):
-    """Share of truths held against the mean area of the regions."""
+    """Share of true positions covered against the mean area of the regions."""
 
     area_km2: list[float]
     recall: list[Share]
@@ -75,14 +77,14 @@ class CalibrationMethod(Part):
 
     source: Literal["validation", "halves of the queries"]
     n: int
-    units: int = Field(description="places or blocks that these queries are of: what was dealt as one")
+    units: int = Field(description="number of exchangeable units (places or blocks) of these queries")
     unreachable: int = Field(description="calibration queries whose true cell no candidate reaches")
     by_city: bool
-    own_cities: list[str] = Field(description="cities with a threshold of their own")
+    own_cities: list[str] = Field(description="cities with a separate threshold")
 
 
 class CalibrationReport(Part):
-    """How sure answers are, and whether that is true."""
+    """Calibration of prediction regions and probabilities."""
 
     method: CalibrationMethod
     cells: Cells

@@ -35,7 +35,9 @@ class DistrictGap(Part):
     n_regions: int
 
 
-def errors_by_district(error_m: ArrayLike, regions: Sequence[str], radii_m: Sequence[int] = DISTRICT_RADII_M) -> dict[str, DistrictErrors]:
+def errors_by_district(
+    error_m: ArrayLike, regions: Sequence[str], radii_m: Sequence[int] = DISTRICT_RADII_M
+) -> dict[str, DistrictErrors]:
     """The errors of each region apart: an average over cities can hide one that fails.
 
     Args:

@@ -175,7 +175,9 @@ class RegionMeter:
             levels=levels,
             reliability=reliability(probability, error <= RECALL_RADIUS_M, self._blocks),
             area_curve=self._area_curve(),
-            selective=risk_coverage_curve(error, self._main_area, by=f"area of the {100 * self._main_level:g} % region"),
+            selective=risk_coverage_curve(
+                error, self._main_area, by=f"area of the {100 * self._main_level:g} % region"
+            ),
         )
 
     def columns(self) -> dict[str, Any]:
@@ -247,7 +249,9 @@ class RegionMeter:
         needed = np.array([named[city] for city in self._cities])
         areas = np.array(self._city_areas)[:, at]
         figures = place.figures(self._all_tails >= needed, areas)
-        return CityCoverage(**figures, cannot_tell=float(np.mean(is_uninformative(areas, level, self.ground.total_area_km2))))
+        return CityCoverage(
+            **figures, cannot_tell=float(np.mean(is_uninformative(areas, level, self.ground.total_area_km2)))
+        )
 
     def _area_curve(self) -> AreaCurve:
         """Recall against mean area, from the smallest regions to the largest."""

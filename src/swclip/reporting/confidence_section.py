@@ -1,4 +1,4 @@
-"""How sure it is, and whether that holds: regions with a promise, stated probabilities, answers it may keep back."""
+"""Prediction regions and stated probabilities on a report page: coverage, reliability and risk-coverage curves."""
 
 from __future__ import annotations
 
@@ -20,241 +20,242 @@ from swclip.reporting.page import COLOURS, Cell, Row, Table, interval_text
 from swclip.reporting.plots import Chart, Series, area_axis, metre_axis, percent_axis
 from swclip.reporting.units import area, metres, percent
 
-SHOWN_LEVEL = 0.8
-"""The promise that a page speaks of where it speaks of one."""
+SUMMARY_LEVEL = 0.8
+"""The nominal coverage that the summary sentences describe."""
 
-# A 95 % interval leaves the truth out in one of twenty; twice that share is not yet worth a word.
+# One in twenty 95 % intervals excludes the true value by chance; up to twice that share is reported as chance.
 _CHANCE = 0.1
 
 
 @dataclass(frozen=True)
-class Sureness:
-    """What a page says of regions and probabilities.
+class ConfidenceSection:
+    """Texts, tables and charts of regions and probabilities.
 
     Attributes:
-        verdict: Whether the regions keep their promise, as sentences.
-        method: How the regions were made.
-        coverage: LevelCoverage, coverage and area by level.
-        regions: Coverage by region of the map and level, None where there is one region.
-        by_city: Whether the table has rows of regions calibrated for each city.
-        expected: Whether the table says how far the coverage may be off by the luck of the calibration.
-        reliability: Whether stated probabilities hold, as sentences; empty where not measured.
-        selective: What keeping unsure answers back would give, as sentences; empty where not measured.
-        charts: reliability, area and selective, as far as measured.
+        summary: Whether the regions are calibrated, as sentences.
+        method: How the regions were calibrated.
+        coverage: Nominal coverage, coverage and area by level.
+        districts: Coverage by district and level, None where there is one district.
+        by_city: Whether the coverage table has rows of regions calibrated per city.
+        expected: Whether the table states the coverage expected from a finite calibration set.
+        reliability: Whether stated probabilities are calibrated, as sentences; empty where not measured.
+        risk_coverage: Effect of leaving uncertain queries unanswered, as a sentence; empty where not measured.
+        charts: reliability, area, selective and selective-within-100-m, as far as measured.
     """
 
-    verdict: str
+    summary: str
     method: str
     coverage: Table
-    regions: Table | None
+    districts: Table | None
     by_city: bool
     expected: bool
     reliability: str
-    selective: str
+    risk_coverage: str
     charts: list[Chart]
 
 
-def sureness(report: Report) -> Sureness | None:
-    """Lay out `calibration` of a report; None where it has none."""
+def confidence_section(report: Report) -> ConfidenceSection | None:
+    """The section of a report's `calibration`; None where it was not measured."""
     calibration = report.calibration
     if calibration is None or not calibration.levels:
         return None
-    return Sureness(
-        verdict=verdict_text(calibration),
+    return ConfidenceSection(
+        summary=coverage_summary(calibration),
         method=_method_text(calibration),
         coverage=_coverage_table(calibration.levels),
-        regions=_region_table(calibration.levels),
-        by_city=any(own.by_city is not None for own in calibration.levels),
-        expected=any(own.expected is not None for own in calibration.levels),
+        districts=_district_table(calibration.levels),
+        by_city=any(level.by_city is not None for level in calibration.levels),
+        expected=any(level.expected is not None for level in calibration.levels),
         reliability=reliability_text(calibration.reliability),
-        selective=_selective_text(calibration.selective),
-        charts=sureness_charts(calibration),
+        risk_coverage=_risk_coverage_text(calibration.selective),
+        charts=confidence_charts(calibration),
     )
 
 
-def _interval(own: LevelCoverage | CityCoverage | DistrictCoverage | ReliabilityBin) -> Sequence[float]:
-    """The interval of a coverage; from 0 to 1 where nothing is known of it."""
-    return (0.0, 1.0) if own.coverage_interval is None else own.coverage_interval
+def _interval(figures: LevelCoverage | CityCoverage | DistrictCoverage | ReliabilityBin) -> Sequence[float]:
+    """The interval of a coverage; 0 to 1 where it could not be estimated."""
+    return (0.0, 1.0) if figures.coverage_interval is None else figures.coverage_interval
 
 
-def kept(level: float, interval: Sequence[float]) -> str:
-    """What an interval of the coverage says of a promise.
+def coverage_verdict(level: float, interval: Sequence[float]) -> str:
+    """Compare the interval of a coverage with the nominal coverage.
 
     Example:
-        >>> kept(0.8, [0.68, 0.79]), kept(0.8, [0.74, 0.86]), kept(0.8, [0.85, 0.91])
-        ('too narrow', 'as promised', 'wider than they need be')
+        >>> [coverage_verdict(0.8, interval) for interval in ([0.68, 0.79], [0.74, 0.86], [0.85, 0.91])]
+        ['under-covering', 'calibrated', 'over-covering']
     """
     if interval[1] < level:
-        return "too narrow"
-    return "wider than they need be" if interval[0] > level else "as promised"
+        return "under-covering"
+    return "over-covering" if interval[0] > level else "calibrated"
 
 
-def verdict_text(calibration: CalibrationReport) -> str:
-    """Whether the regions of the shown level keep their promise, and what they are good for."""
-    own = _shown(calibration.levels)
+def coverage_summary(calibration: CalibrationReport) -> str:
+    """Coverage, verdict and size of the regions at `SUMMARY_LEVEL`."""
+    figures = _summary_level(calibration.levels)
     text = (
-        f"The {100 * own.level:.0f} % regions hold the truth for {percent(own.coverage)} "
-        f"[{interval_text(_interval(own), percent)}] of {own.n:,} queries: {kept(own.level, _interval(own))}."
+        f"The {100 * figures.level:.0f} % regions contain the true position of {percent(figures.coverage)} "
+        f"[{interval_text(_interval(figures), percent)}] of {figures.n:,} queries: "
+        f"{coverage_verdict(figures.level, _interval(figures))}."
     )
-    if own.area_km2.median is not None:
-        text += f" Half of them cover at most {area(own.area_km2.median)}"
+    if figures.area_km2.median is not None:
+        text += f" The median region covers {area(figures.area_km2.median)}"
         total = calibration.total_area_km2
-        text += f", of the {area(total)} that the gallery covers." if total else "."
+        text += f" of the {area(total)} covered by the gallery." if total else "."
     else:
-        text += " Most of them have no bound."
-    if own.cannot_tell > 0:
-        text += f" For {percent(own.cannot_tell)} of the queries the system cannot tell: no useful region is stated."
+        text += " Most of them are unbounded."
+    if figures.cannot_tell > 0:
+        text += f" The system abstains for {percent(figures.cannot_tell)} of the queries: it states no region."
     return text
 
 
-def _shown(levels: Sequence[LevelCoverage]) -> LevelCoverage:
-    return next((one for one in levels if one.level == SHOWN_LEVEL), levels[0])
+def _summary_level(levels: Sequence[LevelCoverage]) -> LevelCoverage:
+    return next((level for level in levels if level.level == SUMMARY_LEVEL), levels[0])
 
 
 def _method_text(calibration: CalibrationReport) -> str:
     method = calibration.method
     text = (
-        f"A region is the set of the most probable cells of the ground, {metres(calibration.cells.across_m)} across; "
-        f"how many it takes was learnt from {_learnt_from(method)} (split conformal prediction)."
+        f"A region is the set of the most probable H3 cells, each {metres(calibration.cells.across_m)} across. The "
+        f"probability at which it ends was calibrated on {_calibration_set(method)} (split conformal prediction)."
     )
     if method.unreachable:
-        whom = "it" if method.n == 1 else f"{method.unreachable:,} of them"
-        text += f" For {whom} no cell of the gallery is right, and the regions allow for that."
+        subject = "its" if method.n == 1 else f"{method.unreachable:,} of them the"
+        text += f" For {subject} true cell contains no candidate; the calibration accounts for this."
     return text
 
 
-def _learnt_from(method: CalibrationMethod) -> str:
-    """The queries that sized the regions; streets of one place or block are alike, so how many of those is said too."""
+def _calibration_set(method: CalibrationMethod) -> str:
+    """The calibration queries; also how many places or blocks they are from, because neighbours are not independent."""
     n, units = method.n, method.units
     if method.source != VALIDATION:
-        return f"the other half of the {n:,} queries, for want of a calibration"
+        return f"the other half of the {n:,} queries, because the run has no calibration"
     text = f"{n:,} validation {'query' if n == 1 else 'queries'}"
     if units == n:
         return text
-    return f"{text} of {'one place or block' if units == 1 else f'{units:,} places or blocks'}"
+    return f"{text} from {'one place or block' if units == 1 else f'{units:,} places or blocks'}"
 
 
 def _coverage_table(levels: Sequence[LevelCoverage]) -> Table:
-    rows = [_coverage_row(f"{100 * own.level:.0f} %", own.level, own, own.expected) for own in levels]
-    for own in levels:
-        if own.by_city is not None:
-            rows.append(_coverage_row(f"{100 * own.level:.0f} %, by city", own.level, own.by_city, None))
-    return Table(
-        ["promise", "coverage", "the regions are", "median area", "mean area", "nine in ten below", "cannot tell"], rows
-    )
+    rows = [_coverage_row(f"{100 * level.level:.0f} %", level.level, level, level.expected) for level in levels]
+    for level in levels:
+        if level.by_city is not None:
+            rows.append(_coverage_row(f"{100 * level.level:.0f} %, by city", level.level, level.by_city, None))
+    columns = ["nominal coverage", "coverage", "regions are", "median area", "mean area", "90th percentile", "abstains"]
+    return Table(columns, rows)
 
 
-def _coverage_row(name: str, level: float, own: LevelCoverage | CityCoverage, expected: Sequence[float] | None) -> Row:
-    size = own.area_km2
+def _coverage_row(
+    name: str, level: float, figures: LevelCoverage | CityCoverage, expected: Sequence[float] | None
+) -> Row:
+    size = figures.area_km2
     return Row(
         [
             Cell(name, small="" if expected is None else f"{interval_text(expected, percent)} expected"),
-            Cell(percent(own.coverage), small=interval_text(_interval(own), percent)),
-            Cell(kept(level, _interval(own))),
-            *(Cell("no bound" if km2 is None else area(km2)) for km2 in (size.median, size.mean, size.p90)),
-            Cell(percent(own.cannot_tell)),
+            Cell(percent(figures.coverage), small=interval_text(_interval(figures), percent)),
+            Cell(coverage_verdict(level, _interval(figures))),
+            *(Cell("unbounded" if km2 is None else area(km2)) for km2 in (size.median, size.mean, size.p90)),
+            Cell(percent(figures.cannot_tell)),
         ]
     )
 
 
-def _region_table(levels: Sequence[LevelCoverage]) -> Table | None:
-    names = sorted({name for own in levels for name in own.by_region})
+def _district_table(levels: Sequence[LevelCoverage]) -> Table | None:
+    names = sorted({name for level in levels for name in level.by_region})
     if len(names) < 2:
         return None
-    shown = _shown(levels).by_region
+    summary = _summary_level(levels).by_region
     rows = []
-    for name in sorted(names, key=lambda name: (shown[name].coverage if name in shown else 1.0, name)):
-        cells = [Cell(name), Cell(f"{shown[name].n:,}" if name in shown else "")]
-        for own in levels:
-            one = own.by_region.get(name)
-            cells.append(Cell("") if one is None else _region_cell(one))
+    for name in sorted(names, key=lambda name: (summary[name].coverage if name in summary else 1.0, name)):
+        cells = [Cell(name), Cell(f"{summary[name].n:,}" if name in summary else "")]
+        for level in levels:
+            district = level.by_region.get(name)
+            cells.append(Cell("") if district is None else _district_cell(district))
         rows.append(Row(cells))
-    return Table(["region", "queries", *(f"{100 * own.level:.0f} %" for own in levels)], rows)
+    return Table(["district", "queries", *(f"{100 * level.level:.0f} %" for level in levels)], rows)
 
 
-def _region_cell(one: DistrictCoverage) -> Cell:
-    size = one.median_area_km2
+def _district_cell(district: DistrictCoverage) -> Cell:
+    size = district.median_area_km2
     return Cell(
-        percent(one.coverage),
-        small=interval_text(_interval(one), percent),
-        note="no bound" if size is None else area(size),
+        percent(district.coverage),
+        small=interval_text(_interval(district), percent),
+        note="unbounded" if size is None else area(size),
     )
 
 
 def reliability_text(bins: Sequence[ReliabilityBin]) -> str:
-    """Whether stated probabilities are kept, weighted by how often they are stated."""
-    known = [own for own in bins if own.n]
-    if not known:
+    """Whether stated probabilities are calibrated; bins are weighted by their queries."""
+    filled = [bin_ for bin_ in bins if bin_.n]
+    if not filled:
         return ""
-    total = sum(own.n for own in known)
-    stated = sum(own.n * own.mean_probability for own in known) / total
-    found = sum(own.n * own.coverage for own in known) / total
-    apart = [own for own in known if not _interval(own)[0] <= own.mean_probability <= _interval(own)[1]]
+    total = sum(bin_.n for bin_ in filled)
+    stated = sum(bin_.n * bin_.mean_probability for bin_ in filled) / total
+    observed = sum(bin_.n * bin_.coverage for bin_ in filled) / total
+    outside = [bin_ for bin_ in filled if not _interval(bin_)[0] <= bin_.mean_probability <= _interval(bin_)[1]]
     text = (
-        f"On average the system says {percent(stated)} for “the truth is within 25 m of my answer”, and is right for "
-        f"{percent(found)}."
+        f"The mean stated probability that the true position is within 25 m of the answer is {percent(stated)}; this "
+        f"is the case for {percent(observed)} of the queries."
     )
-    if not apart:
-        return f"{text} In all {len(known)} groups the stated share lies within the interval of the measured one."
-    text += f" In {len(apart)} of {len(known)} groups the interval leaves the stated share out"
-    if len(apart) <= _CHANCE * len(known):
+    if not outside:
+        return f"{text} In all {len(filled)} bins the interval of the observed share contains the stated probability."
+    text += f" In {len(outside)} of {len(filled)} bins the interval of the observed share excludes it"
+    if len(outside) <= _CHANCE * len(filled):
         return f"{text}, which may be chance."
-    above = sum(own.mean_probability > own.coverage for own in apart)
-    if above == len(apart):
-        return f"{text}: it is overconfident."
-    return f"{text}: it is {'underconfident' if above == 0 else 'too sure in some and not sure enough in others'}."
+    above = sum(bin_.mean_probability > bin_.coverage for bin_ in outside)
+    if above == len(outside):
+        return f"{text}: the system is overconfident."
+    return f"{text}: the system is {'underconfident' if above == 0 else 'overconfident in some, underconfident in others'}."
 
 
-def _selective_text(selective: RiskCoverage) -> str:
-    if len(selective.share) < 2:
+def _risk_coverage_text(curve: RiskCoverage) -> str:
+    if len(curve.share) < 2:
         return ""
-    half = min(range(len(selective.share)), key=lambda at: abs(selective.share[at] - 0.5))
-    share, whole = selective.share[half], selective.median_m[-1]
-    better = selective.median_m[half] < whole
+    half = min(range(len(curve.share)), key=lambda at: abs(curve.share[at] - 0.5))
+    share, whole = curve.share[half], curve.median_m[-1]
     text = (
-        f"Sorted by the {selective.by}, the surest {100 * share:.0f} % of the answers have a median error of "
-        f"{metres(selective.median_m[half])} and {percent(selective.within_100_m[half])} lie within 100 m; all "
-        f"together {metres(whole)} and {percent(selective.within_100_m[-1])}"
+        f"Ranked by {curve.by}, the most confident {100 * share:.0f} % of the answers have a median error of "
+        f"{metres(curve.median_m[half])}, and {percent(curve.within_100_m[half])} of them are within 100 m. For all "
+        f"answers these are {metres(whole)} and {percent(curve.within_100_m[-1])}"
     )
-    return f"{text}." if better else f"{text}: keeping unsure answers back would gain nothing."
+    return f"{text}." if curve.median_m[half] < whole else f"{text}: leaving queries unanswered gains nothing."
 
 
-def sureness_charts(calibration: CalibrationReport) -> list[Chart]:
+def confidence_charts(calibration: CalibrationReport) -> list[Chart]:
     """The charts of a calibration, those that have points."""
-    found = (
+    charts = (
         reliability_chart(calibration.reliability),
         _area_chart(calibration.area_curve),
-        *_selective_charts(calibration.selective),
+        *_risk_coverage_charts(calibration.selective),
     )
-    return [chart for chart in found if chart is not None]
+    return [chart for chart in charts if chart is not None]
 
 
 def reliability_chart(bins: Sequence[ReliabilityBin]) -> Chart | None:
-    """Measured against stated probability; None where no bin holds an answer."""
-    known = [own for own in bins if own.n]
-    if not known:
+    """Reliability diagram: observed against stated probability; None where all bins are empty."""
+    filled = [bin_ for bin_ in bins if bin_.n]
+    if not filled:
         return None
     series = Series(
         "",
-        [100.0 * own.mean_probability for own in known],
-        [100.0 * own.coverage for own in known],
+        [100.0 * bin_.mean_probability for bin_ in filled],
+        [100.0 * bin_.coverage for bin_ in filled],
         COLOURS[0],
         [
-            f"said {percent(own.mean_probability)}, right {percent(own.coverage)} "
-            f"[{interval_text(_interval(own), percent)}]; {own.n:,} queries"
-            for own in known
+            f"stated {percent(bin_.mean_probability)}, observed {percent(bin_.coverage)} "
+            f"[{interval_text(_interval(bin_), percent)}]; {bin_.n:,} queries"
+            for bin_ in filled
         ],
         "both",
         width=1.6,
-        low=[100.0 * _interval(own)[0] for own in known],
-        high=[100.0 * _interval(own)[1] for own in known],
+        low=[100.0 * _interval(bin_)[0] for bin_ in filled],
+        high=[100.0 * _interval(bin_)[1] for bin_ in filled],
     )
     return Chart(
         "reliability",
-        "Does it know when it is right?",
-        "Measured against stated probability that the truth is within 25 m of the answer",
-        percent_axis("what the system says"),
-        percent_axis("how often it is right"),
+        "Reliability diagram",
+        "Observed share of answers within 25 m against the stated probability of it",
+        percent_axis("stated probability of an error within 25 m"),
+        percent_axis("observed share within 25 m"),
         [series],
         diagonal="perfectly calibrated",
     )
@@ -265,29 +266,33 @@ def _area_chart(curve: AreaCurve) -> Chart | None:
     if len(points) < 2:
         return None
     x, y = [a for a, _ in points], [100.0 * r for _, r in points]
-    told = [f"{percent(r)} at {area(a)} on average" for a, r in points]
+    labels = [f"{percent(r)} at a mean area of {area(a)}" for a, r in points]
     return Chart(
         "area",
-        "How much ground holds the truth?",
-        "Share of queries whose region holds the truth, against the mean area of the regions",
+        "Coverage against region area",
+        "Share of queries whose region contains the true position, against the mean area of the regions",
         area_axis("mean area of the regions", x),
-        percent_axis("queries whose region holds the truth"),
-        [Series("", x, y, COLOURS[0], told)],
+        percent_axis("regions that contain the true position"),
+        [Series("", x, y, COLOURS[0], labels)],
     )
 
 
-def _selective_charts(selective: RiskCoverage) -> list[Chart]:
-    if len(selective.share) < 2:
+def _risk_coverage_charts(curve: RiskCoverage) -> list[Chart]:
+    if len(curve.share) < 2:
         return []
-    x = [100.0 * share for share in selective.share]
-    n, median, within = selective.n, selective.median_m, selective.within_100_m
+    x = [100.0 * share for share in curve.share]
+    n, median, within = curve.n, curve.median_m, curve.within_100_m
     smallest = max(min(median), 1.0)
+
+    def labels(values: Sequence[str]) -> list[str]:
+        return [f"most confident {a:.0f} % ({m:,}): {text}" for a, m, text in zip(x, n, values, strict=True)]
+
     return [
         Chart(
             "selective",
-            "Answering only when sure: the error",
-            "Median error against the share of queries that are answered, the surest first",
-            percent_axis("queries answered, the surest first"),
+            "Risk-coverage curve: median error",
+            "Median error against the share of queries that are answered, the most confident first",
+            percent_axis("queries answered, most confident first"),
             metre_axis("median error", [smallest, max(max(median), 2.0 * smallest)]),
             [
                 Series(
@@ -295,23 +300,19 @@ def _selective_charts(selective: RiskCoverage) -> list[Chart]:
                     x,
                     [max(value, smallest) for value in median],
                     COLOURS[0],
-                    [f"the surest {a:.0f} % ({m:,}): median {metres(v)}" for a, m, v in zip(x, n, median, strict=True)],
+                    labels([f"median {metres(value)}" for value in median]),
                 )
             ],
         ),
         Chart(
             "selective-within-100-m",
-            "Answering only when sure: within 100 m",
-            "Share of answers within 100 m against the share of queries that are answered, the surest first",
-            percent_axis("queries answered, the surest first"),
+            "Risk-coverage curve: within 100 m",
+            "Share of answers within 100 m against the share of queries that are answered, the most confident first",
+            percent_axis("queries answered, most confident first"),
             percent_axis("answers within 100 m"),
             [
                 Series(
-                    "",
-                    x,
-                    [100.0 * value for value in within],
-                    COLOURS[0],
-                    [f"the surest {a:.0f} % ({m:,}): {percent(v)}" for a, m, v in zip(x, n, within, strict=True)],
+                    "", x, [100.0 * value for value in within], COLOURS[0], labels([percent(value) for value in within])
                 )
             ],
         ),

@@ -74,9 +74,9 @@ def _props(plan: Plan, districts: Districts, style: CityStyle, ground: Ground, r
         street: int, start: float, spacing: float, jitter: float
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         length = plan.streets[street].length_m
-        at = np.arange(start, max(length - 5.0, start), spacing)
-        at = at + rng.uniform(-jitter, jitter, len(at))
-        points, directions = plan.centre_line(street, at)
+        stations = np.arange(start, max(length - 5.0, start), spacing)
+        stations = stations + rng.uniform(-jitter, jitter, len(stations))
+        points, directions = plan.centre_line(street, stations)
         return points, np.stack([directions[:, 1], -directions[:, 0]], axis=1)
 
     for number, street in enumerate(plan.streets):
@@ -97,8 +97,8 @@ def _props(plan: Plan, districts: Districts, style: CityStyle, ground: Ground, r
                     kind = int(rng.choice([PILLAR_BOX, ROUND_SIGN, ROUND_SIGN, BOLLARD]))
                     rows.append((p[0], p[1], kind, {PILLAR_BOX: 1.6, ROUND_SIGN: 2.6, BOLLARD: 1.0}[kind]))
         if street.rank < 2:
-            for at in (13.0, street.length_m - 13.0):
-                points, directions = plan.centre_line(number, np.array([at]))
+            for stations in (13.0, street.length_m - 13.0):
+                points, directions = plan.centre_line(number, np.array([stations]))
                 right = np.stack([directions[:, 1], -directions[:, 0]], axis=1)
                 for side in (-1.0, 1.0):
                     p = (points + side * (street.half_road_m + 0.4) * right)[0]
@@ -124,20 +124,20 @@ def _props(plan: Plan, districts: Districts, style: CityStyle, ground: Ground, r
 def _kerbside(plan: Plan, rng: np.random.Generator) -> Kerbside:
     position, direction, parking = [], [], []
     for number, street in enumerate(plan.streets):
-        at = np.arange(14.0, street.length_m - 14.0, 6.0)
-        if not len(at):
+        stations = np.arange(14.0, street.length_m - 14.0, 6.0)
+        if not len(stations):
             continue
-        points, ahead = plan.centre_line(number, at)
+        points, ahead = plan.centre_line(number, stations)
         right = np.stack([ahead[:, 1], -ahead[:, 0]], axis=1)
         for side in (-1.0, 1.0):
             if street.rank in (1, 2) and rng.random() < 0.75:
                 position.append(points + side * (street.half_road_m - 0.95) * right)
                 direction.append(-side * ahead)
-                parking.append(np.ones(len(at), dtype=bool))
+                parking.append(np.ones(len(stations), dtype=bool))
             if street.rank < 3:
                 position.append(points + side * (0.45 * street.half_road_m) * right)
                 direction.append(-side * ahead)
-                parking.append(np.zeros(len(at), dtype=bool))
+                parking.append(np.zeros(len(stations), dtype=bool))
     return Kerbside(np.concatenate(position), np.concatenate(direction), np.concatenate(parking))
 
 
