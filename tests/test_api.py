@@ -128,7 +128,7 @@ def test_training_keeps_splits_that_are_in_memory(town: Path, config: TrainingCo
 
 def test_a_frozen_tower_that_was_never_trained_warns(town: Path, tmp_path: Path) -> None:
     config = swclip.load_recipe("clip", {**SMALL, "steps": 1, "freeze_image": True})
-    with pytest.warns(SwclipWarning, match="builtin:small as it is, and that image tower is not pretrained"):
+    with pytest.warns(SwclipWarning, match="builtin:small untrained, and that image tower is not pretrained"):
         swclip.train(town, town / "splits.parquet", config, tmp_path / "run")
 
 
@@ -166,7 +166,7 @@ def test_evaluating_refuses_what_does_not_belong_together(trained: Path, town: P
     other = swclip.synth(tmp_path / "cities", cities=1, photos_per_city=4, size_px=16)
     with pytest.raises(MismatchError, match="this is not the manifest that"):
         swclip.evaluate(trained, other)
-    with pytest.raises(ArtefactError, match="no swclip model is there"):
+    with pytest.raises(ArtefactError, match="is not a swclip model"):
         swclip.evaluate(tmp_path)
     with pytest.raises(ConfigError, match="device 'tpu"):
         swclip.evaluate(trained, device="tpu9")

@@ -49,7 +49,7 @@ def test_cities_with_enough_queries_have_their_own_threshold() -> None:
     few = LEAST_BLOCKS_OF_A_CITY - 1
     tails = [0.1] * LEAST_BLOCKS_OF_A_CITY + [0.9] * few
     queries = _calibration(tails, ["Leeds"] * LEAST_BLOCKS_OF_A_CITY + ["York"] * few)
-    assert queries.own_cities == ["Leeds"]
+    assert queries.calibrated_cities == ["Leeds"]
     assert queries.threshold(0.2) == 0.9
     assert queries.threshold(0.2, "York") == queries.threshold(0.2, "Hull") == queries.threshold(0.2)
     assert queries.threshold(0.2, "Leeds") == 0.1

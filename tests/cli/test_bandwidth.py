@@ -65,7 +65,7 @@ def test_nothing_is_left_without_a_folder(
     ("flags", "message"),
     [
         (["--recipe=clip", "--search", "10"], "one-hot targets"),
-        (["--search", "10", "10"], "one is there twice"),
+        (["--search", "10", "10"], "a value occurs twice"),
         (["--search", "-5"], "must be a positive"),
         (["--set=bandwidth.photographs=1"], "at least 2"),
     ],

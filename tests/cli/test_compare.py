@@ -125,7 +125,7 @@ WRONG = [
     ("RUN OTHER --reference clip", 5, "reference 'clip' is not among the systems"),
     ("RUN OTHER --baseline run --reference run", 5, "baseline and reference are both 'run'"),
     ("RUN OTHER --manifest nowhere", 3, "nowhere"),
-    ("RUN OTHER --splits nowhere", 3, "nowhere: the splits are not there"),
+    ("RUN OTHER --splits nowhere", 3, "nowhere: the splits do not exist"),
     ("RUN MADE", 3, "no report.json is there"),
     ("RUN MADE/run", 3, "this is a run, not a report"),
     ("RUN OTHER --resamples 0", 5, "an interval needs at least one resample"),

@@ -67,9 +67,9 @@ def test_a_failed_run_is_named_and_does_not_stop_the_others(
     with caplog.at_level(logging.WARNING):
         results = run_all([*runs, make_run("large", batch={"size": 500})], count, lambda *what: reported.append(what))
     assert [type(result) for result in results] == [Evaluation, Failure, Evaluation, Evaluation]
-    message = "the manifest has no column 'borough' to take regions from; set `region` to one it has."
+    message = "the manifest has no column 'borough' with districts; set `region` to one of its columns."
     assert results[1] == Failure("refused", message, ConfigError)
-    assert "batch size 500 is more than the photographs there are; 40 is used" in caplog.text, "warnings are passed on"
+    assert "batch size 500 exceeds the number of photographs; 40 is used" in caplog.text, "warnings are passed on"
     assert reported[-1] == ("runs", 4, 4)
     assert ("first: training", 4, 4) in reported
     if count > 1:

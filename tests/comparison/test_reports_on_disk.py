@@ -86,7 +86,7 @@ def without_an_error(folder: Path) -> None:
     ("damage", "message"),
     [
         (lambda folder: (folder / "report.json").unlink(), "this evaluation was interrupted"),
-        (lambda folder: (folder / "predictions.parquet").unlink(), "the predictions are not there"),
+        (lambda folder: (folder / "predictions.parquet").unlink(), "the file of predictions is missing"),
         (lambda folder: (folder / "report.json").write_text("{"), "cannot be read"),
         (lambda folder: (folder / "report.json").write_text("[]"), "of version None"),
         (lambda folder: edit(folder, lambda report: report.update(version="9")), "a report of version 9"),

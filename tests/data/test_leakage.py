@@ -35,7 +35,7 @@ def manifest_of(xy_m: Any, **columns: Any) -> Manifest:
 
 
 def splits_of(manifest: Manifest, names: Any, rule: str = "photographs", **meta: Any) -> Splits:
-    """Splits with the given name for each row, rows deliberately in another order than the manifest's."""
+    """Splits with a name for each row, rows deliberately in another order than the manifest's."""
     names = np.asarray(names, dtype=object)
     rows = pd.DataFrame({"image_id": manifest.frame["image_id"], "split": names, "block_id": None})
     candidates = build_candidates(manifest.frame, names, GalleryRule(rule))  # type: ignore[arg-type]
@@ -68,46 +68,46 @@ def test_every_number_is_that_of_nested_loops(seed: int) -> None:
     splits = splits_of(manifest, names)
     report = leakage_report(manifest, splits, hashes_of(hashed, content, unreadable=(4,)), near_duplicate_bits=2)
     frame = manifest.frame
-    for asked, seen in (("query", ("train", "val")), ("val", ("train",))):
-        part = report[asked]
-        mine = [row for row in range(n) if names[row] == asked]
-        theirs = [row for row in range(n) if names[row] in seen]
+    for name, seen in (("query", ("train", "val")), ("val", ("train",))):
+        part = report[name]
+        queries = [row for row in range(n) if names[row] == name]
+        training = [row for row in range(n) if names[row] in seen]
         nearest = []
-        for q in mine:
+        for q in queries:
             nearest.append(
                 min(
                     float(
                         haversine_m(
-                            *(np.float64(frame.loc[row, name]) for row in (q, t) for name in ("lat_deg", "lon_deg"))
+                            *(np.float64(frame.loc[row, axis]) for row in (q, t) for axis in ("lat_deg", "lon_deg"))
                         )
                     )
-                    for t in theirs
+                    for t in training
                 )
             )
-        assert part["n"] == len(mine)
-        assert part["n_training"] == len(theirs)
+        assert part["n"] == len(queries)
+        assert part["n_training"] == len(training)
         assert part["nearest_training_m"]["min"] == pytest.approx(min(nearest), abs=1e-6)
         assert part["nearest_training_m"]["median"] == pytest.approx(np.median(nearest), abs=1e-6)
         assert part["nearest_training_m"]["p5"] == pytest.approx(np.percentile(nearest, 5), abs=1e-6)
         assert part["nearest_training_m"]["p95"] == pytest.approx(np.percentile(nearest, 95), abs=1e-6)
         for limit in (5, 10, 25, 50):
             count = sum(distance <= limit for distance in nearest)
-            assert part["within_m"][str(limit)] == {"count": count, "share": count / len(mine)}
+            assert part["within_m"][str(limit)] == {"count": count, "share": count / len(queries)}
         for column, key in (("place_id", "shared_places"), ("sequence_id", "shared_sequences")):
-            trained = {frame.loc[t, column] for t in theirs} - {None}
-            both = [frame.loc[q, column] for q in mine if frame.loc[q, column] in trained]
+            trained = {frame.loc[t, column] for t in training} - {None}
+            both = [frame.loc[q, column] for q in queries if frame.loc[q, column] in trained]
             assert part[key]["count"] == len(set(both))
             assert part[key]["queries"] == len(both)
-            assert part[key]["share"] == pytest.approx(len(both) / len(mine))
-        pairs = [(q, t) for q in mine for t in theirs if 4 not in (q, t) and (hashed[q] ^ hashed[t]).bit_count() <= 2]
+            assert part[key]["share"] == pytest.approx(len(both) / len(queries))
+        pairs = [(q, t) for q in queries for t in training if 4 not in (q, t) and (hashed[q] ^ hashed[t]).bit_count() <= 2]
         assert part["near_duplicates"]["pairs"] == len(pairs)
         assert part["near_duplicates"]["queries"]["count"] == len({q for q, _ in pairs})
         by_id = {(frame.loc[q, "image_id"], frame.loc[t, "image_id"]) for q, t in pairs}
         examples = part["near_duplicates"]["examples"]
         assert len(examples) == min(20, len({q for q, _ in pairs}))
-        assert {(one["query"], one["training"]) for one in examples} <= by_id
-        assert [one["bits"] for one in examples] == sorted(one["bits"] for one in examples)
-        same = [q for q in mine if q != 4 and content[q] in {content[t] for t in theirs if t != 4}]
+        assert {(pair["query"], pair["training"]) for pair in examples} <= by_id
+        assert [pair["bits"] for pair in examples] == sorted(pair["bits"] for pair in examples)
+        same = [q for q in queries if q != 4 and content[q] in {content[t] for t in training if t != 4}]
         assert part["exact_duplicates"]["queries"]["count"] == len(same)
         # The candidates of known-places are the training side's positions.
         assert part["candidates"]["nearest_m"]["median"] == pytest.approx(np.median(nearest), abs=0.02)
@@ -120,7 +120,7 @@ def test_pictures_left_out_are_said_to_be() -> None:
     manifest = manifest_of([[0, 0], [0, 30]])
     report = leakage_report(manifest, splits_of(manifest, ["train", "query"]))
     assert report["query"]["near_duplicates"] is None
-    assert report["pictures"] == {"hashed": 0, "skipped": "the pictures were not compared, as asked"}
+    assert report["pictures"] == {"hashed": 0, "skipped": "the pictures were not compared, as configured"}
     assert report["val"]["n"] == 0
     assert report["val"]["nearest_training_m"] is None
 
@@ -147,7 +147,7 @@ def test_one_film_is_warned_of() -> None:
     splits = Splits(Path("s.parquet"), draft.frame, draft.candidates, draft.meta)
     report = leakage_report(manifest, splits)
     assert report["query"]["nearby_captures"]["same_drive_only"] == 120
-    assert any("frames of one film" in sentence and "new-streets" in sentence for sentence in report["warnings"])
+    assert any("frames of one sequence" in sentence and "new-streets" in sentence for sentence in report["warnings"])
 
 
 def test_a_second_pass_is_not_warned_of() -> None:
@@ -176,8 +176,8 @@ def test_one_drive_is_told_by_sequence_and_else_by_time(
     start = pd.Timestamp("2019-12-29 13:35:13")
     times = [pd.NaT if value is None else start + pd.Timedelta(seconds=value) for value in seconds]
     manifest = manifest_of([[0, 0], [0, 10]], sequence_id=sequences, captured_at=times)
-    found = leakage_report(manifest, splits_of(manifest, ["query", "train"]))["query"]["nearby_captures"]
-    assert {key: found[key] for key in ("other_drive", "same_drive_only", "unknown", "none_near")} == {
+    counts = leakage_report(manifest, splits_of(manifest, ["query", "train"]))["query"]["nearby_captures"]
+    assert {key: counts[key] for key in ("other_drive", "same_drive_only", "unknown", "none_near")} == {
         "other_drive": 0,
         "same_drive_only": 0,
         "unknown": 0,
@@ -191,8 +191,8 @@ def test_a_broken_buffer_is_warned_of() -> None:
     splits = splits_of(
         manifest, ["query", "train", "train"], "positions", protocol="new-streets", parameters={"buffer_m": 20.0}
     )
-    (broken,) = [line for line in leakage_report(manifest, splits)["warnings"] if "promise" in line]
-    assert "new-streets is broken: a query is 10.0 m from a training photograph, within the buffer of 20 m" in broken
+    (warning,) = [line for line in leakage_report(manifest, splits)["warnings"] if "violated" in line]
+    assert "new-streets is violated: a query is 10.0 m from a training photograph, within the buffer of 20 m" in warning
 
 
 def test_the_drawn_protocols_keep_their_promise() -> None:

@@ -129,7 +129,7 @@ def test_an_empty_manifest_is_possible(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_id": ["i0", "i0", "i2"]}, r"row 1: image_id 'i0' is there twice"),
+        ({"image_id": ["i0", "i0", "i2"]}, r"row 1: image_id 'i0' occurs twice"),
         ({"image_id": ["i0", None, "i2"]}, r"row 1: image_id is missing"),
         ({"lat_deg": [51.0, 91.0, 52.0]}, r"row 1: the position \(91"),
         ({"lon_deg": [0.0, 1.0, np.nan]}, r"row 2: the position"),

@@ -1,4 +1,4 @@
-"""The promises of the three protocols, on drawn photographs, against plain loops."""
+"""What the three protocols guarantee, on drawn photographs, against plain loops."""
 
 from __future__ import annotations
 
@@ -308,7 +308,7 @@ def test_too_little_is_said_with_what_to_do(
 
 def test_a_manifest_without_photographs_is_refused() -> None:
     manifest = street_photographs(0)
-    with pytest.raises(InputError, match="holds no photographs"):
+    with pytest.raises(InputError, match="has no photographs"):
         split(Manifest(manifest.path, manifest.frame.iloc[:0]), "known-places")
 
 

@@ -253,7 +253,7 @@ def test_a_large_collection_is_filled_by_rejection():
         ({"radius_m": 0.0}, "radius_m 0.0"),
         ({"k": 0}, "k 0"),
         ({"balance_regions": True}, "pass regions"),
-        ({"balance_regions": True, "regions": ["a"]}, "1 regions for 400"),
+        ({"balance_regions": True, "regions": ["a"]}, "1 districts for 400"),
         ({"max_per_position": 0}, "max_per_position 0"),
         ({"positions_deg": town(400, headings=40), "max_per_position": 3}, "fill 30"),
     ],

@@ -139,11 +139,11 @@ def test_candidates_show_nobody_their_own_photograph(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError, match=r"nowhere\.parquet.*not there"):
+    with pytest.raises(ArtefactError, match=r"nowhere\.parquet.*do not exist"):
         read_splits(tmp_path / "nowhere.parquet")
     _write(tmp_path / "s.parquet")
     (tmp_path / "s.candidates.parquet").unlink()
-    with pytest.raises(ArtefactError, match=r"s\.candidates\.parquet.*not there"):
+    with pytest.raises(ArtefactError, match=r"s\.candidates\.parquet.*do not exist"):
         read_splits(tmp_path / "s.parquet")
 
 
@@ -164,7 +164,7 @@ def test_another_kind_of_parquet_is_refused(tmp_path: Path) -> None:
 
 def test_another_version_is_refused(tmp_path: Path) -> None:
     _write(tmp_path / "s.parquet", version="0")
-    with pytest.raises(ArtefactError, match="version 0, and this swclip reads version 1"):
+    with pytest.raises(ArtefactError, match="version 0, but this swclip reads version 1"):
         read_splits(tmp_path / "s.parquet")
 
 
@@ -172,7 +172,7 @@ def test_candidates_of_another_run_are_refused(tmp_path: Path) -> None:
     _write(tmp_path / "a.parquet", seed=1)
     _write(tmp_path / "b.parquet", seed=2)
     (tmp_path / "b.candidates.parquet").replace(tmp_path / "a.candidates.parquet")
-    with pytest.raises(ArtefactError, match=r"a\.candidates\.parquet.*another run"):
+    with pytest.raises(ArtefactError, match=r"a\.candidates\.parquet.*do not belong to"):
         read_splits(tmp_path / "a.parquet")
 
 

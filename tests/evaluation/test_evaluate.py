@@ -218,7 +218,7 @@ def changed(run: Path, **values: str) -> None:
 @pytest.mark.parametrize(
     ("damage", "error", "words"),
     [
-        (lambda run: (run / "run.json").unlink(), ArtefactError, "no run is there"),
+        (lambda run: (run / "run.json").unlink(), ArtefactError, "is not a run"),
         (lambda run: (run / "run.json").write_text("{"), ArtefactError, r"run\.json"),
         (lambda run: changed(run, status="running"), ArtefactError, "has not finished"),
         (lambda run: changed(run, manifest="/nowhere/manifest.parquet"), ArtefactError, "--manifest"),

@@ -50,7 +50,7 @@ def test_exports_embeddings_of_a_gallery(
         (["run", "--out=o", "--embeddings=int8"], 3, "no gallery is there"),
         (["gallery", "--out=gallery", "--embeddings=int8"], 2, "gallery: is a folder; with --embeddings, --out is"),
         (["gallery", "--out=gallery"], 2, "gallery: exists and contains no export.json"),
-        (["nowhere", "--out=o"], 3, "nowhere: no swclip model is there"),
+        (["nowhere", "--out=o"], 3, "nowhere: is not a swclip model"),
     ],
 )
 def test_rejects_invalid_arguments(

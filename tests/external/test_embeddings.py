@@ -21,7 +21,7 @@ from swclip.errors import ConfigError, InputError
 from swclip.evaluation.measure import MeasureConfig
 from swclip.evaluation.report import report_of
 from swclip.external.evaluate import evaluate_vectors
-from swclip.external.measure_embeddings import placed_photographs
+from swclip.external.measure_embeddings import photographs_by_candidate
 from swclip.external.prediction_gallery import Space
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import geodesic_m
@@ -381,7 +381,7 @@ def test_vectors_that_are_missing_or_of_another_manifest(town: Path) -> None:
 def test_photographs_stand_at_the_nearest_candidate_of_a_grid(town: Path, tmp_path: Path) -> None:
     manifest = read_manifest(town)
     splits = split(manifest, "known-places", gallery="grid:40").write(tmp_path / "grid.parquet")
-    places, ids = placed_photographs(manifest, splits, "query")
+    places, ids = photographs_by_candidate(manifest, splits, "query")
     side = {manifest.frame["image_id"][row] for name in ("train", "val") for row in indices(splits, manifest, name)}
     assert {name for own in ids for name in own} == side
     at = manifest.frame.set_index("image_id")

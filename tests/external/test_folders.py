@@ -14,7 +14,7 @@ from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import Splits, read_splits
 from swclip.evaluation.measure import MeasureConfig
 from swclip.external.evaluate import evaluate_vectors
-from swclip.external.measure_embeddings import placed_photographs
+from swclip.external.measure_embeddings import photographs_by_candidate
 
 QUICK = MeasureConfig(resamples=20)
 
@@ -67,7 +67,7 @@ def test_the_names_alone_say_the_same(prepared: tuple[Manifest, Splits]) -> None
 
 def test_photographs_of_train_stand_at_no_candidate_of_test(prepared: tuple[Manifest, Splits]) -> None:
     manifest, splits = prepared
-    _, ids = placed_photographs(manifest, splits, "query")
+    _, ids = photographs_by_candidate(manifest, splits, "query")
     folder = manifest.frame.set_index("image_id")["vpr_folder"]
     assert {folder[name] for own in ids for name in own} == {"test/database"}
 

@@ -175,7 +175,7 @@ def test_rejects_invalid_arguments_before_any_request(
 def test_rejects_unfinished_and_damaged_runs(
     trained: Path, hub: FakeHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert_rejected(3, "no run is there (run.json is missing)", capsys, tmp_path, NAME)
+    assert_rejected(3, "is not a run (run.json is missing)", capsys, tmp_path, NAME)
     copy = tmp_path / "run"
     shutil.copytree(trained / "run", copy)
     facts = json.loads((copy / "run.json").read_text())

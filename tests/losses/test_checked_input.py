@@ -104,8 +104,8 @@ def test_float32_is_refused_with_the_metres_it_loses(wrap):
         ),
         ([[35.0, 139.7], [35.0, 220.3], [0.0, 0.0]], r"row 1 has longitude 220\.3.*subtract 360"),
         ([[5961000.0, 430000.0]] * 3, r"row 0 is \(5961000, 430000\).*not projected coordinates"),
-        ([["53.8 N", "1.55 W"]] * 3, "does not hold numbers"),
-        ([[1.0, 2.0], [3.0], [4.0, 5.0]], "does not hold numbers"),
+        ([["53.8 N", "1.55 W"]] * 3, "does not contain numbers"),
+        ([[1.0, 2.0], [3.0], [4.0, 5.0]], "does not contain numbers"),
     ],
 )
 def test_positions_that_cannot_be_right_are_refused(positions_deg, message):
@@ -181,7 +181,7 @@ def test_region_ids():
     for wrong, message in (([0.0, 1.0], "is float64"), ([True, False], "is bool"), ([0, 1, 2], "has 3 rows")):
         with pytest.raises(InputError, match=f"region_ids {message}"):
             checked_region_ids(wrong, 2)
-    with pytest.raises(InputError, match="region_ids does not hold numbers"):
+    with pytest.raises(InputError, match="region_ids does not contain numbers"):
         checked_region_ids(["Leeds", "York"], 2)
 
 

@@ -169,9 +169,9 @@ def test_values_that_cannot_work(options, message):
 
 
 def test_group_dro_with_regions_it_does_not_know():
-    with pytest.raises(ConfigError, match="region id 5 with 3 regions"):
+    with pytest.raises(ConfigError, match="district id 5 with 3 districts"):
         GroupDRO(3)(losses_of(), REGIONS)
-    with pytest.raises(ConfigError, match="at least one region"):
+    with pytest.raises(ConfigError, match="at least one district"):
         GroupDRO(0)
     with pytest.raises(ConfigError, match="use GroupDRO"):
         fairness_loss(losses_of(), REGIONS, "group-dro")

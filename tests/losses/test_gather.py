@@ -65,7 +65,7 @@ def test_rows_in_order_of_rank_and_gradients_summed(processes):
 
 def test_uneven_batches_are_refused(processes):
     for result in processes:
-        assert "hold [3, 4] samples" in str(result["uneven/message"])
+        assert "have [3, 4] samples" in str(result["uneven/message"])
 
 
 def test_without_a_process_group_nothing_happens():

@@ -138,7 +138,7 @@ def test_low_precision_embeddings_train(make_batch, dtype):
 def test_what_is_missing_is_said(make_batch):
     batch = make_batch(4)
     fair = ObjectiveConfig(fairness=FairnessConfig(weight=1.0))
-    with pytest.raises(ConfigError, match="region of each photograph"):
+    with pytest.raises(ConfigError, match="district of each photograph"):
         Objective(fair)(batch.image, batch.location, SCALE, batch.positions_deg)
     with pytest.raises(ConfigError, match="n_regions"):
         Objective(ObjectiveConfig(fairness=FairnessConfig(form="group-dro", weight=1.0)))

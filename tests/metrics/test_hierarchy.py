@@ -134,7 +134,7 @@ def test_measured_is_what_answers_state(problem: Any, tmp_path: Path) -> None:
     for name, own in expected.items():
         assert dict(found.report.levels[name]) == pytest.approx(dict(own), rel=1e-4)
     flat = measure(
-        asked, there, [log_p], estimators, np.zeros((0, 2)), config, stated=lambda p: np.full(p.shape, 1.0 / 60.0)
+        asked, there, [log_p], estimators, np.zeros((0, 2)), config, smoothing=lambda p: np.full(p.shape, 1.0 / 60.0)
     )
     assert flat.report.levels["city"].mean_probability == pytest.approx(20 / 60 * 12 / 18, rel=1e-6)
     assert flat.report.error_m == found.report.error_m, "the point is of the posterior as it was"

@@ -95,7 +95,7 @@ def test_what_is_chosen(model: LocatorModel, plain: LocatorModel, tiles: list[Pa
         chosen_modalities(model, TEXTS, tiles, ["sound"])  # type: ignore[list-item]
     with pytest.raises(ConfigError, match="choose at least one of image, caption, map"):
         chosen_modalities(model, TEXTS, tiles, [])
-    with pytest.raises(InputError, match="modality 'caption' is requested, and no query has it"):
+    with pytest.raises(InputError, match="modality 'caption' is requested, but no query has it"):
         chosen_modalities(model, [None], tiles, ["caption"])
 
 

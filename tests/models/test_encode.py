@@ -104,7 +104,7 @@ def test_unreadable_photographs_are_named(
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (np.zeros((4, 4)), r"image 1: is an array \(4, 4\) of float64, and \(H, W, 3\) of uint8"),
+        (np.zeros((4, 4)), r"image 1: is an array \(4, 4\) of float64, but \(H, W, 3\) of uint8"),
         (np.zeros((3, 8, 8), dtype=np.uint8), r"image 1: is an array \(3, 8, 8\)"),
         (torch.zeros(8, 8, 3), r"image 1: is a tensor \(8, 8, 3\)"),
         (torch.full((3, 8, 8), -1.0), "outside 0 to 1.*encode_pixels"),
@@ -143,7 +143,7 @@ def test_words_are_for_all_positions_or_one_by_one(network: LocatorModel) -> Non
     [
         ([[53.8, -1.5], [151.2, -33.9]], r"row 1: \(151\.2, -33\.9\) is not .*latitude comes first"),
         ([[np.nan, 0.0]], r"row 0: \(nan, 0\.0\) is not a latitude"),
-        ([[1.0, 2.0, 3.0]], r"shape \(1, 3\), and \(N, 2\)"),
+        ([[1.0, 2.0, 3.0]], r"shape \(1, 3\), but \(N, 2\)"),
         (5.0, r"shape \(\)"),
         (["leeds"], "not numbers"),
     ],

@@ -96,7 +96,7 @@ def test_automatic_poolings(towers: Path) -> None:
         ({"tower": "TOWERS/siglip", "pooling": "cls"}, "needs a class token"),
         ({"pooling": "cls+mean"}, "needs a class token"),
         ({"tower": "TOWERS/dinov2", "blocks": 99}, "blocks, not 99"),
-        ({"tower": "TOWERS/siglip", "blocks": 2}, "pooler sees the last block alone"),
+        ({"tower": "TOWERS/siglip", "blocks": 2}, "pooler uses only the last block"),
         ({"tower": "TOWERS"}, "the folder holds no usable model"),
     ],
 )

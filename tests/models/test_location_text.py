@@ -201,5 +201,5 @@ def test_what_cannot_work_is_refused(values: dict[str, Any], message: str) -> No
 
 def test_a_prompt_too_long_for_the_tower_is_refused(make_model: MakeModel) -> None:
     model = make_model(text="siglip", prompt="street " * 30 + "{location}")
-    with pytest.raises(ConfigError, match=r"the prompt has 35 tokens and the text tower reads 32"):
+    with pytest.raises(ConfigError, match=r"the prompt has 35 tokens, but the text tower reads 32"):
         model.position_embeddings(HERE)

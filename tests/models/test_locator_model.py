@@ -173,7 +173,7 @@ def test_a_damaged_model_is_named(
 
 
 def test_nothing_is_there(tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError, match="no swclip model is there"):
+    with pytest.raises(ArtefactError, match="is not a swclip model"):
         load_model(tmp_path)
 
 

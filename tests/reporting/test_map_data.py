@@ -118,7 +118,7 @@ def test_the_best_candidates_of_a_query_are_those_of_the_evaluation(drawn: tuple
 
 def test_a_posterior_is_drawn_where_its_cells_are(drawn: tuple[Any, dict[str, Any]]) -> None:
     evaluation, data = drawn
-    ground = evaluation.ground
+    ground = evaluation.cell_posterior
     for view in data["views"]:
         truth = evaluation.predictions.loc[evaluation.predictions["city"] == view["name"], ["lat_deg", "lon_deg"]]
         local = LocalFrame.around(truth.to_numpy())
@@ -139,13 +139,13 @@ def test_the_outline_of_a_cell_has_the_cell_s_area(drawn: tuple[Any, dict[str, A
         x, y = np.asarray(view["cells"]["outline"]).T
         area = 0.5 * abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))))
         city = evaluation.predictions.index[evaluation.predictions["city"] == view["name"]][0]
-        cell = evaluation.ground.cell_ids[evaluation.ground.cells[city, 0]]
+        cell = evaluation.cell_posterior.cell_ids[evaluation.cell_posterior.cells[city, 0]]
         assert area == pytest.approx(h3.cell_area(cell, unit="m^2"), rel=0.05)
 
 
 def test_a_region_is_made_of_the_cells_that_have_its_area(drawn: tuple[Any, dict[str, Any]]) -> None:
     evaluation, data = drawn
-    ground, seen = evaluation.ground, set()
+    ground, seen = evaluation.cell_posterior, set()
     for view in data["views"]:
         for at, row in enumerate(view["queries"]["row"]):
             area = evaluation.predictions["region_area_km2_80"].iloc[row]

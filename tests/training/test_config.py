@@ -84,7 +84,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path, text: str, message: str) -> 
 
 
 def test_what_is_no_recipe_at_all(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"ships \(.*clip, .*sw-clip, .*\) nor a TOML file"):
+    with pytest.raises(ConfigError, match=r"shipped one \(.*clip, .*sw-clip, .*\) nor an existing TOML file"):
         load_recipe("better")
     (tmp_path / "mine.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match=r"mine\.toml: is not valid TOML"):
@@ -206,8 +206,8 @@ def test_a_text_stays_one_where_a_text_is_held() -> None:
     [
         ({"optimizer.rat": 1e-3}, r"optimizer\.rat is not an option; known there: .*rate"),
         ({"steps": "many"}, "steps = 'many'"),
-        ({"batch": 3, "batch.size": 8}, "batch.size: batch is given both a value and further keys"),
-        ({"batch.size": 8, "batch": 3}, "batch: batch is given both a value and further keys"),
+        ({"batch": 3, "batch.size": 8}, "batch.size: batch has both a value and nested keys"),
+        ({"batch.size": 8, "batch": 3}, "batch: batch has both a value and nested keys"),
     ],
 )
 def test_an_override_that_does_not_fit_is_named(overrides: dict[str, Any], message: str) -> None:

@@ -141,9 +141,9 @@ def test_a_run_moves_what_it_is_to_move(
 def test_what_cannot_be_tuned_is_said(small: Callable[..., TrainingConfig], towers: Path) -> None:
     with pytest.raises(ConfigError, match=r"tuning\.blocks 3: the image tower has 2 blocks"):
         tune(tower_of(towers, "clip"), TuningConfig(blocks=3), seed=0)
-    with pytest.raises(ConfigError, match=r"'builtin' image tower has no row of transformer blocks"):
+    with pytest.raises(ConfigError, match=r"'builtin' image tower has no sequence of transformer blocks"):
         tune(ImageTower(ImageConfig(tower="builtin:small")), TuningConfig(lora_rank=4), seed=0)
-    with pytest.raises(ConfigError, match="freeze_image keeps the image tower as it is, and tuning"):
+    with pytest.raises(ConfigError, match="freeze_image excludes the image tower from training, but tuning"):
         small(freeze_image=True, tuning={"blocks": 1})
     with pytest.raises(ConfigError, match="must be 0 or more"):
         TuningConfig(blocks=-1)

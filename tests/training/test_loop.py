@@ -191,10 +191,10 @@ def test_a_training_that_diverges_says_so(
 def test_regions_and_words_must_be_columns(
     data: tuple[Manifest, Splits], small: Callable[..., TrainingConfig], tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="no column 'borough' to take regions from"):
+    with pytest.raises(ConfigError, match="no column 'borough' with districts"):
         train(*data, small(region="borough"), tmp_path / "a")
     text = {"text_tower": "builtin:small", "prompt": "{street} at {location}"}
-    with pytest.raises(ConfigError, match=r"\{street\}, which is no column"):
+    with pytest.raises(ConfigError, match=r"\{street\}, which is not a column"):
         train(*data, small(model={"location": text}), tmp_path / "b")
 
 

@@ -1,1 +1,1 @@
-"""Answers to "where was this taken?": the record, its forms as text and tables, and the journal of a long run."""
+"""Answers to "where was this taken?": the record, its text and table formats, and the journal of a long run."""

@@ -18,9 +18,9 @@ from swclip.answers.region_shapes import region_geometry
 from swclip.errors import ConfigError
 
 Format = Literal["json", "jsonl", "csv", "geojson", "kml", "parquet"]
-"""All forms of answers; `table` writes Parquet, which is no text."""
+"""All formats of answers; `table` writes Parquet, which is not text."""
 
-_ENDINGS: dict[str, Format] = {
+_EXTENSIONS: dict[str, Format] = {
     ".json": "json",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -36,15 +36,15 @@ _SPOOL_BYTES = 16 * 2**20
 
 @dataclass(frozen=True)
 class TextForm:
-    """A document of answers: what is before, between and after them.
+    """A text document of answers: the text before, between and after them.
 
     Attributes:
-        head: Before the first answer.
-        item: One answer.
-        between: Between two answers.
-        tail: After all.
-        late_head: Before what `late` gives, which follows all that `item` gave.
-        late: What of an answer belongs into a second part of the document, "" for nothing; None for one part alone.
+        head: Text before the first answer.
+        item: Formats an answer.
+        between: Text between two answers.
+        tail: Text at the end.
+        late_head: Text before the second part of the document.
+        late: Formats an answer for the second part, "" for nothing; None where the document has one part.
     """
 
     head: str
@@ -56,7 +56,7 @@ class TextForm:
 
 
 class TextWriter:
-    """Takes answers for a document; `text_writer` makes one."""
+    """Writes answers to a document; `text_writer` creates one."""
 
     def __init__(self, form: TextForm, put: Callable[[str], object], late: IO[str]) -> None:
         self._form, self._put, self._late, self._any = form, put, late, False
@@ -70,7 +70,7 @@ class TextWriter:
                 self._late.write(self._form.late(answer))
 
     def end(self) -> None:
-        """Write what follows the last answer."""
+        """Write the rest of the document."""
         self._put(self._form.late_head if self._any else self._form.head + self._form.late_head)
         self._late.seek(0)
         while piece := self._late.read(_SPOOL_BYTES):
@@ -80,16 +80,16 @@ class TextWriter:
 
 @contextmanager
 def text_writer(form: TextForm, put: Callable[[str], object]) -> Iterator[TextWriter]:
-    """Write a document as its answers come; a second part of it waits on disk, so that memory stays bounded.
+    """Write a document answer by answer; its second part is spooled to disk, so that memory stays bounded.
 
-    Nothing is written before the first answers, so that what fails at once leaves nothing behind.
+    Nothing is written before the first answers, so that an immediate failure leaves nothing behind.
 
     Args:
         form: The document.
         put: Called with each piece of text.
 
     Yields:
-        What takes the answers; the document is ended if the block ends well.
+        The writer; the document is completed when the block ends without an error.
 
     Example:
         >>> pieces = []
@@ -108,26 +108,26 @@ def text_form(format: Format, resolutions: Sequence[int] = ()) -> TextForm:
     """The document of a format.
 
     Args:
-        format: Any but parquet.
-        resolutions: H3 resolutions of the answers' cells: the CSV has columns for them, whether or not any photograph
-            was answered.
+        format: Any format except parquet.
+        resolutions: H3 resolutions of the answers' cells; the CSV has columns for them even where no photograph was
+            answered.
 
     Raises:
-        ConfigError: It is no text.
+        ConfigError: The format is not text.
     """
     if format == "parquet":
-        raise ConfigError("parquet is no text: write it to a file, with --out FILE.parquet.")
+        raise ConfigError("parquet is not a text format: write it to a file, with --out FILE.parquet.")
     if format == "csv":
         return _csv(resolutions)
     return {"json": JSON, "jsonl": JSON_LINES, "geojson": GEOJSON, "kml": KML}[format]
 
 
 def as_text(answers: Sequence[Answer], format: Format) -> str:
-    """A whole document.
+    """Answers as a complete document.
 
     Args:
-        answers: In the order asked.
-        format: Any but parquet.
+        answers: The answers, in the order of the photographs.
+        format: Any format except parquet.
     """
     pieces: list[str] = []
     resolutions = sorted({cell.resolution for answer in answers for cell in answer.cells})
@@ -136,36 +136,35 @@ def as_text(answers: Sequence[Answer], format: Format) -> str:
     return "".join(pieces)
 
 
-def format_of(path: Path | None, given: Format | None) -> Format:
-    """The format that was named, or else the one that a file's ending says; JSON for the standard output.
+def format_of(path: Path | None, format: Format | None) -> Format:
+    """The format of a file: the named one, else that of its extension; JSON for standard output.
 
     Raises:
-        ConfigError: Neither says it.
+        ConfigError: No format is named, and the extension is unknown.
 
     Example:
         >>> format_of(Path("found/answers.KML"), None), format_of(Path("answers.txt"), "csv"), format_of(None, None)
         ('kml', 'csv', 'json')
     """
-    if given is not None:
-        return given
+    if format is not None:
+        return format
     if path is None:
         return "json"
-    found = _ENDINGS.get(path.suffix.lower())
-    if found is None:
+    if path.suffix.lower() not in _EXTENSIONS:
         raise ConfigError(
-            f"{path}: the ending does not say a format ({', '.join(_ENDINGS)} would); name one with --format "
+            f"{path}: unknown extension (known: {', '.join(_EXTENSIONS)}); name a format with --format "
             f"({', '.join(get_args(Format))})."
         )
-    return found
+    return _EXTENSIONS[path.suffix.lower()]
 
 
 def _plain_json(value: Any) -> str:
-    """A value as JSON in one line; NaN is refused, since it is not JSON."""
+    """A value as JSON on one line; NaN, which is not JSON, is an error."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _json_item(answer: Answer) -> str:
-    # Line ends within strings are escaped, so every one in the text is one of the layout.
+    # Line ends within strings are escaped, so every line end in the text is part of the layout.
     text = json.dumps(answer.as_dict(), indent=2, ensure_ascii=False, allow_nan=False)
     return "\n  " + text.replace("\n", "\n  ")
 
@@ -176,10 +175,10 @@ def _feature(answer: Answer) -> str:
 
 
 JSON = TextForm("[", _json_item, ",", "\n]\n")
-"""A list of answers, in the order asked."""
+"""A list of answers, in the order of the photographs."""
 
 JSON_LINES = TextForm("", lambda answer: _plain_json(answer.as_dict()) + "\n", "", "")
-"""One answer a line, the same as in `JSON`: for streams, and for files too long to be read whole."""
+"""One answer per line, the same as in `JSON`, for streams and for files too long to be read at once."""
 
 GEOJSON = TextForm(
     f'{{"type": "FeatureCollection", "schema_version": {_plain_json(ANSWER_VERSION)}, "features": [\n',
@@ -187,11 +186,10 @@ GEOJSON = TextForm(
     ",\n",
     "\n]}\n",
 )
-"""A FeatureCollection with a point an answer, longitude first as GeoJSON has it, one feature a line.
+"""A FeatureCollection with one point per answer, longitude first as in GeoJSON, one feature per line.
 
-The other values are the properties, the cells and the region as flat ones, which programs for maps can colour by; a
-photograph without an answer has no geometry. The outlines of the regions are a file of their own:
-`REGIONS`.
+The other values are properties; cells and region are flattened, so that GIS can colour by them. A photograph without an
+answer has no geometry. The outlines of the regions are in a separate file: `REGIONS`.
 """
 
 
@@ -203,25 +201,25 @@ def _region_feature(answer: Answer) -> str:
 
 
 REGIONS = TextForm('{"type": "FeatureCollection", "features": [\n', _region_feature, ",\n", "\n]}\n")
-"""A FeatureCollection with the region of each answer; one that cannot tell has no geometry."""
+"""A FeatureCollection with the region of each answer; an answer that abstains has no geometry."""
 
 KML = TextForm(kml.HEAD, kml.point, "", kml.TAIL, kml.BETWEEN_FOLDERS, kml.region)
-"""Two folders: `answers` with a point a photograph (none where there is no answer), `regions` with their outlines."""
+"""Two folders: `answers` with a point per photograph (none without an answer), and `regions` with their outlines."""
 
 
 def _csv(resolutions: Sequence[int]) -> TextForm:
-    """One row a photograph and rank; a photograph without an answer has one row with its error and no rank.
+    """One row per photograph and rank; a photograph without an answer has one row with its error and no rank.
 
-    `city` is the candidate's; what the answer says of the city and the cells begins with `answer_`.
+    `city` is that of the candidate; columns of the answer begin with `answer_`.
     """
-    of_candidates = tuple(name for name in RankedCandidate.model_fields if name != "evidence")
+    candidate_fields = tuple(name for name in RankedCandidate.model_fields if name != "evidence")
     cells = tuple(
         f"answer_cell_{resolution}{suffix}"
         for resolution in resolutions
         for suffix in ("", "_lat_deg", "_lon_deg", "_probability", "_point", "_point_probability")
     )
     columns = (
-        "photograph", "photographs", "rank", *of_candidates,
+        "photograph", "photographs", "rank", *candidate_fields,
         "answer_lat_deg", "answer_lon_deg", "answer_probability_within_50m", "estimator", "error",
         "answer_city", "answer_city_probability", "answer_point_city", "answer_point_city_probability",
         *cells, "scored_share", "left_out_at_most",
@@ -251,7 +249,7 @@ def _csv(resolutions: Sequence[int]) -> TextForm:
             return _csv_line(columns, common)
         return "".join(
             _csv_line(
-                columns, {**common, "rank": rank, **{k: _cell_text(getattr(candidate, k)) for k in of_candidates}}
+                columns, {**common, "rank": rank, **{k: _cell_text(getattr(candidate, k)) for k in candidate_fields}}
             )
             for rank, candidate in enumerate(answer.candidates, start=1)
         )
@@ -261,7 +259,7 @@ def _csv(resolutions: Sequence[int]) -> TextForm:
 
 def _csv_line(columns: Sequence[str], values: Mapping[str, Any]) -> str:
     stream = io.StringIO(newline="")
-    # The module puts quotes round a carriage return within a value only where it is part of the line's end too.
+    # The csv module quotes a carriage return within a value only where it is part of the line terminator too.
     csv.DictWriter(stream, columns, lineterminator="\r\n").writerow(values)
     return stream.getvalue().removesuffix("\r\n") + "\n"
 

@@ -1,8 +1,8 @@
-"""Answers on their way to a file: kept batch by batch beside it, so that a killed run resumes where it was.
+"""A journal of answers beside their file, batch by batch, so that a killed run can resume.
 
-`FILE.partial/` holds header.json (the request and the gallery), photographs.txt (the names) and answers.jsonl. A batch
-is appended to answers.jsonl with a last line that holds its checksum, and is forced to the disk: whatever moment a
-process dies at, whole batches are recognised, and the torn one after them is dropped and answered again.
+`FILE.partial/` contains header.json (the request and the gallery), photographs.txt (the names) and answers.jsonl. Each
+batch is appended to answers.jsonl, followed by a line with its checksum, and flushed to disk. Whenever a process dies,
+complete batches are recognised, and an incomplete one after them is dropped and answered again.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ JOURNAL_VERSION = "2"
 
 _HEADER, _NAMES, _ANSWERS = "header.json", "photographs.txt", "answers.jsonl"
 _FINISHED, _REGIONS = "finished", "regions"
-_OF_VERSION_1 = "state.json"
-_FILES = (_HEADER, _NAMES, _ANSWERS, _FINISHED, _REGIONS, _OF_VERSION_1)
-_OURS = {name + ending for name in _FILES for ending in ("", ".new")}
+_HEADER_OF_VERSION_1 = "state.json"
+_FILES = (_HEADER, _NAMES, _ANSWERS, _FINISHED, _REGIONS, _HEADER_OF_VERSION_1)
+_OUR_FILES = {name + ending for name in _FILES for ending in ("", ".new")}
 _END_OF_BATCH = re.compile(rb'\{"done": (\d+), "crc32": (\d+)\}\n')
 
 
@@ -42,21 +42,21 @@ class AnswerJournal:
 
     Attributes:
         folder: The journal's folder, `FILE.partial`.
-        done: Photographs that are answered.
+        done: Number of answered photographs.
     """
 
     def __init__(self, out: Path) -> None:
         self.folder = out.with_name(out.name + ".partial")
         self.done = 0
-        self._ours = False  # not before the folder is known to be of the same request
+        self._ours = False  # until the folder is known to belong to the same request
         self._bytes = 0
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes out of the journal. One in which nothing was answered is taken away in the end.
+        """Lock the journal against other processes. A journal without answers is removed at the end.
 
         Raises:
-            ConfigError: Another process is at work on it.
+            ConfigError: Another process is writing it.
         """
         busy = ConfigError(
             f"{self.folder}: another process is writing the same answers; wait for it, or choose another --out."
@@ -67,47 +67,47 @@ class AnswerJournal:
             finally:
                 if self._ours and not self.done and self.folder.is_dir():
                     self._clear()
-                with suppress(OSError):  # something is in it, or it is gone
+                with suppress(OSError):  # not empty, or already removed
                     self.folder.rmdir()
 
     def begin(self, header: Mapping[str, Any], names: bytes, *, restart: bool = False) -> None:
-        """Begin, or resume where an earlier process was.
+        """Start the journal, or resume the one that an earlier process left.
 
         Args:
-            header: The request, the gallery and a digest of the photographs' names; an earlier process must have had
-                the same.
-            names: The names as a file that `--list` reads.
-            restart: Throw away what an earlier process left.
+            header: The request, the gallery and a digest of the photographs' names; only a journal with the same header
+                is resumed.
+            names: The names of the photographs, as a file that `--list` reads.
+            restart: Discard what an earlier process left.
 
         Raises:
             MismatchError: An earlier process had another request, or its journal is of another version.
             ArtefactError: The header is damaged.
-            InputError: The folder cannot be written, or holds something else.
+            InputError: The folder cannot be written, or contains other files.
         """
-        # Through JSON, as the earlier process's header was: a tuple is a list then.
-        wanted = json.loads(_as_bytes({"journal": JOURNAL_VERSION, **header}))
+        # Through JSON, like the earlier header, so that tuples compare equal to lists.
+        header = json.loads(_as_bytes({"journal": JOURNAL_VERSION, **header}))
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{self.folder}: cannot write there ({error.strerror}); choose another --out.") from error
-        self._refuse_strangers()
+        self._refuse_other_files()
         if restart or not (self.folder / _HEADER).exists():
             self._ours = True
             self._clear()
             _write(self.folder / _NAMES, names)
-            _write(self.folder / _HEADER, _as_bytes(wanted))
+            _write(self.folder / _HEADER, _as_bytes(header))
             return
-        self._check_header(wanted)
+        self._check_header(header)
         for _, done, size in self._batches():
             self.done, self._bytes = done, self._bytes + size
         self._ours = True
 
     def append(self, answers: Sequence[Answer], photographs: int) -> None:
-        """Keep the answers to the next photographs.
+        """Save the answers to the next photographs.
 
         Args:
-            answers: In the order of the photographs.
-            photographs: How many they are the answers to.
+            answers: The answers, in the order of the photographs.
+            photographs: Number of the photographs that they answer.
         """
         text = "".join(map(JSON_LINES.item, answers)).encode()
         done = self.done + photographs
@@ -116,25 +116,25 @@ class AnswerJournal:
             stream.truncate(self._bytes)
             stream.write(batch)
             stream.flush()
-            # Before it is forced to the disk, which takes a while: Ctrl-C meanwhile loses nothing that is written.
+            # Before the slow flush to disk, so that Ctrl-C during it does not lose the batch.
             self.done, self._bytes = done, self._bytes + len(batch)
             os.fsync(stream.fileno())
 
     def replay(self) -> Iterator[list[Answer]]:
-        """All answers, batch by batch.
+        """Yield all answers, batch by batch.
 
         Raises:
-            ArtefactError: They are not what was written.
+            ArtefactError: The journal was changed since it was written.
         """
         path, done = self.folder / _ANSWERS, 0
         for lines, so_far, _ in self._batches():
-            yield [answer_from_json(line, f"{path} ({self._again})") for line in lines]
+            yield [answer_from_json(line, f"{path} ({self._restart_hint})") for line in lines]
             done = so_far
         if done != self.done:
-            raise ArtefactError(f"{path}: was changed while it was read; {self._again}.")
+            raise ArtefactError(f"{path}: was changed while it was read; {self._restart_hint}.")
 
     def _batches(self) -> Iterator[tuple[list[bytes], int, int]]:
-        """Lines, photographs done and bytes of each whole batch, up to the first that is torn."""
+        """Lines, photographs done and bytes of each complete batch, up to the first incomplete one."""
         path, lines, crc, size = self.folder / _ANSWERS, list[bytes](), 0, 0
         if not path.exists():
             return
@@ -152,67 +152,67 @@ class AnswerJournal:
                 lines, crc, size = [], 0, 0
 
     def finish(self, files: Mapping[Path, Path]) -> None:
-        """Put finished files into their places, and take the journal away.
+        """Move the finished files to their targets, and remove the journal.
 
         Args:
-            files: Where each of `finished` and `regions` that was written belongs.
+            files: The target of `finished` and, where it was written, of `regions`.
         """
         for written, target in files.items():
-            _put(written, target)
-        # The header goes first: without it a folder that is half taken away is no journal to go on with.
+            _move(written, target)
+        # The header is removed first, so that a partly removed folder is not resumed as a journal.
         (self.folder / _HEADER).unlink()
         shutil.rmtree(self.folder)
 
     @property
     def finished(self) -> Path:
-        """Where the file is written before it takes its place."""
+        """Path where the file is written before it is moved to its target."""
         return self.folder / _FINISHED
 
     @property
     def regions(self) -> Path:
-        """Where the file of the regions' outlines is."""
+        """Path where the outlines of the regions are written."""
         return self.folder / _REGIONS
 
     @property
     def names_file(self) -> Path:
-        """The names of the photographs, one a line."""
+        """The file with the names of the photographs, one per line."""
         return self.folder / _NAMES
 
-    _again = "--restart begins anew"
+    _restart_hint = "--restart starts over"
 
-    def _check_header(self, wanted: Mapping[str, Any]) -> None:
-        found = read_json(self.folder / _HEADER, f"the journal's header ({self._again})")
-        differences = list(_differences(found, wanted, ""))
+    def _check_header(self, header: Mapping[str, Any]) -> None:
+        earlier = read_json(self.folder / _HEADER, f"the journal's header ({self._restart_hint})")
+        differences = list(_differences(earlier, header, ""))
         if not differences:
             return
-        listed = "\n".join(f"  {name}: {there} there, {now} now" for name, there, now in differences)
+        listed = "\n".join(f"  {name}: {before} before, {now} now" for name, before, now in differences)
         names = ""
         if any(name.startswith("photographs.") for name, _, _ in differences):
-            names = f" The photographs of then are listed in {self.names_file}, which --list takes."
+            names = f" The earlier photographs are listed in {self.names_file}; pass it with --list."
         raise MismatchError(
-            f"{self.folder}: holds answers of an interrupted run of another request:\n{listed}\n"
-            f"Repeat the same request to resume it; {self._again} and loses what is answered there.{names}"
+            f"{self.folder}: contains the answers of an interrupted run with another request:\n{listed}\n"
+            f"Repeat that request to resume it; {self._restart_hint} and discards those answers.{names}"
         )
 
-    def _refuse_strangers(self) -> None:
-        strangers = sorted(path.name for path in self.folder.iterdir() if path.name not in _OURS)
-        if strangers:
+    def _refuse_other_files(self) -> None:
+        others = sorted(path.name for path in self.folder.iterdir() if path.name not in _OUR_FILES)
+        if others:
             raise InputError(
-                f"{self.folder}: holds {strangers[0]}, so it is no journal; choose another --out, or move it."
+                f"{self.folder}: contains {others[0]}, so it is not a journal; choose another --out, or move it."
             )
 
     def _clear(self) -> None:
         (self.folder / _HEADER).unlink(missing_ok=True)
-        for name in _OURS:
+        for name in _OUR_FILES:
             (self.folder / name).unlink(missing_ok=True)
 
 
-def _differences(there: Any, now: Any, name: str) -> Iterator[tuple[str, str, str]]:
-    if isinstance(there, Mapping) and isinstance(now, Mapping):
-        for key in dict.fromkeys((*there, *now)):
-            yield from _differences(there.get(key), now.get(key), f"{name}.{key}" if name else str(key))
-    elif there != now:
-        yield name, json.dumps(there, ensure_ascii=False), json.dumps(now, ensure_ascii=False)
+def _differences(before: Any, now: Any, name: str) -> Iterator[tuple[str, str, str]]:
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in dict.fromkeys((*before, *now)):
+            yield from _differences(before.get(key), now.get(key), f"{name}.{key}" if name else str(key))
+    elif before != now:
+        yield name, json.dumps(before, ensure_ascii=False), json.dumps(now, ensure_ascii=False)
 
 
 def _as_bytes(value: Any) -> bytes:
@@ -220,16 +220,16 @@ def _as_bytes(value: Any) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file that is either the old one or the new one, even if the power fails."""
-    beside = path.with_name(path.name + ".new")
-    with beside.open("wb") as stream:
+    """Replace a file atomically, even on a power failure."""
+    temporary = path.with_name(path.name + ".new")
+    with temporary.open("wb") as stream:
         stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())
-    beside.replace(path)
+    temporary.replace(path)
 
 
-def _put(written: Path, target: Path) -> None:
+def _move(written: Path, target: Path) -> None:
     with written.open("rb") as stream:
         os.fsync(stream.fileno())
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -238,5 +238,5 @@ def _put(written: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        with atomic_file(target) as beside:  # it belongs on another disk
-            shutil.copyfile(written, beside)
+        with atomic_file(target) as temporary:  # the target is on another disk
+            shutil.copyfile(written, temporary)

@@ -1,9 +1,9 @@
-"""Answers as KML 2.2 (OGC 07-147r2) for Google Earth and QGIS: a point an answer, and the outlines of their regions.
+"""Answers as KML 2.2 (OGC 07-147r2) for Google Earth and QGIS: the points of the answers and outlines of their regions.
 
-Written here because the libraries hold a whole document in memory (simplekml; GDAL took 294 MB for 20,000 points), and
-GDAL lets control characters of a file's name through, which no reader of XML opens. Points and regions are a folder
-each, because GIS make a layer of each folder and show a layer of one kind of geometry best. Within a Placemark the
-elements come in the order that the schema of KML asks for.
+No library is used, because simplekml and GDAL keep the whole document in memory (GDAL used 294 MB for 20,000 points),
+and GDAL writes control characters of file names, which XML parsers refuse. Points and regions have separate folders,
+because GIS make a layer of each folder, and a layer should have one geometry type. The elements of a Placemark are in
+the order of the KML schema.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _FIELDS: dict[str, str] = {
     "region_calibrated": "bool",
     "error": "string",
 }
-"""What a point says beside its place, with KML's types; a region says the same."""
+"""The fields of a point, with their KML types; those of a region are the same."""
 
-# Characters that XML 1.0 cannot hold at all, such as control characters in the name of a file.
+# Characters that are not allowed in XML 1.0, such as control characters in file names.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-# Colours are alpha, blue, green, red. No icon is named: Google Earth and QGIS have their own, and need no network.
+# Colours are alpha, blue, green, red. The default icons of Google Earth and QGIS need no network.
 _STYLES = """\
 <Style id="answer"><IconStyle><color>ffb4641e</color></IconStyle></Style>
 <Style id="unsure"><IconStyle><color>ff808080</color></IconStyle></Style>
@@ -54,18 +54,18 @@ def _head() -> str:
 
 
 def point(answer: Answer) -> str:
-    """The Placemark of an answer's point, of the first folder; without a point where there is no answer."""
+    """The Placemark of an answer, for the first folder; without a geometry where there is no answer."""
     geometry = ""
     if answer.lat_deg is not None:
         geometry = f"<Point><coordinates>{answer.lon_deg},{answer.lat_deg}</coordinates></Point>"
-    unsure = answer.region is not None and answer.region.cannot_tell
-    return _placemark(answer, "unsure" if unsure else "answer", geometry)
+    abstains = answer.region is not None and answer.region.cannot_tell
+    return _placemark(answer, "unsure" if abstains else "answer", geometry)
 
 
 def region(answer: Answer) -> str:
-    """The Placemark of an answer's region, of the second folder; "" where there is no outline."""
-    found = answer.region
-    shape = None if found is None else region_geometry(found.cells, found.resolution)
+    """The Placemark of an answer's region, for the second folder; "" where there is no outline."""
+    prediction = answer.region
+    shape = None if prediction is None else region_geometry(prediction.cells, prediction.resolution)
     return "" if shape is None else _placemark(answer, "region", kml_geometry(shape))
 
 
@@ -99,26 +99,26 @@ def _placemark(answer: Answer, style: str, geometry: str) -> str:
     )
     return (
         f"<Placemark><name>{_text(PurePath(answer.photograph).name)}</name>"
-        f"<description>{_text(_words(answer))}</description><styleUrl>#{style}</styleUrl>"
+        f"<description>{_text(_description(answer))}</description><styleUrl>#{style}</styleUrl>"
         f'<ExtendedData><SchemaData schemaUrl="#answer-fields">{data}</SchemaData></ExtendedData>'
         f"{geometry}</Placemark>\n"
     )
 
 
-def _words(answer: Answer) -> str:
+def _description(answer: Answer) -> str:
     if answer.error is not None:
         return f"Not answered: {answer.error}"
     near = f"{answer.probability_within_50m or 0.0:.0%} within 50 m of {answer.lat_deg}, {answer.lon_deg}."
-    return near if answer.region is None else f"{near} {_region_words(answer.region)}"
+    return near if answer.region is None else f"{near} {_region_description(answer.region)}"
 
 
-def _region_words(region: RegionAnswer) -> str:
+def _region_description(region: RegionAnswer) -> str:
+    # These texts are part of the file format of version 1.
     if region.cannot_tell:
         return f"Cannot tell where: {region.reason}."
     if not region.calibrated:
-        return (
-            f"The outline, {region.area_km2:.3g} km2, holds {region.probability:.0%} of the posterior (not calibrated)."
-        )
+        share = f"{region.probability:.0%} of the posterior (not calibrated)"
+        return f"The outline, {region.area_km2:.3g} km2, holds {share}."
     return f"Within the outline, {region.area_km2:.3g} km2, with {region.probability:.0%}."
 
 

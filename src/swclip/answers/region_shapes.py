@@ -21,7 +21,7 @@ def region_geometry(cells: Sequence[str], resolution: int) -> dict[str, Any] | N
     """The outline of a set of H3 cells.
 
     Args:
-        cells: H3 ids of the resolution, or coarser ones that stand for all cells within them (compact form).
+        cells: H3 ids of the resolution, or coarser ids for all cells within them (compact form).
         resolution: H3 resolution of the region.
 
     Returns:
@@ -37,15 +37,17 @@ def region_geometry(cells: Sequence[str], resolution: int) -> dict[str, Any] | N
     from shapely import transform, union_all
     from shapely.geometry import mapping
 
-    found = h3.cells_to_h3shape(h3.uncompact_cells(list(cells), resolution), tight=False)
-    # Each ring is cut by itself: a hole may cross the antimeridian, or go round the pole, where its outline does not.
-    merged = union_all([_cut(own.outer).difference(union_all([_cut(hole) for hole in own.holes])) for own in found])
+    polygons = h3.cells_to_h3shape(h3.uncompact_cells(list(cells), resolution), tight=False)
+    # Each ring is cut separately: a hole may cross the antimeridian or enclose a pole where its outline does not.
+    merged = union_all(
+        [_cut(part.outer).difference(union_all([_cut(hole) for hole in part.holes])) for part in polygons]
+    )
     rounded = transform(merged, lambda xy: np.vectorize(rounded_deg)(xy))
     return json.loads(json.dumps(mapping(_outwards(rounded))))  # type: ignore[no-any-return]
 
 
 def _unrolled(ring: _Ring) -> Any:
-    """(K, 2) longitude and latitude without jumps at the antimeridian; round a pole, closed along it."""
+    """(K, 2) longitude and latitude without jumps at the antimeridian; a ring around a pole is closed along it."""
     lat, lon = np.array(ring, dtype=np.float64).T
     along = np.unwrap(np.append(lon, lon[0]), period=360.0)
     if abs(along[-1] - along[0]) < 180.0:
@@ -56,7 +58,7 @@ def _unrolled(ring: _Ring) -> Any:
 
 
 def _cut(ring: _Ring) -> BaseGeometry:
-    """What a ring encloses, as one or more polygons within 180 degrees east and west."""
+    """The area that a ring encloses, as polygons between longitudes -180 and 180 degrees."""
     from shapely import Polygon, box, transform, union_all
 
     polygon = Polygon(_unrolled(ring))
@@ -72,7 +74,7 @@ def _cut(ring: _Ring) -> BaseGeometry:
 
 
 def _outwards(shape: BaseGeometry) -> BaseGeometry:
-    """Outlines anticlockwise and holes clockwise, as GeoJSON has them."""
+    """Outlines anticlockwise and holes clockwise, as GeoJSON requires."""
     from shapely import MultiPolygon, Polygon
     from shapely.geometry.polygon import orient
 

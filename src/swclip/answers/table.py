@@ -1,4 +1,4 @@
-"""Answers as GeoParquet, for geopandas, QGIS and DuckDB: one row a photograph, written in groups of rows."""
+"""Answers as GeoParquet for geopandas, QGIS and DuckDB: one row per photograph, written in row groups."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from swclip.answers.formats import Format, TextForm, TextWriter, text_form, text
 from swclip.answers.record import ANSWER_VERSION, Answer
 
 ROWS = 8192
-"""Rows of a group: what is in memory at once."""
+"""Rows per row group, which is kept in memory."""
 
 _PLAIN = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 _REGION = (
@@ -27,15 +27,15 @@ _REGION = (
     ("region_cannot_tell", pa.bool_()),
     ("region_calibrated", pa.bool_()),
 )
-_OF_CELLS = ("", "_lat_deg", "_lon_deg", "_probability", "_point", "_point_probability")
-_TEXT_OF_CELLS = ("", "_point")
+_CELL_SUFFIXES = ("", "_lat_deg", "_lon_deg", "_probability", "_point", "_point_probability")
+_TEXT_CELL_SUFFIXES = ("", "_point")
 
 
 def answers_table_schema(resolutions: Sequence[int] = ()) -> pa.Schema:
     """The columns: the values of an answer, its cells and region flat, and its point.
 
     Args:
-        resolutions: H3 resolutions of the cells that answers speak of.
+        resolutions: H3 resolutions of the cells in the answers.
     """
     from pyproj import CRS
 
@@ -46,8 +46,8 @@ def answers_table_schema(resolutions: Sequence[int] = ()) -> pa.Schema:
         if name == "cells":
             for resolution in resolutions:
                 columns += [
-                    (f"cell_{resolution}{end}", pa.string() if end in _TEXT_OF_CELLS else pa.float64())
-                    for end in _OF_CELLS
+                    (f"cell_{resolution}{end}", pa.string() if end in _TEXT_CELL_SUFFIXES else pa.float64())
+                    for end in _CELL_SUFFIXES
                 ]
         elif name == "region":
             columns += [*_REGION, ("region_cells", pa.list_(pa.string())), ("region_reason", pa.string())]
@@ -65,7 +65,7 @@ class TableWriter:
 
     Args:
         path: The file.
-        resolutions: H3 resolutions of the cells that answers speak of.
+        resolutions: H3 resolutions of the cells in the answers.
     """
 
     def __init__(self, path: Path, resolutions: Sequence[int] = ()) -> None:
@@ -81,7 +81,7 @@ class TableWriter:
                 self._write_group()
 
     def close(self) -> None:
-        """Write what is left, and the end of the file."""
+        """Write the remaining rows and the footer."""
         if self._rows:
             self._write_group()
         self._file.close()
@@ -109,7 +109,7 @@ def _arrow(annotation: Any) -> pa.DataType:
     if origin is Annotated or origin is tuple:
         return pa.list_(_arrow(arguments[0])) if origin is tuple else _arrow(arguments[0])
     if origin in (Union, types.UnionType):
-        (kind,) = (one for one in arguments if one is not types.NoneType)
+        (kind,) = (argument for argument in arguments if argument is not types.NoneType)
         return _arrow(kind)
     if issubclass(annotation, BaseModel):
         return pa.struct([(name, _arrow(field.annotation)) for name, field in annotation.model_fields.items()])
@@ -117,19 +117,19 @@ def _arrow(annotation: Any) -> pa.DataType:
 
 
 class AnswerWriter(Protocol):
-    """What takes answers, in the order asked."""
+    """Writes answers in the order of the photographs."""
 
     def write(self, answers: Sequence[Answer]) -> None: ...
 
 
 @contextmanager
 def answer_file(path: Path, format: Format, resolutions: Sequence[int] = ()) -> Iterator[AnswerWriter]:
-    """A file of answers, of which an older one is overwritten.
+    """Open a file for answers; an existing file is overwritten.
 
     Args:
         path: The file.
         format: Its format.
-        resolutions: H3 resolutions of the cells that the answers speak of.
+        resolutions: H3 resolutions of the cells in the answers.
 
     Example:
         ```python
@@ -147,7 +147,7 @@ def answer_file(path: Path, format: Format, resolutions: Sequence[int] = ()) -> 
 
 @contextmanager
 def text_file(path: Path, form: TextForm) -> Iterator[TextWriter]:
-    """A file of text, in UTF-8 and with the line ends that the form has, whatever the system's are."""
+    """Open a text file for answers, in UTF-8 and with the line ends of the form on every system."""
     with ExitStack() as stack:
         stream = stack.enter_context(path.open("w", encoding="utf-8", newline=""))
         yield stack.enter_context(text_writer(form, stream.write))

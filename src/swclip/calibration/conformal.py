@@ -41,7 +41,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 from numpy.typing import ArrayLike
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from swclip.calibration.density import cell_density, density_cuts
 from swclip.calibration.region import Region, check_level
@@ -177,8 +177,9 @@ class Calibration:
         k = math.floor(_budget(count, level))
         if k == 0:
             return None
-        coverage = beta(count + 1 - k, k)
-        return float(coverage.ppf(0.025)), float(coverage.ppf(0.975))
+        # The quantiles of the beta distribution; importing scipy.stats slows the start of `swclip locate`.
+        low, high = betaincinv(count + 1 - k, k, [0.025, 0.975])
+        return float(low), float(high)
 
     @property
     def n_blocks(self) -> int:
@@ -195,7 +196,7 @@ class Calibration:
             )
 
     @property
-    def own_cities(self) -> list[str]:
+    def calibrated_cities(self) -> list[str]:
         """The cities with their own thresholds."""
         return sorted(city for city in self._groups if city is not None)
 

@@ -36,8 +36,8 @@ def bandwidth(
         recipe: A recipe's name, or the path of a TOML file.
         options: Values that override the recipe's.
         out: A folder for bandwidth.json, semivariogram.png and .svg, and the runs of --search.
-        search: Bandwidths in metres to try: a model is trained for --steps steps with each of them and with the estimate,
-            and compared on the validation queries.
+        search: Bandwidths in metres to try: a model is trained for --steps steps with each of them and with the
+            estimate, and compared on the validation queries.
         seed: Seed for sampling photographs and for the runs of the search.
     """
     import tempfile

@@ -70,7 +70,7 @@ def demo(
     index(run, cities, splits=splits, out=str(gallery))
 
     table = read_manifest(cities)
-    photograph = _locate_one(out, gallery, table, read_splits(splits), seed)
+    _locate_one(out, gallery, table, read_splits(splits), seed)
     console.print(f"\n[bold]Results[/bold] ({out.resolve()})", soft_wrap=True)
     for path, description in (
         (results / "benchmark.html", "the comparison as a web page"),
@@ -88,7 +88,7 @@ def _print_command(command: str) -> None:
     console.print(f"\n[bold cyan]$ {command}[/bold cyan]", soft_wrap=True)
 
 
-def _locate_one(out: Path, gallery: Path, manifest: Manifest, splits: Splits, seed: int) -> Path:
+def _locate_one(out: Path, gallery: Path, manifest: Manifest, splits: Splits, seed: int) -> None:
     """Locate a sample of queries; copy and draw the most confident one, whether its answer is right or wrong."""
     import shutil
 
@@ -129,4 +129,3 @@ def _locate_one(out: Path, gallery: Path, manifest: Manifest, splits: Splits, se
         truth_deg=truth,
         place=answer.candidates[0].city,
     )
-    return photograph

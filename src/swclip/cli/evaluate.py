@@ -1,4 +1,4 @@
-"""`swclip evaluate`: a run, or what another tool made, as report.json, predictions.parquet and report.html."""
+"""`swclip evaluate`: measure a run or the results of another tool, and write the report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from swclip.cli.external import BridgeOptions
+from swclip.cli.external import ExternalOptions
 
 if TYPE_CHECKING:
     from swclip.data.manifest import Manifest
@@ -25,7 +25,7 @@ def evaluate(
     /,
     *,
     out: Path,
-    other: BridgeOptions | None = None,
+    external: ExternalOptions | None = None,
     splits: Path | None = None,
     manifest: Path | None = None,
     on: Literal["query", "val"] = "query",
@@ -43,61 +43,63 @@ def evaluate(
     photographs: Annotated[bool, Parameter(negative="--no-photographs")] = True,
     figures: Annotated[bool, Parameter(negative="--no-figures")] = True,
 ) -> None:
-    """Evaluate a run on the queries of its split, or the predictions or embeddings of another tool.
+    """Evaluate a run, or the predictions or embeddings of another tool.
 
-    Writes OUT/report.json, OUT/predictions.parquet (GeoParquet, one row a query), OUT/report.html (one file that opens
-    without a network) and OUT/figures/, and prints the headline figures.
+    Writes OUT/report.json, OUT/predictions.parquet (GeoParquet, one row per query), OUT/report.html (one file that
+    opens offline) and OUT/figures/, and prints a summary.
 
     Args:
-        run: The folder that `swclip train` wrote; not with --predictions or --embeddings.
-        out: The folder to write to.
-        other: What another tool made.
-        splits: Other splits than the run was trained with, of the same manifest. Of another tool: which photographs of
-            the manifest were asked, and the candidates.
-        manifest: Where the manifest is now, if it was moved. Of another tool: where the true positions are.
-        on: query: the queries, which training never sees. val: the validation queries.
-        estimator: How scores become a point. mode: the densest place of the posterior smoothed on the ground. argmax:
-            the best candidate, as in the paper. geometric-median: the least expected distance. All are in the report,
-            this one in full; if not given, the one that answered the validation queries best.
-        use: The views that queries are asked with: --use image caption map, or some of them. If not given, the
-            photograph and each view that the model has and the queries offer.
-        regions: city, or cells:RES for the H3 cells of a resolution.
-        cells: An H3 resolution whose cells' probabilities are measured beside the city's, again for further ones; 6, 8
-            and 10 if not given.
-        resamples: Bootstrap resamples.
-        seed: Seed of the bootstrap and of the random guesses.
-        batch_size: Photographs that the model sees at once.
-        workers: Decoding threads; the number of processors if not given.
+        run: The run's folder, as `swclip train` wrote it; not with --predictions or --embeddings.
+        out: Output folder.
+        external: The results of another tool.
+        splits: For a run: other splits of the same manifest than the run was trained with. For another tool: which
+            photographs of the manifest are queries, and the candidates.
+        manifest: For a run: path of the manifest, if it was moved. For another tool: the manifest with the true
+            positions.
+        on: query: the queries, which are never used in training. val: the validation queries.
+        estimator: How the point is estimated from the posterior. mode: the densest place of the smoothed posterior.
+            argmax: the most probable candidate, as in the paper. geometric-median: the point with the least expected
+            distance. The report has figures for all of them, and details for this one; by default the most accurate
+            one on the validation queries.
+        use: The modalities of the queries: image, caption and map, or some of them. By default the photograph, and each
+            other modality that the model and the queries have.
+        regions: The districts that figures are given for: city, or cells:RES for the H3 cells of a resolution.
+        cells: H3 resolution of the cells whose probabilities are evaluated beside those of the cities; can be repeated.
+            Default: 6, 8 and 10.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the bootstrap and of the random baseline.
+        batch_size: Photographs per batch of the model.
+        workers: Threads that decode photographs; by default one per processor.
         device: auto, cpu, cuda, ...
-        photographs: Show examples in the page; --no-photographs leaves pictures out, for reports that are passed on.
-        figures: Write the charts and maps as PNG and SVG; --no-figures leaves them out.
+        photographs: Show example photographs on the page; --no-photographs omits them, for reports that are shared.
+        figures: Write charts and maps as PNG and SVG; --no-figures omits them.
     """
     from swclip.cli.console import command_line, console, print_table
-    from swclip.cli.external import evaluate_other, say_notes
+    from swclip.cli.external import evaluate_external, notes_for_reader
     from swclip.evaluation.evaluate import EmbedConfig
     from swclip.evaluation.measure import MeasureConfig
     from swclip.reporting.save import save_evaluation
     from swclip.retrieval.hierarchy import RESOLUTIONS
 
-    other = other or BridgeOptions()
-    other.check(run)
+    external = external or ExternalOptions()
+    external.check(run)
     config = MeasureConfig(estimator, regions, resamples, seed, tuple(cells or RESOLUTIONS))
     if run is None:
-        evaluation, table, leakage = evaluate_other(
-            other, manifest=manifest, splits=splits, on=on, config=config, command=command_line()
+        evaluation, table, leakage = evaluate_external(
+            external, manifest=manifest, splits=splits, on=on, config=config, command=command_line()
         )
-        title = (other.predictions or other.embeddings or out).stem
+        title = (external.predictions or external.embeddings or out).stem
     else:
         embedding = EmbedConfig(batch_size=batch_size, workers=workers)
         evaluation, table, split, title = _evaluate_run(
             run, splits, manifest, on=on, config=config, embedding=embedding, use=use, device=device
         )
         leakage = split.leakage
-    shown = table if photographs else None
-    report = save_evaluation(evaluation, out, title=title, manifest=shown, leakage=leakage, figures=figures)
+    pictured = table if photographs else None
+    report = save_evaluation(evaluation, out, title=title, manifest=pictured, leakage=leakage, figures=figures)
     print_table(*_headline(evaluation.report))
-    for sentence in say_notes(evaluation.report):
-        console.print(sentence, soft_wrap=True, markup=False)
+    for note in notes_for_reader(evaluation.report):
+        console.print(note, soft_wrap=True, markup=False)
     console.print(f"Open {out / 'report.html'} in a browser.", markup=False)
     print(report)
 
@@ -123,8 +125,8 @@ def _evaluate_run(
     table, split = data_of_run(run, facts, manifest, splits)
     if read_posterior(run) is None:
         console.print(
-            f"{run}: no posterior was fitted (model/posterior.json is not there); the model's training temperature and "
-            "its location embeddings alone are used.",
+            f"{run}: no posterior was fitted (model/posterior.json is missing); the training temperature and the "
+            "location embeddings alone are used.",
             markup=False,
         )
     evaluation = evaluate_model(
@@ -146,16 +148,16 @@ def _headline(report: Report) -> tuple[str, list[str], list[list[str]]]:
     from swclip.reporting.units import metres, percent
 
     size = report.gallery_size
-    title = f"{report.n_queries:,} queries, " + ("gallery not known" if size is None else f"{size:,} candidates")
+    title = f"{report.n_queries:,} queries, " + ("unknown gallery" if size is None else f"{size:,} candidates")
     rows: list[tuple[str, Errors, Mapping[str, float]]] = [
         (str(report.estimator), report.error_m, report.accuracy_within_m)
     ]
     for name, figures in report.estimators.items():
         if name != report.estimator:
             rows.append((f"({name})", figures.error_m, figures.accuracy_within_m))
-    for name, guess in report.baselines:
-        if guess is not None:
-            rows.append((f"({name})", guess, guess.accuracy_within_m))
+    for name, baseline in report.baselines:
+        if baseline is not None:
+            rows.append((f"({name})", baseline, baseline.accuracy_within_m))
     return (
         title,
         ["", "median", "mean", "p95", "within 25 m", "within 100 m"],

@@ -1,4 +1,4 @@
-"""`swclip export`: a model as ONNX, or a gallery's embeddings as one file."""
+"""`swclip export`: a model as ONNX graphs, or the embeddings of a gallery as one file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from swclip.errors import ArtefactError, ConfigError, InputError
 
-_CHECKED_ON = 16
+_N_PHOTOGRAPHS = 16
 
 
 def export(
@@ -23,32 +23,31 @@ def export(
     photographs: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     opset: int = 18,
 ) -> None:
-    """Write a model as ONNX graphs, for programs without swclip; or the embeddings of a gallery.
+    """Export a model to ONNX, or the embeddings of a gallery.
 
-    The graphs are run in onnxruntime and compared with the model on photographs. Where any number of an embedding
-    differs by more than 1e-4 nothing is written.
+    The ONNX graphs run without swclip. They are run in onnxruntime and compared with the model on photographs; if any
+    value of an embedding differs by more than 1e-4, nothing is written.
 
     Args:
         source: A run, a gallery, or a model folder.
-        out: The folder of the graphs, with preprocess.json, parity.json and a README that shows their use; or, with
+        out: Output folder for the graphs, with preprocess.json, parity.json and a README that shows their use; with
             --embeddings, the safetensors file.
-        embeddings: Write the embeddings of the gallery SOURCE, and nothing else: float32 as they are, or int8, a
-            quarter of the bytes.
-        location: Write the location side too, for positions that no gallery holds.
-        word: A word of the location side's prompt that is the same for all positions, such as city=Leeds; again for
-            further ones.
-        photographs: Photographs, or folders of them, to compare on; sixteen of the manifest that SOURCE was made from
-            if not given.
-        opset: Version of the ONNX operators.
+        embeddings: Write only the embeddings of the gallery SOURCE: float32 (unchanged) or int8 (a quarter of the
+            size).
+        location: Export the location tower too, for positions that are in no gallery.
+        word: A word of the location prompt that is the same for all positions, such as city=Leeds; can be repeated.
+        photographs: Photographs, or folders of photographs, to compare on; by default sixteen of the manifest that
+            SOURCE was made from.
+        opset: Version of the ONNX operator set.
     """
     if embeddings is not None:
         if location or word or photographs:
-            raise ConfigError("--embeddings writes a gallery's embeddings alone; leave the options of graphs out.")
+            raise ConfigError("--embeddings writes only the embeddings; remove --location, --word and --photographs.")
         _write_embeddings(source, out, embeddings)
         return
     words = _words(word or [])
     if words and not location:
-        raise ConfigError("--word is for the location side; give --location too, or leave it out.")
+        raise ConfigError("--word needs --location; add --location or remove --word.")
 
     from swclip.cli.console import console
     from swclip.export.folder import check_output, export_model
@@ -56,24 +55,25 @@ def export(
 
     check_output(out)
     model = load_model(source)
-    paths = _named(photographs) if photographs else _of_manifest(source)
-    with console.status("exporting") as status:
-        found = export_model(
+    paths = _photographs_at(photographs) if photographs else _photographs_of_manifest(source)
+    with console.status("Exporting") as status:
+        exported = export_model(
             model,
             out,
             paths,
             location=location,
             words=words,
             opset=opset,
-            report=lambda what: status.update(what),
+            report=lambda step: status.update(step),
         )
-    for name, graph in found["graphs"].items():
-        own = found["parity"][name]
+    for name, graph in exported["graphs"].items():
+        parity = exported["parity"][name]
         console.print(
-            f"{out / name}: {graph['bytes'] / 1e6:.1f} MB, differs from the model by {own['largest_difference']:.1e} "
-            f"at most (least cosine {own['least_cosine']:.6f}, {own['inputs']} inputs)",
+            f"{out / name}: {graph['bytes'] / 1e6:.1f} MB, differs from the model by at most "
+            f"{parity['largest_difference']:.1e} (lowest cosine similarity {parity['least_cosine']:.6f}, "
+            f"{parity['inputs']} inputs)",
             markup=False,
-            soft_wrap=True,  # paths stay whole
+            soft_wrap=True,  # does not break paths
         )
 
 
@@ -104,28 +104,28 @@ def _words(assignments: list[str]) -> dict[str, str]:
     return words
 
 
-def _named(arguments: list[str]) -> list[Path]:
+def _photographs_at(arguments: list[str]) -> list[Path]:
     from swclip.ingest.named_photographs import named_photographs
 
-    return _spread([Path(name) for name in named_photographs(arguments)])
+    return _evenly_spaced([Path(name) for name in named_photographs(arguments)])
 
 
-def _of_manifest(source: Path) -> list[Path]:
-    """Photographs of the manifest that a run or a gallery was made from, evenly over its rows."""
+def _photographs_of_manifest(source: Path) -> list[Path]:
+    """Photographs of the manifest that a run or a gallery was made from, evenly spaced over its rows."""
     from swclip.data.manifest import read_manifest
 
-    how = "name photographs to check the export on: --photographs PHOTO... (or a folder)"
+    advice = "name photographs to check the export on: --photographs PHOTO... (or a folder)"
     recorded = _manifest_of(source)
     if recorded is None:
-        raise InputError(f"{source}: says of no manifest that it was made from; {how}")
+        raise InputError(f"{source}: does not record a manifest; {advice}")
     try:
         manifest = read_manifest(recorded)
     except (InputError, ArtefactError) as error:
-        raise InputError(f"{source}: the manifest it was made from cannot be read; {how}\n({error})") from error
-    there = [path for path in _spread(list(manifest.image_paths)) if path.is_file()]
-    if not there:
-        raise InputError(f"{recorded}: its photographs are no longer there; {how}")
-    return there
+        raise InputError(f"{source}: the manifest it was made from cannot be read; {advice}\n({error})") from error
+    paths = [path for path in _evenly_spaced(list(manifest.image_paths)) if path.is_file()]
+    if not paths:
+        raise InputError(f"{recorded}: its photographs no longer exist; {advice}")
+    return paths
 
 
 def _manifest_of(source: Path) -> str | None:
@@ -141,7 +141,7 @@ def _manifest_of(source: Path) -> str | None:
     return None if value is None else str(value)
 
 
-def _spread(paths: list[Path]) -> list[Path]:
-    """At most sixteen of them, evenly."""
-    count = min(len(paths), _CHECKED_ON)
-    return [paths[at * len(paths) // count] for at in range(count)]
+def _evenly_spaced(paths: list[Path]) -> list[Path]:
+    """At most sixteen of the paths, evenly spaced."""
+    count = min(len(paths), _N_PHOTOGRAPHS)
+    return [paths[index * len(paths) // count] for index in range(count)]

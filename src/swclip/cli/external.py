@@ -1,4 +1,4 @@
-"""What `swclip evaluate` does without a run: predictions or embeddings of another tool."""
+"""`swclip evaluate` for the predictions or embeddings of another tool."""
 
 from __future__ import annotations
 
@@ -18,43 +18,38 @@ if TYPE_CHECKING:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class BridgeOptions:
-    """What another tool made, in place of a run."""
+class ExternalOptions:
+    """The results of another tool, in place of a run."""
 
     predictions: Path | None = None
-    "Coordinates that another tool predicted: a CSV, Parquet, GeoParquet or GeoJSON table, one row an answer."
+    "Coordinates that another tool predicted: a CSV, Parquet, GeoParquet or GeoJSON table, one row per answer."
     embeddings: Path | None = None
-    "Vectors of another tool with ids, positions, roles: .npz, .parquet, or .npy or .safetensors with a table beside."
+    "Embeddings of another tool, with ids, positions and roles: .npz or .parquet, or .npy or .safetensors with a table."
     gallery_embeddings: Path | None = None
-    "The gallery's vectors, where they are in a file of their own."
+    "The gallery's embeddings, where they are in a separate file."
     gallery: Path | None = None
-    "Positions that the tool of --predictions could name: a table, for the floor and the guesses."
+    "The candidates of the tool of --predictions: a table of positions, for the oracle error and the baselines."
     column: Annotated[list[str] | None, Parameter(negative="")] = None
-    "ROLE=NAME: the column that holds a role, if its name does not say so; again for further ones."
+    "ROLE=NAME: the column with a role, where it has another name than the role; can be repeated."
     similarity: Literal["cosine", "l2"] | None = None
-    "Of --embeddings: cosine (the default), or l2 for Euclidean distance."
+    "Similarity of --embeddings: cosine (the default), or l2 for Euclidean distance."
     crs: str | None = None
-    "Projection of easting and northing beside --embeddings, such as EPSG:32650."
+    "Projection of the columns easting and northing of --embeddings, such as EPSG:32650."
     val_share: float | None = None
-    "Share of the queries of --embeddings, in whole blocks, to fit the posterior on; they are then not measured."
+    "Share of the queries of --embeddings, in whole blocks, on which the posterior is fitted; they are not evaluated."
     temperature: float | None = None
-    "Of the posterior where nothing is fitted, in place of 0.01."
-
-    @property
-    def given(self) -> bool:
-        """Whether another tool is evaluated at all."""
-        return self.predictions is not None or self.embeddings is not None
+    "Temperature of the posterior where none is fitted; 0.01 by default."
 
     def check(self, run: Path | None) -> None:
-        """Raise ConfigError unless one thing is evaluated, with the options that are its own."""
+        """Raise ConfigError unless exactly one source is evaluated, with options that apply to it."""
         from swclip.errors import ConfigError
 
-        named = {"RUN": run, "--predictions": self.predictions, "--embeddings": self.embeddings}
-        told = [name for name, value in named.items() if value is not None]
-        if len(told) != 1:
-            found = " and ".join(told) if told else "none of them"
-            raise ConfigError(f"give one of RUN, --predictions and --embeddings to evaluate, not {found}.")
-        owners = {
+        sources = {"RUN": run, "--predictions": self.predictions, "--embeddings": self.embeddings}
+        chosen = [name for name, value in sources.items() if value is not None]
+        if len(chosen) != 1:
+            names = " and ".join(chosen) if chosen else "none of them"
+            raise ConfigError(f"give one of RUN, --predictions and --embeddings to evaluate, not {names}.")
+        applies_to = {
             "gallery_embeddings": ("--embeddings",),
             "gallery": ("--predictions",),
             "column": ("--predictions", "--embeddings"),
@@ -63,26 +58,28 @@ class BridgeOptions:
             "val_share": ("--embeddings",),
             "temperature": ("--embeddings",),
         }
-        for name, owner in owners.items():
-            if getattr(self, name) is not None and told[0] not in owner:
-                raise ConfigError(f"--{name.replace('_', '-')} goes with {' or '.join(owner)}, not with {told[0]}.")
+        for name, allowed in applies_to.items():
+            if getattr(self, name) is not None and chosen[0] not in allowed:
+                raise ConfigError(
+                    f"--{name.replace('_', '-')} can be used with {' or '.join(allowed)}, not with {chosen[0]}."
+                )
 
     @property
     def columns(self) -> dict[str, str]:
-        """The columns that were named, by role."""
+        """The named columns by role."""
         from swclip.errors import ConfigError
 
-        found: dict[str, str] = {}
+        columns: dict[str, str] = {}
         for text in self.column or []:
             role, equals, name = text.partition("=")
             if not equals or not role.strip() or not name.strip():
                 raise ConfigError(f"--column {text}: write ROLE=NAME, such as --column predicted_lat=guess_y.")
-            found[role.strip()] = name.strip()
-        return found
+            columns[role.strip()] = name.strip()
+        return columns
 
 
-def evaluate_other(
-    options: BridgeOptions,
+def evaluate_external(
+    options: ExternalOptions,
     *,
     manifest: Path | None,
     splits: Path | None,
@@ -90,10 +87,10 @@ def evaluate_other(
     config: MeasureConfig,
     command: str,
 ) -> tuple[Evaluation, Manifest | None, dict[str, Any] | None]:
-    """Evaluate what another tool made.
+    """Evaluate the results of another tool.
 
     Returns:
-        The evaluation; the manifest, where there is one; and the leakage report beside the splits, where there is one.
+        The evaluation; the manifest, or None; and the leakage report of the splits, or None.
     """
     from swclip.data.manifest import read_manifest
     from swclip.data.splits import read_splits
@@ -119,28 +116,28 @@ def evaluate_other(
     leakage = None if split is None else split.leakage
     if leakage is None:
         return evaluation, table, None
-    # The splits' own report knows the pictures; what the vectors give away is said before its warnings.
-    told = _vector_warnings(evaluation.report)
-    return evaluation, table, {**leakage, "warnings": [*told, *leakage.get("warnings", [])]}
+    # The leakage report of the splits is about pictures; warnings about the embeddings precede its own.
+    warnings = [*_embedding_warnings(evaluation.report), *leakage.get("warnings", [])]
+    return evaluation, table, {**leakage, "warnings": warnings}
 
 
-def say_notes(report: Report) -> list[str]:
-    """What a person should know before reading the figures."""
-    said = list(report.made_with.get("bridge", {}).get("notes", []))
+def notes_for_reader(report: Report) -> list[str]:
+    """Sentences that a reader needs to interpret the figures."""
+    notes = list(report.made_with.get("bridge", {}).get("notes", []))
     missing = report.unanswered
     if missing is not None and missing.n:
         reasons = ", ".join(f"{count} with {reason}" for reason, count in missing.reasons.items())
-        said.append(f"{missing.n:,} of {missing.n_asked:,} queries were not answered ({reasons}).")
-    said += _vector_warnings(report)
+        notes.append(f"{missing.n:,} of {missing.n_asked:,} queries were not answered ({reasons}).")
+    notes += _embedding_warnings(report)
     posterior = report.posterior or {}
     if posterior.get("fitted_on") == "nothing":
-        said.append(
-            f"The posterior was not fitted (temperature {posterior['image_temperature']:g}): its probabilities promise "
-            "nothing. Give validation queries (role val), or --val-share 0.2."
+        notes.append(
+            f"The posterior was not fitted (temperature {posterior['image_temperature']:g}): its probabilities "
+            "are not calibrated. Add validation queries (role val), or use --val-share 0.2."
         )
-    return said
+    return notes
 
 
-def _vector_warnings(report: Report) -> list[str]:
-    """What the vectors of another tool give away about leakage."""
+def _embedding_warnings(report: Report) -> list[str]:
+    """Warnings about leakage that the embeddings of another tool reveal."""
     return list((report.leakage or {}).get("vectors", {}).get("warnings", []))

@@ -1,4 +1,4 @@
-"""`swclip gallery`: what a gallery holds, and every change of it."""
+"""`swclip gallery`: inspect and change a gallery."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import cyclopts
 from cyclopts import Parameter
 
+from swclip.cli.gallery_index import build_index
 from swclip.cli.options import FilterOptions
 from swclip.errors import ArtefactError, ConfigError, InputError
 
@@ -19,62 +20,64 @@ if TYPE_CHECKING:
     from swclip.gallery.inspect import GalleryInfo
     from swclip.gallery.store import Change
 
-gallery = cyclopts.App(name="gallery", help="Look into a gallery, and change it: each change is one commit.")
-gallery.command("swclip.cli.gallery_index:build_index", name="build-index")
+gallery = cyclopts.App(name="gallery", help="Inspect and change a gallery. Each change is one commit.")
+gallery.command(build_index, name="build-index")
 _NO_FILTER = FilterOptions()
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
 class GrowOptions:
-    """How photographs are put into a gallery."""
+    """How photographs are added to a gallery."""
 
     model: Path | None = None
-    "Insist that the gallery was made by this run."
+    "Fail unless the gallery was made with this run."
     thumbnails: int | None = None
-    "Keep thumbnails of at most so many pixels in height; as the gallery was made with if not given."
+    "Maximum height of stored thumbnails in pixels; by default that of the gallery."
     commit_rows: int = 512
-    "Photographs in one commit."
+    "Photographs per commit."
     cache: bool = True
-    "Keep image features in $SWCLIP_CACHE (or ~/.cache/swclip)."
+    "Cache image features in $SWCLIP_CACHE (or ~/.cache/swclip)."
     batch_size: int = 64
-    "Photographs that the model sees at once."
+    "Photographs per batch of the model."
     workers: int | None = None
-    "Threads that decode photographs; one a processor if not given."
+    "Threads that decode photographs; by default one per processor."
 
 
-_AS_IT_IS = GrowOptions()
+_DEFAULTS = GrowOptions()
 
 
 @gallery.command
 def info(gallery: str, /, *, format: Literal["table", "json"] = "table") -> None:
-    """Say what a gallery holds.
+    """Show the contents of a gallery.
 
     Args:
         gallery: The gallery's folder or URL.
-        format: table, or json on the standard output.
+        format: table, or json on standard output.
     """
     from swclip.cli.console import print_table
     from swclip.gallery.inspect import gallery_info
     from swclip.gallery.store import GalleryStore
 
-    found = gallery_info(GalleryStore.open(gallery))
+    contents = gallery_info(GalleryStore.open(gallery))
     if format == "json":
-        sys.stdout.write(json.dumps(found.to_dict(), indent=2, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(contents.to_dict(), indent=2, ensure_ascii=False) + "\n")
         return
-    print_table(gallery, ["", ""], _lines(found))
+    print_table(gallery, ["", ""], _info_rows(contents))
 
 
 @gallery.command
 def verify(gallery: str, /) -> None:
-    """Look at every row of a gallery and at the model beside it; the exit code is not 0 where something is wrong.
+    """Check every row of a gallery, and the model stored with it.
+
+    The exit code is not 0 if something is wrong.
 
     Args:
         gallery: The gallery's folder or URL.
     """
     from swclip.cli.console import console
     from swclip.files import default_cache_folder
-    from swclip.gallery.inspect import verify as verified
+    from swclip.gallery.inspect import verify as verify_gallery
     from swclip.gallery.store import GalleryStore
     from swclip.models.locator_model import load_model
     from swclip.progress import progress_bar
@@ -82,14 +85,14 @@ def verify(gallery: str, /) -> None:
     store = GalleryStore.open(gallery)
     model = load_model(store.model_folder(default_cache_folder()))
     with progress_bar("Verifying") as progress:
-        faults = verified(store, model.fingerprint, progress)
+        faults = verify_gallery(store, model.fingerprint, progress)
     if faults:
         listed = "\n".join(f"  {fault}" for fault in faults)
         raise ArtefactError(
-            f"{gallery}: is not sound:\n{listed}\nTake the entries out with `swclip gallery delete`, or put them in "
-            "anew with `swclip gallery upsert`."
+            f"{gallery}: has {len(faults)} faults:\n{listed}\nRemove the entries with `swclip gallery delete`, or "
+            "replace them with `swclip gallery upsert`."
         )
-    console.print(f"{gallery}: {store.count()} entries, all sound", markup=False)
+    console.print(f"{gallery}: {store.count()} entries, no faults", markup=False)
 
 
 @gallery.command
@@ -98,18 +101,18 @@ def append(
     manifest: Path,
     /,
     *,
-    how: GrowOptions = _AS_IT_IS,
+    options: GrowOptions = _DEFAULTS,
 ) -> None:
-    """Put the photographs of a manifest into a gallery; those that it has are left as they are.
+    """Add the photographs of a manifest to a gallery; photographs that it already has are skipped.
 
-    Photographs are committed in parts: whatever ends the work, what was committed stays, and the same command goes on.
+    Photographs are committed in batches. If interrupted, run the same command again to resume after the last commit.
 
     Args:
         gallery: The gallery's folder or URL.
-        manifest: The photographs, as `swclip prepare` or `swclip synth` wrote them.
-        how: How they are embedded and kept.
+        manifest: The manifest that `swclip prepare` or `swclip synth` wrote.
+        options: How they are embedded and stored.
     """
-    _grow(gallery, manifest, how, replacing=False)
+    _grow(gallery, manifest, options, replacing=False)
 
 
 @gallery.command
@@ -118,74 +121,75 @@ def upsert(
     manifest: Path,
     /,
     *,
-    how: GrowOptions = _AS_IT_IS,
+    options: GrowOptions = _DEFAULTS,
 ) -> None:
-    """Put the photographs of a manifest into a gallery; those that it has are replaced.
+    """Add the photographs of a manifest to a gallery; photographs that it already has are replaced.
 
     Args:
         gallery: The gallery's folder or URL.
-        manifest: The photographs, as `swclip prepare` or `swclip synth` wrote them.
-        how: How they are embedded and kept.
+        manifest: The manifest that `swclip prepare` or `swclip synth` wrote.
+        options: How they are embedded and stored.
     """
-    _grow(gallery, manifest, how, replacing=True)
+    _grow(gallery, manifest, options, replacing=True)
 
 
 @gallery.command
 def delete(gallery: str, /, *, where: FilterOptions = _NO_FILTER) -> None:
-    """Take entries out of a gallery: those that meet all the conditions given, of which there must be one.
+    """Delete the entries of a gallery that meet all conditions; at least one condition is required.
 
     Args:
         gallery: The gallery's folder or URL.
-        where: Which entries.
+        where: The conditions.
     """
     from swclip.cli.console import console
     from swclip.gallery.store import GalleryStore
 
     condition = where.read()
     if condition.empty:
-        raise ConfigError("say which entries to delete, such as --image-id ID or --city NAME.")
-    console.print(_told(gallery, GalleryStore.open(gallery).delete(condition)), markup=False)
+        raise ConfigError("no condition; name the entries to delete, such as --image-id ID or --city NAME.")
+    console.print(_summary(gallery, GalleryStore.open(gallery).delete(condition)), markup=False)
 
 
 @gallery.command
-def merge(gallery: str, other: str, /, *, both: Literal["refuse", "ours", "theirs"] = "refuse") -> None:
-    """Put all entries of another gallery of the same model into a gallery, in one commit.
+def merge(gallery: str, source: str, /, *, both: Literal["refuse", "ours", "theirs"] = "refuse") -> None:
+    """Add all entries of another gallery of the same model, in one commit.
 
     Args:
         gallery: The gallery that is changed.
-        other: The other one, which stays as it is.
-        both: What to do with photographs that both hold: refuse, keep ours (the first gallery's), or take theirs.
+        source: The gallery whose entries are added; it is not changed.
+        both: What to do with photographs that are in both: refuse to merge, keep ours (of the changed gallery), or take
+            theirs.
     """
     from swclip.cli.console import console
     from swclip.gallery.store import GalleryStore
 
-    console.print(_told(gallery, GalleryStore.open(gallery).merge(GalleryStore.open(other), both)), markup=False)
+    console.print(_summary(gallery, GalleryStore.open(gallery).merge(GalleryStore.open(source), both)), markup=False)
 
 
 @gallery.command(name="filter")
 def filter_gallery(gallery: str, /, *, out: str, where: FilterOptions = _NO_FILTER) -> None:
-    """Write a new gallery of the entries that meet all the conditions given.
+    """Write the entries that meet all conditions to a new gallery.
 
     Args:
         gallery: The gallery's folder or URL.
         out: The new gallery.
-        where: Which entries.
+        where: The conditions.
     """
     from swclip.cli.console import console
     from swclip.gallery.store import GalleryStore
 
-    made = GalleryStore.open(gallery).copy(out, where.read())
-    console.print(f"{out}: {made.count()} entries", markup=False)
+    copy = GalleryStore.open(gallery).copy(out, where.read())
+    console.print(f"{out}: {copy.count()} entries", markup=False)
 
 
 @gallery.command
 def export(gallery: str, /, *, out: Path, where: FilterOptions = _NO_FILTER) -> None:
-    """Write a gallery's entries as points (GeoParquet) for QGIS, geopandas and DuckDB, without embeddings.
+    """Export entries as points (GeoParquet) for QGIS, geopandas and DuckDB, without embeddings.
 
     Args:
         gallery: The gallery's folder or URL.
         out: The .parquet file.
-        where: Which entries; all if not given.
+        where: The conditions; all entries by default.
     """
     from swclip.cli.console import console
     from swclip.gallery.export import export_points
@@ -196,11 +200,11 @@ def export(gallery: str, /, *, out: Path, where: FilterOptions = _NO_FILTER) -> 
 
 @gallery.command
 def compact(gallery: str, /, *, keep_days: Annotated[float, Parameter(name="--keep-days")] = 7.0) -> None:
-    """Gather a gallery's small files into large ones, and drop old versions.
+    """Merge the small files of a gallery into large ones, and remove old versions.
 
     Args:
         gallery: The gallery's folder or URL.
-        keep_days: Keep versions of so many days: a process that reads an older one fails.
+        keep_days: Keep the versions of this many days. A process that is reading a removed version fails.
     """
     from swclip.cli.console import console
     from swclip.gallery.inspect import size_bytes
@@ -216,7 +220,7 @@ def compact(gallery: str, /, *, keep_days: Annotated[float, Parameter(name="--ke
 def _grow(
     name: str,
     manifest: Path,
-    how: GrowOptions,
+    options: GrowOptions,
     *,
     replacing: bool,
 ) -> None:
@@ -231,14 +235,16 @@ def _grow(
     from swclip.models.locator_model import load_model
     from swclip.progress import progress_bar
 
-    if how.commit_rows < 1:
-        raise ConfigError(f"--commit-rows {how.commit_rows}: must be at least 1.")
-    if how.thumbnails is not None and how.thumbnails < 16:
-        raise ConfigError(f"--thumbnails {how.thumbnails}: must be at least 16 pixels.")
+    if options.commit_rows < 1:
+        raise ConfigError(f"--commit-rows {options.commit_rows}: must be at least 1.")
+    if options.thumbnails is not None and options.thumbnails < 16:
+        raise ConfigError(f"--thumbnails {options.thumbnails}: must be at least 16 pixels.")
     store, table = GalleryStore.open(name), read_manifest(manifest)
-    own = store.model_folder(default_cache_folder())
-    model = load_model(own if how.model is None else how.model)
-    store.description.check_model(model.fingerprint, str(own if how.model is None else how.model), name)
+    model_folder = store.model_folder(default_cache_folder())
+    source = model_folder if options.model is None else options.model
+    model = load_model(source)
+    store.description.check_model(model.fingerprint, str(source), name)
+    thumbnails = store.description.meta.get("thumbnails_px") if options.thumbnails is None else options.thumbnails
     failures: list[Failure] = []
     with progress_bar("Embedding") as progress:
         change = put_in(
@@ -246,56 +252,56 @@ def _grow(
             model,
             table,
             replacing=replacing,
-            bank=read_bank(own),
-            thumbnails_px=store.description.meta.get("thumbnails_px") if how.thumbnails is None else how.thumbnails,
-            commit_rows=how.commit_rows,
-            batch_size=how.batch_size,
-            workers=how.workers,
-            cache=FeatureCache() if how.cache else None,
+            bank=read_bank(model_folder),
+            thumbnails_px=thumbnails,
+            commit_rows=options.commit_rows,
+            batch_size=options.batch_size,
+            workers=options.workers,
+            cache=FeatureCache() if options.cache else None,
             failures=failures,
             progress=progress,
         )
-    console.print(_told(name, change), markup=False)
+    console.print(_summary(name, change), markup=False)
     if failures:
         listed = "\n".join(f"  {path}: {reason}" for path, reason in failures)
         raise InputError(f"{len(failures)} photographs could not be read and were left out:\n{listed}")
 
 
-def _told(name: str, change: Change) -> str:
+def _summary(name: str, change: Change) -> str:
     parts = [
-        f"{count} {what}"
-        for count, what in (
-            (change.inserted, "put in"),
+        f"{count} {action}"
+        for count, action in (
+            (change.inserted, "added"),
             (change.updated, "replaced"),
             (change.deleted, "deleted"),
-            (change.skipped, "there already, left as they are"),
+            (change.skipped, "already present and skipped"),
         )
         if count
     ]
-    return f"{name}: {', '.join(parts) or 'nothing to change'} (version {change.version})"
+    return f"{name}: {', '.join(parts) or 'no change'} (version {change.version})"
 
 
-def _lines(found: GalleryInfo) -> list[tuple[str, str]]:
-    south, west, north, east = found.bbox_deg
+def _info_rows(contents: GalleryInfo) -> list[tuple[str, str]]:
+    south, west, north, east = contents.bbox_deg
     return [
-        ("candidates", f"{found.candidates:,}"),
-        ("photographs", f"{found.photographs:,}"),
-        ("thumbnails", f"{found.thumbnails:,}"),
-        *((f"candidates in {city or 'no city'}", f"{count:,}") for city, count in found.cities.items()),
-        *((f"entries from {source or 'no source'}", f"{count:,}") for source, count in found.sources.items()),
+        ("candidates", f"{contents.candidates:,}"),
+        ("photographs", f"{contents.photographs:,}"),
+        ("thumbnails", f"{contents.thumbnails:,}"),
+        *((f"candidates in {city or 'unknown city'}", f"{count:,}") for city, count in contents.cities.items()),
+        *((f"entries from {source or 'unknown source'}", f"{count:,}") for source, count in contents.sources.items()),
         ("latitude, longitude", f"{south:.5f}, {west:.5f} to {north:.5f}, {east:.5f}"),
-        ("captured", "unknown" if found.captured is None else " to ".join(found.captured)),
+        ("captured", "unknown" if contents.captured is None else " to ".join(contents.captured)),
         (
             "accuracy",
             "unknown"
-            if found.accuracy_m is None
-            else f"median {found.accuracy_m[0]:.1f} m, 95 % within {found.accuracy_m[1]:.1f} m",
+            if contents.accuracy_m is None
+            else f"median {contents.accuracy_m[0]:.1f} m, 95 % within {contents.accuracy_m[1]:.1f} m",
         ),
-        ("model", found.fingerprint),
-        ("dimension", str(found.dim)),
-        ("hubness", "measured" if found.hubness else "not measured"),
-        *((f"index of {name}", said) for name, said in found.indices.items()),
-        ("size", f"{found.bytes / 1e6:,.1f} MB"),
-        ("version", f"{found.version}, of {found.versions} that can be read"),
-        *(("left out", f"{one['path']}: {one['reason']}") for one in found.meta.get("left_out") or []),
+        ("model", contents.fingerprint),
+        ("dimension", str(contents.dim)),
+        ("hubness", "measured" if contents.hubness else "not measured"),
+        *((f"index of {name}", index) for name, index in contents.indices.items()),
+        ("size", f"{contents.bytes / 1e6:,.1f} MB"),
+        ("version", f"{contents.version}, {contents.versions} readable"),
+        *(("left out", f"{entry['path']}: {entry['reason']}") for entry in contents.meta.get("left_out") or []),
     ]

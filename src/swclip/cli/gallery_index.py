@@ -1,4 +1,4 @@
-"""`swclip gallery build-index`: what makes a search on disk fast, and what it misses."""
+"""`swclip gallery build-index`: an index for fast searches on disk, and its recall."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ def build_index(
     kind: Literal["bits", "vectors"] = "bits",
     queries: int = 200,
 ) -> None:
-    """Index a gallery's embeddings for searches on disk, and measure what such a search misses.
+    """Build an index of a gallery's embeddings for searches on disk, and measure its recall.
 
-    Galleries up to 2 GB of embeddings are searched in memory, candidate by candidate, and need none. Entries that are
-    appended later are found all the same, ever more slowly: index again after many.
+    Galleries with up to 2 GB of embeddings are searched exactly, in memory, and need no index. Entries that are
+    appended later are found without it, but more slowly: build the index again after many additions.
 
     Args:
         gallery: The gallery's folder or URL.
-        kind: What the index keeps: bits (one a dimension, refined by the embeddings; small and fast), or vectors (as
-            large as the embeddings, exact within the parts that are looked into; where bits miss too much).
-        queries: Embeddings of the gallery that recall is measured with, drawn evenly; 0 to measure nothing. Photographs
-            ask for locations, and find themselves among photographs, which flatters a little. An answer asks for 512.
+        kind: bits: one bit per dimension, refined with the embeddings; small and fast. vectors: as large as the
+            embeddings and exact within the searched partitions; for galleries where the recall of bits is too low.
+        queries: Number of embeddings of the gallery, drawn at random, with which recall is measured; 0 to skip. Among
+            photographs each query finds itself, so that recall is slightly optimistic. Answers use the first 512
+            results.
     """
     import numpy as np
 
@@ -36,28 +37,28 @@ def build_index(
     from swclip.retrieval.shortlist import IMAGE, LOCATION, ShortlistConfig
 
     if queries < 0:
-        raise ConfigError(f"--queries {queries}: must be 0 (measure nothing) or more.")
+        raise ConfigError(f"--queries {queries}: must be 0 (skip the measurement) or more.")
     store = GalleryStore.open(gallery)
     built = {}
     for column in (LOCATION, IMAGE):
         with console.status(f"Indexing {column}"):
             built[column] = build(store.table, column, kind)
         state = built[column]
-        said = "no vectors, nothing to index" if state is None else f"{state.kind} over {state.indexed:,} entries"
-        console.print(f"{column}: {said}", markup=False, highlight=False)
+        summary = "no embeddings to index" if state is None else f"{state.kind} over {state.indexed:,} entries"
+        console.print(f"{column}: {summary}", markup=False, highlight=False)
     if not queries:
         return
-    asked, ks = LOCATION if built[IMAGE] is None else IMAGE, (10, 100, ShortlistConfig().k)
+    query_column, ks = LOCATION if built[IMAGE] is None else IMAGE, (10, 100, ShortlistConfig().k)
     with console.status("Measuring recall"):
-        vectors = matrix(store.read([asked])[asked].drop_null(), store.description.dim)
+        vectors = matrix(store.read([query_column])[query_column].drop_null(), store.description.dim)
         drawn = np.random.default_rng(0).choice(len(vectors), min(queries, len(vectors)), replace=False)
         rows = [
-            (column, found)
+            (column, recall)
             for column, state in built.items()
             if state is not None
-            for found in [measured_recall(store.table, column, vectors[np.sort(drawn)], ks)]
+            for recall in [measured_recall(store.table, column, vectors[np.sort(drawn)], ks)]
         ]
     names = [name for name in rows[0][1] if name != "queries"]
-    table = [(column, *(f"{found[name]:.1%}" for name in names if name in found)) for column, found in rows]
+    table = [(column, *(f"{recall[name]:.1%}" for name in names if name in recall)) for column, recall in rows]
     title = f"Recall against an exact search, {len(drawn)} queries"
     print_table(title, ["", *(name.replace("recall_at_", "recall@") for name in names)], table)

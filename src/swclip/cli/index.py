@@ -1,4 +1,4 @@
-"""`swclip index`: a gallery from a run, and a manifest or an area."""
+"""`swclip index`: build a gallery from a trained model."""
 
 from __future__ import annotations
 
@@ -20,25 +20,27 @@ def index(
     batch_size: int = 64,
     workers: int | None = None,
 ) -> None:
-    """Embed the places that answers may name, once, into a gallery that `swclip locate` answers from.
+    """Build a gallery from a trained model and a manifest, an area or a grid.
 
-    Without a manifest, `--grid POLYGONS --spacing-m METRES` makes a gallery of positions alone.
+    The gallery holds the embeddings of all candidates that `swclip locate` can return. Without a manifest,
+    `--grid POLYGONS --spacing-m METRES` builds a gallery of positions only.
 
     Args:
-        run: The run (or model folder) whose model embeds them, or a model's name on the hub: hf://OWNER/NAME, or
-            OWNER/NAME where no such path is there.
-        manifest: The photographs, as `swclip prepare` or `swclip synth` wrote them.
-        out: The gallery: a folder, where one that is there is replaced, or a URL such as s3://bucket/gallery.
-        splits: Take only what these splits allow as candidates of the queries, not everything in the manifest.
-        photographs: Let answers lean on the photographs too, not on their positions alone.
-        grid: In place of photographs' positions, a grid: within the polygons of this GeoJSON file, or `cities` for the
-            box round each city of the manifest. A feature's property `city` is the city of its candidates.
-        spacing_m: Metres between the grid's points.
-        thumbnails: Keep thumbnails of the photographs, of at most so many pixels in height, without EXIF.
-        cache: Keep image features in $SWCLIP_CACHE (or ~/.cache/swclip), so that an interrupted run goes on where it
-            was, and a later one computes only what is new.
-        batch_size: Photographs that the model sees at once.
-        workers: Threads that decode photographs; one a processor if not given.
+        run: The run or model folder of the model, or its name on the hub: hf://OWNER/NAME, or OWNER/NAME where no such
+            path exists.
+        manifest: The manifest that `swclip prepare` or `swclip synth` wrote.
+        out: The gallery: a folder (an existing gallery is replaced) or a URL such as s3://bucket/gallery.
+        splits: Use only the candidates of the queries in these splits, not the whole manifest.
+        photographs: Store embeddings of the photographs too, so that answers use them beside the positions.
+        grid: Use the points of a grid in place of the photographs' positions: a GeoJSON file of polygons, or `cities`
+            for the bounding box of each city of the manifest. The property `city` of a polygon is the city of its
+            candidates.
+        spacing_m: Spacing of the grid in metres.
+        thumbnails: Store thumbnails of the photographs, without EXIF, with this maximum height in pixels.
+        cache: Cache image features in $SWCLIP_CACHE (or ~/.cache/swclip), so that an interrupted run resumes, and later
+            ones compute only new photographs.
+        batch_size: Photographs per batch of the model.
+        workers: Threads that decode photographs; by default one per processor.
     """
     from swclip.api.answers import build_gallery
     from swclip.cli.console import console

@@ -1,4 +1,4 @@
-"""`swclip locate`: where photographs were taken."""
+"""`swclip locate`: estimate where photographs were taken."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def locate(
     gallery: str,
     /,
-    *photographs: Annotated[str, Parameter(allow_leading_hyphen=True)],  # `-` is one
+    *photographs: Annotated[str, Parameter(allow_leading_hyphen=True)],  # `-` is a valid value
     caption: str | None = None,
     map: Path | None = None,
     together: Annotated[bool, Parameter(negative="")] = False,
@@ -44,68 +44,69 @@ def locate(
     batch_size: int = 32,
     workers: int | None = None,
 ) -> None:
-    """Say where photographs were taken.
+    """Estimate where photographs were taken.
 
-    Answers go to the standard output as they come, in the order asked, or to a file. A photograph that cannot be read
-    is answered with an error, the others are answered all the same, and the exit code is then 7.
+    Answers are written to standard output or to a file, in the order of the photographs. A photograph that cannot be
+    read gets an answer with an error; the others are still answered, and the exit code is 7.
 
-    With --out, what is answered is kept in FILE.partial until all is: after Ctrl-C, a crash or a power cut the same
-    command goes on from there, and the file is the same as if nothing had happened.
+    With --out, finished answers are kept in FILE.partial until the file is complete. After Ctrl-C, a crash or a power
+    failure, run the same command again to resume; the file is the same as without the interruption.
 
     Args:
         gallery: The gallery that `swclip index` wrote.
-        photographs: Photographs, folders of photographs (searched all the way down; links to folders, and names that
-            begin with a dot, are left alone), patterns such as 'trip/*.jpg', or - for names on the standard input.
-        caption: What is said about the photograph; of one photograph, and a model with a caption view.
-        map: A map tile of where it was taken, north up; likewise.
-        together: The photographs show one place: give one answer to all of them.
-        in_: The place lies in this city of the gallery.
-        within: It lies in the area of this GeoJSON file.
-        near: It lies near LAT,LON, such as 53.8,-1.55; with --radius-m. May be given with --in and --within.
-        radius_m: How rough the position is: its standard deviation in metres.
-        from_list: Further photographs, in a file: one name a line, or a table (CSV, TSV, Parquet, GeoJSON; a manifest
-            is one), whose names start from the table's folder.
-        list_column: The table's column of photographs; if not given, it is found by its name.
-        format: json (a list), jsonl (one answer a line), csv (one row a photograph and candidate), geojson (points for
-            a map), kml (points and regions for Google Earth), or parquet (GeoParquet, to a file only); what the ending
-            of --out says if not given, else json. docs/answers.md says what each holds.
-        top_k: Candidates listed with each answer.
-        estimator: mode (densest place of the posterior), argmax (most probable candidate, as in the paper), or
-            geometric-median (least expected distance); if not given, what answered the validation queries best.
-        out: Write the answers to this file and not to the standard output.
-        restart: Throw away what an interrupted run left for this file.
-        figure: Draw the first photograph and the map of its answer to this picture (PNG, SVG or PDF).
-        model: Insist that the gallery was made by this run.
-        cells: An H3 resolution of the cells that answers name beside the city, again for further ones; 6, 8 and 10 if
-            not given (about 6 km, 900 m and 130 m across).
-        search: memory looks at every candidate; disk leaves the gallery where it is and looks at a shortlist by its
-            index (swclip gallery build-index); auto does so above 2 GB of embeddings.
+        photographs: Photographs, folders (searched recursively; links to folders and names that begin with a dot are
+            skipped), patterns such as 'trip/*.jpg', or - for names on standard input.
+        caption: A caption of the photograph; for a single photograph and a model with the caption modality.
+        map: A map tile around the rough position, north up; for a single photograph and a model with the map modality.
+        together: The photographs show one place: give one answer for all of them.
+        in_: Restrict the answer to this city of the gallery.
+        within: Restrict the answer to the polygons of this GeoJSON file.
+        near: A rough position LAT,LON, such as 53.8,-1.55; with --radius-m. Can be combined with --in and --within.
+        radius_m: Standard deviation of the rough position in metres.
+        from_list: A file that names further photographs: a text file with one name per line, or a table (CSV, TSV,
+            Parquet, GeoJSON or a manifest). Names in a table are relative to its folder.
+        list_column: Column of the table that names the photographs; by default it is detected by its name.
+        format: json (a list), jsonl (one answer per line), csv (one row per photograph and candidate), geojson (points
+            for a map), kml (points and regions for Google Earth), or parquet (GeoParquet, to a file only). By default
+            the format of the extension of --out, else json. docs/answers.md describes them.
+        top_k: Number of candidates listed with each answer.
+        estimator: How the point is estimated from the posterior: mode (the densest place), argmax (the most probable
+            candidate, as in the paper), or geometric-median (the point with the least expected distance). By default
+            the most accurate one on the validation queries.
+        out: Write the answers to this file instead of standard output.
+        restart: Discard the partial results of an interrupted run.
+        figure: Draw the first photograph and the map of its answer to this file (PNG, SVG or PDF).
+        model: Fail unless the gallery was made with this run.
+        cells: H3 resolution of the cells that answers state beside the city; can be repeated. Default: 6, 8 and 10
+            (about 6 km, 900 m and 130 m across).
+        search: memory: load the gallery and score every candidate. disk: score a shortlist found with the index
+            (swclip gallery build-index). auto: disk above 2 GB of embeddings.
         beam: Removed.
-        region: Probability with which the region of each answer is to hold the place; answers state its area, its
-            cells, and whether it cannot tell.
-        region_limit_km2: Say "cannot tell" of regions larger than this too.
-        region_out: Write the outlines of the regions to this GeoJSON file, for a map.
-        batch_size: Photographs that the model sees at once.
-        workers: Threads that decode photographs; one a processor if not given.
+        region: Nominal coverage of the prediction regions: the probability that a region contains the true position.
+            Answers state the area and the cells of their region, or that they abstain.
+        region_limit_km2: Abstain where the region is larger than this too.
+        region_out: Write the outlines of the regions to this GeoJSON file.
+        batch_size: Photographs per batch of the model.
+        workers: Threads that decode photographs; by default one per processor.
     """
     from swclip.answers.formats import format_of
     from swclip.ingest.named_photographs import named_photographs
 
     names = named_photographs(photographs, from_list, list_column)
     if len(names) > 1 and (caption is not None or map is not None):
-        raise InputError(f"--caption and --map go with one photograph, and {len(names)} are named; ask one at a time.")
+        raise InputError(f"--caption and --map need a single photograph, not {len(names)}; locate them one at a time.")
     if beam is not None:
         raise ConfigError(
-            "--beam was removed: a large gallery is searched by its index. Build it once with `swclip gallery "
-            "build-index GALLERY`, and locate with --search disk."
+            "--beam was removed: a large gallery is searched with an index. Build it once with `swclip gallery "
+            "build-index GALLERY` and use --search disk."
         )
     if batch_size < 1:
-        raise ConfigError(f"--batch-size {batch_size}: the model must see at least one photograph at once.")
+        raise ConfigError(f"--batch-size {batch_size}: must be at least 1.")
     if restart and out is None:
-        raise ConfigError("--restart begins a file of answers anew, and no --out is given.")
+        raise ConfigError("--restart needs --out.")
 
     from swclip.answers.journal import AnswerJournal
-    from swclip.cli.locate_run import Asked, Output, check_failures, print_answers, write_answers
+    from swclip.cli.locate_run import LocateRequest, Output, check_failures, print_answers, write_answers
     from swclip.cli.options import prior_of
     from swclip.retrieval.hierarchy import RESOLUTIONS
     from swclip.retrieval.locator import Locator
@@ -123,18 +124,20 @@ def locate(
         "region_limit_km2": region_limit_km2,
         "batch_size": batch_size,
     }
-    asked = Asked(names, options, resolutions, workers, prior_of(in_, within, near, radius_m))
+    request = LocateRequest(names, options, resolutions, workers, prior_of(in_, within, near, radius_m))
     if out is None:
         locator = Locator.from_gallery(gallery, model, resolutions, search)
-        first, failures = print_answers(locator, asked, output)
+        first, failures = print_answers(locator, request, output)
     else:
         journal = AnswerJournal(out)
         with journal.held():
             locator = Locator.from_gallery(gallery, model, resolutions, search)
-            first, failures = write_answers(locator, asked, output, out, journal, restart=restart)
+            first, failures = write_answers(locator, request, output, out, journal, restart=restart)
     if figure is not None and first.error is None:
-        _draw(figure, asked.photographs_of(first), locator, first, caption, map, asked.prior)
-    check_failures(failures, len(names), "their answers say why" if out is None else f"all are in {out}")
+        _draw(figure, request.photographs_of(first), locator, first, caption, map, request.prior)
+    check_failures(
+        failures, len(names), "the answers state all reasons" if out is None else f"{out} states all reasons"
+    )
 
 
 def _draw(

@@ -1,4 +1,4 @@
-"""What `swclip locate` does once it knows what is asked: answers in batches, to the standard output or to a file."""
+"""Answer the photographs of `swclip locate` in batches, and write the answers to standard output or to a file."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 
 BATCHES = 4
-"""Batches of the model that are answered and kept together: while the first of them is decoded, nothing computes."""
+"""Batches of the model that are answered and saved together. The model is idle only while the first is decoded."""
 
-NAMED = 20
-"""Photographs without an answer that are named; the others are counted."""
+MAX_LISTED = 20
+"""Number of unreadable photographs that are listed; the others are counted."""
 
 
 @dataclass
@@ -44,32 +44,32 @@ class Failures:
     """Photographs without an answer.
 
     Attributes:
-        count: How many.
-        named: (photograph, reason) of the first `NAMED`.
+        count: Their number.
+        listed: (photograph, reason) of the first `MAX_LISTED`.
     """
 
     count: int = 0
-    named: list[tuple[str, str]] = field(default_factory=list)
+    listed: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, answers: Sequence[Answer]) -> None:
-        """Count those among further answers."""
+        """Add the answers that have an error."""
         for answer in answers:
             if answer.error is not None:
                 self.count += 1
-                if len(self.named) < NAMED:
-                    self.named.append((answer.photograph, answer.error))
+                if len(self.listed) < MAX_LISTED:
+                    self.listed.append((answer.photograph, answer.error))
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is asked.
+class LocateRequest:
+    """What is to be located, and how.
 
     Attributes:
         names: The photographs.
-        options: Of `Locator.locate`, as plain values: with other ones the answers are others.
-        resolutions: H3 resolutions of the cells that answers speak of.
-        workers: Decoding threads.
-        prior: What is known of the places beforehand.
+        options: Arguments of `Locator.locate` that change the answers, as plain values.
+        resolutions: H3 resolutions of the cells in the answers.
+        workers: Threads that decode photographs.
+        prior: The prior over positions.
     """
 
     names: Sequence[str]
@@ -80,20 +80,20 @@ class Asked:
 
     @property
     def step(self) -> int:
-        """Photographs that are answered and kept together: all of them where they get one answer."""
+        """Number of photographs that are answered and saved together: all of them where they get one answer."""
         return len(self.names) if self.options["together"] else BATCHES * int(self.options["batch_size"])
 
     def header(self, locator: Locator) -> dict[str, Any]:
-        """What a journal of these answers must have been begun with."""
+        """The header of the journal; a journal with another header is not resumed."""
         prior = None if self.prior is None else self.prior.to_dict()
         options = {**self.options, "cells": list(self.resolutions), "prior": prior}
         photographs = {"count": len(self.names), "sha256": digest_of_names(self.names)}
         return {**answering_identity(locator), "options": options, "photographs": photographs}
 
     def photographs_of(self, answer: Answer) -> list[str]:
-        """The photographs that an answer is to, as they were named to be read."""
-        stated = set(answer.photographs or (answer.photograph,))
-        return [name for name in self.names if stated_name(name) in stated]
+        """The photographs of an answer, by the names that they are read with."""
+        names = set(answer.photographs or (answer.photograph,))
+        return [name for name in self.names if stated_name(name) in names]
 
 
 def _shift(report: Callable[[int], None], start: int, done: int, total: int) -> None:
@@ -105,9 +105,9 @@ class Output:
     """Where answers go.
 
     Attributes:
-        format: Their format.
-        out: Their file; None for the standard output.
-        region_out: A GeoJSON file for the outlines of their regions.
+        format: The format.
+        out: The file; None for standard output.
+        region_out: A GeoJSON file for the outlines of the regions.
     """
 
     format: Format
@@ -115,59 +115,65 @@ class Output:
     region_out: Path | None = None
 
     def check(self) -> None:
-        """Raise where answers could not be put into their place: before hours of work, not after."""
+        """Raise where the answers cannot be written, before any work is done."""
         if self.out is None:
             text_form(self.format)
-        given = [path for path in (self.out, self.region_out) if path is not None]
-        if len({os.path.abspath(path) for path in given}) < len(given):
-            raise ConfigError(f"{self.out}: --out and --region-out are the same file; give two.")
-        for path in given:
+        paths = [path for path in (self.out, self.region_out) if path is not None]
+        if len({os.path.abspath(path) for path in paths}) < len(paths):
+            raise ConfigError(f"{self.out}: --out and --region-out are the same file; use two files.")
+        for path in paths:
             if path.is_dir():
                 raise InputError(f"{path}: is a folder; give a file to write.")
 
 
-def answer_in_batches(locator: Locator, asked: Asked, start: int = 0) -> Iterator[tuple[list[Answer], int]]:
-    """Answers from the photograph `start` on, with how many photographs each batch is of.
+def answer_in_batches(locator: Locator, request: LocateRequest, start: int = 0) -> Iterator[tuple[list[Answer], int]]:
+    """Yield the answers of each batch, from photograph `start`, with the batch's number of photographs.
 
-    Batches begin at the same photographs whether or not a run was interrupted: what else is in a batch may change the
-    last digits of an answer.
+    Batches begin at the same photographs whether or not a run was interrupted, since the other photographs of a batch
+    may change the last digits of an answer.
     """
-    step = asked.step
-    with rate_bar("Locating", len(asked.names), start) as report, _warned_once():
-        for at in range(start, len(asked.names), step):
-            names = asked.names[at : at + step]
+    step = request.step
+    with rate_bar("Locating", len(request.names), start) as report, _warn_once():
+        for at in range(start, len(request.names), step):
+            names = request.names[at : at + step]
             answers = locator.locate(
-                names, **asked.options, prior=asked.prior, workers=asked.workers, progress=partial(_shift, report, at)
+                names,
+                **request.options,
+                prior=request.prior,
+                workers=request.workers,
+                progress=partial(_shift, report, at),
             )
-            yield [_stated(answer) for answer in answers], len(names)
+            yield [_with_stated_names(answer) for answer in answers], len(names)
 
 
-def _stated(answer: Answer) -> Answer:
-    """An answer whose photographs are named as text can hold them."""
-    stated: dict[str, Any] = {"photograph": stated_name(answer.photograph)}
+def _with_stated_names(answer: Answer) -> Answer:
+    """The answer with file names that are valid UTF-8."""
+    changes: dict[str, Any] = {"photograph": stated_name(answer.photograph)}
     if answer.photographs:
-        stated["photographs"] = tuple(map(stated_name, answer.photographs))
-        stated["candidates"] = tuple(_stated_evidence(candidate) for candidate in answer.candidates)
-    return answer.model_copy(update=stated)
+        changes["photographs"] = tuple(map(stated_name, answer.photographs))
+        changes["candidates"] = tuple(_stated_evidence(candidate) for candidate in answer.candidates)
+    return answer.model_copy(update=changes)
 
 
 def _stated_evidence(candidate: RankedCandidate) -> RankedCandidate:
-    evidence = tuple(one.model_copy(update={"photograph": stated_name(one.photograph)}) for one in candidate.evidence)
+    evidence = tuple(
+        item.model_copy(update={"photograph": stated_name(item.photograph)}) for item in candidate.evidence
+    )
     return candidate.model_copy(update={"evidence": evidence})
 
 
-def print_answers(locator: Locator, asked: Asked, output: Output) -> tuple[Answer, Failures]:
-    """Answers to the standard output as they come; the first answer, and what could not be read."""
+def print_answers(locator: Locator, request: LocateRequest, output: Output) -> tuple[Answer, Failures]:
+    """Write answers to standard output as they are computed; return the first answer and the failures."""
     failures, first, done = Failures(), list[Answer](), 0
     with ExitStack() as stack:
         writers: list[AnswerWriter] = [
-            stack.enter_context(text_writer(text_form(output.format, asked.resolutions), sys.stdout.write))
+            stack.enter_context(text_writer(text_form(output.format, request.resolutions), sys.stdout.write))
         ]
         if output.region_out is not None:
-            beside = stack.enter_context(atomic_file(output.region_out))
-            writers.append(stack.enter_context(text_file(beside, REGIONS)))
+            region_file = stack.enter_context(atomic_file(output.region_out))
+            writers.append(stack.enter_context(text_file(region_file, REGIONS)))
         try:
-            for answers, count in answer_in_batches(locator, asked):
+            for answers, count in answer_in_batches(locator, request):
                 for writer in writers:
                     writer.write(answers)
                 sys.stdout.flush()
@@ -175,28 +181,28 @@ def print_answers(locator: Locator, asked: Asked, output: Output) -> tuple[Answe
                 first, done = first or answers, done + count
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
-                f"interrupted: {done} of {len(asked.names)} photographs were answered. With --out FILE they would be "
-                "kept, and the same command would go on from there."
+                f"interrupted: {done} of {len(request.names)} photographs were answered. With --out FILE the answers "
+                "are kept, and the same command resumes."
             ) from None
     sys.stdout.flush()
     return first[0], failures
 
 
 def write_answers(
-    locator: Locator, asked: Asked, output: Output, out: Path, journal: AnswerJournal, *, restart: bool
+    locator: Locator, request: LocateRequest, output: Output, out: Path, journal: AnswerJournal, *, restart: bool
 ) -> tuple[Answer, Failures]:
-    """Answers to a file, by way of a journal that is held; the first answer, and what could not be read."""
-    total = len(asked.names)
-    journal.begin(asked.header(locator), join_names(asked.names), restart=restart)
+    """Write answers to a file through a journal that is held; return the first answer and the failures."""
+    total = len(request.names)
+    journal.begin(request.header(locator), join_names(request.names), restart=restart)
     failures = Failures()
     if journal.done:
-        console.print(f"{journal.folder}: goes on after {journal.done} of {total} photographs", markup=False)
+        console.print(f"{journal.folder}: resuming after {journal.done} of {total} photographs", markup=False)
     try:
-        for answers, count in answer_in_batches(locator, asked, journal.done):
+        for answers, count in answer_in_batches(locator, request, journal.done):
             journal.append(answers, count)
         files = {journal.finished: out}
         with ExitStack() as stack:
-            writers = [stack.enter_context(answer_file(journal.finished, output.format, asked.resolutions))]
+            writers = [stack.enter_context(answer_file(journal.finished, output.format, request.resolutions))]
             if output.region_out is not None:
                 files = {journal.regions: output.region_out, **files}
                 writers.append(stack.enter_context(text_file(journal.regions, REGIONS)))
@@ -210,63 +216,59 @@ def write_answers(
                 report(written)
         journal.finish(files)
     except KeyboardInterrupt:
-        kept = "interrupted before the first photographs were answered; nothing is kept."
+        message = "interrupted before the first photographs were answered; no results were kept."
         if journal.done:
-            kept = (
-                f"interrupted: {journal.done} of {total} photographs are answered and kept in {journal.folder}. The "
-                "same command goes on from there; with --restart it begins anew."
+            message = (
+                f"interrupted: {journal.done} of {total} photographs are answered and kept in {journal.folder}. Run "
+                "the same command again to resume, or with --restart to start over."
             )
-        raise KeyboardInterrupt(kept) from None
+        raise KeyboardInterrupt(message) from None
     return first[0], failures
 
 
 def check_failures(failures: Failures, total: int, where: str) -> None:
-    """Raise UnreadableError that counts photographs without an answer and names the first of them.
+    """Raise UnreadableError if photographs could not be read; the message counts them and lists the first.
 
     Args:
-        failures: Which.
-        total: How many photographs were asked.
-        where: Where the others are named.
+        failures: The photographs without an answer.
+        total: Number of all photographs.
+        where: Where the user finds all reasons.
     """
     if not failures.count:
         return
-    named = "\n".join(f"  {name}: {reason}" for name, reason in failures.named)
-    more = failures.count - len(failures.named)
+    listed = "\n".join(f"  {name}: {reason}" for name, reason in failures.listed)
+    more = failures.count - len(failures.listed)
     others = f"\n  and {more} more; {where}" if more else ""
-    raise UnreadableError(f"{failures.count} of {total} photographs could not be read:\n{named}{others}")
+    raise UnreadableError(f"{failures.count} of {total} photographs could not be read:\n{listed}{others}")
 
 
-class _Once(logging.Filter):
+class _DropRepeated(logging.Filter):
     def __init__(self) -> None:
         super().__init__()
-        self._said: set[str] = set()
+        self._seen: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
-        new = text not in self._said
-        self._said.add(text)
+        new = text not in self._seen
+        self._seen.add(text)
         return new
 
 
 @contextmanager
-def _warned_once() -> Iterator[None]:
-    """What every batch would warn of is said once."""
-    logger, once = logging.getLogger("swclip.retrieval.locator"), _Once()
-    logger.addFilter(once)
+def _warn_once() -> Iterator[None]:
+    """Log a warning that every batch repeats only once."""
+    logger, filter_ = logging.getLogger("swclip.retrieval.locator"), _DropRepeated()
+    logger.addFilter(filter_)
     try:
         yield
     finally:
-        logger.removeFilter(once)
+        logger.removeFilter(filter_)
 
 
 def answering_identity(locator: Locator) -> dict[str, Any]:
-    """Gallery, model, calibration and the libraries that compute, as plain values.
-
-    Args:
-        locator: What answers.
-    """
+    """Gallery, model, calibration and library versions, on which the answers depend, as plain values."""
     gallery, calibration = locator.gallery, locator.calibration
-    made_with = versions()
+    libraries = versions()
     return {
         "gallery": {
             "version": gallery.meta.get("version"),
@@ -277,20 +279,20 @@ def answering_identity(locator: Locator) -> dict[str, Any]:
         },
         "posterior": locator.posterior.to_dict(),
         "regions": None if calibration is None else _digest(calibration.to_dict()),
-        "made_with": {name: made_with[name] for name in ("swclip", "torch", "numpy")},
+        "made_with": {name: libraries[name] for name in ("swclip", "torch", "numpy")},
         "device": str(locator.model.device.type),
     }
 
 
 def gallery_digest(gallery: Gallery) -> str:
-    """SHA-256 of all that answers are taken from: names, positions, embeddings and hubness, in their order."""
-    hashed = hashlib.sha256(_digest([gallery.candidate_ids, gallery.cities, gallery.image_ids]).encode())
+    """SHA-256 of the gallery's names, positions, embeddings and hubness, in their order."""
+    digest = hashlib.sha256(_digest([gallery.candidate_ids, gallery.cities, gallery.image_ids]).encode())
     arrays = [gallery.positions_deg, gallery.location_embeddings, gallery.image_embeddings, gallery.image_rows]
     if gallery.image_hubness is not None:
         arrays.append(gallery.image_hubness)
     for array in arrays:
-        hashed.update(np.ascontiguousarray(array).data)
-    return hashed.hexdigest()
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def _digest(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Options that several verbs share: which recipe values a person may set by a flag of its own."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -19,27 +19,31 @@ if TYPE_CHECKING:
 @Parameter(name="*")
 @dataclass(frozen=True)
 class RecipeOptions:
-    """Values that replace a recipe's."""
+    """Values that override those of a recipe."""
 
     image_tower: str | None = None
-    "A name on the model hub, a local folder, or builtin:small."
+    "Image tower: a name on the model hub, a local folder, or builtin:small."
     text_tower: str | None = None
-    "The same for the text side, or `none`."
+    "Text tower: the same, or none."
     location: Literal["grid", "cells", "template", "fourier"] | None = None
-    "How a position becomes an embedding. `fourier` reads no text."
+    "How a position becomes an embedding; fourier uses no text tower."
     freeze: Literal["image", "none"] | None = None
-    "`image` keeps the image tower as it is: its features are computed once and kept on disk."
+    "image: do not train the image tower; its features are computed once and cached on disk."
     steps: int | None = None
-    "Optimizer steps."
+    "Number of optimizer steps."
     batch_size: int | None = None
-    "Photographs in a batch, of all processes together."
+    "Photographs per batch, over all processes."
     size_px: int | None = None
-    "Side of the picture the image tower sees, pixels."
+    "Side of the input of the image tower, in pixels."
     assignments: Annotated[list[str] | None, Parameter(name="--set")] = None
-    "Any other value of the recipe, such as --set objective.neighbourhood.weight=0.5."
+    "Any other value of the recipe, such as --set objective.neighbourhood.weight=0.5; can be repeated."
 
     def overrides(self, **more: Any) -> dict[str, Any]:
-        """What `load_recipe` takes; `more` are further values by dotted key, `__` for the dot, None for not given."""
+        """The overrides for `load_recipe`, without those that are None.
+
+        Args:
+            **more: Further values by dotted key, with `__` for the dot.
+        """
         from swclip.training.config import assigned, nested
 
         text_tower = "none" if self.location == "fourier" and self.text_tower is None else self.text_tower
@@ -53,12 +57,12 @@ class RecipeOptions:
             "batch.size": self.batch_size,
             **{key.replace("__", "."): value for key, value in more.items()},
         }
-        given = {key: value for key, value in values.items() if value is not None}
-        return nested({**given, **assigned(self.assignments or [])})
+        values = {key: value for key, value in values.items() if value is not None}
+        return nested({**values, **assigned(self.assignments or [])})
 
 
 def prior_of(city: str | None, within: Path | None, near: str | None, radius_m: float | None) -> Prior | None:
-    """The prior of `swclip locate`'s options; None where none is given.
+    """The prior that the options of `swclip locate` describe; None without any.
 
     Args:
         city: `--in`.
@@ -68,7 +72,7 @@ def prior_of(city: str | None, within: Path | None, near: str | None, radius_m: 
 
     Raises:
         InputError: The area cannot be used, or the position is not two numbers.
-        ConfigError: The position is not on the Earth, or of --near and --radius-m only one is given.
+        ConfigError: The position is not on the Earth, or only one of --near and --radius-m is present.
     """
     if city is None and within is None and near is None and radius_m is None:
         return None
@@ -78,7 +82,7 @@ def prior_of(city: str | None, within: Path | None, near: str | None, radius_m: 
 
     if (near is None) != (radius_m is None):
         missing = "--near LAT,LON" if near is None else "--radius-m METRES"
-        raise ConfigError(f"--near and --radius-m go together; give {missing} too.")
+        raise ConfigError(f"--near and --radius-m must be used together; add {missing}.")
     return Prior(
         city,
         None if within is None else read_area(within),
@@ -92,48 +96,46 @@ def _position(text: str) -> tuple[float, float]:
     try:
         lat, lon = (float(part) for part in parts)
     except ValueError:
-        raise InputError(
-            f"--near {text!r}: give latitude and longitude in degrees with a comma between, such as 53.8,-1.55."
-        ) from None
+        raise InputError(f"--near {text!r}: must be LAT,LON in degrees, such as 53.8,-1.55.") from None
     return lat, lon
 
 
 @Parameter(name="*", negative_iterable=())
 @dataclass(frozen=True)
 class FilterOptions:
-    """Conditions, all of which must hold."""
+    """Conditions on entries; an entry must meet all of them."""
 
     image_id: list[str] | None = None
-    "This photograph; again for further ones."
+    "Id of a photograph; can be repeated."
     city: list[str] | None = None
-    "In this city; again for further ones."
+    "City; can be repeated."
     source: list[str] | None = None
-    "From this source; again for further ones."
+    "Source; can be repeated."
     within: Path | None = None
-    "Within the polygons of this GeoJSON file, or on their border."
+    "GeoJSON file of polygons: entries within them or on their border."
     near: str | None = None
-    "LAT,LON in degrees: within --radius-m of this point (written --near=-33.9,151.2 where it begins with a minus)."
+    "LAT,LON in degrees: entries within --radius-m of this point. Write --near=-33.9,151.2 for a negative latitude."
     radius_m: float | None = None
-    "Metres round --near."
+    "Radius around --near in metres."
     since: str | None = None
-    "Captured at this date or time (ISO 8601, UTC) or later; entries without a time are not meant."
+    "Captured at or after this date or time (ISO 8601, UTC); excludes entries without a time."
     until: str | None = None
-    "Captured before this date or time."
+    "Captured before this date or time; excludes entries without a time."
     only: Literal["photographs", "positions"] | None = None
-    "photographs, or positions without one."
+    "photographs: entries with a photograph. positions: entries without one."
 
     def read(self) -> EntryFilter:
-        """The filter; reads the polygons.
+        """Read the polygons and return the filter.
 
         Raises:
-            ConfigError: A value cannot be read, or --near and --radius-m do not go together.
+            ConfigError: A value cannot be read, or only one of --near and --radius-m is present.
             InputError: The polygons cannot be used.
         """
         from swclip.gallery.filters import EntryFilter
         from swclip.geo.areas import read_area
 
         if (self.near is None) != (self.radius_m is None):
-            raise ConfigError("--near and --radius-m go together: a point and the metres round it.")
+            raise ConfigError("--near and --radius-m must be used together: a point and a radius in metres.")
         return EntryFilter(
             image_ids=self.image_id,
             cities=self.city,
@@ -153,7 +155,9 @@ def _time(flag: str, text: str | None) -> datetime | None:
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        raise ConfigError(f"{flag} {text!r}: is no date or time such as 2020-05-01 or 2020-05-01T12:00:00.") from None
+        raise ConfigError(
+            f"{flag} {text!r}: must be a date or time such as 2020-05-01 or 2020-05-01T12:00:00."
+        ) from None
     return time if time.tzinfo is None else time.astimezone(UTC).replace(tzinfo=None)
 
 

@@ -1,4 +1,4 @@
-"""`swclip prepare`: a folder or table of photographs to a manifest."""
+"""`swclip prepare`: make a manifest from a folder or a table of photographs."""
 
 from __future__ import annotations
 
@@ -39,37 +39,38 @@ def prepare(
     caption_column: str | None = None,
     map_column: str | None = None,
 ) -> None:
-    """Make a manifest of a folder of photographs, or of a table of them.
+    """Make a manifest from a folder or a table of geotagged photographs.
 
-    Every photograph is decoded once. What cannot be used goes to rejected.csv with a reason. Interrupted, the same
-    command goes on where it stopped.
+    Every photograph is decoded once. Rejected rows are written to rejected.csv with a reason. If interrupted, run the
+    same command again to resume.
 
     Args:
         source: A folder (positions from EXIF), or a CSV, TSV, Parquet, GeoParquet or GeoJSON file.
-        out: Folder for manifest.parquet and rejected.csv.
-        copy: Copy the photographs to OUT/images (map tiles to OUT/maps) instead of pointing to where they are.
-        strict: Stop at the first bad row or value, naming it.
+        out: Output folder for manifest.parquet and rejected.csv.
+        copy: Copy the photographs to OUT/images (and map tiles to OUT/maps) instead of referring to their paths.
+        strict: Stop at the first invalid row or value.
         city: City of all photographs.
-        images: What relative paths of a table, of images and map tiles, start from; its own folder if not given.
-        max_megapixels: Reject larger pictures from their header, before decoding.
-        layout: vpr: the folders of the place-recognition field, [train|val|test/]database and queries, with positions
-            in file names @easting@northing@...; writes OUT/splits.parquet too, which needs no `swclip split`.
-        crs: Projection of file names that have no UTM zone, such as EPSG:32650.
-        workers: Threads that decode; the number of processors if not given.
-        image_column: Column of image paths, if its name does not say so.
+        images: Folder that relative paths of images and map tiles start from; by default the folder of the table.
+        max_megapixels: Reject larger images by their header, before decoding.
+        layout: vpr: the usual folders of place-recognition datasets, [train|val|test/]database and queries, with
+            positions in file names @easting@northing@...; OUT/splits.parquet is written too, so that `swclip split` is
+            not needed.
+        crs: Projection of positions in file names without a UTM zone, such as EPSG:32650.
+        workers: Threads that decode photographs; by default one per processor.
+        image_column: Column of image paths. Columns with common names are detected; name the others.
         lat_column: Column of latitudes in degrees.
         lon_column: Column of longitudes in degrees.
         heading_column: Column of headings, degrees clockwise from north.
         accuracy_column: Column of GPS accuracies in metres.
-        time_column: Column of times of capture.
+        time_column: Column of capture times.
         city_column: Column of cities.
-        place_column: Column of place ids: the same for all photographs of one place.
-        sequence_column: Column of sequence ids: the same for all photographs of one drive.
+        place_column: Column of place ids, shared by all photographs of one place.
+        sequence_column: Column of sequence ids, shared by all photographs of one drive.
         licence_column: Column of licences.
-        source_column: Column that says where a photograph came from.
+        source_column: Column of sources.
         image_id_column: Column of unique ids.
-        caption_column: Column of words about each photograph.
-        map_column: Column of paths of a map tile for each photograph.
+        caption_column: Column of captions.
+        map_column: Column of paths of map tiles.
     """
     from swclip.cli.console import console, print_table
     from swclip.ingest.columns import ColumnNames
@@ -111,28 +112,28 @@ def prepare(
     rows = [["kept", str(len(result.manifest)), ""]]
     for reason, group in result.rejected.groupby("reason", sort=False):
         first = group.iloc[0]
-        # A file may be called "[bold].jpg": what comes from the user is not markup.
+        # Not as markup: a file may be called "[bold].jpg".
         where = f"row {first['row']}: {first['image'] or 'no image'}"
         rows.append([f"rejected: {reason}", str(len(group)), where])
     print_table(f"{source.name or source}: {result.n_rows} rows", ["", "photographs", "first"], rows)
     for note in result.notes:
-        console.print(f"note: {note.code} ({note.count}): {note.detail}", soft_wrap=True, markup=False)
+        console.print(f"Note: {note.code} ({note.count}): {note.detail}", soft_wrap=True, markup=False)
     if len(result.rejected):
-        console.print(f"Every rejected row: {out / REJECTED_NAME}", soft_wrap=True, markup=False)
+        console.print(f"All rejected rows: {out / REJECTED_NAME}", soft_wrap=True, markup=False)
     print(result.manifest.path)
     if layout == "vpr":
         _split_by_folder(result.manifest)
 
 
 def _split_by_folder(manifest: Manifest) -> None:
-    """Splits as the folders say, with their leakage report."""
+    """Write the splits that the folders define, with their leakage report."""
     from swclip.cli.console import console, print_table
     from swclip.ingest.vpr_folders import write_vpr_splits
 
     splits = write_vpr_splits(manifest)
     report = splits.leakage or {}
-    counts = {**report["counts"], "candidates of the queries": report["query"]["candidates"]["n"]}
+    counts = {**report["counts"], "query candidates": report["query"]["candidates"]["n"]}
     print_table("Splits (vpr)", ["", "photographs"], [[name, f"{number:,}"] for name, number in counts.items()])
-    for sentence in [*splits.meta["notes"], *report["warnings"]]:
-        console.print(sentence, soft_wrap=True, markup=False)
+    for note in [*splits.meta["notes"], *report["warnings"]]:
+        console.print(note, soft_wrap=True, markup=False)
     print(splits.path)

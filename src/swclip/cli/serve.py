@@ -1,4 +1,4 @@
-"""`swclip serve`: answer photographs over HTTP, with a page."""
+"""`swclip serve`: serve a gallery over HTTP, with an API and a web page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from swclip.errors import ConfigError
 from swclip.web.settings import Limits, Tiles
 
-_NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
+_REQUIRED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
 
 def serve(
@@ -28,35 +28,36 @@ def serve(
     model: Path | None = None,
     threads: int | None = None,
     quiet: bool = False,
-    limits: Annotated[Limits, Parameter(name="*")] = Limits(),  # noqa: B008 (it is frozen)
+    limits: Annotated[Limits, Parameter(name="*")] = Limits(),  # noqa: B008 (frozen)
 ) -> None:
-    """Answer photographs over HTTP, with a page to drop them on.
+    """Serve a gallery over HTTP, with an API and a web page.
 
-    The page is at /, the API at /v2 (described by /v2/openapi.json), /healthz, /readyz and /metrics are for those who
-    run it. No photograph is stored. Keys that /v2 asks for are read from the environment variable SWCLIP_API_KEYS,
-    separated by commas; without it everybody who reaches the address may ask. Ctrl-C and SIGTERM let what was begun be
-    finished.
+    The page is at / and the API at /v2 (described by /v2/openapi.json); /healthz, /readyz and /metrics are for
+    operators. Photographs are not stored. API keys are read from the environment variable SWCLIP_API_KEYS, separated
+    by commas; without it anybody who can reach the address can use the API. On Ctrl-C or SIGTERM the service finishes
+    the requests in progress and stops.
 
     Args:
         gallery: The gallery that `swclip index` wrote: a folder, or a URL such as s3://bucket/gallery.
-        host: Address to listen at; 0.0.0.0 for all of this machine's.
-        port: Port; 0 for any that is free.
-        photographs: A manifest whose photographs may be shown beside answers, small and without EXIF; without it the
-            thumbnails that the gallery holds are shown.
-        tiles: Map tiles to draw under the gallery's points, such as https://tiles.example.org/{z}/{x}/{y}.png. Browsers
-            then ask that host, which learns what part of the map is looked at.
-        attribution: Whose tiles they are, shown on the map.
-        cors: A site whose pages may ask this service, such as https://example.org; again for further ones.
-        proxy: Addresses of proxies whose X-Forwarded-For is believed, separated by commas.
-        model: Insist that the gallery was made by this run.
-        threads: Threads that the model computes with; as many as torch chooses if not given.
-        quiet: Leave out the log's line for each request; what fails is logged all the same.
-        limits: What is allowed.
+        host: Address to listen on; 0.0.0.0 for all addresses of the machine.
+        port: Port to listen on; 0 for any free port.
+        photographs: A manifest whose photographs are shown beside answers, reduced and without EXIF; by default the
+            thumbnails of the gallery are shown.
+        tiles: URL template of map tiles to draw below the points of the gallery, such as
+            https://tiles.example.org/{z}/{x}/{y}.png. Browsers request the tiles from that host, which thereby learns
+            which part of the map is viewed.
+        attribution: Attribution of the tiles, shown on the map.
+        cors: Origin whose pages may call this service, such as https://example.org; can be repeated.
+        proxy: Addresses of proxies whose X-Forwarded-For header is trusted, separated by commas.
+        model: Fail unless the gallery was made with this run.
+        threads: CPU threads of the model; by default torch chooses.
+        quiet: Do not log successful requests; failures are still logged.
+        limits: Limits on requests.
     """
-    missing = [name for name in _NEEDED if find_spec(name) is None]
+    missing = [name for name in _REQUIRED if find_spec(name) is None]
     if missing:
         raise ConfigError(f"`swclip serve` needs {', '.join(missing)}; install them with: pip install 'swclip[serve]'")
-    shown = None if tiles is None else Tiles(tiles, attribution)
+    map_tiles = None if tiles is None else Tiles(tiles, attribution)
 
     import logging
 
@@ -77,15 +78,15 @@ def serve(
     keys = Keys.from_environment()
 
     def started(address: str) -> None:
-        console.print(f"swclip answers at {address} (Ctrl-C ends it)")
+        console.print(f"swclip serves at {address} (press Ctrl-C to stop)")
         if not len(keys) and host not in ("127.0.0.1", "::1", "localhost"):
-            console.print(f"Everybody who reaches it may ask: set {VARIABLE} to keys, or let a proxy ask for them.")
+            console.print(f"Anybody who can reach this address can use it; set {VARIABLE} to require keys.")
 
-    with listen(host, port) as listening:  # a port that is taken is said before minutes of loading, not after
+    with listen(host, port) as listening:  # first, so that a port in use is reported before minutes of loading
         locator = Locator.from_gallery(gallery, model, search="memory")
         if photographs is None:
-            small = Thumbnails.of_gallery(GalleryStore.open(gallery))
+            thumbnails = Thumbnails.of_gallery(GalleryStore.open(gallery))
         else:
-            small = Thumbnails.of_manifest(read_manifest(photographs), locator.gallery.image_ids)
-        app = create_app(locator, limits, keys=keys, thumbnails=small, tiles=shown, origins=cors or ())
+            thumbnails = Thumbnails.of_manifest(read_manifest(photographs), locator.gallery.image_ids)
+        app = create_app(locator, limits, keys=keys, thumbnails=thumbnails, tiles=map_tiles, origins=cors or ())
         run(make_server(app, limits, proxy=proxy), listening, started)

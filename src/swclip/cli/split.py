@@ -1,4 +1,4 @@
-"""`swclip split`: a manifest into training, validation and queries, with the candidates and a leakage report."""
+"""`swclip split`: split a manifest, with the candidates of the answers and a leakage report."""
 
 from __future__ import annotations
 
@@ -26,32 +26,33 @@ def split(
     picture_hash: Annotated[bool, Parameter(negative="--no-picture-hash")] = True,
     near_duplicate_bits: int = 6,
 ) -> None:
-    """Split a manifest into training, validation and queries.
+    """Split a manifest into training photographs, validation queries and queries.
 
-    Writes FILE, the candidates of an answer beside it (FILE.candidates.parquet) and what queries and training share
-    (FILE.leakage.json), and prints the leakage report. With --all-cities it writes a file a city into a folder, which
-    `swclip benchmark --splits FOLDER` takes as it is.
+    Writes FILE, the candidates of the answers (FILE.candidates.parquet) and a report on what queries and training data
+    share (FILE.leakage.json), and prints that report. With --all-cities it writes one file per city to a folder, for
+    `swclip benchmark --splits FOLDER`.
 
     Args:
-        manifest: What `swclip prepare` or `swclip synth` wrote: the folder or its manifest.parquet.
-        protocol: known-places: training has seen the area of each query. new-streets: whole blocks are left out, with
-            a buffer round them. new-city: a whole city is left out.
+        manifest: The manifest that `swclip prepare` or `swclip synth` wrote: the folder or its manifest.parquet.
+        protocol: known-places: the area of each query was seen in training. new-streets: whole blocks are held out,
+            with a buffer around them. new-city: a whole city is held out.
         out: The Parquet file to write, or a folder for splits.parquet.
-        block_m: Side of the square blocks, metres.
-        buffer_m: Photographs this near to a query are kept out of training (new-streets, new-city), metres.
+        block_m: Side of the square blocks in metres.
+        buffer_m: Photographs within this distance of a query are excluded from training (new-streets, new-city), in
+            metres.
         query_share: Share of the places, captures or blocks whose photographs become queries.
         val_share: Share of the remaining ones whose photographs become validation queries; 0 for none.
-        seed: Seed of the draw.
-        hold_out: What known-places holds out: a place with all its photographs, or a capture (one sequence's
-            photographs of a place) while another capture of the place stays in training. auto: capture where at
-            least half of the places have several.
-        gallery: The candidates of an answer. photographs: the positions of the training side with its photographs.
-            positions: every position, no photograph. grid:SPACING_M: a grid over each city, which gives nothing of
-            the queries away. auto: photographs for known-places, else positions.
-        city: The city that new-city leaves out; drawn by the seed if not given.
-        all_cities: Leave out each city in turn (new-city): one splits file a city, in the folder that --out names.
-        picture_hash: Compare the pictures for the leakage report; --no-picture-hash reads no picture.
-        near_duplicate_bits: Pictures whose perceptual hashes differ in at most this many of 64 bits are
+        seed: Seed of the random split.
+        hold_out: What known-places holds out. place: places with all their photographs. capture: captures (the
+            photographs of a place from one sequence), where another capture of the place stays in training. auto:
+            capture if at least half of the places have several captures, else place.
+        gallery: The candidates of the answers. photographs: the positions and photographs of the training data.
+            positions: all positions, without photographs. grid:SPACING_M: a grid over each city, which reveals nothing
+            about the queries. auto: photographs for known-places, else positions.
+        city: The city that new-city holds out; chosen by the seed by default.
+        all_cities: Hold out each city in turn (new-city): one splits file per city, in the folder --out.
+        picture_hash: Compare images for the leakage report; --no-picture-hash skips reading them.
+        near_duplicate_bits: Images whose 64-bit perceptual hashes differ in at most this many bits count as
             near-duplicates.
     """
     from swclip.api import photographs as api
@@ -64,19 +65,19 @@ def split(
         "near_duplicate_bits": near_duplicate_bits, "progress": True,
     }  # fmt: skip
     if not all_cities:
-        made = [api.split(manifest, protocol, out, city=city, **options)]
+        all_splits = [api.split(manifest, protocol, out, city=city, **options)]
     elif protocol != "new-city" or city is not None:
-        raise ConfigError("--all-cities leaves out each city in turn: it goes with new-city, and not with --city.")
+        raise ConfigError("--all-cities holds out each city in turn; use it with --protocol new-city, without --city.")
     else:
-        made = api.split_each_city(manifest, out, **options)
-    for splits in made:
+        all_splits = api.split_each_city(manifest, out, **options)
+    for splits in all_splits:
         for note in splits.meta["notes"]:
             console.print(note)
-        _show(splits.leakage or {}, splits.path.stem if all_cities else None)
+        _print_report(splits.leakage or {}, splits.path.stem if all_cities else None)
         print(splits.path)
 
 
-def _show(report: dict[str, Any], name: str | None = None) -> None:
+def _print_report(report: dict[str, Any], name: str | None = None) -> None:
     from swclip.cli.console import console, print_table
 
     counts = report["counts"]
@@ -84,11 +85,11 @@ def _show(report: dict[str, Any], name: str | None = None) -> None:
         f"Splits ({report['protocol']}{f', {name}' if name else ''}, seed {report['seed']})",
         ["", "photographs"],
         [[name, f"{number:,}"] for name, number in counts.items()]
-        + [["candidates of the queries", f"{report['query']['candidates']['n']:,}"]],
+        + [["query candidates", f"{report['query']['candidates']['n']:,}"]],
     )
     columns = [report["query"], report["val"]]
     print_table(
-        "Leakage: what they share with the training side",
+        "Leakage: what the queries share with the training data",
         ["", "queries", "validation"],
         [[label, *(cell(part) for part in columns)] for label, cell in _ROWS],
     )
@@ -97,11 +98,11 @@ def _show(report: dict[str, Any], name: str | None = None) -> None:
     if unreadable := report["pictures"].get("unreadable"):
         first = unreadable[0]
         console.print(
-            f"{len(unreadable)} pictures could not be read and were not compared; the first: {first['image_id']}, "
+            f"{len(unreadable)} images could not be read and were not compared; the first is {first['image_id']}: "
             f"{first['reason']} All are listed in the report."
         )
-    for sentence in report["warnings"]:
-        console.print(f"Warning: {sentence}")
+    for warning in report["warnings"]:
+        console.print(f"Warning: {warning}")
 
 
 def _metres(part: dict[str, Any], group: str, key: str) -> str:
@@ -126,9 +127,9 @@ def _pictures(part: dict[str, Any], key: str) -> str:
 
 
 _ROWS: list[tuple[str, Any]] = [
-    ("photographs asked", lambda part: f"{part['n']:,}"),
-    ("training side", lambda part: f"{part['n_training']:,}"),
-    ("nearest training photograph, least", lambda part: _metres(part, "nearest_training_m", "min")),
+    ("queries", lambda part: f"{part['n']:,}"),
+    ("training photographs", lambda part: f"{part['n_training']:,}"),
+    ("nearest training photograph, minimum", lambda part: _metres(part, "nearest_training_m", "min")),
     ("  5 %", lambda part: _metres(part, "nearest_training_m", "p5")),
     ("  median", lambda part: _metres(part, "nearest_training_m", "median")),
     ("  95 %", lambda part: _metres(part, "nearest_training_m", "p95")),
@@ -136,11 +137,11 @@ _ROWS: list[tuple[str, Any]] = [
         (f"  within {limit} m", lambda part, limit=limit: _share((part["within_m"] or {}).get(limit), part["n"]))
         for limit in ("5", "10", "25", "50")
     ),
-    ("places in common", lambda part: _groups(part["shared_places"], part["n"])),
-    ("sequences in common", lambda part: _groups(part["shared_sequences"], part["n"])),
-    ("near-duplicate picture in training", lambda part: _pictures(part, "near_duplicates")),
-    ("the same file in training", lambda part: _pictures(part, "exact_duplicates")),
-    ("a candidate within 25 m", lambda part: _share(part["candidates"]["within_25m"], part["n"])),
-    ("nearest candidate (floor), median", lambda part: _metres(part["candidates"], "nearest_m", "median")),
+    ("shared places", lambda part: _groups(part["shared_places"], part["n"])),
+    ("shared sequences", lambda part: _groups(part["shared_sequences"], part["n"])),
+    ("near-duplicate image in training", lambda part: _pictures(part, "near_duplicates")),
+    ("identical file in training", lambda part: _pictures(part, "exact_duplicates")),
+    ("candidate within 25 m", lambda part: _share(part["candidates"]["within_25m"], part["n"])),
+    ("nearest candidate (oracle error), median", lambda part: _metres(part["candidates"], "nearest_m", "median")),
     ("  95 %", lambda part: _metres(part["candidates"], "nearest_m", "p95")),
 ]

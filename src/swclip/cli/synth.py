@@ -1,4 +1,4 @@
-"""`swclip synth`: render the eight synthetic cities."""
+"""`swclip synth`: generate synthetic cities."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ def synth(
     maps: Annotated[bool, Parameter(negative="")] = False,
     workers: int | None = None,
 ) -> None:
-    """Render street photographs of eight synthetic cities, with their manifest.
+    """Generate street photographs of synthetic cities, with their manifest.
 
-    The same seed gives the same bytes. Stopped, the command goes on where it was when it is run again.
+    The same seed gives the same bytes. If interrupted, run the same command again to resume.
 
     Args:
-        out: The folder to write: manifest.parquet and images/.
-        cities: How many cities, 1 to 8.
-        photos_per_city: Photographs of each city: four of each place, from drives on different days. Several numbers,
-            one a city, make cities of different density.
-        size: Width and height of a photograph, pixels.
-        seed: Another seed builds other cities.
-        gps_noise_m: Mean accuracy (one standard deviation, metres) of the recorded positions; each photograph has its
-            own, in accuracy_m. With 0 the recorded position is the true one and accuracy_m is unknown.
-        captions: Write a caption for most photographs (captions/, column caption): the street, shop signs in view.
-        maps: Draw a map tile round a rough position for each photograph (maps/, column map_path).
-        workers: Processes; all cores if not given.
+        out: Output folder: manifest.parquet and images/.
+        cities: Number of cities, 1 to 8.
+        photos_per_city: Number of photographs per city: four of each place, from drives on different days. One number
+            per city gives cities of different density.
+        size: Width and height of a photograph in pixels.
+        seed: Seed of the cities.
+        gps_noise_m: Mean accuracy (one standard deviation, metres) of the recorded positions; the accuracy of each
+            photograph is in accuracy_m. With 0 the recorded position is the true one and accuracy_m is unknown.
+        captions: Write captions for most photographs (captions/, column caption): the street, and shop signs in view.
+        maps: Draw a map tile around a rough position for each photograph (maps/, column map_path).
+        workers: Number of processes; by default one per processor.
     """
     from swclip.api.photographs import synth as render
     from swclip.cli.console import console

@@ -1,4 +1,4 @@
-"""`swclip train`: a run from a manifest and its splits."""
+"""`swclip train`: train a model on a manifest and its splits."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ def train(
     bandwidth_m: Annotated[list[float] | None, Parameter(consume_multiple=True)] = None,
     seed: int | None = None,
 ) -> None:
-    """Train a model on the `train` photographs of a split; an interrupted run goes on where it was.
+    """Train a model, or resume an interrupted run.
 
-    Under torchrun, every process of the group trains on its part of each batch.
+    Trains on the photographs of split `train`. Under torchrun, each process trains on its part of every batch.
 
     Args:
-        manifest: The photographs, as `swclip prepare` or `swclip synth` wrote them.
-        splits: What `swclip split` wrote.
-        out: The run's folder.
-        recipe: One that ships (`clip`, `sw-clip`, `geoclip`, ...), or the path of a TOML file; RUN/config.toml is one.
-        options: Values that replace the recipe's.
-        bandwidth_m: Bandwidth of the soft labels in metres, instead of one found from the data; several make a mixture.
+        manifest: The manifest that `swclip prepare` or `swclip synth` wrote.
+        splits: The splits that `swclip split` wrote.
+        out: The run's folder. A run that was interrupted there is resumed.
+        recipe: A built-in recipe (clip, sw-clip, geoclip, ...), or the path of a TOML file, such as the config.toml of
+            a run.
+        options: Values that override the recipe's.
+        bandwidth_m: Bandwidth of the soft labels in metres, instead of an estimate from the data; several values give a
+            mixture of kernels.
         seed: Seed of weights, batches, augmentation and dropout.
     """
     from swclip.api.runs import train as run_training
@@ -50,5 +52,5 @@ def train(
             f"validation: median error {fitted['median_error_m']:.0f} m, mean {fitted['mean_error_m']:.0f} m "
             f"over {fitted['n_queries']} queries"
         )
-    if facts.status == "finished" and os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
+    if facts.status == "finished" and os.environ.get("RANK", "0") == "0":  # only one process prints
         console.print(f"{out}: trained. Next: swclip evaluate {out} --out REPORT", markup=False)

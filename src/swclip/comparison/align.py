@@ -1,4 +1,4 @@
-"""Reports made apart brought to the same queries in the same order, or refused with what differs."""
+"""Align separate reports: the same queries in the same order, or an error that names the differences."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from swclip.metrics.parts import Figures
 from swclip.reporting.units import metres
 
 _NAMED = 3
-# Positions that went through a file of numbers written with six decimals are still the same position.
+# Tolerance for positions that were written with six decimals.
 _SAME_M = 0.2
 
 Runs = Mapping[str, Mapping[str, Evaluation]]
@@ -34,8 +34,8 @@ class Aligned:
 
     Attributes:
         runs: System, seed, evaluation; queries sorted by image_id.
-        left_out: System, seed, queries that the report has and the comparison has not.
-        notes: What was done to bring them together; sentences.
+        left_out: System, seed, number of queries of the report that are not compared.
+        notes: Changes made by the alignment, as sentences.
     """
 
     runs: dict[str, dict[str, Evaluation]]
@@ -44,56 +44,55 @@ class Aligned:
 
 
 def align(runs: Runs, sources: Mapping[str, Mapping[str, str]], *, common: bool = False) -> Aligned:
-    """Bring evaluations to the same queries, sorted by image_id, with the regions and blocks of the first.
+    """Reduce evaluations to the same queries, sorted by image_id, with the districts and blocks of the first.
 
     Args:
         runs: System, seed, evaluation.
-        sources: System, seed, what a message calls the report.
-        common: Compare on the queries that all have. Where False, a query that one lacks is refused.
+        sources: System, seed, name of the report in messages.
+        common: Compare on the queries that all reports have. If False, all reports must have the same queries.
 
     Raises:
-        MismatchError: The queries differ, none is common to all, or a query's true position differs.
+        MismatchError: The queries differ, none is common to all, or the true position of a query differs.
     """
-    names = {(system, seed): sources[system][seed] for system, of in runs.items() for seed in of}
-    ids = {at: found.predictions["image_id"].astype(str).to_numpy() for at, found in _all(runs)}
+    names = {(system, seed): sources[system][seed] for system, seeds in runs.items() for seed in seeds}
+    ids = {key: evaluation.predictions["image_id"].astype(str).to_numpy() for key, evaluation in _all(runs)}
     first = next(iter(ids))
-    shared = set(ids[first].tolist()).intersection(*(set(own.tolist()) for own in ids.values()))
+    shared = set(ids[first].tolist()).intersection(*(set(image_ids.tolist()) for image_ids in ids.values()))
     if not common:
-        for at, own in ids.items():
-            _check_same(set(ids[first].tolist()), set(own.tolist()), names[first], names[at])
+        for key, image_ids in ids.items():
+            _check_same(set(ids[first].tolist()), set(image_ids.tolist()), names[first], names[key])
     if not shared:
-        counts = ", ".join(f"{names[at]} has {len(own):,}" for at, own in ids.items())
+        counts = ", ".join(f"{names[key]} has {len(image_ids):,}" for key, image_ids in ids.items())
         raise MismatchError(f"no query is in all of the reports ({counts}); evaluate them on one split.")
     aligned: dict[str, dict[str, Evaluation]] = {}
     left_out: dict[str, dict[str, int]] = {}
-    for (system, seed), found in _all(runs):
-        own = ids[system, seed]
-        rows = np.argsort(own, kind="stable")
-        rows = rows[[own[row] in shared for row in rows]]
-        left = len(own) - len(rows)
-        aligned.setdefault(system, {})[seed] = restricted(found, rows) if left else reordered(found, rows)
-        left_out.setdefault(system, {})[seed] = left
-    notes = _of_left_out(names, left_out, len(shared))
-    one = aligned[first[0]][first[1]]
-    for at, found in _all(aligned):
-        _check_truth(one, found, names[first], names[at])
-        found, told = _like(one, found, names[first], names[at])
-        aligned[at[0]][at[1]] = found
-        notes += told
+    for (system, seed), evaluation in _all(runs):
+        image_ids = ids[system, seed]
+        rows = np.argsort(image_ids, kind="stable")
+        rows = rows[[image_ids[row] in shared for row in rows]]
+        count = len(image_ids) - len(rows)
+        aligned.setdefault(system, {})[seed] = restricted(evaluation, rows) if count else reordered(evaluation, rows)
+        left_out.setdefault(system, {})[seed] = count
+    notes = _left_out_note(names, left_out, len(shared))
+    model = aligned[first[0]][first[1]]
+    for key, evaluation in _all(aligned):
+        _check_truth(model, evaluation, names[first], names[key])
+        aligned[key[0]][key[1]], changes = _with_districts_of(model, evaluation, names[first], names[key])
+        notes += changes
     return Aligned(aligned, left_out, notes)
 
 
 def _all(runs: Runs) -> Iterator[tuple[tuple[str, str], Evaluation]]:
-    for system, of in runs.items():
-        for seed, found in of.items():
-            yield (system, seed), found
+    for system, seeds in runs.items():
+        for seed, evaluation in seeds.items():
+            yield (system, seed), evaluation
 
 
 def _check_same(a: set[str], b: set[str], name_a: str, name_b: str) -> None:
     parts = [
-        f"{who} lacks {len(lacking):,} of the {len(of):,} queries of {other} ({_few(lacking)})"
-        for who, lacking, of, other in ((name_b, a - b, a, name_a), (name_a, b - a, b, name_b))
-        if lacking
+        f"{name} lacks {len(missing):,} of the {len(total):,} queries of {of} ({_few(missing)})"
+        for name, missing, total, of in ((name_b, a - b, a, name_a), (name_a, b - a, b, name_b))
+        if missing
     ]
     if parts:
         raise MismatchError(
@@ -112,7 +111,7 @@ def _check_truth(a: Evaluation, b: Evaluation, name_a: str, name_b: str) -> None
     wrong = np.flatnonzero(~(apart <= _SAME_M))
     if wrong.size:
         row = int(wrong[np.argmax(apart[wrong])])
-        truths = [found.report.truth for found in (a, b)]
+        truths = [evaluation.report.truth for evaluation in (a, b)]
         columns = ["lat_deg, lon_deg" if truth is None else truth.columns for truth in truths]
         raise MismatchError(
             f"{name_a} and {name_b} measure {wrong.size:,} of {len(apart):,} queries against different positions "
@@ -121,50 +120,54 @@ def _check_truth(a: Evaluation, b: Evaluation, name_a: str, name_b: str) -> None
         )
 
 
-def _truth(found: Evaluation) -> Float64[np.ndarray, "q 2"]:
-    return found.predictions[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
+def _truth(evaluation: Evaluation) -> Float64[np.ndarray, "q 2"]:
+    return evaluation.predictions[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
 
 
-def _like(one: Evaluation, found: Evaluation, name_one: str, name: str) -> tuple[Evaluation, list[str]]:
-    """An evaluation with the regions and the blocks of another, and a sentence for each that was not so."""
-    frame, report, notes = found.predictions, found.report, []
-    regions, blocks = one.predictions["region"], one.predictions["block"]
-    if frame["region"].tolist() != regions.tolist():
-        frame = frame.assign(region=regions)
+def _with_districts_of(
+    model: Evaluation, evaluation: Evaluation, model_name: str, name: str
+) -> tuple[Evaluation, list[str]]:
+    """Give an evaluation the districts and blocks of another; returns it with a sentence per change."""
+    frame, report, notes = evaluation.predictions, evaluation.report, []
+    districts, blocks = model.predictions["region"], model.predictions["block"]
+    if frame["region"].tolist() != districts.tolist():
+        frame = frame.assign(region=districts)
         errors = frame["error_m"].to_numpy(dtype=np.float64)
-        table = errors_by_district(errors, regions.tolist())
+        table = errors_by_district(errors, districts.tolist())
         report = report.model_copy(
-            update={"regions": one.report.regions, "by_region": table, "regional": district_gap(table)}
+            update={"regions": model.report.regions, "by_region": table, "regional": district_gap(table)}
         )
-        notes.append(f"{name} has other regions; those of {name_one} are used for all.")
+        notes.append(f"{name} has other districts; those of {model_name} are used for all.")
     if not np.array_equal(_partition(frame["block"]), _partition(blocks)):
-        notes.append(f"{name} has other blocks; those of {name_one} are resampled for all.")
+        notes.append(f"{name} has other blocks; those of {model_name} are resampled for all.")
     frame = frame.assign(block=blocks)
-    return replace(found, predictions=frame, report=report), notes
+    return replace(evaluation, predictions=frame, report=report), notes
 
 
 def _partition(blocks: Any) -> Int64[np.ndarray, " q"]:
-    """Blocks by the order in which they come: the same for two namings of the same blocks."""
+    """Number blocks by first occurrence, independent of their names."""
     import pandas as pd
 
     codes: Int64[np.ndarray, " q"] = pd.factorize(blocks.astype(str))[0].astype(np.int64)
     return codes
 
 
-def _of_left_out(
+def _left_out_note(
     names: Mapping[tuple[str, str], str], left_out: Mapping[str, Mapping[str, int]], n_common: int
 ) -> list[str]:
-    lost = [f"{left_out[system][seed]:,} of {name}" for (system, seed), name in names.items() if left_out[system][seed]]
-    if not lost:
+    counts = [
+        f"{left_out[system][seed]:,} of {name}" for (system, seed), name in names.items() if left_out[system][seed]
+    ]
+    if not counts:
         return []
     return [
-        f"Compared on the {n_common:,} queries that all reports have; left out: {', '.join(lost)}. The figures of "
-        "these reports were computed again from their answers; what needs more than the answers (the blind guess, "
-        "other estimators, cities and cells, calibration) is missing for them."
+        f"Compared on the {n_common:,} queries that all reports have; left out: {', '.join(counts)}. The figures of "
+        "these reports are recomputed from their answers. Figures that need more than the answers (random baseline, "
+        "other estimators, hierarchy levels, calibration) are missing for them."
     ]
 
 
-# What a report need not hold.
+# Optional keys of a report that are copied.
 _KEPT = (
     "on",
     "truth",
@@ -174,28 +177,28 @@ _KEPT = (
 
 
 def reordered(evaluation: Evaluation, rows: Int64[np.ndarray, " q"]) -> Evaluation:
-    """The same evaluation with its queries in another order; what it holds of them beside answers and errors is left.
+    """The same evaluation with its queries in another order, without optional details of the queries.
 
     Args:
         evaluation: Q queries.
-        rows: (Q,) each row once.
+        rows: (Q,) a permutation of the rows.
     """
-    errors = {name: own[rows] for name, own in evaluation.errors_m.items()}
+    errors = {name: error[rows] for name, error in evaluation.errors_m.items()}
     frame = evaluation.predictions.iloc[rows].reset_index(drop=True)
     return Evaluation(evaluation.report, frame, evaluation.candidates, errors)
 
 
 def restricted(evaluation: Evaluation, rows: Int64[np.ndarray, " q"], seed: int = 0) -> Evaluation:
-    """The evaluation of some of the queries.
+    """The evaluation of a subset of the queries.
 
-    Errors, accuracies, recall, regions, floor and the constant guess are computed again from the answers. What needs
-    the scores or the candidates is left out of the report: the blind guess, cities and cells, calibration, what
-    neighbourhood has to do with the errors, and other estimators where their errors are not in memory.
+    Errors, accuracies, recall, districts, oracle error and constant baseline are recomputed from the answers. Figures
+    that need scores or candidates are left out of the report: random baseline, hierarchy levels, calibration, spatial
+    statistics, and other estimators where their errors are not in memory.
 
     Args:
-        evaluation: The whole.
-        rows: Rows of the queries to keep, in the order to keep them in.
-        seed: Of the bootstrap.
+        evaluation: The evaluation of all queries.
+        rows: Rows of the queries to keep, in their new order.
+        seed: Seed of the bootstrap.
     """
     kept, old = reordered(evaluation, rows), evaluation.report
     frame = kept.predictions
@@ -224,7 +227,7 @@ def restricted(evaluation: Evaluation, rows: Int64[np.ndarray, " q"], seed: int 
         city_alignment_at_k=None,
         levels={},
         baselines=_baselines(old.baselines, frame),
-        estimators={name: Figures.of(own) for name, own in kept.errors_m.items()},
+        estimators={name: Figures.of(errors_m) for name, errors_m in kept.errors_m.items()},
         regions=old.regions,
         spatial=None,
         calibration=None,
@@ -236,8 +239,8 @@ def restricted(evaluation: Evaluation, rows: Int64[np.ndarray, " q"], seed: int 
 def _baselines(old: Baselines, frame: pd.DataFrame) -> Baselines:
     truth = frame[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
     constant = None
-    if (guess := old.constant) is not None and guess.lat_deg is not None and guess.lon_deg is not None:
-        place = np.array([guess.lat_deg, guess.lon_deg])
+    if (figures := old.constant) is not None and figures.lat_deg is not None and figures.lon_deg is not None:
+        place = np.array([figures.lat_deg, figures.lon_deg])
         constant = BaselineFigures.constant(geodesic_m(truth, np.broadcast_to(place, truth.shape)), place)
-    floor = None if old.floor is None else BaselineFigures.of(frame["floor_m"].to_numpy(dtype=np.float64))
-    return Baselines(floor=floor, constant=constant, random=None)
+    oracle = None if old.floor is None else BaselineFigures.of(frame["floor_m"].to_numpy(dtype=np.float64))
+    return Baselines(floor=oracle, constant=constant, random=None)

@@ -1,4 +1,4 @@
-"""Several systems on the same photographs, splits, budget and seeds: train and evaluate all of them."""
+"""Benchmark: train and evaluate several systems on the same photographs, splits, budget and seeds."""
 
 from __future__ import annotations
 
@@ -40,14 +40,12 @@ class Benchmark:
 
     Attributes:
         comparisons: Comparison by name of the splits; splits with a failed run are missing.
-        pooled: All queries of cities that were left out in turn, each once; None where the splits are of another
-            kind, or a run failed.
+        pooled: Comparison on the queries of all held-out cities; None for splits of another protocol, or where a run
+            failed.
         failures: Runs that failed.
         runs: Number of runs.
-        notes: Sentences that a reader must know.
-        runs: How many runs there were.
-        notes: What a reader must know; sentences.
-        files: The benchmark.json files that were written; the page is beside each.
+        notes: Caveats, as sentences.
+        files: The written benchmark.json files; each has its page beside it.
     """
 
     comparisons: dict[str, Comparison]
@@ -87,29 +85,29 @@ def run_benchmarks(
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> Benchmark:
-    """Train and evaluate systems side by side; runs that are finished already are not trained again.
+    """Train and evaluate several systems; finished runs are not trained again.
 
     Features of frozen towers are computed before the first run. The runs of all splits are then trained `jobs` at a
-    time and evaluated; one that fails is named and does not stop the others.
+    time and evaluated; a failed run is reported and does not stop the others.
 
     Args:
         manifest: The photographs.
-        splits: Their splits, one or several; those of several files are called by the files' names.
+        splits: One or several splits files; several are named after their files.
         systems: Recipes, by name or path, and `nearest-neighbour`.
-        seeds: Each recipe is trained once a seed.
-        out: Runs are kept under OUT/runs/SYSTEM-SEED, of several splits under OUT/SPLITS/runs/SYSTEM-SEED.
-        overrides: Values that replace those of every recipe. A text tower is given to those that have one.
+        seeds: Each recipe is trained once per seed.
+        out: Output folder of the runs: OUT/runs/SYSTEM-SEED, for several splits OUT/SPLITS/runs/SYSTEM-SEED.
+        overrides: Values that replace those of every recipe; a text tower only replaces that of recipes with one.
         baseline: The system that differences are taken from; the first where None.
         reference: A second system that differences are taken from; none where None.
-        cache: Where features of a frozen tower are kept.
-        command: The command line, for the record.
-        jobs: Runs that are trained at a time, in processes of their own above 1, each with an equal share of the
-            threads. Those read manifest and splits from their files.
+        cache: Cache of the features of frozen towers.
+        command: The command line, for the provenance.
+        jobs: Number of runs that are trained at a time. Above 1 each is a separate process with an equal share of the
+            threads, which reads manifest and splits from their files.
         progress: Called with (task, done, total).
 
     Raises:
-        ConfigError: No splits, systems or seeds, two of one name, or a recipe that cannot work.
-        MismatchError: Splits were made from another manifest.
+        ConfigError: There are no splits, systems or seeds, two have the same name, or a recipe is invalid.
+        MismatchError: Splits belong to another manifest.
     """
     configs = _configs(systems, seeds, overrides)
     names = _split_names(splits)
@@ -118,23 +116,26 @@ def run_benchmarks(
         if name is not None and name not in present:
             raise ConfigError(f"{role} {name!r} is not among the systems; choose one of {', '.join(present)}.")
     if jobs > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("--jobs is for one process, and torchrun has started several; use the one or the other.")
-    for one in splits:
-        check_same_manifest(one, manifest)
+        raise ConfigError(
+            "--jobs starts processes itself and cannot be combined with torchrun; use only one of the two."
+        )
+    for split in splits:
+        check_same_manifest(split, manifest)
     folders = [out] if len(splits) == 1 else [out / name for name in names]
     cache = cache or FeatureCache()
-    like = next((of[seeds[0]] for of in configs.values() if of is not None), None) or system_config("clip", overrides)
+    image_config = next((by_seed[seeds[0]] for by_seed in configs.values() if by_seed is not None), None)
+    image_config = image_config or system_config("clip", overrides)
     runs: list[Run] = []
-    for name, one, folder in zip(names, splits, folders, strict=True):
+    for name, split, folder in zip(names, splits, folders, strict=True):
         lead = "" if len(splits) == 1 else f"{name}, "
-        for system, of in configs.items():
-            if of is None:
+        for system, by_seed in configs.items():
+            if by_seed is None:
                 title = f"{lead}{NEAREST}"
-                runs.append(Run(title, name, NEAREST, UNSEEDED, like, None, manifest, one, cache, command))
+                runs.append(Run(title, name, NEAREST, UNSEEDED, image_config, None, manifest, split, cache, command))
                 continue
             for seed in seeds:
                 title, run_folder = f"{lead}{system}, seed {seed}", folder / "runs" / f"{system}-{seed}"
-                runs.append(Run(title, name, system, seed, of[seed], run_folder, manifest, one, cache, command))
+                runs.append(Run(title, name, system, seed, by_seed[seed], run_folder, manifest, split, cache, command))
     check_one_folder_each(runs)
     compute_features(runs, progress or _silent)
     results = run_all(runs, jobs, progress)
@@ -148,30 +149,32 @@ def run_benchmarks(
         else:
             by_split.setdefault(run.split, {}).setdefault(run.system, {})[run.seed] = result
     notes = [
-        f"{' and '.join(same)} have the same configuration here: they are one system."
-        for same in same_configuration({name: None if of is None else of[seeds[0]] for name, of in configs.items()})
+        f"{' and '.join(same)} have the same configuration in this benchmark, so they are the same system."
+        for same in same_configuration(
+            {name: None if by_seed is None else by_seed[seeds[0]] for name, by_seed in configs.items()}
+        )
     ]
     facts = {
         "manifest": {"path": str(manifest.path), "digest": manifest.digest},
         "seeds": list(seeds),
-        "image_tower": like.model.image.tower if any(configs.values()) else None,
+        "image_tower": image_config.model.image.tower if any(configs.values()) else None,
         "command": command,
     }
     comparisons = {
         name: compare(
             by_split[name],
-            {**versions(), **facts, "splits": {"path": str(one.path), **one.meta}, "notes": notes},
+            {**versions(), **facts, "splits": {"path": str(split.path), **split.meta}, "notes": notes},
             baseline=baseline,
             reference=reference,
         )
-        for name, one in zip(names, splits, strict=True)
+        for name, split in zip(names, splits, strict=True)
         if name not in failed
     }
     pooled = None
     if len(splits) > 1 and not failures and (cities := _left_out(splits)) is not None:
         evaluations = {
-            system: {seed: pool_evaluations([by_split[name][system][seed] for name in names]) for seed in of}
-            for system, of in by_split[names[0]].items()
+            system: {seed: pool_evaluations([by_split[name][system][seed] for name in names]) for seed in by_seed}
+            for system, by_seed in by_split[names[0]].items()
         }
         meta = {"protocol": "new-city, each city left out once", "cities": cities, "files": names}
         pooled = compare(
@@ -183,14 +186,14 @@ def run_benchmarks(
 def _configs(
     systems: Sequence[str], seeds: Sequence[int], overrides: Mapping[str, Any] | None
 ) -> dict[str, dict[int, TrainingConfig] | None]:
-    """Every configuration by system and seed, None for a system without training; all are checked before any run."""
+    """Configurations by system and seed, None for a system without training; all are checked before the first run."""
     if not systems or not seeds:
         raise ConfigError("a benchmark needs at least one system and one seed.")
     names = [system_name(system) for system in systems]
     if len(set(names)) != len(names):
         raise ConfigError(f"two of the systems have the same name: {', '.join(names)}.")
     if len(set(seeds)) != len(seeds):
-        raise ConfigError(f"a seed is given twice: {', '.join(map(str, seeds))}.")
+        raise ConfigError(f"a seed is repeated: {', '.join(map(str, seeds))}.")
     return {
         name: None if system == NEAREST else {seed: system_config(system, overrides, seed) for seed in seeds}
         for name, system in zip(names, systems, strict=True)
@@ -200,23 +203,23 @@ def _configs(
 def _split_names(splits: Sequence[Splits]) -> list[str]:
     if not splits:
         raise ConfigError("a benchmark needs at least one splits file.")
-    names = [one.path.stem for one in splits]
+    names = [split.path.stem for split in splits]
     if len(set(names)) != len(names):
         raise ConfigError(
-            f"two of the splits files have the same name: {', '.join(str(one.path) for one in splits)}; each has a "
-            "folder of its name: rename one."
+            f"two of the splits files have the same name: {', '.join(str(split.path) for split in splits)}; each "
+            "gets a folder of that name, so rename one."
         )
     return names
 
 
 def _left_out(splits: Sequence[Splits]) -> list[str] | None:
-    """The cities that splits of new-city leave out; None for other protocols, or where two share a query."""
-    if any(one.meta.get("protocol") != "new-city" for one in splits):
+    """The held-out cities of new-city splits; None for other protocols, or where two splits share a query."""
+    if any(split.meta.get("protocol") != "new-city" for split in splits):
         return None
-    queries = [set(one.frame.loc[one.frame["split"] == "query", "image_id"]) for one in splits]
+    queries = [set(split.frame.loc[split.frame["split"] == "query", "image_id"]) for split in splits]
     if len(set[str]().union(*queries)) < sum(map(len, queries)):
         return None
-    return [str(one.meta.get("parameters", {}).get("city")) for one in splits]
+    return [str(split.meta.get("parameters", {}).get("city")) for split in splits]
 
 
 def _silent(_task: str, _done: int, _total: int) -> None:

@@ -18,7 +18,7 @@ from swclip.data.splits import Splits, indices
 from swclip.errors import ConfigError
 from swclip.evaluation.evaluate import EmbedConfig, evaluate, evaluate_embeddings, query_rows
 from swclip.evaluation.result import Evaluation
-from swclip.external.measure_embeddings import placed_photographs
+from swclip.external.measure_embeddings import photographs_by_candidate
 from swclip.gallery.gallery import gallery_from_embeddings
 from swclip.gallery.hubness import read_bank
 from swclip.models.feature_cache import FeatureCache
@@ -175,7 +175,7 @@ def nearest_neighbour(
 ) -> Evaluation:
     """Image-to-image search on the features of an untrained tower, which every split allows on its training side.
 
-    The photographs are assigned to candidates by `placed_photographs`, so that the answer is a candidate of the split
+    The photographs are assigned to candidates by `photographs_by_candidate`, so that the answer is a candidate of the split
     even where those are a grid.
 
     Args:
@@ -187,7 +187,7 @@ def nearest_neighbour(
         progress: Called with (task, done, total).
     """
     model = LocatorModel.create(config.model, manifest.positions_deg, config.seed)
-    candidates, at = placed_photographs(manifest, splits, "query")
+    candidates, at = photographs_by_candidate(manifest, splits, "query")
     ids = [image_id for image_ids in at for image_id in image_ids]
     row_of = {str(image_id): row for row, image_id in enumerate(manifest.frame["image_id"])}
     rows = np.array([row_of[image_id] for image_id in ids], dtype=np.int64)

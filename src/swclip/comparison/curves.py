@@ -1,4 +1,4 @@
-"""The error curves of a comparison, as a chart and as a picture: share of queries answered within each distance."""
+"""Error distributions of a comparison, as a chart and as files."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 _SIZE = (8.6, 4.8)
 
 
-# With more lines than this those that differences are taken from are the thick ones.
+# With more lines than this, only baseline and reference are thick.
 _ALL_THICK = 5
 
 
 def sorted_systems(document: Mapping[str, Any]) -> list[str]:
-    """Names of the systems, the smallest median first."""
+    """Names of the systems, smallest median error first."""
     systems = document["systems"]
     return sorted(systems, key=lambda name: (float(systems[name]["mean"]["error_m"]["median"]), name))
 
 
 def curves_chart(document: Mapping[str, Any]) -> Chart:
-    """One line a system, the oracle error dashed; of many, baseline and reference are the thick lines.
+    """One line per system and a dashed line for the oracle error; among many, baseline and reference are thick.
 
     Args:
-        document: What benchmark.json or compare.json holds.
+        document: Content of benchmark.json or compare.json.
     """
     curves, names = document["curves"], sorted_systems(document)
     order = {name: number for number, name in enumerate(document["systems"])}
@@ -45,11 +45,11 @@ def curves_chart(document: Mapping[str, Any]) -> Chart:
 
 
 def curves_figure(document: Mapping[str, Any], *, title: str | None = None) -> Figure:
-    """Draw the curves.
+    """Draw the error distributions.
 
     Args:
-        document: What benchmark.json or compare.json holds.
-        title: What stands above them.
+        document: Content of benchmark.json or compare.json.
+        title: Title of the figure.
     """
     return chart_figure(replace(curves_chart(document), title=title or ""), size=_SIZE)
 
@@ -57,11 +57,11 @@ def curves_figure(document: Mapping[str, Any], *, title: str | None = None) -> F
 def write_curves(
     paths: Sequence[str | os.PathLike[str]], document: Mapping[str, Any], *, title: str | None = None
 ) -> None:
-    """Write the curves as pictures; the same document gives the same bytes.
+    """Write the error distributions to files; equal documents give identical bytes.
 
     Args:
-        paths: Pictures to write; their endings say the format (PNG, SVG, PDF).
-        document: What benchmark.json or compare.json holds.
-        title: What stands above them.
+        paths: Files to write; the suffix sets the format (PNG, SVG, PDF).
+        document: Content of benchmark.json or compare.json.
+        title: Title of the figure.
     """
     save(paths, curves_figure(document, title=title))

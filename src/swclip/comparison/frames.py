@@ -1,4 +1,4 @@
-"""A comparison as data frames, for notebooks and further work, and as a piece of HTML."""
+"""A comparison as data frames and as an HTML fragment for notebooks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from swclip.comparison.curves import sorted_systems
-from swclip.comparison.findings import FIGURES, better, is_shown, shown
+from swclip.comparison.findings import FIGURES, better, excludes_zero
 from swclip.comparison.tables import difference_table, system_table
 from swclip.reporting.page import Table
 
@@ -17,13 +17,13 @@ _SHARES = ("10", "25", "50", "100", "500")
 
 
 def system_frame(document: Mapping[str, Any]) -> pd.DataFrame:
-    """The systems' figures.
+    """Figures of the systems.
 
     Args:
         document: `Comparison.document`.
 
     Returns:
-        One row a system, the smallest median first: system, seeds, estimator, n_queries, gallery_size; errors as
+        One row per system, smallest median first: system, seeds, estimator, n_queries, gallery_size; errors as
         NAME_m and shares as within_RADIUS, where they are known with _low and _high (95 %) and _sd (over seeds, NaN
         with one); recall_at_1, recall_at_10, mrr.
     """
@@ -45,14 +45,14 @@ def system_frame(document: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def difference_frame(document: Mapping[str, Any]) -> pd.DataFrame:
-    """The differences from baseline and reference.
+    """Differences from baseline and reference.
 
     Args:
         document: `Comparison.document`.
 
     Returns:
-        One row a system, what it is held against, and a figure: system, against, figure (median and mean in metres;
-        within_25, within_50, within_100 as shares), value, low, high (paired, 95 %), shown (the interval leaves 0 out),
+        One row per system, system it is compared with, and figure: system, against, figure (median and mean in metres;
+        within_25, within_50, within_100 as shares), value, low, high (paired, 95 %), shown (the interval excludes 0),
         better (the value is a gain).
     """
     rows = [
@@ -61,7 +61,7 @@ def difference_frame(document: Mapping[str, Any]) -> pd.DataFrame:
             "against": difference["from"],
             "figure": figure,
             **{key: difference[figure][key] for key in ("value", "low", "high")},
-            "shown": shown(difference[figure]),
+            "shown": excludes_zero(difference[figure]),
             "better": difference[figure]["value"] != 0.0 and better(figure, difference[figure]),
         }
         for key in ("difference", "difference_from_reference")
@@ -72,34 +72,34 @@ def difference_frame(document: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["system", "against", "figure", "value", "low", "high", "shown", "better"])
 
 
-def region_frame(document: Mapping[str, Any]) -> pd.DataFrame:
-    """The systems region by region.
+def district_frame(document: Mapping[str, Any]) -> pd.DataFrame:
+    """Figures of the systems by district.
 
     Args:
         document: `Comparison.document`.
 
     Returns:
-        One row a region and system: region, n, blocks, system, median_m, rank (1 is first, equal medians share one),
+        One row per district and system: region, n, blocks, system, median_m, rank (equal medians share a rank),
         difference_m, low_m, high_m (from the baseline, paired, 95 %; null for the baseline, low and high also with too
-        few blocks), shown; gap_shown: whether first and second of the region are told apart.
+        few blocks), shown (the interval excludes 0), gap_shown (that of first minus second excludes 0).
     """
     rows = []
-    for region, own in document["winners"]["regions"].items():
-        for system, median in own["median"].items():
-            difference = own["difference"].get(system)
+    for district, winner in document["winners"]["regions"].items():
+        for system, median in winner["median"].items():
+            difference = winner["difference"].get(system)
             rows.append(
                 {
-                    "region": region,
-                    "n": own["n"],
-                    "blocks": own["blocks"],
+                    "region": district,
+                    "n": winner["n"],
+                    "blocks": winner["blocks"],
                     "system": system,
                     "median_m": median,
-                    "rank": 1 + sum(other < median for other in own["median"].values()),
+                    "rank": 1 + sum(other < median for other in winner["median"].values()),
                     "difference_m": None if difference is None else difference["value"],
                     "low_m": None if difference is None else difference["low"],
                     "high_m": None if difference is None else difference["high"],
-                    "shown": difference is not None and is_shown(difference),
-                    "gap_shown": own["gap"] is not None and is_shown(own["gap"]),
+                    "shown": difference is not None and excludes_zero(difference),
+                    "gap_shown": winner["gap"] is not None and excludes_zero(winner["gap"]),
                 }
             )
     numbers = ["difference_m", "low_m", "high_m"]
@@ -107,7 +107,7 @@ def region_frame(document: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def comparison_html(document: Mapping[str, Any]) -> str:
-    """The systems and their differences as tables for a notebook.
+    """Systems and differences as HTML tables for a notebook.
 
     Args:
         document: `Comparison.document`.
@@ -117,7 +117,11 @@ def comparison_html(document: Mapping[str, Any]) -> str:
         table = difference_table(document, key)
         if table.rows:
             other = next(system[key]["from"] for system in document["systems"].values() if key in system)
-            parts.append(_html(table, f"Difference from {other}, paired, with its 95 % interval; bold where shown"))
+            parts.append(
+                _html(
+                    table, f"Paired difference from {other} with its 95 % interval; bold where the interval excludes 0"
+                )
+            )
     return "\n".join(parts)
 
 

@@ -1,74 +1,72 @@
-"""A comparison as Markdown, for a page of results: the same tables as the HTML page, from the same document."""
+"""A comparison as Markdown for a results page, with the tables of the HTML page."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from swclip.comparison.findings import critical_reading
-from swclip.comparison.tables import difference_table, estimator_table, region_table, system_table
+from swclip.comparison.findings import statistical_summary
+from swclip.comparison.tables import difference_table, district_table, estimator_table, system_table
 from swclip.reporting.page import Cell, Table
 from swclip.reporting.units import metres
 
 
 def comparison_markdown(document: Mapping[str, Any]) -> str:
-    """Facts, tables and reading of a comparison; no headings, which are the page's.
+    """Setting, tables and statistical summary of a comparison, without headings.
 
     Args:
-        document: What benchmark.json holds.
+        document: Content of benchmark.json.
     """
     systems = document["systems"]
-    parts = [facts(document), table_markdown(system_table(document))]
+    parts = [setting_text(document), table_markdown(system_table(document))]
     for word, key in (("baseline", "difference"), ("reference", "difference_from_reference")):
         name = document.get(word)
         if name is not None and len(systems) > 1:
             parts += [
-                f"Difference from {name} (the {word}), with its paired 95 % interval; bold where it leaves 0 out:",
+                f"Paired difference from {name} (the {word}) with its 95 % interval; bold where it excludes 0:",
                 table_markdown(difference_table(document, key)),
             ]
-    regions = region_table(document)
     if len(next(iter(systems.values()))["mean"]["by_region"]) > 1:
-        parts += ["Median by region:", table_markdown(regions)]
-    parts += ["What the numbers say, written from them by fixed rules:", reading_markdown(document)]
+        parts += ["Median error by district:", table_markdown(district_table(document))]
+    parts += ["Statistical summary, generated from the figures by fixed rules:", summary_markdown(document)]
     parts += [
-        "<details><summary>The same scores read by every estimator</summary>",
+        "<details><summary>Figures by estimator</summary>",
         table_markdown(estimator_table(document)),
         "</details>",
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def facts(document: Mapping[str, Any]) -> str:
-    """What was asked of what: queries, gallery, floor, guesses, seeds, and what the signs in the tables mean."""
+def setting_text(document: Mapping[str, Any]) -> str:
+    """Queries, gallery, oracle error, constant baseline and seeds, and the meaning of intervals and ±."""
     first = document["systems"][document["baseline"]]["mean"]
-    guesses, seeds = first["baselines"], document["made_with"].get("seeds", [])
+    baselines, seeds = first["baselines"], document["made_with"].get("seeds", [])
     several = any(system["mean"]["seeds"] > 1 for system in document["systems"].values())
     text = (
         f"{round(first['n_queries']):,} queries ({round(first['n_answerable']):,} with a candidate within 25 m), "
-        f"{round(first['gallery_size']):,} candidates. Median of the floor {metres(guesses['floor']['median'])}, of "
-        f"one guess for all {metres(guesses['constant']['median'])}. Seeds {', '.join(map(str, seeds)) or 'none'}. "
-        f"In brackets the 95 % interval from resampling {first['intervals']['blocks']:,} blocks of queries "
-        f"({first['intervals']['block']}): how far a figure would move on other streets of the same kind."
+        f"{round(first['gallery_size']):,} candidates. Median oracle error "
+        f"{metres(baselines['floor']['median'])}, median of the constant baseline "
+        f"{metres(baselines['constant']['median'])}. Seeds {', '.join(map(str, seeds)) or 'none'}. "
+        f"In brackets: 95 % interval from resampling {first['intervals']['blocks']:,} blocks of queries "
+        f"({first['intervals']['block']}), the variation over other streets of the same kind."
     )
     if parts := first.get("parts"):
         text += (
-            f" Pooled over {parts} splits, each query once, answered by the system that did not see its city; the "
-            "interval says nothing of other cities."
+            f" Pooled over {parts} splits; each query is answered once, by the model that was not trained on its city. "
+            "The interval does not describe other cities."
         )
     if several:
-        text += (
-            " After ± the standard deviation over seeds: how far it moves when trained again; neither holds the other."
-        )
+        text += " After ±: standard deviation over seeds. The interval does not include this variation."
     return text
 
 
-def reading_markdown(document: Mapping[str, Any]) -> str:
-    """The critical reading as a list."""
-    return "\n".join(f"- {sentence}" for sentence in critical_reading(document))
+def summary_markdown(document: Mapping[str, Any]) -> str:
+    """The statistical summary as a list."""
+    return "\n".join(f"- {sentence}" for sentence in statistical_summary(document))
 
 
 def table_markdown(table: Table) -> str:
-    """A table; best cells in bold, the second line of a cell after it in brackets.
+    """Format a table; best cells are bold, the second line of a cell follows in brackets.
 
     Example:
         >>> from swclip.reporting.page import Cell, Row, Table

@@ -1,4 +1,4 @@
-"""The tables of a comparison: systems, differences, estimators, accuracies, regions; the best system first."""
+"""Tables of a comparison: systems, differences, estimators, accuracies, districts; the best system first."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from swclip.comparison.curves import sorted_systems
-from swclip.comparison.findings import FIGURES, shown
+from swclip.comparison.findings import FIGURES, excludes_zero
 from swclip.comparison.pooling import baselines_of, with_gallery
 from swclip.reporting.page import Cell, Row, Table, accuracy_columns, accuracy_row, interval_text, reference_rows
 from swclip.reporting.units import distance, figure_name, metres, percent, signed, signed_interval
@@ -15,12 +15,12 @@ from swclip.reporting.units import distance, figure_name, metres, percent, signe
 _ERRORS = ("median", "mean", "p95")
 _SHARES = ("25", "50", "100")
 
-NO_DIFFERENCE = "no difference shown"
-"""What stands beside a difference whose interval holds 0."""
+INCLUDES_ZERO = "interval includes 0"
+"""Note of a difference that is not significant."""
 
 
 def system_table(document: Mapping[str, Any]) -> Table:
-    """The headline figures, each with its interval and, over several seeds, its spread."""
+    """Headline figures with their intervals and, for several seeds, their standard deviations."""
     systems = _means(document)
     columns = ["system", *_ERRORS, *(f"within {radius} m" for radius in _SHARES), "recall@1", "recall@10"]
     figures = {name: _headline(report) for name, report in systems.items()}
@@ -42,19 +42,19 @@ def system_table(document: Mapping[str, Any]) -> Table:
             for at, (value, spread, small) in enumerate(row)
         ]
         rows.append(Row([name_cell(document, name), *cells]))
-    for name, guess in reference_rows(baselines_of(with_gallery(systems.values()))):
-        errors = [Cell(metres(getattr(guess, key))) for key in _ERRORS]
-        shares = [Cell(percent(guess.accuracy_within_m[key])) for key in _SHARES]
+    for name, baseline in reference_rows(baselines_of(with_gallery(systems.values()))):
+        errors = [Cell(metres(getattr(baseline, key))) for key in _ERRORS]
+        shares = [Cell(percent(baseline.accuracy_within_m[key])) for key in _SHARES]
         rows.append(Row([Cell(name), *errors, *shares, Cell(""), Cell("")], reference=True))
     return Table(columns, rows)
 
 
 def name_cell(document: Mapping[str, Any], name: str) -> Cell:
-    """A system's name, with what it is to the others and how it answers where that is not the mode."""
+    """Name of a system, with its role, and its estimator where that is not the mode."""
     marks = [word for word in ("baseline", "reference") if document.get(word) == name]
     estimator = document["systems"][name]["mean"].get("estimator")
     if estimator != "mode":
-        marks.append("estimator differs by seed" if estimator is None else f"answers by {estimator}")
+        marks.append("estimator differs by seed" if estimator is None else f"estimator: {estimator}")
     return Cell(name, small=", ".join(marks))
 
 
@@ -69,9 +69,9 @@ def difference_table(document: Mapping[str, Any], key: str) -> Table:
             Cell(
                 signed(difference[figure]["value"], figure),
                 small=signed_interval(difference[figure], figure),
-                best=shown(difference[figure]),
-                faint=not shown(difference[figure]),
-                note="" if shown(difference[figure]) else NO_DIFFERENCE,
+                best=excludes_zero(difference[figure]),
+                faint=not excludes_zero(difference[figure]),
+                note="" if excludes_zero(difference[figure]) else INCLUDES_ZERO,
             )
             for figure in FIGURES
         ]
@@ -80,62 +80,64 @@ def difference_table(document: Mapping[str, Any], key: str) -> Table:
 
 
 def estimator_table(document: Mapping[str, Any]) -> Table:
-    """Every system by every estimator, the one that is the system's answer in bold."""
+    """Figures of every system and estimator; the estimator of the system's answers is bold."""
     rows = []
     for name, report in _means(document).items():
         for estimator, figures in report["estimators"].items():
-            own = estimator == report.get("estimator")
+            chosen = estimator == report.get("estimator")
             values = [metres(figures["error_m"][key]) for key in _ERRORS]
             values += [percent(figures["accuracy_within_m"][key]) for key in _SHARES]
-            label = Cell(estimator, best=own)
-            rows.append(Row([Cell(name), label, *(Cell(value, best=own) for value in values)]))
+            label = Cell(estimator, best=chosen)
+            rows.append(Row([Cell(name), label, *(Cell(value, best=chosen) for value in values)]))
     return Table(["system", "estimator", *_ERRORS, *(f"within {radius} m" for radius in _SHARES)], rows)
 
 
 def accuracy_table(document: Mapping[str, Any]) -> Table:
-    """Share of the queries within each distance."""
+    """Share of queries within each distance."""
     systems = _means(document)
     references = reference_rows(baselines_of(next(iter(systems.values()))))
     shares: dict[str, Mapping[str, float]] = {name: report["accuracy_within_m"] for name, report in systems.items()}
-    radii = accuracy_columns([*shares.values(), *(guess.accuracy_within_m for _, guess in references)])
-    best = {radius: max(own[radius] for own in shares.values()) for radius in radii}
-    rows = [accuracy_row(name, own, radii, best) for name, own in shares.items()]
-    rows += [accuracy_row(name, guess.accuracy_within_m, radii) for name, guess in references]
+    radii = accuracy_columns([*shares.values(), *(baseline.accuracy_within_m for _, baseline in references)])
+    best = {radius: max(of_system[radius] for of_system in shares.values()) for radius in radii}
+    rows = [accuracy_row(name, of_system, radii, best) for name, of_system in shares.items()]
+    rows += [accuracy_row(name, baseline.accuracy_within_m, radii) for name, baseline in references]
     return Table(["", *(distance(float(radius)) for radius in radii)], rows)
 
 
-def region_table(document: Mapping[str, Any]) -> Table:
-    """Median error by region; of regions and systems, the more numerous are the rows."""
+def district_table(document: Mapping[str, Any]) -> Table:
+    """Median error by district; the more numerous of districts and systems are the rows."""
     systems = _means(document)
-    regions = next(iter(systems.values()))["by_region"]
-    hardest = sorted(regions, key=lambda region: -min(_region_median(report, region) for report in systems.values()))
-    lowest = {region: min(_region_median(report, region) for report in systems.values()) for region in regions}
+    districts = next(iter(systems.values()))["by_region"]
+    hardest = sorted(districts, key=lambda name: -min(_district_median(report, name) for report in systems.values()))
+    lowest = {name: min(_district_median(report, name) for report in systems.values()) for name in districts}
 
-    def cell(name: str, region: str) -> Cell:
-        value = _region_median(systems[name], region)
-        return Cell(metres(value), best=value == lowest[region] and len(systems) > 1)
+    def cell(system: str, district: str) -> Cell:
+        value = _district_median(systems[system], district)
+        return Cell(metres(value), best=value == lowest[district] and len(systems) > 1)
 
-    if len(systems) > len(regions):
-        rows = [Row([Cell(name), *(cell(name, region) for region in hardest)]) for name in systems]
-        counts = Row([Cell("queries"), *(Cell(f"{regions[region]['n']:,}") for region in hardest)], reference=True)
+    if len(systems) > len(districts):
+        rows = [Row([Cell(name), *(cell(name, district) for district in hardest)]) for name in systems]
+        counts = Row(
+            [Cell("queries"), *(Cell(f"{districts[district]['n']:,}") for district in hardest)], reference=True
+        )
         return Table(["system", *hardest], [*rows, counts])
     rows = [
-        Row([Cell(region), Cell(f"{regions[region]['n']:,}"), *(cell(name, region) for name in systems)])
-        for region in hardest
+        Row([Cell(district), Cell(f"{districts[district]['n']:,}"), *(cell(name, district) for name in systems)])
+        for district in hardest
     ]
-    return Table(["region", "queries", *systems], rows)
+    return Table(["district", "queries", *systems], rows)
 
 
 def _means(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {name: document["systems"][name]["mean"] for name in sorted_systems(document)}
 
 
-def _region_median(report: Mapping[str, Any], region: str) -> float:
-    return float(report["by_region"][region]["median"])
+def _district_median(report: Mapping[str, Any], district: str) -> float:
+    return float(report["by_region"][district]["median"])
 
 
 def _headline(report: Mapping[str, Any]) -> list[tuple[float, str, str]]:
-    """Value, spread over seeds and interval of each headline figure."""
+    """Value, standard deviation over seeds, and interval of each headline figure."""
     intervals, spread = report["intervals"], report.get("seed_sd")
     figures = []
     for group, key, unit in (
@@ -151,12 +153,12 @@ def _headline(report: Mapping[str, Any]) -> list[tuple[float, str, str]]:
                 "" if interval is None else interval_text(interval, unit),
             )
         )
-    recall = [report["recall_at_k_25m"][k] for k in ("1", "10")]  # not known of answers that are no list
+    recall = [report["recall_at_k_25m"][k] for k in ("1", "10")]  # None for answers without a ranking
     return figures + [(math.nan if share is None else float(share), "", "") for share in recall]
 
 
 def _spread(deviation: float, value: float, unit: Callable[[float], str]) -> str:
-    # In the unit of the value it stands beside: 23.8 km ± 1.5 km, not ± 1,473 m.
+    # In the unit of the value: 23.8 km ± 1.5 km, not ± 1,473 m.
     if unit is metres and value >= 9_999.5:
         return f"{deviation / 1_000.0:,.1f} km"
     return unit(deviation)

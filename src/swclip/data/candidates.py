@@ -248,9 +248,7 @@ def area_candidates(path: str | os.PathLike[str], spacing_m: float) -> pd.DataFr
         _check_count(sum(len(part) for part in parts), str(path), spacing_m)
     every = np.concatenate(parts)
     if not len(every):
-        raise InputError(
-            f"{path}: no point of a grid of {spacing_m:g} m is inside the polygons; take a narrower spacing."
-        )
+        raise InputError(f"{path}: no point of a grid of {spacing_m:g} m is in the polygons; take a narrower spacing.")
     positions, which = distinct_positions(every)
     _, first = np.unique(which, return_index=True)
     return pd.DataFrame(

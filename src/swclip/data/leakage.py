@@ -119,9 +119,9 @@ def warnings_of(report: dict[str, Any], parameters: dict[str, Any]) -> list[str]
     if protocol == "known-places" and drive["same_drive_only"] >= 0.5 * n:
         warnings.append(
             f"{drive['same_drive_only'] / n:.0%} of the queries have training photographs of the same drive within "
-            f"{SAME_DRIVE_RADIUS_M:g} m and none of another: no place was passed twice, so this split measures how well "
-            f"frames of one sequence match (median distance to the nearest {nearest['median']:.1f} m), not how well a "
-            "place is recognised. Use new-streets, or photographs of a second pass."
+            f"{SAME_DRIVE_RADIUS_M:g} m and none of another: no place was passed twice, so this split measures how "
+            f"well frames of one sequence match (median distance to the nearest {nearest['median']:.1f} m), not how "
+            "well a place is recognised. Use new-streets, or photographs of a second pass."
         )
     near = part["near_duplicates"]
     if near is not None and near["queries"]["share"] >= 0.01:
@@ -144,7 +144,7 @@ def warnings_of(report: dict[str, Any], parameters: dict[str, Any]) -> list[str]
         )
     if n < 100:
         warnings.append(
-            f"There are only {n} queries; differences of a few per cent between systems are not significant."
+            f"There are only {n} queries; differences of a few per cent between systems may be sampling error."
         )
     return warnings
 

@@ -288,7 +288,7 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> tuple[pa.Table, dict[st
     try:
         table = pq.read_table(path)
     except FileNotFoundError:
-        raise ArtefactError(f"{path}: there is no such splits file; check the path, or {again}.") from None
+        raise ArtefactError(f"{path}: the splits do not exist; check the path, or {again}.") from None
     except (OSError, pa.ArrowException) as error:
         raise ArtefactError(f"{path}: the splits cannot be read ({error}); {again}.") from error
     try:

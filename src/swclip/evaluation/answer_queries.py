@@ -1,4 +1,4 @@
-"""Answers taken from posteriors that come in chunks, so that queries times candidates never have to be held at once."""
+"""Answers from posteriors in chunks, so that the whole matrix of queries and candidates is never in memory."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ Estimator = Callable[[Float32[np.ndarray, "q m"], Float64[np.ndarray, "m 2"]], F
 """Log posterior (q, M) and candidate positions (M, 2) in degrees to answers (q, 2) in degrees."""
 
 Smoothing = Callable[[Float64[np.ndarray, "q m"]], Float64[np.ndarray, "q m"]]
-"""From probabilities over the candidates to the ones whose sums answers state."""
+"""Spatial smoothing of the probabilities over the candidates."""
 
 TOP = max(RECALL_KS)
-"""Candidates that are kept of each query, best first."""
+"""Number of candidates kept per query, best first."""
 
 
 class Meter(Protocol):
-    """What looks at the stated posteriors as they pass."""
+    """Accumulates figures from the smoothed posteriors."""
 
     def add(self, probability: Float64[np.ndarray, "q m"], /) -> None:
-        """The stated posteriors of the next queries; rows sum to 1."""
+        """Add the smoothed posteriors of the next queries; rows sum to 1."""
 
 
 class Answers:
-    """What is kept of the posteriors, filled chunk by chunk.
+    """Answers and details of all queries, filled chunk by chunk.
 
     Attributes:
-        positions_deg: Estimator, (Q, 2) answers in degrees.
+        positions_deg: (Q, 2) answers in degrees, by estimator.
         ranks: (Q,) rank of the first candidate within 25 m of the truth, from 1; 0 where there is none.
         top: The most probable candidates.
-        probability: (Q,) posterior mass within 25 m of the chosen estimator's answer.
+        probability: (Q,) posterior mass within 25 m of the answer of the main estimator.
     """
 
     def __init__(self, estimators: Iterable[str], queries: int, candidates: int) -> None:
@@ -51,57 +51,57 @@ class Answers:
 
 def answer(
     log_posteriors: Iterable[Float32[np.ndarray, "q m"]],
-    places_deg: Float64[np.ndarray, "m 2"],
+    candidates_deg: Float64[np.ndarray, "m 2"],
     answerable: Sequence[Int64[np.ndarray, " h"]],
     estimators: Mapping[str, Estimator],
-    chosen: str,
-    stated: Smoothing | None = None,
+    main_estimator: str,
+    smoothing: Smoothing | None = None,
     meters: Sequence[Meter] = (),
 ) -> Answers:
     """Answer all queries.
 
     Args:
         log_posteriors: Chunks (q, M) of the log posterior, rows in the order of the queries.
-        places_deg: (M, 2) positions of the candidates in degrees.
-        answerable: For each query the candidates that are right answers.
-        estimators: Name and function.
-        chosen: The estimator whose answers' probability is kept.
-        stated: The smoothing on the ground; the posterior itself is stated where None.
-        meters: Each is given every chunk of the stated posterior.
+        candidates_deg: (M, 2) positions of the candidates in degrees.
+        answerable: For each query the correct candidates, within 25 m of the truth.
+        estimators: Estimator by name.
+        main_estimator: The estimator whose answers' probability is computed.
+        smoothing: Spatial smoothing of the posterior for the meters; None for none.
+        meters: Accumulators of the smoothed posterior.
 
     Raises:
-        ArtefactError: A posterior holds values that are not numbers, or has other rows or columns than expected.
+        ArtefactError: A posterior contains NaN, or the number of its rows or columns is wrong.
     """
-    found = Answers(estimators, len(answerable), len(places_deg))
-    index = SphereIndex(places_deg)
+    answers = Answers(estimators, len(answerable), len(candidates_deg))
+    index = SphereIndex(candidates_deg)
     start = 0
     for chunk in log_posteriors:
         log_posterior = np.asarray(chunk)
         rows = slice(start, start + len(log_posterior))
-        if log_posterior.shape[1:] != (len(places_deg),) or rows.stop > len(answerable):
+        if log_posterior.shape[1:] != (len(candidates_deg),) or rows.stop > len(answerable):
             raise ArtefactError(
                 f"the posterior has shape {log_posterior.shape} at query {start}, for {len(answerable)} queries and "
-                f"{len(places_deg)} candidates; the gallery is not the split's: build it again."
+                f"{len(candidates_deg)} candidates; the gallery is not that of the split: build it again."
             )
         if np.isnan(log_posterior).any():
             row = start + int(np.flatnonzero(np.isnan(log_posterior).any(axis=1))[0])
             raise ArtefactError(f"query {row}: the model's scores are not numbers; its training diverged, train again.")
         for name, estimator in estimators.items():
-            found.positions_deg[name][rows] = estimator(log_posterior, places_deg)
+            answers.positions_deg[name][rows] = estimator(log_posterior, candidates_deg)
         mass = np.exp(log_posterior - log_posterior.max(axis=1, keepdims=True), dtype=np.float64)
         mass /= mass.sum(axis=1, keepdims=True)
         top = top_k(log_posterior, TOP)
-        found.top.rows[rows] = top
-        found.top.probability[rows] = np.take_along_axis(mass, top, axis=1)
-        near = index.within(found.positions_deg[chosen][rows], RECALL_RADIUS_M)
+        answers.top.rows[rows] = top
+        answers.top.probability[rows] = np.take_along_axis(mass, top, axis=1)
+        near = index.within(answers.positions_deg[main_estimator][rows], RECALL_RADIUS_M)
         for row, scores in enumerate(log_posterior):
-            found.ranks[start + row] = first_hit_rank(scores, answerable[start + row])
-            found.probability[start + row] = mass[row, near[row]].sum()
+            answers.ranks[start + row] = first_hit_rank(scores, answerable[start + row])
+            answers.probability[start + row] = mass[row, near[row]].sum()
         if meters:
-            passed = mass if stated is None else stated(mass)
+            smoothed = mass if smoothing is None else smoothing(mass)
             for meter in meters:
-                meter.add(passed)
+                meter.add(smoothed)
         start = rows.stop
     if start != len(answerable):
         raise ArtefactError(f"{start} of {len(answerable)} queries were answered; run the command again.")
-    return found
+    return answers

@@ -1,4 +1,4 @@
-"""Evaluating a model on the queries of a split: embed, answer, measure."""
+"""Evaluate a model on the queries of a split: embed, answer, measure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 
 TRUE_COLUMNS = ("true_lat_deg", "true_lon_deg")
-"""Where a manifest knows better than the GPS; errors are then measured against these."""
+"""Optional columns of a manifest with positions more accurate than GPS; errors are then measured against them."""
 
 _TRAINING_SIDE: dict[str, tuple[SplitName, ...]] = {"val": ("train",), "query": ("train", "val")}
 
@@ -46,9 +46,9 @@ class EmbedConfig:
     """How photographs are embedded.
 
     Attributes:
-        batch_size: Photographs that the model sees at once.
-        workers: Decoding threads; the number of processors where None.
-        cache: Image features kept on disk, for a tower that is not trained.
+        batch_size: Photographs per batch.
+        workers: Decoding threads; None for the number of processors.
+        cache: Image features on disk, for a frozen tower.
     """
 
     batch_size: int = 64
@@ -78,15 +78,16 @@ def evaluate(
         manifest: The photographs.
         splits: Their splits, with the candidates.
         on: "query", or "val" for the validation queries.
-        posterior: Fitted on validation queries; where None the model's training temperature and its location
-            embeddings alone.
-        bank: The model's bank of queries, where its posterior takes off hubness; see `retrieval.hubness.read_bank`.
-        config: Estimator, regions, bootstrap.
+        posterior: Posterior fitted on validation queries; None for the model's training temperature and location
+            embeddings only.
+        bank: The model's bank of queries, where its posterior corrects hubness; see `gallery.hubness.read_bank`.
+        config: Estimator, districts, bootstrap.
         embedding: How photographs are embedded.
-        use: The views that queries are asked with, of image, caption and map; None takes the photograph, and each view
-            that the model has and some query offers.
-        calibration: Of the regions, from validation queries; where None the queries calibrate one another by halves.
-        command: The command line, for the record.
+        use: Modalities of the queries, of image, caption and map; None for the image, and each modality that the model
+            supports and at least one query has.
+        calibration: Calibration of the prediction regions, from validation queries; None for cross-calibration by
+            halves of the queries.
+        command: The command line, for the report.
         progress: Called with (done, total) photographs.
 
     Returns:
@@ -95,16 +96,16 @@ def evaluate(
     Raises:
         MismatchError: The splits were made from another manifest.
         InputError: There are no queries or candidates, or a photograph cannot be decoded.
-        ArtefactError: The model's scores are not numbers.
-        ConfigError: The estimator, the regions or a view are not known, or the model has not the view.
+        ArtefactError: The model's scores are NaN.
+        ConfigError: The estimator, the districts or a modality are unknown, or the model lacks the modality.
     """
     embedding = embedding or EmbedConfig()
-    asked = query_rows(splits, manifest, on)
-    captions, maps = [manifest.captions[row] for row in asked], [manifest.map_paths[row] for row in asked]
+    rows = query_rows(splits, manifest, on)
+    captions, maps = [manifest.captions[row] for row in rows], [manifest.map_paths[row] for row in rows]
     names = chosen_modalities(model, captions, maps, use)
-    places = candidates_for(splits, on)
-    photographs = int(sum(len(ids) for ids in places["image_ids"]))
-    counted = _Counted(progress, photographs + len(asked))
+    candidates = candidates_for(splits, on)
+    photographs = int(sum(len(ids) for ids in candidates["image_ids"]))
+    counted = _CombinedProgress(progress, photographs + len(rows))
     options: dict[str, Any] = {
         "batch_size": embedding.batch_size,
         "workers": embedding.workers,
@@ -112,7 +113,7 @@ def evaluate(
     }
     gallery = build_gallery(
         model,
-        places,
+        candidates,
         manifest,
         posterior=posterior,
         bank=bank,
@@ -120,7 +121,7 @@ def evaluate(
         **options,
     )
     counted.offset = photographs
-    paths = [manifest.image_paths[row] for row in asked]
+    paths = [manifest.image_paths[row] for row in rows]
     queries = embed_queries(model, paths, captions, maps, use=names, progress=counted.part(), **options)
     evaluation = evaluate_embeddings(
         queries,
@@ -150,18 +151,18 @@ def evaluate_embeddings(
     calibration: Calibration | None = None,
     command: str | None = None,
 ) -> Evaluation:
-    """As `evaluate`, from embeddings that are there already: the entry for systems that are not a `LocatorModel`.
+    """Evaluate existing embeddings, such as those of a system that is not a `LocatorModel`; see `evaluate`.
 
     Args:
-        queries: (Q, D) unit vectors of the photographs of `query_rows`, in that order.
-        gallery: Of `candidates_for(splits, on)`, in that order.
+        queries: (Q, D) unit vectors of the photographs, in the order of `query_rows`.
+        gallery: Gallery of the candidates, in the order of `candidates_for(splits, on)`.
         manifest: The photographs.
         splits: Their splits.
         on: "query" or "val".
-        posterior: From similarities to probabilities.
-        config: Estimator, regions, bootstrap.
-        calibration: Of the regions; where None the queries calibrate one another by halves.
-        command: The command line, for the record.
+        posterior: Parameters of the posterior.
+        config: Estimator, districts, bootstrap.
+        calibration: Calibration of the prediction regions; None for cross-calibration by halves of the queries.
+        command: The command line, for the report.
     """
     rows = query_rows(splits, manifest, on)
     frame, truth = _queries(manifest, splits, rows, on)
@@ -175,12 +176,12 @@ def evaluate_embeddings(
         estimators(posterior),
         manifest.positions_deg[training],
         replace(config, estimator=config.estimator or posterior.estimator),
-        stated=lambda probability: spread(probability, kernel),
+        smoothing=lambda probability: spread(probability, kernel),
         calibration=calibration,
         units=exchangeable_units(
             frame, frame[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64), splits.meta.get("protocol")
         ),
-        # A system without a location side has blank embeddings in its place.
+        # The location embeddings of a system without a location tower are zeros.
         embeddings=Embeddings(queries, gallery.location_embeddings if gallery.location_embeddings.any() else None),
     )
     report = evaluation.report.model_copy(
@@ -195,10 +196,10 @@ def evaluate_embeddings(
 
 
 def query_rows(splits: Splits, manifest: Manifest, on: QuerySplit) -> Int64[np.ndarray, " q"]:
-    """Rows of the manifest whose place is asked for, in its order.
+    """Rows of the queries in the manifest, in its order.
 
     Raises:
-        InputError: There are none.
+        InputError: There are no queries.
         MismatchError: The splits were made from another manifest.
     """
     rows = indices(splits, manifest, on)
@@ -208,7 +209,7 @@ def query_rows(splits: Splits, manifest: Manifest, on: QuerySplit) -> Int64[np.n
 
 
 def made_with(manifest: Manifest, splits: Splits, fingerprint: str | None, command: str | None) -> dict[str, Any]:
-    """What an evaluation was made with, for the record."""
+    """`made_with` of a report: versions, manifest, splits, model and command."""
     return {
         **versions(),
         "manifest": {"path": str(manifest.path), "digest": manifest.digest},
@@ -221,26 +222,26 @@ def made_with(manifest: Manifest, splits: Splits, fingerprint: str | None, comma
 def _queries(
     manifest: Manifest, splits: Splits, rows: Int64[np.ndarray, " q"], on: QuerySplit
 ) -> tuple[pd.DataFrame, Truth]:
-    """The rows that are asked, with the position the error is measured against, and which one that is."""
+    """The queries with the positions that errors are measured against, and the kind of these positions."""
     frame = manifest.frame.iloc[rows].reset_index(drop=True)
     truth = Truth(position="recorded", columns="lat_deg, lon_deg")
     if all(name in frame for name in TRUE_COLUMNS):
-        known: Float64[np.ndarray, "q 2"] = frame[list(TRUE_COLUMNS)].to_numpy(dtype=np.float64)
-        if not np.isfinite(known).all():
-            row = int(np.flatnonzero(~np.isfinite(known).all(axis=1))[0])
+        true_deg: Float64[np.ndarray, "q 2"] = frame[list(TRUE_COLUMNS)].to_numpy(dtype=np.float64)
+        if not np.isfinite(true_deg).all():
+            row = int(np.flatnonzero(~np.isfinite(true_deg).all(axis=1))[0])
             raise InputError(
                 f"{manifest.path}: photograph {frame['image_id'][row]!r} has no {' and '.join(TRUE_COLUMNS)}; "
                 "fill these columns for all queries, or drop them."
             )
-        frame["lat_deg"], frame["lon_deg"] = known[:, 0], known[:, 1]
+        frame["lat_deg"], frame["lon_deg"] = true_deg[:, 0], true_deg[:, 1]
         truth = Truth(position="true", columns=", ".join(TRUE_COLUMNS))
     block_of = dict(zip(splits.frame["image_id"], splits.frame["block_id"], strict=True))
     frame["block_id"] = [block_of[image_id] for image_id in frame["image_id"]]
     return frame.assign(split=on), truth
 
 
-class _Counted:
-    """One count of photographs over several steps."""
+class _CombinedProgress:
+    """Progress over several steps as one count."""
 
     def __init__(self, progress: Progress | None, total: int) -> None:
         self._progress = progress

@@ -1,4 +1,4 @@
-"""The figures of a report as data frames, one row a thing, for notebooks and spreadsheets."""
+"""The figures of a report as data frames, for notebooks and spreadsheets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CORRELOGRAM_COLUMNS = ("embedding", "low_m", "high_m", "pairs", "mean_distance",
 
 
 def summary_frame(report: Report) -> pd.DataFrame:
-    """The headline figures in one row, intervals beside them; null where a figure cannot be known.
+    """The main figures with their intervals in one row; null where a figure does not exist.
 
     Args:
         report: The report.
@@ -50,13 +50,13 @@ def summary_frame(report: Report) -> pd.DataFrame:
     row["recall_at_1_25m"] = (report.recall_at_k_25m or {}).get("1")
     row["mrr_25m"] = report.mrr_25m
     row["geoscore"] = report.geoscore
-    for name, guess in report.baselines:
-        row[f"{name}_median_m"] = None if guess is None else guess.median
+    for name, baseline in report.baselines:
+        row[f"{name}_median_m"] = None if baseline is None else baseline.median
     return pd.DataFrame([row])
 
 
 def errors_frame(report: Report) -> pd.DataFrame:
-    """Statistics of the error, metres, and shares within each radius: a row an estimator and a baseline.
+    """Error statistics in metres and shares within each radius, one row per estimator and baseline.
 
     Args:
         report: The report.
@@ -64,15 +64,15 @@ def errors_frame(report: Report) -> pd.DataFrame:
     Returns:
         Index `answer`; median, mean, p75, ..., worst5_mean, within_10_m, ...
     """
-    rows = {name: _figures(own.error_m, own.accuracy_within_m) for name, own in report.estimators.items()}
-    for name, guess in report.baselines:
-        if guess is not None:
-            rows[name] = _figures(guess, guess.accuracy_within_m)
+    rows = {name: _figures(one.error_m, one.accuracy_within_m) for name, one in report.estimators.items()}
+    for name, baseline in report.baselines:
+        if baseline is not None:
+            rows[name] = _figures(baseline, baseline.accuracy_within_m)
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("answer")
 
 
 def districts_frame(report: Report) -> pd.DataFrame:
-    """The errors of each region, hardest first.
+    """The errors of each district, largest median first.
 
     Args:
         report: The report.
@@ -81,49 +81,59 @@ def districts_frame(report: Report) -> pd.DataFrame:
         Index `region`; n, median, mean, p95 (metres), within_25_m, ...
     """
     rows = {
-        name: {"n": own.n, "median": own.median, "mean": own.mean, "p95": own.p95, **_within(own.accuracy_within_m)}
-        for name, own in sorted(report.by_region.items(), key=lambda item: -item[1].median)
+        name: {
+            "n": part.n,
+            "median": part.median,
+            "mean": part.mean,
+            "p95": part.p95,
+            **_within(part.accuracy_within_m),
+        }
+        for name, part in sorted(report.by_region.items(), key=lambda item: -item[1].median)
     }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("region")
 
 
 def levels_frame(report: Report) -> pd.DataFrame:
-    """Accuracy and scores of the city and of each size of cell; no rows where the system has no posterior.
+    """Accuracy and scores of each hierarchy level; no rows where the system has no posterior.
 
     Args:
         report: The report.
     """
-    rows = {name: dict(own) for name, own in report.levels.items()}
+    rows = {name: dict(figures) for name, figures in report.levels.items()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("level")
 
 
 def coverage_frame(report: Report) -> pd.DataFrame:
-    """How often the stated regions held the truth: a row a level, for all queries and for each region of the report.
+    """Coverage of the prediction regions, one row per coverage level for all queries and for each district.
 
     Args:
         report: The report.
 
     Returns:
-        `COVERAGE_COLUMNS`; no rows where no regions were stated.
+        `COVERAGE_COLUMNS`; no rows without prediction regions.
     """
     rows: list[dict[str, Any]] = []
-    for own in report.calibration.levels if report.calibration is not None else ():
-        rows.append(_coverage_row(own.level, "all", own, own.area_km2.median, own.cannot_tell))
-        for region, figures in own.by_region.items():
-            if region != "all":  # the one region of queries whose cities are not known
-                rows.append(_coverage_row(own.level, region, figures, figures.median_area_km2, None))
+    for level in report.calibration.levels if report.calibration is not None else ():
+        rows.append(_coverage_row(level.level, "all", level, level.area_km2.median, level.cannot_tell))
+        for district, figures in level.by_region.items():
+            if district != "all":  # the only district where no city is known
+                rows.append(_coverage_row(level.level, district, figures, figures.median_area_km2, None))
     return pd.DataFrame(rows, columns=list(COVERAGE_COLUMNS))
 
 
 def _coverage_row(
-    level: float, region: str, own: LevelCoverage | DistrictCoverage, median_area_km2: float | None, cannot_tell: float | None
+    level: float,
+    district: str,
+    figures: LevelCoverage | DistrictCoverage,
+    median_area_km2: float | None,
+    cannot_tell: float | None,
 ) -> dict[str, Any]:
-    low, high = own.coverage_interval or (None, None)
+    low, high = figures.coverage_interval or (None, None)
     return {
         "level": level,
-        "region": region,
-        "n": own.n,
-        "coverage": own.coverage,
+        "region": district,
+        "n": figures.n,
+        "coverage": figures.coverage,
         "coverage_low": low,
         "coverage_high": high,
         "median_area_km2": median_area_km2,
@@ -132,21 +142,21 @@ def _coverage_row(
 
 
 def spatial_frame(report: Report) -> pd.DataFrame:
-    """How errors and embeddings lie on the ground: Moran's I, Mantel's r, smoothness; a row a figure.
+    """Spatial statistics of errors and embeddings: Moran's I, Mantel's r, smoothness, LISA; one row per figure.
 
     Args:
         report: The report.
 
     Returns:
-        `SPATIAL_COLUMNS`: the figure's name, of what, its value, p where it was tested, n where it is of a count; no
-        rows where nothing was measured.
+        `SPATIAL_COLUMNS`: name of the figure, its variable, its value, p where it was tested, n where it is a count; no
+        rows without spatial statistics.
     """
     rows: list[dict[str, Any]] = []
     if (spatial := report.spatial) is not None:
         if (errors := spatial.errors_moran) is not None:
             rows.append({"figure": "Moran's I", "of": "errors", "value": errors.i, "p": errors.p, "n": errors.n})
-        for own in spatial.components or []:
-            rows.append({"figure": "Moran's I", "of": f"component {own.component}", "value": own.i, "p": own.p})
+        for part in spatial.components or []:
+            rows.append({"figure": "Moran's I", "of": f"component {part.component}", "value": part.i, "p": part.p})
         for kind, test in spatial.mantel or ():
             if test is not None:
                 rows.append({"figure": "Mantel's r", "of": f"{kind} embeddings", "value": test.r, "p": test.p})
@@ -160,16 +170,16 @@ def spatial_frame(report: Report) -> pd.DataFrame:
 
 
 def correlogram_frame(report: Report) -> pd.DataFrame:
-    """Distance of embeddings by distance on the ground: a row a band and kind of embedding.
+    """Embedding distance by bands of ground distance, one row per band and kind of embedding.
 
     Args:
         report: The report.
 
     Returns:
-        `CORRELOGRAM_COLUMNS`; no rows where nothing was measured.
+        `CORRELOGRAM_COLUMNS`; no rows without a correlogram.
     """
-    bands = report.spatial.correlogram if report.spatial is not None else None
-    rows = [{"embedding": kind, **dict(band)} for kind, own in bands or () for band in own or []]
+    correlogram = report.spatial.correlogram if report.spatial is not None else None
+    rows = [{"embedding": kind, **dict(band)} for kind, bands in correlogram or () for band in bands or []]
     return pd.DataFrame(rows, columns=list(CORRELOGRAM_COLUMNS))
 
 

@@ -1,4 +1,4 @@
-"""From posteriors over the candidates to a report: everything about an evaluation that needs no model."""
+"""Measure answers: from posteriors over the candidates to a report, without a model."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from swclip.metrics.spatial import SpatialReport, spatial_report
 from swclip.retrieval.hierarchy import RESOLUTIONS
 
 SHOWN = 10
-"""Candidates of each query that predictions name."""
+"""Number of candidates per query in the table of predictions."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ class MeasureConfig:
     """How answers are measured.
 
     Attributes:
-        estimator: The estimator whose answers the report is about; the others are reported beside it. Where None, the
-            one that the posterior names, or the mode where there is no posterior to ask.
-        regions: "city", or "cells:RES".
-        resamples: Bootstrap resamples.
-        seed: Of the bootstrap, of the random guesses and of the permutations.
-        resolutions: H3 resolutions of the cells whose probabilities are measured beside the city's.
+        estimator: The main estimator of the report; the others are reported in brief. None for the default of the
+            posterior, or the mode where there is no posterior.
+        regions: Districts to report by: "city", or "cells:RES" for H3 cells.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the bootstrap, the random baseline and the permutations.
+        resolutions: H3 resolutions of the hierarchy levels below the city.
     """
 
     estimator: str | None = None
@@ -66,7 +66,7 @@ def measure(
     estimators: Mapping[str, Estimator],
     training_deg: ArrayLike,
     config: MeasureConfig | None = None,
-    stated: Smoothing | None = None,
+    smoothing: Smoothing | None = None,
     *,
     calibration: Calibration | None = None,
     units: Sequence[str] | None = None,
@@ -75,29 +75,27 @@ def measure(
     """Answer the queries from their posteriors and measure the answers.
 
     Args:
-        queries: One row a query: image_id, lat_deg, lon_deg (what the error is measured against), city; block_id,
-            place_id, split and image_path where there are such.
-        candidates: One row a candidate, in the order of the posterior's columns: candidate_id, lat_deg, lon_deg,
+        queries: One row per query: image_id, lat_deg, lon_deg (the true position), city; optionally block_id, place_id,
+            split and image_path.
+        candidates: One row per candidate, in the order of the posterior's columns: candidate_id, lat_deg, lon_deg,
             city, image_ids.
         log_posteriors: Chunks (q, M) of the log posterior over the candidates, rows in the order of the queries.
-        estimators: Name and function; all are reported, `config.estimator` in full.
+        estimators: Estimators by name; all are reported, `config.estimator` in full.
         training_deg: (N, 2) positions of the training photographs, degrees, for the constant baseline.
-        config: How to measure.
-        stated: From a posterior to the one whose sums answers state as probabilities of cities and cells: the
-            smoothing on the ground. The posterior itself where None.
-        calibration: Of the regions; where None the queries calibrate one another by halves.
-        units: What the split dealt as one (`exchangeable_units`), for the halves; the bootstrap's blocks where None.
-        embeddings: Whose spatial statistics are reported beside those of the errors.
+        config: Estimator, districts, bootstrap.
+        smoothing: Spatial smoothing of a posterior for the probabilities of cities and cells; None for none.
+        calibration: Calibration of the prediction regions; None for cross-calibration by halves of the queries.
+        units: Exchangeable units of the queries (`exchangeable_units`), for the halves; None for the blocks.
+        embeddings: Embeddings for spatial statistics.
 
     Returns:
-        Report, predictions and candidates. The report lacks `on`, `truth`, `posterior` and `made_with`, which only the
-        caller knows.
+        Report, predictions and candidates. The caller adds `on`, `truth`, `posterior` and `made_with` to the report.
 
     Raises:
-        ConfigError: The estimator is not among the estimators, or the regions are not known.
+        ConfigError: The estimator or the districts are unknown.
         InputError: There are no queries or no candidates.
-        ArtefactError: A posterior holds values that are not numbers, or has other rows or columns than expected.
-        MismatchError: The calibration is of other cells.
+        ArtefactError: A posterior contains NaN, or the number of its rows or columns is wrong.
+        MismatchError: The calibration was computed on other cells.
     """
     config = config or MeasureConfig()
     estimator = config.estimator or "mode"
@@ -107,11 +105,11 @@ def measure(
     meters = Meters.of(task, config.resolutions, config.seed, calibration, units)
     answers = answer(
         log_posteriors,
-        task.places_deg,
+        task.candidates_deg,
         task.answerable,
         estimators,
         estimator,
-        stated,
+        smoothing,
         [meters.levels, meters.regions],
     )
     errors = {name: geodesic_m(task.truth_deg, position) for name, position in answers.positions_deg.items()}
@@ -121,26 +119,26 @@ def measure(
         answers,
         estimator,
         errors,
-        gain=relevance_gain(_distances_m(task.truth_deg, task.places_deg, answers.top.rows)),
-        ideal_gain=relevance_gain(SphereIndex(task.places_deg).nearest(task.truth_deg, TOP)[0]),
+        gain=relevance_gain(_distances_m(task.truth_deg, task.candidates_deg, answers.top.rows)),
+        ideal_gain=relevance_gain(SphereIndex(task.candidates_deg).nearest(task.truth_deg, TOP)[0]),
         spatial=_spatial(task, errors[estimator], embeddings, config.seed),
     )
-    for_bootstrap, for_guesses = np.random.default_rng(config.seed).spawn(2)
-    guesses, floor_m = baselines(task.truth_deg, task.places_deg, training_deg, for_guesses)
-    report = _report(measured, guesses, config, for_bootstrap)
-    predictions = _predictions(measured, floor_m)
-    return Evaluation(report, predictions, task.candidates, errors, measured.top, meters.ground.posterior())
+    for_bootstrap, for_baselines = np.random.default_rng(config.seed).spawn(2)
+    baseline_figures, oracle_m = baselines(task.truth_deg, task.candidates_deg, training_deg, for_baselines)
+    report = _report(measured, baseline_figures, config, for_bootstrap)
+    predictions = _predictions(measured, oracle_m)
+    return Evaluation(report, predictions, task.candidates, errors, measured.top, meters.cells.posterior())
 
 
 @dataclass(frozen=True, eq=False)
 class _Measured:
-    """The answers to a task and what was measured of them.
+    """The answers to a task with their errors and gains.
 
     Attributes:
-        task: What was asked.
-        meters: What looked at the posteriors.
+        task: The queries and candidates.
+        meters: Accumulated figures of the posteriors.
         answers: The answers of all estimators.
-        estimator: The one that the report is about.
+        estimator: The main estimator.
         errors_m: (Q,) errors by estimator, metres.
         gain: (Q, K) graded relevance of the most probable candidates.
         ideal_gain: (Q, K) graded relevance of the nearest candidates.
@@ -166,7 +164,7 @@ class _Measured:
 
     @property
     def top(self) -> TopCandidates:
-        """The candidates that predictions name."""
+        """The candidates in the table of predictions."""
         return TopCandidates(self.answers.top.rows[:, :SHOWN], self.answers.top.probability[:, :SHOWN])
 
 
@@ -175,17 +173,19 @@ def _spatial(
 ) -> SpatialReport:
     location = None
     if embeddings is not None and embeddings.locations is not None:
-        location = (task.places_deg, embeddings.locations)
+        location = (task.candidates_deg, embeddings.locations)
     return spatial_report(
         task.truth_deg, error_m, None if embeddings is None else embeddings.queries, location, seed=seed
     )
 
 
 def _report(
-    measured: _Measured, guesses: Baselines, config: MeasureConfig, for_bootstrap: np.random.Generator
+    measured: _Measured, baseline_figures: Baselines, config: MeasureConfig, for_bootstrap: np.random.Generator
 ) -> Report:
     task, answers, meters = measured.task, measured.answers, measured.meters
-    errors = error_report(measured.error_m, task.regions, task.blocks, task.block_kind, for_bootstrap, config.resamples)
+    errors = error_report(
+        measured.error_m, task.districts, task.blocks, task.block_kind, for_bootstrap, config.resamples
+    )
     return Report(
         version=REPORT_VERSION,
         n_queries=len(task.queries),
@@ -200,11 +200,11 @@ def _report(
         relevance=Relevance(kernel=RELEVANCE_KERNEL, bandwidth_m=RELEVANCE_BANDWIDTH_M),
         city_alignment_at_k=_city_alignment(measured),
         levels=meters.levels.report(measured.points_deg),
-        baselines=guesses,
+        baselines=baseline_figures,
         estimators={name: Figures.of(error_m) for name, error_m in measured.errors_m.items()},
         regions=config.regions,
         spatial=measured.spatial.report,
-        calibration=meters.regions.report(task.regions, measured.error_m, answers.probability),
+        calibration=meters.regions.report(task.districts, measured.error_m, answers.probability),
     )
 
 
@@ -215,7 +215,7 @@ def _city_alignment(measured: _Measured) -> dict[str, float] | None:
     return city_alignment_at_k(measured.task.cities, names[measured.answers.top.rows].tolist())
 
 
-def _predictions(measured: _Measured, floor_m: Float64[np.ndarray, " q"]) -> pd.DataFrame:
+def _predictions(measured: _Measured, oracle_m: Float64[np.ndarray, " q"]) -> pd.DataFrame:
     """The table of predictions; see `Evaluation`."""
     task, answers, top = measured.task, measured.answers, measured.top
     queries, truth, points = task.queries, task.truth_deg, measured.points_deg
@@ -229,8 +229,8 @@ def _predictions(measured: _Measured, floor_m: Float64[np.ndarray, " q"]) -> pd.
             "predicted_lat_deg": points[:, 0],
             "predicted_lon_deg": points[:, 1],
             "error_m": measured.error_m,
-            "floor_m": floor_m,
-            "region": task.regions,
+            "floor_m": oracle_m,
+            "region": task.districts,
             "city": task.cities,
             "rank_25m": pd.arrays.IntegerArray(answers.ranks, answers.ranks == 0),
             "top1_candidate_id": candidate_ids[top.rows[:, 0]],
@@ -252,8 +252,8 @@ def _predictions(measured: _Measured, floor_m: Float64[np.ndarray, " q"]) -> pd.
 
 
 def _distances_m(
-    truth_deg: Float64[np.ndarray, "q 2"], places_deg: Float64[np.ndarray, "m 2"], rows: Int32[np.ndarray, "q k"]
+    truth_deg: Float64[np.ndarray, "q 2"], candidates_deg: Float64[np.ndarray, "m 2"], rows: Int32[np.ndarray, "q k"]
 ) -> Float64[np.ndarray, "q k"]:
-    """On the sphere, as the nearest are sought: else the best list could be worse by the breadth of an ellipsoid."""
-    there = places_deg[rows]
-    return np.asarray(haversine_m(truth_deg[:, :1], truth_deg[:, 1:], there[..., 0], there[..., 1]))
+    """Haversine distances, as in the search for the nearest: ellipsoidal ones could exceed the ideal gains slightly."""
+    positions = candidates_deg[rows]
+    return np.asarray(haversine_m(truth_deg[:, :1], truth_deg[:, 1:], positions[..., 0], positions[..., 1]))

@@ -1,4 +1,4 @@
-"""predictions.parquet: one row a query with its truth, its answer and its error, as GeoParquet."""
+"""predictions.parquet: true position, answer and error of each query, as GeoParquet."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ COLUMNS = (
 
 
 def write_predictions(path: str | os.PathLike[str], predictions: pd.DataFrame) -> None:
-    """Write predictions as GeoParquet; the geometry is the true position, so that a map coloured by error_m is a click.
+    """Write predictions as GeoParquet, with the true position as geometry, for a GIS.
 
     Args:
         path: The file.
         predictions: The table of an `Evaluation`.
 
     Raises:
-        DiskFullError: The disk filled; what was there before is as it was.
+        DiskFullError: The disk is full; an existing file is unchanged.
         InputError: The folder cannot be written.
     """
     import geopandas
@@ -60,15 +60,15 @@ def write_predictions(path: str | os.PathLike[str], predictions: pd.DataFrame) -
 
 
 def read_predictions(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read what `write_predictions` wrote, without the geometry.
+    """Read predictions written by `write_predictions`, without the geometry.
 
     Args:
         path: The file.
-        columns: Columns that must be there, for a reader that takes files of several versions: what else the file has
-            is read too. Where None, those that this version writes, and no others.
+        columns: Required columns, to read files of several versions; further columns of the file are read too. None
+            for exactly the columns of this version.
 
     Raises:
-        ArtefactError: The file is missing, cut short, or is not a table of predictions.
+        ArtefactError: The file is missing, truncated, or not a table of predictions.
     """
     import pyarrow
     from pyarrow import parquet
@@ -77,17 +77,17 @@ def read_predictions(path: str | os.PathLike[str], columns: Sequence[str] | None
     try:
         table = parquet.read_table(source)
     except FileNotFoundError:
-        raise ArtefactError(f"{source}: the predictions are not there; run `swclip evaluate` first.") from None
+        raise ArtefactError(f"{source}: the file of predictions is missing; run `swclip evaluate` first.") from None
     except (OSError, pyarrow.ArrowException) as error:
         raise ArtefactError(
             f"{source}: the predictions cannot be read ({error}); run `swclip evaluate` again."
         ) from error
-    needed = COLUMNS if columns is None else columns
-    missing = [name for name in needed if name not in table.column_names]
+    required = COLUMNS if columns is None else columns
+    missing = [name for name in required if name not in table.column_names]
     if missing:
         raise ArtefactError(f"{source}: column {missing[0]!r} is missing; run `swclip evaluate` again.")
-    others = [name for name in table.column_names if name not in (*needed, "geometry")]
-    frame: pd.DataFrame = table.select([*needed, *(others if columns is not None else ())]).to_pandas()
+    further = [name for name in table.column_names if name not in (*required, "geometry")]
+    frame: pd.DataFrame = table.select([*required, *(further if columns is not None else ())]).to_pandas()
     frame["rank_25m"] = frame["rank_25m"].astype("Int64")
     frame["city_probability"] = frame["city_probability"].astype("Float64")
     return frame

@@ -1,7 +1,7 @@
-"""The report of an evaluation: what report.json holds, as a typed record.
+"""The report of an evaluation, as in report.json.
 
 `docs/report.schema.json` is `Report` as JSON Schema, for programs in other languages. The version changes when a key
-changes its meaning or goes away; further keys may come within a version.
+changes its meaning or is removed; keys may be added within a version.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from swclip.metrics.spatial import Spatial
 Version = Literal["1", "2"]
 
 REPORT_VERSION: Version = "2"
-"""What is written."""
+"""The version that is written."""
 
 EARLIER_VERSION: Version = "1"
-"""What is read as well, where figures that it lacks can be left out."""
+"""An earlier version that is also accepted where its missing figures can be left out."""
 
 
 class Unanswered(Part):
-    """Queries that another tool was asked and did not answer."""
+    """Queries that another tool did not answer."""
 
     n_asked: int
     n: int
@@ -43,7 +43,7 @@ class Unanswered(Part):
 
 
 class ConfidenceCurve(Part):
-    """Errors of the surest answers."""
+    """Risk-coverage curve of confidences: errors of the most confident answers."""
 
     share: list[Share]
     n: list[int]
@@ -52,7 +52,7 @@ class ConfidenceCurve(Part):
 
 
 class Confidence(Part):
-    """What the order of another tool's confidences is worth."""
+    """How well the confidences of another tool rank its answers."""
 
     n: int
     selective: ConfidenceCurve
@@ -81,7 +81,7 @@ class Report(Part):
     gallery_size: Number | None
     gallery_photographs: Number | None
     unanswered: Unanswered | None = Field(
-        default=None, description="of another tool's answers: what it was asked and left"
+        default=None, description="of another tool's answers: queries without an answer"
     )
     estimator: str | None
     error_m: Errors
@@ -90,7 +90,9 @@ class Report(Part):
     by_region: dict[str, DistrictErrors]
     regional: DistrictGap | None
     intervals: Intervals
-    recall_at_k_25m: dict[str, Share | None] | None = Field(description="by k; null beyond the answers that were given")
+    recall_at_k_25m: dict[str, Share | None] | None = Field(
+        description="by k; null beyond the number of ranked answers"
+    )
     mrr_25m: float | None
     ndcg_at_k: ByK | None
     relevance: Relevance | None
@@ -101,34 +103,32 @@ class Report(Part):
     regions: str
     spatial: Spatial | None
     calibration: CalibrationReport | None
-    confidence: Confidence | None = Field(
-        default=None, description="of another tool's answers: whether its sure ones are better"
-    )
+    confidence: Confidence | None = Field(default=None, description="of another tool's answers: errors by confidence")
     on: str | None = None
     truth: Truth | None = None
     posterior: dict[str, Any] | None = None
-    parts: int | None = Field(default=None, description="splits that were pooled")
+    parts: int | None = Field(default=None, description="number of pooled splits")
     made_with: dict[str, Any] = Field(default_factory=dict)
     leakage: dict[str, Any] | None = Field(
-        default=None, description="what queries and gallery of another tool's vectors share"
+        default=None, description="of another tool's vectors: overlap of queries and gallery"
     )
 
     @property
     def n_unanswered(self) -> int:
-        """Queries that were asked and not answered."""
+        """Number of queries without an answer."""
         return 0 if self.unanswered is None else self.unanswered.n
 
     @property
     def answers_alone(self) -> bool:
-        """Whether it is of bare coordinates, without a posterior behind them."""
+        """Whether it is of predicted coordinates only, without a posterior."""
         return "posterior" in self.model_fields_set and self.posterior is None
 
     def recorded(self, **entries: Any) -> Report:
-        """The same report with further entries of `made_with`."""
+        """A copy with further entries of `made_with`."""
         return self.model_copy(update={"made_with": {**self.made_with, **entries}})
 
     def as_dict(self) -> dict[str, Any]:
-        """What report.json holds: a key that was never set is left out."""
+        """The values for report.json; keys that were never set are left out."""
         return self.model_dump(exclude_unset=True)
 
 
@@ -139,21 +139,21 @@ def read_report(path: str | os.PathLike[str]) -> Report:
         path: The file.
 
     Raises:
-        ArtefactError: It is missing, or not a report of this version; see `report_of`.
+        ArtefactError: It is missing, or is not a report of this version; see `report_of`.
     """
     return report_of(read_json(path, "the report"), os.fspath(path))
 
 
 def report_of(document: Any, where: str = "report.json", versions: Sequence[Version] = (REPORT_VERSION,)) -> Report:
-    """The report that a JSON document holds.
+    """Validate a JSON document as a report.
 
     Args:
-        document: What the JSON holds.
-        where: The file, for the message.
-        versions: Versions that are accepted.
+        document: The parsed JSON.
+        where: Name of the file in messages.
+        versions: Accepted versions.
 
     Raises:
-        ArtefactError: A key is missing, unknown or of another type, or the version is another one.
+        ArtefactError: A key is missing, unknown or of another type, or the version is not accepted.
     """
     check_version(document, where, versions)
     try:
@@ -162,7 +162,7 @@ def report_of(document: Any, where: str = "report.json", versions: Sequence[Vers
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "missing":
-            raise ArtefactError(f"{where}: {key!r} is missing, so this is no whole report; evaluate again.") from error
+            raise ArtefactError(f"{where}: {key!r} is missing, so the report is incomplete; evaluate again.") from error
         if first["type"] == "extra_forbidden":
             raise ArtefactError(
                 f"{where}: this swclip does not know the key {key!r}; use the swclip that wrote it, or evaluate again."
@@ -171,10 +171,10 @@ def report_of(document: Any, where: str = "report.json", versions: Sequence[Vers
 
 
 def check_version(document: Any, where: str, versions: Sequence[Version]) -> None:
-    """Check the version of a report before anything else is read of it.
+    """Check the version of a report before its other keys.
 
     Raises:
-        ArtefactError: It is none of the versions.
+        ArtefactError: It is not one of the versions.
     """
     version = document.get("version") if isinstance(document, dict) else None
     if version not in versions:

@@ -1,4 +1,4 @@
-"""Measuring any other tool as a run is measured: from the coordinates it predicts, or from the vectors it makes."""
+"""Evaluate another tool like a run: from its predicted coordinates, or from its embeddings."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from swclip.evaluation.evaluate import evaluate_embeddings
 from swclip.evaluation.measure import MeasureConfig
 from swclip.evaluation.result import Evaluation
 from swclip.external.embeddings import Source, read_vectors
-from swclip.external.ground_truth import asked_of
-from swclip.external.measure_coordinates import measure_answers
-from swclip.external.measure_embeddings import Problem, given_problem, own_problem
+from swclip.external.ground_truth import query_set
+from swclip.external.measure_coordinates import measure_coordinates
+from swclip.external.measure_embeddings import VectorTask, manifest_task, standalone_task
 from swclip.external.predicted_coordinates import read_predicted_coordinates
-from swclip.external.prediction_columns import COMMON, find_roles, need, open_table
+from swclip.external.prediction_columns import COMMON_ROLES, find_roles, open_table, require_columns
 from swclip.external.prediction_gallery import Space, fitted_posterior, fixed_posterior, image_gallery
 from swclip.versions import versions
 
@@ -42,28 +42,28 @@ def evaluate_predictions(
 ) -> Evaluation:
     """Measure the coordinates that another tool predicted.
 
-    One row is one answer: an id, the true position, the predicted one, and where there are such a confidence, city,
-    place_id and block_id. Further ranked answers are further rows of the same id with a column `rank`. A row without
-    predicted coordinates (or with 0, 0) is a query that the tool did not answer: it is counted in `unanswered`, and
-    errors are those of the answered. Whatever would need a posterior, embeddings or a gallery is null.
+    One row is one answer: an id, the true position, the predicted one, and optionally a confidence, city, place_id and
+    block_id. Further ranked answers are further rows of the same id with a column `rank`. A row without predicted
+    coordinates (or with 0, 0) is a query without an answer: it is counted in `unanswered`, and errors are those of the
+    answered queries. Figures that need a posterior, embeddings or a gallery are null.
 
     Args:
         predictions: A CSV, Parquet, GeoParquet or GeoJSON file, or a data frame.
-        manifest: Takes the true positions from here; ids are image_ids, paths or file names of it.
-        splits: With the manifest: which photographs were asked, and the candidates, which give floor and guesses.
-        on: Which photographs of the splits, "query" or "val".
-        gallery: Positions that the tool could name (a table with latitude and longitude), if they are known.
-        columns: {role: column} where a name does not say what it holds: image_id, lat, lon, predicted_lat,
+        manifest: Manifest with the true positions; ids are its image_ids, paths or file names.
+        splits: Splits of the manifest, which define the queries and the candidates for oracle error and baselines.
+        on: Queries of the splits, "query" or "val".
+        gallery: Candidate positions of the tool (a table with latitude and longitude), if known.
+        columns: {role: column} for columns with other names: image_id, lat, lon, predicted_lat,
             predicted_lon, rank, confidence, city, place, block.
-        config: Regions, bootstrap and seed.
-        command: The command line, for the record.
+        config: Districts, bootstrap and seed.
+        command: The command line, for the report.
 
     Returns:
         Report, predictions and candidates.
 
     Raises:
-        InputError: The table cannot be used; the message names the row.
-        ConfigError: The options do not go together.
+        InputError: The table is invalid; the message names the row.
+        ConfigError: The options cannot be combined.
         MismatchError: The splits were made from another manifest.
 
     Example:
@@ -74,18 +74,18 @@ def evaluate_predictions(
         (69.4, 1, None)
     """
     if splits is not None and manifest is None:
-        raise ConfigError("splits say which photographs were asked; give their manifest too.")
+        raise ConfigError("splits define the queries of a manifest; give the manifest too.")
     if splits is not None and gallery is not None:
-        raise ConfigError("the splits have candidates already; give them or a gallery, not both.")
-    asked = None if manifest is None else asked_of(manifest, splits, on)
-    predicted = read_predicted_coordinates(predictions, columns=columns, asked=asked)
+        raise ConfigError("splits and a gallery both define the candidates; give one of them.")
+    queries = None if manifest is None else query_set(manifest, splits, on)
+    predicted = read_predicted_coordinates(predictions, columns=columns, query_set=queries)
     candidates = None if gallery is None else _candidates(gallery)
     training = np.zeros((0, 2))
     if splits is not None and manifest is not None:
         candidates = candidates_for(splits, on)
         side = [indices(splits, manifest, name) for name in ("train", "val") if name in _TRAINING_SIDE[on]]
         training = manifest.positions_deg[np.concatenate(side)]
-    evaluation = measure_answers(predicted, config, candidates=candidates, training_deg=training)
+    evaluation = measure_coordinates(predicted, config, candidates=candidates, training_deg=training)
     source: dict[str, Any] = {"kind": "predictions", "file": predicted.name, "notes": predicted.notes}
     record = {**versions(), "bridge": source, **_data(manifest, splits), "command": command}
     report = evaluation.report.model_copy(update={"on": on, "made_with": record})
@@ -107,33 +107,33 @@ def evaluate_vectors(
     config: MeasureConfig | None = None,
     command: str | None = None,
 ) -> Evaluation:
-    """Measure another tool's embeddings by image search: the report of a run, from vectors.
+    """Measure another tool's embeddings by image search, with the report of a run.
 
     A candidate is a position of the gallery, scored by its most similar photograph. With validation queries (rows of
-    role val, or a share of the queries set apart) temperature, smoothing and estimator are fitted on them. Without, the
-    answer is the place of the most similar photograph and the temperature is a stated constant: probabilities are then
-    not fitted to anything, which `posterior.fitted` says.
+    role val, or a share of the queries) temperature, smoothing and estimator are fitted on them. Without, the answer is
+    the position of the most similar photograph and the temperature is constant: probabilities are then not fitted, and
+    `posterior.fitted` is false.
 
     Args:
-        vectors: Ids, positions, roles and vectors; see `read_vectors` for the forms.
-        gallery: The gallery's vectors, where they are in a file of their own.
+        vectors: Ids, positions, roles and vectors; see `read_vectors` for the formats.
+        gallery: The gallery's vectors, where they are in a separate file.
         similarity: "cosine", or "l2" for Euclidean distance.
         crs: Projection of the columns easting and northing, such as EPSG:32650.
         columns: {role: column}: image_id, lat, lon, easting, northing, role, city, place, block.
-        manifest: With splits: the vectors are of its photographs, whose positions and roles are known there.
-        splits: Which photographs are asked and which may be leaned on.
-        on: Which photographs of the splits, "query" or "val".
-        val_share: Share of the queries, in whole blocks, to fit the posterior on; they are then not measured.
-        temperature: In place of the constant where nothing is fitted.
-        config: Estimator, regions, bootstrap and seed.
-        command: The command line, for the record.
+        manifest: Manifest of the photographs with their positions; needs splits.
+        splits: Splits of the manifest, which define the queries and the gallery.
+        on: Queries of the splits, "query" or "val".
+        val_share: Share of the queries, in whole blocks, to fit the posterior on; they are not measured.
+        temperature: Temperature where none is fitted; None for the default.
+        config: Estimator, districts, bootstrap and seed.
+        command: The command line, for the report.
 
     Returns:
-        Report, predictions and candidates. `report.leakage` counts queries that the gallery holds.
+        Report, predictions and candidates. `report.leakage` counts queries that are in the gallery.
 
     Raises:
-        InputError: Vectors are not finite, do not fit together, or lack ids, positions or roles.
-        ConfigError: The options do not go together.
+        InputError: Vectors are not finite, differ in dimension, or lack ids, positions or roles.
+        ConfigError: The options cannot be combined.
         MismatchError: The splits were made from another manifest.
 
     Example:
@@ -145,18 +145,18 @@ def evaluate_vectors(
         (0.0, False)
     """
     config = config or MeasureConfig()
-    problem = _problem(vectors, gallery, crs, columns, manifest, splits, val_share, config.seed)
-    places, rows, candidate = problem.gallery_rows(on)
-    space = Space.of(problem.vectors[rows], similarity)
-    meta = {"similarity": similarity, "dim": int(problem.vectors.shape[1])}
-    held = image_gallery(places, space.gallery(problem.vectors[rows]), candidate, meta)
-    validation = indices(problem.splits, problem.manifest, "val") if on == "query" else np.zeros(0, dtype=np.int64)
-    posterior = _fit(problem, space, config.seed) if len(validation) else fixed_posterior(temperature)
+    task = _task(vectors, gallery, crs, columns, manifest, splits, val_share, config.seed)
+    candidates, rows, candidate_of = task.gallery_rows(on)
+    space = Space.of(task.vectors[rows], similarity)
+    meta = {"similarity": similarity, "dim": int(task.vectors.shape[1])}
+    query_gallery = image_gallery(candidates, space.gallery(task.vectors[rows]), candidate_of, meta)
+    validation = indices(task.splits, task.manifest, "val") if on == "query" else np.zeros(0, dtype=np.int64)
+    posterior = _fit(task, space, config.seed) if len(validation) else fixed_posterior(temperature)
     evaluation = evaluate_embeddings(
-        space.queries(problem.vectors[problem.rows(on)]),
-        held,
-        problem.manifest,
-        problem.splits,
+        space.queries(task.vectors[task.rows(on)]),
+        query_gallery,
+        task.manifest,
+        task.splits,
         on=on,
         posterior=posterior,
         config=config,
@@ -166,14 +166,14 @@ def evaluate_vectors(
         "fitted": bool(len(validation)),
         "fitted_on": f"{len(validation)} validation queries" if len(validation) else "nothing",
     }
-    leakage = {**leakage_report(problem.manifest, problem.splits), "vectors": problem.leakage}
-    leakage["warnings"] = [*problem.leakage["warnings"], *leakage["warnings"]]
+    leakage = {**leakage_report(task.manifest, task.splits), "vectors": task.leakage}
+    leakage["warnings"] = [*task.leakage["warnings"], *leakage["warnings"]]
     report = evaluation.report.recorded(bridge={"kind": "vectors", "files": _names(vectors, gallery), **meta})
     posterior_record = {**(report.posterior or {}), **fitted}
     return replace(evaluation, report=report.model_copy(update={"posterior": posterior_record, "leakage": leakage}))
 
 
-def _problem(
+def _task(
     vectors: Source,
     gallery: Source | None,
     crs: str | None,
@@ -182,41 +182,43 @@ def _problem(
     splits: Splits | None,
     val_share: float,
     seed: int,
-) -> Problem:
+) -> VectorTask:
     if (manifest is None) != (splits is None):
-        raise ConfigError("vectors of a manifest's photographs need its splits, which say what is asked; give both.")
+        raise ConfigError("vectors of a manifest's photographs need the manifest and its splits; give both.")
     if manifest is not None and splits is not None:
         if gallery is not None or val_share or crs is not None:
-            raise ConfigError("the splits say what the gallery, its positions and the validation are; leave those out.")
-        return given_problem(read_vectors(vectors, columns=columns, with_positions=False), manifest, splits)
+            raise ConfigError(
+                "splits define gallery, positions and validation queries; leave out the gallery, --crs and --val-share."
+            )
+        return manifest_task(read_vectors(vectors, columns=columns, with_positions=False), manifest, splits)
     if gallery is None:
-        return own_problem(read_vectors(vectors, crs=crs, columns=columns), None, val_share=val_share, seed=seed)
-    asked = read_vectors(vectors, role="query", crs=crs, columns=columns)
-    there = read_vectors(gallery, role="gallery", crs=crs, columns=columns)
-    return own_problem(asked, there, val_share=val_share, seed=seed)
+        return standalone_task(read_vectors(vectors, crs=crs, columns=columns), None, val_share=val_share, seed=seed)
+    query_vectors = read_vectors(vectors, role="query", crs=crs, columns=columns)
+    gallery_vectors = read_vectors(gallery, role="gallery", crs=crs, columns=columns)
+    return standalone_task(query_vectors, gallery_vectors, val_share=val_share, seed=seed)
 
 
-def _fit(problem: Problem, space: Space, seed: int) -> Any:
-    """The posterior of the validation queries, on the gallery that is theirs."""
-    places, rows, candidate = problem.gallery_rows("val")
-    held = image_gallery(places, space.gallery(problem.vectors[rows]), candidate, {})
-    truth = problem.manifest.positions_deg[indices(problem.splits, problem.manifest, "val")]
-    return fitted_posterior(space.queries(problem.vectors[problem.rows("val")]), truth, held, seed)
+def _fit(task: VectorTask, space: Space, seed: int) -> Any:
+    """Fit the posterior on the validation queries and their gallery."""
+    candidates, rows, candidate_of = task.gallery_rows("val")
+    val_gallery = image_gallery(candidates, space.gallery(task.vectors[rows]), candidate_of, {})
+    truth = task.manifest.positions_deg[indices(task.splits, task.manifest, "val")]
+    return fitted_posterior(space.queries(task.vectors[task.rows("val")]), truth, val_gallery, seed)
 
 
 def _candidates(gallery: str | os.PathLike[str] | pd.DataFrame) -> pd.DataFrame:
-    """Positions of a table as candidates."""
-    table = find_roles(open_table(gallery, "the table of the gallery"), COMMON, None)
+    """Candidates from a table of positions."""
+    table = find_roles(open_table(gallery, "the table of the gallery"), COMMON_ROLES, None)
     lat_lon = table.raw.lat_lon
     if lat_lon is not None and "lat" not in table.columns:
         frame = table.raw.frame.assign(lat_deg=[pair[0] for pair in lat_lon], lon_deg=[pair[1] for pair in lat_lon])
-        table = find_roles(open_table(frame, "the table of the gallery"), COMMON, None)
-    need(table, ["lat", "lon"], "")
+        table = find_roles(open_table(frame, "the table of the gallery"), COMMON_ROLES, None)
+    require_columns(table, ["lat", "lon"], "")
     positions = table.positions("lat", "lon", "position of a candidate")
-    kept = ~np.isnan(positions[:, 0])
-    if not kept.all():
-        at = int(np.flatnonzero(~kept)[0])
-        raise ConfigError(f"{table.where(at, 'lat')}: a candidate without a position; mend or remove the row.")
+    valid = ~np.isnan(positions[:, 0])
+    if not valid.all():
+        at = int(np.flatnonzero(~valid)[0])
+        raise ConfigError(f"{table.where(at, 'lat')}: a candidate without a position; correct or remove the row.")
     ids = [name or f"candidate-{at}" for at, name in enumerate(table.texts("image_id"))]
     return pd.DataFrame(
         {
@@ -234,10 +236,10 @@ def _names(*sources: Source | None) -> list[str]:
 
 
 def _data(manifest: Manifest | None, splits: Splits | None) -> dict[str, Any]:
-    """What the true positions and the candidates came from, for the record."""
-    known: dict[str, Any] = {}
+    """The sources of true positions and candidates, for the report."""
+    sources: dict[str, Any] = {}
     if manifest is not None:
-        known["manifest"] = {"path": str(manifest.path), "digest": manifest.digest}
+        sources["manifest"] = {"path": str(manifest.path), "digest": manifest.digest}
     if splits is not None:
-        known["splits"] = {"path": str(splits.path), **splits.meta}
-    return known
+        sources["splits"] = {"path": str(splits.path), **splits.meta}
+    return sources

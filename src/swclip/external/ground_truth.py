@@ -1,4 +1,4 @@
-"""Where the true positions of another tool's queries come from: its own table, or a manifest with or without splits."""
+"""True positions of another tool's queries: from its table, or from a manifest with or without splits."""
 
 from __future__ import annotations
 
@@ -10,65 +10,64 @@ import pandas as pd
 from jaxtyping import Float64, Int64
 
 from swclip.data.manifest import Manifest
-from swclip.data.splits import QuerySplit as On
-from swclip.data.splits import Splits
+from swclip.data.splits import QuerySplit, Splits
 from swclip.errors import InputError
 from swclip.evaluation.evaluate import TRUE_COLUMNS, query_rows
 from swclip.evaluation.report import Truth
 from swclip.external.prediction_columns import ExternalTable
 
-_DEEPEST = 6
+_MAX_PARTS = 6
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The photographs that were asked.
+class QuerySet:
+    """The queries that a tool was given.
 
     Attributes:
         queries: Q rows: image_id, lat_deg, lon_deg (the truth), city, place_id, block_id, split.
-        truth: Which position that is, for the record.
-        complete: Whether these are all that were asked, so that one without a row was not answered. Where false, a
-            photograph without a row was not asked.
-        known: Every id and file name by which a photograph of the manifest may be called, and its image_id.
+        truth: Kind of the true positions, for the report.
+        complete: Whether `queries` are exactly the queries, so that one without a row is unanswered. If False, only the
+            photographs with a row are queries.
+        image_id_of: image_id by each name of a photograph of the manifest; see `names_of`.
     """
 
     queries: pd.DataFrame
     truth: Truth
     complete: bool
-    known: dict[str, str]
+    image_id_of: dict[str, str]
 
     def rows_of(self, names: Sequence[str], where: Callable[[int], str]) -> tuple[dict[str, int], int]:
-        """Rows of the queries by the names that a table uses, and how many names are of photographs not asked.
+        """Rows of the queries by the names in a table, and the number of names of other photographs.
 
         Args:
-            names: Names in the table, each once.
-            where: The row of a name in words.
+            names: Distinct names in the table.
+            where: Describes the row of a name in messages.
 
         Raises:
-            InputError: A name is no photograph's, or two names are one photograph's.
+            InputError: A name is of no photograph, or two names are of the same photograph.
         """
         at_id = {image_id: at for at, image_id in enumerate(self.queries["image_id"])}
-        found: dict[str, int] = {}
-        taken: dict[int, str] = {}
+        row_of: dict[str, int] = {}
+        name_of: dict[int, str] = {}
         left_out = 0
         for number, name in enumerate(names):
-            image_id = self.known.get(name)
+            image_id = self.image_id_of.get(name)
             if image_id is None:
                 raise InputError(
-                    f"{where(number)}: {name!r} is no image_id, path or file name of the manifest; is it another "
-                    "manifest, or another column?"
+                    f"{where(number)}: {name!r} is not an image_id, path or file name of the manifest; check the "
+                    "manifest and the column."
                 )
             at = at_id.get(image_id)
             if at is None:
                 left_out += 1
-            elif at in taken:
-                raise InputError(f"{where(number)}: {name!r} and {taken[at]!r} are the same photograph; keep one.")
+            elif at in name_of:
+                raise InputError(f"{where(number)}: {name!r} and {name_of[at]!r} are the same photograph; keep one.")
             else:
-                found[name], taken[at] = at, name
-        return found, left_out
+                row_of[name], name_of[at] = at, name
+        return row_of, left_out
 
     def measured(self, row_of: dict[str, int]) -> tuple[pd.DataFrame, dict[str, int]]:
-        """The queries to measure, and the row of each name in them: all, or the named ones where not all were asked."""
+        """The queries to measure, and the row of each name: all queries if complete, else the named ones."""
         if self.complete:
             return self.queries, row_of
         kept = np.array(sorted(row_of.values()), dtype=np.int64)
@@ -77,12 +76,12 @@ class Asked:
         }
 
 
-def asked_of(manifest: Manifest, splits: Splits | None = None, on: On = "query") -> Asked:
-    """The photographs that were asked, of a manifest.
+def query_set(manifest: Manifest, splits: Splits | None = None, on: QuerySplit = "query") -> QuerySet:
+    """The queries of a manifest.
 
     Args:
         manifest: The photographs. Errors are measured against true_lat_deg and true_lon_deg where it has them.
-        splits: Which of them were asked; without it, those that the table names.
+        splits: Splits that define the queries; None for the photographs in the table.
         on: "query" or "val".
 
     Raises:
@@ -117,33 +116,33 @@ def asked_of(manifest: Manifest, splits: Splits | None = None, on: On = "query")
             "split": on if splits is not None else "query",
         }
     )
-    return Asked(queries, truth, splits is not None, names_of(manifest))
+    return QuerySet(queries, truth, splits is not None, names_of(manifest))
 
 
 def names_of(manifest: Manifest) -> dict[str, str]:
-    """Every name that a photograph of a manifest may go by in another tool's table, and its image_id.
+    """image_id by each name that another tool's table may use for a photograph of a manifest.
 
-    Its image_id; its path as the manifest has it; its absolute path; the end of that, from the file name up to
-    `_DEEPEST` parts, with and without the ending. A name that two photographs share is nobody's; an image_id never is.
+    Names are: its image_id; its path in the manifest; its absolute path; the last 1 to `_MAX_PARTS` parts of that, with
+    and without the suffix. A name shared by two photographs is left out, except where it is an image_id.
     """
-    found: dict[str, str | None] = {}
+    image_id_of: dict[str, str | None] = {}
     ids = [str(image_id) for image_id in manifest.frame["image_id"]]
     for image_id, path, file in zip(ids, manifest.frame["image_path"], manifest.image_paths, strict=True):
-        parts = file.parts[-_DEEPEST:]
+        parts = file.parts[-_MAX_PARTS:]
         tails = {"/".join(parts[at:]) for at in range(len(parts))}
         for name in {str(path), str(file), *tails, *(tail.removesuffix(file.suffix) for tail in tails)}:
-            found[name] = image_id if found.get(name, image_id) == image_id else None
+            image_id_of[name] = image_id if image_id_of.get(name, image_id) == image_id else None
     return {
-        **{name: image_id for name, image_id in found.items() if image_id is not None},
+        **{name: image_id for name, image_id in image_id_of.items() if image_id is not None},
         **dict(zip(ids, ids, strict=True)),
     }
 
 
 def truth_of_rows(table: ExternalTable, lines: Int64[np.ndarray, " q"]) -> Float64[np.ndarray, "q 2"]:
-    """True positions that a table itself has, of some of its rows.
+    """True positions in a table, for the rows `lines`.
 
     Raises:
-        InputError: One is missing.
+        InputError: A position is missing.
     """
     truth: Float64[np.ndarray, "q 2"] = table.positions("lat", "lon", "true position")[lines]
     if np.isnan(truth).any():

@@ -1,4 +1,4 @@
-"""Measuring answers that are coordinates alone: the figures of a report that need no posterior, the others null."""
+"""Measure predicted coordinates: the figures of a report that need no posterior; the others are null."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from swclip.data.grouping import text_or_none
 from swclip.errors import InputError
 from swclip.evaluation.measure import MeasureConfig
 from swclip.evaluation.predictions import COLUMNS
-from swclip.evaluation.report import REPORT_VERSION, Confidence, Report, ConfidenceCurve, Unanswered
+from swclip.evaluation.report import REPORT_VERSION, Confidence, ConfidenceCurve, Report, Unanswered
 from swclip.evaluation.result import Evaluation
 from swclip.evaluation.retrieval_task import hits_within
-from swclip.external.predicted_coordinates import Predicted
+from swclip.external.predicted_coordinates import PredictedCoordinates
 from swclip.geo.distance import geodesic_m
 from swclip.metrics.baselines import Baselines, baselines
 from swclip.metrics.districts import district_labels, resampling_blocks
@@ -29,34 +29,35 @@ from swclip.metrics.parts import Figures
 from swclip.metrics.spatial import spatial_report
 
 ESTIMATOR = "as given"
-"""The estimator's name in a report of answers: another tool's own way from a photograph to a point."""
+"""Name of the estimator in a report of another tool's predicted coordinates."""
 
-_NO_CANDIDATES = ("candidate_id", "lat_deg", "lon_deg", "city", "image_ids")
+_CANDIDATE_COLUMNS = ("candidate_id", "lat_deg", "lon_deg", "city", "image_ids")
 _SHARES = (0.25, 0.5, 0.75, 1.0)
 
 
-def measure_answers(
-    predicted: Predicted,
+def measure_coordinates(
+    predicted: PredictedCoordinates,
     config: MeasureConfig | None = None,
     *,
     candidates: pd.DataFrame | None = None,
     training_deg: ArrayLike = (),
 ) -> Evaluation:
-    """Measure answers against the truth.
+    """Measure predicted coordinates against the truth.
 
-    Errors, regions and intervals are of the answered queries. How many were asked and not answered stands beside them
-    (`unanswered`), with the accuracy where those count as wrong. What a posterior, embeddings or an unknown gallery
-    would be needed for is null.
+    Errors, districts and intervals are of the answered queries. `unanswered` has the number of queries without an
+    answer, and the accuracy where these count as wrong. Figures that need a posterior, embeddings or an unknown gallery
+    are null.
 
     Args:
         predicted: The queries and their answers.
-        config: Regions, bootstrap and seed; an estimator has no meaning here.
-        candidates: The gallery where it is known: candidate_id, lat_deg, lon_deg, city, image_ids. It gives the floor,
-            the random guess and how many queries are answerable.
-        training_deg: (N, 2) positions of the training photographs, for one guess for all; the candidates' where empty.
+        config: Districts, bootstrap and seed; the estimator is ignored.
+        candidates: The gallery, where known: candidate_id, lat_deg, lon_deg, city, image_ids. It is used for the oracle
+            error, the random baseline and the number of answerable queries.
+        training_deg: (N, 2) positions of the training photographs, for the constant baseline; where empty, those of the
+            candidates.
 
     Returns:
-        Report (without `made_with`), predictions (a row an answered query, with `confidence` where there was such) and
+        Report (without `made_with`), predictions (one row per answered query, with `confidence` where available) and
         candidates.
 
     Raises:
@@ -71,19 +72,19 @@ def measure_answers(
     answers = predicted.answers_deg[answered]
     error = geodesic_m(truth, answers[:, 0])
     cities = text_or_none(queries["city"])
-    regions = district_labels(cities, truth, config.regions)
+    districts = district_labels(cities, truth, config.regions)
     blocks, block_kind = resampling_blocks(queries, truth)
-    # As `measure` spawns them, so that the same errors get the same intervals.
-    generator_bootstrap, generator_random = np.random.default_rng(config.seed).spawn(2)
+    # Spawned as in `measure`, so that equal errors have equal intervals.
+    for_bootstrap, for_baselines = np.random.default_rng(config.seed).spawn(2)
     ranks = first_answer_rank(truth, answers)
-    floor = np.full(len(queries), np.nan)
-    guesses = Baselines(floor=None, constant=None, random=None)
+    oracle_m = np.full(len(queries), np.nan)
+    baseline_figures = Baselines(floor=None, constant=None, random=None)
     answerable = None
     if candidates is not None:
-        places = candidates[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
-        guesses, floor = baselines(truth, places, training_deg, generator_random)
-        answerable = sum(len(hit) > 0 for hit in hits_within(truth, places, RECALL_RADIUS_M))
-    errors = error_report(error, regions, blocks, block_kind, generator_bootstrap, config.resamples)
+        candidates_deg = candidates[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
+        baseline_figures, oracle_m = baselines(truth, candidates_deg, training_deg, for_baselines)
+        answerable = sum(len(hits) > 0 for hits in hits_within(truth, candidates_deg, RECALL_RADIUS_M))
+    errors = error_report(error, districts, blocks, block_kind, for_bootstrap, config.resamples)
     spatial, lisa, lisa_p = spatial_report(truth, error, seed=config.seed)
     report = Report(
         version=REPORT_VERSION,
@@ -100,7 +101,7 @@ def measure_answers(
         relevance=None,
         city_alignment_at_k=None,
         levels={},
-        baselines=guesses,
+        baselines=baseline_figures,
         estimators={ESTIMATOR: Figures.of(error)},
         regions=config.regions,
         spatial=spatial,
@@ -109,13 +110,13 @@ def measure_answers(
         truth=predicted.truth,
         posterior=None,
     )
-    frame = _predictions(queries, answers[:, 0], error, floor, regions, blocks, ranks)
+    frame = _predictions(queries, answers[:, 0], error, oracle_m, districts, blocks, ranks)
     frame["lisa"], frame["lisa_p"] = pd.Series(lisa, dtype=object), pd.array(lisa_p, dtype="Float64")
     if predicted.confidence is not None:
         frame["confidence"] = predicted.confidence[answered]
-    empty = pd.DataFrame({name: pd.Series(dtype=object) for name in _NO_CANDIDATES})
-    kept = empty if candidates is None else candidates.reset_index(drop=True)
-    return Evaluation(report, frame, kept, {ESTIMATOR: error})
+    no_candidates = pd.DataFrame({name: pd.Series(dtype=object) for name in _CANDIDATE_COLUMNS})
+    table = no_candidates if candidates is None else candidates.reset_index(drop=True)
+    return Evaluation(report, frame, table, {ESTIMATOR: error})
 
 
 def first_answer_rank(
@@ -127,9 +128,9 @@ def first_answer_rank(
         truth_deg: (Q, 2) latitude, longitude, degrees.
         answers_deg: (Q, K, 2) ranked answers, NaN where there are no more.
     """
-    there = ~np.isnan(answers_deg[:, :, 0])
-    row, column = np.nonzero(there)
-    near = np.zeros(there.shape, dtype=bool)
+    present = ~np.isnan(answers_deg[:, :, 0])
+    row, column = np.nonzero(present)
+    near = np.zeros(present.shape, dtype=bool)
     near[row, column] = geodesic_m(truth_deg[row], answers_deg[row, column]) <= RECALL_RADIUS_M
     return np.where(near.any(axis=1), near.argmax(axis=1) + 1, 0).astype(np.int64)
 
@@ -137,14 +138,14 @@ def first_answer_rank(
 def recall_of_answers(
     ranks: Int64[np.ndarray, " q"], answers_deg: Float64[np.ndarray, "q k 2"]
 ) -> dict[str, float | None]:
-    """recall@k of the ranked answers; null beyond the longest list, where nothing is known."""
+    """recall@k of the ranked answers; None for k above the longest list."""
     longest = int((~np.isnan(answers_deg[:, :, 0])).sum(axis=1).max())
     recall = recall_at_k(ranks, RECALL_KS)
     return {key: value if int(key) <= longest else None for key, value in recall.items()}
 
 
-def unanswered(predicted: Predicted, accuracy: Mapping[str, float]) -> Unanswered:
-    """How many were asked and not answered and why, and the accuracy where they count as wrong."""
+def unanswered(predicted: PredictedCoordinates, accuracy: Mapping[str, float]) -> Unanswered:
+    """Number of queries without an answer and the reasons, and the accuracy where they count as wrong."""
     answered = predicted.answered
     ids = predicted.queries["image_id"].tolist()
     missing = [[name, reason] for name, reason in zip(ids, predicted.reasons, strict=True) if reason is not None]
@@ -160,23 +161,23 @@ def unanswered(predicted: Predicted, accuracy: Mapping[str, float]) -> Unanswere
 
 
 def confidence_figures(
-    predicted: Predicted, answered: np.ndarray[Any, Any], error_m: Float64[np.ndarray, " q"]
+    predicted: PredictedCoordinates, answered: np.ndarray[Any, Any], error_m: Float64[np.ndarray, " q"]
 ) -> Confidence | None:
-    """Whether the answers that a tool was sure of are the better ones: errors of the surest share of them.
+    """Risk-coverage curve of another tool's confidences: errors of its most confident answers.
 
-    Only the order of the confidences counts, so they need not be probabilities. Of equal ones the larger error comes
-    first: a tool that is always equally sure gains nothing.
+    Only the order of the confidences matters, so they need not be probabilities. Among ties the larger error comes
+    first, so that constant confidences earn no credit.
 
     Returns:
-        How many answers have a confidence, and the errors of the surest of them; None without confidences.
+        Number of answers with a confidence, and the errors of the most confident ones; None without confidences.
     """
     if predicted.confidence is None:
         return None
     confidence = predicted.confidence[answered]
-    known = np.flatnonzero(np.isfinite(confidence))
-    if not len(known):
+    rows = np.flatnonzero(np.isfinite(confidence))
+    if not len(rows):
         return None
-    order = known[np.lexsort((-error_m[known], -confidence[known]))]
+    order = rows[np.lexsort((-error_m[rows], -confidence[rows]))]
     counts = [max(1, round(share * len(order))) for share in _SHARES]
     return Confidence(
         n=len(order),
@@ -193,13 +194,13 @@ def _predictions(
     queries: pd.DataFrame,
     answers_deg: Float64[np.ndarray, "q 2"],
     error_m: Float64[np.ndarray, " q"],
-    floor_m: Float64[np.ndarray, " q"],
-    regions: list[str],
+    oracle_m: Float64[np.ndarray, " q"],
+    districts: list[str],
     blocks: list[str],
     ranks: Int64[np.ndarray, " q"],
 ) -> pd.DataFrame:
-    """The table of predictions with its usual columns; what cannot be known is null."""
-    known: dict[str, Any] = {
+    """The table of predictions with its usual columns; unknown values are null."""
+    columns: dict[str, Any] = {
         "image_id": queries["image_id"].astype(str),
         "lat_deg": queries["lat_deg"],
         "lon_deg": queries["lon_deg"],
@@ -207,8 +208,8 @@ def _predictions(
         "predicted_lon_deg": answers_deg[:, 1],
         "error_m": error_m,
         "geoscore": geoscore_by_query(error_m),
-        "floor_m": floor_m,
-        "region": regions,
+        "floor_m": oracle_m,
+        "region": districts,
         "city": pd.Series(text_or_none(queries["city"]), dtype=object),
         "rank_25m": pd.array([int(rank) if rank else None for rank in ranks], dtype="Int64"),
         "probability": np.full(len(queries), np.nan),
@@ -216,5 +217,5 @@ def _predictions(
         "block": blocks,
         "city_probability": pd.array([None] * len(queries), dtype="Float64"),
     }
-    none = pd.Series([None] * len(queries), dtype=object)
-    return pd.DataFrame({name: known.get(name, none) for name in COLUMNS})
+    empty = pd.Series([None] * len(queries), dtype=object)
+    return pd.DataFrame({name: columns.get(name, empty) for name in COLUMNS})

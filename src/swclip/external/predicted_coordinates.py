@@ -1,4 +1,4 @@
-"""Reading the answers of another tool: predicted coordinates of photographs whose true places are known."""
+"""Read another tool's answers: predicted coordinates of photographs with known positions."""
 
 from __future__ import annotations
 
@@ -12,8 +12,17 @@ from jaxtyping import Bool, Float64, Int64
 
 from swclip.errors import InputError
 from swclip.evaluation.report import Truth
-from swclip.external.ground_truth import Asked, truth_of_rows
-from swclip.external.prediction_columns import COMMON, ExternalTable, Synonyms, find_roles, flag, need, open_table, words
+from swclip.external.ground_truth import QuerySet, truth_of_rows
+from swclip.external.prediction_columns import (
+    COMMON_ROLES,
+    ExternalTable,
+    Synonyms,
+    column_flag,
+    find_roles,
+    open_table,
+    plain_names,
+    require_columns,
+)
 from swclip.geo.distance import haversine_m
 from swclip.ingest.source_table import RawTable
 
@@ -34,13 +43,13 @@ def _forms(*axis: str) -> tuple[str, ...]:
 
 
 ROLES: Synonyms = {
-    **COMMON,
+    **COMMON_ROLES,
     "predicted_lat": (_forms("lat", "latitude"), ()),
     "predicted_lon": (_forms("lon", "lng", "long", "longitude"), ()),
-    "rank": (words("rank answerrank predictionrank predictedrank"), ()),
-    "confidence": (words("confidence"), words("probability prob score conf certainty")),
+    "rank": (plain_names("rank answerrank predictionrank predictedrank"), ()),
+    "confidence": (plain_names("confidence"), plain_names("probability prob score conf certainty")),
 }
-"""The roles of a table of predictions."""
+"""Roles in a table of predictions, with their usual column names."""
 
 NO_ROW, EMPTY, ZERO = "no row in the table", "no coordinates", "the coordinates 0, 0"
 _NO_FIX_DEG = 1e-6
@@ -48,17 +57,17 @@ _GEOMETRY = ("geometry (latitude)", "geometry (longitude)")
 
 
 @dataclass(frozen=True)
-class Predicted:
-    """What was asked and what was answered.
+class PredictedCoordinates:
+    """Queries and another tool's answers to them.
 
     Attributes:
-        name: The table, for messages and the record.
+        name: The table, for messages and the report.
         queries: Q rows: image_id, lat_deg, lon_deg (the truth), city, place_id, block_id, split.
         answers_deg: (Q, K, 2) latitude, longitude of the ranked answers, best first; NaN where there are no more.
-        confidence: (Q,) what the tool said of its first answer, NaN where nothing; None without such a column.
-        reasons: Why a query has no answer; None where it has one.
-        truth: Where the true positions came from, for the record.
-        notes: What was done that a reader might not expect.
+        confidence: (Q,) confidence of the first answer, NaN where missing; None without such a column.
+        reasons: Reason why a query has no answer; None where it has one.
+        truth: Source of the true positions, for the report.
+        notes: Remarks on how the table was read.
     """
 
     name: str
@@ -71,7 +80,7 @@ class Predicted:
 
     @property
     def answered(self) -> Bool[np.ndarray, " q"]:
-        """(Q,) whether there is an answer."""
+        """(Q,) whether each query has an answer."""
         return np.array([reason is None for reason in self.reasons], dtype=bool)
 
 
@@ -79,79 +88,79 @@ def read_predicted_coordinates(
     source: str | os.PathLike[str] | pd.DataFrame,
     *,
     columns: Mapping[str, str] | None = None,
-    asked: Asked | None = None,
-) -> Predicted:
+    query_set: QuerySet | None = None,
+) -> PredictedCoordinates:
     """Read a table of predictions.
 
     One row is one answer. Further ranked answers are further rows of the same image_id with a column `rank` from 1. A
-    row without coordinates, or with 0, 0, says that the tool did not answer. The geometry of GeoJSON and GeoParquet is
-    the one of the two positions that no columns give.
+    row without coordinates, or with 0, 0, is a query without an answer. The geometry of GeoJSON and GeoParquet is used
+    for the position without columns, predicted or true.
 
     Args:
         source: A CSV, Parquet, GeoParquet or GeoJSON file, or a data frame.
-        columns: {role: column} for columns whose names do not say what they hold; see `ROLES`.
-        asked: The photographs that were asked, with their true positions; without it the table gives them.
+        columns: {role: column} for columns with other names than those of `ROLES`.
+        query_set: The queries with their true positions; None to read them from the table.
 
     Raises:
-        InputError: A column is missing or ambiguous, a cell cannot be what it should, an id repeats without ranks, or
-            a row names a photograph that is not known.
+        InputError: A column is missing or ambiguous, a cell is invalid, an id repeats without ranks, or a row names an
+            unknown photograph.
     """
-    raw, notes = _plain_answers(open_table(source, "the table of predictions"))
+    raw, notes = _without_candidates(open_table(source, "the table of predictions"))
     table = find_roles(raw, ROLES, columns)
-    table = _with_geometry(table, truth_is_known=asked is not None)
-    need(table, ["image_id", "predicted_lat", "predicted_lon"], "")
-    if asked is None:
-        need(table, ["lat", "lon"], ", or give the manifest that holds the true positions")
+    table = _with_geometry(table, truth_is_known=query_set is not None)
+    require_columns(table, ["image_id", "predicted_lat", "predicted_lon"], "")
+    if query_set is None:
+        require_columns(table, ["lat", "lon"], ", or give the manifest with the true positions")
     elif "lat" in table.columns and "lon" in table.columns:
-        notes.append("The true positions are the manifest's; those of the table were not used.")
+        notes.append("The true positions are those of the manifest; those of the table were not used.")
     ids = _ids(table)
     answers = table.positions("predicted_lat", "predicted_lon", "predicted position")
     order, starts = _grouped(table, ids)
     names = [ids[order[start]] for start in starts]
-    if asked is None:
+    if query_set is None:
         lines = np.array([int(order[start]) for start in starts])
-        queries = _own_queries(table, lines)
+        queries = _table_queries(table, lines)
         truth = Truth(position="recorded", columns="of the table of predictions")
-        _same_truth(table, order, starts)
+        _check_same_truth(table, order, starts)
         row_of = {name: at for at, name in enumerate(names)}
     else:
-        row_of, left_out = asked.rows_of(names, lambda at: table.where(int(order[starts[at]]), "image_id"))
-        queries, row_of = asked.measured(row_of)
-        truth = asked.truth
+        row_of, left_out = query_set.rows_of(names, lambda at: table.where(int(order[starts[at]]), "image_id"))
+        queries, row_of = query_set.measured(row_of)
+        truth = query_set.truth
         if left_out:
-            notes.append(f"{left_out} rows of the table are of photographs that were not asked; they were left out.")
-    _refuse_exchanged(table, queries, answers, order, starts, [row_of.get(name) for name in names])
+            notes.append(f"{left_out} rows of the table are of photographs that are not queries; they were left out.")
+    _check_not_swapped(table, queries, answers, order, starts, [row_of.get(name) for name in names])
     sizes = np.diff([*starts, len(order)])
-    found = np.full((len(queries), int(sizes.max()), 2), np.nan)
+    answers_deg = np.full((len(queries), int(sizes.max()), 2), np.nan)
     reasons: list[str | None] = [NO_ROW] * len(queries)
-    stated = table.numbers("confidence") if "confidence" in table.columns else None
-    confidence = None if stated is None else np.full(len(queries), np.nan)
+    confidences = table.numbers("confidence") if "confidence" in table.columns else None
+    confidence = None if confidences is None else np.full(len(queries), np.nan)
     for name, start, size in zip(names, starts, sizes, strict=True):
         at = row_of.get(name)
         if at is None:
             continue
         lines = order[start : start + size]
-        own, reasons[at] = _answers(answers[lines])
-        found[at, : len(own)] = own
-        if confidence is not None and stated is not None:
-            confidence[at] = stated[lines[0]]
-    return Predicted(raw.name, queries, found, confidence, reasons, truth, notes)
+        query_answers, reasons[at] = _answers(answers[lines])
+        answers_deg[at, : len(query_answers)] = query_answers
+        if confidence is not None and confidences is not None:
+            confidence[at] = confidences[lines[0]]
+    return PredictedCoordinates(raw.name, queries, answers_deg, confidence, reasons, truth, notes)
 
 
-def _plain_answers(raw: RawTable) -> tuple[RawTable, list[str]]:
-    """The table of `swclip locate --format csv` has a row a candidate: its answers alone are meant."""
+def _without_candidates(raw: RawTable) -> tuple[RawTable, list[str]]:
+    """The answers of a table of `swclip locate --format csv`, which has one row per candidate."""
     header = set(map(str, raw.frame.columns))
     if not {"answer_lat_deg", "answer_lon_deg", "candidate_id", "rank", "photograph"} <= header:
         return raw, []
     first = [at for at, rank in enumerate(raw.frame["rank"]) if str(rank).strip() in ("", "1", "None", "nan", "1.0")]
-    wanted = ["photograph", "answer_lat_deg", "answer_lon_deg", "answer_probability_within_50m"]
-    frame = raw.frame.iloc[first].reindex(columns=wanted).rename(columns={wanted[-1]: "confidence"})
-    note = "A table of `swclip locate`: its answers were read, and not the candidates listed with them."
+    columns = ["photograph", "answer_lat_deg", "answer_lon_deg", "answer_probability_within_50m"]
+    frame = raw.frame.iloc[first].reindex(columns=columns).rename(columns={columns[-1]: "confidence"})
+    note = "A table of `swclip locate`: its answers were read, and its candidates were left out."
     return replace(raw, frame=frame.reset_index(drop=True), rows=[raw.rows[at] for at in first]), [note]
 
 
 def _with_geometry(table: ExternalTable, *, truth_is_known: bool) -> ExternalTable:
-    """Let the geometry stand for the position that no columns give: the prediction first, else the truth."""
+    """Use the geometry for the position without columns: the predicted one first, else the true one."""
     lat_lon = table.raw.lat_lon
     if lat_lon is None:
         return table
@@ -163,8 +172,8 @@ def _with_geometry(table: ExternalTable, *, truth_is_known: bool) -> ExternalTab
     if roles is None:
         return table
     frame = table.raw.frame.copy()
-    for place, name in enumerate(_GEOMETRY):
-        frame[name] = pd.Series([pair[place] for pair in lat_lon], dtype=object)
+    for axis, name in enumerate(_GEOMETRY):
+        frame[name] = pd.Series([pair[axis] for pair in lat_lon], dtype=object)
     columns = {**table.columns, **dict(zip(roles, _GEOMETRY, strict=True))}
     return ExternalTable(replace(table.raw, frame=frame), columns)
 
@@ -178,7 +187,7 @@ def _ids(table: ExternalTable) -> list[str]:
 
 
 def _grouped(table: ExternalTable, ids: list[str]) -> tuple[Int64[np.ndarray, " n"], list[int]]:
-    """Rows ordered by query (in the order of their first rows) and rank, and where each query begins."""
+    """Rows ordered by query (in the order of their first rows) and rank, and the start of each query."""
     first: dict[str, int] = {}
     for at, name in enumerate(ids):
         first.setdefault(name, at)
@@ -187,25 +196,25 @@ def _grouped(table: ExternalTable, ids: list[str]) -> tuple[Int64[np.ndarray, " 
         if len(first) < len(ids):
             at = next(at for at, name in enumerate(ids) if first[name] != at)
             raise InputError(
-                f"{table.where(at, 'image_id')}: {ids[at]!r} is there twice (row {table.raw.rows[first[ids[at]]]}); "
-                "one row is one answer. For several answers of one photograph add a column `rank` from 1."
+                f"{table.where(at, 'image_id')}: {ids[at]!r} occurs twice (row {table.raw.rows[first[ids[at]]]}); "
+                "one row is one answer. For several answers to one query add a column `rank` from 1."
             )
         return np.arange(len(ids), dtype=np.int64), list(range(len(ids)))
     rank = table.numbers("rank")
     if (wrong := ~(rank >= 1.0) | (rank != np.floor(rank))).any():
         at = int(np.flatnonzero(wrong)[0])
-        raise InputError(f"{table.where(at, 'rank')}: a rank is 1, 2, 3 and so on, not {rank[at]:g}; mend the row.")
+        raise InputError(f"{table.where(at, 'rank')}: a rank is 1, 2, 3 and so on, not {rank[at]:g}; correct the row.")
     order = np.lexsort((rank, group)).astype(np.int64)
     new = np.diff(group[order]) != 0
     same = ~new & (np.diff(rank[order]) == 0)
     if same.any():
         at = int(order[1:][same][0])
-        raise InputError(f"{table.where(at, 'rank')}: {ids[at]!r} has two answers of rank {rank[at]:g}; mend it.")
+        raise InputError(f"{table.where(at, 'rank')}: {ids[at]!r} has two answers of rank {rank[at]:g}; correct one.")
     return order, [0, *(np.flatnonzero(new) + 1).tolist()]
 
 
-def _own_queries(table: ExternalTable, lines: Int64[np.ndarray, " q"]) -> pd.DataFrame:
-    """The queries with the true positions that the table itself has."""
+def _table_queries(table: ExternalTable, lines: Int64[np.ndarray, " q"]) -> pd.DataFrame:
+    """The queries with the true positions in the table."""
     truth = truth_of_rows(table, lines)
     texts = {name: table.texts(role) for name, role in (("city", "city"), ("place_id", "place"), ("block_id", "block"))}
     ids = table.texts("image_id")
@@ -220,8 +229,8 @@ def _own_queries(table: ExternalTable, lines: Int64[np.ndarray, " q"]) -> pd.Dat
     )
 
 
-def _same_truth(table: ExternalTable, order: Int64[np.ndarray, " n"], starts: list[int]) -> None:
-    """All rows of a query must say the same true position."""
+def _check_same_truth(table: ExternalTable, order: Int64[np.ndarray, " n"], starts: list[int]) -> None:
+    """Raise InputError unless all rows of a query have the same true position."""
     truth = table.positions("lat", "lon", "true position")
     first = np.repeat(order[starts], np.diff([*starts, len(order)]))
     differ = np.abs(truth[order] - truth[first]).max(axis=1) > 1e-9
@@ -231,16 +240,16 @@ def _same_truth(table: ExternalTable, order: Int64[np.ndarray, " n"], starts: li
 
 
 def _answers(answers_deg: Float64[np.ndarray, "k 2"]) -> tuple[Float64[np.ndarray, "k 2"], str | None]:
-    """The answers of one query without the empty ones, and why there is none."""
-    there = ~np.isnan(answers_deg[:, 0])
-    if not there[0]:
+    """The answers to one query without empty ones, or the reason for no answer."""
+    present = ~np.isnan(answers_deg[:, 0])
+    if not present[0]:
         return answers_deg[:0], EMPTY
     if np.abs(answers_deg[0]).max() < _NO_FIX_DEG:
         return answers_deg[:0], ZERO
-    return answers_deg[there], None
+    return answers_deg[present], None
 
 
-def _refuse_exchanged(
+def _check_not_swapped(
     table: ExternalTable,
     queries: pd.DataFrame,
     answers_deg: Float64[np.ndarray, "n 2"],
@@ -248,21 +257,22 @@ def _refuse_exchanged(
     starts: list[int],
     row_of: list[int | None],
 ) -> None:
-    """Raise where most predictions are near the truth only with latitude and longitude exchanged."""
+    """Raise InputError where most predictions are near the truth only with latitude and longitude swapped."""
     pairs = [(int(order[start]), at) for start, at in zip(starts, row_of, strict=True) if at is not None]
     if not pairs:
         return
     lines, rows = np.array(pairs, dtype=np.int64).T
-    said, truth = answers_deg[lines], queries[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)[rows]
-    known = ~np.isnan(said[:, 0])
-    lat, lon, at_lat, at_lon = said[known, 0], said[known, 1], truth[known, 0], truth[known, 1]
-    far = haversine_m(lat, lon, at_lat, at_lon) > 1_000_000.0
-    near = (np.abs(lon) <= 90.0) & (haversine_m(lon, lat, at_lat, at_lon) < 100_000.0)
+    predicted, truth = answers_deg[lines], queries[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)[rows]
+    present = ~np.isnan(predicted[:, 0])
+    (lat, lon), (true_lat, true_lon) = predicted[present].T, truth[present].T
+    far = haversine_m(lat, lon, true_lat, true_lon) > 1_000_000.0
+    near = (np.abs(lon) <= 90.0) & (haversine_m(lon, lat, true_lat, true_lon) < 100_000.0)
     count = int((far & near).sum())
-    if count and 2 * count > int(known.sum()):
-        one, two = table.columns["predicted_lat"], table.columns["predicted_lon"]
+    if count and 2 * count > int(present.sum()):
+        lat_column, lon_column = table.columns["predicted_lat"], table.columns["predicted_lon"]
         raise InputError(
-            f"{table.raw.name}: the columns {one!r} (latitude) and {two!r} (longitude) look swapped: in {count} of "
-            f"{int(known.sum())} rows the prediction is near the truth only when they are exchanged. If so, add: "
-            f'{flag("predicted_lat")}"{two}" {flag("predicted_lon")}"{one}"'
+            f"{table.raw.name}: the columns {lat_column!r} (latitude) and {lon_column!r} (longitude) look swapped: in "
+            f"{count} of {int(present.sum())} rows the prediction is near the truth only if they are swapped. "
+            "If so, add: "
+            f'{column_flag("predicted_lat")}"{lon_column}" {column_flag("predicted_lon")}"{lat_column}"'
         )

@@ -1,4 +1,4 @@
-"""A gallery of another tool's vectors, by cosine or by Euclidean distance, and the posterior that reads it."""
+"""A gallery of another tool's vectors, with cosine or Euclidean similarity, and its posterior."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from swclip.retrieval.posterior_fit import fit_posterior
 Similarity = Literal["cosine", "l2"]
 
 TEMPERATURE = 0.01
-"""Of a posterior that nothing was fitted to."""
+"""Temperature of a posterior that is not fitted."""
 
 
 @dataclass(frozen=True)
 class Space:
-    """How vectors become the ones whose inner product orders a gallery as the similarity does.
+    """Transforms vectors so that inner products rank a gallery as the similarity does.
 
-    cosine: unit vectors. l2: with the gallery's mean c taken away, q and g become
+    cosine: unit vectors. l2: with the gallery's mean c subtracted, q and g become
 
         (q, 1) / s    and    (g, -|g|^2 / 2) / s
 
-    whose inner product is (|q|^2 - |q - g|^2) / 2 s^2: the order of the distances |q - g|, for |q| is the query's own.
-    s^2 is the median of |g|^2 over the gallery, so that scores have about the size of cosines; of unit vectors round
-    the origin it is 1, and both similarities give one posterior.
+    whose inner product is (|q|^2 - |q - g|^2) / 2 s^2: the order of the distances |q - g|, since |q| is constant for a
+    query. s^2 is the median of |g|^2 over the gallery, so that scores have about the range of cosines; for unit vectors
+    with mean 0 it is 1, and both similarities give the same posterior.
 
     Attributes:
         similarity: cosine or l2.
-        centre: (D,) what is taken away.
+        centre: (D,) c.
         scale: s.
     """
 
@@ -59,19 +59,19 @@ class Space:
         return cls("l2", centre, float(np.sqrt(spread)) if spread > 0.0 else 1.0)
 
     def queries(self, vectors: Float32[np.ndarray, "q d"]) -> Float32[np.ndarray, "q e"]:
-        """Vectors on the query's side."""
+        """Transform query vectors."""
         if self.similarity == "cosine":
             return _unit(vectors)
-        moved = (vectors - self.centre) / self.scale
-        return np.concatenate([moved, np.ones((len(moved), 1))], axis=1).astype(np.float32)
+        centred = (vectors - self.centre) / self.scale
+        return np.concatenate([centred, np.ones((len(centred), 1))], axis=1).astype(np.float32)
 
     def gallery(self, vectors: Float32[np.ndarray, "p d"]) -> Float32[np.ndarray, "p e"]:
-        """Vectors on the gallery's side."""
+        """Transform gallery vectors."""
         if self.similarity == "cosine":
             return _unit(vectors)
-        moved = (vectors - self.centre) / self.scale
-        half = -0.5 * (moved**2).sum(axis=1, keepdims=True)
-        return np.concatenate([moved, half], axis=1).astype(np.float32)
+        centred = (vectors - self.centre) / self.scale
+        half = -0.5 * (centred**2).sum(axis=1, keepdims=True)
+        return np.concatenate([centred, half], axis=1).astype(np.float32)
 
 
 def image_gallery(
@@ -80,16 +80,15 @@ def image_gallery(
     rows: Int64[np.ndarray, " p"],
     meta: Mapping[str, Any],
 ) -> Gallery:
-    """A gallery without location embeddings: candidates are scored by their photographs alone.
+    """A gallery without location embeddings: candidates are scored by their photographs only.
 
-    Its location embeddings are zeros, which say the same of every candidate; a posterior that gives all the weight to
-    the images must go with it.
+    Its location embeddings are zeros; the posterior must have an image weight of 1.
 
     Args:
         candidates: candidate_id, lat_deg, lon_deg, city, image_ids.
         vectors: (P, E) vectors of the photographs, in the order of the candidates' image_ids.
-        rows: (P,) the candidate of each.
-        meta: Kept with the gallery.
+        rows: (P,) candidate of each photograph.
+        meta: Metadata of the gallery.
     """
     return Gallery(
         candidate_ids=[str(value) for value in candidates["candidate_id"]],
@@ -98,16 +97,16 @@ def image_gallery(
         location_embeddings=np.zeros((len(candidates), vectors.shape[1]), dtype=np.float32),
         image_embeddings=vectors,
         image_rows=rows.astype(np.int64),
-        image_ids=[str(name) for own in candidates["image_ids"] for name in own],
+        image_ids=[str(name) for ids in candidates["image_ids"] for name in ids],
         meta=dict(meta),
     )
 
 
 def fixed_posterior(temperature: float | None = None) -> PosteriorConfig:
-    """The posterior where nothing can be fitted: a stated temperature, no smoothing, the most similar one's place.
+    """A posterior without fitting: fixed temperature, no smoothing, the position of the most similar candidate.
 
     Args:
-        temperature: Of the softmax over candidates; `TEMPERATURE` where None.
+        temperature: Temperature of the softmax over candidates; None for `TEMPERATURE`.
     """
     return PosteriorConfig(
         location_temperature=1.0,
@@ -121,9 +120,9 @@ def fixed_posterior(temperature: float | None = None) -> PosteriorConfig:
 def fitted_posterior(
     queries: Float32[np.ndarray, "v e"], truth_deg: Float64[np.ndarray, "v 2"], gallery: Gallery, seed: int
 ) -> PosteriorConfig:
-    """Temperature, smoothing and estimator that answer validation queries best; the images have all the weight."""
-    found = fit_posterior(queries, truth_deg, gallery, image_weights=(1.0,), generator=np.random.default_rng(seed))
-    return found.config
+    """Fit temperature, smoothing and estimator on validation queries, with an image weight of 1."""
+    fit = fit_posterior(queries, truth_deg, gallery, image_weights=(1.0,), generator=np.random.default_rng(seed))
+    return fit.config
 
 
 def _unit(vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
@@ -131,7 +130,7 @@ def _unit(vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
     if (length == 0.0).any():
         count = int((length == 0.0).sum())
         raise InputError(
-            f"{count} of {len(vectors)} vectors are zero and have no direction, so no cosine; embed these photographs "
+            f"{count} of {len(vectors)} vectors are zero, so their cosine is undefined; embed these photographs "
             "again, or leave them out."
         )
     return np.ascontiguousarray(vectors / length, dtype=np.float32)

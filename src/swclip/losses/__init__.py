@@ -1,24 +1,24 @@
-"""The losses of SW-CLIP (arXiv 2604.04357): for your own training loop, and for swclip's, which is made of them.
+"""The losses of SW-CLIP (arXiv 2604.04357), for any training loop; `swclip train` uses the same ones.
 
-Tensors in, scalar out; no loss knows a model. docs/losses.md shows each in a whole loop.
+They map tensors to a scalar and do not depend on a model. docs/losses.md shows each in a complete loop.
 
 **Modules**, which check and normalise their input:
 
 - `SpatialContrastiveLoss`: CLIP's loss with soft targets that decay with geographic distance. Start here.
-- `NeighbourhoodConsistencyLoss`: nearby places keep nearby image embeddings.
-- `RegionalFairnessLoss`: no region pays for the others' accuracy. `GroupDRO` is its form with a memory.
-- `SWCLIPLoss`: the three together.
-- `Objective`, with its `ObjectiveConfig`: what a recipe of `swclip train` minimises: the same modules, robust weights,
-  a hierarchy of units, further modalities, a memory bank, and the losses of compared methods.
+- `NeighbourhoodConsistencyLoss`: nearby places have nearby image embeddings.
+- `RegionalFairnessLoss`: narrows the gap of the loss between districts. `GroupDRO` is its form with a state.
+- `SWCLIPLoss`: the sum of the three.
+- `Objective`, with its `ObjectiveConfig`: the loss of `swclip train`: the same modules, robust weights, a hierarchy of
+  units, further modalities, a memory bank, and the losses of compared methods.
 
-**Functions**, which trust their input, to build other losses from:
+**Functions**, which do not check their input, as parts of other losses:
 
 - `pairwise_distance_m`, `pair_weights`, `soft_targets`: positions to distances, kernel weights, target distributions.
 - `spatial_contrastive_loss`, `neighbourhood_loss`, `fairness_loss`, `regional_means`: the formulas of the modules.
-- `hierarchy_loss`: the softmax summed within cities and cells.
-- `robust_weights`: down-weights photographs whose position seems wrong.
+- `hierarchy_loss`: a loss on the softmax summed within cities and cells.
+- `robust_weights`: small weights for photographs whose position seems wrong.
 - `queued_targets`: targets over a memory bank.
-- `rank_n_contrast_loss`, `image_geography_loss`: of Rank-N-Contrast and AddressCLIP.
+- `rank_n_contrast_loss`, `image_geography_loss`: those of Rank-N-Contrast and AddressCLIP.
 - `all_gather_rows`: rows of all processes, with gradients.
 
 Example:

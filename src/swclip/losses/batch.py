@@ -1,4 +1,4 @@
-"""A batch as the losses see it: the local rows of this process, and the gathered rows of all processes."""
+"""The batch of the losses: local rows of this process, and gathered rows of all processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class GatheredRows:
 
     Attributes:
         local: (B, D) rows of this process.
-        gathered: (N, D) rows of all processes, in order of rank; `local` itself where nothing is gathered.
+        gathered: (N, D) rows of all processes, in order of rank; `local` itself without gathering.
     """
 
     local: Float[Tensor, "b d"]
@@ -29,18 +29,18 @@ class GatheredRows:
 
     @property
     def others(self) -> Float[Tensor, "n d"] | None:
-        """`gathered`, or None where it is `local`: one matrix then serves both directions, as in CLIP's own code."""
+        """`gathered`, or None where it is `local`: one matrix then serves both directions, as in CLIP's code."""
         return None if self.gathered is self.local else self.gathered
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where the photographs of all processes were taken.
+    """Positions of the photographs of all processes.
 
     Attributes:
         positions_deg: (N, 2) latitude, longitude in degrees.
         accuracy_m: (N,) 1-sigma GPS accuracies in metres, NaN where unknown; None for all unknown.
-        bandwidth_scale: (N,) factor of the bandwidths by photograph; None for 1.
+        bandwidth_scale: (N,) factor on the bandwidths by photograph; None for 1.
         local: The rows of this process.
     """
 
@@ -56,23 +56,23 @@ class Places:
 
     @property
     def no_distance_m(self) -> Float64[Tensor, "b n"]:
-        """(B, N) zeros that take no memory: the shape of `distance_m` for targets that do not depend on it."""
+        """(B, N) zeros without memory: a stand-in for `distance_m` where targets do not depend on it."""
         return self.positions_deg.new_zeros(()).expand(self.local.stop - self.local.start, len(self.positions_deg))
 
     @property
     def accuracies(self) -> tuple[Tensor | None, Tensor | None]:
-        """GPS accuracies of the local rows and of all."""
+        """GPS accuracies of the local (B,) and all (N,) rows."""
         return (None if self.accuracy_m is None else self.accuracy_m[self.local]), self.accuracy_m
 
     @property
     def bandwidth_scales(self) -> dict[str, Tensor | None]:
-        """Bandwidth scales of the local rows and of all, as `pair_weights` and `soft_targets` name them."""
+        """Bandwidth scales of the local (B,) and all (N,) rows, as arguments of `pair_weights` and `soft_targets`."""
         scale = self.bandwidth_scale
         return {"bandwidth_scale_a": None if scale is None else scale[self.local], "bandwidth_scale_b": scale}
 
 
 def gather_embeddings(rows: Float[Tensor, "b d"], gather: bool = True) -> GatheredRows:
-    """Embeddings of this process and of all; without `gather` the batch is that of this process."""
+    """Local (B, D) and gathered (N, D) embeddings; without `gather` the batch is that of this process."""
     return GatheredRows(rows, all_gather_rows(rows) if gather else rows)
 
 
@@ -83,24 +83,24 @@ def gather_places(
     device: torch.device,
     gather: bool = True,
 ) -> Places:
-    """Positions of all processes, with their facts.
+    """Gather positions, accuracies and bandwidth scales of all processes.
 
     Args:
         positions_deg: (B, 2) latitude, longitude in degrees.
         accuracy_m: (B,) GPS accuracies, or None in all processes.
-        bandwidth_scale: (B,) factors of the bandwidths, or None in all processes.
+        bandwidth_scale: (B,) factors on the bandwidths, or None in all processes.
         device: Device of the embeddings, on which the process group communicates.
         gather: Whether the batch is that of all processes.
     """
     count = len(positions_deg)
     if not gather or process_count() == 1:
-        # Accuracies and scales weigh distances, which are computed where the positions are.
+        # Distances are computed on the device of the positions, and so are their weights.
         accuracy_m, bandwidth_scale = (
-            None if fact is None else fact.to(positions_deg.device) for fact in (accuracy_m, bandwidth_scale)
+            None if values is None else values.to(positions_deg.device) for values in (accuracy_m, bandwidth_scale)
         )
         return Places(positions_deg, accuracy_m, bandwidth_scale, slice(0, count))
     accuracy_m, bandwidth_scale = (
-        None if fact is None else all_gather_rows(fact.to(device)) for fact in (accuracy_m, bandwidth_scale)
+        None if values is None else all_gather_rows(values.to(device)) for values in (accuracy_m, bandwidth_scale)
     )
     start = process_rank() * count
     return Places(all_gather_rows(positions_deg.to(device)), accuracy_m, bandwidth_scale, slice(start, start + count))
@@ -113,11 +113,18 @@ def checked_places(
     bandwidth_scale: ArrayLike | Tensor | None,
     gather: bool,
 ) -> Places:
-    """What a caller says of the photographs of `rows`, checked and gathered.
+    """Check and gather positions, accuracies and bandwidth scales.
+
+    Args:
+        rows: (B, D) embeddings of the local photographs.
+        positions_deg: (B, 2) latitude, longitude in degrees.
+        accuracy_m: (B,) 1-sigma GPS accuracies in metres, NaN where unknown, or None.
+        bandwidth_scale: Factor on the bandwidths: a number, (B,), or None.
+        gather: Whether the batch is that of all processes.
 
     Raises:
-        InputError: Input that cannot be right.
-        ConfigError: Processes with different numbers of photographs.
+        InputError: Invalid input; the message names the row and a remedy.
+        ConfigError: Processes have different numbers of photographs.
     """
     count = len(rows)
     positions = checked_positions(positions_deg, count)

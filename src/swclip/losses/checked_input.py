@@ -1,4 +1,4 @@
-"""What a caller passes to a loss: checked, with errors that name the row and the way out, and as tensors."""
+"""Checks of the losses' input, whose errors name the row and a remedy, and its conversion to tensors."""
 
 from __future__ import annotations
 
@@ -15,29 +15,32 @@ from swclip.errors import InputError
 from swclip.geo.distance import EARTH_RADIUS_M
 
 UNIT_TOLERANCE = 0.01
-"""How far a length may be from 1: vectors that were normalised in bfloat16 are off by up to 0.004."""
+"""Largest deviation of a length from 1: vectors that were normalised in bfloat16 deviate by up to 0.004."""
 
 MAX_LOGIT_SCALE = 9.0
-"""Logarithms of a scale stop here, at e^9 = 8103. CLIP keeps its own at or below log(100) = 4.6; a larger number is the
-scale itself, which open_clip and others pass where this package takes the logarithm."""
+"""Largest accepted logarithm of a scale; e^9 = 8103. CLIP's is at most log(100) = 4.6; a larger number is probably the
+scale itself, which open_clip and others pass instead of the logarithm."""
 
 
 def checked_embeddings(rows: Tensor, name: str, normalize: bool) -> Float[Tensor, "b d"]:
-    """Embeddings as unit vectors.
+    """Check embeddings, and convert them to unit vectors.
 
     Args:
         rows: (B, D) embeddings.
-        name: What to call them in an error.
-        normalize: Divide each by its length, in float32 at least; else refuse those that are not of length 1.
+        name: Their name in errors.
+        normalize: Divide each by its length, in float32 at least; False refuses vectors that do not have length 1.
+
+    Returns:
+        (B, D) unit vectors, with gradients.
 
     Raises:
-        InputError: Another shape, no rows, values that are not finite, or vectors that are not of unit length.
+        InputError: The shape is wrong, there are no rows, values are not finite, or vectors do not have unit length.
     """
     if not isinstance(rows, Tensor) or not rows.is_floating_point():
         kind = str(rows.dtype) if isinstance(rows, Tensor) else type(rows).__name__
         raise InputError(f"{name} is {kind}; give a floating-point tensor, with its gradients.")
     if rows.ndim != 2 or 0 in rows.shape:
-        raise InputError(f"{name} has shape {tuple(rows.shape)}; give (batch, dimensions), one row a photograph.")
+        raise InputError(f"{name} has shape {tuple(rows.shape)}; give (batch, dimensions), one row per photograph.")
     with torch.autocast(rows.device.type, enabled=False):
         wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
         length = wide.detach().norm(dim=1)
@@ -53,7 +56,7 @@ def checked_embeddings(rows: Tensor, name: str, normalize: bool) -> Float[Tensor
             raise InputError(
                 f"{name}: row {row} has length {length[row].item():.4g} and not 1 (off by {off[row].item():.4g}; "
                 f"{int((off > UNIT_TOLERANCE).sum())} of {len(rows)} rows are off by more than {UNIT_TOLERANCE}). "
-                "Make the loss with normalize=True, or divide each row by its length first."
+                "Create the loss with normalize=True, or divide each row by its length first."
             )
         return rows
 
@@ -62,7 +65,7 @@ def check_pair(image: Tensor, location: Tensor) -> None:
     """Refuse image and location embeddings that do not correspond row by row.
 
     Raises:
-        InputError: Other numbers of rows or of dimensions.
+        InputError: The numbers of rows or of dimensions differ.
     """
     if image.shape != location.shape:
         raise InputError(
@@ -72,15 +75,18 @@ def check_pair(image: Tensor, location: Tensor) -> None:
 
 
 def checked_positions(positions_deg: ArrayLike | Tensor, count: int) -> Float64[Tensor, "b 2"]:
-    """Positions as a float64 tensor.
+    """Check positions, and convert them to a float64 tensor.
 
     Args:
-        positions_deg: (B, 2) latitude, longitude in degrees: a NumPy array, a tensor, or what NumPy reads.
-        count: Photographs of the batch.
+        positions_deg: (B, 2) latitude, longitude in degrees: a tensor, or anything that NumPy converts to an array.
+        count: B, the number of photographs of the batch.
+
+    Returns:
+        (B, 2) degrees, float64.
 
     Raises:
-        InputError: Another shape or length; float32 or less, with the metres that it loses; a value that is not finite
-            or out of range; longitude before latitude, where a latitude beyond 90 degrees shows it.
+        InputError: The shape or length is wrong; the dtype is float32 or less (the message has the metres lost); a
+            value is not finite or out of range; or longitude comes before latitude, as far as values show it.
     """
     positions = _as_tensor(positions_deg, "positions_deg").detach()
     if positions.ndim != 2 or positions.shape[1] != 2:
@@ -96,8 +102,8 @@ def checked_positions(positions_deg: ArrayLike | Tensor, count: int) -> Float64[
     if bool(bad.any()):
         row = _first(bad)
         raise InputError(
-            f"positions_deg: row {row} is {_pair(positions[row])}, which is not finite; leave photographs without a "
-            "position out of the batch."
+            f"positions_deg: row {row} is {_pair(positions[row])}, which is not finite; remove photographs without a "
+            "position from the batch."
         )
     lat_deg, lon_deg = positions.abs().unbind(1)
     outside = lat_deg > 90.0
@@ -124,7 +130,7 @@ def checked_positions(positions_deg: ArrayLike | Tensor, count: int) -> Float64[
 
 
 def rounding_m(positions_deg: Float[Tensor, "b 2"]) -> Float64[Tensor, " b"]:
-    """The furthest that rounding to the tensor's own dtype moves a position, in metres.
+    """The largest distance by which rounding to the tensor's dtype moves a position.
 
     Half the spacing of the dtype's numbers at each coordinate; a degree of longitude is shorter by cos(latitude).
 
@@ -151,17 +157,17 @@ def _lost_digits(positions_deg: Tensor) -> str:
     row = int(lost_m.argmax())
     return (
         f"positions_deg is {dtype}, which moves row {row} (latitude {positions_deg[row, 0].item():.7g}, longitude "
-        f"{positions_deg[row, 1].item():.7g}) by up to {lost_m[row].item():.2g} m. Pass float64 from where the numbers "
-        "are read: torch.tensor(..., dtype=torch.float64), or array.astype(np.float64). A conversion of what is "
-        f"already {dtype} does not bring the digits back."
+        f"{positions_deg[row, 1].item():.7g}) by up to {lost_m[row].item():.2g} m. Use float64 from where the numbers "
+        "are read: torch.tensor(..., dtype=torch.float64), or array.astype(np.float64). Converting values that are "
+        f"already {dtype} does not restore the digits."
     )
 
 
 def checked_accuracies(accuracy_m: ArrayLike | Tensor | None, count: int) -> Float64[Tensor, " b"] | None:
-    """GPS accuracies as a float64 tensor; NaN stays for those that are unknown.
+    """Check GPS accuracies (B,) in metres, and convert them to a float64 tensor; NaN where unknown.
 
     Raises:
-        InputError: Another shape or length, or a value that is negative or infinite.
+        InputError: The shape or length is wrong, or a value is negative or infinite.
     """
     if accuracy_m is None:
         return None
@@ -177,10 +183,10 @@ def checked_accuracies(accuracy_m: ArrayLike | Tensor | None, count: int) -> Flo
 
 
 def checked_bandwidth_scale(scale: ArrayLike | Tensor | None, count: int) -> Float64[Tensor, " b"] | None:
-    """Factors of the bandwidths as a float64 tensor, one a photograph; a single number is that of all.
+    """Check factors on the bandwidths, and convert them to a float64 tensor (B,); a single number applies to all.
 
     Raises:
-        InputError: Another shape or length, or a value that is not a positive number.
+        InputError: The shape or length is wrong, or a value is not a positive number.
     """
     if scale is None:
         return None
@@ -194,25 +200,25 @@ def checked_bandwidth_scale(scale: ArrayLike | Tensor | None, count: int) -> Flo
 
 
 def checked_region_ids(region_ids: ArrayLike | Tensor, count: int) -> Int[Tensor, " b"]:
-    """Region numbers as an int64 tensor.
+    """Check district numbers, and convert them to an int64 tensor (B,).
 
     Raises:
-        InputError: Another shape or length, or values that are not whole numbers.
+        InputError: The shape or length is wrong, or values are not integers.
     """
     ids = _column(region_ids, "region_ids", count)
     if ids.is_floating_point() or ids.dtype == torch.bool:
         raise InputError(
-            f"region_ids is {str(ids.dtype).removeprefix('torch.')}; number the regions 0, 1, 2, ... as integers, and "
-            "give -1 to a photograph that has none."
+            f"region_ids is {str(ids.dtype).removeprefix('torch.')}; number the districts 0, 1, 2, ... as integers; "
+            "a photograph without one has -1."
         )
     return ids.to(torch.int64)
 
 
 def checked_logit_scale(logit_scale: Tensor | float, device: torch.device) -> Float[Tensor, ""]:
-    """The logarithm of the softmax scale as a scalar tensor.
+    """Check the logarithm of the softmax scale, and convert it to a scalar tensor.
 
     Raises:
-        InputError: More than one number, or one that is not the logarithm of a scale.
+        InputError: There is more than one number, or it is not the logarithm of a scale.
     """
     scale = torch.as_tensor(logit_scale, device=device)
     if scale.numel() != 1:
@@ -220,8 +226,8 @@ def checked_logit_scale(logit_scale: Tensor | float, device: torch.device) -> Fl
     value = float(scale.detach())
     if not value <= MAX_LOGIT_SCALE:
         raise InputError(
-            f"logit_scale is {value:.7g}: it is the logarithm of the softmax scale, as CLIP keeps it, and "
-            f"e^{value:.4g} would be the scale. Where it is the scale itself, as open_clip passes it, pass its log()."
+            f"logit_scale is {value:.7g}: this is the logarithm of the softmax scale, as in CLIP, and "
+            f"e^{value:.4g} would be the scale. If it is the scale itself, as in open_clip, pass its log()."
         )
     return scale.reshape(())
 
@@ -229,14 +235,14 @@ def checked_logit_scale(logit_scale: Tensor | float, device: torch.device) -> Fl
 def _column(values: Any, name: str, count: int) -> Tensor:
     column = _as_tensor(values, name).detach()
     if column.ndim != 1:
-        raise InputError(f"{name} has shape {tuple(column.shape)}; give (batch,), one number a photograph.")
+        raise InputError(f"{name} has shape {tuple(column.shape)}; give (batch,), one number per photograph.")
     _check_length(name, len(column), count)
     return column
 
 
 def _check_length(name: str, length: int, count: int) -> None:
     if length != count:
-        raise InputError(f"{name} has {length} rows and the embeddings {count}; give one row a photograph.")
+        raise InputError(f"{name} has {length} rows and the embeddings {count}; give one row per photograph.")
 
 
 def _as_tensor(values: Any, name: str) -> Tensor:
@@ -246,10 +252,10 @@ def _as_tensor(values: Any, name: str) -> Tensor:
         array = np.asarray(values)
         if array.dtype.kind not in "fiub" or (array.dtype.kind == "f" and array.dtype.itemsize > 8):
             array = array.astype(np.float64)
-        # A copy: torch would warn of an array that cannot be written to, and refuse one that runs backwards.
+        # A copy: torch warns of read-only arrays and refuses negative strides.
         return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
     except (TypeError, ValueError) as error:
-        raise InputError(f"{name} does not hold numbers ({error}); give a NumPy array or a tensor.") from error
+        raise InputError(f"{name} does not contain numbers ({error}); give a NumPy array or a tensor.") from error
 
 
 def _first(rows: Tensor) -> int:

@@ -1,4 +1,4 @@
-"""Regional fairness: no region pays for the others' accuracy."""
+"""Regional fairness: terms that narrow the gap of the loss between districts."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class FairnessConfig:
 
     Args:
         form: `variance`, `group-dro` or `cvar`.
-        weight: Its weight in the objective; 0 leaves it out.
-        eta: Step size of the region weights (`group-dro`).
-        fraction: Share of the regions, the worst, that `cvar` looks at.
+        weight: Its weight in the objective; 0 omits it.
+        eta: Step size of the districts' weights (`group-dro`).
+        fraction: Share of the districts, the worst ones, that `cvar` averages.
 
     Raises:
         ConfigError: A value that cannot work.
@@ -59,15 +59,16 @@ def _check_fraction(fraction: float) -> None:
 def regional_means(
     per_sample: Float[Tensor, " b"], region_ids: Int[Tensor, " b"], weights: Float[Tensor, " b"] | None = None
 ) -> tuple[Float[Tensor, " r"], Int[Tensor, " r"]]:
-    """Mean loss of each region in the batch.
+    """Mean loss of each district in the batch.
 
     Args:
         per_sample: (B,) losses.
-        region_ids: (B,) region of each sample; negative where it has none, and then it takes no part.
-        weights: (B,) weight of each sample in its region's mean, equal where None; one of weight 0 takes no part.
+        region_ids: (B,) district of each sample; samples without one (negative) are ignored.
+        weights: (B,) weight of each sample in the mean of its district, equal where None; samples of weight 0 are
+            ignored.
 
     Returns:
-        (R,) means of the regions present, and (R,) their ids, increasing.
+        (R,) means of the districts present, and (R,) their ids, increasing.
 
     Example:
         >>> means, ids = regional_means(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([4, 4, -1]))
@@ -90,26 +91,26 @@ def fairness_loss(
     fraction: float = 0.25,
     weights: Float[Tensor, " b"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Unfairness among the regional means of a batch's losses.
+    """Unfairness of the mean losses of the districts in a batch.
 
-        variance:  mean over regions of (l_r - mean l)^2; 0 when all regions do equally well (V-REx)
-        cvar:      mean of the worst ceil(fraction R) of the R regional means
+        variance:  mean over districts of (l_r - mean l)^2; 0 when all districts have equal losses (V-REx)
+        cvar:      mean of the worst ceil(fraction R) of the R district means
 
-    `variance` asks for equal losses and says nothing of their height: it needs the main loss beside it. `cvar` is a
-    loss itself. Group-DRO, which remembers across steps, is the module `GroupDRO`.
+    `variance` depends only on the differences of the losses, and needs the main loss beside it. `cvar` is a loss
+    itself. Group-DRO, which has a state across steps, is the module `GroupDRO`.
 
     Args:
         per_sample: (B,) losses.
-        region_ids: (B,) region of each sample; negative takes no part.
+        region_ids: (B,) district of each sample; samples without one (negative) are ignored.
         form: `variance` or `cvar`.
-        fraction: Share of the regions that `cvar` looks at.
-        weights: (B,) weight of each sample in its region's mean, equal where None.
+        fraction: Share of the districts that `cvar` averages.
+        weights: (B,) weight of each sample in the mean of its district, equal where None.
 
     Returns:
-        Scalar; 0 for a batch without regions, and for `variance` with one.
+        Scalar; 0 for a batch without districts, and for `variance` with one.
 
     Raises:
-        ConfigError: The form or the fraction cannot work.
+        ConfigError: The form is unknown, or the fraction cannot work.
 
     References:
         D. Krueger et al., "Out-of-Distribution Generalization via Risk Extrapolation (REx)" (2021), eq. 8: `variance`.
@@ -128,29 +129,29 @@ def fairness_loss(
         return per_sample.sum() * 0.0
     if form == "variance":
         return (means - means.mean()).square().mean()
-    # Rounded first: 0.3 * 10 is 3.0000000000000004 in other fractions' company, and ceil would take a region too many.
+    # Rounded first: products of floats may be slightly above an integer, and ceil would take one district too many.
     worst = max(1, math.ceil(round(fraction * len(means), 9)))
     return means.topk(worst).values.mean()
 
 
 class GroupDRO(nn.Module):
-    """Group-DRO: regions that do badly gain weight, step by step.
+    """Group-DRO: districts with larger losses gain weight at each step.
 
-        q_r <- q_r exp(eta l_r), normalised;   L = sum_r q_r l_r / sum_r q_r   over the regions in the batch
+        q_r <- q_r exp(eta l_r), normalised;   L = sum_r q_r l_r / sum_r q_r   over the districts in the batch
 
-    The weights are kept as a buffer, saved with the module, and change only in training mode, by the losses of the step
-    itself (as in the paper). A region that a batch does not hold keeps its share among the absent; the sum is
-    normalised over the regions present, so that its size does not depend on which happened to be drawn.
+    The weights are a buffer, saved with the module, and change only in training mode, by the losses of the same step
+    (as in the paper). Districts that are absent from a batch keep their relative weights; the sum is normalised over
+    those present, so that its magnitude does not depend on which were drawn.
 
-    In the objective L = L_sw + weight * L the term re-weights beside the plain mean: weight 1 gives half of the
-    gradient to the regions by q and half by their number of photographs; a large weight approaches pure Group-DRO.
+    In the objective L = L_sw + weight * L the term is added to the plain mean: with weight 1, half of the gradient is
+    distributed over districts by q and half by their number of photographs; a large weight approaches pure Group-DRO.
 
     Args:
-        n_regions: Number of regions; ids are 0 to n_regions - 1.
+        n_regions: Number of districts; ids are 0 to n_regions - 1.
         eta: Step size of the weights.
 
     Raises:
-        ConfigError: No regions, or a negative eta.
+        ConfigError: There are no districts, or eta is negative.
 
     References:
         S. Sagawa et al., "Distributionally Robust Neural Networks for Group Shifts" (2020), algorithm 1.
@@ -167,15 +168,15 @@ class GroupDRO(nn.Module):
     def __init__(self, n_regions: int, eta: float = 0.01) -> None:
         super().__init__()
         if n_regions < 1:
-            raise ConfigError(f"group-dro needs at least one region, not {n_regions}.")
+            raise ConfigError(f"group-dro needs at least one district, not {n_regions}.")
         _check_eta(eta)
         self.eta = eta
-        # Kept as logarithms: over a long run the weight of an easy region would underflow to 0 and never come back.
+        # Logarithms: over a long run the weight of an easy district would underflow to 0 and remain there.
         self.register_buffer("log_q", torch.full((n_regions,), -math.log(n_regions)))
 
     @property
     def q(self) -> Float[Tensor, " r"]:
-        """(R,) the weights of the regions; they sum to 1."""
+        """(R,) weights of the districts; they sum to 1."""
         return self.log_q.exp()
 
     def forward(
@@ -184,24 +185,24 @@ class GroupDRO(nn.Module):
         region_ids: Int[Tensor, " b"],
         weights: Float[Tensor, " b"] | None = None,
     ) -> Float[Tensor, ""]:
-        """Weighted mean of the regional losses; in training mode it first moves the weights.
+        """Weighted mean of the districts' losses; in training mode it first updates the weights.
 
         Args:
-            per_sample: (B,) losses; with several processes those of the whole batch, so that q stays the same in all.
-            region_ids: (B,) region of each sample; negative takes no part.
-            weights: (B,) weight of each sample in its region's mean, equal where None.
+            per_sample: (B,) losses; with several processes those of the whole batch, so that q is the same in all.
+            region_ids: (B,) district of each sample; samples without one (negative) are ignored.
+            weights: (B,) weight of each sample in the mean of its district, equal where None.
 
         Returns:
-            Scalar; 0 for a batch without regions.
+            Scalar; 0 for a batch without districts.
 
         Raises:
-            ConfigError: A region id is n_regions or more.
+            ConfigError: A district id is n_regions or more.
         """
         means, ids = regional_means(per_sample, region_ids, weights)
         if len(ids) == 0:
             return per_sample.sum() * 0.0
         if int(ids[-1]) >= len(self.log_q):
-            raise ConfigError(f"region id {int(ids[-1])} with {len(self.log_q)} regions; count the regions again.")
+            raise ConfigError(f"district id {int(ids[-1])} with {len(self.log_q)} districts; check n_regions.")
         if self.training:
             with torch.no_grad():
                 moved = self.log_q.index_add(0, ids, self.eta * means.to(self.log_q.dtype))
@@ -210,22 +211,22 @@ class GroupDRO(nn.Module):
 
 
 class RegionalFairnessLoss(nn.Module):
-    """No region pays for the others' accuracy: a term from the losses by photograph, averaged by region.
+    """Narrow the gap of the loss between districts: a term of the losses by photograph, averaged by district.
 
-        variance:   mean over regions of (l_r - mean l)^2                      V-REx
-        cvar:       mean of the worst ceil(fraction R) of the R regional means
-        group-dro:  sum_r q_r l_r, where q gains weight on bad regions         see `GroupDRO`
+        variance:   mean over districts of (l_r - mean l)^2                    V-REx
+        cvar:       mean of the worst ceil(fraction R) of the R district means
+        group-dro:  sum_r q_r l_r, where q grows for districts of large loss   see `GroupDRO`
 
     Args:
         form: `variance`, `cvar` or `group-dro`.
-        n_regions: Number of regions, for `group-dro` only; ids are 0 to n_regions - 1. Its weights are in the state
+        n_regions: Number of districts, for `group-dro` only; ids are 0 to n_regions - 1. Its weights are in the state
             dict: save it with the checkpoint.
-        eta: Step size of the region weights (`group-dro`).
-        fraction: Share of the regions that `cvar` looks at.
+        eta: Step size of the districts' weights (`group-dro`).
+        fraction: Share of the districts that `cvar` averages.
         gather: Average over the photographs of all processes; as in `SpatialContrastiveLoss`.
 
     Raises:
-        ConfigError: An option that cannot work, or `group-dro` without `n_regions`.
+        ConfigError: An option has a value that cannot work, or `group-dro` has no `n_regions`.
 
     References:
         See `fairness_loss` and `GroupDRO`.
@@ -250,7 +251,7 @@ class RegionalFairnessLoss(nn.Module):
         self.group_dro: GroupDRO | None = None
         if form == "group-dro":
             if n_regions is None:
-                raise ConfigError("group-dro must know the number of regions: pass n_regions.")
+                raise ConfigError("group-dro needs the number of districts: pass n_regions.")
             self.group_dro = GroupDRO(n_regions, eta)
 
     def forward(
@@ -263,16 +264,19 @@ class RegionalFairnessLoss(nn.Module):
 
         Args:
             losses: (B,) losses by photograph, such as those of `SpatialContrastiveLoss(reduction="none")`.
-            region_ids: (B,) integers, the region of each; negative where it has none, and then it takes no part.
-            weights: (B,) weight of each photograph in its region's mean; equal where None.
+            region_ids: (B,) integers, the district of each; photographs without one (negative) are ignored.
+            weights: (B,) weight of each photograph in the mean of its district; equal where None.
+
+        Returns:
+            Scalar.
 
         Raises:
-            InputError: Other shapes, or region ids that are not integers.
-            ConfigError: A region id is `n_regions` or more.
+            InputError: A shape is wrong, or district ids are not integers.
+            ConfigError: A district id is `n_regions` or more.
         """
         if losses.ndim != 1:
             raise InputError(
-                f"losses has shape {tuple(losses.shape)}; give one value a photograph, as reduction='none' returns."
+                f"losses has shape {tuple(losses.shape)}; give one value per photograph, as reduction='none' returns."
             )
         ids = checked_region_ids(region_ids, len(losses)).to(losses.device)
         if self.gather:
@@ -284,7 +288,7 @@ class RegionalFairnessLoss(nn.Module):
     def by_region(
         self, losses: Float[Tensor, " n"], region_ids: Int[Tensor, " n"], weights: Float[Tensor, " n"] | None = None
     ) -> Float[Tensor, ""]:
-        """The term of the losses of the whole batch, of input that is known to be right."""
+        """The term for the losses (N,) of the whole batch; the input is not checked."""
         if self.group_dro is not None:
             return self.group_dro(losses, region_ids, weights)  # type: ignore[no-any-return]
         assert self.config.form != "group-dro"

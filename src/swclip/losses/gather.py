@@ -1,9 +1,9 @@
-"""Gathering a batch from all processes, with gradients: the only file that talks to other processes about a loss.
+"""Gather a batch from all processes, with gradients.
 
-The rule: `all_gather_rows` sums the gradients that all processes send back to a row, and DDP averages the gradients of
-the parameters over the processes. What is minimised is therefore the **mean over the processes of their losses**. A
-loss that every process computes alike from gathered rows, or the mean of losses over each process's own rows against
-gathered columns, thus gets exactly the gradient of one process with the whole batch; nothing needs rescaling.
+`all_gather_rows` sums the gradients that all processes return for a row, and DDP averages the gradients of the
+parameters over the processes. The minimised quantity is therefore the **mean over the processes of their losses**. A
+loss that all processes compute equally from gathered rows, or the mean of losses over each process's local rows against
+gathered columns, has exactly the gradient of one process with the whole batch; no rescaling is needed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from swclip.errors import ConfigError
 
 
 def process_count() -> int:
-    """How many processes train together; 1 without a process group."""
+    """Number of processes of the training; 1 without a process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
@@ -38,8 +38,8 @@ class _AllGatherRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        # all_reduce and a slice, not reduce_scatter: gloo, which the tests and CPU users run, has no reduce_scatter
-        # of tensors in the older torch versions that are supported.
+        # all_reduce and a slice instead of reduce_scatter: gloo, used on CPUs and in the tests, has no reduce_scatter
+        # of tensors in the older supported torch versions.
         total = gradients[0].contiguous().clone()
         dist.all_reduce(total)
         first = ctx.n_rows * dist.get_rank()
@@ -53,28 +53,32 @@ def _all_gather(rows: Tensor) -> Tensor:
 
 
 def check_same_rows(n_rows: int, device: torch.device) -> None:
-    """Refuse processes that hold different numbers of rows; a no-op without a process group.
+    """Refuse different numbers of rows in the processes; no effect without a process group.
+
+    Args:
+        n_rows: Number of local rows.
+        device: Device on which the process group communicates.
 
     Raises:
-        ConfigError: Naming the numbers.
+        ConfigError: The numbers differ; the message has them.
     """
     if process_count() == 1:
         return
     counts = _all_gather(torch.tensor([n_rows], device=device)).tolist()
     if len(set(counts)) > 1:
         raise ConfigError(
-            f"the processes hold {counts} samples; each must hold as many: "
+            f"the processes have {counts} samples, and all must have the same number: "
             "use a batch size that the number of processes divides, and drop a last, smaller batch."
         )
 
 
 def all_gather_rows(rows: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "n ..."]:
-    """Rows of all processes, in order of rank; gradients flow back to the process that holds the row.
+    """Rows of all processes, in order of rank; gradients flow back to the process of each row.
 
-    Every process must hold as many rows: see `check_same_rows`.
+    All processes must have the same number of rows: see `check_same_rows`.
 
     Args:
-        rows: (B, ...) this process's rows, on the process group's kind of device.
+        rows: (B, ...) the local rows, on the process group's kind of device.
 
     Returns:
         (B * processes, ...); `rows` itself without a process group.

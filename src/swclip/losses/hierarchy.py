@@ -1,4 +1,4 @@
-"""Hierarchy: the softmax over locations, summed within cities and cells, must find the photograph's city and cell."""
+"""Hierarchy: the softmax over locations, summed within cities and cells, as a prediction of city and cell."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class HierarchyConfig:
     """The hierarchy term of the objective.
 
     Args:
-        weight: Its weight in the objective; 0 leaves it out.
-        levels: Columns of the manifest that say which unit a photograph lies in, such as `city`.
-        resolutions: H3 resolutions whose cells are levels too; 8 is about 0.9 km across, 10 about 130 m.
+        weight: Its weight in the objective; 0 omits it.
+        levels: Columns of the manifest with the unit of each photograph, such as `city`.
+        resolutions: H3 resolutions whose cells are further levels; cells of 8 are about 0.9 km wide, of 10 130 m.
 
     Raises:
         ConfigError: A value that cannot work.
@@ -48,30 +48,30 @@ def hierarchy_loss(
     logit_scale: Float[Tensor, ""],
     level_ids: Int[Tensor, "b l"],
 ) -> Float[Tensor, ""]:
-    """How little probability the batch's two softmaxes give to the photograph's unit at each level.
+    """Negative log probability of each photograph's unit at each level, of both softmaxes of a batch.
 
         p_l(i)  = sum over j with c_jl = c_il of softmax(s V U^T)_ij          the photograph's city or cell
         p'_l(i) = the same of softmax(s U V^T)                                the location's
         L_hier  = mean over levels of the mean over i of (-log p_l(i) - log p'_l(i)) / 2
 
-    The same logits as the contrastive loss, so that point, cell and city are one distribution. Which member of the unit
-    holds the mass is left open: that is what the contrastive loss beside it says. 0 where all are in one unit; CLIP's
-    one-hot loss where each photograph is alone in its unit. Computed from log probabilities by log-sum-exp.
+    The logits are those of the contrastive loss, so that point, cell and city have one distribution. The distribution
+    within a unit has no effect; it is trained by the contrastive loss. The loss is 0 where all are in one unit, and
+    CLIP's one-hot loss where each photograph is alone in its unit. It is computed by log-sum-exp.
 
     Args:
         image: (B, D) image embeddings V, L2-normalised.
-        location: (B, D) location embeddings U, L2-normalised; row i is where photograph i was taken.
+        location: (B, D) location embeddings U, L2-normalised; row i is the position of photograph i.
         logit_scale: Scalar, the **logarithm** of the scale s.
-        level_ids: (B, L) the unit of each photograph at each level; negative where it is not known, and then it takes
-            no part at that level, neither as a row nor as a column.
+        level_ids: (B, L) the unit of each photograph at each level; where it is unknown (negative), the photograph is
+            ignored at that level, as a row and as a column.
 
     Returns:
-        Scalar; levels at which no unit is known are left out of the mean, and without any it is 0.
+        Scalar; levels without known units are not part of the mean; 0 where there are none.
 
     References:
-        The SW-CLIP paper names hierarchical spatial models as future work; the term is ours. The sum within a set of
-        positives before the logarithm is that of A. Miech et al., "End-to-End Learning of Visual Representations from
-        Uncurated Instructional Videos" (2020), eq. 1 (MIL-NCE).
+        The SW-CLIP paper names hierarchical spatial models as future work; the term is by swclip. The sum within a set
+        of positives before the logarithm is that of A. Miech et al., "End-to-End Learning of Visual Representations
+        from Uncurated Instructional Videos" (2020), eq. 1 (MIL-NCE).
 
     Example:
         >>> embedding, scale = torch.eye(3), torch.tensor(0.0)
@@ -90,16 +90,16 @@ def hierarchy_terms(
     all_location: Float[Tensor, "n d"] | None = None,
     all_level_ids: Int[Tensor, "n l"] | None = None,
 ) -> Float[Tensor, " b"]:
-    """Each row's share of `hierarchy_loss`: over all rows of all processes they sum to it.
+    """The contribution of each row to `hierarchy_loss`, which is their sum over all rows of all processes.
 
     Args:
         image: (B, D) image embeddings of this process's rows.
         location: (B, D) their location embeddings.
         logit_scale: Scalar, the logarithm of the scale.
         level_ids: (B, L) their units.
-        all_image: (N, D) the photographs to choose among, `image` where None.
-        all_location: (N, D) the locations to choose among, `location` where None.
-        all_level_ids: (N, L) the units of those, `level_ids` where None.
+        all_image: (N, D) all photographs; `image` where None.
+        all_location: (N, D) all locations; `location` where None.
+        all_level_ids: (N, L) their units; `level_ids` where None.
 
     Returns:
         (B,) terms.
@@ -111,19 +111,19 @@ def hierarchy_terms(
         columns = level_ids if all_level_ids is None else all_level_ids
         logits = scale * image @ (location if all_location is None else all_location.to(dtype)).T
         logits_t = scale * location @ (image if all_image is None else all_image.to(dtype)).T
-        known = (columns >= 0).sum(0)
-        used = [level for level, count in enumerate(known.tolist()) if count > 0]
-        terms = logits.sum(1) * 0.0  # a graph even where nothing is known
+        counts = (columns >= 0).sum(0)
+        used = [level for level, count in enumerate(counts.tolist()) if count > 0]
+        terms = logits.sum(1) * 0.0  # with a graph even where all units are unknown
         for level in used:
             rows = (level_ids[:, level] >= 0).nonzero()[:, 0]
             among = (columns[:, level] >= 0).nonzero()[:, 0]
             same_unit = level_ids[rows, level][:, None] == columns[among, level]
             both = _surprise(logits[rows][:, among], same_unit) + _surprise(logits_t[rows][:, among], same_unit)
-            terms = terms.index_add(0, rows, both / (2.0 * float(known[level]) * len(used)))
+            terms = terms.index_add(0, rows, both / (2.0 * float(counts[level]) * len(used)))
         return terms
 
 
 def _surprise(logits: Float[Tensor, "r n"], same_unit: Tensor) -> Float[Tensor, " r"]:
-    # The softmax first and the sum within the unit after: the difference of two log-sum-exps would lose the digits of a
-    # probability near 1. The column that matches a row is in its unit, so no row is empty.
+    # First the softmax, then the sum within the unit: the difference of two log-sum-exps would lose the digits of a
+    # probability near 1. The column that matches a row is in its unit, so that no row is empty.
     return -F.log_softmax(logits, dim=1).masked_fill(~same_unit, -torch.inf).logsumexp(dim=1)

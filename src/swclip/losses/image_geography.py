@@ -21,8 +21,9 @@ class ImageGeographyConfig:
     """The image-geography term of the objective.
 
     Args:
-        weight: Its weight gamma in the objective; 0 leaves it out. The paper has 0.8 beside 1 for the contrast.
-        measure: What is compared with the geographic distance: `distance`, 1 - cosine, or `similarity`, the cosine.
+        weight: Its weight gamma in the objective; 0 omits it. The paper uses 0.8, and 1 for the contrast.
+        measure: The quantity compared with the geographic distance: `distance`, 1 - cosine, or `similarity`, the
+            cosine.
 
     Raises:
         ConfigError: A value that cannot work.
@@ -53,25 +54,25 @@ def image_geography_loss(
         D^U_ij = |n_i - n_j| + |e_i - e_j|,   n, e: northing and easting, each scaled to [0, 1] over the batch
         D^V_ij = 1 - cos(v_i, v_j)
 
-    Both distances lie in [0, 2]. The scaling is that of the whole batch, so one far photograph shrinks the distances
-    between all others: the term is made for one city, and says little within each of several.
+    Both distances are in [0, 2]. Distances are scaled over the whole batch, so that one distant photograph shrinks all
+    others: the term is designed for one city, and has little effect within each of several.
 
     Args:
         image: (B, D) image embeddings V.
         positions_deg: (B, 2) latitude, longitude in degrees.
-        measure: `distance`, or `similarity`: D^V_ij = cos(v_i, v_j), as summaries of the paper print it. To hold a
-            similarity equal to a distance drives neighbours apart, against the paper's own aim; it is there to try.
+        measure: `distance`, or `similarity`: D^V_ij = cos(v_i, v_j), as in summaries of the paper. Equating a
+            similarity with a distance separates neighbours, contrary to the paper's aim; it is for experiments only.
 
     Returns:
         Scalar.
 
     Raises:
-        ConfigError: The measure is not known.
+        ConfigError: The measure is unknown.
 
     References:
         S. Xu et al., "AddressCLIP: Empowering Vision-Language Models for City-wide Image Address Localization", ECCV
-        2024, section 4.3. There eastings and northings are UTM's; scaled to [0, 1] they are latitude and longitude but
-        for UTM's small turn.
+        2024, section 4.3. There eastings and northings are UTM's; scaled to [0, 1] they are latitude and longitude
+        except for UTM's small rotation.
 
     Example:
         >>> positions_deg = torch.tensor([[52.0, 0.0], [52.0, 0.1], [52.1, 0.0]], dtype=torch.float64)
@@ -96,25 +97,25 @@ def image_geography_terms(
         image: (B, D) image embeddings.
         positions_deg: (B, 2) their positions in degrees.
         measure: `distance` or `similarity`.
-        all_image: (N, D) embeddings of all photographs, `image` where None.
+        all_image: (N, D) embeddings of all photographs; `image` where None.
         all_positions_deg: (N, 2) their positions, over which distances are scaled; `positions_deg` where None.
 
     Returns:
         (B,) losses.
 
     Raises:
-        ConfigError: The measure is not known.
+        ConfigError: The measure is unknown.
     """
     _check_measure(measure)
     everywhere = positions_deg if all_positions_deg is None else all_positions_deg
-    ground = scaled_manhattan(positions_deg, everywhere)
+    geographic = scaled_manhattan(positions_deg, everywhere)
     with torch.autocast(image.device.type, enabled=False):
         dtype = torch.promote_types(image.dtype, torch.float32)
         unit = F.normalize(image.to(dtype), dim=1)
         others = unit if all_image is None else F.normalize(all_image.to(dtype), dim=1)
         cosine = unit @ others.T
         feature = 1.0 - cosine if measure == "distance" else cosine
-        return (feature - ground.to(dtype).to(image.device)).square().mean(dim=1)
+        return (feature - geographic.to(dtype).to(image.device)).square().mean(dim=1)
 
 
 def scaled_manhattan(
@@ -124,12 +125,12 @@ def scaled_manhattan(
 
     Args:
         positions_deg: (B, 2) latitude, longitude in degrees.
-        everywhere_deg: (N, 2) the positions that say what 0 and 1 are. An axis along which they do not differ is 0.
+        everywhere_deg: (N, 2) the positions whose minimum is 0 and maximum 1. An axis along which they are equal is 0.
 
     Returns:
-        (B, N) distances in [0, 2] where the first are among the second.
+        (B, N) distances, in [0, 2] if `everywhere_deg` contains `positions_deg`.
     """
-    # Longitudes are taken from their mean direction, so that the antimeridian may run through a city.
+    # Longitudes are relative to their mean direction, so that a city may contain the antimeridian.
     turn = torch.deg2rad(everywhere_deg[:, 1])
     middle = torch.rad2deg(torch.atan2(turn.sin().sum(), turn.cos().sum()))
 

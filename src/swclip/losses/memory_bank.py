@@ -1,4 +1,4 @@
-"""Memory bank: places of earlier batches as further locations of the contrast."""
+"""Memory bank: locations of earlier batches as further candidates of the contrast."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from swclip.losses.targets import TargetConfig, pairwise_distance_m, soft_target
 
 @dataclass(frozen=True)
 class QueuedLocations:
-    """Locations of the memory bank, to which no photograph of the batch belongs; the same in every process.
+    """Locations of the memory bank, which match no photograph of the batch; the same in every process.
 
     Attributes:
         embedding: (Q, D) location embeddings, L2-normalised; gradients flow through them.
@@ -40,19 +40,18 @@ def queued_targets(
 ) -> Float64[Tensor, "b m"]:
     """Targets of the photographs over the batch's locations and the queue's.
 
-    A queued place is a real place: with soft targets it has the kernel's weight at its distance, as if a photograph of
-    it were in the batch. With alpha = 0 all of the queue are negatives, as in GeoCLIP, also where it holds the very
-    place of the photograph.
+    With soft targets, a queued location has the kernel's weight at its distance, as if its photograph were in the
+    batch. With alpha = 0 all queued locations are negatives, as in GeoCLIP, even one at the position of the photograph.
 
     Args:
         distance_m: (B, N) distances from the photographs to the batch's locations, metres.
         positions_deg: (B, 2) positions of the photographs.
         queue: The queue.
         config: alpha, kernel, bandwidths, GPS noise.
-        accuracy_a: (B,) accuracies of the photographs.
-        accuracy_b: (N,) accuracies of the batch's locations.
-        bandwidth_scale_a: (B,) factor of the bandwidths by photograph; 1 where None.
-        bandwidth_scale_b: (N,) the same of the batch's locations. A queued place has the bandwidths as they are.
+        accuracy_a: (B,) accuracies of the photographs, metres.
+        accuracy_b: (N,) accuracies of the batch's locations, metres.
+        bandwidth_scale_a: (B,) factor on the bandwidths by photograph; 1 where None.
+        bandwidth_scale_b: (N,) the same for the batch's locations; that of queued locations is 1.
         first_match: The column that matches row 0.
 
     Returns:

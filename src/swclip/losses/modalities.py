@@ -20,12 +20,12 @@ FUSED = "fused"
 
 @dataclass(frozen=True)
 class ModalitiesConfig:
-    """How further modalities are trained. Of no effect on a model without any.
+    """The term of further modalities. It has no effect on a model without any.
 
     Args:
         weight: Weight of the term.
-        dropout: Chance that the fused embedding of a photograph goes without one of its modalities, drawn for each
-            independently, the photograph included. Where all would be dropped, none is.
+        dropout: Probability that the fused embedding of a photograph omits a modality, drawn for each independently,
+            the photograph included. If all would be dropped, none is.
 
     Raises:
         ConfigError: A value that cannot work.
@@ -47,7 +47,7 @@ class Modality:
 
     Attributes:
         name: `caption`, `map`, or `fused`.
-        embedding: (B, D) L2-normalised; any numbers in the rows of photographs that lack it.
+        embedding: (B, D) L2-normalised; any values in the rows of photographs that lack it.
         present: (B,) which photographs have it.
     """
 
@@ -73,8 +73,8 @@ def masked_divergences(
         i in P:  KL(T_i. || softmax_k(s w_i . u_k)),            k over all locations
         j in P:  KL(T'_j. || softmax_{k in P}(s u_j . w_k)),    T'_jk = T_jk / sum_{l in P} T_jl
 
-    A location without the modality remains among the answers, but has no row of its own in the second direction, and no
-    column there. With all present it is `directional_divergences`.
+    A location without the modality remains a candidate in the first direction, but has neither a row nor a column in
+    the second. If all are present this is `directional_divergences`.
 
     Args:
         modality: (B, D) embeddings of the local photographs by the modality.
@@ -82,9 +82,9 @@ def masked_divergences(
         logit_scale: Scalar, the logarithm of the scale.
         targets: (B, N) row i: the target of photograph i over all locations; rows sum to 1.
         present: (B,) P among the rows.
-        all_modality: (N, D) the embeddings to choose among, `modality` where None.
-        all_location: (N, D) the locations to choose among, `location` where None.
-        all_present: (N,) P among the columns, `present` where None.
+        all_modality: (N, D) embeddings of all photographs by the modality; `modality` where None.
+        all_location: (N, D) all locations; `location` where None.
+        all_present: (N,) P among the columns; `present` where None.
 
     Returns:
         (B,) by modality and (B,) by location; 0 in the rows that are not in P.
@@ -99,7 +99,7 @@ def masked_divergences(
         log_p = F.log_softmax(scale * local @ places.T, dim=1)
         by_modality = _divergence(targets, log_p)
 
-        # Kept rows hold their own match, so that their mass is positive; the others are set to 0 below.
+        # Rows in P contain their match, so that their mass is positive; the others are set to 0 below.
         mass = targets * columns
         targets_t = mass / mass.sum(dim=1, keepdim=True).clamp(min=torch.finfo(dtype).tiny)
         logits_t = scale * location.to(dtype) @ gathered.T
@@ -134,14 +134,14 @@ def modalities_term(
         location: (B, D) location embeddings.
         logit_scale: Scalar, the logarithm of the scale.
         targets: (B, N) soft targets of the local photographs over all locations.
-        all_location: (N, D) the locations of all processes, `location` where None.
+        all_location: (N, D) the locations of all processes; `location` where None.
 
     Returns:
-        The term, the same in every process, and its parts: `view_NAME`, its loss, and `with_NAME`, the share
-        of the photographs that have it.
+        The scalar term, the same in every process, and its parts: the loss `view_NAME` of each modality, and
+        `with_NAME`, the share of the photographs that have it.
     """
     further = location.new_zeros((), dtype=torch.promote_types(location.dtype, torch.float32))
-    fused, seen = further, further
+    fused, count_of_further = further, further
     parts: dict[str, Tensor] = {}
     for modality in modalities:
         present = modality.present.to(location.device)
@@ -163,5 +163,5 @@ def modalities_term(
             fused = loss
             continue
         parts[f"with_{modality.name}"] = all_present.to(loss.dtype).mean()
-        further, seen = further + loss, seen + (count > 0)
-    return further / seen.clamp(min=1) + fused, parts
+        further, count_of_further = further + loss, count_of_further + (count > 0)
+    return further / count_of_further.clamp(min=1) + fused, parts

@@ -1,7 +1,7 @@
-"""The losses as modules for anybody's training loop; swclip's own training is made of the same ones.
+"""The losses as modules for any training loop; `swclip train` uses the same ones.
 
-Each module checks and normalises what it is given and then calls the pure functions of this package. Every process of
-a distributed training calls it on its own batch; with `gather=True` the terms see the batch of all processes.
+Each module checks and normalises its input and then calls the pure functions of this package. In distributed training
+every process calls it on its local batch; with `gather=True` the terms use the batch of all processes.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from swclip.losses.spatial_contrastive import directional_divergences, mean_of_d
 from swclip.losses.targets import TargetConfig, soft_targets
 
 _MAX_SCALE = 100.0
-"""CLIP's upper bound of the scale."""
+"""Upper bound of the scale, as in CLIP."""
 
 
 class Divergences(NamedTuple):
-    """The contrast of the local rows.
+    """The contrastive divergences of the local rows.
 
     Attributes:
         by_image: (B,) divergence of each photograph over the locations.
         by_location: (B,) divergence of each location over the photographs.
         targets: (B, N) soft targets over the locations of the batch.
-        target_self: (B,) share of the target on the photograph's location.
+        target_self: (B,) share of each photograph's target on its own location.
     """
 
     by_image: Float[Tensor, " b"]
@@ -51,28 +51,28 @@ class SpatialContrastiveLoss(nn.Module):
         T_ij = (1 - alpha) [i = j] + alpha K(d_ij; h_ij) / sum_k K(d_ik; h_ik)
         L_sw = 1/2 KL(T || softmax(s V U^T)) + 1/2 KL(T || softmax(s U V^T))
 
-    Photographs V and locations U of nearby places are partly each other's answers; those far away are negatives as in
-    CLIP. 0 is perfect whatever the kernel; `alpha=0` is CLIP's symmetric cross-entropy to the last bit of float64. A
-    batch needs photographs within a few bandwidths of each other: draw neighbours together (docs/losses.md).
+    Photographs V and locations U of nearby places are partial positives of each other; distant ones are negatives as in
+    CLIP. The minimum is 0 for every kernel; `alpha=0` equals CLIP's symmetric cross-entropy to the last bit of float64.
+    A batch needs photographs within a few bandwidths of each other: draw neighbours together (docs/losses.md).
 
     Args:
-        bandwidth_m: Bandwidth h in metres; several make a mixture of scales (street, neighbourhood, city).
+        bandwidth_m: Bandwidth h in metres; several are a mixture of scales (street, neighbourhood, city).
         kernel: `exponential`, `gaussian`, `bisquare`, `tricube` or `inverse-distance`.
         alpha: Share of the target that the kernel spreads, 0 (CLIP) to 1.
         shares: Weight of each bandwidth of a mixture; equal where None.
-        default_accuracy_m: 1-sigma GPS accuracy in metres of a photograph that states none.
+        default_accuracy_m: 1-sigma GPS accuracy in metres of a photograph without one.
         scale: Initial softmax scale s, the inverse of a temperature. None: the loss has no scale, and each call passes
             `logit_scale`.
-        learn_scale: Learn log(s), the parameter `logit_scale`: hand the loss's parameters to the optimizer, without
-            weight decay. It is kept at s <= 100, as in CLIP. False keeps `scale` as it is.
-        normalize: Divide embeddings by their length; False refuses those that are not of unit length.
-        gather: Contrast with the photographs of all processes, with gradients; of no effect without a process group.
-            Every process must hold as many photographs, and each gets the loss of the whole batch.
-        symmetric: Both directions; False is photograph to location alone.
-        reduction: `mean`, or `none` for one value a local photograph.
+        learn_scale: Learn log(s), the parameter `logit_scale`: pass the loss's parameters to the optimizer, without
+            weight decay. It is clamped to s <= 100, as in CLIP. False keeps `scale` constant.
+        normalize: Divide embeddings by their length; False refuses embeddings that do not have unit length.
+        gather: Contrast with the photographs of all processes, with gradients; no effect without a process group. All
+            processes must have the same number of photographs; each gets the loss of the whole batch.
+        symmetric: Both directions; False for photograph to location only.
+        reduction: `mean`, or `none` for one value per local photograph.
 
     Raises:
-        ConfigError: An option that cannot work.
+        ConfigError: An option has a value that cannot work.
 
     References:
         Han et al., "Spatially-Weighted CLIP for Street-View Geo-localization", arXiv 2604.04357 (2026).
@@ -124,7 +124,7 @@ class SpatialContrastiveLoss(nn.Module):
 
     @classmethod
     def from_config(cls, targets: TargetConfig, symmetric: bool = True) -> SpatialContrastiveLoss:
-        """The module of a recipe: no scale, unit vectors, and the batch of all processes."""
+        """The module of a recipe: without a scale, for unit vectors, over the batch of all processes."""
         loss = cls(scale=None, normalize=False, gather=True, symmetric=symmetric)
         loss.targets = targets
         return loss
@@ -143,18 +143,18 @@ class SpatialContrastiveLoss(nn.Module):
 
         Args:
             image_embeddings: (B, D) embeddings of the photographs.
-            location_embeddings: (B, D) embeddings of where each was taken.
+            location_embeddings: (B, D) embeddings of their positions.
             positions_deg: (B, 2) latitude, longitude in degrees, float64; a NumPy array or a tensor on any device.
             accuracy_m: (B,) 1-sigma GPS accuracies in metres, NaN where unknown: h_ij^2 = h^2 + a_i^2 + a_j^2.
-            logit_scale: Scalar, the **logarithm** of the scale s, instead of the loss's own.
-            bandwidth_scale: Factor of the bandwidths, a number, or (B,) by photograph (a pair: the geometric mean).
+            logit_scale: Scalar, the **logarithm** of the scale s; that of the loss where None.
+            bandwidth_scale: Factor on the bandwidths: a number, or (B,) by photograph (a pair: the geometric mean).
 
         Returns:
             Scalar, or (B,) with `reduction="none"`.
 
         Raises:
-            InputError: Input that cannot be right; the message names the row and the way out.
-            ConfigError: No scale, or with `gather` processes with different numbers of photographs.
+            InputError: Invalid input; the message names the row and a remedy.
+            ConfigError: There is no scale, or, with `gather`, processes have different numbers of photographs.
         """
         pair = _checked_pair(image_embeddings, location_embeddings, self.normalize)
         places = checked_places(pair[0], positions_deg, accuracy_m, bandwidth_scale, self.gather)
@@ -166,18 +166,18 @@ class SpatialContrastiveLoss(nn.Module):
         return mean_of_directions(*gather_embeddings(rows, self.gather).gathered.unbind(1))
 
     def scale(self, logit_scale: Tensor | float | None, device: torch.device) -> Float[Tensor, ""]:
-        """The logarithm of the scale of a call: the one passed, or the loss's own.
+        """The logarithm of the scale of a call: `logit_scale`, or the parameter of the loss where None.
 
         Raises:
-            ConfigError: The loss was made with `scale=None` and none is passed.
-            InputError: What is passed is not the logarithm of a scale.
+            ConfigError: The loss was created with `scale=None` and `logit_scale` is None.
+            InputError: `logit_scale` is not the logarithm of a scale.
         """
         if logit_scale is not None:
             return checked_logit_scale(logit_scale, device)
         if self.logit_scale is None:
-            raise ConfigError("the loss was made with scale=None: pass logit_scale, the logarithm of the scale.")
+            raise ConfigError("the loss was created with scale=None: pass logit_scale, the logarithm of the scale.")
         if self.training and isinstance(self.logit_scale, nn.Parameter):
-            with torch.no_grad():  # as CLIP does after each step, so that no loop can forget it
+            with torch.no_grad():  # as CLIP does after each step; here, so that no loop can forget it
                 self.logit_scale.clamp_(max=math.log(_MAX_SCALE))
         return self.logit_scale
 
@@ -189,21 +189,21 @@ class SpatialContrastiveLoss(nn.Module):
         logit_scale: Float[Tensor, ""],
         queue: QueuedLocations | None = None,
     ) -> Divergences:
-        """The contrast of the local rows, of input that is known to be right.
+        """The contrastive divergences of the local rows; the input is not checked.
 
         Args:
-            image: Unit embeddings of the photographs.
-            location: Unit embeddings of the locations.
-            places: Where they were taken.
+            image: (B, D) and (N, D) unit embeddings of the photographs.
+            location: (B, D) and (N, D) unit embeddings of the locations.
+            places: The positions of the photographs.
             logit_scale: Scalar, the logarithm of the scale.
-            queue: Further locations that the photographs choose among; of the other direction they are no part.
+            queue: Further locations among the candidates of the photographs; not used in the other direction.
         """
         config, first, target_device = self.targets, places.local.start, image.local.device
         dtype = torch.promote_types(torch.promote_types(image.local.dtype, location.local.dtype), torch.float32)
         # Plain CLIP needs no distance.
         distance_m = places.distance_m if config.alpha > 0.0 else places.no_distance_m
         targets = soft_targets(distance_m, config, *places.accuracies, first_match=first, **places.bandwidth_scales)
-        # Cast before moving: not every accelerator has float64.
+        # Cast before moving: not every device has float64.
         targets = targets.to(dtype).to(target_device)
         by_column, all_location, all_image = targets, location.others, image.others
         if queue is not None:
@@ -221,7 +221,7 @@ class SpatialContrastiveLoss(nn.Module):
         return Divergences(by_image, by_location if self.symmetric else by_image, targets, by_row.diagonal(first))
 
     def extra_repr(self) -> str:
-        """What `print` shows."""
+        """The settings that `print` shows."""
         config = self.targets
         return (
             f"bandwidth_m={config.bandwidths_m}, kernel={config.kernel!r}, alpha={config.alpha}, gather={self.gather}"
@@ -235,14 +235,14 @@ class SWCLIPLoss(nn.Module):
 
     Args:
         contrastive: The contrast; `SpatialContrastiveLoss()` where None. Its `normalize` and `gather` apply to all.
-        neighbourhood: The neighbourhood term; where None with the smallest bandwidth, the kernel and the default
+        neighbourhood: The neighbourhood term; None for one with the smallest bandwidth, the kernel and the default
             accuracy of the contrast.
-        fairness: The fairness term; `RegionalFairnessLoss()` where None. It reads the contrast's losses by photograph.
-        lambda_nc: Weight of the neighbourhood term; 0 leaves it out.
-        lambda_fair: Weight of the fairness term; 0 leaves it out, and then no regions are needed.
+        fairness: The fairness term, over the contrast's losses by photograph; `RegionalFairnessLoss()` where None.
+        lambda_nc: Weight of the neighbourhood term; 0 omits it.
+        lambda_fair: Weight of the fairness term; 0 omits it, and then no districts are needed.
 
     Raises:
-        ConfigError: A negative weight, or a contrast without reduction.
+        ConfigError: A weight is negative, or the contrast has no reduction.
 
     References:
         Han et al., "Spatially-Weighted CLIP for Street-View Geo-localization", arXiv 2604.04357 (2026).
@@ -293,16 +293,21 @@ class SWCLIPLoss(nn.Module):
 
         Args:
             image_embeddings: (B, D) embeddings of the photographs.
-            location_embeddings: (B, D) embeddings of where each was taken.
+            location_embeddings: (B, D) embeddings of their positions.
             positions_deg: (B, 2) latitude, longitude in degrees, float64.
-            region_ids: (B,) integers, the region of each photograph, negative where it has none; for the fairness term.
-            accuracy_m: As in `SpatialContrastiveLoss.forward`, as are the following.
-            logit_scale: The **logarithm** of the scale.
-            bandwidth_scale: Factor of the bandwidths of contrast and neighbourhood.
+            region_ids: (B,) integers, the district of each photograph, negative where it has none; for the fairness
+                term.
+            accuracy_m: (B,) GPS accuracies, as in `SpatialContrastiveLoss.forward`.
+            logit_scale: Scalar, the **logarithm** of the scale.
+            bandwidth_scale: Factor on the bandwidths of contrast and neighbourhood.
+
+        Returns:
+            Scalar.
 
         Raises:
-            InputError: Input that cannot be right.
-            ConfigError: A fairness term without regions, no scale, or processes with different numbers of photographs.
+            InputError: Invalid input; the message names the row and a remedy.
+            ConfigError: The fairness term has no districts, there is no scale, or processes have different numbers of
+                photographs.
         """
         return self.terms(
             image_embeddings,
@@ -325,11 +330,14 @@ class SWCLIPLoss(nn.Module):
         logit_scale: Tensor | float | None = None,
         bandwidth_scale: ArrayLike | Tensor | None = None,
     ) -> dict[str, Float[Tensor, ""]]:
-        """`loss`, the total that `forward` returns, and `contrastive`, `neighbourhood`, `fairness` for the log."""
+        """The scalars `loss` (the total, as `forward` returns), `contrastive`, `neighbourhood` and `fairness`.
+
+        Arguments and errors are those of `forward`.
+        """
         fair = self.lambda_fair > 0.0
         if fair and region_ids is None:
             raise ConfigError(
-                "the fairness term needs the region of each photograph: pass region_ids, or lambda_fair=0."
+                "the fairness term needs the district of each photograph: pass region_ids, or lambda_fair=0."
             )
         contrastive = self.contrastive
         pair = _checked_pair(image_embeddings, location_embeddings, contrastive.normalize)
@@ -340,7 +348,7 @@ class SWCLIPLoss(nn.Module):
         rows = [by_image, by_location]
         if self.lambda_nc > 0.0:
             rows += self.neighbourhood.terms(image, places)
-        # One gather for everything that is one number a photograph.
+        # One gather for all values per photograph.
         stacked = torch.stack([row.to(by_image.dtype) for row in rows], dim=1)
         by_image, by_location, *further = gather_embeddings(stacked, contrastive.gather).gathered.unbind(1)
         loss = mean_of_directions(by_image, by_location)

@@ -1,4 +1,4 @@
-"""Neighbourhood consistency: nearby places keep nearby image embeddings."""
+"""Neighbourhood consistency: nearby places have nearby image embeddings."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from swclip.losses.targets import TargetConfig, check_kernel, pair_weights
 NeighbourhoodForm = Literal["distribution", "laplacian"]
 
 MIN_MASS = 1e-6
-"""Below this kernel mass outside itself a photograph is isolated: about 14 bandwidths from all others (exponential).
-Kernels without an end give weights like e^-400 to the other side of a city; normalised, they would make the nearest
-stranger a neighbour."""
+"""A photograph whose kernel mass outside itself is below this is isolated: about 14 bandwidths from all others
+(exponential). Kernels of infinite support give weights like e^-400 to the other side of a city; normalised, they would
+make the nearest photograph a neighbour at any distance."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class NeighbourhoodConfig:
 
     Args:
         form: `distribution` or `laplacian`.
-        weight: Its weight in the objective; 0 leaves it out.
+        weight: Its weight in the objective; 0 omits it.
         tau: Temperature of the softmax over image similarities (`distribution`).
-        bandwidth_m: Bandwidth of the kernel in metres; 0 follows the smallest one of the soft targets.
+        bandwidth_m: Bandwidth of the kernel in metres; 0 for the smallest one of the soft targets.
         kernel: The kernel's name.
 
     Raises:
@@ -67,13 +67,13 @@ def neighbourhood_loss(
     form: NeighbourhoodForm = "distribution",
     tau: float = 0.1,
 ) -> Float[Tensor, ""]:
-    """How far the image embeddings are from keeping geographic neighbourhoods.
+    """Deviation of the image embeddings' neighbourhoods from the geographic ones.
 
         distribution:  mean over i of KL(w_i. / sum_k w_ik || softmax(V V^T / tau)_i.), self excluded
         laplacian:     sum_ij w_ij |v_i - v_j|^2 / sum_ij w_ij
 
-    `distribution` also keeps distant places apart and is not minimised by collapsing all embeddings to one, as
-    `laplacian` is: prefer it unless another term holds the embeddings apart.
+    `distribution` also separates distant places. `laplacian` is minimised by collapsing all embeddings to one: use it
+    only beside a term that separates them.
 
     Args:
         image: (B, D) image embeddings V, L2-normalised.
@@ -82,14 +82,14 @@ def neighbourhood_loss(
         tau: Temperature of `distribution`.
 
     Returns:
-        Scalar. Photographs whose kernel mass outside themselves is below `MIN_MASS` are left out; 0 if all are.
+        Scalar. Photographs whose kernel mass outside themselves is below `MIN_MASS` are omitted; 0 if all are.
 
     Raises:
-        ConfigError: The form or the temperature cannot work.
+        ConfigError: The form is unknown, or the temperature is not positive.
 
     References:
         Han et al., arXiv 2604.04357 (2026), name a neighbourhood-consistency term without its formula: both forms are
-        ours. M. Belkin, P. Niyogi, "Laplacian Eigenmaps" (2003), eq. 3.1, for `laplacian`.
+        by swclip. M. Belkin, P. Niyogi, "Laplacian Eigenmaps" (2003), eq. 3.1, for `laplacian`.
 
     Example:
         >>> image = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
@@ -102,7 +102,7 @@ def neighbourhood_loss(
 
 
 def ratio_of_sums(terms: Float[Tensor, " b"], shares: Float[Tensor, " b"]) -> Float[Tensor, ""]:
-    """Sum of the terms over the sum of the shares; 0, with zero gradients, where the shares sum to 0."""
+    """Sum of the terms (B,) over the sum of the shares (B,); 0, with zero gradients, where the shares sum to 0."""
     return terms.sum() / shares.sum().clamp_min(torch.finfo(shares.dtype).tiny)
 
 
@@ -121,14 +121,14 @@ def neighbourhood_terms(
         weights: (B, N) kernel weights to all photographs.
         form: `distribution` or `laplacian`.
         tau: Temperature of `distribution`.
-        all_image: (N, D) embeddings of all photographs, `image` where None.
-        first_match: The column that is the photograph of row 0.
+        all_image: (N, D) embeddings of all photographs; `image` where None.
+        first_match: The column of the photograph of row 0.
 
     Returns:
         Terms (B,), and shares (B,): 1 or 0 (isolated) for `distribution`, the kernel's mass for `laplacian`.
 
     Raises:
-        ConfigError: The form or the temperature cannot work.
+        ConfigError: The form is unknown, or the temperature is not positive.
     """
     _check_form(form, tau)
     with torch.autocast(image.device.type, enabled=False):
@@ -146,34 +146,34 @@ def neighbourhood_terms(
             squared = image.square().sum(1)[:, None] + others.square().sum(1) - 2.0 * image @ others.T
             return (weights * squared).sum(1), weights.sum(1)
         shares = (weights / mass.masked_fill(alone, 1.0)).to(dtype)
-        # A large negative number and not -inf: 0 * -inf is NaN, and a photograph may be the only one of its batch.
+        # A large negative number instead of -inf: 0 * -inf is NaN, and a batch may have a single photograph.
         logits = (image @ others.T / tau).masked_fill(itself, torch.finfo(dtype).min / 4)
         divergence = -(shares * F.log_softmax(logits, dim=1)).sum(1) - torch.special.entr(shares).sum(1)
         return divergence, (~alone[:, 0]).to(dtype)
 
 
 class NeighbourhoodConsistencyLoss(nn.Module):
-    """Nearby places keep nearby image embeddings.
+    """A term that asks nearby places for nearby image embeddings.
 
         distribution:  mean over i of KL(w_i. / sum_k w_ik || softmax(V V^T / tau)_i.), self excluded
         laplacian:     sum_ij w_ij |v_i - v_j|^2 / sum_ij w_ij,        w_ij = K(d_ij; h_ij)
 
-    A term beside a contrastive loss. Photographs without a neighbour in the batch are left out; 0 if all are.
+    It is added to a contrastive loss. Photographs without a neighbour in the batch are omitted; 0 if all are.
 
     Args:
         bandwidth_m: Bandwidth of the kernel in metres.
         kernel: As in `SpatialContrastiveLoss`.
-        form: `distribution`, or `laplacian`, which collapses the embeddings unless another loss holds them apart.
+        form: `distribution`, or `laplacian`, which collapses the embeddings unless another loss separates them.
         tau: Temperature of `distribution`.
-        default_accuracy_m: 1-sigma GPS accuracy in metres of a photograph that states none.
+        default_accuracy_m: 1-sigma GPS accuracy in metres of a photograph without one.
         normalize: As in `SpatialContrastiveLoss`.
         gather: As in `SpatialContrastiveLoss`.
 
     Raises:
-        ConfigError: An option that cannot work.
+        ConfigError: An option has a value that cannot work.
 
     References:
-        Han et al., arXiv 2604.04357 (2026), name the term without its formula: both forms are ours.
+        Han et al., arXiv 2604.04357 (2026), name the term without its formula: both forms are by swclip.
 
     Example:
         >>> positions_deg = torch.tensor([[52.205, 0.119], [52.205, 0.119], [52.300, 0.119]], dtype=torch.float64)
@@ -208,7 +208,7 @@ class NeighbourhoodConsistencyLoss(nn.Module):
         accuracy_m: ArrayLike | Tensor | None = None,
         bandwidth_scale: ArrayLike | Tensor | None = None,
     ) -> Float[Tensor, ""]:
-        """The loss of a batch; arguments and errors as in `SpatialContrastiveLoss.forward`."""
+        """The loss of a batch, a scalar; arguments and errors as in `SpatialContrastiveLoss.forward`."""
         rows = checked_embeddings(image_embeddings, "image_embeddings", self.normalize)
         places = checked_places(rows, positions_deg, accuracy_m, bandwidth_scale, self.gather)
         terms = torch.stack(self.terms(gather_embeddings(rows, self.gather), places), dim=1)
@@ -217,13 +217,13 @@ class NeighbourhoodConsistencyLoss(nn.Module):
     def terms(
         self, image: GatheredRows, places: Places, trust: Float[Tensor, " n"] | None = None, scaled: bool = True
     ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-        """Terms and shares of the local rows (see `neighbourhood_terms`), of input that is known to be right.
+        """Terms and shares (B,) of the local rows (see `neighbourhood_terms`); the input is not checked.
 
         Args:
-            image: Unit embeddings of the photographs.
-            places: Where they were taken.
+            image: (B, D) and (N, D) unit embeddings of the photographs.
+            places: Their positions.
             trust: (N,) weights of the photographs as neighbours; 1 where None.
-            scaled: Whether the bandwidth follows `places.bandwidth_scale`.
+            scaled: Whether `places.bandwidth_scale` applies.
         """
         config, scales = self.config, places.bandwidth_scales if scaled else {}
         bandwidths_m = (config.bandwidth_m,)
@@ -232,7 +232,7 @@ class NeighbourhoodConsistencyLoss(nn.Module):
         )
         if trust is not None:
             weights = weights * trust.to(weights)
-        # Cast before moving: not every accelerator has float64.
+        # Cast before moving: not every device has float64.
         weights = weights.to(torch.promote_types(image.local.dtype, torch.float32)).to(image.local.device)
         return neighbourhood_terms(
             image.local, weights, config.form, config.tau, image.others, first_match=places.local.start

@@ -1,4 +1,4 @@
-"""The whole objective: the weighted contrast plus its terms, over the batch of all processes.
+"""The objective: the spatially weighted contrast and its terms, over the batch of all processes.
 
 L = L_sw + lambda_nc L_nc + lambda_fair L_fair + lambda_h L_h + lambda_views L_views, and those of compared methods.
 """
@@ -31,18 +31,21 @@ from swclip.losses.targets import TargetConfig
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """What is minimised.
+    """The terms of the objective.
 
     Args:
         targets: The soft targets; `TargetConfig(alpha=0.0)` is CLIP.
-        neighbourhood: The neighbourhood term, left out at weight 0.
-        fairness: The fairness term, left out at weight 0.
-        robust: What is done about photographs whose position is wrong; nothing by default.
-        hierarchy: The hierarchy term, left out at weight 0.
+        neighbourhood: The neighbourhood term; omitted at weight 0.
+        fairness: The fairness term; omitted at weight 0.
+        robust: Down-weighting of photographs whose position seems wrong; none by default.
+        hierarchy: The hierarchy term; omitted at weight 0.
         views: The term of further modalities, for models that have any.
-        rank_n_contrast: Rank-N-Contrast on the photographs, left out at weight 0.
-        image_geography: AddressCLIP's image-geography matching, left out at weight 0.
-        symmetric: Both directions of the contrast; without it, photograph to location alone, as in GeoCLIP.
+        rank_n_contrast: Rank-N-Contrast on the photographs; omitted at weight 0.
+        image_geography: AddressCLIP's image-geography matching; omitted at weight 0.
+        symmetric: Both directions of the contrast; False for photograph to location only, as in GeoCLIP.
+
+    Raises:
+        ConfigError: `robust` has a form and `symmetric` is False.
     """
 
     targets: TargetConfig = field(default_factory=TargetConfig)
@@ -58,28 +61,28 @@ class ObjectiveConfig:
     def __post_init__(self) -> None:
         if self.robust.form != "none" and not self.symmetric:
             raise ConfigError(
-                "the robust forms weigh both directions of the contrast: set `symmetric`, or form 'none'."
+                "the robust forms weight both directions of the contrast: set `symmetric`, or form 'none'."
             )
 
 
 class Objective(nn.Module):
     """The spatially weighted contrastive loss with its further terms.
 
-    It is made of the modules that anybody can use (`SpatialContrastiveLoss`, `NeighbourhoodConsistencyLoss`,
-    `RegionalFairnessLoss`), and adds what training asks for beside them. It trusts its input: embeddings are unit
-    vectors, positions were checked when the manifest was read.
+    It consists of the public modules (`SpatialContrastiveLoss`, `NeighbourhoodConsistencyLoss`,
+    `RegionalFairnessLoss`) and the further terms of a recipe. Its input is not checked: embeddings are unit vectors,
+    and positions were checked when the manifest was read.
 
-    Each process passes its local photographs; the terms see the batch of all processes, in order of rank, with
-    gradients through the gather. The loss is the same number in every process, and the gradients that DDP averages are
-    those of one process with the whole batch (see `losses/gather.py`). Do not wrap the objective itself in DDP: it has
-    no parameters. Save its `state_dict` with the checkpoint: Group-DRO's weights are in it.
+    Each process passes its local photographs; the terms use the batch of all processes, in order of rank, with
+    gradients through the gather. The loss is equal in all processes, and the gradients that DDP averages are those of
+    one process with the whole batch (see `losses/gather.py`). Do not wrap the objective itself in DDP: it has no
+    parameters. Save its `state_dict` with the checkpoint: Group-DRO's weights are in it.
 
     Args:
         config: The terms and their weights.
-        n_regions: Number of regions, for `group-dro` only; ids are 0 to n_regions - 1.
+        n_regions: Number of districts, for `group-dro` only; ids are 0 to n_regions - 1.
 
     Raises:
-        ConfigError: `group-dro` without `n_regions`.
+        ConfigError: The fairness form is `group-dro` and `n_regions` is None.
 
     Example:
         >>> objective = Objective(ObjectiveConfig())
@@ -126,27 +129,27 @@ class Objective(nn.Module):
         Args:
             image: (B, D) image embeddings of the local photographs, L2-normalised.
             location: (B, D) location embeddings, L2-normalised.
-            logit_scale: Scalar, the **logarithm** of the softmax scale, as CLIP keeps it.
-            positions_deg: (B, 2) latitude, longitude in degrees, float64. May stay on the CPU.
+            logit_scale: Scalar, the **logarithm** of the softmax scale, as in CLIP.
+            positions_deg: (B, 2) latitude, longitude in degrees, float64; may be on the CPU.
             accuracy_m: (B,) 1-sigma GPS accuracy in metres, NaN where unknown.
-            region_ids: (B,) region of each photograph, negative where it has none. Needed by the fairness term.
-            bandwidth_scale: (B,) factor of the targets' bandwidths by photograph (a pair: the geometric mean of both),
-                and of the neighbourhood's where that follows them. 1 where None.
+            region_ids: (B,) district of each photograph, negative where it has none. Needed by the fairness term.
+            bandwidth_scale: (B,) factor on the targets' bandwidths by photograph (a pair: the geometric mean of both),
+                and on the neighbourhood's, where that is the targets' smallest. 1 where None.
             level_ids: (B, L) unit of each photograph at each level, negative where unknown. Needed by the hierarchy.
-            queue: Further locations that the photographs choose among; of the other direction they are no part.
+            queue: Further locations among the candidates of the photographs; not used in the other direction.
             modalities: Further modalities of the photographs, and their fusion.
-            progress: Share of the training steps that are made, 0 to 1; the robust forms wait for their warm-up.
+            progress: Share of the training steps completed, 0 to 1; the robust forms start after their warm-up.
 
         Returns:
             The scalar to call `backward` on, and detached scalars: `loss`, `contrastive`, `target_self` (mean share of
-            the target on the photograph's location: 1 means the kernel sees no neighbours and this is CLIP); with
+            the target on the photograph's location: 1 means that the kernel has no neighbours, as in CLIP); with
             their terms also `neighbourhood`, `isolated` (photographs without neighbours, a count), `fairness`,
-            `hierarchy`, `rank_n_contrast`, `image_geography`, what `modalities_term` gives, and with a robust form
-            `trimmed` (share of the batch left out) or `trust` (mean weight of a photograph).
+            `hierarchy`, `rank_n_contrast`, `image_geography`, the parts of `modalities_term`, and with a robust form
+            `trimmed` (share of the batch omitted) or `trust` (mean weight of a photograph).
 
         Raises:
-            ConfigError: Fairness without regions, hierarchy without levels, or processes with different numbers of
-                photographs.
+            ConfigError: The fairness term has no districts, the hierarchy term no levels, or processes have different
+                numbers of photographs.
         """
         config = self.config
         self._check(region_ids, level_ids)
@@ -170,7 +173,7 @@ class Objective(nn.Module):
             follows = config.neighbourhood.bandwidth_m == 0.0
             rows += self.neighbourhood.terms(images, places, neighbour_trust, scaled=follows)
         rows += self._compared(images, places)
-        # One gather for everything that is one number a photograph.
+        # One gather for all values per photograph.
         by_sample = all_gather_rows(torch.stack([row.to(targets.dtype) for row in rows], dim=1)).unbind(1)
         loss, parts = self._total(by_sample, region_ids, trust)
         if config.hierarchy.weight > 0.0 and level_ids is not None:
@@ -197,11 +200,11 @@ class Objective(nn.Module):
         """As in torch.
 
         Raises:
-            ArtefactError: The state is that of another objective or of another version of swclip.
+            ArtefactError: The state is from another objective or another version of swclip.
         """
         if strict and state_dict.keys() != self.state_dict().keys():
             raise ArtefactError(
-                f"the checkpoint's objective holds {sorted(state_dict)} and not {sorted(self.state_dict())}: another "
+                f"the checkpoint's objective has {sorted(state_dict)} instead of {sorted(self.state_dict())}: another "
                 "version of swclip wrote it. Finish the run with that version, or delete the run's folder "
                 "`checkpoints` to start it again."
             )
@@ -210,13 +213,13 @@ class Objective(nn.Module):
     def _check(self, region_ids: Tensor | None, level_ids: Tensor | None) -> None:
         if self.config.fairness.weight > 0.0 and region_ids is None:
             raise ConfigError(
-                "the fairness term needs the region of each photograph: set a region column, or weight 0."
+                "the fairness term needs the district of each photograph: set a region column, or weight 0."
             )
         if self.config.hierarchy.weight > 0.0 and level_ids is None:
             raise ConfigError("the hierarchy term needs the unit of each photograph at each level: pass level_ids.")
 
     def _compared(self, image: GatheredRows, places: Places) -> list[Float[Tensor, " b"]]:
-        """The terms of compared methods, one number a photograph each."""
+        """The terms of compared methods, each (B,), by photograph."""
         ranks, matching, local = self.config.rank_n_contrast, self.config.image_geography, places.local
         rows = []
         if ranks.weight > 0.0:
@@ -236,7 +239,7 @@ class Objective(nn.Module):
         region_ids: Int[Tensor, " b"] | None,
         trust: Float[Tensor, " n"] | None,
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """The total of the gathered numbers by photograph."""
+        """The total of the gathered values by photograph."""
         config = self.config
         by_image, by_location, target_self, *more = by_sample
         if trust is None:

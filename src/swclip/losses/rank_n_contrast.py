@@ -1,4 +1,4 @@
-"""Rank-N-Contrast: image similarities fall in the order of ground distance; a compared method, without bandwidth."""
+"""Rank-N-Contrast, a compared method: image similarities ordered by geographic distance, without a bandwidth."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from swclip.errors import ConfigError
 RankSimilarity = Literal["l2", "cosine"]
 
 TIE_M = 1e-3
-"""Distances are compared to the millimetre. The headings of a panorama are as far from all others, but the last bit
-of a distance depends on where in a vector it was computed; a tie must not."""
+"""Distances are rounded to the millimetre before they are compared. The headings of a panorama have equal distances to
+all others, but the last bit of a distance depends on its index in a vectorised computation; ties must not."""
 
 _NEAREST = 1e-6
-"""Squared L2 distance below which a pair of embeddings has no gradient: a norm has none at 0, and float32 no digits."""
+"""Squared L2 distance below which a pair of embeddings has no gradient: a norm has none at 0, and float32 rounds."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class RankNContrastConfig:
     """The Rank-N-Contrast term of the objective.
 
     Args:
-        weight: Its weight in the objective; 0 leaves it out.
-        tau: Temperature of the similarities. The paper's 2 is for embeddings of any length; unit vectors are at most 2
-            apart, and want a smaller one.
+        weight: Its weight in the objective; 0 omits it.
+        tau: Temperature of the similarities. The paper's 2 is for embeddings of any length; the distance of unit
+            vectors is at most 2, and needs a smaller one.
         similarity: `l2`, the negative L2 distance of the paper, or `cosine`.
 
     Raises:
@@ -61,16 +61,16 @@ def rank_n_contrast_loss(
     tau: float = 2.0,
     similarity: RankSimilarity = "l2",
 ) -> Float[Tensor, ""]:
-    """Contrast of each pair of photographs with all pairs that are as far apart or farther.
+    """Contrast of each pair of photographs with all pairs at the same or a larger distance.
 
         L = 1/B sum_i 1/(B - 1) sum_{j != i} -log( exp(s_ij / tau) / sum_{k != i, d_ik >= d_ij} exp(s_ik / tau) )
 
-    Only the order of the distances counts. The sum of a pair holds the pair itself and all ties with it. Takes
-    O(B^2 log B): each row is sorted by distance, and the sums over "farther" are one cumulative log-sum-exp.
+    Only the order of the distances has an effect. The sum of a pair includes the pair itself and all ties with it. The
+    cost is O(B^2 log B): each row is sorted by distance, and the sums are one cumulative log-sum-exp.
 
     Args:
         image: (B, D) image embeddings V.
-        distance_m: (B, B) ground distances in metres; the diagonal is not used.
+        distance_m: (B, B) geographic distances in metres; the diagonal is not used.
         tau: Temperature.
         similarity: `l2`: s_ij = -|v_i - v_j|; `cosine`: s_ij = v_i . v_j / (|v_i| |v_j|).
 
@@ -78,7 +78,7 @@ def rank_n_contrast_loss(
         Scalar; 0 for a single photograph. With all distances equal and all similarities equal it is log(B - 1).
 
     Raises:
-        ConfigError: The temperature or the similarity cannot work.
+        ConfigError: The temperature is not positive, or the similarity is unknown.
 
     References:
         K. Zha, P. Cao, J. Son, Y. Yang, D. Katabi, "Rank-N-Contrast: Learning Continuous Representations for
@@ -105,17 +105,17 @@ def rank_n_contrast_terms(
 
     Args:
         image: (B, D) image embeddings.
-        distance_m: (B, N) ground distances to all photographs, metres.
+        distance_m: (B, N) geographic distances to all photographs, metres.
         tau: Temperature.
         similarity: `l2` or `cosine`.
-        all_image: (N, D) embeddings of all photographs, `image` where None.
-        first_match: The column that is the photograph of row 0.
+        all_image: (N, D) embeddings of all photographs; `image` where None.
+        first_match: The column of the photograph of row 0.
 
     Returns:
         (B,) losses.
 
     Raises:
-        ConfigError: The temperature or the similarity cannot work.
+        ConfigError: The temperature is not positive, or the similarity is unknown.
     """
     _check(tau, similarity)
     if distance_m.shape[1] < 2:
@@ -126,7 +126,7 @@ def rank_n_contrast_terms(
         logits = _similarities(image, image if all_image is None else all_image.to(dtype), similarity) / tau
         itself = torch.zeros(distance_m.shape, dtype=torch.bool, device=distance_m.device)
         itself.diagonal(first_match).fill_(True)
-        # A photograph sorts before all others, and is dropped there. Sorted where float64 exists: maybe not where V is.
+        # The photograph itself is first and is dropped. Sorted on the device of the distances, which has float64.
         ordered, order = (distance_m / TIE_M).round().masked_fill(itself, -torch.inf).sort(dim=1)
         ordered, order = ordered[:, 1:].contiguous(), order[:, 1:].to(image.device)
         first_tie = torch.searchsorted(ordered, ordered).to(image.device)

@@ -1,4 +1,4 @@
-"""Wrong positions: photographs whose loss says that their position is wrong are down-weighted."""
+"""Wrong positions: photographs whose loss indicates a wrong position are down-weighted."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _MAD_TO_SIGMA = 1.4826
 
 @dataclass(frozen=True)
 class RobustConfig:
-    """What is done about photographs whose position is wrong.
+    """Down-weighting of photographs whose position seems wrong.
 
     Args:
-        form: `none`; `trimmed`: the share of a batch with the largest losses is left out; `reweighted`: a photograph's
+        form: `none`; `trimmed`: the share of a batch with the largest losses is omitted; `reweighted`: a photograph's
             weight falls with its loss.
-        share: Share of a batch that `trimmed` leaves out. Best near the share that is wrong; more of it costs hard
-            photographs, less leaves wrong ones in.
-        warmup: Share of the steps over which nothing is done: early on the losses of right photographs are large too.
-        influence: How the weight falls (`reweighted`), see `robust_weights`.
-        cutoff: Where it has fallen to 1/4 (`geman-mcclure`) or 1/e (`welsch`), in robust standard deviations of the
-            batch's losses above their median.
-        columns: The photograph also leaves the photographs that a location chooses among; its location stays among
-            those that a photograph chooses among, since that place exists.
+        share: Share of a batch that `trimmed` omits. Best near the share of wrong positions; a larger one omits hard
+            photographs, a smaller one keeps wrong positions.
+        warmup: Share of the steps without down-weighting: at first the losses of correct photographs are large too.
+        influence: The decay of the weight (`reweighted`), see `robust_weights`.
+        cutoff: Loss at which the weight is 1/4 (`geman-mcclure`) or 1/e (`welsch`), in robust standard deviations of
+            the batch's losses above their median.
+        columns: Down-weight the photograph among the candidates of locations too; its location keeps its weight among
+            the candidates of photographs, since that place exists.
 
     Raises:
         ConfigError: A value that cannot work.
@@ -61,25 +61,25 @@ class RobustConfig:
 
 
 def robust_weights(per_sample: Float[Tensor, " n"], config: RobustConfig, progress: float = 1.0) -> Float[Tensor, " n"]:
-    """How far each photograph of a batch is trusted, from its loss.
+    """Weight of each photograph of a batch, from its loss.
 
         trimmed:        0 for the floor(share n) largest losses, 1 for the others
         reweighted:     u = max(0, l - median) / (1.4826 MAD cutoff),   MAD = median |l - median|
           geman-mcclure w = 1 / (1 + u^2)^2
           welsch        w = exp(-u^2)
 
-    Only losses above the median count as suspicious. `reweighted` needs no share to be guessed, and takes a little
-    from many where no loss stands out; the weights do not change when all losses are shifted or scaled. Weights carry
-    no gradient: a step is one of iteratively reweighted least squares.
+    Only losses above the median reduce a weight. `reweighted` needs no assumed share, but reduces many weights slightly
+    where there are no outliers; the weights are invariant to a shift or a scale of all losses. Weights have no
+    gradient: a step is one of iteratively reweighted least squares.
 
     Args:
         per_sample: (N,) losses of the whole batch, of all processes.
         config: Form, share, cutoff.
-        progress: Share of the training steps that are made, 0 to 1; below `config.warmup` all weights are 1.
+        progress: Share of the training steps completed, 0 to 1; below `config.warmup` all weights are 1.
 
     Returns:
-        (N,) weights from 0 to 1, without gradient. All 1 where half of the losses are equal, since nothing then says
-        what a large loss is (`reweighted`).
+        (N,) weights from 0 to 1, without gradient. With `reweighted` all are 1 if half of the losses are equal, since
+        their spread is then 0.
 
     References:
         P. J. Rousseeuw, "Least Median of Squares Regression" (1984), section 4, for the trimmed mean of the residuals;
@@ -115,7 +115,7 @@ def robust_weights(per_sample: Float[Tensor, " n"], config: RobustConfig, progre
 
 
 def weighted_mean(values: Float[Tensor, " n"], weights: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-    """sum_i w_i x_i / sum_i w_i; 0, with zero gradients, where all weights are 0."""
+    """The weighted mean of values (N,), sum_i w_i x_i / sum_i w_i; 0, with zero gradients, if all weights are 0."""
     return (weights * values).sum() / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
 
 
@@ -126,32 +126,32 @@ def trusted_divergence(
     targets: Float[Tensor, "b n"],
     trust: Float[Tensor, " n"],
 ) -> Float[Tensor, " b"]:
-    """The divergence of each row over columns of which each counts as much as it is trusted.
+    """The divergence of each row over weighted columns.
 
         T_ij = w_j T_ij / sum_k w_k T_ik,   p_ij = w_j exp(s r_i c_j) / sum_k w_k exp(s r_i c_k),   KL(T_i || p_i)
 
-    With all weights 1 this is the plain divergence; a weight of 0 is a column that is not there. (A weight of 2 would
-    be a column that is there twice.)
+    With all weights 1 this is the plain divergence; a weight of 0 removes a column, and a weight of 2 would duplicate
+    it.
 
     Args:
-        rows: (B, D) embeddings that choose.
-        columns: (N, D) embeddings they choose among.
+        rows: (B, D) embeddings of the rows.
+        columns: (N, D) embeddings of their candidates.
         logit_scale: Scalar, the logarithm of the scale.
         targets: (B, N) targets; rows sum to 1.
         trust: (N,) weights of the columns, 0 or more, without gradient.
 
     Returns:
-        (B,); 0 for a row whose whole target is on columns of weight 0.
+        (B,) divergences; 0 for a row whose whole target is on columns of weight 0.
     """
     with torch.autocast(rows.device.type, enabled=False):
         dtype = torch.promote_types(torch.promote_types(rows.dtype, columns.dtype), torch.float32)
         trust = trust.to(dtype)
         weighted = targets.to(dtype) * trust
         mass = weighted.sum(dim=1, keepdim=True)
-        wanted = weighted / mass.clamp_min(torch.finfo(dtype).tiny)
+        target = weighted / mass.clamp_min(torch.finfo(dtype).tiny)
         gone: Bool[Tensor, " n"] = trust == 0.0
         logits = logit_scale.to(dtype).exp() * rows.to(dtype) @ columns.to(dtype).T + trust.log()
         # -inf times a target of 0 would be NaN.
         log_p = F.log_softmax(logits, dim=1).masked_fill(gone, 0.0)
-        entropy: Tensor = torch.special.entr(wanted).sum(dim=1)
-        return -(wanted * log_p).sum(dim=1) - entropy
+        entropy: Tensor = torch.special.entr(target).sum(dim=1)
+        return -(target * log_p).sum(dim=1) - entropy

@@ -1,4 +1,4 @@
-"""The spatially weighted contrastive loss: CLIP's, with targets that decay with geographic distance."""
+"""The spatially weighted contrastive loss: CLIP's loss with targets that decay with geographic distance."""
 
 from __future__ import annotations
 
@@ -39,28 +39,28 @@ def spatial_contrastive_loss(
     targets_t: Float[Tensor, "b b"] | None = None,
     reduction: Literal["mean", "none"] = "mean",
 ) -> Float[Tensor, ""] | Float[Tensor, " b"]:
-    """Divergence of the two softmaxes of a batch from soft targets.
+    """KL divergence of the two softmaxes of a batch from soft targets.
 
         L_sw = 1/2 KL(T || softmax(s V U^T)) + 1/2 KL(T' || softmax(s U V^T)),   s = exp(logit_scale)
 
-    0 is perfect whatever the targets. With one-hot targets it is CLIP's symmetric cross-entropy, value and gradients,
-    to the last bit of float64. Computed in float32 at least, with autocast off: at a scale of 100, bfloat16 would round
-    the logits to halves.
+    The minimum is 0 for all targets. With one-hot targets it equals CLIP's symmetric cross-entropy, in value and
+    gradients, to the last bit of float64. It is computed in float32 at least, with autocast off: at a scale of 100,
+    bfloat16 would round the logits to multiples of 0.5.
 
     Args:
         image: (B, D) image embeddings V, L2-normalised.
-        location: (B, D) location embeddings U, L2-normalised; row i is where photograph i was taken.
-        logit_scale: Scalar, the **logarithm** of the scale s, as CLIP keeps it.
+        location: (B, D) location embeddings U, L2-normalised; row i is the position of photograph i.
+        logit_scale: Scalar, the **logarithm** of the scale s, as in CLIP.
         targets: (B, B) row i: the target of photograph i over the locations; rows sum to 1.
         targets_t: (B, B) row j: the target of location j over the photographs; rows sum to 1. `targets` where None,
-            which is right when distances are symmetric, as they are within one batch.
-        reduction: `mean`, or `none` for one value a sample: the mean of photograph i's and location i's divergence.
+            which is correct for symmetric distances, as within one batch.
+        reduction: `mean`, or `none` for one value per sample: the mean of photograph i's and location i's divergence.
 
     Returns:
         Scalar, or (B,) with `none`.
 
     Raises:
-        ConfigError: The reduction is not known.
+        ConfigError: The reduction is unknown.
 
     References:
         Han et al., "Spatially-Weighted CLIP for Street-View Geo-localization", arXiv 2604.04357 (2026).
@@ -83,7 +83,7 @@ def spatial_contrastive_loss(
 
 
 def mean_of_directions(by_image: Float[Tensor, " n"], by_location: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-    """The mean over the batch of both directions, summed as CLIP sums it."""
+    """The mean over the batch (N,) of both directions, in CLIP's order of summation."""
     return (exact_mean(by_image) + exact_mean(by_location)) / 2
 
 
@@ -104,9 +104,8 @@ def directional_divergences(
         logit_scale: Scalar, the logarithm of the scale.
         targets: (B, N) row i: the target of photograph i over all locations.
         targets_t: (B, N) row j: the target of location j over all photographs; `targets` where None.
-        all_image: (N, D) the photographs to choose among, `image` where None: those of all processes where
-            the batch is gathered.
-        all_location: (N, D) the locations to choose among, `location` where None.
+        all_image: (N, D) all photographs, those of all processes where the batch is gathered; `image` where None.
+        all_location: (N, D) all locations; `location` where None.
 
     Returns:
         (B,) by photograph and (B,) by location.
@@ -121,8 +120,8 @@ def directional_divergences(
         entropy_t = entropy if targets_t is targets else _entropy(targets_t)
         logits = scale * image @ (location if all_location is None else all_location.to(dtype)).T
         by_image = _cross_entropy(logits, targets) - entropy
-        # The transpose is taken after the first direction is done: autograd then adds up the gradients of the logits in
-        # the order of CLIP's own code, and the last bit agrees.
+        # The transpose is taken after the first direction: autograd then sums the gradients of the logits in the order
+        # of CLIP's code, and the last bit agrees.
         one_matrix = all_image is None and all_location is None
         logits_t = (
             logits.T if one_matrix else scale * location @ (image if all_image is None else all_image.to(dtype)).T
@@ -131,7 +130,7 @@ def directional_divergences(
 
 
 def _entropy(targets: Float[Tensor, "b n"]) -> Float[Tensor, " b"]:
-    # entr(0) = 0: nothing is lost on a place that is no answer.
+    # entr(0) = 0: locations without a share of the target contribute nothing.
     entropy: Tensor = torch.special.entr(targets.detach()).sum(dim=1)
     return entropy
 
@@ -143,6 +142,6 @@ def _cross_entropy(logits: Float[Tensor, "b n"], targets: Float[Tensor, "b n"]) 
 def exact_mean(values: Float[Tensor, " n"]) -> Float[Tensor, ""]:
     """The mean, summed in the order in which `torch.nn.functional.cross_entropy` sums.
 
-    `Tensor.mean` adds in another order and differs from CLIP's loss in the last bit for every second batch.
+    `Tensor.mean` has another order of summation, and differs from CLIP's loss in the last bit for every second batch.
     """
     return F.nll_loss(-values[:, None], torch.zeros(len(values), dtype=torch.long, device=values.device))

@@ -1,4 +1,4 @@
-"""Soft targets: how far each location of a batch is an answer to each photograph, from the distance between them."""
+"""Soft targets: the share of each photograph's target on each location of a batch, from their distances."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from swclip.geo.kernels import KernelName, mixture_weight
 
 @dataclass(frozen=True)
 class TargetConfig:
-    """How the soft targets decay with geographic distance.
+    """The decay of the soft targets with geographic distance.
 
     Args:
         alpha: Share of the target that the kernel spreads over nearby locations, 0 to 1. 0 is CLIP's one-hot target.
         kernel: `exponential`, `gaussian`, `bisquare`, `tricube` or `inverse-distance`.
-        bandwidths_m: Bandwidth in metres; several make a mixture of scales (street, neighbourhood, city).
+        bandwidths_m: Bandwidth in metres; several are a mixture of scales (street, neighbourhood, city).
         shares: The weight of each scale of the mixture; equal where None.
         gps_noise: Widen the bandwidth of a pair by the accuracies of both its photographs.
-        default_accuracy_m: 1-sigma GPS accuracy in metres of a photograph that states none.
-        missing_accuracy: The accuracy assumed for such a photograph: `default`, or `median`, the median of the training
-            photographs that state one (`default_accuracy_m` where none does). The training loop fills it in: the
-            targets themselves see one batch, and the median differs from batch to batch.
+        default_accuracy_m: 1-sigma GPS accuracy in metres of a photograph without one.
+        missing_accuracy: The accuracy assumed for such a photograph: `default`, or `median`, that of the training
+            photographs with an accuracy (`default_accuracy_m` where there are none). The training loop fills it in,
+            since the median of a batch differs from batch to batch.
 
     Raises:
         ConfigError: A value that cannot work.
@@ -45,7 +45,7 @@ class TargetConfig:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.alpha <= 1.0:
-            raise ConfigError(f"alpha {self.alpha} is not between 0 (one-hot, as CLIP) and 1 (all by distance).")
+            raise ConfigError(f"alpha {self.alpha} is not between 0 (one-hot, as in CLIP) and 1 (all by distance).")
         check_kernel(self.kernel, self.bandwidths_m, self.shares)
         if not (math.isfinite(self.default_accuracy_m) and self.default_accuracy_m >= 0.0):
             raise ConfigError(f"default_accuracy_m {self.default_accuracy_m} must be 0 or more metres.")
@@ -57,7 +57,7 @@ def check_kernel(kernel: str, bandwidths_m: Sequence[float], shares: Sequence[fl
     """Refuse a kernel, bandwidths or shares that cannot work.
 
     Raises:
-        ConfigError: Naming the value and what is allowed.
+        ConfigError: The message has the value and the allowed ones.
     """
     if kernel not in get_args(KernelName):
         raise ConfigError(f"kernel {kernel!r} is not known; choose one of {', '.join(get_args(KernelName))}.")
@@ -69,7 +69,7 @@ def check_kernel(kernel: str, bandwidths_m: Sequence[float], shares: Sequence[fl
     if shares is None:
         return
     if len(shares) != len(bandwidths_m):
-        raise ConfigError(f"{len(shares)} shares for {len(bandwidths_m)} bandwidths; give one share a bandwidth.")
+        raise ConfigError(f"{len(shares)} shares for {len(bandwidths_m)} bandwidths; give one share per bandwidth.")
     if not all(math.isfinite(share) and share >= 0.0 for share in shares) or sum(shares) <= 0.0:
         raise ConfigError(f"shares {tuple(shares)} must be 0 or more, with a positive sum.")
 
@@ -84,7 +84,7 @@ def pairwise_distance_m(
         b_deg: (B, 2) latitude, longitude in degrees; `a_deg` itself where None.
 
     Returns:
-        (A, B) metres, float64: at float32 a degree of longitude is known to a metre only.
+        (A, B) metres, float64: float32 resolves longitudes to about a metre only.
 
     Example:
         >>> positions_deg = torch.tensor([[0.0, 179.999], [0.0, -179.999]], dtype=torch.float64)
@@ -108,19 +108,19 @@ def pair_weights(
 ) -> Float64[Tensor, "a b"]:
     """Kernel K(d_ij; h_ij) of each pair, with h_ij^2 = h^2 g_i g_j + a_i^2 + a_j^2.
 
-    A kernel is 1 at distance 0 whatever its bandwidth, so a photograph's weight with itself, and with others at its
-    very position, is 1 however uncertain they are: uncertainty adds weight to the surroundings, and takes none.
+    A kernel is 1 at distance 0 for every bandwidth, so that the weight of a photograph with itself, and with others at
+    the same position, is 1 for every accuracy: uncertainty only increases the weights of the surroundings.
 
     Args:
         distance_m: (A, B) metres.
         kernel: The kernel's name.
-        bandwidths_m: Bandwidths h in metres, one a scale.
+        bandwidths_m: Bandwidths h in metres, one per scale.
         shares: The weight of each scale; equal where None.
-        accuracy_a: (A,) 1-sigma GPS accuracies of the rows in metres; NaN, or None for all, is the default.
-        accuracy_b: (B,) the same of the columns.
-        default_accuracy_m: The accuracy assumed where none is stated.
-        bandwidth_scale_a: (A,) factor g of the bandwidths of each row, where they differ by place; 1 where None.
-        bandwidth_scale_b: (B,) the same of the columns.
+        accuracy_a: (A,) 1-sigma GPS accuracies of the rows in metres; the default where NaN, or where None.
+        accuracy_b: (B,) the same for the columns.
+        default_accuracy_m: The accuracy assumed where it is unknown, metres.
+        bandwidth_scale_a: (A,) factor g on the bandwidths of each row, where they differ by place; 1 where None.
+        bandwidth_scale_b: (B,) the same for the columns.
 
     Returns:
         (A, B) weights in [0, 1], float64.
@@ -164,7 +164,7 @@ def _variance(
 def match_matrix(
     n_rows: int, n_columns: int, first_match: int = 0, device: torch.device | None = None
 ) -> Float64[Tensor, "n_rows n_columns"]:
-    """One-hot rows: row i is matched by column `first_match` + i."""
+    """One-hot rows (n_rows, n_columns): column `first_match` + i matches row i."""
     match = torch.zeros((n_rows, n_columns), dtype=torch.float64, device=device)
     match.diagonal(first_match).fill_(1.0)
     return match
@@ -184,29 +184,28 @@ def soft_targets(
 
         T_ij = (1 - alpha) [i = j] + alpha K(d_ij; h_ij) / sum_k K(d_ik; h_ik)
 
-    Within one batch distances and accuracies are symmetric, so the same matrix read by rows serves both directions:
-    row j of it is also the target of location j over the photographs (the transpose of "T by column").
+    Within one batch distances and accuracies are symmetric, so that the same matrix serves both directions: row j is
+    also the target of location j over the photographs.
 
     Photographs at one position (the headings of a panorama) share the kernel's mass equally; with alpha = 0 they are
-    negatives of one another, as in CLIP.
+    negatives of each other, as in CLIP.
 
     Args:
         distance_m: (A, B) geographic distances in metres from each row's position to each column's.
         config: alpha, kernel, bandwidths, GPS noise.
         accuracy_a: (A,) 1-sigma GPS accuracies of the rows in metres, NaN where unknown. Not used without
             `config.gps_noise`.
-        accuracy_b: (B,) the same of the columns; of a square matrix `accuracy_a` where None.
-        first_match: The column that matches row 0: not 0 when the rows are one process's part of a batch.
-        bandwidth_scale_a: (A,) factor of the bandwidths of each row; that of a pair is the geometric mean of both,
-            so that the matrix of a batch stays symmetric. 1 where None.
-        bandwidth_scale_b: (B,) the same of the columns; of a square matrix `bandwidth_scale_a` where None.
+        accuracy_b: (B,) the same for the columns; for a square matrix `accuracy_a` where None.
+        first_match: The column that matches row 0; above 0 where the rows are one process's part of a batch.
+        bandwidth_scale_a: (A,) factor on the bandwidths of each row; that of a pair is the geometric mean of both, so
+            that the matrix of a batch is symmetric. 1 where None.
+        bandwidth_scale_b: (B,) the same for the columns; for a square matrix `bandwidth_scale_a` where None.
 
     Returns:
-        (A, B) float64, non-negative; rows sum to 1. A row whose kernel reaches no column, which needs a match at a
-        distance, keeps its match.
+        (A, B) float64, non-negative; rows sum to 1. A row whose kernel is 0 at all columns has its match as target.
 
     Raises:
-        ConfigError: Rows without a match among the columns, or a negative accuracy.
+        ConfigError: Rows have no match among the columns, or an accuracy is negative.
 
     Example:
         >>> distance_m = torch.tensor([[0.0, 25.0], [25.0, 0.0]], dtype=torch.float64)

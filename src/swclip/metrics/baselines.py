@@ -149,7 +149,8 @@ def baselines(
     Args:
         truth_deg: (Q, 2) latitude, longitude of the queries, degrees.
         candidates_deg: (M, 2) latitude, longitude of the candidates, degrees.
-        training_deg: (N, 2) latitude, longitude of the training photographs, degrees; where empty, the candidates' are used.
+        training_deg: (N, 2) latitude, longitude of the training photographs, degrees; where empty, the
+            candidates are used.
         generator: Draws the random baseline.
         draws: Number of draws per query.
 

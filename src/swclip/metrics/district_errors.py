@@ -1,4 +1,4 @@
-"""The errors of each region, and how far regions lie apart: an average over cities can hide one that fails."""
+"""Errors by district and the gap between districts: an average over cities can hide one with large errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from swclip.metrics.parts import ByRadius, Metres, Part, Share
 
 
 class DistrictErrors(Part):
-    """The errors of one region."""
+    """The errors of one district."""
 
     n: int
     median: Metres
@@ -24,29 +24,29 @@ class DistrictErrors(Part):
 
 
 class DistrictGap(Part):
-    """How far regions lie apart."""
+    """The gap between the errors of districts."""
 
     best: str
     worst: str
     best_median: Metres
     worst_median: Metres
-    gap: Metres = Field(description="worst_median less best_median")
-    gini: Share = Field(description="Gini coefficient of the regions' medians; 0 is equality")
+    gap: Metres = Field(description="worst_median minus best_median")
+    gini: Share = Field(description="Gini coefficient of the districts' medians; 0 is equality")
     n_regions: int
 
 
 def errors_by_district(
-    error_m: ArrayLike, regions: Sequence[str], radii_m: Sequence[int] = DISTRICT_RADII_M
+    error_m: ArrayLike, districts: Sequence[str], radii_m: Sequence[int] = DISTRICT_RADII_M
 ) -> dict[str, DistrictErrors]:
-    """The errors of each region apart: an average over cities can hide one that fails.
+    """Statistics of the errors of each district.
 
     Args:
         error_m: (Q,) localization errors in metres.
-        regions: Region of each query.
+        districts: District of each query.
         radii_m: Radii of the accuracy, metres.
 
     Returns:
-        The figures by region, in alphabetical order.
+        The figures by district, in alphabetical order.
 
     Example:
         >>> table = errors_by_district([10.0, 20.0, 300.0], ["York", "York", "Leeds"])
@@ -54,49 +54,49 @@ def errors_by_district(
         (['Leeds', 'York'], 15.0, 2)
     """
     error = checked_errors(error_m)
-    names = np.asarray(list(regions), dtype=object)
+    names = np.asarray(list(districts), dtype=object)
     if names.shape != error.shape:
-        raise InputError(f"{error.size} errors need as many regions, not {names.size}.")
+        raise InputError(f"{error.size} errors need as many districts, not {names.size}.")
     table: dict[str, DistrictErrors] = {}
     for name in sorted(set(names.tolist())):
-        own = error[names == name]
-        statistics = error_statistics(own)
+        district_error = error[names == name]
+        statistics = error_statistics(district_error)
         table[name] = DistrictErrors(
-            n=int(own.size),
+            n=int(district_error.size),
             median=statistics["median"],
             mean=statistics["mean"],
             p95=statistics["p95"],
-            accuracy_within_m=accuracy_within(own, radii_m),
+            accuracy_within_m=accuracy_within(district_error, radii_m),
         )
     return table
 
 
-def district_gap(regions: Mapping[str, DistrictErrors]) -> DistrictGap | None:
-    """The regions' median errors beside one another: an average over cities can hide one that fails.
+def district_gap(districts: Mapping[str, DistrictErrors]) -> DistrictGap | None:
+    """The gap between the median errors of districts.
 
         gap = largest median - smallest median        gini = Gini coefficient of the medians
 
-    Every region counts once, however many queries it has.
+    Every district has the same weight, regardless of its number of queries.
 
     Args:
-        regions: Region and its figures, as `by_region` gives them.
+        districts: Figures by district, from `errors_by_district`.
 
     Returns:
-        The best and the worst region (of equals the first in the alphabet), their medians and gap in metres, and the
-        Gini coefficient; None where there are fewer than two regions.
+        The best and the worst district (ties in alphabetical order), their medians and gap in metres, and the Gini
+        coefficient; None where there are fewer than two districts.
 
     References:
-        The worst group is the measure of S. Sagawa et al., "Distributionally robust neural networks for group shifts",
+        Worst-group error: S. Sagawa et al., "Distributionally robust neural networks for group shifts",
         ICLR 2020.
 
     Example:
-        >>> found = district_gap(errors_by_district([30.0, 10.0], ["Leeds", "York"]))
-        >>> found.best, found.worst, found.gap, round(found.gini, 6)
+        >>> gap = district_gap(errors_by_district([30.0, 10.0], ["Leeds", "York"]))
+        >>> gap.best, gap.worst, gap.gap, round(gap.gini, 6)
         ('York', 'Leeds', 20.0, 0.25)
     """
-    if len(regions) < 2:
+    if len(districts) < 2:
         return None
-    medians = {name: regions[name].median for name in sorted(regions)}
+    medians = {name: districts[name].median for name in sorted(districts)}
     best, worst = min(medians, key=medians.__getitem__), max(medians, key=medians.__getitem__)
     return DistrictGap(
         best=best,
@@ -110,18 +110,18 @@ def district_gap(regions: Mapping[str, DistrictErrors]) -> DistrictGap | None:
 
 
 def gini(values: ArrayLike) -> float:
-    """Gini coefficient: half the mean difference between two of the values, by their mean.
+    """Gini coefficient: half the mean absolute difference of two values, divided by the mean.
 
         G = sum_i sum_j |x_i - x_j| / (2 n^2 mean(x))
 
     Args:
-        values: (N,) numbers that are not negative.
+        values: (N,) non-negative numbers.
 
     Returns:
-        0 where all are equal (all 0 included), (n - 1) / n where one has all.
+        0 where all are equal (also all 0), (n - 1) / n where one value is the whole sum.
 
     Raises:
-        InputError: There are none, or one is negative or not finite.
+        InputError: There are no values, or one is negative or not finite.
 
     References:
         C. Gini, "Variabilità e mutabilità" (1912). In sorted form, A. Sen, "On Economic Inequality" (1973), ch. 2.
@@ -132,10 +132,10 @@ def gini(values: ArrayLike) -> float:
     """
     x = np.sort(np.asarray(values, dtype=np.float64).reshape(-1))
     if x.size == 0 or not np.isfinite(x).all() or x[0] < 0.0:
-        raise InputError(f"the Gini coefficient is of numbers from 0 on, at least one, not of {x.tolist()}.")
+        raise InputError(f"the Gini coefficient needs at least one value, all finite and 0 or more, not {x.tolist()}.")
     largest = float(x[-1])
     if largest == 0.0:
         return 0.0
-    x = x / largest  # as a share of the largest, so that no sum overflows
+    x = x / largest  # relative to the largest, so that no sum overflows
     order = 2.0 * np.arange(1, x.size + 1) - x.size - 1.0
     return max(0.0, float(order @ x / (x.size * x.sum())))

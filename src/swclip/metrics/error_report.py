@@ -1,4 +1,4 @@
-"""What a list of errors comes to: the part of a report that needs nothing but errors, regions and blocks."""
+"""Error statistics with intervals: the part of a report that needs only errors, districts and blocks."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Intervals(Part):
     accuracy_within_m: dict[str, Range]
     level: Share
     resamples: int
-    block: str = Field(description="what was resampled")
+    block: str = Field(description="kind of block that was resampled")
     blocks: int
 
 
 class ErrorReport(Figures):
-    """Statistics of the errors and their intervals, on the whole and by region: keys of a report."""
+    """Statistics of the errors and their intervals, overall and by district: keys of a report."""
 
     geoscore: float = Field(description="0 to 5000")
     by_region: dict[str, DistrictErrors]
@@ -43,29 +43,29 @@ class ErrorReport(Figures):
 
 def error_report(
     error_m: ArrayLike,
-    regions: Sequence[str],
+    districts: Sequence[str],
     blocks: Sequence[str],
     block_kind: str,
     generator: np.random.Generator,
     resamples: int = RESAMPLES,
 ) -> ErrorReport:
-    """Statistics, accuracies, GeoScore and their intervals, on the whole and by region.
+    """Statistics, accuracies, GeoScore and their intervals, overall and by district.
 
     Args:
         error_m: (Q,) localization errors, metres.
-        regions: Region of each query.
+        districts: District of each query.
         blocks: Block of each query.
-        block_kind: What the blocks are, for the record.
-        generator: Of the bootstrap.
-        resamples: Bootstrap resamples.
+        block_kind: Kind of the blocks, for the report.
+        generator: Generator of the bootstrap.
+        resamples: Number of bootstrap resamples.
 
     Returns:
-        The figures of a report that follow from the errors alone.
+        The figures of a report that depend on the errors alone.
 
     Raises:
-        InputError: There are no queries, or an error is not a distance.
+        InputError: There are no queries, or an error is not a valid distance.
     """
-    table = errors_by_district(error_m, regions)
+    table = errors_by_district(error_m, districts)
     figures = Figures.of(error_m)
     nested = nested_intervals(bootstrap_intervals(error_m, resample_blocks(blocks, resamples, generator)))
     return ErrorReport(
@@ -86,7 +86,7 @@ def error_report(
 
 
 def nested_intervals(intervals: Mapping[str, Interval]) -> dict[str, dict[str, list[float]]]:
-    """Intervals laid out as the figures they belong to: error_m.median, accuracy_within_m.25, each [low, high]."""
+    """Intervals nested like their figures: error_m.median, accuracy_within_m.25, each [low, high]."""
     nested: dict[str, dict[str, list[float]]] = {"error_m": {}, "accuracy_within_m": {}}
     for name, interval in intervals.items():
         group, key = ("accuracy_within_m", name[7:]) if name.startswith("within_") else ("error_m", name)

@@ -1,6 +1,6 @@
-"""Figures of merit as pure functions of errors, ranks and cities: numbers in, numbers out.
+"""Localization error, accuracy, recall and city alignment as pure functions of errors, ranks and cities.
 
-Shares are fractions from 0 to 1. Errors are metres. Nothing here returns NaN: a figure that does not exist is None.
+Shares are fractions from 0 to 1. Errors are metres. No function returns NaN: an undefined figure is None.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from numpy.typing import ArrayLike
 from swclip.errors import InputError
 
 ACCURACY_RADII_M = (10, 25, 50, 100, 250, 500, 1_000, 5_000, 25_000, 200_000, 750_000, 2_500_000)
-"""Radii at which accuracy is reported: a doorstep to a continent. The last five are those of image geolocation at
+"""Radii at which accuracy is reported, metres. The last five are those of image geolocation at
 world scale (street 1 km, city 25 km, region 200 km, country 750 km, continent 2,500 km)."""
 
 DISTRICT_RADII_M = (25, 100, 500, 1_000)
-"""Radii at which the accuracy of each region is reported."""
+"""Radii at which the accuracy of each district is reported, metres."""
 
 RECALL_RADIUS_M = 25.0
-"""A candidate this near to the truth is a right answer of retrieval."""
+"""Radius of recall: a candidate within this distance of the truth is a correct answer."""
 
 RECALL_KS = (1, 5, 10, 20)
 
@@ -29,10 +29,10 @@ _PERCENTILES = {"median": 50, "p75": 75, "p90": 90, "p95": 95, "p99": 99}
 
 
 def checked_errors(error_m: ArrayLike) -> Float64[np.ndarray, " q"]:
-    """The errors as float64, after a look that there is at least one and that all are finite and not negative.
+    """Errors as float64, checked to be finite and not negative.
 
     Raises:
-        InputError: There are none, or one of them is no distance.
+        InputError: There are no errors, or one is not a valid distance.
     """
     error = np.asarray(error_m, dtype=np.float64).reshape(-1)
     if error.size == 0:
@@ -40,12 +40,12 @@ def checked_errors(error_m: ArrayLike) -> Float64[np.ndarray, " q"]:
     bad = ~(np.isfinite(error) & (error >= 0.0))
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
-        raise InputError(f"row {row}: the error {error[row]} m is no distance; check the positions of that query.")
+        raise InputError(f"row {row}: the error {error[row]} m is not a distance; check the positions of that query.")
     return error
 
 
 def error_statistics(error_m: ArrayLike) -> dict[str, float]:
-    """Where the localization errors lie, and how long their tail is.
+    """Quantiles, mean and mean of the worst 5 % of localization errors.
 
         median, p75, p90, p95, p99 = quantiles, linear between order statistics
         mean                       = sum_i e_i / n
@@ -69,18 +69,18 @@ def error_statistics(error_m: ArrayLike) -> dict[str, float]:
     """
     error = np.sort(checked_errors(error_m))
     quantiles = np.percentile(error, list(_PERCENTILES.values()))
-    found = {name: float(value) for name, value in zip(_PERCENTILES, quantiles, strict=True)}
+    percentiles = {name: float(value) for name, value in zip(_PERCENTILES, quantiles, strict=True)}
     worst = error[-worst_count(error.size) :]
     return {
-        "median": found.pop("median"),
+        "median": percentiles.pop("median"),
         "mean": float(error.mean()),
-        **found,
+        **percentiles,
         "worst5_mean": float(worst.mean()),
     }
 
 
 def worst_count(n: int) -> int:
-    """How many queries the worst 5 % are: ceil(n / 20), at least one."""
+    """Number of queries in the worst 5 %: ceil(n / 20), at least one."""
     return max(1, -(-n // 20))
 
 
@@ -92,7 +92,7 @@ def accuracy_within(error_m: ArrayLike, radii_m: Sequence[int] = ACCURACY_RADII_
         radii_m: Radii in metres.
 
     Returns:
-        Radius as text, share.
+        Share by radius as text.
 
     References:
         N. Vo, N. Jacobs, J. Hays, "Revisiting IM2GPS in the deep learning era", ICCV 2017, section 4.
@@ -110,12 +110,12 @@ def first_hit_rank(scores: ArrayLike, hits: ArrayLike) -> int:
 
         rank = 1 + #{j not a hit : s_j >= max_{h a hit} s_h}
 
-    A tie between a hit and a miss counts for the miss: a system that scores everything alike has found nothing, and
-    the order in which candidates are stored cannot change a figure.
+    In a tie between a hit and a miss, the miss ranks first: constant scores earn no credit, and the order of the
+    candidates has no effect.
 
     Args:
         scores: (M,) scores of the candidates, higher is better.
-        hits: Indices of the candidates that are right answers.
+        hits: Indices of the correct candidates.
 
     Example:
         >>> first_hit_rank([0.1, 0.9, 0.5, 0.5], hits=[2])
@@ -132,16 +132,16 @@ def first_hit_rank(scores: ArrayLike, hits: ArrayLike) -> int:
 
 
 def recall_at_k(ranks: ArrayLike, ks: Sequence[int] = RECALL_KS) -> dict[str, float]:
-    """Share of queries with a right answer among the first k candidates: #{i : 0 < rank_i <= k} / n.
+    """Share of queries with a correct candidate among the first k: #{i : 0 < rank_i <= k} / n.
 
-    Queries that no candidate can answer (rank 0) stay in the denominator; the report says how many they are.
+    Queries without a correct candidate (rank 0) count in the denominator; the report gives their number.
 
     Args:
-        ranks: (Q,) rank of the first right answer, from 1; 0 where there is none.
+        ranks: (Q,) rank of the first correct candidate, from 1; 0 where there is none.
         ks: Lengths of the list.
 
     Returns:
-        k as text, share.
+        Share by k as text.
 
     References:
         R. Arandjelovic et al., "NetVLAD", CVPR 2016, section 5.1 (a hit within 25 m).
@@ -155,10 +155,10 @@ def recall_at_k(ranks: ArrayLike, ks: Sequence[int] = RECALL_KS) -> dict[str, fl
 
 
 def mean_reciprocal_rank(ranks: ArrayLike) -> float:
-    """Mean of 1 / rank of the first right answer, 0 for a query without one.
+    """Mean of 1 / rank of the first correct candidate, 0 for a query without one.
 
     Args:
-        ranks: (Q,) rank of the first right answer, from 1; 0 where there is none.
+        ranks: (Q,) rank of the first correct candidate, from 1; 0 where there is none.
 
     References:
         E. M. Voorhees, "The TREC-8 question answering track report", TREC 1999.
@@ -176,8 +176,8 @@ def city_alignment_at_k(
 ) -> dict[str, float] | None:
     """Share of the first k candidates that are in the query's city, averaged over the queries whose city is known.
 
-    The measure is named by the SW-CLIP paper and not defined there; this definition is an assumption. A candidate
-    whose city is not known is not in the query's city.
+    The SW-CLIP paper names this measure without defining it; this definition is an assumption. A candidate of unknown
+    city does not count as in the query's city.
 
     Args:
         query_cities: City of each of Q queries, None where unknown.
@@ -185,16 +185,18 @@ def city_alignment_at_k(
         ks: Lengths of the list.
 
     Returns:
-        k as text, share; None where no query's city is known.
+        Share by k as text; None where no query's city is known.
 
     Example:
         >>> city_alignment_at_k(["Leeds"], [["Leeds", "Leeds", "York", None]], ks=(1, 4))
         {'1': 1.0, '4': 0.5}
     """
-    known = [(city, top) for city, top in zip(query_cities, top_cities, strict=True) if city is not None]
-    if not known:
+    with_city = [(city, top) for city, top in zip(query_cities, top_cities, strict=True) if city is not None]
+    if not with_city:
         return None
-    return {str(k): float(np.mean([np.mean([other == city for other in top[:k]]) for city, top in known])) for k in ks}
+    return {
+        str(k): float(np.mean([np.mean([name == city for name in top[:k]]) for city, top in with_city])) for k in ks
+    }
 
 
 def _checked_ranks(ranks: ArrayLike) -> Int64[np.ndarray, " q"]:

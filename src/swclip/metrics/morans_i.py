@@ -1,4 +1,4 @@
-"""Moran's I: whether what is near on the ground is alike, in the errors and in the embeddings."""
+"""Global Moran's I of errors and embeddings, spatial weights, and permutation tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PERMUTATIONS = 999
 COMPONENTS = 5
 
 FEWEST_POINTS = 8
-"""With fewer points a permutation test can hardly find anything, and the moments of I do not exist below 4."""
+"""With fewer points a permutation test has hardly any power, and the moments of I do not exist below 4."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class GlobalMoran:
     """Moran's I of a variable.
 
     Attributes:
-        i: Moran's I: about 1 where neighbours are alike, `expected` where they are like anybody, negative where they
-            are unlike.
-        expected: Its mean over all permutations, -1 / (n - 1).
-        z: (i - expected) / its standard deviation over all permutations (the exact moments, not the drawn ones); None
-            where permutations do not change it.
-        p: Two-sided, from the permutations drawn.
-        permutations: How many were drawn.
+        i: Moran's I: about 1 where neighbours are similar, `expected` without autocorrelation, negative where
+            neighbours are dissimilar.
+        expected: Mean of I over all permutations, -1 / (n - 1).
+        z: (i - expected) / standard deviation of I over all permutations (exact moments, not those of the sample); None
+            where permutations do not change I.
+        p: Two-sided p-value from the permutations drawn.
+        permutations: Number of permutations drawn.
         n: Number of points.
     """
 
@@ -49,18 +49,18 @@ class GlobalMoran:
 def global_moran(
     values: ArrayLike, graph: Any, *, generator: np.random.Generator, permutations: int = PERMUTATIONS
 ) -> GlobalMoran | None:
-    """Moran's I by esda, with a p-value from permutations of the values over the points.
+    """Moran's I, computed by esda, with a p-value from permutations of the values over the points.
 
         I = (n / sum_ij w_ij) sum_ij w_ij z_i z_j / sum_i z_i^2,        z = values - mean
 
     Args:
         values: (N,) the variable.
-        graph: What `neighbour_graph` made; rows sum to 1, or to 0 for points without neighbours.
-        generator: Seeds the permutations. esda draws them from NumPy's global generator, whose state is put back.
-        permutations: How many.
+        graph: Graph from `neighbour_graph`; rows sum to 1, or to 0 for points without neighbours.
+        generator: Seeds the permutations. esda uses NumPy's global generator, whose state is restored afterwards.
+        permutations: Number of permutations.
 
     Returns:
-        The statistic; None where there is none: fewer than 8 points, all values equal, or nobody has a neighbour.
+        The statistic; None with fewer than 8 points, where all values are equal, or where no point has a neighbour.
 
     Raises:
         InputError: A value is not finite.
@@ -73,28 +73,28 @@ def global_moran(
         >>> from swclip.metrics.morans_i import nearest_neighbours, neighbour_graph
         >>> street_deg = [[0.0, 0.001 * step] for step in range(20)]
         >>> graph = neighbour_graph(nearest_neighbours(street_deg, k=2))
-        >>> found = global_moran(np.arange(20.0), graph, generator=np.random.default_rng(0))
-        >>> round(found.i, 3), found.p
+        >>> moran = global_moran(np.arange(20.0), graph, generator=np.random.default_rng(0))
+        >>> round(moran.i, 3), moran.p
         (0.957, 0.002)
     """
     value = np.asarray(values, dtype=np.float64).reshape(-1)
     bad = np.flatnonzero(~np.isfinite(value))
     if bad.size:
-        raise InputError(f"row {bad[0]}: {value[bad[0]]} is no number; its neighbours cannot be compared with it.")
+        raise InputError(f"row {bad[0]}: {value[bad[0]]} is not finite; Moran's I needs finite values.")
     if value.size < FEWEST_POINTS or np.ptp(value) == 0.0 or len(graph.isolates) == value.size:
         return None
     from esda import Moran
 
-    scaled = (value - value.mean()) / np.abs(value - value.mean()).max()  # I has no unit; squares stay in range
+    scaled = (value - value.mean()) / np.abs(value - value.mean()).max()  # I is scale-invariant; squares stay in range
     with _global_generator(int(generator.integers(1 << 32))), np.errstate(all="ignore"):
-        found = Moran(scaled, graph, transformation="R", permutations=permutations)
-    z = float(found.z_rand)
+        moran = Moran(scaled, graph, transformation="R", permutations=permutations)
+    z = float(moran.z_rand)
     return GlobalMoran(
-        i=float(found.I),
-        expected=float(found.EI),
-        # Where every permutation gives the same I, its variance is zero but for rounding.
-        z=z if np.isfinite(z) and float(found.VI_rand) > 1e-14 else None,
-        p=two_sided_p(float(found.I), found.sim),
+        i=float(moran.I),
+        expected=float(moran.EI),
+        # Where every permutation gives the same I, its variance is zero up to rounding.
+        z=z if np.isfinite(z) and float(moran.VI_rand) > 1e-14 else None,
+        p=two_sided_p(float(moran.I), moran.sim),
         permutations=permutations,
         n=value.size,
     )
@@ -103,14 +103,14 @@ def global_moran(
 def principal_components(
     embeddings: Float[np.ndarray, "n d"], count: int = COMPONENTS
 ) -> tuple[Float64[np.ndarray, "n c"], Float64[np.ndarray, " c"]]:
-    """The directions in which embeddings differ most.
+    """The leading principal components of embeddings.
 
     Args:
         embeddings: (N, D) embeddings.
-        count: How many; fewer where the embeddings have no more.
+        count: Number of components; fewer are returned where the rank is lower.
 
     Returns:
-        (N, C) where each lies along each component, and (C,) the components' shares of the variance, falling.
+        (N, C) scores, and (C,) the shares of the variance in decreasing order.
 
     References:
         K. Pearson, "On lines and planes of closest fit to systems of points in space", Phil. Mag. 2 (1901).
@@ -124,7 +124,7 @@ def principal_components(
     centred = centred - centred.mean(axis=0)
     left, length, _ = np.linalg.svd(centred, full_matrices=False)
     total = float((length**2).sum())
-    # What is left of equal embeddings is rounding.
+    # Components of equal embeddings are rounding errors only.
     kept = length[:count] > 1e-12 * max(1.0, float(np.abs(embeddings).max(initial=0.0))) * np.sqrt(max(len(centred), 1))
     share = length[:count][kept] ** 2 / total if total > 0.0 else np.zeros(0)
     return (left[:, :count] * length[:count])[:, kept], share
@@ -138,37 +138,37 @@ def component_autocorrelation(
     count: int = COMPONENTS,
     permutations: int = PERMUTATIONS,
 ) -> list[dict[str, Any]]:
-    """Moran's I of each leading principal component: whether what an embedding mostly says varies smoothly in space.
+    """Moran's I of each leading principal component of an embedding.
 
     Args:
         embeddings: (N, D) embeddings.
-        graph: (N) what `neighbour_graph` made of their positions.
+        graph: Graph of their N positions from `neighbour_graph`.
         generator: Seeds the permutations.
-        count: How many components.
-        permutations: How many permutations for each.
+        count: Number of components.
+        permutations: Number of permutations for each.
 
     Returns:
-        component (from 1), variance_share, i, p of each; empty where all embeddings are equal or there is no I.
+        component (from 1), variance_share, i, p of each; empty where all embeddings are equal or I does not exist.
 
     References:
         J. Thioulouse, D. Chessel, S. Champely, "Multivariate analysis of spatial patterns: a unified approach to local
         and global structures", Environmental and Ecological Statistics 2 (1995).
     """
     scores, shares = principal_components(embeddings, count)
-    found = [
-        global_moran(column, graph, generator=own, permutations=permutations)
-        for column, own in zip(scores.T, generator.spawn(len(shares)), strict=True)
+    figures = [
+        global_moran(column, graph, generator=component_generator, permutations=permutations)
+        for column, component_generator in zip(scores.T, generator.spawn(len(shares)), strict=True)
     ]
     return [
         {"component": number, "variance_share": float(share), "i": moran.i, "p": moran.p}
-        for number, (share, moran) in enumerate(zip(shares, found, strict=True), start=1)
+        for number, (share, moran) in enumerate(zip(shares, figures, strict=True), start=1)
         if moran is not None
     ]
 
 
 @contextmanager
 def _global_generator(seed: int) -> Iterator[None]:
-    """Let a library draw from NumPy's global generator, and leave it and the warning filters as they were."""
+    """Seed NumPy's global generator for a library, and restore its state and the warning filters afterwards."""
     state = np.random.get_state()  # noqa: NPY002
     np.random.seed(seed)  # noqa: NPY002
     try:
@@ -179,20 +179,20 @@ def _global_generator(seed: int) -> Iterator[None]:
 
 
 TIE = 1e-10
-"""Statistics of order one that differ by less are equal but for rounding."""
+"""Statistics of order one that differ by less are equal up to rounding."""
 
 
-def two_sided_p(observed: float, drawn: ArrayLike) -> float:
-    """How often chance alone gives a statistic as far out as the observed one, on either side.
+def two_sided_p(observed: float, permuted: ArrayLike) -> float:
+    """Two-sided p-value of a permutation test.
 
         p = min(1, 2 (1 + min(#{T_b >= T}, #{T_b <= T})) / (B + 1))
 
     Equal statistics count on both sides: data that no permutation changes give p = 1. (`p_sim` of esda is the smaller
-    tail alone, chosen after looking, and does not count equals of the lower one.)
+    tail alone, without a factor 2 for the choice of the tail, and does not count ties of the lower one.)
 
     Args:
         observed: The statistic of the data, T.
-        drawn: (B,) the statistic under each permutation.
+        permuted: (B,) the statistic under each permutation.
 
     Returns:
         p, at least 2 / (B + 1).
@@ -204,14 +204,14 @@ def two_sided_p(observed: float, drawn: ArrayLike) -> float:
         >>> two_sided_p(3.0, [0.0] * 99), two_sided_p(0.0, [0.0] * 99)
         (0.02, 1.0)
     """
-    sample = np.asarray(drawn, dtype=np.float64)
+    sample = np.asarray(permuted, dtype=np.float64)
     above = int(np.count_nonzero(sample >= observed - TIE))
     below = int(np.count_nonzero(sample <= observed + TIE))
     return min(1.0, 2.0 * (1 + min(above, below)) / (sample.size + 1))
 
 
 def centred_ranks(values: ArrayLike) -> Float64[np.ndarray, " n"] | None:
-    """Ranks, of equals their mean, shifted and scaled to mean 0 and length 1; None where all values are equal.
+    """Ranks (mean ranks of ties), shifted and scaled to mean 0 and length 1; None where all values are equal.
 
     Example:
         >>> centred_ranks([3.0, 1.0, 2.0]).round(3).tolist(), centred_ranks([2.0, 2.0])
@@ -222,9 +222,9 @@ def centred_ranks(values: ArrayLike) -> Float64[np.ndarray, " n"] | None:
 
 
 def unit_deviation(values: ArrayLike) -> Float64[np.ndarray, " n"] | None:
-    """Values shifted to mean 0 and scaled to length 1, so that products of two such are Pearson correlations.
+    """Values shifted to mean 0 and scaled to length 1: dot products are Pearson correlations.
 
-    None where all are equal.
+    None where all values are equal.
 
     Example:
         >>> unit_deviation([1.0, 3.0]).round(3).tolist(), unit_deviation([0.1, 0.1, 0.1])
@@ -233,19 +233,19 @@ def unit_deviation(values: ArrayLike) -> Float64[np.ndarray, " n"] | None:
     x = np.asarray(values, dtype=np.float64)
     if x.size == 0:
         return None
-    # By a power of two, which rounds nothing: the mean of the smallest numbers there are could not be written, and
-    # differences of the largest neither.
+    # Scaled by a power of two, which is exact: the mean of subnormal values would underflow, and differences of the
+    # largest values would overflow.
     x = np.ldexp(x, -int(np.frexp(np.abs(x).max())[1]))
     if np.ptp(x) == 0.0:
         return None
     x = x - x.mean()
-    x = x / np.abs(x).max()  # so that no square is too small to be written
+    x = x / np.abs(x).max()  # so that squares do not underflow
     unit: Float64[np.ndarray, " n"] = x / np.sqrt(x @ x)
     return unit
 
 
 def spearman(a: ArrayLike, b: ArrayLike) -> float | None:
-    """Spearman's rank correlation; None where one side has no two different values.
+    """Spearman's rank correlation; None where all values of one side are equal.
 
     References:
         C. Spearman, "The proof and measurement of association between two things", Am. J. Psychology 15 (1904).
@@ -254,28 +254,29 @@ def spearman(a: ArrayLike, b: ArrayLike) -> float | None:
         >>> round(spearman([1.0, 2.0, 3.0], [1.0, 10.0, 5.0]), 6), spearman([1.0, 1.0], [1.0, 2.0])
         (0.5, None)
     """
-    one, other = centred_ranks(a), centred_ranks(b)
-    if one is None or other is None:
+    ranks_a, ranks_b = centred_ranks(a), centred_ranks(b)
+    if ranks_a is None or ranks_b is None:
         return None
-    return float(np.clip(one @ other, -1.0, 1.0))
+    return float(np.clip(ranks_a @ ranks_b, -1.0, 1.0))
 
 
 NO_NEIGHBOUR = -1
+"""Index in place of a missing neighbour."""
 
 
 def nearest_neighbours(positions_deg: ArrayLike, k: int, within_m: float | None = None) -> Int64[np.ndarray, "n k"]:
-    """The k other points nearest to each point.
+    """The k nearest other points of each point.
 
-    Points at one and the same position are neighbours like others, at distance 0. Of points equally far, those that
-    the search meets first are taken: more than k at one spot are neighbours by the order of the rows.
+    Points at the same position are neighbours at distance 0. Ties are resolved by the order of the search: with more
+    than k other points at one position, neighbours depend on the order of the rows.
 
     Args:
         positions_deg: (N, 2) latitude, longitude in degrees.
-        k: How many; at most the N - 1 others are returned.
-        within_m: Others further away are no neighbours, metres; no limit where None.
+        k: Number of neighbours; at most N - 1 are returned.
+        within_m: Longest distance between neighbours, metres; None for no limit.
 
     Returns:
-        (N, k) numbers of points, nearest first; -1 where there is nobody. No point is its own neighbour.
+        (N, k) indices of points, nearest first; -1 where a neighbour is missing. No point is its own neighbour.
 
     Raises:
         ConfigError: k is less than 1.
@@ -285,27 +286,27 @@ def nearest_neighbours(positions_deg: ArrayLike, k: int, within_m: float | None 
         [[1], [0], [-1]]
     """
     if k < 1:
-        raise ConfigError(f"{k} neighbours are none; give 1 or more.")
+        raise ConfigError(f"{k} neighbours cannot be used; give 1 or more.")
     positions = np.asarray(positions_deg, dtype=np.float64).reshape(-1, 2)
     n = len(positions)
     distance_m, which = SphereIndex(positions).nearest(positions, min(k, max(n - 1, 0)) + 1)
     if n == 0:
         return which
-    # Among many at one spot a point may not find itself; then the last found is dropped in its place.
-    own = which == np.arange(n)[:, None]
-    own[~own.any(axis=1), -1] = True
-    others, far_m = which[~own].reshape(n, -1), distance_m[~own].reshape(n, -1)
+    # Among many points at one position the result may lack the point itself; then the last neighbour is dropped.
+    is_self = which == np.arange(n)[:, None]
+    is_self[~is_self.any(axis=1), -1] = True
+    others, far_m = which[~is_self].reshape(n, -1), distance_m[~is_self].reshape(n, -1)
     return others if within_m is None else np.where(far_m <= within_m, others, NO_NEIGHBOUR)
 
 
 def neighbour_graph(neighbours: Int64[np.ndarray, "n k"]) -> Any:
-    """The neighbours as a `libpysal.graph.Graph`, each row's weights equal and of sum 1.
+    """Row-standardised spatial weights as a `libpysal.graph.Graph`, equal for all neighbours of a point.
 
         w_ij = 1 / (number of i's neighbours)
 
     Args:
-        neighbours: (N, K) what `nearest_neighbours` found. A point without neighbours becomes an isolate: libpysal
-            writes it as a loop of weight 0, and it adds nothing to a statistic.
+        neighbours: (N, K) indices from `nearest_neighbours`. A point without neighbours becomes an isolate: libpysal
+            represents it as a loop of weight 0, which adds nothing to a statistic.
 
     Returns:
         The graph; its ids are 0 to N - 1. Transformation "R".
@@ -321,15 +322,15 @@ def neighbour_graph(neighbours: Int64[np.ndarray, "n k"]) -> Any:
     """
     from libpysal.graph import Graph
 
-    there = neighbours != NO_NEIGHBOUR
-    count = there.sum(axis=1)
-    focal, column = np.nonzero(there)
-    alone = np.flatnonzero(count == 0)
-    ids = np.concatenate([focal, alone])
+    present = neighbours != NO_NEIGHBOUR
+    count = present.sum(axis=1)
+    focal, column = np.nonzero(present)
+    isolates = np.flatnonzero(count == 0)
+    ids = np.concatenate([focal, isolates])
     order = np.argsort(ids, kind="stable")
     return Graph.from_arrays(
         ids[order],
-        np.concatenate([neighbours[focal, column], alone])[order],
-        np.concatenate([1.0 / count[focal], np.zeros(len(alone))])[order],
+        np.concatenate([neighbours[focal, column], isolates])[order],
+        np.concatenate([1.0 / count[focal], np.zeros(len(isolates))])[order],
         transformation="R",
     )

@@ -1,4 +1,4 @@
-"""Graded relevance: what an answer is worth that is near and not exact. nDCG of the ranking, GeoScore of the point."""
+"""Graded relevance: nDCG of the ranking, GeoScore of the point estimate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from swclip.metrics.localization_error import RECALL_KS, checked_errors
 
 RELEVANCE_KERNEL: KernelName = "exponential"
 RELEVANCE_BANDWIDTH_M = 25.0
-"""A candidate at the radius of recall, 25 m from the truth, is worth 1/e of one that stands on it."""
+"""At the radius of recall, 25 m, the gain is 1/e."""
 
 GEOSCORE_MOST = 5_000.0
 GEOSCORE_SCALE_KM = 1_492.7
@@ -23,7 +23,7 @@ GEOSCORE_SCALE_KM = 1_492.7
 def relevance_gain(
     distance_m: ArrayLike, bandwidth_m: float = RELEVANCE_BANDWIDTH_M, kernel: KernelName = RELEVANCE_KERNEL
 ) -> Float64[np.ndarray, " ..."]:
-    """What a candidate at a distance from the truth is worth: gain = K(d; h), 1 on the spot.
+    """Gain of a candidate by its distance to the truth: K(d; h), 1 at distance 0.
 
     Args:
         distance_m: Distances from the query's true position to candidates, metres, any shape.
@@ -34,8 +34,8 @@ def relevance_gain(
         Gains in [0, 1], same shape.
 
     Raises:
-        InputError: A value is no distance.
-        ConfigError: The kernel is not known, or the bandwidth is not positive.
+        InputError: A value is not a valid distance.
+        ConfigError: The kernel is unknown, or the bandwidth is not positive.
 
     Example:
         >>> relevance_gain([0.0, 25.0, 250.0]).round(4).tolist()
@@ -52,11 +52,11 @@ def ndcg_by_query(top_gain: ArrayLike, ideal_gain: ArrayLike, k: int) -> Float64
 
         DCG@k  = sum_{r = 1..k} gain_r / log2(r + 1)        nDCG@k = DCG@k / (DCG@k of the best possible list)
 
-    A query whose best possible list is worth nothing counts 0.
+    The value is 0 where all gains of the best possible list are 0.
 
     Args:
-        top_gain: (Q, K) gains of the candidates as the system ranks them, best first. Where K < k (a gallery that
-            small) there are no more candidates to count.
+        top_gain: (Q, K) gains of the candidates as the system ranks them, best first. K < k where the gallery
+            has only K candidates.
         ideal_gain: (Q, K) gains of the K candidates nearest to the truth, of the whole gallery, nearest first.
         k: Length of the list.
 
@@ -64,8 +64,8 @@ def ndcg_by_query(top_gain: ArrayLike, ideal_gain: ArrayLike, k: int) -> Float64
         (Q,) values from 0 to 1.
 
     Raises:
-        InputError: Gains that do not belong together, are negative or not finite; or an ideal list that is worth less
-            than the system's, and so is not the ideal one.
+        InputError: The shapes differ, a gain is negative or not finite, or the ideal list has a lower DCG than the
+            system's list.
 
     References:
         K. Järvelin, J. Kekäläinen, "Cumulated gain-based evaluation of IR techniques", ACM TOIS 20 (2002), with the
@@ -77,17 +77,17 @@ def ndcg_by_query(top_gain: ArrayLike, ideal_gain: ArrayLike, k: int) -> Float64
     """
     top, ideal = _checked_gains(top_gain, ideal_gain)
     if k < 1:
-        raise InputError(f"a list of {k} candidates cannot be measured; give k of 1 or more.")
-    found, best = _discounted(top, k), _discounted(ideal, k)
-    bad = np.flatnonzero(found > best * (1.0 + 1e-6))
+        raise InputError(f"k is {k}; give 1 or more candidates.")
+    dcg, best = _discounted(top, k), _discounted(ideal, k)
+    bad = np.flatnonzero(dcg > best * (1.0 + 1e-6))
     if bad.size:
         row = int(bad[0])
         raise InputError(
-            f"query {row}: its first {k} candidates are worth {found[row]}, more than the nearest ones of the gallery "
-            f"({best[row]}); take the ideal from all candidates, with the same distance."
+            f"query {row}: the DCG of its first {k} candidates is {dcg[row]}, above that of the nearest candidates "
+            f"({best[row]}); compute the ideal gains from all candidates, with the same distance."
         )
     share = np.zeros_like(best)
-    np.divide(np.minimum(found, best), best, out=share, where=best > 0.0)
+    np.divide(np.minimum(dcg, best), best, out=share, where=best > 0.0)
     return share
 
 
@@ -100,10 +100,10 @@ def ndcg_at_k(top_gain: ArrayLike, ideal_gain: ArrayLike, ks: Sequence[int] = RE
         ks: Lengths of the list.
 
     Returns:
-        k as text, nDCG@k.
+        nDCG@k by k as text.
 
     Raises:
-        InputError: There are no queries, or as `ndcg_by_query`.
+        InputError: There are no queries; see also `ndcg_by_query`.
 
     Example:
         >>> ndcg_at_k([[0.0, 1.0], [0.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]], ks=(1, 2))
@@ -115,16 +115,16 @@ def ndcg_at_k(top_gain: ArrayLike, ideal_gain: ArrayLike, ks: Sequence[int] = RE
 
 
 def geoscore_by_query(error_m: ArrayLike) -> Float64[np.ndarray, " q"]:
-    """The points of the game GeoGuessr for each answer: 5000 exp(-error / 1492.7 km).
+    """GeoScore of each answer, the score of the game GeoGuessr: 5000 exp(-error / 1492.7 km).
 
     Args:
         error_m: (Q,) localization errors in metres.
 
     Returns:
-        (Q,) points from 0 to 5000.
+        (Q,) scores from 0 to 5000.
 
     Raises:
-        InputError: There are no errors, or one is no distance.
+        InputError: There are no errors, or one is not a valid distance.
 
     References:
         L. Haas, M. Skreta, S. Alberti, C. Finn, "PIGEON: Predicting image geolocations", CVPR 2024 (the game's
@@ -138,7 +138,7 @@ def geoscore_by_query(error_m: ArrayLike) -> Float64[np.ndarray, " q"]:
 
 
 def geoscore(error_m: ArrayLike) -> float:
-    """The mean of `geoscore_by_query`. Made for errors of countries: within one city it is above 4,900 for all.
+    """Mean of `geoscore_by_query`. It is designed for global localization: within one city it is always above 4,900.
 
     Example:
         >>> round(geoscore([0.0, 100.0]), 2)
@@ -165,5 +165,5 @@ def _checked_gains(
         bad = np.argwhere(~(np.isfinite(gain) & (gain >= 0.0)))
         if len(bad):
             row, rank = bad[0]
-            raise InputError(f"query {row}: gain {gain[row, rank]} of its {name} is no gain; give 0 or more.")
+            raise InputError(f"query {row}: gain {gain[row, rank]} of its {name} is not valid; give 0 or more.")
     return top, ideal

@@ -1,4 +1,4 @@
-"""Parts of a report as frozen records: their base class, the types of their values, and the ones that all share."""
+"""Base class, value types and shared parts of a report, as frozen pydantic records."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from swclip.metrics.localization_error import accuracy_within, error_statistics
 
 Number = Annotated[int | float, WithJsonSchema({"type": "number"})]
-"""A count, or the mean of counts: an integer stays one in JSON."""
+"""A count, or a mean of counts; an integer stays an integer in JSON."""
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Metres = Annotated[float, Field(ge=0.0)]
@@ -20,7 +20,7 @@ ByK = Annotated[dict[str, float], Field(description="by length k of the list")]
 
 
 class Part(BaseModel):
-    """A part of a report: no unknown keys, no other types, no changes once it is made."""
+    """A part of a report: unknown keys and other types are rejected, and instances are immutable."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -43,7 +43,7 @@ class Errors(Part):
 
 
 class Figures(Part):
-    """What one way to answer comes to."""
+    """Error statistics and accuracies of one estimator."""
 
     error_m: Errors
     accuracy_within_m: ByRadius

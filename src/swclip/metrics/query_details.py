@@ -1,4 +1,4 @@
-"""What an evaluation knows of each query beyond its answer: the best candidates, and the posterior on the ground."""
+"""Details of each query beyond its answer: the most probable candidates, and the posterior over H3 cells."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class TopCandidates:
 
     Attributes:
         rows: (Q, K) rows of the evaluation's `candidates`.
-        probability: (Q, K) what the posterior gives each of them.
+        probability: (Q, K) posterior probability of each.
     """
 
     rows: Int32[ndarray, "q k"]
@@ -27,12 +27,12 @@ class TopCandidates:
 
 @dataclass(frozen=True)
 class CellPosterior:
-    """The most probable cells of the ground of each query, best first.
+    """The most probable H3 cells of each query, best first.
 
     Attributes:
-        cell_ids: C cells (H3) that some query names.
+        cell_ids: C cells that are kept for at least one query.
         cells: (Q, K) indices into `cell_ids`; -1 where a query has no further cell.
-        probability: (Q, K) what the posterior gives each of them; 0 where there is none.
+        probability: (Q, K) posterior probability of each; 0 where there is no further cell.
     """
 
     cell_ids: list[str]
@@ -41,40 +41,40 @@ class CellPosterior:
 
 
 KEPT = 60
-"""Cells that are kept of each query at most."""
+"""Maximum number of cells kept per query."""
 
 LEAST_PROBABILITY = 1e-4
-"""Cells with less are not kept: no map shows them."""
+"""Cells with a lower probability are not kept, since maps do not show them."""
 
 
 class CellMeter:
-    """Keeps the most probable cells of the ground of each query.
+    """Collects the most probable cells of each query.
 
     Args:
-        ground: The cells of the candidates.
-        queries: How many queries there are.
-        kept: Cells that are kept of each at most.
+        cells: The cells of the candidates.
+        queries: Number of queries.
+        kept: Maximum number of cells kept per query.
     """
 
-    def __init__(self, ground: RegionCells, queries: int, kept: int = KEPT) -> None:
-        self._ground = ground
-        kept = min(kept, len(ground))
-        self._cells: Int32[np.ndarray, "q k"] = np.full((queries, kept), NOWHERE, dtype=np.int32)
+    def __init__(self, cells: RegionCells, queries: int, kept: int = KEPT) -> None:
+        self._region_cells = cells
+        kept = min(kept, len(cells))
+        self._numbers: Int32[np.ndarray, "q k"] = np.full((queries, kept), NOWHERE, dtype=np.int32)
         self._probability = np.zeros((queries, kept), dtype=np.float32)
         self._done = 0
 
     def add(self, mass: Float64[np.ndarray, "q c"]) -> None:
-        """The masses of the cells under the posteriors of the next queries."""
+        """Add the masses of the cells of the next queries."""
         rows = slice(self._done, self._done + len(mass))
-        best = top_k(mass, self._cells.shape[1])
+        best = top_k(mass, self._numbers.shape[1])
         probability = np.take_along_axis(mass, best, axis=1)
-        self._cells[rows] = np.where(probability >= LEAST_PROBABILITY, best, NOWHERE)
+        self._numbers[rows] = np.where(probability >= LEAST_PROBABILITY, best, NOWHERE)
         self._probability[rows] = np.where(probability >= LEAST_PROBABILITY, probability, 0.0)
         self._done = rows.stop
 
     def posterior(self) -> CellPosterior:
-        """The cells that some query names, and each query's."""
-        named, number = np.unique(self._cells, return_inverse=True)
-        number = number.reshape(self._cells.shape) - int(len(named) > 0 and named[0] == NOWHERE)
-        ids = self._ground.ids[named[named >= 0]]
+        """The cells of all queries added so far."""
+        used, number = np.unique(self._numbers, return_inverse=True)
+        number = number.reshape(self._numbers.shape) - int(len(used) > 0 and used[0] == NOWHERE)
+        ids = self._region_cells.ids[used[used >= 0]]
         return CellPosterior([f"{cell:x}" for cell in ids.tolist()], number.astype(np.int32), self._probability)

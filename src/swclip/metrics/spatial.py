@@ -1,4 +1,4 @@
-"""The spatial part of a report: do errors cluster on the map, and do embeddings follow the ground?"""
+"""Spatial statistics of a report: spatial autocorrelation of errors, and embedding against geographic distance."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from swclip.metrics.morans_i import (
 from swclip.metrics.parts import Metres, Part, Share
 
 NEIGHBOURS = 8
-"""As many as a square of a lattice has, corners included (queen contiguity)."""
+"""Number of neighbours of a lattice cell under queen contiguity."""
 
 MANTEL_POINTS = 500
-"""Each permutation of the Mantel test moves all their pairs."""
+"""Largest number of points in a Mantel test: each permutation reorders all their pairs."""
 
 
 class Moran(Part):
@@ -44,12 +44,12 @@ class Moran(Part):
 
 
 class LisaCounts(Part):
-    """Local clusters of the errors: how many queries are in each kind."""
+    """Number of queries in each kind of local cluster of the errors."""
 
     alpha: Share
     permutations: int
-    correction: str = Field(description="for testing every query")
-    threshold: float | None = Field(description="largest p that is called significant; null: none is")
+    correction: str = Field(description="correction for one test per query")
+    threshold: float | None = Field(description="largest significant p; null: none is significant")
     counts: dict[Label, int]
 
 
@@ -90,21 +90,21 @@ class Smoothness(Part):
 
 
 class CorrelogramBands(Part):
-    """The correlogram."""
+    """The correlograms of both embeddings."""
 
-    image: list[Band] | None = Field(description="of the queries' image embeddings")
-    location: list[Band] | None = Field(description="of the candidates' location embeddings")
+    image: list[Band] | None = Field(description="of the image embeddings of the queries")
+    location: list[Band] | None = Field(description="of the location embeddings of the candidates")
 
 
 class MantelTests(Part):
-    """The Mantel tests."""
+    """The Mantel tests of both embeddings."""
 
     image: MantelTest | None
     location: MantelTest | None
 
 
 class SmoothnessByEmbedding(Part):
-    """The smoothness of both embeddings."""
+    """The spatial smoothness of both embeddings."""
 
     image: Smoothness | None
     location: Smoothness | None
@@ -122,12 +122,12 @@ class Spatial(Part):
 
 
 class SpatialReport(NamedTuple):
-    """What `spatial_report` gives.
+    """Result of `spatial_report`.
 
     Attributes:
-        report: The figures; None where there is nothing to say.
-        lisa: Label of each query, one of `lisa.LABELS`; None where it has none.
-        lisa_p: p of each query, before the correction for many tests; None where it has none.
+        report: The figures; None with too few queries, or where all are at one position.
+        lisa: Label of each query, one of `lisa.LABELS`; None where it has no neighbours.
+        lisa_p: p-value of each query, before the correction for multiple tests; None where it has no neighbours.
     """
 
     report: Spatial | None
@@ -144,61 +144,67 @@ def spatial_report(
     seed: int = 0,
     within_m: float | None = None,
 ) -> SpatialReport:
-    """Everything spatial about the queries' errors and the embeddings.
+    """Spatial statistics of the queries' errors and of the embeddings.
 
-    Moran's I and LISA are of log(1 + error in metres), over the nearest 8 queries or half of the others if those are
-    fewer. Each part draws from a generator of its own: what is left out changes nothing of the rest.
+    Moran's I and LISA are of log(1 + error in metres), over the nearest 8 queries, or half of the other queries if that
+    is fewer. Each part has a separate random generator, so that leaving one out does not change the others.
 
     Args:
         positions_deg: (Q, 2) true positions of the queries, degrees.
         error_m: (Q,) their localization errors, metres.
         image_embeddings: (Q, D) image embeddings of the queries.
         location: Positions (M, 2) in degrees and location embeddings (M, D) of the candidates.
-        seed: Of all permutations and samples.
-        within_m: Queries further apart are no neighbours, metres; no limit where None.
+        seed: Seed of all permutations and samples.
+        within_m: Longest distance between neighbours, metres; None for no limit.
 
     Returns:
-        report: errors_moran, lisa, components, correlogram, mantel, smoothness. Those of the errors are null where all
-        are equal; those of the embeddings where there are none. The whole is null with fewer than 8 queries, or all at
-        one spot; so is the part of the candidates.
+        report: errors_moran, lisa, components, correlogram, mantel, smoothness. Figures of the errors are null where
+        all errors are equal, those of the embeddings where no embeddings are given. The report is null with fewer than
+        8 queries, or where all are at one position; likewise the figures of the candidates.
 
     Raises:
-        InputError: Rows that do not belong together, or that cannot be used.
+        InputError: The numbers of rows differ, or a position, error or embedding is invalid.
 
     Example:
         >>> at = np.random.default_rng(0).uniform(0, 0.01, (60, 2))
-        >>> found = spatial_report(at, 10.0 + 1e5 * at[:, 0] ** 2, image_embeddings=at - at.mean(axis=0))
-        >>> found.report.errors_moran.p, found.report.mantel.image.p, found.report.mantel.location
+        >>> result = spatial_report(at, 10.0 + 1e5 * at[:, 0] ** 2, image_embeddings=at - at.mean(axis=0))
+        >>> result.report.errors_moran.p, result.report.mantel.image.p, result.report.mantel.location
         (0.002, 0.004, None)
     """
     positions = _checked_positions(positions_deg, "query")
     error = checked_errors(error_m)
     n = error.size
     if len(positions) != n:
-        raise InputError(f"{len(positions)} positions of queries and {n} errors: give one position an error.")
-    of_errors, of_map, of_images, of_places = np.random.default_rng(seed).spawn(4)
-    if not _has_ground(positions):
+        raise InputError(f"{len(positions)} positions of queries and {n} errors: give one position per error.")
+    for_moran, for_lisa, for_images, for_candidates = np.random.default_rng(seed).spawn(4)
+    if not _has_extent(positions):
         return SpatialReport(None, [None] * n, [None] * n)
     k = min(NEIGHBOURS, (n - 1) // 2)
     neighbours = nearest_neighbours(positions, k, within_m)
     value = np.log1p(error)
-    moran = global_moran(value, neighbour_graph(neighbours), generator=of_errors)
-    local = local_moran(value, neighbours, generator=of_map)
-    image = place = None
+    moran = global_moran(value, neighbour_graph(neighbours), generator=for_moran)
+    local = local_moran(value, neighbours, generator=for_lisa)
+    image = location_figures = None
     if image_embeddings is not None:
-        image = _of_embedding(positions, image_embeddings, of_images, components=True)
+        image = _embedding_statistics(positions, image_embeddings, for_images, components=True)
     if location is not None:
         candidates = _checked_positions(location[0], "candidate")
-        if _has_ground(candidates):
-            place = _of_embedding(candidates, location[1], of_places, components=False)
-    embedded = image is not None or place is not None
+        if _has_extent(candidates):
+            location_figures = _embedding_statistics(candidates, location[1], for_candidates, components=False)
+    embedded = image is not None or location_figures is not None
     report = Spatial(
         errors_moran=None if moran is None else _moran(moran, k, n),
         lisa=None if local is None else _lisa_counts(local),
         components=image and image.components,
-        correlogram=CorrelogramBands(image=image and image.bands, location=place and place.bands) if embedded else None,
-        mantel=MantelTests(image=image and image.mantel, location=place and place.mantel) if embedded else None,
-        smoothness=SmoothnessByEmbedding(image=image and image.smoothness, location=place and place.smoothness)
+        correlogram=CorrelogramBands(image=image and image.bands, location=location_figures and location_figures.bands)
+        if embedded
+        else None,
+        mantel=MantelTests(image=image and image.mantel, location=location_figures and location_figures.mantel)
+        if embedded
+        else None,
+        smoothness=SmoothnessByEmbedding(
+            image=image and image.smoothness, location=location_figures and location_figures.smoothness
+        )
         if embedded
         else None,
     )
@@ -227,35 +233,35 @@ def _lisa_counts(local: Lisa) -> LisaCounts:
     )
 
 
-class _OfEmbedding(NamedTuple):
+class _EmbeddingStatistics(NamedTuple):
     bands: list[Band]
     mantel: MantelTest | None
     smoothness: Smoothness
     components: list[Component] | None
 
 
-def _of_embedding(
+def _embedding_statistics(
     positions_deg: ArrayLike, embeddings: Float[np.ndarray, "n d"], generator: np.random.Generator, *, components: bool
-) -> _OfEmbedding:
+) -> _EmbeddingStatistics:
     for_sample, for_components, for_bands, for_mantel, for_ranks = generator.spawn(5)
     pairs = Pairs.of(positions_deg, embeddings, generator=for_sample)
     n = len(pairs)
     bands = correlogram(pairs, generator=for_bands)
     smoothness = spatial_smoothness(pairs, generator=for_ranks)
-    fewer = np.sort(for_mantel.permutation(n)[:MANTEL_POINTS])
+    sample = np.sort(for_mantel.permutation(n)[:MANTEL_POINTS])
     ground_m = np.zeros((n, n))
     ground_m[pairs.first, pairs.second] = ground_m[pairs.second, pairs.first] = pairs.ground_m
-    agreement = mantel(pairs.distances[np.ix_(fewer, fewer)], ground_m[np.ix_(fewer, fewer)], generator=for_mantel)
-    of_components = None
+    test = mantel(pairs.distances[np.ix_(sample, sample)], ground_m[np.ix_(sample, sample)], generator=for_mantel)
+    component_figures = None
     if components:
         graph = neighbour_graph(nearest_neighbours(pairs.positions_deg, min(NEIGHBOURS, (n - 1) // 2)))
-        found = component_autocorrelation(pairs.embeddings, graph, generator=for_components)
-        of_components = [Component(**each) for each in found]
-    return _OfEmbedding(
-        [Band(**each) for each in bands],
-        None if agreement is None else MantelTest(r=agreement.r, p=agreement.p),
+        figures = component_autocorrelation(pairs.embeddings, graph, generator=for_components)
+        component_figures = [Component(**figure) for figure in figures]
+    return _EmbeddingStatistics(
+        [Band(**band) for band in bands],
+        None if test is None else MantelTest(r=test.r, p=test.p),
         Smoothness(**smoothness),
-        of_components,
+        component_figures,
     )
 
 
@@ -265,13 +271,13 @@ def _by_query(local: Lisa | None, n: int) -> tuple[list[str | None], list[float 
     return local.labels, [None if np.isnan(p) else float(p) for p in local.p]
 
 
-def _has_ground(positions: Float[np.ndarray, "n 2"]) -> bool:
+def _has_extent(positions: Float[np.ndarray, "n 2"]) -> bool:
     return len(positions) >= FEWEST_POINTS and bool((positions != positions[0]).any())
 
 
-def _checked_positions(positions_deg: ArrayLike, what: str) -> Float[np.ndarray, "n 2"]:
+def _checked_positions(positions_deg: ArrayLike, role: str) -> Float[np.ndarray, "n 2"]:
     positions = np.asarray(positions_deg, dtype=np.float64).reshape(-1, 2)
     bad = np.flatnonzero(~valid_positions(positions[:, 0], positions[:, 1]))
     if bad.size:
-        raise InputError(f"{what} {bad[0]}: position {positions[bad[0]].tolist()} is none; check the manifest.")
+        raise InputError(f"{role} {bad[0]}: position {positions[bad[0]].tolist()} is not valid; check the manifest.")
     return positions

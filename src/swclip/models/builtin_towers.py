@@ -1,4 +1,4 @@
-"""The built-in small towers: nothing to download, made to be trained from scratch on a CPU."""
+"""The built-in small towers: they need no download, and can be trained from scratch on a CPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 PAD, PLACEHOLDER, UNKNOWN_WORDS = 0, 1, 8192
-_FIRST_WORD = 128  # ids below are single ASCII characters: digits and punctuation stand for themselves
+_FIRST_WORD = 128  # ids below are single ASCII characters: digits and punctuation are their own ids
 _TOKEN = re.compile(r"[^\W\d_]+|\S")
 
 
@@ -29,11 +29,11 @@ class _Residual(nn.Module):
 
 
 class SmallConvNet(nn.Module):
-    """A convolutional network of about 0.4 million weights; the map it returns is 1/16 of the picture's side.
+    """A convolutional network of about 0.4 million weights with a total stride of 16.
 
-    Patches of 4 x 4 pixels come first: most of a convolutional network's time on a CPU goes into its first,
-    largest maps. Group normalisation, not batch normalisation: a batch holds neighbours on purpose, and two processes
-    must equal one.
+    The first layer embeds patches of 4 x 4 pixels, since the first, largest maps take most of a convolutional network's
+    time on a CPU. It uses group normalisation instead of batch normalisation, since a batch contains neighbours by
+    design, and two processes must equal one.
     """
 
     width = 192
@@ -48,7 +48,7 @@ class SmallConvNet(nn.Module):
         )
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c y x"]:
-        """Feature map of normalised pixels."""
+        """Feature maps (B, 192, H / 16, W / 16) of normalised pixels (B, 3, H, W)."""
         maps: Tensor = self.stages(self.patches(pixels.contiguous(memory_format=torch.channels_last)))
         return maps
 
@@ -58,7 +58,7 @@ def _normed(convolution: nn.Conv2d, width: int) -> nn.Sequential:
 
 
 def tokenize(text: str) -> list[int]:
-    """Words hashed into a fixed vocabulary; digits and punctuation one by one, so that a coordinate keeps its digits.
+    """Token ids of a text: words are hashed into a fixed vocabulary; each digit and punctuation mark is one token.
 
     Example:
         >>> tokenize("at 5") == [tokenize("at")[0], ord("5")]
@@ -95,7 +95,7 @@ class SmallTextTransformer(nn.Module):
         return self.words
 
     def forward(self, input_ids: Int64[Tensor, "b t"], attention_mask: Int64[Tensor, "b t"]) -> Float[Tensor, "b t e"]:
-        """Hidden states of token ids; the mask is 1 where a token stands."""
+        """Hidden states (B, T, E) of token ids (B, T); the mask (B, T) is 1 for tokens and 0 for padding."""
         x = self.words(input_ids) + self.places[: input_ids.shape[1]]
         hidden: Tensor = self.norm(self.layers(x, src_key_padding_mask=attention_mask == 0))
         return hidden

@@ -1,4 +1,4 @@
-"""Configuration of a model, as frozen dataclasses: enough to build it again from a saved folder."""
+"""Configuration of a model, as frozen dataclasses: sufficient to rebuild it from a saved folder."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class ImageConfig:
 
     Attributes:
         tower: `builtin:small` (no download), a name on the model hub, or a local folder of transformers.
-        pooling: How a feature map or a row of patch tokens becomes one vector. `grid` keeps a 3 x 3 layout; `auto`
-            takes cls+mean+std for towers with a class token (that token, the mean of the patches, and how much they
-            vary), the pooler for SigLIP, grid for the built-in one, else mean.
-        blocks: Number of the tower's last blocks that are pooled, each by itself, and concatenated. Earlier blocks have
-            more spatial, later ones more semantic information. The built-in tower has its last map alone.
-        head: `residual`: layer norm, a linear map and a two-layer correction; `mlp`: two layers with ReLU and no more,
-            GeoCLIP's.
+        pooling: How a feature map or a sequence of patch tokens becomes one vector. `grid` keeps a 3 x 3 layout; `auto`
+            is cls+mean+std for towers with a class token (that token, and mean and standard deviation of the patches),
+            pooler for SigLIP, grid for the built-in one, else mean.
+        blocks: Number of the tower's last blocks that are pooled separately and concatenated. Earlier blocks have more
+            spatial, later ones more semantic information. The built-in tower uses its last map only.
+        head: `residual`: layer norm, a linear map and a two-layer correction; `mlp`: two layers with ReLU, as in
+            GeoCLIP.
         head_width: Width of the hidden layer of the image head, 0 for a linear head (`residual`).
         head_dropout: Dropout on the pooled features and the hidden layer.
-        size_px: Side of the square the tower sees, pixels; None takes what the tower was made for.
+        size_px: Side of the tower's square input, pixels; None for the tower's default.
     """
 
     tower: str = "builtin:small"
@@ -42,7 +42,9 @@ class ImageConfig:
         if self.blocks < 1:
             raise ConfigError(f"blocks {self.blocks}: at least the last block must be pooled; give 1 or more.")
         if self.head == "mlp" and self.head_width < 1:
-            raise ConfigError(f"head_width {self.head_width}: the mlp head has a hidden layer; give it a width.")
+            raise ConfigError(
+                f"head_width {self.head_width}: the mlp head has a hidden layer; give 1 or more."
+            )
 
 
 @dataclass(frozen=True)
@@ -52,24 +54,25 @@ class LocationConfig:
     Attributes:
         form: `grid`, `cells` or `template` (location-as-text), or `fourier` (coordinates without text).
         text_tower: `builtin:small`, a name on the model hub, a local folder, or `none` (with `grid` or `cells`: their
-            features go straight to the embedding). `fourier` needs `none`.
-        prompt: The words round the location. `{location}` is where the location tokens or the digits stand; other
-            fields in braces ({city}) are taken from the manifest's columns, and left out where null. Galleries know
-            the city alone.
+            features are mapped directly to the embedding). `fourier` needs `none`.
+        prompt: The text around the location. `{location}` is replaced by the location tokens or the digits; other
+            fields in braces ({city}) are filled from the manifest's columns, and omitted where null. Galleries have
+            the city only.
         context_tokens: Learnable context tokens before the prompt (CoOp); 0 for none.
         location_tokens: Soft tokens of the `grid` form.
-        direct: Add a path from the grid or cell features straight to the embedding, beside the text tower.
+        direct: Add a direct path from the grid or cell features to the embedding, beside the text tower.
         grid_levels: Levels of the feature grid, spaced geometrically from coarsest to finest.
         grid_coarsest_m: Cell side of the coarsest level, metres.
         grid_finest_m: Cell side of the finest level, metres.
-        grid_features: Features kept per level.
+        grid_features: Features per level.
         grid_log2_size: Rows of each level's hash table, as a power of two.
         cell_resolutions: H3 resolutions of the `cells` form, coarse to fine.
-        fourier_wavelengths_m: Scales of the random Fourier features, metres: one small network each, summed.
+        fourier_wavelengths_m: Scales of the random Fourier features, metres; each has a small network, whose outputs
+            are summed.
         fourier_features: Random frequencies per scale.
-        fourier_layers: Hidden layers of each small network behind them; GeoCLIP has 3.
-        fourier_activation: Between them: `gelu`, or GeoCLIP's `relu`.
-        hidden_width: Width of the small networks behind grid, cells and Fourier features.
+        fourier_layers: Hidden layers of each of these networks; GeoCLIP has 3.
+        fourier_activation: Their activation: `gelu`, or GeoCLIP's `relu`.
+        hidden_width: Width of the small networks after grid, cells and Fourier features.
     """
 
     form: LocationForm = "grid"
@@ -92,11 +95,11 @@ class LocationConfig:
 
     def __post_init__(self) -> None:
         if self.form != "template" and "{location}" not in self.prompt and self.text_tower != "none":
-            raise ConfigError(f"prompt {self.prompt!r} has no {{location}}; say where the location tokens stand.")
+            raise ConfigError(f"prompt {self.prompt!r} has no {{location}}; put it where the location tokens belong.")
         if self.form == "fourier" and self.text_tower != "none":
             raise ConfigError("the Fourier encoder reads no text; set text_tower to 'none' with it.")
         if self.form == "template" and self.text_tower == "none":
-            raise ConfigError("the template form is nothing but text; give it a text tower.")
+            raise ConfigError("the template form consists of text only; give it a text tower.")
         if self.grid_levels < 1 or not 0 < self.grid_finest_m <= self.grid_coarsest_m:
             raise ConfigError(
                 f"the grid needs at least one level and 0 < finest <= coarsest, not {self.grid_levels} levels from "
@@ -110,15 +113,14 @@ class LocationConfig:
 
 @dataclass(frozen=True)
 class ModalitiesConfig:
-    """Further modalities of a place, which a photograph may have or lack.
+    """Further modalities, each of which a photograph may lack.
 
     Attributes:
         caption: A text tower that reads the photographs' captions: `builtin:small`, a name on the model hub, a local
             folder, or `none` for no captions.
-        map: An image tower that sees their map tiles: the same, or `none`.
-        map_size_px: Side of the square tile that the tower sees, pixels; None takes 64 for `builtin:small`, else what
-            the tower was made for.
-        head_width: Width of the hidden layer of each modality's head, 0 for a linear one.
+        map: An image tower for their map tiles: likewise, or `none`.
+        map_size_px: Side of the square tile, pixels; None for 64 with `builtin:small`, else the tower's default.
+        head_width: Width of the hidden layer of each modality's head, 0 for a linear head.
         head_dropout: Dropout of the heads.
     """
 
@@ -139,14 +141,14 @@ class ModalitiesConfig:
 
     @property
     def names(self) -> tuple[Literal["caption", "map"], ...]:
-        """The configured modalities, in their order."""
+        """The configured modalities, caption first."""
         both: tuple[tuple[Literal["caption", "map"], str], ...] = (("caption", self.caption), ("map", self.map))
         return tuple(name for name, tower in both if tower != "none")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A whole model: both sides, and the space they meet in.
+    """A whole model: both sides and their shared space.
 
     Attributes:
         image: The image side.

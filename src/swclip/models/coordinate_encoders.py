@@ -1,4 +1,4 @@
-"""Coordinates to features: a multi-resolution hash grid, and random Fourier features. Both live on the whole sphere."""
+"""Coordinates to features: a multi-resolution hash grid, and random Fourier features, both defined on the sphere."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ from torch.nn import functional as F
 from swclip.geo.distance import EARTH_RADIUS_M
 
 _PRIMES = (1, 2_654_435_761, 805_459_861)
-# As tensors: an exported graph keeps numbers of Python in float32, half a metre of the Earth's radius.
+# Tensors, since an exported graph stores Python numbers in float32, which resolve half a metre at the Earth's radius.
 _RAD_PER_DEG = torch.tensor(math.pi / 180.0, dtype=torch.float64)
 _RADIUS_M = torch.tensor(EARTH_RADIUS_M, dtype=torch.float64)
 
 
 def ecef_m(positions_deg: Float64[Tensor, "b 2"]) -> Float64[Tensor, "b 3"]:
-    """Points on the sphere of the mean Earth radius, metres; float64, since a float32 there resolves half a metre.
+    """Points on the sphere of the mean Earth radius.
 
     Args:
         positions_deg: (B, 2) latitude, longitude in degrees.
+
+    Returns:
+        (B, 3) metres, in float64, since float32 resolves half a metre at this radius.
     """
     lat, lon = (positions_deg.to(torch.float64) * _RAD_PER_DEG).unbind(-1)
     return _RADIUS_M * torch.stack([lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()], dim=-1)
@@ -32,9 +35,9 @@ def ecef_m(positions_deg: Float64[Tensor, "b 2"]) -> Float64[Tensor, "b 3"]:
 class HashGrid(nn.Module):
     """Features interpolated from learnable grids at several resolutions: continuous in the position.
 
-    The grids fill space, not a map: a position is a point on the sphere in three dimensions and mixes the eight
-    corners of the cube it lies in. So there is no projection, no seam at the antimeridian and no pole to treat apart,
-    and one table serves cities anywhere.
+    The grids are three-dimensional: a position is a point on the sphere, and its features are a mixture of those of the
+    eight corners of its cube. There is no projection, no seam at the antimeridian and no special case at the poles, and
+    one table serves cities anywhere.
 
     Args:
         levels: Number of resolutions.
@@ -62,7 +65,7 @@ class HashGrid(nn.Module):
         ratio = (finest_m / coarsest_m) ** (1.0 / max(levels - 1, 1))
         sides = coarsest_m * ratio ** torch.arange(levels, dtype=torch.float64)
         self.register_buffer("sides_m", sides, persistent=False)
-        # Lattices that are shifted against each other do not all have their kinks at the same places.
+        # The lattices are shifted relative to each other, so that their kinks are at different places.
         golden = torch.tensor([0.754878, 0.569840, 0.430160], dtype=torch.float64)
         self.register_buffer(
             "shift", (torch.arange(levels, dtype=torch.float64)[:, None] * golden) % 1.0, persistent=False
@@ -85,19 +88,19 @@ class HashGrid(nn.Module):
         rows = ((x ^ y ^ z) & (self.rows - 1)) + torch.arange(levels, device=nodes.device)[:, None] * self.rows
         weight = torch.where(self.corners.bool(), part[:, :, None, :], 1.0 - part[:, :, None, :]).prod(dim=-1)
         features: Tensor = (self.table(rows) * weight[..., None]).sum(dim=2).flatten(1)
-        # Interpolation shrinks features between nodes; what follows should see directions, not that.
+        # Interpolation shrinks features between nodes; only their direction should have an effect.
         return F.layer_norm(features, features.shape[-1:])
 
 
 class FourierEncoder(nn.Module):
     """Random Fourier features at several scales, one small network each, summed (GeoCLIP's location encoder).
 
-    Here the features are taken of the point on the sphere, in metres, so that a scale is a ground wavelength. GeoCLIP
-    takes them of an equal-earth map scaled to [-1, 1], on which its sigmas 1, 16 and 256 are wavelengths of 17,200,
-    1,080 and 67 km. Within a city the map is a linear image of the ground, so that only the wavelengths matter.
+    The features are functions of the point on the sphere, in metres, so that a scale is a geographic wavelength. Those
+    of GeoCLIP are functions of an equal-earth map scaled to [-1, 1], on which its sigmas 1, 16 and 256 are wavelengths
+    of 17,200, 1,080 and 67 km. Within a city the map is nearly linear, so that only the wavelengths matter.
 
     Args:
-        wavelengths_m: One scale each, metres: frequencies are drawn with standard deviation 1 / wavelength.
+        wavelengths_m: The scales, metres: frequencies are drawn with standard deviation 1 / wavelength.
         features: Frequencies per scale.
         hidden_width: Width of the hidden layers.
         output_dim: D.
@@ -142,7 +145,15 @@ class FourierEncoder(nn.Module):
 def mlp(
     input_dim: int, hidden_width: int, output_dim: int, layers: int = 2, activation: Literal["gelu", "relu"] = "gelu"
 ) -> nn.Sequential:
-    """Hidden layers, two unless said otherwise, with GELU or ReLU after each."""
+    """A multilayer perceptron.
+
+    Args:
+        input_dim: Number of inputs.
+        hidden_width: Width of the hidden layers.
+        output_dim: Number of outputs.
+        layers: Number of hidden layers.
+        activation: Activation after each of them.
+    """
     widths = [input_dim, *[hidden_width] * layers]
     hidden = [
         module

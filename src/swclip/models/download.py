@@ -1,7 +1,7 @@
-"""A model by its name on the hub: which texts are such names, and the folder that a download leaves.
+"""Names of models on the hub, and their download.
 
-Only safetensors and JSON are fetched (and the plain word lists of a tokenizer), nothing of what is fetched is executed,
-and a configuration that asks for code from elsewhere is refused before anything is built from it.
+Only safetensors, JSON and the plain word lists of tokenizers are fetched; nothing fetched is executed. A configuration
+that asks for remote code is refused before anything is built from it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from swclip.files import read_json
 SCHEME = "hf://"
 ENDPOINT_VARIABLE = "HF_ENDPOINT"
 MODEL_FILES = ("config.json", "preprocess.json", "model.safetensors", "posterior.json", "regions.json")
-"""What a published model is made of, in the root of its repository; the last two only where there were validation
+"""Files of a published model, in the root of its repository; the last two only if the training had validation
 queries."""
 
 BANK_FILE = "bank.safetensors"
 TOKENIZERS = ("tokenizer", "caption_tokenizer")
-"""Folders of a published model, where it has a pretrained text tower."""
+"""Folders of a published model, if it has a pretrained text tower."""
 
 _TOKENIZER_FILES = ("*.json", "*.txt", "*.model")
 _PART = r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9_])?"
@@ -34,10 +34,10 @@ _NAME = re.compile(rf"(?P<owner>{_PART})/(?P<name>{_PART})(?:@(?P<revision>[^@\s
 
 @dataclass(frozen=True)
 class HubName:
-    """Where a model is on the hub.
+    """The name of a model on the hub.
 
     Attributes:
-        repo_id: owner/name.
+        repo_id: The repository, owner/name.
         revision: A branch, tag or commit; None for the newest.
     """
 
@@ -59,18 +59,18 @@ def is_repo_id(text: str) -> bool:
     return match is not None and match["revision"] is None
 
 
-def hub_name(given: str | os.PathLike[str]) -> HubName | None:
-    """The name on the hub that is meant, or None where a path is.
+def hub_name(model: str | os.PathLike[str]) -> HubName | None:
+    """Parse a name on the hub; None if the argument is a path.
 
-    `hf://owner/name` and `hf://owner/name@revision` always mean the hub. Without the scheme a path that exists wins,
-    and so does one whose first folder does: `runs/frist` in a folder that has `runs` is a slip, and asking the hub
-    about it would tell others what a folder is called. A `Path` is always a path.
+    `hf://owner/name` and `hf://owner/name@revision` are always names. Without the scheme, a path that exists takes
+    precedence, and so does one whose first folder exists: `runs/frist` beside a folder `runs` is a typing error, and a
+    request to the hub would disclose the name of a local folder. A `Path` is always a path.
 
     Args:
-        given: What the user gave.
+        model: A path or a name.
 
     Raises:
-        ConfigError: It begins with hf:// and is no name.
+        ConfigError: It begins with hf:// and is not a valid name.
 
     Example:
         >>> hub_name("hf://ada/leeds@v1")
@@ -78,39 +78,39 @@ def hub_name(given: str | os.PathLike[str]) -> HubName | None:
         >>> hub_name("no-such-folder/leeds"), hub_name("/runs/leeds"), hub_name("leeds")
         (HubName(repo_id='no-such-folder/leeds', revision=None), None, None)
     """
-    if not isinstance(given, str):
+    if not isinstance(model, str):
         return None
-    certain = given.startswith(SCHEME)
-    match = _NAME.fullmatch(given.removeprefix(SCHEME))
+    certain = model.startswith(SCHEME)
+    match = _NAME.fullmatch(model.removeprefix(SCHEME))
     if certain and match is None:
-        raise ConfigError(f"{given!r}: is no name on the hub; write hf://OWNER/NAME or hf://OWNER/NAME@REVISION.")
-    if match is None or (not certain and (Path(given).exists() or Path(match["owner"]).exists())):
+        raise ConfigError(f"{model!r}: is not a name on the hub; write hf://OWNER/NAME or hf://OWNER/NAME@REVISION.")
+    if match is None or (not certain and (Path(model).exists() or Path(match["owner"]).exists())):
         return None
     return HubName(f"{match['owner']}/{match['name']}", match["revision"])
 
 
-def model_folder(given: str | os.PathLike[str], **hub: Any) -> Path:
-    """The folder of a model: a path as it is, a name on the hub as the folder that was downloaded.
+def model_folder(model: str | os.PathLike[str], **hub: Any) -> Path:
+    """The folder of a model: a path unchanged, a name on the hub as the downloaded folder.
 
     Args:
-        given: A path, or a name as `hub_name` understands it.
+        model: A path, or a name as `hub_name` parses it.
         hub: Further arguments of `huggingface_hub.snapshot_download`, such as token and cache_dir.
 
     Raises:
         HubError: The hub cannot be reached and the model was not downloaded before, or it has no such model.
-        ArtefactError: What the repository holds is not a model of swclip, or asks for code to be run.
+        ArtefactError: The repository does not contain a model of swclip, or its configuration asks for remote code.
     """
-    name = hub_name(given)
-    return Path(given) if name is None else download(name, **hub)
+    name = hub_name(model)
+    return Path(model) if name is None else download(name, **hub)
 
 
 def download(name: HubName, **hub: Any) -> Path:
-    """Fetch a model into the hub's cache on this machine; files that are there are not fetched again.
+    """Download a model into the local cache of the hub; cached files are not downloaded again.
 
-    The hub is the one that the environment variable HF_ENDPOINT names, else huggingface.co.
+    The hub is the one in the environment variable HF_ENDPOINT, else huggingface.co.
 
     Args:
-        name: Which.
+        name: The model.
         hub: Further arguments of `huggingface_hub.snapshot_download`.
 
     Returns:
@@ -118,23 +118,23 @@ def download(name: HubName, **hub: Any) -> Path:
 
     Raises:
         HubError: The hub cannot be reached and the model was not downloaded before, or it has no such model.
-        ArtefactError: What the repository holds is not a model of swclip, or asks for code to be run.
+        ArtefactError: The repository does not contain a model of swclip, or its configuration asks for remote code.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
-    wanted = [*MODEL_FILES, BANK_FILE, *(f"{folder}/{kind}" for folder in TOKENIZERS for kind in _TOKENIZER_FILES)]
+    patterns = [*MODEL_FILES, BANK_FILE, *(f"{folder}/{kind}" for folder in TOKENIZERS for kind in _TOKENIZER_FILES)]
     settings = {"endpoint": os.environ.get(ENDPOINT_VARIABLE) or None, "revision": name.revision, **hub}
     try:
-        folder = Path(snapshot_download(name.repo_id, allow_patterns=wanted, **settings))
+        folder = Path(snapshot_download(name.repo_id, allow_patterns=patterns, **settings))
     except RevisionNotFoundError as error:
         raise HubError(
             f"{name}: the hub has no revision {name.revision!r} of it; leave @... out for the newest."
         ) from error
     except RepositoryNotFoundError as error:
         raise HubError(
-            f"{name}: the hub has no such model, or it is private and the token (HF_TOKEN) may not see it; a local "
-            "folder of that name is not there either."
+            f"{name}: the hub has no such model, or it is private and the token (HF_TOKEN) may not access it; there is "
+            "no local folder of that name either."
         ) from error
     except LocalEntryNotFoundError as error:
         raise HubError(
@@ -142,10 +142,10 @@ def download(name: HubName, **hub: Any) -> Path:
             "once, or give a local folder."
         ) from error
     except Exception as error:
-        # The library's own errors, and those of the HTTP library beneath, which is another one from release to release.
+        # Errors of the library and of the HTTP library that it uses, which differs between releases.
         raise HubError(f"{name}: the download failed ({_cause(error)}); the same command resumes it.") from error
     if not (folder / "config.json").is_file():
-        raise ArtefactError(f"{name}: holds no swclip model (config.json is missing).")
+        raise ArtefactError(f"{name}: is not a swclip model (config.json is missing).")
     check_harmless(folder)
     return folder
 
@@ -157,7 +157,7 @@ def check_harmless(folder: Path) -> None:
         folder: The model's folder.
 
     Raises:
-        ArtefactError: It does.
+        ArtefactError: A configuration file asks for remote code.
     """
     files = [
         folder / "config.json",
@@ -165,17 +165,17 @@ def check_harmless(folder: Path) -> None:
     ]
     for path in files:
         for key, value in _entries(read_json(path, "the model's configuration")):
-            # Attention and experts may be named as a repository of compiled kernels, owner/name.
+            # An implementation of attention or experts may be a repository of compiled kernels, owner/name.
             kernel = key.endswith("_implementation") and ("/" in json.dumps(value))
             if key == "auto_map" or key == "trust_remote_code" or kernel:
                 raise ArtefactError(
-                    f"{path}: {key} = {value!r} asks for code from elsewhere to be run; swclip runs none. Use another "
+                    f"{path}: {key} = {value!r} asks for remote code, which swclip does not run. Use another "
                     "model, or ask its owner to publish it with `swclip push`."
                 )
 
 
 def _entries(value: Any) -> Iterator[tuple[str, Any]]:
-    """Every key of nested mappings with what it holds."""
+    """All keys of nested mappings with their values."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield str(key), inner
@@ -186,7 +186,7 @@ def _entries(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost reason of an error, in one line."""
+    """The innermost cause of an error, in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""Embed photographs and positions as unit vectors, in batches; photographs are decoded in threads meanwhile."""
+"""Embed photographs and positions as unit vectors, in batches; photographs are decoded in threads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
@@ -39,9 +39,6 @@ class Encoder(Protocol):
     @property
     def feature_fingerprint(self) -> str: ...
 
-    @property
-    def feature_dtype(self) -> str: ...
-
     def image_features(self, pixels: Tensor) -> Tensor: ...
 
     def encode_image_features(self, features: Tensor) -> Tensor: ...
@@ -52,7 +49,7 @@ class Encoder(Protocol):
 
 
 class FeatureSource(Protocol):
-    """Image features computed before or on demand; `swclip.models.feature_cache.FeatureCache` keeps them on disk."""
+    """Image features computed earlier or on demand; `swclip.models.feature_cache.FeatureCache` stores them on disk."""
 
     def features(
         self,
@@ -63,7 +60,7 @@ class FeatureSource(Protocol):
         workers: int | None = None,
         failures: list[Failure] | None = None,
         progress: Progress | None = None,
-    ) -> Float[np.ndarray, "n f"]: ...
+    ) -> Float32[np.ndarray, "n f"]: ...
 
 
 def embed_photographs(
@@ -79,11 +76,11 @@ def embed_photographs(
     """Embed photographs.
 
     Args:
-        model: The model; it is put into evaluation mode meanwhile.
+        model: The model; it is in evaluation mode meanwhile.
         paths: N photographs.
-        batch_size: Photographs that the model sees at once.
+        batch_size: Photographs per batch.
         workers: Decoding threads; the number of processors where None.
-        cache: Image features kept on disk, for a tower that is not trained: only missing features are computed.
+        cache: Image features on disk, for a frozen tower: only missing features are computed.
         failures: A list that collects what cannot be decoded. Without one, a photograph that cannot be decoded raises.
         progress: Called with (done, total).
 
@@ -91,7 +88,8 @@ def embed_photographs(
         (N, D) unit vectors in the order of `paths`; NaN in the rows of failures.
 
     Raises:
-        InputError: Photographs cannot be decoded and `failures` is None; all of them are counted, the first named.
+        InputError: Photographs cannot be decoded and `failures` is None; the message has their number and names the
+            first three.
     """
     if cache is not None:
         features = cache.features(
@@ -115,7 +113,7 @@ def tower_features(
     """Pooled features (N, F) of photographs by the image tower in its current state, without a cache.
 
     Raises:
-        InputError: Photographs cannot be decoded; all of them are counted, the first named.
+        InputError: Photographs cannot be decoded; the message has their number and names the first three.
     """
     undecodable: list[Failure] = []
     with evaluating(model):
@@ -128,9 +126,9 @@ def tower_features(
 
 
 def embed_features(
-    model: Encoder, features: Float[np.ndarray, "n f"], *, batch_size: int = 4096
+    model: Encoder, features: Float32[np.ndarray, "n f"], *, batch_size: int = 4096
 ) -> Float32[np.ndarray, "n d"]:
-    """Embed image features that were computed before; rows of NaN stay NaN."""
+    """Embed image features (N, F) as unit vectors (N, D); rows of NaN remain NaN."""
     with evaluating(model):
         rows = [
             encode_readable(model.encode_image_features, features[start : start + batch_size], device_of(model))
@@ -150,10 +148,10 @@ def embed_positions(
     """Embed positions.
 
     Args:
-        model: The model; it is put into evaluation mode meanwhile.
+        model: The model; it is in evaluation mode meanwhile.
         positions_deg: (M, 2) latitude, longitude in degrees.
-        words: M mappings with what a prompt may name beside the position, or None.
-        batch_size: Positions that the model sees at once.
+        words: M mappings with values of the prompt's other fields, or None.
+        batch_size: Positions per batch.
         progress: Called with (done, total).
 
     Returns:
@@ -255,7 +253,7 @@ def encode_readable(encode: Callable[[Tensor], Tensor], batch: Any, device: torc
     """Encode the readable rows of a batch (neither None nor NaN); the other rows are NaN.
 
     Returns:
-        (B, D) embeddings, or B alone where no row is readable and D therefore unknown; `stacked` takes both.
+        (B, D) embeddings, or only B where no row is readable and D is therefore unknown; `stacked` accepts both.
     """
     readable = np.array([row is not None and bool(np.isfinite(np.ravel(row)[0])) for row in batch], dtype=bool)
     if not readable.any():
@@ -270,7 +268,7 @@ def encode_readable(encode: Callable[[Tensor], Tensor], batch: Any, device: torc
 
 
 def stacked(rows: Sequence[Any]) -> Float32[np.ndarray, "n d"]:
-    """Stack batches; a batch without a single readable photograph is only its length, as its width is not known."""
+    """Stack batches; a batch without readable photographs is given by its length, since its width is unknown."""
     width = next((batch.shape[1] for batch in rows if not isinstance(batch, int)), 0)
     blank = [np.full((b, width), np.nan, dtype=np.float32) if isinstance(b, int) else b for b in rows]
     return np.concatenate(blank) if blank else np.zeros((0, 0), dtype=np.float32)

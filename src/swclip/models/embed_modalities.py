@@ -45,7 +45,7 @@ def chosen_modalities(
         model: The model.
         captions: One text per query, None where it has none; None where no query has one.
         maps: One map tile per query, likewise.
-        use: The requested modalities; None takes the photograph and each modality of the model that some query has.
+        use: The requested modalities; None for the photograph and each modality of the model that any query has.
 
     Returns:
         In the order image, caption, map.
@@ -65,20 +65,18 @@ def chosen_modalities(
             raise ConfigError(f"modality {name!r} is unknown; choose from {', '.join(MODALITY_NAMES)}.")
         if name not in of_model:
             raise ConfigError(
-                f"the model has no {name} modality (it has {', '.join(of_model)}); train one with it, such as "
-                "with --recipe sw-clip-views."
+                f"the model has no {name} modality (it has {', '.join(of_model)}); train one with it, for "
+                "example with --recipe sw-clip-views."
             )
         if name not in offered:
-            raise InputError(
-                f"modality {name!r} is requested, and no query has it; leave it out, or add it to the data."
-            )
+            raise InputError(f"modality {name!r} is requested, but no query has it; omit it, or add it to the data.")
     return tuple(name for name in MODALITY_NAMES if name in use)
 
 
 def offered_modalities(
     captions: Sequence[str | None] | None, maps: Sequence[PathLike | None] | None
 ) -> tuple[ModalityName, ...]:
-    """The modalities of the queries: the photograph, and a caption or map tile where some query has one."""
+    """The modalities of the queries: the photograph, and captions or map tiles if any query has one."""
     caption: tuple[ModalityName, ...] = ("caption",) if any(map(has_words, captions or ())) else ()
     tile: tuple[ModalityName, ...] = ("map",) if any(path is not None for path in maps or ()) else ()
     return ("image", *caption, *tile)
@@ -111,17 +109,17 @@ def embed_queries(
 ) -> Float32[np.ndarray, "q d"]:
     """Embed queries by the modalities they have.
 
-    A query that lacks a modality is embedded by its others; with the photograph alone that is exactly the photograph's
-    embedding.
+    A query that lacks a modality is embedded by its others; a query with only a photograph has exactly the embedding of
+    the photograph.
 
     Args:
         model: The model.
-        photographs: Q photographs; they name the queries, and are not opened where `use` lacks `image`.
+        photographs: Q photographs; they name the queries, and are not opened if `use` lacks `image`.
         captions: Q texts, None where a query has none.
         maps: Q map tiles, None where a query has none.
         use: The modalities to use; see `chosen_modalities`.
         failures: A list that collects what cannot be decoded, in the order of the queries. Without one, that raises.
-        batch_size: Pictures that the model sees at once.
+        batch_size: Pictures per batch.
         workers: Decoding threads.
         progress: Called with (done, total) photographs.
         options: Further options of `embed_photographs`.
@@ -181,11 +179,14 @@ def with_modalities(
         maps: Q map tiles, likewise.
         failures: The photographs that could not be decoded, one per row of NaN; undecodable tiles are inserted, so that
             the list stays in the order of the rows. Without it, an undecodable tile raises.
-        batch_size: Tiles that the model sees at once.
+        batch_size: Tiles per batch.
         workers: Decoding threads.
 
     Returns:
         (Q, D); rows without any modality, or with one that cannot be decoded, are NaN.
+
+    Raises:
+        InputError: A picture cannot be decoded and `failures` is None.
     """
     modalities = model.views
     assert modalities is not None
@@ -195,7 +196,7 @@ def with_modalities(
     if image is not None and image.shape[1]:
         broken = ~np.isfinite(image).all(axis=1)
         by_name["image"] = image[~broken], ~broken
-    elif image is not None:  # not one of the photographs could be decoded
+    elif image is not None:  # none of the photographs could be decoded
         return np.full((count, model.embedding_dim), np.nan, dtype=np.float32)
     reasons = dict(zip(np.flatnonzero(broken).tolist(), failures or [], strict=False))
     with evaluating(model):
@@ -260,7 +261,7 @@ def _embed_maps(
     failed: list[Failure] = []
     batches = pixel_batches(encoder.preprocess.read, tiles, batch_size, workers, failed)
     embedded = stacked([encode_readable(encoder, batch, model.device) for batch in batches])
-    # An answer repeats the reason alone, under the photograph's name.
+    # An answer repeats only the reason, under the photograph's name.
     return embedded, [(path, f"map tile {path.name}: {reason}") for path, reason in failed]
 
 

@@ -1,4 +1,4 @@
-"""Photographs in any usual form, and positions, as embeddings: what is behind `LocatorModel.encode_images`."""
+"""Embed photographs in any common form, and positions: the implementation of `LocatorModel.encode_images`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Picture = str | os.PathLike[str] | bytes | Image.Image | np.ndarray[Any, Any] | 
 
 @dataclass(frozen=True)
 class _Named:
-    """A photograph with the name that messages have for it; a path to whoever asks for one."""
+    """A photograph and its name in messages, which is also its path."""
 
     name: str
     content: Picture
@@ -57,13 +57,15 @@ def encode_images(
 ) -> Float32[np.ndarray, "*n d"]:
     """Embed photographs in any form; see `LocatorModel.encode_images`."""
     alone = isinstance(images, (str, os.PathLike, bytes, Image.Image)) or getattr(images, "ndim", 4) < 4
-    listed: list[Any] = [images] if alone else list(images)  # type: ignore[arg-type]  # a batch is a list of pictures
+    listed: list[Any] = [images] if alone else list(images)  # type: ignore[arg-type]  # an array is a list of pictures
     named = [_named(picture, number) for number, picture in enumerate(listed)]
     failures: list[Failure] = []
     rows: list[Any] = []
     done = 0
     with evaluating(model):
-        batches = pixel_batches(lambda one: _pixels(one, model.preprocess), named, batch_size, workers, failures)
+        batches = pixel_batches(
+            lambda picture: _pixels(picture, model.preprocess), named, batch_size, workers, failures
+        )
         for batch in batches:
             rows.append(encode_readable(model.encode_pixels, batch, device_of(model)))
             done += len(batch)
@@ -83,7 +85,7 @@ def encode_positions(
     batch_size: int = 4096,
     progress: Progress | None = None,
 ) -> Float32[np.ndarray, "*n d"]:
-    """Embed positions that are checked first; see `LocatorModel.encode_positions`."""
+    """Check and embed positions; see `LocatorModel.encode_positions`."""
     if isinstance(positions_deg, Tensor):
         positions_deg = positions_deg.detach().cpu().numpy()
     try:
@@ -92,7 +94,7 @@ def encode_positions(
         raise InputError(f"positions are not numbers ({error}); give latitude, longitude in degrees.") from error
     if positions.ndim not in (1, 2) or positions.shape[-1] != 2:
         raise InputError(
-            f"positions have shape {positions.shape}, and (N, 2) is needed: latitude, longitude in degrees; (2,) for "
+            f"positions have shape {positions.shape}, but (N, 2) is needed: latitude, longitude in degrees; (2,) for "
             "one position."
         )
     alone, positions = positions.ndim == 1, positions.reshape(-1, 2)
@@ -109,13 +111,13 @@ def encode_positions(
         several = [words] * len(positions) if isinstance(words, Mapping) else list(words)
         if len(several) != len(positions):
             raise InputError(f"{len(several)} words for {len(positions)} positions; give one mapping for each.")
-        listed = [dict(own) for own in several]
+        listed = [dict(mapping) for mapping in several]
     embeddings = embed_positions(model, positions, listed, batch_size=batch_size, progress=progress)
     return embeddings[0] if alone else embeddings
 
 
 def _named(picture: Any, number: int) -> _Named:
-    """Name a photograph, and refuse what is none before anything is computed."""
+    """Name a photograph; other objects are refused before anything is computed."""
     if isinstance(picture, (str, os.PathLike)):
         return _Named(os.fspath(picture), picture)
     if isinstance(picture, Image.Image):
@@ -127,8 +129,8 @@ def _named(picture: Any, number: int) -> _Named:
         if picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3 and picture.size:
             return _Named(name, picture)
         raise InputError(
-            f"{name}: is an array {picture.shape} of {picture.dtype}, and (H, W, 3) of uint8 is needed; for another "
-            "picture use PIL.Image.fromarray(...)."
+            f"{name}: is an array {picture.shape} of {picture.dtype}, but (H, W, 3) of uint8 is needed; for other "
+            "arrays use PIL.Image.fromarray(...)."
         )
     if isinstance(picture, Tensor):
         whole = picture.dtype == torch.uint8
@@ -136,11 +138,10 @@ def _named(picture: Any, number: int) -> _Named:
             if whole or (float(picture.min()) >= 0.0 and float(picture.max()) <= 1.0):
                 return _Named(name, picture)
             raise InputError(
-                f"{name}: is a tensor with values outside 0 to 1; pixels that were preprocessed go to "
-                "model.encode_pixels."
+                f"{name}: is a tensor with values outside 0 to 1; give preprocessed pixels to model.encode_pixels."
             )
         raise InputError(
-            f"{name}: is a tensor {tuple(picture.shape)} of {picture.dtype}, and (3, H, W) is needed, of uint8 or of "
+            f"{name}: is a tensor {tuple(picture.shape)} of {picture.dtype}, but (3, H, W) is needed, of uint8 or of "
             "floats from 0 to 1."
         )
     raise InputError(
@@ -149,13 +150,13 @@ def _named(picture: Any, number: int) -> _Named:
     )
 
 
-def _pixels(one: Any, preprocess: Preprocess) -> Float32[np.ndarray, "3 h w"]:
-    picture = one.content
+def _pixels(named: Any, preprocess: Preprocess) -> Float32[np.ndarray, "3 h w"]:
+    picture = named.content
     if isinstance(picture, Image.Image):
-        load_pixels(picture, one.name)
+        load_pixels(picture, named.name)
         try:
             upright = ImageOps.exif_transpose(picture)
-        except Exception:  # whatever a broken EXIF block leads Pillow into; the picture is still good
+        except Exception:  # any error from a damaged EXIF block; the picture is still usable
             upright = picture
         return preprocess(to_rgb(upright))
     if isinstance(picture, np.ndarray):
@@ -168,4 +169,4 @@ def _pixels(one: Any, preprocess: Preprocess) -> Float32[np.ndarray, "3 h w"]:
     try:
         return preprocess.read(picture)
     except PhotographError as error:
-        raise PhotographError(one.name, error.reason, error.detail) from error
+        raise PhotographError(named.name, error.reason, error.detail) from error

@@ -1,12 +1,12 @@
-"""Image features of a frozen tower, kept on disk so that they are computed once.
+"""Image features of a frozen tower, stored on disk so that they are computed once.
 
-A feature's key is the SHA-256 of the photograph's bytes, within a folder that belongs to one tower, pooling and
-preprocessing (the model's `feature_fingerprint`). Moving or renaming photographs loses nothing; another tower or image
-size never reads old features. Features are written in shards while they are computed: an interrupted run resumes after
-the last shard. Patch tokens, where they are kept beside the pooled features, are float16 (`model.feature_dtype`).
+The key of a feature is the SHA-256 of the photograph's bytes, in a folder for one tower, pooling and preprocessing (the
+model's `feature_fingerprint`). Features therefore survive moved or renamed photographs, and another tower or image size
+never reads them. Features are written in shards while they are computed: an interrupted run resumes after the last
+shard.
 
     FOLDER/hashes.jsonl                     path, size, time and SHA-256 of each photograph hashed so far
-    FOLDER/features/<fingerprint>/*.safetensors   keys (n, 32) uint8, features (n, F) float32 or float16
+    FOLDER/features/<fingerprint>/*.safetensors   keys (n, 32) uint8, features (n, F) float32
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float32, UInt8
 from safetensors.numpy import save_file
 
 from swclip.errors import InputError
@@ -56,7 +56,7 @@ class FeatureCache:
     shard_rows: int = SHARD_ROWS
 
     def holds(self, model: Encoder) -> bool:
-        """Whether there are features of this model's tower and preprocessing, as after training with it frozen."""
+        """Whether the cache has features of this model's tower and preprocessing, as after training with it frozen."""
         return any(self._folder_of(model).glob("*.safetensors"))
 
     def _folder_of(self, model: Encoder) -> Path:
@@ -71,26 +71,26 @@ class FeatureCache:
         workers: int | None = None,
         failures: list[Failure] | None = None,
         progress: Progress | None = None,
-    ) -> Float[np.ndarray, "n f"]:
+    ) -> Float32[np.ndarray, "n f"]:
         """Features of photographs, computed where the cache lacks them.
 
         Args:
-            model: Gives `image_features`, `preprocess` and `feature_fingerprint`.
-            paths: N photographs; the same bytes twice are computed once.
-            batch_size: Photographs that the tower sees at once.
+            model: The model whose tower computes the features.
+            paths: N photographs; identical files are computed once.
+            batch_size: Photographs per batch.
             workers: Decoding threads; the number of processors where None.
             failures: A list that collects what cannot be decoded. Without one, such a photograph raises.
             progress: Called with (done, total); cached features count as done.
 
         Returns:
-            (N, F) in the order of `paths`, of the type they are kept in; NaN in the rows of failures.
+            (N, F) in the order of `paths`; NaN in the rows of failures.
 
         Raises:
             InputError: Photographs cannot be decoded and `failures` is None, or the folder cannot be written.
             DiskFullError: The disk filled.
         """
         keys, reasons = self._keys(paths)
-        store = _Store(self._folder_of(model), model.feature_fingerprint, model.feature_dtype)
+        store = _Store(self._folder_of(model), model.feature_fingerprint)
         kept = store.rows()
         missing: dict[bytes, int] = {}
         for at, key in enumerate(keys):
@@ -119,7 +119,7 @@ class FeatureCache:
         progress: Progress | None,
     ) -> dict[bytes, str]:
         """Compute and store features; returns the keys that cannot be decoded, with the reason."""
-        wanted, rows_of = list(missing), [paths[at] for at in missing.values()]
+        keys, photographs = list(missing), [paths[at] for at in missing.values()]
         done, bad = len(paths) - len(missing), dict[bytes, str]()
         pending_keys: list[bytes] = []
         pending: list[Float32[np.ndarray, "b f"]] = []
@@ -127,13 +127,13 @@ class FeatureCache:
         start = 0
         try:
             with evaluating(model):
-                for batch in pixel_batches(model.preprocess.read, rows_of, batch_size, workers, failed):
-                    own_keys = wanted[start : start + len(batch)]
+                for batch in pixel_batches(model.preprocess.read, photographs, batch_size, workers, failed):
+                    batch_keys = keys[start : start + len(batch)]
                     start += len(batch)
                     reasons = iter(failed)
-                    good = [key for key, pixels in zip(own_keys, batch, strict=True) if pixels is not None]
+                    good = [key for key, pixels in zip(batch_keys, batch, strict=True) if pixels is not None]
                     bad.update(
-                        (key, next(reasons)[1]) for key, pixels in zip(own_keys, batch, strict=True) if pixels is None
+                        (key, next(reasons)[1]) for key, pixels in zip(batch_keys, batch, strict=True) if pixels is None
                     )
                     failed.clear()
                     readable = [pixels for pixels in batch if pixels is not None]
@@ -146,13 +146,13 @@ class FeatureCache:
                     if progress is not None:
                         progress(done + start, len(paths))
         finally:
-            # Also on Ctrl-C: what was computed is kept.
+            # Also on Ctrl-C: computed features are stored.
             if pending_keys:
                 store.write(pending_keys, stacked(pending))
         return bad
 
     def _keys(self, paths: Sequence[PathLike]) -> tuple[list[bytes | None], dict[int, str]]:
-        """SHA-256 of each photograph's bytes, hashing only what changed; why some cannot be read, by number."""
+        """SHA-256 of each photograph's bytes, of changed files only; and why files cannot be read, by number."""
         index = self.folder / "hashes.jsonl"
         hashes = _read_hashes(index)
         keys: list[bytes | None] = []
@@ -179,19 +179,18 @@ class FeatureCache:
 class _Store:
     """The shards of one fingerprint."""
 
-    def __init__(self, folder: Path, fingerprint: str, dtype: str) -> None:
+    def __init__(self, folder: Path, fingerprint: str) -> None:
         self._folder = folder
         self._fingerprint = fingerprint
-        self._dtype = np.dtype(dtype)
 
-    def rows(self) -> dict[bytes, Float[np.ndarray, " f"]]:
-        """Every kept feature by key, mapped from disk: nothing is read until a row is used."""
-        features_of: dict[bytes, Float[np.ndarray, " f"]] = {}
+    def rows(self) -> dict[bytes, Float32[np.ndarray, " f"]]:
+        """All stored features by key, mapped from disk: nothing is read until a row is used."""
+        features_of: dict[bytes, Float32[np.ndarray, " f"]] = {}
         for path in sorted(self._folder.glob("*.safetensors")) if self._folder.is_dir() else []:
             if path.name.startswith("."):
                 continue  # another process is writing it
             shard = map_shard(path)
-            if shard is None or shard[1].dtype != self._dtype:
+            if shard is None:
                 _LOG.warning("%s: is damaged; its features are computed again", path)
                 path.unlink(missing_ok=True)
                 continue
@@ -200,21 +199,21 @@ class _Store:
         return features_of
 
     def write(self, keys: Sequence[bytes], features: Float32[np.ndarray, "n f"]) -> None:
-        """Write one shard, whole or not at all."""
+        """Write one shard, completely or not at all."""
         tensors = {
             "keys": np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, 32),
-            "features": np.ascontiguousarray(features, dtype=self._dtype),
+            "features": np.ascontiguousarray(features, dtype=np.float32),
         }
-        # A name of its own: two processes may fill one cache at the same time.
+        # A unique name: several processes may write to one cache at the same time.
         with atomic_file(self._folder / f"{uuid.uuid4().hex}.safetensors") as beside:
             save_file(tensors, beside, metadata={"fingerprint": self._fingerprint})
 
 
-_KINDS = {"U8": "u1", "F32": "<f4", "F16": "<f2"}
+_KINDS = {"U8": "u1", "F32": "<f4"}
 
 
-def map_shard(path: Path) -> tuple[UInt8[np.ndarray, "n 32"], Float[np.ndarray, "n f"]] | None:
-    """Map a shard into memory; None where it is cut short or not one."""
+def map_shard(path: Path) -> tuple[UInt8[np.ndarray, "n 32"], Float32[np.ndarray, "n f"]] | None:
+    """Map a shard into memory: keys (n, 32) and features (n, F); None where it is truncated or not a shard."""
     try:
         with path.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
@@ -235,9 +234,9 @@ def map_shard(path: Path) -> tuple[UInt8[np.ndarray, "n 32"], Float[np.ndarray, 
     return (keys, features) if keys.shape == (len(features), 32) and features.ndim == 2 else None
 
 
-def _gather(rows: dict[bytes, Float[np.ndarray, " f"]], keys: Sequence[bytes | None]) -> Float[np.ndarray, "n f"]:
+def _gather(rows: dict[bytes, Float32[np.ndarray, " f"]], keys: Sequence[bytes | None]) -> Float32[np.ndarray, "n f"]:
     first = next((rows[key] for key in keys if key is not None and key in rows), np.zeros(0, dtype=np.float32))
-    out = np.full((len(keys), len(first)), np.nan, dtype=first.dtype)
+    out = np.full((len(keys), len(first)), np.nan, dtype=np.float32)
     for at, key in enumerate(keys):
         if key is not None and key in rows:
             out[at] = rows[key]
@@ -255,7 +254,7 @@ def _read_hashes(index: Path) -> dict[tuple[str, int, int], str]:
             name, size, time_ns, digest = json.loads(line)
             hashes[str(name), int(size), int(time_ns)] = str(digest)
         except (ValueError, TypeError):
-            continue  # a line cut off by a kill: the photograph is hashed again
+            continue  # a line truncated by a kill: the photograph is hashed again
     return hashes
 
 
@@ -263,7 +262,7 @@ def _append(index: Path, lines: Sequence[str]) -> None:
     try:
         index.parent.mkdir(parents=True, exist_ok=True)
         with index.open("a", encoding="utf-8") as stream:
-            # A leading newline, so that a line cut off earlier spoils only itself.
+            # A leading newline, so that a line truncated earlier does not spoil the next.
             stream.write("\n" + "\n".join(lines) + "\n")
     except OSError as error:
         raise InputError(

@@ -44,6 +44,9 @@ class ImageTower(nn.Module):
     Args:
         config: The image side's configuration.
         architecture: The transformers configuration saved with a model; None loads pretrained weights by name.
+
+    Raises:
+        ConfigError: The tower cannot be loaded, or does not support the pooling or the number of blocks.
     """
 
     def __init__(self, config: ImageConfig, architecture: dict[str, Any] | None = None) -> None:
@@ -69,12 +72,12 @@ class ImageTower(nn.Module):
         self.feature_dim = width * factor * self.blocks
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
-        """Pooled features (B, F) of normalised pixels."""
+        """Pooled features (B, F) of normalised pixels (B, 3, H, W)."""
         states, pooler = self._states(pixels)
         return torch.cat([self._pool(state, pooler) for state in states], dim=1)
 
     def _states(self, pixels: Tensor) -> tuple[list[Tensor], Tensor | None]:
-        """Outputs of the last blocks, in order, and that of the tower's pooler where it has one."""
+        """Outputs of the last blocks, in order, and the output of the tower's pooler, if it has one."""
         if self.architecture is None:
             return [self.backbone(pixels)], None
         extra = {"interpolate_pos_encoding": True} if self._must_interpolate(pixels) else {}
@@ -85,7 +88,7 @@ class ImageTower(nn.Module):
         return [output.last_hidden_state], getattr(output, "pooler_output", None)
 
     def _map(self, hidden: Tensor) -> Tensor:
-        """Patches as (B, C, H, W); as the row of tokens they are where they do not make a square."""
+        """Patches as a map (B, C, H, W); tokens (B, N, C) where they do not form a square."""
         if hidden.ndim == 4:
             return hidden
         tokens = hidden[:, self.prefix_tokens :]
@@ -94,8 +97,8 @@ class ImageTower(nn.Module):
         return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, side, side) if square else tokens
 
     def _normed(self, state: Tensor) -> Tensor:
-        # The residual stream grows from block to block; the tower's own last norm, where there is one, brings the
-        # blocks to one scale in the way its last block was trained for.
+        # The residual stream grows from block to block; the tower's final norm, if it has one, brings the blocks to the
+        # scale that its last block was trained with.
         for name in ("layernorm", "post_layernorm", "norm"):
             norm = getattr(self.backbone, name, None)
             if isinstance(norm, nn.LayerNorm):
@@ -103,7 +106,7 @@ class ImageTower(nn.Module):
         return F.layer_norm(state, state.shape[-1:])
 
     def _must_interpolate(self, pixels: Tensor) -> bool:
-        # DINOv2 interpolates by itself and refuses the flag; CLIP and SigLIP refuse another size without it.
+        # DINOv2 interpolates by default and rejects the flag; CLIP and SigLIP reject another size without it.
         assert self.architecture is not None
         family = str(self.architecture["model_type"])
         return family.startswith(("clip", "siglip", "vit")) and self.architecture.get("image_size") != pixels.shape[-1]
@@ -134,20 +137,20 @@ class ImageTower(nn.Module):
 def _width_and_prefix(architecture: dict[str, Any]) -> tuple[int, int]:
     width = architecture.get("hidden_size") or (architecture.get("hidden_sizes") or [0])[-1]
     if not width:
-        raise ConfigError(f"image tower {architecture['model_type']!r} states no hidden size; it cannot be used.")
+        raise ConfigError(f"image tower {architecture['model_type']!r} states no hidden size, so it cannot be used.")
     family = str(architecture["model_type"])
     has_cls = family.startswith(("dinov2", "dinov3_vit", "clip", "vit", "deit", "beit"))
     return int(width), (1 + int(architecture.get("num_register_tokens", 0) or 0)) if has_cls else 0
 
 
 def _check_blocks(blocks: int, pooling: Pooling, architecture: dict[str, Any]) -> int:
-    # Towers in stages (Swin, ConvNeXt) change width on the way: their blocks do not lie side by side.
-    there = None if "depths" in architecture else architecture.get("num_hidden_layers")
-    if blocks > 1 and (there is None or pooling == "pooler"):
-        why = "its pooler sees the last block alone" if pooling == "pooler" else "its blocks are not of one width"
+    # The width of towers in stages (Swin, ConvNeXt) changes between blocks.
+    count = None if "depths" in architecture else architecture.get("num_hidden_layers")
+    if blocks > 1 and (count is None or pooling == "pooler"):
+        why = "its pooler uses only the last block" if pooling == "pooler" else "its blocks have different widths"
         raise ConfigError(f"image tower {architecture['model_type']!r}: {blocks} blocks cannot be pooled, {why}.")
-    if there is not None and blocks > int(there):
-        raise ConfigError(f"image tower {architecture['model_type']!r} has {there} blocks, not {blocks}; give fewer.")
+    if count is not None and blocks > int(count):
+        raise ConfigError(f"image tower {architecture['model_type']!r} has {count} blocks, not {blocks}; give fewer.")
     return blocks
 
 
@@ -160,7 +163,7 @@ def _resolve(pooling: Pooling, family: str, prefix_tokens: int) -> Pooling:
         return "cls+mean+std" if prefix_tokens else "mean"
     if "cls" in pooling and not prefix_tokens:
         raise ConfigError(
-            f"pooling {pooling!r} needs a class token, which a {family} tower has not; choose 'mean' or 'gem'."
+            f"pooling {pooling!r} needs a class token, which a {family} tower does not have; choose 'mean' or 'gem'."
         )
     return pooling
 
@@ -171,9 +174,9 @@ class ImageHead(nn.Module):
     Args:
         feature_dim: F.
         embedding_dim: D.
-        width: Width of the hidden layer; 0 leaves the linear map alone.
+        width: Width of the hidden layer; 0 for the linear map alone.
         dropout: Dropout rate.
-        form: `residual`, or `mlp`: linear, ReLU, linear, with nothing beside it (GeoCLIP's head).
+        form: `residual`, or `mlp`: linear, ReLU, linear, without the linear map beside it (GeoCLIP's head).
     """
 
     def __init__(
@@ -186,7 +189,7 @@ class ImageHead(nn.Module):
                 nn.Dropout(dropout), nn.Linear(feature_dim, width), nn.ReLU(), nn.Linear(width, embedding_dim)
             )
             return
-        # What follows is linear, so a gain and a bias here would add nothing but a pass back to frozen features.
+        # No affine parameters: a linear layer follows, and their gradient would need a backward pass to the features.
         self.norm = nn.LayerNorm(feature_dim, elementwise_affine=False)
         self.linear = nn.Linear(feature_dim, embedding_dim)
         self.correction = (
@@ -213,7 +216,11 @@ class ImageHead(nn.Module):
 
 
 def image_preprocess(config: ImageConfig) -> Preprocess:
-    """The preprocessing that goes with a tower, at the configured size."""
+    """The preprocessing of a tower, at the configured size.
+
+    Raises:
+        ConfigError: The tower's preprocessing cannot be loaded.
+    """
     if config.tower.startswith("builtin:"):
         size = config.size_px or _BUILTIN_SIZE_PX
         return Preprocess(size_px=size, resize="squash", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))

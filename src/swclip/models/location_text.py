@@ -1,8 +1,8 @@
 """Location-as-text: a position as words and learnable tokens in a prompt that a text tower reads.
 
-Three forms share one interface. `template` writes the coordinates in digits; `cells` gives every cell of a hierarchy
-its own token; `grid` interpolates soft tokens at the position. `LocationEncoder` holds the form, the text tower, and
-the direct path beside it, and is also where the Fourier encoder, which reads no text, takes its place.
+Three forms share one interface. `template` writes the coordinates in digits; `cells` has a token for every cell of a
+hierarchy; `grid` interpolates soft tokens at the position. `LocationEncoder` combines the form, the text tower and the
+direct path; it also contains the Fourier encoder, which reads no text.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _FIELD = re.compile(r"\{(\w+)\}")
 
 
 def prompt_parts(prompt: str, location: str | int, words: Words) -> list[str | int]:
-    """Fill a prompt's fields.
+    """Fill the fields of a prompt.
 
     Args:
-        prompt: Text with fields in braces; `{location}` is the place of the location.
-        location: Words for the location, or a count of soft tokens.
-        words: Values of the other fields; a field without a value is left out.
+        prompt: Text with fields in braces; `{location}` is replaced by `location`.
+        location: A text for the location, or a number of soft tokens.
+        words: Values of the other fields; a field without a value is omitted.
 
     Returns:
-        Runs of words and counts of soft tokens, in order.
+        Texts and numbers of soft tokens, in order.
 
     Example:
         >>> prompt_parts("a street in {city} at {location}", 4, {"city": "Leeds"})
@@ -54,7 +54,7 @@ def prompt_parts(prompt: str, location: str | int, words: Words) -> list[str | i
 
 
 def prompt_fields(prompt: str) -> list[str]:
-    """The fields a prompt takes from the manifest's columns: all but `{location}`.
+    """The fields of a prompt that are filled from the manifest's columns: all but `{location}`.
 
     Example:
         >>> prompt_fields("a street in {city} at {location}")
@@ -64,12 +64,12 @@ def prompt_fields(prompt: str) -> list[str]:
 
 
 class CellTokens(nn.Module):
-    """One learnable vector per cell and level; a cell that was never trained takes its nearest known ancestor's.
+    """One learnable vector per cell and level; a cell that is not in the vocabulary uses its nearest ancestor that is.
 
     Args:
         resolutions: H3 resolutions, coarse to fine.
-        cells: The known cells, as saved with a model; empty until `learn_cells`.
-        width: Width of the vectors.
+        cells: The vocabulary, as saved with a model.
+        width: E, the width of the vectors.
     """
 
     def __init__(self, resolutions: Sequence[int], cells: Sequence[str], width: int) -> None:
@@ -77,19 +77,19 @@ class CellTokens(nn.Module):
         self.resolutions = tuple(sorted(resolutions))
         self.cells = list(cells)
         self._row = {cell: row + 1 for row, cell in enumerate(self.cells)}
-        self.table = nn.Embedding(len(self.cells) + 1, width)  # row 0: nowhere known
+        self.table = nn.Embedding(len(self.cells) + 1, width)  # row 0: no ancestor in the vocabulary
         nn.init.normal_(self.table.weight, std=0.1)
         self.level = nn.Parameter(torch.randn(len(self.resolutions), width) * 0.1)
 
     def rows(self, positions_deg: Float64[Tensor, "b 2"]) -> list[list[int]]:
-        """Table rows (B, levels) of positions, unseen cells replaced by their parents."""
+        """Table rows (B, levels) of positions (B, 2) in degrees; unseen cells are replaced by their ancestors."""
         points = positions_deg.detach().cpu().numpy()
         out = []
         for cell in cell_ids(points, self.resolutions[-1]):
-            row, known = [], 0
+            row, number = [], 0
             for resolution in self.resolutions:
-                known = self._row.get(parent_cell(cell, resolution), known)
-                row.append(known)
+                number = self._row.get(parent_cell(cell, resolution), number)
+                row.append(number)
             out.append(row)
         return out
 
@@ -101,7 +101,7 @@ class CellTokens(nn.Module):
 
 
 def known_cells(positions_deg: Any, resolutions: Sequence[int]) -> list[str]:
-    """All cells, at every resolution, that hold one of the (N, 2) positions; sorted."""
+    """The cells, at all resolutions, that contain one of the positions (N, 2) in degrees; sorted."""
     finest = sorted(set(cell_ids(positions_deg, max(resolutions))))
     return sorted({parent_cell(cell, resolution) for cell in finest for resolution in resolutions})
 
@@ -112,9 +112,13 @@ class LocationEncoder(nn.Module):
     Args:
         config: The location side's configuration.
         embedding_dim: D.
-        cells: Known cells of the `cells` form; empty for the others.
-        text_architecture: The text tower's transformers configuration saved with a model, else None.
-        tokenizer_folder: Where a saved model keeps its tokenizer.
+        cells: Vocabulary of the `cells` form; empty for the others.
+        text_architecture: The text tower's transformers configuration saved with a model; None loads pretrained
+            weights.
+        tokenizer_folder: Folder of a saved model's tokenizer; None loads it by name.
+
+    Raises:
+        ConfigError: The text tower cannot be loaded.
     """
 
     def __init__(
@@ -161,13 +165,13 @@ class LocationEncoder(nn.Module):
         if self.text:
             self.project = nn.Linear(self.text.output_dim, embedding_dim)
             self.token_norm = nn.LayerNorm(width, elementwise_affine=False)
-            # Soft tokens start at the scale of the tower's own words: far smaller ones are not read.
+            # Soft tokens start at the scale of the tower's word embeddings: much smaller ones have no effect.
             self.token_scale = nn.Parameter(torch.tensor(self.text.word_scale))
             self.context = nn.Parameter(torch.randn(config.context_tokens, width)) if config.context_tokens else None
 
     @property
     def reads_words(self) -> bool:
-        """Whether the prompt has fields that come from the manifest, so that words matter beside the position."""
+        """Whether the prompt has fields from the manifest, so that embeddings depend on words beside the position."""
         return self.text is not None and bool(prompt_fields(self.config.prompt))
 
     def forward(
@@ -178,6 +182,9 @@ class LocationEncoder(nn.Module):
         Args:
             positions_deg: (B, 2) latitude, longitude in degrees, float64.
             words: B mappings with the prompt's other fields, or None.
+
+        Raises:
+            ConfigError: A prompt is longer than the text tower reads.
         """
         texts = [self._parts(w) for w in words] if words is not None and self.reads_words else None
         if texts is None:
@@ -192,8 +199,12 @@ class LocationEncoder(nn.Module):
     def encode_shared(self, positions_deg: Float64[Tensor, "b 2"], words: Words) -> Float[Tensor, "b d"]:
         """Unit vectors (B, D) of positions whose prompts name the same words; `forward` gives the same.
 
-        Nothing here depends on the values of the positions, so that it can be traced into a graph; `forward`, which
-        encodes equal positions once, cannot.
+        The control flow does not depend on the values of the positions, so that this can be traced into a graph;
+        `forward`, which encodes equal positions once, cannot.
+
+        Args:
+            positions_deg: (B, 2) latitude, longitude in degrees, float64.
+            words: The prompt's other fields.
         """
         return self._encode(positions_deg, [self._parts(words)])
 
@@ -203,7 +214,7 @@ class LocationEncoder(nn.Module):
     def _parts(self, words: Words, location: str | None = None) -> list[str | int]:
         lead: list[str | int] = [self.config.context_tokens] if self.config.context_tokens else []
         if self.config.form == "template":
-            # The digits are put in by `_encode`, which knows the position; here they only hold their place.
+            # `_encode`, which has the position, inserts the digits; here is only their placeholder.
             return lead + prompt_parts(self.config.prompt, location or "{location}", words)
         return lead + prompt_parts(self.config.prompt, self._soft_count(), words)
 

@@ -1,4 +1,4 @@
-"""The dual encoder: photographs and positions as unit vectors of one space, saved and loaded as a folder."""
+"""The dual encoder: photographs and positions as unit vectors of a shared space; saved and loaded as a folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,18 +38,19 @@ _MAX_LOGIT_SCALE = math.log(100.0)
 
 
 class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-localization", "street-view"]):
-    """CLIP for places: an image side and a location side that meet in a space of D dimensions.
+    """CLIP for places: an image side and a location side with a shared embedding space of D dimensions.
 
-    Make one with `LocatorModel.create(config)`, load one with `swclip.load(path)`.
+    Create a model with `LocatorModel.create(config, positions_deg)`, load one with `swclip.load(path)`.
 
     Args:
-        config: What the model is made of.
-        preprocess: How a photograph becomes its input.
+        config: The configuration.
+        preprocess: The preprocessing of photographs.
         image_tower: The pooled backbone.
         location: The location side.
 
     Attributes:
-        folder: The folder that the model was loaded from; None for one that was made here.
+        views: Further modalities (captions, map tiles) and their fusion; None for a model without them.
+        folder: The folder that the model was loaded from; None for a new model.
     """
 
     def __init__(
@@ -70,16 +71,19 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
 
     @classmethod
     def create(cls, config: ModelConfig, positions_deg: Any, seed: int = 0) -> LocatorModel:
-        """A new model: pretrained towers as named, everything else drawn from a seed.
+        """Create a model: pretrained towers are loaded by name, all other weights drawn from a seed.
 
         Args:
-            config: What it is made of.
-            positions_deg: (N, 2) training positions: the `cells` form takes its vocabulary from them.
-            seed: Seed of the weights; torch's global generator is left as it was.
+            config: The configuration.
+            positions_deg: (N, 2) training positions in degrees, of which the `cells` form takes its vocabulary.
+            seed: Seed of the weights; torch's global generator is restored.
+
+        Raises:
+            ConfigError: A tower cannot be loaded, or does not support the configuration.
         """
         cells = known_cells(positions_deg, config.location.cell_resolutions) if config.location.form == "cells" else []
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds the accelerator's too
+            torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds the GPU's too
             location = LocationEncoder(config.location, config.embedding_dim, cells)
             model = cls(config, image_preprocess(config.image), ImageTower(config.image), location)
             if config.views.names:  # drawn last: the other weights are those of the seed without modalities
@@ -88,41 +92,41 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.logit_scale.device
 
     @property
     def embedding_dim(self) -> int:
-        """D."""
+        """D, the dimension of the embeddings."""
         return self.config.embedding_dim
 
     def limit_scale(self) -> None:
-        """Keep the softmax scale at 100 or less, as CLIP does after every step."""
+        """Clamp the softmax scale to at most 100, as CLIP does after every step."""
         with torch.no_grad():
             self.logit_scale.clamp_(max=_MAX_LOGIT_SCALE)
 
     def image_features(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
-        """Pooled tower features (B, F): what the feature cache keeps when the tower is frozen."""
+        """Pooled features (B, F) of preprocessed photographs, which the feature cache stores for a frozen tower."""
         features: Tensor = self.image_tower(pixels)
         return features
 
     def encode_image_features(self, features: Float[Tensor, "b f"]) -> Float[Tensor, "b d"]:
-        """Unit vectors (B, D) of the tower's features."""
+        """Unit vectors (B, D) of pooled features (B, F)."""
         embeddings: Tensor = self.image_head(features)
         return embeddings
 
     def encode_pixels(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        """Unit vectors (B, D) of preprocessed photographs."""
+        """Unit vectors (B, D) of preprocessed photographs (B, 3, H, W)."""
         return self.encode_image_features(self.image_features(pixels))
 
     def position_embeddings(
         self, positions_deg: Float64[Tensor, "b 2"], words: Sequence[Words] | None = None
     ) -> Float[Tensor, "b d"]:
-        """Unit vectors (B, D) of positions, with gradients; `encode_positions` is the one to call outside of training.
+        """Unit vectors (B, D) of positions, with gradients, for training; see `encode_positions` for other uses.
 
         Args:
             positions_deg: (B, 2) latitude, longitude in degrees, float64.
-            words: B mappings with what the prompt may name beside the position (city, street), or None.
+            words: B mappings with values of the prompt's other fields (city, street), or None.
         """
         embeddings: Tensor = self.location(positions_deg.to(self.device), words)
         return embeddings
@@ -141,21 +145,21 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
 
         Args:
             images: N photographs, each a path, the bytes of a file, a PIL image, a NumPy array (H, W, 3) of uint8, or
-                a tensor (3, H, W) of uint8 or of floats from 0 to 1; an array (N, H, W, 3) or a tensor (N, 3, H, W)
-                too. Each is resized and normalised as the model was trained.
-            batch_size: Photographs that the model sees at once.
+                a tensor (3, H, W) of uint8 or of floats from 0 to 1; or an array (N, H, W, 3) or a tensor
+                (N, 3, H, W). Each is resized and normalised as in training.
+            batch_size: Photographs per batch.
             progress: True for a bar, or a callback that is called with (done, total).
             convert_to_numpy: False returns a tensor on the CPU.
-            normalize: Scale the embeddings to length 1 once more, in float32. They have that length already, up to the
-                rounding of the weights' type.
-            workers: Threads that decode; the number of processors if not given.
+            normalize: Normalise the embeddings once more, in float32. They already have length 1 up to rounding in the
+                type of the weights.
+            workers: Decoding threads; the number of processors where None.
 
         Returns:
             (N, D) float32 in the order of `images`; (D,) for a single photograph that is not in a list.
 
         Raises:
-            InputError: Photographs cannot be read, all of which are counted and the first three named by their file;
-                or something is no photograph.
+            InputError: Photographs cannot be read (the message has their number and names the first three), or an
+                element is not a photograph.
 
         Example:
             ```python
@@ -164,8 +168,8 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
             ```
         """
         with count_progress(progress, "Encoding") as report:
-            found = encode_images(self, images, batch_size=batch_size, workers=workers, progress=report)
-        return _converted(found, normalize, convert_to_numpy)
+            embeddings = encode_images(self, images, batch_size=batch_size, workers=workers, progress=report)
+        return _converted(embeddings, normalize, convert_to_numpy)
 
     def encode_positions(
         self,
@@ -181,8 +185,8 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
 
         Args:
             positions_deg: (N, 2) latitude, longitude in degrees; (2,) for one position.
-            words: What a prompt may name beside a position, such as {"city": "Leeds"}: a mapping for all, or N of them.
-            batch_size: Positions that the model sees at once.
+            words: Values of the prompt's other fields, such as {"city": "Leeds"}: one mapping for all positions, or N.
+            batch_size: Positions per batch.
             progress: True for a bar, or a callback that is called with (done, total).
             convert_to_numpy: False returns a tensor on the CPU.
             normalize: As in `encode_images`.
@@ -194,8 +198,8 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
             InputError: A position is not a latitude and longitude in degrees; the message names its row.
         """
         with count_progress(progress, "Encoding") as report:
-            found = encode_positions(self, positions_deg, words, batch_size=batch_size, progress=report)
-        return _converted(found, normalize, convert_to_numpy)
+            embeddings = encode_positions(self, positions_deg, words, batch_size=batch_size, progress=report)
+        return _converted(embeddings, normalize, convert_to_numpy)
 
     def __repr__(self) -> str:
         location = self.config.location
@@ -209,28 +213,28 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
 
     @property
     def feature_fingerprint(self) -> str:
-        """Identity of tower, pooling and preprocessing: the key under which image features may be kept."""
+        """Identity of tower, pooling and preprocessing: the key of cached image features."""
         tower = self.image_tower
         blocks = f"/{tower.blocks} blocks" if tower.blocks > 1 else ""
         return _digest(tower.state_dict(), tower.pooling + blocks + self.preprocess.digest)
 
     @property
-    def feature_dtype(self) -> Literal["float32"]:
-        """Type in which the feature cache keeps image features."""
-        return "float32"
-
-    @property
     def fingerprint(self) -> str:
-        """Identity of the whole model and its preprocessing: embeddings of two models with one fingerprint agree."""
+        """Identity of the whole model and its preprocessing: models with the same fingerprint give equal embeddings."""
         config, extra = as_plain(self.config), self.preprocess.digest
         if self.views is None:
-            del config["views"]  # as before modalities existed, so that fingerprints of such models stay the same
+            del config["views"]  # keeps the fingerprints of models from before modalities
         else:
             extra += json.dumps(self.views.saved()["map_preprocess"], sort_keys=True)
         return _digest(self.state_dict(), json.dumps(config, sort_keys=True) + extra)
 
     def save(self, folder: str | Path) -> None:
-        """Write the model as a folder, whole or not at all."""
+        """Write the model as a folder, completely or not at all.
+
+        Raises:
+            DiskFullError: The disk filled; no incomplete folder is left.
+            InputError: The folder cannot be written.
+        """
         with atomic_folder(folder, "config.json") as beside:
             self._save_pretrained(beside)
 
@@ -259,15 +263,15 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
     def _from_pretrained(cls, *, model_id: str, **hub: Any) -> LocatorModel:
         if Path(model_id).is_dir():
             return load_model(Path(model_id))
-        wanted = {k: hub[k] for k in ("cache_dir", "force_download", "token", "local_files_only") if k in hub}
-        return load_model(download(HubName(model_id, hub.get("revision")), **wanted))
+        settings = {k: hub[k] for k in ("cache_dir", "force_download", "token", "local_files_only") if k in hub}
+        return load_model(download(HubName(model_id, hub.get("revision")), **settings))
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write tensors as safetensors.
 
     Raises:
-        OSError: As any file, with the system's number where the disk is full, which safetensors keeps to its text.
+        OSError: As for any file; a full disk has the system's error number, which safetensors only writes in its text.
     """
     try:
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path, metadata=metadata)
@@ -284,7 +288,7 @@ def _converted(embeddings: Float32[np.ndarray, "*n d"], normalize: bool, convert
 
 
 def _short(tower: str) -> str:
-    """A tower's name; of a folder the last part."""
+    """A tower's name; the last component of a path."""
     return tower if tower.startswith("builtin:") else tower.rstrip("/").rpartition("/")[2]
 
 
@@ -299,7 +303,7 @@ def _digest(state: dict[str, Tensor], extra: str) -> str:
 def _model_config(values: Mapping[str, Any], path: Path) -> ModelConfig:
     try:
         return structure(ModelConfig, values, str(path))
-    except ConfigError as error:  # of a saved model it is the folder that is wrong, not an option of the user's
+    except ConfigError as error:  # the folder is at fault, not an option of the user's
         raise ArtefactError(str(error)) from error
 
 
@@ -307,25 +311,26 @@ def load_model(path: str | os.PathLike[str]) -> LocatorModel:
     """Load a model from a run, a gallery, the model folder itself, or a hub; on the CPU, in evaluation mode.
 
     Args:
-        path: A folder that holds `model/` (a run or a gallery), a model folder, or a model's name on the hub:
-            `hf://owner/name`, `hf://owner/name@revision`, or `owner/name` where no path of that name is there.
+        path: A folder that contains `model/` (a run or a gallery), a model folder, or a model's name on the hub:
+            `hf://owner/name`, `hf://owner/name@revision`, or `owner/name` where no such path exists.
+
+    Returns:
+        The model, with `folder` set.
 
     Raises:
-        ArtefactError: Nothing is there, it is cut short, or another version of swclip wrote it.
+        ArtefactError: There is no model, it is truncated, or another version of swclip wrote it.
         HubError: The hub cannot be reached, or has no such model.
     """
     folder = model_folder(path)
     if (folder / "model").is_dir():
         folder = folder / "model"
     if not (folder / "config.json").is_file():
-        raise ArtefactError(
-            f"{folder}: no swclip model is there (config.json is missing); give a run or a model folder."
-        )
+        raise ArtefactError(f"{folder}: is not a swclip model (config.json is missing); give a run or a model folder.")
     values = read_json(folder / "config.json", "the model's configuration")
     if not isinstance(values, dict) or values.get("swclip_format") != FORMAT_VERSION:
         version = values.get("swclip_format") if isinstance(values, dict) else None
         raise ArtefactError(
-            f"{folder / 'config.json'}: model format {version!r}, and this swclip reads {FORMAT_VERSION!r}; "
+            f"{folder / 'config.json'}: model format {version!r}, but this swclip reads {FORMAT_VERSION!r}; "
             "train it again or install the release that wrote it."
         )
     weights = folder / "model.safetensors"
@@ -345,7 +350,7 @@ def load_model(path: str | os.PathLike[str]) -> LocatorModel:
     except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ArtefactError(
-            f"{weights}: the model is cut short, or does not go with the config.json beside it ({reason}); copy or "
+            f"{weights}: the model is cut short, or does not match the config.json beside it ({reason}); copy or "
             "train it again."
         ) from error
     model.folder = folder

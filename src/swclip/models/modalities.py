@@ -56,7 +56,7 @@ class CaptionEncoder(nn.Module):
         config: The modalities' configuration.
         embedding_dim: D.
         architecture: The transformers configuration saved with a model; None loads pretrained weights by name.
-        tokenizer_folder: Where a saved model keeps its tokenizer; None loads it by name.
+        tokenizer_folder: Folder of a saved model's tokenizer; None loads it by name.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class MapEncoder(nn.Module):
         config: The modalities' configuration.
         embedding_dim: D.
         architecture: The transformers configuration saved with a model; None loads pretrained weights by name.
-        preprocess: As saved with a model; None takes what goes with the tower.
+        preprocess: The preprocessing saved with a model; None for that of the tower.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class MapEncoder(nn.Module):
         self.preprocess = preprocess or image_preprocess(image)
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        """Unit vectors (B, D) of preprocessed tiles."""
+        """Unit vectors (B, D) of preprocessed tiles (B, 3, H, W)."""
         embeddings: Tensor = self.head(self.tower(pixels))
         return embeddings
 
@@ -153,7 +153,7 @@ class Modalities(nn.Module):
         if config.caption != "none":
             self.caption = CaptionEncoder(config, embedding_dim, saved.get("caption_architecture"), tokenizer)
         if config.map != "none":
-            preprocess = Preprocess.from_dict(saved["map_preprocess"]) if saved else None  # the hub is not asked
+            preprocess = Preprocess.from_dict(saved["map_preprocess"]) if saved else None  # needs no hub
             self.map = MapEncoder(config, embedding_dim, saved.get("map_architecture"), preprocess)
         self.log_weight = nn.Parameter(torch.zeros(len(config.names)))
         self.names: tuple[ModalityName, ...] = config.names

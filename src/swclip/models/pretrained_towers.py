@@ -1,4 +1,4 @@
-"""Towers from the model hub or a local folder, and the errors a person gets when one cannot be had."""
+"""Towers from the model hub or a local folder, and the error where one cannot be loaded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from swclip.errors import ConfigError
 from swclip.imaging.preprocess import Preprocess
 
-# A checkpoint with two towers: which attribute holds the one that is asked for.
+# Families of checkpoints with two towers.
 _TWO_TOWERS = ("clip", "siglip", "siglip2", "altclip", "chinese_clip")
 
 
@@ -21,7 +21,7 @@ def _unavailable(name: str, error: Exception) -> ConfigError:
     where = (
         "the folder holds no usable model"
         if Path(name).is_dir()
-        else "it is no local folder, and the model hub did not give it"
+        else "it is not a local folder, and the model hub did not provide it"
     )
     return ConfigError(
         f"tower {name!r}: {where} ({reason}). Give a folder, a hub name that can be reached, or builtin:small."
@@ -29,19 +29,19 @@ def _unavailable(name: str, error: Exception) -> ConfigError:
 
 
 def tower_from_name(name: str, side: Literal["vision", "text"]) -> nn.Module:
-    """Load a pretrained tower; of a two-tower checkpoint (CLIP, SigLIP) the side that is asked for.
+    """Load a pretrained tower; of a two-tower checkpoint (CLIP, SigLIP) one side.
 
     Args:
         name: A name on the model hub or a local folder.
-        side: `vision` or `text`.
+        side: The side of a two-tower checkpoint: `vision` or `text`.
 
     Raises:
-        ConfigError: It cannot be loaded, with the reason.
+        ConfigError: It cannot be loaded; the message has the reason.
     """
     from transformers import AutoConfig, AutoModel
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # its bar says "Loading weights" over ours
+    logging.disable_progress_bar()  # its bar would overwrite swclip's
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
         model: nn.Module = AutoModel.from_pretrained(name, trust_remote_code=False)
@@ -53,7 +53,7 @@ def tower_from_name(name: str, side: Literal["vision", "text"]) -> nn.Module:
 
 
 def tower_config(tower: nn.Module) -> dict[str, Any]:
-    """A tower's own transformers configuration, as JSON-ready values."""
+    """The transformers configuration of a tower, as values for JSON."""
     config: Any = tower.config
     values: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
     values["swclip_class"] = type(tower).__name__
@@ -61,7 +61,11 @@ def tower_config(tower: nn.Module) -> dict[str, Any]:
 
 
 def tower_from_config(values: dict[str, Any]) -> nn.Module:
-    """Build a tower with fresh weights from `tower_config`'s values: no hub, no pretrained folder."""
+    """Build a tower with random weights from the values of `tower_config`, without the hub or a pretrained folder.
+
+    Raises:
+        ConfigError: The installed transformers release does not have the tower.
+    """
     import transformers
 
     name = values["swclip_class"]
@@ -78,11 +82,11 @@ def tower_from_config(values: dict[str, Any]) -> nn.Module:
     return model
 
 
-def _is_tower(found: Any) -> bool:
-    # The name comes from a file that may be a stranger's: nothing but a model is built by it.
+def _is_tower(cls: Any) -> bool:
+    # The name comes from a file that may be untrusted: only model classes are built by it.
     import transformers
 
-    return isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)
+    return isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel)
 
 
 def tower_preprocess(name: str, size_px: int | None) -> Preprocess:
@@ -91,17 +95,20 @@ def tower_preprocess(name: str, size_px: int | None) -> Preprocess:
     Args:
         name: A name on the model hub or a local folder.
         size_px: Another side than the file's, pixels; None keeps the file's.
+
+    Raises:
+        ConfigError: The file cannot be loaded.
     """
     from transformers.utils import cached_file
 
     try:
-        found = cached_file(name, "preprocessor_config.json")
-        values = json.loads(Path(str(found)).read_text(encoding="utf-8"))
+        file = cached_file(name, "preprocessor_config.json")
+        values = json.loads(Path(str(file)).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _unavailable(name, error) from error
     preprocess = Preprocess.from_transformers(values)
     if size_px is None:
         return preprocess
-    # The shorter side before the cut grows or shrinks with it, so that as much of the photograph is seen.
+    # The shorter side before the crop scales with it, so that the crop contains as much of the photograph.
     shortest = preprocess.shortest_px and round(preprocess.shortest_px * size_px / preprocess.size_px)
     return dataclasses.replace(preprocess, size_px=size_px, shortest_px=shortest)

@@ -1,4 +1,4 @@
-"""The text side: prompts with soft tokens in them, read by any transformers text tower or the built-in one."""
+"""The text side: prompts that contain soft tokens, read by any transformers text tower or the built-in one."""
 
 from __future__ import annotations
 
@@ -15,20 +15,23 @@ from swclip.errors import ConfigError
 from swclip.models.builtin_towers import PAD, PLACEHOLDER, SmallTextTransformer, tokenize
 from swclip.models.pretrained_towers import _unavailable, tower_config, tower_from_config, tower_from_name
 
-_POOLED_BY_TOWER = ("clip", "siglip")  # these were trained with their own pooled output; the others are mean-pooled
+_POOLED_BY_TOWER = ("clip", "siglip")  # these were trained with a pooled output; the others are mean-pooled
 _READS_PADDING = "siglip"  # trained on prompts padded to full length, without a mask; pools at the last token
 
 
 class TextTower(nn.Module):
-    """A text tower that reads prompts in which some tokens are vectors of ours.
+    """A text tower that reads prompts in which some tokens are learnable vectors.
 
-    The soft tokens are put in place by a hook on the tower's own word embedding: it works for every tower, also for
-    those whose pooling looks at the token ids.
+    A hook on the tower's word embedding inserts the soft tokens: this works for every tower, including those whose
+    pooling depends on the token ids.
 
     Args:
         name: `builtin:small`, a name on the model hub, or a local folder.
         architecture: The transformers configuration saved with a model; None loads pretrained weights.
-        tokenizer_folder: Where a saved model keeps its tokenizer; None loads it by name.
+        tokenizer_folder: Folder of a saved model's tokenizer; None loads it by name.
+
+    Raises:
+        ConfigError: The tower or its tokenizer cannot be loaded.
     """
 
     def __init__(
@@ -61,7 +64,7 @@ class TextTower(nn.Module):
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _sequence(self, parts: Sequence[str | int]) -> tuple[list[int], list[bool]]:
-        """Ids of a prompt whose integer parts stand for that many soft tokens, and where those are."""
+        """Ids of a prompt whose integer parts are numbers of soft tokens, and which of the ids are soft."""
         placeholder = PLACEHOLDER if self.tokenizer is None else self._placeholder()
         ids: list[int] = []
         soft: list[bool] = []
@@ -70,12 +73,12 @@ class TextTower(nn.Module):
             ids += new
             soft += [isinstance(part, int)] * len(new)
         if self.tokenizer is not None:
-            known = self.tokenizer
-            first = [t for t in (known.bos_token_id, known.cls_token_id) if t is not None][:1]
-            last = [t for t in (known.eos_token_id, known.sep_token_id) if t is not None][:1]
+            tokenizer = self.tokenizer
+            first = [t for t in (tokenizer.bos_token_id, tokenizer.cls_token_id) if t is not None][:1]
+            last = [t for t in (tokenizer.eos_token_id, tokenizer.sep_token_id) if t is not None][:1]
             ids, soft = first + ids + last, [False] * len(first) + soft + [False] * len(last)
         if len(ids) > self.longest:
-            raise ConfigError(f"the prompt has {len(ids)} tokens and the text tower reads {self.longest}; shorten it.")
+            raise ConfigError(f"the prompt has {len(ids)} tokens, but the text tower reads {self.longest}; shorten it.")
         return ids, soft
 
     @property
@@ -89,14 +92,17 @@ class TextTower(nn.Module):
     def forward(
         self, prompts: Sequence[Sequence[str | int]], soft_tokens: Float[Tensor, "b k e"] | None
     ) -> Float[Tensor, "b t"]:
-        """One vector a prompt.
+        """One vector per prompt.
 
         Args:
-            prompts: B prompts, or one that all rows share; each a list of words (str) and counts of soft tokens (int).
-            soft_tokens: (B, K, E) vectors for the soft places, in order; None where there are none.
+            prompts: B prompts, or one that all rows share; each a list of texts (str) and numbers of soft tokens (int).
+            soft_tokens: (B, K, E) the soft tokens, in order; None without soft tokens.
 
         Returns:
             (B, output_dim) pooled hidden states.
+
+        Raises:
+            ConfigError: A prompt is longer than the tower reads.
         """
         device = next(self.tower.parameters()).device
         rows = [self._sequence(parts) for parts in prompts]

@@ -119,8 +119,8 @@ def _method_text(calibration: CalibrationReport) -> str:
         f"probability at which it ends was calibrated on {_calibration_set(method)} (split conformal prediction)."
     )
     if method.unreachable:
-        subject = "its" if method.n == 1 else f"{method.unreachable:,} of them the"
-        text += f" For {subject} true cell contains no candidate; the calibration accounts for this."
+        subject = "Its true cell" if method.n == 1 else f"The true cell of {method.unreachable:,} of them"
+        text += f" {subject} contains no candidate; the calibration accounts for this."
     return text
 
 
@@ -202,9 +202,10 @@ def reliability_text(bins: Sequence[ReliabilityBin]) -> str:
     if len(outside) <= _CHANCE * len(filled):
         return f"{text}, which may be chance."
     above = sum(bin_.mean_probability > bin_.coverage for bin_ in outside)
-    if above == len(outside):
-        return f"{text}: the system is overconfident."
-    return f"{text}: the system is {'underconfident' if above == 0 else 'overconfident in some, underconfident in others'}."
+    finding = "overconfident in some of them and underconfident in others"
+    if above in (0, len(outside)):
+        finding = "overconfident" if above else "underconfident"
+    return f"{text}: the system is {finding}."
 
 
 def _risk_coverage_text(curve: RiskCoverage) -> str:
@@ -213,7 +214,7 @@ def _risk_coverage_text(curve: RiskCoverage) -> str:
     half = min(range(len(curve.share)), key=lambda at: abs(curve.share[at] - 0.5))
     share, whole = curve.share[half], curve.median_m[-1]
     text = (
-        f"Ranked by {curve.by}, the most confident {100 * share:.0f} % of the answers have a median error of "
+        f"Ranked by the {curve.by}, the most confident {100 * share:.0f} % of the answers have a median error of "
         f"{metres(curve.median_m[half])}, and {percent(curve.within_100_m[half])} of them are within 100 m. For all "
         f"answers these are {metres(whole)} and {percent(curve.within_100_m[-1])}"
     )

@@ -1,4 +1,4 @@
-"""Queries to look at: the best, typical and worst answers, each with the photographs that show why."""
+"""Example queries: smallest, typical and largest errors, with photographs of query and answer."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ PER_KIND = 4
 
 _THUMBNAIL_PX = 320
 _JPEG_QUALITY = 74
-# A photograph this near to an answer shows what stands there.
+# Photographs within this distance show the place of an answer.
 _AT_THE_ANSWER_M = 25.0
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A photograph small enough to carry in a page.
+    """A photograph embedded in a page.
 
     Attributes:
-        data_uri: JPEG as a data: address; empty where the photograph could not be read.
-        caption: What it shows, or why it is missing.
-        image_id: Which photograph it is.
+        data_uri: JPEG as a data: URI; empty where the photograph cannot be read.
+        caption: Description, or why the photograph is missing.
+        image_id: Id of the photograph.
     """
 
     data_uri: str
@@ -43,16 +43,16 @@ class Picture:
 
 @dataclass(frozen=True)
 class Example:
-    """One query, its answer, and what both look like.
+    """One query and its answer, with photographs of both.
 
     Attributes:
         image_id: The query.
-        place: Its region.
-        error_m: Distance from truth to answer.
-        probability: Posterior mass within 25 m of the answer; None of a system that states none.
-        query: The photograph.
-        answer: A photograph taken where the answer is, None where there is none.
-        others_m: Errors of further systems by name, for a comparison.
+        place: Its district.
+        error_m: Localization error, metres.
+        probability: Posterior probability within 25 m of the answer; None for a system without probabilities.
+        query: The query photograph.
+        answer: A photograph taken at the answer, None where there is none.
+        others_m: In a comparison, errors of the systems by name.
     """
 
     image_id: str
@@ -65,15 +65,15 @@ class Example:
 
 
 def pick_examples(error_m: ArrayLike, blocks: Sequence[str], count: int = PER_KIND) -> dict[str, list[int]]:
-    """Rows of the best, typical and worst queries; from different blocks as long as there are such.
+    """Choose rows with the smallest, typical and largest errors, from different blocks where possible.
 
     Args:
         error_m: (Q,) errors in metres.
         blocks: Block of each query.
-        count: How many of each kind at most.
+        count: Maximum number of each kind.
 
     Returns:
-        best (smallest errors), typical (nearest to the median) and worst (largest errors), no row twice.
+        best (smallest errors), typical (nearest to the median) and worst (largest errors); no row is repeated.
 
     Example:
         >>> pick_examples([1.0, 5.0, 2.0, 90.0, 4.0], list("abcde"), count=1)
@@ -84,20 +84,20 @@ def pick_examples(error_m: ArrayLike, blocks: Sequence[str], count: int = PER_KI
     ascending = np.argsort(error, kind="stable").tolist()
     near_median = np.argsort(np.abs(error - np.median(error)), kind="stable").tolist()
     taken: set[int] = set()
-    # Best and worst are sought within their own third, so that a best one from a street of its own is still good.
+    # Best and worst come from their third of the errors, so that a best one from another block is still good.
     best = pick_rows(ascending[: error.size // 3], blocks, count, taken)
     worst = pick_rows(ascending[::-1][: error.size // 3], blocks, count, taken)
     return {"best": best, "typical": pick_rows(near_median, blocks, count, taken), "worst": worst}
 
 
 def pick_rows(order: Sequence[int], blocks: Sequence[str], count: int, taken: set[int]) -> list[int]:
-    """The first rows of an order that are from blocks of their own; then, if these are too few, the first others.
+    """Choose the first rows of an order that are from different blocks; if these are too few, add the first others.
 
     Args:
-        order: Rows, first choice first; blocks of their own are sought among the first ten times `count`.
+        order: Rows, best first; different blocks are searched among the first ten times `count` rows.
         blocks: Block of each row.
-        count: How many.
-        taken: Rows that are spoken for; the picked ones are added.
+        count: Number of rows.
+        taken: Rows that are already used; the chosen rows are added.
     """
     free = [row for row in order if row not in taken][: 10 * count]
     rows: list[int] = []
@@ -112,7 +112,7 @@ def pick_rows(order: Sequence[int], blocks: Sequence[str], count: int, taken: se
 
 
 class Album:
-    """Finds and shrinks the photographs of queries and answers."""
+    """Thumbnails of the photographs of queries and answers."""
 
     def __init__(self, manifest: Manifest, candidates: pd.DataFrame) -> None:
         self._paths = dict(zip(manifest.frame["image_id"], manifest.image_paths, strict=True))
@@ -120,7 +120,7 @@ class Album:
         self._headings = dict(zip(self._ids, manifest.frame["heading_deg"].to_numpy(dtype=np.float64), strict=True))
         self._taken_at = SphereIndex(manifest.positions_deg)
         self._gallery = {image_id for ids in candidates["image_ids"] for image_id in ids}
-        self._gallery_known = len(candidates) > 0  # a report on disk does not hold it
+        self._gallery_known = len(candidates) > 0  # a report on disk does not contain it
 
     def example(self, row: pd.Series[float], others_m: Mapping[str, float] | None = None) -> Example:
         """The example of one row of predictions."""
@@ -152,10 +152,10 @@ class Album:
         caption = "in the gallery, at the answer" if indexed else "taken at the answer, not in the gallery"
         if not self._gallery_known:
             caption = "taken at the answer"
-        return self.picture(self._looking_alike(indexed or around, query_id), caption)
+        return self.picture(self._nearest_heading(indexed or around, query_id), caption)
 
-    def _looking_alike(self, image_ids: Sequence[str], query_id: str) -> str:
-        # Of several photographs at a place the one that looks the same way is the one worth comparing.
+    def _nearest_heading(self, image_ids: Sequence[str], query_id: str) -> str:
+        # Of several photographs at a place, the one with the most similar heading is comparable to the query.
         heading = self._headings[query_id]
         if not np.isfinite(heading):
             return image_ids[0]
@@ -164,15 +164,15 @@ class Album:
 
 
 def thumbnail(path: Path, *, size_px: int = _THUMBNAIL_PX, quality: int = _JPEG_QUALITY) -> str:
-    """A photograph as a small JPEG in a data: address.
+    """Encode a photograph as a small JPEG in a data: URI.
 
     Args:
         path: The photograph.
-        size_px: Its longer side becomes this long, pixels.
-        quality: Of the JPEG, to 95.
+        size_px: Length of the longer side, pixels.
+        quality: JPEG quality, at most 95.
 
     Raises:
-        PhotographError: It cannot be read.
+        PhotographError: The photograph cannot be read.
     """
     image = decode_photograph(path, size_px=size_px)
     image.thumbnail((size_px, size_px))
@@ -182,7 +182,7 @@ def thumbnail(path: Path, *, size_px: int = _THUMBNAIL_PX, quality: int = _JPEG_
 
 
 def examples_of(evaluation: Evaluation, manifest: Manifest, count: int = PER_KIND) -> dict[str, list[Example]]:
-    """Best, typical and worst examples of one evaluation."""
+    """Examples of one evaluation with the smallest, typical and largest errors."""
     frame = evaluation.predictions
     album = Album(manifest, evaluation.candidates)
     picked = pick_examples(frame["error_m"].to_numpy(dtype=np.float64), frame["block"].tolist(), count)

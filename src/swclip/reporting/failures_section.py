@@ -1,4 +1,4 @@
-"""Where it fails: the patterns that errors and embeddings make on the ground, each with a sentence on what it says."""
+"""Spatial statistics on a report page: Moran's I and LISA of the errors, correlogram and smoothness of embeddings."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from swclip.metrics.lisa import Label
 from swclip.metrics.spatial import Band, Component, LisaCounts, Moran, Spatial
 from swclip.reporting.page import COLOURS, Cell, Row, Table
 from swclip.reporting.plots import Chart, Series, linear_axis, metre_axis
-from swclip.reporting.units import chance, distance, metres, percent
+from swclip.reporting.units import distance, metres, p_value, percent
 
 SIGNIFICANT = 0.05
-# From the first band that reaches this share of the largest distance, embeddings differ as much as they ever do.
+# The correlogram counts as flat from the first band whose mean distance is this share of the largest one.
 _FLAT_SHARE = 0.95
-# A sentence does not rest on the mean of fewer pairs, as long as there are bands with more.
+# Bands with fewer pairs are not used in sentences, unless all bands have fewer.
 _ENOUGH_PAIRS = 30
 
-_WHAT = {"image": "photographs", "location": "positions"}
+_SUBJECT = {"image": "photographs", "location": "positions"}
 _COLOUR = {"image": COLOURS[0], "location": COLOURS[1]}
 
 
 @dataclass(frozen=True)
-class Failures:
-    """What a page says of patterns in space.
+class FailuresSection:
+    """Texts, tables and charts of the spatial statistics.
 
     Attributes:
-        moran: Whether errors come in clusters, as sentences; empty where it was not measured.
-        lisa: What the colours of the map of clusters mean, and how many queries have each; empty where not measured.
-        correlogram: What the chart of embeddings over the ground says; empty where there is none.
-        charts: That chart, where there is one.
-        bands: Its figures.
-        smoothness: Figures of the embeddings' smoothness, None where not measured.
+        moran: Whether errors are clustered, as sentences; empty where not measured.
+        lisa: Label, number of queries and meaning of each cluster type; empty where not measured.
+        correlogram: Summary of the correlogram, as sentences; empty where there is none.
+        charts: The correlogram, where there is one.
+        bands: Figures of the correlogram, None where there is none.
+        smoothness: Smoothness of the embeddings, None where not measured.
         components: Moran's I of the leading components, None where not measured.
     """
 
@@ -46,18 +46,18 @@ class Failures:
     components: Table | None
 
 
-def failures(report: Report) -> Failures | None:
-    """Lay out `spatial` of a report; None where it has none."""
+def failures_section(report: Report) -> FailuresSection | None:
+    """The section of a report's `spatial`; None where it was not measured."""
     spatial = report.spatial
     if spatial is None:
         return None
-    measured = {name: _with_pairs(own) for name, own in spatial.correlogram or ()}
-    bands = {name: own for name, own in measured.items() if own}
+    measured = {name: _with_pairs(bands) for name, bands in spatial.correlogram or ()}
+    bands = {name: nonempty for name, nonempty in measured.items() if nonempty}
     chart = correlogram_chart(bands)
-    return Failures(
+    return FailuresSection(
         moran=moran_text(spatial.errors_moran),
         lisa=_lisa_rows(spatial.lisa),
-        correlogram=" ".join(_correlogram_text(name, own) for name, own in bands.items()),
+        correlogram=" ".join(_correlogram_text(*item) for item in bands.items()),
         charts=[] if chart is None else [chart],
         bands=_band_table(bands) if bands else None,
         smoothness=_smoothness_table(spatial),
@@ -70,81 +70,82 @@ def _with_pairs(bands: Sequence[Band] | None) -> list[Band]:
 
 
 def _embedding_distance(band: Band) -> float:
-    """The mean distance of a band that has pairs."""
+    """Mean embedding distance of a band with pairs."""
     return math.nan if band.mean_distance is None else band.mean_distance
 
 
-def moran_text(own: Moran | None) -> str:
-    """Moran's I of the errors, for someone who never heard of it.
+def moran_text(moran: Moran | None) -> str:
+    """Moran's I of the errors, with its interpretation.
 
     Example:
-        >>> own = Moran(i=0.31, expected=-0.002, z=9.0, p=0.001, permutations=999, neighbours=8, n=600)
-        >>> moran_text(own)[:57]
-        'Large errors lie together: a query is likely to go wrong '
+        >>> moran = Moran(i=0.31, expected=-0.002, z=9.0, p=0.001, permutations=999, neighbours=8, n=600)
+        >>> moran_text(moran)[:51]
+        'Large errors are clustered: neighbouring queries te'
     """
-    if own is None:
+    if moran is None:
         return ""
-    if own.p >= SIGNIFICANT:
-        says = "No pattern is shown: whether a query goes wrong does not follow from its neighbours."
-    elif own.i > own.expected:
-        says = "Large errors lie together: a query is likely to go wrong where its neighbours do."
+    if moran.p >= SIGNIFICANT:
+        finding = "No spatial autocorrelation is detected: errors of neighbouring queries are unrelated."
+    elif moran.i > moran.expected:
+        finding = "Large errors are clustered: neighbouring queries tend to have similar errors."
     else:
-        says = "Neighbours differ more than chance would have it: a query goes wrong where its neighbours do not."
+        finding = "Errors are dispersed: neighbouring queries have less similar errors than expected by chance."
     return (
-        f"{says} Moran's I of the errors is {own.i:.2f} over the {own.neighbours} nearest of {own.n:,} queries "
-        f"(near 0 without a pattern, towards 1 if neighbours are alike; {chance(own.p)}, from shuffling the errors "
-        f"over the places {own.permutations:,} times)."
+        f"{finding} Moran's I of the errors is {moran.i:.2f} with the {moran.neighbours} nearest neighbours of each of "
+        f"{moran.n:,} queries (about 0 without spatial autocorrelation, towards 1 for similar neighbours; "
+        f"{p_value(moran.p)}, {moran.permutations:,} permutations)."
     )
 
 
 _LISA: dict[Label, str] = {
-    "high-high": "large errors among large ones: the streets to look at first",
-    "low-low": "small errors among small ones: what works",
-    "high-low": "a large error among small ones: a photograph that fails where others do not",
-    "low-high": "a small error among large ones",
-    "not significant": "no more alike to its neighbours than chance would have it",
+    "high-high": "large error among large errors: where the system fails systematically",
+    "low-low": "small error among small errors: where the system works",
+    "high-low": "large error among small errors: a single photograph that fails",
+    "low-high": "small error among large errors",
+    "not significant": "no significant association with its neighbours",
 }
 
 
-def _lisa_rows(own: LisaCounts | None) -> list[tuple[str, str, str]]:
+def _lisa_rows(lisa: LisaCounts | None) -> list[tuple[str, str, str]]:
     """Label, count and meaning."""
-    if own is None:
+    if lisa is None:
         return []
-    return [(name, f"{own.counts.get(name, 0):,}", meaning) for name, meaning in _LISA.items()]
+    return [(name, f"{lisa.counts.get(name, 0):,}", meaning) for name, meaning in _LISA.items()]
 
 
 def lisa_note(report: Report) -> str:
-    """What it takes for a query to be marked, and how many are by chance."""
-    own = None if report.spatial is None else report.spatial.lisa
-    if own is None:
+    """Significance test and correction of the clusters; empty where they were not measured."""
+    lisa = None if report.spatial is None else report.spatial.lisa
+    if lisa is None:
         return ""
     return (
-        f"A query is marked where its neighbours' errors are alike, or unlike, to a degree that shuffling them "
-        f"{own.permutations:,} times hardly ever gives. With so many queries asked at once the bar is set higher "
-        f"({own.correction}): of the marked about {100 * own.alpha:g} % at most are to be put down to chance."
+        f"A query belongs to a cluster where its local Moran's I is significant ({lisa.permutations:,} permutations). "
+        f"The p-values are corrected for testing every query ({lisa.correction}): at most about {100 * lisa.alpha:g} % "
+        "of the marked queries are expected to be false discoveries."
     )
 
 
 def correlogram_chart(bands: Mapping[str, Sequence[Band]]) -> Chart | None:
-    """Mean distance of embeddings against distance on the ground; None without bands."""
+    """Mean embedding distance against geographic distance; None without bands."""
     if not bands:
         return None
     series = []
-    for name, own in bands.items():
-        x = [_middle(band) for band in own]
-        y = [_embedding_distance(band) for band in own]
-        told = [
-            f"{_between(band)}: {_embedding_distance(band):.3f} ({band.pairs:,} pairs of {_WHAT[name]})" for band in own
+    for name, measured in bands.items():
+        x = [_middle(band) for band in measured]
+        y = [_embedding_distance(band) for band in measured]
+        labels = [
+            f"{_range_text(band)}: {_embedding_distance(band):.3f} ({band.pairs:,} pairs of {_SUBJECT[name]})"
+            for band in measured
         ]
-        series.append(Series(_WHAT[name], x, y, _COLOUR[name], told, "both"))
-    reach = [value for own in series for value in own.x]
-    top = max(value for own in series for value in own.y)
+        series.append(Series(_SUBJECT[name], x, y, _COLOUR[name], labels, "both"))
+    reach = [value for line in series for value in line.x]
+    top = max(value for line in series for value in line.y)
     return Chart(
         "correlogram",
-        "How embeddings change with distance",
-        "Mean distance of two embeddings against their distance on the ground",
-        metre_axis("distance on the ground", reach),
-        linear_axis("distance of embeddings (1 - cosine)", 0.0, max(1.1 * top, 0.01), "{:g}".format),
+        "Correlogram of the embeddings",
+        "Mean embedding distance of pairs against their geographic distance",
+        metre_axis("geographic distance", reach),
+        linear_axis("embedding distance (1 - cosine)", 0.0, max(1.1 * top, 0.01), "{:g}".format),
         series,
     )
 
@@ -154,54 +155,54 @@ def _correlogram_text(name: str, bands: Sequence[Band]) -> str:
     near, far = bands[0], bands[-1]
     at_near, at_far = _embedding_distance(near), _embedding_distance(far)
     text = (
-        f"Two {_WHAT[name]} {_between(near)} apart differ by {at_near:.2f} on average, two {_between(far)} apart by "
-        f"{at_far:.2f}"
+        f"The mean embedding distance of two {_SUBJECT[name]} is {at_near:.2f} at {_range_text(near)} and {at_far:.2f} "
+        f"at {_range_text(far)}"
     )
     if at_far <= at_near:
-        return f"{text}: what is near is not more alike."
+        return f"{text}: nearby pairs are not more similar."
     if len(bands) < 3:
         return f"{text}."
     top = max(map(_embedding_distance, bands))
     flat = next(band for band in bands if _embedding_distance(band) >= _FLAT_SHARE * top)
     if flat is far:
-        return f"{text}, and the line still rises at the end: they tell near from far over all of this range."
-    return f"{text}; from about {distance(_round(_middle(flat)))} on they tell no more of the distance."
+        return f"{text}. It rises up to the largest distance: the embeddings resolve distance over the whole range."
+    return f"{text}. Beyond about {distance(_round(_middle(flat)))} it no longer rises."
 
 
 def _band_table(bands: Mapping[str, Sequence[Band]]) -> Table:
     rows = [
         Row(
             [
-                Cell(_between(band)),
-                Cell(_WHAT[name]),
+                Cell(_range_text(band)),
+                Cell(_SUBJECT[name]),
                 Cell(f"{band.pairs:,}"),
                 Cell(f"{_embedding_distance(band):.3f}"),
                 Cell(_figure(band.spearman)),
                 Cell(_figure(band.p, 3)),
             ]
         )
-        for name, own in bands.items()
-        for band in own
+        for name, measured in bands.items()
+        for band in measured
     ]
-    return Table(["on the ground", "of", "pairs", "mean distance", "rank correlation", "p"], rows)
+    return Table(["geographic distance", "of", "pairs", "mean embedding distance", "rank correlation", "p"], rows)
 
 
 def _smoothness_table(spatial: Spatial) -> Table | None:
     smoothness, mantel = dict(spatial.smoothness or ()), dict(spatial.mantel or ())
     rows = []
     within, k = 0.0, 0
-    for name, what in _WHAT.items():
-        own, over = smoothness.get(name), mantel.get(name)
-        if own is None:
+    for name, subject in _SUBJECT.items():
+        figures, test = smoothness.get(name), mantel.get(name)
+        if figures is None:
             continue
-        within, k = own.within_m, own.k
+        within, k = figures.within_m, figures.k
         rows.append(
             Row(
                 [
-                    Cell(what),
-                    Cell(_figure(own.ratio)),
-                    Cell(_figure(own.spearman)),
-                    Cell("" if over is None else f"{over.r:.2f}", small="" if over is None else chance(over.p)),
+                    Cell(subject),
+                    Cell(_figure(figures.ratio)),
+                    Cell(_figure(figures.spearman)),
+                    Cell("" if test is None else f"{test.r:.2f}", small="" if test is None else p_value(test.p)),
                 ]
             )
         )
@@ -209,7 +210,7 @@ def _smoothness_table(spatial: Spatial) -> Table | None:
         return None
     columns = [
         "",
-        f"ground ratio of the {k} most alike",
+        f"distance ratio, {k} nearest embeddings",
         f"rank correlation within {distance(within)}",
         "Mantel correlation",
     ]
@@ -222,15 +223,15 @@ def _component_table(components: Sequence[Component] | None) -> Table | None:
     rows = [
         Row(
             [
-                Cell(str(own.component)),
-                Cell(percent(own.variance_share), share=own.variance_share),
-                Cell(f"{own.i:.2f}"),
-                Cell(f"{own.p:.3f}"),
+                Cell(str(component.component)),
+                Cell(percent(component.variance_share), share=component.variance_share),
+                Cell(f"{component.i:.2f}"),
+                Cell(f"{component.p:.3f}"),
             ]
         )
-        for own in components
+        for component in components
     ]
-    return Table(["component", "share of the variance", "Moran's I", "p"], rows)
+    return Table(["component", "explained variance", "Moran's I", "p"], rows)
 
 
 def _figure(value: float | None, decimals: int = 2) -> str:
@@ -242,7 +243,7 @@ def _middle(band: Band) -> float:
     return math.sqrt(low * high) if low > 0 else high / 2.0
 
 
-def _between(band: Band) -> str:
+def _range_text(band: Band) -> str:
     low, high = band.low_m, band.high_m
     if low == 0.0:
         return f"up to {distance(high)}"

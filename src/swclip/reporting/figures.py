@@ -1,4 +1,4 @@
-"""The figures of a report: its charts and maps as matplotlib figures, and as files for a paper or a slide."""
+"""Charts and maps of a report as matplotlib figures and as files."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ FIGURES = (
 """Names of the figures that a report may have."""
 
 _FORMATS = ("png", "svg")
-_REGIONS = 30
+_DISTRICTS = 30
 _PALE = "#b3cbe3"
 
 
 def write_figures(folder: str | os.PathLike[str], evaluation: Evaluation, *, title: str = "") -> list[Path]:
-    """Write the figures of a report as PNG and SVG; the same evaluation gives the same bytes.
+    """Write the figures of a report as PNG and SVG; equal evaluations give identical bytes.
 
     Args:
-        folder: Where they go: error-curve, map, and as far as they were measured lisa-map, regions (of more than one),
-            correlogram, reliability, area, selective and selective-within-100-m.
+        folder: Output folder for error-curve and map and, where they were measured, lisa-map, regions (with more than
+            one district), correlogram, reliability, area, selective and selective-within-100-m.
         evaluation: What to draw.
-        title: Name of what was evaluated, for the legend of the error curve.
+        title: Name of the system in the legend of the error curve.
 
     Returns:
-        The files, each whole.
+        The written files.
 
     Raises:
-        DiskFullError: The disk filled.
+        DiskFullError: The disk is full.
         InputError: The folder cannot be written.
     """
     out, written = Path(folder), []
@@ -71,12 +71,12 @@ def write_figures(folder: str | os.PathLike[str], evaluation: Evaluation, *, tit
     if "lisa" in frame and frame["lisa"].notna().any():
         write("lisa-map", map_figure(evaluation, colour="lisa"))
     if len(evaluation.report.by_region) > 1:
-        write("regions", regions_figure(evaluation))
+        write("regions", districts_figure(evaluation))
     return written
 
 
 def clear_figures(folder: str | os.PathLike[str]) -> None:
-    """Remove what `write_figures` wrote into a folder, and the folder if it is then empty."""
+    """Remove the files of `write_figures` from a folder, and the folder if it is then empty."""
     out = Path(folder)
     for name in FIGURES:
         for kind in _FORMATS:
@@ -86,20 +86,20 @@ def clear_figures(folder: str | os.PathLike[str]) -> None:
 
 
 def curve_figure(evaluation: Evaluation, *, size: tuple[float, float] = SIZE, titled: bool = True) -> Figure:
-    """The share of queries answered within each distance, with the oracle error where the gallery is known.
+    """The error distribution, with the oracle error where the gallery is known.
 
     Args:
         evaluation: What to draw.
         size: Width and height, inches.
-        titled: Whether a title stands above it.
+        titled: Whether to draw the title.
     """
     return chart_figure(error_curve_chart(str(evaluation.report.estimator), evaluation), size=size, titled=titled)
 
 
 def reliability_figure(evaluation: Evaluation, *, size: tuple[float, float] = SIZE) -> Figure:
-    """How often the truth was within 25 m of the answer, against the probability that was stated for it.
+    """Reliability diagram: observed share of answers within 25 m against the stated probability of it.
 
-    The report's own bins, or where it has none (of an earlier version) those of its probabilities.
+    The bins are those of the report; for reports of an earlier version they are computed from the predictions.
 
     Args:
         evaluation: What to draw.
@@ -111,45 +111,47 @@ def reliability_figure(evaluation: Evaluation, *, size: tuple[float, float] = SI
     calibration = evaluation.report.calibration
     chart = reliability_chart((calibration and calibration.reliability) or _bins(evaluation))
     if chart is None:
-        raise InputError("these answers come without probabilities, so there is nothing to check them against.")
+        raise InputError("these answers have no probabilities, so their reliability cannot be measured.")
     return chart_figure(chart, size=size)
 
 
-def regions_figure(evaluation: Evaluation, *, most: int = _REGIONS, size: tuple[float, float] | None = None) -> Figure:
-    """Median and 95th percentile of the error in each region, hardest on top.
+def districts_figure(
+    evaluation: Evaluation, *, most: int = _DISTRICTS, size: tuple[float, float] | None = None
+) -> Figure:
+    """Median and 95th percentile of the error in each district, largest median on top.
 
     Args:
         evaluation: What to draw.
-        most: The hardest regions that are drawn.
-        size: Width and height, inches; by the number of regions where None.
+        most: Number of districts with the largest medians that are drawn.
+        size: Width and height, inches; set by the number of districts where None.
     """
-    chart = regions_chart(evaluation, most)
+    chart = districts_chart(evaluation, most)
     return chart_figure(chart, size=size or (7.2, 1.6 + 0.32 * len(chart.y.ticks)))
 
 
-def regions_chart(evaluation: Evaluation, most: int = _REGIONS) -> Chart:
-    """Median and 95th percentile of the error by region: names stand along the vertical axis."""
+def districts_chart(evaluation: Evaluation, most: int = _DISTRICTS) -> Chart:
+    """Median and 95th percentile of the error by district, with the names along the vertical axis."""
     by_region = evaluation.report.by_region
-    regions = sorted(by_region.items(), key=lambda item: item[1].median)[-most:]
-    at = [float(number) for number in range(len(regions))]
-    errors = {"median": [own.median for _, own in regions], "p95": [own.p95 for _, own in regions]}
-    found = {key: [max(value, 1.0) for value in values] for key, values in errors.items()}
+    districts = sorted(by_region.items(), key=lambda item: item[1].median)[-most:]
+    at = [float(number) for number in range(len(districts))]
+    errors = {"median": [figures.median for _, figures in districts], "p95": [figures.p95 for _, figures in districts]}
+    drawn = {key: [max(value, 1.0) for value in values] for key, values in errors.items()}
 
     def points(name: str, key: str, colour: str) -> Series:
-        told = [f"{region}: {metres(value)}" for (region, _), value in zip(regions, errors[key], strict=True)]
-        return Series(name, found[key], at, colour, told, "points")
+        labels = [f"{district}: {metres(value)}" for (district, _), value in zip(districts, errors[key], strict=True)]
+        return Series(name, drawn[key], at, colour, labels, "points")
 
     lines = [
         Series("", [median, p95], [y, y], _PALE, ["", ""], width=4.0)
-        for y, median, p95 in zip(at, found["median"], found["p95"], strict=True)
+        for y, median, p95 in zip(at, drawn["median"], drawn["p95"], strict=True)
     ]
-    names = [(y, f"{region} ({own.n:,})") for y, (region, own) in zip(at, regions, strict=True)]
+    names = [(y, f"{district} ({figures.n:,})") for y, (district, figures) in zip(at, districts, strict=True)]
     return Chart(
         "regions",
-        f"Error by region{f': the {most} hardest' if len(by_region) > most else ''}",
-        "Median and 95th percentile of the error in each region, the hardest on top",
-        metre_axis("localization error", [*found["median"], *found["p95"]]),
-        Axis("", -0.6, len(regions) - 0.4, False, names),
+        f"Error by district{f': the {most} with the largest medians' if len(by_region) > most else ''}",
+        "Median and 95th percentile of the error in each district, the largest median on top",
+        metre_axis("localization error", [*drawn["median"], *drawn["p95"]]),
+        Axis("", -0.6, len(districts) - 0.4, False, names),
         [*lines, points("95th percentile", "p95", COLOURS[2]), points("median", "median", COLOURS[0])],
     )
 
@@ -157,9 +159,9 @@ def regions_chart(evaluation: Evaluation, most: int = _REGIONS) -> Chart:
 def _bins(evaluation: Evaluation) -> list[ReliabilityBin]:
     frame = evaluation.predictions
     probability = frame["probability"].to_numpy(dtype=np.float64)
-    known = np.isfinite(probability)
-    if not known.any():
+    stated = np.isfinite(probability)
+    if not stated.any():
         return []
     hits = frame["error_m"].to_numpy(dtype=np.float64) <= RECALL_RADIUS_M
     blocks = np.unique(frame["block"].astype(str), return_inverse=True)[1]
-    return reliability(probability[known], hits[known], blocks[known])
+    return reliability(probability[stated], hits[stated], blocks[stated])

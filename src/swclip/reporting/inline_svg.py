@@ -1,4 +1,4 @@
-"""Charts inside a page: SVG elements that take the page's font and colours, with tooltips and their values in words."""
+"""Charts embedded in a page: SVG elements with its font and colours, with tooltips and a list of values."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from markupsafe import Markup
 
 from swclip.reporting.plots import INK, PAPER, RULE, SOFT, Chart, Series, chart_figure, printable
 
-_PX_PER_INCH = 72.0  # of matplotlib's SVG: a point of its fonts is a pixel of the page
+_PX_PER_INCH = 72.0  # of matplotlib's SVG: one point is one CSS pixel
 _FONT_PX = 12.5
-# A phone's page, and the two widths that a chart has on a screen: the whole page, and half of it.
+# Chart widths: on a phone, at half the width of a page, at its full width.
 _PHONE_PX, _HALF_PX, _PAGE_PX = 358.0, 500.0, 1032.0
 _HEIGHT_PX = {_PHONE_PX: 290.0, _HALF_PX: 310.0, _PAGE_PX: 400.0}
-# Points of one series that have a tooltip, and that are in the list of values.
+# Maximum number of tooltips and of listed values per series.
 _TOOLTIPS, _LISTED = 49, 25
 _REACH_PX = 9.0
-# A chart's neutral colours become those of the page.
+# Neutral colours of a chart are replaced by variables of the page.
 _PAGE_COLOURS = {INK: "var(--ink)", SOFT: "var(--soft)", RULE: "var(--rule)", PAPER: "var(--paper)"}
 _DECIMAL = re.compile(r"-?\d+\.\d+")
 _SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
@@ -30,13 +30,13 @@ _SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 
 @dataclass(frozen=True)
 class PageChart:
-    """A chart as a template shows it.
+    """A chart for a template.
 
     Attributes:
-        name: Its id on the page.
-        title: Its title, which the drawing leaves out.
-        drawings: SVG elements and the class of each: wide for screens and paper, narrow for phones.
-        values: Name of each series, empty for a single one, and its values in words.
+        name: Id on the page.
+        title: Title, which the drawing does not contain.
+        drawings: CSS class and SVG element: wide for screens and print, narrow for phones.
+        values: Name of each series, empty for a single one, and its values as text.
     """
 
     name: str
@@ -49,8 +49,8 @@ def page_charts(charts: Iterable[Chart], *, full_width: Sequence[str] = ()) -> d
     """Draw charts for a page.
 
     Args:
-        charts: What to draw; their names differ.
-        full_width: Names of the charts that are as wide as the page; two others stand side by side.
+        charts: Charts with unique names.
+        full_width: Names of the charts that are as wide as the page; others are half as wide.
 
     Returns:
         The drawn charts by name.
@@ -65,7 +65,7 @@ def _page_chart(chart: Chart, width: float) -> PageChart:
         chart.title,
         [
             ("wide", inline_svg(chart, (width, _HEIGHT_PX[width]), id_prefix=f"{chart.name}-wide-")),
-            # Fingers do not hover: a phone has the list of values.
+            # Touch screens have no hover; they use the list of values.
             ("narrow", inline_svg(chart, (_PHONE_PX, _HEIGHT_PX[_PHONE_PX]), id_prefix=f"{chart.name}-", hover=False)),
         ],
         [(series.name if len(named) > 1 else "", _thinned(series.labels, _LISTED)) for series in named],
@@ -73,10 +73,10 @@ def _page_chart(chart: Chart, width: float) -> PageChart:
 
 
 def inline_svg(chart: Chart, size_px: tuple[float, float], *, id_prefix: str, hover: bool = True) -> Markup:
-    """Draw a chart as an SVG element for an HTML page; the same chart gives the same text.
+    """Draw a chart as an SVG element for an HTML page; equal charts give identical text.
 
     Args:
-        chart: What to draw.
+        chart: The chart.
         size_px: Width and height, CSS pixels.
         id_prefix: Prefix of the ids inside, which must be unique in a page.
         hover: Whether points have their values as tooltips.
@@ -90,7 +90,7 @@ def inline_svg(chart: Chart, size_px: tuple[float, float], *, id_prefix: str, ho
         {"svg.hashsalt": "swclip", "svg.fonttype": "none", "path.simplify_threshold": 0.25}
     )
     with settings, warnings.catch_warnings():
-        # The browser has fonts for the names that matplotlib's own font cannot show.
+        # The browser has fonts for names that matplotlib's font cannot show.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = chart_figure(shown, size=inches, font_pt=_FONT_PX)
         figure.set_dpi(_PX_PER_INCH)
@@ -105,7 +105,7 @@ def inline_svg(chart: Chart, size_px: tuple[float, float], *, id_prefix: str, ho
 
 
 def _clean(root: ET.Element, id_prefix: str) -> None:
-    """Make a document an element: no names of namespaces, no rules for the whole page, and ids of its own."""
+    """Turn an SVG document into an element: no namespaces, no global styles, unique ids."""
     text = ET.tostring(root, encoding="unicode")
     _prune(root)
     for element in root.iter():
@@ -124,13 +124,13 @@ def _clean(root: ET.Element, id_prefix: str) -> None:
             elif key == "style":
                 attributes[key] = _page_style(value)
             elif not value.startswith("rotate(-0 "):
-                # A tenth of a pixel is not seen, and a curve has hundreds of points.
+                # A tenth of a pixel is invisible, and a curve has hundreds of points.
                 attributes[key] = " ".join(_DECIMAL.sub(_rounded, value).split()) if key != "viewBox" else value
         element.attrib = attributes
 
 
 def _prune(element: ET.Element) -> None:
-    """Drop what a page does not need or must not have: metadata, rules for the whole page, invisible backgrounds."""
+    """Remove metadata, global styles and invisible backgrounds."""
     for child in list(element):
         _prune(child)
         name, style = child.tag.removeprefix(_SVG), child.get("style", "").replace(" ", "")
@@ -148,18 +148,18 @@ def _page_style(style: str) -> str:
     declarations = dict(part.strip().split(": ", 1) for part in style.split(";") if part.strip())
     if "font" in declarations:  # older versions of matplotlib write size and family together
         declarations["font-size"] = declarations.pop("font").split(" ")[0]
-    declarations.pop("font-family", None)  # the page's own
+    declarations.pop("font-family", None)  # inherited from the page
     return ";".join(f"{name}:{value}" for name, value in declarations.items())
 
 
 def _tooltips(figure: Any, series: Sequence[Series]) -> ET.Element:
-    """Invisible targets at the points: a pointer over one shows its values."""
+    """Invisible hover targets at the points, with their values as tooltips."""
     axes = figure.axes[0]
     height = figure.get_figheight() * _PX_PER_INCH
     group = ET.Element("g", {"fill": "none", "pointer-events": "all"})
-    for one in series:
-        named = f"{one.name}: " if one.name and len(series) > 1 else ""
-        points = [(x, y, label) for x, y, label in zip(one.x, one.y, one.labels, strict=True) if label]
+    for line in series:
+        named = f"{line.name}: " if line.name and len(series) > 1 else ""
+        points = [(x, y, label) for x, y, label in zip(line.x, line.y, line.labels, strict=True) if label]
         for x, y, label in _thinned(points, _TOOLTIPS):
             px, py = axes.transData.transform((x, y))
             place = {"cx": f"{px:.1f}", "cy": f"{height - py:.1f}", "r": f"{_REACH_PX:g}"}
@@ -168,7 +168,7 @@ def _tooltips(figure: Any, series: Sequence[Series]) -> ET.Element:
 
 
 def _thinned(values: Sequence[Any], most: int) -> list[Any]:
-    """At most so many of the values, evenly spread, the first and the last among them."""
+    """At most `most` of the values, evenly spaced, including the first and the last."""
     if len(values) <= most:
         return list(values)
     return [values[round(at * (len(values) - 1) / (most - 1))] for at in range(most)]

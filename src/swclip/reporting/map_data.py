@@ -1,4 +1,4 @@
-"""What the map of a page draws, as plain numbers: a view a city, its candidates, queries and answers."""
+"""Data of the map of a page: one view per city with its candidates, queries and answers."""
 
 from __future__ import annotations
 
@@ -18,46 +18,46 @@ from swclip.metrics.localization_error import worst_count
 from swclip.metrics.query_details import CellPosterior, TopCandidates
 
 ERROR_CLASSES_M = (25.0, 100.0, 500.0, 5_000.0)
-"""Edges of the colours on the map."""
+"""Edges of the error classes, which have a colour each."""
 
 LISA_LABELS = ("high-high", "low-low", "high-low", "low-high", "not significant")
 
 _VIEWS = 24
 _QUERIES = 6_000
 _CANDIDATES = 24_000
-# A view reaches this much further than its queries, as a share of their extent and at least so many metres.
+# Margin of a view around its queries: a share of their extent, and a minimum in metres.
 _MARGIN_SHARE, _MARGIN_M = 0.06, 60.0
 
 
 def map_data(evaluations: Mapping[str, Evaluation], generator: np.random.Generator) -> dict[str, Any]:
-    """The maps of a page: one view a city, or one view for all where no city is known.
+    """Build the map of a page: one view per city, or a single view where no city is known.
 
     Args:
-        evaluations: System and evaluation, all on the same queries and candidates. Where there is but one, the best
-            candidates and the posterior of each query come with it, as far as the evaluation has them.
-        generator: Which candidates and queries are left out where there are too many to draw.
+        evaluations: System and evaluation, all on the same queries and candidates. For a single system the views also
+            have the best candidates and the posterior of each query, where the evaluation has them.
+        generator: Random generator of the sample that is drawn of many candidates and queries.
 
     Returns:
-        classes_m, lisa (the labels, None where not measured), systems and views. Each view has its name, extent in
-        metres east and north of its centre, candidates, regions, queries, and for each system the answers. What was
-        left out to keep the page small is counted in `left_out`.
+        classes_m, lisa (the labels, None where not measured), systems, views and left_out. Each view has its name,
+        extent in metres east and north of its centre, candidates, districts, queries, and the answers of each system.
+        left_out counts the cities, queries and candidates that are not drawn.
     """
     first = next(iter(evaluations.values()))
     frame = first.predictions
-    names = frame["city"].where(frame["city"].notna(), "no city named")
+    names = frame["city"].where(frame["city"].notna(), "unknown city")
     if frame["city"].isna().all():
-        names = pd.Series(["The whole area"] * len(frame))
+        names = pd.Series(["All queries"] * len(frame))
     largest = names.value_counts()
     drawn = sorted(largest.index[:_VIEWS])
     rows = [np.flatnonzero((names == name).to_numpy()) for name in drawn]
     candidates = first.candidates[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
-    nearest = {name: _index(found.candidates) for name, found in evaluations.items()}
+    nearest = {name: _index(evaluation.candidates) for name, evaluation in evaluations.items()}
     views = []
-    for name, own, at_most in zip(drawn, rows, shares_of([len(own) for own in rows], _QUERIES), strict=True):
-        shown = drawn_rows(frame, own, at_most, generator)
-        views.append(_view(str(name), own, shown, evaluations, candidates, nearest))
+    for name, of_city, at_most in zip(drawn, rows, allocate([len(of_city) for of_city in rows], _QUERIES), strict=True):
+        shown = sample_rows(frame, of_city, at_most, generator)
+        views.append(_view(str(name), of_city, shown, evaluations, candidates, nearest))
     inside = [view.pop("candidates_xy") for view in views]
-    for view, xy, at_most in zip(views, inside, shares_of([len(xy) for xy in inside], _CANDIDATES), strict=True):
+    for view, xy, at_most in zip(views, inside, allocate([len(xy) for xy in inside], _CANDIDATES), strict=True):
         kept = xy if len(xy) <= at_most else xy[np.sort(generator.choice(len(xy), size=at_most, replace=False))]
         view["candidates"] = {
             "x": np.round(kept[:, 0]).astype(int).tolist(),
@@ -93,20 +93,20 @@ def _view(
     margin = np.maximum((high - low) * _MARGIN_SHARE, _MARGIN_M)
     low, high = low - margin, high + margin
     candidates_xy = local.to_xy_m(candidates_deg)
-    regions = sorted({str(region) for region in frame["region"]})
-    number = {region: at for at, region in enumerate(regions)}
+    districts = sorted({str(district) for district in frame["region"]})
+    number = {district: at for at, district in enumerate(districts)}
     view = {
         "name": name,
         "n": len(rows),
         "extent_m": [*np.round(low, 1).tolist(), *np.round(high, 1).tolist()],
         "candidates_xy": candidates_xy[((candidates_xy >= low) & (candidates_xy <= high)).all(axis=1)],
-        "regions": regions,
+        "districts": districts,
         "queries": {
             **axes(local.to_xy_m(frame[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64))),
             "row": shown.tolist(),
             "id": frame["image_id"].tolist(),
-            "region": [number[str(region)] for region in frame["region"]],
-            "lisa": [LISA_LABELS.index(own) if own in LISA_LABELS else -1 for own in frame["lisa"]]
+            "district": [number[str(district)] for district in frame["region"]],
+            "lisa": [LISA_LABELS.index(label) if label in LISA_LABELS else -1 for label in frame["lisa"]]
             if "lisa" in frame
             else None,
             "path": [None if pd.isna(path) else str(path) for path in frame["image_path"]]
@@ -131,20 +131,20 @@ def _answers(
     frame = evaluation.predictions.iloc[shown]
     answered = frame[["predicted_lat_deg", "predicted_lon_deg"]].to_numpy(dtype=np.float64)
     cities = _nearest_cities(answered, evaluation.candidates, nearest)
-    own = frame["city"].to_numpy(dtype=object)
+    truths = frame["city"].to_numpy(dtype=object)
     return {
         **axes(local.to_xy_m(answered)),
         "error": [float(f"{value:.4g}") for value in frame["error_m"]],
         "probability": [None if pd.isna(value) else round(float(value), 3) for value in frame["probability"]],
         "rank": [None if pd.isna(value) else int(value) for value in frame["rank_25m"]],
-        # Named only where the answer is in another city than the query.
-        "city": [None if pd.isna(a) or pd.isna(b) or a == b else str(b) for a, b in zip(own, cities, strict=True)],
+        # Stated only where the answer is in another city than the query.
+        "city": [None if pd.isna(a) or pd.isna(b) or a == b else str(b) for a, b in zip(truths, cities, strict=True)],
         "median": float(np.median(evaluation.predictions.iloc[rows]["error_m"].to_numpy(dtype=np.float64))),
     }
 
 
 def axes(xy_m: Float64[np.ndarray, "n 2"]) -> dict[str, list[float]]:
-    """East and north apart, to 0.1 m."""
+    """East and north coordinates, rounded to 0.1 m."""
     return {"x": np.round(xy_m[:, 0], 1).tolist(), "y": np.round(xy_m[:, 1], 1).tolist()}
 
 
@@ -158,29 +158,29 @@ def _nearest_cities(
 
 
 def _index(candidates: pd.DataFrame) -> SphereIndex | None:
-    """Of a system's own candidates, which galleries need not share; None where a report on disk does not hold them."""
+    """Index of the candidates of a system; None for a report on disk, which does not contain them."""
     return SphereIndex(candidates[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)) if len(candidates) else None
 
 
-# Probabilities are drawn in steps of a thousandth; what is less than half of one is left out.
+# Probabilities are rounded to thousandths; smaller ones are not drawn.
 _STEPS = 1_000
-# A sum of cells' areas is that of the region if it is nearer to it than this share of a cell.
+# Tolerance of the sum of cell areas to the area of a region, as a share of a cell.
 _SHARE_OF_A_CELL = 0.5
 
 
 def answer_details(evaluation: Evaluation, shown: Int64[np.ndarray, " d"], local: LocalFrame) -> dict[str, Any]:
-    """The details of the queries of one view, as far as the evaluation has them.
+    """Details of the queries of one view, as far as the evaluation has them.
 
     Args:
-        evaluation: With `top` and `ground` or without.
+        evaluation: The evaluation; `top` and `ground` are optional.
         shown: Rows of the predictions.
-        local: The view's frame.
+        local: Local frame of the view.
 
     Returns:
-        places and top: candidates by position, and for each query a flat list of place, thousandths, metres from the
-        truth. cells and posterior: centres and the common outline of the cells, and for each query a flat list of
-        cell, thousandths. region: for each query its 80 % region as area_km2, covered, and cells: how many of the
-        listed cells it is made of, -1 where it is more than the listed, None where it cannot be told from them.
+        places and top: positions of candidates, and for each query a flat list of place, thousandths, metres from the
+        true position. cells and posterior: centres and the common outline of the cells, and for each query a flat
+        list of cell, thousandths. region: the 80 % region of each query as area_km2, covered, and cells: how many of
+        the listed cells it has, -1 where it is larger than these, None where they do not add up to its area.
     """
     frame = evaluation.predictions.iloc[shown]
     details: dict[str, Any] = {}
@@ -188,14 +188,14 @@ def answer_details(evaluation: Evaluation, shown: Int64[np.ndarray, " d"], local
         details |= _top(evaluation.top, evaluation.candidates, frame, shown, local)
     areas = _numbers(frame, "region_area_km2_80")
     counts: list[int | None] = [None] * len(shown)
-    if evaluation.ground is not None:
-        drawn, counts = _ground(evaluation.ground, shown, areas, local)
+    if evaluation.cell_posterior is not None:
+        drawn, counts = _ground(evaluation.cell_posterior, shown, areas, local)
         details |= drawn
     if np.isfinite(areas).any():
         covered = frame["covered_80"] if "covered_80" in frame else [None] * len(frame)
         details["region"] = {
             "area_km2": [float(f"{area:.3g}") if np.isfinite(area) else None for area in areas],
-            "covered": [None if pd.isna(own) else bool(own) for own in covered],
+            "covered": [None if pd.isna(value) else bool(value) for value in covered],
             "cells": counts,
         }
     return details
@@ -238,18 +238,18 @@ def _ground(
     area = np.asarray([h3.cell_area(name, unit="km^2") for name in names])
     centres = np.asarray([h3.cell_to_latlng(name) for name in names])
     xy = local.to_xy_m(centres)
-    # Cells of one size hardly differ in shape across a city: one outline serves all.
+    # Cells of one resolution hardly differ in shape within a city: one outline is used for all.
     middle = int(np.argmin((xy**2).sum(axis=1)))
     outline = local.to_xy_m(np.asarray(h3.cell_to_boundary(names[middle]))) - xy[middle]
     lists, counts = [], []
     for at in range(len(shown)):
-        own = np.searchsorted(used, cells[at][cells[at] >= 0]).astype(np.int32)
+        listed = np.searchsorted(used, cells[at][cells[at] >= 0]).astype(np.int32)
         mass = probability[at][cells[at] >= 0]
-        own, mass = _densest_first(own, mass, area)
+        listed, mass = _densest_first(listed, mass, area)
         steps = np.round(_STEPS * mass).astype(int)
         drawn = int(np.flatnonzero(steps)[-1]) + 1 if steps.any() else 0
-        counts.append(_cells_of_region(area[own], areas_km2[at], drawn))
-        lists.append(np.stack([own[:drawn], steps[:drawn]], axis=1).reshape(-1).tolist())
+        counts.append(_cells_of_region(area[listed], areas_km2[at], drawn))
+        lists.append(np.stack([listed[:drawn], steps[:drawn]], axis=1).reshape(-1).tolist())
     drawn_cells = {
         "x": np.round(xy[:, 0]).astype(int).tolist(),
         "y": np.round(xy[:, 1]).astype(int).tolist(),
@@ -261,20 +261,20 @@ def _ground(
 def _densest_first(
     cells: Int32[np.ndarray, " k"], mass: Float64[np.ndarray, " k"], area_km2: Float64[np.ndarray, " c"]
 ) -> tuple[Int32[np.ndarray, " k"], Float64[np.ndarray, " k"]]:
-    """The order in which a region takes the cells: by what each holds of the posterior on a square metre."""
+    """Sort cells by posterior density, the order in which a region includes them."""
     order = np.argsort(-mass / area_km2[cells], kind="stable")
     return cells[order], mass[order]
 
 
 def _cells_of_region(area_km2: Float64[np.ndarray, " k"], region_km2: float, drawn: int) -> int | None:
-    """How many of a query's cells, densest first, have the area of its region together; -1 where all have less."""
+    """Number of cells of a query, densest first, that add up to the area of its region; -1 where all are smaller."""
     if not np.isfinite(region_km2) or len(area_km2) == 0:
         return None
-    together = np.cumsum(area_km2)
+    total_km2 = np.cumsum(area_km2)
     tolerance = _SHARE_OF_A_CELL * float(area_km2[0])
-    if region_km2 > together[-1] + tolerance:
+    if region_km2 > total_km2[-1] + tolerance:
         return -1
-    off = np.abs(together - region_km2)
+    off = np.abs(total_km2 - region_km2)
     count = int(np.argmin(off)) + 1
     if off[count - 1] > tolerance:
         return None
@@ -289,55 +289,57 @@ def _numbers(frame: pd.DataFrame, column: str) -> Float64[np.ndarray, " n"]:
 
 
 CLUSTERS = ("high-high", "low-low")
-"""LISA labels of queries whose neighbours err as they do."""
+"""LISA labels of queries whose neighbours have similar errors."""
 
 
-def shares_of(counts: Sequence[int], at_most: int) -> list[int]:
-    """Divide a number of places fairly: all get the same, and what a small one does not need goes to the others.
+def allocate(counts: Sequence[int], at_most: int) -> list[int]:
+    """Divide a budget equally; what an item does not need is divided among the others.
 
     Args:
-        counts: How many each would take.
-        at_most: How many there are to give.
+        counts: Demand of each item.
+        at_most: The budget.
 
     Example:
-        >>> shares_of([10, 500, 900], 400)
+        >>> allocate([10, 500, 900], 400)
         [10, 195, 195]
     """
-    given = [0] * len(counts)
+    shares = [0] * len(counts)
     left = at_most
-    for place, at in enumerate(sorted(range(len(counts)), key=lambda at: counts[at])):
-        given[at] = min(counts[at], left // (len(counts) - place))
-        left -= given[at]
-    return given
+    for rank, at in enumerate(sorted(range(len(counts)), key=lambda at: counts[at])):
+        shares[at] = min(counts[at], left // (len(counts) - rank))
+        left -= shares[at]
+    return shares
 
 
-def drawn_rows(
+def sample_rows(
     predictions: pd.DataFrame, rows: Int64[np.ndarray, " n"], at_most: int, generator: np.random.Generator
 ) -> Int64[np.ndarray, " d"]:
-    """Rows to draw, in increasing order.
+    """Choose the rows to draw, in increasing order.
 
-    Where not all fit, the worst twentieth of them comes first and then the queries of LISA clusters, each in at most
-    a third of the places; the others are drawn at random.
+    Where not all fit, the largest 5 % of the errors and the queries of LISA clusters fill at most a third each; the
+    others are sampled at random.
 
     Args:
-        predictions: Of the evaluation, with `error_m`, and `lisa` where it was measured.
+        predictions: Predictions of the evaluation: `error_m`, and `lisa` where it was measured.
         rows: Rows of the predictions to choose from.
-        at_most: How many.
-        generator: Of the random ones.
+        at_most: Maximum number of rows.
+        generator: Random generator of the sample.
     """
     if len(rows) <= at_most:
         return np.sort(rows)
-    own = predictions.iloc[rows]
+    frame = predictions.iloc[rows]
     third = at_most // 3
-    worst = np.argsort(-own["error_m"].to_numpy(dtype=np.float64), kind="stable")[: min(third, worst_count(len(rows)))]
+    worst = np.argsort(-frame["error_m"].to_numpy(dtype=np.float64), kind="stable")[
+        : min(third, worst_count(len(rows)))
+    ]
     taken = set(worst.tolist())
-    if "lisa" in own:
-        inside = [at for at in np.flatnonzero(own["lisa"].isin(CLUSTERS).to_numpy()).tolist() if at not in taken]
-        taken.update(_some(np.asarray(inside, dtype=np.int64), third, generator).tolist())
+    if "lisa" in frame:
+        inside = [at for at in np.flatnonzero(frame["lisa"].isin(CLUSTERS).to_numpy()).tolist() if at not in taken]
+        taken.update(_sample(np.asarray(inside, dtype=np.int64), third, generator).tolist())
     rest = np.asarray([at for at in range(len(rows)) if at not in taken], dtype=np.int64)
-    kept = np.concatenate([np.asarray(sorted(taken), dtype=np.int64), _some(rest, at_most - len(taken), generator)])
+    kept = np.concatenate([np.asarray(sorted(taken), dtype=np.int64), _sample(rest, at_most - len(taken), generator)])
     return np.sort(rows[kept])
 
 
-def _some(rows: Int64[np.ndarray, " n"], at_most: int, generator: np.random.Generator) -> Int64[np.ndarray, " m"]:
+def _sample(rows: Int64[np.ndarray, " n"], at_most: int, generator: np.random.Generator) -> Int64[np.ndarray, " m"]:
     return rows if len(rows) <= at_most else generator.choice(rows, size=at_most, replace=False)

@@ -1,4 +1,4 @@
-"""The map of a report as a picture: the queries where they were taken, coloured as on the page."""
+"""The map of a report as a figure: queries at their true positions, coloured as on the page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from swclip.reporting.units import distance, metres
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# As on the page (templates/query_map.js).
+# The colours of the page (templates/query_map.js).
 _CLASS_COLOURS = ("#2166ac", "#5aa7d6", "#f2b134", "#e5702a", "#a5122a")
 _LISA_COLOURS = ("#b2182b", "#2166ac", "#f0885d", "#6fb1d8", "#98a5b1")
 _PANELS = 12
@@ -33,25 +33,25 @@ def map_figure(
     region: str | None = None,
     size: tuple[float, float] | None = None,
 ) -> Figure:
-    """The queries as dots among the candidates, a panel a city: the cities with most queries where there are many.
+    """Draw queries and candidates, one panel per city; of many cities those with most queries.
 
     Args:
-        evaluation: What to draw.
-        colour: By the error, or by the cluster of errors (LISA) that a query belongs to.
-        region: The queries of one region of the report alone.
-        size: Width and height in inches; by the number of panels where None.
+        evaluation: The evaluation to draw.
+        colour: Colour by error or by cluster of errors (LISA).
+        region: Draw only the queries of this district.
+        size: Width and height in inches; set by the number of panels where None.
 
     Raises:
-        InputError: There is no such region, or clusters were not measured.
+        InputError: There is no such district, or clusters were not measured.
     """
     frame = evaluation.predictions
     if region is not None:
         frame = frame[frame["region"] == region]
         if len(frame) == 0:
-            known = evaluation.predictions["region"].value_counts().index[:20]
-            raise InputError(f"there is no region {region!r}; there are {', '.join(map(str, known))}.")
+            names = evaluation.predictions["region"].value_counts().index[:20]
+            raise InputError(f"district {region!r} is not in the report; choose one of {', '.join(map(str, names))}.")
     classes, labels, colours, order = _by_error(frame) if colour == "error" else _by_cluster(frame)
-    cities = frame["city"].fillna("no city named").astype(str)
+    cities = frame["city"].fillna("unknown city").astype(str)
     if region is not None:
         cities = pd.Series(region, index=frame.index)
     counts = cities.value_counts()
@@ -88,7 +88,7 @@ def _by_error(frame: pd.DataFrame) -> _Coloured:
 
 def _by_cluster(frame: pd.DataFrame) -> _Coloured:
     if "lisa" not in frame or frame["lisa"].isna().all():
-        raise InputError("clusters of errors were not measured: there are too few queries, or all at one spot.")
+        raise InputError("clusters of errors were not measured: there are too few queries, or all are at one position.")
     number = {label: at for at, label in enumerate(LISA_LABELS)}
     classes = np.asarray([number.get(label, len(LISA_LABELS) - 1) for label in frame["lisa"]], dtype=np.int64)
     return classes, list(LISA_LABELS), _LISA_COLOURS, range(len(LISA_LABELS) - 1, -1, -1)  # the clusters on top
@@ -109,14 +109,14 @@ def _panel(
     margin = np.maximum((high - low) * _MARGIN_SHARE, _MARGIN_M)
     low, high = low - margin, high + margin
     faint = faint[((faint >= low) & (faint <= high)).all(axis=1)]
-    # Thousands of dots are a picture within the SVG: as shapes they would make a file that no program likes to open.
+    # Thousands of dots are rasterised: as shapes they would make the SVG too large.
     many = len(xy) + len(faint) > 5_000
     axes.scatter(faint[:, 0], faint[:, 1], s=1.5, color="#bcc6cf", linewidths=0, rasterized=many, label="candidate")
     size = 5.0 if len(xy) > 1_500 else 12.0
     for at in order:
-        own = xy[classes == at]
+        points = xy[classes == at]
         axes.scatter(
-            own[:, 0], own[:, 1], s=size, color=colours[at], edgecolors="white", linewidths=0.25, rasterized=many
+            points[:, 0], points[:, 1], s=size, color=colours[at], edgecolors="white", linewidths=0.25, rasterized=many
         )
     axes.set_aspect("equal")
     axes.set_xlim(low[0], high[0])
@@ -138,4 +138,4 @@ def _legend(figure: Any, labels: Sequence[str], colours: Sequence[str], drawn: i
     ]
     figure.legend(handles=dots, loc="outside lower center", ncols=len(dots), frameon=False, fontsize=8.5)
     if drawn < cities:
-        figure.suptitle(f"The {drawn} of {cities} cities with most queries", fontsize=9, x=0.01, ha="left")
+        figure.suptitle(f"{drawn} of {cities} cities, those with most queries", fontsize=9, x=0.01, ha="left")

@@ -1,4 +1,4 @@
-"""The photographs that a page carries for its map, within a budget of bytes: it must stay a file that one can send."""
+"""Photographs embedded in a page for its map, within a size limit."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from swclip.metrics.localization_error import worst_count
 from swclip.reporting.examples import thumbnail
 
 BUDGET_BYTES = 5_000_000
-"""Bytes of all photographs of the map together, as they stand in the file."""
+"""Total size of the embedded photographs of a map."""
 
 _SIZE_PX = 232
 _QUALITY = 62
-# Photographs at the best candidates of a query, where the file has room for the query at all.
+# Number of best candidates of a query whose photographs are embedded with it.
 _CANDIDATES = 3
 
 
@@ -32,19 +32,19 @@ def add_photographs(
     examples: Sequence[str],
     budget_bytes: int = BUDGET_BYTES,
 ) -> None:
-    """Put thumbnails beside the queries and the places of a map.
+    """Add thumbnails to the queries and candidates of a map.
 
-    First come the queries that the page shows as examples (their own photograph is on the page already), then the
-    worst, up to half of the budget, then queries spread over space, each the one farthest from those before it. With
-    a query come the photographs at its three best candidates.
+    The order is: queries that the page shows as examples (whose photographs are already on the page), the largest
+    errors up to half of the budget, then queries spread over space by farthest-point sampling. Each query brings the
+    photographs at its three best candidates.
 
     Args:
-        drawn: What `map_data` gave; gets photographs: the pictures, and why there are not more of them. Each view's
-            queries and places get `photo`: a number of a picture, -1 where there is none; unread: image_id and reason.
-        evaluation: What the map shows.
-        manifest: Where the photographs are; None where the page is to have none.
-        examples: image_id of the queries whose photograph is on the page already.
-        budget_bytes: Bytes of all thumbnails together.
+        drawn: Result of `map_data`, changed in place. `photographs` is added: images, unread (image_id and reason), and
+            why photographs are missing. Queries and places of each view get `photo`: index of an image, -1 for none.
+        evaluation: The evaluation on the map.
+        manifest: The photographs; None for a page without photographs.
+        examples: image_id of the queries whose photograph is already on the page.
+        budget_bytes: Total size of the thumbnails.
     """
     pictures = _Pictures(manifest, budget_bytes)
     for view in drawn["views"]:
@@ -63,7 +63,7 @@ def add_photographs(
                 ids = ids_at[view["places"]["row"][place]]
                 if len(ids):
                     view["places"]["photo"][place] = pictures.number(str(ids[0]))
-    for view in drawn["views"]:  # they led from the map to the tables; the page has no use for them
+    for view in drawn["views"]:  # row numbers of the tables, which the page does not need
         del view["queries"]["row"]
         if "places" in view:
             del view["places"]["row"]
@@ -77,7 +77,7 @@ def add_photographs(
 def _order(
     frame: pd.DataFrame, rows: Int64[np.ndarray, " d"], examples: Sequence[str], pictures: _Pictures
 ) -> Iterator[int]:
-    """Rows in the order in which they get photographs, until there is no room."""
+    """Rows in the order in which they get photographs, until the budget is used."""
     shown = set(examples)
     first = [int(row) for row in rows if frame["image_id"].iloc[row] in shown]
     yield from first
@@ -98,7 +98,7 @@ def _order(
 
 
 def _farthest_first(at: Float64[np.ndarray, "n 3"], taken: Sequence[int]) -> Iterator[int]:
-    """The point farthest from those taken, over and over: any beginning of this order is spread over all of them."""
+    """Farthest-point sampling: any prefix of this order is spread over all points."""
     off = np.full(len(at), np.inf)
     for row in taken:
         off = np.minimum(off, ((at - at[row]) ** 2).sum(axis=1))
@@ -110,13 +110,13 @@ def _farthest_first(at: Float64[np.ndarray, "n 3"], taken: Sequence[int]) -> Ite
 
 
 class _Pictures:
-    """Thumbnails by number, each once, until the budget is used."""
+    """Numbered thumbnails, each embedded once, until the budget is used."""
 
     def __init__(self, manifest: Manifest | None, budget_bytes: int) -> None:
         self._paths: Mapping[str, Any] = (
             {} if manifest is None else dict(zip(manifest.frame["image_id"], manifest.image_paths, strict=True))
         )
-        self._given = manifest is not None
+        self._has_manifest = manifest is not None
         self._budget = budget_bytes
         self._used = 0
         self._numbers: dict[str, int] = {}
@@ -125,23 +125,23 @@ class _Pictures:
 
     @property
     def left(self) -> float:
-        """Share of the budget that is left; never above 1, 0 or less where it is used."""
+        """Share of the budget that is left; at most 0 where it is used."""
         return 1.0 - self._used / self._budget
 
     @property
     def why(self) -> str:
-        """Why a photograph may be missing, as a sentence."""
-        if not self._given:
-            return "This page was made without photographs."
+        """Why photographs are missing, as a sentence; empty where none is."""
+        if not self._has_manifest:
+            return "This page was created without photographs."
         if self.left > 0.0:
             return ""
         return (
-            f"To keep the page small it holds {len(self.images):,} photographs for the map: those of the examples and "
-            "the worst answers, and of others spread over the map."
+            f"To limit the size of this page, {len(self.images):,} photographs are embedded for the map: those of the "
+            "examples and the largest errors, and of queries spread over the map."
         )
 
     def number(self, image_id: str) -> int:
-        """The number of a photograph's thumbnail, -1 where there is no room or it cannot be read."""
+        """Number of the thumbnail of a photograph, -1 where the budget is used or it cannot be read."""
         if image_id in self._numbers:
             return self._numbers[image_id]
         if self.left <= 0.0 or image_id not in self._paths:

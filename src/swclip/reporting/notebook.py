@@ -1,4 +1,4 @@
-"""What an evaluation offers in a notebook: tables, plots, a card, and the files that the command writes."""
+"""An evaluation in a notebook: tables, plots, a card, and the files of the command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from markupsafe import escape
 
 from swclip.evaluation import frames as tables
 from swclip.evaluation.result import Evaluation
-from swclip.reporting.figures import curve_figure, regions_figure, reliability_figure
+from swclip.reporting.figures import curve_figure, districts_figure, reliability_figure
 from swclip.reporting.map_figure import map_figure
 from swclip.reporting.page import interval_text
 from swclip.reporting.plots import data_uri
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EvaluationReport(Evaluation):
-    """An `Evaluation` with tables, plots and files, each made on request from its report and predictions alone."""
+    """An `Evaluation` with tables, plots and files, computed on request from its report and predictions."""
 
     @classmethod
     def of(cls, evaluation: Evaluation) -> EvaluationReport:
-        """The same evaluation, ready to be shown."""
+        """Wrap an evaluation."""
         return cls(**{field.name: getattr(evaluation, field.name) for field in fields(Evaluation)})
 
     def summary(self) -> pd.DataFrame:
@@ -45,27 +45,27 @@ class EvaluationReport(Evaluation):
         return tables.errors_frame(self.report)
 
     def regions(self) -> pd.DataFrame:
-        """The errors of each region; see `tables.districts_frame`."""
+        """Errors by district; see `tables.districts_frame`."""
         return tables.districts_frame(self.report)
 
     def levels(self) -> pd.DataFrame:
-        """How well city and cells are known; see `tables.levels_frame`."""
+        """Accuracy at each hierarchy level; see `tables.levels_frame`."""
         return tables.levels_frame(self.report)
 
     def coverage(self) -> pd.DataFrame:
-        """How often stated regions hold the truth; see `tables.coverage_frame`."""
+        """Coverage of the prediction regions; see `tables.coverage_frame`."""
         return tables.coverage_frame(self.report)
 
     def spatial(self) -> pd.DataFrame:
-        """How errors and embeddings lie on the ground; see `tables.spatial_frame`."""
+        """Spatial statistics of errors and embeddings; see `tables.spatial_frame`."""
         return tables.spatial_frame(self.report)
 
     def correlogram(self) -> pd.DataFrame:
-        """Embedding distance by ground distance; see `tables.correlogram_frame`."""
+        """Embedding distance by geographic distance; see `tables.correlogram_frame`."""
         return tables.correlogram_frame(self.report)
 
     def plot_curve(self, **options: Any) -> Figure:
-        """The error curve; see `report_figures.curve_figure`."""
+        """The error distribution (CDF); see `figures.curve_figure`."""
         return curve_figure(self, **options)
 
     def plot_map(self, **options: Any) -> Figure:
@@ -73,12 +73,12 @@ class EvaluationReport(Evaluation):
         return map_figure(self, **options)
 
     def plot_reliability(self, **options: Any) -> Figure:
-        """Stated against found probability; see `report_figures.reliability_figure`."""
+        """Reliability diagram; see `figures.reliability_figure`."""
         return reliability_figure(self, **options)
 
     def plot_regions(self, **options: Any) -> Figure:
-        """Errors by region; see `report_figures.regions_figure`."""
-        return regions_figure(self, **options)
+        """Errors by district; see `figures.districts_figure`."""
+        return districts_figure(self, **options)
 
     def save(
         self,
@@ -92,11 +92,11 @@ class EvaluationReport(Evaluation):
         """Write report.json, predictions.parquet, report.html and figures, as `swclip evaluate` does.
 
         Args:
-            folder: Made if it is not there.
-            title: What was evaluated.
-            manifest: Where the photographs of the examples are; without it the page has none.
-            leakage: The leakage report of the splits; the evaluation's own where None.
-            figures: Write the charts and maps as PNG and SVG into FOLDER/figures.
+            folder: Output folder, created if needed.
+            title: Name of the system.
+            manifest: Photographs of the examples; without it the page shows none.
+            leakage: Leakage report of the splits; that of the evaluation where None.
+            figures: Write charts and maps as PNG and SVG to FOLDER/figures.
 
         Returns:
             The path of report.json.
@@ -115,32 +115,34 @@ class EvaluationReport(Evaluation):
 
 
 def card_html(evaluation: Evaluation) -> str:
-    """The headline figures and a small error curve as one HTML element that needs nothing from outside.
+    """The headline figures and a small error distribution as one self-contained HTML element.
 
-    Its colours are its own, so that it is as legible in a dark notebook as in a light one.
+    It sets its own colours, to be legible in dark and light notebooks.
     """
     report = evaluation.report
     head = [f"{report.n_queries:,} queries"]
     if report.n_unanswered:
-        head.append(f"{report.n_unanswered:,} more were not answered")
+        head.append(f"{report.n_unanswered:,} unanswered")
     size = report.gallery_size
     head.append("gallery not known" if size is None else f"{size:,} candidates")
     head.append(f"estimator: {report.estimator}")
-    references = (("floor", report.baselines.floor), ("one guess", report.baselines.constant))
-    shown = [(name, guess) for name, guess in references if guess is not None]
+    references = (("oracle error", report.baselines.floor), ("constant baseline", report.baselines.constant))
+    baselines = [(name, figures) for name, figures in references if figures is not None]
     error, intervals = report.error_m, report.intervals
     rows = [
-        _row("median error", error.median, intervals.error_m.median, [guess.median for _, guess in shown], metres),
-        _row("mean error", error.mean, intervals.error_m.mean, [guess.mean for _, guess in shown], metres),
+        _row(
+            "median error", error.median, intervals.error_m.median, [figures.median for _, figures in baselines], metres
+        ),
+        _row("mean error", error.mean, intervals.error_m.mean, [figures.mean for _, figures in baselines], metres),
     ]
     for radius in ("25", "100"):
         share, interval = report.accuracy_within_m[radius], intervals.accuracy_within_m[radius]
-        beside = [guess.accuracy_within_m[radius] for _, guess in shown]
-        rows.append(_row(f"within {radius} m", share, interval, beside, percent))
+        of_baselines = [figures.accuracy_within_m[radius] for _, figures in baselines]
+        rows.append(_row(f"within {radius} m", share, interval, of_baselines, percent))
     recall = (report.recall_at_k_25m or {}).get("1")
     if recall is not None:
-        rows.append(["recall@1 at 25 m", percent(recall), "", *[""] * len(shown)])
-    header = ["", "", "95 % interval", *(name for name, _ in shown)]
+        rows.append(["recall@1 at 25 m", percent(recall), "", *[""] * len(baselines)])
+    header = ["", "", "95 % interval", *(name for name, _ in baselines)]
     th = "padding:3px 14px 3px 0;font-weight:500;color:#566372;text-align:right"
     td = "padding:3px 14px 3px 0;text-align:right;white-space:nowrap;border-top:1px solid #dfe4ea"
     cells = "".join(f'<th style="{th}">{escape(name)}</th>' for name in header)
@@ -156,13 +158,14 @@ def card_html(evaluation: Evaluation) -> str:
         '<table style="border-collapse:collapse;margin:0;border:0;background:#fff;color:#18212b">'
         f'<thead><tr style="background:#fff">{cells}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
-        f'<img src="{curve}" alt="Error curve" style="width:340px;max-width:100%;height:auto;margin:0"></div></div>'
+        f'<img src="{curve}" alt="Error distribution" style="width:340px;max-width:100%;height:auto;margin:0">'
+        "</div></div>"
     )
 
 
 def _cell(text: str, at: int, style: str) -> str:
-    own = {0: ";text-align:left", 1: ";font-weight:680"}.get(at, ";color:#566372")
-    return f'<td style="{style}{own};background:#fff">{escape(text)}</td>'
+    column = {0: ";text-align:left", 1: ";font-weight:680"}.get(at, ";color:#566372")
+    return f'<td style="{style}{column};background:#fff">{escape(text)}</td>'
 
 
 def _row(

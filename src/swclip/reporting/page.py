@@ -1,4 +1,4 @@
-"""The frame of a page: one HTML file with style, script and data in it, that opens without a network."""
+"""Parts that all pages share; a page is one HTML file with its style, script and data that opens without a network."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ REFERENCE_COLOUR = "#8b97a3"
 DASHES = ("solid", "dot", "dashdot")
 
 _STYLES = ("page.css", "map.css", "print.css")
-_SCRIPTS = ("words.js", "map_layers.js", "query_map.js", "panel.js", "page.js")
+_SCRIPTS = ("format.js", "map_layers.js", "query_map.js", "panel.js", "page.js")
 
-# A module of the service as well; in the one script of a page there is nobody to export to.
+# map_layers.js is also a module of the service; the single script of a page has no exports.
 _EXPORT = re.compile("^export ", re.MULTILINE)
 
 _BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:m|km|m²|km²|%|points)(?:\W|$))")
@@ -37,7 +37,7 @@ class Cell:
     """A cell of a table.
 
     Attributes:
-        text: What it says.
+        text: Its text.
         small: A second line in small type.
         share: Length of a meter beside it, 0 to 1; None for no meter.
         best: Whether to set it in bold.
@@ -55,7 +55,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table; `reference` marks what is there to compare with."""
+    """A row of a table; `reference` marks baselines and other rows for comparison."""
 
     cells: Sequence[Cell]
     reference: bool = False
@@ -71,7 +71,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Mark:
-    """A value on a line of metres, with its interval where it has one."""
+    """A value on a logarithmic scale of metres, with its interval where it has one."""
 
     name: str
     value: float
@@ -82,17 +82,17 @@ class Mark:
 
     @property
     def interval(self) -> str:
-        """The interval in words, empty where there is none."""
+        """The interval as text, empty where there is none."""
         return "" if self.low is None or self.high is None else interval_text((self.low, self.high), metres)
 
 
 def line_style(number: int) -> tuple[str, str]:
-    """Colour and dash of a line: with more lines than colours the dash tells those of one colour apart."""
+    """Colour and dash of a line: with more lines than colours the dash distinguishes those of one colour."""
     return COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
 
 
 def interval_text(interval: Sequence[float], unit: Callable[[float], str]) -> str:
-    """Low to high in the form that `unit` gives a value, the unit once where it is the same.
+    """Format an interval with the function `unit`; a shared unit is written once.
 
     Example:
         >>> interval_text((43.0, 51.0), metres), interval_text((9.1, 12_000.0), metres)
@@ -104,19 +104,19 @@ def interval_text(interval: Sequence[float], unit: Callable[[float], str]) -> st
 
 
 def accuracy_columns(rows: Sequence[Mapping[str, float]]) -> list[str]:
-    """The radii worth a column: up to the first at which every row, of shares by radius, is complete."""
-    shown: list[str] = []
+    """Radii that get a column: up to the first within which all queries of every row are."""
+    radii: list[str] = []
     for radius in rows[0]:
-        shown.append(radius)
+        radii.append(radius)
         if all(shares[radius] >= 1.0 for shares in rows):
             break
-    return shown
+    return radii
 
 
 def accuracy_row(
     name: str, shares: Mapping[str, float], radii: Sequence[str], best: Mapping[str, float] | None = None
 ) -> Row:
-    """A row of shares by radius; the best of each column in bold where `best` is given."""
+    """A row of shares by radius; with `best`, the best of each column is bold."""
     cells = [
         Cell(percent(shares[radius]), best=best is not None and shares[radius] > 0.0 and shares[radius] >= best[radius])
         for radius in radii
@@ -125,37 +125,37 @@ def accuracy_row(
 
 
 def reference_rows(baselines: Baselines) -> list[tuple[str, BaselineFigures]]:
-    """The baselines under the names they have on a page; figures of some of the queries may lack the guesses."""
+    """The baselines and their names on a page; those that are not known are left out."""
     named = (
-        ("floor", baselines.floor),
-        ("one guess for all", baselines.constant),
-        ("blind guess", baselines.random),
+        ("oracle error", baselines.floor),
+        ("constant baseline", baselines.constant),
+        ("random baseline", baselines.random),
     )
-    return [(name, guess) for name, guess in named if guess is not None]
+    return [(name, figures) for name, figures in named if figures is not None]
 
 
 def reference_marks(baselines: Baselines) -> list[Mark]:
-    """The baselines' medians as marks."""
+    """The medians of the baselines as marks."""
     return [
-        Mark(name, guess.median, None, None, REFERENCE_COLOUR, reference=True)
-        for name, guess in reference_rows(baselines)
+        Mark(name, figures.median, None, None, REFERENCE_COLOUR, reference=True)
+        for name, figures in reference_rows(baselines)
     ]
 
 
-def marks_note(baselines: Baselines) -> str:
-    """What the reference marks mean, for someone who has never seen them; empty where there are none."""
+def baselines_note(baselines: Baselines) -> str:
+    """What the baselines mean, as sentences; empty where there are none."""
     if baselines.floor is None:
         return ""
-    text = f"The floor, {metres(baselines.floor.median)}, is what always naming the nearest candidate would give"
-    guesses = [f"a {name}" if name == "blind guess" else name for name, _ in reference_rows(baselines)[1:]]
-    if not guesses:
-        return f"{text}."
-    are = "are" if len(guesses) > 1 else "is"
-    return f"{text}; {' and '.join(guesses)} {are} what one gets without looking at the photograph."
+    sentences = [f"The oracle error ({metres(baselines.floor.median)}) is the best achievable with this gallery."]
+    if baselines.constant is not None:
+        sentences.append("The constant baseline gives one fixed answer for all queries.")
+    if baselines.random is not None:
+        sentences.append("The random baseline draws a candidate for each query.")
+    return " ".join(sentences)
 
 
 def map_note(left_out: Mapping[str, int]) -> str:
-    """What the map leaves out, if anything."""
+    """What the map leaves out, as a sentence; empty where it shows everything."""
     parts = [
         f"{count:,} {word}"
         for word, count in (
@@ -169,13 +169,15 @@ def map_note(left_out: Mapping[str, int]) -> str:
         return ""
     kept = ""
     if left_out["queries"]:
-        kept = " Of the queries the worst twentieth and the clusters of errors are kept first, so the map looks worse "
-        kept += "than the figures, which count all."
-    return f"To keep this file small the map leaves out {' and '.join(parts)}, drawn at random.{kept}"
+        kept = (
+            " Queries among the largest 5 % of errors and in clusters of errors are kept first, so the map overstates "
+        )
+        kept += "the errors; the figures include all queries."
+    return f"To limit the size of this file, the map leaves out {' and '.join(parts)}, chosen at random.{kept}"
 
 
 def flat_rows(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """A nested mapping as name and text, a line each; long lists give their length."""
+    """Flatten a nested mapping to names and texts; of a long list only its length is stated."""
     rows: list[tuple[str, str]] = []
     for key, value in values.items():
         name = f"{prefix}{str(key).replace('_', ' ')}"
@@ -191,13 +193,13 @@ def flat_rows(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, st
 
 
 def write_page(path: str | os.PathLike[str], template: str, page: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-    """Fill a template and write it, whole or not at all.
+    """Render a template and write it atomically.
 
     Args:
         path: The HTML file.
         template: Name of a file in reporting/templates.
-        page: What the template shows.
-        data: What its script draws.
+        page: Variables of the template.
+        data: Data of the script, as JSON.
     """
     import jinja2
     from markupsafe import Markup
@@ -207,14 +209,14 @@ def write_page(path: str | os.PathLike[str], template: str, page: Mapping[str, A
         loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8")),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
-        finalize=_unbroken,
+        finalize=_without_breaks,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters.update(
         metres=metres, percent=percent, percent0=lambda share: f"{100.0 * share:.0f} %", tick=_tick
     )
-    # Inside a script element only "<" could end it early: as an escape it is the same JSON.
+    # "<" could end the script element early; escaped, it is the same JSON.
     blob = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     text = environment.get_template(template).render(
         page={**page, "version": importlib.metadata.version("swclip")},
@@ -226,8 +228,8 @@ def write_page(path: str | os.PathLike[str], template: str, page: Mapping[str, A
         beside.write_text(text, encoding="utf-8")
 
 
-def _unbroken(value: Any) -> Any:
-    """A number and its unit stay on one line."""
+def _without_breaks(value: Any) -> Any:
+    """Keep a number and its unit on one line."""
     if type(value) is not str:
         return value
     return _BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", value)
@@ -251,13 +253,13 @@ _CURVE_POINTS = 300
 
 
 def error_curve(errors_m: ArrayLike) -> dict[str, list[float]]:
-    """Share of queries answered within each distance, in percent: the cumulative distribution of the error.
+    """Error distribution (empirical CDF): share of queries within each distance, in percent.
 
     Args:
-        errors_m: Errors in metres, any shape; several seeds are pooled.
+        errors_m: Errors in metres, of any shape; several seeds are pooled.
 
     Returns:
-        x in metres, never below 1 so that a logarithmic axis can show it, and y in percent; at most 300 points.
+        x in metres, at least 1 for a logarithmic axis, and y in percent; at most 300 points.
 
     Example:
         >>> error_curve([5.0, 20.0, 0.0, 50.0])
@@ -273,7 +275,7 @@ def error_curve(errors_m: ArrayLike) -> dict[str, list[float]]:
 
 @dataclass(frozen=True)
 class MetreScale:
-    """A logarithmic line of metres for marks placed in percent of its length.
+    """A logarithmic scale of metres on which marks are placed in percent of its length.
 
     Attributes:
         low_m: Left end.
@@ -284,20 +286,20 @@ class MetreScale:
     high_m: float
 
     @classmethod
-    def holding(cls, values_m: Sequence[float]) -> MetreScale:
-        """The shortest line, between steps of 1, 2, 5, 10, that holds the values; nothing below 1 m."""
+    def spanning(cls, values_m: Sequence[float]) -> MetreScale:
+        """The shortest scale from 1 m that contains the values, with ends at 1, 2 or 5 times a power of ten."""
         low, high = max(min(values_m), 1.0), max(max(values_m), 10.0)
         left, right = _step_below(low), _step_above(high)
         return cls(left, right if right > left else 10.0 * left)
 
     def at(self, value_m: float) -> float:
-        """Percent of the length at which a value lies; clipped to the ends."""
+        """Position of a value in percent of the length, clipped to the ends."""
         value = min(max(value_m, self.low_m), self.high_m)
         return round(100.0 * math.log(value / self.low_m) / math.log(self.high_m / self.low_m), 2)
 
     @property
     def ticks_m(self) -> list[float]:
-        """Powers of ten on the line; the ends too where fewer than two fall on it."""
+        """Powers of ten on the scale, and its ends where these are fewer than two."""
         first, last = math.ceil(math.log10(self.low_m) - 1e-9), math.floor(math.log10(self.high_m) + 1e-9)
         tens = [10.0**power for power in range(first, last + 1)]
         return tens if len(tens) > 1 else sorted({self.low_m, *tens, self.high_m})

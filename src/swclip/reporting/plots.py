@@ -1,4 +1,4 @@
-"""Charts: their data, and one way to draw them with matplotlib for pages, files and notebooks."""
+"""Charts as data, and their drawing with matplotlib for pages, files and notebooks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ INK, SOFT, RULE, GUIDE, PAPER = "#18212b", "#566372", "#dfe4ea", "#8b97a3", "#ff
 _DASHES: dict[str, Any] = {"solid": "-", "dash": (0, (4, 3)), "dot": (0, (1.2, 2)), "dashdot": (0, (5, 2, 1.2, 2))}
 # Width of a legend's entry beside its text, in font sizes: the line, and the space around both.
 _LEGEND_EMS = 6.0
-# XML holds no control characters, and no halves of a surrogate pair.
+# XML allows neither control characters nor lone surrogates.
 _UNDRAWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -67,10 +67,10 @@ class Series:
         x: Horizontal values.
         y: Vertical values.
         colour: Of line and points.
-        labels: The values of each point in words: its tooltip, and its line in the list under the chart.
-        style: A line through the points; steps, whose height holds until the next; points; or points on a line.
+        labels: Values of each point as text, for its tooltip and the list of values.
+        style: Line, steps (constant up to the next point), points, or points on a line.
         dash: solid, dash, dot or dashdot.
-        width: Of the line.
+        width: Width of the line.
         low: Lower ends of the points' intervals, empty where they have none.
         high: Upper ends.
     """
@@ -92,13 +92,13 @@ class Chart:
     """A chart of a page.
 
     Attributes:
-        name: Its id on the page and its file's name.
+        name: Id on the page, and file name.
         title: Title of the figure.
-        alt: Description for someone who cannot see it.
+        alt: Alternative text.
         x: The horizontal axis.
         y: The vertical axis.
-        series: What is drawn.
-        uprights: Values of x with a dotted line.
+        series: The series.
+        uprights: Values of x with a dotted vertical line.
         diagonal: Label of the line on which y is x; empty for no such line.
     """
 
@@ -113,7 +113,7 @@ class Chart:
 
 
 def log_axis(title: str, values: Sequence[float], words: Callable[[float], str]) -> Axis:
-    """A logarithmic axis that holds positive values, with a tick at each power of ten, and at 2 and 5 on a short one.
+    """A logarithmic axis that spans positive values, with ticks at powers of ten, on a short axis also at 2 and 5.
 
     Example:
         >>> log_axis("distance", [3.0, 240.0], distance).ticks
@@ -145,28 +145,28 @@ def linear_axis(title: str, low: float, high: float, words: Callable[[float], st
     """
     rough = (high - low) / 5.0
     ten = 10.0 ** math.floor(math.log10(rough))
-    step = min((one * ten for one in (1.0, 2.0, 2.5, 5.0, 10.0)), key=lambda size: abs(size - rough))
+    step = min((factor * ten for factor in (1.0, 2.0, 2.5, 5.0, 10.0)), key=lambda size: abs(size - rough))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     ticks = [float(f"{step * at:.6g}") for at in range(first, last + 1)]
     return Axis(title, low, high, False, [(tick, words(tick)) for tick in ticks])
 
 
 def percent_axis(title: str) -> Axis:
-    """A linear axis of shares in percent, whole."""
+    """A linear axis from 0 to 100 %."""
     return linear_axis(title, 0.0, 100.0, "{:.0f} %".format)
 
 
 def error_chart(name: str, curves: Sequence[tuple[str, dict[str, list[float]], str, str, float]]) -> Chart:
-    """The cumulative curves of errors on one chart.
+    """Error distributions on one chart.
 
     Args:
-        name: Of the chart.
+        name: Name of the chart.
         curves: Name, curve as `error_curve` gives it, colour, dash and width of each.
     """
     far = max(curve["x"][-1] for _, curve, _, _, _ in curves)
     return Chart(
         name,
-        "Share of queries answered within each distance",
+        "Error distribution (CDF)",
         "Cumulative distribution of the localization error",
         Axis("localization error", 1.0, max(far * 1.15, 10.0), True, metre_axis("", [1.0, max(far, 10.0)]).ticks),
         percent_axis("queries with at most this error"),
@@ -190,10 +190,10 @@ def error_chart(name: str, curves: Sequence[tuple[str, dict[str, list[float]], s
 def chart_figure(
     chart: Chart, *, size: tuple[float, float] = SIZE, titled: bool = True, font_pt: float = 10.0
 ) -> Figure:
-    """Draw a chart as a matplotlib figure that no window shows.
+    """Draw a chart as a matplotlib figure without a window.
 
     Args:
-        chart: What to draw.
+        chart: The chart.
         size: Width and height in inches; a legend of more than one row adds to the height.
         titled: Whether to draw the chart's title.
         font_pt: Font size of the axes and the legend, points.
@@ -243,7 +243,7 @@ def chart_figure(
 
 
 def _legend_shape(names: Sequence[str], width_ems: float) -> tuple[int, int]:
-    """Columns of a legend that is no wider than the figure, and the lines of text below one another."""
+    """Number of columns of a legend that fits the figure, and its height in lines of text."""
     widest = max(_ems(line) for name in names for line in name.splitlines())
     columns = max(1, min(len(names), 4, int(width_ems / (widest + _LEGEND_EMS))))
     rows = -(-len(names) // columns)
@@ -251,7 +251,7 @@ def _legend_shape(names: Sequence[str], width_ems: float) -> tuple[int, int]:
 
 
 def _wrapped(name: str, most_ems: float) -> str:
-    """A name from a file, on as many lines as a width needs."""
+    """Wrap a name to a width in font sizes."""
     text = literal(name)
     for characters in range(len(text), 1, -1):
         lines = textwrap.wrap(text, characters)
@@ -261,7 +261,7 @@ def _wrapped(name: str, most_ems: float) -> str:
 
 
 def _ems(text: str) -> float:
-    """Width of a line of text in font sizes, with a little for the hinting of small letters."""
+    """Width of a line of text in font sizes, with a margin for hinting."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
@@ -300,11 +300,11 @@ def _draw(axes: Any, series: Series, label: str) -> None:
 def write_chart(
     paths: Sequence[str | os.PathLike[str]], chart: Chart, *, size: tuple[float, float] = SIZE, titled: bool = True
 ) -> None:
-    """Draw a chart into files; the same chart gives the same bytes.
+    """Write a chart to files; equal charts give identical bytes.
 
     Args:
-        paths: Files to write; their suffixes say the format (PNG, SVG, PDF).
-        chart: What to draw.
+        paths: Files to write; the suffix sets the format (PNG, SVG, PDF).
+        chart: The chart.
         size: Width and height, inches.
         titled: Whether to draw the chart's title.
     """
@@ -312,7 +312,7 @@ def write_chart(
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure that no window shows, inches."""
+    """An empty figure without a window; width and height in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -322,30 +322,30 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def printable(text: str) -> str:
-    """A name from a file without the characters that an SVG file cannot hold."""
+    """Replace characters that an SVG file cannot contain."""
     return _UNDRAWABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def literal(text: str) -> str:
-    """A name from a file as it is: matplotlib would read formulas between dollar signs."""
+    """Escape a name: matplotlib would parse formulas between dollar signs."""
     return printable(text).replace("$", r"\$")
 
 
 def save(paths: Sequence[str | os.PathLike[str]], figure: Figure) -> None:
-    """Write a figure without a date: the same figure gives the same bytes."""
+    """Write a figure without a date: equal figures give identical bytes."""
     import matplotlib
 
     for path in paths:
-        # Text as text, and no drawn names: the file is small.
+        # Text is kept as text, which makes the file small.
         with matplotlib.rc_context({"svg.hashsalt": "swclip", "svg.fonttype": "none"}), atomic_file(path) as beside:
             kind = Path(path).suffix.removeprefix(".")
             figure.savefig(beside, dpi=150, format=kind, metadata={"Date": None} if kind == "svg" else None)
 
 
 def data_uri(figure: Figure) -> str:
-    """A figure as the address of an SVG picture that holds it; the same text for the same numbers.
+    """Encode a figure as the data: URI of an SVG image; equal figures give identical text.
 
-    As a picture of its own its names and styles cannot get into those of the page it stands in.
+    Ids and styles of an image cannot clash with those of the page that embeds it.
     """
     import matplotlib
 

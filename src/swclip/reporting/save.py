@@ -1,4 +1,4 @@
-"""An evaluation as files: the report, the predictions, the page and the figures."""
+"""Write an evaluation: report, predictions, page and figures."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ def save_evaluation(
     leakage: Mapping[str, Any] | None = None,
     figures: bool = True,
 ) -> Path:
-    """Write what `swclip evaluate` writes.
+    """Write the files of `swclip evaluate`.
 
-    FOLDER/predictions.parquet, FOLDER/figures, FOLDER/report.html, FOLDER/unanswered.csv where a tool did not
-    answer all, and at last FOLDER/report.json: where that is, the others are there and belong to it.
+    FOLDER/predictions.parquet, FOLDER/figures, FOLDER/report.html, FOLDER/unanswered.csv where queries are unanswered,
+    and last FOLDER/report.json: where it exists, the other files are complete and belong to it.
 
     Args:
-        evaluation: What to write.
-        folder: Made if it is not there.
-        title: What was evaluated.
-        manifest: Where the photographs of the examples are; without it the page has none.
-        leakage: The leakage report of the splits; the evaluation's own where None.
+        evaluation: The evaluation.
+        folder: Output folder, created if needed.
+        title: Name of the system.
+        manifest: Photographs of the examples; without it the page shows none.
+        leakage: Leakage report of the splits; that of the evaluation where None.
         figures: Write the figures.
 
     Returns:
         The path of report.json.
 
     Raises:
-        DiskFullError: The disk filled.
+        DiskFullError: The disk is full.
         InputError: The folder cannot be written.
     """
     out, report = Path(folder), evaluation.report
     document = report.as_dict()
     report_of(document, "the report that was measured")
-    # Figures of an earlier evaluation must not stand beside new predictions if this one is interrupted.
+    # An interruption must not leave figures of an earlier evaluation beside new predictions.
     (out / "report.json").unlink(missing_ok=True)
     clear_figures(out / "figures")
     write_predictions(out / "predictions.parquet", evaluation.predictions)
@@ -61,7 +61,7 @@ def save_evaluation(
             pd.DataFrame(report.unanswered.queries, columns=["image_id", "reason"]).to_csv(beside, index=False)
     if figures:
         write_figures(out / "figures", evaluation, title=title)
-    found = report.leakage if leakage is None else leakage
-    write_report_page(out / "report.html", evaluation, title=title, manifest=manifest, leakage=found)
+    leakage = report.leakage if leakage is None else leakage
+    write_report_page(out / "report.html", evaluation, title=title, manifest=manifest, leakage=leakage)
     write_json(out / "report.json", document)
     return out / "report.json"

@@ -1,4 +1,4 @@
-"""The semivariogram as a picture: what the pairs of photographs say, the curve through them, what is read from it."""
+"""Figure of a semivariogram: empirical bins, the fitted curve and its parameters."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def write_semivariogram_figure(
     *,
     note: str = "",
 ) -> None:
-    """Draw the semivariogram of image features over the ground.
+    """Draw the semivariogram of image features against geographic distance.
 
     Args:
-        paths: The pictures to write; their endings say the format (PNG, SVG, PDF).
-        empirical: The bins, drawn as points of an area that grows with the logarithm of their pairs.
+        paths: Files to write; the suffix sets the format (PNG, SVG, PDF).
+        empirical: The bins, drawn as points whose area grows with the logarithm of the number of pairs.
         fitted: The curve, with nugget, sill, practical range and correlation length.
-        note: What the pairs are, for the line below the title.
+        note: Description of the pairs, below the title.
 
     Raises:
         ValueError: There are no bins.
@@ -64,20 +64,20 @@ def write_semivariogram_figure(
         alpha=0.85,
         edgecolors="white",
         linewidths=0.8,
-        label=f"pairs by distance ({_count(empirical.pairs.min())} to {_count(empirical.pairs.max())} a point)",
+        label=f"pairs by distance ({_count(empirical.pairs.min())} to {_count(empirical.pairs.max())} per point)",
         zorder=4,
     )
     ticks = [step * ten for ten in (1, 10, 100, 1_000, 10_000) for step in (1, 2, 5) if low <= step * ten <= high]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.minorticks_off()
-    axes.set_xlabel("distance on the ground, metres")
-    axes.set_ylabel("half the mean squared difference of features")
+    axes.set_xlabel("geographic distance, metres")
+    axes.set_ylabel("semivariance of image features")
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9, markerscale=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.2)
     axes.set_title(_title(fitted, note), loc="left", fontsize=11)
     for path in paths:
-        # The same bytes for the same figures.
+        # Equal figures give identical bytes.
         with atomic_file(path) as beside, matplotlib.rc_context({"svg.hashsalt": "swclip", "svg.fonttype": "none"}):
             kind = os.path.splitext(path)[1].removeprefix(".")
             figure.savefig(beside, dpi=130, format=kind, metadata={"Date": None} if kind == "svg" else None)
@@ -141,9 +141,9 @@ def _count(pairs: Any) -> str:
 
 
 def _title(fitted: FittedSemivariogram, note: str) -> str:
-    said = (
-        f"Image features: what they know of the place falls to 1/e at {metres(fitted.correlation_length_m)}"
+    finding = (
+        f"Image features: spatial correlation falls to 1/e at {metres(fitted.correlation_length_m)}"
         if fitted.structured
-        else "Image features: no distance within which they know the place"
+        else "Image features: no spatial correlation detected"
     )
-    return f"{said}\n{note or fitted.statement}"
+    return f"{finding}\n{note or fitted.statement}"

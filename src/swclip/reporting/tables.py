@@ -13,8 +13,8 @@ from swclip.metrics.parts import Errors
 from swclip.reporting.page import Cell, Row, Table, accuracy_columns, accuracy_row, flat_rows, reference_rows
 from swclip.reporting.units import distance, metres, percent
 
-# A reader of the Gini index needs words: below the one and above the other.
-_ALIKE, _CONCENTRATED = 0.1, 0.3
+# Gini indices below the first and above the second are described in words.
+_SIMILAR, _CONCENTRATED = 0.1, 0.3
 
 _STATISTICS = {
     "median": "median",
@@ -28,31 +28,31 @@ _STATISTICS = {
 
 
 def accuracy_table(title: str, report: Report) -> Table:
-    """Share of queries within each distance, for the system and the baselines."""
+    """Share of queries within each distance for the system and the baselines."""
     references = reference_rows(report.baselines)
-    radii = accuracy_columns([report.accuracy_within_m, *(guess.accuracy_within_m for _, guess in references)])
-    own = accuracy_row(title, report.accuracy_within_m, radii, best=dict.fromkeys(radii, 2.0))
-    rows = [own, *(accuracy_row(name, guess.accuracy_within_m, radii) for name, guess in references)]
-    missing = report.unanswered
-    if missing is not None and missing.n:
-        asked = [Cell(percent(missing.accuracy_within_m_of_asked[radius])) for radius in radii]
-        rows.insert(1, Row([Cell("of all asked", small="what was not answered counts as wrong"), *asked]))
+    radii = accuracy_columns([report.accuracy_within_m, *(figures.accuracy_within_m for _, figures in references)])
+    system = accuracy_row(title, report.accuracy_within_m, radii, best=dict.fromkeys(radii, 2.0))
+    rows = [system, *(accuracy_row(name, figures.accuracy_within_m, radii) for name, figures in references)]
+    unanswered = report.unanswered
+    if unanswered is not None and unanswered.n:
+        shares = [Cell(percent(unanswered.accuracy_within_m_of_asked[radius])) for radius in radii]
+        rows.insert(1, Row([Cell("all queries", small="unanswered ones count as wrong"), *shares]))
     return Table(["", *(distance(float(radius)) for radius in radii)], rows)
 
 
 def error_table(report: Report) -> Table:
-    """Statistics of the error, for each estimator and the baselines."""
+    """Statistics of the error for each estimator and the baselines."""
 
     def row(name: str, errors: Errors, reference: bool) -> Row:
         return Row([Cell(name), *(Cell(metres(getattr(errors, key))) for key in _STATISTICS)], reference)
 
-    rows = [row(name, own.error_m, False) for name, own in report.estimators.items()]
-    rows += [row(name, guess, True) for name, guess in reference_rows(report.baselines)]
+    rows = [row(name, figures.error_m, False) for name, figures in report.estimators.items()]
+    rows += [row(name, errors, True) for name, errors in reference_rows(report.baselines)]
     return Table(["estimator", *_STATISTICS.values()], rows)
 
 
 def retrieval_table(report: Report) -> Table:
-    """Recall, graded relevance and share in the city among the first k candidates, as far as they are known."""
+    """Recall, nDCG and share in the city of the query among the first k candidates, as far as they are known."""
     recall = {k: share for k, share in (report.recall_at_k_25m or {}).items() if share is not None}
     rows = {
         "recall@k at 25 m": {k: percent(share) for k, share in recall.items()},
@@ -62,40 +62,48 @@ def retrieval_table(report: Report) -> Table:
     ks = list(recall)
     return Table(
         ["", *(f"k = {k}" for k in ks)],
-        [Row([Cell(name), *(Cell(told.get(k, "")) for k in ks)]) for name, told in rows.items() if told],
+        [Row([Cell(name), *(Cell(texts.get(k, "")) for k in ks)]) for name, texts in rows.items() if texts],
     )
 
 
 def retrieval_text(report: Report) -> str:
-    """MRR, as far as it is known, and GeoScore in a sentence."""
-    told = []
+    """MRR, where it is known, and GeoScore as a sentence."""
+    parts = []
     if report.mrr_25m is not None:
-        told.append(f"the mean reciprocal rank is {report.mrr_25m:.3f} (1 if the first candidate is always right)")
-    told.append(f"the GeoScore {'' if told else 'is '}{report.geoscore:,.0f} of 5,000")
-    text = ", ".join(told)
+        parts.append(f"the mean reciprocal rank is {report.mrr_25m:.3f} (1 if the first candidate is always correct)")
+    parts.append(f"the GeoScore is {report.geoscore:,.0f} of 5,000")
+    text = " and ".join(parts)
     return f"{text[0].upper()}{text[1:]}."
 
 
 def level_table(report: Report) -> Table:
-    """Accuracy and scores of the city and of each size of cell."""
+    """Accuracy and scores at each hierarchy level: the city and each cell size."""
     rows = [
         Row(
             [
                 Cell(level_name(name)),
-                Cell(f"{own.n:,}", small=_unanswerable(own)),
-                *(Cell(percent(share)) for share in (own.accuracy, own.accuracy_of_point, own.mean_probability)),
-                Cell(f"{own.brier:.3f}"),
-                Cell("" if own.log_score is None else f"{own.log_score:.2f}"),
+                Cell(f"{level.n:,}", small=_unanswerable(level)),
+                *(Cell(percent(share)) for share in (level.accuracy, level.accuracy_of_point, level.mean_probability)),
+                Cell(f"{level.brier:.3f}"),
+                Cell("" if level.log_score is None else f"{level.log_score:.2f}"),
             ]
         )
-        for name, own in report.levels.items()
+        for name, level in report.levels.items()
     ]
-    columns = ["", "queries", "named right", "point in it", "probability of the true one", "Brier score", "log score"]
+    columns = [
+        "",
+        "queries",
+        "top-1 accuracy",
+        "point accuracy",
+        "mean probability of the truth",
+        "Brier score",
+        "log score",
+    ]
     return Table(columns, rows)
 
 
 def level_name(name: str) -> str:
-    """A level as a person reads it.
+    """Display name of a hierarchy level.
 
     Example:
         >>> level_name("city"), level_name("cell_10")
@@ -107,49 +115,52 @@ def level_name(name: str) -> str:
 
 def _unanswerable(level: LevelFigures) -> str:
     without = level.n - level.n_answerable
-    return f"{without:,} without a candidate in it" if without else ""
+    return f"{without:,} without a candidate" if without else ""
 
 
-def region_table(report: Report) -> Table:
-    """Errors of each region, hardest first."""
-    regions = sorted(report.by_region.items(), key=lambda item: -item[1].median)
-    radii = list(regions[0][1].accuracy_within_m)
+def district_table(report: Report) -> Table:
+    """Errors of each district, largest median first."""
+    districts = sorted(report.by_region.items(), key=lambda item: -item[1].median)
+    radii = list(districts[0][1].accuracy_within_m)
     rows = [
         Row(
             [
                 Cell(name),
-                Cell(f"{region.n:,}"),
-                *(Cell(metres(error_m)) for error_m in (region.median, region.mean, region.p95)),
-                # One column carries a meter.
+                Cell(f"{district.n:,}"),
+                *(Cell(metres(error_m)) for error_m in (district.median, district.mean, district.p95)),
+                # One column has a bar.
                 *(
                     Cell(percent(share), share=share if radius == "100" else None)
-                    for radius, share in region.accuracy_within_m.items()
+                    for radius, share in district.accuracy_within_m.items()
                 ),
             ]
         )
-        for name, region in regions
+        for name, district in districts
     ]
-    columns = ["region", "queries", "median", "mean", "p95", *(f"within {distance(float(radius))}" for radius in radii)]
+    columns = [
+        "district",
+        "queries",
+        "median",
+        "mean",
+        "p95",
+        *(f"within {distance(float(radius))}" for radius in radii),
+    ]
     return Table(columns, rows)
 
 
-def regional_text(report: Report) -> str:
-    """How far the regions lie apart, in a sentence; empty where there is one region."""
-    own = report.regional
-    if own is None:
+def district_gap_text(report: Report) -> str:
+    """How much the districts differ, as sentences; empty where there is one district."""
+    gap = report.regional
+    if gap is None:
         return ""
     text = (
-        f"Half of the photographs of {own.best} are placed within {metres(own.best_median)}, of {own.worst} within "
-        f"{metres(own.worst_median)}: a gap of {metres(own.gap)} between the best and the worst of {own.n_regions} "
-        "regions."
+        f"The median error is {metres(gap.best_median)} in {gap.best} and {metres(gap.worst_median)} in {gap.worst}: a "
+        f"gap of {metres(gap.gap)} between the best and the worst of {gap.n_regions} districts."
     )
-    told = "the regions are much alike" if own.gini < _ALIKE else "some regions are harder"
-    if own.gini > _CONCENTRATED:
-        told = "the error is concentrated in few regions"
-    return (
-        f"{text} The Gini index of their medians is {own.gini:.2f} (0 if all are alike, towards 1 if one bears it "
-        f"all): {told}."
-    )
+    finding = "the districts are similar" if gap.gini < _SIMILAR else "some districts are harder than others"
+    if gap.gini > _CONCENTRATED:
+        finding = "the error is concentrated in a few districts"
+    return f"{text} The Gini index of the medians is {gap.gini:.2f} (0: equal; towards 1: concentrated): {finding}."
 
 
 _WITHIN = ("5", "10", "25", "50")
@@ -157,12 +168,12 @@ _WITHIN = ("5", "10", "25", "50")
 
 @dataclass(frozen=True)
 class LeakageSection:
-    """What a page says of leakage.
+    """The leakage report on a page.
 
     Attributes:
         sentences: Warnings and notes.
-        table: Queries and validation side by side; None for a report of another form.
-        rows: A report of another form, value by value.
+        table: Queries and validation side by side; None for a report of another format.
+        rows: Name and value pairs of a report of another format.
     """
 
     sentences: list[str]
@@ -171,10 +182,10 @@ class LeakageSection:
 
 
 def leakage_section(leakage: Mapping[str, Any] | None) -> LeakageSection | None:
-    """Lay out a leakage report.
+    """Format a leakage report.
 
     Args:
-        leakage: What FILE.leakage.json holds; None where there is none.
+        leakage: Content of FILE.leakage.json; None where there is none.
     """
     if leakage is None:
         return None
@@ -183,16 +194,16 @@ def leakage_section(leakage: Mapping[str, Any] | None) -> LeakageSection | None:
     if not all(isinstance(part, Mapping) for part in parts):
         rest = {name: value for name, value in leakage.items() if name not in ("warnings", "notes")}
         return LeakageSection(sentences, None, flat_rows(rest))
-    rows = [Row([Cell(label), *(Cell(_told(tell, part)) for part in parts)]) for label, tell in _ROWS]
+    rows = [Row([Cell(label), *(Cell(_text_or_unknown(format_, part)) for part in parts)]) for label, format_ in _ROWS]
     return LeakageSection(sentences, Table(["", "queries", "validation"], rows), [])
 
 
-def _told(tell: Callable[[Any], str], part: Any) -> str:
-    # What was not measured is null there.
+def _text_or_unknown(format_: Callable[[Any], str], part: Any) -> str:
+    # Values that were not measured are null or absent.
     try:
-        return tell(part)
+        return format_(part)
     except (KeyError, TypeError):
-        return "not known"
+        return "unknown"
 
 
 def _counted(value: Mapping[str, Any]) -> str:
@@ -201,7 +212,7 @@ def _counted(value: Mapping[str, Any]) -> str:
 
 def _groups(value: Mapping[str, Any], n: int) -> str:
     if n and value["unknown"] == n:
-        return "not known"
+        return "unknown"
     return f"{value['count']:,} ({percent(value['share'])} of the photographs)"
 
 
@@ -210,14 +221,14 @@ def _within(radius: str) -> Callable[[Any], str]:
 
 
 _ROWS: tuple[tuple[str, Callable[[Any], str]], ...] = (
-    ("photographs asked", lambda part: f"{part['n']:,}"),
-    ("photographs on the training side", lambda part: f"{part['n_training']:,}"),
-    ("nearest training photograph, median", lambda part: metres(part["nearest_training_m"]["median"])),
-    ("nearest training photograph, least", lambda part: metres(part["nearest_training_m"]["min"])),
+    ("queries", lambda part: f"{part['n']:,}"),
+    ("training photographs", lambda part: f"{part['n_training']:,}"),
+    ("distance to the nearest training photograph, median", lambda part: metres(part["nearest_training_m"]["median"])),
+    ("distance to the nearest training photograph, minimum", lambda part: metres(part["nearest_training_m"]["min"])),
     *((f"with a training photograph within {radius} m", _within(radius)) for radius in _WITHIN),
-    ("places in common", lambda part: _groups(part["shared_places"], part["n"])),
-    ("sequences in common", lambda part: _groups(part["shared_sequences"], part["n"])),
-    ("with a near-duplicate picture in training", lambda part: _counted(part["near_duplicates"]["queries"])),
-    ("with the same file in training", lambda part: _counted(part["exact_duplicates"]["queries"])),
+    ("places shared with training", lambda part: _groups(part["shared_places"], part["n"])),
+    ("sequences shared with training", lambda part: _groups(part["shared_sequences"], part["n"])),
+    ("with a near-duplicate in training", lambda part: _counted(part["near_duplicates"]["queries"])),
+    ("with an identical file in training", lambda part: _counted(part["exact_duplicates"]["queries"])),
     ("with a candidate within 25 m", lambda part: _counted(part["candidates"]["within_25m"])),
 )

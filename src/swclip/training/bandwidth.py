@@ -36,41 +36,45 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 FeaturesOf = Callable[[Int64[np.ndarray, " m"]], Float32[np.ndarray, "m f"]]
-"""Features of training photographs, by their number, of the image tower before training."""
+"""Gives the features (M, F) of training photographs, by their numbers (M,), by the image tower before training."""
 
 BANDWIDTH_FILE = "bandwidth.json"
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _HEADED = 0.5
-# With fewer bins that have pairs looking the same way, all pairs are used.
-_LEAST_BINS = 6
+# With fewer bins of pairs with similar headings, all pairs are used.
+_MIN_BINS = 6
 
 
 @dataclass(frozen=True)
 class BandwidthConfig:
-    """How the bandwidth of the soft labels is chosen.
+    """The choice of the bandwidth of the soft labels.
 
     Attributes:
-        form: `fixed`: `objective.targets.bandwidths_m`. `semivariogram`: the bandwidth with which the kernel falls to
-            1/e at the distance where the spatial correlation of the tower's features does; `adaptive` where they have
-            no spatial structure. `adaptive`: for each photograph the distance to its `neighbour`-th nearest place, for
-            a pair the geometric mean of both.
+        form: `fixed`: `objective.targets.bandwidths_m`. `semivariogram`: the bandwidth with which the kernel is 1/e
+            at the distance where the spatial correlation of the tower's features is 1/e; `adaptive` where they have no
+            spatial structure. `adaptive`: for each photograph the distance to its `neighbour`-th nearest place, for a
+            pair the geometric mean of both.
         factors: Multiples of the estimated bandwidth; several make a mixture of scales. Not used by `fixed`.
         shares: The weight of each factor; equal where None. Not used by `fixed`.
-        neighbour: Which place the adaptive bandwidth reaches to.
+        neighbour: Rank of the nearest place whose distance is the adaptive bandwidth.
         least_m: Lower limit of estimated bandwidths, metres.
         most_m: Upper limit, metres.
-        place_m: Positions this near are one place, metres: a satellite fix under open sky is no better.
+        place_m: Positions within this distance are one place, metres; about the error of a satellite fix under open
+            sky.
         model: Model of the semivariogram: `exponential`, `spherical` or `gaussian`.
         max_lag_m: Longest distance of a pair of the semivariogram, metres.
         photographs: Largest number of photographs that the semivariogram is estimated from.
-        headings: Compare photographs that look the same way only, where most headings are known.
-        coarse_factor: Factor by which bandwidths are wider at the start, with any form; 1 for no schedule.
-        coarse_share: Share of the steps over which they narrow to their final width, by the same ratio each step.
+        headings: Compare only photographs with similar headings, where most headings are known.
+        coarse_factor: Initial factor on the bandwidths, with any form; 1 for no schedule.
+        coarse_share: Share of the steps over which the factor falls to 1, by the same ratio at each step.
 
     References:
-        L. Zelnik-Manor, P. Perona, "Self-tuning spectral clustering", NIPS 2004, for the geometric mean of a pair's.
+        L. Zelnik-Manor, P. Perona, "Self-tuning spectral clustering", NIPS 2004, for the geometric mean of a pair.
         F. van Diggelen, P. Enge, "The world's first GPS MOOC and worldwide laboratory using smartphones", ION GNSS+
         2015, for 4.9 m.
+
+    Raises:
+        ConfigError: A value that cannot work.
     """
 
     form: Literal["fixed", "semivariogram", "adaptive"] = "fixed"
@@ -111,12 +115,12 @@ class BandwidthConfig:
 
 
 def coarseness(step: int, steps: int, config: BandwidthConfig) -> float:
-    """Factor by which the bandwidths are wider at a step than at the end.
+    """Factor on the bandwidths at a step, which is 1 at the end.
 
         coarse_factor ^ (1 - step / (coarse_share steps)), and 1 from then on
 
     Args:
-        step: The step that is about to be made, from 0.
+        step: The step, from 0.
         steps: Steps in all.
         config: `coarse_factor` and `coarse_share`.
 
@@ -138,10 +142,10 @@ class Bandwidths:
     Attributes:
         objective: The objective, with the resolved bandwidths in metres.
         figures: The estimate, for the run's record; empty with `fixed`.
-        scale: (N,) bandwidth scale: the bandwidth of each photograph over those of `objective`; None where all have
-            the same.
-        config: How they were chosen.
-        steps: Steps of the run.
+        scale: (N,) bandwidth scale: the bandwidth of each photograph divided by those of `objective`; None where all
+            are equal.
+        config: The choice of the bandwidth.
+        steps: Number of steps of the run.
     """
 
     objective: ObjectiveConfig
@@ -151,7 +155,12 @@ class Bandwidths:
     steps: int
 
     def scale_at(self, step: int, rows: Int64[np.ndarray, " b"]) -> Float64[Tensor, " b"] | None:
-        """Bandwidth scale of a batch at a step; None where all bandwidths are those of the objective."""
+        """Bandwidth scale (B,) of a batch at a step; None where all bandwidths are those of the objective.
+
+        Args:
+            step: The step, from 0.
+            rows: (B,) numbers of the photographs.
+        """
         coarse = coarseness(step, self.steps, self.config)
         if self.scale is None:
             return None if coarse == 1.0 else torch.full((len(rows),), coarse, dtype=torch.float64)
@@ -159,9 +168,9 @@ class Bandwidths:
 
 
 def feature_directions(features: Float[np.ndarray, "n f"]) -> Float32[np.ndarray, "n f"]:
-    """Features as unit vectors: centred, and each divided by its standard deviation.
+    """Centre features (N, F), divide them by their standard deviations, and normalise the rows to unit vectors.
 
-    Centred, two unrelated photographs have a cosine of about 0, so that gamma is about 1.
+    After centring, two unrelated photographs have a cosine of about 0, so that gamma is about 1.
     """
     centred = features - features.mean(axis=0, dtype=np.float64)
     spread = centred.std(axis=0)
@@ -177,7 +186,7 @@ def semivariogram_of(
     features_of: FeaturesOf,
     seed: int,
 ) -> tuple[EmpiricalSemivariogram, FittedSemivariogram, dict[str, Any]]:
-    """The semivariogram of the training photographs' features.
+    """Estimate the semivariogram of the training photographs' features.
 
     Args:
         config: Model, limits and number of photographs.
@@ -201,7 +210,7 @@ def semivariogram_of(
         max_lag_m=config.max_lag_m,
         heading_deg=heading if headed else None,
     )
-    if headed and len(bins.lag_m) < _LEAST_BINS:
+    if headed and len(bins.lag_m) < _MIN_BINS:
         headed = False
         bins = empirical_semivariogram(positions_deg[rows], vectors, generator=generator, max_lag_m=config.max_lag_m)
     fitted = fit_semivariogram(bins, config.model, config.place_m)
@@ -221,10 +230,15 @@ def semivariogram_of(
 
 
 def pair_noise_m(accuracy_m: Float64[np.ndarray, " n"], targets: TargetConfig) -> float:
-    """Root of what GPS noise adds to the squared bandwidth of a pair on average, metres; 0 without `gps_noise`.
+    """Root of the mean that GPS noise adds to the squared bandwidth of a pair, metres; 0 without `gps_noise`.
 
-    The semivariogram is of recorded positions, so that its range already includes the noise. The noise-aware kernel
-    adds that of each pair, h^2 + a_i^2 + a_j^2: its mean is subtracted first, or it would count twice.
+    The semivariogram is estimated from recorded positions, so that its range already includes the noise. The
+    noise-aware kernel adds the noise of each pair, h^2 + a_i^2 + a_j^2: its mean is subtracted first, since it would
+    otherwise be counted twice.
+
+    Args:
+        accuracy_m: (N,) 1-sigma GPS accuracies in metres, NaN where unknown.
+        targets: `gps_noise` and `default_accuracy_m`.
     """
     if not targets.gps_noise:
         return 0.0
@@ -235,17 +249,17 @@ def pair_noise_m(accuracy_m: Float64[np.ndarray, " n"], targets: TargetConfig) -
 def semivariogram_bandwidth_m(
     fitted: FittedSemivariogram, kernel: KernelName, config: BandwidthConfig, noise_m: float = 0.0
 ) -> float:
-    """The bandwidth with which the kernel falls to 1/e where the features' correlation does, within the limits.
+    """The bandwidth with which the kernel is 1/e where the features' correlation is, within the limits, metres.
 
     At most half of the squared length is subtracted for noise. Noise that is independent between neighbours would have
-    blurred the semivariogram at least to its own size: stated noise near that length or beyond is mostly common to
-    neighbours, the drift of one receiver on one drive, and leaves their distances unchanged.
+    widened the semivariogram at least to its own size: stated noise near that length or beyond is mostly common to
+    neighbours, such as the drift of one receiver during a drive, and does not change their distances.
 
     Args:
-        fitted: The curve.
-        kernel: Of the soft labels.
+        fitted: The fitted semivariogram.
+        kernel: Kernel of the soft labels.
         config: The limits.
-        noise_m: Noise that the kernel will be widened by (`pair_noise_m`), and that is therefore subtracted here.
+        noise_m: Noise by which the kernel is widened later (`pair_noise_m`), and which is therefore subtracted here.
     """
     length = fitted.correlation_length_m / kernel_reach(kernel)
     clean = math.sqrt(length**2 - min(noise_m**2, 0.5 * length**2))
@@ -255,14 +269,22 @@ def semivariogram_bandwidth_m(
 def adaptive_bandwidths_m(
     positions_deg: Float64[np.ndarray, "n 2"], config: BandwidthConfig
 ) -> Float64[np.ndarray, " n"]:
-    """(N,) distance to the k-th nearest place of each photograph, within the limits, to the millimetre."""
+    """Distance from each photograph to its k-th nearest place, within the limits.
+
+    Args:
+        positions_deg: (N, 2) latitude, longitude in degrees.
+        config: The limits, the size of a place, and k (`neighbour`).
+
+    Returns:
+        (N,) metres, rounded to the millimetre.
+    """
     reach = kth_place_m(positions_deg, config.neighbour, config.place_m)
     limited: Float64[np.ndarray, " n"] = np.round(np.clip(reach, config.least_m, config.most_m), 3)
     return limited
 
 
 def adaptive_plain(bandwidths_m: Float64[np.ndarray, " n"], config: BandwidthConfig) -> dict[str, Any]:
-    """Quantiles of adaptive bandwidths and their geometric mean, as plain values."""
+    """Quantiles of adaptive bandwidths (N,) and their geometric mean, in metres, as plain values."""
     return {
         "neighbour": config.neighbour,
         "geometric_mean_m": round(float(np.exp(np.log(bandwidths_m).mean())), 3),
@@ -279,16 +301,16 @@ def estimate_bandwidths(
     seed: int,
     noise_m: float = 0.0,
 ) -> dict[str, Any]:
-    """Contents of `bandwidth.json`: the form that is used, the bandwidths, and the statistics behind them.
+    """Estimate the bandwidths: the contents of `bandwidth.json`, with the form used and its statistics.
 
     Args:
         config: The form, not `fixed`, and its settings.
-        kernel: Of the soft labels.
+        kernel: Kernel of the soft labels.
         positions_deg: (N, 2) latitude, longitude in degrees.
         heading_deg: (N,) headings, NaN where unknown.
         features_of: Gives features; not called by `adaptive`.
         seed: Seed of the sample of photographs.
-        noise_m: Noise that the kernel will be widened by; see `pair_noise_m`.
+        noise_m: Noise by which the kernel is widened later; see `pair_noise_m`.
     """
     record: dict[str, Any] = {"used": config.form, "note": None}
     if config.form == "semivariogram":
@@ -322,16 +344,16 @@ def resolve_bandwidths(
     """The bandwidths of a run: estimated once, written to RUN/bandwidth.json, and read from there afterwards.
 
     Args:
-        config: How they are chosen.
+        config: The choice of the bandwidth.
         objective: The configured objective.
-        folder: The run's folder, which all processes see.
+        folder: The run's folder, shared by all processes.
         process: This process; the leading one estimates them.
         positions_deg: (N, 2) positions of the training photographs.
         heading_deg: (N,) their headings, NaN where unknown.
         accuracy_m: (N,) their 1-sigma GPS accuracies, NaN where unknown.
         features_of: Gives their features.
         fingerprint: Gives the identity of tower, pooling and preprocessing.
-        steps: Steps of the run.
+        steps: Number of steps of the run.
         seed: Seed of the run.
         wait: Returns when every process has called it.
 
@@ -351,7 +373,7 @@ def resolve_bandwidths(
             "features": fingerprint() if config.form == "semivariogram" else None,
             "positions": hashlib.sha256(np.ascontiguousarray(positions_deg, dtype="<f8").tobytes()).hexdigest(),
         }
-        # A run that made nothing yet may be started again with another configuration.
+        # A run without results may be started again with another configuration.
         if not path.exists() or read_json(path, "the run's bandwidths").get("made_from") != made_from:
             record = estimate_bandwidths(config, kernel, positions_deg, heading_deg, features_of, seed, noise_m)
             write_json(path, {**record, "made_from": made_from})

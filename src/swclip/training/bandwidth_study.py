@@ -1,4 +1,4 @@
-"""Estimates of the bandwidth from the data, and a search over a few values on validation queries."""
+"""Estimate the bandwidth from the data, and search over a few values on validation queries."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class BandwidthStudy:
 
     Attributes:
         empirical: The bins of the semivariogram.
-        fitted: Its curve.
+        fitted: The fitted curve.
         form: `semivariogram` where there is structure, else `adaptive`.
-        bandwidth_m: The bandwidth by that form; of `adaptive`, the geometric mean over the photographs.
-        record: All of these as plain values.
+        bandwidth_m: The bandwidth by that form, metres; for `adaptive` the geometric mean over the photographs.
+        record: All of this as plain values.
     """
 
     empirical: EmpiricalSemivariogram
@@ -57,17 +57,17 @@ def study_bandwidth(
     cache: FeatureCache | None = None,
     progress: Progress | None = None,
 ) -> BandwidthStudy:
-    """The semivariogram and the adaptive bandwidths of the training photographs, whatever form the recipe has.
+    """Estimate the semivariogram and the adaptive bandwidths of the training photographs, for any form of the recipe.
 
     Args:
         manifest: The photographs.
         splits: Their splits; those of `train` are used.
         config: Image tower, kernel and settings of the bandwidth.
-        cache: Where features of a frozen tower are kept.
+        cache: Cache of a frozen tower's features.
         progress: Called with (task, done, total).
 
     Raises:
-        InputError: No photograph is in split `train`.
+        InputError: Split `train` has fewer than two photographs, or one cannot be decoded.
     """
     rows = indices(splits, manifest, "train")
     if len(rows) < 2:
@@ -122,23 +122,23 @@ def search_bandwidth(
         config: The recipe, with the number of steps of one trial.
         values_m: Bandwidths to try, metres.
         folder: Folder of the runs; finished ones are not trained again.
-        form: A form that estimates the bandwidth, tried as well.
-        cache: Where features of a frozen tower are kept.
+        form: A form that estimates the bandwidth, as a further trial.
+        cache: Cache of a frozen tower's features.
         command: The command line, for the record.
         progress: Called with (task, done, total).
 
     Returns:
-        One a trial, in order: `name`, `bandwidths_m`, and `val_median_m`, `val_mean_m`, `val_log_error` of its best
-        weights.
+        One mapping per trial, in order: `name`, `bandwidths_m`, and `val_median_m`, `val_mean_m`, `val_log_error` of
+        its best weights.
 
     Raises:
-        ConfigError: Nothing to try, a value that cannot work, or one-hot targets.
+        ConfigError: A value cannot work or occurs twice, or the targets are one-hot.
         InputError: The splits have no validation queries.
     """
     if config.objective.targets.alpha == 0.0:
         raise ConfigError("this recipe has one-hot targets (alpha 0), which have no bandwidth to search for.")
     if len(set(values_m)) != len(values_m):
-        raise ConfigError(f"bandwidths to search {list(values_m)}: one is there twice.")
+        raise ConfigError(f"bandwidths to search {list(values_m)}: a value occurs twice.")
     if len(indices(splits, manifest, "val")) == 0:
         raise InputError(f"{splits.path}: there are no validation queries to compare on; split with --val-share.")
     fixed = dataclasses.replace(config.bandwidth, form="fixed")

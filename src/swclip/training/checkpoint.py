@@ -1,4 +1,4 @@
-"""Checkpoints: all that a run needs to resume to the same final weights, as safetensors and JSON."""
+"""Checkpoints: the state with which a run resumes to the same final weights, as safetensors and JSON."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Checkpoint:
     """The state of a run after some steps.
 
     Attributes:
-        step: Steps made.
+        step: Number of completed steps.
         tensors: Weights, objective state and the optimizer's moments, by name.
-        facts: What is not a tensor: the best validation score so far.
+        facts: Values that are not tensors: the best validation score so far.
     """
 
     step: int
@@ -38,7 +38,7 @@ class Checkpoint:
     facts: dict[str, Any]
 
     def part(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors under `prefix.`, without it."""
+        """The tensors whose names begin with `prefix.`, without that prefix."""
         return {k.removeprefix(f"{prefix}."): v for k, v in self.tensors.items() if k.startswith(f"{prefix}.")}
 
 
@@ -61,7 +61,11 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
-    """Write a checkpoint whole or not at all, then drop all but the newest `keep`."""
+    """Write a checkpoint completely or not at all, then delete all but the newest `keep`.
+
+    Raises:
+        DiskFullError: The disk filled; no incomplete file is left.
+    """
     path = folder / f"step-{checkpoint.step:08d}.safetensors"
     with atomic_file(path) as beside:
         facts = json.dumps({"step": checkpoint.step, **checkpoint.facts})
@@ -80,7 +84,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
-        ArtefactError: It is cut short or no checkpoint; the message says how to resume.
+        ArtefactError: It is cut short or not a checkpoint; the message says how to resume.
     """
     try:
         with safe_open(path, framework="pt") as stream:
@@ -111,7 +115,7 @@ class MetricsLog:
 
     Args:
         run: The run's folder.
-        step: Steps already made: later lines, of a run that was killed past its last checkpoint, are dropped.
+        step: Number of completed steps: later lines, of a run that was killed after its last checkpoint, are deleted.
     """
 
     def __init__(self, run: Path, step: int = 0) -> None:
@@ -130,7 +134,7 @@ class MetricsLog:
     def write(self, step: int, figures: Mapping[str, float]) -> None:
         """Write the figures of a step; values that are not finite become null."""
         line = {"step": step, **{k: v if math.isfinite(v) else None for k, v in figures.items()}}
-        with self._path.open("a", encoding="utf-8") as stream:  # not held open: a run may be interrupted anywhere
+        with self._path.open("a", encoding="utf-8") as stream:  # not kept open: a run may be interrupted anywhere
             stream.write(json.dumps(line) + "\n")
         if self._board is not None:
             for name, value in figures.items():

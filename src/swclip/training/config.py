@@ -1,4 +1,4 @@
-"""Configuration of a training run: frozen dataclasses, read from a recipe (TOML) and saved whole with the run."""
+"""Configuration of a training run: frozen dataclasses, read from a recipe (TOML) and saved with the run."""
 
 from __future__ import annotations
 
@@ -26,19 +26,21 @@ from swclip.training.location_queue import QueueConfig, check_noise
 
 @dataclass(frozen=True)
 class BatchConfig:
-    """How batches are drawn.
+    """Batches.
 
     Attributes:
-        size: Photographs in the global batch, of all processes together; never more than there are.
-        sampler: `random`, or `neighbours`: anchors followed by photographs near them on the ground.
-        neighbours_per_anchor: How many may follow an anchor.
-        radius_m: How near they must be, metres.
-        balance_regions: Draw as many anchors from each district, however many photographs it holds.
+        size: Photographs in the global batch, of all processes together; at most the number of training photographs.
+        sampler: `random`, or `neighbours`: anchors followed by geographic neighbours.
+        neighbours_per_anchor: Largest number of neighbours of an anchor.
+        radius_m: Their largest distance from the anchor, metres.
+        balance_regions: Draw as many anchors from each district, however many photographs it has.
         chunk: Photographs whose activations are in memory at once; 0 for all. The gradient is that of the whole batch
-            whatever the chunk: embeddings first, then the loss, then the chunks again with the loss's gradient.
-        position_noise_m: Standard deviation, metres to the east and to the north each, of what is added to the
-            positions that the location side encodes, drawn anew at each step (GeoCLIP). Targets go by the
-            recorded positions.
+            for every chunk size: embeddings first, then the loss, then the chunks again with the loss's gradient.
+        position_noise_m: Standard deviation, in metres to the east and to the north, of the noise on the positions that
+            the location side encodes, drawn at each step (GeoCLIP). Targets use the recorded positions.
+
+    Raises:
+        ConfigError: A value that cannot work.
     """
 
     size: int = 256
@@ -59,19 +61,19 @@ class BatchConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW with a rate for each kind of weight, warm-up and cosine.
+    """AdamW with a learning rate for each kind of weight, warm-up and cosine decay.
 
     Attributes:
-        rate: Heads, small networks and towers that are trained from scratch.
-        tower_rate: A pretrained image tower that is not frozen.
-        lora_rate: LoRA adapters of an image tower.
-        text_rate: A pretrained text tower; a rate fit for heads destroys it.
-        grid_rate: The location side's tables (feature grid, cell tokens), of which a step touches few rows.
-        scale_rate: The logit scale, and the weights of the modalities in their fusion.
-        weight_decay: On matrices, not on biases, norms, tables or the scale.
-        betas: AdamW's moments.
+        rate: Learning rate of heads, small networks and towers that are trained from scratch.
+        tower_rate: That of a pretrained image tower that is not frozen.
+        lora_rate: That of LoRA adapters of an image tower.
+        text_rate: That of a pretrained text tower; a rate suited to heads would destroy its weights.
+        grid_rate: That of the location side's tables (feature grid, cell tokens), of which a step changes few rows.
+        scale_rate: That of the logit scale, and of the weights of the modalities in their fusion.
+        weight_decay: Weight decay of matrices; biases, norms, tables and the scale have none.
+        betas: AdamW's decay rates of the moments.
         warmup: Share of the steps over which the rates rise from 0.
-        final: Share of the rates that is left at the end of the cosine.
+        final: Share of the rates at the end of the cosine.
         clip: Largest norm of the gradient.
     """
 
@@ -93,22 +95,25 @@ class TrainingConfig:
     """A whole training run.
 
     Attributes:
-        model: What the model is made of.
+        model: The model.
         objective: The loss and its terms.
-        bandwidth: How the bandwidth of its soft labels is chosen.
-        batch: How batches are drawn.
-        queue: Places of earlier batches as further locations of the contrast.
-        optimizer: How weights move.
-        steps: Optimizer steps.
-        evaluate_every: Steps between two validations, of which the best weights are kept; 0: at the end only.
+        bandwidth: The choice of the bandwidth of its soft labels.
+        batch: The batches.
+        queue: Locations of earlier batches as further candidates of the contrast.
+        optimizer: The optimizer.
+        steps: Number of optimizer steps.
+        evaluate_every: Steps between two validations; the best weights are saved; 0: at the end only.
         checkpoint_every: Steps between two checkpoints, from which a killed run resumes; 0: none.
-        freeze_image: Keep the image tower as it is: its features are computed once and kept on disk.
-        tuning: Which part of an image tower that is not frozen learns.
+        freeze_image: Do not train the image tower: its features are computed once and stored on disk.
+        tuning: The trained part of an image tower that is not frozen.
         augment: Random crop, brightness, contrast, saturation of the training photographs; not with a frozen tower.
         precision: `float32`, or `bfloat16` where there is a GPU (mixed); `auto` chooses.
         hubness: Shares of the photographs' hubness that may be subtracted when the posterior is fitted.
-        region: Manifest column that names the district, for fairness and balanced batches.
+        region: Manifest column with the district, for fairness and balanced batches.
         seed: Seed of weights, batches, augmentation and dropout.
+
+    Raises:
+        ConfigError: A value that cannot work, or settings that contradict each other.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -134,17 +139,17 @@ class TrainingConfig:
         if self.bandwidth.form != "fixed" and self.objective.targets.bandwidths_m != TargetConfig().bandwidths_m:
             raise ConfigError(
                 f"objective.targets.bandwidths_m {list(self.objective.targets.bandwidths_m)} would not be used: "
-                f"bandwidth.form is {self.bandwidth.form!r}. Set it to 'fixed', or leave the bandwidths out."
+                f"bandwidth.form is {self.bandwidth.form!r}. Set it to 'fixed', or remove the bandwidths."
             )
         if self.freeze_image and self.tuning.partial:
             raise ConfigError(
-                f"freeze_image keeps the image tower as it is, and tuning (blocks {self.tuning.blocks}, lora_rank "
-                f"{self.tuning.lora_rank}) has part of it learn: set freeze_image = false, or leave tuning out."
+                f"freeze_image excludes the image tower from training, but tuning (blocks {self.tuning.blocks}, "
+                f"lora_rank {self.tuning.lora_rank}) trains part of it: set freeze_image = false, or remove tuning."
             )
         if self.model.views.names and self.objective.views.weight == 0.0:
             raise ConfigError(
-                f"the model has further modalities ({', '.join(self.model.views.names)}) and objective.views.weight is "
-                "0: nothing would train them. Give it a weight, or set model.views.caption and map to 'none'."
+                f"the model has further modalities ({', '.join(self.model.views.names)}), but objective.views.weight "
+                "is 0, so they would not be trained. Give it a weight, or set model.views.caption and map to 'none'."
             )
 
 
@@ -152,13 +157,13 @@ def load_recipe(name: str | os.PathLike[str], overrides: Mapping[str, Any] | Non
     """Read a recipe.
 
     Args:
-        name: The name of a shipped recipe (`clip`, `sw-clip`), or the path of a TOML file. Either may build on another
-            by `base = "sw-clip"`.
-        overrides: Values that replace the recipe's: by dotted key as in `--set`, nested as the dataclasses are, or
-            both. A text for a value that is no text (`"400"`, `"[15.0, 60.0]"`) is read as TOML, as `--set` reads it.
+        name: The name of a shipped recipe (`clip`, `sw-clip`), or the path of a TOML file. Either may extend another
+            with `base = "sw-clip"`.
+        overrides: Values that replace the recipe's: by dotted key as in `--set`, nested like the dataclasses, or both.
+            A text for a value that is not a text (`"400"`, `"[15.0, 60.0]"`) is parsed as TOML, as with `--set`.
 
     Raises:
-        ConfigError: No such recipe, not TOML, an unknown key, or a value that cannot work.
+        ConfigError: There is no such recipe, it is not TOML, a key is unknown, or a value cannot work.
 
     Example:
         >>> config = load_recipe("sw-clip", {"steps": 10, "optimizer.rate": 1e-3, "batch": {"size": "64"}})
@@ -167,28 +172,28 @@ def load_recipe(name: str | os.PathLike[str], overrides: Mapping[str, Any] | Non
     """
     name = os.fspath(name)
     values: dict[str, Any] = {}
-    *grounds, (where, own) = recipe_layers(name)
-    for ground, stated in grounds:  # each is a recipe by itself, so that what does not fit is named where it stands
-        values = merged(values, stated)
-        structure(TrainingConfig, values, ground)
+    *bases, (where, last) = recipe_layers(name)
+    for base, layer in bases:  # each is a complete recipe, so that an error names the layer that caused it
+        values = merged(values, layer)
+        structure(TrainingConfig, values, base)
     replaced = read_texts(TrainingConfig, nested(overrides or {}))
-    return structure(TrainingConfig, merged(merged(values, own), replaced), where)
+    return structure(TrainingConfig, merged(merged(values, last), replaced), where)
 
 
 def write_config(path: Path, config: TrainingConfig) -> None:
-    """Write a configuration whole, as a recipe that makes the same run."""
+    """Write a complete configuration, as a recipe of the same run."""
     with atomic_file(path) as beside:
         beside.write_bytes(tomli_w.dumps(without_none(as_plain(config))).encode())
 
 
 def recipe_names() -> list[str]:
-    """Names of the recipes that ship with the package."""
+    """Names of the shipped recipes."""
     folder = resources.files("swclip.training") / "recipes"
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
 def recipe_summaries() -> dict[str, str]:
-    """The recipes that ship with the package: name, and what it is for in one line.
+    """The shipped recipes: names, and their purpose in one line.
 
     Example:
         >>> recipe_summaries()["clip"]
@@ -200,11 +205,11 @@ def recipe_summaries() -> dict[str, str]:
 
 
 def warn_of_untrained_tower(config: TrainingConfig) -> None:
-    """Warn where a frozen image tower was never trained: nothing that is learnt on its features means anything."""
+    """Warn where a frozen image tower was never trained, so that its features are random."""
     if config.freeze_image and config.model.image.tower.startswith("builtin:"):
         warnings.warn(
-            f"freeze_image keeps {config.model.image.tower} as it is, and that image tower is not pretrained: its "
-            "features mean nothing. Name a pretrained one (model.image.tower, --image-tower), or let it learn "
+            f"freeze_image keeps {config.model.image.tower} untrained, and that image tower is not pretrained: its "
+            "features are random. Choose a pretrained one (model.image.tower, --image-tower), or train it "
             "(freeze_image = false, --freeze none).",
             SwclipWarning,
             stacklevel=3,
@@ -212,19 +217,19 @@ def warn_of_untrained_tower(config: TrainingConfig) -> None:
 
 
 def recipe_layers(name: str) -> list[tuple[str, dict[str, Any]]]:
-    """A recipe and all it builds on, the ground first.
+    """A recipe and all its bases, the outermost base first.
 
-    A recipe may begin with `base = "sw-clip"` (one that ships) or `base = "other.toml"` (relative to its own file): it
-    then states only what it has otherwise.
+    A recipe may begin with `base = "sw-clip"` (a shipped one) or `base = "other.toml"` (relative to its file): it then
+    contains only the differences.
 
     Args:
         name: The name of a shipped recipe, or the path of a TOML file.
 
     Returns:
-        What to call each layer in an error, and its values without `base`.
+        The name of each layer in errors, and its values without `base`.
 
     Raises:
-        ConfigError: No such recipe, not TOML, a base that is no text, or one that builds on itself.
+        ConfigError: There is no such recipe, it is not TOML, a base is not a text, or a recipe is its own base.
     """
     layers: list[tuple[str, dict[str, Any]]] = []
     seen: list[str] = []
@@ -233,10 +238,10 @@ def recipe_layers(name: str) -> list[tuple[str, dict[str, Any]]]:
     while base is not None:
         if not isinstance(base, str):
             raise ConfigError(f"{layers[-1][0]}: base = {base!r} must be the name of a recipe, or a TOML file.")
-        where, identity, text, place = _found(base, place, layers[-1][0] if layers else None)
+        where, identity, text, place = _resolve(base, place, layers[-1][0] if layers else None)
         if identity in seen:
             ring = " -> ".join(Path(step).name for step in [*seen[seen.index(identity) :], identity])
-            raise ConfigError(f"{layers[-1][0]}: base = {base!r} leads back to where it came from ({ring}); cut it.")
+            raise ConfigError(f"{layers[-1][0]}: base = {base!r} is circular ({ring}); remove one of these bases.")
         seen.append(identity)
         values = _values(text, where)
         base = values.pop("base", None)
@@ -245,7 +250,7 @@ def recipe_layers(name: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 def merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested tables, the second over the first; a list replaces a list."""
+    """Merge nested tables: values of the second replace those of the first; lists are replaced as a whole."""
     both = dict(values)
     for key, value in overrides.items():
         below = both.get(key)
@@ -253,16 +258,16 @@ def merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
     return both
 
 
-def _found(name: str, beside: Path | None, asked_by: str | None) -> tuple[str, str, bytes, Path | None]:
-    """What to call a recipe, what tells it from others, its text, and the folder its own base is relative to."""
+def _resolve(name: str, beside: Path | None, parent: str | None) -> tuple[str, str, bytes, Path | None]:
+    """The name of a recipe in errors, its identity, its text, and the folder to which its base is relative."""
     if name in recipe_names():
         text = (resources.files("swclip.training") / "recipes" / f"{name}.toml").read_bytes()
         return f"recipe {name}", name, text, None
     path = Path(name) if beside is None else beside / name
     if not path.is_file():
-        lead = "" if asked_by is None else f"{asked_by}: base: "
+        lead = "" if parent is None else f"{parent}: base: "
         raise ConfigError(
-            f"{lead}recipe {name!r} is neither one that ships ({', '.join(recipe_names())}) nor a TOML file there is."
+            f"{lead}recipe {name!r} is neither a shipped one ({', '.join(recipe_names())}) nor an existing TOML file."
         )
     return str(path), str(path.resolve()), path.read_bytes(), path.parent
 
@@ -275,10 +280,10 @@ def _values(text: bytes, where: str) -> dict[str, Any]:
 
 
 def assigned(assignments: Iterable[str]) -> dict[str, Any]:
-    """`KEY=VALUE` texts as values by dotted key; a value is TOML, or plain text where it is none.
+    """Parse `KEY=VALUE` texts into values by dotted key; a value is TOML, or plain text where it is not valid TOML.
 
     Raises:
-        ConfigError: A text without `=`.
+        ConfigError: A text has no `=`.
 
     Example:
         >>> assigned(["steps=10", "model.image.tower=builtin:small"])
@@ -301,7 +306,7 @@ def _toml_or_text(text: str) -> Any:
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys as nested tables, at any depth.
+    """Expand dotted keys into nested tables, at any depth.
 
     Raises:
         ConfigError: A key is both a value and a table.
@@ -324,9 +329,9 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _put(tables: dict[str, Any], key: str, value: Any, whole: str) -> None:
-    """Put a value or a table into tables; of two tables under one key, both stay."""
+    """Put a value or a table into tables; two tables under one key are merged."""
     if key in tables and isinstance(tables[key], dict) != isinstance(value, dict):
-        raise ConfigError(f"{whole}: {key} is given both a value and further keys below it; give one of the two.")
+        raise ConfigError(f"{whole}: {key} has both a value and nested keys; give one of the two.")
     if isinstance(value, dict) and key in tables:
         for name, below in value.items():
             _put(tables[key], name, below, whole)
@@ -335,11 +340,11 @@ def _put(tables: dict[str, Any], key: str, value: Any, whole: str) -> None:
 
 
 def read_texts(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested values with texts read as TOML where the dataclass holds no text.
+    """Parse texts of nested values as TOML where the dataclass does not have a text.
 
     Args:
         kind: The dataclass.
-        values: Its values; keys that it has not are left as they are.
+        values: Its values; unknown keys are kept unchanged.
     """
     hints = get_type_hints(kind)
     read: dict[str, Any] = {}

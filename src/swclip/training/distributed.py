@@ -14,7 +14,13 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Process:
-    """This process among all of a run."""
+    """One process of a run.
+
+    Attributes:
+        rank: Its number, from 0.
+        count: Number of processes of the run.
+        device: Its device.
+    """
 
     rank: int
     count: int
@@ -28,10 +34,10 @@ class Process:
 
 @contextmanager
 def join_processes() -> Iterator[Process]:
-    """Join the process group that torchrun describes in the environment; alone where there is none.
+    """Join the process group that torchrun describes in the environment; a single process without it.
 
     Yields:
-        Rank, count and device: a GPU of its own where there are any (NCCL), else the CPU (gloo).
+        The process, with one GPU for each where there are GPUs (NCCL), else the CPU (gloo).
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -51,11 +57,11 @@ def join_processes() -> Iterator[Process]:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Mean of the gradients over all processes, in one message per dtype.
+    """Average the gradients over all processes, in one message per dtype.
 
-    Not torch's DistributedDataParallel: its hooks count on one backward pass a step, and a batch in chunks makes
-    several. A parameter that a process did not use counts as zero there; one that none used is left without a gradient,
-    as in a single process, so that its weight does not decay.
+    This replaces torch's DistributedDataParallel, whose hooks expect one backward pass per step; a batch in chunks has
+    several. A parameter that a process did not use has gradient 0 there; one that no process used remains without a
+    gradient, as in a single process, so that its weight does not decay.
     """
     if not (dist.is_initialized() and dist.get_world_size() > 1):
         return
@@ -79,13 +85,13 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def sum_over_all(values: Tensor) -> Tensor:
-    """The sum of a tensor over all processes, in each of them; the tensor itself where there is one process."""
+    """Sum a tensor over all processes, in each of them; unchanged with a single process."""
     if dist.is_initialized() and dist.get_world_size() > 1:
         dist.all_reduce(values)
     return values
 
 
 def wait_for_all() -> None:
-    """Wait until every process has come here."""
+    """Wait until all processes have called this."""
     if dist.is_initialized() and dist.get_world_size() > 1:
         dist.barrier()

@@ -1,8 +1,8 @@
-"""Which weights of an image tower learn: all of them, those of its last blocks, or LoRA adapters of those.
+"""Fine-tuning of an image tower: all weights, those of its last blocks, or LoRA adapters of those.
 
-Fine-tuning a whole pretrained tower on a few thousand photographs makes it forget, and a GPU has to hold all of its
-gradients. The usual way out is to train the last blocks alone, or adapters of low rank. A LoRA adapter changes a linear
-layer y = W x + b to
+Fine-tuning a whole pretrained tower on a few thousand photographs causes forgetting, and needs memory for all of its
+gradients. The usual alternatives are to train the last blocks only, or adapters of low rank. A LoRA adapter changes a
+linear layer y = W x + b to
 
     y = W x + b + (alpha / r) B A x,      A (r, in), B (out, r), B = 0 at the start
 
@@ -32,13 +32,17 @@ from swclip.models.image_tower import ImageTower
 
 @dataclass(frozen=True)
 class TuningConfig:
-    """Which part of an image tower learns, where it is not frozen.
+    """The trained part of an image tower that is not frozen.
 
     Attributes:
-        blocks: Number of its last transformer blocks that learn, with the layers behind them; 0 for the whole tower.
-        lora_rank: Rank r of LoRA adapters on the linear layers of those blocks (of all where `blocks` is 0), which
-            learn instead of the weights; 0 for none.
+        blocks: Number of the last transformer blocks that are trained, with the layers after them; 0 for the whole
+            tower.
+        lora_rank: Rank r of LoRA adapters on the linear layers of those blocks (of all if `blocks` is 0), which are
+            trained instead of the weights; 0 for none.
         lora_alpha: Scale alpha of the adapters.
+
+    Raises:
+        ConfigError: A value that cannot work.
     """
 
     blocks: int = 0
@@ -53,7 +57,7 @@ class TuningConfig:
 
     @property
     def partial(self) -> bool:
-        """Whether less than the whole tower learns."""
+        """Whether only a part of the tower is trained."""
         return self.blocks > 0 or self.lora_rank > 0
 
 
@@ -62,9 +66,9 @@ class LoraAdapters(nn.Module):
 
     Args:
         layers: The layers, by name.
-        rank: r.
-        alpha: Scale.
-        seed: Seed of A; B is 0.
+        rank: Rank r.
+        alpha: Scale alpha.
+        seed: Seed of A; B is initially 0.
     """
 
     def __init__(self, layers: dict[str, nn.Linear], rank: int, alpha: float, seed: int) -> None:
@@ -104,7 +108,7 @@ class LoraAdapters(nn.Module):
 
 @contextmanager
 def merged_weights(adapters: LoraAdapters | None) -> Iterator[None]:
-    """Merge adapters, where there are any, into a model's weights within the context: the weights to be saved."""
+    """Merge adapters, if any, into a model's weights within the context: the weights to be saved."""
     if adapters is None:
         yield
         return
@@ -113,18 +117,18 @@ def merged_weights(adapters: LoraAdapters | None) -> Iterator[None]:
 
 
 def tune(tower: ImageTower, config: TuningConfig, seed: int) -> LoraAdapters | None:
-    """Select the parameters of a tower that learn, and add LoRA adapters where the configuration has them.
+    """Select the trained parameters of a tower, and add LoRA adapters where the configuration has them.
 
     Args:
         tower: The image tower; `requires_grad` of its parameters is set.
-        config: The part that learns.
+        config: The trained part.
         seed: Seed of the adapters.
 
     Returns:
         The adapters; None where there are none.
 
     Raises:
-        ConfigError: The tower has not so many blocks, or none at all.
+        ConfigError: The tower has fewer blocks, or none.
     """
     if not config.partial:
         return None
@@ -132,7 +136,7 @@ def tune(tower: ImageTower, config: TuningConfig, seed: int) -> LoraAdapters | N
     chosen = list(range(len(blocks) - (config.blocks or len(blocks)), len(blocks)))
     learning = {id(p) for number in chosen for p in blocks[number].parameters()}
     within = {id(p) for block in blocks for p in block.parameters()}
-    behind = False  # parameters come in the order in which they are used
+    behind = False  # parameters are in the order of their use
     for parameter in tower.parameters():
         if id(parameter) in within:
             behind = True
@@ -159,8 +163,8 @@ def _blocks(tower: ImageTower, config: TuningConfig) -> list[nn.Module]:
     if blocks is None:
         kind = "builtin" if tower.architecture is None else tower.architecture["model_type"]
         raise ConfigError(
-            f"tuning: a {kind!r} image tower has no row of transformer blocks to choose from; set tuning.blocks and "
-            "tuning.lora_rank to 0, which lets all of it learn."
+            f"tuning: a {kind!r} image tower has no sequence of transformer blocks; set tuning.blocks and "
+            "tuning.lora_rank to 0 to train all of it."
         )
     if config.blocks > len(blocks):
         raise ConfigError(f"tuning.blocks {config.blocks}: the image tower has {len(blocks)} blocks; give fewer.")

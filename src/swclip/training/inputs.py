@@ -27,19 +27,23 @@ from swclip.models.modalities import Modalities, ModalityInputs, has_words
 _LOG = logging.getLogger(__name__)
 
 _IN_MEMORY_BYTES = 2 << 30
-_DROPPED = 7  # purpose of the generator: nothing else is drawn from this seed and step
+_DROPPED = 7  # purpose of the generator, so that it shares no seed and step with others
 
 
 class Source(Protocol):
-    """Gives the inputs of a batch."""
+    """Source of the image side's inputs."""
 
     def rows(self, rows: Int64[np.ndarray, " b"]) -> Tensor:
-        """Inputs of photographs, by their number in the training set."""
+        """Inputs (B, ...) of photographs, by their numbers (B,) in the training set."""
         ...
 
 
 class FeatureSource:
-    """Features of a frozen tower, all in memory."""
+    """Features of a frozen tower, in memory.
+
+    Args:
+        features: (N, F) features of the training photographs.
+    """
 
     def __init__(self, features: Float[np.ndarray, "n f"]) -> None:
         self._features = torch.from_numpy(features)
@@ -50,13 +54,13 @@ class FeatureSource:
 
 
 class PhotographSource:
-    """Decoded and preprocessed photographs; kept in memory after the first time while there is room.
+    """Decoded and preprocessed photographs; kept in memory after the first use if all of them fit.
 
     Args:
         paths: N photographs.
-        preprocess: How a photograph becomes the model's input.
+        preprocess: The model's preprocessing.
         workers: Decoding threads.
-        memory_bytes: Photographs are kept, in half precision, if all of them fit into this.
+        memory_bytes: Photographs are kept, in half precision, if all of them fit into this memory.
     """
 
     def __init__(
@@ -73,7 +77,7 @@ class PhotographSource:
         """(B, 3, H, W) normalised pixels, float32.
 
         Raises:
-            PhotographError: One cannot be decoded.
+            PhotographError: A photograph cannot be decoded.
         """
         if self._kept is None:
             read = self._pool.map(self._preprocess.read, (self._paths[row] for row in rows))
@@ -84,17 +88,23 @@ class PhotographSource:
         ):
             self._kept[int(row)] = torch.from_numpy(pixels).to(torch.float16)
         self._decoded[missing] = True
-        # Through float16 the first time too, so that a photograph is the same whenever it is drawn.
+        # In float16 the first time too, so that a photograph has the same values whenever it is drawn.
         return self._kept[torch.from_numpy(rows)].to(torch.float32)
 
 
 def prefetch(
     source: Source, batch: Callable[[int], Int64[np.ndarray, " b"]], first: int, steps: int
 ) -> Iterator[tuple[int, Int64[np.ndarray, " b"], Tensor]]:
-    """Yield batches from step `first` on; the next one is fetched while the current one is used.
+    """Fetch batches from step `first` on, the next one while the current one is used.
+
+    Args:
+        source: Gives the inputs.
+        batch: Gives the rows of a step.
+        first: The first step.
+        steps: Number of steps of the run.
 
     Yields:
-        Step, rows and inputs.
+        Step, rows (B,) and inputs (B, ...).
     """
 
     def fetch(step: int) -> tuple[int, Int64[np.ndarray, " b"], Tensor]:
@@ -113,14 +123,14 @@ def prefetch(
 class ModalitySource:
     """Captions and map tiles of the training photographs.
 
-    Tiles are decoded and preprocessed as photographs are, and kept in memory while there is room. They are not
-    augmented: a map is drawn, and shifted it would be that of another place.
+    Tiles are decoded, preprocessed and kept in memory like photographs. They are not augmented, since a shifted map
+    would be that of another place.
 
     Args:
         manifest: The photographs.
-        rows: Which of them are trained on.
+        rows: (N,) rows of the training photographs in the manifest.
         views: The model's modalities beside the photograph.
-        dropout: Probability with which the fusion leaves a modality out.
+        dropout: Probability with which the fusion omits a modality.
         seed: Seed of that dropout.
 
     Raises:
@@ -141,7 +151,7 @@ class ModalitySource:
             _check_present(manifest, "caption", "caption", present[-1])
             cut = sum(views.caption.fitted(text) != " ".join(text.split()) for text in self._captions if text)
             if cut:
-                _LOG.warning("%d captions are longer than the text tower reads; their ends are left out", cut)
+                _LOG.warning("%d captions are longer than the text tower reads; their ends are cut off", cut)
         if views.map is not None:
             paths = [manifest.map_paths[row] for row in rows]
             present.append(np.array([path is not None for path in paths]))
@@ -160,7 +170,7 @@ class ModalitySource:
         Args:
             rows: (B,) their numbers in the training set.
             step: The step; the fusion's dropout is drawn from the seed and the step.
-            rank: This process's number: it takes its part of the dropout of the whole batch.
+            rank: This process's number, which selects its rows of the batch's dropout.
             device: Device of the tiles.
 
         Raises:
@@ -180,7 +190,7 @@ class ModalitySource:
     def _kept(self, present: Bool[Tensor, "b v"], step: int, rank: int) -> Bool[Tensor, "b v"]:
         count = len(present)
         generator = np.random.default_rng([self._seed, step, _DROPPED])
-        # Row by row, so that the processes' parts put together are what one process draws.
+        # Row by row, so that the processes together draw the same as one process.
         drawn = torch.from_numpy(generator.random(((rank + 1) * count, present.shape[1])))[rank * count :]
         kept = present & (drawn >= self._dropout)
         return torch.where(kept.any(dim=1, keepdim=True), kept, present)
@@ -189,7 +199,7 @@ class ModalitySource:
 def _check_present(manifest: Manifest, modality: str, column: str, present: Bool[np.ndarray, " n"]) -> None:
     if not present.any():
         raise InputError(
-            f"{manifest.path}: the model reads the photographs' {modality}s, and none of the {len(present)} training "
+            f"{manifest.path}: the model reads the photographs' {modality}s, but none of the {len(present)} training "
             f"photographs has one (column {column!r}); add them to the manifest, or set model.views."
             f"{'caption' if column == 'caption' else 'map'} to 'none'."
         )
@@ -199,7 +209,7 @@ def _check_present(manifest: Manifest, modality: str, column: str, present: Bool
 
 
 def embed_modalities(model: LocatorModel, image: Tensor, inputs: ModalityInputs) -> Tensor:
-    """Embeddings of all modalities (B, M, D): the photograph (B, D) first, zeros where one is missing."""
+    """Embeddings of all modalities (B, M, D), the photograph (B, D) first; zeros where one is missing."""
     assert model.views is not None
     return torch.stack([image, *model.views.encode(inputs)], dim=1)
 
@@ -207,12 +217,15 @@ def embed_modalities(model: LocatorModel, image: Tensor, inputs: ModalityInputs)
 def contrasted_modalities(
     model: LocatorModel, embedded: Tensor, inputs: ModalityInputs | None
 ) -> tuple[Tensor, list[Modality]]:
-    """The photographs' embeddings (B, D), and the modalities that the objective contrasts beside them.
+    """Separate the photographs' embeddings from the modalities that the objective contrasts beside them.
 
     Args:
         model: The model.
-        embedded: (B, M, D) of `embed_modalities`, or (B, D) where there are no inputs.
-        inputs: What the modalities were embedded from; None where the model reads photographs alone.
+        embedded: (B, M, D) of `embed_modalities`, or (B, D) without `inputs`.
+        inputs: The inputs of the modalities; None for a model without them.
+
+    Returns:
+        (B, D) embeddings of the photographs, and the further modalities with their fusion.
     """
     if inputs is None:
         return embedded, []
@@ -234,8 +247,8 @@ def fill_missing_accuracies(accuracy_m: Float64[np.ndarray, " n"], config: Targe
         config: `missing_accuracy` and `default_accuracy_m`.
 
     Returns:
-        (N,) the same with the median of the stated ones, or the default, in place of NaN. Unchanged without
-        `gps_noise`, where accuracies are not used.
+        (N,) metres, with the median of the stated ones or the default instead of NaN; unchanged without `gps_noise`,
+        which does not use accuracies.
 
     Example:
         >>> fill_missing_accuracies(np.array([4.0, np.nan, 8.0]), TargetConfig(missing_accuracy="median")).tolist()
@@ -248,7 +261,7 @@ def fill_missing_accuracies(accuracy_m: Float64[np.ndarray, " n"], config: Targe
     if config.missing_accuracy == "median":
         if missing.all():
             _LOG.warning(
-                "none of the %d training photographs states an accuracy, so they have no median: the default is used",
+                "none of the %d training photographs states an accuracy, so there is no median: the default is used",
                 len(accuracy_m),
             )
         else:
@@ -266,7 +279,7 @@ def fill_missing_accuracies(accuracy_m: Float64[np.ndarray, " n"], config: Targe
 def level_ids(
     frame: pd.DataFrame, positions_deg: Float64[np.ndarray, "n 2"], config: HierarchyConfig
 ) -> Int[Tensor, "n l"] | None:
-    """Numbers of the units of the hierarchy, the same in every process and after every resumption.
+    """Number the units of the hierarchy, equally in all processes and after a resumption.
 
     Args:
         frame: The training photographs' rows of the manifest.
@@ -274,11 +287,11 @@ def level_ids(
         config: Columns and H3 resolutions of the levels.
 
     Returns:
-        (N, L) the columns first, then the cells from coarse to fine, -1 where a column is null; None where the term
-        has no weight.
+        (N, L) numbers, for the columns first, then for the cells from coarse to fine; -1 where a column is null. None
+        where the term has no weight.
 
     Raises:
-        ConfigError: The manifest lacks a column, or the column is all null.
+        ConfigError: The manifest lacks a column, or all its values are null.
     """
     if config.weight == 0.0:
         return None
@@ -287,13 +300,13 @@ def level_ids(
         if name not in frame:
             raise ConfigError(
                 f"the manifest has no column {name!r} for a level of the hierarchy; set objective.hierarchy.levels to "
-                "columns it has, or to [] for cells alone."
+                "columns of the manifest, or to [] for cells only."
             )
         values = [None if pd.isna(value) else str(value) for value in frame[name]]
         if all(value is None for value in values):
             raise ConfigError(
                 f"column {name!r} is empty, and cannot be a level of the hierarchy; set objective.hierarchy.levels to "
-                "other columns, or to [] for cells alone."
+                "other columns, or to [] for cells only."
             )
         columns.append(_numbered(values))
     if config.resolutions:

@@ -1,4 +1,4 @@
-"""Places of earlier batches as further locations of the contrast, and noise on positions: functions of the step."""
+"""Locations of earlier batches as further candidates of the contrast, and noise on positions, by step."""
 
 from __future__ import annotations
 
@@ -24,13 +24,16 @@ _QUEUE_NOISE, _BATCH_NOISE = 10, 11
 
 @dataclass(frozen=True)
 class QueueConfig:
-    """GeoCLIP's dynamic queue: places of earlier batches as further negatives.
+    """GeoCLIP's dynamic queue: locations of earlier batches as further negatives.
 
     Attributes:
-        size: Places in the queue; 0 for none. It holds the latest, whole batches or not, and is shorter in the first
-            steps, before so many places were drawn.
-        noise_m: Standard deviation, metres to the east and to the north each, of what is added to them, drawn anew at
+        size: Number of locations in the queue, the latest ones; 0 for no queue. The queue is shorter in the first
+            steps.
+        noise_m: Standard deviation, in metres to the east and to the north, of the noise on their positions, drawn at
             each step.
+
+    Raises:
+        ConfigError: A value that cannot work.
     """
 
     size: int = 0
@@ -43,10 +46,14 @@ class QueueConfig:
 
 
 def check_noise(name: str, noise_m: float) -> None:
-    """Refuse a noise that is no length.
+    """Refuse a standard deviation that is negative or not finite.
+
+    Args:
+        name: Its name in the message.
+        noise_m: The standard deviation, metres.
 
     Raises:
-        ConfigError: Naming the value.
+        ConfigError: It cannot work; the message has the value.
     """
     if not (math.isfinite(noise_m) and noise_m >= 0.0):
         raise ConfigError(f"{name} {noise_m} must be 0 or more metres.")
@@ -58,8 +65,8 @@ class QueuedPlaces:
 
     Attributes:
         positions_deg: (Q, 2) latitude, longitude in degrees, noise included.
-        accuracy_m: (Q,) GPS accuracies of the photographs they come from, NaN where unknown.
-        words: Q mappings of what the prompt may name, or None.
+        accuracy_m: (Q,) GPS accuracies of their photographs in metres, NaN where unknown.
+        words: Q mappings of the prompt's other fields, or None.
     """
 
     positions_deg: Tensor
@@ -70,13 +77,13 @@ class QueuedPlaces:
 class LocationQueue:
     """The queue at any step.
 
-    Since a batch is a pure function of seed and step, the queue at a step is the places of the batches before it: it
-    has no state, needs no checkpoint, and a run that was killed resumes with the queue it would have had.
+    Since a batch is a pure function of seed and step, the queue at a step consists of the locations of the batches
+    before it: it has no state, needs no checkpoint, and a run that was killed resumes with the queue it would have had.
 
     Args:
-        sampler: Draws the batches. Not the one that another thread draws from: samplers keep permutations.
-        positions_deg: (N, 2) positions of the training photographs.
-        accuracy_m: (N,) their accuracies.
+        sampler: Draws the batches; not shared with another thread, since samplers cache permutations.
+        positions_deg: (N, 2) positions of the training photographs, degrees.
+        accuracy_m: (N,) their GPS accuracies, metres.
         words: N mappings for the prompt, or None.
         config: Size and noise.
         seed: Seed of the noise.
@@ -96,7 +103,7 @@ class LocationQueue:
         self._drawn: dict[int, Int64[np.ndarray, " b"]] = {}
 
     def rows(self, step: int) -> Int64[np.ndarray, " q"]:
-        """Numbers of the photographs whose places are queued at a step, the latest batch first."""
+        """Numbers (Q,) of the photographs whose locations are queued at a step, the latest batch first."""
         size = self._config.size
         batches = min(step, -(-size // self._sampler.batch_size))
         steps = range(step - 1, step - 1 - batches, -1)
@@ -118,14 +125,17 @@ class LocationQueue:
 def noisy_positions(
     positions_deg: Float64[Tensor, "b 2"], noise_m: float, seed: int, step: int, rank: int = 0
 ) -> Float64[Tensor, "b 2"]:
-    """This process's positions of a batch with Gaussian noise, as if drawn for the whole batch at once.
+    """The local positions of a batch with Gaussian noise, equal to a draw for the whole batch.
 
     Args:
         positions_deg: (B, 2) degrees.
-        noise_m: Standard deviation to the east and to the north each; 0 returns the positions themselves.
-        seed: Seed.
-        step: Step.
-        rank: This process's number: its share of the batch's noise is that of the rows it holds.
+        noise_m: Standard deviation, in metres to the east and to the north; 0 returns the positions unchanged.
+        seed: Seed of the noise.
+        step: The step.
+        rank: This process's number, which selects its rows of the batch's noise.
+
+    Returns:
+        (B, 2) degrees.
     """
     if noise_m == 0.0:
         return positions_deg
@@ -137,13 +147,16 @@ def noisy_positions(
 def embed_locations(
     model: LocatorModel, positions_deg: Tensor, words: list[Words] | None, queue: QueuedPlaces | None
 ) -> tuple[Float[Tensor, "b d"], QueuedLocations | None]:
-    """Location embeddings of a batch and of its queue, in one pass: a place that is in both is encoded once.
+    """Embed the locations of a batch and of its queue in one pass: a location in both is encoded once.
 
     Args:
         model: The model.
-        positions_deg: (B, 2) positions of the batch.
+        positions_deg: (B, 2) positions of the batch, degrees.
         words: B mappings for the prompt, or None.
         queue: The queue, or None.
+
+    Returns:
+        (B, D) embeddings of the batch, and the embedded queue or None.
     """
     if queue is None:
         return model.position_embeddings(positions_deg, words), None

@@ -51,12 +51,11 @@ def train(
 
     Args:
         manifest: The photographs.
-        splits: Their splits; those of `train` are trained on, those of `val` choose the best weights and fit the
-            posterior.
+        splits: Their splits: `train` for training, `val` for the choice of the best weights and the posterior.
         config: The configuration.
-        out: The run's folder. One that holds a finished run of the same configuration is left as it is.
+        out: The run's folder; a finished run of the same configuration is kept.
         system: Name of the run in comparisons.
-        cache: Where features of a frozen tower are kept; the user's cache folder where None.
+        cache: Cache of a frozen tower's features; None for the user's cache folder.
         command: The command line, for the record.
         progress: Called with (task, done, total).
 
@@ -64,9 +63,9 @@ def train(
         The run's record, with the figures on the validation queries.
 
     Raises:
-        InputError: No photograph is in split `train`, or one cannot be decoded.
-        ConfigError: `out` holds another run, another process trains in it, or the configuration cannot work on these
-            photographs.
+        InputError: Split `train` has fewer than two photographs, or one cannot be decoded.
+        ConfigError: `out` contains another run, another process trains in it, or the configuration cannot work on
+            these photographs.
         ArtefactError: The newest checkpoint is damaged.
     """
     folder = Path(out)
@@ -76,7 +75,7 @@ def train(
     with sole_trainer(folder):
         facts = open_run(folder, config, manifest, splits, system, command)
         if facts.status == "finished":
-            _LOG.info("%s: is finished; nothing to do", folder)
+            _LOG.info("%s: the run is finished; nothing to do", folder)
             return facts
         warn_of_untrained_tower(config)
         with join_processes() as process:
@@ -93,7 +92,7 @@ def train(
 
 
 def _run_steps(setup: TrainingSetup, report: Progress) -> float:
-    """Train from the step that was restored to the last one; keep the best weights; return the seconds it took."""
+    """Train from the restored step to the last one, save the best weights, and return the duration in seconds."""
     config, process, model, validation = setup.config, setup.process, setup.model, setup.validation
     log = MetricsLog(setup.folder, setup.step) if process.leads else None
     mixed = config.precision == "bfloat16" or (config.precision == "auto" and process.device.type == "cuda")
@@ -122,14 +121,14 @@ def _run_steps(setup: TrainingSetup, report: Progress) -> float:
         done = step + 1
         last = done == config.steps
         report("training", done, config.steps)
-        if log is None:  # the process that leads writes the run's files
+        if log is None:  # only the leading process writes the run's files
             continue
         if done % 10 == 0 or last:
             values = {name: value.item() for name, value in figures.items()}
             if not np.isfinite(values["loss"]):
                 raise ConfigError(
                     f"{setup.folder}: the loss is {values['loss']} at step {done}: the training diverged. Lower the "
-                    "rates (--set optimizer.rate=...) or the gradient's limit (optimizer.clip), in another --out."
+                    "rates (--set optimizer.rate=...) or the limit of the gradient (optimizer.clip); use another --out."
                 )
             log.write(done, {**values, "gradient_norm": norm.item(), "rate": setup.optimizer.param_groups[0]["lr"]})
         if validation is not None and (last or _every(done, config.evaluate_every)):

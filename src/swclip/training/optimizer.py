@@ -1,4 +1,4 @@
-"""The optimizer's groups of weights, and the rate at each step."""
+"""Parameter groups of the optimizer, and the learning rate at each step."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from swclip.training.fine_tuning import LoraAdapters
 
 
 def rate_factor(step: int, steps: int, config: OptimizerConfig) -> float:
-    """Share of the full rate at a step: linear warm-up, then a cosine down to `config.final`.
+    """Factor on the learning rate at a step: linear warm-up, then a cosine decay to `config.final`.
 
     Args:
-        step: The step that is about to be made, from 0.
-        steps: Steps in all.
+        step: The step, from 0.
+        steps: Number of steps of the run.
         config: Warm-up and final shares.
 
     Example:
@@ -34,15 +34,15 @@ def rate_factor(step: int, steps: int, config: OptimizerConfig) -> float:
 def parameter_groups(
     model: LocatorModel, config: TrainingConfig, adapters: LoraAdapters | None = None
 ) -> list[dict[str, Any]]:
-    """The weights that learn, grouped by rate and weight decay; a tower's that are frozen are not among them.
+    """The trained weights, grouped by learning rate and weight decay, without those of a frozen tower.
 
     Args:
         model: The model.
         config: Rates, and whether the image tower is frozen.
-        adapters: LoRA adapters of the image tower, where there are any.
+        adapters: LoRA adapters of the image tower, if any.
 
     Returns:
-        Groups for AdamW, each with `base_rate`, which the schedule multiplies.
+        Groups for AdamW, each with `base_rate`, which the schedule multiplies by `rate_factor`.
     """
     rates = config.optimizer
     tables = {id(p) for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
@@ -77,7 +77,7 @@ def parameter_groups(
             decay = 0.0
             rate = rates.rate if name.startswith(("location.text.", "views.")) else rates.grid_rate
         groups.setdefault((rate, decay), []).append(parameter)
-    if adapters is not None:  # few numbers that start at zero: decay would only hold them there
+    if adapters is not None:  # few parameters with initial value 0: weight decay would only keep them there
         groups.setdefault((rates.lora_rate, 0.0), []).extend(adapters.parameters())
     return [
         {"params": parameters, "lr": rate, "base_rate": rate, "weight_decay": decay}

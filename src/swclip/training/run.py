@@ -1,4 +1,4 @@
-"""A run's folder: its record (run.json), and the lock under which it is trained."""
+"""The folder of a run: its record (run.json), and its lock during training."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class RunFacts:
 
     Attributes:
         manifest: Path of the manifest.
-        manifest_digest: Its identity.
+        manifest_digest: Digest of the manifest.
         splits: Path of the splits.
         system: Name of the run in comparisons: that of its recipe.
-        seed: Seed.
+        seed: Seed of the run.
         status: `running` or `finished`.
-        command: The command line, where there was one.
+        command: The command line, if any.
         versions: Versions of swclip and its main dependencies.
         figures: Figures on the validation queries, at the end.
-        splits_digest: SHA-256 over ids and their split: the same file may have been written again.
+        splits_digest: SHA-256 over ids and their split, since the same file may have been rewritten.
     """
 
     manifest: str
@@ -51,25 +51,25 @@ class RunFacts:
 
     def __repr__(self) -> str:
         validation = self.figures.get("val_posterior")
-        told = f", validation median {validation['median_error_m']:,.0f} m" if validation else ""
-        return f"RunFacts({self.system}, seed {self.seed}, {self.status}{told}, splits {self.splits})"
+        median = f", validation median {validation['median_error_m']:,.0f} m" if validation else ""
+        return f"RunFacts({self.system}, seed {self.seed}, {self.status}{median}, splits {self.splits})"
 
 
 def open_run(
     out: Path, config: TrainingConfig, manifest: Manifest, splits: Splits, system: str, command: str | None
 ) -> RunFacts:
-    """Start a run in a folder, or read the record of the one that is there.
+    """Start a run in a folder, or read the record of the existing one.
 
     Args:
         out: The run's folder.
         config: Its configuration.
         manifest: The photographs.
         splits: Their splits.
-        system: Its name.
-        command: The command line.
+        system: Name of the run in comparisons.
+        command: The command line, for the record.
 
     Raises:
-        ConfigError: The folder holds a run with another configuration, data or splits.
+        ConfigError: The folder contains a run with another configuration, data or splits.
     """
     facts = RunFacts(
         manifest=str(manifest.path.resolve()),
@@ -83,25 +83,25 @@ def open_run(
         splits_digest=digest_of_splits(splits),
     )
     earlier = read_run(out) if (out / "run.json").exists() else None
-    # A run that failed before its first step, for want of a tower or a photograph, may start again with other settings.
+    # A run that failed before its first step, such as without its tower, may start again with other settings.
     if earlier is None or (earlier.status == "running" and not (out / "metrics.jsonl").exists()):
         write_config(out / "config.toml", config)
         write_json(out / "run.json", asdict(facts))
         return facts
     if as_plain(load_recipe(str(out / "config.toml"))) != as_plain(config):
         raise ConfigError(
-            f"{out}: holds a run with another configuration; choose another --out, or remove that folder."
+            f"{out}: contains a run with another configuration; choose another --out, or remove that folder."
         )
     made_from = ("manifest_digest", "splits", "splits_digest")
     if any(getattr(earlier, name) != getattr(facts, name) for name in made_from):
         raise ConfigError(
-            f"{out}: holds a run on other photographs or splits; choose another --out, or remove that folder."
+            f"{out}: contains a run on other photographs or splits; choose another --out, or remove that folder."
         )
     return earlier
 
 
 def digest_of_splits(splits: Splits) -> str:
-    """SHA-256 over ids and their split: the identity of splits, wherever their file is."""
+    """SHA-256 over ids and their split: the identity of splits, independent of their file."""
     rows = splits.frame[["image_id", "split"]].to_numpy().tolist()
     return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest()
 
@@ -121,32 +121,32 @@ def read_run(folder: str | Path) -> RunFacts:
 
 
 def read_finished_run(folder: str | Path) -> RunFacts:
-    """As `read_run`, of a run that is finished.
+    """Read RUN/run.json of a finished run.
 
     Raises:
-        ArtefactError: The folder is not a run, or its training has not ended.
+        ArtefactError: The folder is not a run, or its training is not finished.
     """
     if not (Path(folder) / "run.json").is_file():
         raise ArtefactError(
-            f"{folder}: no run is there (run.json is missing); give what `swclip train ... --out` wrote."
+            f"{folder}: is not a run (run.json is missing); give the folder that `swclip train ... --out` wrote."
         )
     facts = read_run(folder)
     if facts.status != "finished":
         raise ArtefactError(
-            f"{folder}: this run has not finished; give its `swclip train` command again, which resumes it."
+            f"{folder}: this run has not finished; repeat its `swclip train` command, which resumes it."
         )
     return facts
 
 
 @contextmanager
 def sole_trainer(folder: Path) -> Iterator[None]:
-    """Hold a run's folder while it is trained in; of several processes under torchrun the leading one holds it.
+    """Lock a run's folder during training; of several processes under torchrun, the leading one has the lock.
 
     Args:
         folder: The run's folder; created where it is missing.
 
     Raises:
-        ConfigError: Another training holds it.
+        ConfigError: Another training has the lock.
     """
     if os.environ.get("RANK", "0") != "0":
         yield
@@ -162,16 +162,16 @@ def data_of_run(
     manifest: Manifest | str | os.PathLike[str] | None = None,
     splits: Splits | str | os.PathLike[str] | None = None,
 ) -> tuple[Manifest, Splits]:
-    """The manifest and the splits of a run, from where it recorded them or from where they are now.
+    """The manifest and the splits of a run.
 
     Args:
         folder: The run's folder.
         facts: Its record.
-        manifest: The manifest, or where it is now, if it was moved.
-        splits: Other splits of the same manifest, or where they are now.
+        manifest: The manifest, or its path; None for the recorded path.
+        splits: The splits, others of the same manifest, or their path; None for the recorded path.
 
     Raises:
-        ArtefactError: One is not there any more.
+        ArtefactError: A recorded path does not exist any more.
         MismatchError: The manifest is not the one that the run was trained on.
     """
     if not isinstance(manifest, Manifest):
@@ -179,8 +179,8 @@ def data_of_run(
     if facts.manifest_digest != manifest.digest:
         raise MismatchError(
             f"{manifest.path}: this is not the manifest that {folder} was trained on (digest {manifest.digest[:12]}, "
-            f"not {facts.manifest_digest[:12]}): its queries may have been trained on. Give the run's own with "
-            "--manifest, or train on this one."
+            f"not {facts.manifest_digest[:12]}): its queries may have been trained on. Give the run's manifest "
+            "with --manifest, or train on this one."
         )
     if not isinstance(splits, Splits):
         splits = read_splits(_where(Path(folder), facts.splits, "splits") if splits is None else splits)
@@ -188,8 +188,8 @@ def data_of_run(
 
 
 def _where(folder: Path, recorded: str, name: str) -> Path:
-    """Where the run recorded an artefact, from here or from the run's folder."""
+    """The recorded path of an artefact, relative to the working directory or to the run's folder."""
     for path in (Path(recorded), folder / recorded):
         if path.exists():
             return path
-    raise ArtefactError(f"{recorded}: the run's {name} is not there any more; say where it is now with --{name}.")
+    raise ArtefactError(f"{recorded}: the run's {name} does not exist any more; give its path with --{name}.")

@@ -51,32 +51,32 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass
 class TrainingSetup:
-    """Everything that the training loop works with.
+    """The parts of a training run.
 
     Attributes:
         config: The configuration.
         folder: The run's folder.
-        process: This process among all of the run.
-        rows: (N,) rows of the training photographs in the manifest; all other numbers of photographs index these.
+        process: This process.
+        rows: (N,) rows of the training photographs in the manifest; other numbers of photographs are indices of it.
         model: The model, on the process's device.
         adapters: LoRA adapters of the image tower; None where it has none.
         source: Inputs of the image side: features of a frozen tower, or pixels.
         modalities: Captions and map tiles; None where the model reads neither.
         validation: The validation queries; None where the split has none.
-        validation_features: (V, F) their features by a frozen tower; None where the tower learns.
+        validation_features: (V, F) their features by a frozen tower; None where the tower is trained.
         sampler: Draws the batches.
         positions_deg: (N, 2) latitude, longitude in degrees, float64.
         accuracy_m: (N,) 1-sigma GPS accuracies in metres, NaN where unknown.
         region_ids: (N,) numbers of the districts, -1 where unknown.
-        words: N mappings of what the prompt names beside the location; None where it names nothing.
-        queue: Places of earlier batches; None without a queue.
+        words: N mappings of the prompt's other fields; None where it has none.
+        queue: Locations of earlier batches; None without a queue.
         level_ids: (N, L) numbers of the units at each level of the hierarchy; None without that term.
         bandwidths: Bandwidths of the soft labels.
         objective: The loss, on the process's device.
         optimizer: AdamW over `weights`.
-        weights: All parameters that learn.
-        step: Steps that were made when the run was set up: 0, or those of the newest checkpoint.
-        best: Least validation score so far.
+        weights: All trained parameters.
+        step: Number of steps completed before: 0, or that of the newest checkpoint.
+        best: Lowest validation score so far.
     """
 
     config: TrainingConfig
@@ -109,11 +109,11 @@ class TrainingSetup:
         return self.folder / "checkpoints"
 
     def batch(self, step: int, rows: Int64[np.ndarray, " b"], inputs: Tensor) -> Batch:
-        """What a step trains on.
+        """The batch of a step.
 
         Args:
             step: The step.
-            rows: (B,) numbers of the photographs that the sampler drew for it.
+            rows: (B,) numbers of its photographs.
             inputs: (B, ...) their inputs from `source`.
         """
         config, process = self.config, self.process
@@ -138,7 +138,7 @@ class TrainingSetup:
         )
 
     def checkpoint(self, step: int) -> Checkpoint:
-        """The state after `step` steps."""
+        """The checkpoint after `step` steps."""
         parts = {
             "model": self.model.state_dict(),
             "lora": {} if self.adapters is None else self.adapters.state_dict(),
@@ -149,16 +149,16 @@ class TrainingSetup:
             f"{part}.{name}": value
             for part, values in parts.items()
             for name, value in values.items()
-            # A frozen tower is as its file has it: it need not be written again with each checkpoint.
+            # A frozen tower does not change, and is not written with each checkpoint.
             if not (self.config.freeze_image and part == "model" and name.startswith("image_tower."))
         }
         return Checkpoint(step, tensors, {"best": self.best if np.isfinite(self.best) else 1e9})
 
     def restore(self) -> None:
-        """Take the state of the newest checkpoint, where there is one.
+        """Restore the state of the newest checkpoint, if there is one.
 
         Raises:
-            ArtefactError: The checkpoint is damaged, or an earlier release wrote it in a form that is no longer read.
+            ArtefactError: The checkpoint is damaged, or an earlier release wrote it in a form that is not supported.
         """
         checkpoint = newest_checkpoint(self.checkpoints)
         if checkpoint is None:
@@ -196,8 +196,8 @@ def set_up_training(
         rows: (N,) rows of the training photographs in the manifest.
         config: The configuration.
         folder: The run's folder.
-        cache: Where features of a frozen tower are kept.
-        process: This process among all of the run.
+        cache: Cache of a frozen tower's features.
+        process: This process.
         progress: Called with (task, done, total).
 
     Raises:
@@ -228,19 +228,20 @@ def set_up_training(
 
     size = min(config.batch.size, len(rows) // process.count * process.count)
     if size < config.batch.size:
-        _LOG.warning("batch size %d is more than the photographs there are; %d is used", config.batch.size, size)
+        _LOG.warning("batch size %d exceeds the number of photographs; %d is used", config.batch.size, size)
     districts, region_ids = _districts(frame, config)
     sampler = _sampler(config, positions, districts, size, process)
     accuracy_m = torch.from_numpy(fill_missing_accuracies(manifest.accuracy_m[rows], config.objective.targets))
     words = _words(frame, config)
     queue: LocationQueue | None = None
-    if config.queue.size:  # with a sampler of its own: the other one draws ahead in a thread
+    if config.queue.size:  # with a second sampler, since a thread draws ahead from the first
         queue_sampler = _sampler(config, positions, districts, size, process)
         queue = LocationQueue(queue_sampler, positions, accuracy_m, words, config.queue, config.seed)
 
     def features_of(numbers: Int64[np.ndarray, " m"]) -> Any:
-        some = tower_features(model, [paths[i] for i in numbers]) if features is None else features[numbers]
-        return some.astype(np.float32)
+        if features is not None:
+            return features[numbers]
+        return tower_features(model, [paths[i] for i in numbers])
 
     levels = level_ids(frame, positions, config.objective.hierarchy)
     bandwidths = resolve_bandwidths(
@@ -258,7 +259,7 @@ def set_up_training(
         wait=wait_for_all,
     )
     objective = Objective(bandwidths.objective, n_regions=max(1, len(set(districts)))).to(process.device)
-    # Fused: one pass over the weights; the feature grid's table alone has millions, of which a step touches few.
+    # Fused: one pass over the weights, of which the feature grid's table alone has millions.
     optimizer = torch.optim.AdamW(groups, betas=config.optimizer.betas, fused=True)
     setup = TrainingSetup(
         config,
@@ -288,17 +289,17 @@ def set_up_training(
 
 
 def _districts(frame: pd.DataFrame, config: TrainingConfig) -> tuple[list[str | None], Int64[Tensor, " n"]]:
-    """Names of the districts by photograph, and their numbers (-1 where there is none)."""
+    """Names of the districts by photograph, and their numbers, (N,), -1 where there is none."""
     needed = config.objective.fairness.weight > 0.0 or config.batch.balance_regions
     if config.region not in frame and needed:
         raise ConfigError(
-            f"the manifest has no column {config.region!r} to take regions from; set `region` to one it has."
+            f"the manifest has no column {config.region!r} with districts; set `region` to one of its columns."
         )
     values = frame[config.region] if config.region in frame else pd.Series([None] * len(frame), dtype=object)
     names = [None if pd.isna(value) else str(value) for value in values]
     if config.objective.fairness.weight > 0.0 and all(name is None for name in names):
         raise ConfigError(
-            f"column {config.region!r} names no region; set `region` to another column, or fairness weight 0."
+            f"column {config.region!r} has no district; set `region` to another column, or fairness weight 0."
         )
     number = {name: at for at, name in enumerate(sorted({name for name in names if name is not None}))}
     return names, torch.tensor([number.get(name, -1) if name is not None else -1 for name in names])
@@ -329,13 +330,13 @@ def _sampler(
 
 
 def _words(frame: pd.DataFrame, config: TrainingConfig) -> list[Words] | None:
-    """What the prompt names beside the location, by photograph; None where it names nothing."""
+    """The prompt's other fields, by photograph; None where it has none."""
     fields = prompt_fields(config.model.location.prompt)
     if config.model.location.text_tower == "none" or not fields:
         return None
     for name in fields:
         if name not in frame:
-            raise ConfigError(f"the prompt names {{{name}}}, which is no column of the manifest; fix the prompt.")
+            raise ConfigError(f"the prompt has {{{name}}}, which is not a column of the manifest; fix the prompt.")
     return [
         {name: None if pd.isna(value) else str(value) for name, value in zip(fields, row, strict=True)}
         for row in frame[fields].itertuples(index=False)

@@ -1,4 +1,4 @@
-"""One optimizer step: embed a batch, in chunks if it must fit into little memory, and back-propagate the objective."""
+"""One training step: embed a batch, in chunks if memory is limited, and back-propagate the objective."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from swclip.training.location_queue import QueuedPlaces, embed_locations
 
 @dataclass(frozen=True)
 class Batch:
-    """The photographs of one process that a step trains on.
+    """The batch of one process at a step.
 
     Attributes:
         inputs: (B, 3, H, W) preprocessed photographs, or (B, F) features of a frozen tower.
         positions_deg: (B, 2) latitude, longitude in degrees, float64.
-        words: B mappings of what the prompt may name, or None.
+        words: B mappings of the prompt's other fields, or None.
         accuracy_m: (B,) GPS accuracies in metres, NaN where unknown.
         region_ids: (B,) numbers of the districts.
-        encoded_deg: (B, 2) positions that the location side encodes, where those differ from `positions_deg` by noise.
-        queue: Further places of the contrast, or None.
+        encoded_deg: (B, 2) positions that the location side encodes, where noise is added; None for `positions_deg`.
+        queue: Locations of earlier batches, or None.
         modalities: Captions and map tiles; None where the model reads neither.
-        bandwidth_scale: (B,) factor of each photograph on the bandwidths, or None.
+        bandwidth_scale: (B,) factor on the bandwidths by photograph, or None.
         level_ids: (B, L) numbers of the units at each level of the hierarchy, or None.
     """
 
@@ -48,10 +48,10 @@ class Batch:
 
 @contextmanager
 def seeded(*key: int) -> Iterator[None]:
-    """Draw dropout and augmentation of a step from a seed of its own, so that a resumed run draws the same.
+    """Seed dropout and augmentation of a step, so that a resumed run draws the same; restore the generators afterwards.
 
     Args:
-        key: Seed, step, rank, and a number for the purpose. The generators are restored afterwards.
+        key: Seed, step, rank, and a number for the purpose.
     """
     mixed = 0
     for number in key:
@@ -79,10 +79,11 @@ def forward_backward(
     key: tuple[int, ...] = (0,),
     progress: float = 1.0,
 ) -> dict[str, Tensor]:
-    """Gradients of the objective on a batch, left in the parameters.
+    """Compute the gradients of the objective on a batch, in the parameters.
 
-    With `chunk`, the embeddings are computed without a graph first, the loss is differentiated with respect to them,
-    and each chunk is then embedded again and handed its part: the gradient of the whole batch at the memory of a chunk.
+    With `chunk`, the embeddings are first computed without a graph, the loss is differentiated with respect to them,
+    and each chunk is then embedded again and back-propagated with its part of that gradient. This gives the gradient of
+    the whole batch with the memory of a chunk.
 
     Args:
         model: The model, in training mode.
@@ -92,7 +93,7 @@ def forward_backward(
         chunk: Photographs whose activations are in memory at once; 0 for all.
         autocast: Mixed precision for the towers; the loss stays in float32.
         key: Seed of dropout; see `seeded`.
-        progress: Share of the steps made so far; the objective's robust forms start after a warm-up.
+        progress: Share of the steps completed; the objective's robust forms start after a warm-up.
 
     Returns:
         The objective's parts, detached.
@@ -113,7 +114,7 @@ def forward_backward(
 
     def loss_of(embedded: Tensor) -> dict[str, Tensor]:
         image, modalities = contrasted_modalities(model, embedded, batch.modalities)
-        # A pretrained text tower has dropout of its own.
+        # A pretrained text tower may have dropout.
         with seeded(*key, len(parts)), autocast:
             encoded_deg = batch.positions_deg if batch.encoded_deg is None else batch.encoded_deg
             location, queue = embed_locations(model, encoded_deg, batch.words, batch.queue)

@@ -29,15 +29,15 @@ _NEAR_M = 10.0
 
 @dataclass(frozen=True)
 class Validation:
-    """The validation queries of a split and the candidates they are looked for among.
+    """The validation queries of a split, and their candidates.
 
     Attributes:
         manifest: The photographs.
-        rows: Rows of the validation queries in it.
-        truth_deg: (V, 2) their recorded positions.
-        candidates: The candidates' table.
-        cache: Features of a frozen tower, else None.
-        units: Place or block of each query, by the split's protocol: queries of one unit are not independent.
+        rows: (V,) rows of the validation queries in the manifest.
+        truth_deg: (V, 2) their recorded positions, latitude and longitude in degrees.
+        candidates: The table of the candidates.
+        cache: Cache of a frozen tower's features; None for a tower that is trained.
+        units: Place or block of each query, by the split's protocol: queries of the same unit are not independent.
     """
 
     manifest: Manifest
@@ -49,7 +49,11 @@ class Validation:
 
     @classmethod
     def of(cls, manifest: Manifest, splits: Splits, cache: FeatureCache | None) -> Validation | None:
-        """The validation of a split; None where it has no validation queries."""
+        """The validation of a split; None where it has no validation queries.
+
+        Raises:
+            MismatchError: The splits were made from another manifest.
+        """
         rows = indices(splits, manifest, "val")
         if len(rows) == 0:
             return None
@@ -60,10 +64,17 @@ class Validation:
         return cls(manifest, rows, truth, candidates, cache, units)
 
     def queries(self, model: LocatorModel, features: Float[np.ndarray, "v f"] | None) -> Float32[np.ndarray, "v d"]:
-        """Embeddings of the validation queries, from their features where the tower is frozen.
+        """Embed the validation queries.
 
-        A model with further modalities embeds each query twice, (2V, D): by the photograph alone, then with its
-        caption and tile. The weights that are kept and the posterior must serve both.
+        A model with further modalities embeds each query twice: by the photograph alone, then with its caption and
+        tile, since the best weights and the posterior are chosen for both.
+
+        Args:
+            model: The model.
+            features: (V, F) features of the queries by a frozen tower; None to embed the photographs.
+
+        Returns:
+            (V, D) unit vectors; (2V, D) with further modalities.
         """
         if features is not None:
             image = embed_features(model, features)
@@ -81,7 +92,7 @@ class Validation:
         return np.tile(self.truth_deg, (len(queries) // len(self.truth_deg), 1))
 
     def features(self, model: LocatorModel) -> Float[np.ndarray, "v f"] | None:
-        """Features of the queries by the frozen tower, None where it learns."""
+        """Features (V, F) of the queries by the frozen tower; None where it is trained."""
         if self.cache is None:
             return None
         return self.cache.features(model, [self.manifest.image_paths[row] for row in self.rows])
@@ -89,9 +100,13 @@ class Validation:
     def measure(self, model: LocatorModel, queries: Float32[np.ndarray, "v d"]) -> dict[str, float]:
         """Errors of the nearest location embedding.
 
+        Args:
+            model: The model.
+            queries: (Q, D) embeddings of the validation queries.
+
         Returns:
-            `val_median_m`, `val_mean_m`, and `val_log_error`, the mean of log10(1 + error / 10 m): the score that the
-            best weights are chosen by, since it is sensitive to metres as well as to the tail.
+            `val_median_m`, `val_mean_m`, and `val_log_error`, the mean of log10(1 + error / 10 m): the score by which
+            the best weights are chosen, since it is sensitive to small errors and to the tail.
         """
         places = self.candidates[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
         words = candidate_words(list(self.candidates["city"])) if model.location.reads_words else None
@@ -116,9 +131,12 @@ class Validation:
 
         Args:
             model: The model.
-            queries: Embeddings of the validation queries.
-            bank: Training photographs that hubness is measured with; None without hubness.
-            hubness: Shares of it that are tried beside 0; needed with a bank.
+            queries: (Q, D) embeddings of the validation queries.
+            bank: Training photographs by which hubness is measured; None without hubness.
+            hubness: Shares of the hubness that are tried beside 0; needed with a bank.
+
+        Returns:
+            The posterior with its score, and the calibration of the regions.
         """
         gallery = build_gallery(model, self.candidates, self.manifest, cache=self.cache, bank=bank)
         truth, repeats = self._truth_deg(queries), len(queries) // len(self.truth_deg)
@@ -130,7 +148,12 @@ class Validation:
         return fit, calibrate(queries, truth, gallery, fit, fold_of, named, self.units, variants=repeats)
 
     def bank(self, model: LocatorModel, rows: Int64[np.ndarray, " n"]) -> Bank:
-        """Bank of queries for hubness: embeddings of these photographs, or of an even sample of them."""
+        """Bank of queries for hubness: embeddings of photographs, or of a regular sample of them.
+
+        Args:
+            model: The model.
+            rows: (N,) rows of the photographs in the manifest.
+        """
         rows = rows[bank_rows(len(rows))]
         embedded = embed_photographs(model, [self.manifest.image_paths[row] for row in rows], cache=self.cache)
         ids = self.manifest.frame["image_id"].to_numpy()[rows]

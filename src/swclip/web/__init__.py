@@ -1,1 +1,1 @@
-"""The service: photographs in by HTTP or on a page, places out."""
+"""The HTTP service: an API and a web page that locate photographs."""

@@ -1,4 +1,4 @@
-"""The application: which address answers what, and what its OpenAPI says about it."""
+"""The ASGI application: routes, and their OpenAPI description."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "geolocation=(), camera=(), microphone=()",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",  # of everything that is not the page
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",  # for all responses except the page
 }
-_ABOUT = (
-    "Photographs in, places out. Every error is a problem detail (RFC 9457). No photograph is stored, and what a "
-    "photograph's EXIF block says is never used for the answer."
+_DESCRIPTION = (
+    "Locates photographs. Errors are problem details (RFC 9457). Photographs are not stored, and their EXIF metadata "
+    "is not used for the answer."
 )
-_BEARER = HTTPBearer(auto_error=False, description="A key of the service.")
-_HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same in a header of its own.")
+_BEARER = HTTPBearer(auto_error=False, description="An API key.")
+_HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key, in a separate header.")
 _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -51,14 +51,14 @@ _TYPES = {
 }
 _GEOJSON = "application/geo+json"
 _COLLECTION = {"type": "object", "required": ["type", "features", "candidates", "shown"]}
-_GONE = (
-    "version 1 is no longer served. The same addresses begin with /v2, such as /v2/locate; an answer there is the "
+_VERSION_1_GONE = (
+    "version 1 is no longer available. Use the same addresses below /v2, such as /v2/locate; an answer there is the "
     "record of `swclip locate` (/v2/openapi.json): the point is `answer.lat_deg` and `answer.lon_deg`, the coverage is "
     "`answer.region.probability`, `calibrated` is `answer.region.calibrated`, and `posterior` and `exif` are beside "
     "`answer`."
 )
-_FOR_ALL = ("too-many-requests", "internal")
-_OF_LOCATE = (
+_COMMON_PROBLEMS = ("too-many-requests", "internal")
+_LOCATE_PROBLEMS = (
     "malformed-request", "too-slow", "photograph-too-large", "request-too-large", "not-multipart", "not-a-photograph",
     "photograph-damaged", "invalid-options", "prior-excludes-all", "busy", "not-ready", "too-late",
 )  # fmt: skip
@@ -77,11 +77,11 @@ def create_app(
 
     Args:
         locator: The gallery and its model.
-        limits: What is allowed; the defaults where None.
-        keys: Keys that /v2 asks for; none where None.
-        thumbnails: The gallery's photographs, where they may be shown.
-        tiles: Map tiles for the page.
-        origins: Other sites whose pages may ask this service (CORS).
+        limits: Limits on requests; None for the defaults.
+        keys: API keys that /v2 requires; None for none.
+        thumbnails: Thumbnails of the gallery's photographs; None to show none.
+        tiles: Map tiles for the page; None for none.
+        origins: Origins whose pages may call this service (CORS).
     """
     service = Service(locator, limits or Limits())
     keys = keys or Keys([])
@@ -94,10 +94,10 @@ def create_app(
     app = FastAPI(
         title="swclip",
         version=own_version(),
-        description=_ABOUT,
+        description=_DESCRIPTION,
         lifespan=lifespan,
         openapi_url="/v2/openapi.json",
-        docs_url=None,  # they load scripts from elsewhere
+        docs_url=None,  # they load scripts from another host
         redoc_url=None,
     )
     app.state.service = service
@@ -120,38 +120,40 @@ def create_app(
 
 
 def _api(service: Service, keys: Keys, thumbnails: Thumbnails | None, tiles: Tiles | None) -> APIRouter:
-    """What programs ask, and the page too."""
+    """The API, which the page uses too."""
     gallery = service.locator.gallery
-    about = gallery_body(service, thumbnails=thumbnails is not None, tiles=tiles)
-    refusals = documented(*_FOR_ALL, *(("key-needed",) if len(keys) else ()))
-    api = APIRouter(prefix="/v2", dependencies=[Security(_gate(service, keys))], responses=refusals)
+    description = gallery_body(service, thumbnails=thumbnails is not None, tiles=tiles)
+    problems = documented(*_COMMON_PROBLEMS, *(("key-needed",) if len(keys) else ()))
+    api = APIRouter(prefix="/v2", dependencies=[Security(_access_check(service, keys))], responses=problems)
 
     @api.post(
         "/locate",
-        summary="Say where photographs were taken",
+        summary="Locate photographs",
         response_model=schemas.LocateResponse,
-        responses=documented(*_OF_LOCATE, *_FOR_ALL),
+        responses=documented(*_LOCATE_PROBLEMS, *_COMMON_PROBLEMS),
         openapi_extra={"requestBody": _request_body(service.limits.max_files)},
     )
     async def locate(request: Request) -> Response:
-        found = await service.locate(request)
-        return Response(found.model_dump_json(), headers={"Cache-Control": "no-store"}, media_type="application/json")
+        result = await service.locate(request)
+        return Response(result.model_dump_json(), headers={"Cache-Control": "no-store"}, media_type="application/json")
 
-    @api.get("/gallery", summary="Describe the gallery that answers")
+    @api.get("/gallery", summary="Describe the gallery")
     async def describe() -> schemas.GalleryResponse:
-        return about
+        return description
 
     @api.get(
         "/gallery/points",
-        summary="The gallery's candidates for a map, a sample where there are many",
+        summary="The gallery's candidates for a map; a sample of large galleries",
         response_class=Response,
         responses={
-            200: {"description": "GeoJSON, one MultiPoint a city.", "content": {_GEOJSON: {"schema": _COLLECTION}}},
+            200: {"description": "GeoJSON, one MultiPoint per city.", "content": {_GEOJSON: {"schema": _COLLECTION}}},
             **documented("invalid-options"),
         },
     )
     def points(
-        limit: int = Query(service.limits.max_points, ge=1, le=service.limits.max_points, description="Most points."),
+        limit: int = Query(
+            service.limits.max_points, ge=1, le=service.limits.max_points, description="Maximum number of points."
+        ),
     ) -> Response:
         content = json.dumps(points_geojson(gallery, limit), separators=(",", ":"), ensure_ascii=False)
         return Response(content, media_type=_GEOJSON, headers={"Cache-Control": "private, max-age=300"})
@@ -160,36 +162,36 @@ def _api(service: Service, keys: Keys, thumbnails: Thumbnails | None, tiles: Til
 
         @api.get(
             "/gallery/photographs/{image_id:path}",
-            summary="A photograph of the gallery, small and without its EXIF",
+            summary="A reduced photograph of the gallery, without EXIF",
             response_class=Response,
             responses={
                 200: {"description": "JPEG.", "content": {"image/jpeg": {"schema": {"type": "string"}}}},
                 **documented("not-found", "invalid-options"),
             },
         )
-        def photograph(image_id: str = Path(description="An id that an answer's candidate names.")) -> Response:
+        def photograph(image_id: str = Path(description="An image id of a candidate.")) -> Response:
             data = thumbnails.jpeg(image_id)
             if data is None:
-                raise Problem("not-found", "the gallery has no such photograph, or it cannot be read any more.")
+                raise Problem("not-found", "the gallery has no such photograph, or it can no longer be read.")
             return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 
     return api
 
 
-def _gate(service: Service, keys: Keys) -> Callable[..., Awaitable[None]]:
-    """Who may ask: holders of a key where there are keys, and each only so often."""
+def _access_check(service: Service, keys: Keys) -> Callable[..., Awaitable[None]]:
+    """The access check: API keys, if there are any, and the rate limit."""
 
     def count(request: Request, key: str | None) -> None:
         service.rate.check(client_name(key, request.client.host if request.client else None))
 
     async def with_key(
         request: Request,
-        bearer: HTTPAuthorizationCredentials | None = Security(_BEARER),  # noqa: B008 (that is how FastAPI is told)
+        bearer: HTTPAuthorizationCredentials | None = Security(_BEARER),  # noqa: B008 (as FastAPI requires)
         header: str | None = Security(_HEADER),
     ) -> None:
         key = header if bearer is None else bearer.credentials
         if not keys.accepts(key):
-            detail = "send a key of this service as `Authorization: Bearer KEY` or as `X-API-Key: KEY`."
+            detail = "send an API key as `Authorization: Bearer KEY` or as `X-API-Key: KEY`."
             raise Problem("key-needed", detail, headers={"WWW-Authenticate": "Bearer"})
         count(request, key)
 
@@ -200,22 +202,22 @@ def _gate(service: Service, keys: Keys) -> Callable[..., Awaitable[None]]:
 
 
 def _operations(service: Service) -> APIRouter:
-    """What those who run the service ask."""
+    """Routes for operators of the service."""
     router = APIRouter(tags=["operations"])
 
-    @router.get("/healthz", summary="The process is alive")
+    @router.get("/healthz", summary="Whether the process is alive")
     async def alive() -> schemas.Health:
         return schemas.Health()
 
-    @router.get("/readyz", summary="Photographs are answered", responses=documented("not-ready"))
+    @router.get("/readyz", summary="Whether photographs can be located", responses=documented("not-ready"))
     async def ready() -> schemas.Health:
         if not service.ready:
-            raise Problem("not-ready", "the model's thread has ended; start the service again.")
+            raise Problem("not-ready", "the model's thread has stopped; restart the service.")
         return schemas.Health()
 
     @router.get(
         "/metrics",
-        summary="Counters for Prometheus",
+        summary="Metrics for Prometheus",
         response_class=Response,
         responses={200: {"description": "Text.", "content": {"text/plain": {"schema": {"type": "string"}}}}},
     )
@@ -226,32 +228,32 @@ def _operations(service: Service) -> APIRouter:
 
 
 def _version_1(service: Service) -> APIRouter:
-    """The addresses of version 1: its programs are told where the new ones are."""
+    """The routes of version 1, whose response points to the new ones."""
     router = APIRouter(include_in_schema=False)
 
-    @router.api_route("/v1/{rest:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
+    @router.api_route("/v1/{path:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
     async def gone(request: Request) -> Response:
-        await Body(request.receive, service.limits.pause_s, 0.0).hear_out()
-        raise Problem("version-gone", _GONE)
+        await Body(request.receive, service.limits.pause_s, 0.0).drain()
+        raise Problem("version-gone", _VERSION_1_GONE)
 
     return router
 
 
 def _page(tiles: Tiles | None) -> APIRouter:
-    """The page and its files."""
+    """The routes of the page and its files."""
     router = APIRouter(include_in_schema=False)
     files, policy = static_files(), page_policy(tiles)
 
     def reply(request: Request, name: str) -> Response:
-        found = files.get(name)
-        if found is None:
+        file = files.get(name)
+        if file is None:
             raise Problem("not-found", "check the address.")
-        headers = {"ETag": found.etag, "Cache-Control": "no-cache"}
+        headers = {"ETag": file.etag, "Cache-Control": "no-cache"}
         if name.endswith(".html"):
             headers["Content-Security-Policy"] = policy
-        if request.headers.get("if-none-match") == found.etag:
+        if request.headers.get("if-none-match") == file.etag:
             return Response(status_code=304, headers=headers)
-        return Response(found.content, headers=headers, media_type=found.media_type)
+        return Response(file.content, headers=headers, media_type=file.media_type)
 
     @router.get("/")
     async def page(request: Request) -> Response:
@@ -269,9 +271,9 @@ class _StaticFile:
     """A file of the page.
 
     Attributes:
-        content: Its bytes.
-        media_type: Its type.
-        etag: Changes with the content.
+        content: The bytes of the file.
+        media_type: The media type.
+        etag: A hash of the content.
     """
 
     content: bytes
@@ -280,23 +282,23 @@ class _StaticFile:
 
 
 def static_files() -> dict[str, _StaticFile]:
-    """All files of the page by name: nothing else can be asked for."""
-    found = {}
-    shared = package_files("swclip.reporting").joinpath("templates", "map_layers.js")  # the reports have the same map
+    """All files of the page by name; no other files are served."""
+    files = {}
+    shared = package_files("swclip.reporting").joinpath("templates", "map_layers.js")  # the reports use the same map
     for entry in (*package_files("swclip.web").joinpath("static").iterdir(), shared):
         suffix = entry.name[entry.name.rfind(".") :]
         if entry.is_file() and suffix in _TYPES:
             content = entry.read_bytes()
             etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
-            found[entry.name] = _StaticFile(content, _TYPES[suffix], etag)
-    return found
+            files[entry.name] = _StaticFile(content, _TYPES[suffix], etag)
+    return files
 
 
 def page_policy(tiles: Tiles | None) -> str:
-    """The Content-Security-Policy of the page: its own files, pictures it made itself, and the map tiles."""
-    pictures = "img-src 'self' blob:" + (f" {tiles.origin}" if tiles is not None else "")
+    """The Content-Security-Policy of the page: files of the service, images created by the page, and map tiles."""
+    images = "img-src 'self' blob:" + (f" {tiles.origin}" if tiles is not None else "")
     return (
-        f"default-src 'none'; script-src 'self'; style-src 'self'; {pictures}; connect-src 'self'; "
+        f"default-src 'none'; script-src 'self'; style-src 'self'; {images}; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
 

@@ -1,4 +1,4 @@
-"""Concurrent questions in batches: one thread has the model, and takes what has gathered while it was at work."""
+"""Dynamic batching of concurrent requests: one thread runs the model on the requests that arrived meanwhile."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
-Question = TypeVar("Question")
-Reply = TypeVar("Reply")
+Item = TypeVar("Item")
+Output = TypeVar("Output")
 
 
 class QueueFullError(Exception):
-    """As many questions wait as may."""
+    """The queue of waiting items is full."""
 
 
 class ClosedError(Exception):
-    """The batcher takes no more questions."""
+    """The batcher is closed and accepts no more items."""
 
 
-class Batcher(Generic[Question, Reply]):
-    """Answers questions in batches, in the order in which they came.
+class Batcher(Generic[Item, Output]):
+    """Processes items in batches, in the order of their arrival.
 
-    A batch is closed when it holds `max_batch` units, or when its first question has waited for `max_wait_s`. Under
-    load nobody waits: the next batch has filled by the time the last is done.
+    A batch starts when it has `max_batch` units, or when its first item has waited for `max_wait_s`. Under load there
+    is no such wait: the next batch is full by the time the previous one is done.
 
     Args:
-        answer: Answers a batch; as many replies as questions, in their order. Called in one thread only.
-        units: What a question counts for towards `max_batch`; a question is never split.
-        max_batch: Units in a batch; a question of more is a batch of its own.
-        max_wait_s: How long the first question of a batch waits for others, seconds.
-        capacity: Questions that may wait; further ones are refused.
-        on_batch: Told the units of each batch.
+        process: Processes a batch; returns one output per item, in their order. Called in a single thread.
+        units: Size of an item in units; an item is never split.
+        max_batch: Maximum units of a batch; a larger item is a batch by itself.
+        max_wait_s: How long the first item of a batch waits for others, in seconds.
+        capacity: Maximum number of waiting items; further ones are refused.
+        on_batch: Called with the units of each batch.
 
     Example:
         >>> with Batcher(lambda numbers: [n * 2 for n in numbers], capacity=4) as batcher:
@@ -43,23 +43,23 @@ class Batcher(Generic[Question, Reply]):
 
     def __init__(
         self,
-        answer: Callable[[Sequence[Question]], Sequence[Reply]],
+        process: Callable[[Sequence[Item]], Sequence[Output]],
         *,
-        units: Callable[[Question], int] = lambda question: 1,
+        units: Callable[[Item], int] = lambda item: 1,
         max_batch: int = 16,
         max_wait_s: float = 0.004,
         capacity: int = 64,
         on_batch: Callable[[int], None] = lambda units: None,
     ) -> None:
-        self._answer, self._units, self._on_batch = answer, units, on_batch
+        self._process, self._units, self._on_batch = process, units, on_batch
         self._max_batch, self._max_wait_s, self._capacity = max_batch, max_wait_s, capacity
-        self._waiting: deque[tuple[Question, Future[Reply]]] = deque()
+        self._waiting: deque[tuple[Item, Future[Output]]] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="swclip-model", daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> Batcher[Question, Reply]:
+    def __enter__(self) -> Batcher[Item, Output]:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -70,14 +70,14 @@ class Batcher(Generic[Question, Reply]):
 
     @property
     def alive(self) -> bool:
-        """Whether questions are still taken and answered."""
+        """Whether items are accepted and processed."""
         return self._thread.is_alive() and not self._closed
 
-    def submit(self, question: Question) -> Future[Reply]:
-        """Ask; a future that is cancelled before its batch begins costs nothing.
+    def submit(self, item: Item) -> Future[Output]:
+        """Enqueue an item; if its future is cancelled before its batch starts, the item is skipped.
 
         Raises:
-            QueueFullError: `capacity` questions wait already.
+            QueueFullError: `capacity` items are waiting already.
             ClosedError: The batcher was closed.
         """
         with self._changed:
@@ -85,16 +85,16 @@ class Batcher(Generic[Question, Reply]):
                 raise ClosedError
             if len(self._waiting) >= self._capacity:
                 raise QueueFullError
-            future: Future[Reply] = Future()
-            self._waiting.append((question, future))
+            future: Future[Output] = Future()
+            self._waiting.append((item, future))
             self._changed.notify()
             return future
 
     def close(self, wait_s: float | None = None) -> None:
-        """Take no more questions, answer those that wait, and end the thread.
+        """Accept no more items, process the waiting ones, and stop the thread.
 
         Args:
-            wait_s: How long to wait for that, seconds; None waits as long as it takes. What is left then is cancelled.
+            wait_s: Maximum time to wait for that in seconds, None for no limit. Remaining items are cancelled.
         """
         with self._changed:
             self._closed = True
@@ -106,40 +106,40 @@ class Batcher(Generic[Question, Reply]):
 
     def _work(self) -> None:
         while batch := self._next():
-            running = [one for one in batch if one[1].set_running_or_notify_cancel()]
+            running = [entry for entry in batch if entry[1].set_running_or_notify_cancel()]
             if running:
-                self._on_batch(sum(self._units(question) for question, _ in running))
-                self._reply(running)
+                self._on_batch(sum(self._units(item) for item, _ in running))
+                self._run(running)
 
-    def _next(self) -> list[tuple[Question, Future[Reply]]]:
-        """The next batch; empty once closed and done."""
+    def _next(self) -> list[tuple[Item, Future[Output]]]:
+        """Wait for the next batch; empty when closed and done."""
         with self._changed:
             while not self._waiting and not self._closed:
                 self._changed.wait()
-            until = time.monotonic() + self._max_wait_s
-            while not self._closed and sum(self._units(one) for one, _ in self._waiting) < self._max_batch:
-                left = until - time.monotonic()
-                if left <= 0:
+            deadline = time.monotonic() + self._max_wait_s
+            while not self._closed and sum(self._units(item) for item, _ in self._waiting) < self._max_batch:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
                     break
-                self._changed.wait(left)
-            batch: list[tuple[Question, Future[Reply]]] = []
+                self._changed.wait(remaining)
+            batch: list[tuple[Item, Future[Output]]] = []
             units = 0
             while self._waiting and (not batch or units + self._units(self._waiting[0][0]) <= self._max_batch):
                 batch.append(self._waiting.popleft())
                 units += self._units(batch[-1][0])
             return batch
 
-    def _reply(self, running: list[tuple[Question, Future[Reply]]]) -> None:
+    def _run(self, running: list[tuple[Item, Future[Output]]]) -> None:
         try:
-            replies = self._answer([question for question, _ in running])
-            if len(replies) != len(running):
-                raise RuntimeError(f"{len(replies)} replies to {len(running)} questions")
+            outputs = self._process([item for item, _ in running])
+            if len(outputs) != len(running):
+                raise RuntimeError(f"{len(outputs)} outputs for {len(running)} items")
         except Exception as error:
-            if len(running) > 1:  # one bad question must not be the others' end
-                for one in running:
-                    self._reply([one])
+            if len(running) > 1:  # one invalid item must not fail the others
+                for entry in running:
+                    self._run([entry])
                 return
             running[0][1].set_exception(error)
             return
-        for (_, future), reply in zip(running, replies, strict=True):
-            future.set_result(reply)
+        for (_, future), output in zip(running, outputs, strict=True):
+            future.set_result(output)

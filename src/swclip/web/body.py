@@ -1,4 +1,4 @@
-"""A request's body against the clock: slow senders are let go, refused ones are heard out before the door closes."""
+"""Reading request bodies within time limits, and draining those of refused requests."""
 
 from __future__ import annotations
 
@@ -11,50 +11,50 @@ from starlette.types import Message, Receive
 
 from swclip.web.problems import Problem
 
-_HEARD_OUT_BYTES = 64 * 2**20
-_HEARD_OUT_S = 2.0
+_DRAIN_BYTES = 64 * 2**20
+_DRAIN_S = 2.0
 
 
 class Body:
-    """The pieces of a body.
+    """The body of a request, read in chunks.
 
     Args:
-        receive: The request's ASGI channel, from which nothing was taken yet.
-        pause_s: Longest wait for a piece, seconds.
-        deadline: `time.monotonic()` until which all of it must be there.
+        receive: The request's ASGI channel, not yet read from.
+        pause_s: Maximum wait for a chunk in seconds.
+        deadline: Latest time for the end of the body, by `time.monotonic()`.
     """
 
     def __init__(self, receive: Receive, pause_s: float, deadline: float) -> None:
         self._receive, self._pause_s, self._deadline = receive, pause_s, deadline
-        self.whole = False
+        self.complete = False
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """The body, piece by piece.
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the chunks of the body.
 
         Raises:
-            Problem: It came too slowly.
-            ClientDisconnect: The sender went away.
+            Problem: The body arrived too slowly.
+            ClientDisconnect: The client disconnected.
         """
-        while not self.whole:
+        while not self.complete:
             try:
-                piece = await self._next(min(self._pause_s, self._deadline - time.monotonic()))
+                chunk = await self._next(min(self._pause_s, self._deadline - time.monotonic()))
             except TimeoutError:
                 raise Problem(
                     "too-slow",
-                    f"the body paused for {self._pause_s:g} s, or took too long in all; send smaller photographs.",
+                    f"the body paused for {self._pause_s:g} s, or took too long in total; send smaller photographs.",
                 ) from None
-            if piece:
-                yield piece
+            if chunk:
+                yield chunk
 
-    async def hear_out(self) -> None:
-        """Read and drop what is left, within bounds.
+    async def drain(self) -> None:
+        """Read and discard the rest of the body, within bounds.
 
-        A connection that is closed on unread bytes is reset, and the sender may never see why it was refused.
+        Closing a connection with unread bytes resets it, and the client may not receive the response.
         """
-        taken, until = 0, time.monotonic() + _HEARD_OUT_S
-        while not self.whole and taken < _HEARD_OUT_BYTES:
+        n_bytes, deadline = 0, time.monotonic() + _DRAIN_S
+        while not self.complete and n_bytes < _DRAIN_BYTES:
             try:
-                taken += len(await self._next(until - time.monotonic()))
+                n_bytes += len(await self._next(deadline - time.monotonic()))
             except (TimeoutError, ClientDisconnect):
                 return
 
@@ -63,5 +63,5 @@ class Body:
             message: Message = await self._receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
-        self.whole = not message.get("more_body", False)
+        self.complete = not message.get("more_body", False)
         return bytes(message.get("body", b""))

@@ -1,4 +1,4 @@
-"""Questions to answers: the gallery, its model and its ground, asked in batches."""
+"""Locates the photographs of requests in batches."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from swclip.retrieval.locator import Locator
 from swclip.retrieval.pooling import combine_evidence
 from swclip.retrieval.prior import Weights
 from swclip.retrieval.scores import Evidence
-from swclip.web.regions import Levels, levels_of, thresholds_of
+from swclip.web.regions import PosteriorRegions, level_thresholds, regions_by_level
 
-_CREDIBLE = thresholds_of(None)
+_CREDIBLE = level_thresholds(None)
 
 
 @dataclass(frozen=True, eq=False)
-class Question:
-    """What one request asks.
+class LocateTask:
+    """The photographs of one request, and how to locate them.
 
     Attributes:
-        pixels: Photographs as the model takes them, each (3, H, W).
-        names: What each is called in the answers.
+        pixels: Preprocessed photographs, each (3, H, W).
+        names: Names of the photographs in the answers.
         region: Nominal coverage of the answers' regions.
-        combined: They show one place.
-        estimator: How the point is taken; None for the gallery's own.
-        top_k: Candidates listed.
-        prior: What is known of the place beforehand; None for nothing.
+        combined: Whether the photographs show one place.
+        estimator: How the point is estimated; None for the gallery's default.
+        top_k: Number of candidates listed.
+        prior: Prior weights of the candidates; None without a prior.
     """
 
     pixels: tuple[Float32[np.ndarray, "3 h w"], ...]
@@ -48,24 +48,24 @@ class Question:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """An answer, its posterior on the ground, and the regions of all levels.
+class LocatedAnswer:
+    """An answer, its posterior over cells, and its regions at all coverage levels.
 
     Attributes:
         answer: The record.
-        ground: The cells that the candidates reach.
-        mass: (C,) mass of each.
-        levels: The regions.
+        cells: The cells that the candidates reach.
+        mass: (C,) posterior mass of each cell.
+        regions: The regions.
     """
 
     answer: Answer
-    ground: RegionCells
+    cells: RegionCells
     mass: Float64[np.ndarray, " c"]
-    levels: Levels
+    regions: PosteriorRegions
 
 
 class Engine:
-    """Answers questions with a gallery. One thread at a time may ask.
+    """Locates photographs with a gallery. Not thread-safe.
 
     Args:
         locator: The gallery and its model.
@@ -73,66 +73,67 @@ class Engine:
 
     def __init__(self, locator: Locator) -> None:
         self.locator = locator
-        self._conformal = thresholds_of(locator.calibration)
+        self._conformal = level_thresholds(locator.calibration)
         self._last: tuple[bytes, Locator] | None = None
 
-    def answer(self, questions: Sequence[Question]) -> list[list[Found]]:
-        """Answer a batch.
+    def answer(self, tasks: Sequence[LocateTask]) -> list[list[LocatedAnswer]]:
+        """Process a batch of tasks, with all photographs in one batch of the model.
 
         Args:
-            questions: Their photographs are seen by the model together.
+            tasks: The tasks.
 
         Returns:
-            For each question an answer for each of its photographs, or one for all where they are combined.
+            For each task the answers to its photographs, or one answer to all where they are combined.
 
         Raises:
-            ArtefactError: The model's embeddings are not numbers.
+            ArtefactError: The model's embeddings are not finite.
         """
-        query = self._embed([pixels for question in questions for pixels in question.pixels])
+        query = self._embed([pixels for task in tasks for pixels in task.pixels])
         evidence = self.locator.evidence(query)
-        found: list[list[Found]] = []
-        at = 0
-        for question in questions:
-            own = slice(at, at + len(question.pixels))
-            at = own.stop
-            found.append(self._answer(evidence.rows(own), question))
-        return found
+        answers: list[list[LocatedAnswer]] = []
+        start = 0
+        for task in tasks:
+            rows = slice(start, start + len(task.pixels))
+            start = rows.stop
+            answers.append(self._answer(evidence.rows(rows), task))
+        return answers
 
     def _embed(self, pixels: list[Float32[np.ndarray, "3 h w"]]) -> Float32[np.ndarray, "q d"]:
         model = self.locator.model
         with evaluating(model), torch.inference_mode():
             query: Float32[np.ndarray, "q d"] = encode_readable(model.encode_pixels, pixels, device_of(model))
         if not np.isfinite(query).all():
-            raise ArtefactError("the model's embeddings are not numbers; its training diverged, train it again.")
+            raise ArtefactError("the model's embeddings are not finite; its training diverged, train it again.")
         return query
 
-    def _answer(self, evidence: Evidence, question: Question) -> list[Found]:
-        prior, together = question.prior, question.combined and len(question.pixels) > 1
-        locator = self._among(prior)
-        log_p, each = combine_evidence(evidence, question.combined, prior)
+    def _answer(self, evidence: Evidence, task: LocateTask) -> list[LocatedAnswer]:
+        prior, together = task.prior, task.combined and len(task.pixels) > 1
+        locator = self._with_prior(prior)
+        log_p, per_photograph = combine_evidence(evidence, task.combined, prior)
         answers = locator.answer_posteriors(
             log_p,
-            top_k=question.top_k,
-            estimator=question.estimator,
-            evidence=each,
-            names=question.names if together else (),
+            top_k=task.top_k,
+            estimator=task.estimator,
+            evidence=per_photograph,
+            names=task.names if together else (),
         )
-        stated = locator.smoothed_posterior(log_p)
-        masses = locator.region_cells.mass(stated / stated.sum(axis=1, keepdims=True))
-        # Coverage was calibrated on validation queries one by one and without a prior: only for such is it nominal.
-        alone = prior is None and not together
-        thresholds = self._conformal if alone else _CREDIBLE
-        calibration = locator.calibration if alone else None
-        maker = RegionMaker(locator.region_cells, calibration, RegionRequest(question.region))
-        found = []
+        smoothed = locator.smoothed_posterior(log_p)
+        masses = locator.region_cells.mass(smoothed / smoothed.sum(axis=1, keepdims=True))
+        # Coverage was calibrated on single validation queries without a prior, and is nominal only for such tasks.
+        calibrated = prior is None and not together
+        thresholds = self._conformal if calibrated else _CREDIBLE
+        calibration = locator.calibration if calibrated else None
+        maker = RegionMaker(locator.region_cells, calibration, RegionRequest(task.region))
+        located = []
         for row, (answer, mass) in enumerate(zip(answers, masses, strict=True)):
-            names = {"photograph": question.names[row], "photographs": question.names if together else ()}
+            names = {"photograph": task.names[row], "photographs": task.names if together else ()}
             record = answer.model_copy(update={**names, "region": maker.region_of_mass(mass)})
-            found.append(Found(record, locator.region_cells, mass, levels_of(mass, locator.region_cells, thresholds)))
-        return found
+            regions = regions_by_level(mass, locator.region_cells, thresholds)
+            located.append(LocatedAnswer(record, locator.region_cells, mass, regions))
+        return located
 
-    def _among(self, prior: Weights | None) -> Locator:
-        """The locator of an area; the last is kept, since an area is asked about several photographs."""
+    def _with_prior(self, prior: Weights | None) -> Locator:
+        """The locator restricted by a prior; the last one is cached, since requests often repeat a prior."""
         if prior is None or prior.rows is None:
             return self.locator
         key = prior.rows.tobytes()

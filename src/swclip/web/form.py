@@ -1,7 +1,7 @@
-"""The form of a request: photographs and options, read in memory only and never more than is allowed.
+"""The form of a request: photographs and options, read in memory and within limits.
 
-Starlette keeps files of some size in temporary files. Photographs that strangers send are not to be on a disk, so its
-parser is given as much memory as a whole request may take, and stopped at the first byte beyond.
+Starlette writes larger files to temporary files. Photographs of users must not be written to disk, so its parser may
+use as much memory as the largest allowed request, and is stopped at the first byte beyond that.
 """
 
 from __future__ import annotations
@@ -19,54 +19,55 @@ from swclip.web.problems import Problem, from_validation, invalid
 from swclip.web.settings import MEGABYTE, Limits
 
 PHOTOGRAPHS = "photographs"
-"""Name of the parts that are photographs."""
+"""Name of the form parts that are photographs."""
 
 _FIELD_BYTES = 256 * 1024
 _FIELDS = 16
 _PRIOR = (
-    "GeoJSON Polygon or MultiPolygon (or a Feature or FeatureCollection of such): the place lies inside. Longitude "
+    "GeoJSON Polygon or MultiPolygon (or a Feature or FeatureCollection of these) that contains the place. Longitude "
     "before latitude."
 )
 
 
 class LocateOptions(BaseModel):
-    """How photographs are to be answered. All are form fields beside the photographs."""
+    """Options of a request. All are form fields beside the photographs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    combined: bool = Field(False, description="The photographs show one place: answer them together.")
+    combined: bool = Field(False, description="The photographs show one place: give one answer to all of them.")
     estimator: EstimatorName | None = Field(
-        None, description="How the point is taken from the posterior; null: what answered validation queries best."
+        None,
+        description="How the point is estimated from the posterior; null for the gallery's default.",
     )
-    top_k: int = Field(5, ge=1, le=50, description="Candidates listed with an answer.")
-    region: float = Field(0.8, ge=0.5, le=0.95, description="Probability of the region.")
-    include_posterior: bool = Field(False, description="List the cells of the posterior, for a map.")
+    top_k: int = Field(5, ge=1, le=50, description="Number of candidates listed with an answer.")
+    region: float = Field(0.8, ge=0.5, le=0.95, description="Nominal coverage of the prediction region.")
+    include_posterior: bool = Field(False, description="List the cells of the posterior.")
     compare_exif: bool = Field(
-        False, description="State the distance to the photograph's own EXIF position. The answer never uses it."
+        False, description="State the distance to the photograph's EXIF position, which is not used for the answer."
     )
     city: str | None = Field(
-        None, max_length=200, description="The place lies in this city of the gallery; capitals do not matter."
+        None, max_length=200, description="City of the gallery that contains the place; not case-sensitive."
     )
     prior: str | None = Field(None, description=_PRIOR)
-    near_lat_deg: float | None = Field(None, ge=-90, le=90, description="Latitude of a rough position, degrees.")
-    near_lon_deg: float | None = Field(None, ge=-180, le=180, description="Longitude of it, degrees.")
+    near_lat_deg: float | None = Field(None, ge=-90, le=90, description="Latitude of a rough position in degrees.")
+    near_lon_deg: float | None = Field(None, ge=-180, le=180, description="Longitude of the rough position in degrees.")
     near_radius_m: float | None = Field(
-        None, gt=0, le=1e7, description="How rough it is: its standard deviation, metres."
+        None, gt=0, le=1e7, description="Standard deviation of the rough position in metres."
     )
 
     @model_validator(mode="after")
-    def _whole(self) -> LocateOptions:
+    def _near_is_complete(self) -> LocateOptions:
         near = (self.near_lat_deg, self.near_lon_deg, self.near_radius_m)
         if any(part is None for part in near) and any(part is not None for part in near):
-            raise ValueError("near_lat_deg, near_lon_deg and near_radius_m go together; give all three or none")
+            raise ValueError("near_lat_deg, near_lon_deg and near_radius_m must be used together; send all or none")
         return self
 
 
 def read_options(fields: Mapping[str, str]) -> LocateOptions:
-    """The options of a form; an empty field is one that was left out.
+    """Parse the options of a form; empty fields are ignored.
 
     Raises:
-        Problem: A field is not known or its value cannot be used.
+        Problem: A field is unknown or has an invalid value.
     """
     try:
         return LocateOptions.model_validate({name: value for name, value in fields.items() if value != ""})
@@ -75,13 +76,13 @@ def read_options(fields: Mapping[str, str]) -> LocateOptions:
 
 
 def request_schema(max_files: int) -> dict[str, Any]:
-    """OpenAPI's schema of the whole form.
+    """The OpenAPI schema of the form.
 
     Args:
-        max_files: Most photographs in one request.
+        max_files: Maximum number of photographs per request.
     """
     schema = LocateOptions.model_json_schema()
-    # A form has text in it and no null: an option that is not wanted is left out.
+    # Form fields are text and cannot be null: optional fields are omitted.
     properties = {name: _without_null(value) for name, value in schema["properties"].items()}
     files = {
         "type": "array",
@@ -108,11 +109,11 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class Form:
-    """The parts of a request.
+    """The parsed form of a request.
 
     Attributes:
-        photographs: The files' bytes, in their order.
-        fields: The other parts as text.
+        photographs: The bytes of the files, in their order.
+        fields: The other parts, as text.
     """
 
     photographs: list[bytes] = field(default_factory=list)
@@ -124,18 +125,18 @@ async def read_form(headers: Headers, body: AsyncIterator[bytes], limits: Limits
 
     Args:
         headers: The request's headers.
-        body: Its bytes in pieces.
-        limits: What is allowed; the first byte beyond ends the reading.
+        body: The chunks of the body.
+        limits: Limits on requests; reading stops at the first byte beyond them.
 
     Raises:
-        Problem: It is not multipart, is malformed or cut short, too large, holds too many photographs, or repeats a
+        Problem: The body is not multipart, malformed, truncated or too large, has too many photographs, or repeats a
             field.
     """
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
         raise Problem(
             "not-multipart",
-            "send the photographs as parts named `photographs` of multipart/form-data; "
-            "curl does so with -F photographs=@photo.jpg.",
+            "send the photographs as parts named `photographs` of multipart/form-data, "
+            "such as with curl -F photographs=@photo.jpg.",
         )
     try:
         parts = await _Parser(headers, body, limits).parse()
@@ -145,27 +146,27 @@ async def read_form(headers: Headers, body: AsyncIterator[bytes], limits: Limits
     try:
         form = Form()
         for name, part in parts.multi_items():
-            await _take(form, name, part, limits)
+            await _add_part(form, name, part, limits)
         return form
     finally:
         await parts.close()
 
 
 class _Parser(MultiPartParser):
-    """Starlette's parser within the limits of a request: files stay in memory, and parts are counted as they come."""
+    """Starlette's parser with the limits of a request: files stay in memory, and parts are counted as they arrive."""
 
     def __init__(self, headers: Headers, body: AsyncIterator[bytes], limits: Limits) -> None:
-        # Parts are bounded below, with problems of their own, and their bytes by the limit of the whole request.
-        super().__init__(headers, self._pieces(body), max_part_size=limits.request_bytes)
+        # The size of a part is checked in `on_part_data`, with a problem of its own.
+        super().__init__(headers, self._chunks(body), max_part_size=limits.request_bytes)
         self.spool_max_size = limits.request_bytes
-        self._limits, self._parts, self._part_bytes, self._ended = limits, 0, 0, False
+        self._limits, self._parts, self._part_bytes, self._complete = limits, 0, 0, False
 
     def on_part_begin(self) -> None:
         super().on_part_begin()
         self._parts, self._part_bytes = self._parts + 1, 0
         if self._parts > self._limits.max_files + _FIELDS:
-            many = self._photographs() > self._limits.max_files
-            raise _too_many_photographs(self._limits) if many else _too_many_fields()
+            too_many = self._photographs() > self._limits.max_files
+            raise _too_many_photographs(self._limits) if too_many else _too_many_fields()
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         self._part_bytes += end - start
@@ -174,25 +175,25 @@ class _Parser(MultiPartParser):
         super().on_part_data(data, start, end)
 
     def on_end(self) -> None:
-        self._ended = True
+        self._complete = True
 
-    async def _pieces(self, body: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-        """The pieces of the body. What is raised here makes the parser close its files."""
+    async def _chunks(self, body: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+        """Yield the chunks of the body. An exception raised here makes the parser close its files."""
         total = 0
-        async for piece in body:
-            total += len(piece)
+        async for chunk in body:
+            total += len(chunk)
             if total > self._limits.request_bytes:
                 raise request_too_large(self._limits)
-            yield piece
-        if not self._ended:
-            raise Problem("malformed-request", "the multipart body ends before its last boundary; send it again.")
+            yield chunk
+        if not self._complete:
+            raise Problem("malformed-request", "the multipart body ends before its final boundary; send it again.")
 
     def _photographs(self) -> int:
         return sum(name == PHOTOGRAPHS for name, _ in self.items)
 
 
-async def _take(form: Form, name: str, part: UploadFile | str, limits: Limits) -> None:
-    """Put a part where it belongs."""
+async def _add_part(form: Form, name: str, part: UploadFile | str, limits: Limits) -> None:
+    """Add a part to the form."""
     if name == PHOTOGRAPHS:
         if isinstance(part, str):
             raise invalid(PHOTOGRAPHS, "is sent as text; send it as a file, with a file name.")
@@ -202,7 +203,7 @@ async def _take(form: Form, name: str, part: UploadFile | str, limits: Limits) -
         await part.close()
         return
     if name in form.fields:
-        raise invalid(name[:80], "is given twice; give it once.")
+        raise invalid(name[:80], "is sent twice; send it once.")
     if len(form.fields) >= _FIELDS:
         raise _too_many_fields()
     try:
@@ -215,24 +216,24 @@ async def _take(form: Form, name: str, part: UploadFile | str, limits: Limits) -
 
 
 def request_too_large(limits: Limits) -> Problem:
-    """More bytes than a request may hold."""
+    """The problem of a request with too many bytes."""
     return Problem(
         "request-too-large",
-        f"a request may hold {limits.max_request_mb:g} MB; send fewer or smaller photographs.",
+        f"a request may have at most {limits.max_request_mb:g} MB; send fewer or smaller photographs.",
     )
 
 
 def _too_many_photographs(limits: Limits) -> Problem:
-    return Problem("request-too-large", f"a request may hold {limits.max_files} photographs; send fewer at once.")
+    return Problem("request-too-large", f"a request may have at most {limits.max_files} photographs; send fewer.")
 
 
 def _too_many_fields() -> Problem:
-    return Problem("invalid-options", f"more than {_FIELDS} fields are given; there are not as many options.")
+    return Problem("invalid-options", f"the request has more than {_FIELDS} fields; send each option once.")
 
 
 def _too_large(photograph: int, limits: Limits) -> Problem:
     return Problem(
         "photograph-too-large",
-        f"a photograph may hold {limits.upload_bytes / MEGABYTE:g} MB; reduce it.",
+        f"a photograph may have at most {limits.upload_bytes / MEGABYTE:g} MB; reduce it.",
         photograph=photograph,
     )

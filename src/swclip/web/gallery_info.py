@@ -1,4 +1,4 @@
-"""What the service says of its gallery, and the gallery's points for a map."""
+"""The description of the gallery, and its points for a map."""
 
 from __future__ import annotations
 
@@ -50,20 +50,20 @@ def gallery_body(service: Service, *, thumbnails: bool, tiles: Tiles | None) -> 
     )
 
 
-def points_geojson(gallery: Gallery, most: int) -> dict[str, Any]:
-    """The candidates as GeoJSON: one MultiPoint for each city, longitude first.
+def points_geojson(gallery: Gallery, max_points: int) -> dict[str, Any]:
+    """The candidates as GeoJSON: one MultiPoint per city, longitude first.
 
     Args:
         gallery: The gallery.
-        most: Points in all; of more candidates a sample is taken, always the same one.
+        max_points: Maximum number of points; of more candidates a fixed random sample is taken.
     """
     rows = np.arange(len(gallery))
-    if len(rows) > most:
-        rows = np.sort(np.random.default_rng(_SEED).choice(len(rows), most, replace=False))
+    if len(rows) > max_points:
+        rows = np.sort(np.random.default_rng(_SEED).choice(len(rows), max_points, replace=False))
     by_city: dict[str | None, list[int]] = {}
     for row in rows.tolist():
         by_city.setdefault(gallery.cities[row], []).append(row)
-    turned = gallery.positions_deg[:, ::-1].round(_DEGREES)
+    lon_lat = gallery.positions_deg[:, ::-1].round(_DEGREES)
     return {
         "type": "FeatureCollection",
         "candidates": len(gallery),
@@ -72,8 +72,8 @@ def points_geojson(gallery: Gallery, most: int) -> dict[str, Any]:
             {
                 "type": "Feature",
                 "properties": {"city": city},
-                "geometry": {"type": "MultiPoint", "coordinates": turned[own].tolist()},
+                "geometry": {"type": "MultiPoint", "coordinates": lon_lat[city_rows].tolist()},
             }
-            for city, own in by_city.items()
+            for city, city_rows in by_city.items()
         ],
     }

@@ -1,4 +1,4 @@
-"""What the service counts, in Prometheus' terms; nothing about photographs but how many there were."""
+"""Prometheus metrics of the service. About photographs, only their number is recorded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class Meters:
-    """The meters of one service, in a registry of their own."""
+    """The metrics of one service, in a separate registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -24,31 +24,31 @@ class Meters:
             registry=self.registry,
         )  # fmt: skip
         self._photographs = Counter(
-            "swclip_photographs", "Photographs asked about, by what became of them.", ["outcome"],
+            "swclip_photographs", "Photographs in requests, by outcome.", ["outcome"],
             registry=self.registry,
         )  # fmt: skip
         self._batch = Histogram(
-            "swclip_batch_photographs", "Photographs that the model saw at once.", buckets=(1, 2, 4, 8, 16, 32, 64),
+            "swclip_batch_photographs", "Photographs per batch of the model.", buckets=(1, 2, 4, 8, 16, 32, 64),
             registry=self.registry,
         )  # fmt: skip
 
-    def watch(self, name: str, words: str, value: Callable[[], float]) -> None:
-        """A gauge that is read when it is asked for."""
-        Gauge(f"swclip_{name}", words, registry=self.registry).set_function(value)
+    def watch(self, name: str, description: str, value: Callable[[], float]) -> None:
+        """Add a gauge that calls `value` when it is read."""
+        Gauge(f"swclip_{name}", description, registry=self.registry).set_function(value)
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A request that was served."""
+        """Count a request."""
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
     def photograph(self, outcome: str) -> None:
-        """A photograph: "answered", or the kind of problem."""
+        """Count a photograph by outcome: "usable", or the kind of problem."""
         self._photographs.labels(outcome).inc()
 
     def batch(self, photographs: int) -> None:
-        """A batch that the model saw."""
+        """Count a batch of the model."""
         self._batch.observe(photographs)
 
     def text(self) -> bytes:
-        """All of them in Prometheus' text format."""
+        """The metrics in the Prometheus text format."""
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""Every refusal as a problem detail (RFC 9457): one catalogue of kinds, one form."""
+"""Errors as problem details (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -19,65 +19,65 @@ _URN = "urn:swclip:problem:"
 
 @dataclass(frozen=True)
 class Kind:
-    """One thing that can go wrong: its HTTP status, and what it is called."""
+    """A kind of problem: its HTTP status and title."""
 
     status: int
     title: str
 
 
 KINDS: dict[str, Kind] = {
-    "malformed-request": Kind(400, "The request's body cannot be read"),
-    "key-needed": Kind(401, "A key is needed"),
+    "malformed-request": Kind(400, "The request body cannot be read"),
+    "key-needed": Kind(401, "An API key is required"),
     "not-found": Kind(404, "There is nothing at this address"),
-    "method-not-allowed": Kind(405, "This address does not take that method"),
-    "too-slow": Kind(408, "The request came too slowly"),
-    "version-gone": Kind(410, "This version of the interface is no longer served"),
+    "method-not-allowed": Kind(405, "The method is not allowed at this address"),
+    "too-slow": Kind(408, "The request arrived too slowly"),
+    "version-gone": Kind(410, "This version of the API is no longer available"),
     "photograph-too-large": Kind(413, "The photograph is too large"),
     "request-too-large": Kind(413, "The request is too large"),
-    "not-multipart": Kind(415, "Photographs are sent as multipart/form-data"),
+    "not-multipart": Kind(415, "Photographs must be sent as multipart/form-data"),
     "not-a-photograph": Kind(415, "The file is not a photograph"),
     "photograph-damaged": Kind(422, "The photograph cannot be decoded"),
     "invalid-options": Kind(422, "The options cannot be used"),
-    "prior-excludes-all": Kind(422, "No candidate lies where the photograph is said to be from"),
+    "prior-excludes-all": Kind(422, "No candidate is compatible with the prior"),
     "too-many-requests": Kind(429, "Too many requests from one client"),
     "internal": Kind(500, "The service failed"),
     "busy": Kind(503, "The service is busy"),
     "not-ready": Kind(503, "The service is not ready"),
-    "too-late": Kind(504, "The answer would come too late"),
+    "too-late": Kind(504, "The request timed out"),
     "refused": Kind(400, "The request cannot be served"),
 }
-"""By name: the last part of `type`, which stays the same from version to version."""
+"""Kinds by name. The name is the last part of `type`, which does not change between versions."""
 
 _BY_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "request-too-large", 415: "not-multipart"}
 
 
 class FieldProblem(BaseModel):
-    """What is wrong with one field of the request."""
+    """A problem with one field of the request."""
 
     field: str = Field(description="Name of the form field or query parameter.")
-    detail: str = Field(description="What is wrong with it.")
+    detail: str = Field(description="The problem with it.")
 
 
 class ProblemDetail(BaseModel):
-    """A problem detail after RFC 9457."""
+    """A problem detail (RFC 9457)."""
 
-    type: str = Field(description="What kind of problem: a URN that stays the same.", examples=[_URN + "busy"])
-    title: str = Field(description="The kind in words.")
+    type: str = Field(description="The kind of problem: a stable URN.", examples=[_URN + "busy"])
+    title: str = Field(description="The kind as text.")
     status: int = Field(description="The HTTP status.", ge=400, le=599)
-    detail: str = Field(description="What went wrong this time, and what to do.")
-    instance: str | None = Field(None, description="This request, as the service's log names it.")
-    photograph: int | None = Field(None, description="Which photograph of the request, from 0.")
-    errors: list[FieldProblem] | None = Field(None, description="The fields that cannot be used.")
+    detail: str = Field(description="What is wrong with this request, and what to do.")
+    instance: str | None = Field(None, description="Id of the request in the service's log.")
+    photograph: int | None = Field(None, description="The photograph of the request, numbered from 0.")
+    errors: list[FieldProblem] | None = Field(None, description="The invalid fields.")
 
 
 class Problem(Exception):
     """A request that is refused.
 
     Args:
-        kind: Name in `KINDS`.
-        detail: What went wrong and what to do, without anything private.
-        photograph: Which photograph of the request, from 0.
-        errors: Field and what is wrong with it.
+        kind: The name of a kind in `KINDS`.
+        detail: What is wrong and what to do, without private data.
+        photograph: The photograph of the request, numbered from 0.
+        errors: The invalid fields.
         headers: Further headers of the response.
     """
 
@@ -95,7 +95,7 @@ class Problem(Exception):
         self.detail = detail
 
     def body(self, instance: str | None = None, status: int | None = None) -> ProblemDetail:
-        """The problem as it is sent."""
+        """The body of the response."""
         kind = KINDS[self.kind]
         return ProblemDetail(
             type=_URN + self.kind,
@@ -108,26 +108,26 @@ class Problem(Exception):
         )
 
 
-def busy(retry_after_s: int, why: str = "all places are taken and as many requests wait as may") -> Problem:
-    """The service cannot take this request now."""
-    detail = f"{why}; try again in {retry_after_s} s."
+def busy(retry_after_s: int, reason: str = "all slots are in use and the queue is full") -> Problem:
+    """The problem of a service that cannot accept the request now."""
+    detail = f"{reason}; try again in {retry_after_s} s."
     return Problem("busy", detail, headers={"Retry-After": str(retry_after_s)})
 
 
 def invalid(field: str, detail: str) -> Problem:
-    """One field of the request cannot be used."""
+    """The problem of one invalid field."""
     return Problem("invalid-options", f"{field}: {detail}", errors=[FieldProblem(field=field, detail=detail)])
 
 
 def from_validation(error: ValidationError | RequestValidationError) -> Problem:
-    """Pydantic's complaints, without the values that were sent."""
-    found = [
-        FieldProblem(field=_place(entry["loc"]), detail=str(entry["msg"]).removeprefix("Value error, "))
+    """The problem of a pydantic validation error, without the values that were sent."""
+    problems = [
+        FieldProblem(field=_field_name(entry["loc"]), detail=str(entry["msg"]).removeprefix("Value error, "))
         for entry in error.errors()
     ]
-    named = "; ".join(f"{one.field}: {one.detail}" for one in found[:3])
-    more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
-    return Problem("invalid-options", named + more, errors=found)
+    listed = "; ".join(f"{item.field}: {item.detail}" for item in problems[:3])
+    more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+    return Problem("invalid-options", listed + more, errors=problems)
 
 
 def response(problem: Problem, instance: str | None = None, status: int | None = None) -> Response:
@@ -139,23 +139,23 @@ def response(problem: Problem, instance: str | None = None, status: int | None =
 
 
 def documented(*kinds: str) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI's responses for kinds of problems."""
-    found: dict[int | str, dict[str, Any]] = {}
+    """The OpenAPI responses of kinds of problems."""
+    responses: dict[int | str, dict[str, Any]] = {}
     for status in sorted({KINDS[name].status for name in kinds}):
-        own = [name for name in kinds if KINDS[name].status == status]
-        words = "; ".join(f"`{name}`: {KINDS[name].title.lower()}" for name in own)
-        found[status] = {"description": words, "content": {MEDIA_TYPE: {"schema": _SCHEMA}}}
-        if "busy" in own or "too-many-requests" in own:
+        names = [name for name in kinds if KINDS[name].status == status]
+        description = "; ".join(f"`{name}`: {KINDS[name].title.lower()}" for name in names)
+        responses[status] = {"description": description, "content": {MEDIA_TYPE: {"schema": _SCHEMA}}}
+        if "busy" in names or "too-many-requests" in names:
             header = {"description": "Seconds after which to try again.", "schema": {"type": "integer"}}
-            found[status]["headers"] = {"Retry-After": header}
-    return found
+            responses[status]["headers"] = {"Retry-After": header}
+    return responses
 
 
 _SCHEMA = {"$ref": "#/components/schemas/ProblemDetail"}
 
 
 def install(app: FastAPI) -> None:
-    """Let an application answer all its errors as problems."""
+    """Make an application return all errors as problems."""
 
     async def on_problem(request: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)
@@ -168,7 +168,10 @@ def install(app: FastAPI) -> None:
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         kind = _BY_STATUS.get(error.status_code, "refused")
-        detail = {"not-found": "check the address.", "method-not-allowed": "see Allow for those it takes."}
+        detail = {
+            "not-found": "check the address.",
+            "method-not-allowed": "see the Allow header for allowed methods.",
+        }
         problem = Problem(kind, detail.get(kind, KINDS[kind].title + "."), headers=error.headers)
         return response(problem, _instance(request), error.status_code)
 
@@ -181,5 +184,5 @@ def _instance(request: Request) -> str | None:
     return getattr(request.state, "instance", None)
 
 
-def _place(where: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in where if part not in ("query", "path", "body", "header")) or "request"
+def _field_name(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location if part not in ("query", "path", "body", "header")) or "request"

@@ -1,4 +1,4 @@
-"""What the service sends, version 2: the record of an answer, and beside it what only the service states."""
+"""The responses of version 2: the record of an answer, and fields that only the service has."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from swclip.answers.record import Answer
 from swclip.geo.distance import geodesic_m
-from swclip.web.engine import Found
+from swclip.web.engine import LocatedAnswer
 from swclip.web.problems import ProblemDetail
 from swclip.web.regions import LevelRegion
 
@@ -19,7 +19,7 @@ Probability = Field(ge=0.0, le=1.0)
 
 
 class Model(BaseModel):
-    """Base of all: no field is left out or made up."""
+    """Base class: all fields are present, and no others."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -32,49 +32,53 @@ class Point(Model):
 
 
 class Region(Model):
-    """Ground that holds the place with a probability."""
+    """A prediction region: contains the true position with a stated probability."""
 
-    level: float = Field(ge=0.5, le=0.95, description="The probability.")
-    area_km2: float | None = Field(ge=0, description="Its area; null where it is all ground.")
-    cells: int | None = Field(ge=0, description="How many cells it has; null where it is all ground.")
-    cannot_tell: bool = Field(description="Too large to be an answer: a blind region would be no larger.")
+    level: float = Field(ge=0.5, le=0.95, description="The nominal coverage.")
+    area_km2: float | None = Field(ge=0, description="Area in km2; null where the region covers everything.")
+    cells: int | None = Field(ge=0, description="Number of cells; null where the region covers everything.")
+    cannot_tell: bool = Field(
+        description="True where the answer abstains: the region is no smaller than one that ignores the photograph."
+    )
 
 
 class PosteriorCell(Model):
-    """An H3 cell with its share of the posterior."""
+    """An H3 cell with its posterior probability."""
 
     cell_id: str
     probability: float = Probability
-    from_level: float | None = Field(description="It is in the regions of this level and above; null: in none listed.")
-    boundary_deg: list[tuple[float, float]] = Field(description="Its corners, latitude and longitude.")
+    from_level: float | None = Field(description="Lowest level whose region contains the cell; null for none.")
+    boundary_deg: list[tuple[float, float]] = Field(description="Corners: latitude and longitude in degrees.")
 
 
 class Posterior(Model):
-    """Where the place may be: the densest cells of the ground, and the regions of every level from 0.5 to 0.95."""
+    """The posterior: its densest cells, and the regions of all coverage levels from 0.5 to 0.95."""
 
     resolution: int = Field(ge=0, le=15, description="H3 resolution of the cells.")
     cells: list[PosteriorCell] = Field(description="Densest first.")
     left_out: float = Field(ge=0, le=1, description="Posterior mass of cells that are not listed.")
-    regions: list[Region] = Field(description="In steps of 0.01; every cell of a region is listed unless it is cut.")
-    cut: bool = Field(description="Whether cells of some region are left out, because there are too many.")
+    regions: list[Region] = Field(
+        description="Levels in steps of 0.01. All cells of a region are listed unless `cut` is true."
+    )
+    cut: bool = Field(description="Whether cells of a region are omitted, because there are too many.")
 
 
 class ExifComparison(Model):
-    """The position in the photograph's own EXIF block, which the answer knows nothing of."""
+    """The position in the photograph's EXIF metadata, which is not used for the answer."""
 
-    position: Point | None = Field(description="Null where there is none that can be used.")
-    distance_m: float | None = Field(description="From the answer's point to it, metres (WGS84 geodesic).")
+    position: Point | None = Field(description="Null where there is no usable one.")
+    distance_m: float | None = Field(description="Distance from the answer's point in metres (WGS84 geodesic).")
 
 
 class Result(Model):
-    """An answer, or why there is none, to one photograph or to several that were combined."""
+    """An answer to one photograph or to several combined ones, or the reason why there is none."""
 
-    photographs: list[int] = Field(description="Which photographs of the request, from 0.")
+    photographs: list[int] = Field(description="Photographs of the request, numbered from 0.")
     answer: Answer | None = Field(
-        description="The record that files of answers hold; it names photographs by their number in the request."
+        description="The record, as in files of answers; photographs are named by their number in the request."
     )
-    posterior: Posterior | None = Field(description="Where requested.")
-    exif: list[ExifComparison] | None = Field(description="Where requested: one for each photograph of the result.")
+    posterior: Posterior | None = Field(description="Present where requested.")
+    exif: list[ExifComparison] | None = Field(description="Present where requested: one per photograph of the result.")
     problem: ProblemDetail | None
 
 
@@ -82,7 +86,7 @@ class LocateResponse(Model):
     """Answers in the order of the photographs."""
 
     version: Literal["2"] = "2"
-    model: str = Field(description="Fingerprint of the model that answered.")
+    model: str = Field(description="Fingerprint of the model.")
     combined: bool
     results: list[Result]
 
@@ -103,14 +107,14 @@ class CalibrationInfo(Model):
 
 
 class TilesInfo(Model):
-    """Map tiles that the page may draw under the points."""
+    """Map tiles that the page draws below the points."""
 
     url: str
     attribution: str
 
 
 class LimitsInfo(Model):
-    """What a request may hold."""
+    """Limits on requests."""
 
     max_upload_bytes: int
     max_request_bytes: int
@@ -120,11 +124,11 @@ class LimitsInfo(Model):
 
 
 class GalleryResponse(Model):
-    """The gallery that answers."""
+    """Description of the gallery."""
 
     version: Literal["2"] = "2"
     model: str = Field(description="Fingerprint of the model.")
-    made_with: str = Field(description="Version of swclip that serves.")
+    made_with: str = Field(description="Version of swclip that runs the service.")
     candidates: int = Field(ge=1)
     photographs: int = Field(ge=0)
     cities: list[City] = Field(description="Most candidates first.")
@@ -133,7 +137,7 @@ class GalleryResponse(Model):
     estimators: list[str]
     posterior: dict[str, Any] = Field(description="How scores become probabilities.")
     calibration: CalibrationInfo | None
-    thumbnails: bool = Field(description="Whether /v2/gallery/photographs answers.")
+    thumbnails: bool = Field(description="Whether /v2/gallery/photographs is available.")
     tiles: TilesInfo | None
     limits: LimitsInfo
 
@@ -144,12 +148,12 @@ class Health(Model):
     status: Literal["ok"] = "ok"
 
 
-_DIGITS = 6  # of the mass of a cell: further ones differ with the batch that a photograph was in
+_DIGITS = 6  # of a cell's mass: further digits depend on the batch of the photograph
 _DEGREES = 6  # of a cell's corners: 0.1 m
 
 
 def result_of(
-    found: Found,
+    located: LocatedAnswer,
     photographs: Sequence[int],
     *,
     max_cells: int | None = None,
@@ -158,31 +162,31 @@ def result_of(
     """The result of an answer.
 
     Args:
-        found: The answer and its posterior.
-        photographs: Which photographs of the request it is to.
-        max_cells: List the cells of the posterior, at most so many; None to leave them out.
-        exif: The positions in the EXIF blocks of the photographs, None for one without; None to leave them out.
+        located: The answer and its posterior.
+        photographs: The photographs of the request that it answers.
+        max_cells: Maximum number of posterior cells to list; None to omit the posterior.
+        exif: The EXIF positions of the photographs, None for a photograph without one; None to omit them.
     """
-    answer = found.answer
+    answer = located.answer
     assert answer.lat_deg is not None
     assert answer.lon_deg is not None
     point = (answer.lat_deg, answer.lon_deg)
     return Result(
         photographs=list(photographs),
         answer=answer,
-        posterior=None if max_cells is None else posterior_of(found, max_cells),
-        exif=None if exif is None else [_comparison(point, one) for one in exif],
+        posterior=None if max_cells is None else posterior_of(located, max_cells),
+        exif=None if exif is None else [_comparison(point, position) for position in exif],
         problem=None,
     )
 
 
-def posterior_of(found: Found, max_cells: int) -> Posterior:
-    """The cells of a posterior, and all regions."""
-    levels, ground = found.levels, found.ground
-    shown = levels.order[:max_cells]
-    ids = [f"{cell:x}" for cell in ground.ids[shown].tolist()]
+def posterior_of(located: LocatedAnswer, max_cells: int) -> Posterior:
+    """The cells of a posterior, and its regions."""
+    regions, cells = located.regions, located.cells
+    listed = regions.order[:max_cells]
+    ids = [f"{cell:x}" for cell in cells.ids[listed].tolist()]
     return Posterior(
-        resolution=ground.resolution,
+        resolution=cells.resolution,
         cells=[
             PosteriorCell(
                 cell_id=cell_id,
@@ -193,12 +197,12 @@ def posterior_of(found: Found, max_cells: int) -> Posterior:
                 ],
             )
             for cell_id, probability, first in zip(
-                ids, found.mass[shown].tolist(), levels.from_level[:max_cells].tolist(), strict=True
+                ids, located.mass[listed].tolist(), regions.from_level[:max_cells].tolist(), strict=True
             )
         ],
-        left_out=_rounded(max(0.0, 1.0 - float(found.mass[shown].sum()))),
-        regions=[_region(region) for region in levels.regions],
-        cut=bool(np.isfinite(levels.from_level[max_cells:]).any()),
+        left_out=_rounded(max(0.0, 1.0 - float(located.mass[listed].sum()))),
+        regions=[_region(region) for region in regions.regions],
+        cut=bool(np.isfinite(regions.from_level[max_cells:]).any()),
     )
 
 
@@ -214,9 +218,9 @@ def _region(region: LevelRegion) -> Region:
 def _comparison(point: tuple[float, float], exif: tuple[float, float] | None) -> ExifComparison:
     if exif is None:
         return ExifComparison(position=None, distance_m=None)
-    away_m = float(geodesic_m([point], [exif])[0])
+    distance_m = float(geodesic_m([point], [exif])[0])
     return ExifComparison(
-        position=Point(lat_deg=round(exif[0], 7), lon_deg=round(exif[1], 7)), distance_m=round(away_m, 2)
+        position=Point(lat_deg=round(exif[0], 7), lon_deg=round(exif[1], 7)), distance_m=round(distance_m, 2)
     )
 
 

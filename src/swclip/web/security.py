@@ -1,4 +1,4 @@
-"""What surrounds every request: its name, its headers, its line in the log, and the last net for errors."""
+"""Request ids, security headers, the request log, unexpected errors, and API keys."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 class Guard:
-    """ASGI middleware, the outermost one.
+    """The outermost ASGI middleware.
 
-    The log has the method, the route as it is declared, the status and the time; no query, file name, position or
-    message of an error, since those may say where a photograph is from.
+    The log contains the method, the declared route, the status and the time; no query strings, file names, positions or
+    error messages, since these may reveal where a photograph was taken.
 
     Args:
         app: The application.
-        meters: Where requests are counted.
-        headers: Headers of every response that does not set them itself.
+        meters: The metrics of the service.
+        headers: Default headers of all responses.
     """
 
     def __init__(self, app: ASGIApp, meters: Meters, headers: Mapping[str, str]) -> None:
@@ -43,49 +43,52 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status, name = time.perf_counter(), 0, uuid.uuid4()
-        scope.setdefault("state", {})["instance"] = f"urn:uuid:{name}"
+        began, status, request_id = time.perf_counter(), 0, uuid.uuid4()
+        scope.setdefault("state", {})["instance"] = f"urn:uuid:{request_id}"
 
-        async def answer(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                there = {key.lower() for key, _ in message["headers"]}
-                added = [(key, value) for key, value in self._headers if key not in there]
-                message = {**message, "headers": [*message["headers"], *added, (b"x-request-id", str(name).encode())]}
+                present = {key.lower() for key, _ in message["headers"]}
+                added = [(key, value) for key, value in self._headers if key not in present]
+                message = {
+                    **message,
+                    "headers": [*message["headers"], *added, (b"x-request-id", str(request_id).encode())],
+                }
             await send(message)
 
         try:
-            await self._app(scope, receive, answer)
+            await self._app(scope, receive, send_with_headers)
         except ClientDisconnect:
-            status = status or 499  # what nginx writes for a client that went away
+            status = status or 499  # as nginx logs a client that disconnected
         except Exception as error:
             where = "".join(traceback.format_tb(error.__traceback__)[-6:])
-            LOG.error("%s %s failed: %s\n%s", name, _route(scope), type(error).__name__, where)
+            LOG.error("%s %s failed: %s\n%s", request_id, _route(scope), type(error).__name__, where)
             if status:
                 raise
-            problem = Problem("internal", "this should not happen; the service's log has the request's name.")
-            await response(problem, f"urn:uuid:{name}")(scope, receive, answer)
+            problem = Problem("internal", "unexpected error; see the service's log for the id of this request.")
+            await response(problem, f"urn:uuid:{request_id}")(scope, receive, send_with_headers)
         finally:
             seconds = time.perf_counter() - began
             method = scope["method"] if scope["method"] in _METHODS else "OTHER"
             self._meters.request(method, _route(scope), status, seconds)
-            LOG.info("%s %s %s %d %.3fs", name, method, _route(scope), status, seconds)
+            LOG.info("%s %s %s %d %.3fs", request_id, method, _route(scope), status, seconds)
 
 
 def _route(scope: Scope) -> str:
-    """The route as it was declared: what a client made up must neither be logged nor counted by itself."""
+    """The declared route, so that addresses invented by clients are neither logged nor counted separately."""
     return str(getattr(scope.get("route"), "path", "other"))
 
 
 VARIABLE = "SWCLIP_API_KEYS"
-"""Environment variable with the keys, separated by commas. A flag would show them to everybody who lists processes."""
+"""Environment variable with the keys, separated by commas. A flag would be visible in the process list."""
 
-_LEAST = 16
+_MIN_LENGTH = 16
 
 
 class Keys:
-    """The keys that are accepted; none accepts everybody.
+    """The accepted API keys; without keys all requests are accepted.
 
     Args:
         keys: The keys.
@@ -98,10 +101,10 @@ class Keys:
 
     def __init__(self, keys: Sequence[str]) -> None:
         for number, key in enumerate(keys, start=1):
-            if len(key) < _LEAST or not key.isascii() or not key.isprintable():
+            if len(key) < _MIN_LENGTH or not key.isascii() or not key.isprintable():
                 raise ConfigError(
-                    f"{VARIABLE}: key {number} of {len(keys)} is shorter than {_LEAST} characters or not plain ASCII; "
-                    "make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+                    f"{VARIABLE}: key {number} of {len(keys)} is shorter than {_MIN_LENGTH} characters or not plain "
+                    "ASCII; create one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
                 )
         self._digests = [_digest(key) for key in keys]
 
@@ -110,31 +113,31 @@ class Keys:
         """The keys in `SWCLIP_API_KEYS`.
 
         Raises:
-            ConfigError: The variable is set and holds no usable key: a slip that would leave the service open.
+            ConfigError: The variable is set without a usable key, which would leave the service open.
         """
         text = environment.get(VARIABLE)
         if text is None:
             return cls([])
         keys = [key.strip() for key in text.split(",") if key.strip()]
         if not keys:
-            raise ConfigError(f"{VARIABLE} is set and holds no key; unset it to serve without keys.")
+            raise ConfigError(f"{VARIABLE} is set but contains no key; unset it to serve without keys.")
         return cls(keys)
 
     def __len__(self) -> int:
         return len(self._digests)
 
     def accepts(self, key: str | None) -> bool:
-        """Whether a key is one of them; in the same time whichever it is, or none."""
+        """Whether a key is accepted, in constant time."""
         if not self._digests:
             return True
-        given, found = _digest(key or ""), False
-        for digest in self._digests:  # all of them, and digests of one length: the time tells nothing
-            found |= hmac.compare_digest(given, digest)
-        return found
+        key_digest, accepted = _digest(key or ""), False
+        for digest in self._digests:  # no early exit, and digests of equal length, so that the time reveals nothing
+            accepted |= hmac.compare_digest(key_digest, digest)
+        return accepted
 
 
 def client_name(key: str | None, address: str | None) -> str:
-    """What a client is counted under: a digest of its key, or its address."""
+    """The name under which a client is counted: a digest of its key, or its address."""
     return f"address {address}" if key is None else f"key {_digest(key).hex()}"
 
 

@@ -1,4 +1,4 @@
-"""The server: listens, lets go of those who say nothing, and ends when what it has begun is done."""
+"""The HTTP server, with timeouts for idle connections and a graceful shutdown."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ from swclip.errors import InputError
 from swclip.web.problems import MEDIA_TYPE, Problem
 from swclip.web.settings import Limits
 
-_ENDINGS = (signal.SIGINT, signal.SIGTERM)
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def protocol_of(pause_s: float) -> type[H11Protocol]:
-    """HTTP/1.1 that closes connections whose headers do not come in time, and refuses nonsense as a problem.
+    """The HTTP/1.1 protocol with a timeout for request headers and problem details for malformed requests.
 
     Args:
-        pause_s: How long a connection's first request may take until its headers are whole, seconds.
+        pause_s: Maximum time for the headers of a connection's first request, in seconds.
     """
 
     class Protocol(H11Protocol):
-        _slow: asyncio.TimerHandle | None = None
+        _timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self._slow = self.loop.call_later(pause_s, self._let_go)
+            self._timer = self.loop.call_later(pause_s, self._close)
 
         def handle_events(self) -> None:
             super().handle_events()
-            if self._slow is not None and self.cycle is not None:
-                self._slow.cancel()
-                self._slow = None
+            if self._timer is not None and self.cycle is not None:
+                self._timer.cancel()
+                self._timer = None
 
         def connection_lost(self, exc: Exception | None) -> None:
-            if self._slow is not None:
-                self._slow.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
             super().connection_lost(exc)
 
         def send_400_response(self, msg: str) -> None:
-            body = Problem("malformed-request", "this is not HTTP/1.1; check what sends it.").body()
+            body = Problem("malformed-request", "the request is not valid HTTP/1.1; check the client.").body()
             content = json.dumps(body.model_dump(exclude_none=True)).encode()
             head = (
                 f"HTTP/1.1 400 Bad Request\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {len(content)}\r\n"
@@ -57,22 +57,22 @@ def protocol_of(pause_s: float) -> type[H11Protocol]:
             self.transport.write(head.encode() + content)
             self.transport.close()
 
-        def _let_go(self) -> None:
+        def _close(self) -> None:
             self.transport.close()
 
     return Protocol
 
 
 class Server(uvicorn.Server):
-    """uvicorn that ends well on Ctrl-C and SIGTERM: what was begun is finished, and the exit is no failure."""
+    """A uvicorn server that stops gracefully on Ctrl-C and SIGTERM, without a failure exit code."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Listen for the signals that end a service, without sending them on to whoever started it."""
+        """Handle the signals that stop the service, without raising them again afterwards."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self.handle_exit) for number in _ENDINGS}
+        before = {number: signal.signal(number, self.handle_exit) for number in _STOP_SIGNALS}
         try:
             yield
         finally:
@@ -81,10 +81,10 @@ class Server(uvicorn.Server):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens.
+    """Open a listening socket.
 
     Raises:
-        InputError: The address is taken, or is not this machine's.
+        InputError: The address is in use, or does not belong to this machine.
     """
     listening = None
     try:
@@ -96,25 +96,25 @@ def listen(host: str, port: int) -> socket.socket:
         if listening is not None:
             listening.close()
         raise InputError(
-            f"cannot listen at {host} port {port} ({error.strerror}); choose another with --host and --port."
+            f"cannot listen on {host} port {port} ({error.strerror}); choose another address with --host and --port."
         ) from error
     return listening
 
 
 def make_server(app: FastAPI, limits: Limits, *, proxy: str | None = None) -> Server:
-    """A server, not yet started.
+    """Create a server without starting it.
 
     Args:
         app: The application.
-        limits: How long to wait for what.
-        proxy: Addresses of proxies whose X-Forwarded-For is believed, separated by commas; None for none.
+        limits: The limits, for timeouts.
+        proxy: Addresses of proxies whose X-Forwarded-For header is trusted, separated by commas; None for none.
     """
     config = uvicorn.Config(
         app,
         http=protocol_of(limits.pause_s),
         ws="none",
         lifespan="on",
-        access_log=False,  # it would write queries; the application has a line of its own
+        access_log=False,  # it would log query strings; the application has its own request log
         log_config=None,
         server_header=False,
         proxy_headers=proxy is not None,
@@ -127,12 +127,12 @@ def make_server(app: FastAPI, limits: Limits, *, proxy: str | None = None) -> Se
 
 
 def run(server: Server, listening: socket.socket, started: Callable[[str], None]) -> None:
-    """Serve until a signal ends it.
+    """Serve until a signal stops the server.
 
     Args:
         server: The server.
-        listening: Where.
-        started: Called with its address once requests are answered.
+        listening: The listening socket.
+        started: Called with the address once the server accepts requests.
     """
 
     async def serve() -> None:
@@ -147,6 +147,6 @@ def run(server: Server, listening: socket.socket, started: Callable[[str], None]
 
 
 def address_of(listening: socket.socket) -> str:
-    """The address of a socket that listens."""
+    """The URL of a listening socket."""
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,4 +1,4 @@
-"""The service behind the routes: from a request's body to the reply."""
+"""The service behind the routes: from the body of a request to its response."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from swclip.geo.areas import AreaError, parse_area
 from swclip.retrieval.locator import Locator
 from swclip.retrieval.prior import NoCandidatesError, Prior, UnknownCityError, Weights
 from swclip.web import responses as schemas
-from swclip.web.admission import Admission, Rate
+from swclip.web.admission import Admission, RateLimiter
 from swclip.web.batching import Batcher, ClosedError, QueueFullError
 from swclip.web.body import Body
-from swclip.web.engine import Engine, Found, Question
+from swclip.web.engine import Engine, LocatedAnswer, LocateTask
 from swclip.web.form import PHOTOGRAPHS, LocateOptions, read_form, read_options, request_too_large
 from swclip.web.meters import Meters
 from swclip.web.problems import Problem, busy, invalid
@@ -32,38 +32,38 @@ Result = TypeVar("Result")
 
 
 class Service:
-    """Takes requests in, within limits, and answers them.
+    """Answers requests within limits.
 
     Args:
         locator: The gallery and its model.
-        limits: What is allowed.
+        limits: Limits on requests.
     """
 
     def __init__(self, locator: Locator, limits: Limits) -> None:
         self.engine, self.limits, self.meters = Engine(locator), limits, Meters()
         self.locator = locator
-        self.rate = Rate(limits.rate_per_minute)
+        self.rate = RateLimiter(limits.rate_per_minute)
         self.admission = Admission(limits.concurrency, limits.queue)
         self._decoders = ThreadPoolExecutor(limits.decoders, thread_name_prefix="swclip-decode")
-        self._batcher: Batcher[Question, list[Found]] = Batcher(
+        self._batcher: Batcher[LocateTask, list[LocatedAnswer]] = Batcher(
             self.engine.answer,
-            units=lambda question: len(question.pixels),
+            units=lambda task: len(task.pixels),
             max_batch=limits.max_batch,
             max_wait_s=limits.max_wait_ms / 1000.0,
             capacity=limits.concurrency + limits.queue,
             on_batch=self.meters.batch,
         )
-        self.meters.watch("requests_inside", "Requests that hold a place.", lambda: self.admission.inside)
-        self.meters.watch("requests_waiting", "Requests that wait for a place.", lambda: self.admission.waiting)
-        self.meters.watch("questions_waiting", "Questions that wait for the model.", lambda: len(self._batcher))
+        self.meters.watch("requests_inside", "Requests in progress.", lambda: self.admission.active)
+        self.meters.watch("requests_waiting", "Requests that wait for a slot.", lambda: self.admission.waiting)
+        self.meters.watch("questions_waiting", "Requests that wait for the model.", lambda: len(self._batcher))
 
     @property
     def ready(self) -> bool:
-        """Whether questions are answered."""
+        """Whether the model's thread is running."""
         return self._batcher.alive
 
     def close(self) -> None:
-        """Answer what is there, and end the threads."""
+        """Finish the pending requests and stop the threads."""
         self._batcher.close(self.limits.timeout_s)
         self._decoders.shutdown(cancel_futures=True)
 
@@ -71,18 +71,18 @@ class Service:
         """Answer the photographs of a request.
 
         Raises:
-            Problem: It is refused, or none of its photographs can be used.
+            Problem: The request is refused, or none of its photographs can be used.
         """
         deadline = time.monotonic() + self.limits.timeout_s
         body = Body(request.receive, self.limits.pause_s, deadline)
         try:
             self._check_length(request)
-            async with self.admission.place(deadline):
-                form = await read_form(request.headers, body.pieces(), self.limits)
+            async with self.admission.slot(deadline):
+                form = await read_form(request.headers, body.chunks(), self.limits)
                 return await self._answer(form.photographs, read_options(form.fields), deadline)
         except Problem as problem:
-            if not body.whole:
-                await body.hear_out()
+            if not body.complete:
+                await body.drain()
                 problem.headers["Connection"] = "close"
             raise
 
@@ -96,15 +96,15 @@ class Service:
     ) -> schemas.LocateResponse:
         if not photographs:
             raise invalid(PHOTOGRAPHS, "is missing; send at least one photograph.")
-        prior = await self._aside(partial(self._prior, options), deadline)
+        prior = await self._in_thread(partial(self._prior, options), deadline)
         prepared = await self._prepared(photographs, options, deadline)
-        photographs.clear()  # the bytes are not needed any more, and there may be many
-        usable = [(number, one) for number, one in enumerate(prepared) if isinstance(one, Prepared)]
-        problems = {number: one for number, one in enumerate(prepared) if isinstance(one, Problem)}
+        photographs.clear()  # frees the memory, which may be large
+        usable = [(number, item) for number, item in enumerate(prepared) if isinstance(item, Prepared)]
+        problems = {number: item for number, item in enumerate(prepared) if isinstance(item, Problem)}
         if not usable:
             raise next(iter(problems.values()))
-        question = Question(
-            tuple(one.pixels for _, one in usable),
+        task = LocateTask(
+            tuple(item.pixels for _, item in usable),
             tuple(str(number) for number, _ in usable),
             nearest_level(options.region),
             options.combined,
@@ -112,11 +112,11 @@ class Service:
             options.top_k,
             prior,
         )
-        found = await self._ask(question, deadline)
+        located = await self._submit(task, deadline)
         groups = [[number for number, _ in usable]] if options.combined else [[number] for number, _ in usable]
-        exif = {number: one.exif_deg for number, one in usable}
-        results = await self._aside(
-            lambda: [self._result(one, group, exif, options) for one, group in zip(found, groups, strict=True)],
+        exif = {number: item.exif_deg for number, item in usable}
+        results = await self._in_thread(
+            lambda: [self._result(item, group, exif, options) for item, group in zip(located, groups, strict=True)],
             deadline,
         )
         results += [
@@ -136,8 +136,8 @@ class Service:
         gallery = self.locator.gallery
         try:
             area = None if options.prior is None else parse_area(options.prior, max_corners=_MAX_CORNERS)
-            known = Prior(options.city, area, near, options.near_radius_m)
-            return known.weights(gallery.positions_deg, gallery.cities)
+            prior = Prior(options.city, area, near, options.near_radius_m)
+            return prior.weights(gallery.positions_deg, gallery.cities)
         except AreaError as error:
             raise invalid("prior", error.detail) from None
         except UnknownCityError as error:
@@ -159,29 +159,33 @@ class Service:
             )
             for number, data in enumerate(photographs)
         ]
-        found = await asyncio.gather(*(self._aside(job, deadline) for job in jobs))
-        for one in found:
-            self.meters.photograph("usable" if isinstance(one, Prepared) else one.kind)
-        return list(found)
+        prepared = await asyncio.gather(*(self._in_thread(job, deadline) for job in jobs))
+        for item in prepared:
+            self.meters.photograph("usable" if isinstance(item, Prepared) else item.kind)
+        return list(prepared)
 
-    async def _ask(self, question: Question, deadline: float) -> list[Found]:
+    async def _submit(self, task: LocateTask, deadline: float) -> list[LocatedAnswer]:
         try:
-            future = self._batcher.submit(question)
+            future = self._batcher.submit(task)
         except QueueFullError:
             raise busy(self.admission.retry_after_s) from None
         except ClosedError:
-            raise Problem("not-ready", "the service is shutting down; ask again in a moment.") from None
+            raise Problem("not-ready", "the service is shutting down; try again later.") from None
         return await _before(asyncio.wrap_future(future), deadline)
 
-    async def _aside(self, job: Callable[[], Result], deadline: float) -> Result:
-        """Work that would hold up the event loop, in the decoding threads."""
+    async def _in_thread(self, job: Callable[[], Result], deadline: float) -> Result:
+        """Run a job that would block the event loop in the decoding threads."""
         return await _before(asyncio.get_running_loop().run_in_executor(self._decoders, job), deadline)
 
     def _result(
-        self, found: Found, group: list[int], exif: dict[int, tuple[float, float] | None], options: LocateOptions
+        self,
+        located: LocatedAnswer,
+        group: list[int],
+        exif: dict[int, tuple[float, float] | None],
+        options: LocateOptions,
     ) -> schemas.Result:
         return schemas.result_of(
-            found,
+            located,
             group,
             max_cells=self.limits.max_cells if options.include_posterior else None,
             exif=[exif[number] for number in group] if options.compare_exif else None,
@@ -193,5 +197,5 @@ async def _before(work: asyncio.Future[Result], deadline: float) -> Result:
         async with asyncio.timeout(deadline - time.monotonic()):
             return await work
     except TimeoutError:
-        detail = "the service did not come to it in time; try again, with fewer photographs."
+        detail = "the request was not processed in time; try again, with fewer photographs."
         raise Problem("too-late", detail, headers={"Retry-After": "5"}) from None

@@ -1,4 +1,4 @@
-"""What a service allows and how it answers: every limit in one place, each with a flag of its own."""
+"""Limits and settings of the service; each limit is a flag of `swclip serve`."""
 
 from __future__ import annotations
 
@@ -12,62 +12,61 @@ MEGABYTE = 1_000_000
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request and all of them together may take."""
+    """Limits on requests, and settings of batching."""
 
     max_upload_mb: float = 20.0
-    "Largest photograph, megabytes."
+    "Maximum size of a photograph in megabytes."
     max_files: int = 8
-    "Most photographs in one request."
+    "Maximum number of photographs per request."
     max_request_mb: float = 64.0
-    "Largest request, megabytes."
+    "Maximum size of a request in megabytes."
     max_megapixels: float = 60.0
-    "Largest picture once decoded; refused from its header, before any pixel is."
+    "Maximum size of a decoded image in megapixels; larger ones are refused by their header, before decoding."
     concurrency: int = 16
-    "Requests whose photographs are held in memory at once."
+    "Maximum number of requests in progress, whose photographs are in memory."
     queue: int = 64
-    "Requests that may wait for one of those places; further ones get 503 with Retry-After."
+    "Maximum number of requests that wait; further ones get status 503 with Retry-After."
     rate_per_minute: float = 0.0
-    "Requests a minute that one client (key, or address without keys) may make, 429 beyond; 0 for no limit."
+    "Maximum requests per minute and client (API key or address), with status 429 beyond it; 0 for no limit."
     timeout_s: float = 30.0
-    "Longest that one request may take from its first byte to its answer, seconds."
+    "Maximum time of a request from its first byte to its response, in seconds."
     pause_s: float = 10.0
-    "Longest pause within a request's headers or body, seconds."
+    "Maximum pause within the headers or the body of a request, in seconds."
     max_batch: int = 16
-    "Photographs that the model sees at once."
+    "Maximum number of photographs per batch of the model."
     max_wait_ms: float = 4.0
-    "How long the first photograph of a batch waits for others, milliseconds."
+    "How long the first photograph of a batch waits for others, in milliseconds."
     decoders: int = 2
-    "Threads that decode photographs."
+    "Number of threads that decode photographs."
     max_cells: int = 3000
-    "Most cells of a posterior that an answer lists."
+    "Maximum number of posterior cells listed in an answer."
     max_points: int = 20_000
-    "Most candidates that are sent for the map."
+    "Maximum number of candidates sent for the map."
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value, zero = getattr(self, field.name), field.name in _MAY_BE_ZERO
-            if not (math.isfinite(value) and (value > 0 or (zero and value == 0))):
+            value, allows_zero = getattr(self, field.name), field.name in _MAY_BE_ZERO
+            if not (math.isfinite(value) and (value > 0 or (allows_zero and value == 0))):
                 flag = "--" + field.name.replace("_", "-")
-                raise ConfigError(f"{flag} is {value}; give a number {'of 0 or more' if zero else 'above 0'}.")
+                raise ConfigError(f"{flag} {value}: must be {'0 or more' if allows_zero else 'above 0'}.")
         if self.max_request_mb < self.max_upload_mb:
             raise ConfigError(
-                f"--max-request-mb is {self.max_request_mb:g}, less than the {self.max_upload_mb:g} of one photograph "
-                "(--max-upload-mb); raise it."
+                f"--max-request-mb {self.max_request_mb:g}: must be at least --max-upload-mb ({self.max_upload_mb:g})."
             )
 
     @property
     def upload_bytes(self) -> int:
-        """Largest photograph, bytes."""
+        """Maximum size of a photograph in bytes."""
         return int(self.max_upload_mb * MEGABYTE)
 
     @property
     def request_bytes(self) -> int:
-        """Largest request, bytes."""
+        """Maximum size of a request in bytes."""
         return int(self.max_request_mb * MEGABYTE)
 
     @property
     def pixels(self) -> int:
-        """Largest picture, pixels."""
+        """Maximum size of a decoded image in pixels."""
         return int(self.max_megapixels * 1e6)
 
 
@@ -76,11 +75,11 @@ _MAY_BE_ZERO = frozenset({"queue", "rate_per_minute", "max_wait_ms"})
 
 @dataclass(frozen=True)
 class Tiles:
-    """Map pictures of somebody else's, drawn under the gallery's points.
+    """Map tiles of another provider, drawn below the points of the gallery.
 
     Attributes:
-        url: Address with {z}, {x} and {y}.
-        attribution: Whose they are, shown on the map.
+        url: URL template with {z}, {x} and {y}.
+        attribution: Attribution of the tiles, shown on the map.
     """
 
     url: str
@@ -90,19 +89,19 @@ class Tiles:
         missing = [name for name in ("{z}", "{x}", "{y}") if name not in self.url]
         if missing or not self.url.startswith(("https://", "http://")):
             raise ConfigError(
-                f"--tiles {self.url!r}: give an address with {{z}}, {{x}} and {{y}}, such as "
+                f"--tiles {self.url!r}: must be a URL with {{z}}, {{x}} and {{y}}, such as "
                 "https://tiles.example.org/{z}/{x}/{y}.png"
             )
         if any(character in self.url for character in " ;,'\"\\\n\r\t"):
-            raise ConfigError(f"--tiles {self.url!r}: an address holds no spaces, quotes, commas or semicolons.")
+            raise ConfigError(f"--tiles {self.url!r}: must not contain spaces, quotes, commas or semicolons.")
         if not self.attribution.strip():
-            raise ConfigError("--tiles needs --attribution: the words that the map's makers ask to be shown.")
+            raise ConfigError("--tiles needs --attribution, the attribution that the provider requires.")
 
     @property
     def origin(self) -> str:
-        """Scheme and host, as the page's content policy names them; a pattern such as {s} is not one."""
+        """Scheme and host, for the page's content security policy; a pattern such as {s} is not supported."""
         scheme, _, rest = self.url.partition("://")
         host = rest.split("/", 1)[0]
         if "{" in host or not host:
-            raise ConfigError(f"--tiles {self.url!r}: the host must be one name, without a pattern.")
+            raise ConfigError(f"--tiles {self.url!r}: the host must be a single name, without a pattern.")
         return f"{scheme}://{host}"

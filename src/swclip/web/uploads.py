@@ -1,4 +1,4 @@
-"""Uploaded bytes to what the model takes; the bytes are let go as soon as that is done."""
+"""Uploaded photographs as input of the model, and thumbnails of the gallery's photographs."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ _KINDS = {
     "empty": "photograph-damaged",
     "missing": "photograph-damaged",
 }
-_WORDS = {
-    "too-large": "The picture has more pixels than the service takes; reduce it.",
+_DETAILS = {
+    "too-large": "The image has more pixels than the service accepts; reduce it.",
     "not-an-image": "The file is not in a format that the service reads (JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, or "
     "HEIC with its plugin); convert it.",
-    "truncated": "The file is cut short or damaged; copy or download it again.",
-    "empty": "The file holds no bytes; choose it again.",
+    "truncated": "The file is truncated or damaged; copy or download it again.",
+    "empty": "The file is empty; choose it again.",
     "missing": "The file cannot be read.",
 }
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A photograph as the model takes it.
+    """A photograph as input of the model.
 
     Attributes:
-        pixels: (3, H, W) preprocessed.
-        exif_deg: Latitude and longitude that its EXIF block states, where that was asked for and is usable.
+        pixels: (3, H, W) the preprocessed pixels.
+        exif_deg: Latitude and longitude of its EXIF metadata in degrees; None where not requested or not usable.
     """
 
     pixels: Float32[np.ndarray, "3 h w"]
@@ -57,70 +57,71 @@ def prepare(
 
     Args:
         data: The file's bytes.
-        preprocess: The model's.
-        max_pixels: Larger pictures are refused.
+        preprocess: The preprocessing of the model.
+        max_pixels: Maximum number of pixels.
         with_exif: Read the EXIF position too.
-        number: Which photograph of the request it is.
+        number: Number of the photograph in the request, from 0.
 
     Returns:
-        The photograph, or why it cannot be used. The words do not repeat the decoder's: they may quote the file.
+        The photograph, or the problem with it. The problem does not include the decoder's message, which may quote the
+        file.
     """
     try:
         pixels = preprocess.read(data, max_pixels=max_pixels)
         return Prepared(pixels, _exif_position(data, max_pixels) if with_exif else None)
     except PhotographError as error:
-        return Problem(_KINDS[error.reason], _WORDS[error.reason], photograph=number)
+        return Problem(_KINDS[error.reason], _DETAILS[error.reason], photograph=number)
 
 
 def _exif_position(data: bytes, max_pixels: int) -> tuple[float, float] | None:
     with open_photograph(data, max_pixels=max_pixels) as image:
-        facts = read_exif(image)
-    lat, lon = facts.lat_deg, facts.lon_deg
-    if lat is None or lon is None or facts.problem is not None or not bool(valid_positions(lat, lon)):
+        exif = read_exif(image)
+    lat, lon = exif.lat_deg, exif.lon_deg
+    if lat is None or lon is None or exif.problem is not None or not bool(valid_positions(lat, lon)):
         return None
-    return (lat, lon) if (lat, lon) != (0.0, 0.0) else None  # what cameras write that know no position
+    return (lat, lon) if (lat, lon) != (0.0, 0.0) else None  # some cameras write 0, 0 without a position
 
 
 SIDE_PX = 480
-_KEPT_BYTES = 32 * 2**20
+_CACHE_BYTES = 32 * 2**20
 
 
 class Thumbnails:
-    """Thumbnails by image id; the last ones are kept in memory. Make one with `of_manifest` or `of_gallery`.
+    """Thumbnails by image id, with a cache in memory. Created with `of_manifest` or `of_gallery`.
 
     Args:
-        image_ids: The photographs that there are: others are not shown.
-        make: The JPEG of a photograph; None where it cannot be read any more.
+        image_ids: The photographs that may be shown.
+        make: Returns the JPEG of a photograph; None where it can no longer be read.
     """
 
     def __init__(self, image_ids: Iterable[str], make: Callable[[str], bytes | None]) -> None:
         self._image_ids = frozenset(image_ids)
         self._make = make
-        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._cache: OrderedDict[str, bytes] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
     @classmethod
     def of_manifest(cls, manifest: Manifest, image_ids: Iterable[str]) -> Thumbnails:
-        """Made when they are asked for, from the photographs that a manifest names.
+        """Thumbnails created on request from the photographs of a manifest.
 
         Args:
-            manifest: Where the photographs are.
-            image_ids: The gallery's photographs: others of the manifest are not shown.
+            manifest: The manifest of the photographs.
+            image_ids: The photographs of the gallery; others of the manifest are not shown.
 
         Raises:
-            MismatchError: The manifest has none of them.
+            MismatchError: The manifest has none of the gallery's photographs.
         """
-        wanted = set(image_ids)
+        gallery_ids = set(image_ids)
         paths: dict[str, Path] = {
             image_id: path
             for image_id, path in zip(manifest.frame["image_id"], manifest.image_paths, strict=True)
-            if image_id in wanted
+            if image_id in gallery_ids
         }
         if not paths:
             raise MismatchError(
-                f"{manifest.path}: has none of the gallery's {len(wanted)} photographs; give the manifest that the "
-                "gallery was made from, or leave out --photographs."
+                f"{manifest.path}: has none of the gallery's {len(gallery_ids)} photographs; use the manifest that the "
+                "gallery was made from, or omit --photographs."
             )
 
         def make(image_id: str) -> bytes | None:
@@ -133,7 +134,7 @@ class Thumbnails:
 
     @classmethod
     def of_gallery(cls, store: GalleryStore) -> Thumbnails | None:
-        """Those that are kept with the gallery's entries; None where there are none."""
+        """The thumbnails stored in a gallery; None where it has none."""
         image_ids = store.with_thumbnail()
         return cls(image_ids, store.thumbnail) if image_ids else None
 
@@ -141,20 +142,20 @@ class Thumbnails:
         return len(self._image_ids)
 
     def jpeg(self, image_id: str) -> bytes | None:
-        """A thumbnail; None where there is no such photograph, or it cannot be read any more."""
+        """The thumbnail of a photograph; None where it is unknown or can no longer be read."""
         with self._lock:
-            if image_id in self._kept:
-                self._kept.move_to_end(image_id)
-                return self._kept[image_id]
+            if image_id in self._cache:
+                self._cache.move_to_end(image_id)
+                return self._cache[image_id]
         if image_id not in self._image_ids:
             return None
         data = self._make(image_id)
         if data is None:
             return None
         with self._lock:
-            if image_id not in self._kept:
-                self._kept[image_id] = data
+            if image_id not in self._cache:
+                self._cache[image_id] = data
                 self._bytes += len(data)
-            while self._bytes > _KEPT_BYTES:
-                self._bytes -= len(self._kept.popitem(last=False)[1])
+            while self._bytes > _CACHE_BYTES:
+                self._bytes -= len(self._cache.popitem(last=False)[1])
         return data

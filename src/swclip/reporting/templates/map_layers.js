@@ -1,5 +1,5 @@
-// A map on a canvas, of the report and of the service: a view of a plane that pointer, wheel, fingers and keys move, Web
-// Mercator, and the layers that both draw. The service loads it as a module; a report holds it without the exports.
+// A map on a canvas, for reports and for the service: a view that pointer, wheel, touch and keys move, Web Mercator, and
+// shared layers. The service loads it as a module; a report embeds it without the exports.
 
 const STILL_PX = 4, TILE_PX = 256, MERCATOR_LIMIT = 85.0511287798066;
 
@@ -26,13 +26,13 @@ export class MapView {
   toPlane(px, py) { return [(px - this.width / 2) / this.scale + this.x, this.north * (py - this.height / 2) / this.scale + this.y]; }
   get pixelsPerMetre() { return this.scale; }
 
-  // What was in sight stays in sight when the canvas gets another size: a phone that is turned, a page that is printed.
+  // The visible extent stays visible when the canvas changes size, as when a phone is turned or a page is printed.
   resize() {
     this.width = this.canvas.clientWidth;
     this.height = this.canvas.clientHeight;
     if (this.shown && this.width && this.height) this.scale = this.scaleFor(this.shown);
     this.moved();
-    this.draw(); // at once: a canvas that gets another size is blank
+    this.draw(); // at once: resizing clears a canvas
   }
 
   scaleFor({ size: [across, down], padding, most }) {
@@ -52,7 +52,7 @@ export class MapView {
     this.moved();
   }
 
-  // The box in sight stands in the document, where tests read it.
+  // The visible extent is written to the document, where tests read it.
   moved() {
     const [x0, y1] = this.toPlane(0, 0), [x1, y0] = this.toPlane(this.width, this.height);
     this.canvas.dataset.extent = [x0, y0, x1, y1].map((value) => value.toFixed(this.scale > 100 ? 9 : 1)).join(" ");
@@ -90,7 +90,7 @@ export class MapView {
 
   listen() {
     const canvas = this.canvas;
-    let from = null, still = true, fingers = null; // a pointer that is down, whether it has not moved, fingers on the map
+    let from = null, still = true, fingers = null; // position of a pressed pointer, whether it has not moved, touches on the map
     const at = ({ clientX, clientY }) => { const box = canvas.getBoundingClientRect(); return [clientX - box.left, clientY - box.top]; };
     const drag = (to) => {
       if (still && Math.hypot(to[0] - from[0], to[1] - from[1]) < STILL_PX) return;
@@ -112,7 +112,7 @@ export class MapView {
     canvas.addEventListener("click", (event) => { if (still) this.onClick(...at(event)); });
     canvas.addEventListener("wheel", (event) => {
       const deliberate = event.ctrlKey || event.metaKey || document.activeElement === canvas;
-      if (this.cooperative && !deliberate) { this.say("Click the map, then the wheel zooms"); return; }
+      if (this.cooperative && !deliberate) { this.say("Click the map to zoom with the wheel"); return; }
       event.preventDefault();
       const pixels = event.deltaY * (event.deltaMode === 1 ? 18 : 1) * (event.ctrlKey ? 4 : 1); // a pinch on a touchpad is small
       this.zoom(2 ** Math.max(-1, Math.min(1, -pixels / 300)), ...at(event));
@@ -134,13 +134,13 @@ export class MapView {
         this.zoom(now.apart / fingers.apart, now.x, now.y);
         fingers = now;
       } else if (from) drag(at(event.touches[0]));
-      else { if (this.cooperative) this.say("Move the map with two fingers"); return; }
+      else { if (this.cooperative) this.say("Use two fingers to move the map"); return; }
       event.preventDefault();
     }, { passive: false });
     canvas.addEventListener("keydown", (event) => { if (this.key(event)) event.preventDefault(); });
   }
 
-  // Whether a key was for the map.
+  // Handle a key; returns whether the map uses it.
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return false;
     if (this.onKey(event.key)) return true;
@@ -165,10 +165,10 @@ export function unproject(x, y) {
   return [lat, ((x - 0.5) * 360 + 540) % 360 - 180];
 }
 
-// Length in metres, at a latitude, of the side of the square.
+// Length of the side of the square in metres, at a latitude.
 export function metresAcross(lat) { return 40075016.686 * Math.cos(lat * Math.PI / 180); }
 
-// The box of the square that holds a box of south, west, north, east.
+// The box of the square that contains a box of south, west, north, east.
 export function projectBox([south, west, north, east]) { return [...project(north, west), ...project(south, east)]; }
 
 // A view of the Web Mercator square; its zoom is that of map tiles.
@@ -204,7 +204,7 @@ export function drawDot(context, px, py, radius, fill, stroke, width) {
   if (stroke) { Object.assign(context, { strokeStyle: stroke, lineWidth: width }); context.stroke(); }
 }
 
-// The path of a polygon of the plane, or of a dot where it is too small to be seen.
+// The path of a polygon of the plane, or of a dot where it is too small to see.
 export function tracePolygon(view, context, corners) {
   const screen = corners.map(([x, y]) => view.toScreen(x, y));
   const [[px, py], [qx, qy]] = [screen[0], screen[Math.floor(screen.length / 2)]];

@@ -1,8 +1,8 @@
-// The page comes alive: maps, filters, the list of queries and the panel.
+// Interaction: maps, filters, the list of queries and the panel.
 
 const classNames = map.classes_m.map((edge, i) => (i === 0 ? "within " : distance(map.classes_m[i - 1]) + " to ") + distance(edge))
   .concat("over " + distance(map.classes_m[map.classes_m.length - 1]));
-const chosen = { view: 0, system: data.map_system || map.systems[0], lines: "worst", colour: "error", classes: classNames.map(() => true), region: "", lisa: "", order: "worst" };
+const chosen = { view: 0, system: data.map_system || map.systems[0], lines: "worst", colour: "error", classes: classNames.map(() => true), district: "", lisa: "", order: "worst" };
 const byId = (id) => document.getElementById(id);
 const viewNow = () => map.views[chosen.view];
 const answersNow = () => viewNow().answers[chosen.system];
@@ -12,29 +12,29 @@ const errorColour = (i) => CLASS_COLOURS[classOf(answersNow().error[i])];
 const mainMap = new QueryMap(byId("map"), (i) => (chosen.colour === "lisa" ? lisaColour(i) : errorColour(i)), (i) => choose(i));
 const lisaMap = byId("lisa-map") ? new QueryMap(byId("lisa-map"), lisaColour, (i) => pickOnLisaMap(i)) : null;
 
-function inOrder() {
+function sortedQueries() {
   const error = answersNow().error, id = viewNow().queries.id, way = chosen.order === "best" ? 1 : -1;
   const sorted = error.map((_, i) => i);
   return sorted.sort(chosen.order === "name" ? (a, b) => (id[a] < id[b] ? -1 : 1) : (a, b) => way * (error[a] - error[b]) || a - b);
 }
 
-// Queries that pass the filters but one: each filter's counts are of what the others let through.
+// A predicate of all filters but one: the counts of a filter are of the queries that pass the other filters.
 function passing(without) {
-  const { region, lisa } = viewNow().queries, error = answersNow().error, name = viewNow().regions.indexOf(chosen.region);
-  return (i) => (without === "class" || chosen.classes[classOf(error[i])]) && (chosen.region === "" || region[i] === name)
+  const { district, lisa } = viewNow().queries, error = answersNow().error, number = viewNow().districts.indexOf(chosen.district);
+  return (i) => (without === "class" || chosen.classes[classOf(error[i])]) && (chosen.district === "" || district[i] === number)
     && (chosen.lisa === "" || lisa[i] === Number(chosen.lisa));
 }
 
 function filter() {
-  const view = viewNow(), error = answersNow().error, order = inOrder(), passes = passing("");
+  const view = viewNow(), error = answersNow().error, order = sortedQueries(), passes = passing("");
   const listed = order.filter(passes);
-  const visible = view.queries.x.map((_, i) => i).filter(passes).sort((a, b) => error[a] - error[b]); // the worst on top
+  const visible = view.queries.x.map((_, i) => i).filter(passes).sort((a, b) => error[a] - error[b]); // the largest errors on top
   mainMap.showQueries(visible);
   const worst = visible.slice().reverse();
   mainMap.lines = chosen.lines === "all" ? worst : chosen.lines === "worst" ? worst.slice(0, 25) : [];
-  byId("shown").textContent = grouped(listed.length) + " of " + grouped(view.queries.x.length) + (view.n > view.queries.x.length ? " drawn, " + grouped(view.n) + " in all" : " shown");
+  byId("shown").textContent = grouped(listed.length) + " of " + grouped(view.queries.x.length) + (view.n > view.queries.x.length ? " drawn, " + grouped(view.n) + " in total" : " shown");
   const counts = classNames.map(() => 0), others = passing("class");
-  error.forEach((own, i) => { if (others(i)) counts[classOf(own)] += 1; });
+  error.forEach((value, i) => { if (others(i)) counts[classOf(value)] += 1; });
   document.querySelectorAll("#classes button").forEach((button, c) => {
     button.setAttribute("aria-pressed", String(chosen.classes[c]));
     button.querySelector("b").textContent = grouped(counts[c]);
@@ -54,15 +54,15 @@ function choose(i, look = false) {
     const list = byId("query-list"), at = list.selectedIndex + by;
     if (at >= 0 && at < list.options.length) choose(Number(list.options[at].value), true);
   };
-  const button = (words, label, act) => element("button", { type: "button", title: label, "aria-label": label, text: words, onclick: act });
+  const button = (text, label, act) => element("button", { type: "button", title: label, "aria-label": label, text, onclick: act });
   const buttons = element("div", { class: "panel-buttons" }, button("\u2039", "Previous query", () => step(-1)), button("\u203a", "Next query", () => step(1)),
-    button("See it whole", "Show this query's truth, answer and posterior", () => mainMap.fit(extentOf(view, answers, i, detail))), button("\u00d7", "Close", unchoose));
+    button("Zoom to query", "Show the true position, the answer and the posterior of this query", () => mainMap.fit(extentOf(view, answers, i, detail))), button("\u00d7", "Close", unchoose));
   fillPanel(byId("panel"), view, answers, i, detail, buttons);
   if (look) bringIntoView(i);
   mainMap.redraw();
 }
 
-// The map follows the list: a query that lies outside of what is seen is moved to the middle.
+// Centre the map on a query that is out of sight.
 function bringIntoView(i) {
   const { x, y } = viewNow().queries, [px, py] = mainMap.toScreen(x[i], y[i]);
   if (px < 20 || py < 20 || px > mainMap.width - 20 || py > mainMap.height - 20) mainMap.go(x[i], y[i]);
@@ -73,14 +73,14 @@ function unchoose() {
   byId("query-list").value = "";
   const panel = byId("panel");
   delete panel.dataset.query;
-  panel.replaceChildren(element("p", { class: "note", text: "Choose a query on the map or in the list (arrow keys go on) to see its photograph, its answers and how sure the system was." }));
+  panel.replaceChildren(element("p", { class: "note", text: "Select a query on the map or in the list (arrow keys move through it) to see its photograph, candidates and posterior." }));
   mainMap.redraw();
 }
 
 function pickOnLisaMap(i) {
   const view = viewNow(), label = view.queries.lisa[i];
-  byId("lisa-picked").textContent = view.queries.id[i] + ": " + metres(answersNow().error[i]) + " off, " + (label < 0 ? "not measured" : map.lisa[label]) + ". It is chosen in the map above, too.";
-  ["region", "lisa"].forEach((name) => { chosen[name] = ""; if (byId(name)) byId(name).value = ""; });
+  byId("lisa-picked").textContent = view.queries.id[i] + ": " + metres(answersNow().error[i]) + " error, " + (label < 0 ? "not measured" : map.lisa[label]) + ". It is also selected on the map above.";
+  ["district", "lisa"].forEach((name) => { chosen[name] = ""; if (byId(name)) byId(name).value = ""; });
   chosen.classes.fill(true);
   filter();
   choose(i, true);
@@ -89,12 +89,12 @@ function pickOnLisaMap(i) {
 }
 
 function showView() {
-  const view = viewNow(), answers = answersNow(), region = byId("region");
+  const view = viewNow(), answers = answersNow(), district = byId("district");
   unchoose();
-  chosen.region = "";
-  region.replaceChildren(element("option", { value: "", text: "all" }), ...view.regions.map((name) => element("option", { value: name, text: name })));
-  region.parentElement.hidden = view.regions.length < 2;
-  byId("map-title").textContent = view.name + ": " + grouped(view.n) + " queries, median " + metres(answers.median);
+  chosen.district = "";
+  district.replaceChildren(element("option", { value: "", text: "all" }), ...view.districts.map((name) => element("option", { value: name, text: name })));
+  district.parentElement.hidden = view.districts.length < 2;
+  byId("map-title").textContent = view.name + ": " + grouped(view.n) + " queries, median error " + metres(answers.median);
   document.querySelectorAll("#views .view").forEach((button, at) => {
     button.setAttribute("aria-pressed", String(at === chosen.view));
     button.querySelector("span").textContent = "median " + metres(map.views[at].answers[chosen.system].median);
@@ -133,7 +133,7 @@ function makeControls() {
     byId("system").value = chosen.system;
     on("system", "system", showView);
   }
-  on("lines", "lines", filter); on("region", "region", filter); on("lisa", "lisa", filter); on("order", "order", filter); on("colour", "colour", () => { byId("lisa-legend").hidden = chosen.colour !== "lisa"; mainMap.redraw(); });
+  on("lines", "lines", filter); on("district", "district", filter); on("lisa", "lisa", filter); on("order", "order", filter); on("colour", "colour", () => { byId("lisa-legend").hidden = chosen.colour !== "lisa"; mainMap.redraw(); });
   if (byId("lisa")) {
     map.lisa.forEach((name, at) => {
       byId("lisa").append(element("option", { value: at, text: name }));
@@ -142,8 +142,8 @@ function makeControls() {
   }
   byId("query-list").addEventListener("change", (event) => choose(Number(event.target.value), true));
   document.querySelectorAll(".map-buttons button").forEach((button) => button.addEventListener("click", () => {
-    const own = button.closest(".map-box").querySelector("canvas") === mainMap.canvas ? mainMap : lisaMap;
-    if (button.dataset.zoom) own.zoom(Number(button.dataset.zoom)); else own.fit(own.view.extent_m);
+    const target = button.closest(".map-box").querySelector("canvas") === mainMap.canvas ? mainMap : lisaMap;
+    if (button.dataset.zoom) target.zoom(Number(button.dataset.zoom)); else target.fit(target.view.extent_m);
   }));
   document.querySelectorAll("[data-lisa]").forEach((dot) => { dot.style.background = LISA_COLOURS[Number(dot.dataset.lisa)]; });
 }
@@ -151,7 +151,7 @@ function makeControls() {
 makeControls();
 showView();
 
-// Paper cannot be unfolded.
+// Print all folded parts.
 let folded = [];
 window.addEventListener("beforeprint", () => {
   folded = Array.from(document.querySelectorAll("details:not([open]):not(.no-print)"));

@@ -1,11 +1,11 @@
-// What is known of one query: its photograph, its error, its best candidates, its posterior.
+// Details of one query: photograph, error, best candidates, posterior.
 
-const STEPS = 1000; // probabilities come in thousandths
+const STEPS = 1000; // probabilities are stored in thousandths
 const STRIDE = { top: 3, posterior: 2 };
 
 const rowsOf = (list, stride) => Array.from({ length: list.length / stride }, (_, i) => list.slice(i * stride, (i + 1) * stride));
 
-// The parts of the map's data that belong to query i, in the form that QueryMap draws.
+// The map data of query i, in the format that QueryMap draws.
 function detailOf(view, i) {
   const top = view.top ? rowsOf(view.top[i], STRIDE.top).map(([place, share, off]) =>
     [view.places.x[place], view.places.y[place], share / STEPS, off, view.places.photo ? view.places.photo[place] : -1]) : [];
@@ -14,7 +14,7 @@ function detailOf(view, i) {
   return { top, list, region, cells: list.length ? view.cells : null };
 }
 
-// What a look at query i needs to see: truth, answer, and the cells of the posterior that are not far from either.
+// Extent of query i: true position, answer, and the cells of the posterior near either.
 function extentOf(view, answers, i, detail) {
   const ends = [[view.queries.x[i], view.queries.y[i]], [answers.x[i], answers.y[i]]];
   const reach = Math.max(400, 0.5 * answers.error[i]);
@@ -28,35 +28,35 @@ function extentOf(view, answers, i, detail) {
 
 const pictures = map.photographs;
 
-// A photograph is carried once: those of the examples stand further down on the page.
+// Each photograph is embedded once; those of the examples are further down the page.
 function photographOf(view, i) {
   if (!pictures) return null;
-  const id = view.queries.id[i], own = pictures.images[view.queries.photo[i]];
+  const id = view.queries.id[i], thumbnail = pictures.images[view.queries.photo[i]];
   const example = Array.from(document.querySelectorAll("img[data-image]")).find((image) => image.dataset.image === id);
-  const source = own || (example && example.src);
+  const source = thumbnail || (example && example.src);
   if (source) return element("img", { src: source, class: "query-photograph", alt: "The photograph of query " + id });
   const file = view.queries.path && view.queries.path[i];
-  const why = pictures.unread[id] ? "The photograph is " + pictures.unread[id] + "." : pictures.why || "The photograph is not among those of the manifest.";
-  return element("div", { class: "no-photograph" }, element("p", { text: why }), file ? element("p", {}, "Its file: ", element("code", { text: file })) : null);
+  const why = pictures.unread[id] ? "The photograph is " + pictures.unread[id] + "." : pictures.why || "The photograph is not in the manifest.";
+  return element("div", { class: "no-photograph" }, element("p", { text: why }), file ? element("p", {}, "File: ", element("code", { text: file })) : null);
 }
 
 function factsOf(view, answers, i) {
-  const facts = [["error", metres(answers.error[i]) + (answers.city[i] === null ? "" : ", answered in " + answers.city[i])]];
+  const facts = [["error", metres(answers.error[i]) + (answers.city[i] === null ? "" : ", the answer is in " + answers.city[i])]];
   if (map.systems.length > 1) facts[0][0] = "error of " + chosen.system;
   map.systems.filter((name) => name !== chosen.system).forEach((name) => facts.push(["error of " + name, metres(view.answers[name].error[i])]));
   if (answers.probability[i] !== null) {
-    facts.push(["sure", percent(answers.probability[i]) + " that the truth is within 25\u00a0m of the answer"]);
-    facts.push(["right candidate", answers.rank[i] === null ? "none within 25\u00a0m of the truth" : "at rank " + grouped(answers.rank[i])]);
-  } else if (answers.rank[i] > 1) facts.push(["within 25\u00a0m of the truth", "its answer of rank " + grouped(answers.rank[i])]);
+    facts.push(["stated probability", percent(answers.probability[i]) + " within 25\u00a0m of the answer"]);
+    facts.push(["correct candidate", answers.rank[i] === null ? "none within 25\u00a0m of the true position" : "rank " + grouped(answers.rank[i])]);
+  } else if (answers.rank[i] > 1) facts.push(["correct answer", "rank " + grouped(answers.rank[i])]);
   if (view.region) {
-    const size = view.region.area_km2[i], holds = view.region.covered[i];
-    const words = size === null ? "the system cannot tell" : area(size) + (holds === null ? "" : holds ? ", holds the truth" : ", does not hold the truth");
-    facts.push(["80\u00a0% region", words]);
+    const size = view.region.area_km2[i], covered = view.region.covered[i];
+    const text = size === null ? "the system abstains" : area(size) + (covered === null ? "" : covered ? ", contains the true position" : ", does not contain the true position");
+    facts.push(["80\u00a0% region", text]);
   }
-  if (view.regions.length > 1) facts.push(["region", view.regions[view.queries.region[i]]]);
-  if (map.lisa && view.queries.lisa[i] >= 0) facts.push(["error among its neighbours", map.lisa[view.queries.lisa[i]]]);
+  if (view.districts.length > 1) facts.push(["district", view.districts[view.queries.district[i]]]);
+  if (map.lisa && view.queries.lisa[i] >= 0) facts.push(["cluster (LISA)", map.lisa[view.queries.lisa[i]]]);
   const list = element("dl", { class: "facts" });
-  facts.forEach(([name, words]) => list.append(element("dt", { text: name }), element("dd", { text: words })));
+  facts.forEach(([name, text]) => list.append(element("dt", { text: name }), element("dd", { text })));
   return list;
 }
 
@@ -69,18 +69,18 @@ function topTable(detail) {
       element("td", { text: String(rank + 1) }), element("td", { text: percent(share) }), element("td", { text: metres(off) }),
       withPictures ? element("td", {}, picture ? element("img", { src: picture, alt: "Photograph at candidate " + (rank + 1) }) : null) : null));
   });
-  const names = ["rank", "probability", "from truth"].concat(withPictures ? ["there"] : []);
+  const names = ["rank", "probability", "error"].concat(withPictures ? ["photograph"] : []);
   return element("table", { class: "top" }, element("caption", { text: "Most probable candidates" }),
     element("thead", {}, element("tr", {}, ...names.map((name) => element("th", { scope: "col", text: name })))), body);
 }
 
 function posteriorNote(view, detail) {
   if (!detail.cells) return null;
-  const held = detail.list.reduce((sum, entry) => sum + entry[1], 0) / STEPS;
-  const region = detail.region > 0 ? " The line encloses the 80\u00a0% region." : detail.region < 0 ? " The 80\u00a0% region is larger than the cells drawn." : "";
+  const mass = detail.list.reduce((sum, entry) => sum + entry[1], 0) / STEPS;
+  const region = detail.region > 0 ? " The outline is the 80\u00a0% region." : detail.region < 0 ? " The 80\u00a0% region is larger than the cells drawn." : "";
   const [x0, y0, x1, y1] = view.extent_m, [best] = detail.list[0], x = view.cells.x[best], y = view.cells.y[best];
-  const away = x < x0 || x > x1 || y < y0 || y > y1 ? " The most probable ones lie off this map; “See it whole” shows them." : "";
-  return element("p", { class: "note", text: "Violet on the map: the " + detail.list.length + " most probable cells, which hold " + percent(Math.min(1, held)) + " of the probability; darker is more." + region + away });
+  const away = x < x0 || x > x1 || y < y0 || y > y1 ? " The most probable cells are outside this map; “Zoom to query” shows them." : "";
+  return element("p", { class: "note", text: "Violet: the " + detail.list.length + " most probable cells, with " + percent(Math.min(1, mass)) + " of the probability; darker is more probable." + region + away });
 }
 
 function fillPanel(node, view, answers, i, detail, buttons) {

@@ -29,21 +29,21 @@ class QueryMap extends MapView {
     super.fit([x0 - pad[0], y0 - pad[1], x1 + pad[0], y1 + pad[1]]);
   }
 
-  // The queries that can be seen and clicked, the last on top.
+  // Set the queries that are drawn and can be clicked, the last on top.
   showQueries(indices) {
     this.visible = indices;
     this.hits = [];
     indices.forEach((i) => { this.hits[i] = [this.view.queries.x[i], this.view.queries.y[i]]; });
   }
 
-  // How much nearer the map is than when it shows all; dots grow with its root.
-  get nearness() {
+  // Square root of the zoom relative to the full extent; dots grow with it.
+  get magnification() {
     const [x0, y0, x1, y1] = this.view.extent_m;
     return Math.sqrt(this.scale * Math.max((x1 - x0) / this.width, (y1 - y0) / this.height));
   }
 
   drawCandidates() {
-    const size = Math.min(4, Math.max(1.6, (this.candidates.length > 4000 ? 1.6 : 2.4) * this.nearness));
+    const size = Math.min(4, Math.max(1.6, (this.candidates.length > 4000 ? 1.6 : 2.4) * this.magnification));
     drawSquares(this, this.context, this.candidates, size, "#bcc6cf");
   }
 
@@ -57,13 +57,13 @@ class QueryMap extends MapView {
   }
 
   drawQueries() {
-    const count = this.queries.length, size = Math.min(7, (count > 1500 ? 2.6 : count > 500 ? 3.4 : 4.6) * Math.max(1, this.nearness));
+    const count = this.queries.length, size = Math.min(7, (count > 1500 ? 2.6 : count > 500 ? 3.4 : 4.6) * Math.max(1, this.magnification));
     this.context.globalAlpha = this.chosen >= 0 ? 0.32 : 1;
     this.visible.forEach((i) => drawDot(this.context, ...this.toScreen(...this.queries[i]), size, this.colourOf(i), "#fff", 0.8));
     this.context.globalAlpha = 1;
   }
 
-  // Darker is more probable. The outline of the 80 % region is what its cells' strokes leave once these are filled.
+  // Darker is more probable. Strokes of the region's cells, overdrawn by their fills, leave the outline of the 80 % region.
   drawPosterior() {
     if (!this.detail || !this.detail.cells) return;
     const { cells, list, region } = this.detail, pen = this.context, most = Math.max(...list.map((entry) => entry[1]));
@@ -100,14 +100,14 @@ class QueryMap extends MapView {
   }
 }
 
-// Small maps to choose from.
+// Small maps for the choice of a city.
 function drawSmall(canvas, view, answers) {
   const small = canvas.small || new MapView(canvas, { interactive: false });
   canvas.small = small;
   small.layers = [
-    (own, pen) => drawSquares(own, pen, pairs(view.candidates), 1, "#d3dae1"),
-    (own, pen) => answers.error.map((_, i) => i).sort((a, b) => answers.error[a] - answers.error[b]).forEach((i) => drawDot(
-      pen, ...own.toScreen(view.queries.x[i], view.queries.y[i]), view.queries.x.length > 300 ? 1.2 : 1.8, CLASS_COLOURS[classOf(answers.error[i])])),
+    (target, pen) => drawSquares(target, pen, pairs(view.candidates), 1, "#d3dae1"),
+    (target, pen) => answers.error.map((_, i) => i).sort((a, b) => answers.error[a] - answers.error[b]).forEach((i) => drawDot(
+      pen, ...target.toScreen(view.queries.x[i], view.queries.y[i]), view.queries.x.length > 300 ? 1.2 : 1.8, CLASS_COLOURS[classOf(answers.error[i])])),
   ];
   small.fit(view.extent_m);
 }

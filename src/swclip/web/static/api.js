@@ -1,19 +1,19 @@
-// What the page asks of the service. A key, where one is needed, lives as long as the tab.
+// Requests to the service. An API key is stored for the lifetime of the tab.
 const KEY = "swclip-key";
 
-export class Refused extends Error {
+export class ServiceError extends Error {
   constructor(problem) {
-    super(problem.detail || problem.title || "The service refused.");
+    super(problem.detail || problem.title || "The request failed.");
     this.status = problem.status;
     this.title = problem.title;
   }
 }
 
-export function keepKey(key) {
+export function storeKey(key) {
   sessionStorage.setItem(KEY, key);
 }
 
-async function ask(path, options = {}) {
+async function request(path, options = {}) {
   const key = sessionStorage.getItem(KEY);
   const headers = key ? { Authorization: "Bearer " + key } : {};
   let response;
@@ -21,19 +21,19 @@ async function ask(path, options = {}) {
     response = await fetch(path, { ...options, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refused({ title: "No answer", detail: "The service cannot be reached. Try again." });
+    throw new ServiceError({ title: "No response", detail: "The service cannot be reached. Try again." });
   }
   if (response.ok) return response;
-  const problem = await response.json().catch(() => ({ title: "The service failed", detail: "It answered with status " + response.status + "." }));
-  throw new Refused({ ...problem, status: response.status });
+  const problem = await response.json().catch(() => ({ title: "The service failed", detail: "The service returned status " + response.status + "." }));
+  throw new ServiceError({ ...problem, status: response.status });
 }
 
-export const gallery = async () => (await ask("/v2/gallery")).json();
-export const points = async () => (await ask("/v2/gallery/points")).json();
+export const gallery = async () => (await request("/v2/gallery")).json();
+export const points = async () => (await request("/v2/gallery/points")).json();
 
 export async function thumbnail(imageId) {
   const path = "/v2/gallery/photographs/" + imageId.split("/").map(encodeURIComponent).join("/");
-  return URL.createObjectURL(await (await ask(path)).blob());
+  return URL.createObjectURL(await (await request(path)).blob());
 }
 
 export async function locate(files, options, signal) {
@@ -47,5 +47,5 @@ export async function locate(files, options, signal) {
     const ring = [...options.area, options.area[0]].map(([lat, lon]) => [lon, lat]);
     form.append("prior", JSON.stringify({ type: "Polygon", coordinates: [ring] }));
   }
-  return (await ask("/v2/locate", { method: "POST", body: form, signal })).json();
+  return (await request("/v2/locate", { method: "POST", body: form, signal })).json();
 }

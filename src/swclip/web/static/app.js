@@ -1,4 +1,4 @@
-// The page: photographs in, the service's answer onto the map and into words.
+// The page: sends photographs to the service, and shows the answers on the map and in the panel.
 import * as api from "/static/api.js";
 import { AreaTool } from "/static/area.js";
 import { boxOf, drawCells, drawMarks, drawOutline, fitting, outline, pointLayer, prepareCells, tileLayer } from "/static/layers.js";
@@ -10,16 +10,16 @@ import { degrees, plural } from "/static/words.js";
 
 const byId = (id) => document.getElementById(id);
 const map = new MercatorView(byId("map"));
-let gallery = null, response = null, current = null, cells = [], edges = [], asking = null, hovered = -1;
+let gallery = null, response = null, current = null, cells = [], edges = [], pending = null, hovered = -1;
 
-const area = new AreaTool(map, { draw: byId("draw"), done: byId("draw-done"), remove: byId("draw-remove"), words: byId("draw-words") }, locate);
+const area = new AreaTool(map, { draw: byId("draw"), done: byId("draw-done"), remove: byId("draw-remove"), note: byId("draw-note") }, locate);
 const photographs = new Photographs({ choose: byId("choose"), strip: byId("photographs") }, (files) => {
-  const refusal = gallery && Photographs.refusal(files, gallery.limits);
-  if (refusal) return problem(refusal);
+  const error = gallery && Photographs.limitError(files, gallery.limits);
+  if (error) return problem(error);
   photographs.show(files);
   byId("options").hidden = false;
   byId("combined-label").hidden = files.length < 2;
-  byId("drop-words").textContent = "or drop or paste others";
+  byId("drop-note").textContent = "or drop or paste others";
   byId("choose-label").textContent = "Choose others";
   byId("drop").classList.add("small");
   return locate();
@@ -33,14 +33,14 @@ function problem(text) {
 
 function marks() {
   if (!current) return [];
-  const places = current.answer.candidates.map((one, i) => ({
-    lat: one.lat_deg, lon: one.lon_deg, kind: i === hovered ? "picked" : "place", text: String(i + 1),
+  const places = current.answer.candidates.map((candidate, i) => ({
+    lat: candidate.lat_deg, lon: candidate.lon_deg, kind: i === hovered ? "picked" : "place", text: String(i + 1),
   }));
-  const own = (current.exif || []).filter((one) => one.position)
-    .map((one) => ({ lat: one.position.lat_deg, lon: one.position.lon_deg, kind: "exif" }));
+  const exif = (current.exif || []).filter((item) => item.position)
+    .map((item) => ({ lat: item.position.lat_deg, lon: item.position.lon_deg, kind: "exif" }));
   const answer = { lat: current.answer.lat_deg, lon: current.answer.lon_deg, kind: "answer" };
   const others = places.filter((_, i) => i !== hovered && current.answer.candidates[i].distance_m > 0.05).reverse();
-  return [...others, ...own, answer, ...places.filter((_, i) => i === hovered)];
+  return [...others, ...exif, answer, ...places.filter((_, i) => i === hovered)];
 }
 
 const level = () => Number(byId("level").value);
@@ -52,14 +52,14 @@ function showLevel() {
   map.redraw();
 }
 
-function show(result, how) {
+function show(result, options) {
   current = result;
   hovered = -1;
   cells = prepareCells(result.posterior);
-  showAnswer(result, { ...how, hasThumbnails: Boolean(gallery?.thumbnails), oneCity: gallery?.cities.length === 1 });
+  showAnswer(result, { ...options, hasThumbnails: Boolean(gallery?.thumbnails), oneCity: gallery?.cities.length === 1 });
   showLevel();
   byId("legend").hidden = false;
-  byId("legend-exif").hidden = !(result.exif || []).some((one) => one.position);
+  byId("legend-exif").hidden = !(result.exif || []).some((item) => item.position);
   const box = boxOf(cells, level() / 100, result.answer);
   map.target = box && fitting(box, Math.min(90, map.width / 8), 17.5);
   if (map.target) map.fit(...map.target);
@@ -75,7 +75,7 @@ function clear() {
 
 function showResult(i) {
   if (!response) return;
-  const result = response.results.find((one) => one.photographs.includes(i));
+  const result = response.results.find((item) => item.photographs.includes(i));
   problem(result.problem?.detail);
   const combined = result.photographs.length > 1 ? result.photographs.length : 0;
   if (result.answer) show(result, { shared: false, combined, all: combined === photographs.files.length });
@@ -84,18 +84,18 @@ function showResult(i) {
 
 async function locate() {
   if (!photographs.files.length) return;
-  asking?.abort();
-  const own = asking = new AbortController();
+  pending?.abort();
+  const controller = pending = new AbortController();
   problem(null);
-  byId("status").textContent = "Looking …";
-  history.replaceState(null, "", location.pathname);  // a shared answer's link is not this one's
+  byId("status").textContent = "Locating …";
+  history.replaceState(null, "", location.pathname);  // removes the link of a shared answer
   const several = photographs.files.length > 1;
   try {
     response = await api.locate(photographs.files, {
       combined: several && byId("combined").checked, exif: byId("exif").checked, area: area.area,
       city: byId("within-city").value,
-    }, own.signal);
-    byId("status").textContent = `${plural(photographs.files.length, "photograph", "photographs")} answered.`;
+    }, controller.signal);
+    byId("status").textContent = `${plural(photographs.files.length, "photograph", "photographs")} located.`;
     showResult(photographs.picked);
   } catch (error) {
     if (error.name === "AbortError") return;
@@ -136,15 +136,15 @@ async function openGallery() {
 }
 
 function openShared() {
-  const found = location.hash.match(/^#a=([\w-]+)$/);
-  if (!found) return;
+  const match = location.hash.match(/^#a=([\w-]+)$/);
+  if (!match) return;
   try {
-    const shared = decode(found[1]);
+    const shared = decode(match[1]);
     byId("level").value = String(Math.min(95, Math.max(50, shared.level)));
     show(shared.result, { shared: true, combined: 0 });
-    if (gallery && !gallery.model.startsWith(shared.model)) problem("The link is of an answer by another model than this service has now.");
+    if (gallery && !gallery.model.startsWith(shared.model)) problem("This link shows an answer of another model than the one of this service.");
   } catch {
-    problem("This link cannot be read; it may have been cut short.");
+    problem("This link cannot be read; it may be truncated.");
   }
 }
 
@@ -154,7 +154,7 @@ async function copy(text, button) {
     await navigator.clipboard.writeText(text);
     button.textContent = "Copied";
   } catch {
-    window.prompt("Copy this:", text);  // browsers give the clipboard to secure pages only
+    window.prompt("Copy this:", text);  // browsers allow clipboard access on secure pages only
   }
   setTimeout(() => { button.textContent = before; }, 1500);
 }
@@ -175,11 +175,11 @@ byId("share").addEventListener("click", (event) => {
 });
 byId("key-form").addEventListener("submit", async (event) => {
   event.preventDefault();
-  api.keepKey(byId("key").value);
+  api.storeKey(byId("key").value);
   problem(null);
   await openGallery();
   openShared();
-  if (!gallery) problem("The service does not know this key.");
+  if (!gallery) problem("The service does not accept this key.");
   else if (photographs.files.length) await locate();
 });
 const places = byId("places");
@@ -193,8 +193,8 @@ for (const kind of ["pointerleave", "focusout"]) places.addEventListener(kind, (
 places.addEventListener("click", (event) => {
   const button = event.target.closest("[data-place]");
   if (!button) return;
-  const one = current.answer.candidates[Number(button.dataset.place)];
-  map.fit(...fitting([one.lat_deg - 6e-4, one.lon_deg - 9e-4, one.lat_deg + 6e-4, one.lon_deg + 9e-4]));
+  const { lat_deg: lat, lon_deg: lon } = current.answer.candidates[Number(button.dataset.place)];
+  map.fit(...fitting([lat - 6e-4, lon - 9e-4, lat + 6e-4, lon + 9e-4]));
 });
 window.addEventListener("hashchange", openShared);
 

@@ -1,8 +1,8 @@
-// Drawing an area on the map, by clicks or by keys: a corner a click, closed when it is done.
+// Draws an area on the map with clicks or keys, corner by corner.
 import { drawArea, drawCrosshair } from "/static/layers.js";
 import { project } from "/static/map_layers.js";
 
-const CLOSE_PX = 14, MOST_CORNERS = 200;
+const CLOSE_PX = 14, MAX_CORNERS = 200;
 
 export class AreaTool {
   constructor(map, elements, onChange) {
@@ -43,11 +43,11 @@ export class AreaTool {
   }
 
   add(corner) {
-    if (this.corners.length < MOST_CORNERS) this.corners.push(corner);
+    if (this.corners.length < MAX_CORNERS) this.corners.push(corner);
     this.show();
   }
 
-  // A click on the map; true where it was for the area.
+  // Handles a click on the map; returns whether it belongs to the area.
   click(at, [px, py]) {
     if (!this.drawing) return false;
     this.byKeys = false;
@@ -70,16 +70,16 @@ export class AreaTool {
   }
 
   show() {
-    const { draw, done, remove, words } = this.elements;
+    const { draw, done, remove, note } = this.elements;
     draw.setAttribute("aria-pressed", String(this.drawing));
-    draw.textContent = this.drawing ? "Stop drawing" : this.closed ? "Draw another area" : "Draw an area it lies in";
+    draw.textContent = this.drawing ? "Stop drawing" : this.closed ? "Draw another area" : "Draw an area";
     done.hidden = !(this.drawing && this.corners.length >= 3);
     remove.hidden = !this.closed;
-    const need = 3 - this.corners.length;
-    words.hidden = !(this.drawing || this.closed);
-    words.textContent = this.closed ? "Only places inside the area are considered."
-      : need > 0 ? `Click the corners on the map: ${need} more at least. By keys: arrows move the map, Enter sets a corner.`
-        : "Go on, or close the area.";
+    const missing = 3 - this.corners.length;
+    note.hidden = !(this.drawing || this.closed);
+    note.textContent = this.closed ? "Answers are restricted to this area."
+      : missing > 0 ? `Click the corners on the map: at least ${missing} more. With keys: arrows move the map, Enter adds a corner.`
+        : "Add more corners, or close the area.";
     this.map.canvas.classList.toggle("drawing", this.drawing);
     this.map.redraw();
   }

@@ -1,12 +1,12 @@
-// What the service draws on its map, from the ground up: tiles, candidates, the posterior's cells, the region, marks.
+// The layers of the map, from bottom to top: tiles, candidates, cells of the posterior, region outline, markers.
 import { drawDot, drawSquares, MercatorView, project, projectBox, tracePolygon, unproject } from "/static/map_layers.js";
 
 const RAMP = [[251, 227, 180], [242, 177, 52], [229, 112, 42], [165, 18, 42]];
 const INK = "#18212b", SOFT = "#566372", ACCENT = "#0b5cad", EXIF = "#0f7b6c";
-const MOST_TILES = 300;
+const MAX_TILES = 300;
 
 export function tileLayer(url, redraw) {
-  const kept = new Map();
+  const cache = new Map();
   return (map, context) => {
     const level = Math.max(0, Math.min(19, Math.round(map.tileZoom)));
     const count = 2 ** level, side = map.scale / count;
@@ -15,14 +15,14 @@ export function tileLayer(url, redraw) {
       for (let tx = Math.floor(left * count); tx <= Math.floor(right * count); tx++) {
         const wrapped = ((tx % count) + count) % count;
         const address = url.replace("{z}", level).replace("{x}", wrapped).replace("{y}", ty);
-        let image = kept.get(address);
+        let image = cache.get(address);
         if (!image) {
           image = new Image();
-          image.referrerPolicy = "origin";  // many makers of tiles ask who shows them
+          image.referrerPolicy = "origin";  // many tile providers require a referrer
           image.onload = redraw;
           image.src = address;
-          kept.set(address, image);
-          if (kept.size > MOST_TILES) kept.delete(kept.keys().next().value);
+          cache.set(address, image);
+          if (cache.size > MAX_TILES) cache.delete(cache.keys().next().value);
         }
         const [px, py] = map.toScreen(tx / count, ty / count);
         if (image.complete && image.naturalWidth) context.drawImage(image, px, py, side + 0.5, side + 0.5);
@@ -36,12 +36,12 @@ export function pointLayer(geojson) {
   return (map, context) => drawSquares(map, context, world, Math.max(1.4, Math.min(5, (map.tileZoom - 9) * 0.55)), "#a9b6c3");
 }
 
-// Cells as polygons of the world, with how strongly each is coloured.
+// Cells as polygons in world coordinates, with the strength of their colour.
 export function prepareCells(posterior) {
-  const most = Math.max(1e-9, ...posterior.cells.map((cell) => cell.probability));
+  const highest = Math.max(1e-9, ...posterior.cells.map((cell) => cell.probability));
   return posterior.cells.map((cell) => ({
     world: cell.boundary_deg.map(([lat, lon]) => project(lat, lon)),
-    strength: Math.sqrt(cell.probability / most),
+    strength: Math.sqrt(cell.probability / highest),
     from: cell.from_level,
   }));
 }
@@ -63,7 +63,7 @@ export function drawCells(map, context, cells) {
   }
 }
 
-// The edges that only one cell of the region has: its outline.
+// The outline of a region: the edges that belong to only one of its cells.
 export function outline(cells, level) {
   const edges = new Map();
   const name = ([wx, wy]) => Math.round(wx * 4e7) + " " + Math.round(wy * 4e7);  // about a metre
@@ -147,16 +147,16 @@ export function drawCrosshair(map, context) {
   context.stroke();
 }
 
-// The arguments of `fit` that show a box of south, west, north, east.
-export const fitting = (box, padding = 46, mostZoom = 18) => [projectBox(box), padding, MercatorView.scaleOf(mostZoom)];
+// The arguments of `fit` that show a bounding box (south, west, north, east).
+export const fitting = (box, padding = 46, maxZoom = 18) => [projectBox(box), padding, MercatorView.scaleOf(maxZoom)];
 
-// South, west, north, east of the cells of a region, or of the most probable ones.
+// Bounding box (south, west, north, east) of the cells of a region, or of the most probable cells.
 export function boxOf(cells, level, point) {
   const inside = cells.filter((cell) => cell.from !== null && cell.from <= level + 1e-9);
   const corners = (inside.length ? inside : cells.slice(0, 200)).flatMap((cell) => cell.world.map(([x, y]) => unproject(x, y)));
   if (point) corners.push([point.lat_deg, point.lon_deg]);
   if (!corners.length) return null;
   const lats = corners.map((c) => c[0]), lons = corners.map((c) => c[1]);
-  const least = (values) => values.reduce((a, b) => Math.min(a, b)), most = (values) => values.reduce((a, b) => Math.max(a, b));
-  return [least(lats), least(lons), most(lats), most(lons)];
+  const lowest = (values) => values.reduce((a, b) => Math.min(a, b)), highest = (values) => values.reduce((a, b) => Math.max(a, b));
+  return [lowest(lats), lowest(lons), highest(lats), highest(lons)];
 }

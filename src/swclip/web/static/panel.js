@@ -1,10 +1,10 @@
-// The answer in words, beside the map.
+// The answer as text, beside the map.
 import { thumbnail } from "/static/api.js";
 import { area, degrees, metres, percent, plural, similarity } from "/static/words.js";
 
 const byId = (id) => document.getElementById(id);
 
-function say(id, text) {
+function setText(id, text) {
   byId(id).textContent = text || "";
   byId(id).hidden = !text;
 }
@@ -14,30 +14,30 @@ export function showAnswer({ answer, exif }, { shared, hasThumbnails, combined, 
   byId("answer-title").textContent = shared ? "A shared answer" : combined
     ? `Answer to ${all ? "all" : combined} photographs together` : "Answer";
   byId("point").textContent = degrees(answer);
-  say("city", answer.city && (oneCity ? answer.city : `${answer.city}, with ${percent(answer.city_probability)} of the probability`));
-  say("near", `${percent(answer.probability_within_50m)} of the probability lies within 50 m of this point.`);
-  say("exif-words", exif && exif.map((one) => (one.position
-    ? `The photograph’s own EXIF position is ${metres(one.distance_m)} from this point.`
-    : "The photograph has no EXIF position that can be used.")).join(" "));
-  say("promise", answer.region.calibrated
-    ? "Calibrated: among validation photographs of this gallery’s area, the region held the place as often as it says."
-    : "Not calibrated: it holds this share of the model’s probability, which may be too sure of itself.");
+  setText("city", answer.city && (oneCity ? answer.city : `${answer.city} (probability ${percent(answer.city_probability)})`));
+  setText("near", `${percent(answer.probability_within_50m)} probability within 50 m of this point.`);
+  setText("exif-distance", exif && exif.map((item) => (item.position
+    ? `The EXIF position of the photograph is ${metres(item.distance_m)} from this point.`
+    : "The photograph has no usable EXIF position.")).join(" "));
+  setText("calibration", answer.region.calibrated
+    ? "Calibrated: on validation photographs from the gallery’s area, regions contained the true position this often."
+    : "Not calibrated: the region contains this share of the model’s probability, which may be overconfident.");
   showPlaces(answer, hasThumbnails);
 }
 
-// The words that change with the slider.
+// The text that changes with the slider.
 export function showRegion({ posterior }, level, totalKm2) {
-  const region = posterior.regions.find((one) => Math.round(one.level * 100) === level);
-  byId("level-words").textContent = level + " %";
+  const region = posterior.regions.find((one) => Math.round(candidate.level * 100) === level);
+  byId("level-value").textContent = level + " %";
   byId("level").setAttribute("aria-valuetext", level + " percent");
   const all = region.area_km2 === null;
-  byId("region-words").textContent = all ? "All of the gallery’s ground, and the ground beside it."
+  byId("region-area").textContent = all ? "The whole area of the gallery and beyond."
     : `${area(region.area_km2)}${totalKm2 ? ` of ${area(totalKm2)}` : ""}.`;
-  say("cannot-tell", region.cannot_tell && `Cannot tell. ${all
-    ? `No region promises ${level} % with this gallery.`
-    : `The region that holds the place with ${level} % probability is as large as a blind guess would need.`
-  } The point is only the best of many.`);
-  byId("share-words").dataset.cut = String(posterior.cut);
+  setText("abstains", region.cannot_tell && `The model abstains: ${all
+    ? `no bounded region has a nominal coverage of ${level} % with this gallery.`
+    : `a region with a nominal coverage of ${level} % is as large as one that ignores the photograph.`
+  } The point is only the best of many candidates.`);
+  byId("share-note").dataset.cut = String(posterior.cut);
 }
 
 async function picture(imageId, alt) {
@@ -47,35 +47,35 @@ async function picture(imageId, alt) {
     image.src = await thumbnail(imageId);
     return image;
   } catch {
-    const none = document.createElement("span");
-    none.className = "none";
-    none.textContent = "no photograph";
-    return none;
+    const placeholder = document.createElement("span");
+    placeholder.className = "none";
+    placeholder.textContent = "no photograph";
+    return placeholder;
   }
 }
 
 function showPlaces(answer, hasThumbnails) {
   const list = byId("places");
   for (const image of list.querySelectorAll("img")) URL.revokeObjectURL(image.src);
-  list.replaceChildren(...answer.candidates.map((one, i) => {
+  list.replaceChildren(...answer.candidates.map((candidate, i) => {
     const item = document.createElement("li"), button = document.createElement("button");
     const share = document.createElement("span"), where = document.createElement("span");
-    const away = one.distance_m < 0.05 ? "at the point" : metres(one.distance_m) + " away";
-    const count = one.image_ids.length, alike = one.image_similarities?.[0];
-    const shown = count && plural(count, "photograph", "photographs") + (alike === undefined ? ""
-      : count > 1 ? `, the most similar ${similarity(alike)}` : `, similarity ${similarity(alike)}`);
+    const away = candidate.distance_m < 0.05 ? "at the point" : metres(candidate.distance_m) + " away";
+    const count = candidate.image_ids.length, cosine = candidate.image_similarities?.[0];
+    const evidence = count && plural(count, "photograph", "photographs") + (cosine === undefined ? ""
+      : count > 1 ? `, the most similar ${similarity(cosine)}` : `, similarity ${similarity(cosine)}`);
     share.className = "share";
-    share.textContent = `${i + 1}. ${percent(one.probability)}`;
+    share.textContent = `${i + 1}. ${percent(candidate.probability)}`;
     where.className = "where";
-    where.textContent = [one.city, away, shown || null].filter(Boolean).join(" · ");
+    where.textContent = [candidate.city, away, evidence || null].filter(Boolean).join(" · ");
     button.type = "button";
     button.dataset.place = String(i);
     button.append(share, where);
     if (hasThumbnails && count) {
-      const hole = document.createElement("span");
-      hole.className = "none";
-      button.prepend(hole);
-      picture(one.image_ids[0], `Most similar photograph of place ${i + 1} in the gallery`).then((found) => hole.replaceWith(found));
+      const placeholder = document.createElement("span");
+      placeholder.className = "none";
+      button.prepend(placeholder);
+      picture(candidate.image_ids[0], `Most similar photograph of place ${i + 1} in the gallery`).then((image) => placeholder.replaceWith(image));
     } else button.className = "bare";
     item.append(button);
     return item;

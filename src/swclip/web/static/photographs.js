@@ -1,4 +1,4 @@
-// The photographs that are asked about: chosen, dropped or pasted; shown small, never sent anywhere but to the service.
+// The selected photographs: chosen, dropped or pasted; shown as previews, and sent only to the service.
 import { plural } from "/static/words.js";
 
 export class Photographs {
@@ -25,13 +25,13 @@ export class Photographs {
     if (chosen.length) this.onFiles(chosen);
   }
 
-  // Why files cannot be sent, null where they can.
-  static refusal(files, limits) {
+  // Returns why files exceed the limits of the service, or null.
+  static limitError(files, limits) {
     if (files.length > limits.max_files) return `At most ${plural(limits.max_files, "photograph", "photographs")} at once.`;
     const large = files.find((file) => file.size > limits.max_upload_bytes);
-    if (large) return `A photograph may hold ${limits.max_upload_bytes / 1e6} MB; one of these holds ${(large.size / 1e6).toFixed(1)} MB.`;
+    if (large) return `A photograph may have at most ${limits.max_upload_bytes / 1e6} MB; one of these has ${(large.size / 1e6).toFixed(1)} MB.`;
     if (files.reduce((sum, file) => sum + file.size, 0) > limits.max_request_bytes - 20_000) {
-      return `Together they may hold ${limits.max_request_bytes / 1e6} MB.`;
+      return `Together they may have at most ${limits.max_request_bytes / 1e6} MB.`;
     }
     return null;
   }
@@ -51,11 +51,11 @@ export class Photographs {
       button.setAttribute("aria-label", files.length === 1 ? "The photograph" : `Photograph ${i + 1} of ${files.length}`);
       image.alt = "";
       image.src = URL.createObjectURL(file);
-      image.addEventListener("error", () => {  // such as HEIC, which the service may read though the browser cannot
-        const none = document.createElement("span");
-        none.className = "none";
-        none.textContent = "no preview";
-        image.replaceWith(none);
+      image.addEventListener("error", () => {  // such as HEIC, which the service may support although the browser does not
+        const placeholder = document.createElement("span");
+        placeholder.className = "none";
+        placeholder.textContent = "no preview";
+        image.replaceWith(placeholder);
       });
       button.append(image);
       button.addEventListener("click", () => this.pick(i));

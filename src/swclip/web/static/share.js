@@ -1,11 +1,11 @@
-// An answer as a link: what the map needs, rounded, packed into the part of an address that is never sent to a server.
-// Hexagons of one neighbourhood have one shape, so a cell is the shape it has and where its middle is.
-const VERSION = 1, MOST_CELLS = 350, SAME_SHAPE = 8, UNIT = 1e6;
-const MOST = { cells: 2000, shapes: 500, corners: 12, places: 50, levels: 60, text: 200 };
+// An answer as a link: the data of the map, rounded and packed into the fragment of the URL, which is not sent to servers.
+// Neighbouring hexagons have nearly the same shape, so a cell is encoded as the index of a shape and its centre.
+const VERSION = 1, MAX_CELLS = 350, SAME_SHAPE = 8, UNIT = 1e6;
+const MAX = { cells: 2000, shapes: 500, corners: 12, places: 50, levels: 60, text: 200 };
 
 class Writer {
   constructor() { this.bytes = []; }
-  number(value) {  // zigzag, seven bits at a time; not with shifts, which are of 32 bits
+  number(value) {  // zigzag varint of seven bits; no shifts, since they are limited to 32 bits
     let rest = value < 0 ? -2 * value - 1 : 2 * value;
     for (; rest >= 128; rest = Math.floor(rest / 128)) this.bytes.push((rest % 128) + 128);
     this.bytes.push(rest);
@@ -22,21 +22,21 @@ class Reader {
   number() {
     let rest = 0, factor = 1, byte;
     do {
-      if (this.at >= this.bytes.length || factor > 2 ** 49) throw new Error("cut short");
+      if (this.at >= this.bytes.length || factor > 2 ** 49) throw new Error("truncated");
       byte = this.bytes[this.at++];
       rest += (byte % 128) * factor;
       factor *= 128;
     } while (byte >= 128);
     return rest % 2 ? -(rest + 1) / 2 : rest / 2;
   }
-  count(most) {
+  count(max) {
     const value = this.number();
-    if (value < 0 || value > most) throw new Error("out of range");
+    if (value < 0 || value > max) throw new Error("out of range");
     return value;
   }
   text() {
-    const length = this.count(MOST.text);
-    if (this.at + length > this.bytes.length) throw new Error("cut short");
+    const length = this.count(MAX.text);
+    if (this.at + length > this.bytes.length) throw new Error("truncated");
     this.at += length;
     return new TextDecoder().decode(this.bytes.subarray(this.at - length, this.at));
   }
@@ -49,7 +49,7 @@ class Reader {
 
 const micro = (degrees) => Math.round(degrees * UNIT);
 
-function middle(boundary) {
+function centreOf(boundary) {
   return [0, 1].map((axis) => Math.round(boundary.reduce((sum, corner) => sum + micro(corner[axis]), 0) / boundary.length));
 }
 
@@ -70,18 +70,18 @@ export function encode({ answer, posterior }, model, level) {
     out.number(region.cannot_tell ? 1 : 0);
   }
   out.number(answer.candidates.length);
-  for (const one of answer.candidates) {
-    out.number(micro(one.lat_deg)); out.number(micro(one.lon_deg));
-    out.number(Math.round(one.probability * 1000)); out.number(Math.round(one.distance_m));
+  for (const candidate of answer.candidates) {
+    out.number(micro(candidate.lat_deg)); out.number(micro(candidate.lon_deg));
+    out.number(Math.round(candidate.probability * 1000)); out.number(Math.round(candidate.distance_m));
   }
   const shapes = [], cells = [];
-  for (const cell of posterior.cells.slice(0, MOST_CELLS)) {
-    const centre = middle(cell.boundary_deg);
+  for (const cell of posterior.cells.slice(0, MAX_CELLS)) {
+    const centre = centreOf(cell.boundary_deg);
     const shape = cell.boundary_deg.map((corner) => corner.map((value, axis) => micro(value) - centre[axis]));
-    let which = shapes.findIndex((other) => other.length === shape.length
+    let index = shapes.findIndex((other) => other.length === shape.length
       && other.every((corner, i) => Math.abs(corner[0] - shape[i][0]) <= SAME_SHAPE && Math.abs(corner[1] - shape[i][1]) <= SAME_SHAPE));
-    if (which < 0) which = shapes.push(shape) - 1;
-    cells.push([centre, which, cell]);
+    if (index < 0) index = shapes.push(shape) - 1;
+    cells.push([centre, index, cell]);
   }
   out.number(shapes.length);
   for (const shape of shapes) {
@@ -90,40 +90,40 @@ export function encode({ answer, posterior }, model, level) {
   }
   out.number(cells.length);
   let [lat, lon] = [micro(answer.lat_deg), micro(answer.lon_deg)];
-  for (const [centre, which, cell] of cells) {
+  for (const [centre, index, cell] of cells) {
     out.number(centre[0] - lat); out.number(centre[1] - lon);
     [lat, lon] = centre;
-    out.number(which);
+    out.number(index);
     out.number(Math.round(-8 * Math.log2(Math.max(cell.probability, 1e-9))));
     out.number(cell.from_level === null ? -1 : Math.round(cell.from_level * 100));
   }
   return btoa(String.fromCharCode(...out.bytes)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 }
 
-// The inverse; throws where a link was cut short or made up.
+// The inverse of `encode`; throws on truncated or invalid links.
 export function decode(text) {
-  const inside = new Reader(Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0)));
-  if (inside.number() !== VERSION) throw new Error("of another version");
-  const model = inside.text(), level = inside.count(100);
-  const point = { lat_deg: inside.degrees(90), lon_deg: inside.degrees(180) };
-  const near = inside.count(1000) / 1000, city = inside.text() || null, cityShare = inside.number();
-  const calibrated = inside.count(1) === 1;
-  const regions = Array.from({ length: inside.count(MOST.levels) }, () => {
-    const at = inside.count(100), square = inside.number();
-    return { level: at / 100, area_km2: square < 0 ? null : square / 1e6, cannot_tell: inside.count(1) === 1 };
+  const reader = new Reader(Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0)));
+  if (reader.number() !== VERSION) throw new Error("unknown version");
+  const model = reader.text(), level = reader.count(100);
+  const point = { lat_deg: reader.degrees(90), lon_deg: reader.degrees(180) };
+  const near = reader.count(1000) / 1000, city = reader.text() || null, cityShare = reader.number();
+  const calibrated = reader.count(1) === 1;
+  const regions = Array.from({ length: reader.count(MAX.levels) }, () => {
+    const at = reader.count(100), square = reader.number();
+    return { level: at / 100, area_km2: square < 0 ? null : square / 1e6, cannot_tell: reader.count(1) === 1 };
   });
-  const candidates = Array.from({ length: inside.count(MOST.places) }, () => ({
-    lat_deg: inside.degrees(90), lon_deg: inside.degrees(180), probability: inside.count(1000) / 1000,
-    distance_m: inside.count(3e7), city: null, image_ids: [],
+  const candidates = Array.from({ length: reader.count(MAX.places) }, () => ({
+    lat_deg: reader.degrees(90), lon_deg: reader.degrees(180), probability: reader.count(1000) / 1000,
+    distance_m: reader.count(3e7), city: null, image_ids: [],
   }));
-  const shapes = Array.from({ length: inside.count(MOST.shapes) }, () =>
-    Array.from({ length: inside.count(MOST.corners) }, () => [inside.number(), inside.number()]));
+  const shapes = Array.from({ length: reader.count(MAX.shapes) }, () =>
+    Array.from({ length: reader.count(MAX.corners) }, () => [reader.number(), reader.number()]));
   let [lat, lon] = [micro(point.lat_deg), micro(point.lon_deg)];
-  const cells = Array.from({ length: inside.count(MOST.cells) }, () => {
-    lat += inside.number(); lon += inside.number();
-    const shape = shapes[inside.number()];
+  const cells = Array.from({ length: reader.count(MAX.cells) }, () => {
+    lat += reader.number(); lon += reader.number();
+    const shape = shapes[reader.number()];
     if (!shape || shape.length < 3) throw new Error("out of range");
-    const probability = 2 ** (-inside.count(400) / 8), from = inside.number();
+    const probability = 2 ** (-reader.count(400) / 8), from = reader.number();
     return {
       boundary_deg: shape.map((corner) => [(lat + corner[0]) / UNIT, (lon + corner[1]) / UNIT]),
       probability, from_level: from < 0 ? null : from / 100,

@@ -1,5 +1,5 @@
 "use strict";
-// Numbers as a person reads them; the same words as reporting/units.py.
+// Numbers and elements as text; the same formats as reporting/units.py.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const INK = "#18212b";
