@@ -1,4 +1,4 @@
-# `make demo` and `make test` set up .venv by themselves; nothing else need be installed but Python 3.11, git and make.
+# `make demo` and `make test` create .venv themselves; they need only Python 3.11, git and make.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +17,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The newest versions that the project allows, tried by `make test` afterwards.
+# Lock the newest versions that pyproject.toml and constraints.txt allow; run `make test` afterwards.
 lock: | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt --editable '.[dev]'
 	(echo "# Versions for development, written by: make lock"; \

@@ -1,18 +1,18 @@
-"""Is the bandwidth that is found from the data a good one? Held against a search over fixed ones.
+"""The bandwidth estimated from the data, compared with a search over fixed bandwidths.
 
     swclip split cambridge --protocol new-streets --out new.parquet
     python benchmarks/bandwidth.py cambridge --splits new.parquet --name "Cambridge, new streets" --freeze image \\
         --image-tower towers/dinov2-small --text-tower none --steps 200 --batch-size 256 --out results/cambridge-new
 
-Trains the recipe as it ships, whose bandwidth comes from the data (`found`), and with each bandwidth of `--search`
-fixed, all else the same. A search chooses the one with the least log error of the *validation* queries (the mean of
-log10(1 + error / 10 m) by location embeddings alone), as `swclip bandwidth --search` does. The queries then say what
-either choice is worth, all read by the estimator that validation chose for `found`, so that the labels alone differ:
-differences are paired, with 95 % intervals from resampling blocks of queries. The best of the search *on the
-queries*, which nobody could have chosen, is stated too.
+Trains the recipe as shipped, whose bandwidth is estimated from the data (`found`), and with each bandwidth of
+`--search` fixed, all else equal. The search chooses the bandwidth with the lowest log error of the *validation* queries
+(the mean of log10(1 + error / 10 m) by location embeddings alone), as `swclip bandwidth --search` does. Both choices
+are then evaluated on the queries, all with the estimator that validation chose for `found`, so that only the labels
+differ: differences are paired, with 95 % intervals from resampling blocks of queries. The best bandwidth *on the
+queries*, which cannot be known beforehand, is given too.
 
-`--beside OUT ...` adds what other calls left to the table and the figure. Runs are kept under OUT/runs, and finished
-ones are not made again. Leaves bandwidth.json, bandwidth.md, and a figure.
+`--beside OUT ...` adds the results of other calls to the table and the figure. Finished runs in OUT/runs are not
+trained again. Writes bandwidth.json, bandwidth.md, and a figure.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ FOUND = "found"
 
 
 def log_error(error_m: Any) -> float:
-    """What bandwidths are chosen by: the mean of log10(1 + error / 10 m)."""
+    """The score by which bandwidths are chosen: the mean of log10(1 + error / 10 m)."""
     return float(np.log10(1.0 + np.asarray(error_m) / 10.0).mean())
 
 
 def validated(run_folder: Path) -> float:
-    """The log error of the validation queries with the run's weights."""
+    """The log error of the validation queries with the run's best weights."""
     lines = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return min(float(line["val_log_error"]) for line in lines if line.get("val_log_error") is not None)
 
@@ -55,7 +55,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         f"{value:g} m": {"bandwidth__form": "fixed", "objective__targets__bandwidths_m": [value]}
         for value in sorted(set(args.search))
     }
-    found: dict[str, dict[int | str, Evaluation]] = {}
+    evaluations: dict[str, dict[int | str, Evaluation]] = {}
     validation: dict[str, list[float]] = {}
     used: list[dict[str, Any]] = []
     estimators: dict[int, str] = {}
@@ -64,19 +64,20 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
             out = args.out / "runs" / f"{name.replace(' ', '')}-{seed}"
             config = MeasureConfig(estimator=estimators[seed]) if seed in estimators else None
             values = {**more, "seed": seed}
-            found.setdefault(name, {})[seed] = run(args, args.recipe, values, data, data, out, name, config)
-            estimators.setdefault(seed, found[name][seed].report.estimator)
+            evaluation = run(args, args.recipe, values, data, data, out, name, config)
+            evaluations.setdefault(name, {})[seed] = evaluation
+            estimators.setdefault(seed, evaluation.report.estimator)
             validation.setdefault(name, []).append(validated(out))
             if name == FOUND:
                 used.append(read_json(out / BANDWIDTH_FILE, "the bandwidth"))
-    document = compare(found, {}, baseline=FOUND).document
+    document = compare(evaluations, {}, baseline=FOUND).document
     rows = {}
     for name, system in document["systems"].items():
-        errors = [evaluation.predictions["error_m"].to_numpy() for evaluation in found[name].values()]
+        errors = [evaluation.predictions["error_m"].to_numpy() for evaluation in evaluations[name].values()]
         rows[name] = {
-            "bandwidth_m": float(np.mean([one["base_m"] for one in used])) if name == FOUND else float(name[:-2]),
+            "bandwidth_m": float(np.mean([record["base_m"] for record in used])) if name == FOUND else float(name[:-2]),
             "validation_log_error": float(np.mean(validation[name])),
-            "query_log_error": float(np.mean([log_error(one) for one in errors])),
+            "query_log_error": float(np.mean([log_error(error_m) for error_m in errors])),
             "error_m": system["mean"]["error_m"],
             "accuracy_within_m": system["mean"]["accuracy_within_m"],
             "intervals": system["mean"]["intervals"],
@@ -92,7 +93,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         "validation_queries": int((data[1].frame["split"] == "val").sum()),
         "queries": int((data[1].frame["split"] == "query").sum()),
         "form": used[0]["used"],
-        "found_m": [one["base_m"] for one in used],
+        "found_m": [record["base_m"] for record in used],
         "noise_m": used[0].get("noise_m", 0.0),
         "chosen": min(searched, key=lambda name: rows[name]["validation_log_error"]),
         "best_on_queries": min(searched, key=lambda name: rows[name]["query_log_error"]),
@@ -101,19 +102,19 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def summary(documents: list[dict[str, Any]]) -> str:
-    """The short table: found, chosen on validation, and what they give on the queries."""
+    """The short table: estimated, chosen on validation, and their errors on the queries."""
     columns = ["data", "found", "validation chooses", "best on the queries"]
     columns += ["median, found", "median, chosen", "chosen less found: median", "mean", "log error"]
     rows = []
-    for one in documents:
-        of, chosen = one["rows"], one["rows"][one["chosen"]]
+    for document in documents:
+        of, chosen = document["rows"], document["rows"][document["chosen"]]
         difference = chosen["difference_from_found"]
         rows.append(
             [
-                one["name"],
-                f"{of[FOUND]['bandwidth_m']:.1f} m ({one['form']})",
-                one["chosen"],
-                one["best_on_queries"],
+                document["name"],
+                f"{of[FOUND]['bandwidth_m']:.1f} m ({document['form']})",
+                document["chosen"],
+                document["best_on_queries"],
                 metres(of[FOUND]["error_m"]["median"]),
                 metres(chosen["error_m"]["median"]),
                 *(difference_text(difference[key]) for key in ("median", "mean")),
@@ -123,16 +124,16 @@ def summary(documents: list[dict[str, Any]]) -> str:
     return markdown(columns, rows)
 
 
-def details(one: dict[str, Any]) -> str:
-    """Every bandwidth of one data set; bold what validation chooses."""
+def details(document: dict[str, Any]) -> str:
+    """All bandwidths of one data set; the one that validation chooses in bold."""
     columns = ["bandwidth", "validation log error", "query log error", "median", "mean", "within 25 m", "within 100 m"]
     rows = []
-    for name, row in one["rows"].items():
+    for name, row in document["rows"].items():
         label = f"{FOUND}: {row['bandwidth_m']:.1f} m" if name == FOUND else name
         error, within = row["error_m"], row["accuracy_within_m"]
         rows.append(
             [
-                f"**{label}**" if name == one["chosen"] else label,
+                f"**{label}**" if name == document["chosen"] else label,
                 f"{row['validation_log_error']:.4f}",
                 f"{row['query_log_error']:.4f}",
                 *(metres(error[key]) for key in ("median", "mean")),
@@ -141,29 +142,29 @@ def details(one: dict[str, Any]) -> str:
                   for key in ("median", "mean")),
             ]
         )  # fmt: skip
-    counts = f"{one['validation_queries']:,} validation queries, {one['queries']:,} queries"
-    return f"**{one['name']}** ({counts})\n\n" + markdown([*columns, "median vs found", "mean vs found"], rows)
+    counts = f"{document['validation_queries']:,} validation queries, {document['queries']:,} queries"
+    return f"**{document['name']}** ({counts})\n\n" + markdown([*columns, "median vs found", "mean vs found"], rows)
 
 
 def draw(documents: list[dict[str, Any]], path: Path) -> None:
-    """Log error against the bandwidth, queries and validation, with what was found as a star; one panel a data set."""
+    """Log error of queries and validation by bandwidth, the estimated one as a star; one panel per data set."""
     figure, panels = new_figure(3.1 * len(documents) + 0.6, 3.9, max(2, len(documents)))
     for spare in panels[len(documents) :]:
         spare.set_visible(False)
-    for panel, one in zip(panels, documents, strict=False):
-        searched = [row for name, row in one["rows"].items() if name != FOUND]
+    for panel, document in zip(panels, documents, strict=False):
+        searched = [row for name, row in document["rows"].items() if name != FOUND]
         x = [row["bandwidth_m"] for row in searched]
         for (colour, marker), key, label in zip(
             STYLES, ("query_log_error", "validation_log_error"), ("queries", "validation"), strict=False
         ):
-            star = one["rows"][FOUND]
+            star = document["rows"][FOUND]
             panel.plot(x, [row[key] for row in searched], color=colour, marker=marker, markersize=5, label=label)
             panel.plot(star["bandwidth_m"], star[key], "*", color=colour, markersize=14, markeredgecolor="white")
-        panel.axvline(one["rows"][FOUND]["bandwidth_m"], color="#5c677d", linestyle=":", linewidth=1.2, zorder=1)
+        panel.axvline(document["rows"][FOUND]["bandwidth_m"], color="#5c677d", linestyle=":", linewidth=1.2, zorder=1)
         panel.set_xscale("log")
         panel.set_xticks(x, [f"{value:g}" for value in x], fontsize=8)
         panel.minorticks_off()
-        panel.set_title(one["name"], loc="left", fontsize=10)
+        panel.set_title(document["name"], loc="left", fontsize=10)
         panel.set_xlabel("bandwidth, m", fontsize=9)
     panels[0].set_ylabel("mean of log10(1 + error / 10 m)", fontsize=9)
     panels[0].legend(frameon=False, fontsize=8)
@@ -171,18 +172,18 @@ def draw(documents: list[dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    """Run one data set, and write it with those beside it."""
+    """Run one data set, and write the results with those of other calls."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_training_options(parser)
-    parser.add_argument("--name", required=True, help="of the data and the split, for tables and figure")
+    parser.add_argument("--name", required=True, help="name of the data and the split, for tables and figure")
     parser.add_argument("--recipe", default="sw-clip")
     parser.add_argument("--search", type=float, nargs="+", default=[7.5, 15, 30, 60, 120], help="metres")
-    parser.add_argument("--beside", type=Path, nargs="*", default=[], help="folders that other calls left")
+    parser.add_argument("--beside", type=Path, nargs="*", default=[], help="output folders of other calls")
     args = parser.parse_args()
-    own = measured(args)
-    write_json(args.out / "bandwidth.json", own)
+    result = measured(args)
+    write_json(args.out / "bandwidth.json", result)
     others = [read_json(folder / "bandwidth.json", "a bandwidth comparison") for folder in args.beside]
-    documents = [*others, own]
+    documents = [*others, result]
     text = "\n".join([summary(documents), *map(details, documents)])
     write_text(args.out / "bandwidth.md", text)
     draw(documents, args.out / "bandwidth")

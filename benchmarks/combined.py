@@ -1,10 +1,10 @@
-"""Several photographs of one place, answered together: how much nearer, and whether regions still hold what they state.
+"""Several photographs of one place, answered together: their errors, and the coverage of their regions.
 
     python benchmarks/combined.py RUN MANIFEST --splits SPLITS [--split val] [--exponents 0 0.5 1]
 
-The photographs of each place are pooled, in all subsets of each size, with each exponent of `retrieval.combine` (0 is
-the product, 1 the geometric mean). The score is that which posteriors are fitted by (`retrieval.posterior_fit`), lower
-is better; regions are highest-density ones, without a calibration. Prints Markdown.
+The photographs of each place are pooled, in all subsets of each size, with each exponent of `retrieval.pooling` (0 is
+the product, 1 the geometric mean). The score is that of `retrieval.posterior_fit`, lower is better; regions are
+highest-density regions without calibration. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from swclip.retrieval.posterior_fit import SCORE_SCALE_M
 
 LEVELS = (0.5, 0.8, 0.95)
 BACKGROUND = 0.01
-MOST_SETS = 2000
+MAX_SETS = 2000
 
 
 def main() -> None:
@@ -54,12 +54,12 @@ def main() -> None:
     locator, rows = Locator(gallery, model), indices(splits, manifest, options.split)
     query = embed_photographs(model, [manifest.image_paths[row] for row in rows], cache=cache)
     log_p, truth = locator.evidence(query).log_p, manifest.positions_deg[rows]
-    own = manifest.frame.iloc[rows].reset_index(drop=True).groupby("place_id").indices
+    by_place = manifest.frame.iloc[rows].reset_index(drop=True).groupby("place_id").indices
     heads = ["photographs", "exponent", "sets", "score", "median", "mean", "within 25 m", "within 100 m"]
     heads += [f"in the {level:.0%} region" for level in LEVELS]
     print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
-    for count in range(1, max(map(len, own.values())) + 1):
-        sets = _sets(list(own.values()), count)
+    for count in range(1, max(map(len, by_place.values())) + 1):
+        sets = _sets(list(by_place.values()), count)
         for exponent in options.exponents if count > 1 else [0.0]:
             figures = _measured(locator, log_p, truth, sets, exponent)
             print(
@@ -69,23 +69,23 @@ def main() -> None:
 
 
 def _sets(places: list[np.ndarray], count: int) -> np.ndarray:
-    """(S, count) photographs of one place each: all subsets, or an even draw of them."""
-    found = np.array([chosen for place in places for chosen in combinations(place.tolist(), count)])
-    if len(found) <= MOST_SETS:
-        return found
-    return found[np.sort(np.random.default_rng(0).choice(len(found), MOST_SETS, replace=False))]
+    """(S, count) photographs of one place each: all subsets, or a uniform sample of them."""
+    subsets = np.array([chosen for place in places for chosen in combinations(place.tolist(), count)])
+    if len(subsets) <= MAX_SETS:
+        return subsets
+    return subsets[np.sort(np.random.default_rng(0).choice(len(subsets), MAX_SETS, replace=False))]
 
 
 def _measured(locator: Locator, log_p: np.ndarray, truth: np.ndarray, sets: np.ndarray, exponent: float) -> list[str]:
-    together = np.concatenate([pooled(log_p[own], True, exponent=exponent) for own in sets])
+    together = np.concatenate([pooled(log_p[subset], True, exponent=exponent) for subset in sets])
     places, candidates = truth[sets].mean(axis=1), locator.gallery.positions_deg
     points = np.array([[answer.lat_deg, answer.lon_deg] for answer in locator.answer_posteriors(together, top_k=1)])
     probability, error = locator.smoothed_posterior(together), geodesic_m(points, places)
     away_m = haversine_m(places[:, None, 0], places[:, None, 1], candidates[None, :, 0], candidates[None, :, 1])
     near = kernel_weight(away_m, SCORE_SCALE_M, "exponential")
     score = -np.log((1 - BACKGROUND) * (probability * near).sum(axis=1) + BACKGROUND * near.mean(axis=1))
-    ground = locator.region_cells
-    tails = tail_mass(ground.mass(probability), ground.area_km2, ground.index_of(places))
+    cells = locator.region_cells
+    tails = tail_mass(cells.mass(probability), cells.area_km2, cells.index_of(places))
     return [
         f"{score.mean():.3f}",
         f"{np.median(error):.1f} m",

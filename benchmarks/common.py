@@ -1,4 +1,4 @@
-"""What the experiments share: options, a training with its evaluation, tables, and the look of the figures."""
+"""Shared parts of the experiments: options, training with evaluation, tables, and the style of the figures."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from swclip.models.locator_model import load_model
 from swclip.training.config import load_recipe
 from swclip.training.loop import train
 
-# Okabe and Ito's colours, told apart by most eyes, and a marker each for those who cannot.
+# The colours of Okabe and Ito, which most people can distinguish, and a marker each for those who cannot.
 STYLES = [("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"), ("#56b4e9", "v"), ("#e69f00", "P")]
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
-    """The manifest, its splits, and what `swclip train` may be told."""
+    """Add the manifest, its splits, and the options of `swclip train`."""
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--splits", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -43,28 +43,28 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
 
 
 def command_line() -> str:
-    """The command as it can be typed again."""
+    """The command line, for repetition."""
     return shlex.join(["python", *sys.argv])
 
 
-def say(what: str) -> None:
-    """A line on standard error."""
-    print(what, file=sys.stderr, flush=True)
+def say(text: str) -> None:
+    """Print a line on standard error."""
+    print(text, file=sys.stderr, flush=True)
 
 
 class Progress:
-    """Progress on standard error: a line a run, rewritten on a terminal, and a line each quarter elsewhere."""
+    """Progress on standard error: one line per run, rewritten on a terminal, and a line for each quarter elsewhere."""
 
     def __init__(self, title: str) -> None:
         self._title, self._last, self._terminal = title, "", sys.stderr.isatty()
 
-    def __call__(self, what: str, done: int, total: int) -> None:
-        quarter = f"{what} {done if self._terminal else 4 * done // max(total, 1)}"
+    def __call__(self, task: str, done: int, total: int) -> None:
+        quarter = f"{task} {done if self._terminal else 4 * done // max(total, 1)}"
         if quarter == self._last:
             return
         self._last = quarter
         start, end = ("\r\x1b[K", "") if self._terminal else ("", "\n")
-        print(f"{start}{self._title}: {what} {done}/{total}", end=end, file=sys.stderr, flush=True)
+        print(f"{start}{self._title}: {task} {done}/{total}", end=end, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """End the line."""
@@ -77,22 +77,22 @@ def run(
     recipe: str,
     more: Mapping[str, Any],
     trained_on: tuple[Manifest, Splits],
-    asked_of: tuple[Manifest, Splits],
+    evaluated_on: tuple[Manifest, Splits],
     out: Path,
     system: str,
     config: MeasureConfig | None = None,
 ) -> Evaluation:
-    """Train a recipe on one version of the data, if OUT does not hold the finished run, and evaluate it on another.
+    """Train a recipe on one version of the data, unless OUT has the finished run, and evaluate it on another.
 
     Args:
-        args: What `add_training_options` read.
+        args: The options of `add_training_options`.
         recipe: Name of the recipe.
         more: Further values by dotted key, `__` for the dot.
-        trained_on: Manifest and splits that training and validation see.
-        asked_of: Manifest and splits of the queries and candidates.
+        trained_on: Manifest and splits of training and validation.
+        evaluated_on: Manifest and splits of the queries and candidates.
         out: The run's folder.
         system: Its name.
-        config: How it is measured; by the estimator that its posterior names where None.
+        config: Configuration of the measurement; None for the estimator of the run's posterior.
     """
     options = RecipeOptions(
         image_tower=args.image_tower,
@@ -106,9 +106,9 @@ def run(
     training = load_recipe(recipe, options.overrides(**more))
     cache, progress = FeatureCache(), Progress(f"{out.parent.name}/{out.name}")
     train(*trained_on, training, out, system=system, cache=cache, command=command_line(), progress=progress)
-    found = evaluate(
+    evaluation = evaluate(
         load_model(out),
-        *asked_of,
+        *evaluated_on,
         posterior=read_posterior(out),
         bank=read_bank(out),
         config=config,
@@ -116,17 +116,17 @@ def run(
         command=command_line(),
     )
     progress.close()
-    return found
+    return evaluation
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table."""
+    """A Markdown table."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text whole or not at all."""
+    """Write a text completely or not at all."""
     with atomic_file(path) as beside:
         beside.write_text(text, encoding="utf-8")
 

@@ -1,11 +1,11 @@
-"""Evaluation at scale: 50,000 queries against 100,000 candidates of 512 dimensions, as `swclip evaluate` does it.
+"""Evaluation at scale: 50,000 queries against 100,000 candidates of 512 dimensions, as in `swclip evaluate`.
 
     python benchmarks/evaluation.py [--queries N --candidates N --dim D --out DIR]
 
-The candidates stand 20 m apart in ten square cities. Their embeddings are random Fourier features of their positions,
-so that similarity falls with distance, and a query's is that of its true place with noise. Measured are the time of
-each step, the largest resident memory, and the sizes of what is written. No photograph is embedded: that is another
-matter. Prints JSON.
+The candidates are on grids of 20 m in ten square cities. Their embeddings are random Fourier features of their
+positions, so that similarity falls with distance; a query's embedding is that of its true position with noise. The
+benchmark measures the time of each step, the largest resident memory, and the sizes of the files. No photograph is
+embedded. Prints JSON.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ WAVELENGTHS_M = (60.0, 250.0, 1_000.0, 6_000.0)
 OFF_M = 7.0
 """Standard deviation of a query's distance from a candidate, along each axis."""
 NOISE = 3.0
-"""Standard deviation of the noise on a query's embedding, times that of a unit vector's entries: most are found within
-the street, some in another."""
+"""Standard deviation of the noise on a query's embedding, times that of a unit vector's entries: most are located
+in the right street, some in another."""
 
 
 def main() -> None:
@@ -49,29 +49,29 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=50_000)
     parser.add_argument("--candidates", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=512)
-    parser.add_argument("--out", type=Path, help="where the report is left; a temporary folder if not given")
+    parser.add_argument("--out", type=Path, help="folder of the report; a temporary one by default")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run(options.queries, options.candidates, options.dim, options.out or Path(folder))
 
 
 def run(n_queries: int, n_candidates: int, dim: int, out: Path) -> None:
-    """Make the data, evaluate, write, print."""
+    """Generate the data, evaluate, write, and print."""
     out.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(0)
     gallery, xy_m = cities(n_candidates, dim, generator)
-    asked = generator.integers(len(gallery), size=n_queries)
+    nearest = generator.integers(len(gallery), size=n_queries)
     off_m = generator.normal(scale=OFF_M, size=(n_queries, 2))
-    embedded = features(xy_m[asked] + off_m, dim) + generator.normal(size=(n_queries, dim)) * NOISE / np.sqrt(dim)
+    embedded = features(xy_m[nearest] + off_m, dim) + generator.normal(size=(n_queries, dim)) * NOISE / np.sqrt(dim)
     queries = (embedded / np.linalg.norm(embedded, axis=1, keepdims=True)).astype(np.float32)
-    truth = gallery.positions_deg[asked] + off_m[:, ::-1] * [1 / 111_195, 1 / 69_000]
+    truth = gallery.positions_deg[nearest] + off_m[:, ::-1] * [1 / 111_195, 1 / 69_000]
     frame = pd.DataFrame(
         {
             "image_id": [f"query-{row}" for row in range(n_queries)],
             "lat_deg": truth[:, 0],
             "lon_deg": truth[:, 1],
-            "city": [gallery.cities[row] for row in asked],
-            "block_id": [f"block-{row // 25}" for row in asked],
+            "city": [gallery.cities[row] for row in nearest],
+            "block_id": [f"block-{row // 25}" for row in nearest],
             "split": "query",
         }
     )
@@ -120,7 +120,7 @@ def run(n_queries: int, n_candidates: int, dim: int, out: Path) -> None:
 
 
 def cities(count: int, dim: int, generator: np.random.Generator) -> tuple[Gallery, Float64[np.ndarray, "m 2"]]:
-    """A gallery of square cities, and each candidate's place on one plane in metres."""
+    """A gallery of square cities, and the positions (M, 2) of its candidates on a plane in metres."""
     side = round(np.sqrt(count / CITIES))
     north, east = np.divmod(np.arange(side * side), side)
     street = np.stack([east, north], axis=1) * SPACING_M
@@ -150,7 +150,7 @@ def features(xy_m: Float64[np.ndarray, "n 2"], dim: int) -> Float64[np.ndarray, 
 
 
 def peak_mb() -> int:
-    """Largest resident memory so far."""
+    """Largest resident memory so far, MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak // (2**20 if sys.platform == "darwin" else 2**10)
 

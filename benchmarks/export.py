@@ -2,10 +2,10 @@
 
     python benchmarks/export.py RUN EXPORT PHOTO... [--batches 1 32] [--rounds N] [--threads N]
 
-EXPORT is what `swclip export RUN --out EXPORT` wrote. In every round each way embeds the same pixels once,
-in turn, so that whatever else the machine does falls on all alike; decoding is not counted. Prints JSON: the least and
-the median time of a batch in seconds, and the median over the rounds of torch's time over the other's. With it what
-8-bit codes of embeddings cost and give in a search: the time of all cosines of 32 queries and 100,000 candidates.
+EXPORT is the folder of `swclip export RUN --out EXPORT`. In every round each variant embeds the same pixels once, in
+turn, so that other load of the machine affects all equally; decoding is not counted. Prints JSON: the least and the
+median time of a batch in seconds, and the median over the rounds of torch's time divided by the other's. The same for
+a search with 8-bit codes of embeddings: the time of all cosines of 32 queries and 100,000 candidates.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def main() -> None:
 
 def _embedded(model: Any, pixels: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
-        found: torch.Tensor = model.encode_pixels(pixels)
-    return found
+        embeddings: torch.Tensor = model.encode_pixels(pixels)
+    return embeddings
 
 
 def _cosines(dim: int) -> dict[str, Way]:
@@ -78,17 +78,17 @@ def _cosines(dim: int) -> dict[str, Way]:
     query /= np.linalg.norm(query, axis=1, keepdims=True)
     places /= np.linalg.norm(places, axis=1, keepdims=True)
     codes, scales = quantize(places)
-    asked, asked_scales = quantize(query)
-    integers, asked_integers = torch.from_numpy(codes), torch.from_numpy(asked)
+    query_codes, query_scales = quantize(query)
+    integers, query_integers = torch.from_numpy(codes), torch.from_numpy(query_codes)
 
     def products() -> np.ndarray:
-        whole = torch._int_mm(asked_integers, integers.T)
-        found: np.ndarray = whole.numpy() * (asked_scales[:, None] * scales)
-        return found
+        whole = torch._int_mm(query_integers, integers.T)
+        cosines: np.ndarray = whole.numpy() * (query_scales[:, None] * scales)
+        return cosines
 
-    wanted = query @ places.T
-    for name, found in (("codes", similarity(query, codes, scales)), ("integers", products())):
-        if np.abs(found - wanted).max() > 0.01:
+    exact = query @ places.T
+    for name, cosines in (("codes", similarity(query, codes, scales)), ("integers", products())):
+        if np.abs(cosines - exact).max() > 0.01:
             raise SystemExit(f"{name}: the cosines are not those of the embeddings")
     return {
         "float32": lambda: query @ places.T,
@@ -110,13 +110,13 @@ def _raced(ways: Mapping[str, Way], rounds: int) -> dict[str, Any]:
     first = next(iter(ways))
     return {
         name: {
-            "least_s": round(min(own), 4),
-            "median_s": round(statistics.median(own), 4),
+            "least_s": round(min(seconds), 4),
+            "median_s": round(statistics.median(seconds), 4),
             f"times_as_fast_as_{first}": round(
-                statistics.median(base / one for base, one in zip(took[first], own, strict=True)), 2
+                statistics.median(base / other for base, other in zip(took[first], seconds, strict=True)), 2
             ),
         }
-        for name, own in took.items()
+        for name, seconds in took.items()
     }
 
 

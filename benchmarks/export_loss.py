@@ -1,12 +1,12 @@
-"""What 8 bits cost: embeddings of a gallery as integers, on the queries of a split.
+"""The loss of accuracy by 8-bit embeddings of a gallery, on the queries of a split.
 
     python benchmarks/export_loss.py RUN MANIFEST --splits SPLITS --out loss.json
 
-The queries are answered from the run's own gallery and from the same gallery with its embeddings as integers (a scale a
-vector, as `swclip export GALLERY --embeddings int8` has them; for comparison a scale a dimension, and the signs alone).
-Prints JSON: errors in metres (by the run's own estimator), shares, recall within 25 m, and for each gallery its
-difference from float32 with a paired 95 % interval over blocks of queries, the share of queries whose most probable
-candidate is the same, the shares whose answer moved, and the largest change of any posterior probability.
+The queries are answered from the run's gallery and from the same gallery with its embeddings as integers (one scale per
+vector, as in `swclip export GALLERY --embeddings int8`; for comparison one scale per dimension, and the signs alone).
+Prints JSON: errors in metres (by the run's estimator), shares, recall within 25 m, and for each gallery its difference
+from float32 with a paired 95 % interval over blocks of queries, the share of queries with the same most probable
+candidate, the shares whose answer moved, and the largest change of any posterior probability.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from swclip.gallery.build import build_gallery
 from swclip.gallery.gallery import Gallery
 from swclip.gallery.hubness import read_bank
 from swclip.geo.distance import geodesic_m
-from swclip.metrics.bootstrap import resample_statistics, resample_blocks
+from swclip.metrics.bootstrap import resample_blocks, resample_statistics
 from swclip.metrics.localization_error import RECALL_RADIUS_M, first_hit_rank, recall_at_k
 from swclip.models.embed import embed_photographs
 from swclip.models.feature_cache import FeatureCache
@@ -109,19 +109,19 @@ def _answered(
     log_p = locator.evidence(query).log_p
     point = estimators(locator.posterior)[locator.posterior.estimator](log_p, gallery.positions_deg)
     ranks = [first_hit_rank(row, near) for row, near in zip(log_p, hits, strict=True)]
-    found = {"log_p": log_p, "first": log_p.argmax(axis=1), "point": point, "ranks": ranks}
-    return {**found, "error_m": geodesic_m(point, truth)}
+    answers = {"log_p": log_p, "first": log_p.argmax(axis=1), "point": point, "ranks": ranks}
+    return {**answers, "error_m": geodesic_m(point, truth)}
 
 
-def _row(found: dict[str, Any], drawn: Any, base: dict[str, Any]) -> dict[str, Any]:
-    moved = geodesic_m(found["point"], base["point"])
+def _row(answers: dict[str, Any], drawn: Any, base: dict[str, Any]) -> dict[str, Any]:
+    moved = geodesic_m(answers["point"], base["point"])
     difference = drawn.minus(base["drawn"])
     return {
         **{name: round(drawn.values[name], 4) for name in STATISTICS},
-        **{f"recall_at_{k}": round(share, 4) for k, share in recall_at_k(found["ranks"], (1, 10)).items()},
-        "same_most_probable_candidate": round(float((found["first"] == base["first"]).mean()), 4),
+        **{f"recall_at_{k}": round(share, 4) for k, share in recall_at_k(answers["ranks"], (1, 10)).items()},
+        "same_most_probable_candidate": round(float((answers["first"] == base["first"]).mean()), 4),
         **{f"moved_by_more_than_{far}_m": round(float((moved > far).mean()), 4) for far in (1, 25)},
-        "largest_change_of_a_probability": float(np.abs(np.exp(found["log_p"]) - np.exp(base["log_p"])).max()),
+        "largest_change_of_a_probability": float(np.abs(np.exp(answers["log_p"]) - np.exp(base["log_p"])).max()),
         "difference": {name: [round(value, 4) for value in vars(difference[name]).values()] for name in STATISTICS},
     }
 

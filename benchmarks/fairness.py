@@ -1,19 +1,19 @@
-"""What regional fairness buys and what the mean pays: SW-CLIP with each form, on cities of very different density.
+"""Benefit and cost of regional fairness: SW-CLIP with each form, on cities of very different density.
 
     swclip synth --out cities --cities 4 --photos-per-city 1200 400 120 60 --seed 0
     swclip split cities --protocol known-places --seed 0 --out splits.parquet
     python benchmarks/fairness.py cities --splits splits.parquet --seeds 0 1 2 --size-px 64 --batch-size 128 \\
         --steps 450 --text-tower none --variance 0.05 0.5 --group-dro 1 --cvar 1 --out results/fairness
 
-Any manifest will do; `--region` names the column that holds the regions, for training and for the table. Each form is
-trained with each of the weights that are given for it, beside `none`. A region's figure is the median error of its
-queries; the gap is the worst region's less the best one's. Differences are from `none`, paired, with 95 % intervals
-from resampling blocks of queries; a mean over seeds is taken of every figure.
+Works with any manifest; `--region` is the column of the districts, for training and for the table. Each form is trained
+with each of its weights, beside `none`. The figure of a district is the median error of its queries; the gap is the
+largest minus the smallest of these. Differences are from `none`, paired, with 95 % intervals from resampling blocks of
+queries; all figures are means over the seeds.
 
-The terms even out the regions' *losses*, which are not their errors: in a batch a sparse region has fewer near
+The terms equalise the districts' *losses*, which are not their errors: in a batch a sparse district has fewer nearby
 photographs to be confused with, and may have the smaller loss and the larger error. The table shows errors.
 
-Runs are kept under OUT/runs, and finished ones are not made again. Leaves fairness.json, .md, .png and .svg.
+Finished runs in OUT/runs are not trained again. Writes fairness.json, .md, .png and .svg.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ BASE = "none"
 HEADINGS = {
     "median": "pooled median",
     "mean": "pooled mean",
-    "worst_region_median": "worst region",
+    "worst_region_median": "worst district",
     "region_gap": "gap",
 }
 
@@ -59,33 +59,33 @@ def systems_of(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
 
 def regions_of(evaluation: Evaluation, manifest: Manifest, column: str) -> list[str]:
-    """Region of each query, by the manifest's column."""
-    named = dict(zip(manifest.frame["image_id"], manifest.frame[column], strict=True))
-    found = [named[image_id] for image_id in evaluation.predictions["image_id"]]
-    return ["unknown" if region is None or region != region else str(region) for region in found]
+    """District of each query, by the manifest's column."""
+    region_of = dict(zip(manifest.frame["image_id"], manifest.frame[column], strict=True))
+    regions = [region_of[image_id] for image_id in evaluation.predictions["image_id"]]
+    return ["unknown" if region is None or region != region else str(region) for region in regions]
 
 
 def summary(comparison: Comparison, regions: list[str]) -> dict[str, Any]:
-    """Figures and paired differences of every system, pooled and by region."""
+    """Figures and paired differences of every system, pooled and by district."""
     first = next(iter(comparison.evaluations[BASE].values()))
     resampled = resample_blocks(first.predictions["block"].tolist(), 1000, np.random.default_rng(0))
-    found = {}
+    systems: dict[str, Any] = {}
     for name in comparison.evaluations:
         errors = comparison.errors_m(name)
-        found[name] = {"figures": district_figures(errors, regions), "seeds": list(comparison.evaluations[name])}
+        systems[name] = {"figures": district_figures(errors, regions), "seeds": list(comparison.evaluations[name])}
         if name != BASE:
             differences = district_differences(errors, comparison.errors_m(BASE), regions, resampled)
-            # The pooled ones as every other comparison of the package states them.
+            # The pooled ones as in all comparisons of the package.
             pooled = comparison.document["systems"][name]["difference"]
-            found[name]["difference"] = {
+            systems[name]["difference"] = {
                 **{key: asdict(value) for key, value in differences.items()},
                 **{key: pooled[key] for key in ("median", "mean")},
             }
-    return found
+    return systems
 
 
 def tables(systems: dict[str, Any], sizes: dict[str, tuple[int, int]]) -> str:
-    """Markdown: a table pooled, and one by region."""
+    """Markdown: a pooled table, and one by district."""
     pooled = [
         [
             name,
@@ -106,14 +106,14 @@ def tables(systems: dict[str, Any], sizes: dict[str, tuple[int, int]]) -> str:
         for name, system in systems.items()
     ]
     headings = [*HEADINGS.values(), *(f"{heading} vs {BASE}" for heading in HEADINGS.values())]
-    named = [f"{region} ({trained} trained, {asked} queries)" for region, (trained, asked) in sizes.items()]
-    return f"{markdown(['system', *headings], pooled)}\nMedian error by region:\n\n" + markdown(
+    named = [f"{region} ({trained} trained, {queries} queries)" for region, (trained, queries) in sizes.items()]
+    return f"{markdown(['system', *headings], pooled)}\nMedian error by district:\n\n" + markdown(
         ["system", *named], by_region
     )
 
 
 def figure(systems: dict[str, Any], sizes: dict[str, tuple[int, int]], path: Path) -> None:
-    """Left: median error of each region, a mark a system. Right: the worst region against the pooled mean."""
+    """Left: median error of each district, one mark per system. Right: worst district against pooled mean."""
     drawing, (left, right) = new_figure(11.0, 0.45 * max(8, len(sizes)) + 1.2, 2)
     names = list(sizes)
     rows = np.arange(len(names))
@@ -135,7 +135,7 @@ def figure(systems: dict[str, Any], sizes: dict[str, tuple[int, int]], path: Pat
         )
     left.set_yticks(rows, [f"{region}\n{sizes[region][0]} trained" for region in names], fontsize=9)
     left.invert_yaxis()
-    if max(shown) > 20.0 * max(min(shown), 1.0):  # an answer in another city is hundreds of kilometres off
+    if max(shown) > 20.0 * max(min(shown), 1.0):  # an answer in another city has an error of hundreds of kilometres
         left.set_xscale("log")
     else:
         left.set_xlim(left=0.0)
@@ -143,14 +143,14 @@ def figure(systems: dict[str, Any], sizes: dict[str, tuple[int, int]], path: Pat
     left.grid(axis="x", color="#dddddd", linewidth=0.7)
     for edge in rows[:-1] + 0.5:
         left.axhline(edge, color="#eeeeee", linewidth=0.8)
-    left.set_title("Median error by region", loc="left", fontsize=11)
+    left.set_title("Median error by district", loc="left", fontsize=11)
     for axis in (left.xaxis, right.xaxis, right.yaxis):
         axis.set_major_formatter(lambda value, _: distance(value))
     right.margins(0.22)
     drawing.legend(loc="outside lower left", ncols=min(6, len(systems)), frameon=False, fontsize=9)
     right.grid(axis="x", color="#dddddd", linewidth=0.7)
-    right.set_xlabel("pooled mean error: what the mean pays", fontsize=9)
-    right.set_title("Median error of the worst region", loc="left", fontsize=11)
+    right.set_xlabel("pooled mean error", fontsize=9)
+    right.set_title("Median error of the worst district", loc="left", fontsize=11)
     save_figure(drawing, path)
 
 
@@ -158,7 +158,7 @@ def main() -> None:
     """Train, compare, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_training_options(parser)
-    parser.add_argument("--region", default="city", help="manifest column that names the region")
+    parser.add_argument("--region", default="city", help="manifest column of the districts")
     parser.add_argument("--variance", type=float, nargs="*", default=[0.5], metavar="WEIGHT")
     parser.add_argument("--group-dro", type=float, nargs="*", default=[1.0], metavar="WEIGHT")
     parser.add_argument("--cvar", type=float, nargs="*", default=[1.0], metavar="WEIGHT")
@@ -166,15 +166,16 @@ def main() -> None:
     manifest, splits = read_manifest(args.manifest), read_splits(args.splits)
     if args.region not in manifest.frame:
         raise ConfigError(f"--region {args.region}: the manifest has no such column; name one of its columns.")
-    found: dict[str, dict[int | str, Evaluation]] = {}
+    evaluations: dict[str, dict[int | str, Evaluation]] = {}
     for name, more in systems_of(args).items():
-        found[name] = {}
+        evaluations[name] = {}
         for seed in args.seeds:
             out = args.out / "runs" / f"{name.replace(' ', '-')}-{seed}"
             values = {**more, "seed": seed, "region": args.region}
-            found[name][seed] = run(args, "sw-clip", values, (manifest, splits), (manifest, splits), out, name)
-    comparison = compare(found, {}, baseline=BASE)
-    regions = regions_of(next(iter(found[BASE].values())), manifest, args.region)
+            data = (manifest, splits)
+            evaluations[name][seed] = run(args, "sw-clip", values, data, data, out, name)
+    comparison = compare(evaluations, {}, baseline=BASE)
+    regions = regions_of(next(iter(evaluations[BASE].values())), manifest, args.region)
     trained = set(splits.frame.loc[splits.frame["split"] == "train", "image_id"])
     at = manifest.frame.loc[manifest.frame["image_id"].isin(trained), args.region].astype(str)
     sizes = {name: (int((at == name).sum()), regions.count(name)) for name in sorted(set(regions))}

@@ -1,12 +1,12 @@
-"""The gallery's table against plain files: time and size of writing, growing and reading 100,000 photographs.
+"""The gallery's table against plain files: time and size of writing, appending and reading 100,000 photographs.
 
     python benchmarks/gallery.py [--photographs N --dim D --append N --repeats R]
 
-Compared are the gallery as `swclip` keeps it (one Lance table), the same columns as one safetensors file beside one
-Parquet file, and the bare matrices as .npy. Plain files cannot grow: to append they are read and written whole. Every
-photograph has a position of its own. Reading ends with the gallery in memory, in its order. The repeats of the ways
-take turns, and the fastest of each is printed: what else the machine does slows single ones. Seconds are by the clock,
-and of the processors (all threads together), which say more on a machine that is busy with something else. Prints JSON.
+Compares the gallery of `swclip` (one Lance table), the same columns as one safetensors and one Parquet file, and the
+matrices alone as .npy. Plain files cannot be appended to: they are read and rewritten. Each photograph has a different
+position. Reading ends with the gallery in memory, in its order. The repeats of the variants alternate, and the fastest
+of each is printed, since other load of the machine slows single ones. Prints wall-clock and CPU seconds (of all
+threads), of which only the latter are comparable on a loaded machine, as JSON.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def made(count: int, dim: int) -> Gallery:
-    """Photographs on a grid of about 11 m, ordered as a gallery is when it is read."""
+    """A gallery of photographs on a grid of about 11 m, in the order of reading."""
     generator = np.random.default_rng(0)
     side = int(np.ceil(np.sqrt(count)))
     cells = np.stack(np.divmod(np.arange(count), side), axis=1)
@@ -67,7 +67,7 @@ def made(count: int, dim: int) -> Gallery:
 
 
 def part(gallery: Gallery, start: int, end: int) -> Gallery:
-    """Some of the places, with their photographs."""
+    """A range of the places, with their photographs."""
     rows = slice(start, end)
     return Gallery(
         gallery.candidate_ids[rows],
@@ -82,7 +82,7 @@ def part(gallery: Gallery, start: int, end: int) -> Gallery:
 
 
 def measured(folder: Path, gallery: Gallery, more: Gallery, repeats: int) -> dict[str, dict[str, float]]:
-    """Seconds and megabytes of each step, by way."""
+    """Seconds and megabytes of each step, by variant."""
     lance, files, bare = folder / "lance", folder / "files", folder / "npy"
     description, grown = description_of(gallery), part(gallery, 0, len(gallery))
     entries = pa.Table.from_batches(entries_of(more), entry_schema(Description("benchmark", gallery.dim)))
@@ -91,8 +91,7 @@ def measured(folder: Path, gallery: Gallery, more: Gallery, repeats: int) -> dic
         GalleryStore.create(lance, description, entries_of(gallery), lambda beside: (beside / "model").mkdir())
 
     def grow_files(write: Callable[[Path, Gallery], None], read: Callable[[Path], Gallery], where: Path) -> None:
-        read_again = read(where)
-        write(where, _joined(read_again, more))
+        write(where, _joined(read(where), more))
 
     steps: dict[str, Ways] = {
         "create": {
@@ -111,7 +110,7 @@ def measured(folder: Path, gallery: Gallery, more: Gallery, repeats: int) -> dic
             "npy": lambda: grow_files(write_npy, lambda where: read_npy(where, grown), bare),
         },
     }
-    found: dict[str, dict[str, float]] = {}
+    results: dict[str, dict[str, float]] = {}
     for step, ways in steps.items():
         clock: dict[str, list[float]] = {name: [] for name in ways}
         processors: dict[str, list[float]] = {name: [] for name in ways}
@@ -123,19 +122,19 @@ def measured(folder: Path, gallery: Gallery, more: Gallery, repeats: int) -> dic
                 way()
                 clock[name].append(time.perf_counter() - started)
                 processors[name].append(time.process_time() - used)
-        found[f"{step}, s"] = {name: round(min(values), 3) for name, values in clock.items()}
-        found[f"{step}, processor s"] = {name: round(min(values), 3) for name, values in processors.items()}
+        results[f"{step}, s"] = {name: round(min(values), 3) for name, values in clock.items()}
+        results[f"{step}, processor s"] = {name: round(min(values), 3) for name, values in processors.items()}
         if step == "create":
-            found["MB"] = {
+            results["MB"] = {
                 name: round(sum(f.stat().st_size for f in where.rglob("*") if f.is_file()) / 1e6, 1)
                 for name, where in (("lance", lance), ("safetensors + parquet", files), ("npy", bare))
             }
-    found["lance only"] = _further(lance, gallery)
-    return found
+    results["lance only"] = _further(lance, gallery)
+    return results
 
 
 def _further(folder: Path, gallery: Gallery) -> dict[str, float]:
-    """What plain files do not do."""
+    """Operations that plain files do not have."""
     store = GalleryStore.open(folder)
     lat, lon = gallery.positions_deg[len(gallery) // 2]
     near = EntryFilter(near=(float(lat), float(lon)), radius_m=500.0)
@@ -145,16 +144,16 @@ def _further(folder: Path, gallery: Gallery) -> dict[str, float]:
         "compact": lambda: store.compact() or store.count(),
         "verify": lambda: len(verify(store)),
     }
-    found: dict[str, float] = {}
+    results: dict[str, float] = {}
     for name, way in ways.items():
         started = time.perf_counter()
-        found[f"{name}, rows"] = way()
-        found[f"{name}, s"] = round(time.perf_counter() - started, 3)
-    return found
+        results[f"{name}, rows"] = way()
+        results[f"{name}, s"] = round(time.perf_counter() - started, 3)
+    return results
 
 
 def write_files(folder: Path, gallery: Gallery) -> None:
-    """Matrices as safetensors, the rest as Parquet."""
+    """Write matrices as safetensors, the rest as Parquet."""
     folder.mkdir(exist_ok=True)
     columns = {
         "candidate_id": gallery.candidate_ids,
@@ -173,7 +172,7 @@ def write_files(folder: Path, gallery: Gallery) -> None:
 
 
 def read_files(folder: Path) -> Gallery:
-    """What `write_files` wrote."""
+    """Read the files of `write_files`."""
     table, tensors = pq.read_table(folder / "candidates.parquet"), load_file(folder / "embeddings.safetensors")
     return Gallery(
         table["candidate_id"].to_pylist(),
@@ -187,14 +186,14 @@ def read_files(folder: Path) -> Gallery:
 
 
 def write_npy(folder: Path, gallery: Gallery) -> None:
-    """The matrices alone."""
+    """Write the matrices alone."""
     folder.mkdir(exist_ok=True)
     np.save(folder / "location.npy", gallery.location_embeddings)
     np.save(folder / "image.npy", gallery.image_embeddings)
 
 
 def read_npy(folder: Path, names: Gallery) -> Gallery:
-    """The matrices, with ids and positions that are in memory already."""
+    """Read the matrices; ids and positions are already in memory."""
     location, image = np.load(folder / "location.npy"), np.load(folder / "image.npy")
     return Gallery(
         names.candidate_ids, names.positions_deg, names.cities, location, image, names.image_rows, names.image_ids
@@ -231,7 +230,7 @@ def _check(read: Gallery, written: Gallery) -> None:
     if read.image_ids != written.image_ids or not np.array_equal(
         read.image_embeddings[-1], written.image_embeddings[-1]
     ):
-        raise RuntimeError("what was read is not what was written.")
+        raise RuntimeError("the gallery that was read differs from the one that was written.")
 
 
 def _unit(generator: np.random.Generator, count: int, dim: int) -> np.ndarray:

@@ -1,18 +1,18 @@
-"""Ways to search a gallery's embeddings, side by side: faiss flat and HNSW, a matrix product, and Lance's index.
+"""Searches of a gallery's embeddings compared: faiss flat and HNSW, a matrix product, and Lance's index.
 
     pip install faiss-cpu
     python benchmarks/gallery_search.py --sizes 100000 1000000 --out results/gallery-search
     python benchmarks/gallery_search.py --sizes 100000 1000000 --real RUN MANIFEST --out results/gallery-search-real
 
-Without `--real` the vectors are made up (`made_up.towns`), and queries are some of them with as much noise as signal.
-With it, the pooled features of a manifest's photographs by the image tower of a run are brought to D dimensions
-(PCA), a fifth of the photographs are kept aside as queries, and the others are multiplied (`made_up.multiplied`).
+Without `--real` the vectors are synthetic (`made_up.towns`), and queries are some of them with as much noise as
+signal. With it, the pooled features of a manifest's photographs by the image tower of a run are reduced to D
+dimensions (PCA), a fifth of the photographs are queries, and the others are multiplied (`made_up.multiplied`).
 
-Every way runs in a process of its own, with the same vectors and queries, one after another. Stated are the time to
-make it ready, milliseconds a query one by one and in batches of 64 (by the wall clock, median, and by the processor,
-mean: on a machine that is busy with something else only the latter can be compared), recall against the matrix
-product, memory that the process holds for itself afterwards, bytes on disk, and the load of the machine. Finished
-ways are kept in OUT and not run again. Leaves gallery-search.json and gallery-search.md.
+Each search runs in a separate process, with the same vectors and queries, one after another. Reported are the time of
+its preparation, milliseconds per query one by one and in batches of 64 (wall clock, median, and CPU, mean: on a loaded
+machine only the latter are comparable), recall against the matrix product, private memory of the process afterwards,
+bytes on disk, and the load of the machine. Finished searches are kept in OUT and not run again. Writes
+gallery-search.json and gallery-search.md.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 from common import command_line, markdown, say, write_text
-from made_up import asked_near, multiplied, towns, unit
+from made_up import multiplied, noisy_queries, towns, unit
 
 from swclip.files import write_json
 from swclip.gallery import ann
@@ -45,10 +45,10 @@ Search = Callable[[np.ndarray], np.ndarray]
 
 def product(vectors: np.ndarray, folder: Path) -> Search:
     """The product of queries and vectors, and the best of each row."""
-    held = np.array(vectors)
+    in_memory = np.array(vectors)
 
     def search(queries: np.ndarray) -> np.ndarray:
-        scores = queries @ held.T
+        scores = queries @ in_memory.T
         best = np.argpartition(-scores, TOP, axis=1)[:, :TOP]
         return np.take_along_axis(best, np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1), axis=1)
 
@@ -65,7 +65,7 @@ def faiss_flat(vectors: np.ndarray, folder: Path) -> Search:
 
 
 def faiss_hnsw(vectors: np.ndarray, folder: Path) -> Search:
-    """faiss.IndexHNSWFlat with 32 links, efConstruction 40 (faiss's own), efSearch 64."""
+    """faiss.IndexHNSWFlat with 32 links, efConstruction 40 (the default of faiss), efSearch 64."""
     import faiss
 
     index = faiss.IndexHNSWFlat(vectors.shape[1], HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
@@ -75,10 +75,10 @@ def faiss_hnsw(vectors: np.ndarray, folder: Path) -> Search:
 
 
 def lance(vectors: np.ndarray, folder: Path, kind: ann.IndexKind | None = None) -> Search:
-    """A Lance table on disk, with `ann.build_index` or without an index; written by another process, opened by this."""
-    own = multiprocessing.get_context("spawn").Process(target=write_lance, args=(vectors.filename, folder, kind))
-    own.start()
-    own.join()
+    """A Lance table on disk, with `ann.build_index` or without an index; another process writes it."""
+    writer = multiprocessing.get_context("spawn").Process(target=write_lance, args=(vectors.filename, folder, kind))
+    writer.start()
+    writer.join()
     os.environ.setdefault("LANCE_LOG", "error")
     import lancedb
 
@@ -88,14 +88,14 @@ def lance(vectors: np.ndarray, folder: Path, kind: ann.IndexKind | None = None) 
     order = np.argsort(ids)
 
     def search(queries: np.ndarray) -> np.ndarray:
-        found = ann.search(table, "embedding", queries, TOP).row_ids
-        return np.asarray(number[order[np.searchsorted(ids, found, sorter=order)]])
+        row_ids = ann.search(table, "embedding", queries, TOP).row_ids
+        return np.asarray(number[order[np.searchsorted(ids, row_ids, sorter=order)]])
 
     return search
 
 
 def write_lance(path: str, folder: Path, kind: ann.IndexKind | None) -> None:
-    """Write the vectors of a file as a Lance table, and its index."""
+    """Write the vectors of a file as a Lance table, with its index."""
     os.environ.setdefault("LANCE_LOG", "error")
     import lancedb
     import pyarrow as pa
@@ -120,18 +120,18 @@ WAYS: dict[str, Callable[[np.ndarray, Path], Search]] = {
     "faiss flat": faiss_flat,
     "faiss HNSW": faiss_hnsw,
     "Lance, no index": lance,
-    "Lance, index of bits": lambda *given: lance(*given, kind="bits"),
-    "Lance, index of vectors": lambda *given: lance(*given, kind="vectors"),
+    "Lance, index of bits": lambda *arguments: lance(*arguments, kind="bits"),
+    "Lance, index of vectors": lambda *arguments: lance(*arguments, kind="vectors"),
 }
 
 
 def main() -> None:
-    """Run the comparison, or one way of it."""
+    """Run the comparison, or one search of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[100_000])
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--queries", type=int, default=128)
-    parser.add_argument("--singly", type=int, default=32, help="queries that are asked one by one")
+    parser.add_argument("--singly", type=int, default=32, help="number of queries that are searched one by one")
     parser.add_argument("--real", nargs=2, metavar=("RUN", "MANIFEST"))
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
     parser.add_argument("--out", type=Path, required=True)
@@ -167,7 +167,7 @@ def prepare(folder: Path, size: int, options: argparse.Namespace) -> None:
         vectors = multiplied(features[~aside], size)
         queries = features[aside][: options.queries]
     else:
-        queries = asked_near(vectors, options.queries, 1.0)
+        queries = noisy_queries(vectors, options.queries, 1.0)
     truth = np.concatenate([product(vectors, folder)(part) for part in np.array_split(queries, 4)])
     np.save(folder / "vectors.npy", vectors)
     np.save(folder / "queries.npy", queries)
@@ -175,19 +175,19 @@ def prepare(folder: Path, size: int, options: argparse.Namespace) -> None:
 
 
 def real_features(run: str, manifest_path: str, dim: int) -> np.ndarray:
-    """Pooled features of a manifest's photographs, brought to D dimensions by their principal components."""
+    """Pooled features of a manifest's photographs, reduced to D dimensions by their principal components."""
     from swclip.data.manifest import read_manifest
     from swclip.models.feature_cache import FeatureCache
     from swclip.models.locator_model import load_model
 
     manifest = read_manifest(manifest_path)
-    found = unit(FeatureCache().features(load_model(run), manifest.image_paths).astype(np.float32))
-    centred = found - found.mean(axis=0)
+    features = unit(FeatureCache().features(load_model(run), manifest.image_paths))
+    centred = features - features.mean(axis=0)
     return unit(centred @ np.linalg.svd(centred, full_matrices=False)[2][:dim].T)
 
 
 def measured(folder: Path, way: str, singly: int) -> dict[str, object]:
-    """Make one way ready and time it."""
+    """Prepare one search and time it."""
     vectors = np.load(folder / "vectors.npy", mmap_mode="r")
     queries, truth = (np.load(folder / f"{name}.npy") for name in ("queries", "truth"))
     load = os.getloadavg()[0]
@@ -195,66 +195,66 @@ def measured(folder: Path, way: str, singly: int) -> dict[str, object]:
         before_mb = private_mb()
         search, ready = timed(lambda: WAYS[way](vectors, Path(scratch)))
         search(queries[:2])
-        one = [timed(lambda at=at: search(queries[at : at + 1]))[1] for at in range(singly)]
+        single = [timed(lambda at=at: search(queries[at : at + 1]))[1] for at in range(singly)]
         parts, many = [], []
         for start in range(0, len(queries), BATCH):
-            found, took = timed(lambda start=start: search(queries[start : start + BATCH]))
-            parts.append(found)
-            many.append((took[0] / len(found), took[1] / len(found)))
-        held_mb = private_mb() - before_mb
+            rows, took = timed(lambda start=start: search(queries[start : start + BATCH]))
+            parts.append(rows)
+            many.append((took[0] / len(rows), took[1] / len(rows)))
+        memory_mb = private_mb() - before_mb
         disk = sum(path.stat().st_size for path in Path(scratch).rglob("*") if path.is_file())
     answers = np.concatenate(parts)
     return {
         "ready_s": round(ready[0], 1),
         "ready_cpu_s": round(ready[1], 1),
-        "one_ms": round(1e3 * float(np.median([wall for wall, _ in one])), 2),
-        "one_cpu_ms": round(1e3 * float(np.mean([cpu for _, cpu in one])), 2),
+        "one_ms": round(1e3 * float(np.median([wall for wall, _ in single])), 2),
+        "one_cpu_ms": round(1e3 * float(np.mean([cpu for _, cpu in single])), 2),
         "batch_ms": round(1e3 * float(np.median([wall for wall, _ in many])), 2),
         "batch_cpu_ms": round(1e3 * float(np.mean([cpu for _, cpu in many])), 2),
         **{f"recall_at_{k}": round(recall(answers, truth, k), 4) for k in (1, 10, TOP)},
-        "memory_mb": round(held_mb),
+        "memory_mb": round(memory_mb),
         "disk_mb": round(disk / 2**20),
         "load": [round(load, 1), round(os.getloadavg()[0], 1)],
         "threads": os.environ.get("OMP_NUM_THREADS", "all"),
     }
 
 
-def recall(found: np.ndarray, truth: np.ndarray, k: int) -> float:
-    """Mean share of the true best k among the k found."""
-    return float(np.mean([len({*a[:k]} & {*b[:k]}) / k for a, b in zip(found.tolist(), truth.tolist(), strict=True)]))
+def recall(rows: np.ndarray, truth: np.ndarray, k: int) -> float:
+    """Mean share of the true best k among the k of a search."""
+    return float(np.mean([len({*a[:k]} & {*b[:k]}) / k for a, b in zip(rows.tolist(), truth.tolist(), strict=True)]))
 
 
-def timed(what: Callable[[], Any]) -> tuple[Any, tuple[float, float]]:
-    """A result, and its seconds by the wall clock and by the processor, those of processes that it ran included."""
+def timed(call: Callable[[], Any]) -> tuple[Any, tuple[float, float]]:
+    """A result, and its wall-clock and CPU seconds, including those of child processes."""
     wall, cpu = time.perf_counter(), sum(os.times()[:4])
-    found = what()
-    return found, (time.perf_counter() - wall, sum(os.times()[:4]) - cpu)
+    result = call()
+    return result, (time.perf_counter() - wall, sum(os.times()[:4]) - cpu)
 
 
 def private_mb() -> float:
-    """Memory that this process holds for itself: files that are only mapped into it do not count."""
+    """Private memory of this process in MB, without mapped files."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 2**10
 
 
 def write_report(out: Path) -> None:
-    """Gather the ways that are finished."""
-    found = [json.loads(path.read_text()) for path in sorted(out.glob("*-*.json")) if path.name[0].isdigit()]
-    found.sort(key=lambda one: (one["size"], list(WAYS).index(one["way"])))
-    write_json(out / "gallery-search.json", {"command": command_line(), "ways": found})
+    """Collect the finished searches."""
+    results = [json.loads(path.read_text()) for path in sorted(out.glob("*-*.json")) if path.name[0].isdigit()]
+    results.sort(key=lambda result: (result["size"], list(WAYS).index(result["way"])))
+    write_json(out / "gallery-search.json", {"command": command_line(), "ways": results})
     columns = ("vectors", "way", "ready s (CPU s)", "ms one by one (CPU)", "ms in batches (CPU)", "recall@1 / 10 / 100")
     rows = [
         (
-            f"{one['size']:,}",
-            one["way"],
-            f"{one['ready_s']:.0f} ({one['ready_cpu_s']:.0f})",
-            f"{one['one_ms']:.1f} ({one['one_cpu_ms']:.1f})",
-            f"{one['batch_ms']:.1f} ({one['batch_cpu_ms']:.1f})",
-            " / ".join(f"{one[f'recall_at_{k}']:.3f}" for k in (1, 10, TOP)),
-            f"{one['memory_mb']:,}",
-            f"{one['disk_mb']:,}",
+            f"{result['size']:,}",
+            result["way"],
+            f"{result['ready_s']:.0f} ({result['ready_cpu_s']:.0f})",
+            f"{result['one_ms']:.1f} ({result['one_cpu_ms']:.1f})",
+            f"{result['batch_ms']:.1f} ({result['batch_cpu_ms']:.1f})",
+            " / ".join(f"{result[f'recall_at_{k}']:.3f}" for k in (1, 10, TOP)),
+            f"{result['memory_mb']:,}",
+            f"{result['disk_mb']:,}",
         )
-        for one in found
+        for result in results
     ]
     write_text(out / "gallery-search.md", markdown([*columns, "memory MB", "disk MB"], rows))
 

@@ -4,27 +4,27 @@
     python benchmarks/gps_noise.py cambridge --splits known.parquet --image-tower towers/dinov2-small --freeze image \\
         --text-tower none --seeds 0 1 2 --noise 0 5 10 25 50 100 --wrong-share 0 0.05 0.1 0.2 --out results/gps-noise
 
-Give it photographs whose recorded positions are good: they are taken for the truth.
+The recorded positions of the photographs must be accurate, since they are the truth.
 
-**Noise.** The positions that training sees are displaced by isotropic normal noise; `--noise` is its standard deviation
-in metres *along each axis*, so the mean displacement is 1.25 times as long. The headings of a panorama share one fix
-and move together; a seed moves a photograph the same way at every level. `accuracy_m` states the noise, together with
-what the manifest states already (root of the sum of squares). `--spread 0.45` gives each fix an accuracy of its own
-(lognormal, mean as asked), so that there are good and bad fixes to tell apart; by default all have the same.
-Systems: sw-clip with a bandwidth fixed at 15 m, without `objective.targets.gps_noise` and with it; sw-clip as it ships,
-whose bandwidth is found from the noisy positions themselves; and `clip` (one-hot).
+**Noise.** The training positions are displaced by isotropic normal noise; `--noise` is its standard deviation in metres
+*along each axis*, so that the mean displacement is 1.25 times as long. The headings of a panorama have one fix and are
+displaced together; a seed displaces a photograph in the same direction at every level. `accuracy_m` is the noise
+combined with the manifest's accuracy (root of the sum of squares). With `--spread 0.45` the fixes have different
+accuracies (lognormal, with the configured mean), so that there are good and bad fixes to distinguish; by default all
+are equal. Systems: sw-clip with a bandwidth fixed at 15 m, without `objective.targets.gps_noise` and with it; sw-clip
+as shipped, whose bandwidth is estimated from the noisy positions; and `clip` (one-hot).
 
-**Wrong positions.** `--wrong-share` of the fixes that training sees get the position of another, at least
-`--far-m` away; nothing says which. Systems: sw-clip with `objective.robust.form` none, trimmed, reweighted. The share
-that `trimmed` leaves out is the recipe's (`--set objective.robust.share=...`), the same at every level, since a
-user does not know how many are wrong.
+**Wrong positions.** `--wrong-share` of the training fixes get the position of another, at least `--far-m` away, without
+a label. Systems: sw-clip with `objective.robust.form` none, trimmed, reweighted. The share that `trimmed` omits is the
+recipe's (`--set objective.robust.share=...`), the same at every level, since users do not know the share of wrong
+positions.
 
-**What is clean.** Queries and candidates: an error is measured against the true place, and candidates are a map that
-the noise does not reach. Validation, which chooses the best weights and fits the posterior, is as noisy as training:
-whoever has noisy photographs has no clean ones to validate on (`--validation clean` shows what that costs). Answers
-rest on the location embeddings alone: a gallery of photographs at their true places would hide what the noise did.
+**Clean data.** Queries and candidates: errors are measured against the true positions, and the candidates have no
+noise. Validation, which chooses the best weights and fits the posterior, is as noisy as training, since users with
+noisy photographs have no clean ones for validation (`--validation clean` measures the effect). Answers use the location
+embeddings only: a gallery of photographs at their true positions would hide the effect of the noise.
 
-Runs are kept under OUT/runs, and finished ones are not made again. Leaves gps_noise.json, gps_noise.md, and figures.
+Finished runs in OUT/runs are not trained again. Writes gps_noise.json, gps_noise.md, and figures.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ FIXED = {"bandwidth__form": "fixed", "objective__targets__bandwidths_m": [BANDWI
 NOISE: dict[str, tuple[str, dict[str, Any]]] = {
     "fixed bandwidth": ("sw-clip", {**FIXED, AWARE: False}),
     "fixed, noise-aware": ("sw-clip", {**FIXED, AWARE: True}),
-    "sw-clip as it ships": ("sw-clip", {}),
+    "sw-clip as shipped": ("sw-clip", {}),
     "clip": ("clip", {}),
 }
 WRONG: dict[str, tuple[str, dict[str, Any]]] = {
@@ -67,7 +67,7 @@ PARTS = {
 def disturbed(
     part: str, level: float, seed: int, manifest: Manifest, splits: Splits, args: argparse.Namespace
 ) -> tuple[Manifest, Splits]:
-    """What training sees at one level."""
+    """The training data at one level."""
     names = ("train", "val") if args.validation == "noisy" else ("train",)
     rows = np.concatenate([indices(splits, manifest, name) for name in names])
     positions, accuracy_m = manifest.positions_deg.copy(), manifest.accuracy_m.copy()
@@ -84,14 +84,14 @@ def disturbed(
 def measured(part: str, level: float, manifest: Manifest, splits: Splits, args: argparse.Namespace) -> dict[str, Any]:
     """Train and evaluate all systems at one level."""
     systems = PARTS[part][0]
-    found: dict[str, dict[int | str, Evaluation]] = {name: {} for name in systems}
+    evaluations: dict[str, dict[int | str, Evaluation]] = {name: {} for name in systems}
     for seed in args.seeds:
         data = disturbed(part, level, seed, manifest, splits, args)
         for name, (recipe, more) in systems.items():
             out = args.out / "runs" / f"{part}-{level:g}" / f"{name.replace(', ', '-')}-{seed}"
             clean = (manifest, without_photographs(splits))
-            found[name][seed] = run(args, recipe, {**more, "seed": seed}, data, clean, out, name)
-    document = compare(found, {}, baseline=next(iter(systems))).document
+            evaluations[name][seed] = run(args, recipe, {**more, "seed": seed}, data, clean, out, name)
+    document = compare(evaluations, {}, baseline=next(iter(systems))).document
     kept = ("error_m", "accuracy_within_m", "intervals", "seed_sd")
     return {
         "level": level,
@@ -131,7 +131,7 @@ def table(part: str, levels: list[dict[str, Any]]) -> str:
 
 
 def figure(part: str, levels: list[dict[str, Any]], path: Path) -> None:
-    """Median and mean error against the level, one line a system, with the 95 % intervals."""
+    """Median and mean error by level, one line per system, with 95 % intervals."""
     systems, _, label = PARTS[part]
     drawing, panels = new_figure(10.0, 4.2, 2)
     x = np.array([entry["level"] for entry in levels]) * (1.0 if part == "noise" else 100.0)
@@ -150,15 +150,15 @@ def figure(part: str, levels: list[dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    """Run both parts that are asked for."""
+    """Run the selected parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_training_options(parser)
     parser.add_argument(
         "--noise", type=float, nargs="*", default=[0, 5, 10, 25, 50, 100], help="metres along each axis"
     )
     parser.add_argument("--wrong-share", type=float, nargs="*", default=[], help="shares from 0 to below 1")
-    parser.add_argument("--far-m", type=float, default=250.0, help="how far off a wrong position is at least")
-    parser.add_argument("--spread", type=float, default=0.0, help="of the logarithm of each fix's own accuracy")
+    parser.add_argument("--far-m", type=float, default=250.0, help="least distance of a wrong position")
+    parser.add_argument("--spread", type=float, default=0.0, help="of the logarithm of the fixes' accuracies")
     parser.add_argument("--validation", choices=["noisy", "clean"], default="noisy")
     args = parser.parse_args()
     manifest, splits = read_manifest(args.manifest), read_splits(args.splits)
@@ -173,12 +173,12 @@ def main() -> None:
         "far_m": args.far_m,
     }
     text = f"    {command_line()}\n"
-    for part, asked in (("noise", args.noise), ("wrong", args.wrong_share)):
+    for part, selected in (("noise", args.noise), ("wrong", args.wrong_share)):
         levels: list[dict[str, Any]] = []
-        for level in sorted(set(asked)):
+        for level in sorted(set(selected)):
             levels.append(measured(part, level, manifest, splits, args))
             results[part] = levels
-            write_json(args.out / "gps_noise.json", results)  # after each level: an interrupted one loses nothing
+            write_json(args.out / "gps_noise.json", results)  # after each level, so that an interruption loses nothing
         if levels:
             text += f"\n{table(part, levels)}"
             figure(part, levels, args.out / PARTS[part][1])

@@ -1,6 +1,6 @@
-"""Wrong positions made on purpose, to measure what they do: GPS noise of a known size, and photographs at other places.
+"""Injected position errors, to measure their effect: GPS noise of known size, and photographs at wrong places.
 
-Photographs recorded at one very position (the headings of a panorama) are one GPS fix: they are moved together.
+Photographs at the same recorded position (the headings of a panorama) are one GPS fix: they are displaced together.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from swclip.geo.distance import haversine_m
 def displaced(
     positions_deg: ArrayLike, sigma_m: float, generator: np.random.Generator, spread: float = 0.0
 ) -> tuple[Float64[np.ndarray, "n 2"], Float64[np.ndarray, " n"]]:
-    """Positions with isotropic normal noise.
+    """Add isotropic normal noise to positions.
 
-    The same generator state gives the same directions at every `sigma_m`: a larger one only goes further.
+    The same generator state gives the same directions for every `sigma_m`; a larger one gives longer displacements.
 
     Args:
         positions_deg: (N, 2) latitude, longitude in degrees.
         sigma_m: Standard deviation in metres **along each axis**, east and north. The mean displacement is 1.25 times
-            as long, and 39 % of the positions are off by less than sigma.
-        generator: Where the noise comes from.
-        spread: Standard deviation of the logarithm of each fix's own accuracy round `sigma_m`, which stays its mean; 0
-            gives all the same.
+            as long, and 39 % of the displacements are shorter than sigma.
+        generator: Generator of the noise.
+        spread: Standard deviation of the logarithm of the fixes' accuracies, whose mean remains `sigma_m`; 0 for equal
+            accuracies.
 
     Returns:
-        (N, 2) positions in degrees, and (N,) the standard deviation that each was drawn with.
+        (N, 2) positions in degrees, and (N,) the standard deviation of each.
 
     Raises:
-        ConfigError: A negative or infinite number of metres.
+        ConfigError: `sigma_m` or `spread` is negative or infinite.
 
     Example:
         >>> moved, accuracy_m = displaced([[52.2, 0.12]] * 4, 10.0, np.random.default_rng(0))
@@ -58,20 +58,20 @@ def displaced(
 def misplaced(
     positions_deg: ArrayLike, share: float, far_m: float, generator: np.random.Generator
 ) -> tuple[Float64[np.ndarray, "n 2"], Bool[np.ndarray, " n"]]:
-    """Positions of which a share is wrong outright: each wrong one is the position of another, far photograph.
+    """Replace a share of the positions by those of other, distant photographs.
 
     Args:
         positions_deg: (N, 2) latitude, longitude in degrees.
         share: Share of the fixes that are wrong, 0 to below 1.
-        far_m: How far the other photograph is at least, metres.
-        generator: Which are wrong, and what they get.
+        far_m: Least distance to the other photograph, metres.
+        generator: Generator of the choice.
 
     Returns:
         (N, 2) positions, and (N,) whether each is wrong.
 
     Raises:
         ConfigError: The share cannot work.
-        InputError: A photograph has none so far away.
+        InputError: A photograph has no other at that distance.
     """
     if not 0.0 <= share < 1.0:
         raise ConfigError(f"a share of {share} wrong positions: give 0 or more and less than 1.")
@@ -86,7 +86,7 @@ def misplaced(
         if len(far) == 0:
             raise InputError(
                 f"the photographs at {fixes[at, 0]:.6f}, {fixes[at, 1]:.6f} have none that is {far_m:g} m away; "
-                "ask for a shorter distance."
+                "give a shorter distance."
             )
         taken[at] = fixes[generator.choice(far)]
         wrong[at] = True
@@ -99,13 +99,13 @@ def with_positions(
     positions_deg: Float64[np.ndarray, "n 2"],
     accuracy_m: Float64[np.ndarray, " n"] | None = None,
 ) -> tuple[Manifest, Splits]:
-    """A manifest with other positions, in memory, and the same splits of it; the candidates stay where they are.
+    """A manifest with other positions, in memory, and the same splits of it, with unchanged candidates.
 
     Args:
         manifest: The photographs.
         splits: Their splits.
-        positions_deg: (N, 2) the positions to record instead.
-        accuracy_m: (N,) the accuracies to record; as they are where None.
+        positions_deg: (N, 2) the new positions, degrees.
+        accuracy_m: (N,) the new accuracies, metres; unchanged where None.
 
     Raises:
         MismatchError: The splits were made from another manifest.
@@ -120,7 +120,7 @@ def with_positions(
 
 
 def without_photographs(splits: Splits) -> Splits:
-    """The same splits with candidates that are positions alone: answers then rest on the location embeddings."""
+    """The same splits with candidates without photographs, so that answers use location embeddings only."""
     empty = splits.candidates["image_ids"].map(lambda _: [])
     return Splits(splits.path, splits.frame, splits.candidates.assign(image_ids=empty), splits.meta)
 

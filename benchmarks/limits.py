@@ -1,15 +1,15 @@
-"""What stands between a model and a better figure: the gallery, the amount of data, the features, or the distance.
+"""Limits of a model's accuracy: the gallery, the amount of data, the features, and the distance to training data.
 
     swclip split cambridge --protocol new-streets --out new.parquet
     python benchmarks/limits.py cambridge --splits new.parquet --image-tower towers/dinov2-small --freeze image \\
         --text-tower none --recipe sw-clip-plus --seeds 0 --out results/limits
 
-**Data.** The recipe is trained on 25, 50 and 100 % of the training places (`--shares`), drawn by place, and asked the
-same queries. A curve that still falls at 100 % says that more photographs would help. **Features.** The last 1, 2, ...
-blocks of the image tower (`--blocks`). **Distance.** The errors with the whole training set by the distance from each
-query to the nearest training photograph. **Floor.** The best that the gallery allows, which no model can beat.
+**Data.** The recipe is trained on 25, 50 and 100 % of the training places (`--shares`), drawn by place, and evaluated
+on the same queries. A curve that still falls at 100 % indicates that more photographs would help. **Features.** The
+last 1, 2, ... blocks of the image tower (`--blocks`). **Distance.** The errors with the whole training set by the
+distance from each query to the nearest training photograph. **Oracle error.** The best achievable with this gallery.
 
-Runs are kept under OUT/runs, and finished ones are not made again. Leaves limits.json, limits.md, and a figure.
+Finished runs in OUT/runs are not trained again. Writes limits.json, limits.md, and a figure.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ DISTANCES_M = (0.0, 15.0, 30.0, 45.0, 60.0, 100.0, float("inf"))
 
 
 def thinned(manifest: Manifest, splits: Splits, share: float, seed: int) -> Splits:
-    """The splits with only a share of the training places; the other training photographs are in no split's use.
+    """The splits with a share of the training places; the other training photographs are not used.
 
-    Places are drawn in one order a seed, so that a smaller share is part of a larger one.
+    The order of the places depends only on the seed, so that a smaller share is part of a larger one.
     """
     rows = indices(splits, manifest, "train")
     places, which = np.unique(manifest.positions_deg[rows], axis=0, return_inverse=True)
@@ -48,18 +48,18 @@ def thinned(manifest: Manifest, splits: Splits, share: float, seed: int) -> Spli
 
 
 def figures(error_m: Any) -> dict[str, Any]:
-    """What is said of a set of errors."""
+    """Number, statistics and accuracies of a set of errors."""
     return {"n": len(error_m), "error_m": error_statistics(error_m), "accuracy_within_m": accuracy_within(error_m)}
 
 
 def by_distance(error_m: Any, nearest_m: Any) -> list[dict[str, Any]]:
     """The errors of queries by their distance from the nearest training photograph."""
-    found = []
+    bands = []
     for low, high in pairwise(DISTANCES_M):
         inside = (nearest_m >= low) & (nearest_m < high)
         if inside.any():
-            found.append({"from_m": low, "to_m": high if np.isfinite(high) else None, **figures(error_m[inside])})
-    return found
+            bands.append({"from_m": low, "to_m": high if np.isfinite(high) else None, **figures(error_m[inside])})
+    return bands
 
 
 def row(label: str, entry: dict[str, Any]) -> list[str]:
@@ -70,7 +70,7 @@ def row(label: str, entry: dict[str, Any]) -> list[str]:
 
 
 def text_of(document: dict[str, Any]) -> str:
-    """The Markdown of everything."""
+    """The tables as Markdown."""
     columns = ["", "queries", "median", "mean", "within 25 m", "within 50 m", "within 100 m"]
     distances = [
         row(f"{e['from_m']:.0f} m and more" if e["to_m"] is None else f"{e['from_m']:.0f} to {e['to_m']:.0f} m", e)
@@ -82,8 +82,9 @@ def text_of(document: dict[str, Any]) -> str:
         ("Distance to the nearest training photograph", distances),
     ]
     tables = [f"**{title}**\n\n{markdown([title.lower(), *columns[1:]], rows)}" for title, rows in parts]
-    floor = f"Floor: median {metres(document['floor_m']['median'])}, mean {metres(document['floor_m']['mean'])}.\n"
-    return "\n".join([f"    {document['command']}\n", floor, *tables])
+    oracle_m = document["floor_m"]
+    oracle = f"Oracle error: median {metres(oracle_m['median'])}, mean {metres(oracle_m['mean'])}.\n"
+    return "\n".join([f"    {document['command']}\n", oracle, *tables])
 
 
 def draw(document: dict[str, Any], path: Any) -> None:
@@ -117,7 +118,7 @@ def draw(document: dict[str, Any], path: Any) -> None:
 
 
 def main() -> None:
-    """Run all trainings and write what they show."""
+    """Run all trainings and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_training_options(parser)
     parser.add_argument("--recipe", default="sw-clip-plus")
@@ -127,26 +128,26 @@ def main() -> None:
     manifest, splits = read_manifest(args.manifest), read_splits(args.splits)
 
     def errors(name: str, data: Splits, **more: Any) -> tuple[Any, Any]:
-        """Errors and floors of all seeds together."""
-        found = []
+        """Errors and oracle errors of all seeds together."""
+        frames = []
         for seed in args.seeds:
             out = args.out / "runs" / f"{name}-{seed}"
-            own = {**more, "seed": seed}
-            found.append(run(args, args.recipe, own, (manifest, data), (manifest, splits), out, name).predictions)
-        return (np.concatenate([frame[key].to_numpy() for frame in found]) for key in ("error_m", "floor_m"))
+            values = {**more, "seed": seed}
+            frames.append(run(args, args.recipe, values, (manifest, data), (manifest, splits), out, name).predictions)
+        return (np.concatenate([frame[key].to_numpy() for frame in frames]) for key in ("error_m", "floor_m"))
 
     document: dict[str, Any] = {"command": command_line(), "recipe": args.recipe, "data": [], "features": []}
     for share in args.shares:
         say(f"{share:.0%} of the training places")
-        error_m, floor_m = errors(f"share-{share:g}", thinned(manifest, splits, share, 0) if share < 1 else splits)
+        error_m, oracle_m = errors(f"share-{share:g}", thinned(manifest, splits, share, 0) if share < 1 else splits)
         document["data"].append({"share": share, **figures(error_m)})
         if share == 1.0:
-            asked = manifest.positions_deg[indices(splits, manifest, "query")]
-            there = manifest.positions_deg[indices(splits, manifest, "train")]
-            _, nearest = SphereIndex(there).nearest(asked, k=1)
-            away_m = np.tile(geodesic_m(asked, there[nearest[:, 0]]), len(args.seeds))
+            queries = manifest.positions_deg[indices(splits, manifest, "query")]
+            training = manifest.positions_deg[indices(splits, manifest, "train")]
+            _, nearest = SphereIndex(training).nearest(queries, k=1)
+            away_m = np.tile(geodesic_m(queries, training[nearest[:, 0]]), len(args.seeds))
             document["by_distance"] = by_distance(error_m, away_m)
-            document["floor_m"] = error_statistics(floor_m)
+            document["floor_m"] = error_statistics(oracle_m)
     for blocks in args.blocks:
         say(f"{blocks} blocks")
         error_m, _ = errors(f"blocks-{blocks}", splits, model__image__blocks=blocks)

@@ -1,10 +1,10 @@
-"""`swclip locate` of many photographs into a file: photographs a second, memory, and what going on after a kill costs.
+"""`swclip locate` of many photographs into a file: photographs per second, memory, and the cost of resuming.
 
     python benchmarks/locate_many.py [--counts 10000 100000] [--format jsonl] [--folder /tmp/somewhere]
 
-The photographs are 500 small JPEGs, named again and again by a list; the model is a small one that was not trained, and
-the gallery has 200 places: what is measured is everything but the tower. Each count is located by a process of its own,
-which is killed when half is done and started again. Prints JSON.
+The photographs are 500 small JPEGs, repeated in a list; the model is small and untrained, and the gallery has 200
+places: the benchmark measures everything but the tower. Each count is located by a separate process, which is killed
+at half of the photographs and started again. Prints JSON.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _measured(folder: Path, names: list[str], count: int, format: str) -> dict[s
     _, status, usage = os.wait4(again.pid, 0)
     ended_at = time.monotonic()
     if os.waitstatus_to_exitcode(status):
-        raise SystemExit(f"the process that went on failed: {status}")
+        raise SystemExit(f"the resumed process failed: {status}")
     return {
         "photographs_a_second": round((half - begun) / (half_at - begun_at), 1),
         "killed_at": half,
@@ -105,7 +105,7 @@ def _size(path: Path) -> int:
 
 
 def _make(folder: Path) -> list[str]:
-    """A gallery and photographs; the names of the photographs."""
+    """Write a gallery and photographs; return the names of the photographs."""
     generator = np.random.default_rng(0)
     positions = np.array([53.8, -1.55]) + generator.normal(0.0, [0.01, 0.015], (PLACES, 2))
     config = ModelConfig(

@@ -1,18 +1,17 @@
-"""`swclip` against `predict` of the `geoclip` package, with image towers of one shape and the same candidates.
+"""`swclip` against `predict` of the `geoclip` package, with the same image architecture and candidates.
 
     python -m venv geoclip-venv && geoclip-venv/bin/pip install geoclip==1.3.0 . && cd benchmarks
     ../geoclip-venv/bin/python locate_vs_geoclip.py PHOTOGRAPHS --out ../results/geoclip
 
-Both have CLIP's ViT-L/14 as image tower with random weights, since only the time counts here (geoclip by its own
-`clip_pretrained=False`; swclip from a folder that transformers wrote), and 512 numbers an embedding. The candidates
-are the 100,000 positions that come with geoclip. geoclip's `predict` encodes them again on every call and takes one
-photograph; 16 are 16 calls, of which `--calls` are timed. swclip has embedded them before (`swclip index`), which is
-stated by itself.
+Both have CLIP's ViT-L/14 as image tower with random weights, since only the time is measured (geoclip by its
+`clip_pretrained=False`; swclip from a folder that transformers wrote), and embeddings of dimension 512. The candidates
+are the 100,000 positions of geoclip. geoclip's `predict` encodes them on every call and takes one photograph; 16
+photographs are 16 calls, of which `--calls` are timed. swclip embeds them once (`swclip index`), which is reported
+separately.
 
-Calls of the two alternate in one process. Warm is the median of `--calls` after one that does not count; cold is a
-process that imports, loads and answers one photograph. Seconds are by the wall clock and, in brackets, by the
-processor: on a machine that is busy with something else only the latter can be compared. Leaves geoclip.json and
-geoclip.md.
+Calls of the two alternate in one process. Warm is the median of `--calls` after one that is not counted; cold is a
+process that imports, loads and answers one photograph. Seconds are wall-clock and, in parentheses, CPU seconds: on a
+loaded machine only the latter are comparable. Writes geoclip.json and geoclip.md.
 """
 
 from __future__ import annotations
@@ -115,7 +114,7 @@ def cold(name: str, options: argparse.Namespace) -> Seconds:
 
 
 def geoclip_model() -> Any:
-    """The package's model with its own location encoder and head, and a CLIP of its own shape without weights."""
+    """The package's model with its location encoder and head, and an untrained CLIP of its architecture."""
     from geoclip import GeoCLIP
 
     return GeoCLIP(clip_pretrained=False).eval()
@@ -134,7 +133,7 @@ def cold_swclip(out: Path, path: Path) -> None:
 
 
 def warm(out: Path, paths: list[Path], calls: int) -> dict[str, Any]:
-    """Calls of the two in turn, and what their parts take."""
+    """Time calls of the two in turn, and their parts."""
     import torch
 
     from swclip.models.embed import embed_photographs
@@ -143,10 +142,10 @@ def warm(out: Path, paths: list[Path], calls: int) -> dict[str, Any]:
     theirs, ours = geoclip_model(), Locator.from_gallery(out / "gallery")
     took: dict[str, list[Seconds]] = {}
 
-    def clock(name: str, what: Callable[[], Any]) -> Any:
-        found, seconds = timed(what)
+    def clock(name: str, call: Callable[[], Any]) -> Any:
+        result, seconds = timed(call)
         took.setdefault(name, []).append(seconds)
-        return found
+        return result
 
     with torch.no_grad():
         for call in range(calls + 1):
@@ -154,7 +153,7 @@ def warm(out: Path, paths: list[Path], calls: int) -> dict[str, Any]:
             path = paths[call]
             clock("geoclip", lambda path=path: theirs.predict(str(path), TOP))
             clock("swclip", lambda path=path: ours.locate([path], top_k=TOP, region=None))
-            if call == 0:  # nothing is warm yet
+            if call == 0:  # not warm yet
                 took.clear()
                 continue
             from PIL import Image
@@ -166,22 +165,26 @@ def warm(out: Path, paths: list[Path], calls: int) -> dict[str, Any]:
             clock("geoclip: image", lambda pixels=pixels: theirs.image_encoder(pixels))
             clock("geoclip: gallery", lambda: theirs.location_encoder(theirs.gps_gallery))
             query = clock("swclip: decode and image", lambda path=path: embed_photographs(ours.model, [path]))
-            clock("swclip: search and answer", lambda query=query: ours._answers(query, TOP, "mode", None, None))
+            clock("swclip: search and answer", lambda query=query: _search(ours, query))
         many = [paths[at % len(paths)] for at in range(BATCH)]
         _, batch = timed(lambda: ours.locate(many, top_k=TOP, region=None, batch_size=BATCH))
     middle = {name: tuple(float(np.median(part)) for part in zip(*all_, strict=True)) for name, all_ in took.items()}
     return {"calls": calls, "threads": torch.get_num_threads(), "warm_s": middle, f"swclip_{BATCH}_s": batch}
 
 
-def timed(what: Callable[[], Any]) -> tuple[Any, Seconds]:
-    """A result, and the seconds it took by the wall clock and by the processor."""
+def _search(locator: Any, query: Any) -> Any:
+    return locator.answer_posteriors(locator.evidence(query).log_p, TOP, "mode")
+
+
+def timed(call: Callable[[], Any]) -> tuple[Any, Seconds]:
+    """A result, and its wall-clock and CPU seconds."""
     wall, cpu = time.perf_counter(), time.process_time()
-    found = what()
-    return found, (time.perf_counter() - wall, time.process_time() - cpu)
+    result = call()
+    return result, (time.perf_counter() - wall, time.process_time() - cpu)
 
 
 def table(report: dict[str, Any]) -> str:
-    """The figures side by side, and their ratio by the processor's time."""
+    """The figures side by side, and their ratios."""
     warm_s = report["warm_s"]
     sixteen = tuple(BATCH * seconds for seconds in warm_s["geoclip"])
     pairs = [

@@ -1,9 +1,9 @@
-"""The objective beside CLIP's plain cross-entropy: time of a forward and a backward pass for each batch size.
+"""The objective and CLIP's plain cross-entropy: time of a forward and a backward pass for each batch size.
 
     python benchmarks/losses.py [--batch-sizes 128 512 2048 --dim 512 --repeats 20 --device cpu --threads 1]
 
-Both get the same normalised float32 embeddings; the objective also computes its soft targets from positions, as it does
-in training. The passes are timed in turns, and the median of each is taken. Prints JSON; `ratio` is to CLIP's time.
+Both have the same normalised float32 embeddings; the objective also computes its soft targets from positions, as in
+training. The passes are timed in turn. Prints the medians as JSON; `ratio` is relative to CLIP's time.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""How the answers from a shortlist differ from those of the whole gallery.
+"""Answers from shortlists compared with those from the whole gallery.
 
     python benchmarks/nearest.py --run RUN MANIFEST SPLITS --out results/nearest-real
     python benchmarks/nearest.py --made-up 1000000 --dim 128 --out results/nearest-made-up
 
 The same queries are answered from the whole gallery in memory and from shortlists of several k (`ShortlistConfig.k`)
-out of a Lance table with an index on both columns. Stated for each k, by estimator: share of the answers that are
-another point (more than 1 m away), and the median error of both; share of the gallery that is scored; what the other
-candidates hold of the posterior, in truth and as estimated from the sample; and the processor's time a query.
-`--sample` limits what the estimate is made from, `--around 0` leaves out the neighbours on the ground.
+of a Lance table with an index on both columns. Reported for each k, by estimator: share of the answers at another point
+(more than 1 m away), and the median error of both; share of the gallery that is scored; the probability of the other
+candidates, true and estimated from the sample; and the CPU time per query. `--sample` is the size of the sample for the
+estimate, `--around 0` omits the spatial neighbours.
 
-With `--made-up` the gallery is of `made_up.towns`, each candidate with a photograph: its location's embedding with as
-much noise again. Queries are photographs, with 1.5 times as much, of places that are not in the gallery. Leaves
-nearest.json and nearest.md.
+With `--made-up` the gallery is that of `made_up.towns`, each candidate with a photograph: the embedding of its location
+with as much noise again. Queries are photographs, with 1.5 times as much noise, of places that are not in the gallery.
+Writes nearest.json and nearest.md.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ def main() -> None:
         table = written(gallery, Path(folder), options.kind)
         recall = {column: ann.measured_recall(table, column, queries[:50]) for column in (LOCATION, IMAGE)}
         say(str(recall))
-        found = []
+        results = []
         for k in options.k:
-            found.append(
+            results.append(
                 compared(
                     Shortlister(table, {}, ShortlistConfig(k=k, around=options.around, sample=options.sample)),
                     config,
@@ -78,7 +78,7 @@ def main() -> None:
                     {name: row for row, name in enumerate(gallery.candidate_ids)},
                 )
             )
-            say(str(found[-1]))
+            say(str(results[-1]))
     report = {
         "command": command_line(),
         "candidates": len(gallery),
@@ -88,19 +88,19 @@ def main() -> None:
         "posterior": config.to_dict(),
         "recall": recall,
         "whole_cpu_ms": round(exact_ms, 2),
-        "shortlists": found,
+        "shortlists": results,
     }
     write_json(options.out / "nearest.json", report)
     names = ("mode", "argmax", "geometric-median")
     rows = [
         (
-            str(one["k"]),
-            f"{100 * one['scored_share']:.2f} %",
-            *(f"{100 * one['moved'][name]:.1f} %" for name in names),
-            f"{one['outside']:.3f} / {one['estimated']:.3f} / {one['outside_off']:.4f}",
-            f"{one['cpu_ms']:.1f} / {exact_ms:.1f}",
+            str(result["k"]),
+            f"{100 * result['scored_share']:.2f} %",
+            *(f"{100 * result['moved'][name]:.1f} %" for name in names),
+            f"{result['outside']:.3f} / {result['estimated']:.3f} / {result['outside_off']:.4f}",
+            f"{result['cpu_ms']:.1f} / {exact_ms:.1f}",
         )
-        for one in found
+        for result in results
     ]
     columns = ("k", "scored", *(f"moved, {name}" for name in names))
     more = ("outside: true / estimated / mean difference", "CPU ms a query: shortlist / whole")
@@ -111,13 +111,13 @@ def posteriors(
     gallery: Gallery, config: PosteriorConfig, queries: np.ndarray
 ) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
     """The whole posterior of each query (float32), and the points by each estimator."""
-    photographed, own = Photographed.of(gallery), estimators(config)
+    photographed, named = Photographed.of(gallery), estimators(config)
     whole: list[np.ndarray] = []
-    points: dict[str, list[np.ndarray]] = {name: [] for name in own}
+    points: dict[str, list[np.ndarray]] = {name: [] for name in named}
     for chunk in chunks(len(queries), gallery):
         log_p = log_probability(queries[chunk], gallery, config, photographed)
         whole += [row.astype(np.float32) for row in log_p]
-        for name, estimator in own.items():
+        for name, estimator in named.items():
             points[name].append(estimator(log_p, gallery.positions_deg))
     return whole, {name: np.concatenate(parts) for name, parts in points.items()}
 
@@ -130,30 +130,30 @@ def compared(
     exact: tuple[list[np.ndarray], dict[str, np.ndarray]],
     number: dict[str, int],
 ) -> dict[str, object]:
-    """Answers from shortlists beside those from the whole gallery."""
+    """Compare answers from shortlists with those from the whole gallery."""
     whole, points = exact
     outside, estimated, share, cpu, wall = [], [], [], [], []
-    ours: dict[str, list[np.ndarray]] = {name: [] for name in points}
+    of_shortlist: dict[str, list[np.ndarray]] = {name: [] for name in points}
     for query, log_p in zip(queries, whole, strict=True):
         start = time.process_time(), time.perf_counter()
-        own = shortlister.shortlist(query, config)
+        shortlist = shortlister.shortlist(query, config)
         cpu.append(time.process_time() - start[0])
         wall.append(time.perf_counter() - start[1])
-        rows = [number[name] for name in own.gallery.candidate_ids]
+        rows = [number[name] for name in shortlist.gallery.candidate_ids]
         outside.append(1.0 - float(np.exp(log_p[rows].astype(np.float64)).sum()))
-        estimated.append(own.outside)
-        share.append(len(own.rows) / len(shortlister.gallery))
+        estimated.append(shortlist.outside)
+        share.append(len(shortlist.rows) / len(shortlister.gallery))
         for name, estimator in estimators(config).items():
-            ours[name].append(
-                own.geometric_median(shortlister.gallery.positions_deg)
+            of_shortlist[name].append(
+                shortlist.geometric_median(shortlister.gallery.positions_deg)
                 if name == "geometric-median"
-                else estimator(own.log_posterior[None], own.gallery.positions_deg)[0]
+                else estimator(shortlist.log_posterior[None], shortlist.gallery.positions_deg)[0]
             )
     moved, median_m = {}, {}
     for name, points_deg in points.items():
-        mine = np.stack(ours[name])
-        moved[name] = float((_away_m(mine, points_deg) > MOVED_M).mean())
-        median_m[name] = [float(np.median(_away_m(one, truth_deg))) for one in (mine, points_deg)]
+        shortlist_deg = np.stack(of_shortlist[name])
+        moved[name] = float((_away_m(shortlist_deg, points_deg) > MOVED_M).mean())
+        median_m[name] = [float(np.median(_away_m(answers, truth_deg))) for answers in (shortlist_deg, points_deg)]
     return {
         "k": shortlister.config.k,
         "scored_share": float(np.mean(share)),
@@ -169,7 +169,7 @@ def compared(
 
 
 def real(run: str, manifest_path: str, splits_path: str) -> tuple[Gallery, PosteriorConfig, np.ndarray, np.ndarray]:
-    """The gallery, posterior, queries and their positions of a run's own splits."""
+    """The gallery, posterior, queries and their positions of a run's splits."""
     from swclip.calibration.posterior_config import read_posterior
     from swclip.data.manifest import read_manifest
     from swclip.data.splits import candidates_for, indices, read_splits
@@ -182,13 +182,13 @@ def real(run: str, manifest_path: str, splits_path: str) -> tuple[Gallery, Poste
     manifest, splits, model = read_manifest(manifest_path), read_splits(splits_path), load_model(run)
     candidates, cache = candidates_for(splits, "query"), FeatureCache()
     gallery = build_gallery(model, candidates, manifest, bank=read_bank(run), cache=cache)
-    asked = indices(splits, manifest, "query")
-    queries = embed_photographs(model, [manifest.image_paths[row] for row in asked], cache=cache)
+    rows = indices(splits, manifest, "query")
+    queries = embed_photographs(model, [manifest.image_paths[row] for row in rows], cache=cache)
     posterior = read_posterior(run)
     if posterior is None:
         raise SystemExit(f"{run}: has no fitted posterior.")
     order = np.random.default_rng(0).permutation(len(queries))
-    return gallery, posterior, queries[order], manifest.positions_deg[asked][order]
+    return gallery, posterior, queries[order], manifest.positions_deg[rows][order]
 
 
 def made_up(options: argparse.Namespace) -> tuple[Gallery, PosteriorConfig, np.ndarray, np.ndarray]:
@@ -204,7 +204,7 @@ def made_up(options: argparse.Namespace) -> tuple[Gallery, PosteriorConfig, np.n
     images = np.concatenate([seen(vectors[start : start + 50_000], 1.0) for start in range(0, count, 50_000)])
     positions, city = positions[:count], city[:count]
     names = [f"c{row:07d}" for row in range(count)]
-    cities: list[str | None] = [f"city {one}" for one in city.tolist()]
+    cities: list[str | None] = [f"city {number}" for number in city.tolist()]
     gallery = Gallery(
         names, positions, cities, vectors, images, np.arange(count), [f"p{row:07d}" for row in range(count)]
     )
@@ -226,12 +226,12 @@ def written(gallery: Gallery, folder: Path, kind: ann.IndexKind) -> object:
 
     def batches() -> Iterator[pa.RecordBatch]:
         for start in range(0, len(candidate), _BATCH_ROWS):
-            at, own = candidate[start : start + _BATCH_ROWS], photograph[start : start + _BATCH_ROWS]
-            none, images = own < 0, np.zeros((len(own), gallery.dim), dtype=np.float32)
-            images[~none] = gallery.image_embeddings[own[~none]]
+            at, image_at = candidate[start : start + _BATCH_ROWS], photograph[start : start + _BATCH_ROWS]
+            none, images = image_at < 0, np.zeros((len(image_at), gallery.dim), dtype=np.float32)
+            images[~none] = gallery.image_embeddings[image_at[~none]]
             columns = [
                 pa.array([gallery.candidate_ids[row] for row in at]),
-                pa.array([None if row < 0 else gallery.image_ids[row] for row in own], pa.string()),
+                pa.array([None if row < 0 else gallery.image_ids[row] for row in image_at], pa.string()),
                 pa.array(gallery.positions_deg[at, 0]),
                 pa.array(gallery.positions_deg[at, 1]),
                 pa.array([gallery.cities[row] for row in at], pa.string()),
@@ -239,7 +239,7 @@ def written(gallery: Gallery, folder: Path, kind: ann.IndexKind) -> object:
                 _vectors(images, none),
             ]
             if gallery.image_hubness is not None:
-                values = np.where(none, 0.0, np.append(gallery.image_hubness, 0.0)[own]).astype(np.float32)
+                values = np.where(none, 0.0, np.append(gallery.image_hubness, 0.0)[image_at]).astype(np.float32)
                 columns.append(pa.array(values, mask=none))
             yield pa.RecordBatch.from_arrays(columns, schema=schema)
 

@@ -1,10 +1,10 @@
-"""Exact search: 1,000 queries against 100,000 candidates of 256 dimensions, every one of them looked at.
+"""Exact search: 1,000 queries against 100,000 candidates of 256 dimensions, all of them scored.
 
     python benchmarks/search.py [--candidates N --queries N --dim D]
 
-Compared are a loop that scores and sorts one query at a time, the whole matrix of scores at once, and what `swclip
-locate` does (similarities, posterior, and optionally its density on the ground, in chunks of bounded memory). All find
-the same best candidate. Prints JSON.
+Compares a loop that scores and sorts one query at a time, the whole matrix of scores at once, and the search of `swclip
+locate` (similarities, posterior, and optionally its spatial density, in chunks of bounded memory). All find the same
+best candidate. Prints JSON.
 """
 
 from __future__ import annotations
@@ -57,20 +57,20 @@ def main() -> None:
         "loop over queries": lambda: np.stack([np.argsort(-(location @ q), kind="stable")[:TOP_K] for q in query]),
     }
     results: dict[str, float] = {}
-    found: dict[str, np.ndarray] = {}
+    best: dict[str, np.ndarray] = {}
     peak_mb: dict[str, int] = {}
     for name, way in ways.items():
-        results[name], found[name] = _timed(way)
-        if name.startswith("chunked"):  # the peak only grows: after the loop it would say nothing of the others
+        results[name], best[name] = _timed(way)
+        if name.startswith("chunked"):  # the peak only grows: after the loop it would be that of the loop
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             peak_mb[name] = peak // (2**20 if sys.platform == "darwin" else 2**10)
     kernel_s, _ = _timed(lambda: gallery_kernel(gallery, config.smoothing_m, config.kernel).data)
     results["chunked posterior, smoothed"], _ = _timed(lambda: _posterior(query, gallery, config, smooth=True))
-    results["whole matrix at once"], found["whole matrix at once"] = _timed(
+    results["whole matrix at once"], best["whole matrix at once"] = _timed(
         lambda: np.argsort(-(query @ location.T), axis=1)[:, :TOP_K]
     )
-    if any((answers[:, 0] != found["loop over queries"][:, 0]).any() for answers in found.values()):
-        raise SystemExit("the ways do not find the same candidates")
+    if any((rows[:, 0] != best["loop over queries"][:, 0]).any() for rows in best.values()):
+        raise SystemExit("the searches do not find the same candidates")
     loop = results["loop over queries"]
     report = {
         "queries": options.queries,
@@ -106,8 +106,8 @@ def _posterior(query: np.ndarray, gallery: Gallery, config: PosteriorConfig, *, 
 
 def _timed(way: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
     start = time.perf_counter()
-    found = way()
-    return time.perf_counter() - start, found
+    result = way()
+    return time.perf_counter() - start, result
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How hard the synthetic cities are without training: nearest neighbours on pixels and on an untrained network.
+"""Difficulty of the synthetic cities without training: nearest neighbours on pixels and on an untrained network.
 
-    python benchmarks/synthetic_difficulty.py DIR        (what `swclip synth --out DIR` wrote)
+    python benchmarks/synthetic_difficulty.py DIR        (from `swclip synth --out DIR`)
 
-The last drive past each place is the query, the drives before it are the gallery, of all cities together.
+The queries are the last drive past each place; the gallery are the earlier drives, of all cities together.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def split_by_last_drive(manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
 
 
 def report(name: str, features: np.ndarray, manifest: Manifest) -> None:
-    """Print one line: errors of the nearest neighbour."""
+    """Print one line with the errors of the nearest neighbour."""
     query, gallery = split_by_last_drive(manifest)
     nearest = gallery[(features[query] @ features[gallery].T).argmax(axis=1)]
     error = geodesic_m(manifest.positions_deg[query], manifest.positions_deg[nearest])
@@ -76,7 +76,7 @@ def main() -> None:
     for seed in range(3):
         report(f"an untrained network, seed {seed}", untrained_features(pictures, seed), manifest)
     rng = np.random.default_rng(0)
-    report("chance", rng.standard_normal((len(manifest), 64)).astype(np.float32), manifest)
+    report("random baseline", rng.standard_normal((len(manifest), 64)).astype(np.float32), manifest)
 
 
 if __name__ == "__main__":

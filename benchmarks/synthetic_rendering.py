@@ -2,8 +2,8 @@
 
     python benchmarks/synthetic_rendering.py [SIZE ...]
 
-Two rates are printed: by the clock, and by the processor time that was used (the same on an idle machine). Then the
-processor time of a caption and of a map tile, and how many photographs have a caption and name a shop sign.
+Prints two rates, by wall-clock and by CPU time (equal on an idle machine); then the CPU time of a caption and of a map
+tile, and the number of photographs with a caption, and with the name of a shop sign.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main() -> None:
     scene = build_scene(0, 0)
     print(f"building a city: {time.perf_counter() - began:.2f} s")
     places, captures = plan_captures(0, 400, 0)
-    render(scene, frame_shot(scene, 0, captures[0], 32, 0))  # fonts and sprites are drawn once a process
+    render(scene, frame_shot(scene, 0, captures[0], 32, 0))  # fonts and sprites are drawn once per process
     print("| size, px | photographs/s | photographs/s of processor time |\n|---|---|---|")
     for size in sizes:
         chosen = captures[:: max(1, size // 16)]

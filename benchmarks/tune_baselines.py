@@ -1,15 +1,15 @@
-"""Hyper-parameters of each compared method, chosen on validation photographs with the benchmark's own budget.
+"""Hyper-parameters of each compared method, chosen on validation queries with the benchmark's budget.
 
     python benchmarks/tune_baselines.py DATA --splits FILE --out OUT [--systems geoclip sw-clip] [--seed 0]
         [--set steps=400 --set freeze_image=true --set model.image.tower=PATH ...]
 
-Every system gets as many settings, ours no more than the others: its recipe as it ships, and a few that change what its
-paper or its nature says matters. Each is trained once; the one with the least `val_log_error` (the mean of log10(1 +
-error / 10 m) of the validation photographs, at the best step) is chosen. Query photographs are not looked at. Runs
-that are finished are not trained again, so an interrupted search goes on.
+Every system has the same number of settings: its recipe as shipped, and a few that change parameters which matter for
+the method. Each is trained once; the one with the lowest `val_log_error` (the mean of log10(1 + error / 10 m) of the
+validation queries, at the best step) is chosen. The queries are not used. Finished runs are not trained again, so that
+an interrupted search resumes.
 
-Leaves OUT/tuning.json and OUT/tuning.md, with all settings tried, and OUT/recipes/SYSTEM.toml: the chosen one as a
-recipe, for `swclip benchmark --systems OUT/recipes/geoclip.toml ...` with the same --set.
+Writes OUT/tuning.json and OUT/tuning.md, with all settings, and OUT/recipes/SYSTEM.toml: the chosen one as a recipe,
+for `swclip benchmark --systems OUT/recipes/geoclip.toml ...` with the same --set.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from swclip.training.loop import train
 from swclip.versions import versions
 
 Setting = Mapping[str, Any]
-"""What a setting has otherwise than its recipe, by dotted key."""
+"""The values that a setting changes in its recipe, by dotted key."""
 
 GRIDS: dict[str, list[Setting]] = {
     "clip": [
@@ -91,16 +91,16 @@ GRIDS: dict[str, list[Setting]] = {
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting, trained.
+    """One trained setting.
 
     Attributes:
-        values: What it has otherwise than its recipe, by dotted key.
-        run: Its run's folder, relative to OUT.
-        val_log_error: What is chosen by.
-        val_median_m: Median error of the validation photographs at the same step, metres.
-        val_mean_m: Mean error, metres.
-        step: That step.
-        seconds: How long the run, or its last part, took.
+        values: The values that it changes in its recipe, by dotted key.
+        run: The folder of its run, relative to OUT.
+        val_log_error: The score of the choice.
+        val_median_m: Median error of the validation queries at the same step, metres.
+        val_mean_m: Their mean error, metres.
+        step: The step.
+        seconds: Duration of the run, or of its last part.
     """
 
     values: dict[str, Any]
@@ -121,27 +121,27 @@ def tune(
     seed: int,
     cache: FeatureCache,
 ) -> dict[str, list[Trial]]:
-    """Train every setting of the systems, writing the tables after each.
+    """Train all settings of the systems, and write the tables after each.
 
     Raises:
-        InputError: An unknown system, or splits without validation photographs.
+        InputError: A system is unknown, or the splits have no validation queries.
     """
     if unknown := sorted(set(systems) - set(GRIDS)):
-        raise InputError(f"no settings are known for {', '.join(unknown)}; there are some for {', '.join(GRIDS)}.")
+        raise InputError(f"there are no settings for {', '.join(unknown)}; there are some for {', '.join(GRIDS)}.")
     if not len(indices(splits, manifest, "val")):
-        raise InputError(f"{splits.path}: no photograph is in split 'val' to choose by; split again with some.")
-    found: dict[str, list[Trial]] = {system: [] for system in systems}
+        raise InputError(f"{splits.path}: there are no validation queries to choose by; split again with some.")
+    trials: dict[str, list[Trial]] = {system: [] for system in systems}
     total, made = sum(len(GRIDS[system]) for system in systems), 0
     for system in systems:
         for values in GRIDS[system]:
             made += 1
             print(f"{made}/{total}: {system} {_text(values)}", file=sys.stderr)
-            found[system].append(_tried(manifest, splits, system, values, out, overrides, seed, cache))
-            write_tables(out, found, {"overrides": overrides, "seed": seed, "splits": splits.meta, **versions()})
-    return found
+            trials[system].append(_trial(manifest, splits, system, values, out, overrides, seed, cache))
+            write_tables(out, trials, {"overrides": overrides, "seed": seed, "splits": splits.meta, **versions()})
+    return trials
 
 
-def _tried(
+def _trial(
     manifest: Manifest,
     splits: Splits,
     system: str,
@@ -152,7 +152,7 @@ def _tried(
     cache: FeatureCache,
 ) -> Trial:
     config = load_recipe(system, merged({**overrides, "seed": seed}, nested(values)))
-    # By what it is and not by its number, so that a grid may be added to between two searches.
+    # Named by its content and not by its number, so that a grid may be extended between two searches.
     name = hashlib.sha256(json.dumps([dict(values), seed], sort_keys=True).encode()).hexdigest()[:8]
     run = Path("runs") / f"{system}-{name}"
     facts = train(manifest, splits, config, out / run, system=system, cache=cache)
@@ -170,11 +170,11 @@ def _tried(
 
 
 def best_of(trials: Sequence[Trial]) -> Trial:
-    """The trial with the least error; of equals the first, which is nearer to the recipe as it ships."""
+    """The trial with the lowest error; the first of equals, which is closer to the recipe as shipped."""
     return min(trials, key=lambda trial: trial.val_log_error)
 
 
-def write_tables(out: Path, found: Mapping[str, Sequence[Trial]], made_with: Mapping[str, Any]) -> None:
+def write_tables(out: Path, trials_of: Mapping[str, Sequence[Trial]], made_with: Mapping[str, Any]) -> None:
     """Write tuning.json, tuning.md, and the chosen setting of each finished system as a recipe."""
     out.mkdir(parents=True, exist_ok=True)
     document = {
@@ -185,25 +185,25 @@ def write_tables(out: Path, found: Mapping[str, Sequence[Trial]], made_with: Map
                 "best": best_of(trials).values if trials else None,
                 "finished": len(trials) == len(GRIDS[system]),
             }
-            for system, trials in found.items()
+            for system, trials in trials_of.items()
         },
     }
     write_json(out / "tuning.json", document)
-    (out / "tuning.md").write_text(table(found), encoding="utf-8")
+    (out / "tuning.md").write_text(table(trials_of), encoding="utf-8")
     (out / "recipes").mkdir(exist_ok=True)
-    for system, trials in found.items():
+    for system, trials in trials_of.items():
         if len(trials) == len(GRIDS[system]):
             text = tomli_w.dumps({"base": system, **nested(best_of(trials).values)})
             (out / "recipes" / f"{system}.toml").write_text(text, encoding="utf-8")
 
 
-def table(found: Mapping[str, Sequence[Trial]]) -> str:
-    """All settings tried as a Markdown table, the chosen ones in bold."""
+def table(trials_of: Mapping[str, Sequence[Trial]]) -> str:
+    """All settings as a Markdown table, the chosen ones in bold."""
     rows = [
         "| system | setting | log error | median m | mean m | best step | seconds |",
         "|---|---|---|---|---|---|---|",
     ]
-    for system, trials in found.items():
+    for system, trials in trials_of.items():
         chosen = best_of(trials) if trials else None
         for trial in trials:
             mark = "**" if trial is chosen else ""
@@ -213,7 +213,7 @@ def table(found: Mapping[str, Sequence[Trial]]) -> str:
 
 
 def _text(values: Setting) -> str:
-    return ", ".join(f"{key} = {json.dumps(value)}" for key, value in values.items()) or "as it ships"
+    return ", ".join(f"{key} = {json.dumps(value)}" for key, value in values.items()) or "as shipped"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -229,11 +229,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         overrides = nested(assigned(options.assignments))
         data = read_manifest(options.manifest), read_splits(options.splits)
-        found = tune(*data, options.systems, options.out, overrides, options.seed, FeatureCache())
+        trials = tune(*data, options.systems, options.out, overrides, options.seed, FeatureCache())
     except SwclipError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    print(table(found), end="")
+    print(table(trials), end="")
     return 0
 
 

@@ -1,14 +1,14 @@
-"""What captions and map tiles add at query time, and what they cost where they are absent.
+"""Benefit of captions and map tiles at query time, and their cost where they are absent.
 
     swclip synth --out CITIES --captions --maps
     swclip split CITIES --out splits.parquet
     python benchmarks/views.py CITIES --splits splits.parquet --out DIR [--steps 400 --batch-size 128 --size-px 64]
 
-Trains sw-clip and sw-clip-views with the same budget and seeds, and evaluates sw-clip by the photograph, and
-sw-clip-views by the photograph alone, by each set of views, and on the same manifest with its captions and tiles taken
-away, which must be the photograph alone to the last digit. Runs that are finished (DIR/runs) are not trained again.
-Writes DIR/views.json and DIR/views.md; figures are means over the seeds, differences from sw-clip are paired, with 95 %
-intervals from resampling blocks of queries.
+Trains sw-clip and sw-clip-views with the same budget and seeds. Evaluates sw-clip by the photograph, and sw-clip-views
+by the photograph alone, by each set of modalities, and on the same manifest without its captions and tiles, which must
+equal the photograph alone to the last digit. Finished runs in DIR/runs are not trained again. Writes DIR/views.json and
+DIR/views.md; figures are means over the seeds, differences from sw-clip are paired, with 95 % intervals from resampling
+blocks of queries.
 """
 
 from __future__ import annotations
@@ -63,13 +63,14 @@ def main() -> None:
     options = parser.parse_args()
     manifest, splits = read_manifest(options.manifest), read_splits(options.splits)
 
-    found: dict[tuple[str, str], dict[int | str, Evaluation]] = {}
+    evaluations: dict[tuple[str, str], dict[int | str, Evaluation]] = {}
     for seed in options.seeds:
         for system in (PLAIN, VIEWS):
             for use, evaluation in measure(system, seed, manifest, splits, options).items():
-                found.setdefault((system, use), {})[seed] = evaluation
-    rows = {key: [evaluation.report.as_dict() for evaluation in seeds.values()] for key, seeds in found.items()}
-    compared = compare({_label(*key): seeds for key, seeds in found.items()}, {}, baseline=_label(PLAIN, "image"))
+                evaluations.setdefault((system, use), {})[seed] = evaluation
+    rows = {key: [evaluation.report.as_dict() for evaluation in seeds.values()] for key, seeds in evaluations.items()}
+    by_label = {_label(*key): seeds for key, seeds in evaluations.items()}
+    compared = compare(by_label, {}, baseline=_label(PLAIN, "image"))
     table = [
         {
             "system": system,
@@ -81,10 +82,10 @@ def main() -> None:
     ]
     by_image, absent = rows[VIEWS, "image"], rows[VIEWS, ABSENT]
     harmless = all(a["error_m"] == b["error_m"] for a, b in zip(by_image, absent, strict=True))
-    asked = {name: report["made_with"]["views"] for (_, name), (report, *_) in rows.items()}
+    counts = {name: report["made_with"]["views"] for (_, name), (report, *_) in rows.items()}
     document = {
         "made_with": {**versions(), "manifest": str(manifest.path), "digest": manifest.digest, **_plain(options)},
-        "queries_with_each_view": asked,
+        "queries_with_each_view": counts,
         "absent_is_image_alone": harmless,
         "table": table,
     }
@@ -98,17 +99,19 @@ def main() -> None:
 def measure(
     system: str, seed: int, manifest: Manifest, splits: Splits, options: argparse.Namespace
 ) -> dict[str, Evaluation]:
-    """Train a system, and how it is measured by what queries are asked with."""
+    """Train a system, and evaluate it by each set of modalities."""
     budget = {"steps": options.steps, "batch.size": options.batch_size, "model.image.size_px": options.size_px}
-    given = assigned(options.assignments)
-    if system == PLAIN:  # values that only the views have
-        given = {key: value for key, value in given.items() if not key.startswith(("model.views.", "objective.views."))}
-    config = load_recipe(system, nested({**budget, **given, "seed": seed}))
+    values = assigned(options.assignments)
+    if system == PLAIN:  # without values for further modalities
+        values = {
+            key: value for key, value in values.items() if not key.startswith(("model.views.", "objective.views."))
+        }
+    config = load_recipe(system, nested({**budget, **values, "seed": seed}))
     run, cache = options.out / "runs" / f"{system}-{seed}", FeatureCache()
     train(manifest, splits, config, run, system=system, cache=cache)
     model = load_model(run)
 
-    def asked(on: Manifest, use: tuple[ModalityName, ...] | None) -> Evaluation:
+    def evaluated(on: Manifest, use: tuple[ModalityName, ...] | None) -> Evaluation:
         return evaluate(
             model,
             on,
@@ -121,26 +124,28 @@ def measure(
         )
 
     if system == PLAIN:
-        return {"image": asked(manifest, ("image",))}
+        return {"image": evaluated(manifest, ("image",))}
     bare = replace(manifest, frame=manifest.frame.drop(columns=["caption", "map_path"]))
-    return {**{name: asked(manifest, use) for name, use in USES.items()}, ABSENT: asked(bare, None)}
+    return {**{name: evaluated(manifest, use) for name, use in USES.items()}, ABSENT: evaluated(bare, None)}
 
 
 def markdown(table: list[dict[str, Any]], harmless: bool) -> str:
-    """The table for people."""
+    """The table as Markdown."""
     head = ["system", "queries by", "median", "mean", "within 25 m", "within 100 m"]
     head += [f"{figure_name(key)} vs {PLAIN}" for key in COMPARED]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row in table:
         lengths = [metres(row[f"error_m.{key}"]) for key in ("median", "mean")]
         shares = [percent(row[f"accuracy_within_m.{key}"]) for key in ("25", "100")]
-        less = row["difference"]
-        gained = [""] * len(COMPARED)
-        if less is not None:
-            gained = [f"{signed(less[key]['value'], key)} {signed_interval(less[key], key)}" for key in COMPARED]
-        lines.append(f"| {' | '.join([row['system'], row['queries'], *lengths, *shares, *gained])} |")
+        difference = row["difference"]
+        cells = [""] * len(COMPARED)
+        if difference is not None:
+            cells = [
+                f"{signed(difference[key]['value'], key)} {signed_interval(difference[key], key)}" for key in COMPARED
+            ]
+        lines.append(f"| {' | '.join([row['system'], row['queries'], *lengths, *shares, *cells])} |")
     same = "are" if harmless else "ARE NOT"
-    return "\n".join([*lines, "", f"Errors with the views absent {same} those of the photograph alone.", ""])
+    return "\n".join([*lines, "", f"Errors with absent modalities {same} those of the photograph alone.", ""])
 
 
 def _label(system: str, use: str) -> str:

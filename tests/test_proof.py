@@ -81,8 +81,8 @@ def test_write_only_builds_the_page_from_existing_results(
     assert "swclip split wuhan --protocol new-streets --out proof/splits/new.parquet" in text
     assert "--image-tower dino --text-tower none --freeze image" in text
     assert "40 queries (38 with a candidate within 25 m), 90 candidates" in text
-    assert text.index("**A warning before any figure.**") < text.index("40 queries")
-    assert "sw-clip-template is not among the systems" in text
+    assert text.index("**Limitations.**") < text.index("40 queries")
+    assert "sw-clip-template is omitted" in text
     assert "](../images/wuhan-new.png)" in text
     assert str(tmp_path) not in text
     assert "/home" not in text
@@ -90,5 +90,5 @@ def test_write_only_builds_the_page_from_existing_results(
 
 
 def test_unknown_recipe_is_named(proof: ModuleType) -> None:
-    with pytest.raises(SystemExit, match="no recipe is called 'sw-klip'"):
+    with pytest.raises(SystemExit, match="there is no recipe 'sw-klip'"):
         proof.chosen_systems(["clip", "sw-klip"], "none")

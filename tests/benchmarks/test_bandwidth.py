@@ -1,4 +1,4 @@
-"""benchmarks/bandwidth.py: what is chosen by whom, and what is said of it."""
+"""benchmarks/bandwidth.py: scores, tables and the figure."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def test_log_error_is_the_mean_of_the_logarithms(bandwidth: ModuleType) -> None:
     assert bandwidth.log_error([5.0]) == pytest.approx(math.log10(1.5))
 
 
-def test_the_best_weights_of_a_run_are_what_counts(bandwidth: ModuleType, tmp_path: Path) -> None:
+def test_the_score_of_a_run_is_that_of_its_best_weights(bandwidth: ModuleType, tmp_path: Path) -> None:
     lines = ['{"step": 10, "loss": 1.0}', '{"step": 10, "val_log_error": 1.5}', '{"step": 20, "val_log_error": 1.25}']
     (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 30, "val_log_error": null}']) + "\n")
     assert bandwidth.validated(tmp_path) == 1.25
 
 
-def test_the_table_holds_what_was_found_against_what_validation_chooses(bandwidth: ModuleType) -> None:
+def test_the_table_compares_the_estimate_with_the_choice_of_validation(bandwidth: ModuleType) -> None:
     *_, line = bandwidth.summary([DOCUMENT]).strip().splitlines()
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[:6] == ["Town", "14.2 m (semivariogram)", "15 m", "30 m", "70 m", "80 m"]

@@ -1,4 +1,4 @@
-"""Wrong positions on purpose: of the promised size, the same again from the same seed, and nowhere else."""
+"""Injected position errors: of the stated size, reproducible from the seed, and only where intended."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def generator(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def test_noise_has_the_promised_size_along_each_axis() -> None:
+def test_noise_has_the_stated_size_along_each_axis() -> None:
     positions = grid(60)
     moved, accuracy_m = displaced(positions, 12.0, generator())
     by_m = FRAME.to_xy_m(moved) - FRAME.to_xy_m(positions)
@@ -38,7 +38,7 @@ def test_noise_has_the_promised_size_along_each_axis() -> None:
     assert set(accuracy_m) == {12.0}
 
 
-def test_a_higher_level_only_goes_further() -> None:
+def test_a_higher_level_gives_longer_displacements() -> None:
     positions = grid(5)
     near, far = (FRAME.to_xy_m(displaced(positions, s, generator(3))[0]) for s in (5.0, 50.0))
     home = FRAME.to_xy_m(positions)
@@ -55,7 +55,7 @@ def test_headings_of_a_panorama_share_a_fix() -> None:
     np.testing.assert_array_equal(accuracy_m[0::3], accuracy_m[1::3])
 
 
-def test_accuracies_of_their_own_are_told() -> None:
+def test_different_accuracies_are_returned() -> None:
     positions = grid(60)
     moved, accuracy_m = displaced(positions, 12.0, generator(), spread=0.6)
     assert accuracy_m.mean() == pytest.approx(12.0, rel=0.05)
@@ -64,7 +64,7 @@ def test_accuracies_of_their_own_are_told() -> None:
     assert standard.std(axis=0) == pytest.approx([1.0, 1.0], rel=0.05)
 
 
-def test_noise_is_to_scale_in_cities_far_apart() -> None:
+def test_noise_has_its_size_in_distant_cities() -> None:
     both = np.concatenate([grid(30), grid(30) + np.array([13.0, -40.0])])
     moved, _ = displaced(both, 10.0, generator())
     for part in (slice(0, 900), slice(900, 1800)):
@@ -72,14 +72,14 @@ def test_noise_is_to_scale_in_cities_far_apart() -> None:
         assert away_m.mean() == pytest.approx(10.0 * np.sqrt(np.pi / 2), rel=0.06)
 
 
-def test_the_asked_share_is_at_another_far_place() -> None:
+def test_the_configured_share_is_at_a_distant_place() -> None:
     positions = grid(10, 50.0, each=2)
     taken, wrong = misplaced(positions, 0.2, 200.0, generator())
     assert wrong.sum() == 40
     np.testing.assert_array_equal(taken[~wrong], positions[~wrong])
     assert haversine_m(*positions[wrong].T, *taken[wrong].T).min() >= 200.0
-    known = {tuple(position) for position in positions}
-    assert {tuple(position) for position in taken[wrong]} <= known
+    originals = {tuple(position) for position in positions}
+    assert {tuple(position) for position in taken[wrong]} <= originals
     np.testing.assert_array_equal(wrong[0::2], wrong[1::2])
     more, _ = misplaced(positions, 0.2, 200.0, generator(1))
     assert not np.array_equal(more, taken)
@@ -88,7 +88,7 @@ def test_the_asked_share_is_at_another_far_place() -> None:
     assert not none_wrong.any()
 
 
-def test_what_cannot_work() -> None:
+def test_invalid_values_are_refused() -> None:
     with pytest.raises(InputError, match="none that is 900 m away"):
         misplaced(grid(3), 0.5, 900.0, generator())
     with pytest.raises(ConfigError, match=r"share of 1.0"):
@@ -97,7 +97,7 @@ def test_what_cannot_work() -> None:
         displaced(grid(3), -1.0, generator())
 
 
-def test_other_positions_under_the_same_splits(town: Path) -> None:
+def test_other_positions_with_the_same_splits(town: Path) -> None:
     manifest, splits = read_manifest(town), read_splits(town / "splits.parquet")
     rows = indices(splits, manifest, "train")
     positions = manifest.positions_deg.copy()
@@ -105,8 +105,8 @@ def test_other_positions_under_the_same_splits(town: Path) -> None:
     other, same = with_positions(manifest, splits, positions)
     assert other.digest != manifest.digest
     np.testing.assert_array_equal(indices(same, other, "train"), rows)
-    asked = indices(same, other, "query")
-    np.testing.assert_array_equal(other.positions_deg[asked], manifest.positions_deg[asked])
+    queries = indices(same, other, "query")
+    np.testing.assert_array_equal(other.positions_deg[queries], manifest.positions_deg[queries])
     assert candidates_for(same, "query").equals(candidates_for(splits, "query"))
     assert read_manifest(town).digest == manifest.digest, "nothing is written"
     with pytest.raises(MismatchError):

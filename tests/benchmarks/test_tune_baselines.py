@@ -1,4 +1,4 @@
-"""The search for the baselines' hyper-parameters: nobody is favoured, and what is written is what was tried."""
+"""The search for the baselines' hyper-parameters: equal numbers of settings, and complete tables."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ def test_every_system_has_as_many_settings_and_each_can_be_loaded(tuning: dict[s
     assert {len(grid) for grid in grids.values()} == {6}
     for system, grid in grids.items():
         configs = [load_recipe(system, nested(values)) for values in grid]
-        assert configs[0] == load_recipe(system), "the recipe as it ships is among them"
+        assert configs[0] == load_recipe(system), "the recipe as shipped is among them"
         assert all(one != other for at, one in enumerate(configs) for other in configs[:at]), system
 
 
-def test_the_search(tuning: dict[str, Any], town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_search_is_written_and_not_repeated(
+    tuning: dict[str, Any], town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tuning["GRIDS"].clear()
     tuning["GRIDS"] |= {
         "geoclip": [{}, {"optimizer.rate": 1e-2, "queue.noise_m": 20.0}],
@@ -69,9 +71,9 @@ def test_the_search(tuning: dict[str, Any], town: Path, tmp_path: Path, capsys: 
     assert {path: path.stat().st_mtime_ns for path in out.glob("runs/*/metrics.jsonl")} == stamps
 
 
-def test_what_it_refuses(
+def test_unknown_systems_are_refused(
     tuning: dict[str, Any], town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [str(town), "--splits", str(town / "splits.parquet"), "--out", str(tmp_path), "--systems", "geoclop"]
     assert tuning["main"](arguments) == 2
-    assert "no settings are known for geoclop" in capsys.readouterr().err
+    assert "there are no settings for geoclop" in capsys.readouterr().err

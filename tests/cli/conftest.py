@@ -1,4 +1,4 @@
-"""Runs and a gallery made by the commands themselves, and commands as processes of their own."""
+"""Runs and a gallery made with the commands, and commands as separate processes."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ TINY = [
 
 @pytest.fixture(scope="session")
 def tiny() -> list[str]:
-    """Flags that make a model small."""
+    """Flags for a small model."""
     return TINY
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _separate_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SWCLIP_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("COLUMNS", "200")
@@ -41,7 +41,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def made(town: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two finished runs, `run` and `other`, and `gallery`, which was made with `run`."""
+    """A folder with two finished runs, `run` and `other`, and the gallery of `run`."""
     folder = tmp_path_factory.mktemp("made")
     splits = f"--splits={town / 'splits.parquet'}"
     for name, seed in (("run", 0), ("other", 1)):
@@ -51,15 +51,15 @@ def made(town: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def own_town(town: Path, tmp_path: Path) -> Path:
-    """A copy of the town, to be damaged."""
+def town_copy(town: Path, tmp_path: Path) -> Path:
+    """A copy of the town that tests may modify."""
     shutil.copytree(town, tmp_path / "town")
     return tmp_path / "town"
 
 
 @pytest.fixture(scope="session")
 def start() -> Callable[..., subprocess.Popen[str]]:
-    """Start `swclip ...` as a process of its own."""
+    """Start `swclip ...` as a separate process."""
 
     def begin(*arguments: str | Path, **more: Any) -> subprocess.Popen[str]:
         return subprocess.Popen(

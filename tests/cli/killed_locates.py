@@ -1,7 +1,7 @@
-"""Runs `swclip ...` in forked processes, which need not import everything again, and kills them when told to.
+"""Runs `swclip ...` in forked processes, which need not import everything again, and kills them on request.
 
-Reads lines of JSON, {"arguments": [...], "kill_after_s": seconds or null}; answers each with {"code", "took_s"}, where
-the code of a killed one is -9.
+Reads JSON lines, {"arguments": [...], "kill_after_s": seconds or null}, and answers each with {"code", "took_s"}; the
+code of a killed process is -9.
 """
 
 import json
@@ -22,18 +22,18 @@ from swclip.cli.app import run
 
 
 def main() -> None:
-    """Run what is asked until nothing more is."""
+    """Run the requested commands until the end of the input."""
     for line in sys.stdin:
-        asked = json.loads(line)
+        request = json.loads(line)
         began = time.monotonic()
         child = os.fork()
         if not child:
-            os.dup2(2, 1)  # the answers to this script's caller are the parent's to write
-            code = run(asked["arguments"])
+            os.dup2(2, 1)  # only the parent writes to standard output
+            code = run(request["arguments"])
             sys.stdout.flush()
             os._exit(code)
-        if asked["kill_after_s"] is not None:
-            time.sleep(asked["kill_after_s"])
+        if request["kill_after_s"] is not None:
+            time.sleep(request["kill_after_s"])
             os.kill(child, signal.SIGKILL)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         print(json.dumps({"code": code, "took_s": time.monotonic() - began}), flush=True)

@@ -1,8 +1,9 @@
-"""The command line as a whole: its help, what it costs to start, and how interruptions end."""
+"""The command line: help texts, start-up time and interruptions."""
 
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -12,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from swclip.cli.app import VERBS, app, run
+from swclip.cli.app import COMMANDS, app, run
 from swclip.training.run import read_run
 
 HEAVY = ("torch", "transformers", "pandas", "geopandas", "pyarrow", "matplotlib", "plotly", "scipy", "safetensors")
 
 
-def test_help_is_quick_and_names_every_verb() -> None:
+def test_help_lists_every_command_without_heavy_imports() -> None:
     code = (
         "import sys\nfrom swclip.cli.app import run\n"
         "try:\n    run(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
@@ -26,32 +27,43 @@ def test_help_is_quick_and_names_every_verb() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True)
     assert "heavy: []" in shown.stderr, shown.stderr
-    for verb in VERBS:
-        assert f"\n  {verb} " in shown.stdout.replace("│", " ").replace("\n ", "\n "), verb
-    # Asking what a verb takes must not load the libraries that it works with either.
-    asked = subprocess.run([sys.executable, "-c", code, "train", "--help"], capture_output=True, text=True, check=True)
-    assert "heavy: []" in asked.stderr, asked.stderr
+    # A wide terminal, so that no summary is wrapped.
+    lines = dict(re.findall(r"^│ (\S+) +(\S.*?) *│$", shown.stdout, re.MULTILINE))
+    assert {name: lines.get(name) for name in COMMANDS} == COMMANDS
+    # The help of a command must not import the libraries that it uses either.
+    shown = subprocess.run([sys.executable, "-c", code, "train", "--help"], capture_output=True, text=True, check=True)
+    assert "heavy: []" in shown.stderr, shown.stderr
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_each_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run([verb, "--help"]) == 0
+def test_every_gallery_command_has_a_summary(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["gallery", "--help"]) == 0
+    lines = dict(re.findall(r"^│ (\S+) +(\S.*?) *│$", capsys.readouterr().out, re.MULTILINE))
+    assert {name for name in app["gallery"] if not name.startswith("-")} <= set(lines)
+
+
+@pytest.mark.parametrize(("name", "summary"), COMMANDS.items())
+def test_the_help_of_a_command_is_its_docstring(name: str, summary: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([name, "--help"]) == 0
     shown = capsys.readouterr().out
-    assert f"Usage: swclip {verb}" in shown
-    # A verb that has verbs of its own says what they are for; any other begins with its docstring.
-    command = app[verb].default_command
-    said = app[verb].help if command is None else command.__doc__
-    assert said
-    assert said.splitlines()[0].rstrip(".").split()[0] in shown
+    assert f"Usage: swclip {name}" in shown
+    command = app[name].default_command
+    if command is None:  # a group of commands
+        assert summary in shown
+        return
+    assert command.__doc__ is not None
+    first, *rest = command.__doc__.split("Args:")[0].strip().split("\n\n")
+    assert first == summary, "the list of commands shows the first line of the docstring"
+    for paragraph in rest:
+        assert " ".join(paragraph.split()) in " ".join(shown.split())
 
 
-@pytest.mark.parametrize("verb", [name for name in app["gallery"] if not name.startswith("-")])
-def test_each_verb_of_a_gallery_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["gallery", verb, "--help"]) == 0
-    assert f"Usage: swclip gallery {verb}" in capsys.readouterr().out
+@pytest.mark.parametrize("name", [name for name in app["gallery"] if not name.startswith("-")])
+def test_each_gallery_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["gallery", name, "--help"]) == 0
+    assert f"Usage: swclip gallery {name}" in capsys.readouterr().out
 
 
-def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
     import swclip
 
     assert run(["--version"]) == 0
@@ -61,7 +73,9 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize(
     "arguments", [["trian"], ["train"], ["train", "x", "--stepz", "3"], ["locate", "g", "--top-k", "x"]]
 )
-def test_a_command_that_is_not_understood(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_command_line_exits_without_a_traceback(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as left:
         run(arguments)
     assert left.value.code not in (0, None)
@@ -69,7 +83,7 @@ def test_a_command_that_is_not_understood(arguments: list[str], capsys: pytest.C
     assert "Traceback" not in captured.out + captured.err
 
 
-def test_ctrl_c_says_so_and_the_same_command_goes_on(
+def test_training_resumes_after_ctrl_c(
     town: Path, tiny: list[str], tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
     out = tmp_path / "run"
@@ -82,10 +96,10 @@ def test_ctrl_c_says_so_and_the_same_command_goes_on(
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "interrupted; the same command goes on" in errors
+    assert "interrupted; run the same command again to resume" in errors
     assert "Traceback" not in errors
     assert read_run(out).status == "running"
-    assert not list(out.rglob(".*")), "nothing half-written"
+    assert not list(out.rglob(".*")), "no partial files"
     again = start(*command)
     _, errors = again.communicate(timeout=120)
     assert again.returncode == 0, errors
@@ -94,7 +108,7 @@ def test_ctrl_c_says_so_and_the_same_command_goes_on(
     assert steps == [10, 20, 30, 40, 50, 60, 60]
 
 
-def test_a_pipe_that_closes_is_no_error(made: Path, town: Path) -> None:
+def test_closed_pipe_is_not_an_error(made: Path, town: Path) -> None:
     command = [sys.executable, "-m", "swclip", "locate", str(made / "gallery"), str(town)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""What a person gets wrong: one message with the file and what to do, an exit code, nothing half-written."""
+"""Mistakes of users: one message that names the file and what to do, an exit code, and no partial files."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import pytest
 
 from swclip.cli.app import run
 
-# Verb, its arguments, the exit code, and what the message must say. MADE holds run, other, gallery; OUT is not there.
+# Command, exit code, and part of the message. MADE contains run, other and gallery; OUT does not exist.
 WRONG_PATHS = [
     ("prepare NOWHERE --out OUT", 2, "nowhere"),
     (
         "split NOWHERE --protocol known-places --out OUT/s.parquet",
         3,
-        "nowhere/manifest.parquet: there is no manifest there",
+        "nowhere/manifest.parquet: there is no manifest",
     ),
-    ("train NOWHERE --splits TOWN/splits.parquet --out OUT", 3, "there is no manifest there"),
+    ("train NOWHERE --splits TOWN/splits.parquet --out OUT", 3, "there is no manifest"),
     ("train TOWN --splits NOWHERE --out OUT", 3, "nowhere: the splits do not exist"),
     ("train TOWN --splits TOWN/splits.parquet --recipe NOWHERE --out OUT", 5, "nowhere' is neither a shipped one"),
     ("train TOWN --splits TOWN/splits.parquet --image-tower NOWHERE --out OUT", 5, "nowhere'"),
@@ -29,10 +29,10 @@ WRONG_PATHS = [
     ("evaluate NOWHERE --out OUT", 3, "nowhere: is not a run"),
     ("evaluate MADE/run --splits NOWHERE --out OUT", 3, "nowhere: the splits do not exist"),
     ("index NOWHERE TOWN --out OUT", 3, "nowhere: is not a swclip model"),
-    ("index MADE/run NOWHERE --out OUT", 3, "there is no manifest there"),
+    ("index MADE/run NOWHERE --out OUT", 3, "there is no manifest"),
     ("locate NOWHERE TOWN/p00-0.jpg", 3, "nowhere"),
     ("locate MADE/gallery NOWHERE", 7, "nowhere"),
-    ("benchmark NOWHERE --splits TOWN/splits.parquet --out OUT", 3, "there is no manifest there"),
+    ("benchmark NOWHERE --splits TOWN/splits.parquet --out OUT", 3, "there is no manifest"),
     ("benchmark TOWN --splits NOWHERE --out OUT", 3, "the splits do not exist"),
     ("benchmark TOWN --splits TOWN/splits.parquet --systems clip NOWHERE --out OUT", 5, "is neither a shipped one"),
 ]
@@ -58,7 +58,7 @@ def _refused(arguments: list[str], code: int, message: str, capsys: pytest.Captu
     capsys.readouterr()
     assert run(arguments) == code
     captured = capsys.readouterr()
-    # Progress bars may come before; the message is the last thing said, once.
+    # Progress bars may precede the message, which is printed once, at the end.
     errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, captured.err
     assert message in captured.err[captured.err.index("error: ") :]
@@ -68,7 +68,7 @@ def _refused(arguments: list[str], code: int, message: str, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize(("command", "code", "message"), [*WRONG_PATHS, *EMPTY, *OTHER])
-def test_what_cannot_work_says_so(
+def test_wrong_input_is_reported_and_changes_no_files(
     command: str, code: int, message: str, town: Path, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -86,7 +86,7 @@ def test_what_cannot_work_says_so(
         arguments.append(word)
     before = {path: path.read_bytes() for folder in (town, made) for path in folder.rglob("*") if path.is_file()}
     out = _refused(arguments, code, message, capsys)
-    if arguments[2:] == [str(tmp_path / "nowhere")]:  # photographs are answered one by one, with an error
+    if arguments[2:] == [str(tmp_path / "nowhere")]:  # unreadable photographs get an answer with an error
         assert "no such file" in json.loads(out)[0]["error"]
     else:
         assert out == ""
@@ -98,45 +98,45 @@ def test_what_cannot_work_says_so(
     assert after == before
 
 
-@pytest.mark.parametrize("verb", ["split", "train", "index", "benchmark"])
-def test_a_manifest_of_another_version(
-    verb: str, own_town: Path, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("command_name", ["split", "train", "index", "benchmark"])
+def test_manifest_of_another_version_is_refused(
+    command_name: str, town_copy: Path, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path, out = own_town / "manifest.parquet", f"--out={tmp_path / 'out'}"
+    path, out = town_copy / "manifest.parquet", f"--out={tmp_path / 'out'}"
     table = pq.ParquetFile(path).read()
     metadata = dict(table.schema.metadata)
     metadata[b"swclip.manifest"] = json.dumps({**json.loads(metadata[b"swclip.manifest"]), "version": "99"}).encode()
     pq.write_table(table.replace_schema_metadata(metadata), path)
-    splits = f"--splits={own_town / 'splits.parquet'}"
+    splits = f"--splits={town_copy / 'splits.parquet'}"
     command = {
-        "split": ["split", str(own_town), "--protocol=known-places", out],
-        "train": ["train", str(own_town), splits, out],
-        "index": ["index", str(made / "run"), str(own_town), out],
-        "benchmark": ["benchmark", str(own_town), splits, out],
-    }[verb]
+        "split": ["split", str(town_copy), "--protocol=known-places", out],
+        "train": ["train", str(town_copy), splits, out],
+        "index": ["index", str(made / "run"), str(town_copy), out],
+        "benchmark": ["benchmark", str(town_copy), splits, out],
+    }[command_name]
     _refused(command, 3, f"{path}: manifest schema version 99, this swclip reads version 1", capsys)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_photograph_that_is_not_one(
-    own_town: Path, made: Path, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_file_that_is_not_a_photograph_is_reported(
+    town_copy: Path, made: Path, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bad = own_town / "p03-1.jpg"
+    bad = town_copy / "p03-1.jpg"
     bad.write_text("this is a letter")
     out = _refused(
-        ["locate", str(made / "gallery"), str(bad), str(own_town / "p00-0.jpg")], 7, f"{bad}: is not an", capsys
+        ["locate", str(made / "gallery"), str(bad), str(town_copy / "p00-0.jpg")], 7, f"{bad}: is not an", capsys
     )
     answers = json.loads(out)
     assert [answer.get("error") is None for answer in answers] == [False, True]
-    splits = f"--splits={own_town / 'splits.parquet'}"
+    splits = f"--splits={town_copy / 'splits.parquet'}"
     for more in ([], ["--freeze=image"]):
         run_folder = tmp_path / f"run{len(more)}"
-        command = ["train", str(own_town), splits, f"--out={run_folder}", "--steps=4", *tiny, *more]
+        command = ["train", str(town_copy), splits, f"--out={run_folder}", "--steps=4", *tiny, *more]
         _refused(command, 2, str(bad), capsys)
         assert not (run_folder / "model").exists()
 
 
-def test_a_checkpoint_cut_short(
+def test_truncated_checkpoint_is_reported(
     town: Path, made: Path, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run"
@@ -178,9 +178,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("verb", ["train", "checkpoint", "index", "evaluate", "benchmark"])
-def test_a_disk_that_fills(
-    verb: str, town: Path, made: Path, tiny: list[str], small_disk: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("command_name", ["train", "checkpoint", "index", "evaluate", "benchmark"])
+def test_full_disk_is_reported_and_leaves_no_partial_files(
+    command_name: str, town: Path, made: Path, tiny: list[str], small_disk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     splits, out = f"--splits={town / 'splits.parquet'}", small_disk / "out"
     train = ["train", str(town), splits, f"--out={out}", *tiny]
@@ -190,10 +190,10 @@ def test_a_disk_that_fills(
         "index": ["index", str(made / "run"), str(town), f"--out={out}"],
         "evaluate": ["evaluate", str(made / "run"), f"--out={out}"],
         "benchmark": ["benchmark", str(town), splits, f"--out={out}", "--steps=2", *tiny],
-    }[verb]
+    }[command_name]
     _refused(command, 6, "the disk is full", capsys, str(small_disk))
     left = {path.relative_to(small_disk).as_posix() for path in small_disk.rglob("*") if path.is_file()}
-    assert not [name for name in left if Path(name).name.startswith(".")], "nothing is left of what was begun"
+    assert not [name for name in left if Path(name).name.startswith(".")], "no partial files"
     assert not [
         name for name in left if name.endswith(("safetensors", "report.json", "report.html", "gallery.json"))
     ], left

@@ -1,4 +1,4 @@
-"""`swclip bandwidth` as it is typed: what it prints and leaves."""
+"""`swclip bandwidth`: output and files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_on_a_generated_city(
+def test_estimate_and_search_on_a_generated_city(
     generated: Path, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
@@ -43,7 +43,7 @@ def test_on_a_generated_city(
     with Image.open(out / "semivariogram.png") as picture:
         assert picture.width > 800
     assert "<svg" in (out / "semivariogram.svg").read_text()[:1000]
-    # What the search found by its form is what a training run finds.
+    # A training run with the same form of bandwidth computes the same value.
     trained = read_run(out / "search" / record["form"])
     assert trained.figures["bandwidth"]["used"] == record["form"]
     assert min(trained.figures["bandwidth"]["bandwidths_m"]) == pytest.approx(record["bandwidth_m"])
@@ -53,7 +53,7 @@ def test_on_a_generated_city(
     assert (out / "semivariogram.svg").read_bytes() == before, "the same figures, the same bytes"
 
 
-def test_nothing_is_left_without_a_folder(
+def test_no_files_are_written_without_out(
     town: Path, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -70,7 +70,7 @@ def test_nothing_is_left_without_a_folder(
         (["--set=bandwidth.photographs=1"], "at least 2"),
     ],
 )
-def test_values_that_cannot_work(
+def test_invalid_values_are_refused(
     flags: list[str], message: str, town: Path, tiny: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["bandwidth", str(town), f"--splits={town / 'splits.parquet'}", *tiny, *flags]) == 5

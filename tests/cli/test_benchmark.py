@@ -1,4 +1,4 @@
-"""`swclip benchmark` over several splits and several processes, and the splits that leave out each city in turn."""
+"""`swclip benchmark` with several splits and processes, and splits that hold out each city in turn."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def cities(town: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_each_city_is_left_out_in_a_file_of_its_own(cities: Path) -> None:
+def test_all_cities_writes_one_splits_file_per_city(cities: Path) -> None:
     assert sorted(path.name for path in cities.glob("*.parquet") if "candidates" not in path.name) == [
         "leeds.parquet",
         "york.parquet",
@@ -40,12 +40,12 @@ def test_each_city_is_left_out_in_a_file_of_its_own(cities: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--protocol=new-streets", "--all-cities", "--out=OUT/x"], "it goes with new-city"),
-        (["--protocol=new-city", "--all-cities", "--city=York", "--out=OUT/x"], "not with --city"),
+        (["--protocol=new-streets", "--all-cities", "--out=OUT/x"], "use it with --protocol new-city"),
+        (["--protocol=new-city", "--all-cities", "--city=York", "--out=OUT/x"], "without --city"),
         (["--protocol=new-city", "--all-cities", "--out=OUT/x.parquet"], "give a folder as --out"),
     ],
 )
-def test_all_cities_where_it_means_nothing(
+def test_invalid_uses_of_all_cities_are_refused(
     flags: list[str], message: str, town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["split", str(town), *(flag.replace("OUT", str(tmp_path)) for flag in flags)]) == 5
@@ -53,17 +53,17 @@ def test_all_cities_where_it_means_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_splits_are_found_by_file_by_folder_and_by_a_shells_star(town: Path, cities: Path, tmp_path: Path) -> None:
+def test_splits_are_found_by_file_folder_and_glob(town: Path, cities: Path, tmp_path: Path) -> None:
     both = [cities / "leeds.parquet", cities / "york.parquet"]
     assert find_splits([cities]) == both
     assert find_splits(sorted(cities.glob("*.parquet"))) == both
     assert find_splits([town, cities / "york.parquet"]) == [town / "splits.parquet", both[1]]
-    assert find_splits([tmp_path]) == [tmp_path / "splits.parquet"], "what is not there is said when it is read"
+    assert find_splits([tmp_path]) == [tmp_path / "splits.parquet"], "a missing file is reported when it is read"
     with pytest.raises(ArtefactError, match="these are candidates"):
         find_splits([cities / "york.candidates.parquet"])
 
 
-def test_several_splits_have_a_folder_each_and_cities_are_pooled(
+def test_several_splits_are_evaluated_separately_and_pooled(
     town: Path, cities: Path, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = [
@@ -92,7 +92,7 @@ def test_several_splits_have_a_folder_each_and_cities_are_pooled(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups here")
-def test_an_interrupted_benchmark_stops_whole_and_goes_on(
+def test_interrupted_benchmark_stops_all_processes_and_resumes(
     town: Path, tiny: list[str], tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
     splits, steps = f"--splits={town / 'splits.parquet'}", 3000
@@ -101,25 +101,27 @@ def test_an_interrupted_benchmark_stops_whole_and_goes_on(
     process = start(*command, *flags, start_new_session=True)
     runs = [tmp_path / "runs" / name for name in ("clip-0", "sw-clip-0")]
     deadline = time.monotonic() + 120
-    while not all(any((one / "checkpoints").glob("step-*")) for one in runs) and process.poll() is None:
+    while not all(any((folder / "checkpoints").glob("step-*")) for folder in runs) and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+    os.killpg(process.pid, signal.SIGINT)  # to the whole process group, like a terminal
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "the same command goes on" in errors
+    assert "run the same command again to resume" in errors
     assert "Traceback" not in errors
-    for one in runs:
-        with sole_trainer(one):  # no process trains there any more
+    for folder in runs:
+        with sole_trainer(folder):  # no process is training there
             pass
-    assert not list(tmp_path.rglob(".*.safetensors")), "what was being written is cleared up"
-    before = {one: max(path.name for path in (one / "checkpoints").glob("step-*")) for one in runs}
+    assert not list(tmp_path.rglob(".*.safetensors")), "no partial files"
+    before = {folder: max(path.name for path in (folder / "checkpoints").glob("step-*")) for folder in runs}
     again = start(*command, *flags, start_new_session=True)
-    while all(max((p.name for p in (one / "checkpoints").glob("step-*")), default="") <= before[one] for one in runs):
+    while all(
+        max((p.name for p in (folder / "checkpoints").glob("step-*")), default="") <= before[folder] for folder in runs
+    ):
         assert time.monotonic() < deadline + 120
         assert again.poll() is None
         time.sleep(0.02)
     logged = [json.loads(line)["step"] for line in (runs[0] / "metrics.jsonl").read_text().splitlines()]
-    assert logged == sorted(set(logged)), "it went on from a checkpoint, and began nothing again"
+    assert logged == sorted(set(logged)), "resumed from a checkpoint, without repeating steps"
     os.killpg(again.pid, signal.SIGINT)
     again.communicate(timeout=60)

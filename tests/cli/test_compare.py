@@ -1,4 +1,4 @@
-"""`swclip compare` on reports that `swclip evaluate` made."""
+"""`swclip compare` with reports of `swclip evaluate`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from swclip.cli.app import run
 
 @pytest.fixture(scope="module")
 def reports(made: Path, town: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Report folders `run` and `other`, and `val`, which is of other queries."""
+    """Report folders `run` and `other`, and `val` with other queries."""
     folder = tmp_path_factory.mktemp("reports")
     for name, flags in (("run", []), ("other", ["--estimator=geometric-median"]), ("val", ["--on=val"])):
         source = made / ("other" if name == "other" else "run")
@@ -22,7 +22,7 @@ def reports(made: Path, town: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
-def test_what_it_leaves(reports: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_files(reports: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     command = ["compare", f"first={reports / 'run'}", f"second={reports / 'other'}", f"--out={out}", "--resamples=50"]
     assert run(command) == 0
@@ -36,21 +36,21 @@ def test_what_it_leaves(reports: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert document["version"] == "1"
     assert document["made_with"]["reports"]["first"] == {"0": str(reports / "run")}
     assert document["made_with"]["splits"]["protocol"] is not None
-    assert document["reading"][0].startswith("second against first: ")
+    assert document["reading"][0].startswith("second ")
     report = json.loads((reports / "other" / "report.json").read_text())
     assert document["systems"]["second"]["mean"]["error_m"] == report["error_m"]
     moved = pd.read_csv(out / "moved.csv")
     predictions = pd.read_parquet(reports / "run" / "predictions.parquet").set_index("image_id")
     assert set(moved["image_id"]) == set(predictions.index)
-    told = predictions.loc[moved["image_id"], "error_m"].tolist()
-    assert moved["first_error_m"].tolist() == pytest.approx(told, rel=1e-9)
+    errors = predictions.loc[moved["image_id"], "error_m"].tolist()
+    assert moved["first_error_m"].tolist() == pytest.approx(errors, rel=1e-9)
     page = (out / "compare.html").read_text()
-    assert "data:image/jpeg" in page, "the manifest was where the reports say"
-    assert "Grey dots are the candidates" in page, "and so were the splits"
+    assert "data:image/jpeg" in page, "the manifest is found at its recorded path"
+    assert "Grey dots are the candidates" in page, "the splits are found at their recorded path"
     assert "answers by geometric-median" in page
 
 
-def test_seeds_and_no_photographs(reports: Path, tmp_path: Path) -> None:
+def test_reports_of_one_name_are_seeds(reports: Path, tmp_path: Path) -> None:
     flags = [f"--out={tmp_path}", "--no-photographs", "--resamples=20"]
     assert run(["compare", f"both={reports / 'run'}", f"both={reports / 'other'}", *flags]) == 0
     document = json.loads((tmp_path / "compare.json").read_text())
@@ -62,8 +62,8 @@ def test_seeds_and_no_photographs(reports: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def moved_away(reports: Path, tmp_path: Path) -> Path:
-    """The two reports, in a place where the paths that they name lead nowhere."""
+def moved_reports(reports: Path, tmp_path: Path) -> Path:
+    """The two reports, with recorded paths that do not exist."""
     for name in ("run", "other"):
         shutil.copytree(reports / name, tmp_path / name)
         path = tmp_path / name / "report.json"
@@ -74,15 +74,15 @@ def moved_away(reports: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_is_not_found_is_noted_and_can_be_said(
-    moved_away: Path, town: Path, capsys: pytest.CaptureFixture[str]
+def test_missing_manifest_and_splits_are_noted_and_can_be_named(
+    moved_reports: Path, town: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = moved_away / "out"
-    command = ["compare", str(moved_away / "run"), str(moved_away / "other"), f"--out={out}", "--resamples=20"]
+    out = moved_reports / "out"
+    command = ["compare", str(moved_reports / "run"), str(moved_reports / "other"), f"--out={out}", "--resamples=20"]
     assert run(command) == 0
-    told = " ".join(capsys.readouterr().err.split())
-    assert "say where it is with --manifest" in told
-    assert "say where it is with --splits" in told
+    notes = " ".join(capsys.readouterr().err.split())
+    assert "say where it is with --manifest" in notes
+    assert "say where it is with --splits" in notes
     page = (out / "compare.html").read_text()
     assert "data:image/jpeg" not in page
     assert "Grey dots" not in page
@@ -93,29 +93,29 @@ def test_what_is_not_found_is_noted_and_can_be_said(
     assert "Grey dots" in page
 
 
-def test_another_manifest_or_other_splits_are_refused_where_given(
-    reports: Path, own_town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_other_manifest_or_splits_than_those_of_the_reports_are_refused(
+    reports: Path, town_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["compare", str(reports / "run"), str(reports / "other"), f"--out={tmp_path / 'out'}", "--resamples=20"]
-    table = pd.read_parquet(own_town / "manifest.parquet")
+    table = pd.read_parquet(town_copy / "manifest.parquet")
     from swclip.data.manifest import read_manifest, write_manifest
 
-    frame = read_manifest(own_town).frame
+    frame = read_manifest(town_copy).frame
     frame.loc[0, "lat_deg"] += 0.001
-    write_manifest(own_town / "manifest.parquet", frame)
+    write_manifest(town_copy / "manifest.parquet", frame)
     assert len(table) == len(frame)
-    assert run([*command, f"--manifest={own_town}"]) == 4
+    assert run([*command, f"--manifest={town_copy}"]) == 4
     assert "not the manifest of the reports" in capsys.readouterr().err
     splits = tmp_path / "s.parquet"
     flags = ["--protocol=known-places", f"--out={splits}", "--no-picture-hash"]
-    assert run(["split", str(own_town), *flags]) == 0
+    assert run(["split", str(town_copy), *flags]) == 0
     capsys.readouterr()
     assert run([*command, f"--splits={splits}"]) == 4
     assert "not the splits of the reports" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-# RUN, OTHER, VAL are reports; OUT is not there.
+# RUN, OTHER and VAL are reports; OUT does not exist.
 WRONG = [
     ("RUN", 5, "needs two reports or more"),
     ("RUN nowhere", 3, "nowhere: there is no such folder"),
@@ -134,7 +134,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("arguments", "code", "message"), WRONG)
-def test_what_a_person_gets_wrong(
+def test_invalid_arguments_are_refused(
     reports: Path,
     made: Path,
     tmp_path: Path,

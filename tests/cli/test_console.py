@@ -1,4 +1,4 @@
-"""Progress where nobody watches: a line now and then, with the rate of this process and the time left."""
+"""Progress in a log file: occasional lines with the rate of this process and the remaining time."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from swclip.cli import console
 
 
 @pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+def log(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     stream = io.StringIO()
     monkeypatch.setattr(console, "console", Console(file=stream, width=200))
     return stream
 
 
-def test_a_log_has_a_line_a_minute(shown: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_file_gets_one_line_per_minute(log: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: clock[0])
     with console.rate_bar("Locating", 1000, start=100) as report:
         for seconds, done in ((0, 100), (30, 200), (60, 100), (60, 300), (90, 400), (119, 500), (120, 700)):
             clock[0] = seconds
             report(done)
-    assert shown.getvalue().splitlines() == [
-        "Locating: 300 of 1000, 3.33/s, 0:03:30 left",  # 200 of its own in a minute
+    assert log.getvalue().splitlines() == [
+        "Locating: 300 of 1000, 3.33/s, 0:03:30 left",  # 200 by this process in one minute
         "Locating: 700 of 1000, 5/s, 0:01:00 left",
     ]
 
 
-def test_a_terminal_has_a_bar_with_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_shows_a_bar_with_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(console, "console", Console(file=stream, width=120, force_terminal=True))
     with console.rate_bar("Locating", 10, start=4) as report:

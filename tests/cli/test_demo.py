@@ -1,4 +1,4 @@
-"""The demo, cut short: every verb of it runs, and what it promises is there."""
+"""The demo with few steps: every command runs, and the output files exist."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from swclip.cli.app import run
 
 
-def test_the_demo_leaves_what_it_promises(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_demo_writes_its_output_files(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "demo"
     assert run(["demo", "--out", str(out), "--photos-per-city", "16", "--steps", "3"]) == 0
     document = json.loads((out / "benchmark" / "benchmark.json").read_text())
@@ -23,4 +23,4 @@ def test_the_demo_leaves_what_it_promises(tmp_path: Path, capfd: pytest.CaptureF
         assert (out / name).stat().st_size > 0
     shown = capfd.readouterr().err
     assert "$ swclip benchmark" in shown
-    assert "from the true place" in shown
+    assert "from the true position" in shown

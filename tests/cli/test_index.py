@@ -1,4 +1,4 @@
-"""`swclip index` and `swclip locate` as they are typed: what is printed, what is left, and how they fail."""
+"""`swclip index` and `swclip locate`: output, files and errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from swclip.models.locator_model import LocatorModel
 
 @pytest.fixture
 def made(photographs: Callable[[int], list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """A manifest of six photographs and two runs, of which one was fitted; the photographs."""
+    """The photographs of a manifest of six, beside two runs, one of them with a fitted posterior."""
     monkeypatch.setenv("SWCLIP_CACHE", str(tmp_path / "cache"))
     config = ModelConfig(
         image=ImageConfig(size_px=32, head_width=16),
@@ -39,7 +39,7 @@ def made(photographs: Callable[[int], list[Path]], tmp_path: Path, monkeypatch: 
     return paths
 
 
-def test_index_then_locate(made: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_locate_with_an_indexed_gallery(made: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["index", "run", ".", "--out", "gallery"]) == 0
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -54,7 +54,7 @@ def test_index_then_locate(made: list[Path], capsys: pytest.CaptureFixture[str])
     assert len(json.loads(Path("a.geojson").read_text())["features"]) == 6
 
 
-def test_an_undecodable_file_does_not_stop_the_others(made: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_undecodable_file_does_not_stop_the_others(made: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     run(["index", "run", ".", "--out", "gallery"])
     capsys.readouterr()
     Path("note.txt").write_text("no picture")
@@ -66,22 +66,22 @@ def test_an_undecodable_file_does_not_stop_the_others(made: list[Path], capsys: 
     assert "Traceback" not in captured.err
 
 
-def test_the_resolutions_of_cells_are_chosen(made: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_cells_sets_the_resolutions(made: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["index", "run", ".", "--out", "gallery"]) == 0
     capsys.readouterr()
-    asked = ["locate", "gallery", str(made[0]), str(made[1]), "--format", "jsonl"]
-    assert run([*asked, "--cells", "9", "--cells", "5"]) == 0
+    command = ["locate", "gallery", str(made[0]), str(made[1]), "--format", "jsonl"]
+    assert run([*command, "--cells", "9", "--cells", "5"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["photograph"] for line in lines] == [str(made[0]), str(made[1])]
     for line in lines:
         assert [cell["resolution"] for cell in line["cells"]] == [5, 9]
         assert 0.0 < line["cells"][0]["probability"] <= 1.0
         assert (line["scored_share"], line["left_out_at_most"]) == (1.0, 0.0)
-    assert run([*asked, "--cells", "16"]) == 5
+    assert run([*command, "--cells", "16"]) == 5
     assert "resolution 16" in capsys.readouterr().err
 
 
-def test_regions_go_from_the_run_into_the_answers(
+def test_answers_have_regions_calibrated_by_the_run(
     made: list[Path], capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert run(["index", "run", ".", "--out", "without"]) == 0
@@ -94,8 +94,8 @@ def test_regions_go_from_the_run_into_the_answers(
     assert run(["index", "run", ".", "--out", "gallery"]) == 0
     assert Path("gallery/model/regions.json").read_bytes() == Path("run/model/regions.json").read_bytes()
     capsys.readouterr()
-    asked = ["locate", "gallery", str(made[0]), str(made[1]), "--region-out", "regions.geojson"]
-    assert run([*asked, "--region", "0.9"]) == 0
+    command = ["locate", "gallery", str(made[0]), str(made[1]), "--region-out", "regions.geojson"]
+    assert run([*command, "--region", "0.9"]) == 0
     for answer in json.loads(capsys.readouterr().out):
         assert answer["region"]["probability"] == 0.9
         assert answer["region"]["cells"]
@@ -104,32 +104,32 @@ def test_regions_go_from_the_run_into_the_answers(
     features = json.loads(Path("regions.geojson").read_text())["features"]
     assert [feature["properties"]["photograph"] for feature in features] == [str(made[0]), str(made[1])]
     assert all(feature["geometry"]["type"] in ("Polygon", "MultiPolygon") for feature in features)
-    assert run([*asked, "--region-limit-km2", "0.0001", "--format", "csv"]) == 0
+    assert run([*command, "--region-limit-km2", "0.0001", "--format", "csv"]) == 0
     assert ",True,True\n" in capsys.readouterr().out
-    assert all(own["geometry"] is None for own in json.loads(Path("regions.geojson").read_text())["features"])
+    assert all(feature["geometry"] is None for feature in json.loads(Path("regions.geojson").read_text())["features"])
     for wrong in (["--region", "80"], ["--region-limit-km2", "0"]):
-        assert run([*asked, *wrong]) == 5
+        assert run([*command, *wrong]) == 5
     Path("gallery/model/regions.json").write_text("{}")
-    assert run(asked) == 3
+    assert run(command) == 3
     assert "regions.json" in capsys.readouterr().err
 
 
-def test_a_second_index_computes_only_what_is_new(
+def test_second_index_uses_cached_features(
     made: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(["index", "run", ".", "--out", "none", "--no-cache"])
     assert not (tmp_path / "cache").exists()
     run(["index", "run", ".", "--out", "first"])
-    kept = sorted((tmp_path / "cache").rglob("*.safetensors"))
-    assert len(kept) == 1
+    cached = sorted((tmp_path / "cache").rglob("*.safetensors"))
+    assert len(cached) == 1
     run(["index", "run", ".", "--out", "second"])
-    assert sorted((tmp_path / "cache").rglob("*.safetensors")) == kept
+    assert sorted((tmp_path / "cache").rglob("*.safetensors")) == cached
     for name in ("none", "second"):
-        ours, theirs = load_gallery("first").image_embeddings, load_gallery(name).image_embeddings
-        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+        first, other = load_gallery("first").image_embeddings, load_gallery(name).image_embeddings
+        np.testing.assert_allclose(first, other, atol=1e-5)
 
 
-def test_the_candidates_of_an_index_are_chosen(made: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_candidates_from_photographs_grid_and_splits(made: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["index", "run", ".", "--out", "bare", "--no-photographs"]) == 0
     assert (len(load_gallery("bare")), load_gallery("bare").image_ids) == (6, [])
     assert run(["index", "run", ".", "--out", "grid", "--grid", "cities", "--spacing-m", "20"]) == 0
@@ -150,9 +150,7 @@ def test_the_candidates_of_an_index_are_chosen(made: list[Path], capsys: pytest.
     assert not Path("x").exists()
 
 
-def test_a_photograph_that_cannot_be_indexed_is_named_and_counted(
-    made: list[Path], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unreadable_photograph_is_omitted_and_recorded(made: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     made[2].write_text("no picture")
     assert run(["index", "run", ".", "--out", "gallery"]) == 0
     assert "1 photographs left out" in " ".join(capsys.readouterr().err.split())
@@ -169,7 +167,7 @@ def test_a_photograph_that_cannot_be_indexed_is_named_and_counted(
         (
             ["locate", "gallery", "photographs/000.png", "--beam", "16"],
             5,
-            "build-index GALLERY`, and locate with --search disk",
+            "build-index GALLERY` and use --search disk",
         ),
         (["locate", "gallery", "photographs/000.png", "--top-k", "0"], 5, "top_k is 0"),
         (["index", "run", "nowhere", "--out", "x"], 3, "nowhere"),
@@ -177,7 +175,7 @@ def test_a_photograph_that_cannot_be_indexed_is_named_and_counted(
         (["index", "run", ".", "--out", "photographs"], 2, "is not replaced"),
     ],
 )
-def test_invalid_commands_are_refused_with_a_reason(
+def test_invalid_commands_are_refused(
     made: list[Path], capsys: pytest.CaptureFixture[str], command: list[str], code: int, message: str
 ) -> None:
     if command[:2] == ["locate", "gallery"]:

@@ -1,4 +1,4 @@
-"""`swclip locate` to files: interrupted at any moment, two at once, unreadable photographs, formats by ending."""
+"""`swclip locate` to files: interruptions, concurrent runs, unreadable photographs and formats."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ UNREADABLE = 7
 
 @pytest.fixture(scope="session")
 def many(town: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A list of 120 photographs; one of ten cannot be read, each for one of three reasons."""
+    """A list of 120 photographs; every tenth cannot be read, for three different reasons."""
     folder = tmp_path_factory.mktemp("many")
     good = sorted(town.glob("*.jpg"))
     names = []
@@ -48,12 +48,12 @@ def many(town: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "list"
 
 
-def asked(made: Path, many: Path, out: Path, *more: str) -> list[str]:
+def locate_command(made: Path, many: Path, out: Path, *more: str) -> list[str]:
     return ["locate", str(made / "gallery"), "--list", str(many), "--out", str(out), "--batch-size", "2", *more]
 
 
-def done_of(journal: Path) -> int:
-    """Photographs that a journal holds answers to."""
+def n_answered(journal: Path) -> int:
+    """Number of photographs with answers in a journal."""
     answers = journal / "answers.jsonl"
     if not answers.exists():
         return 0
@@ -61,21 +61,21 @@ def done_of(journal: Path) -> int:
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(made: Path, many: Path, tmp_path: Path) -> None:
+def test_killed_runs_resume_and_write_identical_files(made: Path, many: Path, tmp_path: Path) -> None:
     whole, out, regions = tmp_path / "whole.parquet", tmp_path / "out.parquet", tmp_path / "regions.geojson"
-    moments, left = random.Random(17), []
+    moments, progress = random.Random(17), []
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     with (
-        TemporaryFile("w+") as said,
+        TemporaryFile("w+") as stderr,
         subprocess.Popen(
-            [sys.executable, SCRIPT], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True
+            [sys.executable, SCRIPT], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True
         ) as process,
     ):
         assert process.stdin is not None
         assert process.stdout is not None
 
         def locate(where: Path, kill_after_s: float | None, *more: str) -> dict[str, Any]:
-            command = {"arguments": asked(made, many, where, *more), "kill_after_s": kill_after_s}
+            command = {"arguments": locate_command(made, many, where, *more), "kill_after_s": kill_after_s}
             print(json.dumps(command), file=process.stdin, flush=True)
             return json.loads(process.stdout.readline())
 
@@ -88,7 +88,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(made: Path, man
             code = locate(out, kill, "--region-out", str(regions))["code"]
             if code == -signal.SIGKILL:
                 kills += 1
-                left.append(done_of(tmp_path / "out.parquet.partial"))
+                progress.append(n_answered(tmp_path / "out.parquet.partial"))
             else:
                 assert code == UNREADABLE
                 assert (out.read_bytes(), regions.read_bytes()) == files
@@ -96,26 +96,28 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(made: Path, man
                 regions.unlink()
         process.stdin.close()
         process.wait()
-        said.seek(0)
-        errors = said.read()
-    assert any(0 < done < COUNT for done in left), f"no kill came in the midst of the answers: {left}"
-    assert "goes on after" in errors
+        stderr.seek(0)
+        errors = stderr.read()
+    assert any(0 < done < COUNT for done in progress), f"no run was killed between its batches: {progress}"
+    assert "resuming after" in errors
     assert "Traceback" not in errors
     assert sorted(path.name for path in tmp_path.iterdir()) == ["whole.geojson", "whole.parquet"]
 
 
 @pytest.mark.slow
-def test_ctrl_c_says_how_to_go_on(made: Path, many: Path, tmp_path: Path, start: Start) -> None:
+def test_interrupted_run_keeps_its_answers_and_says_how_to_resume(
+    made: Path, many: Path, tmp_path: Path, start: Start
+) -> None:
     out = tmp_path / "answers.csv"
     long = tmp_path / "long"
     long.write_text(many.read_text() * 40)
-    command = asked(made, long, out)
+    command = locate_command(made, long, out)
     process = start(*command)
     folder = tmp_path / "answers.csv.partial"
     deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and process.poll() is None and not done_of(folder):
+    while time.monotonic() < deadline and process.poll() is None and not n_answered(folder):
         time.sleep(0.01)
-    # While it is at work, the same answers are not begun a second time; stopped, so that it cannot finish meanwhile.
+    # A second process must not write the same answers. The first is stopped, so that it cannot finish meanwhile.
     process.send_signal(signal.SIGSTOP)
     second = start(*command)
     _, errors = second.communicate(timeout=300)
@@ -126,23 +128,23 @@ def test_ctrl_c_says_how_to_go_on(made: Path, many: Path, tmp_path: Path, start:
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
-    done = done_of(folder)
+    done = n_answered(folder)
     assert 0 < done < 40 * COUNT
     assert f"interrupted: {done} of {40 * COUNT} photographs are answered and kept in {folder}" in errors
-    assert "The same command goes on from there" in errors
+    assert "Run the same command again to resume" in errors
     assert not out.exists()
-    # Something else is refused with what differs; --restart throws away what was kept.
+    # Another request is refused; --restart discards the journal.
     for more in (["--top-k", "3"], ["--region", "0.9"]):
         assert run([*command, *more]) == 4
-    assert done_of(folder) == done
-    short = asked(made, many, out)
+    assert n_answered(folder) == done
+    short = locate_command(made, many, out)
     assert run(short) == 4
     assert run([*short, "--restart"]) == UNREADABLE
     assert out.read_text().startswith("photograph,photographs,rank,")
     assert not folder.exists()
 
 
-def test_the_same_command_with_another_gallery_is_refused(
+def test_resuming_with_another_gallery_is_refused(
     made: Path, many: Path, town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(made / "gallery", tmp_path / "gallery")
@@ -159,7 +161,7 @@ def test_the_same_command_with_another_gallery_is_refused(
     assert run(command) == 4
     errors = capsys.readouterr().err
     assert "gallery.content" in errors
-    assert "gallery.photographs: 60 there, 0 now" in errors
+    assert "gallery.photographs: 60 before, 0 now" in errors
     assert "gallery.model" not in errors
     shutil.rmtree(tmp_path / "gallery")
     (tmp_path / "old").rename(tmp_path / "gallery")
@@ -172,22 +174,22 @@ def interrupted(*_: object, **options: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_unreadable_photographs_are_counted_and_the_first_named(
+def test_unreadable_photographs_are_counted_and_the_first_listed(
     made: Path, many: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "answers.jsonl"
     (tmp_path / "twice").write_text(many.read_text() * 2)
-    assert run([*asked(made, tmp_path / "twice", out)[:-1], "50"]) == UNREADABLE
+    assert run([*locate_command(made, tmp_path / "twice", out)[:-1], "50"]) == UNREADABLE
     errors = capsys.readouterr().err
     assert "error: 24 of 240 photographs could not be read:" in errors
     assert errors.count(str(many.parent)) == 20
-    assert f"and 4 more; all are in {out}" in errors
+    assert f"and 4 more; {out} states all reasons" in errors
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert [number for number, line in enumerate(lines) if line["error"]] == list(range(3, 2 * COUNT, 10))
     assert len({line["error"] for line in lines if line["error"]}) == 3
 
 
-def test_a_file_and_the_standard_output_hold_the_same(
+def test_file_and_standard_output_are_identical(
     made: Path, many: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photographs = many.read_text().splitlines()[:5]
@@ -209,15 +211,13 @@ def test_a_file_and_the_standard_output_hold_the_same(
     assert pq.read_table(tmp_path / "a.parquet")["photograph"].to_pylist() == photographs
 
 
-def test_the_answers_do_not_depend_on_how_they_are_batched_but_for_their_last_digits(
-    made: Path, many: Path, tmp_path: Path
-) -> None:
-    found = []
+def test_batch_size_changes_only_the_last_digits_of_answers(made: Path, many: Path, tmp_path: Path) -> None:
+    answers = []
     for size in (2, 50):
         out = tmp_path / f"{size}.jsonl"
-        assert run([*asked(made, many, out)[:-1], str(size)]) == UNREADABLE
-        found.append([json.loads(line) for line in out.read_text().splitlines()])
-    for one, other in zip(*found, strict=True):
+        assert run([*locate_command(made, many, out)[:-1], str(size)]) == UNREADABLE
+        answers.append([json.loads(line) for line in out.read_text().splitlines()])
+    for one, other in zip(*answers, strict=True):
         assert (one["photograph"], one["error"], one["lat_deg"]) == (
             other["photograph"],
             other["error"],
@@ -227,7 +227,7 @@ def test_the_answers_do_not_depend_on_how_they_are_batched_but_for_their_last_di
             assert one["probability_within_50m"] == pytest.approx(other["probability_within_50m"], rel=1e-4)
 
 
-def test_names_that_are_no_text_are_stated_all_the_same(made: Path, town: Path, tmp_path: Path) -> None:
+def test_file_names_that_are_not_utf_8_are_escaped(made: Path, town: Path, tmp_path: Path) -> None:
     name = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg")
     shutil.copy(town / "p00-0.jpg", name)
     out = tmp_path / "answers.json"
@@ -237,26 +237,26 @@ def test_names_that_are_no_text_are_stated_all_the_same(made: Path, town: Path, 
     assert answer["lat_deg"]
 
 
-def test_an_interruption_before_the_first_answers_leaves_nothing(
+def test_interruption_before_the_first_answers_leaves_no_files(
     made: Path, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "a.csv"
     monkeypatch.setattr("swclip.retrieval.locator.Locator.locate", interrupted)
-    assert run(asked(made, many, out)) == 130
+    assert run(locate_command(made, many, out)) == 130
     assert "before the first photographs were answered" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
     assert run(["locate", str(made / "gallery"), "--list", str(many)]) == 130
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert f"0 of {COUNT} photographs were answered. With --out FILE they would be kept" in captured.err
+    assert f"0 of {COUNT} photographs were answered. With --out FILE the answers are kept" in captured.err
 
 
-def test_an_option_that_is_misspelt_is_no_photograph(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_misspelt_option_is_not_taken_for_a_photograph(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["locate", str(made / "gallery"), "a.jpg", "--restrat"]) == 2
     assert "--restrat: there is no such option" in capsys.readouterr().err
 
 
-def test_names_come_from_the_standard_input(made: Path, many: Path) -> None:
+def test_names_are_read_from_standard_input(made: Path, many: Path) -> None:
     command = [sys.executable, "-m", "swclip", "locate", str(made / "gallery"), "-", "--format", "jsonl"]
     names = many.read_text().splitlines()[:3]
     done = subprocess.run(command, input="\0".join([*names, ""]), capture_output=True, text=True)
@@ -264,7 +264,7 @@ def test_names_come_from_the_standard_input(made: Path, many: Path) -> None:
     assert [json.loads(line)["photograph"] for line in done.stdout.splitlines()] == names
 
 
-def test_a_warning_that_concerns_every_batch_is_said_once(
+def test_warning_of_every_batch_is_logged_once(
     made: Path, many: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shutil.copytree(made / "gallery", tmp_path / "gallery")
@@ -274,25 +274,25 @@ def test_a_warning_that_concerns_every_batch_is_said_once(
     assert (
         run(["locate", str(tmp_path / "gallery"), "--list", str(many), "--batch-size", "8", "--out", out]) == UNREADABLE
     )
-    assert caplog.text.count("regions hold a share of the posterior") == 2
+    assert caplog.text.count("regions contain a share of the posterior") == 2
 
 
 @pytest.mark.parametrize(
     ("more", "code", "message"),
     [
-        (["--out", "FOLDER"], 5, "does not say a format"),
+        (["--out", "FOLDER"], 5, "unknown extension"),
         (["--out", "FOLDER", "--format", "csv"], 2, "is a folder"),
         (["--out", "a.json", "--region-out", "./a.json"], 5, "are the same file"),
         (["--format", "parquet"], 5, "with --out FILE.parquet"),
-        (["--out", "a.txt"], 5, "does not say a format"),
-        (["--restart"], 5, "no --out is given"),
-        (["--batch-size", "0"], 5, "at least one photograph"),
+        (["--out", "a.txt"], 5, "unknown extension"),
+        (["--restart"], 5, "--restart needs --out"),
+        (["--batch-size", "0"], 5, "must be at least 1"),
         (["--list-column", "photo"], 2, "goes with --list"),
         (["--out", "a.json", "--top-k", "0"], 5, "top_k is 0"),
         (["--out", "FILE/a.json"], 2, "cannot write there"),
     ],
 )
-def test_what_cannot_work_says_so_and_leaves_nothing(
+def test_invalid_options_are_refused_and_leave_no_files(
     more: list[str],
     code: int,
     message: str,

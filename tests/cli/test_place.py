@@ -1,4 +1,4 @@
-"""`swclip locate` with several photographs of one place and with what is known beforehand, as it is typed."""
+"""`swclip locate` with several photographs of one place, and with priors."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from swclip.retrieval.locator import Locator
 Start = Callable[..., subprocess.Popen[str]]
 
 
-def asked(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> list[dict[str, Any]]:
+def locate_json(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> list[dict[str, Any]]:
     assert run([*map(str, arguments)]) == 0
-    found: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
-    return found
+    answers: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return answers
 
 
-def test_several_photographs_of_one_place_in_a_city(made: Path, town: Path, start: Start) -> None:
+def test_several_photographs_of_one_place_get_one_answer(made: Path, town: Path, start: Start) -> None:
     paths = [str(town / f"p03-{number}.jpg") for number in range(3)]
     process = start("locate", made / "gallery", *paths, "--together", "--in", "yORK", "--top-k", "20")
     out, err = process.communicate(timeout=300)
@@ -32,14 +32,14 @@ def test_several_photographs_of_one_place_in_a_city(made: Path, town: Path, star
     (answer,) = json.loads(out)
     assert answer["photographs"] == paths
     assert len(answer["candidates"]) == 10
-    assert {one["city"] for one in answer["candidates"]} == {"York"}
-    assert sum(one["probability"] for one in answer["candidates"]) == pytest.approx(1.0)
-    assert [said["photograph"] for said in answer["candidates"][0]["evidence"]] == paths
+    assert {candidate["city"] for candidate in answer["candidates"]} == {"York"}
+    assert sum(candidate["probability"] for candidate in answer["candidates"]) == pytest.approx(1.0)
+    assert [item["photograph"] for item in answer["candidates"][0]["evidence"]] == paths
     assert answer["region"]["calibrated"] is False
     assert "coverage is not calibrated" in err
 
 
-def test_what_cannot_be_read_is_named_and_the_others_answer(made: Path, town: Path, start: Start) -> None:
+def test_unreadable_photograph_of_a_place_does_not_stop_the_others(made: Path, town: Path, start: Start) -> None:
     paths = [town / "p03-0.jpg", town / "splits.parquet", town / "p03-1.jpg"]
     process = start("locate", made / "gallery", *paths, "--together", "--format", "jsonl")
     out, err = process.communicate(timeout=300)
@@ -52,7 +52,7 @@ def test_what_cannot_be_read_is_named_and_the_others_answer(made: Path, town: Pa
     assert "Traceback" not in err
 
 
-def test_an_area_and_a_rough_position(
+def test_priors_by_area_city_and_rough_position(
     made: Path, town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     places = read_manifest(town).frame.drop_duplicates("place_id").reset_index(drop=True)
@@ -62,52 +62,54 @@ def test_an_area_and_a_rough_position(
     area.write_text(json.dumps({"type": "Polygon", "coordinates": [[*ring, ring[0]]]}))
     photograph = town / "p15-0.jpg"
     locate = ("locate", made / "gallery", photograph, "--top-k", "20")
-    (inside,) = asked(capsys, *locate, "--within", area)
+    (inside,) = locate_json(capsys, *locate, "--within", area)
     near = (places["lat_deg"] - lat).abs().le(1e-3) & (places["lon_deg"] - lon).abs().le(1e-3)
     assert len(inside["candidates"]) == near.sum() < 20
-    (close,) = asked(capsys, *locate, "--near", f"{lat},{lon}", "--radius-m", "2")
+    (close,) = locate_json(capsys, *locate, "--near", f"{lat},{lon}", "--radius-m", "2")
     assert (close["lat_deg"], close["lon_deg"]) == pytest.approx((lat, lon), abs=1e-6)
-    (both,) = asked(capsys, *locate, "--within", area, "--near", f"{lat}, {lon}", "--radius-m", "2", "--in", "Leeds")
+    (both,) = locate_json(
+        capsys, *locate, "--within", area, "--near", f"{lat}, {lon}", "--radius-m", "2", "--in", "Leeds"
+    )
     assert (both["lat_deg"], both["lon_deg"]) == (close["lat_deg"], close["lon_deg"])
-    assert {one["city"] for one in both["candidates"]} == {"Leeds"}
-    (plain,) = asked(capsys, *locate)
+    assert {candidate["city"] for candidate in both["candidates"]} == {"Leeds"}
+    (plain,) = locate_json(capsys, *locate)
     assert plain["photographs"] == []
     assert plain["candidates"][0]["evidence"] == []
 
 
-def test_the_figure_is_of_what_was_answered(
+def test_figure_shows_the_posterior_of_the_answer(
     made: Path, town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn: list[Any] = []
-    own = Locator.posterior_of
-    monkeypatch.setattr(Locator, "posterior_of", lambda *a, **b: drawn.append(own(*a, **b)) or drawn[-1])
+    posteriors: list[Any] = []
+    original = Locator.posterior_of
+    monkeypatch.setattr(Locator, "posterior_of", lambda *a, **b: posteriors.append(original(*a, **b)) or posteriors[-1])
     paths = [town / "p03-0.jpg", town / "p03-1.jpg"]
-    (answer,) = asked(
+    (answer,) = locate_json(
         capsys, "locate", made / "gallery", *paths, "--together", "--in", "York", "--top-k", "20",
         "--figure", tmp_path / "a.png",
     )  # fmt: skip
     assert (tmp_path / "a.png").stat().st_size > 1000
     ids = Locator.from_gallery(made / "gallery").gallery.candidate_ids
-    stated = {one["candidate_id"]: one["probability"] for one in answer["candidates"]}
-    for name, probability in zip(ids, drawn[0], strict=True):
+    stated = {candidate["candidate_id"]: candidate["probability"] for candidate in answer["candidates"]}
+    for name, probability in zip(ids, posteriors[0], strict=True):
         assert probability == pytest.approx(stated.get(name, 0.0), rel=1e-6)
 
 
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--in", "Yrok"], 2, "'Yrok' is no city of the gallery; it has York, Leeds."),
+        (["--in", "Yrok"], 2, "'Yrok' is not a city of the gallery; it has York, Leeds."),
         (["--within", "AREA"], 2, "area.geojson: is not JSON"),
         (["--within", "nowhere.geojson"], 2, "nowhere.geojson: there is no such file"),
-        (["--near", "53.8"], 5, "give --radius-m METRES too"),
-        (["--radius-m", "50"], 5, "give --near LAT,LON too"),
-        (["--near", "here", "--radius-m", "50"], 2, "--near 'here': give latitude and longitude"),
+        (["--near", "53.8"], 5, "add --radius-m METRES"),
+        (["--radius-m", "50"], 5, "add --near LAT,LON"),
+        (["--near", "here", "--radius-m", "50"], 2, "--near 'here': must be LAT,LON"),
         (["--near", "-1.55,53.8", "--radius-m", "50"], 2, "latitude comes before longitude"),
         (["--near", "153.8,-1.55", "--radius-m", "50"], 5, "is not on the Earth"),
         (["--near", "53.8,-1.55", "--radius-m", "0"], 5, "give a distance above 0"),
     ],
 )
-def test_what_cannot_be_known_is_said(
+def test_invalid_priors_are_refused(
     made: Path,
     town: Path,
     tmp_path: Path,

@@ -1,4 +1,4 @@
-"""`swclip prepare` as a user types it: the table, the notes, the messages and the exit codes."""
+"""`swclip prepare`: table, notes, messages and exit codes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def photograph(path: Path, seed: int) -> None:
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
 
 
-def test_counts_notes_and_the_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_has_counts_notes_and_the_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photograph(tmp_path / "[bold]a.jpg", 0)
     photograph(tmp_path / "b.jpg", 1)
     (tmp_path / "[bold]c.jpg").touch()
@@ -35,7 +35,7 @@ def test_counts_notes_and_the_path(tmp_path: Path, capsys: pytest.CaptureFixture
         "rejected: empty",
         "row 4: [bold]c.jpg",
         "rejected: missing",
-        "note: time-ambiguous (1)",
+        "Note: time-ambiguous (1)",
     ):
         assert text in printed.err
     assert read_manifest(tmp_path / "out").frame["city"].tolist() == ["London", "London"]
@@ -49,7 +49,7 @@ def test_counts_notes_and_the_path(tmp_path: Path, capsys: pytest.CaptureFixture
         (["swapped.csv"], '--lat-column "lon" --lon-column "lat"'),
     ],
 )
-def test_bad_input_is_one_message_and_an_exit_code(tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_invalid_input_is_refused(tmp_path: Path, arguments: list[str], message: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "swapped.csv").write_text("image,lat,lon\na.jpg,114.4,30.5\n")
     command = [
@@ -61,9 +61,9 @@ def test_bad_input_is_one_message_and_an_exit_code(tmp_path: Path, arguments: li
         "--out",
         "out",
     ]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert ended.returncode == 2
-    assert message in " ".join(ended.stderr.split())
-    assert "Traceback" not in ended.stderr
-    assert ended.stdout == ""
+    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert process.returncode == 2
+    assert message in " ".join(process.stderr.split())
+    assert "Traceback" not in process.stderr
+    assert process.stdout == ""
     assert not (tmp_path / "out").exists()

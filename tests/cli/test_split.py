@@ -1,4 +1,4 @@
-"""`swclip split` as a command: its files, its table, and that a failure leaves nothing behind."""
+"""`swclip split`: files, output and errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def manifest(tmp_path: Path) -> Manifest:
     return write_manifest(tmp_path, frame.assign(image_path=[f"{name}.jpg" for name in ids]))
 
 
-def test_it_writes_splits_candidates_and_the_leakage_report(
+def test_splits_candidates_and_leakage_report_are_written(
     manifest: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "new" / "streets.parquet"
@@ -45,13 +45,13 @@ def test_it_writes_splits_candidates_and_the_leakage_report(
     report = json.loads((out.parent / "streets.leakage.json").read_text())
     assert report["query"]["n"] == splits.meta["counts"]["query"] > 0
     assert report["pictures"]["hashed"] == 40
-    said = capsys.readouterr()
-    assert said.out == f"{out}\n", "the result for programs alone is on stdout"
-    assert "nearest training" in said.err  # the cell may be folded
-    assert f"There are only {report['query']['n']} queries" in " ".join(said.err.split())
+    printed = capsys.readouterr()
+    assert printed.out == f"{out}\n", "standard output has only the path"
+    assert "nearest training" in printed.err  # the cell may be wrapped
+    assert f"There are only {report['query']['n']} queries" in " ".join(printed.err.split())
 
 
-def test_pictures_are_left_alone_when_asked(
+def test_no_picture_hash_reads_no_images(
     manifest: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for path in manifest.image_paths:
@@ -61,14 +61,12 @@ def test_pictures_are_left_alone_when_asked(
     assert "the pictures were not compared" in capsys.readouterr().err
 
 
-def test_pictures_that_cannot_be_read_are_counted(
-    manifest: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unreadable_images_are_counted(manifest: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest.image_paths[7].write_bytes(b"")
     split(tmp_path, protocol="known-places", out=tmp_path)
     report = json.loads((tmp_path / "splits.leakage.json").read_text())
-    assert [one["image_id"] for one in report["pictures"]["unreadable"]] == ["i7"]
-    assert "1 pictures could not be read" in " ".join(capsys.readouterr().err.split())
+    assert [item["image_id"] for item in report["pictures"]["unreadable"]] == ["i7"]
+    assert "1 images could not be read" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(
@@ -79,7 +77,7 @@ def test_pictures_that_cannot_be_read_are_counted(
         ({"protocol": "new-streets", "near_duplicate_bits": 99}, ConfigError, "within 99 bits"),
     ],
 )
-def test_a_failure_leaves_nothing_behind(
+def test_invalid_options_leave_no_files(
     manifest: Manifest, tmp_path: Path, options: dict[str, object], error: type[SwclipError], message: str
 ) -> None:
     with pytest.raises(error, match=message):

@@ -1,4 +1,4 @@
-"""`swclip train` and `swclip benchmark` as they are typed: flags, and what they leave."""
+"""`swclip train` and `swclip benchmark`: flags and output files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from swclip.training.config import load_recipe
 from swclip.training.run import read_run
 
 
-def test_flags_replace_values_of_the_recipe(town: Path, tiny: list[str], tmp_path: Path) -> None:
+def test_flags_override_the_recipe(town: Path, tiny: list[str], tmp_path: Path) -> None:
     out = tmp_path / "run"
     flags = [
         "--recipe=clip",
@@ -35,14 +35,14 @@ def test_flags_replace_values_of_the_recipe(town: Path, tiny: list[str], tmp_pat
     assert (config.model.location.form, config.model.location.text_tower) == ("fourier", "none")
     assert config.objective.targets.bandwidths_m == (5.0, 50.0)
     assert config.batch.neighbours_per_anchor == 1
-    assert config.objective.targets.alpha == 0.0, "what no flag names is the recipe's"
+    assert config.objective.targets.alpha == 0.0, "other values are those of the recipe"
     assert read_run(out).system == "clip"
 
 
-def test_flags_not_given_change_nothing() -> None:
+def test_missing_flags_override_nothing() -> None:
     assert RecipeOptions().overrides(seed=None) == {}
     assert RecipeOptions(freeze="none").overrides() == {"freeze_image": False}
-    assert RecipeOptions(steps=3, assignments=["steps=4"]).overrides() == {"steps": 4}, "--set has the last word"
+    assert RecipeOptions(steps=3, assignments=["steps=4"]).overrides() == {"steps": 4}, "--set takes precedence"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_flags_not_given_change_nothing() -> None:
         ("--set=region=borough", "no column 'borough'"),
     ],
 )
-def test_values_that_cannot_work(
+def test_invalid_values_are_refused(
     flag: str, message: str, town: Path, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["train", str(town), f"--splits={town / 'splits.parquet'}", f"--out={tmp_path / 'run'}", *tiny, flag]
@@ -66,7 +66,7 @@ def test_values_that_cannot_work(
     assert "Traceback" not in errors
 
 
-def test_a_benchmark_trains_what_is_not_trained_yet(
+def test_benchmark_does_not_repeat_finished_runs(
     town: Path, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     splits, out = f"--splits={town / 'splits.parquet'}", tmp_path / "out"
@@ -81,7 +81,7 @@ def test_a_benchmark_trains_what_is_not_trained_yet(
             assert report["n_queries"] == 10
             assert report["error_m"]["median"] >= report["baselines"]["floor"]["median"]
     assert "<html" in (out / "benchmark.html").read_text()[:200]
-    # Colour says the place, and the untrained tower's features keep it: the nearest photograph is mostly the right one.
+    # The colour encodes the place, and untrained features preserve it: the nearest photograph is mostly the right one.
     nearest = document["systems"]["nearest-neighbour"]["mean"]
     assert nearest["error_m"]["median"] < 1.0
     before = {path: path.stat().st_mtime_ns for path in (out / "runs").rglob("*") if path.is_file()}

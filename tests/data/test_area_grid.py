@@ -33,7 +33,7 @@ def _box(west: float, south: float, east: float, north: float, *holes: Any) -> d
     return {"type": "Polygon", "coordinates": [ring, *holes]}
 
 
-def test_a_grid_fills_an_area_and_leaves_out_its_hole(tmp_path: Path) -> None:
+def test_a_grid_fills_an_area_except_its_hole(tmp_path: Path) -> None:
     hole = _box(-0.105, 51.503, -0.102, 51.506)["coordinates"][0]
     table = area_candidates(_file(tmp_path, (_box(-0.11, 51.5, -0.1, 51.51, hole), {"city": "London"})), 20.0)
     positions = table[["lat_deg", "lon_deg"]].to_numpy()
@@ -52,7 +52,7 @@ def test_a_grid_fills_an_area_and_leaves_out_its_hole(tmp_path: Path) -> None:
     assert nearest.max() <= 0.72 * 20.0
 
 
-def test_neighbours_join_without_a_seam_or_a_double_point(tmp_path: Path) -> None:
+def test_grids_of_adjacent_areas_join_without_gaps_or_duplicates(tmp_path: Path) -> None:
     west, east = _box(-0.11, 51.5, -0.105, 51.505), _box(-0.105, 51.5, -0.1, 51.505)
     both = area_candidates(_file(tmp_path, (west, {"city": "A"}), (east, {})), 20.0)
     whole = area_candidates(_file(tmp_path, (_box(-0.11, 51.5, -0.1, 51.505), {})), 20.0)
@@ -63,7 +63,7 @@ def test_neighbours_join_without_a_seam_or_a_double_point(tmp_path: Path) -> Non
     assert overlapping["candidate_id"].is_unique
 
 
-def test_an_area_over_the_antimeridian_is_one_however_it_is_written(tmp_path: Path) -> None:
+def test_an_area_across_the_antimeridian_is_the_same_in_every_notation(tmp_path: Path) -> None:
     cut = {
         "type": "MultiPolygon",
         "coordinates": [
@@ -71,18 +71,18 @@ def test_an_area_over_the_antimeridian_is_one_however_it_is_written(tmp_path: Pa
             _box(-180.0, -17.01, -179.99, -17.0)["coordinates"],
         ],
     }
-    found = [
+    result = [
         area_candidates(_file(tmp_path, (geometry, {})), 50.0)["candidate_id"].tolist()
         for geometry in (cut, _box(179.99, -17.01, 180.01, -17.0), _box(-180.01, -17.01, -179.99, -17.0))
     ]
-    assert found[0] == found[1] == found[2]
-    assert len(found[0]) > 800
+    assert result[0] == result[1] == result[2]
+    assert len(result[0]) > 800
     with pytest.raises(InputError, match=r"longer than half the globe.*RFC 7946"):
         read_area(_file(tmp_path, (_box(-179.99, -17.01, 179.99, -17.0), {})))
 
 
 @given(st.floats(-540, 500), st.floats(-90, 80), st.floats(0.01, 39), st.floats(0.01, 9), st.integers(0, 2**31))
-def test_what_is_within_lies_in_the_boxes(west: float, south: float, wide: float, high: float, seed: int) -> None:
+def test_points_within_an_area_are_in_its_boxes(west: float, south: float, wide: float, high: float, seed: int) -> None:
     area = Area(shapely.box(west, south, west + wide, south + high))
     generator = np.random.default_rng(seed)
     positions = generator.uniform([south - 1, west - 1], [south + high + 1, west + wide + 1], (50, 2))
@@ -119,14 +119,14 @@ def test_what_is_within_lies_in_the_boxes(west: float, south: float, wide: float
         ),
     ],
 )
-def test_what_is_no_area_is_said(tmp_path: Path, content: str, message: str) -> None:
+def test_files_that_are_not_areas_are_refused(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "area.geojson"
     path.write_text(content)
     with pytest.raises(InputError, match=message):
         read_areas(path)
 
 
-def test_grids_that_cannot_be_are_refused(tmp_path: Path) -> None:
+def test_impossible_grids_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         area_candidates(tmp_path / "nowhere.geojson", 20.0)
     small = _file(tmp_path, (_box(0.0, 0.0, 1e-5, 1e-5), {}))

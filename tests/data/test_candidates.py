@@ -1,4 +1,4 @@
-"""The candidates of an answer: what they are, and that they give nothing of the asked photographs away."""
+"""The candidates of an answer, which reveal nothing of the queries."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def photographs(seed: int, n: int = 60, positions: int = 25) -> tuple[pd.DataFra
 
 @given(seed=st.integers(0, 10_000))
 @settings(max_examples=40, deadline=None)
-def test_photographs_are_those_of_the_training_side_and_of_no_asked_one(seed: int) -> None:
+def test_photographs_are_those_of_the_training_side_and_of_no_query(seed: int) -> None:
     frame, split_of = photographs(seed)
     candidates = build_candidates(frame, split_of, GalleryRule("photographs"))
     by_position: dict[tuple[float, float], list[int]] = {}
@@ -72,7 +72,7 @@ def test_photographs_are_those_of_the_training_side_and_of_no_asked_one(seed: in
     assert sorted(used) == sorted(one for one, name in split_by_id.items() if name in ("train", "val"))
 
 
-def test_positions_are_all_of_them_and_show_no_photograph() -> None:
+def test_positions_include_all_and_have_no_photographs() -> None:
     frame, split_of = photographs(1)
     candidates = build_candidates(frame, split_of, GalleryRule("positions"))
     expected = {(round(row.lat_deg, 7), round(row.lon_deg, 7), row.city) for row in frame.itertuples()}
@@ -83,7 +83,7 @@ def test_positions_are_all_of_them_and_show_no_photograph() -> None:
     assert candidates["for_query"].all()
 
 
-def test_positions_are_told_apart_to_a_centimetre_and_across_the_antimeridian() -> None:
+def test_positions_are_distinguished_to_a_centimetre_and_across_the_antimeridian() -> None:
     positions, which = distinct_positions(
         np.array([[1.0, 180.0], [1.0, -180.0], [1.00000002, -180.0], [1.0000001, 180.0]])
     )
@@ -91,7 +91,7 @@ def test_positions_are_told_apart_to_a_centimetre_and_across_the_antimeridian() 
     assert positions.tolist() == [[1.0, -180.0], [1.0000001, -180.0]]
 
 
-def test_a_city_known_from_one_photograph_of_a_position_is_the_candidates() -> None:
+def test_a_candidate_has_the_first_city_of_its_photographs() -> None:
     frame = pd.DataFrame(
         {"image_id": ["a", "b", "c"], "lat_deg": [1.0, 1.0, 2.0], "lon_deg": 3.0, "city": [None, "Ely", None]}
     )
@@ -101,7 +101,7 @@ def test_a_city_known_from_one_photograph_of_a_position_is_the_candidates() -> N
 
 @given(seed=st.integers(0, 10_000), spacing_m=st.floats(15.0, 80.0))
 @settings(max_examples=30, deadline=None)
-def test_a_grid_covers_its_cities_and_does_not_follow_the_photographs(seed: int, spacing_m: float) -> None:
+def test_a_grid_covers_its_cities_independently_of_the_photographs(seed: int, spacing_m: float) -> None:
     frame, split_of = photographs(seed)
     candidates = build_candidates(frame, split_of, GalleryRule("grid", spacing_m))
     for city, rows in frame.groupby("city"):
@@ -149,13 +149,13 @@ def test_a_grid_across_the_antimeridian_is_small() -> None:
     assert candidates["lon_deg"].abs().max() <= 180.0
 
 
-def test_a_grid_too_large_is_refused_with_its_size() -> None:
+def test_a_grid_that_is_too_large_is_refused_with_its_size() -> None:
     frame = pd.DataFrame({"image_id": ["a", "b"], "lat_deg": [50.0, 51.0], "lon_deg": [0.0, 1.0], "city": "Wide"})
     with pytest.raises(InputError, match=r"grid of 1 m would have [78],\d{3},\d{3},\d{3} points.*5,000,000.*'Wide'"):
         build_candidates(frame, np.array(["train", "query"], dtype=object), GalleryRule("grid", 1.0))
 
 
-def test_a_grid_round_the_whole_earth_is_refused() -> None:
+def test_a_grid_around_the_whole_earth_is_refused() -> None:
     frame = pd.DataFrame(
         {"image_id": list("abc"), "lat_deg": [50.0, -30.0, 10.0], "lon_deg": [-170.0, 0.0, 170.0], "city": None}
     )
@@ -174,12 +174,12 @@ def test_a_grid_round_the_whole_earth_is_refused() -> None:
         ("grid:10m", "new-city", GalleryRule("grid", 10.0)),
     ],
 )
-def test_gallery_rules_are_read(text: str, protocol: str, rule: GalleryRule) -> None:
+def test_gallery_rules_are_parsed(text: str, protocol: str, rule: GalleryRule) -> None:
     assert parse_gallery(text, protocol) == rule
     assert parse_gallery(str(rule), protocol) == rule
 
 
 @pytest.mark.parametrize("text", ["grid", "grid:", "grid:ten", "grid:-1", "grid:inf", "all", ""])
-def test_a_gallery_rule_that_is_none_is_refused(text: str) -> None:
+def test_an_invalid_gallery_rule_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=f"gallery '{text}'"):
         parse_gallery(text, "new-city")

@@ -1,4 +1,4 @@
-"""The leakage report, number by number against nested loops, and the sentences that warn."""
+"""The leakage report against nested loops, and its warnings."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def hashes_of(bits: list[int], content: list[str] | None = None, unreadable: tup
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_every_number_is_that_of_nested_loops(seed: int) -> None:
+def test_every_number_equals_that_of_nested_loops(seed: int) -> None:
     rng = np.random.default_rng(seed)
     n = 60
     manifest = manifest_of(
@@ -99,7 +99,9 @@ def test_every_number_is_that_of_nested_loops(seed: int) -> None:
             assert part[key]["count"] == len(set(both))
             assert part[key]["queries"] == len(both)
             assert part[key]["share"] == pytest.approx(len(both) / len(queries))
-        pairs = [(q, t) for q in queries for t in training if 4 not in (q, t) and (hashed[q] ^ hashed[t]).bit_count() <= 2]
+        pairs = [
+            (q, t) for q in queries for t in training if 4 not in (q, t) and (hashed[q] ^ hashed[t]).bit_count() <= 2
+        ]
         assert part["near_duplicates"]["pairs"] == len(pairs)
         assert part["near_duplicates"]["queries"]["count"] == len({q for q, _ in pairs})
         by_id = {(frame.loc[q, "image_id"], frame.loc[t, "image_id"]) for q, t in pairs}
@@ -116,7 +118,7 @@ def test_every_number_is_that_of_nested_loops(seed: int) -> None:
     json.dumps(report, allow_nan=False)
 
 
-def test_pictures_left_out_are_said_to_be() -> None:
+def test_skipped_pictures_are_reported() -> None:
     manifest = manifest_of([[0, 0], [0, 30]])
     report = leakage_report(manifest, splits_of(manifest, ["train", "query"]))
     assert report["query"]["near_duplicates"] is None
@@ -125,7 +127,7 @@ def test_pictures_left_out_are_said_to_be() -> None:
     assert report["val"]["nearest_training_m"] is None
 
 
-def test_an_example_names_both_pictures_and_how_far_apart_they_were_taken() -> None:
+def test_an_example_has_both_pictures_and_their_distance() -> None:
     manifest = manifest_of([[0, 0], [0, 30], [0, 60]])
     report = leakage_report(manifest, splits_of(manifest, ["train", "query", "train"]), hashes_of([0b111, 0, 0b1]))
     assert report["query"]["near_duplicates"]["examples"] == [
@@ -141,7 +143,7 @@ def _drive(n: int, passes: int, spacing_m: float = 5.0) -> Manifest:
     return manifest_of(xy, sequence_id=sequence, place_id=[f"p{k}" for _ in range(passes) for k in range(n)])
 
 
-def test_one_film_is_warned_of() -> None:
+def test_a_single_drive_gives_a_warning() -> None:
     manifest = _drive(600, 1)
     draft = split(manifest, "known-places")
     splits = Splits(Path("s.parquet"), draft.frame, draft.candidates, draft.meta)
@@ -150,7 +152,7 @@ def test_one_film_is_warned_of() -> None:
     assert any("frames of one sequence" in sentence and "new-streets" in sentence for sentence in report["warnings"])
 
 
-def test_a_second_pass_is_not_warned_of() -> None:
+def test_a_second_pass_gives_no_warning() -> None:
     manifest = _drive(600, 2)
     draft = split(manifest, "known-places")
     splits = Splits(Path("s.parquet"), draft.frame, draft.candidates, draft.meta)
@@ -170,7 +172,7 @@ def test_a_second_pass_is_not_warned_of() -> None:
         ([None, None], [None, 0], "unknown"),
     ],
 )
-def test_one_drive_is_told_by_sequence_and_else_by_time(
+def test_drives_are_distinguished_by_sequence_or_else_by_time(
     sequences: list[Any], seconds: list[Any], expected: str
 ) -> None:
     start = pd.Timestamp("2019-12-29 13:35:13")
@@ -186,7 +188,7 @@ def test_one_drive_is_told_by_sequence_and_else_by_time(
     }
 
 
-def test_a_broken_buffer_is_warned_of() -> None:
+def test_a_violated_buffer_gives_a_warning() -> None:
     manifest = manifest_of([[0, 0], [0, 10], [0, 200]])
     splits = splits_of(
         manifest, ["query", "train", "train"], "positions", protocol="new-streets", parameters={"buffer_m": 20.0}
@@ -195,7 +197,7 @@ def test_a_broken_buffer_is_warned_of() -> None:
     assert "new-streets is violated: a query is 10.0 m from a training photograph, within the buffer of 20 m" in warning
 
 
-def test_the_drawn_protocols_keep_their_promise() -> None:
+def test_drawn_splits_satisfy_the_protocol() -> None:
     rng = np.random.default_rng(0)
     manifest = manifest_of(rng.uniform(-500, 500, size=(900, 2)))
     draft = split(manifest, "new-streets")
@@ -205,7 +207,7 @@ def test_the_drawn_protocols_keep_their_promise() -> None:
     assert report["query"]["candidates"]["nearest_m"]["p95"] < 0.02, "all positions are candidates"
 
 
-def test_repeated_pictures_far_candidates_and_few_queries_are_warned_of() -> None:
+def test_duplicates_distant_candidates_and_few_queries_give_warnings() -> None:
     manifest = manifest_of([[0, 0], [0, 100], [0, 300]])
     splits = splits_of(manifest, ["query", "train", "train"])
     report = leakage_report(manifest, splits, hashes_of([7, 7, 0], ["same", "same", "other"]))
@@ -223,7 +225,7 @@ def test_splits_of_another_manifest_are_refused() -> None:
         leakage_report(manifest, splits)
 
 
-def test_a_number_of_bits_that_no_hash_has_is_refused() -> None:
+def test_an_impossible_number_of_bits_is_refused() -> None:
     manifest = manifest_of([[0, 0], [0, 100]])
     with pytest.raises(ConfigError, match="within 65 bits"):
         leakage_report(manifest, splits_of(manifest, ["query", "train"]), near_duplicate_bits=65)

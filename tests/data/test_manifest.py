@@ -1,4 +1,4 @@
-"""The manifest: what goes in comes out, other tools open it, and what is wrong is said."""
+"""The manifest: writing and reading, other tools, and errors."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_times_with_a_zone_become_utc(tmp_path: Path) -> None:
     assert write_manifest(tmp_path, frame).frame["captured_at"][0] == pd.Timestamp("2019-12-29T05:35:13")
 
 
-def test_geopandas_opens_it_with_longitude_first(tmp_path: Path) -> None:
+def test_geopandas_reads_a_manifest_with_longitude_first(tmp_path: Path) -> None:
     write_manifest(tmp_path, table())
     frame = geopandas.read_parquet(tmp_path / "manifest.parquet")
     assert frame.crs.to_epsg() == 4326
@@ -68,7 +68,7 @@ def test_geopandas_opens_it_with_longitude_first(tmp_path: Path) -> None:
     assert geo["columns"]["geometry"]["bbox"] == [-0.1, 51.5, 0.1, 51.6]
 
 
-def test_absolute_paths_become_relative_and_come_back(tmp_path: Path) -> None:
+def test_absolute_paths_are_stored_relative_and_restored(tmp_path: Path) -> None:
     frame = table(1)
     frame["image_path"] = [str(tmp_path / "photos" / "a b.jpg")]
     got = write_manifest(tmp_path / "out" / "deep", frame)
@@ -76,7 +76,7 @@ def test_absolute_paths_become_relative_and_come_back(tmp_path: Path) -> None:
     assert got.image_paths == [tmp_path / "photos" / "a b.jpg"]
 
 
-def test_paths_hold_when_the_folder_is_reached_by_a_link(tmp_path: Path) -> None:
+def test_paths_are_valid_through_a_symbolic_link(tmp_path: Path) -> None:
     frame = table(1)
     frame["image_path"] = [str(tmp_path / "photos" / "a.jpg")]
     write_manifest(tmp_path / "real" / "out", frame)
@@ -84,7 +84,7 @@ def test_paths_hold_when_the_folder_is_reached_by_a_link(tmp_path: Path) -> None
     assert read_manifest(tmp_path / "link").image_paths == [tmp_path / "photos" / "a.jpg"]
 
 
-def test_captions_and_map_tiles_come_back(tmp_path: Path) -> None:
+def test_captions_and_map_tiles_are_read_back(tmp_path: Path) -> None:
     maps = [str(tmp_path / "tiles" / "a b.png"), None, "maps/2.png"]
     # The order they are given in does not matter, and null may be NaN as pandas writes it.
     frame = table().assign(map_path=pd.Series(maps), caption=["Elm Street, by Café", np.nan, ""])
@@ -108,7 +108,7 @@ def test_a_manifest_without_captions_and_maps_has_none(tmp_path: Path) -> None:
     assert pq.read_schema(one.path).field("caption").type == "string"
 
 
-def test_digest_is_of_ids_positions_paths_and_their_order(tmp_path: Path) -> None:
+def test_the_digest_depends_on_ids_positions_paths_and_order(tmp_path: Path) -> None:
     def digest(frame: pd.DataFrame) -> str:
         return write_manifest(tmp_path, frame).digest
 
@@ -135,7 +135,7 @@ def test_an_empty_manifest_is_possible(tmp_path: Path) -> None:
         ({"lon_deg": [0.0, 1.0, np.nan]}, r"row 2: the position"),
     ],
 )
-def test_unsound_rows_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_invalid_rows_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         write_manifest(tmp_path, table().assign(**change))
     assert list(tmp_path.iterdir()) == []
@@ -146,7 +146,7 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
         write_manifest(tmp_path, table().drop(columns="lon_deg"))
 
 
-def test_wrong_path_says_how_to_make_one(tmp_path: Path) -> None:
+def test_a_missing_manifest_is_refused_with_a_remedy(tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere", tmp_path / "nowhere.parquet", tmp_path):
         with pytest.raises(ArtefactError, match="swclip prepare"):
             read_manifest(path)
@@ -160,7 +160,7 @@ def test_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         read_manifest(tmp_path)
 
 
-def test_any_other_parquet_is_refused(tmp_path: Path) -> None:
+def test_other_parquet_files_are_refused(tmp_path: Path) -> None:
     table().to_parquet(tmp_path / "other.parquet")
     with pytest.raises(ArtefactError, match="not a swclip manifest"):
         read_manifest(tmp_path / "other.parquet")
@@ -170,7 +170,7 @@ def test_any_other_parquet_is_refused(tmp_path: Path) -> None:
         read_manifest(tmp_path / "other.parquet")
 
 
-def test_cut_short_or_not_parquet_is_said(tmp_path: Path) -> None:
+def test_truncated_files_and_other_formats_are_refused(tmp_path: Path) -> None:
     file = write_manifest(tmp_path, table()).path
     for data in (file.read_bytes()[:-50], file.read_bytes()[:20], b"", b"lat,lon\n1,2\n"):
         file.write_bytes(data)
@@ -178,7 +178,7 @@ def test_cut_short_or_not_parquet_is_said(tmp_path: Path) -> None:
             read_manifest(tmp_path)
 
 
-def test_full_disk_leaves_the_old_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_keeps_the_old_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = write_manifest(tmp_path, table()).path.read_bytes()
 
     def full(_table: object, where: Path, **_: object) -> None:

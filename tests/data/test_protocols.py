@@ -78,7 +78,7 @@ PROTOCOLS = st.sampled_from(["known-places", "new-streets", "new-city"])
     gallery=st.sampled_from(["auto", "photographs", "positions", "grid:50"]),
 )
 @settings(max_examples=40, deadline=None)
-def test_every_photograph_is_in_one_split_whatever_the_order_of_rows(
+def test_every_photograph_is_in_one_split_for_any_order_of_rows(
     seed: int, protocol: Any, cities: int, passes: int, gallery: str
 ) -> None:
     manifest = street_photographs(seed, cities=cities, places=25, passes=passes)
@@ -94,7 +94,7 @@ def test_every_photograph_is_in_one_split_whatever_the_order_of_rows(
 
 
 @pytest.mark.parametrize("protocol", ["known-places", "new-streets", "new-city"])
-def test_another_seed_is_another_split(protocol: Any) -> None:
+def test_another_seed_gives_another_split(protocol: Any) -> None:
     manifest = street_photographs(3, cities=3)
     drafts = [split(manifest, protocol, seed=seed).frame["split"].tolist() for seed in (0, 1, 0)]
     assert drafts[0] == drafts[2]
@@ -108,7 +108,7 @@ def test_another_seed_is_another_split(protocol: Any) -> None:
     with_places=st.booleans(),
 )
 @settings(max_examples=30, deadline=None)
-def test_places_are_held_out_whole_and_in_the_share_asked_for(
+def test_places_are_held_out_whole_and_in_the_configured_share(
     seed: int, query_share: float, val_share: float, with_places: bool
 ) -> None:
     manifest = street_photographs(seed, places=50, headings=3, with_places=with_places)
@@ -116,15 +116,15 @@ def test_places_are_held_out_whole_and_in_the_share_asked_for(
     place = manifest.frame["image_id"].str.rsplit("-", n=2).str[0]
     splits_of_place = draft.frame["split"].groupby(place.to_numpy()).agg(set)
     if with_places:  # without ids, places less than a metre apart count as one
-        assert all(len(found) == 1 for found in splits_of_place)
-        held = sum(found == {"query"} for found in splits_of_place)
+        assert all(len(names) == 1 for names in splits_of_place)
+        held = sum(names == {"query"} for names in splits_of_place)
         assert held == round(query_share * 100)
-        assert sum(found == {"val"} for found in splits_of_place) == (
+        assert sum(names == {"val"} for names in splits_of_place) == (
             max(1, round(val_share * (100 - held))) if val_share else 0
         )
         for city in ("Bath", "Leeds"):
             in_city = splits_of_place[splits_of_place.index.str.startswith(city)]
-            assert abs(sum(found == {"query"} for found in in_city) - query_share * 50) <= 1
+            assert abs(sum(names == {"query"} for names in in_city) - query_share * 50) <= 1
     assert not (draft.frame["split"] == "gallery").any(), "neighbouring places stay in training"
 
 
@@ -151,7 +151,7 @@ def test_places_without_ids_are_within_a_metre_of_one_photograph(xy_m: list[tupl
 
 @given(seed=st.integers(0, 10_000), passes=st.integers(2, 4), query_share=st.floats(0.1, 0.9))
 @settings(max_examples=30, deadline=None)
-def test_a_held_out_capture_leaves_one_of_its_place_in_training(seed: int, passes: int, query_share: float) -> None:
+def test_a_place_of_a_held_out_capture_keeps_one_in_training(seed: int, passes: int, query_share: float) -> None:
     manifest = street_photographs(seed, places=12, passes=passes, headings=2)
     draft = split(manifest, "known-places", seed=seed, hold_out="capture", query_share=query_share, val_share=0.0)
     frame = manifest.frame.assign(split=draft.frame["split"].to_numpy())
@@ -175,7 +175,7 @@ def test_auto_holds_out_captures_where_half_of_the_places_have_several() -> None
     assert "0 of 80" in once.notes[0]
 
 
-def test_captures_cannot_be_held_out_of_places_seen_once() -> None:
+def test_captures_cannot_be_held_out_of_places_with_one_capture() -> None:
     with pytest.raises(InputError, match=r"no place of 80 has captures from two sequences.*--hold-out place"):
         split(street_photographs(0, passes=1), "known-places", hold_out="capture")
 
@@ -189,16 +189,16 @@ def test_no_training_photograph_is_within_the_buffer_of_a_query(seed: int, buffe
     assert least_distance_m(query, train) > buffer_m
     assert least_distance_m(query, val) > buffer_m
     assert least_distance_m(val, train) > buffer_m
-    asked = pd.concat([query, val])
+    held_out = pd.concat([query, val])
     for row in of(draft, manifest, "gallery").index:
-        near = least_distance_m(manifest.frame.loc[[row]], asked)
+        near = least_distance_m(manifest.frame.loc[[row]], held_out)
         assert near <= buffer_m + 1e-6, "the buffer takes no more than it must"
     by_block = draft.frame.groupby("block_id")["split"].agg(set)
-    assert all("train" not in found for found in by_block if "query" in found)
-    assert abs(sum("query" in found for found in by_block) - 0.2 * len(by_block)) <= 1
+    assert all("train" not in names for names in by_block if "query" in names)
+    assert abs(sum("query" in names for names in by_block) - 0.2 * len(by_block)) <= 1
 
 
-def test_blocks_are_squares_of_the_size_asked_for() -> None:
+def test_blocks_are_squares_of_the_configured_size() -> None:
     manifest = street_photographs(1, cities=1, places=400)
     draft = split(manifest, "new-streets", block_m=100.0)
     xy = LocalFrame.around(manifest.positions_deg).to_xy_m(manifest.positions_deg)
@@ -213,7 +213,7 @@ def test_blocks_are_squares_of_the_size_asked_for() -> None:
 
 
 @pytest.mark.parametrize("cities", [2, 3, 4])
-def test_a_city_is_left_out_whole(cities: int) -> None:
+def test_a_city_is_held_out_whole(cities: int) -> None:
     manifest = street_photographs(5, cities=cities, places=60)
     draft = split(manifest, "new-city", city="Leeds", seed=2)
     assert set(of(draft, manifest, "query")["city"]) == {"Leeds"}
@@ -235,7 +235,7 @@ def test_the_city_is_drawn_by_the_seed() -> None:
     assert drawn == set(CITIES)
 
 
-def test_photographs_of_an_unknown_city_are_kept_out_of_training() -> None:
+def test_photographs_without_a_city_are_excluded_from_training() -> None:
     manifest = street_photographs(5, cities=3, places=20)
     manifest.frame.loc[::7, "city"] = None
     draft = split(manifest, "new-city", city="Ely")
@@ -243,21 +243,21 @@ def test_photographs_of_an_unknown_city_are_kept_out_of_training() -> None:
     assert any(f"{manifest.frame['city'].isna().sum()} photographs without a city" in note for note in draft.notes)
 
 
-def test_a_neighbouring_city_keeps_the_buffer() -> None:
+def test_the_buffer_applies_to_a_neighbouring_city() -> None:
     manifest = street_photographs(5, cities=1, places=80)
     manifest.frame["city"] = np.where(manifest.frame["lat_deg"] > 51.38, "North", "South")
     draft = split(manifest, "new-city", city="North", buffer_m=50.0)
     assert least_distance_m(of(draft, manifest, "query"), of(draft, manifest, "train")) > 50.0
 
 
-def test_no_validation_where_none_is_asked_for() -> None:
+def test_a_validation_share_of_0_gives_no_validation() -> None:
     manifest = street_photographs(5, cities=3, places=40, passes=2)
     for protocol in ("known-places", "new-streets", "new-city"):
         draft = split(manifest, protocol, val_share=0.0)  # type: ignore[arg-type]
         assert not (draft.frame["split"] == "val").any()
 
 
-def test_the_antimeridian_does_not_tear_a_city() -> None:
+def test_the_antimeridian_does_not_split_a_city() -> None:
     manifest = street_photographs(5, cities=4, places=80)
     island = Manifest(manifest.path, manifest.frame[manifest.frame["city"] == "Null Island"].reset_index(drop=True))
     assert island.frame["lon_deg"].min() < -179
@@ -284,7 +284,7 @@ def test_the_antimeridian_does_not_tear_a_city() -> None:
         ("new-streets", {"gallery": "grid:0"}, "spacing must be a positive number"),
     ],
 )
-def test_a_value_that_cannot_work_is_named(protocol: Any, options: dict[str, Any], message: str) -> None:
+def test_an_invalid_value_is_named(protocol: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         split(street_photographs(0), protocol, **options)
 
@@ -299,7 +299,7 @@ def test_a_value_that_cannot_work_is_named(protocol: Any, options: dict[str, Any
         ("new-city", 2, 30, {"city": "Atlantis"}, "'Atlantis' is not in the manifest; it has Bath, Leeds"),
     ],
 )
-def test_too_little_is_said_with_what_to_do(
+def test_too_few_units_are_refused_with_a_remedy(
     protocol: Any, cities: int, places: int, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
@@ -312,7 +312,7 @@ def test_a_manifest_without_photographs_is_refused() -> None:
         split(Manifest(manifest.path, manifest.frame.iloc[:0]), "known-places")
 
 
-def test_a_draft_is_written_with_all_that_was_chosen(tmp_path: Path) -> None:
+def test_a_written_draft_has_all_resolved_parameters(tmp_path: Path) -> None:
     manifest = street_photographs(0)
     splits = split(manifest, "known-places", seed=4).write(tmp_path / "splits.parquet")
     assert splits.meta["protocol"] == "known-places"

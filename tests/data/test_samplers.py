@@ -43,7 +43,7 @@ def samplers(seed=0, **options):
     nearest=st.booleans(),
     balance=st.booleans(),
 )
-def test_a_batch_has_its_size_and_no_photograph_twice(n, seed, share, neighbours, step, nearest, balance):
+def test_a_batch_has_its_size_and_no_duplicates(n, seed, share, neighbours, step, nearest, balance):
     sampler = NeighbourBatchSampler(
         town(n, seed),
         max(1, round(share * n)),
@@ -69,7 +69,7 @@ def test_the_same_seed_and_step_give_the_same_batch():
         assert backwards[0].tolist() != backwards[1].tolist()
 
 
-def test_a_batch_handed_out_may_be_changed():
+def test_changing_a_returned_batch_has_no_effect():
     for sampler in samplers():
         rows = sampler.batch(2)
         expected = rows.tolist()
@@ -77,7 +77,7 @@ def test_a_batch_handed_out_may_be_changed():
         assert sampler.batch(2).tolist() == expected
 
 
-def test_a_resumed_sampler_continues():
+def test_a_restored_sampler_resumes():
     for sampler, fresh in zip(samplers(), samplers(), strict=True):
         list(islice(sampler, 11))
         state = json.loads(json.dumps(sampler.state_dict()))
@@ -99,7 +99,7 @@ def test_a_resumed_sampler_continues():
         {"regions": ["a", "b"] * 200, "balance_regions": True},
     ],
 )
-def test_a_state_of_other_data_or_rules_is_refused(other):
+def test_a_state_of_other_data_or_settings_is_refused(other):
     state = neighbour_sampler().state_dict()
     with pytest.raises(MismatchError, match="resume with its options"):
         neighbour_sampler(**other).load_state_dict(state)
@@ -107,7 +107,7 @@ def test_a_state_of_other_data_or_rules_is_refused(other):
         RandomBatchSampler(400, 64).load_state_dict(state)
 
 
-def test_slices_of_the_processes_make_the_global_batch():
+def test_slices_of_the_processes_form_the_global_batch():
     alone = samplers()
     parts = [samplers(rank=rank, world_size=4) for rank in range(4)]
     for which, sampler in enumerate(alone):
@@ -118,7 +118,7 @@ def test_slices_of_the_processes_make_the_global_batch():
         parts[0][which].load_state_dict(sampler.state_dict())  # another number of processes may take over
 
 
-def test_random_batches_visit_everybody_once_an_epoch():
+def test_random_batches_have_every_photograph_once_per_epoch():
     sampler = RandomBatchSampler(400, 50)
     assert len(sampler) == 8
     epochs = [np.concatenate([sampler.batch(8 * epoch + i) for i in range(8)]) for epoch in range(2)]
@@ -144,7 +144,7 @@ def test_neighbours_are_among_the_k_nearest():
         assert set(near) <= set(order[anchor, 1:21].tolist())
 
 
-def test_as_many_neighbours_as_k_are_exactly_the_nearest():
+def test_with_k_neighbours_they_are_exactly_the_nearest():
     positions_deg = town()
     sampler = neighbour_sampler(positions_deg, batch_size=4, k=3)
     order = pairwise_haversine_m(positions_deg, positions_deg).argsort(axis=1)
@@ -153,7 +153,7 @@ def test_as_many_neighbours_as_k_are_exactly_the_nearest():
         assert set(near) == set(order[anchor, 1:4].tolist())
 
 
-def test_neighbours_are_drawn_evenly():
+def test_neighbours_are_drawn_uniformly():
     # One anchor with eight neighbours around it, far from all others: each should come along equally often.
     positions_deg = np.concatenate([[[52.0, 0.0]], [[52.0, 0.0001]] * 8, town(91)])
     sampler = neighbour_sampler(positions_deg, batch_size=3, neighbours_per_anchor=2)
@@ -167,13 +167,13 @@ def test_neighbours_are_drawn_evenly():
     assert np.abs(counts[1:9] - expected).max() < 5 * np.sqrt(expected)
 
 
-def test_each_photograph_is_an_anchor_once_an_epoch():
+def test_each_photograph_is_an_anchor_once_per_epoch():
     sampler = neighbour_sampler(batch_size=40, neighbours_per_anchor=3)  # 10 anchors a batch, 40 batches
     anchors = np.concatenate([sampler.batch(step).reshape(-1, 4)[:, 0] for step in range(40)])
     assert sorted(anchors.tolist()) == list(range(400))
 
 
-def test_a_batch_holds_far_more_close_pairs_than_a_random_one():
+def test_a_batch_has_far_more_close_pairs_than_a_random_one():
     positions_deg = town(2000) * 10.0 - [470.0, 0.0]  # 4 km across
     near, far = NeighbourBatchSampler(positions_deg, 64, radius_m=RADIUS_M), RandomBatchSampler(2000, 64)
 
@@ -187,7 +187,7 @@ def test_a_batch_holds_far_more_close_pairs_than_a_random_one():
     assert close_pairs(near) > 5 * close_pairs(far)
 
 
-def test_where_there_are_no_neighbours_others_fill_the_batch():
+def test_without_neighbours_random_photographs_fill_the_batch():
     positions_deg = np.stack([np.linspace(40.0, 60.0, 50), np.zeros(50)], axis=1)
     sampler = neighbour_sampler(positions_deg, batch_size=20)
     rows = sampler.batch(0)
@@ -195,7 +195,7 @@ def test_where_there_are_no_neighbours_others_fill_the_batch():
     assert len(neighbour_sampler(positions_deg, batch_size=50).batch(0)) == 50
 
 
-def test_regions_send_equally_many_anchors():
+def test_districts_have_equally_many_anchors():
     positions_deg = town(400)
     regions = ["village"] * 21 + ["town"] * 81 + ["city"] * 297 + [None]  # threes: no batch straddles two epochs
     sampler = neighbour_sampler(
@@ -208,7 +208,7 @@ def test_regions_send_equally_many_anchors():
             assert 3 <= names.count(name) <= 5
 
 
-def test_a_balanced_region_goes_through_all_its_photographs():
+def test_a_balanced_district_uses_all_its_photographs():
     regions = ["a"] * 30 + ["b"] * 370
     sampler = neighbour_sampler(batch_size=20, neighbours_per_anchor=0, regions=regions, balance_regions=True)
     rows = np.concatenate([sampler.batch(step) for step in range(3)])
@@ -216,7 +216,7 @@ def test_a_balanced_region_goes_through_all_its_photographs():
 
 
 @pytest.mark.parametrize("limit", [1, 2])
-def test_at_most_so_many_of_one_position(limit):
+def test_photographs_of_one_position_are_limited(limit):
     positions_deg = town(400, headings=4)
     sampler = neighbour_sampler(positions_deg, max_per_position=limit)
     unlimited = 0
@@ -230,7 +230,7 @@ def test_at_most_so_many_of_one_position(limit):
     assert len(set(full.batch(0).tolist())) == 100 * limit
 
 
-def test_a_large_collection_is_filled_by_rejection():
+def test_batches_of_a_large_data_set_are_filled_by_rejection():
     positions_deg = np.random.default_rng(0).uniform([-60.0, -180.0], [60.0, 180.0], (20_000, 2))
     sampler = NeighbourBatchSampler(positions_deg, 64, radius_m=10.0)
     rows = np.concatenate([sampler.batch(step) for step in range(100)])
@@ -258,6 +258,6 @@ def test_a_large_collection_is_filled_by_rejection():
         ({"positions_deg": town(400, headings=40), "max_per_position": 3}, "fill 30"),
     ],
 )
-def test_options_that_cannot_work(options, message):
+def test_invalid_options_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         neighbour_sampler(**options)

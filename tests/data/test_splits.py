@@ -1,4 +1,4 @@
-"""Splits as files: what is written is read back, and what does not belong together is refused."""
+"""Splits as files: writing and reading, and files that do not belong together."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _write(path: Path, **meta: object) -> Splits:
     return write_splits(path, frame, candidates, full)
 
 
-def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+def test_splits_are_read_back(tmp_path: Path) -> None:
     written = _write(tmp_path / "splits.parquet")
     found = read_splits(tmp_path / "splits.parquet")
     assert found.meta == written.meta
@@ -87,7 +87,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["splits.candidates.parquet", "splits.parquet"]
 
 
-def test_a_folder_gets_and_gives_its_splits_file(tmp_path: Path) -> None:
+def test_a_folder_stands_for_its_splits_file(tmp_path: Path) -> None:
     _write(tmp_path)
     assert read_splits(tmp_path).path == tmp_path / "splits.parquet"
 
@@ -95,7 +95,7 @@ def test_a_folder_gets_and_gives_its_splits_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "candidates"), [("a.parquet", "a.candidates.parquet"), ("a.b", "a.b.candidates.parquet")]
 )
-def test_what_goes_beside_a_file_is_named_after_it(name: str, candidates: str) -> None:
+def test_companion_files_are_named_after_the_splits(name: str, candidates: str) -> None:
     assert candidates_path(f"x/{name}") == Path("x") / candidates
     assert leakage_path("x/a.parquet") == Path("x/a.leakage.json")
 
@@ -124,7 +124,7 @@ def test_an_unknown_split_is_named(tmp_path: Path) -> None:
         indices(_write(tmp_path / "s.parquet"), _manifest(), "test")  # type: ignore[arg-type]
 
 
-def test_candidates_show_nobody_their_own_photograph(tmp_path: Path) -> None:
+def test_candidates_never_have_the_photograph_of_the_query(tmp_path: Path) -> None:
     _write(tmp_path / "s.parquet")
     splits = read_splits(tmp_path / "s.parquet")
     for_val = candidates_for(splits, "val")
@@ -147,7 +147,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_splits(tmp_path / "s.parquet")
 
 
-def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "s.parquet"
     _write(file)
     file.write_bytes(file.read_bytes()[:-20])
@@ -155,7 +155,7 @@ def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
         read_splits(file)
 
 
-def test_another_kind_of_parquet_is_refused(tmp_path: Path) -> None:
+def test_another_parquet_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "s.parquet"
     pq.write_table(pa.table({"image_id": ["a"]}), file)
     with pytest.raises(ArtefactError, match="not a file that `swclip split` wrote"):
@@ -168,7 +168,7 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
         read_splits(tmp_path / "s.parquet")
 
 
-def test_candidates_of_another_run_are_refused(tmp_path: Path) -> None:
+def test_candidates_of_other_splits_are_refused(tmp_path: Path) -> None:
     _write(tmp_path / "a.parquet", seed=1)
     _write(tmp_path / "b.parquet", seed=2)
     (tmp_path / "b.candidates.parquet").replace(tmp_path / "a.candidates.parquet")
@@ -176,13 +176,13 @@ def test_candidates_of_another_run_are_refused(tmp_path: Path) -> None:
         read_splits(tmp_path / "a.parquet")
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(InputError, match=r"cannot write there"):
         _write(tmp_path / "file" / "s.parquet")
 
 
-def test_a_full_disk_leaves_the_earlier_splits_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_keeps_the_earlier_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "s.parquet"
     before = _write(file, seed=1)
 

@@ -1,4 +1,4 @@
-"""docs/losses.md is true: its blocks run in order, and print what it says; so do the README's lines on the loss."""
+"""The code blocks of docs/losses.md and of the README's section on losses run, and print the text of the page."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def namespace() -> dict[str, Any]:
     return names
 
 
-def test_every_block_runs_and_prints_what_the_page_says(namespace: dict[str, Any]) -> None:
+def test_every_block_runs_and_prints_the_text_of_the_page(namespace: dict[str, Any]) -> None:
     assert {"SWCLIPLoss", "OpenClipLoss", "SpatialSentenceLoss"} <= namespace.keys()
 
 
-def test_both_losses_learn_where_photographs_are(namespace: dict[str, Any]) -> None:
+def test_both_losses_learn_to_locate(namespace: dict[str, Any]) -> None:
     # The street is 468 m long: a guess in its middle is off by 120 m in the mean.
     assert set(namespace["errors_m"]) == {"clip", "spatial"}
     assert max(namespace["errors_m"].values()) < 40.0
@@ -67,7 +67,7 @@ def test_a_random_batch_is_one_hot_and_one_with_neighbours_is_not(namespace: dic
     assert namespace["neighbour_share"] < 0.75
 
 
-def test_the_table_of_kernels_is_that_of_the_code() -> None:
+def test_the_table_of_kernels_matches_the_code() -> None:
     rows = [line.split("|")[1:-1] for line in PAGE.splitlines() if re.match(r"\| `[a-z-]+` \| [^K]", line)]
     assert len(rows) == 5
     for name, _, at_1, at_2, reach, _ in rows:
@@ -77,7 +77,7 @@ def test_the_table_of_kernels_is_that_of_the_code() -> None:
         assert float(reach) == pytest.approx(kernel_reach(kernel), abs=5e-4)  # type: ignore[arg-type]
 
 
-def test_the_lines_of_the_readme_train() -> None:
+def test_the_training_code_of_the_readme_runs() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (block,) = [body for kind, body in FENCE.findall(readme) if kind == "python" and "SpatialContrastiveLoss" in body]
     image_model, location_model = nn.Linear(6, 4), nn.Linear(2, 4).double()

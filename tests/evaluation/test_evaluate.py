@@ -1,4 +1,4 @@
-"""A real model on real splits of small drawn photographs, as a function and as a command."""
+"""Evaluation of a small model on splits of generated photographs, as a function and as a command."""
 
 from __future__ import annotations
 
@@ -79,26 +79,26 @@ def run(model: LocatorModel, manifest: Manifest, splits: Splits, tmp_path: Path)
     return folder
 
 
-def test_the_paper_s_answer_is_the_position_whose_embedding_is_nearest(
+def test_argmax_is_the_position_with_the_most_similar_embedding(
     model: LocatorModel, manifest: Manifest, splits: Splits
 ) -> None:
-    found = evaluate(model, manifest, splits, posterior=PosteriorConfig(image_weight=0.0), config=QUICK)
+    evaluation = evaluate(model, manifest, splits, posterior=PosteriorConfig(image_weight=0.0), config=QUICK)
     places = candidates_for(splits, "query")[["lat_deg", "lon_deg"]].to_numpy()
     with torch.no_grad():
         locations = model.position_embeddings(torch.tensor(places))
         for place, row in enumerate(indices(splits, manifest, "query")):
             pixels = torch.from_numpy(model.preprocess.read(manifest.image_paths[row]))[None]
             best = int((model.encode_pixels(pixels) @ locations.T).argmax())
-            predicted = found.predictions.iloc[place]
+            predicted = evaluation.predictions.iloc[place]
             assert predicted["image_id"] == manifest.frame["image_id"][row]
             assert (predicted["predicted_lat_deg"], predicted["predicted_lon_deg"]) == tuple(places[best])
             truth = manifest.positions_deg[row]
             assert predicted["error_m"] == pytest.approx(float(geodesic_m(truth, places[best])[0]))
 
 
-def test_the_report_keeps_the_contract(model: LocatorModel, manifest: Manifest, splits: Splits) -> None:
+def test_the_report_is_complete(model: LocatorModel, manifest: Manifest, splits: Splits) -> None:
     counts: list[tuple[int, int]] = []
-    found = evaluate(
+    evaluation = evaluate(
         model,
         manifest,
         splits,
@@ -108,9 +108,9 @@ def test_the_report_keeps_the_contract(model: LocatorModel, manifest: Manifest, 
         command="swclip evaluate",
         progress=lambda done, total: counts.append((done, total)),
     )
-    report = report_of(json.loads(json.dumps(found.report.as_dict(), allow_nan=False)))
+    report = report_of(json.loads(json.dumps(evaluation.report.as_dict(), allow_nan=False)))
     queries = indices(splits, manifest, "query")
-    assert report.n_queries == len(queries) == len(found.predictions)
+    assert report.n_queries == len(queries) == len(evaluation.predictions)
     assert report.gallery_size == len(candidates_for(splits, "query"))
     assert {"10", "25", "50", "100", "250", "500", "1000"} <= set(report.accuracy_within_m)
     assert set(report.recall_at_k_25m) == {"1", "5", "10", "20"}
@@ -120,7 +120,7 @@ def test_the_report_keeps_the_contract(model: LocatorModel, manifest: Manifest, 
     assert set(report.estimators) == {"mode", "argmax", "geometric-median"}
     assert report.estimator == "mode"
     assert report.version == "2"
-    assert report == found.report
+    assert report == evaluation.report
     assert report.truth.position == "recorded"
     made = report.made_with
     assert made["manifest"]["digest"] == manifest.digest
@@ -131,54 +131,54 @@ def test_the_report_keeps_the_contract(model: LocatorModel, manifest: Manifest, 
     assert [done for done, _ in counts] == sorted(done for done, _ in counts)
 
 
-def test_validation_queries_do_not_lean_on_themselves(model: LocatorModel, manifest: Manifest, splits: Splits) -> None:
-    found = evaluate(model, manifest, splits, on="val", posterior=PosteriorConfig(image_weight=1.0), config=QUICK)
-    asked = set(found.predictions["image_id"])
-    assert asked == {manifest.frame["image_id"][row] for row in indices(splits, manifest, "val")}
-    assert asked.isdisjoint(image_id for ids in found.candidates["image_ids"] for image_id in ids)
-    assert set(found.predictions["split"]) == {"val"}
+def test_validation_queries_are_not_in_their_gallery(model: LocatorModel, manifest: Manifest, splits: Splits) -> None:
+    evaluation = evaluate(model, manifest, splits, on="val", posterior=PosteriorConfig(image_weight=1.0), config=QUICK)
+    query_ids = set(evaluation.predictions["image_id"])
+    assert query_ids == {manifest.frame["image_id"][row] for row in indices(splits, manifest, "val")}
+    assert query_ids.isdisjoint(image_id for ids in evaluation.candidates["image_ids"] for image_id in ids)
+    assert set(evaluation.predictions["split"]) == {"val"}
 
 
-def test_errors_are_measured_against_the_true_position_where_it_is_known(model: LocatorModel, tmp_path: Path) -> None:
+def test_errors_are_measured_against_true_positions_where_available(model: LocatorModel, tmp_path: Path) -> None:
     plain = photograph_folder(tmp_path / "photographs")
     shifted = plain.positions_deg + np.array([0.001, 0.0])
     columns = {"true_lat_deg": shifted[:, 0], "true_lon_deg": shifted[:, 1]}
     manifest = photograph_folder(tmp_path / "photographs", **columns)
     splits = split(manifest, "known-places", query_share=0.3, seed=0).write(tmp_path / "splits.parquet")
-    found = evaluate(model, manifest, splits, config=QUICK)
-    assert found.report.truth == Truth(position="true", columns="true_lat_deg, true_lon_deg")
+    evaluation = evaluate(model, manifest, splits, config=QUICK)
+    assert evaluation.report.truth == Truth(position="true", columns="true_lat_deg, true_lon_deg")
     rows = indices(splits, manifest, "query")
-    assert found.predictions["lat_deg"].tolist() == shifted[rows, 0].tolist()
-    assert found.report.posterior["fitted"] is False
+    assert evaluation.predictions["lat_deg"].tolist() == shifted[rows, 0].tolist()
+    assert evaluation.report.posterior["fitted"] is False
     columns["true_lat_deg"] = np.where(np.arange(PHOTOGRAPHS) == rows[2], np.nan, columns["true_lat_deg"])
     broken = photograph_folder(tmp_path / "photographs", **columns)
     with pytest.raises(InputError, match=f"'{manifest.frame['image_id'][rows[2]]}' has no true_lat_deg"):
         evaluate(model, broken, splits, config=QUICK)
 
 
-def test_splits_without_validation_queries_say_so(model: LocatorModel, manifest: Manifest, tmp_path: Path) -> None:
+def test_splits_without_validation_queries_are_refused(model: LocatorModel, manifest: Manifest, tmp_path: Path) -> None:
     splits = split(manifest, "known-places", val_share=0.0, seed=0).write(tmp_path / "none.parquet")
     with pytest.raises(InputError, match=r"none\.parquet: no photograph is in split 'val'"):
         evaluate(model, manifest, splits, on="val", config=QUICK)
 
 
 def test_splits_of_another_manifest_are_refused(model: LocatorModel, splits: Splits, tmp_path: Path) -> None:
-    generator_moved = photograph_folder(tmp_path / "photographs")
-    frame = generator_moved.frame.assign(lat_deg=generator_moved.frame["lat_deg"] + 0.01)
+    moved = photograph_folder(tmp_path / "photographs")
+    frame = moved.frame.assign(lat_deg=moved.frame["lat_deg"] + 0.01)
     other = write_manifest(tmp_path / "photographs", frame)
     with pytest.raises(MismatchError):
         evaluate(model, other, splits, config=QUICK)
 
 
-def test_the_command_leaves_its_files(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_its_files(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import geopandas
 
     out = tmp_path / "evaluation"
     evaluate_command(run, out=out, resamples=30)
     names = ["figures", "predictions.parquet", "report.html", "report.json"]
     assert sorted(path.name for path in out.iterdir()) == names
-    drawn = {path.name for path in (out / "figures").iterdir()}
-    assert {f"{name}.{kind}" for name in ("error-curve", "map", "reliability") for kind in ("png", "svg")} <= drawn
+    figures = {path.name for path in (out / "figures").iterdir()}
+    assert {f"{name}.{kind}" for name in ("error-curve", "map", "reliability") for kind in ("png", "svg")} <= figures
     report = read_report(out / "report.json")
     assert report.posterior["fitted"] is True
     assert report.posterior["image_weight"] == 0.3
@@ -189,12 +189,12 @@ def test_the_command_leaves_its_files(run: Path, tmp_path: Path, capsys: pytest.
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "<h1>sw-clip</h1>" in page
     assert "data:image/jpeg" in page
-    said = capsys.readouterr()
-    assert said.out.strip() == str(out / "report.json")
-    assert "argmax" in said.err
+    printed = capsys.readouterr()
+    assert printed.out.strip() == str(out / "report.json")
+    assert "argmax" in printed.err
 
 
-def test_the_command_takes_other_estimators_queries_and_no_photographs(run: Path, tmp_path: Path) -> None:
+def test_the_command_options_are_used(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "evaluation"
     evaluate_command(run, out=out, on="val", estimator="argmax", regions="cells:9", resamples=20, photographs=False)
     report = read_report(out / "report.json")
@@ -202,7 +202,7 @@ def test_the_command_takes_other_estimators_queries_and_no_photographs(run: Path
     assert "data:image/jpeg" not in (out / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_run_without_a_fitted_posterior_is_evaluated_and_says_so(
+def test_a_run_without_a_fitted_posterior_is_evaluated_with_a_note(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (run / "model" / "posterior.json").unlink()
@@ -210,20 +210,20 @@ def test_a_run_without_a_fitted_posterior_is_evaluated_and_says_so(
     assert "no posterior was fitted" in " ".join(capsys.readouterr().err.split())
 
 
-def changed(run: Path, **values: str) -> None:
+def with_changed_record(run: Path, **values: str) -> None:
     record = json.loads((run / "run.json").read_text())
     write_json(run / "run.json", {**record, **values})
 
 
 @pytest.mark.parametrize(
-    ("damage", "error", "words"),
+    ("damage", "error", "message"),
     [
         (lambda run: (run / "run.json").unlink(), ArtefactError, "is not a run"),
         (lambda run: (run / "run.json").write_text("{"), ArtefactError, r"run\.json"),
-        (lambda run: changed(run, status="running"), ArtefactError, "has not finished"),
-        (lambda run: changed(run, manifest="/nowhere/manifest.parquet"), ArtefactError, "--manifest"),
-        (lambda run: changed(run, splits="/nowhere/splits.parquet"), ArtefactError, "--splits"),
-        (lambda run: changed(run, manifest_digest="0" * 64), MismatchError, "trained on"),
+        (lambda run: with_changed_record(run, status="running"), ArtefactError, "has not finished"),
+        (lambda run: with_changed_record(run, manifest="/nowhere/manifest.parquet"), ArtefactError, "--manifest"),
+        (lambda run: with_changed_record(run, splits="/nowhere/splits.parquet"), ArtefactError, "--splits"),
+        (lambda run: with_changed_record(run, manifest_digest="0" * 64), MismatchError, "trained on"),
         (lambda run: shutil.rmtree(run / "model"), ArtefactError, "model"),
         (
             lambda run: (run / "model" / "model.safetensors").write_bytes(
@@ -235,17 +235,17 @@ def changed(run: Path, **values: str) -> None:
         (lambda run: (run / "model" / "posterior.json").write_text("[1"), ArtefactError, r"posterior\.json"),
     ],
 )
-def test_a_run_that_cannot_be_evaluated_is_named_and_leaves_nothing(
-    run: Path, tmp_path: Path, damage: Any, error: type[Exception], words: str
+def test_an_invalid_run_is_refused_without_output(
+    run: Path, tmp_path: Path, damage: Any, error: type[Exception], message: str
 ) -> None:
     damage(run)
-    with pytest.raises(error, match=words):
+    with pytest.raises(error, match=message):
         evaluate_command(run, out=tmp_path / "evaluation", resamples=20)
     assert not (tmp_path / "evaluation").exists()
 
 
-def test_paths_recorded_beside_the_run_are_found(run: Path, manifest: Manifest, splits: Splits, tmp_path: Path) -> None:
-    changed(run, manifest="data", splits="data/splits.parquet")
+def test_paths_relative_to_the_run_are_resolved(run: Path, manifest: Manifest, splits: Splits, tmp_path: Path) -> None:
+    with_changed_record(run, manifest="data", splits="data/splits.parquet")
     shutil.copytree(manifest.path.parent, run / "data")
     for path in splits.path.parent.iterdir():
         shutil.copy(path, run / "data")
@@ -255,12 +255,12 @@ def test_paths_recorded_beside_the_run_are_found(run: Path, manifest: Manifest, 
     assert read_splits(run / "data" / "splits.parquet").meta["manifest_digest"] == manifest.digest
 
 
-def test_a_device_that_is_not_there_is_a_message(run: Path, tmp_path: Path) -> None:
+def test_an_unknown_device_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'nonsense'"):
         evaluate_command(run, out=tmp_path / "evaluation", device="nonsense")
 
 
-def test_a_disk_that_fills_leaves_no_page_and_no_old_figures(
+def test_a_full_disk_keeps_the_old_page_and_leaves_no_report(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "evaluation"
@@ -276,13 +276,15 @@ def test_a_disk_that_fills_leaves_no_page_and_no_old_figures(
         evaluate_command(run, out=out, resamples=20)
     assert (out / "report.html").read_bytes() == before
     assert not (out / "report.json").exists()
-    assert not [path for path in out.rglob("*") if path.name.startswith(".")], "nothing is left of what was begun"
+    assert not [path for path in out.rglob("*") if path.name.startswith(".")], "no temporary file is left"
 
 
-def test_the_views_that_were_used_are_said(model: LocatorModel, manifest: Manifest, splits: Splits, run: Path) -> None:
-    asked = len(indices(splits, manifest, "query"))
-    one, same = (evaluate(model, manifest, splits, config=QUICK, use=use).report for use in (None, ["image"]))
-    assert one.made_with["views"] == same.made_with["views"] == {"image": asked}
-    assert one.error_m == same.error_m
+def test_the_report_records_the_modalities_used(
+    model: LocatorModel, manifest: Manifest, splits: Splits, run: Path
+) -> None:
+    query_ids = len(indices(splits, manifest, "query"))
+    by_default, same = (evaluate(model, manifest, splits, config=QUICK, use=use).report for use in (None, ["image"]))
+    assert by_default.made_with["views"] == same.made_with["views"] == {"image": query_ids}
+    assert by_default.error_m == same.error_m
     with pytest.raises(ConfigError, match=r"the model has no caption modality \(it has image\)"):
         evaluate_command(run, out=run / "evaluation", use=["image", "caption"])

@@ -1,4 +1,4 @@
-"""The report as a typed record: its JSON is what was always written, and the published JSON Schema is that of it."""
+"""The report as a typed record: JSON, the golden report, and the published JSON Schema."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def document(evaluation: Evaluation) -> dict[str, Any]:
     return evaluation.report.as_dict()
 
 
-def test_the_published_schema_is_that_of_the_code() -> None:
-    # After a change: json.dumps(Report.model_json_schema(), indent=1) is what the file holds.
+def test_the_published_schema_equals_that_of_the_code() -> None:
+    # After a change, write json.dumps(Report.model_json_schema(), indent=1) to the file.
     assert json.loads(PUBLISHED.read_text(encoding="utf-8")) == Report.model_json_schema()
 
 
-def test_what_is_measured_goes_through_json(evaluation: Evaluation, tmp_path: Path) -> None:
+def test_a_report_survives_json(evaluation: Evaluation, tmp_path: Path) -> None:
     report = evaluation.report
     assert report.version == REPORT_VERSION
     write_json(tmp_path / "report.json", report.as_dict())
@@ -47,17 +47,17 @@ def test_what_is_measured_goes_through_json(evaluation: Evaluation, tmp_path: Pa
     assert json.dumps(back.as_dict()) == json.dumps(report.as_dict())
 
 
-def test_a_report_of_the_dictionary_of_old_is_written_again_byte_by_byte(tmp_path: Path) -> None:
-    # golden_report.json was written by the release in which a report was a dictionary, of `golden_evaluation`.
+def test_the_golden_report_is_rewritten_byte_by_byte(tmp_path: Path) -> None:
+    # golden_report.json is the report of `golden_evaluation` by an earlier release, in which reports were dictionaries.
     write_json(tmp_path / "report.json", read_report(GOLDEN).as_dict())
     assert (tmp_path / "report.json").read_bytes() == GOLDEN.read_bytes()
 
 
-def test_the_same_evaluation_gives_the_report_of_old(made_up: Callable[..., Evaluation]) -> None:
+def test_the_golden_evaluation_gives_the_golden_report(made_up: Callable[..., Evaluation]) -> None:
     report = golden_evaluation(made_up).report.as_dict()
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
-    assert [key for key, _ in walked(report)] == [key for key, _ in walked(golden)]
-    for (key, value), (_, old) in zip(walked(report), walked(golden), strict=True):
+    assert [key for key, _ in leaves(report)] == [key for key, _ in leaves(golden)]
+    for (key, value), (_, old) in zip(leaves(report), leaves(golden), strict=True):
         assert type(value) is type(old), key
         assert value == (pytest.approx(old, rel=1e-9) if isinstance(old, float) else old), key
 
@@ -66,16 +66,16 @@ def golden_evaluation(made_up: Callable[..., Evaluation]) -> Evaluation:
     return made_up(3, per_city=40, cities={"York": (53.96, -1.0873)}, config=MeasureConfig(resamples=20))
 
 
-def walked(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every leaf of a document with the keys that lead to it, in order."""
+def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every leaf of a document with its path of keys, in order."""
     if isinstance(value, dict | list):
         for at, part in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from walked(part, f"{key}/{at}")
+            yield from leaves(part, f"{key}/{at}")
     else:
         yield key, value
 
 
-def test_a_report_cannot_be_changed(evaluation: Evaluation) -> None:
+def test_a_report_is_immutable(evaluation: Evaluation) -> None:
     with pytest.raises(ValidationError, match="frozen"):
         evaluation.report.estimator = "argmax"  # type: ignore[misc]
     further = evaluation.report.recorded(run={"seed": 7})
@@ -83,54 +83,54 @@ def test_a_report_cannot_be_changed(evaluation: Evaluation) -> None:
     assert "run" not in evaluation.report.made_with
 
 
-def test_a_pooled_report_fits_it(evaluation: Evaluation) -> None:
+def test_a_pooled_report_is_valid(evaluation: Evaluation) -> None:
     other = evaluation.predictions.assign(image_id=[f"other-{name}" for name in evaluation.predictions["image_id"]])
     twin = Evaluation(evaluation.report, other, evaluation.candidates, evaluation.errors_m)
     pooled = pool_evaluations([evaluation, twin], resamples=20).report
     assert report_of(json.loads(json.dumps(pooled.as_dict()))) == pooled
 
 
-def test_a_report_with_everything_fits_it(full: ModuleType) -> None:
+def test_a_complete_report_is_valid(full: ModuleType) -> None:
     for empty in (False, True):
         report = full.full_evaluation(n_queries=60, n_candidates=120, empty=empty).report
         assert report_of(json.loads(json.dumps(report.as_dict()))) == report
 
 
-def renamed(report: dict[str, Any]) -> None:
+def with_a_renamed_key(report: dict[str, Any]) -> None:
     report["error_m"]["average"] = report["error_m"].pop("mean")
 
 
-def of_another_type(report: dict[str, Any]) -> None:
+def with_another_type(report: dict[str, Any]) -> None:
     report["n_queries"] = "many"
 
 
-def beyond_its_range(report: dict[str, Any]) -> None:
+def out_of_range(report: dict[str, Any]) -> None:
     report["calibration"]["levels"][0]["coverage"] = 1.5
 
 
-def of_a_later_swclip(report: dict[str, Any]) -> None:
+def with_a_later_key(report: dict[str, Any]) -> None:
     report["of_later"] = 1.0
 
 
 @pytest.mark.parametrize(
-    ("spoil", "named"),
+    ("corrupt", "message"),
     [
-        (renamed, "'error_m.mean' is missing"),
-        (of_a_later_swclip, "does not know the key 'of_later'; use the swclip that wrote it"),
-        (of_another_type, "n_queries"),
-        (beyond_its_range, "calibration.levels.0.coverage"),
+        (with_a_renamed_key, "'error_m.mean' is missing"),
+        (with_a_later_key, "does not know the key 'of_later'; use the swclip that wrote it"),
+        (with_another_type, "n_queries"),
+        (out_of_range, "calibration.levels.0.coverage"),
     ],
 )
-def test_what_does_not_fit_is_named(
-    document: dict[str, Any], spoil: Callable[[dict[str, Any]], None], named: str
+def test_invalid_reports_are_refused(
+    document: dict[str, Any], corrupt: Callable[[dict[str, Any]], None], message: str
 ) -> None:
-    bad = deepcopy(document)
-    spoil(bad)
-    with pytest.raises(ArtefactError, match=named.replace(".", r"\.")):
-        report_of(bad, "runs/report.json")
+    invalid = deepcopy(document)
+    corrupt(invalid)
+    with pytest.raises(ArtefactError, match=message.replace(".", r"\.")):
+        report_of(invalid, "runs/report.json")
 
 
-@pytest.mark.parametrize("bad", [{"version": "1"}, {}, [], None])
-def test_another_version_is_refused(bad: Any) -> None:
+@pytest.mark.parametrize("invalid", [{"version": "1"}, {}, [], None])
+def test_another_version_is_refused(invalid: Any) -> None:
     with pytest.raises(ArtefactError, match="report of version"):
-        report_of(bad, "report.json")
+        report_of(invalid, "report.json")

@@ -1,4 +1,4 @@
-"""Coordinates of other tools: figures against `measure` and loops, every form of table, what is not answered."""
+"""Predicted coordinates of other tools: figures against loops, file formats, unanswered queries, errors."""
 
 from __future__ import annotations
 
@@ -37,33 +37,33 @@ QUICK = MeasureConfig(resamples=100)
 def table(n: int = 12, seed: int = 0) -> pd.DataFrame:
     generator = np.random.default_rng(seed)
     truth = LocalFrame(53.8, -1.55).to_deg(generator.uniform(-400, 400, (n, 2)))
-    said = LocalFrame(53.8, -1.55).to_deg(LocalFrame(53.8, -1.55).to_xy_m(truth) + generator.normal(0, 60, (n, 2)))
+    predicted = LocalFrame(53.8, -1.55).to_deg(LocalFrame(53.8, -1.55).to_xy_m(truth) + generator.normal(0, 60, (n, 2)))
     return pd.DataFrame(
         {
             "image_id": [f"q{row}" for row in range(n)],
             "lat": truth[:, 0],
             "lon": truth[:, 1],
-            "pred_lat": said[:, 0],
-            "pred_lon": said[:, 1],
+            "pred_lat": predicted[:, 0],
+            "pred_lon": predicted[:, 1],
             "city": ["Leeds" if row % 3 else "York" for row in range(n)],
         }
     )
 
 
-def test_the_figures_are_those_of_loops() -> None:
+def test_figures_equal_loops() -> None:
     frame = table()
-    found = evaluate_predictions(frame, config=QUICK)
+    result = evaluate_predictions(frame, config=QUICK)
     errors = [float(geodesic_m([[row.lat, row.lon]], [[row.pred_lat, row.pred_lon]])[0]) for row in frame.itertuples()]
-    assert found.predictions["error_m"].tolist() == pytest.approx(errors)
-    report = found.report
+    assert result.predictions["error_m"].tolist() == pytest.approx(errors)
+    report = result.report
     assert report.error_m.median == pytest.approx(sorted(errors)[5] / 2 + sorted(errors)[6] / 2)
     assert report.accuracy_within_m["50"] == sum(error <= 50.0 for error in errors) / 12
     assert report.by_region["York"].n == 4
 
 
-def test_what_would_need_a_posterior_or_a_gallery_is_null() -> None:
-    found = evaluate_predictions(table(), config=QUICK)
-    report = found.report
+def test_figures_that_need_a_posterior_or_gallery_are_null() -> None:
+    result = evaluate_predictions(table(), config=QUICK)
+    report = result.report
     for key in (
         "n_answerable",
         "gallery_size",
@@ -75,28 +75,28 @@ def test_what_would_need_a_posterior_or_a_gallery_is_null() -> None:
     ):
         assert getattr(report, key) is None
     assert report.levels == {}
-    assert report.geoscore == pytest.approx(found.predictions["geoscore"].mean())
+    assert report.geoscore == pytest.approx(result.predictions["geoscore"].mean())
     assert report.regional.n_regions == 2
-    # Errors have a place whoever made them; embeddings there are none.
+    # Spatial statistics of the errors need no embeddings.
     assert report.spatial.errors_moran.n == sum(report.spatial.lisa.counts.values()) == 12
-    assert found.predictions["lisa"].notna().all()
+    assert result.predictions["lisa"].notna().all()
     for key in ("components", "correlogram", "mantel", "smoothness"):
         assert getattr(report.spatial, key) is None
     assert report.baselines == Baselines(floor=None, constant=None, random=None)
     assert report.recall_at_k_25m["1"] is not None
     assert [report.recall_at_k_25m[k] for k in ("5", "10", "20")] == [None] * 3
-    assert found.predictions[["floor_m", "probability", "top1_candidate_id", "city_predicted"]].isna().all().all()
+    assert result.predictions[["floor_m", "probability", "top1_candidate_id", "city_predicted"]].isna().all().all()
     assert report_of(json.loads(json.dumps(report.as_dict(), allow_nan=False))) == report
 
 
-def test_a_gallery_gives_the_floor() -> None:
+def test_a_gallery_gives_the_oracle_error() -> None:
     frame = table()
     gallery = pd.DataFrame({"lat": frame["lat"] + 1e-4, "lon": frame["lon"]})
     report = evaluate_predictions(frame, gallery=gallery, config=QUICK).report
     nearest = []
     for row in frame.itertuples():
-        here = np.broadcast_to([row.lat, row.lon], (12, 2))
-        nearest.append(float(geodesic_m(here, gallery.to_numpy()).min()))
+        position = np.broadcast_to([row.lat, row.lon], (12, 2))
+        nearest.append(float(geodesic_m(position, gallery.to_numpy()).min()))
     assert report.baselines.floor.median == pytest.approx(float(np.median(nearest)))
     assert (report.gallery_size, report.n_answerable) == (12, 12)
     assert report.baselines.random.draws == 100
@@ -108,15 +108,15 @@ def test_unanswered_queries_are_counted_and_not_measured(tmp_path: Path) -> None
     frame.loc[0, ["pred_lat", "pred_lon"]] = None
     frame.loc[1, ["pred_lat", "pred_lon"]] = 0.0
     frame.loc[2, ["pred_lat", "pred_lon"]] = np.nan
-    found = evaluate_predictions(frame, config=QUICK)
-    report = found.report
+    result = evaluate_predictions(frame, config=QUICK)
+    report = result.report
     assert report.error_m == whole.error_m
     missing = report.unanswered
     assert (missing.n_asked, missing.n, missing.share_answered) == (12, 3, 0.75)
     assert missing.reasons == {EMPTY: 2, ZERO: 1}
     assert missing.queries == [["q0", EMPTY], ["q1", ZERO], ["q2", EMPTY]]
     assert missing.accuracy_within_m_of_asked["100"] == pytest.approx(0.75 * report.accuracy_within_m["100"])
-    found.save(tmp_path / "out", title="<b>GeoCLIP</b>")
+    result.save(tmp_path / "out", title="<b>GeoCLIP</b>")
     assert pd.read_csv(tmp_path / "out" / "unanswered.csv").to_numpy().tolist() == missing.queries
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "&lt;b&gt;GeoCLIP" in page
@@ -132,9 +132,9 @@ def test_unanswered_queries_are_counted_and_not_measured(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "geoparquet", "geojson", "frame", "geoframe"])
-def test_every_form_says_the_same(tmp_path: Path, kind: str) -> None:
+def test_all_formats_give_the_same_figures(tmp_path: Path, kind: str) -> None:
     frame = table()
-    wanted = evaluate_predictions(frame, config=QUICK).report.error_m
+    expected = evaluate_predictions(frame, config=QUICK).report.error_m
     answers = geopandas.points_from_xy(frame["pred_lon"], frame["pred_lat"], crs="EPSG:4326")
     geometry = geopandas.GeoDataFrame(frame.drop(columns=["pred_lat", "pred_lon"]), geometry=answers)
     source: Any = tmp_path / f"answers.{kind}"
@@ -148,16 +148,16 @@ def test_every_form_says_the_same(tmp_path: Path, kind: str) -> None:
         geometry.to_file(source, driver="GeoJSON")
     else:
         source = frame if kind == "frame" else geometry
-    found = evaluate_predictions(source, config=QUICK).report.error_m
-    assert dict(found) == pytest.approx(dict(wanted), abs=1e-6)
+    result = evaluate_predictions(source, config=QUICK).report.error_m
+    assert dict(result) == pytest.approx(dict(expected), abs=1e-6)
 
 
-def test_a_geometry_beside_predicted_columns_is_the_truth() -> None:
+def test_a_geometry_with_predicted_columns_is_the_truth() -> None:
     frame = table()
     truth = geopandas.points_from_xy(frame["lon"], frame["lat"], crs="EPSG:4326")
     geometry = geopandas.GeoDataFrame(frame.drop(columns=["lat", "lon"]), geometry=truth)
-    found = evaluate_predictions(geometry, config=QUICK).report.error_m
-    assert dict(found) == pytest.approx(dict(evaluate_predictions(frame, config=QUICK).report.error_m))
+    result = evaluate_predictions(geometry, config=QUICK).report.error_m
+    assert dict(result) == pytest.approx(dict(evaluate_predictions(frame, config=QUICK).report.error_m))
 
 
 def ranked(frame: pd.DataFrame, generator: np.random.Generator, answers: int) -> pd.DataFrame:
@@ -165,27 +165,27 @@ def ranked(frame: pd.DataFrame, generator: np.random.Generator, answers: int) ->
     parts = []
     for rank in range(1, answers + 1):
         xy = local.to_xy_m(frame[["lat", "lon"]].to_numpy()) + generator.normal(0, 40, (len(frame), 2))
-        said = local.to_deg(xy)
-        parts.append(frame.assign(pred_lat=said[:, 0], pred_lon=said[:, 1], rank=rank))
+        predicted = local.to_deg(xy)
+        parts.append(frame.assign(pred_lat=predicted[:, 0], pred_lon=predicted[:, 1], rank=rank))
     return pd.concat(parts, ignore_index=True)
 
 
-def test_ranked_answers_give_recall_up_to_their_number() -> None:
+def test_ranked_answers_give_recall_up_to_their_length() -> None:
     generator = np.random.default_rng(3)
     rows = ranked(table(), generator, 7)
-    found = evaluate_predictions(rows, config=QUICK)
+    result = evaluate_predictions(rows, config=QUICK)
     hits = {1: 0, 5: 0}
-    for _, own in rows.groupby("image_id"):
-        near = geodesic_m(own[["lat", "lon"]].to_numpy(), own[["pred_lat", "pred_lon"]].to_numpy()) <= 25.0
+    for _, group in rows.groupby("image_id"):
+        near = geodesic_m(group[["lat", "lon"]].to_numpy(), group[["pred_lat", "pred_lon"]].to_numpy()) <= 25.0
         for k in hits:
-            hits[k] += bool(near[own["rank"].to_numpy() <= k].any())
-    recall = found.report.recall_at_k_25m
+            hits[k] += bool(near[group["rank"].to_numpy() <= k].any())
+    recall = result.report.recall_at_k_25m
     assert (recall["1"], recall["5"], recall["10"]) == (hits[1] / 12, hits[5] / 12, None)
     assert 0 < hits[1] < hits[5]
     shuffled = rows.sample(frac=1.0, random_state=1)
     again = evaluate_predictions(shuffled, config=QUICK)
     assert again.report.recall_at_k_25m == recall
-    assert sorted(again.predictions["error_m"]) == pytest.approx(sorted(found.predictions["error_m"]))
+    assert sorted(again.predictions["error_m"]) == pytest.approx(sorted(result.predictions["error_m"]))
 
 
 @pytest.fixture(scope="module")
@@ -195,23 +195,23 @@ def in_order() -> dict[str, Any]:
 
 @given(order=st.permutations(range(12)))
 @settings(max_examples=8)
-def test_the_order_of_rows_changes_no_figure(in_order: dict[str, Any], order: list[int]) -> None:
+def test_figures_are_invariant_to_the_order_of_rows(in_order: dict[str, Any], order: list[int]) -> None:
     frame, one = table(), in_order
     two = evaluate_predictions(frame.iloc[order], config=MeasureConfig(resamples=10)).report
     assert dict(two.error_m) == pytest.approx(dict(one.error_m))
     assert two.accuracy_within_m == one.accuracy_within_m
 
 
-def test_confidence_only_has_to_order_the_answers() -> None:
+def test_only_the_order_of_confidences_matters() -> None:
     frame = table(40)
     error = evaluate_predictions(frame, config=QUICK).predictions["error_m"].to_numpy()
-    honest = evaluate_predictions(frame.assign(confidence=-error), config=QUICK).report.confidence
-    assert honest.selective.n == [10, 20, 30, 40]
-    assert honest.selective.median_m == pytest.approx(
+    ordered = evaluate_predictions(frame.assign(confidence=-error), config=QUICK).report.confidence
+    assert ordered.selective.n == [10, 20, 30, 40]
+    assert ordered.selective.median_m == pytest.approx(
         [float(np.median(np.sort(error)[:count])) for count in (10, 20, 30, 40)]
     )
     scaled = evaluate_predictions(frame.assign(confidence=100.0 - 3.0 * error), config=QUICK).report.confidence
-    assert scaled == honest
+    assert scaled == ordered
     flat = evaluate_predictions(frame.assign(confidence=0.9), config=QUICK).report.confidence.selective.median_m
     assert flat[0] == pytest.approx(float(np.median(np.sort(error)[-10:])))
     assert evaluate_predictions(frame, config=QUICK).report.confidence is None
@@ -219,22 +219,26 @@ def test_confidence_only_has_to_order_the_answers() -> None:
 
 def test_truth_from_a_manifest_and_its_splits(town: Path) -> None:
     manifest, splits = read_manifest(town), read_splits(town)
-    asked = manifest.frame.iloc[indices(splits, manifest, "query")]
-    # By file name, as a tool that was given a folder knows them; one photograph has no row, one was not asked.
-    rows = pd.DataFrame({"file": asked["image_path"].tolist()[1:], "lat_pred": 53.8, "lon_pred": -1.55})
+    queries = manifest.frame.iloc[indices(splits, manifest, "query")]
+    # By file name; one query has no row, and one row is not of a query.
+    rows = pd.DataFrame({"file": queries["image_path"].tolist()[1:], "lat_pred": 53.8, "lon_pred": -1.55})
     rows.loc[len(rows)] = ["p01-1.jpg", 53.8, -1.55]
-    found = evaluate_predictions(rows, manifest=manifest, splits=splits, config=QUICK)
-    report = found.report
-    assert report.n_queries == len(asked) - 1
-    assert report.unanswered.queries == [[asked["image_id"].tolist()[0], NO_ROW]]
+    result = evaluate_predictions(rows, manifest=manifest, splits=splits, config=QUICK)
+    report = result.report
+    assert report.n_queries == len(queries) - 1
+    assert report.unanswered.queries == [[queries["image_id"].tolist()[0], NO_ROW]]
     assert report.gallery_size == len(candidates_for(splits, "query"))
-    assert "1 rows of the table are of photographs that were not asked" in report.made_with["bridge"]["notes"][0]
+    assert "1 rows of the table are of photographs that are not queries" in report.made_with["bridge"]["notes"][0]
     assert report.made_with["splits"]["protocol"] == "known-places"
-    truth = asked[["lat_deg", "lon_deg"]].to_numpy()[1:]
-    wanted = geodesic_m(truth, np.broadcast_to([53.8, -1.55], truth.shape))
-    assert found.predictions["error_m"].tolist() == pytest.approx(wanted.tolist())
-    alone = evaluate_predictions(rows, manifest=manifest, config=QUICK).report
-    assert (alone.n_queries, alone.n_unanswered, alone.baselines.floor) == (len(asked), 0, None)
+    truth = queries[["lat_deg", "lon_deg"]].to_numpy()[1:]
+    expected = geodesic_m(truth, np.broadcast_to([53.8, -1.55], truth.shape))
+    assert result.predictions["error_m"].tolist() == pytest.approx(expected.tolist())
+    no_splits = evaluate_predictions(rows, manifest=manifest, config=QUICK).report
+    assert (no_splits.n_queries, no_splits.n_unanswered, no_splits.baselines.floor) == (
+        len(queries),
+        0,
+        None,
+    )
 
 
 def test_true_positions_of_a_manifest_are_the_truth(tmp_path: Path, town: Path) -> None:
@@ -244,24 +248,24 @@ def test_true_positions_of_a_manifest_are_the_truth(tmp_path: Path, town: Path) 
     )
     moved = write_manifest(tmp_path, frame)
     rows = pd.DataFrame({"id": ["p00-0"], "predicted_lat": [53.9], "predicted_lon": [-1.5]})
-    found = evaluate_predictions(rows, manifest=moved, config=QUICK)
-    assert found.report.truth.position == "true"
-    assert found.report.error_m.median == 0.0
+    result = evaluate_predictions(rows, manifest=moved, config=QUICK)
+    assert result.report.truth.position == "true"
+    assert result.report.error_m.median == 0.0
 
 
-def test_what_locate_writes_is_read(town: Path) -> None:
+def test_the_output_of_locate_is_read(town: Path) -> None:
     header = "photograph,rank,candidate_id,lat_deg,lon_deg,probability,distance_m,city,image_ids,answer_lat_deg,"
     header += "answer_lon_deg,answer_probability_within_50m,estimator,error"
     lines = [f"p00-0.jpg,{rank},c{rank},53.{rank},-1.5,0.5,3,Leeds,,53.8,-1.55,0.5,mode," for rank in (1, 2, 3)]
     rows = pd.read_csv(StringIO("\n".join([header, *lines])))
     manifest = read_manifest(town)
-    found = evaluate_predictions(rows, manifest=manifest, config=QUICK)
+    result = evaluate_predictions(rows, manifest=manifest, config=QUICK)
     at = manifest.frame.set_index("image_id").loc["p00-0"]
-    assert found.predictions["error_m"].tolist() == pytest.approx(
+    assert result.predictions["error_m"].tolist() == pytest.approx(
         geodesic_m([[at["lat_deg"], at["lon_deg"]]], [[53.8, -1.55]]).tolist()
     )
     with pytest.raises(InputError, match="manifest"):
-        evaluate_predictions(rows, config=QUICK)  # its lat_deg and lon_deg are a candidate's, not the truth
+        evaluate_predictions(rows, config=QUICK)  # lat_deg and lon_deg are of a candidate, not the truth
 
 
 def changed(**columns: Any) -> pd.DataFrame:
@@ -275,14 +279,14 @@ def at_row(column: str, row: int, value: Any) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("frame", "said"),
+    ("frame", "message"),
     [
         (at_row("pred_lat", 4, "north"), "row 5, column 'pred_lat': 'north' is not a number"),
         (at_row("pred_lat", 4, 95.0), r"row 5, column 'pred_lat': the predicted position \(95, "),
         (at_row("pred_lon", 4, None), "row 5, column 'pred_lon': the predicted position has one coordinate"),
         (at_row("lat", 4, None), "row 5, column 'lon'|row 5, column 'lat': the true position has one coordinate"),
         (at_row("image_id", 4, ""), "row 5, column 'image_id': the id is empty"),
-        (at_row("image_id", 4, "q1"), r"row 5, column 'image_id': 'q1' is there twice \(row 2\).*rank"),
+        (at_row("image_id", 4, "q1"), r"row 5, column 'image_id': 'q1' occurs twice \(row 2\).*rank"),
         (changed(rank=1, image_id="q"), "row 2, column 'rank': 'q' has two answers of rank 1"),
         (changed(rank=0), "row 1, column 'rank': a rank is 1, 2, 3"),
         (changed(rank=[1, 2] * 6, image_id=[f"q{i // 2}" for i in range(12)]), "the true position differs"),
@@ -293,12 +297,12 @@ def at_row(column: str, row: int, value: Any) -> pd.DataFrame:
         (table().iloc[:0], "has no rows"),
     ],
 )
-def test_errors_name_the_row_and_what_to_do(frame: pd.DataFrame, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_errors_name_the_row_and_what_to_do(frame: pd.DataFrame, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         evaluate_predictions(frame, config=QUICK)
 
 
-def test_a_truth_that_is_empty_is_named() -> None:
+def test_an_empty_true_position_is_refused() -> None:
     frame = table()
     frame.loc[3, ["lat", "lon"]] = None
     with pytest.raises(InputError, match="row 4, column 'lat': the true position is empty"):
@@ -307,7 +311,7 @@ def test_a_truth_that_is_empty_is_named() -> None:
 
 def test_swapped_columns_are_refused() -> None:
     frame = table().rename(columns={"pred_lat": "pred_lon", "pred_lon": "pred_lat"})
-    with pytest.raises(InputError, match="look swapped: in 12 of 12 rows the prediction is near the truth only when"):
+    with pytest.raises(InputError, match="look swapped: in 12 of 12 rows the prediction is near the truth only if"):
         evaluate_predictions(frame, config=QUICK)
     far = table().assign(pred_lat=151.2, pred_lon=-33.8)
     with pytest.raises(InputError, match="look swapped: in 12 of 12 rows the latitude is beyond 90"):
@@ -324,48 +328,48 @@ def test_columns_by_name() -> None:
     assert evaluate_predictions(frame, columns=named, config=QUICK).report.n_queries == 12
     with pytest.raises(InputError, match="--column predicted_lat= wy: there is no such column; did you mean 'why'"):
         evaluate_predictions(frame, columns={**named, "predicted_lat": "wy"}, config=QUICK)
-    with pytest.raises(InputError, match="no such role"):
+    with pytest.raises(InputError, match="the role does not exist"):
         evaluate_predictions(frame, columns={**named, "height": "ex"}, config=QUICK)
 
 
-def test_a_photograph_that_the_manifest_does_not_know(town: Path) -> None:
+def test_an_unknown_photograph_is_refused(town: Path) -> None:
     manifest = read_manifest(town)
     rows = pd.DataFrame({"id": ["p00-0", "nowhere"], "predicted_lat": 53.8, "predicted_lon": -1.5})
-    with pytest.raises(InputError, match="row 2, column 'id': 'nowhere' is no image_id"):
+    with pytest.raises(InputError, match="row 2, column 'id': 'nowhere' is not an image_id"):
         evaluate_predictions(rows, manifest=manifest, config=QUICK)
     twice = pd.DataFrame({"id": ["p00-0", "p00-0.jpg"], "predicted_lat": 53.8, "predicted_lon": -1.5})
     with pytest.raises(InputError, match=r"row 2, column 'id': 'p00-0\.jpg' and 'p00-0' are the same photograph"):
         evaluate_predictions(twice, manifest=manifest, config=QUICK)
 
 
-def test_a_photograph_goes_by_the_end_of_its_path(tmp_path: Path) -> None:
+def test_photographs_are_identified_by_the_end_of_their_path(tmp_path: Path) -> None:
     paths = ["a/x/1.jpg", "a/y/1.jpg", "a/y/2.jpg"]
     rows = {"image_id": ["p", "q", "x/1"], "image_path": paths, "lat_deg": 53.8, "lon_deg": [-1.5, -1.6, -1.7]}
-    known = names_of(write_manifest(tmp_path / "data", pd.DataFrame(rows)))
-    assert [known.get(name) for name in ("a/x/1.jpg", "a/x/1", "y/1.jpg", "2.jpg", "2")] == [
+    image_id_of = names_of(write_manifest(tmp_path / "data", pd.DataFrame(rows)))
+    assert [image_id_of.get(name) for name in ("a/x/1.jpg", "a/x/1", "y/1.jpg", "2.jpg", "2")] == [
         "p",
         "p",
         "q",
         "x/1",
         "x/1",
     ]
-    assert known["x/1"] == "x/1"  # an image_id is stronger than the end of another's path
-    assert known[str(tmp_path.resolve() / "data" / "a" / "y" / "2.jpg")] == "x/1"
-    assert "1.jpg" not in known  # two photographs' name
-    assert "b/x/1.jpg" not in known
+    assert image_id_of["x/1"] == "x/1"  # an image_id takes precedence over a path
+    assert image_id_of[str(tmp_path.resolve() / "data" / "a" / "y" / "2.jpg")] == "x/1"
+    assert "1.jpg" not in image_id_of  # the name of two photographs
+    assert "b/x/1.jpg" not in image_id_of
 
 
-def test_options_that_do_not_go_together(town: Path) -> None:
+def test_incompatible_options_are_refused(town: Path) -> None:
     splits, manifest = read_splits(town), read_manifest(town)
     with pytest.raises(ConfigError, match="manifest"):
         evaluate_predictions(table(), splits=splits)
-    with pytest.raises(ConfigError, match="not both"):
+    with pytest.raises(ConfigError, match="give one of them"):
         evaluate_predictions(table(), splits=splits, manifest=manifest, gallery=table())
     with pytest.raises(InputError, match="does not exist"):
         evaluate_predictions("nowhere.csv")
 
 
-def test_a_malformed_line_is_not_left_out(tmp_path: Path) -> None:
+def test_a_malformed_line_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "answers.csv"
     path.write_text("id,lat,lon,pred_lat,pred_lon\na,1,2,1,2\nb,1,2,1\n")
     with pytest.raises(InputError, match="row 3: has 4 fields, the header has 5"):
@@ -380,10 +384,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     arguments = ["evaluate", f"--predictions={tmp_path / 'geoclip.csv'}", f"--out={out}", "--resamples=50"]
     monkeypatch.setattr(sys, "argv", ["swclip", *arguments])
     assert run(arguments) == 0
-    said = capsys.readouterr()
-    assert said.out.strip() == str(out / "report.json")
-    assert "1 of 12 queries were not answered" in said.err
-    assert "gallery not known" in said.err
+    printed = capsys.readouterr()
+    assert printed.out.strip() == str(out / "report.json")
+    assert "1 of 12 queries were not answered" in printed.err
+    assert "unknown gallery" in printed.err
     assert "<h1>geoclip</h1>" in (out / "report.html").read_text(encoding="utf-8")
     report = read_report(out / "report.json")
     assert report.made_with["command"] == shlex.join(["swclip", *arguments])
@@ -397,7 +401,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
         assert run(["evaluate", *arguments]) == code
 
 
-def test_the_library_names_are_the_same_functions() -> None:
+def test_the_public_functions_are_the_same() -> None:
     assert swclip.evaluate_predictions is evaluate_predictions
     predicted = read_predicted_coordinates(table())
     assert predicted.answered.all()

@@ -1,4 +1,4 @@
-"""What a caller passes to a loss: taken where it is right, refused with the row and the way out where it is not."""
+"""Input of the losses: accepted if valid, else refused with the row and a remedy."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_float32_is_refused_with_the_metres_it_loses(wrap):
         ([[1.0, 2.0], [3.0], [4.0, 5.0]], "does not contain numbers"),
     ],
 )
-def test_positions_that_cannot_be_right_are_refused(positions_deg, message):
+def test_invalid_positions_are_refused(positions_deg, message):
     with pytest.raises(InputError, match=message):
         checked_positions(positions_deg, 3)
 
@@ -145,12 +145,12 @@ def test_without_normalising_unit_vectors_are_passed_through():
     ],
 )
 @pytest.mark.parametrize("normalize", [True, False])
-def test_embeddings_that_cannot_be_right_are_refused(rows, message, normalize):
+def test_invalid_embeddings_are_refused(rows, message, normalize):
     with pytest.raises(InputError, match=message):
         checked_embeddings(rows, "image_embeddings", normalize)
 
 
-def test_a_pair_of_other_shapes_is_refused():
+def test_a_pair_of_different_shapes_is_refused():
     with pytest.raises(InputError, match=r"\(4, 3\) and location_embeddings \(5, 3\)"):
         check_pair(torch.ones(4, 3), torch.ones(5, 3))
 

@@ -26,7 +26,7 @@ def loop_means(per_sample, region_ids):
     return {region: sum(values) / len(values) for region, values in sorted(groups.items())}
 
 
-def test_regional_means_leave_out_whoever_has_no_region():
+def test_district_means_ignore_photographs_without_a_district():
     per_sample = losses_of()
     means, ids = regional_means(per_sample, REGIONS)
     expected = loop_means(per_sample.tolist(), REGIONS.tolist())
@@ -43,7 +43,7 @@ def test_variance_follows_the_formula():
 
 
 @pytest.mark.parametrize(("fraction", "worst"), [(0.1, 1), (0.25, 1), (0.3, 2), (0.5, 2), (0.75, 3), (1.0, 4)])
-def test_cvar_is_the_mean_of_the_worst_regions(fraction, worst):
+def test_cvar_is_the_mean_of_the_worst_districts(fraction, worst):
     per_sample = losses_of()
     means = sorted(loop_means(per_sample.tolist(), REGIONS.tolist()).values(), reverse=True)
     expected = sum(means[:worst]) / worst
@@ -51,7 +51,7 @@ def test_cvar_is_the_mean_of_the_worst_regions(fraction, worst):
 
 
 @pytest.mark.parametrize("form", ["variance", "cvar"])
-def test_equal_regions(form):
+def test_equal_districts(form):
     per_sample = torch.full((8,), 0.7, dtype=torch.float64)
     expected = {"variance": 0.0, "cvar": 0.7}[form]
     assert fairness_loss(per_sample, REGIONS, form).item() == pytest.approx(expected)
@@ -78,7 +78,7 @@ def test_gradients_against_finite_differences(form):
     st.permutations(range(5)),
     st.sampled_from(["variance", "cvar"]),
 )
-def test_neither_order_nor_names_of_regions_matter(samples, names, form):
+def test_order_and_names_of_districts_have_no_effect(samples, names, form):
     values, ids = zip(*samples, strict=True)
     per_sample, region_ids = torch.tensor(values, dtype=torch.float64), torch.tensor(ids)
     renamed = torch.tensor([names[i] if i >= 0 else -1 for i in ids])
@@ -87,7 +87,7 @@ def test_neither_order_nor_names_of_regions_matter(samples, names, form):
 
 
 @pytest.mark.parametrize("loss", [fairness_loss, GroupDRO(3)])
-def test_a_batch_without_regions(loss):
+def test_a_batch_without_districts(loss):
     per_sample = losses_of(n=2)
     value = loss(per_sample, torch.tensor([-1, -1]))
     value.backward()
@@ -130,7 +130,7 @@ def test_group_dro_gradients_against_finite_differences():
     assert torch.autograd.gradcheck(lambda x: dro(x, REGIONS), (per_sample,))
 
 
-def test_group_dro_rests_in_evaluation_and_is_saved():
+def test_group_dro_is_constant_in_evaluation_and_is_saved():
     dro = GroupDRO(6, eta=1.0)
     dro(losses_of(), REGIONS)
     moved = dro.q.clone()
@@ -143,7 +143,7 @@ def test_group_dro_rests_in_evaluation_and_is_saved():
     assert not torch.equal(moved, GroupDRO(6).q)
 
 
-def test_an_easy_region_can_come_back():
+def test_the_weight_of_an_easy_district_can_recover():
     dro = GroupDRO(2, eta=1.0)
     for _ in range(300):
         dro(torch.tensor([0.0, 1.0]), torch.tensor([0, 1]))
@@ -163,12 +163,12 @@ def test_an_easy_region_can_come_back():
         ({"fraction": 1.5}, "fraction 1.5"),
     ],
 )
-def test_values_that_cannot_work(options, message):
+def test_invalid_values_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         FairnessConfig(**options)
 
 
-def test_group_dro_with_regions_it_does_not_know():
+def test_group_dro_refuses_unknown_districts():
     with pytest.raises(ConfigError, match="district id 5 with 3 districts"):
         GroupDRO(3)(losses_of(), REGIONS)
     with pytest.raises(ConfigError, match="at least one district"):
@@ -177,7 +177,7 @@ def test_group_dro_with_regions_it_does_not_know():
         fairness_loss(losses_of(), REGIONS, "group-dro")
 
 
-def test_the_module_is_the_function_or_group_dro():
+def test_the_module_equals_the_function_or_group_dro():
     losses, regions = torch.tensor([1.0, 4.0, 2.0, 9.0]), [0, 1, 0, -1]
     ids = torch.tensor(regions)
     assert torch.equal(RegionalFairnessLoss()(losses, regions), fairness_loss(losses, ids))
@@ -189,7 +189,7 @@ def test_the_module_is_the_function_or_group_dro():
     assert torch.equal(module.state_dict()["group_dro.log_q"], dro.log_q)
 
 
-def test_the_module_refuses_what_cannot_be_right():
+def test_the_module_refuses_invalid_input():
     with pytest.raises(InputError, match=r"losses has shape \(2, 2\).*reduction='none'"):
         RegionalFairnessLoss()(torch.ones(2, 2), [0, 1])
     with pytest.raises(InputError, match="region_ids has 3 rows"):

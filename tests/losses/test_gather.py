@@ -68,7 +68,7 @@ def test_uneven_batches_are_refused(processes):
         assert "have [3, 4] samples" in str(result["uneven/message"])
 
 
-def test_without_a_process_group_nothing_happens():
+def test_without_a_process_group_rows_are_unchanged():
     rows = torch.rand(3, 2, requires_grad=True)
     assert all_gather_rows(rows) is rows
     check_same_rows(3, rows.device)

@@ -25,16 +25,16 @@ def loop_loss(image, location, scale, level_ids):
     means = []
     for level in range(levels):
         unit = [ids[level] for ids in level_ids]
-        known = [i for i in range(n) if unit[i] >= 0]
-        if not known:
+        members = [i for i in range(n) if unit[i] >= 0]
+        if not members:
             continue
         total = 0.0
-        for i in known:
+        for i in members:
             for logit in (lambda j, i=i: dot[i][j], lambda j, i=i: dot[j][i]):
-                everywhere = sum(math.exp(logit(j)) for j in known)
-                at_home = sum(math.exp(logit(j)) for j in known if unit[j] == unit[i])
+                everywhere = sum(math.exp(logit(j)) for j in members)
+                at_home = sum(math.exp(logit(j)) for j in members if unit[j] == unit[i])
                 total += -math.log(at_home / everywhere) / 2
-        means.append(total / len(known))
+        means.append(total / len(members))
     return sum(means) / len(means)
 
 
@@ -57,7 +57,7 @@ def test_gradients_against_finite_differences(make_batch):
 
 @settings(deadline=None, max_examples=30)
 @given(st.permutations(range(9)), st.permutations(range(5)), st.permutations(range(3)))
-def test_neither_order_nor_names_nor_the_order_of_levels_matter(order, names, levels):
+def test_order_names_and_order_of_levels_have_no_effect(order, names, levels):
     generator = torch.Generator().manual_seed(3)
     image, location = F.normalize(torch.randn(2, 9, 4, generator=generator, dtype=torch.float64), dim=2)
     renamed = torch.tensor([[names[i] if i >= 0 else -1 for i in row] for row in LEVELS.tolist()])
@@ -66,7 +66,7 @@ def test_neither_order_nor_names_nor_the_order_of_levels_matter(order, names, le
     torch.testing.assert_close(moved, loss)
 
 
-def test_one_unit_for_all_is_certain(make_batch):
+def test_one_unit_for_all_has_loss_0(make_batch):
     batch = make_batch(9)
     loss = hierarchy_loss(batch.image, batch.location, SCALE, torch.full((9, 2), 4))
     assert loss.item() == pytest.approx(0.0, abs=1e-14)
@@ -74,7 +74,7 @@ def test_one_unit_for_all_is_certain(make_batch):
     assert batch.image.grad.abs().max() < 1e-14
 
 
-def test_a_unit_for_each_is_clip(make_batch):
+def test_a_unit_for_each_equals_clip(make_batch):
     batch = make_batch(9)
     loss = hierarchy_loss(batch.image, batch.location, SCALE, torch.arange(9)[:, None].expand(9, 2))
     logits, labels = SCALE.exp() * batch.image @ batch.location.T, torch.arange(9)
@@ -91,11 +91,11 @@ def test_a_coarser_level_never_costs_more(make_batch):
     assert (by_coarse < by_fine - 1e-4).any()
 
 
-def test_who_is_nowhere_takes_no_part(make_batch):
+def test_photographs_without_a_unit_are_ignored(make_batch):
     batch = make_batch(9)
-    known = [i for i in range(9) if i != 4]
+    members = [i for i in range(9) if i != 4]
     loss = hierarchy_loss(batch.image, batch.location, SCALE, LEVELS[:, :1])
-    alone = hierarchy_loss(batch.image[known], batch.location[known], SCALE, LEVELS[known][:, :1])
+    alone = hierarchy_loss(batch.image[members], batch.location[members], SCALE, LEVELS[members][:, :1])
     torch.testing.assert_close(loss, alone)
     (gradient,) = torch.autograd.grad(loss, batch.image)
     assert gradient[4].abs().max() == 0.0
@@ -108,7 +108,7 @@ def test_who_is_nowhere_takes_no_part(make_batch):
     assert empty.item() == 0.0
 
 
-def test_a_sure_model_loses_no_digits():
+def test_a_confident_model_loses_no_digits():
     """At a scale of 100 in float32 the loss is still what it is in float64."""
     embedding = F.normalize(torch.randn(6, 32, generator=torch.Generator().manual_seed(0)), dim=1)
     ids, scale = torch.tensor([[0], [0], [1], [1], [2], [2]]), torch.tensor(100.0).log()
@@ -123,9 +123,9 @@ def test_the_objective_adds_its_weight(make_batch):
     plain, _ = Objective(ObjectiveConfig(targets))(*arguments)
     config = ObjectiveConfig(targets, hierarchy=HierarchyConfig(weight=0.3))
     loss, parts = Objective(config)(*arguments, level_ids=LEVELS)
-    own = hierarchy_loss(batch.image, batch.location, SCALE, LEVELS)
-    torch.testing.assert_close(parts["hierarchy"], own.detach())
-    torch.testing.assert_close(loss, plain + 0.3 * own)
+    term = hierarchy_loss(batch.image, batch.location, SCALE, LEVELS)
+    torch.testing.assert_close(parts["hierarchy"], term.detach())
+    torch.testing.assert_close(loss, plain + 0.3 * term)
     unweighted, parts = Objective(ObjectiveConfig(targets))(*arguments, level_ids=LEVELS)
     assert torch.equal(unweighted, plain)
     assert "hierarchy" not in parts
@@ -143,6 +143,6 @@ def test_the_objective_adds_its_weight(make_batch):
         ({"weight": 1.0, "levels": (), "resolutions": ()}, "no level"),
     ],
 )
-def test_values_that_cannot_work(options, message):
+def test_invalid_values_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         HierarchyConfig(**options)

@@ -50,7 +50,7 @@ def test_a_street_along_one_axis(make_batch, straight):
     assert image_geography_loss(batch.image, positions_deg).item() == pytest.approx(expected, rel=1e-11)
 
 
-def test_photographs_of_one_place_want_one_embedding():
+def test_photographs_of_one_place_have_minimal_loss_at_one_embedding():
     positions_deg = torch.full((3, 2), 52.0, dtype=torch.float64)
     assert image_geography_loss(torch.ones(3, 2), positions_deg).item() == pytest.approx(0.0, abs=1e-12)
     assert image_geography_loss(torch.eye(3), positions_deg).item() == pytest.approx(6 / 9)
@@ -64,7 +64,7 @@ def test_photographs_of_one_place_want_one_embedding():
     st.floats(-180.0, 180.0),
     st.floats(0.1, 9.0),
 )
-def test_order_longitude_and_length_do_not_matter(order, measure, seed, turn_deg, length):
+def test_order_longitude_and_length_have_no_effect(order, measure, seed, turn_deg, length):
     """Turned about the pole, also across the antimeridian, the city is the same city."""
     generator = torch.Generator().manual_seed(seed)
     image = torch.randn(6, 3, generator=generator, dtype=torch.float64)
@@ -82,7 +82,7 @@ def test_gradients(make_batch, measure):
     assert torch.autograd.gradcheck(lambda v: image_geography_loss(v, batch.positions_deg, measure), (batch.image,))
 
 
-def test_a_distance_draws_neighbours_together_and_a_similarity_drives_them_apart():
+def test_a_distance_attracts_neighbours_and_a_similarity_repels_them():
     positions_deg = torch.tensor([[52.0, 0.0], [52.0, 0.0], [52.1, 0.1]], dtype=torch.float64)
     for measure, way in (("distance", 1.0), ("similarity", -1.0)):
         image = torch.tensor([[1.0, 0.1], [1.0, -0.1], [-1.0, 0.0]], dtype=torch.float64, requires_grad=True)
@@ -111,6 +111,6 @@ def test_bfloat16_embeddings(make_batch):
 
 
 @pytest.mark.parametrize(("options", "message"), [({"weight": -0.1}, "weight -0.1"), ({"measure": "dot"}, "'dot'")])
-def test_values_that_cannot_work(options, message):
+def test_invalid_values_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         ImageGeographyConfig(**options)

@@ -150,7 +150,7 @@ def test_terms_of_compared_methods_are_added(make_batch, alpha):
     torch.testing.assert_close(parts["image_geography"], matching.detach())
 
 
-def test_weight_zero_leaves_the_objective_as_it_was_to_the_last_bit(make_batch):
+def test_weight_zero_does_not_change_the_objective(make_batch):
     batch = make_batch(24)
     loss, parts = Objective(ObjectiveConfig(TargetConfig(alpha=0.0)))(
         batch.image, batch.location, SCALE, batch.positions_deg

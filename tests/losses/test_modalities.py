@@ -31,16 +31,16 @@ def oracle(modality, location, targets, present):
     """The formula, number by number."""
     n, s = len(modality), math.exp(SCALE.item())
     score = [[s * sum(a * b for a, b in zip(v, u, strict=True)) for u in location.tolist()] for v in modality.tolist()]
-    there = [i for i in range(n) if present[i]]
+    available = [i for i in range(n) if present[i]]
     by_modality, by_location = [0.0] * n, [0.0] * n
-    for i in there:
+    for i in available:
         total = sum(math.exp(score[i][k]) for k in range(n))
         for k in range(n):
             t = targets[i][k].item()
             by_modality[i] += t * math.log(t / (math.exp(score[i][k]) / total)) if t > 0 else 0.0
-    for j in there:
-        total, mass = sum(math.exp(score[k][j]) for k in there), sum(targets[j][k].item() for k in there)
-        for k in there:
+    for j in available:
+        total, mass = sum(math.exp(score[k][j]) for k in available), sum(targets[j][k].item() for k in available)
+        for k in available:
             t = targets[j][k].item() / mass
             by_location[j] += t * math.log(t / (math.exp(score[k][j]) / total)) if t > 0 else 0.0
     return by_modality, by_location
@@ -48,42 +48,42 @@ def oracle(modality, location, targets, present):
 
 @settings(deadline=None, max_examples=25)
 @given(st.lists(st.booleans(), min_size=1, max_size=7), st.integers(0, 10**6), st.sampled_from([0.0, 0.6, 1.0]))
-def test_the_loss_is_its_formula_whoever_is_missing(present, seed, alpha):
+def test_the_loss_follows_its_formula_for_any_missing_modalities(present, seed, alpha):
     generator, n = torch.Generator().manual_seed(seed), len(present)
     modality, location = F.normalize(torch.randn(2, n, 4, generator=generator, dtype=torch.float64), dim=2)
     positions_deg = torch.rand(n, 2, generator=generator, dtype=torch.float64) * 0.001
     targets = soft_targets(pairwise_distance_m(positions_deg), TargetConfig(alpha=alpha, kernel="bisquare"))
-    found = masked_divergences(modality, location, SCALE, targets, torch.tensor(present))
-    for actual, expected in zip(found, oracle(modality, location, targets, present), strict=True):
+    result = masked_divergences(modality, location, SCALE, targets, torch.tensor(present))
+    for actual, expected in zip(result, oracle(modality, location, targets, present), strict=True):
         assert actual.tolist() == pytest.approx(expected, abs=1e-12)
 
 
-def test_with_all_present_it_is_the_photographs_loss(make_batch):
+def test_with_all_present_it_equals_the_photographs_loss(make_batch):
     batch = make_batch(11)
     targets = soft_targets(pairwise_distance_m(batch.positions_deg), TARGETS)
-    found = masked_divergences(batch.image, batch.location, SCALE, targets, torch.ones(11, dtype=torch.bool))
+    result = masked_divergences(batch.image, batch.location, SCALE, targets, torch.ones(11, dtype=torch.bool))
     for actual, expected in zip(
-        found, directional_divergences(batch.image, batch.location, SCALE, targets), strict=True
+        result, directional_divergences(batch.image, batch.location, SCALE, targets), strict=True
     ):
         torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("anything", [0.0, 7.0, math.nan])
-def test_what_stands_in_the_rows_of_the_missing_does_not_matter(make_batch, anything):
+def test_values_in_the_rows_of_missing_modalities_have_no_effect(make_batch, anything):
     batch, present = make_batch(6), torch.tensor([True, False, True, True, False, True])
     targets = soft_targets(pairwise_distance_m(batch.positions_deg), TARGETS)
     modality = batch.image.detach().clone()
     wanted = sum(x.sum() for x in masked_divergences(modality, batch.location, SCALE, targets, present))
     modality[~present] = anything
     modality.requires_grad_()
-    found = sum(x.sum() for x in masked_divergences(modality, batch.location, SCALE, targets, present))
-    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=0)
-    (gradient,) = torch.autograd.grad(found, modality)
+    result = sum(x.sum() for x in masked_divergences(modality, batch.location, SCALE, targets, present))
+    torch.testing.assert_close(result, wanted, rtol=1e-12, atol=0)
+    (gradient,) = torch.autograd.grad(result, modality)
     assert (gradient[~present] == 0).all()
     assert (gradient[present].abs().sum(dim=1) > 0).all()
 
 
-def test_the_locations_of_the_missing_are_answers_all_the_same(make_batch):
+def test_locations_without_the_modality_remain_candidates(make_batch):
     batch, present = make_batch(5), torch.tensor([True, True, False, True, True])
     targets = soft_targets(pairwise_distance_m(batch.positions_deg), TARGETS)
     by_modality, by_location = masked_divergences(batch.image, batch.location, SCALE, targets, present)
@@ -128,7 +128,7 @@ def test_the_term_is_the_mean_of_the_modalities_and_the_fused_one(make_batch):
     )
 
 
-def test_a_modality_that_no_photograph_has_counts_for_nothing(make_batch):
+def test_a_modality_that_no_photograph_has_is_ignored(make_batch):
     batch = make_batch(4)
     targets = soft_targets(pairwise_distance_m(batch.positions_deg), TARGETS)
     modalities = _modalities(batch, [False] * 4, [True] * 4)
@@ -144,7 +144,7 @@ def test_a_modality_that_no_photograph_has_counts_for_nothing(make_batch):
 
 
 @pytest.mark.parametrize("weight", [0.5, 2.0])
-def test_the_objective_adds_the_term_and_is_untouched_without_modalities(make_batch, weight):
+def test_the_objective_adds_the_term_and_is_unchanged_without_modalities(make_batch, weight):
     batch = make_batch(8)
     modalities = _modalities(batch, [True] * 5 + [False] * 3, [False, True] * 4)
     facts = (batch.positions_deg, batch.accuracy_m)
@@ -161,7 +161,7 @@ def test_the_objective_adds_the_term_and_is_untouched_without_modalities(make_ba
     assert torch.equal(parts["contrastive"], named["contrastive"])
 
 
-def test_values_that_cannot_work():
+def test_invalid_values_are_refused():
     for values in ({"weight": -1.0}, {"weight": math.inf}, {"dropout": 1.0}, {"dropout": -0.1}):
         with pytest.raises(ConfigError, match=rf"views: {next(iter(values))}"):
             ModalitiesConfig(**values)

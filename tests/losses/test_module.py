@@ -1,4 +1,4 @@
-"""The public modules: their formula, CLIP to the last bit, and the values and gradients that training has."""
+"""The public modules: their formulas, CLIP to the last bit, and the values and gradients of the training."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def clip_loss(image, location, logit_scale):
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("gather", [True, False])
-def test_alpha_0_is_clip_to_the_last_bit(make_batch, seed, normalize, gather):
+def test_alpha_0_equals_clip_to_the_last_bit(make_batch, seed, normalize, gather):
     batch = make_batch(37, 12, seed=seed)
     image, location = batch.image, batch.location
     if normalize:
@@ -60,7 +60,7 @@ def test_alpha_0_is_clip_to_the_last_bit(make_batch, seed, normalize, gather):
     assert equal(torch.autograd.grad(loss, weights, retain_graph=True), torch.autograd.grad(expected, weights))
 
 
-def test_the_loss_is_its_formula_number_by_number(make_batch):
+def test_the_loss_follows_its_formula(make_batch):
     batch = make_batch(7)
     positions, accuracies = batch.positions_deg.tolist(), batch.accuracy_m.nan_to_num(4.0).tolist()
 
@@ -133,7 +133,7 @@ def test_training_and_the_modules_have_equal_values_and_gradients(make_batch, fo
         torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-15)
 
 
-def test_training_is_made_of_the_modules():
+def test_training_uses_the_modules():
     config = ObjectiveConfig(fairness=FairnessConfig("group-dro", 1.0))
     kinds = {type(module) for module in Objective(config, n_regions=2).children()}
     assert {SpatialContrastiveLoss, NeighbourhoodConsistencyLoss, RegionalFairnessLoss} == kinds
@@ -155,7 +155,7 @@ def test_without_reduction_the_mean_of_the_values_is_the_loss(make_batch):
     torch.testing.assert_close(by_sample.mean(), SpatialContrastiveLoss(40.0)(*rows))
 
 
-def test_one_direction_is_photograph_to_location_alone(make_batch):
+def test_one_direction_is_photograph_to_location_only(make_batch):
     batch = make_batch(9)
     rows = (batch.image, batch.location, batch.positions_deg)
     loss = SpatialContrastiveLoss(alpha=0.0, symmetric=False)(*rows, logit_scale=LOG_SCALE)
@@ -163,7 +163,7 @@ def test_one_direction_is_photograph_to_location_alone(make_batch):
     torch.testing.assert_close(loss, expected)
 
 
-def test_a_learned_scale_learns_and_stops_at_100(make_batch):
+def test_a_learned_scale_is_trained_up_to_100(make_batch):
     batch = make_batch(9)
     loss_fn = SpatialContrastiveLoss(40.0, scale=10.0)
     assert [name for name, _ in loss_fn.named_parameters()] == ["logit_scale"]
@@ -180,7 +180,7 @@ def test_a_learned_scale_learns_and_stops_at_100(make_batch):
     assert torch.equal(other.logit_scale, loss_fn.logit_scale)
 
 
-def test_a_fixed_scale_and_one_passed_are_the_same(make_batch):
+def test_a_fixed_scale_equals_a_passed_one(make_batch):
     batch = make_batch(9, dtype=torch.float32)
     rows = (batch.image, batch.location, batch.positions_deg)
     fixed = SpatialContrastiveLoss(40.0, scale=20.0, learn_scale=False)
@@ -197,7 +197,7 @@ def test_a_fixed_scale_and_one_passed_are_the_same(make_batch):
         passed(*rows, logit_scale=scale.exp() * 4)
 
 
-def test_a_bandwidth_scale_is_another_bandwidth(make_batch):
+def test_a_bandwidth_scale_equals_another_bandwidth(make_batch):
     batch = make_batch(9)
     rows = (batch.image, batch.location, batch.positions_deg)
     scaled = SpatialContrastiveLoss(30.0)(*rows, bandwidth_scale=2.0)
@@ -208,7 +208,7 @@ def test_a_bandwidth_scale_is_another_bandwidth(make_batch):
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.permutations(range(9)))
-def test_the_order_of_the_batch_does_not_matter(make_batch, order):
+def test_the_order_of_the_batch_has_no_effect(make_batch, order):
     batch = make_batch(9)
     loss_fn = SWCLIPLoss(SpatialContrastiveLoss(50.0))
     rows = (batch.image, batch.location, batch.positions_deg, batch.region_ids)
@@ -227,7 +227,7 @@ def test_gradients_of_the_total(make_batch):
     assert torch.autograd.gradcheck(loss, (batch.image, batch.location))
 
 
-def test_the_total_names_its_terms_and_leaves_out_those_of_weight_0(make_batch):
+def test_the_total_has_its_terms_without_those_of_weight_0(make_batch):
     batch = make_batch(9)
     rows = (batch.image, batch.location, batch.positions_deg)
     plain = SWCLIPLoss(SpatialContrastiveLoss(50.0), lambda_nc=0.0, lambda_fair=0.0)
@@ -258,10 +258,10 @@ def test_the_total_names_its_terms_and_leaves_out_those_of_weight_0(make_batch):
         (lambda: SWCLIPLoss(SpatialContrastiveLoss(reduction="none")), "reduction='mean'"),
     ],
 )
-def test_options_that_cannot_work(make, message):
+def test_invalid_options_are_refused(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
 
 
-def test_what_print_shows():
+def test_repr():
     assert "bandwidth_m=(25.0,), kernel='exponential', alpha=1.0" in repr(SpatialContrastiveLoss())

@@ -53,7 +53,7 @@ def test_loss_follows_the_formula(make_batch, form, kernel):
     assert neighbourhood_loss(batch.image, weights, form, TAU).item() == pytest.approx(expected, rel=1e-11)
 
 
-def test_isolated_photographs_are_left_out_and_counted(make_batch):
+def test_isolated_photographs_are_omitted_and_counted(make_batch):
     batch = make_batch(6)
     positions_deg = batch.positions_deg.clone()
     positions_deg[2] = torch.tensor([53.0, 0.0])
@@ -64,7 +64,7 @@ def test_isolated_photographs_are_left_out_and_counted(make_batch):
     assert shares.tolist() == [1.0, 1.0, 0.0, 1.0, 1.0, 1.0]
 
 
-def test_the_nearest_stranger_is_no_neighbour():
+def test_a_distant_nearest_photograph_is_no_neighbour():
     # 2 km away at 25 m, the exponential kernel still gives e^-80: positive, and 1 when normalised.
     distance_m = torch.tensor([[0.0, 2000.0], [2000.0, 0.0]], dtype=torch.float64)
     weights = pair_weights(distance_m, "exponential", (25.0,))
@@ -76,7 +76,7 @@ def test_the_nearest_stranger_is_no_neighbour():
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("n", [1, 3])
-def test_nobody_has_a_neighbour(make_batch, form, n):
+def test_a_batch_without_neighbours_has_loss_0(make_batch, form, n):
     batch = make_batch(n)
     loss = neighbourhood_loss(batch.image, torch.eye(n, dtype=torch.float64), form, TAU)
     loss.backward()
@@ -101,7 +101,7 @@ def test_distribution_is_zero_when_similarity_is_the_logarithm_of_the_weights():
 
 @settings(deadline=None)
 @given(st.permutations(range(6)), st.sampled_from(FORMS), st.integers(0, 500))
-def test_the_order_of_the_batch_does_not_matter(order, form, seed):
+def test_the_order_of_the_batch_has_no_effect(order, form, seed):
     generator = torch.Generator().manual_seed(seed)
     image = torch.nn.functional.normalize(torch.randn(6, 3, generator=generator, dtype=torch.float64), dim=1)
     positions_deg = torch.rand(6, 2, generator=generator, dtype=torch.float64) * 0.001
@@ -149,12 +149,12 @@ def test_bfloat16_embeddings(make_batch, form):
         ({"kernel": "cubic"}, "'cubic'"),
     ],
 )
-def test_values_that_cannot_work(options, message):
+def test_invalid_values_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         NeighbourhoodConfig(**options)
 
 
-def test_the_module_refuses_what_cannot_be_right(make_batch):
+def test_the_module_refuses_invalid_input(make_batch):
     batch = make_batch(5)
     with pytest.raises(InputError, match="has 4 rows and the embeddings 5"):
         NeighbourhoodConsistencyLoss()(batch.image, batch.positions_deg[:4])

@@ -22,7 +22,7 @@ SCALE = torch.tensor(20.0, dtype=torch.float64).log()
 TARGETS = TargetConfig(bandwidths_m=(50.0,), default_accuracy_m=4.0)
 
 
-def test_plain_objective_is_the_contrastive_loss_to_the_last_bit(make_batch):
+def test_the_plain_objective_equals_the_contrastive_loss_to_the_last_bit(make_batch):
     batch = make_batch(24)
     loss, parts = Objective(ObjectiveConfig(TARGETS))(
         batch.image, batch.location, SCALE, batch.positions_deg, batch.accuracy_m
@@ -34,7 +34,7 @@ def test_plain_objective_is_the_contrastive_loss_to_the_last_bit(make_batch):
     assert not any(value.requires_grad for value in parts.values())
 
 
-def test_alpha_zero_is_clip(make_batch):
+def test_alpha_zero_equals_clip(make_batch):
     batch = make_batch(24)
     loss, parts = Objective(ObjectiveConfig(TargetConfig(alpha=0.0)))(
         batch.image, batch.location, SCALE, batch.positions_deg
@@ -135,7 +135,7 @@ def test_low_precision_embeddings_train(make_batch, dtype):
     torch.testing.assert_close(loss.double(), exact, rtol=1e-4, atol=1e-5)
 
 
-def test_what_is_missing_is_said(make_batch):
+def test_missing_input_is_refused(make_batch):
     batch = make_batch(4)
     fair = ObjectiveConfig(fairness=FairnessConfig(weight=1.0))
     with pytest.raises(ConfigError, match="district of each photograph"):

@@ -58,7 +58,7 @@ def test_ties_are_in_each_others_sums(places, similarity, seed):
     )
 
 
-def test_a_tie_does_not_hang_on_the_last_bit(make_batch):
+def test_a_tie_does_not_depend_on_the_last_bit(make_batch):
     batch = make_batch(6)
     positions_deg = batch.positions_deg.clone()
     positions_deg[4] = positions_deg[3]  # two headings
@@ -72,13 +72,13 @@ def test_a_tie_does_not_hang_on_the_last_bit(make_batch):
 
 
 @pytest.mark.parametrize("n", [2, 5])
-def test_alike_in_every_way_is_the_logarithm_of_the_others(n):
+def test_equal_distances_and_similarities_give_a_logarithm(n):
     distance_m = 30.0 * (1.0 - torch.eye(n, dtype=torch.float64))
     image = torch.ones(n, 4, dtype=torch.float64)
     assert rank_n_contrast_loss(image, distance_m).item() == pytest.approx(math.log(n - 1))
 
 
-def test_only_the_order_of_the_distances_counts(make_batch):
+def test_only_the_order_of_the_distances_has_an_effect(make_batch):
     batch = make_batch()
     distance_m = pairwise_distance_m(batch.positions_deg)
     squeezed = 10.0 * (1.0 + distance_m).log()
@@ -87,7 +87,7 @@ def test_only_the_order_of_the_distances_counts(make_batch):
     )
 
 
-def test_embeddings_in_the_order_of_the_ground_are_better():
+def test_embeddings_in_geographic_order_have_a_lower_loss():
     line = torch.arange(7, dtype=torch.float64)
     distance_m = (line[:, None] - line).abs()
     ordered = rank_n_contrast_loss(line[:, None], distance_m, tau=0.1).item()
@@ -99,7 +99,7 @@ def test_embeddings_in_the_order_of_the_ground_are_better():
 
 @settings(deadline=None)
 @given(st.permutations(range(6)), st.sampled_from(SIMILARITIES), st.integers(0, 500))
-def test_the_order_of_the_batch_does_not_matter(order, similarity, seed):
+def test_the_order_of_the_batch_has_no_effect(order, similarity, seed):
     generator = torch.Generator().manual_seed(seed)
     image = torch.randn(6, 3, generator=generator, dtype=torch.float64)
     distance_m = pairwise_distance_m(torch.rand(6, 2, generator=generator, dtype=torch.float64) * 0.001)
@@ -117,14 +117,14 @@ def test_gradients(make_batch, similarity):
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
-def test_embeddings_in_one_point_have_finite_gradients(similarity):
+def test_equal_embeddings_have_finite_gradients(similarity):
     image = torch.full((4, 3), 0.5, requires_grad=True)
     distance_m = pairwise_distance_m(torch.rand(4, 2, dtype=torch.float64))
     rank_n_contrast_loss(image, distance_m, similarity=similarity).backward()
     assert image.grad.isfinite().all()
 
 
-def test_one_photograph_has_nothing_to_rank():
+def test_a_single_photograph_has_loss_0():
     image = torch.ones(1, 3, requires_grad=True)
     loss = rank_n_contrast_loss(image, torch.zeros(1, 1, dtype=torch.float64))
     loss.backward()
@@ -154,6 +154,6 @@ def test_bfloat16_embeddings(make_batch):
     ("options", "message"),
     [({"tau": 0.0}, "tau 0.0"), ({"weight": -0.1}, "weight -0.1"), ({"similarity": "dot"}, "'dot'")],
 )
-def test_values_that_cannot_work(options, message):
+def test_invalid_values_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         RankNContrastConfig(**options)

@@ -69,13 +69,13 @@ def test_weights_follow_the_formula(config, n):
 
 
 @pytest.mark.parametrize(("share", "n", "left_out"), [(0.29, 100, 29), (0.3, 10, 3), (0.1, 19, 1), (0.0, 9, 0)])
-def test_trimming_leaves_out_whole_photographs(share, n, left_out):
+def test_trimming_omits_whole_photographs(share, n, left_out):
     weights = robust_weights(losses_of(n=n), RobustConfig(form="trimmed", share=share))
     assert (weights == 0.0).sum() == left_out
     assert (weights == 1.0).sum() == n - left_out
 
 
-def test_where_the_weight_has_fallen():
+def test_the_weight_at_the_cutoff():
     # Median 3; the deviations 0 1 1 2 2 3 and the last one have median 2, wherever beyond 5 the last one lies.
     losses = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 3.0 + 3.0 * 1.4826 * 2.0], dtype=torch.float64)
     assert robust_weights(losses, RobustConfig(form="reweighted"))[-1].item() == pytest.approx(0.25)
@@ -83,14 +83,14 @@ def test_where_the_weight_has_fallen():
     assert robust_weights(losses, welsch)[-1].item() == pytest.approx(math.exp(-1.0))
 
 
-def test_nothing_is_done_in_the_warm_up():
+def test_all_weights_are_1_during_the_warm_up():
     config = RobustConfig(form="trimmed", share=0.5, warmup=0.25)
     assert (robust_weights(losses_of(), config, progress=0.2499) == 1.0).all()
     assert (robust_weights(losses_of(), config, progress=0.25) == 0.0).sum() == 6
     assert (robust_weights(losses_of(), RobustConfig()) == 1.0).all()
 
 
-def test_without_a_scale_nobody_is_suspicious():
+def test_without_spread_all_weights_are_1():
     losses = torch.tensor([0.5, 0.5, 0.5, 9.0])
     assert robust_weights(losses, RobustConfig(form="reweighted")).tolist() == [1.0] * 4
 
@@ -103,7 +103,7 @@ def test_without_a_scale_nobody_is_suspicious():
     st.floats(-5.0, 5.0),
     st.randoms(use_true_random=False),
 )
-def test_weights_fall_with_the_loss_and_know_no_unit(values, config, factor, shift, random):
+def test_weights_fall_with_the_loss_and_are_invariant_to_scale(values, config, factor, shift, random):
     losses = torch.tensor(values, dtype=torch.float64)
     weights = robust_weights(losses, config)
     assert ((weights >= 0.0) & (weights <= 1.0)).all()
@@ -125,7 +125,7 @@ def test_weighted_mean():
 
 
 def loop_divergence(rows, columns, scale, targets, trust):
-    found = []
+    result = []
     for i in range(len(rows)):
         mass = sum(trust[k] * targets[i][k] for k in range(len(columns)))
         odds = [w * math.exp(scale * sum(a * b for a, b in zip(rows[i], c, strict=True)))
@@ -135,29 +135,29 @@ def loop_divergence(rows, columns, scale, targets, trust):
             wanted = trust[j] * targets[i][j] / mass
             if wanted > 0.0:
                 total += wanted * math.log(wanted / (odds[j] / sum(odds)))
-        found.append(total)
-    return found
+        result.append(total)
+    return result
 
 
-def test_divergence_over_trusted_columns(make_batch):
+def test_divergence_over_weighted_columns(make_batch):
     batch = make_batch()
     targets = soft_targets(pairwise_distance_m(batch.positions_deg), TARGETS)
     trust = torch.tensor([1.0, 0.0, 0.4, 1.0, 0.9, 0.0, 1.0, 1e-3, 1.0], dtype=torch.float64)
-    found = trusted_divergence(batch.location, batch.image, SCALE, targets, trust)
+    result = trusted_divergence(batch.location, batch.image, SCALE, targets, trust)
     expected = loop_divergence(
         batch.location.tolist(), batch.image.tolist(), SCALE.exp().item(), targets.tolist(), trust.tolist()
     )
-    assert found.tolist() == pytest.approx(expected)
+    assert result.tolist() == pytest.approx(expected)
     assert torch.autograd.gradcheck(
         lambda a, b, s: trusted_divergence(a, b, s, targets, trust),
         (batch.location, batch.image, SCALE.clone().requires_grad_()),
     )
-    (gradient,) = torch.autograd.grad(found.sum(), batch.image)
+    (gradient,) = torch.autograd.grad(result.sum(), batch.image)
     assert (gradient[trust == 0.0] == 0.0).all()
     assert (gradient[trust > 0.0] != 0.0).any(dim=1).all()
 
 
-def test_a_column_of_no_weight_is_not_there(make_batch):
+def test_a_column_of_weight_0_is_removed(make_batch):
     batch = make_batch()
     kept = torch.tensor([0, 2, 3, 4, 6, 7, 8])
     trust = torch.zeros(9, dtype=torch.float64)
@@ -170,13 +170,13 @@ def test_a_column_of_no_weight_is_not_there(make_batch):
     torch.testing.assert_close(whole[kept], part)
 
 
-def test_a_row_whose_target_is_all_distrusted_says_nothing(make_batch):
+def test_a_row_with_its_target_on_columns_of_weight_0_has_divergence_0(make_batch):
     batch = make_batch(2)
     trust = torch.tensor([1.0, 0.0], dtype=torch.float64)
     one_hot = torch.eye(2, dtype=torch.float64)
-    found = trusted_divergence(batch.location, batch.image, SCALE, one_hot, trust)
-    found.sum().backward()
-    assert found.tolist() == [0.0, 0.0]
+    result = trusted_divergence(batch.location, batch.image, SCALE, one_hot, trust)
+    result.sum().backward()
+    assert result.tolist() == [0.0, 0.0]
     assert batch.image.grad.isfinite().all()
 
 
@@ -203,9 +203,9 @@ def test_the_objective_is_the_weighted_sum(make_batch, config):
     near = sum(w * row for w, row in zip(trust.tolist(), rows, strict=True)) / trust.sum()
     means = []
     for region in range(3):
-        own = batch.region_ids == region
-        if trust[own].sum() > 0.0:
-            means.append((trust[own] * per_sample[own]).sum() / trust[own].sum())
+        inside = batch.region_ids == region
+        if trust[inside].sum() > 0.0:
+            means.append((trust[inside] * per_sample[inside]).sum() / trust[inside].sum())
     worst = sorted(means, key=lambda mean: -mean.item())[: math.ceil(0.4 * len(means))]
     total = expected + 0.4 * near + 0.6 * sum(worst) / len(worst)
     torch.testing.assert_close(parts["contrastive"], expected.detach())
@@ -274,7 +274,7 @@ def test_regional_means_with_weights():
     assert fairness_loss(per_sample, regions, "cvar", weights=weights).item() == 4.0
 
 
-def test_it_rests_by_default(make_batch):
+def test_down_weighting_is_off_by_default(make_batch):
     batch = make_batch(12)
     arguments = (batch.image, batch.location, SCALE, batch.positions_deg)
     plain, parts = Objective(ObjectiveConfig(TARGETS))(*arguments)
@@ -295,6 +295,6 @@ def test_it_rests_by_default(make_batch):
         ({"cutoff": math.nan}, "cutoff nan"),
     ],
 )
-def test_values_that_cannot_work(options, message):
+def test_invalid_values_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         RobustConfig(**options)

@@ -1,4 +1,4 @@
-"""The shapes in the public signatures are true, and a wrong shape is caught by them."""
+"""The shapes in the public signatures are correct, and a wrong shape is detected."""
 
 from __future__ import annotations
 

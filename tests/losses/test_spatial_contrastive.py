@@ -63,20 +63,20 @@ def clip_loss(image, location, logit_scale):
 
 @settings(deadline=None)
 @given(st.integers(1, 150), st.integers(1, 70), st.integers(0, 2**31), st.floats(-1.0, 4.7))
-def test_alpha_zero_is_clip_to_the_last_bit(n, d, seed, log_scale):
+def test_alpha_zero_equals_clip_to_the_last_bit(n, d, seed, log_scale):
     generator = torch.Generator().manual_seed(seed)
     image, location = F.normalize(torch.randn(2, n, d, generator=generator, dtype=torch.float64), dim=2).unbind()
     position = torch.rand(n, 2, generator=generator, dtype=torch.float64)
     arguments = [image.requires_grad_(), location.requires_grad_(), torch.tensor(log_scale, dtype=torch.float64)]
     arguments[2].requires_grad_()
     targets = soft_targets(pairwise_distance_m(position), TargetConfig(alpha=0.0))
-    ours, clips = spatial_contrastive_loss(*arguments, targets), clip_loss(*arguments)
-    assert torch.equal(ours, clips)
-    pairs = zip(torch.autograd.grad(ours, arguments), torch.autograd.grad(clips, arguments), strict=True)
+    value, clip = spatial_contrastive_loss(*arguments, targets), clip_loss(*arguments)
+    assert torch.equal(value, clip)
+    pairs = zip(torch.autograd.grad(value, arguments), torch.autograd.grad(clip, arguments), strict=True)
     assert all(torch.equal(actual, expected) for actual, expected in pairs)
 
 
-def test_a_perfect_match_is_zero_whatever_the_targets():
+def test_a_perfect_match_is_zero_for_any_targets():
     # With one-hot locations the scores are the image embedding itself: it is set to the logarithm of the targets.
     generator = torch.Generator().manual_seed(0)
     weights = torch.rand(6, 6, generator=generator, dtype=torch.float64)
@@ -95,7 +95,7 @@ def test_uniform_scores_against_one_hot_targets():
     assert loss.item() == pytest.approx(math.log(5))
 
 
-def test_the_second_direction_takes_its_own_targets(make_batch):
+def test_the_second_direction_uses_its_targets(make_batch):
     batch = make_batch(4)
     generator = torch.Generator().manual_seed(1)
     rows, columns = torch.rand(2, 4, 4, generator=generator, dtype=torch.float64).softmax(2).unbind()
@@ -107,7 +107,7 @@ def test_the_second_direction_takes_its_own_targets(make_batch):
 
 @settings(deadline=None)
 @given(st.integers(0, 1000), st.randoms(use_true_random=False))
-def test_the_order_of_the_batch_does_not_matter(seed, random):
+def test_the_order_of_the_batch_has_no_effect(seed, random):
     generator = torch.Generator().manual_seed(seed)
     n = 7
     image, location = F.normalize(torch.randn(2, n, 4, generator=generator, dtype=torch.float64), dim=2)
@@ -141,7 +141,7 @@ def test_the_gradient_of_the_scores_is_softmax_minus_target(make_batch):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 2e-2), (torch.float16, 3e-3)])
-def test_low_precision_embeddings_lose_only_their_own_digits(make_batch, dtype, tolerance):
+def test_low_precision_embeddings_have_the_error_of_their_precision(make_batch, dtype, tolerance):
     batch = make_batch(64, 32)
     hot = torch.tensor(100.0, dtype=torch.float64).log()
     targets = soft_targets(pairwise_distance_m(batch.positions_deg), TargetConfig())
@@ -151,7 +151,7 @@ def test_low_precision_embeddings_lose_only_their_own_digits(make_batch, dtype, 
     torch.testing.assert_close(low.double(), exact, rtol=tolerance, atol=0.0)
 
 
-def test_autocast_does_not_reach_the_logits(make_batch):
+def test_autocast_does_not_affect_the_logits(make_batch):
     batch = make_batch(32, 16, dtype=torch.float32)
     targets = soft_targets(pairwise_distance_m(batch.positions_deg), TargetConfig())
     plain = spatial_contrastive_loss(batch.image, batch.location, SCALE.float(), targets)

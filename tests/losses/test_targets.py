@@ -68,7 +68,7 @@ def test_two_places_one_bandwidth_apart():
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_zero_accuracy_is_no_noise_to_the_last_bit(make_batch, kernel):
+def test_zero_accuracy_equals_no_noise_to_the_last_bit(make_batch, kernel):
     batch = make_batch()
     distance_m = pairwise_distance_m(batch.positions_deg)
     exact = soft_targets(distance_m, TargetConfig(kernel=kernel, gps_noise=False), batch.accuracy_m)
@@ -78,7 +78,7 @@ def test_zero_accuracy_is_no_noise_to_the_last_bit(make_batch, kernel):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_hopeless_accuracy_makes_targets_uniform(make_batch, kernel):
+def test_a_very_large_accuracy_makes_targets_uniform(make_batch, kernel):
     distance_m = pairwise_distance_m(make_batch().positions_deg)
     n = len(distance_m)
     targets = soft_targets(distance_m, TargetConfig(kernel=kernel), torch.full((n,), 1e9, dtype=torch.float64))
@@ -104,13 +104,13 @@ def test_photographs_at_one_position_share_the_mass():
     assert torch.equal(one_hot, torch.eye(5, dtype=torch.float64))
 
 
-def test_a_lone_photograph_keeps_its_own_location_whatever_the_kernel():
+def test_a_single_photograph_has_its_location_as_target_for_any_kernel():
     distance_m = torch.tensor([[0.0, 1e6], [1e6, 0.0]], dtype=torch.float64)
     for kernel in ("exponential", "gaussian", "bisquare", "tricube"):
         assert torch.equal(soft_targets(distance_m, TargetConfig(kernel=kernel)), torch.eye(2, dtype=torch.float64))
 
 
-def test_a_row_that_reaches_nobody_keeps_its_match():
+def test_a_row_without_kernel_mass_has_its_match_as_target():
     distance_m = torch.tensor([[500.0, 600.0]], dtype=torch.float64)
     targets = soft_targets(distance_m, TargetConfig(kernel="bisquare"), first_match=1)
     assert targets.tolist() == [[0.0, 1.0]]
@@ -159,7 +159,7 @@ def test_rows_are_distributions_and_follow_a_permutation(places, config, random)
 
 @settings(deadline=None)
 @given(positions, configs, st.floats(-180.0, 180.0))
-def test_turning_the_earth_about_its_axis_changes_nothing(places, config, turn_deg):
+def test_targets_are_invariant_to_a_rotation_about_the_axis(places, config, turn_deg):
     positions_deg = torch.tensor(places, dtype=torch.float64)
     turned = positions_deg.clone()
     turned[:, 1] = (turned[:, 1] + turn_deg + 180.0) % 360.0 - 180.0
@@ -195,7 +195,7 @@ def test_weights_are_symmetric(make_batch):
         ({"default_accuracy_m": -1.0}, "default_accuracy_m -1.0"),
     ],
 )
-def test_values_that_cannot_work(options, message):
+def test_invalid_values_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         TargetConfig(**options)
 
@@ -208,7 +208,7 @@ def test_a_negative_accuracy_and_rows_that_do_not_fit():
         soft_targets(distance_m, TargetConfig(), first_match=1)
 
 
-def test_scaled_weights_are_those_of_nested_loops(make_batch):
+def test_scaled_weights_equal_those_of_nested_loops(make_batch):
     batch = make_batch(12)
     distance_m = pairwise_distance_m(batch.positions_deg)
     scale = torch.linspace(0.2, 3.0, 12, dtype=torch.float64)
@@ -238,7 +238,7 @@ def test_scaled_weights_are_those_of_nested_loops(make_batch):
 
 
 @pytest.mark.parametrize("gps_noise", [True, False])
-def test_a_bandwidth_scale_of_all_is_that_bandwidth(make_batch, gps_noise):
+def test_an_equal_bandwidth_scale_equals_another_bandwidth(make_batch, gps_noise):
     batch = make_batch(16)
     distance_m = pairwise_distance_m(batch.positions_deg)
     one, four = (TargetConfig(bandwidths_m=(h,), gps_noise=gps_noise) for h in (15.0, 60.0))

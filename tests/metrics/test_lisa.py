@@ -1,4 +1,4 @@
-"""Local Moran's I against esda, all possible draws, published values, and data where chance must not look like more."""
+"""Local Moran's I against esda, all possible draws, published values, and data without clusters."""
 
 from __future__ import annotations
 
@@ -40,47 +40,47 @@ def esda_local(values: np.ndarray, neighbours: np.ndarray, permutations: int) ->
         return Moran_Local(values, neighbour_graph(neighbours), permutations=permutations, seed=1)
 
 
-def test_crime_in_columbus() -> None:
+def test_local_moran_of_crime_in_columbus() -> None:
     """The local values sum to the global I (R, spdep: sum(localmoran(...)[, "Ii"]) / Szero = 0.5001886)."""
-    found = local_moran(COLUMBUS["crime"], padded(COLUMBUS["queen"]), generator=generator())
-    assert found is not None
+    lisa = local_moran(COLUMBUS["crime"], padded(COLUMBUS["queen"]), generator=generator())
+    assert lisa is not None
     # spdep divides by n, esda by n - 1.
-    assert found.local_i.sum() / 48 == pytest.approx(0.5001886, abs=5e-8)
-    theirs = esda_local(np.array(COLUMBUS["crime"]), padded(COLUMBUS["queen"]), 9_999)
-    assert found.local_i == pytest.approx(theirs.Is)
-    assert found.p == pytest.approx(2.0 * theirs.p_sim, abs=0.03)
-    assert np.abs(found.p - np.minimum(1.0, 2.0 * theirs.p_sim)).mean() < 0.01
+    assert lisa.local_i.sum() / 48 == pytest.approx(0.5001886, abs=5e-8)
+    esda_lisa = esda_local(np.array(COLUMBUS["crime"]), padded(COLUMBUS["queen"]), 9_999)
+    assert lisa.local_i == pytest.approx(esda_lisa.Is)
+    assert lisa.p == pytest.approx(2.0 * esda_lisa.p_sim, abs=0.03)
+    assert np.abs(lisa.p - np.minimum(1.0, 2.0 * esda_lisa.p_sim)).mean() < 0.01
 
 
 @given(hnp.arrays(np.float64, (14, 2), elements=st.integers(0, 3)), st.integers(1, 5), st.data())
-def test_local_values_and_quadrants_are_those_of_loops(at: np.ndarray, k: int, data: st.DataObject) -> None:
+def test_local_values_and_quadrants_equal_loops(at: np.ndarray, k: int, data: st.DataObject) -> None:
     values = data.draw(hnp.arrays(np.float64, 14, elements=st.integers(0, 50)))
     neighbours = nearest_neighbours(at * 1e-3, k)
-    found = local_moran(values, neighbours, generator=generator(), permutations=39, alpha=1.0)
+    lisa = local_moran(values, neighbours, generator=generator(), permutations=39, alpha=1.0)
     if np.ptp(values) == 0.0:
-        assert found is None
+        assert lisa is None
         return
-    assert found is not None
+    assert lisa is not None
     z = (values - values.mean()).tolist()
     for i, row in enumerate(neighbours.tolist()):
         lag = sum(z[j] for j in row) / len(row)
-        assert found.local_i[i] == pytest.approx(13 * z[i] * lag / sum(own * own for own in z), abs=1e-9)
-        own, others = ("high" if own > 1e-9 else "low" if own < -1e-9 else "" for own in (z[i], lag))
-        if own and others:  # at level 1 all are in a quadrant
-            assert found.labels[i] == f"{own}-{others}"
+        assert lisa.local_i[i] == pytest.approx(13 * z[i] * lag / sum(focal * focal for focal in z), abs=1e-9)
+        focal, others = ("high" if focal > 1e-9 else "low" if focal < -1e-9 else "" for focal in (z[i], lag))
+        if focal and others:  # at alpha 1 all are significant
+            assert lisa.labels[i] == f"{focal}-{others}"
 
 
 def exact_p(z: np.ndarray, neighbours: np.ndarray, i: int) -> float:
     row = [j for j in neighbours[i] if j >= 0]
     others = [z[j] for j in range(len(z)) if j != i]
     observed = np.mean(z[row])
-    every = np.array([np.mean(drawn) for drawn in itertools.combinations(others, len(row))])
-    return 2.0 * min(np.mean(every >= observed - 1e-10), np.mean(every <= observed + 1e-10))
+    all_means = np.array([np.mean(drawn) for drawn in itertools.combinations(others, len(row))])
+    return 2.0 * min(np.mean(all_means >= observed - 1e-10), np.mean(all_means <= observed + 1e-10))
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_p_by_all_draws(ties: bool) -> None:
-    """Every set of neighbours there can be, for points with 1 to 3 neighbours, the first and the last among them."""
+def test_p_equals_all_draws(ties: bool) -> None:
+    """All possible sets of neighbours, for points with 1 to 3 neighbours, including the first and the last."""
     values = generator(4).lognormal(2, 1, 11)
     if ties:
         values = np.floor(values / 8.0)
@@ -94,7 +94,7 @@ def test_p_by_all_draws(ties: bool) -> None:
         assert p[i] == pytest.approx(exact, abs=0.012)
 
 
-def test_p_in_pieces_is_p_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_p_in_chunks_equals_p_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     z = standard(generator(1).lognormal(2, 1, 300))
     neighbours = nearest_neighbours(generator(2).uniform(0, 1e-2, (300, 2)), 6)
     neighbours[::7, 3:] = -1
@@ -103,71 +103,71 @@ def test_p_in_pieces_is_p_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert conditional_p(z, neighbours, generator=generator(3), permutations=999).tolist() == at_once.tolist()
 
 
-def test_p_of_continuous_values_is_esdas() -> None:
-    """On both sides 4,999 draws: where the tails are near 5 %, p differs by 0.01 at most nearly always."""
+def test_p_of_continuous_values_equals_esda() -> None:
+    """With 4,999 draws each, p differs by at most 0.01 near 5 %, almost always."""
     values = generator(1).lognormal(2, 1, 250)
     neighbours = nearest_neighbours(generator(2).uniform(0, 1e-2, (250, 2)), 8)
-    ours = conditional_p(standard(values), neighbours, generator=generator(3), permutations=4_999)
-    theirs = np.minimum(1.0, 2.0 * esda_local(values, neighbours, 4_999).p_sim)
-    assert np.abs(ours - theirs).max() < 0.08
-    tail = theirs < 0.1
-    assert np.abs(ours - theirs)[tail].max() < 0.02
+    p_values = conditional_p(standard(values), neighbours, generator=generator(3), permutations=4_999)
+    esda_lisa = np.minimum(1.0, 2.0 * esda_local(values, neighbours, 4_999).p_sim)
+    assert np.abs(p_values - esda_lisa).max() < 0.08
+    tail = esda_lisa < 0.1
+    assert np.abs(p_values - esda_lisa)[tail].max() < 0.02
 
 
-def test_equals_are_counted_against_a_finding() -> None:
-    """Nearly all errors 0: neighbours of 0 round a large one are what chance gives, not an outlier of the map."""
+def test_ties_are_not_significant() -> None:
+    """With almost all errors 0, neighbours of 0 around a large error are expected, not an outlier."""
     values = np.zeros(120)
     values[::20] = 5.0
     neighbours = nearest_neighbours(np.stack([np.zeros(120), np.arange(120) * 1e-3], axis=1), 8)
-    found = local_moran(values, neighbours, generator=generator())
-    assert found is not None
-    assert found.p[20] > 0.5
-    assert set(found.labels) == {"not significant"}
+    lisa = local_moran(values, neighbours, generator=generator())
+    assert lisa is not None
+    assert lisa.p[20] > 0.5
+    assert set(lisa.labels) == {"not significant"}
 
 
-def test_of_chance_alone_few_clusters_are_found() -> None:
-    """With the correction, data without pattern hold a cluster in about one case of twenty, not in nearly all."""
+def test_random_data_have_few_clusters() -> None:
+    """With the correction, random data have a cluster in about one case of twenty, not in almost all."""
     with_cluster = uncorrected = 0
     for seed in range(40):
         neighbours = nearest_neighbours(generator(seed).uniform(0, 1e-2, (100, 2)), 6)
         values = generator(100 + seed).lognormal(2, 1, 100)
-        found = local_moran(values, neighbours, generator=generator(seed), permutations=1_999)
-        assert found is not None
-        with_cluster += found.threshold is not None
-        uncorrected += bool((found.p <= 0.05).any())
+        lisa = local_moran(values, neighbours, generator=generator(seed), permutations=1_999)
+        assert lisa is not None
+        with_cluster += lisa.threshold is not None
+        uncorrected += bool((lisa.p <= 0.05).any())
     assert with_cluster <= 8
     assert uncorrected >= 30
 
 
-def test_a_quarter_where_all_is_lost() -> None:
+def test_a_cluster_of_large_errors() -> None:
     at = np.indices((20, 20)).reshape(2, -1).T * 1e-3
-    lost = (at < 6e-3).all(axis=1)
-    values = generator(1).normal(3.0, 0.3, 400) + 3.0 * lost
-    values[200] = 6.0  # one alone
-    found = local_moran(values, nearest_neighbours(at, 8), generator=generator())
-    assert found is not None
-    counts = found.counts()
+    in_cluster = (at < 6e-3).all(axis=1)
+    values = generator(1).normal(3.0, 0.3, 400) + 3.0 * in_cluster
+    values[200] = 6.0  # a single outlier
+    lisa = local_moran(values, nearest_neighbours(at, 8), generator=generator())
+    assert lisa is not None
+    counts = lisa.counts()
     assert list(counts) == list(LABELS)
     assert sum(counts.values()) == 400
     inner = (at < 5e-3).all(axis=1)
-    assert {found.labels[i] for i in np.flatnonzero(inner)} == {"high-high"}
-    assert found.threshold is not None
-    assert found.p[inner].max() <= found.threshold <= 0.05
-    assert all((label == LABELS[-1]) == (p > found.threshold) for label, p in zip(found.labels, found.p, strict=True))
+    assert {lisa.labels[i] for i in np.flatnonzero(inner)} == {"high-high"}
+    assert lisa.threshold is not None
+    assert lisa.p[inner].max() <= lisa.threshold <= 0.05
+    assert all((label == LABELS[-1]) == (p > lisa.threshold) for label, p in zip(lisa.labels, lisa.p, strict=True))
 
 
 def test_a_point_without_neighbours_has_no_label() -> None:
     at = np.vstack([generator().uniform(0, 1e-2, (30, 2)), [[50.0, 50.0]]])
-    found = local_moran(generator(1).normal(size=31), nearest_neighbours(at, 4, within_m=5_000), generator=generator())
-    assert found is not None
-    assert found.labels[30] is None
-    assert np.isnan(found.p[30])
-    assert found.local_i[30] == 0.0
-    assert not np.isnan(found.p[:30]).any()
-    assert sum(found.counts().values()) == 30
+    lisa = local_moran(generator(1).normal(size=31), nearest_neighbours(at, 4, within_m=5_000), generator=generator())
+    assert lisa is not None
+    assert lisa.labels[30] is None
+    assert np.isnan(lisa.p[30])
+    assert lisa.local_i[30] == 0.0
+    assert not np.isnan(lisa.p[:30]).any()
+    assert sum(lisa.counts().values()) == 30
 
 
-def test_only_the_generator_counts() -> None:
+def test_only_the_generator_matters() -> None:
     neighbours = nearest_neighbours(generator().uniform(0, 1e-2, (50, 2)), 6)
     values = generator(1).lognormal(2, 1, 50)
     np.random.seed(11)  # noqa: NPY002
@@ -184,14 +184,14 @@ def test_only_the_generator_counts() -> None:
 
 
 @pytest.mark.parametrize(("n", "value"), [(7, None), (20, 3.3)])
-def test_where_there_is_no_statistic(n: int, value: float | None) -> None:
+def test_few_or_equal_values_have_no_statistic(n: int, value: float | None) -> None:
     values = generator(1).normal(size=n) if value is None else np.full(n, value)
     neighbours = nearest_neighbours(generator().uniform(0, 1e-2, (n, 2)), 3)
     assert local_moran(values, neighbours, generator=generator()) is None
     assert local_moran(np.arange(9.0), np.full((9, 3), -1), generator=generator()) is None
 
 
-def test_what_is_no_number_is_refused() -> None:
+def test_non_finite_values_are_refused() -> None:
     neighbours = nearest_neighbours(generator().uniform(0, 1e-2, (9, 2)), 3)
     with pytest.raises(InputError, match="row 2: inf"):
         local_moran([0.0, 1.0, np.inf, *range(6)], neighbours, generator=generator())

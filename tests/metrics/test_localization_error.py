@@ -1,4 +1,4 @@
-"""Each figure against an example worked by hand and against plain loops."""
+"""Each figure against examples by hand and plain loops."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_error_statistics_by_hand() -> None:
 
 
 @given(errors)
-def test_error_statistics_are_those_of_loops(error: np.ndarray) -> None:
+def test_error_statistics_equal_loops(error: np.ndarray) -> None:
     statistics = error_statistics(error)
     values = error.tolist()
     for name, percent in {"median": 50, "p75": 75, "p90": 90, "p95": 95, "p99": 99}.items():
@@ -52,7 +52,7 @@ def test_error_statistics_are_those_of_loops(error: np.ndarray) -> None:
 
 
 @given(errors, st.randoms(use_true_random=False))
-def test_the_order_of_the_queries_changes_nothing(error: np.ndarray, random: object) -> None:
+def test_statistics_are_invariant_to_the_order_of_queries(error: np.ndarray, random: object) -> None:
     shuffled = error.copy()
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     assert error_statistics(shuffled) == pytest.approx(error_statistics(error), rel=1e-12)
@@ -60,19 +60,19 @@ def test_the_order_of_the_queries_changes_nothing(error: np.ndarray, random: obj
 
 
 @given(errors)
-def test_accuracy_is_a_count_and_never_falls(error: np.ndarray) -> None:
+def test_accuracy_equals_a_count_and_is_monotone(error: np.ndarray) -> None:
     accuracy = accuracy_within(error)
     for radius in ACCURACY_RADII_M:
         assert accuracy[str(radius)] == sum(1 for value in error if value <= radius) / len(error)
     assert list(accuracy.values()) == sorted(accuracy.values())
 
 
-def test_accuracy_includes_the_edge() -> None:
+def test_accuracy_includes_the_radius() -> None:
     assert accuracy_within([25.0, 25.000001], radii_m=(25,)) == {"25": 0.5}
 
 
 @pytest.mark.parametrize("bad", [[], [float("nan")], [1.0, float("inf")], [-1.0]])
-def test_what_is_no_distance_is_refused(bad: list[float]) -> None:
+def test_invalid_distances_are_refused(bad: list[float]) -> None:
     with pytest.raises(InputError):
         error_statistics(bad)
     with pytest.raises(InputError):
@@ -80,7 +80,7 @@ def test_what_is_no_distance_is_refused(bad: list[float]) -> None:
 
 
 def rank_loop(scores: list[float], hits: set[int]) -> int:
-    """The place of the first hit in the least lucky order of equals."""
+    """Rank of the first hit in the worst order of ties."""
     if not hits:
         return 0
     order = sorted(range(len(scores)), key=lambda index: (-scores[index], index in hits))
@@ -88,14 +88,14 @@ def rank_loop(scores: list[float], hits: set[int]) -> int:
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=12), st.data())
-def test_first_hit_rank_is_that_of_a_sorted_list(scores: list[int], data: st.DataObject) -> None:
+def test_first_hit_rank_equals_a_sorted_list(scores: list[int], data: st.DataObject) -> None:
     hits = data.draw(st.sets(st.integers(0, len(scores) - 1)))
-    own = [float(score) for score in scores]
-    assert first_hit_rank(own, sorted(hits)) == rank_loop(own, hits)
+    as_floats = [float(score) for score in scores]
+    assert first_hit_rank(as_floats, sorted(hits)) == rank_loop(as_floats, hits)
 
 
 @given(st.lists(st.integers(-3, 3), min_size=2, max_size=12), st.data())
-def test_first_hit_rank_does_not_depend_on_how_candidates_are_stored(scores: list[int], data: st.DataObject) -> None:
+def test_first_hit_rank_is_invariant_to_the_order_of_candidates(scores: list[int], data: st.DataObject) -> None:
     hits = data.draw(st.sets(st.integers(0, len(scores) - 1)))
     order = data.draw(st.permutations(range(len(scores))))
     moved = [float(scores[index]) for index in order]
@@ -104,12 +104,12 @@ def test_first_hit_rank_does_not_depend_on_how_candidates_are_stored(scores: lis
     )
 
 
-def test_a_system_that_scores_all_alike_finds_nothing() -> None:
+def test_constant_scores_rank_last() -> None:
     assert first_hit_rank([0.5] * 100, [7]) == 100
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=50))
-def test_recall_and_reciprocal_rank_are_those_of_loops(ranks: list[int]) -> None:
+def test_recall_and_reciprocal_rank_equal_loops(ranks: list[int]) -> None:
     recall = recall_at_k(ranks)
     for k in (1, 5, 10, 20):
         assert recall[str(k)] == sum(1 for rank in ranks if 1 <= rank <= k) / len(ranks)

@@ -1,4 +1,4 @@
-"""The measured coverage and areas against loops over cells, with a calibration and by halves."""
+"""Coverage and areas against loops over cells, with a calibration and with halves."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ CANDIDATES = 50
 
 
 class World:
-    """Candidates of two cities, posteriors round noisy guesses, truths of which a few are out of reach."""
+    """Candidates of two cities, posteriors around noisy positions, and a few unreachable truths."""
 
-    def __init__(self, queries: int = 120, seed: int = 0, lost: int = 3) -> None:
+    def __init__(self, queries: int = 120, seed: int = 0, unreachable: int = 3) -> None:
         generator = np.random.default_rng(seed)
         places = {name: generator.uniform(0, 800, (CANDIDATES, 2)) for name in FRAMES}
         self.positions = np.concatenate([FRAMES[name].to_deg(xy) for name, xy in places.items()])
@@ -42,32 +42,34 @@ class World:
             first = CANDIDATES * (name == "York")
             p[first : first + CANDIDATES] += np.exp(-away / 50)
             rows.append(p / p.sum())
-            truth.append(FRAMES[name].to_deg(at if row >= lost else at + 5000.0)[0])
+            truth.append(FRAMES[name].to_deg(at if row >= unreachable else at + 5000.0)[0])
         self.truth, self.p = np.array(truth), np.array(rows)
         self.blocks = [f"b{row // 4}" for row in range(queries)]
         self.error = generator.exponential(60, queries)
         self.probability = generator.random(queries)
-        self.ground = RegionCells.of(self.positions, self.candidate_cities)
-        self.mass = self.ground.mass(self.p)
-        self.cells = self.ground.index_of(self.truth)
-        self.tails = tail_mass(self.mass, self.ground.area_km2, self.cells)
+        self.region_cells = RegionCells.of(self.positions, self.candidate_cities)
+        self.mass = self.region_cells.mass(self.p)
+        self.cells = self.region_cells.index_of(self.truth)
+        self.tails = tail_mass(self.mass, self.region_cells.area_km2, self.cells)
 
     @cached_property
     def tails_of_cells(self) -> np.ndarray:
         """(Q, C) the tail of every cell for every query."""
-        cells = np.arange(len(self.ground))
-        return np.stack([tail_mass(np.tile(mass, (len(cells), 1)), self.ground.area_km2, cells) for mass in self.mass])
+        cells = np.arange(len(self.region_cells))
+        return np.stack(
+            [tail_mass(np.tile(mass, (len(cells), 1)), self.region_cells.area_km2, cells) for mass in self.mass]
+        )
 
     def meter(self, calibration: Calibration | None, parts: tuple[int, ...] = (1, 50)) -> RegionMeter:
-        meter = RegionMeter(self.ground, self.truth, calibration, cities=self.cities, blocks=self.blocks)
+        meter = RegionMeter(self.region_cells, self.truth, calibration, cities=self.cities, blocks=self.blocks)
         for part in np.split(self.p, parts):
             meter.add(part)
         return meter
 
     def report(self, meter: RegionMeter) -> CalibrationReport:
-        found = meter.report(self.cities, self.error, self.probability)
-        json.dumps(found.model_dump(), allow_nan=False)
-        return found
+        report = meter.report(self.cities, self.error, self.probability)
+        json.dumps(report.model_dump(), allow_nan=False)
+        return report
 
 
 @pytest.fixture(scope="module")
@@ -77,15 +79,15 @@ def world() -> World:
 
 @pytest.fixture(scope="module")
 def calibration() -> Calibration:
-    other = World(queries=90, seed=1, lost=2)
-    return Calibration.of(other.tails, other.cells, other.ground, other.cities)
+    other = World(queries=90, seed=1, unreachable=2)
+    return Calibration.of(other.tails, other.cells, other.region_cells, other.cities)
 
 
-def test_the_figures_are_those_of_loops(world: World, calibration: Calibration) -> None:
+def test_figures_equal_loops(world: World, calibration: Calibration) -> None:
     meter = world.meter(calibration)
     report, columns = world.report(meter), meter.columns()
-    ground = world.ground
-    every = world.tails_of_cells
+    region_cells = world.region_cells
+    cell_tails = world.tails_of_cells
     assert report.method.model_dump() == {
         "source": "validation",
         "n": 90,
@@ -95,24 +97,24 @@ def test_the_figures_are_those_of_loops(world: World, calibration: Calibration) 
         "own_cities": ["Leeds", "York"],
     }
     assert report.cells.model_dump() == {"resolution": 11, "across_m": 50.0, "spread_m": 25.0}
-    assert report.total_area_km2 == pytest.approx(ground.area_km2.sum())
-    for own, level in zip(report.levels, LEVELS, strict=True):
+    assert report.total_area_km2 == pytest.approx(region_cells.area_km2.sum())
+    for at_level, level in zip(report.levels, LEVELS, strict=True):
         threshold = calibration.threshold(level)
-        assert (own.level, own.threshold) == (level, threshold)
+        assert (at_level.level, at_level.threshold) == (level, threshold)
         assert threshold is not None
-        areas = np.array([ground.area_km2[tail >= threshold].sum() for tail in every])
+        areas = np.array([region_cells.area_km2[tail >= threshold].sum() for tail in cell_tails])
         covered = np.array(
-            [cell >= 0 and tail[cell] >= threshold for cell, tail in zip(world.cells, every, strict=True)]
+            [cell >= 0 and tail[cell] >= threshold for cell, tail in zip(world.cells, cell_tails, strict=True)]
         )
-        assert own.n == len(covered)
-        assert own.coverage == pytest.approx(covered.mean())
-        assert own.coverage_interval[0] <= own.coverage <= own.coverage_interval[1]
-        assert own.area_km2.median == pytest.approx(np.median(areas))
-        assert own.area_km2.mean == pytest.approx(areas.mean())
-        assert own.area_km2.p90 == pytest.approx(np.quantile(areas, 0.9, method="higher"))
-        silent = areas >= level * ground.area_km2.sum()
-        assert own.cannot_tell == pytest.approx(silent.mean())
-        for name, figures in own.by_region.items():
+        assert at_level.n == len(covered)
+        assert at_level.coverage == pytest.approx(covered.mean())
+        assert at_level.coverage_interval[0] <= at_level.coverage <= at_level.coverage_interval[1]
+        assert at_level.area_km2.median == pytest.approx(np.median(areas))
+        assert at_level.area_km2.mean == pytest.approx(areas.mean())
+        assert at_level.area_km2.p90 == pytest.approx(np.quantile(areas, 0.9, method="higher"))
+        abstains = areas >= level * region_cells.area_km2.sum()
+        assert at_level.cannot_tell == pytest.approx(abstains.mean())
+        for name, figures in at_level.by_region.items():
             rows = np.array(world.cities) == name
             assert figures.n == rows.sum()
             assert figures.coverage == pytest.approx(covered[rows].mean())
@@ -120,12 +122,15 @@ def test_the_figures_are_those_of_loops(world: World, calibration: Calibration) 
         assert columns[f"covered_{100 * level:g}"].tolist() == covered.tolist()
         assert columns[f"region_area_km2_{100 * level:g}"].tolist() == pytest.approx(areas.tolist())
         if level == 0.8:
-            assert columns["cannot_tell"].tolist() == silent.tolist()
-        needed = np.array([calibration.threshold(level, city) for city in ground.cities])
-        city_areas = np.array([ground.area_km2[tail >= needed].sum() for tail in every])
-        city_covered = [cell >= 0 and tail[cell] >= needed[cell] for cell, tail in zip(world.cells, every, strict=True)]
-        assert own.by_city.coverage == pytest.approx(np.mean(city_covered))
-        assert own.by_city.area_km2.mean == pytest.approx(city_areas.mean())
+            assert columns["cannot_tell"].tolist() == abstains.tolist()
+        thresholds_by_cell = np.array([calibration.threshold(level, city) for city in region_cells.cities])
+        city_areas = np.array([region_cells.area_km2[tail >= thresholds_by_cell].sum() for tail in cell_tails])
+        city_covered = [
+            cell >= 0 and tail[cell] >= thresholds_by_cell[cell]
+            for cell, tail in zip(world.cells, cell_tails, strict=True)
+        ]
+        assert at_level.by_city.coverage == pytest.approx(np.mean(city_covered))
+        assert at_level.by_city.area_km2.mean == pytest.approx(city_areas.mean())
     assert not all(columns["covered_95"])
     assert report.reliability[0].coverage == pytest.approx(
         np.mean(world.error[np.argsort(world.probability)[:12]] <= 25.0)
@@ -134,117 +139,117 @@ def test_the_figures_are_those_of_loops(world: World, calibration: Calibration) 
     assert report.selective.median_m[-1] == pytest.approx(np.median(world.error))
 
 
-def test_the_curve_is_recall_against_mean_area(world: World, calibration: Calibration) -> None:
+def test_the_area_curve_equals_loops(world: World, calibration: Calibration) -> None:
     curve = world.report(world.meter(calibration)).area_curve
     recall, area = np.array(curve.recall), np.array(curve.area_km2)
     assert 20 <= len(recall) <= 61
     assert (np.diff(recall) >= 0).all()
     assert (np.diff(area) >= 0).all()
-    ground = world.ground
-    every = world.tails_of_cells
+    region_cells = world.region_cells
+    cell_tails = world.tails_of_cells
     points = {}
     for threshold in THRESHOLDS:
-        mean = np.mean([ground.area_km2[tail >= threshold].sum() for tail in every])
+        mean = np.mean([region_cells.area_km2[tail >= threshold].sum() for tail in cell_tails])
         points[round(float(mean), 9)] = float(np.mean(world.tails >= threshold))
     for one, size in zip(recall, area, strict=True):
         assert points[round(float(size), 9)] == pytest.approx(one)
-    assert recall[-1] == pytest.approx(1 - 3 / 120), "three truths are out of reach of any region"
+    assert recall[-1] == pytest.approx(1 - 3 / 120), "three truths are in no region"
 
 
-def test_halves_calibrate_one_another(world: World) -> None:
+def test_halves_are_cross_calibrated(world: World) -> None:
     meter = world.meter(None)
     report, columns = world.report(meter), meter.columns()
     method = report.method
     assert (method.source, method.n, method.unreachable) == ("halves of the queries", 120, 3)
     assert (method.by_city, method.own_cities) == (False, [])
     half_of = split_blocks(group_numbers(world.blocks).tolist(), 2, np.random.default_rng(0))
-    for own, level in zip(report.levels, LEVELS, strict=True):
-        covered, areas, floors = [], [], []
+    for at_level, level in zip(report.levels, LEVELS, strict=True):
+        covered, areas, thresholds = [], [], []
         for row in range(120):
             others = world.tails[half_of != half_of[row]]
             # Blocks of four, all of them whole: K is a quarter of the queries, and each tail weighs a quarter.
             allowed = (len(others) / 4 + 1) * (1 - level) - 1 + 1e-9
             fit = [t for t in others if np.count_nonzero(others < t) / 4 <= allowed]
             threshold = max(fit, default=0.0)
-            floors.append(max((t for t in THRESHOLDS if t <= threshold), default=0.0))
-            covered.append(bool(world.tails[row] >= floors[-1]))
-            inside = world.tails_of_cells[row] >= floors[-1]
-            areas.append(world.ground.area_km2[inside].sum() if floors[-1] else None)
-        assert own.coverage == pytest.approx(np.mean(covered))
-        assert own.threshold == (pytest.approx(min(floors)) if min(floors) else None)
-        assert own.by_city is None
-        assert own.expected is None
+            thresholds.append(max((t for t in THRESHOLDS if t <= threshold), default=0.0))
+            covered.append(bool(world.tails[row] >= thresholds[-1]))
+            inside = world.tails_of_cells[row] >= thresholds[-1]
+            areas.append(world.region_cells.area_km2[inside].sum() if thresholds[-1] else None)
+        assert at_level.coverage == pytest.approx(np.mean(covered))
+        assert at_level.threshold == (pytest.approx(min(thresholds)) if min(thresholds) else None)
+        assert at_level.by_city is None
+        assert at_level.expected is None
         assert columns[f"covered_{100 * level:g}"].tolist() == covered
-        for found, area in zip(columns[f"region_area_km2_{100 * level:g}"], areas, strict=True):
-            assert (found is pd.NA) if area is None else (found == pytest.approx(area, rel=1e-6))
-    assert report.levels[-1].threshold is None, "15 blocks cannot promise 95 %"
+        for reported, area in zip(columns[f"region_area_km2_{100 * level:g}"], areas, strict=True):
+            assert (reported is pd.NA) if area is None else (reported == pytest.approx(area, rel=1e-6))
+    assert report.levels[-1].threshold is None, "15 blocks are too few for 95 %"
     assert method.units == 30
     again = world.report(world.meter(None, parts=(60,)))
     assert again == report, "chunks change nothing"
 
 
-def test_halves_are_dealt_by_units(world: World) -> None:
-    single = RegionMeter(world.ground, world.truth, blocks=world.blocks, units=range(120))
+def test_halves_are_split_by_units(world: World) -> None:
+    single = RegionMeter(world.region_cells, world.truth, blocks=world.blocks, units=range(120))
     single.add(world.p)
-    found, in_blocks = world.report(single), world.report(world.meter(None))
-    assert (found.method.units, in_blocks.method.units) == (120, 30)
-    own, theirs = found.levels[1], in_blocks.levels[1]
-    assert own.threshold > theirs.threshold, "more units promise with smaller regions"
-    assert own.coverage_interval[1] - own.coverage_interval[0] > 0.1, "intervals are by blocks all the same"
+    reported, in_blocks = world.report(single), world.report(world.meter(None))
+    assert (reported.method.units, in_blocks.method.units) == (120, 30)
+    by_query, by_block = reported.levels[1], in_blocks.levels[1]
+    assert by_query.threshold > by_block.threshold, "more units give smaller regions"
+    assert by_query.coverage_interval[1] - by_query.coverage_interval[0] > 0.1, "intervals are by blocks in both cases"
 
 
-def test_halves_keep_the_promise_on_average() -> None:
+def test_halves_have_nominal_coverage_on_average() -> None:
     level, shares = 0.8, []
     for seed in range(12):
-        own = World(queries=80, seed=seed, lost=0)
-        shares.append(own.report(own.meter(None)).levels[LEVELS.index(level)].coverage)
+        world = World(queries=80, seed=seed, unreachable=0)
+        shares.append(world.report(world.meter(None)).levels[LEVELS.index(level)].coverage)
     # 12 x 80 queries with thresholds from 40: the mean moves by about 0.02.
     assert np.mean(shares) >= level - 0.03
     assert np.mean(shares) <= level + 0.08
 
 
-def test_too_few_queries_cannot_tell(world: World) -> None:
+def test_too_few_queries_abstain(world: World) -> None:
     few = Calibration(world.tails[3:9], (None,) * 6, 11, 25.0)
     meter = world.meter(few)
     report, columns = world.report(meter), meter.columns()
-    own = report.levels[LEVELS.index(0.9)]
-    assert (own.threshold, own.coverage, own.cannot_tell) == (None, 1.0, 1.0)
-    assert own.area_km2.model_dump() == {"median": None, "mean": None, "p90": None}
-    assert own.expected is None
-    assert own.by_city is None
+    at_level = report.levels[LEVELS.index(0.9)]
+    assert (at_level.threshold, at_level.coverage, at_level.cannot_tell) == (None, 1.0, 1.0)
+    assert at_level.area_km2.model_dump() == {"median": None, "mean": None, "p90": None}
+    assert at_level.expected is None
+    assert at_level.by_city is None
     assert columns["region_area_km2_90"].isna().all()
-    one = RegionMeter(world.ground, world.truth[:1])
+    one = RegionMeter(world.region_cells, world.truth[:1])
     one.add(world.p[:1])
-    found = one.report(["all"], [10.0], [0.5])
-    assert [level.cannot_tell for level in found.levels] == [1.0] * 4
-    assert math.isfinite(found.area_curve.area_km2[-1])
+    reported = one.report(["all"], [10.0], [0.5])
+    assert [level.cannot_tell for level in reported.levels] == [1.0] * 4
+    assert math.isfinite(reported.area_curve.area_km2[-1])
 
 
-def test_a_city_that_has_no_threshold_leaves_no_region_by_city(world: World) -> None:
+def test_a_city_without_threshold_has_an_unbounded_region(world: World) -> None:
     tails = np.concatenate([np.zeros(40), np.full(400, 0.5)])
-    own = Calibration(tails, ("York",) * 40 + ("Leeds",) * 400, 11, 25.0)
-    found = world.report(world.meter(own)).levels[1]
-    assert found.threshold == 0.5
-    assert found.by_city.area_km2.median is None
-    assert found.by_city.cannot_tell == 1.0
-    assert found.by_city.by_region["York"].coverage == 1.0, "everything holds every truth"
+    two_cities = Calibration(tails, ("York",) * 40 + ("Leeds",) * 400, 11, 25.0)
+    reported = world.report(world.meter(two_cities)).levels[1]
+    assert reported.threshold == 0.5
+    assert reported.by_city.area_km2.median is None
+    assert reported.by_city.cannot_tell == 1.0
+    assert reported.by_city.by_region["York"].coverage == 1.0, "an unbounded region covers cell_tails truth"
 
 
-def test_permuting_candidates_changes_nothing(world: World, calibration: Calibration) -> None:
+def test_coverage_is_invariant_to_the_order_of_candidates(world: World, calibration: Calibration) -> None:
     order = np.random.default_rng(0).permutation(2 * CANDIDATES)
-    ground = RegionCells.of(world.positions[order], [world.candidate_cities[at] for at in order])
-    meter = RegionMeter(ground, world.truth, calibration, cities=world.cities, blocks=world.blocks)
+    region_cells = RegionCells.of(world.positions[order], [world.candidate_cities[at] for at in order])
+    meter = RegionMeter(region_cells, world.truth, calibration, cities=world.cities, blocks=world.blocks)
     meter.add(world.p[:, order])
     for one, other in zip(world.report(meter).levels, world.report(world.meter(calibration)).levels, strict=True):
         assert one.coverage == other.coverage
         assert one.area_km2.mean == pytest.approx(other.area_km2.mean)
 
 
-def test_what_does_not_fit_is_refused(world: World, calibration: Calibration) -> None:
+def test_mismatched_input_is_refused(world: World, calibration: Calibration) -> None:
     coarse = RegionCells.of(world.positions, resolution=9)
     with pytest.raises(MismatchError, match="resolution 11"):
         RegionMeter(coarse, world.truth, calibration)
-    meter = RegionMeter(world.ground, world.truth, calibration)
+    meter = RegionMeter(world.region_cells, world.truth, calibration)
     meter.add(world.p[:100])
     with pytest.raises(MismatchError, match="100 posteriors for 120 queries"):
         meter.columns()

@@ -1,4 +1,4 @@
-"""The spatial block of the report: that it is whole, JSON-ready, and calm about data that have nothing to say."""
+"""The spatial part of a report: completeness, JSON, and data without spatial structure."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ def generator(seed: int = 0) -> np.random.Generator:
 
 
 def town(n: int = 120) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Positions, errors that are large in the north-east, embeddings that follow the ground."""
+    """Positions, errors that are large in the north-east, and spatially smooth embeddings."""
     at = np.array([53.8, -1.55]) + generator(1).uniform(0, 8e-3, (n, 2))
-    lost = (at > at.mean(axis=0) + 1.5e-3).all(axis=1)
-    error = generator(2).lognormal(np.where(lost, 6.0, 2.5), 0.5)
+    in_cluster = (at > at.mean(axis=0) + 1.5e-3).all(axis=1)
+    error = generator(2).lognormal(np.where(in_cluster, 6.0, 2.5), 0.5)
     embeddings = np.hstack([(at - at.mean(axis=0)) * 500, generator(3).normal(size=(n, 6)) * 0.3])
     return at, error, embeddings
 
 
 def plain(report: Spatial) -> Spatial:
-    """As a file would have it; NaN and NumPy's own types are refused."""
+    """The report after JSON; NaN and NumPy types are refused."""
     return Spatial.model_validate(json.loads(json.dumps(report.model_dump(), allow_nan=False)))
 
 
-def test_the_whole_block() -> None:
+def test_a_complete_report() -> None:
     at, error, embeddings = town()
-    found = spatial_report(at, error, embeddings, (at[::2], embeddings[::2].astype(np.float32)), seed=3)
-    report = found.report
+    result = spatial_report(at, error, embeddings, (at[::2], embeddings[::2].astype(np.float32)), seed=3)
+    report = result.report
     assert report is not None
     assert plain(report) == report
     moran = report.errors_moran
@@ -48,9 +48,9 @@ def test_the_whole_block() -> None:
     assert moran.i == alone.i
     assert list(report.lisa.counts) == list(LABELS)
     assert report.lisa.counts["high-high"] > 5
-    assert [found.lisa.count(label) for label in LABELS] == list(report.lisa.counts.values())
-    assert len(found.lisa_p) == 120
-    assert all(0.0 < p <= 1.0 for p in found.lisa_p if p is not None)
+    assert [result.lisa.count(label) for label in LABELS] == list(report.lisa.counts.values())
+    assert len(result.lisa_p) == 120
+    assert all(0.0 < p <= 1.0 for p in result.lisa_p if p is not None)
     assert [entry.component for entry in report.components] == [1, 2, 3, 4, 5]
     assert report.components[0].i > 0.7
     for _, bands in report.correlogram:
@@ -59,28 +59,28 @@ def test_the_whole_block() -> None:
     assert all(smoothness.ratio < 0.6 for _, smoothness in report.smoothness)
 
 
-def test_what_is_left_out_changes_nothing_of_the_rest() -> None:
+def test_parts_do_not_depend_on_one_another() -> None:
     at, error, embeddings = town()
     whole = spatial_report(at, error, embeddings, (at, embeddings)).report
-    errors, image, place = (
-        spatial_report(at, error, *given).report for given in ((), (embeddings,), (None, (at, embeddings)))
+    errors, image, location = (
+        spatial_report(at, error, *arguments).report for arguments in ((), (embeddings,), (None, (at, embeddings)))
     )
     assert whole is not None
     assert errors is not None
     assert image is not None
-    assert place is not None
+    assert location is not None
     for key in ("errors_moran", "lisa"):
-        assert getattr(errors, key) == getattr(image, key) == getattr(place, key) == getattr(whole, key)
+        assert getattr(errors, key) == getattr(image, key) == getattr(location, key) == getattr(whole, key)
     assert {getattr(errors, key) for key in ("components", "correlogram", "mantel", "smoothness")} == {None}
     assert image.components == whole.components
-    assert place.components is None
+    assert location.components is None
     for key in ("correlogram", "mantel", "smoothness"):
         both = getattr(whole, key)
         assert dict(getattr(image, key)) == {"image": both.image, "location": None}
-        assert dict(getattr(place, key)) == {"image": None, "location": both.location}
+        assert dict(getattr(location, key)) == {"image": None, "location": both.location}
 
 
-def test_only_the_seed_counts() -> None:
+def test_only_the_seed_matters() -> None:
     at, error, embeddings = town(60)
     np.random.seed(4)  # noqa: NPY002
     first = spatial_report(at, error, embeddings, seed=1)
@@ -89,27 +89,27 @@ def test_only_the_seed_counts() -> None:
     assert spatial_report(at, error, embeddings, seed=2) != first
 
 
-def nothing(n: int) -> tuple[None, list[None], list[None]]:
+def no_report(n: int) -> tuple[None, list[None], list[None]]:
     return None, [None] * n, [None] * n
 
 
-def test_fewer_than_eight_queries_have_nothing_to_say() -> None:
+def test_fewer_than_eight_queries_have_no_report() -> None:
     at, error, embeddings = town(7)
-    assert spatial_report(at, error, embeddings, (at, embeddings)) == nothing(7)
+    assert spatial_report(at, error, embeddings, (at, embeddings)) == no_report(7)
     assert spatial_report(*town(8)[:2]).report is not None
 
 
-def test_all_at_one_spot() -> None:
+def test_all_at_one_position() -> None:
     _, error, embeddings = town(20)
-    assert spatial_report(np.ones((20, 2)), error, embeddings) == nothing(20)
+    assert spatial_report(np.ones((20, 2)), error, embeddings) == no_report(20)
     at = town(20)[0]
-    found = spatial_report(at, error, embeddings, (np.ones((20, 2)), embeddings)).report
-    assert found is not None
-    assert found.mantel.location is None
+    result = spatial_report(at, error, embeddings, (np.ones((20, 2)), embeddings)).report
+    assert result is not None
+    assert result.mantel.location is None
 
 
 @pytest.mark.parametrize("n", [8, 9, 20])
-def test_errors_that_are_all_equal(n: int) -> None:
+def test_equal_errors_have_no_statistics(n: int) -> None:
     at, _, embeddings = town(n)
     report, labels, p = spatial_report(at, np.full(n, 12.5), embeddings)
     assert report is not None
@@ -121,7 +121,7 @@ def test_errors_that_are_all_equal(n: int) -> None:
 
 @pytest.mark.parametrize("n", [8, 9, 10, 15])
 def test_few_queries(n: int) -> None:
-    """Never more than half of the others are neighbours: permutations must have something to choose from."""
+    """At most half of the others are neighbours, so that permutations differ."""
     at, error, embeddings = town(n)
     report, labels, _ = spatial_report(at, error, embeddings, (at, embeddings))
     assert report is not None
@@ -131,8 +131,8 @@ def test_few_queries(n: int) -> None:
     assert None not in labels
 
 
-def test_four_headings_at_each_place() -> None:
-    """More queries at one spot than half a neighbourhood; embeddings of two kinds, and errors mostly 0."""
+def test_several_queries_at_each_position() -> None:
+    """Four queries at each position, embeddings of two kinds, and most errors 0."""
     at = np.repeat(town(30)[0], 4, axis=0)
     embeddings = np.tile([[1.0, 0.0], [0.0, 1.0]], (60, 1))
     error = np.where(np.arange(120) % 30 == 0, 300.0, 0.0)
@@ -146,7 +146,7 @@ def test_four_headings_at_each_place() -> None:
     assert len(report.components) == 1
 
 
-def test_a_query_far_from_all_others() -> None:
+def test_a_query_without_neighbours() -> None:
     at, error, _ = town(40)
     at[5] = [51.0, 0.0]
     report, labels, p = spatial_report(at, error, within_m=5_000)
@@ -154,15 +154,15 @@ def test_a_query_far_from_all_others() -> None:
     assert [row for row, label in enumerate(labels) if label is None] == [5]
     assert p[5] is None
     assert sum(report.lisa.counts.values()) == 39
-    everyone = spatial_report(at, error)
-    assert None not in everyone.lisa
-    nobody = spatial_report(at, error, within_m=0.001).report
-    assert nobody is not None
-    assert (nobody.errors_moran, nobody.lisa) == (None, None)
+    unlimited = spatial_report(at, error)
+    assert None not in unlimited.lisa
+    isolated = spatial_report(at, error, within_m=0.001).report
+    assert isolated is not None
+    assert (isolated.errors_moran, isolated.lisa) == (None, None)
 
 
 def test_a_long_tail_does_not_hide_a_cluster() -> None:
-    """One query lost by 500 km says little of the others: the logarithm keeps it from being all of the variance."""
+    """One error of 500 km would dominate the variance without the logarithm."""
     at, error, _ = town()
     error[0] = 5e5
     report = spatial_report(at, error).report
@@ -185,7 +185,7 @@ def test_a_long_tail_does_not_hide_a_cluster() -> None:
         (town(9)[0], np.arange(9.0), np.zeros((9, 3)), "row 0: an embedding of length 0.0"),
     ],
 )
-def test_what_cannot_be_used_is_refused(at: object, error: object, embeddings: object, message: str) -> None:
+def test_invalid_input_is_refused(at: object, error: object, embeddings: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         spatial_report(at, error, embeddings)  # type: ignore[arg-type]
     if embeddings is None:
@@ -194,6 +194,6 @@ def test_what_cannot_be_used_is_refused(at: object, error: object, embeddings: o
         spatial_report(at, error, location=(np.full((9, 2), [95.0, 0.0]), embeddings))  # type: ignore[arg-type]
 
 
-def test_pysal_is_imported_where_it_is_used() -> None:
+def test_pysal_is_imported_lazily() -> None:
     code = "import sys, swclip.metrics.spatial; print(sorted({'esda', 'libpysal', 'sklearn'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

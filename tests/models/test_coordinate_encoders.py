@@ -1,4 +1,4 @@
-"""The hash grid and the Fourier encoder against loops, and the sphere without seams."""
+"""The hash grid and the Fourier encoder against loops, and their continuity on the sphere."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ def test_the_grid_is_trilinear_interpolation(lat: float, lon: float) -> None:
 
 
 @given(st.floats(-89.9, 89.9), st.floats(-180, 180), st.floats(0.01, 0.5), st.floats(0, 2 * math.pi))
-def test_small_moves_give_small_changes(lat: float, lon: float, metres: float, way: float) -> None:
+def test_features_are_continuous(lat: float, lon: float, metres: float, way: float) -> None:
     """The finest cubes have 20 m sides: before they are normalised, a feature changes by at most
     2 max|table| sqrt(3) / side a metre, and normalising stretches that by no more than 1 / their spread."""
     north, east = metres * math.cos(way), metres * math.sin(way)
     degree = math.radians(1.0) * EARTH_RADIUS_M
-    there = (lat + north / degree, lon + east / (degree * math.cos(math.radians(lat))))
-    moved = (GRID(_positions((lat, lon))) - GRID(_positions(there))).norm().item()
+    target = (lat + north / degree, lon + east / (degree * math.cos(math.radians(lat))))
+    moved = (GRID(_positions((lat, lon))) - GRID(_positions(target))).norm().item()
     raw = 2 * GRID.table.weight.abs().max().item() * math.sqrt(3) / 20.0 * metres * 1.05
     spread = _raw(GRID, lat, lon).std() - raw
     assume(spread > 0.01)
@@ -90,7 +90,9 @@ def test_small_moves_give_small_changes(lat: float, lon: float, metres: float, w
         ((89.99999, 0.0), (89.99999, 180.0), False),
     ],
 )
-def test_there_is_no_seam_and_no_pole(one: tuple[float, float], other: tuple[float, float], same: bool) -> None:
+def test_features_have_no_seam_and_no_special_pole(
+    one: tuple[float, float], other: tuple[float, float], same: bool
+) -> None:
     grid = GRID
     with torch.random.fork_rng():
         torch.manual_seed(1)
@@ -107,7 +109,7 @@ def test_there_is_no_seam_and_no_pole(one: tuple[float, float], other: tuple[flo
 
 @settings(max_examples=25)
 @given(st.floats(-90, 90), st.floats(-180, 180))
-def test_the_fourier_encoder_is_its_formula(lat: float, lon: float) -> None:
+def test_the_fourier_encoder_follows_its_formula(lat: float, lon: float) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(3)
         encoder = FourierEncoder((2000.0, 300.0), 4, 6, 3)

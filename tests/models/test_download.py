@@ -1,4 +1,4 @@
-"""Names on the hub, and what is refused of what comes from there; the way itself is tested with `tests/hub`."""
+"""Names on the hub, and files from there that are refused; `tests/hub` tests the download itself."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from swclip.models.locator_model import LocatorModel, load_model
         (Path("ada/leeds"), None),
     ],
 )
-def test_what_is_a_name(
-    given: str | Path, wanted: HubName | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_names_on_the_hub_are_recognised(
+    given: str | Path, expected: HubName | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert hub_name(given) == wanted
+    assert hub_name(given) == expected
 
 
-def test_what_is_here_wins_and_a_slip_in_a_folder_is_not_told_to_others(
+def test_existing_paths_take_precedence_and_local_folders_are_not_disclosed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -54,12 +54,12 @@ def test_what_is_here_wins_and_a_slip_in_a_folder_is_not_told_to_others(
 
 
 @pytest.mark.parametrize("given", ["hf://", "hf://leeds", "hf://ada/leeds/model", "hf:///leeds", "hf://ada/leeds@"])
-def test_a_name_that_is_none(given: str) -> None:
+def test_invalid_names_are_refused(given: str) -> None:
     with pytest.raises(ConfigError, match="write hf://OWNER/NAME or hf://OWNER/NAME@REVISION"):
         hub_name(given)
 
 
-def test_names_are_written_as_they_are_read() -> None:
+def test_names_survive_formatting_and_parsing() -> None:
     for text in ("hf://ada/leeds", "hf://ada/leeds@v1"):
         assert str(hub_name(text)) == text
 
@@ -74,7 +74,7 @@ def test_names_are_written_as_they_are_read() -> None:
         ("tokenizer/tokenizer_config.json", "auto_map", {"AutoTokenizer": ["eve/code--tokens.Trap", None]}),
     ],
 )
-def test_a_configuration_that_asks_for_code_is_refused(
+def test_a_configuration_with_remote_code_is_refused(
     file: str, key: str, value: object, make_model: Callable[..., LocatorModel], tmp_path: Path
 ) -> None:
     make_model("dinov2", text="bert").save(tmp_path / "model")
@@ -90,7 +90,7 @@ def test_a_configuration_that_asks_for_code_is_refused(
         check_harmless(tmp_path / "model")
 
 
-def test_even_unchecked_a_tokenizer_runs_no_code_and_asks_nobody(
+def test_an_unchecked_tokenizer_runs_no_code_and_makes_no_request(
     make_model: Callable[..., LocatorModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_model(text="bert").save(tmp_path / "model")
@@ -107,7 +107,9 @@ def test_even_unchecked_a_tokenizer_runs_no_code_and_asks_nobody(
 
 
 @pytest.mark.parametrize("name", ["pipeline", "AutoModel", "PreTrainedTokenizerFast", "utils", "__spec__"])
-def test_a_tower_is_built_of_models_alone(name: str, make_model: Callable[..., LocatorModel], tmp_path: Path) -> None:
+def test_only_model_classes_are_built_as_towers(
+    name: str, make_model: Callable[..., LocatorModel], tmp_path: Path
+) -> None:
     make_model("dinov2").save(tmp_path / "model")
     path = tmp_path / "model" / "config.json"
     values = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""Embedding in batches, features kept on disk, what cannot be decoded, and a process that is killed."""
+"""Embedding in batches, cached features, undecodable photographs, and a killed process."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def _one_by_one(model: object, paths: list[Path]) -> np.ndarray:
 @pytest.mark.parametrize(("batch_size", "workers"), [(1, 1), (4, 3), (64, None)])
 def test_batches_equal_one_by_one_in_order(model: object, photographs: Make, batch_size: int, workers: int) -> None:
     paths, seen = photographs(11), []
-    found = embed_photographs(
+    result = embed_photographs(
         model, paths, batch_size=batch_size, workers=workers, progress=lambda done, total: seen.append((done, total))
     )
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, _one_by_one(model, paths), atol=1e-6)
-    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, rtol=1e-5)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, _one_by_one(model, paths), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(result, axis=1), 1.0, rtol=1e-5)
     assert seen[-1] == (11, 11)
     assert [done for done, _ in seen] == sorted({done for done, _ in seen})
 
 
-def test_the_model_is_left_in_its_mode_and_without_gradients(model: object, photographs: Make) -> None:
+def test_the_mode_is_restored_and_no_gradients_are_computed(model: object, photographs: Make) -> None:
     model.train()
     embed_photographs(model, photographs(2))
     embed_positions(model, [[51.5, -0.1]])
@@ -69,37 +69,39 @@ def _spoil(paths: list[Path]) -> dict[Path, str]:
 
 
 @pytest.mark.parametrize("kept", [False, True])
-def test_what_cannot_be_decoded_is_reported_and_the_rest_embedded(
+def test_undecodable_photographs_are_reported_and_the_others_embedded(
     model: object, photographs: Make, tmp_path: Path, kept: bool
 ) -> None:
     paths = photographs(10)
     whole, bad = _one_by_one(model, paths), _spoil(paths)
     cache = FeatureCache(tmp_path / "cache") if kept else None
     failures: list[tuple[Path, str]] = []
-    found = embed_photographs(model, paths, batch_size=3, failures=failures, cache=cache)
+    result = embed_photographs(model, paths, batch_size=3, failures=failures, cache=cache)
     assert [path for path, _ in failures] == list(bad)
     for path, reason in failures:
         assert bad[path] in reason or (path == paths[4] and reason)
     good = [i for i, path in enumerate(paths) if path not in bad]
-    np.testing.assert_allclose(found[good], whole[good], atol=1e-6)
-    assert np.isnan(found[[1, 4, 5, 8]]).all()
+    np.testing.assert_allclose(result[good], whole[good], atol=1e-6)
+    assert np.isnan(result[[1, 4, 5, 8]]).all()
     with pytest.raises(InputError, match=r"4 photograph.*001\.png.*and 1 more"):
         embed_photographs(model, paths, cache=cache)
 
 
-def test_a_first_batch_without_a_readable_photograph_is_no_harm(model: object, photographs: Make) -> None:
+def test_a_first_batch_may_have_no_readable_photograph(model: object, photographs: Make) -> None:
     paths = photographs(5)
     for path in paths[:2]:
         path.write_text("no")
     failures: list[tuple[Path, str]] = []
-    found = embed_photographs(model, paths, batch_size=2, failures=failures)
-    assert found.shape == (5, 8)
+    result = embed_photographs(model, paths, batch_size=2, failures=failures)
+    assert result.shape == (5, 8)
     assert len(failures) == 2
     assert embed_photographs(model, paths[:2], failures=[]).shape[0] == 2
     assert embed_photographs(model, []).shape[0] == 0
 
 
-def test_kept_features_are_the_towers_and_computed_once(model: object, photographs: Make, tmp_path: Path) -> None:
+def test_cached_features_equal_the_towers_and_are_computed_once(
+    model: object, photographs: Make, tmp_path: Path
+) -> None:
     paths = photographs(9)
     cache = FeatureCache(tmp_path / "cache", shard_rows=4)
     assert not cache.holds(model)
@@ -125,7 +127,7 @@ def test_a_shard_of_another_type_is_computed_again(model: object, photographs: M
     assert model.seen == 10
 
 
-def test_an_edited_photograph_and_another_tower_are_computed_anew(
+def test_an_edited_photograph_and_another_tower_are_computed_again(
     model: object, photographs: Make, tmp_path: Path
 ) -> None:
     paths, cache = photographs(3), FeatureCache(tmp_path)
@@ -153,7 +155,7 @@ def test_a_damaged_shard_is_computed_again(
     assert "damaged" in caplog.text
 
 
-def test_a_torn_line_of_the_index_only_costs_a_hash(model: object, photographs: Make, tmp_path: Path) -> None:
+def test_a_truncated_line_of_the_index_only_costs_a_hash(model: object, photographs: Make, tmp_path: Path) -> None:
     paths, cache = photographs(3), FeatureCache(tmp_path)
     first = cache.features(model, paths)
     index = tmp_path / "hashes.jsonl"
@@ -164,7 +166,7 @@ def test_a_torn_line_of_the_index_only_costs_a_hash(model: object, photographs: 
     assert json.loads(lines[-1])[0] == str(paths[2])
 
 
-def test_a_photograph_that_has_not_changed_is_not_read_again(
+def test_an_unchanged_photograph_is_not_read_again(
     model: object, photographs: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths, cache = photographs(3), FeatureCache(tmp_path)
@@ -201,7 +203,7 @@ FeatureCache(Path(sys.argv[2]), shard_rows=4).features(Slow(), sorted(Path(sys.a
 """
 
 
-def test_a_killed_run_goes_on_where_it_was(model: object, photographs: Make, tmp_path: Path) -> None:
+def test_a_killed_run_resumes(model: object, photographs: Make, tmp_path: Path) -> None:
     paths, folder = photographs(60), tmp_path / "cache"
     fixture = Path(__file__).parents[1] / "fixtures" / "galleries.py"
     command = [sys.executable, "-c", _SLOW_RUN, str(fixture), str(folder), str(paths[0].parent)]
@@ -215,6 +217,6 @@ def test_a_killed_run_goes_on_where_it_was(model: object, photographs: Make, tmp
     assert process.wait() == -signal.SIGKILL
     kept = sum(len(map_shard(p)[0]) for p in folder.rglob("*.safetensors") if p.name[0] != ".")
     assert 8 <= kept < 60
-    found = FeatureCache(folder).features(model, paths)
+    result = FeatureCache(folder).features(model, paths)
     assert model.seen == 60 - kept
-    np.testing.assert_allclose(embed_features(model, found), _one_by_one(model, paths), atol=1e-5)
+    np.testing.assert_allclose(embed_features(model, result), _one_by_one(model, paths), atol=1e-5)

@@ -54,21 +54,23 @@ def tiles(tmp_path: Path) -> list[Path | None]:
     return [paths[0], paths[1], None, paths[2]]
 
 
-def test_a_photograph_alone_is_what_it_is_without_views(
+def test_a_photograph_alone_equals_a_model_without_modalities(
     model: LocatorModel, plain: LocatorModel, photographs: Photographs, tiles: list[Path | None]
 ) -> None:
     paths = photographs(4)
-    wanted = embed_photographs(plain, paths)
-    assert np.array_equal(embed_queries(model, paths), wanted)
-    assert np.array_equal(embed_queries(model, paths, TEXTS, tiles, use=["image"]), wanted)
-    assert np.array_equal(embed_queries(model, paths, [None] * 4, [None] * 4), wanted)
+    expected = embed_photographs(plain, paths)
+    assert np.array_equal(embed_queries(model, paths), expected)
+    assert np.array_equal(embed_queries(model, paths, TEXTS, tiles, use=["image"]), expected)
+    assert np.array_equal(embed_queries(model, paths, [None] * 4, [None] * 4), expected)
     with_captions = embed_queries(model, paths, TEXTS)
-    assert np.array_equal(with_captions[1:3], wanted[1:3]), "those that have none, to the last bit"
-    assert np.abs(with_captions[[0, 3]] - wanted[[0, 3]]).max(axis=1).min() > 1e-3
+    assert np.array_equal(with_captions[1:3], expected[1:3]), "those that have none, to the last bit"
+    assert np.abs(with_captions[[0, 3]] - expected[[0, 3]]).max(axis=1).min() > 1e-3
     np.testing.assert_allclose(np.linalg.norm(with_captions, axis=1), 1.0, atol=1e-5)
 
 
-def test_each_query_uses_what_it_has(model: LocatorModel, photographs: Photographs, tiles: list[Path | None]) -> None:
+def test_each_query_uses_its_modalities(
+    model: LocatorModel, photographs: Photographs, tiles: list[Path | None]
+) -> None:
     paths = photographs(4)
     image, caption, tile = (
         embed_queries(model, paths[:1], TEXTS[:1], tiles[:1], use=[name]) for name in ("image", "caption", "map")
@@ -84,7 +86,7 @@ def test_each_query_uses_what_it_has(model: LocatorModel, photographs: Photograp
     assert count_modalities(("image", "caption", "map"), TEXTS, tiles) == {"image": 4, "caption": 2, "map": 3}
 
 
-def test_what_is_chosen(model: LocatorModel, plain: LocatorModel, tiles: list[Path | None]) -> None:
+def test_modalities_are_chosen(model: LocatorModel, plain: LocatorModel, tiles: list[Path | None]) -> None:
     assert chosen_modalities(plain, TEXTS, tiles) == ("image",)
     assert chosen_modalities(model, TEXTS, None) == ("image", "caption")
     assert chosen_modalities(model, [None, " "], tiles) == ("image", "map")
@@ -99,7 +101,7 @@ def test_what_is_chosen(model: LocatorModel, plain: LocatorModel, tiles: list[Pa
         chosen_modalities(model, [None], tiles, ["caption"])
 
 
-def test_a_query_with_none_of_the_views_is_named(
+def test_a_query_without_requested_modalities_is_named(
     model: LocatorModel, photographs: Photographs, tiles: list[Path | None]
 ) -> None:
     paths = photographs(4)
@@ -111,19 +113,19 @@ def test_a_query_with_none_of_the_views_is_named(
         embed_queries(model, paths, TEXTS[:3])
 
 
-def test_what_cannot_be_decoded_is_said_in_the_order_of_the_queries(
+def test_undecodable_files_are_reported_in_the_order_of_the_queries(
     model: LocatorModel, photographs: Photographs, tiles: list[Path | None], tmp_path: Path
 ) -> None:
     paths, broken = photographs(4), tmp_path / "broken.png"
     broken.write_text("no picture")
     failures: list[Failure] = []
     maps: list[Path | None] = [broken, tiles[1], None, broken]
-    asked = [paths[0], tmp_path / "gone.jpg", paths[2], paths[3]]
-    found = embed_queries(model, asked, TEXTS, maps, failures=failures)
-    assert np.isnan(found).all(axis=1).tolist() == [True, True, False, True]
+    photographs_of_queries = [paths[0], tmp_path / "gone.jpg", paths[2], paths[3]]
+    result = embed_queries(model, photographs_of_queries, TEXTS, maps, failures=failures)
+    assert np.isnan(result).all(axis=1).tolist() == [True, True, False, True]
     assert [path.name for path, _ in failures] == ["broken.png", "gone.jpg", "broken.png"]
     with pytest.raises(InputError, match=r"1 photograph\(s\) cannot be used: .*gone\.jpg"):
-        embed_queries(model, asked, TEXTS, tiles)
+        embed_queries(model, photographs_of_queries, TEXTS, tiles)
     with pytest.raises(InputError, match=r"2 photograph\(s\) cannot be used: .*broken\.png"):
         embed_queries(model, paths, TEXTS, maps)
     failures = []
@@ -132,14 +134,14 @@ def test_what_cannot_be_decoded_is_said_in_the_order_of_the_queries(
     assert len(failures) == 1
 
 
-def test_a_long_caption_is_cut_and_that_is_said(
+def test_a_long_caption_is_cut_with_a_warning(
     model: LocatorModel, photographs: Photographs, caplog: pytest.LogCaptureFixture
 ) -> None:
     long = " ".join(["street"] * 300)
     with caplog.at_level(logging.WARNING):
-        found = embed_queries(model, photographs(1), [long])
+        result = embed_queries(model, photographs(1), [long])
     assert "1 captions are longer than the text tower reads" in caplog.text
-    assert np.isfinite(found).all()
+    assert np.isfinite(result).all()
 
 
 @pytest.fixture
@@ -175,11 +177,13 @@ def test_the_locator_takes_captions_and_maps(made: list[Path], model: LocatorMod
     assert locator.gallery.meta["fingerprint"] == model.fingerprint
 
 
-def test_the_commands_options(made: list[Path], tiles: list[Path | None], capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_of_the_command_line(
+    made: list[Path], tiles: list[Path | None], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["locate", "views", str(made[0]), "--caption", "Kirkgate", "--map", str(tiles[0])]) == 0
-    (found,) = json.loads(capsys.readouterr().out)
-    wanted = Locator.from_gallery("views").locate([made[0]], captions=["Kirkgate"], maps=[tiles[0]])
-    assert found["probability_within_50m"] == wanted[0].probability_within_50m
+    (result,) = json.loads(capsys.readouterr().out)
+    expected = Locator.from_gallery("views").locate([made[0]], captions=["Kirkgate"], maps=[tiles[0]])
+    assert result["probability_within_50m"] == expected[0].probability_within_50m
     assert run(["locate", "views", str(made[0]), str(made[1]), "--caption", "Kirkgate"]) != 0
     assert "--caption and --map go with one photograph, and 2 are named" in capsys.readouterr().err
     assert run(["locate", "plain", str(made[0]), "--map", str(tiles[0])]) != 0

@@ -39,28 +39,28 @@ def test_every_form_of_a_photograph_gives_the_same_embedding(
         channels_first,
         channels_first.float() / 255.0,
     ]
-    found = network.encode_images(forms, batch_size=3)
-    assert found.shape == (7, 12)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, np.tile(embed_photographs(network, [path]), (7, 1)), atol=1e-6)
-    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, rtol=1e-5)
+    result = network.encode_images(forms, batch_size=3)
+    assert result.shape == (7, 12)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, np.tile(embed_photographs(network, [path]), (7, 1)), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(result, axis=1), 1.0, rtol=1e-5)
     for form in forms:
         alone = network.encode_images(form)
         assert alone.shape == (12,), "one photograph gives one vector"
-        np.testing.assert_allclose(alone, found[0], atol=1e-6)
+        np.testing.assert_allclose(alone, result[0], atol=1e-6)
 
 
 def test_a_stacked_batch_is_a_list_of_photographs(network: LocatorModel) -> None:
     stack = np.random.default_rng(0).integers(0, 256, (3, 20, 24, 3), dtype=np.uint8)
-    found = network.encode_images(stack)
-    np.testing.assert_array_equal(found, network.encode_images(list(stack)))
+    result = network.encode_images(stack)
+    np.testing.assert_array_equal(result, network.encode_images(list(stack)))
     tensors = network.encode_images(torch.from_numpy(stack).permute(0, 3, 1, 2), convert_to_numpy=False)
     assert isinstance(tensors, torch.Tensor)
-    np.testing.assert_allclose(tensors.numpy(), found, atol=1e-6)
+    np.testing.assert_allclose(tensors.numpy(), result, atol=1e-6)
     assert network.encode_images([]).shape[0] == 0
 
 
-def test_a_picture_that_lies_on_its_side_is_turned_as_its_file_is(network: LocatorModel, tmp_path: Path) -> None:
+def test_a_rotated_picture_is_turned_like_its_file(network: LocatorModel, tmp_path: Path) -> None:
     picture = Image.fromarray(np.random.default_rng(1).integers(0, 256, (20, 30, 3), dtype=np.uint8))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -72,7 +72,7 @@ def test_a_picture_that_lies_on_its_side_is_turned_as_its_file_is(network: Locat
     )
 
 
-def test_progress_counts_and_the_mode_stays(
+def test_progress_is_reported_and_the_mode_is_restored(
     network: LocatorModel, photographs: Callable[[int], list[Path]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen: list[tuple[int, int]] = []
@@ -111,7 +111,7 @@ def test_unreadable_photographs_are_named(
         (7, "image 1: is a int; give a path"),
     ],
 )
-def test_what_is_no_photograph_is_refused(
+def test_objects_that_are_not_photographs_are_refused(
     wrong: Any, message: str, network: LocatorModel, photographs: Callable[[int], list[Path]]
 ) -> None:
     with pytest.raises(InputError, match=message):
@@ -119,18 +119,18 @@ def test_what_is_no_photograph_is_refused(
 
 
 def test_positions_of_every_form(network: LocatorModel) -> None:
-    wanted = embed_positions(network, PLACES)
+    expected = embed_positions(network, PLACES)
     for form in (PLACES, PLACES.tolist(), torch.from_numpy(PLACES)):
-        np.testing.assert_array_equal(network.encode_positions(form), wanted)
-    np.testing.assert_allclose(network.encode_positions(PLACES, batch_size=1), wanted, atol=1e-6)
+        np.testing.assert_array_equal(network.encode_positions(form), expected)
+    np.testing.assert_allclose(network.encode_positions(PLACES, batch_size=1), expected, atol=1e-6)
     alone = network.encode_positions((53.80, -1.55))
     assert alone.shape == (12,)
-    np.testing.assert_allclose(alone, wanted[0], atol=1e-6)
+    np.testing.assert_allclose(alone, expected[0], atol=1e-6)
     assert isinstance(network.encode_positions(PLACES, convert_to_numpy=False), torch.Tensor)
     np.testing.assert_allclose(np.linalg.norm(network.encode_positions(PLACES, normalize=True), axis=1), 1, rtol=1e-6)
 
 
-def test_words_are_for_all_positions_or_one_by_one(network: LocatorModel) -> None:
+def test_words_apply_to_all_positions_or_to_each(network: LocatorModel) -> None:
     leeds = network.encode_positions(PLACES, {"city": "leeds"})
     np.testing.assert_array_equal(leeds, network.encode_positions(PLACES, [{"city": "leeds"}] * 3))
     assert np.abs(leeds - network.encode_positions(PLACES)).max() > 1e-5
@@ -153,6 +153,6 @@ def test_positions_are_checked(wrong: Any, message: str, network: LocatorModel) 
         network.encode_positions(wrong)
 
 
-def test_a_model_says_in_a_line_what_it_is(network: LocatorModel, towers: Path, tmp_path: Path) -> None:
+def test_repr_describes_the_model(network: LocatorModel, towers: Path, tmp_path: Path) -> None:
     assert repr(network).startswith("LocatorModel(builtin:small, grid read by builtin:small, 12 dimensions, ")
     assert "\n" not in repr(network)

@@ -30,13 +30,13 @@ def test_photographs_become_unit_vectors_at_any_size(image: str, side: int, make
     model = make_model(image, size_px=side)
     assert model.preprocess.size_px == side
     with torch.no_grad():
-        found = model.encode_pixels(_pixels(side))
-    assert found.shape == (2, 12)
-    torch.testing.assert_close(found.norm(dim=1), torch.ones(2))
-    assert (found[0] - found[1]).abs().max() > 1e-3
+        result = model.encode_pixels(_pixels(side))
+    assert result.shape == (2, 12)
+    torch.testing.assert_close(result.norm(dim=1), torch.ones(2))
+    assert (result[0] - result[1]).abs().max() > 1e-3
 
 
-def test_poolings_are_what_they_say(towers: Path) -> None:
+def test_poolings_follow_their_definitions(towers: Path) -> None:
     pixels = _pixels(32, 3)
     tower = {
         name: ImageTower(ImageConfig(str(towers / "dinov2"), pooling=name)).eval()  # type: ignore[arg-type]
@@ -58,22 +58,22 @@ def test_poolings_are_what_they_say(towers: Path) -> None:
             "pooler": output.pooler_output,
         }
         for name, features in wanted.items():
-            found = tower[name](pixels)
-            torch.testing.assert_close(found, features, msg=name)
-            assert found.shape[1] == tower[name].feature_dim, name
+            result = tower[name](pixels)
+            torch.testing.assert_close(result, features, msg=name)
+            assert result.shape[1] == tower[name].feature_dim, name
 
 
-def test_last_blocks_are_pooled_side_by_side(towers: Path) -> None:
+def test_last_blocks_are_pooled_and_concatenated(towers: Path) -> None:
     pixels = _pixels(32, 3)
     one = ImageTower(ImageConfig(str(towers / "dinov2"))).eval()
     two = ImageTower(ImageConfig(str(towers / "dinov2"), blocks=2)).eval()
     with torch.no_grad():
         states = one.backbone(pixel_values=pixels, output_hidden_states=True).hidden_states
         before = one.backbone.layernorm(states[-2])  # type: ignore[operator, union-attr]
-        found = two(pixels)
-        assert torch.equal(found[:, two.feature_dim // 2 :], one(pixels))
+        result = two(pixels)
+        assert torch.equal(result[:, two.feature_dim // 2 :], one(pixels))
     torch.testing.assert_close(
-        found[:, : two.feature_dim // 2], torch.cat([before[:, 0], before[:, 1:].mean(1), before[:, 1:].std(1)], dim=1)
+        result[:, : two.feature_dim // 2], torch.cat([before[:, 0], before[:, 1:].mean(1), before[:, 1:].std(1)], dim=1)
     )
     clip = ImageTower(ImageConfig(str(towers / "clip"), pooling="mean", blocks=2)).eval()
     with torch.no_grad():
@@ -83,8 +83,8 @@ def test_last_blocks_are_pooled_side_by_side(towers: Path) -> None:
 
 
 def test_automatic_poolings(towers: Path) -> None:
-    found = {name: ImageTower(ImageConfig(str(towers / name))).pooling for name in ("dinov2", "clip", "siglip")}
-    assert found == {"dinov2": "cls+mean+std", "clip": "cls+mean+std", "siglip": "pooler"}
+    result = {name: ImageTower(ImageConfig(str(towers / name))).pooling for name in ("dinov2", "clip", "siglip")}
+    assert result == {"dinov2": "cls+mean+std", "clip": "cls+mean+std", "siglip": "pooler"}
     assert ImageTower(ImageConfig()).pooling == "grid"
 
 
@@ -97,16 +97,16 @@ def test_automatic_poolings(towers: Path) -> None:
         ({"pooling": "cls+mean"}, "needs a class token"),
         ({"tower": "TOWERS/dinov2", "blocks": 99}, "blocks, not 99"),
         ({"tower": "TOWERS/siglip", "blocks": 2}, "pooler uses only the last block"),
-        ({"tower": "TOWERS"}, "the folder holds no usable model"),
+        ({"tower": "TOWERS"}, "the folder has no usable model"),
     ],
 )
-def test_towers_that_cannot_be_had(values: dict[str, Any], message: str, towers: Path) -> None:
+def test_unavailable_towers_are_refused(values: dict[str, Any], message: str, towers: Path) -> None:
     values["tower"] = values.get("tower", "builtin:small").replace("TOWERS", str(towers))
     with pytest.raises(ConfigError, match=message):
         ImageTower(ImageConfig(**values))
 
 
-def test_the_right_side_of_two_is_taken_whole(towers: Path, make_model: MakeModel) -> None:
+def test_the_right_side_of_a_two_tower_checkpoint_is_loaded(towers: Path, make_model: MakeModel) -> None:
     """Every weight of the saved side is there, and nothing is drawn afresh."""
     from safetensors.torch import load_file
 
@@ -116,21 +116,21 @@ def test_the_right_side_of_two_is_taken_whole(towers: Path, make_model: MakeMode
         assert model.location.text is not None
         for side, tower in (("vision_model", model.image_tower.backbone), ("text_model", model.location.text.tower)):
             wanted = {k.split(f"{side}.", 1)[1]: v for k, v in saved.items() if f"{side}." in k}
-            found = {k: v for k, v in tower.state_dict().items() if not k.endswith("position_ids")}
-            assert found.keys() == wanted.keys()
-            assert all(torch.equal(found[k], wanted[k]) for k in wanted)
+            result = {k: v for k, v in tower.state_dict().items() if not k.endswith("position_ids")}
+            assert result.keys() == wanted.keys()
+            assert all(torch.equal(result[k], wanted[k]) for k in wanted)
 
 
-def test_another_size_sees_as_much_of_the_photograph(towers: Path) -> None:
-    own, larger = tower_preprocess(str(towers / "dinov2"), None), tower_preprocess(str(towers / "dinov2"), 64)
-    assert (own.size_px, own.shortest_px) == (32, 40)
+def test_another_size_keeps_the_crop_of_the_photograph(towers: Path) -> None:
+    default, larger = tower_preprocess(str(towers / "dinov2"), None), tower_preprocess(str(towers / "dinov2"), 64)
+    assert (default.size_px, default.shortest_px) == (32, 40)
     assert (larger.size_px, larger.shortest_px) == (64, 80)
-    assert own.mean == (0.5, 0.4, 0.3)
+    assert default.mean == (0.5, 0.4, 0.3)
     squashed = tower_preprocess(str(towers / "siglip"), 64)
     assert (squashed.size_px, squashed.shortest_px, squashed.resize) == (64, None, "squash")
 
 
-def test_generalised_mean_lies_between_mean_and_maximum() -> None:
+def test_generalised_mean_is_between_mean_and_maximum() -> None:
     tokens = torch.rand(4, 9, 5, generator=torch.Generator().manual_seed(0))
     pooled = GemPool()(tokens)
     assert (pooled >= tokens.mean(1) - 1e-6).all()
@@ -145,7 +145,7 @@ def test_a_head_without_width_is_linear() -> None:
     torch.testing.assert_close(head(features), F.normalize(head.linear(head.norm(features)), dim=-1))
 
 
-def test_geoclips_head_is_two_layers_and_nothing_beside() -> None:
+def test_the_head_of_geoclip_has_two_layers_only() -> None:
     head = ImageHead(6, 4, 5, 0.0, "mlp")
     assert sorted(tuple(p.shape) for p in head.parameters()) == [(4,), (4, 5), (5,), (5, 6)]
     features = torch.randn(3, 6)

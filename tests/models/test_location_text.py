@@ -41,7 +41,7 @@ def test_fields_are_found() -> None:
 
 
 @pytest.mark.parametrize("text", ["builtin:small", "bert", "clip", "siglip"])
-def test_soft_tokens_stand_at_their_places_at_the_scale_of_words(text: str, make_model: MakeModel) -> None:
+def test_soft_tokens_are_inserted_at_the_scale_of_words(text: str, make_model: MakeModel) -> None:
     model = make_model(text=text, prompt="photo taken at {location} in leeds", location_tokens=3, context_tokens=2)
     side = model.location.text
     assert side is not None
@@ -96,7 +96,7 @@ def test_soft_tokens_stand_at_their_places_at_the_scale_of_words(text: str, make
 
 @pytest.mark.parametrize("text", ["builtin:small", "bert", "clip", "siglip"])
 @pytest.mark.parametrize("form", ["grid", "cells", "template"])
-def test_words_matter_and_null_leaves_them_out(text: str, form: str, make_model: MakeModel) -> None:
+def test_words_have_an_effect_and_null_omits_them(text: str, form: str, make_model: MakeModel) -> None:
     model = make_model(text=text, form=form, prompt="a photo in {city} at {location}")
     plain = make_model(text=text, form=form, prompt="a photo in at {location}")
     plain.load_state_dict(model.state_dict())
@@ -130,28 +130,31 @@ def test_each_distinct_position_is_encoded_once(make_model: MakeModel) -> None:
 
         reached.register_forward_pre_hook(count, with_kwargs=True)
         order = [2, 0, 0, 1, 2, 2]
-        found = model.position_embeddings(HERE[order], words)
+        actual = model.position_embeddings(HERE[order], words)
         assert counted == [3]
-        assert torch.equal(found[0], found[4])
-        assert torch.equal(found[1], found[2])
+        assert torch.equal(actual[0], actual[4])
+        assert torch.equal(actual[1], actual[2])
         single = torch.cat([model.position_embeddings(HERE[[row]], words and words[:1]) for row in order])
-        torch.testing.assert_close(found, single, atol=1e-6, rtol=0)
-        assert (found[0] - found[1]).abs().max() > 1e-4
+        torch.testing.assert_close(actual, single, atol=1e-6, rtol=0)
+        assert (actual[0] - actual[1]).abs().max() > 1e-4
 
 
-def test_the_template_carries_the_digits(make_model: MakeModel) -> None:
+def test_the_template_contains_the_digits(make_model: MakeModel) -> None:
     model = make_model(text="builtin:small", form="template", prompt="at {location}.")
     assert model.location.text is not None
-    asked: list[Any] = []
-    own = model.location.text.forward
+    prompts_seen: list[Any] = []
+    original = model.location.text.forward
 
     def watch(prompts: Any, tokens: Any) -> Tensor:
-        asked.append(prompts)
-        return own(prompts, tokens)
+        prompts_seen.append(prompts)
+        return original(prompts, tokens)
 
     model.location.text.forward = watch  # type: ignore[method-assign]
     model.position_embeddings(torch.tensor([[-33.5, 151.123456], [2.0, -0.00001]], dtype=torch.float64))
-    assert asked[0] == [["at latitude -33.50000, longitude 151.12346."], ["at latitude 2.00000, longitude -0.00001."]]
+    assert prompts_seen[0] == [
+        ["at latitude -33.50000, longitude 151.12346."],
+        ["at latitude 2.00000, longitude -0.00001."],
+    ]
     assert tokenize("-33.5") == [ord(c) for c in "-33.5"]
 
 
@@ -159,26 +162,26 @@ def test_cells_fall_back_to_their_parents() -> None:
     resolutions = (5, 7, 9, 11)
     rng = np.random.default_rng(0)
     seen = np.array([53.8, -1.55]) + rng.uniform(-0.01, 0.01, (30, 2))
-    asked = np.concatenate([seen[:5], np.array([53.8, -1.55]) + rng.uniform(-0.3, 0.3, (40, 2)), [[-33.0, 151.0]]])
+    positions = np.concatenate([seen[:5], np.array([53.8, -1.55]) + rng.uniform(-0.3, 0.3, (40, 2)), [[-33.0, 151.0]]])
     tokens = CellTokens(resolutions, known_cells(seen, resolutions), 4)
-    known = {cell: row + 1 for row, cell in enumerate(tokens.cells)}
-    assert set(known) == {parent_cell(cell, r) for r in resolutions for cell in cell_ids(seen, 11)}
+    row_of = {cell: row + 1 for row, cell in enumerate(tokens.cells)}
+    assert set(row_of) == {parent_cell(cell, r) for r in resolutions for cell in cell_ids(seen, 11)}
     wanted = []
-    for position in asked:
+    for position in positions:
         row = []
         for level in range(4):
             at = 0
             for coarser in range(level + 1):  # the finest known cell at this level or above
                 cell = parent_cell(cell_ids(position[None], 11)[0], resolutions[coarser])
-                at = known.get(cell, at)
+                at = row_of.get(cell, at)
             row.append(at)
         wanted.append(row)
-    found = tokens.rows(torch.from_numpy(asked))
-    assert found == wanted
-    assert all(row == [0, 0, 0, 0] for row in found[-1:]), "another continent is nowhere known"
-    assert any(0 < len(set(row)) < 4 for row in found[5:]), "some cells are unseen"
-    assert all(len(set(row)) == 4 for row in found[:5]), "those trained on are all known"
-    vectors = tokens(torch.from_numpy(asked))
+    actual = tokens.rows(torch.from_numpy(positions))
+    assert actual == wanted
+    assert all(row == [0, 0, 0, 0] for row in actual[-1:]), "another continent is nowhere known"
+    assert any(0 < len(set(row)) < 4 for row in actual[5:]), "some cells are unseen"
+    assert all(len(set(row)) == 4 for row in actual[:5]), "those trained on are all known"
+    vectors = tokens(torch.from_numpy(positions))
     torch.testing.assert_close(vectors[7, 2], tokens.table.weight[wanted[7][2]] + tokens.level[2])
 
 
@@ -194,7 +197,7 @@ def test_cells_fall_back_to_their_parents() -> None:
         ({"form": "cells", "cell_resolutions": ()}, "from 0 to 15"),
     ],
 )
-def test_what_cannot_work_is_refused(values: dict[str, Any], message: str) -> None:
+def test_invalid_configurations_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message.replace("{", r"\{").replace("}", r"\}")):
         LocationConfig(**values)
 

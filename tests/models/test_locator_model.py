@@ -28,23 +28,23 @@ KINDS = [
 
 
 @pytest.mark.parametrize(("form", "text"), KINDS)
-def test_positions_become_unit_vectors_and_survive_the_folder(
+def test_positions_become_unit_vectors_and_survive_saving(
     form: str, text: str, make_model: MakeModel, tmp_path: Path
 ) -> None:
     model = make_model(text=text, form=form, prompt="a photo in {city} at {location}")
     with torch.no_grad():
-        found = model.position_embeddings(HERE, WORDS)
-    assert found.shape == (5, 12)
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found.norm(dim=1), torch.ones(5))
-    assert (found[0] - found[2]).abs().max() > 1e-3
+        result = model.position_embeddings(HERE, WORDS)
+    assert result.shape == (5, 12)
+    assert result.dtype == torch.float32
+    torch.testing.assert_close(result.norm(dim=1), torch.ones(5))
+    assert (result[0] - result[2]).abs().max() > 1e-3
     model.save(tmp_path / "model")
     loaded = load_model(tmp_path)
     assert loaded.fingerprint == model.fingerprint
     assert loaded.config == model.config
     assert not loaded.training
     with torch.no_grad():
-        assert torch.equal(loaded.position_embeddings(HERE, WORDS), found)
+        assert torch.equal(loaded.position_embeddings(HERE, WORDS), result)
         pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
         assert torch.equal(loaded.encode_pixels(pixels), model.encode_pixels(pixels))
 
@@ -78,22 +78,22 @@ def test_loading_needs_neither_the_hub_nor_the_towers(
     assert load_model(tmp_path / "again").fingerprint == model.fingerprint, "a loaded model can be saved again"
 
 
-def test_every_weight_is_in_the_fingerprint(make_model: MakeModel) -> None:
+def test_the_fingerprint_depends_on_every_weight(make_model: MakeModel) -> None:
     model = make_model(text="builtin:small")
     seen = {model.fingerprint}
     for name, weight in model.state_dict().items():
         before = model.feature_fingerprint
         flat = weight.view(-1)
-        own = flat[-1].clone()
-        flat[-1] = own + 1
+        original = flat[-1].clone()
+        flat[-1] = original + 1
         seen.add(model.fingerprint)
         assert (model.feature_fingerprint != before) == name.startswith("image_tower."), name
-        flat[-1] = own
+        flat[-1] = original
     assert len(seen) == 1 + len(model.state_dict())
     assert model.fingerprint in seen
 
 
-def test_a_seed_makes_a_model_and_leaves_the_global_generator(make_model: MakeModel, tmp_path: Path) -> None:
+def test_a_seed_determines_the_model_and_keeps_the_global_generator(make_model: MakeModel, tmp_path: Path) -> None:
     torch.manual_seed(11)
     before = torch.get_rng_state()
     one, same, other = (make_model(text="builtin:small", seed=seed) for seed in (4, 4, 5))
@@ -104,7 +104,7 @@ def test_a_seed_makes_a_model_and_leaves_the_global_generator(make_model: MakeMo
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
 
 
-def test_the_scale_is_limited_as_clips_is(make_model: MakeModel) -> None:
+def test_the_scale_is_limited_as_in_clip(make_model: MakeModel) -> None:
     model = make_model()
     assert model.logit_scale.exp().item() == pytest.approx(1 / 0.07, rel=1e-5)
     model.logit_scale.data.fill_(9.0)
@@ -112,9 +112,7 @@ def test_the_scale_is_limited_as_clips_is(make_model: MakeModel) -> None:
     assert model.logit_scale.exp().item() == pytest.approx(100.0, rel=1e-5)
 
 
-def test_in_the_manner_of_the_hubs_mixin(
-    make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_interface_of_the_hub_mixin(make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model(text="bert")
     model.save_pretrained(tmp_path / "local")
     loaded = LocatorModel.from_pretrained(tmp_path / "local")
@@ -172,7 +170,7 @@ def test_a_damaged_model_is_named(
     assert str(tmp_path / "model") in str(caught.value)
 
 
-def test_nothing_is_there(tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="is not a swclip model"):
         load_model(tmp_path)
 

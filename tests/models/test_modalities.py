@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import sample, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
@@ -36,7 +36,7 @@ def inputs(count: int = 4) -> ModalityInputs:
     return ModalityInputs(CAPTIONS, maps, present, present)
 
 
-def test_views_become_unit_vectors_and_zeros_where_there_is_none(make_model: MakeModel) -> None:
+def test_modalities_become_unit_vectors_and_zeros_where_missing(make_model: MakeModel) -> None:
     views = with_modalities(make_model).views
     assert views is not None
     with torch.no_grad():
@@ -57,7 +57,7 @@ def views() -> Modalities:
 
 
 @settings(deadline=None)
-@given(st.integers(0, 10**6), st.lists(st.sampled_from(range(1, 8)), min_size=1, max_size=6))
+@sample(st.integers(0, 10**6), st.lists(st.sampled_from(range(1, 8)), min_size=1, max_size=6))
 def test_the_fusion_is_the_normalised_weighted_sum_of_the_present(
     views: Modalities, seed: int, rows: list[int]
 ) -> None:
@@ -71,10 +71,10 @@ def test_the_fusion_is_the_normalised_weighted_sum_of_the_present(
     fused = views.fuse(embeddings, present)
     weights = [1.0, *views.log_weight.exp().tolist()]
     for row in range(len(rows)):
-        there = [at for at in range(3) if present[row, at]]
-        if len(there) == 1:
-            assert torch.equal(fused[row], embeddings[row, there[0]]), "to the last bit"
-        total = sum(weights[at] * embeddings[row, at] for at in there)
+        available = [at for at in range(3) if present[row, at]]
+        if len(available) == 1:
+            assert torch.equal(fused[row], embeddings[row, available[0]]), "to the last bit"
+        total = sum(weights[at] * embeddings[row, at] for at in available)
         torch.testing.assert_close(fused[row], total / total.norm(), rtol=1e-5, atol=1e-6)
     (fused * torch.arange(6.0)).sum().backward()
     assert embeddings.grad is not None
@@ -84,7 +84,7 @@ def test_the_fusion_is_the_normalised_weighted_sum_of_the_present(
 
 
 @pytest.mark.parametrize(("caption", "tile"), [("bert", "dinov2"), ("builtin:small", "none"), ("none", "clip")])
-def test_a_model_with_views_survives_its_folder(
+def test_a_model_with_modalities_survives_saving(
     caption: str, tile: str, make_model: MakeModel, towers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def copied(name: str) -> str:
@@ -102,12 +102,12 @@ def test_a_model_with_views_survives_its_folder(
     assert loaded.views is not None
     assert loaded.config == model.config
     assert loaded.fingerprint == model.fingerprint
-    given = inputs()
-    present = given.present[:, [True, caption != "none", tile != "none"]]
-    given = replace(given, present=present, kept=present)
+    sample = inputs()
+    present = sample.present[:, [True, caption != "none", tile != "none"]]
+    sample = replace(sample, present=present, kept=present)
     with torch.no_grad():
-        for mine, theirs in zip(loaded.views.encode(given), model.views.encode(given), strict=True):
-            assert torch.equal(mine, theirs)
+        for actual, expected in zip(loaded.views.encode(sample), model.views.encode(sample), strict=True):
+            assert torch.equal(actual, expected)
     if loaded.views.map is not None:
         assert model.views.map is not None
         assert loaded.views.map.preprocess == model.views.map.preprocess
@@ -115,7 +115,7 @@ def test_a_model_with_views_survives_its_folder(
     assert load_model(tmp_path / "again").fingerprint == model.fingerprint
 
 
-def test_a_model_without_views_is_what_it_was(make_model: MakeModel, tmp_path: Path) -> None:
+def test_a_model_without_modalities_is_unchanged(make_model: MakeModel, tmp_path: Path) -> None:
     """Folders and galleries from before views: their configuration and fingerprint do not have them."""
     model = make_model(text="builtin:small")
     config = as_plain(model.config)
@@ -131,7 +131,7 @@ def test_a_model_without_views_is_what_it_was(make_model: MakeModel, tmp_path: P
     assert load_model(tmp_path).fingerprint == model.fingerprint
 
 
-def test_views_change_nothing_of_the_other_weights(make_model: MakeModel) -> None:
+def test_modalities_do_not_change_the_other_weights(make_model: MakeModel) -> None:
     plain, more = make_model(seed=3), with_modalities(make_model, seed=3)
     for name, weight in plain.state_dict().items():
         assert torch.equal(more.state_dict()[name], weight), name
@@ -142,22 +142,22 @@ def test_views_change_nothing_of_the_other_weights(make_model: MakeModel) -> Non
     assert more.fingerprint != plain.fingerprint
 
 
-def test_every_weight_of_the_views_is_in_the_fingerprint(make_model: MakeModel) -> None:
+def test_the_fingerprint_depends_on_every_weight_of_the_modalities(make_model: MakeModel) -> None:
     model = with_modalities(make_model)
     seen = {model.fingerprint}
     names = [name for name in model.state_dict() if name.startswith("views.")]
     assert "views.log_weight" in names
     for name in names:
         flat = model.state_dict()[name].view(-1)
-        own = flat[-1].clone()
-        flat[-1] = own + 1
+        original = flat[-1].clone()
+        flat[-1] = original + 1
         seen.add(model.fingerprint)
-        flat[-1] = own
+        flat[-1] = original
     assert len(seen) == 1 + len(names)
 
 
 @pytest.mark.parametrize("tower", ["builtin:small", "bert", "siglip"])
-def test_a_caption_that_is_too_long_is_read_as_far_as_it_goes(tower: str, make_model: MakeModel, towers: Path) -> None:
+def test_a_caption_that_is_too_long_is_truncated(tower: str, make_model: MakeModel, towers: Path) -> None:
     name = tower if ":" in tower else str(towers / tower)
     views = with_modalities(make_model, ModalitiesConfig(caption=name, head_width=8)).views
     assert views is not None
@@ -175,7 +175,7 @@ def test_a_caption_that_is_too_long_is_read_as_far_as_it_goes(tower: str, make_m
         assert torch.isfinite(encoder([long, "7" * 500, "a"])).all()
 
 
-def test_what_cannot_work_is_refused() -> None:
+def test_invalid_configurations_are_refused() -> None:
     assert ModelConfig().views.names == ()
     for values in ({"map_size_px": 0}, {"head_width": -1}, {"head_dropout": 1.0}):
         with pytest.raises(ConfigError, match=f"views: .*{next(iter(values))}"):

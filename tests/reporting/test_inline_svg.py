@@ -1,4 +1,4 @@
-"""Charts as elements of a page: nothing of them reaches the rest of the page, or another chart."""
+"""Charts as SVG elements: isolated from the page and from each other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NASTY = '</script><script>alert("x")</script>&amp;'
 
 def reliability(name: str = "reliability") -> Chart:
     x, y = [10.0, 50.0, 90.0], [15.0, 45.0, 80.0]
-    labels = [f"said {a:.0f} %, right {b:.0f} %" for a, b in zip(x, y, strict=True)]
+    labels = [f"stated {a:.0f} %, observed {b:.0f} %" for a, b in zip(x, y, strict=True)]
     points = Series("", x, y, "#0b5cad", labels, "both", low=[5.0, 40.0, 70.0], high=[20.0, 50.0, 90.0])
     return Chart(name, "Title", 'He said "so" & <so>', percent_axis("a"), percent_axis("b"), [points], diagonal="equal")
 
@@ -25,29 +25,29 @@ def element(chart: Chart, name: str = "a-") -> ET.Element:
     return ET.fromstring(inline_svg(chart, (500.0, 300.0), id_prefix=name).replace("xlink:href", "href"))
 
 
-def test_the_same_chart_gives_the_same_text() -> None:
+def test_output_is_reproducible() -> None:
     first, second = (inline_svg(reliability(), (500.0, 300.0), id_prefix="a-") for _ in range(2))
     assert first == second
 
 
-def test_ids_are_unique_and_lead_to_themselves() -> None:
+def test_ids_are_unique_and_references_are_local() -> None:
     charts = page_charts([reliability("one"), reliability("two")], full_width=("two",))
     ids: list[str] = []
     for chart in charts.values():
         for _, drawing in chart.drawings:
-            own = re.findall(r' id="([^"]*)"', drawing)
-            assert set(re.findall(r"(?:url\(|href=\")#([\w-]+)", drawing)) == set(own)
-            ids += own
+            names = re.findall(r' id="([^"]*)"', drawing)
+            assert set(re.findall(r"(?:url\(|href=\")#([\w-]+)", drawing)) == set(names)
+            ids += names
     assert len(ids) == len(set(ids)) == 8
 
 
-def test_nothing_of_a_chart_is_for_the_whole_page() -> None:
+def test_element_has_no_global_styles_or_metadata() -> None:
     text = inline_svg(reliability(), (500.0, 300.0), id_prefix="a-")
     for words in ("http", "<style", "<metadata", "<?xml", "DOCTYPE", "font-family"):
         assert words not in text
 
 
-def test_text_and_grid_have_the_colours_of_the_page() -> None:
+def test_text_and_grid_use_the_colours_of_the_page() -> None:
     root = element(reliability())
     styles = [node.get("style", "") for node in root.iter("text")]
     assert styles
@@ -55,7 +55,7 @@ def test_text_and_grid_have_the_colours_of_the_page() -> None:
     assert not re.search(r"#(18212b|566372|dfe4ea|ffffff)", ET.tostring(root, encoding="unicode"))
 
 
-def test_a_chart_has_a_description_and_a_tooltip_at_each_point() -> None:
+def test_chart_has_a_description_and_tooltips() -> None:
     root = element(reliability())
     assert (root.get("role"), root.get("aria-label")) == ("img", 'He said "so" & <so>')
     circles = list(root.iter("circle"))
@@ -65,7 +65,7 @@ def test_a_chart_has_a_description_and_a_tooltip_at_each_point() -> None:
         assert (float(circle.get("cx", "")), float(circle.get("cy", ""))) == pytest.approx((x, y), abs=0.2)
 
 
-def test_a_long_series_is_thinned_with_its_ends_kept() -> None:
+def test_long_series_is_thinned_and_keeps_its_ends() -> None:
     x = [float(value) for value in range(1, 301)]
     curve = {"x": x, "y": [value / 3.0 for value in x]}
     chart = page_charts([error_chart("c", [("a", curve, "#0b5cad", "solid", 2.0)])])["c"]
@@ -77,7 +77,7 @@ def test_a_long_series_is_thinned_with_its_ends_kept() -> None:
 
 
 @pytest.mark.parametrize("name", [NASTY, "\N{CJK UNIFIED IDEOGRAPH-6771}\N{CJK UNIFIED IDEOGRAPH-4EAC}", "a\x07b", ""])
-def test_names_from_files_are_text(name: str) -> None:
+def test_names_are_escaped(name: str) -> None:
     chart = error_chart("c", [(name, CURVE, "#0b5cad", "solid", 2.0), ("b", CURVE, "#111111", "dash", 1.0)])
     root = element(chart)
     assert not list(root.iter("script"))

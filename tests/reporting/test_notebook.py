@@ -1,4 +1,4 @@
-"""An evaluation in a notebook: tables against the report, figures without shared state, the card in a browser."""
+"""An evaluation in a notebook: tables, figures, card and saved files."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def plain(made_up: MakeUp) -> EvaluationReport:
 
 @pytest.fixture(scope="module")
 def full(plain: EvaluationReport) -> EvaluationReport:
-    """The same with the parts of a report that only some systems have."""
+    """The same with optional parts of a report."""
     report = plain.report.model_copy(
         update={
             "calibration": CalibrationReport.model_validate(CALIBRATION),
@@ -97,7 +97,7 @@ def answers(plain: EvaluationReport) -> EvaluationReport:
     return evaluate_predictions(plain.predictions, config=MeasureConfig(resamples=60))
 
 
-def test_the_summary_is_one_row_of_the_report(
+def test_summary_is_one_row_of_the_report(
     plain: EvaluationReport, full: EvaluationReport, answers: EvaluationReport
 ) -> None:
     report = plain.report
@@ -113,7 +113,7 @@ def test_the_summary_is_one_row_of_the_report(
     assert both["n_queries"].tolist() == [45, 45]
 
 
-def test_tables_hold_what_the_report_holds(plain: EvaluationReport, full: EvaluationReport) -> None:
+def test_tables_equal_the_report(plain: EvaluationReport, full: EvaluationReport) -> None:
     errors = plain.errors()
     assert errors.loc["floor", "within_100_m"] == plain.report.baselines.floor.accuracy_within_m["100"]
     assert errors.loc["mode", "p95"] == plain.report.error_m.p95
@@ -133,7 +133,7 @@ def test_tables_hold_what_the_report_holds(plain: EvaluationReport, full: Evalua
     assert full.correlogram()["embedding"].tolist() == ["image"]
 
 
-def test_tables_are_empty_where_nothing_was_measured(plain: EvaluationReport, answers: EvaluationReport) -> None:
+def test_tables_of_unmeasured_parts_are_empty(plain: EvaluationReport, answers: EvaluationReport) -> None:
     bare = replace(plain, report=plain.report.model_copy(update={"calibration": None, "spatial": None}))
     for table in (bare.coverage(), bare.spatial(), bare.correlogram()):
         assert len(table) == 0
@@ -142,24 +142,24 @@ def test_tables_are_empty_where_nothing_was_measured(plain: EvaluationReport, an
     assert list(answers.errors().index) == ["as given"]
 
 
-def test_reliability_is_drawn_from_the_report_or_from_the_probabilities(
+def test_reliability_is_drawn_from_the_report_or_the_predictions(
     plain: EvaluationReport, answers: EvaluationReport
 ) -> None:
     def drawn(evaluation: EvaluationReport) -> np.ndarray:
         return np.asarray(evaluation.plot_reliability().axes[0].collections[-1].get_offsets())
 
-    known = plain.report.calibration.reliability
-    wanted = [[100.0 * own.mean_probability, 100.0 * own.coverage] for own in known]
-    assert drawn(plain) == pytest.approx(np.array(wanted))
+    bins = plain.report.calibration.reliability
+    expected = [[100.0 * bin_.mean_probability, 100.0 * bin_.coverage] for bin_ in bins]
+    assert drawn(plain) == pytest.approx(np.array(expected))
     before = replace(
         plain, report=plain.report.model_copy(update={"calibration": None})
-    )  # as an earlier version wrote it
-    assert drawn(before) == pytest.approx(np.array(wanted))
-    with pytest.raises(InputError, match="without probabilities"):
+    )  # a report of an earlier version
+    assert drawn(before) == pytest.approx(np.array(expected))
+    with pytest.raises(InputError, match="have no probabilities"):
         answers.plot_reliability()
 
 
-def test_figures_are_matplotlib_figures_and_leave_no_state(plain: EvaluationReport, full: EvaluationReport) -> None:
+def test_plots_are_figures_without_global_state(plain: EvaluationReport, full: EvaluationReport) -> None:
     before = dict(matplotlib.rcParams)
     drawn = [
         plain.plot_curve(),
@@ -174,24 +174,24 @@ def test_figures_are_matplotlib_figures_and_leave_no_state(plain: EvaluationRepo
         figure.savefig(stream, format="png")
         assert Image.open(stream).size[0] > 300
     assert dict(matplotlib.rcParams) == before
-    curve = drawn[0].axes[0].lines[-2]  # the system's; the floor's is the last
+    curve = drawn[0].axes[0].lines[-2]  # of the system; the last is the oracle error
     assert curve.get_label() == "mode"
     assert curve.get_ydata()[-1] == 100.0
     assert data_uri(plain.plot_curve()) == data_uri(plain.plot_curve())
 
 
-def test_a_map_is_of_one_region(plain: EvaluationReport) -> None:
-    assert len(plain.plot_map().axes) == 3  # a city each, and none for the place that is left
+def test_map_of_one_district(plain: EvaluationReport) -> None:
+    assert len(plain.plot_map().axes) == 3  # one per city; the unused panel is removed
     figure = plain.plot_map(region="York")
     (axes,) = figure.axes
     assert axes.get_title(loc="left").startswith("York: 15 queries, median error ")
     dots = sum(len(part.get_offsets()) for part in axes.collections if part.get_label() != "candidate")
     assert dots == 15
-    with pytest.raises(InputError, match="no region 'Rome'; there are"):
+    with pytest.raises(InputError, match="district 'Rome' is not in the report; choose one of"):
         plain.plot_map(region="Rome")
 
 
-def test_names_with_signs_are_text(plain: EvaluationReport) -> None:
+def test_names_are_escaped(plain: EvaluationReport) -> None:
     name = "$x_1$ & <script>alert(1)</script>"
     frame = plain.predictions.assign(city=name)
     found = evaluate_predictions(frame, config=MeasureConfig(resamples=20))
@@ -205,17 +205,17 @@ def test_names_with_signs_are_text(plain: EvaluationReport) -> None:
     assert html.escape("<script>alert(1)</script>", quote=False) in card
 
 
-def test_the_card_holds_the_headline_and_needs_nothing(plain: EvaluationReport, answers: EvaluationReport) -> None:
+def test_card_has_the_headline_figures_and_is_self_contained(plain: EvaluationReport, answers: EvaluationReport) -> None:
     card = plain._repr_html_()
     assert "45 queries, 135 candidates" in card
-    assert "floor" in card
+    assert "oracle error" in card
     assert not re.findall(r"(?:src|href)=\"(?!data:)", card)
     bare = answers._repr_html_()
     assert "gallery not known" in bare
-    assert "floor" not in re.sub(r'src="[^"]*"', "", bare)
+    assert "oracle error" not in re.sub(r'src="[^"]*"', "", bare)
 
 
-def test_the_card_is_legible_in_a_browser(plain: EvaluationReport, browser: Any, tmp_path: Path) -> None:
+def test_card_fits_a_browser(plain: EvaluationReport, browser: Any, tmp_path: Path) -> None:
     page_file = tmp_path / "card.html"
     page_file.write_text(f"<!DOCTYPE html><meta charset=utf-8><body>{plain._repr_html_()}", encoding="utf-8")
     for width in (1000, 380):
@@ -227,7 +227,7 @@ def test_the_card_is_legible_in_a_browser(plain: EvaluationReport, browser: Any,
         page.close()
 
 
-def test_what_is_saved_is_what_the_command_writes(plain: EvaluationReport, tmp_path: Path) -> None:
+def test_save_writes_the_files_of_the_command(plain: EvaluationReport, tmp_path: Path) -> None:
     out = tmp_path / "out"
     path = plain.save(out, title="made up")
     assert path == out / "report.json"
@@ -238,17 +238,17 @@ def test_what_is_saved_is_what_the_command_writes(plain: EvaluationReport, tmp_p
         "report.html",
         "report.json",
     ]
-    measured = set(FIGURES) - {"correlogram"}  # there were no embeddings
+    measured = set(FIGURES) - {"correlogram"}  # there are no embeddings
     names = {f"{name}.{kind}" for name in measured for kind in ("png", "svg")}
     assert {file.name for file in (out / "figures").iterdir()} == names
-    (out / "figures" / "mine.png").write_bytes(b"")
+    (out / "figures" / "other.png").write_bytes(b"")
     plain.save(out, title="made up", figures=False)
-    assert [file.name for file in (out / "figures").iterdir()] == ["mine.png"]
-    (out / "figures" / "mine.png").unlink()
+    assert [file.name for file in (out / "figures").iterdir()] == ["other.png"]
+    (out / "figures" / "other.png").unlink()
     plain.save(out, title="made up", figures=False)
     assert not (out / "figures").exists()
 
 
-def test_plots_are_loaded_when_they_are_asked_for() -> None:
+def test_matplotlib_is_imported_on_demand() -> None:
     code = "import sys, swclip.evaluation.measure; print('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -1,4 +1,4 @@
-"""The pages: whole in one file, safe with odd names, and alive in a browser without a network."""
+"""Pages: self-contained, safe with untrusted names, and interactive in a browser without a network."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ LEAKAGE = {
 
 
 class Addresses(HTMLParser):
-    """Everything a page would load or lead to, scripts and their text apart."""
+    """Collects what a page loads and links to."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,8 +65,8 @@ class Addresses(HTMLParser):
                 (self.links if tag == "a" else self.loads).append(value)
 
 
-def keep_answers(evaluation: Evaluation) -> Evaluation:
-    """What a report on disk holds: no candidates."""
+def without_candidates(evaluation: Evaluation) -> Evaluation:
+    """The evaluation of a report on disk, which has no candidates."""
     return Evaluation(evaluation.report, evaluation.predictions, evaluation.candidates.iloc[:0])
 
 
@@ -82,16 +82,16 @@ def pages(made_up: Any, draw_photographs: Any, tmp_path_factory: pytest.TempPath
     manifest = draw_photographs(evaluation, folder / "photographs")
     made = {"command": f"swclip {NASTY}"}
     write_report_page(folder / "report.html", evaluation, title=NASTY, manifest=manifest, leakage=LEAKAGE)
-    alone = made_up(2, per_city=120, cities={"nowhere": (52.2, 0.12)})  # one area whose city is not known
+    alone = made_up(2, per_city=120, cities={"nowhere": (52.2, 0.12)})  # one area without a city
     alone.predictions["city"] = None
     write_report_page(folder / "bare.html", alone, title="bare", leakage={"anything": {"else": 1}})
     write_benchmark_page(
         folder / "benchmark.html", compare(runs, made, resamples=50), manifest=manifest, leakage=LEAKAGE
     )
     write_benchmark_page(folder / "one.html", compare({"clip": runs["clip"]}, made, resamples=50))
-    # As reports on disk give it: no candidates, and figures of some of the queries.
-    few = keep_answers(restricted(runs["clip"][1], np.arange(5, 28)))
-    compared = compare_reports({"clip": few, NASTY: keep_answers(evaluation)}, common=True, resamples=50)
+    # As from reports on disk: no candidates, and figures of a subset of the queries.
+    few = without_candidates(restricted(runs["clip"][1], np.arange(5, 28)))
+    compared = compare_reports({"clip": few, NASTY: without_candidates(evaluation)}, common=True, resamples=50)
     write_compare(folder, compared, manifest=manifest)
     return {path.stem: path for path in folder.glob("*.html")}
 
@@ -100,7 +100,7 @@ PAGES = ("report", "bare", "benchmark", "one", "compare")
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_loads_nothing_from_elsewhere(pages: dict[str, Path], name: str) -> None:
+def test_page_is_self_contained(pages: dict[str, Path], name: str) -> None:
     text = pages[name].read_text(encoding="utf-8")
     found = Addresses()
     found.feed(text)
@@ -117,41 +117,48 @@ def test_a_page_loads_nothing_from_elsewhere(pages: dict[str, Path], name: str) 
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_stays_small(pages: dict[str, Path], name: str) -> None:
+def test_page_size_is_limited(pages: dict[str, Path], name: str) -> None:
     assert pages[name].stat().st_size < 2_000_000
 
 
 @pytest.mark.parametrize("name", ["report", "benchmark", "compare"])
-def test_names_from_files_cannot_become_markup(pages: dict[str, Path], name: str) -> None:
+def test_names_are_escaped(pages: dict[str, Path], name: str) -> None:
     text = pages[name].read_text(encoding="utf-8")
     assert "<script>alert" not in text
-    assert "&lt;/script&gt;&lt;script&gt;alert(" in text  # it is there, as text
+    assert "&lt;/script&gt;&lt;script&gt;alert(" in text  # escaped
     found = Addresses()
     found.feed(text)
     assert found.scripts == 2
 
 
-def test_a_report_says_what_matters(pages: dict[str, Path]) -> None:
+def test_report_page_has_its_sections(pages: dict[str, Path]) -> None:
     text = pages["report"].read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
-    for words in ("Half of the photographs", "floor", "blind guess", "one guess for all", "Worst", "By region"):
+    for words in (
+        "Half of the queries",
+        "oracle error",
+        "random baseline",
+        "constant baseline",
+        "Largest errors",
+        "Errors by district",
+    ):
         assert words in text
     assert "12% of the queries have a near-duplicate" in text
     assert "data:image/jpeg;base64," in text
     assert "data:image/jpeg" not in pages["bare"].read_text(encoding="utf-8")
 
 
-def test_a_comparison_says_what_it_leaves_out(pages: dict[str, Path]) -> None:
+def test_comparison_page_has_its_sections(pages: dict[str, Path]) -> None:
     text = pages["compare"].read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
     for words in (
         "Compared on the 23 queries that all reports have; left out: 7 of",
-        "Who is ahead where",
-        "The queries that moved most",
+        "Best system by district",
+        "Largest query changes",
         "The same queries for all",
-        "gains most on",
+        "Largest gains of",
         "taken at the answer",
     ):
         assert words in text
-    for words in ("blind guess are", "not in the gallery", "Grey dots", "draws</dd>"):
+    for words in ("random baseline", "not in the gallery", "Grey dots", "draws</dd>"):
         assert words not in text
 
 
@@ -164,7 +171,7 @@ def test_a_comparison_says_what_it_leaves_out(pages: dict[str, Path]) -> None:
         ("bare", 390),
     ],
 )
-def test_a_page_is_alive_without_a_network(pages: dict[str, Path], browser: Any, name: str, width: int) -> None:
+def test_page_is_interactive_without_a_network(pages: dict[str, Path], browser: Any, name: str, width: int) -> None:
     context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
     context.set_default_timeout(120_000)  # a machine that is busy with something else is slow, not wrong
     page = context.new_page()
@@ -180,7 +187,7 @@ def test_a_page_is_alive_without_a_network(pages: dict[str, Path], browser: Any,
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     drawn = set(page.evaluate(COLOURS_OF_THE_MAP))
     assert {0x2166AC, 0x5AA7D6} <= drawn  # two classes of error
-    assert (0xBCC6CF in drawn) == (name != "compare")  # the candidates, which reports on disk do not hold
+    assert (0xBCC6CF in drawn) == (name != "compare")  # the candidates, which reports on disk do not have
     page.select_option("#lines", "all")
     if name in ("report", "benchmark", "compare"):
         before = page.text_content("#map-title")
@@ -193,25 +200,25 @@ def test_a_page_is_alive_without_a_network(pages: dict[str, Path], browser: Any,
     if name == "bare":
         assert not page.is_visible("#views")
     page.locator("#query-list").select_option(index=0)
-    told = page.text_content("#panel")
-    assert "within 25\u00a0m of the answer" in told
-    assert ("error of clip" in told) == (name in ("benchmark", "compare"))
+    panel = page.text_content("#panel")
+    assert "within 25\u00a0m of the answer" in panel
+    assert ("error of clip" in panel) == (name in ("benchmark", "compare"))
     assert complaints == []
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
     context.close()
 
 
-def test_the_page_has_the_table_and_its_words(made_up: Any, tmp_path: Path) -> None:
+def test_report_page_has_hierarchy_levels_where_measured(made_up: Any, tmp_path: Path) -> None:
     evaluation = made_up()
     table = level_table(evaluation.report)
     assert [row.cells[0].text for row in table.rows] == [
         "city", "cell, 6,500 m across", "cell, 920 m across", "cell, 130 m across",
     ]  # fmt: skip
     assert table.rows[0].cells[2].text == f"{100 * evaluation.report.levels['city'].accuracy:.1f} %"
-    write_report_page(tmp_path / "report.html", evaluation, title="mine")
+    write_report_page(tmp_path / "report.html", evaluation, title="sw-clip")
     text = (tmp_path / "report.html").read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
-    for words in ("City and cell", "Named right", "Brier score", "cell, 130 m across", 'href="#levels"'):
+    for words in ("Hierarchy levels", "Top-1 accuracy", "Brier score", "cell, 130 m across", 'href="#levels"'):
         assert words in text
     old = replace(evaluation, report=evaluation.report.model_copy(update={"levels": {}}))
-    write_report_page(tmp_path / "old.html", old, title="mine")
-    assert "City and cell" not in (tmp_path / "old.html").read_text(encoding="utf-8")
+    write_report_page(tmp_path / "old.html", old, title="sw-clip")
+    assert "Hierarchy levels" not in (tmp_path / "old.html").read_text(encoding="utf-8")

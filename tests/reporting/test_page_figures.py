@@ -15,21 +15,21 @@ from swclip.reporting.units import distance, metres
 
 
 @given(st.lists(st.floats(0, 1e7), min_size=1, max_size=900))
-def test_a_curve_is_the_share_of_errors_within_each_distance(values: list[float]) -> None:
+def test_error_curve_is_the_empirical_cdf(values: list[float]) -> None:
     curve = error_curve(values)
     assert len(curve["x"]) <= 300
     assert curve["y"] == sorted(curve["y"])
     assert curve["y"][-1] == 100.0
     for x, y in zip(curve["x"], curve["y"], strict=True):
-        # x is rounded to four figures: the share lies between those just below and just above it.
+        # x is rounded to four figures: compare with the shares just below and just above it.
         below = 100.0 * sum(max(value, 1.0) < x * 0.999 for value in values) / len(values)
         above = 100.0 * sum(max(value, 1.0) <= x * 1.001 for value in values) / len(values)
         assert below - 0.01 <= y <= above + 0.01
 
 
 @given(st.lists(st.floats(0, 2e7), min_size=1, max_size=8))
-def test_a_scale_holds_its_values_in_order(values: list[float]) -> None:
-    scale = MetreScale.holding(values)
+def test_scale_spans_its_values_in_order(values: list[float]) -> None:
+    scale = MetreScale.spanning(values)
     places = [scale.at(value) for value in sorted(values)]
     assert places == sorted(places)
     assert all(0.0 <= place <= 100.0 for place in places)
@@ -42,7 +42,7 @@ def test_a_scale_holds_its_values_in_order(values: list[float]) -> None:
     st.integers(1, 5),
 )
 @settings(max_examples=50)
-def test_examples_are_not_shown_twice(rows: list[tuple[float, str]], count: int) -> None:
+def test_no_example_is_repeated(rows: list[tuple[float, str]], count: int) -> None:
     error = [value for value, _ in rows]
     picked = pick_examples(error, [block for _, block in rows], count)
     shown = [row for kind in picked.values() for row in kind]
@@ -53,12 +53,12 @@ def test_examples_are_not_shown_twice(rows: list[tuple[float, str]], count: int)
         assert max(error) == max(error[row] for row in picked["worst"])
 
 
-def test_examples_come_from_blocks_of_their_own() -> None:
+def test_examples_come_from_different_blocks() -> None:
     picked = pick_examples([0.0, 0.1, 0.2, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0], list("aabcdefgh"), count=2)
     assert picked["best"] == [0, 2]
 
 
-def test_examples_show_the_photographs(made_up: Any, draw_photographs: Any, tmp_path: Path) -> None:
+def test_examples_have_photographs_of_query_and_answer(made_up: Any, draw_photographs: Any, tmp_path: Path) -> None:
     evaluation = made_up(1, per_city=20)
     manifest = draw_photographs(evaluation, tmp_path)
     worst = examples_of(evaluation, manifest, count=2)["worst"][0]
@@ -72,8 +72,8 @@ def test_examples_show_the_photographs(made_up: Any, draw_photographs: Any, tmp_
 
 
 @given(st.floats(0, 2.0e7))
-def test_distances_are_told_to_two_figures_at_least(value: float) -> None:
+def test_distances_have_at_least_two_significant_figures(value: float) -> None:
     number, unit = metres(value).replace(",", "").split(" ")
-    told = float(number) * (1000.0 if unit == "km" else 1.0)
-    assert told == pytest.approx(value, rel=0.051, abs=0.051)
+    parsed = float(number) * (1000.0 if unit == "km" else 1.0)
+    assert parsed == pytest.approx(value, rel=0.051, abs=0.051)
     assert distance(value) in (metres(value), f"{value / 1000:,.0f} km")

@@ -1,4 +1,4 @@
-"""Charts as figures: axes that hold their values, legends that fit, names as they are."""
+"""Charts as figures: axes span their values, legends fit, names are literal."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def curves(*names: str) -> Chart:
 
 
 @given(st.lists(st.floats(1e-3, 1e7), min_size=1, max_size=6))
-def test_a_logarithmic_axis_holds_its_values(values: list[float]) -> None:
+def test_logarithmic_axis_spans_its_values(values: list[float]) -> None:
     for axis in (log_axis("", values, distance), metre_axis("", values), area_axis("", values)):
         assert axis.low < min(values) <= max(values) < axis.high
         ticks = [tick for tick, _ in axis.ticks]
@@ -41,14 +41,14 @@ def test_a_logarithmic_axis_holds_its_values(values: list[float]) -> None:
 
 
 @given(st.floats(0.01, 1e4))
-def test_a_linear_axis_has_a_few_round_ticks(high: float) -> None:
+def test_linear_axis_has_a_few_round_ticks(high: float) -> None:
     ticks = [tick for tick, _ in linear_axis("", 0.0, high, str).ticks]
     assert 4 <= len(ticks) <= 9
     assert ticks[0] == 0.0
     assert np.diff(ticks) == pytest.approx(np.full(len(ticks) - 1, ticks[1]), rel=1e-4)
 
 
-def test_an_error_chart_reaches_as_far_as_its_curves() -> None:
+def test_error_chart_spans_all_curves() -> None:
     near, far = {"x": [2.0, 30.0], "y": [50.0, 100.0]}, {"x": [5.0, 4_000.0], "y": [50.0, 100.0]}
     chart = error_chart("c", [("a", near, "#000", "solid", 2.0), ("b", far, "#111", "dash", 1.0)])
     assert chart.x.high > 4_000.0
@@ -56,7 +56,7 @@ def test_an_error_chart_reaches_as_far_as_its_curves() -> None:
     assert [words for _, words in chart.x.ticks] == ["1 m", "10 m", "100 m", "1 km"]
 
 
-def test_names_are_not_read_as_formulas(tmp_path: Path) -> None:
+def test_names_are_not_parsed_as_formulas(tmp_path: Path) -> None:
     write_chart([tmp_path / "c.svg"], curves("costs $5 or $x_1$", "b"))
     assert "costs $5 or $x_1$" in (tmp_path / "c.svg").read_text(encoding="utf-8")
 
@@ -68,7 +68,7 @@ def boxes(figure: Any, artists: Any) -> list[Any]:
 
 @given(st.lists(st.integers(1, 90), min_size=2, max_size=12), st.sampled_from([(5.0, 4.0), (14.3, 5.6), (7.2, 4.4)]))
 @settings(max_examples=6)
-def test_a_legend_is_below_the_axes_and_within_the_figure(lengths: list[int], size: tuple[float, float]) -> None:
+def test_legend_is_below_the_axes_and_within_the_figure(lengths: list[int], size: tuple[float, float]) -> None:
     figure = chart_figure(curves(*("nm" * length for length in lengths)), size=size)
     figure.draw_without_rendering()
     legend, axes = figure.legends[0], figure.axes[0]
@@ -82,7 +82,7 @@ def test_a_legend_is_below_the_axes_and_within_the_figure(lengths: list[int], si
 
 @pytest.mark.parametrize("width", [3.5, 5.0, 7.2, 14.0])
 @pytest.mark.parametrize("values", [[0.002, 0.9], [3.0, 240.0], [1.0, 5e6]])
-def test_labels_of_the_horizontal_axis_do_not_touch(width: float, values: list[float]) -> None:
+def test_labels_of_the_horizontal_axis_do_not_overlap(width: float, values: list[float]) -> None:
     series = Series("", values, [20.0, 80.0], "#0b5cad", ["", ""])
     for axis in (area_axis("area", values), metre_axis("error", values), log_axis("distance", values, distance)):
         figure = chart_figure(Chart("c", "", "", axis, percent_axis("share"), [series]), size=(width, 4.0))

@@ -1,4 +1,4 @@
-"""The report in a real browser: everything about a query is a click or a key away, on a screen, a phone and paper."""
+"""The report page in a browser: map, filters, keyboard, phone and print."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from swclip.reporting.report import write_report_page
 ANSWERS = ["image_id", "lat_deg", "lon_deg", "predicted_lat_deg", "predicted_lon_deg", "city"]
 SIZES = {"laptop": (1280, 900), "phone": (390, 844)}
 
-# The query that no other hides: the farthest from its nearest neighbour.
+# The query farthest from its nearest neighbour, which no other covers.
 LONELY = """() => {
   const { x, y } = viewNow().queries;
   const off = (i, j) => (i === j ? Infinity : Math.hypot(x[i] - x[j], y[i] - y[j]));
@@ -32,7 +32,7 @@ VIOLET = """async () => {
   for (let i = 0; i < data.length; i += 4) count += data[i + 2] > data[i + 1] + 25 && data[i] > data[i + 1] + 8;
   return count;
 }"""
-# Texts of charts that leave their chart, or touch another text of it.
+# Texts of charts that overlap, and (below) that exceed their chart.
 CROWDED = """() => Array.from(document.querySelectorAll(".chart svg")).flatMap((svg) => {
   const texts = Array.from(svg.querySelectorAll("text")), boxes = texts.map((text) => text.getBoundingClientRect());
   const touch = (a, b) => a.width && b.width && a.left < b.right - 1 && b.left < a.right - 1
@@ -43,7 +43,7 @@ OUTSIDE = """() => Array.from(document.querySelectorAll(".chart svg text")).filt
   const own = text.getBoundingClientRect(), all = text.ownerSVGElement.getBoundingClientRect();
   return own.left < all.left - 2 || own.right > all.right + 2;
 }).map((text) => text.textContent)"""
-# What one can use, or is told of as a picture, and has no name.
+# Controls and images without an accessible name.
 NAMELESS = """() => Array.from(document.querySelectorAll("button, select, canvas[tabindex], [role=img]"))
   .filter((node) => !(node.getAttribute("aria-label") || (node.tagName === "BUTTON" && node.textContent.trim())
     || (node.labels && node.labels.length))).map((node) => node.outerHTML.slice(0, 80))"""
@@ -66,7 +66,7 @@ def reports(full: Any, draw_photographs: Any, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture
 def opened(reports: dict[str, Path], browser: Any) -> Iterator[Any]:
-    """Opens a report with the network blocked; at the end nothing may have been asked for or complained of."""
+    """Opens a report with the network blocked; asserts that nothing was requested and no error was logged."""
     contexts, asked, complaints = [], [], []
 
     def block(route: Any) -> None:
@@ -101,7 +101,7 @@ def extent(page: Any) -> list[float]:
 
 
 def eventually(page: Any, condition: str) -> None:
-    """Waits for the browser to have done what it does in a thread of its own; the page forbids Playwright's own way."""
+    """Polls a condition; the content security policy of the page forbids Playwright's wait_for_function."""
     for _ in range(100):
         if page.evaluate(condition):
             return
@@ -110,13 +110,13 @@ def eventually(page: Any, condition: str) -> None:
 
 
 def pixel(page: Any, i: int) -> tuple[float, float]:
-    """Where query i is on the screen."""
+    """Position of query i on the screen."""
     box = page.locator("#map").bounding_box()
     x, y = page.evaluate(f"mainMap.toScreen(viewNow().queries.x[{i}], viewNow().queries.y[{i}])")
     return box["x"] + x, box["y"] + y
 
 
-def test_the_map_pans_zooms_and_comes_back(opened: Any) -> None:
+def test_map_pans_zooms_and_resets(opened: Any) -> None:
     page = opened("one")
     page.locator("#map").scroll_into_view_if_needed()
     box = page.locator("#map").bounding_box()
@@ -127,14 +127,14 @@ def test_the_map_pans_zooms_and_comes_back(opened: Any) -> None:
     page.mouse.move(middle[0] + 60, middle[1] - 40, steps=4)
     page.mouse.up()
     metre = box["width"] / (before[2] - before[0])
-    moved = extent(page)
-    assert moved[0] == pytest.approx(before[0] - 60 / metre, abs=0.02 * (before[2] - before[0]))
-    assert moved[1] == pytest.approx(before[1] - 40 / metre, abs=0.02 * (before[2] - before[0]))
+    panned = extent(page)
+    assert panned[0] == pytest.approx(before[0] - 60 / metre, abs=0.02 * (before[2] - before[0]))
+    assert panned[1] == pytest.approx(before[1] - 40 / metre, abs=0.02 * (before[2] - before[0]))
     page.locator("#map").focus()
     page.mouse.wheel(0, -300)
-    eventually(page, f"Number(document.getElementById('map').dataset.extent.split(' ')[0]) > {moved[0]}")
+    eventually(page, f"Number(document.getElementById('map').dataset.extent.split(' ')[0]) > {panned[0]}")
     page.keyboard.press("+")
-    assert extent(page)[2] - extent(page)[0] < 0.7 * (moved[2] - moved[0])
+    assert extent(page)[2] - extent(page)[0] < 0.7 * (panned[2] - panned[0])
     page.keyboard.press("ArrowRight")
     page.keyboard.press("0")
     assert extent(page) == before
@@ -144,7 +144,7 @@ def test_the_map_pans_zooms_and_comes_back(opened: Any) -> None:
     assert extent(page) == before
 
 
-def test_the_wheel_scrolls_the_page_until_the_map_is_clicked(opened: Any) -> None:
+def test_wheel_scrolls_the_page_until_the_map_has_focus(opened: Any) -> None:
     page = opened("one")
     page.evaluate("document.getElementById('map').scrollIntoView()")
     box, before, top = page.locator("#map").bounding_box(), extent(page), page.evaluate("scrollY")
@@ -154,7 +154,7 @@ def test_the_wheel_scrolls_the_page_until_the_map_is_clicked(opened: Any) -> Non
     assert extent(page) == before
 
 
-def test_two_fingers_move_and_zoom_the_map(opened: Any) -> None:
+def test_two_fingers_pan_and_zoom_the_map(opened: Any) -> None:
     page = opened("one", "phone", has_touch=True, is_mobile=True)
     page.evaluate("document.getElementById('map').scrollIntoView()")
     box, before, whole = page.locator("#map").bounding_box(), extent(page), page.get_attribute("#map", "data-extent")
@@ -173,7 +173,7 @@ def test_two_fingers_move_and_zoom_the_map(opened: Any) -> None:
     assert after[2] - after[0] == pytest.approx((before[2] - before[0]) / 3.0, rel=0.05)  # 40 pixels became 120
 
 
-def test_filters_change_what_is_shown(opened: Any) -> None:
+def test_filters(opened: Any) -> None:
     page = opened("one")
     total = int(page.text_content("#shown").split(" ")[0])
     assert total == 300 == page.locator("#query-list option").count()
@@ -183,12 +183,12 @@ def test_filters_change_what_is_shown(opened: Any) -> None:
     assert page.text_content("#shown") == f"{total - counts[0]} of {total} shown"
     assert page.locator("#classes button").nth(0).get_attribute("aria-pressed") == "false"
     page.locator("#classes button").nth(0).click()
-    by_region = []
-    for region in ("Cambridge north", "Cambridge south"):
-        page.select_option("#region", region)
-        by_region.append(int(page.text_content("#shown").split(" ")[0]))
-    assert sum(by_region) == total
-    page.select_option("#region", "")
+    by_district = []
+    for district in ("Cambridge north", "Cambridge south"):
+        page.select_option("#district", district)
+        by_district.append(int(page.text_content("#shown").split(" ")[0]))
+    assert sum(by_district) == total
+    page.select_option("#district", "")
     by_label = []
     for label in range(5):
         page.select_option("#lisa", str(label))
@@ -205,7 +205,7 @@ def test_filters_change_what_is_shown(opened: Any) -> None:
         assert page.evaluate("mainMap.lines.length") == drawn
 
 
-def test_a_click_shows_all_that_is_known_of_a_query(opened: Any) -> None:
+def test_click_shows_the_details_of_a_query(opened: Any) -> None:
     page = opened("one")
     page.evaluate("document.getElementById('map-title').scrollIntoView()")
     lonely = page.evaluate(LONELY)
@@ -215,14 +215,14 @@ def test_a_click_shows_all_that_is_known_of_a_query(opened: Any) -> None:
     assert panel.locator("img.query-photograph").evaluate("image => image.complete && image.naturalWidth > 100")
     assert panel.locator("table.top tbody tr").count() == 10
     assert panel.locator("table.top img").count() >= 3
-    told = panel.text_content()
+    details = panel.text_content()
     for words in (
         "within 25\u00a0m of the answer",
         "80\u00a0% region",
-        "error among its neighbours",
+        "cluster (LISA)",
         "of the probability",
     ):
-        assert words in told
+        assert words in details
     assert page.locator("#query-list").input_value() == str(lonely)
     violet = page.evaluate(VIOLET)
     assert violet > 500  # the posterior
@@ -230,7 +230,7 @@ def test_a_click_shows_all_that_is_known_of_a_query(opened: Any) -> None:
     assert panel.get_attribute("data-query") is None
 
 
-def test_the_keyboard_alone_reaches_every_query(opened: Any) -> None:
+def test_keyboard_reaches_every_query(opened: Any) -> None:
     page = opened("one")
     page.locator("#query-list").focus()
     page.keyboard.press("ArrowDown")
@@ -246,23 +246,23 @@ def test_the_keyboard_alone_reaches_every_query(opened: Any) -> None:
     page.keyboard.press("Enter")
     assert page.get_attribute("#panel", "data-query") in listed[-2]
     before = extent(page)
-    page.get_by_role("button", name="Show this query").click()
+    page.get_by_role("button", name="Show the true position").click()
     assert extent(page) != before
 
 
-def test_where_there_is_no_photograph_it_says_why(opened: Any) -> None:
+def test_missing_photograph_is_explained(opened: Any) -> None:
     page = opened("few")
     missing = page.evaluate("viewNow().queries.photo.findIndex((p, i) => p < 0 && !photographOf(viewNow(), i).src)")
     page.select_option("#query-list", str(missing))
-    told = page.text_content("#panel .no-photograph")
-    assert "To keep the page small" in told
-    assert f"photographs/{page.get_attribute('#panel', 'data-query')}.jpg" in told
+    reason = page.text_content("#panel .no-photograph")
+    assert "To limit the size of this page" in reason
+    assert f"photographs/{page.get_attribute('#panel', 'data-query')}.jpg" in reason
     page = opened("eight")
     page.locator("#query-list").select_option(index=0)
-    assert "made without photographs" in page.text_content("#panel .no-photograph")
+    assert "created without photographs" in page.text_content("#panel .no-photograph")
 
 
-def test_bare_answers_are_on_the_map_without_how_sure(opened: Any) -> None:
+def test_coordinates_are_on_the_map_without_probabilities(opened: Any) -> None:
     page = opened("answers")
     assert "Values" in page.text_content("#chart-error-curve")
     assert page.locator("#chart-error-curve h4").count() == 0  # one curve: no oracle error
@@ -270,11 +270,11 @@ def test_bare_answers_are_on_the_map_without_how_sure(opened: Any) -> None:
     page.select_option("#lines", "all")
     page.locator("#query-list").select_option(index=0)
     facts = page.locator("#panel dt").all_text_contents()
-    assert facts == ["error", "error among its neighbours"]
+    assert facts == ["error", "cluster (LISA)"]
     assert page.locator("#lisa-map").is_visible()
 
 
-def test_cities_are_views_of_their_own(opened: Any) -> None:
+def test_each_city_has_a_view(opened: Any) -> None:
     page = opened("eight")
     assert page.locator("#views .view").count() == 8
     seen = set()
@@ -284,10 +284,10 @@ def test_cities_are_views_of_their_own(opened: Any) -> None:
         assert page.text_content("#shown") == "50 of 50 shown"
         assert page.locator("select.view-choice").input_value() == str(at)
     assert len(seen) == 8
-    assert not page.is_visible("#region")  # a city is one region here
+    assert not page.is_visible("#district")  # each city is one district
 
 
-def test_a_dot_of_the_lisa_map_is_chosen_in_both(opened: Any) -> None:
+def test_query_of_the_lisa_map_is_selected_on_both_maps(opened: Any) -> None:
     page = opened("one")
     page.evaluate("document.getElementById('lisa-map').scrollIntoView()")
     box = page.locator("#lisa-map").bounding_box()
@@ -298,7 +298,7 @@ def test_a_dot_of_the_lisa_map_is_chosen_in_both(opened: Any) -> None:
     assert picked in page.text_content("#lisa-picked")
 
 
-def test_the_values_of_a_chart_are_in_tooltips_and_in_a_list(opened: Any) -> None:
+def test_chart_values_are_in_tooltips_and_a_list(opened: Any) -> None:
     page = opened("one")
     for name in ("error-curve", "reliability", "area", "selective", "selective-within-100-m"):
         chart = page.locator(f"#chart-{name}")
@@ -308,7 +308,7 @@ def test_the_values_of_a_chart_are_in_tooltips_and_in_a_list(opened: Any) -> Non
         assert len(listed) > 5
         plain = [text.replace("\u00a0", " ") for text in listed]
         assert set(plain) <= {text.removeprefix("sw-clip: ").removeprefix("oracle error: ") for text in tooltips}
-    # The target of a tooltip lies over the mark that it describes.
+    # The target of a tooltip is at the mark that it describes.
     over = page.evaluate("""() => {
       const svg = document.querySelector("#chart-reliability .wide svg"), box = (node) => node.getBoundingClientRect();
       const middle = (node) => [(box(node).left + box(node).right) / 2, (box(node).top + box(node).bottom) / 2];
@@ -320,7 +320,7 @@ def test_the_values_of_a_chart_are_in_tooltips_and_in_a_list(opened: Any) -> Non
     assert max(over) < 1.5
 
 
-def test_a_phone_has_charts_of_its_own_width(opened: Any) -> None:
+def test_charts_have_a_version_for_phones(opened: Any) -> None:
     for size, shown, hidden in (("laptop", "wide", "narrow"), ("phone", "narrow", "wide")):
         page = opened("one", size)
         assert page.locator(f"#chart-reliability .{shown} svg").is_visible()
@@ -334,7 +334,7 @@ def test_a_phone_has_charts_of_its_own_width(opened: Any) -> None:
 
 @pytest.mark.parametrize("name", ["one", "eight", "empty", "answers"])
 @pytest.mark.parametrize("size", list(SIZES))
-def test_nothing_is_wider_than_the_screen(opened: Any, name: str, size: str) -> None:
+def test_nothing_exceeds_the_screen(opened: Any, name: str, size: str) -> None:
     page = opened(name, size)
     page.locator("#query-list").select_option(index=0)
     page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
@@ -344,7 +344,7 @@ def test_nothing_is_wider_than_the_screen(opened: Any, name: str, size: str) -> 
     assert crowded == []
 
 
-def test_paper_has_no_controls_and_whole_plots(opened: Any) -> None:
+def test_print_has_no_controls_and_complete_plots(opened: Any) -> None:
     page = opened("one")
     page.emulate_media(media="print")
     for hidden in ("#panel", "#query-list", "#lines", "nav", ".map-buttons", "select.view-choice"):
@@ -354,7 +354,7 @@ def test_paper_has_no_controls_and_whole_plots(opened: Any) -> None:
     page.set_viewport_size({"width": 718, "height": 1000})  # A4 within its margins
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     page.wait_for_timeout(200)
-    # The whole extent is still in sight on a map of another shape.
+    # The full extent is visible on a map of another shape.
     seen = extent(page)
     low_x, low_y, high_x, high_y = page.evaluate("viewNow().extent_m")
     assert seen[0] <= low_x + 1.0
@@ -366,7 +366,7 @@ def test_paper_has_no_controls_and_whole_plots(opened: Any) -> None:
     assert page.pdf(format="A4").startswith(b"%PDF")
 
 
-def test_everything_to_use_has_a_name(opened: Any) -> None:
+def test_controls_have_accessible_names(opened: Any) -> None:
     page = opened("one")
     page.locator("#query-list").select_option(index=0)
     nameless = page.evaluate(NAMELESS)
@@ -376,7 +376,7 @@ def test_everything_to_use_has_a_name(opened: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_large_evaluation_is_still_a_file_that_one_can_send(full: Any, tmp_path: Path) -> None:
+def test_page_of_a_large_evaluation_is_limited_in_size(full: Any, tmp_path: Path) -> None:
     large = full.full_evaluation(1, n_queries=50_000, n_candidates=100_000, cities=full.EIGHT)
     write_report_page(tmp_path / "report.html", large, title="sw-clip")
     assert (tmp_path / "report.html").stat().st_size + BUDGET_BYTES < 15_000_000
@@ -384,10 +384,10 @@ def test_a_large_evaluation_is_still_a_file_that_one_can_send(full: Any, tmp_pat
     assert "the map leaves out 44,000 queries and" in text
 
 
-def test_a_report_without_the_optional_parts_says_nothing_of_them(reports: dict[str, Path]) -> None:
+def test_optional_sections_are_left_out(reports: dict[str, Path]) -> None:
     text = reports["empty"].read_text(encoding="utf-8")
-    for words in ('id="failures"', 'id="sureness"', 'id="lisa-map"', 'id="chart-correlogram"', 'id="colour"'):
+    for words in ('id="spatial"', 'id="confidence"', 'id="lisa-map"', 'id="chart-correlogram"', 'id="colour"'):
         assert words not in text
     whole = reports["one"].read_text(encoding="utf-8")
-    for words in ('id="failures"', 'id="sureness"', 'id="lisa-map"', 'id="chart-correlogram"', 'id="colour"'):
+    for words in ('id="spatial"', 'id="confidence"', 'id="lisa-map"', 'id="chart-correlogram"', 'id="colour"'):
         assert words in whole

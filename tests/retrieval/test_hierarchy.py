@@ -1,4 +1,4 @@
-"""Cities and cells from a posterior: sums of it, nested, and never silently at odds with the point."""
+"""Cities and cells of a posterior: sums, nesting, and their relation to the point."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ def posterior(generator: np.random.Generator, rows: int, columns: int) -> np.nda
 
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 10_000), st.sets(st.integers(4, 12), min_size=1, max_size=4))
-def test_a_parent_holds_what_its_children_hold(seed: int, resolutions: set[int]) -> None:
+def test_a_parent_has_the_sum_of_its_children(seed: int, resolutions: set[int]) -> None:
     generator = np.random.default_rng(seed)
     places = np.array([53.8, -1.55]) + generator.uniform(-0.02, 0.02, (60, 2))
     hierarchy = Hierarchy.of(places, [None] * 60, tuple(resolutions))
     assert hierarchy.resolutions == tuple(sorted(resolutions))
     p = posterior(generator, 3, 60)
-    found = [level.probabilities(p) for level in hierarchy.cells]
-    for coarse, fine, by_coarse, by_fine in zip(hierarchy.cells, hierarchy.cells[1:], found, found[1:], strict=False):
+    result = [level.probabilities(p) for level in hierarchy.cells]
+    for coarse, fine, by_coarse, by_fine in zip(hierarchy.cells, hierarchy.cells[1:], result, result[1:], strict=False):
         for at, unit in enumerate(coarse.units):
             children = [i for i, child in enumerate(fine.units) if h3.cell_to_parent(child, coarse.resolution) == unit]
             np.testing.assert_allclose(by_fine[:, children].sum(axis=1), by_coarse[:, at], rtol=1e-12)
-    for values in found:
+    for values in result:
         np.testing.assert_allclose(values.sum(axis=1), 1.0, rtol=1e-12)
 
 
@@ -59,9 +59,9 @@ def test_a_unit_is_the_sum_of_its_candidates(make_gallery: Make) -> None:
     by_city = hierarchy.city.probabilities(p)
     for row in range(4):
         for at, city in enumerate(hierarchy.city.units):
-            own = sum(p[row, m] for m, name in enumerate(gallery.cities) if name == city)
-            assert by_city[row, at] == pytest.approx(own)
-            assert probability_of(hierarchy.city, p[row], city) == pytest.approx(own)
+            mass = sum(p[row, m] for m, name in enumerate(gallery.cities) if name == city)
+            assert by_city[row, at] == pytest.approx(mass)
+            assert probability_of(hierarchy.city, p[row], city) == pytest.approx(mass)
         nowhere = sum(p[row, m] for m, name in enumerate(gallery.cities) if name is None)
         assert by_city[row].sum() == pytest.approx(1.0 - nowhere)
         (level,) = hierarchy.cells
@@ -79,8 +79,8 @@ def test_a_subset_of_the_candidates_keeps_its_units(make_gallery: Make) -> None:
     p = posterior(np.random.default_rng(0), 1, 3)
     whole = np.zeros((1, len(gallery)))
     whole[:, rows] = p
-    for some, level in zip(hierarchy.take(rows).levels, hierarchy.levels, strict=True):
-        np.testing.assert_allclose(some.probabilities(p), level.probabilities(whole))
+    for part, level in zip(hierarchy.take(rows).levels, hierarchy.levels, strict=True):
+        np.testing.assert_allclose(part.probabilities(p), level.probabilities(whole))
     with pytest.raises(MismatchError, match="3 candidates"):
         hierarchy.take(rows).city.probabilities(whole)
 
@@ -105,7 +105,7 @@ def test_the_most_probable_unit_and_that_of_the_point_are_both_stated() -> None:
         resolution_of(hierarchy.city)
 
 
-def test_all_figures_of_an_answer_are_of_one_posterior(
+def test_all_probabilities_of_an_answer_come_from_one_posterior(
     make_gallery: Make, model: object, photographs: Photographs
 ) -> None:
     gallery, paths = make_gallery(1), photographs(3)
@@ -118,8 +118,8 @@ def test_all_figures_of_an_answer_are_of_one_posterior(
         assert answer.city_probability == pytest.approx(by_city.max(), rel=1e-4)
         assert answer.point_city == answer.candidates[0].city
         if answer.point_city is not None:
-            own = by_city[hierarchy.city.units.index(answer.point_city)]
-            assert answer.point_city_probability == pytest.approx(own, rel=1e-4)
+            mass = by_city[hierarchy.city.units.index(answer.point_city)]
+            assert answer.point_city_probability == pytest.approx(mass, rel=1e-4)
         assert [cell.resolution for cell in answer.cells] == [7, 10]
         for cell, level in zip(answer.cells, hierarchy.cells, strict=True):
             values = level.probabilities(smooth[row : row + 1])[0]

@@ -1,4 +1,4 @@
-"""Photographs in, answers out: what they say, their forms, and what happens to what is no photograph."""
+"""From photographs to answers: their content, their formats, and files that are not photographs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def locator(make_gallery: Make, model: object) -> Locator:
     return Locator(make_gallery(1), model, CONFIG)
 
 
-def test_an_answer_is_that_of_the_posterior(locator: Locator, photographs: Photographs, model: object) -> None:
+def test_an_answer_follows_from_the_posterior(locator: Locator, photographs: Photographs, model: object) -> None:
     paths, gallery = photographs(3), locator.gallery
     model.seen = 0
     answers = locator.locate(paths, top_k=4)
@@ -145,7 +145,7 @@ def test_an_undecodable_file_is_answered_with_an_error(locator: Locator, photogr
     assert [answer.error is None for answer in locator.locate(paths[1])] == [False]
 
 
-def test_a_model_that_diverged_is_not_taken_for_bad_photographs(locator: Locator, photographs: Photographs) -> None:
+def test_a_diverged_model_is_distinguished_from_bad_photographs(locator: Locator, photographs: Photographs) -> None:
     locator.model.head.data.fill_(float("nan"))
     with pytest.raises(ArtefactError, match="diverged"):
         locator.locate(photographs(2))
@@ -166,7 +166,7 @@ def answers(locator: Locator, photographs: Photographs) -> list[Answer]:
     return locator.locate([*photographs(2), Path("nowhere, or somewhere.jpg")], top_k=3)
 
 
-def test_json_is_a_list_with_everything(answers: list[Answer]) -> None:
+def test_json_is_a_list_of_complete_answers(answers: list[Answer]) -> None:
     read = json.loads(as_text(answers, "json"))
     assert [entry["photograph"] for entry in read] == [answer.photograph for answer in answers]
     assert read[0] == answers[0].as_dict()
@@ -217,7 +217,7 @@ def test_folders_and_patterns_are_expanded(
         named_photographs(())
 
 
-def test_a_gallery_folder_answers_with_the_real_model_on_its_own(photographs: Photographs, tmp_path: Path) -> None:
+def test_a_gallery_folder_answers_with_its_model(photographs: Photographs, tmp_path: Path) -> None:
     config = ModelConfig(
         image=ImageConfig(size_px=32, head_width=16),
         location=LocationConfig(text_tower="none", grid_levels=2, grid_log2_size=8, hidden_width=16),

@@ -45,7 +45,7 @@ def stated(locator: Locator, p: np.ndarray) -> np.ndarray:
 
 def listed(locator: Locator, answer: Answer) -> dict[int, float]:
     numbers = {name: at for at, name in enumerate(locator.gallery.candidate_ids)}
-    return {numbers[one.candidate_id]: one.probability for one in answer.candidates}
+    return {numbers[candidate.candidate_id]: candidate.probability for candidate in answer.candidates}
 
 
 def test_one_answer_to_several_photographs(locator: Locator, photographs: Photographs) -> None:
@@ -61,36 +61,42 @@ def test_one_answer_to_several_photographs(locator: Locator, photographs: Photog
     np.testing.assert_allclose(locator.posterior_of(paths), expected, rtol=1e-4)
 
 
-def test_the_evidence_of_each_of_several_photographs_is_that_of_it_alone(
+def test_the_evidence_of_each_of_several_photographs_equals_that_of_a_single_one(
     locator: Locator, photographs: Photographs
 ) -> None:
     paths = photographs(3)
     (answer,) = locator.locate(paths, together=True, top_k=30)
-    singles = [{one.candidate_id: one for one in single.candidates} for single in locator.locate(paths, top_k=30)]
-    for one in answer.candidates:
-        assert (one.location_similarity, one.image_share) == (None, None)
-        assert [said.photograph for said in one.evidence] == [str(path) for path in paths]
-        for said, single in zip(one.evidence, singles, strict=True):
-            by_itself = single[one.candidate_id]
+    singles = [
+        {candidate.candidate_id: candidate for candidate in single.candidates}
+        for single in locator.locate(paths, top_k=30)
+    ]
+    for candidate in answer.candidates:
+        assert (candidate.location_similarity, candidate.image_share) == (None, None)
+        assert [stated_evidence.photograph for stated_evidence in candidate.evidence] == [str(path) for path in paths]
+        for stated_evidence, single in zip(candidate.evidence, singles, strict=True):
+            by_itself = single[candidate.candidate_id]
             assert by_itself.evidence == ()
-            assert said.probability == pytest.approx(by_itself.probability, rel=1e-9)
-            assert said.image_share == pytest.approx(by_itself.image_share, abs=2e-6)
-            assert said.location_similarity == pytest.approx(by_itself.location_similarity, abs=2e-6)
-            assert said.image_ids == by_itself.image_ids
-            assert said.image_similarities == pytest.approx(by_itself.image_similarities, abs=2e-6)
+            assert stated_evidence.probability == pytest.approx(by_itself.probability, rel=1e-9)
+            assert stated_evidence.image_share == pytest.approx(by_itself.image_share, abs=2e-6)
+            assert stated_evidence.location_similarity == pytest.approx(by_itself.location_similarity, abs=2e-6)
+            assert stated_evidence.image_ids == by_itself.image_ids
+            assert stated_evidence.image_similarities == pytest.approx(by_itself.image_similarities, abs=2e-6)
         nearest = {
-            name: max(dict(zip(said.image_ids, said.image_similarities, strict=True))[name] for said in one.evidence)
-            for name in one.image_ids
+            name: max(
+                dict(zip(stated_evidence.image_ids, stated_evidence.image_similarities, strict=True))[name]
+                for stated_evidence in candidate.evidence
+            )
+            for name in candidate.image_ids
         }
-        assert one.image_similarities == pytest.approx([nearest[name] for name in one.image_ids])
-        assert list(one.image_similarities) == sorted(one.image_similarities, reverse=True)
+        assert candidate.image_similarities == pytest.approx([nearest[name] for name in candidate.image_ids])
+        assert list(candidate.image_similarities) == sorted(candidate.image_similarities, reverse=True)
 
 
-def test_the_order_in_which_they_are_given_does_not_matter(locator: Locator, photographs: Photographs) -> None:
+def test_the_order_of_photographs_has_no_effect(locator: Locator, photographs: Photographs) -> None:
     paths = photographs(4)
-    (one,), (other,) = (locator.locate(order, together=True, top_k=30) for order in (paths, paths[::-1]))
-    assert listed(locator, one) == pytest.approx(listed(locator, other), rel=1e-6)
-    assert (one.lat_deg, one.lon_deg) == (other.lat_deg, other.lon_deg)
+    (candidate,), (other,) = (locator.locate(order, together=True, top_k=30) for order in (paths, paths[::-1]))
+    assert listed(locator, candidate) == pytest.approx(listed(locator, other), rel=1e-6)
+    assert (candidate.lat_deg, candidate.lon_deg) == (other.lat_deg, other.lon_deg)
 
 
 def test_together_a_single_photograph_has_its_usual_answer(locator: Locator, photographs: Photographs) -> None:
@@ -105,18 +111,18 @@ def test_an_undecodable_photograph_is_stated_and_the_others_are_answered(
     paths = photographs(3)
     (expected,) = locator.locate([paths[0], paths[2]], together=True)
     paths[1].write_text("a letter")
-    found, letter, nowhere = locator.locate([paths[0], paths[1], Path("no.jpg"), paths[2]], together=True)
-    assert found == expected
-    assert found.photographs == (str(paths[0]), str(paths[2]))
+    result, letter, nowhere = locator.locate([paths[0], paths[1], Path("no.jpg"), paths[2]], together=True)
+    assert result == expected
+    assert result.photographs == (str(paths[0]), str(paths[2]))
     assert (letter.photograph, nowhere.photograph) == (str(paths[1]), "no.jpg")
     assert "not an image" in str(letter.error)
     assert "no such file" in str(nowhere.error)
-    (one, other) = locator.locate([paths[1], Path("no.jpg")], together=True)
-    assert one.error
+    (candidate, other) = locator.locate([paths[1], Path("no.jpg")], together=True)
+    assert candidate.error
     assert other.error
     for name in get_args(Format):
         if name != "parquet":
-            assert "no such file" in as_text([found, letter, nowhere], name)
+            assert "no such file" in as_text([result, letter, nowhere], name)
 
 
 def test_regions_are_calibrated_only_for_one_photograph_without_a_prior(
@@ -128,9 +134,9 @@ def test_regions_are_calibrated_only_for_one_photograph_without_a_prior(
             assert answer.region is not None
             assert answer.region.calibrated
         assert not caplog.text
-        for asked in ({"together": True}, {"prior": near}, {"prior": near, "together": True}):
+        for options in ({"together": True}, {"prior": near}, {"prior": near, "together": True}):
             caplog.clear()
-            for answer in locator.locate(paths, **asked):
+            for answer in locator.locate(paths, **options):
                 assert answer.region is not None
                 assert not answer.region.calibrated
                 assert answer.region.cells
@@ -160,9 +166,9 @@ def test_a_city_and_an_area_exclude_candidates(locator: Locator, photographs: Ph
         (whole,) = locator.locate(paths[:1], prior=prior)
         assert whole.region is not None
         assert not whole.region.calibrated
-        found = locator.posterior_of(paths[0], prior=prior)
-        assert set(np.flatnonzero(found)) <= set(rows.tolist())
-        assert found.sum() == pytest.approx(1.0)
+        result = locator.posterior_of(paths[0], prior=prior)
+        assert set(np.flatnonzero(result)) <= set(rows.tolist())
+        assert result.sum() == pytest.approx(1.0)
 
 
 def test_a_rough_position_is_a_prior_that_counts_once_for_several_photographs(
@@ -170,20 +176,20 @@ def test_a_rough_position_is_a_prior_that_counts_once_for_several_photographs(
 ) -> None:
     paths, gallery = photographs(3), locator.gallery
     near = Prior(near_deg=tuple(gallery.positions_deg[4]), radius_m=400.0)
-    known = near.weights(gallery.positions_deg)
-    assert known is not None
-    assert known.log_weight is not None
-    weight = np.exp(known.log_weight)
+    prior_weights = near.weights(gallery.positions_deg)
+    assert prior_weights is not None
+    assert prior_weights.log_weight is not None
+    weight = np.exp(prior_weights.log_weight)
     (answer,) = locator.locate(paths, prior=near, together=True, top_k=30)
     product = alone(locator, paths).prod(axis=0) ** (1 / 3**EXPONENT)
     assert listed(locator, answer) == pytest.approx(dict(enumerate(stated(locator, product * weight))), rel=1e-4)
     singles = alone(locator, paths)
     for row, single in enumerate(locator.locate(paths, prior=near, top_k=30)):
-        own = stated(locator, singles[row] * weight)
-        assert listed(locator, single) == pytest.approx(dict(enumerate(own)), rel=1e-4)
+        by_prior = stated(locator, singles[row] * weight)
+        assert listed(locator, single) == pytest.approx(dict(enumerate(by_prior)), rel=1e-4)
     sure = replace(near, radius_m=1.0)
-    (there,) = locator.locate(paths, prior=sure, together=True)
-    assert there.candidates[0].candidate_id == "c4"
+    (certain,) = locator.locate(paths, prior=sure, together=True)
+    assert certain.candidates[0].candidate_id == "c4"
 
 
 def test_an_empty_prior_changes_nothing(locator: Locator, photographs: Photographs) -> None:

@@ -1,4 +1,4 @@
-"""Points from posteriors: known medians, invariances, and the decision that the mode is."""
+"""Point estimates: known medians, invariances, and the mode as a Bayes decision."""
 
 from __future__ import annotations
 
@@ -39,32 +39,32 @@ def _offset_m(found_deg: np.ndarray, x_m: float, y_m: float) -> float:
 def test_geometric_median_of_known_points(
     points: list[list[float]], weights: list[float], expected: list[float]
 ) -> None:
-    found = geometric_median(_log(weights), FRAME.to_deg(points), top_mass=1.0)
-    assert _offset_m(found, *expected) < 0.5
+    result = geometric_median(_log(weights), FRAME.to_deg(points), top_mass=1.0)
+    assert _offset_m(result, *expected) < 0.5
 
 
-def test_a_median_that_is_a_point_is_hit_though_the_others_almost_pull_it_off() -> None:
+def test_a_median_at_a_point_is_exact() -> None:
     """Two unit directions at right angles, 0.7 each, pull with 0.99; the point holds with 1."""
-    found = geometric_median(_log([1.0, 0.7, 0.7]), FRAME.to_deg([[0, 0], [100, 0], [0, 100]]), top_mass=1.0)
-    assert _offset_m(found, 0, 0) < 1e-3
+    result = geometric_median(_log([1.0, 0.7, 0.7]), FRAME.to_deg([[0, 0], [100, 0], [0, 100]]), top_mass=1.0)
+    assert _offset_m(result, 0, 0) < 1e-3
 
 
 def test_geometric_median_is_the_least_expected_distance() -> None:
     generator = np.random.default_rng(3)
     places, weights = FRAME.to_deg(generator.normal(0, 200, (40, 2))), generator.exponential(size=40)
-    found = geometric_median(_log(list(weights)), places, top_mass=1.0)[0]
+    result = geometric_median(_log(list(weights)), places, top_mass=1.0)[0]
 
     def cost(lat: float, lon: float) -> float:
         return float(weights @ haversine_m(places[:, 0], places[:, 1], np.float64(lat), np.float64(lon)))
 
-    around = FRAME.to_xy_m(found[None])[0]
+    around = FRAME.to_xy_m(result[None])[0]
     for step in (1.0, 20.0):
         for angle in np.linspace(0, 2 * np.pi, 12):
             lat, lon = FRAME.to_deg([around + step * np.array([np.cos(angle), np.sin(angle)])])[0]
-            assert cost(*found) <= cost(lat, lon) + 1e-3
+            assert cost(*result) <= cost(lat, lon) + 1e-3
 
 
-def test_geometric_median_looks_only_at_the_top_mass() -> None:
+def test_geometric_median_uses_only_the_top_mass() -> None:
     places = FRAME.to_deg([[0, 0], [10, 0], [5000, 0]])
     near = geometric_median(_log([50, 45, 5]), places, top_mass=0.9)
     assert _offset_m(near, 0, 0) < 0.5
@@ -86,19 +86,19 @@ def test_estimates_do_not_depend_on_the_order_of_candidates(seed: int, data: st.
 
 @given(seed=st.integers(0, 2**31), turn_deg=st.floats(-180, 180), lat_deg=st.sampled_from([0.0, 51.5, -33.0, 89.999]))
 @settings(max_examples=40, deadline=None)
-def test_turning_the_earth_turns_the_estimates(seed: int, turn_deg: float, lat_deg: float) -> None:
+def test_estimates_rotate_with_the_earth(seed: int, turn_deg: float, lat_deg: float) -> None:
     """Also across the antimeridian, and near the pole."""
     generator = np.random.default_rng(seed)
     places = LocalFrame(lat_deg, 0.0).to_deg(generator.normal(0, 30, (12, 2)))
     log_p = np.log(generator.dirichlet(np.ones(12), size=2))
     turned = np.stack([places[:, 0], (places[:, 1] + turn_deg + 180) % 360 - 180], axis=1)
     for estimate in estimators(PosteriorConfig(smoothing_m=25.0)).values():
-        here, there = estimate(log_p, places), estimate(log_p, turned)
-        here = np.stack([here[:, 0], (here[:, 1] + turn_deg + 180) % 360 - 180], axis=1)
-        assert geodesic_m(here, there).max() < 0.05
+        before, after = estimate(log_p, places), estimate(log_p, turned)
+        before = np.stack([before[:, 0], (before[:, 1] + turn_deg + 180) % 360 - 180], axis=1)
+        assert geodesic_m(before, after).max() < 0.05
 
 
-def test_mode_prefers_a_street_of_small_masses_to_one_lonely_large_one() -> None:
+def test_mode_prefers_a_street_of_small_masses_to_a_single_larger_one() -> None:
     places = FRAME.to_deg([[0, 0], [500, 0], [510, 0], [520, 0]])
     log_p = _log([0.34, 0.2, 0.26, 0.2])
     assert _offset_m(argmax(log_p, places), 0, 0) < 0.1
@@ -111,18 +111,20 @@ def test_mode_is_the_candidate_of_the_greatest_expected_kernel(kernel: str) -> N
     generator = np.random.default_rng(5)
     places = FRAME.to_deg(generator.normal(0, 60, (25, 2)))
     p = generator.dirichlet(np.ones(25), size=6)
-    found = mode(np.log(p), places, 20.0, kernel)
-    for own, answer in zip(p, found, strict=True):
+    result = mode(np.log(p), places, 20.0, kernel)
+    for masses, answer in zip(p, result, strict=True):
         gain = []
         for place in places:
             distance = haversine_m(places[:, 0], places[:, 1], place[0], place[1])
-            gain.append(sum(w * kernel_weight(d, 20.0, kernel) for w, d in zip(own, distance, strict=True) if d <= 80))
+            gain.append(
+                sum(w * kernel_weight(d, 20.0, kernel) for w, d in zip(masses, distance, strict=True) if d <= 80)
+            )
         np.testing.assert_array_equal(answer, places[int(np.argmax(gain))])
 
 
 @given(seed=st.integers(0, 2**31), k=st.integers(1, 12), levels=st.integers(1, 30))
 @settings(max_examples=60, deadline=None)
-def test_top_k_is_a_sort_cut_short_also_among_equals(seed: int, k: int, levels: int) -> None:
+def test_top_k_equals_a_sort_also_with_ties(seed: int, k: int, levels: int) -> None:
     scores = np.random.default_rng(seed).integers(0, levels, (4, 9)).astype(np.float64)
-    for row, found in zip(scores, top_k(scores, k), strict=True):
-        assert found.tolist() == sorted(range(9), key=lambda m: (-row[m], m))[:k]
+    for row, result in zip(scores, top_k(scores, k), strict=True):
+        assert result.tolist() == sorted(range(9), key=lambda m: (-row[m], m))[:k]

@@ -61,12 +61,12 @@ def test_posterior_equals_loops(
 ) -> None:
     gallery, query = make_gallery(1, with_photographs=with_photographs), make_queries(1)
     config = PosteriorConfig(0.1, 0.2, image_weight, smoothing_m=120.0)
-    ours, ours_smooth = log_posterior(query, gallery, config), log_posterior(query, gallery, config, smooth=True)
+    log_p, log_p_smooth = log_posterior(query, gallery, config), log_posterior(query, gallery, config, smooth=True)
     for row, q in enumerate(query):
         oracle = _posterior_loop(q, gallery, config)
-        np.testing.assert_allclose(np.exp(ours[row]), oracle, rtol=1e-4, atol=1e-12)
+        np.testing.assert_allclose(np.exp(log_p[row]), oracle, rtol=1e-4, atol=1e-12)
         smooth = _smooth_loop(oracle, gallery, config)
-        np.testing.assert_allclose(np.exp(ours_smooth[row]), smooth, rtol=1e-4, atol=1e-12)
+        np.testing.assert_allclose(np.exp(log_p_smooth[row]), smooth, rtol=1e-4, atol=1e-12)
 
 
 def test_the_coldest_posterior_is_the_nearest_and_the_hottest_is_uniform(
@@ -80,7 +80,7 @@ def test_the_coldest_posterior_is_the_nearest_and_the_hottest_is_uniform(
     np.testing.assert_allclose(hot, 1 / len(gallery), rtol=1e-5)
 
 
-def test_images_decide_alone_at_full_weight_when_every_place_has_one(make_gallery: Make, make_queries: Queries) -> None:
+def test_at_full_weight_only_images_count_when_every_place_has_one(make_gallery: Make, make_queries: Queries) -> None:
     gallery, query = make_gallery(3, places=10, with_photographs=10, photographs=60), make_queries(3)
     assert len(set(gallery.image_rows)) == 10
     shuffled = replace(gallery, location_embeddings=gallery.location_embeddings[::-1].copy())
@@ -94,17 +94,17 @@ def test_images_only_redistribute_the_mass_of_photographed_candidates(
     make_gallery: Make, make_queries: Queries
 ) -> None:
     gallery, query = make_gallery(4), make_queries(4)
-    there = np.isin(np.arange(len(gallery)), gallery.image_rows)
+    photographed = np.isin(np.arange(len(gallery)), gallery.image_rows)
     plain = np.exp(log_posterior(query, gallery, PosteriorConfig(0.1, 0.1, 0.0)))
     mixed = np.exp(log_posterior(query, gallery, PosteriorConfig(0.1, 0.1, 0.7)))
-    np.testing.assert_allclose(mixed[:, ~there], plain[:, ~there], rtol=1e-5)
-    np.testing.assert_allclose(mixed[:, there].sum(axis=1), plain[:, there].sum(axis=1), rtol=1e-5)
-    assert np.abs(mixed[:, there] - plain[:, there]).max() > 0.05
+    np.testing.assert_allclose(mixed[:, ~photographed], plain[:, ~photographed], rtol=1e-5)
+    np.testing.assert_allclose(mixed[:, photographed].sum(axis=1), plain[:, photographed].sum(axis=1), rtol=1e-5)
+    assert np.abs(mixed[:, photographed] - plain[:, photographed]).max() > 0.05
 
 
 @given(seed=st.integers(0, 10_000), data=st.data())
 @settings(max_examples=25, deadline=None)
-def test_the_order_of_the_gallery_does_not_matter(
+def test_the_order_of_the_gallery_has_no_effect(
     make_gallery: Make, make_queries: Queries, seed: int, data: st.DataObject
 ) -> None:
     gallery, query = make_gallery(seed, places=12, with_photographs=6, photographs=9), make_queries(seed, 3)
@@ -122,9 +122,9 @@ def test_the_order_of_the_gallery_does_not_matter(
     )
     config = PosteriorConfig(0.1, 0.1, 0.4, smoothing_m=150.0)
     for smooth in (False, True):
-        ours = log_posterior(query, gallery, config, smooth=smooth)
-        theirs = log_posterior(query, moved, config, smooth=smooth)
-        np.testing.assert_allclose(theirs, ours[:, order], rtol=1e-4, atol=1e-4)
+        log_p = log_posterior(query, gallery, config, smooth=smooth)
+        permuted = log_posterior(query, moved, config, smooth=smooth)
+        np.testing.assert_allclose(permuted, log_p[:, order], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("memory_bytes", [1, 3000, 10**9])
@@ -154,7 +154,7 @@ def test_smoothing_two_places_has_a_closed_form() -> None:
     assert far == pytest.approx(math.exp(-0.5) / (1 + math.exp(-0.5)), rel=1e-9)
 
 
-def test_a_kernel_made_in_blocks_is_the_whole(make_gallery: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_computed_in_blocks_equals_the_whole(make_gallery: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     places = make_gallery(6).positions_deg
     whole = ground_kernel(places, 100.0).toarray()
     monkeypatch.setattr("swclip.geo.spatial_smoothing._ROWS_AT_ONCE", 7)

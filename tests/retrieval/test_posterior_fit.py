@@ -46,20 +46,20 @@ def _noisy_world(generator: np.random.Generator, noise: float) -> tuple[Gallery,
 
 def _score_loop(p: np.ndarray, places: np.ndarray, truth: np.ndarray) -> float:
     total = 0.0
-    for own, true in zip(p, truth, strict=True):
+    for row, true in zip(p, truth, strict=True):
         k = np.exp(-haversine_m(places[:, 0], places[:, 1], true[0], true[1]) / 25.0)
-        total -= math.log(0.99 * float(own @ k) + 0.01 * float(k.mean()))
+        total -= math.log(0.99 * float(row @ k) + 0.01 * float(k.mean()))
     return total / len(p)
 
 
 def test_the_fit_is_the_best_of_its_grid_by_brute_force() -> None:
     gallery, query, truth = _noisy_world(np.random.default_rng(0), noise=0.15)
-    some = gallery.image_rows % 3 > 0  # two places in three have a photograph
+    kept = gallery.image_rows % 3 > 0  # two places in three have a photograph
     gallery = replace(
         gallery,
-        image_embeddings=gallery.image_embeddings[some],
-        image_rows=gallery.image_rows[some],
-        image_ids=[i for i, good in zip(gallery.image_ids, some, strict=True) if good],
+        image_embeddings=gallery.image_embeddings[kept],
+        image_rows=gallery.image_rows[kept],
+        image_ids=[i for i, good in zip(gallery.image_ids, kept, strict=True) if good],
     )
     temperatures, weights, smoothings = (0.02, 0.2), (0.0, 0.5, 1.0), (0.0, 30.0)
     fit = fit_posterior(
@@ -94,7 +94,7 @@ def test_noisier_queries_get_a_hotter_posterior() -> None:
     assert fits[0].median_error_m < 1.0 < fits[1].mean_error_m
 
 
-def test_a_fit_names_the_estimator_that_answers_best() -> None:
+def test_a_fit_selects_the_estimator_with_the_smallest_errors() -> None:
     gallery, query, truth = _noisy_world(np.random.default_rng(2), noise=0.2)
     fit = fit_posterior(query, truth, gallery)
     log_p = log_posterior(query, gallery, fit.config)
@@ -103,11 +103,11 @@ def test_a_fit_names_the_estimator_that_answers_best() -> None:
     heeded = {name: np.log1p(error / 10.0).mean() for name, error in errors.items()}
     assert len(set(heeded.values())) > 1
     assert fit.config.estimator == min(heeded, key=lambda name: heeded[name])
-    own = errors[fit.config.estimator]
-    assert (fit.median_error_m, fit.mean_error_m) == pytest.approx((np.median(own), own.mean()), rel=1e-6)
+    row = errors[fit.config.estimator]
+    assert (fit.median_error_m, fit.mean_error_m) == pytest.approx((np.median(row), row.mean()), rel=1e-6)
 
 
-def test_a_fit_leaves_out_smoothings_too_wide_and_says_so(
+def test_a_fit_skips_smoothings_that_are_too_wide_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     gallery, query, truth = _noisy_world(np.random.default_rng(3), noise=0.2)
@@ -116,8 +116,8 @@ def test_a_fit_leaves_out_smoothings_too_wide_and_says_so(
     assert "smoothing over 500 m and more is not tried" in caplog.text
 
 
-def test_a_fit_needs_queries_with_places(make_gallery: Make, make_queries: Make) -> None:
-    with pytest.raises(InputError, match="11 and 3"):
+def test_a_fit_needs_queries_with_positions(make_gallery: Make, make_queries: Make) -> None:
+    with pytest.raises(InputError, match="got 3 for 11"):
         fit_posterior(make_queries(0), np.zeros((3, 2)), make_gallery(0))
-    with pytest.raises(InputError, match="0 and 0"):
+    with pytest.raises(InputError, match="got 0 for 0"):
         fit_posterior(make_queries(0)[:0], np.zeros((0, 2)), make_gallery(0))

@@ -1,4 +1,4 @@
-"""What is known beforehand, in terms of candidates: cities, areas, rough positions, and all together."""
+"""Priors as weights of candidates: cities, areas, rough positions, and combinations."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ SQUARE = shapely.box(0, 50, 1, 51)
 
 
 def rows(prior: Prior) -> list[int]:
-    known = prior.weights(PLACES, CITIES)
-    assert known is not None
-    assert known.rows is not None
-    return known.rows.tolist()
+    weights = prior.weights(PLACES, CITIES)
+    assert weights is not None
+    assert weights.rows is not None
+    return weights.rows.tolist()
 
 
-def test_a_city_by_its_name_whatever_the_capitals() -> None:
+def test_a_city_by_its_name_in_any_case() -> None:
     for name in ("Leeds", "LEEDS", " leeds "):
         assert rows(Prior(city=name)) == [0, 2]
     assert rows(Prior(city="ZU\u0308RICH")) == [4]  # the dots beside the letter, as some systems write them
 
 
 def test_an_unknown_city_is_refused_and_similar_names_are_listed_first() -> None:
-    with pytest.raises(UnknownCityError, match="'Yrok' is no city of the gallery; it has York, ") as refused:
+    with pytest.raises(UnknownCityError, match="'Yrok' is not a city of the gallery; it has York, ") as refused:
         rows(Prior(city="Yrok"))
     assert isinstance(refused.value, InputError)
     assert all(name in str(refused.value) for name in ("Leeds", "York", "Zürich"))
@@ -43,49 +43,49 @@ def test_an_unknown_city_is_refused_and_similar_names_are_listed_first() -> None
         Prior(city="City 7").weights(np.zeros((30, 2)), many)
     assert str(refused.value).index("City 07") < str(refused.value).index("City 27")
     for nameless in (None, [None] * 5):
-        with pytest.raises(UnknownCityError, match="names no cities"):
+        with pytest.raises(UnknownCityError, match="has no cities"):
             Prior(city="Leeds").weights(PLACES, nameless)
 
 
 def test_an_area_is_in_longitude_and_latitude() -> None:
     assert rows(Prior(within=SQUARE)) == [0, 1, 2]
     assert rows(Prior(within=SQUARE - shapely.box(0.4, 50.4, 0.6, 50.6))) == [1, 2]
-    with pytest.raises(NoCandidatesError, match="draw it elsewhere"):
+    with pytest.raises(NoCandidatesError, match="choose another area"):
         rows(Prior(within=shapely.box(-20, 50, -19, 51)))
 
 
 @given(st.floats(-80, 80), st.floats(-179, 179), st.floats(1e6, 1e8))
-def test_a_rough_position_weighs_by_distance(lat: float, lon: float, radius_m: float) -> None:
-    known = Prior(near_deg=(lat, lon), radius_m=radius_m)
+def test_a_rough_position_weights_candidates_by_distance(lat: float, lon: float, radius_m: float) -> None:
+    rough = Prior(near_deg=(lat, lon), radius_m=radius_m)
     away = [haversine_m(np.float64(p[0]), np.float64(p[1]), np.float64(lat), np.float64(lon)) for p in PLACES]
     if min(away) > FARTHEST_RADII * radius_m:
         with pytest.raises(NoCandidatesError, match="latitude comes before longitude"):
-            known.weights(PLACES)
+            rough.weights(PLACES)
         return
-    found = known.weights(PLACES)
-    assert found is not None
-    assert found.rows is None
-    assert found.log_weight is not None
-    for distance, weight in zip(away, found.log_weight, strict=True):
+    result = rough.weights(PLACES)
+    assert result is not None
+    assert result.rows is None
+    assert result.log_weight is not None
+    for distance, weight in zip(away, result.log_weight, strict=True):
         assert weight == pytest.approx(-(distance**2) / (2 * radius_m**2), rel=1e-9)
 
 
-def test_a_position_far_from_everything_is_a_mistake() -> None:
+def test_a_position_far_from_all_candidates_is_refused() -> None:
     near = {"near_deg": (50.5, 0.5), "radius_m": 100.0}
     assert Prior(**near).weights(PLACES) is not None
     with pytest.raises(NoCandidatesError, match="within 10 radii"):
         Prior(near_deg=(0.5, 50.6), radius_m=100.0).weights(PLACES)
-    with pytest.raises(NoCandidatesError, match="nearest is 39"):  # the one near it lies in another city
+    with pytest.raises(NoCandidatesError, match="nearest is 39"):  # the one near it is in another city
         Prior(city="York", **near).weights(PLACES, CITIES)
 
 
-def test_all_conditions_hold_at_once() -> None:
-    known = Prior("Leeds", shapely.box(0, 50, 0.7, 52), (50.5, 0.5), 1e5).weights(PLACES, CITIES)
-    assert known is not None
-    assert known.rows is not None
-    assert known.log_weight is not None
-    assert known.rows.tolist() == [0]
-    assert known.log_weight.shape == (5,)
+def test_all_conditions_apply_together() -> None:
+    weights = Prior("Leeds", shapely.box(0, 50, 0.7, 52), (50.5, 0.5), 1e5).weights(PLACES, CITIES)
+    assert weights is not None
+    assert weights.rows is not None
+    assert weights.log_weight is not None
+    assert weights.rows.tolist() == [0]
+    assert weights.log_weight.shape == (5,)
     with pytest.raises(NoCandidatesError, match="none of York's candidates"):
         rows(Prior("York", shapely.box(0.4, 50, 0.7, 51)))
 

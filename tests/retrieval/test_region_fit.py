@@ -1,4 +1,4 @@
-"""Calibration on validation queries: blocks kept whole, each tail by a posterior that did not see the query."""
+"""Calibration on validation queries: whole blocks, and tails by a posterior that was fitted without the query."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GRID = {"temperatures": (0.05, 0.2, 0.5), "image_weights": (0.0, 0.5), "smoothin
 
 
 @pytest.fixture
-def asked(
+def queries(
     make_gallery: Callable[..., Gallery], make_queries: Callable[..., np.ndarray]
 ) -> tuple[Gallery, np.ndarray, np.ndarray]:
     gallery, query = make_gallery(4), make_queries(4, 24)
@@ -34,7 +34,7 @@ def test_blocks_are_not_split_and_parts_are_of_similar_size() -> None:
     blocks = [f"b{at}" for at in np.random.default_rng(0).integers(0, 30, 300)]
     part_of = split_blocks(blocks, 5, np.random.default_rng(1))
     assert all(
-        len({part for part, own in zip(part_of, blocks, strict=True) if own == block}) == 1 for block in set(blocks)
+        len({part for part, refit in zip(part_of, blocks, strict=True) if refit == block}) == 1 for block in set(blocks)
     )
     sizes = np.bincount(part_of, minlength=5)
     assert sizes.max() - sizes.min() <= max(blocks.count(block) for block in set(blocks))
@@ -42,8 +42,8 @@ def test_blocks_are_not_split_and_parts_are_of_similar_size() -> None:
     assert sorted(split_blocks(["a", "b"], 5, np.random.default_rng(0)).tolist()) == [0, 1]
 
 
-def test_a_fold_is_left_out_of_the_fit(asked: tuple[Gallery, np.ndarray, np.ndarray]) -> None:
-    gallery, query, truth = asked
+def test_a_fold_is_left_out_of_the_fit(queries: tuple[Gallery, np.ndarray, np.ndarray]) -> None:
+    gallery, query, truth = queries
     fold_of = np.arange(24) % 3
     fit = fit_posterior(query, truth, gallery, fold_of=fold_of, **GRID)
     alone = fit_posterior(query, truth, gallery, **GRID)
@@ -51,8 +51,8 @@ def test_a_fold_is_left_out_of_the_fit(asked: tuple[Gallery, np.ndarray, np.ndar
     assert alone.left_out == fit_posterior(query, truth, gallery, fold_of=fold_of * 0, **GRID).left_out == ()
     for fold, config in enumerate(fit.left_out):
         others = fold_of != fold
-        own = fit_posterior(query[others], truth[others], gallery, **GRID).config
-        assert {**config.to_dict(), "estimator": None} == {**own.to_dict(), "estimator": None}
+        refit = fit_posterior(query[others], truth[others], gallery, **GRID).config
+        assert {**config.to_dict(), "estimator": None} == {**refit.to_dict(), "estimator": None}
     assert len(fit.left_out) == 3
 
 
@@ -62,18 +62,18 @@ def _tails(gallery: Gallery, query: np.ndarray, truth: np.ndarray, config: Poste
     return tail_mass(ground.mass(p), ground.area_km2, ground.index_of(truth))
 
 
-def test_tails_are_by_the_posterior_that_did_not_see_the_query(asked: tuple[Gallery, np.ndarray, np.ndarray]) -> None:
-    gallery, query, truth = asked
+def test_tails_use_the_posterior_fitted_without_the_query(queries: tuple[Gallery, np.ndarray, np.ndarray]) -> None:
+    gallery, query, truth = queries
     truth = truth + np.where(np.arange(24) == 5, 0.05, 0.0)[:, None]
     fold_of = np.arange(24) % 3
     fit = fit_posterior(query, truth, gallery, fold_of=fold_of, **GRID)
-    found = calibrate(query, truth, gallery, fit, fold_of, ["Hull"] * 24, np.arange(24) // 2)
-    assert found.n_blocks == 12
+    result = calibrate(query, truth, gallery, fit, fold_of, ["Hull"] * 24, np.arange(24) // 2)
+    assert result.n_blocks == 12
     expected = np.array([_tails(gallery, query[[q]], truth[[q]], fit.left_out[fold_of[q]])[0] for q in range(24)])
-    np.testing.assert_allclose(found.tails, expected, rtol=1e-4)
-    assert np.flatnonzero(found.tails == 0.0).tolist() == [5], "which is out of reach"
+    np.testing.assert_allclose(result.tails, expected, rtol=1e-4)
+    assert np.flatnonzero(result.tails == 0.0).tolist() == [5], "which is out of reach"
     ground = RegionCells.of(gallery.positions_deg, gallery.cities)
-    for city, cell in zip(found.cities, ground.index_of(truth), strict=True):
+    for city, cell in zip(result.cities, ground.index_of(truth), strict=True):
         assert city == ("Hull" if cell < 0 else ground.cities[cell])
     plain = fit_posterior(query, truth, gallery, **GRID)
     whole = calibrate(query, truth, gallery, plain, fold_of)
@@ -81,12 +81,12 @@ def test_tails_are_by_the_posterior_that_did_not_see_the_query(asked: tuple[Gall
 
 
 def test_two_queries_of_one_photograph_count_once_with_the_smaller_tail(
-    asked: tuple[Gallery, np.ndarray, np.ndarray],
+    queries: tuple[Gallery, np.ndarray, np.ndarray],
 ) -> None:
-    gallery, query, truth = asked
+    gallery, query, truth = queries
     fit = fit_posterior(query, truth, gallery, **GRID)
     both = np.concatenate([query, query[::-1]])
-    found = calibrate(both, np.tile(truth, (2, 1)), gallery, fit, np.zeros(48, dtype=np.int64), variants=2)
+    result = calibrate(both, np.tile(truth, (2, 1)), gallery, fit, np.zeros(48, dtype=np.int64), variants=2)
     one, other = (calibrate(q, truth, gallery, fit, np.zeros(24, dtype=np.int64)) for q in (query, query[::-1]))
-    np.testing.assert_array_equal(found.tails, np.minimum(one.tails, other.tails))
-    assert found.cities == one.cities
+    np.testing.assert_array_equal(result.tails, np.minimum(one.tails, other.tails))
+    assert result.cities == one.cities

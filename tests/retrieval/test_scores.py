@@ -26,21 +26,21 @@ def evidence_about(gallery: Gallery, query: np.ndarray, config: PosteriorConfig,
 
 @pytest.mark.parametrize("smoothing_m", [0.0, 200.0])
 @pytest.mark.parametrize("image_weight", [0.3, 1.0])
-def test_location_and_images_make_the_probability_that_is_stated(
+def test_location_and_images_give_the_stated_probability(
     make_gallery: Galleries, make_queries: Queries, smoothing_m: float, image_weight: float
 ) -> None:
     gallery, query, rows = make_gallery(1), make_queries(1, 3), np.array([20, 3, 11, 0])
     config = PosteriorConfig(0.2, 0.1, image_weight, smoothing_m)
-    found = evidence_about(gallery, query, config, rows)
+    result = evidence_about(gallery, query, config, rows)
     kernel = ground_kernel(gallery.positions_deg, smoothing_m, "gaussian").toarray()
     with_photographs = sorted(set(gallery.image_rows.tolist()))
-    for at, own in enumerate(query.astype(np.float64)):
-        located = np.exp(gallery.location_embeddings.astype(np.float64) @ own / 0.2)
+    for at, vector in enumerate(query.astype(np.float64)):
+        located = np.exp(gallery.location_embeddings.astype(np.float64) @ vector / 0.2)
         located /= located.sum()
         seen = np.zeros(len(gallery))
         for row in with_photographs:
-            theirs = gallery.image_embeddings[gallery.image_rows == row].astype(np.float64)
-            seen[row] = np.exp((theirs @ own).max() / 0.1)
+            images = gallery.image_embeddings[gallery.image_rows == row].astype(np.float64)
+            seen[row] = np.exp((images @ vector).max() / 0.1)
         seen *= located[with_photographs].sum() / seen.sum()
         keeps = np.where(np.isin(np.arange(len(gallery)), with_photographs), 1.0 - image_weight, 1.0)
         for column, row in enumerate(rows):
@@ -49,8 +49,8 @@ def test_location_and_images_make_the_probability_that_is_stated(
                 handed = kernel[other, row] / kernel[other].sum()
                 by_location += handed * keeps[other] * located[other]
                 by_image += handed * image_weight * seen[other]
-            assert found.probability[at, column] == pytest.approx(by_location + by_image, rel=1e-4)
-            assert found.image_share[at, column] == pytest.approx(by_image / (by_location + by_image), abs=1e-4)
+            assert result.probability[at, column] == pytest.approx(by_location + by_image, rel=1e-4)
+            assert result.image_share[at, column] == pytest.approx(by_image / (by_location + by_image), abs=1e-4)
 
 
 def test_the_probability_is_that_of_the_smoothed_posterior(make_gallery: Galleries, make_queries: Queries) -> None:
@@ -63,18 +63,18 @@ def test_the_probability_is_that_of_the_smoothed_posterior(make_gallery: Galleri
 
 def test_photographs_are_ordered_by_similarity(make_gallery: Galleries, make_queries: Queries) -> None:
     gallery, query, every = make_gallery(3), make_queries(3, 2), np.arange(30)
-    found = evidence_about(gallery, query, PosteriorConfig(0.1, 0.1, 0.4, 0.0), every)
+    result = evidence_about(gallery, query, PosteriorConfig(0.1, 0.1, 0.4, 0.0), every)
     cosine = query.astype(np.float64) @ gallery.image_embeddings.T.astype(np.float64)
     for row in every:
-        own = np.flatnonzero(gallery.image_rows == row)
+        vector = np.flatnonzero(gallery.image_rows == row)
         for values, listed in (
-            (cosine.max(axis=0), found.ranked_photographs(row, gallery.image_ids)),
-            (cosine[1], found.ranked_photographs(row, gallery.image_ids, 1)),
+            (cosine.max(axis=0), result.ranked_photographs(row, gallery.image_ids)),
+            (cosine[1], result.ranked_photographs(row, gallery.image_ids, 1)),
         ):
-            expected = sorted(((values[at], gallery.image_ids[at]) for at in own), reverse=True)
+            expected = sorted(((values[at], gallery.image_ids[at]) for at in vector), reverse=True)
             assert [name for name, _ in listed] == [name for _, name in expected]
             assert [value for _, value in listed] == pytest.approx([value for value, _ in expected], abs=1e-6)
-    assert sum(len(found.ranked_photographs(row, gallery.image_ids)) for row in every) == len(gallery.image_ids)
+    assert sum(len(result.ranked_photographs(row, gallery.image_ids)) for row in every) == len(gallery.image_ids)
 
 
 def test_hubness_is_subtracted_as_in_the_posterior(make_gallery: Galleries, make_queries: Queries) -> None:
@@ -85,15 +85,15 @@ def test_hubness_is_subtracted_as_in_the_posterior(make_gallery: Galleries, make
     plain = evidence_about(gallery, query, PosteriorConfig(0.1, 0.1, 0.4), rows)
     less = evidence_about(gallery, query, PosteriorConfig(0.1, 0.1, 0.4, image_hubness=0.25), rows)
     np.testing.assert_array_equal(less.location_similarity, plain.location_similarity)
-    for own, before, after in zip(plain.photographs, plain.image_similarity, less.image_similarity, strict=True):
-        np.testing.assert_allclose(after, before - 0.25 * hubness[own], atol=1e-7)
+    for vector, before, after in zip(plain.photographs, plain.image_similarity, less.image_similarity, strict=True):
+        np.testing.assert_allclose(after, before - 0.25 * hubness[vector], atol=1e-7)
 
 
 def test_a_candidate_without_probability_has_no_share(make_gallery: Galleries, make_queries: Queries) -> None:
     gallery, query = make_gallery(7, with_photographs=0, photographs=0), make_queries(7, 1)
-    found = evidence_about(gallery, query, PosteriorConfig(0.0001, smoothing_m=0.0), np.arange(30))
-    nothing = found.probability[0] == 0.0
+    result = evidence_about(gallery, query, PosteriorConfig(0.0001, smoothing_m=0.0), np.arange(30))
+    nothing = result.probability[0] == 0.0
     assert nothing.any()
     for at in range(30):
-        assert found.image_share_of(at, 0) == (None if nothing[at] else 0.0)
-        assert found.ranked_photographs(at, gallery.image_ids) == ()
+        assert result.image_share_of(at, 0) == (None if nothing[at] else 0.0)
+        assert result.ranked_photographs(at, gallery.image_ids) == ()

@@ -1,4 +1,4 @@
-"""A gallery on disk answers as the same one in memory: exactly where the shortlist is all of it, else nearly."""
+"""A gallery on disk answers like the same one in memory: exactly with a complete shortlist, else approximately."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def town(seed: int, places: int = 3000, dim: int = 16, photographs: int = 1500) 
     )
 
 
-def asked(gallery: Gallery, seed: int, count: int = 12) -> np.ndarray:
+def queries_of(gallery: Gallery, seed: int, count: int = 12) -> np.ndarray:
     generator = np.random.default_rng([seed, 1])
     rows = generator.choice(len(gallery), count)
     return unit(gallery.location_embeddings[rows] + 0.1 * generator.normal(size=(count, gallery.dim)))
@@ -110,7 +110,7 @@ def on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., An
     return write
 
 
-def test_what_is_read_is_what_was_written(on_disk: Callable[..., Any]) -> None:
+def test_entries_are_read_back(on_disk: Callable[..., Any]) -> None:
     gallery = town(0, 300, photographs=200)
     shortlister = Shortlister(on_disk(gallery, kind=None), META)
     light = shortlister.gallery
@@ -131,30 +131,32 @@ def test_what_is_read_is_what_was_written(on_disk: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize("kind", [None, "bits", "vectors"])
 @pytest.mark.parametrize("estimator", ["mode", "argmax", "geometric-median"])
-def test_a_shortlist_of_all_gives_the_answer_of_the_whole(
+def test_a_shortlist_of_all_candidates_gives_the_answer_of_the_whole_gallery(
     make_gallery: Make, model: Any, photographs: Photographs, on_disk: Callable[..., Any], kind: Any, estimator: Any
 ) -> None:
     gallery, paths = make_gallery(1, places=80), photographs(4)
     whole = Locator(gallery, model, MIXED).locate(paths, estimator=estimator, region=None)
     disk = disk_locator(on_disk(gallery, kind=kind), model, MIXED, WHOLE)
-    for ours, theirs in zip(disk.locate(paths, estimator=estimator, region=None), whole, strict=True):
-        assert (ours.lat_deg, ours.lon_deg) == pytest.approx((theirs.lat_deg, theirs.lon_deg), abs=2e-7)
-        assert [c.candidate_id for c in ours.candidates] == [c.candidate_id for c in theirs.candidates]
-        for a, b in zip(ours.candidates, theirs.candidates, strict=True):
+    for disk_answer, memory_answer in zip(disk.locate(paths, estimator=estimator, region=None), whole, strict=True):
+        assert (disk_answer.lat_deg, disk_answer.lon_deg) == pytest.approx(
+            (memory_answer.lat_deg, memory_answer.lon_deg), abs=2e-7
+        )
+        assert [c.candidate_id for c in disk_answer.candidates] == [c.candidate_id for c in memory_answer.candidates]
+        for a, b in zip(disk_answer.candidates, memory_answer.candidates, strict=True):
             assert a.probability == pytest.approx(b.probability, abs=1e-6)
             assert sorted(a.image_ids) == sorted(b.image_ids)
-        assert (ours.city, ours.point_city) == (theirs.city, theirs.point_city)
-        assert ours.city_probability == pytest.approx(theirs.city_probability, abs=1e-6)
-        assert [c.cell_id for c in ours.cells] == [c.cell_id for c in theirs.cells]
-        assert ours.probability_within_50m == pytest.approx(theirs.probability_within_50m, abs=1e-6)
-        assert (ours.scored_share, ours.left_out_at_most, ours.region) == (1.0, None, None)
+        assert (disk_answer.city, disk_answer.point_city) == (memory_answer.city, memory_answer.point_city)
+        assert disk_answer.city_probability == pytest.approx(memory_answer.city_probability, abs=1e-6)
+        assert [c.cell_id for c in disk_answer.cells] == [c.cell_id for c in memory_answer.cells]
+        assert disk_answer.probability_within_50m == pytest.approx(memory_answer.probability_within_50m, abs=1e-6)
+        assert (disk_answer.scored_share, disk_answer.left_out_at_most, disk_answer.region) == (1.0, None, None)
 
 
 @pytest.mark.parametrize("config", [replace(MIXED, image_weight=0.0), MIXED, replace(MIXED, image_weight=1.0)])
 def test_probabilities_are_those_of_the_whole_gallery(on_disk: Callable[..., Any], config: PosteriorConfig) -> None:
     gallery = town(1)
     table = on_disk(gallery, partitions=8)
-    queries = asked(gallery, 1, 20)
+    queries = queries_of(gallery, 1, 20)
     truth = np.exp(log_posterior(queries, gallery, config).astype(np.float64))
     number = {name: row for row, name in enumerate(gallery.candidate_ids)}
     # Where the sample is the whole gallery the sums are exact; a sample of a third estimates them.
@@ -162,12 +164,12 @@ def test_probabilities_are_those_of_the_whole_gallery(on_disk: Callable[..., Any
         shortlister = Shortlister(table, META, ShortlistConfig(k=40, around=0, sample=sample))
         outside, believed, lists = [], [], 0
         for query, whole in zip(queries, truth, strict=True):
-            own = shortlister.shortlist(query, config)
-            rows = [number[name] for name in own.gallery.candidate_ids]
-            assert np.exp(own.log_posterior) == pytest.approx(whole[rows], rel=tolerance, abs=1e-7)
-            assert np.exp(own.log_posterior).sum() == pytest.approx(1.0 - own.outside, abs=1e-9)
+            listed = shortlister.shortlist(query, config)
+            rows = [number[name] for name in listed.gallery.candidate_ids]
+            assert np.exp(listed.log_posterior) == pytest.approx(whole[rows], rel=tolerance, abs=1e-7)
+            assert np.exp(listed.log_posterior).sum() == pytest.approx(1.0 - listed.outside, abs=1e-9)
             outside.append(1.0 - whole[rows].sum())
-            believed.append(own.outside)
+            believed.append(listed.outside)
             lists += len(rows)
         assert believed == pytest.approx(outside, abs=10 * tolerance * max(outside) + 1e-6)
         assert np.mean(outside) > 0.02, "or nothing was left out"
@@ -176,28 +178,28 @@ def test_probabilities_are_those_of_the_whole_gallery(on_disk: Callable[..., Any
 
 def test_the_geometric_median_depends_on_all_of_a_wide_posterior(on_disk: Callable[..., Any]) -> None:
     gallery, config = town(6), PosteriorConfig(0.3, 0.3, 0.5, smoothing_m=0.0)
-    queries = asked(gallery, 6, 10)
+    queries = queries_of(gallery, 6, 10)
     whole = geometric_median(log_posterior(queries, gallery, config).astype(np.float64), gallery.positions_deg)
     table = on_disk(gallery)
     away_m: dict[int, list[float]] = {}
     for sample in (3000, 1000, 1):
         shortlister = Shortlister(table, META, ShortlistConfig(k=60, sample=sample))
         for query, truth in zip(queries, whole, strict=True):
-            own = shortlister.shortlist(query, config)
+            listed = shortlister.shortlist(query, config)
             if sample > 1:
-                assert np.exp(own.log_others).sum() == pytest.approx(own.outside)
-                assert 0.3 < own.outside < 1.0
-            point = own.geometric_median(shortlister.gallery.positions_deg)
+                assert np.exp(listed.log_others).sum() == pytest.approx(listed.outside)
+                assert 0.3 < listed.outside < 1.0
+            point = listed.geometric_median(shortlister.gallery.positions_deg)
             away_m.setdefault(sample, []).append(float(haversine_m(*point, *truth)))
     # All of the gallery is in the first sample, a third in the second, and next to nothing in the third.
     assert max(away_m[3000]) < 1.0
     assert np.mean(away_m[1000]) < 0.25 * np.mean(away_m[1])
 
 
-def test_the_neighbours_of_the_best_are_brought_in(on_disk: Callable[..., Any]) -> None:
+def test_the_neighbours_of_the_best_are_added(on_disk: Callable[..., Any]) -> None:
     gallery, config = town(2), PosteriorConfig(0.05, smoothing_m=60.0)
     table = on_disk(gallery)
-    query = asked(gallery, 2, 1)[0]
+    query = queries_of(gallery, 2, 1)[0]
     alone = Shortlister(table, META, ShortlistConfig(k=5, around=0)).shortlist(query, config)
     joined = Shortlister(table, META, ShortlistConfig(k=5, around=2)).shortlist(query, config)
     assert set(alone.rows) < set(joined.rows)
@@ -210,7 +212,7 @@ def test_the_neighbours_of_the_best_are_brought_in(on_disk: Callable[..., Any]) 
     assert joined.outside < alone.outside
 
 
-def test_few_of_many_give_nearly_the_answers_of_all(
+def test_a_small_shortlist_gives_nearly_the_answers_of_all_candidates(
     model: Any, photographs: Photographs, on_disk: Callable[..., Any]
 ) -> None:
     gallery = town(3, 4000, 8, 2000)
@@ -219,11 +221,11 @@ def test_few_of_many_give_nearly_the_answers_of_all(
     whole = Locator(gallery, model, config).locate(paths, region=None, estimator="mode")
     table = on_disk(gallery, partitions=8)
     disk = disk_locator(table, model, config, ShortlistConfig(k=200, sample=1000))
-    found = disk.locate(paths, region=None, estimator="mode")
-    same = [(a.lat_deg, a.lon_deg) == (b.lat_deg, b.lon_deg) for a, b in zip(found, whole, strict=True)]
+    result = disk.locate(paths, region=None, estimator="mode")
+    same = [(a.lat_deg, a.lon_deg) == (b.lat_deg, b.lon_deg) for a, b in zip(result, whole, strict=True)]
     assert np.mean(same) >= 0.9
-    assert all(0.0 < answer.scored_share < 0.5 for answer in found)
-    for a, b in zip(found, whole, strict=True):
+    assert all(0.0 < answer.scored_share < 0.5 for answer in result)
+    for a, b in zip(result, whole, strict=True):
         assert sum(c.probability for c in a.candidates) <= 1.0 + 1e-9
         assert a.probability_within_50m == pytest.approx(b.probability_within_50m, abs=0.05)
 
@@ -233,17 +235,17 @@ def test_hubness_is_subtracted_where_the_table_has_it(on_disk: Callable[..., Any
     generator = np.random.default_rng(4)
     gallery = replace(plain, image_hubness=generator.uniform(0, 0.5, 300).astype(np.float32))
     config = replace(MIXED, image_hubness=1.0)
-    query = asked(gallery, 4, 1)
-    own = Shortlister(on_disk(gallery), META, WHOLE).shortlist(query[0], config)
+    query = queries_of(gallery, 4, 1)
+    listed = Shortlister(on_disk(gallery), META, WHOLE).shortlist(query[0], config)
     number = {name: row for row, name in enumerate(gallery.candidate_ids)}
-    rows = [number[name] for name in own.gallery.candidate_ids]
+    rows = [number[name] for name in listed.gallery.candidate_ids]
     truth = np.exp(log_posterior(query, gallery, config).astype(np.float64))[0, rows]
-    assert np.exp(own.log_posterior) == pytest.approx(truth, rel=1e-4, abs=1e-9)
+    assert np.exp(listed.log_posterior) == pytest.approx(truth, rel=1e-4, abs=1e-9)
     with pytest.raises(MismatchError, match="hubness"):
         Shortlister(on_disk(plain), META, WHOLE).shortlist(query[0], config)
 
 
-def test_it_answers_from_the_version_it_was_opened_at(
+def test_answers_come_from_the_opened_version(
     make_gallery: Make, model: Any, photographs: Photographs, on_disk: Callable[..., Any]
 ) -> None:
     gallery, paths = make_gallery(1, places=80), photographs(3)
@@ -256,12 +258,14 @@ def test_it_answers_from_the_version_it_was_opened_at(
     assert disk.locate(paths, region=None) == before
 
 
-def test_positions_alone(make_gallery: Make, model: Any, photographs: Photographs, on_disk: Callable[..., Any]) -> None:
+def test_a_gallery_without_photographs(
+    make_gallery: Make, model: Any, photographs: Photographs, on_disk: Callable[..., Any]
+) -> None:
     gallery = make_gallery(2, 60, 0, 0)
     paths = photographs(2)
     (*whole,) = Locator(gallery, model, MIXED).locate(paths, region=None)
-    found = disk_locator(on_disk(gallery), model, MIXED, WHOLE).locate(paths, region=None)
-    assert [(a.lat_deg, a.lon_deg) for a in found] == [(b.lat_deg, b.lon_deg) for b in whole]
+    result = disk_locator(on_disk(gallery), model, MIXED, WHOLE).locate(paths, region=None)
+    assert [(a.lat_deg, a.lon_deg) for a in result] == [(b.lat_deg, b.lon_deg) for b in whole]
 
 
 def test_requests_that_need_every_candidate_are_refused(

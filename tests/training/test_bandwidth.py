@@ -1,4 +1,4 @@
-"""Where the bandwidth comes from: the schedule, what is found, what a run writes and reads back."""
+"""The bandwidth: its schedule, its estimation, and the file of a run."""
 
 from __future__ import annotations
 
@@ -89,17 +89,17 @@ def test_directions_have_no_mean_and_no_scale() -> None:
 def test_the_kernel_falls_to_1_e_where_the_features_do(kernel: str) -> None:
     positions, features = field()
     config = BandwidthConfig(form="semivariogram", factors=(1.0, 4.0))
-    found = estimate_bandwidths(config, kernel, positions, nowhere(500), lambda rows: features[rows], 0)  # type: ignore[arg-type]
-    assert found["used"] == "semivariogram"
-    assert found["note"] is None
-    length = found["semivariogram"]["correlation_length_m"]
+    result = estimate_bandwidths(config, kernel, positions, nowhere(500), lambda rows: features[rows], 0)  # type: ignore[arg-type]
+    assert result["used"] == "semivariogram"
+    assert result["note"] is None
+    length = result["semivariogram"]["correlation_length_m"]
     assert length == pytest.approx(40.0, rel=0.2)
-    assert kernel_weight(np.array(length), found["base_m"], kernel) == pytest.approx(math.exp(-1), abs=1e-4)  # type: ignore[arg-type]
-    assert found["bandwidths_m"] == pytest.approx([found["base_m"], 4 * found["base_m"]], abs=1e-3)
-    json.dumps(found, allow_nan=False)
+    assert kernel_weight(np.array(length), result["base_m"], kernel) == pytest.approx(math.exp(-1), abs=1e-4)  # type: ignore[arg-type]
+    assert result["bandwidths_m"] == pytest.approx([result["base_m"], 4 * result["base_m"]], abs=1e-3)
+    json.dumps(result, allow_nan=False)
 
 
-def test_noise_that_the_kernel_adds_is_taken_off_first() -> None:
+def test_noise_that_the_kernel_adds_is_subtracted_first() -> None:
     """All fixes 8 m: a pair's kernel is then as wide as the range of the recorded positions says, not wider."""
     positions, features = field()
     config = BandwidthConfig(form="semivariogram")
@@ -119,17 +119,17 @@ def test_without_structure_the_spacing_of_the_places_is_used() -> None:
     positions, features = field()
     features = features[np.random.default_rng(0).permutation(500)]
     config = BandwidthConfig(form="semivariogram", neighbour=2)
-    found = estimate_bandwidths(config, "exponential", positions, nowhere(500), lambda rows: features[rows], 0)
-    assert found["used"] == "adaptive"
-    assert "no structure" in found["note"]
-    own = np.array(found["adaptive"]["photographs_m"])
-    np.testing.assert_array_equal(own, adaptive_bandwidths_m(positions, config))
-    np.testing.assert_allclose(own, np.clip(kth_place_m(positions, 2, 5.0), 5.0, 250.0), atol=6e-4)
-    assert found["base_m"] == pytest.approx(np.exp(np.log(own).mean()), abs=1e-3)
-    json.dumps(found, allow_nan=False)
+    result = estimate_bandwidths(config, "exponential", positions, nowhere(500), lambda rows: features[rows], 0)
+    assert result["used"] == "adaptive"
+    assert "no structure" in result["note"]
+    adaptive_m = np.array(result["adaptive"]["photographs_m"])
+    np.testing.assert_array_equal(adaptive_m, adaptive_bandwidths_m(positions, config))
+    np.testing.assert_allclose(adaptive_m, np.clip(kth_place_m(positions, 2, 5.0), 5.0, 250.0), atol=6e-4)
+    assert result["base_m"] == pytest.approx(np.exp(np.log(adaptive_m).mean()), abs=1e-3)
+    json.dumps(result, allow_nan=False)
 
 
-def test_pairs_that_look_another_way_are_left_out_where_headings_are_known() -> None:
+def test_pairs_with_different_headings_are_excluded_where_headings_are_known() -> None:
     positions, features = field(300)
     heading = np.random.default_rng(1).choice([0.0, 180.0], 300)
     # What looks the other way is another street: without the headings hardly anything is known within metres.
@@ -147,20 +147,20 @@ def test_pairs_that_look_another_way_are_left_out_where_headings_are_known() -> 
     assert unknown.sill > 0
 
 
-def test_few_photographs_are_looked_at_and_always_the_same() -> None:
+def test_the_sample_of_photographs_is_limited_and_deterministic() -> None:
     positions, features = field()
-    asked = []
+    requests = []
 
     def features_of(rows: np.ndarray) -> np.ndarray:
-        asked.append(rows)
+        requests.append(rows)
         return features[rows]
 
     config = BandwidthConfig(photographs=120)
     one, two = (semivariogram_of(config, positions, nowhere(500), features_of, 5)[2] for _ in range(2))
     assert one == two
-    assert len(asked[0]) == one["photographs"] == 120
+    assert len(requests[0]) == one["photographs"] == 120
     semivariogram_of(config, positions, nowhere(500), features_of, 6)
-    assert asked[2].tolist() != asked[0].tolist()
+    assert requests[2].tolist() != requests[0].tolist()
 
 
 def _resolve(folder: Path, config: BandwidthConfig, features_of: Callable[..., np.ndarray], **more: object):  # type: ignore[no-untyped-def]
@@ -178,7 +178,7 @@ def _resolve(folder: Path, config: BandwidthConfig, features_of: Callable[..., n
     return resolve_bandwidths(config, ObjectiveConfig(TargetConfig(alpha=0.7)), folder, LEADER, **arguments)
 
 
-def test_what_was_found_is_read_back(tmp_path: Path) -> None:
+def test_bandwidths_are_read_back(tmp_path: Path) -> None:
     _, features = field(150)
     looks = []
 
@@ -210,34 +210,34 @@ def test_what_was_found_is_read_back(tmp_path: Path) -> None:
         _resolve(tmp_path, dataclasses.replace(config, place_m=0.0), features_of)
 
 
-def test_each_photograph_has_its_own(tmp_path: Path) -> None:
+def test_adaptive_bandwidths_differ_by_photograph(tmp_path: Path) -> None:
     config = BandwidthConfig(form="adaptive", factors=(1.0, 2.0), coarse_factor=4.0, coarse_share=1.0)
-    found = _resolve(tmp_path, config, lambda rows: pytest.fail("adaptive needs no features"))
-    own = adaptive_bandwidths_m(field(150)[0], config)
-    assert found.scale is not None
-    base = found.objective.targets.bandwidths_m[0]
-    np.testing.assert_allclose(found.scale.numpy() * base, own, rtol=1e-12)
+    result = _resolve(tmp_path, config, lambda rows: pytest.fail("adaptive needs no features"))
+    adaptive_m = adaptive_bandwidths_m(field(150)[0], config)
+    assert result.scale is not None
+    base = result.objective.targets.bandwidths_m[0]
+    np.testing.assert_allclose(result.scale.numpy() * base, adaptive_m, rtol=1e-12)
     drawn = np.array([7, 3, 7])
-    np.testing.assert_allclose(found.scale_at(0, drawn) * base, 4.0 * own[drawn], rtol=1e-12)
-    np.testing.assert_allclose(found.scale_at(5, drawn) * base, 2.0 * own[drawn], rtol=1e-12)
+    np.testing.assert_allclose(result.scale_at(0, drawn) * base, 4.0 * adaptive_m[drawn], rtol=1e-12)
+    np.testing.assert_allclose(result.scale_at(5, drawn) * base, 2.0 * adaptive_m[drawn], rtol=1e-12)
 
 
-def test_a_fallback_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fallback_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     noise = np.random.default_rng(0).normal(size=(150, 6))
     with caplog.at_level(logging.WARNING):
-        found = _resolve(tmp_path, BandwidthConfig(form="semivariogram"), lambda rows: noise[rows])
+        result = _resolve(tmp_path, BandwidthConfig(form="semivariogram"), lambda rows: noise[rows])
     assert "no structure" in caplog.text
-    assert found.scale is not None
-    assert found.figures["bandwidth"]["used"] == "adaptive"
+    assert result.scale is not None
+    assert result.figures["bandwidth"]["used"] == "adaptive"
 
 
-def test_fixed_asks_nothing_and_writes_nothing(tmp_path: Path) -> None:
-    found = _resolve(tmp_path, BandwidthConfig(), lambda rows: pytest.fail("it was asked"))
-    assert found.objective == ObjectiveConfig(TargetConfig(alpha=0.7))
-    assert found.figures == {}
+def test_a_fixed_bandwidth_needs_no_features_and_writes_no_file(tmp_path: Path) -> None:
+    result = _resolve(tmp_path, BandwidthConfig(), lambda rows: pytest.fail("it was asked"))
+    assert result.objective == ObjectiveConfig(TargetConfig(alpha=0.7))
+    assert result.figures == {}
     assert list(tmp_path.iterdir()) == []
-    assert found.scale_at(0, np.arange(4)) is None
-    coarse = dataclasses.replace(found, config=BandwidthConfig(coarse_factor=3.0))
+    assert result.scale_at(0, np.arange(4)) is None
+    coarse = dataclasses.replace(result, config=BandwidthConfig(coarse_factor=3.0))
     assert coarse.scale_at(0, np.arange(4)).tolist() == [3.0] * 4  # type: ignore[union-attr]
     assert coarse.scale_at(9, np.arange(4)) is None
 
@@ -259,13 +259,13 @@ def test_fixed_asks_nothing_and_writes_nothing(tmp_path: Path) -> None:
         ({"model": "cubic"}, "model"),
     ],
 )
-def test_values_that_cannot_work(values: dict[str, object], message: str) -> None:
+def test_invalid_values_are_refused(values: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_recipe("sw-clip", {"bandwidth": values})
 
 
 @pytest.mark.parametrize(("form", "frozen"), [("semivariogram", True), ("adaptive", False)])
-def test_a_run_interrupted_ends_with_the_same_weights(
+def test_an_interrupted_run_ends_with_the_same_weights(
     form: str,
     frozen: bool,
     data: tuple[Manifest, Splits],
@@ -311,23 +311,23 @@ def test_a_run_interrupted_ends_with_the_same_weights(
         assert len(record["adaptive"]["photographs_m"]) == len(rows)
 
 
-def test_a_bandwidth_found_trains_as_the_same_bandwidth_given(
+def test_an_estimated_bandwidth_trains_like_the_same_fixed_bandwidth(
     data: tuple[Manifest, Splits], small: Callable[..., TrainingConfig], tmp_path: Path
 ) -> None:
     """least_m = most_m makes every form find 30 m: the weights are those of 30 m given, to the last bit."""
     short = {"steps": 4, "evaluate_every": 0, "checkpoint_every": 0}
     fixed = {"targets": {"bandwidths_m": [30.0]}, "neighbourhood": {"bandwidth_m": 30.0}}
-    given_m = small(**short, bandwidth={"form": "fixed"}, objective=fixed)
-    train(*data, given_m, tmp_path / "given")
-    wanted = (tmp_path / "given/model/model.safetensors").read_bytes()
+    fixed_m = small(**short, bandwidth={"form": "fixed"}, objective=fixed)
+    train(*data, fixed_m, tmp_path / "given")
+    expected = (tmp_path / "given/model/model.safetensors").read_bytes()
     for form in ("adaptive", "semivariogram"):
-        found = small(
+        result = small(
             **short,
             bandwidth={"form": form, "least_m": 30.0, "most_m": 30.0},
             objective={"neighbourhood": {"bandwidth_m": 0.0}},
         )
-        train(*data, found, tmp_path / form)
-        assert (tmp_path / form / "model/model.safetensors").read_bytes() == wanted
+        train(*data, result, tmp_path / form)
+        assert (tmp_path / form / "model/model.safetensors").read_bytes() == expected
     coarse = small(**short, bandwidth={"form": "fixed", "coarse_factor": 5.0}, objective=fixed)
     train(*data, coarse, tmp_path / "coarse")
-    assert (tmp_path / "coarse/model/model.safetensors").read_bytes() != wanted
+    assert (tmp_path / "coarse/model/model.safetensors").read_bytes() != expected

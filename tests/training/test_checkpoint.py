@@ -1,4 +1,4 @@
-"""Checkpoints and the log: whole or not there, and a killed run's last line is dropped."""
+"""Checkpoints and the log: written completely or not at all, and later log lines are dropped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from swclip.training.checkpoint import (
 )
 
 
-def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_checkpoint_survives_writing_and_reading(tmp_path: Path) -> None:
     tensors = {
         "model.a": torch.randn(3, 4).T,
         "model.b": torch.tensor(2.5),
@@ -39,7 +39,7 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
     assert found.part("model").keys() == {"a", "b"}
 
 
-def test_the_newest_are_kept(tmp_path: Path) -> None:
+def test_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     assert newest_checkpoint(tmp_path) is None
     for step in (5, 10, 200, 1000):
         write_checkpoint(tmp_path, Checkpoint(step, {"x": torch.tensor(step)}, {}), keep=2)
@@ -53,14 +53,14 @@ def test_the_newest_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("left", [0, 5, 40, -1])
-def test_one_that_is_cut_short_is_named(tmp_path: Path, left: int) -> None:
+def test_a_truncated_checkpoint_is_named(tmp_path: Path, left: int) -> None:
     path = write_checkpoint(tmp_path, Checkpoint(3, {"x": torch.randn(50)}, {}))
     path.write_bytes(path.read_bytes()[:left])
     with pytest.raises(ArtefactError, match=r"step-00000003\.safetensors.*delete it to start the run again"):
         newest_checkpoint(tmp_path)
 
 
-def test_an_optimizer_goes_on_as_if_never_stopped() -> None:
+def test_a_restored_optimizer_continues_identically() -> None:
     def fresh() -> tuple[nn.Module, torch.optim.Optimizer]:
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 1))
@@ -86,7 +86,7 @@ def test_an_optimizer_goes_on_as_if_never_stopped() -> None:
         assert torch.equal(a, b)
 
 
-def test_the_log_drops_what_comes_after_the_checkpoint(tmp_path: Path) -> None:
+def test_log_lines_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 10, "loss": 1}\n{"step": 20, "loss": 2}\n{"step": 30, "loss": 3}\n{"step": 4')
     log = MetricsLog(tmp_path, step=20)

@@ -1,4 +1,4 @@
-"""Recipes, overrides, and what is said of a key or value that does not fit."""
+"""Recipes, overrides, and the errors for invalid keys and values."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from swclip.losses import Objective
 from swclip.training.config import TrainingConfig, assigned, load_recipe, nested, recipe_names, write_config
 
 
-def test_the_recipes_that_ship_can_be_read() -> None:
+def test_shipped_recipes_can_be_read() -> None:
     assert {"clip", "sw-clip", "sw-clip-scales"} <= set(recipe_names())
-    clip, ours = load_recipe("clip"), load_recipe("sw-clip")
+    clip, sw_clip = load_recipe("clip"), load_recipe("sw-clip")
     assert (clip.objective.targets.alpha, clip.objective.neighbourhood.weight, clip.objective.fairness.weight) == (
         0,
         0,
         0,
     )
     assert clip.batch.sampler == "random"
-    assert ours.objective.targets.alpha > 0
-    assert ours.batch.sampler == "neighbours"
+    assert sw_clip.objective.targets.alpha > 0
+    assert sw_clip.batch.sampler == "neighbours"
     # The comparison is of the objective and the sampler: model, optimizer and budget are the same.
     assert (clip.model, clip.optimizer, clip.steps, clip.batch.size) == (
-        ours.model,
-        ours.optimizer,
-        ours.steps,
-        ours.batch.size,
+        sw_clip.model,
+        sw_clip.optimizer,
+        sw_clip.steps,
+        sw_clip.batch.size,
     )
 
 
-def test_the_clip_recipe_is_clips_loss() -> None:
+def test_the_clip_recipe_has_the_loss_of_clip() -> None:
     generator = torch.Generator().manual_seed(0)
     image, location = torch.nn.functional.normalize(torch.randn(2, 6, 4, generator=generator), dim=2)
     positions = torch.rand(6, 2, generator=generator, dtype=torch.float64) * 1e-4
@@ -77,13 +77,13 @@ def test_a_configuration_survives_its_file(tmp_path: Path) -> None:
         ("steps 3", "mine.toml: is not valid TOML"),
     ],
 )
-def test_what_does_not_fit_is_named(tmp_path: Path, text: str, message: str) -> None:
+def test_invalid_keys_and_values_are_named(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "mine.toml").write_text(text)
     with pytest.raises(ConfigError, match=message):
         load_recipe(str(tmp_path / "mine.toml"))
 
 
-def test_what_is_no_recipe_at_all(tmp_path: Path) -> None:
+def test_unknown_recipes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"shipped one \(.*clip, .*sw-clip, .*\) nor an existing TOML file"):
         load_recipe("better")
     (tmp_path / "mine.toml").write_bytes(b"\xff\xfe\x00")
@@ -109,18 +109,18 @@ def test_overrides_replace_single_values() -> None:
     assert config.objective.neighbourhood == load_recipe("sw-clip").objective.neighbourhood
     with pytest.raises(ConfigError, match="KEY=VALUE"):
         assigned(["steps"])
-    with pytest.raises(ConfigError, match=r"steps\.x: steps is given both"):
+    with pytest.raises(ConfigError, match=r"steps\.x: steps has both"):
         nested({"steps": 3, "steps.x": 1})
 
 
 @given(st.dictionaries(st.sampled_from(["a", "b.c", "b.d", "e.f.g", "e.f.h"]), st.integers()))
-def test_dotted_keys_name_places_in_tables(values: dict[str, Any]) -> None:
+def test_dotted_keys_become_nested_tables(values: dict[str, Any]) -> None:
     tables = nested(values)
     for key, value in values.items():
-        found: Any = tables
+        result: Any = tables
         for part in key.split("."):
-            found = found[part]
-        assert found == value
+            result = result[part]
+        assert result == value
 
 
 # What swclip 0.1 wrote into a run's config.toml, shortened to the tables with options that were removed since.
@@ -175,7 +175,7 @@ def test_defaults_are_a_configuration() -> None:
     assert TrainingConfig().steps == 1000
 
 
-def test_overrides_by_dotted_key_are_those_of_set() -> None:
+def test_overrides_by_dotted_key_equal_those_of_set() -> None:
     texts = {
         "steps": "10",
         "optimizer.rate": "1e-3",
@@ -197,19 +197,19 @@ def test_overrides_by_dotted_key_are_those_of_set() -> None:
     assert by_set.steps == 10
 
 
-def test_a_text_stays_one_where_a_text_is_held() -> None:
+def test_texts_of_text_fields_are_not_parsed() -> None:
     assert load_recipe("clip", {"model.image.tower": "2024-05-01", "region": "7"}).model.image.tower == "2024-05-01"
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"optimizer.rat": 1e-3}, r"optimizer\.rat is not an option; known there: .*rate"),
+        ({"optimizer.rat": 1e-3}, r"optimizer\.rat is not an option; options: .*rate"),
         ({"steps": "many"}, "steps = 'many'"),
         ({"batch": 3, "batch.size": 8}, "batch.size: batch has both a value and nested keys"),
         ({"batch.size": 8, "batch": 3}, "batch: batch has both a value and nested keys"),
     ],
 )
-def test_an_override_that_does_not_fit_is_named(overrides: dict[str, Any], message: str) -> None:
+def test_an_invalid_override_is_named(overrides: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_recipe("sw-clip", overrides)

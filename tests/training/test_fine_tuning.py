@@ -1,4 +1,4 @@
-"""Which part of an image tower learns: the last blocks, or LoRA adapters that the saved model holds in its weights."""
+"""Fine-tuning of an image tower: the last blocks, or LoRA adapters that are merged into the saved weights."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def learning(tower: ImageTower) -> set[str]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_only_the_last_block_and_what_comes_after_it_learn(towers: Path, family: str) -> None:
+def test_only_the_last_block_and_later_layers_are_trained(towers: Path, family: str) -> None:
     tower = tower_of(towers, family)
     assert tune(tower, TuningConfig(blocks=1), seed=0) is None
     names = learning(tower)
@@ -56,7 +56,7 @@ def test_all_blocks_are_all_but_the_embeddings(towers: Path) -> None:
     }
 
 
-def test_nothing_is_changed_where_the_whole_tower_learns(towers: Path) -> None:
+def test_nothing_is_frozen_where_the_whole_tower_is_trained(towers: Path) -> None:
     tower = tower_of(towers, "clip")
     assert tune(tower, TuningConfig(), seed=0) is None
     assert learning(tower) == {name for name, _ in tower.named_parameters()}
@@ -64,7 +64,7 @@ def test_nothing_is_changed_where_the_whole_tower_learns(towers: Path) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("blocks", [0, 1])
-def test_adapters_start_as_the_pretrained_tower(towers: Path, family: str, blocks: int) -> None:
+def test_new_adapters_equal_the_pretrained_tower(towers: Path, family: str, blocks: int) -> None:
     pixels = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     plain, tower = tower_of(towers, family), tower_of(towers, family)
     adapters = tune(tower, TuningConfig(blocks=blocks, lora_rank=2), seed=0)
@@ -79,27 +79,27 @@ def test_adapters_start_as_the_pretrained_tower(towers: Path, family: str, block
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in adapters.up)
 
 
-def test_a_correction_is_its_formula() -> None:
+def test_an_adapter_follows_its_formula() -> None:
     layer = nn.Linear(3, 2).double()
     adapters = LoraAdapters({"one": layer}, rank=2, alpha=6.0, seed=4).double()
     with torch.no_grad():
         adapters.up[0].copy_(torch.tensor([[0.5, -1.0], [2.0, 0.25]]))
     a, b, w, bias = (t.detach().numpy().copy() for t in (adapters.down[0], adapters.up[0], layer.weight, layer.bias))
     x = np.array([0.3, -0.7, 1.1])
-    wanted = [
+    expected = [
         bias[o] + sum((w[o, i] + 6.0 / 2 * sum(b[o, k] * a[k, i] for k in range(2))) * x[i] for i in range(3))
         for o in range(2)
     ]
-    np.testing.assert_allclose(layer(torch.from_numpy(x)).detach().numpy(), wanted, rtol=1e-12)
+    np.testing.assert_allclose(layer(torch.from_numpy(x)).detach().numpy(), expected, rtol=1e-12)
     kept = layer.weight.detach().clone()
     with adapters.merged():
         np.testing.assert_allclose(layer.weight.detach().numpy(), w + 3.0 * b @ a, rtol=1e-12)
-        np.testing.assert_allclose(layer(torch.from_numpy(x)).detach().numpy(), wanted, rtol=1e-12)
+        np.testing.assert_allclose(layer(torch.from_numpy(x)).detach().numpy(), expected, rtol=1e-12)
     assert torch.equal(layer.weight, kept)
-    np.testing.assert_allclose(layer(torch.from_numpy(x)).detach().numpy(), wanted, rtol=1e-12)
+    np.testing.assert_allclose(layer(torch.from_numpy(x)).detach().numpy(), expected, rtol=1e-12)
 
 
-def test_weights_come_back_where_saving_fails() -> None:
+def test_weights_are_restored_if_saving_fails() -> None:
     layer = nn.Linear(3, 2)
     adapters = LoraAdapters({"one": layer}, rank=1, alpha=1.0, seed=0)
     with torch.no_grad():
@@ -112,7 +112,7 @@ def test_weights_come_back_where_saving_fails() -> None:
 
 
 @pytest.mark.parametrize("lora_rank", [0, 3])
-def test_a_run_moves_what_it_is_to_move(
+def test_a_run_changes_only_the_trained_weights(
     lora_rank: int, small: Callable[..., TrainingConfig], town: Path, towers: Path, tmp_path: Path
 ) -> None:
     config = small(
@@ -138,7 +138,7 @@ def test_a_run_moves_what_it_is_to_move(
     load_model(tmp_path / "run")  # a model as any other
 
 
-def test_what_cannot_be_tuned_is_said(small: Callable[..., TrainingConfig], towers: Path) -> None:
+def test_towers_that_cannot_be_tuned_are_refused(small: Callable[..., TrainingConfig], towers: Path) -> None:
     with pytest.raises(ConfigError, match=r"tuning\.blocks 3: the image tower has 2 blocks"):
         tune(tower_of(towers, "clip"), TuningConfig(blocks=3), seed=0)
     with pytest.raises(ConfigError, match=r"'builtin' image tower has no sequence of transformer blocks"):

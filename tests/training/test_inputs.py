@@ -1,4 +1,4 @@
-"""Accuracies without gaps, and units of the hierarchy: by columns and by cells, nested, in any order of drawing."""
+"""Missing accuracies are filled, and units of the hierarchy are numbered by columns and by nested cells."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_median_or_default(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-def test_a_median_of_none_is_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_median_without_accuracies_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     nobody = np.full(3, np.nan)
     filled = fill_missing_accuracies(nobody, TargetConfig(missing_accuracy="median", default_accuracy_m=6.0))
     assert filled.tolist() == [6.0] * 3
@@ -47,8 +47,8 @@ def test_a_median_of_none_is_said(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_nothing_to_fill(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    known = np.array([1.0, 2.0])
-    assert fill_missing_accuracies(known, TargetConfig()) is known
+    complete = np.array([1.0, 2.0])
+    assert fill_missing_accuracies(complete, TargetConfig()) is complete
     assert fill_missing_accuracies(SOME, TargetConfig(gps_noise=False)) is SOME
     assert caplog.messages == []
 
@@ -59,12 +59,12 @@ def test_the_loop_fills_them_from_the_training_photographs(
     """Training photographs of the town state 5 m or nothing: the median is 5 m, and equals stating it."""
     manifest, splits = read_manifest(town), read_splits(town / "splits.parquet")
     frame = manifest.frame.copy()
-    some = frame.index[frame["accuracy_m"].notna()][::3]
-    gaps = Manifest(manifest.path, frame.assign(accuracy_m=frame["accuracy_m"].mask(frame.index.isin(some))))
-    told = {"objective": {"targets": {"missing_accuracy": "median"}}}
+    stated = frame.index[frame["accuracy_m"].notna()][::3]
+    gaps = Manifest(manifest.path, frame.assign(accuracy_m=frame["accuracy_m"].mask(frame.index.isin(stated))))
+    settings = {"objective": {"targets": {"missing_accuracy": "median"}}}
     runs = {
         "stated": (manifest, small(steps=4)),
-        "median": (gaps, small(steps=4, **told)),
+        "median": (gaps, small(steps=4, **settings)),
         "default": (gaps, small(steps=4)),
     }
     weights = {}
@@ -97,7 +97,7 @@ def test_without_weight_there_are_no_levels() -> None:
 
 @pytest.mark.parametrize("name", ["nowhere", "blank"])
 def test_a_missing_or_empty_column_is_refused_by_name(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"column '{name}'.*or to \\[\\] for cells alone"):
+    with pytest.raises(ConfigError, match=f"column '{name}'.*or to \\[\\] for cells only"):
         level_ids(FRAME, POSITIONS, HierarchyConfig(weight=1.0, levels=(name,)))
 
 

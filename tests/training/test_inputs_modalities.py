@@ -1,4 +1,4 @@
-"""Training on captions and map tiles: what is learnt from them, what is drawn, and what a run may be put through."""
+"""Training on captions and map tiles: accuracy, dropout, resumption, and several processes."""
 
 from __future__ import annotations
 
@@ -67,18 +67,18 @@ def error_m(model: LocatorModel, data: tuple[Manifest, Splits], *use: Any) -> di
     return {**dict(report.error_m), "random": report.baselines.random.mean}
 
 
-def test_captions_and_maps_tell_the_place_of_noise(town: Path, tmp_path: Path, small: Small) -> None:
+def test_captions_and_maps_locate_photographs_of_noise(town: Path, tmp_path: Path, small: Small) -> None:
     data = town_with_views(town, tmp_path / "town", noise=True)
     more: dict[str, Any] = {"steps": 60, "evaluate_every": 60, "checkpoint_every": 0, "augment": False}
     config = small("sw-clip-views", **more, **FAST, model={"views": VIEWS})
     train(*data, config, tmp_path / "run")
     model = load_model(tmp_path / "run")
     for use in (("caption",), ("map",), ("caption", "map"), ("image", "caption", "map")):
-        found = error_m(model, data, *use)
-        assert found["mean"] < 0.5 * found["random"], use
-    found = error_m(model, data, "caption")
-    assert found["median"] == 0.0
-    assert found["mean"] < 60.0
+        result = error_m(model, data, *use)
+        assert result["mean"] < 0.5 * result["random"], use
+    result = error_m(model, data, "caption")
+    assert result["median"] == 0.0
+    assert result["mean"] < 60.0
     # A photograph alone tells nothing, and the views that were there in training do it no harm.
     alone = error_m(model, data, "image")
     assert 100.0 < alone["mean"] < 1.3 * alone["random"]
@@ -91,18 +91,18 @@ def test_captions_and_maps_tell_the_place_of_noise(town: Path, tmp_path: Path, s
     assert {line["with_map"] for line in losses} == {1.0}
 
 
-def test_a_photograph_that_tells_its_place_still_does_without_views(town: Path, tmp_path: Path, small: Small) -> None:
+def test_an_informative_photograph_is_located_without_modalities(town: Path, tmp_path: Path, small: Small) -> None:
     data = town_with_views(town, tmp_path / "town", captioned=lambda row: row % 4 != 0)
     more: dict[str, Any] = {"steps": 50, "evaluate_every": 50, "checkpoint_every": 0, "augment": False}
     narrow = {"bandwidth": {"form": "fixed"}, "objective": {"targets": {"bandwidths_m": [15.0]}}}
     config = small("sw-clip-views", **more, **FAST, **narrow, model={"views": VIEWS})
     train(*data, config, tmp_path / "run")
-    found = error_m(load_model(tmp_path / "run"), data, "image")
-    assert found["mean"] < 60.0
-    assert found["median"] == 0.0
+    result = error_m(load_model(tmp_path / "run"), data, "image")
+    assert result["mean"] < 60.0
+    assert result["median"] == 0.0
 
 
-def test_missing_views_are_counted_and_a_missing_column_is_refused(
+def test_missing_modalities_are_counted_and_a_missing_column_is_refused(
     town: Path, tmp_path: Path, small: Small, caplog: pytest.LogCaptureFixture
 ) -> None:
     manifest, splits = town_with_views(town, tmp_path / "town", captioned=lambda row: row % 2 == 0)
@@ -122,11 +122,11 @@ def test_missing_views_are_counted_and_a_missing_column_is_refused(
     only_map = small("sw-clip-views", model={"views": {**VIEWS, "caption": "none"}})
     with pytest.raises(InputError, match=r"\(column 'map_path'\).*set model\.views\.map"):
         train(*bare, only_map, tmp_path / "other")
-    with pytest.raises(ConfigError, match=r"further modalities \(caption, map\) and objective\.views\.weight is 0"):
+    with pytest.raises(ConfigError, match=r"further modalities \(caption, map\), but objective\.views\.weight is 0"):
         load_recipe("sw-clip-views", {"objective": {"views": {"weight": 0.0}}})
 
 
-def test_what_the_fusion_drops_is_a_function_of_seed_and_step(town: Path, tmp_path: Path, small: Small) -> None:
+def test_modality_dropout_is_a_function_of_seed_and_step(town: Path, tmp_path: Path, small: Small) -> None:
     manifest, splits = town_with_views(town, tmp_path / "town", captioned=lambda row: row % 3 != 0)
     model = LocatorModel.create(small("sw-clip-views", model={"views": VIEWS}).model, manifest.positions_deg)
     assert model.views is not None
@@ -163,8 +163,8 @@ def test_chunks_give_the_gradient_of_the_whole_batch(chunk: int, town: Path, tmp
     model = LocatorModel.create(config.model, manifest.positions_deg, seed=2).double().train()
     assert model.views is not None
     rows = indices(splits, manifest, "train")
-    given = ModalitySource(manifest, rows, model.views, 0.3, seed=1).batch(np.arange(9), step=0)
-    assert given.maps is not None
+    inputs_of_batch = ModalitySource(manifest, rows, model.views, 0.3, seed=1).batch(np.arange(9), step=0)
+    assert inputs_of_batch.maps is not None
     inputs = torch.randn(9, model.image_tower.feature_dim, generator=torch.Generator().manual_seed(4)).double()
     batch = Batch(
         inputs,
@@ -172,16 +172,16 @@ def test_chunks_give_the_gradient_of_the_whole_batch(chunk: int, town: Path, tmp
         None,
         torch.full((9,), torch.nan, dtype=torch.float64),
         torch.zeros(9, dtype=torch.int64),
-        modalities=dataclasses.replace(given, maps=given.maps.double()),
+        modalities=dataclasses.replace(inputs_of_batch, maps=inputs_of_batch.maps.double()),
     )
     targets, neighbours = TargetConfig(bandwidths_m=(80.0,)), NeighbourhoodConfig(weight=0.5, bandwidth_m=80.0)
     objective = Objective(ObjectiveConfig(targets, neighbours, views=ModalitiesConfig(weight=0.7)))
-    found = []
+    result = []
     for size in (0, chunk):
         model.zero_grad()
         figures = forward_backward(model, objective, batch, frozen=True, chunk=size)
-        found.append(({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}, figures))
-    (wanted, whole), (gradients, parts) = found
+        result.append(({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}, figures))
+    (wanted, whole), (gradients, parts) = result
     assert {
         "views.log_weight",
         "views.caption.text.tower.words.weight",
@@ -216,7 +216,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(town: Path, tmp_path: Path
         assert one.read_bytes() == two.read_bytes(), name
 
 
-def test_validation_asks_with_and_without_the_views(town: Path, tmp_path: Path, small: Small) -> None:
+def test_validation_embeds_queries_with_and_without_modalities(town: Path, tmp_path: Path, small: Small) -> None:
     data = town_with_views(town, tmp_path / "town")
     model = LocatorModel.create(small("sw-clip-views", model={"views": VIEWS}).model, data[0].positions_deg)
     validation = Validation.of(*data, None)
@@ -232,7 +232,7 @@ def test_validation_asks_with_and_without_the_views(town: Path, tmp_path: Path, 
     assert np.abs(queries[:count] - queries[count:]).max() > 1e-3
 
 
-def test_rates_of_the_views(towers: Path, small: Small) -> None:
+def test_learning_rates_of_the_modalities(towers: Path, small: Small) -> None:
     rates = {"rate": 1.0, "tower_rate": 2.0, "text_rate": 3.0, "grid_rate": 4.0, "scale_rate": 5.0, "weight_decay": 0.1}
 
     def grouped(**views: Any) -> dict[str, tuple[float, float]]:

@@ -1,4 +1,4 @@
-"""The queue of earlier places against a list that is filled batch by batch, and noise on positions."""
+"""The queue of earlier locations against a list filled batch by batch, and noise on positions."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def _queue(name: str, size: int, noise_m: float = 0.0, seed: int = 5) -> Locatio
 
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("size", [1, 8, 20, 24, 100])
-def test_the_queue_is_the_places_of_the_batches_before(name: str, size: int) -> None:
+def test_the_queue_has_the_locations_of_earlier_batches(name: str, size: int) -> None:
     sampler, queue = SAMPLERS[name](), _queue(name, size)
     kept: list[int] = []
     for step in range(9):
-        found = queue.at(step)
+        result = queue.at(step)
         if step == 0:
-            assert found is None
+            assert result is None
         else:
-            assert found is not None
-            assert found.positions_deg.tolist() == POSITIONS[kept].tolist()
-            assert found.accuracy_m.tolist() == ACCURACY[kept].tolist()
-            assert found.words == [WORDS[row] for row in kept]
+            assert result is not None
+            assert result.positions_deg.tolist() == POSITIONS[kept].tolist()
+            assert result.accuracy_m.tolist() == ACCURACY[kept].tolist()
+            assert result.words == [WORDS[row] for row in kept]
         kept = [*sampler.global_batch(step).tolist(), *kept][:size]
 
 
@@ -74,7 +74,7 @@ def test_the_noise_has_the_stated_size_and_is_new_at_each_step() -> None:
     assert not torch.equal(two.positions_deg, three.positions_deg)
 
 
-def test_processes_draw_their_share_of_one_noise() -> None:
+def test_processes_draw_their_rows_of_the_same_noise() -> None:
     positions = torch.from_numpy(POSITIONS[:8])
     whole = noisy_positions(positions, 20.0, seed=1, step=4)
     parts = [noisy_positions(positions[4 * rank : 4 * rank + 4], 20.0, seed=1, step=4, rank=rank) for rank in (0, 1)]
@@ -83,7 +83,7 @@ def test_processes_draw_their_share_of_one_noise() -> None:
     assert noisy_positions(positions, 0.0, seed=1, step=4) is positions
 
 
-def test_a_step_with_a_queue_is_that_of_its_parts(small: Callable[..., TrainingConfig]) -> None:
+def test_a_step_with_a_queue_equals_its_parts(small: Callable[..., TrainingConfig]) -> None:
     """Noisy positions are encoded, recorded ones make the targets; the queue's gradients reach the encoder."""
     config = small(model={"location": {"form": "fourier"}, "image": {"head_dropout": 0.0}})
     model = LocatorModel.create(config.model, POSITIONS, seed=2).train()
@@ -95,7 +95,7 @@ def test_a_step_with_a_queue_is_that_of_its_parts(small: Callable[..., TrainingC
     regions = torch.zeros(6, dtype=torch.int64)
     batch = Batch(inputs, recorded, None, nan, regions, noisy, places)
     figures = forward_backward(model, objective, batch, frozen=True, chunk=4)
-    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    result = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
     model.zero_grad()
     _, queue = embed_locations(model, recorded, None, places)
@@ -108,4 +108,4 @@ def test_a_step_with_a_queue_is_that_of_its_parts(small: Callable[..., TrainingC
     assert figures["loss"].item() == pytest.approx(loss.item(), rel=1e-5)
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
-            torch.testing.assert_close(found[name], parameter.grad, rtol=1e-3, atol=1e-6, msg=name)
+            torch.testing.assert_close(result[name], parameter.grad, rtol=1e-3, atol=1e-6, msg=name)

@@ -1,4 +1,4 @@
-"""Whole runs in this process: what is learnt, what is left, and what is refused."""
+"""Complete runs in this process: accuracy, files, and errors."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def finished(
 
 
 @pytest.mark.parametrize("recipe", ["clip", "sw-clip"])
-def test_colour_is_learnt_as_place(
+def test_a_run_learns_to_locate_colours(
     recipe: str, data: tuple[Manifest, Splits], small: Callable[..., TrainingConfig], tmp_path: Path
 ) -> None:
     """The colour of each photograph says its place: an untrained model is hundreds of metres off, this one is not."""
@@ -64,7 +64,7 @@ def test_colour_is_learnt_as_place(
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_what_a_run_leaves(finished: Path, data: tuple[Manifest, Splits], small: Callable[..., TrainingConfig]) -> None:
+def test_files_of_a_run(finished: Path, data: tuple[Manifest, Splits], small: Callable[..., TrainingConfig]) -> None:
     names = {path.name for path in finished.iterdir()} - {"tensorboard"}
     assert names == {"bandwidth.json", "config.toml", "metrics.jsonl", "model", "run.json"}
     assert load_recipe(str(finished / "config.toml")) == small()
@@ -80,7 +80,7 @@ def test_what_a_run_leaves(finished: Path, data: tuple[Manifest, Splits], small:
     assert facts.figures["val_posterior"]["n_queries"] == 10
 
 
-def test_a_finished_run_is_left_alone(
+def test_a_finished_run_is_not_trained_again(
     finished: Path, data: tuple[Manifest, Splits], small: Callable[..., TrainingConfig]
 ) -> None:
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in finished.rglob("*") if path.is_file()}
@@ -89,7 +89,7 @@ def test_a_finished_run_is_left_alone(
     assert after == before
 
 
-def test_a_run_of_something_else_is_refused(
+def test_a_folder_with_another_run_is_refused(
     finished: Path, data: tuple[Manifest, Splits], small: Callable[..., TrainingConfig], tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match="another configuration"):
@@ -107,7 +107,7 @@ def test_a_run_of_something_else_is_refused(
         train(manifest, other, small(), copy)
 
 
-def test_a_checkpoint_cut_short_says_what_to_do(
+def test_a_truncated_checkpoint_is_refused_with_a_remedy(
     data: tuple[Manifest, Splits], small: Callable[..., TrainingConfig], tmp_path: Path
 ) -> None:
     class Stop(Exception):
@@ -135,7 +135,7 @@ def test_a_checkpoint_cut_short_says_what_to_do(
     assert a == b
 
 
-def test_a_frozen_tower_stays_as_it_is_and_is_computed_once(
+def test_a_frozen_tower_is_unchanged_and_computed_once(
     data: tuple[Manifest, Splits], small: Callable[..., TrainingConfig], tmp_path: Path
 ) -> None:
     cache = FeatureCache(tmp_path / "cache")
@@ -170,7 +170,7 @@ def test_too_few_photographs(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_that_made_nothing_may_be_mended(
+def test_a_run_without_steps_may_be_started_with_other_settings(
     data: tuple[Manifest, Splits], small: Callable[..., TrainingConfig], tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match="nowhere"):
@@ -181,14 +181,14 @@ def test_a_run_that_made_nothing_may_be_mended(
         train(*data, small(steps=3), tmp_path / "run")
 
 
-def test_a_training_that_diverges_says_so(
+def test_a_diverging_training_is_reported(
     data: tuple[Manifest, Splits], small: Callable[..., TrainingConfig], tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=r"the loss is (nan|inf) at step 10: the training diverged"):
         train(*data, small(steps=10, optimizer={"rate": 1e30}), tmp_path / "run")
 
 
-def test_regions_and_words_must_be_columns(
+def test_districts_and_prompt_fields_must_be_columns(
     data: tuple[Manifest, Splits], small: Callable[..., TrainingConfig], tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match="no column 'borough' with districts"):
@@ -198,7 +198,7 @@ def test_regions_and_words_must_be_columns(
         train(*data, small(model={"location": text}), tmp_path / "b")
 
 
-def test_photographs_in_memory_are_those_on_disk(
+def test_photographs_in_memory_equal_those_on_disk(
     data: tuple[Manifest, Splits], small: Callable[..., TrainingConfig]
 ) -> None:
     manifest = data[0]

@@ -1,4 +1,4 @@
-"""Recipes that build on others, and the recipes that ship: each ablation leaves out the part that it names."""
+"""Recipes with bases, and the shipped recipes: each ablation omits the part in its name."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def _flat(values: dict[str, Any], lead: str = "") -> dict[str, Any]:
 
 
 def _differences(name: str, base: str) -> dict[str, Any]:
-    mine, theirs = (_flat(as_plain(load_recipe(recipe))) for recipe in (name, base))
-    return {key: value for key, value in mine.items() if value != theirs[key]}
+    changed, base_values = (_flat(as_plain(load_recipe(recipe))) for recipe in (name, base))
+    return {key: value for key, value in changed.items() if value != base_values[key]}
 
 
 ABLATIONS: dict[str, dict[str, Any]] = {
@@ -37,11 +37,11 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
-def test_an_ablation_leaves_out_what_it_names(name: str) -> None:
+def test_an_ablation_omits_the_part_in_its_name(name: str) -> None:
     assert _differences(name, "sw-clip") == ABLATIONS[name]
 
 
-def test_compared_methods_differ_from_clip_in_their_own_part() -> None:
+def test_compared_methods_differ_from_clip_only_in_their_part() -> None:
     assert _differences("addressclip", "clip") == {"objective.image_geography.weight": 0.8}
     ranks = _differences("rank-n-contrast", "clip")
     assert ranks.keys() == {"objective.rank_n_contrast.weight", "objective.rank_n_contrast.tau"}
@@ -52,27 +52,27 @@ def test_compared_methods_differ_from_clip_in_their_own_part() -> None:
 
 
 @pytest.mark.parametrize("name", ["clip", "sw-clip", "geoclip", "addressclip", "rank-n-contrast", *ABLATIONS])
-def test_all_have_one_budget_and_say_what_they_answer(name: str) -> None:
-    ours, clip = load_recipe(name), load_recipe("clip")
-    assert (ours.steps, ours.batch.size, ours.optimizer) == (clip.steps, clip.batch.size, clip.optimizer)
-    assert ours.model.embedding_dim == clip.model.embedding_dim
+def test_all_recipes_have_the_same_budget_and_a_summary(name: str) -> None:
+    sw_clip, clip = load_recipe(name), load_recipe("clip")
+    assert (sw_clip.steps, sw_clip.batch.size, sw_clip.optimizer) == (clip.steps, clip.batch.size, clip.optimizer)
+    assert sw_clip.model.embedding_dim == clip.model.embedding_dim
     folder = Path(__file__).parents[2] / "src" / "swclip" / "training" / "recipes"
     assert (folder / f"{name}.toml").read_text().startswith("# ")
 
 
-def test_a_recipe_states_only_what_it_has_otherwise(tmp_path: Path) -> None:
+def test_a_recipe_overrides_its_base(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     (tmp_path / "mine.toml").write_text('base = "below/other.toml"\nsteps = 7\n[batch]\nradius_m = 12.0\n')
     (tmp_path / "below" / "other.toml").write_text('base = "third.toml"\nsteps = 6\nseed = 4\n')
     (tmp_path / "below" / "third.toml").write_text('base = "sw-clip"\n[batch]\nsize = 99\nradius_m = 11.0\n')
-    ours = load_recipe("sw-clip")
-    found = load_recipe(str(tmp_path / "mine.toml"))
-    assert (found.steps, found.seed, found.batch.size, found.batch.radius_m) == (7, 4, 99, 12.0)
-    assert (found.objective, found.batch.sampler) == (ours.objective, ours.batch.sampler)
+    sw_clip = load_recipe("sw-clip")
+    result = load_recipe(str(tmp_path / "mine.toml"))
+    assert (result.steps, result.seed, result.batch.size, result.batch.radius_m) == (7, 4, 99, 12.0)
+    assert (result.objective, result.batch.sampler) == (sw_clip.objective, sw_clip.batch.sampler)
     assert load_recipe(str(tmp_path / "mine.toml"), {"steps": 5}).steps == 5
 
 
-def test_what_a_run_saves_is_whole(tmp_path: Path) -> None:
+def test_a_saved_configuration_is_complete(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('base = "sw-clip"\nsteps = 7\n')
     config = load_recipe(str(tmp_path / "mine.toml"))
     write_config(tmp_path / "config.toml", config)
@@ -97,13 +97,13 @@ def test_what_a_run_saves_is_whole(tmp_path: Path) -> None:
         ({"mine": '[batch]\nbase = "clip"'}, r"batch\.base is not an option"),
     ],
 )
-def test_bases_that_cannot_work(tmp_path: Path, files: dict[str, str], message: str) -> None:
+def test_invalid_bases_are_refused(tmp_path: Path, files: dict[str, str], message: str) -> None:
     for name, text in files.items():
         (tmp_path / f"{name}.toml").write_text(text)
     with pytest.raises(ConfigError, match=message):
         load_recipe(str(tmp_path / "mine.toml"))
 
 
-def test_every_recipe_that_ships_can_be_read() -> None:
+def test_every_shipped_recipe_can_be_read() -> None:
     for name in recipe_names():
         load_recipe(name)

@@ -1,4 +1,4 @@
-"""A run killed by a real SIGKILL and started again ends with the weights of one that was never interrupted."""
+"""A run that is killed by SIGKILL and started again has the final weights of an uninterrupted one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The set-up of a run: what a checkpoint must hold to be restored."""
+"""The set-up of a run: checkpoints that cannot be restored."""
 
 from __future__ import annotations
 

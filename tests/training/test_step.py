@@ -53,13 +53,13 @@ def test_chunks_give_the_gradient_of_the_whole_batch(chunk: int, small: Callable
     wanted = _gradients(model)
     model.zero_grad()
     figures = forward_backward(model, objective, batch, frozen=True, chunk=chunk)
-    found = _gradients(model)
-    assert found.keys() == wanted.keys()
-    assert {"image_head.linear.weight", "logit_scale", "location.grid.table.weight"} <= found.keys()
+    result = _gradients(model)
+    assert result.keys() == wanted.keys()
+    assert {"image_head.linear.weight", "logit_scale", "location.grid.table.weight"} <= result.keys()
     for name, gradient in wanted.items():
         assert gradient.abs().max() > 0, name
         # The towers are float64 here, the loss is float32 always.
-        torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-8, msg=name)
+        torch.testing.assert_close(result[name], gradient, rtol=1e-5, atol=1e-8, msg=name)
     assert {n: v.item() for n, v in figures.items()} == pytest.approx({n: v.item() for n, v in whole.items()})
 
 
@@ -67,7 +67,7 @@ def test_with_dropout_a_chunk_is_embedded_twice_with_the_same_mask(small: Callab
     model = _model(small(model={"image": {"head_dropout": 0.5}}))
     batch, objective, key = _batch(model), Objective(OBJECTIVE), (9, 1)
     figures = forward_backward(model, objective, batch, frozen=True, chunk=4, key=key)
-    found = _gradients(model)
+    result = _gradients(model)
     model.zero_grad()
     # The oracle keeps the graph of both chunks, each with the mask of its own seed.
     rows = []
@@ -80,13 +80,13 @@ def test_with_dropout_a_chunk_is_embedded_twice_with_the_same_mask(small: Callab
     loss.backward()
     assert figures["loss"].item() == pytest.approx(loss.item(), rel=1e-9)
     for name, gradient in _gradients(model).items():
-        torch.testing.assert_close(found[name], gradient, rtol=1e-6, atol=1e-9, msg=name)
+        torch.testing.assert_close(result[name], gradient, rtol=1e-6, atol=1e-9, msg=name)
     model.zero_grad()
     other = forward_backward(model, objective, batch, frozen=True, chunk=4, key=(9, 2))
     assert other["loss"].item() != figures["loss"].item(), "another step, another mask"
 
 
-def test_a_step_draws_from_its_key_alone(small: Callable[..., TrainingConfig], towers: Path) -> None:
+def test_random_numbers_of_a_step_depend_only_on_its_key(small: Callable[..., TrainingConfig], towers: Path) -> None:
     """Also the dropout of a pretrained text tower: a resumed run must draw it again."""
     config = small(model={"image": {"head_dropout": 0.3}, "location": {"text_tower": str(towers / "bert")}})
     model = LocatorModel.create(config.model, [[53.8, -1.55]], seed=2).train()
@@ -103,7 +103,7 @@ def test_a_step_draws_from_its_key_alone(small: Callable[..., TrainingConfig], t
 
 
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=4), st.lists(st.integers(0, 10**9), min_size=1, max_size=4))
-def test_other_keys_draw_other_numbers(one: list[int], two: list[int]) -> None:
+def test_different_keys_draw_different_numbers(one: list[int], two: list[int]) -> None:
     def draw(key: list[int]) -> Tensor:
         with seeded(*key):
             return torch.rand(4)
@@ -121,15 +121,15 @@ def test_bfloat16_changes_the_gradient_little(small: Callable[..., TrainingConfi
         for autocast in (nullcontext(), torch.autocast("cpu", torch.bfloat16)):
             model.zero_grad()
             forward_backward(model, Objective(OBJECTIVE), batch, frozen=True, chunk=2, autocast=autocast)
-            found = _gradients(model)
-            assert all(g.dtype == torch.float32 for g in found.values())
-            flat.append(torch.cat([g.flatten() for g in found.values()]))
+            result = _gradients(model)
+            assert all(g.dtype == torch.float32 for g in result.values())
+            flat.append(torch.cat([g.flatten() for g in result.values()]))
         cosine = torch.cosine_similarity(flat[0], flat[1], dim=0).item()
         assert cosine > 0.98, location
         assert not torch.equal(*flat), "bfloat16 was used"
 
 
-def test_the_rate_rises_and_falls_as_written() -> None:
+def test_the_learning_rate_follows_its_schedule() -> None:
     config = OptimizerConfig(warmup=0.1, final=0.2)
     rates = [rate_factor(step, 100, config) for step in range(100)]
     assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
@@ -149,10 +149,10 @@ def test_weights_are_grouped_by_rate_and_decay(small: Callable[..., TrainingConf
         model = LocatorModel.create(config.model, [[53.8, -1.55]])
         names = {id(p): name for name, p in model.named_parameters()}
         groups = parameter_groups(model, config)
-        found = [names[id(p)] for group in groups for p in group["params"]]
-        assert len(found) == len(set(found))
+        result = [names[id(p)] for group in groups for p in group["params"]]
+        assert len(result) == len(set(result))
         learning = {name for name, p in model.named_parameters() if p.requires_grad}
-        assert set(found) == learning
+        assert set(result) == learning
         return {names[id(p)]: (g["base_rate"], g["weight_decay"]) for g in groups for p in g["params"]}
 
     pretrained = grouped(

@@ -1,4 +1,4 @@
-"""Two processes under torchrun (gloo) train the weights that one process trains on the same global batch."""
+"""Two processes under torchrun (gloo) train the same weights as one process on the same global batch."""
 
 from __future__ import annotations
 

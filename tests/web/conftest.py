@@ -1,4 +1,4 @@
-"""A gallery of the small town, and services of it: real servers on the loopback, in threads of this process."""
+"""A gallery of the small town, and services of it: real servers on the loopback interface, in threads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from swclip.web.settings import Limits
 
 @pytest.fixture(scope="session")
 def gallery_folder(town: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A gallery of the town with its model; its regions are calibrated on made-up tails."""
+    """A gallery of the town with its model, and a calibration from made-up tails."""
     manifest = read_manifest(town)
     config = ModelConfig(
         image=ImageConfig(size_px=32, head_width=16),
@@ -56,7 +56,7 @@ def locator(gallery_folder: Path) -> Locator:
 
 @dataclass(frozen=True)
 class Served:
-    """A service that listens."""
+    """A running service."""
 
     address: str
     app: FastAPI
@@ -99,7 +99,7 @@ def serving(locator: Locator, limits: Limits | None = None, **more: Any) -> Iter
 
 @pytest.fixture(scope="session")
 def serve() -> Callable[..., Any]:
-    """Serve with settings of a test's own."""
+    """Serve with the settings of a test."""
     return serving
 
 
@@ -117,12 +117,12 @@ def client(served: Served) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="session")
 def photographs(town: Path) -> list[bytes]:
-    """The town's photographs as files' bytes, in the order of the manifest."""
+    """The bytes of the town's photographs, in the order of the manifest."""
     return [path.read_bytes() for path in read_manifest(town).image_paths]
 
 
 def encoded(kind: str, size: tuple[int, int] = (48, 40), seed: int = 0, **more: Any) -> bytes:
-    """A picture of noise as a file of some kind."""
+    """A noise image in a file format."""
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, kind, **more)
@@ -130,7 +130,7 @@ def encoded(kind: str, size: tuple[int, int] = (48, 40), seed: int = 0, **more: 
 
 
 def send(photographs: list[bytes], **fields: Any) -> dict[str, Any]:
-    """httpx's arguments for a form."""
+    """The arguments of httpx for a form."""
     return {
         "files": [("photographs", ("a.jpg", data)) for data in photographs],
         "data": {name: str(value) for name, value in fields.items()},

@@ -1,4 +1,4 @@
-"""Batches: what is answered together, what is refused, and how one bad question ends."""
+"""Batching: composition of batches, refused items, invalid items and shutdown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from swclip.web.batching import Batcher, ClosedError, QueueFullError
 
 
 class Gate:
-    """Doubles numbers, once it is open; remembers the batches. 13 is no number that can be doubled."""
+    """Doubles numbers once it is open, and records the batches; 13 raises an error."""
 
     def __init__(self) -> None:
         self.open, self.entered = threading.Event(), threading.Event()
@@ -27,7 +27,7 @@ class Gate:
         return [2 * number for number in numbers]
 
 
-def test_what_gathers_while_the_model_works_is_one_batch() -> None:
+def test_items_that_arrive_during_a_batch_form_the_next_batch() -> None:
     gate, seen = Gate(), []
     with Batcher(gate, max_batch=4, max_wait_s=0.0, on_batch=seen.append) as batcher:
         first = batcher.submit(0)
@@ -40,7 +40,7 @@ def test_what_gathers_while_the_model_works_is_one_batch() -> None:
     assert seen == [1, 4, 2]
 
 
-def test_a_question_is_never_split_and_a_large_one_is_a_batch() -> None:
+def test_items_are_not_split_and_a_large_item_is_a_batch_by_itself() -> None:
     gate = Gate()
     with Batcher(gate, units=lambda number: number, max_batch=5, max_wait_s=0.0) as batcher:
         futures = [batcher.submit(1)]
@@ -51,7 +51,7 @@ def test_a_question_is_never_split_and_a_large_one_is_a_batch() -> None:
     assert gate.batches == [[1], [3, 2], [1], [9], [4]]
 
 
-def test_the_first_waits_for_others() -> None:
+def test_first_item_waits_for_others() -> None:
     gate = Gate()
     gate.open.set()
     with Batcher(gate, max_batch=2, max_wait_s=30.0) as batcher:
@@ -60,7 +60,7 @@ def test_the_first_waits_for_others() -> None:
     assert gate.batches == [[1, 2]]
 
 
-def test_more_than_may_wait_are_refused() -> None:
+def test_items_beyond_the_capacity_are_refused() -> None:
     gate = Gate()
     with Batcher(gate, max_wait_s=0.0, capacity=2) as batcher:
         first = batcher.submit(1)
@@ -73,7 +73,7 @@ def test_more_than_may_wait_are_refused() -> None:
         assert batcher.submit(5).result(30) == 10
 
 
-def test_one_bad_question_is_not_the_others_end() -> None:
+def test_invalid_item_does_not_fail_the_others() -> None:
     gate = Gate()
     with Batcher(gate, max_wait_s=0.0) as batcher:
         futures = [batcher.submit(0)]
@@ -86,7 +86,7 @@ def test_one_bad_question_is_not_the_others_end() -> None:
         assert batcher.alive
 
 
-def test_what_was_cancelled_costs_nothing() -> None:
+def test_cancelled_items_are_skipped() -> None:
     gate = Gate()
     with Batcher(gate, max_wait_s=0.0) as batcher:
         first = batcher.submit(1)
@@ -100,7 +100,7 @@ def test_what_was_cancelled_costs_nothing() -> None:
     assert gate.batches == [[1], [3]]
 
 
-def test_closing_answers_what_waits_and_takes_no_more() -> None:
+def test_close_processes_waiting_items_and_refuses_new_ones() -> None:
     gate = Gate()
     batcher = Batcher(gate, max_wait_s=0.0)
     futures = [batcher.submit(1)]
@@ -114,7 +114,7 @@ def test_closing_answers_what_waits_and_takes_no_more() -> None:
         batcher.submit(4)
 
 
-def test_closing_does_not_wait_for_ever() -> None:
+def test_close_times_out() -> None:
     gate = Gate()
     batcher = Batcher(gate, max_wait_s=0.0)
     batcher.submit(1)

@@ -1,4 +1,4 @@
-"""Bytes that are almost photographs, and bodies that are almost forms: refused or answered, never a failure.
+"""Corrupted photographs and forms are refused or answered, and never cause an internal error.
 
 `SWCLIP_FUZZ` is how many files are mutated; some hundreds where it is not set.
 """
@@ -31,7 +31,7 @@ MOST_GROWN_BYTES = 600 * 2**20
 
 
 def seeds() -> list[bytes]:
-    """A file of each kind that is read, and of some that are not."""
+    """Files of all supported formats, and of some unsupported ones."""
     bomb = io.BytesIO()
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.jpg", b"\0" * 5_000_000)
@@ -48,7 +48,7 @@ def seeds() -> list[bytes]:
 
 
 def mutated(data: bytes, rng: np.random.Generator) -> bytes:
-    """Some bytes changed, cut out, repeated, or filled with what counters and lengths stumble over."""
+    """The data with some bytes changed, removed, repeated, or replaced by extreme values of counters and lengths."""
     found = bytearray(data)
     for _ in range(int(rng.integers(1, 6))):
         at = int(rng.integers(0, 1 + (len(found) if rng.random() < 0.6 else min(64, len(found)))))  # headers more often
@@ -78,7 +78,7 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def test_files_that_are_almost_photographs(serve: Any, locator: Locator) -> None:
+def test_corrupted_photographs(serve: Any, locator: Locator) -> None:
     before = peak_bytes()
     found: Counter[int] = Counter()
     with serve(locator, Limits(max_megapixels=4, timeout_s=120)) as served, served.client() as client:
@@ -101,7 +101,7 @@ def test_files_that_are_almost_photographs(serve: Any, locator: Locator) -> None
     assert peak_bytes() - before < MOST_GROWN_BYTES
 
 
-def test_bodies_that_are_almost_forms(serve: Any, locator: Locator, photographs: list[bytes]) -> None:
+def test_corrupted_forms(serve: Any, locator: Locator, photographs: list[bytes]) -> None:
     rng = np.random.default_rng(12)
     request = httpx.Request("POST", "http://x", **send(photographs[:2], top_k=3, region=0.8, combined="true"))
     whole, content_type = request.read(), request.headers["content-type"]
@@ -136,7 +136,7 @@ def pool_of_types(client: httpx.Client, body: bytes) -> Iterator[httpx.Response]
         yield client.post("/v2/locate", content=body, headers={"content-type": content_type.encode("latin-1")})
 
 
-def test_large_pictures_again_and_again_leave_nothing_behind(serve: Any, locator: Locator) -> None:
+def test_repeated_large_images_do_not_leak_memory(serve: Any, locator: Locator) -> None:
     large = [encoded("JPEG", (2000, 1500), seed=seed) for seed in range(2)]
     with serve(locator) as served, served.client() as client:
 

@@ -1,4 +1,4 @@
-"""What the service says of its gallery: its description, its points, its photographs."""
+"""The gallery routes: description, points and photographs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .test_locate import with_gps
 from .test_problems import problem
 
 
-def test_the_description(client: httpx.Client, locator: Locator) -> None:
+def test_description(client: httpx.Client, locator: Locator) -> None:
     found = client.get("/v2/gallery").json()
     gallery = locator.gallery
     assert found["model"] == locator.model.fingerprint
@@ -42,7 +42,7 @@ def test_the_description(client: httpx.Client, locator: Locator) -> None:
     assert (found["thumbnails"], found["tiles"]) == (False, None)
 
 
-def test_a_gallery_without_cities_and_calibration(serve: Any, locator: Locator) -> None:
+def test_description_without_cities_and_calibration(serve: Any, locator: Locator) -> None:
     from dataclasses import replace
 
     bare = replace(locator.gallery, cities=[None] * len(locator.gallery))
@@ -54,7 +54,7 @@ def test_a_gallery_without_cities_and_calibration(serve: Any, locator: Locator) 
         assert found["tiles"] == {"url": tiles.url, "attribution": tiles.attribution}
 
 
-def test_the_points_are_geojson_and_no_more_than_asked(client: httpx.Client, locator: Locator) -> None:
+def test_points_are_geojson_and_limited(client: httpx.Client, locator: Locator) -> None:
     response = client.get("/v2/gallery/points")
     assert response.headers["content-type"] == "application/geo+json"
     found = response.json()
@@ -70,7 +70,7 @@ def test_the_points_are_geojson_and_no_more_than_asked(client: httpx.Client, loc
     assert points_geojson(locator.gallery, 1)["shown"] == 1
 
 
-def test_photographs_are_shown_small_and_without_their_exif(serve: Any, locator: Locator, town: Path) -> None:
+def test_photographs_are_reduced_and_without_exif(serve: Any, locator: Locator, town: Path) -> None:
     thumbnails = Thumbnails.of_manifest(read_manifest(town), locator.gallery.image_ids)
     with serve(locator, thumbnails=thumbnails) as served, served.client() as client:
         assert client.get("/v2/gallery").json()["thumbnails"] is True
@@ -82,7 +82,7 @@ def test_photographs_are_shown_small_and_without_their_exif(serve: Any, locator:
             problem(client.get(f"/v2/gallery/photographs/{unknown}"), "not-found")
 
 
-def test_a_thumbnail_is_made_once_and_holds_no_position(tmp_path: Path) -> None:
+def test_thumbnails_are_cached_and_have_no_position(tmp_path: Path) -> None:
     import pandas as pd
 
     from swclip.data.manifest import write_manifest
@@ -104,12 +104,12 @@ def test_a_thumbnail_is_made_once_and_holds_no_position(tmp_path: Path) -> None:
     (tmp_path / "a b.jpg").unlink()
     assert thumbnails.jpeg("in a/ä b") is data
     assert thumbnails.jpeg("broken") is None
-    assert thumbnails.jpeg("elsewhere") is None  # in the manifest, and not in the gallery
+    assert thumbnails.jpeg("elsewhere") is None  # in the manifest but not in the gallery
     with pytest.raises(MismatchError, match="has none of the gallery's 1 photographs"):
         Thumbnails.of_manifest(manifest, ["other"])
 
 
-def test_thumbnails_come_from_the_gallery_itself(serve: Any, locator: Locator, town: Path, tmp_path: Path) -> None:
+def test_thumbnails_of_the_gallery_are_served(serve: Any, locator: Locator, town: Path, tmp_path: Path) -> None:
     manifest = read_manifest(town)
     details, model = manifest_details(manifest), locator.model
     save_gallery(locator.gallery, tmp_path / "bare", model, details=details)

@@ -1,4 +1,4 @@
-"""Keys from the environment."""
+"""API keys from the environment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from swclip.web.security import VARIABLE, Keys, client_name
 ONE, OTHER = "correct-horse-battery", "staple-correct-horse"
 
 
-def test_keys_from_the_environment() -> None:
+def test_keys_are_read_from_the_environment() -> None:
     keys = Keys.from_environment({VARIABLE: f" {ONE} ,{OTHER},"})
     assert len(keys) == 2
     assert keys.accepts(ONE)
@@ -19,7 +19,7 @@ def test_keys_from_the_environment() -> None:
         assert not keys.accepts(wrong)
 
 
-def test_without_the_variable_everybody_may_ask() -> None:
+def test_without_keys_all_requests_are_accepted() -> None:
     keys = Keys.from_environment({})
     assert len(keys) == 0
     assert keys.accepts(None)
@@ -29,13 +29,13 @@ def test_without_the_variable_everybody_may_ask() -> None:
 @pytest.mark.parametrize(
     "text", ["", " , ", "short", f"{ONE},short", "with-ünicode-characters", "tab\tin-the-middle-of-it"]
 )
-def test_a_slip_does_not_leave_the_service_open(text: str) -> None:
+def test_invalid_keys_are_refused(text: str) -> None:
     with pytest.raises(ConfigError) as refused:
         Keys.from_environment({VARIABLE: text})
     assert "short" not in str(refused.value).replace("shorter", "")  # no key in the message
 
 
-def test_clients_are_named_by_a_digest_of_their_key() -> None:
+def test_clients_are_identified_by_a_digest_of_their_key() -> None:
     assert ONE not in client_name(ONE, "10.0.0.1")
     assert client_name(ONE, "10.0.0.1") == client_name(ONE, "10.0.0.2") != client_name(OTHER, "10.0.0.1")
     assert client_name(None, "10.0.0.1") == "address 10.0.0.1"

@@ -1,4 +1,4 @@
-"""What a request may take: bytes, pixels, photographs, time; and what happens beyond."""
+"""Limits on requests: bytes, pixels, photographs, time, keys and rates."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def heard(connection: socket.socket) -> bytes:
     return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
-def test_bytes_pixels_and_photographs(serve: Any, locator: Locator, photographs: list[bytes]) -> None:
+def test_limits_on_bytes_pixels_and_photographs(serve: Any, locator: Locator, photographs: list[bytes]) -> None:
     limits = Limits(max_upload_mb=0.1, max_request_mb=0.25, max_files=3, max_megapixels=0.01)
     with serve(locator, limits) as served, served.client() as client:
         assert client.post("/v2/locate", **send(photographs[:3])).status_code == 200
@@ -46,7 +46,7 @@ def test_bytes_pixels_and_photographs(serve: Any, locator: Locator, photographs:
         assert wide.photograph == 0
         assert client.post("/v2/locate", **send([encoded("PNG", (100, 100))])).status_code == 200
         problem(client.post("/v2/locate", **send([b"\xff" * 90_000] * 3)), "request-too-large")
-        # Said beforehand, it is refused before a byte is read; not said, as soon as it is too much.
+        # With Content-Length it is refused before a byte is read; without, as soon as it exceeds the limit.
         response = client.post("/v2/locate", **send([b"\xff" * 3_000_000]))
         problem(response, "request-too-large")
         assert response.headers["connection"] == "close"
@@ -62,7 +62,7 @@ def test_bytes_pixels_and_photographs(serve: Any, locator: Locator, photographs:
         assert client.post("/v2/locate", **send(photographs[:1])).status_code == 200
 
 
-def test_a_bomb_is_refused_from_its_header(client: httpx.Client) -> None:
+def test_decompression_bomb_is_refused_by_its_header(client: httpx.Client) -> None:
     bomb = encoded("PNG", (2, 2))
     grown = bomb[:16] + (50_000).to_bytes(4, "big") * 2 + bomb[24:]
     grown = grown[:29] + zlib.crc32(grown[12:29]).to_bytes(4, "big") + grown[33:]
@@ -70,7 +70,7 @@ def test_a_bomb_is_refused_from_its_header(client: httpx.Client) -> None:
     problem(client.post("/v2/locate", **send([gzip.compress(b"\0" * 10_000_000)])), "not-a-photograph")
 
 
-def test_a_sender_that_pauses_is_let_go(serve: Any, locator: Locator) -> None:
+def test_paused_request_times_out(serve: Any, locator: Locator) -> None:
     with serve(locator, Limits(pause_s=0.3)) as served:
         head = b"POST /v2/locate HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
         with wire(served) as slow_body, wire(served) as slow_head, wire(served) as silent:
@@ -86,7 +86,7 @@ def test_a_sender_that_pauses_is_let_go(serve: Any, locator: Locator) -> None:
             assert client.get("/healthz").status_code == 200
 
 
-def test_a_sender_that_drips_is_let_go_too(serve: Any, locator: Locator) -> None:
+def test_slow_request_times_out(serve: Any, locator: Locator) -> None:
     with serve(locator, Limits(pause_s=5, timeout_s=0.6)) as served, wire(served) as connection:
         connection.sendall(
             b"POST /v2/locate HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
@@ -99,13 +99,13 @@ def test_a_sender_that_drips_is_let_go_too(serve: Any, locator: Locator) -> None
             while listener.is_alive():
                 connection.sendall(b"y")
                 time.sleep(0.05)
-        except OSError:  # it was closed
+        except OSError:  # the connection was closed
             pass
         listener.join(60)
         assert replies[0].startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_sender_that_leaves_is_no_error(served: Served, photographs: list[bytes], caplog: Any) -> None:
+def test_disconnected_client_is_not_an_error(served: Served, photographs: list[bytes], caplog: Any) -> None:
     for sent in (b"", b"--x\r\n"):
         with wire(served) as connection:
             connection.sendall(
@@ -113,9 +113,9 @@ def test_a_sender_that_leaves_is_no_error(served: Served, photographs: list[byte
                 b"Content-Length: 1000\r\n\r\n" + sent
             )
     deadline = time.monotonic() + 30
-    while served.service.admission.inside and time.monotonic() < deadline:
+    while served.service.admission.active and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert served.service.admission.inside == 0
+    assert served.service.admission.active == 0
     with served.client() as client:
         assert client.post("/v2/locate", **send(photographs[:1])).status_code == 200
         assert 'status="499"' in client.get("/metrics").text
@@ -123,7 +123,7 @@ def test_a_sender_that_leaves_is_no_error(served: Served, photographs: list[byte
 
 
 class Held:
-    """Holds the model's thread until it is let go."""
+    """Blocks the model's thread until it is released."""
 
     def __init__(self, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
         self.release, self.entered = threading.Event(), threading.Event()
@@ -138,7 +138,7 @@ class Held:
         monkeypatch.setattr(batcher, "_answer", held)
 
 
-def test_a_full_service_says_when_to_come_back(
+def test_busy_service_sends_retry_after(
     serve: Any, locator: Locator, photographs: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serve(locator, Limits(concurrency=2, queue=1)) as served, ThreadPoolExecutor(8) as pool:
@@ -156,7 +156,7 @@ def test_a_full_service_says_when_to_come_back(
         problem(full, "busy")
         assert 1 <= int(full.headers["retry-after"]) <= 60
         with served.client() as client:
-            assert client.get("/healthz").status_code == 200  # the others still answer
+            assert client.get("/healthz").status_code == 200  # other routes still respond
             metrics = client.get("/metrics").text
             assert "swclip_requests_inside 2.0" in metrics
             assert "swclip_requests_waiting 1.0" in metrics
@@ -164,7 +164,7 @@ def test_a_full_service_says_when_to_come_back(
         assert [future.result(60).status_code for future in asked] == [200, 200, 200]
 
 
-def test_an_answer_that_would_come_too_late(
+def test_request_times_out(
     serve: Any, locator: Locator, photographs: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serve(locator, Limits(timeout_s=0.5, concurrency=2)) as served, served.client() as client:
@@ -173,10 +173,10 @@ def test_an_answer_that_would_come_too_late(
         problem(late, "too-late")
         assert late.headers["retry-after"]
         held.release.set()
-        assert served.service.admission.inside == 0
+        assert served.service.admission.active == 0
 
 
-def test_what_was_begun_is_finished_at_the_end(
+def test_requests_in_progress_are_finished_at_shutdown(
     serve: Any, locator: Locator, photographs: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ThreadPoolExecutor(1) as pool:
@@ -194,7 +194,7 @@ def test_what_was_begun_is_finished_at_the_end(
         assert not served.service.ready
 
 
-def test_a_service_that_has_ended_is_not_ready(serve: Any, locator: Locator, photographs: list[bytes]) -> None:
+def test_stopped_service_is_not_ready(serve: Any, locator: Locator, photographs: list[bytes]) -> None:
     with serve(locator) as served, served.client() as client:
         assert client.get("/readyz").json() == {"status": "ok"}
         served.service._batcher.close()
@@ -203,7 +203,7 @@ def test_a_service_that_has_ended_is_not_ready(serve: Any, locator: Locator, pho
         assert client.get("/healthz").status_code == 200
 
 
-def test_keys(serve: Any, locator: Locator, photographs: list[bytes]) -> None:
+def test_keys_are_required(serve: Any, locator: Locator, photographs: list[bytes]) -> None:
     with serve(locator, keys=Keys([KEY, "another-key-of-ours"])) as served, served.client() as client:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {KEY}"}, {"X-API-Key": "x"}):
             for method, path in (("GET", "/v2/gallery"), ("POST", "/v2/locate"), ("GET", "/v2/gallery/points")):
@@ -220,7 +220,7 @@ def test_keys(serve: Any, locator: Locator, photographs: list[bytes]) -> None:
         assert set(schemes) == {"HTTPBearer", "APIKeyHeader"}
 
 
-def test_a_rate_is_kept(serve: Any, locator: Locator) -> None:
+def test_rate_limit(serve: Any, locator: Locator) -> None:
     with serve(locator, Limits(rate_per_minute=3)) as served, served.client() as client:
         found = [client.get("/v2/gallery") for _ in range(5)]
         assert [response.status_code for response in found] == [200, 200, 200, 429, 429]
@@ -229,7 +229,7 @@ def test_a_rate_is_kept(serve: Any, locator: Locator) -> None:
         assert client.get("/healthz").status_code == 200
 
 
-def test_other_sites_may_ask_only_where_they_were_named(serve: Any, locator: Locator) -> None:
+def test_cors_allows_only_the_configured_origins(serve: Any, locator: Locator) -> None:
     site = {"Origin": "https://example.org"}
     preflight = {**site, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
     with serve(locator, origins=["https://example.org"]) as served, served.client() as client:
@@ -244,8 +244,8 @@ def test_other_sites_may_ask_only_where_they_were_named(serve: Any, locator: Loc
         assert "access-control-allow-origin" not in client.get("/v2/gallery", headers=site).headers
 
 
-def at_once(served: Served, photographs: list[bytes]) -> list[httpx.Response]:
-    """Each photograph by a client of its own, all at the same time."""
+def send_concurrently(served: Served, photographs: list[bytes]) -> list[httpx.Response]:
+    """Send each photograph by a separate client, all concurrently."""
     bodies = [httpx.Request("POST", "http://x", **send([data])) for data in photographs]
 
     async def ask(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
@@ -260,11 +260,13 @@ def at_once(served: Served, photographs: list[bytes]) -> list[httpx.Response]:
     return asyncio.run(all_of_them())
 
 
-def test_two_hundred_clients_are_answered_as_one_by_one(serve: Any, locator: Locator, photographs: list[bytes]) -> None:
+def test_concurrent_requests_get_the_answers_of_single_requests(
+    serve: Any, locator: Locator, photographs: list[bytes]
+) -> None:
     with serve(locator, Limits(concurrency=64, queue=200, timeout_s=300, pause_s=120)) as served:
         with served.client() as client:
             alone = [client.post("/v2/locate", **send([data])).json()["results"][0]["answer"] for data in photographs]
-        found = at_once(served, [photographs[number % len(photographs)] for number in range(200)])
+        found = send_concurrently(served, [photographs[number % len(photographs)] for number in range(200)])
         metrics = served.service.meters.text().decode().splitlines()
     assert {response.status_code for response in found} == {200}
     for number, response in enumerate(found):
@@ -272,15 +274,15 @@ def test_two_hundred_clients_are_answered_as_one_by_one(serve: Any, locator: Loc
         assert (answer["lat_deg"], answer["lon_deg"]) == (expected["lat_deg"], expected["lon_deg"])
         for own, theirs in zip(answer["candidates"], expected["candidates"], strict=True):
             assert own["candidate_id"] == theirs["candidate_id"]
-            # Sums of float32 are rounded as the batch has it.
+            # The rounding of float32 sums depends on the batch.
             assert own["probability"] == pytest.approx(theirs["probability"], abs=1e-5, rel=1e-4)
     batches = next(line for line in metrics if line.startswith("swclip_batch_photographs_count")).split()[1]
     assert float(batches) < len(photographs) + 200, "no two photographs were ever seen together"
 
 
-def test_batches_of_one_answer_to_the_last_bit(serve: Any, locator: Locator, photographs: list[bytes]) -> None:
+def test_batches_of_one_are_bit_identical(serve: Any, locator: Locator, photographs: list[bytes]) -> None:
     with serve(locator, Limits(concurrency=40, timeout_s=300, max_batch=1)) as served:
         with served.client() as client:
             alone = [client.post("/v2/locate", **send([data])).text for data in photographs[:10]]
-        found = at_once(served, [photographs[number % 10] for number in range(40)])
+        found = send_concurrently(served, [photographs[number % 10] for number in range(40)])
     assert [response.text for response in found] == [alone[number % 10] for number in range(40)]

@@ -1,4 +1,4 @@
-"""POST /v2/locate: what an answer says, for one photograph and for several, and with what is known beforehand."""
+"""POST /v2/locate: answers to one and to several photographs, options and priors."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def with_gps(data: bytes, lat: float, lon: float, **tags: Any) -> bytes:
     return stream.getvalue()
 
 
-def differences(own: Any, theirs: Any, where: str = "") -> list[str]:
-    """Where two records differ by more than the last digits of their floats."""
+def differences(first: Any, second: Any, where: str = "") -> list[str]:
+    """The paths where two records differ by more than the last digits of floats."""
     if isinstance(own, dict) and isinstance(theirs, dict) and own.keys() == theirs.keys():
         return [line for key in own for line in differences(own[key], theirs[key], f"{where}.{key}")]
     if isinstance(own, list) and isinstance(theirs, list) and len(own) == len(theirs):
@@ -66,7 +66,7 @@ def differences(own: Any, theirs: Any, where: str = "") -> list[str]:
 
 
 @pytest.mark.parametrize("estimator", ["mode", "argmax", "geometric-median"])
-def test_an_answer_is_the_record_of_the_locator(
+def test_answer_equals_that_of_the_locator(
     client: httpx.Client, photographs: list[bytes], town: Path, locator: Locator, estimator: EstimatorName
 ) -> None:
     paths = read_manifest(town).image_paths[:8]
@@ -84,7 +84,7 @@ def test_an_answer_is_the_record_of_the_locator(
         assert (own["photographs"], own["posterior"], own["exif"], own["problem"]) == ([number], None, None, None)
 
 
-def test_each_photograph_is_answered_by_itself_and_in_order(client: httpx.Client, photographs: list[bytes]) -> None:
+def test_photographs_are_answered_separately_and_in_order(client: httpx.Client, photographs: list[bytes]) -> None:
     chosen = photographs[0::11][:5]
     together = client.post("/v2/locate", **send(chosen)).json()
     assert [result["photographs"] for result in together["results"]] == [[0], [1], [2], [3], [4]]
@@ -96,7 +96,7 @@ def test_each_photograph_is_answered_by_itself_and_in_order(client: httpx.Client
     assert len({point(result["answer"]) for result in together["results"]}) == 5
 
 
-def test_the_posterior_and_its_regions(client: httpx.Client, photographs: list[bytes], locator: Locator) -> None:
+def test_posterior_and_regions(client: httpx.Client, photographs: list[bytes], locator: Locator) -> None:
     (found,) = results(client, photographs[:1], include_posterior="true", region="0.895")
     posterior, answer = found["posterior"], found["answer"]
     mass = sum(cell["probability"] for cell in posterior["cells"])
@@ -124,14 +124,14 @@ def test_the_posterior_and_its_regions(client: httpx.Client, photographs: list[b
     assert geodesic_m(place, corners.mean(axis=0, keepdims=True))[0] < 60
 
 
-def test_several_photographs_of_one_place(
+def test_combined_photographs_get_one_answer(
     client: httpx.Client, photographs: list[bytes], town: Path, locator: Locator
 ) -> None:
     same = [4 * 3, 4 * 3 + 1, 4 * 3 + 2]
     reply = client.post("/v2/locate", **send([photographs[i] for i in same], combined="true", top_k=20)).json()
     assert [result["photographs"] for result in reply["results"]] == [[0, 1, 2]]
     answer = reply["results"][0]["answer"]
-    assert answer["region"]["calibrated"] is False  # the validation queries were one photograph each
+    assert answer["region"]["calibrated"] is False  # regions are calibrated on single validation queries
     assert (answer["photograph"], answer["photographs"]) == ("0", ["0", "1", "2"])
     assert [one["photograph"] for one in answer["candidates"][0]["evidence"]] == ["0", "1", "2"]
     query = embed_photographs(locator.model, [read_manifest(town).image_paths[i] for i in same])
@@ -147,10 +147,10 @@ def test_several_photographs_of_one_place(
     assert one == ask(client, [photographs[0]])[0]
 
 
-def test_an_area_rules_places_out(client: httpx.Client, photographs: list[bytes], locator: Locator) -> None:
+def test_area_excludes_candidates(client: httpx.Client, photographs: list[bytes], locator: Locator) -> None:
     (free,) = ask(client, photographs[:1])
     lat, lon = point(free)
-    # Everything but the neighbourhood of the free answer.
+    # Everything except the neighbourhood of the answer without a prior.
     hole = [[lon - 1e-3, lat - 5e-4], [lon + 1e-3, lat - 5e-4], [lon + 1e-3, lat + 5e-4], [lon - 1e-3, lat + 5e-4]]
     outer = [[lon - 1, lat - 1], [lon + 1, lat - 1], [lon + 1, lat + 1], [lon - 1, lat + 1]]
     prior = {"type": "Polygon", "coordinates": [[*outer, outer[0]], [*hole, hole[0]]]}
@@ -168,9 +168,7 @@ def test_an_area_rules_places_out(client: httpx.Client, photographs: list[bytes]
     assert same["probability_within_50m"] == pytest.approx(free["probability_within_50m"], abs=2e-6)
 
 
-def test_a_rough_position_draws_the_answer_near(
-    client: httpx.Client, photographs: list[bytes], locator: Locator
-) -> None:
+def test_rough_position_changes_the_answer(client: httpx.Client, photographs: list[bytes], locator: Locator) -> None:
     target = locator.gallery.positions_deg[17]
     near = {"near_lat_deg": target[0], "near_lon_deg": target[1]}
     (close,) = ask(client, photographs[:1], **near, near_radius_m=5)
@@ -180,13 +178,13 @@ def test_a_rough_position_draws_the_answer_near(
     assert vague["probability_within_50m"] == pytest.approx(free["probability_within_50m"], abs=1e-4)
 
 
-def test_exif_is_compared_only_where_asked_and_never_used(client: httpx.Client, photographs: list[bytes]) -> None:
+def test_exif_position_is_compared_on_request_and_never_used(client: httpx.Client, photographs: list[bytes]) -> None:
     plain = photographs[0]
     stream = io.BytesIO()
     Image.open(io.BytesIO(plain)).save(stream, "JPEG", quality=95)
     bare, marked = stream.getvalue(), with_gps(plain, 53.8, -1.5)
     (without,), (told,) = results(client, [bare]), results(client, [marked])
-    assert told == without  # the same pixels: the position in the file changes nothing
+    assert told == without  # the EXIF position has no effect
     (compared,) = results(client, [marked], compare_exif="true")
     place = [point(compared["answer"])]
     assert compared["exif"][0]["position"] == {"lat_deg": 53.8, "lon_deg": -1.5}
@@ -199,12 +197,12 @@ def test_exif_is_compared_only_where_asked_and_never_used(client: httpx.Client, 
     assert [one["position"] is None for one in both["results"][0]["exif"]] == [True, False]
 
 
-def test_every_format_is_read(client: httpx.Client) -> None:
+def test_supported_formats(client: httpx.Client) -> None:
     kinds = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"]
     assert len(ask(client, [encoded(kind, seed=1) for kind in kinds])) == 6
 
 
-def test_what_is_no_photograph_does_not_stop_the_others(client: httpx.Client, photographs: list[bytes]) -> None:
+def test_invalid_file_does_not_stop_the_others(client: httpx.Client, photographs: list[bytes]) -> None:
     reply = client.post("/v2/locate", **send([photographs[0], b"no picture", photographs[1][:300]]))
     assert reply.status_code == 200
     first, second, third = reply.json()["results"]
@@ -212,7 +210,7 @@ def test_what_is_no_photograph_does_not_stop_the_others(client: httpx.Client, ph
     assert first["problem"] is None
     assert (second["answer"], second["problem"]["status"], second["problem"]["photograph"]) == (None, 415, 1)
     assert (third["problem"]["type"], third["problem"]["status"]) == ("urn:swclip:problem:photograph-damaged", 422)
-    # Of one place: the others answer, and the result says which they are.
+    # Combined: the answer is to the other photographs, which the result lists.
     several = [b"no", photographs[0], photographs[1]]
     refused, whole = client.post("/v2/locate", **send(several, combined="true")).json()["results"]
     assert (refused["photographs"], whole["photographs"]) == ([0], [1, 2])
@@ -227,7 +225,7 @@ def test_what_is_no_photograph_does_not_stop_the_others(client: httpx.Client, ph
     assert client.post("/v2/locate", **send([b"no", b"nor this"], combined="true")).status_code == 415
 
 
-def test_a_city_of_the_gallery(client: httpx.Client, photographs: list[bytes], locator: Locator) -> None:
+def test_city_restricts_the_candidates(client: httpx.Client, photographs: list[bytes], locator: Locator) -> None:
     (found,) = ask(client, photographs[:1], city="york", top_k=50)
     inside = {
         i for i, city in zip(locator.gallery.candidate_ids, locator.gallery.cities, strict=True) if city == "York"
@@ -239,11 +237,11 @@ def test_a_city_of_the_gallery(client: httpx.Client, photographs: list[bytes], l
     assert refused.status_code == 422
     assert refused.json()["type"] == "urn:swclip:problem:invalid-options"
     assert refused.json()["errors"] == [
-        {"field": "city", "detail": "'Lees' is no city of the gallery; it has Leeds, York."}
+        {"field": "city", "detail": "'Lees' is not a city of the gallery; it has Leeds, York."}
     ]
 
 
-def test_an_area_or_a_position_that_cannot_be(client: httpx.Client, photographs: list[bytes]) -> None:
+def test_invalid_areas_and_positions_are_refused(client: httpx.Client, photographs: list[bytes]) -> None:
     refused = client.post("/v2/locate", **send(photographs[:1], prior="{"))
     assert (refused.status_code, refused.json()["detail"]) == (422, "prior: is not JSON.")
     assert refused.json()["errors"] == [{"field": "prior", "detail": "is not JSON."}]
@@ -257,9 +255,7 @@ def test_an_area_or_a_position_that_cannot_be(client: httpx.Client, photographs:
         assert refused.json()["type"] == "urn:swclip:problem:prior-excludes-all"
 
 
-def test_what_speaks_for_a_candidate(
-    client: httpx.Client, photographs: list[bytes], town: Path, locator: Locator
-) -> None:
+def test_evidence_for_a_candidate(client: httpx.Client, photographs: list[bytes], town: Path, locator: Locator) -> None:
     paths = read_manifest(town).image_paths[:2]
     (found, _), (theirs, _) = ask(client, photographs[:2]), locator.locate(paths)
     for own, one in zip(found["candidates"], theirs.candidates, strict=True):
@@ -268,7 +264,7 @@ def test_what_speaks_for_a_candidate(
         assert own["location_similarity"] == pytest.approx(one.location_similarity, abs=2e-6)
         assert own["image_share"] == pytest.approx(one.image_share, abs=2e-6)
         assert own["evidence"] == []
-    # The gallery holds the photograph that is asked about.
+    # The query is one of the gallery's photographs.
     assert found["candidates"][0]["image_similarities"][0] == pytest.approx(1.0, abs=1e-5)
     (together,), (ours,) = ask(client, photographs[:2], combined="true"), locator.locate(paths, together=True)
     for own, one in zip(together["candidates"], ours.candidates, strict=True):
@@ -278,7 +274,7 @@ def test_what_speaks_for_a_candidate(
             assert said["image_ids"] == list(by_locator.image_ids)
 
 
-def test_the_region_is_that_of_the_locator(
+def test_region_equals_that_of_the_locator(
     client: httpx.Client, photographs: list[bytes], town: Path, locator: Locator
 ) -> None:
     paths = read_manifest(town).image_paths[:2]

@@ -1,4 +1,4 @@
-"""The OpenAPI says what the service does: requests made from it are answered as it says."""
+"""The OpenAPI description matches the service: generated requests get the documented responses."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def described(serve: Any, locator: Locator) -> Iterator[tuple[Served, Any]]:
 
 
 @pytest.mark.parametrize("mode", ["positive", "negative"])
-def test_requests_made_from_it_are_answered_as_it_says(described: tuple[Served, Any], mode: str) -> None:
+def test_generated_requests_get_documented_responses(described: tuple[Served, Any], mode: str) -> None:
     served, schema = described
     left_out = [CHECKS.get_one(name) for name in LEFT_OUT]
     generation = schemathesis.GenerationMode.POSITIVE if mode == "positive" else schemathesis.GenerationMode.NEGATIVE
@@ -60,7 +60,7 @@ def test_requests_made_from_it_are_answered_as_it_says(described: tuple[Served, 
     assert asked > 20
 
 
-def test_a_whole_answer_is_of_the_schema(served: Served, photographs: list[bytes]) -> None:
+def test_response_matches_the_schema(served: Served, photographs: list[bytes]) -> None:
     import jsonschema
 
     with served.client() as client:
@@ -75,7 +75,7 @@ def test_a_whole_answer_is_of_the_schema(served: Served, photographs: list[bytes
     jsonschema.Draft202012Validator(schema).validate(reply)
 
 
-def test_every_kind_of_problem_is_described(served: Served) -> None:
+def test_all_kinds_of_problems_are_documented(served: Served) -> None:
     with served.client() as client:
         openapi = client.get("/v2/openapi.json").json()
     locate = openapi["paths"]["/v2/locate"]["post"]
@@ -96,7 +96,7 @@ def test_every_kind_of_problem_is_described(served: Served) -> None:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(path=st.text(st.characters(blacklist_characters="?#", blacklist_categories=["Cs"]), max_size=30))
-def test_any_address_is_answered(served: Served, path: str) -> None:
+def test_any_path_gets_a_response(served: Served, path: str) -> None:
     with served.client() as client:
         try:
             response = client.get("/" + path)

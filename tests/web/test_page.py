@@ -1,4 +1,4 @@
-"""The page in a real browser: photographs go in, the answer is on the map and in words, nothing is asked of others."""
+"""The page in a real browser: answers on the map and as text, and no requests to other hosts."""
 
 from __future__ import annotations
 
@@ -37,33 +37,33 @@ def shown(serve: Any, locator: Locator, town: Path) -> Iterator[Served]:
 
 @pytest.fixture
 def visit(browser: Any) -> Iterator[Callable[..., Any]]:
-    """Open a page of a service; at the end nobody else was asked and nothing complained."""
-    contexts, complaints, asked = [], [], []
+    """Open pages of a service; at the end check for requests to other hosts and for errors."""
+    contexts, errors, requests = [], [], []
 
     def opened(served: Served, width: int = 1280, path: str = "/", *, ready: bool = True, **more: Any) -> Any:
         context = browser.new_context(viewport={"width": width, "height": 860}, **more)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(60_000)
-        page.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: asked.append((served.address, request.url)))
+        page.on("console", lambda message: errors.append(message.text) if message.type != "log" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", lambda request: requests.append((served.address, request.url)))
         page.goto(served.address + path)
         if ready:
             page.wait_for_selector("html[data-ready=yes]")
-        page.complaints = complaints
+        page.errors = errors
         return page
 
     yield opened
     for context in contexts:
         context.close()
-    assert complaints == []
-    foreign = [url for address, url in asked if not url.startswith((address + "/", "blob:", "data:"))]
-    assert foreign == []
+    assert errors == []
+    external = [url for address, url in requests if not url.startswith((address + "/", "blob:", "data:"))]
+    assert external == []
 
 
 def drop(page: Any, *photographs: bytes) -> None:
-    """Drop files on the page, as a hand would."""
+    """Drop files on the page."""
     page.evaluate(
         """(files) => {
           const transfer = new DataTransfer();
@@ -90,7 +90,7 @@ def answered(page: Any, count: int = 1) -> None:
     page.locator("#status", has_text=f"{count} photograph").wait_for()
 
 
-def told(page: Any) -> tuple[float, float]:
+def shown_point(page: Any) -> tuple[float, float]:
     lat, lon = page.inner_text("#point").split(", ")
     return float(lat), float(lon)
 
@@ -111,7 +111,7 @@ def map_picture(page: Any) -> bytes:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_a_photograph_dropped_is_answered(
+def test_dropped_photograph_is_located(
     shown: Served, visit: Any, photographs: list[bytes], width: int, tmp_path: Path
 ) -> None:
     page = visit(shown, width)
@@ -122,7 +122,7 @@ def test_a_photograph_dropped_is_answered(
     answered(page)
     page.wait_for_selector("#places img")
     expected = ask(shown, photographs[0], include_posterior="true")
-    assert told(page) == pytest.approx(point(expected), abs=1e-5)
+    assert shown_point(page) == pytest.approx(point(expected), abs=1e-5)
     assert "Leeds" in page.inner_text("#city")
     assert f"{expected['answer']['probability_within_50m']:.0%}".replace("%", " %") in page.inner_text("#near")
     assert page.locator("#places li").count() == 5
@@ -134,7 +134,7 @@ def test_a_photograph_dropped_is_answered(
     assert (tmp_path / f"{width}.png").stat().st_size > 20_000
 
 
-def test_the_slider_chooses_the_region(shown: Served, visit: Any, photographs: list[bytes]) -> None:
+def test_slider_sets_the_coverage_level(shown: Served, visit: Any, photographs: list[bytes]) -> None:
     page = visit(shown)
     choose(page, photographs[0])
     answered(page)
@@ -145,24 +145,26 @@ def test_the_slider_chooses_the_region(shown: Served, visit: Any, photographs: l
     seen = {}
     for level in (50, 80, 95):
         page.locator("#level").fill(str(level))
-        assert page.inner_text("#level-words") == f"{level} %"
-        seen[level] = page.inner_text("#region-words"), map_picture(page)
+        assert page.inner_text("#level-value") == f"{level} %"
+        seen[level] = page.inner_text("#region-area"), map_picture(page)
         km2 = regions[level]["area_km2"]
         words = f"{km2 * 1e6:,.0f} m²" if km2 < 0.01 else f"{km2:.3f} km²" if km2 < 0.1 else f"{km2:.2f} km²"
         assert seen[level][0].startswith(words)
-        assert page.is_visible("#cannot-tell") == regions[level]["cannot_tell"]
+        assert page.is_visible("#abstains") == regions[level]["cannot_tell"]
     assert len(set(seen.values())) == 3
     page.locator("#level").focus()
     page.keyboard.press("ArrowLeft")
-    assert page.inner_text("#level-words") == "94 %"
+    assert page.inner_text("#level-value") == "94 %"
     assert page.get_attribute("#level", "aria-valuetext") == "94 percent"
 
 
-def test_an_area_drawn_by_hand_and_by_keys(shown: Served, visit: Any, photographs: list[bytes]) -> None:
+def test_area_drawn_with_mouse_and_keys_restricts_the_answer(
+    shown: Served, visit: Any, photographs: list[bytes]
+) -> None:
     page = visit(shown)
     choose(page, photographs[0])
     answered(page)
-    free = told(page)
+    free = shown_point(page)
     page.click("#fit")
     box = page.locator("#map").bounding_box()
     # The gallery's north-eastern quarter; the answer is in the south-west.
@@ -174,13 +176,13 @@ def test_an_area_drawn_by_hand_and_by_keys(shown: Served, visit: Any, photograph
         page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
     page.click("#draw-done")
     answered(page)
-    inside = told(page)
+    inside = shown_point(page)
     assert inside[0] > free[0] + 5e-4
     assert inside[1] > free[1] + 5e-4
-    assert "Not calibrated" in page.inner_text("#promise")
+    assert "Not calibrated" in page.inner_text("#calibration")
     page.click("#draw-remove")
     page.locator("#point", has_text=f"{free[0]:.5f}").wait_for()
-    # The same by keys: a square round the middle of the map, which is the middle of the gallery.
+    # The same with keys: a square around the centre of the map, which is the centre of the gallery.
     page.click("#fit")
     page.click("#draw")
     for keys in (["ArrowUp"] * 4 + ["ArrowLeft"] * 4, ["ArrowRight"] * 8, ["ArrowDown"] * 8, ["ArrowLeft"] * 8):
@@ -197,7 +199,7 @@ def test_an_area_drawn_by_hand_and_by_keys(shown: Served, visit: Any, photograph
     assert page.get_attribute("#draw", "aria-pressed") == "false"
 
 
-def test_an_area_where_nothing_is(shown: Served, visit: Any, photographs: list[bytes]) -> None:
+def test_area_without_candidates(shown: Served, visit: Any, photographs: list[bytes]) -> None:
     page = visit(shown)
     choose(page, photographs[0])
     answered(page)
@@ -210,11 +212,11 @@ def test_an_area_where_nothing_is(shown: Served, visit: Any, photographs: list[b
     page.wait_for_selector("#problem:not([hidden])")
     assert "none of the gallery's candidates" in page.inner_text("#problem")
     assert page.is_hidden("#answer")
-    page.complaints[:] = [text for text in page.complaints if "422" not in text]  # the browser's own line
+    page.errors[:] = [text for text in page.errors if "422" not in text]  # logged by the browser
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_a_link_shows_the_answer_to_others(shown: Served, visit: Any, photographs: list[bytes], width: int) -> None:
+def test_link_shows_the_answer(shown: Served, visit: Any, photographs: list[bytes], width: int) -> None:
     page = visit(shown, width, permissions=["clipboard-read", "clipboard-write"])
     choose(page, photographs[20])
     answered(page)
@@ -225,14 +227,14 @@ def test_a_link_shows_the_answer_to_others(shown: Served, visit: Any, photograph
     assert len(link) < 8000
     other = visit(shown, width, link.removeprefix(shown.address))
     assert other.inner_text("#answer-title") == "A shared answer"
-    for part in ("#point", "#near", "#city", "#region-words", "#promise"):
+    for part in ("#point", "#near", "#city", "#region-area", "#calibration"):
         assert other.inner_text(part) == page.inner_text(part)
-    assert other.inner_text("#level-words") == "90 %"
+    assert other.inner_text("#level-value") == "90 %"
     assert other.locator("#photographs img").count() == 0
     assert other.locator("#places li").count() == 5
 
 
-def test_a_link_keeps_cells_and_levels(shown: Served, visit: Any, photographs: list[bytes]) -> None:
+def test_link_preserves_cells_and_levels(shown: Served, visit: Any, photographs: list[bytes]) -> None:
     page = visit(shown)
     result = ask(shown, photographs[5], include_posterior="true")
     kept = page.evaluate(
@@ -259,14 +261,14 @@ def test_a_link_keeps_cells_and_levels(shown: Served, visit: Any, photographs: l
         assert region["area_km2"] == pytest.approx(theirs["area_km2"], abs=1e-6)
 
 
-def test_a_link_that_was_cut_short(shown: Served, visit: Any) -> None:
+def test_truncated_link_is_reported(shown: Served, visit: Any) -> None:
     for fragment in ("#a=AQ", "#a=____", "#a=Agg"):
         page = visit(shown, path="/" + fragment)
         assert "cannot be read" in page.inner_text("#problem")
         assert page.is_hidden("#answer")
 
 
-def test_the_outline_of_a_region_is_closed(shown: Served, visit: Any, photographs: list[bytes]) -> None:
+def test_region_outline_is_closed(shown: Served, visit: Any, photographs: list[bytes]) -> None:
     page = visit(shown)
     posterior = ask(shown, photographs[7], include_posterior="true")["posterior"]
     for level in (0.5, 0.8, 0.95):
@@ -290,7 +292,7 @@ def test_the_outline_of_a_region_is_closed(shown: Served, visit: Any, photograph
         assert len(ends) <= len(corners)
 
 
-def test_several_photographs_by_themselves_and_together(shown: Served, visit: Any, photographs: list[bytes]) -> None:
+def test_several_photographs_separately_and_combined(shown: Served, visit: Any, photographs: list[bytes]) -> None:
     page = visit(shown)
     assert page.is_hidden("#options")
     chosen = [photographs[0], photographs[31], photographs[58]]
@@ -302,16 +304,16 @@ def test_several_photographs_by_themselves_and_together(shown: Served, visit: An
         buttons.nth(number).click()
         assert buttons.nth(number).get_attribute("aria-pressed") == "true"
         expected = ask(shown, chosen[number])
-        assert told(page) == pytest.approx(point(expected), abs=1e-5)
-        seen.append(told(page))
+        assert shown_point(page) == pytest.approx(point(expected), abs=1e-5)
+        seen.append(shown_point(page))
     assert len(set(seen)) == 3
     page.check("#combined")
     page.locator("#answer-title", has_text="together").wait_for()
     expected = ask(shown, *chosen, combined="true")
-    assert told(page) == pytest.approx(point(expected), abs=1e-5)
+    assert shown_point(page) == pytest.approx(point(expected), abs=1e-5)
 
 
-def test_of_several_together_one_cannot_be_read(shown: Served, visit: Any, photographs: list[bytes]) -> None:
+def test_unreadable_photograph_among_combined_ones(shown: Served, visit: Any, photographs: list[bytes]) -> None:
     page = visit(shown)
     choose(page, photographs[12], b"no picture", photographs[13])
     answered(page, 3)
@@ -325,26 +327,24 @@ def test_of_several_together_one_cannot_be_read(shown: Served, visit: Any, photo
     page.locator("#answer-title", has_text="Answer to 2 photographs together").wait_for()
 
 
-def test_a_city_is_chosen(shown: Served, visit: Any, photographs: list[bytes]) -> None:
+def test_city_restricts_the_answer(shown: Served, visit: Any, photographs: list[bytes]) -> None:
     page = visit(shown)
     options = page.locator("#within-city option").all_inner_texts()
     assert options == ["any city", "Leeds", "York"]
     choose(page, photographs[0])
     answered(page)
-    free = told(page)
+    free = shown_point(page)
     page.select_option("#within-city", "York")
     page.locator("#city", has_text="York").wait_for()
     expected = ask(shown, photographs[0], city="York")
-    assert told(page) == pytest.approx(point(expected), abs=1e-5)
-    assert told(page) != free
+    assert shown_point(page) == pytest.approx(point(expected), abs=1e-5)
+    assert shown_point(page) != free
     page.select_option("#within-city", "any city")
     page.locator("#city", has_text="Leeds").wait_for()
-    assert told(page) == free
+    assert shown_point(page) == free
 
 
-def test_the_photograph_that_speaks_for_a_place_is_shown_first(
-    shown: Served, visit: Any, photographs: list[bytes]
-) -> None:
+def test_most_similar_photograph_of_a_place_is_shown(shown: Served, visit: Any, photographs: list[bytes]) -> None:
     page = visit(shown)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -361,23 +361,21 @@ def test_the_photograph_that_speaks_for_a_place_is_shown_first(
         assert f"3 photographs, the most similar {similarity}" in words
 
 
-def test_the_photographs_own_position_is_compared_where_asked(
-    shown: Served, visit: Any, photographs: list[bytes]
-) -> None:
+def test_exif_position_is_compared_on_request(shown: Served, visit: Any, photographs: list[bytes]) -> None:
     page = visit(shown)
     choose(page, with_gps(photographs[0], 53.8, -1.55))
     answered(page)
-    assert page.is_hidden("#exif-words")
-    before = told(page)
+    assert page.is_hidden("#exif-distance")
+    before = shown_point(page)
     page.check("#exif")
-    page.wait_for_selector("#exif-words:not([hidden])")
+    page.wait_for_selector("#exif-distance:not([hidden])")
     expected = ask(shown, with_gps(photographs[0], 53.8, -1.55), compare_exif="true")["exif"][0]["distance_m"]
-    assert f"{expected:.0f} m from this point" in page.inner_text("#exif-words")
+    assert f"{expected:.0f} m from this point" in page.inner_text("#exif-distance")
     assert page.is_visible("#legend-exif")
-    assert told(page) == before
+    assert shown_point(page) == before
 
 
-def test_cannot_tell_is_said_plainly(serve: Any, locator: Locator, visit: Any, photographs: list[bytes]) -> None:
+def test_abstention_is_shown(serve: Any, locator: Locator, visit: Any, photographs: list[bytes]) -> None:
     blind = Locator(
         locator.gallery, locator.model, locator.posterior, calibration=Calibration(np.zeros(49), (None,) * 49, 11, 25.0)
     )
@@ -385,11 +383,11 @@ def test_cannot_tell_is_said_plainly(serve: Any, locator: Locator, visit: Any, p
         page = visit(served)
         choose(page, photographs[0])
         answered(page)
-        assert page.inner_text("#cannot-tell").startswith("Cannot tell.")
-        assert "All of the gallery\N{RIGHT SINGLE QUOTATION MARK}s ground" in page.inner_text("#region-words")
+        assert page.inner_text("#abstains").startswith("The model abstains")
+        assert "The whole area of the gallery" in page.inner_text("#region-area")
 
 
-def test_what_cannot_be_answered_is_said(serve: Any, locator: Locator, visit: Any, photographs: list[bytes]) -> None:
+def test_invalid_files_are_reported(serve: Any, locator: Locator, visit: Any, photographs: list[bytes]) -> None:
     with serve(locator, Limits(max_files=2, max_upload_mb=0.5)) as served:
         page = visit(served)
         choose(page, b"this is no photograph")
@@ -398,17 +396,17 @@ def test_what_cannot_be_answered_is_said(serve: Any, locator: Locator, visit: An
         choose(page, *photographs[:3])
         assert "At most 2 photographs" in page.inner_text("#problem")
         choose(page, b"\xff\xd8\xff" + b"\0" * 600_000)
-        assert "may hold 0.5 MB" in page.inner_text("#problem")
+        assert "may have at most 0.5 MB" in page.inner_text("#problem")
         choose(page, photographs[0], b"no photograph either")
         answered(page, 2)
         assert page.is_hidden("#problem")
         page.locator("#photographs button").nth(1).click()
         assert "not in a format" in page.inner_text("#problem")
         assert page.is_hidden("#answer")
-        page.complaints[:] = [text for text in page.complaints if "415" not in text]
+        page.errors[:] = [text for text in page.errors if "415" not in text]
 
 
-def test_a_key_is_asked_for_and_kept_for_the_tab(
+def test_key_is_required_and_stored_for_the_tab(
     serve: Any, locator: Locator, visit: Any, photographs: list[bytes], town: Path
 ) -> None:
     thumbnails = Thumbnails.of_manifest(read_manifest(town), locator.gallery.image_ids)
@@ -423,14 +421,14 @@ def test_a_key_is_asked_for_and_kept_for_the_tab(
         page.wait_for_selector("#key-form", state="hidden")
         choose(page, photographs[0])
         answered(page)
-        page.wait_for_selector("#places img")  # with the key too
+        page.wait_for_selector("#places img")  # thumbnails need the key too
         page.reload()
         page.wait_for_selector("html[data-ready=yes]")
         assert page.is_hidden("#key-form")
-        page.complaints[:] = [text for text in page.complaints if "401" not in text]
+        page.errors[:] = [text for text in page.errors if "401" not in text]
 
 
-def test_pasting(shown: Served, visit: Any, photographs: list[bytes]) -> None:
+def test_pasted_photograph_is_located(shown: Served, visit: Any, photographs: list[bytes]) -> None:
     page = visit(shown)
     page.evaluate(
         """(text) => {
@@ -443,7 +441,7 @@ def test_pasting(shown: Served, visit: Any, photographs: list[bytes]) -> None:
     answered(page)
 
 
-def test_the_map_moves_by_mouse_wheel_keys_and_two_fingers(shown: Served, visit: Any) -> None:
+def test_map_responds_to_mouse_wheel_keys_and_touch(shown: Served, visit: Any) -> None:
     page = visit(shown, 390, has_touch=True)
     box = page.locator("#map").bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -478,7 +476,7 @@ def test_the_map_moves_by_mouse_wheel_keys_and_two_fingers(shown: Served, visit:
         changed()
 
 
-def test_mercator_there_and_back(shown: Served, visit: Any) -> None:
+def test_mercator_round_trip(shown: Served, visit: Any) -> None:
     page = visit(shown)
     for lat, lon in ((0, 0), (53.8, -1.55), (-33.9, 151.2), (85, 179.9), (-85, -179.9)):
         x, y, back_lat, back_lon, across = page.evaluate(
@@ -495,19 +493,19 @@ def test_mercator_there_and_back(shown: Served, visit: Any) -> None:
         assert across == pytest.approx(2 * math.pi * 6_378_137 * math.cos(math.radians(lat)), rel=1e-6)
 
 
-def test_everything_has_a_name(shown: Served, visit: Any, photographs: list[bytes]) -> None:
+def test_accessible_names(shown: Served, visit: Any, photographs: list[bytes]) -> None:
     page = visit(shown)
     choose(page, photographs[0], photographs[40])
     answered(page, 2)
     page.wait_for_selector("#places img")
-    nameless = page.evaluate(
+    unnamed = page.evaluate(
         """() => [...document.querySelectorAll("button, input, canvas, img, ol, section")].filter((one) => {
           if (one.tagName === "IMG") return !one.hasAttribute("alt");
           const labelled = one.labels?.length || one.getAttribute("aria-label") || one.getAttribute("aria-labelledby");
           return !labelled && !one.textContent.trim();
         }).map((one) => one.outerHTML.slice(0, 120))"""
     )
-    assert nameless == []
+    assert unnamed == []
     assert page.get_attribute("html", "lang") == "en"
     assert page.evaluate("document.querySelectorAll('[id]').length === new Set([...document.querySelectorAll('[id]')]"
                          ".map((one) => one.id)).size")  # fmt: skip
@@ -515,7 +513,7 @@ def test_everything_has_a_name(shown: Served, visit: Any, photographs: list[byte
     assert page.evaluate("document.activeElement !== document.body")
 
 
-def test_tiles_are_drawn_with_their_makers_name(serve: Any, locator: Locator, browser: Any) -> None:
+def test_tiles_are_drawn_with_attribution(serve: Any, locator: Locator, browser: Any) -> None:
     from .conftest import encoded
 
     tiles = Tiles("https://tiles.invalid/{z}/{x}/{y}.png", "© the makers <b>of tiles</b>")
@@ -539,16 +537,16 @@ def test_tiles_are_drawn_with_their_makers_name(serve: Any, locator: Locator, br
         context.close()
 
 
-def test_nothing_else_can_be_loaded(shown: Served, visit: Any) -> None:
+def test_content_security_policy_blocks_other_hosts(shown: Served, visit: Any) -> None:
     page = visit(shown)
-    page.complaints.clear()
+    page.errors.clear()
     blocked = page.evaluate("""() => fetch("https://example.invalid/").then(() => false, () => true)""")
     assert blocked
-    assert any("Content Security Policy" in text for text in page.complaints)
-    page.complaints.clear()
+    assert any("Content Security Policy" in text for text in page.errors)
+    page.errors.clear()
 
 
-def test_the_page_is_asked_for_once(shown: Served) -> None:
+def test_page_is_cached(shown: Served) -> None:
     with shown.client() as client:
         first = client.get("/")
         again = client.get("/", headers={"If-None-Match": first.headers["etag"]})

@@ -1,4 +1,4 @@
-"""No photograph, name, position or EXIF value is left behind: on the disk, in the log, or in the counters."""
+"""Photographs, names, positions and EXIF values do not reach the disk, the log or the metrics."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .test_locate import with_gps
 NAME = "my-secret-garden.jpg"
 
 
-def test_nothing_is_written_to_the_disk(
+def test_nothing_is_written_to_disk(
     serve: Any, locator: Locator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Uploads far larger than what frameworks keep in memory; every way to open a file for writing is watched."""
+    """Uploads larger than what frameworks keep in memory; all ways to open a file for writing are monitored."""
     opened: list[str] = []
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
@@ -46,7 +46,7 @@ def test_nothing_is_written_to_the_disk(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_log_and_the_counters_name_no_photograph_and_no_place(
+def test_log_and_metrics_contain_no_private_data(
     serve: Any, locator: Locator, photographs: list[bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -78,6 +78,6 @@ def test_the_log_and_the_counters_name_no_photograph_and_no_place(
     assert 'route="other"' in metrics
 
 
-def test_a_reply_does_not_repeat_a_files_name(client: Any, photographs: list[bytes]) -> None:
+def test_response_does_not_contain_file_names(client: Any, photographs: list[bytes]) -> None:
     for data in (photographs[0], b"junk", io.BytesIO(photographs[0]).read(50)):
         assert "secret" not in client.post("/v2/locate", files=[("photographs", (NAME, data))]).text

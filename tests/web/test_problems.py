@@ -1,4 +1,4 @@
-"""Every refusal is a problem detail, says what to do, and nothing private."""
+"""Errors are problem details that say what to do, without private data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ URN = "urn:swclip:problem:"
 
 
 def problem(response: httpx.Response, kind: str) -> ProblemDetail:
-    """The response as the problem it must be."""
+    """The problem detail of a response."""
     assert response.headers["content-type"] == MEDIA_TYPE, response.text
     found = ProblemDetail.model_validate_json(response.text)
     assert (found.type, found.status) == (URN + kind, response.status_code)
@@ -45,7 +45,7 @@ def problem(response: httpx.Response, kind: str) -> ProblemDetail:
         ({"near_lat_deg": "5", "near_lon_deg": "inf", "near_radius_m": "1"}, "near_lon_deg", ""),
     ],
 )
-def test_an_option_that_cannot_be_used(
+def test_invalid_options(
     client: httpx.Client, photographs: list[bytes], fields: dict[str, str], named: str, words: str
 ) -> None:
     found = problem(client.post("/v2/locate", **send(photographs[:1], **fields)), "invalid-options")
@@ -54,16 +54,16 @@ def test_an_option_that_cannot_be_used(
     assert words in found.detail
 
 
-def test_an_empty_option_is_one_that_was_left_out(client: httpx.Client, photographs: list[bytes]) -> None:
+def test_empty_options_are_ignored(client: httpx.Client, photographs: list[bytes]) -> None:
     assert client.post("/v2/locate", **send(photographs[:1], prior="", estimator="", top_k="")).status_code == 200
 
 
-def test_an_area_without_candidates(client: httpx.Client, photographs: list[bytes]) -> None:
+def test_area_without_candidates(client: httpx.Client, photographs: list[bytes]) -> None:
     away = {"type": "Polygon", "coordinates": [[[10, 10], [11, 10], [11, 11], [10, 10]]]}
     problem(client.post("/v2/locate", **send(photographs[:1], prior=json.dumps(away))), "prior-excludes-all")
 
 
-def test_a_body_that_is_no_form(client: httpx.Client, photographs: list[bytes]) -> None:
+def test_body_that_is_not_a_form(client: httpx.Client, photographs: list[bytes]) -> None:
     for content_type in ("image/jpeg", "application/json", "", "multipart/mixed; boundary=x", "nonsense"):
         headers = {"content-type": content_type}
         problem(client.post("/v2/locate", content=photographs[0], headers=headers), "not-multipart")
@@ -88,7 +88,7 @@ def part(name: str, value: bytes, file: bool = False) -> bytes:
     return head + (b'; filename="a"' if file else b"") + b"\r\n\r\n" + value
 
 
-def test_a_form_that_is_malformed(client: httpx.Client, photographs: list[bytes]) -> None:
+def test_malformed_forms(client: httpx.Client, photographs: list[bytes]) -> None:
     whole = part("photographs", photographs[0], file=True)
     assert client.post("/v2/locate", **form(whole)).status_code == 200
     problem(client.post("/v2/locate", **form(whole, end=b"")), "malformed-request")
@@ -111,7 +111,7 @@ def test_a_form_that_is_malformed(client: httpx.Client, photographs: list[bytes]
     assert client.post("/v2/locate", **form(header)).status_code == 400
 
 
-def test_an_address_or_a_method_that_there_is_not(client: httpx.Client) -> None:
+def test_unknown_paths_and_methods(client: httpx.Client) -> None:
     for path in ("/nowhere", "/v2", "/v2/nothing", "/static/app.py", "/static/..%2f..%2fapp.py", "/docs", "/redoc"):
         problem(client.get(path), "not-found")
     problem(client.get("/v2/gallery/photographs/p00-0"), "not-found")  # not without a manifest
@@ -121,7 +121,7 @@ def test_an_address_or_a_method_that_there_is_not(client: httpx.Client) -> None:
         assert response.headers["allow"]
 
 
-def test_version_1_says_where_the_new_one_is(client: httpx.Client, photographs: list[bytes]) -> None:
+def test_version_1_points_to_version_2(client: httpx.Client, photographs: list[bytes]) -> None:
     for response in (
         client.post("/v1/locate", **send(photographs[:2])),
         client.get("/v1/gallery/photographs/my-home"),
@@ -133,14 +133,14 @@ def test_version_1_says_where_the_new_one_is(client: httpx.Client, photographs: 
         assert "my-home" not in response.text
 
 
-def test_a_parameter_that_cannot_be_used(client: httpx.Client) -> None:
+def test_invalid_query_parameters(client: httpx.Client) -> None:
     for limit in ("0", "-1", "x", "1000000"):
         found = problem(client.get("/v2/gallery/points", params={"limit": limit}), "invalid-options")
         assert found.errors is not None
         assert [error.field for error in found.errors] == ["limit"]
 
 
-def test_what_is_not_http(served: Served) -> None:
+def test_malformed_http(served: Served) -> None:
     host, port = served.address.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as wire:
         wire.sendall(b"\x16\x03\x01 hello\r\n\r\n")
@@ -151,7 +151,7 @@ def test_what_is_not_http(served: Served) -> None:
     assert json.loads(body)["type"] == URN + "malformed-request"
 
 
-def test_words_of_a_decoder_are_not_repeated(client: httpx.Client) -> None:
+def test_decoder_messages_are_not_exposed(client: httpx.Client) -> None:
     secret = b"GPS 51.5 -0.1 home"
     for data in (secret, b"\xff\xd8\xff" + secret, encoded("PNG")[:60] + secret, b""):
         response = client.post("/v2/locate", files=[("photographs", ("my-home-address.jpg", data))])
@@ -160,7 +160,7 @@ def test_words_of_a_decoder_are_not_repeated(client: httpx.Client) -> None:
         assert "my-home" not in response.text
 
 
-def test_an_unforeseen_error_is_a_problem_and_the_service_goes_on(
+def test_unexpected_error_is_a_problem_and_the_service_continues(
     serve: Any,
     locator: Any,
     photographs: list[bytes],
@@ -177,7 +177,7 @@ def test_an_unforeseen_error_is_a_problem_and_the_service_goes_on(
         assert client.post("/v2/locate", **send(photographs[:1])).status_code == 200
 
 
-def test_headers_that_keep_a_page_to_itself(client: httpx.Client) -> None:
+def test_security_headers(client: httpx.Client) -> None:
     for path in ("/", "/v2/gallery", "/nowhere", "/static/app.js"):
         headers = client.get(path).headers
         assert headers["x-content-type-options"] == "nosniff"

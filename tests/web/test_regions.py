@@ -1,4 +1,4 @@
-"""All regions of a posterior at once: the same as each by itself, and those without a calibration hold their mass."""
+"""Regions of a posterior at all levels: equal to single regions, and without a calibration of the stated mass."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ import pytest
 from swclip.calibration.conformal import Calibration
 from swclip.calibration.density import cell_density
 from swclip.calibration.region_cells import RegionCells
-from swclip.web.regions import LEVELS, levels_of, thresholds_of
+from swclip.web.regions import LEVELS, level_thresholds, regions_by_level
 
 POSITIONS = np.array([51.5, -0.1]) + np.random.default_rng(1).normal(0, [0.002, 0.003], (40, 2))
-GROUND = RegionCells.of(POSITIONS, [None] * 40)
+CELLS = RegionCells.of(POSITIONS, [None] * 40)
 
 
 def posterior(seed: int, sharpness: float) -> np.ndarray:
     logits = np.random.default_rng(seed).normal(0, sharpness, 40)
     p = np.exp(logits - logits.max())
-    return GROUND.mass((p / p.sum())[None])[0]
+    return CELLS.mass((p / p.sum())[None])[0]
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("count", [30, 400])
-def test_conformal_regions_are_those_of_the_calibration(seed: int, count: int) -> None:
+def test_conformal_regions_equal_those_of_the_calibration(seed: int, count: int) -> None:
     tails = np.random.default_rng(100 + seed).uniform(0, 1, count)
-    calibration = Calibration(tails, (None,) * count, GROUND.resolution, GROUND.spread_m)
+    calibration = Calibration(tails, (None,) * count, CELLS.resolution, CELLS.spread_m)
     mass = posterior(seed, 2.0)
-    found = levels_of(mass, GROUND, thresholds_of(calibration))
+    found = regions_by_level(mass, CELLS, level_thresholds(calibration))
     for level, region in zip(LEVELS, found.regions, strict=True):
-        one = calibration.region(mass, GROUND, level)
+        one = calibration.region(mass, CELLS, level)
         assert region.level == level
         assert region.cannot_tell == one.cannot_tell()
         if one.cells is None:
@@ -43,10 +43,10 @@ def test_conformal_regions_are_those_of_the_calibration(seed: int, count: int) -
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("sharpness", [0.0, 1.0, 6.0, 40.0])
-def test_without_a_calibration_they_hold_their_mass_and_no_more_than_they_must(seed: int, sharpness: float) -> None:
+def test_regions_without_a_calibration_are_the_smallest_with_their_mass(seed: int, sharpness: float) -> None:
     mass = posterior(seed, sharpness)
-    found = levels_of(mass, GROUND, thresholds_of(None))
-    density = cell_density(mass, GROUND.area_km2)
+    found = regions_by_level(mass, CELLS, level_thresholds(None))
+    density = cell_density(mass, CELLS.area_km2)
     assert (np.diff(density[found.order]) <= 0).all()
     for level, region in zip(LEVELS, found.regions, strict=True):
         assert region.cells is not None
@@ -55,13 +55,13 @@ def test_without_a_calibration_they_hold_their_mass_and_no_more_than_they_must(s
         # Without the least dense of them, and those as dense as it, it would hold less.
         less = inside[density[inside] > density[inside].min() * (1 + 1e-9)]
         assert mass[less].sum() < level
-        assert region.area_km2 == pytest.approx(GROUND.area_km2[inside].sum())
-        assert region.cannot_tell == (region.area_km2 >= level * GROUND.total_area_km2)
+        assert region.area_km2 == pytest.approx(CELLS.area_km2[inside].sum())
+        assert region.cannot_tell == (region.area_km2 >= level * CELLS.total_area_km2)
     assert mass[found.order].sum() >= 0.999 * (1 - 1e-9)
 
 
-def test_too_few_queries_promise_nothing_at_high_levels() -> None:
-    calibration = Calibration(np.full(9, 0.3), (None,) * 9, GROUND.resolution, GROUND.spread_m)
-    regions = levels_of(posterior(0, 2.0), GROUND, thresholds_of(calibration)).regions
+def test_regions_of_high_levels_are_unbounded_with_few_validation_queries() -> None:
+    calibration = Calibration(np.full(9, 0.3), (None,) * 9, CELLS.resolution, CELLS.spread_m)
+    regions = regions_by_level(posterior(0, 2.0), CELLS, level_thresholds(calibration)).regions
     assert [region.area_km2 is None for region in regions] == [level > 0.9 for level in LEVELS]
     assert all(region.cannot_tell for region in regions if region.area_km2 is None)

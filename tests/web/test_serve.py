@@ -1,4 +1,4 @@
-"""`swclip serve` as it is typed: a process that answers, refuses what cannot work, and ends when it is told."""
+"""`swclip serve` as a process: requests, invalid options and shutdown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .conftest import send
 
 
 def started(gallery: Path, *more: str, **environment: str) -> tuple[subprocess.Popen[str], str]:
-    """The process, and where it answers."""
+    """The process and its address."""
     process = subprocess.Popen(
         [sys.executable, "-m", "swclip", "serve", str(gallery), "--port", "0", "--threads", "1", *more],
         env={**os.environ, "COLUMNS": "200", **environment},
@@ -38,7 +38,7 @@ def started(gallery: Path, *more: str, **environment: str) -> tuple[subprocess.P
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
-def test_it_answers_and_ends_well(gallery_folder: Path, town: Path, photographs: list[bytes], ending: int) -> None:
+def test_serves_and_stops_gracefully(gallery_folder: Path, town: Path, photographs: list[bytes], ending: int) -> None:
     key = "correct-horse-battery"
     process, address = started(gallery_folder, "--photographs", str(town), "--max-files=2", **{VARIABLE: key})
     with process, httpx.Client(base_url=address, timeout=60, trust_env=False) as client:
@@ -61,7 +61,7 @@ def test_it_answers_and_ends_well(gallery_folder: Path, town: Path, photographs:
     assert "POST /v2/locate 200" in errors
 
 
-def test_an_address_that_is_taken(gallery_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_address_in_use_is_reported(gallery_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert run(["serve", str(gallery_folder), "--port", str(port)]) == 2
@@ -79,14 +79,14 @@ def test_an_address_that_is_taken(gallery_folder: Path, capsys: pytest.CaptureFi
         (["--model", "nowhere"], 3, "nowhere"),
     ],
 )
-def test_what_cannot_work_is_said_before_it_listens(
+def test_invalid_options_are_refused_before_listening(
     gallery_folder: Path, arguments: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["serve", str(gallery_folder), "--port", "0", *arguments]) == code
     assert words in capsys.readouterr().err
 
 
-def test_a_gallery_that_is_not_there_and_keys_that_are_none(
+def test_missing_gallery_and_invalid_keys_are_refused(
     gallery_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["serve", str(tmp_path), "--port", "0"]) == 3
@@ -95,7 +95,7 @@ def test_a_gallery_that_is_not_there_and_keys_that_are_none(
     assert VARIABLE in capsys.readouterr().err
 
 
-def test_libraries_that_are_missing_are_named(
+def test_missing_libraries_are_named(
     gallery_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     there: Any = verb.find_spec
@@ -104,7 +104,7 @@ def test_libraries_that_are_missing_are_named(
     assert "fastapi, uvicorn; install them with: pip install 'swclip[serve]'" in capsys.readouterr().err
 
 
-def test_help_is_whole_and_costs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_all_options_without_heavy_imports(capsys: pytest.CaptureFixture[str]) -> None:
     code = (
         "import sys\nfrom swclip.cli.app import run\n"
         "try:\n    run(['serve', '--help'])\nexcept SystemExit:\n    pass\n"

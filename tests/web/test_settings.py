@@ -1,4 +1,4 @@
-"""Limits and tiles that cannot work are refused with the flag's name."""
+"""Invalid limits and tiles are refused with the name of the flag."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from swclip.web.settings import Limits, Tiles
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Limits)])
-def test_a_limit_must_be_a_number_that_limits(name: str) -> None:
+def test_limits_must_be_finite_and_positive(name: str) -> None:
     flag = "--" + name.replace("_", "-")
     for value in (-1, math.nan, math.inf):
         with pytest.raises(ConfigError, match=flag):
@@ -25,12 +25,12 @@ def test_a_limit_must_be_a_number_that_limits(name: str) -> None:
             Limits(**{name: 0})
 
 
-def test_limits_that_contradict() -> None:
+def test_contradicting_limits_are_refused() -> None:
     with pytest.raises(ConfigError, match="--max-request-mb is 10"):
         Limits(max_request_mb=10)
 
 
-def test_tiles_name_their_host_and_their_makers() -> None:
+def test_tiles_have_an_origin_and_an_attribution() -> None:
     tiles = Tiles("https://tiles.example.org:8443/{z}/{x}/{y}.png", "© somebody")
     assert tiles.origin == "https://tiles.example.org:8443"
     assert "img-src 'self' blob: https://tiles.example.org:8443;" in page_policy(tiles)
@@ -48,12 +48,12 @@ def test_tiles_name_their_host_and_their_makers() -> None:
         ("https://example.org/{z}/{x}/{y}.png", " "),
     ],
 )
-def test_tiles_that_cannot_work(url: str, attribution: str) -> None:
+def test_invalid_tiles_are_refused(url: str, attribution: str) -> None:
     with pytest.raises(ConfigError, match="--tiles"):
         _ = Tiles(url, attribution).origin
 
 
-def test_the_page_names_nothing_of_elsewhere() -> None:
+def test_page_references_no_other_hosts() -> None:
     files = static_files()
     assert {"index.html", "style.css", "app.js"} <= set(files)
     for name, file in files.items():

@@ -1,1 +1,1 @@
-"""What `import swclip` offers beyond single rooms. It takes objects or paths; the commands call the same functions."""
+"""High-level functions of `import swclip`. They take objects or paths, and the commands call them too."""

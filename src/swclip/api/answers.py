@@ -1,4 +1,4 @@
-"""From a model to answers: `swclip.build_gallery` and `swclip.locate`."""
+"""`swclip.build_gallery` and `swclip.locate`."""
 
 from __future__ import annotations
 
@@ -39,33 +39,34 @@ def build_gallery(
     failures: list[Failure] | None = None,
     progress: Progress = None,
 ) -> Gallery:
-    """Embed the places that answers may name, once, into a gallery that `locate` and `Locator` answer from.
+    """Build a gallery: the embeddings of all candidates that `locate` and `Locator` can return.
 
-    Without a manifest, `grid` and `spacing_m` make a gallery of positions alone.
+    Without a manifest, `grid` and `spacing_m` build a gallery of positions only.
 
     Args:
-        model: A run's folder, a model's folder or name on the hub, or a model. What was fitted for it on validation
-            queries goes with the gallery.
-        manifest: The photographs, or the folder of their manifest.
-        out: Where to write it: a folder, where a gallery that is there is replaced, or a URL such as
-            s3://bucket/gallery. If not given, it is in memory only.
-        splits: Take only what these splits allow as candidates of the queries.
-        photographs: Let answers use the photographs too, not their positions alone.
-        grid: In place of photographs' positions, a grid: within the polygons of this GeoJSON file, or "cities" for the
-            box round each city of the manifest.
-        spacing_m: Metres between the grid's points.
-        thumbnails: Keep thumbnails of the photographs, of at most so many pixels in height; with `out`.
-        cache: Keep image features in $SWCLIP_CACHE (or ~/.cache/swclip), so that a later gallery computes what is new.
-        batch_size: Photographs that the model sees at once.
-        workers: Threads that decode; one a processor if not given.
-        failures: A list that collects photographs that cannot be decoded, with the reason; they are left out. If not
-            given, such a photograph raises.
-        progress: True for a bar, or a callback that is called with (done, total).
+        model: A run's folder, a model's folder or name on the hub, or a model. Its posterior and calibration, fitted on
+            validation queries, are stored with the gallery.
+        manifest: The manifest, or its folder.
+        out: A folder (an existing gallery is replaced) or a URL such as s3://bucket/gallery. Without it, the gallery is
+            kept in memory only.
+        splits: Use only the candidates of the queries in these splits.
+        photographs: Store embeddings of the photographs too, so that answers use them beside the positions.
+        grid: Use the points of a grid in place of the photographs' positions: a GeoJSON file of polygons, or "cities"
+            for the bounding box of each city of the manifest.
+        spacing_m: Spacing of the grid in metres.
+        thumbnails: Store thumbnails of the photographs with this maximum height in pixels; needs `out`.
+        cache: Cache image features in $SWCLIP_CACHE (or ~/.cache/swclip), so that later galleries compute only new
+            photographs.
+        batch_size: Photographs per batch of the model.
+        workers: Threads that decode photographs; by default one per processor.
+        failures: A list that collects photographs that cannot be decoded, with the reasons; they are omitted. Without
+            it, such a photograph raises an error.
+        progress: True for a progress bar, or a callback that is called with (done, total).
 
     Raises:
-        ConfigError: The options do not go together.
-        ArtefactError: No model or manifest is there.
-        InputError: Photographs cannot be decoded, or `out` is something else than a gallery.
+        ConfigError: The options cannot be combined.
+        ArtefactError: The model or the manifest does not exist.
+        InputError: Photographs cannot be decoded, or `out` exists and is not a gallery.
         MismatchError: The splits were made from another manifest.
     """
     from swclip.gallery.build import build_gallery as embed_candidates
@@ -79,7 +80,7 @@ def build_gallery(
     if thumbnails is not None and thumbnails < 16:
         raise ConfigError(f"--thumbnails {thumbnails}: must be at least 16 pixels.")
     if thumbnails is not None and out is None:
-        raise ConfigError("thumbnails are kept in a gallery that is written; give out too.")
+        raise ConfigError("thumbnails are stored in a gallery on disk; add out.")
     if out is not None:
         check_output(out)
     table = None if manifest is None else as_manifest(manifest)
@@ -107,13 +108,13 @@ def build_gallery(
     if grid is not None:
         gallery.meta["grid"] = {"area": os.fspath(grid), "spacing_m": spacing_m}
     if out is not None:
-        keep: dict[str, Any] = {}
+        extras: dict[str, Any] = {}
         if table is not None:
-            keep["details"] = manifest_details(table)
+            extras["details"] = manifest_details(table)
             if thumbnails is not None:
                 gallery.meta["thumbnails_px"] = thumbnails
-                keep["thumbnails"] = thumbnails_of(table, thumbnails)
-        save_gallery(gallery, out, fitted.model, fitted.calibration, bank=fitted.bank, **keep)
+                extras["thumbnails"] = thumbnails_of(table, thumbnails)
+        save_gallery(gallery, out, fitted.model, fitted.calibration, bank=fitted.bank, **extras)
     return gallery
 
 
@@ -136,45 +137,46 @@ def locate(
     workers: int | None = None,
     progress: Progress = None,
 ) -> list[Answer]:
-    """Say where photographs were taken.
+    """Estimate where photographs were taken.
 
-    For question after question, make one `Locator.from_gallery(...)`, and give it here or call its `locate`: a gallery
-    given by its path is read anew each time.
+    A gallery passed by its path is read on every call. For several calls, create one `Locator.from_gallery(...)`, and
+    pass it or call its `locate`.
 
     Args:
         gallery: The folder or URL of a gallery, a gallery in memory (with `model`), or a `Locator`.
-        photographs: A photograph, a folder of them (searched all the way down), a pattern such as "trip/*.jpg", or a
+        photographs: A photograph, a folder (searched recursively), a pattern such as "trip/*.jpg", or a
             list of these.
-        model: The model that made a gallery in memory; of one on disk, a run or folder to insist on.
-        top_k: Candidates listed with each answer.
+        model: The model that made a gallery in memory. For a gallery on disk, the run or model that it must have been
+            made with.
+        top_k: Number of candidates listed with each answer.
         estimator: "mode" (densest place of the posterior), "argmax" (most probable candidate, as in the paper), or
-            "geometric-median" (least expected distance); what answered the validation queries best if not given.
-        captions: Words about each photograph, for a model with a caption view.
-        maps: A map tile for each photograph, likewise.
-        together: The photographs show one place: give one answer to all of them.
-        prior: What is known of the places beforehand.
+            "geometric-median" (least expected distance); by default the most accurate one on the validation queries.
+        captions: A caption of each photograph, for a model with the caption modality.
+        maps: A map tile of each photograph, for a model with the map modality.
+        together: The photographs show one place: give one answer for all of them.
+        prior: The prior over positions.
         region: Nominal coverage of each answer's prediction region; None for no regions.
-        region_limit_km2: Regions larger than this cannot tell.
-        cells: H3 resolutions of the cells that answers name beside the city; 6, 8 and 10 if not given.
-        search: "memory" scores every candidate; "disk" scores a shortlist by the gallery's index; "auto" chooses by
-            size.
-        batch_size: Photographs that the model sees at once.
-        workers: Threads that decode; one a processor if not given.
-        progress: True for a bar, or a callback that is called with (done, total) photographs.
+        region_limit_km2: Abstain where the region is larger than this too.
+        cells: H3 resolutions of the cells that answers state beside the city; by default 6, 8 and 10.
+        search: "memory" scores every candidate; "disk" scores a shortlist found with the gallery's index; "auto"
+            chooses by the size of the gallery.
+        batch_size: Photographs per batch of the model.
+        workers: Threads that decode photographs; by default one per processor.
+        progress: True for a progress bar, or a callback that is called with (done, total) photographs.
 
     Returns:
-        An answer a photograph, in their order; one that cannot be read has its reason in `error`.
+        One answer per photograph, in their order; if a photograph cannot be read, `error` is the reason.
 
     Raises:
-        InputError: A folder or pattern holds no photographs.
-        ArtefactError: The gallery or its model is missing, cut short, or of another version.
-        MismatchError: The model is not the one that made the gallery.
-        ConfigError: An option has a value that cannot work.
+        InputError: A folder or pattern contains no photographs.
+        ArtefactError: The gallery or its model is missing, truncated, or of another version.
+        MismatchError: The gallery was made with another model.
+        ConfigError: An option has an invalid value.
     """
     from swclip.ingest.named_photographs import photographs_at
 
-    named = [photographs] if isinstance(photographs, (str, os.PathLike)) else photographs
-    paths = [path for name in named for path in photographs_at(os.fspath(name))]
+    names = [photographs] if isinstance(photographs, (str, os.PathLike)) else photographs
+    paths = [path for name in names for path in photographs_at(os.fspath(name))]
     locator = _locator(gallery, model, cells, search)
     with count_progress(progress, "Locating") as report:
         return locator.locate(
@@ -206,17 +208,15 @@ def _locator(
     resolutions = sorted(set(cells or RESOLUTIONS))
     if isinstance(gallery, Locator):
         if model is not None or cells is not None or search != "auto":
-            raise ConfigError("a locator has its model, cells and search already; leave those out.")
+            raise ConfigError("a locator already has its model, cells and search; remove these arguments.")
         return gallery
     if isinstance(gallery, Gallery):
         if model is None:
-            raise ConfigError("a gallery in memory does not hold its model; give the model that made it too.")
+            raise ConfigError("a gallery in memory does not contain its model; add the model that made it.")
         fitted = as_fitted(model)
         return Locator(gallery, fitted.model, fitted.posterior, resolutions, fitted.calibration)
     if model is not None and not isinstance(model, (str, os.PathLike)):
         if model.folder is None:
-            raise ConfigError(
-                "a gallery on disk has its model; give the folder of another one, or leave the model out."
-            )
+            raise ConfigError("a gallery on disk contains its model; pass the folder of a model, or remove the model.")
         model = model.folder
     return Locator.from_gallery(gallery, model, resolutions, search)

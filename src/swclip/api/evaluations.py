@@ -1,4 +1,4 @@
-"""Measuring: `swclip.evaluate`, `swclip.evaluate_predictions`, `swclip.evaluate_vectors`."""
+"""`swclip.evaluate`, `swclip.evaluate_predictions` and `swclip.evaluate_vectors`."""
 
 from __future__ import annotations
 
@@ -44,34 +44,34 @@ def evaluate(
     command: str | None = None,
     progress: Progress = None,
 ) -> EvaluationReport:
-    """Answer the queries of a split with a model and measure the answers.
+    """Evaluate a model on the queries of a split.
 
     Args:
         model: A run's folder, a model's folder or name on the hub, or a model.
-        manifest: The photographs, or the folder of their manifest; those of the model's run if not given.
-        splits: Their splits, or the file; those of the model's run if not given.
+        manifest: The manifest, or its folder; by default that of the model's run.
+        splits: The splits, or their file; by default those of the model's run.
         on: "query", or "val" for the validation queries.
-        posterior: From scores to probabilities. If not given, what was fitted for the model in its run; for a model
-            without, its training temperature and its location embeddings alone.
-        bank: What hubness is measured with; likewise.
-        calibration: Of the regions; likewise, and without any the queries calibrate one another by halves, as they do
-            on "val".
+        posterior: Converts scores to probabilities. By default the posterior fitted in the model's run; without one,
+            the training temperature and the location embeddings alone.
+        bank: The photographs with which hubness is measured; by default those of the model's run.
+        calibration: The calibration of the regions; by default that of the model's run. Without one, and on "val", each
+            half of the queries calibrates the other.
         config: Estimator, regions and bootstrap.
-        embedding: How photographs are embedded; features that are kept from training with a frozen tower are used.
-        use: The views that queries are asked with, of image, caption and map; the photograph and each view that the
-            model has and some query offers if not given.
-        device: auto, cpu, cuda, ...: where to compute. If not given, auto for a path and where it is for a model.
+        embedding: How photographs are embedded; cached features of a frozen tower are used.
+        use: The modalities of the queries: image, caption and map. By default the photograph, and each other modality
+            that the model and the queries have.
+        device: auto, cpu, cuda, ...; by default auto for a path, and the current device of a model.
         command: The command line, for the record.
-        progress: True for a bar, or a callback that is called with (done, total) photographs.
+        progress: True for a progress bar, or a callback that is called with (done, total) photographs.
 
     Returns:
-        Report, predictions and candidates, with tables, plots and `save`; in a notebook it shows itself.
+        The report, predictions and candidates, with tables, plots and `save`; displays itself in notebooks.
 
     Raises:
-        ArtefactError: No model is there, its run has not finished, or its manifest or splits were moved.
-        MismatchError: The manifest is not the one of the run, or the splits are of another one.
+        ArtefactError: The model does not exist, its run has not finished, or its manifest or splits were moved.
+        MismatchError: The manifest is not that of the run, or the splits are of another manifest.
         InputError: There are no queries or candidates, or a photograph cannot be decoded.
-        ConfigError: There is no run and manifest or splits are missing, or an option cannot work.
+        ConfigError: The model has no run and manifest or splits are missing, or an option has an invalid value.
     """
     from swclip.errors import ConfigError
     from swclip.evaluation.evaluate import EmbedConfig
@@ -85,16 +85,16 @@ def evaluate(
     if fitted.run is not None and facts is not None:
         table, split = data_of_run(fitted.run, facts, manifest, splits)
     elif manifest is None or splits is None:
-        raise ConfigError("the model has no run that says what it was trained on; give manifest and splits.")
+        raise ConfigError("the model has no run that records its data; add manifest and splits.")
     else:
         table, split = as_manifest(manifest), as_splits(splits)
     network = fitted.model
     if device is not None or network is not model:
-        network = network.to(_usable(device or "auto"))
-    kept = FeatureCache()
+        network = network.to(_available_device(device or "auto"))
+    features = FeatureCache()
     if embedding is None or embedding.cache is None:
-        # Features are there where the tower was frozen in training; otherwise keeping them would only fill the disk.
-        embedding = replace(embedding or EmbedConfig(), cache=kept if kept.holds(network) else None)
+        # Features are cached where the tower was frozen in training; otherwise a cache would only fill the disk.
+        embedding = replace(embedding or EmbedConfig(), cache=features if features.holds(network) else None)
     with count_progress(progress, "Embedding photographs") as report:
         evaluation = measure_model(
             network,
@@ -106,7 +106,7 @@ def evaluate(
             config=config,
             embedding=embedding,
             use=use,
-            # The validation queries cannot vouch for regions that were calibrated on them.
+            # Coverage on the validation queries is optimistically biased for regions that were calibrated on them.
             calibration=calibration or (fitted.calibration if on == "query" else None),
             command=command,
             progress=report,
@@ -128,22 +128,22 @@ def evaluate_predictions(
     config: MeasureConfig | None = None,
     command: str | None = None,
 ) -> EvaluationReport:
-    """Measure the coordinates that another tool predicted, as a run is measured.
+    """Evaluate the coordinates that another tool predicted, with the same rules as a run.
 
     Args:
         predictions: A CSV, Parquet, GeoParquet or GeoJSON file, or a data frame: an id, the true position and the
-            predicted one in each row; `swclip.external.evaluate` tells the rest.
-        manifest: Takes the true positions from here; ids are image_ids, paths or file names of it.
-        splits: With the manifest: which photographs are queries, and the candidates.
-        on: Which photographs of the splits, "query" or "val".
-        gallery: Positions that the tool could name, if they are known.
-        columns: {role: column} where a name does not say what it holds.
+            predicted one in each row; see `swclip.external.evaluate`.
+        manifest: The manifest with the true positions; ids are its image_ids, paths or file names.
+        splits: The splits of the manifest, with queries and candidates.
+        on: The photographs of the splits to evaluate, "query" or "val".
+        gallery: The candidates of the tool, if they are known: a table of positions.
+        columns: {role: column} for columns with other names than the role.
         config: Regions, bootstrap and seed.
         command: The command line, for the record.
 
     Raises:
         InputError: The table cannot be used; the message names the row.
-        ConfigError: The options do not go together.
+        ConfigError: The options cannot be combined.
         MismatchError: The splits were made from another manifest.
     """
     from swclip.external.evaluate import evaluate_predictions as measure_predictions
@@ -178,25 +178,25 @@ def evaluate_vectors(
     config: MeasureConfig | None = None,
     command: str | None = None,
 ) -> EvaluationReport:
-    """Measure another tool's embeddings by image search, as a run is measured.
+    """Evaluate embeddings of another tool by image retrieval, with the same rules as a run.
 
     Args:
-        vectors: Ids, positions, roles and vectors; `swclip.external.embeddings` tells the forms.
-        gallery: The gallery's vectors, where they are in a file of their own.
+        vectors: Ids, positions, roles and embeddings; see `swclip.external.embeddings` for the formats.
+        gallery: The gallery's embeddings, where they are in a separate file.
         similarity: "cosine", or "l2" for Euclidean distance.
         crs: Projection of the columns easting and northing, such as "EPSG:32650".
-        columns: {role: column} where a name does not say what it holds.
-        manifest: With splits: the vectors are of its photographs, whose positions and roles are known there.
-        splits: Which photographs are queries, and which an answer may use.
-        on: Which photographs of the splits, "query" or "val".
-        val_share: Share of the queries, in whole blocks, to fit the posterior on; they are then not measured.
-        temperature: In place of the constant where nothing is fitted.
+        columns: {role: column} for columns with other names than the role.
+        manifest: The manifest with the photographs of the embeddings; needs `splits`.
+        splits: The splits of the manifest, with queries and candidates.
+        on: The photographs of the splits to evaluate, "query" or "val".
+        val_share: Share of the queries, in whole blocks, on which the posterior is fitted; they are not evaluated.
+        temperature: Temperature of the posterior where none is fitted.
         config: Estimator, regions, bootstrap and seed.
         command: The command line, for the record.
 
     Raises:
-        InputError: Vectors are not finite, do not fit together, or lack ids, positions or roles.
-        ConfigError: The options do not go together.
+        InputError: Embeddings are not finite, have different dimensions, or lack ids, positions or roles.
+        ConfigError: The options cannot be combined.
         MismatchError: The splits were made from another manifest.
     """
     from swclip.external.evaluate import evaluate_vectors as measure_vectors
@@ -220,11 +220,11 @@ def evaluate_vectors(
     )
 
 
-def _usable(device: str) -> str:
-    """The name of a device that is there.
+def _available_device(device: str) -> str:
+    """The name of an available device.
 
     Raises:
-        ConfigError: It is not.
+        ConfigError: The device is not available.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Where a function takes an object or its path: the object."""
+"""Objects from arguments that are objects or paths."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ PathLike = str | os.PathLike[str]
 
 
 def as_manifest(manifest: Manifest | PathLike) -> Manifest:
-    """A manifest, read where it is a path."""
+    """The manifest; a path is read."""
     from swclip.data.manifest import read_manifest
 
     return read_manifest(manifest) if isinstance(manifest, (str, os.PathLike)) else manifest
 
 
 def as_splits(splits: Splits | PathLike) -> Splits:
-    """Splits, read where they are a path."""
+    """The splits; a path is read."""
     from swclip.data.splits import read_splits
 
     return read_splits(splits) if isinstance(splits, (str, os.PathLike)) else splits
 
 
-def kept_splits(splits: Splits | PathLike, folder: Path) -> Splits:
-    """Splits that are in a file: those in memory are written into the folder of what is made with them.
+def saved_splits(splits: Splits | PathLike, folder: Path) -> Splits:
+    """Splits with a file: splits in memory are written to the output folder.
 
     Raises:
-        ConfigError: The folder has other splits of its own.
+        ConfigError: The folder contains other splits.
     """
     from dataclasses import replace
 
@@ -45,34 +45,36 @@ def kept_splits(splits: Splits | PathLike, folder: Path) -> Splits:
     from swclip.errors import ConfigError
     from swclip.files import write_json
 
-    held = as_splits(splits)
-    if not held.in_memory:
-        return held
+    loaded = as_splits(splits)
+    if not loaded.in_memory:
+        return loaded
     target = folder / "splits.parquet"
     if target.is_file():
-        there = read_splits(target)
-        same = there.meta == held.meta and there.frame[["image_id", "split"]].equals(held.frame[["image_id", "split"]])
-        if same:
-            return there
-        raise ConfigError(
-            f"{target}: other splits are there than those in memory; choose another folder, or remove that one."
+        existing = read_splits(target)
+        same = existing.meta == loaded.meta and existing.frame[["image_id", "split"]].equals(
+            loaded.frame[["image_id", "split"]]
         )
-    written = write_splits(target, held.frame, held.candidates, held.meta)
-    if held.leakage is not None:
-        write_json(leakage_path(target), held.leakage)
-    return replace(written, leakage=held.leakage)
+        if same:
+            return existing
+        raise ConfigError(
+            f"{target}: contains other splits than those in memory; choose another folder, or remove the file."
+        )
+    written = write_splits(target, loaded.frame, loaded.candidates, loaded.meta)
+    if loaded.leakage is not None:
+        write_json(leakage_path(target), loaded.leakage)
+    return replace(written, leakage=loaded.leakage)
 
 
 @dataclass(frozen=True)
 class FittedModel:
-    """A model with what was fitted for it on validation queries.
+    """A model with its posterior and calibration, fitted on validation queries.
 
     Attributes:
         model: The model.
-        posterior: From scores to probabilities; None where it was not fitted.
-        calibration: Of the regions of answers; None where there is none.
-        bank: Photographs that hubness is measured with; None where the posterior needs none.
-        run: The folder of the run that made it; None where there is none.
+        posterior: Converts scores to probabilities; None where it was not fitted.
+        calibration: Calibration of the prediction regions; None where there is none.
+        bank: Photographs with which hubness is measured; None where the posterior needs none.
+        run: The folder of the model's run; None where there is none.
     """
 
     model: LocatorModel
@@ -83,7 +85,7 @@ class FittedModel:
 
     @property
     def facts(self) -> RunFacts | None:
-        """The record of the finished run; None where there is no run.
+        """The record of the finished run; None without a run.
 
         Raises:
             ArtefactError: The run has not finished.
@@ -94,12 +96,12 @@ class FittedModel:
 
 
 def as_fitted(model: LocatorModel | PathLike) -> FittedModel:
-    """A model by object, run, folder or name on the hub, with what was fitted for it.
+    """A model from an object, run, folder or hub name, with its posterior and calibration.
 
-    What lies beside a loaded model belongs to its weights: where they were changed since, it is left out.
+    The files beside a loaded model belong to its weights: if the weights were changed since, they are ignored.
 
     Raises:
-        ArtefactError: No model is there.
+        ArtefactError: The model does not exist.
         HubError: The hub cannot be reached, or has no such model.
     """
     from swclip.calibration.conformal import read_calibration

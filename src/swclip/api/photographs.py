@@ -1,4 +1,4 @@
-"""From photographs to splits: `swclip.synth`, `swclip.prepare`, `swclip.split`."""
+"""`swclip.synth`, `swclip.prepare`, `swclip.split` and `swclip.split_each_city`."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ def synth(
     workers: int | None = 1,
     progress: Progress = None,
 ) -> Manifest:
-    """Render street photographs of synthetic cities, with their manifest. The same arguments give the same bytes.
+    """Generate street photographs of synthetic cities, with their manifest. The same arguments give the same bytes.
 
     Args:
-        out: The folder for manifest.parquet and images/. Photographs that are there already are kept.
-        cities: How many cities, 1 to 8.
-        photos_per_city: Photographs of each city, four of each place; several numbers, one a city, make cities of
+        out: Output folder for manifest.parquet and images/. Existing photographs are kept.
+        cities: Number of cities, 1 to 8.
+        photos_per_city: Number of photographs per city, four of each place. One number per city gives cities of
             different density.
-        size_px: Width and height of a photograph.
-        seed: Another seed builds other cities.
-        gps_noise_m: Mean accuracy (one standard deviation) of the recorded positions; 0 records the true ones.
-        captions: Write a caption for most photographs.
+        size_px: Width and height of a photograph in pixels.
+        seed: Seed of the cities.
+        gps_noise_m: Mean accuracy (one standard deviation, metres) of the recorded positions; 0 records the true ones.
+        captions: Write captions for most photographs.
         maps: Draw a map tile for each photograph.
-        workers: Processes. More than one (None for all cores) are started anew and import the calling script: it then
-            needs `if __name__ == "__main__":`.
-        progress: True for a bar, or a callback that is called with (done, total) photographs.
+        workers: Number of processes; None for one per processor. Processes import the calling script, which therefore
+            needs `if __name__ == "__main__":` if there is more than one.
+        progress: True for a progress bar, or a callback that is called with (done, total) photographs.
 
     Returns:
-        The manifest, with the further columns true_lat_deg, true_lon_deg and district.
+        The manifest, with the additional columns true_lat_deg, true_lon_deg and district.
 
     Raises:
-        ConfigError: An argument has a value that cannot work, or `out` holds something else.
+        ConfigError: An argument has an invalid value, or `out` contains other files.
     """
     from swclip.synthetic.generate import generate
 
@@ -78,32 +78,32 @@ def prepare(
     workers: int | None = None,
     progress: Progress = None,
 ) -> PrepareResult:
-    """Make a manifest of a folder of photographs (positions from EXIF) or of a table of them.
+    """Make a manifest from a folder (positions from EXIF) or a table of photographs.
 
-    Every photograph is decoded once. What cannot be used goes to rejected.csv with a reason. Interrupted, the same call
-    resumes. `swclip.ingest.prepare.prepare` lists the reasons.
+    Every photograph is decoded once. Rejected rows are written to rejected.csv with a reason;
+    `swclip.ingest.prepare.prepare` lists the reasons. After an interruption the same call resumes.
 
     Args:
         source: A folder, or a CSV, TSV, Parquet, GeoParquet or GeoJSON file.
-        out: Folder for manifest.parquet and rejected.csv.
-        columns: Columns of the table whose names do not say what they hold.
-        images: What relative paths of a table start from; the table's folder if not given.
-        copy: Copy the photographs to OUT/images instead of pointing to where they are.
-        strict: Raise at the first bad row or value.
-        max_megapixels: Reject larger pictures from their header.
+        out: Output folder for manifest.parquet and rejected.csv.
+        columns: Names of the table's columns, where they are not detected.
+        images: Folder that relative paths of a table start from; by default the folder of the table.
+        copy: Copy the photographs to OUT/images instead of referring to their paths.
+        strict: Raise at the first invalid row or value.
+        max_megapixels: Reject larger images by their header.
         city: City of all photographs.
-        layout: "vpr": the folders of the place-recognition field, which say the splits too: they are written to
-            OUT/splits.parquet and are the result's `splits`.
-        crs: Projection of file names that have no UTM zone, such as "EPSG:32650".
-        workers: Threads that decode; the number of processors if not given.
-        progress: True for a bar, or a callback that is called with (done, total) photographs.
+        layout: "vpr": the usual folders of place-recognition datasets, which define the splits too: they are written to
+            OUT/splits.parquet, and returned as `splits`.
+        crs: Projection of positions in file names without a UTM zone, such as "EPSG:32650".
+        workers: Threads that decode photographs; by default one per processor.
+        progress: True for a progress bar, or a callback that is called with (done, total) photographs.
 
     Returns:
-        The manifest as `manifest`, the rejected rows, notes, and `splits` where the layout has them.
+        The result with `manifest`, the rejected rows, notes, and `splits` where the layout defines them.
 
     Raises:
-        InputError: The source cannot be read, or nothing in it can be used.
-        DiskFullError: The disk filled; the same call resumes.
+        InputError: The source cannot be read, or contains no usable photograph.
+        DiskFullError: The disk is full; the same call resumes.
     """
     from swclip.ingest.prepare import prepare as make
     from swclip.ingest.vpr_folders import write_vpr_splits
@@ -133,33 +133,34 @@ def split(
     near_duplicate_bits: int = 6,
     progress: Progress = None,
 ) -> Splits:
-    """Split a manifest into training, validation and queries, with the candidates of an answer and a leakage report.
+    """Split a manifest into training photographs and queries, with candidates and a leakage report.
 
     Args:
-        manifest: The photographs, or the folder of their manifest.
-        protocol: "known-places": training has seen the area of each query. "new-streets": whole blocks are left out,
-            with a buffer round them. "new-city": a whole city is left out.
-        out: The Parquet file to write, or a folder for splits.parquet; candidates and leakage report go beside it. If
-            not given, the splits stay in memory, and `train` keeps them with the run.
-        block_m: Side of the square blocks, metres.
-        buffer_m: Photographs this near to a query are kept out of training (new-streets, new-city), metres.
+        manifest: The manifest, or its folder.
+        protocol: "known-places": the area of each query was seen in training. "new-streets": whole blocks are held out,
+            with a buffer around them. "new-city": a whole city is held out.
+        out: The Parquet file to write, or a folder for splits.parquet; candidates and leakage report are written beside
+            it. Without it, the splits stay in memory, and `train` saves them with the run.
+        block_m: Side of the square blocks in metres.
+        buffer_m: Photographs within this distance of a query are excluded from training (new-streets, new-city), in
+            metres.
         query_share: Share of the places, captures or blocks whose photographs become queries.
         val_share: Share of the remaining ones whose photographs become validation queries; 0 for none.
-        seed: Seed of the draw.
+        seed: Seed of the random split.
         hold_out: What known-places holds out: "place", "capture", or "auto".
-        gallery: The candidates of an answer: "photographs", "positions", "grid:SPACING_M" or "auto".
-        city: The city that new-city leaves out; drawn by the seed if not given.
-        picture_hash: Compare the pictures for the leakage report.
-        near_duplicate_bits: Pictures whose perceptual hashes differ in at most this many of 64 bits are
+        gallery: The candidates of the answers: "photographs", "positions", "grid:SPACING_M" or "auto".
+        city: The city that new-city holds out; chosen by the seed by default.
+        picture_hash: Compare images for the leakage report.
+        near_duplicate_bits: Images whose 64-bit perceptual hashes differ in at most this many bits count as
             near-duplicates.
-        progress: True for a bar, or a callback that is called with (done, total) pictures.
+        progress: True for a progress bar, or a callback that is called with (done, total) pictures.
 
     Returns:
-        The splits; `leakage` is the report, `meta["notes"]` says what was chosen and why.
+        The splits, with the leakage report as `leakage` and notes on automatic choices in `meta["notes"]`.
 
     Raises:
-        ConfigError: An option has a value that cannot work.
-        InputError: There are too few cities, blocks or places, or the city is not there.
+        ConfigError: An option has an invalid value.
+        InputError: There are too few cities, blocks or places, or the city does not exist.
     """
     from swclip.data.split_files import split_manifest
 
@@ -175,16 +176,16 @@ def split(
 def split_each_city(
     manifest: Manifest | PathLike, out: PathLike, *, progress: Progress = None, **options: Any
 ) -> list[Splits]:
-    """Leave out each city in turn: the splits of new-city, a file a city, which `benchmark` takes as they are.
+    """Hold out each city in turn: the splits of new-city for each city, which `benchmark` accepts.
 
     Args:
-        manifest: The photographs, or the folder of their manifest.
+        manifest: The manifest, or its folder.
         out: The folder for the files.
-        progress: True for a bar, or a callback that is called with (done, total) pictures.
+        progress: True for a progress bar, or a callback that is called with (done, total) pictures.
         **options: As for `split`, without protocol and city.
 
     Raises:
-        ConfigError: An option has a value that cannot work, or `out` is the name of a file.
+        ConfigError: An option has an invalid value, or `out` is a file.
         InputError: There are fewer than two cities.
     """
     from swclip.data.split_files import split_each_city as split_cities

@@ -1,4 +1,4 @@
-"""Training: `swclip.recipes`, `swclip.train`, `swclip.benchmark`."""
+"""`swclip.recipes`, `swclip.train` and `swclip.benchmark`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from swclip.api.objects import PathLike, as_manifest, as_splits, kept_splits
+from swclip.api.objects import PathLike, as_manifest, as_splits, saved_splits
 from swclip.progress import run_bars, step_progress
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ Progress = bool | Callable[[str, int, int], None] | None
 
 
 def recipes() -> dict[str, str]:
-    """The recipes that ship with the package: their names, each with a line that says what it is for.
+    """The built-in recipes: their names, each with a one-line description.
 
     Example:
         >>> recipes()["sw-clip-no-text"]
-        'The grid straight to the embedding: what does the text tower give?'
+        'Ablation: the grid directly to the embedding, without a text tower.'
     """
     from swclip.training.config import recipe_summaries
 
@@ -45,29 +45,29 @@ def train(
     command: str | None = None,
     progress: Progress = None,
 ) -> RunFacts:
-    """Train a model; an interrupted run resumes, and its final weights are the same either way.
+    """Train a model; an interrupted run resumes, with the same final weights as without the interruption.
 
     Args:
-        manifest: The photographs, or the folder of their manifest.
-        splits: Their splits, or the file. Splits in memory are kept as OUT/splits.parquet.
-        config: What `swclip.load_recipe` gives, or a recipe's name or file.
-        out: The run's folder, which `load`, `evaluate` and `build_gallery` take. One that holds a finished run of the
-            same configuration is left as it is.
-        system: What the run is called in comparisons; the recipe's name if not given.
-        cache: Where features of a frozen tower are kept; the user's cache folder if not given.
+        manifest: The manifest, or its folder.
+        splits: The splits, or their file. Splits in memory are saved as OUT/splits.parquet.
+        config: The configuration that `swclip.load_recipe` returns, or the name or file of a recipe.
+        out: The run's folder, for `load`, `evaluate` and `build_gallery`. A finished run of the same configuration is
+            not changed.
+        system: Name of the run in comparisons; by default the recipe's name.
+        cache: Cache for features of a frozen tower; by default in the user's cache folder.
         command: The command line, for the record.
-        progress: True for bars, or a callback that is called with (step, done, total).
+        progress: True for progress bars, or a callback that is called with (step, done, total).
 
     Returns:
-        The run's record, with the figures on the validation queries.
+        The run's record, with figures on the validation queries.
 
     Raises:
         InputError: No photograph is in split `train`, or one cannot be decoded.
-        ConfigError: `out` holds another run, another process trains in it, or the configuration cannot work.
+        ConfigError: `out` contains another run, another process trains in it, or the configuration is invalid.
         ArtefactError: The newest checkpoint is damaged.
 
     Warns:
-        SwclipWarning: The image tower is frozen and was never trained, so that its features mean nothing.
+        SwclipWarning: The image tower is frozen and untrained, so that its features are meaningless.
     """
     from swclip.training.config import load_recipe
     from swclip.training.loop import train as run_training
@@ -78,7 +78,7 @@ def train(
     with step_progress(progress) as report:
         return run_training(
             as_manifest(manifest),
-            kept_splits(splits, Path(out)),
+            saved_splits(splits, Path(out)),
             config,
             out,
             system=system or name,
@@ -104,54 +104,57 @@ def benchmark(
     command: str | None = None,
     progress: Progress = None,
 ) -> Benchmark:
-    """Train and evaluate systems side by side; write benchmark.json, benchmark.html and error curves.
+    """Train and evaluate several systems on the same data; write benchmark.json, benchmark.html and error curves.
 
-    Runs that are finished already (OUT/runs) are not trained again, so an interrupted benchmark resumes. With several
-    splits each has its folder in OUT; where each leaves out another city, a pooled comparison is written to OUT itself.
+    Finished runs in OUT/runs are not trained again, so an interrupted benchmark resumes. With several splits, the
+    results of each are in a folder in OUT; where each holds out a different city, OUT also holds a pooled comparison.
 
     Args:
-        manifest: The photographs, or the folder of their manifest.
-        splits: One or several, by object, file or folder.
-        out: The benchmark's folder.
+        manifest: The manifest, or its folder.
+        splits: One or several splits, as objects, files or folders.
+        out: Output folder.
         systems: Recipes by name or file, and "nearest-neighbour".
-        seeds: Each recipe is trained once a seed.
-        overrides: Values that replace those of every recipe, as for `load_recipe`. A text tower replaces that of
-            recipes that read text.
-        baseline: The system that differences are taken from: "clip" if it is there, else the first.
-        reference: A second such system: "sw-clip" if it is there and not the baseline.
-        jobs: Runs trained at once, each in a process of its own; the calling script then needs
+        seeds: Each recipe is trained once per seed.
+        overrides: Values that override those of every recipe, as for `load_recipe`. A text tower is used only in
+            recipes that have one.
+        baseline: The system to which the others are compared; by default "clip" if it is among the systems, else the
+            first.
+        reference: A second system to which the others are compared; by default "sw-clip" if it is among the systems
+            and not the baseline.
+        jobs: Number of runs trained in parallel, each in its own process; if above 1, the calling script needs
             `if __name__ == "__main__":`.
-        cache: Where features of frozen towers are kept; the user's cache folder if not given.
-        errors: "raise" raises after everything else was written where runs failed; "keep" leaves them in `failures`.
+        cache: Cache for features of frozen towers; by default in the user's cache folder.
+        errors: "raise" raises an error for failed runs after everything else is written; "keep" records them in
+            `failures`.
         command: The command line, for the record.
-        progress: True for bars, or a callback that is called with (step, done, total).
+        progress: True for progress bars, or a callback that is called with (step, done, total).
 
     Returns:
-        The comparisons by name of the splits, the pooled one, and the `files` that were written.
+        The comparisons by name of the splits, the pooled comparison, and the written `files`.
 
     Raises:
-        ConfigError: No splits, systems or seeds, two of one name, or a recipe that cannot work.
+        ConfigError: There are no splits, systems or seeds, two have the same name, or a recipe is invalid.
         MismatchError: Splits were made from another manifest.
         SwclipError: Runs failed.
     """
     from swclip.comparison.benchmark import run_benchmarks
     from swclip.comparison.page import write_benchmarks
-    from swclip.data.splits import Splits as SplitsKind
+    from swclip.data.splits import Splits as SplitsType
     from swclip.data.splits import find_splits
     from swclip.training.config import nested
 
     table, folder = as_manifest(manifest), Path(out)
-    several = [splits] if isinstance(splits, (str, os.PathLike, SplitsKind)) else list(splits)
-    held = [kept_splits(one, folder) for one in several if isinstance(one, SplitsKind)]
-    if paths := [one for one in several if not isinstance(one, SplitsKind)]:
-        held += [as_splits(path) for path in find_splits(paths)]
+    items = [splits] if isinstance(splits, (str, os.PathLike, SplitsType)) else list(splits)
+    all_splits = [saved_splits(item, folder) for item in items if isinstance(item, SplitsType)]
+    if paths := [item for item in items if not isinstance(item, SplitsType)]:
+        all_splits += [as_splits(path) for path in find_splits(paths)]
     baseline = baseline or ("clip" if "clip" in systems else None)
     if reference is None and "sw-clip" in systems and (baseline or systems[0]) != "sw-clip":
         reference = "sw-clip"
     with step_progress(progress, run_bars) as report:
         done = run_benchmarks(
             table,
-            held,
+            all_splits,
             systems,
             seeds,
             folder,
@@ -163,7 +166,7 @@ def benchmark(
             jobs=jobs,
             progress=report,
         )
-    done = replace(done, files=write_benchmarks(folder, done, table, held))
+    done = replace(done, files=write_benchmarks(folder, done, table, all_splits))
     if errors == "raise":
         done.raise_failures()
     return done

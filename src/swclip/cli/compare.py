@@ -46,7 +46,7 @@ def compare(
     from swclip.comparison.compare_reports import compare_reports
     from swclip.comparison.comparison import comparison_table
     from swclip.comparison.page import write_compare
-    from swclip.comparison.reports_on_disk import find_surroundings
+    from swclip.comparison.reports_on_disk import find_comparison_data
 
     compared = compare_reports(
         reports,
@@ -57,15 +57,15 @@ def compare(
         seed=seed,
         command=command_line(),
     )
-    surroundings = find_surroundings(compared, manifest=manifest, splits=splits)
+    page_data = find_comparison_data(compared, manifest=manifest, splits=splits)
     written = write_compare(
         out,
-        surroundings.comparison,
-        manifest=surroundings.manifest if photographs else None,
-        leakage=surroundings.leakage,
+        page_data.comparison,
+        manifest=page_data.manifest if photographs else None,
+        leakage=page_data.leakage,
     )
     print_table(*comparison_table(compared.document))
-    for note in [*compared.document["notes"], *surroundings.notes]:
+    for note in [*compared.document["notes"], *page_data.notes]:
         console.print(f"Note: {note}", markup=False)
     console.print(f"Open {out / 'compare.html'} in a browser.", markup=False)
     print(written)

@@ -114,7 +114,7 @@ def _locate_one(out: Path, gallery: Path, manifest: Manifest, splits: Splits, se
     error = float(geodesic_m(point, truth)[0])
     console.print(
         f"{photograph}: {answer.candidates[0].city}, {answer.lat_deg:.5f}, {answer.lon_deg:.5f}; "
-        f"{max(confidence):.0%} within 50 m; {distance(error)} from the true place "
+        f"{max(confidence):.0%} within 50 m; {distance(error)} from the true position "
         f"(the most confident answer of {len(rows)} queries)",
         markup=False,
         soft_wrap=True,

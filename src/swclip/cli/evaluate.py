@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from swclip.metrics.parts import Errors
 
 
+_BASELINES = {"floor": "oracle", "constant": "constant baseline", "random": "random baseline"}
+
+
 def evaluate(
     run: Path | None = None,
     /,
@@ -157,7 +160,7 @@ def _headline(report: Report) -> tuple[str, list[str], list[list[str]]]:
             rows.append((f"({name})", figures.error_m, figures.accuracy_within_m))
     for name, baseline in report.baselines:
         if baseline is not None:
-            rows.append((f"({name})", baseline, baseline.accuracy_within_m))
+            rows.append((f"({_BASELINES[name]})", baseline, baseline.accuracy_within_m))
     return (
         title,
         ["", "median", "mean", "p95", "within 25 m", "within 100 m"],

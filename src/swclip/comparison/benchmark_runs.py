@@ -1,4 +1,4 @@
-"""The runs of a benchmark: configuration and folder of each, their shared features, and their evaluation."""
+"""Runs of a benchmark: configuration, folder, shared features and evaluation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from swclip.training.loop import train
 Progress = Callable[[str, int, int], None]
 
 NEAREST = "nearest-neighbour"
-"""The system without training: the position of the training photograph with the nearest tower features."""
+"""The system without training: the position of the training photograph with the nearest image features."""
 
 UNSEEDED = "-"
 """Seed of a system without randomness."""
@@ -38,19 +38,19 @@ UNSEEDED = "-"
 
 @dataclass(frozen=True)
 class Run:
-    """One system with one seed on one split; called, it is trained where it is not yet, and evaluated.
+    """One system with one seed on one split. Calling it trains the system where needed and evaluates it.
 
     Attributes:
         title: Title in messages and progress.
         split: Name of the splits.
         system: Name of the system.
-        seed: Its seed; `UNSEEDED` for `nearest-neighbour`.
-        config: The configuration; of `nearest-neighbour` only the image tower is used.
+        seed: The seed; `UNSEEDED` for `nearest-neighbour`.
+        config: The configuration; `nearest-neighbour` only uses its image tower.
         folder: Folder of the run; None for `nearest-neighbour`.
         manifest: The photographs.
         splits: Their splits.
-        cache: Where features of a frozen tower are kept.
-        command: The command line, for the record.
+        cache: Cache of the features of frozen towers.
+        command: The command line, for the provenance.
     """
 
     title: str
@@ -92,20 +92,20 @@ class Run:
 
 
 def system_name(system: str) -> str:
-    """Name of a system: that of its recipe, or of the recipe's file."""
+    """Name of a system: the name of its recipe, or of the recipe file."""
     return Path(system).stem if system.endswith(".toml") else system
 
 
 def system_config(system: str, overrides: Mapping[str, Any] | None, seed: int | None = None) -> TrainingConfig:
-    """A recipe with a benchmark's overrides.
+    """Load a recipe with the overrides of a benchmark.
 
-    A text tower replaces that of recipes that read text; a recipe without one stays without, so that leaving the text
-    out can be compared.
+    A text tower only replaces that of recipes with one; a recipe without a text tower stays without, so that both can
+    be compared.
 
     Args:
         system: Recipe, by name or path.
-        overrides: Values that replace the recipe's.
-        seed: Its seed; the recipe's own where None.
+        overrides: Values that replace those of the recipe.
+        seed: The seed; that of the recipe where None.
     """
     values = json.loads(json.dumps(overrides or {}))
     location = values.get("model", {}).get("location", {})
@@ -116,7 +116,7 @@ def system_config(system: str, overrides: Mapping[str, Any] | None, seed: int | 
 
 
 def same_configuration(configs: Mapping[str, TrainingConfig | None]) -> list[list[str]]:
-    """Names of systems that have the same configuration once a benchmark's overrides are applied."""
+    """Groups of systems with equal configurations after the overrides are applied."""
     groups: dict[str, list[str]] = {}
     for name, config in configs.items():
         if config is not None:
@@ -125,43 +125,43 @@ def same_configuration(configs: Mapping[str, TrainingConfig | None]) -> list[lis
 
 
 def check_one_folder_each(runs: Iterable[Run]) -> None:
-    """Raise ConfigError if two runs would be trained in one folder."""
+    """Raise ConfigError if two runs would be trained in the same folder."""
     seen: dict[Path, str] = {}
     for run in runs:
         if run.folder is None:
             continue
         folder = run.folder.resolve()
         if folder in seen:
-            raise ConfigError(f"{run.folder}: {seen[folder]} and {run.title} would be trained in one folder.")
+            raise ConfigError(f"{run.folder}: {seen[folder]} and {run.title} would be trained in the same folder.")
         seen[folder] = run.title
 
 
 def compute_features(runs: Sequence[Run], progress: Progress) -> None:
-    """Compute the image features of frozen towers once, before runs that are trained at the same time need them.
+    """Compute the image features of frozen towers once, before parallel runs need them.
 
     Args:
-        runs: All runs. Those whose tower learns need no features; `nearest-neighbour` does.
+        runs: All runs. Runs with a trainable tower need no features; `nearest-neighbour` does.
         progress: Called with (task, done, total).
     """
-    wanted: dict[str, dict[Path, None]] = {}
+    paths: dict[str, dict[Path, None]] = {}
     models: dict[str, Run] = {}
     for run in runs:
         image = run.config.model.image
-        drawn = image.tower.startswith("builtin:")
-        if not run.config.freeze_image and (run.folder is not None or drawn):
+        builtin = image.tower.startswith("builtin:")
+        if not run.config.freeze_image and (run.folder is not None or builtin):
             continue
-        # A built-in tower is drawn from the seed, after the location side; any other is what its file has.
-        key = repr((run.config.model, run.config.seed) if drawn else image)
+        # A built-in tower is initialised from the seed, after the location side; others are loaded from a file.
+        key = repr((run.config.model, run.config.seed) if builtin else image)
         models.setdefault(key, run)
         used = [indices(run.splits, run.manifest, name) for name in ("train", "val", "query")]
-        wanted.setdefault(key, {}).update(
+        paths.setdefault(key, {}).update(
             (run.manifest.image_paths[row], None) for row in np.sort(np.concatenate(used)).tolist()
         )
     for key, run in models.items():
         positions = run.manifest.positions_deg[indices(run.splits, run.manifest, "train")]
         model = LocatorModel.create(run.config.model, positions, run.config.seed)
         run.cache.features(
-            model, list(wanted[key]), progress=lambda done, total: progress("image features", done, total)
+            model, list(paths[key]), progress=lambda done, total: progress("image features", done, total)
         )
 
 
@@ -173,17 +173,17 @@ def nearest_neighbour(
     command: str | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Image-to-image search on the features of an untrained tower, which every split allows on its training side.
+    """Nearest-neighbour search among the training photographs on the features of an untrained tower.
 
-    The photographs are assigned to candidates by `photographs_by_candidate`, so that the answer is a candidate of the split
-    even where those are a grid.
+    The photographs are assigned to candidates by `photographs_by_candidate`, so that the answer is a candidate of the
+    split even where the candidates are a grid.
 
     Args:
         manifest: The photographs.
         splits: Their splits.
         config: Configuration of the image tower.
-        cache: Where its features are kept.
-        command: The command line, for the record.
+        cache: Cache of its features.
+        command: The command line, for the provenance.
         progress: Called with (task, done, total).
     """
     model = LocatorModel.create(config.model, manifest.positions_deg, config.seed)
@@ -191,10 +191,10 @@ def nearest_neighbour(
     ids = [image_id for image_ids in at for image_id in image_ids]
     row_of = {str(image_id): row for row, image_id in enumerate(manifest.frame["image_id"])}
     rows = np.array([row_of[image_id] for image_id in ids], dtype=np.int64)
-    wanted = np.concatenate([rows, query_rows(splits, manifest, "query")])
+    needed = np.concatenate([rows, query_rows(splits, manifest, "query")])
     features = cache.features(
         model,
-        [manifest.image_paths[row] for row in wanted],
+        [manifest.image_paths[row] for row in needed],
         progress=None if progress is None else lambda done, total: progress("image features", done, total),
     )
     features = features.astype(np.float32)
@@ -206,6 +206,6 @@ def nearest_neighbour(
         dict(zip(ids, features[: len(rows)], strict=True)),
         {"fingerprint": model.feature_fingerprint},
     )
-    # Almost all the weight on the image, at a low temperature and without smoothing: the nearest photograph's place.
+    # Image weight 1, a low temperature and no smoothing: the position of the nearest photograph.
     posterior = PosteriorConfig(1.0, 0.002, 1.0, 0.0)
     return evaluate_embeddings(features[len(rows) :], gallery, manifest, splits, posterior=posterior, command=command)

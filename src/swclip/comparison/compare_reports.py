@@ -1,4 +1,4 @@
-"""`swclip.compare`: reports that were made apart, side by side."""
+"""`swclip.compare`: compare separate evaluation reports."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Source = str | os.PathLike[str] | Evaluation
 
 @dataclass(frozen=True)
 class _Report:
-    """One report, where it is from, and the name it has in messages."""
+    """One report and its path."""
 
     evaluation: Evaluation
     path: Path | None
@@ -34,7 +34,7 @@ class _Report:
         return self.evaluation.report.made_with
 
     @property
-    def told(self) -> str:
+    def source(self) -> str:
         return "in memory" if self.path is None else str(self.path)
 
 
@@ -48,57 +48,61 @@ def compare_reports(
     seed: int = 0,
     command: str | None = None,
 ) -> Comparison:
-    """Put reports beside each other: paired differences with intervals, regions, and the queries that moved most.
+    """Compare reports: paired differences with intervals, districts, and the largest query changes.
 
-    Queries are matched by image_id, in whatever order the files hold them. Several reports of one system are its seeds:
-    figures are then means over them, with their spread beside the interval.
+    Queries are matched by image_id; their order in the files does not matter. Several reports of one system are its
+    seeds: figures are then means over seeds, with their standard deviation beside the interval.
 
     Args:
-        reports: Folders that `swclip evaluate` wrote, each FOLDER or NAME=FOLDER (see `named_folders`); or by name a
-            folder, an `Evaluation` in memory, or a list of these, which are seeds of one system.
+        reports: Output folders of `swclip evaluate`, each FOLDER or NAME=FOLDER (see `named_folders`); or a mapping of
+            names to a folder, an `Evaluation` in memory, or a list of these, which are the seeds of one system.
         baseline: The system that differences are taken from; the first where None.
         reference: A second system that differences are taken from; none where None.
-        common: Compare on the queries that all reports have. Where False, a query that one lacks is refused.
+        common: Compare on the queries that all reports have. If False, all reports must have the same queries.
         resamples: Bootstrap resamples.
-        seed: Of the bootstrap.
-        command: The command line, for the record.
+        seed: Seed of the bootstrap.
+        command: The command line, for the provenance.
 
     Returns:
-        The comparison: data frames `systems`, `differences`, `regions` and `moved`, `document`, and `plot()`.
+        The comparison: data frames `systems`, `differences`, `regions`, `query_changes`, the `document`, and `plot()`.
 
     Raises:
-        ConfigError: There is one report only, baseline or reference are not among the systems, a name is no
-            name, or there are no resamples.
-        ArtefactError: A folder holds no report, or one that was interrupted or cannot be read.
-        MismatchError: The queries or their true positions differ, or two seeds of a system are of one model.
+        ConfigError: There are fewer than two reports, baseline or reference is not among the systems, a name is
+            invalid, or there are no resamples.
+        ArtefactError: A folder has no report, or one that is incomplete or cannot be read.
+        MismatchError: The queries or their true positions differ, or two seeds of a system are of the same model.
 
     Example:
         >>> compare_reports(["clip=reports/clip", "sw-clip=reports/nowhere"])
         Traceback (most recent call last):
         ...
-        swclip.errors.ArtefactError: reports/clip: there is no such folder; give one that `swclip evaluate --out` wrote.
+        swclip.errors.ArtefactError: reports/clip: there is no such folder; give an output folder of `swclip evaluate`.
     """
     if resamples < 1:
         raise ConfigError(f"--resamples {resamples}: an interval needs at least one resample; 1,000 are usual.")
-    found = {name: _read(name, sources) for name, sources in _by_name(reports).items()}
-    if sum(map(len, found.values())) < 2:
-        raise ConfigError("a comparison needs two reports or more; give a further one.")
+    read = {name: _read(name, sources) for name, sources in _by_name(reports).items()}
+    if sum(map(len, read.values())) < 2:
+        raise ConfigError("a comparison needs at least two reports; give another one.")
     for what, name in (("baseline", baseline), ("reference", reference)):
-        if name is not None and name not in found:
-            raise ConfigError(f"{what} {name!r} is not among the systems; choose one of {', '.join(found)}.")
-    labelled = {name: _by_seed(name, own) for name, own in found.items()}
-    sources = {name: {label: _told(name, one) for label, one in own.items()} for name, own in labelled.items()}
-    runs = {name: {label: one.evaluation for label, one in own.items()} for name, own in labelled.items()}
+        if name is not None and name not in read:
+            raise ConfigError(f"{what} {name!r} is not among the systems; choose one of {', '.join(read)}.")
+    labelled = {name: _by_seed(name, of_system) for name, of_system in read.items()}
+    sources = {
+        name: {seed_: _name(name, report) for seed_, report in seeds.items()} for name, seeds in labelled.items()
+    }
+    runs = {name: {seed_: report.evaluation for seed_, report in seeds.items()} for name, seeds in labelled.items()}
     aligned = align(runs, sources, common=common)
-    everything = [(sources[name][label], one) for name, own in labelled.items() for label, one in own.items()]
+    named = [(sources[name][seed_], report) for name, seeds in labelled.items() for seed_, report in seeds.items()]
     made = {
         **versions(),
-        "reports": {name: {label: one.told for label, one in own.items()} for name, own in labelled.items()},
+        "reports": {
+            name: {seed_: report.source for seed_, report in seeds.items()} for name, seeds in labelled.items()
+        },
         "left_out": aligned.left_out if common else None,
-        **{key: _shared(everything, key) for key in ("manifest", "splits")},
+        **{key: _shared(named, key) for key in ("manifest", "splits")},
         "command": command,
     }
-    by_seed: dict[str, dict[Seed, Evaluation]] = {name: dict(own.items()) for name, own in aligned.runs.items()}
+    by_seed: dict[str, dict[Seed, Evaluation]] = {name: dict(seeds.items()) for name, seeds in aligned.runs.items()}
     return compare(
         by_seed,
         {key: value for key, value in made.items() if value is not None},
@@ -106,7 +110,7 @@ def compare_reports(
         reference=reference,
         generator=np.random.default_rng(seed),
         resamples=resamples,
-        notes=[*aligned.notes, *_differences(everything)],
+        notes=[*aligned.notes, *_difference_notes(named)],
     )
 
 
@@ -115,19 +119,21 @@ def _by_name(
 ) -> Mapping[str, Sequence[Source]]:
     if isinstance(reports, Mapping):
         return {
-            name: [given] if isinstance(given, str | os.PathLike | Evaluation) else list(given)
-            for name, given in reports.items()
+            name: [sources] if isinstance(sources, str | os.PathLike | Evaluation) else list(sources)
+            for name, sources in reports.items()
         }
     if isinstance(reports, str | os.PathLike):
-        raise ConfigError(f"reports are a list of folders, and {reports!r} is one; give [{reports!r}, ...].")
-    if any(not isinstance(given, str | os.PathLike) for given in reports):
+        raise ConfigError(
+            f"reports must be a list of folders, not the single folder {reports!r}; give [{reports!r}, ...]."
+        )
+    if any(not isinstance(source, str | os.PathLike) for source in reports):
         raise ConfigError("an evaluation in memory has no name: give {'NAME': evaluation, ...}.")
     return named_folders(reports)
 
 
 def _read(name: str, sources: Sequence[Source]) -> list[_Report]:
     if not sources:
-        raise ConfigError(f"system {name!r} has no report; give it one.")
+        raise ConfigError(f"system {name!r} has no report; give at least one.")
     reports: list[_Report] = []
     for source in sources:
         if isinstance(source, Evaluation):
@@ -138,69 +144,69 @@ def _read(name: str, sources: Sequence[Source]) -> list[_Report]:
 
 
 def _by_seed(name: str, reports: Sequence[_Report]) -> dict[str, _Report]:
-    """The reports of a system by the seed of their run; where that is not known or not unique, by number."""
+    """Reports of a system by the seed of their run; numbered where seeds are unknown or repeated."""
     seeds = [(report.made_with.get("run") or {}).get("seed") for report in reports]
     labels = [str(seed) for seed in seeds]
     if None in seeds or len(set(labels)) < len(labels):
         labels = [str(number) for number in range(1, len(reports) + 1)]
-    of: dict[str, str] = {}
+    sources: dict[str, str] = {}
     for report in reports:
         model = report.made_with.get("model")
-        if model is not None and model in of:
+        if model is not None and model in sources:
             raise MismatchError(
-                f"{of[model]} and {report.told} are of one and the same model, so they are not two seeds of {name!r}; "
+                f"{sources[model]} and {report.source} are of the same model, so they are not two seeds of {name!r}; "
                 "give them different names."
             )
         if model is not None:
-            of[str(model)] = report.told
+            sources[str(model)] = report.source
     return dict(zip(labels, reports, strict=True))
 
 
-def _told(name: str, report: _Report) -> str:
-    return f"{name} ({report.told})"
+def _name(name: str, report: _Report) -> str:
+    return f"{name} ({report.source})"
 
 
 def _shared(reports: Sequence[tuple[str, _Report]], key: str) -> Any:
-    """A part of the record that all reports share, else None; where it was read from may differ."""
+    """An entry of the provenance that all reports share, else None; paths may differ."""
     first = reports[0][1].made_with.get(key)
-    same = all(_what(report, key) == _what(reports[0][1], key) for _, report in reports)
+    same = all(_without_path(report, key) == _without_path(reports[0][1], key) for _, report in reports)
     return first if same else None
 
 
-def _what(report: _Report, key: str) -> Any:
+def _without_path(report: _Report, key: str) -> Any:
     value = report.made_with.get(key)
-    return {name: own for name, own in value.items() if name != "path"} if isinstance(value, Mapping) else value
+    return {name: entry for name, entry in value.items() if name != "path"} if isinstance(value, Mapping) else value
 
 
-def _differences(reports: Sequence[tuple[str, _Report]]) -> list[str]:
-    """What the reports do not share, beside the queries, and what that does to their figures."""
+def _difference_notes(reports: Sequence[tuple[str, _Report]]) -> list[str]:
+    """Differences in manifest, splits, gallery and version, and their effect on the figures."""
     name, first = reports[0]
     notes = []
-    for key, then in (
-        ("manifest", "the photographs they name alike may not be the same"),
-        ("splits", "what one of them was trained on may be a query here"),
+    for key, effect in (
+        ("manifest", "photographs with the same image_id may differ"),
+        ("splits", "a model may have been trained on queries of this comparison"),
     ):
-        if others := [told for told, report in reports if _what(report, key) != _what(first, key)]:
-            notes.append(f"Made with other {key} than {name}: {', '.join(others)}; {then}.")
-    told = _gallery(first)
-    if others := [f"{other} {_gallery(report)}" for other, report in reports if _gallery(report) != told]:
+        if others := [other for other, report in reports if _without_path(report, key) != _without_path(first, key)]:
+            notes.append(f"Other {key} than that of {name}: {', '.join(others)}; {effect}.")
+    gallery = _gallery_text(first)
+    if others := [f"{other} {_gallery_text(report)}" for other, report in reports if _gallery_text(report) != gallery]:
         notes.append(
-            f"The galleries differ ({name} {told}; {'; '.join(others)}): a difference may be the gallery's and not the "
-            f"system's. The floor shown is that of the baseline."
+            f"The galleries differ ({name} {gallery}; {'; '.join(others)}), which may explain differences between "
+            f"the systems. The oracle error shown is that of the baseline."
         )
-    known = {report.evaluation.report.version for _, report in reports}
-    if len(known) > 1:
-        old = [other for other, report in reports if report.evaluation.report.version != max(known)]
+    versions_ = {report.evaluation.report.version for _, report in reports}
+    if len(versions_) > 1:
+        old = [other for other, report in reports if report.evaluation.report.version != max(versions_)]
         notes.append(
             f"Reports of an earlier version, which lack some of the further figures: {', '.join(old)}; evaluate again "
-            "to have them."
+            "to add them."
         )
     return notes
 
 
-def _gallery(report: _Report) -> str:
-    own = report.evaluation.report
-    floor = own.baselines.floor
-    if own.gallery_size is None or floor is None:  # the answers of a tool whose candidates nobody knows
-        return "candidates not known"
-    return f"{own.gallery_size:,} candidates, floor {metres(floor.median)}"
+def _gallery_text(report: _Report) -> str:
+    figures = report.evaluation.report
+    oracle = figures.baselines.floor
+    if figures.gallery_size is None or oracle is None:  # answers of a tool without a known gallery
+        return "gallery not known"
+    return f"{figures.gallery_size:,} candidates, oracle error {metres(oracle.median)}"

@@ -288,6 +288,6 @@ def _check_same_queries(a: Evaluation, b: Evaluation, name_a: str, name_b: str) 
     ids_b: pd.Series[Any] = b.predictions["image_id"]
     if ids_a.tolist() != ids_b.tolist():
         raise MismatchError(
-            f"{name_a} has {len(ids_a)} queries and {name_b} has {len(ids_b)}, and they differ or are in another order; "
-            "evaluate both with one manifest and one splits file."
+            f"{name_a} has {len(ids_a)} queries and {name_b} has {len(ids_b)}, and they differ or are in another "
+            "order; evaluate both with one manifest and one splits file."
         )

@@ -134,7 +134,7 @@ def _oracle_error(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
     best = max(systems, key=lambda name: float(systems[name]["accuracy_within_m"]["25"]))
     share, most = systems[best]["accuracy_within_m"]["25"], oracle["accuracy_within_m"]["25"]
     text = f"The oracle error of this gallery has a median of {metres(oracle['median'])}, with {percent(most)} within "
-    text += f"25 m; {best} reaches {percent(share)} within 25 m, {100.0 * max(0.0, most - share):.1f} points less."
+    text += f"25 m; {best} reaches {percent(share)} within 25 m, {100.0 * max(0.0, most - share):.1f} points below it."
     near = [
         f"{name} ({metres(report['error_m']['median'])})"
         for name, report in systems.items()
@@ -144,7 +144,7 @@ def _oracle_error(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
         return [text]
     return [
         text,
-        f"Medians of at most {_NEAR_ORACLE:g} times the median oracle error, which the spacing of the gallery limits: "
+        f"Median errors of at most {_NEAR_ORACLE:g} times the median oracle error, where the gallery limits gains: "
         f"{', '.join(near) if len(near) < len(systems) else 'those of all systems'}.",
     ]
 

@@ -1,7 +1,7 @@
-"""The runs of a benchmark, one after another or several at a time: results in order, failures by name.
+"""Run a benchmark, one run after another or several at a time.
 
-Several at a time are trained by `swclip train`, each in a process of its own, and evaluated here afterwards. Runs
-resume, so that the same benchmark can be started again after an interruption.
+With several at a time, each run is trained by `swclip train` in a separate process, and evaluated in this process
+afterwards. Interrupted runs resume when the same benchmark is started again.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class Failure:
 
 
 def run_all(runs: Sequence[Run], jobs: int = 1, progress: Progress | None = None) -> list[Evaluation | Failure]:
-    """Train and evaluate all runs; one that fails does not stop the others.
+    """Train and evaluate all runs; a failed run does not stop the others.
 
     Args:
         runs: The runs.
-        jobs: Number of runs that are trained at a time. Above 1 each is a process of its own, with an equal share of
-            this process's threads, and reads manifest and splits from their files. An interruption stops all of them.
+        jobs: Number of runs that are trained at a time. Above 1 each is a separate process with an equal share of the
+            threads of this process, which reads manifest and splits from their files. An interruption stops all.
         progress: Called with (task, done, total); the tasks are "trained runs", "runs" and "TITLE: TASK".
 
     Returns:
@@ -66,7 +66,7 @@ def run_all(runs: Sequence[Run], jobs: int = 1, progress: Progress | None = None
         ConfigError: `jobs` is below 1.
     """
     if jobs < 1:
-        raise ConfigError(f"jobs is {jobs}; at least one run must be made at a time.")
+        raise ConfigError(f"jobs is {jobs}; it must be at least 1.")
     report = progress or _silent
     trained = [number for number, run in enumerate(runs) if run.folder is not None]
     jobs = min(jobs, len(trained))
@@ -80,17 +80,17 @@ def run_all(runs: Sequence[Run], jobs: int = 1, progress: Progress | None = None
 
 
 def failures_as_error(failures: Sequence[Failure], total: int) -> SwclipError:
-    """One error for all runs of a benchmark that failed: their titles and messages, and that the others are kept."""
+    """Combine the failed runs of a benchmark into one error with their titles and messages."""
     kinds = {failure.kind for failure in failures}
     kind = kinds.pop() if len(kinds) == 1 else SwclipError
     reasons = "; ".join(f"{failure.title}: {failure.message.rstrip('.')}" for failure in failures)
     others = total - len(failures)
-    kept = f" The other {others} are kept: fix the cause, and the same command resumes." if others else ""
+    kept = f" The other {others} are kept: fix the cause and run the same command again to resume." if others else ""
     return kind(f"{len(failures)} of {total} runs failed. {reasons}.{kept}")
 
 
 def threads_each(jobs: int) -> int:
-    """Number of threads of each process: an equal share of those that this process computes with."""
+    """Number of threads of each process: an equal share of the threads of this process."""
     return max(1, torch.get_num_threads() // jobs)
 
 
@@ -100,13 +100,13 @@ def _run_here(run: Run, report: Progress) -> Evaluation | Failure:
     except SwclipError as error:
         return Failure(run.title, str(error), _class_of(error.exit_code))
     except Exception as error:
-        # Not a user's error: what is needed to fix the program is logged.
+        # Not a user error: log the traceback.
         _LOG.error("%s failed:\n%s", run.title, traceback.format_exc())
         return Failure(run.title, f"{type(error).__name__}: {error}")
 
 
 def _train_in_processes(runs: Sequence[Run], trained: Iterable[int], jobs: int, report: Progress) -> dict[int, Failure]:
-    """Train the runs of these numbers, `jobs` at a time; returns the failures by number."""
+    """Train the runs with these numbers, `jobs` at a time; returns the failures by number."""
     waiting, threads = list(trained), threads_each(jobs)
     total = len(waiting)
     running: dict[int, _Training] = {}
@@ -133,7 +133,7 @@ def _train_in_processes(runs: Sequence[Run], trained: Iterable[int], jobs: int, 
 
 @dataclass(frozen=True)
 class _Training:
-    """`swclip train` of one run, and the file that it writes its messages to."""
+    """The `swclip train` process of one run, and the file of its messages."""
 
     run: Run
     process: subprocess.Popen[bytes]
@@ -142,7 +142,7 @@ class _Training:
     @classmethod
     def start(cls, run: Run, threads: int) -> _Training:
         assert run.folder is not None
-        # The command goes by the recipe's name, and is recorded with the run: the recipe stays beside the runs.
+        # The run is named after the recipe file and records the command: keep the recipe beside the runs.
         recipe = run.folder.parent / f"{run.system}.toml"
         write_config(recipe, dataclasses.replace(run.config, seed=0))
         command = [sys.executable, "-m", "swclip", "train", str(run.manifest.path), f"--splits={run.splits.path}"]
@@ -153,7 +153,7 @@ class _Training:
         return cls(run, subprocess.Popen(command, stdout=messages, stderr=messages, env=environment), messages)
 
     def steps(self) -> int:
-        """Steps that the run has logged so far."""
+        """Number of steps that the run has logged."""
         assert self.run.folder is not None
         try:
             return int(json.loads((self.run.folder / "metrics.jsonl").read_bytes().splitlines()[-1])["step"])
@@ -161,7 +161,7 @@ class _Training:
             return 0
 
     def failure(self) -> Failure | None:
-        """Why the process failed, after it ended; None where it trained its run. Its warnings are logged."""
+        """Failure of the ended process, None where it succeeded. Its warnings are logged."""
         code, title = self.process.wait(), self.run.title
         with self.messages as stream:
             stream.seek(0)
@@ -171,19 +171,19 @@ class _Training:
                 _LOG.warning("%s: %s", title, line.removeprefix("WARNING: "))
         if code == 0:
             return None
-        if said := re.search(r"^error: (.*)", text, re.MULTILINE | re.DOTALL):
-            return Failure(title, said[1], _class_of(code))
+        if message := re.search(r"^error: (.*)", text, re.MULTILINE | re.DOTALL):
+            return Failure(title, message[1], _class_of(code))
         _LOG.error("%s failed:\n%s", title, text)
         if code < 0:
-            reason = f"its process was ended by signal {-code}, perhaps for want of memory; try fewer --jobs."
+            reason = f"its process was ended by signal {-code}, possibly out of memory; try fewer --jobs."
             return Failure(title, reason)
         return Failure(title, text.splitlines()[-1] if text else f"its process ended with exit code {code}.")
 
 
 def _stop(trainings: Sequence[_Training]) -> None:
-    """Interrupt processes, as Ctrl-C does, so that they clear up what they were writing; then end them."""
+    """Interrupt processes as Ctrl-C does, so that they remove partial files; then kill those that remain."""
     processes = [training.process for training in trainings]
-    # In a terminal Ctrl-C reached them too: only those that still run are interrupted again.
+    # In a terminal, Ctrl-C has already reached them: only those that still run are interrupted again.
     _wait(processes, _GRACE_S)
     for process in processes:
         if process.poll() is None:

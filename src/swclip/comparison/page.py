@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from swclip.comparison.benchmark import Benchmark
     from swclip.data.splits import Splits
 
-_ORACLE = "The dashed line is the oracle error, the best achievable by naming candidates of this gallery. "
+_ORACLE = "The dashed line is the oracle error, the best achievable with this gallery. "
 
 
 def write_benchmark_page(

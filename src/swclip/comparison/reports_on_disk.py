@@ -1,4 +1,4 @@
-"""Reports on disk: the folders that `swclip evaluate` wrote, read back, and the systems they are of."""
+"""Read report folders of `swclip evaluate`, and find the manifest and splits that they name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from swclip.metrics.district_errors import district_gap, errors_by_district
 from swclip.metrics.ndcg import geoscore
 
 VERSIONS = (EARLIER_VERSION, REPORT_VERSION)
-"""Versions of reports that are read."""
+"""Supported report versions."""
 
 _COLUMNS = (
     "image_id",
@@ -47,37 +47,37 @@ _CANDIDATE_COLUMNS = ("candidate_id", "lat_deg", "lon_deg", "city", "image_ids")
 def read_report(folder: str | os.PathLike[str]) -> Evaluation:
     """Read report.json and predictions.parquet of a folder.
 
-    Reports of version 1 are read as well; of what later versions measure they have what follows from their errors. The
-    candidates are not in a report: the table of the `Evaluation` is empty.
+    Reports of version 1 get the later figures that follow from their errors. A report does not contain the candidates:
+    their table in the `Evaluation` is empty.
 
     Args:
-        folder: What `swclip evaluate ... --out` wrote.
+        folder: Output folder of `swclip evaluate ... --out`.
 
     Raises:
-        ArtefactError: There is no report, it was interrupted, is of another version, or its files do not go together.
+        ArtefactError: There is no report, it is incomplete, of another version, or its files do not match.
     """
-    where = Path(folder)
-    path = where / "report.json"
+    folder = Path(folder)
+    path = folder / "report.json"
     if not path.is_file():
-        raise ArtefactError(_no_report(where))
+        raise ArtefactError(_no_report(folder))
     document = read_json(path, "the report")
     check_version(document, str(path), VERSIONS)
-    predictions = read_predictions(where / "predictions.parquet", _COLUMNS)
-    _check(where, document, predictions)
+    predictions = read_predictions(folder / "predictions.parquet", _COLUMNS)
+    _check(folder, document, predictions)
     errors = predictions["error_m"].to_numpy(dtype=np.float64)
     if document["version"] == EARLIER_VERSION:
         document = _with_later_figures(document, errors, predictions["region"].astype(str).tolist())
     report = report_of(document, str(path), VERSIONS)
     candidates = pd.DataFrame({name: pd.Series(dtype=object) for name in _CANDIDATE_COLUMNS})
-    known = {} if report.estimator is None else {report.estimator: errors}
-    return Evaluation(report, predictions, candidates, known)
+    by_estimator = {} if report.estimator is None else {report.estimator: errors}
+    return Evaluation(report, predictions, candidates, by_estimator)
 
 
 def _with_later_figures(
-    document: Mapping[str, Any], error_m: Float64[np.ndarray, " q"], regions: Sequence[str]
+    document: Mapping[str, Any], error_m: Float64[np.ndarray, " q"], districts: Sequence[str]
 ) -> dict[str, Any]:
-    """A report of version 1 with the keys that came after it: from the errors, or null where it takes more."""
-    gap = district_gap(errors_by_district(error_m, regions))
+    """Add the keys of later versions to a report of version 1: computed from the errors, else null."""
+    gap = district_gap(errors_by_district(error_m, districts))
     later = {
         "geoscore": geoscore(error_m),
         "regional": None if gap is None else gap.model_dump(),
@@ -91,31 +91,31 @@ def _with_later_figures(
 
 
 def report_folders(path: str | os.PathLike[str]) -> list[Path]:
-    """The report folders that a path means: itself, or, where it holds no report, the folders in it that do.
+    """The path itself if it is a report folder, else the report folders directly inside it.
 
     Raises:
-        ArtefactError: Neither is there.
+        ArtefactError: There is no report folder.
     """
-    where = Path(path)
-    if (where / "report.json").is_file() or (where / "predictions.parquet").is_file():
-        return [where]
-    inside = sorted(child.parent for child in where.glob("*/report.json"))
+    folder = Path(path)
+    if (folder / "report.json").is_file() or (folder / "predictions.parquet").is_file():
+        return [folder]
+    inside = sorted(child.parent for child in folder.glob("*/report.json"))
     if not inside:
-        raise ArtefactError(_no_report(where))
+        raise ArtefactError(_no_report(folder))
     return inside
 
 
 def named_folders(arguments: Sequence[str | os.PathLike[str]]) -> dict[str, list[Path]]:
-    """Systems and their report folders, as a command line names them.
+    """Parse the report arguments of a command line into systems and their report folders.
 
     Args:
-        arguments: FOLDER or NAME=FOLDER. A folder of several report folders stands for all of them: with a name for
-            the seeds of one system, without for a system each. A name that comes again adds seeds. Without a name a
-            system is called after its folder, or the parent that tells it from the others.
+        arguments: FOLDER or NAME=FOLDER. A folder of report folders means all of them: with a name the seeds of one
+            system, without a name one system each. Repeating a name adds seeds. Without a name, a system is named
+            after its folder, or after the parent folder that is unique.
 
     Raises:
-        ArtefactError: A folder holds no report.
-        ConfigError: A name is empty, or two folders cannot be told apart by name.
+        ArtefactError: A folder has no report.
+        ConfigError: A name is empty, or two unnamed folders have the same name.
     """
     named: list[tuple[str | None, Path]] = []
     for argument in arguments:
@@ -128,84 +128,86 @@ def named_folders(arguments: Sequence[str | os.PathLike[str]]) -> dict[str, list
         else:
             named += [(name.strip(), folder) for folder in report_folders(rest)]
     _check_once([folder for _, folder in named])
-    found: dict[str, list[Path]] = {}
-    own = iter(_own_names([folder for name, folder in named if name is None]))
+    systems: dict[str, list[Path]] = {}
+    default_names = iter(_default_names([folder for name, folder in named if name is None]))
     unnamed: set[str] = set()
-    for given, folder in named:
-        name = next(own) if given is None else given
-        if given is None:
+    for explicit_name, folder in named:
+        name = next(default_names) if explicit_name is None else explicit_name
+        if explicit_name is None:
             unnamed.add(name)
-        # A folder that was not given a name is a system of its own, never a seed of another.
-        if name in found and name in unnamed:
+        # A folder without a name is a separate system, never a seed of another.
+        if name in systems and name in unnamed:
             raise ConfigError(
-                f"two systems would be called {name!r} ({found[name][0]} and {folder}); name them: "
-                f"{name}-a={found[name][0]} {name}-b={folder}, or give both one NAME= if they are its seeds."
+                f"two systems would be named {name!r} ({systems[name][0]} and {folder}); give them names: "
+                f"{name}-a={systems[name][0]} {name}-b={folder}, or the same NAME= if they are seeds of one system."
             )
-        found.setdefault(name, []).append(folder)
-    return found
+        systems.setdefault(name, []).append(folder)
+    return systems
 
 
-def _own_names(folders: Sequence[Path]) -> list[str]:
-    """Names of folders: their last parts, less those that all have in common at the end (a/report and b/report)."""
+def _default_names(folders: Sequence[Path]) -> list[str]:
+    """Last parts of the paths, without trailing parts that all have in common (a/report and b/report)."""
     parts = [folder.resolve().parts for folder in folders]
     tail = 0
     if len(set(parts)) > 1:
-        while len({own[len(own) - 1 - tail] for own in parts}) == 1:
+        while len({path[len(path) - 1 - tail] for path in parts}) == 1:
             tail += 1
-    return [own[len(own) - 1 - tail] for own in parts]
+    return [path[len(path) - 1 - tail] for path in parts]
 
 
 def _check_once(folders: Iterable[Path]) -> None:
     seen: set[Path] = set()
     for folder in folders:
         if folder.resolve() in seen:
-            raise ConfigError(f"{folder}: this report is given twice; give each once.")
+            raise ConfigError(f"{folder}: this report is given twice; give each report once.")
         seen.add(folder.resolve())
 
 
-def _check(where: Path, document: Mapping[str, Any], predictions: pd.DataFrame) -> None:
+def _check(folder: Path, document: Mapping[str, Any], predictions: pd.DataFrame) -> None:
     if len(predictions) == 0 or len(predictions) != document.get("n_queries"):
         raise ArtefactError(
-            f"{where}: predictions.parquet has {len(predictions)} queries and report.json {document.get('n_queries')}; "
-            "they are of different evaluations, so evaluate again."
+            f"{folder}: predictions.parquet has {len(predictions)} queries, report.json has "
+            f"{document.get('n_queries')}; they belong to different evaluations; evaluate again."
         )
-    twice = predictions["image_id"][predictions["image_id"].duplicated()]
-    if len(twice):
-        raise ArtefactError(f"{where / 'predictions.parquet'}: query {twice.iloc[0]!r} is there twice; evaluate again.")
+    repeated = predictions["image_id"][predictions["image_id"].duplicated()]
+    if len(repeated):
+        raise ArtefactError(
+            f"{folder / 'predictions.parquet'}: query {repeated.iloc[0]!r} has two rows; evaluate again."
+        )
     wrong = ~np.isfinite(predictions["error_m"].to_numpy(dtype=np.float64))
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise ArtefactError(
-            f"{where / 'predictions.parquet'}, row {row}: error_m of query {predictions['image_id'].iloc[row]!r} is "
+            f"{folder / 'predictions.parquet'}, row {row}: error_m of query {predictions['image_id'].iloc[row]!r} is "
             f"{predictions['error_m'].iloc[row]}, not a number of metres; evaluate again."
         )
 
 
-def _no_report(where: Path) -> str:
-    """What is there in place of a report, and what to do about it."""
-    if not where.exists():
-        return f"{where}: there is no such folder; give one that `swclip evaluate --out` wrote."
-    if (where / "predictions.parquet").is_file():
-        return f"{where}: this evaluation was interrupted (report.json is missing); run its `swclip evaluate` again."
-    if (where / "run.json").is_file():
-        return f"{where}: this is a run, not a report; evaluate it first: `swclip evaluate {where} --out REPORT`."
-    if (where / "benchmark.json").is_file():
+def _no_report(folder: Path) -> str:
+    """Error message for a folder without a report: its content, and what to do."""
+    if not folder.exists():
+        return f"{folder}: there is no such folder; give an output folder of `swclip evaluate`."
+    if (folder / "predictions.parquet").is_file():
+        return f"{folder}: this evaluation was interrupted (report.json is missing); run its `swclip evaluate` again."
+    if (folder / "run.json").is_file():
+        return f"{folder}: this is a run, not a report; evaluate it first: `swclip evaluate {folder} --out REPORT`."
+    if (folder / "benchmark.json").is_file():
         return (
-            f"{where}: this is a benchmark, which compares by itself; for single reports evaluate its runs: "
-            f"`swclip evaluate {where / 'runs' / 'NAME'} --out REPORT`."
+            f"{folder}: this is a benchmark, which is already a comparison; for single reports evaluate its runs: "
+            f"`swclip evaluate {folder / 'runs' / 'NAME'} --out REPORT`."
         )
-    return f"{where}: no report.json is there; give one that `swclip evaluate --out` wrote."
+    return f"{folder}: there is no report.json; give an output folder of `swclip evaluate`."
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What was found.
+class ComparisonData:
+    """A comparison with the data that its page shows.
 
     Attributes:
-        comparison: The comparison, its evaluations with their candidates where these were found.
+        comparison: The comparison; its evaluations have candidates where the splits were found.
         manifest: The photographs; None where they were not found.
         leakage: The leakage report of the splits; None where there is none.
-        notes: What was not found, and how to say where it is; sentences.
+        notes: Missing files and how to give their paths, as sentences.
     """
 
     comparison: Comparison
@@ -214,93 +216,92 @@ class Surroundings:
     notes: list[str]
 
 
-def find_surroundings(
+def find_comparison_data(
     comparison: Comparison,
     *,
     manifest: str | os.PathLike[str] | None = None,
     splits: str | os.PathLike[str] | None = None,
-) -> Surroundings:
-    """Find the manifest and the splits that the reports name, where they were or where they are now.
+) -> ComparisonData:
+    """Find the manifest and the splits that the reports name.
 
-    What the reports name and is not there any more, or is another one by now, is left out and noted; what was given
-    must be the right one.
+    Recorded files that are missing or have changed are left out with a note; explicit paths must be correct.
 
     Args:
-        comparison: Of reports.
-        manifest: Where the manifest is now.
-        splits: Where the splits are now.
+        comparison: A comparison of reports.
+        manifest: Path of the manifest, if it was moved.
+        splits: Path of the splits, if they were moved.
 
     Raises:
-        ArtefactError: The given manifest or splits are not there or cannot be read.
-        MismatchError: They are not those that the reports were made from.
+        ArtefactError: The explicit manifest or splits are missing or cannot be read.
+        MismatchError: They are not those of the reports.
     """
     made = next(iter(comparison.evaluations[comparison.baseline].values())).report.made_with
     notes: list[str] = []
     table = _manifest(made.get("manifest") or {}, manifest, notes)
     recorded = comparison.document["made_with"].get("splits")
     if recorded is None and splits is not None:
-        raise MismatchError(f"{os.fspath(splits)}: the reports are of different splits; leave --splits out.")
-    found = _splits(recorded or {}, splits, notes)
+        raise MismatchError(f"{os.fspath(splits)}: the reports have different splits; omit --splits.")
+    read = _splits(recorded or {}, splits, notes)
     leakage = None
-    if found is not None:
-        leaks = leakage_path(found.path)
-        leakage = read_json(leaks, "the leakage report") if leaks.is_file() else None
-        comparison = _with_candidates(comparison, found)
-    return Surroundings(comparison, table, leakage, notes)
+    if read is not None:
+        path = leakage_path(read.path)
+        leakage = read_json(path, "the leakage report") if path.is_file() else None
+        comparison = _with_candidates(comparison, read)
+    return ComparisonData(comparison, table, leakage, notes)
 
 
-def _manifest(recorded: Mapping[str, Any], given: str | os.PathLike[str] | None, notes: list[str]) -> Manifest | None:
-    if given is None and not recorded.get("path"):
+def _manifest(
+    recorded: Mapping[str, Any], explicit: str | os.PathLike[str] | None, notes: list[str]
+) -> Manifest | None:
+    if explicit is None and not recorded.get("path"):
         return None
     try:
-        table = read_manifest(str(recorded["path"]) if given is None else given)
+        table = read_manifest(str(recorded["path"]) if explicit is None else explicit)
     except SwclipError:
-        if given is not None:
+        if explicit is not None:
             raise
-        notes.append(f"No photographs on the page: {recorded['path']} is not there; say where it is with --manifest.")
+        notes.append(f"No photographs on the page: {recorded['path']} is missing; give its path with --manifest.")
         return None
     digest = recorded.get("digest")
     if digest == table.digest:
         return table
-    told = f"{table.path}: not the manifest of the reports (digest {table.digest[:12]}, not {str(digest)[:12]})"
-    if given is not None:
-        raise MismatchError(f"{told}; give theirs with --manifest, or leave it out.")
-    notes.append(f"No photographs on the page. {told}; say where theirs is with --manifest.")
+    reason = f"{table.path}: not the manifest of the reports (digest {table.digest[:12]}, not {str(digest)[:12]})"
+    if explicit is not None:
+        raise MismatchError(f"{reason}; give theirs with --manifest, or omit it.")
+    notes.append(f"No photographs on the page. {reason}; give the path of theirs with --manifest.")
     return None
 
 
-def _splits(recorded: Mapping[str, Any], given: str | os.PathLike[str] | None, notes: list[str]) -> Splits | None:
-    if given is None and not recorded.get("path"):
+def _splits(recorded: Mapping[str, Any], explicit: str | os.PathLike[str] | None, notes: list[str]) -> Splits | None:
+    if explicit is None and not recorded.get("path"):
         return None
     try:
-        found = read_splits(str(recorded["path"]) if given is None else given)
+        splits = read_splits(str(recorded["path"]) if explicit is None else explicit)
     except SwclipError:
-        if given is not None:
+        if explicit is not None:
             raise
         notes.append(
-            f"No candidates and no leakage report on the page: {recorded['path']} is not there; say where it is with "
+            f"No candidates and no leakage report on the page: {recorded['path']} is missing; give its path with "
             "--splits."
         )
         return None
-    if found.meta == {name: value for name, value in recorded.items() if name != "path"}:
-        return found
-    if given is not None:
-        raise MismatchError(f"{found.path}: not the splits of the reports; give theirs with --splits, or leave it out.")
-    notes.append(
-        f"No candidates and no leakage report on the page: {found.path} has changed since the reports were made."
-    )
+    if splits.meta == {name: value for name, value in recorded.items() if name != "path"}:
+        return splits
+    if explicit is not None:
+        raise MismatchError(f"{splits.path}: not the splits of the reports; give theirs with --splits, or omit it.")
+    notes.append(f"No candidates and no leakage report on the page: {splits.path} has changed since the evaluation.")
     return None
 
 
 def _with_candidates(comparison: Comparison, splits: Splits) -> Comparison:
     tables: dict[QuerySplit, pd.DataFrame] = {}
 
-    def filled(found: Evaluation) -> Evaluation:
-        on: QuerySplit = "val" if found.report.on == "val" else "query"
+    def filled(evaluation: Evaluation) -> Evaluation:
+        on: QuerySplit = "val" if evaluation.report.on == "val" else "query"
         if on not in tables:
             tables[on] = candidates_for(splits, on)
-        known = len(found.candidates) > 0 or len(tables[on]) != found.report.gallery_size
-        return found if known else replace(found, candidates=tables[on])
+        keep = len(evaluation.candidates) > 0 or len(tables[on]) != evaluation.report.gallery_size
+        return evaluation if keep else replace(evaluation, candidates=tables[on])
 
-    runs = {name: {seed: filled(found) for seed, found in of.items()} for name, of in comparison.evaluations.items()}
+    runs = {name: {seed: filled(one) for seed, one in seeds.items()} for name, seeds in comparison.evaluations.items()}
     return Comparison(comparison.document, runs)

@@ -103,7 +103,7 @@ def position_name(lat_steps: int, lon_steps: int) -> str:
 def block_ids(
     positions_deg: Float64[np.ndarray, "n 2"], city: Sequence[str | None], block_m: float, rng: np.random.Generator
 ) -> list[str]:
-    """The square block that holds each photograph: "CITY/column/row" in a grid with a random offset in each city.
+    """The square block that contains each photograph: "CITY/column/row" in a grid with a random offset in each city.
 
     Args:
         positions_deg: (N, 2) latitude, longitude in degrees.
@@ -156,7 +156,14 @@ def place_numbers(
 def keep_buffer(
     labels: np.ndarray[Any, Any], positions_deg: Float64[np.ndarray, "n 2"], around: str, buffer_m: float
 ) -> None:
-    """Move training photographs within `buffer_m` of any photograph of the split `around` to `gallery`, in place."""
+    """Move training photographs near those of another split to `gallery`.
+
+    Args:
+        labels: (N,) the split of each photograph; changed in place.
+        positions_deg: (N, 2) latitude, longitude in degrees.
+        around: The split around which the buffer is.
+        buffer_m: Width of the buffer, metres.
+    """
     training, held_out = np.flatnonzero(labels == "train"), np.flatnonzero(labels == around)
     if len(training) and len(held_out):
         distance_m, _ = SphereIndex(positions_deg[held_out]).nearest(positions_deg[training], k=1)

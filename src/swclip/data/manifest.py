@@ -141,7 +141,7 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
     """Read a manifest.
 
     Args:
-        path: The folder that holds `manifest.parquet`, or the file.
+        path: The folder that contains `manifest.parquet`, or the file.
 
     Raises:
         ArtefactError: The file is missing, truncated, not a manifest or of another version, or a row is invalid.
@@ -172,7 +172,7 @@ def write_manifest(
     """Write a manifest as GeoParquet, whole or not at all.
 
     Args:
-        path: The `.parquet` file, or the folder that will hold `manifest.parquet`.
+        path: The `.parquet` file, or the folder for `manifest.parquet`.
         frame: At least `image_id`, `image_path`, `lat_deg`, `lon_deg`. Columns of the schema that are missing are
             filled with nulls; further ones follow them. Absolute paths of photographs and map tiles are made
             relative to the file.
@@ -193,9 +193,9 @@ def write_manifest(
     _checked(tidy, str(file))
     table = pa.Table.from_pandas(tidy, schema=_schema(tidy), preserve_index=False)
     table = table.append_column(pa.field("geometry", pa.binary()), _points(tidy))
-    ours = {"version": SCHEMA_VERSION, "made_with": {"swclip": own_version(), **(made_with or {})}}
+    description = {"version": SCHEMA_VERSION, "made_with": {"swclip": own_version(), **(made_with or {})}}
     metadata = {
-        METADATA_KEY: json.dumps(ours, ensure_ascii=False).encode(),
+        METADATA_KEY: json.dumps(description, ensure_ascii=False).encode(),
         b"geo": json.dumps(_geo_metadata(tidy)).encode(),
     }
     with atomic_file(file) as beside:

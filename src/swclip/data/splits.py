@@ -44,7 +44,7 @@ class Splits:
     """The splits of one manifest.
 
     Attributes:
-        path: The Parquet file that holds the rows; `IN_MEMORY` for splits that were not written.
+        path: The Parquet file of the rows; `IN_MEMORY` for splits that were not written.
         frame: One row per photograph: image_id; split (train, val, gallery, query); block_id (null where the protocol
             has no blocks). `val` are the validation queries, drawn from the training side as the queries were;
             `gallery` are photographs that are neither trained on nor queries, the buffer of new-streets.
@@ -75,7 +75,7 @@ class Splits:
 
 
 def splits_file(path: str | os.PathLike[str]) -> Path:
-    """The file that holds the rows: `path`, or splits.parquet in it where it is a folder."""
+    """The file of the rows: `path`, or splits.parquet in it if it is a folder."""
     target = Path(path)
     return target / "splits.parquet" if target.is_dir() else target
 
@@ -224,11 +224,11 @@ def check_same_manifest(splits: Splits, manifest: Manifest) -> None:
     """Raise MismatchError unless the splits were made from this manifest."""
     recorded = splits.meta.get("manifest_digest")
     if recorded != manifest.digest:
-        ours, theirs = set(splits.frame["image_id"]), set(manifest.frame["image_id"])
+        listed, present = set(splits.frame["image_id"]), set(manifest.frame["image_id"])
         raise MismatchError(
             f"{splits.path}: these splits were made from another manifest than {manifest.path} "
-            f"(digest {str(recorded)[:12]}, not {manifest.digest[:12]}; {len(ours - theirs)} of {len(ours)} "
-            f"photographs of the splits are not in it, {len(theirs - ours)} of its {len(theirs)} are not in the "
+            f"(digest {str(recorded)[:12]}, not {manifest.digest[:12]}; {len(listed - present)} of {len(listed)} "
+            f"photographs of the splits are not in it, {len(present - listed)} of its {len(present)} are not in the "
             "splits, or positions or paths changed); run `swclip split` on this manifest."
         )
 

@@ -146,7 +146,9 @@ def rounding_m(positions_deg: Float[Tensor, "b 2"]) -> Float64[Tensor, " b"]:
     """
     exact = positions_deg.to(torch.float64)
     _, exponent = torch.frexp(exact)
-    half_deg = torch.ldexp(torch.full_like(exact, torch.finfo(positions_deg.dtype).eps / 2.0), exponent - 1)
+    format_ = torch.finfo(positions_deg.dtype)
+    half_deg = torch.ldexp(torch.full_like(exact, format_.eps / 2.0), exponent - 1)
+    half_deg = half_deg.clamp(min=format_.smallest_normal * format_.eps / 2.0)  # the spacing of subnormal numbers
     half_m = torch.deg2rad(half_deg) * EARTH_RADIUS_M
     return torch.hypot(half_m[:, 0], half_m[:, 1] * torch.deg2rad(exact[:, 0]).cos())
 

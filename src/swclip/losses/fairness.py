@@ -288,7 +288,16 @@ class RegionalFairnessLoss(nn.Module):
     def by_region(
         self, losses: Float[Tensor, " n"], region_ids: Int[Tensor, " n"], weights: Float[Tensor, " n"] | None = None
     ) -> Float[Tensor, ""]:
-        """The term for the losses (N,) of the whole batch; the input is not checked."""
+        """The term of the whole batch; the input is not checked.
+
+        Args:
+            losses: (N,) losses by photograph.
+            region_ids: (N,) district of each; photographs without one (negative) are ignored.
+            weights: (N,) weight of each in the mean of its district; equal where None.
+
+        Raises:
+            ConfigError: A district id is `n_regions` or more.
+        """
         if self.group_dro is not None:
             return self.group_dro(losses, region_ids, weights)  # type: ignore[no-any-return]
         assert self.config.form != "group-dro"

@@ -82,7 +82,7 @@ def rank_n_contrast_loss(
 
     References:
         K. Zha, P. Cao, J. Son, Y. Yang, D. Katabi, "Rank-N-Contrast: Learning Continuous Representations for
-        Regression", NeurIPS 2023, eq. 1 and 2. There a batch holds two augmented views of each sample; here one.
+        Regression", NeurIPS 2023, eq. 1 and 2. There a batch has two augmented views of each sample; here one.
 
     Example:
         >>> distance_m = torch.tensor([[0.0, 1, 2], [1, 0, 1], [2, 1, 0]], dtype=torch.float64)

@@ -56,6 +56,11 @@ class TargetConfig:
 def check_kernel(kernel: str, bandwidths_m: Sequence[float], shares: Sequence[float] | None = None) -> None:
     """Refuse a kernel, bandwidths or shares that cannot work.
 
+    Args:
+        kernel: The kernel's name.
+        bandwidths_m: Bandwidths in metres.
+        shares: The weight of each; None for equal weights.
+
     Raises:
         ConfigError: The message has the value and the allowed ones.
     """

@@ -42,9 +42,7 @@ class ImageConfig:
         if self.blocks < 1:
             raise ConfigError(f"blocks {self.blocks}: at least the last block must be pooled; give 1 or more.")
         if self.head == "mlp" and self.head_width < 1:
-            raise ConfigError(
-                f"head_width {self.head_width}: the mlp head has a hidden layer; give 1 or more."
-            )
+            raise ConfigError(f"head_width {self.head_width}: the mlp head has a hidden layer; give 1 or more.")
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,16 @@ def embed_photographs(
 def tower_features(
     model: Encoder, paths: Sequence[PathLike], *, batch_size: int = 64, workers: int | None = None
 ) -> Float32[np.ndarray, "n f"]:
-    """Pooled features (N, F) of photographs by the image tower in its current state, without a cache.
+    """Pooled features of photographs by the image tower in its current state, without a cache.
+
+    Args:
+        model: The model; it is in evaluation mode meanwhile.
+        paths: N photographs.
+        batch_size: Photographs per batch.
+        workers: Decoding threads; the number of processors where None.
+
+    Returns:
+        (N, F) features in the order of `paths`.
 
     Raises:
         InputError: Photographs cannot be decoded; the message has their number and names the first three.
@@ -178,6 +187,13 @@ def pixel_batches(
     failures: list[Failure],
 ) -> Iterator[list[Float32[np.ndarray, "3 h w"] | None]]:
     """Decode photographs in threads, a few batches ahead of the consumer.
+
+    Args:
+        read: Decodes and preprocesses one photograph.
+        paths: The photographs.
+        batch_size: Photographs per batch.
+        workers: Number of threads; the number of processors where None.
+        failures: Receives the photographs that cannot be decoded.
 
     Yields:
         Lists of `batch_size` photographs in the order of `paths`, None where one cannot be decoded; those are appended
@@ -251,6 +267,11 @@ def _with_progress(batches: Iterator[list[Any]], total: int, progress: Progress 
 
 def encode_readable(encode: Callable[[Tensor], Tensor], batch: Any, device: torch.device) -> Any:
     """Encode the readable rows of a batch (neither None nor NaN); the other rows are NaN.
+
+    Args:
+        encode: Encodes a tensor of readable rows.
+        batch: B rows: arrays of equal shape, or None.
+        device: Device of the encoder.
 
     Returns:
         (B, D) embeddings, or only B where no row is readable and D is therefore unknown; `stacked` accepts both.

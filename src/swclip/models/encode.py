@@ -85,7 +85,12 @@ def encode_positions(
     batch_size: int = 4096,
     progress: Progress | None = None,
 ) -> Float32[np.ndarray, "*n d"]:
-    """Check and embed positions; see `LocatorModel.encode_positions`."""
+    """Check and embed positions; see `LocatorModel.encode_positions`.
+
+    Raises:
+        InputError: A position is not a latitude and longitude in degrees, or there is not one mapping of words for
+            each.
+    """
     if isinstance(positions_deg, Tensor):
         positions_deg = positions_deg.detach().cpu().numpy()
     try:

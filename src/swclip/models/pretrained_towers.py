@@ -19,7 +19,7 @@ _TWO_TOWERS = ("clip", "siglip", "siglip2", "altclip", "chinese_clip")
 def _unavailable(name: str, error: Exception) -> ConfigError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     where = (
-        "the folder holds no usable model"
+        "the folder has no usable model"
         if Path(name).is_dir()
         else "it is not a local folder, and the model hub did not provide it"
     )

@@ -98,9 +98,9 @@ def coverage_summary(calibration: CalibrationReport) -> str:
         f"{coverage_verdict(figures.level, _interval(figures))}."
     )
     if figures.area_km2.median is not None:
-        text += f" The median region covers {area(figures.area_km2.median)}"
+        text += f" The median area of a region is {area(figures.area_km2.median)}"
         total = calibration.total_area_km2
-        text += f" of the {area(total)} covered by the gallery." if total else "."
+        text += f"; the gallery covers {area(total)}." if total else "."
     else:
         text += " Most of them are unbounded."
     if figures.cannot_tell > 0:
@@ -115,8 +115,8 @@ def _summary_level(levels: Sequence[LevelCoverage]) -> LevelCoverage:
 def _method_text(calibration: CalibrationReport) -> str:
     method = calibration.method
     text = (
-        f"A region is the set of the most probable H3 cells, each {metres(calibration.cells.across_m)} across. The "
-        f"probability at which it ends was calibrated on {_calibration_set(method)} (split conformal prediction)."
+        f"A region is the set of the most probable H3 cells, each {metres(calibration.cells.across_m)} across. Its "
+        f"size is calibrated on {_calibration_set(method)} (split conformal prediction)."
     )
     if method.unreachable:
         subject = "Its true cell" if method.n == 1 else f"The true cell of {method.unreachable:,} of them"
@@ -140,7 +140,7 @@ def _coverage_table(levels: Sequence[LevelCoverage]) -> Table:
     for level in levels:
         if level.by_city is not None:
             rows.append(_coverage_row(f"{100 * level.level:.0f} %, by city", level.level, level.by_city, None))
-    columns = ["nominal coverage", "coverage", "regions are", "median area", "mean area", "90th percentile", "abstains"]
+    columns = ["nominal coverage", "coverage", "regions are", "median area", "mean area", "p90 area", "abstains"]
     return Table(columns, rows)
 
 
@@ -198,7 +198,9 @@ def reliability_text(bins: Sequence[ReliabilityBin]) -> str:
     )
     if not outside:
         return f"{text} In all {len(filled)} bins the interval of the observed share contains the stated probability."
-    text += f" In {len(outside)} of {len(filled)} bins the interval of the observed share excludes it"
+    text += (
+        f" In {len(outside)} of {len(filled)} bins the interval of the observed share excludes the stated probability"
+    )
     if len(outside) <= _CHANCE * len(filled):
         return f"{text}, which may be chance."
     above = sum(bin_.mean_probability > bin_.coverage for bin_ in outside)

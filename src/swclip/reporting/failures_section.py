@@ -155,8 +155,8 @@ def _correlogram_text(name: str, bands: Sequence[Band]) -> str:
     near, far = bands[0], bands[-1]
     at_near, at_far = _embedding_distance(near), _embedding_distance(far)
     text = (
-        f"The mean embedding distance of two {_SUBJECT[name]} is {at_near:.2f} at {_range_text(near)} and {at_far:.2f} "
-        f"at {_range_text(far)}"
+        f"The mean embedding distance is {at_near:.2f} for {_SUBJECT[name]} {_range_text(near)} apart and {at_far:.2f} "
+        f"for {_SUBJECT[name]} {_range_text(far)} apart"
     )
     if at_far <= at_near:
         return f"{text}: nearby pairs are not more similar."
@@ -184,7 +184,9 @@ def _band_table(bands: Mapping[str, Sequence[Band]]) -> Table:
         for name, measured in bands.items()
         for band in measured
     ]
-    return Table(["geographic distance", "of", "pairs", "mean embedding distance", "rank correlation", "p"], rows)
+    return Table(
+        ["geographic distance", "embeddings of", "pairs", "mean embedding distance", "rank correlation", "p"], rows
+    )
 
 
 def _smoothness_table(spatial: Spatial) -> Table | None:
@@ -209,7 +211,7 @@ def _smoothness_table(spatial: Spatial) -> Table | None:
     if not rows:
         return None
     columns = [
-        "",
+        "embeddings of",
         f"distance ratio, {k} nearest embeddings",
         f"rank correlation within {distance(within)}",
         "Mantel correlation",

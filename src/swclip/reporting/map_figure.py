@@ -48,8 +48,8 @@ def map_figure(
     if region is not None:
         frame = frame[frame["region"] == region]
         if len(frame) == 0:
-            names = evaluation.predictions["region"].value_counts().index[:20]
-            raise InputError(f"district {region!r} is not in the report; choose one of {', '.join(map(str, names))}.")
+            options = evaluation.predictions["region"].value_counts().index[:20]
+            raise InputError(f"district {region!r} is not in the report; choose one of {', '.join(map(str, options))}.")
     classes, labels, colours, order = _by_error(frame) if colour == "error" else _by_cluster(frame)
     cities = frame["city"].fillna("unknown city").astype(str)
     if region is not None:

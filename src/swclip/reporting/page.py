@@ -29,7 +29,8 @@ _SCRIPTS = ("format.js", "map_layers.js", "query_map.js", "panel.js", "page.js")
 # map_layers.js is also a module of the service; the single script of a page has no exports.
 _EXPORT = re.compile("^export ", re.MULTILINE)
 
-_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:m|km|m²|km²|%|points)(?:\W|$))")
+# Not before the end of a Jinja tag, "%}".
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:m|km|m²|km²|%(?!\})|points)(?:\W|$))")
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ def write_page(path: str | os.PathLike[str], template: str, page: Mapping[str, A
 
     folder = resources.files("swclip.reporting") / "templates"
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8")),
+        loader=jinja2.FunctionLoader(lambda name: _without_breaks((folder / name).read_text(encoding="utf-8"))),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=_without_breaks,

@@ -290,7 +290,7 @@ def _last_card(report: Report) -> dict[str, str]:
     if figures is None:
         return {"label": "GeoScore", "value": f"{report.geoscore:,.0f}", "range": "of 5,000"}
     return {
-        "label": "coverage of 80 % regions",
+        "label": "coverage at 80 %",
         "value": percent(figures.coverage),
         "range": "" if figures.coverage_interval is None else interval_text(figures.coverage_interval, percent),
     }

@@ -61,7 +61,7 @@ def retrieval_table(report: Report) -> Table:
     }
     ks = list(recall)
     return Table(
-        ["", *(f"k = {k}" for k in ks)],
+        ["", *(f"k\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{k}" for k in ks)],
         [Row([Cell(name), *(Cell(texts.get(k, "")) for k in ks)]) for name, texts in rows.items() if texts],
     )
 

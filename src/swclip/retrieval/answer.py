@@ -1,4 +1,4 @@
-"""From posteriors over the candidates to answers: point, candidates, city, cells and region, all from one posterior."""
+"""From posteriors over the candidates to answers: point, candidates, city, cells and region of one posterior."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ def answers_from_posteriors(
 
     Args:
         log_posteriors: (Q, M) log posteriors, not smoothed.
-        nearest_rows: (Q,) the candidates stated as `argmax_lat_deg` and `argmax_lon_deg`.
+        nearest_rows: (Q,) the candidates given as `argmax_lat_deg` and `argmax_lon_deg`.
         candidates: The M candidates.
         config: The posterior, for its smoothing.
         options: Candidates to list, and estimator.
         regions: Makes the prediction regions; None for answers without.
-        evidence: Q times the evidence behind a posterior, stated with each listed candidate; None to leave it out.
-        names: The photographs' names, where one posterior is of several photographs.
-        points_deg: (Q, 2) the points, where they were estimated from more than these posteriors; None to estimate them.
+        evidence: Q times the evidence of a posterior, given with each listed candidate; None to omit it.
+        names: The photographs' names, where a posterior combines several photographs.
+        points_deg: (Q, 2) the points in degrees, if already estimated; None to estimate them from the posteriors.
 
     Returns:
         Q answers, without the photograph's name.
@@ -93,7 +93,7 @@ def answers_from_posteriors(
     for chunk in chunks(len(log_posteriors), gallery):
         log_p = log_posteriors[chunk]
         probability = np.exp(smoothed(log_p, kernel))
-        # Candidates are listed in the order by which the point is chosen, so that the first is the answer's point.
+        # Candidates are listed in the order that determines the point, so that the first is the answer's point.
         order_by = log_p if options.estimator == "argmax" else spatial_density(log_p, kernel)
         ranked = best_candidates(order_by, options.top_k)
         points = gallery.positions_deg[ranked[:, 0]]
@@ -177,7 +177,7 @@ def _ranked(
 def _with_evidence(
     candidate: RankedCandidate, rank: int, evidence: CandidateEvidence, gallery: Gallery, names: Sequence[str]
 ) -> RankedCandidate:
-    """A listed candidate with its evidence: of a single photograph, or of each of several."""
+    """Add the evidence of a single photograph, or of each of several, to a listed candidate."""
     pairs = evidence.ranked_photographs(rank, gallery.image_ids)
     several = len(evidence.probability) > 1
     return candidate.model_copy(

@@ -18,7 +18,7 @@ from swclip.geo.coordinates import rounded_deg
 from swclip.geo.neighbours import SphereIndex
 
 RESOLUTIONS = (6, 8, 10)
-"""H3 resolutions of answers and reports: about 6 km, 900 m and 130 m across; a town, a quarter, a street."""
+"""H3 resolutions of answers and reports: cells of about 6 km, 900 m and 130 m; a town, a quarter, a street."""
 
 CITY = "city"
 UNKNOWN = -1
@@ -41,7 +41,17 @@ class Level:
     unit_of: Int64[np.ndarray, " m"]
 
     def probabilities(self, probability: Float[np.ndarray, "q m"]) -> Float64[np.ndarray, "q u"]:
-        """Probability of each unit: the sum of its candidates'. Candidates without a unit count for none."""
+        """Probabilities of the units: sums over their candidates. Candidates without a unit are ignored.
+
+        Args:
+            probability: (Q, M) posteriors over the candidates.
+
+        Returns:
+            (Q, U) probabilities.
+
+        Raises:
+            MismatchError: The posteriors are not over these candidates.
+        """
         values = np.asarray(probability, dtype=np.float64)
         if values.shape[1:] != self.unit_of.shape:
             raise MismatchError(
@@ -137,7 +147,12 @@ class Hierarchy:
 
 @dataclass(frozen=True)
 class Share:
-    """A unit and its probability."""
+    """A unit and its probability.
+
+    Attributes:
+        unit: Name of the city or cell.
+        probability: Its probability, 0 to 1.
+    """
 
     unit: str
     probability: float
@@ -157,7 +172,7 @@ def most_probable(level: Level, probability: Float[np.ndarray, " m"], k: int) ->
         [Share(unit='York', probability=0.75)]
     """
     assigned = level.unit_of >= 0
-    # Only units that occur: the candidates of a part of a large gallery are in few of them.
+    # Only units that occur, since the candidates of a part of a large gallery are in few of them.
     present, which = np.unique(level.unit_of[assigned], return_inverse=True)
     mass = np.bincount(which, weights=np.asarray(probability, dtype=np.float64)[assigned], minlength=len(present))
     order = np.argsort(-mass, kind="stable")[:k]
@@ -165,7 +180,13 @@ def most_probable(level: Level, probability: Float[np.ndarray, " m"], k: int) ->
 
 
 def probability_of(level: Level, probability: Float[np.ndarray, " m"], unit: str) -> float:
-    """The probability of one unit, 0 where no candidate is in it."""
+    """The probability of one unit, 0 where no candidate is in it.
+
+    Args:
+        level: The level.
+        probability: (M,) posterior over its candidates.
+        unit: Name of the unit.
+    """
     at = level.number_of(unit)
     return 0.0 if at < 0 else min(1.0, float(np.asarray(probability, dtype=np.float64)[level.unit_of == at].sum()))
 
@@ -176,7 +197,7 @@ def cell_answer(level: Level, probability: Float[np.ndarray, " m"], of_point: st
     Args:
         level: Cells of one resolution.
         probability: (M,) posterior over its candidates.
-        of_point: The cell that contains the point.
+        of_point: Id of the cell that contains the point.
     """
     (best,) = most_probable(level, probability, 1)
     lat_deg, lon_deg = cell_centre_deg(best.unit)
@@ -192,7 +213,11 @@ def cell_answer(level: Level, probability: Float[np.ndarray, " m"], of_point: st
 
 
 def resolution_of(level: Level) -> int:
-    """H3 resolution of a level of cells; ConfigError for the cities'."""
+    """H3 resolution of a level of cells.
+
+    Raises:
+        ConfigError: The level is that of the cities.
+    """
     if level.resolution is None:
         raise ConfigError(f"level {level.name!r} has no H3 resolution; give a level of cells.")
     return level.resolution

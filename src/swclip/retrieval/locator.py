@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 SearchName = Literal["auto", "memory", "disk"]
 
 NO_REGIONS_ON_DISK = (
-    "answers state no regions: this gallery is searched on disk, and regions are calibrated on searches of the whole "
+    "answers state no regions: this gallery is searched on disk, but regions are calibrated on searches of the whole "
     "gallery; answers from a gallery in memory have them"
 )
 _NO_POSTERIOR = (
@@ -54,15 +54,15 @@ _LOG = logging.getLogger(__name__)
 
 
 class Locator:
-    """Answers photographs from a gallery that was embedded before; only the photographs are encoded.
+    """Locates photographs in a gallery that was embedded before, so that only the photographs are encoded.
 
     Args:
         gallery: The gallery.
-        model: The model that made it.
-        posterior: From scores to probabilities; None takes the gallery's own, or else the model's temperature.
+        model: The model that embedded it.
+        posterior: From scores to probabilities; None for that of the gallery, or else the model's temperature.
         resolutions: H3 resolutions of the cells in answers.
         calibration: Calibration of the regions, for this model with this posterior; None for uncalibrated regions.
-        search: How the gallery is searched; None scores every candidate in memory.
+        search: The search strategy; None scores all candidates in memory.
 
     Attributes:
         gallery: The candidates.
@@ -71,7 +71,7 @@ class Locator:
         calibration: The calibration.
 
     Raises:
-        MismatchError: Another model made the gallery.
+        MismatchError: Another model embedded the gallery.
         ConfigError: There are no resolutions, or one is not 0 to 15.
 
     Example:
@@ -123,13 +123,13 @@ class Locator:
             path: The gallery that `swclip index` wrote, a folder or a URL.
             model: A run or model folder to use in place of the gallery's copy; it must be the same model.
             resolutions: H3 resolutions of the cells in answers.
-            search: `memory` loads the whole gallery and scores every candidate; `disk` leaves it where it is and scores
-                a shortlist from its index (`swclip gallery build-index`); `auto` takes memory up to
+            search: `memory` loads the whole gallery and scores all candidates; `disk` scores a shortlist from its index
+                (`swclip gallery build-index`); `auto` is `memory` up to
                 `swclip.retrieval.shortlist_search.MAX_MEMORY_BYTES`.
 
         Raises:
             ArtefactError: The gallery or the model is missing, damaged, or of another version.
-            MismatchError: The model is not the one that made the gallery.
+            MismatchError: The model is not the one that embedded the gallery.
         """
         from swclip.models.locator_model import load_model
 
@@ -145,7 +145,7 @@ class Locator:
 
     @property
     def region_cells(self) -> RegionCells:
-        """The cells that the candidates reach, at the calibration's resolution and spread; computed once."""
+        """The cells that the candidates cover, at the calibration's resolution and spread; computed once."""
         if self._region_cells is None:
             calibration = self.calibration
             resolution = RESOLUTION if calibration is None else calibration.resolution
@@ -176,28 +176,28 @@ class Locator:
             photographs: One path or several.
             top_k: Number of candidates to list with each answer.
             estimator: "mode" (where the spatially smoothed posterior is densest), "argmax" (the most probable
-                candidate; of locations alone the most similar one, as in the paper), or "geometric-median". None takes
+                candidate; of locations alone the most similar one, as in the paper), or "geometric-median". None for
                 the one with the smallest errors on the validation queries.
-            captions: A text about each photograph, None where there is none; for a model with captions.
+            captions: A text about each photograph, None where it has none; for a model with captions.
             maps: A map tile of each photograph, likewise.
-            together: The photographs show one place: give one answer to all that can be decoded; see
-                `swclip.retrieval.pooling`. Takes 24 bytes for each photograph and candidate.
+            together: The photographs show one place: return one answer to all that can be decoded; see
+                `swclip.retrieval.pooling`. Needs 24 bytes for each photograph and candidate.
             prior: Prior knowledge of the places.
             region: Nominal coverage of each answer's region; None for no regions. It is calibrated for a single
                 photograph without a prior; otherwise the answer states that it is not.
-            region_limit_km2: Answers with larger regions abstain; None abstains where a region is uninformative only.
-            batch_size: Photographs that the model sees at once.
+            region_limit_km2: Answers with larger regions abstain; None to abstain only where a region is uninformative.
+            batch_size: Photographs per batch.
             workers: Decoding threads.
             progress: Called with (done, total) photographs.
 
         Returns:
-            An answer per photograph, in their order. One that cannot be decoded has its reason in `error`. Together,
-            the first answer is that to all photographs that can be decoded, followed by an error for each of the
-            others.
+            One answer per photograph, in their order. That of a photograph that cannot be decoded has the reason in
+            `error`. With `together`, the first answer is that to all photographs that can be decoded; an error for
+            each of the others follows.
 
         Raises:
-            ConfigError: The estimator is unknown, top_k is below 1, the region's level is not between 0 and 1, the
-                model lacks a modality, or a gallery on disk is asked for a prior or for photographs together.
+            ConfigError: The estimator is unknown, top_k is below 1, the nominal coverage is not between 0 and 1, the
+                model lacks a modality, or a gallery on disk is searched with a prior or for photographs together.
             UnknownCityError: The prior's city is not in the gallery.
             NoCandidatesError: The prior leaves no candidate.
             ArtefactError: The model's embeddings are not numbers.
@@ -234,13 +234,16 @@ class Locator:
         map_tile: PathLike | None = None,
         prior: Prior | None = None,
     ) -> Float64[np.ndarray, " m"]:
-        """The spatially smoothed posterior of a photograph over the gallery's candidates; it sums to 1.
+        """The spatially smoothed posterior of a photograph over the gallery's candidates.
 
         Args:
-            photographs: One, or several of one place.
+            photographs: One photograph, or several of one place.
             caption: A text about a single photograph.
             map_tile: A map tile of a single photograph.
             prior: Prior knowledge of the place.
+
+        Returns:
+            (M,) probabilities that sum to 1.
 
         Raises:
             ConfigError: The gallery is searched on disk, where there is no posterior over all candidates.
@@ -258,7 +261,7 @@ class Locator:
         return probability
 
     def evidence(self, query: Float32[np.ndarray, "q d"]) -> Evidence:
-        """The evidence of embedded photographs about all candidates, each photograph by itself.
+        """The evidence of embedded photographs about all candidates, separately for each photograph.
 
         Args:
             query: (Q, D) unit vectors by this locator's model.
@@ -271,7 +274,7 @@ class Locator:
         return Evidence.of(queries, self.gallery, self.posterior, self._candidates.photographed)
 
     def smoothed_posterior(self, log_p: Float64[np.ndarray, "q m"]) -> Float64[np.ndarray, "q m"]:
-        """The probabilities that answers state: a log posterior (Q, M), spatially smoothed."""
+        """Smooth a log posterior (Q, M) spatially, to the probabilities (Q, M) of answers."""
         kernel = gallery_kernel(self.gallery, self.posterior.smoothing_m, self.posterior.kernel)
         return np.asarray(np.exp(smoothed(log_p, kernel)))
 
@@ -291,13 +294,13 @@ class Locator:
             log_p: (Q, M) log posteriors, not smoothed; -inf where a candidate is excluded.
             top_k: Number of candidates to list with each answer.
             estimator: As for `locate`.
-            evidence: Q times the evidence of the photographs behind a row (`pooling.combine_evidence`), stated with
-                the listed candidates.
-            names: The photographs' names, where a row is of several.
-            region: The region that answers state, by its share of the posterior; None for none.
+            evidence: Q times the evidence of the photographs of a row (`pooling.combine_evidence`), given with the
+                listed candidates.
+            names: The photographs' names, where a row combines several.
+            region: The region of the answers, by its share of the posterior; None for none.
 
         Returns:
-            An answer per row. `argmax_lat_deg` and `argmax_lon_deg` are of its most probable candidate.
+            One answer per row. `argmax_lat_deg` and `argmax_lon_deg` are those of its most probable candidate.
 
         Raises:
             ConfigError: The estimator is unknown.
@@ -310,11 +313,11 @@ class Locator:
         )
 
     def with_prior(self, weights: Weights | None) -> Locator:
-        """The locator of the candidates that a prior leaves."""
+        """A locator with the candidates that a prior does not exclude."""
         return self if weights is None or weights.rows is None else self.restricted(weights.rows)
 
     def restricted(self, rows: Int64[np.ndarray, " s"]) -> Locator:
-        """A locator with a subset of the candidates, and the cells that they reach.
+        """A locator with a subset of the candidates, and the cells that they cover.
 
         Args:
             rows: (S,) candidates, increasing.
@@ -329,7 +332,7 @@ class Locator:
         estimator = self.posterior.estimator if estimator is None else estimator
         check_estimator(estimator)
         if top_k < 1:
-            raise ConfigError(f"top_k is {top_k}; ask for at least one candidate.")
+            raise ConfigError(f"top_k is {top_k}; it must be at least 1.")
         return AnswerOptions(top_k, estimator)
 
     def _check_exhaustive(self) -> None:
@@ -358,7 +361,7 @@ class Locator:
         options: AnswerOptions,
         region: RegionRequest | None,
     ) -> list[Answer]:
-        """Answers without calibrated coverage: to each photograph with a prior; or, with names, one to all of them."""
+        """Answers without calibrated coverage: to each photograph, with a prior, or with names one to all of them."""
         locator, together = self.with_prior(weights), bool(names)
         answers: list[Answer] = []
         for chunk in [slice(0, len(query))] if together else chunks(len(query), self.gallery):

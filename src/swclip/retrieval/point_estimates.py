@@ -19,12 +19,12 @@ from swclip.geo.spatial_smoothing import ground_kernel, weigh
 Estimator = Callable[[Float[np.ndarray, "q m"], Float64[np.ndarray, "m 2"]], Float64[np.ndarray, "q 2"]]
 
 TOP_MASS = 0.9
-"""The geometric median is taken over the most probable candidates that together hold this much."""
+"""The geometric median is taken over the most probable candidates with this share of the posterior together."""
 
 _SORTED_AT_FIRST = 1024
 _START_POINTS = 1024
 _AT_M = 1e-6
-"""A point this near is the point itself."""
+"""Points within this distance are the same."""
 
 
 def argmax(scores: Float[np.ndarray, "q m"], positions_deg: ArrayLike) -> Float64[np.ndarray, "q 2"]:
@@ -47,12 +47,15 @@ def top_k(scores: Float[np.ndarray, "q m"], k: int) -> Int64[np.ndarray, "q k"]:
     Args:
         scores: (Q, M), more is better.
         k: Number of candidates; at most M are returned.
+
+    Returns:
+        (Q, min(k, M)) rows of candidates.
     """
     rows, count = np.arange(len(scores))[:, None], scores.shape[1]
     if k >= count:
         return np.argsort(-scores, axis=1, kind="stable").astype(np.int64)
-    # A partition is a tenth of the work of a sort. Its choice among ties at the edge is arbitrary, so a row with such
-    # ties is sorted after all.
+    # A partition takes a tenth of the time of a sort. Its choice among ties at rank k is arbitrary, so that rows with
+    # such ties are sorted.
     best = np.sort(np.argpartition(-scores, k, axis=1)[:, : k + 1], axis=1)
     order = np.argsort(-scores[rows, best], axis=1, kind="stable")
     best = best[rows, order]
@@ -66,12 +69,15 @@ def spatial_density(
 ) -> Float64[np.ndarray, "q m"]:
     """Spatial density of the posterior at each candidate: f(n) = sum_m p_m K(d_mn; h), up to a constant.
 
-    Not `posterior.smoothed`: that splits probability among the candidates, of which a dense street has more, each with
-    less. The density does not depend on the number of candidates where the mass is.
+    It differs from `posterior.smoothed`, which splits probability among the candidates, so that those of a dense street
+    have less each. The density does not depend on the number of candidates around the mass.
 
     Args:
-        log_posterior: (Q, M), not smoothed.
+        log_posterior: (Q, M) log probabilities, not smoothed.
         kernel_matrix: (M, M) `ground_kernel` of the candidates.
+
+    Returns:
+        (Q, M) densities.
     """
     return weigh(np.exp(np.asarray(log_posterior, dtype=np.float64)), kernel_matrix)
 
@@ -90,7 +96,7 @@ def mode(
         log_posterior: (Q, M) log probabilities, not smoothed.
         positions_deg: (M, 2) latitude, longitude in degrees.
         smoothing_m: Bandwidth in metres; 0 gives the most probable candidate.
-        kernel: Kernel.
+        kernel: Name of the kernel.
 
     Returns:
         (Q, 2) degrees.
@@ -108,14 +114,14 @@ def geometric_median(
 ) -> Float64[np.ndarray, "q 2"]:
     """The point with the smallest expected distance to the truth, over the most probable candidates.
 
-    Newton's and Weiszfeld's steps on the chords between points of the sphere, which within a city equal its arcs for
-    all practical purposes; so it needs no map projection and is the same everywhere on the Earth.
+    Newton's and Weiszfeld's steps are computed on the chords between points of the sphere, which within a city equal
+    the arcs for all practical purposes. This needs no map projection, and works everywhere on the Earth.
 
     Args:
         log_posterior: (Q, M) log probabilities.
         positions_deg: (M, 2) latitude, longitude in degrees.
         top_mass: Share of the posterior that the candidates must contain together, above 0 and up to 1.
-        tolerance_m: Stop when a step is shorter.
+        tolerance_m: Length of a step at which the iteration stops, metres.
         max_steps: Largest number of steps.
 
     Returns:
@@ -136,7 +142,7 @@ def geometric_median(
     for row, log_p in enumerate(scores):
         which = _top(log_p, top_mass)
         weights = np.exp(log_p[which] - log_p[which[0]])
-        # Metres from the most probable candidate: small numbers, so that centimetres survive.
+        # Metres from the most probable candidate: small numbers, which preserve centimetres.
         points_m = (vectors[which] - vectors[which[0]]) * EARTH_RADIUS_M
         offset_m = _least_distance_point(points_m, weights, tolerance_m, max_steps)
         x, y, z = vectors[which[0]] + offset_m / EARTH_RADIUS_M
@@ -145,20 +151,20 @@ def geometric_median(
 
 
 def estimators(config: PosteriorConfig) -> dict[str, Estimator]:
-    """Every estimator as a function of a log posterior (not smoothed) and the candidates' positions.
+    """All estimators, as functions of a log posterior (not smoothed) and the candidates' positions.
 
-    The kernel of `mode` is kept between calls with the same array of positions.
+    The kernel of `mode` is cached between calls with the same array of positions.
     """
-    kept: list[tuple[ArrayLike, sparse.csr_array]] = []
+    cached: list[tuple[ArrayLike, sparse.csr_array]] = []
 
-    def kept_mode(
+    def cached_mode(
         log_posterior: Float[np.ndarray, "q m"], positions_deg: Float64[np.ndarray, "m 2"]
     ) -> Float64[np.ndarray, "q 2"]:
-        if not kept or kept[0][0] is not positions_deg:
-            kept[:] = [(positions_deg, ground_kernel(positions_deg, config.smoothing_m, config.kernel))]
-        return argmax(spatial_density(log_posterior, kept[0][1]), positions_deg)
+        if not cached or cached[0][0] is not positions_deg:
+            cached[:] = [(positions_deg, ground_kernel(positions_deg, config.smoothing_m, config.kernel))]
+        return argmax(spatial_density(log_posterior, cached[0][1]), positions_deg)
 
-    return {"mode": kept_mode, "argmax": argmax, "geometric-median": geometric_median}
+    return {"mode": cached_mode, "argmax": argmax, "geometric-median": geometric_median}
 
 
 def _top(log_p: Float64[np.ndarray, " m"], top_mass: float) -> Int64[np.ndarray, " t"]:
@@ -178,7 +184,7 @@ def _best(values: Float64[np.ndarray, " m"], k: int) -> Int64[np.ndarray, " t"]:
     """The k largest and all that equal the smallest of them, largest first, ties by row."""
     if k >= values.size:
         return np.argsort(-values, kind="stable").astype(np.int64)
-    # A partition is a tenth of the work of a sort.
+    # A partition takes a tenth of the time of a sort.
     largest = np.flatnonzero(values >= np.partition(values, values.size - k)[values.size - k])
     return largest[np.argsort(-values[largest], kind="stable")].astype(np.int64)
 
@@ -188,11 +194,11 @@ def _least_distance_point(
 ) -> Float64[np.ndarray, " 3"]:
     """The point with the least weighted sum of distances: Newton's steps, and Weiszfeld's where those increase it.
 
-    Weiszfeld's steps always decrease it, but slowly: a wide posterior took a hundred of them, Newton's take ten.
+    Weiszfeld's steps always decrease it, but slowly: a wide posterior needs a hundred of them, and ten of Newton's.
     """
     weights = weights / weights.sum()
     if len(weights) > 2 * _START_POINTS:
-        # The most probable points are first: their median is near that of all, and costs little.
+        # The most probable points are first: their median is close to that of all, and cheap to compute.
         first = slice(_START_POINTS)
         point = _least_distance_point(points_m[first], weights[first], tolerance_m, max_steps)
     else:
@@ -208,7 +214,7 @@ def _least_distance_point(
         force = pull @ away
         unit_pull = np.divide(pull, distance**2, out=np.zeros_like(pull), where=distance >= _AT_M)
         curvature = strength * np.eye(3) - (away * unit_pull[:, None]).T @ away
-        # Along a line that contains all points there is no curvature; a little of it keeps the step finite.
+        # Along a line that contains all points the curvature is 0; a small addition keeps the step finite.
         step = np.linalg.solve(curvature + 1e-9 * strength * np.eye(3), force)
         ahead = _away(points_m, point + step)
         if not float(weights @ ahead[1]) <= total:

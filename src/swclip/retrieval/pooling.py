@@ -1,14 +1,14 @@
 """Combine several photographs of one place, and prior knowledge, in one posterior.
 
 With a uniform prior, p(m | x) is proportional to p(x | m). Photographs x_1 .. x_n that were independent given their
-place m would make p(m | x_1 .. x_n) proportional to w(m) prod_i p(m | x_i), w the prior. They are not: a model's errors
-on photographs of one street are correlated, and the product is overconfident. Logarithmic pooling counts the evidence
-of n photographs less than n times that of one:
+place m would give p(m | x_1 .. x_n) proportional to w(m) prod_i p(m | x_i), with the prior w. They are not: a model's
+errors on photographs of one street are correlated, and the product is overconfident. Logarithmic pooling gives the
+evidence of n photographs less than n times the weight of one:
 
     p(m | x_1 .. x_n)  proportional to  w(m) (prod_i p(m | x_i))^(1 / n^g)
 
-g = 0 is the product. With g = 1, the geometric mean, any number of photographs count as one: copies of a photograph
-add no evidence. `EXPONENT` is in between, as measured by `benchmarks/combined.py` on held-out photographs
+g = 0 is the product. With g = 1, the geometric mean, any number of photographs has the weight of one: copies of a
+photograph add no evidence. `EXPONENT` is in between, as measured by `benchmarks/combined.py` on held-out photographs
 (docs/method.md).
 
 References:
@@ -25,7 +25,7 @@ from swclip.retrieval.prior import Weights
 from swclip.retrieval.scores import Evidence, log_softmax
 
 EXPONENT = 0.7
-"""g: four photographs count as 4^0.3 = 1.5."""
+"""g: four photographs have the weight of 4^0.3 = 1.5."""
 
 
 def pooled(
@@ -63,18 +63,18 @@ def pooled(
 def combine_evidence(
     evidence: Evidence, together: bool, prior: Weights | None
 ) -> tuple[Float64[np.ndarray, "r s"], list[Evidence]]:
-    """Posteriors of photographs over the candidates that a prior leaves, and the evidence behind each.
+    """Posteriors of photographs over the candidates that a prior does not exclude, and the evidence of each.
 
     The prior is that of Bayes' rule: excluded candidates are removed from the posterior, and the rest is normalised.
 
     Args:
-        evidence: Of Q photographs about M candidates.
+        evidence: The evidence of Q photographs about M candidates.
         together: The photographs show one place.
         prior: Weights of the candidates; None for uniform ones.
 
     Returns:
-        (Q, S) log posteriors, not smoothed, or (1, S) where together; and for each the evidence of its photographs,
-        each photograph by itself, with the prior.
+        (Q, S) log posteriors, not smoothed, or (1, S) where together; and for each the evidence of its photographs
+        with the prior, separately for each photograph.
     """
     rows = None if prior is None else prior.rows
     log_weight = None if prior is None else prior.log_weight

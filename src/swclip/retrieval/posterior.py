@@ -19,18 +19,24 @@ _KERNELS: WeakKeyDictionary[Gallery, dict[tuple[float, str], sparse.csr_array]] 
 
 
 def gallery_kernel(gallery: Gallery, bandwidth_m: float, kernel: KernelName) -> sparse.csr_array:
-    """`ground_kernel` of a gallery's candidates, kept for as long as the gallery is."""
-    kept = _KERNELS.setdefault(gallery, {})
+    """`ground_kernel` of a gallery's candidates, (M, M), cached during the lifetime of the gallery.
+
+    Args:
+        gallery: The gallery.
+        bandwidth_m: Bandwidth in metres.
+        kernel: Name of the kernel.
+    """
+    kernels = _KERNELS.setdefault(gallery, {})
     key = (bandwidth_m, kernel)
-    if key not in kept:
-        kept[key] = ground_kernel(gallery.positions_deg, bandwidth_m, kernel)
-    return kept[key]
+    if key not in kernels:
+        kernels[key] = ground_kernel(gallery.positions_deg, bandwidth_m, kernel)
+    return kernels[key]
 
 
 def smoothed(
     log_probability: Float64[np.ndarray, "q m"], kernel_matrix: sparse.csr_array
 ) -> Float64[np.ndarray, "q m"]:
-    """A spatially smoothed posterior, with its mass conserved; see `swclip.geo.spatial_smoothing.spread`.
+    """Smooth a posterior spatially, conserving its mass; see `swclip.geo.spatial_smoothing.spread`.
 
     Args:
         log_probability: (q, M) log probabilities.
@@ -51,7 +57,7 @@ def iter_log_posterior(
     smooth: bool = False,
     memory_bytes: int = MEMORY_BYTES,
 ) -> Iterator[Float32[np.ndarray, "c m"]]:
-    """The posterior in chunks of queries, in order, so that (Q, M) is never in memory as a whole.
+    """Compute the posterior in chunks of queries, in order, so that (Q, M) is never in memory as a whole.
 
     Args:
         query: (Q, D) unit vectors.

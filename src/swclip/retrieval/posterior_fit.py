@@ -35,7 +35,7 @@ _TEMPERATURES = tuple(float(t) for t in np.geomspace(0.001, 0.5, 17))
 _WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _SMOOTHINGS_M = (0.0, 5.0, 10.0, 20.0, 40.0, 80.0)
 _NEAR_M = 10.0
-_SMALLEST = 1e-300  # a truth so far from all candidates that its kernel is 0 counts the same for every setting
+_SMALLEST = 1e-300  # a true position whose kernel is 0 at all candidates has the same score for every setting
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,9 @@ def fit_posterior(
         mean over queries of  -log( (1 - b) sum_m p_m K(d(m, truth); 25 m) + b mean_m K(d(m, truth); 25 m) )
 
     with p the smoothed posterior, K exponential. It is the log score of a spatial density forecast, which is a proper
-    score: overconfident and underconfident posteriors both score worse. The background b = 1 % is a uniform posterior
-    mixed in, so that a single outlier cannot decide the fit. The sum is linear in p, and the smoothing can be moved
-    from p to K, so all combinations together cost little more than one pass.
+    score: overconfident and underconfident posteriors both score worse. The background of b = 1 % uniform posterior
+    limits the influence of single outliers. The sum is linear in p, and the smoothing can be applied to K instead of p,
+    so that all combinations together cost little more than one pass.
 
     The estimator is then the one whose answers on these queries have the least mean of log(1 + error / 10 m), which
     depends on both small errors and the tail.
@@ -96,26 +96,26 @@ def fit_posterior(
         gallery: The validation queries' gallery.
         temperatures: Values tried for both temperatures.
         image_weights: Values tried for the image weight; ignored where the gallery has no photographs.
-        smoothings_m: Values tried for the smoothing, metres; values too wide for the gallery's density are left out
+        smoothings_m: Values tried for the smoothing, metres; values too large for the gallery's density are skipped
             with a warning.
-        image_hubness: Shares of the photographs' hubness tried beside 0; the gallery's must be measured.
+        image_hubness: Shares of the photographs' hubness tried beside 0; needs a gallery with measured hubness.
         kernel: Kernel of the smoothing.
         max_queries: Largest number of queries that are used, drawn without replacement.
         generator: Generator of that draw.
-        fold_of: (Q,) folds of the queries, from 0, each of which is left out in turn as well: for
+        fold_of: (Q,) folds of the queries, from 0; a further posterior is fitted without each of them, for
             `region_fit.calibrate`.
 
     Returns:
         The posterior with its score and errors.
 
     Raises:
-        InputError: No queries, or not as many positions as queries.
+        InputError: There are no queries, or their number differs from that of the positions.
         ConfigError: A list of values is empty.
     """
     queries = check_queries(query, gallery)
     truth = np.asarray(truth_deg, dtype=np.float64).reshape(-1, 2)
     if len(queries) == 0 or len(queries) != len(truth):
-        raise InputError(f"fitting a posterior needs as many positions as queries: {len(queries)} and {len(truth)}.")
+        raise InputError(f"fitting a posterior needs one position per query; got {len(truth)} for {len(queries)}.")
     photographed = Photographed.of(gallery)
     weights = tuple(image_weights) if len(photographed.rows) else (0.0,)
     if not (temperatures and weights and smoothings_m):
@@ -126,7 +126,7 @@ def fit_posterior(
         fold_of = None if fold_of is None else fold_of[drawn]
 
     smoothings_m, kernels = _affordable(gallery, smoothings_m, kernel)
-    # A share of 0 first: it wins ties.
+    # A share of 0 first, which is preferred in ties.
     image_scales = [_ImageScale(t, share) for share in sorted({0.0, *image_hubness}) for t in temperatures]
     with_images = photographed if any(weight > 0 for weight in weights) else _NO_PHOTOGRAPHS
     parts = _evidence_near_truth(queries, truth, gallery, with_images, temperatures, image_scales, kernels)
@@ -174,7 +174,7 @@ _NO_PHOTOGRAPHS = Photographed(*(np.zeros(0, dtype=np.int64) for _ in range(3)))
 
 @dataclass(frozen=True)
 class _ImageScale:
-    """From an image similarity to a logit: less a share of the hubness, over the temperature."""
+    """From an image similarity to a logit: subtract a share of the hubness, divide by the temperature."""
 
     temperature: float
     hubness: float
@@ -257,7 +257,7 @@ def _config(
 ) -> PosteriorConfig:
     """The posterior of one entry of the table of scores."""
     weight, temperature = weights[best[2]], temperatures[best[0]]
-    # Without image evidence its scale does not matter.
+    # Without image evidence its scale has no effect.
     image = image_scales[best[1]] if weight > 0 else _ImageScale(temperature, 0.0)
     smoothing_m = float(smoothings_m[best[3]])
     return PosteriorConfig(temperature, image.temperature, weight, smoothing_m, kernel, image_hubness=image.hubness)
@@ -270,7 +270,7 @@ def _scores(
     (t, h), s = parts.location.shape[:2], len(parts.image)
     scores = np.full((len(query_sets), t, s, len(weights), h), np.inf)
     for location, image, w in np.ndindex(t, s, len(weights)):
-        # Without image evidence its scale does not matter: try only one.
+        # Without image evidence its scale has no effect: try only one.
         if weights[w] > 0 or image == 0:
             surprise = parts.surprise(location, image, weights[w])
             for at, rows in enumerate(query_sets):

@@ -19,7 +19,7 @@ from swclip.geo.coordinates import valid_positions
 from swclip.geo.distance import haversine_m
 
 FARTHEST_RADII = 10.0
-"""A rough position that is farther than so many of its radii from every candidate is taken for a mistake."""
+"""A rough position that is farther than this number of its radii from all candidates is assumed to be a mistake."""
 
 _CITIES_NAMED = 10
 
@@ -34,24 +34,24 @@ class NoCandidatesError(InputError):
 
 @dataclass(frozen=True)
 class Prior:
-    """Prior knowledge of a place, independent of the gallery. All of its conditions hold at once.
+    """Prior knowledge of a place, independent of the gallery. All of its conditions apply together.
 
     A city and an area exclude candidates. A rough position is a Gaussian belief with its radius r as the standard
     deviation; with d the haversine distance, each candidate has the weight
 
         w = exp(-d^2 / (2 r^2))
 
-    and none is excluded.
+    and no candidate is excluded.
 
     Attributes:
-        city: A city of the gallery, by its name there, in upper or lower case.
+        city: A city of the gallery, by its name there, in any case.
         within: An area (`swclip.read_area` reads GeoJSON), or a shapely Polygon or MultiPolygon in longitude and
             latitude.
         near_deg: Latitude and longitude of the rough position in degrees.
         radius_m: r in metres.
 
     Raises:
-        ConfigError: A rough position without its radius or the reverse, or an invalid value.
+        ConfigError: Only one of rough position and radius is given, or a value is invalid.
         AreaError: `within` is not an area.
 
     Example:
@@ -108,10 +108,10 @@ class Prior:
         if isinstance(self.within, Area):
             in_area = self.within.contains(positions_deg)
             if not in_area.any():
-                raise NoCandidatesError("none of the gallery's candidates lies in the area; draw it elsewhere.")
+                raise NoCandidatesError("none of the gallery's candidates is in the area; choose another area.")
             inside = in_area if inside is None else inside & in_area
             if not inside.any():
-                raise NoCandidatesError(f"none of {self.city}'s candidates lies in the area; leave one of the two out.")
+                raise NoCandidatesError(f"none of {self.city}'s candidates is in the area; remove one of the two.")
         log_weight = None
         if self.near_deg is not None and self.radius_m is not None:
             lat, lon = map(np.float64, self.near_deg)
@@ -119,9 +119,9 @@ class Prior:
             nearest_m = float(distance_m.min() if inside is None else distance_m[inside].min())
             if nearest_m > FARTHEST_RADII * self.radius_m:
                 raise NoCandidatesError(
-                    f"none of the gallery's candidates lies within {FARTHEST_RADII:g} radii of the rough position, the "
-                    f"nearest is {nearest_m / 1000:.3g} km off; latitude comes before longitude, and a larger radius "
-                    "says less."
+                    f"none of the gallery's candidates is within {FARTHEST_RADII:g} radii of the rough position, the "
+                    f"nearest is {nearest_m / 1000:.3g} km away; latitude comes before longitude, and a larger radius "
+                    "is a weaker condition."
                 )
             log_weight = -0.5 * (distance_m / self.radius_m) ** 2
         if inside is None and log_weight is None:
@@ -131,7 +131,7 @@ class Prior:
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """A prior over a gallery's candidates.
+    """A prior over the candidates of a gallery.
 
     Attributes:
         rows: (S,) candidates that are not excluded, increasing; None for all.
@@ -157,11 +157,11 @@ def _in_city(name: str, cities: Sequence[str | None]) -> Bool[np.ndarray, " m"]:
 def _unknown(name: str, folded: str, spelled: dict[str, str]) -> str:
     """The message for an unknown city: the gallery's cities, the most similar names first."""
     if not spelled:
-        return f"{name!r} cannot be looked for: the gallery names no cities; give an area."
+        return f"city {name!r} cannot be used: the gallery has no cities; give an area."
     likeness = {city: difflib.SequenceMatcher(None, folded, city).ratio() for city in spelled}
     named = [spelled[city] for city in sorted(spelled, key=lambda city: (-likeness[city], city))]
     more = f" and {len(named) - _CITIES_NAMED} more" if len(named) > _CITIES_NAMED else ""
-    return f"{name!r} is no city of the gallery; it has {', '.join(named[:_CITIES_NAMED])}{more}."
+    return f"{name!r} is not a city of the gallery; it has {', '.join(named[:_CITIES_NAMED])}{more}."
 
 
 def _folded(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Calibrate the regions on validation queries, each by a posterior that was not fitted on it."""
+"""Calibrate the regions on validation queries, each with a posterior that was not fitted on it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from swclip.retrieval.posterior_fit import PosteriorFit
 from swclip.retrieval.scores import Photographed, check_queries, chunks, log_probability
 
 FOLDS = 5
-"""Folds of the validation queries that the posterior is fitted without in turn."""
+"""Number of folds of the validation queries; a posterior is fitted without each."""
 
 
 def split_blocks(blocks: Sequence[Hashable], parts: int, generator: np.random.Generator) -> Int64[np.ndarray, " q"]:
@@ -58,26 +58,26 @@ def calibrate(
 ) -> Calibration:
     """Compute the tails of validation queries, which set the thresholds of regions.
 
-    The temperatures, the image weight and the smoothing were chosen on the same queries; tails by that posterior would
-    be optimistically biased. Each query's tail is therefore by the posterior that was fitted without its fold
-    (cross-fitting), and the thresholds are then used with the one fitted on all. Where these posteriors are similar, as
-    a few parameters fitted on hundreds of queries are, that is split conformal prediction; this is not proven.
+    The temperatures, the image weight and the smoothing were chosen on the same queries; tails of that posterior would
+    be optimistically biased. Each query's tail is therefore computed with the posterior that was fitted without its
+    fold (cross-fitting), and the thresholds are used with the posterior fitted on all. If these posteriors are similar,
+    as with few parameters fitted on hundreds of queries, this approximates split conformal prediction, without a proof.
 
     Args:
         query: (Q, D) unit vectors; none of their photographs is in the gallery.
         truth_deg: (Q, 2) their true positions, degrees.
         gallery: The validation queries' gallery.
-        fit: Fitted with these folds.
+        fit: The posterior fitted with these folds.
         fold_of: (Q,) fold of each query.
         cities: Names of the n photographs' cities, None where unknown.
-        blocks: Blocks of the n photographs; None for each by itself.
+        blocks: Blocks of the n photographs; None to treat them as independent.
         variants: Number of queries per photograph, by different modalities, one variant after another: Q = variants *
             n. A photograph counts once, with its smallest tail, so that each variant is covered.
         resolution: H3 resolution of the cells.
         spread_m: Spread of a candidate's mass, metres.
 
     Returns:
-        Tails of n photographs.
+        The calibration, from the tails of n photographs.
     """
     queries = check_queries(query, gallery)
     truth = np.asarray(truth_deg, dtype=np.float64).reshape(-1, 2)

@@ -1,4 +1,4 @@
-"""From a query's embedding to scores of the candidates: similarities, log probabilities, and the evidence behind."""
+"""From the embedding of a query to scores of the candidates: similarities, log probabilities, and evidence."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Photographed:
     Attributes:
         rows: (C,) candidates with at least one photograph, increasing.
         order: (P,) photographs ordered by candidate.
-        starts: (C,) where each candidate's photographs begin in `order`.
+        starts: (C,) index of each candidate's first photograph in `order`.
     """
 
     rows: Int64[np.ndarray, " c"]
@@ -43,7 +43,7 @@ class Photographed:
         return cls(rows.astype(np.int64), order.astype(np.int64), starts.astype(np.int64))
 
     def of_candidate(self, row: int) -> Int64[np.ndarray, " k"]:
-        """The photographs at one candidate."""
+        """The photographs (K,) at one candidate, as rows of the gallery."""
         at = int(np.searchsorted(self.rows, row))
         if at == len(self.rows) or self.rows[at] != row:
             return self.order[:0]
@@ -51,18 +51,28 @@ class Photographed:
 
 
 def check_queries(query: Float32[np.ndarray, "q d"], gallery: Gallery) -> Float32[np.ndarray, "q d"]:
-    """The queries as a contiguous float32 matrix of the gallery's dimension, or MismatchError."""
+    """The queries as a contiguous float32 matrix (Q, D).
+
+    Raises:
+        MismatchError: Their dimension is not that of the gallery.
+    """
     array = np.ascontiguousarray(query, dtype=np.float32)
     if array.ndim != 2 or array.shape[1] != gallery.dim:
         raise MismatchError(
-            f"query embeddings have shape {array.shape}, and the gallery's have dimension {gallery.dim}: they come "
-            "from different models; embed the photographs with the gallery's own model."
+            f"query embeddings have shape {array.shape}, but the gallery's have dimension {gallery.dim}: they come "
+            "from different models; embed the photographs with the gallery's model."
         )
     return array
 
 
 def chunks(query_count: int, gallery: Gallery, memory_bytes: int = MEMORY_BYTES) -> Iterator[slice]:
-    """Slices of the queries small enough that a chunk's arrays fit into the memory."""
+    """Slices of the queries whose arrays fit into memory.
+
+    Args:
+        query_count: Number of queries.
+        gallery: The gallery.
+        memory_bytes: Memory of the arrays of one slice.
+    """
     width = max(len(gallery), len(gallery.image_ids), 1)
     step = max(1, memory_bytes // (width * 8 * _ARRAYS_AT_ONCE))
     for start in range(0, query_count, step):
@@ -70,16 +80,25 @@ def chunks(query_count: int, gallery: Gallery, memory_bytes: int = MEMORY_BYTES)
 
 
 def location_similarity(query: Float32[np.ndarray, "q d"], gallery: Gallery) -> Float32[np.ndarray, "q m"]:
-    """Cosine of each query to each candidate's location embedding."""
+    """Cosine (Q, M) of each query to each candidate's location embedding."""
     return np.asarray(query @ gallery.location_embeddings.T)
 
 
 def image_similarity(
     query: Float32[np.ndarray, "q d"], gallery: Gallery, photographed: Photographed, hubness: float = 0.0
 ) -> Float32[np.ndarray, "q c"]:
-    """Largest cosine of each query to the photographs of each photographed candidate, less a share of their hubness.
+    """Largest cosine (Q, C) of each query to the photographs of each photographed candidate, less a share of hubness.
 
-    The largest, because photographs of one place face different ways and a query faces only one.
+    It is the largest, since photographs of one place have different headings, and a query has one.
+
+    Args:
+        query: (Q, D) unit vectors.
+        gallery: The gallery.
+        photographed: Its photographs by candidate.
+        hubness: Share of the photographs' hubness that is subtracted.
+
+    Raises:
+        MismatchError: The gallery's hubness is needed and was not measured.
     """
     similarity = query @ gallery.image_embeddings[photographed.order].T
     if hubness:
@@ -90,18 +109,22 @@ def image_similarity(
 
 
 def hubness_of(gallery: Gallery) -> Float32[np.ndarray, " p"]:
-    """The hubness of a gallery's photographs, or MismatchError where a posterior needs it and it was not measured."""
+    """The hubness (P,) of a gallery's photographs.
+
+    Raises:
+        MismatchError: It was not measured.
+    """
     if gallery.image_hubness is None:
         raise MismatchError(
-            "the posterior subtracts the photographs' hubness, and this gallery's was not measured: make it again "
-            "with `swclip index RUN MANIFEST --out GALLERY`, from a run whose model/ holds bank.safetensors (in "
+            "the posterior subtracts the photographs' hubness, but this gallery's was not measured: build it again "
+            "with `swclip index RUN MANIFEST --out GALLERY`, from a run whose model/ has bank.safetensors (in "
             "Python: pass bank=read_bank(run))."
         )
     return gallery.image_hubness
 
 
 def log_softmax(logits: Float64[np.ndarray, "q m"]) -> Float64[np.ndarray, "q m"]:
-    """Log softmax over the candidates, in float64."""
+    """Log softmax over the candidates, (Q, M) float64."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
@@ -113,7 +136,7 @@ def log_probability(
 
     The location evidence is p_loc = softmax(location similarity / T_l) over all M candidates. The image evidence p_img
     = softmax(image similarity / T_i) covers only the candidates C that have photographs. It therefore redistributes the
-    probability c = sum_{m in C} p_loc(m) that the location evidence gives to those candidates together:
+    probability c = sum_{m in C} p_loc(m) that these candidates have together by the location evidence:
 
         p(m) = p_loc(m)                              m without photographs
         p(m) = (1 - w) p_loc(m) + w c p_img(m)       m with photographs
@@ -121,6 +144,18 @@ def log_probability(
     This sums to 1 for every gallery; it is p_loc where no candidate has a photograph, and the plain mixture (1 - w)
     p_loc + w p_img where all have. Image similarities are less `config.image_hubness` times the photographs' hubness,
     see `swclip.gallery.hubness`.
+
+    Args:
+        query: (Q, D) unit vectors.
+        gallery: The candidates.
+        config: Temperatures, weight of the images, share of the hubness.
+        photographed: The gallery's photographs by candidate.
+
+    Returns:
+        (Q, M) log probabilities, float64.
+
+    Raises:
+        MismatchError: The gallery's hubness is needed and was not measured.
     """
     log_location, log_image = _log_evidence(query, gallery, config, photographed)
     return log_location if log_image is None else mix(log_location, log_image, photographed.rows, config.image_weight)
@@ -144,7 +179,17 @@ def mix(
     rows: Int64[np.ndarray, " c"],
     image_weight: float,
 ) -> Float64[np.ndarray, "q m"]:
-    """The mixture of `log_probability`, in logarithms so that nothing underflows."""
+    """The mixture of `log_probability`, in logarithms to avoid underflow.
+
+    Args:
+        log_location: (Q, M) log p_loc.
+        log_image: (Q, C) log p_img.
+        rows: (C,) candidates with photographs.
+        image_weight: w.
+
+    Returns:
+        (Q, M) log probabilities.
+    """
     mixed = log_location.copy()
     log_location_there = log_location[:, rows]
     log_c = np.asarray(logsumexp(log_location_there, axis=1, keepdims=True))
@@ -156,7 +201,7 @@ def mix(
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """The evidence of photographs about a gallery's candidates, each photograph by itself.
+    """The evidence of photographs about a gallery's candidates, separately for each photograph.
 
     Attributes:
         query: (Q, D) embeddings of the photographs.
@@ -173,7 +218,14 @@ class Evidence:
     def of(
         cls, query: Float32[np.ndarray, "q d"], gallery: Gallery, config: PosteriorConfig, photographed: Photographed
     ) -> Evidence:
-        """The evidence of embedded photographs; takes three (Q, M) arrays at once."""
+        """Compute the evidence of embedded photographs; needs three (Q, M) arrays of memory.
+
+        Args:
+            query: (Q, D) unit vectors.
+            gallery: The candidates.
+            config: The posterior.
+            photographed: The gallery's photographs by candidate.
+        """
         log_location, log_image = _log_evidence(query, gallery, config, photographed)
         if log_image is None:
             return cls(query, log_location, log_location)
@@ -204,14 +256,14 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class CandidateEvidence:
-    """The evidence of photographs about the listed candidates of an answer, each photograph by itself.
+    """The evidence of photographs about the listed candidates of an answer, separately for each photograph.
 
     With p the probability that a photograph gives to candidates, p_l the part of it that is location evidence
     (`Evidence`) and W the spatial smoothing (`swclip.geo.spatial_smoothing.spread`), the share of the images is
 
         1 - (p_l W)_m / (p W)_m
 
-    so that location and images together make the stated probability.
+    so that location and images together give the probability of the answer.
 
     Attributes:
         probability: (Q, K) (p W)_m.
@@ -241,7 +293,7 @@ class CandidateEvidence:
         """The evidence about K candidates.
 
         Args:
-            evidence: Of Q photographs about the gallery's candidates.
+            evidence: The evidence of Q photographs about the gallery's candidates.
             rows: (K,) the listed candidates.
             gallery: The gallery.
             photographed: Its photographs by candidate.
@@ -272,6 +324,9 @@ class CandidateEvidence:
             candidate: Index of the candidate, 0 to K - 1.
             image_ids: The gallery's ids.
             query: Index of the photograph that they are compared with, 0 to Q - 1; None for the most similar of all.
+
+        Returns:
+            Pairs of id and similarity.
         """
         similarity = self.image_similarity[candidate]
         values = similarity.max(axis=0) if query is None else similarity[query]
@@ -290,6 +345,9 @@ class CandidateEvidence:
             candidate: Index of the candidate, 0 to K - 1.
             image_ids: The gallery's ids.
             names: Q names of the photographs.
+
+        Returns:
+            Q records.
         """
         records = []
         for query, name in enumerate(names):
@@ -323,7 +381,8 @@ def _smoothed_at(
     *log_parts: Float64[np.ndarray, "q m"],
 ) -> list[Float64[np.ndarray, "q k"]]:
     """Spatially smoothed posteriors at a few candidates only, from the candidates within the kernel's reach."""
-    # SciPy's slicing of a few rows takes longer than the rest of an answer. No row is empty: each contains itself.
+    # SciPy's slicing of a few rows would take longer than the rest of an answer. Each row contains itself, and is not
+    # empty.
     starts, stops = kernel.indptr[rows], kernel.indptr[rows + 1]
     entries = np.concatenate([np.arange(start, stop) for start, stop in zip(starts, stops, strict=True)])
     near = kernel.indices[entries]

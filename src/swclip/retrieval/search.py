@@ -1,4 +1,4 @@
-"""How a locator searches its gallery: every candidate in memory, or a shortlist of a gallery that remains on disk."""
+"""Search strategies of a locator: all candidates in memory, or a shortlist of a gallery on disk."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Search(Protocol):
         options: AnswerOptions,
         regions: RegionMaker | None,
     ) -> list[Answer]:
-        """Answer embedded photographs, each by itself.
+        """Answer embedded photographs separately.
 
         Args:
             query: (Q, D) unit vectors.
@@ -37,11 +37,14 @@ class Search(Protocol):
             config: The posterior.
             options: Candidates to list, and estimator.
             regions: Makes the prediction regions; None for answers without.
+
+        Returns:
+            Q answers, without the photographs' names.
         """
 
 
 class ExactSearch:
-    """Scores every candidate of a gallery in memory, in chunks of queries of bounded memory."""
+    """Scores all candidates of a gallery in memory, in chunks of queries of bounded memory."""
 
     exhaustive = True
 

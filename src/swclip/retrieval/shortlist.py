@@ -3,12 +3,12 @@
 The index of a gallery too large for memory returns the k most similar locations and photographs. Their candidates, and
 those within the kernel's reach of the best of them, are the shortlist S: a gallery read from the table. Its
 probabilities are nevertheless those of the whole gallery. A softmax over S alone would be overconfident: at the
-temperature of the locations a million poor candidates weigh as much as a few good ones. So the sum over the others is
-estimated from a uniform sample of candidates, drawn once and held in memory:
+temperature of the locations a million poor candidates have as much mass as a few good ones. The sum over the others is
+therefore estimated from a uniform sample R of candidates, drawn once and kept in memory:
 
     Z = sum_{m in S} exp(s_m / T) + (M - |S|) / |R \\ S| sum_{m in R \\ S} exp(s_m / T)
 
-The candidates of S then hold 1 - `outside` together. Where R is the whole gallery, Z is exact.
+The candidates of S then have the probability 1 - `outside` together. If R is the whole gallery, Z is exact.
 
 References:
     S. Mussmann, S. Ermon, "Learning and inference via maximum inner product search", ICML 2016 (the best by an index,
@@ -45,13 +45,13 @@ _HUBNESS = "image_hubness"
 
 @dataclass(frozen=True)
 class ShortlistConfig:
-    """How a shortlist is made.
+    """Sizes of shortlist and sample.
 
     Attributes:
-        k: Candidates that the index returns by their locations, and photographs that it returns.
+        k: Number of candidates that the index returns by their locations, and of photographs that it returns.
         around: Number of the best candidates whose spatial neighbours are added, for the smoothing.
-        sample: Candidates sampled to estimate the sum over the others; 16,384 of 512 numbers are 32 MB.
-        effort: Thoroughness of the index; None for its defaults.
+        sample: Candidates sampled to estimate the sum over the others; 16,384 of dimension 512 take 32 MB.
+        effort: Effort of the index search; None for its defaults.
         seed: Seed of the sample.
 
     Raises:
@@ -97,7 +97,10 @@ class Shortlist:
         """The point with the least expected distance to the truth, over the shortlist and the sample.
 
         Args:
-            positions_deg: (M, 2) of the whole gallery, degrees.
+            positions_deg: (M, 2) positions of the whole gallery, degrees.
+
+        Returns:
+            (2,) latitude, longitude in degrees.
         """
         log_p = np.concatenate([self.log_posterior, self.log_others])
         possible = np.isfinite(log_p)
@@ -106,22 +109,22 @@ class Shortlist:
 
 
 class Shortlister:
-    """Makes shortlists from a gallery's table.
+    """Computes shortlists from a gallery's table.
 
-    Positions, ids and cities of all candidates are held in memory (some 250 bytes each), embeddings stay on disk.
+    Positions, ids and cities of all candidates are kept in memory (about 250 bytes each), embeddings on disk.
 
     Args:
         table: A gallery's table: `candidate_id`, `image_id` (null for a position), `lat_deg`, `lon_deg`, `city`,
             `location_embedding`, `image_embedding` (null for a position), and `image_hubness` where the posterior
-            subtracts it. It is checked out at its present version: pass a handle that is used for nothing else.
-        meta: The gallery's `meta`: the model's `fingerprint`, and its `posterior` where one was fitted.
+            subtracts it. It is checked out at its current version: pass a handle that has no other use.
+        meta: The gallery's `meta`: the model's `fingerprint`, and its `posterior` if one was fitted.
         config: Sizes of shortlist and sample.
 
     Attributes:
         gallery: All candidates, with embeddings of dimension 0.
 
     Raises:
-        ArtefactError: The table is not a gallery's, or entries of one candidate are at several positions.
+        ArtefactError: The table is not that of a gallery, or entries of one candidate are at several positions.
     """
 
     def __init__(self, table: Table, meta: Mapping[str, Any], config: ShortlistConfig | None = None) -> None:
@@ -162,7 +165,7 @@ class Shortlister:
         )
 
     def shortlist(self, query: Float32[np.ndarray, " d"], config: PosteriorConfig) -> Shortlist:
-        """Make the shortlist of one query.
+        """Compute the shortlist of one query.
 
         Args:
             query: (D,) unit vector.
@@ -170,7 +173,7 @@ class Shortlister:
 
         Raises:
             MismatchError: The query has another dimension than the gallery, or the posterior subtracts hubness that
-                the table does not hold.
+                the table does not have.
         """
         rows = self._most_similar(query, LOCATION)
         if config.image_weight > 0.0 and self.gallery.image_ids:
@@ -192,7 +195,7 @@ class Shortlister:
     def _with_neighbours(
         self, rows: Int64[np.ndarray, " s"], log_p: Float64[np.ndarray, " s"], config: PosteriorConfig
     ) -> Int64[np.ndarray, " t"]:
-        """The rows, and those within the kernel's reach of the best of them."""
+        """Add the candidates within the kernel's reach of the best rows."""
         radius_m = reach_m(config.smoothing_m, config.kernel)
         if radius_m == 0.0 or self.config.around == 0:
             return rows
@@ -258,8 +261,8 @@ def _without_embeddings(
 
     Returns:
         Row ids of all entries, increasing, and the candidate of each; a row id for each candidate's location; the row
-        id of each photograph; and the gallery: candidates by latitude, longitude and id, photographs by candidate and
-        id.
+        id of each photograph; and the gallery: candidates sorted by latitude, longitude and id, photographs by
+        candidate and id.
     """
     columns = ("candidate_id", "image_id", "lat_deg", "lon_deg", "city")
     missing = [name for name in (*columns, LOCATION, IMAGE) if name not in table.schema.names]

@@ -2,13 +2,14 @@
 
 Differences to an answer from a gallery in memory:
 
-- Probabilities are of the whole gallery: the sum over the candidates outside the shortlist is estimated (`shortlist`),
-  and the candidates, cities and cells of an answer hold what remains. `left_out_at_most` is None: an index has no bound
-  for what it missed.
-- The point is taken among the shortlist, where the mode sees the neighbours of the best candidates. The geometric
-  median, which depends on the whole of a wide posterior, is taken over the sample too.
-- `image_share` is that of the shortlist alone: the photographs outside are not weighed in it.
-- There are no regions. They are calibrated on whole posteriors, whose tail this search does not see.
+- Probabilities are those of the whole gallery: the sum over the candidates outside the shortlist is estimated
+  (`shortlist`), and the candidates, cities and cells of an answer have the rest. `left_out_at_most` is None: an index
+  gives no bound for what it missed.
+- The point is taken from the shortlist, which includes the neighbours of the best candidates for the mode. The
+geometric
+  median, which depends on the whole of a wide posterior, uses the sample too.
+- `image_share` is that of the shortlist alone, without the photographs outside.
+- There are no regions. They are calibrated on whole posteriors, whose tail this search does not compute.
 """
 
 from __future__ import annotations
@@ -51,13 +52,13 @@ def exceeds_memory(store: GalleryStore) -> bool:
 
 
 class ShortlistSearch:
-    """Answers each query from a shortlist that the table's index finds.
+    """Answers each query from a shortlist by the table's index.
 
     Build the indices first (`swclip.gallery.ann.build_index` for both columns): without one, each query reads the whole
     column.
 
     Args:
-        shortlister: Makes the shortlists.
+        shortlister: Computes the shortlists.
 
     Example:
         ```python
@@ -76,14 +77,14 @@ class ShortlistSearch:
 
     @classmethod
     def of_store(cls, store: GalleryStore) -> ShortlistSearch:
-        """Search an open gallery; its table is checked out at its present version."""
+        """Search an open gallery, whose table is checked out at its current version."""
         conditions = {LOCATION: None, IMAGE: f"{IMAGE} IS NOT NULL"}
         if any(
             store.table.count_rows(condition) and ann.index_state(store.table, column) is None
             for column, condition in conditions.items()
         ):
             _LOG.warning(
-                "%s: has no index, so that every query reads all embeddings; make one with: swclip gallery "
+                "%s: has no index, so that every query reads all embeddings; build one with: swclip gallery "
                 "build-index %s",
                 store.path,
                 store.path,

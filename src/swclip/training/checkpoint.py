@@ -61,7 +61,15 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
-    """Write a checkpoint completely or not at all, then delete all but the newest `keep`.
+    """Write a checkpoint completely or not at all, then delete all but the newest.
+
+    Args:
+        folder: Folder of the checkpoints.
+        checkpoint: The checkpoint.
+        keep: Number of checkpoints that are kept.
+
+    Returns:
+        The file.
 
     Raises:
         DiskFullError: The disk filled; no incomplete file is left.

@@ -197,7 +197,7 @@ def recipe_summaries() -> dict[str, str]:
 
     Example:
         >>> recipe_summaries()["clip"]
-        "CLIP's one-hot contrastive loss on random batches: what SW-CLIP is compared with."
+        'CLIP: one-hot contrast on random batches. The baseline of SW-CLIP.'
     """
     folder = resources.files("swclip.training") / "recipes"
     texts = {name: (folder / f"{name}.toml").read_text(encoding="utf-8") for name in recipe_names()}

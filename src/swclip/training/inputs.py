@@ -209,7 +209,16 @@ def _check_present(manifest: Manifest, modality: str, column: str, present: Bool
 
 
 def embed_modalities(model: LocatorModel, image: Tensor, inputs: ModalityInputs) -> Tensor:
-    """Embeddings of all modalities (B, M, D), the photograph (B, D) first; zeros where one is missing."""
+    """Embed the further modalities, and stack them with the photographs.
+
+    Args:
+        model: A model with further modalities.
+        image: (B, D) embeddings of the photographs.
+        inputs: Inputs of the further modalities.
+
+    Returns:
+        (B, M, D) embeddings, those of the photographs first; zeros where a modality is missing.
+    """
     assert model.views is not None
     return torch.stack([image, *model.views.encode(inputs)], dim=1)
 

@@ -51,6 +51,11 @@ class Validation:
     def of(cls, manifest: Manifest, splits: Splits, cache: FeatureCache | None) -> Validation | None:
         """The validation of a split; None where it has no validation queries.
 
+        Args:
+            manifest: The photographs.
+            splits: Their splits.
+            cache: Cache of a frozen tower's features; None for a tower that is trained.
+
         Raises:
             MismatchError: The splits were made from another manifest.
         """

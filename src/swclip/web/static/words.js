@@ -20,6 +20,6 @@ export function area(km2) {
 
 export const degrees = (point) => point.lat_deg.toFixed(5) + ", " + point.lon_deg.toFixed(5);
 
-export const plural = (count, singular, plural) => count.toLocaleString("en-GB") + " " + (count === 1 ? singular : plural);
+export const plural = (count, one, many) => count.toLocaleString("en-GB") + " " + (count === 1 ? one : many);
 
 export const similarity = (cosine) => cosine.toFixed(2).replace("-", "−");

@@ -1,27 +1,60 @@
-"""Folders of the place-recognition field, from the first command to the bridge and the nearest neighbour."""
+"""Evaluations of other tools: comparison with and without a gallery, and folders of the VPR layout."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from pyproj import Transformer
 
+import swclip
 from swclip.cli.app import run
+from swclip.comparison.page import write_benchmark_page
 from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import Splits, read_splits
 from swclip.evaluation.measure import MeasureConfig
 from swclip.external.evaluate import evaluate_vectors
 from swclip.external.measure_embeddings import photographs_by_candidate
+from swclip.geo.coordinates import LocalFrame
+
+QUICK = MeasureConfig(resamples=20)
+
+
+def test_evaluations_with_and_without_a_gallery_are_compared(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    frame = LocalFrame(53.8, -1.55)
+    truth_m = generator.uniform(-300.0, 300.0, (40, 2))
+    truth = frame.to_deg(truth_m)
+    ids = [f"q{row}" for row in range(40)]
+
+    def predictions(off_m: float) -> pd.DataFrame:
+        predicted = frame.to_deg(truth_m + generator.normal(scale=off_m, size=truth_m.shape))
+        columns = {"lat": truth[:, 0], "lon": truth[:, 1], "pred_lat": predicted[:, 0], "pred_lon": predicted[:, 1]}
+        return pd.DataFrame({"image_id": ids, **columns})
+
+    gallery = pd.DataFrame({"lat": truth[:, 0], "lon": truth[:, 1]})
+    gallery_file = tmp_path / "gallery.csv"
+    gallery.to_csv(gallery_file, index=False)
+    near = swclip.evaluate_predictions(predictions(10.0), config=QUICK)
+    far = swclip.evaluate_predictions(predictions(200.0), gallery=gallery_file, config=QUICK)
+    for reports in ({"near": near, "far": far}, {"near": near, "again": swclip.evaluate_predictions(predictions(9.0))}):
+        comparison = swclip.compare(reports, resamples=20)
+        assert comparison.document["systems"]["near"]["mean"]["error_m"] == near.report.error_m.model_dump()
+        assert (comparison.document["curves"]["floor"] is None) == ("far" not in reports)
+        page = tmp_path / "page.html"
+        write_benchmark_page(page, comparison, title="both")
+        assert "NaN" not in page.read_text(encoding="utf-8").split('id="data">')[1].split("</script>")[0]
+
 
 QUICK = MeasureConfig(resamples=20)
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Manifest, Splits]:
-    """train, val and test in Sydney, 3 km apart; red grows to the north, so that a mean colour says where."""
+    """train, val and test in Sydney, 3 km apart; red increases to the north, so colour gives position."""
     folder = tmp_path_factory.mktemp("vpr")
     to_utm = Transformer.from_crs(4326, 32756, always_xy=True)
     generator = np.random.default_rng(0)
@@ -38,7 +71,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Manifest, Splits
     return read_manifest(folder / "data"), read_splits(folder / "data")
 
 
-def test_vectors_of_such_folders_are_looked_for_in_their_own_database(prepared: tuple[Manifest, Splits]) -> None:
+def test_vectors_of_vpr_folders_are_searched_in_their_database(prepared: tuple[Manifest, Splits]) -> None:
     manifest, splits = prepared
     red = np.array([np.asarray(Image.open(path), dtype=np.float64).mean(axis=(0, 1)) for path in manifest.image_paths])
     arrays = {"paths": np.array([path.name for path in manifest.image_paths]), "features": red}
@@ -50,10 +83,10 @@ def test_vectors_of_such_folders_are_looked_for_in_their_own_database(prepared: 
     assert report.baselines.floor.median == pytest.approx(2.2, abs=0.1)
 
 
-def test_the_names_alone_say_the_same(prepared: tuple[Manifest, Splits]) -> None:
+def test_vpr_file_names_give_positions_without_a_manifest(prepared: tuple[Manifest, Splits]) -> None:
     manifest, _ = prepared
     test = manifest.frame["vpr_folder"].str.startswith("test").to_numpy()
-    paths = [path for path, kept in zip(manifest.image_paths, test, strict=True) if kept]
+    paths = [path for path, selected in zip(manifest.image_paths, test, strict=True) if selected]
     red = np.array([np.asarray(Image.open(path), dtype=np.float64).mean(axis=(0, 1)) for path in paths])
     arrays = {
         "paths": np.array([str(path) for path in paths]),
@@ -65,14 +98,14 @@ def test_the_names_alone_say_the_same(prepared: tuple[Manifest, Splits]) -> None
     assert report.error_m.median < 3.0
 
 
-def test_photographs_of_train_stand_at_no_candidate_of_test(prepared: tuple[Manifest, Splits]) -> None:
+def test_training_photographs_are_not_in_the_gallery_of_test(prepared: tuple[Manifest, Splits]) -> None:
     manifest, splits = prepared
     _, ids = photographs_by_candidate(manifest, splits, "query")
     folder = manifest.frame.set_index("image_id")["vpr_folder"]
-    assert {folder[name] for own in ids for name in own} == {"test/database"}
+    assert {folder[name] for names in ids for name in names} == {"test/database"}
 
 
-def test_a_run_is_trained_and_evaluated_on_them(prepared: tuple[Manifest, Splits], tmp_path: Path) -> None:
+def test_a_run_is_trained_and_evaluated_on_vpr_folders(prepared: tuple[Manifest, Splits], tmp_path: Path) -> None:
     manifest, splits = prepared
     arguments = ["--recipe=clip", "--text-tower=none", "--size-px=32", "--batch-size=8", "--steps=2"]
     small = ["--set=model.embedding_dim=8", "--set=model.image.head_width=16", "--set=model.location.hidden_width=16"]
