@@ -22,7 +22,7 @@ from swclip.answers.record import Answer, CellAnswer, PhotographEvidence, Ranked
 # Before torch is imported, and for child processes too: with several workers, threads of one wait for those of another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-pytest_plugins = ["fixtures.evaluations", "fixtures.galleries", "fixtures.recipes"]
+pytest_plugins = ["fixtures.evaluations", "fixtures.galleries", "fixtures.models", "fixtures.recipes"]
 
 PLACES, PER_PLACE = 20, 3
 

@@ -237,10 +237,10 @@ def test_locating_a_folder_a_pattern_and_with_a_locator(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "say what the gallery is made of"),
-        ({"grid": "cities", "spacing_m": 20.0}, "lies over the cities of a manifest"),
+        ({}, "give the source of the candidates"),
+        ({"grid": "cities", "spacing_m": 20.0}, "covers the cities of a manifest"),
         ({"grid": "area.geojson"}, "go together"),
-        ({"splits": "S"}, "say what the gallery is made of"),
+        ({"splits": "S"}, "give the source of the candidates"),
         ({"manifest": "M", "thumbnails": 32}, "give out too"),
         ({"manifest": "M", "grid": "area.geojson", "spacing_m": 20.0}, "leave the manifest out"),
     ],

@@ -22,14 +22,14 @@ def _tail_by_loop(mass: np.ndarray, area: np.ndarray, cell: int) -> float:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_tails_are_those_of_a_loop(seed: int) -> None:
+def test_tails_equal_a_loop(seed: int) -> None:
     mass, area = _problem(seed)
     cells = np.arange(len(mass))
-    found = tail_mass(np.tile(mass, (len(mass), 1)), area, cells)
+    tails = tail_mass(np.tile(mass, (len(mass), 1)), area, cells)
     for cell in cells:
-        assert found[cell] == pytest.approx(_tail_by_loop(mass, area, cell), rel=1e-12, abs=0.0)
-    assert found[(mass / area).argmax()] == 1.0
-    assert (found[mass == 0.0] == 0.0).all()
+        assert tails[cell] == pytest.approx(_tail_by_loop(mass, area, cell), rel=1e-12, abs=0.0)
+    assert tails[(mass / area).argmax()] == 1.0
+    assert (tails[mass == 0.0] == 0.0).all()
 
 
 def test_tiny_tails_are_exact() -> None:
@@ -62,7 +62,7 @@ def test_ties_share_a_tail_and_unreached_cells_have_none() -> None:
     st.integers(1, 60),
     st.sampled_from([0.0, 1.0, 30.0]),
 )
-def test_cuts_are_those_of_a_loop(seed: int, thresholds: list[float], cells: int, power: float) -> None:
+def test_cuts_equal_a_loop(seed: int, thresholds: list[float], cells: int, power: float) -> None:
     mass, area = _problem(seed, cells, power)
     cuts, areas = density_cuts(mass, area, np.array(thresholds))
     density = cell_density(mass, area)
@@ -87,7 +87,7 @@ def test_regions_grow_as_the_threshold_falls_and_keep_the_densest() -> None:
     assert areas[0] == pytest.approx(area[mass > 0].sum())
 
 
-def test_many_cells_are_cut_as_few_are() -> None:
+def test_cuts_of_many_cells_equal_a_full_sort() -> None:
     """Buckets and the cells below all thresholds change nothing: against a full sort of 20,000 cells."""
     generator = np.random.default_rng(0)
     logits = generator.normal(0, 12, 20_000)

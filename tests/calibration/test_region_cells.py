@@ -1,4 +1,4 @@
-"""Cells of the ground: shares against a loop over all cells near, where hexagons are odd, and what mass does."""
+"""Region cells: shares against a loop over nearby cells, irregular hexagons, and conservation of mass."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CORNERS = {
 
 
 def _around(lat: float, lon: float, count: int, seed: int, radius_m: float = 90.0) -> np.ndarray:
-    """Places round a position, by offsets on the sphere that hold at the poles too."""
+    """Places round a position, by offsets on the sphere that are valid at the poles too."""
     generator = np.random.default_rng(seed)
     east, north = generator.uniform(-radius_m, radius_m, (2, count)) / 6_371_008.8
     la, lo = math.radians(lat), math.radians(lon)
@@ -54,41 +54,39 @@ def _share_by_loop(place: np.ndarray, resolution: int, spread_m: float) -> dict[
 
 @pytest.mark.parametrize("corner", CORNERS.values(), ids=CORNERS)
 @pytest.mark.parametrize(("resolution", "spread_m"), [(11, 25.0), (12, 25.0), (10, 80.0)])
-def test_shares_are_those_of_a_loop_over_all_cells(
-    corner: tuple[float, float], resolution: int, spread_m: float
-) -> None:
+def test_shares_equal_a_loop_over_all_cells(corner: tuple[float, float], resolution: int, spread_m: float) -> None:
     places = _around(*corner, 5, seed=resolution)
-    ground = RegionCells.of(places, resolution=resolution, spread_m=spread_m)
+    region_cells = RegionCells.of(places, resolution=resolution, spread_m=spread_m)
     everywhere: set[str] = set()
     for row, place in enumerate(places):
         expected = _share_by_loop(place, resolution, spread_m)
         everywhere |= set(expected)
-        dense = ground.spread[[row]].toarray()[0]
-        found = {ground.cell_ids[at]: dense[at] for at in np.flatnonzero(dense)}
-        assert found == pytest.approx(expected, rel=1e-9)
-    assert ground.cell_ids == sorted(everywhere)
-    areas = [h3.cell_area(cell, unit="km^2") for cell in ground.cell_ids]
-    np.testing.assert_allclose(ground.area_km2, areas)
-    assert ground.total_area_km2 == pytest.approx(sum(areas))
-    np.testing.assert_allclose(ground.centres_deg, [h3.cell_to_latlng(cell) for cell in ground.cell_ids])
+        dense = region_cells.spread[[row]].toarray()[0]
+        result = {region_cells.cell_ids[at]: dense[at] for at in np.flatnonzero(dense)}
+        assert result == pytest.approx(expected, rel=1e-9)
+    assert region_cells.cell_ids == sorted(everywhere)
+    areas = [h3.cell_area(cell, unit="km^2") for cell in region_cells.cell_ids]
+    np.testing.assert_allclose(region_cells.area_km2, areas)
+    assert region_cells.total_area_km2 == pytest.approx(sum(areas))
+    np.testing.assert_allclose(region_cells.centres_deg, [h3.cell_to_latlng(cell) for cell in region_cells.cell_ids])
 
 
-def test_a_ring_more_would_reach_no_further() -> None:
+def test_a_further_ring_reaches_no_cell() -> None:
     """All over the Earth, the pentagons' surroundings among it, no cell near enough is beyond the rings looked at."""
     generator = np.random.default_rng(3)
     z, lon = generator.uniform(-1, 1, 60), generator.uniform(-180, 180, 60)
     places = [np.stack([np.degrees(np.arcsin(z)), lon], axis=1)]
     places += [_around(*h3.cell_to_latlng(cell), 4, seed=1, radius_m=400.0) for cell in h3.get_pentagons(11)]
     for place in np.concatenate(places):
-        ground = RegionCells.of(place[None])
-        assert set(ground.cell_ids) == set(_share_by_loop(place, 11, 25.0))
+        region_cells = RegionCells.of(place[None])
+        assert set(region_cells.cell_ids) == set(_share_by_loop(place, 11, 25.0))
 
 
 def test_a_cell_larger_than_the_spread_keeps_its_candidates_whole() -> None:
     place = np.array([[51.5, -0.1]])
-    ground = RegionCells.of(place, resolution=6, spread_m=1.0)
-    assert ground.cell_ids == [h3.latlng_to_cell(51.5, -0.1, 6)]
-    assert ground.mass(np.array([[1.0]])).tolist() == [[1.0]]
+    region_cells = RegionCells.of(place, resolution=6, spread_m=1.0)
+    assert region_cells.cell_ids == [h3.latlng_to_cell(51.5, -0.1, 6)]
+    assert region_cells.mass(np.array([[1.0]])).tolist() == [[1.0]]
 
 
 @given(st.integers(0, 10_000), st.sampled_from(sorted(CORNERS)))
@@ -98,35 +96,37 @@ def test_mass_is_conserved_and_candidates_may_come_in_any_order(seed: int, corne
     cities = [("Leeds", "York", None)[at] for at in generator.integers(0, 3, 12)]
     p = generator.random((4, 12)) ** 5
     p /= p.sum(axis=1, keepdims=True)
-    ground = RegionCells.of(places, cities)
-    mass = ground.mass(p)
+    region_cells = RegionCells.of(places, cities)
+    mass = region_cells.mass(p)
     np.testing.assert_allclose(mass.sum(axis=1), 1.0, rtol=1e-12)
     order = generator.permutation(12)
     shuffled = RegionCells.of(places[order], [cities[at] for at in order])
-    assert (shuffled.cell_ids, shuffled.cities) == (ground.cell_ids, ground.cities)
+    assert (shuffled.cell_ids, shuffled.cities) == (region_cells.cell_ids, region_cells.cities)
     np.testing.assert_allclose(shuffled.mass(p[:, order]), mass, rtol=1e-12)
-    some = np.flatnonzero(generator.random(12) < 0.5)
-    np.testing.assert_allclose(ground.take(some).mass(p[:, some]), ground.spread[some].T.dot(p[:, some].T).T)
+    subset = np.flatnonzero(generator.random(12) < 0.5)
+    np.testing.assert_allclose(
+        region_cells.take(subset).mass(p[:, subset]), region_cells.spread[subset].T.dot(p[:, subset].T).T
+    )
 
 
 def test_positions_find_their_cells() -> None:
     frame = LocalFrame(51.5, -0.1)
     places = frame.to_deg([[0.0, 0.0], [60.0, 0.0]])
-    ground = RegionCells.of(places, ["a", "b"])
-    asked = np.concatenate([places, frame.to_deg([[30.0, 0.0], [500.0, 0.0]])])
-    found = ground.index_of(asked)
-    for at, place in zip(found[:3], asked[:3], strict=True):
-        assert ground.cell_ids[at] == h3.latlng_to_cell(*place, 11)
-    assert found[3] == -1
-    assert ground.cities[found[0]] == "a"
-    assert ground.cities[found[1]] == "b"
+    region_cells = RegionCells.of(places, ["a", "b"])
+    positions = np.concatenate([places, frame.to_deg([[30.0, 0.0], [500.0, 0.0]])])
+    result = region_cells.index_of(positions)
+    for at, place in zip(result[:3], positions[:3], strict=True):
+        assert region_cells.cell_ids[at] == h3.latlng_to_cell(*place, 11)
+    assert result[3] == -1
+    assert region_cells.cities[result[0]] == "a"
+    assert region_cells.cities[result[1]] == "b"
 
 
-def test_a_cell_is_of_the_city_of_the_candidate_nearest_to_its_centre() -> None:
+def test_a_cell_has_the_city_of_the_nearest_candidate() -> None:
     places = _around(51.5, -0.1, 20, seed=4, radius_m=300.0)
     cities = [("Leeds", "York", None)[row % 3] for row in range(20)]
-    ground = RegionCells.of(places, cities)
-    for (lat, lon), city in zip(ground.centres_deg, ground.cities, strict=True):
+    region_cells = RegionCells.of(places, cities)
+    for (lat, lon), city in zip(region_cells.centres_deg, region_cells.cities, strict=True):
         away = haversine_m(lat, lon, places[:, 0], places[:, 1])
         assert city == cities[int(away.argmin())]
 
@@ -140,18 +140,18 @@ def test_invalid_resolutions_and_spreads_are_refused() -> None:
         RegionCells.of([[51.5, -0.1]], spread_m=200_000.0)
     with pytest.raises(ConfigError, match="2 cities for 1 candidates"):
         RegionCells.of([[51.5, -0.1]], ["a", "b"])
-    ground = RegionCells.of([[51.5, -0.1]])
+    region_cells = RegionCells.of([[51.5, -0.1]])
     with pytest.raises(MismatchError, match="not over these 1 candidates"):
-        ground.mass(np.ones((1, 2)))
+        region_cells.mass(np.ones((1, 2)))
 
 
-def test_no_candidates_reach_nothing() -> None:
-    ground = RegionCells.of(np.zeros((0, 2)))
-    assert len(ground) == 0
-    assert ground.index_of([[51.5, -0.1]]).tolist() == [-1]
+def test_no_candidates_have_no_cells() -> None:
+    region_cells = RegionCells.of(np.zeros((0, 2)))
+    assert len(region_cells) == 0
+    assert region_cells.index_of([[51.5, -0.1]]).tolist() == [-1]
 
 
-def test_the_cells_of_a_part_are_those_it_reaches() -> None:
+def test_reached_cells_of_a_subset() -> None:
     positions = np.array([51.5, -0.1]) + np.random.default_rng(1).normal(0, [0.002, 0.003], (40, 2))
     whole, rows = RegionCells.of(positions, [None] * 40), np.arange(0, 40, 5)
     part, alone = whole.take(rows).reached(), RegionCells.of(positions[rows], [None] * len(rows))

@@ -1,4 +1,4 @@
-"""Regions in answers: what they are by the posterior, their forms, and when they cannot tell."""
+"""Prediction regions of answers: against the posterior, output formats, abstentions."""
 
 from __future__ import annotations
 
@@ -39,17 +39,19 @@ def locator(make_gallery: Callable[..., Gallery], model: object) -> Locator:
 
 
 @pytest.mark.parametrize("level", [0.5, 0.8])
-def test_a_region_is_the_cells_whose_tails_are_enough(locator: Locator, photographs: Photographs, level: float) -> None:
+def test_a_region_contains_the_cells_whose_tails_reach_the_threshold(
+    locator: Locator, photographs: Photographs, level: float
+) -> None:
     paths, gallery = photographs(3), locator.gallery
-    ground = RegionCells.of(gallery.positions_deg)
+    region_cells = RegionCells.of(gallery.positions_deg)
     query = embed_photographs(locator.model, paths)
-    mass = ground.mass(np.exp(log_posterior(query, gallery, CONFIG, smooth=True).astype(np.float64)))
-    every = np.arange(len(ground))
+    mass = region_cells.mass(np.exp(log_posterior(query, gallery, CONFIG, smooth=True).astype(np.float64)))
+    every = np.arange(len(region_cells))
     for row, answer in enumerate(locator.locate(paths, region=level)):
         region = answer.region
         assert region is not None
-        tails = tail_mass(np.tile(mass[row], (len(ground), 1)), ground.area_km2, every)
-        inside = {ground.cell_ids[at] for at in every if tails[at] >= 1.0 - level + 1e-6}
+        tails = tail_mass(np.tile(mass[row], (len(region_cells), 1)), region_cells.area_km2, every)
+        inside = {region_cells.cell_ids[at] for at in every if tails[at] >= 1.0 - level + 1e-6}
         assert set(h3.uncompact_cells(region.cells, 11)) == inside
         assert region.area_km2 == pytest.approx(sum(h3.cell_area(cell, unit="km^2") for cell in inside), abs=1e-6)
         assert (region.probability, region.cannot_tell, region.reason) == (level, False, None)
@@ -63,7 +65,7 @@ def test_regions_grow_with_their_level(locator: Locator, photographs: Photograph
     assert locator.locate(paths) == locator.locate(paths, region=0.8)
 
 
-def test_the_rest_of_an_answer_does_not_depend_on_it(
+def test_other_fields_of_an_answer_do_not_depend_on_the_region(
     locator: Locator, photographs: Photographs, model: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     paths = photographs(2)
@@ -85,27 +87,27 @@ def test_without_a_calibration_a_region_is_the_smallest_area_that_contains_its_s
     locator: Locator, photographs: Photographs, model: object, level: float
 ) -> None:
     paths, gallery = photographs(3), locator.gallery
-    ground = RegionCells.of(gallery.positions_deg)
+    region_cells = RegionCells.of(gallery.positions_deg)
     query = embed_photographs(locator.model, paths)
-    mass = ground.mass(np.exp(log_posterior(query, gallery, CONFIG, smooth=True).astype(np.float64)))
+    mass = region_cells.mass(np.exp(log_posterior(query, gallery, CONFIG, smooth=True).astype(np.float64)))
     for row, answer in enumerate(Locator(gallery, model, CONFIG).locate(paths, region=level)):
         region = answer.region
         assert region is not None
         assert not region.calibrated
         held, inside = 0.0, set()
-        for cell in np.argsort(-mass[row] / ground.area_km2):
+        for cell in np.argsort(-mass[row] / region_cells.area_km2):
             if held >= level:
                 break
             held += mass[row, cell]
-            inside.add(ground.cell_ids[cell])
+            inside.add(region_cells.cell_ids[cell])
         assert set(h3.uncompact_cells(region.cells, 11)) == inside
 
 
 def test_an_abstention_states_its_reason(locator: Locator, photographs: Photographs, model: object) -> None:
     path = photographs(1)[0]
 
-    def region(calibration: Calibration, **asked: float) -> tuple[bool, int, str, float | None]:
-        (answer,) = Locator(locator.gallery, model, CONFIG, calibration=calibration).locate(path, **asked)
+    def region(calibration: Calibration, **options: float) -> tuple[bool, int, str, float | None]:
+        (answer,) = Locator(locator.gallery, model, CONFIG, calibration=calibration).locate(path, **options)
         own = answer.region
         assert own is not None
         return own.cannot_tell, len(own.cells), str(own.reason), own.area_km2
@@ -154,7 +156,7 @@ def test_the_formats_of_a_region(answers: list[Answer]) -> None:
     assert "region" not in points[0]["properties"]
 
 
-def test_the_outlines_open_in_geopandas_with_the_areas_stated(answers: list[Answer], tmp_path: Path) -> None:
+def test_outlines_are_read_by_geopandas_with_equal_areas(answers: list[Answer], tmp_path: Path) -> None:
     path = tmp_path / "regions.geojson"
     with text_file(path, REGIONS) as file:
         file.write(answers)

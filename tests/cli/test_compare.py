@@ -46,8 +46,8 @@ def test_output_files(reports: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert moved["first_error_m"].tolist() == pytest.approx(errors, rel=1e-9)
     page = (out / "compare.html").read_text()
     assert "data:image/jpeg" in page, "the manifest is found at its recorded path"
-    assert "Grey dots are the candidates" in page, "the splits are found at their recorded path"
-    assert "answers by geometric-median" in page
+    assert "Grey dots are candidates" in page, "the splits are found at their recorded path"
+    assert "estimator: geometric-median" in page
 
 
 def test_reports_of_one_name_are_seeds(reports: Path, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_reports_of_one_name_are_seeds(reports: Path, tmp_path: Path) -> None:
     assert document["systems"]["both"]["mean"]["seed_sd"] is not None
     page = (tmp_path / "compare.html").read_text()
     assert "data:image/jpeg" not in page
-    assert "both, seed by seed" in page
+    assert "Seeds of both" in page
 
 
 @pytest.fixture
@@ -81,8 +81,8 @@ def test_missing_manifest_and_splits_are_noted_and_can_be_named(
     command = ["compare", str(moved_reports / "run"), str(moved_reports / "other"), f"--out={out}", "--resamples=20"]
     assert run(command) == 0
     notes = " ".join(capsys.readouterr().err.split())
-    assert "say where it is with --manifest" in notes
-    assert "say where it is with --splits" in notes
+    assert "give its path with --manifest" in notes
+    assert "give its path with --splits" in notes
     page = (out / "compare.html").read_text()
     assert "data:image/jpeg" not in page
     assert "Grey dots" not in page
@@ -117,7 +117,7 @@ def test_other_manifest_or_splits_than_those_of_the_reports_are_refused(
 
 # RUN, OTHER and VAL are reports; OUT does not exist.
 WRONG = [
-    ("RUN", 5, "needs two reports or more"),
+    ("RUN", 5, "needs at least two reports"),
     ("RUN nowhere", 3, "nowhere: there is no such folder"),
     ("RUN VAL", 4, "lacks 10 of the 10 queries of"),
     ("RUN VAL --common", 4, "no query is in all of the reports"),
@@ -126,7 +126,7 @@ WRONG = [
     ("RUN OTHER --baseline run --reference run", 5, "baseline and reference are both 'run'"),
     ("RUN OTHER --manifest nowhere", 3, "nowhere"),
     ("RUN OTHER --splits nowhere", 3, "nowhere: the splits do not exist"),
-    ("RUN MADE", 3, "no report.json is there"),
+    ("RUN MADE", 3, "there is no report.json"),
     ("RUN MADE/run", 3, "this is a run, not a report"),
     ("RUN OTHER --resamples 0", 5, "an interval needs at least one resample"),
     ("RUN RUN", 5, "this report is given twice"),

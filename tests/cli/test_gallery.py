@@ -60,7 +60,7 @@ def test_verify_reports_faults(gallery: str, made: Path, capsys: pytest.CaptureF
     assert run(["gallery", "verify", gallery]) == 3
     output = capsys.readouterr().err
     assert "1 entry differ in lat_deg from another entry of their candidate: photo/p03" in output
-    assert "the model beside them is" in output
+    assert "the gallery's model is" in output
 
 
 def test_append_skips_and_upsert_replaces_existing_photographs(
@@ -135,13 +135,13 @@ def test_filter_delete_merge_export_compact(gallery: str, tmp_path: Path, capsys
     capsys.readouterr()
     for command, code, message in (
         (["delete", gallery], 5, "name the entries to delete"),
-        (["delete", gallery, "--image-id", "nobody"], 2, "'nobody' is not there"),
+        (["delete", gallery, "--image-id", "nobody"], 2, "'nobody' is not in the gallery"),
         (["delete", gallery, "--near", "1"], 5, "must be used together"),
         (["delete", gallery, "--near", "here", "--radius-m", "5"], 5, "LAT,LON"),
         (["delete", gallery, "--since", "yesterday"], 5, "must be a date"),
         (["filter", gallery, "--out", york + "2", "--source", "nobody"], 2, "no entry meets"),
         (["filter", gallery, "--out", str(tmp_path)], 2, "is not replaced"),
-        (["info", str(tmp_path)], 3, "no gallery is there"),
+        (["info", str(tmp_path)], 3, "is not a gallery"),
         (["compact", gallery, "--keep-days", "-1"], 5, "0 or more"),
     ):
         assert run(["gallery", *command]) == code, command
@@ -186,7 +186,7 @@ def test_gallery_of_a_grid_needs_no_photographs(
     assert len(load_gallery(name)) > 20
     capsys.readouterr()
     for arguments, message in (
-        (["index", str(made / "run"), "--out", "x"], "say what the gallery is made of"),
+        (["index", str(made / "run"), "--out", "x"], "give the source of the candidates"),
         (["index", str(made / "run"), "--grid", str(area), "--out", "x"], "go together"),
         (
             ["index", str(made / "run"), "--grid", "cities", "--spacing-m", "9", "--out", "x"],
@@ -256,7 +256,7 @@ def test_gallery_at_a_url_can_be_built_changed_and_used(
     assert [c["image_ids"] for c in remote["candidates"]] == [c["image_ids"] for c in local["candidates"]]
     assert remote["lat_deg"] == pytest.approx(local["lat_deg"], abs=1e-4)
     assert run(command) == 2
-    assert "a gallery is there" in capsys.readouterr().err
+    assert "a gallery exists" in capsys.readouterr().err
 
 
 def test_search_on_disk_gives_the_answers_of_search_in_memory(

@@ -10,30 +10,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fixtures.models import tiny_model
 from swclip.calibration.conformal import Calibration, write_calibration
 from swclip.calibration.posterior_config import PosteriorConfig, write_posterior
 from swclip.cli.app import run
 from swclip.data.manifest import read_manifest, write_manifest
 from swclip.data.splits import write_splits
 from swclip.gallery.read_write import load_gallery
-from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
-from swclip.models.locator_model import LocatorModel
 
 
 @pytest.fixture
 def made(photographs: Callable[[int], list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The photographs of a manifest of six, beside two runs, one of them with a fitted posterior."""
     monkeypatch.setenv("SWCLIP_CACHE", str(tmp_path / "cache"))
-    config = ModelConfig(
-        image=ImageConfig(size_px=32, head_width=16),
-        location=LocationConfig(text_tower="none", grid_levels=2, grid_log2_size=8, hidden_width=16),
-        embedding_dim=8,
-    )
     paths, positions = photographs(6), np.array([51.5, -0.1]) + np.arange(6)[:, None] * [2e-4, 1e-4]
     frame = pd.DataFrame({"image_id": [p.stem for p in paths], "image_path": [str(p) for p in paths]})
     write_manifest(tmp_path, frame.assign(lat_deg=positions[:, 0], lon_deg=positions[:, 1], city="Leeds"))
     for name, seed in (("run", 1), ("other", 2)):
-        LocatorModel.create(config, positions, seed=seed).save(tmp_path / name / "model")
+        tiny_model(positions, seed=seed).save(tmp_path / name / "model")
     write_posterior(tmp_path / "run" / "model", PosteriorConfig(0.1, 0.01, 1.0, 5.0))
     monkeypatch.chdir(tmp_path)
     return paths
@@ -161,7 +155,7 @@ def test_unreadable_photograph_is_omitted_and_recorded(made: list[Path], capsys:
     ("command", "code", "message"),
     [
         (["locate", "gallery", "photographs/000.png", "--model", "other"], 4, "was made by model"),
-        (["locate", "nowhere", "photographs/000.png"], 3, "no gallery is there"),
+        (["locate", "nowhere", "photographs/000.png"], 3, "is not a gallery"),
         (["locate", "gallery"], 2, "no photographs were named"),
         (["locate", "gallery", "photographs/*.tif"], 2, "no file matches"),
         (

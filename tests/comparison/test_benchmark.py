@@ -1,4 +1,4 @@
-"""Benchmarks: the same in one process and in several, on one split and on several; what fails is named."""
+"""Benchmarks in one and several processes, on one and several splits, and failed runs."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def left_out(data: tuple[Manifest, Splits], tmp_path_factory: pytest.TempPathFac
 
 
 def plain(comparison: Comparison) -> Any:
-    """The document without where things lie."""
+    """The systems of the document without paths."""
     document = json.loads(json.dumps(comparison.document))
     for system in document["systems"].values():
         for report in system["seeds"].values():
@@ -72,7 +72,7 @@ def plain(comparison: Comparison) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
-def test_several_at_once_are_one_after_another_to_the_last_bit(data: tuple[Manifest, Splits], tmp_path: Path) -> None:
+def test_parallel_runs_equal_sequential_runs(data: tuple[Manifest, Splits], tmp_path: Path) -> None:
     systems, seeds, found = ["nearest-neighbour", "sw-clip"], [0, 1], {}
     for jobs in (1, 2):
         told: list[tuple[str, int, int]] = []
@@ -95,7 +95,7 @@ def test_several_at_once_are_one_after_another_to_the_last_bit(data: tuple[Manif
         for name in ("model.safetensors", "posterior.json"):
             one, two = (tmp_path / str(jobs) / "runs" / run / "model" / name for jobs in (1, 2))
             assert one.read_bytes() == two.read_bytes()
-    # Features are there before the first run, which then computes none.
+    # Features are computed before the first run, which then computes none.
     first_run = told.index(("trained runs", 0, 2))
     assert {what[0] for what in told[:first_run]} == {"image features"}
     assert ("sw-clip, seed 1: training", 4, 4) in told[first_run:]
@@ -103,7 +103,7 @@ def test_several_at_once_are_one_after_another_to_the_last_bit(data: tuple[Manif
     assert all(done == total for _, done, total in first.values())
 
 
-def test_a_run_that_fails_is_named_and_the_others_are_kept(data: tuple[Manifest, Splits], tmp_path: Path) -> None:
+def test_failed_run_is_named_and_others_are_kept(data: tuple[Manifest, Splits], tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path / "cache")
     values: dict[str, Any] = {"overrides": TINY, "cache": cache}
     manifest, splits = data
@@ -119,9 +119,7 @@ def test_a_run_that_fails_is_named_and_the_others_are_kept(data: tuple[Manifest,
     assert done["status"] == "finished"
 
 
-def test_cities_left_out_one_after_another_are_pooled(
-    data: tuple[Manifest, Splits], left_out: list[Splits], tmp_path: Path
-) -> None:
+def test_held_out_cities_are_pooled(data: tuple[Manifest, Splits], left_out: list[Splits], tmp_path: Path) -> None:
     found = run_benchmarks(
         data[0], left_out, ["nearest-neighbour", "clip"], [0], tmp_path, overrides=TINY, cache=FeatureCache(tmp_path)
     )
@@ -141,11 +139,9 @@ def test_cities_left_out_one_after_another_are_pooled(
     assert alone.pooled is None
 
 
-def test_what_cannot_be_told_apart_is_refused(
-    data: tuple[Manifest, Splits], left_out: list[Splits], tmp_path: Path
-) -> None:
+def test_repeated_names_and_seeds_raise(data: tuple[Manifest, Splits], left_out: list[Splits], tmp_path: Path) -> None:
     manifest, splits = data
-    with pytest.raises(ConfigError, match="a seed is given twice"):
+    with pytest.raises(ConfigError, match="a seed is repeated"):
         run_benchmarks(manifest, [splits], ["clip"], [0, 0], tmp_path)
     with pytest.raises(ConfigError, match="two of the systems have the same name"):
         run_benchmarks(manifest, [splits], ["clip", "clip"], [0], tmp_path)
@@ -156,7 +152,7 @@ def test_what_cannot_be_told_apart_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_jobs_and_torchrun_do_not_go_together(
+def test_jobs_and_torchrun_cannot_be_combined(
     data: tuple[Manifest, Splits], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -164,21 +160,21 @@ def test_jobs_and_torchrun_do_not_go_together(
         run_benchmarks(data[0], [data[1]], ["clip"], [0], tmp_path, jobs=2)
 
 
-def test_a_text_tower_is_not_forced_on_a_system_without_text(tmp_path: Path) -> None:
+def test_text_tower_is_not_added_to_a_system_without_text(tmp_path: Path) -> None:
     (tmp_path / "no-text.toml").write_text('[model.location]\ntext_tower = "none"\n')
-    wanted = {"model": {"location": {"text_tower": "some/tower"}}}
-    assert system_config(str(tmp_path / "no-text.toml"), wanted).model.location.text_tower == "none"
-    assert system_config("sw-clip", wanted, 7).model.location.text_tower == "some/tower"
-    assert system_config("sw-clip", wanted, 7).seed == 7
-    assert wanted == {"model": {"location": {"text_tower": "some/tower"}}}
+    overrides = {"model": {"location": {"text_tower": "some/tower"}}}
+    assert system_config(str(tmp_path / "no-text.toml"), overrides).model.location.text_tower == "none"
+    assert system_config("sw-clip", overrides, 7).model.location.text_tower == "some/tower"
+    assert system_config("sw-clip", overrides, 7).seed == 7
+    assert overrides == {"model": {"location": {"text_tower": "some/tower"}}}
 
 
-def test_systems_that_are_the_same_are_named(small: Callable[..., TrainingConfig]) -> None:
+def test_equal_configurations_are_grouped(small: Callable[..., TrainingConfig]) -> None:
     a, b = small("sw-clip"), small("clip")
     assert same_configuration({"a": a, "b": b, "c": load_recipe("clip"), "d": a, "n": None}) == [["a", "d"]]
 
 
-def test_a_folder_is_trained_in_by_one_process_alone(tmp_path: Path) -> None:
+def test_run_folder_is_locked_during_training(tmp_path: Path) -> None:
     code = "import sys; from pathlib import Path; from swclip.training.run import sole_trainer\n"
     code += "with sole_trainer(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", code, str(tmp_path / "run")]

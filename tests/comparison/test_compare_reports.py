@@ -1,4 +1,4 @@
-"""Reports on disk side by side: paired differences against loops, and what must not matter."""
+"""Comparison of reports on disk: paired differences against loops, and invariances."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def evaluations(made_up: Any) -> dict[str, dict[int, Evaluation]]:
 
 @pytest.fixture(scope="module")
 def folder(evaluations: dict[str, dict[int, Evaluation]], saved: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """NAME/SEED report folders, the queries of each in an order of its own."""
+    """NAME/SEED report folders, each with its queries in another order."""
     root = tmp_path_factory.mktemp("reports")
     for name, of in evaluations.items():
         for seed, found in of.items():
@@ -48,7 +48,7 @@ def compared(folder: Path) -> Comparison:
 
 
 def quantile(values: list[float], q: float) -> float:
-    """By the line between the two nearest values, written out."""
+    """Quantile with linear interpolation, written out."""
     values = sorted(values)
     at = q * (len(values) - 1)
     low = int(at)
@@ -56,7 +56,7 @@ def quantile(values: list[float], q: float) -> float:
     return values[low] + (at - low) * (values[high] - values[low])
 
 
-def test_differences_against_loops(compared: Comparison, evaluations: dict[str, dict[int, Evaluation]]) -> None:
+def test_differences_equal_loops(compared: Comparison, evaluations: dict[str, dict[int, Evaluation]]) -> None:
     frames = {
         name: [one.predictions.sort_values("image_id") for one in of.values()] for name, of in evaluations.items()
     }
@@ -81,7 +81,7 @@ def test_differences_against_loops(compared: Comparison, evaluations: dict[str, 
         assert found["high"] == pytest.approx(quantile(drawn, 0.975))
 
 
-def test_seeds_are_those_of_the_runs_and_folders_are_found_in_a_folder(compared: Comparison) -> None:
+def test_seeds_are_those_of_the_runs(compared: Comparison) -> None:
     for name in ("clip", "sw"):
         system = compared.document["systems"][name]
         assert list(system["seeds"]) == ["5", "6"]
@@ -93,7 +93,7 @@ def test_seeds_are_those_of_the_runs_and_folders_are_found_in_a_folder(compared:
     assert json.loads(json.dumps(compared.document, allow_nan=False)) == compared.document
 
 
-def test_the_order_of_queries_in_the_files_does_not_matter(
+def test_comparison_does_not_depend_on_query_order(
     compared: Comparison, evaluations: dict[str, dict[int, Evaluation]]
 ) -> None:
     memory = swclip.compare({name: list(of.values()) for name, of in evaluations.items()}, resamples=60)
@@ -105,20 +105,20 @@ def test_the_order_of_queries_in_the_files_does_not_matter(
     assert memory.document["systems"]["sw"]["difference"] == compared.document["systems"]["sw"]["difference"]
 
 
-def test_swapping_the_two_turns_every_sign(folder: Path, compared: Comparison) -> None:
+def test_swapping_systems_flips_signs(folder: Path, compared: Comparison) -> None:
     turned = swclip.compare([f"sw={folder / 'sw'}", f"clip={folder / 'clip'}"], resamples=60)
     there, back = compared.document["systems"]["sw"]["difference"], turned.document["systems"]["clip"]["difference"]
     for key in ("median", "mean", "within_25", "within_50", "within_100"):
         assert back[key]["value"] == pytest.approx(-there[key]["value"])
         assert (back[key]["low"], back[key]["high"]) == pytest.approx((-there[key]["high"], -there[key]["low"]))
         assert back[key]["by_seed"] == pytest.approx([-value for value in there[key]["by_seed"]])
-    for name, own in compared.document["winners"]["regions"].items():
+    for name, winner in compared.document["winners"]["regions"].items():
         other = turned.document["winners"]["regions"][name]
-        assert (own["first"], own["second"]) == (other["first"], other["second"])
-        assert other["difference"]["clip"]["value"] == pytest.approx(-own["difference"]["sw"]["value"])
+        assert (winner["first"], winner["second"]) == (other["first"], other["second"])
+        assert other["difference"]["clip"]["value"] == pytest.approx(-winner["difference"]["sw"]["value"])
 
 
-def test_the_baseline_and_the_reference_are_as_named(folder: Path, made_up: Any) -> None:
+def test_baseline_and_reference(folder: Path, made_up: Any) -> None:
     reports = {"clip": folder / "clip", "sw": folder / "sw", "far": made_up(1, system=70, spread_m=200.0)}
     found = swclip.compare(reports, baseline="sw", reference="far", resamples=20)
     assert (found.baseline, found.reference) == ("sw", "far")
@@ -129,7 +129,7 @@ def test_the_baseline_and_the_reference_are_as_named(folder: Path, made_up: Any)
     ]
 
 
-def test_common_queries_leave_the_same_comparison_as_reports_of_these_alone(
+def test_common_queries_equal_reports_of_these_queries(
     evaluations: dict[str, dict[int, Evaluation]],
 ) -> None:
     a, b = evaluations["clip"][0], evaluations["sw"][0]
@@ -143,7 +143,7 @@ def test_common_queries_leave_the_same_comparison_as_reports_of_these_alone(
     assert "left out: 9 of clip (in memory)" in found.document["notes"][0]
 
 
-def test_what_reports_do_not_share_is_said(evaluations: dict[str, dict[int, Evaluation]]) -> None:
+def test_notes_on_differences_between_reports(evaluations: dict[str, dict[int, Evaluation]]) -> None:
     a, b = evaluations["clip"][0], evaluations["sw"][0]
     made = {"splits": {"path": "elsewhere", "protocol": "made-up"}, "manifest": {"digest": "cd34"}}
     other = Evaluation(
@@ -151,24 +151,24 @@ def test_what_reports_do_not_share_is_said(evaluations: dict[str, dict[int, Eval
     )
     notes = swclip.compare({"a": a, "b": other}, resamples=10).document["notes"]
     assert [note.split(":")[0] for note in notes] == [
-        "Made with other manifest than a (in memory)",
-        f"The galleries differ (a (in memory) 135 candidates, floor {round(a.report.baselines.floor.median)} m"
-        f"; b (in memory) 7 candidates, floor {round(a.report.baselines.floor.median)} m)",
+        "Other manifest than that of a (in memory)",
+        f"The galleries differ (a (in memory) 135 candidates, oracle error {round(a.report.baselines.floor.median)} m"
+        f"; b (in memory) 7 candidates, oracle error {round(a.report.baselines.floor.median)} m)",
         "Reports of an earlier version, which lack some of the further figures",
     ]
 
 
-def test_what_cannot_be_compared(folder: Path, evaluations: dict[str, dict[int, Evaluation]]) -> None:
+def test_invalid_comparisons_raise(folder: Path, evaluations: dict[str, dict[int, Evaluation]]) -> None:
     clip, sw = folder / "clip" / "0", folder / "sw" / "0"
     for reports, error, message in (
-        ([clip], ConfigError, "needs two reports or more"),
-        ([f"x={clip}"], ConfigError, "needs two reports or more"),
-        ([], ConfigError, "needs two reports or more"),
+        ([clip], ConfigError, "needs at least two reports"),
+        ([f"x={clip}"], ConfigError, "needs at least two reports"),
+        ([], ConfigError, "needs at least two reports"),
         ([clip, folder / "nowhere"], ArtefactError, "nowhere: there is no such folder"),
         ({"a": clip, "b": []}, ConfigError, "system 'b' has no report"),
-        (str(clip), ConfigError, "reports are a list of folders"),
+        (str(clip), ConfigError, "reports must be a list of folders"),
         ([clip, evaluations["sw"][0]], ConfigError, "an evaluation in memory has no name"),
-        ({"x": [clip, clip], "y": sw}, MismatchError, "of one and the same model"),
+        ({"x": [clip, clip], "y": sw}, MismatchError, "of the same model"),
     ):
         with pytest.raises(error, match=message):
             swclip.compare(reports)
@@ -177,7 +177,7 @@ def test_what_cannot_be_compared(folder: Path, evaluations: dict[str, dict[int, 
             swclip.compare([f"x={clip}", f"y={sw}"], **{key: "z"})
 
 
-def test_seeds_of_one_system_alone_are_a_comparison(folder: Path) -> None:
+def test_seeds_of_one_system_can_be_compared(folder: Path) -> None:
     found = swclip.compare({"clip": folder / "clip"}, resamples=20)
     assert found.document["pairs"] == []
     assert found.document["moved_between_seeds"]["clip"] > 0.0
@@ -185,7 +185,7 @@ def test_seeds_of_one_system_alone_are_a_comparison(folder: Path) -> None:
     assert len(found.systems) == 1
 
 
-def test_an_interrupted_report_is_refused(folder: Path, saved: Any, made_up: Any, tmp_path: Path) -> None:
+def test_interrupted_report_raises(folder: Path, saved: Any, made_up: Any, tmp_path: Path) -> None:
     broken = saved(made_up(1), tmp_path / "broken")
     (broken / "report.json").unlink()
     with pytest.raises(ArtefactError, match="was interrupted"):

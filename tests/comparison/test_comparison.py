@@ -1,4 +1,4 @@
-"""Means over seeds, differences and the table of a comparison."""
+"""Means over seeds, differences, and the console table of a comparison."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def comparison(made_up: Any) -> Comparison:
     return compare(runs, {"swclip": "0.1.0"}, resamples=200)
 
 
-def test_the_document_has_the_shape_of_the_contract(comparison: Comparison) -> None:
+def test_document_has_the_documented_keys(comparison: Comparison) -> None:
     document = comparison.document
     assert set(document["systems"]) == {"clip", "sw-clip"}
     assert document["made_with"] == {"swclip": "0.1.0"}
@@ -34,7 +34,7 @@ def test_the_document_has_the_shape_of_the_contract(comparison: Comparison) -> N
     assert json.loads(json.dumps(document, allow_nan=False)) == document
 
 
-def test_means_over_seeds_are_means(comparison: Comparison) -> None:
+def test_means_over_seeds(comparison: Comparison) -> None:
     for name, system in comparison.document["systems"].items():
         for group, key in (("error_m", "median"), ("accuracy_within_m", "100"), ("recall_at_k_25m", "5")):
             values = [report[group][key] for report in system["seeds"].values()]
@@ -45,31 +45,31 @@ def test_means_over_seeds_are_means(comparison: Comparison) -> None:
         assert low <= system["mean"]["error_m"]["median"] <= high
 
 
-def test_differences_are_from_the_baseline_and_see_what_is_there(comparison: Comparison) -> None:
+def test_difference_from_the_baseline(comparison: Comparison) -> None:
     systems = comparison.document["systems"]
     assert "difference" not in systems["clip"]
     difference = systems["sw-clip"]["difference"]
     assert difference["from"] == "clip"
     expected = systems["sw-clip"]["mean"]["error_m"]["median"] - systems["clip"]["mean"]["error_m"]["median"]
     assert difference["median"]["value"] == pytest.approx(expected)
-    assert difference["median"]["high"] < 0.0  # four times sharper scores must show
+    assert difference["median"]["high"] < 0.0  # four times sharper scores
 
 
-def test_the_table_is_text_of_the_same_figures(comparison: Comparison) -> None:
+def test_console_table(comparison: Comparison) -> None:
     title, columns, rows = comparison_table(comparison.document)
     assert "mean of 2 seeds" in title
     assert {len(row) for row in rows} == {len(columns)}
-    assert [row[0] for row in rows] == ["clip", "sw-clip", "(floor)", "(random)"]
+    assert [row[0] for row in rows] == ["clip", "sw-clip", "(oracle error)", "(random baseline)"]
     assert rows[0][-1] == ""
     assert rows[1][-1].startswith("-")
 
 
-def test_systems_on_other_queries_are_refused(made_up: Any) -> None:
+def test_systems_with_different_queries_raise(made_up: Any) -> None:
     with pytest.raises(MismatchError, match="one manifest"):
         compare({"a": {0: made_up(1)}, "b": {0: made_up(1, per_city=64)}}, {})
 
 
-def test_a_comparison_of_nothing_is_refused(made_up: Any) -> None:
+def test_empty_comparison_raises(made_up: Any) -> None:
     with pytest.raises(ConfigError, match="at least one system"):
         compare({}, {})
     with pytest.raises(ConfigError, match="at least one seed"):

@@ -1,4 +1,4 @@
-"""Tables of regions, agreement, moved queries and further figures: what they say, and what they do not know."""
+"""Tables of districts, agreement, query changes and further figures."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from swclip.comparison.comparison import Comparison, compare
 from swclip.comparison.detail_tables import (
     agreement_bars,
     agreement_table,
+    changes_by_pair,
+    changes_table,
     further_table,
-    moved_pairs,
-    moved_table,
     winner_sentences,
     winner_tables,
 )
@@ -28,42 +28,49 @@ def comparison(made_up: Any) -> Comparison:
     return compare(runs, {}, reference="sw", resamples=40)
 
 
-def region(first: str | None, gap: dict[str, float | None] | None, n: int = 20) -> dict[str, Any]:
+def district(first: str | None, gap: dict[str, float | None] | None, n: int = 20) -> dict[str, Any]:
     median = {"a": 10.0, "b": 12.0}
     return {"n": n, "blocks": 9, "median": median, "first": first, "second": "b", "gap": gap, "difference": {}}
 
 
-def test_regions_say_who_is_ahead_and_whether_it_is_shown() -> None:
+def test_winner_tables_state_significance() -> None:
     regions = {
-        "shown": region("a", {"value": -2.0, "low": -3.0, "high": -1.0}, 40),
-        "not": region("a", {"value": -2.0, "low": -3.0, "high": 1.0}, 30),
-        "few": region("a", {"value": -2.0, "low": None, "high": None}),
-        "tie": {**region(None, None, 10), "second": None},
+        "significant": district("a", {"value": -2.0, "low": -3.0, "high": -1.0}, 40),
+        "not significant": district("a", {"value": -2.0, "low": -3.0, "high": 1.0}, 30),
+        "few blocks": district("a", {"value": -2.0, "low": None, "high": None}),
+        "tie": {**district(None, None, 10), "second": None},
     }
     wins = {"a": {"regions": 3, "shown": 1}, "b": {"regions": 0, "shown": 0}}
     document = {"winners": {"min_blocks": 8, "regions": regions, "wins": wins}}
     table, rest = winner_tables(document)
     assert rest is None
     rows = {row.cells[0].text: row.cells for row in table.rows}
-    assert list(rows) == ["shown", "not", "few", "tie"]
-    assert [rows[name][-1].note for name in rows] == ["", "no difference shown", "fewer than 8 blocks, no interval", ""]
+    assert list(rows) == ["significant", "not significant", "few blocks", "tie"]
+    assert [rows[name][-1].note for name in rows] == ["", "interval includes 0", "no interval, fewer than 8 blocks", ""]
     assert [rows[name][2].best for name in rows] == [True, False, False, False]
-    assert (rows["tie"][2].text, rows["tie"][2].small) == ("none by itself", "10 m")
-    assert (rows["few"][2].text, rows["few"][2].small, rows["few"][3].small) == ("a", "10 m", "12 m")
-    assert winner_sentences(document) == ["Of 4 regions the smallest median is that of a in 3 (1 shown)."]
+    assert (rows["tie"][2].text, rows["tie"][2].small) == ("tied", "10 m")
+    assert (rows["few blocks"][2].text, rows["few blocks"][2].small, rows["few blocks"][3].small) == (
+        "a",
+        "10 m",
+        "12 m",
+    )
+    assert winner_sentences(document) == [
+        "System with the smallest median, by number of districts (4): a in 3 (1 significant)."
+    ]
 
 
-def test_many_regions_are_folded_and_chance_is_counted() -> None:
+def test_many_districts_are_folded_and_false_positives_counted() -> None:
     gap = {"value": -2.0, "low": -3.0, "high": 1.0}
-    regions = {f"r{at:02d}": region("a", {**gap, "high": -1.0} if at == 3 else gap) for at in range(40)}
+    regions = {f"r{at:02d}": district("a", {**gap, "high": -1.0} if at == 3 else gap) for at in range(40)}
     document = {"winners": {"min_blocks": 8, "regions": regions, "wins": {"a": {"regions": 40, "shown": 1}}}}
-    some, rest = winner_tables(document)
+    first, rest = winner_tables(document)
     assert rest is not None
-    assert (len(some.rows), len(rest.rows)) == (15, 25)
-    assert "1 of 40 gaps leave 0 out; were all systems alike, about 2 would by chance." in winner_sentences(document)
+    assert (len(first.rows), len(rest.rows)) == (15, 25)
+    text = "The intervals of 1 of 40 gaps exclude 0; without any differences, about 2 would exclude it by chance."
+    assert text in winner_sentences(document)
 
 
-def test_the_bars_of_a_pair_are_found_whichever_way_round(comparison: Comparison) -> None:
+def test_agreement_bars_of_a_pair_in_either_order(comparison: Comparison) -> None:
     for names in (("clip", "plus"), ("plus", "clip")):
         bars = agreement_bars(comparison.document, *names)
         assert [bar.radius_m for bar in bars] == [25, 100]
@@ -72,18 +79,18 @@ def test_the_bars_of_a_pair_are_found_whichever_way_round(comparison: Comparison
     assert len(agreement_table(comparison.document).rows) == 3 * 2
 
 
-def test_moved_queries_pair_by_pair(comparison: Comparison) -> None:
-    table = moved_table(comparison.document)
+def test_changes_by_pair(comparison: Comparison) -> None:
+    table = changes_table(comparison.document)
     assert [row.cells[0].text for row in table.rows] == [
-        "sw against clip",
-        "plus against clip",
-        "plus against sw",
+        "sw compared with clip",
+        "plus compared with clip",
+        "plus compared with sw",
         "clip, between seeds",
         "sw, between seeds",
         "plus, between seeds",
     ]
     assert [row.reference for row in table.rows] == [False] * 3 + [True] * 3
-    pairs = moved_pairs(comparison.document, "sw", "plus")
+    pairs = changes_by_pair(comparison.document, "sw", "plus")
     assert (pairs[0].system, pairs[0].against) == ("plus", "sw")
     gains = next(pair for pair in pairs if pair.system == "sw").gains
     assert gains is not None
@@ -108,9 +115,9 @@ def test_further_figures_of_reports_that_have_them(comparison: Comparison) -> No
         "calibration": {"levels": levels},
     }
     table, note = further_table(document)
-    assert table.columns[4:] == ["nDCG@20", "GeoScore", "80 % hold", "80 % area"]
+    assert table.columns[4:] == ["nDCG@20", "GeoScore", "80 % coverage", "80 % area"]
     texts = {row.cells[0].text: [cell.text for cell in row.cells[4:]] for row in table.rows}
     assert texts["plus"] == ["0.500", "4,800", "81.0 %", "0.0123 km²"]
     assert texts["clip"] == ["\N{EN DASH}"] * 4
-    assert note.endswith("A dash: not in the system's reports.")
+    assert note.endswith("A dash means that the reports of the system do not have the figure.")
     assert "GeoScore" in note

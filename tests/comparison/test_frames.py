@@ -1,4 +1,4 @@
-"""A comparison as frames and HTML: the same numbers as its document."""
+"""A comparison as data frames and HTML: the figures of its document."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from swclip.comparison.comparison import Comparison, compare
-from swclip.comparison.findings import shown
+from swclip.comparison.findings import excludes_zero
 
 NASTY = "<b>&"
 
@@ -22,7 +22,7 @@ def comparison(made_up: Any) -> Comparison:
     return compare(runs, {}, resamples=40)
 
 
-def test_systems(comparison: Comparison) -> None:
+def test_systems_frame(comparison: Comparison) -> None:
     frame = comparison.systems.set_index("system")
     assert frame["median_m"].is_monotonic_increasing
     for name, system in comparison.document["systems"].items():
@@ -38,46 +38,46 @@ def test_systems(comparison: Comparison) -> None:
     )
 
 
-def test_differences(comparison: Comparison) -> None:
+def test_differences_frame(comparison: Comparison) -> None:
     frame = comparison.differences
     assert len(frame) == 5
     for row in frame.itertuples():
-        own = comparison.document["systems"][NASTY]["difference"][row.figure]
+        expected = comparison.document["systems"][NASTY]["difference"][row.figure]
         assert (row.system, row.against, row.value, row.low, row.high) == (
             NASTY,
             "base",
-            own["value"],
-            own["low"],
-            own["high"],
+            expected["value"],
+            expected["low"],
+            expected["high"],
         )
-        assert row.shown == shown(own)
-        assert row.better == ((own["value"] < 0) != row.figure.startswith("within"))
+        assert row.shown == excludes_zero(expected)
+        assert row.better == ((expected["value"] < 0) != row.figure.startswith("within"))
 
 
-def test_regions(comparison: Comparison) -> None:
+def test_districts_frame(comparison: Comparison) -> None:
     frame = comparison.regions
     assert len(frame) == 3 * 2
-    for name, own in comparison.document["winners"]["regions"].items():
+    for name, winner in comparison.document["winners"]["regions"].items():
         rows = frame[frame["region"] == name].set_index("system")
-        assert rows.loc[own["first"], "rank"] == 1
-        assert rows.loc[own["second"], "rank"] == 2
+        assert rows.loc[winner["first"], "rank"] == 1
+        assert rows.loc[winner["second"], "rank"] == 2
         assert np.isnan(rows.loc["base", "difference_m"])
-        assert rows.loc[NASTY, "difference_m"] == own["difference"][NASTY]["value"]
+        assert rows.loc[NASTY, "difference_m"] == winner["difference"][NASTY]["value"]
     assert frame["low_m"].dtype == np.float64
 
 
-def test_moved_and_plot(comparison: Comparison) -> None:
-    assert len(comparison.moved) == 45
-    first = comparison.moved.iloc[0]
+def test_query_changes_and_plot(comparison: Comparison) -> None:
+    assert len(comparison.query_changes) == 45
+    first = comparison.query_changes.iloc[0]
     assert first[f"{NASTY}_change_m"] == pytest.approx(first[f"{NASTY}_error_m"] - first["base_error_m"])
     axes = comparison.plot("Two").axes[0]
     assert [line.get_label() for line in axes.get_lines()[2:]] == [*comparison.systems["system"], "oracle error"]
     assert axes.get_title(loc="left") == "Two"
 
 
-def test_html_shows_names_as_text(comparison: Comparison) -> None:
+def test_html_escapes_names(comparison: Comparison) -> None:
     html = comparison._repr_html_()
     assert "&lt;b&gt;&amp;" in html
     assert NASTY not in html
     assert html.count("<table>") == html.count("</table>") == 2
-    assert "Difference from base" in html
+    assert "Paired difference from base" in html

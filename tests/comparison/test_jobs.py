@@ -1,4 +1,4 @@
-"""Runs of a benchmark in processes of their own: failures by name, warnings, and nothing left running."""
+"""Runs of a benchmark in separate processes: failures, warnings and interruption."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def make_run(town: Path, small: Callable[..., TrainingConfig], tmp_path: Path) -
 
 @pytest.fixture
 def programs(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Python programs by name of a run, that are started in place of `swclip train`."""
+    """Python programs by name of a run that replace `swclip train`."""
     by_run: dict[str, str] = {}
     start = subprocess.Popen
 
@@ -58,9 +58,7 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_a_failed_run_is_named_and_does_not_stop_the_others(
-    make_run: Make, count: int, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_failed_run_does_not_stop_the_others(make_run: Make, count: int, caplog: pytest.LogCaptureFixture) -> None:
     nearest = dataclasses.replace(make_run("nearest"), system=NEAREST, seed=UNSEEDED, folder=None)
     runs = [make_run("first"), make_run("refused", region="borough", batch={"balance_regions": True}), nearest]
     reported: list[tuple[str, int, int]] = []
@@ -86,10 +84,10 @@ def test_a_failed_run_is_named_and_does_not_stop_the_others(
     [
         ("raise RuntimeError('rain')", "RuntimeError: rain"),
         ("import sys; sys.exit(7)", "its process ended with exit code 7."),
-        ("import os; os.kill(os.getpid(), 9)", "its process was ended by signal 9, perhaps for want of memory"),
+        ("import os; os.kill(os.getpid(), 9)", "its process was ended by signal 9, possibly out of memory"),
     ],
 )
-def test_a_process_that_breaks_down_is_a_failure_with_its_last_line(
+def test_crashed_process_is_a_failure_with_its_last_line(
     make_run: Make, programs: dict[str, str], program: str, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     programs["broken"] = program
@@ -102,7 +100,7 @@ def test_a_process_that_breaks_down_is_a_failure_with_its_last_line(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent by signal")
-def test_an_interruption_stops_all_processes_and_lets_them_clear_up(
+def test_interruption_stops_all_processes_after_cleanup(
     make_run: Make, programs: dict[str, str], tmp_path: Path
 ) -> None:
     cleared = tmp_path / "cleared"
@@ -129,7 +127,7 @@ def test_an_interruption_stops_all_processes_and_lets_them_clear_up(
     assert json.loads((training.folder / "run.json").read_text())["status"] == "running"
 
 
-def test_no_job_at_a_time_is_refused() -> None:
+def test_zero_jobs_raise() -> None:
     with pytest.raises(ConfigError, match="jobs is 0"):
         run_all([], 0)
 

@@ -1,14 +1,17 @@
-"""Cities that were left out one after another, as one evaluation."""
+"""Pooling over held-out cities and over seeds."""
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from swclip.comparison.comparison import compare
-from swclip.comparison.pooling import pool_evaluations
+from swclip.comparison.pooling import mean_report, pool_evaluations, seed_spread
 from swclip.errors import InputError, MismatchError
 from swclip.evaluation.result import Evaluation
 from swclip.geo.distance import geodesic_m
@@ -49,28 +52,28 @@ def test_each_query_is_counted_once_and_not_each_city(parts: list[Evaluation]) -
         assert report.estimators[name].error_m.median == np.median(own)
     assert parts[0].report.model_fields_set - {"made_with"} <= report.model_fields_set
     for name, level in report.levels.items():
-        own = [part.report.levels[name] for part in parts]
-        right = sum(round(entry.accuracy * entry.n) for entry in own)
-        assert level.n == sum(entry.n for entry in own)
+        levels = [part.report.levels[name] for part in parts]
+        right = sum(round(entry.accuracy * entry.n) for entry in levels)
+        assert level.n == sum(entry.n for entry in levels)
         assert level.accuracy == pytest.approx(right / level.n)
     assert report.levels
 
 
-def test_each_query_keeps_the_guesses_of_its_own_part(parts: list[Evaluation]) -> None:
-    guesses = pool_evaluations(parts).report.baselines
-    floors = np.concatenate([part.predictions["floor_m"] for part in parts])
-    assert guesses.floor.median == np.median(floors)
+def test_each_query_has_the_baselines_of_its_part(parts: list[Evaluation]) -> None:
+    pooled = pool_evaluations(parts).report.baselines
+    oracle = np.concatenate([part.predictions["floor_m"] for part in parts])
+    assert pooled.floor.median == np.median(oracle)
     errors = []
     for part in parts:
         constant = part.report.baselines.constant
         for row in part.predictions.itertuples():
             errors.append(geodesic_m([row.lat_deg, row.lon_deg], [constant.lat_deg, constant.lon_deg])[0])
-    assert guesses.constant.mean == pytest.approx(np.mean(errors))
-    # A blind guess is within the query's own city: pooled over the cities' candidates it would be 100 km off.
-    assert guesses.random.p99 < 2_000.0
+    assert pooled.constant.mean == pytest.approx(np.mean(errors))
+    # Random candidates are from the city of the query: from all cities their errors would be 100 km.
+    assert pooled.random.p99 < 2_000.0
 
 
-def test_blocks_of_different_cities_are_different(parts: list[Evaluation]) -> None:
+def test_blocks_of_different_cities_differ(parts: list[Evaluation]) -> None:
     for part in parts:
         part.predictions["block"] = part.predictions["block"].str.replace("^[A-Z][a-z]+", "here", regex=True)
     pooled = pool_evaluations(parts)
@@ -83,8 +86,38 @@ def test_pooled_systems_can_be_compared(parts: list[Evaluation]) -> None:
     assert document["systems"]["b"]["difference"]["median"]["value"] == 0.0
 
 
-def test_a_query_in_two_parts_is_refused(parts: list[Evaluation]) -> None:
+def test_repeated_query_raises(parts: list[Evaluation]) -> None:
     with pytest.raises(MismatchError, match="is a query of two"):
         pool_evaluations([parts[0], parts[0]])
     with pytest.raises(InputError, match="no evaluations"):
         pool_evaluations([])
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=5))
+def test_mean_report_averages_at_every_depth(values: list[float]) -> None:
+    reports = [{"a": {"b": value, "c": [value, 2 * value]}, "d": "same", "e": None} for value in values]
+    mean = mean_report(reports)
+    expected = sum(values) / len(values)
+    assert mean["a"]["b"] == pytest.approx(expected, abs=1e-6)
+    assert mean["a"]["c"] == pytest.approx([expected, 2 * expected], abs=1e-6)
+    assert (mean["d"], mean["e"]) == ("same", None)
+
+
+def test_mean_report_of_other_values_and_missing_keys() -> None:
+    assert mean_report([{"a": "x", "b": 1}, {"a": "y"}]) == {"a": None}
+    assert mean_report([{"n": 7}, {"n": 7}]) == {"n": 7}
+    assert mean_report([{"n": True}, {"n": False}]) == {"n": None}
+
+
+def test_seed_spread_is_the_sample_standard_deviation() -> None:
+    medians, shares = [10.0, 14.0, 30.0], [0.5, 0.25, 0.75]
+    reports = [
+        {"error_m": {"median": m, "mean": 2 * m}, "accuracy_within_m": dict.fromkeys(("25", "50", "100"), share)}
+        for m, share in zip(medians, shares, strict=True)
+    ]
+    spread = seed_spread(reports)
+    assert spread is not None
+    assert spread["error_m"]["median"] == pytest.approx(statistics.stdev(medians))
+    assert spread["error_m"]["mean"] == pytest.approx(2 * statistics.stdev(medians))
+    assert spread["accuracy_within_m"]["50"] == pytest.approx(statistics.stdev(shares))
+    assert seed_spread(reports[:1]) is None

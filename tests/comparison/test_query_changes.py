@@ -1,4 +1,4 @@
-"""Agreement and the queries that moved most: hand-made examples, loops, and what turning a pair round does."""
+"""Agreement and query changes: hand-made examples, loops and symmetry."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swclip.comparison.query_changes import agreement, log_ratio, moved, moved_between_seeds, query_table
+from swclip.comparison.query_changes import agreement, changes_between_seeds, log_ratio, query_changes, query_table
 
 N = 40
 FRAME = pd.DataFrame(
@@ -32,7 +32,7 @@ def errors(seed: int, seeds: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("radius", [25, 100])
-def test_agreement_against_a_loop_over_pairs_of_seeds(radius: int) -> None:
+def test_agreement_equals_a_loop_over_pairs_of_seeds(radius: int) -> None:
     a, b = errors(0, 3), errors(1, 2)
     count = {"both": 0, "only_first": 0, "only_second": 0, "neither": 0}
     for run_a in a.tolist():
@@ -47,14 +47,16 @@ def test_agreement_against_a_loop_over_pairs_of_seeds(radius: int) -> None:
     assert (turned["both"], turned["only_first"]) == pytest.approx((found["both"], found["only_second"]))
 
 
-def test_an_error_on_the_radius_is_within_it() -> None:
+def test_radius_is_inclusive() -> None:
     assert agreement(np.array([[100.0]]), np.array([[100.1]]), 100.0)["only_first"] == 1.0
 
 
-def test_the_queries_that_moved_most_against_sorting() -> None:
+def test_query_changes_equal_sorting() -> None:
     systems = {"a": errors(0, 3), "b": errors(1, 1)}
-    found = moved(FRAME, systems, "a", "b")
-    typical = {name: [statistics.median(column) for column in own.T.tolist()] for name, own in systems.items()}
+    found = query_changes(FRAME, systems, "a", "b")
+    typical = {
+        name: [statistics.median(column) for column in of_system.T.tolist()] for name, of_system in systems.items()
+    }
     ratio = [math.log(max(x, 10.0) / max(y, 10.0)) for x, y in zip(typical["a"], typical["b"], strict=True)]
     order = sorted(range(N), key=lambda row: ratio[row])
     assert [row["image_id"] for row in found["gains"]] == [f"q{row:02d}" for row in order[:10]]
@@ -73,10 +75,10 @@ def test_the_queries_that_moved_most_against_sorting() -> None:
     assert found["nearer"] == pytest.approx(statistics.mean(halved))
 
 
-def test_nothing_moves_below_ten_metres_and_exactly_twice_counts() -> None:
+def test_errors_below_ten_metres_are_equal_and_factor_is_inclusive() -> None:
     a, b = np.array([[1.0, 20.0, 40.0]]), np.array([[9.0, 10.0, 80.0]])
     frame = FRAME.iloc[:3]
-    found = moved(frame, {"a": a, "b": b}, "a", "b")
+    found = query_changes(frame, {"a": a, "b": b}, "a", "b")
     assert [row["image_id"] for row in found["gains"]] == ["q02"]
     assert [row["image_id"] for row in found["losses"]] == ["q01"]
     assert (found["nearer"], found["farther"]) == pytest.approx((1 / 3, 1 / 3))
@@ -84,29 +86,29 @@ def test_nothing_moves_below_ten_metres_and_exactly_twice_counts() -> None:
 
 
 @given(st.integers(0, 1000), st.integers(1, 3), st.integers(1, 3))
-def test_turning_a_pair_round_turns_gains_into_losses(seed: int, s: int, t: int) -> None:
+def test_reversed_pair_swaps_gains_and_losses(seed: int, s: int, t: int) -> None:
     systems = {"a": errors(seed, s), "b": errors(seed + 1, t)}
-    there, back = moved(FRAME, systems, "a", "b"), moved(FRAME, systems, "b", "a")
+    there, back = query_changes(FRAME, systems, "a", "b"), query_changes(FRAME, systems, "b", "a")
     assert (there["nearer"], there["farther"]) == (back["farther"], back["nearer"])
     assert [row["image_id"] for row in there["gains"]] == [row["image_id"] for row in back["losses"]]
     assert [row["change_m"] for row in there["losses"]] == [-row["change_m"] for row in back["gains"]]
 
 
-def test_between_seeds_is_the_mean_over_ordered_pairs() -> None:
-    own = errors(4, 3)
+def test_changes_between_seeds_is_the_mean_over_ordered_pairs() -> None:
+    seeds = errors(4, 3)
     shares = [
         statistics.mean(
-            max(x, 10.0) <= 0.5 * max(y, 10.0) for x, y in zip(own[s].tolist(), own[t].tolist(), strict=True)
+            max(x, 10.0) <= 0.5 * max(y, 10.0) for x, y in zip(seeds[s].tolist(), seeds[t].tolist(), strict=True)
         )
         for s in range(3)
         for t in range(3)
         if s != t
     ]
-    assert moved_between_seeds(own) == pytest.approx(statistics.mean(shares))
-    assert moved_between_seeds(own[:1]) is None
+    assert changes_between_seeds(seeds) == pytest.approx(statistics.mean(shares))
+    assert changes_between_seeds(seeds[:1]) is None
 
 
-def test_the_table_holds_every_query_once_and_the_most_moved_first() -> None:
+def test_query_table_has_every_query_once_and_largest_changes_first() -> None:
     systems = {"base": errors(0, 1), "other": errors(1, 2)}
     table = query_table(FRAME, systems, {"base": ["0"], "other": ["0", "7"]}, "base")
     assert sorted(table["image_id"]) == FRAME["image_id"].tolist()
@@ -121,5 +123,5 @@ def test_the_table_holds_every_query_once_and_the_most_moved_first() -> None:
     for line in table.itertuples():
         assert line.base_error_m == systems["base"][0, row[line.image_id]]
         assert line.other_change_m == pytest.approx(line.other_error_m - line.base_error_m)
-    moves = np.abs(log_ratio(table["other_error_m"].to_numpy(), table["base_error_m"].to_numpy()))
-    assert (np.diff(moves) <= 1e-12).all()
+    changes = np.abs(log_ratio(table["other_error_m"].to_numpy(), table["base_error_m"].to_numpy()))
+    assert (np.diff(changes) <= 1e-12).all()

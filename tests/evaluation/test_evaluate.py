@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fixtures.models import tiny_model
 from swclip.calibration.posterior_config import PosteriorConfig, write_posterior
 from swclip.cli.evaluate import evaluate as evaluate_command
 from swclip.data.manifest import Manifest, read_manifest, write_manifest
@@ -27,7 +28,6 @@ from swclip.evaluation.report import Truth, read_report, report_of
 from swclip.files import write_json
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import geodesic_m
-from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
 from swclip.models.locator_model import LocatorModel
 from swclip.training.run import RunFacts
 
@@ -61,12 +61,7 @@ def splits(manifest: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Spli
 
 @pytest.fixture(scope="module")
 def model(manifest: Manifest) -> LocatorModel:
-    config = ModelConfig(
-        image=ImageConfig(size_px=32, head_width=16),
-        location=LocationConfig(text_tower="none", grid_levels=2, grid_log2_size=8, hidden_width=16),
-        embedding_dim=8,
-    )
-    return LocatorModel.create(config, manifest.positions_deg).eval()
+    return tiny_model(manifest.positions_deg)
 
 
 @pytest.fixture

@@ -1,11 +1,9 @@
-"""Small models of every kind, photographs to verify exports on, and a gallery."""
+"""Photographs to verify exports on, and a gallery."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,35 +12,7 @@ from PIL import Image
 
 from swclip.calibration.posterior_config import PosteriorConfig, write_posterior
 from swclip.cli.app import run
-from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
 from swclip.models.locator_model import LocatorModel
-
-POSITIONS = np.array([[53.80, -1.55], [53.801, -1.549], [53.96, -1.08], [-33.86, 151.2]])
-
-
-@pytest.fixture(scope="session")
-def make_model(towers: Path) -> Callable[..., LocatorModel]:
-    """Factory of models; `image` and `text` are builtin:small, none, or a name in the folder of towers."""
-
-    def make(
-        image: str = "builtin:small",
-        text: str = "none",
-        *,
-        image_side: dict[str, Any] | None = None,
-        **location: Any,
-    ) -> LocatorModel:
-        def named(name: str) -> str:
-            return name if ":" in name or name == "none" else str(towers / name)
-
-        base = LocationConfig(text_tower="none", grid_levels=4, grid_log2_size=8, grid_features=3, hidden_width=16)
-        config = ModelConfig(
-            image=ImageConfig(**{"tower": named(image), "size_px": 32, "head_width": 16, **(image_side or {})}),
-            location=dataclasses.replace(base, text_tower=named(text), **location),
-            embedding_dim=12,
-        )
-        return LocatorModel.create(config, POSITIONS, 0).eval()
-
-    return make
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,7 @@ def test_exports_embeddings_of_a_gallery(
         (["run", "--out=o", "--location", "--word", "Leeds"], 5, "--word 'Leeds': write FIELD=WORDS"),
         (["run", "--out=o", "--opset", "11", "--photographs", "photo.jpg"], 5, "--opset 11: the graphs need 18"),
         (["gallery", "--out=o", "--embeddings=int8", "--location"], 5, "--embeddings writes a gallery's embeddings"),
-        (["run", "--out=o", "--embeddings=int8"], 3, "no gallery is there"),
+        (["run", "--out=o", "--embeddings=int8"], 3, "is not a gallery"),
         (["gallery", "--out=gallery", "--embeddings=int8"], 2, "gallery: is a folder; with --embeddings, --out is"),
         (["gallery", "--out=gallery"], 2, "gallery: exists and contains no export.json"),
         (["nowhere", "--out=o"], 3, "nowhere: is not a swclip model"),

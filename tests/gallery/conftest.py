@@ -1,4 +1,4 @@
-"""Galleries of made-up vectors: what the table holds needs no model."""
+"""Galleries of generated vectors, without a model."""
 
 from __future__ import annotations
 

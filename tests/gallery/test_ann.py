@@ -1,4 +1,4 @@
-"""Search in a Lance table: the index finds what the loop finds, and stays right when rows come and go."""
+"""Search in a Lance table: the index against a loop, also after rows are added and deleted."""
 
 from __future__ import annotations
 
@@ -72,14 +72,14 @@ def by_loop(values: np.ndarray, query: np.ndarray, k: int, keep: Callable[[int],
     return [n for _, n in sorted(scored)[:k]]
 
 
-def test_exact_search_is_the_loop(make: Make) -> None:
+def test_exact_search_equals_a_loop(make: Make) -> None:
     values, queries = vectors(900), vectors(5, seed=1)
     table = make(values)
-    found = exact_search(table, "embedding", queries, 7)
+    result = exact_search(table, "embedding", queries, 7)
     for row, query in enumerate(queries):
-        assert numbers(table, found.row_ids[row]) == by_loop(values, query, 7)
-        assert found.similarities[row] == pytest.approx(np.sort(values @ query)[::-1][:7], abs=1e-6)
-    assert search(table, "embedding", queries, 7).row_ids.tolist() == found.row_ids.tolist()  # there is no index
+        assert numbers(table, result.row_ids[row]) == by_loop(values, query, 7)
+        assert result.similarities[row] == pytest.approx(np.sort(values @ query)[::-1][:7], abs=1e-6)
+    assert search(table, "embedding", queries, 7).row_ids.tolist() == result.row_ids.tolist()  # there is no index
 
 
 @pytest.mark.parametrize("kind", ["bits", "vectors"])
@@ -90,22 +90,22 @@ def test_a_thorough_search_by_the_index_is_exact(make: Make, kind: Any) -> None:
     assert state is not None
     assert (state.kind, state.indexed, state.unindexed) == ({"bits": "IVF_RQ", "vectors": "IVF_FLAT"}[kind], 900, 0)
     for k in (1, 10, 900):
-        found, truth = (
+        result, truth = (
             search(table, "embedding", queries, k, effort=THOROUGH),
             exact_search(table, "embedding", queries, k),
         )
-        assert found.row_ids.tolist() == truth.row_ids.tolist()
-        assert found.similarities == pytest.approx(truth.similarities, abs=1e-6)
+        assert result.row_ids.tolist() == truth.row_ids.tolist()
+        assert result.similarities == pytest.approx(truth.similarities, abs=1e-6)
 
 
-def test_the_index_is_used_and_its_recall_is_what_a_loop_counts(make: Make) -> None:
+def test_the_index_is_used_and_its_recall_equals_a_loop(make: Make) -> None:
     values, queries = vectors(3000, 64), vectors(20, 64, seed=1)
     table = make(values)
     build_index(table, "embedding", "bits", partitions=30)
     hasty = Effort(probes=1, refine=1)
-    found = search(table, "embedding", queries, 10, effort=hasty)
+    result = search(table, "embedding", queries, 10, effort=hasty)
     hits = [
-        len(set(numbers(table, found.row_ids[row])) & set(by_loop(values, query, 10))) / 10
+        len(set(numbers(table, result.row_ids[row])) & set(by_loop(values, query, 10))) / 10
         for row, query in enumerate(queries)
     ]
     measured = measured_recall(table, "embedding", queries, [1, 10, 5000], hasty)
@@ -120,27 +120,27 @@ def test_the_index_is_used_and_its_recall_is_what_a_loop_counts(make: Make) -> N
     }
 
 
-def test_equals_at_the_edge_do_not_count_as_misses(make: Make) -> None:
+def test_ties_at_k_do_not_count_as_misses(make: Make) -> None:
     table = make(np.repeat(vectors(40), 50, axis=0))  # entries at one position have one embedding
     build_index(table, "embedding", "vectors", partitions=2)
     assert measured_recall(table, "embedding", vectors(9, seed=1), [10], THOROUGH)["recall_at_10"] == 1.0
 
 
 @pytest.mark.parametrize("kind", ["bits", "vectors"])
-def test_rows_without_a_vector_are_in_no_answer(make: Make, kind: Any) -> None:
+def test_rows_without_a_vector_are_never_returned(make: Make, kind: Any) -> None:
     values, null = vectors(300), np.arange(300) % 3 == 0
     table = make(values, null)
     for _ in range(2):
-        found = search(table, "embedding", values[:4], 300, effort=THOROUGH)
-        assert ((found.row_ids != NOTHING).sum(axis=1) == 200).all()
-        assert np.isneginf(found.similarities[:, 200:]).all()
-        assert numbers(table, found.row_ids[1])[0] == 1
-        assert not {n for n in numbers(table, found.row_ids[0]) if n % 3 == 0}
+        result = search(table, "embedding", values[:4], 300, effort=THOROUGH)
+        assert ((result.row_ids != NOTHING).sum(axis=1) == 200).all()
+        assert np.isneginf(result.similarities[:, 200:]).all()
+        assert numbers(table, result.row_ids[1])[0] == 1
+        assert not {n for n in numbers(table, result.row_ids[0]) if n % 3 == 0}
         build_index(table, "embedding", kind)
 
 
 @pytest.mark.parametrize("kind", ["bits", "vectors"])
-def test_rows_that_come_and_go(make: Make, kind: Any) -> None:
+def test_added_and_deleted_rows(make: Make, kind: Any) -> None:
     values, more = vectors(600), vectors(30, seed=2)
     table = make(values)
     build_index(table, "embedding", kind, partitions=6)
@@ -148,33 +148,33 @@ def test_rows_that_come_and_go(make: Make, kind: Any) -> None:
     state = index_state(table, "embedding")
     assert state is not None
     assert (state.indexed, state.unindexed) == (600, 30)
-    for _ in range(2):  # found at once, and after they went into the index
-        found = search(table, "embedding", more, 1, effort=THOROUGH)
-        assert numbers(table, found.row_ids[:, 0]) == list(range(600, 630))
+    for _ in range(2):  # before and after they are in the index
+        result = search(table, "embedding", more, 1, effort=THOROUGH)
+        assert numbers(table, result.row_ids[:, 0]) == list(range(600, 630))
         refresh_index(table)
     state = index_state(table, "embedding")
     assert state is not None
     assert (state.indexed, state.unindexed) == (630, 0)
     table.delete("number < 10 OR number = 605")
-    everything = search(table, "embedding", values[:1], 630, effort=THOROUGH).row_ids[0]
-    assert sorted(numbers(table, everything)) == [*range(10, 605), *range(606, 630)]
+    all_ids = search(table, "embedding", values[:1], 630, effort=THOROUGH).row_ids[0]
+    assert sorted(numbers(table, all_ids)) == [*range(10, 605), *range(606, 630)]
     refresh_index(table)
-    everything = search(table, "embedding", values[:1], 630, effort=THOROUGH).row_ids[0]
-    assert sorted(numbers(table, everything)) == [*range(10, 605), *range(606, 630)]
+    all_ids = search(table, "embedding", values[:1], 630, effort=THOROUGH).row_ids[0]
+    assert sorted(numbers(table, all_ids)) == [*range(10, 605), *range(606, 630)]
     changed = rows_of(more[:1], start=20)
     table.merge_insert("number").when_matched_update_all().execute(changed)
-    found = search(table, "embedding", np.stack([values[20], more[0]]), 2, effort=THOROUGH)
-    assert 20 not in numbers(table, found.row_ids[0])[:1]
-    assert sorted(numbers(table, found.row_ids[1])) == [20, 600]
+    result = search(table, "embedding", np.stack([values[20], more[0]]), 2, effort=THOROUGH)
+    assert 20 not in numbers(table, result.row_ids[0])[:1]
+    assert sorted(numbers(table, result.row_ids[1])) == [20, 600]
 
 
-def test_conditions_hold_and_narrow_ones_find_all_the_same(make: Make) -> None:
+def test_conditions_are_met_and_narrow_ones_find_all_rows(make: Make) -> None:
     values = vectors(1000)
     table = make(values)
     for _ in range(2):
-        found = search(table, "embedding", values[:3], 5, where="city = 'York'", effort=THOROUGH)
+        result = search(table, "embedding", values[:3], 5, where="city = 'York'", effort=THOROUGH)
         for row in range(3):
-            assert numbers(table, found.row_ids[row]) == by_loop(values, values[row], 5, lambda n: n % 2 == 1)
+            assert numbers(table, result.row_ids[row]) == by_loop(values, values[row], 5, lambda n: n % 2 == 1)
         rare = search(table, "embedding", values[:1], 5, where="number IN (3, 500, 901)", effort=Effort(1, 1))
         assert sorted(numbers(table, rare.row_ids[0])) == [3, 500, 901]
         build_index(table, "embedding", partitions=10)
@@ -188,13 +188,13 @@ def test_tiny_tables(make: Make, count: int, kind: Any) -> None:
     state = build_index(table, "embedding", kind, partitions=50)
     assert state is not None
     assert state.indexed == count
-    found = search(table, "embedding", values, count + 3, effort=THOROUGH)
-    assert found.row_ids.shape == (count, count + 3)
-    assert [numbers(table, row)[0] for row in found.row_ids] == list(range(count))
-    assert (found.row_ids[:, count:] == NOTHING).all()
+    result = search(table, "embedding", values, count + 3, effort=THOROUGH)
+    assert result.row_ids.shape == (count, count + 3)
+    assert [numbers(table, row)[0] for row in result.row_ids] == list(range(count))
+    assert (result.row_ids[:, count:] == NOTHING).all()
 
 
-def test_where_there_is_nothing_to_index(make: Make) -> None:
+def test_a_column_without_vectors_has_no_index(make: Make) -> None:
     table = make(vectors(50), np.ones(50, dtype=bool))
     assert build_index(table, "embedding") is None
     assert index_state(table, "embedding") is None
@@ -205,7 +205,7 @@ def test_where_there_is_nothing_to_index(make: Make) -> None:
     assert state.kind == "IVF_FLAT"
 
 
-def test_an_index_can_be_made_again(make: Make) -> None:
+def test_an_index_can_be_rebuilt(make: Make) -> None:
     table = make(vectors(500))
     build_index(table, "embedding", "bits")
     state = build_index(table, "embedding", "vectors")
@@ -214,19 +214,19 @@ def test_an_index_can_be_made_again(make: Make) -> None:
     assert len(table.list_indices()) == 1
 
 
-def test_rows_are_taken_in_the_order_asked(make: Make) -> None:
+def test_rows_are_taken_in_the_requested_order(make: Make) -> None:
     values = vectors(200)
     table = make(values, np.arange(200) == 7)
     scan = table.search().select(["number"]).with_row_id(True).to_arrow()
     ids = scan["_rowid"].to_numpy()[np.argsort(scan["number"].to_numpy())].astype(np.int64)
     order = np.array([5, 199, 7, 0])
-    found = take(table, ids[order], ["number", "embedding"])
-    assert found["number"].to_pylist() == order.tolist()
-    rows = matrix(found["embedding"], 32)
+    result = take(table, ids[order], ["number", "embedding"])
+    assert result["number"].to_pylist() == order.tolist()
+    rows = matrix(result["embedding"], 32)
     assert np.array_equal(rows[[0, 1, 3]], values[[5, 199, 0]])
     assert np.isnan(rows[2]).all()
     assert len(take(table, ids[:0], ["number"])) == 0
-    assert np.array_equal(matrix(found["embedding"].slice(1, 1), 32), values[[199]])
+    assert np.array_equal(matrix(result["embedding"].slice(1, 1), 32), values[[199]])
     with pytest.raises(InputError, match="given twice"):
         take(table, ids[[3, 3]], ["number"])
 

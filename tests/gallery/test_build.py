@@ -14,7 +14,7 @@ import pytest
 from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.data.manifest import Manifest, write_manifest
 from swclip.errors import ArtefactError, InputError, MismatchError
-from swclip.gallery.build import build_gallery, candidates_of, manifest_candidates, put_in, thumbnails_of
+from swclip.gallery.build import build_gallery, candidates_of, insert_photographs, manifest_candidates, thumbnails_of
 from swclip.gallery.filters import EntryFilter
 from swclip.gallery.gallery import Gallery
 from swclip.gallery.hubness import Bank, read_bank
@@ -59,39 +59,42 @@ def _some(manifest: Manifest, rows: slice) -> Manifest:
     return Manifest(manifest.path, manifest.frame.iloc[rows].reset_index(drop=True))
 
 
-def _same(ours: Gallery, theirs: Gallery) -> None:
-    assert ours.image_ids == theirs.image_ids
-    assert ours.cities == theirs.cities
-    np.testing.assert_array_equal(ours.positions_deg, theirs.positions_deg)
-    np.testing.assert_array_equal(ours.image_rows, theirs.image_rows)
-    np.testing.assert_allclose(ours.location_embeddings, theirs.location_embeddings, atol=1e-6)
-    np.testing.assert_allclose(ours.image_embeddings, theirs.image_embeddings, atol=1e-6)
-    assert (ours.image_hubness is None) == (theirs.image_hubness is None)
-    if ours.image_hubness is not None and theirs.image_hubness is not None:
-        np.testing.assert_allclose(ours.image_hubness, theirs.image_hubness, atol=1e-6)
+def _same(actual: Gallery, expected: Gallery) -> None:
+    assert actual.image_ids == expected.image_ids
+    assert actual.cities == expected.cities
+    np.testing.assert_array_equal(actual.positions_deg, expected.positions_deg)
+    np.testing.assert_array_equal(actual.image_rows, expected.image_rows)
+    np.testing.assert_allclose(actual.location_embeddings, expected.location_embeddings, atol=1e-6)
+    np.testing.assert_allclose(actual.image_embeddings, expected.image_embeddings, atol=1e-6)
+    assert (actual.image_hubness is None) == (expected.image_hubness is None)
+    if actual.image_hubness is not None and expected.image_hubness is not None:
+        np.testing.assert_allclose(actual.image_hubness, expected.image_hubness, atol=1e-6)
 
 
 @pytest.mark.parametrize("with_bank", [True, False])
 def test_a_gallery_extended_in_parts_equals_one_made_at_once(
     manifest: Manifest, model: object, bank: Bank, tmp_path: Path, with_bank: bool
 ) -> None:
-    own = bank if with_bank else None
+    bank_used = bank if with_bank else None
     save_gallery(
-        build_gallery(model, manifest_candidates(manifest), manifest, bank=own), tmp_path / "whole", model, bank=own
+        build_gallery(model, manifest_candidates(manifest), manifest, bank=bank_used),
+        tmp_path / "whole",
+        model,
+        bank=bank_used,
     )
     first = _some(manifest, slice(0, 7))
     save_gallery(
-        build_gallery(model, manifest_candidates(first), first, bank=own),
+        build_gallery(model, manifest_candidates(first), first, bank=bank_used),
         tmp_path / "grown",
         model,
-        bank=own,
+        bank=bank_used,
         details=manifest_details(first),
     )
     store = GalleryStore.open(tmp_path / "grown")
     seen: list[tuple[int, int]] = []
     kept = read_bank(tmp_path / "grown")
-    assert (kept is None) == (own is None)
-    change = put_in(
+    assert (kept is None) == (bank_used is None)
+    change = insert_photographs(
         store, model, manifest, bank=kept, commit_rows=5, progress=lambda done, total: seen.append((done, total))
     )
     assert (change.inserted, change.skipped, change.version) == (17, 7, 5)
@@ -101,22 +104,22 @@ def test_a_gallery_extended_in_parts_equals_one_made_at_once(
     assert verify(store, "tiny-0") == []
     rows = {row["image_id"]: row for row in store.read().to_pylist()}
     for number, row in enumerate(manifest.frame.itertuples()):
-        found = rows[row.image_id]
-        assert found["captured_at"] == row.captured_at.to_pydatetime()
-        assert found["licence"] == "CC0"
-        assert found["accuracy_m"] == (None if np.isnan(row.accuracy_m) else 3.5)
+        entry = rows[row.image_id]
+        assert entry["captured_at"] == row.captured_at.to_pydatetime()
+        assert entry["licence"] == "CC0"
+        assert entry["accuracy_m"] == (None if np.isnan(row.accuracy_m) else 3.5)
         extra = {1: {"seasons": "{'leaf': 'on'}"}, 2: {"floor": 2.0}}.get(number)
-        assert (json.loads(found["extra"]) if found["extra"] else None) == extra
+        assert (json.loads(entry["extra"]) if entry["extra"] else None) == extra
 
 
-def test_replacing_renews_every_photograph(manifest: Manifest, model: object, tmp_path: Path) -> None:
+def test_replacing_updates_every_photograph(manifest: Manifest, model: object, tmp_path: Path) -> None:
     save_gallery(build_gallery(model, manifest_candidates(manifest), manifest), tmp_path / "gallery", model)
     store, seen = GalleryStore.open(tmp_path / "gallery"), model.seen
-    assert put_in(store, model, manifest).skipped == COUNT
-    assert model.seen == seen  # what is there is not embedded again
+    assert insert_photographs(store, model, manifest).skipped == COUNT
+    assert model.seen == seen  # existing photographs are not embedded again
     thumbnails = [store.thumbnail(f"i{i:02d}") for i in range(2)]
     assert thumbnails == [None, None]
-    change = put_in(store, model, _some(manifest, slice(0, 6)), replacing=True, thumbnails_px=8)
+    change = insert_photographs(store, model, _some(manifest, slice(0, 6)), replacing=True, thumbnails_px=8)
     assert (change.inserted, change.updated, model.seen) == (0, 6, seen + 6)
     assert store.with_thumbnail() == [f"i{i:02d}" for i in range(6)]
     _same(load_gallery(tmp_path / "gallery"), build_gallery(model, candidates_of(manifest), manifest))
@@ -126,25 +129,25 @@ def test_a_gallery_with_hubness_needs_its_bank(manifest: Manifest, model: object
     save_gallery(build_gallery(model, manifest_candidates(manifest), manifest, bank=bank), tmp_path / "gallery", model)
     store = GalleryStore.open(tmp_path / "gallery")
     with pytest.raises(ArtefactError, match=r"no bank\.safetensors"):
-        put_in(store, model, manifest)
+        insert_photographs(store, model, manifest)
     with pytest.raises(MismatchError, match="was made by model tiny-0"):
-        put_in(store, type(model)(seed=1), manifest, bank=bank)
+        insert_photographs(store, type(model)(seed=1), manifest, bank=bank)
 
 
-def test_a_photograph_that_cannot_be_read_leaves_its_place(manifest: Manifest, model: object, tmp_path: Path) -> None:
+def test_an_unreadable_photograph_keeps_its_candidate(manifest: Manifest, model: object, tmp_path: Path) -> None:
     first = _some(manifest, slice(0, 4))
     save_gallery(build_gallery(model, manifest_candidates(first), first), tmp_path / "gallery", model)
     manifest.image_paths[9].write_text("no picture")
     failures: list[tuple[Path, str]] = []
     store = GalleryStore.open(tmp_path / "gallery")
-    change = put_in(store, model, manifest, failures=failures, commit_rows=6)
+    change = insert_photographs(store, model, manifest, failures=failures, commit_rows=6)
     assert (change.inserted, [path.name for path, _ in failures]) == (19, ["009.png"])
     assert len(load_gallery(tmp_path / "gallery")) == 12
-    assert put_in(store, model, manifest, failures=[]).inserted == 0
+    assert insert_photographs(store, model, manifest, failures=[]).inserted == 0
     assert thumbnails_of(manifest, 8)(["i09", "i08"])[0] is None
 
 
-def test_a_part_of_a_gallery_is_read(manifest: Manifest, model: object, tmp_path: Path) -> None:
+def test_a_subset_of_a_gallery_is_read(manifest: Manifest, model: object, tmp_path: Path) -> None:
     whole = build_gallery(model, manifest_candidates(manifest), manifest)
     save_gallery(whole, tmp_path / "gallery", model)
     part = load_gallery(tmp_path / "gallery", EntryFilter(cities=["Leeds"]))
@@ -156,13 +159,13 @@ def test_a_part_of_a_gallery_is_read(manifest: Manifest, model: object, tmp_path
 def test_the_order_of_rows_does_not_matter(manifest: Manifest, model: object, bank: Bank, tmp_path: Path) -> None:
     save_gallery(build_gallery(model, manifest_candidates(manifest), manifest, bank=bank), tmp_path / "gallery", model)
     store = GalleryStore.open(tmp_path / "gallery")
-    table, wanted = store.read(), load_gallery(tmp_path / "gallery")
+    table, expected_gallery = store.read(), load_gallery(tmp_path / "gallery")
     for seed in range(5):
         shuffled = table.take(pa.array(np.random.default_rng(seed).permutation(len(table))))
-        _same(gallery_from_table(shuffled, store.description, "shuffled"), wanted)
+        _same(gallery_from_table(shuffled, store.description, "shuffled"), expected_gallery)
 
 
-def test_entries_that_do_not_fit_together_are_refused(manifest: Manifest, model: object, tmp_path: Path) -> None:
+def test_inconsistent_entries_are_refused(manifest: Manifest, model: object, tmp_path: Path) -> None:
     save_gallery(build_gallery(model, manifest_candidates(manifest), manifest), tmp_path / "gallery", model)
     store = GalleryStore.open(tmp_path / "gallery")
     store.table.update(where="image_id = 'i04'", values={"lat_deg": 60.0})
@@ -211,7 +214,7 @@ def test_positions_alone_and_a_grid_need_no_photograph(town: object, model: obje
     assert not grid.image_ids
 
 
-def test_photographs_that_cannot_be_used_are_left_out_and_listed(town: object, model: object) -> None:
+def test_unreadable_photographs_are_left_out_and_listed(town: object, model: object) -> None:
     town.image_paths[3].write_text("no picture")
     with pytest.raises(InputError, match=r"003\.png"):
         build_gallery(model, manifest_candidates(town), town)
@@ -223,7 +226,7 @@ def test_photographs_that_cannot_be_used_are_left_out_and_listed(town: object, m
     assert gallery.meta["left_out"][0]["path"].endswith("003.png")
 
 
-def test_a_photograph_of_another_manifest_is_named(town: object, model: object) -> None:
+def test_a_photograph_of_another_manifest_is_refused(town: object, model: object) -> None:
     candidates = manifest_candidates(town)
     candidates.at[2, "image_ids"] = ["elsewhere"]
     with pytest.raises(MismatchError, match="'elsewhere'"):

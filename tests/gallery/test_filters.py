@@ -96,14 +96,14 @@ _CIRCLES = st.tuples(
     circle=st.none() | _CIRCLES,
     photographs=st.sampled_from([None, True, False]),
 )
-def test_a_filter_selects_as_a_loop_does(scattered: GalleryStore, circle: Any, **conditions: Any) -> None:
+def test_a_filter_equals_a_loop(scattered: GalleryStore, circle: Any, **conditions: Any) -> None:
     if circle is not None:
         conditions.update(near=circle[0], radius_m=circle[1])
     where = EntryFilter(**conditions)
     rows = scattered.read(["entry_id", "image_id", "city", "source", "captured_at", "lat_deg", "lon_deg"]).to_pylist()
-    wanted = sorted(row["entry_id"] for row in rows if _meant(row, where))
-    assert sorted(scattered.read(["entry_id"], where)["entry_id"].to_pylist()) == wanted
-    assert scattered.count(where) == len(wanted)
+    expected = sorted(row["entry_id"] for row in rows if _meant(row, where))
+    assert sorted(scattered.read(["entry_id"], where)["entry_id"].to_pylist()) == expected
+    assert scattered.count(where) == len(expected)
     assert where.empty == all(value is None for value in (*conditions.values(), circle))
 
 

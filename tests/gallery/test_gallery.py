@@ -14,7 +14,7 @@ from swclip.gallery.gallery import Gallery
 Make = Callable[..., Gallery]
 
 
-def test_shapes_that_do_not_fit_are_refused(make_gallery: Make) -> None:
+def test_inconsistent_shapes_are_refused(make_gallery: Make) -> None:
     g = make_gallery(9)
     parts = [g.candidate_ids, g.positions_deg, g.cities, g.location_embeddings, g.image_embeddings]
     with pytest.raises(InputError, match="image_rows"):
@@ -27,7 +27,7 @@ def test_shapes_that_do_not_fit_are_refused(make_gallery: Make) -> None:
         replace(g, image_hubness=np.zeros(3, dtype=np.float32))
 
 
-def test_a_part_has_its_candidates_with_their_photographs_in_order(make_gallery: Make) -> None:
+def test_a_subset_keeps_candidates_and_photographs_in_order(make_gallery: Make) -> None:
     gallery = make_gallery(4)
     hubness = np.random.default_rng(0).random(len(gallery.image_ids), dtype=np.float32)
     gallery = replace(gallery, image_hubness=hubness)
@@ -42,7 +42,7 @@ def test_a_part_has_its_candidates_with_their_photographs_in_order(make_gallery:
     np.testing.assert_array_equal(part.image_hubness, hubness[photographs])
 
 
-def test_all_candidates_are_the_gallery(make_gallery: Make) -> None:
+def test_taking_all_candidates_gives_the_gallery(make_gallery: Make) -> None:
     gallery = make_gallery(4)
     whole = gallery.take(np.arange(len(gallery)))
     assert whole.image_ids == gallery.image_ids

@@ -50,7 +50,7 @@ def test_hubness_equals_a_loop(make_gallery: Make, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("swclip.gallery.hubness._ROWS_AT_ONCE", 7)
     gallery = make_gallery(0)
     bank = _bank(gallery)
-    found = photograph_hubness(gallery.image_embeddings, gallery.image_ids, bank)
+    hubness = photograph_hubness(gallery.image_embeddings, gallery.image_ids, bank)
 
     def loop(vector: np.ndarray, own: str | None) -> float:
         cosines = [
@@ -61,7 +61,7 @@ def test_hubness_equals_a_loop(make_gallery: Make, monkeypatch: pytest.MonkeyPat
         return sum(sorted(cosines)[-30:]) / 30
 
     pairs = zip(gallery.image_embeddings, gallery.image_ids, strict=True)
-    np.testing.assert_allclose(found, [loop(v, image_id) for v, image_id in pairs], atol=1e-6)
+    np.testing.assert_allclose(hubness, [loop(v, image_id) for v, image_id in pairs], atol=1e-6)
 
 
 def test_all_photographs_of_a_small_bank_count() -> None:
@@ -70,7 +70,7 @@ def test_all_photographs_of_a_small_bank_count() -> None:
     assert mean_similarity(axes, bank, np.array([-1, -1]), 10).tolist() == [0.5, 0.5]
     assert mean_similarity(axes, bank, np.array([0, -1]), 1).tolist() == [0.0, 1.0]
     alone = Bank(bank.embeddings[:1], ["a"])
-    assert mean_similarity(axes[:1], alone, np.array([0])).tolist() == [0.0], "nobody else is known"
+    assert mean_similarity(axes[:1], alone, np.array([0])).tolist() == [0.0], "the bank has no other photograph"
 
 
 @settings(deadline=None, max_examples=25)
@@ -82,13 +82,13 @@ def test_the_order_of_the_bank_and_a_rotation_do_not_matter(make_gallery: Make, 
     )
     order = np.array(data.draw(st.permutations(range(14))))
     own = np.full(6, -1)
-    ours = mean_similarity(gallery.location_embeddings, bank, own, 4)
+    reference = mean_similarity(gallery.location_embeddings, bank, own, 4)
     moved = Bank(bank.embeddings[order], [bank.image_ids[i] for i in order])
-    np.testing.assert_allclose(mean_similarity(gallery.location_embeddings, moved, own, 4), ours, atol=1e-6)
+    np.testing.assert_allclose(mean_similarity(gallery.location_embeddings, moved, own, 4), reference, atol=1e-6)
     turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(gallery.dim, gallery.dim)))[0]
     turned = Bank((bank.embeddings.astype(np.float64) @ turn).astype(np.float16), bank.image_ids)
-    theirs = mean_similarity((gallery.location_embeddings @ turn).astype(np.float32), turned, own, 4)
-    np.testing.assert_allclose(theirs, ours, atol=2e-3)
+    rotated = mean_similarity((gallery.location_embeddings @ turn).astype(np.float32), turned, own, 4)
+    np.testing.assert_allclose(rotated, reference, atol=2e-3)
 
 
 def test_a_bank_is_a_uniform_sample() -> None:
@@ -103,7 +103,7 @@ def test_a_bank_is_a_uniform_sample() -> None:
 def test_the_posterior_subtracts_hubness_from_each_image_similarity(make_gallery: Make, make_queries: Queries) -> None:
     gallery, query = _measured(make_gallery(1)), make_queries(1)
     assert gallery.image_hubness is not None
-    ours = np.exp(log_posterior(query, gallery, CONFIG))
+    reference = np.exp(log_posterior(query, gallery, CONFIG))
     for row, q in enumerate(query):
         location = [math.exp(float(np.dot(q, u)) / 0.1) for u in gallery.location_embeddings]
         p_loc = [x / sum(location) for x in location]
@@ -115,7 +115,7 @@ def test_the_posterior_subtracts_hubness_from_each_image_similarity(make_gallery
         oracle = [
             0.6 * p + 0.4 * reach * image[m] / sum(image.values()) if m in image else p for m, p in enumerate(p_loc)
         ]
-        np.testing.assert_allclose(ours[row], oracle, rtol=2e-4, atol=1e-9)
+        np.testing.assert_allclose(reference[row], oracle, rtol=2e-4, atol=1e-9)
 
 
 def test_a_half_is_csls(make_gallery: Make, make_queries: Queries) -> None:
@@ -126,8 +126,8 @@ def test_a_half_is_csls(make_gallery: Make, make_queries: Queries) -> None:
     assert gallery.image_hubness is not None
     of_query = mean_similarity(query, bank, np.full(len(query), -1))
     csls = 2 * query @ gallery.image_embeddings.T - of_query[:, None] - gallery.image_hubness
-    ours = log_posterior(query, gallery, PosteriorConfig(0.1, 0.1, 1.0, smoothing_m=0.0, image_hubness=0.5))
-    np.testing.assert_array_equal(np.argsort(-ours, axis=1), np.argsort(-csls, axis=1))
+    reference = log_posterior(query, gallery, PosteriorConfig(0.1, 0.1, 1.0, smoothing_m=0.0, image_hubness=0.5))
+    np.testing.assert_array_equal(np.argsort(-reference, axis=1), np.argsort(-csls, axis=1))
 
 
 def test_a_share_of_0_changes_nothing_and_another_needs_measured_hubness(
@@ -222,7 +222,7 @@ def test_a_bank_survives_its_file(make_gallery: Make, tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match=r"bank\.safetensors.*train"):
         read_bank(tmp_path)
     write_bank(tmp_path / "model", Bank(bank.embeddings, bank.image_ids[1:]))
-    with pytest.raises(ArtefactError, match="does not fit together"):
+    with pytest.raises(ArtefactError, match="differ in number"):
         read_bank(tmp_path)
 
 

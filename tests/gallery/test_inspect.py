@@ -1,4 +1,4 @@
-"""Each way in which a gallery can be wrong is found, and the entry is named."""
+"""Each kind of fault in a gallery is reported with its entries."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _set(row: int, value: object) -> Callable[[list], None]:
 
 
 @pytest.mark.parametrize(
-    ("column", "change", "said"),
+    ("column", "change", "message"),
     [
         ("location_embedding", _vector(5, 2.0), "location_embedding of another length than 1"),
         ("location_embedding", _vector(5, float("inf")), "not finite in location_embedding"),
@@ -64,12 +64,12 @@ def _set(row: int, value: object) -> Callable[[list], None]:
         ("city", _set(5, "Bath"), "differ in city"),
         ("accuracy_m", _set(5, -1.0), "negative accuracy_m"),
         ("entry_id", _set(5, "photo/another"), "entry_id of another photograph"),
-        ("thumbnail", _set(5, b"no picture"), "thumbnail that is no picture"),
-        ("thumbnail", _set(5, _jpeg()[:-40]), "thumbnail that is no picture"),
+        ("thumbnail", _set(5, b"no picture"), "thumbnail that is not a valid image"),
+        ("thumbnail", _set(5, _jpeg()[:-40]), "thumbnail that is not a valid image"),
     ],
 )
-def test_each_fault_is_named(
-    tmp_path: Path, column: str, change: Callable[[list], None], said: str, monkeypatch: pytest.MonkeyPatch
+def test_each_fault_is_reported(
+    tmp_path: Path, column: str, change: Callable[[list], None], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("swclip.gallery.folder.check_finite", lambda _batch, _name: None)  # as another program writes
     schema = entry_schema(DESCRIPTION)
@@ -79,13 +79,13 @@ def test_each_fault_is_named(
     store = GalleryStore.create(tmp_path / "gallery", DESCRIPTION, broken.to_batches(), write_model)
     faults = [str(fault) for fault in verify(store)]
     named = "photo/another" if column == "entry_id" else key
-    assert any(said in fault and named in fault and fault.startswith("1 entry ") for fault in faults), faults
+    assert any(message in fault and named in fault and fault.startswith("1 entry ") for fault in faults), faults
 
 
 def test_a_repeated_key_is_a_fault(store: GalleryStore) -> None:
     store.table.add(store.read(where=EntryFilter(image_ids=["p00003"])))  # as no method of the store does
     assert [str(fault) for fault in verify(store)] == [
-        "1 entry have an entry_id that is there more than once: photo/p00003"
+        "1 entry have an entry_id that occurs more than once: photo/p00003"
     ]
 
 
@@ -94,21 +94,21 @@ def test_another_model_and_missing_hubness_are_found(store: GalleryStore, tmp_pa
     assert verify(store, "tiny-0", lambda done, total: seen.append((done, total))) == []
     assert seen[-1] == (40, 40)
     (fault,) = verify(store, "tiny-1")
-    assert (fault.count, "the model beside them is tiny-1" in fault.problem) == (40, True)
+    assert (fault.count, "the gallery's model is tiny-1" in fault.problem) == (40, True)
     hubs = make_store(tmp_path / "hubs", make_entries(8), Description("tiny-0", DIM, hubness=True))
     assert [(fault.problem, fault.count) for fault in verify(hubs)] == [
         ("have no image_hubness", 8),
     ]
 
 
-def test_half_precision_is_sound(tmp_path: Path) -> None:
+def test_half_precision_is_accepted(tmp_path: Path) -> None:
     entries = make_entries(40)
     rows = matrix(entries["image_embedding"], DIM).astype(np.float16).astype(np.float32)
     at = entries.schema.get_field_index("image_embedding")
     assert verify(make_store(tmp_path / "half", entries.set_column(at, entries.schema.field(at), vectors(rows)))) == []
 
 
-def test_what_a_gallery_holds_is_counted(tmp_path: Path) -> None:
+def test_the_contents_of_a_gallery_are_counted(tmp_path: Path) -> None:
     entries = make_entries(
         12,
         lon_deg=np.repeat([179.9, -179.9, 179.8], 4),
@@ -130,7 +130,9 @@ def test_what_a_gallery_holds_is_counted(tmp_path: Path) -> None:
     assert (west, east) == (179.8, -0.1)  # over the antimeridian: the widest gap is from -0.1 to 179.8
 
 
-def test_points_open_as_a_map(store: GalleryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exported_points_are_read_by_geopandas(
+    store: GalleryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert export_points(store, tmp_path / "points.parquet", EntryFilter(cities=["York"])) == 20
     frame = geopandas.read_parquet(tmp_path / "points.parquet")
     assert frame.crs.to_epsg() == 4326

@@ -39,7 +39,7 @@ for commit in range(start, start + commits):
 
 
 def _writer(path: Path) -> subprocess.Popen[str]:
-    """A process that waits to be told what to append."""
+    """A process that waits for the ids to append."""
     code = APPEND.format(tests=str(Path(__file__).parents[1]), rows=PER_COMMIT)
     command = [sys.executable, "-c", code, str(path)]
     pipe = subprocess.PIPE
@@ -58,17 +58,17 @@ def _append(process: subprocess.Popen[str], start: int, commits: int, existing: 
 def _until(process: subprocess.Popen[str], commits: int) -> list[tuple[int, float]]:
     """Wait until a process has committed so often; the number and the time of each."""
     assert process.stdout is not None
-    said = []
+    output = []
     for _ in range(commits):
         line = process.stdout.readline()
         assert line, process.communicate()[1]
-        said.append((int(line.split()[0]), time.monotonic()))
-    return said
+        output.append((int(line.split()[0]), time.monotonic()))
+    return output
 
 
 @pytest.mark.slow
 def test_an_append_that_is_killed_leaves_whole_commits(tmp_path: Path) -> None:
-    """SIGKILL at random moments of a row of commits: what is there afterwards is the commits up to some point."""
+    """After SIGKILL at random moments during a series of commits, the gallery contains whole commits."""
     path = tmp_path / "gallery"
     make_store(path, make_entries(40))
     generator = np.random.default_rng(11)
@@ -79,17 +79,17 @@ def test_an_append_that_is_killed_leaves_whole_commits(tmp_path: Path) -> None:
         if kill + 1 < KILLS:
             following = _writer(path)  # it starts while this one works
         _append(process, committed, 100)
-        said = _until(process, int(generator.integers(1, 4)))
-        time.sleep(float(generator.uniform(0.0, 1.2)) * (said[-1][1] - said[-2][1] if len(said) > 1 else 0.05))
+        output = _until(process, int(generator.integers(1, 4)))
+        time.sleep(float(generator.uniform(0.0, 1.2)) * (output[-1][1] - output[-2][1] if len(output) > 1 else 0.05))
         process.kill()
-        said += [(int(line.split()[0]), 0.0) for line in process.communicate()[0].splitlines()]
+        output += [(int(line.split()[0]), 0.0) for line in process.communicate()[0].splitlines()]
         assert process.returncode == -9
         store = GalleryStore.open(path)
         assert verify(store) == []
         extra = store.count() - 40
         assert extra % PER_COMMIT == 0
-        # What the process said it had committed is there; at most the commit it was killed in may be there too.
-        assert extra // PER_COMMIT in {said[-1][0] + 1, said[-1][0] + 2}
+        # All commits that the process reported are present, and at most the interrupted one in addition.
+        assert extra // PER_COMMIT in {output[-1][0] + 1, output[-1][0] + 2}
         committed = extra // PER_COMMIT
         names = set(store.read(["image_id"], EntryFilter(photographs=True))["image_id"].to_pylist())
         assert {f"q{commit}-{i:05d}" for commit in range(committed) for i in range(PER_COMMIT)} <= names
@@ -106,8 +106,8 @@ def test_two_processes_that_append_different_photographs_both_land(tmp_path: Pat
     both = [_writer(path) for _ in range(2)]
     for process, start in zip(both, (0, 6), strict=True):
         _append(process, start, 6)
-    said = [process.communicate(timeout=300) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
+    output = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], output
     store = GalleryStore.open(path)
     assert store.count() == 40 + 12 * PER_COMMIT
     assert verify(store) == []
@@ -120,17 +120,19 @@ def test_two_processes_that_append_the_same_photographs_write_them_once(tmp_path
     both = [_writer(path) for _ in range(2)]
     for process in both:
         _append(process, 0, 6, existing)
-    said = [process.communicate(timeout=300) for process in both]
+    output = [process.communicate(timeout=300) for process in both]
     store = GalleryStore.open(path)
     assert verify(store) == []  # no entry_id twice
     if existing == "skip":
-        assert [process.returncode for process in both] == [0, 0], said
-        inserted = sum(int(line.split()[1]) for out, _ in said for line in out.splitlines())
+        assert [process.returncode for process in both] == [0, 0], output
+        inserted = sum(int(line.split()[1]) for out, _ in output for line in out.splitlines())
         assert inserted == 6 * PER_COMMIT == store.count() - 40
     else:
-        refused = [error for (_, error), process in zip(said, both, strict=True) if process.returncode]
+        refused = [error for (_, error), process in zip(output, both, strict=True) if process.returncode]
         assert refused
-        assert all("are there already" in error or "by another process meanwhile" in error for error in refused)
+        assert all(
+            "are in the gallery already" in error or "by another process meanwhile" in error for error in refused
+        )
 
 
 def test_a_reader_sees_whole_commits_while_another_writes(tmp_path: Path) -> None:
@@ -143,10 +145,10 @@ def test_a_reader_sees_whole_commits_while_another_writes(tmp_path: Path) -> Non
     while process.poll() is None:
         counts.append(len(store.read(["entry_id"])))
     counts.append(store.count())
-    said = process.communicate()
+    output = process.communicate()
     assert counts == sorted(counts)
     assert {(count - 40) % PER_COMMIT for count in counts} == {0}
-    assert counts[-1] == 40 + 8 * PER_COMMIT, said
+    assert counts[-1] == 40 + 8 * PER_COMMIT, output
 
 
 @pytest.fixture

@@ -18,23 +18,23 @@ from swclip.retrieval.posterior import log_posterior
 Make = Callable[..., Gallery]
 
 
-def _same(ours: Gallery, theirs: Gallery, query: np.ndarray) -> None:
-    """Theirs is ours in the order that a gallery has when it is read."""
-    order = sorted(range(len(ours)), key=lambda row: (*ours.positions_deg[row], ours.candidate_ids[row]))
+def _same(gallery: Gallery, other: Gallery, query: np.ndarray) -> None:
+    """`other` equals `gallery` in the order of a gallery read from disk."""
+    order = sorted(range(len(gallery)), key=lambda row: (*gallery.positions_deg[row], gallery.candidate_ids[row]))
     number = {row: at for at, row in enumerate(order)}
-    pairs = zip(ours.image_rows.tolist(), ours.image_ids, strict=True)
+    pairs = zip(gallery.image_rows.tolist(), gallery.image_ids, strict=True)
     taken = sorted((number[row], name, at) for at, (row, name) in enumerate(pairs))
     own = [at for _, _, at in taken]
-    assert theirs.candidate_ids == [ours.candidate_ids[row] for row in order]
-    assert theirs.cities == [ours.cities[row] for row in order]
-    assert theirs.image_ids == [name for _, name, _ in taken]
-    assert theirs.image_rows.tolist() == [row for row, _, _ in taken]
-    np.testing.assert_array_equal(ours.positions_deg[order], theirs.positions_deg)
-    np.testing.assert_array_equal(ours.location_embeddings[order], theirs.location_embeddings)
-    np.testing.assert_array_equal(ours.image_embeddings[own], theirs.image_embeddings)
+    assert other.candidate_ids == [gallery.candidate_ids[row] for row in order]
+    assert other.cities == [gallery.cities[row] for row in order]
+    assert other.image_ids == [name for _, name, _ in taken]
+    assert other.image_rows.tolist() == [row for row, _, _ in taken]
+    np.testing.assert_array_equal(gallery.positions_deg[order], other.positions_deg)
+    np.testing.assert_array_equal(gallery.location_embeddings[order], other.location_embeddings)
+    np.testing.assert_array_equal(gallery.image_embeddings[own], other.image_embeddings)
     config = PosteriorConfig(0.1, 0.1, 0.5)
     np.testing.assert_allclose(
-        log_posterior(query, ours, config)[:, order], log_posterior(query, theirs, config), atol=1e-5
+        log_posterior(query, gallery, config)[:, order], log_posterior(query, other, config), atol=1e-5
     )
 
 
@@ -62,11 +62,11 @@ def _all_files(folder: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("harm", ["cut", "gone"])
-def test_a_damaged_gallery_is_named(make_gallery: Make, model: object, tmp_path: Path, harm: str) -> None:
+def test_a_damaged_gallery_is_refused(make_gallery: Make, model: object, tmp_path: Path, harm: str) -> None:
     save_gallery(make_gallery(3), tmp_path / "gallery", model)
     for path in _all_files(tmp_path / "gallery"):
         if path.suffix == ".txn" or path.name == "latest_version_hint.json":
-            continue  # what Lance can do without
+            continue  # not needed by Lance
         whole = path.read_bytes()
         if harm == "gone":
             path.unlink()
@@ -86,7 +86,7 @@ def test_another_version_and_no_gallery_are_refused(
     (tmp_path / "gallery" / "gallery.json").write_text(json.dumps({"version": version}))
     with pytest.raises(ArtefactError, match=rf"version '{version}'.*reads '2'.*swclip index RUN MANIFEST --out"):
         load_gallery(tmp_path / "gallery")
-    with pytest.raises(ArtefactError, match="no gallery is there"):
+    with pytest.raises(ArtefactError, match="is not a gallery"):
         load_gallery(tmp_path)
 
 
@@ -99,10 +99,10 @@ def test_another_model_is_refused_and_both_are_named(make_gallery: Make, model: 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_is_no_gallery_is_not_replaced(make_gallery: Make, model: object, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_gallery_is_not_replaced(make_gallery: Make, model: object, tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("precious")
-    with pytest.raises(InputError, match=r"holds no gallery\.json"):
+    with pytest.raises(InputError, match=r"contains no gallery\.json"):
         save_gallery(make_gallery(6), tmp_path / "thesis", model)
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "precious"
 

@@ -47,30 +47,30 @@ def test_every_verb_works_at_a_url(store: GalleryStore, tmp_path: Path) -> None:
 
 
 def test_a_gallery_at_a_url_is_not_replaced(store: GalleryStore) -> None:
-    with pytest.raises(InputError, match="a gallery is there"):
+    with pytest.raises(InputError, match="a gallery exists"):
         make_store(URL, make_entries(4))
     assert store.count() == 40
 
 
-def test_an_unfinished_upload_is_no_gallery(bucket: Any, store: GalleryStore) -> None:
-    """The table is written last: without it, what was uploaded before counts for nothing and is written anew."""
+def test_an_unfinished_upload_is_not_a_gallery(bucket: Any, store: GalleryStore) -> None:
+    """The table is written last: without it, earlier uploads are ignored and overwritten."""
     for one in bucket.list_objects_v2(Bucket="bucket", Prefix="galleries/town/entries.lance")["Contents"]:
         bucket.delete_object(Bucket="bucket", Key=one["Key"])
     with pytest.raises(ArtefactError, match=r"entries\.lance\) is missing"):
         GalleryStore.open(URL)
     assert make_store(URL, make_entries(4)).count() == 4
-    with pytest.raises(ArtefactError, match="no gallery is there"):
+    with pytest.raises(ArtefactError, match="is not a gallery"):
         GalleryStore.open("s3://bucket/galleries/nowhere")
 
 
-def test_a_store_that_does_not_answer_is_named(bucket: Any) -> None:
+def test_an_unreachable_store_is_refused(bucket: Any) -> None:
     with pytest.raises(InputError, match=r"s3://nowhere/gallery: the store refuses.*credentials"):
         make_store("s3://nowhere/gallery", make_entries(4))
-    with pytest.raises(InputError, match="no URL that can be read"):
+    with pytest.raises(InputError, match="not a readable URL"):
         GalleryStore.open("gopher://host/gallery")
 
 
-def test_the_model_is_copied_here_once_and_anew_when_it_changes(
+def test_the_model_is_downloaded_once_and_again_when_it_changes(
     bucket: Any, store: GalleryStore, tmp_path: Path
 ) -> None:
     folder = store.model_folder(tmp_path)
@@ -82,11 +82,11 @@ def test_the_model_is_copied_here_once_and_anew_when_it_changes(
     assert changed != folder
     assert (changed / "model" / "config.json").read_text() == '{"a": 1}'
     bucket.delete_object(Bucket="bucket", Key="galleries/town/model/config.json")
-    with pytest.raises(ArtefactError, match="no model beside"):
+    with pytest.raises(ArtefactError, match="the gallery has no model"):
         store.model_folder(tmp_path)
 
 
-def test_plain_http_is_meant_where_the_endpoint_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_http_is_used_for_an_http_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "https://objects.example.org")
     assert remote.storage_options("s3://b/g") == {

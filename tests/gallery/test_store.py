@@ -1,4 +1,4 @@
-"""Every change of a gallery, against a dictionary that is changed alike."""
+"""Every change of a gallery, against the same change of a dictionary."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ Ids = Callable[[GalleryStore], list[str]]
 
 def test_a_new_gallery_has_the_given_entries(store: GalleryStore, tmp_path: Path) -> None:
     table = store.read().sort_by("entry_id")
-    wanted = make_entries(40)
+    expected = make_entries(40)
     assert (store.count(), store.version, store.description) == (40, 1, DESCRIPTION)
-    assert table["image_id"].to_pylist() == wanted["image_id"].to_pylist()
-    assert table["captured_at"].to_pylist() == wanted["captured_at"].to_pylist()
+    assert table["image_id"].to_pylist() == expected["image_id"].to_pylist()
+    assert table["captured_at"].to_pylist() == expected["captured_at"].to_pylist()
     for name in ("location_embedding", "image_embedding"):
-        np.testing.assert_array_equal(matrix(table[name], DIM), matrix(wanted[name], DIM))
+        np.testing.assert_array_equal(matrix(table[name], DIM), matrix(expected[name], DIM))
     assert len(set(table["candidate_id"].to_pylist())) == 10
     assert sorted(path.name for path in (tmp_path / "gallery").iterdir()) == ["entries.lance", "gallery.json", "model"]
 
@@ -49,7 +49,9 @@ def test_a_gallery_moves_with_its_folder(store: GalleryStore, tmp_path: Path, id
 
 def test_append_inserts_and_refuses_existing_photographs(store: GalleryStore, ids: Ids) -> None:
     assert store.append(make_entries(3, prefix="q")) == Change(inserted=3, version=2)
-    with pytest.raises(InputError, match=r"photographs 'p00000', 'q00000', 'q00001' and 1 more are there.*upsert"):
+    with pytest.raises(
+        InputError, match=r"photographs 'p00000', 'q00000', 'q00001' and 1 more are in the gallery already.*upsert"
+    ):
         store.append(pa.concat_tables([make_entries(4, prefix="q"), make_entries(1, prefix="p")]).slice(0, 5))
     assert store.version == 2
     assert store.append(make_entries(5, prefix="q"), "skip") == Change(inserted=2, skipped=3, version=3)
@@ -60,17 +62,17 @@ def test_append_inserts_and_refuses_existing_photographs(store: GalleryStore, id
     assert store.append(make_entries(0)) == store.upsert(make_entries(0)) == Change(version=3)
 
 
-def test_new_entries_join_the_candidate_at_their_place(store: GalleryStore) -> None:
+def test_new_entries_join_the_candidate_at_their_position(store: GalleryStore) -> None:
     """Another embedding, city and a position two centimetres apart in print: the gallery's own count."""
     lat = np.array([51.5 + 4e-8, 51.5, 51.6, 51.6])
     new = make_entries(4, prefix="q", seed=9, lat_deg=lat, city=["Bath"] * 4)
     store.append(new)
     old = store.read(where=EntryFilter(image_ids=["p00000"])).to_pylist()[0]
-    found = store.read(where=EntryFilter(image_ids=[f"q0000{i}" for i in range(4)])).sort_by("image_id").to_pylist()
+    entries = store.read(where=EntryFilter(image_ids=[f"q0000{i}" for i in range(4)])).sort_by("image_id").to_pylist()
     for name in ("candidate_id", "lat_deg", "lon_deg", "city", "location_embedding"):
-        assert [one[name] for one in found[:2]] == [old[name]] * 2
-    assert found[2]["candidate_id"] == found[3]["candidate_id"] == "at+51.6000000-000.1000000"
-    assert (found[2]["city"], found[2]["lat_deg"]) == ("Bath", 51.6)
+        assert [one[name] for one in entries[:2]] == [old[name]] * 2
+    assert entries[2]["candidate_id"] == entries[3]["candidate_id"] == "at+51.6000000-000.1000000"
+    assert (entries[2]["city"], entries[2]["lat_deg"]) == ("Bath", 51.6)
 
 
 def test_positions_alone_are_added_where_no_candidate_is(store: GalleryStore) -> None:
@@ -95,18 +97,20 @@ def test_upsert_replaces_and_adds(store: GalleryStore) -> None:
     change = store.upsert(pa.concat_tables([new, make_entries(1, prefix="q")]))
     assert (change.inserted, change.updated, change.deleted) == (1, 4, 0)
     assert store.count() == 41
-    found = store.read(where=EntryFilter(sources=["kartaview"])).sort_by("image_id")
-    assert found["image_id"].to_pylist() == [f"p0000{i}" for i in range(2, 6)]
-    np.testing.assert_array_equal(matrix(found["image_embedding"], DIM), unit(7, 6)[2:])
+    entries = store.read(where=EntryFilter(sources=["kartaview"])).sort_by("image_id")
+    assert entries["image_id"].to_pylist() == [f"p0000{i}" for i in range(2, 6)]
+    np.testing.assert_array_equal(matrix(entries["image_embedding"], DIM), unit(7, 6)[2:])
 
 
-def test_upsert_of_a_whole_place_renews_what_its_entries_share(store: GalleryStore) -> None:
+def test_upsert_of_all_entries_of_a_candidate_updates_shared_columns(store: GalleryStore) -> None:
     name = store.read(["candidate_id"], EntryFilter(image_ids=["p00000"]))["candidate_id"][0].as_py()
     renewed = make_entries(4, seed=5, city=["Bath"] * 4)
     store.upsert(renewed)
-    found = store.read(where=EntryFilter(candidate_ids=[name]))
-    assert set(found["city"].to_pylist()) == {"Bath"}
-    np.testing.assert_array_equal(matrix(found["location_embedding"], DIM), matrix(renewed["location_embedding"], DIM))
+    entries = store.read(where=EntryFilter(candidate_ids=[name]))
+    assert set(entries["city"].to_pylist()) == {"Bath"}
+    np.testing.assert_array_equal(
+        matrix(entries["location_embedding"], DIM), matrix(renewed["location_embedding"], DIM)
+    )
     store.upsert(make_entries(3, seed=6, city=["Hull"] * 3))  # the fourth photograph stays, and so does what it shares
     assert set(store.read(where=EntryFilter(candidate_ids=[name]))["city"].to_pylist()) == {"Bath"}
 
@@ -114,8 +118,8 @@ def test_upsert_of_a_whole_place_renews_what_its_entries_share(store: GallerySto
 def test_upsert_moves_a_photograph(store: GalleryStore) -> None:
     store.upsert(make_entries(1, lat_deg=np.array([51.7])))
     assert store.count() == 40
-    found = store.read(["candidate_id"], EntryFilter(image_ids=["p00000"]))["candidate_id"].to_pylist()
-    assert found == ["at+51.7000000-000.1000000"]
+    entries = store.read(["candidate_id"], EntryFilter(image_ids=["p00000"]))["candidate_id"].to_pylist()
+    assert entries == ["at+51.7000000-000.1000000"]
 
 
 def test_delete_removes_the_selected_entries(store: GalleryStore, ids: Ids) -> None:
@@ -123,9 +127,9 @@ def test_delete_removes_the_selected_entries(store: GalleryStore, ids: Ids) -> N
     assert store.delete(EntryFilter(near=(51.5, -0.1), radius_m=50.0)) == Change(deleted=3, version=3)
     assert ids(store) == [f"photo/p{i:05d}" for i in range(5, 40)]
     assert store.delete(EntryFilter(cities=["Hull"])) == Change(version=3)
-    with pytest.raises(InputError, match="'p00003' is not there; nothing was deleted"):
+    with pytest.raises(InputError, match="'p00003' is not in the gallery; nothing was deleted"):
         store.delete(EntryFilter(image_ids=["p00003", "p00005"]))
-    with pytest.raises(InputError, match="say which entries"):
+    with pytest.raises(InputError, match="give conditions for the entries"):
         store.delete(EntryFilter())
     with pytest.raises(InputError, match="all 35 entries meet"):
         store.delete(EntryFilter(until=datetime(2030, 1, 1)))
@@ -134,7 +138,7 @@ def test_delete_removes_the_selected_entries(store: GalleryStore, ids: Ids) -> N
 
 def test_merge_inserts_the_entries_of_another_gallery(store: GalleryStore, tmp_path: Path, ids: Ids) -> None:
     other = make_store(tmp_path / "other", make_entries(60, seed=8, source=["other"] * 60).slice(20))
-    with pytest.raises(InputError, match="and 17 more are there already"):
+    with pytest.raises(InputError, match="and 17 more are in the gallery already"):
         store.merge(other)
     assert store.merge(other, "ours") == Change(inserted=20, skipped=20, version=2)
     assert ids(store) == [f"photo/p{i:05d}" for i in range(60)]
@@ -153,7 +157,7 @@ def test_galleries_of_two_models_are_not_merged(store: GalleryStore, tmp_path: P
         store.merge(hubs)
 
 
-def test_a_part_becomes_a_gallery_of_its_own(store: GalleryStore, tmp_path: Path, ids: Ids) -> None:
+def test_a_subset_is_copied_to_a_new_gallery(store: GalleryStore, tmp_path: Path, ids: Ids) -> None:
     part = store.copy(tmp_path / "york", EntryFilter(cities=["York"]))
     assert set(part.read(["city"])["city"].to_pylist()) == {"York"}
     assert part.count() == store.count(EntryFilter(cities=["York"])) == 20
@@ -178,7 +182,7 @@ def test_compacting_keeps_every_entry(store: GalleryStore, tmp_path: Path) -> No
     assert store.read().sort_by("entry_id").equals(before)
 
 
-def test_a_store_sees_what_another_commits(store: GalleryStore, tmp_path: Path) -> None:
+def test_a_store_sees_the_commits_of_another(store: GalleryStore, tmp_path: Path) -> None:
     other = GalleryStore.open(tmp_path / "gallery")
     other.append(make_entries(2, prefix="q"))
     assert (store.count(), store.version) == (42, 2)
@@ -187,7 +191,7 @@ def test_a_store_sees_what_another_commits(store: GalleryStore, tmp_path: Path) 
 
 
 def test_a_folder_without_a_gallery_is_refused(store: GalleryStore, tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError, match="no gallery is there"):
+    with pytest.raises(ArtefactError, match="is not a gallery"):
         GalleryStore.open(tmp_path)
     shutil.rmtree(tmp_path / "gallery" / "entries.lance")
     with pytest.raises(ArtefactError, match=r"entries\.lance\) is missing.*swclip index"):
@@ -198,7 +202,7 @@ def test_a_folder_without_a_gallery_is_refused(store: GalleryStore, tmp_path: Pa
 
 
 def test_a_table_of_other_columns_is_refused(store: GalleryStore, tmp_path: Path) -> None:
-    store.table.add_columns({"mine": "lat_deg * 2"})  # somebody's own: left alone
+    store.table.add_columns({"mine": "lat_deg * 2"})  # a user's column is left unchanged
     again = GalleryStore.open(tmp_path / "gallery")
     assert "mine" not in again.read().schema.names
     store.table.drop_columns(["source"])
@@ -208,7 +212,7 @@ def test_a_table_of_other_columns_is_refused(store: GalleryStore, tmp_path: Path
 
 def test_ids_that_repeat_are_not_written(tmp_path: Path) -> None:
     twice = pa.concat_tables([make_entries(3), make_entries(1)])
-    with pytest.raises(InputError, match="'photo/p00000' is there twice"):
+    with pytest.raises(InputError, match="'photo/p00000' occurs twice"):
         make_store(tmp_path / "gallery", twice)
     assert not list(tmp_path.iterdir())
 
@@ -263,24 +267,24 @@ def test_any_sequence_of_changes_equals_that_of_a_dictionary(
                     del model[name]
         else:
             store.compact(timedelta(0))
-        found = store.read(["image_id", "accuracy_m"]).to_pylist()
-        assert {one["image_id"]: int(one["accuracy_m"] or 0) for one in found} == model
-        assert len(found) == len(model)
+        entries = store.read(["image_id", "accuracy_m"]).to_pylist()
+        assert {one["image_id"]: int(one["accuracy_m"] or 0) for one in entries} == model
+        assert len(entries) == len(model)
 
 
-def test_vectors_keep_their_rows_round_nulls() -> None:
-    rows, there = unit(3, 5), np.array([True, False, True, False, True])
-    column = pa.chunked_array([vectors(rows[:2], there[:2]), vectors(rows, there).slice(2)])
-    np.testing.assert_array_equal(matrix(column, DIM)[there], rows[there])
+def test_vectors_keep_their_rows_around_nulls() -> None:
+    rows, valid = unit(3, 5), np.array([True, False, True, False, True])
+    column = pa.chunked_array([vectors(rows[:2], valid[:2]), vectors(rows, valid).slice(2)])
+    np.testing.assert_array_equal(matrix(column, DIM)[valid], rows[valid])
 
 
 @pytest.mark.parametrize("how", ["create", "append", "upsert"])
-def test_an_embedding_that_is_no_number_is_refused(store: GalleryStore, tmp_path: Path, how: str) -> None:
+def test_a_non_finite_embedding_is_refused(store: GalleryStore, tmp_path: Path, how: str) -> None:
     rows = unit(9, 8)
     rows[5, 3] = np.nan
     bad = make_entries(8, prefix="q", image_embedding=vectors(rows))
     write = partial(make_store, tmp_path / "other") if how == "create" else getattr(store, how)
-    with pytest.raises(InputError, match=r"image_embedding of .* \(1 in all\) is not all numbers"):
+    with pytest.raises(InputError, match=r"image_embedding of .* \(1 in all\) has values that are not finite"):
         write(bad)
     assert (store.count(), store.version) == (40, 1)
     assert not (tmp_path / "other").exists()

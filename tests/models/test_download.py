@@ -15,7 +15,7 @@ from swclip.models.locator_model import LocatorModel, load_model
 
 
 @pytest.mark.parametrize(
-    ("given", "wanted"),
+    ("name", "expected"),
     [
         ("hf://ada/leeds", HubName("ada/leeds")),
         ("hf://ada/leeds@v1.0", HubName("ada/leeds", "v1.0")),
@@ -34,10 +34,10 @@ from swclip.models.locator_model import LocatorModel, load_model
     ],
 )
 def test_names_on_the_hub_are_recognised(
-    given: str | Path, expected: HubName | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str | Path, expected: HubName | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert hub_name(given) == expected
+    assert hub_name(name) == expected
 
 
 def test_existing_paths_take_precedence_and_local_folders_are_not_disclosed(
@@ -53,10 +53,10 @@ def test_existing_paths_take_precedence_and_local_folders_are_not_disclosed(
         load_model("runs/frist")
 
 
-@pytest.mark.parametrize("given", ["hf://", "hf://leeds", "hf://ada/leeds/model", "hf:///leeds", "hf://ada/leeds@"])
-def test_invalid_names_are_refused(given: str) -> None:
+@pytest.mark.parametrize("name", ["hf://", "hf://leeds", "hf://ada/leeds/model", "hf:///leeds", "hf://ada/leeds@"])
+def test_invalid_names_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="write hf://OWNER/NAME or hf://OWNER/NAME@REVISION"):
-        hub_name(given)
+        hub_name(name)
 
 
 def test_names_survive_formatting_and_parsing() -> None:

@@ -13,24 +13,20 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from fixtures.models import TINY, tiny_model
 from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.cli.app import run
 from swclip.data.manifest import read_manifest, write_manifest
 from swclip.errors import ConfigError, InputError
 from swclip.gallery.build import build_gallery, manifest_candidates
 from swclip.gallery.read_write import save_gallery
-from swclip.models.config import ImageConfig, LocationConfig, ModalitiesConfig, ModelConfig
+from swclip.models.config import ModalitiesConfig
 from swclip.models.embed import Failure, embed_photographs
 from swclip.models.embed_modalities import chosen_modalities, count_modalities, embed_queries
 from swclip.models.locator_model import LocatorModel
 from swclip.retrieval.locator import Locator
 
 Photographs = Callable[[int], list[Path]]
-CONFIG = ModelConfig(
-    image=ImageConfig(size_px=32, head_width=16),
-    location=LocationConfig(text_tower="none", grid_levels=2, grid_log2_size=8, hidden_width=16),
-    embedding_dim=8,
-)
 VIEWS = ModalitiesConfig(caption="builtin:small", map="builtin:small", map_size_px=16, head_width=8)
 HERE = np.array([51.5, -0.1]) + np.arange(4)[:, None] * [2e-4, 1e-4]
 TEXTS = ["Kirkgate", None, "  ", "a bakery in Briggate"]
@@ -38,12 +34,12 @@ TEXTS = ["Kirkgate", None, "  ", "a bakery in Briggate"]
 
 @pytest.fixture(scope="module")
 def plain() -> LocatorModel:
-    return LocatorModel.create(CONFIG, HERE, seed=1).eval()
+    return tiny_model(HERE, seed=1)
 
 
 @pytest.fixture(scope="module")
 def model() -> LocatorModel:
-    return LocatorModel.create(dataclasses.replace(CONFIG, views=VIEWS), HERE, seed=1).eval()
+    return LocatorModel.create(dataclasses.replace(TINY, views=VIEWS), HERE, seed=1).eval()
 
 
 @pytest.fixture
@@ -185,7 +181,7 @@ def test_options_of_the_command_line(
     expected = Locator.from_gallery("views").locate([made[0]], captions=["Kirkgate"], maps=[tiles[0]])
     assert result["probability_within_50m"] == expected[0].probability_within_50m
     assert run(["locate", "views", str(made[0]), str(made[1]), "--caption", "Kirkgate"]) != 0
-    assert "--caption and --map go with one photograph, and 2 are named" in capsys.readouterr().err
+    assert "--caption and --map need a single photograph, not 2" in capsys.readouterr().err
     assert run(["locate", "plain", str(made[0]), "--map", str(tiles[0])]) != 0
     assert "the model has no map modality" in capsys.readouterr().err
     assert run(["locate", "views", str(made[0]), "--map", "gone.png"]) != 0

@@ -27,7 +27,7 @@ def _pixels(side: int, count: int = 2) -> torch.Tensor:
 @pytest.mark.parametrize("side", [32, 48])
 @pytest.mark.parametrize("image", ["builtin:small", "dinov2", "clip", "siglip"])
 def test_photographs_become_unit_vectors_at_any_size(image: str, side: int, make_model: MakeModel) -> None:
-    model = make_model(image, size_px=side)
+    model = make_model(image, image_side={"size_px": side})
     assert model.preprocess.size_px == side
     with torch.no_grad():
         result = model.encode_pixels(_pixels(side))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import sample, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
@@ -57,7 +57,7 @@ def views() -> Modalities:
 
 
 @settings(deadline=None)
-@sample(st.integers(0, 10**6), st.lists(st.sampled_from(range(1, 8)), min_size=1, max_size=6))
+@given(st.integers(0, 10**6), st.lists(st.sampled_from(range(1, 8)), min_size=1, max_size=6))
 def test_the_fusion_is_the_normalised_weighted_sum_of_the_present(
     views: Modalities, seed: int, rows: list[int]
 ) -> None:

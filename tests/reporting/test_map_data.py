@@ -124,7 +124,9 @@ def test_posterior_cells_are_at_their_positions(drawn: tuple[Any, dict[str, Any]
         local = LocalFrame.around(truth.to_numpy())
         for at, row in enumerate(view["queries"]["row"]):
             entries = np.asarray(view["posterior"][at]).reshape(-1, 2)
-            posterior = {int(c): float(p) for c, p in zip(ground.cells[row], ground.probability[row], strict=True) if c >= 0}
+            posterior = {
+                int(c): float(p) for c, p in zip(ground.cells[row], ground.probability[row], strict=True) if c >= 0
+            }
             centres = local.to_xy_m([h3.cell_to_latlng(ground.cell_ids[c]) for c in posterior])
             mass = dict(zip(map(tuple, np.round(centres).astype(int).tolist()), posterior.values(), strict=True))
             for cell, steps in entries.tolist():
@@ -205,7 +207,9 @@ def test_photographs_stay_within_the_budget(full: Any, draw_photographs: Any, tm
     assert len(set(whole["photographs"]["images"])) > 20
     at = queries["id"].index(worst)
     best = whole["views"][0]["top"][at][0]
-    assert whole["views"][0]["places"]["photo"][best] >= 0  # of the answer, although the photograph of the query is in the examples
+    assert (
+        whole["views"][0]["places"]["photo"][best] >= 0
+    )  # of the answer, although the photograph of the query is in the examples
 
     (tmp_path / f"{queries['id'][0]}.jpg").unlink()
     assert carried(10**9, [])["photographs"]["unread"] == {queries["id"][0]: "missing"}

@@ -205,7 +205,9 @@ def test_names_are_escaped(plain: EvaluationReport) -> None:
     assert html.escape("<script>alert(1)</script>", quote=False) in card
 
 
-def test_card_has_the_headline_figures_and_is_self_contained(plain: EvaluationReport, answers: EvaluationReport) -> None:
+def test_card_has_the_headline_figures_and_is_self_contained(
+    plain: EvaluationReport, answers: EvaluationReport
+) -> None:
     card = plain._repr_html_()
     assert "45 queries, 135 candidates" in card
     assert "oracle error" in card

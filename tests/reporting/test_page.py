@@ -10,16 +10,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from swclip.comparison.align import restricted
 from swclip.comparison.compare_reports import compare_reports
 from swclip.comparison.comparison import compare
 from swclip.comparison.page import write_benchmark_page, write_compare
 from swclip.evaluation.result import Evaluation
+from swclip.reporting.page import MetreScale, error_curve
 from swclip.reporting.report import write_report_page
 from swclip.reporting.tables import level_table
 
 NASTY = '</script><script>alert("x")</script><b>&amp;'
+
 COLOURS_OF_THE_MAP = """async () => {
   await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
   const canvas = document.getElementById("map"), seen = new Set();
@@ -27,6 +31,7 @@ COLOURS_OF_THE_MAP = """async () => {
   for (let i = 0; i < data.length; i += 4) seen.add(data[i] << 16 | data[i + 1] << 8 | data[i + 2]);
   return Array.from(seen);
 }"""
+
 LEAKAGE = {
     "version": "1",
     "warnings": ["12% of the queries have a near-duplicate picture in training."],
@@ -158,7 +163,7 @@ def test_comparison_page_has_its_sections(pages: dict[str, Path]) -> None:
         "taken at the answer",
     ):
         assert words in text
-    for words in ("random baseline", "not in the gallery", "Grey dots", "draws</dd>"):
+    for words in ("The random baseline", "not in the gallery", "Grey dots", "draws</dd>"):
         assert words not in text
 
 
@@ -222,3 +227,26 @@ def test_report_page_has_hierarchy_levels_where_measured(made_up: Any, tmp_path:
     old = replace(evaluation, report=evaluation.report.model_copy(update={"levels": {}}))
     write_report_page(tmp_path / "old.html", old, title="sw-clip")
     assert "Hierarchy levels" not in (tmp_path / "old.html").read_text(encoding="utf-8")
+
+
+@given(st.lists(st.floats(0, 1e7), min_size=1, max_size=900))
+def test_error_curve_is_the_empirical_cdf(values: list[float]) -> None:
+    curve = error_curve(values)
+    assert len(curve["x"]) <= 300
+    assert curve["y"] == sorted(curve["y"])
+    assert curve["y"][-1] == 100.0
+    for x, y in zip(curve["x"], curve["y"], strict=True):
+        # x is rounded to four figures: compare with the shares just below and just above it.
+        below = 100.0 * sum(max(value, 1.0) < x * 0.999 for value in values) / len(values)
+        above = 100.0 * sum(max(value, 1.0) <= x * 1.001 for value in values) / len(values)
+        assert below - 0.01 <= y <= above + 0.01
+
+
+@given(st.lists(st.floats(0, 2e7), min_size=1, max_size=8))
+def test_scale_spans_its_values_in_order(values: list[float]) -> None:
+    scale = MetreScale.spanning(values)
+    places = [scale.at(value) for value in sorted(values)]
+    assert places == sorted(places)
+    assert all(0.0 <= place <= 100.0 for place in places)
+    assert all(scale.low_m <= tick <= scale.high_m * (1 + 1e-9) for tick in scale.ticks_m)
+    assert len(scale.ticks_m) >= 2

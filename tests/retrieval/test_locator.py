@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fixtures.models import tiny_model
 from swclip.answers.formats import as_text
 from swclip.answers.record import Answer
 from swclip.calibration.conformal import Calibration
@@ -26,9 +27,7 @@ from swclip.gallery.gallery import Gallery
 from swclip.gallery.read_write import save_gallery
 from swclip.geo.distance import geodesic_m
 from swclip.ingest.named_photographs import named_photographs
-from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
 from swclip.models.embed import embed_photographs
-from swclip.models.locator_model import LocatorModel
 from swclip.retrieval.locator import Locator
 from swclip.retrieval.posterior import log_posterior
 from swclip.retrieval.prior import Prior
@@ -218,13 +217,8 @@ def test_folders_and_patterns_are_expanded(
 
 
 def test_a_gallery_folder_answers_with_its_model(photographs: Photographs, tmp_path: Path) -> None:
-    config = ModelConfig(
-        image=ImageConfig(size_px=32, head_width=16),
-        location=LocationConfig(text_tower="none", grid_levels=2, grid_log2_size=8, hidden_width=16),
-        embedding_dim=8,
-    )
     positions = np.array([51.5, -0.1]) + np.arange(6)[:, None] * [2e-4, 1e-4]
-    model, paths = LocatorModel.create(config, positions, seed=3).eval(), photographs(6)
+    model, paths = tiny_model(positions, seed=3), photographs(6)
     frame = pd.DataFrame({"image_id": [p.stem for p in paths], "image_path": [str(p) for p in paths]})
     manifest = write_manifest(tmp_path / "m", frame.assign(lat_deg=positions[:, 0], lon_deg=positions[:, 1]))
     gallery = build_gallery(
@@ -238,7 +232,7 @@ def test_a_gallery_folder_answers_with_its_model(photographs: Photographs, tmp_p
     # The photographs are in the gallery, and the posterior heeds nothing else: each is found where it was taken.
     assert [answer.candidates[0].image_ids for answer in answers] == [(path.stem,) for path in paths]
     assert Locator.from_gallery(moved, tmp_path / "run").locate(paths) == answers
-    LocatorModel.create(config, positions, seed=4).save(tmp_path / "other" / "model")
+    tiny_model(positions, seed=4).save(tmp_path / "other" / "model")
     with pytest.raises(MismatchError, match=r"elsewhere was made by model .*other is model"):
         Locator.from_gallery(moved, tmp_path / "other")
     (moved / "model" / "model.safetensors").write_bytes(b"cut")

@@ -95,7 +95,7 @@ def test_an_empty_prior_has_no_weights() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("options", "message"),
     [
         ({"near_deg": (50.0, 0.0)}, "go together"),
         ({"radius_m": 10.0}, "go together"),
@@ -105,8 +105,8 @@ def test_an_empty_prior_has_no_weights() -> None:
         ({"near_deg": (50.0, 0.0), "radius_m": float("inf")}, "above 0"),
     ],
 )
-def test_invalid_priors_are_refused(given: dict[str, Any], words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        Prior(**given)
+def test_invalid_priors_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Prior(**options)
     with pytest.raises(AreaError, match="is a LineString"):
         Prior(within=shapely.LineString([(0, 0), (1, 1)]))

@@ -17,13 +17,12 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image
 
+from fixtures.models import tiny_model
 from swclip.calibration.conformal import Calibration, write_calibration
 from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.data.manifest import read_manifest
 from swclip.gallery.build import build_gallery, manifest_candidates
 from swclip.gallery.read_write import save_gallery
-from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
-from swclip.models.locator_model import LocatorModel
 from swclip.retrieval.locator import Locator
 from swclip.web.app import create_app
 from swclip.web.server import address_of, listen, make_server
@@ -35,12 +34,7 @@ from swclip.web.settings import Limits
 def gallery_folder(town: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A gallery of the town with its model, and a calibration from made-up tails."""
     manifest = read_manifest(town)
-    config = ModelConfig(
-        image=ImageConfig(size_px=32, head_width=16),
-        location=LocationConfig(text_tower="none", grid_levels=2, grid_log2_size=8, hidden_width=16),
-        embedding_dim=8,
-    )
-    model = LocatorModel.create(config, manifest.positions_deg, seed=3)
+    model = tiny_model(manifest.positions_deg, seed=3)
     posterior = PosteriorConfig(0.2, 0.02, 0.8, smoothing_m=15.0)
     folder = tmp_path_factory.mktemp("served") / "gallery"
     save_gallery(build_gallery(model, manifest_candidates(manifest), manifest, posterior=posterior), folder, model)
@@ -63,8 +57,8 @@ class Served:
 
     @property
     def service(self) -> Service:
-        found: Service = self.app.state.service
-        return found
+        service: Service = self.app.state.service
+        return service
 
     def client(self, **more: Any) -> httpx.Client:
         return httpx.Client(base_url=self.address, timeout=60, trust_env=False, **more)
@@ -105,14 +99,14 @@ def serve() -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def served(locator: Locator) -> Iterator[Served]:
-    with serving(locator) as found:
-        yield found
+    with serving(locator) as running:
+        yield running
 
 
 @pytest.fixture
 def client(served: Served) -> Iterator[httpx.Client]:
-    with served.client() as found:
-        yield found
+    with served.client() as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from swclip.web.problems import Problem
 
 def test_requests_get_slots_then_wait_then_are_refused() -> None:
     async def scenario() -> None:
-        admission, release, entered = Admission(places=2, queue=1), asyncio.Event(), []
+        admission, release, entered = Admission(slots=2, queue=1), asyncio.Event(), []
 
         async def client(name: int) -> None:
             async with admission.slot(time.monotonic() + 30):
@@ -39,7 +39,7 @@ def test_requests_get_slots_then_wait_then_are_refused() -> None:
 
 def test_waiting_for_a_slot_times_out() -> None:
     async def scenario() -> None:
-        admission = Admission(places=1, queue=5)
+        admission = Admission(slots=1, queue=5)
         async with admission.slot(time.monotonic() + 30):
             with pytest.raises(Problem, match="no slot became free"):
                 async with admission.slot(time.monotonic() + 0.01):
@@ -76,4 +76,4 @@ def test_zero_rate_is_no_limit_and_old_clients_are_forgotten() -> None:
     for number in range(20_000):
         free.check("a")
         counted.check(str(number))
-    assert len(counted._left) == 10_000
+    assert len(counted._tokens) == 10_000

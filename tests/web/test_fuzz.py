@@ -49,22 +49,24 @@ def seeds() -> list[bytes]:
 
 def mutated(data: bytes, rng: np.random.Generator) -> bytes:
     """The data with some bytes changed, removed, repeated, or replaced by extreme values of counters and lengths."""
-    found = bytearray(data)
+    changed = bytearray(data)
     for _ in range(int(rng.integers(1, 6))):
-        at = int(rng.integers(0, 1 + (len(found) if rng.random() < 0.6 else min(64, len(found)))))  # headers more often
+        at = int(
+            rng.integers(0, 1 + (len(changed) if rng.random() < 0.6 else min(64, len(changed))))
+        )  # headers more often
         width = int(rng.integers(1, 9))
         kind = rng.integers(0, 5)
         if kind == 0:
-            found[at : at + width] = rng.bytes(width)
+            changed[at : at + width] = rng.bytes(width)
         elif kind == 1:
-            found[at : at + width] = (b"\xff" if rng.random() < 0.5 else b"\0") * width
+            changed[at : at + width] = (b"\xff" if rng.random() < 0.5 else b"\0") * width
         elif kind == 2:
-            found = found[:at] or bytearray(b"\0")
+            changed = changed[:at] or bytearray(b"\0")
         elif kind == 3:
-            found[at:at] = found[at : at + 16 * width]
+            changed[at:at] = changed[at : at + 16 * width]
         else:
-            del found[at : at + width]
-    return bytes(found)
+            del changed[at : at + width]
+    return bytes(changed)
 
 
 def files(count: int) -> Iterator[bytes]:
@@ -80,7 +82,7 @@ def peak_bytes() -> int:
 
 def test_corrupted_photographs(serve: Any, locator: Locator) -> None:
     before = peak_bytes()
-    found: Counter[int] = Counter()
+    statuses: Counter[int] = Counter()
     with serve(locator, Limits(max_megapixels=4, timeout_s=120)) as served, served.client() as client:
         every = list(files(COUNT))
         for start in range(0, len(every), AT_ONCE):
@@ -88,16 +90,16 @@ def test_corrupted_photographs(serve: Any, locator: Locator) -> None:
             if response.status_code == 200:
                 for result in response.json()["results"]:
                     assert (result["answer"] is None) != (result["problem"] is None)
-                    found[200 if result["problem"] is None else result["problem"]["status"]] += 1
+                    statuses[200 if result["problem"] is None else result["problem"]["status"]] += 1
             else:
                 assert response.headers["content-type"] == MEDIA_TYPE
-                found[response.status_code] += 1
+                statuses[response.status_code] += 1
         assert client.get("/readyz").status_code == 200
         failed = [line for line in client.get("/metrics").text.splitlines() if 'status="5' in line]
     assert not failed
-    assert set(found) <= {200, *REFUSED}
-    assert found[200] > COUNT / 10
-    assert found[415] + found[422] > COUNT / 10
+    assert set(statuses) <= {200, *REFUSED}
+    assert statuses[200] > COUNT / 10
+    assert statuses[415] + statuses[422] > COUNT / 10
     assert peak_bytes() - before < MOST_GROWN_BYTES
 
 
@@ -113,13 +115,13 @@ def test_corrupted_forms(serve: Any, locator: Locator, photographs: list[bytes])
         bodies = [mutated(whole, rng) for _ in range(COUNT // 4)]
         bodies += [whole[: int(cut)] for cut in rng.integers(0, len(whole), COUNT // 16)]
         with ThreadPoolExecutor(4) as pool:
-            found = Counter(response.status_code for response in pool.map(ask, bodies))
+            statuses = Counter(response.status_code for response in pool.map(ask, bodies))
         for response in pool_of_types(client, whole):
             ProblemDetail.model_validate_json(response.text)
             assert response.status_code in (400, 415, 422)
         assert ask(whole).status_code == 200
-    assert set(found) <= {200, *REFUSED}
-    assert found[400] > 0
+    assert set(statuses) <= {200, *REFUSED}
+    assert statuses[400] > 0
 
 
 def pool_of_types(client: httpx.Client, body: bytes) -> Iterator[httpx.Response]:

@@ -27,19 +27,19 @@ from .test_problems import problem
 
 
 def test_description(client: httpx.Client, locator: Locator) -> None:
-    found = client.get("/v2/gallery").json()
+    body = client.get("/v2/gallery").json()
     gallery = locator.gallery
-    assert found["model"] == locator.model.fingerprint
-    assert (found["candidates"], found["photographs"]) == (20, 60)
-    assert found["cities"] == [{"name": "Leeds", "candidates": 10}, {"name": "York", "candidates": 10}]
-    south, west, north, east = found["bbox_deg"]
+    assert body["model"] == locator.model.fingerprint
+    assert (body["candidates"], body["photographs"]) == (20, 60)
+    assert body["cities"] == [{"name": "Leeds", "candidates": 10}, {"name": "York", "candidates": 10}]
+    south, west, north, east = body["bbox_deg"]
     assert [south, west] == gallery.positions_deg.min(axis=0).tolist()
     assert [north, east] == gallery.positions_deg.max(axis=0).tolist()
-    assert found["area_km2"] == pytest.approx(locator.region_cells.total_area_km2)
-    assert found["posterior"] == locator.posterior.to_dict()
-    assert found["calibration"] == {"queries": 49, "resolution": 11, "spread_m": 25.0}
-    assert found["limits"]["max_files"] == Limits().max_files
-    assert (found["thumbnails"], found["tiles"]) == (False, None)
+    assert body["area_km2"] == pytest.approx(locator.region_cells.total_area_km2)
+    assert body["posterior"] == locator.posterior.to_dict()
+    assert body["calibration"] == {"queries": 49, "resolution": 11, "spread_m": 25.0}
+    assert body["limits"]["max_files"] == Limits().max_files
+    assert (body["thumbnails"], body["tiles"]) == (False, None)
 
 
 def test_description_without_cities_and_calibration(serve: Any, locator: Locator) -> None:
@@ -48,18 +48,18 @@ def test_description_without_cities_and_calibration(serve: Any, locator: Locator
     bare = replace(locator.gallery, cities=[None] * len(locator.gallery))
     tiles = Tiles("https://tiles.example.org/{z}/{x}/{y}.png", "© somebody")
     with serve(Locator(bare, locator.model, locator.posterior), tiles=tiles) as served, served.client() as client:
-        found = client.get("/v2/gallery").json()
-        assert found["cities"] == [{"name": None, "candidates": 20}]
-        assert found["calibration"] is None
-        assert found["tiles"] == {"url": tiles.url, "attribution": tiles.attribution}
+        body = client.get("/v2/gallery").json()
+        assert body["cities"] == [{"name": None, "candidates": 20}]
+        assert body["calibration"] is None
+        assert body["tiles"] == {"url": tiles.url, "attribution": tiles.attribution}
 
 
 def test_points_are_geojson_and_limited(client: httpx.Client, locator: Locator) -> None:
     response = client.get("/v2/gallery/points")
     assert response.headers["content-type"] == "application/geo+json"
-    found = response.json()
-    assert (found["type"], found["candidates"], found["shown"]) == ("FeatureCollection", 20, 20)
-    by_city = {feature["properties"]["city"]: feature["geometry"] for feature in found["features"]}
+    body = response.json()
+    assert (body["type"], body["candidates"], body["shown"]) == ("FeatureCollection", 20, 20)
+    by_city = {feature["properties"]["city"]: feature["geometry"] for feature in body["features"]}
     assert {geometry["type"] for geometry in by_city.values()} == {"MultiPoint"}
     points = np.concatenate([geometry["coordinates"] for geometry in by_city.values()])
     expected = locator.gallery.positions_deg[:, ::-1]

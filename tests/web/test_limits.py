@@ -57,8 +57,8 @@ def test_limits_on_bytes_pixels_and_photographs(serve: Any, locator: Locator, ph
                 yield b"\xff" * 50_000
 
         headers = {"content-type": "multipart/form-data; boundary=x"}
-        unsaid = client.post("/v2/locate", content=endless(), headers=headers)
-        assert (unsaid.status_code, unsaid.headers["connection"]) == (413, "close")
+        streamed = client.post("/v2/locate", content=endless(), headers=headers)
+        assert (streamed.status_code, streamed.headers["connection"]) == (413, "close")
         assert client.post("/v2/locate", **send(photographs[:1])).status_code == 200
 
 
@@ -122,33 +122,33 @@ def test_disconnected_client_is_not_an_error(served: Served, photographs: list[b
     assert "failed" not in caplog.text
 
 
-class Held:
+class BlockedModel:
     """Blocks the model's thread until it is released."""
 
     def __init__(self, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
         self.release, self.entered = threading.Event(), threading.Event()
         batcher = served.service._batcher
-        answer = batcher._answer
+        process = batcher._process
 
-        def held(questions: Any) -> Any:
+        def blocking(tasks: Any) -> Any:
             self.entered.set()
             self.release.wait(60)
-            return answer(questions)
+            return process(tasks)
 
-        monkeypatch.setattr(batcher, "_answer", held)
+        monkeypatch.setattr(batcher, "_process", blocking)
 
 
 def test_busy_service_sends_retry_after(
     serve: Any, locator: Locator, photographs: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serve(locator, Limits(concurrency=2, queue=1)) as served, ThreadPoolExecutor(8) as pool:
-        held = Held(served, monkeypatch)
+        blocked = BlockedModel(served, monkeypatch)
 
         def ask(_: int) -> httpx.Response:
             with served.client() as client:
                 return client.post("/v2/locate", **send(photographs[:1]))
 
-        asked = [pool.submit(ask, number) for number in range(3)]
+        futures = [pool.submit(ask, number) for number in range(3)]
         deadline = time.monotonic() + 60
         while served.service.admission.waiting < 1 and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -160,19 +160,19 @@ def test_busy_service_sends_retry_after(
             metrics = client.get("/metrics").text
             assert "swclip_requests_inside 2.0" in metrics
             assert "swclip_requests_waiting 1.0" in metrics
-        held.release.set()
-        assert [future.result(60).status_code for future in asked] == [200, 200, 200]
+        blocked.release.set()
+        assert [future.result(60).status_code for future in futures] == [200, 200, 200]
 
 
 def test_request_times_out(
     serve: Any, locator: Locator, photographs: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serve(locator, Limits(timeout_s=0.5, concurrency=2)) as served, served.client() as client:
-        held = Held(served, monkeypatch)
+        blocked = BlockedModel(served, monkeypatch)
         late = client.post("/v2/locate", **send(photographs[:1]))
         problem(late, "too-late")
         assert late.headers["retry-after"]
-        held.release.set()
+        blocked.release.set()
         assert served.service.admission.active == 0
 
 
@@ -181,16 +181,16 @@ def test_requests_in_progress_are_finished_at_shutdown(
 ) -> None:
     with ThreadPoolExecutor(1) as pool:
         with serve(locator) as served:
-            held = Held(served, monkeypatch)
+            blocked = BlockedModel(served, monkeypatch)
 
             def ask() -> int:
                 with served.client() as client:
                     return client.post("/v2/locate", **send(photographs[:1])).status_code
 
-            asked = pool.submit(ask)
-            held.entered.wait(60)
-            threading.Timer(0.3, held.release.set).start()
-        assert asked.result(60) == 200
+            future = pool.submit(ask)
+            blocked.entered.wait(60)
+            threading.Timer(0.3, blocked.release.set).start()
+        assert future.result(60) == 200
         assert not served.service.ready
 
 
@@ -222,10 +222,10 @@ def test_keys_are_required(serve: Any, locator: Locator, photographs: list[bytes
 
 def test_rate_limit(serve: Any, locator: Locator) -> None:
     with serve(locator, Limits(rate_per_minute=3)) as served, served.client() as client:
-        found = [client.get("/v2/gallery") for _ in range(5)]
-        assert [response.status_code for response in found] == [200, 200, 200, 429, 429]
-        problem(found[3], "too-many-requests")
-        assert 1 <= int(found[3].headers["retry-after"]) <= 20
+        responses = [client.get("/v2/gallery") for _ in range(5)]
+        assert [response.status_code for response in responses] == [200, 200, 200, 429, 429]
+        problem(responses[3], "too-many-requests")
+        assert 1 <= int(responses[3].headers["retry-after"]) <= 20
         assert client.get("/healthz").status_code == 200
 
 
@@ -260,22 +260,20 @@ def send_concurrently(served: Served, photographs: list[bytes]) -> list[httpx.Re
     return asyncio.run(all_of_them())
 
 
-def test_concurrent_requests_get_the_answers_of_single_requests(
-    serve: Any, locator: Locator, photographs: list[bytes]
-) -> None:
+def test_concurrent_requests_get_the_same_answers(serve: Any, locator: Locator, photographs: list[bytes]) -> None:
     with serve(locator, Limits(concurrency=64, queue=200, timeout_s=300, pause_s=120)) as served:
         with served.client() as client:
-            alone = [client.post("/v2/locate", **send([data])).json()["results"][0]["answer"] for data in photographs]
-        found = send_concurrently(served, [photographs[number % len(photographs)] for number in range(200)])
+            single = [client.post("/v2/locate", **send([data])).json()["results"][0]["answer"] for data in photographs]
+        responses = send_concurrently(served, [photographs[number % len(photographs)] for number in range(200)])
         metrics = served.service.meters.text().decode().splitlines()
-    assert {response.status_code for response in found} == {200}
-    for number, response in enumerate(found):
-        answer, expected = response.json()["results"][0]["answer"], alone[number % len(photographs)]
+    assert {response.status_code for response in responses} == {200}
+    for number, response in enumerate(responses):
+        answer, expected = response.json()["results"][0]["answer"], single[number % len(photographs)]
         assert (answer["lat_deg"], answer["lon_deg"]) == (expected["lat_deg"], expected["lon_deg"])
-        for own, theirs in zip(answer["candidates"], expected["candidates"], strict=True):
-            assert own["candidate_id"] == theirs["candidate_id"]
+        for candidate, expected_candidate in zip(answer["candidates"], expected["candidates"], strict=True):
+            assert candidate["candidate_id"] == expected_candidate["candidate_id"]
             # The rounding of float32 sums depends on the batch.
-            assert own["probability"] == pytest.approx(theirs["probability"], abs=1e-5, rel=1e-4)
+            assert candidate["probability"] == pytest.approx(expected_candidate["probability"], abs=1e-5, rel=1e-4)
     batches = next(line for line in metrics if line.startswith("swclip_batch_photographs_count")).split()[1]
     assert float(batches) < len(photographs) + 200, "no two photographs were ever seen together"
 
@@ -283,6 +281,6 @@ def test_concurrent_requests_get_the_answers_of_single_requests(
 def test_batches_of_one_are_bit_identical(serve: Any, locator: Locator, photographs: list[bytes]) -> None:
     with serve(locator, Limits(concurrency=40, timeout_s=300, max_batch=1)) as served:
         with served.client() as client:
-            alone = [client.post("/v2/locate", **send([data])).text for data in photographs[:10]]
-        found = send_concurrently(served, [photographs[number % 10] for number in range(40)])
-    assert [response.text for response in found] == [alone[number % 10] for number in range(40)]
+            single = [client.post("/v2/locate", **send([data])).text for data in photographs[:10]]
+        responses = send_concurrently(served, [photographs[number % 10] for number in range(40)])
+    assert [response.text for response in responses] == [single[number % 10] for number in range(40)]

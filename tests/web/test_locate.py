@@ -27,8 +27,8 @@ from .conftest import encoded, send
 def results(client: httpx.Client, photographs: list[bytes], **fields: Any) -> list[dict[str, Any]]:
     response = client.post("/v2/locate", **send(photographs, **fields))
     assert response.status_code == 200, response.text
-    found: list[dict[str, Any]] = response.json()["results"]
-    return found
+    answers: list[dict[str, Any]] = response.json()["results"]
+    return answers
 
 
 def ask(client: httpx.Client, photographs: list[bytes], **fields: Any) -> list[dict[str, Any]]:
@@ -52,17 +52,17 @@ def with_gps(data: bytes, lat: float, lon: float, **tags: Any) -> bytes:
 
 def differences(first: Any, second: Any, where: str = "") -> list[str]:
     """The paths where two records differ by more than the last digits of floats."""
-    if isinstance(own, dict) and isinstance(theirs, dict) and own.keys() == theirs.keys():
-        return [line for key in own for line in differences(own[key], theirs[key], f"{where}.{key}")]
-    if isinstance(own, list) and isinstance(theirs, list) and len(own) == len(theirs):
+    if isinstance(first, dict) and isinstance(second, dict) and first.keys() == second.keys():
+        return [line for key in first for line in differences(first[key], second[key], f"{where}.{key}")]
+    if isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
         return [
             line
-            for at, pair in enumerate(zip(own, theirs, strict=True))
+            for at, pair in enumerate(zip(first, second, strict=True))
             for line in differences(*pair, f"{where}.{at}")
         ]
-    if isinstance(own, float) and isinstance(theirs, float):
-        return [] if own == pytest.approx(theirs, abs=2e-6, rel=1e-4) else [f"{where}: {own} {theirs}"]
-    return [] if own == theirs and type(own) is type(theirs) else [f"{where}: {own!r} {theirs!r}"]
+    if isinstance(first, float) and isinstance(second, float):
+        return [] if first == pytest.approx(second, abs=2e-6, rel=1e-4) else [f"{where}: {first} {second}"]
+    return [] if first == second and type(first) is type(second) else [f"{where}: {first!r} {second!r}"]
 
 
 @pytest.mark.parametrize("estimator", ["mode", "argmax", "geometric-median"])
@@ -70,18 +70,23 @@ def test_answer_equals_that_of_the_locator(
     client: httpx.Client, photographs: list[bytes], town: Path, locator: Locator, estimator: EstimatorName
 ) -> None:
     paths = read_manifest(town).image_paths[:8]
-    found = results(client, photographs[:8], estimator=estimator, top_k=3, region=0.7)
-    for number, (own, theirs) in enumerate(
-        zip(found, locator.locate(paths, top_k=3, estimator=estimator, region=0.7), strict=True)
+    answered = results(client, photographs[:8], estimator=estimator, top_k=3, region=0.7)
+    for number, (result, expected) in enumerate(
+        zip(answered, locator.locate(paths, top_k=3, estimator=estimator, region=0.7), strict=True)
     ):
         # All but the name, which the service does not know; `argmax` is of the posterior in the one, of locations alone
         # in the other.
-        renamed = theirs.model_copy(update={"photograph": str(number)}).as_dict()
-        for record in (own["answer"], renamed):
+        renamed = expected.model_copy(update={"photograph": str(number)}).as_dict()
+        for record in (result["answer"], renamed):
             del record["argmax_lat_deg"], record["argmax_lon_deg"]
-        assert differences(own["answer"], renamed) == []
-        assert own["answer"]["region"]["calibrated"]
-        assert (own["photographs"], own["posterior"], own["exif"], own["problem"]) == ([number], None, None, None)
+        assert differences(result["answer"], renamed) == []
+        assert result["answer"]["region"]["calibrated"]
+        assert (result["photographs"], result["posterior"], result["exif"], result["problem"]) == (
+            [number],
+            None,
+            None,
+            None,
+        )
 
 
 def test_photographs_are_answered_separately_and_in_order(client: httpx.Client, photographs: list[bytes]) -> None:
@@ -97,8 +102,8 @@ def test_photographs_are_answered_separately_and_in_order(client: httpx.Client, 
 
 
 def test_posterior_and_regions(client: httpx.Client, photographs: list[bytes], locator: Locator) -> None:
-    (found,) = results(client, photographs[:1], include_posterior="true", region="0.895")
-    posterior, answer = found["posterior"], found["answer"]
+    (result,) = results(client, photographs[:1], include_posterior="true", region="0.895")
+    posterior, answer = result["posterior"], result["answer"]
     mass = sum(cell["probability"] for cell in posterior["cells"])
     assert mass + posterior["left_out"] == pytest.approx(1.0, abs=1e-4)
     assert mass > 0.998
@@ -154,14 +159,14 @@ def test_area_excludes_candidates(client: httpx.Client, photographs: list[bytes]
     hole = [[lon - 1e-3, lat - 5e-4], [lon + 1e-3, lat - 5e-4], [lon + 1e-3, lat + 5e-4], [lon - 1e-3, lat + 5e-4]]
     outer = [[lon - 1, lat - 1], [lon + 1, lat - 1], [lon + 1, lat + 1], [lon - 1, lat + 1]]
     prior = {"type": "Polygon", "coordinates": [[*outer, outer[0]], [*hole, hole[0]]]}
-    (found,) = ask(client, photographs[:1], prior=json.dumps(prior), top_k=50, include_posterior="true")
+    (result,) = ask(client, photographs[:1], prior=json.dumps(prior), top_k=50, include_posterior="true")
     inside = [abs(p[0] - lat) > 5e-4 or abs(p[1] - lon) > 1e-3 for p in locator.gallery.positions_deg]
     allowed = {name for name, there in zip(locator.gallery.candidate_ids, inside, strict=True) if there}
-    assert {one["candidate_id"] for one in found["candidates"]} == allowed
+    assert {one["candidate_id"] for one in result["candidates"]} == allowed
     assert 0 < len(allowed) < len(locator.gallery)
-    assert sum(one["probability"] for one in found["candidates"]) == pytest.approx(1.0, abs=1e-4)
-    assert abs(found["lat_deg"] - lat) > 5e-4 or abs(found["lon_deg"] - lon) > 1e-3
-    assert found["region"]["calibrated"] is False
+    assert sum(one["probability"] for one in result["candidates"]) == pytest.approx(1.0, abs=1e-4)
+    assert abs(result["lat_deg"] - lat) > 5e-4 or abs(result["lon_deg"] - lon) > 1e-3
+    assert result["region"]["calibrated"] is False
     everything = {"type": "Polygon", "coordinates": [[*outer, outer[0]]]}
     (same,) = ask(client, photographs[:1], prior=json.dumps(everything))
     assert point(same) == point(free)
@@ -183,8 +188,8 @@ def test_exif_position_is_compared_on_request_and_never_used(client: httpx.Clien
     stream = io.BytesIO()
     Image.open(io.BytesIO(plain)).save(stream, "JPEG", quality=95)
     bare, marked = stream.getvalue(), with_gps(plain, 53.8, -1.5)
-    (without,), (told,) = results(client, [bare]), results(client, [marked])
-    assert told == without  # the EXIF position has no effect
+    (without,), (with_exif,) = results(client, [bare]), results(client, [marked])
+    assert with_exif == without  # the EXIF position has no effect
     (compared,) = results(client, [marked], compare_exif="true")
     place = [point(compared["answer"])]
     assert compared["exif"][0]["position"] == {"lat_deg": 53.8, "lon_deg": -1.5}
@@ -217,8 +222,8 @@ def test_invalid_file_does_not_stop_the_others(client: httpx.Client, photographs
     assert (refused["problem"]["status"], refused["problem"]["photograph"]) == (415, 0)
     (alone,) = ask(client, photographs[:2], combined="true")
     assert whole["answer"].pop("photographs") == ["1", "2"], "photographs are named by their number in the request"
-    own = {**whole["answer"], "photograph": "0", "photographs": ["0", "1"]}
-    assert {**own, "candidates": None} == {**alone, "candidates": None}
+    combined = {**whole["answer"], "photograph": "0", "photographs": ["0", "1"]}
+    assert {**combined, "candidates": None} == {**alone, "candidates": None}
     assert [one["probability"] for one in whole["answer"]["candidates"]] == [
         one["probability"] for one in alone["candidates"]
     ]
@@ -226,13 +231,13 @@ def test_invalid_file_does_not_stop_the_others(client: httpx.Client, photographs
 
 
 def test_city_restricts_the_candidates(client: httpx.Client, photographs: list[bytes], locator: Locator) -> None:
-    (found,) = ask(client, photographs[:1], city="york", top_k=50)
+    (result,) = ask(client, photographs[:1], city="york", top_k=50)
     inside = {
         i for i, city in zip(locator.gallery.candidate_ids, locator.gallery.cities, strict=True) if city == "York"
     }
-    assert {one["candidate_id"] for one in found["candidates"]} == inside
-    assert found["city_probability"] == 1.0
-    assert found["region"]["calibrated"] is False
+    assert {one["candidate_id"] for one in result["candidates"]} == inside
+    assert result["city_probability"] == 1.0
+    assert result["region"]["calibrated"] is False
     refused = client.post("/v2/locate", **send(photographs[:1], city="Lees"))
     assert refused.status_code == 422
     assert refused.json()["type"] == "urn:swclip:problem:invalid-options"
@@ -257,19 +262,19 @@ def test_invalid_areas_and_positions_are_refused(client: httpx.Client, photograp
 
 def test_evidence_for_a_candidate(client: httpx.Client, photographs: list[bytes], town: Path, locator: Locator) -> None:
     paths = read_manifest(town).image_paths[:2]
-    (found, _), (theirs, _) = ask(client, photographs[:2]), locator.locate(paths)
-    for own, one in zip(found["candidates"], theirs.candidates, strict=True):
-        assert own["image_ids"] == list(one.image_ids)
-        assert own["image_similarities"] == pytest.approx(list(one.image_similarities), abs=2e-6)
-        assert own["location_similarity"] == pytest.approx(one.location_similarity, abs=2e-6)
-        assert own["image_share"] == pytest.approx(one.image_share, abs=2e-6)
-        assert own["evidence"] == []
+    (result, _), (theirs, _) = ask(client, photographs[:2]), locator.locate(paths)
+    for combined, one in zip(result["candidates"], theirs.candidates, strict=True):
+        assert combined["image_ids"] == list(one.image_ids)
+        assert combined["image_similarities"] == pytest.approx(list(one.image_similarities), abs=2e-6)
+        assert combined["location_similarity"] == pytest.approx(one.location_similarity, abs=2e-6)
+        assert combined["image_share"] == pytest.approx(one.image_share, abs=2e-6)
+        assert combined["evidence"] == []
     # The query is one of the gallery's photographs.
-    assert found["candidates"][0]["image_similarities"][0] == pytest.approx(1.0, abs=1e-5)
+    assert result["candidates"][0]["image_similarities"][0] == pytest.approx(1.0, abs=1e-5)
     (together,), (ours,) = ask(client, photographs[:2], combined="true"), locator.locate(paths, together=True)
-    for own, one in zip(together["candidates"], ours.candidates, strict=True):
-        assert (own["location_similarity"], own["image_share"]) == (None, None)
-        for said, by_locator in zip(own["evidence"], one.evidence, strict=True):
+    for combined, one in zip(together["candidates"], ours.candidates, strict=True):
+        assert (combined["location_similarity"], combined["image_share"]) == (None, None)
+        for said, by_locator in zip(combined["evidence"], one.evidence, strict=True):
             assert said["probability"] == pytest.approx(by_locator.probability, abs=2e-6)
             assert said["image_ids"] == list(by_locator.image_ids)
 
@@ -279,8 +284,8 @@ def test_region_equals_that_of_the_locator(
 ) -> None:
     paths = read_manifest(town).image_paths[:2]
     for combined in (False, True):
-        theirs = ask(client, photographs[:2], combined=str(combined).lower())
-        for own, one in zip(theirs, locator.locate(paths, together=combined), strict=True):
-            assert one.region is not None
-            assert own["region"]["calibrated"] == (not combined)
-            assert differences(own["region"], one.region.model_dump(mode="json")) == []
+        answers = ask(client, photographs[:2], combined=str(combined).lower())
+        for answer, expected in zip(answers, locator.locate(paths, together=combined), strict=True):
+            assert expected.region is not None
+            assert answer["region"]["calibrated"] == (not combined)
+            assert differences(answer["region"], expected.region.model_dump(mode="json")) == []

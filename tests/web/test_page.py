@@ -158,9 +158,7 @@ def test_slider_sets_the_coverage_level(shown: Served, visit: Any, photographs: 
     assert page.get_attribute("#level", "aria-valuetext") == "94 percent"
 
 
-def test_area_drawn_with_mouse_and_keys_restricts_the_answer(
-    shown: Served, visit: Any, photographs: list[bytes]
-) -> None:
+def test_drawn_area_restricts_the_answer(shown: Served, visit: Any, photographs: list[bytes]) -> None:
     page = visit(shown)
     choose(page, photographs[0])
     answered(page)
@@ -346,13 +344,13 @@ def test_city_restricts_the_answer(shown: Served, visit: Any, photographs: list[
 
 def test_most_similar_photograph_of_a_place_is_shown(shown: Served, visit: Any, photographs: list[bytes]) -> None:
     page = visit(shown)
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    urls: list[str] = []
+    page.on("request", lambda request: urls.append(request.url))
     choose(page, photographs[1])
     answered(page)
     candidates = ask(shown, photographs[1])["answer"]["candidates"]
     page.locator("#places img").nth(4).wait_for()
-    assert {url.rsplit("/", 1)[1] for url in asked if "/gallery/photographs/" in url} == {
+    assert {url.rsplit("/", 1)[1] for url in urls if "/gallery/photographs/" in url} == {
         one["image_ids"][0] for one in candidates
     }
     for at, one in enumerate(candidates):
@@ -520,10 +518,10 @@ def test_tiles_are_drawn_with_attribution(serve: Any, locator: Locator, browser:
     with serve(locator, tiles=tiles) as served:
         context = browser.new_context(viewport={"width": 900, "height": 700})
         page = context.new_page()
-        asked = []
+        urls = []
 
         def fulfil(route: Any) -> None:
-            asked.append(route.request.url)
+            urls.append(route.request.url)
             route.fulfill(body=encoded("PNG", (256, 256)), content_type="image/png")
 
         page.route("https://tiles.invalid/**", fulfil)
@@ -531,8 +529,8 @@ def test_tiles_are_drawn_with_attribution(serve: Any, locator: Locator, browser:
         page.wait_for_selector("html[data-ready=yes]")
         map_picture(page)
         page.wait_for_timeout(200)
-        assert asked
-        assert all(re.fullmatch(r"https://tiles\.invalid/\d+/\d+/\d+\.png", url) for url in asked)
+        assert urls
+        assert all(re.fullmatch(r"https://tiles\.invalid/\d+/\d+/\d+\.png", url) for url in urls)
         assert page.inner_text("#attribution") == "© the makers <b>of tiles</b>"
         context.close()
 

@@ -67,13 +67,13 @@ def test_log_and_metrics_contain_no_private_data(
         metrics = client.get("/metrics").text
     assert reply.status_code == 200
     answer = reply.json()["results"][0]["answer"]
-    ours = "\n".join(
+    log = "\n".join(
         record.getMessage() for record in caplog.records if not record.name.startswith(("httpx", "httpcore"))
     )
-    assert "POST /v2/locate 200" in ours
-    for told in (ours, metrics):
+    assert "POST /v2/locate 200" in log
+    for text in (log, metrics):
         for private in ("secret", "53.8", "1.54567", str(answer["lat_deg"]), str(answer["lon_deg"]), "?"):
-            assert private not in told.replace("# HELP", ""), private
+            assert private not in text.replace("# HELP", ""), private
     assert re.search(r'swclip_photographs_total\{outcome="usable"\} \d', metrics)
     assert 'route="other"' in metrics
 

@@ -19,12 +19,12 @@ URN = "urn:swclip:problem:"
 def problem(response: httpx.Response, kind: str) -> ProblemDetail:
     """The problem detail of a response."""
     assert response.headers["content-type"] == MEDIA_TYPE, response.text
-    found = ProblemDetail.model_validate_json(response.text)
-    assert (found.type, found.status) == (URN + kind, response.status_code)
-    assert found.status == KINDS[kind].status
-    assert found.title == KINDS[kind].title
-    assert found.instance == "urn:uuid:" + response.headers["x-request-id"]
-    return found
+    detail = ProblemDetail.model_validate_json(response.text)
+    assert (detail.type, detail.status) == (URN + kind, response.status_code)
+    assert detail.status == KINDS[kind].status
+    assert detail.title == KINDS[kind].title
+    assert detail.instance == "urn:uuid:" + response.headers["x-request-id"]
+    return detail
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def problem(response: httpx.Response, kind: str) -> ProblemDetail:
         ({"combined": "perhaps"}, "combined", "valid boolean"),
         ({"topk": "5"}, "topk", "Extra inputs"),
         ({"prior": "{}"}, "prior", "must be a GeoJSON"),
-        ({"near_lat_deg": "5"}, "request", "go together"),
+        ({"near_lat_deg": "5"}, "request", "must be used together"),
         ({"near_lat_deg": "95", "near_lon_deg": "0", "near_radius_m": "10"}, "near_lat_deg", "90"),
         ({"near_lat_deg": "5", "near_lon_deg": "0", "near_radius_m": "0"}, "near_radius_m", "greater than 0"),
         ({"near_lat_deg": "5", "near_lon_deg": "inf", "near_radius_m": "1"}, "near_lon_deg", ""),
@@ -48,10 +48,10 @@ def problem(response: httpx.Response, kind: str) -> ProblemDetail:
 def test_invalid_options(
     client: httpx.Client, photographs: list[bytes], fields: dict[str, str], named: str, words: str
 ) -> None:
-    found = problem(client.post("/v2/locate", **send(photographs[:1], **fields)), "invalid-options")
-    assert found.errors is not None
-    assert named in {error.field for error in found.errors}
-    assert words in found.detail
+    detail = problem(client.post("/v2/locate", **send(photographs[:1], **fields)), "invalid-options")
+    assert detail.errors is not None
+    assert named in {error.field for error in detail.errors}
+    assert words in detail.detail
 
 
 def test_empty_options_are_ignored(client: httpx.Client, photographs: list[bytes]) -> None:
@@ -70,9 +70,9 @@ def test_body_that_is_not_a_form(client: httpx.Client, photographs: list[bytes])
     problem(client.post("/v2/locate"), "not-multipart")
     problem(client.post("/v2/locate", data={"top_k": "3"}), "not-multipart")
     for body in (b"", b"--x", b"--x--\r\n", b"not a boundary", b"--x\r\nno header\r\n\r\nx\r\n--x--"):
-        found = client.post("/v2/locate", content=body, headers={"content-type": "multipart/form-data; boundary=x"})
-        assert found.status_code in (400, 422), body
-        assert found.headers["content-type"] == MEDIA_TYPE
+        detail = client.post("/v2/locate", content=body, headers={"content-type": "multipart/form-data; boundary=x"})
+        assert detail.status_code in (400, 422), body
+        assert detail.headers["content-type"] == MEDIA_TYPE
     for boundary in ("", "; boundary=", "; boundary=" + "x" * 500):
         headers = {"content-type": "multipart/form-data" + boundary}
         problem(client.post("/v2/locate", content=b"--x--", headers=headers), "malformed-request")
@@ -93,15 +93,15 @@ def test_malformed_forms(client: httpx.Client, photographs: list[bytes]) -> None
     assert client.post("/v2/locate", **form(whole)).status_code == 200
     problem(client.post("/v2/locate", **form(whole, end=b"")), "malformed-request")
     problem(client.post("/v2/locate", **form(b"Content-Type: image/jpeg\r\n\r\nx")), "malformed-request")
-    found = problem(client.post("/v2/locate", **form()), "invalid-options")
-    assert "photographs: is missing" in found.detail
-    found = problem(client.post("/v2/locate", **form(part("photographs", photographs[0]))), "invalid-options")
-    assert "send it as a file" in found.detail
+    detail = problem(client.post("/v2/locate", **form()), "invalid-options")
+    assert "photographs: is missing" in detail.detail
+    detail = problem(client.post("/v2/locate", **form(part("photographs", photographs[0]))), "invalid-options")
+    assert "send it as a file" in detail.detail
     assert client.post("/v2/locate", **form(whole, part("top_k", b"3", file=True))).status_code == 200
     twice = problem(
         client.post("/v2/locate", **form(whole, part("top_k", b"1"), part("top_k", b"2"))), "invalid-options"
     )
-    assert "given twice" in twice.detail
+    assert "sent twice" in twice.detail
     for file in (False, True):
         problem(client.post("/v2/locate", **form(whole, part("top_k", b"\xff\xfe", file=file))), "invalid-options")
     problem(client.post("/v2/locate", **form(whole, part("prior", b"x" * 300_000))), "invalid-options")
@@ -127,17 +127,17 @@ def test_version_1_points_to_version_2(client: httpx.Client, photographs: list[b
         client.get("/v1/gallery/photographs/my-home"),
         client.get("/v1/openapi.json"),
     ):
-        found = problem(response, "version-gone")
-        assert "/v2/locate" in found.detail
-        assert "answer.lat_deg" in found.detail
+        detail = problem(response, "version-gone")
+        assert "/v2/locate" in detail.detail
+        assert "answer.lat_deg" in detail.detail
         assert "my-home" not in response.text
 
 
 def test_invalid_query_parameters(client: httpx.Client) -> None:
     for limit in ("0", "-1", "x", "1000000"):
-        found = problem(client.get("/v2/gallery/points", params={"limit": limit}), "invalid-options")
-        assert found.errors is not None
-        assert [error.field for error in found.errors] == ["limit"]
+        detail = problem(client.get("/v2/gallery/points", params={"limit": limit}), "invalid-options")
+        assert detail.errors is not None
+        assert [error.field for error in detail.errors] == ["limit"]
 
 
 def test_malformed_http(served: Served) -> None:
@@ -170,8 +170,8 @@ def test_unexpected_error_is_a_problem_and_the_service_continues(
     with serve(locator) as served, served.client() as client:
         with monkeypatch.context() as patch:
             patch.setattr(served.service.locator, "answer_posteriors", lambda *a, **b: 1 / 0)
-            found = problem(client.post("/v2/locate", **send(photographs[:1])), "internal")
-        assert "division" not in found.detail
+            detail = problem(client.post("/v2/locate", **send(photographs[:1])), "internal")
+        assert "division" not in detail.detail
         assert "ZeroDivisionError" in caplog.text
         assert "division by zero" not in caplog.text  # a message may quote what was sent
         assert client.post("/v2/locate", **send(photographs[:1])).status_code == 200

@@ -26,8 +26,8 @@ def test_conformal_regions_equal_those_of_the_calibration(seed: int, count: int)
     tails = np.random.default_rng(100 + seed).uniform(0, 1, count)
     calibration = Calibration(tails, (None,) * count, CELLS.resolution, CELLS.spread_m)
     mass = posterior(seed, 2.0)
-    found = regions_by_level(mass, CELLS, level_thresholds(calibration))
-    for level, region in zip(LEVELS, found.regions, strict=True):
+    result = regions_by_level(mass, CELLS, level_thresholds(calibration))
+    for level, region in zip(LEVELS, result.regions, strict=True):
         one = calibration.region(mass, CELLS, level)
         assert region.level == level
         assert region.cannot_tell == one.cannot_tell()
@@ -36,7 +36,7 @@ def test_conformal_regions_equal_those_of_the_calibration(seed: int, count: int)
             continue
         assert region.area_km2 == pytest.approx(one.area_km2, rel=1e-9)
         with np.errstate(invalid="ignore"):
-            inside = found.order[found.from_level <= level]
+            inside = result.order[result.from_level <= level]
         assert np.sort(inside).tolist() == one.cells.tolist()
         assert region.cells == len(inside)
 
@@ -45,19 +45,19 @@ def test_conformal_regions_equal_those_of_the_calibration(seed: int, count: int)
 @pytest.mark.parametrize("sharpness", [0.0, 1.0, 6.0, 40.0])
 def test_regions_without_a_calibration_are_the_smallest_with_their_mass(seed: int, sharpness: float) -> None:
     mass = posterior(seed, sharpness)
-    found = regions_by_level(mass, CELLS, level_thresholds(None))
+    result = regions_by_level(mass, CELLS, level_thresholds(None))
     density = cell_density(mass, CELLS.area_km2)
-    assert (np.diff(density[found.order]) <= 0).all()
-    for level, region in zip(LEVELS, found.regions, strict=True):
+    assert (np.diff(density[result.order]) <= 0).all()
+    for level, region in zip(LEVELS, result.regions, strict=True):
         assert region.cells is not None
-        inside = found.order[: region.cells]
+        inside = result.order[: region.cells]
         assert mass[inside].sum() >= level * (1 - 1e-9)
         # Without the least dense of them, and those as dense as it, it would hold less.
         less = inside[density[inside] > density[inside].min() * (1 + 1e-9)]
         assert mass[less].sum() < level
         assert region.area_km2 == pytest.approx(CELLS.area_km2[inside].sum())
         assert region.cannot_tell == (region.area_km2 >= level * CELLS.total_area_km2)
-    assert mass[found.order].sum() >= 0.999 * (1 - 1e-9)
+    assert mass[result.order].sum() >= 0.999 * (1 - 1e-9)
 
 
 def test_regions_of_high_levels_are_unbounded_with_few_validation_queries() -> None:

@@ -32,8 +32,8 @@ def started(gallery: Path, *more: str, **environment: str) -> tuple[subprocess.P
     )
     assert process.stderr is not None
     for line in process.stderr:
-        if found := re.search(r"answers at (http://\S+)", line):
-            return process, found[1]
+        if match := re.search(r"serves at (http://\S+)", line):
+            return process, match[1]
     raise AssertionError(f"it ended with {process.wait()}")
 
 

@@ -18,7 +18,7 @@ with fifty photographs each are not two hundred queries. With K blocks, a tail o
 which covers a query of a new block at level L, if blocks are exchangeable and so are the queries within each. Where
 each query is a block by itself this is the k-th smallest again. Few blocks support low levels only: 95 % needs 19.
 
-By city: the threshold of a cell is that of its city's queries. Coverage then holds within each city, not only overall.
+By city: the threshold of a cell is that of its city's queries. Coverage is then nominal within each city.
 
 References:
     V. Vovk, A. Gammerman, G. Shafer, "Algorithmic Learning in a Random World" (2005); H. Papadopoulos et al.,
@@ -54,7 +54,7 @@ REGIONS_NAME = "regions.json"
 REGIONS_VERSION = "1"
 
 LEAST_BLOCKS_OF_A_CITY = 20
-"""A city with fewer blocks of queries takes the overall threshold: its own could not reach 95 %."""
+"""A city with fewer blocks of queries uses the overall threshold: a separate one could not reach 95 %."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +197,7 @@ class Calibration:
 
     @property
     def calibrated_cities(self) -> list[str]:
-        """The cities with their own thresholds."""
+        """The cities with a separate threshold."""
         return sorted(city for city in self._groups if city is not None)
 
     @cached_property
@@ -264,7 +264,7 @@ class Calibration:
 def truth_cities(
     truth_cells: Int64[np.ndarray, " n"], cells: RegionCells, cities: Sequence[str | None]
 ) -> tuple[str | None, ...]:
-    """The city of each truth: that of its cell, or the query's own city where no candidate reaches the truth."""
+    """The city of each truth: that of its cell, or the query's city where no candidate reaches the truth."""
     numbers = cells.city_of[truth_cells] if len(cells) else truth_cells
     return tuple(
         city if cell < 0 else cells.city_names[number] if number >= 0 else None

@@ -8,8 +8,8 @@ The tail of a cell y under masses p over cells of areas a is
 cells at least as dense as a cut, chosen so that the remaining cells contain less than t. Small tails matter most, so
 the least dense cells are summed first and nothing is subtracted from 1.
 
-The cell's own mass counts. Without it a confident and correct posterior would have a tail of nearly 0, as a wrong one
-has.
+The mass of the cell itself counts. Without it a confident and correct posterior would have a tail of nearly 0, like a
+wrong one.
 
 References:
     R. J. Hyndman, "Computing and graphing highest density regions", The American Statistician 50 (1996).

@@ -6,7 +6,7 @@ truth, each candidate's mass is spread over the H3 cells near it:
     A_mc = exp(-d(m, c)^2 / (2 s^2)) / sum over the cells k near m of exp(-d(m, k)^2 / (2 s^2))
 
 with d the haversine distance from the candidate to the centre of the cell and s the spread. Near are the cells whose
-centres are within 4 s, and always the candidate's own cell. Rows of A sum to 1, so p A has the mass of p.
+centres are within 4 s, and always the cell of the candidate. Rows of A sum to 1, so p A has the mass of p.
 """
 
 from __future__ import annotations

@@ -48,8 +48,8 @@ class RegionRequest:
 
 
 @dataclass(frozen=True, eq=False)
-class RegionMaker:
-    """Makes the regions of posteriors over a set of candidates.
+class RegionBuilder:
+    """Builds prediction regions from posteriors over a set of candidates.
 
     Attributes:
         cells: The cells of the candidates.

@@ -227,7 +227,7 @@ def _grow(
     from swclip.cli.console import console
     from swclip.data.manifest import read_manifest
     from swclip.files import default_cache_folder
-    from swclip.gallery.build import put_in
+    from swclip.gallery.build import insert_photographs
     from swclip.gallery.hubness import read_bank
     from swclip.gallery.store import GalleryStore
     from swclip.models.embed import Failure
@@ -247,7 +247,7 @@ def _grow(
     thumbnails = store.description.meta.get("thumbnails_px") if options.thumbnails is None else options.thumbnails
     failures: list[Failure] = []
     with progress_bar("Embedding") as progress:
-        change = put_in(
+        change = insert_photographs(
             store,
             model,
             table,

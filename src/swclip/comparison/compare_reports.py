@@ -191,8 +191,8 @@ def _difference_notes(reports: Sequence[tuple[str, _Report]]) -> list[str]:
     gallery = _gallery_text(first)
     if others := [f"{other} {_gallery_text(report)}" for other, report in reports if _gallery_text(report) != gallery]:
         notes.append(
-            f"The galleries differ ({name} {gallery}; {'; '.join(others)}), which may explain differences between "
-            f"the systems. The oracle error shown is that of the baseline."
+            f"The galleries differ ({name} {gallery}; {'; '.join(others)}): this may explain differences between the "
+            "systems. The oracle error shown is that of the baseline."
         )
     versions_ = {report.evaluation.report.version for _, report in reports}
     if len(versions_) > 1:

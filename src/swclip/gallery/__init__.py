@@ -1,1 +1,1 @@
-"""A gallery on disk: one Lance table of entries that grows, and the model beside it. No torch here."""
+"""A gallery on disk: a Lance table of entries that can be extended, stored with its model. No torch here."""

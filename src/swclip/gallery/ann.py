@@ -11,7 +11,7 @@ There are two kinds of index (docs/results/search.md has both measured):
 
 Behaviour of Lance, measured with lancedb 0.40 and checked by the tests: rows without a vector are never returned; rows
 appended later are compared one by one until `refresh_index`; deleted rows are never returned again; an index
-trained for one metric is silently ignored for another. Rows are named by Lance's row ids, which hold for one
+trained for one metric is silently ignored for another. Rows are named by Lance's row ids, which are valid for one
 version of a table: check the table out at a version before keeping them.
 
 References:
@@ -91,7 +91,7 @@ class Neighbours:
 
     Attributes:
         row_ids: (Q, k) Lance's row ids; `NOTHING` where there are fewer vectors.
-        similarities: (Q, k) inner products; -inf there.
+        similarities: (Q, k) inner products; -inf where there are fewer vectors.
     """
 
     row_ids: Int64[np.ndarray, "q k"]
@@ -279,7 +279,7 @@ def take(table: Table, row_ids: Int64[np.ndarray, " n"], columns: Sequence[str])
     """
     if len(row_ids) == 0:
         return pa.schema([table.schema.field(name) for name in columns]).empty_table()
-    # Lance returns rows in an order of its own.
+    # Lance returns rows in an arbitrary order.
     rows = table.take_row_ids(row_ids.tolist()).select(list(columns)).with_row_id().to_arrow()
     taken_ids = rows[ROW_ID].to_numpy().astype(np.int64)
     order = np.argsort(taken_ids)

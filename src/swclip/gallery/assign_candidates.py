@@ -161,7 +161,7 @@ _NAMED = 3
 def check_unique(entries: pa.Table, name: str) -> None:
     """Raise InputError where a photograph occurs twice."""
     counts = pc.value_counts(entries["image_id"].drop_null())
-    twice = [one["values"] for one in counts.to_pylist() if one["counts"] > 1]
+    twice = [count["values"] for count in counts.to_pylist() if count["counts"] > 1]
     if twice:
         raise InputError(f"{name}: {naming(twice)} given twice; ids must be unique.")
 
@@ -174,8 +174,8 @@ def check_finite(entries: pa.Table | pa.RecordBatch, name: str) -> None:
         if bad.any():
             keys = [entries["entry_id"][row].as_py() or f"row {row}" for row in np.flatnonzero(bad)[:_NAMED].tolist()]
             raise InputError(
-                f"{name}: {column} of {', '.join(keys)} ({int(bad.sum())} in all) is not all numbers; the model's "
-                "training diverged, train it again."
+                f"{name}: {column} of {', '.join(keys)} ({int(bad.sum())} in all) has values that are not finite; "
+                "the model's training diverged, train it again."
             )
 
 

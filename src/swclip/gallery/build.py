@@ -50,11 +50,11 @@ def build_gallery(
         candidates: candidate_id, lat_deg, lon_deg, city, image_ids; from `splits.candidates_for` or
             `manifest_candidates`.
         manifest: Manifest of the photographs in `image_ids`; None for a gallery of positions alone.
-        posterior: The model's fitted posterior, kept with the gallery.
+        posterior: The model's fitted posterior, stored with the gallery.
         bank: The model's bank of queries, to measure hubness with; None measures none.
-        batch_size: Photographs that the model sees at once.
+        batch_size: Photographs per batch.
         workers: Decoding threads.
-        cache: Image features kept on disk, for a tower that is not trained.
+        cache: Image features on disk, for a frozen tower.
         failures: A list that collects photographs that cannot be decoded; they are left out of the gallery. Without
             one, such a photograph raises.
         progress: Called with (done, total) photographs, or positions where there are no photographs.
@@ -107,7 +107,7 @@ def build_gallery(
 
 
 def candidate_words(cities: Sequence[str | None]) -> list[dict[str, str]] | None:
-    """Words of each candidate's prompt beside its position; None where no candidate has a city."""
+    """Words of each candidate's prompt in addition to its position; None where no candidate has a city."""
     if all(city is None for city in cities):
         return None
     return [{} if city is None else {"city": city} for city in cities]
@@ -120,7 +120,7 @@ def manifest_candidates(manifest: Manifest, grid_m: float | None = None, *, phot
         manifest: The photographs.
         grid_m: Spacing in metres of a grid over each city, in place of the photographs' positions; a grid has no
             photographs.
-        photographs: Whether answers may use the photographs, beside their positions.
+        photographs: Whether answers may use the photographs in addition to their positions.
 
     Returns:
         candidate_id, lat_deg, lon_deg, city, image_ids.
@@ -138,7 +138,7 @@ def manifest_candidates(manifest: Manifest, grid_m: float | None = None, *, phot
 COMMIT_ROWS = 512
 
 
-def put_in(
+def insert_photographs(
     store: GalleryStore,
     model: LocatorModel,
     manifest: Manifest,
@@ -155,8 +155,8 @@ def put_in(
 ) -> Change:
     """Embed a manifest's photographs and insert them into a gallery.
 
-    They are inserted in parts, each one commit: after an interruption the gallery holds whole parts, and the same call
-    resumes there.
+    They are inserted in parts, each one commit: after an interruption the gallery contains whole parts, and the
+    same call resumes.
 
     Args:
         store: The gallery.
@@ -166,9 +166,9 @@ def put_in(
         bank: The model's bank of queries, for a gallery whose hubness is measured.
         thumbnails_px: Height of the thumbnails to keep, pixels; None keeps none.
         commit_rows: Photographs in one commit.
-        batch_size: Photographs that the model sees at once.
+        batch_size: Photographs per batch.
         workers: Decoding threads.
-        cache: Image features kept on disk, for a tower that is not trained.
+        cache: Image features on disk, for a frozen tower.
         failures: A list that collects photographs that cannot be decoded; their positions become candidates
             nevertheless, as in `build_gallery`. Without one, such a photograph raises.
         progress: Called with (done, total) photographs, without those that are skipped.
@@ -184,7 +184,7 @@ def put_in(
     store.description.check_model(model.fingerprint, "the given model", store.path)
     if store.description.hubness and bank is None:
         raise ArtefactError(
-            f"{store.path}: its hubness is measured, and model/ holds no bank.safetensors to measure that of further "
+            f"{store.path}: its hubness is measured, and model/ has no bank.safetensors to measure that of further "
             "entries with; make the gallery again with: swclip index RUN MANIFEST --out GALLERY"
         )
     names = manifest.frame["image_id"].tolist()

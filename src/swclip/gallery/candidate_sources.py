@@ -1,4 +1,4 @@
-"""What the candidates of a new gallery are: those of a manifest, of its splits, or of a grid."""
+"""The candidates of a new gallery: from a manifest, its splits, or a grid."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from swclip.errors import ConfigError
 from swclip.gallery.build import manifest_candidates
 
 CITIES = "cities"
-"""The grid over the box round each city of a manifest, in place of a file of polygons."""
+"""A grid over the bounding box of each city of a manifest, in place of a file of polygons."""
 
 
 def candidates_from(
@@ -26,7 +26,7 @@ def candidates_from(
 
     Args:
         manifest: The photographs; None for a gallery of positions alone.
-        splits: Take only what these splits allow as candidates of the queries.
+        splits: Use only the candidates of the queries in these splits.
         photographs: Whether answers may use the photographs.
         grid: A GeoJSON file of polygons, or `CITIES`.
         spacing_m: Metres between the grid's points.
@@ -35,7 +35,7 @@ def candidates_from(
         candidate_id, lat_deg, lon_deg, city, image_ids.
 
     Raises:
-        ConfigError: The options do not go together.
+        ConfigError: The options cannot be combined.
         InputError: The polygons cannot be used, or the grid would have too many points or none.
         MismatchError: The splits were made from another manifest.
     """
@@ -55,22 +55,24 @@ def candidates_from(
 def _check(manifest: bool, splits: bool, grid: str | None, spacing_m: float | None) -> None:
     if splits and grid is not None:
         raise ConfigError(
-            "--grid and --splits both say what the candidates are: give one. A grid can be made part of the splits "
+            "--grid and --splits both define the candidates: give one. A grid can be made part of the splits "
             "with: swclip split MANIFEST --gallery grid:METRES"
         )
     if (grid is None) != (spacing_m is None):
-        raise ConfigError("--grid and --spacing-m go together: what the grid lies over, and metres between its points.")
+        raise ConfigError("--grid and --spacing-m go together: the area of the grid, and metres between its points.")
     if spacing_m is not None and not spacing_m > 0:
         raise ConfigError(f"--spacing-m {spacing_m:g}: must be a positive number of metres, such as 20.")
     if grid is None and not manifest:
         raise ConfigError(
-            "say what the gallery is made of: swclip index RUN MANIFEST, or swclip index RUN --grid POLYGONS.geojson "
+            "give the source of the candidates: swclip index RUN MANIFEST, or swclip index RUN --grid POLYGONS.geojson "
             "--spacing-m 20"
         )
     if splits and not manifest:
-        raise ConfigError("splits are of a manifest; give it too.")
+        raise ConfigError("splits need their manifest; give it too.")
     if grid == CITIES and not manifest:
-        raise ConfigError("--grid cities lies over the cities of a manifest: swclip index RUN MANIFEST --grid cities")
+        raise ConfigError(
+            "--grid cities covers the cities of a manifest; give one: swclip index RUN MANIFEST --grid cities"
+        )
     if grid not in (None, CITIES) and manifest:
         raise ConfigError(
             f"--grid {grid} makes a gallery of positions alone: leave the manifest out. Its photographs can be put in "

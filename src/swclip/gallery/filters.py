@@ -35,7 +35,7 @@ class EntryFilter:
         cities: In one of these cities.
         sources: From one of these sources.
         since: Captured at this time or later; entries without a time are left out.
-        until: Captured before this time; likewise.
+        until: Captured before this time; entries without a time are left out.
         within: Inside this area, or on its border.
         near: Within `radius_m` of this latitude, longitude in degrees, by haversine.
         radius_m: Metres.

@@ -38,7 +38,7 @@ def check_output(path: str | os.PathLike[str]) -> None:
         check_replaceable(name, MARKER)
     elif remote.read_file(name, MARKER) is not None and _has_table(name):
         raise InputError(
-            f"{name}: a gallery is there, and at a URL it cannot be replaced in one step; choose another address, or "
+            f"{name}: a gallery exists, and at a URL it cannot be replaced in one step; choose another address, or "
             "remove it first."
         )
 
@@ -49,7 +49,7 @@ def _has_table(name: str) -> bool:
 
 
 def check_marker(name: str) -> None:
-    """Raise ArtefactError unless a folder or URL holds a gallery of this version."""
+    """Raise ArtefactError unless a folder or URL contains a gallery of this version."""
     if remote.is_url(name):
         content = remote.read_file(name, MARKER)
         description = None if content is None else json.loads(content)
@@ -57,14 +57,14 @@ def check_marker(name: str) -> None:
         file = Path(name) / MARKER
         description = read_json(file, "the gallery's description") if file.is_file() else None
     if description is None:
-        raise ArtefactError(f"{name}: no gallery is there ({MARKER} is missing); check the path, or {AGAIN}")
+        raise ArtefactError(f"{name}: is not a gallery ({MARKER} is missing); check the path, or {AGAIN}")
     version = description.get("version") if isinstance(description, dict) else None
     if version != GALLERY_VERSION:
         raise wrong_version(f"{name}/{MARKER}", version)
 
 
 def write_beside(folder: Path, write_files: WriteFiles) -> None:
-    """Write the files beside the table of a new gallery."""
+    """Write the files of a new gallery other than the table."""
     write_files(folder)
     write_json(folder / MARKER, {"format": "swclip gallery", "version": GALLERY_VERSION, "table": f"{TABLE}.lance"})
 
@@ -84,7 +84,7 @@ def write_table(location: str, name: str, schema: pa.Schema, entries: Iterable[p
         try:
             yield from _unique_batches(entries, name)
         except Exception as error:
-            failed.append(error)  # Lance would turn it into text within an error of its own
+            failed.append(error)  # Lance would wrap it as text in another error
             raise
 
     reader = pa.RecordBatchReader.from_batches(schema, rows())
@@ -102,7 +102,7 @@ def _unique_batches(entries: Iterable[pa.RecordBatch], name: str) -> Iterator[pa
     for batch in entries:
         for key in batch["entry_id"].to_pylist():
             if key in seen:
-                raise InputError(f"{name}: {key!r} is there twice among the entries; ids must be unique.")
+                raise InputError(f"{name}: {key!r} occurs twice among the entries; ids must be unique.")
             seen.add(key)
         check_finite(batch, name)
         yield batch
@@ -114,7 +114,7 @@ _REFUSED = ("Permission denied", "AccessDenied", "Unauthorized", "403 Forbidden"
 
 
 def connect(path: str) -> DBConnection:
-    """A connection to the folder or URL that holds a gallery's table; reads see what other processes commit."""
+    """A connection to the folder or URL of a gallery's table; reads see the commits of other processes."""
     # Lance logs to standard error by default, for example that a table to be created does not exist yet.
     os.environ.setdefault("LANCE_LOG", "error")
     import lancedb

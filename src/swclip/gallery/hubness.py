@@ -1,7 +1,7 @@
-"""Hubness: some photographs are similar to every query; how much each one is, measured with a bank of past queries.
+"""Hubness: the mean similarity of a gallery photograph to queries in general, measured with a bank of training queries.
 
 In a space of many dimensions a few points are among the nearest of very many others (hubs), and rank first for queries
-of other places. Training photographs stand for future queries: with N_k(m) the k of them most similar to photograph m,
+of other places. Training photographs represent future queries: with N_k(m) the k of them most similar to photograph m,
 
     r_m = 1/k sum_{b in N_k(m)} cos(b, m)
 
@@ -45,7 +45,7 @@ _HIDDEN = "sha256:"
 
 @dataclass(frozen=True)
 class HubnessConfig:
-    """Shares of the hubness that are tried beside 0 when a posterior is fitted; empty for none, 0.5 is CSLS.
+    """Shares of the hubness that are tried in addition to 0 when a posterior is fitted; empty for none, 0.5 is CSLS.
 
     Attributes:
         photographs: Shares of the photographs' hubness.
@@ -63,7 +63,7 @@ class HubnessConfig:
 
 @dataclass(frozen=True, eq=False)
 class Bank:
-    """Training photographs that stand for future queries.
+    """Training photographs that represent future queries.
 
     Attributes:
         embeddings: (N, D) unit vectors.
@@ -175,6 +175,8 @@ def read_bank(folder: str | os.PathLike[str]) -> Bank | None:
             except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
                 raise ArtefactError(f"{path}: the bank of queries is damaged ({error}); train again.") from error
             if bank.embeddings.ndim != 2 or len(bank.embeddings) != len(bank.image_ids) or not bank.image_ids:
-                raise ArtefactError(f"{path}: the bank of queries does not fit together; train the model again.")
+                raise ArtefactError(
+                    f"{path}: the embeddings and ids of the bank of queries differ in number; train the model again."
+                )
             return bank
     return None

@@ -1,4 +1,4 @@
-"""Verify every row of a gallery and that the model beside it made it; summarise what it holds."""
+"""Verify every row of a gallery and its model; summarise its contents."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Fault:
     Attributes:
         problem: What is wrong.
         count: Number of rows.
-        entries: The `entry_id` of the first few.
+        entries: The first few values of `entry_id`.
     """
 
     problem: str
@@ -59,7 +59,7 @@ def verify(
 
     Args:
         store: The gallery.
-        fingerprint: Of the model beside it, as loaded; None to skip that check.
+        fingerprint: Fingerprint of the gallery's model, as loaded; None to skip that check.
         progress: Called with (done, total) rows.
 
     Returns:
@@ -72,7 +72,7 @@ def verify(
     description = store.description
     if fingerprint is not None and fingerprint != description.fingerprint:
         faults.add(
-            f"were made by model {description.fingerprint}, and the model beside them is {fingerprint}",
+            f"were made by model {description.fingerprint}, and the gallery's model is {fingerprint}",
             [],
             store.count(),
         )
@@ -86,7 +86,7 @@ def verify(
         done += len(batch)
         if progress is not None:
             progress(done, total)
-    faults.add("have an entry_id that is there more than once", [key for key, count in seen.items() if count > 1])
+    faults.add("have an entry_id that occurs more than once", [key for key, count in seen.items() if count > 1])
     return faults.all()
 
 
@@ -140,7 +140,7 @@ def _check_rows(batch: pa.RecordBatch, dim: int, hubness: bool, faults: _Faults)
     values = np.asarray(batch["image_hubness"].to_numpy(zero_copy_only=False), dtype=np.float64)
     faults.where("have no image_hubness", keys, photograph & ~np.isfinite(values) & hubness)
     faults.where(
-        "have a thumbnail that is no picture",
+        "have a thumbnail that is not a valid image",
         keys,
         np.array([_broken(data) for data in batch["thumbnail"]], dtype=bool),
     )
@@ -186,7 +186,7 @@ class GalleryInfo:
         photographs: Entries with a photograph.
         thumbnails: Entries with a thumbnail.
         cities: Candidates of each city, the largest first; "" for those without one.
-        sources: Entries of each source, likewise.
+        sources: Entries of each source, the largest first.
         bbox_deg: South, west, north, east; east is below west where the gallery spans the antimeridian.
         captured: First and last time (ISO 8601, UTC), None where no entry has one.
         accuracy_m: Median and 95th percentile of the stated GPS accuracy, None where no entry has one.

@@ -80,7 +80,7 @@ def save_gallery(
     details: pa.Table | None = None,
     thumbnails: Thumbnails | None = None,
 ) -> None:
-    """Write a self-contained gallery: a table of entries, and the model beside it.
+    """Write a self-contained gallery: a table of entries and its model.
 
     Args:
         gallery: The gallery.
@@ -90,7 +90,7 @@ def save_gallery(
         bank: The photographs that hubness was measured with, for model/bank.safetensors: appending entries needs them.
         details: Metadata of the photographs, from `swclip.gallery.schema.manifest_details`. A gallery in memory does
             not carry it: to change a gallery on disk, use `swclip.gallery.store.GalleryStore`.
-        thumbnails: Makes thumbnails of photographs by id, to be kept with them.
+        thumbnails: Makes thumbnails of photographs by id, stored with them.
 
     Raises:
         MismatchError: Another model made the gallery.

@@ -81,14 +81,14 @@ def size_bytes(url: str) -> int:
 
 
 def local_model(url: str, cache: Path) -> Path:
-    """A local copy of the model beside a gallery's table, downloaded where it is missing here or changed there.
+    """A local copy of a gallery's model, downloaded where it is missing here or has changed there.
 
     Args:
         url: The gallery.
         cache: Folder of the copies; a copy is identified by the URL and the size and time of each file.
 
     Returns:
-        A folder that holds `model/`.
+        A folder that contains `model/`.
 
     Raises:
         ArtefactError: There is no model.
@@ -96,7 +96,7 @@ def local_model(url: str, cache: Path) -> Path:
     """
     files = _listing(url, "model")
     if not files:
-        raise ArtefactError(f"{url}: there is no model beside the gallery's table; make it again with: swclip index")
+        raise ArtefactError(f"{url}: the gallery has no model; make it again with: swclip index")
     key = hashlib.sha256(url.encode())
     for file in files:
         key.update(f"{file.path} {file.size} {file.mtime_ns}\n".encode())
@@ -127,7 +127,7 @@ def _system(url: str) -> tuple[Any, str]:
     try:
         system, base = fs.FileSystem.from_uri(url)
     except (pa.ArrowException, ValueError, OSError) as error:
-        raise InputError(f"{url}: is no URL that can be read ({error}); give a folder, or s3://...") from error
+        raise InputError(f"{url}: is not a readable URL ({error}); give a folder, or s3://...") from error
     return system, base.rstrip("/")
 
 

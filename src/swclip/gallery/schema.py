@@ -34,8 +34,8 @@ DETAILS: dict[str, pa.DataType] = {
     "source": pa.string(),
     "extra": pa.string(),
 }
-"""Metadata of a photograph from its manifest, beside the position: null where unknown; `extra` holds further columns as
-a JSON object."""
+"""Metadata of a photograph from its manifest, other than the position: null where unknown; `extra` contains further
+columns as a JSON object."""
 
 EMBEDDINGS = ("location_embedding", "image_embedding")
 
@@ -48,7 +48,7 @@ class Description:
         fingerprint: Of the model and its preprocessing.
         dim: D, the dimension of the embeddings.
         hubness: Whether the photographs' hubness was measured.
-        meta: Posterior, provenance, and further values that were kept when the gallery was made.
+        meta: Posterior, provenance, and further values set when the gallery was made.
     """
 
     fingerprint: str
@@ -57,7 +57,7 @@ class Description:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """The text that is kept in the table's metadata."""
+        """The text in the table's metadata."""
         values = {"version": GALLERY_VERSION, **vars(self), "meta": dict(self.meta)}
         return json.dumps(values, ensure_ascii=False, allow_nan=False)
 
@@ -75,7 +75,7 @@ class Description:
                 return cls(**values)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtefactError(
-                f"{name}: its table is not one that swclip wrote ({error}); make it again with: "
+                f"{name}: its table was not written by swclip ({error}); make it again with: "
                 "swclip index RUN MANIFEST --out GALLERY"
             ) from error
         raise wrong_version(name, version)
@@ -183,7 +183,7 @@ def matrix(column: pa.ChunkedArray | pa.Array, dim: int) -> Float32[np.ndarray, 
 def manifest_details(manifest: Manifest) -> pa.Table:
     """`image_id` and the columns of `DETAILS`, one row per photograph in the manifest's order.
 
-    Columns beyond the manifest's own are kept in `extra` as a JSON object. Paths are not kept: a gallery may be moved.
+    Further columns of the manifest are kept in `extra` as a JSON object. Paths are left out: a gallery may be moved.
     """
     frame = manifest.frame
     further = [name for name in frame.columns if name not in COLUMNS and name not in PATH_COLUMNS]
@@ -207,7 +207,7 @@ def _missing(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """A value for JSON: everything but numbers and truth values becomes text."""
+    """A value for JSON: other values than numbers and booleans become text."""
     if hasattr(value, "item"):
         value = value.item()
     return value if isinstance(value, (bool, int, float, str)) else str(value)

@@ -180,10 +180,10 @@ class GalleryStore:
             where: The entries; None for all.
             rows: Largest number of rows in a batch.
         """
-        wanted = list(self.schema.names if columns is None else columns)
-        read = wanted
+        names = list(self.schema.names if columns is None else columns)
+        read = names
         if where is not None and not where.exact:
-            read = [*wanted, *(name for name in ("lat_deg", "lon_deg") if name not in wanted)]
+            read = [*names, *(name for name in ("lat_deg", "lon_deg") if name not in names)]
         with lance_errors(self.path):
             query = self.table.search().select(read)
             if where is not None and (sql := where.sql()) is not None:
@@ -192,18 +192,18 @@ class GalleryStore:
                 if where is not None and not where.exact:
                     batch = batch.filter(pa.array(where.keeps(positions_of(batch))))
                 if batch.num_rows:
-                    yield batch.select(wanted)
+                    yield batch.select(names)
 
     def read(self, columns: Sequence[str] | None = None, where: EntryFilter | None = None) -> pa.Table:
         """Read entries, in no particular order; see `batches`."""
-        wanted = list(self.schema.names if columns is None else columns)
+        names = list(self.schema.names if columns is None else columns)
         if where is None or where.exact:
-            return self._scan(wanted, None if where is None else where.sql())
-        schema = pa.schema([self.schema.field(name) for name in wanted])
-        return pa.Table.from_batches([batch.cast(schema) for batch in self.batches(wanted, where)], schema)
+            return self._scan(names, None if where is None else where.sql())
+        schema = pa.schema([self.schema.field(name) for name in names])
+        return pa.Table.from_batches([batch.cast(schema) for batch in self.batches(names, where)], schema)
 
     def existing(self, image_ids: Sequence[str]) -> set[str]:
-        """The photographs among these that the gallery holds."""
+        """The photographs among these that are in the gallery."""
         few = len(image_ids) <= MAX_IDS_IN_SQL
         where = EntryFilter(image_ids=image_ids) if few else EntryFilter(photographs=True)
         return set(self.read(["image_id"], where)["image_id"].to_pylist()) & set(image_ids)
@@ -227,7 +227,7 @@ class GalleryStore:
         duplicates = self.existing([name for name in entries["image_id"].to_pylist() if name is not None])
         if duplicates and existing == "refuse":
             raise InputError(
-                f"{self.path}: {naming(sorted(duplicates))} there already; replace with upsert, or skip what is there."
+                f"{self.path}: {naming(sorted(duplicates))} in the gallery already; use upsert, or skip existing ones."
             )
         ready = self._assigned(entries)
         if duplicates:
@@ -267,10 +267,12 @@ class GalleryStore:
             InputError: There are no conditions, a named photograph does not exist, or no entry would remain.
         """
         if where.empty:
-            raise InputError(f"{self.path}: say which entries to delete; to delete all, remove the gallery itself.")
+            raise InputError(
+                f"{self.path}: give conditions for the entries to delete; to delete all, remove the gallery itself."
+            )
         missing = sorted(set(where.image_ids or ()) - self.existing(list(where.image_ids or ())))
         if missing:
-            raise InputError(f"{self.path}: {naming(missing)} not there; nothing was deleted.")
+            raise InputError(f"{self.path}: {naming(missing)} not in the gallery; nothing was deleted.")
         if where.exact:
             sql = where.sql() or "true"
         else:
@@ -279,7 +281,7 @@ class GalleryStore:
             meant, all_rows = self.table.count_rows(sql), self.table.count_rows()
             if meant == all_rows:
                 raise InputError(
-                    f"{self.path}: all {all_rows} entries meet the conditions, and a gallery holds at least one; to "
+                    f"{self.path}: all {all_rows} entries meet the conditions, and a gallery needs at least one; to "
                     "delete all, remove the gallery itself."
                 )
             if not meant:

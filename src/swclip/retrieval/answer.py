@@ -10,7 +10,7 @@ from jaxtyping import Float64, Int64
 
 from swclip.answers.record import NEAR_M, Answer, RankedCandidate
 from swclip.calibration.posterior_config import EstimatorName, PosteriorConfig
-from swclip.calibration.region_of_answer import RegionMaker
+from swclip.calibration.region_of_answer import RegionBuilder
 from swclip.gallery.gallery import Gallery
 from swclip.geo.coordinates import rounded_deg
 from swclip.geo.distance import geodesic_m
@@ -64,7 +64,7 @@ def answers_from_posteriors(
     candidates: CandidateSet,
     config: PosteriorConfig,
     options: AnswerOptions,
-    regions: RegionMaker | None = None,
+    regions: RegionBuilder | None = None,
     evidence: Sequence[Evidence] | None = None,
     names: Sequence[str] = (),
     *,

@@ -17,7 +17,7 @@ from swclip.calibration.conformal import Calibration, read_calibration
 from swclip.calibration.posterior_config import EstimatorName, PosteriorConfig, check_estimator, default_posterior
 from swclip.calibration.region import LEVEL
 from swclip.calibration.region_cells import RESOLUTION, SPREAD_M, RegionCells
-from swclip.calibration.region_of_answer import NOT_ALONE, NOT_CALIBRATED, RegionMaker, RegionRequest
+from swclip.calibration.region_of_answer import NOT_ALONE, NOT_CALIBRATED, RegionBuilder, RegionRequest
 from swclip.errors import ConfigError
 from swclip.files import default_cache_folder
 from swclip.gallery.gallery import Gallery
@@ -307,7 +307,7 @@ class Locator:
         """
         options = self._options(top_k, estimator)
         nearest = log_p.argmax(axis=1) if len(log_p) else np.zeros(0, dtype=np.int64)
-        regions = None if region is None else RegionMaker(self.region_cells, None, region)
+        regions = None if region is None else RegionBuilder(self.region_cells, None, region)
         return answers_from_posteriors(
             log_p, nearest, self._candidates, self.posterior, options, regions, evidence, names
         )
@@ -348,10 +348,10 @@ class Locator:
         elif not single:
             _LOG.warning("%s", NOT_ALONE)
 
-    def _region_maker(self, request: RegionRequest | None) -> RegionMaker | None:
+    def _region_maker(self, request: RegionRequest | None) -> RegionBuilder | None:
         if request is None or not self._search.exhaustive:
             return None
-        return RegionMaker(self.region_cells, self.calibration, request)
+        return RegionBuilder(self.region_cells, self.calibration, request)
 
     def _answers_with_prior(
         self,

@@ -9,7 +9,7 @@ from jaxtyping import Float64
 
 from swclip.answers.record import Answer
 from swclip.calibration.posterior_config import PosteriorConfig
-from swclip.calibration.region_of_answer import RegionMaker
+from swclip.calibration.region_of_answer import RegionBuilder
 from swclip.retrieval.answer import AnswerOptions, CandidateSet, answers_from_posteriors
 from swclip.retrieval.scores import Evidence, chunks, location_similarity
 
@@ -27,7 +27,7 @@ class Search(Protocol):
         candidates: CandidateSet,
         config: PosteriorConfig,
         options: AnswerOptions,
-        regions: RegionMaker | None,
+        regions: RegionBuilder | None,
     ) -> list[Answer]:
         """Answer embedded photographs separately.
 
@@ -54,7 +54,7 @@ class ExactSearch:
         candidates: CandidateSet,
         config: PosteriorConfig,
         options: AnswerOptions,
-        regions: RegionMaker | None,
+        regions: RegionBuilder | None,
     ) -> list[Answer]:
         """Answer embedded photographs; see `Search`."""
         answers: list[Answer] = []

@@ -22,7 +22,7 @@ from jaxtyping import Float64
 
 from swclip.answers.record import Answer
 from swclip.calibration.posterior_config import PosteriorConfig
-from swclip.calibration.region_of_answer import RegionMaker
+from swclip.calibration.region_of_answer import RegionBuilder
 from swclip.gallery import ann
 from swclip.retrieval.answer import AnswerOptions, CandidateSet, answers_from_posteriors
 from swclip.retrieval.scores import Evidence, location_similarity
@@ -104,7 +104,7 @@ class ShortlistSearch:
         candidates: CandidateSet,
         config: PosteriorConfig,
         options: AnswerOptions,
-        regions: RegionMaker | None,
+        regions: RegionBuilder | None,
     ) -> list[Answer]:
         """Answer embedded photographs without regions; see `swclip.retrieval.search.Search`."""
         answers: list[Answer] = []

@@ -12,7 +12,7 @@ from jaxtyping import Float32, Float64
 from swclip.answers.record import Answer
 from swclip.calibration.posterior_config import EstimatorName
 from swclip.calibration.region_cells import RegionCells
-from swclip.calibration.region_of_answer import RegionMaker, RegionRequest
+from swclip.calibration.region_of_answer import RegionBuilder, RegionRequest
 from swclip.errors import ArtefactError
 from swclip.models.embed import device_of, encode_readable, evaluating
 from swclip.retrieval.locator import Locator
@@ -123,7 +123,7 @@ class Engine:
         calibrated = prior is None and not together
         thresholds = self._conformal if calibrated else _CREDIBLE
         calibration = locator.calibration if calibrated else None
-        maker = RegionMaker(locator.region_cells, calibration, RegionRequest(task.region))
+        maker = RegionBuilder(locator.region_cells, calibration, RegionRequest(task.region))
         located = []
         for row, (answer, mass) in enumerate(zip(answers, masses, strict=True)):
             names = {"photograph": task.names[row], "photographs": task.names if together else ()}

@@ -81,8 +81,8 @@ export class MapView {
     if (this.width && this.height) this.layers.forEach((layer) => layer(this, this.context));
   }
 
-  say(words) {
-    this.hint.textContent = words;
+  showHint(text) {
+    this.hint.textContent = text;
     this.hint.classList.add("seen");
     clearTimeout(this.silent);
     this.silent = setTimeout(() => this.hint.classList.remove("seen"), 1400);
@@ -112,7 +112,7 @@ export class MapView {
     canvas.addEventListener("click", (event) => { if (still) this.onClick(...at(event)); });
     canvas.addEventListener("wheel", (event) => {
       const deliberate = event.ctrlKey || event.metaKey || document.activeElement === canvas;
-      if (this.cooperative && !deliberate) { this.say("Click the map to zoom with the wheel"); return; }
+      if (this.cooperative && !deliberate) { this.showHint("Click the map to zoom with the wheel"); return; }
       event.preventDefault();
       const pixels = event.deltaY * (event.deltaMode === 1 ? 18 : 1) * (event.ctrlKey ? 4 : 1); // a pinch on a touchpad is small
       this.zoom(2 ** Math.max(-1, Math.min(1, -pixels / 300)), ...at(event));
@@ -134,7 +134,7 @@ export class MapView {
         this.zoom(now.apart / fingers.apart, now.x, now.y);
         fingers = now;
       } else if (from) drag(at(event.touches[0]));
-      else { if (this.cooperative) this.say("Use two fingers to move the map"); return; }
+      else { if (this.cooperative) this.showHint("Use two fingers to move the map"); return; }
       event.preventDefault();
     }, { passive: false });
     canvas.addEventListener("keydown", (event) => { if (this.key(event)) event.preventDefault(); });

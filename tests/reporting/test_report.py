@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from swclip.evaluation.measure import MeasureConfig
+from swclip.evaluation.report import Report
 from swclip.evaluation.result import Evaluation
 from swclip.external.evaluate import evaluate_predictions
 from swclip.reporting.report import (
@@ -27,6 +28,7 @@ from swclip.reporting.report import (
 from swclip.reporting.units import metres
 
 MakeUp = Callable[..., Evaluation]
+
 QUICK = MeasureConfig(resamples=100)
 
 
@@ -104,7 +106,12 @@ def test_known_gallery_adds_the_oracle_error(whole: Evaluation, tmp_path: Path) 
     found = evaluate_predictions(whole.predictions, gallery=whole.candidates[["lat_deg", "lon_deg"]], config=QUICK)
     write_report_page(tmp_path / "report.html", found, title="other")
     text = words_of(tmp_path / "report.html")
-    for words in ("135 candidates", "the median of the random baseline is", "Grey dots", "The dashed line is the oracle error"):
+    for words in (
+        "135 candidates",
+        "the median of the random baseline is",
+        "Grey dots",
+        "The dashed line is the oracle error",
+    ):
         assert words in text
     assert "the gallery of the tool is not known" not in text
     assert 'id="unanswered"' not in text
@@ -160,3 +167,18 @@ def test_page_of_coordinates_shows_photographs_without_probabilities(
     text = words_of(tmp_path / "report.html")
     assert 'data-image="' in text
     assert ", stated probability" not in text
+
+
+@pytest.fixture(scope="module")
+def report(full: Any) -> Report:
+    whole: Report = full.full_evaluation(3, n_queries=400, cities=full.EIGHT).report
+    return whole
+
+
+def without(report: Report, **parts: None) -> Report:
+    return report.model_copy(update=parts)
+
+
+def test_last_card_is_coverage_or_geoscore(report: Report) -> None:
+    assert cards(report)[-1]["label"] == "coverage at 80 %"
+    assert cards(without(report, calibration=None))[-1]["label"] == "GeoScore"

@@ -1,4 +1,4 @@
-"""Tables, pictures and Markdown of a comparison of many systems."""
+"""Page, tables, figures and Markdown of a comparison of many systems."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from swclip.comparison.comparison import Comparison, compare
 from swclip.comparison.curves import sorted_systems, write_curves
 from swclip.comparison.markdown import comparison_markdown, table_markdown
 from swclip.comparison.page import write_benchmark
-from swclip.comparison.tables import NO_DIFFERENCE, difference_table, estimator_table, region_table, system_table
+from swclip.comparison.tables import INCLUDES_ZERO, difference_table, district_table, estimator_table, system_table
 from swclip.reporting.page import line_style
 
 NAMES = [f"system-{number}" for number in range(14)]
@@ -34,45 +34,45 @@ def comparison(made_up: Any) -> Comparison:
     return compare(runs, made, baseline=NAMES[2], reference=NAMES[5], resamples=60)
 
 
-def test_the_best_stands_first_and_baseline_and_reference_are_marked(comparison: Comparison) -> None:
+def test_best_system_is_first_and_roles_are_marked(comparison: Comparison) -> None:
     document = comparison.document
     table = system_table(document)
     medians = [document["systems"][row.cells[0].text]["mean"]["error_m"]["median"] for row in table.rows[:14]]
     assert medians == sorted(medians)
     marked = {row.cells[0].text: row.cells[0].small for row in table.rows if row.cells[0].small}
     assert marked == {NAMES[2]: "baseline", NAMES[5]: "reference"}
-    assert [row.cells[0].text for row in table.rows[14:]] == ["floor", "one guess for all", "blind guess"]
+    assert [row.cells[0].text for row in table.rows[14:]] == ["oracle error", "constant baseline", "random baseline"]
     assert {len(row.cells) for row in table.rows} == {len(table.columns)}
 
 
 @pytest.mark.parametrize("key", ["difference", "difference_from_reference"])
-def test_a_difference_that_holds_0_says_so(comparison: Comparison, key: str) -> None:
+def test_difference_table_states_significance(comparison: Comparison, key: str) -> None:
     other = comparison.baseline if key == "difference" else comparison.reference
     rows = {row.cells[0].text: row.cells[1:] for row in difference_table(comparison.document, key).rows}
     assert set(rows) == set(NAMES) - {other}
     seen = set()
     for name, cells in rows.items():
         for figure, cell in zip(("median", "mean", "within_25", "within_50", "within_100"), cells, strict=True):
-            own = comparison.document["systems"][name][key][figure]
-            holds = own["low"] <= 0.0 <= own["high"]
-            seen.add(holds)
-            assert (cell.note == NO_DIFFERENCE) == holds
-            assert cell.best != holds
+            difference = comparison.document["systems"][name][key][figure]
+            includes_zero = difference["low"] <= 0.0 <= difference["high"]
+            seen.add(includes_zero)
+            assert (cell.note == INCLUDES_ZERO) == includes_zero
+            assert cell.best != includes_zero
     assert seen == {True, False}
 
 
-def test_differences_over_seeds(comparison: Comparison) -> None:
+def test_differences_by_seed(comparison: Comparison) -> None:
     a, b = NAMES[3], NAMES[5]
-    own = comparison.document["systems"][a]["difference_from_reference"]["median"]
+    difference = comparison.document["systems"][a]["difference_from_reference"]["median"]
     medians = {name: [float(np.median(errors)) for errors in comparison.errors_m(name)] for name in (a, b, NAMES[0])}
-    assert own["by_seed"] == pytest.approx([medians[a][0] - medians[b][0], medians[a][1] - medians[b][1]])
-    assert own["value"] == pytest.approx(np.mean(own["by_seed"]))
-    # What has no seeds is held against every seed of the other.
+    assert difference["by_seed"] == pytest.approx([medians[a][0] - medians[b][0], medians[a][1] - medians[b][1]])
+    assert difference["value"] == pytest.approx(np.mean(difference["by_seed"]))
+    # A system without seeds is compared with every seed of the other.
     alone = comparison.document["systems"][NAMES[0]]["difference_from_reference"]["median"]["by_seed"]
     assert alone == pytest.approx([medians[NAMES[0]][0] - value for value in medians[b]])
 
 
-def test_every_estimator_has_a_row_and_the_answer_is_bold(comparison: Comparison) -> None:
+def test_estimator_table_marks_the_estimator_of_the_answers(comparison: Comparison) -> None:
     rows = estimator_table(comparison.document).rows
     assert [(row.cells[0].text, row.cells[1].text) for row in rows] == [
         (name, estimator) for name in sorted_systems(comparison.document) for estimator in ("mode", "argmax")
@@ -80,23 +80,23 @@ def test_every_estimator_has_a_row_and_the_answer_is_bold(comparison: Comparison
     assert all(row.cells[1].best == (row.cells[1].text == "mode") for row in rows)
 
 
-def test_more_systems_than_regions_are_the_rows(comparison: Comparison, made_up: Any) -> None:
-    table = region_table(comparison.document)
+def test_more_numerous_of_systems_and_districts_are_the_rows(comparison: Comparison, made_up: Any) -> None:
+    table = district_table(comparison.document)
     assert table.columns[0] == "system"
     assert set(table.columns[1:]) == {"Leeds", "York", "Bath"}
     assert [row.cells[0].text for row in table.rows] == [*sorted_systems(comparison.document), "queries"]
-    few = region_table(compare({"clip": {0: made_up(1)}}, {}, resamples=10).document)
-    assert few.columns == ["region", "queries", "clip"]
+    few = district_table(compare({"clip": {0: made_up(1)}}, {}, resamples=10).document)
+    assert few.columns == ["district", "queries", "clip"]
 
 
-def test_lines_of_one_colour_have_different_dashes() -> None:
+def test_line_styles_differ() -> None:
     assert len({line_style(number) for number in range(24)}) == 24
 
 
-def test_curves_are_the_same_bytes_for_the_same_numbers(comparison: Comparison, tmp_path: Path) -> None:
-    odd = dict(comparison.document)
+def test_curves_are_reproducible(comparison: Comparison, tmp_path: Path) -> None:
+    document = dict(comparison.document)
     for folder in ("a", "b"):
-        write_curves([tmp_path / folder / "c.svg", tmp_path / folder / "c.png"], odd, title="Costs $5 to $10")
+        write_curves([tmp_path / folder / "c.svg", tmp_path / folder / "c.png"], document, title="Costs $5 to $10")
     for name in ("c.svg", "c.png"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     text = (tmp_path / "a" / "c.svg").read_text()
@@ -104,7 +104,7 @@ def test_curves_are_the_same_bytes_for_the_same_numbers(comparison: Comparison, 
     assert "<dc:date>" not in text
 
 
-def test_what_a_benchmark_leaves(comparison: Comparison, tmp_path: Path) -> None:
+def test_benchmark_files(comparison: Comparison, tmp_path: Path) -> None:
     assert write_benchmark(tmp_path, comparison) == tmp_path / "benchmark.json"
     names = {"benchmark.json", "benchmark.html", "error-curves.png", "error-curves.svg", "moved.csv"}
     assert {path.name for path in tmp_path.iterdir()} == names
@@ -113,24 +113,24 @@ def test_what_a_benchmark_leaves(comparison: Comparison, tmp_path: Path) -> None
     text = html.unescape((tmp_path / "benchmark.html").read_text()).replace("\N{NO-BREAK SPACE}", " ")
     assert all(sentence.split(":")[0] in text for sentence in document["reading"])
     for words in (
-        "no difference shown",
-        "Neither holds the other",
+        "interval includes 0",
+        "Neither includes the other",
         "Difference from system-2",
         "Difference from system-5",
     ):
         assert words in text
 
 
-def test_markdown_says_what_it_is_about(comparison: Comparison) -> None:
+def test_markdown(comparison: Comparison) -> None:
     text = comparison_markdown(comparison.document)
     mean = comparison.document["systems"][NAMES[2]]["mean"]
     assert f"{mean['n_queries']} queries" in text
     assert f"{mean['gallery_size']} candidates" in text
     for words in (
-        "floor",
-        "one guess for all",
+        "oracle error",
+        "constant baseline",
         "Seeds 0, 1.",
-        "no difference shown",
+        "interval includes 0",
         "(baseline)",
         "- Of 125 intervals",
     ):
