@@ -1,4 +1,4 @@
-"""A small town of coloured photographs, for the tests that need a manifest and splits to train on."""
+"""Shared fixtures: a small town of coloured photographs with splits, towers, a browser, answers and an S3 bucket."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from PIL import Image
 
 from swclip.answers.record import Answer, CellAnswer, PhotographEvidence, RankedCandidate, RegionAnswer
 
-# Before torch is imported, and for child processes too: with several workers, threads of one wait for those of another.
+# Set before torch is imported, and for child processes too: the threads of several workers would compete.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 pytest_plugins = ["fixtures.evaluations", "fixtures.galleries", "fixtures.models", "fixtures.recipes"]
 
 PLACES, PER_PLACE = 20, 3
 
-# A deadline by the clock fails on a machine that is busy with something else.
+# A deadline would fail on a busy machine.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
-# A shell starts background jobs with Ctrl-C ignored, and children inherit that: the tests that send it would wait.
+# Shells start background jobs with SIGINT ignored, and children inherit that: tests that send it would hang.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -39,8 +39,8 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with manifest.parquet and splits.parquet: 20 places within 500 m, three photographs each.
 
-    The colour of a photograph says where it was taken: red grows to the north, green to the east. Of ten places one
-    photograph is a validation query, of the other ten one is a query; all others are trained on.
+    The colour of a photograph encodes its position: red increases to the north, green to the east. Ten places have one
+    validation query each, the other ten one query each; all other photographs are for training.
     """
     from swclip.data.manifest import write_manifest
     from swclip.data.splits import write_splits
@@ -48,7 +48,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("town")
     rng = np.random.default_rng(5)
-    # A jittered lattice of 5 x 4: no two places are nearer than 60 m to one another.
+    # A jittered 5 x 4 lattice: places are at least 60 m apart.
     north, east = np.divmod(np.arange(PLACES), 5)
     metres = np.stack([east * 100.0, north * 100.0], axis=1) + rng.uniform(-20, 20, (PLACES, 2))
     positions = LocalFrame(53.8, -1.55).to_deg(metres)
@@ -89,7 +89,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def towers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders as the hub has them, with random weights of width 32: dinov2, clip, siglip (both two-towered), bert."""
+    """Model folders in hub format with random weights of width 32: dinov2, clip, siglip (both two-tower), bert."""
     return make_towers(tmp_path_factory.mktemp("towers"))
 
 
@@ -157,19 +157,19 @@ def _tokenizer(**special: str) -> Any:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A browser without a screen; the test is skipped where there is none."""
+    """A headless browser; the test is skipped where there is none."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no chromium on this machine")
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         yield opened
         opened.close()
 
 
 def _answers() -> st.SearchStrategy[Answer]:
-    """Any answer that could be: names of all letters, regions that cannot tell, photographs that cannot be read."""
+    """Arbitrary answers: names of any characters, abstentions, unreadable photographs."""
     share = st.floats(0.0, 1.0)
     lat, lon = st.floats(-90.0, 90.0), st.floats(-180.0, 180.0)
     name = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
@@ -199,7 +199,7 @@ def _answers() -> st.SearchStrategy[Answer]:
         RegionAnswer, probability=share, area_km2=st.floats(0.0, 1e4), cannot_tell=st.just(False),
         resolution=resolution, cells=st.just(("8b195da49b71fff",)), calibrated=st.booleans(),
     )  # fmt: skip
-    silent = st.builds(
+    abstaining = st.builds(
         RegionAnswer, probability=share, area_km2=st.none(), cannot_tell=st.just(True), resolution=resolution,
         reason=name,
     )  # fmt: skip
@@ -208,8 +208,8 @@ def _answers() -> st.SearchStrategy[Answer]:
         argmax_lon_deg=lon, estimator=st.just("mode"),
         candidates=st.lists(candidate, min_size=1, max_size=3).map(tuple), city=st.none() | name,
         city_probability=st.none() | share, point_city=st.none() | name, point_city_probability=st.none() | share,
-        cells=cells, scored_share=share, left_out_at_most=share, region=st.none() | region | silent, error=st.none(),
-        photographs=names,
+        cells=cells, scored_share=share, left_out_at_most=share, region=st.none() | region | abstaining,
+        error=st.none(), photographs=names,
     )  # fmt: skip
     return answered | st.builds(Answer, photograph=name, error=name)
 
@@ -221,7 +221,7 @@ def made_up_answers() -> st.SearchStrategy[list[Answer]]:
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[Any]:
-    """A bucket named `bucket` in a real HTTP server on loopback that speaks S3; the client that looks into it."""
+    """A client of the bucket `bucket` in a local S3 server."""
     moto = pytest.importorskip("moto.server", reason="moto is not installed")
     with pytest.MonkeyPatch.context() as patch:
         server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -238,8 +238,8 @@ def bucket() -> Iterator[Any]:
         client = boto3.client("s3")
         client.create_bucket(Bucket="bucket")
         yield client
-        # Servers of one process share what they hold.
-        for one in client.list_objects_v2(Bucket="bucket").get("Contents", []):
-            client.delete_object(Bucket="bucket", Key=one["Key"])
+        # Servers of one process share their contents.
+        for item in client.list_objects_v2(Bucket="bucket").get("Contents", []):
+            client.delete_object(Bucket="bucket", Key=item["Key"])
         client.delete_bucket(Bucket="bucket")
         server.stop()

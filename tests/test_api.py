@@ -1,4 +1,4 @@
-"""The functions of `import swclip`: paths or objects, the same as the commands, and what goes with a model."""
+"""The functions of `import swclip`: paths and objects as arguments, and the same results as the commands."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def _separate_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SWCLIP_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("COLUMNS", "200")
@@ -51,16 +51,16 @@ def trained(town: Path, config: TrainingConfig, tmp_path_factory: pytest.TempPat
     return folder
 
 
-def test_synth_works_in_this_process_and_shows_a_bar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_synth_shows_a_progress_bar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = swclip.synth(tmp_path / "cities", cities=1, photos_per_city=4, size_px=32, progress=True)
     assert len(manifest) == 4
-    said = capsys.readouterr()
-    assert "Rendering" in said.err
-    assert said.out == ""
+    printed = capsys.readouterr()
+    assert "Rendering" in printed.err
+    assert printed.out == ""
     assert repr(manifest) == f"Manifest(4 photographs, 1 city, {tmp_path / 'cities' / 'manifest.parquet'})"
 
 
-def test_prepare_counts_and_says_so_in_a_line(town: Path, tmp_path: Path) -> None:
+def test_prepare_counts_kept_and_rejected_rows(town: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     (tmp_path / "bad.jpg").write_text("no picture")
     table = tmp_path / "table.csv"
@@ -72,8 +72,8 @@ def test_prepare_counts_and_says_so_in_a_line(town: Path, tmp_path: Path) -> Non
     assert repr(result) == f"PrepareResult(2 of 3 kept, 1 rejected, {tmp_path / 'data' / 'manifest.parquet'})"
 
 
-def test_splits_in_memory_are_those_of_the_file_and_of_the_command(town: Path, tmp_path: Path) -> None:
-    held = swclip.split(town, "new-streets", block_m=80.0, val_share=0.2, seed=3)
+def test_splits_in_memory_equal_those_of_file_and_command(town: Path, tmp_path: Path) -> None:
+    in_memory = swclip.split(town, "new-streets", block_m=80.0, val_share=0.2, seed=3)
     written = swclip.split(
         swclip.read_manifest(town), "new-streets", tmp_path / "streets.parquet", block_m=80.0, val_share=0.2, seed=3
     )
@@ -81,58 +81,58 @@ def test_splits_in_memory_are_those_of_the_file_and_of_the_command(town: Path, t
     assert run(["split", str(town), *flags, f"--out={tmp_path / 'command.parquet'}"]) == 0
     read = swclip.read_splits(tmp_path / "streets.parquet")
     by_command = swclip.read_splits(tmp_path / "command.parquet")
-    assert held.in_memory
+    assert in_memory.in_memory
     assert not written.in_memory
     for one in (written, read, by_command):
-        assert one.frame.equals(held.frame)
-        assert one.meta == held.meta
+        assert one.frame.equals(in_memory.frame)
+        assert one.meta == in_memory.meta
         assert one.leakage == json.loads((tmp_path / "streets.leakage.json").read_text())
-    assert held.leakage is not None
-    assert held.leakage["counts"].items() <= written.meta["counts"].items()
-    assert repr(held).startswith("Splits(new-streets: ")
-    assert repr(held).endswith("candidates, splits in memory)")
+    assert in_memory.leakage is not None
+    assert in_memory.leakage["counts"].items() <= written.meta["counts"].items()
+    assert repr(in_memory).startswith("Splits(new-streets: ")
+    assert repr(in_memory).endswith("candidates, splits in memory)")
 
 
-def test_a_split_that_cannot_work_writes_nothing(town: Path, tmp_path: Path) -> None:
+def test_invalid_split_writes_no_files(town: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="protocol 'streets' is not known"):
         swclip.split(town, "streets", tmp_path / "s.parquet")  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_each_city_is_left_out_in_turn(town: Path, tmp_path: Path) -> None:
+def test_each_city_is_held_out_in_turn(town: Path, tmp_path: Path) -> None:
     options = {"block_m": 60.0, "buffer_m": 0.0, "val_share": 0.4, "picture_hash": False}
-    made = swclip.split_each_city(town, tmp_path / "cities", **options)
-    assert [one.path.name for one in made] == ["leeds.parquet", "york.parquet"]
-    assert [one.meta["parameters"]["city"] for one in made] == ["Leeds", "York"]
+    all_splits = swclip.split_each_city(town, tmp_path / "cities", **options)
+    assert [splits.path.name for splits in all_splits] == ["leeds.parquet", "york.parquet"]
+    assert [splits.meta["parameters"]["city"] for splits in all_splits] == ["Leeds", "York"]
 
 
-def test_recipes_have_a_line_each() -> None:
+def test_recipes_have_one_line_descriptions() -> None:
     lines = swclip.recipes()
     assert {"clip", "sw-clip", "sw-clip-no-text"} <= set(lines)
     assert all(line and "\n" not in line and not line.startswith("#") for line in lines.values())
 
 
-def test_training_keeps_splits_that_are_in_memory(town: Path, config: TrainingConfig, tmp_path: Path) -> None:
+def test_training_saves_splits_in_memory(town: Path, config: TrainingConfig, tmp_path: Path) -> None:
     splits = swclip.split(town, picture_hash=False, val_share=0.3)
     facts = swclip.train(swclip.read_manifest(town), splits, config, tmp_path / "run")
-    kept = swclip.read_splits(tmp_path / "run" / "splits.parquet")
-    assert kept.frame.equals(splits.frame)
+    saved = swclip.read_splits(tmp_path / "run" / "splits.parquet")
+    assert saved.frame.equals(splits.frame)
     assert Path(facts.splits) == (tmp_path / "run" / "splits.parquet").resolve()
     again = swclip.train(town, splits, config, tmp_path / "run")
-    assert again.figures["seconds"] == facts.figures["seconds"], "the same splits find the finished run"
+    assert again.figures["seconds"] == facts.figures["seconds"], "the finished run is not repeated"
     other = swclip.split(town, picture_hash=False, val_share=0.3, seed=9)
-    with pytest.raises(ConfigError, match="other splits are there"):
+    with pytest.raises(ConfigError, match="contains other splits"):
         swclip.train(town, other, config, tmp_path / "run")
     assert repr(facts).startswith("RunFacts(sw-clip, seed 0, finished, validation median ")
 
 
-def test_a_frozen_tower_that_was_never_trained_warns(town: Path, tmp_path: Path) -> None:
+def test_frozen_untrained_tower_warns(town: Path, tmp_path: Path) -> None:
     config = swclip.load_recipe("clip", {**SMALL, "steps": 1, "freeze_image": True})
     with pytest.warns(SwclipWarning, match="builtin:small untrained, and that image tower is not pretrained"):
         swclip.train(town, town / "splits.parquet", config, tmp_path / "run")
 
 
-def test_the_command_says_such_a_warning_in_a_sentence(town: Path, tmp_path: Path) -> None:
+def test_command_prints_warnings_as_sentences(town: Path, tmp_path: Path) -> None:
     flags = ["--steps=1", "--freeze=image", "--text-tower=none", "--size-px=32", "--recipe=clip"]
     command = [sys.executable, "-m", "swclip", "train", town, f"--splits={town / 'splits.parquet'}", *flags]
     done = subprocess.run([*command, f"--out={tmp_path / 'run'}"], capture_output=True, text=True, check=True)
@@ -140,29 +140,29 @@ def test_the_command_says_such_a_warning_in_a_sentence(town: Path, tmp_path: Pat
     assert line.startswith("warning: freeze_image keeps builtin:small")
 
 
-def test_a_run_is_evaluated_as_the_command_does_it(town: Path, trained: Path, tmp_path: Path) -> None:
+def test_evaluate_gives_the_report_of_the_command(town: Path, trained: Path, tmp_path: Path) -> None:
     assert run(["evaluate", str(trained), f"--out={tmp_path / 'report'}", "--no-figures"]) == 0
-    wanted = json.loads((tmp_path / "report" / "report.json").read_text())
+    expected = json.loads((tmp_path / "report" / "report.json").read_text())
     of_run, of_model = swclip.evaluate(trained), swclip.evaluate(swclip.load(trained), town, town / "splits.parquet")
     for report in (of_run.report.as_dict(), of_model.report.as_dict()):
-        assert report["error_m"] == wanted["error_m"]
-        assert report["posterior"] == wanted["posterior"]
+        assert report["error_m"] == expected["error_m"]
+        assert report["posterior"] == expected["posterior"]
         assert report["posterior"]["fitted"]
-        assert report["made_with"]["run"] == wanted["made_with"]["run"]
+        assert report["made_with"]["run"] == expected["made_with"]["run"]
     assert of_run.predictions.equals(of_model.predictions)
     assert repr(of_run).startswith("EvaluationReport(10 queries, median error ")
 
 
-def test_what_was_fitted_is_left_out_once_the_weights_changed(trained: Path, town: Path) -> None:
+def test_posterior_is_ignored_after_the_weights_changed(trained: Path, town: Path) -> None:
     model = swclip.load(trained)
     with torch.no_grad():
         model.logit_scale.add_(0.1)
-    with pytest.raises(ConfigError, match="give manifest and splits"):
+    with pytest.raises(ConfigError, match="add manifest and splits"):
         swclip.evaluate(model)
     assert not swclip.evaluate(model, town, town / "splits.parquet").report.posterior["fitted"]
 
 
-def test_evaluating_refuses_what_does_not_belong_together(trained: Path, town: Path, tmp_path: Path) -> None:
+def test_evaluate_refuses_mismatching_arguments(trained: Path, town: Path, tmp_path: Path) -> None:
     other = swclip.synth(tmp_path / "cities", cities=1, photos_per_city=4, size_px=16)
     with pytest.raises(MismatchError, match="this is not the manifest that"):
         swclip.evaluate(trained, other)
@@ -172,7 +172,7 @@ def test_evaluating_refuses_what_does_not_belong_together(trained: Path, town: P
         swclip.evaluate(trained, device="tpu9")
 
 
-def test_other_tools_are_measured_with_paths_too(town: Path, tmp_path: Path) -> None:
+def test_evaluate_predictions_accepts_paths(town: Path, tmp_path: Path) -> None:
     manifest, splits = swclip.read_manifest(town), swclip.read_splits(town / "splits.parquet")
     queries = splits.frame.loc[splits.frame["split"] == "query", "image_id"].tolist()
     rows = manifest.frame.set_index("image_id").loc[queries]
@@ -186,28 +186,28 @@ def test_other_tools_are_measured_with_paths_too(town: Path, tmp_path: Path) -> 
     assert report.report.n_queries == len(queries)
 
 
-def test_a_gallery_from_a_run_or_a_loaded_model_answers_as_the_commands(
+def test_galleries_in_memory_and_on_disk_give_the_answers_of_the_commands(
     town: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    held = swclip.build_gallery(swclip.load(trained), town)
+    gallery = swclip.build_gallery(swclip.load(trained), town)
     written = swclip.build_gallery(trained, swclip.read_manifest(town), tmp_path / "gallery", thumbnails=16)
-    assert repr(held) == "Gallery(20 candidates, 60 photographs, 8 dimensions)"
-    assert held.posterior == written.posterior is not None
+    assert repr(gallery) == "Gallery(20 candidates, 60 photographs, 8 dimensions)"
+    assert gallery.posterior == written.posterior is not None
     assert (tmp_path / "gallery" / "model" / "regions.json").is_file()
     photograph = town / "p03-1.jpg"
     (answer,) = swclip.locate(tmp_path / "gallery", photograph)
-    (in_memory,) = swclip.locate(held, [photograph], model=trained)
+    (in_memory,) = swclip.locate(gallery, [photograph], model=trained)
     assert (answer.lat_deg, answer.lon_deg) == pytest.approx((in_memory.lat_deg, in_memory.lon_deg))
     assert answer.region is not None
     assert answer.region.calibrated
     assert run(["index", str(trained), str(town), f"--out={tmp_path / 'commands'}"]) == 0
     capsys.readouterr()
     assert run(["locate", str(tmp_path / "commands"), str(photograph)]) == 0
-    (told,) = json.loads(capsys.readouterr().out)
-    assert (told["lat_deg"], told["lon_deg"]) == pytest.approx((answer.lat_deg, answer.lon_deg), abs=1e-9)
+    (by_command,) = json.loads(capsys.readouterr().out)
+    assert (by_command["lat_deg"], by_command["lon_deg"]) == pytest.approx((answer.lat_deg, answer.lon_deg), abs=1e-9)
 
 
-def test_locating_a_folder_a_pattern_and_with_a_locator(
+def test_locate_accepts_folders_patterns_and_a_locator(
     town: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     swclip.build_gallery(trained, town, tmp_path / "gallery", photographs=False)
@@ -228,9 +228,9 @@ def test_locating_a_folder_a_pattern_and_with_a_locator(
     assert failed.error is not None
     with pytest.raises(InputError, match="holds no photographs"):
         swclip.locate(locator, tmp_path / "gallery")
-    with pytest.raises(ConfigError, match="a locator has its model"):
+    with pytest.raises(ConfigError, match="a locator already has its model"):
         swclip.locate(locator, town, cells=[5])
-    with pytest.raises(ConfigError, match="give the model"):
+    with pytest.raises(ConfigError, match="add the model"):
         swclip.locate(locator.gallery, town)
 
 
@@ -241,18 +241,18 @@ def test_locating_a_folder_a_pattern_and_with_a_locator(
         ({"grid": "cities", "spacing_m": 20.0}, "covers the cities of a manifest"),
         ({"grid": "area.geojson"}, "go together"),
         ({"splits": "S"}, "give the source of the candidates"),
-        ({"manifest": "M", "thumbnails": 32}, "give out too"),
+        ({"manifest": "M", "thumbnails": 32}, "add out"),
         ({"manifest": "M", "grid": "area.geojson", "spacing_m": 20.0}, "leave the manifest out"),
     ],
 )
-def test_a_gallery_of_nothing_is_refused(options: dict[str, Any], message: str, trained: Path, town: Path) -> None:
+def test_invalid_gallery_options_are_refused(options: dict[str, Any], message: str, trained: Path, town: Path) -> None:
     paths = {"M": town, "S": town / "splits.parquet"}
-    given = {key: paths.get(value, value) if isinstance(value, str) else value for key, value in options.items()}
+    arguments = {key: paths.get(value, value) if isinstance(value, str) else value for key, value in options.items()}
     with pytest.raises(ConfigError, match=message):
-        swclip.build_gallery(trained, **given)
+        swclip.build_gallery(trained, **arguments)
 
 
-def test_unreadable_photographs_of_a_gallery_raise_or_are_collected(town: Path, trained: Path, tmp_path: Path) -> None:
+def test_unreadable_photographs_raise_or_are_collected(town: Path, trained: Path, tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     names = ["p00-1", "p01-1", "p02-1"]
     table.write_text("image,lat,lon\n" + "".join(f"{town / n}.jpg,53.8{at},-1.55\n" for at, n in enumerate(names)))
@@ -266,7 +266,7 @@ def test_unreadable_photographs_of_a_gallery_raise_or_are_collected(town: Path, 
     assert len(gallery.image_ids) == 2
 
 
-def test_a_benchmark_writes_its_page_and_names_what_failed(
+def test_benchmark_writes_its_page_and_reports_failed_runs(
     town: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.ERROR)
@@ -288,7 +288,7 @@ def test_a_benchmark_writes_its_page_and_names_what_failed(
         swclip.benchmark(town, [town], tmp_path / "broken", **arguments)
 
 
-def test_embeddings_of_both_sides_meet(town: Path, trained: Path) -> None:
+def test_image_and_position_embeddings_are_comparable(town: Path, trained: Path) -> None:
     model, manifest = swclip.load(trained), swclip.read_manifest(town)
     similarity = model.encode_images(manifest.image_paths[:5]) @ model.encode_positions(manifest.positions_deg).T
     assert similarity.shape == (5, 60)

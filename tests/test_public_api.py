@@ -1,4 +1,4 @@
-"""The public names of swclip, and a fast import."""
+"""The public names of swclip, and its import time."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def test_public_names_exist_and_are_documented(name: str) -> None:
         assert value.__doc__
 
 
-def test_the_losses_are_there_without_an_import_of_their_own() -> None:
+def test_losses_are_available_as_an_attribute() -> None:
     code = "import swclip; print(swclip.losses.SpatialContrastiveLoss.__name__)"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed == "SpatialContrastiveLoss\n"
 
 
-def test_other_names_raise_attribute_error() -> None:
+def test_unknown_names_raise_attribute_error() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'embed'"):
         swclip.embed  # noqa: B018
 
@@ -74,22 +74,22 @@ def test_other_names_raise_attribute_error() -> None:
 @pytest.mark.parametrize(
     ("wrong", "meant"), [("evalute", "evaluate"), ("Localizer", "Locator"), ("read_manifests", "read_manifest")]
 )
-def test_a_slip_is_told_what_was_meant(wrong: str, meant: str) -> None:
+def test_misspelt_name_suggests_the_correct_one(wrong: str, meant: str) -> None:
     with pytest.raises(AttributeError, match=f"has no attribute '{wrong}'; did you mean '{meant}'"):
         getattr(swclip, wrong)
 
 
-def test_type_checkers_see_every_name() -> None:
+def test_type_checkers_see_all_names() -> None:
     tree = ast.parse(Path(swclip.__file__).read_text(encoding="utf-8"))
     (block,) = [node for node in tree.body if isinstance(node, ast.If)]
     seen: dict[str, str] = {}
     for node in block.body:
         assert isinstance(node, ast.ImportFrom)
-        seen |= {one.asname or one.name: f"{node.module}:{one.name}" for one in node.names}
+        seen |= {alias.asname or alias.name: f"{node.module}:{alias.name}" for alias in node.names}
     assert seen == {**swclip._HOMES, "losses": "swclip:losses"}
 
 
-def test_the_help_is_a_tour_of_calls_that_are_there() -> None:
+def test_calls_in_the_module_docstring_exist() -> None:
     assert swclip.__doc__ is not None
     calls = re.findall(r"swclip\.([a-zA-Z_]+)\(", swclip.__doc__)
     assert len(calls) >= 10
@@ -98,7 +98,7 @@ def test_the_help_is_a_tour_of_calls_that_are_there() -> None:
     assert "build_gallery(model" in text
 
 
-def test_importing_it_imports_nothing_heavy() -> None:
+def test_import_loads_no_heavy_libraries() -> None:
     heavy = "{'torch', 'transformers', 'pandas', 'geopandas', 'matplotlib', 'plotly', 'numpy'}"
     code = f"import sys, swclip; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands, from nothing to an answer."""
+"""The Python example of the README runs as a script."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 @pytest.mark.slow
-def test_the_readmes_python_runs_as_a_script_from_nothing_to_an_answer(tmp_path: Path) -> None:
+def test_python_example_of_the_readme_runs(tmp_path: Path) -> None:
     section = README.read_text(encoding="utf-8").split("## ... and in Python")[1].split("\n## ")[0]
     (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     script = tmp_path / "first.py"

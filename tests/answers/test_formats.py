@@ -1,4 +1,4 @@
-"""The text forms of answers: what each holds, that all say the same, and that they are written as they come."""
+"""The text formats of answers: contents, consistency and incremental writing."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ WRITTEN = Path(__file__).parent / "as_version_1"
 
 
 @pytest.mark.parametrize("format", ["json", "jsonl", "csv", "geojson", "kml"])
-def test_files_of_version_1_are_written_as_they_always_were(format: Format) -> None:
-    # A change here breaks the programs that read these files: it takes a new ANSWER_VERSION, and new files here.
+def test_files_of_version_1_are_unchanged(format: Format) -> None:
+    # A change here breaks programs that read these files; it needs a new ANSWER_VERSION and new files here.
     assert as_text(sample_answers(), format).encode() == (WRITTEN / f"answers.{format}").read_bytes()
 
 
 @given(data=st.data())
 @settings(max_examples=60)
-def test_every_answer_comes_back_from_its_line(made_up_answers: Answers, data: st.DataObject) -> None:
+def test_json_lines_round_trip(made_up_answers: Answers, data: st.DataObject) -> None:
     answers = data.draw(made_up_answers)
     lines = as_text(answers, "jsonl").encode().split(b"\n")
     assert lines.pop() == b""
@@ -70,7 +70,7 @@ def test_every_answer_comes_back_from_its_line(made_up_answers: Answers, data: s
 
 @given(data=st.data())
 @settings(max_examples=60)
-def test_all_forms_say_the_same(made_up_answers: Answers, data: st.DataObject) -> None:
+def test_all_formats_are_consistent(made_up_answers: Answers, data: st.DataObject) -> None:
     answers = data.draw(made_up_answers)
     lines = [json.loads(line) for line in as_text(answers, "jsonl").split("\n") if line]
     assert json.loads(as_text(answers, "json")) == lines
@@ -86,18 +86,18 @@ def test_all_forms_say_the_same(made_up_answers: Answers, data: st.DataObject) -
 
 
 @pytest.mark.parametrize("format", ["json", "jsonl", "csv", "geojson", "kml"])
-def test_answers_in_batches_make_the_document_of_all_at_once(format: str) -> None:
+def test_writing_in_batches_gives_the_same_document(format: str) -> None:
     answers, pieces = [LEEDS, LOST, LEEDS], []
     with text_writer(text_form(format, [8]), pieces.append) as writer:
         assert not pieces
         writer.write(answers[:1])
-        assert "a, b.jpg" in "".join(pieces), "it is there as soon as it is known"
+        assert "a, b.jpg" in "".join(pieces), "answers are written immediately"
         writer.write([])
         writer.write(answers[1:])
     assert "".join(pieces) == as_text(answers, format)
 
 
-def test_a_document_that_fails_is_not_ended() -> None:
+def test_document_is_not_completed_after_an_error() -> None:
     pieces: list[str] = []
 
     def fail() -> None:
@@ -110,19 +110,19 @@ def test_a_document_that_fails_is_not_ended() -> None:
     assert not "".join(pieces).endswith("]}\n")
 
 
-def test_documents_of_no_answers_are_well_formed() -> None:
+def test_documents_without_answers_are_well_formed() -> None:
     assert json.loads(as_text([], "json")) == []
     assert as_text([], "jsonl") == ""
     assert json.loads(as_text([], "geojson"))["features"] == []
     assert as_text([], "csv").startswith("photograph,photographs,rank,candidate_id,lat_deg,")
 
 
-def test_the_version_is_said() -> None:
+def test_documents_state_the_version() -> None:
     assert json.loads(JSON_LINES.item(LEEDS))["schema_version"] == ANSWER_VERSION
     assert json.loads(as_text([LEEDS], "geojson"))["schema_version"] == ANSWER_VERSION
 
 
-def test_the_csv_has_the_same_columns_whatever_was_answered() -> None:
+def test_csv_columns_do_not_depend_on_the_answers() -> None:
     texts = []
     for answers in ([LOST], [LEEDS], [LEEDS, LOST]):
         pieces: list[str] = []
@@ -138,12 +138,12 @@ def test_the_csv_has_the_same_columns_whatever_was_answered() -> None:
     assert (second["rank"], second["distance_m"], second["city"], second["answer_city"]) == ("2", "9.5", "", "Leeds")
 
 
-def test_a_cell_that_no_column_is_for_is_an_error() -> None:
+def test_cell_without_a_column_is_an_error() -> None:
     with pytest.raises(ValueError, match="answer_cell_8"):
         text_form("csv", [6]).item(LEEDS)
 
 
-def test_the_format_is_named_or_in_the_ending() -> None:
+def test_format_is_named_or_that_of_the_extension() -> None:
     for name, format in (
         ("a.JSONL", "jsonl"),
         ("a.ndjson", "jsonl"),
@@ -152,7 +152,7 @@ def test_the_format_is_named_or_in_the_ending() -> None:
     ):
         assert format_of(Path(name), None) == format
     assert format_of(Path("a.txt"), "kml") == "kml"
-    with pytest.raises(ConfigError, match=r"a\.txt: the ending does not say a format .*--format"):
+    with pytest.raises(ConfigError, match=r"a\.txt: unknown extension .*--format"):
         format_of(Path("a.txt"), None)
     with pytest.raises(ConfigError, match="--out FILE"):
         text_form("parquet")

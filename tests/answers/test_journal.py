@@ -1,4 +1,4 @@
-"""The journal of a file of answers: whatever moment a run ends at, the next one goes on with whole batches."""
+"""The journal of answers: after an interruption at any moment, the next run resumes with complete batches."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ def answers(*names: str) -> list[Answer]:
     return [Answer(photograph=name, **(point if int(name[0]) % 3 else {"error": "is empty"})) for name in names]
 
 
-def begun(out: Path, header: dict[str, object] = HEADER, restart: bool = False) -> AnswerJournal:
+def started_journal(out: Path, header: dict[str, object] = HEADER, restart: bool = False) -> AnswerJournal:
     journal = AnswerJournal(out)
     journal.begin(header, "\n".join(NAMES).encode(), restart=restart)
     return journal
 
 
-def test_answers_are_kept_and_found_again(tmp_path: Path) -> None:
+def test_answers_are_saved_and_replayed(tmp_path: Path) -> None:
     out = tmp_path / "deep" / "answers.csv"
-    first = begun(out)
+    first = started_journal(out)
     assert (first.done, list(first.replay())) == (0, [])
     first.append(answers("0.jpg", "1.jpg", "2.jpg"), 3)
-    second = begun(out)
+    second = started_journal(out)
     assert second.done == 3
     second.append(answers("3.jpg", "4.jpg"), 2)
-    assert [a for batch in begun(out).replay() for a in batch] == answers(*NAMES[:5])
+    assert [a for batch in started_journal(out).replay() for a in batch] == answers(*NAMES[:5])
     assert not out.exists()
 
 
-def test_the_file_takes_its_place_and_the_journal_goes(tmp_path: Path) -> None:
+def test_finish_moves_the_files_and_removes_the_journal(tmp_path: Path) -> None:
     out, regions = tmp_path / "answers.json", tmp_path / "maps" / "regions.geojson"
     out.write_text("old")
-    journal = begun(out)
+    journal = started_journal(out)
     journal.append(answers("0.jpg"), 1)
     journal.finished.write_text("new")
     journal.regions.write_text("shapes")
@@ -65,20 +65,20 @@ def test_the_file_takes_its_place_and_the_journal_goes(tmp_path: Path) -> None:
 
 @given(beyond=st.binary(max_size=40))
 @settings(max_examples=25)
-def test_a_torn_batch_is_dropped(beyond: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_incomplete_batch_is_dropped(beyond: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     out = tmp_path_factory.mktemp("journal") / "a.json"
-    journal = begun(out)
+    journal = started_journal(out)
     journal.append(answers("0.jpg", "1.jpg"), 2)
     with (journal.folder / "answers.jsonl").open("ab") as stream:
         stream.write(beyond)  # a batch of which a part was written when the process died
-    again = begun(out)
+    again = started_journal(out)
     assert [a for batch in again.replay() for a in batch] == answers("0.jpg", "1.jpg")
     again.append(answers("2.jpg"), 1)
-    assert [a for batch in begun(out).replay() for a in batch] == answers("0.jpg", "1.jpg", "2.jpg")
+    assert [a for batch in started_journal(out).replay() for a in batch] == answers("0.jpg", "1.jpg", "2.jpg")
 
 
-def test_a_batch_that_is_torn_at_any_byte_is_dropped_whole(tmp_path: Path) -> None:
-    journal = begun(tmp_path / "a.json")
+def test_batch_truncated_at_any_byte_is_dropped(tmp_path: Path) -> None:
+    journal = started_journal(tmp_path / "a.json")
     journal.append(answers("0.jpg"), 1)
     kept = journal.folder.joinpath("answers.jsonl").stat().st_size
     journal.append(answers("1.jpg", "2.jpg"), 2)
@@ -87,109 +87,113 @@ def test_a_batch_that_is_torn_at_any_byte_is_dropped_whole(tmp_path: Path) -> No
         # Cut there, or of its full size with zeros from there on, as after a power cut.
         for torn in (whole[:size], whole[:size] + b"\0" * (len(whole) - size)):
             journal.folder.joinpath("answers.jsonl").write_bytes(torn)
-            assert begun(tmp_path / "a.json").done == 1
+            assert started_journal(tmp_path / "a.json").done == 1
     journal.folder.joinpath("answers.jsonl").write_bytes(whole)
-    assert begun(tmp_path / "a.json").done == 3
+    assert started_journal(tmp_path / "a.json").done == 3
 
 
 @pytest.mark.parametrize("left", [(), ("photographs.txt",), ("photographs.txt", "header.json.new")])
-def test_a_journal_that_was_never_begun_is_begun(left: tuple[str, ...], tmp_path: Path) -> None:
+def test_journal_without_header_is_started(left: tuple[str, ...], tmp_path: Path) -> None:
     folder = tmp_path / "a.json.partial"
     folder.mkdir()
     for name in left:
         (folder / name).write_text("{")
-    assert begun(tmp_path / "a.json").done == 0
-    assert begun(tmp_path / "a.json").done == 0
+    assert started_journal(tmp_path / "a.json").done == 0
+    assert started_journal(tmp_path / "a.json").done == 0
 
 
-def test_half_a_journal_that_was_being_taken_away_is_begun_anew(tmp_path: Path) -> None:
-    journal = begun(tmp_path / "a.json")
+def test_partly_removed_journal_is_started_again(tmp_path: Path) -> None:
+    journal = started_journal(tmp_path / "a.json")
     journal.append(answers("0.jpg"), 1)
     (journal.folder / "header.json").unlink()
-    again = begun(tmp_path / "a.json")
+    again = started_journal(tmp_path / "a.json")
     assert (again.done, list(again.replay())) == (0, [])
     assert not (journal.folder / "answers.jsonl").exists()
 
 
-def test_something_else_asked_is_refused_with_what_differs(tmp_path: Path) -> None:
+def test_another_request_is_refused_with_the_differences(tmp_path: Path) -> None:
     out = tmp_path / "a.json"
-    journal = begun(out)
+    journal = started_journal(out)
     journal.append(answers("0.jpg"), 1)
     other = {**HEADER, "gallery": {"content": "def", "version": "1"}}
     other["options"] = {"top_k": 3, "cells": (6, 8), "new": True}
     with pytest.raises(MismatchError) as refused:
-        begun(out, other)
+        started_journal(out, other)
     message = str(refused.value)
-    for line in ('gallery.content: "abc" there, "def" now', "options.top_k: 5 there, 3 now", "options.new: null there"):
+    for line in (
+        'gallery.content: "abc" before, "def" now',
+        "options.top_k: 5 before, 3 now",
+        "options.new: null before",
+    ):
         assert line in message
     assert "version" not in message
-    assert "options.beam" not in message, "what is not given is null"
+    assert "options.beam" not in message, "null options are equal to missing ones"
     assert "--restart" in message
-    with pytest.raises(MismatchError, match=r"photographs\.count: 7 there, 8 now") as refused:
-        begun(out, {**HEADER, "photographs": {"count": 8, "sha256": "abc"}})
+    with pytest.raises(MismatchError, match=r"photographs\.count: 7 before, 8 now") as refused:
+        started_journal(out, {**HEADER, "photographs": {"count": 8, "sha256": "abc"}})
     assert str(journal.names_file) in str(refused.value)
     assert journal.names_file.read_text().split() == NAMES
-    assert begun(out).done == 1
-    assert begun(out, other, restart=True).done == 0
-    assert begun(out, other).done == 0
+    assert started_journal(out).done == 1
+    assert started_journal(out, other, restart=True).done == 0
+    assert started_journal(out, other).done == 0
 
 
-def test_a_journal_of_an_older_version_is_refused_with_the_way_out(tmp_path: Path) -> None:
+def test_journal_of_an_older_version_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "a.json.partial"
     folder.mkdir()
     (folder / "header.json").write_text(json.dumps({"journal": "1", **HEADER}))
     (folder / "answers.jsonl").write_text("{}\n")
     (folder / "state.json").write_text('{"done": 1}')
-    with pytest.raises(MismatchError, match=r'journal: "1" there, "2" now\n.*--restart begins anew'):
-        begun(tmp_path / "a.json")
-    assert begun(tmp_path / "a.json", restart=True).done == 0
+    with pytest.raises(MismatchError, match=r'journal: "1" before, "2" now\n.*--restart starts over'):
+        started_journal(tmp_path / "a.json")
+    assert started_journal(tmp_path / "a.json", restart=True).done == 0
     assert not (folder / "state.json").exists()
 
 
-def test_a_damaged_header_is_refused(tmp_path: Path) -> None:
-    journal = begun(tmp_path / "a.json")
+def test_damaged_header_is_refused(tmp_path: Path) -> None:
+    journal = started_journal(tmp_path / "a.json")
     journal.append(answers("0.jpg"), 1)
     (journal.folder / "header.json").write_text("\0\0")
-    with pytest.raises(ArtefactError, match="--restart begins anew"):
-        begun(tmp_path / "a.json")
-    assert begun(tmp_path / "a.json", restart=True).done == 0
+    with pytest.raises(ArtefactError, match="--restart starts over"):
+        started_journal(tmp_path / "a.json")
+    assert started_journal(tmp_path / "a.json", restart=True).done == 0
 
 
-def test_from_a_damaged_batch_on_all_is_answered_again(tmp_path: Path) -> None:
-    journal = begun(tmp_path / "a.json")
+def test_batches_after_a_damaged_one_are_dropped(tmp_path: Path) -> None:
+    journal = started_journal(tmp_path / "a.json")
     journal.append(answers("0.jpg"), 1)
     journal.append(answers("1.jpg"), 1)
     journal.append(answers("2.jpg"), 1)
     path = journal.folder / "answers.jsonl"
     path.write_bytes(path.read_bytes().replace(b'"1.jpg"', b'"9.jpg"'))
-    again = begun(tmp_path / "a.json")
+    again = started_journal(tmp_path / "a.json")
     assert [a for batch in again.replay() for a in batch] == answers("0.jpg")
     path.unlink()
-    with pytest.raises(ArtefactError, match="--restart begins anew"):
+    with pytest.raises(ArtefactError, match="--restart starts over"):
         list(again.replay())
-    assert begun(tmp_path / "a.json").done == 0
+    assert started_journal(tmp_path / "a.json").done == 0
 
 
-def test_somebody_elses_folder_is_left_alone(tmp_path: Path) -> None:
+def test_folder_with_other_files_is_not_changed(tmp_path: Path) -> None:
     folder = tmp_path / "a.json.partial"
     folder.mkdir()
     (folder / "thesis.tex").write_text("mine")
     for restart in (False, True):
         with pytest.raises(InputError, match=r"thesis\.tex"):
-            begun(tmp_path / "a.json", restart=restart)
+            started_journal(tmp_path / "a.json", restart=restart)
     assert [path.name for path in folder.iterdir()] == ["thesis.tex"]
     (tmp_path / "b.json.partial").write_text("a file")
     with pytest.raises(InputError, match=r"b\.json\.partial: cannot write there"):
-        begun(tmp_path / "b.json")
+        started_journal(tmp_path / "b.json")
 
 
 class Died(BaseException):
-    """What happens to a process at some moment: nothing after it is done."""
+    """Raised where a process is assumed to die."""
 
 
-def go(out: Path) -> None:
-    """All that a run does with its journal."""
-    journal = begun(out)
+def run_steps(out: Path) -> None:
+    """Run all steps of a command with its journal."""
+    journal = started_journal(out)
     for at in range(journal.done, len(NAMES), 2):
         journal.append(answers(*NAMES[at : at + 2]), len(NAMES[at : at + 2]))
     with answer_file(journal.finished, "csv") as file, text_file(journal.regions, REGIONS) as regions:
@@ -199,9 +203,9 @@ def go(out: Path) -> None:
     journal.finish({journal.regions: out.with_name("regions.geojson"), journal.finished: out})
 
 
-def test_a_run_that_dies_at_any_step_ends_with_the_same_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_that_dies_at_any_step_resumes_to_the_same_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "whole").mkdir()
-    go(tmp_path / "whole" / "a.csv")
+    run_steps(tmp_path / "whole" / "a.csv")
     whole = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
     assert sorted(whole) == ["a.csv", "regions.geojson"]
     for step in range(1000):
@@ -224,16 +228,16 @@ def test_a_run_that_dies_at_any_step_ends_with_the_same_files(tmp_path: Path, mo
             ):  # fmt: skip
                 patch.setattr(owner, name, dying(getattr(owner, name)))
             try:
-                go(out)
+                run_steps(out)
                 break
             except Died:
                 pass
-        go(out)
+        run_steps(out)
         assert {path.name: path.read_bytes() for path in out.parent.iterdir()} == whole, step
     assert 20 < step < 999
 
 
-def test_one_process_at_a_time(tmp_path: Path) -> None:
+def test_journal_is_locked_against_other_processes(tmp_path: Path) -> None:
     out = tmp_path / "a.json"
     code = "import sys; from pathlib import Path; from swclip.answers.journal import AnswerJournal\n"
     code += "with AnswerJournal(Path(sys.argv[1])).held(): print('in', flush=True); sys.stdin.read()"
@@ -248,4 +252,4 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
         other.wait()
     with AnswerJournal(out).held():
         pass
-    assert not list(tmp_path.iterdir()), "a folder that was never used is taken away"
+    assert not list(tmp_path.iterdir()), "an unused folder is removed"

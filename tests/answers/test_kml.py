@@ -1,4 +1,4 @@
-"""KML: well-formed, by the rules of OGC KML 2.2 that a reader depends on, and open to GDAL as QGIS opens it."""
+"""KML: well-formed, valid by the rules of OGC KML 2.2 that readers depend on, and readable by GDAL."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def parts(text: str, name: str) -> Iterator[ElementTree.Element]:
     return ElementTree.fromstring(text.encode()).iter(NS + name)
 
 
-def test_it_keeps_to_the_rules_of_kml() -> None:
+def test_document_follows_the_kml_rules() -> None:
     text = as_text([SURE, UNSURE, LOST], "kml")
     root = ElementTree.fromstring(text.encode())
     assert root.tag == NS + "kml"
@@ -62,7 +62,7 @@ def test_it_keeps_to_the_rules_of_kml() -> None:
     assert {data.get("name") for data in parts(text, "SimpleData")} <= set(fields)
 
 
-def test_what_it_says_of_a_photograph() -> None:
+def test_placemarks() -> None:
     text = as_text([SURE, UNSURE, LOST], "kml")
     sure, unsure, lost, outline = parts(text, "Placemark")
     assert sure.findtext(f"{NS}Point/{NS}coordinates") == "-1.55,53.8"
@@ -83,7 +83,7 @@ def test_what_it_says_of_a_photograph() -> None:
     assert outline.findtext(NS + "styleUrl") == "#region"
 
 
-def test_gdal_reads_points_and_regions_as_layers_with_their_values(tmp_path: Path) -> None:
+def test_gdal_reads_points_and_regions_as_layers(tmp_path: Path) -> None:
     path = tmp_path / "answers.kml"
     path.write_text(as_text([SURE, UNSURE, LOST, SURE], "kml"), encoding="utf-8")
     assert pyogrio.list_layers(path)[:, 0].tolist() == ["answers", "regions"]
@@ -97,7 +97,7 @@ def test_gdal_reads_points_and_regions_as_layers_with_their_values(tmp_path: Pat
     assert regions.geometry[1].equals_exact(expected, 1e-9)
 
 
-def test_holes_and_parts_are_kept() -> None:
+def test_holes_and_parts_are_preserved() -> None:
     square = [[0.0, 0.0], [3.0, 0.0], [3.0, 3.0], [0.0, 3.0], [0.0, 0.0]]
     hole = [[1.0, 1.0], [1.0, 2.0], [2.0, 2.0], [1.0, 1.0]]
     far = [[10.0, 0.0], [11.0, 0.0], [11.0, 1.0], [10.0, 0.0]]
@@ -118,7 +118,7 @@ def test_any_answers_are_well_formed(made_up_answers: st.SearchStrategy[list[Ans
 
 
 @pytest.mark.parametrize("mark", ["\x00", "\x0b", "\ufffe", "]]>", "&#x41;", "\u2028"])
-def test_odd_characters_of_a_name_do_not_break_it(mark: str) -> None:
+def test_names_with_unusual_characters_are_well_formed(mark: str) -> None:
     (placemark,) = parts(as_text([Answer(photograph=f"a{mark}b", error="x")], "kml"), "Placemark")
     name = placemark.findtext(NS + "name") or ""
     assert name in (f"a{mark}b", "a\N{REPLACEMENT CHARACTER}b")

@@ -1,4 +1,4 @@
-"""The record in Python: what it refuses, how it is shown, and as a GeoDataFrame."""
+"""The record in Python: validation, representations, plot and GeoDataFrame."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from swclip.errors import InputError
 WHOLE, LOST, SEVERAL, NO_REGION = sample_answers()
 
 
-def test_it_is_public_and_cannot_be_changed() -> None:
+def test_answer_is_public_and_immutable() -> None:
     assert swclip.Answer is Answer
     with pytest.raises(ValidationError, match="frozen"):
         WHOLE.city = "York"  # type: ignore[misc]
@@ -39,17 +39,17 @@ def test_values_out_of_range_are_refused(values: dict[str, object]) -> None:
         Answer(photograph="a.jpg", **values)
 
 
-def test_a_name_that_is_no_utf_8_is_kept() -> None:
+def test_name_that_is_not_utf_8_is_kept() -> None:
     answer = Answer(photograph="caf\udce9.jpg", photographs=("caf\udce9.jpg",))
     assert answer.as_dict()["photograph"] == "caf\udce9.jpg"
 
 
-def test_its_repr_is_one_short_line() -> None:
+def test_repr_is_one_line() -> None:
     assert repr(WHOLE) == '<Answer in/a, "b" é.jpg: Leeds, 53.80000, -1.55000; 30% within 50 m>'
     assert repr([LOST]) == "[<Answer lost <1> & more.jpg: no answer, is an empty file; copy or download it again.>]"
 
 
-def test_in_a_notebook_it_is_a_table_and_a_picture_that_need_nothing_else() -> None:
+def test_notebook_html_is_self_contained() -> None:
     html = WHOLE._repr_html_()
     source = re.search(r'src="data:image/png;base64,([^"]+)"', html)
     assert source is not None
@@ -62,20 +62,20 @@ def test_in_a_notebook_it_is_a_table_and_a_picture_that_need_nothing_else() -> N
     assert "is an empty file" in lost
 
 
-def test_the_figure_shows_the_point_the_candidates_and_the_outline(tmp_path: Path) -> None:
+def test_figure_shows_point_candidates_and_outline(tmp_path: Path) -> None:
     region = WHOLE.region.model_copy(update={"cells": (h3.latlng_to_cell(53.8, -1.55, 11),)})
     answer = WHOLE.model_copy(update={"region": region})
     (axes, _) = answer.plot(truth_deg=(53.8003, -1.55)).axes
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["region", "answer", "true place"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["region", "answer", "true position"]
     outline, to_truth = axes.lines
     assert 20 < np.hypot(*outline.get_xydata().T).max() < 60, "the corners of a cell of resolution 11, in metres"
     assert to_truth.get_xydata()[1].tolist() == pytest.approx([0.0, 33.36], abs=0.01)
     low, high = axes.get_xlim()
     assert np.abs(outline.get_xdata()).max() < high == -low < 150
     shown = axes.collections[0].get_offsets()
-    assert shown.tolist() == [[0.0, 0.0]], "the candidate at the other end of the world does not shrink the map"
+    assert shown.tolist() == [[0.0, 0.0]], "a distant candidate does not set the scale of the map"
     assert "Region of 0.00211 km2, 80% nominal coverage" in axes.get_title(loc="left")
-    assert "Cannot tell where: too few" in SEVERAL.plot().axes[0].get_title(loc="left")
+    assert "Abstains: too few" in SEVERAL.plot().axes[0].get_title(loc="left")
     assert "\n" not in NO_REGION.plot().axes[0].get_title(loc="left")
     Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
     assert len(WHOLE.plot(tmp_path / "a.png").axes) == 3
@@ -83,7 +83,7 @@ def test_the_figure_shows_the_point_the_candidates_and_the_outline(tmp_path: Pat
         LOST.plot()
 
 
-def test_as_a_geodataframe_it_is_as_in_the_file(tmp_path: Path) -> None:
+def test_geodataframe_equals_the_file(tmp_path: Path) -> None:
     answers = sample_answers()
     frame = to_geodataframe(answers)
     with answer_file(tmp_path / "a.parquet", "parquet", (6, 8)) as file:

@@ -1,4 +1,4 @@
-"""Outlines of regions: they hold their cells' centres and no others', on the antimeridian and round the poles too."""
+"""Outlines of regions contain exactly the centres of their cells, at the antimeridian and around poles too."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ CORNERS = {
 
 @pytest.mark.parametrize("corner", CORNERS.values(), ids=CORNERS)
 @pytest.mark.parametrize("hole", [False, True])
-def test_an_outline_holds_the_centres_of_its_cells_and_no_others(corner: tuple[float, float], hole: bool) -> None:
+def test_outline_contains_exactly_the_centres_of_its_cells(corner: tuple[float, float], hole: bool) -> None:
     middle = h3.latlng_to_cell(*corner, 11)
     cells = set(h3.grid_disk(middle, 2)) - ({middle} if hole else set())
     apart = h3.latlng_to_cell(corner[0] * 0.999, corner[1] - 0.3, 11)
     geometry = region_geometry(sorted(cells | {apart}), 11)
     assert geometry is not None
-    found = shape(geometry)
-    assert found.is_valid
-    west, south, east, north = found.bounds
+    outline = shape(geometry)
+    assert outline.is_valid
+    west, south, east, north = outline.bounds
     assert -180.0 <= west <= east <= 180.0
     assert -90.0 <= south <= north <= 90.0
     for cell in {*h3.grid_disk(middle, 4), apart}:
         lat, lon = h3.cell_to_latlng(cell)
-        assert found.contains(Point(lon, lat)) == (cell in cells or cell == apart)
+        assert outline.contains(Point(lon, lat)) == (cell in cells or cell == apart)
 
 
-def test_an_outline_is_longitude_first_closed_and_anticlockwise() -> None:
+def test_outline_is_longitude_first_closed_and_anticlockwise() -> None:
     cell = h3.latlng_to_cell(51.5, -0.1, 11)
     geometry = region_geometry([cell], 11)
     assert geometry is not None
@@ -50,7 +50,7 @@ def test_an_outline_is_longitude_first_closed_and_anticlockwise() -> None:
     assert {tuple(point) for point in ring} == expected
 
 
-def test_compact_cells_stand_for_all_within() -> None:
+def test_compact_cells_are_expanded() -> None:
     fine = h3.cell_to_children(h3.latlng_to_cell(51.5, -0.1, 9), 11)
     compact = h3.compact_cells(fine)
     assert len(compact) == 1

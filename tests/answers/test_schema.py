@@ -1,4 +1,4 @@
-"""The schema of an answer: what locators say fits it, what does not is refused, and the published one is the code's."""
+"""The JSON schema of answers: valid and invalid answers, and the published schema."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def keys(schema: dict[str, Any]) -> dict[str, set[str]]:
     return {"Answer": set(schema["properties"])} | {n: set(part["properties"]) for n, part in schema["$defs"].items()}
 
 
-def test_the_published_schema_is_that_of_the_code() -> None:
-    # After a change: json.dumps(answer_schema(), indent=1) is what the file holds.
+def test_published_schema_is_up_to_date() -> None:
+    # After a change, write json.dumps(answer_schema(), indent=1) to the file.
     assert json.loads(PUBLISHED.read_text(encoding="utf-8")) == answer_schema()
 
 
@@ -45,34 +45,34 @@ def test_the_published_schema_is_that_of_the_code() -> None:
 def real(
     make_gallery: Callable[..., Gallery], model: object, photographs: Callable[[int], list[Path]]
 ) -> dict[str, Any]:
-    """Answers of a locator: with a region, with one that cannot tell, without a region, and an error."""
+    """Answers of a locator: with a region, abstaining, without a region, and an error."""
     calibration = Calibration(np.linspace(0.01, 0.99, 99), (None,) * 99, 11, 25.0)
     locator = Locator(make_gallery(1), model, PosteriorConfig(0.1, 0.1, 0.4, 150.0), calibration=calibration)
     path = photographs(1)[0]
     return {
         "whole": locator.locate(path)[0].as_dict(),
-        "cannot tell": locator.locate(path, region_limit_km2=1e-6)[0].as_dict(),
+        "abstains": locator.locate(path, region_limit_km2=1e-6)[0].as_dict(),
         "no region": locator.locate(path, region=None)[0].as_dict(),
         "error": locator.locate(Path("nowhere.jpg"))[0].as_dict(),
     }
 
 
-def test_what_a_locator_says_fits_it_and_every_key_is_in_it(real: dict[str, Any], check: Check) -> None:
-    known = keys(answer_schema())
+def test_answers_of_a_locator_match_the_schema(real: dict[str, Any], check: Check) -> None:
+    fields = keys(answer_schema())
     for name, answer in real.items():
         check(json.loads(json.dumps(answer, allow_nan=False)))
-        assert set(answer) == known["Answer"], name
+        assert set(answer) == fields["Answer"], name
     whole = real["whole"]
-    assert set(whole["region"]) == known["RegionAnswer"]
-    assert set(whole["cells"][0]) == known["CellAnswer"]
-    assert set(whole["candidates"][0]) == known["RankedCandidate"]
-    assert real["cannot tell"]["region"]["cannot_tell"]
+    assert set(whole["region"]) == fields["RegionAnswer"]
+    assert set(whole["cells"][0]) == fields["CellAnswer"]
+    assert set(whole["candidates"][0]) == fields["RankedCandidate"]
+    assert real["abstains"]["region"]["cannot_tell"]
     assert real["error"]["error"]
 
 
 @given(data=st.data())
 @settings(max_examples=40)
-def test_any_answer_fits_it(
+def test_any_answer_matches_the_schema(
     made_up_answers: st.SearchStrategy[list[Answer]], data: st.DataObject, check: Check
 ) -> None:
     for answer in data.draw(made_up_answers):
@@ -110,7 +110,7 @@ def with_value(value: Any, *path: Any) -> Check:
         with_value(16, "cells", 0, "resolution"),
     ],
 )
-def test_what_does_not_fit_is_refused(real: dict[str, Any], check: Check, spoil: Check) -> None:
+def test_invalid_answers_are_refused(real: dict[str, Any], check: Check, spoil: Check) -> None:
     bad = deepcopy(real["whole"])
     check(bad)
     spoil(bad)
@@ -118,15 +118,15 @@ def test_what_does_not_fit_is_refused(real: dict[str, Any], check: Check, spoil:
         check(bad)
 
 
-def test_a_key_that_comes_later_is_no_error(real: dict[str, Any], check: Check) -> None:
+def test_unknown_keys_are_allowed(real: dict[str, Any], check: Check) -> None:
     later = {**real["whole"], "weather": "rain"}
     check(later)
     assert answer_from_json(json.dumps(later).encode(), "x").photograph == later["photograph"]
 
 
 @pytest.mark.parametrize("line", [b"{}", b"[]", b'{"photograph": 3}', b'{"photograph": "a"', b"\0\0\0"])
-def test_a_line_that_is_no_answer_is_named(line: bytes) -> None:
-    with pytest.raises(ArtefactError, match=r"answers\.jsonl: a line is no answer"):
+def test_invalid_line_is_reported(line: bytes) -> None:
+    with pytest.raises(ArtefactError, match=r"answers\.jsonl: a line is not an answer"):
         answer_from_json(line, "answers.jsonl")
 
 

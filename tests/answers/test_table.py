@@ -1,4 +1,4 @@
-"""GeoParquet: typed columns that are always the same, read by geopandas, and written in groups of rows."""
+"""GeoParquet: fixed typed columns, readable by geopandas, written in row groups."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RESOLUTIONS = (6, 8)
 
 @given(data=st.data())
 @settings(max_examples=20)
-def test_it_holds_what_the_answers_hold(
+def test_table_contains_the_answers(
     made_up_answers: st.SearchStrategy[list[Answer]], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     answers = data.draw(made_up_answers)
@@ -52,7 +52,7 @@ def test_it_holds_what_the_answers_hold(
         assert (row["geometry"] is None) == (answer.lat_deg is None)
 
 
-def test_a_table_of_version_1_is_written_as_it_always_was(tmp_path: Path) -> None:
+def test_table_of_version_1_is_unchanged(tmp_path: Path) -> None:
     with answer_file(tmp_path / "answers.parquet", "parquet", SAMPLE_RESOLUTIONS) as file:
         file.write(sample_answers())
     expected = pq.read_table(Path(__file__).parent / "as_version_1" / "answers.parquet")
@@ -60,7 +60,7 @@ def test_a_table_of_version_1_is_written_as_it_always_was(tmp_path: Path) -> Non
     assert pq.read_table(tmp_path / "answers.parquet").equals(expected, check_metadata=True)
 
 
-def test_geopandas_opens_it(tmp_path: Path) -> None:
+def test_geopandas_reads_the_table(tmp_path: Path) -> None:
     path = tmp_path / "answers.parquet"
     with TableWriter(path, [8]) as file:
         file.write(
@@ -78,7 +78,7 @@ def test_geopandas_opens_it(tmp_path: Path) -> None:
     assert frame["cell_8"].isna().all()
 
 
-def test_the_columns_do_not_depend_on_the_answers(tmp_path: Path) -> None:
+def test_columns_do_not_depend_on_the_answers(tmp_path: Path) -> None:
     schemas = []
     for name, answers in (
         ("none", []),
@@ -95,7 +95,7 @@ def test_the_columns_do_not_depend_on_the_answers(tmp_path: Path) -> None:
     assert not [name for name in answers_table_schema().names if name.startswith("cell_")]
 
 
-def test_it_is_written_in_groups_of_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_written_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer_table, "ROWS", 4)
     path = tmp_path / "answers.parquet"
     with TableWriter(path) as file:

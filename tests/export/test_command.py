@@ -41,12 +41,12 @@ def test_exports_embeddings_of_a_gallery(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["run", "--out=o"], 2, "says of no manifest that it was made from; name photographs"),
+        (["run", "--out=o"], 2, "does not record a manifest; name photographs to check the export on"),
         (["run", "--out=o", "--photographs", "gone.jpg"], 2, "gone.jpg: there is no such file"),
-        (["run", "--out=o", "--word", "city=Leeds"], 5, "--word is for the location side; give --location too"),
+        (["run", "--out=o", "--word", "city=Leeds"], 5, "--word needs --location; add --location or remove --word"),
         (["run", "--out=o", "--location", "--word", "Leeds"], 5, "--word 'Leeds': write FIELD=WORDS"),
         (["run", "--out=o", "--opset", "11", "--photographs", "photo.jpg"], 5, "--opset 11: the graphs need 18"),
-        (["gallery", "--out=o", "--embeddings=int8", "--location"], 5, "--embeddings writes a gallery's embeddings"),
+        (["gallery", "--out=o", "--embeddings=int8", "--location"], 5, "--embeddings writes only the embeddings"),
         (["run", "--out=o", "--embeddings=int8"], 3, "is not a gallery"),
         (["gallery", "--out=gallery", "--embeddings=int8"], 2, "gallery: is a folder; with --embeddings, --out is"),
         (["gallery", "--out=gallery"], 2, "gallery: exists and contains no export.json"),
@@ -81,7 +81,7 @@ def test_missing_photographs_and_manifest(
         photograph.unlink()
     command = ["export", str(tmp_path / "gallery"), f"--out={tmp_path / 'onnx'}"]
     assert run(command) == 2
-    assert "its photographs are no longer there; name photographs" in capsys.readouterr().err
+    assert "its photographs no longer" in capsys.readouterr().err
     (tmp_path / "town" / "manifest.parquet").unlink()
     assert run(command) == 2
     assert "cannot be read; name photographs to check the export on" in capsys.readouterr().err

@@ -67,7 +67,7 @@ def test_repeated_push_makes_no_new_commit(trained: Path, hub: FakeHub, capsys: 
     assert hub.count_requests("PUT /store") == sent == 1
     captured = capsys.readouterr()
     assert f"{NAME} exists, at commit {first.oid[:12]}" in captured.err
-    assert "as it was before" in captured.err
+    assert "(unchanged)" in captured.err
 
 
 def test_keeps_other_files_and_removes_those_of_an_earlier_model(
@@ -83,7 +83,7 @@ def test_keeps_other_files_and_removes_those_of_an_earlier_model(
     assert "tokenizer/tokenizer.json" not in head.files, "it would be loaded with weights without a text tower"
     captured = capsys.readouterr()
     assert f"at commit {before.oid[:12]}; the model is added as a new commit" in captured.err
-    assert "removed, of an earlier model: tokenizer/tokenizer.json" in captured.err
+    assert "removed files of an earlier model: tokenizer/tokenizer.json" in captured.err
     assert swclip.load(NAME).fingerprint == load_model(trained / "run").fingerprint
 
 

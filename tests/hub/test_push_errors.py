@@ -155,9 +155,9 @@ def test_rejects_endpoints_without_encryption(trained: Path, hub: FakeHub, capsy
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["leeds"], 5, "give the repository as OWNER/NAME"),
+        (["leeds"], 5, "must be OWNER/NAME"),
         (["ada/leeds@v1"], 5, "a branch with --revision"),
-        (["../leeds"], 5, "give the repository as OWNER/NAME"),
+        (["../leeds"], 5, "must be OWNER/NAME"),
         ([NAME, "--licence=My own"], 5, "give the hub's identifier"),
         ([NAME, "--dataset=photographs"], 5, "dataset 'photographs': give its name on the hub"),
         ([NAME, "--base-model=/home/ada/tower"], 5, "base model '/home/ada/tower': give its name on the hub"),

@@ -271,12 +271,12 @@ def test_evidence_for_a_candidate(client: httpx.Client, photographs: list[bytes]
         assert combined["evidence"] == []
     # The query is one of the gallery's photographs.
     assert result["candidates"][0]["image_similarities"][0] == pytest.approx(1.0, abs=1e-5)
-    (together,), (ours,) = ask(client, photographs[:2], combined="true"), locator.locate(paths, together=True)
-    for combined, one in zip(together["candidates"], ours.candidates, strict=True):
-        assert (combined["location_similarity"], combined["image_share"]) == (None, None)
-        for said, by_locator in zip(combined["evidence"], one.evidence, strict=True):
-            assert said["probability"] == pytest.approx(by_locator.probability, abs=2e-6)
-            assert said["image_ids"] == list(by_locator.image_ids)
+    (together,), (expected,) = ask(client, photographs[:2], combined="true"), locator.locate(paths, together=True)
+    for candidate, expected_candidate in zip(together["candidates"], expected.candidates, strict=True):
+        assert (candidate["location_similarity"], candidate["image_share"]) == (None, None)
+        for evidence, expected_evidence in zip(candidate["evidence"], expected_candidate.evidence, strict=True):
+            assert evidence["probability"] == pytest.approx(expected_evidence.probability, abs=2e-6)
+            assert evidence["image_ids"] == list(expected_evidence.image_ids)
 
 
 def test_region_equals_that_of_the_locator(

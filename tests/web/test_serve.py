@@ -65,7 +65,7 @@ def test_address_in_use_is_reported(gallery_folder: Path, capsys: pytest.Capture
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert run(["serve", str(gallery_folder), "--port", str(port)]) == 2
-    assert f"cannot listen at 127.0.0.1 port {port}" in capsys.readouterr().err
+    assert f"cannot listen on 127.0.0.1 port {port}" in capsys.readouterr().err
     assert run(["serve", str(gallery_folder), "--host", "host.invalid", "--port", "0"]) == 2
 
 
@@ -74,7 +74,7 @@ def test_address_in_use_is_reported(gallery_folder: Path, capsys: pytest.Capture
     [
         (["--tiles", "https://example.org/tiles"], 5, "{z}, {x} and {y}"),
         (["--tiles", "https://example.org/{z}/{x}/{y}.png"], 5, "--attribution"),
-        (["--max-batch", "0"], 5, "--max-batch is 0"),
+        (["--max-batch", "0"], 5, "--max-batch 0: must be above 0"),
         (["--photographs", "nowhere"], 3, "nowhere"),
         (["--model", "nowhere"], 3, "nowhere"),
     ],

@@ -26,7 +26,7 @@ def test_limits_must_be_finite_and_positive(name: str) -> None:
 
 
 def test_contradicting_limits_are_refused() -> None:
-    with pytest.raises(ConfigError, match="--max-request-mb is 10"):
+    with pytest.raises(ConfigError, match="--max-request-mb 10"):
         Limits(max_request_mb=10)
 
 

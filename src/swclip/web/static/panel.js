@@ -27,7 +27,7 @@ export function showAnswer({ answer, exif }, { shared, hasThumbnails, combined, 
 
 // The text that changes with the slider.
 export function showRegion({ posterior }, level, totalKm2) {
-  const region = posterior.regions.find((one) => Math.round(candidate.level * 100) === level);
+  const region = posterior.regions.find((item) => Math.round(item.level * 100) === level);
   byId("level-value").textContent = level + " %";
   byId("level").setAttribute("aria-valuetext", level + " percent");
   const all = region.area_km2 === null;
