@@ -83,10 +83,10 @@ def test_splits_in_memory_equal_those_of_file_and_command(town: Path, tmp_path: 
     by_command = swclip.read_splits(tmp_path / "command.parquet")
     assert in_memory.in_memory
     assert not written.in_memory
-    for one in (written, read, by_command):
-        assert one.frame.equals(in_memory.frame)
-        assert one.meta == in_memory.meta
-        assert one.leakage == json.loads((tmp_path / "streets.leakage.json").read_text())
+    for splits in (written, read, by_command):
+        assert splits.frame.equals(in_memory.frame)
+        assert splits.meta == in_memory.meta
+        assert splits.leakage == json.loads((tmp_path / "streets.leakage.json").read_text())
     assert in_memory.leakage is not None
     assert in_memory.leakage["counts"].items() <= written.meta["counts"].items()
     assert repr(in_memory).startswith("Splits(new-streets: ")
@@ -217,11 +217,11 @@ def test_locate_accepts_folders_patterns_and_a_locator(
         "calibrated regions)"
     )
     everything = swclip.locate(locator, town, region=None)
-    some = swclip.locate(
+    answers = swclip.locate(
         tmp_path / "gallery", [str(town / "p00-*.jpg"), town / "p07-1.jpg"], region=None, progress=True
     )
     assert len(everything) == 60
-    assert [Path(answer.photograph).name for answer in some] == ["p00-0.jpg", "p00-1.jpg", "p00-2.jpg", "p07-1.jpg"]
+    assert [Path(answer.photograph).name for answer in answers] == ["p00-0.jpg", "p00-1.jpg", "p00-2.jpg", "p07-1.jpg"]
     assert "Locating" in capsys.readouterr().err
     (tmp_path / "note.txt").write_text("no picture")
     (failed,) = swclip.locate(locator, tmp_path / "note.txt")

@@ -27,7 +27,7 @@ def test_help_lists_every_command_without_heavy_imports() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True)
     assert "heavy: []" in shown.stderr, shown.stderr
-    # A wide terminal, so that no summary is wrapped.
+    # The fixtures set a wide terminal, so that no summary is wrapped.
     lines = dict(re.findall(r"^│ (\S+) +(\S.*?) *│$", shown.stdout, re.MULTILINE))
     assert {name: lines.get(name) for name in COMMANDS} == COMMANDS
     # The help of a command must not import the libraries that it uses either.

@@ -138,18 +138,18 @@ def test_combined_photographs_get_one_answer(
     answer = reply["results"][0]["answer"]
     assert answer["region"]["calibrated"] is False  # regions are calibrated on single validation queries
     assert (answer["photograph"], answer["photographs"]) == ("0", ["0", "1", "2"])
-    assert [one["photograph"] for one in answer["candidates"][0]["evidence"]] == ["0", "1", "2"]
+    assert [candidate["photograph"] for candidate in answer["candidates"][0]["evidence"]] == ["0", "1", "2"]
     query = embed_photographs(locator.model, [read_manifest(town).image_paths[i] for i in same])
     single = log_posterior(query, locator.gallery, locator.posterior).astype(np.float64)
     product = np.exp(single).prod(axis=0) ** (1 / 3**EXPONENT)
     expected = locator.smoothed_posterior(np.log(product / product.sum())[None])[0]
-    for one in answer["candidates"]:
-        at = locator.gallery.candidate_ids.index(one["candidate_id"])
-        assert one["probability"] == pytest.approx(expected[at], abs=1e-5)
+    for item in answer["candidates"]:
+        at = locator.gallery.candidate_ids.index(item["candidate_id"])
+        assert item["probability"] == pytest.approx(expected[at], abs=1e-5)
     alone = ask(client, [photographs[same[0]]])[0]
     assert answer["probability_within_50m"] > alone["probability_within_50m"]
-    (one,) = ask(client, [photographs[0]], combined="true")
-    assert one == ask(client, [photographs[0]])[0]
+    (item,) = ask(client, [photographs[0]], combined="true")
+    assert item == ask(client, [photographs[0]])[0]
 
 
 def test_area_excludes_candidates(client: httpx.Client, photographs: list[bytes], locator: Locator) -> None:
@@ -162,9 +162,9 @@ def test_area_excludes_candidates(client: httpx.Client, photographs: list[bytes]
     (result,) = ask(client, photographs[:1], prior=json.dumps(prior), top_k=50, include_posterior="true")
     inside = [abs(p[0] - lat) > 5e-4 or abs(p[1] - lon) > 1e-3 for p in locator.gallery.positions_deg]
     allowed = {name for name, there in zip(locator.gallery.candidate_ids, inside, strict=True) if there}
-    assert {one["candidate_id"] for one in result["candidates"]} == allowed
+    assert {item["candidate_id"] for item in result["candidates"]} == allowed
     assert 0 < len(allowed) < len(locator.gallery)
-    assert sum(one["probability"] for one in result["candidates"]) == pytest.approx(1.0, abs=1e-4)
+    assert sum(item["probability"] for item in result["candidates"]) == pytest.approx(1.0, abs=1e-4)
     assert abs(result["lat_deg"] - lat) > 5e-4 or abs(result["lon_deg"] - lon) > 1e-3
     assert result["region"]["calibrated"] is False
     everything = {"type": "Polygon", "coordinates": [[*outer, outer[0]]]}
@@ -199,7 +199,7 @@ def test_exif_position_is_compared_on_request_and_never_used(client: httpx.Clien
     for useless in (bare, with_gps(plain, 0.0, 0.0), with_gps(plain, 95.0, 10.0)):
         assert results(client, [useless], compare_exif="true")[0]["exif"] == [nothing]
     both = client.post("/v2/locate", **send([bare, marked], compare_exif="true", combined="true")).json()
-    assert [one["position"] is None for one in both["results"][0]["exif"]] == [True, False]
+    assert [item["position"] is None for item in both["results"][0]["exif"]] == [True, False]
 
 
 def test_supported_formats(client: httpx.Client) -> None:
@@ -224,8 +224,8 @@ def test_invalid_file_does_not_stop_the_others(client: httpx.Client, photographs
     assert whole["answer"].pop("photographs") == ["1", "2"], "photographs are named by their number in the request"
     combined = {**whole["answer"], "photograph": "0", "photographs": ["0", "1"]}
     assert {**combined, "candidates": None} == {**alone, "candidates": None}
-    assert [one["probability"] for one in whole["answer"]["candidates"]] == [
-        one["probability"] for one in alone["candidates"]
+    assert [item["probability"] for item in whole["answer"]["candidates"]] == [
+        item["probability"] for item in alone["candidates"]
     ]
     assert client.post("/v2/locate", **send([b"no", b"nor this"], combined="true")).status_code == 415
 
@@ -235,7 +235,7 @@ def test_city_restricts_the_candidates(client: httpx.Client, photographs: list[b
     inside = {
         i for i, city in zip(locator.gallery.candidate_ids, locator.gallery.cities, strict=True) if city == "York"
     }
-    assert {one["candidate_id"] for one in result["candidates"]} == inside
+    assert {item["candidate_id"] for item in result["candidates"]} == inside
     assert result["city_probability"] == 1.0
     assert result["region"]["calibrated"] is False
     refused = client.post("/v2/locate", **send(photographs[:1], city="Lees"))
@@ -263,11 +263,11 @@ def test_invalid_areas_and_positions_are_refused(client: httpx.Client, photograp
 def test_evidence_for_a_candidate(client: httpx.Client, photographs: list[bytes], town: Path, locator: Locator) -> None:
     paths = read_manifest(town).image_paths[:2]
     (result, _), (theirs, _) = ask(client, photographs[:2]), locator.locate(paths)
-    for combined, one in zip(result["candidates"], theirs.candidates, strict=True):
-        assert combined["image_ids"] == list(one.image_ids)
-        assert combined["image_similarities"] == pytest.approx(list(one.image_similarities), abs=2e-6)
-        assert combined["location_similarity"] == pytest.approx(one.location_similarity, abs=2e-6)
-        assert combined["image_share"] == pytest.approx(one.image_share, abs=2e-6)
+    for combined, item in zip(result["candidates"], theirs.candidates, strict=True):
+        assert combined["image_ids"] == list(item.image_ids)
+        assert combined["image_similarities"] == pytest.approx(list(item.image_similarities), abs=2e-6)
+        assert combined["location_similarity"] == pytest.approx(item.location_similarity, abs=2e-6)
+        assert combined["image_share"] == pytest.approx(item.image_share, abs=2e-6)
         assert combined["evidence"] == []
     # The query is one of the gallery's photographs.
     assert result["candidates"][0]["image_similarities"][0] == pytest.approx(1.0, abs=1e-5)

@@ -38,7 +38,7 @@ def test_generated_requests_get_documented_responses(described: tuple[Served, An
     served, schema = described
     left_out = [CHECKS.get_one(name) for name in LEFT_OUT]
     generation = schemathesis.GenerationMode.POSITIVE if mode == "positive" else schemathesis.GenerationMode.NEGATIVE
-    asked = 0
+    n_requests = 0
     for found in schema.get_all_operations():
         operation = found.ok()
         if mode == "negative" and operation.path in ("/healthz", "/readyz", "/metrics", "/v2/gallery"):
@@ -50,14 +50,14 @@ def test_generated_requests_get_documented_responses(described: tuple[Served, An
         )  # fmt: skip
         @given(case=operation.as_strategy(generation_mode=generation))
         def answered(case: Any) -> None:
-            nonlocal asked
+            nonlocal n_requests
             response = case.call(base_url=served.address)
-            asked += 1
+            n_requests += 1
             assert response.status_code < 500
             case.validate_response(response, excluded_checks=left_out)
 
         answered()
-    assert asked > 20
+    assert n_requests > 20
 
 
 def test_response_matches_the_schema(served: Served, photographs: list[bytes]) -> None:
@@ -65,8 +65,8 @@ def test_response_matches_the_schema(served: Served, photographs: list[bytes]) -
 
     with served.client() as client:
         openapi = client.get("/v2/openapi.json").json()
-        asked = send(photographs[:3], include_posterior="true", compare_exif="true")
-        reply = client.post("/v2/locate", **asked).json()
+        request = send(photographs[:3], include_posterior="true", compare_exif="true")
+        reply = client.post("/v2/locate", **request).json()
     LocateResponse.model_validate(reply)
     published = json.loads((Path(__file__).parents[2] / "docs" / "answer.schema.json").read_text(encoding="utf-8"))
     for result in reply["results"]:

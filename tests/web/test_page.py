@@ -139,8 +139,8 @@ def test_slider_sets_the_coverage_level(shown: Served, visit: Any, photographs: 
     choose(page, photographs[0])
     answered(page)
     regions = {
-        round(one["level"] * 100): one
-        for one in ask(shown, photographs[0], include_posterior="true")["posterior"]["regions"]
+        round(region["level"] * 100): region
+        for region in ask(shown, photographs[0], include_posterior="true")["posterior"]["regions"]
     }
     seen = {}
     for level in (50, 80, 95):
@@ -235,7 +235,7 @@ def test_link_shows_the_answer(shown: Served, visit: Any, photographs: list[byte
 def test_link_preserves_cells_and_levels(shown: Served, visit: Any, photographs: list[bytes]) -> None:
     page = visit(shown)
     result = ask(shown, photographs[5], include_posterior="true")
-    kept = page.evaluate(
+    result_of_page = page.evaluate(
         """async ([result, model]) => {
           const { decode, encode } = await import("/static/share.js");
           const text = encode(result, model, 77);
@@ -245,18 +245,18 @@ def test_link_preserves_cells_and_levels(shown: Served, visit: Any, photographs:
         }""",
         [result, "0123456789abcdef"],
     )
-    found = kept["found"]
-    assert kept["refused"] == 5
-    assert (found["model"], found["level"]) == ("01234567", 77)
-    cells, own = found["result"]["posterior"]["cells"], result["posterior"]["cells"]
-    assert len(cells) == min(350, len(own))
-    for cell, theirs in zip(cells, own, strict=False):
-        np.testing.assert_allclose(cell["boundary_deg"], theirs["boundary_deg"], atol=1e-5)
-        assert cell["from_level"] == theirs["from_level"]
-        assert cell["probability"] == pytest.approx(max(theirs["probability"], 1e-9), rel=0.05)
-    for region, theirs in zip(found["result"]["posterior"]["regions"], result["posterior"]["regions"], strict=True):
-        assert region["cannot_tell"] == theirs["cannot_tell"]
-        assert region["area_km2"] == pytest.approx(theirs["area_km2"], abs=1e-6)
+    decoded = result_of_page["found"]
+    assert result_of_page["refused"] == 5
+    assert (decoded["model"], decoded["level"]) == ("01234567", 77)
+    cells, expected_cells = decoded["result"]["posterior"]["cells"], result["posterior"]["cells"]
+    assert len(cells) == min(350, len(expected_cells))
+    for cell, expected in zip(cells, expected_cells, strict=False):
+        np.testing.assert_allclose(cell["boundary_deg"], expected["boundary_deg"], atol=1e-5)
+        assert cell["from_level"] == expected["from_level"]
+        assert cell["probability"] == pytest.approx(max(expected["probability"], 1e-9), rel=0.05)
+    for region, expected in zip(decoded["result"]["posterior"]["regions"], result["posterior"]["regions"], strict=True):
+        assert region["cannot_tell"] == expected["cannot_tell"]
+        assert region["area_km2"] == pytest.approx(expected["area_km2"], abs=1e-6)
 
 
 def test_truncated_link_is_reported(shown: Served, visit: Any) -> None:
@@ -351,11 +351,11 @@ def test_most_similar_photograph_of_a_place_is_shown(shown: Served, visit: Any, 
     candidates = ask(shown, photographs[1])["answer"]["candidates"]
     page.locator("#places img").nth(4).wait_for()
     assert {url.rsplit("/", 1)[1] for url in urls if "/gallery/photographs/" in url} == {
-        one["image_ids"][0] for one in candidates
+        candidate["image_ids"][0] for candidate in candidates
     }
-    for at, one in enumerate(candidates):
+    for at, candidate in enumerate(candidates):
         words = page.locator("#places .where").nth(at).inner_text()
-        similarity = f"{one['image_similarities'][0]:.2f}".replace("-", "\N{MINUS SIGN}")
+        similarity = f"{candidate['image_similarities'][0]:.2f}".replace("-", "\N{MINUS SIGN}")
         assert f"3 photographs, the most similar {similarity}" in words
 
 
