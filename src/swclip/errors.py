@@ -14,7 +14,7 @@ class SwclipError(Exception):
 
 
 class SwclipWarning(UserWarning):
-    """Work goes on, and its outcome is probably not what was wanted."""
+    """Work continues, but its outcome is probably not what the user intended."""
 
 
 class InputError(SwclipError):
