@@ -199,19 +199,22 @@ def test_gallery_of_a_grid_needs_no_photographs(
 
 
 def test_append_resumes_after_ctrl_c(made: Path, town: Path, tmp_path: Path) -> None:
-    name = str(tmp_path / "gallery")
-    assert run(["index", str(made / "run"), str(_part(town, tmp_path / "first", slice(0, 4))), "--out", name]) == 0
-    command = [sys.executable, "-m", "swclip", "gallery", "append", name, str(town), "--commit-rows", "1", "--no-cache"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ.copy())
-    store = GalleryStore.open(name)
-    while store.count() < 8:
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    output = process.communicate()[1]
+    first = str(_part(town, tmp_path / "first", slice(0, 4)))
+    for attempt in range(3):  # on a fast machine the append may finish before the signal arrives
+        name = str(tmp_path / f"gallery-{attempt}")
+        assert run(["index", str(made / "run"), first, "--out", name]) == 0
+        command = [sys.executable, "-m", "swclip", "gallery", "append", name, str(town), "--commit-rows", "1"]
+        process = subprocess.Popen([*command, "--no-cache"], stderr=subprocess.PIPE, text=True, env=os.environ.copy())
+        store = GalleryStore.open(name)
+        while store.count() < 6 and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        output = process.communicate()[1]
+        if process.returncode != 0:
+            break
     assert process.returncode == 130
     assert "run the same command again to resume" in output
-    assert 8 <= store.count() < 60
+    assert 6 <= store.count() < 60
     assert run(["gallery", "verify", name]) == 0
     assert run(["gallery", "append", name, str(town)]) == 0
     assert store.count() == 60
