@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fixtures.reports import edited, without
 from swclip.evaluation.report import Report
 from swclip.metrics.calibration import ReliabilityBin
 from swclip.reporting.confidence_section import confidence_section, coverage_summary, coverage_verdict, reliability_text
-
-
-@pytest.fixture(scope="module")
-def report(full: Any) -> Report:
-    whole: Report = full.full_evaluation(3, n_queries=400, cities=full.EIGHT).report
-    return whole
-
-
-def edited(report: Report, edit: Callable[[dict[str, Any]], object]) -> Report:
-    """The report with its JSON edited."""
-    document = report.as_dict()
-    edit(document)
-    return Report.model_validate(document)
-
-
-def without(report: Report, **parts: None) -> Report:
-    return report.model_copy(update=parts)
 
 
 @given(st.floats(0.05, 0.95), st.floats(0.0, 0.5), st.floats(0.0, 0.5))

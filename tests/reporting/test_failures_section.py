@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import pytest
 
+from fixtures.reports import edited, without
 from swclip.evaluation.report import Report
 from swclip.metrics.spatial import Band, CorrelogramBands, Moran, Spatial
 from swclip.reporting.failures_section import correlogram_chart, failures_section, lisa_note, moran_text
 
 MORAN = Moran(i=0.31, expected=-0.002, z=9.0, p=0.001, permutations=999, neighbours=8, n=600)
-
-
-@pytest.fixture(scope="module")
-def report(full: Any) -> Report:
-    whole: Report = full.full_evaluation(3, n_queries=400, cities=full.EIGHT).report
-    return whole
-
-
-def edited(report: Report, edit: Callable[[dict[str, Any]], object]) -> Report:
-    """The report with its JSON edited."""
-    document = report.as_dict()
-    edit(document)
-    return Report.model_validate(document)
-
-
-def without(report: Report, **parts: None) -> Report:
-    return report.model_copy(update=parts)
 
 
 def band(low: float, high: float, mean: float, pairs: int = 1_000) -> Band:

@@ -2,30 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import pytest
-
+from fixtures.reports import edited, without
 from swclip.evaluation.report import Report
 from swclip.reporting.tables import district_gap_text, retrieval_table, retrieval_text
-
-
-@pytest.fixture(scope="module")
-def report(full: Any) -> Report:
-    whole: Report = full.full_evaluation(3, n_queries=400, cities=full.EIGHT).report
-    return whole
-
-
-def edited(report: Report, edit: Callable[[dict[str, Any]], object]) -> Report:
-    """The report with its JSON edited."""
-    document = report.as_dict()
-    edit(document)
-    return Report.model_validate(document)
-
-
-def without(report: Report, **parts: None) -> Report:
-    return report.model_copy(update=parts)
 
 
 def test_district_gap_text(report: Report) -> None:

@@ -26,7 +26,6 @@ from swclip.models.feature_cache import FeatureCache
 from swclip.versions import own_version
 
 if TYPE_CHECKING:
-    from swclip.data.manifest import Manifest
     from swclip.models.locator_model import LocatorModel
 
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from swclip.data.manifest import Manifest
-    from swclip.evaluation.result import Evaluation
 
 
 @dataclass(frozen=True)
