@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from swclip.data.manifest import write_manifest
 from swclip.errors import InputError
+from swclip.ingest.file_names import stated_name
 from swclip.ingest.named_photographs import (
     digest_of_names,
     join_names,
     named_photographs,
     read_name_list,
     split_names,
-    stated_name,
 )
 
 NAMES = st.lists(st.binary(min_size=1, max_size=8).filter(lambda name: b"\0" not in name).map(os.fsdecode), min_size=1)
@@ -128,7 +128,7 @@ def test_reads_names_from_a_manifest(folder: Path) -> None:
         ("x,y\n1,2\n", None, "no column of photographs was found among 'x' and 'y'; name it: --list-column"),
         ("photo,image\na,b\n", None, "--list-column photo"),
         ("photo\na.jpg\n \n", "picture", "--list-column picture: there is no such column; .*'photo'"),
-        ("photo,lat\na.jpg,1\n,2\n", None, "row 3, column 'photo': names no photograph"),
+        ("photo,lat\na.jpg,1\n,2\n", None, "row 3, column 'photo': '': the cell is empty"),
         ("photo,lat\na.jpg,1\nb.jpg\n", None, "row 3: has 1 fields, the header has 2"),
     ],
 )

@@ -375,7 +375,7 @@ def test_discards_unusable_map_tiles_and_keeps_the_photograph(tmp_path: Path) ->
     assert len(result.rejected) == 0
     assert result.manifest.map_paths == [None] * 5
     assert notes(result) == {"map-missing": 3, "map-not-an-image": 1, "map-truncated": 1}
-    assert any("'https://x.org/a.png' is a web address" in note.detail for note in result.notes)
+    assert any("'https://x.org/a.png': is a web address" in note.detail for note in result.notes)
     with pytest.raises(InputError, match=r"row 2 \(0\.jpg\), column 'map', value 'none\.png': .*there is no such file"):
         prepare(table(tmp_path, "image,lat,lon,map\n0.jpg,1,1,none.png\n"), tmp_path / "strict", strict=True)
 

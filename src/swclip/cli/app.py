@@ -12,7 +12,7 @@ from typing import Any
 
 import cyclopts
 
-from swclip.errors import DiskFullError, SwclipError, SwclipWarning
+from swclip.errors import DiskFullError, InputError, SwclipError, SwclipWarning
 
 # Commands with the summaries that `swclip --help` lists, so that it imports none of them.
 COMMANDS = {
@@ -74,6 +74,9 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+            # A name with bytes that are not UTF-8 reached a file format or a library that has none.
+            return _print_error(InputError(f"{error.object}: is not valid UTF-8; rename the file or its folder."))
         if not _disk_full(error):
             raise
         name = getattr(error, "filename", None) or "output"
@@ -102,5 +105,6 @@ def _disk_full(error: Exception) -> bool:
 
 
 def _print_error(error: SwclipError) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    text = f"error: {error}".encode("utf-8", "backslashreplace").decode()  # it may name a file that is not UTF-8
+    print(text, file=sys.stderr)
     return error.exit_code

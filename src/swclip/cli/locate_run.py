@@ -23,7 +23,8 @@ from swclip.answers.table import AnswerWriter, answer_file, text_file
 from swclip.cli.console import console, rate_bar
 from swclip.errors import ConfigError, InputError, UnreadableError
 from swclip.files import atomic_file
-from swclip.ingest.named_photographs import digest_of_names, join_names, stated_name
+from swclip.ingest.file_names import stated_name
+from swclip.ingest.named_photographs import digest_of_names, join_names
 from swclip.versions import versions
 
 if TYPE_CHECKING:

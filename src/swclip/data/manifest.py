@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -156,7 +157,10 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
             f"{file}: cannot be read as a manifest, it may be cut short ({_first_line(error)}); make it again."
         ) from error
     _check_version(file, table.schema.metadata or {})
-    frame = _plain_frame(table)
+    try:
+        frame = _plain_frame(table)
+    except (pa.ArrowException, InputError, ValueError) as error:
+        raise ArtefactError(f"{file}: {_first_line(error)}; make it again with: swclip prepare") from error
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
         raise ArtefactError(f"{file}: lacks the column {missing[0]!r}; make it again with: swclip prepare")
@@ -238,7 +242,7 @@ def _tidy(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
             columns[name] = _objects([_relative(path, folder) for path in columns[name]])
     for name in frame.columns:
         if name not in COLUMNS + OPTIONAL_COLUMNS and name != "geometry":
-            columns[str(name)] = frame[name].to_numpy()
+            columns[str(name)] = frame[name].array  # to_numpy would make floats of integers with nulls
     return pd.DataFrame(columns, index=pd.RangeIndex(len(frame)))
 
 
@@ -306,10 +310,16 @@ def _plain_frame(table: pa.Table) -> pd.DataFrame:
     if "geometry" in table.column_names:
         table = table.drop_columns(["geometry"])
     table = table.replace_schema_metadata(None)
+    repeated = [name for name, count in Counter(table.column_names).items() if count > 1]
+    if repeated:
+        raise InputError(f"the column {repeated[0]!r} occurs twice; names of columns must be unique.")
     frame: pd.DataFrame = table.to_pandas(types_mapper=None)
     for field in table.schema:
         if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
             frame[field.name] = pd.Series(_objects(table[field.name].to_pylist()), index=frame.index, dtype=object)
+        elif pa.types.is_integer(field.type) and table[field.name].null_count:
+            # pandas would read float64, in which two ids of 17 digits are one.
+            frame[field.name] = pd.array(table[field.name].to_pylist(), dtype="Int64")
     return frame
 
 
@@ -318,6 +328,10 @@ def _checked(frame: pd.DataFrame, name: str) -> pd.DataFrame:
         if frame[column].isna().any():
             row = int(np.flatnonzero(frame[column].isna())[0])
             raise InputError(f"{name}, row {row}: {column} is missing; every photograph needs one.")
+    for column in PATH_COLUMNS:
+        if column in frame and (zero := frame[column].str.contains("\0", regex=False, na=False)).any():
+            row = int(np.flatnonzero(zero)[0])
+            raise InputError(f"{name}, row {row}: {column} {frame[column][row]!r} contains a zero byte.")
     repeated = frame["image_id"].duplicated()
     if repeated.any():
         row = int(np.flatnonzero(repeated)[0])

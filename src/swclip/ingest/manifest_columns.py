@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
+import unicodedata
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,10 @@ from swclip.data.manifest import COLUMNS, OPTIONAL_COLUMNS
 from swclip.ingest.rejections import Ledger, Row
 from swclip.ingest.source_table import SourceTable
 
+_HASH_LENGTH = 12
+_INTEGER = re.compile(r"(?:0|-?[1-9]\d{0,17})$", re.ASCII)  # within 64 bits
+_DECIMAL = re.compile(r"-?\d+(?:\.\d+)?$", re.ASCII)
+_QUANTITIES = ("_deg", "_m", "_px", "_s")
 _TEXT_ROLES = (
     ("city", "city"),
     ("place", "place_id"),
@@ -53,17 +59,24 @@ def manifest_frame(table: SourceTable, rows: list[Row], city: str | None, ledger
     captions = table.values("caption")
     if captions is not None:
         columns["caption"] = [_text(captions[i]) for i in index]
+    if any(row.captured_month is not None for row in rows):
+        columns["captured_month"] = [row.captured_month for row in rows]
     if "map" in table.columns:
         columns["map_path"] = [None if row.map is None else str(row.map) for row in rows]
     used = set(table.columns.values())
     for name in table.frame.columns:
         if name in used or name == "geometry" or str(name).startswith("__index_level_"):
             continue
-        if name in COLUMNS + OPTIONAL_COLUMNS or list(table.frame.columns).count(name) > 1 or not name:
+        if (
+            name in columns
+            or name in COLUMNS + OPTIONAL_COLUMNS
+            or list(table.frame.columns).count(name) > 1
+            or not name
+        ):
             ledger.note("column-left-out", f"the column {name!r} was not copied: its name is in use or not unique.")
             continue
         values = table.frame[name].tolist()
-        columns[str(name)] = _typed_column([values[i] for i in index], table.kind == "text")
+        columns[str(name)] = _typed_column(str(name), [values[i] for i in index], table.kind == "text")
     return pd.DataFrame(columns)
 
 
@@ -78,9 +91,27 @@ def _ids(table: SourceTable, rows: list[Row], ledger: Ledger) -> list[str]:
             f"the column {table.columns['image_id']!r} has empty or repeated values; ids are made from paths.",
         )
     folder = table.folder.absolute()
-    names = [Path(os.path.relpath(row.path, folder)).as_posix() for row in rows]
-    bare = [name[: -len(Path(name).suffix)] if Path(name).suffix else name for name in names]
-    return bare if len(set(bare)) == len(bare) else names
+    with_and_without_suffix = [_ids_of_path(row, folder) for row in rows]
+    for choice in (1, 0):
+        ids = [pair[choice] for pair in with_and_without_suffix]
+        if len(set(ids)) == len(ids):
+            return ids
+    return [f"{pair[0]}-{row.sha256[:_HASH_LENGTH]}" for pair, row in zip(with_and_without_suffix, rows, strict=True)]
+
+
+def _ids_of_path(row: Row, folder: Path) -> tuple[str, str]:
+    """Return ids with and without the file's suffix, which are the same on every machine.
+
+    They are the name relative to the folder of the table, without leading "..". An absolute name tells of folders of
+    this machine: its id is the file's name and the start of the SHA-256 of its bytes, which the photographs that are
+    kept do not share.
+    """
+    path = Path(os.path.relpath(row.path, folder))
+    if os.path.isabs(row.image.strip()):
+        path = Path(f"{row.path.stem}-{row.sha256[:_HASH_LENGTH]}{row.path.suffix}")
+    # macOS and tables spell accents in different ways.
+    name = unicodedata.normalize("NFC", re.sub(r"^(\.\./)+", "", path.as_posix()))
+    return name, name[: -len(path.suffix)] if path.suffix else name
 
 
 def _times(rows: list[Row], ledger: Ledger) -> Any:
@@ -105,8 +136,8 @@ def _text(value: Any) -> str | None:
     return text or None
 
 
-def _typed_column(values: list[Any], as_text: bool) -> Any:
-    """Type another column of the source. Text tables have no types: a column is numeric if all values are numbers."""
+def _typed_column(name: str, values: list[Any], as_text: bool) -> Any:
+    """Type another column of the source. Text tables have no types; see `_numbers_or_texts`."""
     if not as_text:
         # Lists and objects may differ in shape between rows; JSON text can hold them all.
         nested = any(isinstance(value, (dict, list)) for value in values)
@@ -116,10 +147,31 @@ def _typed_column(values: list[Any], as_text: bool) -> Any:
         except pa.ArrowException:  # a column of mixed types
             return [_text(value) for value in plain]
         return pd.Series(plain, dtype=object).infer_objects()
-    texts = [_text(value) for value in values]
-    # Codes such as 007 are names, not numbers.
-    coded = any(text and len(text) > 1 and text.lstrip("-")[:1] == "0" and "." not in text for text in texts)
-    try:
-        return texts if coded or not any(texts) else [math.nan if text is None else float(text) for text in texts]
-    except ValueError:
+    texts = [None if value is None or not value.strip() else value.strip() for value in values]
+    return _numbers_or_texts(texts, name.endswith(_QUANTITIES))
+
+
+def _numbers_or_texts(texts: list[str | None], quantity: bool) -> Any:
+    """Convert a column of text to numbers if every value comes back as it was: 007, 1e5, 2019_05 and 1.50 do not.
+
+    Args:
+        texts: The values without spaces at their ends; None for empty cells.
+        quantity: The column's name states a unit, so that 1.50 is no code but a measured 1.5.
+    """
+    distinct = {text for text in texts if text is not None}
+    if not distinct:
         return texts
+    if all(_INTEGER.match(text) for text in distinct):
+        integers = [None if text is None else int(text) for text in texts]
+        return pd.array(integers, dtype="Int64") if None in integers else np.array(integers, dtype=np.int64)
+    decimals = distinct - {"nan", "NaN"}
+    if not decimals or not all(_DECIMAL.match(text) for text in decimals):
+        return texts
+    same = all(_as_written(float(text), text) for text in decimals) and len(set(map(float, decimals))) == len(decimals)
+    if not (same or quantity):
+        return texts
+    return np.array([math.nan if text is None else float(text) for text in texts], dtype=np.float64)
+
+
+def _as_written(number: float, text: str) -> bool:
+    return text in (repr(number), np.format_float_positional(number, trim="-"))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import hashlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from swclip.errors import InputError
+from swclip.ingest.file_names import cell_problem, file_of_name, utf_16_of
+from swclip.ingest.rejections import shown
 
 _SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".heic", ".heif"}
@@ -70,23 +74,29 @@ def photographs_at(path: str) -> list[str]:
     return [path]
 
 
-def stated_name(name: str) -> str:
-    """Return a file name as valid Unicode text: bytes that are not UTF-8 are escaped, as in `\\xe9`.
-
-    Example:
-        >>> stated_name(os.fsdecode(b"caf\\xe9.jpg")), stated_name("café.jpg")
-        ('caf\\\\xe9.jpg', 'café.jpg')
-    """
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
 def _standard_input() -> list[str]:
     if sys.stdin.isatty():
         raise InputError("- reads names from standard input, which is a terminal; pipe names into it, as from find.")
-    names = split_names(sys.stdin.buffer.read())
+    names = _listed_names(sys.stdin.buffer.read(), "-")
     if not names:
         raise InputError("-: the standard input names no photographs.")
     return names
+
+
+def _listed_names(data: bytes, where: str) -> list[str]:
+    return [
+        _listed_name(name, "", f"{where}, name {number}")
+        for number, name in enumerate(split_names(data), start=1)
+        if name.strip()
+    ]
+
+
+def _listed_name(value: Any, folder: str, where: str) -> str:
+    """The path of the photograph that a list names, as a table of `swclip prepare` does."""
+    problem = cell_problem(value, "photographs")
+    if problem is not None:
+        raise InputError(f"{where}: {shown(value)}: {problem}")
+    return file_of_name(folder, str(value))
 
 
 def _photographs_in(folder: str) -> Iterator[str]:
@@ -123,12 +133,17 @@ def join_names(names: Sequence[str]) -> bytes:
 
 
 def split_names(data: bytes) -> list[str]:
-    """Decode names from a file written by `join_names` or `find -print0`; empty lines are skipped.
+    """Decode names from a file written by `join_names`, `find -print0` or a Windows program; empty lines are skipped.
+
+    Lists in UTF-16 and a byte order mark are recognised. Other bytes are kept, since a file's name may not be UTF-8.
 
     Example:
         >>> split_names(b"a.jpg\\nb.jpg\\n"), split_names(b"a\\n1.jpg\\0b.jpg\\0")
         (['a.jpg', 'b.jpg'], ['a\\n1.jpg', 'b.jpg'])
     """
+    if (encoding := utf_16_of(data)) is not None:
+        data = data.decode(encoding, "replace").encode()
+    data = data.removeprefix(codecs.BOM_UTF8)
     names = data.split(b"\0") if b"\0" in data else data.replace(b"\r\n", b"\n").split(b"\n")
     return [os.fsdecode(name) for name in names if name]
 
@@ -138,6 +153,7 @@ def read_name_list(path: Path, column: str | None = None) -> list[str]:
 
     Args:
         path: A table (CSV, TSV, Parquet, GeoParquet, GeoJSON or a manifest), or a text file with one name per line.
+            Spaces at the ends, backslashes and Unicode normalisation are treated as in `file_names.file_of_name`.
             Relative names in a table start from the folder of the table, as in a manifest; relative names in a text
             file start from the working directory, as `find` and `ls` write them.
         column: Column of the table; None to find it by its name.
@@ -154,7 +170,7 @@ def read_name_list(path: Path, column: str | None = None) -> list[str]:
             f"{path}: is read as a list of lines, but --list-column {column} asks for a table (.csv, ...)."
         )
     try:
-        names = split_names(path.read_bytes())
+        names = _listed_names(path.read_bytes(), str(path))
     except OSError as error:
         raise InputError(f"{path}: the list cannot be read ({error.strerror}); check the path.") from error
     if not names:
@@ -177,9 +193,9 @@ def _read_name_column(path: Path, column: str | None) -> list[str]:
     if "image" not in columns:
         raise InputError(f"{path}: no column of photographs was found among {listed(header)}; name it: --list-column.")
     folder = "" if path.parent == Path() else str(path.parent)
-    names: list[str] = []
-    for row, value in zip(table.rows, table.frame[columns["image"]].tolist(), strict=True):
-        if not isinstance(value, str) or not value.strip():
-            raise InputError(f"{path}, row {row}, column {columns['image']!r}: names no photograph ({value!r}).")
-        names.append(os.path.join(folder, value))
-    return names
+    values = table.frame[columns["image"]].tolist()
+    where = f"column {columns['image']!r}"
+    return [
+        _listed_name(value, folder, f"{path}, row {row}, {where}")
+        for row, value in zip(table.rows, values, strict=True)
+    ]

@@ -21,6 +21,7 @@ from swclip.errors import ConfigError, DiskFullError, InputError
 from swclip.files import atomic_file, sha256_of_file
 from swclip.geo.distance import haversine_m
 from swclip.ingest.columns import ColumnNames
+from swclip.ingest.file_names import stated_name, utf8_problem
 from swclip.ingest.manifest_columns import manifest_frame
 from swclip.ingest.rejections import Ledger, Note, Rejection, Row
 from swclip.ingest.source_table import SourceTable
@@ -118,6 +119,8 @@ def prepare(
         raise InputError(f"--max-megapixels {max_megapixels}: must be above 0.")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; --out names a folder.")
+    if (problem := utf8_problem(folder.absolute())) is not None:
+        raise InputError(f"--out: {problem}")
     inside_itself = Path(source).is_dir() and folder.resolve() == Path(source).resolve()
     if copy and inside_itself:
         raise InputError(f"{folder}: --copy would copy the folder into itself; choose another --out, or omit --copy.")
@@ -216,6 +219,7 @@ def _complete(table: SourceTable, row: Row, verdict: Verdict, ledger: Ledger) ->
         ledger.reject(Rejection(row.row, row.image, verdict.reason, verdict.detail, column, row.image))
         return False
     exif = verdict.exif
+    row.sha256 = verdict.sha256
     unlocated = row.lat_deg is None or row.lon_deg is None or math.isnan(row.lat_deg) or math.isnan(row.lon_deg)
     if unlocated and exif.lat_deg is not None and exif.lon_deg is not None:
         row.lat_deg, row.lon_deg = exif.lat_deg, exif.lon_deg
@@ -228,7 +232,9 @@ def _complete(table: SourceTable, row: Row, verdict: Verdict, ledger: Ledger) ->
         return False
     row.heading_deg = exif.heading_deg if row.heading_deg is None else row.heading_deg
     row.accuracy_m = exif.accuracy_m if row.accuracy_m is None else row.accuracy_m
-    row.captured_at = parse_timestamp(exif.captured_at) if row.captured_at is None else row.captured_at
+    taken = parse_timestamp(exif.captured_at) if row.captured_at is None else row.captured_at
+    if row.captured_month is None or (taken is not None and f"{taken:%Y-%m}" == row.captured_month):
+        row.captured_at, row.captured_month = taken, None
     return True
 
 
@@ -244,10 +250,12 @@ def _check_map_tile(table: SourceTable, row: Row, verdicts: dict[Path, Verdict],
 def _write_rejected(path: Path, rejections: list[Rejection]) -> pd.DataFrame:
     ordered = sorted(rejections, key=lambda rejection: rejection.row)
     frame = pd.DataFrame(
-        [(r.row, r.image, r.reason, r.detail) for r in ordered], columns=["row", "image", "reason", "detail"]
+        # A name may hold bytes that are not UTF-8, which the text columns of pandas refuse.
+        [(r.row, stated_name(r.image), r.reason, stated_name(r.detail)) for r in ordered],
+        columns=["row", "image", "reason", "detail"],
     )
     with atomic_file(path) as beside:
-        frame.to_csv(beside, index=False, errors="backslashreplace")
+        frame.to_csv(beside, index=False)
     return frame
 
 
@@ -255,13 +263,16 @@ def _no_rows_message(table: SourceTable, folder: Path, rejected: pd.DataFrame, n
     counts = Counter(rejected["reason"])
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
     hint = ""
-    if counts.get("missing", 0) * 2 > n_rows and table.kind != "folder":
+    absent = int(rejected["detail"].str.startswith("there is no such file").sum())
+    if absent * 2 > n_rows and table.kind != "folder":
         hint = f" Image paths start from {table.folder}; name another folder with --images."
     elif counts.get("coordinate-missing", 0) * 2 > n_rows:
         tables = tables_in(table.folder) if table.kind == "folder" else []
         hint = " Without positions in EXIF, give a table with image, lat and lon."
         if tables:
             hint = f" Its photographs have no position in EXIF; give its table instead: {table.folder / tables[0]}"
+    else:
+        hint = f" Row {rejected['row'].iloc[0]}: {rejected['detail'].iloc[0]}"
     old = f" {folder / MANIFEST_NAME} is from an earlier run." if (folder / MANIFEST_NAME).exists() else ""
     return f"{table.name}: nothing in it can be used: {reasons}. See {folder / REJECTED_NAME} for details.{hint}{old}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +21,20 @@ class Rejection:
     detail: str
     column: str | None = None
     value: Any = None
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+
+
+def shown(value: Any) -> str:
+    """Return a value as messages show it: quoted, and shortened if it is long, as the bytes of a picture are.
+
+    Example:
+        >>> shown(" a.jpg"), len(shown(bytes(10_000)))
+        ("' a.jpg'", 80)
+    """
+    return _SHORT.repr(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +59,8 @@ class Row:
     accuracy_m: float | None = None
     heading_deg: float | None = None
     captured_at: datetime | None = None
+    captured_month: str | None = None
+    sha256: str = ""
     map: Path | None = None
 
 
@@ -86,6 +103,6 @@ class Ledger:
 
     def _raise_if_strict(self, row: int, image: str, column: str | None, value: Any, detail: str) -> None:
         if self.strict:
-            where = f", column {column!r}, value {value!r}" if column is not None else ""
+            where = f", column {column!r}, value {shown(value)}" if column is not None else ""
             name = f" ({image})" if image else ""
             raise InputError(f"{self.source}, row {row}{name}{where}: {detail}")

@@ -79,7 +79,7 @@ class SourceTable:
 def check_required_columns(columns: dict[str, str], header: list[str], path: Path) -> None:
     """Raise InputError unless there is an image column, and latitude and longitude are both present or both absent."""
     if "image" not in columns:
-        if header and all(_is_number(name) for name in header[1:]) and len(header) > 1:
+        if header and all(is_number(name) for name in header[1:]) and len(header) > 1:
             raise InputError(f"{path}: the first line looks like data; add a header line, for example image,lat,lon.")
         raise InputError(
             f"{path}: no column of image paths was found among {', '.join(map(repr, header[:20]))}; "
@@ -93,7 +93,8 @@ def check_required_columns(columns: dict[str, str], header: list[str], path: Pat
             )
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether a field is a finite number, so that it is no name of a column."""
     try:
         return math.isfinite(float(text))
     except ValueError:

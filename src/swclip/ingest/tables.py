@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +16,11 @@ import pyarrow.parquet as pq
 
 from swclip.errors import InputError
 from swclip.ingest.columns import ColumnNames, find_columns
-from swclip.ingest.source_table import KINDS, RawTable, SourceTable, check_required_columns, first_line
+from swclip.ingest.file_names import utf_16_of
+from swclip.ingest.plausible_roles import drop_implausible_roles
+from swclip.ingest.source_table import KINDS, RawTable, SourceTable, check_required_columns, first_line, is_number
+
+_HEADER_CHARACTERS = 65_536
 
 
 def read_parquet(path: Path, folder: Path, column_names: ColumnNames) -> SourceTable:
@@ -103,6 +109,7 @@ def _with_geometry(raw: RawTable, path: Path, folder: Path, column_names: Column
     frame, lat_lon = raw.frame, raw.lat_lon
     columns = find_columns(list(frame.columns), column_names, str(path))
     check_required_columns(columns, list(frame.columns), path)
+    notes = raw.notes + drop_implausible_roles(columns, frame, column_names)
     use_geometry = lat_lon is not None and column_names.lat is None and column_names.lon is None
     if use_geometry and lat_lon is not None:
         # The geometry takes precedence: columns with coordinates may be outdated copies.
@@ -110,7 +117,7 @@ def _with_geometry(raw: RawTable, path: Path, folder: Path, column_names: Column
             frame = frame.drop(columns=[columns[role]]) if role in columns else frame
             columns[role] = f"geometry ({'latitude' if role == 'lat' else 'longitude'})"
             frame[columns[role]] = pd.Series([pair[axis] for pair in lat_lon], dtype=object)
-    return SourceTable(str(path), raw.kind, folder, frame, raw.rows, columns, geometry=use_geometry)
+    return SourceTable(str(path), raw.kind, folder, frame, raw.rows, columns, geometry=use_geometry, notes=notes)
 
 
 def read_text(path: Path, folder: Path, column_names: ColumnNames) -> SourceTable:
@@ -119,33 +126,52 @@ def read_text(path: Path, folder: Path, column_names: ColumnNames) -> SourceTabl
     header = [str(name) for name in raw.frame.columns]
     columns = find_columns(header, column_names, str(path))
     check_required_columns(columns, header, path)
-    return SourceTable(
-        str(path), "text", folder, raw.frame, raw.rows, columns, malformed=raw.malformed, notes=raw.notes
-    )
+    notes = raw.notes + drop_implausible_roles(columns, raw.frame, column_names)
+    return SourceTable(str(path), "text", folder, raw.frame, raw.rows, columns, malformed=raw.malformed, notes=notes)
 
 
 def raw_text(path: Path) -> RawTable:
-    """Read any text table; all values are text."""
+    """Read any text table; all values are text.
+
+    Before the header there can be a line `sep=;`, as spreadsheets write it, and lines that begin with #. Empty fields
+    at the ends of lines are dropped where the header has none.
+    """
     text, notes = _decoded(path)
-    separator = _separator(path, text)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    stream = io.StringIO(text, newline="")
+    lines_before, separator = _skip_to_header(path, stream)
+    start = stream.tell()
+    separator = separator or _separator(stream.read(_HEADER_CHARACTERS))
+    stream.seek(start)
+    reader = csv.reader(stream, delimiter=separator)
     header: list[str] = []
     records: list[list[str]] = []
     rows: list[int] = []
     malformed: list[tuple[int, str]] = []
+    comments = 0
     try:
-        for number, record in enumerate(reader, start=1):
+        for number, record in enumerate(reader, start=1 + lines_before):
             if not any(cell.strip() for cell in record):
                 continue
             if not header:
                 header = [cell.strip() for cell in record]
-            elif len(record) != len(header):
-                malformed.append((number, f"has {len(record)} fields, the header has {len(header)}"))
-            else:
+                continue
+            if len(record) > len(header) and not any(cell.strip() for cell in record[len(header) :]):
+                record = record[: len(header)]
+            elif len(record) < len(header) and not any(header[len(record) :]):
+                record += [""] * (len(header) - len(record))
+            if len(record) == len(header):
                 records.append(record)
                 rows.append(number)
+            elif record[0].startswith("#"):
+                comments += 1
+            else:
+                malformed.append((number, f"has {len(record)} fields, the header has {len(header)}"))
     except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: {error}; is a quotation mark not closed?") from error
+        raise InputError(
+            f"{path}, line {lines_before + reader.line_num}: {error}; is a quotation mark not closed?"
+        ) from error
+    if comments:
+        notes.append(("comment-lines", comments, "lines among the rows that begin with # were skipped."))
     frame = pd.DataFrame({i: pd.Series([r[i] for r in records], dtype=object) for i in range(len(header))})
     frame.columns = pd.Index(header, dtype=object)
     return RawTable(str(path), "text", frame, rows, malformed=malformed, notes=notes)
@@ -155,19 +181,60 @@ def _decoded(path: Path) -> tuple[str, list[tuple[str, int, str]]]:
     data = path.read_bytes()
     if data[:4] == b"PAR1" or data[:2] in (b"PK", b"\x1f\x8b"):
         raise InputError(f"{path}: is not a text table, despite its name; SOURCE is {KINDS}.")
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    if (encoding := utf_16_of(data)) is not None:
+        return data.decode(encoding, "replace").removeprefix("\ufeff"), []
     try:
-        return data.decode(encoding).replace("\0", ""), []
+        return data.decode("utf-8-sig"), []
     except UnicodeDecodeError:
         # Windows-1252 decodes any bytes, but names may be wrong.
         note = ("encoding", 1, f"{path.name} is not UTF-8; read as Windows-1252. Save it as UTF-8 if names look wrong.")
         return data.decode("cp1252", errors="replace"), [note]
 
 
-def _separator(path: Path, text: str) -> str:
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    if not first:
+_DECLARED_SEPARATOR = re.compile(r'"?sep=(?P<separator>[\t,;|])"?,*\s*$', re.I)
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+
+
+def _skip_to_header(path: Path, stream: io.StringIO) -> tuple[int, str | None]:
+    """Move to the header of a text table, behind a comment mark that it begins with.
+
+    Returns:
+        The number of lines before it, and the separator that the file declares, if any.
+    """
+    separator: str | None = None
+    comment: tuple[int, int, str] | None = None
+    for number in itertools.count():
+        start = stream.tell()
+        line = stream.readline()
+        if not line:
+            break
+        if not line.strip():
+            continue
+        if declared := _DECLARED_SEPARATOR.match(line):
+            separator = declared["separator"]
+        elif line.startswith("#"):
+            comment = number, start, line
+        else:
+            if comment is not None and _heads(comment[2], line):
+                number, start = comment[0], comment[1] + len(comment[2]) - len(comment[2].lstrip("# "))
+            stream.seek(start)
+            return number, separator
+    if comment is None:
         raise InputError(f"{path}: the file contains nothing but blank lines.")
+    raise InputError(f"{path}: every line begins with #, which marks comments; remove the mark from the table's lines.")
+
+
+def _heads(comment: str, line: str) -> bool:
+    """Whether a comment is the header of the line after it, as programs for science write it."""
+    separator = _separator(line)
+    fields = [cell.strip() for cell in next(csv.reader([line], delimiter=separator))]
+    return len(comment.split(separator)) == len(fields) > 1 and any(is_number(field) for field in fields)
+
+
+def _separator(text: str) -> str:
+    """Return the separator that is most frequent in the first line, outside quotation marks."""
+    unquoted = _QUOTED.sub("", text[:_HEADER_CHARACTERS])
+    first = next((line for line in unquoted.splitlines() if line.strip()), "")
     counts = {separator: first.count(separator) for separator in "\t,;|"}
     best = max(counts, key=lambda separator: counts[separator])
     return best if counts[best] else ","

@@ -9,10 +9,17 @@ from typing import Any
 import numpy as np
 
 from swclip.geo.distance import haversine_m
-from swclip.ingest.rejections import Ledger, Rejection, Row
+from swclip.ingest.file_names import cell_problem, empty_cell, file_of_name, name_in_cell, stated_name, utf8_problem
+from swclip.ingest.rejections import Ledger, Rejection, Row, shown
 from swclip.ingest.source_table import SourceTable
 from swclip.ingest.swapped_coordinates import check_not_swapped
-from swclip.ingest.values import AmbiguousTimestampError, TimestampError, parse_number, parse_timestamp
+from swclip.ingest.values import (
+    AmbiguousTimestampError,
+    TimestampError,
+    parse_month,
+    parse_number,
+    parse_timestamp,
+)
 from swclip.ingest.verification import Verdict
 
 _NO_FIX_DEG = 1e-6  # a tenth of a metre around (0, 0)
@@ -40,9 +47,8 @@ def typed_rows(table: SourceTable, ledger: Ledger) -> list[Row]:
         ledger.reject(rejection)
     rows: list[Row] = []
     for index, (number, image) in enumerate(zip(table.rows, images, strict=True)):
-        name = _image_name(image)
-        row = Row(index, number, name, _image_path(table.folder, name))
-        invalid = _image_rejection(table, row) or _set_position(table, row, cells["lat"], cells["lon"])
+        row, problem = _row(table, index, number, image)
+        invalid = problem or _set_position(table, row, cells["lat"], cells["lon"])
         if invalid is not None:
             ledger.reject(invalid)
             continue
@@ -76,36 +82,17 @@ def position_rejection(row: Row, column: str | None = None) -> Rejection | None:
     return None
 
 
-def _image_name(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return str(value).strip()
-
-
-def _image_path(folder: Path, name: str) -> Path:
-    path = folder / name
-    if "\\" in name and not path.exists():
-        path = folder / name.replace("\\", "/")  # a table made on Windows
-    return path.absolute()
-
-
-def _image_rejection(table: SourceTable, row: Row) -> Rejection | None:
+def _row(table: SourceTable, index: int, number: int, image: Any) -> tuple[Row, Rejection | None]:
+    """Make the row of a photograph, with its rejection if the cell names no file that can be used."""
+    name = name_in_cell(image)
+    problem = cell_problem(image, "photographs")
+    path = Path() if problem is not None else Path(file_of_name(table.folder, name)).absolute()
+    problem = problem or utf8_problem(path)
+    row = Row(index, number, stated_name(name), path)
+    if problem is None:
+        return row, None
     column = table.columns["image"] if table.kind != "folder" else None
-    detail = _path_problem(row.image, "photographs") if row.image else "the row names no image."
-    return None if detail is None else Rejection(row.row, row.image, "missing", detail, column, row.image)
-
-
-def _path_problem(name: str, content: str) -> str | None:
-    """Return why a path is invalid, or None."""
-    if "://" in name[:12]:
-        return f"is a web address; download the {content} first and give their paths."
-    if "\0" in name:
-        return "the path contains a zero byte."
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return "the file's name is not valid UTF-8; rename the file."
-    return None
+    return row, Rejection(number, row.image, "missing", problem, column, image)
 
 
 def _set_position(table: SourceTable, row: Row, lats: list[Any] | None, lons: list[Any] | None) -> Rejection | None:
@@ -116,7 +103,7 @@ def _set_position(table: SourceTable, row: Row, lats: list[Any] | None, lons: li
         try:
             numbers.append(parse_number(value))
         except ValueError:
-            detail = f"the {name} {value!r} is not a number of decimal degrees."
+            detail = f"the {name} {shown(value)} is not a number of decimal degrees."
             return Rejection(row.row, row.image, "coordinate-nan", detail, table.columns[role], value)
     if any(number is None or math.isnan(number) for number in numbers):
         row.lat_deg, row.lon_deg = (math.nan if number is not None else None for number in numbers)
@@ -136,7 +123,9 @@ def _set_optional_values(table: SourceTable, row: Row, cells: dict[str, list[Any
         try:
             number = parse_number(value)
         except ValueError:
-            ledger.discard_value(row, f"{role}-unusable", table.columns[role], value, f"{value!r} is not a number.")
+            ledger.discard_value(
+                row, f"{role}-unusable", table.columns[role], value, f"{shown(value)} is not a number."
+            )
             continue
         if number is None or math.isnan(number):
             continue
@@ -154,17 +143,20 @@ def _set_optional_values(table: SourceTable, row: Row, cells: dict[str, list[Any
     times = cells["time"]
     if times is not None:
         try:
-            row.captured_at = parse_timestamp(times[row.index])
+            row.captured_month = parse_month(times[row.index])
+            row.captured_at = parse_timestamp(times[row.index]) if row.captured_month is None else None
         except TimestampError as error:
             code = "time-ambiguous" if isinstance(error, AmbiguousTimestampError) else "time-unreadable"
             ledger.discard_value(row, code, table.columns["time"], times[row.index], str(error))
     maps = cells["map"]
-    if maps is not None and (name := _image_name(maps[row.index])):
-        problem = _path_problem(name, "map tiles")
+    if maps is not None and not empty_cell(value := maps[row.index]):
+        problem = cell_problem(value, "map tiles")
+        tile = None if problem is not None else Path(file_of_name(table.folder, name_in_cell(value))).absolute()
+        problem = problem or (utf8_problem(tile) if tile is not None else None)
         if problem is None:
-            row.map = _image_path(table.folder, name)
+            row.map = tile
         else:
-            ledger.discard_value(row, "map-missing", table.columns["map"], name, f"{name!r} {problem}")
+            ledger.discard_value(row, "map-missing", table.columns["map"], value, f"{shown(value)}: {problem}")
 
 
 SAME_PLACE_M = 25.0

@@ -36,6 +36,15 @@ _YEAR_FIRST = (
 # with dates of 14 and 17 digits.
 _EPOCH_FIRST_S, _EPOCH_LAST_S = 631_152_000.0, 4_102_444_800.0
 _EPOCH_UNITS = (1.0, 1e3, 1e6, 1e9)
+_MONTH = re.compile(
+    r"(?P<year>\d{4})[-/](?P<month>\d{1,2})$|(?P<month_first>\d{1,2})[-/](?P<year_last>\d{4})$"
+    r"|(?P<name>[a-z]{3,9})\.?[\s\-]+(?P<year_of_name>\d{4})$",
+    re.I,
+)
+_MONTHS = (
+    "january", "february", "march", "april", "may", "june",
+    "july", "august", "september", "october", "november", "december",
+)  # fmt: skip
 _FIRST_YEAR, _LAST_YEAR = 1826, 2200  # the first photograph; later years are errors of a clock
 # dateutil fills a missing year, month or day from its default: two defaults reveal whether one is missing.
 _DEFAULTS = (datetime(2001, 1, 1), datetime(2002, 2, 2))
@@ -90,6 +99,32 @@ def parse_timestamp(value: Any) -> datetime | None:
     if text.lower() in _EMPTY_TIMES or _NO_DATE.match(text):
         return None
     return _from_text(text, repr(value))
+
+
+def parse_month(value: Any) -> str | None:
+    """Parse a date without a day, the usual form of street-view services.
+
+    Args:
+        value: A cell of a table.
+
+    Returns:
+        Year and month as in ISO 8601, such as "2014-11"; None for anything else, which `parse_timestamp` reads.
+
+    Example:
+        >>> [parse_month(text) for text in ("2014-11", "11/2014", "Nov 2014", "2014-11-05", "2014-13", "2014")]
+        ['2014-11', '2014-11', '2014-11', None, None, None]
+    """
+    match = _MONTH.match(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        return None
+    parts = match.groupdict()
+    year = int(parts["year"] or parts["year_last"] or parts["year_of_name"])
+    if parts["name"] is not None:
+        months = [number for number, name in enumerate(_MONTHS, start=1) if name.startswith(parts["name"].lower())]
+        month = months[0] if len(months) == 1 else 0
+    else:
+        month = int(parts["month"] or parts["month_first"])
+    return f"{year}-{month:02}" if _FIRST_YEAR <= year <= _LAST_YEAR and 1 <= month <= 12 else None
 
 
 def parse_number(value: Any) -> float | None:
