@@ -233,7 +233,7 @@ def test_folder_reads_position_heading_accuracy_and_time_from_exif(tmp_path: Pat
         "nowhere.jpg": "coordinate-missing",
         "nofix.jpg": "coordinate-zero",
         "beyond.jpg": "coordinate-out-of-range",
-        "half.jpg": "coordinate-missing",
+        "half.jpg": "exif-position-unusable",
     }
     assert "does not say N or S" in result.rejected.set_index("image")["detail"]["half.jpg"]
 

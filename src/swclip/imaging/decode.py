@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
+import stat
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
-from pathlib import Path
 from typing import BinaryIO, Literal
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from swclip.errors import InputError
+from swclip.imaging.jpeg import jpeg_layout, with_end_marker
+from swclip.imaging.rgb import to_rgb
 
 Reason = Literal["missing", "empty", "truncated", "not-an-image", "too-large"]
 
 MAX_PIXELS = 100_000_000
 """Limit of pixels, checked in the header: a small file can declare a picture of many gigabytes."""
+MAX_SIDE_PX = 65_535
+"""Limit of each side: the longest that a JPEG can have. Rows of decoders are buffered whole, whatever their length."""
+MAX_FILE_BYTES = 4 * 2**30
+"""Limit of a file's size: an uncompressed picture of `MAX_PIXELS` has less."""
 
 # Formats of cameras and archives. Pillow reads more, but passes EPS to Ghostscript, which is unsafe for user files.
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")
+_JPEG_START = b"\xff\xd8\xff"
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -36,6 +43,10 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _READ_WHOLE_BYTES = 64 * 2**20
+_MAX_JPEG_BYTES = 512 * 2**20
+# Each scan of a JPEG passes over the whole picture, at about 1 ms per megapixel, even if it holds a few bytes. Encoders
+# write about ten; the limits allow 20 scans of any picture and 100 of one of 20 megapixels.
+_MIN_SCANS, _MAX_SCANS, _MAX_SCANNED_PIXELS = 20, 100, 2_000_000_000
 # Warning filters and Pillow's bomb limit are global to the process. Headers are parsed one at a time so that two
 # threads never restore each other's settings; pixels, which take most of the time, are decoded in parallel.
 _HEADER_LOCK = threading.Lock()
@@ -110,18 +121,55 @@ def open_photograph(source: str | os.PathLike[str] | bytes, *, max_pixels: int =
     stream = _stream(source, name)
     try:
         image = _parse_header(stream, name)
-        width, height = image.size
-        if width * height > max_pixels:
-            raise PhotographError(
-                name,
-                "too-large",
-                f"its header says {width} x {height} = {width * height / 1e6:.0f} megapixels, more than the limit of "
-                f"{max_pixels / 1e6:g}; reduce it, or raise the limit if it is genuine.",
-            )
+        _check_size(image, name, max_pixels)
+        if image.format in ("JPEG", "MPO"):
+            whole = _whole_jpeg(stream, image, name)
+            if whole is not stream:
+                image.close()
+                stream = whole
+                image = _parse_header(stream, name)
         with image:
             yield image
     finally:
         stream.close()
+
+
+def photograph_file(path: str | os.PathLike[str]) -> io.BufferedReader:
+    """Open the file of a photograph for reading, without waiting.
+
+    Every photograph that a user names is opened here: a device or a pipe could be read without end.
+
+    Raises:
+        PhotographError: The file is missing, empty, unreadable, too large, or not a regular file.
+    """
+    name = os.fspath(path)
+    try:
+        _check_file(os.stat(path), name)  # before opening, which has effects on some devices
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        stream = os.fdopen(os.open(path, flags), "rb")
+    except FileNotFoundError:
+        raise PhotographError(name, "missing", "there is no such file; check the path.") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise PhotographError(name, "missing", f"cannot be read ({_first_line(error)}).") from error
+    try:
+        _check_file(os.fstat(stream.fileno()), name)  # another file may have taken the name
+    except PhotographError:
+        stream.close()
+        raise
+    return stream
+
+
+def photograph_sha256(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of the file of a photograph as hexadecimal.
+
+    Raises:
+        PhotographError: The file cannot be opened; see `photograph_file`.
+    """
+    with photograph_file(path) as stream:
+        try:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise PhotographError(os.fspath(path), "missing", f"cannot be read ({_first_line(error)}).") from error
 
 
 def image_orientation(image: Image.Image) -> int:
@@ -139,7 +187,6 @@ def load_pixels(image: Image.Image, name: str) -> None:
     Raises:
         PhotographError: The file is truncated or cannot be decoded.
     """
-    stream = getattr(image, "fp", None)  # Pillow drops it after loading
     try:
         image.load()
     except MemoryError as error:
@@ -148,30 +195,6 @@ def load_pixels(image: Image.Image, name: str) -> None:
         raise PhotographError(
             name, "truncated", f"is cut short or damaged ({_first_line(error)}); copy or download it again."
         ) from error
-    if image.format in ("JPEG", "MPO") and _has_zero_tail(stream):
-        raise PhotographError(
-            name, "truncated", "ends in zeros where picture data should be; copy or download it again."
-        )
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any Pillow mode to RGB: scale 16-bit values, resolve palettes, put transparency on white.
-
-    Args:
-        image: A decoded image.
-
-    Returns:
-        Mode RGB, same size.
-    """
-    if image.mode == "RGB":
-        return image.copy()  # a copy, because the opened image is invalid after its stream is closed
-    if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_to_8_bit(np.asarray(image))).convert("RGB")
-    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
-        over = image.convert("RGBA")
-        white = Image.new("RGBA", over.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, over).convert("RGB")
-    return image.convert("RGB")
 
 
 def name_of(source: str | os.PathLike[str] | bytes) -> str:
@@ -179,37 +202,83 @@ def name_of(source: str | os.PathLike[str] | bytes) -> str:
     return "the photograph given as bytes" if isinstance(source, bytes) else os.fspath(source)
 
 
-def _to_8_bit(values: np.ndarray) -> np.ndarray:
-    """Convert grey values of any depth to uint8; the depth of 32-bit modes is inferred from the values."""
-    if values.dtype == np.uint16:
-        return (values >> 8).astype(np.uint8)
-    finite = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    top = float(finite.max(initial=0.0))
-    if values.dtype.kind == "f" and top <= 1.0:
-        finite = finite * 255.0
-    elif top > 255.0:
-        finite = finite / 256.0 if top <= 65_535.0 else finite * (255.0 / top)
-    return np.clip(finite, 0.0, 255.0).astype(np.uint8)
-
-
 def _stream(source: str | os.PathLike[str] | bytes, name: str) -> BinaryIO:
     if isinstance(source, bytes):
         if not source:
             raise PhotographError(name, "empty", "has no bytes.")
         return io.BytesIO(source)
-    path = Path(source)
+    file = photograph_file(source)
+    size = os.fstat(file.fileno()).st_size
     try:
-        size = path.stat().st_size
-        if path.is_dir():
-            raise PhotographError(name, "not-an-image", "is a folder; give a photograph.")
-        if size == 0:
-            raise PhotographError(name, "empty", "is an empty file; copy or download it again.")
         # Reading outside the lock lets a slow disk delay only one thread.
-        return io.BytesIO(path.read_bytes()) if size <= _READ_WHOLE_BYTES else path.open("rb")
-    except FileNotFoundError:
-        raise PhotographError(name, "missing", "there is no such file; check the path.") from None
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        start = file.read(len(_JPEG_START))
+        if size <= (_MAX_JPEG_BYTES if start == _JPEG_START else _READ_WHOLE_BYTES):
+            with file:
+                return io.BytesIO(start + file.read(size - len(start)))
+        file.seek(0)
+    except OSError as error:
+        file.close()
         raise PhotographError(name, "missing", f"cannot be read ({_first_line(error)}).") from error
+    return file
+
+
+def _check_file(status: os.stat_result, name: str) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise PhotographError(name, "not-an-image", "is a folder; give a photograph.")
+    if not stat.S_ISREG(status.st_mode):
+        raise PhotographError(name, "not-an-image", "is a device, pipe or socket; give the file of a photograph.")
+    if status.st_size == 0:
+        raise PhotographError(name, "empty", "is an empty file; copy or download it again.")
+    if status.st_size > MAX_FILE_BYTES:
+        limit = MAX_FILE_BYTES / 2**30
+        raise PhotographError(
+            name, "too-large", f"has {status.st_size / 2**30:.1f} GiB, more than the limit of {limit:g}; reduce it."
+        )
+
+
+def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
+    width, height = image.size
+    if max(width, height) > MAX_SIDE_PX:
+        raise PhotographError(
+            name,
+            "too-large",
+            f"its header says {width} x {height}, and no side may have more than {MAX_SIDE_PX}; cut or reduce it.",
+        )
+    if width * height > max_pixels:
+        raise PhotographError(
+            name,
+            "too-large",
+            f"its header says {width} x {height} = {width * height / 1e6:.0f} megapixels, more than the limit of "
+            f"{max_pixels / 1e6:g}; reduce it, or raise the limit if it is genuine.",
+        )
+
+
+def _whole_jpeg(stream: BinaryIO, image: Image.Image, name: str) -> BinaryIO:
+    """Check scans and end of a JPEG; return the stream, or one of the complete picture if its end marker is missing."""
+    if not isinstance(stream, io.BytesIO):
+        raise PhotographError(name, "too-large", f"is a JPEG of more than {_MAX_JPEG_BYTES >> 20} MiB; reduce it.")
+    data = stream.getvalue()
+    layout = jpeg_layout(data)
+    width, height = image.size
+    limit = min(_MAX_SCANS, max(_MIN_SCANS, _MAX_SCANNED_PIXELS // (width * height)))
+    if layout.n_scans > limit:
+        raise PhotographError(
+            name,
+            "too-large",
+            f"has {layout.n_scans:,} scans, and a JPEG of this size may have {limit}; save it again as a photograph.",
+        )
+    if layout.ended:
+        return stream
+
+    def pixels_of(jpeg: bytes) -> bytes:
+        with _parse_header(io.BytesIO(jpeg), name) as picture:
+            load_pixels(picture, name)
+            return picture.tobytes()
+
+    whole = with_end_marker(data, layout, pixels_of)
+    if whole is None:
+        raise PhotographError(name, "truncated", "ends before its picture is complete; copy or download it again.")
+    return io.BytesIO(whole)
 
 
 def _parse_header(stream: BinaryIO, name: str) -> Image.Image:
@@ -226,9 +295,10 @@ def _parse_header(stream: BinaryIO, name: str) -> Image.Image:
 
 
 def _unidentified(start: bytes) -> tuple[Reason, str]:
-    if start[4:8] == b"ftyp" and start[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"):
-        return "not-an-image", "is a HEIC picture, which needs a plugin: pip install pillow-heif"
-    if start.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")):
+    heic = start[4:8] == b"ftyp" and start[8:12] in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"hevc")
+    if heic and "HEIF" not in _readable_formats():
+        return "not-an-image", 'is a HEIC picture, which needs a plugin: pip install "swclip[heic]"'
+    if heic or start.startswith((_JPEG_START, b"\x89PNG\r\n\x1a\n")):
         return "truncated", "begins like a picture, but its header is cut short or damaged."
     return (
         "not-an-image",
@@ -247,16 +317,6 @@ def quiet_pillow() -> Iterator[None]:
             yield
         finally:
             Image.MAX_IMAGE_PIXELS = limit
-
-
-def _has_zero_tail(stream: object) -> bool:
-    """Return whether the end of a JPEG was never written: space reserved by a downloader or camera reads as zeros."""
-    if not isinstance(stream, io.BytesIO) or stream.closed:
-        return False
-    data = stream.getbuffer()
-    if data.nbytes < 128 or any(data[-128:]):
-        return False
-    return not bytes(data).rstrip(b"\0").endswith(b"\xff\xd9")
 
 
 @cache

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt64
 
 from swclip.errors import ConfigError
-from swclip.imaging.decode import PhotographError, decode_photograph
+from swclip.imaging.decode import PhotographError, decode_photograph, photograph_sha256
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -152,9 +150,6 @@ def bit_count(values: UInt64[np.ndarray, " ..."]) -> Any:
 def _hash_one(path: str | os.PathLike[str]) -> tuple[int, str] | str:
     """Return the perceptual hash and the SHA-256, or the reason why the photograph cannot be read."""
     try:
-        data = Path(path).read_bytes()
-        return perceptual_hash(decode_photograph(data, size_px=_DECODE_PX)), hashlib.sha256(data).hexdigest()
+        return perceptual_hash(decode_photograph(path, size_px=_DECODE_PX)), photograph_sha256(path)
     except PhotographError as error:
         return error.detail
-    except OSError as error:
-        return f"cannot be read ({error.strerror})."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import glob
 import hashlib
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,8 +14,10 @@ from typing import Any
 
 from swclip.errors import InputError
 from swclip.ingest.file_names import cell_problem, file_of_name, utf_16_of
+from swclip.ingest.folders import LeftOut, files_below
 from swclip.ingest.rejections import shown
 
+_LOG = logging.getLogger(__name__)
 _SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".heic", ".heif"}
 )
@@ -100,22 +103,13 @@ def _listed_name(value: Any, folder: str, where: str) -> str:
 
 
 def _photographs_in(folder: str) -> Iterator[str]:
-    """Yield the photographs in a folder and its subfolders, except hidden names and symbolic links to folders.
-
-    The order is that of `sorted(Path(folder).rglob("*"))`, with a fraction of its memory.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            inside = sorted(entries, key=lambda entry: entry.name)
-    except OSError as error:
-        raise InputError(f"{folder}: the folder cannot be searched ({error.strerror}).") from error
-    for entry in inside:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _photographs_in(entry.path)
-        elif os.path.splitext(entry.name)[1].lower() in _SUFFIXES and entry.is_file():
-            yield entry.path.removeprefix(f".{os.sep}")
+    """Yield the photographs in a folder and its subfolders; what is left out is logged."""
+    left_out = LeftOut()
+    for name in files_below(folder, left_out):
+        if os.path.splitext(name)[1].lower() in _SUFFIXES:
+            yield os.path.join(folder, name).removeprefix(f".{os.sep}")
+    for _, count, detail in left_out.notes():
+        _LOG.warning("%s (%d): %s", folder, count, detail)
 
 
 def digest_of_names(names: Sequence[str]) -> str:

@@ -83,7 +83,8 @@ def prepare(
 
     Every photograph is decoded completely. Rows that cannot be used are written to `rejected.csv` with a reason:
     missing, empty, truncated, not-an-image, too-large, coordinate-missing, coordinate-nan, coordinate-out-of-range,
-    coordinate-zero, malformed-row, duplicate-row (the same image and position), duplicate-image (the same bytes at the
+    coordinate-zero, exif-position-unusable (neither the table nor EXIF states a position that can be read in one way
+    alone), malformed-row, duplicate-row (the same image and position), duplicate-image (the same bytes at the
     same place; the first is kept) and duplicate-image-other-place (the same bytes more than 25 m apart; none is kept,
     because the correct position is unknown). Values of the table take precedence over EXIF, which fills empty values.
 
@@ -221,20 +222,30 @@ def _complete(table: SourceTable, row: Row, verdict: Verdict, ledger: Ledger) ->
     exif = verdict.exif
     row.sha256 = verdict.sha256
     unlocated = row.lat_deg is None or row.lon_deg is None or math.isnan(row.lat_deg) or math.isnan(row.lon_deg)
-    if unlocated and exif.lat_deg is not None and exif.lon_deg is not None:
+    used = {"packet"}
+    if unlocated and exif.problem is None and exif.lat_deg is not None and exif.lon_deg is not None:
+        used.add("position")
         row.lat_deg, row.lon_deg = exif.lat_deg, exif.lon_deg
         if "lat" in table.columns:
             ledger.note("position-from-exif", "positions that are empty in the table were read from EXIF.")
     rejection = position_rejection(row, table.columns.get("lat"))
     if rejection is not None:
-        detail = f"{exif.problem}." if unlocated and exif.problem else rejection.detail
-        ledger.reject(replace(rejection, detail=detail))
+        if unlocated and exif.problem:
+            rejection = replace(rejection, reason="exif-position-unusable", detail=f"{exif.problem}.")
+        ledger.reject(rejection)
         return False
-    row.heading_deg = exif.heading_deg if row.heading_deg is None else row.heading_deg
+    if row.heading_deg is None:
+        used.add("heading")
+        row.heading_deg = exif.heading_deg
     row.accuracy_m = exif.accuracy_m if row.accuracy_m is None else row.accuracy_m
+    if row.captured_at is None:
+        used.add("time")
     taken = parse_timestamp(exif.captured_at) if row.captured_at is None else row.captured_at
     if row.captured_month is None or (taken is not None and f"{taken:%Y-%m}" == row.captured_month):
         row.captured_at, row.captured_month = taken, None
+    for about, code, detail in exif.notes:
+        if about in used:
+            ledger.note(code, f"row {row.row} ({row.image}): {detail}")
     return True
 
 

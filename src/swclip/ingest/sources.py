@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
 from swclip.errors import InputError
 from swclip.ingest.columns import ColumnNames
+from swclip.ingest.folders import LeftOut, files_below
 from swclip.ingest.source_table import KINDS, RawTable, SourceTable
 from swclip.ingest.tables import raw_geojson, raw_parquet, raw_text, read_geojson, read_parquet, read_text
 
@@ -68,14 +70,15 @@ def read_source(
 
 
 def _read_folder(folder: Path, excluded: Path | None) -> SourceTable:
-    skipped: dict[str, int] = {}
-    images: list[str] = []
-    for name in list_files(folder, excluded):
+    left_out = LeftOut()
+    names = [Path(name).as_posix() for name in files_below(folder, left_out, excluded)]
+    images = [name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+    sidecars = {f"{stem}.xmp".lower() for name in images for stem in (name, os.path.splitext(name)[0])}
+    skipped: Counter[str] = Counter()
+    for name in names:
         suffix = Path(name).suffix.lower()
-        if suffix in IMAGE_SUFFIXES:
-            images.append(name)
-        elif name not in _OUTPUT_NAMES:
-            skipped[suffix or "no suffix"] = skipped.get(suffix or "no suffix", 0) + 1
+        if suffix not in IMAGE_SUFFIXES and name not in _OUTPUT_NAMES and name.lower() not in sidecars:
+            skipped[suffix or "no suffix"] += 1
     tables = tables_in(folder)
     hint = f" It holds the table {tables[0]}: give that file instead." if tables else ""
     if not images:
@@ -84,20 +87,11 @@ def _read_folder(folder: Path, excluded: Path | None) -> SourceTable:
     if skipped:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(skipped.items()))
         notes.append(("file-not-looked-at", sum(skipped.values()), f"files without an image's suffix: {kinds}.{hint}"))
+    notes.extend(left_out.notes())
     frame = pd.DataFrame({"image": pd.Series(images, dtype=object)})
     return SourceTable(
         str(folder), "folder", folder, frame, list(range(1, len(images) + 1)), {"image": "image"}, notes=notes
     )
-
-
-def list_files(folder: Path, excluded: Path | None) -> Iterator[str]:
-    """Yield the sorted paths of files below a folder, relative to it, without hidden files and folders."""
-    excluded_path = excluded.resolve() if excluded is not None else None
-    for root, folders, files in os.walk(folder):
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and Path(root, f).resolve() != excluded_path)
-        for name in sorted(files):
-            if not name.startswith("."):
-                yield Path(root, name).relative_to(folder).as_posix()
 
 
 def tables_in(folder: Path) -> list[str]:

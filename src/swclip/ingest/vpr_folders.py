@@ -23,9 +23,10 @@ from swclip.data.protocols import SplitDraft
 from swclip.data.split_files import report_leakage
 from swclip.data.splits import Splits, leakage_path
 from swclip.errors import InputError
+from swclip.ingest.folders import LeftOut, files_below
 from swclip.ingest.rejections import Rejection
 from swclip.ingest.source_table import SourceTable
-from swclip.ingest.sources import IMAGE_SUFFIXES, list_files
+from swclip.ingest.sources import IMAGE_SUFFIXES
 from swclip.ingest.vpr_names import PlaceNameError, parse_name
 
 FOLDER_COLUMN = "vpr_folder"
@@ -63,7 +64,9 @@ def read_vpr_folder(
     numbers: list[int] = []
     rejected: list[Rejection] = []
     outside_layout, not_images = 0, 0
-    for name in list_files(base, excluded):
+    left_out = LeftOut()
+    for file in files_below(base, left_out, excluded):
+        name = Path(file).as_posix()
         if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
             not_images += 1
             continue
@@ -86,6 +89,7 @@ def read_vpr_folder(
         )
     if not_images:
         notes.append(("file-not-looked-at", not_images, "files without an image's suffix."))
+    notes.extend(left_out.notes())
     if not rows:
         raise InputError(_no_rows_message(base, rejected))
     frame = pd.DataFrame(rows, dtype=object).astype(object)

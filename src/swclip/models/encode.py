@@ -16,8 +16,9 @@ from torch import Tensor
 
 from swclip.errors import InputError
 from swclip.geo.coordinates import valid_positions
-from swclip.imaging.decode import PhotographError, load_pixels, to_rgb
+from swclip.imaging.decode import PhotographError, load_pixels
 from swclip.imaging.preprocess import Preprocess
+from swclip.imaging.rgb import to_rgb
 from swclip.models.embed import (
     Encoder,
     Failure,

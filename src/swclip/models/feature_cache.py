@@ -25,7 +25,8 @@ from jaxtyping import Float32, UInt8
 from safetensors.numpy import save_file
 
 from swclip.errors import InputError
-from swclip.files import atomic_file, default_cache_folder, sha256_of_file
+from swclip.files import atomic_file, default_cache_folder
+from swclip.imaging.decode import PhotographError, photograph_sha256
 from swclip.models.embed import (
     Encoder,
     Failure,
@@ -164,9 +165,12 @@ class FeatureCache:
                 status = os.stat(name)
                 stamp = (name, status.st_size, status.st_mtime_ns)
                 if stamp not in hashes:
-                    hashes[stamp] = sha256_of_file(name)
+                    hashes[stamp] = photograph_sha256(name)
                     fresh.append(json.dumps([*stamp, hashes[stamp]]))
                 keys.append(bytes.fromhex(hashes[stamp]))
+            except PhotographError as error:
+                reasons[at] = error.detail
+                keys.append(None)
             except (OSError, ValueError) as error:
                 missing = isinstance(error, FileNotFoundError)
                 reasons[at] = "there is no such file; check the path." if missing else f"cannot be read ({error})."

@@ -79,6 +79,8 @@ def _exif_position(data: bytes, max_pixels: int) -> tuple[float, float] | None:
     lat, lon = exif.lat_deg, exif.lon_deg
     if lat is None or lon is None or exif.problem is not None or not bool(valid_positions(lat, lon)):
         return None
+    if any(note.code == "datum-unknown" for note in exif.notes):
+        return None  # the distance to a position in an unknown datum would be wrong by up to 1 km
     return (lat, lon) if (lat, lon) != (0.0, 0.0) else None  # some cameras write 0, 0 without a position
 
 

@@ -1,0 +1,94 @@
+"""Structure of a JPEG: its scans, and whether its picture data are complete. No pixels are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+# In entropy-coded data, 0xFF is followed by 0x00 or a restart marker; all else is the next marker (ITU T.81, B.1.1).
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_SOF = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+_SEQUENTIAL = frozenset({0xC0, 0xC1})
+_SOI, _EOI, _SOS, _DNL = 0xD8, 0xD9, 0xDA, 0xDC
+_ALONE = frozenset({0x01, _SOI})  # markers without a length
+_END = b"\xff\xd9"
+# Continuations with different bits: zeros, ones (0xFF is stuffed) and alternating.
+_CONTINUATIONS = (b"\0" * 64, b"\xff\x00" * 64, b"\x55" * 64)
+# Real zeros in picture data are far shorter than space that was reserved and never written.
+_UNWRITTEN = b"\0" * 64
+
+
+@dataclass(frozen=True)
+class JpegLayout:
+    """Where the parts of a JPEG are.
+
+    Attributes:
+        n_scans: Number of scans. Progressive pictures of cameras and web sites have about ten.
+        ended: Whether the picture ends with its end marker (EOI). What follows the marker is not part of the picture.
+        unended: Start and end of the picture data, in bytes, if the picture is one sequential scan without end marker.
+    """
+
+    n_scans: int
+    ended: bool
+    unended: tuple[int, int] | None = None
+
+
+def jpeg_layout(data: bytes) -> JpegLayout:
+    """Find the scans and the end of a JPEG without decoding it.
+
+    Args:
+        data: The file's bytes, from its start marker. Bytes between segments are skipped, as libjpeg does.
+    """
+    n_scans, sequential, components = 0, False, 0
+    at = 2
+    while (match := _MARKER.search(data, at)) is not None:
+        marker, at = data[match.start() + 1], match.end()
+        if marker == _EOI:
+            return JpegLayout(n_scans, True)
+        if marker in _ALONE:
+            continue
+        length = int.from_bytes(data[at : at + 2], "big")
+        if marker in _SOF:
+            sequential, components = marker in _SEQUENTIAL, data[at + 7] if at + 7 < len(data) else 0
+        at += max(length, 2)
+        if marker == _SOS:
+            n_scans += 1
+            if sequential and n_scans == 1 and data[at - length + 2 : at - length + 3] == bytes([components]):
+                return _after_only_scan(data, at)
+    return JpegLayout(n_scans, False)
+
+
+def _after_only_scan(data: bytes, start: int) -> JpegLayout:
+    """Find the end of a scan of all components of a sequential picture: no further picture data can follow it."""
+    match = _MARKER.search(data, start)
+    if match is not None and data[match.start() + 1] == _DNL:
+        match = _MARKER.search(data, match.end())
+    if match is not None and data[match.start() + 1] == _EOI:
+        return JpegLayout(1, True)
+    # Without an end marker, the next marker is in whatever follows the picture, such as a trailer of the camera.
+    return JpegLayout(1, False, (start, len(data) if match is None else match.start()))
+
+
+def with_end_marker(data: bytes, layout: JpegLayout, pixels_of: Callable[[bytes], bytes]) -> bytes | None:
+    """Add the missing end marker to a JPEG whose picture data are complete.
+
+    Some cameras write none (https://github.com/libjpeg-turbo/libjpeg-turbo/issues/163). The data are complete if the
+    pixels do not depend on the bytes that follow them.
+
+    Args:
+        data: The file's bytes.
+        layout: Its layout.
+        pixels_of: Decodes a JPEG with an end marker, however defective, to its pixels.
+
+    Returns:
+        The picture without what follows it; None if it is truncated or if that cannot be established.
+    """
+    if layout.unended is None:
+        return None
+    start, end = layout.unended
+    unwritten = data.find(_UNWRITTEN, start, end)
+    picture = data[: end if unwritten < 0 else unwritten].rstrip(b"\xff")  # half a marker
+    digests = {hashlib.sha256(pixels_of(picture + more + _END)).digest() for more in _CONTINUATIONS}
+    return picture + _END if len(digests) == 1 else None
