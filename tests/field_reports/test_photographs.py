@@ -19,9 +19,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fixtures.models import tiny_model
 from swclip.errors import InputError
-from swclip.imaging.decode import PhotographError, decode_photograph, open_photograph, photograph_sha256
+from swclip.imaging.decode import PhotographError, decode_photograph, open_photograph
 from swclip.imaging.phash import hash_photographs
+from swclip.imaging.photograph_file import photograph_sha256
 from swclip.ingest.exif import read_exif
 from swclip.ingest.named_photographs import named_photographs
 from swclip.ingest.prepare import prepare
@@ -29,6 +31,7 @@ from swclip.ingest.verification import verify_photograph
 from swclip.models.feature_cache import FeatureCache
 
 SIZE = (96, 64)
+HERE_DEG = (53.8008, -1.5491)
 
 
 def street(size: tuple[int, int] = SIZE) -> Image.Image:
@@ -89,7 +92,9 @@ FILES = [
     File("no end marker, zeros behind", UNENDED + b"\0" * 4096),
     File("no end marker, grey", jpeg(street().convert("L")).removesuffix(END)),
     File("no end marker, restart markers", jpeg(restart_marker_blocks=2).removesuffix(END)),
+    File("no end marker, unknown bytes behind: they might be part of the picture", UNENDED + b"Q" * 4096, "truncated"),
     File("cut short", CUT, "truncated"),
+    File("cut short, unknown bytes behind", CUT + b"Q" * 4096, "truncated"),
     File("cut short by some bytes", UNENDED[:-8], "truncated"),
     File("cut short, zeros behind", CUT + b"\0" * 4096, "truncated"),
     File("cut short, a trailer behind", CUT + TRAILER, "truncated"),
@@ -99,6 +104,9 @@ FILES = [
     File("progressive with ten scans", PROGRESSIVE + b"\0" * 4096),
     File("many scans in few bytes", many_scans(3_000), "too-large", "scans"),
     File("fewer scans of a large picture", many_scans(60, (6000, 8000)), "too-large", "scans"),
+    File("a million empty segments", WHOLE[:2] + b"\xff\xe5\x00\x02" * 1_000_000 + WHOLE[2:], "too-large", "parts"),
+    File("four million bytes of filling", WHOLE[:2] + b"\xff" * 4_000_000 + WHOLE[2:], "too-large", "parts"),
+    File("300,000 empty chunks", png(8, 8)[:33] + png(8, 8)[-12:-8] * 900_000 + png(8, 8)[33:], "too-large", "parts"),
     File("a row of 60 million pixels", png(59_999_999, 1), "too-large", "65535"),
     File("a column of 60 million pixels", png(1, 59_999_999), "too-large", "65535"),
 ]
@@ -159,10 +167,6 @@ def listening(path: Path) -> None:
         server.bind(os.path.relpath(path))
 
 
-class _Model:
-    feature_fingerprint = "none"
-
-
 @pytest.mark.parametrize("make", [fifo, device, listening])
 def test_no_reader_waits_for_what_is_no_file(
     make: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -177,7 +181,7 @@ def test_no_reader_waits_for_what_is_no_file(
     assert verify_photograph(path, 10_000).detail.startswith(refused)
     assert hash_photographs([path]).failures[0].startswith(refused)
     failures: list[tuple[Path, str]] = []
-    FeatureCache(tmp_path / "cache").features(_Model(), [path], failures=failures)  # type: ignore[arg-type]
+    FeatureCache(tmp_path / "cache").features(tiny_model([HERE_DEG]), [path], failures=failures)
     assert failures[0][1].startswith(refused)
     photo = tmp_path / "b.jpg"  # whose sidecar is no file
     photo.write_bytes(WHOLE)

@@ -175,7 +175,7 @@ def test_an_unchanged_photograph_is_not_read_again(
     def read(path: object) -> str:
         raise AssertionError(f"{path} was read")
 
-    monkeypatch.setattr("swclip.models.feature_cache.sha256_of_file", read)
+    monkeypatch.setattr("swclip.models.feature_cache.photograph_sha256", read)
     np.testing.assert_array_equal(cache.features(model, paths), first)
 
 

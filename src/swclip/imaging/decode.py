@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
-import stat
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
-from swclip.errors import InputError
-from swclip.imaging.jpeg import jpeg_layout, with_end_marker
+from swclip.imaging.file_structure import JpegLayout, jpeg_layout, png_is_overlong, with_end_marker
+from swclip.imaging.photograph_file import PhotographError as PhotographError  # what decoding raises
+from swclip.imaging.photograph_file import Reason, first_line, photograph_file
 from swclip.imaging.rgb import to_rgb
-
-Reason = Literal["missing", "empty", "truncated", "not-an-image", "too-large"]
 
 MAX_PIXELS = 100_000_000
 """Limit of pixels, checked in the header: a small file can declare a picture of many gigabytes."""
 MAX_SIDE_PX = 65_535
 """Limit of each side: the longest that a JPEG can have. Rows of decoders are buffered whole, whatever their length."""
-MAX_FILE_BYTES = 4 * 2**30
-"""Limit of a file's size: an uncompressed picture of `MAX_PIXELS` has less."""
 
 # Formats of cameras and archives. Pillow reads more, but passes EPS to Ghostscript, which is unsafe for user files.
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")
-_JPEG_START = b"\xff\xd8\xff"
+_JPEG_START, _PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+_OVERLONG = "has more parts before its picture than a photograph has; save it again as a photograph."
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -50,25 +46,6 @@ _MIN_SCANS, _MAX_SCANS, _MAX_SCANNED_PIXELS = 20, 100, 2_000_000_000
 # Warning filters and Pillow's bomb limit are global to the process. Headers are parsed one at a time so that two
 # threads never restore each other's settings; pixels, which take most of the time, are decoded in parallel.
 _HEADER_LOCK = threading.Lock()
-
-
-class PhotographError(InputError):
-    """A file that cannot be used as a photograph.
-
-    Attributes:
-        name: Path of the file, or a description of its bytes.
-        reason: The reason as a code: missing, empty, truncated, not-an-image or too-large.
-        detail: The reason in words, without the file's name.
-    """
-
-    def __init__(self, name: str, reason: Reason, detail: str) -> None:
-        super().__init__(f"{name}: {detail}")
-        self.name = name
-        self.reason: Reason = reason
-        self.detail = detail
-
-    def __reduce__(self) -> tuple[type[PhotographError], tuple[str, Reason, str]]:
-        return type(self), (self.name, self.reason, self.detail)  # picklable, for worker processes
 
 
 def decode_photograph(
@@ -120,10 +97,11 @@ def open_photograph(source: str | os.PathLike[str] | bytes, *, max_pixels: int =
     name = name_of(source)
     stream = _stream(source, name)
     try:
+        layout = _checked_layout(stream, name)
         image = _parse_header(stream, name)
         _check_size(image, name, max_pixels)
-        if image.format in ("JPEG", "MPO"):
-            whole = _whole_jpeg(stream, image, name)
+        if layout is not None:
+            whole = _whole_jpeg(stream, layout, image, name)
             if whole is not stream:
                 image.close()
                 stream = whole
@@ -132,44 +110,6 @@ def open_photograph(source: str | os.PathLike[str] | bytes, *, max_pixels: int =
             yield image
     finally:
         stream.close()
-
-
-def photograph_file(path: str | os.PathLike[str]) -> io.BufferedReader:
-    """Open the file of a photograph for reading, without waiting.
-
-    Every photograph that a user names is opened here: a device or a pipe could be read without end.
-
-    Raises:
-        PhotographError: The file is missing, empty, unreadable, too large, or not a regular file.
-    """
-    name = os.fspath(path)
-    try:
-        _check_file(os.stat(path), name)  # before opening, which has effects on some devices
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        stream = os.fdopen(os.open(path, flags), "rb")
-    except FileNotFoundError:
-        raise PhotographError(name, "missing", "there is no such file; check the path.") from None
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise PhotographError(name, "missing", f"cannot be read ({_first_line(error)}).") from error
-    try:
-        _check_file(os.fstat(stream.fileno()), name)  # another file may have taken the name
-    except PhotographError:
-        stream.close()
-        raise
-    return stream
-
-
-def photograph_sha256(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of the file of a photograph as hexadecimal.
-
-    Raises:
-        PhotographError: The file cannot be opened; see `photograph_file`.
-    """
-    with photograph_file(path) as stream:
-        try:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-        except OSError as error:
-            raise PhotographError(os.fspath(path), "missing", f"cannot be read ({_first_line(error)}).") from error
 
 
 def image_orientation(image: Image.Image) -> int:
@@ -193,7 +133,7 @@ def load_pixels(image: Image.Image, name: str) -> None:
         raise PhotographError(name, "too-large", "does not fit into memory; reduce it.") from error
     except Exception as error:  # plugins raise OSError, SyntaxError, EOFError, struct.error, zlib.error, ...
         raise PhotographError(
-            name, "truncated", f"is cut short or damaged ({_first_line(error)}); copy or download it again."
+            name, "truncated", f"is cut short or damaged ({first_line(error)}); copy or download it again."
         ) from error
 
 
@@ -218,22 +158,8 @@ def _stream(source: str | os.PathLike[str] | bytes, name: str) -> BinaryIO:
         file.seek(0)
     except OSError as error:
         file.close()
-        raise PhotographError(name, "missing", f"cannot be read ({_first_line(error)}).") from error
+        raise PhotographError(name, "missing", f"cannot be read ({first_line(error)}).") from error
     return file
-
-
-def _check_file(status: os.stat_result, name: str) -> None:
-    if stat.S_ISDIR(status.st_mode):
-        raise PhotographError(name, "not-an-image", "is a folder; give a photograph.")
-    if not stat.S_ISREG(status.st_mode):
-        raise PhotographError(name, "not-an-image", "is a device, pipe or socket; give the file of a photograph.")
-    if status.st_size == 0:
-        raise PhotographError(name, "empty", "is an empty file; copy or download it again.")
-    if status.st_size > MAX_FILE_BYTES:
-        limit = MAX_FILE_BYTES / 2**30
-        raise PhotographError(
-            name, "too-large", f"has {status.st_size / 2**30:.1f} GiB, more than the limit of {limit:g}; reduce it."
-        )
 
 
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
@@ -253,12 +179,24 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
         )
 
 
-def _whole_jpeg(stream: BinaryIO, image: Image.Image, name: str) -> BinaryIO:
-    """Check scans and end of a JPEG; return the stream, or one of the complete picture if its end marker is missing."""
+def _checked_layout(stream: BinaryIO, name: str) -> JpegLayout | None:
+    """Return the layout of a JPEG, None for other formats; refuse a header that takes long to read."""
+    data = stream.getvalue() if isinstance(stream, io.BytesIO) else stream.read(len(_JPEG_START))
+    stream.seek(0)
+    if not data.startswith(_JPEG_START):
+        if data.startswith(_PNG_START) and png_is_overlong(data):
+            raise PhotographError(name, "too-large", _OVERLONG)
+        return None
     if not isinstance(stream, io.BytesIO):
         raise PhotographError(name, "too-large", f"is a JPEG of more than {_MAX_JPEG_BYTES >> 20} MiB; reduce it.")
-    data = stream.getvalue()
     layout = jpeg_layout(data)
+    if layout.overlong:
+        raise PhotographError(name, "too-large", _OVERLONG)
+    return layout
+
+
+def _whole_jpeg(stream: BinaryIO, layout: JpegLayout, image: Image.Image, name: str) -> BinaryIO:
+    """Check scans and end of a JPEG; return the stream, or one of the complete picture if its end marker is missing."""
     width, height = image.size
     limit = min(_MAX_SCANS, max(_MIN_SCANS, _MAX_SCANNED_PIXELS // (width * height)))
     if layout.n_scans > limit:
@@ -275,7 +213,8 @@ def _whole_jpeg(stream: BinaryIO, image: Image.Image, name: str) -> BinaryIO:
             load_pixels(picture, name)
             return picture.tobytes()
 
-    whole = with_end_marker(data, layout, pixels_of)
+    stream.seek(0)
+    whole = with_end_marker(stream.read(), layout, pixels_of)
     if whole is None:
         raise PhotographError(name, "truncated", "ends before its picture is complete; copy or download it again.")
     return io.BytesIO(whole)
@@ -290,7 +229,7 @@ def _parse_header(stream: BinaryIO, name: str) -> Image.Image:
             raise PhotographError(name, *_unidentified(stream.read(16))) from None
         except Exception as error:  # a defective header after a valid start: plugins raise many kinds of errors
             raise PhotographError(
-                name, "truncated", f"its header is cut short or damaged ({_first_line(error)})."
+                name, "truncated", f"its header is cut short or damaged ({first_line(error)})."
             ) from error
 
 
@@ -298,7 +237,7 @@ def _unidentified(start: bytes) -> tuple[Reason, str]:
     heic = start[4:8] == b"ftyp" and start[8:12] in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"hevc")
     if heic and "HEIF" not in _readable_formats():
         return "not-an-image", 'is a HEIC picture, which needs a plugin: pip install "swclip[heic]"'
-    if heic or start.startswith((_JPEG_START, b"\x89PNG\r\n\x1a\n")):
+    if heic or start.startswith((_JPEG_START, _PNG_START)):
         return "truncated", "begins like a picture, but its header is cut short or damaged."
     return (
         "not-an-image",
@@ -328,10 +267,6 @@ def _readable_formats() -> tuple[str, ...]:
 
         pillow_heif.register_heif_opener()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 _JPEG_QUALITY = 80

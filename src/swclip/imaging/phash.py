@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Int64, UInt64
 
 from swclip.errors import ConfigError
-from swclip.imaging.decode import PhotographError, decode_photograph, photograph_sha256
+from swclip.imaging.decode import PhotographError, decode_photograph
+from swclip.imaging.photograph_file import photograph_sha256
 
 if TYPE_CHECKING:
     from PIL import Image

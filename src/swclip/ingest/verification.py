@@ -18,9 +18,8 @@ from swclip.imaging.decode import (
     PhotographError,
     load_pixels,
     open_photograph,
-    photograph_file,
-    photograph_sha256,
 )
+from swclip.imaging.photograph_file import photograph_file, photograph_sha256
 from swclip.ingest.exif import ExifFacts, ExifNote, read_exif
 from swclip.ingest.xmp import MAX_PACKET_BYTES
 

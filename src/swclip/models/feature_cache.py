@@ -26,7 +26,7 @@ from safetensors.numpy import save_file
 
 from swclip.errors import InputError
 from swclip.files import atomic_file, default_cache_folder
-from swclip.imaging.decode import PhotographError, photograph_sha256
+from swclip.imaging.photograph_file import PhotographError, photograph_sha256
 from swclip.models.embed import (
     Encoder,
     Failure,

@@ -1,4 +1,4 @@
-"""Structure of a JPEG: its scans, and whether its picture data are complete. No pixels are kept."""
+"""Structure of a file before it is decoded: the parts of a header, the scans of a JPEG, and whether it is complete."""
 
 from __future__ import annotations
 
@@ -16,8 +16,14 @@ _ALONE = frozenset({0x01, _SOI})  # markers without a length
 _END = b"\xff\xd9"
 # Continuations with different bits: zeros, ones (0xFF is stuffed) and alternating.
 _CONTINUATIONS = (b"\0" * 64, b"\xff\x00" * 64, b"\x55" * 64)
-# Real zeros in picture data are far shorter than space that was reserved and never written.
-_UNWRITTEN = b"\0" * 64
+# What may follow picture data that lack their end marker: space that was reserved and never written (zeros in picture
+# data are far shorter), or a block of Samsung's trailer: zeros, type, length of its name, name.
+_NEXT = re.compile(rb"\x00{64}|\x00\x00[\x00-\xff]{2}[\x04-\x40]\x00\x00\x00[A-Z][A-Za-z0-9_]{3}")
+_LAST_BYTES = 16
+# Pillow reads headers part by part, and bytes that fill a JPEG's header one by one, at about 1 microsecond each. Real
+# headers have some tens of parts; a profile or extended XMP is in parts of 64 kB.
+_MAX_PARTS, _MAX_FILL_BYTES = 10_000, 65_536
+_PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
@@ -26,12 +32,14 @@ class JpegLayout:
 
     Attributes:
         n_scans: Number of scans. Progressive pictures of cameras and web sites have about ten.
+        overlong: Whether the header has more parts or bytes between parts than any encoder writes.
         ended: Whether the picture ends with its end marker (EOI). What follows the marker is not part of the picture.
         unended: Start and end of the picture data, in bytes, if the picture is one sequential scan without end marker.
     """
 
     n_scans: int
     ended: bool
+    overlong: bool = False
     unended: tuple[int, int] | None = None
 
 
@@ -41,9 +49,12 @@ def jpeg_layout(data: bytes) -> JpegLayout:
     Args:
         data: The file's bytes, from its start marker. Bytes between segments are skipped, as libjpeg does.
     """
-    n_scans, sequential, components = 0, False, 0
+    n_scans, n_parts, sequential, components = 0, 0, False, 0
     at = 2
     while (match := _MARKER.search(data, at)) is not None:
+        n_parts += 1
+        if n_scans == 0 and (n_parts > _MAX_PARTS or match.start() - at > _MAX_FILL_BYTES):
+            return JpegLayout(0, False, overlong=True)
         marker, at = data[match.start() + 1], match.end()
         if marker == _EOI:
             return JpegLayout(n_scans, True)
@@ -57,7 +68,7 @@ def jpeg_layout(data: bytes) -> JpegLayout:
             n_scans += 1
             if sequential and n_scans == 1 and data[at - length + 2 : at - length + 3] == bytes([components]):
                 return _after_only_scan(data, at)
-    return JpegLayout(n_scans, False)
+    return JpegLayout(n_scans, False, overlong=n_scans == 0 and len(data) - at > _MAX_FILL_BYTES)
 
 
 def _after_only_scan(data: bytes, start: int) -> JpegLayout:
@@ -68,14 +79,14 @@ def _after_only_scan(data: bytes, start: int) -> JpegLayout:
     if match is not None and data[match.start() + 1] == _EOI:
         return JpegLayout(1, True)
     # Without an end marker, the next marker is in whatever follows the picture, such as a trailer of the camera.
-    return JpegLayout(1, False, (start, len(data) if match is None else match.start()))
+    return JpegLayout(1, False, unended=(start, len(data) if match is None else match.start()))
 
 
 def with_end_marker(data: bytes, layout: JpegLayout, pixels_of: Callable[[bytes], bytes]) -> bytes | None:
     """Add the missing end marker to a JPEG whose picture data are complete.
 
     Some cameras write none (https://github.com/libjpeg-turbo/libjpeg-turbo/issues/163). The data are complete if the
-    pixels do not depend on the bytes that follow them.
+    pixels depend on their last bytes, and not on the bytes that follow them.
 
     Args:
         data: The file's bytes.
@@ -88,7 +99,21 @@ def with_end_marker(data: bytes, layout: JpegLayout, pixels_of: Callable[[bytes]
     if layout.unended is None:
         return None
     start, end = layout.unended
-    unwritten = data.find(_UNWRITTEN, start, end)
-    picture = data[: end if unwritten < 0 else unwritten].rstrip(b"\xff")  # half a marker
-    digests = {hashlib.sha256(pixels_of(picture + more + _END)).digest() for more in _CONTINUATIONS}
-    return picture + _END if len(digests) == 1 else None
+    following = _NEXT.search(data, start, end)
+    picture = data[: end if following is None else following.start()].rstrip(b"\xff")  # half a marker
+
+    def is_complete(head: bytes) -> bool:
+        return len({hashlib.sha256(pixels_of(head + more + _END)).digest() for more in _CONTINUATIONS}) == 1
+
+    # If the picture does not need its last bytes, unknown bytes follow, and parts of it may have been read from them.
+    return picture + _END if is_complete(picture) and not is_complete(picture[:-_LAST_BYTES]) else None
+
+
+def png_is_overlong(data: bytes) -> bool:
+    """Return whether a PNG has more chunks before its picture than any encoder writes."""
+    at = len(_PNG_START)
+    for _ in range(_MAX_PARTS):
+        if at + 8 > len(data) or data[at + 4 : at + 8] == b"IDAT":
+            return False
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+    return True

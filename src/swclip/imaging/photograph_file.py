@@ -1,0 +1,92 @@
+"""The file of a photograph: opened in one place, with a reason for each file that cannot be used."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+from typing import Literal
+
+from swclip.errors import InputError
+
+Reason = Literal["missing", "empty", "truncated", "not-an-image", "too-large"]
+
+MAX_FILE_BYTES = 4 * 2**30
+"""Limit of a file's size: an uncompressed picture of 100 megapixels has less."""
+
+
+class PhotographError(InputError):
+    """A file that cannot be used as a photograph.
+
+    Attributes:
+        name: Path of the file, or a description of its bytes.
+        reason: The reason as a code: missing, empty, truncated, not-an-image or too-large.
+        detail: The reason in words, without the file's name.
+    """
+
+    def __init__(self, name: str, reason: Reason, detail: str) -> None:
+        super().__init__(f"{name}: {detail}")
+        self.name = name
+        self.reason: Reason = reason
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[PhotographError], tuple[str, Reason, str]]:
+        return type(self), (self.name, self.reason, self.detail)  # picklable, for worker processes
+
+
+def photograph_file(path: str | os.PathLike[str]) -> io.BufferedReader:
+    """Open the file of a photograph for reading, without waiting.
+
+    Every photograph that a user names is opened here: a device or a pipe could be read without end.
+
+    Raises:
+        PhotographError: The file is missing, empty, unreadable, too large, or not a regular file.
+    """
+    name = os.fspath(path)
+    try:
+        _check_file(os.stat(path), name)  # before opening, which has effects on some devices
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        stream = os.fdopen(os.open(path, flags), "rb")
+    except FileNotFoundError:
+        raise PhotographError(name, "missing", "there is no such file; check the path.") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise PhotographError(name, "missing", f"cannot be read ({first_line(error)}).") from error
+    try:
+        _check_file(os.fstat(stream.fileno()), name)  # another file may have taken the name
+    except PhotographError:
+        stream.close()
+        raise
+    return stream
+
+
+def photograph_sha256(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of the file of a photograph as hexadecimal.
+
+    Raises:
+        PhotographError: The file cannot be opened; see `photograph_file`.
+    """
+    with photograph_file(path) as stream:
+        try:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise PhotographError(os.fspath(path), "missing", f"cannot be read ({first_line(error)}).") from error
+
+
+def _check_file(status: os.stat_result, name: str) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise PhotographError(name, "not-an-image", "is a folder; give a photograph.")
+    if not stat.S_ISREG(status.st_mode):
+        raise PhotographError(name, "not-an-image", "is a device, pipe or socket; give the file of a photograph.")
+    if status.st_size == 0:
+        raise PhotographError(name, "empty", "is an empty file; copy or download it again.")
+    if status.st_size > MAX_FILE_BYTES:
+        limit = MAX_FILE_BYTES / 2**30
+        raise PhotographError(
+            name, "too-large", f"has {status.st_size / 2**30:.1f} GiB, more than the limit of {limit:g}; reduce it."
+        )
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, without details for programmers."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
