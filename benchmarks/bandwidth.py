@@ -23,9 +23,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import STYLES, add_training_options, command_line, markdown, new_figure, run, save_figure, say, write_text
+from common import (
+    STYLES,
+    add_training_options,
+    command_line,
+    difference_text,
+    markdown,
+    new_figure,
+    run,
+    save_figure,
+    say,
+    write_text,
+)
 
-from swclip.comparison.comparison import compare, difference_text
+from swclip.comparison.compare import compare
 from swclip.data.manifest import read_manifest
 from swclip.data.splits import read_splits
 from swclip.evaluation.measure import MeasureConfig
@@ -70,7 +81,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
             validation.setdefault(name, []).append(validated(out))
             if name == FOUND:
                 used.append(read_json(out / BANDWIDTH_FILE, "the bandwidth"))
-    document = compare(evaluations, {}, baseline=FOUND).document
+    document = compare(evaluations, {}, baseline=FOUND).document.as_dict()
     rows = {}
     for name, system in document["systems"].items():
         errors = [evaluation.predictions["error_m"].to_numpy() for evaluation in evaluations[name].values()]

@@ -11,6 +11,8 @@ from typing import Any
 
 from swclip.calibration.posterior_config import read_posterior
 from swclip.cli.options import RecipeOptions
+from swclip.comparison import tables
+from swclip.comparison.document import Difference
 from swclip.data.manifest import Manifest
 from swclip.data.splits import Splits
 from swclip.evaluation.evaluate import EmbedConfig, evaluate
@@ -123,6 +125,11 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def difference_text(difference: Mapping[str, Any]) -> str:
+    """A difference of distances in the JSON of a benchmark, with its interval."""
+    return tables.difference_text(Difference.model_validate(difference))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -24,9 +24,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import STYLES, add_training_options, command_line, markdown, new_figure, run, save_figure, say, write_text
+from common import (
+    STYLES,
+    add_training_options,
+    command_line,
+    difference_text,
+    markdown,
+    new_figure,
+    run,
+    save_figure,
+    say,
+    write_text,
+)
 
-from swclip.comparison.comparison import Comparison, compare, difference_text
+from swclip.comparison.compare import compare
+from swclip.comparison.comparison import Comparison
 from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import read_splits
 from swclip.errors import ConfigError
@@ -76,10 +88,10 @@ def summary(comparison: Comparison, regions: list[str]) -> dict[str, Any]:
         if name != BASE:
             differences = district_differences(errors, comparison.errors_m(BASE), regions, resampled)
             # The pooled ones as in all comparisons of the package.
-            pooled = comparison.document["systems"][name]["difference"]
+            pooled = comparison.document.from_baseline[name].figures
             systems[name]["difference"] = {
                 **{key: asdict(value) for key, value in differences.items()},
-                **{key: pooled[key] for key in ("median", "mean")},
+                **{key: pooled[key].model_dump(exclude_unset=True) for key in ("median", "mean")},
             }
     return systems
 

@@ -34,10 +34,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import STYLES, add_training_options, command_line, markdown, new_figure, run, save_figure, say, write_text
+from common import (
+    STYLES,
+    add_training_options,
+    command_line,
+    difference_text,
+    markdown,
+    new_figure,
+    run,
+    save_figure,
+    say,
+    write_text,
+)
 from injected_errors import displaced, misplaced, with_positions, without_photographs
 
-from swclip.comparison.comparison import compare, difference_text
+from swclip.comparison.compare import compare
 from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import Splits, indices, read_splits
 from swclip.evaluation.result import Evaluation
@@ -91,7 +102,7 @@ def measured(part: str, level: float, manifest: Manifest, splits: Splits, args: 
             out = args.out / "runs" / f"{part}-{level:g}" / f"{name.replace(', ', '-')}-{seed}"
             clean = (manifest, without_photographs(splits))
             evaluations[name][seed] = run(args, recipe, {**more, "seed": seed}, data, clean, out, name)
-    document = compare(evaluations, {}, baseline=next(iter(systems))).document
+    document = compare(evaluations, {}, baseline=next(iter(systems))).document.as_dict()
     kept = ("error_m", "accuracy_within_m", "intervals", "seed_sd")
     return {
         "level": level,

@@ -12,17 +12,20 @@ benchmark.json; `--write-only` only writes these. Eight cities are generated fir
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from swclip.comparison.curves import write_curves
-from swclip.comparison.markdown import comparison_markdown
+from swclip.comparison.comparison import write_curves
+from swclip.comparison.document import ComparisonDocument, read_document
+from swclip.comparison.findings import statistical_summary
+from swclip.comparison.tables import difference_table, district_table, estimator_table, system_table
+from swclip.errors import SwclipError
+from swclip.reporting.page import table_markdown
+from swclip.reporting.units import metres
 from swclip.training.config import recipe_names
 
 SYSTEMS = (
@@ -158,7 +161,10 @@ def main() -> None:
         swclip("benchmark", data, "--splits", splits, "--systems", *compared, "--seeds", *map(str, seeds),
                "--baseline", BASELINE, "--reference", REFERENCE, "--jobs", str(options.jobs),
                *training_options(options), "--out", work / part.name)  # fmt: skip
-    documents = {part: read(work / part.name / "benchmark.json") for part in chosen}
+    try:
+        documents = {part: read_document(work / part.name / "benchmark.json") for part in chosen}
+    except SwclipError as error:
+        sys.exit(f"error: {error}")
     write_page(options.docs, options.proof, title, documents, swclip.shown, omitted)
 
 
@@ -190,19 +196,16 @@ def training_options(parsed: argparse.Namespace) -> list[str | Path]:
     return options
 
 
-def read(path: Path) -> dict[str, Any]:
-    """A comparison's document."""
-    if not path.is_file():
-        sys.exit(f"error: {path} does not exist; run the proof without --write-only.")
-    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return document
-
-
 def write_page(
-    docs: Path, name: str, title: str, documents: dict[Part, dict[str, Any]], commands: list[str], omitted: list[str]
+    docs: Path,
+    name: str,
+    title: str,
+    documents: dict[Part, ComparisonDocument],
+    commands: list[str],
+    omitted: list[str],
 ) -> None:
     """Write docs/results/NAME.md and its figures."""
-    first = next(iter(documents.values()))["made_with"]
+    first = next(iter(documents.values())).made_with
     versions = ", ".join(f"{key} {first[key]}" for key in ("swclip", "torch", "transformers", "numpy", "python"))
     text = [f"# {title}", *([NOTES[name]] if name in NOTES else [])]
     text += ["Errors are WGS84 geodesics in metres; shares are of all queries. Made by"]
@@ -218,6 +221,54 @@ def write_page(
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text("\n\n".join(text) + "\n", encoding="utf-8")
     print(page)
+
+
+def comparison_markdown(document: ComparisonDocument) -> str:
+    """Setting, tables and statistical summary of a comparison, without headings."""
+    parts = [setting_text(document), table_markdown(system_table(document))]
+    for role, name, differences in (
+        ("baseline", document.baseline, document.from_baseline),
+        ("reference", document.reference, document.from_reference),
+    ):
+        if differences:
+            parts += [
+                f"Paired difference from {name} (the {role}) with its 95 % interval; bold where it excludes 0:",
+                table_markdown(difference_table(differences)),
+            ]
+    if len(document.systems[document.baseline].mean.by_region) > 1:
+        parts += ["Median error by district:", table_markdown(district_table(document))]
+    parts += ["Statistical summary, generated from the figures by fixed rules:"]
+    parts += ["\n".join(f"- {sentence}" for sentence in statistical_summary(document))]
+    parts += [
+        "<details><summary>Figures by estimator</summary>",
+        table_markdown(estimator_table(document)),
+        "</details>",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def setting_text(document: ComparisonDocument) -> str:
+    """Queries, gallery, oracle error, constant baseline and seeds, and the meaning of intervals and ±."""
+    first = document.systems[document.baseline].mean
+    oracle, constant = first.baselines.floor, first.baselines.constant
+    if first.gallery_size is None or first.n_answerable is None or oracle is None or constant is None:
+        raise ValueError("a benchmark has a gallery, and with it an oracle error and a constant baseline")
+    seeds = document.made_with.get("seeds", [])
+    text = (
+        f"{round(first.n_queries):,} queries ({round(first.n_answerable):,} with a candidate within 25 m), "
+        f"{round(first.gallery_size):,} candidates. Median oracle error {metres(oracle.median)}, median of the "
+        f"constant baseline {metres(constant.median)}. Seeds {', '.join(map(str, seeds)) or 'none'}. "
+        f"In brackets: 95 % interval from resampling {first.intervals.blocks:,} blocks of queries "
+        f"({first.intervals.block}), the variation over other streets of the same kind."
+    )
+    if first.parts:
+        text += (
+            f" Pooled over {first.parts} splits; each query is answered once, by the model that was not trained on its "
+            "city. The interval does not describe other cities."
+        )
+    if any(system.mean.seeds > 1 for system in document.systems.values()):
+        text += " After ±: standard deviation over seeds. The interval does not include this variation."
+    return text
 
 
 def arguments() -> argparse.Namespace:

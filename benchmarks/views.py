@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from swclip.calibration.posterior_config import read_posterior
-from swclip.comparison.comparison import compare
+from swclip.comparison.compare import compare
+from swclip.comparison.document import Difference
 from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import Splits, read_splits
 from swclip.evaluation.evaluate import EmbedConfig, evaluate
@@ -70,13 +71,13 @@ def main() -> None:
                 evaluations.setdefault((system, use), {})[seed] = evaluation
     rows = {key: [evaluation.report.as_dict() for evaluation in seeds.values()] for key, seeds in evaluations.items()}
     by_label = {_label(*key): seeds for key, seeds in evaluations.items()}
-    compared = compare(by_label, {}, baseline=_label(PLAIN, "image"))
+    compared = compare(by_label, {}, baseline=_label(PLAIN, "image")).document.as_dict()
     table = [
         {
             "system": system,
             "queries": use,
             **{f"{kind}.{key}": _mean(reports, kind, key) for key, kind in FIGURES.items()},
-            "difference": compared.document["systems"][_label(system, use)].get("difference"),
+            "difference": compared["systems"][_label(system, use)].get("difference"),
         }
         for (system, use), reports in rows.items()
     ]
@@ -137,11 +138,12 @@ def markdown(table: list[dict[str, Any]], harmless: bool) -> str:
     for row in table:
         lengths = [metres(row[f"error_m.{key}"]) for key in ("median", "mean")]
         shares = [percent(row[f"accuracy_within_m.{key}"]) for key in ("25", "100")]
-        difference = row["difference"]
         cells = [""] * len(COMPARED)
-        if difference is not None:
+        if row["difference"] is not None:
+            differences = {key: Difference.model_validate(row["difference"][key]) for key in COMPARED}
             cells = [
-                f"{signed(difference[key]['value'], key)} {signed_interval(difference[key], key)}" for key in COMPARED
+                f"{signed(one.value, key)} {signed_interval(one.value, one.interval, key)}"
+                for key, one in differences.items()
             ]
         lines.append(f"| {' | '.join([row['system'], row['queries'], *lengths, *shares, *cells])} |")
     same = "are" if harmless else "ARE NOT"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -11,27 +11,11 @@ from typing import Any
 
 import pytest
 
-REPORT: dict[str, Any] = {
-    "n_queries": 40,
-    "n_answerable": 38,
-    "gallery_size": 90,
-    "estimator": "mode",
-    "error_m": {
-        "median": 50.0,
-        "mean": 80.0,
-        "p75": 90.0,
-        "p90": 200.0,
-        "p95": 300.0,
-        "p99": 400.0,
-        "worst5_mean": 350.0,
-    },
-    "accuracy_within_m": {"25": 0.2, "50": 0.5, "100": 0.8},
-    "recall_at_k_25m": {"1": 0.2, "10": 0.6},
-    "by_region": {"all": {"n": 40, "median": 50.0}},
-    "intervals": {"error_m": {"median": [40.0, 60.0]}, "accuracy_within_m": {}, "block": "block_id", "blocks": 12},
-    "seeds": 1,
-    "seed_sd": None,
-}
+from swclip.comparison.compare import compare
+from swclip.comparison.document import ComparisonDocument
+from swclip.comparison.tables import estimator_table
+from swclip.files import write_json
+from swclip.reporting.page import table_markdown
 
 
 @pytest.fixture(scope="module")
@@ -46,31 +30,22 @@ def proof() -> ModuleType:
     return module
 
 
-def document() -> dict[str, Any]:
-    baseline = {**REPORT["error_m"], "accuracy_within_m": REPORT["accuracy_within_m"]}
-    figures = {"error_m": REPORT["error_m"], "accuracy_within_m": REPORT["accuracy_within_m"]}
-    mean = {
-        **REPORT,
-        "baselines": dict.fromkeys(("floor", "constant", "random"), baseline),
-        "estimators": {"mode": figures},
+def compared(made_up: Any, systems: dict[str, tuple[int, ...]], **options: Any) -> ComparisonDocument:
+    """A comparison of synthetic systems, by name and seeds, with the provenance of a benchmark."""
+    versions = {"swclip": "1", "torch": "2", "transformers": "3", "numpy": "4", "python": "5"}
+    runs = {
+        name: {seed: made_up(1, system=10 * at + seed, spread_m=40.0 + 30.0 * at) for seed in seeds}
+        for at, (name, seeds) in enumerate(systems.items())
     }
-    curve = {"x": [10.0, 100.0], "y": [50.0, 100.0]}
-    versions = {"swclip": "1", "torch": "2", "transformers": "3", "numpy": "4", "python": "5", "seeds": [0]}
-    return {
-        "systems": {"clip": {"mean": mean}},
-        "baseline": "clip",
-        "reference": None,
-        "curves": {"systems": {"clip": curve}, "floor": curve},
-        "made_with": {**versions, "image_tower": "/home/someone/towers/dino"},
-    }
+    made = {**versions, "seeds": [0, 1], "image_tower": "/home/someone/towers/dino"}
+    return compare(runs, made, resamples=20, **options).document
 
 
 def test_write_only_builds_the_page_from_existing_results(
-    proof: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    proof: ModuleType, made_up: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report = tmp_path / "work" / "wuhan" / "new" / "benchmark.json"
-    report.parent.mkdir(parents=True)
-    report.write_text(json.dumps(document()))
+    write_json(report, compared(made_up, {"clip": (0,)}).as_dict())
     (tmp_path / "dino").mkdir()
     arguments = ["proof.py", "wuhan", f"--manifest={tmp_path / 'somewhere'}", f"--image-tower={tmp_path / 'dino'}"]
     arguments += [f"--work={tmp_path / 'work'}", f"--docs={tmp_path / 'docs'}", "--write-only", "--only", "new"]
@@ -80,8 +55,8 @@ def test_write_only_builds_the_page_from_existing_results(
     text = (tmp_path / "docs" / "results" / "wuhan.md").read_text()
     assert "swclip split wuhan --protocol new-streets --out proof/splits/new.parquet" in text
     assert "--image-tower dino --text-tower none --freeze image" in text
-    assert "40 queries (38 with a candidate within 25 m), 90 candidates" in text
-    assert text.index("**Limitations.**") < text.index("40 queries")
+    assert "45 queries (4 with a candidate within 25 m), 135 candidates" in text
+    assert text.index("**Limitations.**") < text.index("45 queries")
     assert "sw-clip-template is omitted" in text
     assert "](../images/wuhan-new.png)" in text
     assert str(tmp_path) not in text
@@ -92,3 +67,30 @@ def test_write_only_builds_the_page_from_existing_results(
 def test_unknown_recipe_is_named(proof: ModuleType) -> None:
     with pytest.raises(SystemExit, match="there is no recipe 'sw-klip'"):
         proof.chosen_systems(["clip", "sw-klip"], "none")
+
+
+def test_missing_results_are_named(proof: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["proof.py", "wuhan", "--manifest=somewhere", f"--work={tmp_path}", "--write-only", "--only", "new"]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--systems", "clip"])
+    with pytest.raises(SystemExit, match=r"benchmark\.json"):
+        proof.main()
+
+
+def test_markdown_has_the_tables_and_the_summary(proof: ModuleType, made_up: Any) -> None:
+    document = compared(made_up, {"sw": (0, 1), "clip": (0,), "plus": (0,)}, baseline="clip", reference="sw")
+    text = proof.comparison_markdown(document)
+    for words in (
+        "45 queries",
+        "135 candidates",
+        "oracle error",
+        "constant baseline",
+        "Seeds 0, 1.",
+        "(baseline)",
+        "Paired difference from sw (the reference)",
+        "- sw improves on one-hot CLIP",
+    ):
+        assert words in text
+    assert not re.search(r"\b20\d\d\b", text), "no date"
+    for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        assert len({line.count("|") for line in block.splitlines()}) == 1
+    assert table_markdown(estimator_table(document)) in text

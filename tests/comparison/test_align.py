@@ -16,7 +16,7 @@ from swclip.comparison.align import Aligned, align, reordered, restricted
 from swclip.errors import MismatchError
 from swclip.evaluation.report import Truth
 from swclip.evaluation.result import Evaluation
-from swclip.metrics.district_errors import district_gap
+from swclip.metrics.error_report import district_gap
 
 SOURCES = {"a": {"0": "a (A)"}, "b": {"0": "b (B)"}}
 

@@ -62,7 +62,7 @@ def left_out(data: tuple[Manifest, Splits], tmp_path_factory: pytest.TempPathFac
 
 def plain(comparison: Comparison) -> Any:
     """The systems of the document without paths."""
-    document = json.loads(json.dumps(comparison.document))
+    document = comparison.document.as_dict()
     for system in document["systems"].values():
         for report in system["seeds"].values():
             report.pop("made_with")
@@ -127,11 +127,11 @@ def test_held_out_cities_are_pooled(data: tuple[Manifest, Splits], left_out: lis
     assert (tmp_path / "York" / "runs" / "clip-0" / "run.json").is_file()
     assert found.pooled is not None
     for system in ("nearest-neighbour", "clip"):
-        parts = [one.document["systems"][system]["mean"] for one in found.comparisons.values()]
-        pooled = found.pooled.document["systems"][system]["mean"]
-        assert pooled["n_queries"] == sum(part["n_queries"] for part in parts) == len(data[0].frame)
+        parts = [one.document.systems[system].mean for one in found.comparisons.values()]
+        pooled = found.pooled.document.systems[system].mean
+        assert pooled.n_queries == sum(part.n_queries for part in parts) == len(data[0].frame)
         for part, city in zip(parts, ("Leeds", "York"), strict=True):
-            assert pooled["by_region"][city]["median"] == part["by_region"][city]["median"]
+            assert pooled.by_region[city].median == part.by_region[city].median
     # The same city twice shares its queries: nothing to pool.
     again = split(data[0], "new-city", city="York", block_m=60.0, buffer_m=0.0, val_share=0.4, seed=9)
     twice = [left_out[1], again.write(tmp_path / "other.parquet")]

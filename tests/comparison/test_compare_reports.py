@@ -75,22 +75,23 @@ def test_differences_equal_loops(compared: Comparison, evaluations: dict[str, di
 
         drawn = [figure("sw", rows.tolist()) - figure("clip", rows.tolist()) for rows in resampled]
         everything = list(range(len(blocks)))
-        found = compared.document["systems"]["sw"]["difference"][key]
-        assert found["value"] == pytest.approx(figure("sw", everything) - figure("clip", everything))
-        assert found["low"] == pytest.approx(quantile(drawn, 0.025))
-        assert found["high"] == pytest.approx(quantile(drawn, 0.975))
+        found = compared.document.from_baseline["sw"].figures[key]
+        assert found.value == pytest.approx(figure("sw", everything) - figure("clip", everything))
+        assert found.low == pytest.approx(quantile(drawn, 0.025))
+        assert found.high == pytest.approx(quantile(drawn, 0.975))
 
 
 def test_seeds_are_those_of_the_runs(compared: Comparison) -> None:
     for name in ("clip", "sw"):
-        system = compared.document["systems"][name]
-        assert list(system["seeds"]) == ["5", "6"]
-        assert system["mean"]["seeds"] == 2
-        medians = [report["error_m"]["median"] for report in system["seeds"].values()]
-        assert system["mean"]["error_m"]["median"] == pytest.approx(statistics.mean(medians))
-        assert system["mean"]["seed_sd"]["error_m"]["median"] == pytest.approx(statistics.stdev(medians))
-    assert compared.document["notes"] == []
-    assert json.loads(json.dumps(compared.document, allow_nan=False)) == compared.document
+        system = compared.document.systems[name]
+        assert list(system.seeds) == ["5", "6"]
+        assert system.mean.seeds == 2
+        medians = [report.error_m.median for report in system.seeds.values()]
+        assert system.mean.error_m.median == pytest.approx(statistics.mean(medians))
+        assert system.mean.seed_sd.error_m["median"] == pytest.approx(statistics.stdev(medians))
+    assert compared.document.notes == []
+    values = compared.document.as_dict()
+    assert json.loads(json.dumps(values, allow_nan=False)) == values
 
 
 def test_comparison_does_not_depend_on_query_order(
@@ -99,30 +100,31 @@ def test_comparison_does_not_depend_on_query_order(
     memory = swclip.compare({name: list(of.values()) for name, of in evaluations.items()}, resamples=60)
     for name in ("clip", "sw"):
         for key in ("error_m", "intervals", "accuracy_within_m"):
-            assert memory.document["systems"][name]["mean"][key] == compared.document["systems"][name]["mean"][key]
-    assert memory.document["winners"] == compared.document["winners"]
-    assert memory.document["pairs"] == compared.document["pairs"]
-    assert memory.document["systems"]["sw"]["difference"] == compared.document["systems"]["sw"]["difference"]
+            one, other = (getattr(found.document.systems[name].mean, key) for found in (memory, compared))
+            assert one == other
+    assert memory.document.winners == compared.document.winners
+    assert memory.document.pairs == compared.document.pairs
+    assert memory.document.from_baseline == compared.document.from_baseline
 
 
 def test_swapping_systems_flips_signs(folder: Path, compared: Comparison) -> None:
     turned = swclip.compare([f"sw={folder / 'sw'}", f"clip={folder / 'clip'}"], resamples=60)
-    there, back = compared.document["systems"]["sw"]["difference"], turned.document["systems"]["clip"]["difference"]
-    for key in ("median", "mean", "within_25", "within_50", "within_100"):
-        assert back[key]["value"] == pytest.approx(-there[key]["value"])
-        assert (back[key]["low"], back[key]["high"]) == pytest.approx((-there[key]["high"], -there[key]["low"]))
-        assert back[key]["by_seed"] == pytest.approx([-value for value in there[key]["by_seed"]])
-    for name, winner in compared.document["winners"]["regions"].items():
-        other = turned.document["winners"]["regions"][name]
-        assert (winner["first"], winner["second"]) == (other["first"], other["second"])
-        assert other["difference"]["clip"]["value"] == pytest.approx(-winner["difference"]["sw"]["value"])
+    there, back = compared.document.from_baseline["sw"].figures, turned.document.from_baseline["clip"].figures
+    for key, difference in there.items():
+        assert back[key].value == pytest.approx(-difference.value)
+        assert back[key].interval == pytest.approx(difference.negated().interval)
+        assert back[key].by_seed == pytest.approx(difference.negated().by_seed)
+    for name, winner in compared.document.winners.regions.items():
+        other = turned.document.winners.regions[name]
+        assert (winner.first, winner.second) == (other.first, other.second)
+        assert other.difference["clip"].value == pytest.approx(-winner.difference["sw"].value)
 
 
 def test_baseline_and_reference(folder: Path, made_up: Any) -> None:
     reports = {"clip": folder / "clip", "sw": folder / "sw", "far": made_up(1, system=70, spread_m=200.0)}
     found = swclip.compare(reports, baseline="sw", reference="far", resamples=20)
     assert (found.baseline, found.reference) == ("sw", "far")
-    assert [(pair["system"], pair["against"]) for pair in found.document["pairs"]] == [
+    assert [(pair.system, pair.against) for pair in found.document.pairs] == [
         ("clip", "sw"),
         ("far", "sw"),
         ("clip", "far"),
@@ -138,9 +140,9 @@ def test_common_queries_equal_reports_of_these_queries(
         swclip.compare({"clip": a, "sw": few}, resamples=20)
     found = swclip.compare({"clip": a, "sw": few}, common=True, resamples=20)
     alone = swclip.compare({"clip": restricted(a, np.arange(4, 40)), "sw": few}, resamples=20)
-    assert found.document["systems"] == alone.document["systems"]
-    assert found.document["made_with"]["left_out"] == {"clip": {"1": 9}, "sw": {"1": 0}}
-    assert "left out: 9 of clip (in memory)" in found.document["notes"][0]
+    assert found.document.systems == alone.document.systems
+    assert found.document.made_with["left_out"] == {"clip": {"1": 9}, "sw": {"1": 0}}
+    assert "left out: 9 of clip (in memory)" in found.document.notes[0]
 
 
 def test_notes_on_differences_between_reports(evaluations: dict[str, dict[int, Evaluation]]) -> None:
@@ -149,7 +151,7 @@ def test_notes_on_differences_between_reports(evaluations: dict[str, dict[int, E
     other = Evaluation(
         b.report.model_copy(update={"version": "1", "gallery_size": 7, "made_with": made}), b.predictions, b.candidates
     )
-    notes = swclip.compare({"a": a, "b": other}, resamples=10).document["notes"]
+    notes = swclip.compare({"a": a, "b": other}, resamples=10).document.notes
     assert [note.split(":")[0] for note in notes] == [
         "Other manifest than that of a (in memory)",
         f"The galleries differ (a (in memory) 135 candidates, oracle error {round(a.report.baselines.floor.median)} m"
@@ -179,8 +181,8 @@ def test_invalid_comparisons_raise(folder: Path, evaluations: dict[str, dict[int
 
 def test_seeds_of_one_system_can_be_compared(folder: Path) -> None:
     found = swclip.compare({"clip": folder / "clip"}, resamples=20)
-    assert found.document["pairs"] == []
-    assert found.document["moved_between_seeds"]["clip"] > 0.0
+    assert found.document.pairs == []
+    assert found.document.moved_between_seeds["clip"] > 0.0
     assert found.differences.empty
     assert len(found.systems) == 1
 

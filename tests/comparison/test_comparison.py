@@ -1,78 +1,75 @@
-"""Means over seeds, differences, and the console table of a comparison."""
+"""A comparison as data frames and HTML: the figures of its document."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
 import pytest
 
-from swclip.comparison.comparison import Comparison, compare, comparison_table
-from swclip.errors import ConfigError, MismatchError
+from swclip.comparison.compare import compare
+from swclip.comparison.comparison import Comparison
+
+NASTY = "<b>&"
 
 
 @pytest.fixture(scope="module")
 def comparison(made_up: Any) -> Comparison:
-    systems = {"clip": {"spread_m": 90.0, "lost_share": 0.3}, "sw-clip": {"spread_m": 20.0, "lost_share": 0.05}}
     runs = {
-        name: {seed: made_up(1, system=10 * at + seed, **options) for seed in (1, 2)}
-        for at, (name, options) in enumerate(systems.items())
+        "base": {0: made_up(1, system=1, spread_m=70.0)},
+        NASTY: {seed: made_up(1, system=5 + seed) for seed in (0, 1)},
     }
-    return compare(runs, {"swclip": "0.1.0"}, resamples=200)
+    return compare(runs, {}, resamples=40)
 
 
-def test_document_has_the_documented_keys(comparison: Comparison) -> None:
-    document = comparison.document
-    assert set(document["systems"]) == {"clip", "sw-clip"}
-    assert document["made_with"] == {"swclip": "0.1.0"}
-    for system in document["systems"].values():
-        assert set(system["seeds"]) == {"1", "2"}
-        for report in (*system["seeds"].values(), system["mean"]):
-            assert {"n_queries", "gallery_size", "error_m", "accuracy_within_m", "recall_at_k_25m"} <= set(report)
-            assert {"baselines", "by_region", "intervals"} <= set(report)
-    assert json.loads(json.dumps(document, allow_nan=False)) == document
+def test_systems_frame(comparison: Comparison) -> None:
+    frame = comparison.systems.set_index("system")
+    assert frame["median_m"].is_monotonic_increasing
+    for name, system in comparison.document.systems.items():
+        mean = system.mean
+        assert frame.loc[name, "median_m"] == mean.error_m.median
+        ends = [frame.loc[name, "within_50_low"], frame.loc[name, "within_50_high"]]
+        assert ends == mean.intervals.accuracy_within_m["50"]
+        assert frame.loc[name, "seeds"] == len(system.seeds)
+    assert np.isnan(frame.loc["base", "median_m_sd"])
+    assert frame.loc[NASTY, "median_m_sd"] == comparison.document.systems[NASTY].mean.seed_sd.error_m["median"]
 
 
-def test_means_over_seeds(comparison: Comparison) -> None:
-    for name, system in comparison.document["systems"].items():
-        for group, key in (("error_m", "median"), ("accuracy_within_m", "100"), ("recall_at_k_25m", "5")):
-            values = [report[group][key] for report in system["seeds"].values()]
-            assert system["mean"][group][key] == pytest.approx(sum(values) / len(values))
-        medians = [float(np.median(errors)) for errors in comparison.errors_m(name)]
-        assert system["mean"]["seed_sd"]["error_m"]["median"] == pytest.approx(np.std(medians, ddof=1))
-        low, high = system["mean"]["intervals"]["error_m"]["median"]
-        assert low <= system["mean"]["error_m"]["median"] <= high
+def test_differences_frame(comparison: Comparison) -> None:
+    frame = comparison.differences
+    assert len(frame) == 5
+    for row in frame.itertuples():
+        expected = comparison.document.systems[NASTY].difference.figures[row.figure]
+        assert (row.system, row.against, row.value) == (NASTY, "base", expected.value)
+        assert (row.low, row.high) == expected.interval
+        assert row.shown == expected.excludes_zero
+        assert row.better == ((expected.value < 0) != row.figure.startswith("within"))
 
 
-def test_difference_from_the_baseline(comparison: Comparison) -> None:
-    systems = comparison.document["systems"]
-    assert "difference" not in systems["clip"]
-    difference = systems["sw-clip"]["difference"]
-    assert difference["from"] == "clip"
-    expected = systems["sw-clip"]["mean"]["error_m"]["median"] - systems["clip"]["mean"]["error_m"]["median"]
-    assert difference["median"]["value"] == pytest.approx(expected)
-    assert difference["median"]["high"] < 0.0  # four times sharper scores
+def test_districts_frame(comparison: Comparison) -> None:
+    frame = comparison.regions
+    assert len(frame) == 3 * 2
+    for name, winner in comparison.document.winners.regions.items():
+        rows = frame[frame["region"] == name].set_index("system")
+        assert rows.loc[winner.first, "rank"] == 1
+        assert rows.loc[winner.second, "rank"] == 2
+        assert np.isnan(rows.loc["base", "difference_m"])
+        assert rows.loc[NASTY, "difference_m"] == winner.difference[NASTY].value
+    assert frame["low_m"].dtype == np.float64
 
 
-def test_console_table(comparison: Comparison) -> None:
-    title, columns, rows = comparison_table(comparison.document)
-    assert "mean of 2 seeds" in title
-    assert {len(row) for row in rows} == {len(columns)}
-    assert [row[0] for row in rows] == ["clip", "sw-clip", "(oracle error)", "(random baseline)"]
-    assert rows[0][-1] == ""
-    assert rows[1][-1].startswith("-")
+def test_query_changes_and_plot(comparison: Comparison) -> None:
+    assert len(comparison.query_changes) == 45
+    first = comparison.query_changes.iloc[0]
+    assert first[f"{NASTY}_change_m"] == pytest.approx(first[f"{NASTY}_error_m"] - first["base_error_m"])
+    axes = comparison.plot("Two").axes[0]
+    assert [line.get_label() for line in axes.get_lines()[2:]] == [*comparison.systems["system"], "oracle error"]
+    assert axes.get_title(loc="left") == "Two"
 
 
-def test_systems_with_different_queries_raise(made_up: Any) -> None:
-    with pytest.raises(MismatchError, match="one manifest"):
-        compare({"a": {0: made_up(1)}, "b": {0: made_up(1, per_city=64)}}, {})
-
-
-def test_empty_comparison_raises(made_up: Any) -> None:
-    with pytest.raises(ConfigError, match="at least one system"):
-        compare({}, {})
-    with pytest.raises(ConfigError, match="at least one seed"):
-        compare({"a": {}}, {})
-    with pytest.raises(ConfigError, match="'b'"):
-        compare({"a": {0: made_up(1)}}, {}, baseline="b")
+def test_html_escapes_names(comparison: Comparison) -> None:
+    html = comparison._repr_html_()
+    assert "&lt;b&gt;&amp;" in html
+    assert NASTY not in html
+    assert html.count("<table>") == html.count("</table>") == 2
+    assert "Paired difference from base" in html

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import Any
 
 import pytest
 
-from swclip.comparison.comparison import Comparison, compare
+from swclip.comparison.compare import compare
+from swclip.comparison.comparison import Comparison
 from swclip.comparison.detail_tables import (
     agreement_bars,
     agreement_table,
@@ -17,6 +17,8 @@ from swclip.comparison.detail_tables import (
     winner_sentences,
     winner_tables,
 )
+from swclip.comparison.document import Difference, Winner, Winners, Wins
+from swclip.comparison.mean_report import MeanReport
 
 
 @pytest.fixture(scope="module")
@@ -28,21 +30,25 @@ def comparison(made_up: Any) -> Comparison:
     return compare(runs, {}, reference="sw", resamples=40)
 
 
-def district(first: str | None, gap: dict[str, float | None] | None, n: int = 20) -> dict[str, Any]:
-    median = {"a": 10.0, "b": 12.0}
-    return {"n": n, "blocks": 9, "median": median, "first": first, "second": "b", "gap": gap, "difference": {}}
+def district(first: str | None, gap: Difference | None, n: int = 20) -> Winner:
+    median, second = {"a": 10.0, "b": 12.0}, None if first is None else "b"
+    return Winner(n=n, blocks=9, median=median, first=first, second=second, gap=gap, difference={})
+
+
+def gap(low: float | None, high: float | None) -> Difference:
+    return Difference(value=-2.0, low=low, high=high)
 
 
 def test_winner_tables_state_significance() -> None:
     regions = {
-        "significant": district("a", {"value": -2.0, "low": -3.0, "high": -1.0}, 40),
-        "not significant": district("a", {"value": -2.0, "low": -3.0, "high": 1.0}, 30),
-        "few blocks": district("a", {"value": -2.0, "low": None, "high": None}),
-        "tie": {**district(None, None, 10), "second": None},
+        "significant": district("a", gap(-3.0, -1.0), 40),
+        "not significant": district("a", gap(-3.0, 1.0), 30),
+        "few blocks": district("a", gap(None, None)),
+        "tie": district(None, None, 10),
     }
-    wins = {"a": {"regions": 3, "shown": 1}, "b": {"regions": 0, "shown": 0}}
-    document = {"winners": {"min_blocks": 8, "regions": regions, "wins": wins}}
-    table, rest = winner_tables(document)
+    wins = {"a": Wins(regions=3, shown=1), "b": Wins(regions=0, shown=0)}
+    winners = Winners(min_blocks=8, regions=regions, wins=wins)
+    table, rest = winner_tables(winners)
     assert rest is None
     rows = {row.cells[0].text: row.cells for row in table.rows}
     assert list(rows) == ["significant", "not significant", "few blocks", "tie"]
@@ -54,20 +60,19 @@ def test_winner_tables_state_significance() -> None:
         "10 m",
         "12 m",
     )
-    assert winner_sentences(document) == [
+    assert winner_sentences(winners) == [
         "System with the smallest median, by number of districts (4): a in 3 (1 significant)."
     ]
 
 
 def test_many_districts_are_folded_and_false_positives_counted() -> None:
-    gap = {"value": -2.0, "low": -3.0, "high": 1.0}
-    regions = {f"r{at:02d}": district("a", {**gap, "high": -1.0} if at == 3 else gap) for at in range(40)}
-    document = {"winners": {"min_blocks": 8, "regions": regions, "wins": {"a": {"regions": 40, "shown": 1}}}}
-    first, rest = winner_tables(document)
+    regions = {f"r{at:02d}": district("a", gap(-3.0, -1.0 if at == 3 else 1.0)) for at in range(40)}
+    winners = Winners(min_blocks=8, regions=regions, wins={"a": Wins(regions=40, shown=1)})
+    first, rest = winner_tables(winners)
     assert rest is not None
     assert (len(first.rows), len(rest.rows)) == (15, 25)
     text = "The intervals of 1 of 40 gaps exclude 0; without any differences, about 2 would exclude it by chance."
-    assert text in winner_sentences(document)
+    assert text in winner_sentences(winners)
 
 
 def test_agreement_bars_of_a_pair_in_either_order(comparison: Comparison) -> None:
@@ -98,26 +103,33 @@ def test_changes_by_pair(comparison: Comparison) -> None:
     assert len(gains.rows) == 10
 
 
-def test_further_figures_of_reports_that_have_them(comparison: Comparison) -> None:
-    document = deepcopy(comparison.document)
-    for system in document["systems"].values():
-        # A report of version 1 has none of these.
-        for key in ("ndcg_at_k", "geoscore", "regional", "spatial", "calibration"):
-            del system["mean"][key]
-    table, note = further_table(document)
-    assert table.columns == ["system", "recall@5", "recall@20", "MRR"]
-    assert "GeoScore" not in note
-    levels = [{"level": 0.5}, {"level": 0.8, "coverage": 0.81, "area_km2": {"median": 0.0123}}]
-    document["systems"]["plus"]["mean"] |= {
+def test_further_figures_of_reports_that_have_them(comparison: Comparison, full: Any) -> None:
+    document = comparison.document
+    # A report of version 1 has none of these.
+    absent = {"ndcg_at_k": None, "regional": None, "spatial": None, "calibration": None}
+    systems = {
+        name: system.model_copy(update={"mean": system.mean.model_copy(update=absent)})
+        for name, system in document.systems.items()
+    }
+    table, note = further_table(document.model_copy(update={"systems": systems}))
+    assert table.columns == ["system", "recall@5", "recall@20", "MRR", "GeoScore"]
+    assert "GeoScore" in note
+    assert "District gap" not in note
+    report = full.full_evaluation(n_queries=60, n_candidates=120).report
+    figures = MeanReport.of([report], report.intervals)
+    level = figures.coverage_at(0.8).model_copy(update={"coverage": 0.81})
+    level = level.model_copy(update={"area_km2": level.area_km2.model_copy(update={"median": 0.0123})})
+    measured = {
         "geoscore": 4800.2,
         "ndcg_at_k": {"20": 0.5},
-        "spatial": None,
-        "calibration": {"levels": levels},
+        "calibration": figures.calibration.model_copy(update={"levels": [level]}),
     }
-    table, note = further_table(document)
+    plus = systems["plus"]
+    systems["plus"] = plus.model_copy(update={"mean": plus.mean.model_copy(update=measured)})
+    table, note = further_table(document.model_copy(update={"systems": systems}))
     assert table.columns[4:] == ["nDCG@20", "GeoScore", "80 % coverage", "80 % area"]
     texts = {row.cells[0].text: [cell.text for cell in row.cells[4:]] for row in table.rows}
     assert texts["plus"] == ["0.500", "4,800", "81.0 %", "0.0123 km²"]
-    assert texts["clip"] == ["\N{EN DASH}"] * 4
+    dash = "\N{EN DASH}"
+    assert [texts["clip"][at] for at in (0, 2, 3)] == [dash, dash, dash]
     assert note.endswith("A dash means that the reports of the system do not have the figure.")
-    assert "GeoScore" in note

@@ -1,17 +1,14 @@
-"""Pooling over held-out cities and over seeds."""
+"""Pooling over held-out cities."""
 
 from __future__ import annotations
 
-import statistics
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from swclip.comparison.comparison import compare
-from swclip.comparison.pooling import mean_report, pool_evaluations, seed_spread
+from swclip.comparison.compare import compare
+from swclip.comparison.pooling import pool_evaluations
 from swclip.errors import InputError, MismatchError
 from swclip.evaluation.result import Evaluation
 from swclip.geo.distance import geodesic_m
@@ -83,7 +80,7 @@ def test_blocks_of_different_cities_differ(parts: list[Evaluation]) -> None:
 def test_pooled_systems_can_be_compared(parts: list[Evaluation]) -> None:
     pooled = pool_evaluations(parts)
     document = compare({"a": {0: pooled}, "b": {0: pooled, 1: pooled}}, {}, resamples=20).document
-    assert document["systems"]["b"]["difference"]["median"]["value"] == 0.0
+    assert document.from_baseline["b"].median.value == 0.0
 
 
 def test_repeated_query_raises(parts: list[Evaluation]) -> None:
@@ -91,33 +88,3 @@ def test_repeated_query_raises(parts: list[Evaluation]) -> None:
         pool_evaluations([parts[0], parts[0]])
     with pytest.raises(InputError, match="no evaluations"):
         pool_evaluations([])
-
-
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=5))
-def test_mean_report_averages_at_every_depth(values: list[float]) -> None:
-    reports = [{"a": {"b": value, "c": [value, 2 * value]}, "d": "same", "e": None} for value in values]
-    mean = mean_report(reports)
-    expected = sum(values) / len(values)
-    assert mean["a"]["b"] == pytest.approx(expected, abs=1e-6)
-    assert mean["a"]["c"] == pytest.approx([expected, 2 * expected], abs=1e-6)
-    assert (mean["d"], mean["e"]) == ("same", None)
-
-
-def test_mean_report_of_other_values_and_missing_keys() -> None:
-    assert mean_report([{"a": "x", "b": 1}, {"a": "y"}]) == {"a": None}
-    assert mean_report([{"n": 7}, {"n": 7}]) == {"n": 7}
-    assert mean_report([{"n": True}, {"n": False}]) == {"n": None}
-
-
-def test_seed_spread_is_the_sample_standard_deviation() -> None:
-    medians, shares = [10.0, 14.0, 30.0], [0.5, 0.25, 0.75]
-    reports = [
-        {"error_m": {"median": m, "mean": 2 * m}, "accuracy_within_m": dict.fromkeys(("25", "50", "100"), share)}
-        for m, share in zip(medians, shares, strict=True)
-    ]
-    spread = seed_spread(reports)
-    assert spread is not None
-    assert spread["error_m"]["median"] == pytest.approx(statistics.stdev(medians))
-    assert spread["error_m"]["mean"] == pytest.approx(2 * statistics.stdev(medians))
-    assert spread["accuracy_within_m"]["50"] == pytest.approx(statistics.stdev(shares))
-    assert seed_spread(reports[:1]) is None

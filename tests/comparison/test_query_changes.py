@@ -41,14 +41,14 @@ def test_agreement_equals_a_loop_over_pairs_of_seeds(radius: int) -> None:
                 kind = {(1, 1): "both", (1, 0): "only_first", (0, 1): "only_second", (0, 0): "neither"}
                 count[kind[x <= radius, y <= radius]] += 1
     found = agreement(a, b, radius)
-    assert found == pytest.approx({key: value / (6 * N) for key, value in count.items()})
-    assert sum(found.values()) == pytest.approx(1.0)
+    assert dict(found) == pytest.approx({key: value / (6 * N) for key, value in count.items()})
+    assert sum(dict(found).values()) == pytest.approx(1.0)
     turned = agreement(b, a, radius)
-    assert (turned["both"], turned["only_first"]) == pytest.approx((found["both"], found["only_second"]))
+    assert (turned.both, turned.only_first) == pytest.approx((found.both, found.only_second))
 
 
 def test_radius_is_inclusive() -> None:
-    assert agreement(np.array([[100.0]]), np.array([[100.1]]), 100.0)["only_first"] == 1.0
+    assert agreement(np.array([[100.0]]), np.array([[100.1]]), 100.0).only_first == 1.0
 
 
 def test_query_changes_equal_sorting() -> None:
@@ -59,29 +59,29 @@ def test_query_changes_equal_sorting() -> None:
     }
     ratio = [math.log(max(x, 10.0) / max(y, 10.0)) for x, y in zip(typical["a"], typical["b"], strict=True)]
     order = sorted(range(N), key=lambda row: ratio[row])
-    assert [row["image_id"] for row in found["gains"]] == [f"q{row:02d}" for row in order[:10]]
-    assert [row["image_id"] for row in found["losses"]] == [f"q{row:02d}" for row in order[::-1][:10]]
-    best = found["gains"][0]
-    assert best["error_m"] == pytest.approx(typical["a"][order[0]])
-    assert best["against_m"] == pytest.approx(typical["b"][order[0]])
-    assert best["change_m"] == pytest.approx(best["error_m"] - best["against_m"])
-    assert best["times"] == pytest.approx(math.exp(-ratio[order[0]]))
-    assert best["region"] == ("York", "Leeds")[order[0] % 2]
+    assert [row.image_id for row in found.gains] == [f"q{row:02d}" for row in order[:10]]
+    assert [row.image_id for row in found.losses] == [f"q{row:02d}" for row in order[::-1][:10]]
+    best = found.gains[0]
+    assert best.error_m == pytest.approx(typical["a"][order[0]])
+    assert best.against_m == pytest.approx(typical["b"][order[0]])
+    assert best.change_m == pytest.approx(best.error_m - best.against_m)
+    assert best.times == pytest.approx(math.exp(-ratio[order[0]]))
+    assert best.region == ("York", "Leeds")[order[0] % 2]
     halved = [
         max(x, 10.0) <= 0.5 * max(y, 10.0)
         for run in systems["a"].tolist()
         for x, y in zip(run, systems["b"][0].tolist(), strict=True)
     ]
-    assert found["nearer"] == pytest.approx(statistics.mean(halved))
+    assert found.nearer == pytest.approx(statistics.mean(halved))
 
 
 def test_errors_below_ten_metres_are_equal_and_factor_is_inclusive() -> None:
     a, b = np.array([[1.0, 20.0, 40.0]]), np.array([[9.0, 10.0, 80.0]])
     frame = FRAME.iloc[:3]
     found = query_changes(frame, {"a": a, "b": b}, "a", "b")
-    assert [row["image_id"] for row in found["gains"]] == ["q02"]
-    assert [row["image_id"] for row in found["losses"]] == ["q01"]
-    assert (found["nearer"], found["farther"]) == pytest.approx((1 / 3, 1 / 3))
+    assert [row.image_id for row in found.gains] == ["q02"]
+    assert [row.image_id for row in found.losses] == ["q01"]
+    assert (found.nearer, found.farther) == pytest.approx((1 / 3, 1 / 3))
     assert log_ratio(np.array([9.0]), np.array([1.0])).tolist() == [0.0]
 
 
@@ -89,9 +89,9 @@ def test_errors_below_ten_metres_are_equal_and_factor_is_inclusive() -> None:
 def test_reversed_pair_swaps_gains_and_losses(seed: int, s: int, t: int) -> None:
     systems = {"a": errors(seed, s), "b": errors(seed + 1, t)}
     there, back = query_changes(FRAME, systems, "a", "b"), query_changes(FRAME, systems, "b", "a")
-    assert (there["nearer"], there["farther"]) == (back["farther"], back["nearer"])
-    assert [row["image_id"] for row in there["gains"]] == [row["image_id"] for row in back["losses"]]
-    assert [row["change_m"] for row in there["losses"]] == [-row["change_m"] for row in back["gains"]]
+    assert (there.nearer, there.farther) == (back.farther, back.nearer)
+    assert [row.image_id for row in there.gains] == [row.image_id for row in back.losses]
+    assert [row.change_m for row in there.losses] == [-row.change_m for row in back.gains]
 
 
 def test_changes_between_seeds_is_the_mean_over_ordered_pairs() -> None:

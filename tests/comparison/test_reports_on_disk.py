@@ -236,7 +236,7 @@ def test_changed_files_are_left_out_with_a_note(made_up: Any, data_folder: Path)
 
 def test_reports_of_different_splits_have_no_common_gallery(made_up: Any, data_folder: Path) -> None:
     comparison = compared(made_up, data_folder)
-    del comparison.document["made_with"]["splits"]
+    del comparison.document.made_with["splits"]
     assert candidates(find_comparison_data(comparison).comparison) == [0, 0]
     with pytest.raises(MismatchError, match="the reports have different splits"):
         find_comparison_data(comparison, splits=data_folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from fixtures.reports import leaves
 from swclip.comparison.pooling import pool_evaluations
 from swclip.errors import ArtefactError
 from swclip.evaluation.measure import MeasureConfig
@@ -64,15 +65,6 @@ def test_the_golden_evaluation_gives_the_golden_report(made_up: Callable[..., Ev
 
 def golden_evaluation(made_up: Callable[..., Evaluation]) -> Evaluation:
     return made_up(3, per_city=40, cities={"York": (53.96, -1.0873)}, config=MeasureConfig(resamples=20))
-
-
-def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every leaf of a document with its path of keys, in order."""
-    if isinstance(value, dict | list):
-        for at, part in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from leaves(part, f"{key}/{at}")
-    else:
-        yield key, value
 
 
 def test_a_report_is_immutable(evaluation: Evaluation) -> None:

@@ -12,7 +12,7 @@ from pyproj import Transformer
 
 import swclip
 from swclip.cli.app import run
-from swclip.comparison.page import write_benchmark_page
+from swclip.comparison.page import write_comparison_page
 from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import Splits, read_splits
 from swclip.evaluation.measure import MeasureConfig
@@ -42,10 +42,10 @@ def test_evaluations_with_and_without_a_gallery_are_compared(tmp_path: Path) -> 
     far = swclip.evaluate_predictions(predictions(200.0), gallery=gallery_file, config=QUICK)
     for reports in ({"near": near, "far": far}, {"near": near, "again": swclip.evaluate_predictions(predictions(9.0))}):
         comparison = swclip.compare(reports, resamples=20)
-        assert comparison.document["systems"]["near"]["mean"]["error_m"] == near.report.error_m.model_dump()
-        assert (comparison.document["curves"]["floor"] is None) == ("far" not in reports)
+        assert comparison.document.systems["near"].mean.error_m == near.report.error_m
+        assert (comparison.document.curves.floor is None) == ("far" not in reports)
         page = tmp_path / "page.html"
-        write_benchmark_page(page, comparison, title="both")
+        write_comparison_page(page, comparison, title="both")
         assert "NaN" not in page.read_text(encoding="utf-8").split('id="data">')[1].split("</script>")[0]
 
 

@@ -17,7 +17,7 @@ from swclip.calibration.region_cells import RegionCells
 from swclip.data.grouping import group_numbers
 from swclip.errors import MismatchError
 from swclip.geo.coordinates import LocalFrame
-from swclip.metrics.coverage_parts import CalibrationReport
+from swclip.metrics.calibration import CalibrationReport
 from swclip.metrics.region_coverage import THRESHOLDS, RegionMeter
 from swclip.retrieval.region_fit import split_blocks
 

@@ -8,9 +8,10 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from swclip.reporting.inline_svg import inline_svg, page_charts
+from swclip.reporting.page import ErrorCurve
 from swclip.reporting.plots import Chart, Series, error_chart, percent_axis
 
-CURVE = {"x": [2.0, 30.0, 400.0], "y": [50.0, 75.0, 100.0]}
+CURVE = ErrorCurve(x=[2.0, 30.0, 400.0], y=[50.0, 75.0, 100.0])
 NASTY = '</script><script>alert("x")</script>&amp;'
 
 
@@ -67,7 +68,7 @@ def test_chart_has_a_description_and_tooltips() -> None:
 
 def test_long_series_is_thinned_and_keeps_its_ends() -> None:
     x = [float(value) for value in range(1, 301)]
-    curve = {"x": x, "y": [value / 3.0 for value in x]}
+    curve = ErrorCurve(x=x, y=[value / 3.0 for value in x])
     chart = page_charts([error_chart("c", [("a", curve, "#0b5cad", "solid", 2.0)])])["c"]
     [(name, values)] = chart.values
     assert (name, len(values)) == ("", 25)

@@ -25,7 +25,7 @@ from swclip.evaluation.frames import COVERAGE_COLUMNS, SPATIAL_COLUMNS
 from swclip.evaluation.measure import MeasureConfig
 from swclip.evaluation.report import read_report
 from swclip.evaluation.result import Evaluation
-from swclip.metrics.coverage_parts import CalibrationReport
+from swclip.metrics.calibration import CalibrationReport
 from swclip.metrics.spatial import Spatial
 from swclip.reporting.figures import FIGURES
 from swclip.reporting.notebook import EvaluationReport

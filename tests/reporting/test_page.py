@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swclip.comparison.align import restricted
+from swclip.comparison.compare import compare
 from swclip.comparison.compare_reports import compare_reports
-from swclip.comparison.comparison import compare
-from swclip.comparison.page import write_benchmark_page, write_compare
+from swclip.comparison.page import write_comparison, write_comparison_page
 from swclip.evaluation.result import Evaluation
 from swclip.reporting.page import MetreScale, error_curve
 from swclip.reporting.report import write_report_page
@@ -90,14 +90,14 @@ def pages(made_up: Any, draw_photographs: Any, tmp_path_factory: pytest.TempPath
     alone = made_up(2, per_city=120, cities={"nowhere": (52.2, 0.12)})  # one area without a city
     alone.predictions["city"] = None
     write_report_page(folder / "bare.html", alone, title="bare", leakage={"anything": {"else": 1}})
-    write_benchmark_page(
+    write_comparison_page(
         folder / "benchmark.html", compare(runs, made, resamples=50), manifest=manifest, leakage=LEAKAGE
     )
-    write_benchmark_page(folder / "one.html", compare({"clip": runs["clip"]}, made, resamples=50))
+    write_comparison_page(folder / "one.html", compare({"clip": runs["clip"]}, made, resamples=50))
     # As from reports on disk: no candidates, and figures of a subset of the queries.
     few = without_candidates(restricted(runs["clip"][1], np.arange(5, 28)))
     compared = compare_reports({"clip": few, NASTY: without_candidates(evaluation)}, common=True, resamples=50)
-    write_compare(folder, compared, manifest=manifest)
+    write_comparison(folder, compared, "compare", manifest=manifest)
     return {path.stem: path for path in folder.glob("*.html")}
 
 
@@ -232,10 +232,10 @@ def test_report_page_has_hierarchy_levels_where_measured(made_up: Any, tmp_path:
 @given(st.lists(st.floats(0, 1e7), min_size=1, max_size=900))
 def test_error_curve_is_the_empirical_cdf(values: list[float]) -> None:
     curve = error_curve(values)
-    assert len(curve["x"]) <= 300
-    assert curve["y"] == sorted(curve["y"])
-    assert curve["y"][-1] == 100.0
-    for x, y in zip(curve["x"], curve["y"], strict=True):
+    assert len(curve.x) <= 300
+    assert curve.y == sorted(curve.y)
+    assert curve.y[-1] == 100.0
+    for x, y in zip(curve.x, curve.y, strict=True):
         # x is rounded to four figures: compare with the shares just below and just above it.
         below = 100.0 * sum(max(value, 1.0) < x * 0.999 for value in values) / len(values)
         above = 100.0 * sum(max(value, 1.0) <= x * 1.001 for value in values) / len(values)

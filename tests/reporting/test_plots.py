@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swclip.reporting.page import ErrorCurve
 from swclip.reporting.plots import (
     Chart,
     Series,
@@ -24,7 +25,7 @@ from swclip.reporting.plots import (
 )
 from swclip.reporting.units import distance
 
-CURVE = {"x": [2.0, 30.0, 400.0], "y": [50.0, 75.0, 100.0]}
+CURVE = ErrorCurve(x=[2.0, 30.0, 400.0], y=[50.0, 75.0, 100.0])
 
 
 def curves(*names: str) -> Chart:
@@ -49,7 +50,7 @@ def test_linear_axis_has_a_few_round_ticks(high: float) -> None:
 
 
 def test_error_chart_spans_all_curves() -> None:
-    near, far = {"x": [2.0, 30.0], "y": [50.0, 100.0]}, {"x": [5.0, 4_000.0], "y": [50.0, 100.0]}
+    near, far = ErrorCurve(x=[2.0, 30.0], y=[50.0, 100.0]), ErrorCurve(x=[5.0, 4_000.0], y=[50.0, 100.0])
     chart = error_chart("c", [("a", near, "#000", "solid", 2.0), ("b", far, "#111", "dash", 1.0)])
     assert chart.x.high > 4_000.0
     assert chart.series[0].labels == ["50.0 % within 2.0 m", "100.0 % within 30 m"]

@@ -46,7 +46,7 @@ def benchmark(
     """
     from swclip.api.runs import benchmark as run_benchmark
     from swclip.cli.console import command_line, console, print_table
-    from swclip.comparison.comparison import comparison_table
+    from swclip.comparison.tables import console_table
 
     done = run_benchmark(
         manifest,
@@ -64,10 +64,10 @@ def benchmark(
     )
     single = len(done.comparisons) == 1 and done.files == [out / "benchmark.json"]
     for name, comparison in done.comparisons.items():
-        title, columns, rows = comparison_table(comparison.document)
+        title, columns, rows = console_table(comparison.document)
         print_table(title if single else f"{name}: {title}", columns, rows)
     if done.pooled is not None:
-        title, columns, rows = comparison_table(done.pooled.document)
+        title, columns, rows = console_table(done.pooled.document)
         print_table(f"All cities, each left out once: {title}", columns, rows)
     for path in done.files:
         console.print(f"Open {path.with_suffix('.html')} in a browser.", markup=False)

@@ -44,9 +44,9 @@ def compare(
     """
     from swclip.cli.console import command_line, console, print_table
     from swclip.comparison.compare_reports import compare_reports
-    from swclip.comparison.comparison import comparison_table
-    from swclip.comparison.page import write_compare
+    from swclip.comparison.page import write_comparison
     from swclip.comparison.reports_on_disk import find_comparison_data
+    from swclip.comparison.tables import console_table
 
     compared = compare_reports(
         reports,
@@ -58,14 +58,15 @@ def compare(
         command=command_line(),
     )
     page_data = find_comparison_data(compared, manifest=manifest, splits=splits)
-    written = write_compare(
+    written = write_comparison(
         out,
         page_data.comparison,
+        "compare",
         manifest=page_data.manifest if photographs else None,
         leakage=page_data.leakage,
     )
-    print_table(*comparison_table(compared.document))
-    for note in [*compared.document["notes"], *page_data.notes]:
+    print_table(*console_table(compared.document))
+    for note in [*compared.document.notes, *page_data.notes]:
         console.print(f"Note: {note}", markup=False)
     console.print(f"Open {out / 'compare.html'} in a browser.", markup=False)
     print(written)

@@ -15,8 +15,7 @@ from swclip.evaluation.report import Report
 from swclip.evaluation.result import Evaluation
 from swclip.geo.distance import geodesic_m
 from swclip.metrics.baselines import BaselineFigures, Baselines
-from swclip.metrics.district_errors import district_gap, errors_by_district
-from swclip.metrics.error_report import error_report
+from swclip.metrics.error_report import district_gap, error_report, errors_by_district
 from swclip.metrics.localization_error import mean_reciprocal_rank, recall_at_k
 from swclip.metrics.parts import Figures
 from swclip.reporting.units import metres
@@ -146,8 +145,6 @@ def _with_districts_of(
 
 def _partition(blocks: Any) -> Int64[np.ndarray, " q"]:
     """Number blocks by first occurrence, independent of their names."""
-    import pandas as pd
-
     codes: Int64[np.ndarray, " q"] = pd.factorize(blocks.astype(str))[0].astype(np.int64)
     return codes
 

@@ -20,7 +20,8 @@ from swclip.comparison.benchmark_runs import (
     system_config,
     system_name,
 )
-from swclip.comparison.comparison import Comparison, compare
+from swclip.comparison.compare import compare
+from swclip.comparison.comparison import Comparison
 from swclip.comparison.jobs import Failure, failures_as_error, run_all
 from swclip.comparison.pooling import pool_evaluations
 from swclip.data.manifest import Manifest

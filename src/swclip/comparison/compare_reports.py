@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from swclip.comparison.align import align
-from swclip.comparison.comparison import Comparison, Seed, compare
+from swclip.comparison.compare import Seed, compare
+from swclip.comparison.comparison import Comparison
 from swclip.comparison.reports_on_disk import named_folders, read_report, report_folders
 from swclip.errors import ConfigError, MismatchError
 from swclip.evaluation.result import Evaluation
@@ -83,9 +84,9 @@ def compare_reports(
     read = {name: _read(name, sources) for name, sources in _by_name(reports).items()}
     if sum(map(len, read.values())) < 2:
         raise ConfigError("a comparison needs at least two reports; give another one.")
-    for what, name in (("baseline", baseline), ("reference", reference)):
+    for role, name in (("baseline", baseline), ("reference", reference)):
         if name is not None and name not in read:
-            raise ConfigError(f"{what} {name!r} is not among the systems; choose one of {', '.join(read)}.")
+            raise ConfigError(f"{role} {name!r} is not among the systems; choose one of {', '.join(read)}.")
     labelled = {name: _by_seed(name, of_system) for name, of_system in read.items()}
     sources = {
         name: {seed_: _name(name, report) for seed_, report in seeds.items()} for name, seeds in labelled.items()

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from swclip.comparison.comparison import Comparison
-from swclip.comparison.curves import curves_chart, sorted_systems, write_curves
+from swclip.comparison.comparison import Comparison, curves_chart, write_curves
 from swclip.comparison.detail_tables import (
     agreement_bars,
     agreement_table,
@@ -21,14 +20,14 @@ from swclip.comparison.detail_tables import (
     winner_sentences,
     winner_tables,
 )
+from swclip.comparison.document import ComparisonDocument
 from swclip.comparison.findings import statistical_summary
-from swclip.comparison.pooling import baselines_of, with_gallery
+from swclip.comparison.mean_report import MeanReport, with_gallery
 from swclip.comparison.query_changes import log_ratio, median_over_seeds_m
 from swclip.comparison.tables import accuracy_table, difference_table, district_table, estimator_table, system_table
 from swclip.data.manifest import Manifest
 from swclip.evaluation.report import Report
 from swclip.files import atomic_file, write_json
-from swclip.metrics.error_report import Intervals
 from swclip.reporting.examples import PER_KIND, Album, Example, pick_rows
 from swclip.reporting.inline_svg import page_charts
 from swclip.reporting.map_data import map_data
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 _ORACLE = "The dashed line is the oracle error, the best achievable with this gallery. "
 
 
-def write_benchmark_page(
+def write_comparison_page(
     path: str | os.PathLike[str],
     comparison: Comparison,
     *,
@@ -67,18 +66,16 @@ def write_benchmark_page(
         DiskFullError: The disk is full; an existing file is unchanged.
         InputError: The folder cannot be written.
     """
-    document = comparison.document
-    systems = {name: document["systems"][name]["mean"] for name in sorted_systems(document)}
+    document, systems = comparison.document, comparison.document.means
     baseline, reference = comparison.baseline, comparison.reference
     first = with_gallery([systems[baseline], *systems.values()])
-    best = min(systems, key=lambda name: float(systems[name]["error_m"]["median"]))
+    best = next(iter(systems))
     other = baseline if best != baseline else next((name for name in systems if name != baseline), baseline)
-    styles = {name: line_style(at) for at, name in enumerate(document["systems"])}
+    styles = {name: line_style(at) for at, name in enumerate(document.systems)}
     firsts = {name: next(iter(comparison.evaluations[name].values())) for name in systems}
     map_ = map_data(firsts, np.random.default_rng(seed))
-    marks = [_mark(name, report, styles[name][0]) for name, report in systems.items()]
-    baselines = baselines_of(first)
-    marks += reference_marks(baselines)
+    marks = [_mark(name, mean, styles[name][0]) for name, mean in systems.items()]
+    marks += reference_marks(first.baselines)
     setting = _setting(comparison, first)
     examples: dict[str, list[Example]] = {"gains": [], "losses": []}
     if manifest is not None and best != other:
@@ -103,31 +100,31 @@ def write_benchmark_page(
         "contents": contents,
         "marks": marks,
         "scale": scale_for(marks),
-        "baselines_note": baselines_note(baselines),
+        "baselines_note": baselines_note(first.baselines),
         "seeds_note": f"mean of {seeds} seeds" if seeds > 1 else "one seed",
         "several_seeds": seeds > 1,
         "seeds": seeds,
-        "parts": first.get("parts"),
+        "parts": first.parts,
         "findings": statistical_summary(document),
         "systems": system_table(document),
         "differences": [
-            (name, difference_table(document, key))
-            for name, key in ((baseline, "difference"), (reference, "difference_from_reference"))
-            if name is not None and len(systems) > 1
+            (name, difference_table(differences))
+            for name, differences in ((baseline, document.from_baseline), (reference, document.from_reference))
+            if differences
         ],
         "estimators": estimator_table(document),
         "charts": page_charts([curves_chart(document)], full_width=("error-curve",)),
-        "curve_note": f"{'Seeds are pooled. ' if seeds > 1 else ''}{_ORACLE if document['curves']['floor'] else ''}"
+        "curve_note": f"{'Seeds are pooled. ' if seeds > 1 else ''}{_ORACLE if document.curves.floor else ''}"
         f"{answerable_text(setting)}",
         "map_note": f"{'One seed of each system. ' if seeds > 1 else ''}{map_note(map_['left_out'])}",
         "accuracy": accuracy_table(document),
         "districts": district_table(document),
-        "notes": document["notes"],
+        "notes": document.notes,
         "several_systems": len(systems) > 1,
         "further": further,
         "further_note": further_note,
         "common_setting": "The same queries for all systems"
-        if "reports" in document["made_with"]
+        if "reports" in document.made_with
         else "The same photographs, splits and candidates for all systems",
         "candidates_shown": len(firsts[baseline].candidates) > 0,
         **(_query_by_query(document, best, other) if len(systems) > 1 else {}),
@@ -136,67 +133,67 @@ def write_benchmark_page(
         "other": other,
         "leakage": leakage_section(leakage),
         "provenance": provenance_rows(setting),
-        "block": first["intervals"]["block"],
-        "random_draws": None if baselines.random is None else baselines.random.draws,
+        "block": first.intervals.block,
+        "random_draws": first.baselines.random and first.baselines.random.draws,
     }
     write_page(path, "benchmark.html.j2", page, {"map": map_, "map_system": best})
 
 
-def _setting(comparison: Comparison, mean: Mapping[str, Any]) -> Report:
+def _setting(comparison: Comparison, mean: MeanReport) -> Report:
     """A report that describes the setting of a comparison: that of one seed, with the provenance of the comparison.
 
     Args:
         comparison: The comparison.
         mean: The mean report of the system whose gallery the page describes.
     """
-    means = {name: system["mean"] for name, system in comparison.document["systems"].items()}
-    name = next(name for name, of_system in means.items() if of_system is mean)
+    name = next(name for name, system in comparison.document.systems.items() if system.mean is mean)
     report = next(iter(comparison.evaluations[name].values())).report
     return report.model_copy(
         update={
-            "estimator": mean["estimator"],
-            "intervals": Intervals.model_validate(mean["intervals"]),
+            "estimator": mean.estimator,
+            "intervals": mean.intervals,
             # The posteriors differ by system; benchmark.json has them in the reports of the seeds.
             "posterior": None,
-            "made_with": comparison.document["made_with"],
+            "made_with": comparison.document.made_with,
         }
     )
 
 
-def _query_by_query(document: Mapping[str, Any], best: str, other: str) -> dict[str, Any]:
-    winners, more_winners = winner_tables(document)
+def _query_by_query(document: ComparisonDocument, best: str, other: str) -> dict[str, Any]:
+    winners, more_winners = winner_tables(document.winners)
     return {
         "winners": winners,
         "more_winners": more_winners,
-        "winner_sentences": winner_sentences(document),
+        "winner_sentences": winner_sentences(document.winners),
         "agreement": agreement_bars(document, best, other),
-        "more_agreement": agreement_table(document) if len(document["pairs"]) > 1 else None,
+        "more_agreement": agreement_table(document) if len(document.pairs) > 1 else None,
         "changes_table": changes_table(document),
         "changes_by_pair": changes_by_pair(document, best, other),
     }
 
 
 def _summary(comparison: Comparison, best: str, other: str) -> str:
-    systems = comparison.document["systems"]
-    mean = systems[best]["mean"]
+    systems = comparison.document.systems
+    mean, against = systems[best].mean, systems[other].mean
     text = (
-        f"{best} locates half of the queries within {distance(mean['error_m']['median'])} of their true position and "
-        f"{percent(mean['accuracy_within_m']['100'])} within 100 m"
+        f"{best} locates half of the queries within {distance(mean.error_m.median)} of their true position and "
+        f"{percent(mean.accuracy_within_m['100'])} within 100 m"
     )
     if best == other:
         return f"{text}."
-    against = systems[other]["mean"]
-    median, share = against["error_m"]["median"], against["accuracy_within_m"]["100"]
-    text += f"; for {other} these are {distance(median)} and {percent(share)}."
-    pair = systems[best if other == comparison.baseline else other].get("difference", {}).get("median")
-    if pair is not None and pair["low"] <= 0.0 <= pair["high"]:
-        text += " The difference of the medians is not significant on these queries."
+    text += f"; for {other} these are {distance(against.error_m.median)} and "
+    text += f"{percent(against.accuracy_within_m['100'])}."
+    difference = systems[best if other == comparison.baseline else other].difference
+    if difference is not None and difference.median.interval is not None:
+        low, high = difference.median.interval
+        if low <= 0.0 <= high:
+            text += " The difference of the medians is not significant on these queries."
     return text
 
 
-def _mark(name: str, report: Mapping[str, Any], colour: str) -> Mark:
-    low, high = report["intervals"]["error_m"]["median"]
-    return Mark(name, report["error_m"]["median"], low, high, colour)
+def _mark(name: str, mean: MeanReport, colour: str) -> Mark:
+    low, high = mean.intervals.error_m.median
+    return Mark(name, mean.error_m.median, low, high, colour)
 
 
 def _examples(comparison: Comparison, best: str, other: str, manifest: Manifest) -> dict[str, list[Example]]:
@@ -222,28 +219,47 @@ def _example(album: Album, row: pd.Series[Any], errors_m: Mapping[str, float]) -
     return album.example(row, {name: float(error) for name, error in errors_m.items()})
 
 
+Kind = Literal["benchmark", "compare"]
+
+_CURVES = {"benchmark": "error-curves", "compare": "curves"}
 _LONGEST_TITLE = 60
 
 
-def write_benchmark(
+def write_comparison(
     folder: Path,
     comparison: Comparison,
+    kind: Kind,
     *,
     manifest: Manifest | None = None,
     leakage: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write the comparison of a benchmark: benchmark.json, benchmark.html, moved.csv, error-curves.png and .svg.
+    """Write the files of a comparison.
+
+    Of a benchmark these are benchmark.json, benchmark.html, moved.csv, error-curves.png and .svg; of reports
+    compare.json, compare.html, moved.csv, curves.png and .svg. The JSON file has the document, and `reading`, the
+    statistical summary.
 
     Args:
         folder: Output folder.
-        comparison: The comparison; benchmark.json has its document and `reading`, the statistical summary.
+        comparison: The comparison.
+        kind: Whether it is of a benchmark or of reports.
         manifest: Photographs of the examples; without it the page shows none.
         leakage: Leakage report of the splits, where there is one.
 
     Returns:
-        The path of benchmark.json, which is written last.
+        The path of the JSON file, which is written last.
     """
-    return _write(folder, "benchmark", "error-curves", comparison, manifest, leakage)
+    target = folder / f"{kind}.json"
+    # An interruption must not leave figures of an earlier comparison beside a new page.
+    target.unlink(missing_ok=True)
+    title = "Benchmark" if kind == "benchmark" else _title(list(comparison.evaluations))
+    write_comparison_page(folder / f"{kind}.html", comparison, manifest=manifest, leakage=leakage, title=title)
+    write_curves([folder / f"{_CURVES[kind]}.{ending}" for ending in ("png", "svg")], comparison.document)
+    with atomic_file(folder / "moved.csv") as beside:
+        comparison.query_changes.to_csv(beside, index=False, float_format="%.10g")
+    document = comparison.document.model_copy(update={"reading": statistical_summary(comparison.document)})
+    write_json(target, document.as_dict())
+    return target
 
 
 def write_benchmarks(folder: Path, benchmark: Benchmark, manifest: Manifest, splits: Sequence[Splits]) -> list[Path]:
@@ -261,59 +277,17 @@ def write_benchmarks(folder: Path, benchmark: Benchmark, manifest: Manifest, spl
     leakage = {one.path.stem: one.leakage for one in splits}
     if len(splits) > 1:
         (folder / "benchmark.json").unlink(missing_ok=True)  # of other splits, or of runs that failed this time
-    files = [
-        write_benchmark(
-            folder if len(splits) == 1 else folder / name, comparison, manifest=manifest, leakage=leakage[name]
-        )
-        for name, comparison in benchmark.comparisons.items()
-    ]
+    files = []
+    for name, comparison in benchmark.comparisons.items():
+        into = folder if len(splits) == 1 else folder / name
+        files.append(write_comparison(into, comparison, "benchmark", manifest=manifest, leakage=leakage[name]))
     if benchmark.pooled is not None:
-        files.append(write_benchmark(folder, benchmark.pooled, manifest=manifest))
+        files.append(write_comparison(folder, benchmark.pooled, "benchmark", manifest=manifest))
     return files
 
 
-def write_compare(
-    folder: Path,
-    comparison: Comparison,
-    *,
-    manifest: Manifest | None = None,
-    leakage: Mapping[str, Any] | None = None,
-) -> Path:
-    """Write the comparison of reports: compare.json, compare.html, moved.csv, curves.png and curves.svg.
-
-    Args:
-        folder: Output folder.
-        comparison: The comparison; compare.json has its document and `reading`, the statistical summary.
-        manifest: Photographs of the examples; without it the page shows none.
-        leakage: Leakage report of the splits, where there is one.
-
-    Returns:
-        The path of compare.json, which is written last.
-    """
-    names = list(comparison.evaluations)
-    title = f"Comparison of {' and '.join([', '.join(names[:-1]), names[-1]] if len(names) > 1 else names)}"
-    if len(title) > _LONGEST_TITLE:
-        title = f"Comparison of {len(names)} systems"
-    elif len(names) == 1:
-        title = f"Seeds of {names[0]}"
-    return _write(folder, "compare", "curves", comparison, manifest, leakage, title=title)
-
-
-def _write(
-    folder: Path,
-    stem: str,
-    curves: str,
-    comparison: Comparison,
-    manifest: Manifest | None,
-    leakage: Mapping[str, Any] | None,
-    title: str = "Benchmark",
-) -> Path:
-    target = folder / f"{stem}.json"
-    # An interruption must not leave figures of an earlier comparison beside a new page.
-    target.unlink(missing_ok=True)
-    write_benchmark_page(folder / f"{stem}.html", comparison, manifest=manifest, leakage=leakage, title=title)
-    write_curves([folder / f"{curves}.{ending}" for ending in ("png", "svg")], comparison.document)
-    with atomic_file(folder / "moved.csv") as beside:
-        comparison.query_changes.to_csv(beside, index=False, float_format="%.10g")
-    write_json(target, {**comparison.document, "reading": statistical_summary(comparison.document)})
-    return target
+def _title(systems: Sequence[str]) -> str:
+    if len(systems) == 1:
+        return f"Seeds of {systems[0]}"
+    title = f"Comparison of {', '.join(systems[:-1])} and {systems[-1]}"
+    return title if len(title) <= _LONGEST_TITLE else f"Comparison of {len(systems)} systems"

@@ -1,9 +1,8 @@
-"""Pool the evaluations of a system: over held-out cities, and over seeds."""
+"""Pool the evaluations of a system over held-out cities."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -170,58 +169,3 @@ def _sum(values: Sequence[int | None]) -> int | None:
 
 def _positions(frame: pd.DataFrame) -> Float64[np.ndarray, "n 2"]:
     return frame[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
-
-
-_SPREAD = (("error_m", ("median", "mean")), ("accuracy_within_m", ("25", "50", "100")))
-
-
-def mean_report(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Average the numbers of several reports at every depth.
-
-    Other values are kept where all reports agree and are None where they differ; keys that a report lacks are left out.
-
-    Args:
-        reports: At least one.
-
-    Example:
-        >>> seeds = [{"error_m": {"mean": error}, "estimator": "mode"} for error in (10.0, 20.0)]
-        >>> mean_report(seeds)
-        {'error_m': {'mean': 15.0}, 'estimator': 'mode'}
-    """
-    shared = [key for key in reports[0] if all(key in report for report in reports)]
-    return {key: _mean_of_figures([report[key] for report in reports]) for key in shared}
-
-
-def seed_spread(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Standard deviation over seeds (n - 1) of the headline figures; None with one seed."""
-    if len(reports) < 2:
-        return None
-    return {
-        group: {key: float(np.std([report[group][key] for report in reports], ddof=1)) for key in keys}
-        for group, keys in _SPREAD
-    }
-
-
-def _mean_of_figures(values: Sequence[Any]) -> Any:
-    if all(isinstance(value, Mapping) for value in values):
-        return mean_report(values)
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        same = all(value == values[0] for value in values)
-        return values[0] if same else float(np.mean(values))
-    if all(isinstance(value, list) and len(value) == len(values[0]) for value in values):
-        return [_mean_of_figures(items) for items in zip(*values, strict=True)]
-    return values[0] if all(value == values[0] for value in values) else None
-
-
-def with_gallery(reports: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The first report with a known gallery, and so an oracle error and baselines; the first report where none has one.
-
-    Coordinates of other tools have no gallery.
-    """
-    reports = list(reports)
-    return next((report for report in reports if report["baselines"].get("floor")), reports[0])
-
-
-def baselines_of(mean: Mapping[str, Any]) -> Baselines:
-    """The baselines of a mean report; documents of earlier versions omit unknown baselines."""
-    return Baselines.model_validate({**dict.fromkeys(Baselines.model_fields), **mean["baselines"]})

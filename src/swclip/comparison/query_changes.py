@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float64
+
+from swclip.comparison.document import Agreement, QueryChange, QueryChanges
 
 Errors = Float64[np.ndarray, "s q"]
 
@@ -19,7 +20,7 @@ FACTOR = 2.0
 PER_SIDE = 10
 
 
-def agreement(a_m: Errors, b_m: Errors, radius_m: float) -> dict[str, float]:
+def agreement(a_m: Errors, b_m: Errors, radius_m: float) -> Agreement:
     """Shares of the queries that both systems, only one of them, or neither answer within a radius.
 
     With several seeds the shares are means over all pairs of seeds of the two systems.
@@ -29,20 +30,17 @@ def agreement(a_m: Errors, b_m: Errors, radius_m: float) -> dict[str, float]:
         b_m: (T, Q) errors of the second.
         radius_m: The radius, inclusive.
 
-    Returns:
-        both, only_first, only_second, neither; they sum to 1.
-
     Example:
         >>> agreement(np.array([[5.0, 5.0, 50.0, 500.0]]), np.array([[5.0, 500.0, 500.0, 500.0]]), 100.0)
-        {'both': 0.25, 'only_first': 0.5, 'only_second': 0.0, 'neither': 0.25}
+        Agreement(both=0.25, only_first=0.5, only_second=0.0, neither=0.25)
     """
     a, b = ((errors <= radius_m).mean(axis=0) for errors in (a_m, b_m))
-    return {
-        "both": float(np.mean(a * b)),
-        "only_first": float(np.mean(a * (1.0 - b))),
-        "only_second": float(np.mean((1.0 - a) * b)),
-        "neither": float(np.mean((1.0 - a) * (1.0 - b))),
-    }
+    return Agreement(
+        both=float(np.mean(a * b)),
+        only_first=float(np.mean(a * (1.0 - b))),
+        only_second=float(np.mean((1.0 - a) * b)),
+        neither=float(np.mean((1.0 - a) * (1.0 - b))),
+    )
 
 
 def log_ratio(a_m: Float64[np.ndarray, "*n"], b_m: Float64[np.ndarray, "*n"]) -> Float64[np.ndarray, "*n"]:
@@ -56,7 +54,7 @@ def log_ratio(a_m: Float64[np.ndarray, "*n"], b_m: Float64[np.ndarray, "*n"]) ->
     return ratio
 
 
-def query_changes(frame: pd.DataFrame, errors_m: Mapping[str, Errors], a: str, b: str) -> dict[str, Any]:
+def query_changes(frame: pd.DataFrame, errors_m: Mapping[str, Errors], a: str, b: str) -> QueryChanges:
     """Find the queries whose errors differ most between two systems.
 
     Queries are ranked by the ratio of the two errors, where errors below 10 m count as 10 m; with several seeds the
@@ -69,29 +67,27 @@ def query_changes(frame: pd.DataFrame, errors_m: Mapping[str, Errors], a: str, b
         b: The system it is compared with.
 
     Returns:
-        nearer and farther (shares of queries whose error is at most half, or at least twice, that of the other);
-        gains and losses, at most ten rows each, largest first: image_id, region, error_m, against_m, change_m
-        (error_m minus against_m), times (the ratio, at least 1).
+        Shares of queries with much smaller and much larger errors, and the ten largest gains and losses.
     """
     nearer, farther = _shares(errors_m[a], errors_m[b])
     errors, against = median_over_seeds_m(errors_m[a]), median_over_seeds_m(errors_m[b])
     ratio = log_ratio(errors, against)
 
-    def rows(score: Float64[np.ndarray, " q"]) -> list[dict[str, Any]]:
+    def rows(score: Float64[np.ndarray, " q"]) -> list[QueryChange]:
         order = [at for at in np.argsort(-score, kind="stable")[:PER_SIDE].tolist() if score[at] > 0.0]
         return [
-            {
-                "image_id": str(frame["image_id"].iloc[at]),
-                "region": str(frame["region"].iloc[at]),
-                "error_m": float(errors[at]),
-                "against_m": float(against[at]),
-                "change_m": float(errors[at] - against[at]),
-                "times": float(np.exp(score[at])),
-            }
+            QueryChange(
+                image_id=str(frame["image_id"].iloc[at]),
+                region=str(frame["region"].iloc[at]),
+                error_m=float(errors[at]),
+                against_m=float(against[at]),
+                change_m=float(errors[at] - against[at]),
+                times=float(np.exp(score[at])),
+            )
             for at in order
         ]
 
-    return {"nearer": nearer, "farther": farther, "gains": rows(-ratio), "losses": rows(ratio)}
+    return QueryChanges(nearer=nearer, farther=farther, gains=rows(-ratio), losses=rows(ratio))
 
 
 def changes_between_seeds(errors_m: Errors) -> float | None:

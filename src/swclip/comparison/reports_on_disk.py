@@ -20,7 +20,7 @@ from swclip.evaluation.predictions import read_predictions
 from swclip.evaluation.report import EARLIER_VERSION, REPORT_VERSION, check_version, report_of
 from swclip.evaluation.result import Evaluation
 from swclip.files import read_json
-from swclip.metrics.district_errors import district_gap, errors_by_district
+from swclip.metrics.error_report import district_gap, errors_by_district
 from swclip.metrics.ndcg import geoscore
 
 VERSIONS = (EARLIER_VERSION, REPORT_VERSION)
@@ -238,7 +238,7 @@ def find_comparison_data(
     made = next(iter(comparison.evaluations[comparison.baseline].values())).report.made_with
     notes: list[str] = []
     table = _manifest(made.get("manifest") or {}, manifest, notes)
-    recorded = comparison.document["made_with"].get("splits")
+    recorded = comparison.document.made_with.get("splits")
     if recorded is None and splits is not None:
         raise MismatchError(f"{os.fspath(splits)}: the reports have different splits; omit --splits.")
     read = _splits(recorded or {}, splits, notes)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
-from swclip.comparison.curves import sorted_systems
-from swclip.comparison.findings import FIGURES, excludes_zero
-from swclip.comparison.pooling import baselines_of, with_gallery
+from swclip.comparison.document import FIGURES, ComparisonDocument, Difference, SystemDifference
+from swclip.comparison.mean_report import MeanFigure, MeanReport, with_gallery
 from swclip.reporting.page import Cell, Row, Table, accuracy_columns, accuracy_row, interval_text, reference_rows
 from swclip.reporting.units import distance, figure_name, metres, percent, signed, signed_interval
 
@@ -19,84 +17,80 @@ INCLUDES_ZERO = "interval includes 0"
 """Note of a difference that is not significant."""
 
 
-def system_table(document: Mapping[str, Any]) -> Table:
+def system_table(document: ComparisonDocument) -> Table:
     """Headline figures with their intervals and, for several seeds, their standard deviations."""
-    systems = _means(document)
+    systems = document.means
     columns = ["system", *_ERRORS, *(f"within {radius} m" for radius in _SHARES), "recall@1", "recall@10"]
-    figures = {name: _headline(report) for name, report in systems.items()}
+    figures = {name: _headline(mean) for name, mean in systems.items()}
     picks = [min] * len(_ERRORS) + [max] * (len(_SHARES) + 2)
     best = [
-        pick((row[at][0] for row in figures.values() if not math.isnan(row[at][0])), default=math.nan)
+        pick((row[at].value for row in figures.values() if not math.isnan(row[at].value)), default=math.nan)
         for at, pick in enumerate(picks)
     ]
     rows = []
     for name, row in figures.items():
         cells = [
-            Cell("\N{EN DASH}", faint=True)
-            if math.isnan(value)
-            else Cell(
-                (metres if at < len(_ERRORS) else percent)(value) + spread,
-                small=small,
-                best=value == best[at] and len(systems) > 1,
+            _figure_cell(
+                figure, metres if at < len(_ERRORS) else percent, figure.value == best[at] and len(systems) > 1
             )
-            for at, (value, spread, small) in enumerate(row)
+            for at, figure in enumerate(row)
         ]
         rows.append(Row([name_cell(document, name), *cells]))
-    for name, baseline in reference_rows(baselines_of(with_gallery(systems.values()))):
+    for name, baseline in reference_rows(with_gallery(systems.values()).baselines):
         errors = [Cell(metres(getattr(baseline, key))) for key in _ERRORS]
         shares = [Cell(percent(baseline.accuracy_within_m[key])) for key in _SHARES]
         rows.append(Row([Cell(name), *errors, *shares, Cell(""), Cell("")], reference=True))
     return Table(columns, rows)
 
 
-def name_cell(document: Mapping[str, Any], name: str) -> Cell:
+def name_cell(document: ComparisonDocument, name: str) -> Cell:
     """Name of a system, with its role, and its estimator where that is not the mode."""
-    marks = [word for word in ("baseline", "reference") if document.get(word) == name]
-    estimator = document["systems"][name]["mean"].get("estimator")
+    roles = (("baseline", document.baseline), ("reference", document.reference))
+    marks = [role for role, system in roles if system == name]
+    estimator = document.systems[name].mean.estimator
     if estimator != "mode":
         marks.append("estimator differs by seed" if estimator is None else f"estimator: {estimator}")
     return Cell(name, small=", ".join(marks))
 
 
-def difference_table(document: Mapping[str, Any], key: str) -> Table:
-    """Differences of all systems from the baseline ("difference") or the reference ("difference_from_reference")."""
-    rows = []
-    for name in sorted_systems(document):
-        difference = document["systems"][name].get(key)
-        if difference is None:
-            continue
-        cells = [
-            Cell(
-                signed(difference[figure]["value"], figure),
-                small=signed_interval(difference[figure], figure),
-                best=excludes_zero(difference[figure]),
-                faint=not excludes_zero(difference[figure]),
-                note="" if excludes_zero(difference[figure]) else INCLUDES_ZERO,
-            )
-            for figure in FIGURES
-        ]
-        rows.append(Row([Cell(name), *cells]))
+def difference_table(differences: Mapping[str, SystemDifference]) -> Table:
+    """Differences by system, from the baseline or from the reference."""
+    rows = [
+        Row([Cell(name), *(difference_cell(of_figure, figure) for figure, of_figure in difference.figures.items())])
+        for name, difference in differences.items()
+    ]
     return Table(["system", *map(figure_name, FIGURES)], rows)
 
 
-def estimator_table(document: Mapping[str, Any]) -> Table:
+def difference_cell(difference: Difference, figure: str) -> Cell:
+    """A difference with its interval: bold where that excludes 0, grey where it includes 0."""
+    return Cell(
+        signed(difference.value, figure),
+        small=signed_interval(difference.value, difference.interval, figure),
+        best=difference.excludes_zero,
+        faint=not difference.excludes_zero,
+        note="" if difference.excludes_zero else INCLUDES_ZERO,
+    )
+
+
+def estimator_table(document: ComparisonDocument) -> Table:
     """Figures of every system and estimator; the estimator of the system's answers is bold."""
     rows = []
-    for name, report in _means(document).items():
-        for estimator, figures in report["estimators"].items():
-            chosen = estimator == report.get("estimator")
-            values = [metres(figures["error_m"][key]) for key in _ERRORS]
-            values += [percent(figures["accuracy_within_m"][key]) for key in _SHARES]
+    for name, mean in document.means.items():
+        for estimator, figures in mean.estimators.items():
+            chosen = estimator == mean.estimator
+            values = [metres(getattr(figures.error_m, key)) for key in _ERRORS]
+            values += [percent(figures.accuracy_within_m[key]) for key in _SHARES]
             label = Cell(estimator, best=chosen)
             rows.append(Row([Cell(name), label, *(Cell(value, best=chosen) for value in values)]))
     return Table(["system", "estimator", *_ERRORS, *(f"within {radius} m" for radius in _SHARES)], rows)
 
 
-def accuracy_table(document: Mapping[str, Any]) -> Table:
+def accuracy_table(document: ComparisonDocument) -> Table:
     """Share of queries within each distance."""
-    systems = _means(document)
-    references = reference_rows(baselines_of(next(iter(systems.values()))))
-    shares: dict[str, Mapping[str, float]] = {name: report["accuracy_within_m"] for name, report in systems.items()}
+    systems = document.means
+    references = reference_rows(next(iter(systems.values())).baselines)
+    shares = {name: mean.accuracy_within_m for name, mean in systems.items()}
     radii = accuracy_columns([*shares.values(), *(baseline.accuracy_within_m for _, baseline in references)])
     best = {radius: max(of_system[radius] for of_system in shares.values()) for radius in radii}
     rows = [accuracy_row(name, of_system, radii, best) for name, of_system in shares.items()]
@@ -104,60 +98,88 @@ def accuracy_table(document: Mapping[str, Any]) -> Table:
     return Table(["", *(distance(float(radius)) for radius in radii)], rows)
 
 
-def district_table(document: Mapping[str, Any]) -> Table:
+def district_table(document: ComparisonDocument) -> Table:
     """Median error by district; the more numerous of districts and systems are the rows."""
-    systems = _means(document)
-    districts = next(iter(systems.values()))["by_region"]
-    hardest = sorted(districts, key=lambda name: -min(_district_median(report, name) for report in systems.values()))
-    lowest = {name: min(_district_median(report, name) for report in systems.values()) for name in districts}
+    systems = document.means
+    districts = next(iter(systems.values())).by_region
+    lowest = {name: min(mean.by_region[name].median for mean in systems.values()) for name in districts}
+    hardest = sorted(districts, key=lambda name: -lowest[name])
 
     def cell(system: str, district: str) -> Cell:
-        value = _district_median(systems[system], district)
+        value = systems[system].by_region[district].median
         return Cell(metres(value), best=value == lowest[district] and len(systems) > 1)
 
     if len(systems) > len(districts):
         rows = [Row([Cell(name), *(cell(name, district) for district in hardest)]) for name in systems]
-        counts = Row(
-            [Cell("queries"), *(Cell(f"{districts[district]['n']:,}") for district in hardest)], reference=True
-        )
-        return Table(["system", *hardest], [*rows, counts])
+        counts = [Cell(f"{districts[district].n:,}") for district in hardest]
+        return Table(["system", *hardest], [*rows, Row([Cell("queries"), *counts], reference=True)])
     rows = [
-        Row([Cell(district), Cell(f"{districts[district]['n']:,}"), *(cell(name, district) for name in systems)])
+        Row([Cell(district), Cell(f"{districts[district].n:,}"), *(cell(name, district) for name in systems)])
         for district in hardest
     ]
     return Table(["district", "queries", *systems], rows)
 
 
-def _means(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    return {name: document["systems"][name]["mean"] for name in sorted_systems(document)}
+def console_table(document: ComparisonDocument) -> tuple[str, list[str], list[list[str]]]:
+    """The systems and their differences from the baseline, for the console.
 
-
-def _district_median(report: Mapping[str, Any], district: str) -> float:
-    return float(report["by_region"][district]["median"])
-
-
-def _headline(report: Mapping[str, Any]) -> list[tuple[float, str, str]]:
-    """Value, standard deviation over seeds, and interval of each headline figure."""
-    intervals, spread = report["intervals"], report.get("seed_sd")
-    figures = []
-    for group, key, unit in (
-        *(("error_m", key, metres) for key in _ERRORS),
-        *(("accuracy_within_m", key, percent) for key in _SHARES),
-    ):
-        interval = intervals[group].get(key)
-        deviation = (spread or {}).get(group, {}).get(key)
-        figures.append(
-            (
-                float(report[group][key]),
-                "" if deviation is None else f" ± {_spread(deviation, float(report[group][key]), unit)}",
-                "" if interval is None else interval_text(interval, unit),
-            )
+    Returns:
+        Title, columns, rows of text.
+    """
+    means = {name: system.mean for name, system in document.systems.items()}
+    seeds = max(mean.seeds for mean in means.values())
+    first = with_gallery(means.values())
+    title = f"{round(first.n_queries):,} queries, "
+    title += "gallery not known" if first.gallery_size is None else f"{round(first.gallery_size):,} candidates"
+    title += f", mean of {seeds} seeds" if seeds > 1 else ""
+    columns = ["system", *_ERRORS, "within 25 m", "within 100 m", "recall@1", f"median vs {document.baseline}"]
+    rows = []
+    for name, mean in means.items():
+        recall, difference = mean.recall(1), document.systems[name].difference
+        rows.append(
+            [
+                name,
+                *(metres(getattr(mean.error_m, key)) for key in _ERRORS),
+                *(percent(mean.accuracy_within_m[key]) for key in ("25", "100")),
+                "" if recall is None else percent(recall),
+                "" if difference is None else difference_text(difference.median),
+            ]
         )
-    recall = [report["recall_at_k_25m"][k] for k in ("1", "10")]  # None for answers without a ranking
-    return figures + [(math.nan if share is None else float(share), "", "") for share in recall]
+    for name, baseline in (("oracle error", first.baselines.floor), ("random baseline", first.baselines.random)):
+        if baseline is None:  # the gallery is not known
+            continue
+        errors = (metres(getattr(baseline, key)) for key in _ERRORS)
+        shares = (percent(baseline.accuracy_within_m[radius]) for radius in ("25", "100"))
+        rows.append([f"({name})", *errors, *shares, "", ""])
+    return title, columns, rows
 
 
-def _spread(deviation: float, value: float, unit: Callable[[float], str]) -> str:
+def difference_text(difference: Difference) -> str:
+    """Format a difference of distances with its interval: -40 m [-60 m, -20 m]."""
+    sign = "+" if difference.value > 0 else ""
+    ends = ", ".join(metres(end) for end in difference.interval or ())
+    return f"{sign}{metres(difference.value)} [{ends}]"
+
+
+def _headline(mean: MeanReport) -> list[MeanFigure]:
+    """The headline figures; NaN for the recall of answers without a ranking."""
+    recall = [mean.recall(k) for k in (1, 10)]
+    return [
+        *(mean.error(key) for key in _ERRORS),
+        *(mean.accuracy(key) for key in _SHARES),
+        *(MeanFigure(math.nan if share is None else share, None, None) for share in recall),
+    ]
+
+
+def _figure_cell(figure: MeanFigure, unit: Callable[[float], str], best: bool) -> Cell:
+    if math.isnan(figure.value):
+        return Cell("\N{EN DASH}", faint=True)
+    deviation = "" if figure.seed_sd is None else f" ± {_deviation_text(figure.seed_sd, figure.value, unit)}"
+    interval = "" if figure.interval is None else interval_text(figure.interval, unit)
+    return Cell(unit(figure.value) + deviation, small=interval, best=best)
+
+
+def _deviation_text(deviation: float, value: float, unit: Callable[[float], str]) -> str:
     # In the unit of the value: 23.8 km ± 1.5 km, not ± 1,473 m.
     if unit is metres and value >= 9_999.5:
         return f"{deviation / 1_000.0:,.1f} km"

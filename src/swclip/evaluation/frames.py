@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from swclip.evaluation.report import Report
-from swclip.metrics.coverage_parts import DistrictCoverage, LevelCoverage
+from swclip.metrics.calibration import DistrictCoverage, LevelCoverage
 from swclip.metrics.parts import Errors
 
 COVERAGE_COLUMNS = (

@@ -15,9 +15,8 @@ from pydantic import Field, ValidationError, WithJsonSchema
 from swclip.errors import ArtefactError
 from swclip.files import read_json
 from swclip.metrics.baselines import Baselines
-from swclip.metrics.coverage_parts import CalibrationReport
-from swclip.metrics.district_errors import DistrictErrors, DistrictGap
-from swclip.metrics.error_report import Intervals
+from swclip.metrics.calibration import CalibrationReport
+from swclip.metrics.error_report import DistrictErrors, DistrictGap, Intervals
 from swclip.metrics.hierarchy import LevelFigures
 from swclip.metrics.parts import ByK, ByRadius, Errors, Figures, Metres, Number, Part, Share
 from swclip.metrics.spatial import Spatial

@@ -13,7 +13,6 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
-from swclip.comparison.markdown import table_markdown
 from swclip.evaluation.report import Report
 from swclip.hub.evaluations import (
     TASK,
@@ -27,7 +26,7 @@ from swclip.hub.evaluations import (
 )
 from swclip.hub.provenance import Area, Tower, TrainingData
 from swclip.models.download import SCHEME
-from swclip.reporting.page import Cell, Row, Table
+from swclip.reporting.page import Cell, Row, Table, table_markdown
 from swclip.reporting.units import metres
 from swclip.training.config import TrainingConfig, recipe_names
 from swclip.training.run import RunFacts

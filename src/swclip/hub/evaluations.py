@@ -8,12 +8,11 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult
 
-from swclip.comparison.markdown import table_markdown
 from swclip.errors import MismatchError
 from swclip.evaluation.report import Report, read_report
 from swclip.metrics.error_report import Intervals
 from swclip.metrics.parts import Errors
-from swclip.reporting.page import Cell, Row, Table, interval_text
+from swclip.reporting.page import Cell, Row, Table, interval_text, table_markdown
 from swclip.reporting.units import area, distance, metres, percent
 
 TASK = "image-feature-extraction"

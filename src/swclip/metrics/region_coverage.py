@@ -20,8 +20,7 @@ from swclip.calibration.region_cells import RegionCells
 from swclip.data.grouping import group_numbers
 from swclip.errors import MismatchError
 from swclip.geo.cells import across_m
-from swclip.metrics.calibration import reliability, risk_coverage_curve, share_interval
-from swclip.metrics.coverage_parts import (
+from swclip.metrics.calibration import (
     AreaCurve,
     CalibrationMethod,
     CalibrationReport,
@@ -30,6 +29,9 @@ from swclip.metrics.coverage_parts import (
     DistrictCoverage,
     LevelCoverage,
     RegionAreas,
+    reliability,
+    risk_coverage_curve,
+    share_interval,
 )
 from swclip.metrics.localization_error import RECALL_RADIUS_M
 from swclip.metrics.query_details import CellMeter

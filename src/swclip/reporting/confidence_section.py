@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from swclip.evaluation.report import Report
-from swclip.metrics.calibration import ReliabilityBin, RiskCoverage
-from swclip.metrics.coverage_parts import (
+from swclip.metrics.calibration import (
     AreaCurve,
     CalibrationMethod,
     CalibrationReport,
     CityCoverage,
     DistrictCoverage,
     LevelCoverage,
+    ReliabilityBin,
+    RiskCoverage,
 )
 from swclip.metrics.region_coverage import VALIDATION
 from swclip.reporting.page import COLOURS, Cell, Row, Table, interval_text

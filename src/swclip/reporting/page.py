@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from swclip.files import atomic_file
 from swclip.metrics.baselines import BaselineFigures, Baselines
+from swclip.metrics.parts import Part
 from swclip.reporting.units import metres, percent
 
 COLOURS = ("#0b5cad", "#d1495b", "#2a8c5a", "#b8860b", "#7b4fa3", "#d9741a", "#3c9cc4", "#4a5560")
@@ -68,6 +69,30 @@ class Table:
 
     columns: Sequence[str]
     rows: Sequence[Row]
+
+
+def table_markdown(table: Table) -> str:
+    """Format a table as Markdown; best cells are bold, the second line of a cell follows in brackets.
+
+    Example:
+        >>> row = Row([Cell("clip"), Cell("9 m", "8 to 10 m", best=True)])
+        >>> print(table_markdown(Table(["system", "median"], [row])))
+        | system | median |
+        |---|---|
+        | clip | **9 m** (8 to 10 m) |
+    """
+    lines = [_markdown_row(table.columns), "|" + "---|" * len(table.columns)]
+    return "\n".join(lines + [_markdown_row([_markdown_cell(cell) for cell in row.cells]) for row in table.rows])
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = f"**{cell.text}**" if cell.best else cell.text
+    small = cell.small if cell.small.startswith("[") else f"({cell.small})"
+    return " ".join(part for part in (text, small if cell.small else "", cell.note) if part)
 
 
 @dataclass(frozen=True)
@@ -253,25 +278,34 @@ def _text(value: Any) -> str:
 _CURVE_POINTS = 300
 
 
-def error_curve(errors_m: ArrayLike) -> dict[str, list[float]]:
+class ErrorCurve(Part):
+    """An error distribution: distances in metres, and the share of queries within each in percent."""
+
+    x: list[float]
+    y: list[float]
+
+
+def error_curve(errors_m: ArrayLike) -> ErrorCurve:
     """Error distribution (empirical CDF): share of queries within each distance, in percent.
 
     Args:
         errors_m: Errors in metres, of any shape; several seeds are pooled.
 
     Returns:
-        x in metres, at least 1 for a logarithmic axis, and y in percent; at most 300 points.
+        The distribution at no more than 300 points; distances are at least 1, for a logarithmic axis.
 
     Example:
         >>> error_curve([5.0, 20.0, 0.0, 50.0])
-        {'x': [1.0, 5.0, 20.0, 50.0], 'y': [25.0, 50.0, 75.0, 100.0]}
+        ErrorCurve(x=[1.0, 5.0, 20.0, 50.0], y=[25.0, 50.0, 75.0, 100.0])
     """
     error = np.sort(np.asarray(errors_m, dtype=np.float64).reshape(-1))
     rank = np.arange(1, error.size + 1)
     if error.size > _CURVE_POINTS:
         rank = np.unique(np.linspace(1, error.size, _CURVE_POINTS).round().astype(int))
     x = np.maximum(error[rank - 1], 1.0)
-    return {"x": [float(f"{value:.4g}") for value in x], "y": [round(100.0 * int(r) / error.size, 2) for r in rank]}
+    return ErrorCurve(
+        x=[float(f"{value:.4g}") for value in x], y=[round(100.0 * int(number) / error.size, 2) for number in rank]
+    )
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from swclip.files import atomic_file
+from swclip.reporting.page import ErrorCurve
 from swclip.reporting.units import area, distance, metres
 
 if TYPE_CHECKING:
@@ -156,14 +157,14 @@ def percent_axis(title: str) -> Axis:
     return linear_axis(title, 0.0, 100.0, "{:.0f} %".format)
 
 
-def error_chart(name: str, curves: Sequence[tuple[str, dict[str, list[float]], str, str, float]]) -> Chart:
+def error_chart(name: str, curves: Sequence[tuple[str, ErrorCurve, str, str, float]]) -> Chart:
     """Error distributions on one chart.
 
     Args:
         name: Name of the chart.
-        curves: Name, curve as `error_curve` gives it, colour, dash and width of each.
+        curves: Name, curve, colour, dash and width of each.
     """
-    far = max(curve["x"][-1] for _, curve, _, _, _ in curves)
+    far = max(curve.x[-1] for _, curve, _, _, _ in curves)
     return Chart(
         name,
         "Error distribution (CDF)",
@@ -173,10 +174,10 @@ def error_chart(name: str, curves: Sequence[tuple[str, dict[str, list[float]], s
         [
             Series(
                 label,
-                curve["x"],
-                curve["y"],
+                curve.x,
+                curve.y,
                 colour,
-                [f"{y:.1f} % within {metres(x)}" for x, y in zip(curve["x"], curve["y"], strict=True)],
+                [f"{y:.1f} % within {metres(x)}" for x, y in zip(curve.x, curve.y, strict=True)],
                 "steps",
                 dash,
                 width,

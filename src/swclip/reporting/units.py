@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 
 def metres(value: float) -> str:
     """Format a distance with two or three significant figures, in metres below 10 km.
@@ -84,19 +82,25 @@ def signed(value: float, figure: str) -> str:
     return f"{_number(value, figure)} {_unit(value, figure)}"
 
 
-def signed_interval(difference: Mapping[str, float], figure: str) -> str:
+def signed_interval(value: float, interval: tuple[float, float] | None, figure: str) -> str:
     """Format the interval of a difference in brackets, in the unit of the difference; other units are named.
 
+    Args:
+        value: The difference.
+        interval: Its interval; the text is empty where there is none.
+        figure: The figure, which sets the unit.
+
     Example:
-        >>> signed_interval({"value": -3.0, "low": -10.0, "high": 4.0}, "median")
-        '[−10, +4.0]'
-        >>> signed_interval({"value": -350.0, "low": -26_000.0, "high": 50.0}, "median")
+        >>> signed_interval(-3.0, (-10.0, 4.0), "median"), signed_interval(-3.0, None, "median")
+        ('[−10, +4.0]', '')
+        >>> signed_interval(-350.0, (-26_000.0, 50.0), "median")
         '[−26.0 km, +50 m]'
     """
-    ends = difference["low"], difference["high"]
-    if len({_unit(value, figure) for value in (*ends, difference["value"])}) > 1:
-        return f"[{signed(ends[0], figure)}, {signed(ends[1], figure)}]"
-    return f"[{_number(ends[0], figure)}, {_number(ends[1], figure)}]"
+    if interval is None:
+        return ""
+    one_unit = len({_unit(number, figure) for number in (value, *interval)}) == 1
+    low, high = ((_number if one_unit else signed)(end, figure) for end in interval)
+    return f"[{low}, {high}]"
 
 
 def _number(value: float, figure: str) -> str:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swclip.errors import InputError
-from swclip.metrics.district_errors import district_gap, errors_by_district, gini
+from swclip.metrics.error_report import district_gap, errors_by_district, gini
 
 amounts = st.lists(st.floats(0, 1e6), min_size=1, max_size=20)
 
