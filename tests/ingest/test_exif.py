@@ -133,3 +133,27 @@ def test_truncated_blocks_never_raise() -> None:
         Image.new("RGB", (8, 8)).save(stream, "JPEG", exif=whole[:end])
         with open_photograph(stream.getvalue()) as image:
             assert isinstance(read_exif(image), ExifFacts)
+
+
+PACKET = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/" xmlns:exif="http://ns.adobe.com/exif/1.0/"><a exif:GPSLatitude="53,48.0480N">'
+    b"<exif:GPSLongitude>1,32.946W</exif:GPSLongitude></a></x:xmpmeta>"
+)
+
+
+@given(st.integers(0, len(PACKET)), st.binary(max_size=12), st.integers(0, 12))
+@settings(max_examples=200, deadline=None)
+def test_damaged_packets_never_raise(at: int, noise: bytes, lost: int) -> None:
+    image = Image.new("RGB", (2, 2))
+    image.info["xmp"] = PACKET[:at] + noise + PACKET[at + lost :]
+    result = read_exif(image)
+    assert isinstance(result, ExifFacts)
+    if noise == PACKET[at : at + lost]:
+        assert (result.lat_deg, result.lon_deg) == pytest.approx((53.8008, -1.5491))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_packets_in_every_encoding(encoding: str) -> None:
+    image = Image.new("RGB", (2, 2))
+    image.info["xmp"] = (PACKET.decode() + "<?xpacket end='w'?>\n  ").encode(encoding)
+    assert read_exif(image).lat_deg == pytest.approx(53.8008)

@@ -9,6 +9,11 @@ from pathlib import Path
 
 from swclip.errors import InputError
 
+PHOTOGRAPH_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".heic", ".heif"}
+)
+"""Ends of the names of photographs, in lower case."""
+
 # Folders, in lower case, in which file servers and archive programs keep small copies, forks and deleted files:
 # Synology, QNAP, macOS, Windows, ext4.
 _PROGRAM_FOLDERS = frozenset(

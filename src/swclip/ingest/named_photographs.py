@@ -14,14 +14,11 @@ from typing import Any
 
 from swclip.errors import InputError
 from swclip.ingest.file_names import cell_problem, file_of_name, utf_16_of
-from swclip.ingest.folders import LeftOut, files_below
+from swclip.ingest.folders import PHOTOGRAPH_SUFFIXES, LeftOut, files_below
 from swclip.ingest.rejections import shown
 
 _LOG = logging.getLogger(__name__)
-_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".heic", ".heif"}
-)
-_ENDINGS = ", ".join(sorted(suffix[1:] for suffix in _SUFFIXES))
+_ENDINGS = ", ".join(sorted(suffix[1:] for suffix in PHOTOGRAPH_SUFFIXES))
 
 
 def named_photographs(arguments: Sequence[str], from_list: Path | None = None, column: str | None = None) -> list[str]:
@@ -106,7 +103,7 @@ def _photographs_in(folder: str) -> Iterator[str]:
     """Yield the photographs in a folder and its subfolders; what is left out is logged."""
     left_out = LeftOut()
     for name in files_below(folder, left_out):
-        if os.path.splitext(name)[1].lower() in _SUFFIXES:
+        if os.path.splitext(name)[1].lower() in PHOTOGRAPH_SUFFIXES:
             yield os.path.join(folder, name).removeprefix(f".{os.sep}")
     for _, count, detail in left_out.notes():
         _LOG.warning("%s (%d): %s", folder, count, detail)

@@ -11,13 +11,10 @@ import pandas as pd
 
 from swclip.errors import InputError
 from swclip.ingest.columns import ColumnNames
-from swclip.ingest.folders import LeftOut, files_below
+from swclip.ingest.folders import PHOTOGRAPH_SUFFIXES, LeftOut, files_below
 from swclip.ingest.source_table import KINDS, RawTable, SourceTable
 from swclip.ingest.tables import raw_geojson, raw_parquet, raw_text, read_geojson, read_parquet, read_text
 
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".heic", ".heif", ".avif"}
-)
 _OUTPUT_NAMES = ("manifest.parquet", "rejected.csv")  # of an earlier run with the source as output folder
 
 
@@ -63,26 +60,28 @@ def read_source(
                 raise InputError(f"{path}: the table has a header but no rows.")
             return table
     kind = (
-        "a single photograph; give its folder" if suffix in IMAGE_SUFFIXES else f"of a kind ({suffix or 'no suffix'})"
+        "a single photograph; give its folder"
+        if suffix in PHOTOGRAPH_SUFFIXES
+        else f"of a kind ({suffix or 'no suffix'})"
     )
-    more = "" if suffix in IMAGE_SUFFIXES else f" that cannot be read; SOURCE is {KINDS}"
+    more = "" if suffix in PHOTOGRAPH_SUFFIXES else f" that cannot be read; SOURCE is {KINDS}"
     raise InputError(f"{path}: is {kind}{more}.")
 
 
 def _read_folder(folder: Path, excluded: Path | None) -> SourceTable:
     left_out = LeftOut()
     names = [Path(name).as_posix() for name in files_below(folder, left_out, excluded)]
-    images = [name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+    images = [name for name in names if Path(name).suffix.lower() in PHOTOGRAPH_SUFFIXES]
     sidecars = {f"{stem}.xmp".lower() for name in images for stem in (name, os.path.splitext(name)[0])}
     skipped: Counter[str] = Counter()
     for name in names:
         suffix = Path(name).suffix.lower()
-        if suffix not in IMAGE_SUFFIXES and name not in _OUTPUT_NAMES and name.lower() not in sidecars:
+        if suffix not in PHOTOGRAPH_SUFFIXES and name not in _OUTPUT_NAMES and name.lower() not in sidecars:
             skipped[suffix or "no suffix"] += 1
     tables = tables_in(folder)
     hint = f" It holds the table {tables[0]}: give that file instead." if tables else ""
     if not images:
-        raise InputError(f"{folder}: holds no photographs ({', '.join(sorted(IMAGE_SUFFIXES))}).{hint}")
+        raise InputError(f"{folder}: holds no photographs ({', '.join(sorted(PHOTOGRAPH_SUFFIXES))}).{hint}")
     notes = []
     if skipped:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(skipped.items()))

@@ -23,10 +23,9 @@ from swclip.data.protocols import SplitDraft
 from swclip.data.split_files import report_leakage
 from swclip.data.splits import Splits, leakage_path
 from swclip.errors import InputError
-from swclip.ingest.folders import LeftOut, files_below
+from swclip.ingest.folders import PHOTOGRAPH_SUFFIXES, LeftOut, files_below
 from swclip.ingest.rejections import Rejection
 from swclip.ingest.source_table import SourceTable
-from swclip.ingest.sources import IMAGE_SUFFIXES
 from swclip.ingest.vpr_names import PlaceNameError, parse_name
 
 FOLDER_COLUMN = "vpr_folder"
@@ -67,7 +66,7 @@ def read_vpr_folder(
     left_out = LeftOut()
     for file in files_below(base, left_out, excluded):
         name = Path(file).as_posix()
-        if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
+        if Path(name).suffix.lower() not in PHOTOGRAPH_SUFFIXES:
             not_images += 1
             continue
         role = folder_role(name)

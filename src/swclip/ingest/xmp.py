@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from xml.etree import ElementTree
+from xml.parsers import expat
 
 MAX_PACKET_BYTES = 8 * 2**20
 """Limit of a packet: edits of a raw converter take some hundred kilobytes."""
 
-_EXIF, _PANO = "{http://ns.adobe.com/exif/1.0/}", "{http://ns.google.com/photos/1.0/panorama/}"
-_CREATED = ("{http://ns.adobe.com/photoshop/1.0/}DateCreated", "{http://ns.adobe.com/xap/1.0/}CreateDate")
-_DECLARATION = re.compile(r"<!(?:DOCTYPE|ENTITY)", re.I)
+_EXIF = "http://ns.adobe.com/exif/1.0/ "
+_POSE = "http://ns.google.com/photos/1.0/panorama/ PoseHeadingDegrees"
+_CREATED = ("http://ns.adobe.com/photoshop/1.0/ DateCreated", "http://ns.adobe.com/xap/1.0/ CreateDate")
+_EXIF_NAMES = (
+    "DateTimeOriginal", "GPSHPositioningError", "GPSImgDirection", "GPSImgDirectionRef", "GPSLatitude", "GPSLongitude",
+    "GPSMapDatum", "GPSTimeStamp",
+)  # fmt: skip
+_NAMES = frozenset({*(_EXIF + name for name in _EXIF_NAMES), _POSE, *_CREATED})
 _ANGLE = re.compile(r"(?P<parts>[+\-]?[\d.]+(?:,[\d.]+){0,2})\s*(?P<letter>[NSEWnsew]?)$")
 _FRACTION = re.compile(r"([+\-]?\d+)/(\d+)$")
 _UTC = re.compile(r"(\d{4})-(\d{2})-(\d{2})T(\d{2}):(\d{2})(?::(\d{2}(?:\.\d+)?))?(?:Z|\+00:?00)?$")
@@ -33,7 +38,7 @@ def exif_tags_of_xmp(packet: bytes | str) -> tuple[dict[int, Any], dict[int, Any
         panorama (GPano:PoseHeadingDegrees, from true north) takes its place.
 
     Raises:
-        XmpError: The packet is too long, not well-formed, or declares entities.
+        XmpError: The packet is too long, not well-formed, or declares a document type.
 
     References:
         Adobe, "XMP Specification Part 2" (2016), section 3.3 (GPSCoordinate); Google, "Photo Sphere XMP Metadata".
@@ -51,7 +56,7 @@ def exif_tags_of_xmp(packet: bytes | str) -> tuple[dict[int, Any], dict[int, Any
     for name, tag in (("GPSImgDirection", 17), ("GPSHPositioningError", 31)):
         gps[tag] = _number(values.get(_EXIF + name))
     gps[16], gps[18] = values.get(f"{_EXIF}GPSImgDirectionRef"), values.get(f"{_EXIF}GPSMapDatum")
-    pose = values.get(f"{_PANO}PoseHeadingDegrees")
+    pose = values.get(_POSE)
     if gps[17] is None and pose is not None:
         gps[16], gps[17] = "T", pose
     if (moment := _UTC.match(values.get(f"{_EXIF}GPSTimeStamp", ""))) is not None:
@@ -66,20 +71,31 @@ def _properties(packet: bytes | str) -> dict[str, str]:
     if isinstance(packet, bytes):
         wide = packet[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in packet[:4]
         packet = packet.decode("utf-16" if wide else "utf-8-sig", "replace")
-    packet = packet.strip("\0 \r\n\t\ufeff")
-    packet = re.sub(r"^<\?xml[^>]*\?>", "", packet)  # its encoding is that of the bytes
-    if _DECLARATION.search(packet):
-        raise XmpError("declares entities")  # XMP needs none, and they can grow without end
-    try:
-        root = ElementTree.fromstring(packet)
-    except (ElementTree.ParseError, ValueError) as error:
-        raise XmpError(f"is not well-formed ({error})") from error
     values: dict[str, str] = {}
-    for element in root.iter():
-        for name, text in [*element.attrib.items(), (element.tag, element.text or "")]:
-            if text.strip():
-                values.setdefault(name, text.strip())
-    return values
+    text: list[str] = []
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        text.clear()
+        for key, value in attributes.items():
+            if key in _NAMES:
+                values.setdefault(key, value.strip())
+
+    def end(name: str) -> None:
+        if name in _NAMES:
+            values.setdefault(name, "".join(text).strip())
+
+    def refuse(*_: object) -> None:
+        raise XmpError("declares a document type")  # XMP has none, and its entities can grow without end
+
+    # A parser without a tree: its memory does not grow with the packet.
+    parser = expat.ParserCreate("utf-8", " ")
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = text.append, refuse
+    try:
+        parser.Parse(packet.strip("\0 \r\n\t\ufeff").encode("utf-8", "replace"), True)
+    except expat.ExpatError as error:
+        raise XmpError(f"is not well-formed ({error})") from error
+    return {name: value for name, value in values.items() if value}
 
 
 def _number(text: str | None) -> float | str | None:
