@@ -175,11 +175,18 @@ def read_json(path: str | os.PathLike[str], description: str) -> Any:
     """
     source = Path(path)
     try:
-        return json.loads(source.read_text(encoding="utf-8"))
+        return json.loads(source.read_text(encoding="utf-8"), parse_int=_integer_of_64_bits)
     except FileNotFoundError:
         raise ArtefactError(f"{source}: {description} is missing; check the path.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArtefactError(f"{source}: {description} cannot be read ({error}); make it again.") from error
+
+
+def _integer_of_64_bits(text: str) -> int:
+    # Python reads integers of any length, which neither floats nor arrays hold.
+    if len(text) > 20:
+        raise ValueError(f"the number {text[:20]}... has {len(text)} digits")
+    return int(text)
 
 
 def sha256_of_file(path: str | os.PathLike[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_type_hints
 
@@ -57,6 +58,8 @@ def structure(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
         ConfigError: An unknown key (with the known ones), an option that was removed and is switched on, a value of
             the wrong type, or one the dataclass refuses.
     """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{_lead(where)}a table of options belongs here, not {reprlib.repr(values)}.")
     values = _without_removed(kind, values, where, "")
     _check_keys(kind, values, where, "")
     try:

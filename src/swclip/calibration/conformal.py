@@ -243,7 +243,7 @@ class Calibration:
             cities = tuple(values["cities"])
             blocks = None if values["blocks"] is None else np.array(values["blocks"], dtype=np.int64)
             resolution, spread_m = values["resolution"], float(values["spread_m"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             raise ArtefactError(f"{where}: is not the calibration of a model ({error!r}); {again}.") from error
         wrong = None
         if tails.ndim != 1 or not ((tails >= 0.0) & (tails <= 1.0)).all():

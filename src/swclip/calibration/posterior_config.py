@@ -94,7 +94,7 @@ class PosteriorConfig:
             values = {name: value for name, value in values.items() if name != "location_hubness"}
         try:
             return cls(**values)
-        except (TypeError, ConfigError) as error:
+        except (TypeError, ValueError, ArithmeticError, ConfigError) as error:
             raise ArtefactError(f"{where}: not a posterior this swclip can use ({error}); fit it again.") from error
 
 

@@ -58,6 +58,12 @@ OPTIONAL_COLUMNS = ("caption", "map_path")
 """Columns that a manifest may have after those: a text about the photograph, and a map tile around it. A value is null
 where a photograph has none."""
 
+_TYPES = {
+    **dict.fromkeys(FLOAT_COLUMNS, pa.float64()),
+    **dict.fromkeys(TEXT_COLUMNS, pa.string()),
+    "captured_at": pa.timestamp("ms"),
+}
+
 _WKB_POINT = np.dtype([("order", "u1"), ("kind", "<u4"), ("x", "<f8"), ("y", "<f8")])
 
 
@@ -157,13 +163,7 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
             f"{file}: cannot be read as a manifest, it may be cut short ({_first_line(error)}); make it again."
         ) from error
     _check_version(file, table.schema.metadata or {})
-    try:
-        frame = _plain_frame(table)
-    except (pa.ArrowException, InputError, ValueError) as error:
-        raise ArtefactError(f"{file}: {_first_line(error)}; make it again with: swclip prepare") from error
-    missing = [name for name in COLUMNS if name not in frame.columns]
-    if missing:
-        raise ArtefactError(f"{file}: lacks the column {missing[0]!r}; make it again with: swclip prepare")
+    frame = _plain_frame(_of_the_schema(table, file))
     try:
         return Manifest(file, _checked(frame, str(file)))
     except InputError as error:
@@ -223,6 +223,46 @@ def _check_version(file: Path, metadata: dict[bytes, bytes]) -> None:
         )
 
 
+def _of_the_schema(table: pa.Table, file: Path) -> pa.Table:
+    """The table with the types of the schema, where another program wrote equivalent ones.
+
+    Raises:
+        ArtefactError: A column is missing, is there twice, or is of another type.
+    """
+    again = "make it again with: swclip prepare"
+    counts = Counter(table.column_names)
+    for name in (*COLUMNS, *table.column_names):
+        if counts[name] != 1:
+            problem = f"lacks the column {name!r}" if counts[name] == 0 else f"has {counts[name]} columns {name!r}"
+            raise ArtefactError(f"{file}: {problem}; {again}")
+    for at, field in enumerate(table.schema):
+        kind = _TYPES.get(field.name)
+        if kind is None or field.type == kind:
+            continue
+        try:
+            if not _equivalent(field.type, kind):
+                raise pa.ArrowInvalid("another type")
+            table = table.set_column(
+                at, pa.field(field.name, kind), table.column(at).cast(kind, safe=kind == pa.float64())
+            )
+        except pa.ArrowException as error:
+            raise ArtefactError(
+                f"{file}: the column {field.name!r} is of type {field.type}, not {kind}; {again}"
+            ) from error
+    return table
+
+
+def _equivalent(kind: pa.DataType, wanted: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if pa.types.is_null(kind):
+        return True
+    if wanted == pa.string():
+        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+    if wanted == pa.float64():
+        return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
+    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
+
+
 def _tidy(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """Columns in order and of the right types, null where one is missing; paths relative and with slashes."""
     columns: dict[str, Any] = {}
@@ -274,17 +314,9 @@ def _relative(name: str | None, folder: Path) -> str | None:
 
 
 def _schema(frame: pd.DataFrame) -> pa.Schema:
-    fields = []
-    for name in frame.columns:
-        if name in FLOAT_COLUMNS:
-            fields.append(pa.field(name, pa.float64()))
-        elif name == "captured_at":
-            fields.append(pa.field(name, pa.timestamp("ms")))
-        elif name in TEXT_COLUMNS:
-            fields.append(pa.field(name, pa.string()))
-        else:
-            fields.append(pa.field(name, pa.array(frame[name], from_pandas=True).type))
-    return pa.schema(fields)
+    return pa.schema(
+        [(name, _TYPES.get(name) or pa.array(frame[name], from_pandas=True).type) for name in frame.columns]
+    )
 
 
 def _points(frame: pd.DataFrame) -> pa.Array:
@@ -310,9 +342,6 @@ def _plain_frame(table: pa.Table) -> pd.DataFrame:
     if "geometry" in table.column_names:
         table = table.drop_columns(["geometry"])
     table = table.replace_schema_metadata(None)
-    repeated = [name for name, count in Counter(table.column_names).items() if count > 1]
-    if repeated:
-        raise InputError(f"the column {repeated[0]!r} occurs twice; names of columns must be unique.")
     frame: pd.DataFrame = table.to_pandas(types_mapper=None)
     for field in table.schema:
         if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):

@@ -187,6 +187,11 @@ def read_splits(path: str | os.PathLike[str]) -> Splits:
             f"{candidates_path(source)}: these candidates do not belong to {source.name}; run `swclip split` again."
         )
     frame = pd.DataFrame({name: _objects(rows[name]) for name in _ROW_COLUMNS})
+    for name in ("image_id", "split"):
+        if not all(isinstance(value, str) for value in frame[name]):
+            raise ArtefactError(f"{source}: column {name!r} has values that are not text; run `swclip split` again.")
+    if frame["image_id"].duplicated().any():
+        raise ArtefactError(f"{source}: an image_id occurs twice; run `swclip split` again.")
     columns: dict[str, Any] = {
         "candidate_id": _objects(places["candidate_id"]),
         "lat_deg": places["lat_deg"].to_numpy(),
@@ -198,6 +203,8 @@ def read_splits(path: str | os.PathLike[str]) -> Splits:
     }
     leakage = leakage_path(source)
     report = read_json(leakage, "the leakage report") if leakage.is_file() else None
+    if report is not None and not isinstance(report, dict):
+        raise ArtefactError(f"{leakage}: is not a leakage report; run `swclip split` again.")
     return Splits(source, frame, pd.DataFrame(columns), meta, report)
 
 
@@ -295,9 +302,10 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> tuple[pa.Table, dict[st
         meta = json.loads((table.schema.metadata or {})[_META_KEY])
     except (KeyError, ValueError):
         raise ArtefactError(f"{path}: this is not a file that `swclip split` wrote; {again}.") from None
-    if meta.get("version") != SCHEMA_VERSION:
+    version = meta.get("version") if isinstance(meta, dict) else None
+    if version != SCHEMA_VERSION:
         raise ArtefactError(
-            f"{path}: splits of version {meta.get('version')}, but this swclip reads version {SCHEMA_VERSION}; {again}."
+            f"{path}: splits of version {version}, but this swclip reads version {SCHEMA_VERSION}; {again}."
         )
     missing = [name for name in columns if name not in table.column_names]
     if missing:

@@ -170,7 +170,7 @@ def _parse_areas(text: str, source: str, max_corners: int | None) -> list[tuple[
         document = json.loads(text)
     except (ValueError, RecursionError):
         raise AreaError(source, "is not JSON.") from None
-    crs = _crs_name(document)
+    crs = crs_name(document)
     if crs and not crs.upper().endswith(("CRS84", "EPSG::4326", "EPSG:4326")):
         raise AreaError(source, f"its coordinates are in {crs}; save it as WGS84 (EPSG:4326), as GeoJSON requires.")
     features = _features(document)
@@ -183,7 +183,7 @@ def _parse_areas(text: str, source: str, max_corners: int | None) -> list[tuple[
     return areas
 
 
-def _crs_name(document: Any) -> str:
+def crs_name(document: Any) -> str:
     """Return the coordinate reference system that GeoJSON 2008 allowed a file to name, or ""."""
     for key in ("crs", "properties", "name"):
         document = document.get(key) if isinstance(document, dict) else None

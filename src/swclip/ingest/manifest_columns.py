@@ -144,7 +144,7 @@ def _typed_column(name: str, values: list[Any], as_text: bool) -> Any:
         plain = [None if value is None else json.dumps(value, default=str) for value in values] if nested else values
         try:
             pa.array(plain, from_pandas=True)
-        except pa.ArrowException:  # a column of mixed types
+        except (pa.ArrowException, OverflowError):  # a column of mixed types, or of integers beyond 64 bits
             return [_text(value) for value in plain]
         return pd.Series(plain, dtype=object).infer_objects()
     texts = [None if value is None or not value.strip() else value.strip() for value in values]

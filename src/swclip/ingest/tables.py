@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from swclip.errors import InputError
+from swclip.geo.areas import crs_name
 from swclip.ingest.columns import ColumnNames, find_columns
 from swclip.ingest.file_names import utf_16_of
 from swclip.ingest.plausible_roles import drop_implausible_roles
@@ -78,7 +79,7 @@ def raw_geojson(path: Path) -> RawTable:
         raise InputError(f"{path}: cannot be read as GeoJSON ({first_line(error)}).") from error
     if not isinstance(features, list) or not all(isinstance(feature, dict) for feature in features):
         raise InputError(f"{path}: is not a GeoJSON FeatureCollection; SOURCE is {KINDS}.")
-    crs = str(((document.get("crs") or {}).get("properties") or {}).get("name", ""))
+    crs = crs_name(document)
     if crs and not crs.upper().endswith(("CRS84", "EPSG::4326", "EPSG:4326")):
         raise InputError(f"{path}: its coordinates are in {crs}; save it as WGS84 (EPSG:4326), as GeoJSON requires.")
     frame = pd.DataFrame([feature.get("properties") or {} for feature in features], dtype=object)

@@ -11,6 +11,8 @@ import numpy as np
 from dateutil import parser as dateutil_parser
 from dateutil import tz
 
+from swclip.ingest.rejections import shown
+
 _EMPTY_NUMBERS = frozenset({"", "null", "none", "na", "n/a", "-"})
 _EMPTY_TIMES = frozenset({"", "nan", "nat", "none", "null", "na", "n/a", "-"})
 _NO_DATE = re.compile(r"0000[:\-]00[:\-]00 00:00:00$")  # a camera whose clock was never set
@@ -93,12 +95,14 @@ def parse_timestamp(value: Any) -> datetime | None:
     if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
         if isinstance(value, (float, np.floating)) and not math.isfinite(value):
             return None
+        if isinstance(value, int) and abs(value) > 10**20:
+            raise TimestampError(f"{shown(value)} is not a time in a supported notation.")
         # An integer stored as a float is parsed by its digits: 20191229133513.0 is a date, not a count.
-        return _from_text(str(int(value)) if float(value).is_integer() else repr(float(value)), repr(value))
+        return _from_text(str(int(value)) if float(value).is_integer() else repr(float(value)), shown(value))
     text = str(value).strip().strip("'\"").strip()
     if text.lower() in _EMPTY_TIMES or _NO_DATE.match(text):
         return None
-    return _from_text(text, repr(value))
+    return _from_text(text, shown(value))
 
 
 def parse_month(value: Any) -> str | None:
@@ -145,7 +149,10 @@ def parse_number(value: Any) -> float | None:
     if isinstance(value, (bool, np.bool_)):
         raise ValueError(repr(value))
     if isinstance(value, (int, float, np.integer, np.floating)):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ValueError("the number is too large") from error
     text = str(value).strip().rstrip("\u00b0").strip()
     if text.lower() in _EMPTY_NUMBERS:
         return None

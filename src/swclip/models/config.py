@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -161,3 +162,7 @@ class ModelConfig:
     views: ModalitiesConfig = field(default_factory=ModalitiesConfig)
     embedding_dim: int = 256
     initial_temperature: float = 0.07
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.initial_temperature < math.inf:
+            raise ConfigError(f"initial_temperature {self.initial_temperature} must be above 0.")

@@ -347,7 +347,7 @@ def load_model(path: str | os.PathLike[str]) -> LocatorModel:
         model.load_state_dict(load_file(weights))
     except SwclipError:
         raise
-    except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, RuntimeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ArtefactError(
             f"{weights}: the model is cut short, or does not match the config.json beside it ({reason}); copy or "

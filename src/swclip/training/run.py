@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import Splits, read_splits
 from swclip.errors import ArtefactError, ConfigError, MismatchError
@@ -115,9 +117,12 @@ def read_run(folder: str | Path) -> RunFacts:
     path = Path(folder) / "run.json"
     values = read_json(path, "the run's record")
     try:
-        return RunFacts(**values)
-    except TypeError as error:
-        raise ArtefactError(f"{path}: is not the record of a run of this swclip ({error}); train it again.") from error
+        facts = RunFacts(**values)
+        TypeAdapter(RunFacts).validate_python(asdict(facts))
+    except (TypeError, ValidationError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ArtefactError(f"{path}: is not the record of a run of this swclip ({reason}); train it again.") from error
+    return facts
 
 
 def read_finished_run(folder: str | Path) -> RunFacts:
