@@ -41,8 +41,8 @@ _UPRIGHT = {
 _READ_WHOLE_BYTES = 64 * 2**20
 _MAX_JPEG_BYTES = 512 * 2**20
 # Each scan of a JPEG passes over the whole picture, at about 1 ms per megapixel, even if it holds a few bytes. Encoders
-# write about ten; the limits allow 20 scans of any picture and 100 of one of 20 megapixels.
-_MIN_SCANS, _MAX_SCANS, _MAX_SCANNED_PIXELS = 20, 100, 2_000_000_000
+# write 10, or 18 for CMYK; the limits allow 32 scans of any picture and 100 of one of 20 megapixels.
+_MIN_SCANS, _MAX_SCANS, _MAX_SCANNED_PIXELS = 32, 100, 2_000_000_000
 # Warning filters and Pillow's bomb limit are global to the process. Headers are parsed one at a time so that two
 # threads never restore each other's settings; pixels, which take most of the time, are decoded in parallel.
 _HEADER_LOCK = threading.Lock()

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from swclip.imaging.photograph_file import PhotographError
+
 # In entropy-coded data, 0xFF is followed by 0x00 or a restart marker; all else is the next marker (ITU T.81, B.1.1).
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _SOF = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
@@ -14,8 +16,8 @@ _SEQUENTIAL = frozenset({0xC0, 0xC1})
 _SOI, _EOI, _SOS, _DNL = 0xD8, 0xD9, 0xDA, 0xDC
 _ALONE = frozenset({0x01, _SOI})  # markers without a length
 _END = b"\xff\xd9"
-# Continuations with different bits: zeros, ones (0xFF is stuffed) and alternating.
-_CONTINUATIONS = (b"\0" * 64, b"\xff\x00" * 64, b"\x55" * 64)
+# Arbitrary continuations, longer than the data of any block of pixels.
+_CONTINUATIONS = [hashlib.shake_256(bytes([number])).digest(4096).replace(b"\xff", b"\xfe") for number in range(3)]
 # What may follow picture data that lack their end marker: space that was reserved and never written (zeros in picture
 # data are far shorter), or a block of Samsung's trailer: zeros, type, length of its name, name.
 _NEXT = re.compile(rb"\x00{64}|\x00\x00[\x00-\xff]{2}[\x04-\x40]\x00\x00\x00[A-Z][A-Za-z0-9_]{3}")
@@ -91,7 +93,7 @@ def with_end_marker(data: bytes, layout: JpegLayout, pixels_of: Callable[[bytes]
     Args:
         data: The file's bytes.
         layout: Its layout.
-        pixels_of: Decodes a JPEG with an end marker, however defective, to its pixels.
+        pixels_of: Decodes a JPEG with an end marker to its pixels; raises PhotographError if it cannot.
 
     Returns:
         The picture without what follows it; None if it is truncated or if that cannot be established.
@@ -103,7 +105,10 @@ def with_end_marker(data: bytes, layout: JpegLayout, pixels_of: Callable[[bytes]
     picture = data[: end if following is None else following.start()].rstrip(b"\xff")  # half a marker
 
     def is_complete(head: bytes) -> bool:
-        return len({hashlib.sha256(pixels_of(head + more + _END)).digest() for more in _CONTINUATIONS}) == 1
+        try:
+            return len({hashlib.sha256(pixels_of(head + more + _END)).digest() for more in _CONTINUATIONS}) == 1
+        except PhotographError:
+            return False
 
     # If the picture does not need its last bytes, unknown bytes follow, and parts of it may have been read from them.
     return picture + _END if is_complete(picture) and not is_complete(picture[:-_LAST_BYTES]) else None
