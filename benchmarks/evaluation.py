@@ -24,8 +24,7 @@ from jaxtyping import Float64
 
 from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.evaluation.measure import measure
-from swclip.evaluation.predictions import write_predictions
-from swclip.evaluation.result import Embeddings
+from swclip.evaluation.result import Embeddings, write_predictions
 from swclip.files import write_json
 from swclip.gallery.gallery import Gallery
 from swclip.geo.coordinates import LocalFrame

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from swclip.export.embeddings import dequantize, quantize, similarity
 from swclip.export.graph import IMAGE
 from swclip.export.parity import open_graph
-from swclip.export.quantize import dequantize, quantize, similarity
 from swclip.models.locator_model import load_model
 
 Way = Callable[[], Any]

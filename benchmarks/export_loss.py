@@ -25,7 +25,7 @@ from swclip.data.manifest import read_manifest
 from swclip.data.splits import candidates_for, read_splits
 from swclip.evaluation.evaluate import query_rows
 from swclip.evaluation.retrieval_task import hits_within
-from swclip.export.quantize import dequantize, quantize
+from swclip.export.embeddings import dequantize, quantize
 from swclip.files import write_json
 from swclip.gallery.build import build_gallery
 from swclip.gallery.gallery import Gallery

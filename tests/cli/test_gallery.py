@@ -301,7 +301,7 @@ def test_search_on_disk_gives_the_answers_of_search_in_memory(
 def test_large_gallery_is_searched_on_disk(
     gallery: str, town: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swclip.retrieval.shortlist_search.MAX_MEMORY_BYTES", 100)
+    monkeypatch.setattr("swclip.retrieval.search.MAX_MEMORY_BYTES", 100)
     assert run(["locate", gallery, str(town / "p03-0.jpg")]) == 0
     assert json.loads(capsys.readouterr().out)[0]["left_out_at_most"] is None
     assert run(["locate", gallery, str(town / "p03-0.jpg"), "--search", "memory"]) == 0

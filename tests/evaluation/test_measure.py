@@ -11,8 +11,8 @@ import pytest
 
 from swclip.errors import ArtefactError, ConfigError, InputError
 from swclip.evaluation.measure import MeasureConfig, measure
-from swclip.evaluation.predictions import read_predictions, write_predictions
 from swclip.evaluation.report import report_of
+from swclip.evaluation.result import read_predictions, write_predictions
 from swclip.evaluation.retrieval_task import hits_within
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import geodesic_m

@@ -23,8 +23,8 @@ from swclip.data.manifest import read_manifest, write_manifest
 from swclip.data.splits import candidates_for, indices, read_splits
 from swclip.errors import ConfigError, InputError
 from swclip.evaluation.measure import MeasureConfig
-from swclip.evaluation.predictions import COLUMNS, read_predictions
 from swclip.evaluation.report import read_report, report_of
+from swclip.evaluation.result import COLUMNS, read_predictions
 from swclip.external.ground_truth import names_of
 from swclip.external.predicted_coordinates import EMPTY, NO_ROW, ZERO, read_predicted_coordinates
 from swclip.geo.coordinates import LocalFrame

@@ -31,6 +31,18 @@ WRITER, READER, STRANGER = "hf_of-ada-may-write", "hf_of-ada-may-read", "hf_of-b
 _USERS = {WRITER: ("ada", True), READER: ("ada", False), STRANGER: ("bob", True)}
 
 
+class Refused(Exception):
+    """A request that the hub refuses, with the status, message and code of its response."""
+
+    def __init__(self, status: int, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.code = status, message, code
+
+    def response(self) -> Response:
+        headers = {"X-Error-Message": self.message, **({"X-Error-Code": self.code} if self.code else {})}
+        return JSONResponse({"error": self.message}, self.status, headers=headers)
+
+
 @dataclass
 class Commit:
     """One state of a repository: its files by path, and the paths of large files."""
@@ -48,10 +60,13 @@ class Repository:
     private: bool
     branches: dict[str, list[Commit]]
 
-    def at(self, revision: str) -> Commit | None:
+    def at(self, revision: str) -> Commit:
         if revision in self.branches:
             return self.branches[revision][-1]
-        return next((c for commits in self.branches.values() for c in commits if c.oid == revision), None)
+        for commit in (commit for commits in self.branches.values() for commit in commits):
+            if commit.oid == revision:
+                return commit
+        raise Refused(404, "Invalid rev id", "RevisionNotFound")
 
 
 @dataclass
@@ -117,25 +132,28 @@ class FakeHub:
     def _user(self, request: Request) -> tuple[str, bool] | None:
         return _USERS.get(request.headers.get("authorization", "").removeprefix("Bearer "))
 
-    def _authentication_error(self, request: Request) -> Response | None:
+    def _check_token(self, request: Request) -> None:
         if "authorization" in request.headers and self._user(request) is None:
-            return _error(401, None, "Invalid credentials in Authorization header")
-        return None
+            raise Refused(401, "Invalid credentials in Authorization header")
 
-    def _repository(self, request: Request) -> tuple[str, Repository] | Response:
+    def _repository(self, request: Request) -> tuple[str, Repository]:
         repo_id = f"{request.path_params['owner']}/{request.path_params['name']}"
         repository, user = self.repositories.get(repo_id), self._user(request)
         if repository is None or (repository.private and (user is None or user[0] != repo_id.split("/")[0])):
-            return _error(404 if user else 401, "RepoNotFound", "Repository not found")
+            raise Refused(404 if user else 401, "Repository not found", "RepoNotFound")
         return repo_id, repository
 
-    def _write_error(self, request: Request, repo_id: str) -> Response | None:
+    def _writable(self, request: Request) -> tuple[str, Repository]:
+        repo_id, repository = self._repository(request)
+        self._check_writer(request, repo_id)
+        return repo_id, repository
+
+    def _check_writer(self, request: Request, repo_id: str) -> None:
         user = self._user(request)
         if user is None:
-            return _error(401, None, "Invalid username or password.")
+            raise Refused(401, "Invalid username or password.")
         if not user[1] or user[0] != repo_id.split("/")[0]:
-            return _error(403, None, "You don't have the rights to write there")
-        return None
+            raise Refused(403, "You don't have the rights to write there")
 
     # The protocol.
 
@@ -143,35 +161,25 @@ class FakeHub:
         body = await request.json()
         user = self._user(request)
         repo_id = f"{body['organization'] or (user or ('nobody', False))[0]}/{body['name']}"
-        if refused := self._write_error(request, repo_id):
-            return refused
+        self._check_writer(request, repo_id)
         if repo_id in self.repositories:
-            return _error(409, None, "You already created this model repo")
+            raise Refused(409, "You already created this model repo")
         private = body.get("visibility") == "private" or bool(body.get("private"))
         self.repositories[repo_id] = Repository(private, {"main": []})
         self._commit(self.repositories[repo_id].branches["main"], {".gitattributes": b""}, set(), "initial commit")
         return JSONResponse({"url": f"{self.address}/{repo_id}", "id": repo_id, "name": repo_id})
 
     async def info(self, request: Request) -> Response:
-        resolved = self._repository(request)
-        if isinstance(resolved, Response):
-            return resolved
-        repo_id, repository = resolved
+        repo_id, repository = self._repository(request)
         commit = repository.at(unquote(request.path_params.get("revision", "main")))
-        if commit is None:
-            return _error(404, "RevisionNotFound", "Invalid rev id")
         siblings = [{"rfilename": name} for name in commit.files]
         return JSONResponse(
             {"id": repo_id, "sha": commit.oid, "private": repository.private, "siblings": siblings, "tags": []}
         )
 
     async def tree(self, request: Request) -> Response:
-        resolved = self._repository(request)
-        if isinstance(resolved, Response):
-            return resolved
-        commit = resolved[1].at(unquote(request.path_params["revision"]))
-        if commit is None:
-            return _error(404, "RevisionNotFound", "Invalid rev id")
+        _, repository = self._repository(request)
+        commit = repository.at(unquote(request.path_params["revision"]))
         entries: list[dict[str, Any]] = []
         for name, data in commit.files.items():
             entry: dict[str, Any] = {"type": "file", "path": name, "size": len(data), "oid": _git_oid(data)}
@@ -190,14 +198,8 @@ class FakeHub:
         return JSONResponse({"errors": [], "warnings": []})
 
     async def preupload(self, request: Request) -> Response:
-        resolved = self._repository(request)
-        if isinstance(resolved, Response):
-            return resolved
-        if refused := self._write_error(request, resolved[0]):
-            return refused
-        commit = resolved[1].at(unquote(request.path_params["revision"]))
-        if commit is None:
-            return _error(404, "RevisionNotFound", "Invalid rev id")
+        _, repository = self._writable(request)
+        commit = repository.at(unquote(request.path_params["revision"]))
         files = []
         for file in (await request.json())["files"]:
             existing, mode = commit.files.get(file["path"]), "lfs" if file["size"] >= self.large_from else "regular"
@@ -206,11 +208,7 @@ class FakeHub:
         return JSONResponse({"files": files})
 
     async def batch(self, request: Request) -> Response:
-        resolved = self._repository(request)
-        if isinstance(resolved, Response):
-            return resolved
-        if refused := self._write_error(request, resolved[0]):
-            return refused
+        self._writable(request)
         objects = []
         for item in (await request.json())["objects"]:
             upload = {"upload": {"href": f"{self.store_address}/store/{item['oid']}", "header": {}}}
@@ -231,15 +229,10 @@ class FakeHub:
         return Response(data, headers={"ETag": f'"{request.path_params["oid"]}"'})
 
     async def commit(self, request: Request) -> Response:
-        resolved = self._repository(request)
-        if isinstance(resolved, Response):
-            return resolved
-        repo_id, repository = resolved
-        if refused := self._write_error(request, repo_id):
-            return refused
+        repo_id, repository = self._writable(request)
         commits = repository.branches.get(unquote(request.path_params["revision"]))
         if commits is None:
-            return _error(404, "RevisionNotFound", "Invalid rev id")
+            raise Refused(404, "Invalid rev id", "RevisionNotFound")
         head = commits[-1]
         files, large, message = dict(head.files), set(head.large), ""
         for line in (await request.body()).splitlines():
@@ -247,44 +240,36 @@ class FakeHub:
             if key == "header":
                 message = value["summary"]
                 if value.get("parentCommit") not in (None, head.oid):
-                    return _error(412, None, "A commit has happened since. Please refresh and try again.")
+                    raise Refused(412, "A commit has happened since. Please refresh and try again.")
             elif key == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
                 large.discard(value["path"])
             elif key == "lfsFile":
                 if value["oid"] not in self.objects:
-                    return _error(400, None, f"{value['path']} was never uploaded")
+                    raise Refused(400, f"{value['path']} was never uploaded")
                 files[value["path"]] = self.objects[value["oid"]]
                 large.add(value["path"])
             elif key == "deletedFile":
                 del files[value["path"]]
             else:
-                return _error(400, None, f"{key} is not known")
+                raise Refused(400, f"{key} is not known")
         new = self._commit(commits, files, large, message)
         return JSONResponse({"commitUrl": f"{self.address}/{repo_id}/commit/{new.oid}", "commitOid": new.oid})
 
     async def branch(self, request: Request) -> Response:
-        resolved = self._repository(request)
-        if isinstance(resolved, Response):
-            return resolved
-        if refused := self._write_error(request, resolved[0]):
-            return refused
-        name, branches = unquote(request.path_params["branch"]), resolved[1].branches
+        _, repository = self._writable(request)
+        name, branches = unquote(request.path_params["branch"]), repository.branches
         if name in branches:
-            return _error(409, None, "Reference already exists")
+            raise Refused(409, "Reference already exists")
         branches[name] = list(branches["main"])
         return JSONResponse({})
 
     async def resolve(self, request: Request) -> Response:
-        resolved = self._repository(request)
-        if isinstance(resolved, Response):
-            return resolved
-        commit = resolved[1].at(unquote(request.path_params["revision"]))
-        if commit is None:
-            return _error(404, "RevisionNotFound", "Invalid rev id")
+        _, repository = self._repository(request)
+        commit = repository.at(unquote(request.path_params["revision"]))
         name = request.path_params["path"]
         if name not in commit.files:
-            return _error(404, "EntryNotFound", "Entry not found")
+            raise Refused(404, "Entry not found", "EntryNotFound")
         data = commit.files[name]
         headers = {"X-Repo-Commit": commit.oid}
         if name in commit.large:
@@ -308,7 +293,7 @@ class FakeHub:
             Route("/store/{oid}", self.fetch),
             Route("/{owner}/{name}/resolve/{revision}/{path:path}", self.resolve),
         ]
-        inner = Starlette(routes=routes)
+        inner = Starlette(routes=routes, exception_handlers={Refused: lambda _, refused: refused.response()})
 
         async def outer(scope: Any, receive: Any, send: Any) -> None:
             if scope["type"] != "http":
@@ -322,8 +307,11 @@ class FakeHub:
             request = Request(scope, receive)
             if scope["path"].startswith("/store/") and "authorization" in request.headers:
                 self.store_requests_with_token += 1
-            refused = self._authentication_error(request)
-            return await (refused or inner)(scope, receive, send)
+            try:
+                self._check_token(request)
+            except Refused as refused:
+                return await refused.response()(scope, receive, send)
+            return await inner(scope, receive, send)
 
         return outer  # type: ignore[return-value]
 
@@ -353,11 +341,6 @@ def serve_hub(hub: FakeHub) -> Iterator[FakeHub]:
         thread.join(60)
         listening.close()
         assert not thread.is_alive(), "the server does not stop"
-
-
-def _error(status: int, code: str | None, message: str) -> Response:
-    headers = {"X-Error-Message": message, **({"X-Error-Code": code} if code else {})}
-    return JSONResponse({"error": message}, status, headers=headers)
 
 
 def _sha256(data: bytes) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from swclip.evaluation.measure import MeasureConfig, measure
-from swclip.evaluation.predictions import read_predictions, write_predictions
+from swclip.evaluation.result import read_predictions, write_predictions
 from swclip.geo.coordinates import LocalFrame
 from swclip.metrics.hierarchy import LEAST_PROBABILITY, LevelMeter, level_scores
 

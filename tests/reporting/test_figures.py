@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 
 from swclip.errors import InputError
-from swclip.reporting.figures import FIGURES, clear_figures, districts_chart, write_figures
-from swclip.reporting.map_figure import map_figure
+from swclip.reporting.figures import FIGURES, clear_figures, districts_chart, map_figure, write_figures
 
 CHARTS = {"error-curve", "regions", "correlogram", "reliability", "area", "selective", "selective-within-100-m"}
 HIGH_HIGH = (0xB2, 0x18, 0x2B)

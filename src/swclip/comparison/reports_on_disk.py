@@ -16,9 +16,8 @@ from swclip.comparison.comparison import Comparison
 from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import QuerySplit, Splits, candidates_for, leakage_path, read_splits
 from swclip.errors import ArtefactError, ConfigError, MismatchError, SwclipError
-from swclip.evaluation.predictions import read_predictions
 from swclip.evaluation.report import EARLIER_VERSION, REPORT_VERSION, check_version, report_of
-from swclip.evaluation.result import Evaluation
+from swclip.evaluation.result import Evaluation, read_predictions
 from swclip.files import read_json
 from swclip.metrics.error_report import district_gap, errors_by_district
 from swclip.metrics.ndcg import geoscore

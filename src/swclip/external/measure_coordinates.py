@@ -14,9 +14,8 @@ from numpy.typing import ArrayLike
 from swclip.data.grouping import text_or_none
 from swclip.errors import InputError
 from swclip.evaluation.measure import MeasureConfig
-from swclip.evaluation.predictions import COLUMNS
 from swclip.evaluation.report import REPORT_VERSION, Confidence, ConfidenceCurve, Report, Unanswered
-from swclip.evaluation.result import Evaluation
+from swclip.evaluation.result import COLUMNS, Evaluation
 from swclip.evaluation.retrieval_task import hits_within
 from swclip.external.predicted_coordinates import PredictedCoordinates
 from swclip.geo.distance import geodesic_m

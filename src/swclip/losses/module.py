@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -278,46 +278,13 @@ class SWCLIPLoss(nn.Module):
         self.fairness = fairness or RegionalFairnessLoss()
         self.lambda_nc, self.lambda_fair = lambda_nc, lambda_fair
 
-    def forward(
-        self,
-        image_embeddings: Float[Tensor, "b d"],
-        location_embeddings: Float[Tensor, "b d"],
-        positions_deg: ArrayLike | Tensor,
-        region_ids: ArrayLike | Tensor | None = None,
-        *,
-        accuracy_m: ArrayLike | Tensor | None = None,
-        logit_scale: Tensor | float | None = None,
-        bandwidth_scale: ArrayLike | Tensor | None = None,
-    ) -> Float[Tensor, ""]:
-        """The loss of a batch.
-
-        Args:
-            image_embeddings: (B, D) embeddings of the photographs.
-            location_embeddings: (B, D) embeddings of their positions.
-            positions_deg: (B, 2) latitude, longitude in degrees, float64.
-            region_ids: (B,) integers, the district of each photograph, negative where it has none; for the fairness
-                term.
-            accuracy_m: (B,) GPS accuracies, as in `SpatialContrastiveLoss.forward`.
-            logit_scale: Scalar, the **logarithm** of the scale.
-            bandwidth_scale: Factor on the bandwidths of contrast and neighbourhood.
+    def forward(self, *args: Any, **kwargs: Any) -> Float[Tensor, ""]:
+        """The loss of a batch: `loss` of `terms`, which describes arguments and errors.
 
         Returns:
             Scalar.
-
-        Raises:
-            InputError: Invalid input; the message names the row and a remedy.
-            ConfigError: The fairness term has no districts, there is no scale, or processes have different numbers of
-                photographs.
         """
-        return self.terms(
-            image_embeddings,
-            location_embeddings,
-            positions_deg,
-            region_ids,
-            accuracy_m=accuracy_m,
-            logit_scale=logit_scale,
-            bandwidth_scale=bandwidth_scale,
-        )["loss"]
+        return self.terms(*args, **kwargs)["loss"]
 
     def terms(
         self,
@@ -330,9 +297,26 @@ class SWCLIPLoss(nn.Module):
         logit_scale: Tensor | float | None = None,
         bandwidth_scale: ArrayLike | Tensor | None = None,
     ) -> dict[str, Float[Tensor, ""]]:
-        """The scalars `loss` (the total, as `forward` returns), `contrastive`, `neighbourhood` and `fairness`.
+        """The loss of a batch and its terms.
 
-        Arguments and errors are those of `forward`.
+        Args:
+            image_embeddings: (B, D) embeddings of the photographs.
+            location_embeddings: (B, D) embeddings of their positions.
+            positions_deg: (B, 2) latitude, longitude in degrees, float64.
+            region_ids: (B,) integers, the district of each photograph, negative where it has none; for the fairness
+                term.
+            accuracy_m: (B,) GPS accuracies, as in `SpatialContrastiveLoss.forward`.
+            logit_scale: Scalar, the **logarithm** of the scale.
+            bandwidth_scale: Factor on the bandwidths of contrast and neighbourhood.
+
+        Returns:
+            The scalars `loss` (the total), `contrastive`, and `neighbourhood` and `fairness` where their weight is not
+            0.
+
+        Raises:
+            InputError: Invalid input; the message names the row and a remedy.
+            ConfigError: The fairness term has no districts, there is no scale, or processes have different numbers of
+                photographs.
         """
         fair = self.lambda_fair > 0.0
         if fair and region_ids is None:

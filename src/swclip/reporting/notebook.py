@@ -12,8 +12,7 @@ from markupsafe import escape
 
 from swclip.evaluation import frames as tables
 from swclip.evaluation.result import Evaluation
-from swclip.reporting.figures import curve_figure, districts_figure, reliability_figure
-from swclip.reporting.map_figure import map_figure
+from swclip.reporting.figures import curve_figure, districts_figure, map_figure, reliability_figure
 from swclip.reporting.page import interval_text
 from swclip.reporting.plots import data_uri
 from swclip.reporting.save import save_evaluation
@@ -68,7 +67,7 @@ class EvaluationReport(Evaluation):
         return curve_figure(self, **options)
 
     def plot_map(self, **options: Any) -> Figure:
-        """A map of the queries; see `map_figure.map_figure`."""
+        """A map of the queries; see `figures.map_figure`."""
         return map_figure(self, **options)
 
     def plot_reliability(self, **options: Any) -> Figure:

@@ -10,9 +10,8 @@ from typing import Any
 import pandas as pd
 
 from swclip.data.manifest import Manifest
-from swclip.evaluation.predictions import write_predictions
 from swclip.evaluation.report import report_of
-from swclip.evaluation.result import Evaluation
+from swclip.evaluation.result import Evaluation, write_predictions
 from swclip.files import atomic_file, write_json
 from swclip.reporting.figures import clear_figures, write_figures
 from swclip.reporting.report import write_report_page

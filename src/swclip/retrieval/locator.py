@@ -32,8 +32,7 @@ from swclip.retrieval.posterior import gallery_kernel, smoothed
 from swclip.retrieval.prior import Prior, Weights
 from swclip.retrieval.queries import Queries, paths_of
 from swclip.retrieval.scores import Evidence, check_queries, chunks
-from swclip.retrieval.search import ExactSearch, Search
-from swclip.retrieval.shortlist_search import ShortlistSearch, exceeds_memory
+from swclip.retrieval.search import ExactSearch, Search, ShortlistSearch, exceeds_memory
 
 if TYPE_CHECKING:
     from swclip.models.locator_model import LocatorModel
@@ -125,7 +124,7 @@ class Locator:
             resolutions: H3 resolutions of the cells in answers.
             search: `memory` loads the whole gallery and scores all candidates; `disk` scores a shortlist from its index
                 (`swclip gallery build-index`); `auto` is `memory` up to
-                `swclip.retrieval.shortlist_search.MAX_MEMORY_BYTES`.
+                `swclip.retrieval.search.MAX_MEMORY_BYTES`.
 
         Raises:
             ArtefactError: The gallery or the model is missing, damaged, or of another version.

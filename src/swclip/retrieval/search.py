@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import logging
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from jaxtyping import Float64
@@ -10,8 +11,21 @@ from jaxtyping import Float64
 from swclip.answers.record import Answer
 from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.calibration.region_of_answer import RegionBuilder
+from swclip.gallery import ann
 from swclip.retrieval.answer import AnswerOptions, CandidateSet, answers_from_posteriors
 from swclip.retrieval.scores import Evidence, chunks, location_similarity
+from swclip.retrieval.shortlist import IMAGE, LOCATION, Shortlister
+
+if TYPE_CHECKING:
+    from lancedb.table import Table
+
+    from swclip.gallery.store import GalleryStore
+
+MAX_MEMORY_BYTES = 2 * 2**30
+"""Embeddings up to this size are searched exactly, in memory: a million of 512 numbers. Measured in
+docs/results/search.md."""
+
+_LOG = logging.getLogger(__name__)
 
 
 class Search(Protocol):
@@ -63,4 +77,98 @@ class ExactSearch:
             evidence = Evidence.of(query[chunk], candidates.gallery, config, candidates.photographed)
             each = [evidence.rows(slice(row, row + 1)) for row in range(len(evidence))]
             answers += answers_from_posteriors(evidence.log_p, nearest, candidates, config, options, regions, each)
+        return answers
+
+
+def embedding_bytes(table: Table) -> int:
+    """Memory that the embeddings of a gallery's table would take, with one location embedding per entry."""
+    dim = int(table.schema.field(LOCATION).type.list_size)
+    return 4 * dim * (table.count_rows() + table.count_rows(f"{IMAGE} IS NOT NULL"))
+
+
+def exceeds_memory(store: GalleryStore) -> bool:
+    """Whether a gallery is too large to be searched in memory unless the user requests it."""
+    return embedding_bytes(store.table) > MAX_MEMORY_BYTES
+
+
+class ShortlistSearch:
+    """Answers each query of a gallery that remains on disk from a shortlist by the table's index.
+
+    Differences to an answer from a gallery in memory:
+
+    - Probabilities are those of the whole gallery: the sum over the candidates outside the shortlist is estimated
+      (`shortlist`), and the candidates, cities and cells of an answer have the rest. `left_out_at_most` is None: an
+      index gives no bound for what it missed.
+    - The point is taken from the shortlist, which includes the neighbours of the best candidates for the mode. The
+      geometric median, which depends on the whole of a wide posterior, uses the sample too.
+    - `image_share` is that of the shortlist alone, without the photographs outside.
+    - There are no regions. They are calibrated on whole posteriors, whose tail this search does not compute.
+
+    Build the indices first (`swclip.gallery.ann.build_index` for both columns): without one, each query reads the whole
+    column.
+
+    Args:
+        shortlister: Computes the shortlists.
+
+    Example:
+        ```python
+        table = lancedb.connect("gallery").open_table("entries")
+        shortlister = Shortlister(table, {"fingerprint": model.fingerprint})
+        locator = Locator(shortlister.gallery, model, posterior, search=ShortlistSearch(shortlister))
+        answer, = locator.locate(["photo.jpg"])
+        print(answer.lat_deg, answer.lon_deg, answer.probability_within_50m, answer.scored_share)
+        ```
+    """
+
+    exhaustive = False
+
+    def __init__(self, shortlister: Shortlister) -> None:
+        self.shortlister = shortlister
+
+    @classmethod
+    def of_store(cls, store: GalleryStore) -> ShortlistSearch:
+        """Search an open gallery, whose table is checked out at its current version."""
+        conditions = {LOCATION: None, IMAGE: f"{IMAGE} IS NOT NULL"}
+        if any(
+            store.table.count_rows(condition) and ann.index_state(store.table, column) is None
+            for column, condition in conditions.items()
+        ):
+            _LOG.warning(
+                "%s: has no index, so that every query reads all embeddings; build one with: swclip gallery "
+                "build-index %s",
+                store.path,
+                store.path,
+            )
+        description = store.description
+        meta = {
+            **description.meta,
+            "fingerprint": description.fingerprint,
+            "dim": description.dim,
+            "version": store.version,
+        }
+        return cls(Shortlister(store.table, meta))
+
+    def answers(
+        self,
+        query: Float64[np.ndarray, "q d"],
+        candidates: CandidateSet,
+        config: PosteriorConfig,
+        options: AnswerOptions,
+        regions: RegionBuilder | None,
+    ) -> list[Answer]:
+        """Answer embedded photographs without regions; see `Search`."""
+        answers: list[Answer] = []
+        for row in np.ascontiguousarray(query, dtype=np.float32):
+            shortlist = self.shortlister.shortlist(row, config)
+            part = CandidateSet.of(shortlist.gallery, candidates.hierarchy.take(shortlist.rows))
+            nearest = location_similarity(row[None], shortlist.gallery).argmax(axis=1)
+            median = options.estimator == "geometric-median"
+            points = shortlist.geometric_median(candidates.gallery.positions_deg)[None] if median else None
+            evidence = [Evidence.of(row[None], shortlist.gallery, config, part.photographed)]
+            log_p = shortlist.log_posterior[None]
+            (answer,) = answers_from_posteriors(
+                log_p, nearest, part, config, options, evidence=evidence, points_deg=points
+            )
+            share = len(shortlist.rows) / len(candidates.gallery)
+            answers.append(answer.model_copy(update={"scored_share": share, "left_out_at_most": None}))
         return answers

@@ -19,8 +19,8 @@ from swclip.geo.distance import haversine_m
 from swclip.retrieval.locator import Locator
 from swclip.retrieval.point_estimates import geometric_median
 from swclip.retrieval.posterior import log_posterior
+from swclip.retrieval.search import ShortlistSearch, embedding_bytes
 from swclip.retrieval.shortlist import ShortlistConfig, Shortlister
-from swclip.retrieval.shortlist_search import ShortlistSearch, embedding_bytes
 
 Make = Callable[..., Gallery]
 Photographs = Callable[[int], list[Path]]
