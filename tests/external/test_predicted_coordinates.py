@@ -281,7 +281,10 @@ def at_row(column: str, row: int, value: Any) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
-        (at_row("pred_lat", 4, "north"), "row 5, column 'pred_lat': 'north' is not a number"),
+        (
+            at_row("pred_lat", 4, "north"),
+            "row 5, column 'pred_lat': the predicted position: .*'north' is not a number",
+        ),
         (at_row("pred_lat", 4, 95.0), r"row 5, column 'pred_lat': the predicted position \(95, "),
         (at_row("pred_lon", 4, None), "row 5, column 'pred_lon': the predicted position has one coordinate"),
         (at_row("lat", 4, None), "row 5, column 'lon'|row 5, column 'lat': the true position has one coordinate"),

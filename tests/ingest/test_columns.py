@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swclip.errors import InputError
-from swclip.ingest.columns import ROLES, SYNONYMS, ColumnNames, find_columns, flag_of, plain_name
+from swclip.ingest.column_names import plain_name
+from swclip.ingest.columns import ROLES, SYNONYMS, ColumnNames, find_columns, flag_of
 
 ALL_SYNONYMS = [(role, name) for role, tiers in SYNONYMS.items() for names in tiers for name in names]
 
@@ -30,7 +31,8 @@ def test_finds_the_columns_of_the_wuhan_table() -> None:
 def test_finds_every_role_in_a_manifest() -> None:
     from swclip.data.manifest import COLUMNS, OPTIONAL_COLUMNS
 
-    assert set(find_columns([*COLUMNS, *OPTIONAL_COLUMNS], ColumnNames(), "t")) == set(ROLES)
+    roles = set(find_columns([*COLUMNS, *OPTIONAL_COLUMNS], ColumnNames(), "t"))
+    assert roles == set(ROLES) - {"lat_ref", "lon_ref", "position"}
 
 
 def test_synonyms_are_unique_and_normalised() -> None:
@@ -55,7 +57,7 @@ def test_ignores_case_punctuation_and_units(
     assert find_columns([written + unit, "unrelated"], ColumnNames(), "t") == {role: written + unit}
 
 
-@given(st.sampled_from(ROLES), st.data())
+@given(st.sampled_from([role for role in ROLES if SYNONYMS[role]]), st.data())
 def test_ambiguous_columns_are_named_with_the_flag(role: str, data: st.DataObject) -> None:
     names = SYNONYMS[role][0]
     first, second = (
@@ -83,9 +85,17 @@ def test_any_header_is_matched_or_rejected(columns: list[str]) -> None:
     assert len(set(matches.values())) == len(matches)
 
 
-def test_x_and_y_are_used_only_without_better_names() -> None:
-    assert find_columns(["X", "Y"], ColumnNames(), "t") == {"lat": "Y", "lon": "X"}
+def test_x_and_y_are_a_position_only_if_named() -> None:
+    assert find_columns(["X", "Y"], ColumnNames(), "t") == {}
+    assert find_columns(["X", "Y"], ColumnNames(lat="Y", lon="X"), "t") == {"lat": "Y", "lon": "X"}
     assert find_columns(["x", "y", "lat", "lon"], ColumnNames(), "t") == {"lat": "lat", "lon": "lon"}
+
+
+def test_the_halves_of_a_column_of_pairs_can_be_named() -> None:
+    named = ColumnNames(lat="coordinates[1]", lon="coordinates[0]")
+    assert find_columns(["coordinates"], named, "t") == {"lat": "coordinates[1]", "lon": "coordinates[0]"}
+    with pytest.raises(InputError, match="no such column"):
+        find_columns(["coordinates"], ColumnNames(lat="coordinates[2]"), "t")
 
 
 def test_description_is_preferred_to_title_as_caption() -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import geopandas
+import numpy as np
 import pandas as pd
 import pytest
 from shapely.geometry import LineString, Point
@@ -20,10 +21,8 @@ LATS, LONS = [51.5, 51.6], [-0.1, -0.2]
 
 
 def positions(table: SourceTable) -> list[tuple[float, float]]:
-    lats, lons = table.values("lat"), table.values("lon")
-    assert lats is not None
-    assert lons is not None
-    return [(float(lat), float(lon)) for lat, lon in zip(lats, lons, strict=True)]
+    assert table.positions is not None
+    return [*zip(table.positions.lat_deg.tolist(), table.positions.lon_deg.tolist(), strict=True)]
 
 
 def frame() -> pd.DataFrame:
@@ -66,7 +65,8 @@ def test_reads_parquet(tmp_path: Path) -> None:
     table = read_source(tmp_path / "t.parquet")
     assert positions(table) == list(zip(LATS, LONS, strict=True))
     assert table.rows == [1, 2]
-    assert not table.geometry
+    assert table.positions is not None
+    assert not table.positions.geometry
 
 
 @pytest.mark.parametrize("crs", [4326, 27700, 3857])
@@ -75,7 +75,8 @@ def test_reads_geoparquet_in_any_projection(tmp_path: Path, crs: int) -> None:
     geo = geopandas.GeoDataFrame(frame().drop(columns=["lat", "lon"]), geometry=points, crs=4326).to_crs(crs)
     geo.rename_geometry("where").to_parquet(tmp_path / "t.parquet")
     table = read_source(tmp_path / "t.parquet")
-    assert table.geometry
+    assert table.positions is not None
+    assert table.positions.geometry
     for position, expected in zip(positions(table), zip(LATS, LONS, strict=True), strict=True):
         assert position == pytest.approx(expected, abs=1e-6)
     assert "where" not in table.frame.columns
@@ -108,8 +109,10 @@ def test_reads_geojson(tmp_path: Path) -> None:
     (tmp_path / "t.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
     table = read_source(tmp_path / "t.geojson")
     assert table.values("image") == ["a.jpg", "b.jpg", "c.jpg"]
-    assert table.values("lat") == [51.5, None, None]
-    assert table.values("lon") == [-0.1, None, None]
+    assert table.positions is not None
+    np.testing.assert_array_equal(table.positions.lat_deg, [51.5, np.nan, np.nan])
+    np.testing.assert_array_equal(table.positions.lon_deg, [-0.1, np.nan, np.nan])
+    assert table.positions.problems[2].detail == "it is a LineString"
 
 
 def test_reads_geojson_written_by_geopandas(tmp_path: Path) -> None:

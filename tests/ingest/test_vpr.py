@@ -18,9 +18,10 @@ from swclip.cli.app import run
 from swclip.data.manifest import read_manifest
 from swclip.data.splits import candidates_for, indices, read_splits
 from swclip.errors import ConfigError, InputError
+from swclip.geo.projections import projected_to_deg
 from swclip.ingest.prepare import prepare
 from swclip.ingest.vpr_folders import folder_role, read_vpr_folder, vpr_splits
-from swclip.ingest.vpr_names import PlaceNameError, parse_name, projected_to_deg
+from swclip.ingest.vpr_names import PlaceNameError, parse_name
 
 BANDS = "CDEFGHJKLMNPQRSTUVWX"
 DRIVES = [folder / "shared" / "data" / "wuhan-drive" for folder in Path(__file__).parents]

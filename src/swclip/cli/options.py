@@ -92,12 +92,28 @@ def prior_of(city: str | None, within: Path | None, near: str | None, radius_m: 
 
 
 def _position(text: str) -> tuple[float, float]:
+    """The position of --near: two numbers with a comma between, or any pair that tables may have ("53.8N 1.55W")."""
+    from swclip.ingest.angles import AngleError, parse_pair
+    from swclip.ingest.hemispheres import SignedCoordinates
+
     parts = text.split(",")
     try:
         lat, lon = (float(part) for part in parts)
+        return lat, lon
     except ValueError:
-        raise InputError(f"--near {text!r}: must be LAT,LON in degrees, such as 53.8,-1.55.") from None
-    return lat, lon
+        pass
+    try:
+        pair = parse_pair(text)
+        if pair is None:
+            raise AngleError("it is empty")
+        pair = pair.latitude_first()
+        signed = [SignedCoordinates.of([pair.first], "lat"), SignedCoordinates.of([pair.second], "lon")]
+        for coordinate in signed:
+            if coordinate.problems:
+                raise AngleError(coordinate.problems[0][1])
+    except AngleError as error:
+        raise InputError(f"--near {text!r}: must be LAT,LON in degrees, such as 53.8,-1.55; {error}.") from None
+    return float(signed[0].degrees[0]), float(signed[1].degrees[0])
 
 
 @Parameter(name="*", negative_iterable=())

@@ -27,6 +27,9 @@ def prepare(
     image_column: str | None = None,
     lat_column: str | None = None,
     lon_column: str | None = None,
+    lat_ref_column: str | None = None,
+    lon_ref_column: str | None = None,
+    position_column: str | None = None,
     heading_column: str | None = None,
     accuracy_column: str | None = None,
     time_column: str | None = None,
@@ -58,8 +61,11 @@ def prepare(
         crs: Projection of positions in file names without a UTM zone, such as EPSG:32650.
         workers: Threads that decode photographs; by default one per processor.
         image_column: Column of image paths. Columns with common names are detected; name the others.
-        lat_column: Column of latitudes in degrees.
-        lon_column: Column of longitudes in degrees.
+        lat_column: Column of latitudes in degrees. NAME[0] is the first number of a column of pairs.
+        lon_column: Column of longitudes in degrees. NAME[1] is the second number of a column of pairs.
+        lat_ref_column: Column of the letters N and S of latitudes without a sign.
+        lon_ref_column: Column of the letters E and W of longitudes without a sign.
+        position_column: Column of points (WKT, WKB, GeoJSON) or coordinate pairs.
         heading_column: Column of headings, degrees clockwise from north.
         accuracy_column: Column of GPS accuracies in metres.
         time_column: Column of capture times.
@@ -82,6 +88,9 @@ def prepare(
         image=image_column,
         lat=lat_column,
         lon=lon_column,
+        lat_ref=lat_ref_column,
+        lon_ref=lon_ref_column,
+        position=position_column,
         heading=heading_column,
         accuracy=accuracy_column,
         time=time_column,
@@ -116,6 +125,7 @@ def prepare(
         where = f"row {first['row']}: {first['image'] or 'no image'}"
         rows.append([f"rejected: {reason}", str(len(group)), where])
     print_table(f"{source.name or source}: {result.n_rows} rows", ["", "photographs", "first"], rows)
+    console.print(f"Columns: {result.columns_line()}", soft_wrap=True, markup=False)
     for note in result.notes:
         console.print(f"Note: {note.code} ({note.count}): {note.detail}", soft_wrap=True, markup=False)
     if len(result.rejected):

@@ -370,6 +370,13 @@ def _checked(frame: pd.DataFrame, name: str) -> pd.DataFrame:
         row = int(np.flatnonzero(wrong)[0])
         at = f"{frame['lat_deg'][row]}, {frame['lon_deg'][row]}"
         raise InputError(f"{name}, row {row}: the position ({at}) is not a latitude and longitude in degrees.")
+    if "accuracy_m" in frame:
+        accuracy_m = frame["accuracy_m"].to_numpy(np.float64)
+        wrong = ~np.isnan(accuracy_m) & ~((accuracy_m > 0.0) & np.isfinite(accuracy_m))
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            detail = "is not a positive number of metres; leave the value empty where it is unknown."
+            raise InputError(f"{name}, row {row}: accuracy_m {accuracy_m[row]:g} {detail}")
     return frame
 
 

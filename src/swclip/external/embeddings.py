@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from swclip.errors import ConfigError, InputError
 from swclip.external.prediction_columns import (
     COMMON_ROLES,
+    TRUE,
     ExternalTable,
     Synonyms,
     column_flag,
@@ -25,11 +26,14 @@ from swclip.external.prediction_columns import (
     open_table,
     plain_names,
     require_columns,
+    require_positions,
 )
-from swclip.ingest.columns import listed, plain_name
+from swclip.geo.projections import projected_to_deg, projection_problem
+from swclip.ingest.column_names import LAT_FIRST_NAMES, PAIR_NAMES, plain_name
+from swclip.ingest.columns import listed
 from swclip.ingest.source_table import RawTable, first_line
 from swclip.ingest.sources import GEOJSON, PARQUET, TEXT_TABLES
-from swclip.ingest.vpr_names import PlaceNameError, is_vpr_name, parse_name, projected_to_deg
+from swclip.ingest.vpr_names import PlaceNameError, is_vpr_name, parse_name
 
 ROLES: Synonyms = {
     **COMMON_ROLES,
@@ -177,26 +181,30 @@ def _check_ids(table: ExternalTable, ids: list[str], roles: list[str]) -> None:
 
 
 def _positions(table: ExternalTable, ids: list[str], crs: str | None) -> Float64[np.ndarray, "n 2"]:
-    positions = np.full((len(ids), 2), np.nan)
-    if "lat" in table.columns and "lon" in table.columns:
-        positions = table.positions("lat", "lon", "position")
+    table = table.with_positions(TRUE)
+    problem = ""
+    if TRUE in table.positions_of:
+        positions = table.positions(TRUE, "position")
     elif "easting" in table.columns and "northing" in table.columns:
         if crs is None:
             raise ConfigError(
                 f"{table.raw.name}: {table.columns['easting']!r} and {table.columns['northing']!r} are metres of a "
                 "projection; give it, for example --crs EPSG:32650."
             )
-        positions = projected_to_deg(table.numbers("easting"), table.numbers("northing"), crs)
+        east, north = table.numbers("easting"), table.numbers("northing")
+        positions = projected_to_deg(east, north, crs)
+        if (outside := np.isinf(positions[:, 0]) & ~np.isnan(east + north)).any():
+            at = int(np.flatnonzero(outside)[0])
+            problem = f": {projection_problem(east[at], north[at], crs)}"
     elif all(is_vpr_name(Path(name).name) for name in ids):
         positions = np.array([_name_position(table, at, name, crs) for at, name in enumerate(ids)])
     else:
-        require_columns(
-            table, ["lat", "lon"], ", or easting and northing with --crs, or ids in the form @easting@northing@..."
-        )
+        hint = ", or easting and northing with --crs, or ids in the form @easting@northing@..."
+        require_positions(table, TRUE, hint)
     missing = ~np.isfinite(positions).all(axis=1)
     if missing.any():
         at = int(np.flatnonzero(missing)[0])
-        raise InputError(f"{table.where(at)}: {ids[at]!r} has no valid position; every vector needs one.")
+        raise InputError(f"{table.where(at)}: {ids[at]!r} has no valid position{problem}; every vector needs one.")
     return positions
 
 
@@ -219,7 +227,8 @@ _VECTORS = (
 )
 # Names of arrays with two columns that contain positions.
 _PAIRS = {
-    "lat_deg lon_deg": plain_names("positionsdeg positions latlon latlng latlons gps coordinatesdeg"),
+    "lat_deg lon_deg": LAT_FIRST_NAMES,
+    "position": PAIR_NAMES,
     "easting northing": plain_names("utm utms utmcoordinates"),
 }
 
@@ -326,7 +335,8 @@ def _open_arrays(name: str, arrays: dict[str, np.ndarray[Any, Any]]) -> tuple[Ra
     columns: dict[str, Any] = {}
     for key, value in arrays.items():
         if pair := _pair_of(key, value):
-            columns.update(dict(zip(pair.split(), value.T, strict=True)))
+            # Where the name does not say which number is the latitude, the values may.
+            columns.update({key: [*value]} if pair == "position" else dict(zip(pair.split(), value.T, strict=True)))
         elif value.ndim == 1 and len(value) == len(matrix):
             columns[key] = [item.decode() if isinstance(item, bytes) else item for item in value.tolist()]
         elif value.ndim == 1 and plain_name(key) in plain_names(
@@ -360,9 +370,7 @@ def _open_frame(raw: RawTable) -> tuple[RawTable, Float32[np.ndarray, "n d"]]:
                 f"{len(values[0])}; all vectors must come from one model."
             )
     frame = raw.frame.drop(columns=[chosen])
-    if raw.lat_lon is not None and not {"lat_deg", "lon_deg"} & set(map(str, frame.columns)):
-        frame = frame.assign(lat_deg=[pair[0] for pair in raw.lat_lon], lon_deg=[pair[1] for pair in raw.lat_lon])
-    table = RawTable(raw.name, raw.kind, frame.reset_index(drop=True), raw.rows, None, raw.malformed, raw.notes)
+    table = replace(raw, frame=frame.reset_index(drop=True))
     return table, _matrix(np.stack([np.asarray(value) for value in values]), f"{raw.name}, column {chosen!r}")
 
 

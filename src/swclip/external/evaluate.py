@@ -22,7 +22,7 @@ from swclip.external.ground_truth import query_set
 from swclip.external.measure_coordinates import measure_coordinates
 from swclip.external.measure_embeddings import VectorTask, manifest_task, standalone_task
 from swclip.external.predicted_coordinates import read_predicted_coordinates
-from swclip.external.prediction_columns import COMMON_ROLES, find_roles, open_table, require_columns
+from swclip.external.prediction_columns import COMMON_ROLES, TRUE, find_roles, open_table, require_positions
 from swclip.external.prediction_gallery import Space, fitted_posterior, fixed_posterior, image_gallery
 from swclip.versions import versions
 
@@ -208,17 +208,15 @@ def _fit(task: VectorTask, space: Space, seed: int) -> Any:
 
 def _candidates(gallery: str | os.PathLike[str] | pd.DataFrame) -> pd.DataFrame:
     """Candidates from a table of positions."""
-    table = find_roles(open_table(gallery, "the table of the gallery"), COMMON_ROLES, None)
-    lat_lon = table.raw.lat_lon
-    if lat_lon is not None and "lat" not in table.columns:
-        frame = table.raw.frame.assign(lat_deg=[pair[0] for pair in lat_lon], lon_deg=[pair[1] for pair in lat_lon])
-        table = find_roles(open_table(frame, "the table of the gallery"), COMMON_ROLES, None)
-    require_columns(table, ["lat", "lon"], "")
-    positions = table.positions("lat", "lon", "position of a candidate")
+    table = find_roles(open_table(gallery, "the table of the gallery"), COMMON_ROLES, None).with_positions(TRUE)
+    require_positions(table, TRUE, "")
+    positions = table.positions(TRUE, "position of a candidate")
     valid = ~np.isnan(positions[:, 0])
     if not valid.all():
         at = int(np.flatnonzero(~valid)[0])
-        raise ConfigError(f"{table.where(at, 'lat')}: a candidate without a position; correct or remove the row.")
+        raise ConfigError(
+            f"{table.where_position(at, TRUE)}: a candidate without a position; correct or remove the row."
+        )
     ids = [name or f"candidate-{at}" for at, name in enumerate(table.texts("image_id"))]
     return pd.DataFrame(
         {

@@ -14,7 +14,7 @@ from swclip.data.splits import QuerySplit, Splits
 from swclip.errors import InputError
 from swclip.evaluation.evaluate import TRUE_COLUMNS, query_rows
 from swclip.evaluation.report import Truth
-from swclip.external.prediction_columns import ExternalTable
+from swclip.external.prediction_columns import TRUE, ExternalTable
 
 _MAX_PARTS = 6
 
@@ -144,8 +144,8 @@ def truth_of_rows(table: ExternalTable, lines: Int64[np.ndarray, " q"]) -> Float
     Raises:
         InputError: A position is missing.
     """
-    truth: Float64[np.ndarray, "q 2"] = table.positions("lat", "lon", "true position")[lines]
+    truth: Float64[np.ndarray, "q 2"] = table.positions(TRUE, "true position")[lines]
     if np.isnan(truth).any():
         at = int(lines[np.flatnonzero(np.isnan(truth[:, 0]))[0]])
-        raise InputError(f"{table.where(at, 'lat')}: the true position is empty; every query needs one.")
+        raise InputError(f"{table.where_position(at, TRUE)}: the true position is empty; every query needs one.")
     return truth

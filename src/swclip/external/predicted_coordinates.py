@@ -15,6 +15,8 @@ from swclip.evaluation.report import Truth
 from swclip.external.ground_truth import QuerySet, truth_of_rows
 from swclip.external.prediction_columns import (
     COMMON_ROLES,
+    PREDICTED,
+    TRUE,
     ExternalTable,
     Synonyms,
     column_flag,
@@ -22,7 +24,9 @@ from swclip.external.prediction_columns import (
     open_table,
     plain_names,
     require_columns,
+    require_positions,
 )
+from swclip.geo.coordinates import NO_FIX_DEG
 from swclip.geo.distance import haversine_m
 from swclip.ingest.source_table import RawTable
 
@@ -46,14 +50,15 @@ ROLES: Synonyms = {
     **COMMON_ROLES,
     "predicted_lat": (_forms("lat", "latitude"), ()),
     "predicted_lon": (_forms("lon", "lng", "long", "longitude"), ()),
+    "predicted_lat_ref": (tuple(f"{name}ref" for name in _forms("lat", "latitude")), ()),
+    "predicted_lon_ref": (tuple(f"{name}ref" for name in _forms("lon", "lng", "long", "longitude")), ()),
+    "predicted_position": (_forms("latlon", "latlng", "position", "coordinates", "geometry", "point", "wkt"),),
     "rank": (plain_names("rank answerrank predictionrank predictedrank"), ()),
     "confidence": (plain_names("confidence"), plain_names("probability prob score conf certainty")),
 }
 """Roles in a table of predictions, with their usual column names."""
 
 NO_ROW, EMPTY, ZERO = "no row in the table", "no coordinates", "the coordinates 0, 0"
-_NO_FIX_DEG = 1e-6
-_GEOMETRY = ("geometry (latitude)", "geometry (longitude)")
 
 
 @dataclass(frozen=True)
@@ -107,14 +112,15 @@ def read_predicted_coordinates(
     """
     raw, notes = _without_candidates(open_table(source, "the table of predictions"))
     table = find_roles(raw, ROLES, columns)
-    table = _with_geometry(table, truth_is_known=query_set is not None)
-    require_columns(table, ["image_id", "predicted_lat", "predicted_lon"], "")
+    require_columns(table, ["image_id"], "")
+    table = table.with_positions(*([PREDICTED, TRUE] if query_set is None else [PREDICTED]))
+    require_positions(table, PREDICTED, "")
     if query_set is None:
-        require_columns(table, ["lat", "lon"], ", or give the manifest with the true positions")
-    elif "lat" in table.columns and "lon" in table.columns:
+        require_positions(table, TRUE, ", or give the manifest with the true positions")
+    elif {"lat", "lon", "position"} & set(table.columns):
         notes.append("The true positions are those of the manifest; those of the table were not used.")
     ids = _ids(table)
-    answers = table.positions("predicted_lat", "predicted_lon", "predicted position")
+    answers = table.positions(PREDICTED, "predicted position")
     order, starts = _grouped(table, ids)
     names = [ids[order[start]] for start in starts]
     if query_set is None:
@@ -157,25 +163,6 @@ def _without_candidates(raw: RawTable) -> tuple[RawTable, list[str]]:
     frame = raw.frame.iloc[first].reindex(columns=columns).rename(columns={columns[-1]: "confidence"})
     note = "A table of `swclip locate`: its answers were read, and its candidates were left out."
     return replace(raw, frame=frame.reset_index(drop=True), rows=[raw.rows[at] for at in first]), [note]
-
-
-def _with_geometry(table: ExternalTable, *, truth_is_known: bool) -> ExternalTable:
-    """Use the geometry for the position without columns: the predicted one first, else the true one."""
-    lat_lon = table.raw.lat_lon
-    if lat_lon is None:
-        return table
-    roles = None
-    if "predicted_lat" not in table.columns and "predicted_lon" not in table.columns:
-        roles = ("predicted_lat", "predicted_lon")
-    elif not truth_is_known and "lat" not in table.columns and "lon" not in table.columns:
-        roles = ("lat", "lon")
-    if roles is None:
-        return table
-    frame = table.raw.frame.copy()
-    for axis, name in enumerate(_GEOMETRY):
-        frame[name] = pd.Series([pair[axis] for pair in lat_lon], dtype=object)
-    columns = {**table.columns, **dict(zip(roles, _GEOMETRY, strict=True))}
-    return ExternalTable(replace(table.raw, frame=frame), columns)
 
 
 def _ids(table: ExternalTable) -> list[str]:
@@ -231,12 +218,14 @@ def _table_queries(table: ExternalTable, lines: Int64[np.ndarray, " q"]) -> pd.D
 
 def _check_same_truth(table: ExternalTable, order: Int64[np.ndarray, " n"], starts: list[int]) -> None:
     """Raise InputError unless all rows of a query have the same true position."""
-    truth = table.positions("lat", "lon", "true position")
+    truth = table.positions(TRUE, "true position")
     first = np.repeat(order[starts], np.diff([*starts, len(order)]))
     differ = np.abs(truth[order] - truth[first]).max(axis=1) > 1e-9
     if differ.any():
         at = int(order[differ][0])
-        raise InputError(f"{table.where(at, 'lat')}: the true position differs from that of the query's first row.")
+        raise InputError(
+            f"{table.where_position(at, TRUE)}: the true position differs from that of the query's first row."
+        )
 
 
 def _answers(answers_deg: Float64[np.ndarray, "k 2"]) -> tuple[Float64[np.ndarray, "k 2"], str | None]:
@@ -244,7 +233,7 @@ def _answers(answers_deg: Float64[np.ndarray, "k 2"]) -> tuple[Float64[np.ndarra
     present = ~np.isnan(answers_deg[:, 0])
     if not present[0]:
         return answers_deg[:0], EMPTY
-    if np.abs(answers_deg[0]).max() < _NO_FIX_DEG:
+    if np.abs(answers_deg[0]).max() < NO_FIX_DEG:
         return answers_deg[:0], ZERO
     return answers_deg[present], None
 
@@ -269,7 +258,10 @@ def _check_not_swapped(
     near = (np.abs(lon) <= 90.0) & (haversine_m(lon, lat, true_lat, true_lon) < 100_000.0)
     count = int((far & near).sum())
     if count and 2 * count > int(present.sum()):
-        lat_column, lon_column = table.columns["predicted_lat"], table.columns["predicted_lon"]
+        stated = table.positions_of[PREDICTED]
+        lat_column, lon_column = stated.column("lat"), stated.column("lon")
+        if lat_column == lon_column:
+            lat_column, lon_column = f"{lat_column}[0]", f"{lat_column}[1]"
         raise InputError(
             f"{table.raw.name}: the columns {lat_column!r} (latitude) and {lon_column!r} (longitude) look swapped: in "
             f"{count} of {int(present.sum())} rows the prediction is near the truth only if they are swapped. "

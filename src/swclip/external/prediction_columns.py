@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,12 @@ import pandas as pd
 from jaxtyping import Float64
 
 from swclip.errors import InputError
+from swclip.geo.coordinates import NO_FIX_DEG, position_problem, valid_positions
+from swclip.ingest.angles import Axis
+from swclip.ingest.column_names import LAT_NAMES, LAT_REF_NAMES, LON_NAMES, LON_REF_NAMES
 from swclip.ingest.columns import listed, match_columns
+from swclip.ingest.geometry import points_of_shapes
+from swclip.ingest.positions import PositionRoles, TablePositions, read_positions, unread_columns
 from swclip.ingest.source_table import RawTable
 from swclip.ingest.sources import read_table
 from swclip.ingest.swapped_coordinates import swap_evidence
@@ -27,6 +32,14 @@ def plain_names(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
+_TRUE_LAT = plain_names(
+    "truelat truelatdeg truelatitude gtlat gtlatitude latgt lattrue groundtruthlat groundtruthlatitude"
+)
+_TRUE_LON = plain_names(
+    "truelon truelondeg truelng truelong truelongitude gtlon gtlng gtlong gtlongitude longt lngt lontrue "
+    "groundtruthlon groundtruthlng groundtruthlongitude"
+)
+
 COMMON_ROLES: Synonyms = {
     "image_id": (
         plain_names("imageid queryid imagekey photoid imgid"),
@@ -34,29 +47,23 @@ COMMON_ROLES: Synonyms = {
         plain_names(
             "image photograph photo img imagepath imgpath filepath filename file path imagename name names paths"
         ),
+        plain_names("featureid"),
     ),
-    "lat": (
-        plain_names(
-            "truelat truelatdeg truelatitude gtlat gtlatitude latgt lattrue groundtruthlat groundtruthlatitude"
-        ),
-        plain_names("lat latdeg latitude latitudedeg gpslat gpslatitude querylat querylatitude"),
-        plain_names("y"),
-    ),
-    "lon": (
-        plain_names(
-            "truelon truelondeg truelng truelong truelongitude gtlon gtlng gtlong gtlongitude longt lngt lontrue "
-            "groundtruthlon groundtruthlng groundtruthlongitude"
-        ),
-        plain_names(
-            "lon londeg lng long longitude longitudedeg gpslon gpslng gpslongitude querylon querylng querylongitude"
-        ),
-        plain_names("x"),
-    ),
+    "lat": (_TRUE_LAT, *LAT_NAMES, plain_names("querylat querylatitude")),
+    "lon": (_TRUE_LON, *LON_NAMES, plain_names("querylon querylng querylongitude")),
+    "lat_ref": (tuple(f"{name}ref" for name in _TRUE_LAT), *LAT_REF_NAMES),
+    "lon_ref": (tuple(f"{name}ref" for name in _TRUE_LON), *LON_REF_NAMES),
+    "position": (plain_names("truelatlon gtlatlon trueposition gtposition truecoordinates gtcoordinates"),),
     "city": (plain_names("city cityname town"), plain_names("region area")),
     "place": (plain_names("placeid place panoid pano"), ()),
     "block": (plain_names("block blockid"), ()),
 }
 """Roles in every table with their usual column names."""
+
+TRUE = PositionRoles()
+PREDICTED = PositionRoles(
+    "predicted_lat", "predicted_lon", "predicted_lat_ref", "predicted_lon_ref", "predicted_position"
+)
 
 
 @dataclass(frozen=True)
@@ -66,10 +73,14 @@ class ExternalTable:
     Attributes:
         raw: The table.
         columns: {role: column}.
+        named: {role: column} that the user named.
+        positions_of: The positions of each kind that the table states; see `with_positions`.
     """
 
     raw: RawTable
     columns: dict[str, str]
+    named: dict[str, str] = field(default_factory=dict)
+    positions_of: dict[PositionRoles, TablePositions] = field(default_factory=dict)
 
     def values(self, role: str) -> list[Any] | None:
         """The raw cells of a role; None without such a column."""
@@ -101,37 +112,86 @@ class ExternalTable:
             numbers[at] = np.nan if number is None else number
         return numbers
 
-    def positions(self, lat_role: str, lon_role: str, description: str) -> Float64[np.ndarray, "n 2"]:
-        """Two roles as (N, 2) latitudes and longitudes in degrees, NaN where both are empty.
+    def with_positions(self, *kinds: PositionRoles) -> ExternalTable:
+        """The table with its positions.
+
+        A geometry, or a column of pairs with a usual name, belongs to the first kind without columns of its role.
 
         Args:
-            lat_role: Role of the latitude.
-            lon_role: Role of the longitude.
+            *kinds: `PREDICTED` or `TRUE`.
+
+        Raises:
+            InputError: See `positions.read_positions`; or two columns state positions that are apart.
+        """
+        positions_of: dict[PositionRoles, TablePositions] = {}
+        free = True
+        for kind in kinds:
+            without = not {kind.lat, kind.lon, kind.position} & set(self.columns)
+            positions = read_positions(
+                self.raw.frame,
+                self.columns,
+                self.named,
+                table=self.raw.name,
+                flag=column_flag,
+                points=self.raw.points if free and without else None,
+                roles=kind,
+                taken=[*self.columns.values()],
+                usual=free and without,
+            )
+            free = free and not without
+            if positions is not None:
+                positions_of[kind] = positions
+                for code, count, detail in positions.notes:
+                    if code == "positions-disagree":
+                        raise InputError(f"{self.raw.name}: in {count} rows {detail} Correct or remove one of them.")
+        return replace(self, positions_of=positions_of)
+
+    def where_position(self, at: int, kind: PositionRoles, axis: Axis = "lat") -> str:
+        """A row and the column of its position, for messages."""
+        return f"{self.raw.name}, row {self.raw.rows[at]}, column {self.positions_of[kind].column(axis)!r}"
+
+    def positions(self, kind: PositionRoles, description: str) -> Float64[np.ndarray, "n 2"]:
+        """The (N, 2) latitudes and longitudes of a kind in degrees, NaN where both are empty.
+
+        Args:
+            kind: `TRUE` or `PREDICTED`; a prediction may be (0, 0), which is no answer.
             description: Kind of the position ("predicted position"), for messages.
 
         Raises:
             InputError: One of the two is empty, not a number, or out of range; or the two columns look swapped.
         """
-        lats, lons = self.values(lat_role) or [], self.values(lon_role) or []
-        evidence = swap_evidence(lats, lons, self.raw.rows)
+        stated = self.positions_of[kind]
+        if stated.problems:
+            at, problem = min(stated.problems.items())
+            raise InputError(
+                f"{self.raw.name}, row {self.raw.rows[at]}, column {problem.column!r}: the {description}: "
+                f"{problem.detail}; correct the row."
+            )
+        evidence = swap_evidence(stated.lat_deg, stated.lon_deg, self.raw.rows)
         if evidence is not None:
-            lat, lon = self.columns[lat_role], self.columns[lon_role]
+            lat, lon = stated.column("lat"), stated.column("lon")
+            first, second = (f"{lat}[1]", f"{lat}[0]") if lat == lon else (lon, lat)
             raise InputError(
                 f"{self.raw.name}: the columns {lat!r} (latitude) and {lon!r} (longitude) look swapped: {evidence}. "
-                f'If so, add: {column_flag(lat_role)}"{lon}" {column_flag(lon_role)}"{lat}"'
+                f'If so, add: {column_flag(kind.lat)}"{first}" {column_flag(kind.lon)}"{second}"'
             )
-        positions = np.stack([self.numbers(lat_role), self.numbers(lon_role)], axis=1)
+        positions = np.stack([stated.lat_deg, stated.lon_deg], axis=1)
         empty = np.isnan(positions)
         if (half := empty[:, 0] != empty[:, 1]).any():
             at = int(np.flatnonzero(half)[0])
-            missing = lat_role if empty[at, 0] else lon_role
-            raise InputError(f"{self.where(at, missing)}: the {description} has one coordinate and lacks the other.")
-        invalid = ~empty.any(axis=1) & ~((np.abs(positions[:, 0]) <= 90.0) & (np.abs(positions[:, 1]) <= 180.0))
+            where = self.where_position(at, kind, "lat" if empty[at, 0] else "lon")
+            raise InputError(f"{where}: the {description} has one coordinate and lacks the other.")
+        invalid = ~empty.any(axis=1) & ~valid_positions(*positions.T)
+        if kind != PREDICTED:
+            invalid |= (np.abs(positions) < NO_FIX_DEG).all(axis=1)
         if invalid.any():
             at = int(np.flatnonzero(invalid)[0])
+            problem_of_pair = position_problem(*positions[at].tolist())
+            axis = "lat" if problem_of_pair is None else problem_of_pair.axis
+            detail = "" if problem_of_pair is None else f": {problem_of_pair.detail}"
             raise InputError(
-                f"{self.where(at, lat_role)}: the {description} ({positions[at, 0]:g}, {positions[at, 1]:g}) is not a "
-                "latitude and longitude in degrees; correct the row."
+                f"{self.where_position(at, kind, axis)}: the {description} ({positions[at, 0]:g}, "
+                f"{positions[at, 1]:g}) is not a latitude and longitude in degrees{detail}; correct the row."
             )
         return positions
 
@@ -179,7 +239,7 @@ def find_roles(raw: RawTable, synonyms: Synonyms, columns: Mapping[str, str] | N
             f"{column_flag(unknown[0])}{named[unknown[0]]}: the role does not exist; use one of {listed([*synonyms])}."
         )
     header = [str(name) for name in raw.frame.columns]
-    return ExternalTable(raw, match_columns(header, synonyms, named, raw.name, column_flag))
+    return ExternalTable(raw, match_columns(header, synonyms, named, raw.name, column_flag), named)
 
 
 def require_columns(table: ExternalTable, roles: Sequence[str], hint: str) -> None:
@@ -191,6 +251,12 @@ def require_columns(table: ExternalTable, roles: Sequence[str], hint: str) -> No
                 f"{table.raw.name}: no column for {role!r} was found among {listed(header)}; name it with "
                 f"{column_flag(role)}COLUMN{hint}."
             )
+
+
+def require_positions(table: ExternalTable, kind: PositionRoles, hint: str) -> None:
+    """Raise InputError unless the table states positions of a kind."""
+    if kind not in table.positions_of:
+        require_columns(table, [kind.lat, kind.lon], hint + unread_columns(table.raw.frame, [*table.columns.values()]))
 
 
 def as_text(value: Any) -> str | None:
@@ -208,12 +274,11 @@ def as_text(value: Any) -> str | None:
 
 def _of_frame(frame: pd.DataFrame) -> RawTable:
     """A data frame as a raw table, with the points of a geopandas frame in WGS84."""
-    plain, lat_lon = frame, None
+    plain, points = frame, None
     if hasattr(frame, "geometry") and hasattr(frame, "crs"):
         shapes: Any = frame.geometry if frame.crs is None else frame.geometry.to_crs(4326)
-        points = [shape if shape is not None and shape.geom_type == "Point" else None for shape in shapes]
-        lat_lon = [(None, None) if point is None or point.is_empty else (point.y, point.x) for point in points]
+        points = points_of_shapes(shapes.to_numpy())
         plain = pd.DataFrame(frame.drop(columns=shapes.name))
     plain = plain.reset_index(drop=True)
     plain.columns = pd.Index([str(name) for name in plain.columns], dtype=object)
-    return RawTable("the data frame", "parquet", plain, list(range(1, len(plain) + 1)), lat_lon)
+    return RawTable("the data frame", "parquet", plain, list(range(1, len(plain) + 1)), points)

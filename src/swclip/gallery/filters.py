@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from swclip.errors import ConfigError
-from swclip.geo.coordinates import valid_positions
+from swclip.geo.coordinates import position_problem
 from swclip.geo.distance import EARTH_RADIUS_M, haversine_m
 
 if TYPE_CHECKING:
@@ -56,8 +56,10 @@ class EntryFilter:
     def __post_init__(self) -> None:
         if (self.near is None) != (self.radius_m is None):
             raise ConfigError("near and radius_m go together: a point and the metres round it.")
-        if self.near is not None and not valid_positions(self.near[0], self.near[1]).all():
-            raise ConfigError(f"near {self.near}: is not a latitude and longitude in degrees.")
+        problem = None if self.near is None else position_problem(*self.near)
+        # Entries at (0, 0) can be looked for, to remove them.
+        if problem is not None and problem.reason != "coordinate-zero":
+            raise ConfigError(f"near {self.near}: is not a latitude and longitude in degrees; {problem.detail}.")
         if self.radius_m is not None and not 0.0 < self.radius_m < math.inf:
             raise ConfigError(f"radius_m {self.radius_m}: must be a positive number of metres.")
         for name in ("since", "until"):

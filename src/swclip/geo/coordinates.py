@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -16,6 +18,59 @@ def valid_positions(lat_deg: ArrayLike, lon_deg: ArrayLike) -> Bool[np.ndarray, 
     lat = np.asarray(lat_deg, dtype=np.float64)
     lon = np.asarray(lon_deg, dtype=np.float64)
     return np.isfinite(lat) & np.isfinite(lon) & (np.abs(lat) <= 90.0) & (np.abs(lon) <= 180.0)
+
+
+NO_FIX_DEG = 1e-6
+"""A position this near to (0, 0), a tenth of a metre, is what devices write when they have none."""
+
+PositionReason = Literal["coordinate-missing", "coordinate-nan", "coordinate-out-of-range", "coordinate-zero"]
+
+
+@dataclass(frozen=True, slots=True)
+class PositionProblem:
+    """Why two numbers are not a position.
+
+    Attributes:
+        reason: coordinate-missing, coordinate-nan, coordinate-out-of-range or coordinate-zero.
+        axis: The coordinate at fault: lat or lon.
+        detail: The reason in words.
+    """
+
+    reason: PositionReason
+    axis: Literal["lat", "lon"]
+    detail: str
+
+
+def position_problem(lat_deg: float | None, lon_deg: float | None) -> PositionProblem | None:
+    """Return why a latitude and longitude cannot be the position of a photograph, or None.
+
+    Every position that comes from outside meets this rule: tables, EXIF, file names, predictions, priors.
+
+    Args:
+        lat_deg: Latitude in degrees; None where there is none.
+        lon_deg: Longitude in degrees.
+
+    Example:
+        >>> position_problem(53.8, -1.55) is None, position_problem(114.3, 30.5).detail
+        (True, 'latitude 114.3 is not within -90 to 90; the two look swapped')
+        >>> position_problem(0.0, 0.0).reason
+        'coordinate-zero'
+    """
+    if lat_deg is None or lon_deg is None:
+        return PositionProblem("coordinate-missing", "lat" if lat_deg is None else "lon", "there is no position")
+    lat, lon = float(lat_deg), float(lon_deg)
+    if not (math.isfinite(lat) and math.isfinite(lon)):
+        detail = f"latitude {lat:g}, longitude {lon:g} is not a pair of finite numbers"
+        return PositionProblem("coordinate-nan", "lon" if math.isfinite(lat) else "lat", detail)
+    if abs(lat) > 90.0:
+        swap = "; the two look swapped" if abs(lon) <= 90.0 and abs(lat) <= 180.0 else ""
+        return PositionProblem("coordinate-out-of-range", "lat", f"latitude {lat} is not within -90 to 90{swap}")
+    if abs(lon) > 180.0:
+        return PositionProblem("coordinate-out-of-range", "lon", f"longitude {lon} is not within -180 to 180")
+    if abs(lat) < NO_FIX_DEG and abs(lon) < NO_FIX_DEG:
+        detail = "(0, 0) is in the Atlantic; devices write it when they have no position"
+        return PositionProblem("coordinate-zero", "lat", detail)
+    return None
 
 
 def unit_vectors(positions_deg: ArrayLike) -> Float64[np.ndarray, "n 3"]:

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import difflib
 import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from swclip.errors import InputError
+from swclip.ingest.column_names import LAT_NAMES, LAT_REF_NAMES, LON_NAMES, LON_REF_NAMES, plain_name
 
 
 @dataclass(frozen=True)
 class ColumnNames:
-    """Columns that the user names; a column that is None is found by its synonyms."""
+    """Columns that the user names; a column that is None is found by its synonyms.
+
+    `lat` and `lon` may be NAME[0] and NAME[1], the two numbers of a column of coordinate pairs. `lat_ref` and `lon_ref`
+    have the letters N, S, E and W. `position` has geometries (WKT, WKB, GeoJSON) or pairs.
+    """
 
     image: str | None = None
     lat: str | None = None
     lon: str | None = None
+    lat_ref: str | None = None
+    lon_ref: str | None = None
+    position: str | None = None
     heading: str | None = None
     accuracy: str | None = None
     time: str | None = None
@@ -32,14 +39,15 @@ class ColumnNames:
 
 
 ROLES = tuple(field.name for field in fields(ColumnNames))
+POSITION_ROLES = ("lat", "lon", "lat_ref", "lon_ref", "position")
 
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-# Lower-case letters and digits only. A name in a later tuple counts only if no name of an earlier tuple is present:
-# tables with lat and lon often have x and y of a projection too.
+# Lower-case letters and digits only. A name in a later tuple counts only if no name of an earlier tuple is present.
+# x and y are no names of positions: they are pixels or metres as often as degrees.
 SYNONYMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "image": (
         _words(
@@ -48,20 +56,11 @@ SYNONYMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ),
         _words("name"),
     ),
-    "lat": (
-        _words(
-            "lat latitude latdeg latitudedeg latdegrees latitudedegrees gpslat gpslatitude latwgs84 wgs84lat latdd "
-            "decimallatitude ylat laty"
-        ),
-        _words("y ycoord ycoordinate coordy"),
-    ),
-    "lon": (
-        _words(
-            "lon lng long longitude londeg lngdeg longitudedeg londegrees longitudedegrees gpslon gpslng gpslong "
-            "gpslongitude lonwgs84 wgs84lon londd decimallongitude xlon lonx"
-        ),
-        _words("x xcoord xcoordinate coordx"),
-    ),
+    "lat": LAT_NAMES,
+    "lon": LON_NAMES,
+    "lat_ref": LAT_REF_NAMES,
+    "lon_ref": LON_REF_NAMES,
+    "position": (),  # by name and content; see `positions.read_positions`
     "heading": (
         _words(
             "heading headingdeg headingdegrees bearing bearingdeg compass compassangle compassdeg course coursedeg yaw "
@@ -91,7 +90,7 @@ SYNONYMS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "licence": (_words("licence license"), ()),
     "source": (_words("source provider"), ()),
-    "image_id": (_words("imageid imagekey photoid imgid"), ()),
+    "image_id": (_words("imageid imagekey photoid imgid"), _words("featureid")),
     # Archives have a title and a description of each photograph: the description is longer and more informative.
     "caption": (_words("caption imagecaption photocaption"), _words("description"), _words("text"), _words("title")),
     "map": (_words("map mappath mapfile mapimage maptile maptilepath"), ()),
@@ -101,18 +100,6 @@ SYNONYMS: dict[str, tuple[tuple[str, ...], ...]] = {
 def flag_of(role: str) -> str:
     """Return the flag of `swclip prepare` that names the column of a role."""
     return f"--{role.replace('_', '-')}-column"
-
-
-def plain_name(column: str) -> str:
-    """Normalise a column name: no case, accents, punctuation or unit in brackets.
-
-    Example:
-        >>> plain_name(" GPS_Latitude (deg) ")
-        'gpslatitude'
-    """
-    text = unicodedata.normalize("NFKD", column).casefold()
-    without_unit = re.sub(r"[(\[][^)\]]*[)\]]", "", text)
-    return "".join(c for c in without_unit if c.isalnum()) or "".join(c for c in text if c.isalnum())
 
 
 def find_columns(columns: Sequence[str], named: ColumnNames, table: str) -> dict[str, str]:
@@ -154,7 +141,7 @@ def match_columns(
         flag: Returns the flag that names the column of a role.
 
     Returns:
-        {role: column} for the roles that have a column.
+        {role: column} for the roles that have a column. NAME[0] and NAME[1], halves of a column, are kept as named.
 
     Raises:
         InputError: A named column does not exist, or two columns match one role.
@@ -186,9 +173,14 @@ def match_columns(
     return matches
 
 
+_PART_OF_PAIR = re.compile(r".+\[[01]\]$", re.DOTALL)
+
+
 def _existing_column(name: str, flag: str, columns: Sequence[str], table: str) -> str:
     count = list(columns).count(name)
     if count == 1:
+        return name
+    if count == 0 and _PART_OF_PAIR.match(name) and list(columns).count(name[:-3]) == 1:
         return name
     if count > 1:
         raise InputError(f"{table}: {flag} {name}: {count} columns have that name; rename one of them.")
@@ -198,7 +190,13 @@ def _existing_column(name: str, flag: str, columns: Sequence[str], table: str) -
 
 
 def _meaning(role: str) -> str:
-    names = {"lat": "latitude", "lon": "longitude", "map": "map tile"}
+    names = {
+        "lat": "latitude",
+        "lon": "longitude",
+        "lat_ref": "letter of the latitude",
+        "lon_ref": "letter of the longitude",
+        "map": "map tile",
+    }
     return names.get(role, role.replace("_", " "))
 
 

@@ -15,7 +15,9 @@ from swclip.ingest.rejections import shown
 from swclip.ingest.values import number_or_nan
 
 _FLAGS = frozenset({"true", "false", "yes", "no", "t", "f", "y", "n"})
-_ANY_VALUES = frozenset({"image", "lat", "lon", "accuracy", "time", "caption", "map"})  # their parsers reject others
+_ANY_VALUES = frozenset(
+    {"image", "lat", "lon", "lat_ref", "lon_ref", "position", "accuracy", "time", "caption", "map"}
+)  # their parsers reject others
 _RADIANS = re.compile(r"[(\[_\s]rad(ian)?s?\b", re.I)
 _FEW = 4
 """Fewer values than this do not tell a running number from an id, or radians from degrees."""

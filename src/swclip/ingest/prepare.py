@@ -8,7 +8,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,9 +20,10 @@ from swclip.data.splits import Splits
 from swclip.errors import ConfigError, DiskFullError, InputError
 from swclip.files import atomic_file, sha256_of_file
 from swclip.geo.distance import haversine_m
-from swclip.ingest.columns import ColumnNames
+from swclip.ingest.columns import POSITION_ROLES, ColumnNames
 from swclip.ingest.file_names import stated_name, utf8_problem
 from swclip.ingest.manifest_columns import manifest_frame
+from swclip.ingest.positions import unread_columns
 from swclip.ingest.rejections import Ledger, Note, Rejection, Row
 from swclip.ingest.source_table import SourceTable
 from swclip.ingest.sources import read_source, tables_in
@@ -48,6 +49,8 @@ class PrepareResult:
         rejected: Columns row, image, reason, detail; as written to `rejected.csv`.
         notes: What was done to rows that were kept, and what a reader should know.
         n_rows: Rows or files of the source.
+        columns: {role: column} of the source, as used; also in the metadata of the manifest (made_with). Positions
+            of a folder are of EXIF.
         splits: The splits that the source's layout says, where `swclip.prepare` wrote them; None for other sources.
     """
 
@@ -55,6 +58,7 @@ class PrepareResult:
     rejected: pd.DataFrame
     notes: list[Note]
     n_rows: int
+    columns: dict[str, str] = field(default_factory=dict)
     splits: Splits | None = None
 
     def __repr__(self) -> str:
@@ -62,6 +66,10 @@ class PrepareResult:
             f"PrepareResult({len(self.manifest):,} of {self.n_rows:,} kept, {len(self.rejected):,} rejected, "
             f"{self.manifest.path})"
         )
+
+    def columns_line(self) -> str:
+        """Which column became which role, in one line."""
+        return ", ".join(f"{role} = {column!r}" for role, column in self.columns.items())
 
 
 def prepare(
@@ -172,9 +180,17 @@ def prepare(
             copies = dict(zip(with_map, _copied(with_map, verdicts, folder, "maps"), strict=True))
             if "map_path" in frame:
                 frame["map_path"] = [None if row.map is None else copies[row.map] for row in accepted]
-        manifest = write_manifest(folder / MANIFEST_NAME, frame)
+        roles = _roles_used(table)
+        manifest = write_manifest(folder / MANIFEST_NAME, frame, made_with={"columns": roles})
         work.remove()
-    return PrepareResult(manifest, rejected, ledger.notes, n_rows)
+    return PrepareResult(manifest, rejected, ledger.notes, n_rows, roles)
+
+
+def _roles_used(table: SourceTable) -> dict[str, str]:
+    """The column of each role, with the positions as they were read."""
+    others = {role: column for role, column in table.columns.items() if role not in POSITION_ROLES}
+    positions = {"position": "EXIF"} if table.positions is None else table.positions.columns
+    return {**others, **positions} if table.kind != "folder" or table.positions is not None else positions
 
 
 def _read(
@@ -226,9 +242,12 @@ def _complete(table: SourceTable, row: Row, verdict: Verdict, ledger: Ledger) ->
     if unlocated and exif.problem is None and exif.lat_deg is not None and exif.lon_deg is not None:
         used.add("position")
         row.lat_deg, row.lon_deg = exif.lat_deg, exif.lon_deg
-        if "lat" in table.columns:
+        if table.positions is not None:
             ledger.note("position-from-exif", "positions that are empty in the table were read from EXIF.")
-    rejection = position_rejection(row, table.columns.get("lat"))
+        elif table.kind != "folder":
+            unread = unread_columns(table.frame, [*table.columns.values()])
+            ledger.note("position-from-exif", f"no column of the table is read as positions; EXIF was used.{unread}")
+    rejection = position_rejection(row, table.positions)
     if rejection is not None:
         if unlocated and exif.problem:
             rejection = replace(rejection, reason="exif-position-unusable", detail=f"{exif.problem}.")
@@ -279,7 +298,8 @@ def _no_rows_message(table: SourceTable, folder: Path, rejected: pd.DataFrame, n
         hint = f" Image paths start from {table.folder}; name another folder with --images."
     elif counts.get("coordinate-missing", 0) * 2 > n_rows:
         tables = tables_in(table.folder) if table.kind == "folder" else []
-        hint = " Without positions in EXIF, give a table with image, lat and lon."
+        unread = unread_columns(table.frame, [*table.columns.values()]) if table.kind != "folder" else ""
+        hint = f" Without positions in EXIF, give a table with image, lat and lon.{unread}"
         if tables:
             hint = f" Its photographs have no position in EXIF; give its table instead: {table.folder / tables[0]}"
     else:

@@ -11,6 +11,8 @@ import pandas as pd
 
 from swclip.errors import InputError
 from swclip.ingest.columns import flag_of
+from swclip.ingest.geometry import Points
+from swclip.ingest.positions import TablePositions
 from swclip.ingest.rejections import Rejection
 
 KINDS = "a folder, or a .csv, .tsv, .parquet, .geoparquet or .geojson file"
@@ -26,8 +28,7 @@ class RawTable:
         frame: The columns; all text for text tables.
         rows: Number of each row in messages: the spreadsheet row for text tables (the header is row 1), else counted
             from 1.
-        lat_lon: Latitude and longitude of each row's geometry, (None, None) for rows without a point; None if the
-            table has no geometry.
+        points: The points of the file's geometry; None if it has none.
         malformed: (row, detail) of lines that are not valid rows.
         notes: (code, count, detail) of remarks for the user.
     """
@@ -36,7 +37,7 @@ class RawTable:
     kind: Literal["text", "parquet", "geojson"]
     frame: pd.DataFrame
     rows: list[int]
-    lat_lon: list[tuple[Any, Any]] | None = None
+    points: Points | None = None
     malformed: list[tuple[int, str]] = field(default_factory=list)
     notes: list[tuple[str, int, str]] = field(default_factory=list)
 
@@ -53,7 +54,7 @@ class SourceTable:
         rows: Number of each row in messages: the spreadsheet row for text tables (the header is row 1), else counted
             from 1.
         columns: {role: column of `frame`} for the roles that have a column; see `columns.ROLES`.
-        geometry: Whether latitude and longitude come from a geometry column instead of named columns.
+        positions: The positions of the rows; None if the source states none.
         malformed: (row, detail) of lines that are not valid rows.
         notes: (code, count, detail) of remarks for the user.
         rejected: Rows that the reader rejected.
@@ -65,7 +66,7 @@ class SourceTable:
     frame: pd.DataFrame
     rows: list[int]
     columns: dict[str, str]
-    geometry: bool = False
+    positions: TablePositions | None = None
     malformed: list[tuple[int, str]] = field(default_factory=list)
     notes: list[tuple[str, int, str]] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
@@ -77,7 +78,7 @@ class SourceTable:
 
 
 def check_required_columns(columns: dict[str, str], header: list[str], path: Path) -> None:
-    """Raise InputError unless there is an image column, and latitude and longitude are both present or both absent."""
+    """Raise InputError unless there is an image column."""
     if "image" not in columns:
         if header and all(is_number(name) for name in header[1:]) and len(header) > 1:
             raise InputError(f"{path}: the first line looks like data; add a header line, for example image,lat,lon.")
@@ -85,10 +86,14 @@ def check_required_columns(columns: dict[str, str], header: list[str], path: Pat
             f"{path}: no column of image paths was found among {', '.join(map(repr, header[:20]))}; "
             f"name it with {flag_of('image')}."
         )
+
+
+def check_both_coordinates(columns: dict[str, str], header: list[str], table: str) -> None:
+    """Raise InputError if of latitude and longitude only one has a column."""
     for present, absent in (("lat", "lon"), ("lon", "lat")):
         if present in columns and absent not in columns:
             raise InputError(
-                f"{path}: there is a column {columns[present]!r} for {present} but none for {absent} among "
+                f"{table}: there is a column {columns[present]!r} for {present} but none for {absent} among "
                 f"{', '.join(map(repr, header[:20]))}; name it with {flag_of(absent)}."
             )
 

@@ -3,55 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+from jaxtyping import Float64
 
 from swclip.errors import InputError
 from swclip.geo.distance import haversine_m
 from swclip.ingest.columns import flag_of
 from swclip.ingest.source_table import SourceTable
-from swclip.ingest.values import number_or_nan
 
 
-def check_not_swapped(table: SourceTable, lats: list[Any] | None, lons: list[Any] | None) -> None:
+def check_not_swapped(table: SourceTable) -> None:
     """Check that latitudes and longitudes are not swapped; see `swap_evidence`.
 
     Raises:
         InputError: They are swapped; the message states the flags that exchange them.
     """
-    if lats is None or lons is None:
+    if table.positions is None:
         return
-    evidence = swap_evidence(lats, lons, table.rows)
+    evidence = swap_evidence(table.positions.lat_deg, table.positions.lon_deg, table.rows)
     if evidence is not None:
         raise InputError(_message(table, evidence))
 
 
-def swap_evidence(lats: Sequence[Any], lons: Sequence[Any], rows: Sequence[int]) -> str | None:
+def swap_evidence(
+    lat_deg: Float64[np.ndarray, " n"], lon_deg: Float64[np.ndarray, " n"], rows: Sequence[int]
+) -> str | None:
     """Return evidence that two columns are swapped: most latitudes are beyond 90, and their longitudes are within it.
 
     Args:
-        lats: Values of the latitude column, as written.
-        lons: Values of the longitude column, as written.
+        lat_deg: (N,) latitudes, NaN where unknown.
+        lon_deg: (N,) longitudes, NaN where unknown.
         rows: Number of each row in messages.
 
     Returns:
         A clause for a message, or None if there is no such evidence.
 
     Example:
-        >>> swap_evidence([114.4, 114.5], [30.5, 30.6], [2, 3])
+        >>> swap_evidence(np.array([114.4, 114.5]), np.array([30.5, 30.6]), [2, 3])
         'in 2 of 2 rows the latitude is beyond 90 and the longitude would fit one (row 2: 114.4, 30.5)'
     """
-    lat, lon = (np.array([number_or_nan(value) for value in values]) for values in (lats, lons))
-    both = np.isfinite(lat) & np.isfinite(lon)
+    both = np.isfinite(lat_deg) & np.isfinite(lon_deg)
     with np.errstate(invalid="ignore"):
-        swapped = both & (np.abs(lat) > 90.0) & (np.abs(lat) <= 180.0) & (np.abs(lon) <= 90.0)
+        swapped = both & (np.abs(lat_deg) > 90.0) & (np.abs(lat_deg) <= 180.0) & (np.abs(lon_deg) <= 90.0)
     if 2 * int(swapped.sum()) <= int(both.sum()):
         return None
     first = int(np.flatnonzero(swapped)[0])
     return (
         f"in {int(swapped.sum())} of {int(both.sum())} rows the latitude is beyond 90 and the longitude "
-        f"would fit one (row {rows[first]}: {lat[first]:g}, {lon[first]:g})"
+        f"would fit one (row {rows[first]}: {lat_deg[first]:g}, {lon_deg[first]:g})"
     )
 
 
@@ -65,7 +65,7 @@ def exif_swap_message(table: SourceTable, pairs: list[tuple[float, float, float,
     Returns:
         The message, or None.
     """
-    if not pairs or "lat" not in table.columns:
+    if not pairs or table.positions is None:
         return None
     lat, lon, exif_lat, exif_lon = np.asarray(pairs, dtype=np.float64).T
     far = haversine_m(lat, lon, exif_lat, exif_lon) > 10_000.0
@@ -78,12 +78,18 @@ def exif_swap_message(table: SourceTable, pairs: list[tuple[float, float, float,
 
 def _message(table: SourceTable, evidence: str) -> str:
     """Return the message for swapped latitude and longitude, with the flags that correct it."""
-    if table.geometry:
+    positions = table.positions
+    if positions is None or positions.geometry:
         return (
             f"{table.name}: latitude and longitude look swapped in its geometry: {evidence}. Geometries have longitude "
             f"first; save the file so, or name columns with {flag_of('lat')} and {flag_of('lon')}."
         )
-    lat, lon = table.columns["lat"], table.columns["lon"]
+    lat, lon = positions.column("lat"), positions.column("lon")
+    if lat == lon:
+        return (
+            f"{table.name}: latitude and longitude look swapped in the column {lat!r}: {evidence}. "
+            f'If so, add: {flag_of("lat")} "{lat}[1]" {flag_of("lon")} "{lat}[0]"'
+        )
     return (
         f"{table.name}: the columns {lat!r} (latitude) and {lon!r} (longitude) look swapped: {evidence}. "
         f'If so, add: {flag_of("lat")} "{lon}" {flag_of("lon")} "{lat}"'

@@ -10,23 +10,34 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from swclip.errors import InputError
 from swclip.geo.areas import crs_name
-from swclip.ingest.columns import ColumnNames, find_columns
+from swclip.ingest.columns import ROLES, ColumnNames, find_columns, flag_of
 from swclip.ingest.file_names import utf_16_of
+from swclip.ingest.geometry import Points, point_of_geojson, points_of_shapes
 from swclip.ingest.plausible_roles import drop_implausible_roles
-from swclip.ingest.source_table import KINDS, RawTable, SourceTable, check_required_columns, first_line, is_number
+from swclip.ingest.positions import read_positions
+from swclip.ingest.source_table import (
+    KINDS,
+    RawTable,
+    SourceTable,
+    check_both_coordinates,
+    check_required_columns,
+    first_line,
+    is_number,
+)
 
 _HEADER_CHARACTERS = 65_536
 
 
 def read_parquet(path: Path, folder: Path, column_names: ColumnNames) -> SourceTable:
     """Read a Parquet or GeoParquet table of photographs, in any projection."""
-    return _with_geometry(raw_parquet(path), path, folder, column_names)
+    return _source_table(raw_parquet(path), folder, column_names)
 
 
 def raw_parquet(path: Path) -> RawTable:
@@ -36,9 +47,9 @@ def raw_parquet(path: Path) -> RawTable:
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: cannot be read as Parquet, it may be cut short ({first_line(error)}).") from error
     metadata = table.schema.metadata or {}
-    lat_lon = None
+    points = None
     if b"geo" in metadata:
-        lat_lon, geometry = _geo_positions(path)
+        points, geometry = _geo_positions(path)
         table = table.drop_columns([name for name in geometry if name in table.column_names])
     frame = table.replace_schema_metadata(None).to_pandas()
     # pandas would convert missing integers to NaN and text to its string type: keep the values of the file.
@@ -46,11 +57,11 @@ def raw_parquet(path: Path) -> RawTable:
         kind = table.schema.field(name).type
         if pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
             frame[name] = pd.Series(table[name].to_pylist(), dtype=object)
-    return _raw(path, "parquet", frame, lat_lon)
+    return _raw(path, "parquet", frame, points)
 
 
-def _geo_positions(path: Path) -> tuple[list[tuple[Any, Any]], list[str]]:
-    """Return latitude and longitude of each geometry, and the names of the geometry columns."""
+def _geo_positions(path: Path) -> tuple[Points, list[str]]:
+    """Return the points, and the names of the geometry columns."""
     import geopandas
 
     try:
@@ -59,15 +70,12 @@ def _geo_positions(path: Path) -> tuple[list[tuple[Any, Any]], list[str]]:
         shapes = frame.geometry if frame.crs is None else frame.geometry.to_crs(4326)
     except Exception as error:  # geopandas passes on errors of pyarrow, shapely and pyproj
         raise InputError(f"{path}: its geometry cannot be read ({first_line(error)}).") from error
-    points = [
-        shape if shape is not None and shape.geom_type == "Point" and not shape.is_empty else None for shape in shapes
-    ]
-    return [(None, None) if point is None else (point.y, point.x) for point in points], names
+    return points_of_shapes(shapes.to_numpy()), names
 
 
 def read_geojson(path: Path, folder: Path, column_names: ColumnNames) -> SourceTable:
     """Read a GeoJSON FeatureCollection of photographs as points."""
-    return _with_geometry(raw_geojson(path), path, folder, column_names)
+    return _source_table(raw_geojson(path), folder, column_names)
 
 
 def raw_geojson(path: Path) -> RawTable:
@@ -88,47 +96,54 @@ def raw_geojson(path: Path) -> RawTable:
         if len(frame.columns)
         else pd.DataFrame(index=range(len(features)))
     )
-    return _raw(path, "geojson", frame, [_point(feature.get("geometry")) for feature in features])
+    ids = [feature.get("id") for feature in features]
+    if any(value is not None for value in ids):
+        # RFC 7946, section 3.2: a feature's identifier is beside its properties. Running numbers identify nothing.
+        running = any([str(value) for value in ids] == [*map(str, range(k, k + len(ids)))] for k in (0, 1))
+        frame["feature_number" if running else "feature_id"] = pd.Series(ids, dtype=object)
+    return _raw(path, "geojson", frame, _geojson_points([feature.get("geometry") for feature in features]))
 
 
-def _point(geometry: Any) -> tuple[Any, Any]:
-    if isinstance(geometry, dict) and geometry.get("type") == "Point":
-        coordinates = geometry.get("coordinates")
-        if isinstance(coordinates, list) and len(coordinates) >= 2:
-            return coordinates[1], coordinates[0]
-    return None, None
+def _geojson_points(geometries: list[Any]) -> Points:
+    points = Points(np.full(len(geometries), np.nan), np.full(len(geometries), np.nan))
+    for at, geometry in enumerate(geometries):
+        point = point_of_geojson(geometry)
+        if isinstance(point, str):
+            points.problems[at] = point
+        elif point is not None:
+            try:
+                points.lat_deg[at], points.lon_deg[at] = map(float, point)
+            except (TypeError, ValueError):
+                points.problems[at] = f"its coordinates are not numbers ({str(point)[:60]})"
+    return points
 
 
-def _raw(
-    path: Path, kind: Literal["parquet", "geojson"], frame: pd.DataFrame, lat_lon: list[tuple[Any, Any]] | None
-) -> RawTable:
+def _raw(path: Path, kind: Literal["parquet", "geojson"], frame: pd.DataFrame, points: Points | None) -> RawTable:
     frame.columns = pd.Index([str(name) for name in frame.columns], dtype=object)
-    return RawTable(str(path), kind, frame, list(range(1, len(frame) + 1)), lat_lon)
-
-
-def _with_geometry(raw: RawTable, path: Path, folder: Path, column_names: ColumnNames) -> SourceTable:
-    frame, lat_lon = raw.frame, raw.lat_lon
-    columns = find_columns(list(frame.columns), column_names, str(path))
-    check_required_columns(columns, list(frame.columns), path)
-    notes = raw.notes + drop_implausible_roles(columns, frame, column_names)
-    use_geometry = lat_lon is not None and column_names.lat is None and column_names.lon is None
-    if use_geometry and lat_lon is not None:
-        # The geometry takes precedence: columns with coordinates may be outdated copies.
-        for axis, role in enumerate(("lat", "lon")):
-            frame = frame.drop(columns=[columns[role]]) if role in columns else frame
-            columns[role] = f"geometry ({'latitude' if role == 'lat' else 'longitude'})"
-            frame[columns[role]] = pd.Series([pair[axis] for pair in lat_lon], dtype=object)
-    return SourceTable(str(path), raw.kind, folder, frame, raw.rows, columns, geometry=use_geometry, notes=notes)
+    return RawTable(str(path), kind, frame, list(range(1, len(frame) + 1)), points)
 
 
 def read_text(path: Path, folder: Path, column_names: ColumnNames) -> SourceTable:
     """Read a text table of photographs; all values are text."""
-    raw = raw_text(path)
+    return _source_table(raw_text(path), folder, column_names)
+
+
+def _source_table(raw: RawTable, folder: Path, column_names: ColumnNames) -> SourceTable:
+    """Find the columns of a table of photographs, and read its positions."""
     header = [str(name) for name in raw.frame.columns]
-    columns = find_columns(header, column_names, str(path))
-    check_required_columns(columns, header, path)
+    columns = find_columns(header, column_names, raw.name)
+    check_required_columns(columns, header, Path(raw.name))
+    named = {role: getattr(column_names, role) for role in ROLES}
+    positions = read_positions(
+        raw.frame, columns, named, table=raw.name, flag=flag_of, points=raw.points, taken=[*columns.values()]
+    )
+    if positions is None:
+        check_both_coordinates(columns, header, raw.name)
     notes = raw.notes + drop_implausible_roles(columns, raw.frame, column_names)
-    return SourceTable(str(path), "text", folder, raw.frame, raw.rows, columns, malformed=raw.malformed, notes=notes)
+    notes += [] if positions is None else positions.notes
+    return SourceTable(
+        raw.name, raw.kind, folder, raw.frame, raw.rows, columns, positions, malformed=raw.malformed, notes=notes
+    )
 
 
 def raw_text(path: Path) -> RawTable:

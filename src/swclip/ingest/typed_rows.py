@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from swclip.geo.coordinates import position_problem
 from swclip.geo.distance import haversine_m
 from swclip.ingest.file_names import cell_problem, empty_cell, file_of_name, name_in_cell, stated_name, utf8_problem
+from swclip.ingest.positions import TablePositions
 from swclip.ingest.rejections import Ledger, Rejection, Row, shown
 from swclip.ingest.source_table import SourceTable
 from swclip.ingest.swapped_coordinates import check_not_swapped
@@ -21,8 +23,6 @@ from swclip.ingest.values import (
     parse_timestamp,
 )
 from swclip.ingest.verification import Verdict
-
-_NO_FIX_DEG = 1e-6  # a tenth of a metre around (0, 0)
 
 
 def typed_rows(table: SourceTable, ledger: Ledger) -> list[Row]:
@@ -39,8 +39,8 @@ def typed_rows(table: SourceTable, ledger: Ledger) -> list[Row]:
         InputError: Latitude and longitude are swapped; or, if strict, a row is invalid.
     """
     images = table.values("image") or []
-    cells = {role: table.values(role) for role in ("lat", "lon", "accuracy", "heading", "time", "map")}
-    check_not_swapped(table, cells["lat"], cells["lon"])
+    cells = {role: table.values(role) for role in ("accuracy", "heading", "time", "map")}
+    check_not_swapped(table)
     for number, detail in table.malformed:
         ledger.reject(Rejection(number, "", "malformed-row", detail))
     for rejection in table.rejected:
@@ -48,7 +48,7 @@ def typed_rows(table: SourceTable, ledger: Ledger) -> list[Row]:
     rows: list[Row] = []
     for index, (number, image) in enumerate(zip(table.rows, images, strict=True)):
         row, problem = _row(table, index, number, image)
-        invalid = problem or _set_position(table, row, cells["lat"], cells["lon"])
+        invalid = problem or _set_position(table, row)
         if invalid is not None:
             ledger.reject(invalid)
             continue
@@ -57,29 +57,19 @@ def typed_rows(table: SourceTable, ledger: Ledger) -> list[Row]:
     return rows
 
 
-def position_rejection(row: Row, column: str | None = None) -> Rejection | None:
-    """Return the rejection of a row with an invalid position, or None."""
-    lat, lon = row.lat_deg, row.lon_deg
-    if lat is None or lon is None:
-        return Rejection(
-            row.row, row.image, "coordinate-missing", "neither the table nor EXIF states a position.", column
-        )
-    if not (math.isfinite(lat) and math.isfinite(lon)):
+def position_rejection(row: Row, positions: TablePositions | None) -> Rejection | None:
+    """Return the rejection of a row whose position is missing or invalid, or None."""
+    problem = position_problem(row.lat_deg, row.lon_deg)
+    if problem is None:
+        return None
+    column = None if positions is None else positions.column(problem.axis)
+    detail = f"{problem.detail}."
+    if problem.reason == "coordinate-missing":
+        detail = "neither the table nor EXIF states a position."
+    elif problem.reason == "coordinate-nan":
         detail = "latitude or longitude is NaN (not a number), and EXIF states no position."
-        return Rejection(row.row, row.image, "coordinate-nan", detail, column, lat)
-    if abs(lat) > 90.0 or abs(lon) > 180.0:
-        problem = (
-            f"latitude {lat} is not within -90 to 90"
-            if abs(lat) > 90.0
-            else f"longitude {lon} is not within -180 to 180"
-        )
-        swap = "; the two look swapped in this row" if abs(lon) <= 90.0 < abs(lat) <= 180.0 else ""
-        value = lat if abs(lat) > 90.0 else lon
-        return Rejection(row.row, row.image, "coordinate-out-of-range", problem + swap + ".", column, value)
-    if abs(lat) < _NO_FIX_DEG and abs(lon) < _NO_FIX_DEG:
-        detail = "(0, 0) is in the Atlantic; devices write it when they have no position."
-        return Rejection(row.row, row.image, "coordinate-zero", detail, column, lat)
-    return None
+    value = row.lat_deg if problem.axis == "lat" else row.lon_deg
+    return Rejection(row.row, row.image, problem.reason, detail, column, value)
 
 
 def _row(table: SourceTable, index: int, number: int, image: Any) -> tuple[Row, Rejection | None]:
@@ -95,22 +85,19 @@ def _row(table: SourceTable, index: int, number: int, image: Any) -> tuple[Row, 
     return row, Rejection(number, row.image, "missing", problem, column, image)
 
 
-def _set_position(table: SourceTable, row: Row, lats: list[Any] | None, lons: list[Any] | None) -> Rejection | None:
-    if lats is None or lons is None:
+def _set_position(table: SourceTable, row: Row) -> Rejection | None:
+    positions = table.positions
+    if positions is None:
         return None
-    numbers: list[float | None] = []
-    for role, name, value in (("lat", "latitude", lats[row.index]), ("lon", "longitude", lons[row.index])):
-        try:
-            numbers.append(parse_number(value))
-        except ValueError:
-            detail = f"the {name} {shown(value)} is not a number of decimal degrees."
-            return Rejection(row.row, row.image, "coordinate-nan", detail, table.columns[role], value)
-    if any(number is None or math.isnan(number) for number in numbers):
-        row.lat_deg, row.lon_deg = (math.nan if number is not None else None for number in numbers)
+    problem = positions.problems.get(row.index)
+    if problem is not None:
+        return Rejection(row.row, row.image, problem.reason, f"{problem.detail}.", problem.column, problem.value)
+    lat, lon = float(positions.lat_deg[row.index]), float(positions.lon_deg[row.index])
+    if math.isnan(lat) or math.isnan(lon):
+        row.lat_deg, row.lon_deg = (math.nan, math.nan) if positions.stated[row.index] else (None, None)
         return None  # EXIF may state the position; `position_rejection` is called again after reading it
-    row.lat_deg, row.lon_deg = numbers
-    blame_lat = abs(row.lat_deg or 0.0) > 90.0 or abs(row.lon_deg or 0.0) <= 180.0
-    return position_rejection(row, table.columns["lat" if blame_lat else "lon"])
+    row.lat_deg, row.lon_deg = lat, lon
+    return position_rejection(row, positions)
 
 
 def _set_optional_values(table: SourceTable, row: Row, cells: dict[str, list[Any] | None], ledger: Ledger) -> None:

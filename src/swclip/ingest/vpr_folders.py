@@ -24,6 +24,7 @@ from swclip.data.split_files import report_leakage
 from swclip.data.splits import Splits, leakage_path
 from swclip.errors import InputError
 from swclip.ingest.folders import PHOTOGRAPH_SUFFIXES, LeftOut, files_below
+from swclip.ingest.positions import TablePositions
 from swclip.ingest.rejections import Rejection
 from swclip.ingest.source_table import SourceTable
 from swclip.ingest.vpr_names import PlaceNameError, parse_name
@@ -95,7 +96,9 @@ def read_vpr_folder(
     frame = frame.where(frame.notna(), None)
     roles = ("image", "lat", "lon", "heading", "time", "place")
     columns = {role: role for role in roles if role in frame}
-    return SourceTable(str(base), "folder", base, frame, numbers, columns, notes=notes, rejected=rejected)
+    lat, lon = (frame[name].to_numpy(dtype=np.float64) for name in ("lat", "lon"))
+    positions = TablePositions(lat, lon, np.ones(len(frame), dtype=np.bool_), {}, {"lat": "lat", "lon": "lon"})
+    return SourceTable(str(base), "folder", base, frame, numbers, columns, positions, notes=notes, rejected=rejected)
 
 
 def folder_role(name: str) -> str | None:

@@ -9,16 +9,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
-import numpy as np
-from jaxtyping import Float64
-from numpy.typing import ArrayLike
-
-from swclip.errors import ConfigError
-from swclip.geo.coordinates import valid_positions
+from swclip.geo.coordinates import position_problem
 from swclip.geo.distance import geodesic_m
+from swclip.geo.projections import projected_to_deg, projection_problem, utm_crs
 
 FIELDS = (
     "easting", "northing", "zone", "letter", "lat", "lon", "pano", "tile", "heading", "pitch", "roll", "height",
@@ -65,39 +59,6 @@ def is_vpr_name(name: str) -> bool:
     return name.startswith("@") and name.count("@") >= 3
 
 
-def utm_crs(zone: int, north: bool) -> str:
-    """Return the EPSG code of a UTM zone on WGS84.
-
-    Example:
-        >>> utm_crs(50, True), utm_crs(1, False)
-        ('EPSG:32650', 'EPSG:32701')
-    """
-    return f"EPSG:{32600 + zone if north else 32700 + zone}"
-
-
-def projected_to_deg(easting_m: ArrayLike, northing_m: ArrayLike, crs: str) -> Float64[np.ndarray, "n 2"]:
-    """Convert projected coordinates to latitude and longitude on WGS84.
-
-    Args:
-        easting_m: (N,) eastings of the projection, metres.
-        northing_m: (N,) northings of the projection, metres.
-        crs: The projection, such as EPSG:32650.
-
-    Returns:
-        (N, 2) latitude, longitude in degrees; infinite where the projection has no such point.
-
-    Raises:
-        ConfigError: The projection is not known, or its unit is not the metre.
-
-    Example:
-        >>> projected_to_deg([500_000.0], [0.0], "EPSG:32631").round(9).tolist()
-        [[0.0, 3.0]]
-    """
-    east, north = (np.asarray(values, dtype=np.float64).reshape(-1) for values in (easting_m, northing_m))
-    lon, lat = _to_wgs84(crs).transform(east, north)
-    return np.stack([np.asarray(lat, dtype=np.float64), np.asarray(lon, dtype=np.float64)], axis=1)
-
-
 def parse_name(name: str, crs: str | None = None) -> PlaceName:
     """Parse the position and the other fields of a file name.
 
@@ -124,8 +85,8 @@ def parse_name(name: str, crs: str | None = None) -> PlaceName:
         raise PlaceNameError("name-not-read", "the name has no easting or no northing between its first three @.")
     lat, lon = (_number(fields, key, name) for key in ("lat", "lon"))
     stated = (lat, lon) if lat is not None and lon is not None else None
-    if stated is not None and not bool(valid_positions(stated[0], stated[1])):
-        raise PlaceNameError("name-not-read", f"latitude {stated[0]:g}, longitude {stated[1]:g} is not on Earth.")
+    if stated is not None and (problem := position_problem(*stated)) is not None:
+        raise PlaceNameError("name-not-read", f"{problem.detail}.")
     values = {key: fields[key] for key in FIELDS[6:] if fields.get(key)}
     projection = _projection(fields, lat, crs)
     if projection is None:
@@ -134,8 +95,8 @@ def parse_name(name: str, crs: str | None = None) -> PlaceName:
         detail = "the name has no UTM zone, latitude and longitude; give the projection, such as --crs EPSG:32650."
         raise PlaceNameError("zone-missing", detail)
     utm_lat, utm_lon = projected_to_deg([easting], [northing], projection)[0].tolist()
-    if not (math.isfinite(utm_lat) and math.isfinite(utm_lon)):
-        raise PlaceNameError("name-not-read", f"easting {easting:g}, northing {northing:g} is outside {projection}.")
+    if not math.isfinite(utm_lat):
+        raise PlaceNameError("name-not-read", f"{projection_problem(easting, northing, projection)}.")
     _check_band(fields, utm_lat)
     if stated is not None:
         apart = float(geodesic_m([[utm_lat, utm_lon]], [list(stated)])[0])
@@ -199,20 +160,3 @@ def _check_band(fields: dict[str, str], lat: float) -> None:
             f"the zone letter {letter} is the band of latitudes {low:g} to {high:g}, but the northing is at latitude "
             f"{lat:.3f}; is the letter a hemisphere, or from another zone?",
         )
-
-
-@lru_cache(maxsize=128)
-def _to_wgs84(crs: str) -> Any:
-    from pyproj import CRS, Transformer
-    from pyproj.exceptions import CRSError
-
-    try:
-        projection = CRS.from_user_input(crs)
-    except CRSError as error:
-        raise ConfigError(f"--crs {crs}: is not a known projection; write for example EPSG:32650.") from error
-    if not projection.is_projected:
-        raise ConfigError(f"--crs {crs}: is not a projection with easting and northing; write for example EPSG:32650.")
-    unit = projection.axis_info[0].unit_name
-    if unit != "metre":
-        raise ConfigError(f"--crs {crs}: its unit is the {unit}, but metres are needed; write for example EPSG:32650.")
-    return Transformer.from_crs(projection, 4326, always_xy=True)

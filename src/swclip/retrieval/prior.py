@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from swclip.errors import ConfigError, InputError
 from swclip.geo.areas import Area
-from swclip.geo.coordinates import valid_positions
+from swclip.geo.coordinates import position_problem
 from swclip.geo.distance import haversine_m
 
 FARTHEST_RADII = 10.0
@@ -71,10 +71,10 @@ class Prior:
     def __post_init__(self) -> None:
         if (self.near_deg is None) != (self.radius_m is None):
             raise ConfigError("a rough position and its radius go together; give both or neither.")
-        if self.near_deg is not None and not bool(valid_positions(*map(np.float64, self.near_deg))):
+        if self.near_deg is not None and (problem := position_problem(*self.near_deg)) is not None:
             raise ConfigError(
-                f"the rough position {self.near_deg[0]:g}, {self.near_deg[1]:g} is not on the Earth; latitude is -90 "
-                "to 90 and comes before longitude, -180 to 180."
+                f"the rough position {self.near_deg[0]:g}, {self.near_deg[1]:g} cannot be used: {problem.detail}; "
+                "latitude comes before longitude."
             )
         if self.radius_m is not None and not (math.isfinite(self.radius_m) and self.radius_m > 0):
             raise ConfigError(f"the radius of a rough position is {self.radius_m} m; give a distance above 0.")

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
+from swclip.errors import ConfigError
 from swclip.geo.areas import AreaError, parse_area
 from swclip.retrieval.locator import Locator
 from swclip.retrieval.prior import NoCandidatesError, Prior, UnknownCityError, Weights
@@ -140,6 +141,8 @@ class Service:
             return prior.weights(gallery.positions_deg, gallery.cities)
         except AreaError as error:
             raise invalid("prior", error.detail) from None
+        except ConfigError as error:
+            raise invalid("near_lat_deg", str(error)) from None
         except UnknownCityError as error:
             raise invalid("city", str(error)) from None
         except NoCandidatesError as error:

@@ -1,0 +1,391 @@
+"""Positions in tables as people have reported them: each row is a table, its right positions, or why it is refused.
+
+A case states its source where the report is public. Positions are made up.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import shapely
+
+from swclip.errors import ConfigError, InputError, SwclipError
+from swclip.external.embeddings import read_vectors
+from swclip.external.predicted_coordinates import read_predicted_coordinates
+from swclip.ingest.columns import ColumnNames
+from swclip.ingest.source_table import SourceTable
+from swclip.ingest.sources import read_source
+from swclip.ingest.vpr_names import PlaceNameError, parse_name
+
+LEEDS = (53.8008, -1.5491)
+SYDNEY = (-33.858333, 151.2094)
+WUHAN = (30.5066, 114.3339)
+POINT = shapely.Point(LEEDS[1], LEEDS[0])
+NONE = (None, None)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A table and its right positions.
+
+    Attributes:
+        source: The public report that the case is from, or its kind.
+        table: {column: cells}, without the images.
+        right: Latitude and longitude of each row; a text is the reason why the row is refused, NONE states no position.
+        named: Columns that the user names.
+    """
+
+    source: str
+    table: dict[str, list[Any]]
+    right: list[Any]
+    named: dict[str, str] = field(default_factory=dict)
+
+
+def case(source: str, table: dict[str, list[Any]], *right: Any, **named: str) -> Any:
+    return pytest.param(Case(source, table, [*right], named), id=f"{source}: {', '.join(table)}"[:70])
+
+
+def one(source: str, *right: Any, **columns: Any) -> Any:
+    return case(source, {name: [value] for name, value in columns.items()}, *right)
+
+
+LETTERS = [
+    one("fselect 97", LEEDS, GPSLatitude="53.8008", GPSLatitudeRef="N", GPSLongitude="1.5491", GPSLongitudeRef="W"),
+    one("GPSBabel PR 288", LEEDS, lat="53.8008", lat_dir="N", lon="1.5491", lon_dir="W"),
+    one("NMEA heads", LEEDS, lat="53.8008", ns="N", lon="1.5491", ew="W"),
+    one(
+        "ExifTool words",
+        LEEDS,
+        GPSLatitude="53.8008",
+        GPSLatitudeRef="North",
+        GPSLongitude="1.5491",
+        GPSLongitudeRef="West",
+    ),
+    one("agreeing sign", LEEDS, lat="53.8008", lat_ref="N", lon="-1.5491", lon_ref="W"),
+    one("contradicting sign", "coordinate-letter", lat="53.8008", lat_ref="N", lon="-1.5491", lon_ref="E"),
+    one("contradicting plus", "coordinate-letter", lat="53.8008", lat_ref="N", lon="+1.5491", lon_ref="W"),
+    one("a letter of the other axis", "coordinate-letter", lat="53.8008", lat_ref="E", lon="1.5491", lon_ref="N"),
+    one("an unknown letter", "coordinate-letter", lat="53.8008", lat_ref="N", lon="1.5491", lon_ref="Q"),
+    one("two letters", "coordinate-letter", lat="53.8008", lat_ref="N", lon="1.5491E", lon_ref="W"),
+    one("O is east or west", "coordinate-letter", lat="53.8008", lat_ref="N", lon="1.5491", lon_ref="O"),
+    case(
+        "a letter is empty",
+        {"lat": ["53.8008"] * 2, "lon": ["1.5491"] * 2, "lon_ref": ["W", ""]},
+        LEEDS,
+        "coordinate-letter",
+    ),
+    case(
+        "one of the signs is lost",
+        {"lat": ["53.8008"] * 2, "lon": ["-1.5491", "1.5491"], "lon_ref": ["W", "W"]},
+        LEEDS,
+        "coordinate-letter",
+    ),
+    case("nanoseconds are no letters", {"lat": [53.8008], "lon": [-1.5491], "ns": [17]}, LEEDS),
+    case("empty letters", {"lat": ["53.8008"], "lon": ["-1.5491"], "lon_ref": [""]}, LEEDS),
+    one("degrees west", LEEDS, **{"Latitude (°N)": "53.8008", "Longitude (°W)": "1.5491"}),
+    case("letters that are named", {"lat": ["53.8008"], "lon": ["1.5491"], "half": ["W"]}, LEEDS, lon_ref="half"),
+]
+
+TEXTS = [
+    one("letters in the cell", LEEDS, lat="53.8008N", lon="1.5491W"),
+    one("ExifTool", LEEDS, lat="53 deg 48' 2.88\" N", lon="1 deg 32' 56.76\" W"),
+    one("signs of minutes", LEEDS, lat="53°48'2.88\"N", lon="1°32'56.76\"W"),
+    one("typographic signs", LEEDS, lat="53\u00b0 48\u2032 2.88\u2033 N", lon="1\u00ba 32\u2019 56.76\u201d W"),
+    one("geocaching", LEEDS, lat="N 53 48.048", lon="W 001 32.946"),
+    one("colons", LEEDS, lat="+53:48:2.88", lon="-1:32:56.76"),
+    one("a minus of typography", LEEDS, lat="53.8008", lon="\u22121.5491"),
+    one("decimal commas", LEEDS, lat="53,8008", lon="-1,5491"),
+    one("decimal commas and letters", LEEDS, lat="53,8008 N", lon="1,5491 W"),
+    one("minus before minutes", (-0.5, -0.25), lat="-0 30", lon="-0 15 0"),
+    one("seconds without their point", "coordinate-nan", lat="53 48 288 N", lon="1 32 56.76 W"),
+    one("minutes without their point", "coordinate-nan", lat="53 48048 N", lon="1 32 W"),
+    one("a fraction and minutes", "coordinate-nan", lat="53.8 48 N", lon="1.5 W"),
+    one("sixty by rounding", (54.0, -2.0), lat="53 59 60 N", lon="1 60 W"),
+    one("minutes without a letter", "coordinate-letter", lat="53 48 2.88", lon="1 32 56.76"),
+    one("s for seconds or south", "coordinate-nan", lat="53d48m2.88s", lon="1.5491"),
+    one("words", "coordinate-nan", lat="north", lon="1.5491"),
+    one("infinity", "coordinate-nan", lat="inf", lon="1.5491"),
+]
+
+ONE_COLUMN = [
+    one("geopandas to_csv: WKT", LEEDS, geometry="POINT (-1.5491 53.8008)"),
+    one("PostGIS: EWKT", LEEDS, geom="SRID=4326;POINT(-1.5491 53.8008)"),
+    one(
+        "PostGIS: hexadecimal EWKB",
+        LEEDS,
+        the_geom=shapely.to_wkb(shapely.set_srid(POINT, 4326), hex=True, include_srid=True),
+    ),
+    one("PostGIS in metres", (53.792454, -1.546086), geom="SRID=27700;POINT(430000 433000)"),
+    one("geopandas 2976: WKB without geo metadata", LEEDS, geometry=POINT.wkb),
+    one("hexadecimal WKB", LEEDS, wkb=POINT.wkb_hex),
+    one("GeoArrow", LEEDS, geometry={"x": LEEDS[1], "y": LEEDS[0]}),
+    one("GeoJSON in a cell", LEEDS, geojson='{"type": "Point", "coordinates": [-1.5491, 53.8008]}'),
+    one("MultiPoint of one: WKT", LEEDS, geometry="MULTIPOINT ((-1.5491 53.8008))"),
+    one("uMap PR 2788: names of order", LEEDS, latlng="53.8008, -1.5491"),
+    one("names of order", LEEDS, lon_lat="-1.5491,53.8008"),
+    one("OpenDataSoft", LEEDS, geo_point_2d="53.8008, -1.5491"),
+    one("ExifTool GPSPosition", LEEDS, GPSPosition="53 deg 48' 2.88\" N, 1 deg 32' 56.76\" W"),
+    one("letters give the order", LEEDS, coordinates="1.5491W 53.8008N"),
+    one("the range gives the order", WUHAN, coordinates="30.5066, 114.3339"),
+    one("the range gives the order", WUHAN, coordinates="114.3339 30.5066"),
+    one("a list of GeoJSON's order", WUHAN, coordinates=[114.3339, 30.5066]),
+    one("an object", LEEDS, location={"lat": 53.8008, "lon": -1.5491}),
+    one("decimal commas", LEEDS, latlon="53,8008; -1,5491"),
+    one("an altitude", LEEDS, latlon="53.8008, -1.5491, 63.0"),
+    case(
+        "the halves are named", {"coordinates": ["53.8008, -1.5491"]}, LEEDS, lat="coordinates[0]", lon="coordinates[1]"
+    ),
+    case("a column is named", {"where": ["POINT (-1.5491 53.8008)"]}, LEEDS, position="where"),
+    case(
+        "lines and empty cells",
+        {"geometry": ["POINT (-1.5491 53.8008)", "LINESTRING (0 0, 1 1)", "", "MULTIPOINT ((1 2), (3 4))"]},
+        LEEDS,
+        "geometry-not-a-point",
+        NONE,
+        "geometry-not-a-point",
+    ),
+    case(
+        "an empty geometry beside latitude and longitude",
+        {"geometry": ["POINT (-1.5491 53.8008)", ""], "lat": ["", "53.8008"], "lon": ["", "-1.5491"]},
+        LEEDS,
+        LEEDS,
+    ),
+]
+
+LANGUAGES = [
+    one("German", LEEDS, Breite="53,8008", Laenge="-1,5491"),
+    one("German", LEEDS, Breitengrad="53,8008", Längengrad="-1,5491", x="50", y="34", w="20", h="30"),
+    one("Spanish", LEEDS, Latitud="53.8008", Longitud="-1.5491"),
+    one("Italian", LEEDS, Latitudine="53.8008", Longitudine="-1.5491"),
+    one("Dutch", LEEDS, breedtegraad="53.8008", lengtegraad="-1.5491"),
+    one("Polish", LEEDS, **{"szerokość geograficzna": "53.8008", "długość geograficzna": "-1.5491"}),
+    one("Russian", LEEDS, Широта="53.8008", Долгота="-1.5491"),
+    one("Chinese", LEEDS, 纬度="53.8008", 经度="-1.5491"),
+    one("Japanese", LEEDS, 緯度="53.8008", 経度="-1.5491"),
+    one("Korean", LEEDS, 위도="53.8008", 경도="-1.5491"),
+    one("Turkish", LEEDS, enlem="53.8008", boylam="-1.5491"),
+    one("French pair", LEEDS, coordonnées="53.8008N 1.5491W"),
+]
+
+NO_POSITIONS = [
+    one("pixel boxes", x="50", y="34", w="20", h="30"),
+    one("local metres", x="12.5", y="33.1", z="2.0"),
+    one("width and height", Breite="50", Höhe="34"),
+    one("shape of a picture", shape="(480, 640, 3)"),
+    one("pixels of a click", position="640, 480"),
+    one("a place by name", location="Leeds, West Yorkshire"),
+    one("a position in a list", position="3"),
+]
+
+
+def read(folder: Path, case: Case) -> SourceTable:
+    """Write the table as Parquet, or as CSV if all cells are text, and read it."""
+    n = len(next(iter(case.table.values())))
+    frame = pd.DataFrame({"image": [f"{k}.jpg" for k in range(n)], **case.table})
+    texts = all(isinstance(cell, str) for cells in case.table.values() for cell in cells)
+    path = folder / ("t.csv" if texts else "t.parquet")
+    if texts:
+        frame.to_csv(path, index=False, sep=";")
+    else:
+        frame.to_parquet(path)
+    return read_source(path, ColumnNames(**case.named))
+
+
+@pytest.mark.parametrize("case", [*LETTERS, *TEXTS, *ONE_COLUMN, *LANGUAGES])
+def test_positions_are_right_or_refused(tmp_path: Path, case: Case) -> None:
+    positions = read(tmp_path, case).positions
+    assert positions is not None
+    for row, right in enumerate(case.right):
+        if isinstance(right, str):
+            problem = positions.problems.get(row)
+            if problem is None:  # refused by its range
+                assert not np.isfinite([positions.lat_deg[row], positions.lon_deg[row]]).all()
+                assert right == "coordinate-nan"
+            else:
+                assert problem.reason == right
+                assert problem.column in case.table
+        else:
+            assert row not in positions.problems
+            expected = [np.nan if value is None else value for value in right]
+            np.testing.assert_allclose([positions.lat_deg[row], positions.lon_deg[row]], expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("case", NO_POSITIONS)
+def test_other_numbers_are_no_positions(tmp_path: Path, case: Case) -> None:
+    assert read(tmp_path, case).positions is None
+
+
+def test_x_and_y_are_degrees_if_named(tmp_path: Path) -> None:
+    table = read(tmp_path, Case("QGIS", {"x": ["-1.5491"], "y": ["53.8008"]}, [], {"lat": "y", "lon": "x"}))
+    assert table.positions is not None
+    assert (table.positions.lat_deg[0], table.positions.lon_deg[0]) == LEEDS
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"coordinates": ["53.8008, -1.5491"]}, r'not evident; .*--lat-column "coordinates\[0\]" --lon-column'),
+        ({"lat (rad)": ["0.939"], "lon (rad)": ["-0.027"]}, r"'lat \(rad\)' is not used as the latitude.*degrees are"),
+        ({"geometry": [b"\x00\x01\x02 a notation of one program"]}, "'geometry' has no point that can be read"),
+        ({"lat": ["53.8008"]}, "'lat' for lat but none for lon"),
+        ({"lat": ["53.8"], "Latitude": ["53.8"], "lon": ["-1.5"]}, "could each be the latitude"),
+    ],
+)
+def test_doubtful_columns_are_refused(tmp_path: Path, table: dict[str, list[Any]], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, Case("doubt", table, []))
+
+
+def test_two_positions_of_a_row_that_disagree_are_noted(tmp_path: Path) -> None:
+    table = {"geometry": ["POINT (-1.5491 53.8008)"], "lat": ["53.8108"], "lon": ["-1.5491"]}
+    notes = read(tmp_path, Case("copies", table, [])).notes
+    assert [(code, count) for code, count, _ in notes] == [("positions-disagree", 1)]
+    assert "1,1" in notes[0][2]
+
+
+def test_parquet_of_duckdb_without_metadata(tmp_path: Path) -> None:
+    """geopandas 2976."""
+    table = pa.table({"image": ["a.jpg", "b.jpg"], "geom": pa.array([POINT.wkb, None], pa.binary())})
+    pq.write_table(table, tmp_path / "t.parquet")
+    positions = read_source(tmp_path / "t.parquet").positions
+    assert positions is not None
+    assert (positions.lat_deg[0], positions.lon_deg[0]) == LEEDS
+    assert positions.stated.tolist() == [True, False]
+
+
+def feature(geometry: Any, number: Any = None, **properties: Any) -> dict[str, Any]:
+    return {"type": "Feature", "id": number, "properties": properties, "geometry": geometry}
+
+
+def test_geojson_multipoints_ids_and_empty_geometries(tmp_path: Path) -> None:
+    """GeoParquet 256, geopandas 1208."""
+    one_point = {"type": "MultiPoint", "coordinates": [[LEEDS[1], LEEDS[0]]]}
+    two_points = {"type": "MultiPoint", "coordinates": [[0, 1], [2, 3]]}
+    features = [
+        feature(one_point, "way/7", image="a.jpg", lat=None, lon=None),
+        feature(None, "way/8", image="b.jpg", lat=LEEDS[0], lon=LEEDS[1]),
+        feature(two_points, "way/9", image="c.jpg", lat=None, lon=None),
+    ]
+    (tmp_path / "t.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    table = read_source(tmp_path / "t.geojson")
+    assert table.values("image_id") == ["way/7", "way/8", "way/9"]
+    assert table.positions is not None
+    assert [*zip(table.positions.lat_deg[:2], table.positions.lon_deg[:2], strict=True)] == [LEEDS, LEEDS]
+    assert table.positions.problems[2].detail.endswith("a MultiPoint of 2 points")
+    assert [note[:2] for note in table.notes] == [("position-filled", 1)]
+
+
+def test_running_numbers_of_features_are_no_ids(tmp_path: Path) -> None:
+    features = [feature({"type": "Point", "coordinates": [k, 50]}, str(k), image=f"{k}.jpg") for k in range(3)]
+    (tmp_path / "t.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    table = read_source(tmp_path / "t.geojson")
+    assert table.values("image_id") is None
+    assert table.frame["feature_number"].tolist() == ["0", "1", "2"]
+
+
+# Predictions of other tools and their truth.
+PREDICTIONS: list[Any] = [
+    pytest.param(
+        {"lat": 53.8008, "lat_ref": "N", "lon": 1.5491, "lon_ref": "W", "pred_lat": 53.8, "pred_lon": -1.55},
+        id="letters of the truth (GPSBabel PR 288)",
+    ),
+    pytest.param(
+        {"lat": 53.8008, "lon": -1.5491, "pred_lat": 53.8, "pred_lat_ref": "N", "pred_lon": 1.55, "pred_lon_ref": "W"},
+        id="letters of the prediction",
+    ),
+    pytest.param({"lat": "53.8008N", "lon": "1.5491W", "pred_lat": "53 48 N", "pred_lon": "1 33 W"}, id="text"),
+    pytest.param({"Breitengrad": "53,8008", "Längengrad": "-1,5491", "pred_lat": 53.8, "pred_lon": -1.55}, id="German"),
+    pytest.param({"lat": 53.8008, "lon": -1.5491, "geometry": "POINT (-1.55 53.8)"}, id="WKT is the prediction"),
+    pytest.param({"geometry": POINT.wkb, "pred_lat": 53.8, "pred_lon": -1.55}, id="WKB is the truth"),
+    pytest.param({"latlon": "53.8008, -1.5491", "pred_latlon": "53.8 -1.55"}, id="pairs"),
+]
+
+
+@pytest.mark.parametrize("row", PREDICTIONS)
+def test_predictions_and_their_truth(row: dict[str, Any]) -> None:
+    predicted = read_predicted_coordinates(pd.DataFrame([{"image_id": "a", **row}]))
+    np.testing.assert_allclose(predicted.queries[["lat_deg", "lon_deg"]].to_numpy()[0], LEEDS, atol=1e-9)
+    np.testing.assert_allclose(predicted.answers_deg[0, 0], (53.8, -1.55), atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (
+            {"lat": 53.8, "lon": -1.5, "pred_lat": 53.8, "pred_lon": -1.5, "pred_lon_ref": "E"},
+            "'pred_lon'.*contradicts",
+        ),
+        ({"lat": 53.8, "lon": -1.5, "x": 3.0, "y": 4.0}, "'predicted_lat'.*x and y may be pixels"),
+        ({"lat": 0.0, "lon": 0.0, "pred_lat": 53.8, "pred_lon": -1.5}, "the true position .*Atlantic"),
+        ({"latlon": "53.8, -1.5", "pred_lat": 53.8, "pred_lon": 190}, "'pred_lon': .*longitude 190"),
+        ({"coordinates": "53.8, -1.5", "pred_lat": 53.8, "pred_lon": 1}, r'--column lat="coordinates\[0\]"'),
+    ],
+)
+def test_doubtful_predictions_are_refused(row: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_predicted_coordinates(pd.DataFrame([{"image_id": "a", **row}]))
+
+
+# File names and columns in a projection.
+@pytest.mark.parametrize(
+    ("name", "crs", "message"),
+    [
+        ("@118.51@24.03@.jpg", "EPSG:32651", "look like degrees"),  # AerialVL 4
+        ("@118.51@24.03@.jpg", "EPSG:3857", "look like degrees"),
+        ("@1.5@53.8@.jpg", "EPSG:27700", "look like degrees"),
+        ("@118.51@24.03@50@R@@@@@@@@@@@.jpg", None, "look like degrees"),
+        ("@2000000@300000@.jpg", "EPSG:27700", "outside the area of use"),
+        ("@34000.0@3377950.2@50@R@@@@@@@@@@@.jpg", None, "outside the area of use"),
+    ],
+)
+def test_eastings_outside_the_projection_are_refused(name: str, crs: str | None, message: str) -> None:
+    with pytest.raises(PlaceNameError, match=message):
+        parse_name(name, crs)
+    if crs is None:
+        return
+    east, north = (float(part) for part in name.split("@")[1:3])
+    arrays = {"ids": np.array(["a"]), "easting": np.array([east]), "northing": np.array([north])}
+    with pytest.raises(InputError, match=message):
+        read_vectors({**arrays, "role": np.array(["query"]), "embeddings": np.ones((1, 2), np.float32)}, crs=crs)
+
+
+def test_a_projection_made_for_a_site_may_have_small_coordinates() -> None:
+    site = "+proj=tmerc +lat_0=53.8008 +lon_0=-1.5491 +units=m"
+    place = parse_name("@10.0@0.0@.jpg", site)
+    assert place.lat_deg == pytest.approx(LEEDS[0], abs=1e-6)
+    assert place.lon_deg == pytest.approx(LEEDS[1] + 10.0 / 65_800.0, abs=1e-6)
+
+
+def test_vectors_with_pairs(tmp_path: Path) -> None:
+    arrays = {
+        "ids": np.array(["a", "b"]),
+        "embeddings": np.eye(2, 4, dtype=np.float32),
+        "role": np.array(["query"] * 2),
+    }
+    known = read_vectors({**arrays, "gps": np.array([[114.3, 30.5], [114.4, 30.6]])})
+    assert known.positions_deg is not None
+    np.testing.assert_array_equal(known.positions_deg, [[30.5, 114.3], [30.6, 114.4]])
+    with pytest.raises(SwclipError, match=r"'gps' has pairs .* not evident"):
+        read_vectors({**arrays, "gps": np.array([[53.8, -1.5], [53.9, -1.5]])})
+
+
+def test_a_rough_position_follows_the_same_rule() -> None:
+    from swclip.cli.options import prior_of
+    from swclip.retrieval.prior import Prior
+
+    prior = prior_of(None, None, "53.8008N 1.5491W", 500.0)
+    assert prior is not None
+    assert prior.near_deg == LEEDS
+    for near in ((0.0, 0.0), (114.3, 30.5), (float("nan"), 0.0)):
+        with pytest.raises(ConfigError, match="rough position"):
+            Prior(near_deg=near, radius_m=500.0)
+    with pytest.raises(InputError, match="contradicts"):
+        prior_of(None, None, "53.8N, -1.5E", 500.0)
