@@ -112,7 +112,7 @@ def test_reads_geojson(tmp_path: Path) -> None:
     assert table.positions is not None
     np.testing.assert_array_equal(table.positions.lat_deg, [51.5, np.nan, np.nan])
     np.testing.assert_array_equal(table.positions.lon_deg, [-0.1, np.nan, np.nan])
-    assert table.positions.problems[2].detail == "it is a LineString"
+    assert table.positions.problems[2].detail == "its geometry cannot be used: it is a LineString"
 
 
 def test_reads_geojson_written_by_geopandas(tmp_path: Path) -> None:

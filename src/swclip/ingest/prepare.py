@@ -23,7 +23,6 @@ from swclip.geo.distance import haversine_m
 from swclip.ingest.columns import POSITION_ROLES, ColumnNames
 from swclip.ingest.file_names import stated_name, utf8_problem
 from swclip.ingest.manifest_columns import manifest_frame
-from swclip.ingest.positions import unread_columns
 from swclip.ingest.rejections import Ledger, Note, Rejection, Row
 from swclip.ingest.source_table import SourceTable
 from swclip.ingest.sources import read_source, tables_in
@@ -245,8 +244,8 @@ def _complete(table: SourceTable, row: Row, verdict: Verdict, ledger: Ledger) ->
         if table.positions is not None:
             ledger.note("position-from-exif", "positions that are empty in the table were read from EXIF.")
         elif table.kind != "folder":
-            unread = unread_columns(table.frame, [*table.columns.values()])
-            ledger.note("position-from-exif", f"no column of the table is read as positions; EXIF was used.{unread}")
+            detail = f"no column of the table is read as positions; EXIF was used.{table.unread}"
+            ledger.note("position-from-exif", detail)
     rejection = position_rejection(row, table.positions)
     if rejection is not None:
         if unlocated and exif.problem:
@@ -298,8 +297,7 @@ def _no_rows_message(table: SourceTable, folder: Path, rejected: pd.DataFrame, n
         hint = f" Image paths start from {table.folder}; name another folder with --images."
     elif counts.get("coordinate-missing", 0) * 2 > n_rows:
         tables = tables_in(table.folder) if table.kind == "folder" else []
-        unread = unread_columns(table.frame, [*table.columns.values()]) if table.kind != "folder" else ""
-        hint = f" Without positions in EXIF, give a table with image, lat and lon.{unread}"
+        hint = f" Without positions in EXIF, give a table with image, lat and lon.{table.unread}"
         if tables:
             hint = f" Its photographs have no position in EXIF; give its table instead: {table.folder / tables[0]}"
     else:

@@ -55,6 +55,7 @@ class SourceTable:
             from 1.
         columns: {role: column of `frame`} for the roles that have a column; see `columns.ROLES`.
         positions: The positions of the rows; None if the source states none.
+        unread: Where the source states no positions: a sentence on columns that may, for messages.
         malformed: (row, detail) of lines that are not valid rows.
         notes: (code, count, detail) of remarks for the user.
         rejected: Rows that the reader rejected.
@@ -67,6 +68,7 @@ class SourceTable:
     rows: list[int]
     columns: dict[str, str]
     positions: TablePositions | None = None
+    unread: str = ""
     malformed: list[tuple[int, str]] = field(default_factory=list)
     notes: list[tuple[str, int, str]] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)

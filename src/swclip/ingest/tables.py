@@ -21,7 +21,7 @@ from swclip.ingest.columns import ROLES, ColumnNames, find_columns, flag_of
 from swclip.ingest.file_names import utf_16_of
 from swclip.ingest.geometry import Points, point_of_geojson, points_of_shapes
 from swclip.ingest.plausible_roles import drop_implausible_roles
-from swclip.ingest.positions import read_positions
+from swclip.ingest.positions import read_positions, unread_columns
 from swclip.ingest.source_table import (
     KINDS,
     RawTable,
@@ -137,12 +137,23 @@ def _source_table(raw: RawTable, folder: Path, column_names: ColumnNames) -> Sou
     positions = read_positions(
         raw.frame, columns, named, table=raw.name, flag=flag_of, points=raw.points, taken=[*columns.values()]
     )
+    unread = ""
     if positions is None:
         check_both_coordinates(columns, header, raw.name)
+        unread = unread_columns(raw.frame, [*columns.values()])
     notes = raw.notes + drop_implausible_roles(columns, raw.frame, column_names)
     notes += [] if positions is None else positions.notes
     return SourceTable(
-        raw.name, raw.kind, folder, raw.frame, raw.rows, columns, positions, malformed=raw.malformed, notes=notes
+        raw.name,
+        raw.kind,
+        folder,
+        raw.frame,
+        raw.rows,
+        columns,
+        positions,
+        unread,
+        malformed=raw.malformed,
+        notes=notes,
     )
 
 
