@@ -188,6 +188,39 @@ def test_drives_are_distinguished_by_sequence_or_else_by_time(
     }
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_drives_nearby_are_those_of_nested_loops(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = 120
+    xy_m = rng.uniform(-60, 60, size=(n // 2, 2))[rng.integers(n // 2, size=n)]  # with repeated positions
+    sequence = [f"s{k}" if k < 2 + seed % 3 else None for k in rng.integers(6, size=n)]
+    start = pd.Timestamp("2019-12-29 13:35:13")
+    seconds = rng.integers(0, 700 + 300 * (seed % 2), size=n).tolist()
+    times = [pd.NaT if rng.random() < 0.3 else start + pd.Timedelta(seconds=value) for value in seconds]
+    manifest = manifest_of(xy_m, sequence_id=sequence, captured_at=times)
+    names = rng.choice(["train", "train", "query", "gallery"], p=[0.1, 0.1, 0.4, 0.4], size=n)
+    counts = leakage_report(manifest, splits_of(manifest, names))["query"]["nearby_captures"]
+    expected = {"other_drive": 0, "same_drive_only": 0, "unknown": 0, "none_near": 0}
+    positions = manifest.positions_deg
+    for q in np.flatnonzero(names == "query"):
+        drives = []
+        for t in np.flatnonzero(names == "train"):
+            if haversine_m(*positions[q], *positions[t]) <= 25.0:
+                if sequence[q] is not None and sequence[t] is not None:
+                    drives.append("same" if sequence[q] == sequence[t] else "other")
+                elif times[q] is pd.NaT or times[t] is pd.NaT:
+                    drives.append("unknown")
+                else:
+                    drives.append("same" if abs((times[q] - times[t]).total_seconds()) <= 600 else "other")
+        if not drives:
+            expected["none_near"] += 1
+        elif "other" in drives:
+            expected["other_drive"] += 1
+        else:
+            expected["unknown" if "unknown" in drives else "same_drive_only"] += 1
+    assert {key: counts[key] for key in expected} == expected
+
+
 def test_a_violated_buffer_gives_a_warning() -> None:
     manifest = manifest_of([[0, 0], [0, 10], [0, 200]])
     splits = splits_of(

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swclip.data.grouping import SAME_PLACE_M, place_numbers
+from swclip.data.grouping import SAME_PLACE_M, pair_numbers, place_numbers, position_steps
 from swclip.data.manifest import Manifest
 from swclip.data.protocols import SplitDraft, split
 from swclip.errors import ConfigError, InputError
@@ -147,6 +147,37 @@ def test_places_without_ids_are_within_a_metre_of_one_photograph(xy_m: list[tupl
         for j, b in enumerate(positions):
             if np.array_equal(a, b):
                 assert number[i] == number[j]
+
+
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 40), spread_m=st.sampled_from([0.01, 2.0, 20.0]))
+@settings(max_examples=60, deadline=None)
+def test_places_are_numbered_by_id_and_then_by_position_as_in_a_plain_loop(seed: int, n: int, spread_m: float) -> None:
+    rng = np.random.default_rng(seed)
+    positions = LocalFrame(52.0, 0.1).to_deg(rng.uniform(-spread_m, spread_m, size=(n, 2)))
+    city = [str(name) if name else None for name in rng.choice(["", "Ely", "Bath"], size=n)]
+    place = [None if k > 5 else "" if k == 5 else f"p{k}" for k in rng.integers(12, size=n)]
+    steps = position_steps(positions)
+    leaders: list[tuple[int, ...]] = []
+    keys: list[tuple[str, Any, str]] = []
+    for at in sorted({tuple(steps[row].tolist()) for row in range(n) if place[row] is None}):
+        if all(float(haversine_m(*(np.array([*at, *other]) / 1e7))) > SAME_PLACE_M for other in leaders):
+            leaders.append(at)
+    for row in range(n):
+        near = [
+            number
+            for number, other in enumerate(leaders)
+            if float(haversine_m(*(np.array([*steps[row].tolist(), *other]) / 1e7))) <= SAME_PLACE_M
+        ]
+        known = place[row] is not None
+        keys.append(("id", city[row] or "", place[row] or "") if known else ("position", f"{near[0]:06d}", ""))
+    expected = [sorted(set(keys)).index(key) for key in keys]
+    assert place_numbers(positions, city, place).tolist() == expected
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=30))
+def test_pairs_are_numbered_in_their_order(pairs: list[tuple[int, int]]) -> None:
+    first, second = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    assert pair_numbers(first, second).tolist() == [sorted(set(pairs)).index(pair) for pair in pairs]
 
 
 @given(seed=st.integers(0, 10_000), passes=st.integers(2, 4), query_share=st.floats(0.1, 0.9))

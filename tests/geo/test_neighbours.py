@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swclip.geo.distance import EARTH_RADIUS_M, pairwise_haversine_m
-from swclip.geo.neighbours import SphereIndex
+from swclip.geo.neighbours import SphereIndex, distinct_rows, nearest_m
 
 # A street, the antimeridian, a pole and the whole Earth: centre and spread in degrees.
 REGIONS = [((51.5, -0.1), 0.002), ((0.0, 180.0), 0.01), ((89.999, 0.0), 0.5), ((0.0, 0.0), 90.0)]
@@ -71,3 +71,31 @@ def test_empty_index_and_empty_queries() -> None:
     assert [within.tolist() for within in empty.within([[0.0, 0.0]], 10.0)] == [[]]
     assert single.nearest(np.zeros((0, 2)), k=1)[0].shape == (0, 1)
     assert single.within(np.zeros((0, 2)), 10.0) == []
+
+
+@given(seed=st.integers(0, 10_000), n=st.integers(0, 60), share=st.floats(0.0, 1.0), at_once=st.integers(1, 200))
+@settings(deadline=None)
+def test_pairs_in_blocks_are_the_lists_of_within(seed: int, n: int, share: float, at_once: int) -> None:
+    positions, queries = scatter(seed, n, 0), scatter(seed + 1, 9, 0)
+    index, radius_m = SphereIndex(positions), share * 500.0
+    expected = [(q, p) for q, near in enumerate(index.within(queries, radius_m)) for p in near.tolist()]
+    blocks = list(index.pairs_within(queries, radius_m, pairs_at_once=at_once))
+    assert [pair for q, p in blocks for pair in zip(q.tolist(), p.tolist(), strict=True)] == expected
+    assert all(len(q) <= at_once or len(set(q.tolist())) == 1 for q, _ in blocks)
+    assert index.count_within(queries, radius_m).tolist() == [sum(q == row for q, _ in expected) for row in range(9)]
+
+
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 30), repeats=st.integers(1, 4))
+@settings(deadline=None)
+def test_nearest_distance_with_repeated_positions(seed: int, n: int, repeats: int) -> None:
+    positions, queries = np.repeat(scatter(seed, n, 0), repeats, axis=0), np.tile(scatter(seed + 1, 5, 0), (repeats, 1))
+    np.testing.assert_array_equal(nearest_m(positions, queries), SphereIndex(positions).nearest(queries, 1)[0][:, 0])
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), max_size=40))
+def test_distinct_rows_are_those_of_numpy(rows: list[tuple[int, int]]) -> None:
+    values = np.array(rows, dtype=np.int64).reshape(-1, 2)
+    distinct, number = distinct_rows(values)
+    expected, which = np.unique(values, axis=0, return_inverse=True)
+    assert distinct.tolist() == expected.tolist()
+    assert number.tolist() == which.reshape(-1).tolist()

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swclip.errors import ConfigError
+from swclip.geo import places as places_module
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import pairwise_haversine_m
-from swclip.geo.places import distinct_places, kth_place_m, sample_with_neighbours
+from swclip.geo.places import distinct_places, kth_place_m, place_leaders, sample_with_neighbours
 
 
 def town(seed: int, n: int) -> np.ndarray:
@@ -30,6 +31,25 @@ def test_distinct_places_match_the_greedy_rule(seed: int, n: int, within: float)
         if all(distance[i, j] > within + 1e-6 and not np.array_equal(positions[i], positions[j]) for j in selected):
             selected.append(i)
     assert places.tolist() == selected
+
+
+@given(
+    seed=st.integers(0, 10_000), n=st.integers(1, 60), within=st.sampled_from([0.0, 1.0, 8.0, 100.0]),
+    rows=st.integers(1, 20), pairs=st.integers(1, 100),
+)  # fmt: skip
+def test_each_position_belongs_to_the_first_leader_within_reach(
+    seed: int, n: int, within: float, rows: int, pairs: int
+) -> None:
+    positions = town(seed, n)
+    distance = pairwise_haversine_m(positions, positions)
+    leader: list[int] = []
+    for i in range(n):
+        near = [j for j in range(i) if leader[j] == j and distance[i, j] <= within + 1e-6]
+        leader.append(near[0] if near else i)
+    with pytest.MonkeyPatch.context() as patch:  # blocks so small that the data fill many
+        patch.setattr(places_module, "_ROWS_AT_ONCE", rows)
+        patch.setattr(places_module, "_PAIRS_AT_ONCE", pairs)
+        assert place_leaders(positions, within).tolist() == leader
 
 
 @given(seed=st.integers(0, 10_000), n=st.integers(2, 30), k=st.integers(1, 6))

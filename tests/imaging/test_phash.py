@@ -33,22 +33,46 @@ def test_hash_matches_the_imagehash_library() -> None:
     assert f"{perceptual_hash(image):016x}" == str(imagehash.phash(image))
 
 
+@pytest.mark.parametrize("gather_cost", [0, 1 << 40], ids=["by parts", "all pairs"])
 @given(
-    a=HASHES, b=HASHES, near=HASHES, max_bits=st.integers(0, HASH_BITS), block_pairs=st.sampled_from([1, 7, 1 << 18])
-)
+    a=HASHES, b=HASHES, near=HASHES, changed=st.lists(st.integers(0, HASH_BITS - 1), max_size=12),
+    max_bits=st.integers(0, HASH_BITS), block_pairs=st.sampled_from([1, 7, 1 << 20]),
+)  # fmt: skip
 def test_near_duplicates_match_plain_loops(
-    a: list[int], b: list[int], near: list[int], max_bits: int, block_pairs: int
+    gather_cost: int, a: list[int], b: list[int], near: list[int], changed: list[int], max_bits: int, block_pairs: int
 ) -> None:
-    a, b = a + near, b + [value ^ 0b101 for value in near]  # random hashes alone are never near
-    result = near_duplicates(np.array(a, np.uint64), np.array(b, np.uint64), max_bits, block_pairs=block_pairs)
+    flip = sum(1 << bit for bit in set(changed))
+    a, b = a + near, b + [value ^ flip for value in near] + near[:1]  # random hashes alone are never near
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(phash, "_GATHER_COST", gather_cost)
+        patch.setattr(phash, "_LOOKUP_COST", gather_cost)
+        result = near_duplicates(np.array(a, np.uint64), np.array(b, np.uint64), max_bits, block_pairs=block_pairs)
     for i, first in enumerate(a):
         bits = [(first ^ second).bit_count() for second in b]
         assert result.count[i] == sum(distance <= max_bits for distance in bits)
-        if b:
+        if b and min(bits) <= max_bits:
             assert result.bits[i] == min(bits)
             assert result.nearest[i] == bits.index(min(bits))
         else:
             assert (result.nearest[i], result.bits[i]) == (-1, 65)
+
+
+@pytest.mark.parametrize("max_bits", [0, 1, 2, 3, 6, 7])
+def test_near_duplicates_of_many_hashes_by_either_way(max_bits: int) -> None:
+    rng = np.random.default_rng(max_bits)
+    scenes = rng.integers(0, 2**64, size=500, dtype=np.uint64)
+    hashes = scenes[rng.integers(500, size=6_000)]
+    for _ in range(8):
+        changed = (rng.random(6_000) < 0.3).astype(np.uint64)
+        hashes = hashes ^ (changed << rng.integers(0, 64, size=6_000).astype(np.uint64))
+    by_parts = near_duplicates(hashes[:2_000], hashes[2_000:], max_bits)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(phash, "_GATHER_COST", 1 << 40)
+        all_pairs = near_duplicates(hashes[:2_000], hashes[2_000:], max_bits)
+    assert by_parts.count.tolist() == all_pairs.count.tolist()
+    assert by_parts.nearest.tolist() == all_pairs.nearest.tolist()
+    assert by_parts.bits.tolist() == all_pairs.bits.tolist()
+    assert by_parts.count.sum() > 0
 
 
 @given(HASHES)

@@ -16,7 +16,14 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 
-from swclip.data.grouping import distinct_positions, position_name, position_steps, rows_by_name, text_or_none
+from swclip.data.grouping import (
+    distinct_positions,
+    first_of_group,
+    position_name,
+    position_steps,
+    rows_by_name,
+    text_or_none,
+)
 from swclip.errors import ConfigError, InputError
 from swclip.geo.areas import Area, read_areas
 from swclip.geo.coordinates import LocalFrame
@@ -115,9 +122,9 @@ def candidates_at(frame: pd.DataFrame, for_query: np.ndarray[Any, Any], for_val:
 def _with_flags(rows: pd.DataFrame, query: np.ndarray[Any, Any], val: np.ndarray[Any, Any]) -> pd.DataFrame:
     positions, which = distinct_positions(rows[["lat_deg", "lon_deg"]].to_numpy(np.float64))
     image_ids: list[list[str]] = [[] for _ in positions]
-    names = rows["image_id"].to_numpy(dtype=object)
-    for row in np.flatnonzero(query | val).tolist():
-        image_ids[which[row]].append(str(names[row]))
+    usable = np.flatnonzero(query | val)
+    for name, number in zip(rows["image_id"].to_numpy(dtype=object)[usable], which[usable].tolist(), strict=True):
+        image_ids[number].append(str(name))
     flags = [np.bincount(which, weights=chosen, minlength=len(positions)) > 0 for chosen in (val, query)]
     return _kept(rows, positions, which, image_ids, flags[0], flags[1])
 
@@ -141,10 +148,7 @@ def _kept(
     for_query: np.ndarray[Any, Any],
 ) -> pd.DataFrame:
     """Number the positions that are candidates of either split; each has the first city stated there."""
-    cities: list[str | None] = [None] * len(positions)
-    for row, city in enumerate(text_or_none(rows["city"])):
-        if cities[which[row]] is None:
-            cities[which[row]] = city
+    cities = first_of_group(text_or_none(rows["city"]), which)
     kept = np.flatnonzero(for_val | for_query)
     digits = len(str(len(kept)))
     return _table(

@@ -14,7 +14,8 @@ from jaxtyping import Float64, Int64
 
 from swclip.errors import InputError
 from swclip.geo.coordinates import LocalFrame
-from swclip.geo.neighbours import SphereIndex
+from swclip.geo.neighbours import distinct_rows, nearest_m
+from swclip.geo.places import place_leaders
 
 SAME_PLACE_M = 1.0
 """Photographs without a place_id that are at most this far apart show the same place."""
@@ -42,6 +43,18 @@ def group_numbers(keys: Sequence[Any]) -> Int64[np.ndarray, " n"]:
     return np.array([number_of[key] for key in keys], dtype=np.int64)
 
 
+def pair_numbers(first: Int64[np.ndarray, " n"], second: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    """Number the pairs of two numberings from 0, in the order of the first and then of the second.
+
+    Example:
+        >>> pair_numbers(np.array([1, 0, 1]), np.array([0, 5, 0])).tolist()
+        [1, 0, 1]
+    """
+    width = int(second.max()) + 1 if len(second) else 1
+    _, number = np.unique(first * width + second, return_inverse=True)
+    return number.reshape(-1).astype(np.int64)
+
+
 def first_of_group(names: Sequence[str | None], group: Int64[np.ndarray, " n"]) -> list[str | None]:
     """For each group (numbered from 0) the first name that is not None; None where all are."""
     first: list[str | None] = [None] * (int(group.max()) + 1)
@@ -66,8 +79,8 @@ def distinct_positions(
         >>> distinct_positions(np.array([[1.0, 2.0], [0.0, 0.0], [1.0, 2.00000001]]))[1].tolist()
         [1, 0, 1]
     """
-    unique, which = np.unique(position_steps(positions_deg), axis=0, return_inverse=True)
-    return unique / STEPS_PER_DEG, which.reshape(-1).astype(np.int64)
+    unique, which = distinct_rows(position_steps(positions_deg))
+    return unique / STEPS_PER_DEG, which
 
 
 def position_steps(positions_deg: Float64[np.ndarray, "n 2"]) -> Int64[np.ndarray, "n 2"]:
@@ -140,17 +153,16 @@ def place_numbers(
     Returns:
         (N,) numbers from 0.
     """
-    keys: list[tuple[str, str, str]] = [("id", town or "", name or "") for town, name in zip(city, place, strict=True)]
-    unknown = np.array([row for row, name in enumerate(place) if name is None], dtype=np.int64)
-    if len(unknown):
-        distinct, which = distinct_positions(positions_deg[unknown])
-        leader = np.full(len(distinct), -1, dtype=np.int64)
-        for centre, near in enumerate(SphereIndex(distinct).within(distinct, SAME_PLACE_M)):
-            if leader[centre] < 0:
-                leader[near[leader[near] < 0]] = centre
-        for row, centre in zip(unknown.tolist(), leader[which].tolist(), strict=True):
-            keys[row] = ("position", f"{centre:012d}", "")
-    return group_numbers(keys)
+    known = np.array([name is not None for name in place], dtype=bool)
+    number = np.empty(len(place), dtype=np.int64)
+    towns = group_numbers([town or "" for town in city])
+    names = group_numbers([name or "" for name in place])
+    number[known] = pair_numbers(towns[known], names[known])
+    if not known.all():
+        distinct, which = distinct_positions(positions_deg[~known])
+        _, at_position = np.unique(place_leaders(distinct, SAME_PLACE_M), return_inverse=True)
+        number[~known] = at_position.reshape(-1)[which] + (int(number[known].max()) + 1 if known.any() else 0)
+    return number
 
 
 def keep_buffer(
@@ -166,8 +178,8 @@ def keep_buffer(
     """
     training, held_out = np.flatnonzero(labels == "train"), np.flatnonzero(labels == around)
     if len(training) and len(held_out):
-        distance_m, _ = SphereIndex(positions_deg[held_out]).nearest(positions_deg[training], k=1)
-        labels[training[distance_m[:, 0] <= buffer_m]] = "gallery"
+        distance_m = nearest_m(positions_deg[held_out], positions_deg[training])
+        labels[training[distance_m <= buffer_m]] = "gallery"
 
 
 def draw_by_city(
@@ -228,9 +240,12 @@ def draw_captures(
         return np.array(taken, dtype=np.int64)
     for of_city, count in _quota_by_city(captures, city_of_capture, share):
         left = count
-        for capture in rng.permutation(of_city).tolist():
-            if left > 0 and remaining[place_of_capture[capture]] > 1:
-                remaining[place_of_capture[capture]] -= 1
+        drawn = rng.permutation(of_city)
+        for capture, place in zip(drawn.tolist(), place_of_capture[drawn].tolist(), strict=True):
+            if left == 0:
+                break
+            if remaining[place] > 1:
+                remaining[place] -= 1
                 left -= 1
                 taken.append(capture)
     return np.array(sorted(taken), dtype=np.int64)

@@ -17,7 +17,7 @@ from swclip.data.grouping import group_numbers, place_numbers, text_or_none
 from swclip.data.manifest import Manifest
 from swclip.data.splits import SPLIT_NAMES, QuerySplit, Splits, candidates_for, check_same_manifest
 from swclip.geo.distance import haversine_m
-from swclip.geo.neighbours import SphereIndex
+from swclip.geo.neighbours import SphereIndex, distinct_rows, nearest_m
 from swclip.imaging.phash import HASH_BITS, PictureHashes, check_bits, near_duplicates
 
 WITHIN_M = (5, 10, 25, 50)
@@ -160,7 +160,7 @@ def _positions(
     }
     if len(query_rows) and len(training):
         positions = manifest.positions_deg
-        nearest = SphereIndex(positions[training]).nearest(positions[query_rows], k=1)[0][:, 0]
+        nearest = nearest_m(positions[training], positions[query_rows])
         part["nearest_training_m"] = {
             "min": float(nearest.min()),
             "p5": float(np.percentile(nearest, 5)),
@@ -202,28 +202,60 @@ def _nearby_captures(
     """
     counts = {"other_drive": 0, "same_drive_only": 0, "unknown": 0, "none_near": 0}
     if len(query_rows) and len(training):
-        positions, sequence = manifest.positions_deg, _sequence_numbers(manifest)
-        time_s = _times_s(manifest)
-        for row, near in zip(
-            query_rows.tolist(),
-            SphereIndex(positions[training]).within(positions[query_rows], SAME_DRIVE_RADIUS_M),
-            strict=True,
-        ):
-            others = training[near]
-            if len(others) == 0:
-                counts["none_near"] += 1
-                continue
-            by_sequence = (sequence[others] >= 0) & (sequence[row] >= 0)
-            gap_s = np.abs(time_s[others] - time_s[row])
-            same = np.where(by_sequence, sequence[others] == sequence[row], gap_s <= SAME_DRIVE_S)
-            decided = by_sequence | np.isfinite(gap_s)
-            if np.any(decided & ~same):
-                counts["other_drive"] += 1
-            elif np.all(decided):
-                counts["same_drive_only"] += 1
-            else:
-                counts["unknown"] += 1
+        every_sequence, every_time_s = _sequence_numbers(manifest), _times_s(manifest)
+        near = _near_extremes(manifest.positions_deg, query_rows, training, every_sequence, every_time_s)
+        sequence, time_s = every_sequence[query_rows], every_time_s[query_rows]
+        told = sequence >= 0
+        # A query with a sequence is compared by time with the photographs without one, another query with all.
+        earliest_s = np.where(told, near["time_without_sequence"], near["time"])
+        latest_s = -np.where(told, near["-time_without_sequence"], near["-time"])
+        other = (time_s - earliest_s > SAME_DRIVE_S) | (latest_s - time_s > SAME_DRIVE_S)
+        other |= told & ((near["sequence"] < sequence) | (-near["-sequence"] > sequence))
+        untimed = np.where(told, near["untimed_without_sequence"], near["untimed"])
+        undecided = np.where(np.isnan(time_s), np.where(told, near["without_sequence"], 0.0), untimed) == 0.0
+        none_near = np.isinf(near["sequence"]) & np.isinf(near["without_sequence"])
+        counts["none_near"] = int(none_near.sum())
+        counts["other_drive"] = int((~none_near & other).sum())
+        counts["same_drive_only"] = int((~none_near & ~other & ~undecided).sum())
+        counts["unknown"] = int((~none_near & ~other & undecided).sum())
     return {"radius_m": SAME_DRIVE_RADIUS_M, **counts}
+
+
+def _near_extremes(
+    positions_deg: Float64[np.ndarray, "n 2"],
+    query_rows: Int64[np.ndarray, " q"],
+    training: Int64[np.ndarray, " t"],
+    sequence: Int64[np.ndarray, " n"],
+    time_s: Float64[np.ndarray, " n"],
+) -> dict[str, Float64[np.ndarray, " q"]]:
+    """The smallest values among the training photographs near each query, infinite where there are none.
+
+    Smallest and largest values of each position decide the same as all its photographs, which would be billions of
+    pairs where many share a position.
+    """
+    sequence, time_s = sequence[training], time_s[training]
+    told, timed = sequence >= 0, np.isfinite(time_s)
+    columns = {
+        "sequence": np.where(told, sequence, np.inf),
+        "-sequence": np.where(told, -sequence, np.inf),
+        "time": np.where(timed, time_s, np.inf),
+        "-time": np.where(timed, -time_s, np.inf),
+        "time_without_sequence": np.where(timed & ~told, time_s, np.inf),
+        "-time_without_sequence": np.where(timed & ~told, -time_s, np.inf),
+        "untimed": np.where(timed, np.inf, 0.0),
+        "untimed_without_sequence": np.where(timed | told, np.inf, 0.0),
+        "without_sequence": np.where(told, np.inf, 0.0),
+    }
+    places, place_of_row = distinct_rows(positions_deg[training])
+    order = np.argsort(place_of_row, kind="stable")
+    starts = np.searchsorted(place_of_row[order], np.arange(len(places)))
+    of_place = np.minimum.reduceat(np.stack(list(columns.values()), axis=1)[order], starts, axis=0)
+    spots, spot_of_query = distinct_rows(positions_deg[query_rows])
+    near = np.full((len(spots), len(columns)), np.inf)
+    for spot, place in SphereIndex(places).pairs_within(spots, SAME_DRIVE_RADIUS_M):
+        starts = np.flatnonzero(np.diff(spot, prepend=-1))
+        near[spot[starts]] = np.minimum.reduceat(of_place[place], starts, axis=0)
+    return dict(zip(columns, near[spot_of_query].T, strict=True))
 
 
 def _times_s(manifest: Manifest) -> Float64[np.ndarray, " n"]:
@@ -235,8 +267,8 @@ def _times_s(manifest: Manifest) -> Float64[np.ndarray, " n"]:
 def _candidates(manifest: Manifest, query_rows: Int64[np.ndarray, " q"], places: pd.DataFrame) -> dict[str, Any]:
     part: dict[str, Any] = {"n": len(places), "nearest_m": None, "within_25m": None}
     if len(query_rows) and len(places):
-        index = SphereIndex(places[["lat_deg", "lon_deg"]].to_numpy(np.float64))
-        nearest = index.nearest(manifest.positions_deg[query_rows], k=1)[0][:, 0]
+        candidates_deg = places[["lat_deg", "lon_deg"]].to_numpy(np.float64)
+        nearest = nearest_m(candidates_deg, manifest.positions_deg[query_rows])
         part["nearest_m"] = {"median": float(np.median(nearest)), "p95": float(np.percentile(nearest, 95))}
         part["within_25m"] = _count(int((nearest <= 25.0).sum()), len(query_rows))
     return part

@@ -23,6 +23,7 @@ from swclip.data.grouping import (
     first_of_group,
     group_numbers,
     keep_buffer,
+    pair_numbers,
     place_numbers,
     rows_by_name,
     text_or_none,
@@ -207,7 +208,7 @@ def known_places(photographs: Photographs, config: SplitConfig, rng: np.random.G
         InputError: There are too few places, or no place has two captures.
     """
     place = place_numbers(photographs.positions_deg, photographs.city, photographs.place)
-    capture = group_numbers(list(zip(place.tolist(), (name or "" for name in photographs.sequence), strict=True)))
+    capture = pair_numbers(place, group_numbers([name or "" for name in photographs.sequence]))
     place_of_capture = np.zeros(capture.max() + 1, dtype=np.int64)
     place_of_capture[capture] = place
     n_places = int(place.max()) + 1

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float64, Int64
 from numpy.typing import ArrayLike
@@ -9,6 +13,8 @@ from scipy.spatial import cKDTree
 
 from swclip.geo.coordinates import unit_vectors
 from swclip.geo.distance import EARTH_RADIUS_M
+
+_PAIRS_AT_ONCE = 1 << 19
 
 
 def _chord(distance_m: float) -> float:
@@ -60,3 +66,70 @@ class SphereIndex:
         """Return the increasing indices of the positions within a radius of each query."""
         neighbours = self._tree.query_ball_point(unit_vectors(query_deg), r=_chord(radius_m), return_sorted=True)
         return [np.asarray(indices, dtype=np.int64) for indices in neighbours]
+
+    def count_within(self, query_deg: ArrayLike, radius_m: float) -> Int64[np.ndarray, " q"]:
+        """Return the number of positions within a radius of each query, without listing them."""
+        counts = self._tree.query_ball_point(unit_vectors(query_deg), r=_chord(radius_m), return_length=True)
+        return np.asarray(counts, dtype=np.int64)
+
+    def pairs_within(
+        self, query_deg: ArrayLike, radius_m: float, *, pairs_at_once: int = _PAIRS_AT_ONCE
+    ) -> Iterator[tuple[Int64[np.ndarray, " p"], Int64[np.ndarray, " p"]]]:
+        """Yield all pairs of a query and a position within a radius, in blocks of bounded memory.
+
+        Args:
+            query_deg: (Q, 2) latitude, longitude in degrees.
+            radius_m: Radius in metres.
+            pairs_at_once: Largest number of pairs of a block, unless a single query has more.
+
+        Yields:
+            (P,) indices of the queries, increasing, and (P,) indices of the positions, increasing for each query. All
+            pairs of a query are in one block; queries without a position are in none.
+        """
+        queries = unit_vectors(query_deg)
+        counts = self.count_within(query_deg, radius_m)
+        ends = np.cumsum(counts)
+        start = 0
+        while start < len(queries):
+            limit = pairs_at_once + (int(ends[start - 1]) if start else 0)
+            stop = max(start + 1, int(np.searchsorted(ends, limit, side="right")))
+            inside = counts[start:stop]
+            if total := int(inside.sum()):
+                lists = self._tree.query_ball_point(queries[start:stop], r=_chord(radius_m), return_sorted=True)
+                yield (
+                    np.repeat(np.arange(start, stop), inside),
+                    np.fromiter(chain.from_iterable(lists), dtype=np.int64, count=total),
+                )
+            start = stop
+
+
+def distinct_rows(values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], Int64[np.ndarray, " n"]]:
+    """Return the distinct rows of (N, 2) numbers in their order, and the number of each row among them.
+
+    The same as `np.unique` with `axis=0`, which takes ten times as long for a million rows.
+
+    Example:
+        >>> distinct_rows(np.array([[1.0, 2.0], [0.0, 5.0], [1.0, 2.0]]))[1].tolist()
+        [1, 0, 1]
+    """
+    order = np.lexsort((values[:, 1], values[:, 0]))
+    ordered = values[order]
+    first = np.ones(len(values), dtype=bool)
+    first[1:] = np.any(ordered[1:] != ordered[:-1], axis=1)
+    number = np.empty(len(values), dtype=np.int64)
+    number[order] = np.cumsum(first) - 1
+    return ordered[first], number
+
+
+def nearest_m(positions_deg: ArrayLike, query_deg: ArrayLike) -> Float64[np.ndarray, " q"]:
+    """Return the distance in metres from each query to the nearest position.
+
+    Repeated positions, such as the views of one panorama, are searched once: a k-d tree cannot divide them.
+
+    Args:
+        positions_deg: (N, 2) latitude, longitude in degrees, N >= 1.
+        query_deg: (Q, 2) latitude, longitude in degrees.
+    """
+    positions, queries = (np.asarray(deg, dtype=np.float64).reshape(-1, 2) for deg in (positions_deg, query_deg))
+    distinct, which = distinct_rows(queries)
+    return SphereIndex(distinct_rows(positions)[0]).nearest(distinct, k=1)[0][which, 0]

@@ -10,6 +10,46 @@ from swclip.errors import ConfigError
 from swclip.geo.neighbours import SphereIndex
 
 _WINDOWS = 16
+_ROWS_AT_ONCE = 4096
+_PAIRS_AT_ONCE = 1 << 20
+
+
+def place_leaders(positions_deg: ArrayLike, within_m: float) -> Int64[np.ndarray, " n"]:
+    """Group positions around leaders: the first position, then each that is not within reach of an earlier leader.
+
+    A position belongs to the first leader within reach. Chains are not followed. Only the neighbours of leaders are
+    listed, and leaders are apart, so that the work is proportional to the number of positions however dense they are.
+
+    Args:
+        positions_deg: (N, 2) latitude, longitude in degrees, without many repetitions.
+        within_m: Reach of a leader, metres.
+
+    Returns:
+        (N,) the index of the leader of each position.
+
+    Example:
+        >>> place_leaders([[0.0, 0.0], [0.0, 1e-6], [0.0, 1e-3]], 1.0).tolist()
+        [0, 0, 2]
+    """
+    positions = np.asarray(positions_deg, dtype=np.float64).reshape(-1, 2)
+    index = SphereIndex(positions)
+    leader = np.full(len(positions), -1, dtype=np.int64)
+    start = 0
+    while start < len(positions):
+        free = start + np.flatnonzero(leader[start : start + _ROWS_AT_ONCE] < 0)
+        if not len(free):
+            start += _ROWS_AT_ONCE
+            continue
+        counts = index.count_within(positions[free], within_m)
+        taken = max(1, int(np.searchsorted(np.cumsum(counts), _PAIRS_AT_ONCE, side="right")))
+        free, alone = free[:taken], counts[:taken] == 1
+        leader[free[alone]] = free[alone]
+        crowded = free[~alone]
+        for centre, near in zip(crowded.tolist(), index.within(positions[crowded], within_m), strict=True):
+            if leader[centre] < 0:
+                leader[near[leader[near] < 0]] = centre
+        start = int(free[-1]) + 1
+    return leader
 
 
 def distinct_places(positions_deg: ArrayLike, within_m: float = 1.0) -> Int64[np.ndarray, " p"]:
@@ -32,13 +72,7 @@ def distinct_places(positions_deg: ArrayLike, within_m: float = 1.0) -> Int64[np
     # Repeated positions (the headings of a panorama) would make long lists of neighbours.
     unique, first = np.unique(positions, axis=0, return_index=True)
     order = np.argsort(first)
-    near = SphereIndex(unique[order]).within(unique[order], within_m)
-    covered = np.zeros(len(order), dtype=np.bool_)
-    selected = []
-    for index, neighbours in enumerate(near):
-        if not covered[index]:
-            selected.append(index)
-            covered[neighbours] = True
+    selected = np.unique(place_leaders(unique[order], within_m))
     return np.sort(first[order][selected]).astype(np.int64)
 
 
