@@ -7,9 +7,10 @@ position noise of a phone. Half of the cities name their places. `--shape` draws
 photographs of a city at 20 positions, as in collections with rounded positions) and `still` (one camera per city, with
 its noise).
 
-Each step runs in a process of its own. "compare hashes" searches near-duplicates among generated hashes; "prepare" and
-"split, with pictures" read real files, which are copies of one JPEG of 64 x 48 pixels with a different comment each: they
-show the cost of a row beside the decoding of its photograph. `--files` limits their number (4 kB of disk each).
+Each step runs in a process of its own. "compare hashes" is known-places with the search for near-duplicates among
+generated hashes; "prepare" and "split, with pictures" read real files, which are copies of one JPEG of 64 x 48 pixels
+with a different comment each: they show the cost of a row beside the decoding of its photograph. `--files` limits their
+number (4 kB of disk each).
 
 Writes million-rows.json and million-rows.md.
 """

@@ -132,4 +132,5 @@ def nearest_m(positions_deg: ArrayLike, query_deg: ArrayLike) -> Float64[np.ndar
     """
     positions, queries = (np.asarray(deg, dtype=np.float64).reshape(-1, 2) for deg in (positions_deg, query_deg))
     distinct, which = distinct_rows(queries)
-    return SphereIndex(distinct_rows(positions)[0]).nearest(distinct, k=1)[0][which, 0]
+    distance_m, _ = SphereIndex(distinct_rows(positions)[0]).nearest(distinct, k=1)
+    return distance_m[which, 0]

@@ -191,7 +191,7 @@ def _near_pairs(
 
     def candidates(lookup: tuple[int, np.uint64], hashes: UInt64[np.ndarray, " k"]) -> tuple[Any, Any]:
         wanted = parts[lookup[0]].of(hashes) ^ lookup[1]
-        return tuple(np.searchsorted(keys[lookup[0]], wanted, side=side) for side in ("left", "right"))
+        return np.searchsorted(keys[lookup[0]], wanted), np.searchsorted(keys[lookup[0]], wanted, side="right")
 
     sample = a[:: max(1, len(a) // _SAMPLE)]
     compared = 0
