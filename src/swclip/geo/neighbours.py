@@ -132,5 +132,6 @@ def nearest_m(positions_deg: ArrayLike, query_deg: ArrayLike) -> Float64[np.ndar
     """
     positions, queries = (np.asarray(deg, dtype=np.float64).reshape(-1, 2) for deg in (positions_deg, query_deg))
     distinct, which = distinct_rows(queries)
-    distance_m: Float64[np.ndarray, "q 1"] = SphereIndex(distinct_rows(positions)[0]).nearest(distinct, k=1)[0]
-    return distance_m.reshape(-1)[which]
+    distance_m, _ = SphereIndex(distinct_rows(positions)[0]).nearest(distinct, k=1)
+    of_query: Float64[np.ndarray, " q"] = distance_m[which, 0]
+    return of_query
