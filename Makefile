@@ -9,7 +9,7 @@ demo: $(VENV)/installed
 	$(BIN)/swclip demo --out swclip-demo
 
 test: $(VENV)/installed-dev lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check src tests benchmarks

@@ -22,7 +22,9 @@ from swclip.answers.record import Answer, CellAnswer, PhotographEvidence, Ranked
 # Set before torch is imported, and for child processes too: the threads of several workers would compete.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-pytest_plugins = ["fixtures.evaluations", "fixtures.galleries", "fixtures.models", "fixtures.recipes"]
+pytest_plugins = [
+    "fixtures.evaluations", "fixtures.galleries", "fixtures.models", "fixtures.processes", "fixtures.recipes",
+]  # fmt: skip
 
 PLACES, PER_PLACE = 20, 3
 

@@ -1,14 +1,10 @@
-"""Runs and a gallery made with the commands, and commands as separate processes."""
+"""Runs and a gallery made with the commands."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -55,20 +51,3 @@ def town_copy(town: Path, tmp_path: Path) -> Path:
     """A copy of the town that tests may modify."""
     shutil.copytree(town, tmp_path / "town")
     return tmp_path / "town"
-
-
-@pytest.fixture(scope="session")
-def start() -> Callable[..., subprocess.Popen[str]]:
-    """Start `swclip ...` as a separate process."""
-
-    def begin(*arguments: str | Path, **more: Any) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "swclip", *map(str, arguments)],
-            env=os.environ,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            **more,
-        )
-
-    return begin

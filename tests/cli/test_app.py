@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.processes import Command
 from swclip.cli.app import COMMANDS, app, run
 from swclip.training.run import read_run
 
@@ -84,7 +85,7 @@ def test_invalid_command_line_exits_without_a_traceback(
 
 
 def test_training_resumes_after_ctrl_c(
-    town: Path, tiny: list[str], tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
+    town: Path, tiny: list[str], tmp_path: Path, start: Callable[..., Command]
 ) -> None:
     out = tmp_path / "run"
     command = ["train", town, "--splits", town / "splits.parquet", "--out", out, "--steps=60", *tiny]

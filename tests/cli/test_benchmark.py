@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from fixtures.processes import Command
 from swclip.cli.app import run
 from swclip.data.splits import find_splits, read_splits
 from swclip.errors import ArtefactError
@@ -93,12 +93,12 @@ def test_several_splits_are_evaluated_separately_and_pooled(
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups here")
 def test_interrupted_benchmark_stops_all_processes_and_resumes(
-    town: Path, tiny: list[str], tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
+    town: Path, tiny: list[str], tmp_path: Path, start: Callable[..., Command]
 ) -> None:
     splits, steps = f"--splits={town / 'splits.parquet'}", 3000
     command = ["benchmark", town, splits, f"--out={tmp_path}", "--systems", "clip", "sw-clip", "--jobs=2", *tiny]
     flags = [f"--steps={steps}", "--set=checkpoint_every=20", "--set=evaluate_every=0", "--freeze=image"]
-    process = start(*command, *flags, start_new_session=True)
+    process = start(*command, *flags, new_session=True)
     runs = [tmp_path / "runs" / name for name in ("clip-0", "sw-clip-0")]
     deadline = time.monotonic() + 120
     while not all(any((folder / "checkpoints").glob("step-*")) for folder in runs) and process.poll() is None:
@@ -114,7 +114,7 @@ def test_interrupted_benchmark_stops_all_processes_and_resumes(
             pass
     assert not list(tmp_path.rglob(".*.safetensors")), "no partial files"
     before = {folder: max(path.name for path in (folder / "checkpoints").glob("step-*")) for folder in runs}
-    again = start(*command, *flags, start_new_session=True)
+    again = start(*command, *flags, new_session=True)
     while all(
         max((p.name for p in (folder / "checkpoints").glob("step-*")), default="") <= before[folder] for folder in runs
     ):

@@ -13,19 +13,17 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import Any
 from xml.etree import ElementTree
 
 import geopandas
 import pyarrow.parquet as pq
 import pytest
 
+from fixtures.processes import Command
 from swclip.cli.app import run
 
-Start = Callable[..., subprocess.Popen[str]]
-SCRIPT = Path(__file__).with_name("killed_locates.py")
-KILLS, COUNT = 12, 120
+Start = Callable[..., Command]
+KILLS, COUNT = 8, 120
 UNREADABLE = 7
 
 
@@ -61,46 +59,34 @@ def n_answered(journal: Path) -> int:
 
 
 @pytest.mark.slow
-def test_killed_runs_resume_and_write_identical_files(made: Path, many: Path, tmp_path: Path) -> None:
+def test_killed_runs_resume_and_write_identical_files(made: Path, many: Path, tmp_path: Path, start: Start) -> None:
     whole, out, regions = tmp_path / "whole.parquet", tmp_path / "out.parquet", tmp_path / "regions.geojson"
-    moments, progress = random.Random(17), []
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with (
-        TemporaryFile("w+") as stderr,
-        subprocess.Popen(
-            [sys.executable, SCRIPT], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True
-        ) as process,
-    ):
-        assert process.stdin is not None
-        assert process.stdout is not None
+    began = time.monotonic()
+    process = start(*locate_command(made, many, whole, "--region-out", str(tmp_path / "whole.geojson")))
+    _, errors = process.communicate()
+    assert process.returncode == UNREADABLE, errors
+    took_s = time.monotonic() - began
+    files = whole.read_bytes(), (tmp_path / "whole.geojson").read_bytes()
 
-        def locate(where: Path, kill_after_s: float | None, *more: str) -> dict[str, Any]:
-            command = {"arguments": locate_command(made, many, where, *more), "kill_after_s": kill_after_s}
-            print(json.dumps(command), file=process.stdin, flush=True)
-            return json.loads(process.stdout.readline())
-
-        first = locate(whole, None, "--region-out", str(tmp_path / "whole.geojson"))
-        assert first["code"] == UNREADABLE
-        files = whole.read_bytes(), (tmp_path / "whole.geojson").read_bytes()
-        kills, code = 0, -signal.SIGKILL
-        while kills < KILLS or code == -signal.SIGKILL:
-            kill = moments.uniform(0.0, first["took_s"]) if kills < KILLS else None
-            code = locate(out, kill, "--region-out", str(regions))["code"]
-            if code == -signal.SIGKILL:
-                kills += 1
-                progress.append(n_answered(tmp_path / "out.parquet.partial"))
-            else:
-                assert code == UNREADABLE
-                assert (out.read_bytes(), regions.read_bytes()) == files
-                out.unlink()
-                regions.unlink()
-        process.stdin.close()
-        process.wait()
-        stderr.seek(0)
-        errors = stderr.read()
+    moments, progress, kills, code, output = random.Random(17), [], 0, -signal.SIGKILL, ""
+    while kills < KILLS or code == -signal.SIGKILL:
+        process = start(*locate_command(made, many, out, "--region-out", str(regions)))
+        if kills < KILLS:
+            time.sleep(moments.uniform(0.0, took_s))
+            process.send_signal(signal.SIGKILL)
+        output += process.communicate()[1]
+        code = process.returncode
+        if code == -signal.SIGKILL:
+            kills += 1
+            progress.append(n_answered(tmp_path / "out.parquet.partial"))
+        else:
+            assert code == UNREADABLE
+            assert (out.read_bytes(), regions.read_bytes()) == files
+            out.unlink()
+            regions.unlink()
     assert any(0 < done < COUNT for done in progress), f"no run was killed between its batches: {progress}"
-    assert "resuming after" in errors
-    assert "Traceback" not in errors
+    assert "resuming after" in output
+    assert "Traceback" not in output
     assert sorted(path.name for path in tmp_path.iterdir()) == ["whole.geojson", "whole.parquet"]
 
 

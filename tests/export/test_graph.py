@@ -25,14 +25,11 @@ Encode = Callable[[LocatorModel, np.ndarray], np.ndarray]
 IMAGE_SIDES: list[tuple[str, dict[str, Any]]] = [
     ("builtin:small", {}),
     ("builtin:small", {"pooling": "gem", "head_width": 0}),
-    ("dinov2", {"pooling": "cls"}),
-    ("dinov2", {"pooling": "mean", "head": "mlp"}),
-    ("dinov2", {"pooling": "cls+mean"}),
+    ("dinov2", {"pooling": "cls+mean", "head": "mlp"}),
     ("dinov2", {"pooling": "gem", "size_px": 48}),
     ("dinov2", {"pooling": "cls+mean+std", "blocks": 2}),
     ("dinov2", {"pooling": "grid"}),
-    ("clip", {"size_px": 48}),
-    ("clip", {"pooling": "pooler"}),
+    ("clip", {"pooling": "pooler", "size_px": 48}),
     ("siglip", {}),
 ]
 

@@ -19,7 +19,7 @@ from swclip.gallery.store import Change, GalleryStore
 
 from .conftest import make_entries, make_store
 
-KILLS = 20
+KILLS = 8
 PER_COMMIT = 64
 
 APPEND = """

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -22,20 +17,3 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "OMP_NUM_THREADS": str(torch.get_num_threads()),
         "COLUMNS": "200",
     }
-
-
-@pytest.fixture(scope="session")
-def start(environment: dict[str, str]) -> Callable[..., subprocess.Popen[str]]:
-    """Start `swclip ...` as a process of its own."""
-
-    def begin(*arguments: str | Path, **more: Any) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "swclip", *map(str, arguments)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            **more,
-        )
-
-    return begin

@@ -6,8 +6,7 @@ import dataclasses
 import json
 import logging
 import shutil
-import subprocess
-import sys
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from fixtures.processes import Command
 from swclip.calibration.posterior_config import read_posterior
 from swclip.data.manifest import Manifest, read_manifest, write_manifest
 from swclip.data.splits import Splits, indices, read_splits
@@ -252,26 +252,36 @@ def test_learning_rates_of_the_modalities(towers: Path, small: Small) -> None:
     assert pretrained["views.caption.head.linear.weight"] == (1.0, 0.1)
 
 
-def test_two_processes_equal_one(town: Path, tmp_path: Path, small: Small, environment: dict[str, str]) -> None:
+def test_two_processes_equal_one(
+    town: Path, tmp_path: Path, small: Small, environment: dict[str, str], start: Callable[..., Command]
+) -> None:
     """Few captions, so that a process often has none where the other has some."""
     data = town_with_views(town, tmp_path / "town", captioned=lambda row: row % 7 == 1)
     more: dict[str, Any] = {"steps": 4, "augment": False, "seed": 1, "batch": {"size": 12, "chunk": 4}}
     model = {"image": {"head_dropout": 0.0}, "views": {**VIEWS, "head_dropout": 0.0}}
     config = small("sw-clip-views", **more, model=model)
     write_config(tmp_path / "mine.toml", config)
-    command = [sys.executable, "-m", "torch.distributed.run", "--no-python", "--standalone", "--nproc-per-node", "2"]
-    swclip = [str(Path(sys.executable).with_name("swclip")), "train", str(tmp_path / "town")]
-    rest = ["--splits", str(data[1].path), "--recipe", str(tmp_path / "mine.toml"), "--out", str(tmp_path / "two")]
-    done = subprocess.run([*command, *swclip, *rest], env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
+    command = ("train", tmp_path / "town", "--splits", data[1].path, "--recipe", tmp_path / "mine.toml")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    # The variables that torchrun sets.
+    group = {**environment, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = [
+        start(*command, "--out", tmp_path / "two", environment={**group, "RANK": rank, "LOCAL_RANK": rank})
+        for rank in "01"
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors
     train(*data, config, tmp_path / "one")
 
     one, two = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("one", "two"))
-    start = LocatorModel.create(config.model, data[0].positions_deg, config.seed).state_dict()
+    initial = LocatorModel.create(config.model, data[0].positions_deg, config.seed).state_dict()
     parts = ("image_tower", "image_head", "location.grid", "views.caption", "views.map", "views.log_weight")
     for part in (*parts, "logit_scale"):
         names = [name for name in one if name.startswith(part)]
-        moved = sum((one[name] - start[name]).square().sum().item() for name in names) ** 0.5
+        moved = sum((one[name] - initial[name]).square().sum().item() for name in names) ** 0.5
         apart = sum((one[name] - two[name]).square().sum().item() for name in names) ** 0.5
         assert moved > 1e-3, part
         assert apart < 1e-2 * moved, part

@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 import json
 import signal
-import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fixtures.processes import Command
 from swclip.data.manifest import read_manifest
 from swclip.data.splits import read_splits
 from swclip.models.feature_cache import FeatureCache
@@ -28,19 +27,6 @@ def _steps_logged(run: Path) -> list[int]:
         if path.exists()
         else []
     )
-
-
-def kill_after(process: subprocess.Popen[str], run: Path, step: int) -> list[str]:
-    """SIGKILL once a figure of a later step than the newest checkpoint is logged; names of the checkpoints left."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        if max(_steps_logged(run), default=0) >= step:
-            break
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    _, errors = process.communicate()
-    assert process.returncode == -signal.SIGKILL, f"it ended before it could be killed: {errors}"
-    return sorted(path.name for path in (run / "checkpoints").glob("step-*"))
 
 
 @pytest.mark.parametrize(
@@ -87,29 +73,28 @@ def test_a_killed_run_resumes_to_the_same_weights(
     towers: Path,
     tmp_path: Path,
     small: Callable[..., TrainingConfig],
-    start: Callable[..., subprocess.Popen[str]],
+    start: Callable[..., Command],
     environment: dict[str, str],
 ) -> None:
     case = json.loads(json.dumps(case).replace("BERT", str(towers / "bert")).replace("DINO", str(towers / "dinov2")))
-    config = small(**{"steps": 80, "evaluate_every": 20, "checkpoint_every": 15, "seed": 3, **case})
+    config = small(**{"steps": 40, "evaluate_every": 20, "checkpoint_every": 15, "seed": 3, **case})
     write_config(tmp_path / "sw-clip.toml", config)
     run, whole = tmp_path / "killed", tmp_path / "whole"
     command = ("train", town, "--splits", town / "splits.parquet", "--recipe", tmp_path / "sw-clip.toml", "--out", run)
 
-    left = kill_after(start(*command), run, step=20)
-    assert left, "nothing to go on from"
+    process = start(*command, environment=environment, kill_at=20)
+    _, errors = process.communicate()
+    assert process.returncode == -signal.SIGKILL, errors
+    assert [path.name for path in (run / "checkpoints").glob("step-*")], "nothing to go on from"
     assert read_run(run).status == "running"
 
     cache = FeatureCache(Path(environment["SWCLIP_CACHE"]))
     again = functools.partial(
         train, read_manifest(town), read_splits(town / "splits.parquet"), config, system="sw-clip", cache=cache
     )
-    if case:  # in this process, to save the start of another
-        again(out=run)
-    else:
-        resumed = start(*command)
-        _, errors = resumed.communicate()
-        assert resumed.returncode == 0, errors
+    resumed = start(*command, environment=environment)
+    _, errors = resumed.communicate()
+    assert resumed.returncode == 0, errors
     assert read_run(run).status == "finished"
     assert not (run / "checkpoints").exists()
 

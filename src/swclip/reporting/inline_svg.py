@@ -12,7 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from swclip.reporting.plots import INK, PAPER, RULE, SOFT, Chart, Series, chart_figure, printable
+from swclip.reporting.plots import INK, PAPER, RULE, SOFT, Chart, Series, chart_figure, fix_layout, printable
 
 _PX_PER_INCH = 72.0  # of matplotlib's SVG: one point is one CSS pixel
 _FONT_PX = 12.5
@@ -94,6 +94,7 @@ def inline_svg(chart: Chart, size_px: tuple[float, float], *, id_prefix: str, ho
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = chart_figure(shown, size=inches, font_pt=_FONT_PX)
         figure.set_dpi(_PX_PER_INCH)
+        fix_layout(figure)
         figure.savefig(stream, format="svg", transparent=True, dpi=_PX_PER_INCH)
     root = ET.fromstring(stream.getvalue())
     _clean(root, id_prefix)

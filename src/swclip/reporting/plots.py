@@ -332,10 +332,19 @@ def literal(text: str) -> str:
     return printable(text).replace("$", r"\$")
 
 
+def fix_layout(figure: Figure) -> None:
+    """Arrange a figure once; matplotlib would do it twice for each file that is saved, which takes most of the time."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)
+
+
 def save(paths: Sequence[str | os.PathLike[str]], figure: Figure) -> None:
     """Write a figure without a date: equal figures give identical bytes."""
     import matplotlib
 
+    fix_layout(figure)
     for path in paths:
         # Text is kept as text, which makes the file small.
         with matplotlib.rc_context({"svg.hashsalt": "swclip", "svg.fonttype": "none"}), atomic_file(path) as beside:
@@ -351,6 +360,7 @@ def data_uri(figure: Figure) -> str:
     import matplotlib
 
     stream = io.BytesIO()
+    fix_layout(figure)
     with matplotlib.rc_context({"svg.hashsalt": "swclip", "svg.fonttype": "path"}):
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     return f"data:image/svg+xml;base64,{base64.b64encode(stream.getvalue()).decode()}"
