@@ -61,29 +61,32 @@ def n_answered(journal: Path) -> int:
 @pytest.mark.slow
 def test_killed_runs_resume_and_write_identical_files(made: Path, many: Path, tmp_path: Path, start: Start) -> None:
     whole, out, regions = tmp_path / "whole.parquet", tmp_path / "out.parquet", tmp_path / "regions.geojson"
-    began = time.monotonic()
     process = start(*locate_command(made, many, whole, "--region-out", str(tmp_path / "whole.geojson")))
     _, errors = process.communicate()
     assert process.returncode == UNREADABLE, errors
-    took_s = time.monotonic() - began
     files = whole.read_bytes(), (tmp_path / "whole.geojson").read_bytes()
 
-    moments, progress, kills, code, output = random.Random(17), [], 0, -signal.SIGKILL, ""
+    moments, progress, kills, code, output = random.Random(17), [0], 0, -signal.SIGKILL, ""
+    journal = tmp_path / "out.parquet.partial"
     while kills < KILLS or code == -signal.SIGKILL:
         process = start(*locate_command(made, many, out, "--region-out", str(regions)))
         if kills < KILLS:
-            time.sleep(moments.uniform(0.0, took_s))
+            enough = progress[-1] % COUNT + moments.randrange(COUNT // 4)
+            while process.poll() is None and n_answered(journal) < enough:
+                time.sleep(0.002)
+            time.sleep(moments.uniform(0.0, 0.02))
             process.send_signal(signal.SIGKILL)
         output += process.communicate()[1]
         code = process.returncode
         if code == -signal.SIGKILL:
             kills += 1
-            progress.append(n_answered(tmp_path / "out.parquet.partial"))
+            progress.append(n_answered(journal))
         else:
             assert code == UNREADABLE
             assert (out.read_bytes(), regions.read_bytes()) == files
             out.unlink()
             regions.unlink()
+            progress.append(0)
     assert any(0 < done < COUNT for done in progress), f"no run was killed between its batches: {progress}"
     assert "resuming after" in output
     assert "Traceback" not in output
