@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import IFDRational
 
 from swclip.imaging.decode import open_photograph
@@ -157,3 +158,17 @@ def test_packets_in_every_encoding(encoding: str) -> None:
     image = Image.new("RGB", (2, 2))
     image.info["xmp"] = (PACKET.decode() + "<?xpacket end='w'?>\n  ").encode(encoding)
     assert read_exif(image).lat_deg == pytest.approx(53.8008)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_reads_packets_from_every_format(kind: str) -> None:
+    text = PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", PACKET.decode())
+    options: dict[str, Any] = (
+        {"pnginfo": text, "tiffinfo": {700: PACKET}} if kind in ("PNG", "TIFF") else {"xmp": PACKET}
+    )
+    stream = io.BytesIO()
+    Image.new("RGB", (16, 16), "grey").save(stream, kind, **options)
+    with open_photograph(stream.getvalue()) as image:
+        result = read_exif(image)
+    assert (result.lat_deg, result.lon_deg) == pytest.approx((53.8008, -1.5491))
