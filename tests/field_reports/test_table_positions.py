@@ -16,11 +16,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shapely
+from PIL import Image
 
-from swclip.errors import ConfigError, InputError, SwclipError
+from swclip.cli.app import run
+from swclip.data.manifest import read_manifest, write_manifest
+from swclip.errors import ArtefactError, ConfigError, InputError, SwclipError
 from swclip.external.embeddings import read_vectors
 from swclip.external.predicted_coordinates import read_predicted_coordinates
 from swclip.ingest.columns import ColumnNames
+from swclip.ingest.prepare import PrepareResult, prepare
 from swclip.ingest.source_table import SourceTable
 from swclip.ingest.sources import read_source
 from swclip.ingest.vpr_names import PlaceNameError, parse_name
@@ -111,6 +115,7 @@ TEXTS = [
     one("sixty by rounding", (54.0, -2.0), lat="53 59 60 N", lon="1 60 W"),
     one("minutes without a letter", "coordinate-letter", lat="53 48 2.88", lon="1 32 56.76"),
     one("s for seconds or south", "coordinate-nan", lat="53d48m2.88s", lon="1.5491"),
+    one("two points", "coordinate-nan", lat="53.0008.5", lon="1.5491"),
     one("words", "coordinate-nan", lat="north", lon="1.5491"),
     one("infinity", "coordinate-nan", lat="inf", lon="1.5491"),
 ]
@@ -289,6 +294,71 @@ def test_running_numbers_of_features_are_no_ids(tmp_path: Path) -> None:
     table = read_source(tmp_path / "t.geojson")
     assert table.values("image_id") is None
     assert table.frame["feature_number"].tolist() == ["0", "1", "2"]
+
+
+def prepared(folder: Path, table: dict[str, list[Any]], exif: bool = True) -> PrepareResult:
+    """Prepare a CSV of photographs, whose EXIF says Sydney."""
+    n = len(next(iter(table.values())))
+    gps = {1: "S", 2: (33.0, 51.0, 30.0), 3: "E", 4: (151.0, 12.0, 33.84)}
+    for k in range(n):
+        block = Image.Exif()
+        if exif:
+            block[0x8825] = gps
+        pixels = np.random.default_rng(k).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{k}.png", exif=block)
+    pd.DataFrame({"image": [f"{k}.png" for k in range(n)], **table}).to_csv(folder / "t.csv", index=False)
+    return prepare(folder / "t.csv", folder / "out")
+
+
+@pytest.mark.parametrize(
+    "columns", [["x", "y", "w", "h"], ["x", "y", "z"], ["utm_easting", "utm_northing"], ["geohash"]]
+)
+def test_exif_in_place_of_unread_columns_is_counted_and_names_them(tmp_path: Path, columns: list[str]) -> None:
+    result = prepared(tmp_path, {name: [50 + k, 34] for k, name in enumerate(columns)})
+    note = next(note for note in result.notes if note.code == "position-from-exif")
+    assert note.count == 2
+    assert repr(columns[0]) in note.detail
+    assert "--lat-column" in note.detail
+    assert result.columns == {"image": "image", "position": "EXIF"}
+    np.testing.assert_allclose(result.manifest.positions_deg[0], SYDNEY, atol=1e-6)
+
+
+def test_without_exif_the_error_names_the_unread_columns(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Not read as positions: 'x', 'y'"):
+        prepared(tmp_path, {"x": [50.0], "y": [34.0]}, exif=False)
+
+
+def test_the_columns_that_were_used_are_printed_and_recorded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = {"Breite": ["53,8008"], "Länge": ["1,5491"], "GPSLongitudeRef": ["W"], "Stadt": ["Leeds"]}
+    result = prepared(tmp_path, table)
+    np.testing.assert_allclose(result.manifest.positions_deg, [LEEDS])
+    roles = {"image": "image", "lat": "Breite", "lon": "Länge", "lon_ref": "GPSLongitudeRef"}
+    assert result.columns == roles
+    metadata = pq.read_schema(tmp_path / "out" / "manifest.parquet").metadata
+    assert json.loads(metadata[b"swclip.manifest"])["made_with"]["columns"] == roles
+    assert run(["prepare", str(tmp_path / "t.csv"), "--out", str(tmp_path / "again")]) == 0
+    assert (
+        "Columns: image = 'image', lat = 'Breite', lon = 'Länge', lon_ref = 'GPSLongitudeRef'"
+        in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("accuracy_m", [-5.0, 0.0, float("inf")])
+def test_an_accuracy_is_positive_and_finite(tmp_path: Path, accuracy_m: float) -> None:
+    result = prepared(tmp_path, {"lat": [53.8, 53.8], "lon": [-1.5, -1.6], "accuracy_m": [3.0, accuracy_m]})
+    assert [(note.code, note.count) for note in result.notes if "accuracy" in note.code] == [("accuracy-unusable", 1)]
+    np.testing.assert_array_equal(result.manifest.accuracy_m, [3.0, np.nan])
+    frame = result.manifest.frame.assign(accuracy_m=[3.0, accuracy_m])
+    with pytest.raises(InputError, match=r"row 1: accuracy_m .* is not a positive number of metres"):
+        write_manifest(tmp_path / "other", frame)
+    file = tmp_path / "out" / "manifest.parquet"
+    table = pq.read_table(file)
+    damaged = table.set_column(table.schema.get_field_index("accuracy_m"), "accuracy_m", [[3.0, accuracy_m]])
+    pq.write_table(damaged, file)
+    with pytest.raises(ArtefactError, match="row 1: accuracy_m"):
+        read_manifest(file)
 
 
 # Predictions of other tools and their truth.

@@ -62,7 +62,7 @@ def _set(row: int, value: object) -> Callable[[list], None]:
         ("lat_deg", _set(5, 51.0), "differ in lat_deg from another entry of their candidate"),
         ("lon_deg", _set(5, float("inf")), "not at a latitude and longitude"),
         ("city", _set(5, "Bath"), "differ in city"),
-        ("accuracy_m", _set(5, -1.0), "negative accuracy_m"),
+        ("accuracy_m", _set(5, -1.0), "accuracy_m that is not positive"),
         ("entry_id", _set(5, "photo/another"), "entry_id of another photograph"),
         ("thumbnail", _set(5, b"no picture"), "thumbnail that is not a valid image"),
         ("thumbnail", _set(5, _jpeg()[:-40]), "thumbnail that is not a valid image"),

@@ -124,7 +124,7 @@ def _check_rows(batch: pa.RecordBatch, dim: int, hubness: bool, faults: _Faults)
         "are not at a latitude and longitude in degrees", keys, ~valid_positions(positions[:, 0], positions[:, 1])
     )
     accuracy = np.asarray(batch["accuracy_m"].to_numpy(zero_copy_only=False), dtype=np.float64)
-    faults.where("have a negative accuracy_m", keys, accuracy < 0.0)
+    faults.where("have an accuracy_m that is not positive and finite", keys, (accuracy <= 0.0) | np.isinf(accuracy))
     for name in ("location_embedding", "image_embedding"):
         valid = np.asarray(batch[name].is_valid().to_numpy(zero_copy_only=False), dtype=bool)
         if name == "image_embedding":

@@ -17,6 +17,9 @@ Axis = Literal["lat", "lon"]
 LETTERS = {"lat": "NS", "lon": "EW"}
 NAMES = {"lat": "latitude", "lon": "longitude"}
 
+# The largest fraction of a degree and of a minute that counts as rounding of the rational: 1 cm.
+_ROUNDING = (1e-7, 1e-5)
+
 _WORDS = {
     "N": "n north nord norte noord nordlich \u5317 \u5317\u7eac \u5317\u7def",
     "S": "s south sud sued sur sul zuid \u5357 \u5357\u7eac \u5357\u7def",
@@ -28,7 +31,7 @@ _WORDS = {
 _LETTER_OF = {word: letter for letter, words in _WORDS.items() for word in words.split()}
 _AXIS_OF: dict[str, Axis] = {"N": "lat", "S": "lat", "E": "lon", "W": "lon", "O": "lon"}
 
-_PLAIN = re.compile(r"[+-]?\d{1,18}(?:\.\d*)?$")
+_PLAIN = re.compile(r"[+-]?\d{1,18}(?:[.,]\d*)?$", re.ASCII)
 _SIGNS = str.maketrans(
     {
         **dict.fromkeys("\u2212\u2013\u2010\u2011\ufe63\uff0d", "-"),
@@ -46,18 +49,25 @@ _SIGNS = str.maketrans(
 _WORD = "|".join(sorted(_LETTER_OF, key=len, reverse=True))
 _NUMBER = r"\d+(?:[.,]\d+)?"
 _ANGLE = re.compile(
-    rf"(?P<before>{_WORD})?[.:]?\s*(?P<sign>[+-])?\s*(?P<degrees>{_NUMBER}|[.,]\d+)\s*(?:\u00b0|degrees?|deg\.?|d|(?=[\s:-]))"
-    rf"?(?:[\s:-]*(?P<minutes>{_NUMBER})\s*(?P<minute_mark>'(?!')|minutes?|min\.?|m|(?=[\s:-]))?"
-    rf"(?:[\s:-]*(?P<seconds>{_NUMBER})\s*(?:\"|''|seconds?|sec\.?|s(?=\s*(?:{_WORD})$))?)?)?\s*(?P<after>{_WORD})?\.?$",
+    rf"(?P<before>{_WORD})?[.:]?\s*(?P<sign>[+-])?\s*(?P<degrees>{_NUMBER}|[.,]\d+)"
+    r"\s*(?:\u00b0|degrees?|deg\.?|d|(?=[\s:-]))?"
+    rf"(?:[\s:-]*(?<![\d.,])(?P<minutes>{_NUMBER})\s*(?:'(?!')|minutes?|min\.?|m|(?=[\s:-]))?"
+    rf"(?:[\s:-]*(?<![\d.,])(?P<seconds>{_NUMBER})\s*(?:\"|''|seconds?|sec\.?|s(?=\s*(?:{_WORD})$))?)?)?"
+    rf"\s*(?P<after>{_WORD})?\.?$",
     re.IGNORECASE,
 )
 
 
 def is_plain(cell: Any) -> bool:
-    """Return whether a cell is a number, decimal text, or empty, so that `float` reads it as `parse_angle` does."""
+    """Return whether a cell is a number, decimal text, or empty, which `plain_degrees` reads as `parse_angle` does."""
     if isinstance(cell, str):
         return not cell or _PLAIN.match(cell) is not None
     return cell is None or (isinstance(cell, (float, int)) and not isinstance(cell, bool))
+
+
+def plain_degrees(cell: Any) -> float:
+    """Return the number of a plain cell that is not empty."""
+    return float(cell.replace(",", ".") if isinstance(cell, str) else cell)
 
 
 class AngleError(ValueError):
@@ -104,7 +114,7 @@ def parse_angle(value: Any) -> Angle | None:
     if type(value) is float:
         return Angle(value)
     if type(value) is str and _PLAIN.match(value):
-        return Angle(float(value), plus=value[0] == "+")
+        return Angle(float(value.replace(",", ".")), plus=value[0] == "+")
     text = str(value).translate(_SIGNS).strip().strip("\"'").strip() if isinstance(value, str) else value
     try:
         number = parse_number(text)
@@ -137,21 +147,32 @@ def degrees_of_parts(parts: Sequence[float]) -> float:
         parts: Degrees, and minutes and seconds where stated; their signs are ignored.
 
     Raises:
-        AngleError: Minutes or seconds are above 60 (60 is written by roundings), or a part that another follows has a
-            fraction.
+        AngleError: See `parts_problem`.
 
     Example:
         >>> degrees_of_parts([33.0, 51.0, 30.0])
         33.858333333333334
     """
-    sizes = [abs(float(part)) for part in parts[:3]]
-    for name, size in zip(("minutes", "seconds"), sizes[1:], strict=False):
-        if not size <= 60.0:
-            raise AngleError(f"there are {size:g} {name}, more than 60")
-    for name, size, rest in zip(("degrees", "minutes"), sizes, (sizes[1:], sizes[2:]), strict=False):
-        if size != math.floor(size) and any(rest):
-            raise AngleError(f"{size:g} {name} have a fraction, and smaller parts follow")
+    sizes = [abs(float(part)) for part in parts]
+    problem = parts_problem(sizes)
+    if problem is not None:
+        raise AngleError(f"it {problem}")
     return math.fsum(size / 60.0**power for power, size in enumerate(sizes))
+
+
+def parts_problem(parts: Sequence[float]) -> str | None:
+    """Return why degrees, minutes and seconds cannot be one angle, or None."""
+    if len(parts) > 3:
+        return f"has {len(parts)} parts, and an angle has degrees, minutes and seconds"
+    for part, unit in zip(parts[1:], ("minutes", "seconds"), strict=False):
+        if part > 60.0:  # roundings write exactly 60
+            return f"has {part:g} {unit}, and an angle has at most 60"
+    for part, rounding, unit, smaller in zip(parts, _ROUNDING, ("degrees", "minutes"), parts[1:], strict=False):
+        if abs(part - round(part)) > rounding and smaller > 0.0:
+            return f"has a fraction of its {unit} and a smaller unit beside it, so that it can be read in two ways"
+    if len(parts) == 3 and abs(parts[0] - round(parts[0])) > _ROUNDING[0] and parts[2] > 0.0:
+        return "has a fraction of its degrees and seconds beside it, so that it can be read in two ways"
+    return None
 
 
 def letter_of(value: Any) -> str:

@@ -14,6 +14,7 @@ from PIL import Image
 from swclip.geo.datums import WGS84, datum_code, to_wgs84
 from swclip.geo.distance import haversine_m
 from swclip.imaging.decode import quiet_pillow
+from swclip.ingest.angles import degrees_of_parts, parts_problem
 from swclip.ingest.values import TimestampError, parse_timestamp
 from swclip.ingest.xmp import XmpError, exif_tags_of_xmp
 
@@ -23,8 +24,6 @@ _GPS_TIME, _MAP_DATUM, _GPS_DATE = 7, 18, 29
 _DIRECTION_REF, _DIRECTION, _POSITIONING_ERROR = 16, 17, 31
 # Tags of a time, its UTC offset and its fraction: original, digitised, modified.
 _TIMES = ((0x9003, 0x9011, 0x9291), (0x9004, 0x9012, 0x9292), (0x0132, 0x9010, 0x9290))
-# The largest fraction of a degree and of a minute that counts as rounding of the rational: 1 cm.
-_ROUNDING = (1e-7, 1e-5)
 _DISAGREE_M = 25.0
 _FIRST_GPS_YEAR = 1990
 
@@ -216,7 +215,7 @@ def _angle(
         if stated == 1:
             return None, f"the {name} states whole degrees alone, without minutes ({shown})", ()
         notes = (ExifNote("position", "position-coarse", f"the {name} states no seconds ({shown}); they count as 0."),)
-    problem = _parts_problem(known)
+    problem = parts_problem(known)
     if problem is not None:
         return None, f"the {name} {problem} ({shown})", ()
     letter = _text(reference)[:1].upper()
@@ -226,23 +225,8 @@ def _angle(
     if letter not in letters or not (letter or negative):
         # Without the letter the hemisphere is ambiguous: a wrong sign moves a photograph by thousands of kilometres.
         return None, f"the {name} does not say {letters[0]} or {letters[1]}", ()
-    degrees = sum(part / 60.0**power for power, part in enumerate(known))
+    degrees = degrees_of_parts(known)
     return (-degrees if negative or letter == letters[1] else degrees), None, notes
-
-
-def _parts_problem(parts: list[float]) -> str | None:
-    """Return why degrees, minutes and seconds cannot be one angle, or None."""
-    if len(parts) > 3:
-        return f"has {len(parts)} parts, and an angle has degrees, minutes and seconds"
-    for part, unit in zip(parts[1:], ("minutes", "seconds"), strict=False):
-        if part > 60.0:  # roundings write exactly 60
-            return f"has {part:g} {unit}, and an angle has at most 60"
-    for part, rounding, unit, smaller in zip(parts, _ROUNDING, ("degrees", "minutes"), parts[1:], strict=False):
-        if abs(part - round(part)) > rounding and smaller > 0.0:
-            return f"has a fraction of its {unit} and a smaller unit beside it, so that it can be read in two ways"
-    if len(parts) == 3 and abs(parts[0] - round(parts[0])) > _ROUNDING[0] and parts[2] > 0.0:
-        return "has a fraction of its degrees and seconds beside it, so that it can be read in two ways"
-    return None
 
 
 def _heading(gps: Mapping[int, Any], where: str) -> tuple[float | None, tuple[ExifNote, ...]]:

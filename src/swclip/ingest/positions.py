@@ -24,6 +24,7 @@ from swclip.ingest.angles import (
     letter_of,
     parse_angle,
     parse_pair,
+    plain_degrees,
 )
 from swclip.ingest.column_names import (
     GEOMETRY_NAMES,
@@ -217,7 +218,7 @@ class _Reader:
             return None
         stated = np.array([cell is not None and cell != "" for cell in cells], dtype=np.bool_)
         degrees = np.full(len(cells), np.nan)
-        degrees[stated] = [float(cell) for cell in cells if cell is not None and cell != ""]
+        degrees[stated] = [plain_degrees(cell) for cell in cells if cell is not None and cell != ""]
         return SignedCoordinates(degrees, stated, {})
 
     def column_of_positions(self, column: str, *, needed: bool = True, named: bool = False) -> TablePositions | None:
