@@ -153,6 +153,35 @@ def file_stem(name: str) -> str:
     return re.sub(r"[^\w]+", "-", name.lower()).strip("-") or "unnamed"
 
 
+_NUMBER = re.compile(r"[+\-]?(\d+\.?\d*|\.\d+)(e[+\-]?\d+)?", re.I | re.ASCII)
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
+
+def guarded_cell(value: Any) -> Any:
+    """Return a cell of a CSV file that no spreadsheet program runs as a formula.
+
+    Text that begins with =, +, -, @, a tab or a carriage return gets an apostrophe before it, as does such text with
+    apostrophes already; numbers stay numbers. `unguarded_cell` is the inverse.
+
+    Example:
+        >>> guarded_cell('=HYPERLINK("x")'), guarded_cell("-0.1"), guarded_cell(-0.1), guarded_cell("a=b.jpg")
+        ('\'=HYPERLINK("x")', '-0.1', -0.1, 'a=b.jpg')
+    """
+    if not isinstance(value, str) or not _FORMULA.match(value):
+        return value
+    return value if _NUMBER.fullmatch(value) else f"'{value}"
+
+
+def unguarded_cell(text: str) -> str:
+    """Return the text of a cell that `guarded_cell` wrote.
+
+    Example:
+        >>> unguarded_cell("'=a.jpg"), unguarded_cell("''-b.jpg"), unguarded_cell("'quoted'"), unguarded_cell("-0.1")
+        ('=a.jpg', "'-b.jpg", "'quoted'", '-0.1')
+    """
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write `value` atomically as indented JSON.
 

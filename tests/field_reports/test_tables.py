@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import os
+import re
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +16,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from swclip.answers.formats import as_text
+from swclip.answers.record import Answer
 from swclip.cli.app import run
 from swclip.errors import InputError
 from swclip.ingest.columns import ColumnNames
 from swclip.ingest.named_photographs import named_photographs
 from swclip.ingest.prepare import PrepareResult, prepare
+from swclip.ingest.sources import read_table
 
 BIG = 12345678901234567
 HEAD = "image,lat,lon\n"
@@ -307,3 +312,25 @@ def test_ids_of_relative_names_do_not_climb(tmp_path: Path) -> None:
         "a/1",
         "b/1",
     ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["=1+1.jpg", "+44 20.jpg", "-b.jpg", "@home.jpg", "'=quoted.jpg", "'plain.jpg", "-0.1", "a=b.jpg", "\tt.jpg"],
+)
+def test_names_that_look_like_formulas_come_back_from_csv(name: str, tmp_path: Path) -> None:
+    """A spreadsheet program runs cells that begin with =, +, -, @, a tab or a carriage return."""
+    answer = Answer(photograph=name, lat_deg=-33.8, lon_deg=-1.5, estimator="mode", city="=cmd()")
+    (tmp_path / "answers.csv").write_text(as_text([answer], "csv"), encoding="utf-8")
+    (cells,) = csv.DictReader(io.StringIO((tmp_path / "answers.csv").read_text(encoding="utf-8"), newline=""))
+    assert not re.match(r"[=+\-@\t\r](?![\d.]+$)", cells["photograph"])
+    assert (cells["answer_lat_deg"], cells["answer_lon_deg"], cells["answer_city"]) == ("-33.8", "-1.5", "'=cmd()")
+    raw = read_table(tmp_path / "answers.csv")
+    assert raw.frame["photograph"].tolist() == [name]
+    assert raw.frame["answer_city"].tolist() == ["=cmd()"]
+
+
+def test_rejected_rows_are_no_formulas(tmp_path: Path) -> None:
+    result = prepared(tmp_path, "image,lat,lon\na.jpg,1,2\n=1+1.jpg,1,2\n", "a.jpg")
+    assert result.rejected["image"].tolist() == ["=1+1.jpg"]
+    assert "\n3,'=1+1.jpg,missing," in (tmp_path / "out" / "rejected.csv").read_text()

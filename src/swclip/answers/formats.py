@@ -16,6 +16,7 @@ from swclip.answers import kml
 from swclip.answers.record import ANSWER_VERSION, Answer, RankedCandidate
 from swclip.answers.region_shapes import region_geometry
 from swclip.errors import ConfigError
+from swclip.files import guarded_cell
 
 Format = Literal["json", "jsonl", "csv", "geojson", "kml", "parquet"]
 """All formats of answers; `table` writes Parquet, which is not text."""
@@ -260,7 +261,9 @@ def _csv(resolutions: Sequence[int]) -> TextForm:
 def _csv_line(columns: Sequence[str], values: Mapping[str, Any]) -> str:
     stream = io.StringIO(newline="")
     # The csv module quotes a carriage return within a value only where it is part of the line terminator too.
-    csv.DictWriter(stream, columns, lineterminator="\r\n").writerow(values)
+    csv.DictWriter(stream, columns, lineterminator="\r\n").writerow(
+        {name: guarded_cell(value) for name, value in values.items()}
+    )
     return stream.getvalue().removesuffix("\r\n") + "\n"
 
 

@@ -27,7 +27,7 @@ from swclip.comparison.query_changes import log_ratio, median_over_seeds_m
 from swclip.comparison.tables import accuracy_table, difference_table, district_table, estimator_table, system_table
 from swclip.data.manifest import Manifest
 from swclip.evaluation.report import Report
-from swclip.files import atomic_file, write_json
+from swclip.files import atomic_file, guarded_cell, write_json
 from swclip.reporting.examples import PER_KIND, Album, Example, pick_rows
 from swclip.reporting.inline_svg import page_charts
 from swclip.reporting.map_data import map_data
@@ -256,7 +256,7 @@ def write_comparison(
     write_comparison_page(folder / f"{kind}.html", comparison, manifest=manifest, leakage=leakage, title=title)
     write_curves([folder / f"{_CURVES[kind]}.{ending}" for ending in ("png", "svg")], comparison.document)
     with atomic_file(folder / "moved.csv") as beside:
-        comparison.query_changes.to_csv(beside, index=False, float_format="%.10g")
+        comparison.query_changes.map(guarded_cell).to_csv(beside, index=False, float_format="%.10g")
     document = comparison.document.model_copy(update={"reading": statistical_summary(comparison.document)})
     write_json(target, document.as_dict())
     return target

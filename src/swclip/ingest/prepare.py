@@ -18,7 +18,7 @@ import pandas as pd
 from swclip.data.manifest import MANIFEST_NAME, Manifest, write_manifest
 from swclip.data.splits import Splits
 from swclip.errors import ConfigError, DiskFullError, InputError
-from swclip.files import atomic_file, sha256_of_file
+from swclip.files import atomic_file, guarded_cell, sha256_of_file
 from swclip.geo.distance import haversine_m
 from swclip.ingest.columns import POSITION_ROLES, ColumnNames
 from swclip.ingest.file_names import stated_name, utf8_problem
@@ -284,7 +284,7 @@ def _write_rejected(path: Path, rejections: list[Rejection]) -> pd.DataFrame:
         columns=["row", "image", "reason", "detail"],
     )
     with atomic_file(path) as beside:
-        frame.to_csv(beside, index=False)
+        frame.map(guarded_cell).to_csv(beside, index=False)
     return frame
 
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from swclip.errors import InputError
+from swclip.files import unguarded_cell
 from swclip.geo.areas import crs_name
 from swclip.ingest.columns import ROLES, ColumnNames, find_columns, flag_of
 from swclip.ingest.file_names import utf_16_of
@@ -113,7 +114,7 @@ def _geojson_points(geometries: list[Any]) -> Points:
         elif point is not None:
             try:
                 points.lat_deg[at], points.lon_deg[at] = map(float, point)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 points.problems[at] = f"its coordinates are not numbers ({str(point)[:60]})"
     return points
 
@@ -161,9 +162,11 @@ def raw_text(path: Path) -> RawTable:
     """Read any text table; all values are text.
 
     Before the header there can be a line `sep=;`, as spreadsheets write it, and lines that begin with #. Empty fields
-    at the ends of lines are dropped where the header has none.
+    at the ends of lines are dropped where the header has none. The apostrophe that `files.guarded_cell` puts before
+    text that looks like a formula is removed.
     """
     text, notes = _decoded(path)
+    guarded = "'" in text
     stream = io.StringIO(text, newline="")
     lines_before, separator = _skip_to_header(path, stream)
     start = stream.tell()
@@ -187,7 +190,7 @@ def raw_text(path: Path) -> RawTable:
             elif len(record) < len(header) and not any(header[len(record) :]):
                 record += [""] * (len(header) - len(record))
             if len(record) == len(header):
-                records.append(record)
+                records.append([unguarded_cell(cell) for cell in record] if guarded else record)
                 rows.append(number)
             elif record[0].startswith("#"):
                 comments += 1

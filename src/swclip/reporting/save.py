@@ -12,7 +12,7 @@ import pandas as pd
 from swclip.data.manifest import Manifest
 from swclip.evaluation.report import report_of
 from swclip.evaluation.result import Evaluation, write_predictions
-from swclip.files import atomic_file, write_json
+from swclip.files import atomic_file, guarded_cell, write_json
 from swclip.reporting.figures import clear_figures, write_figures
 from swclip.reporting.report import write_report_page
 
@@ -57,7 +57,8 @@ def save_evaluation(
     unanswered.unlink(missing_ok=True)
     if report.unanswered is not None and report.unanswered.queries:
         with atomic_file(unanswered) as beside:
-            pd.DataFrame(report.unanswered.queries, columns=["image_id", "reason"]).to_csv(beside, index=False)
+            frame = pd.DataFrame(report.unanswered.queries, columns=["image_id", "reason"])
+            frame.map(guarded_cell).to_csv(beside, index=False)
     if figures:
         write_figures(out / "figures", evaluation, title=title)
     leakage = report.leakage if leakage is None else leakage
