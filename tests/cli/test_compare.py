@@ -18,7 +18,7 @@ def reports(made: Path, town: Path, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("reports")
     for name, flags in (("run", []), ("other", ["--estimator=geometric-median"]), ("val", ["--on=val"])):
         source = made / ("other" if name == "other" else "run")
-        assert run(["evaluate", str(source), f"--out={folder / name}", "--no-photographs", *flags]) == 0
+        assert run(["evaluate", str(source), f"--out={folder / name}", "--no-photographs", "--no-figures", *flags]) == 0
     return folder
 
 

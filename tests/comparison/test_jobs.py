@@ -60,43 +60,44 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 @pytest.mark.parametrize("count", [1, 2])
 def test_failed_run_does_not_stop_the_others(make_run: Make, count: int, caplog: pytest.LogCaptureFixture) -> None:
     nearest = dataclasses.replace(make_run("nearest"), system=NEAREST, seed=UNSEEDED, folder=None)
-    runs = [make_run("first"), make_run("refused", region="borough", batch={"balance_regions": True}), nearest]
+    refused = make_run("refused", region="borough", batch={"balance_regions": True})
+    large = make_run("large", batch={"size": 500})
     reported: list[tuple[str, int, int]] = []
     with caplog.at_level(logging.WARNING):
-        results = run_all([*runs, make_run("large", batch={"size": 500})], count, lambda *what: reported.append(what))
-    assert [type(result) for result in results] == [Evaluation, Failure, Evaluation, Evaluation]
+        results = run_all([refused, nearest, large], count, lambda *what: reported.append(what))
+    assert [type(result) for result in results] == [Failure, Evaluation, Evaluation]
     message = "the manifest has no column 'borough' with districts; set `region` to one of its columns."
-    assert results[1] == Failure("refused", message, ConfigError)
+    assert results[0] == Failure("refused", message, ConfigError)
     assert "batch size 500 exceeds the number of photographs; 40 is used" in caplog.text, "warnings are passed on"
-    assert reported[-1] == ("runs", 4, 4)
-    assert ("first: training", 4, 4) in reported
+    assert reported[-1] == ("runs", 3, 3)
+    assert ("large: training", 4, 4) in reported
     if count > 1:
-        assert ("trained runs", 3, 3) in reported
-        folder = runs[0].folder
+        assert ("trained runs", 2, 2) in reported
+        folder = large.folder
         assert folder is not None
         command = read_run(folder).command
         assert command is not None
-        assert f"--recipe={folder.parent / 'first.toml'} --seed=0 --out={folder}" in command
+        assert f"--recipe={folder.parent / 'large.toml'} --seed=0 --out={folder}" in command
 
 
-@pytest.mark.parametrize(
-    ("program", "message"),
-    [
-        ("raise RuntimeError('rain')", "RuntimeError: rain"),
-        ("import sys; sys.exit(7)", "its process ended with exit code 7."),
-        ("import os; os.kill(os.getpid(), 9)", "its process was ended by signal 9, possibly out of memory"),
-    ],
-)
-def test_crashed_process_is_a_failure_with_its_last_line(
-    make_run: Make, programs: dict[str, str], program: str, message: str, caplog: pytest.LogCaptureFixture
+CRASHES = {
+    "traceback": ("raise RuntimeError('rain')", "RuntimeError: rain"),
+    "exit": ("import sys; sys.exit(7)", "its process ended with exit code 7."),
+    "killed": ("import os; os.kill(os.getpid(), 9)", "its process was ended by signal 9, possibly out of memory"),
+}
+
+
+def test_crashed_processes_are_failures_with_their_last_lines(
+    make_run: Make, programs: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    programs["broken"] = program
-    broken, whole = run_all([make_run("broken"), make_run("whole")], 2)
-    assert isinstance(whole, Evaluation)
-    assert isinstance(broken, Failure)
-    assert (broken.title, broken.kind) == ("broken", SwclipError)
-    assert broken.message.startswith(message)
-    assert "broken failed:" in caplog.text
+    programs.update({name: program for name, (program, _) in CRASHES.items()})
+    *failures, whole = run_all([make_run(name) for name in (*CRASHES, "whole")], 2)
+    assert isinstance(whole, Evaluation), "the runs after the crashes are trained"
+    for failure, (name, (_, message)) in zip(failures, CRASHES.items(), strict=True):
+        assert isinstance(failure, Failure)
+        assert (failure.title, failure.kind) == (name, SwclipError)
+        assert failure.message.startswith(message)
+        assert f"{name} failed:" in caplog.text
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent by signal")

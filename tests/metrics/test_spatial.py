@@ -194,6 +194,7 @@ def test_invalid_input_is_refused(at: object, error: object, embeddings: object,
         spatial_report(at, error, location=(np.full((9, 2), [95.0, 0.0]), embeddings))  # type: ignore[arg-type]
 
 
-def test_pysal_is_imported_lazily() -> None:
-    code = "import sys, swclip.metrics.spatial; print(sorted({'esda', 'libpysal', 'sklearn'} & set(sys.modules)))"
+def test_pysal_and_matplotlib_are_imported_lazily() -> None:
+    heavy = {"esda", "libpysal", "matplotlib", "sklearn"}
+    code = f"import sys, swclip.evaluation.measure; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
