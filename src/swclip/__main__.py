@@ -2,4 +2,5 @@
 
 from swclip.cli.app import main
 
-main()
+if __name__ == "__main__":  # processes that decode photographs import this file
+    main()

@@ -18,9 +18,9 @@ from swclip.gallery.read_write import save_gallery
 from swclip.gallery.schema import manifest_details
 from swclip.gallery.store import GalleryStore
 from swclip.retrieval.locator import Locator
-from swclip.web.gallery_info import points_geojson
+from swclip.web.responses import points_geojson
 from swclip.web.settings import Limits, Tiles
-from swclip.web.uploads import SIDE_PX, Thumbnails
+from swclip.web.thumbnails import SIDE_PX, Thumbnails
 
 from .test_locate import with_gps
 from .test_problems import problem

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from swclip.errors import ConfigError
-from swclip.web.security import VARIABLE, Keys, client_name
+from swclip.web.admission import VARIABLE, Keys, client_name
 
 ONE, OTHER = "correct-horse-battery", "staple-correct-horse"
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from swclip.retrieval.locator import Locator
-from swclip.web.security import Keys
+from swclip.web.admission import Keys
 from swclip.web.settings import Limits
 
 from .conftest import Served, encoded, send
@@ -261,7 +261,7 @@ def send_concurrently(served: Served, photographs: list[bytes]) -> list[httpx.Re
 
 
 def test_concurrent_requests_get_the_same_answers(serve: Any, locator: Locator, photographs: list[bytes]) -> None:
-    with serve(locator, Limits(concurrency=64, queue=200, timeout_s=300, pause_s=120)) as served:
+    with serve(locator, Limits(concurrency=64, queue=200, timeout_s=300, pause_s=120, max_connections_per_address=256)) as served:
         with served.client() as client:
             single = [client.post("/v2/locate", **send([data])).json()["results"][0]["answer"] for data in photographs]
         responses = send_concurrently(served, [photographs[number % len(photographs)] for number in range(200)])

@@ -16,9 +16,9 @@ import pytest
 from swclip.calibration.conformal import Calibration
 from swclip.data.manifest import read_manifest
 from swclip.retrieval.locator import Locator
-from swclip.web.security import Keys
+from swclip.web.admission import Keys
 from swclip.web.settings import Limits, Tiles
-from swclip.web.uploads import Thumbnails
+from swclip.web.thumbnails import Thumbnails
 
 from .conftest import Served, send
 from .test_locate import with_gps

@@ -16,7 +16,7 @@ import pytest
 
 from swclip.cli import serve as verb
 from swclip.cli.app import run
-from swclip.web.security import VARIABLE
+from swclip.web.admission import VARIABLE
 
 from .conftest import send
 

@@ -60,6 +60,7 @@ def serve(
     map_tiles = None if tiles is None else Tiles(tiles, attribution)
 
     import logging
+    import os
 
     import torch
 
@@ -68,14 +69,15 @@ def serve(
     from swclip.gallery.store import GalleryStore
     from swclip.retrieval.locator import Locator
     from swclip.web.app import create_app
-    from swclip.web.security import VARIABLE, Keys
+    from swclip.web.admission import VARIABLE, Keys
     from swclip.web.server import listen, make_server, run
-    from swclip.web.uploads import Thumbnails
+    from swclip.web.thumbnails import Thumbnails
 
     logging.getLogger("swclip.web").setLevel(logging.WARNING if quiet else logging.INFO)
     if threads is not None:
         torch.set_num_threads(threads)
     keys = Keys.from_environment()
+    os.environ.pop(VARIABLE, None)  # the processes that decode photographs need not know the keys
 
     def started(address: str) -> None:
         console.print(f"swclip serves at {address} (press Ctrl-C to stop)")

@@ -1,14 +1,19 @@
-"""Admission control: slots for requests in progress, a bounded queue, and a rate limit per client."""
+"""Who is admitted: API keys, a rate limit per client, slots for requests in progress, and a bounded queue."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import math
+import os
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
+from swclip.errors import ConfigError
+from swclip.web.connection_limit import network_of
 from swclip.web.problems import Problem, busy
 
 _CLIENTS = 10_000
@@ -105,3 +110,67 @@ class RateLimiter:
                 f"{self._per_s * 60:g} requests per minute are allowed; try again in {wait_s} s.",
                 headers={"Retry-After": str(wait_s)},
             )
+
+
+VARIABLE = "SWCLIP_API_KEYS"
+"""Environment variable with the keys, separated by commas. A flag would be visible in the process list."""
+
+_MIN_LENGTH = 16
+
+
+class Keys:
+    """The accepted API keys; without keys all requests are accepted.
+
+    Args:
+        keys: The keys.
+
+    Example:
+        >>> keys = Keys(["correct-horse-battery"])
+        >>> keys.accepts("correct-horse-battery"), keys.accepts("wrong"), Keys([]).accepts(None)
+        (True, False, True)
+    """
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        for number, key in enumerate(keys, start=1):
+            if len(key) < _MIN_LENGTH or not key.isascii() or not key.isprintable():
+                raise ConfigError(
+                    f"{VARIABLE}: key {number} of {len(keys)} is shorter than {_MIN_LENGTH} characters or not plain "
+                    "ASCII; create one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+                )
+        self._digests = [_digest(key) for key in keys]
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Keys:
+        """The keys in `SWCLIP_API_KEYS`.
+
+        Raises:
+            ConfigError: The variable is set without a usable key, which would leave the service open.
+        """
+        text = environment.get(VARIABLE)
+        if text is None:
+            return cls([])
+        keys = [key.strip() for key in text.split(",") if key.strip()]
+        if not keys:
+            raise ConfigError(f"{VARIABLE} is set but contains no key; unset it to serve without keys.")
+        return cls(keys)
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def accepts(self, key: str | None) -> bool:
+        """Whether a key is accepted, in constant time."""
+        if not self._digests:
+            return True
+        key_digest, accepted = _digest(key or ""), False
+        for digest in self._digests:  # no early exit, and digests of equal length, so that the time reveals nothing
+            accepted |= hmac.compare_digest(key_digest, digest)
+        return accepted
+
+
+def client_name(key: str | None, address: str | None) -> str:
+    """The name under which a client is counted: a digest of its key, or its address."""
+    return f"address {network_of(address or 'unknown')}" if key is None else f"key {_digest(key).hex()}"
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

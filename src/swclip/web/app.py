@@ -10,25 +10,21 @@ from dataclasses import dataclass
 from importlib.resources import files as package_files
 from typing import Any
 
-import anyio.to_thread
 from fastapi import APIRouter, FastAPI, Path, Query, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
-from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import Response
 
 from swclip.retrieval.locator import Locator
 from swclip.versions import own_version
 from swclip.web import responses as schemas
-from swclip.web.body import Body
+from swclip.web.admission import Keys, client_name
 from swclip.web.form import request_schema
-from swclip.web.gallery_info import gallery_body, points_geojson
-from swclip.web.meters import CONTENT_TYPE
+from swclip.web.middleware import METRICS_TYPE, CrossOrigin, Guard
 from swclip.web.problems import Problem, documented, install
-from swclip.web.security import Guard, Keys, client_name
 from swclip.web.service import Service
 from swclip.web.settings import Limits, Tiles
-from swclip.web.uploads import Thumbnails
+from swclip.web.thumbnails import Thumbnails
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -89,7 +85,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        await anyio.to_thread.run_sync(service.close)
+        await service.close()
 
     app = FastAPI(
         title="swclip",
@@ -104,12 +100,12 @@ def create_app(
     install(app)
     app.include_router(_api(service, keys, thumbnails, tiles))
     app.include_router(_operations(service))
-    app.include_router(_version_1(service))
+    app.include_router(_version_1())
     app.include_router(_page(tiles))
     app.add_middleware(GZipMiddleware, minimum_size=2048)
     if origins:
         app.add_middleware(
-            CORSMiddleware,
+            CrossOrigin,
             allow_origins=list(origins),
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "X-API-Key"],
@@ -122,7 +118,9 @@ def create_app(
 def _api(service: Service, keys: Keys, thumbnails: Thumbnails | None, tiles: Tiles | None) -> APIRouter:
     """The API, which the page uses too."""
     gallery = service.locator.gallery
-    description = gallery_body(service, thumbnails=thumbnails is not None, tiles=tiles)
+    description = schemas.gallery_response(
+        service.locator, service.limits, thumbnails=thumbnails is not None, tiles=tiles
+    )
     problems = documented(*_COMMON_PROBLEMS, *(("key-needed",) if len(keys) else ()))
     api = APIRouter(prefix="/v2", dependencies=[Security(_access_check(service, keys))], responses=problems)
 
@@ -155,7 +153,7 @@ def _api(service: Service, keys: Keys, thumbnails: Thumbnails | None, tiles: Til
             service.limits.max_points, ge=1, le=service.limits.max_points, description="Maximum number of points."
         ),
     ) -> Response:
-        content = json.dumps(points_geojson(gallery, limit), separators=(",", ":"), ensure_ascii=False)
+        content = json.dumps(schemas.points_geojson(gallery, limit), separators=(",", ":"), ensure_ascii=False)
         return Response(content, media_type=_GEOJSON, headers={"Cache-Control": "private, max-age=300"})
 
     if thumbnails is not None:
@@ -222,18 +220,17 @@ def _operations(service: Service) -> APIRouter:
         responses={200: {"description": "Text.", "content": {"text/plain": {"schema": {"type": "string"}}}}},
     )
     async def metrics() -> Response:
-        return Response(service.meters.text(), media_type=CONTENT_TYPE)
+        return Response(service.meters.text(), media_type=METRICS_TYPE)
 
     return router
 
 
-def _version_1(service: Service) -> APIRouter:
+def _version_1() -> APIRouter:
     """The routes of version 1, whose response points to the new ones."""
     router = APIRouter(include_in_schema=False)
 
-    @router.api_route("/v1/{path:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
-    async def gone(request: Request) -> Response:
-        await Body(request.receive, service.limits.pause_s, 0.0).drain()
+    @router.api_route("/v1/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+    async def gone() -> Response:
         raise Problem("version-gone", _VERSION_1_GONE)
 
     return router

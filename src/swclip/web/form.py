@@ -6,6 +6,8 @@ use as much memory as the largest allowed request, and is stopped at the first b
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +15,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
 
 from swclip.calibration.posterior_config import EstimatorName
 from swclip.web.problems import Problem, from_validation, invalid
@@ -118,6 +122,33 @@ class Form:
 
     photographs: list[bytes] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
+
+
+async def read_body(receive: Receive, pause_s: float, deadline: float) -> AsyncIterator[bytes]:
+    """Yield the chunks of a request's body.
+
+    Args:
+        receive: The request's ASGI channel.
+        pause_s: Maximum wait for a chunk in seconds.
+        deadline: Latest time for the end of the body, by `time.monotonic()`.
+
+    Raises:
+        Problem: The body arrives too slowly.
+        ClientDisconnect: The client disconnected.
+    """
+    more = True
+    while more:
+        try:
+            async with asyncio.timeout(min(pause_s, deadline - time.monotonic())):
+                message = await receive()
+        except TimeoutError:
+            detail = f"the body paused for {pause_s:g} s, or took too long in total; send smaller photographs."
+            raise Problem("too-slow", detail) from None
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        more = message.get("more_body", False)
+        if chunk := message.get("body", b""):
+            yield chunk
 
 
 async def read_form(headers: Headers, body: AsyncIterator[bytes], limits: Limits) -> Form:

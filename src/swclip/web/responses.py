@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -10,10 +11,15 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from swclip.answers.record import Answer
+from swclip.calibration.posterior_config import ESTIMATOR_NAMES
+from swclip.gallery.gallery import Gallery
 from swclip.geo.distance import geodesic_m
+from swclip.retrieval.locator import Locator
+from swclip.versions import own_version
 from swclip.web.engine import LocatedAnswer
 from swclip.web.problems import ProblemDetail
 from swclip.web.regions import LevelRegion
+from swclip.web.settings import Limits, Tiles
 
 Probability = Field(ge=0.0, le=1.0)
 
@@ -149,7 +155,8 @@ class Health(Model):
 
 
 _DIGITS = 6  # of a cell's mass: further digits depend on the batch of the photograph
-_DEGREES = 6  # of a cell's corners: 0.1 m
+_DEGREES = 6  # of a position: 0.1 m
+_SEED = 0  # of the sample of a large gallery's points
 
 
 def result_of(
@@ -226,3 +233,64 @@ def _comparison(point: tuple[float, float], exif: tuple[float, float] | None) ->
 
 def _rounded(probability: float) -> float:
     return round(min(1.0, float(probability)), _DIGITS)
+
+
+def gallery_response(locator: Locator, limits: Limits, *, thumbnails: bool, tiles: Tiles | None) -> GalleryResponse:
+    """The description of a gallery."""
+    gallery, calibration = locator.gallery, locator.calibration
+    cities = Counter(gallery.cities).most_common()
+    low, high = gallery.positions_deg.min(axis=0), gallery.positions_deg.max(axis=0)
+    return GalleryResponse(
+        model=locator.model.fingerprint,
+        made_with=own_version(),
+        candidates=len(gallery),
+        photographs=len(gallery.image_ids),
+        cities=[City(name=name, candidates=count) for name, count in cities],
+        bbox_deg=(float(low[0]), float(low[1]), float(high[0]), float(high[1])),
+        area_km2=locator.region_cells.total_area_km2,
+        estimators=list(ESTIMATOR_NAMES),
+        posterior=locator.posterior.to_dict(),
+        calibration=None
+        if calibration is None
+        else CalibrationInfo(
+            queries=len(calibration), resolution=calibration.resolution, spread_m=calibration.spread_m
+        ),
+        thumbnails=thumbnails,
+        tiles=None if tiles is None else TilesInfo(url=tiles.url, attribution=tiles.attribution),
+        limits=LimitsInfo(
+            max_upload_bytes=limits.upload_bytes,
+            max_request_bytes=limits.request_bytes,
+            max_files=limits.max_files,
+            max_pixels=limits.pixels,
+            timeout_s=limits.timeout_s,
+        ),
+    )
+
+
+def points_geojson(gallery: Gallery, max_points: int) -> dict[str, Any]:
+    """The candidates as GeoJSON: one MultiPoint per city, longitude first.
+
+    Args:
+        gallery: The gallery.
+        max_points: Maximum number of points; of more candidates a fixed random sample is taken.
+    """
+    rows = np.arange(len(gallery))
+    if len(rows) > max_points:
+        rows = np.sort(np.random.default_rng(_SEED).choice(len(rows), max_points, replace=False))
+    by_city: dict[str | None, list[int]] = {}
+    for row in rows.tolist():
+        by_city.setdefault(gallery.cities[row], []).append(row)
+    lon_lat = gallery.positions_deg[:, ::-1].round(_DEGREES)
+    return {
+        "type": "FeatureCollection",
+        "candidates": len(gallery),
+        "shown": len(rows),
+        "features": [
+            {
+                "type": "Feature",
+                "properties": {"city": city},
+                "geometry": {"type": "MultiPoint", "coordinates": lon_lat[city_rows].tolist()},
+            }
+            for city, city_rows in by_city.items()
+        ],
+    }

@@ -1,70 +1,85 @@
-"""The HTTP server, with timeouts for idle connections and a graceful shutdown."""
+"""The HTTP server: uvicorn with limits on connections, and an end in time."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import os
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from types import FrameType
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from swclip.errors import InputError
+from swclip.web.connection import Connection
+from swclip.web.connection_limit import ConnectionLimit, Listener
 from swclip.web.problems import MEDIA_TYPE, Problem
 from swclip.web.settings import Limits
 
+LOG = logging.getLogger("swclip.web")
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_BACKLOG = 1024
 
 
-def protocol_of(pause_s: float) -> type[H11Protocol]:
-    """The HTTP/1.1 protocol with a timeout for request headers and problem details for malformed requests.
+def _message(problem: Problem, status: str) -> bytes:
+    """A whole HTTP response, for what never reaches the application."""
+    body = json.dumps(problem.body().model_dump(exclude_none=True)).encode()
+    headers = {
+        "content-type": MEDIA_TYPE,
+        "content-length": str(len(body)),
+        "cache-control": "no-store",
+        "connection": "close",
+        **problem.headers,
+    }
+    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
-    Args:
-        pause_s: Maximum time for the headers of a connection's first request, in seconds.
-    """
 
-    class Protocol(H11Protocol):
-        _timer: asyncio.TimerHandle | None = None
+_MALFORMED = _message(
+    Problem("malformed-request", "the request is not valid HTTP/1.1; check the client."), "400 Bad Request"
+)
+_REFUSED = _message(
+    Problem("busy", "there are too many connections; try again in 5 s.", headers={"retry-after": "5"}),
+    "503 Service Unavailable",
+)
 
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self._timer = self.loop.call_later(pause_s, self._close)
 
-        def handle_events(self) -> None:
-            super().handle_events()
-            if self._timer is not None and self.cycle is not None:
-                self._timer.cancel()
-                self._timer = None
+class _Http(H11Protocol):
+    """uvicorn's HTTP/1.1, with problem details for malformed requests."""
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-            super().connection_lost(exc)
-
-        def send_400_response(self, msg: str) -> None:
-            body = Problem("malformed-request", "the request is not valid HTTP/1.1; check the client.").body()
-            content = json.dumps(body.model_dump(exclude_none=True)).encode()
-            head = (
-                f"HTTP/1.1 400 Bad Request\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {len(content)}\r\n"
-                "connection: close\r\n\r\n"
-            )
-            self.transport.write(head.encode() + content)
-            self.transport.close()
-
-        def _close(self) -> None:
-            self.transport.close()
-
-    return Protocol
+    def send_400_response(self, msg: str) -> None:
+        self.transport.write(_MALFORMED)
+        self.transport.close()
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that stops gracefully on Ctrl-C and SIGTERM, without a failure exit code."""
+    """A uvicorn server that limits connections, and stops on Ctrl-C and SIGTERM, without a failure exit code.
+
+    Args:
+        config: uvicorn's configuration.
+        limit: The limit of connections.
+    """
+
+    def __init__(self, config: uvicorn.Config, limit: ConnectionLimit) -> None:
+        super().__init__(config)
+        self.limit = limit
+        self._ending = False
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve on listening sockets until the server is stopped."""
+        asyncio.get_running_loop().set_exception_handler(self.limit.on_loop_error)
+        for listening in sockets or []:
+            if isinstance(listening, Listener):
+                listening.limit = self.limit
+        await super().serve(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -79,9 +94,23 @@ class Server(uvicorn.Server):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop in an orderly way; if that takes longer than a request may, end the process."""
+        super().handle_exit(sig, frame)
+        if not self._ending:
+            self._ending = True
+            last = threading.Timer(self.limit.limits.timeout_s, _end_process)
+            last.daemon = True
+            last.start()
 
-def listen(host: str, port: int) -> socket.socket:
-    """Open a listening socket.
+
+def _end_process() -> None:
+    LOG.error("the service did not stop in time (--timeout-s), and is ended.")
+    os._exit(1)
+
+
+def listen(host: str, port: int) -> Listener:
+    """Open a listening socket, so that no other process can take the address; clients wait until they are served.
 
     Raises:
         InputError: The address is in use, or does not belong to this machine.
@@ -89,9 +118,10 @@ def listen(host: str, port: int) -> socket.socket:
     listening = None
     try:
         family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind, number)
+        listening = Listener(family, kind, number)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        listening.listen(_BACKLOG)
     except OSError as error:
         if listening is not None:
             listening.close()
@@ -105,25 +135,38 @@ def make_server(app: FastAPI, limits: Limits, *, proxy: str | None = None) -> Se
     """Create a server without starting it.
 
     Args:
-        app: The application.
-        limits: The limits, for timeouts.
+        app: The application of `create_app`.
+        limits: The limits on connections and times.
         proxy: Addresses of proxies whose X-Forwarded-For header is trusted, separated by commas; None for none.
+
+    Raises:
+        ConfigError: The process may open too few files, or `proxy` is not a list of addresses.
     """
+    meters = app.state.service.meters
+    limit = ConnectionLimit(limits, proxy=proxy, refusal=_REFUSED, ended=meters.connection)
+    meters.watch("connections", "Open connections.", lambda: len(limit))
+
+    def http(*, app_state: dict[str, Any], **settings: Any) -> Connection:
+        connection = Connection(limit)
+        connection.http = _Http(app_state={**app_state, "connection": connection}, **settings)
+        return connection
+
     config = uvicorn.Config(
         app,
-        http=protocol_of(limits.pause_s),
+        http=cast(type[asyncio.Protocol], http),
         ws="none",
         lifespan="on",
         access_log=False,  # it would log query strings; the application has its own request log
         log_config=None,
+        log_level="error",  # its warnings are one per malformed request, which clients could fill a disk with
         server_header=False,
         proxy_headers=proxy is not None,
         forwarded_allow_ips=proxy,
-        timeout_keep_alive=max(1, int(limits.pause_s)),
-        timeout_graceful_shutdown=int(limits.timeout_s) + 1,
-        backlog=1024,
+        timeout_keep_alive=int(limits.pause_s) + 1,  # `Connection` is first
+        timeout_graceful_shutdown=max(1, int(limits.timeout_s) - 1),
+        backlog=_BACKLOG,
     )
-    return Server(config)
+    return Server(config, limit)
 
 
 def run(server: Server, listening: socket.socket, started: Callable[[str], None]) -> None:

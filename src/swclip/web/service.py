@@ -4,30 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from starlette.requests import Request
 
 from swclip.errors import ConfigError
 from swclip.geo.areas import AreaError, parse_area
+from swclip.imaging.decode import PhotographError
 from swclip.retrieval.locator import Locator
 from swclip.retrieval.prior import NoCandidatesError, Prior, UnknownCityError, Weights
 from swclip.web import responses as schemas
 from swclip.web.admission import Admission, RateLimiter
 from swclip.web.batching import Batcher, ClosedError, QueueFullError
-from swclip.web.body import Body
+from swclip.web.decoding import Decoded, DecoderError, Decoders
 from swclip.web.engine import Engine, LocatedAnswer, LocateTask
-from swclip.web.form import PHOTOGRAPHS, LocateOptions, read_form, read_options, request_too_large
-from swclip.web.meters import Meters
+from swclip.web.form import PHOTOGRAPHS, LocateOptions, read_body, read_form, read_options, request_too_large
+from swclip.web.middleware import Meters
 from swclip.web.problems import Problem, busy, invalid
 from swclip.web.regions import nearest_level
 from swclip.web.settings import Limits
-from swclip.web.uploads import Prepared, prepare
 
 _MAX_CORNERS = 5_000
+_CLOSE_S = 0.5
+_UNUSABLE = {
+    "too-large": ("photograph-too-large", "The image has more pixels than the service accepts; reduce it."),
+    "too-slow": ("photograph-too-large", "The image takes too long to decode; reduce it, or save it as a plain JPEG."),
+    "not-an-image": (
+        "not-a-photograph",
+        "The file is not in a format that the service reads (JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, or HEIC with its "
+        "plugin); convert it.",
+    ),
+    "truncated": ("photograph-damaged", "The file is truncated or damaged; copy or download it again."),
+    "crash": ("photograph-damaged", "The file is damaged such that it cannot be decoded; copy or download it again."),
+    "empty": ("photograph-damaged", "The file is empty; choose it again."),
+    "missing": ("photograph-damaged", "The file cannot be read."),
+}
+"""Kind of problem and detail, for each reason for which a photograph cannot be used."""
 
 Result = TypeVar("Result")
 
@@ -45,7 +60,8 @@ class Service:
         self.locator = locator
         self.rate = RateLimiter(limits.rate_per_minute)
         self.admission = Admission(limits.concurrency, limits.queue)
-        self._decoders = ThreadPoolExecutor(limits.decoders, thread_name_prefix="swclip-decode")
+        self.decoders = Decoders(limits.decoders, limits.decode_s)
+        self._threads = CapacityLimiter(limits.decoders)
         self._batcher: Batcher[LocateTask, list[LocatedAnswer]] = Batcher(
             self.engine.answer,
             units=lambda task: len(task.pixels),
@@ -63,10 +79,9 @@ class Service:
         """Whether the model's thread is running."""
         return self._batcher.alive
 
-    def close(self) -> None:
-        """Finish the pending requests and stop the threads."""
-        self._batcher.close(self.limits.timeout_s)
-        self._decoders.shutdown(cancel_futures=True)
+    async def close(self) -> None:
+        """Stop the model's thread; by then the server has finished or given up all requests."""
+        await to_thread.run_sync(self._batcher.close, _CLOSE_S)
 
     async def locate(self, request: Request) -> schemas.LocateResponse:
         """Answer the photographs of a request.
@@ -75,17 +90,12 @@ class Service:
             Problem: The request is refused, or none of its photographs can be used.
         """
         deadline = time.monotonic() + self.limits.timeout_s
-        body = Body(request.receive, self.limits.pause_s, deadline)
-        try:
-            self._check_length(request)
-            async with self.admission.slot(deadline):
-                form = await read_form(request.headers, body.chunks(), self.limits)
-                return await self._answer(form.photographs, read_options(form.fields), deadline)
-        except Problem as problem:
-            if not body.complete:
-                await body.drain()
-                problem.headers["Connection"] = "close"
-            raise
+        self._check_length(request)
+        async with self.admission.slot(deadline):
+            form = await read_form(
+                request.headers, read_body(request.receive, self.limits.pause_s, deadline), self.limits
+            )
+            return await self._answer(form.photographs, read_options(form.fields), deadline)
 
     def _check_length(self, request: Request) -> None:
         length = request.headers.get("content-length", "")
@@ -98,10 +108,10 @@ class Service:
         if not photographs:
             raise invalid(PHOTOGRAPHS, "is missing; send at least one photograph.")
         prior = await self._in_thread(partial(self._prior, options), deadline)
-        prepared = await self._prepared(photographs, options, deadline)
+        decoded = await self._decoded(photographs, options, deadline)
         photographs.clear()  # frees the memory, which may be large
-        usable = [(number, item) for number, item in enumerate(prepared) if isinstance(item, Prepared)]
-        problems = {number: item for number, item in enumerate(prepared) if isinstance(item, Problem)}
+        usable = [(number, item) for number, item in enumerate(decoded) if isinstance(item, Decoded)]
+        problems = {number: item for number, item in enumerate(decoded) if isinstance(item, Problem)}
         if not usable:
             raise next(iter(problems.values()))
         task = LocateTask(
@@ -148,24 +158,29 @@ class Service:
         except NoCandidatesError as error:
             raise Problem("prior-excludes-all", str(error)) from None
 
-    async def _prepared(
+    async def _decoded(
         self, photographs: list[bytes], options: LocateOptions, deadline: float
-    ) -> list[Prepared | Problem]:
-        jobs = [
-            partial(
-                prepare,
-                data,
-                self.locator.model.preprocess,
-                max_pixels=self.limits.pixels,
-                with_exif=options.compare_exif,
-                number=number,
-            )
-            for number, data in enumerate(photographs)
-        ]
-        prepared = await asyncio.gather(*(self._in_thread(job, deadline) for job in jobs))
-        for item in prepared:
-            self.meters.photograph("usable" if isinstance(item, Prepared) else item.kind)
-        return list(prepared)
+    ) -> list[Decoded | Problem]:
+        decoded = await _before(
+            asyncio.gather(*(self._decode(data, options, number) for number, data in enumerate(photographs))), deadline
+        )
+        for item in decoded:
+            self.meters.photograph("usable" if isinstance(item, Decoded) else item.kind)
+        return decoded
+
+    async def _decode(self, data: bytes, options: LocateOptions, number: int) -> Decoded | Problem:
+        """Decode a photograph. Problems do not include the decoder's message, which may quote the file."""
+        preprocess, max_pixels = self.locator.model.preprocess, self.limits.pixels
+        try:
+            return await self.decoders.decode(data, preprocess, max_pixels=max_pixels, with_exif=options.compare_exif)
+        except PhotographError as error:
+            reason: str = error.reason
+        except TimeoutError:
+            reason = "too-slow"
+        except DecoderError:
+            reason = "crash"
+        kind, detail = _UNUSABLE[reason]
+        return Problem(kind, detail, photograph=number)
 
     async def _submit(self, task: LocateTask, deadline: float) -> list[LocatedAnswer]:
         try:
@@ -177,8 +192,8 @@ class Service:
         return await _before(asyncio.wrap_future(future), deadline)
 
     async def _in_thread(self, job: Callable[[], Result], deadline: float) -> Result:
-        """Run a job that would block the event loop in the decoding threads."""
-        return await _before(asyncio.get_running_loop().run_in_executor(self._decoders, job), deadline)
+        """Run a job that would block the event loop in a thread, which an ending process does not wait for."""
+        return await _before(to_thread.run_sync(job, abandon_on_cancel=True, limiter=self._threads), deadline)
 
     def _result(
         self,
@@ -195,7 +210,7 @@ class Service:
         )
 
 
-async def _before(work: asyncio.Future[Result], deadline: float) -> Result:
+async def _before(work: Awaitable[Result], deadline: float) -> Result:
     try:
         async with asyncio.timeout(deadline - time.monotonic()):
             return await work

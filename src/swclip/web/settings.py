@@ -31,13 +31,19 @@ class Limits:
     timeout_s: float = 30.0
     "Maximum time of a request from its first byte to its response, in seconds."
     pause_s: float = 10.0
-    "Maximum pause within the headers or the body of a request, in seconds."
+    "Maximum time for the headers of a request, and maximum pause before them, in its body and in taking the response."
+    decode_s: float = 10.0
+    "Maximum time to decode a photograph, in seconds; the process that decodes it is ended then."
+    max_connections: int = 512
+    "Maximum number of connections, and 64 fewer than open files; a new one replaces the longest silent one."
+    max_connections_per_address: int = 128
+    "Maximum number of connections of an IPv4 address or an IPv6 network (/64); those of --proxy have no such limit."
     max_batch: int = 16
     "Maximum number of photographs per batch of the model."
     max_wait_ms: float = 4.0
     "How long the first photograph of a batch waits for others, in milliseconds."
     decoders: int = 2
-    "Number of threads that decode photographs."
+    "Number of processes that decode photographs."
     max_cells: int = 3000
     "Maximum number of posterior cells listed in an answer."
     max_points: int = 20_000
