@@ -2,5 +2,4 @@
 
 from swclip.cli.app import main
 
-if __name__ == "__main__":  # processes that decode photographs import this file
-    main()
+main()

@@ -18,11 +18,10 @@ from typing import Any
 import httpx
 import numpy as np
 
+from fixtures.service import encoded, send
 from swclip.retrieval.locator import Locator
 from swclip.web.problems import MEDIA_TYPE, ProblemDetail
 from swclip.web.settings import Limits
-
-from .conftest import encoded, send
 
 COUNT = int(os.environ.get("SWCLIP_FUZZ", "480"))
 AT_ONCE = 8

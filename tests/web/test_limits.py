@@ -14,11 +14,11 @@ from typing import Any
 import httpx
 import pytest
 
+from fixtures.service import BlockedModel, Served, encoded, send
 from swclip.retrieval.locator import Locator
 from swclip.web.admission import Keys
 from swclip.web.settings import Limits
 
-from .conftest import Served, encoded, send
 from .test_problems import problem
 
 KEY = "correct-horse-battery"
@@ -120,22 +120,6 @@ def test_disconnected_client_is_not_an_error(served: Served, photographs: list[b
         assert client.post("/v2/locate", **send(photographs[:1])).status_code == 200
         assert 'status="499"' in client.get("/metrics").text
     assert "failed" not in caplog.text
-
-
-class BlockedModel:
-    """Blocks the model's thread until it is released."""
-
-    def __init__(self, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.release, self.entered = threading.Event(), threading.Event()
-        batcher = served.service._batcher
-        process = batcher._process
-
-        def blocking(tasks: Any) -> Any:
-            self.entered.set()
-            self.release.wait(60)
-            return process(tasks)
-
-        monkeypatch.setattr(batcher, "_process", blocking)
 
 
 def test_busy_service_sends_retry_after(
@@ -261,7 +245,9 @@ def send_concurrently(served: Served, photographs: list[bytes]) -> list[httpx.Re
 
 
 def test_concurrent_requests_get_the_same_answers(serve: Any, locator: Locator, photographs: list[bytes]) -> None:
-    with serve(locator, Limits(concurrency=64, queue=200, timeout_s=300, pause_s=120, max_connections_per_address=256)) as served:
+    with serve(
+        locator, Limits(concurrency=64, queue=200, timeout_s=300, pause_s=120, max_connections_per_address=256)
+    ) as served:
         with served.client() as client:
             single = [client.post("/v2/locate", **send([data])).json()["results"][0]["answer"] for data in photographs]
         responses = send_concurrently(served, [photographs[number % len(photographs)] for number in range(200)])

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fixtures.service import encoded, send
 from swclip.calibration.posterior_config import EstimatorName
 from swclip.data.manifest import read_manifest
 from swclip.geo.distance import geodesic_m
@@ -20,8 +21,6 @@ from swclip.models.embed import embed_photographs
 from swclip.retrieval.locator import Locator
 from swclip.retrieval.pooling import EXPONENT
 from swclip.retrieval.posterior import log_posterior
-
-from .conftest import encoded, send
 
 
 def results(client: httpx.Client, photographs: list[bytes], **fields: Any) -> list[dict[str, Any]]:

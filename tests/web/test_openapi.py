@@ -14,12 +14,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis.checks import CHECKS
 
+from fixtures.service import Served, send
 from swclip.retrieval.locator import Locator
 from swclip.web.problems import KINDS, MEDIA_TYPE, ProblemDetail
 from swclip.web.responses import LocateResponse
 from swclip.web.settings import Limits
-
-from .conftest import Served, send
 
 # A string of bytes made from a schema is no photograph: that it is refused says nothing against the service.
 LEFT_OUT = ("positive_data_acceptance",)

@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
+from fixtures.service import Served, send
 from swclip.calibration.conformal import Calibration
 from swclip.data.manifest import read_manifest
 from swclip.retrieval.locator import Locator
@@ -20,7 +21,6 @@ from swclip.web.admission import Keys
 from swclip.web.settings import Limits, Tiles
 from swclip.web.thumbnails import Thumbnails
 
-from .conftest import Served, send
 from .test_locate import with_gps
 
 WIDTHS = (1280, 390)
@@ -512,7 +512,7 @@ def test_accessible_names(shown: Served, visit: Any, photographs: list[bytes]) -
 
 
 def test_tiles_are_drawn_with_attribution(serve: Any, locator: Locator, browser: Any) -> None:
-    from .conftest import encoded
+    from fixtures.service import encoded
 
     tiles = Tiles("https://tiles.invalid/{z}/{x}/{y}.png", "© the makers <b>of tiles</b>")
     with serve(locator, tiles=tiles) as served:

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from fixtures.service import encoded
 from swclip.retrieval.locator import Locator
 
-from .conftest import encoded
 from .test_locate import with_gps
 
 NAME = "my-secret-garden.jpg"

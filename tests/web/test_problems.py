@@ -9,9 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
+from fixtures.service import Served, encoded, send
 from swclip.web.problems import KINDS, MEDIA_TYPE, ProblemDetail
-
-from .conftest import Served, encoded, send
 
 URN = "urn:swclip:problem:"
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import signal
 import socket
 import subprocess
@@ -14,33 +12,15 @@ from typing import Any
 import httpx
 import pytest
 
+from fixtures.service import send, started_process
 from swclip.cli import serve as verb
 from swclip.cli.app import run
 from swclip.web.admission import VARIABLE
 
-from .conftest import send
 
-
-def started(gallery: Path, *more: str, **environment: str) -> tuple[subprocess.Popen[str], str]:
-    """The process and its address."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "swclip", "serve", str(gallery), "--port", "0", "--threads", "1", *more],
-        env={**os.environ, "COLUMNS": "200", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if match := re.search(r"serves at (http://\S+)", line):
-            return process, match[1]
-    raise AssertionError(f"it ended with {process.wait()}")
-
-
-@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
-def test_serves_and_stops_gracefully(gallery_folder: Path, town: Path, photographs: list[bytes], ending: int) -> None:
+def test_serves_and_stops_gracefully(gallery_folder: Path, town: Path, photographs: list[bytes]) -> None:
     key = "correct-horse-battery"
-    process, address = started(gallery_folder, "--photographs", str(town), "--max-files=2", **{VARIABLE: key})
+    process, address = started_process(gallery_folder, "--photographs", str(town), "--max-files=2", **{VARIABLE: key})
     with process, httpx.Client(base_url=address, timeout=60, trust_env=False) as client:
         try:
             assert client.get("/readyz").status_code == 200
@@ -52,7 +32,7 @@ def test_serves_and_stops_gracefully(gallery_folder: Path, town: Path, photograp
             assert client.get("/v2/gallery/photographs/p00-0").status_code == 200
             assert client.get("/").status_code == 200
         finally:
-            process.send_signal(ending)
+            process.send_signal(signal.SIGINT)
             output, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert output == ""

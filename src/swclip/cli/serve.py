@@ -68,8 +68,8 @@ def serve(
     from swclip.data.manifest import read_manifest
     from swclip.gallery.store import GalleryStore
     from swclip.retrieval.locator import Locator
-    from swclip.web.app import create_app
     from swclip.web.admission import VARIABLE, Keys
+    from swclip.web.app import create_app
     from swclip.web.server import listen, make_server, run
     from swclip.web.thumbnails import Thumbnails
 

@@ -244,7 +244,10 @@ def _corner(corner: Any, name: str) -> tuple[float, float]:
     numbers = corner[:2] if isinstance(corner, list) else []
     if len(numbers) != 2 or any(isinstance(n, bool) or not isinstance(n, (int, float)) for n in numbers):
         raise AreaError(name, "a corner is a pair of numbers, longitude and latitude.")
-    lon, lat = float(numbers[0]), float(numbers[1])
+    try:
+        lon, lat = float(numbers[0]), float(numbers[1])
+    except OverflowError:  # JSON has integers of any size
+        raise AreaError(name, _OUTSIDE_EARTH) from None
     if not (math.isfinite(lon) and math.isfinite(lat) and abs(lon) <= _MAX_LONGITUDE_DEG and abs(lat) <= 90):
         raise AreaError(name, _OUTSIDE_EARTH)
     return lon, lat

@@ -8,6 +8,8 @@ answered (`swclip.web.middleware.Guard`); this module counts the time.
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import time
 from typing import Any, Literal
 
@@ -162,7 +164,7 @@ class Connection(asyncio.Protocol):
         if not (self._unread or self._phase == "headers"):
             self._transport.close()
             return
-        self._enter("unread", _LINGER_S)
+        self._enter("unread", min(_LINGER_S, self._pause_s))
         try:
             self._transport.write_eof()
         except OSError:  # the client is gone
@@ -193,8 +195,11 @@ class Connection(asyncio.Protocol):
             self._limit.ended(reason)
         if self._phase in ("idle", "headers") and not self._transport.get_write_buffer_size():
             self._transport.close()
-        else:
-            self._transport.abort()
+            return
+        # A reset frees the memory of what the client does not take, which the system would else keep for minutes.
+        sock = self._transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
 
 
 class _Watched(asyncio.Transport):
@@ -206,7 +211,7 @@ class _Watched(asyncio.Transport):
         self._transport, self._connection = transport, connection
 
     def write(self, data: Any) -> None:
-        if not self._connection.unread:
+        if not self.is_closing():  # asyncio would log a line for each write after the end
             self._connection.count_written(len(data))
             self._transport.write(data)
 

@@ -116,7 +116,7 @@ class ConnectionLimit:
         """The name under which a connection is counted: its address, the network of IPv6, or "" for a proxy."""
         if not isinstance(address, tuple):
             return ""
-        ip = ipaddress.ip_address(str(address[0]).partition("%")[0])
+        ip = _ip_address(str(address[0]))
         if self._proxies is None or any(ip in network for network in self._proxies):
             return ""
         return network_of(str(address[0]))
@@ -202,12 +202,15 @@ def network_of(address: str) -> str:
         ('192.0.2.7', '192.0.2.7', '2001:db8::/64', 'unknown')
     """
     try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
+        ip = _ip_address(address)
     except ValueError:
         return address
-    if isinstance(ip, ipaddress.IPv6Address):
-        return str(ip.ipv4_mapped or ipaddress.ip_network((ip, 64), strict=False))
-    return str(ip)
+    return str(ip if ip.version == 4 else ipaddress.ip_network((ip, 64), strict=False))
+
+
+def _ip_address(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    ip = ipaddress.ip_address(address.partition("%")[0])  # without an interface
+    return ip if isinstance(ip, ipaddress.IPv4Address) else ip.ipv4_mapped or ip
 
 
 def _networks(proxy: str | None) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:

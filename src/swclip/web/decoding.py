@@ -1,21 +1,23 @@
 """Decoding of uploaded photographs, in processes that are ended when they take too long.
 
-A file of some hundred kilobytes can be made to take minutes to decode, or to crash a decoder. A thread cannot be ended,
-and would hold up the other requests and the end of the service. A process can, and what it takes with it is one answer.
-What this module imports is in every process, so it imports little.
+A file of some hundred kilobytes can be made to take minutes to decode, or to crash a decoder. A thread cannot be ended:
+it would hold up other requests and the end of the service. A process can, at the cost of one photograph's answer.
+
+A process runs `work` of this module, which therefore imports little. Requests and replies are pickled; both ends are
+this module.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+import os
+import pickle
 import signal
-from collections.abc import Callable
+import sys
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeVar
 
 import numpy as np
-from anyio import BrokenWorkerProcess, CapacityLimiter, to_process
 from jaxtyping import Float32
 
 from swclip.geo.coordinates import valid_positions
@@ -23,7 +25,9 @@ from swclip.imaging.decode import open_photograph
 from swclip.imaging.preprocess import Preprocess
 from swclip.ingest.exif import read_exif
 
-Result = TypeVar("Result")
+_PROGRAM = "from swclip.web.decoding import work; work()"
+_LENGTH_BYTES = 8
+_MARGIN_S = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,66 +43,161 @@ class Decoded:
     exif_deg: tuple[float, float] | None
 
 
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """A photograph to decode.
+
+    Attributes:
+        data: The file's bytes.
+        preprocess: The preprocessing of the model.
+        max_pixels: Maximum number of pixels.
+        with_exif: Read the EXIF position too.
+    """
+
+    data: bytes
+    preprocess: Preprocess
+    max_pixels: int
+    with_exif: bool = False
+
+    def decode(self) -> Decoded:
+        """Decode and preprocess it in this process.
+
+        Raises:
+            PhotographError: It cannot be used as a photograph.
+        """
+        pixels = self.preprocess.read(self.data, max_pixels=self.max_pixels)
+        return Decoded(pixels, _exif_position(self.data, self.max_pixels) if self.with_exif else None)
+
+
 class DecoderError(Exception):
-    """A decoder crashed."""
+    """A process ended while it decoded a photograph."""
 
 
 class Decoders:
-    """Processes that decode photographs. They start when they are first needed, and end with the event loop.
+    """Processes that decode photographs. They start when they are first needed.
 
     Args:
         count: Maximum number of processes.
-        decode_s: Maximum time for a photograph in seconds; its process is ended then.
+        decode_s: Maximum time for a photograph in seconds.
     """
 
     def __init__(self, count: int, decode_s: float) -> None:
         self._count, self._decode_s = count, decode_s
         self._free = asyncio.Semaphore(count)
-        self._limiter = CapacityLimiter(count)
+        self._idle: list[asyncio.subprocess.Process] = []
+        self._processes: list[asyncio.subprocess.Process] = []
+
+    @property
+    def process_ids(self) -> list[int]:
+        """Ids of the running processes, the oldest first."""
+        return [process.pid for process in self._processes if process.returncode is None]
 
     async def start(self) -> None:
         """Start the processes, so that the first photographs need not wait for them."""
-        await asyncio.gather(*(self._run(_nothing) for _ in range(self._count)))
+        self._idle += await asyncio.gather(*(self._started() for _ in range(self._count)))
 
-    async def decode(self, data: bytes, preprocess: Preprocess, *, max_pixels: int, with_exif: bool) -> Decoded:
-        """Decode and preprocess a photograph. Where this is cancelled, its process is ended.
-
-        Args:
-            data: The file's bytes.
-            preprocess: The preprocessing of the model.
-            max_pixels: Maximum number of pixels.
-            with_exif: Read the EXIF position too.
+    async def decode(self, photograph: Encoded) -> Decoded:
+        """Decode and preprocess a photograph. If this is cancelled, its process is ended.
 
         Raises:
-            PhotographError: The file cannot be used as a photograph.
+            PhotographError: It cannot be used as a photograph.
             TimeoutError: It takes too long.
             DecoderError: It crashes the decoder.
         """
-        return await self._run(partial(_decode, data, preprocess, max_pixels, with_exif))
-
-    async def _run(self, job: Callable[[], Result]) -> Result:
         async with self._free:
             try:
-                async with asyncio.timeout(self._decode_s):
-                    return await to_process.run_sync(_in_process, job, cancellable=True, limiter=self._limiter)
-            except BrokenWorkerProcess as error:
-                raise DecoderError from error
+                reply = await self._decode(photograph)
+            except (ConnectionError, EOFError):
+                try:  # it may have ended before, for lack of memory
+                    reply = await self._decode(photograph)
+                except (ConnectionError, EOFError) as error:
+                    raise DecoderError from error
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def _decode(self, photograph: Encoded) -> Decoded | Exception:
+        process = await self._ready()
+        try:
+            async with asyncio.timeout(self._decode_s):
+                reply = await _exchange(process, photograph)
+        except BaseException:
+            _kill(process)
+            raise
+        self._idle.append(process)
+        return reply
+
+    async def close(self) -> None:
+        """End all processes."""
+        for process in self._processes:
+            _kill(process)
+            await process.wait()
+
+    async def _ready(self) -> asyncio.subprocess.Process:
+        while self._idle:
+            process = self._idle.pop()
+            if process.returncode is None:
+                return process
+        return await self._started()
+
+    async def _started(self) -> asyncio.subprocess.Process:
+        self._processes = [process for process in self._processes if process.returncode is None]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _PROGRAM, str(math.ceil(self._decode_s) + _MARGIN_S),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            start_new_session=True,  # Ctrl-C is meant for the service, which first finishes its requests
+        )  # fmt: skip
+        self._processes.append(process)
+        assert process.stdout is not None
+        try:
+            await process.stdout.readexactly(1)
+        except asyncio.IncompleteReadError as error:
+            raise DecoderError("a process that decodes photographs does not start") from error
+        except asyncio.CancelledError:
+            _kill(process)
+            raise
+        return process
 
 
-def _in_process(job: Callable[[], Result]) -> Result:
-    # Ctrl-C and systemd signal all processes of the service, which first finishes its requests and then ends these.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    return job()
+async def _exchange(process: asyncio.subprocess.Process, photograph: Encoded) -> Decoded | Exception:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    request = pickle.dumps(photograph, pickle.HIGHEST_PROTOCOL)
+    process.stdin.write(len(request).to_bytes(_LENGTH_BYTES, "big"))
+    process.stdin.write(request)
+    await process.stdin.drain()
+    length = int.from_bytes(await process.stdout.readexactly(_LENGTH_BYTES), "big")
+    reply: Decoded | Exception = pickle.loads(await process.stdout.readexactly(length))
+    return reply
 
 
-def _nothing() -> None:
-    """The first job of a process, which has imported this module by then."""
+def _kill(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.kill()
 
 
-def _decode(data: bytes, preprocess: Preprocess, max_pixels: int, with_exif: bool) -> Decoded:
-    pixels = preprocess.read(data, max_pixels=max_pixels)
-    return Decoded(pixels, _exif_position(data, max_pixels) if with_exif else None)
+def work() -> None:
+    """Decode the photographs of the input until it ends, in a process of its own."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # systemd sends it to all processes; this one ends with its input
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a decoder prints is no reply
+    replies.write(b"\0")
+    replies.flush()
+    while length := requests.read(_LENGTH_BYTES):
+        photograph: Encoded = pickle.loads(requests.read(int.from_bytes(length, "big")))
+        if hasattr(signal, "alarm"):
+            signal.alarm(int(sys.argv[1]))  # ends the process, should the service have ended without it
+        try:
+            reply: Decoded | Exception = photograph.decode()
+        except Exception as error:
+            reply = error
+        if hasattr(signal, "alarm"):
+            signal.alarm(0)
+        pickled = pickle.dumps(reply, pickle.HIGHEST_PROTOCOL)
+        replies.write(len(pickled).to_bytes(_LENGTH_BYTES, "big"))
+        replies.write(pickled)
+        replies.flush()
 
 
 def _exif_position(data: bytes, max_pixels: int) -> tuple[float, float] | None:

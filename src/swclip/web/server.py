@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, cast
@@ -66,11 +66,12 @@ class Server(uvicorn.Server):
     Args:
         config: uvicorn's configuration.
         limit: The limit of connections.
+        prepare: What `run` does before the service is announced.
     """
 
-    def __init__(self, config: uvicorn.Config, limit: ConnectionLimit) -> None:
+    def __init__(self, config: uvicorn.Config, limit: ConnectionLimit, prepare: Callable[[], Awaitable[None]]) -> None:
         super().__init__(config)
-        self.limit = limit
+        self.limit, self.prepare = limit, prepare
         self._ending = False
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
@@ -142,9 +143,9 @@ def make_server(app: FastAPI, limits: Limits, *, proxy: str | None = None) -> Se
     Raises:
         ConfigError: The process may open too few files, or `proxy` is not a list of addresses.
     """
-    meters = app.state.service.meters
-    limit = ConnectionLimit(limits, proxy=proxy, refusal=_REFUSED, ended=meters.connection)
-    meters.watch("connections", "Open connections.", lambda: len(limit))
+    service = app.state.service
+    limit = ConnectionLimit(limits, proxy=proxy, refusal=_REFUSED, ended=service.meters.connection)
+    service.meters.watch("connections", "Open connections.", lambda: len(limit))
 
     def http(*, app_state: dict[str, Any], **settings: Any) -> Connection:
         connection = Connection(limit)
@@ -166,7 +167,7 @@ def make_server(app: FastAPI, limits: Limits, *, proxy: str | None = None) -> Se
         timeout_graceful_shutdown=max(1, int(limits.timeout_s) - 1),
         backlog=_BACKLOG,
     )
-    return Server(config, limit)
+    return Server(config, limit, service.decoders.start)
 
 
 def run(server: Server, listening: socket.socket, started: Callable[[str], None]) -> None:
@@ -183,6 +184,7 @@ def run(server: Server, listening: socket.socket, started: Callable[[str], None]
         while not server.started and not serving.done():
             await asyncio.sleep(0.02)
         if server.started:
+            await server.prepare()
             started(address_of(listening))
         await serving
 

@@ -19,7 +19,7 @@ from swclip.retrieval.prior import NoCandidatesError, Prior, UnknownCityError, W
 from swclip.web import responses as schemas
 from swclip.web.admission import Admission, RateLimiter
 from swclip.web.batching import Batcher, ClosedError, QueueFullError
-from swclip.web.decoding import Decoded, DecoderError, Decoders
+from swclip.web.decoding import Decoded, DecoderError, Decoders, Encoded
 from swclip.web.engine import Engine, LocatedAnswer, LocateTask
 from swclip.web.form import PHOTOGRAPHS, LocateOptions, read_body, read_form, read_options, request_too_large
 from swclip.web.middleware import Meters
@@ -80,7 +80,8 @@ class Service:
         return self._batcher.alive
 
     async def close(self) -> None:
-        """Stop the model's thread; by then the server has finished or given up all requests."""
+        """Stop the model's thread and the decoders; by then the server has finished or given up all requests."""
+        await self.decoders.close()
         await to_thread.run_sync(self._batcher.close, _CLOSE_S)
 
     async def locate(self, request: Request) -> schemas.LocateResponse:
@@ -170,9 +171,9 @@ class Service:
 
     async def _decode(self, data: bytes, options: LocateOptions, number: int) -> Decoded | Problem:
         """Decode a photograph. Problems do not include the decoder's message, which may quote the file."""
-        preprocess, max_pixels = self.locator.model.preprocess, self.limits.pixels
+        photograph = Encoded(data, self.locator.model.preprocess, self.limits.pixels, options.compare_exif)
         try:
-            return await self.decoders.decode(data, preprocess, max_pixels=max_pixels, with_exif=options.compare_exif)
+            return await self.decoders.decode(photograph)
         except PhotographError as error:
             reason: str = error.reason
         except TimeoutError:
