@@ -25,6 +25,9 @@ from swclip.imaging.decode import open_photograph
 from swclip.imaging.preprocess import Preprocess
 from swclip.ingest.exif import read_exif
 
+if sys.platform != "win32":
+    import resource
+
 _PROGRAM = "from swclip.web.decoding import work; work()"
 _LENGTH_BYTES = 8
 _MARGIN_S = 2
@@ -182,17 +185,19 @@ def work() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # systemd sends it to all processes; this one ends with its input
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a decoder prints is no reply
+    if sys.platform != "win32":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no byte of a photograph can be written to a file
     replies.write(b"\0")
     replies.flush()
     while length := requests.read(_LENGTH_BYTES):
         photograph: Encoded = pickle.loads(requests.read(int.from_bytes(length, "big")))
-        if hasattr(signal, "alarm"):
+        if sys.platform != "win32":
             signal.alarm(int(sys.argv[1]))  # ends the process, should the service have ended without it
         try:
             reply: Decoded | Exception = photograph.decode()
         except Exception as error:
             reply = error
-        if hasattr(signal, "alarm"):
+        if sys.platform != "win32":
             signal.alarm(0)
         pickled = pickle.dumps(reply, pickle.HIGHEST_PROTOCOL)
         replies.write(len(pickled).to_bytes(_LENGTH_BYTES, "big"))
