@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image, TiffTags
 from PIL.TiffImagePlugin import IFDRational
+from swclip.web.uploads import prepare as prepare_upload
 
 from swclip.imaging.decode import open_photograph
 from swclip.imaging.preprocess import Preprocess
 from swclip.ingest.exif import ExifFacts, read_exif
 from swclip.ingest.prepare import prepare
 from swclip.ingest.verification import WorkFile, verify_photograph
-from swclip.web.uploads import prepare as prepare_upload
 
 GPS, EXIF = 0x8825, 0x8769
 UNDEFINED = IFDRational(0, 0)

@@ -184,7 +184,9 @@ def work() -> None:
     """Decode the photographs of the input until it ends, in a process of its own."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # systemd sends it to all processes; this one ends with its input
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a decoder prints is no reply
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):  # what a decoder prints is no reply, and may quote the file in the log
+        os.dup2(nowhere, descriptor)
     if sys.platform != "win32":
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no byte of a photograph can be written to a file
     replies.write(b"\0")
@@ -211,4 +213,6 @@ def _exif_position(data: bytes, max_pixels: int) -> tuple[float, float] | None:
     lat, lon = exif.lat_deg, exif.lon_deg
     if lat is None or lon is None or exif.problem is not None or not bool(valid_positions(lat, lon)):
         return None
+    if any(note.code == "datum-unknown" for note in exif.notes):
+        return None  # the distance to a position in an unknown datum would be wrong by up to 1 km
     return (lat, lon) if (lat, lon) != (0.0, 0.0) else None  # some cameras write 0, 0 without a position

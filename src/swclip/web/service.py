@@ -30,7 +30,10 @@ from swclip.web.settings import Limits
 _MAX_CORNERS = 5_000
 _CLOSE_S = 0.5
 _UNUSABLE = {
-    "too-large": ("photograph-too-large", "The image has more pixels than the service accepts; reduce it."),
+    "too-large": (
+        "photograph-too-large",
+        "The image has more pixels, scans or parts than the service accepts; reduce it, or save it as a plain JPEG.",
+    ),
     "too-slow": ("photograph-too-large", "The image takes too long to decode; reduce it, or save it as a plain JPEG."),
     "not-an-image": (
         "not-a-photograph",
