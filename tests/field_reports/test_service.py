@@ -17,7 +17,6 @@ import httpx
 import pytest
 
 from fixtures.service import Served, send, serving, started_process, write_town_gallery
-from swclip.cli.app import run
 from swclip.data.manifest import read_manifest
 from swclip.gallery.build import thumbnails_of
 from swclip.gallery.read_write import save_gallery
@@ -333,20 +332,8 @@ def test_thumbnails_of_a_gallery_that_is_gone(town: Path, locator: Locator, tmp_
         assert client.get("/readyz").status_code == 200
 
 
-def test_port_that_is_bound_by_another_is_refused_before_loading(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """SO_REUSEADDR lets two sockets be bound to a port; only one may listen."""
-    with socket.socket() as other:
-        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        port = other.getsockname()[1]
-        assert run(["serve", str(tmp_path / "no gallery"), "--port", str(port)]) == 2
-    assert f"cannot listen on 127.0.0.1 port {port}" in capsys.readouterr().err
-
-
 def test_port_is_taken_once_the_service_has_opened_it() -> None:
+    """SO_REUSEADDR lets two sockets be bound to a port, until one of them listens."""
     with listen("127.0.0.1", 0) as listening, socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with pytest.raises(OSError, match="in use"):

@@ -45,7 +45,7 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._phase: Phase = "idle"
         self._since = self._deadline = self._progress = time.monotonic()
-        self._written = self._taken = self._discarded = 0
+        self._written = self._taken = self._discarded = self._requests = 0
         self._answered = self._unread = False
         self.client, self.replaced = "", False
 
@@ -97,11 +97,13 @@ class Connection(asyncio.Protocol):
 
     # Called by the application
 
-    def request_began(self) -> None:
-        """A request's headers are complete."""
+    def request_began(self) -> int:
+        """A request's headers are complete; its number on this connection."""
         self._answered = self._unread = False
+        self._requests += 1
         # The application answers in time by itself; this ends a connection whose request it lost.
         self._enter("service", self._timeout_s + self._pause_s)
+        return self._requests
 
     def body_awaited(self) -> None:
         """The application waits for a part of the request's body, under its own deadline."""
@@ -122,8 +124,10 @@ class Connection(asyncio.Protocol):
         self._unread = unread
         self._enter("response", self._timeout_s)
 
-    def request_ended(self) -> None:
-        """The response is written, though perhaps not yet taken by the client."""
+    def request_ended(self, number: int) -> None:
+        """The response is written, though perhaps not yet taken by the client; the next request may have begun."""
+        if number != self._requests:
+            return
         self._answered = True
         if self._phase != "unread" and not self._transport.get_write_buffer_size():
             self._enter("idle", self._pause_s)

@@ -15,6 +15,7 @@ import os
 import pickle
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -188,7 +189,8 @@ def work() -> None:
     for descriptor in (1, 2):  # what a decoder prints is no reply, and may quote the file in the log
         os.dup2(nowhere, descriptor)
     if sys.platform != "win32":
-        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no byte of a photograph can be written to a file
+        with suppress(OSError, ValueError):  # where a sandbox forbids it
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no byte of a photograph can be written to a file
     replies.write(b"\0")
     replies.flush()
     while length := requests.read(_LENGTH_BYTES):

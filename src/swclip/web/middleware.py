@@ -153,8 +153,7 @@ class _Exchange:
         self._receive, self._send, self._headers, self._connection = receive, send, headers, connection
         self._unread = has_body
         self.status = 0
-        if connection is not None:
-            connection.request_began()
+        self._number = 0 if connection is None else connection.request_began()
 
     async def receive(self) -> Message:
         """The next part of the request."""
@@ -182,7 +181,7 @@ class _Exchange:
     def end(self) -> None:
         """The application is done with the request."""
         if self._connection is not None:
-            self._connection.request_ended()
+            self._connection.request_ended(self._number)
 
 
 def _has_body(scope: Scope) -> bool:
