@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
-from swclip.geo.coordinates import valid_positions
+from swclip.geo.coordinates import position_problem
 from swclip.imaging.decode import open_photograph
 from swclip.imaging.preprocess import Preprocess
 from swclip.ingest.exif import read_exif
@@ -213,8 +213,8 @@ def _exif_position(data: bytes, max_pixels: int) -> tuple[float, float] | None:
     with open_photograph(data, max_pixels=max_pixels) as image:
         exif = read_exif(image)
     lat, lon = exif.lat_deg, exif.lon_deg
-    if lat is None or lon is None or exif.problem is not None or not bool(valid_positions(lat, lon)):
+    if lat is None or lon is None or exif.problem is not None or position_problem(lat, lon) is not None:
         return None
     if any(note.code == "datum-unknown" for note in exif.notes):
         return None  # the distance to a position in an unknown datum would be wrong by up to 1 km
-    return (lat, lon) if (lat, lon) != (0.0, 0.0) else None  # some cameras write 0, 0 without a position
+    return lat, lon
