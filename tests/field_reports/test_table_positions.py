@@ -92,6 +92,14 @@ LETTERS = [
         LEEDS,
         "coordinate-letter",
     ),
+    case(
+        "one row contradicts itself",
+        {"lat": ["53.8008"] * 2, "lon": ["1.5491", "-1.5491"], "lon_ref": ["W", "E"]},
+        LEEDS,
+        "coordinate-letter",
+    ),
+    case("words are no letters", {"lat": ["53.8008"], "lon": ["-1.5491"], "we": ["ourselves"]}, LEEDS),
+    one("words in a column of letters", "coordinate-letter", lat="53.8008", lat_ref="up", lon="-1.5491"),
     case("nanoseconds are no letters", {"lat": [53.8008], "lon": [-1.5491], "ns": [17]}, LEEDS),
     case("empty letters", {"lat": ["53.8008"], "lon": ["-1.5491"], "lon_ref": [""]}, LEEDS),
     one("degrees west", LEEDS, **{"Latitude (°N)": "53.8008", "Longitude (°W)": "1.5491"}),
@@ -240,13 +248,15 @@ def test_x_and_y_are_degrees_if_named(tmp_path: Path) -> None:
         ({"coordinates": ["53.8008, -1.5491"]}, r'not evident; .*--lat-column "coordinates\[0\]" --lon-column'),
         ({"lat (rad)": ["0.939"], "lon (rad)": ["-0.027"]}, r"'lat \(rad\)' is not used as the latitude.*degrees are"),
         ({"geometry": [b"\x00\x01\x02 a notation of one program"]}, "'geometry' has no point that can be read"),
+        ({"where": ["Leeds"]}, "'where' has no position that can be read"),
         ({"lat": ["53.8008"]}, "'lat' for lat but none for lon"),
         ({"lat": ["53.8"], "Latitude": ["53.8"], "lon": ["-1.5"]}, "could each be the latitude"),
     ],
 )
 def test_doubtful_columns_are_refused(tmp_path: Path, table: dict[str, list[Any]], message: str) -> None:
+    named = {"position": "where"} if "where" in table else {}
     with pytest.raises(InputError, match=message):
-        read(tmp_path, Case("doubt", table, []))
+        read(tmp_path, Case("doubt", table, [], named))
 
 
 def test_two_positions_of_a_row_that_disagree_are_noted(tmp_path: Path) -> None:

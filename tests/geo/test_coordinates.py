@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swclip.geo.coordinates import LocalFrame, centroid_deg, displaced, unit_vectors, valid_positions
+from swclip.geo.coordinates import (
+    NO_FIX_DEG,
+    LocalFrame,
+    centroid_deg,
+    displaced,
+    position_problem,
+    unit_vectors,
+    valid_positions,
+)
 from swclip.geo.distance import EARTH_RADIUS_M, haversine_m
 
 LAT, LON = st.floats(-90.0, 90.0), st.floats(-180.0, 180.0)
@@ -17,6 +25,31 @@ def test_valid_positions_are_finite_and_on_the_earth() -> None:
     lat = [0.0, 90.0, -90.0, 90.001, np.nan, 0.0, np.inf, 10.0]
     lon = [0.0, 180.0, -180.0, 0.0, 0.0, 180.5, 0.0, np.nan]
     assert valid_positions(lat, lon).tolist() == [True, True, True, False, False, False, False, False]
+
+
+@given(LAT | st.floats(), LON | st.floats())
+def test_a_position_has_no_problem_if_it_is_valid_and_not_zero(lat: float, lon: float) -> None:
+    valid = bool(valid_positions(lat, lon))
+    zero = abs(lat) < NO_FIX_DEG and abs(lon) < NO_FIX_DEG
+    problem = position_problem(lat, lon)
+    assert (problem is None) == (valid and not zero)
+    assert (problem is not None and problem.reason == "coordinate-zero") == zero
+
+
+@pytest.mark.parametrize(
+    ("lat", "lon", "reason", "axis"),
+    [
+        (None, 1.0, "coordinate-missing", "lat"),
+        (1.0, None, "coordinate-missing", "lon"),
+        (1.0, np.nan, "coordinate-nan", "lon"),
+        (91.0, 1.0, "coordinate-out-of-range", "lat"),
+        (1.0, 181.0, "coordinate-out-of-range", "lon"),
+    ],
+)
+def test_a_problem_names_its_axis(lat: float | None, lon: float | None, reason: str, axis: str) -> None:
+    problem = position_problem(lat, lon)
+    assert problem is not None
+    assert (problem.reason, problem.axis) == (reason, axis)
 
 
 def test_unit_vectors_of_known_positions() -> None:

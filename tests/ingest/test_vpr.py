@@ -18,7 +18,6 @@ from swclip.cli.app import run
 from swclip.data.manifest import read_manifest
 from swclip.data.splits import candidates_for, indices, read_splits
 from swclip.errors import ConfigError, InputError
-from swclip.geo.projections import projected_to_deg
 from swclip.ingest.prepare import prepare
 from swclip.ingest.vpr_folders import folder_role, read_vpr_folder, vpr_splits
 from swclip.ingest.vpr_names import PlaceNameError, parse_name
@@ -136,15 +135,6 @@ def test_rejects_s_for_south() -> None:
     with pytest.raises(PlaceNameError, match="band of latitudes 32 to 40") as raised:
         parse_name(f"@{east:.2f}@{north:.2f}@{zone}@S@@@@@@@@@@@.jpg")
     assert raised.value.reason == "zone-letter"
-
-
-@pytest.mark.parametrize(
-    ("crs", "message"),
-    [("EPSG:99", "known projection"), ("EPSG:4326", "easting"), ("EPSG:2263", "metres are needed")],
-)
-def test_rejects_unsuitable_projections(crs: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        projected_to_deg([1.0], [1.0], crs)
 
 
 def test_folder_role_of_paths() -> None:

@@ -18,7 +18,8 @@ from swclip.ingest.angles import Axis
 from swclip.ingest.column_names import LAT_NAMES, LAT_REF_NAMES, LON_NAMES, LON_REF_NAMES
 from swclip.ingest.columns import listed, match_columns
 from swclip.ingest.geometry import points_of_shapes
-from swclip.ingest.positions import PositionRoles, TablePositions, read_positions, unread_columns
+from swclip.ingest.position_columns import PositionRoles, TablePositions
+from swclip.ingest.positions import read_positions, unread_columns
 from swclip.ingest.source_table import RawTable
 from swclip.ingest.sources import read_table
 from swclip.ingest.swapped_coordinates import swap_evidence
@@ -256,7 +257,9 @@ def require_columns(table: ExternalTable, roles: Sequence[str], hint: str) -> No
 def require_positions(table: ExternalTable, kind: PositionRoles, hint: str) -> None:
     """Raise InputError unless the table states positions of a kind."""
     if kind not in table.positions_of:
-        require_columns(table, [kind.lat, kind.lon], hint + unread_columns(table.raw.frame, [*table.columns.values()]))
+        options = f"{column_flag(kind.lat)}COLUMN and {column_flag(kind.lon)}COLUMN"
+        unread = unread_columns(table.raw.frame, [*table.columns.values()], options)
+        require_columns(table, [kind.lat, kind.lon], f"{hint}.{unread}".removesuffix("."))
 
 
 def as_text(value: Any) -> str | None:

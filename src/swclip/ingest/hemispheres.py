@@ -50,7 +50,11 @@ class SignedCoordinates:
         stated = np.array([angle is not None for angle in angles], dtype=np.bool_)
         errors = [(at, angle) for at, angle in enumerate(angles) if isinstance(angle, AngleError)]
         problems = {at: ("coordinate-nan", f"{NAMES[axis]}: {error}") for at, error in errors}
-        signs_used = bool((degrees < 0.0).any())
+        north = LETTERS[axis][0]
+        signs_used = any(
+            isinstance(angle, Angle) and angle.degrees < 0.0 and north not in (angle.letter, letters and letters[at])
+            for at, angle in enumerate(angles)
+        )
         letters_used = letters is not None or any(isinstance(angle, Angle) and angle.letter for angle in angles)
         plain = not letters_used and not unit_letter
         for at, angle in enumerate(angles):

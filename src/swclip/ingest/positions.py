@@ -3,97 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float64
 
-from swclip.errors import InputError
 from swclip.geo.coordinates import valid_positions
 from swclip.geo.distance import haversine_m
-from swclip.ingest.angles import (
-    LETTERS,
-    NAMES,
-    Angle,
-    AngleError,
-    Axis,
-    Pair,
-    is_plain,
-    letter_of,
-    parse_angle,
-    parse_pair,
-    plain_degrees,
-)
-from swclip.ingest.column_names import (
-    GEOMETRY_NAMES,
-    POSITION_NAMES,
-    UnitError,
-    letter_of_name,
-    order_of_name,
-    plain_name,
-    position_like,
-    width_and_length,
-)
-from swclip.ingest.geometry import Points, is_geometry, points_of_cells
-from swclip.ingest.hemispheres import SignedCoordinates
-from swclip.ingest.rejections import shown
+from swclip.ingest.column_names import POSITION_NAMES, plain_name, position_like, width_and_length
+from swclip.ingest.geometry import Points
+from swclip.ingest.position_columns import ColumnReader, PositionRoles, TablePositions, positions_of_points
 
 DISAGREE_M = 25.0
 """Two positions of one row that are further apart are noted."""
-
-_SAMPLE = 200
-_ORDER_SHARE = 0.05
-"""Share of rows with a value beyond 90 from which that value is known to be a longitude."""
-
-
-@dataclass(frozen=True, slots=True)
-class PositionRoles:
-    """Names of the roles whose columns state one kind of position."""
-
-    lat: str = "lat"
-    lon: str = "lon"
-    lat_ref: str = "lat_ref"
-    lon_ref: str = "lon_ref"
-    position: str = "position"
-
-
-@dataclass(frozen=True, slots=True)
-class CellProblem:
-    """Why a row's position cannot be read: a code of rejected.csv, the column, its cell, and a clause for a message."""
-
-    reason: str
-    column: str
-    value: Any
-    detail: str
-
-
-@dataclass(frozen=True)
-class TablePositions:
-    """Positions of N rows.
-
-    Attributes:
-        lat_deg: (N,) latitudes in degrees, NaN where a row states none. They are not checked to be within -90 to 90.
-        lon_deg: (N,) longitudes in degrees.
-        stated: (N,) whether a cell is not empty; it may say "nan".
-        problems: {row index: why its position cannot be read}.
-        columns: {lat: column, lon: column, position: column, ...} of the roles that were used, for messages.
-        geometry: Whether the first choice is a geometry, which has the longitude first.
-        notes: (code, count, detail) of remarks for the user.
-    """
-
-    lat_deg: Float64[np.ndarray, " n"]
-    lon_deg: Float64[np.ndarray, " n"]
-    stated: Bool[np.ndarray, " n"]
-    problems: dict[int, CellProblem]
-    columns: dict[str, str]
-    geometry: bool = False
-    notes: list[tuple[str, int, str]] = field(default_factory=list)
-
-    def column(self, axis: Axis) -> str:
-        """The column of a latitude or longitude, for messages."""
-        return self.columns.get(axis) or self.columns["position"]
 
 
 def read_positions(
@@ -133,7 +55,7 @@ def read_positions(
             cannot be read.
     """
     roles = roles or PositionRoles()
-    reader = _Reader(frame, table, flag, roles)
+    reader = ColumnReader(frame, table, flag, roles)
     lat, lon = columns.get(roles.lat), columns.get(roles.lon)
     if (position := named.get(roles.position) or columns.get(roles.position)) is not None:
         return reader.column_of_positions(position, named=True)
@@ -141,7 +63,7 @@ def read_positions(
         return None if lat is None or lon is None else reader.columns_of_numbers(lat, lon, columns, named=True)
     sources: list[TablePositions | None] = []
     if points is not None:
-        sources.append(_of_points(points, "geometry", ["geometry"] * len(frame)))
+        sources.append(positions_of_points(points, "geometry", ["geometry"] * len(frame)))
     if lat is not None and lon is not None:
         sources.append(reader.columns_of_numbers(lat, lon, columns))
     elif usual and lat is None and lon is None and (both := width_and_length([*map(str, frame.columns)])) is not None:
@@ -154,177 +76,22 @@ def read_positions(
     return _merged(used) if used else None
 
 
-def unread_columns(frame: pd.DataFrame, taken: Sequence[str]) -> str:
-    """Return a sentence on columns that may state positions and were not read; empty without any."""
+def unread_columns(frame: pd.DataFrame, taken: Sequence[str], options: str = "--lat-column and --lon-column") -> str:
+    """Return a sentence on columns that may state positions and were not read; empty without any.
+
+    Args:
+        frame: The table.
+        taken: Columns that have a role.
+        options: The options that name columns.
+    """
     names = position_like([str(column) for column in frame.columns if column not in taken])
     if not names:
         return ""
-    shown = ", ".join(map(repr, names[:8])) + (", ..." if len(names) > 8 else "")
+    shown_names = ", ".join(map(repr, names[:8])) + (", ..." if len(names) > 8 else "")
     return (
-        f" Not read as positions: {shown}; x and y may be pixels or metres. If they are degrees, name them with "
-        "--lat-column and --lon-column."
+        f" Not read as positions: {shown_names}; x and y may be pixels or metres. If they are degrees, name them with "
+        f"{options}."
     )
-
-
-@dataclass(frozen=True)
-class _Reader:
-    frame: pd.DataFrame
-    table: str
-    flag: Callable[[str], str]
-    roles: PositionRoles
-
-    def columns_of_numbers(
-        self, lat: str, lon: str, columns: Mapping[str, str], *, named: bool = False
-    ) -> TablePositions:
-        """Read a column of latitudes and one of longitudes, with columns of letters where there are any."""
-        used, parts = {"lat": lat, "lon": lon}, []
-        axes: tuple[tuple[Axis, str, str, str], ...] = (
-            ("lat", lat, self.roles.lat, self.roles.lat_ref),
-            ("lon", lon, self.roles.lon, self.roles.lon_ref),
-        )
-        for axis, column, role, ref in axes:
-            unit = ""
-            if not named:
-                try:
-                    unit = letter_of_name(column)
-                except UnitError as error:
-                    raise InputError(
-                        f"{self.table}: the column {column!r} is not used as the {NAMES[axis]}: {error}; convert it, "
-                        f"or write {self.option(role, column)} if it is in degrees."
-                    ) from error
-            letters = self.letters(columns.get(ref))
-            if letters is not None:
-                used[f"{axis}_ref"] = columns[ref]
-            unit = unit if unit in LETTERS[axis] else ""
-            numbers = self.plain_numbers(column) if letters is None and not unit else None
-            parts.append(numbers or SignedCoordinates.of(self.angles(column), axis, letters, unit))
-        return self.of_parts(parts, used)
-
-    def option(self, role: str, column: str) -> str:
-        """The option that names a column, for messages."""
-        flag = self.flag(role)
-        return f'{flag}"{column}"' if flag.endswith("=") else f'{flag} "{column}"'
-
-    def plain_numbers(self, column: str) -> SignedCoordinates | None:
-        """Read a column of numbers and decimal text fast; None if it has other cells."""
-        if column not in self.frame:
-            return None
-        values = self.frame[column]
-        if pd.api.types.is_float_dtype(values.dtype):
-            degrees = values.to_numpy(dtype=np.float64, copy=True)
-            return SignedCoordinates(degrees, ~np.isnan(degrees), {})
-        cells = values.tolist()
-        if not all(map(is_plain, cells)):
-            return None
-        stated = np.array([cell is not None and cell != "" for cell in cells], dtype=np.bool_)
-        degrees = np.full(len(cells), np.nan)
-        degrees[stated] = [plain_degrees(cell) for cell in cells if cell is not None and cell != ""]
-        return SignedCoordinates(degrees, stated, {})
-
-    def column_of_positions(self, column: str, *, needed: bool = True, named: bool = False) -> TablePositions | None:
-        """Read a column of geometries or pairs; None without either, or if not needed and its order is not evident."""
-        cells = self.frame[column].tolist() if column in self.frame else []
-        present = [cell for cell in cells if not _blank(cell)][:_SAMPLE]
-        geometries = sum(map(is_geometry, present))
-        name = plain_name(column)
-        if geometries and (2 * geometries > len(present) or name in GEOMETRY_NAMES):
-            points = points_of_cells(cells)
-            if points.stated.any() or named or (needed and name in GEOMETRY_NAMES):
-                if not points.stated.any():
-                    at, detail = next(iter(points.problems.items()))
-                    raise InputError(
-                        f"{self.table}: the column {column!r} has no point that can be read (such as "
-                        f"{str(cells[at])[:40]!r}: {detail}). Write points as WKT or WKB, or name other columns with "
-                        f"{self.flag(self.roles.lat)} and {self.flag(self.roles.lon)}."
-                    )
-                return _of_points(points, column, cells)
-            return None
-        readable = sum(_is_pair(cell) for cell in present)
-        if not named and (name in GEOMETRY_NAMES or 2 * readable <= len(present)):
-            return None
-        return self.pairs(column, cells, needed=needed)
-
-    def pairs(self, column: str, cells: list[Any], *, needed: bool) -> TablePositions | None:
-        """Read a column of coordinate pairs in its evident order."""
-        parsed: list[Pair | AngleError | None] = []
-        for cell in cells:
-            try:
-                parsed.append(parse_pair(cell))
-            except AngleError as error:
-                parsed.append(error)
-        order = order_of_name(column)
-        if any(isinstance(pair, Pair) and pair.order is not None for pair in parsed):
-            # Where some cells state their axes, one that does not is in doubt.
-            doubt = AngleError("it does not say which number is the latitude, as others do")
-            parsed = [
-                pair if not isinstance(pair, Pair) else pair.latitude_first() if pair.order is not None else doubt
-                for pair in parsed
-            ]
-            order = "lat"
-        first = [pair.first if isinstance(pair, Pair) else pair for pair in parsed]
-        second = [pair.second if isinstance(pair, Pair) else pair for pair in parsed]
-        if order is None:
-            sizes = _sizes(first, second)
-            order = _order_by_range(sizes)
-            if order is None and (not needed or (sizes > 180.0).any(axis=1).mean() > 0.5):
-                return None
-        if order is None:
-            example = next(cell for cell in cells if _is_pair(cell))
-            raise InputError(
-                f"{self.table}: the column {column!r} has pairs such as {str(example)[:40]!r}, and which of the two is "
-                f"the latitude is not evident; if it is the first, add {self.option(self.roles.lat, column + '[0]')} "
-                f"{self.option(self.roles.lon, column + '[1]')}, else exchange 0 and 1."
-            )
-        lats, lons = (first, second) if order == "lat" else (second, first)
-        parts = [SignedCoordinates.of(lats, "lat"), SignedCoordinates.of(lons, "lon")]
-        return self.of_parts(parts, {"position": column})
-
-    def angles(self, column: str) -> list[Angle | AngleError | None]:
-        """Read the coordinates of a column, or of one half of a column of pairs that NAME[0] or NAME[1] names."""
-        half = None if column in self.frame else column[-2]
-        cells = self.frame[column if half is None else column[:-3]].tolist()
-        angles: list[Angle | AngleError | None] = []
-        for cell in cells:
-            try:
-                if half is None:
-                    angles.append(parse_angle(cell))
-                else:
-                    pair = parse_pair(cell)
-                    angles.append(None if pair is None else pair.first if half == "0" else pair.second)
-            except AngleError as error:
-                angles.append(error)
-        return angles
-
-    def of_parts(self, parts: Sequence[SignedCoordinates], columns: dict[str, str]) -> TablePositions:
-        """Join a latitude and a longitude of each row."""
-        lat, lon = parts
-        problems = {}
-        for axis, part in (("lon", lon), ("lat", lat)):
-            column = columns.get(axis) or columns["position"]
-            cells = self.frame[column if column in self.frame else column[:-3]]
-            for at, (code, detail) in part.problems.items():
-                cell = shown(cells.iloc[at])
-                detail = detail if cell in detail else f"{detail} (column {column!r} has {cell})"
-                problems[at] = CellProblem(code, column, cells.iloc[at], detail)
-        return TablePositions(lat.degrees, lon.degrees, lat.stated | lon.stated, problems, columns)
-
-    def letters(self, column: str | None) -> list[str] | None:
-        """Read a column of N, S, E and W; None if there is none, or it is empty or of numbers only."""
-        if column is None:
-            return None
-        letters = [letter_of(cell) for cell in self.frame[column].tolist()]
-        written = [cell for cell, letter in zip(self.frame[column].tolist(), letters, strict=True) if letter]
-        return letters if any(any(c.isalpha() for c in str(cell)) for cell in written) else None
-
-
-def _of_points(points: Points, column: str, cells: Sequence[Any]) -> TablePositions:
-    problems = {
-        at: CellProblem("geometry-not-a-point", column, str(cells[at])[:60], f"its geometry cannot be used: {detail}")
-        for at, detail in points.problems.items()
-    }
-    stated = points.stated.copy()
-    stated[[*problems]] = True
-    return TablePositions(points.lat_deg, points.lon_deg, stated, problems, {"position": column}, geometry=True)
 
 
 def _merged(sources: Sequence[TablePositions]) -> TablePositions:
@@ -347,33 +114,3 @@ def _merged(sources: Sequence[TablePositions]) -> TablePositions:
             problems.update({at: problem for at, problem in source.problems.items() if filled[at]})
             notes.append(("position-filled", int(filled.sum()), f"{before} is empty; the position is that of {name}."))
     return replace(first, lat_deg=lat, lon_deg=lon, stated=stated, problems=problems, notes=notes)
-
-
-def _sizes(first: Sequence[Any], second: Sequence[Any]) -> Float64[np.ndarray, "n 2"]:
-    """The absolute values of the pairs that could be read."""
-    pairs = [
-        (abs(a.degrees), abs(b.degrees))
-        for a, b in zip(first, second, strict=True)
-        if isinstance(a, Angle) and isinstance(b, Angle)
-    ]
-    return np.array(pairs, dtype=np.float64).reshape(-1, 2)
-
-
-def _order_by_range(sizes: Float64[np.ndarray, "n 2"]) -> Axis | None:
-    beyond = ((sizes > 90.0) & (sizes <= 180.0)).mean(axis=0)
-    if beyond[0] == 0.0 and beyond[1] >= _ORDER_SHARE:
-        return "lat"
-    return "lon" if beyond[1] == 0.0 and beyond[0] >= _ORDER_SHARE else None
-
-
-def _is_pair(cell: Any) -> bool:
-    try:
-        return parse_pair(cell) is not None
-    except AngleError:
-        return False
-
-
-def _blank(cell: Any) -> bool:
-    if isinstance(cell, str):
-        return not cell.strip()
-    return cell is None or (isinstance(cell, (float, np.floating)) and bool(np.isnan(cell)))

@@ -12,7 +12,7 @@ import pandas as pd
 from swclip.errors import InputError
 from swclip.ingest.columns import flag_of
 from swclip.ingest.geometry import Points
-from swclip.ingest.positions import TablePositions
+from swclip.ingest.position_columns import TablePositions
 from swclip.ingest.rejections import Rejection
 
 KINDS = "a folder, or a .csv, .tsv, .parquet, .geoparquet or .geojson file"

@@ -11,7 +11,7 @@ import numpy as np
 from swclip.geo.coordinates import position_problem
 from swclip.geo.distance import haversine_m
 from swclip.ingest.file_names import cell_problem, empty_cell, file_of_name, name_in_cell, stated_name, utf8_problem
-from swclip.ingest.positions import TablePositions
+from swclip.ingest.position_columns import TablePositions
 from swclip.ingest.rejections import Ledger, Rejection, Row, shown
 from swclip.ingest.source_table import SourceTable
 from swclip.ingest.swapped_coordinates import check_not_swapped
@@ -66,7 +66,7 @@ def position_rejection(row: Row, positions: TablePositions | None) -> Rejection 
     detail = f"{problem.detail}."
     if problem.reason == "coordinate-missing":
         detail = "neither the table nor EXIF states a position."
-    elif problem.reason == "coordinate-nan":
+    elif problem.reason == "coordinate-nan" and (math.isnan(row.lat_deg or 0.0) or math.isnan(row.lon_deg or 0.0)):
         detail = "latitude or longitude is NaN (not a number), and EXIF states no position."
     value = row.lat_deg if problem.axis == "lat" else row.lon_deg
     return Rejection(row.row, row.image, problem.reason, detail, column, value)

@@ -24,7 +24,7 @@ from swclip.data.split_files import report_leakage
 from swclip.data.splits import Splits, leakage_path
 from swclip.errors import InputError
 from swclip.ingest.folders import PHOTOGRAPH_SUFFIXES, LeftOut, files_below
-from swclip.ingest.positions import TablePositions
+from swclip.ingest.position_columns import TablePositions
 from swclip.ingest.rejections import Rejection
 from swclip.ingest.source_table import SourceTable
 from swclip.ingest.vpr_names import PlaceNameError, parse_name
