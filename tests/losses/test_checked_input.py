@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from swclip.errors import InputError
 from swclip.geo.distance import haversine_m
 from swclip.losses.checked_input import (
-    check_pair,
     checked_accuracies,
     checked_bandwidth_scale,
     checked_embeddings,
     checked_logit_scale,
+    checked_pair,
     checked_positions,
     checked_region_ids,
     rounding_m,
@@ -152,7 +152,7 @@ def test_invalid_embeddings_are_refused(rows, message, normalize):
 
 def test_a_pair_of_different_shapes_is_refused():
     with pytest.raises(InputError, match=r"\(4, 3\) and location_embeddings \(5, 3\)"):
-        check_pair(torch.ones(4, 3), torch.ones(5, 3))
+        checked_pair(torch.ones(4, 3), torch.ones(5, 3), True)
 
 
 def test_accuracies():

@@ -36,12 +36,12 @@ from swclip.losses.hierarchy import HierarchyConfig, hierarchy_loss
 from swclip.losses.image_geography import ImageGeographyConfig, image_geography_loss
 from swclip.losses.memory_bank import QueuedLocations, queued_targets
 from swclip.losses.modalities import ModalitiesConfig, Modality
-from swclip.losses.module import SpatialContrastiveLoss, SWCLIPLoss
 from swclip.losses.neighbourhood import NeighbourhoodConfig, NeighbourhoodConsistencyLoss, neighbourhood_loss
 from swclip.losses.objective import Objective, ObjectiveConfig
 from swclip.losses.rank_n_contrast import RankNContrastConfig, rank_n_contrast_loss
 from swclip.losses.robust_weights import RobustConfig, robust_weights
-from swclip.losses.spatial_contrastive import spatial_contrastive_loss
+from swclip.losses.spatial_contrastive import SpatialContrastiveLoss, spatial_contrastive_loss
+from swclip.losses.sw_clip import SWCLIPLoss
 from swclip.losses.targets import TargetConfig, pair_weights, pairwise_distance_m, soft_targets
 
 __all__ = [

@@ -61,17 +61,20 @@ def checked_embeddings(rows: Tensor, name: str, normalize: bool) -> Float[Tensor
         return rows
 
 
-def check_pair(image: Tensor, location: Tensor) -> None:
-    """Refuse image and location embeddings that do not correspond row by row.
+def checked_pair(image: Tensor, location: Tensor, normalize: bool) -> tuple[Tensor, Tensor]:
+    """Check the embeddings of photographs and of their positions, as `checked_embeddings` does.
 
     Raises:
-        InputError: The numbers of rows or of dimensions differ.
+        InputError: One is invalid, or the numbers of rows or of dimensions differ.
     """
+    image = checked_embeddings(image, "image_embeddings", normalize)
+    location = checked_embeddings(location, "location_embeddings", normalize)
     if image.shape != location.shape:
         raise InputError(
             f"image_embeddings has shape {tuple(image.shape)} and location_embeddings {tuple(location.shape)}; "
             "row i of both belongs to photograph i, in the same number of dimensions."
         )
+    return image, location
 
 
 def checked_positions(positions_deg: ArrayLike | Tensor, count: int) -> Float64[Tensor, "b 2"]:

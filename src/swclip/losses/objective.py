@@ -21,11 +21,10 @@ from swclip.losses.hierarchy import HierarchyConfig, hierarchy_terms
 from swclip.losses.image_geography import ImageGeographyConfig, image_geography_terms
 from swclip.losses.memory_bank import QueuedLocations
 from swclip.losses.modalities import ModalitiesConfig, Modality, modalities_term
-from swclip.losses.module import SpatialContrastiveLoss
 from swclip.losses.neighbourhood import NeighbourhoodConfig, NeighbourhoodConsistencyLoss, ratio_of_sums
 from swclip.losses.rank_n_contrast import RankNContrastConfig, rank_n_contrast_terms
 from swclip.losses.robust_weights import RobustConfig, robust_weights, trusted_divergence, weighted_mean
-from swclip.losses.spatial_contrastive import mean_of_directions
+from swclip.losses.spatial_contrastive import SpatialContrastiveLoss, mean_of_directions
 from swclip.losses.targets import TargetConfig
 
 
