@@ -51,6 +51,17 @@ def trained(town: Path, config: TrainingConfig, tmp_path_factory: pytest.TempPat
     return folder
 
 
+def test_split_counts_images_and_shows_a_bar_for_each_step(town: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[tuple[int, int]] = []
+    count = len(swclip.read_manifest(town))
+    swclip.split(town, "known-places", hold_out="place", progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(done + 1, count) for done in range(count)]
+    swclip.split(town, "known-places", hold_out="place", progress=True)
+    shown = capsys.readouterr().err
+    assert "Reading images" in shown
+    assert "Comparing queries" in shown
+
+
 def test_synth_shows_a_progress_bar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = swclip.synth(tmp_path / "cities", cities=1, photos_per_city=4, size_px=32, progress=True)
     assert len(manifest) == 4

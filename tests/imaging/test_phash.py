@@ -139,3 +139,17 @@ def test_rejects_impossible_distances(bits: int) -> None:
 def test_hash_of_uniform_pictures() -> None:
     assert perceptual_hash(Image.new("RGB", (50, 50), "white")) == perceptual_hash(Image.new("RGB", (90, 50), "grey"))
     assert phash.HASH_BITS == 64
+
+
+def test_an_interruption_leaves_the_other_photographs_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene(0, 32).save(tmp_path / "one.png")
+    read: list[object] = []
+    monkeypatch.setattr(phash, "_hash_one", lambda path: read.append(path) or (0, ""))
+
+    def stop(done: int, total: int) -> None:
+        assert total == 5_000
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        hash_photographs([tmp_path / "one.png"] * 5_000, workers=2, progress=stop)
+    assert 1 <= len(read) <= 8 * 2 + 1

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from swclip.data.splits import Splits
     from swclip.ingest.columns import ColumnNames
     from swclip.ingest.prepare import Layout, PrepareResult
+    from swclip.progress import Steps
 
 Progress = bool | Callable[[int, int], None] | None
 
@@ -163,13 +164,14 @@ def split(
         InputError: There are too few cities, blocks or places, or the city does not exist.
     """
     from swclip.data.split_files import split_manifest
+    from swclip.progress import step_progress
 
     options: dict[str, Any] = {
         "block_m": block_m, "buffer_m": buffer_m, "query_share": query_share, "val_share": val_share, "seed": seed,
         "hold_out": hold_out, "gallery": gallery, "city": city, "picture_hash": picture_hash,
         "near_duplicate_bits": near_duplicate_bits,
     }  # fmt: skip
-    with count_progress(progress if picture_hash else None, "Comparing pictures") as report:
+    with step_progress(_picture_steps(progress)) as report:
         return split_manifest(as_manifest(manifest), protocol, out, progress=report, **options)
 
 
@@ -189,6 +191,16 @@ def split_each_city(
         InputError: There are fewer than two cities.
     """
     from swclip.data.split_files import split_each_city as split_cities
+    from swclip.progress import step_progress
 
-    with count_progress(progress if options.get("picture_hash", True) else None, "Comparing pictures") as report:
+    with step_progress(_picture_steps(progress)) as report:
         return split_cities(as_manifest(manifest), out, progress=report, **options)
+
+
+def _picture_steps(progress: Progress) -> bool | Steps | None:
+    """The steps of `split`: bars show all of them, a callback is called for the photographs that were read."""
+    from swclip.data.split_files import READING
+
+    if progress is None or isinstance(progress, bool):
+        return progress
+    return lambda step, done, total: progress(done, total) if step == READING else None

@@ -7,6 +7,7 @@ candidates; the training side of the validation queries is `train`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from swclip.data.splits import SPLIT_NAMES, QuerySplit, Splits, candidates_for, 
 from swclip.geo.distance import haversine_m
 from swclip.geo.neighbours import SphereIndex, distinct_rows, nearest_m
 from swclip.imaging.phash import HASH_BITS, PictureHashes, check_bits, near_duplicates
+from swclip.progress import Count, Steps
 
 WITHIN_M = (5, 10, 25, 50)
 NEAR_DUPLICATE_BITS = 6
@@ -27,6 +29,7 @@ NEAR_DUPLICATE_BITS = 6
 SAME_DRIVE_RADIUS_M = 25.0
 SAME_DRIVE_S = 600.0
 _EXAMPLES = 20
+_COMPARING: dict[str, str] = {"query": "Comparing queries", "val": "Comparing validation queries"}
 _TRAINING_SIDE: dict[str, tuple[str, ...]] = {"val": ("train",), "query": ("train", "val")}
 
 
@@ -36,6 +39,7 @@ def leakage_report(
     hashes: PictureHashes | None = None,
     *,
     near_duplicate_bits: int = NEAR_DUPLICATE_BITS,
+    progress: Steps | None = None,
 ) -> dict[str, Any]:
     """Measure what the queries, and the validation queries, share with their training side.
 
@@ -44,6 +48,7 @@ def leakage_report(
         splits: Their splits.
         hashes: Hashes of the manifest's photographs, in its order; None skips the pictures, which the report states.
         near_duplicate_bits: The largest Hamming distance of a near-duplicate, in bits of 64.
+        progress: Called with (step, done, total) of the comparison of hashes.
 
     Returns:
         A report for JSON: protocol, query and val (each with n, n_training, nearest_training_m, within_m,
@@ -79,7 +84,8 @@ def leakage_report(
         part["candidates"] = _candidates(manifest, query_rows, candidates_for(splits, name))
         part["near_duplicates"] = part["exact_duplicates"] = None
         if hashes is not None:
-            part["near_duplicates"] = _near(manifest, query_rows, training, hashes, near_duplicate_bits)
+            count = None if progress is None else partial(progress, _COMPARING[name])
+            part["near_duplicates"] = _near(manifest, query_rows, training, hashes, near_duplicate_bits, count)
             part["exact_duplicates"] = _exact(manifest, query_rows, training, hashes)
         report[name] = part
     report["pictures"] = _pictures(manifest, hashes, near_duplicate_bits)
@@ -280,9 +286,10 @@ def _near(
     training: Int64[np.ndarray, " t"],
     hashes: PictureHashes,
     max_bits: int,
+    progress: Count | None,
 ) -> dict[str, Any]:
     left, right = query_rows[hashes.readable[query_rows]], training[hashes.readable[training]]
-    near = near_duplicates(hashes.perceptual[left], hashes.perceptual[right], max_bits)
+    near = near_duplicates(hashes.perceptual[left], hashes.perceptual[right], max_bits, progress=progress)
     matched = np.flatnonzero(near.count > 0)
     best = matched[np.argsort(near.bits[matched], kind="stable")[:_EXAMPLES]]
     return {

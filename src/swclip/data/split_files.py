@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ from swclip.data.splits import Splits, leakage_path
 from swclip.errors import ConfigError
 from swclip.files import file_stem, write_json
 from swclip.imaging.phash import PictureHashes, check_bits, hash_photographs
+from swclip.progress import Count, Steps
 
-Progress = Callable[[int, int], None]
+READING = "Reading images"
+"""The step of `progress` that counts photographs; the others count the work of comparing their hashes."""
 
 
 def split_manifest(
@@ -27,7 +29,7 @@ def split_manifest(
     *,
     picture_hash: bool = True,
     near_duplicate_bits: int = 6,
-    progress: Progress | None = None,
+    progress: Steps | None = None,
     **options: Any,
 ) -> Splits:
     """Split a manifest, and report what queries and training share.
@@ -38,7 +40,7 @@ def split_manifest(
         out: The Parquet file, or the folder for splits.parquet; None leaves the splits in memory.
         picture_hash: Compare the pictures for the leakage report.
         near_duplicate_bits: Pictures whose perceptual hashes differ in at most this many bits are near-duplicates.
-        progress: Called with (done, total) pictures.
+        progress: Called with (step, done, total); `READING` counts pictures.
         **options: The other fields of `SplitConfig`.
 
     Returns:
@@ -50,8 +52,8 @@ def split_manifest(
     """
     check_bits(near_duplicate_bits)
     draft = split(manifest, protocol, **options)
-    hashes = hash_photographs(manifest.image_paths, progress=progress) if picture_hash else None
-    return report_leakage(draft, manifest, out, hashes, near_duplicate_bits=near_duplicate_bits)
+    hashes = _hashes(manifest, progress) if picture_hash else None
+    return report_leakage(draft, manifest, out, hashes, near_duplicate_bits=near_duplicate_bits, progress=progress)
 
 
 def split_each_city(
@@ -60,7 +62,7 @@ def split_each_city(
     *,
     picture_hash: bool = True,
     near_duplicate_bits: int = 6,
-    progress: Progress | None = None,
+    progress: Steps | None = None,
     **options: Any,
 ) -> list[Splits]:
     """Hold out each city in turn (protocol new-city); each has a file named after it.
@@ -70,7 +72,7 @@ def split_each_city(
         out: The folder for the files.
         picture_hash: As in `split_manifest`.
         near_duplicate_bits: As in `split_manifest`.
-        progress: Called with (done, total) pictures.
+        progress: Called with (step, done, total); `READING` counts pictures.
         **options: The other fields of `SplitConfig`, without `city`.
 
     Returns:
@@ -88,9 +90,9 @@ def split_each_city(
         target: split(manifest, "new-city", city=city, **options)
         for city, target in _file_of_city(manifest, folder).items()
     }
-    hashes = hash_photographs(manifest.image_paths, progress=progress) if picture_hash else None
+    hashes = _hashes(manifest, progress) if picture_hash else None
     return [
-        report_leakage(draft, manifest, target, hashes, near_duplicate_bits=near_duplicate_bits)
+        report_leakage(draft, manifest, target, hashes, near_duplicate_bits=near_duplicate_bits, progress=progress)
         for target, draft in drafts.items()
     ]
 
@@ -102,6 +104,7 @@ def report_leakage(
     hashes: PictureHashes | None = None,
     *,
     near_duplicate_bits: int = 6,
+    progress: Steps | None = None,
 ) -> Splits:
     """Add the leakage report to a draft, and write both if a file is given.
 
@@ -111,20 +114,25 @@ def report_leakage(
         out: The Parquet file, or the folder for splits.parquet; None writes nothing.
         hashes: Perceptual hashes of the manifest's pictures; None where they were not compared.
         near_duplicate_bits: As in `split_manifest`.
+        progress: As in `split_manifest`.
 
     Returns:
         The splits with their `leakage`.
     """
+    options: dict[str, Any] = {"near_duplicate_bits": near_duplicate_bits, "progress": progress}
     if out is None:
         splits = draft.in_memory()
-        return replace(
-            splits, leakage=leakage_report(manifest, splits, hashes, near_duplicate_bits=near_duplicate_bits)
-        )
+        return replace(splits, leakage=leakage_report(manifest, splits, hashes, **options))
     leakage_path(out).unlink(missing_ok=True)  # a report of earlier splits must not remain beside these
     splits = draft.write(out)
-    report = leakage_report(manifest, splits, hashes, near_duplicate_bits=near_duplicate_bits)
+    report = leakage_report(manifest, splits, hashes, **options)
     write_json(leakage_path(splits.path), report)
     return replace(splits, leakage=report)
+
+
+def _hashes(manifest: Manifest, progress: Steps | None) -> PictureHashes:
+    count: Count | None = None if progress is None else partial(progress, READING)
+    return hash_photographs(manifest.image_paths, progress=count)
 
 
 def _file_of_city(manifest: Manifest, folder: Path) -> dict[str | None, Path]:

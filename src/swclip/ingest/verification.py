@@ -69,10 +69,10 @@ def verify_photograph(path: Path, max_pixels: int) -> Verdict:
 
 def sidecar_path(path: Path) -> Path | None:
     """Return the XMP sidecar file of a photograph: IMG.jpg.xmp or IMG.xmp for IMG.jpg; None if there is none."""
-    for name in (f"{path.name}.xmp", f"{path.stem}.xmp", f"{path.name}.XMP", f"{path.stem}.XMP"):
-        beside = path.with_name(name)
-        if beside != path and os.path.lexists(beside):
-            return beside
+    whole, stem = str(path), os.path.splitext(path)[0]
+    for name in (f"{whole}.xmp", f"{stem}.xmp", f"{whole}.XMP", f"{stem}.XMP"):
+        if name != whole and os.path.lexists(name):
+            return Path(name)
     return None
 
 
@@ -133,7 +133,8 @@ class WorkFile:
         identity = _identity(path)
         if verdict.reason is not None or identity is None:
             return
-        line = {"file": identity, "sha256": verdict.sha256, "exif": asdict(verdict.exif)}
+        facts = {} if verdict.exif == ExifFacts() else asdict(verdict.exif)
+        line = {"file": identity, "sha256": verdict.sha256, "exif": facts}
         try:
             self._stream.write(json.dumps(line) + "\n")
         except OSError as error:
