@@ -40,6 +40,7 @@ def problem(response: httpx.Response, kind: str) -> ProblemDetail:
         ({"prior": "{}"}, "prior", "must be a GeoJSON"),
         ({"near_lat_deg": "5"}, "request", "must be used together"),
         ({"near_lat_deg": "95", "near_lon_deg": "0", "near_radius_m": "10"}, "near_lat_deg", "90"),
+        ({"near_lat_deg": "0", "near_lon_deg": "0", "near_radius_m": "10"}, "near_lat_deg", "devices write"),
         ({"near_lat_deg": "5", "near_lon_deg": "0", "near_radius_m": "0"}, "near_radius_m", "greater than 0"),
         ({"near_lat_deg": "5", "near_lon_deg": "inf", "near_radius_m": "1"}, "near_lon_deg", ""),
     ],

@@ -88,10 +88,8 @@ def unread_columns(frame: pd.DataFrame, taken: Sequence[str], options: str = "--
     if not names:
         return ""
     shown_names = ", ".join(map(repr, names[:8])) + (", ..." if len(names) > 8 else "")
-    return (
-        f" Not read as positions: {shown_names}; x and y may be pixels or metres. If they are degrees, name them with "
-        f"{options}."
-    )
+    doubt = "; x and y may be pixels or metres" if {"x", "y"} & {name.casefold() for name in names} else ""
+    return f" Not read as positions: {shown_names}{doubt}. If they are degrees, name them with {options}."
 
 
 def _merged(sources: Sequence[TablePositions]) -> TablePositions:

@@ -139,7 +139,11 @@ def _source_table(raw: RawTable, folder: Path, column_names: ColumnNames) -> Sou
         raw.frame, columns, named, table=raw.name, flag=flag_of, points=raw.points, taken=[*columns.values()]
     )
     unread = ""
-    if positions is None:
+    if positions is not None:
+        columns.update(
+            {role: name for role, name in positions.columns.items() if role != "position" and name in header}
+        )
+    else:
         check_both_coordinates(columns, header, raw.name)
         unread = unread_columns(raw.frame, [*columns.values()])
     notes = raw.notes + drop_implausible_roles(columns, raw.frame, column_names)
