@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from swclip.errors import ConfigError
 
@@ -65,10 +66,15 @@ def structure(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
     try:
         return TypeAdapter(kind).validate_python(dict(values))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        key, first = first_error(error)
         message = f"{_lead(where)}{key} = {first['input']!r}: {first['msg']}."
         raise ConfigError(message) from error
+
+
+def first_error(error: ValidationError) -> tuple[str, ErrorDetails]:
+    """The first error of a validation: its key, with dots, and its details."""
+    first = error.errors()[0]
+    return ".".join(str(part) for part in first["loc"]), first
 
 
 def without_none(values: Mapping[str, Any]) -> dict[str, Any]:

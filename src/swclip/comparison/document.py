@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from swclip.comparison.mean_report import MeanReport
 from swclip.errors import ArtefactError
@@ -216,9 +216,4 @@ def read_document(path: str | os.PathLike[str]) -> ComparisonDocument:
             f"{where}: a comparison of version {version}, and this swclip reads {COMPARISON_VERSION}; compare again, "
             "or use the swclip that wrote it."
         )
-    try:
-        return ComparisonDocument.model_validate(document)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ArtefactError(f"{where}: {key}: {first['msg']}; compare again.") from error
+    return ComparisonDocument.of_json(document, where, "compare again")

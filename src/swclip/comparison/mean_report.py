@@ -15,6 +15,7 @@ from swclip.metrics.baselines import Baselines
 from swclip.metrics.calibration import RegionAreas
 from swclip.metrics.error_report import DistrictErrors, Intervals
 from swclip.metrics.parts import ByK, ByRadius, Errors, Figures, Number, Part, Range, Share
+from swclip.structure import first_error
 
 Json = dict[str, Any]
 """A part whose figures are not compared: JSON, averaged as `averaged` does."""
@@ -167,7 +168,7 @@ class MeanReport(Part):
         try:
             return cls.model_validate({**mean, "intervals": intervals, **seeds})
         except ValidationError as error:
-            key = ".".join(str(part) for part in error.errors()[0]["loc"])
+            key, _ = first_error(error)
             raise MismatchError(
                 f"the reports of one system differ in {key}, which all of its seeds share; evaluate all with one "
                 "version of swclip, or give them different names."

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, WithJsonSchema
+from pydantic import Field, WithJsonSchema
 
 from swclip.errors import ArtefactError
 from swclip.files import read_json
@@ -155,18 +155,7 @@ def report_of(document: Any, where: str = "report.json", versions: Sequence[Vers
         ArtefactError: A key is missing, unknown or of another type, or the version is not accepted.
     """
     check_version(document, where, versions)
-    try:
-        return Report.model_validate(document)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "missing":
-            raise ArtefactError(f"{where}: {key!r} is missing, so the report is incomplete; evaluate again.") from error
-        if first["type"] == "extra_forbidden":
-            raise ArtefactError(
-                f"{where}: this swclip does not know the key {key!r}; use the swclip that wrote it, or evaluate again."
-            ) from error
-        raise ArtefactError(f"{where}: {key}: {first['msg']}; evaluate again.") from error
+    return Report.of_json(document, where, "evaluate again")
 
 
 def check_version(document: Any, where: str, versions: Sequence[Version]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 from numpy.typing import ArrayLike
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
+from swclip.errors import ArtefactError
 from swclip.metrics.localization_error import accuracy_within, error_statistics
+from swclip.structure import first_error
 
 Number = Annotated[int | float, WithJsonSchema({"type": "number"})]
 """A count, or a mean of counts; an integer stays an integer in JSON."""
@@ -23,6 +25,30 @@ class Part(BaseModel):
     """A part of a report: unknown keys and other types are rejected, and instances are immutable."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @classmethod
+    def of_json(cls, document: Any, where: str, again: str) -> Self:
+        """Validate a JSON document.
+
+        Args:
+            document: The parsed JSON.
+            where: Name of the file in messages.
+            again: What to do about an invalid file, such as "evaluate again".
+
+        Raises:
+            ArtefactError: A key is missing, unknown or of another type.
+        """
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            key, first = first_error(error)
+            if first["type"] == "missing":
+                message = f"{key!r} is missing, so the file is incomplete; {again}."
+            elif first["type"] == "extra_forbidden":
+                message = f"this swclip does not know the key {key!r}; use the swclip that wrote it, or {again}."
+            else:
+                message = f"{key}: {first['msg']}; {again}."
+            raise ArtefactError(f"{where}: {message}") from error
 
 
 class Errors(Part):
