@@ -1,4 +1,4 @@
-"""Slots, the queue and rate limits."""
+"""Slots, the queue, rate limits and API keys."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import time
 
 import pytest
 
-from swclip.web.admission import Admission, RateLimiter
+from swclip.errors import ConfigError
+from swclip.web.admission import VARIABLE, Admission, Keys, RateLimiter, client_name
 from swclip.web.problems import Problem
+
+ONE, OTHER = "correct-horse-battery", "staple-correct-horse"
 
 
 def test_requests_get_slots_then_wait_then_are_refused() -> None:
@@ -77,3 +80,35 @@ def test_zero_rate_is_no_limit_and_old_clients_are_forgotten() -> None:
         free.check("a")
         counted.check(str(number))
     assert len(counted._tokens) == 10_000
+
+
+def test_keys_are_read_from_the_environment() -> None:
+    keys = Keys.from_environment({VARIABLE: f" {ONE} ,{OTHER},"})
+    assert len(keys) == 2
+    assert keys.accepts(ONE)
+    assert keys.accepts(OTHER)
+    for wrong in (None, "", ONE[:-1], ONE + "x", ONE.upper(), f"{ONE},{OTHER}", "é" * 20):
+        assert not keys.accepts(wrong)
+
+
+def test_without_keys_all_requests_are_accepted() -> None:
+    keys = Keys.from_environment({})
+    assert len(keys) == 0
+    assert keys.accepts(None)
+    assert keys.accepts("anything")
+
+
+@pytest.mark.parametrize(
+    "text", ["", " , ", "short", f"{ONE},short", "with-ünicode-characters", "tab\tin-the-middle-of-it"]
+)
+def test_invalid_keys_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        Keys.from_environment({VARIABLE: text})
+    assert "short" not in str(refused.value).replace("shorter", "")  # no key in the message
+
+
+def test_clients_are_identified_by_a_digest_of_their_key() -> None:
+    assert ONE not in client_name(ONE, "10.0.0.1")
+    assert client_name(ONE, "10.0.0.1") == client_name(ONE, "10.0.0.2") != client_name(OTHER, "10.0.0.1")
+    assert client_name(None, "10.0.0.1") == "address 10.0.0.1"
+    assert client_name(None, "2001:db8::1") == client_name(None, "2001:db8::2") != client_name(None, "2001:db8:0:1::1")

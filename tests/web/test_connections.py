@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -105,22 +105,32 @@ def test_requests_in_work_are_not_replaced(
         assert probe(served.address) == 200
 
 
-@pytest.fixture(scope="module")
-def small_process() -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server of one route in a process that may open 96 files, with its address."""
+@contextmanager
+def small_process(timeout_s: float = 30.0) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server without a gallery in a process that may open 96 files, with its address."""
     program = Path(__file__).parents[1] / "fixtures" / "small_server.py"
-    process = subprocess.Popen(
-        [sys.executable, str(program), "96"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, str(program), "96", str(timeout_s)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with process:
         assert process.stdout is not None
-        yield process, process.stdout.readline().strip()
-        process.kill()
+        try:
+            yield process, process.stdout.readline().strip()
+        finally:
+            process.kill()
 
 
-def test_silent_connections_beyond_the_descriptors(small_process: tuple[subprocess.Popen[str], str]) -> None:
-    process, address = small_process
-    with ExitStack() as stack:
+def test_process_whose_event_loop_is_blocked_ends() -> None:
+    with small_process(timeout_s=0.5) as (process, address), connect(address) as connection:
+        connection.sendall(PROBE.replace(b"/healthz", b"/block"))
+        time.sleep(0.3)
+        process.terminate()
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert errors == "the service did not stop in time (--timeout-s), and is ended.\n"
+
+
+def test_silent_connections_beyond_the_descriptors() -> None:
+    with small_process() as (process, address), ExitStack() as stack:
         for _ in range(200):
             stack.enter_context(connect(address)).sendall(PROBE[:12])
         time.sleep(0.6)
@@ -129,11 +139,11 @@ def test_silent_connections_beyond_the_descriptors(small_process: tuple[subproce
         with connect(address) as control:
             control.sendall(PROBE.replace(b"/healthz", b"/exhaust"))
             assert b"open" in b"".join(iter(lambda: control.recv(4096), b""))
-        for _ in range(3):
+        for _ in range(2):  # after a second, asyncio tries again
             stack.enter_context(connect(address)).sendall(PROBE)
-            time.sleep(1.0)
-    process.terminate()
-    _, errors = process.communicate(timeout=30)
+            time.sleep(0.7)
+        process.terminate()
+        _, errors = process.communicate(timeout=30)
     assert errors.count("connections cannot be accepted (Too many open files)") == 1
     assert len(errors.splitlines()) < 4, errors
 
