@@ -14,7 +14,16 @@ from pathlib import Path
 import pytest
 
 from swclip.errors import ArtefactError, DiskFullError, InputError
-from swclip.files import atomic_file, atomic_folder, read_json, sha256_of_file, write_json
+from swclip.files import (
+    atomic_file,
+    atomic_folder,
+    check_replaceable,
+    read_json,
+    remove_all_remains,
+    remove_remains,
+    sha256_of_file,
+    write_json,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -33,8 +42,8 @@ def umask(mask: int) -> Iterator[None]:
 def test_file_appears_when_complete(tmp_path: Path) -> None:
     target = tmp_path / "new" / "folder" / "table.parquet"
     with atomic_file(target) as temporary:
-        assert temporary.parent == target.parent, "renaming needs the same file system"
-        assert temporary.suffix == ".parquet", "some writers choose the format by the suffix"
+        assert temporary.parent.parent == target.parent, "renaming needs the same file system"
+        assert temporary.name == "table.parquet", "some writers choose the format by the suffix"
         temporary.write_text("whole")
         assert not target.exists()
     assert target.read_text() == "whole"
@@ -93,8 +102,7 @@ def test_disk_full_before_the_first_byte(tmp_path: Path, monkeypatch: pytest.Mon
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("tempfile.mkstemp", full)
-    monkeypatch.setattr("tempfile.mkdtemp", full)
+    monkeypatch.setattr("os.mkdir", full)
     with pytest.raises(DiskFullError, match=r"a\.txt"), atomic_file(tmp_path / "a.txt"):
         pytest.fail("nothing can be written")
     with pytest.raises(DiskFullError, match=r"run"), atomic_folder(tmp_path / "run", "model"):
@@ -157,18 +165,118 @@ def test_interrupt_leaves_no_files(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-def test_killed_writer_keeps_the_old_file(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("before")
-    code = (
-        "import os, signal, sys\n"
-        "from swclip.files import atomic_file\n"
-        "with atomic_file(sys.argv[1]) as beside:\n"
-        "    beside.write_text('half')\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.txt")], check=False)
+_PROCESS = """
+import os, signal, sys
+from pathlib import Path
+from swclip.files import atomic_file, atomic_folder
+
+kind, target, after = sys.argv[1:]
+if after == "swap":  # killed when the old folder is moved aside
+    replace = Path.replace
+    def killed(self, other):
+        replace(self, other)
+        os.kill(os.getpid(), signal.SIGKILL)
+    Path.replace = killed
+with (atomic_file(target) if kind == "file" else atomic_folder(target, "model")) as beside:
+    (beside if kind == "file" else beside / "model").write_text(after)
+    if after == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if after == "wait":
+        print("writing", flush=True)
+        sys.stdin.readline()
+"""
+
+
+def _killed(kind: str, target: Path, after: str = "kill") -> None:
+    done = subprocess.run([sys.executable, "-c", _PROCESS, kind, str(target), after], check=False)
     assert done.returncode == -9
-    assert (tmp_path / "a.txt").read_text() == "before"
+
+
+def _write(kind: str, target: Path, text: str) -> None:
+    with atomic_file(target) if kind == "file" else atomic_folder(target, "model") as beside:
+        (beside if kind == "file" else beside / "model").write_text(text)
+
+
+def _read(kind: str, target: Path) -> str:
+    return (target if kind == "file" else target / "model").read_text()
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_remains_of_a_killed_writer_go_with_the_next_write(tmp_path: Path, kind: str) -> None:
+    target = tmp_path / "a.b"
+    _write(kind, target, "before")
+    _killed(kind, target)
+    assert _read(kind, target) == "before"
+    assert names(tmp_path) == [".a.b.swclip-1", "a.b"]
+    _write(kind, tmp_path / "a", "another target")
+    assert names(tmp_path) == [".a.b.swclip-1", "a", "a.b"]
+    _write(kind, target, "after")
+    assert _read(kind, target) == "after"
+    assert names(tmp_path) == ["a", "a.b"]
+
+
+def test_remains_go_before_the_computation(tmp_path: Path) -> None:
+    _killed("folder", tmp_path / "gallery")
+    assert names(tmp_path) == [".gallery.swclip-1"]
+    check_replaceable(tmp_path / "gallery", "model")
+    assert names(tmp_path) == []
+
+
+def test_folder_that_was_moved_aside_by_a_killed_writer_is_moved_back(tmp_path: Path) -> None:
+    target = tmp_path / "gallery"
+    _write("folder", target, "before")
+    _killed("folder", target, "swap")
+    assert not target.exists()
+    check_replaceable(target, "model")
+    assert _read("folder", target) == "before"
+    assert names(tmp_path) == ["gallery"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_a_running_process_writes_is_kept(tmp_path: Path, kind: str) -> None:
+    target, pipe = tmp_path / "a", subprocess.PIPE
+    command = [sys.executable, "-c", _PROCESS, kind, str(target), "wait"]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "writing\n"
+        remove_remains(target)
+        remove_all_remains(tmp_path)
+        _write(kind, target, "second")  # beside the first
+        assert _read(kind, target) == "second"
+        assert names(tmp_path) == [".a.swclip-1", "a"]
+        process.communicate("go on\n")
+    assert process.returncode == 0
+    assert _read(kind, target) == "wait"
+    assert names(tmp_path) == ["a"]
+
+
+def test_remains_of_all_targets_go(tmp_path: Path) -> None:
+    (tmp_path / ".hidden").mkdir()
+    _killed("file", tmp_path / "a")
+    _killed("folder", tmp_path / "b")
+    remove_all_remains(tmp_path)
+    assert names(tmp_path) == [".hidden"]
+
+
+def test_without_locks_nothing_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    _killed("file", tmp_path / "a")
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    _write("file", tmp_path / "a", "whole")
+    assert (tmp_path / "a").read_text() == "whole"
+    assert names(tmp_path) == [".a.swclip-1", "a"]
+    assert names(tmp_path / ".a.swclip-1") == ["a"]
+
+
+def test_the_working_directory_can_be_the_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")
+    _write("folder", Path("."), "here")
+    assert _read("folder", tmp_path / "run") == "here"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions are POSIX")

@@ -1,24 +1,120 @@
-"""Atomic writes of artefacts: write to a temporary path, then rename it, so that readers never see partial files."""
+"""Atomic writes of artefacts: write to a temporary path, then rename it, so that readers never see partial files.
+
+The temporary path is in a hidden folder beside the target, which its writer locks: a folder without a lock is what a
+killed process left, and the next writer of the same target removes it.
+"""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import json
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from swclip.errors import ArtefactError, DiskFullError, InputError
+from swclip.locks import sole_holder
+
+_WORKING = ".swclip-"  # the folder that X is written in is .X.swclip-1; a second writer of X uses .X.swclip-2
+_PREVIOUS = "previous"
+_WRITERS = 8  # numbers at which remains are looked for
 
 
 def _disk_full(path: Path, error: OSError) -> DiskFullError:
     return DiskFullError(f"{path}: the disk is full ({error.strerror}); free some space and run the command again.")
+
+
+@contextmanager
+def _working_folder(target: Path) -> Iterator[Path]:
+    """An empty hidden folder beside `target`, locked by this process and removed at the end.
+
+    The folder of a process that was killed remains, without its lock: the next writer of the target takes it over. Two
+    processes that write the same target at the same time use folders of different numbers.
+
+    Raises:
+        DiskFullError: The disk is full.
+        InputError: The folder cannot be created.
+    """
+    with ExitStack() as stack:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            for number in itertools.count(1):
+                folder = _numbered(target, number)
+                try:
+                    locked = stack.enter_context(sole_holder(folder, _busy(folder)))
+                    break
+                except InputError:
+                    continue
+            if locked:
+                stack.callback(shutil.rmtree, folder, ignore_errors=True)
+                _clear(folder, target)
+                folder.mkdir(exist_ok=True)
+            else:  # without locks nothing distinguishes remains from a folder in use: take a new name, remove nothing
+                with suppress(OSError):  # not empty, or not there
+                    folder.rmdir()
+                folder = Path(tempfile.mkdtemp(prefix=f".{target.name}{_WORKING}", dir=target.parent))
+                stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        except OSError as error:
+            raise _cannot_write(target, error) from error
+        yield folder
+
+
+def _busy(folder: Path) -> InputError:
+    return InputError(f"{folder}: another process is writing there.")
+
+
+def _target(path: str | os.PathLike[str]) -> Path:
+    target = Path(path)
+    return target.resolve() if target.name in ("", "..") else target  # "." has no name to write beside
+
+
+def _numbered(target: Path, number: int) -> Path:
+    return target.with_name(f".{target.name}{_WORKING}{number}")
+
+
+def _clear(folder: Path, target: Path) -> None:
+    """Empty a locked working folder; a target that its writer had moved aside when it was killed is moved back."""
+    previous = folder / _PREVIOUS / target.name
+    if previous.exists() and not target.exists():
+        previous.replace(target)
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def remove_remains(path: str | os.PathLike[str]) -> None:
+    """Remove what killed processes left of their writes of `path`; what running processes are writing is kept.
+
+    Args:
+        path: Path of the finished file or folder. If a killed process had moved it aside, it is moved back.
+    """
+    target = _target(path)
+    for number in range(1, _WRITERS + 1):
+        _remove(_numbered(target, number), target)
+
+
+def remove_all_remains(folder: Path) -> None:
+    """Remove what killed processes left of their writes in a folder, whatever they were writing."""
+    for path in folder.glob(f".*{_WORKING}*") if folder.is_dir() else []:
+        _remove(path, path.with_name(path.name[1:].rpartition(_WORKING)[0]))
+
+
+def _remove(folder: Path, target: Path) -> None:
+    if not folder.is_dir() or folder.is_symlink():
+        return
+    with suppress(InputError, OSError), sole_holder(folder, _busy(folder)) as locked:
+        if locked:
+            _clear(folder, target)
+            folder.rmdir()
 
 
 @contextmanager
@@ -29,30 +125,23 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         path: Path of the finished file. Parent folders are created.
 
     Yields:
-        The path to write to, in the same folder and with the same suffix.
+        The path to write to, on the same disk and with the same name.
 
     Raises:
         DiskFullError: The disk is full; `path` is unchanged.
         InputError: The folder cannot be written.
     """
-    target = Path(path)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)
-    except OSError as error:
-        raise _cannot_write(target, error) from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        _readable_by_umask(temporary)
-        temporary.replace(target)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _disk_full(target, error) from error
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+    target = _target(path)
+    with _working_folder(target) as folder:
+        temporary = folder / target.name
+        try:
+            temporary.touch()
+            yield temporary
+            temporary.replace(target)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise _disk_full(target, error) from error
+            raise
 
 
 @contextmanager
@@ -71,70 +160,56 @@ def atomic_folder(path: str | os.PathLike[str], marker: str) -> Iterator[Path]:
         DiskFullError: The disk is full; `path` is unchanged.
         InputError: The parent folder cannot be written, or `path` contains other files.
     """
-    target = Path(path)
+    target = _target(path)
     check_replaceable(target, marker)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    except OSError as error:
-        raise _cannot_write(target, error) from error
-    temporary.chmod(0o777 & ~_umask())
-    try:
-        yield temporary
-        _swap(temporary, target)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _disk_full(target, error) from error
-        raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with _working_folder(target) as folder:
+        temporary = folder / target.name
+        try:
+            temporary.mkdir()
+            yield temporary
+            _swap(temporary, target, folder / _PREVIOUS / target.name)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise _disk_full(target, error) from error
+            raise
 
 
 def check_replaceable(path: str | os.PathLike[str], marker: str) -> None:
     """Raise InputError if `atomic_folder` would not replace `path`; call it before long computations.
 
+    What killed processes left of their writes of `path` is removed, since the computations may need its space.
+
     Args:
         path: Path of the finished folder.
         marker: A file that identifies folders of this kind.
     """
-    target = Path(path)
+    target = _target(path)
+    remove_remains(target)
     if target.exists() and not (target / marker).is_file() and not (target.is_dir() and not any(target.iterdir())):
         raise InputError(
             f"{target}: exists and contains no {marker}, so it is not replaced; choose another output path."
         )
 
 
-def _swap(new: Path, target: Path) -> None:
-    """Replace a folder by another; restore the old one if that fails."""
+def _swap(new: Path, target: Path, previous: Path) -> None:
+    """Replace a folder by another; move the old one back if that fails or is interrupted."""
     if not target.exists():
         new.replace(target)
         return
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent)) / target.name
-    target.replace(aside)
+    previous.parent.mkdir()
     try:
+        target.replace(previous)
         new.replace(target)
-    except OSError:
-        aside.replace(target)
+    except BaseException:
+        if previous.exists() and not target.exists():
+            previous.replace(target)
         raise
-    finally:
-        shutil.rmtree(aside.parent, ignore_errors=True)
 
 
 def _cannot_write(target: Path, error: OSError) -> DiskFullError | InputError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return _disk_full(target, error)
     return InputError(f"{target}: cannot write there ({error.strerror}); choose another output path.")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _readable_by_umask(path: Path) -> None:
-    # mkstemp creates 0600 files; artefacts should have the permissions of other new files.
-    path.chmod(0o666 & ~_umask())
 
 
 def default_cache_folder() -> Path:

@@ -12,7 +12,7 @@ from swclip.errors import SwclipError
 
 
 @contextmanager
-def sole_holder(folder: Path, busy: SwclipError) -> Iterator[None]:
+def sole_holder(folder: Path, busy: SwclipError) -> Iterator[bool]:
     """Lock a folder for this process.
 
     The lock is on the folder itself and leaves no file. On systems without such locks (Windows, some network drives)
@@ -22,31 +22,36 @@ def sole_holder(folder: Path, busy: SwclipError) -> Iterator[None]:
         folder: The folder; created if missing.
         busy: Error to raise if another process holds the lock.
 
+    Yields:
+        Whether the folder is locked; False on systems without such locks, and where the folder cannot be created.
+
     Raises:
         SwclipError: `busy`, if another process holds the lock.
     """
     try:
         import fcntl
     except ImportError:
-        yield
+        yield False
         return
     handle = _open(folder)
     if handle is None:
-        yield  # the next write to the folder raises a better message
+        yield False  # the next write to the folder raises a better message
         return
+    locked = True
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             os.close(handle)
             raise busy from error
+        locked = False
     if not _is_same_folder(folder, handle):  # the previous holder removed the folder
         os.close(handle)
-        with sole_holder(folder, busy):
-            yield
+        with sole_holder(folder, busy) as locked:
+            yield locked
         return
     try:
-        yield
+        yield locked
     finally:
         os.close(handle)
 

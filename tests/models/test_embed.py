@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 from swclip.errors import InputError
 from swclip.models.embed import embed_features, embed_photographs, embed_positions
 from swclip.models.feature_cache import FeatureCache, default_cache_folder, map_shard
+from swclip.models.locator_model import LocatorModel
 
 Make = Callable[[int], list[Path]]
 
@@ -38,6 +39,7 @@ def test_batches_equal_one_by_one_in_order(model: object, photographs: Make, bat
     )
     assert result.dtype == np.float32
     np.testing.assert_allclose(result, _one_by_one(model, paths), atol=1e-6)
+    np.testing.assert_array_equal(result, np.concatenate([embed_photographs(model, [path]) for path in paths]))
     np.testing.assert_allclose(np.linalg.norm(result, axis=1), 1.0, rtol=1e-5)
     assert seen[-1] == (11, 11)
     assert [done for done, _ in seen] == sorted({done for done, _ in seen})
@@ -117,6 +119,29 @@ def test_cached_features_equal_the_towers_and_are_computed_once(
     np.testing.assert_allclose(embed_features(model, first), _one_by_one(model, moved), atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("image", "text"), [("builtin:small", "builtin:small"), ("dinov2", "bert"), ("siglip", "clip")]
+)
+def test_embeddings_do_not_depend_on_the_batch_or_the_cache(
+    image: str, text: str, make_model: Callable[..., LocatorModel], photographs: Make, tmp_path: Path
+) -> None:
+    whole, paths = make_model(image, text, prompt="in {city} at {location}"), photographs(40)
+    alone = np.concatenate([embed_photographs(whole, [path]) for path in paths])
+    for size in (3, 40):
+        np.testing.assert_array_equal(embed_photographs(whole, paths, batch_size=size), alone)
+    cache = FeatureCache(tmp_path / "cache", shard_rows=4)
+    embed_photographs(whole, paths[5:11], batch_size=6, cache=cache)  # as a run that is killed leaves it
+    for _ in range(2):
+        np.testing.assert_array_equal(embed_photographs(whole, paths, cache=cache), alone)
+    np.testing.assert_array_equal(whole.encode_images(paths), alone)
+
+    positions = np.random.default_rng(0).uniform(-80, 80, (40, 2))
+    words = [{"city": ("york", "newcastle upon tyne", None)[row % 3]} for row in range(40)]
+    together = embed_positions(whole, positions, words)
+    single = [embed_positions(whole, positions[[row]], words[row : row + 1]) for row in range(40)]
+    np.testing.assert_array_equal(together, np.concatenate(single))
+
+
 def test_a_shard_of_another_type_is_computed_again(model: object, photographs: Make, tmp_path: Path) -> None:
     paths, cache = photographs(5), FeatureCache(tmp_path)
     features = cache.features(model, paths)
@@ -150,7 +175,7 @@ def test_a_damaged_shard_is_computed_again(
     shard = next(tmp_path.rglob("*.safetensors"))
     shard.write_bytes(shard.read_bytes()[:-10])
     assert map_shard(shard) is None
-    np.testing.assert_allclose(cache.features(model, paths, batch_size=3), first, atol=1e-6)
+    np.testing.assert_array_equal(cache.features(model, paths, batch_size=3), first)
     assert model.seen == 9
     assert "damaged" in caplog.text
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +15,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from swclip.errors import ConfigError
+from swclip.errors import ArtefactError, ConfigError
 from swclip.models.config import ImageConfig
 from swclip.models.image_tower import GemPool, ImageHead, ImageTower
-from swclip.models.locator_model import LocatorModel
+from swclip.models.locator_model import LocatorModel, load_model
 from swclip.models.pretrained_towers import tower_preprocess
 
 MakeModel = Callable[..., LocatorModel]
@@ -152,3 +156,90 @@ def test_the_head_of_geoclip_has_two_layers_only() -> None:
     _, first, _, second = head.mlp
     hidden = (features @ first.weight.T + first.bias).clamp_min(0.0)
     torch.testing.assert_close(head(features), F.normalize(hidden @ second.weight.T + second.bias, dim=-1))
+
+
+def _pickled(folder: Path, trap: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (trap,)
+
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Trap()))
+
+
+def _configured(folder: Path, **values: object) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def _sharded(folder: Path, shard: str) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": {"embeddings.cls_token": shard}})
+    )
+
+
+def _cut(path: Path, to: int) -> None:
+    path.write_bytes(path.read_bytes()[:to])
+
+
+def _piped(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        pytest.param(lambda f: _pickled(f, f / "trap"), "pytorch_model.bin could run code", id="pickled"),
+        pytest.param(lambda f: (f / "model.safetensors").unlink(), "has no weights in safetensors", id="no weights"),
+        pytest.param(lambda f: _cut(f / "model.safetensors", 4), "is cut short", id="no header"),
+        pytest.param(lambda f: _cut(f / "model.safetensors", -99), "is cut short", id="truncated weights"),
+        pytest.param(lambda f: _piped(f / "model.safetensors"), "is not a file", id="pipe as weights"),
+        pytest.param(lambda f: _piped(f / "config.json"), "is not a file", id="pipe as configuration"),
+        pytest.param(lambda f: _sharded(f, "/etc/passwd"), "names '/etc/passwd'", id="shard elsewhere"),
+        pytest.param(lambda f: _sharded(f, "../a.safetensors"), "names '../a.safetensors'", id="shard above"),
+        pytest.param(lambda f: _sharded(f, "a.bin"), "names 'a.bin'", id="pickled shard"),
+        pytest.param(lambda f: _sharded(f, "a.safetensors"), "a.safetensors: is missing", id="missing shard"),
+        pytest.param(
+            lambda f: (f / "model.safetensors").rename(f / "model.safetensors.index.json"),
+            "index of the weights cannot be read", id="weights as index",
+        ),
+        pytest.param(lambda f: _configured(f, _attn_implementation="eve/kernels"), "asks for remote", id="kernel"),
+        pytest.param(lambda f: _configured(f, auto_map={"AutoModel": "trap.Trap"}), "asks for remote", id="own code"),
+        pytest.param(lambda f: _configured(f, transformers_weights="b.safetensors"), "other weights", id="weights"),
+        pytest.param(lambda f: _configured(f, hidden_size="wide"), "no usable model", id="wrong type"),
+        pytest.param(lambda f: _configured(f, quantization_config={"quant_method": "gptq"}), "no usable", id="gptq"),
+        pytest.param(lambda f: (f / "config.json").write_text("[]"), "no usable model", id="a list"),
+        pytest.param(lambda f: (f / "config.json").write_text("{"), "cannot be read", id="no JSON"),
+    ],
+)  # fmt: skip
+def test_towers_from_untrusted_folders_are_errors_and_run_nothing(
+    spoil: Callable[[Path], object], message: str, towers: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "tower"
+    shutil.copytree(towers / "dinov2", folder)
+    spoil(folder)
+    with pytest.raises(ConfigError, match=message):
+        ImageTower(ImageConfig(str(folder)))
+    assert not (folder / "trap").exists()
+
+
+def test_tower_in_several_files_is_loaded(towers: Path, tmp_path: Path) -> None:
+    import transformers
+
+    whole = transformers.AutoModel.from_pretrained(towers / "dinov2")
+    whole.save_pretrained(tmp_path / "tower", max_shard_size="20KB")
+    assert len(list((tmp_path / "tower").glob("*.safetensors"))) > 1
+    loaded = ImageTower(ImageConfig(str(tmp_path / "tower"))).backbone.state_dict()
+    for name, value in ImageTower(ImageConfig(str(towers / "dinov2"))).backbone.state_dict().items():
+        assert torch.equal(value, loaded[name])
+
+
+def test_saved_model_with_a_kernel_is_refused(make_model: MakeModel, tmp_path: Path) -> None:
+    make_model("dinov2").save(tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text())
+    values["image_architecture"]["_attn_implementation"] = "eve/kernels"
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(ArtefactError, match="asks for remote code"):
+        load_model(tmp_path)

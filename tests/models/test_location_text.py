@@ -13,7 +13,7 @@ from torch import Tensor
 from swclip.errors import ConfigError
 from swclip.geo.cells import cell_ids, parent_cell
 from swclip.models.builtin_towers import tokenize
-from swclip.models.config import LocationConfig
+from swclip.models.config import LocationConfig, ModelConfig
 from swclip.models.location_text import CellTokens, known_cells, prompt_fields, prompt_parts
 from swclip.models.locator_model import LocatorModel
 
@@ -79,7 +79,7 @@ def test_soft_tokens_are_inserted_at_the_scale_of_words(text: str, make_model: M
         return result
 
     side._read = reading  # type: ignore[method-assign]
-    model.position_embeddings(HERE)
+    model.train().position_embeddings(HERE)
     (ids, soft), (embedded, tokens) = put[0], caught
     # Two context tokens before the words, three location tokens between "at" and "in": as many special tokens lead
     # as the tower has.
@@ -130,8 +130,9 @@ def test_each_distinct_position_is_encoded_once(make_model: MakeModel) -> None:
 
         reached.register_forward_pre_hook(count, with_kwargs=True)
         order = [2, 0, 0, 1, 2, 2]
-        actual = model.position_embeddings(HERE[order], words)
+        model.train().position_embeddings(HERE[order], words)
         assert counted == [3]
+        actual = model.eval().position_embeddings(HERE[order], words)
         assert torch.equal(actual[0], actual[4])
         assert torch.equal(actual[1], actual[2])
         single = torch.cat([model.position_embeddings(HERE[[row]], words and words[:1]) for row in order])
@@ -150,7 +151,7 @@ def test_the_template_contains_the_digits(make_model: MakeModel) -> None:
         return original(prompts, tokens)
 
     model.location.text.forward = watch  # type: ignore[method-assign]
-    model.position_embeddings(torch.tensor([[-33.5, 151.123456], [2.0, -0.00001]], dtype=torch.float64))
+    model.train().position_embeddings(torch.tensor([[-33.5, 151.123456], [2.0, -0.00001]], dtype=torch.float64))
     assert prompts_seen[0] == [
         ["at latitude -33.50000, longitude 151.12346."],
         ["at latitude 2.00000, longitude -0.00001."],
@@ -206,3 +207,24 @@ def test_a_prompt_too_long_for_the_tower_is_refused(make_model: MakeModel) -> No
     model = make_model(text="siglip", prompt="street " * 30 + "{location}")
     with pytest.raises(ConfigError, match=r"the prompt has 35 tokens, but the text tower reads 32"):
         model.position_embeddings(HERE)
+
+
+def test_gradients_of_a_place_with_many_photographs_are_equal_with_two_threads() -> None:
+    """A training with random batches has such places; atomic additions would give other last digits every time."""
+    config = ModelConfig(location=LocationConfig(text_tower="none", hidden_width=16, grid_log2_size=6))
+    model = LocatorModel.create(config, HERE).train()
+    rows = torch.randint(len(HERE), (1024,), generator=torch.Generator().manual_seed(0))
+    upstream = torch.randn(len(rows), config.embedding_dim, generator=torch.Generator().manual_seed(1))
+
+    def gradients() -> list[Tensor]:
+        weights = list(model.location.parameters())
+        return list(torch.autograd.grad(model.position_embeddings(HERE[rows]), weights, upstream))
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        first, *others = [gradients() for _ in range(6)]
+    finally:
+        torch.set_num_threads(threads)
+    for other in others:
+        assert all(torch.equal(one, two) for one, two in zip(first, other, strict=True))

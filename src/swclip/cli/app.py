@@ -6,8 +6,10 @@ import errno
 import importlib.metadata
 import logging
 import os
+import signal
 import sys
 import warnings
+from types import FrameType
 from typing import Any
 
 import cyclopts
@@ -44,9 +46,16 @@ for _name, _summary in COMMANDS.items():
     app.command(f"swclip.cli.{_name}:{_name}", name=_name, help=_summary)  # a string: imported when the command is used
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does: what is computed is kept, and what is incomplete is removed."""
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 on success, the code of the error if a user can fix it, 130 on Ctrl-C."""
+    """Run the command line and exit: 0 on success, the code of the error if a user can fix it, 130 on Ctrl-C and 143 on
+    SIGTERM."""
     warnings.formatwarning = _format_warning
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:  # a shell may have it ignored
+        signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -69,7 +78,7 @@ def run(arguments: list[str]) -> int:
         return _print_error(error)
     except KeyboardInterrupt as stopped:
         print(str(stopped) or "interrupted; run the same command again to resume.", file=sys.stderr)
-        return 130
+        return 128 + (signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -82,6 +91,11 @@ def run(arguments: list[str]) -> int:
         name = getattr(error, "filename", None) or "output"
         return _print_error(DiskFullError(f"{name}: the disk is full; free some space and run the command again."))
     return result if isinstance(result, int) else 0
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the process at once
+    raise Terminated
 
 
 def _use_docstring(arguments: list[str]) -> None:

@@ -180,8 +180,8 @@ def print_answers(locator: Locator, request: LocateRequest, output: Output) -> t
                 sys.stdout.flush()
                 failures.add(answers)
                 first, done = first or answers, done + count
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
+        except KeyboardInterrupt as stopped:
+            raise type(stopped)(
                 f"interrupted: {done} of {len(request.names)} photographs were answered. With --out FILE the answers "
                 "are kept, and the same command resumes."
             ) from None
@@ -216,14 +216,14 @@ def write_answers(
                 first, written = first or answers, written + len(answers)
                 report(written)
         journal.finish(files)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         message = "interrupted before the first photographs were answered; no results were kept."
         if journal.done:
             message = (
                 f"interrupted: {journal.done} of {total} photographs are answered and kept in {journal.folder}. Run "
                 "the same command again to resume, or with --restart to start over."
             )
-        raise KeyboardInterrupt(message) from None
+        raise type(stopped)(message) from None
     return first[0], failures
 
 

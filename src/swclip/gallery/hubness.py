@@ -31,6 +31,7 @@ from safetensors.numpy import save_file
 
 from swclip.errors import ArtefactError, ConfigError
 from swclip.files import atomic_file
+from swclip.models.blocks import cosines
 
 BANK_NAME = "bank.safetensors"
 MAX_BANK = 16384
@@ -138,7 +139,7 @@ def mean_similarity(
     others = bank.embeddings.astype(np.float32)
     for start in range(0, len(embeddings), _ROWS_AT_ONCE):
         part = slice(start, min(start + _ROWS_AT_ONCE, len(embeddings)))
-        similarity = embeddings[part] @ others.T
+        similarity = cosines(embeddings[part], others)
         in_bank = np.flatnonzero(same_as[part] >= 0)
         similarity[in_bank, same_as[part][in_bank]] = -np.inf
         best = -np.partition(-similarity, min(k, len(others)) - 1, axis=1)[:, :k]

@@ -164,14 +164,29 @@ def check_harmless(folder: Path) -> None:
         *(path for name in TOKENIZERS for path in sorted((folder / name).glob("*config.json"))),
     ]
     for path in files:
-        for key, value in _entries(read_json(path, "the model's configuration")):
-            # An implementation of attention or experts may be a repository of compiled kernels, owner/name.
-            kernel = key.endswith("_implementation") and ("/" in json.dumps(value))
-            if key == "auto_map" or key == "trust_remote_code" or kernel:
-                raise ArtefactError(
-                    f"{path}: {key} = {value!r} asks for remote code, which swclip does not run. Use another "
-                    "model, or ask its owner to publish it with `swclip push`."
-                )
+        check_configuration(path, "Use another model, or ask its owner to publish it with `swclip push`.")
+
+
+def check_configuration(path: Path, remedy: str) -> None:
+    """Refuse a configuration file that would make transformers fetch or run code.
+
+    Args:
+        path: The file.
+        remedy: The end of the message.
+
+    Raises:
+        ArtefactError: It cannot be read, or asks for remote code.
+    """
+    refuse_remote_code(read_json(path, "the model's configuration"), str(path), remedy)
+
+
+def refuse_remote_code(values: Any, where: str, remedy: str) -> None:
+    """Raise ArtefactError if the values of a configuration, at any depth, would make transformers fetch or run code."""
+    for key, value in _entries(values):
+        # An implementation of attention or experts may be a repository of compiled kernels, owner/name.
+        kernel = key.endswith("_implementation") and ("/" in json.dumps(value))
+        if key in ("auto_map", "trust_remote_code") or kernel:
+            raise ArtefactError(f"{where}: {key} = {value!r} asks for remote code, which swclip does not run. {remedy}")
 
 
 def _entries(value: Any) -> Iterator[tuple[str, Any]]:

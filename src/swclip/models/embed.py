@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from swclip.errors import InputError
 from swclip.imaging.decode import PhotographError
+from swclip.models.blocks import in_blocks, picture_rows, vector_rows
 
 Progress = Callable[[int, int], None]
 PathLike = str | os.PathLike[str]
@@ -102,7 +103,7 @@ def embed_photographs(
         for pixels in _with_progress(
             pixel_batches(model.preprocess.read, paths, batch_size, workers, undecodable), len(paths), progress
         ):
-            rows.append(encode_readable(model.encode_pixels, pixels, device_of(model)))
+            rows.append(embed_pixels(model, pixels))
     _report(undecodable, failures)
     return stacked(rows)
 
@@ -127,7 +128,7 @@ def tower_features(
     undecodable: list[Failure] = []
     with evaluating(model):
         rows = [
-            encode_readable(model.image_features, pixels, device_of(model))
+            pixel_features(model, pixels)
             for pixels in pixel_batches(model.preprocess.read, paths, batch_size, workers, undecodable)
         ]
     _report(undecodable, None)
@@ -140,10 +141,26 @@ def embed_features(
     """Embed image features (N, F) as unit vectors (N, D); rows of NaN remain NaN."""
     with evaluating(model):
         rows = [
-            encode_readable(model.encode_image_features, features[start : start + batch_size], device_of(model))
-            for start in range(0, len(features), batch_size)
+            _embed_rows(model, features[start : start + batch_size]) for start in range(0, len(features), batch_size)
         ]
     return stacked(rows)
+
+
+def pixel_features(model: Encoder, batch: Any) -> Any:
+    """Features of preprocessed photographs (3, H, W), None where one cannot be decoded; see `encode_readable`."""
+    device = device_of(model)
+    return encode_readable(model.image_features, batch, device, picture_rows(device))
+
+
+def embed_pixels(model: Encoder, batch: Any) -> Any:
+    """Embeddings of preprocessed photographs (3, H, W), None where one cannot be decoded; see `encode_readable`."""
+    features = pixel_features(model, batch)
+    return features if isinstance(features, int) else _embed_rows(model, features)
+
+
+def _embed_rows(model: Encoder, features: Any) -> Any:
+    device = device_of(model)
+    return encode_readable(model.encode_image_features, features, device, vector_rows(device))
 
 
 def embed_positions(
@@ -265,13 +282,14 @@ def _with_progress(batches: Iterator[list[Any]], total: int, progress: Progress 
             progress(done, total)
 
 
-def encode_readable(encode: Callable[[Tensor], Tensor], batch: Any, device: torch.device) -> Any:
+def encode_readable(encode: Callable[[Tensor], Tensor], batch: Any, device: torch.device, size: int) -> Any:
     """Encode the readable rows of a batch (neither None nor NaN); the other rows are NaN.
 
     Args:
         encode: Encodes a tensor of readable rows.
         batch: B rows: arrays of equal shape, or None.
         device: Device of the encoder.
+        size: Rows in one pass of the encoder, so that no row depends on the others; see `swclip.models.blocks`.
 
     Returns:
         (B, D) embeddings, or only B where no row is readable and D is therefore unknown; `stacked` accepts both.
@@ -280,7 +298,7 @@ def encode_readable(encode: Callable[[Tensor], Tensor], batch: Any, device: torc
     if not readable.any():
         return len(batch)
     inputs = np.stack([row for row, good in zip(batch, readable, strict=True) if good]).astype(np.float32, copy=False)
-    encoded = encode(torch.from_numpy(inputs).to(device)).float().cpu().numpy()
+    encoded = in_blocks(encode, torch.from_numpy(inputs).to(device), size).float().cpu().numpy()
     if readable.all():
         return encoded
     rows = np.full((len(batch), encoded.shape[1]), np.nan, dtype=np.float32)

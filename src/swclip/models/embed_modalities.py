@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float32
 
 from swclip.errors import ConfigError, InputError
+from swclip.models.blocks import picture_rows
 from swclip.models.embed import (
     Failure,
     PathLike,
@@ -260,7 +261,8 @@ def _embed_maps(
     assert encoder is not None
     failed: list[Failure] = []
     batches = pixel_batches(encoder.preprocess.read, tiles, batch_size, workers, failed)
-    embedded = stacked([encode_readable(encoder, batch, model.device) for batch in batches])
+    size = picture_rows(model.device)
+    embedded = stacked([encode_readable(encoder, batch, model.device, size) for batch in batches])
     # An answer repeats only the reason, under the photograph's name.
     return embedded, [(path, f"map tile {path.name}: {reason}") for path, reason in failed]
 

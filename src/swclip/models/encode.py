@@ -23,9 +23,8 @@ from swclip.models.embed import (
     Encoder,
     Failure,
     Progress,
-    device_of,
+    embed_pixels,
     embed_positions,
-    encode_readable,
     evaluating,
     pixel_batches,
     raise_failures,
@@ -68,7 +67,7 @@ def encode_images(
             lambda picture: _pixels(picture, model.preprocess), named, batch_size, workers, failures
         )
         for batch in batches:
-            rows.append(encode_readable(model.encode_pixels, batch, device_of(model)))
+            rows.append(embed_pixels(model, batch))
             done += len(batch)
             if progress is not None:
                 progress(done, len(named))

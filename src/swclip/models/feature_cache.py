@@ -1,9 +1,10 @@
 """Image features of a frozen tower, stored on disk so that they are computed once.
 
 The key of a feature is the SHA-256 of the photograph's bytes, in a folder for one tower, pooling and preprocessing (the
-model's `feature_fingerprint`). Features therefore survive moved or renamed photographs, and another tower or image size
-never reads them. Features are written in shards while they are computed: an interrupted run resumes after the last
-shard.
+model's `feature_fingerprint`). A feature does not depend on the photographs that were computed with it
+(`swclip.models.blocks`): it is the same whether it is read or computed again. Features survive moved or renamed
+photographs, and another tower or image size never reads them. Features are written in shards while they are computed:
+an interrupted run resumes after the last shard.
 
     FOLDER/hashes.jsonl                     path, size, time and SHA-256 of each photograph hashed so far
     FOLDER/features/<fingerprint>/*.safetensors   keys (n, 32) uint8, features (n, F) float32
@@ -25,17 +26,16 @@ from jaxtyping import Float32, UInt8
 from safetensors.numpy import save_file
 
 from swclip.errors import InputError
-from swclip.files import atomic_file, default_cache_folder
+from swclip.files import atomic_file, default_cache_folder, remove_all_remains
 from swclip.imaging.photograph_file import PhotographError, photograph_sha256
 from swclip.models.embed import (
     Encoder,
     Failure,
     PathLike,
     Progress,
-    device_of,
-    encode_readable,
     evaluating,
     pixel_batches,
+    pixel_features,
     raise_failures,
     stacked,
 )
@@ -100,6 +100,8 @@ class FeatureCache:
         done = len(paths) - len(missing)
         if progress is not None:
             progress(done, len(paths))
+        if missing:
+            remove_all_remains(self._folder_of(model))
         bad = self._compute(model, paths, missing, store, batch_size, workers, progress)
         reasons.update((at, bad[key]) for at, key in enumerate(keys) if key in bad)
         undecodable = [(Path(paths[at]), reasons[at]) for at in sorted(reasons)]
@@ -139,7 +141,7 @@ class FeatureCache:
                     failed.clear()
                     readable = [pixels for pixels in batch if pixels is not None]
                     if readable:
-                        pending.append(encode_readable(model.image_features, readable, device_of(model)))
+                        pending.append(pixel_features(model, readable))
                         pending_keys.extend(good)
                     if len(pending_keys) >= self.shard_rows:
                         store.write(pending_keys, stacked(pending))
@@ -147,7 +149,7 @@ class FeatureCache:
                     if progress is not None:
                         progress(done + start, len(paths))
         finally:
-            # Also on Ctrl-C: computed features are stored.
+            # Also on Ctrl-C and SIGTERM: computed features are stored.
             if pending_keys:
                 store.write(pending_keys, stacked(pending))
         return bad
@@ -191,8 +193,6 @@ class _Store:
         """All stored features by key, mapped from disk: nothing is read until a row is used."""
         features_of: dict[bytes, Float32[np.ndarray, " f"]] = {}
         for path in sorted(self._folder.glob("*.safetensors")) if self._folder.is_dir() else []:
-            if path.name.startswith("."):
-                continue  # another process is writing it
             shard = map_shard(path)
             if shard is None:
                 _LOG.warning("%s: is damaged; its features are computed again", path)

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from swclip.geo.cells import cell_ids, parent_cell
+from swclip.models.blocks import in_blocks_of_one_length, vector_rows
 from swclip.models.config import LocationConfig
 from swclip.models.coordinate_encoders import FourierEncoder, HashGrid, mlp
 from swclip.models.text_tower import TextTower
@@ -189,12 +190,33 @@ class LocationEncoder(nn.Module):
         texts = [self._parts(w) for w in words] if words is not None and self.reads_words else None
         if texts is None:
             distinct, inverse = torch.unique(positions_deg, dim=0, return_inverse=True)
-            return self._encode(distinct, None)[inverse]
+            return self._encode_distinct(distinct, None, inverse)
         kinds = {text: number for number, text in enumerate(dict.fromkeys(map(repr, texts)))}
         number = torch.tensor([kinds[repr(t)] for t in texts], dtype=positions_deg.dtype, device=positions_deg.device)
         distinct, inverse = torch.unique(torch.column_stack([positions_deg, number]), dim=0, return_inverse=True)
         by_number = {kinds[repr(t)]: t for t in texts}
-        return self._encode(distinct[:, :2], [by_number[int(n)] for n in distinct[:, 2]])[inverse]
+        return self._encode_distinct(distinct[:, :2], [by_number[int(n)] for n in distinct[:, 2]], inverse)
+
+    def _encode_distinct(
+        self, positions_deg: Tensor, texts: Sequence[list[str | int]] | None, inverse: Int64[Tensor, " b"]
+    ) -> Float[Tensor, "b d"]:
+        """Encode distinct positions, and repeat them as `inverse` says."""
+        if self.training:
+            encoded = self._encode(positions_deg, texts)
+        else:
+            encoded = in_blocks_of_one_length(
+                lambda rows: self._encode(positions_deg[rows], None if texts is None else [texts[row] for row in rows]),
+                self._lengths(positions_deg, texts),
+                vector_rows(positions_deg.device),
+            )
+        # Not encoded[inverse]: its gradient is added up in the order in which threads arrive.
+        return F.embedding(inverse, encoded)
+
+    def _lengths(self, positions_deg: Tensor, texts: Sequence[list[str | int]] | None) -> list[int]:
+        """Numbers of tokens of the positions' prompts; zeros where all share one."""
+        if self.text is None or (texts is None and self.config.form != "template"):
+            return [0] * len(positions_deg)
+        return [self.text.count_tokens(prompt) for prompt in self._prompts(positions_deg, texts)]
 
     def encode_shared(self, positions_deg: Float64[Tensor, "b 2"], words: Words) -> Float[Tensor, "b d"]:
         """Unit vectors (B, D) of positions whose prompts name the same words; `forward` gives the same.
@@ -218,6 +240,15 @@ class LocationEncoder(nn.Module):
             return lead + prompt_parts(self.config.prompt, location or "{location}", words)
         return lead + prompt_parts(self.config.prompt, self._soft_count(), words)
 
+    def _prompts(self, positions_deg: Tensor, texts: Sequence[list[str | int]] | None) -> Sequence[list[str | int]]:
+        """The positions' prompts, or one that all share."""
+        prompts = texts if texts is not None else [self._parts({})]
+        if self.config.form != "template":
+            return prompts
+        if len(prompts) == 1:
+            prompts = list(prompts) * len(positions_deg)
+        return [_with_digits(p, position) for p, position in zip(prompts, positions_deg.tolist(), strict=True)]
+
     def _encode(self, positions_deg: Tensor, texts: Sequence[list[str | int]] | None) -> Tensor:
         if self.fourier is not None:
             return F.normalize(self.fourier(positions_deg), dim=-1)
@@ -232,13 +263,7 @@ class LocationEncoder(nn.Module):
             features = tokens.flatten(1)
         total = self.direct(features) if self.direct is not None and features is not None else None
         if self.text is not None:
-            prompts = texts if texts is not None else [self._parts({})]
-            if self.config.form == "template":
-                if len(prompts) == 1:
-                    prompts = list(prompts) * len(positions_deg)
-                prompts = [
-                    _with_digits(p, position) for p, position in zip(prompts, positions_deg.tolist(), strict=True)
-                ]
+            prompts = self._prompts(positions_deg, texts)
             if tokens is not None:
                 tokens = self.token_norm(tokens)
             if self.context is not None:

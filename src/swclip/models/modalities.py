@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from swclip.imaging.preprocess import Preprocess
+from swclip.models.blocks import in_blocks_of_one_length, vector_rows
 from swclip.models.config import ImageConfig, ModalitiesConfig
 from swclip.models.image_tower import ImageHead, ImageTower, image_preprocess
 from swclip.models.text_tower import TextTower
@@ -89,8 +90,17 @@ class CaptionEncoder(nn.Module):
         """Unit vectors (B, D); each distinct caption is encoded once, and cut where it is too long for the tower."""
         texts = [self.fitted(caption) for caption in captions]
         distinct = {text: number for number, text in enumerate(dict.fromkeys(texts))}
-        read: Tensor = self.head(self.text([[text] for text in distinct], None))
-        return read[torch.tensor([distinct[text] for text in texts], device=read.device)]
+        prompts = [[text] for text in distinct]
+        read: Tensor
+        if self.training:
+            read = self.head(self.text(prompts, None))
+        else:
+            read = in_blocks_of_one_length(
+                lambda numbers: self.head(self.text([prompts[number] for number in numbers], None)),
+                [self.text.count_tokens(prompt) for prompt in prompts],
+                vector_rows(next(self.parameters()).device),
+            )
+        return F.embedding(torch.tensor([distinct[text] for text in texts], device=read.device), read)
 
 
 class MapEncoder(nn.Module):

@@ -81,6 +81,10 @@ class TextTower(nn.Module):
             raise ConfigError(f"the prompt has {len(ids)} tokens, but the text tower reads {self.longest}; shorten it.")
         return ids, soft
 
+    def count_tokens(self, parts: Sequence[str | int]) -> int:
+        """Number of tokens of a prompt; see `forward`."""
+        return len(self._sequence(parts)[0])
+
     @property
     def _family(self) -> str:
         return "builtin" if self.architecture is None else str(self.architecture["model_type"])
@@ -144,5 +148,5 @@ def _load_tokenizer(name: str) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # of any class, also those of the tokenizers library
         raise _unavailable(name, error) from error

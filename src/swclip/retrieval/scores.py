@@ -14,6 +14,7 @@ from swclip.answers.record import PhotographEvidence
 from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.errors import MismatchError
 from swclip.gallery.gallery import Gallery
+from swclip.models.blocks import cosines
 
 MEMORY_BYTES = 256 * 2**20
 """Memory of one chunk of queries, over all its (q, M) arrays."""
@@ -80,8 +81,8 @@ def chunks(query_count: int, gallery: Gallery, memory_bytes: int = MEMORY_BYTES)
 
 
 def location_similarity(query: Float32[np.ndarray, "q d"], gallery: Gallery) -> Float32[np.ndarray, "q m"]:
-    """Cosine (Q, M) of each query to each candidate's location embedding."""
-    return np.asarray(query @ gallery.location_embeddings.T)
+    """Cosine (Q, M) of each query to each candidate's location embedding; it does not depend on the other queries."""
+    return cosines(query, gallery.location_embeddings)
 
 
 def image_similarity(
@@ -100,7 +101,7 @@ def image_similarity(
     Raises:
         MismatchError: The gallery's hubness is needed and was not measured.
     """
-    similarity = query @ gallery.image_embeddings[photographed.order].T
+    similarity = cosines(query, gallery.image_embeddings[photographed.order])
     if hubness:
         similarity = similarity - np.float32(hubness) * hubness_of(gallery)[photographed.order]
     if len(photographed.rows) == len(photographed.order):

@@ -14,7 +14,7 @@ from swclip.calibration.posterior_config import EstimatorName
 from swclip.calibration.region_cells import RegionCells
 from swclip.calibration.region_of_answer import RegionBuilder, RegionRequest
 from swclip.errors import ArtefactError
-from swclip.models.embed import device_of, encode_readable, evaluating
+from swclip.models.embed import embed_pixels, evaluating
 from swclip.retrieval.locator import Locator
 from swclip.retrieval.pooling import combine_evidence
 from swclip.retrieval.prior import Weights
@@ -101,7 +101,7 @@ class Engine:
     def _embed(self, pixels: list[Float32[np.ndarray, "3 h w"]]) -> Float32[np.ndarray, "q d"]:
         model = self.locator.model
         with evaluating(model), torch.inference_mode():
-            query: Float32[np.ndarray, "q d"] = encode_readable(model.encode_pixels, pixels, device_of(model))
+            query: Float32[np.ndarray, "q d"] = embed_pixels(model, pixels)
         if not np.isfinite(query).all():
             raise ArtefactError("the model's embeddings are not finite; its training diverged, train it again.")
         return query

@@ -1,0 +1,85 @@
+"""Rows in blocks of one shape, so that the value of a row does not depend on the rows that are computed with it.
+
+A matrix product chooses its kernels, and with them the order of its sums, by the shapes of the matrices: the same
+photograph in batches of 1 and of 50 has embeddings that differ in their last digits, and a posterior of small
+temperature magnifies that. Here every call has the same shape; the last block is filled up with copies of its last row.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+_QUERIES = 8
+
+
+def picture_rows(device: torch.device) -> int:
+    """Number of pictures in one pass of an image tower: one on a CPU, which a single picture occupies already."""
+    return 1 if device.type == "cpu" else 32
+
+
+def vector_rows(device: torch.device) -> int:
+    """Number of rows in one pass of a head or of a text tower."""
+    return 16 if device.type == "cpu" else 256
+
+
+def in_blocks(encode: Callable[[Tensor], Tensor], rows: Tensor, size: int) -> Tensor:
+    """Encode rows in blocks of one shape.
+
+    Args:
+        encode: Encodes a tensor (size, ...) row by row.
+        rows: (B, ...) the rows.
+        size: Rows in a block.
+
+    Returns:
+        (B, ...) the encoded rows.
+    """
+    return in_blocks_of_one_length(lambda numbers: encode(rows[numbers]), [0] * len(rows), size)
+
+
+def in_blocks_of_one_length(encode: Callable[[list[int]], Tensor], lengths: Sequence[int], size: int) -> Tensor:
+    """Encode sequences in blocks of one shape, each of sequences of one length, so that none is padded.
+
+    Args:
+        encode: Encodes the rows with these numbers, `size` of them.
+        lengths: B lengths.
+        size: Rows in a block.
+
+    Returns:
+        (B, ...) the encoded rows.
+    """
+    if not lengths:
+        return encode([])
+    of_length: defaultdict[int, list[int]] = defaultdict(list)
+    for number, length in enumerate(lengths):
+        of_length[length].append(number)
+    encoded: list[Tensor] = []
+    for numbers in of_length.values():
+        for start in range(0, len(numbers), size):
+            block = numbers[start : start + size]
+            encoded.append(encode(block + block[-1:] * (size - len(block)))[: len(block)])
+    if len(of_length) == 1:
+        return torch.cat(encoded)
+    order = [number for numbers in of_length.values() for number in numbers]
+    return torch.cat(encoded)[np.argsort(order)]
+
+
+def cosines(query: Float32[np.ndarray, "q d"], others: Float32[np.ndarray, "m d"]) -> Float32[np.ndarray, "q m"]:
+    """Inner products (Q, M) of unit vectors; those of a query do not depend on the other queries.
+
+    Args:
+        query: (Q, D) unit vectors.
+        others: (M, D) unit vectors.
+    """
+    products = np.empty((len(query), len(others)), dtype=np.float32)
+    block = np.zeros((_QUERIES, query.shape[1]), dtype=np.float32)
+    for start in range(0, len(query), _QUERIES):
+        part = query[start : start + _QUERIES]
+        block[: len(part)] = part
+        products[start : start + len(part)] = (block @ others.T)[: len(part)]
+    return products
