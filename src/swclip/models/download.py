@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from swclip.errors import ArtefactError, ConfigError, HubError
-from swclip.files import read_json
 
 SCHEME = "hf://"
 ENDPOINT_VARIABLE = "HF_ENDPOINT"
@@ -177,7 +176,11 @@ def check_configuration(path: Path, remedy: str) -> None:
     Raises:
         ArtefactError: It cannot be read, or asks for remote code.
     """
-    refuse_remote_code(read_json(path, "the model's configuration"), str(path), remedy)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))  # not `read_json`: tokenizers have integers of 31 digits
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtefactError(f"{path}: the model's configuration cannot be read ({error}). {remedy}") from error
+    refuse_remote_code(values, str(path), remedy)
 
 
 def refuse_remote_code(values: Any, where: str, remedy: str) -> None:
