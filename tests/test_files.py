@@ -18,10 +18,12 @@ from swclip.files import (
     atomic_file,
     atomic_folder,
     check_replaceable,
+    found_path,
     read_json,
     remove_all_remains,
     remove_remains,
     sha256_of_file,
+    stated_path,
     write_json,
 )
 
@@ -319,3 +321,23 @@ def test_sha256_matches_the_published_value(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     # FIPS 180-2, appendix B.1.
     assert sha256_of_file(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_stated_paths_hold_no_folder_of_this_machine_and_are_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home" / "ada"
+    for folder in (home / "work" / "runs", home / "data"):
+        folder.mkdir(parents=True)
+        (folder / "manifest.parquet").touch()
+    monkeypatch.chdir(home / "work")
+    monkeypatch.setenv("HOME", str(home))
+    assert stated_path("runs/manifest.parquet") == "runs/manifest.parquet"
+    assert stated_path(home / "work" / "runs" / "manifest.parquet") == "runs/manifest.parquet"
+    assert stated_path(home / "data" / "manifest.parquet") == "data/manifest.parquet"
+    assert stated_path(home / "manifest.parquet") == "manifest.parquet"
+    assert found_path("runs/manifest.parquet") == home / "work" / "runs" / "manifest.parquet"
+    assert found_path("data/manifest.parquet") == home / "data" / "manifest.parquet"
+    assert found_path("nowhere/manifest.parquet") == Path("nowhere/manifest.parquet")
+    monkeypatch.chdir("/")
+    assert stated_path(home / "data" / "manifest.parquet") == "data/manifest.parquet"

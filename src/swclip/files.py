@@ -228,6 +228,38 @@ def file_stem(name: str) -> str:
     return re.sub(r"[^\w]+", "-", name.lower()).strip("-") or "unnamed"
 
 
+def stated_path(path: str | os.PathLike[str]) -> str:
+    """Return a path as files that are shared state it, without the folders of this machine.
+
+    Returns:
+        The path from the working folder if it lies in it, with slashes; else its last two names, or one in the home
+        folder. `found_path` finds the file again.
+
+    Example:
+        >>> stated_path(Path.cwd() / "data" / "manifest.parquet"), stated_path("/home/ada/data/manifest.parquet")
+        ('data/manifest.parquet', 'data/manifest.parquet')
+    """
+    absolute, working = Path(os.path.abspath(path)), Path.cwd()
+    if working != Path(working.anchor) and absolute.is_relative_to(working):
+        return absolute.relative_to(working).as_posix()
+    names = absolute.parts[1:]
+    return "/".join(names[-1:] if absolute.parent == Path.home() else names[-2:])
+
+
+def found_path(stated: str, artefact: Path | None = None) -> Path:
+    """Return the file or folder that `stated_path` named: below the working folder, or below a folder above that.
+
+    The caller must check that it is the same, by a digest. If there is none, the path is as stated.
+
+    Args:
+        stated: The path as an artefact states it.
+        artefact: The artefact; the folders above it are searched too.
+    """
+    bases = [Path.cwd(), *Path.cwd().parents, *([] if artefact is None else artefact.absolute().parents)]
+    candidates = (folder / stated for folder in bases)
+    return next((candidate for candidate in candidates if candidate.exists()), Path(stated))
+
+
 _NUMBER = re.compile(r"[+\-]?(\d+\.?\d*|\.\d+)(e[+\-]?\d+)?", re.I | re.ASCII)
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 

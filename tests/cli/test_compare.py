@@ -22,7 +22,10 @@ def reports(made: Path, town: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
-def test_output_files(reports: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_files(
+    reports: Path, town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(town.parent)
     out = tmp_path / "out"
     command = ["compare", f"first={reports / 'run'}", f"second={reports / 'other'}", f"--out={out}", "--resamples=50"]
     assert run(command) == 0
@@ -34,7 +37,7 @@ def test_output_files(reports: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert {path.name for path in out.iterdir()} == names
     document = json.loads((out / "compare.json").read_text())
     assert document["version"] == "1"
-    assert document["made_with"]["reports"]["first"] == {"0": str(reports / "run")}
+    assert document["made_with"]["reports"]["first"] == {"0": f"{reports.name}/run"}
     assert document["made_with"]["splits"]["protocol"] is not None
     assert document["reading"][0].startswith("second ")
     report = json.loads((reports / "other" / "report.json").read_text())
@@ -45,8 +48,8 @@ def test_output_files(reports: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     errors = predictions.loc[moved["image_id"], "error_m"].tolist()
     assert moved["first_error_m"].tolist() == pytest.approx(errors, rel=1e-9)
     page = (out / "compare.html").read_text()
-    assert "data:image/jpeg" in page, "the manifest is found at its recorded path"
-    assert "Grey dots are candidates" in page, "the splits are found at their recorded path"
+    assert "data:image/jpeg" in page, "the manifest is found below the working folder"
+    assert "Grey dots are candidates" in page, "the splits are found below the working folder"
     assert "estimator: geometric-median" in page
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import pytest
 from rich.console import Console
@@ -39,3 +40,17 @@ def test_terminal_shows_a_bar_with_the_rate(monkeypatch: pytest.MonkeyPatch) -> 
     assert "Locating" in stream.getvalue()
     assert "10/10" in stream.getvalue()
     assert "/s" in stream.getvalue()
+
+
+def test_command_line_states_no_folder_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = [
+        "swclip",
+        "evaluate",
+        "/home/ada/runs/first",
+        "--out=/home/ada/my reports/1",
+        "--near",
+        "-33,151",
+        "run",
+    ]
+    monkeypatch.setattr(sys, "argv", arguments)
+    assert console.command_line() == "swclip evaluate runs/first '--out=my reports/1' --near -33,151 run"

@@ -18,7 +18,7 @@ from PIL import Image
 from fixtures.models import tiny_model
 from swclip.calibration.posterior_config import PosteriorConfig, write_posterior
 from swclip.cli.evaluate import evaluate as evaluate_command
-from swclip.data.manifest import Manifest, read_manifest, write_manifest
+from swclip.data.manifest import Manifest, write_manifest
 from swclip.data.protocols import split
 from swclip.data.splits import Splits, candidates_for, indices, read_splits
 from swclip.errors import ArtefactError, ConfigError, DiskFullError, InputError, MismatchError
@@ -246,7 +246,7 @@ def test_paths_relative_to_the_run_are_resolved(run: Path, manifest: Manifest, s
         shutil.copy(path, run / "data")
     evaluate_command(run, out=tmp_path / "evaluation", resamples=20)
     report = read_report(tmp_path / "evaluation" / "report.json")
-    assert report.made_with["manifest"]["path"] == str(read_manifest(run / "data").path)
+    assert report.made_with["manifest"] == {"path": "data/manifest.parquet", "digest": manifest.digest}
     assert read_splits(run / "data" / "splits.parquet").meta["manifest_digest"] == manifest.digest
 
 

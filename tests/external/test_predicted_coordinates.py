@@ -393,7 +393,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert "unknown gallery" in printed.err
     assert "<h1>geoclip</h1>" in (out / "report.html").read_text(encoding="utf-8")
     report = read_report(out / "report.json")
-    assert report.made_with["command"] == shlex.join(["swclip", *arguments])
+    stated = ["evaluate", f"--predictions={tmp_path.name}/geoclip.csv", f"--out={tmp_path.name}/out", "--resamples=50"]
+    assert report.made_with["command"] == shlex.join(["swclip", *stated])
     assert list(read_predictions(out / "predictions.parquet").columns) == list(COLUMNS)
     for arguments, code in (
         ([f"--out={out}"], 5),

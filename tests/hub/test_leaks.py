@@ -44,6 +44,26 @@ def test_published_files_contain_no_local_names(published: ModelFolder, private_
     assert "tokenizer/tokenizer.json" in published.files
 
 
+def test_reports_and_galleries_state_no_folder_of_this_machine(
+    published: ModelFolder, private_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data, gallery = private_folder / "Geheim-Daten", tmp_path / "gallery"
+    assert run(["index", str(private_folder / "Geheim-Lauf"), str(data), f"--out={gallery}"]) == 0
+    files = [
+        path for folder in (private_folder / "Geheim-Bericht", gallery) for path in folder.rglob("*") if path.is_file()
+    ]
+    assert len(files) > 10
+    for path in files:
+        if path == gallery / "model" / "config.json":
+            continue  # the folder of a tower is part of the model's fingerprint; `swclip push` hides it
+        content = path.read_bytes()
+        for word in (str(private_folder), str(private_folder.parent), str(Path.home()) + "/"):
+            assert word.encode() not in content, (path.name, word)
+    made = json.loads((private_folder / "Geheim-Bericht" / "report.json").read_text())["made_with"]
+    assert made["manifest"]["path"] == "Geheim-Daten/manifest.parquet"
+
+
 def test_published_model_differs_only_in_tower_names(published: ModelFolder, private_folder: Path) -> None:
     local, loaded = load_model(private_folder / "Geheim-Lauf"), load_model(published.path)
     assert published.run_fingerprint == local.fingerprint != loaded.fingerprint == published.fingerprint

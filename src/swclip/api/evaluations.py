@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from swclip.api.objects import PathLike, as_fitted, as_manifest, as_splits
+from swclip.files import stated_path
 from swclip.progress import count_progress
 
 if TYPE_CHECKING:
@@ -111,8 +112,8 @@ def evaluate(
             command=command,
             progress=report,
         )
-    if facts is not None:
-        run = {"path": str(fitted.run), "system": facts.system, "seed": facts.seed}
+    if facts is not None and fitted.run is not None:
+        run = {"path": stated_path(fitted.run), "system": facts.system, "seed": facts.seed}
         evaluation = replace(evaluation, report=evaluation.report.recorded(run=run))
     return EvaluationReport.of(evaluation)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -22,6 +23,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from swclip.files import stated_path
 from swclip.progress import console as console  # shared with the progress bars
 
 _LINE_EVERY_S = 60.0
@@ -91,5 +93,10 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def command_line() -> str:
-    """`swclip ...`, quoted so that it can be pasted into a shell."""
-    return shlex.join(["swclip", *sys.argv[1:]])
+    """`swclip ...`, quoted so that it can be pasted into a shell; absolute paths as `stated_path` states them."""
+    return shlex.join(["swclip", *map(_stated_argument, sys.argv[1:])])
+
+
+def _stated_argument(argument: str) -> str:
+    option, equals, value = argument.rpartition("=")
+    return f"{option}{equals}{stated_path(value)}" if os.path.isabs(value) else argument

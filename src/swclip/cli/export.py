@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from swclip.errors import ArtefactError, ConfigError, InputError
+from swclip.files import found_path
 
 _N_PHOTOGRAPHS = 16
 
@@ -138,7 +139,7 @@ def _manifest_of(source: Path) -> str | None:
         value: Any = load_gallery(source).meta.get("manifest")
     except ArtefactError:  # a model folder
         return None
-    return None if value is None else str(value)
+    return None if value is None else str(found_path(str(value), source))
 
 
 def _evenly_spaced(paths: list[Path]) -> list[Path]:

@@ -28,6 +28,7 @@ from swclip.data.manifest import Manifest
 from swclip.data.splits import Splits, check_same_manifest
 from swclip.errors import ConfigError
 from swclip.evaluation.result import Evaluation
+from swclip.files import stated_path
 from swclip.models.feature_cache import FeatureCache
 from swclip.training.config import TrainingConfig
 from swclip.versions import versions
@@ -156,7 +157,7 @@ def run_benchmarks(
         )
     ]
     facts = {
-        "manifest": {"path": str(manifest.path), "digest": manifest.digest},
+        "manifest": {"path": stated_path(manifest.path), "digest": manifest.digest},
         "seeds": list(seeds),
         "image_tower": image_config.model.image.tower if any(configs.values()) else None,
         "command": command,
@@ -164,7 +165,7 @@ def run_benchmarks(
     comparisons = {
         name: compare(
             by_split[name],
-            {**versions(), **facts, "splits": {"path": str(split.path), **split.meta}, "notes": notes},
+            {**versions(), **facts, "splits": {"path": stated_path(split.path), **split.meta}, "notes": notes},
             baseline=baseline,
             reference=reference,
         )

@@ -16,6 +16,7 @@ from swclip.comparison.comparison import Comparison
 from swclip.comparison.reports_on_disk import named_folders, read_report, report_folders
 from swclip.errors import ConfigError, MismatchError
 from swclip.evaluation.result import Evaluation
+from swclip.files import stated_path
 from swclip.metrics.bootstrap import RESAMPLES
 from swclip.reporting.units import metres
 from swclip.versions import versions
@@ -37,6 +38,11 @@ class _Report:
     @property
     def source(self) -> str:
         return "in memory" if self.path is None else str(self.path)
+
+    @property
+    def stated(self) -> str:
+        """The source as the document of the comparison states it."""
+        return "in memory" if self.path is None else stated_path(self.path)
 
 
 def compare_reports(
@@ -97,7 +103,7 @@ def compare_reports(
     made = {
         **versions(),
         "reports": {
-            name: {seed_: report.source for seed_, report in seeds.items()} for name, seeds in labelled.items()
+            name: {seed_: report.stated for seed_, report in seeds.items()} for name, seeds in labelled.items()
         },
         "left_out": aligned.left_out if common else None,
         **{key: _shared(named, key) for key in ("manifest", "splits")},

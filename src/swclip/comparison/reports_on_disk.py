@@ -18,7 +18,7 @@ from swclip.data.splits import QuerySplit, Splits, candidates_for, leakage_path,
 from swclip.errors import ArtefactError, ConfigError, MismatchError, SwclipError
 from swclip.evaluation.report import EARLIER_VERSION, REPORT_VERSION, check_version, report_of
 from swclip.evaluation.result import Evaluation, read_predictions
-from swclip.files import read_json
+from swclip.files import found_path, read_json
 from swclip.metrics.error_report import district_gap, errors_by_district
 from swclip.metrics.ndcg import geoscore
 
@@ -255,7 +255,7 @@ def _manifest(
     if explicit is None and not recorded.get("path"):
         return None
     try:
-        table = read_manifest(str(recorded["path"]) if explicit is None else explicit)
+        table = read_manifest(found_path(str(recorded["path"])) if explicit is None else explicit)
     except SwclipError:
         if explicit is not None:
             raise
@@ -275,7 +275,7 @@ def _splits(recorded: Mapping[str, Any], explicit: str | os.PathLike[str] | None
     if explicit is None and not recorded.get("path"):
         return None
     try:
-        splits = read_splits(str(recorded["path"]) if explicit is None else explicit)
+        splits = read_splits(found_path(str(recorded["path"])) if explicit is None else explicit)
     except SwclipError:
         if explicit is not None:
             raise

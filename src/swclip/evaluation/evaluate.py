@@ -18,6 +18,7 @@ from swclip.errors import InputError
 from swclip.evaluation.measure import MeasureConfig, measure
 from swclip.evaluation.report import Truth
 from swclip.evaluation.result import Embeddings, Evaluation
+from swclip.files import stated_path
 from swclip.gallery.build import build_gallery
 from swclip.gallery.gallery import Gallery
 from swclip.gallery.hubness import Bank
@@ -212,8 +213,8 @@ def made_with(manifest: Manifest, splits: Splits, fingerprint: str | None, comma
     """`made_with` of a report: versions, manifest, splits, model and command."""
     return {
         **versions(),
-        "manifest": {"path": str(manifest.path), "digest": manifest.digest},
-        "splits": {"path": str(splits.path), **splits.meta},
+        "manifest": {"path": stated_path(manifest.path), "digest": manifest.digest},
+        "splits": {"path": stated_path(splits.path), **splits.meta},
         "model": fingerprint,
         "command": command,
     }

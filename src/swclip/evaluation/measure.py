@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -246,9 +247,17 @@ def _predictions(measured: _Measured, oracle_m: Float64[np.ndarray, " q"]) -> pd
             **measured.meters.regions.columns(),
             "top_candidate_ids": candidate_ids[top.rows].tolist(),
             "top_probabilities": top.probability.astype(np.float64).tolist(),
-            "image_path": pd.array(texts(queries, "image_path"), dtype=object),
+            "image_path": pd.array(_paths_to_state(queries), dtype=object),
         }
     )
+
+
+def _paths_to_state(queries: pd.DataFrame) -> list[str | None]:
+    """Paths of photographs below the manifest as they are, of others the last two names."""
+    return [
+        path if path is None or not (os.path.isabs(path) or path.startswith("../")) else "/".join(path.split("/")[-2:])
+        for path in texts(queries, "image_path")
+    ]
 
 
 def _distances_m(

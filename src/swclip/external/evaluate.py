@@ -24,6 +24,7 @@ from swclip.external.measure_embeddings import VectorTask, manifest_task, standa
 from swclip.external.predicted_coordinates import read_predicted_coordinates
 from swclip.external.prediction_columns import COMMON_ROLES, TRUE, find_roles, open_table, require_positions
 from swclip.external.prediction_gallery import Space, fitted_posterior, fixed_posterior, image_gallery
+from swclip.files import stated_path
 from swclip.versions import versions
 
 _TRAINING_SIDE: dict[str, tuple[str, ...]] = {"val": ("train",), "query": ("train", "val")}
@@ -230,14 +231,14 @@ def _candidates(gallery: str | os.PathLike[str] | pd.DataFrame) -> pd.DataFrame:
 
 
 def _names(*sources: Source | None) -> list[str]:
-    return [str(source) for source in sources if isinstance(source, str | os.PathLike)]
+    return [stated_path(source) for source in sources if isinstance(source, str | os.PathLike)]
 
 
 def _data(manifest: Manifest | None, splits: Splits | None) -> dict[str, Any]:
     """The sources of true positions and candidates, for the report."""
     sources: dict[str, Any] = {}
     if manifest is not None:
-        sources["manifest"] = {"path": str(manifest.path), "digest": manifest.digest}
+        sources["manifest"] = {"path": stated_path(manifest.path), "digest": manifest.digest}
     if splits is not None:
-        sources["splits"] = {"path": str(splits.path), **splits.meta}
+        sources["splits"] = {"path": stated_path(splits.path), **splits.meta}
     return sources

@@ -15,6 +15,7 @@ from swclip.data.candidates import GalleryRule, build_candidates
 from swclip.data.grouping import distinct_positions, first_of_group, position_name, position_steps, text_or_none
 from swclip.data.manifest import Manifest
 from swclip.errors import ArtefactError, MismatchError
+from swclip.files import stated_path
 from swclip.gallery.gallery import Gallery, gallery_from_embeddings
 from swclip.gallery.hubness import Bank
 from swclip.gallery.read_write import Thumbnails, entries_of
@@ -97,9 +98,12 @@ def build_gallery(
     meta = {
         "fingerprint": model.fingerprint,
         "posterior": None if posterior is None else posterior.to_dict(),
-        "manifest": None if manifest is None else str(manifest.path),
+        "manifest": None if manifest is None else stated_path(manifest.path),
         "manifest_digest": None if manifest is None else manifest.digest,
-        "left_out": [{"path": str(path), "reason": reason} for path, reason in left_out],
+        "left_out": [
+            {"path": stated_path(path), "reason": reason.replace(str(path), stated_path(path))}
+            for path, reason in left_out
+        ],
         "made_with": {"swclip": own_version()},
     }
     return gallery_from_embeddings(candidates, locations, photographs, meta, bank)
