@@ -334,3 +334,11 @@ def test_rejected_rows_are_no_formulas(tmp_path: Path) -> None:
     result = prepared(tmp_path, "image,lat,lon\na.jpg,1,2\n=1+1.jpg,1,2\n", "a.jpg")
     assert result.rejected["image"].tolist() == ["=1+1.jpg"]
     assert "\n3,'=1+1.jpg,missing," in (tmp_path / "out" / "rejected.csv").read_text()
+
+
+@pytest.mark.parametrize(("letter", "heading"), [("M", np.nan), ("Magnetic North", np.nan), ("T", 90.0), ("", 90.0)])
+def test_headings_from_magnetic_north_are_not_used(letter: str, heading: float, tmp_path: Path) -> None:
+    table = f"SourceFile,lat,lon,GPSImgDirection,GPSImgDirectionRef\na.jpg,1,2,90,{letter}\n"
+    result = prepared(tmp_path, table, "a.jpg")
+    np.testing.assert_array_equal(result.manifest.frame["heading_deg"], [heading])
+    assert ("heading-not-used" in notes(result)) == np.isnan(heading)

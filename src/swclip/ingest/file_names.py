@@ -58,7 +58,9 @@ def cell_problem(value: Any, content: str) -> str | None:
         return f"is a web address; download the {content} first and give their paths."
     if "\0" in name:
         return "the path contains a zero byte."
-    if any(len(part.encode("utf-8", "surrogatepass")) > _NAME_BYTES for part in re.split(r"[/\\]", name)):
+    if len(name) > _NAME_BYTES // 4 and any(
+        len(part.encode("utf-8", "surrogatepass")) > _NAME_BYTES for part in re.split(r"[/\\]", name)
+    ):
         return f"a part of the path is longer than the {_NAME_BYTES} bytes that a file's name can have."
     return None
 

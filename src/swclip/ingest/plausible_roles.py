@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from swclip.ingest.column_names import plain_name
 from swclip.ingest.columns import ColumnNames, flag_of
 from swclip.ingest.file_names import empty_cell
 from swclip.ingest.rejections import shown
@@ -34,7 +35,7 @@ def drop_implausible_roles(
     - Numbers of a sequence that differ in most rows, and are angles or follow each other, are no ids of sequences:
       `track` may be a direction and `seq` a running number.
     - Headings of which none exceeds a full turn in radians, and some have a fraction, are taken for radians; also those
-      whose column states radians as its unit.
+      whose column states radians as its unit, and those whose reference (GPSImgDirectionRef) is magnetic north.
 
     Args:
         columns: {role: column}; changed in place.
@@ -50,11 +51,15 @@ def drop_implausible_roles(
             continue
         values = [value for value in frame[column].tolist() if not empty_cell(value)]
         problem = _problem(role, column, values)
+        if problem is None and role == "heading":
+            problem = _magnetic(column, frame)
         if problem is not None:
             del columns[role]
             flag = f"{flag_of(role)} {column}"
             way_out = (
-                f"convert it to degrees, or if it is in degrees use {flag}" if role == "heading" else f"or use {flag}"
+                f"convert it to degrees from true north, or if it is that use {flag}"
+                if role == "heading"
+                else f"or use {flag}"
             )
             detail = (
                 f"the column {column!r} {problem} (such as {shown(values[0])}), so it is not read as the "
@@ -62,6 +67,15 @@ def drop_implausible_roles(
             )
             notes.append((f"{role.replace('_', '-')}-not-used", len(values), detail))
     return notes
+
+
+def _magnetic(column: str, frame: pd.DataFrame) -> str | None:
+    """Say that the letter beside GPSImgDirection or another heading of EXIF states magnetic north, or None."""
+    for name in frame.columns:
+        if plain_name(str(name)) == f"{plain_name(column)}ref":
+            letters = {str(value).strip().lower()[:1] for value in frame[name].tolist() if not empty_cell(value)}
+            return f"is from magnetic north by the column {name!r}" if "m" in letters else None
+    return None
 
 
 def _problem(role: str, column: str, values: Sequence[Any]) -> str | None:
