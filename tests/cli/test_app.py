@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,19 +89,15 @@ def test_training_resumes_after_ctrl_c(
     out = tmp_path / "run"
     command = ["train", town, "--splits", town / "splits.parquet", "--out", out, "--steps=60", *tiny]
     command += ["--set=checkpoint_every=5", "--set=evaluate_every=0"]
-    process = start(*command)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None and not list(out.glob("checkpoints/step-*")):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    process = start(*command, kill_at=10, kill_by=signal.SIGINT)
+    _, errors = process.communicate()
     assert process.returncode == 130, errors
     assert "interrupted; run the same command again to resume" in errors
     assert "Traceback" not in errors
     assert read_run(out).status == "running"
     assert not list(out.rglob(".*")), "no partial files"
     again = start(*command)
-    _, errors = again.communicate(timeout=120)
+    _, errors = again.communicate()
     assert again.returncode == 0, errors
     assert read_run(out).status == "finished"
     steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]

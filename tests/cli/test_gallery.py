@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import geopandas
@@ -198,23 +196,39 @@ def test_gallery_of_a_grid_needs_no_photographs(
         assert message in capsys.readouterr().err
 
 
+# `swclip gallery append` that waits for a signal between its second and its third commit.
+APPEND = """
+import sys, time
+from swclip.cli import app
+from swclip.gallery.store import GalleryStore
+
+append, commits = GalleryStore.append, []
+def waiting(*arguments):
+    if len(commits) == 2:
+        print("waiting", flush=True)
+        while True:
+            time.sleep(1)
+    commits.append(append(*arguments))
+    return commits[-1]
+GalleryStore.append = waiting
+app.main(sys.argv[1:])
+"""
+
+
 def test_append_resumes_after_ctrl_c(made: Path, town: Path, tmp_path: Path) -> None:
-    first = str(_part(town, tmp_path / "first", slice(0, 4)))
-    for attempt in range(3):  # on a fast machine the append may finish before the signal arrives
-        name = str(tmp_path / f"gallery-{attempt}")
-        assert run(["index", str(made / "run"), first, "--out", name]) == 0
-        command = [sys.executable, "-m", "swclip", "gallery", "append", name, str(town), "--commit-rows", "1"]
-        process = subprocess.Popen([*command, "--no-cache"], stderr=subprocess.PIPE, text=True, env=os.environ.copy())
-        store = GalleryStore.open(name)
-        while store.count() < 6 and process.poll() is None:
-            time.sleep(0.01)
+    first, name = str(_part(town, tmp_path / "first", slice(0, 4))), str(tmp_path / "gallery")
+    assert run(["index", str(made / "run"), first, "--out", name]) == 0
+    command = [sys.executable, "-c", APPEND, "gallery", "append", name, str(town), "--commit-rows", "1", "--no-cache"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
         process.send_signal(signal.SIGINT)
         output = process.communicate()[1]
-        if process.returncode != 0:
-            break
     assert process.returncode == 130
     assert "run the same command again to resume" in output
-    assert 6 <= store.count() < 60
+    store = GalleryStore.open(name)
+    assert store.count() == 6
     assert run(["gallery", "verify", name]) == 0
     assert run(["gallery", "append", name, str(town)]) == 0
     assert store.count() == 60

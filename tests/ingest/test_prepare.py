@@ -11,7 +11,6 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -432,15 +431,22 @@ def test_progress_counts_every_photograph(tmp_path: Path) -> None:
     assert calls == [(k + 1, 40) for k in range(40)]
 
 
-SLOW = """
-import sys, time
-from pathlib import Path
+STOPPED = """
+import os, signal, sys, threading
 from swclip.ingest import verification
-inner = verification.verify_photograph
-def slow(path, max_pixels):
-    time.sleep(0.03)
+
+inner, number, stopped, verified = verification.verify_photograph, int(sys.argv[3]), threading.Event(), []
+def interrupt(*_):
+    stopped.set()
+    raise KeyboardInterrupt
+signal.signal(signal.SIGINT, interrupt)
+def stopping(path, max_pixels):
+    verified.append(path)
+    if len(verified) == 20:
+        os.kill(os.getpid(), number)
+        stopped.wait()
     return inner(path, max_pixels)
-verification.verify_photograph = slow
+verification.verify_photograph = stopping
 from swclip.ingest.prepare import prepare
 prepare(sys.argv[1], sys.argv[2], workers=1)
 """
@@ -451,14 +457,9 @@ def test_resumes_after_a_kill(tmp_path: Path, stop_signal: signal.Signals, monke
     photographs(tmp_path, *(f"{k}.jpg" for k in range(60)))
     source = table(tmp_path, "image,lat,lon\n" + "".join(f"{k}.jpg,1,{k}\n" for k in range(60)))
     out = tmp_path / "out"
-    process = subprocess.Popen([sys.executable, "-c", SLOW, str(source), str(out)], stderr=subprocess.DEVNULL)
-    work, deadline = out / ".prepare.jsonl", time.monotonic() + 30
-    while not (work.exists() and work.read_bytes().count(b"\n") > 12):
-        assert time.monotonic() < deadline
-        assert process.poll() is None, "the process ended before it could be killed"
-        time.sleep(0.01)
-    process.send_signal(stop_signal)
-    assert process.wait(timeout=30) != 0
+    command = [sys.executable, "-c", STOPPED, str(source), str(out), str(int(stop_signal))]
+    assert subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode != 0
+    work = out / ".prepare.jsonl"
     assert not (out / "manifest.parquet").exists()
     with work.open("ab") as stream:
         stream.write(b'{"file": ["half a li')  # as after a crash of the machine
