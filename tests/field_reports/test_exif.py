@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image, TiffTags
 from PIL.TiffImagePlugin import IFDRational
-from swclip.web.uploads import prepare as prepare_upload
 
 from swclip.imaging.decode import open_photograph
 from swclip.imaging.preprocess import Preprocess
 from swclip.ingest.exif import ExifFacts, read_exif
 from swclip.ingest.prepare import prepare
 from swclip.ingest.verification import WorkFile, verify_photograph
+from swclip.web.decoding import Encoded
 
 GPS, EXIF = 0x8825, 0x8769
 UNDEFINED = IFDRational(0, 0)
@@ -157,8 +157,7 @@ def test_position(case: Position) -> None:
 
 @pytest.mark.parametrize("case", POSITIONS, ids=lambda case: case.source)
 def test_service_compares_with_the_same_position(case: Position) -> None:
-    prepared = prepare_upload(photograph(case.gps), Preprocess(size_px=8), max_pixels=10_000, with_exif=True)
-    position = prepared.exif_deg  # type: ignore[union-attr]
+    position = Encoded(photograph(case.gps), Preprocess(size_px=8), 10_000, with_exif=True).decode().exif_deg
     if case.deg is None or "datum-unknown" in case.codes:
         assert position is None
     else:
