@@ -25,7 +25,7 @@ def test_output_has_counts_notes_and_the_path(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "[bold]c.jpg").touch()
     source = tmp_path / "t.csv"
     source.write_text(
-        "file,y,x,when\n[bold]a.jpg,51.5,-0.1,03/04/2019\nb.jpg,51.6,-0.1,\n[bold]c.jpg,51.7,-0.1,\nd.jpg,51.7,-0.1,\n"
+        "file,lat,lon,when\n[bold]a.jpg,51.5,-0.1,03/04/2019\nb.jpg,51.6,-0.1,\n[bold]c.jpg,51.7,-0.1,\nd.jpg,51.7,-0.1,\n"
     )
     prepare(source, out=tmp_path / "out", time_column="when", city="London")
     printed = capsys.readouterr()
