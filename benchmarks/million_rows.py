@@ -199,8 +199,8 @@ def main() -> None:
                 continue
             if step == "prepare" and not (folder / "photographs.csv").exists():
                 write_files(folder, photographs(n, args.shape))
-            own = [sys.executable, __file__, "--shape", args.shape, "--out", str(args.out)]
-            results.append({"step": step, "n": n, **measured([*own, "--child", step, str(folder), str(n)])})
+            child = [sys.executable, __file__, "--shape", args.shape, "--out", str(args.out)]
+            results.append({"step": step, "n": n, **measured([*child, "--child", step, str(folder), str(n)])})
             say(json.dumps(results[-1]))
         write_json(args.out / "million-rows.json", {"command": command_line(), "results": results})
     text = f"    {command_line()}\n\nProcessor seconds (elapsed seconds):\n\n"

@@ -188,11 +188,12 @@ def test_drives_are_distinguished_by_sequence_or_else_by_time(
     }
 
 
+@pytest.mark.parametrize("extent_m", [8, 60], ids=["a place with many neighbours", "a few streets"])
 @pytest.mark.parametrize("seed", range(8))
-def test_drives_nearby_are_those_of_nested_loops(seed: int) -> None:
+def test_drives_nearby_are_those_of_nested_loops(seed: int, extent_m: float) -> None:
     rng = np.random.default_rng(seed)
     n = 120
-    xy_m = rng.uniform(-60, 60, size=(n // 2, 2))[rng.integers(n // 2, size=n)]  # with repeated positions
+    xy_m = rng.uniform(-extent_m, extent_m, size=(n // 2, 2))[rng.integers(n // 2, size=n)]  # with repeated positions
     sequence = [f"s{k}" if k < 2 + seed % 3 else None for k in rng.integers(6, size=n)]
     start = pd.Timestamp("2019-12-29 13:35:13")
     seconds = rng.integers(0, 700 + 300 * (seed % 2), size=n).tolist()

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64, Int64
+from jaxtyping import Int64
 
-from swclip.data.grouping import group_numbers, place_numbers, text_or_none
+from swclip.data.grouping import place_numbers, text_or_none
 from swclip.data.manifest import Manifest
+from swclip.data.nearby_captures import SAME_DRIVE_RADIUS_M, nearby_captures, sequence_numbers
 from swclip.data.splits import SPLIT_NAMES, QuerySplit, Splits, candidates_for, check_same_manifest
 from swclip.geo.distance import haversine_m
-from swclip.geo.neighbours import SphereIndex, distinct_rows, nearest_m
+from swclip.geo.neighbours import nearest_m
 from swclip.imaging.phash import HASH_BITS, PictureHashes, check_bits, near_duplicates
 from swclip.progress import Count, Steps
 
@@ -26,8 +27,6 @@ WITHIN_M = (5, 10, 25, 50)
 NEAR_DUPLICATE_BITS = 6
 """Pictures whose perceptual hashes differ in at most this many of 64 bits are near-duplicates."""
 
-SAME_DRIVE_RADIUS_M = 25.0
-SAME_DRIVE_S = 600.0
 _EXAMPLES = 20
 _COMPARING: dict[str, str] = {"query": "Comparing queries", "val": "Comparing validation queries"}
 _TRAINING_SIDE: dict[str, tuple[str, ...]] = {"val": ("train",), "query": ("train", "val")}
@@ -79,8 +78,8 @@ def leakage_report(
         training = np.flatnonzero(np.isin(labels, _TRAINING_SIDE[name]))
         part = _positions(manifest, query_rows, training)
         part["shared_places"] = _shared(place, query_rows, training)
-        part["shared_sequences"] = _shared(_sequence_numbers(manifest), query_rows, training)
-        part["nearby_captures"] = _nearby_captures(manifest, query_rows, training)
+        part["shared_sequences"] = _shared(sequence_numbers(manifest), query_rows, training)
+        part["nearby_captures"] = nearby_captures(manifest, query_rows, training)
         part["candidates"] = _candidates(manifest, query_rows, candidates_for(splits, name))
         part["near_duplicates"] = part["exact_duplicates"] = None
         if hashes is not None:
@@ -190,84 +189,6 @@ def _shared(
         "share": inside / len(query_rows) if len(query_rows) else 0.0,
         "unknown": int((~grouped).sum()),
     }
-
-
-def _sequence_numbers(manifest: Manifest) -> Int64[np.ndarray, " n"]:
-    names = text_or_none(manifest.frame["sequence_id"])
-    numbers = group_numbers([name or "" for name in names])
-    return np.where([name is None for name in names], -1, numbers)
-
-
-def _nearby_captures(
-    manifest: Manifest, query_rows: Int64[np.ndarray, " q"], training: Int64[np.ndarray, " t"]
-) -> dict[str, Any]:
-    """Count queries by whether the training photographs near them are from another drive, or all from the same one.
-
-    Two photographs are from one drive if they have the same sequence_id or, where one has none, if their times differ
-    by at most `SAME_DRIVE_S`; without times either it is unknown.
-    """
-    counts = {"other_drive": 0, "same_drive_only": 0, "unknown": 0, "none_near": 0}
-    if len(query_rows) and len(training):
-        every_sequence, every_time_s = _sequence_numbers(manifest), _times_s(manifest)
-        near = _near_extremes(manifest.positions_deg, query_rows, training, every_sequence, every_time_s)
-        sequence, time_s = every_sequence[query_rows], every_time_s[query_rows]
-        told = sequence >= 0
-        # A query with a sequence is compared by time with the photographs without one, another query with all.
-        earliest_s = np.where(told, near["time_without_sequence"], near["time"])
-        latest_s = -np.where(told, near["-time_without_sequence"], near["-time"])
-        other = (time_s - earliest_s > SAME_DRIVE_S) | (latest_s - time_s > SAME_DRIVE_S)
-        other |= told & ((near["sequence"] < sequence) | (-near["-sequence"] > sequence))
-        untimed = np.where(told, near["untimed_without_sequence"], near["untimed"])
-        undecided = np.where(np.isnan(time_s), np.where(told, near["without_sequence"], 0.0), untimed) == 0.0
-        none_near = np.isinf(near["sequence"]) & np.isinf(near["without_sequence"])
-        counts["none_near"] = int(none_near.sum())
-        counts["other_drive"] = int((~none_near & other).sum())
-        counts["same_drive_only"] = int((~none_near & ~other & ~undecided).sum())
-        counts["unknown"] = int((~none_near & ~other & undecided).sum())
-    return {"radius_m": SAME_DRIVE_RADIUS_M, **counts}
-
-
-def _near_extremes(
-    positions_deg: Float64[np.ndarray, "n 2"],
-    query_rows: Int64[np.ndarray, " q"],
-    training: Int64[np.ndarray, " t"],
-    sequence: Int64[np.ndarray, " n"],
-    time_s: Float64[np.ndarray, " n"],
-) -> dict[str, Float64[np.ndarray, " q"]]:
-    """The smallest values among the training photographs near each query, infinite where there are none.
-
-    Smallest and largest values of each position decide the same as all its photographs, which would be billions of
-    pairs where many share a position.
-    """
-    sequence, time_s = sequence[training], time_s[training]
-    told, timed = sequence >= 0, np.isfinite(time_s)
-    columns = {
-        "sequence": np.where(told, sequence, np.inf),
-        "-sequence": np.where(told, -sequence, np.inf),
-        "time": np.where(timed, time_s, np.inf),
-        "-time": np.where(timed, -time_s, np.inf),
-        "time_without_sequence": np.where(timed & ~told, time_s, np.inf),
-        "-time_without_sequence": np.where(timed & ~told, -time_s, np.inf),
-        "untimed": np.where(timed, np.inf, 0.0),
-        "untimed_without_sequence": np.where(timed | told, np.inf, 0.0),
-        "without_sequence": np.where(told, np.inf, 0.0),
-    }
-    places, place_of_row = distinct_rows(positions_deg[training])
-    order = np.argsort(place_of_row, kind="stable")
-    starts = np.searchsorted(place_of_row[order], np.arange(len(places)))
-    of_place = np.minimum.reduceat(np.stack(list(columns.values()), axis=1)[order], starts, axis=0)
-    spots, spot_of_query = distinct_rows(positions_deg[query_rows])
-    near = np.full((len(spots), len(columns)), np.inf)
-    for spot, place in SphereIndex(places).pairs_within(spots, SAME_DRIVE_RADIUS_M):
-        starts = np.flatnonzero(np.diff(spot, prepend=-1))
-        near[spot[starts]] = np.minimum.reduceat(of_place[place], starts, axis=0)
-    return dict(zip(columns, near[spot_of_query].T, strict=True))
-
-
-def _times_s(manifest: Manifest) -> Float64[np.ndarray, " n"]:
-    times = pd.to_datetime(manifest.frame["captured_at"], utc=True).to_numpy(dtype="datetime64[ms]")
-    seconds: Float64[np.ndarray, " n"] = times.astype(np.int64) / 1000.0
-    return np.where(np.isnat(times), np.nan, seconds)
 
 
 def _candidates(manifest: Manifest, query_rows: Int64[np.ndarray, " q"], places: pd.DataFrame) -> dict[str, Any]:
