@@ -12,7 +12,7 @@ from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.gallery.gallery import Gallery
 from swclip.geo.spatial_smoothing import ground_kernel, outflow
 from swclip.retrieval.posterior import smoothed
-from swclip.retrieval.scores import CandidateEvidence, Evidence, Photographed
+from swclip.retrieval.scores import CandidateEvidence, Evidence, Photographed, log_probability
 
 Galleries, Queries = Callable[..., Gallery], Callable[..., np.ndarray]
 
@@ -97,3 +97,26 @@ def test_a_candidate_without_probability_has_no_share(make_gallery: Galleries, m
     for at in range(30):
         assert result.image_share_of(at, 0) == (None if nothing[at] else 0.0)
         assert result.ranked_photographs(at, gallery.image_ids) == ()
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8, 11])
+def test_scores_of_a_query_do_not_depend_on_the_others(rows: int) -> None:
+    generator = np.random.default_rng(0)
+
+    def unit(count: int) -> np.ndarray:
+        vectors = generator.normal(size=(count, 96))
+        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+    at = np.sort(generator.integers(0, 2000, 1500))
+    positions = np.array([51.5, -0.1]) + generator.normal(0, 0.01, (2000, 2))
+    gallery = Gallery(
+        [f"c{i}" for i in range(2000)], positions, [None] * 2000, unit(2000), unit(1500), at,
+        [f"p{i}" for i in range(1500)], {"fingerprint": "x"},
+    )  # fmt: skip
+    queries, photographed = unit(24), Photographed.of(gallery)
+    config = PosteriorConfig(location_temperature=0.01, image_temperature=0.01, image_weight=0.5)
+    whole = log_probability(queries, gallery, config, photographed)
+    parts = [
+        log_probability(queries[start : start + rows], gallery, config, photographed) for start in range(0, 24, rows)
+    ]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)

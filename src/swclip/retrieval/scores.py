@@ -192,7 +192,8 @@ def mix(
         (Q, M) log probabilities.
     """
     mixed = log_location.copy()
-    log_location_there = log_location[:, rows]
+    # Not log_location[:, rows], whose layout, and with it the order of sums, depends on the number of queries.
+    log_location_there = np.take(log_location, rows, axis=1)
     log_c = np.asarray(logsumexp(log_location_there, axis=1, keepdims=True))
     with np.errstate(divide="ignore"):
         log_keep, log_weight = np.log1p(-image_weight), np.log(image_weight)
@@ -244,7 +245,7 @@ class Evidence:
 
     def take(self, candidates: Int64[np.ndarray, " s"]) -> Evidence:
         """The evidence conditional on the place being one of these candidates."""
-        return self._normalised(self.log_p[:, candidates], self.log_location[:, candidates])
+        return self._normalised(np.take(self.log_p, candidates, axis=1), np.take(self.log_location, candidates, axis=1))
 
     def times(self, log_weight: Float64[np.ndarray, " m"]) -> Evidence:
         """The evidence with a prior weight of each candidate."""
