@@ -49,8 +49,8 @@ def test_shares_below_0_are_refused() -> None:
         PosteriorConfig(image_hubness=-0.5)
 
 
-@pytest.mark.parametrize("removed", [{}, {"location_hubness": 0.0}])
-def test_a_posterior_of_an_earlier_version_is_read(removed: dict[str, float]) -> None:
+@pytest.mark.parametrize("removed", [{}, {"location_hubness": 0.0}, {"estimator": "argmax"}])
+def test_a_posterior_of_an_earlier_version_is_read(removed: dict[str, object]) -> None:
     values = {**PosteriorConfig(0.02, 0.1, 0.3, 12.5).to_dict(), **removed}
     del values["image_hubness"]
     assert PosteriorConfig.from_dict(values) == PosteriorConfig(0.02, 0.1, 0.3, 12.5)

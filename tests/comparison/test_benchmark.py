@@ -103,6 +103,29 @@ def test_parallel_runs_equal_sequential_runs(data: tuple[Manifest, Splits], tmp_
     assert all(done == total for _, done, total in first.values())
 
 
+def test_one_estimator_is_chosen_for_all_systems(data: tuple[Manifest, Splits], tmp_path: Path) -> None:
+    values: dict[str, Any] = {"overrides": TINY, "cache": FeatureCache(tmp_path / "cache")}
+    systems = ["nearest-neighbour", "clip"]
+    by_mode = run_benchmarks(data[0], [data[1]], systems, [0], tmp_path / "out", **values).comparisons["splits"]
+    assert by_mode.document.estimator == "mode"
+    nearest = next(iter(by_mode.evaluations["nearest-neighbour"].values())).report
+    # Its posterior is fitted on validation queries, as those of the others.
+    assert nearest.posterior["image_weight"] == 1.0
+    assert (nearest.posterior["image_temperature"], nearest.posterior["smoothing_m"]) != (0.002, 0.0)
+    chosen = run_benchmarks(
+        data[0], [data[1]], systems, [0], tmp_path / "out", estimator="validation", **values
+    ).comparisons["splits"]
+    losses = chosen.document.made_with["estimator_choice"]["losses"]
+    assert chosen.document.estimator == min(losses, key=lambda name: losses[name])
+    for name in systems:
+        (one,), (other,) = (found.evaluations[name].values() for found in (by_mode, chosen))
+        assert one.report.estimators == other.report.estimators
+        assert other.report.error_m == one.report.estimators[chosen.document.estimator].error_m
+    without = split(data[0], "known-places", val_share=0.0).write(tmp_path / "no-val.parquet")
+    with pytest.raises(ConfigError, match=r"no-val\.parquet: has no validation queries"):
+        run_benchmarks(data[0], [without], systems, [0], tmp_path / "none", estimator="validation", **values)
+
+
 def test_failed_run_is_named_and_others_are_kept(data: tuple[Manifest, Splits], tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path / "cache")
     values: dict[str, Any] = {"overrides": TINY, "cache": cache}

@@ -73,7 +73,7 @@ def with_another_type(document: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("corrupt", "message"),
     [
-        (with_another_version, "a comparison of version 9, and this swclip reads 1"),
+        (with_another_version, "a comparison of version 9, and this swclip reads 2"),
         (with_a_renamed_key, "systems.clip.mean.error_m.average"),
         (with_another_type, "winners.min_blocks"),
     ],

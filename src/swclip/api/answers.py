@@ -124,7 +124,7 @@ def locate(
     *,
     model: LocatorModel | PathLike | None = None,
     top_k: int = 5,
-    estimator: Literal["mode", "argmax", "geometric-median"] | None = None,
+    estimator: Literal["mode", "argmax", "geometric-median"] = "mode",
     captions: str | Sequence[str | None] | None = None,
     maps: PathLike | Sequence[PathLike | None] | None = None,
     together: bool = False,
@@ -150,7 +150,7 @@ def locate(
             made with.
         top_k: Number of candidates listed with each answer.
         estimator: "mode" (densest place of the posterior), "argmax" (most probable candidate, as in the paper), or
-            "geometric-median" (least expected distance); by default the most accurate one on the validation queries.
+            "geometric-median" (least expected distance).
         captions: A caption of each photograph, for a model with the caption modality.
         maps: A map tile of each photograph, for a model with the map modality.
         together: The photographs show one place: give one answer for all of them.

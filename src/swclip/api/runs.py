@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from swclip.comparison.benchmark import Benchmark
     from swclip.data.manifest import Manifest
     from swclip.data.splits import Splits
+    from swclip.evaluation.estimator_choice import EstimatorChoice
     from swclip.models.feature_cache import FeatureCache
     from swclip.training.config import TrainingConfig
     from swclip.training.run import RunFacts
@@ -99,6 +100,7 @@ def benchmark(
     baseline: str | None = None,
     reference: str | None = None,
     jobs: int = 1,
+    estimator: EstimatorChoice = "mode",
     cache: FeatureCache | None = None,
     errors: Literal["raise", "keep"] = "raise",
     command: str | None = None,
@@ -123,6 +125,8 @@ def benchmark(
             and not the baseline.
         jobs: Number of runs trained in parallel, each in its own process; if above 1, the calling script needs
             `if __name__ == "__main__":`.
+        estimator: How the point of every system is estimated from its posterior: "mode", "argmax" or
+            "geometric-median". "validation" chooses one for all systems on the validation queries.
         cache: Cache for features of frozen towers; by default in the user's cache folder.
         errors: "raise" raises an error for failed runs after everything else is written; "keep" records them in
             `failures`.
@@ -164,6 +168,7 @@ def benchmark(
             cache=cache,
             command=command,
             jobs=jobs,
+            estimator=estimator,
             progress=report,
         )
     done = replace(done, files=write_benchmarks(folder, done, table, all_splits))

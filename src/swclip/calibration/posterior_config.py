@@ -21,6 +21,9 @@ POSTERIOR_NAME = "posterior.json"
 EstimatorName = Literal["mode", "argmax", "geometric-median"]
 ESTIMATOR_NAMES: tuple[EstimatorName, ...] = get_args(EstimatorName)
 
+ESTIMATOR: EstimatorName = "mode"
+"""The estimator of every answer, report and comparison for which no other is named."""
+
 
 def check_estimator(name: str) -> None:
     """Raise ConfigError for an unknown estimator."""
@@ -39,7 +42,6 @@ class PosteriorConfig:
             paper) to 1.
         smoothing_m: Bandwidth of the spatial smoothing, metres; 0 for none.
         kernel: Kernel of the smoothing.
-        estimator: Default estimator of the point; see `swclip.retrieval.point_estimates`.
         image_hubness: Share of a photograph's hubness that is subtracted from its similarity; see
             `swclip.gallery.hubness`. 0 for none, 1/2 is CSLS.
 
@@ -52,7 +54,6 @@ class PosteriorConfig:
     image_weight: float = 0.0
     smoothing_m: float = 20.0
     kernel: KernelName = "gaussian"
-    estimator: EstimatorName = "mode"
     image_hubness: float = 0.0
 
     def __post_init__(self) -> None:
@@ -65,7 +66,6 @@ class PosteriorConfig:
         if not (math.isfinite(self.image_hubness) and self.image_hubness >= 0):
             raise ConfigError(f"posterior: image_hubness is {self.image_hubness}; it must be 0 or more.")
         check_smoothing(self.smoothing_m, self.kernel)
-        check_estimator(self.estimator)
 
     def to_dict(self) -> dict[str, Any]:
         """The values for JSON."""
@@ -75,7 +75,9 @@ class PosteriorConfig:
     def from_dict(cls, values: Any, where: str = "posterior") -> PosteriorConfig:
         """The inverse of `to_dict`.
 
-        Posteriors of earlier versions have `location_hubness`, which was removed: 0 is accepted.
+        Posteriors of earlier versions have `location_hubness`, which was removed: 0 is accepted. They also name an
+        `estimator`, chosen on the validation queries of that run: it is ignored, since answers of runs with different
+        estimators cannot be compared.
 
         Args:
             values: The mapping.
@@ -84,14 +86,14 @@ class PosteriorConfig:
         Raises:
             ArtefactError: A key is unknown, a value is invalid, or `location_hubness` is not 0.
         """
-        if isinstance(values, Mapping) and "location_hubness" in values:
-            if values["location_hubness"] != 0.0:
+        if isinstance(values, Mapping):
+            if values.get("location_hubness", 0.0) != 0.0:
                 raise ArtefactError(
                     f"{where}: location_hubness is {values['location_hubness']}, and the hubness of locations was "
                     "removed from swclip (it improved nothing: docs/results/parts.md); train the run again, without "
                     "hubness.locations in its recipe, and index again."
                 )
-            values = {name: value for name, value in values.items() if name != "location_hubness"}
+            values = {name: value for name, value in values.items() if name not in ("location_hubness", "estimator")}
         try:
             return cls(**values)
         except (TypeError, ValueError, ArithmeticError, ConfigError) as error:

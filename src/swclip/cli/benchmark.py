@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -20,6 +20,7 @@ def benchmark(
     seeds: Annotated[list[int], Parameter(consume_multiple=True)] = [0],  # noqa: B006
     baseline: str | None = None,
     reference: str | None = None,
+    estimator: Literal["mode", "argmax", "geometric-median", "validation"] = "mode",
     jobs: int = 1,
     options: RecipeOptions | None = None,
 ) -> None:
@@ -41,6 +42,10 @@ def benchmark(
             first.
         reference: A second system to which the others are compared, such as the full method in an ablation; by default
             `sw-clip` if it is among the systems and not the baseline.
+        estimator: How the point of every system is estimated from its posterior: mode (the densest place), argmax (the
+            most probable candidate), or geometric-median (the point with the least expected distance). validation: the
+            one with the least mean of log(1 + error / 10 m) on the validation queries, summed over the systems. The
+            page has the figures of all.
         jobs: Number of runs trained in parallel, each in its own process with its share of the processors.
         options: Values that override those of every recipe. A text tower is used only in recipes that have one.
     """
@@ -59,6 +64,7 @@ def benchmark(
         reference=reference,
         command=command_line(),
         jobs=jobs,
+        estimator=estimator,
         errors="keep",
         progress=True,
     )

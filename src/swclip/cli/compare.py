@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -16,6 +16,7 @@ def compare(
     baseline: str | None = None,
     reference: str | None = None,
     common: Annotated[bool, Parameter(negative="")] = False,
+    estimator: Literal["mode", "argmax", "geometric-median"] | None = None,
     resamples: int = 1000,
     seed: int = 0,
     manifest: Path | None = None,
@@ -36,6 +37,8 @@ def compare(
         reference: A second system to which the others are compared.
         common: Compare only the queries that all reports share, and count the others. Without it, reports of different
             queries are an error.
+        estimator: Compare all reports by the answers of this estimator; by default that of the reports where they
+            agree, else mode.
         resamples: Number of bootstrap resamples of the blocks of queries.
         seed: Seed of the bootstrap.
         manifest: Path of the manifest, if it was moved; for the photographs on the page.
@@ -53,6 +56,7 @@ def compare(
         baseline=baseline,
         reference=reference,
         common=common,
+        estimator=estimator,
         resamples=resamples,
         seed=seed,
         command=command_line(),

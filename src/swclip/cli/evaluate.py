@@ -32,7 +32,7 @@ def evaluate(
     splits: Path | None = None,
     manifest: Path | None = None,
     on: Literal["query", "val"] = "query",
-    estimator: Literal["mode", "argmax", "geometric-median"] | None = None,
+    estimator: Literal["mode", "argmax", "geometric-median", "validation"] = "mode",
     use: Annotated[
         list[Literal["image", "caption", "map"]] | None, Parameter(consume_multiple=True, negative="")
     ] = None,
@@ -62,8 +62,9 @@ def evaluate(
         on: query: the queries, which are never used in training. val: the validation queries.
         estimator: How the point is estimated from the posterior. mode: the densest place of the smoothed posterior.
             argmax: the most probable candidate, as in the paper. geometric-median: the point with the least expected
-            distance. The report has figures for all of them, and details for this one; by default the most accurate
-            one on the validation queries.
+            distance. validation: the one with the least mean of log(1 + error / 10 m) on the validation queries; runs
+            for which it differs cannot be compared by it. The report has figures for all of them, and details for this
+            one.
         use: The modalities of the queries: image, caption and map, or some of them. By default the photograph, and each
             other modality that the model and the queries have.
         regions: The districts that figures are given for: city, or cells:RES for the H3 cells of a resolution.

@@ -30,7 +30,7 @@ def locate(
     list_column: str | None = None,
     format: Literal["json", "jsonl", "csv", "geojson", "kml", "parquet"] | None = None,
     top_k: int = 5,
-    estimator: Literal["mode", "argmax", "geometric-median"] | None = None,
+    estimator: Literal["mode", "argmax", "geometric-median"] = "mode",
     out: Path | None = None,
     restart: bool = False,
     figure: Path | None = None,
@@ -71,8 +71,7 @@ def locate(
             the format of the extension of --out, else json. docs/answers.md describes them.
         top_k: Number of candidates listed with each answer.
         estimator: How the point is estimated from the posterior: mode (the densest place), argmax (the most probable
-            candidate, as in the paper), or geometric-median (the point with the least expected distance). By default
-            the most accurate one on the validation queries.
+            candidate, as in the paper), or geometric-median (the point with the least expected distance).
         out: Write the answers to this file instead of standard output.
         restart: Discard the partial results of an interrupted run.
         figure: Draw the first photograph and the map of its answer to this file (PNG, SVG or PDF).

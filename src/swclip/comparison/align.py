@@ -10,13 +10,16 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int64
 
+from swclip.calibration.posterior_config import ESTIMATOR, ESTIMATOR_NAMES
 from swclip.errors import MismatchError
 from swclip.evaluation.report import Report
-from swclip.evaluation.result import Evaluation
+from swclip.evaluation.result import Evaluation, answer_columns
+from swclip.external.measure_coordinates import ESTIMATOR as AS_GIVEN
 from swclip.geo.distance import geodesic_m
 from swclip.metrics.baselines import BaselineFigures, Baselines
 from swclip.metrics.error_report import district_gap, error_report, errors_by_district
 from swclip.metrics.localization_error import mean_reciprocal_rank, recall_at_k
+from swclip.metrics.ndcg import geoscore_by_query
 from swclip.metrics.parts import Figures
 from swclip.reporting.units import metres
 
@@ -231,6 +234,82 @@ def restricted(evaluation: Evaluation, rows: Int64[np.ndarray, " q"], seed: int 
         **{key: getattr(old, key) for key in _KEPT if key in old.model_fields_set},
     )
     return replace(kept, report=report)
+
+
+def with_common_estimator(
+    runs: Runs, sources: Mapping[str, Mapping[str, str]], estimator: str | None = None
+) -> tuple[dict[str, dict[str, Evaluation]], list[str]]:
+    """Give all evaluations the answers of one estimator.
+
+    Coordinates of another tool (`as given`) have no estimator and are not changed.
+
+    Args:
+        runs: System, seed, evaluation.
+        sources: System, seed, name of the report in messages.
+        estimator: The estimator; None for that of the reports where they agree, else the mode, else another that all
+            have.
+
+    Returns:
+        The evaluations, and the changes as sentences.
+
+    Raises:
+        MismatchError: A report does not have the answers of the estimator, or the reports have none in common.
+    """
+    answered = {key: one for key, one in _all(runs) if one.report.estimator != AS_GIVEN}
+    names = {key: sources[key[0]][key[1]] for key in answered}
+    current = {str(one.report.estimator) for one in answered.values()}
+    if estimator is None and len(current) < 2:
+        return {system: dict(seeds) for system, seeds in runs.items()}, []
+    available = {key: _estimators_of(one) for key, one in answered.items()}
+    again = "evaluate again: reports of this version have the answers of all estimators"
+    if estimator is not None:
+        if lacking := [names[key] for key, of_report in available.items() if estimator not in of_report]:
+            raise MismatchError(f"no answers by estimator {estimator!r} in {', '.join(lacking)}; {again}.")
+    else:
+        common = [name for name in ESTIMATOR_NAMES if all(name in of_report for of_report in available.values())]
+        if not common:
+            texts = "; ".join(f"{names[key]}: {', '.join(of_report)}" for key, of_report in available.items())
+            raise MismatchError(
+                f"the reports answer by different estimators, and have none in common ({texts}); their difference "
+                f"could be that of the estimators. Evaluate all with one --estimator ({ESTIMATOR} by default), or "
+                f"{again}."
+            )
+        estimator = common[0]
+    changed: dict[str, dict[str, Evaluation]] = {}
+    notes = []
+    for key, evaluation in _all(runs):
+        old = evaluation.report.estimator
+        if key in answered and old != estimator:
+            notes.append(
+                f"Compared by {estimator}: {names[key]}, whose report is by {old}. Its figures are recomputed from "
+                "these answers; those that need more (hierarchy levels, calibration, spatial statistics) are missing."
+            )
+        changed.setdefault(key[0], {})[key[1]] = (
+            _with_estimator(evaluation, estimator) if key in answered and old != estimator else evaluation
+        )
+    return changed, notes
+
+
+def _estimators_of(evaluation: Evaluation) -> list[str]:
+    """Estimators whose answers an evaluation has."""
+    columns = set(evaluation.predictions.columns)
+    others = [name for name in evaluation.report.estimators if set(answer_columns(name)) <= columns]
+    return list(dict.fromkeys([str(evaluation.report.estimator), *others]))
+
+
+def _with_estimator(evaluation: Evaluation, estimator: str) -> Evaluation:
+    frame, (lat, lon) = evaluation.predictions, answer_columns(estimator)
+    errors = geodesic_m(_truth(evaluation), frame[[lat, lon]].to_numpy(dtype=np.float64))
+    changed = frame.assign(
+        predicted_lat_deg=frame[lat],
+        predicted_lon_deg=frame[lon],
+        error_m=errors,
+        geoscore=geoscore_by_query(errors),
+        probability=np.nan,  # it was that of the other answer
+    )
+    report = evaluation.report.model_copy(update={"estimator": estimator})
+    rows = np.arange(len(frame), dtype=np.int64)
+    return restricted(replace(evaluation, predictions=changed, report=report), rows)
 
 
 def _baselines(old: Baselines, frame: pd.DataFrame) -> Baselines:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from swclip.calibration.posterior_config import ESTIMATOR, ESTIMATOR_NAMES, EstimatorName, check_estimator
 from swclip.comparison.benchmark_runs import (
     NEAREST,
     UNSEEDED,
@@ -27,6 +28,7 @@ from swclip.comparison.pooling import pool_evaluations
 from swclip.data.manifest import Manifest
 from swclip.data.splits import Splits, check_same_manifest
 from swclip.errors import ConfigError
+from swclip.evaluation.estimator_choice import VALIDATION, EstimatorChoice, best_on_validation, choice_record
 from swclip.evaluation.result import Evaluation
 from swclip.files import stated_path
 from swclip.models.feature_cache import FeatureCache
@@ -85,6 +87,7 @@ def run_benchmarks(
     cache: FeatureCache | None = None,
     command: str | None = None,
     jobs: int = 1,
+    estimator: EstimatorChoice = ESTIMATOR,
     progress: Progress | None = None,
 ) -> Benchmark:
     """Train and evaluate several systems; finished runs are not trained again.
@@ -105,10 +108,13 @@ def run_benchmarks(
         command: The command line, for the provenance.
         jobs: Number of runs that are trained at a time. Above 1 each is a separate process with an equal share of the
             threads, which reads manifest and splits from their files.
+        estimator: The estimator by which all systems answer. "validation" for the one with the least loss on the
+            validation queries, summed over the systems: one for all of them and all splits.
         progress: Called with (task, done, total).
 
     Raises:
-        ConfigError: There are no splits, systems or seeds, two have the same name, or a recipe is invalid.
+        ConfigError: There are no splits, systems or seeds, two have the same name, a recipe is invalid, or the
+            estimator is to be chosen on validation queries and splits have none.
         MismatchError: Splits belong to another manifest.
     """
     configs = _configs(systems, seeds, overrides)
@@ -121,8 +127,15 @@ def run_benchmarks(
         raise ConfigError(
             "--jobs starts processes itself and cannot be combined with torchrun; use only one of the two."
         )
+    if estimator != VALIDATION:
+        check_estimator(estimator)
     for split in splits:
         check_same_manifest(split, manifest)
+        if estimator == VALIDATION and not (split.frame["split"] == "val").any():
+            raise ConfigError(
+                f"{split.path}: has no validation queries, on which --estimator validation chooses; name an estimator "
+                f"({', '.join(ESTIMATOR_NAMES)}), or split again with --val-share."
+            )
     folders = [out] if len(splits) == 1 else [out / name for name in names]
     cache = cache or FeatureCache()
     image_config = next((by_seed[seeds[0]] for by_seed in configs.values() if by_seed is not None), None)
@@ -140,7 +153,8 @@ def run_benchmarks(
                 runs.append(Run(title, name, system, seed, by_seed[seed], run_folder, manifest, split, cache, command))
     check_one_folder_each(runs)
     compute_features(runs, progress or _silent)
-    results = run_all(runs, jobs, progress)
+    chosen, choice = _estimator(estimator, runs, jobs, progress)
+    results = run_all([replace(run, estimator=chosen) for run in runs], jobs, progress)
 
     failures = [result for result in results if isinstance(result, Failure)]
     by_split: dict[str, dict[str, dict[int | str, Evaluation]]] = {}
@@ -161,6 +175,7 @@ def run_benchmarks(
         "seeds": list(seeds),
         "image_tower": image_config.model.image.tower if any(configs.values()) else None,
         "command": command,
+        **choice,
     }
     comparisons = {
         name: compare(
@@ -200,6 +215,20 @@ def _configs(
         name: None if system == NEAREST else {seed: system_config(system, overrides, seed) for seed in seeds}
         for name, system in zip(names, systems, strict=True)
     }
+
+
+def _estimator(
+    choice: EstimatorChoice, runs: Sequence[Run], jobs: int, progress: Progress | None
+) -> tuple[EstimatorName, dict[str, Any]]:
+    """The estimator by which all runs answer, and what the comparisons record of a choice on validation queries."""
+    if choice != "validation":
+        return choice, {}
+    systems: dict[str, list[Evaluation]] = {}
+    for run, result in zip(runs, run_all([replace(run, on="val") for run in runs], jobs, progress), strict=True):
+        if isinstance(result, Evaluation):  # a run that failed fails again when it is evaluated, and is reported there
+            systems.setdefault(run.system, []).append(result)
+    name, losses = best_on_validation(systems)
+    return name, choice_record(losses)
 
 
 def _split_names(splits: Sequence[Splits]) -> list[str]:

@@ -10,16 +10,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float32
 
 from swclip.calibration.conformal import read_calibration
-from swclip.calibration.posterior_config import PosteriorConfig, read_posterior
+from swclip.calibration.posterior_config import ESTIMATOR, PosteriorConfig, read_posterior
 from swclip.data.manifest import Manifest
-from swclip.data.splits import Splits, indices
+from swclip.data.splits import QuerySplit, Splits, indices
 from swclip.errors import ConfigError
 from swclip.evaluation.evaluate import EmbedConfig, evaluate, evaluate_embeddings, query_rows
+from swclip.evaluation.measure import MeasureConfig
 from swclip.evaluation.result import Evaluation
 from swclip.external.measure_embeddings import photographs_by_candidate
-from swclip.gallery.gallery import gallery_from_embeddings
+from swclip.external.prediction_gallery import fitted_posterior
+from swclip.gallery.gallery import Gallery, gallery_from_embeddings
 from swclip.gallery.hubness import read_bank
 from swclip.models.feature_cache import FeatureCache
 from swclip.models.locator_model import LocatorModel, load_model
@@ -30,7 +33,7 @@ from swclip.training.loop import train
 Progress = Callable[[str, int, int], None]
 
 NEAREST = "nearest-neighbour"
-"""The system without training: the position of the training photograph with the nearest image features."""
+"""The system without training: the training photographs with the nearest image features."""
 
 UNSEEDED = "-"
 """Seed of a system without randomness."""
@@ -51,6 +54,8 @@ class Run:
         splits: Their splits.
         cache: Cache of the features of frozen towers.
         command: The command line, for the provenance.
+        estimator: The estimator that answers.
+        on: The queries that are evaluated, "query" or "val".
     """
 
     title: str
@@ -63,11 +68,22 @@ class Run:
     splits: Splits
     cache: FeatureCache
     command: str | None
+    estimator: str = ESTIMATOR
+    on: QuerySplit = "query"
 
     def __call__(self, progress: Progress) -> Evaluation:
         """Train and evaluate."""
         if self.folder is None:
-            return nearest_neighbour(self.manifest, self.splits, self.config, self.cache, self.command, progress)
+            return nearest_neighbour(
+                self.manifest,
+                self.splits,
+                self.config,
+                self.cache,
+                self.command,
+                progress,
+                on=self.on,
+                estimator=self.estimator,
+            )
         train(
             self.manifest,
             self.splits,
@@ -82,9 +98,11 @@ class Run:
             load_model(self.folder),
             self.manifest,
             self.splits,
+            on=self.on,
+            config=MeasureConfig(self.estimator),
             posterior=read_posterior(self.folder),
             bank=read_bank(self.folder),
-            calibration=read_calibration(self.folder),
+            calibration=read_calibration(self.folder) if self.on == "query" else None,
             embedding=EmbedConfig(cache=self.cache if self.config.freeze_image else None),
             command=self.command,
             progress=lambda done, total: progress("evaluating", done, total),
@@ -172,8 +190,16 @@ def nearest_neighbour(
     cache: FeatureCache,
     command: str | None = None,
     progress: Progress | None = None,
+    *,
+    on: QuerySplit = "query",
+    estimator: str = ESTIMATOR,
 ) -> Evaluation:
     """Nearest-neighbour search among the training photographs on the features of an untrained tower.
+
+    A candidate is scored by its most similar photograph, and the scores become a posterior as those of a trained system
+    do: temperature and smoothing are fitted on the validation queries, and the answer is by the same estimator. Its
+    `argmax` is the position of the nearest photograph; without validation queries that is the answer of every
+    estimator but the geometric median.
 
     The photographs are assigned to candidates by `photographs_by_candidate`, so that the answer is a candidate of the
     split even where the candidates are a grid.
@@ -185,13 +211,48 @@ def nearest_neighbour(
         cache: Cache of its features.
         command: The command line, for the provenance.
         progress: Called with (task, done, total).
+        on: The queries that are evaluated, "query" or "val".
+        estimator: The estimator that answers.
     """
     model = LocatorModel.create(config.model, manifest.positions_deg, config.seed)
-    candidates, at = photographs_by_candidate(manifest, splits, "query")
+
+    def embedded(queries: QuerySplit) -> tuple[Float32[np.ndarray, "q f"], Gallery]:
+        return _features_and_gallery(model, manifest, splits, cache, queries, progress)
+
+    has_validation = len(indices(splits, manifest, "val")) > 0
+    validation = embedded("val") if has_validation else None
+    queries, gallery = validation if on == "val" and validation is not None else embedded(on)
+    # Without validation queries: the position of the nearest photograph.
+    posterior = PosteriorConfig(1.0, 0.002, 1.0, 0.0)
+    if validation is not None:
+        truth = manifest.positions_deg[query_rows(splits, manifest, "val")]
+        posterior = fitted_posterior(validation[0], truth, validation[1], config.seed)
+    return evaluate_embeddings(
+        queries,
+        gallery,
+        manifest,
+        splits,
+        on=on,
+        posterior=posterior,
+        config=MeasureConfig(estimator),
+        command=command,
+    )
+
+
+def _features_and_gallery(
+    model: LocatorModel,
+    manifest: Manifest,
+    splits: Splits,
+    cache: FeatureCache,
+    on: QuerySplit,
+    progress: Progress | None,
+) -> tuple[Float32[np.ndarray, "q f"], Gallery]:
+    """Unit features of the queries, and the gallery of the photographs they search."""
+    candidates, at = photographs_by_candidate(manifest, splits, on)
     ids = [image_id for image_ids in at for image_id in image_ids]
     row_of = {str(image_id): row for row, image_id in enumerate(manifest.frame["image_id"])}
     rows = np.array([row_of[image_id] for image_id in ids], dtype=np.int64)
-    needed = np.concatenate([rows, query_rows(splits, manifest, "query")])
+    needed = np.concatenate([rows, query_rows(splits, manifest, on)])
     features = cache.features(
         model,
         [manifest.image_paths[row] for row in needed],
@@ -206,6 +267,4 @@ def nearest_neighbour(
         dict(zip(ids, features[: len(rows)], strict=True)),
         {"fingerprint": model.feature_fingerprint},
     )
-    # Image weight 1, a low temperature and no smoothing: the position of the nearest photograph.
-    posterior = PosteriorConfig(1.0, 0.002, 1.0, 0.0)
-    return evaluate_embeddings(features[len(rows) :], gallery, manifest, splits, posterior=posterior, command=command)
+    return features[len(rows) :], gallery

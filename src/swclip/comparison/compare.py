@@ -26,6 +26,7 @@ from swclip.comparison.mean_report import MeanReport
 from swclip.comparison.query_changes import RADII_M, agreement, changes_between_seeds, query_changes
 from swclip.errors import ConfigError, MismatchError
 from swclip.evaluation.result import Evaluation
+from swclip.external.measure_coordinates import ESTIMATOR as AS_GIVEN
 from swclip.metrics.bootstrap import (
     ERROR_STATISTICS,
     LEVEL,
@@ -69,7 +70,7 @@ def compare(
 
     Raises:
         ConfigError: There are no systems, a system has no seed, or baseline or reference is not among them.
-        MismatchError: Two evaluations have different queries.
+        MismatchError: Two evaluations have different queries, or answers by different estimators.
     """
     runs = {name: {str(seed): evaluation for seed, evaluation in seeds.items()} for name, seeds in evaluations.items()}
     if not runs or not all(runs.values()):
@@ -84,6 +85,7 @@ def compare(
     for name, seeds in runs.items():
         for seed, evaluation in seeds.items():
             _check_same_queries(first, evaluation, f"{base}", f"{name}, seed {seed}")
+    estimator = _common_estimator(runs)
     draws = np.random.default_rng(0) if generator is None else generator
     blocks = first.predictions["block"].tolist()
     resampled = resample_blocks(blocks, resamples, draws)
@@ -109,6 +111,7 @@ def compare(
         systems=systems,
         baseline=base,
         reference=reference,
+        estimator=estimator,
         curves=Curves(
             systems={name: error_curve(of_system) for name, of_system in errors.items()}, floor=_oracle_curve(runs)
         ),
@@ -136,6 +139,22 @@ def _check_same_queries(a: Evaluation, b: Evaluation, name_a: str, name_b: str) 
             f"{name_a} has {len(ids_a)} queries and {name_b} has {len(ids_b)}, and they differ or are in another "
             "order; evaluate both with one manifest and one splits file."
         )
+
+
+def _common_estimator(runs: _Runs) -> str | None:
+    """The estimator of all systems with a posterior; None where there is no such system."""
+    names = {
+        name: sorted({str(evaluation.report.estimator) for evaluation in seeds.values()} - {AS_GIVEN})
+        for name, seeds in runs.items()
+    }
+    different = {estimator for of_system in names.values() for estimator in of_system}
+    if len(different) > 1:
+        texts = "; ".join(f"{name}: {', '.join(of_system)}" for name, of_system in names.items() if of_system)
+        raise MismatchError(
+            f"the systems answer by different estimators ({texts}), which can reverse the sign of their difference; "
+            "evaluate all with one --estimator."
+        )
+    return next(iter(different), None)
 
 
 def _oracle_curve(runs: _Runs) -> ErrorCurve | None:

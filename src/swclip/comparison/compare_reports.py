@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from swclip.comparison.align import align
+from swclip.calibration.posterior_config import EstimatorName
+from swclip.comparison.align import align, with_common_estimator
 from swclip.comparison.compare import Seed, compare
 from swclip.comparison.comparison import Comparison
 from swclip.comparison.reports_on_disk import named_folders, read_report, report_folders
@@ -51,6 +52,7 @@ def compare_reports(
     baseline: str | None = None,
     reference: str | None = None,
     common: bool = False,
+    estimator: EstimatorName | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
     command: str | None = None,
@@ -66,6 +68,8 @@ def compare_reports(
         baseline: The system that differences are taken from; the first where None.
         reference: A second system that differences are taken from; none where None.
         common: Compare on the queries that all reports have. If False, all reports must have the same queries.
+        estimator: The estimator by whose answers all reports are compared. None for that of the reports where they
+            agree, else mode.
         resamples: Bootstrap resamples.
         seed: Seed of the bootstrap.
         command: The command line, for the provenance.
@@ -77,7 +81,8 @@ def compare_reports(
         ConfigError: There are fewer than two reports, baseline or reference is not among the systems, a name is
             invalid, or there are no resamples.
         ArtefactError: A folder has no report, or one that is incomplete or cannot be read.
-        MismatchError: The queries or their true positions differ, or two seeds of a system are of the same model.
+        MismatchError: The queries or their true positions differ, two seeds of a system are of the same model, or the
+            reports have answers by different estimators and none in common.
 
     Example:
         >>> compare_reports(["clip=reports/clip", "sw-clip=reports/nowhere"])
@@ -98,6 +103,7 @@ def compare_reports(
         name: {seed_: _name(name, report) for seed_, report in seeds.items()} for name, seeds in labelled.items()
     }
     runs = {name: {seed_: report.evaluation for seed_, report in seeds.items()} for name, seeds in labelled.items()}
+    runs, estimator_notes = with_common_estimator(runs, sources, estimator)
     aligned = align(runs, sources, common=common)
     named = [(sources[name][seed_], report) for name, seeds in labelled.items() for seed_, report in seeds.items()]
     made = {
@@ -117,7 +123,7 @@ def compare_reports(
         reference=reference,
         generator=np.random.default_rng(seed),
         resamples=resamples,
-        notes=[*aligned.notes, *_difference_notes(named)],
+        notes=[*estimator_notes, *aligned.notes, *_difference_notes(named)],
     )
 
 

@@ -17,9 +17,9 @@ from swclip.files import read_json
 from swclip.metrics.parts import Part
 from swclip.reporting.page import ErrorCurve
 
-Version = Literal["1"]
+Version = Literal["2"]
 
-COMPARISON_VERSION: Version = "1"
+COMPARISON_VERSION: Version = "2"
 """Format version of benchmark.json and compare.json."""
 
 _ROUNDING = 1e-9
@@ -169,6 +169,9 @@ class ComparisonDocument(Part):
     systems: dict[str, System]
     baseline: str
     reference: str | None
+    estimator: str | None = Field(
+        description="of the answers of all systems; null where all have predicted coordinates without a posterior"
+    )
     curves: Curves
     winners: Winners
     pairs: list[Pair]

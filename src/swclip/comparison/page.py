@@ -113,6 +113,7 @@ def write_comparison_page(
             if differences
         ],
         "estimators": estimator_table(document),
+        "estimator": document.estimator,
         "charts": page_charts([curves_chart(document)], full_width=("error-curve",)),
         "curve_note": f"{'Seeds are pooled. ' if seeds > 1 else ''}{_ORACLE if document.curves.floor else ''}"
         f"{answerable_text(setting)}",

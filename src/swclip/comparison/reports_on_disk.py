@@ -17,8 +17,9 @@ from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import QuerySplit, Splits, candidates_for, leakage_path, read_splits
 from swclip.errors import ArtefactError, ConfigError, MismatchError, SwclipError
 from swclip.evaluation.report import EARLIER_VERSION, REPORT_VERSION, check_version, report_of
-from swclip.evaluation.result import Evaluation, read_predictions
+from swclip.evaluation.result import Evaluation, answer_columns, read_predictions
 from swclip.files import found_path, read_json
+from swclip.geo.distance import geodesic_m
 from swclip.metrics.error_report import district_gap, errors_by_district
 from swclip.metrics.ndcg import geoscore
 
@@ -68,8 +69,21 @@ def read_report(folder: str | os.PathLike[str]) -> Evaluation:
         document = _with_later_figures(document, errors, predictions["region"].astype(str).tolist())
     report = report_of(document, str(path), VERSIONS)
     candidates = pd.DataFrame({name: pd.Series(dtype=object) for name in _CANDIDATE_COLUMNS})
-    by_estimator = {} if report.estimator is None else {report.estimator: errors}
+    by_estimator = _errors_by_estimator(report.estimators, predictions)
+    if report.estimator is not None:
+        by_estimator[report.estimator] = errors
     return Evaluation(report, predictions, candidates, by_estimator)
+
+
+def _errors_by_estimator(names: Iterable[str], predictions: pd.DataFrame) -> dict[str, Float64[np.ndarray, " q"]]:
+    """Errors of the estimators whose answers the predictions have; those of earlier versions have none."""
+    truth = predictions[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
+    columns = {name: list(answer_columns(name)) for name in names}
+    return {
+        name: geodesic_m(truth, predictions[pair].to_numpy(dtype=np.float64))
+        for name, pair in columns.items()
+        if set(pair) <= set(predictions.columns)
+    }
 
 
 def _with_later_figures(

@@ -44,12 +44,12 @@ def system_table(document: ComparisonDocument) -> Table:
 
 
 def name_cell(document: ComparisonDocument, name: str) -> Cell:
-    """Name of a system, with its role, and its estimator where that is not the mode."""
+    """Name of a system, with its role, and where its coordinates are those of another tool."""
     roles = (("baseline", document.baseline), ("reference", document.reference))
     marks = [role for role, system in roles if system == name]
     estimator = document.systems[name].mean.estimator
-    if estimator != "mode":
-        marks.append("estimator differs by seed" if estimator is None else f"estimator: {estimator}")
+    if estimator != document.estimator:
+        marks.append(f"coordinates {estimator}")
     return Cell(name, small=", ".join(marks))
 
 
@@ -132,6 +132,7 @@ def console_table(document: ComparisonDocument) -> tuple[str, list[str], list[li
     title = f"{round(first.n_queries):,} queries, "
     title += "gallery not known" if first.gallery_size is None else f"{round(first.gallery_size):,} candidates"
     title += f", mean of {seeds} seeds" if seeds > 1 else ""
+    title += "" if document.estimator is None else f", answers by {document.estimator}"
     columns = ["system", *_ERRORS, "within 25 m", "within 100 m", "recall@1", f"median vs {document.baseline}"]
     rows = []
     for name, mean in means.items():

@@ -15,6 +15,7 @@ from swclip.calibration.posterior_config import PosteriorConfig, default_posteri
 from swclip.data.manifest import Manifest
 from swclip.data.splits import QuerySplit, SplitName, Splits, candidates_for, indices
 from swclip.errors import InputError
+from swclip.evaluation.estimator_choice import chosen_estimator
 from swclip.evaluation.measure import MeasureConfig, measure
 from swclip.evaluation.report import Truth
 from swclip.evaluation.result import Embeddings, Evaluation
@@ -98,9 +99,25 @@ def evaluate(
         MismatchError: The splits were made from another manifest.
         InputError: There are no queries or candidates, or a photograph cannot be decoded.
         ArtefactError: The model's scores are NaN.
-        ConfigError: The estimator, the districts or a modality are unknown, or the model lacks the modality.
+        ConfigError: The estimator, the districts or a modality are unknown, the model lacks the modality, or the
+            estimator would be chosen on the queries that are measured.
     """
     embedding = embedding or EmbedConfig()
+    config, choice = chosen_estimator(
+        config or MeasureConfig(),
+        on,
+        lambda on_validation: evaluate(
+            model,
+            manifest,
+            splits,
+            on="val",
+            posterior=posterior,
+            bank=bank,
+            config=on_validation,
+            embedding=embedding,
+            use=use,
+        ),
+    )
     rows = query_rows(splits, manifest, on)
     captions, maps = [manifest.captions[row] for row in rows], [manifest.map_paths[row] for row in rows]
     names = chosen_modalities(model, captions, maps, use)
@@ -135,7 +152,7 @@ def evaluate(
         calibration=calibration,
         command=command,
     )
-    report = evaluation.report.recorded(views=count_modalities(names, captions, maps))
+    report = evaluation.report.recorded(views=count_modalities(names, captions, maps), **choice)
     fitted = {**(report.posterior or {}), "fitted": posterior is not None}
     return replace(evaluation, report=report.model_copy(update={"posterior": fitted}))
 
@@ -169,14 +186,13 @@ def evaluate_embeddings(
     frame, truth = _queries(manifest, splits, rows, on)
     training = np.concatenate([indices(splits, manifest, name) for name in _TRAINING_SIDE[on]])
     kernel = gallery_kernel(gallery, posterior.smoothing_m, posterior.kernel)
-    config = config or MeasureConfig()
     evaluation = measure(
         frame,
         candidates_for(splits, on),
         iter_log_posterior(queries, gallery, posterior),
         estimators(posterior),
         manifest.positions_deg[training],
-        replace(config, estimator=config.estimator or posterior.estimator),
+        config,
         smoothing=lambda probability: spread(probability, kernel),
         calibration=calibration,
         units=exchangeable_units(

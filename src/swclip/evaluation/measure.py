@@ -12,10 +12,11 @@ from jaxtyping import Float32, Float64, Int32
 from numpy.typing import ArrayLike
 
 from swclip.calibration.conformal import Calibration
+from swclip.calibration.posterior_config import ESTIMATOR
 from swclip.errors import ConfigError
 from swclip.evaluation.answer_queries import TOP, Answers, Estimator, Smoothing, answer
 from swclip.evaluation.report import REPORT_VERSION, Relevance, Report
-from swclip.evaluation.result import Embeddings, Evaluation
+from swclip.evaluation.result import Embeddings, Evaluation, answer_columns
 from swclip.evaluation.retrieval_task import Meters, RetrievalTask, texts
 from swclip.geo.distance import geodesic_m, haversine_m
 from swclip.geo.neighbours import SphereIndex
@@ -45,15 +46,15 @@ class MeasureConfig:
     """How answers are measured.
 
     Attributes:
-        estimator: The main estimator of the report; the others are reported in brief. None for the default of the
-            posterior, or the mode where there is no posterior.
+        estimator: The main estimator of the report; the others are reported in brief. "validation" for the one with the
+            least loss on the validation queries; see `swclip.evaluation.estimator_choice`.
         regions: Districts to report by: "city", or "cells:RES" for H3 cells.
         resamples: Number of bootstrap resamples.
         seed: Seed of the bootstrap, the random baseline and the permutations.
         resolutions: H3 resolutions of the hierarchy levels below the city.
     """
 
-    estimator: str | None = None
+    estimator: str = ESTIMATOR
     regions: str = "city"
     resamples: int = RESAMPLES
     seed: int = 0
@@ -99,7 +100,7 @@ def measure(
         MismatchError: The calibration was computed on other cells.
     """
     config = config or MeasureConfig()
-    estimator = config.estimator or "mode"
+    estimator = config.estimator
     if estimator not in estimators:
         raise ConfigError(f"estimator {estimator!r} is not known; choose one of {', '.join(estimators)}.")
     task = RetrievalTask.of(queries, candidates, config.regions)
@@ -248,6 +249,11 @@ def _predictions(measured: _Measured, oracle_m: Float64[np.ndarray, " q"]) -> pd
             "top_candidate_ids": candidate_ids[top.rows].tolist(),
             "top_probabilities": top.probability.astype(np.float64).tolist(),
             "image_path": pd.array(_paths_to_state(queries), dtype=object),
+            **{
+                column: position[:, axis]
+                for name, position in answers.positions_deg.items()
+                for axis, column in enumerate(answer_columns(name))
+            },
         }
     )
 

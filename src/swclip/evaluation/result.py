@@ -30,7 +30,7 @@ class Evaluation:
             probability (posterior mass within 25 m of the answer); split; block; city_predicted (the most probable
             city, null where no candidate has one); city_probability; ndcg_20; geoscore; lisa, lisa_p (local cluster
             of the errors); region_area_km2_LEVEL, covered_LEVEL, cannot_tell; top_candidate_ids, top_probabilities;
-            image_path.
+            image_path; ESTIMATOR_lat_deg, ESTIMATOR_lon_deg (the answer of each estimator; see `answer_columns`).
         candidates: One row per candidate: candidate_id, lat_deg, lon_deg, city, image_ids.
         errors_m: Errors in metres by estimator, in the order of the predictions.
         top: The most probable candidates of each query, in the order of the predictions; None where not kept.
@@ -85,7 +85,18 @@ COLUMNS = (
     "top_probabilities",
     "image_path",
 )
-"""Columns of predictions.parquet."""
+"""Columns of predictions.parquet, beside those of the estimators (`answer_columns`)."""
+
+
+def answer_columns(estimator: str) -> tuple[str, str]:
+    """Columns of the predictions with the answers of an estimator, latitude and longitude.
+
+    Example:
+        >>> answer_columns("geometric-median")
+        ('geometric_median_lat_deg', 'geometric_median_lon_deg')
+    """
+    name = estimator.replace("-", "_")
+    return f"{name}_lat_deg", f"{name}_lon_deg"
 
 
 def write_predictions(path: str | os.PathLike[str], predictions: pd.DataFrame) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float32
 
 from swclip.data.leakage import leakage_report
 from swclip.data.manifest import Manifest
 from swclip.data.splits import QuerySplit, Splits, candidates_for, indices
 from swclip.errors import ConfigError
+from swclip.evaluation.estimator_choice import chosen_estimator
 from swclip.evaluation.evaluate import evaluate_embeddings
 from swclip.evaluation.measure import MeasureConfig
 from swclip.evaluation.result import Evaluation
@@ -25,6 +27,7 @@ from swclip.external.predicted_coordinates import read_predicted_coordinates
 from swclip.external.prediction_columns import COMMON_ROLES, TRUE, find_roles, open_table, require_positions
 from swclip.external.prediction_gallery import Space, fitted_posterior, fixed_posterior, image_gallery
 from swclip.files import stated_path
+from swclip.gallery.gallery import Gallery
 from swclip.versions import versions
 
 _TRAINING_SIDE: dict[str, tuple[str, ...]] = {"val": ("train",), "query": ("train", "val")}
@@ -111,7 +114,7 @@ def evaluate_vectors(
     """Measure another tool's embeddings by image search, with the report of a run.
 
     A candidate is a position of the gallery, scored by its most similar photograph. With validation queries (rows of
-    role val, or a share of the queries) temperature, smoothing and estimator are fitted on them. Without, the answer is
+    role val, or a share of the queries) temperature and smoothing are fitted on them. Without, the answer is
     the position of the most similar photograph and the temperature is constant: probabilities are then not fitted, and
     `posterior.fitted` is false.
 
@@ -152,7 +155,22 @@ def evaluate_vectors(
     meta = {"similarity": similarity, "dim": int(task.vectors.shape[1])}
     query_gallery = image_gallery(candidates, space.gallery(task.vectors[rows]), candidate_of, meta)
     validation = indices(task.splits, task.manifest, "val") if on == "query" else np.zeros(0, dtype=np.int64)
-    posterior = _fit(task, space, config.seed) if len(validation) else fixed_posterior(temperature)
+    val_gallery, val_queries = _validation(task, space) if len(validation) else (None, None)
+    posterior = fixed_posterior(temperature)
+    if val_gallery is not None and val_queries is not None:
+        truth = task.manifest.positions_deg[validation]
+        posterior = fitted_posterior(val_queries, truth, val_gallery, config.seed)
+
+    def on_validation(config: MeasureConfig) -> Evaluation:
+        if val_gallery is None or val_queries is None:
+            raise ConfigError(
+                "--estimator validation needs validation queries (rows of role val, or --val-share); name an estimator."
+            )
+        return evaluate_embeddings(
+            val_queries, val_gallery, task.manifest, task.splits, on="val", posterior=posterior, config=config
+        )
+
+    config, choice = chosen_estimator(config, on, on_validation)
     evaluation = evaluate_embeddings(
         space.queries(task.vectors[task.rows(on)]),
         query_gallery,
@@ -169,7 +187,7 @@ def evaluate_vectors(
     }
     leakage = {**leakage_report(task.manifest, task.splits), "vectors": task.leakage}
     leakage["warnings"] = [*task.leakage["warnings"], *leakage["warnings"]]
-    report = evaluation.report.recorded(bridge={"kind": "vectors", "files": _names(vectors, gallery), **meta})
+    report = evaluation.report.recorded(bridge={"kind": "vectors", "files": _names(vectors, gallery), **meta}, **choice)
     posterior_record = {**(report.posterior or {}), **fitted}
     return replace(evaluation, report=report.model_copy(update={"posterior": posterior_record, "leakage": leakage}))
 
@@ -199,12 +217,12 @@ def _task(
     return standalone_task(query_vectors, gallery_vectors, val_share=val_share, seed=seed)
 
 
-def _fit(task: VectorTask, space: Space, seed: int) -> Any:
-    """Fit the posterior on the validation queries and their gallery."""
+def _validation(task: VectorTask, space: Space) -> tuple[Gallery, Float32[np.ndarray, "v e"]]:
+    """The validation queries, and their gallery."""
     candidates, rows, candidate_of = task.gallery_rows("val")
-    val_gallery = image_gallery(candidates, space.gallery(task.vectors[rows]), candidate_of, {})
-    truth = task.manifest.positions_deg[indices(task.splits, task.manifest, "val")]
-    return fitted_posterior(space.queries(task.vectors[task.rows("val")]), truth, val_gallery, seed)
+    return image_gallery(candidates, space.gallery(task.vectors[rows]), candidate_of, {}), space.queries(
+        task.vectors[task.rows("val")]
+    )
 
 
 def _candidates(gallery: str | os.PathLike[str] | pd.DataFrame) -> pd.DataFrame:

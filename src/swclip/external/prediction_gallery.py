@@ -113,14 +113,13 @@ def fixed_posterior(temperature: float | None = None) -> PosteriorConfig:
         image_temperature=TEMPERATURE if temperature is None else temperature,
         image_weight=1.0,
         smoothing_m=0.0,
-        estimator="argmax",
     )
 
 
 def fitted_posterior(
     queries: Float32[np.ndarray, "v e"], truth_deg: Float64[np.ndarray, "v 2"], gallery: Gallery, seed: int
 ) -> PosteriorConfig:
-    """Fit temperature, smoothing and estimator on validation queries, with an image weight of 1."""
+    """Fit temperature and smoothing on validation queries, with an image weight of 1."""
     fit = fit_posterior(queries, truth_deg, gallery, image_weights=(1.0,), generator=np.random.default_rng(seed))
     return fit.config
 

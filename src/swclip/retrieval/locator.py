@@ -14,7 +14,13 @@ from jaxtyping import Float32, Float64, Int64
 
 from swclip.answers.record import Answer
 from swclip.calibration.conformal import Calibration, read_calibration
-from swclip.calibration.posterior_config import EstimatorName, PosteriorConfig, check_estimator, default_posterior
+from swclip.calibration.posterior_config import (
+    ESTIMATOR,
+    EstimatorName,
+    PosteriorConfig,
+    check_estimator,
+    default_posterior,
+)
 from swclip.calibration.region import LEVEL
 from swclip.calibration.region_cells import RESOLUTION, SPREAD_M, RegionCells
 from swclip.calibration.region_of_answer import NOT_ALONE, NOT_CALIBRATED, RegionBuilder, RegionRequest
@@ -106,7 +112,7 @@ class Locator:
 
     def __repr__(self) -> str:
         regions = "calibrated regions" if self.calibration is not None else "regions not calibrated"
-        return f"{type(self).__name__}({self.gallery!r}, estimator {self.posterior.estimator}, {regions})"
+        return f"{type(self).__name__}({self.gallery!r}, {regions})"
 
     @classmethod
     def from_gallery(
@@ -157,7 +163,7 @@ class Locator:
         self,
         photographs: PathLike | Sequence[PathLike],
         top_k: int = 5,
-        estimator: EstimatorName | None = None,
+        estimator: EstimatorName = ESTIMATOR,
         *,
         captions: str | Sequence[str | None] | None = None,
         maps: PathLike | Sequence[PathLike | None] | None = None,
@@ -175,8 +181,7 @@ class Locator:
             photographs: One path or several.
             top_k: Number of candidates to list with each answer.
             estimator: "mode" (where the spatially smoothed posterior is densest), "argmax" (the most probable
-                candidate; of locations alone the most similar one, as in the paper), or "geometric-median". None for
-                the one with the smallest errors on the validation queries.
+                candidate; of locations alone the most similar one, as in the paper), or "geometric-median".
             captions: A text about each photograph, None where it has none; for a model with captions.
             maps: A map tile of each photograph, likewise.
             together: The photographs show one place: return one answer to all that can be decoded; see
@@ -281,7 +286,7 @@ class Locator:
         self,
         log_p: Float64[np.ndarray, "q m"],
         top_k: int = 5,
-        estimator: EstimatorName | None = None,
+        estimator: EstimatorName = ESTIMATOR,
         *,
         evidence: Sequence[Evidence] | None = None,
         names: Sequence[str] = (),
@@ -327,8 +332,7 @@ class Locator:
         part._region_cells = self.region_cells.take(rows).reached()
         return part
 
-    def _options(self, top_k: int, estimator: EstimatorName | None) -> AnswerOptions:
-        estimator = self.posterior.estimator if estimator is None else estimator
+    def _options(self, top_k: int, estimator: EstimatorName) -> AnswerOptions:
         check_estimator(estimator)
         if top_k < 1:
             raise ConfigError(f"top_k is {top_k}; it must be at least 1.")

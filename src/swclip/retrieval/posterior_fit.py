@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 from numpy.typing import ArrayLike
 from scipy import sparse
 
-from swclip.calibration.posterior_config import ESTIMATOR_NAMES, PosteriorConfig
+from swclip.calibration.posterior_config import ESTIMATOR, PosteriorConfig
 from swclip.errors import ConfigError, InputError
 from swclip.gallery.gallery import Gallery
 from swclip.geo.distance import geodesic_m, haversine_m
@@ -34,7 +34,6 @@ _BACKGROUND = 0.01
 _TEMPERATURES = tuple(float(t) for t in np.geomspace(0.001, 0.5, 17))
 _WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _SMOOTHINGS_M = (0.0, 5.0, 10.0, 20.0, 40.0, 80.0)
-_NEAR_M = 10.0
 _SMALLEST = 1e-300  # a true position whose kernel is 0 at all candidates has the same score for every setting
 
 
@@ -46,11 +45,10 @@ class PosteriorFit:
         config: The posterior.
         score: Mean negative log of the probability near the truth; see `fit_posterior`. Lower is better.
         uniform_score: The score of the uniform posterior.
-        median_error_m: Median error of its answers on those queries, metres.
+        median_error_m: Median error of its modes on those queries, metres.
         mean_error_m: Their mean.
         n_queries: Number of queries it was fitted on.
-        left_out: For each fold of the queries, the posterior fitted without it (its estimator is not fitted); empty
-            without folds.
+        left_out: For each fold of the queries, the posterior fitted without it; empty without folds.
     """
 
     config: PosteriorConfig
@@ -86,9 +84,6 @@ def fit_posterior(
     score: overconfident and underconfident posteriors both score worse. The background of b = 1 % uniform posterior
     limits the influence of single outliers. The sum is linear in p, and the smoothing can be applied to K instead of p,
     so that all combinations together cost little more than one pass.
-
-    The estimator is then the one whose answers on these queries have the least mean of log(1 + error / 10 m), which
-    depends on both small errors and the tail.
 
     Args:
         query: (Q, D) unit vectors of validation photographs, none of them in the gallery.
@@ -133,7 +128,7 @@ def fit_posterior(
     scores = _scores(parts, weights, _training_queries(fold_of, len(queries)))
     best = [tuple(map(int, np.unravel_index(int(np.argmin(table)), table.shape))) for table in scores]
     config, *left_out = [_config(at, temperatures, image_scales, weights, smoothings_m, kernel) for at in best]
-    config, errors_m = _with_best_estimator(queries, truth, gallery, photographed, config)
+    errors_m = _errors_m(queries, truth, gallery, photographed, config)
     return PosteriorFit(
         config=config,
         score=float(scores[0].min()),
@@ -278,19 +273,17 @@ def _scores(
     return scores
 
 
-def _with_best_estimator(
+def _errors_m(
     queries: Float32[np.ndarray, "q d"],
     truth: Float64[np.ndarray, "q 2"],
     gallery: Gallery,
     photographed: Photographed,
     config: PosteriorConfig,
-) -> tuple[PosteriorConfig, Float64[np.ndarray, " q"]]:
-    """The posterior with the estimator of the smallest errors, and these errors; ties by order of the estimators."""
-    named = estimators(config)
-    errors = {name: np.empty(len(queries)) for name in named}
+) -> Float64[np.ndarray, " q"]:
+    """Errors of the answers of a posterior."""
+    estimate = estimators(config)[ESTIMATOR]
+    errors = np.empty(len(queries))
     for chunk in chunks(len(queries), gallery):
         log_p = log_probability(queries[chunk], gallery, config, photographed)
-        for name, estimator in named.items():
-            errors[name][chunk] = geodesic_m(truth[chunk], estimator(log_p, gallery.positions_deg))
-    best = min(ESTIMATOR_NAMES, key=lambda name: float(np.log1p(errors[name] / _NEAR_M).mean()))
-    return replace(config, estimator=best), errors[best]
+        errors[chunk] = geodesic_m(truth[chunk], estimate(log_p, gallery.positions_deg))
+    return errors

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float32, Float64
 
 from swclip.answers.record import Answer
-from swclip.calibration.posterior_config import EstimatorName
+from swclip.calibration.posterior_config import ESTIMATOR, EstimatorName
 from swclip.calibration.region_cells import RegionCells
 from swclip.calibration.region_of_answer import RegionBuilder, RegionRequest
 from swclip.errors import ArtefactError
@@ -33,7 +33,7 @@ class LocateTask:
         names: Names of the photographs in the answers.
         region: Nominal coverage of the answers' regions.
         combined: Whether the photographs show one place.
-        estimator: How the point is estimated; None for the gallery's default.
+        estimator: How the point is estimated.
         top_k: Number of candidates listed.
         prior: Prior weights of the candidates; None without a prior.
     """
@@ -42,7 +42,7 @@ class LocateTask:
     names: tuple[str, ...]
     region: float
     combined: bool = False
-    estimator: EstimatorName | None = None
+    estimator: EstimatorName = ESTIMATOR
     top_k: int = 5
     prior: Weights | None = None
 

@@ -41,7 +41,7 @@ class LocateOptions(BaseModel):
     combined: bool = Field(False, description="The photographs show one place: give one answer to all of them.")
     estimator: EstimatorName | None = Field(
         None,
-        description="How the point is estimated from the posterior; null for the gallery's default.",
+        description="How the point is estimated from the posterior; null for mode.",
     )
     top_k: int = Field(5, ge=1, le=50, description="Number of candidates listed with an answer.")
     region: float = Field(0.8, ge=0.5, le=0.95, description="Nominal coverage of the prediction region.")

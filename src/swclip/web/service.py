@@ -11,6 +11,7 @@ from typing import TypeVar
 from anyio import CapacityLimiter, to_thread
 from starlette.requests import Request
 
+from swclip.calibration.posterior_config import ESTIMATOR
 from swclip.errors import ConfigError
 from swclip.geo.areas import AreaError, parse_area
 from swclip.imaging.decode import PhotographError
@@ -123,7 +124,7 @@ class Service:
             tuple(str(number) for number, _ in usable),
             nearest_level(options.region),
             options.combined,
-            options.estimator,
+            options.estimator or ESTIMATOR,
             options.top_k,
             prior,
         )
