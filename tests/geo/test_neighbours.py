@@ -89,7 +89,12 @@ def test_pairs_in_blocks_are_the_lists_of_within(seed: int, n: int, share: float
 @settings(deadline=None)
 def test_nearest_distance_with_repeated_positions(seed: int, n: int, repeats: int) -> None:
     positions, queries = np.repeat(scatter(seed, n, 0), repeats, axis=0), np.tile(scatter(seed + 1, 5, 0), (repeats, 1))
-    np.testing.assert_array_equal(nearest_m(positions, queries), SphereIndex(positions).nearest(queries, 1)[0][:, 0])
+    expected = SphereIndex(positions).nearest(queries, 1)[0][:, 0]
+    np.testing.assert_array_equal(nearest_m(positions, queries), expected)
+    at_most_m = float(np.median(expected))
+    bounded = nearest_m(positions, queries, at_most_m=at_most_m)
+    np.testing.assert_array_equal(bounded[expected <= at_most_m], expected[expected <= at_most_m])
+    assert (bounded[expected > at_most_m] > at_most_m).all()
 
 
 @given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), max_size=40))

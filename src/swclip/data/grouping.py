@@ -178,7 +178,7 @@ def keep_buffer(
     """
     training, held_out = np.flatnonzero(labels == "train"), np.flatnonzero(labels == around)
     if len(training) and len(held_out):
-        distance_m = nearest_m(positions_deg[held_out], positions_deg[training])
+        distance_m = nearest_m(positions_deg[held_out], positions_deg[training], at_most_m=buffer_m)
         labels[training[distance_m <= buffer_m]] = "gallery"
 
 

@@ -121,7 +121,9 @@ def distinct_rows(values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], I
     return ordered[first], number
 
 
-def nearest_m(positions_deg: ArrayLike, query_deg: ArrayLike) -> Float64[np.ndarray, " q"]:
+def nearest_m(
+    positions_deg: ArrayLike, query_deg: ArrayLike, *, at_most_m: float = np.inf
+) -> Float64[np.ndarray, " q"]:
     """Return the distance in metres from each query to the nearest position.
 
     Repeated positions, such as the views of one panorama, are searched once: a k-d tree cannot divide them.
@@ -129,9 +131,13 @@ def nearest_m(positions_deg: ArrayLike, query_deg: ArrayLike) -> Float64[np.ndar
     Args:
         positions_deg: (N, 2) latitude, longitude in degrees, N >= 1.
         query_deg: (Q, 2) latitude, longitude in degrees.
+        at_most_m: Distances beyond may be infinite: a search for close positions takes less time.
     """
     positions, queries = (np.asarray(deg, dtype=np.float64).reshape(-1, 2) for deg in (positions_deg, query_deg))
     distinct, which = distinct_rows(queries)
-    distance_m, _ = SphereIndex(distinct_rows(positions)[0]).nearest(distinct, k=1)
-    of_query: Float64[np.ndarray, " q"] = distance_m[which, 0]
-    return of_query
+    tree = cKDTree(unit_vectors(distinct_rows(positions)[0]))
+    # A little more than the bound, so that rounding does not decide at the bound itself.
+    bound = np.inf if at_most_m == np.inf else _chord(1.001 * at_most_m + 0.001)
+    chord, _ = tree.query(unit_vectors(distinct), distance_upper_bound=bound)
+    distance_m: Float64[np.ndarray, " q"] = np.where(np.isinf(chord), np.inf, _arc_m(np.asarray(chord)))[which]
+    return distance_m
