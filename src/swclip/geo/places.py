@@ -11,7 +11,7 @@ from swclip.geo.neighbours import SphereIndex
 
 _WINDOWS = 16
 _ROWS_AT_ONCE = 4096
-_PAIRS_AT_ONCE = 1 << 20
+_PAIRS_AT_ONCE = 1 << 16
 
 
 def place_leaders(positions_deg: ArrayLike, within_m: float) -> Int64[np.ndarray, " n"]:
@@ -34,14 +34,16 @@ def place_leaders(positions_deg: ArrayLike, within_m: float) -> Int64[np.ndarray
     positions = np.asarray(positions_deg, dtype=np.float64).reshape(-1, 2)
     index = SphereIndex(positions)
     leader = np.full(len(positions), -1, dtype=np.int64)
-    start = 0
+    start, rows = 0, _ROWS_AT_ONCE
     while start < len(positions):
-        free = start + np.flatnonzero(leader[start : start + _ROWS_AT_ONCE] < 0)
+        free = start + np.flatnonzero(leader[start : start + rows] < 0)
         if not len(free):
-            start += _ROWS_AT_ONCE
+            start += rows
             continue
         counts = index.count_within(positions[free], within_m)
         taken = max(1, int(np.searchsorted(np.cumsum(counts), _PAIRS_AT_ONCE, side="right")))
+        # Few rows at a time where they are dense: the first leaders take most of the others.
+        rows = min(2 * rows, _ROWS_AT_ONCE) if taken >= len(free) else 4 * taken
         free, alone = free[:taken], counts[:taken] == 1
         leader[free[alone]] = free[alone]
         crowded = free[~alone]
