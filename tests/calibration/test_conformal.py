@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom
+from scipy.stats import betabinom, binom
 
-from swclip.calibration.conformal import LEAST_BLOCKS_OF_A_CITY, Calibration, read_calibration, write_calibration
+from swclip.calibration.conformal import LEAST_BLOCKS_OF_AN_AREA, Calibration, read_calibration, write_calibration
 from swclip.calibration.density import tail_mass
 from swclip.calibration.region import LEVELS, is_uninformative
 from swclip.calibration.region_cells import RegionCells
@@ -22,8 +22,8 @@ from swclip.geo.coordinates import LocalFrame
 LEEDS, YORK = LocalFrame(53.8, -1.55), LocalFrame(53.96, -1.08)
 
 
-def _calibration(tails: list[float] | np.ndarray, cities: list[str | None] | None = None) -> Calibration:
-    return Calibration(np.array(tails), tuple(cities or [None] * len(tails)), 11, 25.0)
+def _calibration(tails: list[float] | np.ndarray, areas: list[str] | None = None) -> Calibration:
+    return Calibration(np.array(tails), tuple(areas or [None] * len(tails)), 11, 25.0)
 
 
 def test_the_threshold_by_hand() -> None:
@@ -45,14 +45,44 @@ def test_unreachable_truths_count() -> None:
     assert _calibration([0.0, 0.0, *reached]).unreachable == 2
 
 
-def test_cities_with_enough_queries_have_a_separate_threshold() -> None:
-    few = LEAST_BLOCKS_OF_A_CITY - 1
-    tails = [0.1] * LEAST_BLOCKS_OF_A_CITY + [0.9] * few
-    queries = _calibration(tails, ["Leeds"] * LEAST_BLOCKS_OF_A_CITY + ["York"] * few)
-    assert queries.calibrated_cities == ["Leeds"]
-    assert queries.threshold(0.2) == 0.9
-    assert queries.threshold(0.2, "York") == queries.threshold(0.2, "Hull") == queries.threshold(0.2)
-    assert queries.threshold(0.2, "Leeds") == 0.1
+def test_areas_with_enough_queries_have_a_separate_threshold() -> None:
+    enough, few = LEAST_BLOCKS_OF_AN_AREA, LEAST_BLOCKS_OF_AN_AREA - 1
+    queries = _calibration([0.1] * enough + [0.9] * few, ["Leeds"] * enough + ["York"] * few)
+    assert queries.calibrated_areas == ["Leeds"]
+    assert (queries.threshold(0.2), queries.threshold(0.2, "Leeds")) == (0.9, 0.1)
+    for area in ("York", "Hull"):
+        assert queries.threshold(0.2, area) == queries.threshold(0.2)
+        assert queries.group(area).scope == "all areas"
+    assert len(queries.queries_of("York")) == few
+    assert len(queries.queries_of("Hull")) == 0
+
+
+def test_small_areas_are_calibrated_together_where_they_have_enough_queries() -> None:
+    enough = LEAST_BLOCKS_OF_AN_AREA
+    small = ["York"] * (enough // 2) + ["Hull"] * (enough // 2)
+    queries = _calibration([0.1] * enough + [0.9] * enough, ["Leeds"] * enough + small)
+    for area in ("York", "Hull", "an area without queries"):
+        assert queries.threshold(0.9, area) == 0.9
+        assert (queries.group(area).scope, len(queries.group(area))) == ("small areas", enough)
+    assert queries.threshold(0.9) == 0.1
+
+
+def test_the_only_area_needs_no_number_of_queries() -> None:
+    queries = _calibration([0.3, 0.5], ["Leeds"] * 2)
+    assert (queries.group("Leeds").scope, queries.group("York").scope) == ("area", "all areas")
+    assert queries.threshold(0.6, "Leeds") == queries.threshold(0.6) == 0.3
+
+
+def test_queries_out_of_reach_count_in_their_area_only() -> None:
+    """A quarter of the queries of a sparse city out of reach, which is more than 80 % allows."""
+    near, far = list(np.linspace(0.01, 1.0, 123)), [0.0] * 42
+    alone = _calibration(near, ["Cambridge"] * 123)
+    mixed = _calibration(near + far + near, ["Cambridge"] * 123 + ["Ely"] * 165)
+    for level in LEVELS:
+        assert mixed.threshold(level, "Cambridge") == alone.threshold(level, "Cambridge")
+    assert mixed.threshold(0.8, "Ely") is None
+    assert mixed.threshold(0.5, "Ely") is not None
+    assert mixed.group("Ely").unreachable == 42
 
 
 def test_a_tail_has_the_weight_of_its_share_of_the_block() -> None:
@@ -120,7 +150,7 @@ def test_exchangeable_queries_are_covered_at_the_nominal_level() -> None:
             covered, trials = 0, 4000
             for _ in range(trials):
                 drawn = generator.choice(len(tails), n + 1, replace=False)
-                threshold = Calibration.of(tails[drawn[:n]], cells[drawn[:n]], region_cells).threshold(level)
+                threshold = Calibration.of(tails[drawn[:n]], region_cells).threshold(level)
                 assert threshold is not None
                 covered += bool(tails[drawn[n]] >= threshold)
             # At least the level, and at most 1 / (n + 1) more where tails differ (the densest cells are ties at 1).
@@ -132,7 +162,7 @@ def test_exchangeable_queries_are_covered_at_the_nominal_level() -> None:
 def test_the_truth_is_in_the_region_if_its_tail_reaches_the_threshold() -> None:
     region_cells, mass, cells = _world(40, 2, (20.0, 200.0))
     tails = tail_mass(mass, region_cells.area_km2, cells)
-    queries = Calibration.of(tails[::2], cells[::2], region_cells)
+    queries = Calibration.of(tails[::2], region_cells)
     for level in LEVELS[:3]:
         threshold = queries.threshold(level)
         assert threshold is not None
@@ -147,57 +177,74 @@ def test_the_truth_is_in_the_region_if_its_tail_reaches_the_threshold() -> None:
             assert region.cells.tolist() == np.flatnonzero(by_loop >= threshold).tolist()
 
 
-def test_an_overall_threshold_undercovers_the_harder_city_and_a_separate_one_does_not() -> None:
+def test_an_overall_threshold_undercovers_the_harder_city_and_one_by_area_does_not() -> None:
     region_cells, mass, cells = _world(1200, 3, (10.0, 160.0))
     tails = tail_mass(mass, region_cells.area_km2, cells)
+    area = np.repeat([0, 1], 1200)
     half = np.arange(len(cells)) % 2 == 0
-    queries = Calibration.of(tails[half], cells[half], region_cells)
-    level = 0.8
-    york = np.array([city == "York" for city in region_cells.cities])[cells]
-    marginal, own = [], []
-    for row in np.flatnonzero(~half):
-        marginal.append(cells[row] in queries.region(mass[row], region_cells, level).cells)
-        own.append(cells[row] in queries.region(mass[row], region_cells, level, by_city=True).cells)
-    in_york = york[~half]
-    for covered, low_york in ((np.array(marginal), True), (np.array(own), False)):
-        shares = covered[~in_york].mean(), covered[in_york].mean()
-        assert covered.mean() == pytest.approx(level, abs=0.05)
-        if low_york:
-            assert shares[0] > level + 0.08
-            assert shares[1] < level - 0.08
-        else:
-            assert min(shares) >= level - 0.05  # 600 queries, and thresholds from 600
+    queries = Calibration.of(tails[half], region_cells, area[half])
+    level, names = 0.8, region_cells.areas.names
+    overall, by_area = (
+        np.array(
+            [
+                cells[row] in queries.region(mass[row], region_cells, level, names[area[row]] if by else None).cells
+                for row in np.flatnonzero(~half)
+            ]
+        )
+        for by in (False, True)
+    )
+    in_york = area[~half] == 1
+    assert overall.mean() == pytest.approx(level, abs=0.05)
+    assert overall[~in_york].mean() > level + 0.08
+    assert overall[in_york].mean() < level - 0.08
+    for city in (in_york, ~in_york):
+        # 600 queries, and a threshold from 600: a beta-binomial share.
+        assert betabinom.ppf(1e-4, 600, 601 - 120, 120) <= by_area[city].sum() <= betabinom.ppf(1 - 1e-4, 600, 481, 120)
 
 
-def test_by_city_each_cell_has_the_threshold_of_its_city() -> None:
-    region_cells, mass, cells = _world(60, 4, (60.0, 160.0))
-    tails = tail_mass(mass, region_cells.area_km2, cells)
-    queries = Calibration.of(tails, cells, region_cells)
-    spread = 0.5 * (mass[0] + mass[-1])  # in both cities
-    region = queries.region(spread, region_cells, 0.8, by_city=True)
-    tail = tail_mass(np.tile(spread, (len(region_cells), 1)), region_cells.area_km2, np.arange(len(region_cells)))
-    expected = [at for at, city in enumerate(region_cells.cities) if tail[at] >= (queries.threshold(0.8, city) or 0.0)]
-    assert region.cells is not None
-    assert region.cells.tolist() == expected
-    assert {region_cells.cities[at] for at in expected} == {"Leeds", "York"}
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.9])
+def test_each_area_is_covered_at_the_nominal_level_over_draws(level: float) -> None:
+    """Areas of different difficulty and number, one of them with truths out of reach: binomial intervals over draws."""
+    generator, trials = np.random.default_rng(5), 800
+    counts = {"dense": 60, "sparse": 25, "one of two small": 12, "the other small": 12}
+    power = {"dense": 0.5, "sparse": 6.0, "one of two small": 2.0, "the other small": 2.0}
+    areas = [area for area, count in counts.items() for _ in range(count)]
+
+    def draw(area: str) -> float:
+        tail = float(generator.random() ** power[area])
+        return 0.0 if area == "sparse" and generator.random() < 0.03 else tail
+
+    covered, unbounded = dict.fromkeys(counts, 0), dict.fromkeys(counts, 0)
+    for _ in range(trials):
+        queries = _calibration([draw(area) for area in areas], areas)
+        for area in counts:
+            threshold = queries.threshold(level, area)
+            covered[area] += draw(area) >= (threshold or 0.0)
+            unbounded[area] += threshold is None
+    for area in counts:
+        assert covered[area] >= binom.ppf(1e-4, trials, level), area
+        group = {"dense": 60, "sparse": 25}.get(area, 24)
+        at_most = level + 1 / (group + 1)
+        assert covered[area] - unbounded[area] <= binom.ppf(1 - 1e-4, trials, at_most), area
+    assert unbounded["dense"] == 0
 
 
 def test_without_a_threshold_the_region_is_unbounded() -> None:
     region_cells, mass, cells = _world(40, 5, (10.0, 10.0))
     tails = tail_mass(mass, region_cells.area_km2, cells)
-    region = Calibration.of(tails[:8], cells[:8], region_cells).region(mass[0], region_cells, 0.9)
+    region = Calibration.of(tails[:8], region_cells).region(mass[0], region_cells, 0.9)
     assert region.cells is None
     assert region.area_km2 == math.inf
     assert region.cannot_tell()
-    lost = Calibration.of(np.where(cells < cells.max(), tails, 0.0) * 0.0, cells, region_cells)
-    assert lost.region(mass[0], region_cells, 0.5, by_city=True).cells is None
+    lost = Calibration.of(np.zeros(80), region_cells, np.repeat([0, 1], 40))
+    assert lost.region(mass[0], region_cells, 0.5, "Leeds").cells is None
 
 
 def test_a_region_as_large_as_a_random_one_is_uninformative() -> None:
     assert is_uninformative([0.79, 0.8, math.inf], 0.8, 1.0).tolist() == [False, True, True]
     assert is_uninformative([0.1, 0.3], 0.8, 1.0, limit_km2=0.2).tolist() == [False, True]
     region_cells, mass, cells = _world(40, 6, (10.0, 10.0))
-    queries = Calibration.of(tail_mass(mass, region_cells.area_km2, cells), cells, region_cells)
+    queries = Calibration.of(tail_mass(mass, region_cells.area_km2, cells), region_cells)
     sharp, flat = mass[0], np.full(len(region_cells), 1 / len(region_cells))
     assert not queries.region(sharp, region_cells, 0.8).cannot_tell()
     assert queries.region(sharp, region_cells, 0.8).cannot_tell(limit_km2=1e-3)
@@ -215,23 +262,16 @@ def test_a_higher_level_never_needs_a_greater_tail(tails: list[float], one: floa
 def test_the_interval_of_expected_coverage() -> None:
     """Coverage of one drawn threshold, on the uniform tails of a perfect posterior: 1 - t."""
     generator = np.random.default_rng(0)
-    low, high = _calibration(np.linspace(0.01, 0.99, 99)).expected(0.8) or (0.0, 0.0)
+    low, high = _calibration(np.linspace(0.01, 0.99, 99)).group(None).expected(0.8) or (0.0, 0.0)
     coverages = [1.0 - (_calibration(generator.random(99)).threshold(0.8) or 0.0) for _ in range(4000)]
     assert np.quantile(coverages, [0.025, 0.975]) == pytest.approx((low, high), abs=0.01)
-    assert _calibration([0.5]).expected(0.9) is None
-
-
-def test_the_city_of_an_unreachable_truth_is_that_of_the_query() -> None:
-    region_cells = RegionCells.of(LEEDS.to_deg([[0.0, 0.0]]), ["Leeds"])
-    calibration = Calibration.of([0.5, 0.0], np.array([0, -1]), region_cells, ["York", "Hull"])
-    assert calibration.cities == ("Leeds", "Hull")
+    assert _calibration([0.5]).group(None).expected(0.9) is None
 
 
 def test_a_calibration_survives_its_file(tmp_path: Path) -> None:
     assert read_calibration(tmp_path) is None
-    queries = Calibration(
-        np.array([0.1, 1e-300, 0.0, 1 / 3]), ("Leeds", None, "York", "Leeds"), 11, 25.0, np.array([0, 0, 2, 1])
-    )
+    tails, spread_m = np.array([0.1, 1e-300, 0.0, 1 / 3]), {"Leeds": 25.0, "York": 61.0}
+    queries = Calibration(tails, ("Leeds", None, "York", "Leeds"), 11, spread_m, np.array([0, 0, 2, 1]))
     (tmp_path / "model").mkdir()
     path = write_calibration(tmp_path / "model", queries)
     for folder in (tmp_path, tmp_path / "model"):
@@ -241,6 +281,25 @@ def test_a_calibration_survives_its_file(tmp_path: Path) -> None:
     assert path.name == "regions.json"
 
 
+def test_a_file_of_version_1_is_read_as_it_was_used(tmp_path: Path) -> None:
+    """One threshold and one spread for all areas."""
+    tails = np.linspace(0.01, 1.0, 80).tolist()
+    cities = ["Leeds"] * 40 + ["York"] * 40
+    values = {"version": "1", "resolution": 11, "spread_m": 25.0, "tails": tails, "cities": cities, "blocks": None}
+    (tmp_path / "regions.json").write_text(json.dumps(values))
+    back = read_calibration(tmp_path)
+    assert back is not None
+    assert back.calibrated_areas == []
+    assert {back.threshold(0.8, area) for area in ("Leeds", "York", None)} == {tails[15]}
+    far_apart = [[53.8, -1.55], [53.9, -1.55]]
+    assert back.cells(far_apart, ["Leeds", "Leeds"]).spread_m == {"Leeds": 25.0}
+    write_calibration(tmp_path, back)
+    assert json.loads((tmp_path / "regions.json").read_text())["version"] == "2"
+    again = read_calibration(tmp_path)
+    assert again is not None
+    assert again.to_dict() == back.to_dict()
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -248,11 +307,12 @@ def test_a_calibration_survives_its_file(tmp_path: Path) -> None:
         ({"tails": [0.5, 1.5]}, "tails are not numbers from 0 to 1"),
         ({"tails": [[0.5], [0.5]]}, "tails are not numbers"),
         ({"tails": ["much", 1]}, "is not the calibration of a model"),
-        ({"cities": ["Leeds"]}, "cities are not 2 names"),
+        ({"areas": ["Leeds"]}, "areas are not 2 names"),
         ({"blocks": [0]}, "blocks are not 2 numbers"),
-        ({"cities": [1, 2]}, "cities are not 2 names"),
+        ({"areas": [1, 2]}, "areas are not 2 names"),
         ({"resolution": 16}, "resolution 16 does not exist"),
         ({"spread_m": 0.0}, "spread_m is 0.0"),
+        ({"spread_m": {"Leeds": -1.0}}, "spread_m is"),
         ({"spread_m": None}, "is not the calibration of a model"),
     ],
 )
@@ -270,3 +330,8 @@ def test_other_cells_are_refused() -> None:
     region_cells = RegionCells.of([[51.5, -0.1]], resolution=10)
     with pytest.raises(MismatchError, match="resolution 11 with a spread of 25 m"):
         _calibration([0.5]).check_cells(region_cells)
+    by_area = Calibration(np.array([0.5]), ("London",), 10, {"London": 61.0})
+    london = RegionCells.of([[51.5, -0.1]], ["London"], resolution=10)
+    with pytest.raises(MismatchError, match=r"61 m, and these are of resolution 10 with 25 m \(London\)"):
+        by_area.check_cells(london)
+    by_area.check_cells(by_area.cells([[51.5, -0.1]], ["London"]))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swclip.calibration.region_cells import RegionCells
+from swclip.calibration.region_cells import RegionCells, adapted_cells, area_spreads_m
 from swclip.errors import ConfigError, MismatchError
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import haversine_m
@@ -101,7 +101,7 @@ def test_mass_is_conserved_and_candidates_may_come_in_any_order(seed: int, corne
     np.testing.assert_allclose(mass.sum(axis=1), 1.0, rtol=1e-12)
     order = generator.permutation(12)
     shuffled = RegionCells.of(places[order], [cities[at] for at in order])
-    assert (shuffled.cell_ids, shuffled.cities) == (region_cells.cell_ids, region_cells.cities)
+    assert (shuffled.cell_ids, shuffled.areas.names) == (region_cells.cell_ids, region_cells.areas.names)
     np.testing.assert_allclose(shuffled.mass(p[:, order]), mass, rtol=1e-12)
     subset = np.flatnonzero(generator.random(12) < 0.5)
     np.testing.assert_allclose(
@@ -118,17 +118,51 @@ def test_positions_find_their_cells() -> None:
     for at, place in zip(result[:3], positions[:3], strict=True):
         assert region_cells.cell_ids[at] == h3.latlng_to_cell(*place, 11)
     assert result[3] == -1
-    assert region_cells.cities[result[0]] == "a"
-    assert region_cells.cities[result[1]] == "b"
 
 
-def test_a_cell_has_the_city_of_the_nearest_candidate() -> None:
-    places = _around(51.5, -0.1, 20, seed=4, radius_m=300.0)
-    cities = [("Leeds", "York", None)[row % 3] for row in range(20)]
-    region_cells = RegionCells.of(places, cities)
-    for (lat, lon), city in zip(region_cells.centres_deg, region_cells.cities, strict=True):
-        away = haversine_m(lat, lon, places[:, 0], places[:, 1])
-        assert city == cities[int(away.argmin())]
+def test_each_area_has_its_spread() -> None:
+    places = _around(51.5, -0.1, 6, seed=4, radius_m=3000.0)
+    cities = ["Leeds", "York", None] * 2
+    region_cells = RegionCells.of(places, cities, spread_m={"York": 60.0})
+    unnamed = h3.latlng_to_cell(*places[2], 4)
+    assert region_cells.spread_m == {unnamed: 25.0, "Leeds": 25.0, "York": 60.0}
+    for row, place in enumerate(places):
+        expected = _share_by_loop(place, 11, 60.0 if cities[row] == "York" else 25.0)
+        dense = region_cells.spread[[row]].toarray()[0]
+        result = {region_cells.cell_ids[at]: dense[at] for at in np.flatnonzero(dense)}
+        assert result == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_spread_of_an_area_follows_its_spacing() -> None:
+    """Half of the median distance to the nearest other place, from 25 to 100 m: a truth half way between is reached."""
+    frame = LocalFrame(51.5, -0.1)
+    every = {"dense": 10.0, "usual": 50.0, "sparse": 122.0, "very sparse": 900.0}
+    lines = [
+        frame.to_deg([[at * step, number * 9000.0] for at in range(9)]) for number, step in enumerate(every.values())
+    ]
+    positions, cities = np.concatenate(lines), [name for name in every for _ in range(9)]
+    spreads = area_spreads_m(positions, cities)
+    assert spreads == pytest.approx({"dense": 25.0, "usual": 25.0, "sparse": 61.0, "very sparse": 100.0}, rel=5e-3)
+    twice = area_spreads_m(np.concatenate([positions, positions]), cities * 2)
+    assert twice == spreads, "several photographs of a place are one place"
+    recorded = area_spreads_m(positions, cities, recorded={"dense": 40.0, "elsewhere": 70.0})
+    assert recorded == {**spreads, "dense": 40.0}
+    between = frame.to_deg([[61.0, 18000.0]])
+    assert adapted_cells(positions, cities).index_of(between)[0] >= 0
+    assert area_spreads_m([[51.5, -0.1]], None) == {h3.latlng_to_cell(51.5, -0.1, 4): 100.0}, "a single place"
+    assert area_spreads_m(np.zeros((0, 2)), None) == {}
+
+
+def test_very_many_candidates_have_a_spread_that_fits_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = LocalFrame(51.5, -0.1)
+    positions = frame.to_deg([[at % 15 * 300.0, at // 15 * 300.0] for at in range(200)])
+    for most in (10_000, 20_000, 60_000):
+        monkeypatch.setattr("swclip.calibration.region_cells.MAX_PAIRS", most)
+        spread_m = area_spreads_m(positions, ["London"] * 200)["London"]
+        assert 25.0 <= spread_m < 100.0
+        adapted_cells(positions, ["London"] * 200)  # is not refused
+        with pytest.raises(ConfigError, match="a shorter spread"):
+            RegionCells.of(positions, spread_m=spread_m + 20.0)
 
 
 def test_invalid_resolutions_and_spreads_are_refused() -> None:
@@ -136,7 +170,7 @@ def test_invalid_resolutions_and_spreads_are_refused() -> None:
         RegionCells.of([[51.5, -0.1]], resolution=16)
     with pytest.raises(ConfigError, match=r"spread_m is 0\.0"):
         RegionCells.of([[51.5, -0.1]], spread_m=0.0)
-    with pytest.raises(ConfigError, match="take a shorter spread"):
+    with pytest.raises(ConfigError, match="a shorter spread"):
         RegionCells.of([[51.5, -0.1]], spread_m=200_000.0)
     with pytest.raises(ConfigError, match="2 cities for 1 candidates"):
         RegionCells.of([[51.5, -0.1]], ["a", "b"])

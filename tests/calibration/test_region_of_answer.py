@@ -20,8 +20,8 @@ from swclip.answers.table import text_file
 from swclip.calibration.conformal import Calibration
 from swclip.calibration.density import tail_mass
 from swclip.calibration.posterior_config import PosteriorConfig
-from swclip.calibration.region_cells import RegionCells
-from swclip.calibration.region_of_answer import RegionRequest
+from swclip.calibration.region_cells import RegionCells, adapted_cells
+from swclip.calibration.region_of_answer import RegionBuilder, RegionRequest
 from swclip.errors import ConfigError
 from swclip.gallery.gallery import Gallery
 from swclip.models.embed import embed_photographs
@@ -87,7 +87,7 @@ def test_without_a_calibration_a_region_is_the_smallest_area_that_contains_its_s
     locator: Locator, photographs: Photographs, model: object, level: float
 ) -> None:
     paths, gallery = photographs(3), locator.gallery
-    region_cells = RegionCells.of(gallery.positions_deg)
+    region_cells = adapted_cells(gallery.positions_deg, gallery.cities)
     query = embed_photographs(locator.model, paths)
     mass = region_cells.mass(np.exp(log_posterior(query, gallery, CONFIG, smooth=True).astype(np.float64)))
     for row, answer in enumerate(Locator(gallery, model, CONFIG).locate(paths, region=level)):
@@ -113,9 +113,8 @@ def test_an_abstention_states_its_reason(locator: Locator, photographs: Photogra
         return own.cannot_tell, len(own.cells), str(own.reason), own.area_km2
 
     few = Calibration(np.full(8, 0.5), (None,) * 8, 11, 25.0)
-    assert region(few, region=0.9) == (
-        True, 0, "8 calibration queries in 8 blocks, 0 of them out of reach, are too few for a coverage of 0.9", None,
-    )  # fmt: skip
+    reason = "the 8 validation queries of all areas are in 8 blocks, too few for a coverage of 0.9, which needs 9"
+    assert region(few, region=0.9) == (True, 0, reason, None)
     lost = Calibration(np.full(50, 1e-9), (None,) * 50, 11, 25.0)
     silent, cells, reason, area = region(lost)
     assert (silent, cells) == (True, 0)
@@ -143,6 +142,7 @@ def test_the_formats_of_a_region(answers: list[Answer]) -> None:
     assert read[0]["region"] == {
         "probability": 0.8, "area_km2": first.area_km2, "cannot_tell": False, "resolution": 11,
         "cells": list(first.cells), "reason": None, "calibrated": True,
+        "area": first.area, "calibrated_on": "all areas",
     }  # fmt: skip
     assert read[2]["region"] is None
     rows = list(csv.DictReader(io.StringIO(as_text(answers, "csv"))))
@@ -171,3 +171,47 @@ def test_outlines_are_read_by_geopandas_with_equal_areas(answers: list[Answer], 
         assert shape.is_valid
         area = frame.geometry.iloc[[row]].to_crs("EPSG:27700").area.iloc[0] / 1e6
         assert area == pytest.approx(region.area_km2, rel=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("area", "level", "scope", "reason"),
+    [
+        ("Cambridge", 0.8, "area", None),
+        (
+            "Cambridge", 0.99, "area",
+            "the 60 validation queries of Cambridge are in 60 blocks, too few for a coverage of 0.99, which needs 99",
+        ),
+        (
+            "Ely", 0.8, "area",
+            "the 165 validation queries of Ely are in 165 blocks, and the true places of 42 of them are out of reach "
+            "of every candidate: too many for a coverage of 0.8",
+        ),
+        ("Ely", 0.5, "area", None),
+        (
+            "Hull", 0.9, "all areas",
+            "the 228 validation queries of all areas (Hull has queries in 3 of 20 blocks needed for a calibration by "
+            "itself) are in 228 blocks, and the true places of 42 of them are out of reach of every candidate: too "
+            "many for a coverage of 0.9",
+        ),
+        (
+            "York", 0.9, "all areas",
+            "the 228 validation queries of all areas (York has no query for a calibration by itself) are in 228 "
+            "blocks, and the true places of 42 of them are out of reach of every candidate: too many for a coverage of "
+            "0.9",
+        ),
+    ],
+)  # fmt: skip
+def test_an_abstention_is_that_of_the_photograph_s_area(
+    area: str, level: float, scope: str, reason: str | None
+) -> None:
+    """One city with a quarter of its validation queries out of reach, beside one with none, and two with few."""
+    cities = ["Cambridge", "Ely", "Hull", "York"]
+    cells = RegionCells.of([[52.2 + at, 0.1] for at in range(4)], cities)
+    tails = [np.linspace(0.01, 1.0, 60), np.zeros(42), np.linspace(0.01, 1.0, 123), np.full(3, 0.5)]
+    areas = ("Cambridge",) * 60 + ("Ely",) * 165 + ("Hull",) * 3
+    calibration = Calibration(np.concatenate(tails), areas, 11, {})
+    posterior = np.full(4, 0.01)
+    posterior[cities.index(area)] = 0.97
+    region = RegionBuilder(cells, calibration, RegionRequest(level)).region(posterior)
+    assert (region.area, region.calibrated_on, region.reason) == (area, scope, reason)
+    assert region.cannot_tell == (region.area_km2 is None) == (reason is not None)

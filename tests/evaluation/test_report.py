@@ -49,7 +49,8 @@ def test_a_report_survives_json(evaluation: Evaluation, tmp_path: Path) -> None:
 
 
 def test_the_golden_report_is_rewritten_byte_by_byte(tmp_path: Path) -> None:
-    # golden_report.json is the report of `golden_evaluation` by an earlier release, in which reports were dictionaries.
+    # golden_report.json is the report of `golden_evaluation` by an earlier release, in which reports were dictionaries;
+    # its calibration is by this one, in which the spread follows the candidates' spacing.
     write_json(tmp_path / "report.json", read_report(GOLDEN).as_dict())
     assert (tmp_path / "report.json").read_bytes() == GOLDEN.read_bytes()
 

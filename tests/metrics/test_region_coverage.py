@@ -51,6 +51,7 @@ class World:
         self.mass = self.region_cells.mass(self.p)
         self.cells = self.region_cells.index_of(self.truth)
         self.tails = tail_mass(self.mass, self.region_cells.area_km2, self.cells)
+        self.areas = self.region_cells.areas.of_posteriors(self.p)
 
     @cached_property
     def tails_of_cells(self) -> np.ndarray:
@@ -61,7 +62,7 @@ class World:
         )
 
     def meter(self, calibration: Calibration | None, parts: tuple[int, ...] = (1, 50)) -> RegionMeter:
-        meter = RegionMeter(self.region_cells, self.truth, calibration, cities=self.cities, blocks=self.blocks)
+        meter = RegionMeter(self.region_cells, self.truth, calibration, blocks=self.blocks)
         for part in np.split(self.p, parts):
             meter.add(part)
         return meter
@@ -80,7 +81,7 @@ def world() -> World:
 @pytest.fixture(scope="module")
 def calibration() -> Calibration:
     other = World(queries=90, seed=1, unreachable=2)
-    return Calibration.of(other.tails, other.cells, other.region_cells, other.cities)
+    return Calibration.of(other.tails, other.region_cells, other.areas)
 
 
 def test_figures_equal_loops(world: World, calibration: Calibration) -> None:
@@ -95,17 +96,25 @@ def test_figures_equal_loops(world: World, calibration: Calibration) -> None:
         "unreachable": 2,
         "by_city": True,
         "own_cities": ["Leeds", "York"],
+        "areas": {
+            name: {"n": 45, "units": 45, "unreachable": 1, "spread_m": 25.0, "calibrated_on": "area"}
+            for name in ("Leeds", "York")
+        },
     }
+    names = [region_cells.areas.names[area] for area in world.areas]
+    assert names == world.cities
     assert report.cells.model_dump() == {"resolution": 11, "across_m": 50.0, "spread_m": 25.0}
     assert report.total_area_km2 == pytest.approx(region_cells.area_km2.sum())
     for at_level, level in zip(report.levels, LEVELS, strict=True):
-        threshold = calibration.threshold(level)
-        assert (at_level.level, at_level.threshold) == (level, threshold)
-        assert threshold is not None
-        areas = np.array([region_cells.area_km2[tail >= threshold].sum() for tail in cell_tails])
-        covered = np.array(
-            [cell >= 0 and tail[cell] >= threshold for cell, tail in zip(world.cells, cell_tails, strict=True)]
+        thresholds = [calibration.threshold(level, area) for area in names]
+        assert (at_level.level, at_level.threshold) == (level, min(thresholds))
+        areas = np.array(
+            [region_cells.area_km2[tail >= t].sum() for tail, t in zip(cell_tails, thresholds, strict=True)]
         )
+        covered = np.array(
+            [cell >= 0 and tail[cell] >= t for cell, tail, t in zip(world.cells, cell_tails, thresholds, strict=True)]
+        )
+        assert at_level.expected is None, "two groups of queries"
         assert at_level.n == len(covered)
         assert at_level.coverage == pytest.approx(covered.mean())
         assert at_level.coverage_interval[0] <= at_level.coverage <= at_level.coverage_interval[1]
@@ -119,18 +128,11 @@ def test_figures_equal_loops(world: World, calibration: Calibration) -> None:
             assert figures.n == rows.sum()
             assert figures.coverage == pytest.approx(covered[rows].mean())
             assert figures.median_area_km2 == pytest.approx(np.median(areas[rows]))
+            assert figures.expected == list(calibration.group(name).expected(level))
         assert columns[f"covered_{100 * level:g}"].tolist() == covered.tolist()
         assert columns[f"region_area_km2_{100 * level:g}"].tolist() == pytest.approx(areas.tolist())
         if level == 0.8:
             assert columns["cannot_tell"].tolist() == abstains.tolist()
-        thresholds_by_cell = np.array([calibration.threshold(level, city) for city in region_cells.cities])
-        city_areas = np.array([region_cells.area_km2[tail >= thresholds_by_cell].sum() for tail in cell_tails])
-        city_covered = [
-            cell >= 0 and tail[cell] >= thresholds_by_cell[cell]
-            for cell, tail in zip(world.cells, cell_tails, strict=True)
-        ]
-        assert at_level.by_city.coverage == pytest.approx(np.mean(city_covered))
-        assert at_level.by_city.area_km2.mean == pytest.approx(city_areas.mean())
     assert not all(columns["covered_95"])
     assert report.reliability[0].coverage == pytest.approx(
         np.mean(world.error[np.argsort(world.probability)[:12]] <= 25.0)
@@ -166,8 +168,9 @@ def test_halves_are_cross_calibrated(world: World) -> None:
     for at_level, level in zip(report.levels, LEVELS, strict=True):
         covered, areas, thresholds = [], [], []
         for row in range(120):
+            # Fifteen blocks in each half are too few for a threshold by area. Blocks of four, all of them whole: K is a
+            # quarter of the queries, and each tail weighs a quarter.
             others = world.tails[half_of != half_of[row]]
-            # Blocks of four, all of them whole: K is a quarter of the queries, and each tail weighs a quarter.
             allowed = (len(others) / 4 + 1) * (1 - level) - 1 + 1e-9
             fit = [t for t in others if np.count_nonzero(others < t) / 4 <= allowed]
             threshold = max(fit, default=0.0)
@@ -177,7 +180,6 @@ def test_halves_are_cross_calibrated(world: World) -> None:
             areas.append(world.region_cells.area_km2[inside].sum() if thresholds[-1] else None)
         assert at_level.coverage == pytest.approx(np.mean(covered))
         assert at_level.threshold == (pytest.approx(min(thresholds)) if min(thresholds) else None)
-        assert at_level.by_city is None
         assert at_level.expected is None
         assert columns[f"covered_{100 * level:g}"].tolist() == covered
         for reported, area in zip(columns[f"region_area_km2_{100 * level:g}"], areas, strict=True):
@@ -193,8 +195,9 @@ def test_halves_are_split_by_units(world: World) -> None:
     single.add(world.p)
     reported, in_blocks = world.report(single), world.report(world.meter(None))
     assert (reported.method.units, in_blocks.method.units) == (120, 30)
-    by_query, by_block = reported.levels[1], in_blocks.levels[1]
-    assert by_query.threshold > by_block.threshold, "more units give smaller regions"
+    by_query = reported.levels[1]
+    assert reported.levels[-1].cannot_tell < 1.0
+    assert in_blocks.levels[-1].cannot_tell == 1.0, "15 blocks are too few for 95 %"
     assert by_query.coverage_interval[1] - by_query.coverage_interval[0] > 0.1, "intervals are by blocks in both cases"
 
 
@@ -216,7 +219,6 @@ def test_too_few_queries_abstain(world: World) -> None:
     assert (at_level.threshold, at_level.coverage, at_level.cannot_tell) == (None, 1.0, 1.0)
     assert at_level.area_km2.model_dump() == {"median": None, "mean": None, "p90": None}
     assert at_level.expected is None
-    assert at_level.by_city is None
     assert columns["region_area_km2_90"].isna().all()
     one = RegionMeter(world.region_cells, world.truth[:1])
     one.add(world.p[:1])
@@ -225,20 +227,38 @@ def test_too_few_queries_abstain(world: World) -> None:
     assert math.isfinite(reported.area_curve.area_km2[-1])
 
 
-def test_a_city_without_threshold_has_an_unbounded_region(world: World) -> None:
+def test_an_area_without_threshold_takes_the_regions_of_no_other(world: World) -> None:
     tails = np.concatenate([np.zeros(40), np.full(400, 0.5)])
-    two_cities = Calibration(tails, ("York",) * 40 + ("Leeds",) * 400, 11, 25.0)
-    reported = world.report(world.meter(two_cities)).levels[1]
-    assert reported.threshold == 0.5
-    assert reported.by_city.area_km2.median is None
-    assert reported.by_city.cannot_tell == 1.0
-    assert reported.by_city.by_region["York"].coverage == 1.0, "an unbounded region covers cell_tails truth"
+    two_areas = Calibration(tails, ("York",) * 40 + ("Leeds",) * 400, 11, 25.0)
+    reported = world.report(world.meter(two_areas)).levels[1]
+    assert reported.threshold is None
+    assert reported.cannot_tell == 0.5
+    assert reported.by_region["York"].coverage == 1.0, "an unbounded region covers every truth"
+    assert reported.by_region["York"].median_area_km2 is None
+    alone = world.report(world.meter(Calibration(tails[40:], ("Leeds",) * 400, 11, 25.0))).levels[1]
+    for figures in (reported, alone):
+        assert figures.by_region["Leeds"].median_area_km2 == alone.by_region["Leeds"].median_area_km2
+        assert figures.by_region["Leeds"].coverage == alone.by_region["Leeds"].coverage
+
+
+def test_halves_are_calibrated_by_area(world: World) -> None:
+    """With each query as a unit, an area has about 30 in each half: enough for a threshold of its own."""
+    sparse = np.where(np.array(world.cities) == "York", 1, 0).astype(bool)
+    truth = world.truth.copy()
+    truth[sparse] += 0.3  # out of reach
+    meter = RegionMeter(world.region_cells, truth, units=range(120), seed=3)
+    meter.add(world.p)
+    covered = meter.columns()["covered_80"]
+    reported = meter.report(world.cities, world.error, world.probability).levels[1]
+    assert reported.by_region["York"].median_area_km2 is None
+    assert reported.by_region["Leeds"].median_area_km2 < 0.3 * world.region_cells.total_area_km2
+    assert 0.65 <= np.mean(covered[~sparse]) < 1.0
 
 
 def test_coverage_is_invariant_to_the_order_of_candidates(world: World, calibration: Calibration) -> None:
     order = np.random.default_rng(0).permutation(2 * CANDIDATES)
     region_cells = RegionCells.of(world.positions[order], [world.candidate_cities[at] for at in order])
-    meter = RegionMeter(region_cells, world.truth, calibration, cities=world.cities, blocks=world.blocks)
+    meter = RegionMeter(region_cells, world.truth, calibration, blocks=world.blocks)
     meter.add(world.p[:, order])
     for one, other in zip(world.report(meter).levels, world.report(world.meter(calibration)).levels, strict=True):
         assert one.coverage == other.coverage

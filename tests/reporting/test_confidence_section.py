@@ -62,14 +62,18 @@ def test_unbounded_regions_are_reported(report: Report) -> None:
     whole = confidence_section(report)
     assert whole is not None
     assert {chart.name for chart in whole.charts} == {"reliability", "area", "selective", "selective-within-100-m"}
-    assert whole.by_city
-    assert len(whole.coverage.rows) == 8  # four levels, by city too
+    assert len(whole.coverage.rows) == 4
+    assert whole.areas is not None
+    assert [cell.text for cell in whole.areas.rows[1].cells[1:]] == ["60", "24", "1", "25 m", "its own queries"]
+    assert "calibrated by area" in whole.method
+    one = confidence_section(edited(report, lambda document: document["calibration"]["method"].pop("areas")))
+    assert one is not None
+    assert one.areas is None
     assert confidence_section(without(report, calibration=None)) is None
 
     def unable(document: dict[str, Any]) -> None:
         for level in document["calibration"]["levels"]:  # no query has a bounded region
             level |= {"threshold": None, "area_km2": {"median": None, "mean": None, "p90": None}, "cannot_tell": 1.0}
-            level["by_city"] = None
             for district in level["by_region"].values():
                 district["median_area_km2"] = None
 

@@ -37,7 +37,7 @@ def test_description(client: httpx.Client, locator: Locator) -> None:
     assert [north, east] == gallery.positions_deg.max(axis=0).tolist()
     assert body["area_km2"] == pytest.approx(locator.region_cells.total_area_km2)
     assert body["posterior"] == locator.posterior.to_dict()
-    assert body["calibration"] == {"queries": 49, "resolution": 11, "spread_m": 25.0}
+    assert body["calibration"] == {"queries": 49, "resolution": 11, "spread_m": 25.0, "areas": ["Leeds"]}
     assert body["limits"]["max_files"] == Limits().max_files
     assert (body["thumbnails"], body["tiles"]) == (False, None)
 

@@ -124,6 +124,17 @@ class RegionAnswer(_Record):
         "and scores of all candidates. Otherwise the region contains that share of the posterior, which may be "
         "overconfident; where only a shortlist was scored, it is computed as if all candidates had been.",
     )
+    area: str | None = Field(
+        default=None,
+        description="The area with most of the posterior: a city, or an H3 cell of resolution 4 where the candidates "
+        "have no city. Certainty is calibrated by area.",
+    )
+    calibrated_on: Literal["area", "small areas", "all areas"] | None = Field(
+        default=None,
+        description="Whose validation queries set the size of the region: those of the area; of all areas with few "
+        "queries, together; or of all areas. Coverage is nominal among the answers of one area only for `area`. Null "
+        "where it is not calibrated.",
+    )
 
 
 _POINT = ("lat_deg", "lon_deg")

@@ -18,13 +18,19 @@ with fifty photographs each are not two hundred queries. With K blocks, a tail o
 which covers a query of a new block at level L, if blocks are exchangeable and so are the queries within each. Where
 each query is a block by itself this is the k-th smallest again. Few blocks support low levels only: 95 % needs 19.
 
-By city: the threshold of a cell is that of its city's queries. Coverage is then nominal within each city.
+By area (Mondrian conformal prediction): the queries are divided by the area of their posterior (`areas`), and the
+threshold of an answer is that of the queries of its area. Coverage is then at least nominal among the answers of each
+area by itself, and an area whose queries are out of reach costs no other area its regions. An area with fewer than
+`LEAST_BLOCKS_OF_AN_AREA` blocks falls back on all such areas together, which is one more category of the same taxonomy;
+where these have too few blocks as well, on the queries of all areas, whose coverage is nominal over all answers and not
+in each area. The group of an area does not depend on the level, so that regions of higher levels contain the others.
 
 References:
-    V. Vovk, A. Gammerman, G. Shafer, "Algorithmic Learning in a Random World" (2005); H. Papadopoulos et al.,
-    "Inductive confidence machines for regression", ECML 2002. A. N. Angelopoulos, S. Bates, "A gentle introduction to
-    conformal prediction" (2021), arXiv 2107.07511, sections 1 and 4.2 (class-conditional). Y. Romano, M. Sesia,
-    E. Candes, "Classification with valid and adaptive coverage", NeurIPS 2020: the score, here without randomisation.
+    V. Vovk, A. Gammerman, G. Shafer, "Algorithmic Learning in a Random World" (2005), section 4.5 (Mondrian); V. Vovk,
+    "Conditional validity of inductive conformal predictors", ACML 2012, section 3. H. Papadopoulos et al., "Inductive
+    confidence machines for regression", ECML 2002. A. N. Angelopoulos, S. Bates, "A gentle introduction to conformal
+    prediction" (2021), arXiv 2107.07511, sections 1 and 4.1 (group-balanced). Y. Romano, M. Sesia, E. Candes,
+    "Classification with valid and adaptive coverage", NeurIPS 2020: the score, here without randomisation.
     Y. Lee, R. F. Barber, R. Willett, "Distribution-free inference with hierarchical data", arXiv 2306.06342: blocks.
 """
 
@@ -32,29 +38,35 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 from numpy.typing import ArrayLike
 from scipy.special import betaincinv
 
 from swclip.calibration.density import cell_density, density_cuts
 from swclip.calibration.region import Region, check_level
-from swclip.calibration.region_cells import RegionCells
+from swclip.calibration.region_cells import RegionCells, area_spreads_m
 from swclip.data.grouping import group_numbers
 from swclip.errors import ArtefactError, MismatchError
 from swclip.files import read_json, write_json
 
 REGIONS_NAME = "regions.json"
-REGIONS_VERSION = "1"
+REGIONS_VERSION = "2"
 
-LEAST_BLOCKS_OF_A_CITY = 20
-"""A city with fewer blocks of queries uses the overall threshold: a separate one could not reach 95 %."""
+POOLED_VERSION = "1"
+"""The version before calibration by area, which is read as it was used: one threshold and one spread for all areas."""
+
+LEAST_BLOCKS_OF_AN_AREA = 20
+"""An area with fewer blocks of queries has no threshold of its own: it could not reach 95 %."""
+
+Scope = Literal["area", "small areas", "all areas"]
+"""Whose queries set a threshold: those of the area, of all areas with few queries together, or of all areas."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,44 +75,39 @@ class Calibration:
 
     Attributes:
         tails: (n,) tail of each query's truth; 0 where no candidate reaches it.
-        cities: n names of the city of each truth's cell, None where unknown.
+        areas: n names of the area of each query's posterior, None for a calibration without areas.
         resolution: H3 resolution of the cells.
-        spread_m: Spread of a candidate's mass, metres.
+        spread_m: Spread of a candidate's mass by area, metres; a number where it is one for all areas.
         blocks: (n,) number of each query's block; None where each query is a block.
     """
 
     tails: Float64[np.ndarray, " n"]
-    cities: tuple[str | None, ...]
+    areas: tuple[str | None, ...]
     resolution: int
-    spread_m: float
+    spread_m: float | Mapping[str, float]
     blocks: Int64[np.ndarray, " n"] | None = None
 
     @classmethod
     def of(
         cls,
         tails: ArrayLike,
-        truth_cells: Int64[np.ndarray, " n"],
         cells: RegionCells,
-        cities: Sequence[str | None] | None = None,
+        areas: Int64[np.ndarray, " n"] | None = None,
         blocks: Sequence[Hashable] | None = None,
     ) -> Calibration:
         """Calibrate with the tails of queries' true cells.
 
         Args:
             tails: (n,) tails.
-            truth_cells: (n,) numbers of the true cells, -1 where no candidate reaches the truth.
             cells: The cells.
-            cities: n names, used where a truth has no cell.
+            areas: (n,) number of the area of each query's posterior, `RegionCells.areas`; None to calibrate all areas
+                together.
             blocks: n blocks; None for each query by itself.
         """
-        names = [None] * len(truth_cells) if cities is None else cities
-        return cls(
-            np.array(tails, dtype=np.float64),
-            truth_cities(truth_cells, cells, names),
-            cells.resolution,
-            cells.spread_m,
-            None if blocks is None else group_numbers([str(block) for block in blocks]),
-        )
+        values = np.array(tails, dtype=np.float64)
+        names = (None,) * len(values) if areas is None else tuple(cells.areas.names[at] for at in areas.tolist())
+        numbers = None if blocks is None else group_numbers([str(block) for block in blocks])
+        return cls(values, names, cells.resolution, cells.spread_m, numbers)
 
     def __len__(self) -> int:
         return len(self.tails)
@@ -110,13 +117,12 @@ class Calibration:
         """Number of truths without any mass: no candidate with a positive probability reaches their cell."""
         return int(np.count_nonzero(self.tails == 0.0))
 
-    def threshold(self, level: float, city: str | None = None) -> float | None:
+    def threshold(self, level: float, area: str | None = None) -> float | None:
         """The smallest tail of a cell in the region of a level; None where the region is unbounded.
 
         Args:
             level: L, the nominal coverage, between 0 and 1.
-            city: The city of the cell; None, or a city with fewer than `LEAST_BLOCKS_OF_A_CITY` blocks, takes the
-                overall threshold.
+            area: The area of the posterior; None for the threshold of all areas together.
 
         Raises:
             ConfigError: The level is not between 0 and 1.
@@ -127,21 +133,21 @@ class Calibration:
             (0.1, 0.2, None)
         """
         check_level(level)
-        threshold = self._groups.get(city, self._groups[None]).threshold(level)
+        threshold = self.group(area).threshold(level)
         return threshold if threshold > 0.0 else None
 
-    def cell_thresholds(self, cells: RegionCells, level: float) -> Float64[np.ndarray, " c"] | None:
-        """(C,) the threshold of each cell by its city; None where one of the cells' cities has no threshold."""
-        by_city = [self.threshold(level, city) for city in (*cells.city_names, None)]
-        present = np.unique(cells.city_of)  # -1, a cell without a city, is the last of the list
-        if any(by_city[number] is None for number in present):
-            return None
-        values = np.array([math.nan if value is None else value for value in by_city])
-        thresholds: Float64[np.ndarray, " c"] = values[cells.city_of]
-        return thresholds
+    def group(self, area: str | None) -> Group:
+        """The queries that set the thresholds of an area; None for those of all areas."""
+        if area is None:
+            return self._groups[None]
+        return self._groups.get(area, self._fallback)
+
+    def queries_of(self, area: str) -> Group:
+        """The queries of an area, also where they are too few for a threshold."""
+        return self._group(np.array([name == area for name in self.areas], dtype=np.bool_), "area")
 
     def region(
-        self, mass: Float64[np.ndarray, " c"], cells: RegionCells, level: float, *, by_city: bool = False
+        self, mass: Float64[np.ndarray, " c"], cells: RegionCells, level: float, area: str | None = None
     ) -> Region:
         """The region of one posterior.
 
@@ -149,83 +155,91 @@ class Calibration:
             mass: (C,) mass of each cell, `RegionCells.mass`.
             cells: The cells.
             level: L.
-            by_city: Cover at level L within each city.
+            area: The area of the posterior, for its threshold; None for that of all areas.
 
         Raises:
             ConfigError: The level is not between 0 and 1.
         """
-        total, density = cells.total_area_km2, cell_density(mass, cells.area_km2)
-        thresholds = self.cell_thresholds(cells, level) if by_city else self.threshold(level)
-        if thresholds is None:
-            return Region(level, None, math.inf, total)
-        values, which = np.unique(thresholds, return_inverse=True)
-        cuts, _ = density_cuts(mass, cells.area_km2, values)
-        inside = np.flatnonzero(density >= cuts[which])
-        return Region(level, inside, float(cells.area_km2[inside].sum()), total)
-
-    def expected(self, level: float) -> tuple[float, float] | None:
-        """The 95 % interval of the coverage of infinitely many new queries, over the draw of the calibration queries.
-
-        With distinct tails, the coverage of the drawn threshold is Beta(n + 1 - k, k) for queries that are blocks by
-        themselves; with blocks each one is counted as a query, which is too wide where those of a block differ. None
-        where there is no threshold.
-
-        References:
-            V. Vovk, "Conditional validity of inductive conformal predictors", ACML 2012, proposition 2a.
-        """
-        count = self.n_blocks
-        k = math.floor(_budget(count, level))
-        if k == 0:
-            return None
-        # The quantiles of the beta distribution; importing scipy.stats slows the start of `swclip locate`.
-        low, high = betaincinv(count + 1 - k, k, [0.025, 0.975])
-        return float(low), float(high)
+        threshold = self.threshold(level, area)
+        if threshold is None:
+            return Region(level, None, math.inf, cells.total_area_km2)
+        cuts, areas_km2 = density_cuts(mass, cells.area_km2, np.array([threshold]))
+        inside = np.flatnonzero(cell_density(mass, cells.area_km2) >= cuts[0])
+        return Region(level, inside, float(areas_km2[0]), cells.total_area_km2)
 
     @property
     def n_blocks(self) -> int:
         """Number of blocks of queries."""
         return self._groups[None].blocks
 
-    def check_cells(self, cells: RegionCells) -> None:
-        """Raise MismatchError unless the tails were computed on cells of this resolution and spread."""
-        if (self.resolution, self.spread_m) != (cells.resolution, cells.spread_m):
-            raise MismatchError(
-                f"regions were calibrated on H3 cells of resolution {self.resolution} with a spread of "
-                f"{self.spread_m:g} m, and these are of resolution {cells.resolution} with {cells.spread_m:g} m; take "
-                "the calibration's resolution and spread."
-            )
+    @property
+    def calibrated_areas(self) -> list[str]:
+        """The areas whose own queries set their threshold."""
+        return sorted(area for area in self._groups if area is not None)
 
     @property
-    def calibrated_cities(self) -> list[str]:
-        """The cities with a separate threshold."""
-        return sorted(city for city in self._groups if city is not None)
+    def all_areas(self) -> list[str]:
+        """The areas with queries."""
+        return sorted({area for area in self.areas if area is not None})
+
+    def cells(self, positions_deg: ArrayLike, cities: Sequence[str | None] | None) -> RegionCells:
+        """The cells of a gallery's candidates, with the resolution and the spreads of this calibration."""
+        spread: float | Mapping[str, float]
+        if isinstance(self.spread_m, Mapping):
+            spread = area_spreads_m(positions_deg, cities, self.resolution, self.spread_m)
+        else:
+            spread = self.spread_m
+        return RegionCells.of(positions_deg, cities, resolution=self.resolution, spread_m=spread)
+
+    def check_cells(self, cells: RegionCells) -> None:
+        """Raise MismatchError unless the tails were computed on cells of this resolution and spread."""
+        for area, spread_m in cells.spread_m.items():
+            calibrated_m = self.spread_m.get(area, spread_m) if isinstance(self.spread_m, Mapping) else self.spread_m
+            if (self.resolution, calibrated_m) != (cells.resolution, spread_m):
+                raise MismatchError(
+                    f"regions were calibrated on H3 cells of resolution {self.resolution} with a spread of "
+                    f"{calibrated_m:g} m, and these are of resolution {cells.resolution} with {spread_m:g} m ({area}); "
+                    "take the calibration's resolution and spreads, Calibration.cells."
+                )
 
     @cached_property
-    def _groups(self) -> dict[str | None, _Group]:
-        """All queries under None, and those of each city with enough blocks."""
+    def _groups(self) -> dict[str | None, Group]:
+        """All queries under None, and those of each area with enough blocks, or of the only area."""
+        everything = np.ones(len(self.tails), dtype=np.bool_)
+        named = self.all_areas
+        groups: dict[str | None, Group] = {None: self._group(everything, "all areas")}
+        if len(named) == 1 and None not in self.areas:
+            return {**groups, named[0]: self._group(everything, "area")}
+        own = {area: self.queries_of(area) for area in named}
+        return groups | {area: group for area, group in own.items() if group.blocks >= LEAST_BLOCKS_OF_AN_AREA}
+
+    @cached_property
+    def _fallback(self) -> Group:
+        """The group of an area with few queries or none."""
+        if len(self._groups) > 1:
+            small = self._group(np.array([area not in self._groups for area in self.areas], np.bool_), "small areas")
+            if small.blocks >= LEAST_BLOCKS_OF_AN_AREA:
+                return small
+        return self._groups[None]
+
+    def _group(self, rows: Bool[np.ndarray, " n"], scope: Scope) -> Group:
         blocks = np.arange(len(self.tails)) if self.blocks is None else self.blocks
-        labels = np.array(["" if city is None else city for city in self.cities], dtype=object)
-        groups: dict[str | None, _Group] = {None: _Group.of(self.tails, blocks)}
-        for city in sorted({city for city in self.cities if city is not None}):
-            group = _Group.of(self.tails[labels == city], blocks[labels == city])
-            if group.blocks >= LEAST_BLOCKS_OF_A_CITY:
-                groups[city] = group
-        return groups
+        return Group.of(self.tails[rows], blocks[rows], scope)
 
     def to_dict(self) -> dict[str, Any]:
         """The values for JSON."""
         return {
             "version": REGIONS_VERSION,
             "resolution": self.resolution,
-            "spread_m": self.spread_m,
+            "spread_m": dict(self.spread_m) if isinstance(self.spread_m, Mapping) else self.spread_m,
             "tails": self.tails.tolist(),
-            "cities": list(self.cities),
+            "areas": list(self.areas),
             "blocks": None if self.blocks is None else self.blocks.tolist(),
         }
 
     @classmethod
     def from_dict(cls, values: Any, where: str = REGIONS_NAME) -> Calibration:
-        """The inverse of `to_dict`.
+        """The inverse of `to_dict`; files of `POOLED_VERSION` become a calibration of all areas together.
 
         Args:
             values: The mapping.
@@ -235,41 +249,39 @@ class Calibration:
             ArtefactError: It is of another version, or a value is invalid.
         """
         again = "train the run again, or remove the file to go without regions"
-        if not isinstance(values, dict) or values.get("version") != REGIONS_VERSION:
-            version = values.get("version") if isinstance(values, dict) else None
-            raise ArtefactError(f"{where}: version {version!r}, and this swclip reads {REGIONS_VERSION!r}; {again}.")
+        version = values.get("version") if isinstance(values, dict) else None
+        if version not in (POOLED_VERSION, REGIONS_VERSION):
+            reads = f"{POOLED_VERSION!r} and {REGIONS_VERSION!r}"
+            raise ArtefactError(f"{where}: version {version!r}, and this swclip reads {reads}; {again}.")
         try:
             tails = np.array(values["tails"], dtype=np.float64)
-            cities = tuple(values["cities"])
+            areas = (None,) * len(tails) if version == POOLED_VERSION else tuple(values["areas"])
             blocks = None if values["blocks"] is None else np.array(values["blocks"], dtype=np.int64)
-            resolution, spread_m = values["resolution"], float(values["spread_m"])
+            resolution, spread_m = values["resolution"], values["spread_m"]
+            if isinstance(spread_m, dict):
+                spread_m = {str(area): float(metres) for area, metres in spread_m.items()}
+            else:
+                spread_m = float(spread_m)
         except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             raise ArtefactError(f"{where}: is not the calibration of a model ({error!r}); {again}.") from error
         wrong = None
         if tails.ndim != 1 or not ((tails >= 0.0) & (tails <= 1.0)).all():
             wrong = "tails are not numbers from 0 to 1"
-        elif len(cities) != len(tails) or not all(city is None or isinstance(city, str) for city in cities):
-            wrong = f"cities are not {len(tails)} names"
+        elif len(areas) != len(tails) or not all(area is None or isinstance(area, str) for area in areas):
+            wrong = f"areas are not {len(tails)} names"
         elif blocks is not None and blocks.shape != tails.shape:
             wrong = f"blocks are not {len(tails)} numbers"
         elif not isinstance(resolution, int) or resolution not in range(16):
             wrong = f"resolution {resolution!r} does not exist"
-        elif not (math.isfinite(spread_m) and spread_m > 0):
+        elif not all(math.isfinite(m) and m > 0 for m in _values(spread_m)):
             wrong = f"spread_m is {spread_m}"
         if wrong:
             raise ArtefactError(f"{where}: is not the calibration of a model ({wrong}); {again}.")
-        return cls(tails, cities, resolution, spread_m, blocks)
+        return cls(tails, areas, resolution, spread_m, blocks)
 
 
-def truth_cities(
-    truth_cells: Int64[np.ndarray, " n"], cells: RegionCells, cities: Sequence[str | None]
-) -> tuple[str | None, ...]:
-    """The city of each truth: that of its cell, or the query's city where no candidate reaches the truth."""
-    numbers = cells.city_of[truth_cells] if len(cells) else truth_cells
-    return tuple(
-        city if cell < 0 else cells.city_names[number] if number >= 0 else None
-        for cell, number, city in zip(truth_cells.tolist(), numbers.tolist(), cities, strict=True)
-    )
+def _values(spread_m: float | Mapping[str, float]) -> list[float]:
+    return list(spread_m.values()) if isinstance(spread_m, Mapping) else [spread_m]
 
 
 def write_calibration(folder: str | os.PathLike[str], calibration: Calibration) -> Path:
@@ -296,30 +308,62 @@ def read_calibration(folder: str | os.PathLike[str]) -> Calibration | None:
 
 
 @dataclass(frozen=True, eq=False)
-class _Group:
-    """Sorted tails with cumulative weights.
+class Group:
+    """Queries that set thresholds together: sorted tails with cumulative weights.
 
     Attributes:
         tails: (n,) increasing.
         before: (n,) total weight of the tails below each; one block weighs 1.
         blocks: Number of blocks.
+        scope: Whose queries they are.
     """
 
     tails: Float64[np.ndarray, " n"]
     before: Float64[np.ndarray, " n"]
     blocks: int
+    scope: Scope
 
     @classmethod
-    def of(cls, tails: Float64[np.ndarray, " n"], blocks: Int64[np.ndarray, " n"]) -> _Group:
+    def of(cls, tails: Float64[np.ndarray, " n"], blocks: Int64[np.ndarray, " n"], scope: Scope) -> Group:
+        """Sort the tails of queries, each with the number of its block."""
         _, number, sizes = np.unique(blocks, return_inverse=True, return_counts=True)
         order = np.argsort(tails, kind="stable")
         weight = 1.0 / sizes[number[order]]
-        return cls(tails[order], np.cumsum(weight) - weight, len(sizes))
+        return cls(tails[order], np.cumsum(weight) - weight, len(sizes), scope)
+
+    def __len__(self) -> int:
+        return len(self.tails)
+
+    @property
+    def unreachable(self) -> int:
+        """Number of truths that no candidate with a positive probability reaches."""
+        return int(np.count_nonzero(self.tails == 0.0))
 
     def threshold(self, level: float) -> float:
         """The greatest tail such that the weight below it is within the budget; 0 where there is none."""
         least = np.searchsorted(self.before, _budget(self.blocks, level) - 1.0, side="right")
         return float(self.tails[least - 1]) if least else 0.0
+
+    def has_blocks_for(self, level: float) -> bool:
+        """Whether the blocks are enough for a level, wherever their queries are."""
+        return _budget(self.blocks, level) >= 1.0
+
+    def expected(self, level: float) -> tuple[float, float] | None:
+        """The 95 % interval of the coverage of infinitely many new queries, over the draw of the calibration queries.
+
+        With distinct tails, the coverage of the drawn threshold is Beta(n + 1 - k, k) for queries that are blocks by
+        themselves; with blocks each one is counted as a query, which is too wide where those of a block differ. None
+        where there is no threshold.
+
+        References:
+            V. Vovk, "Conditional validity of inductive conformal predictors", ACML 2012, proposition 2a.
+        """
+        k = math.floor(_budget(self.blocks, level))
+        if k == 0:
+            return None
+        # The quantiles of the beta distribution; importing scipy.stats slows the start of `swclip locate`.
+        low, high = betaincinv(self.blocks + 1 - k, k, [0.025, 0.975])
+        return float(low), float(high)
 
 
 def _budget(blocks: int, level: float) -> float:

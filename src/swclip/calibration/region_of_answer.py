@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from swclip.answers.record import RegionAnswer
-from swclip.calibration.conformal import Calibration
+from swclip.calibration.conformal import LEAST_BLOCKS_OF_AN_AREA, Calibration
 from swclip.calibration.density import cell_density, density_cuts
 from swclip.calibration.region import Region, check_level
 from swclip.calibration.region_cells import RegionCells
@@ -64,15 +64,16 @@ class RegionBuilder:
 
     def region(self, probability: Float64[np.ndarray, " m"]) -> RegionAnswer:
         """The region of one posterior over the candidates."""
-        return self.region_of_mass(self.cells.mass(probability[None] / probability.sum())[0])
+        area = self.cells.areas.names[self.cells.areas.of_posteriors(probability[None])[0]]
+        return self.region_of_mass(self.cells.mass(probability[None] / probability.sum())[0], area)
 
-    def region_of_mass(self, mass: Float64[np.ndarray, " c"]) -> RegionAnswer:
-        """The region of one posterior, whose mass in each cell is computed already and sums to 1."""
+    def region_of_mass(self, mass: Float64[np.ndarray, " c"], area: str) -> RegionAnswer:
+        """The region of one posterior of an area, whose mass in each cell is computed already and sums to 1."""
         if self.calibration is None:
             region = credible_region(mass, self.cells, self.request.level)
         else:
-            region = self.calibration.region(mass, self.cells, self.request.level)
-        reason = self._reason(region)
+            region = self.calibration.region(mass, self.cells, self.request.level, area)
+        reason = self._reason(region, area)
         cell_ids: tuple[str, ...] = ()
         if reason is None and region.cells is not None:
             cell_ids = tuple(sorted(h3.compact_cells([f"{cell:x}" for cell in self.cells.ids[region.cells].tolist()])))
@@ -84,15 +85,14 @@ class RegionBuilder:
             cells=cell_ids,
             reason=reason,
             calibrated=self.calibration is not None,
+            area=area,
+            calibrated_on=None if self.calibration is None else self.calibration.group(area).scope,
         )
 
-    def _reason(self, region: Region) -> str | None:
+    def _reason(self, region: Region, area: str) -> str | None:
         """Why an answer abstains from this region; None where it does not."""
         if region.cells is None and self.calibration is not None:
-            return (
-                f"{len(self.calibration)} calibration queries in {self.calibration.n_blocks} blocks, "
-                f"{self.calibration.unreachable} of them out of reach, are too few for a coverage of {region.level:g}"
-            )
+            return _without_threshold(self.calibration, region.level, area)
         if region.cannot_tell():
             return (
                 f"the region is {region.area_km2:.3g} km2 of {region.total_km2:.3g} km2, no smaller than a random one "
@@ -101,6 +101,26 @@ class RegionBuilder:
         if region.cannot_tell(self.request.limit_km2):
             return f"the region is {region.area_km2:.3g} km2, above the limit of {self.request.limit_km2:g} km2"
         return None
+
+
+def _without_threshold(calibration: Calibration, level: float, area: str) -> str:
+    """Why the queries that an area's thresholds are taken from support no region of a level."""
+    group = calibration.group(area)
+    if group.scope == "area":
+        whose = f"of {area}"
+    else:
+        whose = "of all areas" if group.scope == "all areas" else "of the areas with few of them"
+        if calibration.all_areas:
+            blocks = calibration.queries_of(area).blocks
+            few = "no query" if blocks == 0 else f"queries in {blocks} of {LEAST_BLOCKS_OF_AN_AREA} blocks needed"
+            whose += f" ({area} has {few} for a calibration by itself)"
+    counted = f"the {len(group)} validation queries {whose} are in {group.blocks} blocks"
+    if not group.has_blocks_for(level):
+        return f"{counted}, too few for a coverage of {level:g}, which needs {math.ceil(level / (1.0 - level) - 1e-9)}"
+    return (
+        f"{counted}, and the true places of {group.unreachable} of them are out of reach of every candidate: too many "
+        f"for a coverage of {level:g}"
+    )
 
 
 def credible_region(mass: Float64[np.ndarray, " c"], cells: RegionCells, level: float) -> Region:

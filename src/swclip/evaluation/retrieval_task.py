@@ -11,7 +11,7 @@ from jaxtyping import Float64, Int64
 from numpy.typing import ArrayLike, NDArray
 
 from swclip.calibration.conformal import Calibration
-from swclip.calibration.region_cells import RegionCells
+from swclip.calibration.region_cells import adapted_cells
 from swclip.errors import InputError
 from swclip.geo.distance import geodesic_m
 from swclip.geo.neighbours import SphereIndex
@@ -117,28 +117,19 @@ class Meters:
         """
         candidates_deg, names = task.candidates_deg, task.candidate_cities.tolist()
         levels = LevelMeter(task.truth_deg, task.cities, candidates_deg, names, resolutions)
-        region_cells = _region_cells(candidates_deg, names, calibration)
+        cells_of = adapted_cells if calibration is None else calibration.cells
+        region_cells = cells_of(candidates_deg, names)
         cells = CellMeter(region_cells, len(task.queries))
         regions = RegionMeter(
             region_cells,
             task.truth_deg,
             calibration,
-            cities=task.cities,
             blocks=task.blocks,
             units=units,
             seed=seed,
             cell_meter=cells,
         )
         return cls(levels, regions, cells)
-
-
-def _region_cells(
-    candidates_deg: Float64[np.ndarray, "m 2"], cities: list[str | None], calibration: Calibration | None
-) -> RegionCells:
-    """The cells of the candidates, with the resolution and spread of the calibration."""
-    if calibration is None:
-        return RegionCells.of(candidates_deg, cities)
-    return RegionCells.of(candidates_deg, cities, resolution=calibration.resolution, spread_m=calibration.spread_m)
 
 
 def hits_within(truth_deg: ArrayLike, candidates_deg: ArrayLike, radius_m: float) -> list[Int64[np.ndarray, " h"]]:

@@ -54,10 +54,15 @@ class DistrictCoverage(Part):
     coverage: Share
     coverage_interval: Range | None
     median_area_km2: float | None
+    expected: Range | None = Field(
+        default=None,
+        description="95 % interval of the coverage of infinitely many queries, for a district that is an area "
+        "calibrated on its own queries; null: unknown",
+    )
 
 
 class CityCoverage(Part):
-    """Coverage of the class-conditional variant, with a threshold for each city."""
+    """Coverage of a class-conditional variant, with a threshold for each city, that was measured before version 0.3."""
 
     n: int
     coverage: Share
@@ -83,7 +88,9 @@ class LevelCoverage(Part):
     cannot_tell: Share = Field(
         description="share of queries whose region is no smaller than a random one of the same coverage"
     )
-    by_city: CityCoverage | None
+    by_city: CityCoverage | None = Field(
+        description="null: regions are calibrated by area, and no other variant is measured"
+    )
 
 
 class Cells(Part):
@@ -91,7 +98,7 @@ class Cells(Part):
 
     resolution: int
     across_m: float
-    spread_m: float
+    spread_m: float = Field(description="least spread of a candidate, of all areas")
 
 
 class AreaCurve(Part):
@@ -101,6 +108,16 @@ class AreaCurve(Part):
     recall: list[Share]
 
 
+class AreaCalibration(Part):
+    """What the regions of the answers of one area were calibrated on."""
+
+    n: int = Field(description="calibration queries of the area")
+    units: int = Field(description="their exchangeable units")
+    unreachable: int = Field(description="those whose true cell no candidate reaches")
+    spread_m: float | None = Field(description="spread of its candidates; null: the gallery has none of them")
+    calibrated_on: Literal["area", "small areas", "all areas"]
+
+
 class CalibrationMethod(Part):
     """What the regions were calibrated on."""
 
@@ -108,8 +125,11 @@ class CalibrationMethod(Part):
     n: int
     units: int = Field(description="number of exchangeable units (places or blocks) of these queries")
     unreachable: int = Field(description="calibration queries whose true cell no candidate reaches")
-    by_city: bool
-    own_cities: list[str] = Field(description="cities with a separate threshold")
+    by_city: bool = Field(description="whether thresholds are by area")
+    own_cities: list[str] = Field(description="areas with a separate threshold")
+    areas: dict[str, AreaCalibration] = Field(
+        default_factory=dict, description="by area; empty for halves, and for calibrations without areas"
+    )
 
 
 class CalibrationReport(Part):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -13,19 +14,19 @@ import pandas as pd
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from numpy.typing import ArrayLike
 
-from swclip.calibration.conformal import Calibration, truth_cities
-from swclip.calibration.density import cell_density, density_cuts, tail_mass
+from swclip.calibration.conformal import Calibration
+from swclip.calibration.density import density_cuts, tail_mass
 from swclip.calibration.region import LEVEL, LEVELS, is_uninformative
-from swclip.calibration.region_cells import RegionCells
+from swclip.calibration.region_cells import SPREAD_M, RegionCells
 from swclip.data.grouping import group_numbers
 from swclip.errors import MismatchError
 from swclip.geo.cells import across_m
 from swclip.metrics.calibration import (
+    AreaCalibration,
     AreaCurve,
     CalibrationMethod,
     CalibrationReport,
     Cells,
-    CityCoverage,
     DistrictCoverage,
     LevelCoverage,
     RegionAreas,
@@ -62,7 +63,6 @@ class RegionMeter:
         cells: The cells of the candidates.
         truth_deg: (Q, 2) true positions, degrees.
         calibration: From validation queries; None for cross-calibration by halves.
-        cities: Q names, None where unknown.
         blocks: Q blocks of correlated queries, for the intervals; None for one block per query.
         units: Q exchangeable units for the halves (`districts.exchangeable_units`); blocks where None.
         levels: Nominal coverage levels.
@@ -80,7 +80,6 @@ class RegionMeter:
         truth_deg: ArrayLike,
         calibration: Calibration | None = None,
         *,
-        cities: Sequence[str | None] | None = None,
         blocks: Sequence[Hashable] | None = None,
         units: Sequence[Hashable] | None = None,
         levels: Sequence[float] = LEVELS,
@@ -94,24 +93,21 @@ class RegionMeter:
         self.levels = tuple(levels)
         self._truth_cells = cells.index_of(truth_deg)
         count = len(self._truth_cells)
-        self._cities = truth_cities(self._truth_cells, cells, [None] * count if cities is None else cities)
         self._blocks = np.arange(count) if blocks is None else _numbers(blocks)
         self._units = self._blocks if units is None else _numbers(units)
         self._seed = seed
         self._cell_meter = cell_meter
-        self._thresholds = np.array([_threshold_or_zero(calibration, level) for level in self.levels])
-        self._by_city: list[Float64[np.ndarray, " c"] | None] = []
-        if calibration is not None and calibration.calibrated_cities:
-            self._by_city = [calibration.cell_thresholds(cells, level) for level in self.levels]
-        by_city = [thresholds for thresholds in self._by_city if thresholds is not None]
+        # (A, L) by area and level, 0 where a region is unbounded.
+        self._thresholds = np.array(
+            [[_threshold_or_zero(calibration, level, area) for level in self.levels] for area in cells.areas.names]
+        ).reshape(len(cells.areas), len(self.levels))
         # All distinct thresholds above 0, so that each posterior is cut once.
-        self._cut_at = np.unique(np.concatenate([t[t > 0.0] for t in (self._thresholds, *by_city, THRESHOLDS)]))
+        self._cut_at = np.unique(np.concatenate([self._thresholds[self._thresholds > 0.0], THRESHOLDS]))
         self._at_grid = np.searchsorted(self._cut_at, THRESHOLDS)
         self._at_levels = np.searchsorted(self._cut_at, self._thresholds)
-        self._at_cells = [None if t is None else np.searchsorted(self._cut_at, t) for t in self._by_city]
+        self._area_of: list[Int64[np.ndarray, " c"]] = []
         self._tails: list[Float64[np.ndarray, " c"]] = []
         self._areas: list[Float64[np.ndarray, " l"]] = []
-        self._city_areas: list[Float64[np.ndarray, " l"]] = []
         self._curves: list[Float32[np.ndarray, " g"]] = []
         self._curve_sum = np.zeros(len(THRESHOLDS))
         self._done = 0
@@ -133,8 +129,9 @@ class RegionMeter:
                 self._cell_meter.add(mass)
             truth_cells = self._truth_cells[self._done : self._done + len(rows)]
             self._tails.append(tail_mass(mass, self.cells.area_km2, truth_cells))
-            for query_mass in mass:
-                self._add_areas(query_mass)
+            self._area_of.append(self.cells.areas.of_posteriors(rows))
+            for query_mass, area in zip(mass, self._area_of[-1].tolist(), strict=True):
+                self._add_areas(query_mass, area)
             self._done += len(rows)
 
     def report(self, districts: Sequence[str], error_m: ArrayLike, probability: ArrayLike) -> CalibrationReport:
@@ -146,7 +143,7 @@ class RegionMeter:
             probability: (Q,) posterior mass within 25 m of the answer.
         """
         tails, cells, source = self._all_tails, self.cells, self.calibration
-        groups = _Groups(np.asarray(districts, dtype=object), self._blocks)
+        groups = _Groups(np.asarray(districts, dtype=object), self._blocks, source)
         thresholds, areas = self._thresholds_and_areas
         covered = tails[:, None] >= thresholds
         total = cells.total_area_km2
@@ -157,10 +154,10 @@ class RegionMeter:
                 LevelCoverage(
                     level=level,
                     threshold=smallest if smallest > 0.0 else None,
-                    **groups.figures(covered[:, at], areas[:, at]),
-                    expected=_expected(source, level),
+                    **groups.figures(covered[:, at], areas[:, at], level),
+                    expected=self._expected(level),
                     cannot_tell=float(np.mean(is_uninformative(areas[:, at], level, total))),
-                    by_city=self._city_figures(at, groups),
+                    by_city=None,
                 )
             )
         error = np.asarray(error_m, dtype=np.float64)
@@ -170,10 +167,15 @@ class RegionMeter:
                 n=len(tails) if source is None else len(source),
                 units=len(np.unique(self._units)) if source is None else source.n_blocks,
                 unreachable=int(np.count_nonzero(tails == 0.0)) if source is None else source.unreachable,
-                by_city=bool(self._by_city),
-                own_cities=[] if source is None else source.calibrated_cities,
+                by_city=source is not None and bool(source.calibrated_areas),
+                own_cities=[] if source is None else source.calibrated_areas,
+                **({} if source is None else {"areas": self._area_calibrations(source)}),
             ),
-            cells=Cells(resolution=cells.resolution, across_m=across_m(cells.resolution), spread_m=cells.spread_m),
+            cells=Cells(
+                resolution=cells.resolution,
+                across_m=across_m(cells.resolution),
+                spread_m=min(cells.spread_m.values(), default=SPREAD_M),
+            ),
             total_area_km2=total,
             levels=levels,
             reliability=reliability(probability, error <= RECALL_RADIUS_M, self._blocks),
@@ -195,20 +197,15 @@ class RegionMeter:
         abstains = is_uninformative(self._main_area, self._main_level, self.cells.total_area_km2)
         return {**columns, "cannot_tell": pd.array(abstains, dtype="boolean")}
 
-    def _add_areas(self, mass: Float64[np.ndarray, " c"]) -> None:
-        area_km2 = self.cells.area_km2
-        cuts, areas = density_cuts(mass, area_km2, self._cut_at)
+    def _add_areas(self, mass: Float64[np.ndarray, " c"], area: int) -> None:
+        _, areas = density_cuts(mass, self.cells.area_km2, self._cut_at)
         curve = areas[self._at_grid]
         self._curve_sum += curve
         if self.calibration is None:
             # Rounded up, so that no region appears smaller than it is.
             self._curves.append(np.nextafter(curve.astype(np.float32), np.float32(np.inf)))
             return
-        self._areas.append(np.where(self._thresholds > 0.0, areas[self._at_levels], np.inf))
-        if self._by_city:
-            density = cell_density(mass, area_km2)
-            regions = (None if at is None else density >= cuts[at] for at in self._at_cells)
-            self._city_areas.append(np.array([np.inf if r is None else area_km2[r].sum() for r in regions]))
+        self._areas.append(np.where(self._thresholds[area] > 0.0, areas[self._at_levels[area]], np.inf))
 
     @property
     def _all_tails(self) -> Float64[np.ndarray, " q"]:
@@ -220,20 +217,21 @@ class RegionMeter:
     def _thresholds_and_areas(self) -> tuple[Float64[np.ndarray, "q l"], Float64[np.ndarray, "q l"]]:
         """Smallest tail that each query's region covers, 0 where it is unbounded, and the areas of the regions."""
         tails = self._all_tails
+        area_of = np.concatenate([np.zeros(0, dtype=np.int64), *self._area_of])
         if self.calibration is not None:
-            return np.tile(self._thresholds, (len(tails), 1)), np.array(self._areas).reshape(-1, len(self.levels))
+            return self._thresholds[area_of], np.array(self._areas).reshape(-1, len(self.levels))
         half_of = split_blocks(self._units.tolist(), 2, np.random.default_rng(self._seed))
         curves = np.array(self._curves).reshape(-1, len(THRESHOLDS))
         thresholds, areas = np.zeros((len(tails), len(self.levels))), np.full((len(tails), len(self.levels)), np.inf)
         for half in (0, 1):
             others = half_of != half
-            calibration = Calibration.of(
-                tails[others], self._truth_cells[others], self.cells, blocks=self._units[others].tolist()
-            )
-            for at, level in enumerate(self.levels):
-                index = np.searchsorted(THRESHOLDS, _threshold_or_zero(calibration, level), side="right") - 1
+            calibration = Calibration.of(tails[others], self.cells, area_of[others], self._units[others].tolist())
+            for number, level_at in itertools.product(np.unique(area_of[~others]), range(len(self.levels))):
+                threshold = _threshold_or_zero(calibration, self.levels[level_at], self.cells.areas.names[number])
+                index = np.searchsorted(THRESHOLDS, threshold, side="right") - 1
                 if index >= 0:
-                    thresholds[~others, at], areas[~others, at] = THRESHOLDS[index], curves[~others, index]
+                    rows = np.flatnonzero(~others & (area_of == number))
+                    thresholds[rows, level_at], areas[rows, level_at] = THRESHOLDS[index], curves[rows, index]
         return thresholds, areas
 
     @property
@@ -244,17 +242,28 @@ class RegionMeter:
     def _main_area(self) -> Float64[np.ndarray, " q"]:
         return self._thresholds_and_areas[1][:, self.levels.index(self._main_level)]
 
-    def _city_figures(self, at: int, groups: _Groups) -> CityCoverage | None:
-        if not self._by_city or self.calibration is None:
+    def _expected(self, level: float) -> list[float] | None:
+        """The expected interval of the coverage, where one group of queries sets the thresholds of all answers."""
+        if self.calibration is None:
             return None
-        level = self.levels[at]
-        threshold_of = {city: _threshold_or_zero(self.calibration, level, city) for city in set(self._cities)}
-        thresholds = np.array([threshold_of[city] for city in self._cities])
-        areas = np.array(self._city_areas)[:, at]
-        figures = groups.figures(self._all_tails >= thresholds, areas)
-        return CityCoverage(
-            **figures, cannot_tell=float(np.mean(is_uninformative(areas, level, self.cells.total_area_km2)))
-        )
+        groups = [
+            self.calibration.group(self.cells.areas.names[area]) for area in np.unique(np.concatenate(self._area_of))
+        ]
+        interval = groups[0].expected(level)
+        return list(interval) if interval is not None and all(group is groups[0] for group in groups) else None
+
+    def _area_calibrations(self, calibration: Calibration) -> dict[str, AreaCalibration]:
+        queries = {area: calibration.queries_of(area) for area in calibration.all_areas}
+        return {
+            area: AreaCalibration(
+                n=len(group),
+                units=group.blocks,
+                unreachable=group.unreachable,
+                spread_m=self.cells.spread_m.get(area),
+                calibrated_on=calibration.group(area).scope,
+            )
+            for area, group in queries.items()
+        }
 
     def _area_curve(self) -> AreaCurve:
         """Recall against mean area, by increasing area."""
@@ -275,8 +284,11 @@ class _Groups:
 
     districts: Any
     blocks: Int64[np.ndarray, " q"]
+    calibration: Calibration | None
 
-    def figures(self, covered: Bool[np.ndarray, " q"], area_km2: Float64[np.ndarray, " q"]) -> dict[str, Any]:
+    def figures(
+        self, covered: Bool[np.ndarray, " q"], area_km2: Float64[np.ndarray, " q"], level: float
+    ) -> dict[str, Any]:
         """Coverage with its interval and areas, overall and by district, as fields of `LevelCoverage`."""
         by_district = {}
         for name in sorted(set(self.districts.tolist())):
@@ -285,6 +297,7 @@ class _Groups:
                 n=len(rows),
                 **_coverage(covered[rows], self.blocks[rows]),
                 median_area_km2=_finite(np.median(area_km2[rows])),
+                **self._expected(name, level),
             )
         return {
             "n": len(covered),
@@ -297,6 +310,13 @@ class _Groups:
             "by_region": by_district,
         }
 
+    def _expected(self, district: str, level: float) -> dict[str, list[float]]:
+        """The expected interval of the coverage of a district that is an area with a threshold of its own."""
+        if self.calibration is None or district not in self.calibration.calibrated_areas:
+            return {}
+        interval = self.calibration.group(district).expected(level)
+        return {} if interval is None else {"expected": list(interval)}
+
 
 def _numbers(names: Sequence[Hashable]) -> Int64[np.ndarray, " q"]:
     return group_numbers([str(name) for name in names])
@@ -306,16 +326,11 @@ def _coverage(covered: Bool[np.ndarray, " q"], blocks: Int64[np.ndarray, " q"]) 
     return {"coverage": float(covered.mean()), "coverage_interval": list(share_interval(covered, blocks))}
 
 
-def _expected(calibration: Calibration | None, level: float) -> list[float] | None:
-    interval = None if calibration is None else calibration.expected(level)
-    return None if interval is None else list(interval)
-
-
 def _finite(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _threshold_or_zero(calibration: Calibration | None, level: float, city: str | None = None) -> float:
+def _threshold_or_zero(calibration: Calibration | None, level: float, area: str) -> float:
     """The threshold of a level, 0 where the region is unbounded."""
-    threshold = None if calibration is None else calibration.threshold(level, city)
+    threshold = None if calibration is None else calibration.threshold(level, area)
     return 0.0 if threshold is None else threshold

@@ -10,7 +10,6 @@ from swclip.metrics.calibration import (
     AreaCurve,
     CalibrationMethod,
     CalibrationReport,
-    CityCoverage,
     DistrictCoverage,
     LevelCoverage,
     ReliabilityBin,
@@ -37,7 +36,7 @@ class ConfidenceSection:
         method: How the regions were calibrated.
         coverage: Nominal coverage, coverage and area by level.
         districts: Coverage by district and level, None where there is one district.
-        by_city: Whether the coverage table has rows of regions calibrated per city.
+        areas: What the regions of each area were calibrated on, None where there is one area.
         expected: Whether the table states the coverage expected from a finite calibration set.
         reliability: Whether stated probabilities are calibrated, as sentences; empty where not measured.
         risk_coverage: Effect of leaving uncertain queries unanswered, as a sentence; empty where not measured.
@@ -48,7 +47,7 @@ class ConfidenceSection:
     method: str
     coverage: Table
     districts: Table | None
-    by_city: bool
+    areas: Table | None
     expected: bool
     reliability: str
     risk_coverage: str
@@ -65,7 +64,7 @@ def confidence_section(report: Report) -> ConfidenceSection | None:
         method=_method_text(calibration),
         coverage=_coverage_table(calibration.levels),
         districts=_district_table(calibration.levels),
-        by_city=any(level.by_city is not None for level in calibration.levels),
+        areas=_area_table(calibration.method),
         expected=any(level.expected is not None for level in calibration.levels),
         reliability=reliability_text(calibration.reliability),
         risk_coverage=_risk_coverage_text(calibration.selective),
@@ -73,7 +72,7 @@ def confidence_section(report: Report) -> ConfidenceSection | None:
     )
 
 
-def _interval(figures: LevelCoverage | CityCoverage | DistrictCoverage | ReliabilityBin) -> Sequence[float]:
+def _interval(figures: LevelCoverage | DistrictCoverage | ReliabilityBin) -> Sequence[float]:
     """The interval of a coverage; 0 to 1 where it could not be estimated."""
     return (0.0, 1.0) if figures.coverage_interval is None else figures.coverage_interval
 
@@ -119,6 +118,8 @@ def _method_text(calibration: CalibrationReport) -> str:
         f"A region is the set of the most probable H3 cells, each {metres(calibration.cells.across_m)} across. Its "
         f"size is calibrated on {_calibration_set(method)} (split conformal prediction)."
     )
+    if method.own_cities:
+        text += " It is calibrated by area: an answer's region depends on the validation queries of its own area."
     if method.unreachable:
         subject = "Its true cell" if method.n == 1 else f"The true cell of {method.unreachable:,} of them"
         text += f" {subject} contains no candidate; the calibration accounts for this."
@@ -138,16 +139,11 @@ def _calibration_set(method: CalibrationMethod) -> str:
 
 def _coverage_table(levels: Sequence[LevelCoverage]) -> Table:
     rows = [_coverage_row(f"{100 * level.level:.0f} %", level.level, level, level.expected) for level in levels]
-    for level in levels:
-        if level.by_city is not None:
-            rows.append(_coverage_row(f"{100 * level.level:.0f} %, by city", level.level, level.by_city, None))
     columns = ["nominal coverage", "coverage", "regions are", "median area", "mean area", "p90 area", "abstains"]
     return Table(columns, rows)
 
 
-def _coverage_row(
-    name: str, level: float, figures: LevelCoverage | CityCoverage, expected: Sequence[float] | None
-) -> Row:
+def _coverage_row(name: str, level: float, figures: LevelCoverage, expected: Sequence[float] | None) -> Row:
     size = figures.area_km2
     return Row(
         [
@@ -173,6 +169,33 @@ def _district_table(levels: Sequence[LevelCoverage]) -> Table | None:
             cells.append(Cell("") if district is None else _district_cell(district))
         rows.append(Row(cells))
     return Table(["district", "queries", *(f"{100 * level.level:.0f} %" for level in levels)], rows)
+
+
+_CALIBRATED_ON = {
+    "area": "its own queries",
+    "small areas": "the areas with few queries, together",
+    "all areas": "all areas together",
+}
+
+
+def _area_table(method: CalibrationMethod) -> Table | None:
+    if len(method.areas) < 2:
+        return None
+    rows = [
+        Row(
+            [
+                Cell(name),
+                Cell(f"{area.n:,}"),
+                Cell(f"{area.units:,}"),
+                Cell(f"{area.unreachable:,}"),
+                Cell("" if area.spread_m is None else metres(area.spread_m)),
+                Cell(_CALIBRATED_ON[area.calibrated_on]),
+            ]
+        )
+        for name, area in method.areas.items()
+    ]
+    columns = ["area", "validation queries", "places or blocks", "out of reach", "spread", "calibrated on"]
+    return Table(columns, rows)
 
 
 def _district_cell(district: DistrictCoverage) -> Cell:

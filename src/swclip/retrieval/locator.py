@@ -22,7 +22,7 @@ from swclip.calibration.posterior_config import (
     default_posterior,
 )
 from swclip.calibration.region import LEVEL
-from swclip.calibration.region_cells import RESOLUTION, SPREAD_M, RegionCells
+from swclip.calibration.region_cells import RegionCells, adapted_cells
 from swclip.calibration.region_of_answer import NOT_ALONE, NOT_CALIBRATED, RegionBuilder, RegionRequest
 from swclip.errors import ConfigError
 from swclip.files import default_cache_folder
@@ -150,13 +150,13 @@ class Locator:
 
     @property
     def region_cells(self) -> RegionCells:
-        """The cells that the candidates cover, at the calibration's resolution and spread; computed once."""
+        """The cells that the candidates cover, at the calibration's resolution and spreads; computed once."""
         if self._region_cells is None:
-            calibration = self.calibration
-            resolution = RESOLUTION if calibration is None else calibration.resolution
-            spread_m = SPREAD_M if calibration is None else calibration.spread_m
-            positions = self.gallery.positions_deg
-            self._region_cells = RegionCells.of(positions, resolution=resolution, spread_m=spread_m)
+            positions, cities = self.gallery.positions_deg, self.gallery.cities
+            if self.calibration is None:
+                self._region_cells = adapted_cells(positions, cities)
+            else:
+                self._region_cells = self.calibration.cells(positions, cities)
         return self._region_cells
 
     def locate(

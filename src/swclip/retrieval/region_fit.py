@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from swclip.calibration.conformal import Calibration
 from swclip.calibration.density import tail_mass
 from swclip.calibration.posterior_config import PosteriorConfig
-from swclip.calibration.region_cells import RESOLUTION, SPREAD_M, RegionCells
+from swclip.calibration.region_cells import RESOLUTION, RegionCells, area_spreads_m
 from swclip.data.grouping import group_numbers
 from swclip.gallery.gallery import Gallery
 from swclip.geo.spatial_smoothing import ground_kernel, spread
@@ -49,12 +49,10 @@ def calibrate(
     gallery: Gallery,
     fit: PosteriorFit,
     fold_of: Int64[np.ndarray, " q"],
-    cities: Sequence[str | None] | None = None,
     blocks: Sequence[Hashable] | None = None,
     *,
     variants: int = 1,
     resolution: int = RESOLUTION,
-    spread_m: float = SPREAD_M,
 ) -> Calibration:
     """Compute the tails of validation queries, which set the thresholds of regions.
 
@@ -69,28 +67,29 @@ def calibrate(
         gallery: The validation queries' gallery.
         fit: The posterior fitted with these folds.
         fold_of: (Q,) fold of each query.
-        cities: Names of the n photographs' cities, None where unknown.
         blocks: Blocks of the n photographs; None to treat them as independent.
         variants: Number of queries per photograph, by different modalities, one variant after another: Q = variants *
-            n. A photograph counts once, with its smallest tail, so that each variant is covered.
+            n. A photograph counts once, with its smallest tail and in the area of that posterior, so that each variant
+            is covered.
         resolution: H3 resolution of the cells.
-        spread_m: Spread of a candidate's mass, metres.
 
     Returns:
         The calibration, from the tails of n photographs.
     """
     queries = check_queries(query, gallery)
     truth = np.asarray(truth_deg, dtype=np.float64).reshape(-1, 2)
-    cells = RegionCells.of(gallery.positions_deg, gallery.cities, resolution=resolution, spread_m=spread_m)
+    spreads = area_spreads_m(gallery.positions_deg, gallery.cities, resolution)
+    cells = RegionCells.of(gallery.positions_deg, gallery.cities, resolution=resolution, spread_m=spreads)
     truth_cells = cells.index_of(truth)
     left_out = fit.left_out or (fit.config,)
     config_of = np.array([left_out[fold] if fold < len(left_out) else fit.config for fold in fold_of], dtype=object)
-    tails = np.zeros(len(queries))
+    tails, areas = np.zeros(len(queries)), np.zeros(len(queries), dtype=np.int64)
     for config in dict.fromkeys(config_of.tolist()):
         rows = np.flatnonzero(config_of == config)
-        tails[rows] = _tails(queries[rows], truth_cells[rows], gallery, cells, config)
-    least = tails.reshape(variants, -1).min(axis=0)
-    return Calibration.of(least, truth_cells[: len(least)], cells, cities, blocks)
+        tails[rows], areas[rows] = _tails(queries[rows], truth_cells[rows], gallery, cells, config)
+    least = tails.reshape(variants, -1).argmin(axis=0)[None]
+    tails, areas = (np.take_along_axis(each.reshape(variants, -1), least, axis=0)[0] for each in (tails, areas))
+    return Calibration.of(tails, cells, areas, blocks)
 
 
 def _tails(
@@ -99,11 +98,13 @@ def _tails(
     gallery: Gallery,
     cells: RegionCells,
     config: PosteriorConfig,
-) -> Float64[np.ndarray, " q"]:
+) -> tuple[Float64[np.ndarray, " q"], Int64[np.ndarray, " q"]]:
+    """Tail and area of each query."""
     kernel = ground_kernel(gallery.positions_deg, config.smoothing_m, config.kernel)
     photographed = Photographed.of(gallery)
-    tails = np.zeros(len(queries))
+    tails, areas = np.zeros(len(queries)), np.zeros(len(queries), dtype=np.int64)
     for part in chunks(len(queries), gallery):
-        probability = np.exp(log_probability(queries[part], gallery, config, photographed))
-        tails[part] = tail_mass(cells.mass(spread(probability, kernel)), cells.area_km2, truth_cells[part])
-    return tails
+        probability = spread(np.exp(log_probability(queries[part], gallery, config, photographed)), kernel)
+        tails[part] = tail_mass(cells.mass(probability), cells.area_km2, truth_cells[part])
+        areas[part] = cells.areas.of_posteriors(probability)
+    return tails, areas

@@ -148,9 +148,7 @@ class Validation:
         fold_of = np.tile(split_blocks(self.units, FOLDS, np.random.default_rng(0)), repeats)
         tried = HubnessConfig() if hubness is None else hubness
         fit = fit_posterior(queries, truth, gallery, image_hubness=tried.photographs, fold_of=fold_of)
-        cities = self.manifest.frame["city"].iloc[self.rows] if "city" in self.manifest.frame else []
-        named = [None if pd.isna(city) else str(city) for city in cities] or [None] * len(self.rows)
-        return fit, calibrate(queries, truth, gallery, fit, fold_of, named, self.units, variants=repeats)
+        return fit, calibrate(queries, truth, gallery, fit, fold_of, self.units, variants=repeats)
 
     def bank(self, model: LocatorModel, rows: Int64[np.ndarray, " n"]) -> Bank:
         """Bank of queries for hubness: embeddings of photographs, or of a regular sample of them.

@@ -21,8 +21,6 @@ from swclip.retrieval.prior import Weights
 from swclip.retrieval.scores import Evidence
 from swclip.web.regions import PosteriorRegions, level_thresholds, regions_by_level
 
-_CREDIBLE = level_thresholds(None)
-
 
 @dataclass(frozen=True, eq=False)
 class LocateTask:
@@ -73,7 +71,6 @@ class Engine:
 
     def __init__(self, locator: Locator) -> None:
         self.locator = locator
-        self._conformal = level_thresholds(locator.calibration)
         self._last: tuple[bytes, Locator] | None = None
 
     def answer(self, tasks: Sequence[LocateTask]) -> list[list[LocatedAnswer]]:
@@ -118,18 +115,19 @@ class Engine:
             names=task.names if together else (),
         )
         smoothed = locator.smoothed_posterior(log_p)
-        masses = locator.region_cells.mass(smoothed / smoothed.sum(axis=1, keepdims=True))
+        cells = locator.region_cells
+        masses, areas = cells.mass(smoothed / smoothed.sum(axis=1, keepdims=True)), cells.areas.of_posteriors(smoothed)
         # Coverage was calibrated on single validation queries without a prior, and is nominal only for such tasks.
         calibrated = prior is None and not together
-        thresholds = self._conformal if calibrated else _CREDIBLE
         calibration = locator.calibration if calibrated else None
-        maker = RegionBuilder(locator.region_cells, calibration, RegionRequest(task.region))
+        maker = RegionBuilder(cells, calibration, RegionRequest(task.region))
         located = []
         for row, (answer, mass) in enumerate(zip(answers, masses, strict=True)):
+            area = cells.areas.names[areas[row]]
             names = {"photograph": task.names[row], "photographs": task.names if together else ()}
-            record = answer.model_copy(update={**names, "region": maker.region_of_mass(mass)})
-            regions = regions_by_level(mass, locator.region_cells, thresholds)
-            located.append(LocatedAnswer(record, locator.region_cells, mass, regions))
+            record = answer.model_copy(update={**names, "region": maker.region_of_mass(mass, area)})
+            regions = regions_by_level(mass, cells, level_thresholds(calibration, area))
+            located.append(LocatedAnswer(record, cells, mass, regions))
         return located
 
     def _with_prior(self, prior: Weights | None) -> Locator:

@@ -57,14 +57,15 @@ def nearest_level(level: float) -> float:
     return LEVELS[int(np.searchsorted(np.array(LEVELS), level - 1e-9))]
 
 
-def level_thresholds(calibration: Calibration | None) -> tuple[float | None, ...]:
+def level_thresholds(calibration: Calibration | None, area: str | None = None) -> tuple[float | None, ...]:
     """The minimum tail of a cell in the region of each level; None where the region covers everything.
 
     Args:
         calibration: The calibration of conformal regions (`conformal.Calibration.region`). Where None, the regions are
             highest-density regions: the densest cells until their mass reaches the level.
+        area: The area of the posterior; None for the thresholds of all areas together.
     """
-    return tuple(1.0 - level if calibration is None else calibration.threshold(level) for level in LEVELS)
+    return tuple(1.0 - level if calibration is None else calibration.threshold(level, area) for level in LEVELS)
 
 
 def regions_by_level(

@@ -109,7 +109,8 @@ class CalibrationInfo(Model):
 
     queries: int = Field(ge=0, description="Validation queries.")
     resolution: int
-    spread_m: float
+    spread_m: float = Field(description="Least spread of a candidate over the cells near it, of all areas.")
+    areas: list[str] = Field(description="Areas that are calibrated on validation queries of their own.")
 
 
 class TilesInfo(Model):
@@ -253,7 +254,10 @@ def gallery_response(locator: Locator, limits: Limits, *, thumbnails: bool, tile
         calibration=None
         if calibration is None
         else CalibrationInfo(
-            queries=len(calibration), resolution=calibration.resolution, spread_m=calibration.spread_m
+            queries=len(calibration),
+            resolution=calibration.resolution,
+            spread_m=min(locator.region_cells.spread_m.values()),
+            areas=calibration.calibrated_areas,
         ),
         thumbnails=thumbnails,
         tiles=None if tiles is None else TilesInfo(url=tiles.url, attribution=tiles.attribution),
