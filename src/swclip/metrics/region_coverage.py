@@ -310,7 +310,7 @@ class _Groups:
             "by_region": by_district,
         }
 
-    def _expected(self, district: str, level: float) -> dict[str, list[float]]:
+    def _expected(self, district: str, level: float) -> dict[str, Any]:
         """The expected interval of the coverage of a district that is an area with a threshold of its own."""
         if self.calibration is None or district not in self.calibration.calibrated_areas:
             return {}
