@@ -16,6 +16,7 @@ from swclip.calibration.conformal import LEAST_BLOCKS_OF_AN_AREA, Calibration, r
 from swclip.calibration.density import tail_mass
 from swclip.calibration.region import LEVELS, is_uninformative
 from swclip.calibration.region_cells import RegionCells
+from swclip.calibration.stated import StatedProbabilities
 from swclip.errors import ArtefactError, ConfigError, MismatchError
 from swclip.geo.coordinates import LocalFrame
 
@@ -271,13 +272,15 @@ def test_the_interval_of_expected_coverage() -> None:
 def test_a_calibration_survives_its_file(tmp_path: Path) -> None:
     assert read_calibration(tmp_path) is None
     tails, spread_m = np.array([0.1, 1e-300, 0.0, 1 / 3]), {"Leeds": 25.0, "York": 61.0}
-    queries = Calibration(tails, ("Leeds", None, "York", "Leeds"), 11, spread_m, np.array([0, 0, 2, 1]))
+    stated = StatedProbabilities({25.0: (0.5, 0.1), 50.0: (0.7, 0.2)}, {25.0: {}, 50.0: {"Leeds": (0.3, -1.0)}})
+    queries = Calibration(tails, ("Leeds", None, "York", "Leeds"), 11, spread_m, np.array([0, 0, 2, 1]), stated)
     (tmp_path / "model").mkdir()
     path = write_calibration(tmp_path / "model", queries)
     for folder in (tmp_path, tmp_path / "model"):
         back = read_calibration(folder)
         assert back is not None
         assert back.to_dict() == queries.to_dict()
+        assert back.stated == stated
     assert path.name == "regions.json"
 
 
@@ -313,6 +316,7 @@ def test_a_file_of_version_1_is_read_as_it_was_used(tmp_path: Path) -> None:
         ({"resolution": 16}, "resolution 16 does not exist"),
         ({"spread_m": 0.0}, "spread_m is 0.0"),
         ({"spread_m": {"Leeds": -1.0}}, "spread_m is"),
+        ({"stated": {"25": {}}}, "is not the calibration of a model"),
         ({"spread_m": None}, "is not the calibration of a model"),
     ],
 )

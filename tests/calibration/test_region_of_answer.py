@@ -7,12 +7,14 @@ import io
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas
 import h3
 import numpy as np
 import pytest
+from scipy.special import expit, logit
 
 from swclip.answers.formats import REGIONS, as_text
 from swclip.answers.record import Answer
@@ -22,11 +24,13 @@ from swclip.calibration.density import tail_mass
 from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.calibration.region_cells import RegionCells, adapted_cells
 from swclip.calibration.region_of_answer import RegionBuilder, RegionRequest
+from swclip.calibration.stated import RADII_M, StatedProbabilities
 from swclip.errors import ConfigError
 from swclip.gallery.gallery import Gallery
 from swclip.models.embed import embed_photographs
 from swclip.retrieval.locator import Locator
 from swclip.retrieval.posterior import log_posterior
+from swclip.retrieval.prior import Prior
 
 Photographs = Callable[[int], list[Path]]
 CONFIG = PosteriorConfig(0.05, 0.1, 0.4, smoothing_m=30.0)
@@ -128,6 +132,25 @@ def test_an_abstention_states_its_reason(locator: Locator, photographs: Photogra
             locator.locate(path, region=wrong)
     with pytest.raises(ConfigError, match="give an area above 0"):
         RegionRequest(0.8, -1.0)
+
+
+def test_the_stated_probability_of_a_single_photograph_is_calibrated(
+    locator: Locator, photographs: Photographs, model: object
+) -> None:
+    paths = photographs(2)
+    maps = StatedProbabilities(dict.fromkeys(RADII_M, (0.5, -1.0)), {key: {} for key in RADII_M})
+    mapped = Locator(locator.gallery, model, CONFIG, calibration=replace(QUERIES, stated=maps))
+    raw = [answer.probability_within_50m or 0.0 for answer in locator.locate(paths)]
+    stated = [answer.probability_within_50m or 0.0 for answer in mapped.locate(paths)]
+    assert stated == pytest.approx([expit(0.5 * logit(p) - 1.0) for p in raw], rel=1e-9)
+    assert [answer.probability_within_50m for answer in mapped.locate(paths, region=None)] == stated
+    assert [mapped.locate(path)[0].probability_within_50m for path in paths] == stated, "alone or together"
+    # It was calibrated for single photographs without a prior.
+    (both,), (both_raw,) = (each.locate(paths, together=True) for each in (mapped, locator))
+    assert both.probability_within_50m == both_raw.probability_within_50m
+    near = Prior(near_deg=tuple(locator.gallery.positions_deg[0]), radius_m=500.0)
+    for one, other in zip(mapped.locate(paths, prior=near), locator.locate(paths, prior=near), strict=True):
+        assert one.probability_within_50m == other.probability_within_50m
 
 
 @pytest.fixture

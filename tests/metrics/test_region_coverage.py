@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit, logit
 
 from swclip.calibration.conformal import Calibration
 from swclip.calibration.density import tail_mass
 from swclip.calibration.region import LEVELS
 from swclip.calibration.region_cells import RegionCells
+from swclip.calibration.stated import StatedProbabilities
 from swclip.data.grouping import group_numbers
 from swclip.errors import MismatchError
 from swclip.geo.coordinates import LocalFrame
@@ -47,6 +50,7 @@ class World:
         self.blocks = [f"b{row // 4}" for row in range(queries)]
         self.error = generator.exponential(60, queries)
         self.probability = generator.random(queries)
+        self.near = {25.0: self.probability, 50.0: np.sqrt(self.probability)}
         self.region_cells = RegionCells.of(self.positions, self.candidate_cities)
         self.mass = self.region_cells.mass(self.p)
         self.cells = self.region_cells.index_of(self.truth)
@@ -68,7 +72,7 @@ class World:
         return meter
 
     def report(self, meter: RegionMeter) -> CalibrationReport:
-        report = meter.report(self.cities, self.error, self.probability)
+        report = meter.report(self.cities, self.error, self.near)
         json.dumps(report.model_dump(), allow_nan=False)
         return report
 
@@ -222,7 +226,7 @@ def test_too_few_queries_abstain(world: World) -> None:
     assert columns["region_area_km2_90"].isna().all()
     one = RegionMeter(world.region_cells, world.truth[:1])
     one.add(world.p[:1])
-    reported = one.report(["all"], [10.0], [0.5])
+    reported = one.report(["all"], [10.0], {25.0: np.array([0.5]), 50.0: np.array([0.5])})
     assert [level.cannot_tell for level in reported.levels] == [1.0] * 4
     assert math.isfinite(reported.area_curve.area_km2[-1])
 
@@ -249,10 +253,31 @@ def test_halves_are_calibrated_by_area(world: World) -> None:
     meter = RegionMeter(world.region_cells, truth, units=range(120), seed=3)
     meter.add(world.p)
     covered = meter.columns()["covered_80"]
-    reported = meter.report(world.cities, world.error, world.probability).levels[1]
+    reported = meter.report(world.cities, world.error, world.near).levels[1]
     assert reported.by_region["York"].median_area_km2 is None
     assert reported.by_region["Leeds"].median_area_km2 < 0.3 * world.region_cells.total_area_km2
     assert 0.65 <= np.mean(covered[~sparse]) < 1.0
+
+
+def test_stated_probabilities_are_those_of_answers(world: World, calibration: Calibration) -> None:
+    """Mapped by the area of each posterior, and compared with what happened within 50 m, by district too."""
+    maps = StatedProbabilities(
+        {25.0: (1.0, 0.0), 50.0: (1.0, 0.0)}, {25.0: {"York": (0.5, -1.0)}, 50.0: {"York": (0.5, -1.0)}}
+    )
+    meter = world.meter(replace(calibration, stated=maps))
+    stated, bare = world.report(meter).stated, world.report(world.meter(calibration)).stated
+    york = np.array(world.cities) == "York"
+    mass, hits = world.near[50.0], world.error <= 50.0
+    expected = np.where(york, expit(0.5 * logit(mass) - 1.0), mass)
+    assert (stated.within_m, stated.calibrated, bare.calibrated) == (50.0, True, False)
+    assert stated.overall.mean_probability == pytest.approx(expected.mean())
+    assert bare.overall.mean_probability == pytest.approx(mass.mean())
+    for name, rows in {"York": york, "Leeds": ~york}.items():
+        figures = stated.by_region[name]
+        assert (figures.n, figures.coverage) == (60, pytest.approx(hits[rows].mean()))
+        assert figures.mean_probability == pytest.approx(expected[rows].mean())
+        assert figures.bins[-1].mean_probability == pytest.approx(np.sort(expected[rows])[-6:].mean())
+    np.testing.assert_allclose(meter.stated(world.near[25.0], 25.0)[~york], world.near[25.0][~york])
 
 
 def test_coverage_is_invariant_to_the_order_of_candidates(world: World, calibration: Calibration) -> None:

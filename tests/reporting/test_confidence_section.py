@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from fixtures.reports import edited, without
 from swclip.evaluation.report import Report
 from swclip.metrics.calibration import ReliabilityBin
-from swclip.reporting.confidence_section import confidence_section, coverage_summary, coverage_verdict, reliability_text
+from swclip.reporting.confidence_section import confidence_section, coverage_summary, coverage_verdict
+from swclip.reporting.reliability import reliability_text
 
 
 @given(st.floats(0.05, 0.95), st.floats(0.0, 0.5), st.floats(0.0, 0.5))
@@ -58,10 +59,35 @@ def test_reliability_text_weights_bins_by_queries() -> None:
     assert reliability_text([]) == ""
 
 
+def test_the_page_begins_with_what_stated_probabilities_meant(report: Report) -> None:
+    section = confidence_section(report)
+    assert section is not None
+    assert section.stated.startswith(
+        "Stated probabilities: an error below 50 m is stated with 50.0 % on average, and is true of 46.0 % [41.0 % to"
+    ) or section.stated.startswith("Stated probabilities: an error below 50 m is stated with 50.0 % on average")
+    assert "The surest tenth states 95.0 %; 85.6 %" in section.stated
+    assert "They are farthest from the truth in" in section.stated
+    chart = next(chart for chart in section.charts if chart.name == "stated")
+    assert next(series.name for series in chart.series) == "all"
+    assert len(chart.series) > 2
+
+    def bare(document: dict[str, Any]) -> None:
+        document["calibration"]["stated"] |= {"calibrated": False, "by_region": {}}
+
+    alone = confidence_section(edited(report, bare))
+    assert alone is not None
+    assert alone.stated.startswith("Stated probabilities (posterior mass, not calibrated): ")
+    assert "farthest" not in alone.stated
+    earlier = confidence_section(edited(report, lambda document: document["calibration"].pop("stated")))
+    assert earlier is not None
+    assert (earlier.stated, next(chart.name for chart in earlier.charts)) == ("", "reliability")
+
+
 def test_unbounded_regions_are_reported(report: Report) -> None:
     whole = confidence_section(report)
     assert whole is not None
-    assert {chart.name for chart in whole.charts} == {"reliability", "area", "selective", "selective-within-100-m"}
+    names = {chart.name for chart in whole.charts}
+    assert names == {"stated", "reliability", "area", "selective", "selective-within-100-m"}
     assert len(whole.coverage.rows) == 4
     assert whole.areas is not None
     assert [cell.text for cell in whole.areas.rows[1].cells[1:]] == ["60", "24", "1", "25 m", "its own queries"]

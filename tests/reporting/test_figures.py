@@ -14,7 +14,16 @@ from PIL import Image
 from swclip.errors import InputError
 from swclip.reporting.figures import FIGURES, clear_figures, districts_chart, map_figure, write_figures
 
-CHARTS = {"error-curve", "regions", "correlogram", "reliability", "area", "selective", "selective-within-100-m"}
+CHARTS = {
+    "error-curve",
+    "regions",
+    "correlogram",
+    "reliability",
+    "area",
+    "stated",
+    "selective",
+    "selective-within-100-m",
+}
 HIGH_HIGH = (0xB2, 0x18, 0x2B)
 
 

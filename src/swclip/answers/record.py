@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 NEAR_M = 50.0
-"""The probability of an answer is the posterior mass within this distance, in metres."""
+"""The probability of an answer is that of an error of at most this distance, in metres."""
 
 ANSWER_VERSION: Final = "1"
 """Version of the record. It changes when a field is removed or changes its meaning, not when one is added."""
@@ -167,7 +167,10 @@ class Answer(_Record):
         default=None, description="Longitude of the answer in degrees; null if the latitude is."
     )
     probability_within_50m: Annotated[float, Field(ge=0.0, le=1.0)] | None = Field(
-        default=None, description="Posterior mass within 50 m of the answer."
+        default=None,
+        description="Probability that the true position is within 50 m of the answer: calibrated on validation "
+        "queries by area, for a single query without a prior. Otherwise, and for models without this calibration, the "
+        "posterior mass within 50 m.",
     )
     argmax_lat_deg: Latitude | None = Field(
         default=None,

@@ -52,6 +52,7 @@ from scipy.special import betaincinv
 from swclip.calibration.density import cell_density, density_cuts
 from swclip.calibration.region import Region, check_level
 from swclip.calibration.region_cells import RegionCells, area_spreads_m
+from swclip.calibration.stated import StatedProbabilities
 from swclip.data.grouping import group_numbers
 from swclip.errors import ArtefactError, MismatchError
 from swclip.files import read_json, write_json
@@ -79,6 +80,7 @@ class Calibration:
         resolution: H3 resolution of the cells.
         spread_m: Spread of a candidate's mass by area, metres; a number where it is one for all areas.
         blocks: (n,) number of each query's block; None where each query is a block.
+        stated: Maps from posterior masses to stated probabilities; None to state the masses.
     """
 
     tails: Float64[np.ndarray, " n"]
@@ -86,6 +88,7 @@ class Calibration:
     resolution: int
     spread_m: float | Mapping[str, float]
     blocks: Int64[np.ndarray, " n"] | None = None
+    stated: StatedProbabilities | None = None
 
     @classmethod
     def of(
@@ -235,6 +238,7 @@ class Calibration:
             "tails": self.tails.tolist(),
             "areas": list(self.areas),
             "blocks": None if self.blocks is None else self.blocks.tolist(),
+            "stated": None if self.stated is None else self.stated.to_dict(),
         }
 
     @classmethod
@@ -257,6 +261,7 @@ class Calibration:
             tails = np.array(values["tails"], dtype=np.float64)
             areas = (None,) * len(tails) if version == POOLED_VERSION else tuple(values["areas"])
             blocks = None if values["blocks"] is None else np.array(values["blocks"], dtype=np.int64)
+            stated = None if values.get("stated") is None else StatedProbabilities.from_dict(values["stated"])
             resolution, spread_m = values["resolution"], values["spread_m"]
             if isinstance(spread_m, dict):
                 spread_m = {str(area): float(metres) for area, metres in spread_m.items()}
@@ -277,7 +282,7 @@ class Calibration:
             wrong = f"spread_m is {spread_m}"
         if wrong:
             raise ArtefactError(f"{where}: is not the calibration of a model ({wrong}); {again}.")
-        return cls(tails, areas, resolution, spread_m, blocks)
+        return cls(tails, areas, resolution, spread_m, blocks, stated)
 
 
 def _values(spread_m: float | Mapping[str, float]) -> list[float]:

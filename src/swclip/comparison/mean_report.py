@@ -81,6 +81,7 @@ class MeanCalibration(Part):
     reliability: list[Any] | None
     area_curve: Json
     selective: Json
+    stated: Json | None = None
 
 
 class SeedDeviation(Part):

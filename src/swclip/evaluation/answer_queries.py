@@ -8,11 +8,13 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
+from swclip.calibration.stated import RADII_M
 from swclip.errors import ArtefactError
 from swclip.geo.neighbours import SphereIndex
-from swclip.metrics.localization_error import RECALL_KS, RECALL_RADIUS_M, first_hit_rank
+from swclip.metrics.localization_error import RECALL_KS, first_hit_rank
 from swclip.metrics.query_details import TopCandidates
 from swclip.retrieval.point_estimates import top_k
+from swclip.retrieval.region_fit import mass_within
 
 Estimator = Callable[[Float32[np.ndarray, "q m"], Float64[np.ndarray, "m 2"]], Float64[np.ndarray, "q 2"]]
 """Log posterior (q, M) and candidate positions (M, 2) in degrees to answers (q, 2) in degrees."""
@@ -38,7 +40,7 @@ class Answers:
         positions_deg: (Q, 2) answers in degrees, by estimator.
         ranks: (Q,) rank of the first candidate within 25 m of the truth, from 1; 0 where there is none.
         top: The most probable candidates.
-        probability: (Q,) posterior mass within 25 m of the answer of the main estimator.
+        mass: For each radius of `RADII_M`, (Q,) smoothed posterior mass within it of the answer of the main estimator.
     """
 
     def __init__(self, estimators: Iterable[str], queries: int, candidates: int) -> None:
@@ -46,7 +48,7 @@ class Answers:
         self.positions_deg = {name: np.empty((queries, 2)) for name in estimators}
         self.ranks: Int64[np.ndarray, " q"] = np.zeros(queries, dtype=np.int64)
         self.top = TopCandidates(np.zeros((queries, kept), dtype=np.int32), np.zeros((queries, kept), dtype=np.float32))
-        self.probability: Float64[np.ndarray, " q"] = np.zeros(queries)
+        self.mass = {radius_m: np.zeros(queries) for radius_m in RADII_M}
 
 
 def answer(
@@ -66,7 +68,7 @@ def answer(
         answerable: For each query the correct candidates, within 25 m of the truth.
         estimators: Estimator by name.
         main_estimator: The estimator whose answers' probability is computed.
-        smoothing: Spatial smoothing of the posterior for the meters; None for none.
+        smoothing: Spatial smoothing of the posterior for its masses and the meters; None for none.
         meters: Accumulators of the smoothed posterior.
 
     Raises:
@@ -93,14 +95,13 @@ def answer(
         top = top_k(log_posterior, TOP)
         answers.top.rows[rows] = top
         answers.top.probability[rows] = np.take_along_axis(mass, top, axis=1)
-        near = index.within(answers.positions_deg[main_estimator][rows], RECALL_RADIUS_M)
         for row, scores in enumerate(log_posterior):
             answers.ranks[start + row] = first_hit_rank(scores, answerable[start + row])
-            answers.probability[start + row] = mass[row, near[row]].sum()
-        if meters:
-            smoothed = mass if smoothing is None else smoothing(mass)
-            for meter in meters:
-                meter.add(smoothed)
+        smoothed = mass if smoothing is None else smoothing(mass)
+        for radius_m, near in answers.mass.items():
+            near[rows] = mass_within(index, smoothed, answers.positions_deg[main_estimator][rows], radius_m)
+        for meter in meters:
+            meter.add(smoothed)
         start = rows.stop
     if start != len(answerable):
         raise ArtefactError(f"{start} of {len(answerable)} queries were answered; run the command again.")

@@ -23,7 +23,7 @@ from swclip.geo.neighbours import SphereIndex
 from swclip.metrics.baselines import Baselines, baselines
 from swclip.metrics.bootstrap import RESAMPLES
 from swclip.metrics.error_report import error_report
-from swclip.metrics.localization_error import city_alignment_at_k, mean_reciprocal_rank, recall_at_k
+from swclip.metrics.localization_error import RECALL_RADIUS_M, city_alignment_at_k, mean_reciprocal_rank, recall_at_k
 from swclip.metrics.ndcg import (
     RELEVANCE_BANDWIDTH_M,
     RELEVANCE_KERNEL,
@@ -206,7 +206,7 @@ def _report(
         estimators={name: Figures.of(error_m) for name, error_m in measured.errors_m.items()},
         regions=config.regions,
         spatial=measured.spatial.report,
-        calibration=meters.regions.report(task.districts, measured.error_m, answers.probability),
+        calibration=meters.regions.report(task.districts, measured.error_m, answers.mass),
     )
 
 
@@ -236,7 +236,7 @@ def _predictions(measured: _Measured, oracle_m: Float64[np.ndarray, " q"]) -> pd
             "city": task.cities,
             "rank_25m": pd.arrays.IntegerArray(answers.ranks, answers.ranks == 0),
             "top1_candidate_id": candidate_ids[top.rows[:, 0]],
-            "probability": answers.probability,
+            "probability": measured.meters.regions.stated(answers.mass[RECALL_RADIUS_M], RECALL_RADIUS_M),
             "split": texts(queries, "split"),
             "block": task.blocks,
             "city_predicted": pd.array(city_predicted, dtype=object),

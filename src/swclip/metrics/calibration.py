@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -27,6 +28,25 @@ class ReliabilityBin(Part):
     mean_probability: Share
     coverage: Share
     coverage_interval: Range | None
+
+
+class Reliability(Part):
+    """Stated probabilities of some queries, and how many of them were correct."""
+
+    n: int
+    mean_probability: Share
+    coverage: Share
+    coverage_interval: Range | None
+    bins: list[ReliabilityBin]
+
+
+class StatedProbability(Part):
+    """The stated probability that the true position is within a distance of the answer, against what happened."""
+
+    within_m: float
+    calibrated: bool = Field(description="whether it is calibrated on validation queries; else it is posterior mass")
+    overall: Reliability
+    by_region: dict[str, Reliability]
 
 
 class RiskCoverage(Part):
@@ -142,6 +162,9 @@ class CalibrationReport(Part):
     reliability: list[ReliabilityBin]
     area_curve: AreaCurve
     selective: RiskCoverage
+    stated: StatedProbability | None = Field(
+        default=None, description="of the probability that answers state, within 50 m"
+    )
 
 
 def share_interval(
@@ -235,6 +258,45 @@ def reliability(
             )
         )
     return reliability_bins
+
+
+def stated_probability(
+    probability: ArrayLike,
+    hits: ArrayLike,
+    blocks: Int64[np.ndarray, " q"],
+    districts: Sequence[str],
+    *,
+    within_m: float,
+    calibrated: bool,
+) -> StatedProbability:
+    """Reliability of a stated probability, of all queries and by district.
+
+    Args:
+        probability: (Q,) stated probabilities.
+        hits: (Q,) True where the error was within the distance.
+        blocks: (Q,) number of each query's block.
+        districts: Q districts.
+        within_m: The distance, metres.
+        calibrated: Whether it is calibrated.
+    """
+    predicted, hit = np.asarray(probability, dtype=np.float64), np.asarray(hits, dtype=np.bool_)
+    names = np.asarray(districts, dtype=object)
+
+    def of(rows: Int64[np.ndarray, " k"]) -> Reliability:
+        return Reliability(
+            n=len(rows),
+            mean_probability=float(predicted[rows].mean()),
+            coverage=float(hit[rows].mean()),
+            coverage_interval=list(share_interval(hit[rows], blocks[rows])),
+            bins=reliability(predicted[rows], hit[rows], blocks[rows]),
+        )
+
+    return StatedProbability(
+        within_m=within_m,
+        calibrated=calibrated,
+        overall=of(np.arange(len(hit))),
+        by_region={name: of(np.flatnonzero(names == name)) for name in sorted(set(districts))},
+    )
 
 
 def risk_coverage_curve(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -14,6 +14,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from numpy.typing import ArrayLike
 
+from swclip.answers.record import NEAR_M
 from swclip.calibration.conformal import Calibration
 from swclip.calibration.density import density_cuts, tail_mass
 from swclip.calibration.region import LEVEL, LEVELS, is_uninformative
@@ -33,6 +34,7 @@ from swclip.metrics.calibration import (
     reliability,
     risk_coverage_curve,
     share_interval,
+    stated_probability,
 )
 from swclip.metrics.localization_error import RECALL_RADIUS_M
 from swclip.metrics.query_details import CellMeter
@@ -134,13 +136,22 @@ class RegionMeter:
                 self._add_areas(query_mass, area)
             self._done += len(rows)
 
-    def report(self, districts: Sequence[str], error_m: ArrayLike, probability: ArrayLike) -> CalibrationReport:
+    def stated(self, mass: Float64[np.ndarray, " q"], radius_m: float) -> Float64[np.ndarray, " q"]:
+        """(Q,) the stated probabilities of answers: calibrated where the calibration has maps, or the masses (Q,)."""
+        maps = None if self.calibration is None else self.calibration.stated
+        if maps is None:
+            return mass
+        return maps.of(mass, [self.cells.areas.names[area] for area in self._all_areas], radius_m)
+
+    def report(
+        self, districts: Sequence[str], error_m: ArrayLike, mass: Mapping[float, Float64[np.ndarray, " q"]]
+    ) -> CalibrationReport:
         """The figures of all queries; infinite areas are None.
 
         Args:
             districts: District of each of the Q queries.
             error_m: (Q,) errors of the answers, metres.
-            probability: (Q,) posterior mass within 25 m of the answer.
+            mass: For each radius of `RADII_M`, (Q,) posterior mass within it of the answer.
         """
         tails, cells, source = self._all_tails, self.cells, self.calibration
         groups = _Groups(np.asarray(districts, dtype=object), self._blocks, source)
@@ -178,10 +189,20 @@ class RegionMeter:
             ),
             total_area_km2=total,
             levels=levels,
-            reliability=reliability(probability, error <= RECALL_RADIUS_M, self._blocks),
+            reliability=reliability(
+                self.stated(mass[RECALL_RADIUS_M], RECALL_RADIUS_M), error <= RECALL_RADIUS_M, self._blocks
+            ),
             area_curve=self._area_curve(),
             selective=risk_coverage_curve(
                 error, self._main_area, by=f"area of the {100 * self._main_level:g} % region"
+            ),
+            stated=stated_probability(
+                self.stated(mass[NEAR_M], NEAR_M),
+                error <= NEAR_M,
+                self._blocks,
+                districts,
+                within_m=NEAR_M,
+                calibrated=source is not None and source.stated is not None,
             ),
         )
 
@@ -213,11 +234,15 @@ class RegionMeter:
             raise MismatchError(f"{self._done} posteriors for {len(self._truth_cells)} queries.")
         return np.concatenate([np.zeros(0), *self._tails])
 
+    @property
+    def _all_areas(self) -> Int64[np.ndarray, " q"]:
+        return np.concatenate([np.zeros(0, dtype=np.int64), *self._area_of])
+
     @cached_property
     def _thresholds_and_areas(self) -> tuple[Float64[np.ndarray, "q l"], Float64[np.ndarray, "q l"]]:
         """Smallest tail that each query's region covers, 0 where it is unbounded, and the areas of the regions."""
         tails = self._all_tails
-        area_of = np.concatenate([np.zeros(0, dtype=np.int64), *self._area_of])
+        area_of = self._all_areas
         if self.calibration is not None:
             return self._thresholds[area_of], np.array(self._areas).reshape(-1, len(self.levels))
         half_of = split_blocks(self._units.tolist(), 2, np.random.default_rng(self._seed))
@@ -246,9 +271,7 @@ class RegionMeter:
         """The expected interval of the coverage, where one group of queries sets the thresholds of all answers."""
         if self.calibration is None:
             return None
-        groups = [
-            self.calibration.group(self.cells.areas.names[area]) for area in np.unique(np.concatenate(self._area_of))
-        ]
+        groups = [self.calibration.group(self.cells.areas.names[area]) for area in np.unique(self._all_areas)]
         interval = groups[0].expected(level)
         return list(interval) if interval is not None and all(group is groups[0] for group in groups) else None
 

@@ -12,19 +12,16 @@ from swclip.metrics.calibration import (
     CalibrationReport,
     DistrictCoverage,
     LevelCoverage,
-    ReliabilityBin,
     RiskCoverage,
 )
 from swclip.metrics.region_coverage import VALIDATION
 from swclip.reporting.page import COLOURS, Cell, Row, Table, interval_text
 from swclip.reporting.plots import Chart, Series, area_axis, metre_axis, percent_axis
+from swclip.reporting.reliability import interval_of, reliability_chart, reliability_text, stated_chart, stated_text
 from swclip.reporting.units import area, metres, percent
 
 SUMMARY_LEVEL = 0.8
 """The nominal coverage that the summary sentences describe."""
-
-# One in twenty 95 % intervals excludes the true value by chance; up to twice that share is reported as chance.
-_CHANCE = 0.1
 
 
 @dataclass(frozen=True)
@@ -37,10 +34,11 @@ class ConfidenceSection:
         coverage: Nominal coverage, coverage and area by level.
         districts: Coverage by district and level, None where there is one district.
         areas: What the regions of each area were calibrated on, None where there is one area.
+        stated: What the stated probabilities meant, as sentences for the top of the page; empty where not measured.
         expected: Whether the table states the coverage expected from a finite calibration set.
         reliability: Whether stated probabilities are calibrated, as sentences; empty where not measured.
         risk_coverage: Effect of leaving uncertain queries unanswered, as a sentence; empty where not measured.
-        charts: reliability, area, selective and selective-within-100-m, as far as measured.
+        charts: stated, reliability, area, selective and selective-within-100-m, as far as measured.
     """
 
     summary: str
@@ -49,6 +47,7 @@ class ConfidenceSection:
     districts: Table | None
     areas: Table | None
     expected: bool
+    stated: str
     reliability: str
     risk_coverage: str
     charts: list[Chart]
@@ -66,15 +65,11 @@ def confidence_section(report: Report) -> ConfidenceSection | None:
         districts=_district_table(calibration.levels),
         areas=_area_table(calibration.method),
         expected=any(level.expected is not None for level in calibration.levels),
+        stated="" if calibration.stated is None else stated_text(calibration.stated),
         reliability=reliability_text(calibration.reliability),
         risk_coverage=_risk_coverage_text(calibration.selective),
         charts=confidence_charts(calibration),
     )
-
-
-def _interval(figures: LevelCoverage | DistrictCoverage | ReliabilityBin) -> Sequence[float]:
-    """The interval of a coverage; 0 to 1 where it could not be estimated."""
-    return (0.0, 1.0) if figures.coverage_interval is None else figures.coverage_interval
 
 
 def coverage_verdict(level: float, interval: Sequence[float]) -> str:
@@ -94,8 +89,8 @@ def coverage_summary(calibration: CalibrationReport) -> str:
     figures = _summary_level(calibration.levels)
     text = (
         f"The {100 * figures.level:.0f} % regions contain the true position of {percent(figures.coverage)} "
-        f"[{interval_text(_interval(figures), percent)}] of {figures.n:,} queries: "
-        f"{coverage_verdict(figures.level, _interval(figures))}."
+        f"[{interval_text(interval_of(figures), percent)}] of {figures.n:,} queries: "
+        f"{coverage_verdict(figures.level, interval_of(figures))}."
     )
     if figures.area_km2.median is not None:
         text += f" The median area of a region is {area(figures.area_km2.median)}"
@@ -148,8 +143,8 @@ def _coverage_row(name: str, level: float, figures: LevelCoverage, expected: Seq
     return Row(
         [
             Cell(name, small="" if expected is None else f"{interval_text(expected, percent)} expected"),
-            Cell(percent(figures.coverage), small=interval_text(_interval(figures), percent)),
-            Cell(coverage_verdict(level, _interval(figures))),
+            Cell(percent(figures.coverage), small=interval_text(interval_of(figures), percent)),
+            Cell(coverage_verdict(level, interval_of(figures))),
             *(Cell("unbounded" if km2 is None else area(km2)) for km2 in (size.median, size.mean, size.p90)),
             Cell(percent(figures.cannot_tell)),
         ]
@@ -202,36 +197,9 @@ def _district_cell(district: DistrictCoverage) -> Cell:
     size = district.median_area_km2
     return Cell(
         percent(district.coverage),
-        small=interval_text(_interval(district), percent),
+        small=interval_text(interval_of(district), percent),
         note="unbounded" if size is None else area(size),
     )
-
-
-def reliability_text(bins: Sequence[ReliabilityBin]) -> str:
-    """Whether stated probabilities are calibrated; bins are weighted by their queries."""
-    filled = [bin_ for bin_ in bins if bin_.n]
-    if not filled:
-        return ""
-    total = sum(bin_.n for bin_ in filled)
-    stated = sum(bin_.n * bin_.mean_probability for bin_ in filled) / total
-    observed = sum(bin_.n * bin_.coverage for bin_ in filled) / total
-    outside = [bin_ for bin_ in filled if not _interval(bin_)[0] <= bin_.mean_probability <= _interval(bin_)[1]]
-    text = (
-        f"The mean stated probability that the true position is within 25 m of the answer is {percent(stated)}; this "
-        f"is the case for {percent(observed)} of the queries."
-    )
-    if not outside:
-        return f"{text} In all {len(filled)} bins the interval of the observed share contains the stated probability."
-    text += (
-        f" In {len(outside)} of {len(filled)} bins the interval of the observed share excludes the stated probability"
-    )
-    if len(outside) <= _CHANCE * len(filled):
-        return f"{text}, which may be chance."
-    above = sum(bin_.mean_probability > bin_.coverage for bin_ in outside)
-    finding = "overconfident in some of them and underconfident in others"
-    if above in (0, len(outside)):
-        finding = "overconfident" if above else "underconfident"
-    return f"{text}: the system is {finding}."
 
 
 def _risk_coverage_text(curve: RiskCoverage) -> str:
@@ -250,42 +218,12 @@ def _risk_coverage_text(curve: RiskCoverage) -> str:
 def confidence_charts(calibration: CalibrationReport) -> list[Chart]:
     """The charts of a calibration, those that have points."""
     charts = (
+        None if calibration.stated is None else stated_chart(calibration.stated),
         reliability_chart(calibration.reliability),
         _area_chart(calibration.area_curve),
         *_risk_coverage_charts(calibration.selective),
     )
     return [chart for chart in charts if chart is not None]
-
-
-def reliability_chart(bins: Sequence[ReliabilityBin]) -> Chart | None:
-    """Reliability diagram: observed against stated probability; None where all bins are empty."""
-    filled = [bin_ for bin_ in bins if bin_.n]
-    if not filled:
-        return None
-    series = Series(
-        "",
-        [100.0 * bin_.mean_probability for bin_ in filled],
-        [100.0 * bin_.coverage for bin_ in filled],
-        COLOURS[0],
-        [
-            f"stated {percent(bin_.mean_probability)}, observed {percent(bin_.coverage)} "
-            f"[{interval_text(_interval(bin_), percent)}]; {bin_.n:,} queries"
-            for bin_ in filled
-        ],
-        "both",
-        width=1.6,
-        low=[100.0 * _interval(bin_)[0] for bin_ in filled],
-        high=[100.0 * _interval(bin_)[1] for bin_ in filled],
-    )
-    return Chart(
-        "reliability",
-        "Reliability diagram",
-        "Observed share of answers within 25 m against the stated probability of it",
-        percent_axis("stated probability of an error within 25 m"),
-        percent_axis("observed share within 25 m"),
-        [series],
-        diagonal="perfectly calibrated",
-    )
 
 
 def _area_chart(curve: AreaCurve) -> Chart | None:

@@ -16,10 +16,10 @@ from swclip.evaluation.result import Evaluation
 from swclip.geo.coordinates import LocalFrame
 from swclip.metrics.calibration import ReliabilityBin, reliability
 from swclip.metrics.localization_error import RECALL_RADIUS_M
-from swclip.reporting.confidence_section import reliability_chart
 from swclip.reporting.map_data import ERROR_CLASSES_M, LISA_LABELS
 from swclip.reporting.page import COLOURS
 from swclip.reporting.plots import SIZE, Axis, Chart, Series, chart_figure, literal, metre_axis, new_figure, save
+from swclip.reporting.reliability import reliability_chart
 from swclip.reporting.report import error_curve_chart, report_charts
 from swclip.reporting.units import distance, metres
 
@@ -33,6 +33,7 @@ FIGURES = (
     "lisa-map",
     "regions",
     "correlogram",
+    "stated",
     "reliability",
     "area",
     "selective",
@@ -56,7 +57,7 @@ def write_figures(folder: str | os.PathLike[str], evaluation: Evaluation, *, tit
 
     Args:
         folder: Output folder for error-curve and map and, where they were measured, lisa-map, regions (with more than
-            one district), correlogram, reliability, area, selective and selective-within-100-m.
+            one district), correlogram, stated, reliability, area, selective and selective-within-100-m.
         evaluation: What to draw.
         title: Name of the system in the legend of the error curve.
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from swclip.answers.record import NEAR_M, Answer, RankedCandidate
+from swclip.calibration.areas import Areas
 from swclip.calibration.posterior_config import EstimatorName, PosteriorConfig
 from swclip.calibration.region_of_answer import RegionBuilder
+from swclip.calibration.stated import StatedProbabilities
 from swclip.gallery.gallery import Gallery
 from swclip.geo.coordinates import rounded_deg
 from swclip.geo.distance import geodesic_m
@@ -20,6 +23,7 @@ from swclip.retrieval.hierarchy import CITY, Hierarchy, cell_answer, most_probab
 from swclip.retrieval.point_estimates import geometric_median, spatial_density
 from swclip.retrieval.point_estimates import top_k as best_candidates
 from swclip.retrieval.posterior import gallery_kernel, smoothed
+from swclip.retrieval.region_fit import mass_within
 from swclip.retrieval.scores import CandidateEvidence, Evidence, Photographed, chunks
 
 
@@ -44,6 +48,11 @@ class CandidateSet:
         """Index a gallery's candidates."""
         return cls(gallery, hierarchy, SphereIndex(gallery.positions_deg), Photographed.of(gallery))
 
+    @cached_property
+    def areas(self) -> Areas:
+        """Their areas."""
+        return Areas.of(self.gallery.positions_deg, self.gallery.cities)
+
 
 @dataclass(frozen=True)
 class AnswerOptions:
@@ -52,10 +61,12 @@ class AnswerOptions:
     Attributes:
         top_k: Number of candidates to list.
         estimator: How the point is taken from the posterior.
+        stated: Maps from masses to stated probabilities; None to state the masses.
     """
 
     top_k: int
     estimator: EstimatorName
+    stated: StatedProbabilities | None = None
 
 
 def answers_from_posteriors(
@@ -102,7 +113,11 @@ def answers_from_posteriors(
         elif options.estimator == "geometric-median":
             points = geometric_median(log_p, gallery.positions_deg)
         nearest = gallery.positions_deg[nearest_rows[chunk]]
-        near = candidates.index.within(points, NEAR_M)
+        within = mass_within(candidates.index, probability, points, NEAR_M)
+        if options.stated is not None:
+            names_of = candidates.areas.names
+            areas = [names_of[area] for area in candidates.areas.of_posteriors(probability)]
+            within = options.stated.of(within, areas, NEAR_M)
         units = hierarchy.units_at(points, candidates.index)
         for row, point in enumerate(points):
             posterior, point_city = probability[row], units[CITY][row]
@@ -123,7 +138,7 @@ def answers_from_posteriors(
                     photograph="",
                     lat_deg=rounded_deg(point[0]),
                     lon_deg=rounded_deg(point[1]),
-                    probability_within_50m=min(1.0, float(posterior[near[row]].sum())),
+                    probability_within_50m=float(within[row]),
                     argmax_lat_deg=rounded_deg(nearest[row, 0]),
                     argmax_lon_deg=rounded_deg(nearest[row, 1]),
                     estimator=options.estimator,

@@ -6,6 +6,7 @@ import copy
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -24,6 +25,7 @@ from swclip.calibration.posterior_config import (
 from swclip.calibration.region import LEVEL
 from swclip.calibration.region_cells import RegionCells, adapted_cells
 from swclip.calibration.region_of_answer import NOT_ALONE, NOT_CALIBRATED, RegionBuilder, RegionRequest
+from swclip.calibration.stated import StatedProbabilities
 from swclip.errors import ConfigError
 from swclip.files import default_cache_folder
 from swclip.gallery.gallery import Gallery
@@ -145,7 +147,13 @@ class Locator:
         store.description.check_model(loaded.fingerprint, str(model_folder), str(path))
         if search == "disk" or (search == "auto" and exceeds_memory(store)):
             on_disk = ShortlistSearch.of_store(store)
-            return cls(on_disk.shortlister.gallery, loaded, resolutions=resolutions, search=on_disk)
+            return cls(
+                on_disk.shortlister.gallery,
+                loaded,
+                resolutions=resolutions,
+                calibration=read_calibration(gallery_folder),
+                search=on_disk,
+            )
         return cls(gallery_of(store), loaded, resolutions=resolutions, calibration=read_calibration(gallery_folder))
 
     @property
@@ -221,7 +229,7 @@ class Locator:
         if weights is not None or combined:
             answers = self._answers_with_prior(queries.embeddings, weights, combined, options, region_request)
         else:
-            regions = self._region_maker(region_request)
+            regions, options = self._region_maker(region_request), replace(options, stated=self._stated)
             answers = self._search.answers(queries.embeddings, self._candidates, self.posterior, options, regions)
         if together:
             named = {"photograph": queries.names[0], "photographs": combined} if queries.names else {}
@@ -291,6 +299,7 @@ class Locator:
         evidence: Sequence[Evidence] | None = None,
         names: Sequence[str] = (),
         region: RegionRequest | None = None,
+        single: bool = False,
     ) -> list[Answer]:
         """Answers from existing posteriors, such as of several photographs of one place.
 
@@ -302,6 +311,7 @@ class Locator:
                 listed candidates.
             names: The photographs' names, where a row combines several.
             region: The region of the answers, by its share of the posterior; None for none.
+            single: Each row is of a single photograph without a prior, for which stated probabilities are calibrated.
 
         Returns:
             One answer per row. `argmax_lat_deg` and `argmax_lon_deg` are those of its most probable candidate.
@@ -309,7 +319,7 @@ class Locator:
         Raises:
             ConfigError: The estimator is unknown.
         """
-        options = self._options(top_k, estimator)
+        options = replace(self._options(top_k, estimator), stated=self._stated if single else None)
         nearest = log_p.argmax(axis=1) if len(log_p) else np.zeros(0, dtype=np.int64)
         regions = None if region is None else RegionBuilder(self.region_cells, None, region)
         return answers_from_posteriors(
@@ -337,6 +347,10 @@ class Locator:
         if top_k < 1:
             raise ConfigError(f"top_k is {top_k}; it must be at least 1.")
         return AnswerOptions(top_k, estimator)
+
+    @property
+    def _stated(self) -> StatedProbabilities | None:
+        return None if self.calibration is None else self.calibration.stated
 
     def _check_exhaustive(self) -> None:
         if not self._search.exhaustive:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
@@ -10,11 +11,15 @@ from numpy.typing import ArrayLike
 
 from swclip.calibration.conformal import Calibration
 from swclip.calibration.density import tail_mass
-from swclip.calibration.posterior_config import PosteriorConfig
+from swclip.calibration.posterior_config import ESTIMATOR, PosteriorConfig
 from swclip.calibration.region_cells import RESOLUTION, RegionCells, area_spreads_m
+from swclip.calibration.stated import RADII_M, StatedProbabilities
 from swclip.data.grouping import group_numbers
 from swclip.gallery.gallery import Gallery
+from swclip.geo.distance import geodesic_m
+from swclip.geo.neighbours import SphereIndex
 from swclip.geo.spatial_smoothing import ground_kernel, spread
+from swclip.retrieval.point_estimates import estimators
 from swclip.retrieval.posterior_fit import PosteriorFit
 from swclip.retrieval.scores import Photographed, check_queries, chunks, log_probability
 
@@ -54,7 +59,7 @@ def calibrate(
     variants: int = 1,
     resolution: int = RESOLUTION,
 ) -> Calibration:
-    """Compute the tails of validation queries, which set the thresholds of regions.
+    """Compute the tails of validation queries, which set the thresholds of regions, and fit stated probabilities.
 
     The temperatures, the image weight and the smoothing were chosen on the same queries; tails of that posterior would
     be optimistically biased. Each query's tail is therefore computed with the posterior that was fitted without its
@@ -83,28 +88,80 @@ def calibrate(
     truth_cells = cells.index_of(truth)
     left_out = fit.left_out or (fit.config,)
     config_of = np.array([left_out[fold] if fold < len(left_out) else fit.config for fold in fold_of], dtype=object)
-    tails, areas = np.zeros(len(queries)), np.zeros(len(queries), dtype=np.int64)
+    answered = _Answered.empty(len(queries))
     for config in dict.fromkeys(config_of.tolist()):
         rows = np.flatnonzero(config_of == config)
-        tails[rows], areas[rows] = _tails(queries[rows], truth_cells[rows], gallery, cells, config)
-    least = tails.reshape(variants, -1).argmin(axis=0)[None]
-    tails, areas = (np.take_along_axis(each.reshape(variants, -1), least, axis=0)[0] for each in (tails, areas))
-    return Calibration.of(tails, cells, areas, blocks)
+        answered.fill(rows, queries[rows], truth[rows], truth_cells[rows], gallery, cells, config)
+    least = answered.tails.reshape(variants, -1).argmin(axis=0)[None]
+    tails, areas = (
+        np.take_along_axis(each.reshape(variants, -1), least, axis=0)[0] for each in (answered.tails, answered.areas)
+    )
+    units = range(len(tails)) if blocks is None else blocks
+    stated = StatedProbabilities.fit(
+        answered.mass,
+        answered.error_m,
+        [cells.areas.names[area] for area in answered.areas],
+        np.tile(group_numbers([str(unit) for unit in units]), variants),
+    )
+    return replace(Calibration.of(tails, cells, areas, blocks), stated=stated)
 
 
-def _tails(
-    queries: Float32[np.ndarray, "q d"],
-    truth_cells: Int64[np.ndarray, " q"],
-    gallery: Gallery,
-    cells: RegionCells,
-    config: PosteriorConfig,
-) -> tuple[Float64[np.ndarray, " q"], Int64[np.ndarray, " q"]]:
-    """Tail and area of each query."""
-    kernel = ground_kernel(gallery.positions_deg, config.smoothing_m, config.kernel)
-    photographed = Photographed.of(gallery)
-    tails, areas = np.zeros(len(queries)), np.zeros(len(queries), dtype=np.int64)
-    for part in chunks(len(queries), gallery):
-        probability = spread(np.exp(log_probability(queries[part], gallery, config, photographed)), kernel)
-        tails[part] = tail_mass(cells.mass(probability), cells.area_km2, truth_cells[part])
-        areas[part] = cells.areas.of_posteriors(probability)
-    return tails, areas
+@dataclass(frozen=True, eq=False)
+class _Answered:
+    """Answers to validation queries.
+
+    Attributes:
+        tails: (Q,) tail of each truth.
+        areas: (Q,) number of the area of each posterior.
+        error_m: (Q,) errors of the points of the default estimator, metres.
+        mass: For each radius, (Q,) mass within it of the point, as answers and reports have it.
+    """
+
+    tails: Float64[np.ndarray, " q"]
+    areas: Int64[np.ndarray, " q"]
+    error_m: Float64[np.ndarray, " q"]
+    mass: dict[float, Float64[np.ndarray, " q"]]
+
+    @classmethod
+    def empty(cls, count: int) -> _Answered:
+        mass = {radius_m: np.zeros(count) for radius_m in RADII_M}
+        return cls(np.zeros(count), np.zeros(count, dtype=np.int64), np.zeros(count), mass)
+
+    def fill(
+        self,
+        rows: Int64[np.ndarray, " k"],
+        queries: Float32[np.ndarray, "k d"],
+        truth_deg: Float64[np.ndarray, "k 2"],
+        truth_cells: Int64[np.ndarray, " k"],
+        gallery: Gallery,
+        cells: RegionCells,
+        config: PosteriorConfig,
+    ) -> None:
+        """Answer some of the queries with one posterior."""
+        kernel = ground_kernel(gallery.positions_deg, config.smoothing_m, config.kernel)
+        photographed, index = Photographed.of(gallery), SphereIndex(gallery.positions_deg)
+        estimate = estimators(config)[ESTIMATOR]
+        for part in chunks(len(rows), gallery):
+            log_p = log_probability(queries[part], gallery, config, photographed)
+            probability = spread(np.exp(log_p), kernel)
+            self.tails[rows[part]] = tail_mass(cells.mass(probability), cells.area_km2, truth_cells[part])
+            self.areas[rows[part]] = cells.areas.of_posteriors(probability)
+            points = estimate(log_p, gallery.positions_deg)
+            self.error_m[rows[part]] = geodesic_m(truth_deg[part], points)
+            for radius_m, mass in self.mass.items():
+                mass[rows[part]] = mass_within(index, probability, points, radius_m)
+
+
+def mass_within(
+    index: SphereIndex, probability: Float64[np.ndarray, "q m"], points_deg: Float64[np.ndarray, "q 2"], radius_m: float
+) -> Float64[np.ndarray, " q"]:
+    """(Q,) the mass of each posterior within a radius of its point.
+
+    Args:
+        index: Index of the M candidates' positions.
+        probability: (Q, M) posteriors.
+        points_deg: (Q, 2) points, degrees.
+        radius_m: Radius, metres.
+    """
+    near = index.within(points_deg, radius_m)
+    return np.array([min(1.0, p[which].sum()) for p, which in zip(probability, near, strict=True)], dtype=np.float64)

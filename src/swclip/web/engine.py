@@ -105,6 +105,8 @@ class Engine:
 
     def _answer(self, evidence: Evidence, task: LocateTask) -> list[LocatedAnswer]:
         prior, together = task.prior, task.combined and len(task.pixels) > 1
+        # Certainty was calibrated on single validation queries without a prior, and is true only of such tasks.
+        calibrated = prior is None and not together
         locator = self._with_prior(prior)
         log_p, per_photograph = combine_evidence(evidence, task.combined, prior)
         answers = locator.answer_posteriors(
@@ -113,12 +115,11 @@ class Engine:
             estimator=task.estimator,
             evidence=per_photograph,
             names=task.names if together else (),
+            single=calibrated,
         )
         smoothed = locator.smoothed_posterior(log_p)
         cells = locator.region_cells
         masses, areas = cells.mass(smoothed / smoothed.sum(axis=1, keepdims=True)), cells.areas.of_posteriors(smoothed)
-        # Coverage was calibrated on single validation queries without a prior, and is nominal only for such tasks.
-        calibrated = prior is None and not together
         calibration = locator.calibration if calibrated else None
         maker = RegionBuilder(cells, calibration, RegionRequest(task.region))
         located = []
