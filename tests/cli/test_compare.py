@@ -36,12 +36,12 @@ def test_output_files(
     names = {"compare.json", "compare.html", "moved.csv", "curves.png", "curves.svg"}
     assert {path.name for path in out.iterdir()} == names
     document = json.loads((out / "compare.json").read_text())
-    assert document["version"] == "1"
+    assert (document["version"], document["estimator"]) == ("2", "mode")
     assert document["made_with"]["reports"]["first"] == {"0": f"{reports.name}/run"}
     assert document["made_with"]["splits"]["protocol"] is not None
     assert document["reading"][0].startswith("second ")
     report = json.loads((reports / "other" / "report.json").read_text())
-    assert document["systems"]["second"]["mean"]["error_m"] == report["error_m"]
+    assert document["systems"]["second"]["mean"]["error_m"] == report["estimators"]["mode"]["error_m"] != report["error_m"]
     moved = pd.read_csv(out / "moved.csv")
     predictions = pd.read_parquet(reports / "run" / "predictions.parquet").set_index("image_id")
     assert set(moved["image_id"]) == set(predictions.index)
@@ -50,7 +50,7 @@ def test_output_files(
     page = (out / "compare.html").read_text()
     assert "data:image/jpeg" in page, "the manifest is found below the working folder"
     assert "Grey dots are candidates" in page, "the splits are found below the working folder"
-    assert "estimator: geometric-median" in page
+    assert "whose report is by geometric-median" in page
 
 
 def test_reports_of_one_name_are_seeds(reports: Path, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_missing_manifest_and_splits_are_noted_and_can_be_named(
     assert "data:image/jpeg" not in page
     assert "Grey dots" not in page
     assert run([*command, f"--manifest={town}", f"--splits={town / 'splits.parquet'}"]) == 0
-    assert "Note" not in capsys.readouterr().err
+    assert "give its path" not in capsys.readouterr().err
     page = (out / "compare.html").read_text()
     assert "data:image/jpeg" in page
     assert "Grey dots" in page

@@ -83,7 +83,7 @@ def test_answers_equal_a_loop(similarity: str) -> None:
     assert result.predictions["rank_25m"].tolist() == ranks
     assert result.report.gallery_size == 30
     assert result.report.gallery_photographs == 60
-    assert result.report.estimator == "argmax"
+    assert result.report.estimator == "mode"
     assert result.report.posterior["fitted"] is False
     assert report_of(json.loads(json.dumps(result.report.as_dict(), allow_nan=False))) == result.report
 
