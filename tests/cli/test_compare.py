@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 
 from swclip.cli.app import run
+from swclip.evaluation.result import answer_columns
+from swclip.geo.distance import geodesic_m
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +30,7 @@ def test_output_files(
     monkeypatch.chdir(town.parent)
     out = tmp_path / "out"
     command = ["compare", f"first={reports / 'run'}", f"second={reports / 'other'}", f"--out={out}", "--resamples=50"]
+    command.append("--estimator=geometric-median")
     assert run(command) == 0
     captured = capsys.readouterr()
     assert captured.out.strip() == str(out / "compare.json")
@@ -36,21 +39,24 @@ def test_output_files(
     names = {"compare.json", "compare.html", "moved.csv", "curves.png", "curves.svg"}
     assert {path.name for path in out.iterdir()} == names
     document = json.loads((out / "compare.json").read_text())
-    assert (document["version"], document["estimator"]) == ("2", "mode")
+    assert (document["version"], document["estimator"]) == ("2", "geometric-median")
     assert document["made_with"]["reports"]["first"] == {"0": f"{reports.name}/run"}
     assert document["made_with"]["splits"]["protocol"] is not None
     assert document["reading"][0].startswith("second ")
-    report = json.loads((reports / "other" / "report.json").read_text())
-    assert document["systems"]["second"]["mean"]["error_m"] == report["estimators"]["mode"]["error_m"] != report["error_m"]
+    for system, name in (("first", "run"), ("second", "other")):
+        report = json.loads((reports / name / "report.json").read_text())
+        assert document["systems"][system]["mean"]["error_m"] == report["estimators"]["geometric-median"]["error_m"]
     moved = pd.read_csv(out / "moved.csv")
     predictions = pd.read_parquet(reports / "run" / "predictions.parquet").set_index("image_id")
     assert set(moved["image_id"]) == set(predictions.index)
-    errors = predictions.loc[moved["image_id"], "error_m"].tolist()
+    predictions = predictions.loc[moved["image_id"]]
+    answers = predictions[list(answer_columns("geometric-median"))].to_numpy()
+    errors = geodesic_m(predictions[["lat_deg", "lon_deg"]].to_numpy(), answers).tolist()
     assert moved["first_error_m"].tolist() == pytest.approx(errors, rel=1e-9)
     page = (out / "compare.html").read_text()
     assert "data:image/jpeg" in page, "the manifest is found below the working folder"
     assert "Grey dots are candidates" in page, "the splits are found below the working folder"
-    assert "whose report is by geometric-median" in page
+    assert "whose report is by mode" in page
 
 
 def test_reports_of_one_name_are_seeds(reports: Path, tmp_path: Path) -> None:
@@ -82,6 +88,7 @@ def test_missing_manifest_and_splits_are_noted_and_can_be_named(
 ) -> None:
     out = moved_reports / "out"
     command = ["compare", str(moved_reports / "run"), str(moved_reports / "other"), f"--out={out}", "--resamples=20"]
+    command.append("--estimator=geometric-median")
     assert run(command) == 0
     notes = " ".join(capsys.readouterr().err.split())
     assert "give its path with --manifest" in notes
