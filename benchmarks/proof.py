@@ -233,7 +233,7 @@ def comparison_markdown(document: ComparisonDocument) -> str:
         if differences:
             parts += [
                 f"Paired difference from {name} (the {role}) with its 95 % interval; bold where it excludes 0:",
-                table_markdown(difference_table(differences)),
+                table_markdown(difference_table(differences, document.means)),
             ]
     if len(document.systems[document.baseline].mean.by_region) > 1:
         parts += ["Median error by district:", table_markdown(district_table(document))]

@@ -12,9 +12,11 @@ import pytest
 
 import swclip
 from swclip.comparison.align import restricted
+from swclip.comparison.compare import compare
 from swclip.comparison.comparison import Comparison
 from swclip.comparison.reports_on_disk import read_report
 from swclip.errors import ArtefactError, ConfigError, MismatchError
+from swclip.evaluation.measure import MeasureConfig
 from swclip.evaluation.result import Evaluation
 from swclip.metrics.bootstrap import resample_blocks
 
@@ -79,6 +81,24 @@ def test_differences_equal_loops(compared: Comparison, evaluations: dict[str, di
         assert found.value == pytest.approx(figure("sw", everything) - figure("clip", everything))
         assert found.low == pytest.approx(quantile(drawn, 0.025))
         assert found.high == pytest.approx(quantile(drawn, 0.975))
+
+
+def test_a_figure_has_one_interval_on_every_page(made_up: Any, saved: Any, tmp_path: Path) -> None:
+    config = MeasureConfig(resamples=60)
+    one, other = (made_up(1, system=at, spread_m=spread_m, config=config) for at, spread_m in ((0, 20.0), (1, 90.0)))
+    benchmark = compare({"one": {0: one}, "other": {0: other}}, {}, resamples=60).document
+    order = np.random.default_rng(5).permutation(len(one.predictions))
+    folders = {name: saved(found, tmp_path / name, order) for name, found in (("one", one), ("other", other))}
+    reports = swclip.compare(folders, resamples=60).document
+    for name, found in (("one", one), ("other", other)):
+        expected = found.report.intervals.model_dump()
+        for document in (benchmark, reports):
+            intervals = document.systems[name].mean.intervals.model_dump()
+            for key in ("error_m", "accuracy_within_m"):
+                assert intervals[key] == {
+                    figure: pytest.approx(ends, rel=1e-12) for figure, ends in expected[key].items()
+                }
+    assert benchmark.from_baseline["other"].median == reports.from_baseline["other"].median
 
 
 def test_seeds_are_those_of_the_runs(compared: Comparison) -> None:

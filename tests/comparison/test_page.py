@@ -47,7 +47,7 @@ def test_best_system_is_first_and_roles_are_marked(comparison: Comparison) -> No
 def test_difference_table_states_significance(comparison: Comparison, role: str) -> None:
     other = getattr(comparison, role)
     differences = getattr(comparison.document, f"from_{role}")
-    rows = {row.cells[0].text: row.cells[1:] for row in difference_table(differences).rows}
+    rows = {row.cells[0].text: row.cells[1:] for row in difference_table(differences, comparison.document.means).rows}
     assert set(rows) == set(NAMES) - {other}
     seen = set()
     for name, cells in rows.items():

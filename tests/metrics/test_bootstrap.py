@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from swclip.errors import InputError
-from swclip.metrics.bootstrap import ShareWithin, bootstrap_intervals, mean, median, paired_differences, resample_blocks
+from swclip.metrics.bootstrap import (
+    ShareWithin,
+    bootstrap_intervals,
+    holm,
+    mean,
+    median,
+    paired_differences,
+    resample_blocks,
+)
 
 
 @given(hnp.arrays(np.float64, st.integers(1, 30), elements=st.floats(-1e6, 1e6)))
@@ -83,6 +91,36 @@ def test_shared_difficulty_cancels_in_a_paired_difference() -> None:
     assert difference.value == pytest.approx(5.0)
     assert difference.low == pytest.approx(5.0)
     assert difference.high == pytest.approx(5.0)
+
+
+def test_holm_agrees_with_a_worked_example() -> None:
+    # Sorted: 0.005, 0.01, 0.03, 0.04, times 4, 3, 2, 1: 0.02, 0.03, 0.06, 0.04; the last is raised to the one before.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_a_p_value_agrees_with_the_interval() -> None:
+    generator = np.random.default_rng(3)
+    for shift in (-0.4, -0.2, 0.0, 0.2, 0.4):
+        a = generator.normal(shift, 1.0, 80)
+        resampled = resample_blocks(range(80), 999, generator)
+        one = paired_differences(a, np.zeros(80), resampled, {"mean": mean})["mean"]
+        assert (one.p <= 0.05) == (one.low > 0.0 or one.high < 0.0)
+
+
+def test_p_values_of_equal_systems_are_uniform() -> None:
+    generator = np.random.default_rng(4)
+    p_values = []
+    for _ in range(100):
+        resampled = resample_blocks(range(60), 99, generator)
+        p_values.append(
+            paired_differences(generator.normal(size=60), generator.normal(size=60), resampled, {"mean": mean})[
+                "mean"
+            ].p
+        )
+    assert 0.0 < np.mean(np.array(p_values) <= 0.05) < 0.15
+    assert 0.4 < np.median(p_values) < 0.6
 
 
 def test_paired_differences_are_antisymmetric() -> None:

@@ -209,7 +209,7 @@ def restricted(evaluation: Evaluation, rows: Int64[np.ndarray, " q"], seed: int 
         frame["region"].tolist(),
         frame["block"].tolist(),
         old.intervals.block,
-        np.random.default_rng(seed),
+        seed,
         old.intervals.resamples,
     )
     report = Report(

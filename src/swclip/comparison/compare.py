@@ -50,7 +50,7 @@ def compare(
     *,
     baseline: str | None = None,
     reference: str | None = None,
-    generator: np.random.Generator | None = None,
+    seed: int = 0,
     resamples: int = RESAMPLES,
     notes: Sequence[str] = (),
 ) -> Comparison:
@@ -64,7 +64,7 @@ def compare(
         made_with: Provenance of the comparison.
         baseline: The system that differences are taken from; the first where None.
         reference: A second system that differences are taken from, such as the full method of an ablation.
-        generator: Random generator of the bootstrap; seeded with 0 where None.
+        seed: Seed of the bootstrap, the same as that of single reports: equal figures have equal intervals.
         resamples: Bootstrap resamples.
         notes: Caveats, as sentences.
 
@@ -72,7 +72,7 @@ def compare(
         ConfigError: There are no systems, a system has no seed, or baseline or reference is not among them.
         MismatchError: Two evaluations have different queries, or answers by different estimators.
     """
-    runs = {name: {str(seed): evaluation for seed, evaluation in seeds.items()} for name, seeds in evaluations.items()}
+    runs = {name: {str(key): evaluation for key, evaluation in seeds.items()} for name, seeds in evaluations.items()}
     if not runs or not all(runs.values()):
         raise ConfigError("a comparison needs at least one system, and at least one seed of each.")
     base = next(iter(runs)) if baseline is None else baseline
@@ -83,17 +83,16 @@ def compare(
         raise ConfigError(f"baseline and reference are both {base!r}; choose another reference, or none.")
     first = next(iter(runs[base].values()))
     for name, seeds in runs.items():
-        for seed, evaluation in seeds.items():
-            _check_same_queries(first, evaluation, f"{base}", f"{name}, seed {seed}")
+        for of_seed, evaluation in seeds.items():
+            _check_same_queries(first, evaluation, f"{base}", f"{name}, seed {of_seed}")
     estimator = _common_estimator(runs)
-    draws = np.random.default_rng(0) if generator is None else generator
     blocks = first.predictions["block"].tolist()
-    resampled = resample_blocks(blocks, resamples, draws)
+    resampled = resample_blocks(blocks, resamples, np.random.default_rng(seed))
     errors = {name: errors_of(seeds) for name, seeds in runs.items()}
     drawn = {name: resample_statistics(of_system, resampled) for name, of_system in errors.items()}
     systems = {}
     for name, seeds in runs.items():
-        reports = {seed: evaluation.report for seed, evaluation in seeds.items()}
+        reports = {of_seed: evaluation.report for of_seed, evaluation in seeds.items()}
         intervals = Intervals.of(
             drawn[name].intervals(), resamples, first.report.intervals.block, first.report.intervals.blocks
         )
@@ -177,7 +176,7 @@ def _difference(runs: _Runs, drawn: Mapping[str, ResampledStatistics], a: str, b
         if several:
             values = {name: {s: ERROR_STATISTICS[key](error) for s, error in errors[name].items()} for name in (a, b)}
             by_seed = {"by_seed": [values[a][s] - values[b][t] for s, t in pairs]}
-        figures[key] = Difference(value=interval.value, low=interval.low, high=interval.high, **by_seed)
+        figures[key] = Difference(value=interval.value, low=interval.low, high=interval.high, p=interval.p, **by_seed)
     return SystemDifference.model_validate({"from": b, **figures})
 
 

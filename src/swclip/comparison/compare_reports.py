@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from swclip.calibration.posterior_config import EstimatorName
 from swclip.comparison.align import align, with_common_estimator
 from swclip.comparison.compare import Seed, compare
@@ -121,7 +119,7 @@ def compare_reports(
         {key: value for key, value in made.items() if value is not None},
         baseline=baseline,
         reference=reference,
-        generator=np.random.default_rng(seed),
+        seed=seed,
         resamples=resamples,
         notes=[*estimator_notes, *aligned.notes, *_difference_notes(named)],
     )

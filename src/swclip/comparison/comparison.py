@@ -152,7 +152,7 @@ class Comparison:
         ):
             if differences:
                 caption = f"Paired difference from {other} with its 95 % interval; bold where the interval excludes 0"
-                parts.append(_html(difference_table(differences), caption))
+                parts.append(_html(difference_table(differences, self.document.means), caption))
         return "\n".join(parts)
 
 

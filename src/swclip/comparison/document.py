@@ -31,6 +31,7 @@ class Difference(Part):
     value: float
     low: float | None = Field(description="null where there are too few blocks for an interval")
     high: float | None
+    p: float | None = Field(default=None, description="two-sided p-value of no difference, not corrected")
     by_seed: list[float] | None = None
 
     @property
@@ -53,7 +54,7 @@ class Difference(Part):
         """The difference with the opposite sign."""
         low, high = (None, None) if self.interval is None else (-self.interval[1], -self.interval[0])
         by_seed = None if self.by_seed is None else [-value for value in self.by_seed]
-        return Difference(value=-self.value, low=low, high=high, by_seed=by_seed)
+        return Difference(value=-self.value, low=low, high=high, p=self.p, by_seed=by_seed)
 
 
 class SystemDifference(Part):

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from swclip.comparison.document import FIGURES, ComparisonDocument, Difference, System, is_gain
 from swclip.comparison.mean_report import MeanReport, with_gallery
-from swclip.reporting.units import distance, figure_name, metres, percent, signed, signed_interval
+from swclip.comparison.tables import relative_text
+from swclip.metrics.bootstrap import holm
+from swclip.reporting.units import distance, figure_name, metres, p_value, percent, signed, signed_interval
+
+PRIMARY = ("median", "within_25")
+"""The figures that decide whether a claim is supported."""
+
+SIGNIFICANCE = 0.05
+"""Largest corrected p-value of a significant difference."""
+
+RELEVANT_SHARE = 0.05
+"""Smallest difference of an error that matters, as a share of the other system's error: about the standard deviation
+over seeds of one system on new streets."""
+
+RELEVANT_POINTS = 0.01
+"""Smallest difference of a share that matters: 1 percentage point, about its standard deviation over seeds."""
 
 _CHANCE = 0.05
+_ROUNDING = 1e-9
 # A median of at most this many times the median oracle error has little left to gain.
 _NEAR_ORACLE = 2.0
 
@@ -34,19 +51,20 @@ _LEFT_OUT = {
 def statistical_summary(document: ComparisonDocument) -> list[str]:
     """Summarise a comparison as sentences.
 
-    A difference is significant at 5 %, before any correction, where its paired 95 % interval excludes 0. A claim is
-    supported where at least one figure has a significant gain and none has a significant loss.
+    Claims are judged by the primary figures, corrected for the number of claims; see `verdict`.
 
     Args:
         document: The document of the comparison.
 
     Returns:
-        Sentences in this order: one per claim; false positives to expect; seeds; systems of equal configuration;
-        hardest district of each system; oracle error; systems no better than the constant baseline.
+        Sentences in this order: one per claim; the correction; false positives to expect of the other intervals; seeds;
+        systems of equal configuration; hardest district of each system; oracle error; systems no better than the
+        constant baseline.
     """
     means = {name: system.mean for name, system in document.systems.items()}
     pairs = claims(document)
     sentences = [_claim_text(claim) for claim in pairs]
+    sentences += _correction(pairs, max(mean.intervals.resamples for mean in means.values()))
     sentences += _false_positives(document)
     sentences += _seeds(means, pairs)
     sentences += [str(note) for note in document.made_with.get("notes", [])]
@@ -65,12 +83,23 @@ class Claim:
         system: The system that is claimed to be better.
         against: The other system.
         differences: By figure, `system` minus `against`.
+        other: The figures of `against`.
+        corrected_p: p-values of the primary figures, corrected for all claims of the comparison.
     """
 
     text: str
     system: str
     against: str
     differences: Mapping[str, Difference]
+    other: MeanReport
+    corrected_p: Mapping[str, float]
+
+    def is_relevant(self, figure: str) -> bool:
+        """Whether a difference is large enough to matter; see `RELEVANT_SHARE` and `RELEVANT_POINTS`."""
+        size = abs(self.differences[figure].value)
+        if figure.startswith("within"):
+            return size >= RELEVANT_POINTS - _ROUNDING
+        return size >= RELEVANT_SHARE * float(getattr(self.other.error_m, figure))
 
 
 def claims(document: ComparisonDocument) -> list[Claim]:
@@ -86,6 +115,17 @@ def claims(document: ComparisonDocument) -> list[Claim]:
     Args:
         document: The document of the comparison.
     """
+    result = _claims(document)
+    tested = [(at, figure, one.differences[figure].p) for at, one in enumerate(result) for figure in PRIMARY]
+    present = [(at, figure, p) for at, figure, p in tested if p is not None]
+    corrected: list[dict[str, float]] = [{} for _ in result]
+    for (at, figure, _), p in zip(present, holm([p for *_, p in present]), strict=True):
+        corrected[at][figure] = p
+    return [replace(claim, corrected_p=of_claim) for claim, of_claim in zip(result, corrected, strict=True)]
+
+
+def _claims(document: ComparisonDocument) -> list[Claim]:
+    """The claims of a comparison, not corrected."""
     systems, base, reference = document.systems, document.baseline, document.reference
     if "reports" in document.made_with:
         pairs = [(name, base if name == reference or reference is None else reference) for name in systems]
@@ -115,34 +155,85 @@ def _claim(systems: Mapping[str, System], system: str, against: str, text: str) 
     for key in ("difference", "difference_from_reference"):
         there, back = getattr(systems[system], key), getattr(systems[against], key)
         if there is not None and there.against == against:
-            return Claim(text, system, against, there.figures)
+            return Claim(text, system, against, there.figures, systems[against].mean, {})
         if back is not None and back.against == system:
-            return Claim(text, system, against, {figure: one.negated() for figure, one in back.figures.items()})
+            negated = {figure: one.negated() for figure, one in back.figures.items()}
+            return Claim(text, system, against, negated, systems[against].mean, {})
     raise AssertionError(f"neither {system} nor {against} is the baseline or the reference")
 
 
 def verdict(claim: Claim) -> str:
-    """Whether the significant differences of a claim are gains, losses, both, or absent."""
-    gains = [is_gain(figure, one) for figure, one in claim.differences.items() if one.excludes_zero]
-    if not gains:
-        return "not supported, no significant difference"
-    if all(gains):
-        return "supported"
-    return "mixed" if any(gains) else "not supported, the opposite is significant"
+    """Whether a claim is supported.
+
+    Supported: the gain of a primary figure is significant after correction and above the floor of relevance, and no
+    figure has a relevant loss: of the primary figures none at all, of the others none whose interval excludes 0. Mixed:
+    there is such a gain and such a loss.
+    """
+    gains, losses = (
+        [
+            figure
+            for figure, p in claim.corrected_p.items()
+            if p <= SIGNIFICANCE and is_gain(figure, claim.differences[figure]) == gain
+        ]
+        for gain in (True, False)
+    )
+    relevant = [figure for figure in gains if claim.is_relevant(figure)]
+    against = [figure for figure in FIGURES if _counts_against(claim, figure)]
+    names = ", ".join(map(figure_name, against))
+    if relevant:
+        return f"mixed, {names} {'is' if len(against) == 1 else 'are'} worse" if against else "supported"
+    if any(claim.is_relevant(figure) for figure in losses):
+        return "not supported, the opposite is significant"
+    if gains:
+        return "not supported, the significant gain is too small to matter"
+    return "not supported, no significant gain in the median or within 25 m"
+
+
+def _counts_against(claim: Claim, figure: str) -> bool:
+    difference = claim.differences[figure]
+    loss = difference.value != 0.0 and not is_gain(figure, difference) and claim.is_relevant(figure)
+    return loss and (figure in PRIMARY or difference.excludes_zero)
 
 
 def _claim_text(claim: Claim) -> str:
-    parts = []
+    primary = []
+    for figure in PRIMARY:
+        corrected = claim.corrected_p.get(figure)
+        text = _difference_text(claim, figure)
+        primary.append(text if corrected is None else f"{text}, corrected {p_value(corrected)}")
+    parts = [f"Primary figures: {'; '.join(primary)}."]
+    others = {figure: one for figure, one in claim.differences.items() if figure not in PRIMARY}
     for excluded in (True, False):
-        texts = [
-            f"{figure_name(figure)} {signed(one.value, figure)} {signed_interval(one.value, one.interval, figure)}"
-            for figure, one in claim.differences.items()
-            if one.excludes_zero == excluded
-        ]
+        texts = [_difference_text(claim, figure) for figure, one in others.items() if one.excludes_zero == excluded]
         if texts:
             parts.append(f"Interval {'excludes' if excluded else 'includes'} 0: {', '.join(texts)}.")
     start = claim.text if claim.text.startswith(claim.system) else claim.text[0].upper() + claim.text[1:]
     return f"{start}: {verdict(claim)}. {' '.join(parts)}"
+
+
+def _difference_text(claim: Claim, figure: str) -> str:
+    one = claim.differences[figure]
+    share = relative_text(one.value, figure, claim.other)
+    of_error = f" ({share} of {metres(getattr(claim.other.error_m, figure))})" if share else ""
+    interval = signed_interval(one.value, one.interval, figure)
+    return f"{figure_name(figure)} {signed(one.value, figure)}{of_error} {interval}".rstrip()
+
+
+def _correction(pairs: Sequence[Claim], resamples: int) -> list[str]:
+    count = sum(len(claim.corrected_p) for claim in pairs)
+    if count == 0:
+        return []
+    smallest = count * 2.0 / (resamples + 1)
+    text = (
+        f"A claim is judged by the median and the share within 25 m. Their p-values are corrected for {count} "
+        f"comparisons (Holm); a gain counts from {100 * RELEVANT_SHARE:g} % of the other median or "
+        f"{100 * RELEVANT_POINTS:g} point on. With {resamples:,} resamples the smallest corrected p-value is "
+        f"about {min(1.0, smallest):.2g}"
+    )
+    if smallest > SIGNIFICANCE:
+        enough = math.ceil(2.0 * count / SIGNIFICANCE)
+        return [f"{text}, so none can be significant: at least {enough:,} resamples are needed."]
+    return [f"{text}."]
 
 
 def _false_positives(document: ComparisonDocument) -> list[str]:
@@ -154,7 +245,7 @@ def _false_positives(document: ComparisonDocument) -> list[str]:
         return []
     significant = sum(one.excludes_zero for table in tables for one in table.figures.values())
     return [
-        f"Of {count} intervals of differences, {significant} exclude 0; without any differences, about "
+        f"Of {count} intervals of differences, not corrected, {significant} exclude 0; without any differences, about "
         f"{round(_CHANCE * count)} would exclude it by chance."
     ]
 
@@ -214,7 +305,8 @@ def _oracle_error(means: Mapping[str, MeanReport]) -> list[str]:
         return [text]
     return [
         text,
-        f"Median errors of at most {_NEAR_ORACLE:g} times the median oracle error, where the gallery limits gains: "
+        f"Median errors of at most {_NEAR_ORACLE:g} times the median oracle error, where answers at candidates have "
+        "little left to gain: "
         f"{', '.join(near) if len(near) < len(means) else 'those of all systems'}.",
     ]
 

@@ -21,7 +21,7 @@ from swclip.comparison.detail_tables import (
     winner_tables,
 )
 from swclip.comparison.document import ComparisonDocument
-from swclip.comparison.findings import statistical_summary
+from swclip.comparison.findings import claims, statistical_summary, verdict
 from swclip.comparison.mean_report import MeanReport, with_gallery
 from swclip.comparison.query_changes import log_ratio, median_over_seeds_m
 from swclip.comparison.tables import accuracy_table, difference_table, district_table, estimator_table, system_table
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from swclip.comparison.benchmark import Benchmark
     from swclip.data.splits import Splits
 
-_ORACLE = "The dashed line is the oracle error, the best achievable with this gallery. "
+_ORACLE = "The dashed line is the oracle error, the smallest of any answer at a candidate. "
 
 
 def write_comparison_page(
@@ -108,7 +108,7 @@ def write_comparison_page(
         "findings": statistical_summary(document),
         "systems": system_table(document),
         "differences": [
-            (name, difference_table(differences))
+            (name, difference_table(differences, systems))
             for name, differences in ((baseline, document.from_baseline), (reference, document.from_reference))
             if differences
         ],
@@ -184,11 +184,14 @@ def _summary(comparison: Comparison, best: str, other: str) -> str:
         return f"{text}."
     text += f"; for {other} these are {distance(against.error_m.median)} and "
     text += f"{percent(against.accuracy_within_m['100'])}."
+    for claim in claims(comparison.document):
+        if {claim.system, claim.against} == {best, other}:
+            return f"{text} That {claim.text} is {verdict(claim)}."
     difference = systems[best if other == comparison.baseline else other].difference
     if difference is not None and difference.median.interval is not None:
         low, high = difference.median.interval
         if low <= 0.0 <= high:
-            text += " The difference of the medians is not significant on these queries."
+            text += " The interval of the difference of the medians includes 0."
     return text
 
 

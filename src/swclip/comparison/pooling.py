@@ -52,7 +52,7 @@ def pool_evaluations(evaluations: Sequence[Evaluation], *, resamples: int = RESA
             "common queries."
         )
     names = {part.estimator for part in parts}
-    bootstrap, random = np.random.default_rng(seed).spawn(2)
+    random = np.random.default_rng(seed).spawn(2)[1]
     error = frame["error_m"].to_numpy(dtype=np.float64)
     blocks = frame["block"].tolist()
     common = [name for name in parts[0].estimators if all(name in part.errors_m for part in evaluations)]
@@ -67,7 +67,7 @@ def pool_evaluations(evaluations: Sequence[Evaluation], *, resamples: int = RESA
         gallery_size=_mean([part.gallery_size for part in parts], parts),
         gallery_photographs=_mean([part.gallery_photographs for part in parts], parts),
         estimator=names.pop() if len(names) == 1 else None,
-        **dict(error_report(error, frame["region"].tolist(), blocks, parts[0].intervals.block, bootstrap, resamples)),
+        **dict(error_report(error, frame["region"].tolist(), blocks, parts[0].intervals.block, seed, resamples)),
         recall_at_k_25m=dict(recall_at_k(ranks)),
         mrr_25m=mean_reciprocal_rank(ranks),
         ndcg_at_k=_mean_by_k([part.ndcg_at_k for part in parts], parts),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from swclip.comparison.document import FIGURES, ComparisonDocument, Difference, SystemDifference
 from swclip.comparison.mean_report import MeanFigure, MeanReport, with_gallery
@@ -53,13 +54,24 @@ def name_cell(document: ComparisonDocument, name: str) -> Cell:
     return Cell(name, small=", ".join(marks))
 
 
-def difference_table(differences: Mapping[str, SystemDifference]) -> Table:
-    """Differences by system, from the baseline or from the reference."""
-    rows = [
-        Row([Cell(name), *(difference_cell(of_figure, figure) for figure, of_figure in difference.figures.items())])
-        for name, difference in differences.items()
-    ]
+def difference_table(differences: Mapping[str, SystemDifference], means: Mapping[str, MeanReport]) -> Table:
+    """Differences by system, from the baseline or from the reference; of errors also relative to it."""
+    rows = []
+    for name, difference in differences.items():
+        cells = [Cell(name)]
+        for figure, of_figure in difference.figures.items():
+            cell = difference_cell(of_figure, figure)
+            if share := relative_text(of_figure.value, figure, means[difference.against]):
+                cell = replace(cell, small=f"{share} {cell.small}".strip())
+            cells.append(cell)
+        rows.append(Row(cells))
     return Table(["system", *map(figure_name, FIGURES)], rows)
+
+
+def relative_text(value: float, figure: str, against: MeanReport) -> str:
+    """A difference of errors as a percentage of the other system's error; empty for shares, which are in points."""
+    error = getattr(against.error_m, figure, 0.0) or 0.0
+    return f"{100.0 * value / error:+.1f} %".replace("-", "\N{MINUS SIGN}") if error > 0.0 else ""
 
 
 def difference_cell(difference: Difference, figure: str) -> Cell:

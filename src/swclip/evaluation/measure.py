@@ -125,9 +125,9 @@ def measure(
         ideal_gain=relevance_gain(SphereIndex(task.candidates_deg).nearest(task.truth_deg, TOP)[0]),
         spatial=_spatial(task, errors[estimator], embeddings, config.seed),
     )
-    for_bootstrap, for_baselines = np.random.default_rng(config.seed).spawn(2)
+    for_baselines = np.random.default_rng(config.seed).spawn(2)[1]
     baseline_figures, oracle_m = baselines(task.truth_deg, task.candidates_deg, training_deg, for_baselines)
-    report = _report(measured, baseline_figures, config, for_bootstrap)
+    report = _report(measured, baseline_figures, config)
     predictions = _predictions(measured, oracle_m)
     return Evaluation(report, predictions, task.candidates, errors, measured.top, meters.cells.posterior())
 
@@ -181,13 +181,9 @@ def _spatial(
     )
 
 
-def _report(
-    measured: _Measured, baseline_figures: Baselines, config: MeasureConfig, for_bootstrap: np.random.Generator
-) -> Report:
+def _report(measured: _Measured, baseline_figures: Baselines, config: MeasureConfig) -> Report:
     task, answers, meters = measured.task, measured.answers, measured.meters
-    errors = error_report(
-        measured.error_m, task.districts, task.blocks, task.block_kind, for_bootstrap, config.resamples
-    )
+    errors = error_report(measured.error_m, task.districts, task.blocks, task.block_kind, config.seed, config.resamples)
     return Report(
         version=REPORT_VERSION,
         n_queries=len(task.queries),

@@ -73,8 +73,7 @@ def measure_coordinates(
     cities = text_or_none(queries["city"])
     districts = district_labels(cities, truth, config.regions)
     blocks, block_kind = resampling_blocks(queries, truth)
-    # Spawned as in `measure`, so that equal errors have equal intervals.
-    for_bootstrap, for_baselines = np.random.default_rng(config.seed).spawn(2)
+    for_baselines = np.random.default_rng(config.seed).spawn(2)[1]  # as in `measure`
     ranks = first_answer_rank(truth, answers)
     oracle_m = np.full(len(queries), np.nan)
     baseline_figures = Baselines(floor=None, constant=None, random=None)
@@ -83,7 +82,7 @@ def measure_coordinates(
         candidates_deg = candidates[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
         baseline_figures, oracle_m = baselines(truth, candidates_deg, training_deg, for_baselines)
         answerable = sum(len(hits) > 0 for hits in hits_within(truth, candidates_deg, RECALL_RADIUS_M))
-    errors = error_report(error, districts, blocks, block_kind, for_bootstrap, config.resamples)
+    errors = error_report(error, districts, blocks, block_kind, config.seed, config.resamples)
     spatial, lisa, lisa_p = spatial_report(truth, error, seed=config.seed)
     report = Report(
         version=REPORT_VERSION,

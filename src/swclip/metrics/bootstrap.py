@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import overload
 
 import numpy as np
@@ -16,6 +16,7 @@ Statistic = Callable[[Float64[np.ndarray, " q"]], float]
 
 LEVEL = 0.95
 RESAMPLES = 1_000
+_ROUNDING = 1e-9
 
 
 def median(values: Float64[np.ndarray, " q"]) -> float:
@@ -55,11 +56,19 @@ ERROR_STATISTICS: Mapping[str, Statistic] = {
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and its interval."""
+    """A figure and its interval.
+
+    Attributes:
+        value: The figure.
+        low: Lower end.
+        high: Upper end.
+        p: Of a difference: two-sided p-value of the hypothesis that it is 0; see `two_sided_p`.
+    """
 
     value: float
     low: float
     high: float
+    p: float | None = None
 
 
 @dataclass(frozen=True)
@@ -81,9 +90,12 @@ class ResampledStatistics:
         return {name: _interval(value, self.resampled[name], level) for name, value in self.values.items()}
 
     def minus(self, other: ResampledStatistics, level: float = LEVEL) -> dict[str, Interval]:
-        """Intervals of the difference, this minus the other; both must be of the same resamples."""
+        """Intervals and p-values of the difference, this minus the other; both must be of the same resamples."""
+        differences = {name: self.resampled[name] - other.resampled[name] for name in self.values}
         return {
-            name: _interval(value - other.values[name], self.resampled[name] - other.resampled[name], level)
+            name: replace(
+                _interval(value - other.values[name], differences[name], level), p=two_sided_p(differences[name])
+            )
             for name, value in self.values.items()
         }
 
@@ -151,6 +163,52 @@ def resample_statistics(
     runs = np.atleast_2d(np.asarray(errors_m, dtype=np.float64))
     values = {name: _of_runs(runs, statistic) for name, statistic in statistics.items()}
     return ResampledStatistics(values, _over_resamples(runs, resampled, statistics))
+
+
+def two_sided_p(samples: Float64[np.ndarray, " r"]) -> float:
+    """Two-sided p-value of the hypothesis that a difference is 0, from its R resamples: the inverse of the interval.
+
+        p = min(1, 2 (1 + min(#{d <= 0}, #{d >= 0})) / (R + 1))
+
+    It is at least 2 / (R + 1): the resolution of R resamples.
+
+    Args:
+        samples: (R,) the difference in each resample.
+
+    References:
+        A. C. Davison and D. V. Hinkley, "Bootstrap Methods and their Application" (1997), sections 4.2.5 and 5.4.
+
+    Example:
+        >>> two_sided_p(np.arange(1.0, 100.0)), two_sided_p(np.arange(-50.0, 51.0))
+        (0.02, 1.0)
+    """
+    opposite = min(np.count_nonzero(samples <= _ROUNDING), np.count_nonzero(samples >= -_ROUNDING))
+    return min(1.0, 2.0 * (1 + opposite) / (len(samples) + 1))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values for multiple comparisons by Holm's step-down method.
+
+        adjusted (i) = max over j <= i of min(1, (m - j + 1) p(j)),    p(1) <= ... <= p(m)
+
+    Args:
+        p_values: m p-values of one family of hypotheses.
+
+    Returns:
+        Adjusted p-values in the same order; those at most alpha are significant with a family-wise error of alpha.
+
+    References:
+        S. Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statistics 6 (1979).
+
+    Example:
+        >>> [round(p, 6) for p in holm([0.01, 0.04, 0.03, 0.005])]
+        [0.03, 0.06, 0.06, 0.02]
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, at in enumerate(sorted(range(len(p_values)), key=lambda at: p_values[at])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[at]))
+        adjusted[at] = largest
+    return adjusted
 
 
 def bootstrap_intervals(

@@ -172,7 +172,10 @@ def baselines_note(baselines: Baselines) -> str:
     """What the baselines mean, as sentences; empty where there are none."""
     if baselines.floor is None:
         return ""
-    sentences = [f"The oracle error ({metres(baselines.floor.median)}) is the best achievable with this gallery."]
+    sentences = [
+        f"The oracle error ({metres(baselines.floor.median)}) is the smallest of any answer at a candidate; a point "
+        "between candidates can be nearer."
+    ]
     if baselines.constant is not None:
         sentences.append("The constant baseline gives one fixed answer for all queries.")
     if baselines.random is not None:

@@ -191,7 +191,7 @@ def summary_text(report: Report) -> str:
         return text
     return (
         f"{text} For comparison, the median of the random baseline is {distance(random.median)}, and the median oracle "
-        f"error, the best achievable with this gallery, is {distance(oracle.median)}."
+        f"error, the smallest of any answer at a candidate, is {distance(oracle.median)}."
     )
 
 
