@@ -7,6 +7,7 @@ import json
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,19 +23,19 @@ from swclip.errors import ArtefactError, ConfigError
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.kernels import kernel_weight
 from swclip.geo.places import kth_place_m
+from swclip.geo.semivariogram import feature_directions
 from swclip.losses import ObjectiveConfig, TargetConfig
 from swclip.training.bandwidth import (
     BandwidthConfig,
     adaptive_bandwidths_m,
     coarseness,
     estimate_bandwidths,
-    feature_directions,
-    pair_noise_m,
     resolve_bandwidths,
     semivariogram_of,
 )
 from swclip.training.config import TrainingConfig, load_recipe, write_config
 from swclip.training.distributed import Process
+from swclip.training.inputs import pair_noise_m
 from swclip.training.loop import train
 from swclip.training.run import read_run
 
@@ -163,12 +164,49 @@ def test_the_sample_of_photographs_is_limited_and_deterministic() -> None:
     assert requests[2].tolist() != requests[0].tolist()
 
 
+def test_areas_of_different_density_have_no_one_bandwidth(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A dense city beside a sparse one: adaptive, with a note; where spacings are similar nothing changes."""
+    positions, features = field(300)
+    frame = LocalFrame.around(positions)
+    xy = frame.to_xy_m(positions)
+    both = np.concatenate([positions, frame.to_deg(12.0 * xy + [90_000.0, 0.0])])
+    twice = np.concatenate([features, features])
+    features_of = lambda rows: twice[rows]  # noqa: E731
+    cities = ["dense"] * 300 + ["sparse"] * 300
+    config = BandwidthConfig(form="semivariogram")
+    arguments = (both, nowhere(600), features_of, 0, 0.0)
+    result = estimate_bandwidths(config, "exponential", *arguments, cities)
+    assert result["used"] == "adaptive"
+    assert "in sparse and" in result["note"]
+    assert "too different for one bandwidth (spacing_ratio 3)" in result["note"]
+    metres = np.array(result["adaptive"]["photographs_m"])
+    assert np.median(metres[300:]) > 5 * np.median(metres[:300])
+    json.dumps(result, allow_nan=False)
+    one = estimate_bandwidths(config, "exponential", *arguments, ["one area"] * 600)
+    assert (one["used"], one["note"]) == ("semivariogram", None)
+    never = estimate_bandwidths(replace(config, spacing_ratio=math.inf), "exponential", *arguments, cities)
+    assert never == one
+    few = ["dense"] * 300 + ["sparse"] * 10 + ["dense"] * 290
+    assert estimate_bandwidths(config, "exponential", *arguments, few)["used"] == "semivariogram", "ten places"
+    alone = estimate_bandwidths(config, "exponential", positions, nowhere(300), features_of, 0, 0.0, ["dense"] * 300)
+    assert alone == estimate_bandwidths(config, "exponential", positions, nowhere(300), features_of, 0)
+    with caplog.at_level(logging.WARNING):
+        more = {"positions_deg": both, "heading_deg": nowhere(600), "accuracy_m": nowhere(600), "cities": cities}
+        resolved = _resolve(tmp_path, config, features_of, **more)
+    assert "too different for one bandwidth" in caplog.text
+    assert resolved.scale is not None
+    assert resolved.figures["bandwidth"]["note"] == result["note"], "recorded in run.json"
+    with pytest.raises(ConfigError, match=r"spacing_ratio 0\.5 must be 1 or more"):
+        BandwidthConfig(spacing_ratio=0.5)
+
+
 def _resolve(folder: Path, config: BandwidthConfig, features_of: Callable[..., np.ndarray], **more: object):  # type: ignore[no-untyped-def]
     positions, _ = field(150)
     arguments = {
         "positions_deg": positions,
         "heading_deg": nowhere(150),
         "accuracy_m": nowhere(150),
+        "cities": None,
         "features_of": features_of,
         "fingerprint": lambda: "tower",
         "steps": 10,

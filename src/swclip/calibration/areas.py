@@ -21,7 +21,7 @@ from scipy import sparse
 
 from swclip.errors import ConfigError
 from swclip.geo.cells import cell_ids
-from swclip.geo.places import kth_place_m
+from swclip.geo.places import distinct_places, kth_place_m
 
 AREA_RESOLUTION = 4
 """H3 resolution of the area of a candidate without a city."""
@@ -106,3 +106,22 @@ def spacing_m(positions_deg: ArrayLike, areas: Areas, number: int) -> float:
     """
     positions = np.asarray(positions_deg, dtype=np.float64).reshape(-1, 2)
     return float(np.median(kth_place_m(positions[areas.of_candidate == number], 1, _PLACE_M)))
+
+
+def area_spacings_m(
+    positions_deg: ArrayLike, cities: Sequence[str | None] | None, least_places: int
+) -> dict[str, float]:
+    """The spacing of each area with enough places, metres.
+
+    Args:
+        positions_deg: (M, 2) positions, degrees.
+        cities: M cities, None where unknown.
+        least_places: Areas with fewer places are left out.
+    """
+    positions = np.asarray(positions_deg, dtype=np.float64).reshape(-1, 2)
+    areas = Areas.of(positions, cities)
+    return {
+        name: spacing_m(positions, areas, number)
+        for number, name in enumerate(areas.names)
+        if len(distinct_places(positions[areas.of_candidate == number], _PLACE_M)) >= least_places
+    }

@@ -107,6 +107,8 @@ def _show(study: BandwidthStudy) -> None:
     ]
     print_table(f"Semivariogram of image features ({fitted.model})", ["", "value"], rows)
     console.print(f"The semivariogram has {fitted.statement}", markup=False)
+    if study.record["note"]:
+        console.print(f"Bandwidth: {study.record['note']}", markup=False)
     print_table(
         f"Adaptive bandwidth: distance to place {adaptive['neighbour']} from each photograph",
         ["", "metres"],

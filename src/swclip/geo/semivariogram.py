@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 
@@ -334,3 +334,15 @@ def _no_structure_reason(fitted: FittedSemivariogram, empirical: EmpiricalSemiva
     if fitted.practical_range_m > empirical.max_lag_m:
         return f"the sill is not reached within the longest lag, {empirical.max_lag_m:g} m"
     return None
+
+
+def feature_directions(features: Float[np.ndarray, "n f"]) -> Float32[np.ndarray, "n f"]:
+    """Centre features (N, F), divide them by their standard deviations, and normalise the rows to unit vectors.
+
+    After centring, two unrelated photographs have a cosine of about 0, so that gamma is about 1.
+    """
+    centred = features - features.mean(axis=0, dtype=np.float64)
+    spread = centred.std(axis=0)
+    scaled = centred / np.where(spread > 1e-6 * max(float(spread.max(initial=0.0)), 1e-12), spread, np.inf)
+    length = np.linalg.norm(scaled, axis=1, keepdims=True)
+    return np.asarray(scaled / np.where(length > 0.0, length, 1.0), dtype=np.float32)

@@ -6,16 +6,17 @@ import dataclasses
 import hashlib
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64, Int64
+from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
+from swclip.calibration.areas import area_spacings_m
 from swclip.errors import ArtefactError, ConfigError
 from swclip.files import read_json, write_json
 from swclip.geo.kernels import KernelName, kernel_reach
@@ -25,10 +26,12 @@ from swclip.geo.semivariogram import (
     FittedSemivariogram,
     VariogramModel,
     empirical_semivariogram,
+    feature_directions,
     fit_semivariogram,
 )
-from swclip.losses import ObjectiveConfig, TargetConfig
+from swclip.losses import ObjectiveConfig
 from swclip.structure import as_plain
+from swclip.training.inputs import pair_noise_m
 
 if TYPE_CHECKING:
     from swclip.training.distributed import Process
@@ -43,6 +46,7 @@ _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _HEADED = 0.5
 # With fewer bins of pairs with similar headings, all pairs are used.
 _MIN_BINS = 6
+_LEAST_PLACES = 20  # the spacing of an area with fewer places is not compared
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ class BandwidthConfig:
             sky.
         model: Model of the semivariogram: `exponential`, `spherical` or `gaussian`.
         max_lag_m: Longest distance of a pair of the semivariogram, metres.
+        spacing_ratio: With `semivariogram`, areas (cities) whose spacings differ by more than this factor have no one
+            bandwidth, and the adaptive one is used.
         photographs: Largest number of photographs that the semivariogram is estimated from.
         headings: Compare only photographs with similar headings, where most headings are known.
         coarse_factor: Initial factor on the bandwidths, with any form; 1 for no schedule.
@@ -86,6 +92,7 @@ class BandwidthConfig:
     place_m: float = 5.0
     model: VariogramModel = "exponential"
     max_lag_m: float = 500.0
+    spacing_ratio: float = 3.0
     photographs: int = 3000
     headings: bool = True
     coarse_factor: float = 1.0
@@ -106,6 +113,8 @@ class BandwidthConfig:
             raise ConfigError(f"bandwidth place_m {self.place_m} must be 0 or more metres.")
         if not 1.0 < self.max_lag_m < math.inf:
             raise ConfigError(f"bandwidth max_lag_m {self.max_lag_m} must be more than 1 m.")
+        if not self.spacing_ratio >= 1.0:
+            raise ConfigError(f"bandwidth spacing_ratio {self.spacing_ratio} must be 1 or more.")
         if self.photographs < 2:
             raise ConfigError(f"bandwidth photographs {self.photographs} must be at least 2.")
         if not (math.isfinite(self.coarse_factor) and self.coarse_factor >= 1.0):
@@ -167,18 +176,6 @@ class Bandwidths:
         return self.scale[torch.from_numpy(rows)] * coarse
 
 
-def feature_directions(features: Float[np.ndarray, "n f"]) -> Float32[np.ndarray, "n f"]:
-    """Centre features (N, F), divide them by their standard deviations, and normalise the rows to unit vectors.
-
-    After centring, two unrelated photographs have a cosine of about 0, so that gamma is about 1.
-    """
-    centred = features - features.mean(axis=0, dtype=np.float64)
-    spread = centred.std(axis=0)
-    scaled = centred / np.where(spread > 1e-6 * max(float(spread.max(initial=0.0)), 1e-12), spread, np.inf)
-    length = np.linalg.norm(scaled, axis=1, keepdims=True)
-    return np.asarray(scaled / np.where(length > 0.0, length, 1.0), dtype=np.float32)
-
-
 def semivariogram_of(
     config: BandwidthConfig,
     positions_deg: Float64[np.ndarray, "n 2"],
@@ -227,23 +224,6 @@ def semivariogram_of(
         "pairs": bins.pairs.tolist(),
     }
     return bins, fitted, plain
-
-
-def pair_noise_m(accuracy_m: Float64[np.ndarray, " n"], targets: TargetConfig) -> float:
-    """Root of the mean that GPS noise adds to the squared bandwidth of a pair, metres; 0 without `gps_noise`.
-
-    The semivariogram is estimated from recorded positions, so that its range already includes the noise. The
-    noise-aware kernel adds the noise of each pair, h^2 + a_i^2 + a_j^2: its mean is subtracted first, since it would
-    otherwise be counted twice.
-
-    Args:
-        accuracy_m: (N,) 1-sigma GPS accuracies in metres, NaN where unknown.
-        targets: `gps_noise` and `default_accuracy_m`.
-    """
-    if not targets.gps_noise:
-        return 0.0
-    filled_m = np.where(np.isnan(accuracy_m), targets.default_accuracy_m, accuracy_m)
-    return float(np.sqrt(2.0 * np.square(filled_m).mean()))
 
 
 def semivariogram_bandwidth_m(
@@ -300,6 +280,7 @@ def estimate_bandwidths(
     features_of: FeaturesOf,
     seed: int,
     noise_m: float = 0.0,
+    cities: Sequence[str | None] | None = None,
 ) -> dict[str, Any]:
     """Estimate the bandwidths: the contents of `bandwidth.json`, with the form used and its statistics.
 
@@ -311,9 +292,13 @@ def estimate_bandwidths(
         features_of: Gives features; not called by `adaptive`.
         seed: Seed of the sample of photographs.
         noise_m: Noise by which the kernel is widened later; see `pair_noise_m`.
+        cities: N cities, None where unknown.
     """
     record: dict[str, Any] = {"used": config.form, "note": None}
-    if config.form == "semivariogram":
+    note = different_spacings(config, positions_deg, cities) if config.form == "semivariogram" else None
+    if note is not None:
+        record |= {"used": "adaptive", "note": note}
+    elif config.form == "semivariogram":
         _, fitted, record["semivariogram"] = semivariogram_of(config, positions_deg, heading_deg, features_of, seed)
         base_m = semivariogram_bandwidth_m(fitted, kernel, config, noise_m)
         record["noise_m"] = round(noise_m, 3)
@@ -326,6 +311,20 @@ def estimate_bandwidths(
     return {**record, "base_m": base_m, "bandwidths_m": [round(base_m * factor, 3) for factor in config.factors]}
 
 
+def different_spacings(
+    config: BandwidthConfig, positions_deg: Float64[np.ndarray, "n 2"], cities: Sequence[str | None] | None
+) -> str | None:
+    """Why one bandwidth cannot serve all areas; None where their spacings are similar."""
+    spacing_of = area_spacings_m(positions_deg, cities, _LEAST_PLACES)
+    if not spacing_of or max(spacing_of.values()) <= config.spacing_ratio * min(spacing_of.values()):
+        return None
+    sparse, dense = (pick(spacing_of, key=lambda area: spacing_of[area]) for pick in (max, min))
+    return (
+        f"places are {spacing_of[sparse]:.3g} m apart in {sparse} and {spacing_of[dense]:.3g} m in {dense} (median), "
+        f"too different for one bandwidth (spacing_ratio {config.spacing_ratio:g}). The adaptive bandwidth is used."
+    )
+
+
 def resolve_bandwidths(
     config: BandwidthConfig,
     objective: ObjectiveConfig,
@@ -335,6 +334,7 @@ def resolve_bandwidths(
     positions_deg: Float64[np.ndarray, "n 2"],
     heading_deg: Float64[np.ndarray, " n"],
     accuracy_m: Float64[np.ndarray, " n"],
+    cities: Sequence[str | None] | None,
     features_of: FeaturesOf,
     fingerprint: Callable[[], str],
     steps: int,
@@ -351,6 +351,7 @@ def resolve_bandwidths(
         positions_deg: (N, 2) positions of the training photographs.
         heading_deg: (N,) their headings, NaN where unknown.
         accuracy_m: (N,) their 1-sigma GPS accuracies, NaN where unknown.
+        cities: N cities, None where unknown.
         features_of: Gives their features.
         fingerprint: Gives the identity of tower, pooling and preprocessing.
         steps: Number of steps of the run.
@@ -371,11 +372,12 @@ def resolve_bandwidths(
             "seed": seed,
             "noise_m": noise_m,
             "features": fingerprint() if config.form == "semivariogram" else None,
+            "cities": None if cities is None else hashlib.sha256(repr(list(cities)).encode()).hexdigest(),
             "positions": hashlib.sha256(np.ascontiguousarray(positions_deg, dtype="<f8").tobytes()).hexdigest(),
         }
         # A run without results may be started again with another configuration.
         if not path.exists() or read_json(path, "the run's bandwidths").get("made_from") != made_from:
-            record = estimate_bandwidths(config, kernel, positions_deg, heading_deg, features_of, seed, noise_m)
+            record = estimate_bandwidths(config, kernel, positions_deg, heading_deg, features_of, seed, noise_m, cities)
             write_json(path, {**record, "made_from": made_from})
     wait()
     record = read_json(path, "the run's bandwidths")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from swclip.data.grouping import text_or_none
 from swclip.data.manifest import Manifest
 from swclip.data.splits import Splits, indices
 from swclip.errors import ConfigError, InputError
@@ -20,11 +21,12 @@ from swclip.models.locator_model import LocatorModel
 from swclip.training.bandwidth import (
     adaptive_bandwidths_m,
     adaptive_plain,
-    pair_noise_m,
+    different_spacings,
     semivariogram_bandwidth_m,
     semivariogram_of,
 )
 from swclip.training.config import TrainingConfig
+from swclip.training.inputs import pair_noise_m
 from swclip.training.loop import train
 
 Progress = Callable[[str, int, int], None]
@@ -37,7 +39,7 @@ class BandwidthStudy:
     Attributes:
         empirical: The bins of the semivariogram.
         fitted: The fitted curve.
-        form: `semivariogram` where there is structure, else `adaptive`.
+        form: `semivariogram` where there is structure and the areas' spacings are similar, else `adaptive`.
         bandwidth_m: The bandwidth by that form, metres; for `adaptive` the geometric mean over the photographs.
         record: All of this as plain values.
     """
@@ -89,10 +91,13 @@ def study_bandwidth(
     noise_m = pair_noise_m(manifest.accuracy_m[rows], config.objective.targets)
     estimate_m = semivariogram_bandwidth_m(fitted, kernel, config.bandwidth, noise_m)
     plain |= {"noise_m": noise_m, "bandwidth_m": estimate_m if fitted.structured else None}
-    form = "semivariogram" if fitted.structured else "adaptive"
-    bandwidth_m = float(plain["bandwidth_m"] if fitted.structured else adaptive["geometric_mean_m"])
+    cities = text_or_none(manifest.frame["city"].iloc[rows]) if "city" in manifest.frame else None
+    note = different_spacings(config.bandwidth, positions, cities)
+    form = "semivariogram" if fitted.structured and note is None else "adaptive"
+    bandwidth_m = float(plain["bandwidth_m"] if form == "semivariogram" else adaptive["geometric_mean_m"])
     record = {
         "form": form,
+        "note": note,
         "bandwidth_m": bandwidth_m,
         "kernel": kernel,
         "photographs": len(rows),

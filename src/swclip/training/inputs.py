@@ -326,3 +326,20 @@ def level_ids(
 def _numbered(values: Sequence[str | None]) -> list[int]:
     number = {value: at for at, value in enumerate(sorted({value for value in values if value is not None}))}
     return [-1 if value is None else number[value] for value in values]
+
+
+def pair_noise_m(accuracy_m: Float64[np.ndarray, " n"], targets: TargetConfig) -> float:
+    """Root of the mean that GPS noise adds to the squared bandwidth of a pair, metres; 0 without `gps_noise`.
+
+    The semivariogram is estimated from recorded positions, so that its range already includes the noise. The
+    noise-aware kernel adds the noise of each pair, h^2 + a_i^2 + a_j^2: its mean is subtracted first, since it would
+    otherwise be counted twice.
+
+    Args:
+        accuracy_m: (N,) 1-sigma GPS accuracies in metres, NaN where unknown.
+        targets: `gps_noise` and `default_accuracy_m`.
+    """
+    if not targets.gps_noise:
+        return 0.0
+    filled_m = np.where(np.isnan(accuracy_m), targets.default_accuracy_m, accuracy_m)
+    return float(np.sqrt(2.0 * np.square(filled_m).mean()))

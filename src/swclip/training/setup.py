@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
 
+from swclip.data.grouping import text_or_none
 from swclip.data.manifest import Manifest
 from swclip.data.samplers import BatchSampler, NeighbourBatchSampler, RandomBatchSampler
 from swclip.data.splits import Splits
@@ -252,6 +253,7 @@ def set_up_training(
         positions_deg=positions,
         heading_deg=frame["heading_deg"].to_numpy(dtype=np.float64),
         accuracy_m=accuracy_m.numpy(),
+        cities=text_or_none(frame["city"]) if "city" in frame else None,
         features_of=features_of,
         fingerprint=lambda: model.feature_fingerprint,
         steps=config.steps,
