@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from swclip import progress
 from swclip.progress import count_progress, run_bars, step_progress
 
 
@@ -40,7 +41,10 @@ def test_steps_have_a_bar_each(capsys: pytest.CaptureFixture[str]) -> None:
     assert "7/7" in shown
 
 
-def test_of_many_runs_those_that_are_done_leave_the_display(capsys: pytest.CaptureFixture[str]) -> None:
+def test_of_many_runs_those_that_are_done_leave_the_display(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress.console, "_force_terminal", True)
     with step_progress(True, run_bars) as report:
         assert report is not None
         report("clip, seed 0: training", 5, 5)
@@ -48,3 +52,24 @@ def test_of_many_runs_those_that_are_done_leave_the_display(capsys: pytest.Captu
     shown = capsys.readouterr().err
     assert "runs" in shown
     assert "clip, seed 0" not in shown
+
+
+def test_a_log_file_has_a_line_a_minute_and_one_when_a_run_starts(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    with step_progress(True, run_bars) as report:
+        assert report is not None
+        report("runs", 0, 2)
+        for second in range(0, 150, 5):
+            now = float(second)
+            report("clip, seed 0: training", second, 150)
+        report("runs", 1, 2)
+        report("sw-clip, seed 0: image features", 0, 30)
+    assert capsys.readouterr().err.splitlines() == [
+        "clip, seed 0: training: 0 of 150 (runs: 0 of 2)",
+        "clip, seed 0: training: 60 of 150 (runs: 0 of 2)",
+        "clip, seed 0: training: 120 of 150 (runs: 0 of 2)",
+        "sw-clip, seed 0: image features: 0 of 30 (runs: 1 of 2)",
+    ]

@@ -6,6 +6,7 @@ line passes just that.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -27,6 +28,28 @@ Steps = Callable[[str, int, int], None]
 """Called with the name of the step, how much of it is done, and its total."""
 
 console = Console(stderr=True, highlight=False)
+
+
+_LINE_EVERY_S = 60.0
+
+
+def _run_lines() -> Steps:
+    """Lines of the progress of many runs, for a log file."""
+    printed: dict[str, float] = {}
+    whole = ""
+
+    def report(step: str, done: int, total: int) -> None:
+        nonlocal whole
+        title = step.rpartition(": ")[0]
+        if not title:
+            whole = f" ({step}: {done} of {total})"
+            return
+        now = time.monotonic()
+        if title not in printed or now - printed[title] >= _LINE_EVERY_S:
+            printed[title] = now
+            console.print(f"{step}: {done} of {total}{whole}", markup=False, soft_wrap=True)
+
+    return report
 
 
 def count_progress(progress: bool | Count | None, title: str) -> AbstractContextManager[Count | None]:
@@ -93,8 +116,12 @@ def progress_bars() -> Iterator[Steps]:
 def run_bars() -> Iterator[Steps]:
     """One display for many runs: a bar for all, and one for each active run; call it with (step, done, total).
 
-    The step is "runs" for all, else "TITLE: STEP"; the bar of a run is removed when its step is done.
+    The step is "runs" or "trained runs" for all, else "TITLE: STEP"; the bar of a run is removed when its step is done.
+    Where standard error is not a terminal (a log file), there is a line when a run starts, and one per minute of each.
     """
+    if not (console.is_terminal or console.is_jupyter):
+        yield _run_lines()
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bars:
         tasks: dict[str, TaskID] = {}

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,12 +64,16 @@ def test_failed_run_does_not_stop_the_others(make_run: Make, count: int, caplog:
     refused = make_run("refused", region="borough", batch={"balance_regions": True})
     large = make_run("large", batch={"size": 500})
     reported: list[tuple[str, int, int]] = []
-    with caplog.at_level(logging.WARNING):
+    # In processes, their warnings are logged.
+    with caplog.at_level(logging.WARNING), warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
         results = run_all([refused, nearest, large], count, lambda *what: reported.append(what))
     assert [type(result) for result in results] == [Failure, Evaluation, Evaluation]
     message = "the manifest has no column 'borough' with districts; set `region` to one of its columns."
     assert results[0] == Failure("refused", message, ConfigError)
-    assert "batch size 500 exceeds the number of photographs; 40 is used" in caplog.text, "warnings are passed on"
+    assert "large: batch size 500 exceeds the number of photographs; 40 is used" in caplog.text, "warnings name the run"
+    of_towers = [str(one.message) for one in warned] if count == 1 else [record.message for record in caplog.records]
+    assert any(text.startswith("large: freeze_image keeps builtin") for text in of_towers)
     assert reported[-1] == ("runs", 3, 3)
     assert ("large: training", 4, 4) in reported
     if count > 1:
@@ -77,7 +82,7 @@ def test_failed_run_does_not_stop_the_others(make_run: Make, count: int, caplog:
         assert folder is not None
         command = read_run(folder).command
         assert command is not None
-        assert f"--recipe={folder.parent / 'large.toml'} --seed=0 --out={folder}" in command
+        assert "--recipe=runs/large.toml --seed=0 --out=runs/large" in command
 
 
 CRASHES = {

@@ -15,7 +15,6 @@ from swclip.comparison.benchmark_runs import (
     Progress,
     Run,
     check_one_folder_each,
-    compute_features,
     nearest_neighbour,
     same_configuration,
     system_config,
@@ -92,8 +91,8 @@ def run_benchmarks(
 ) -> Benchmark:
     """Train and evaluate several systems; finished runs are not trained again.
 
-    Features of frozen towers are computed before the first run. The runs of all splits are then trained `jobs` at a
-    time and evaluated; a failed run is reported and does not stop the others.
+    The runs of all splits are trained `jobs` at a time and evaluated; a failed run is reported and does not stop the
+    others. Features of a frozen tower are computed when the first run that needs them starts.
 
     Args:
         manifest: The photographs.
@@ -152,7 +151,6 @@ def run_benchmarks(
                 title, run_folder = f"{lead}{system}, seed {seed}", folder / "runs" / f"{system}-{seed}"
                 runs.append(Run(title, name, system, seed, by_seed[seed], run_folder, manifest, split, cache, command))
     check_one_folder_each(runs)
-    compute_features(runs, progress or _silent)
     chosen, choice = _estimator(estimator, runs, jobs, progress)
     results = run_all([replace(run, estimator=chosen) for run in runs], jobs, progress)
 
@@ -251,7 +249,3 @@ def _left_out(splits: Sequence[Splits]) -> list[str] | None:
     if len(set[str]().union(*queries)) < sum(map(len, queries)):
         return None
     return [str(split.meta.get("parameters", {}).get("city")) for split in splits]
-
-
-def _silent(_task: str, _done: int, _total: int) -> None:
-    return None

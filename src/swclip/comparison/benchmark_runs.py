@@ -154,33 +154,47 @@ def check_one_folder_each(runs: Iterable[Run]) -> None:
         seen[folder] = run.title
 
 
-def compute_features(runs: Sequence[Run], progress: Progress) -> None:
-    """Compute the image features of frozen towers once, before parallel runs need them.
+class SharedFeatures:
+    """The image features of frozen towers, computed once for the runs that share them, when the first of them starts.
 
     Args:
         runs: All runs. Runs with a trainable tower need no features; `nearest-neighbour` does.
-        progress: Called with (task, done, total).
     """
-    paths: dict[str, dict[Path, None]] = {}
-    models: dict[str, Run] = {}
-    for run in runs:
-        image = run.config.model.image
-        builtin = image.tower.startswith("builtin:")
-        if not run.config.freeze_image and (run.folder is not None or builtin):
-            continue
-        # A built-in tower is initialised from the seed, after the location side; others are loaded from a file.
-        key = repr((run.config.model, run.config.seed) if builtin else image)
-        models.setdefault(key, run)
-        used = [indices(run.splits, run.manifest, name) for name in ("train", "val", "query")]
-        paths.setdefault(key, {}).update(
-            (run.manifest.image_paths[row], None) for row in np.sort(np.concatenate(used)).tolist()
-        )
-    for key, run in models.items():
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._paths: dict[str, dict[Path, None]] = {}
+        for run in runs:
+            if (key := _features_key(run)) is None:
+                continue
+            used = [indices(run.splits, run.manifest, name) for name in ("train", "val", "query")]
+            self._paths.setdefault(key, {}).update(
+                (run.manifest.image_paths[row], None) for row in np.sort(np.concatenate(used)).tolist()
+            )
+
+    def compute_for(self, run: Run, progress: Progress) -> None:
+        """Compute the features that a run needs, where no run before it did.
+
+        Args:
+            run: The run that is about to start.
+            progress: Called with (task, done, total).
+        """
+        key = _features_key(run)
+        paths = None if key is None else self._paths.pop(key, None)
+        if paths is None:
+            return
         positions = run.manifest.positions_deg[indices(run.splits, run.manifest, "train")]
         model = LocatorModel.create(run.config.model, positions, run.config.seed)
-        run.cache.features(
-            model, list(paths[key]), progress=lambda done, total: progress("image features", done, total)
-        )
+        run.cache.features(model, list(paths), progress=lambda done, total: progress("image features", done, total))
+
+
+def _features_key(run: Run) -> str | None:
+    """What determines the features of a run's tower; None where it needs none before it starts."""
+    image = run.config.model.image
+    builtin = image.tower.startswith("builtin:")
+    if not run.config.freeze_image and (run.folder is not None or builtin):
+        return None
+    # A built-in tower is initialised from the seed, after the location side; others are loaded from a file.
+    return repr((run.config.model, run.config.seed) if builtin else image)
 
 
 def nearest_neighbour(

@@ -17,18 +17,21 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any, TypeVar
 
 import torch
 
-from swclip.comparison.benchmark_runs import Progress, Run
-from swclip.errors import ConfigError, SwclipError
+from swclip.comparison.benchmark_runs import Progress, Run, SharedFeatures
+from swclip.errors import ConfigError, SwclipError, SwclipWarning
 from swclip.evaluation.result import Evaluation
 from swclip.training.config import write_config
 
 _LOG = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
 
 _POLL_S = 0.2
 _STOP_S = 15.0
@@ -70,11 +73,12 @@ def run_all(runs: Sequence[Run], jobs: int = 1, progress: Progress | None = None
     report = progress or _silent
     trained = [number for number, run in enumerate(runs) if run.folder is not None]
     jobs = min(jobs, len(trained))
-    failures = _train_in_processes(runs, trained, jobs, report) if jobs > 1 else {}
+    features = SharedFeatures(runs)
+    failures = _train_in_processes(runs, trained, jobs, features, report) if jobs > 1 else {}
     results: list[Evaluation | Failure] = []
     for number, run in enumerate(runs):
         report("runs", number, len(runs))
-        results.append(failures[number] if number in failures else _run_here(run, report))
+        results.append(failures[number] if number in failures else _run_here(run, features, report))
     report("runs", len(runs), len(runs))
     return results
 
@@ -94,9 +98,22 @@ def threads_each(jobs: int) -> int:
     return max(1, torch.get_num_threads() // jobs)
 
 
-def _run_here(run: Run, report: Progress) -> Evaluation | Failure:
+def _run_here(run: Run, features: SharedFeatures, report: Progress) -> Evaluation | Failure:
+    def told(task: str, done: int, total: int) -> None:
+        report(f"{run.title}: {task}", done, total)
+
+    def whole() -> Evaluation:
+        features.compute_for(run, told)
+        return run(told)
+
+    return _guarded(run, whole)
+
+
+def _guarded(run: Run, work: Callable[[], _Result]) -> _Result | Failure:
+    """The result of a part of a run, or its failure; the warnings of the part begin with the title of the run."""
     try:
-        return run(lambda task, done, total: report(f"{run.title}: {task}", done, total))
+        with _named_warnings(run.title):
+            return work()
     except SwclipError as error:
         return Failure(run.title, str(error), _class_of(error.exit_code))
     except Exception as error:
@@ -105,7 +122,38 @@ def _run_here(run: Run, report: Progress) -> Evaluation | Failure:
         return Failure(run.title, f"{type(error).__name__}: {error}")
 
 
-def _train_in_processes(runs: Sequence[Run], trained: Iterable[int], jobs: int, report: Progress) -> dict[int, Failure]:
+@contextmanager
+def _named_warnings(title: str) -> Iterator[None]:
+    """Log records and warnings of swclip begin with a title."""
+    make_record = logging.getLogRecordFactory()
+    show = warnings.showwarning
+
+    def named_record(*arguments: Any, **values: Any) -> logging.LogRecord:
+        record = make_record(*arguments, **values)
+        if record.name.startswith("swclip.") and record.levelno >= logging.WARNING:
+            record.msg, record.args = f"{title}: {record.getMessage()}", None
+        return record
+
+    def named_warning(message: Warning | str, category: type[Warning], *where: Any, **values: Any) -> None:
+        show(
+            category(f"{title}: {message}") if issubclass(category, SwclipWarning) else message,
+            category,
+            *where,
+            **values,
+        )
+
+    with warnings.catch_warnings():
+        warnings.showwarning = named_warning
+        logging.setLogRecordFactory(named_record)
+        try:
+            yield
+        finally:
+            logging.setLogRecordFactory(make_record)
+
+
+def _train_in_processes(
+    runs: Sequence[Run], trained: Iterable[int], jobs: int, features: SharedFeatures, report: Progress
+) -> dict[int, Failure]:
     """Train the runs with these numbers, `jobs` at a time; returns the failures by number."""
     waiting, threads = list(trained), threads_each(jobs)
     total = len(waiting)
@@ -116,7 +164,11 @@ def _train_in_processes(runs: Sequence[Run], trained: Iterable[int], jobs: int, 
             report("trained runs", total - len(waiting) - len(running), total)
             while waiting and len(running) < jobs:
                 number = waiting.pop(0)
-                running[number] = _Training.start(runs[number], threads)
+                failure = _compute_features(runs[number], features, report)
+                if failure is None:
+                    running[number] = _Training.start(runs[number], threads)
+                else:
+                    failures[number] = failure
             time.sleep(_POLL_S)
             for number, training in list(running.items()):
                 ended = training.process.poll() is not None
@@ -129,6 +181,13 @@ def _train_in_processes(runs: Sequence[Run], trained: Iterable[int], jobs: int, 
     finally:
         _stop(list(running.values()))
     return failures
+
+
+def _compute_features(run: Run, features: SharedFeatures, report: Progress) -> Failure | None:
+    def compute() -> None:
+        features.compute_for(run, lambda task, done, total: report(f"{run.title}: {task}", done, total))
+
+    return _guarded(run, compute)
 
 
 @dataclass(frozen=True)
@@ -167,8 +226,9 @@ class _Training:
             stream.seek(0)
             text = stream.read().strip()
         for line in text.splitlines():
-            if line.startswith("WARNING: "):
-                _LOG.warning("%s: %s", title, line.removeprefix("WARNING: "))
+            kind, colon, message = line.partition(": ")
+            if colon and kind.upper() == "WARNING":  # of logging, and of Python
+                _LOG.warning("%s: %s", title, message)
         if code == 0:
             return None
         if message := re.search(r"^error: (.*)", text, re.MULTILINE | re.DOTALL):
