@@ -226,9 +226,9 @@ class _Training:
             stream.seek(0)
             text = stream.read().strip()
         for line in text.splitlines():
-            kind, colon, message = line.partition(": ")
+            kind, colon, warning = line.partition(": ")
             if colon and kind.upper() == "WARNING":  # of logging, and of Python
-                _LOG.warning("%s: %s", title, message)
+                _LOG.warning("%s: %s", title, warning)
         if code == 0:
             return None
         if message := re.search(r"^error: (.*)", text, re.MULTILINE | re.DOTALL):
