@@ -271,8 +271,8 @@ def guarded_cell(value: Any) -> Any:
     apostrophes already; numbers stay numbers. `unguarded_cell` is the inverse.
 
     Example:
-        >>> guarded_cell('=HYPERLINK("x")'), guarded_cell("-0.1"), guarded_cell(-0.1), guarded_cell("a=b.jpg")
-        ('\'=HYPERLINK("x")', '-0.1', -0.1, 'a=b.jpg')
+        >>> guarded_cell("=1+1"), guarded_cell("-0.1"), guarded_cell(-0.1), guarded_cell("a=b.jpg")
+        ("'=1+1", '-0.1', -0.1, 'a=b.jpg')
     """
     if not isinstance(value, str) or not _FORMULA.match(value):
         return value
