@@ -20,14 +20,11 @@ from PIL import Image
 
 from swclip.cli.app import run
 from swclip.data.manifest import read_manifest, write_manifest
-from swclip.errors import ArtefactError, ConfigError, InputError, SwclipError
-from swclip.external.embeddings import read_vectors
-from swclip.external.predicted_coordinates import read_predicted_coordinates
+from swclip.errors import ArtefactError, InputError
 from swclip.ingest.columns import ColumnNames
 from swclip.ingest.prepare import PrepareResult, prepare
 from swclip.ingest.source_table import SourceTable
 from swclip.ingest.sources import read_source
-from swclip.ingest.vpr_names import PlaceNameError, parse_name
 
 LEEDS = (53.8008, -1.5491)
 SYDNEY = (-33.858333, 151.2094)
@@ -106,7 +103,32 @@ LETTERS = [
     case("letters that are named", {"lat": ["53.8008"], "lon": ["1.5491"], "half": ["W"]}, LEEDS, lon_ref="half"),
 ]
 
+# Letters in columns of other names: used where the name holds that of the numbers, else noted or refused.
+OTHER_LETTERS = [
+    one("a name of its own", LEEDS, lat="53.8008", lat_cardinal="N", lon="1.5491", lon_cardinal="W"),
+    one("German", (-33.8, -1.5491), Breite="33,8", Breite_NS="S", Länge="1,5491", Länge_OW="W"),
+    one("German, O for east", "coordinate-letter", Breite="33,8", Breite_NS="S", Länge="1,5491", Länge_OW="O"),
+    one("hemi", LEEDS, lat="53.8008", hemi_1="N", lon="1.5491", hemi_2="W"),
+    case(
+        "the user's word", {"lat": ["33.8"], "lon": ["1.5"], "a": ["S"], "b": ["W"]}, (33.8, 1.5), lat="lat", lon="lon"
+    ),
+    case("signs are there", {"lat": ["-33.8"], "lon": ["-1.5"], "a": ["S"], "b": ["W"]}, (-33.8, -1.5)),
+    case("a side of the street", {"lat": ["53.8008"], "lon": ["1.5"], "side": ["S"]}, (53.8008, 1.5)),
+]
+
+DATUMS = [
+    one("ExifTool CSV", (35.664740, 139.738169), GPSLatitude="35.6615", GPSLongitude="139.7414", GPSMapDatum="TOKYO"),
+    one("a code", (35.664740, 139.738169), lat="35.6615", lon="139.7414", crs="EPSG:4301"),
+    one("a number", (35.664740, 139.738169), coordinates="35.6615, 139.7414", srid="4301"),
+    one("WGS-84", LEEDS, lat="53.8008", lon="-1.5491", GPSMapDatum="WGS-84"),
+    one("GCJ-02", (30.5, 114.3), lat="30.5", lon="114.3", datum="GCJ-02"),
+    one("the date in German", LEEDS, Breite="53,8008", Länge="-1,5491", Datum="05.11.2019"),
+]
+
 TEXTS = [
+    one("NMEA without a space", "coordinate-nan", lat="0048.0480", lon="00032.9460"),
+    one("NMEA with letters", "coordinate-nan", lat="0048.0480N", lon="00032.9460W"),
+    one("zeros before the number", (5.8, -1.5491), lat="05.8", lon="-001.5491"),
     one("letters in the cell", LEEDS, lat="53.8008N", lon="1.5491W"),
     one("ExifTool", LEEDS, lat="53 deg 48' 2.88\" N", lon="1 deg 32' 56.76\" W"),
     one("signs of minutes", LEEDS, lat="53°48'2.88\"N", lon="1°32'56.76\"W"),
@@ -141,6 +163,8 @@ ONE_COLUMN = [
     one("hexadecimal WKB", LEEDS, wkb=POINT.wkb_hex),
     one("GeoArrow", LEEDS, geometry={"x": LEEDS[1], "y": LEEDS[0]}),
     one("GeoJSON in a cell", LEEDS, geojson='{"type": "Point", "coordinates": [-1.5491, 53.8008]}'),
+    one("WKT under any name", LEEDS, where="POINT (-1.5491 53.8008)"),
+    one("an object under any name", LEEDS, spot={"latitude": 53.8008, "longitude": -1.5491}),
     one("MultiPoint of one: WKT", LEEDS, geometry="MULTIPOINT ((-1.5491 53.8008))"),
     one("uMap PR 2788: names of order", LEEDS, latlng="53.8008, -1.5491"),
     one("names of order", LEEDS, lon_lat="-1.5491,53.8008"),
@@ -185,6 +209,9 @@ LANGUAGES = [
     one("Japanese", LEEDS, 緯度="53.8008", 経度="-1.5491"),
     one("Korean", LEEDS, 위도="53.8008", 경도="-1.5491"),
     one("Turkish", LEEDS, enlem="53.8008", boylam="-1.5491"),
+    one("Vietnamese", WUHAN, **{"Vĩ độ": "30.5066", "Kinh độ": "114.3339"}),
+    one("Arabic", WUHAN, **{"خط العرض": "30.5066", "خط الطول": "114.3339"}),
+    one("Hindi", WUHAN, अक्षांश="30.5066", देशांतर="114.3339"),
     one("French pair", LEEDS, coordonnées="53.8008N 1.5491W"),
 ]
 
@@ -212,7 +239,7 @@ def read(folder: Path, case: Case) -> SourceTable:
     return read_source(path, ColumnNames(**case.named))
 
 
-@pytest.mark.parametrize("case", [*LETTERS, *TEXTS, *ONE_COLUMN, *LANGUAGES])
+@pytest.mark.parametrize("case", [*LETTERS, *OTHER_LETTERS, *DATUMS, *TEXTS, *ONE_COLUMN, *LANGUAGES])
 def test_positions_are_right_or_refused(tmp_path: Path, case: Case) -> None:
     positions = read(tmp_path, case).positions
     assert positions is not None
@@ -248,7 +275,20 @@ def test_x_and_y_are_degrees_if_named(tmp_path: Path) -> None:
         ({"coordinates": ["53.8008, -1.5491"]}, r'not evident; .*--lat-column "coordinates\[0\]" --lon-column'),
         ({"lat (rad)": ["0.939"], "lon (rad)": ["-0.027"]}, r"'lat \(rad\)' is not used as the latitude.*degrees are"),
         ({"geometry": [b"\x00\x01\x02 a notation of one program"]}, "'geometry' has no point that can be read"),
+        ({"geom": ["SRID=27700;POINT(-1.5491 53.8008)"]}, "look like degrees, and it is in OSGB36"),
         ({"where": ["Leeds"]}, "'where' has no position that can be read"),
+        (
+            {"lat": ["33.8"], "lon": ["1.5"], "a": ["S"], "b": ["W"]},
+            "'a' and 'b' may have the letters of 'lat' and 'lon'",
+        ),
+        (
+            {"lat_deg": ["53"], "lat_min": ["48.048"], "lon_deg": ["-1"], "lon_min": ["32"]},
+            "'lat_min' may be their min",
+        ),
+        (
+            {"latitude": [53], "latitude_minutes": [48.0], "longitude": [-1], "longitude_minutes": [32.9]},
+            "whole degrees",
+        ),
         ({"lat": ["53.8008"]}, "'lat' for lat but none for lon"),
         ({"lat": ["53.8"], "Latitude": ["53.8"], "lon": ["-1.5"]}, "could each be the latitude"),
     ],
@@ -257,6 +297,28 @@ def test_doubtful_columns_are_refused(tmp_path: Path, table: dict[str, list[Any]
     named = {"position": "where"} if "where" in table else {}
     with pytest.raises(InputError, match=message):
         read(tmp_path, Case("doubt", table, [], named))
+
+
+@pytest.mark.parametrize(
+    ("table", "note"),
+    [
+        ({"lat": ["53.8"], "lon": ["1.5"], "side": ["S"]}, "letters-not-read"),
+        ({"lat": ["35.6615"], "lon": ["139.7414"], "GPSMapDatum": ["TOKYO"]}, "datum-converted"),
+        ({"lat": ["35.6615"], "lon": ["139.7414"], "GPSMapDatum": ["GCJ-02"]}, "datum-unknown"),
+    ],
+)
+def test_what_may_be_meant_otherwise_is_noted(tmp_path: Path, table: dict[str, list[Any]], note: str) -> None:
+    assert [code for code, _, _ in read(tmp_path, Case("note", table, [])).notes] == [note]
+
+
+def test_geoparquet_of_degrees_with_a_projection(tmp_path: Path) -> None:
+    import geopandas
+
+    frame = geopandas.GeoDataFrame({"image": ["a.jpg"]}, geometry=[POINT], crs=27700)
+    frame.to_parquet(tmp_path / "t.parquet")
+    positions = read_source(tmp_path / "t.parquet").positions
+    assert positions is not None
+    assert "look like degrees" in positions.problems[0].detail
 
 
 def test_two_positions_of_a_row_that_disagree_are_noted(tmp_path: Path) -> None:
@@ -369,103 +431,3 @@ def test_an_accuracy_is_positive_and_finite(tmp_path: Path, accuracy_m: float) -
     pq.write_table(damaged, file)
     with pytest.raises(ArtefactError, match="row 1: accuracy_m"):
         read_manifest(file)
-
-
-# Predictions of other tools and their truth.
-PREDICTIONS: list[Any] = [
-    pytest.param(
-        {"lat": 53.8008, "lat_ref": "N", "lon": 1.5491, "lon_ref": "W", "pred_lat": 53.8, "pred_lon": -1.55},
-        id="letters of the truth (GPSBabel PR 288)",
-    ),
-    pytest.param(
-        {"lat": 53.8008, "lon": -1.5491, "pred_lat": 53.8, "pred_lat_ref": "N", "pred_lon": 1.55, "pred_lon_ref": "W"},
-        id="letters of the prediction",
-    ),
-    pytest.param({"lat": "53.8008N", "lon": "1.5491W", "pred_lat": "53 48 N", "pred_lon": "1 33 W"}, id="text"),
-    pytest.param({"Breitengrad": "53,8008", "Längengrad": "-1,5491", "pred_lat": 53.8, "pred_lon": -1.55}, id="German"),
-    pytest.param({"lat": 53.8008, "lon": -1.5491, "geometry": "POINT (-1.55 53.8)"}, id="WKT is the prediction"),
-    pytest.param({"geometry": POINT.wkb, "pred_lat": 53.8, "pred_lon": -1.55}, id="WKB is the truth"),
-    pytest.param({"latlon": "53.8008, -1.5491", "pred_latlon": "53.8 -1.55"}, id="pairs"),
-]
-
-
-@pytest.mark.parametrize("row", PREDICTIONS)
-def test_predictions_and_their_truth(row: dict[str, Any]) -> None:
-    predicted = read_predicted_coordinates(pd.DataFrame([{"image_id": "a", **row}]))
-    np.testing.assert_allclose(predicted.queries[["lat_deg", "lon_deg"]].to_numpy()[0], LEEDS, atol=1e-9)
-    np.testing.assert_allclose(predicted.answers_deg[0, 0], (53.8, -1.55), atol=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        (
-            {"lat": 53.8, "lon": -1.5, "pred_lat": 53.8, "pred_lon": -1.5, "pred_lon_ref": "E"},
-            "'pred_lon'.*contradicts",
-        ),
-        ({"lat": 53.8, "lon": -1.5, "x": 3.0, "y": 4.0}, "'predicted_lat'.*x and y may be pixels"),
-        ({"lat": 0.0, "lon": 0.0, "pred_lat": 53.8, "pred_lon": -1.5}, "the true position .*Atlantic"),
-        ({"latlon": "53.8, -1.5", "pred_lat": 53.8, "pred_lon": 190}, "'pred_lon': .*longitude 190"),
-        ({"coordinates": "53.8, -1.5", "pred_lat": 53.8, "pred_lon": 1}, r'--column lat="coordinates\[0\]"'),
-    ],
-)
-def test_doubtful_predictions_are_refused(row: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        read_predicted_coordinates(pd.DataFrame([{"image_id": "a", **row}]))
-
-
-# File names and columns in a projection.
-@pytest.mark.parametrize(
-    ("name", "crs", "message"),
-    [
-        ("@118.51@24.03@.jpg", "EPSG:32651", "look like degrees"),  # AerialVL 4
-        ("@118.51@24.03@.jpg", "EPSG:3857", "look like degrees"),
-        ("@1.5@53.8@.jpg", "EPSG:27700", "look like degrees"),
-        ("@118.51@24.03@50@R@@@@@@@@@@@.jpg", None, "look like degrees"),
-        ("@2000000@300000@.jpg", "EPSG:27700", "outside the area of use"),
-        ("@34000.0@3377950.2@50@R@@@@@@@@@@@.jpg", None, "outside the area of use"),
-    ],
-)
-def test_eastings_outside_the_projection_are_refused(name: str, crs: str | None, message: str) -> None:
-    with pytest.raises(PlaceNameError, match=message):
-        parse_name(name, crs)
-    if crs is None:
-        return
-    east, north = (float(part) for part in name.split("@")[1:3])
-    arrays = {"ids": np.array(["a"]), "easting": np.array([east]), "northing": np.array([north])}
-    with pytest.raises(InputError, match=message):
-        read_vectors({**arrays, "role": np.array(["query"]), "embeddings": np.ones((1, 2), np.float32)}, crs=crs)
-
-
-def test_a_projection_made_for_a_site_may_have_small_coordinates() -> None:
-    site = "+proj=tmerc +lat_0=53.8008 +lon_0=-1.5491 +units=m"
-    place = parse_name("@10.0@0.0@.jpg", site)
-    assert place.lat_deg == pytest.approx(LEEDS[0], abs=1e-6)
-    assert place.lon_deg == pytest.approx(LEEDS[1] + 10.0 / 65_800.0, abs=1e-6)
-
-
-def test_vectors_with_pairs(tmp_path: Path) -> None:
-    arrays = {
-        "ids": np.array(["a", "b"]),
-        "embeddings": np.eye(2, 4, dtype=np.float32),
-        "role": np.array(["query"] * 2),
-    }
-    known = read_vectors({**arrays, "gps": np.array([[114.3, 30.5], [114.4, 30.6]])})
-    assert known.positions_deg is not None
-    np.testing.assert_array_equal(known.positions_deg, [[30.5, 114.3], [30.6, 114.4]])
-    with pytest.raises(SwclipError, match=r"'gps' has pairs .* not evident"):
-        read_vectors({**arrays, "gps": np.array([[53.8, -1.5], [53.9, -1.5]])})
-
-
-def test_a_rough_position_follows_the_same_rule() -> None:
-    from swclip.cli.options import prior_of
-    from swclip.retrieval.prior import Prior
-
-    prior = prior_of(None, None, "53.8008N 1.5491W", 500.0)
-    assert prior is not None
-    assert prior.near_deg == LEEDS
-    for near in ((0.0, 0.0), (114.3, 30.5), (float("nan"), 0.0)):
-        with pytest.raises(ConfigError, match="rough position"):
-            Prior(near_deg=near, radius_m=500.0)
-    with pytest.raises(InputError, match="contradicts"):
-        prior_of(None, None, "53.8N, -1.5E", 500.0)

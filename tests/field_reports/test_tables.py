@@ -23,7 +23,7 @@ from swclip.errors import InputError
 from swclip.ingest.columns import ColumnNames
 from swclip.ingest.named_photographs import named_photographs
 from swclip.ingest.prepare import PrepareResult, prepare
-from swclip.ingest.sources import read_table
+from swclip.ingest.sources import read_source, read_table
 
 BIG = 12345678901234567
 HEAD = "image,lat,lon\n"
@@ -342,3 +342,29 @@ def test_headings_from_magnetic_north_are_not_used(letter: str, heading: float, 
     result = prepared(tmp_path, table, "a.jpg")
     np.testing.assert_array_equal(result.manifest.frame["heading_deg"], [heading])
     assert ("heading-not-used" in notes(result)) == np.isnan(heading)
+
+
+IMAGE_COLUMNS = (
+    "Datei Dateiname Bilddatei Foto Bild fichier archivo arquivo Imagen immagine bestandsnaam zdjęcie файл фото "
+    "图片 文件名 画像 파일명 ảnh file_name FName"
+)
+
+
+@pytest.mark.parametrize("name", [*IMAGE_COLUMNS.split(), "Nom du fichier", "Nombre de archivo", "Dosya Ad\u0131"])
+def test_image_columns_of_the_usual_languages(tmp_path: Path, name: str) -> None:
+    (tmp_path / "t.csv").write_text(f"{name};Breite;Laenge\na.jpg;53,8008;-1,5491\n", encoding="utf-8")
+    table = read_source(tmp_path / "t.csv")
+    assert table.values("image") == ["a.jpg"]
+    assert table.positions is not None
+    assert (table.positions.lat_deg[0], table.positions.lon_deg[0]) == (53.8008, -1.5491)
+
+
+def test_a_file_name_comes_before_a_picture(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("Bild;Datei;Breite;Laenge\n1;a.jpg;53,8008;-1,5491\n")
+    assert read_source(tmp_path / "t.csv").values("image") == ["a.jpg"]
+
+
+def test_place_ids_of_two_places_are_ids(tmp_path: Path) -> None:
+    rows = "a.jpg,53.8,-1.5,0,True\nb.jpg,53.9,-1.5,1,False\n"
+    (tmp_path / "t.csv").write_text(f"image,lat,lon,place_id,pano\n{rows}")
+    assert read_source(tmp_path / "t.csv").values("place") == ["0", "1"]

@@ -115,6 +115,7 @@ def read_predicted_coordinates(
     require_columns(table, ["image_id"], "")
     table = table.with_positions(*([PREDICTED, TRUE] if query_set is None else [PREDICTED]))
     require_positions(table, PREDICTED, "")
+    notes += table.position_notes()
     if query_set is None:
         require_positions(table, TRUE, ", or give the manifest with the true positions")
     elif {"lat", "lon", "position"} & set(table.columns):
@@ -135,7 +136,7 @@ def read_predicted_coordinates(
         truth = query_set.truth
         if left_out:
             notes.append(f"{left_out} rows of the table are of photographs that are not queries; they were left out.")
-    _check_not_swapped(table, queries, answers, order, starts, [row_of.get(name) for name in names])
+    _check_against_truth(table, queries, answers, order, starts, [row_of.get(name) for name in names])
     sizes = np.diff([*starts, len(order)])
     answers_deg = np.full((len(queries), int(sizes.max()), 2), np.nan)
     reasons: list[str | None] = [NO_ROW] * len(queries)
@@ -238,7 +239,7 @@ def _answers(answers_deg: Float64[np.ndarray, "k 2"]) -> tuple[Float64[np.ndarra
     return answers_deg[present], None
 
 
-def _check_not_swapped(
+def _check_against_truth(
     table: ExternalTable,
     queries: pd.DataFrame,
     answers_deg: Float64[np.ndarray, "n 2"],
@@ -246,7 +247,7 @@ def _check_not_swapped(
     starts: list[int],
     row_of: list[int | None],
 ) -> None:
-    """Raise InputError where most predictions are near the truth only with latitude and longitude swapped."""
+    """Raise InputError where most predictions are near the truth only if coordinates are swapped, or a sign changed."""
     pairs = [(int(order[start]), at) for start, at in zip(starts, row_of, strict=True) if at is not None]
     if not pairs:
         return
@@ -254,17 +255,29 @@ def _check_not_swapped(
     predicted, truth = answers_deg[lines], queries[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)[rows]
     present = ~np.isnan(predicted[:, 0])
     (lat, lon), (true_lat, true_lon) = predicted[present].T, truth[present].T
-    far = haversine_m(lat, lon, true_lat, true_lon) > 1_000_000.0
+    away_m = haversine_m(lat, lon, true_lat, true_lon)
+    stated = table.positions_of[PREDICTED]
+    lat_column, lon_column = stated.column("lat"), stated.column("lon")
+    if lat_column == lon_column:
+        lat_column, lon_column = f"{lat_column}[0]", f"{lat_column}[1]"
+    rows_with = f"of {int(present.sum())} rows the prediction is near the truth only"
     near = (np.abs(lon) <= 90.0) & (haversine_m(lon, lat, true_lat, true_lon) < 100_000.0)
-    count = int((far & near).sum())
+    count = int(((away_m > 1_000_000.0) & near).sum())
     if count and 2 * count > int(present.sum()):
-        stated = table.positions_of[PREDICTED]
-        lat_column, lon_column = stated.column("lat"), stated.column("lon")
-        if lat_column == lon_column:
-            lat_column, lon_column = f"{lat_column}[0]", f"{lat_column}[1]"
         raise InputError(
             f"{table.raw.name}: the columns {lat_column!r} (latitude) and {lon_column!r} (longitude) look swapped: in "
-            f"{count} of {int(present.sum())} rows the prediction is near the truth only if they are swapped. "
-            "If so, add: "
+            f"{count} {rows_with} if they are swapped. If so, add: "
             f'{column_flag("predicted_lat")}"{lon_column}" {column_flag("predicted_lon")}"{lat_column}"'
         )
+    for name, column, ref, mirrored in (
+        ("latitude", lat_column, "predicted_lat_ref", (-lat, lon)),
+        ("longitude", lon_column, "predicted_lon_ref", (lat, -lon)),
+    ):
+        mirrored_m = haversine_m(*mirrored, true_lat, true_lon)
+        count = int(((away_m > 10_000.0) & (mirrored_m < 0.05 * away_m)).sum())
+        if count and 2 * count > int(present.sum()):
+            raise InputError(
+                f"{table.raw.name}: the signs of the {name} differ between the truth and the column {column!r}: in "
+                f"{count} {rows_with} with the other sign. Correct the signs; or name the columns with the letters N, "
+                f"S, E and W, such as {column_flag(ref)}NAME, or of the truth {column_flag(ref[10:])}NAME."
+            )

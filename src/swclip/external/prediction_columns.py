@@ -147,6 +147,11 @@ class ExternalTable:
                         raise InputError(f"{self.raw.name}: in {count} rows {detail} Correct or remove one of them.")
         return replace(self, positions_of=positions_of)
 
+    def position_notes(self) -> list[str]:
+        """Remarks on positions that were converted, or may be meant otherwise, in sentences."""
+        notes = [note for positions in self.positions_of.values() for note in positions.notes]
+        return [f"{count} rows: {detail}" for code, count, detail in notes if code != "position-filled"]
+
     def where_position(self, at: int, kind: PositionRoles, axis: Axis = "lat") -> str:
         """A row and the column of its position, for messages."""
         return f"{self.raw.name}, row {self.raw.rows[at]}, column {self.positions_of[kind].column(axis)!r}"

@@ -56,6 +56,30 @@ def projected_to_deg(easting_m: ArrayLike, northing_m: ArrayLike, crs: str) -> F
     return positions
 
 
+def problems_of_projected(
+    east: Float64[np.ndarray, " n"],
+    north: Float64[np.ndarray, " n"],
+    positions_deg: Float64[np.ndarray, "n 2"],
+    crs: Any,
+) -> dict[int, str]:
+    """Return {row: why its coordinates cannot be a position in a coordinate system}.
+
+    Args:
+        east: (N,) eastings in the unit of the projection.
+        north: (N,) northings.
+        positions_deg: (N, 2) their latitude and longitude on WGS84.
+        crs: A `pyproj.CRS`; one with latitude and longitude has no problems.
+    """
+    if not crs.is_projected:
+        return {}
+    like_degrees = _like_degrees(east, north, crs)
+    problems = {}
+    for at in np.flatnonzero(like_degrees | ~_in_use(east, positions_deg, crs)).tolist():
+        reason = "look like degrees" if like_degrees[at] else "are outside its area of use"
+        problems[at] = f"its coordinates {east[at]:g}, {north[at]:g} {reason}, and it is in {crs.name}"
+    return problems
+
+
 def projection_problem(easting_m: float, northing_m: float, crs: str) -> str | None:
     """Return why an easting and northing cannot be a position in a projection, or None.
 

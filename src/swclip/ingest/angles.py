@@ -31,7 +31,9 @@ _WORDS = {
 _LETTER_OF = {word: letter for letter, words in _WORDS.items() for word in words.split()}
 _AXIS_OF: dict[str, Axis] = {"N": "lat", "S": "lat", "E": "lon", "W": "lon", "O": "lon"}
 
-_PLAIN = re.compile(r"[+-]?\d{1,18}(?:[.,]\d*)?$", re.ASCII)
+_PLAIN = re.compile(r"[+-]?(?!0\d{3})\d{1,18}(?:[.,]\d*)?$", re.ASCII)
+# ddmm.mmmm of NMEA, padded with zeros: 0048.0480 is 48 minutes.
+_PADDED = re.compile(r"\D*0\d{3,}", re.ASCII)
 _SIGNS = str.maketrans(
     {
         **dict.fromkeys("\u2212\u2013\u2010\u2011\ufe63\uff0d", "-"),
@@ -116,6 +118,8 @@ def parse_angle(value: Any) -> Angle | None:
     if type(value) is str and _PLAIN.match(value):
         return Angle(float(value.replace(",", ".")), plus=value[0] == "+")
     text = str(value).translate(_SIGNS).strip().strip("\"'").strip() if isinstance(value, str) else value
+    if isinstance(text, str) and _PADDED.match(text):
+        raise AngleError(f"{value!r} looks like degrees and minutes without a space (NMEA); write a space between")
     try:
         number = parse_number(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The form in which names of columns are compared, and usual names of columns with positions in several languages."""
+"""The form in which names of columns are compared, and usual names of files and positions in several languages."""
 
 from __future__ import annotations
 
@@ -24,18 +24,46 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(plain_name(name) for name in text.split()))
 
 
+IMAGE_NAMES = (
+    _names(
+        "image imagepath imagefile imagefilename imagename img imgpath imgname imgfile photo photopath photofile "
+        "photograph picture file filename filepath path relativepath relpath frame framepath sourcefile"
+    ),
+    # Rarer names in English; German, French, Spanish, Catalan, Portuguese, Italian, Dutch, Swedish, Danish, Norwegian,
+    # Finnish, Polish, Czech, Slovak, Hungarian, Turkish, Russian, Ukrainian, Greek, Indonesian, Vietnamese, Chinese,
+    # Japanese, Korean: the words for files, then those for pictures, which may also be titles or numbers.
+    _names(
+        "fname photoname photofilename picturename picturefile imagefilepath datei dateiname dateipfad bilddatei "
+        "fotodatei fichier nomfichier nomdufichier nomdefichier cheminfichier chemindufichier fichierimage archivo "
+        "nombrearchivo nombredearchivo nombredelarchivo rutaarchivo fichero nombrefichero nombredelfichero arxiu "
+        "arquivo nomearquivo nomedoarquivo ficheiro nomeficheiro nomedoficheiro nomefile nomedelfile percorsofile "
+        "bestand bestandsnaam bestandspad fil filnamn filsökväg filnavn filsti bildfil billedfil bildefil tiedosto "
+        "tiedostonimi plik nazwapliku soubor názevsouboru súbor názovsúboru fájl fájlnév dosya dosyaad\u0131 dosyaadi "
+        "файл имяфайла імяфайлу αρχείο όνομααρχείου berkas namafile namaberkas tệp têntệp 文件 文件名 檔案 檔名 "
+        "ファイル ファイル名 画像ファイル 파일 파일명"
+    ),
+    _names(
+        "bild bilder bildname bildpfad foto fotos fotoname fotografie photographie imagen rutaimagen nombreimagen "
+        "fotografía imagem nomeimagem fotografia immagine afbeelding bilde billede kuva valokuva zdjęcie obraz "
+        "obrázek fotka kép fénykép resim fotoğraf görüntü фото фотография изображение снимок світлина зображення "
+        "εικόνα φωτογραφία gambar ảnh hìnhảnh 图片 图像 照片 图片名 圖片 相片 画像 画像名 写真 사진 이미지"
+    ),
+    _names("name"),
+)
 LAT_NAMES = (
     _names(
         "lat latitude latdeg latitudedeg latdegrees latitudedegrees gpslat gpslatitude latwgs84 wgs84lat latdd "
         "decimallatitude ylat laty"
     ),
     # German, Spanish, Italian, Dutch, Polish, Russian and Ukrainian, Chinese, Japanese, Korean, Czech, Swedish, Danish
-    # and Norwegian, Finnish, Turkish, Greek, Indonesian. In French and Portuguese as in English.
+    # and Norwegian, Finnish, Turkish, Greek, Indonesian, Hungarian, Slovak, Croatian, Serbian, Bulgarian, Vietnamese,
+    # Arabic, Persian, Hebrew, Hindi, Thai. In French and Portuguese as in English.
     _names(
         "breitengrad breitengrade geobreite geographischebreite gpsbreite breitewgs84 latitud latitudgps "
         "latitudine latitudedecimale breedtegraad szerokoscgeograficzna szerokośćgeograficzna широта "
         "географическаяширота 纬度 緯度 위도 zemepisnasirka zeměpisnášířka breddgrad breddegrad leveysaste "
-        "leveyspiiri enlem γεωγραφικόπλάτος lintang szélességifok latitudinegps"
+        "leveyspiiri enlem γεωγραφικόπλάτος lintang szélességifok latitudinegps zemepisnášírka geografskaširina "
+        "географскаширина vĩđộ خطالعرض دائرةالعرض عرضجغرافیایی קורוחב अक्षांश ละติจูด"
     ),
 )
 LON_NAMES = (
@@ -48,7 +76,8 @@ LON_NAMES = (
         "geographischelaenge gpslänge gpslaenge längewgs84 laengewgs84 longitud longitudgps longitudine "
         "longitudedecimale lengtegraad dlugoscgeograficzna długośćgeograficzna долгота географическаядолгота "
         "довгота 经度 經度 経度 경도 zemepisnadelka zeměpisnádélka längdgrad lengdegrad længdegrad laengdegrad "
-        "pituusaste pituuspiiri boylam γεωγραφικόμήκος bujur hosszúságifok longitudinegps"
+        "pituusaste pituuspiiri boylam γεωγραφικόμήκος bujur hosszúságifok longitudinegps zemepisnádĺžka "
+        "geografskadužina географскадължина географскадужина kinhđộ خطالطول طولجغرافیایی קואורך देशांतर ลองจิจูด"
     ),
 )
 # The words for width and length too: they are a position only side by side.
@@ -95,11 +124,16 @@ PAIR_NAMES = _names(
     "coördinaten coordinaten posizione posición координаты 坐标 座標 经纬度 緯度経度 좌표 souradnice "
     "souřadnice koordinat koordinater koordinaatit"
 )
+DATUM_NAMES = _names(
+    "gpsmapdatum mapdatum gpsdatum geodeticdatum horizontaldatum datum crs srid epsg epsgcode coordinatesystem "
+    "coordinatereferencesystem"
+)
 POSITION_NAMES = (GEOMETRY_NAMES, LAT_FIRST_NAMES + LON_FIRST_NAMES, PAIR_NAMES)
 
 _OTHER_UNITS = frozenset(
     _names("rad radian radians m meter meters metre metres km ft feet foot mm cm px pixel pixels utm gon grads")
 )
+_MINUTES = _names("min mins minute minutes m minuten minutos minuti")
 _DIRECTIONS = {word: word[0].upper() for word in _names("n s e w north south east west")}
 _POSITION_WORDS = frozenset(
     _names(
@@ -123,6 +157,20 @@ def width_and_length(columns: Sequence[str]) -> tuple[str, str] | None:
         if len(lat) == 1 and len(lon) == 1:
             return lat[0], lon[0]
     return None
+
+
+def minutes_beside(column: str, columns: Sequence[str]) -> str | None:
+    """Return the column of minutes beside a column of degrees, or None.
+
+    Example:
+        >>> minutes_beside("lat_deg", ["lat_deg", "lat_min", "lat_sec"]), minutes_beside("lat", ["lat", "lat_max"])
+        ('lat_min', None)
+    """
+    base = re.sub(r"(?<=.)(degrees?|deg|d|grad)$", "", plain_name(column))
+    by_name = {plain_name(name): name for name in columns if name != column}
+    if f"{base}max" in by_name:  # a box, with its smallest and largest latitude
+        return None
+    return next((by_name[base + word] for word in _MINUTES if base + word in by_name), None)
 
 
 def order_of_name(column: str) -> Literal["lat", "lon"] | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from swclip.errors import InputError
-from swclip.ingest.column_names import LAT_NAMES, LAT_REF_NAMES, LON_NAMES, LON_REF_NAMES, plain_name
+from swclip.ingest.column_names import IMAGE_NAMES, LAT_NAMES, LAT_REF_NAMES, LON_NAMES, LON_REF_NAMES, plain_name
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,7 @@ def _words(text: str) -> tuple[str, ...]:
 # Lower-case letters and digits only. A name in a later tuple counts only if no name of an earlier tuple is present.
 # x and y are no names of positions: they are pixels or metres as often as degrees.
 SYNONYMS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "image": (
-        _words(
-            "image imagepath imagefile imagefilename imagename img imgpath imgname imgfile photo photopath photofile "
-            "photograph picture file filename filepath path relativepath relpath frame framepath sourcefile"
-        ),
-        _words("name"),
-    ),
+    "image": IMAGE_NAMES,
     "lat": LAT_NAMES,
     "lon": LON_NAMES,
     "lat_ref": LAT_REF_NAMES,
@@ -83,7 +77,7 @@ SYNONYMS: dict[str, tuple[tuple[str, ...], ...]] = {
         _words("date capturedate day"),
     ),
     "city": (_words("city town cityname municipality locality"), ()),
-    "place": (_words("placeid place panoid panoramaid pano locationid"), ()),
+    "place": (_words("placeid place panoid panoramaid locationid"), _words("pano")),
     "sequence": (
         _words("sequence sequenceid seq seqid sequencekey track trackid drive driveid trip tripid"),
         (),

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import shapely
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
+
+from swclip.geo.projections import problems_of_projected
 
 _WKT = re.compile(
     r"\s*(?:SRID\s*=\s*(?P<srid>\d+)\s*;)?\s*(?P<text>(?:MULTI)?(?:POINT|LINESTRING|POLYGON)|GEOMETRYCOLLECTION)\b",
@@ -163,16 +165,32 @@ def _is_empty(value: Any) -> bool:
 
 
 def _in_wgs84(points: Points, srid: np.ndarray[Any, Any]) -> Points:
-    from pyproj import Transformer
+    from pyproj import CRS
     from pyproj.exceptions import CRSError
 
     for code in sorted(set(srid[points.stated].tolist()).difference(_WGS84)):
-        rows = points.stated & (srid == code)
+        rows = np.flatnonzero(points.stated & (srid == code))
         try:
-            transformer = Transformer.from_crs(code, 4326, always_xy=True)
+            convert_points(points, rows, CRS.from_epsg(code))
         except CRSError:
-            points.problems.update(dict.fromkeys(np.flatnonzero(rows).tolist(), f"its SRID {code} is not known"))
+            points.problems.update(dict.fromkeys(rows.tolist(), f"its SRID {code} is not known"))
             points.lat_deg[rows] = points.lon_deg[rows] = np.nan
-            continue
-        points.lon_deg[rows], points.lat_deg[rows] = transformer.transform(points.lon_deg[rows], points.lat_deg[rows])
     return points
+
+
+def convert_points(points: Points, rows: Int64[np.ndarray, " k"], crs: Any) -> None:
+    """Convert points to WGS84 in place; those that cannot be of the coordinate system become problems.
+
+    Args:
+        points: Points with x in `lon_deg` and y in `lat_deg`.
+        rows: (K,) the points to convert.
+        crs: Their `pyproj.CRS`.
+    """
+    from pyproj import Transformer
+
+    x, y = points.lon_deg[rows], points.lat_deg[rows]
+    lon, lat = Transformer.from_crs(crs, 4326, always_xy=True).transform(x, y)
+    points.lon_deg[rows], points.lat_deg[rows] = lon, lat
+    for at, problem in problems_of_projected(x, y, np.stack([lat, lon], axis=1), crs).items():
+        points.problems[int(rows[at])] = problem
+        points.lat_deg[rows[at]] = points.lon_deg[rows[at]] = np.nan

@@ -1,4 +1,4 @@
-"""Signs of latitudes and longitudes from letters: N and S, E and W."""
+"""Signs of latitudes and longitudes from letters: N and S, E and W; and the columns that have these letters."""
 
 from __future__ import annotations
 
@@ -6,9 +6,38 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float64
 
-from swclip.ingest.angles import LETTERS, NAMES, Angle, AngleError, Axis
+from swclip.ingest.angles import LETTERS, NAMES, Angle, AngleError, Axis, letter_of
+from swclip.ingest.column_names import LAT_REF_NAMES, LON_REF_NAMES, plain_name
+
+_SAMPLE, _SPELLINGS = 1000, 20
+
+
+def letters_of_column(frame: pd.DataFrame, column: str | None) -> list[str] | None:
+    """Read a column of N, S, E and W; None if there is none, or it has no letters though its name may mean them."""
+    if column is None:
+        return None
+    letters = [letter_of(cell) for cell in frame[column].tolist()]
+    # Without one valid letter, `ns` may be nanoseconds; `latitude_ref` with other words is in doubt.
+    valid = "?" if plain_name(column) not in (*LAT_REF_NAMES[1], *LON_REF_NAMES[1]) else ""
+    return letters if set(letters) & {*"NSEW", valid} - {""} else None
+
+
+def columns_with_letters(frame: pd.DataFrame, axis: Axis, taken: Sequence[str]) -> list[str]:
+    """Return the columns, other than those taken, of which every cell is empty or a letter of one axis."""
+    allowed = frozenset(LETTERS[axis] if axis == "lat" else LETTERS[axis] + "O")  # O: east in German, west in French
+    columns = []
+    for at, column in enumerate(map(str, frame.columns)):
+        values = frame.iloc[:, at]
+        if column in taken or values.dtype.kind != "O" or len({*map(str, values.iloc[:_SAMPLE])}) > _SPELLINGS:
+            continue
+        texts = {cell for cell in values.tolist() if isinstance(cell, str)}
+        letters = {"O" if text.strip() in ("O", "o") else letter_of(text) for text in texts}
+        if len(texts) <= _SPELLINGS and letters - {""} and letters - {""} <= allowed:
+            columns.append(column)
+    return columns
 
 
 @dataclass(frozen=True)

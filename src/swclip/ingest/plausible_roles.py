@@ -63,7 +63,7 @@ def drop_implausible_roles(
             )
             detail = (
                 f"the column {column!r} {problem} (such as {shown(values[0])}), so it is not read as the "
-                f"{role.replace('_', ' ')} and is kept as it is; {way_out}."
+                f"{role.replace('_', ' ')}; {way_out}."
             )
             notes.append((f"{role.replace('_', '-')}-not-used", len(values), detail))
     return notes
@@ -83,7 +83,8 @@ def _problem(role: str, column: str, values: Sequence[Any]) -> str | None:
     distinct = {str(value).strip().lower() for value in values}
     if not distinct or role in _ANY_VALUES:
         return None
-    if distinct <= _FLAGS or (role == "place" and distinct == {"0", "1"}):
+    number_for_flag = role == "place" and distinct == {"0", "1"} and not plain_name(column).endswith("id")
+    if distinct <= _FLAGS or number_for_flag:
         return "says yes or no"
     if role not in ("place", "sequence", "heading"):
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,22 +19,20 @@ from swclip.ingest.angles import (
     Axis,
     Pair,
     is_plain,
-    letter_of,
     parse_angle,
     parse_pair,
     plain_degrees,
 )
 from swclip.ingest.column_names import (
     GEOMETRY_NAMES,
-    LAT_REF_NAMES,
-    LON_REF_NAMES,
     UnitError,
     letter_of_name,
+    minutes_beside,
     order_of_name,
     plain_name,
 )
 from swclip.ingest.geometry import Points, is_geometry, points_of_cells
-from swclip.ingest.hemispheres import SignedCoordinates
+from swclip.ingest.hemispheres import SignedCoordinates, columns_with_letters, letters_of_column
 from swclip.ingest.rejections import shown
 
 _SAMPLE = 200
@@ -115,6 +113,7 @@ class ColumnReader:
             ("lat", lat, self.roles.lat, self.roles.lat_ref),
             ("lon", lon, self.roles.lon, self.roles.lon_ref),
         )
+        unread: dict[Axis, str] = {}
         for axis, column, role, ref in axes:
             unit = ""
             if not named:
@@ -125,13 +124,63 @@ class ColumnReader:
                         f"{self.table}: the column {column!r} is not used as the {NAMES[axis]}: {error}; convert it, "
                         f"or write {self.option(role, column)} if it is in degrees."
                     ) from error
-            letters = self.letters(columns.get(ref))
-            if letters is not None:
-                used[f"{axis}_ref"] = columns[ref]
+            letters, letter_column = letters_of_column(self.frame, columns.get(ref)), columns.get(ref)
             unit = unit if unit in LETTERS[axis] else ""
+            if letters is None and not unit:
+                more = columns_with_letters(self.frame, axis, [*columns.values(), lat, lon])
+                told = [name for name in more if plain_name(column) in plain_name(name) or "hemi" in plain_name(name)]
+                if len(told) == 1:
+                    letters, letter_column = letters_of_column(self.frame, told[0]), told[0]
+                elif more and not named:
+                    unread[axis] = more[0]
+            if letters is not None and letter_column is not None:
+                used[f"{axis}_ref"] = letter_column
             numbers = self.plain_numbers(column) if letters is None and not unit else None
-            parts.append(numbers or SignedCoordinates.of(self.angles(column), axis, letters, unit))
-        return self.of_parts(parts, used)
+            part = numbers or SignedCoordinates.of(self.angles(column), axis, letters, unit)
+            if not named:
+                self.check_whole(axis, column, role, part)
+            parts.append(part)
+        return replace(self.of_parts(parts, used), notes=self.unread_letters(parts, used, unread))
+
+    def check_whole(self, axis: Axis, column: str, role: str, part: SignedCoordinates) -> None:
+        """Raise InputError if whole degrees stand beside a column of minutes."""
+        minutes = minutes_beside(column, [*map(str, self.frame.columns)])
+        degrees = part.degrees[np.isfinite(part.degrees)]
+        if minutes is not None and len(degrees) and (degrees == np.round(degrees)).all():
+            raise InputError(
+                f"{self.table}: the column {column!r} has whole degrees, and {minutes!r} may be their minutes; write "
+                f"the {NAMES[axis]} in one column (53.8008, or 53 48 2.88 N), or write {self.option(role, column)} if "
+                "it is complete."
+            )
+
+    def unread_letters(
+        self, parts: Sequence[SignedCoordinates], used: Mapping[str, str], unread: Mapping[Axis, str]
+    ) -> list[tuple[str, int, str]]:
+        """Say that columns of letters, whose names do not say so, may belong to unsigned numbers.
+
+        Raises:
+            InputError: There is such a column for the latitude and one for the longitude.
+        """
+        changed: dict[Axis, int] = {}
+        axes: tuple[Axis, Axis] = ("lat", "lon")
+        for axis, part in zip(axes, parts, strict=True):
+            if axis in unread and not (part.degrees < 0.0).any():
+                letters = letters_of_column(self.frame, unread[axis]) or []
+                changed[axis] = sum(
+                    letter == LETTERS[axis][1] and degrees > 0.0
+                    for letter, degrees in zip(letters, part.degrees.tolist(), strict=True)
+                )
+        if not any(changed.values()):
+            return []
+        names = " and ".join(repr(unread[axis]) for axis in changed)
+        roles = {"lat": (self.roles.lat_ref, self.roles.lat), "lon": (self.roles.lon_ref, self.roles.lon)}
+        letters_named = " ".join(self.option(roles[axis][0], unread[axis]) for axis in changed)
+        numbers_named = " ".join(self.option(roles[axis][1], used[axis]) for axis in changed)
+        numbers = " and ".join(repr(used[axis]) for axis in changed)
+        text = f"{names} may have the letters of {numbers}, which have no minus signs: if so, add {letters_named}"
+        if len(changed) == 2:
+            raise InputError(f"{self.table}: the columns {text}; if not, add {numbers_named}.")
+        return [("letters-not-read", max(changed.values()), f"{text}.")]
 
     def option(self, role: str, column: str) -> str:
         """The option that names a column, for messages."""
@@ -176,6 +225,19 @@ class ColumnReader:
         if not named and (name in GEOMETRY_NAMES or 2 * readable <= len(present)):
             return None
         return self.pairs(column, cells, needed=needed)
+
+    def column_of_points(self, column: str) -> TablePositions | None:
+        """Read a column that consists of points in WKT or GeoJSON or of objects with lat and lon, under any name."""
+        values = self.frame[column] if list(self.frame.columns).count(column) == 1 else pd.Series(dtype=float)
+        if values.dtype.kind != "O":
+            return None
+        present = [cell for cell in values.tolist() if not _blank(cell)][:_SAMPLE]
+        points = bool(present) and all(
+            (isinstance(cell, str) and cell.strip()[:1] in "{PpMmSs" and is_geometry(cell))
+            or (isinstance(cell, Mapping) and (is_geometry(cell) or _is_pair(cell)))
+            for cell in present
+        )
+        return self.column_of_positions(column, needed=False) if points else None
 
     def pairs(self, column: str, cells: list[Any], *, needed: bool) -> TablePositions | None:
         """Read a column of coordinate pairs in its evident order."""
@@ -245,15 +307,6 @@ class ColumnReader:
                 detail = detail if cell in detail else f"{detail} (column {column!r} has {cell})"
                 problems[at] = CellProblem(code, column, cells.iloc[at], detail)
         return TablePositions(lat.degrees, lon.degrees, lat.stated | lon.stated, problems, columns)
-
-    def letters(self, column: str | None) -> list[str] | None:
-        """Read a column of N, S, E and W; None if there is none, or it has no letters though its name may mean them."""
-        if column is None:
-            return None
-        letters = [letter_of(cell) for cell in self.frame[column].tolist()]
-        # Without one valid letter, `ns` may be nanoseconds; `latitude_ref` with other words is in doubt.
-        valid = "?" if plain_name(column) not in (*LAT_REF_NAMES[1], *LON_REF_NAMES[1]) else ""
-        return letters if set(letters) & {*"NSEW", valid} - {""} else None
 
 
 def positions_of_points(points: Points, column: str, cells: Sequence[Any]) -> TablePositions:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -9,13 +11,15 @@ import numpy as np
 import pandas as pd
 
 from swclip.geo.coordinates import valid_positions
+from swclip.geo.datums import WGS84, datum_code, to_wgs84
 from swclip.geo.distance import haversine_m
-from swclip.ingest.column_names import POSITION_NAMES, plain_name, position_like, width_and_length
+from swclip.ingest.column_names import DATUM_NAMES, POSITION_NAMES, plain_name, position_like, width_and_length
 from swclip.ingest.geometry import Points
 from swclip.ingest.position_columns import ColumnReader, PositionRoles, TablePositions, positions_of_points
 
 DISAGREE_M = 25.0
 """Two positions of one row that are further apart are noted."""
+_SHIFTED = re.compile(r"(GCJ|BD)[ -]?\d\d", re.IGNORECASE)
 
 
 def read_positions(
@@ -33,8 +37,9 @@ def read_positions(
     """Read the positions of a table.
 
     Columns named by the user are used alone. Otherwise the first of these that a row fills: the geometry of the file;
-    latitude and longitude; columns of geometries or of coordinate pairs with a usual name. Where two of them are more
-    than `DISAGREE_M` apart, a note counts the rows.
+    latitude and longitude; columns of geometries or of coordinate pairs with a usual name. Without any of these,
+    columns of points in WKT or GeoJSON, or of objects with lat and lon, under any name. Where two of them are more than
+    `DISAGREE_M` apart, a note counts the rows. Positions beside a column of datums are converted to WGS84.
 
     Args:
         frame: The table.
@@ -58,9 +63,11 @@ def read_positions(
     reader = ColumnReader(frame, table, flag, roles)
     lat, lon = columns.get(roles.lat), columns.get(roles.lon)
     if (position := named.get(roles.position) or columns.get(roles.position)) is not None:
-        return reader.column_of_positions(position, named=True)
+        return _in_wgs84(reader.column_of_positions(position, named=True), frame, taken)
     if named.get(roles.lat) is not None or named.get(roles.lon) is not None:
-        return None if lat is None or lon is None else reader.columns_of_numbers(lat, lon, columns, named=True)
+        if lat is None or lon is None:
+            return None
+        return _in_wgs84(reader.columns_of_numbers(lat, lon, columns, named=True), frame, taken)
     sources: list[TablePositions | None] = []
     if points is not None:
         sources.append(positions_of_points(points, "geometry", ["geometry"] * len(frame)))
@@ -72,11 +79,49 @@ def read_positions(
         for column in map(str, frame.columns):
             if column not in taken and plain_name(column) in names and list(frame.columns).count(column) == 1:
                 sources.append(reader.column_of_positions(column, needed=not any(sources)))
-    used = [source for source in sources if source is not None]
+    if usual and not any(sources):
+        sources += [reader.column_of_points(column) for column in map(str, frame.columns) if column not in taken]
+    used = [source for each in sources if (source := _in_wgs84(each, frame, taken)) is not None]
     return _merged(used) if used else None
 
 
-def unread_columns(frame: pd.DataFrame, taken: Sequence[str], options: str = "--lat-column and --lon-column") -> str:
+def _in_wgs84(positions: TablePositions | None, frame: pd.DataFrame, taken: Sequence[str]) -> TablePositions | None:
+    """Convert latitudes and longitudes by the column of datums, where there is one; geometries state their own."""
+    columns = [name for name in map(str, frame.columns) if plain_name(name) in DATUM_NAMES and name not in taken]
+    if positions is None or positions.geometry or len(columns) != 1:
+        return positions
+    (column,) = columns
+    cells = ["" if isinstance(cell, float) and math.isnan(cell) else cell or "" for cell in frame[column].tolist()]
+    texts = [str(int(cell) if isinstance(cell, float) and cell.is_integer() else cell).strip() for cell in cells]
+    codes = {text: datum_code(f"EPSG:{text}" if text.isdigit() else text) for text in set(texts)}
+    if plain_name(column) == "datum":  # the date in German, Dutch and the languages of the north
+        codes = {text: code if code or _SHIFTED.match(text) else WGS84 for text, code in codes.items()}
+    lat, lon = positions.lat_deg.copy(), positions.lon_deg.copy()
+    counts = {"datum-converted": 0, "datum-unknown": 0}
+    for at, text in enumerate(texts) if set(codes.values()) != {WGS84} else ():
+        code = codes[text]
+        if code == WGS84 or not (abs(lat[at]) <= 90.0 and abs(lon[at]) <= 180.0):
+            continue
+        converted = None if code is None else to_wgs84(float(lat[at]), float(lon[at]), code)
+        counts["datum-unknown" if converted is None else "datum-converted"] += converted != (lat[at], lon[at])
+        lat[at], lon[at] = converted or (lat[at], lon[at])
+    shown = ", ".join(repr(text) for text in sorted(codes) if codes[text] != WGS84)[:80]
+    details = {
+        "datum-converted": f"positions were converted to WGS84 from the datums of the column {column!r} ({shown}).",
+        "datum-unknown": (
+            f"datums of the column {column!r} ({shown}) are not known; their positions are used as WGS84, and may be "
+            "1 km off."
+        ),
+    }
+    notes = [*positions.notes, *((code, count, details[code]) for code, count in counts.items() if count)]
+    return replace(positions, lat_deg=lat, lon_deg=lon, notes=notes)
+
+
+def unread_columns(
+    frame: pd.DataFrame,
+    taken: Sequence[str],
+    options: str = "--lat-column and --lon-column, or points with --position-column",
+) -> str:
     """Return a sentence on columns that may state positions and were not read; empty without any.
 
     Args:

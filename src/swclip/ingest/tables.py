@@ -20,7 +20,7 @@ from swclip.files import unguarded_cell
 from swclip.geo.areas import crs_name
 from swclip.ingest.columns import ROLES, ColumnNames, find_columns, flag_of
 from swclip.ingest.file_names import utf_16_of
-from swclip.ingest.geometry import Points, point_of_geojson, points_of_shapes
+from swclip.ingest.geometry import Points, convert_points, point_of_geojson, points_of_shapes
 from swclip.ingest.plausible_roles import drop_implausible_roles
 from swclip.ingest.positions import read_positions, unread_columns
 from swclip.ingest.source_table import (
@@ -68,10 +68,12 @@ def _geo_positions(path: Path) -> tuple[Points, list[str]]:
     try:
         frame = geopandas.read_parquet(path)
         names = [str(name) for name in frame.columns if isinstance(frame[name], geopandas.GeoSeries)]
-        shapes = frame.geometry if frame.crs is None else frame.geometry.to_crs(4326)
+        points = points_of_shapes(frame.geometry.to_numpy())
+        if frame.crs is not None:
+            convert_points(points, np.flatnonzero(points.stated), frame.crs)
     except Exception as error:  # geopandas passes on errors of pyarrow, shapely and pyproj
         raise InputError(f"{path}: its geometry cannot be read ({first_line(error)}).") from error
-    return points_of_shapes(shapes.to_numpy()), names
+    return points, names
 
 
 def read_geojson(path: Path, folder: Path, column_names: ColumnNames) -> SourceTable:
