@@ -101,6 +101,7 @@ def benchmark(
     reference: str | None = None,
     jobs: int = 1,
     estimator: EstimatorChoice = "mode",
+    draws: int = 1,
     cache: FeatureCache | None = None,
     errors: Literal["raise", "keep"] = "raise",
     command: str | None = None,
@@ -127,6 +128,8 @@ def benchmark(
             `if __name__ == "__main__":`.
         estimator: How the point of every system is estimated from its posterior: "mode", "argmax" or
             "geometric-median". "validation" chooses one for all systems on the validation queries.
+        draws: Number of draws of the splits, with the same parameters and the seeds that follow; every system is
+            trained on each, and the claims and their intervals are over all of them.
         cache: Cache for features of frozen towers; by default in the user's cache folder.
         errors: "raise" raises an error for failed runs after everything else is written; "keep" records them in
             `failures`.
@@ -169,6 +172,7 @@ def benchmark(
             command=command,
             jobs=jobs,
             estimator=estimator,
+            draws=draws,
             progress=report,
         )
     done = replace(done, files=write_benchmarks(folder, done, table, all_splits))

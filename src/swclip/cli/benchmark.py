@@ -21,6 +21,7 @@ def benchmark(
     baseline: str | None = None,
     reference: str | None = None,
     estimator: Literal["mode", "argmax", "geometric-median", "validation"] = "mode",
+    draws: int = 1,
     jobs: int = 1,
     options: RecipeOptions | None = None,
 ) -> None:
@@ -46,12 +47,15 @@ def benchmark(
             most probable candidate), or geometric-median (the point with the least expected distance). validation: the
             one with the least mean of log(1 + error / 10 m) on the validation queries, summed over the systems. The
             page has the figures of all.
+        draws: Number of draws of the splits. Each further one is split anew with the parameters of the splits file and
+            the next seed, and every system is trained on it, in OUT/draws. The claims and their intervals are then over
+            all draws, seeds and blocks of queries.
         jobs: Number of runs trained in parallel, each in its own process with its share of the processors.
         options: Values that override those of every recipe. A text tower is used only in recipes that have one.
     """
     from swclip.api.runs import benchmark as run_benchmark
     from swclip.cli.console import command_line, console, print_table
-    from swclip.comparison.tables import console_table
+    from swclip.comparison.tables import console_draws_table, console_table
 
     done = run_benchmark(
         manifest,
@@ -65,13 +69,16 @@ def benchmark(
         command=command_line(),
         jobs=jobs,
         estimator=estimator,
+        draws=draws,
         errors="keep",
         progress=True,
     )
-    single = len(done.comparisons) == 1 and done.files == [out / "benchmark.json"]
+    single = len(done.comparisons) == 1 and done.files[:1] == [out / "benchmark.json"]
     for name, comparison in done.comparisons.items():
         title, columns, rows = console_table(comparison.document)
         print_table(title if single else f"{name}: {title}", columns, rows)
+        if (drawn := console_draws_table(comparison.document)) is not None:
+            print_table(*drawn)
     if done.pooled is not None:
         title, columns, rows = console_table(done.pooled.document)
         print_table(f"All cities, each left out once: {title}", columns, rows)

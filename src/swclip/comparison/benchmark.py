@@ -22,6 +22,7 @@ from swclip.comparison.benchmark_runs import (
 )
 from swclip.comparison.compare import compare
 from swclip.comparison.comparison import Comparison
+from swclip.comparison.draws import DRAWS, compare_draws, draw_splits
 from swclip.comparison.jobs import Failure, failures_as_error, run_all
 from swclip.comparison.pooling import pool_evaluations
 from swclip.data.manifest import Manifest
@@ -48,6 +49,8 @@ class Benchmark:
         failures: Runs that failed.
         runs: Number of runs.
         notes: Caveats, as sentences.
+        draws: With several draws, the comparisons of those after the first, by name; `comparisons` has the first, with
+            the figures over all in its document.
         files: The written benchmark.json files; each has its page beside it.
     """
 
@@ -56,6 +59,7 @@ class Benchmark:
     failures: list[Failure] = field(default_factory=list)
     runs: int = 0
     notes: list[str] = field(default_factory=list)
+    draws: dict[str, Comparison] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
 
     def __repr__(self) -> str:
@@ -87,6 +91,7 @@ def run_benchmarks(
     command: str | None = None,
     jobs: int = 1,
     estimator: EstimatorChoice = ESTIMATOR,
+    draws: int = 1,
     progress: Progress | None = None,
 ) -> Benchmark:
     """Train and evaluate several systems; finished runs are not trained again.
@@ -109,6 +114,8 @@ def run_benchmarks(
             threads, which reads manifest and splits from their files.
         estimator: The estimator by which all systems answer. "validation" for the one with the least loss on the
             validation queries, summed over the systems: one for all of them and all splits.
+        draws: Number of draws of the splits: each further one has the protocol and parameters of the splits file and
+            the next seed. Its runs are in OUT/draws/seed-SEED/runs.
         progress: Called with (task, done, total).
 
     Raises:
@@ -128,6 +135,8 @@ def run_benchmarks(
         )
     if estimator != VALIDATION:
         check_estimator(estimator)
+    if draws < 1 or (draws > 1 and len(splits) > 1):
+        raise ConfigError(f"--draws {draws} with {len(splits)} splits files: give one splits file, and 1 draw or more.")
     for split in splits:
         check_same_manifest(split, manifest)
         if estimator == VALIDATION and not (split.frame["split"] == "val").any():
@@ -136,6 +145,11 @@ def run_benchmarks(
                 f"({', '.join(ESTIMATOR_NAMES)}), or split again with --val-share."
             )
     folders = [out] if len(splits) == 1 else [out / name for name in names]
+    if draws > 1:
+        splits = draw_splits(manifest, splits[0], draws, out / DRAWS)
+        drawn_names = [split.path.parent.name for split in splits[1:]]
+        names += drawn_names
+        folders += [out / DRAWS / name for name in drawn_names]
     cache = cache or FeatureCache()
     image_config = next((by_seed[seeds[0]] for by_seed in configs.values() if by_seed is not None), None)
     image_config = image_config or system_config("clip", overrides)
@@ -186,7 +200,17 @@ def run_benchmarks(
         if name not in failed
     }
     pooled = None
-    if len(splits) > 1 and not failures and (cities := _left_out(splits)) is not None:
+    drawn: dict[str, Comparison] = {}
+    if draws > 1:
+        drawn = {name: comparisons.pop(name) for name in names[1:] if name in comparisons}
+        if not failures:
+            document = comparisons[names[0]].document
+            over_draws = compare_draws(
+                [comparisons[names[0]], *drawn.values()], [int(split.meta["seed"]) for split in splits]
+            )
+            whole = document.model_copy(update={"draws": over_draws})
+            comparisons[names[0]] = replace(comparisons[names[0]], document=whole)
+    elif len(splits) > 1 and not failures and (cities := _left_out(splits)) is not None:
         evaluations = {
             system: {seed: pool_evaluations([by_split[name][system][seed] for name in names]) for seed in by_seed}
             for system, by_seed in by_split[names[0]].items()
@@ -195,7 +219,7 @@ def run_benchmarks(
         pooled = compare(
             evaluations, {**versions(), **facts, "splits": meta, "notes": notes}, baseline=baseline, reference=reference
         )
-    return Benchmark(comparisons, pooled, failures, len(runs), notes)
+    return Benchmark(comparisons, pooled, failures, len(runs), notes, drawn)
 
 
 def _configs(

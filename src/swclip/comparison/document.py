@@ -33,6 +33,7 @@ class Difference(Part):
     high: float | None
     p: float | None = Field(default=None, description="two-sided p-value of no difference, not corrected")
     by_seed: list[float] | None = None
+    by_draw: list[float] | None = None
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -54,7 +55,8 @@ class Difference(Part):
         """The difference with the opposite sign."""
         low, high = (None, None) if self.interval is None else (-self.interval[1], -self.interval[0])
         by_seed = None if self.by_seed is None else [-value for value in self.by_seed]
-        return Difference(value=-self.value, low=low, high=high, p=self.p, by_seed=by_seed)
+        by_draw = {} if self.by_draw is None else {"by_draw": [-value for value in self.by_draw]}
+        return Difference(value=-self.value, low=low, high=high, p=self.p, by_seed=by_seed, **by_draw)
 
 
 class SystemDifference(Part):
@@ -89,6 +91,32 @@ class System(Part):
     mean: MeanReport
     difference: SystemDifference | None = Field(default=None, description="from the baseline; absent for itself")
     difference_from_reference: SystemDifference | None = None
+
+
+class DrawnFigure(Part):
+    """A figure of a system over several draws of the splits."""
+
+    value: float = Field(description="mean over draws and seeds")
+    low: float
+    high: float
+    by_draw: list[float]
+
+
+class DrawnSystem(Part):
+    """One system over several draws of the splits."""
+
+    figures: dict[str, DrawnFigure]
+    difference: SystemDifference | None = None
+    difference_from_reference: SystemDifference | None = None
+
+
+class Draws(Part):
+    """Several draws of the splits: intervals hold draws, seeds and blocks together."""
+
+    seeds: list[int] = Field(description="of the splits, by draw")
+    n_queries: list[int] = Field(description="by draw")
+    resamples: int
+    systems: dict[str, DrawnSystem]
 
 
 class Curves(Part):
@@ -179,6 +207,7 @@ class ComparisonDocument(Part):
     moved_between_seeds: dict[str, float | None] = Field(description="by system; null with one seed")
     notes: list[str] = Field(description="caveats, as sentences")
     made_with: dict[str, Any]
+    draws: Draws | None = Field(default=None, description="the other keys are of the first draw")
     reading: list[str] | None = Field(default=None, description="statistical summary, in the files")
 
     @property

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from swclip.comparison.document import FIGURES, ComparisonDocument, Difference, System, is_gain
+from swclip.comparison.document import FIGURES, ComparisonDocument, Difference, DrawnSystem, System, is_gain
 from swclip.comparison.mean_report import MeanReport, with_gallery
 from swclip.comparison.tables import relative_text
 from swclip.metrics.bootstrap import holm
@@ -64,7 +64,9 @@ def statistical_summary(document: ComparisonDocument) -> list[str]:
     means = {name: system.mean for name, system in document.systems.items()}
     pairs = claims(document)
     sentences = [_claim_text(claim) for claim in pairs]
-    sentences += _correction(pairs, max(mean.intervals.resamples for mean in means.values()))
+    resamples = max(mean.intervals.resamples for mean in means.values())
+    sentences += _correction(pairs, resamples if document.draws is None else document.draws.resamples)
+    sentences += _draws(document)
     sentences += _false_positives(document)
     sentences += _seeds(means, pairs)
     sentences += [str(note) for note in document.made_with.get("notes", [])]
@@ -72,6 +74,9 @@ def statistical_summary(document: ComparisonDocument) -> list[str]:
     sentences += _oracle_error(means)
     sentences += _constant_baseline(means)
     return sentences
+
+
+_Systems = Mapping[str, System] | Mapping[str, DrawnSystem]
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ class Claim:
         system: The system that is claimed to be better.
         against: The other system.
         differences: By figure, `system` minus `against`.
-        other: The figures of `against`.
+        other_errors_m: The errors of `against` by figure, metres.
         corrected_p: p-values of the primary figures, corrected for all claims of the comparison.
     """
 
@@ -91,7 +96,7 @@ class Claim:
     system: str
     against: str
     differences: Mapping[str, Difference]
-    other: MeanReport
+    other_errors_m: Mapping[str, float]
     corrected_p: Mapping[str, float]
 
     def is_relevant(self, figure: str) -> bool:
@@ -99,7 +104,7 @@ class Claim:
         size = abs(self.differences[figure].value)
         if figure.startswith("within"):
             return size >= RELEVANT_POINTS - _ROUNDING
-        return size >= RELEVANT_SHARE * float(getattr(self.other.error_m, figure))
+        return size >= RELEVANT_SHARE * self.other_errors_m[figure]
 
 
 def claims(document: ComparisonDocument) -> list[Claim]:
@@ -126,7 +131,8 @@ def claims(document: ComparisonDocument) -> list[Claim]:
 
 def _claims(document: ComparisonDocument) -> list[Claim]:
     """The claims of a comparison, not corrected."""
-    systems, base, reference = document.systems, document.baseline, document.reference
+    base, reference = document.baseline, document.reference
+    systems: _Systems = document.systems if document.draws is None else document.draws.systems
     if "reports" in document.made_with:
         pairs = [(name, base if name == reference or reference is None else reference) for name in systems]
         return [_claim(systems, a, b, f"{a} improves on {b}") for a, b in pairs if a not in (base, b)]
@@ -151,14 +157,20 @@ def _text(system: str, against: str) -> str:
     return f"{system} improves on {_AGAINST.get(against, against)}"
 
 
-def _claim(systems: Mapping[str, System], system: str, against: str, text: str) -> Claim:
+def _errors_m(system: System | DrawnSystem) -> dict[str, float]:
+    if isinstance(system, DrawnSystem):
+        return {figure: system.figures[figure].value for figure in ("median", "mean")}
+    return {"median": system.mean.error_m.median, "mean": system.mean.error_m.mean}
+
+
+def _claim(systems: _Systems, system: str, against: str, text: str) -> Claim:
     for key in ("difference", "difference_from_reference"):
         there, back = getattr(systems[system], key), getattr(systems[against], key)
         if there is not None and there.against == against:
-            return Claim(text, system, against, there.figures, systems[against].mean, {})
+            return Claim(text, system, against, there.figures, _errors_m(systems[against]), {})
         if back is not None and back.against == system:
             negated = {figure: one.negated() for figure, one in back.figures.items()}
-            return Claim(text, system, against, negated, systems[against].mean, {})
+            return Claim(text, system, against, negated, _errors_m(systems[against]), {})
     raise AssertionError(f"neither {system} nor {against} is the baseline or the reference")
 
 
@@ -213,8 +225,9 @@ def _claim_text(claim: Claim) -> str:
 
 def _difference_text(claim: Claim, figure: str) -> str:
     one = claim.differences[figure]
-    share = relative_text(one.value, figure, claim.other)
-    of_error = f" ({share} of {metres(getattr(claim.other.error_m, figure))})" if share else ""
+    error_m = claim.other_errors_m.get(figure, 0.0)
+    share = relative_text(one.value, error_m)
+    of_error = f" ({share} of {metres(error_m)})" if share else ""
     interval = signed_interval(one.value, one.interval, figure)
     return f"{figure_name(figure)} {signed(one.value, figure)}{of_error} {interval}".rstrip()
 
@@ -234,6 +247,16 @@ def _correction(pairs: Sequence[Claim], resamples: int) -> list[str]:
         enough = math.ceil(2.0 * count / SIGNIFICANCE)
         return [f"{text}, so none can be significant: at least {enough:,} resamples are needed."]
     return [f"{text}."]
+
+
+def _draws(document: ComparisonDocument) -> list[str]:
+    draws = document.draws
+    if draws is None:
+        return ["There is one draw of the splits: how much the figures vary with the draw is not known."]
+    return [
+        f"The claims are over {len(draws.seeds)} draws of the splits (seeds {', '.join(map(str, draws.seeds))}): their "
+        "intervals hold draws, seeds and blocks of queries together. What follows is of the first draw."
+    ]
 
 
 def _false_positives(document: ComparisonDocument) -> list[str]:

@@ -21,10 +21,18 @@ from swclip.comparison.detail_tables import (
     winner_tables,
 )
 from swclip.comparison.document import ComparisonDocument
+from swclip.comparison.draws import DRAWS
 from swclip.comparison.findings import claims, statistical_summary, verdict
 from swclip.comparison.mean_report import MeanReport, with_gallery
 from swclip.comparison.query_changes import log_ratio, median_over_seeds_m
-from swclip.comparison.tables import accuracy_table, difference_table, district_table, estimator_table, system_table
+from swclip.comparison.tables import (
+    accuracy_table,
+    difference_table,
+    district_table,
+    draws_tables,
+    estimator_table,
+    system_table,
+)
 from swclip.data.manifest import Manifest
 from swclip.evaluation.report import Report
 from swclip.files import atomic_file, guarded_cell, write_json
@@ -84,6 +92,7 @@ def write_comparison_page(
     further, further_note = further_table(document)
     contents = [
         ("findings", "Statistical summary"),
+        *([("draws", "Draws")] if document.draws is not None else []),
         ("systems", "Systems"),
         ("curve-section", "Error distribution"),
         ("map-section", "Map"),
@@ -112,6 +121,7 @@ def write_comparison_page(
             for name, differences in ((baseline, document.from_baseline), (reference, document.from_reference))
             if differences
         ],
+        "draws": draws_tables(document),
         "estimators": estimator_table(document),
         "estimator": document.estimator,
         "charts": page_charts([curves_chart(document)], full_width=("error-curve",)),
@@ -285,6 +295,10 @@ def write_benchmarks(folder: Path, benchmark: Benchmark, manifest: Manifest, spl
     for name, comparison in benchmark.comparisons.items():
         into = folder if len(splits) == 1 else folder / name
         files.append(write_comparison(into, comparison, "benchmark", manifest=manifest, leakage=leakage[name]))
+    files += [
+        write_comparison(folder / DRAWS / name, comparison, "benchmark", manifest=manifest)
+        for name, comparison in benchmark.draws.items()
+    ]
     if benchmark.pooled is not None:
         files.append(write_comparison(folder, benchmark.pooled, "benchmark", manifest=manifest))
     return files

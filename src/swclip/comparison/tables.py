@@ -13,6 +13,7 @@ from swclip.reporting.units import distance, figure_name, metres, percent, signe
 
 _ERRORS = ("median", "mean", "p95")
 _SHARES = ("25", "50", "100")
+_DRAWN = ("median", "within_25")
 
 INCLUDES_ZERO = "interval includes 0"
 """Note of a difference that is not significant."""
@@ -61,17 +62,16 @@ def difference_table(differences: Mapping[str, SystemDifference], means: Mapping
         cells = [Cell(name)]
         for figure, of_figure in difference.figures.items():
             cell = difference_cell(of_figure, figure)
-            if share := relative_text(of_figure.value, figure, means[difference.against]):
+            if share := relative_text(of_figure.value, getattr(means[difference.against].error_m, figure, 0.0)):
                 cell = replace(cell, small=f"{share} {cell.small}".strip())
             cells.append(cell)
         rows.append(Row(cells))
     return Table(["system", *map(figure_name, FIGURES)], rows)
 
 
-def relative_text(value: float, figure: str, against: MeanReport) -> str:
-    """A difference of errors as a percentage of the other system's error; empty for shares, which are in points."""
-    error = getattr(against.error_m, figure, 0.0) or 0.0
-    return f"{100.0 * value / error:+.1f} %".replace("-", "\N{MINUS SIGN}") if error > 0.0 else ""
+def relative_text(value: float, error_m: float) -> str:
+    """A difference of errors as a percentage of the other system's error; empty where that is 0."""
+    return f"{100.0 * value / error_m:+.1f} %".replace("-", "\N{MINUS SIGN}") if error_m > 0.0 else ""
 
 
 def difference_cell(difference: Difference, figure: str) -> Cell:
@@ -83,6 +83,32 @@ def difference_cell(difference: Difference, figure: str) -> Cell:
         faint=not difference.excludes_zero,
         note="" if difference.excludes_zero else INCLUDES_ZERO,
     )
+
+
+def draws_tables(document: ComparisonDocument) -> list[tuple[str, Table]]:
+    """Median and share within 25 m over several draws: of the systems, and their differences; each draw in a column."""
+    draws = document.draws
+    if draws is None:
+        return []
+    columns = ["system", "figure", "mean over draws", *(f"seed {seed}" for seed in draws.seeds)]
+    rows = []
+    for name in document.means:
+        for figure in _DRAWN:
+            one, unit = draws.systems[name].figures[figure], metres if figure == "median" else percent
+            mean = Cell(unit(one.value), small=interval_text((one.low, one.high), unit))
+            rows.append(Row([Cell(name), Cell(figure_name(figure)), mean, *(Cell(unit(at)) for at in one.by_draw)]))
+    tables = [("Figures of each draw", Table(columns, rows))]
+    for other, key in ((document.baseline, "difference"), (document.reference, "difference_from_reference")):
+        rows = []
+        for name in document.means:
+            difference = getattr(draws.systems[name], key)
+            for figure in _DRAWN if difference is not None else ():
+                one = difference.figures[figure]
+                each = [Cell(signed(value, figure)) for value in one.by_draw or ()]
+                rows.append(Row([Cell(name), Cell(figure_name(figure)), difference_cell(one, figure), *each]))
+        if rows:
+            tables.append((f"Difference from {other} in each draw", Table(columns, rows)))
+    return tables
 
 
 def estimator_table(document: ComparisonDocument) -> Table:
@@ -164,6 +190,29 @@ def console_table(document: ComparisonDocument) -> tuple[str, list[str], list[li
         errors = (metres(getattr(baseline, key)) for key in _ERRORS)
         shares = (percent(baseline.accuracy_within_m[radius]) for radius in ("25", "100"))
         rows.append([f"({name})", *errors, *shares, "", ""])
+    return title, columns, rows
+
+
+def console_draws_table(document: ComparisonDocument) -> tuple[str, list[str], list[list[str]]] | None:
+    """The systems over several draws and their differences from the baseline, for the console; None with one draw.
+
+    Returns:
+        Title, columns, rows of text.
+    """
+    draws = document.draws
+    if draws is None:
+        return None
+    title = f"Over {len(draws.seeds)} draws of the splits; intervals over draws, seeds and blocks"
+    columns = ["system", "median", "within 25 m", f"median vs {document.baseline}", "within 25 m vs"]
+    rows = []
+    for name in document.means:
+        system = draws.systems[name]
+        row = [name, metres(system.figures["median"].value), percent(system.figures["within_25"].value)]
+        for figure in _DRAWN:
+            one = None if system.difference is None else system.difference.figures[figure]
+            interval = "" if one is None else signed_interval(one.value, one.interval, figure)
+            row.append("" if one is None else f"{signed(one.value, figure)} {interval}")
+        rows.append(row)
     return title, columns, rows
 
 
