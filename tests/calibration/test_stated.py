@@ -53,7 +53,7 @@ def test_the_fit_is_that_of_a_general_optimizer() -> None:
     def cost(line: np.ndarray, centre: tuple[float, float]) -> float:
         p = expit(line[0] * logit(mass) + line[1])
         likelihood = -np.where(error_m <= 50.0, np.log(p), np.log1p(-p)).sum() * 20 / 60  # blocks of three
-        return float(likelihood + 2.0 * ((line - np.array(centre)) ** 2).sum())
+        return float(likelihood + 0.5 * (np.array([1.0, 0.25]) * (line - np.array(centre)) ** 2).sum())
 
     overall = minimize(cost, [1.0, 0.0], args=((1.0, 0.0),), tol=1e-12).x
     assert maps.overall[50.0] == pytest.approx(tuple(overall), abs=1e-4)
@@ -61,15 +61,26 @@ def test_the_fit_is_that_of_a_general_optimizer() -> None:
     assert maps.by_area[50.0]["sparse"] == pytest.approx(tuple(own), abs=1e-4)
 
 
-def test_an_area_with_few_queries_has_nearly_the_map_of_all() -> None:
+def test_an_area_with_few_queries_is_drawn_to_the_map_of_all() -> None:
     mass, error_m = _draw(400, 1, "dense")
     few_mass, few_error_m = np.full(2, 0.9), np.array([10.0, 900.0])
     maps = _fit(np.append(mass, few_mass), np.append(error_m, few_error_m), ["dense"] * 400 + ["few"] * 2)
     without = maps.of(np.array([0.9]), ["an area without queries"], 50.0)
     assert without == pytest.approx(expit(maps.overall[50.0][0] * logit(0.9) + maps.overall[50.0][1]))
-    assert abs(maps.of(np.array([0.9]), ["few"], 50.0) - without)[0] < 0.15
+    assert 0.5 < maps.of(np.array([0.9]), ["few"], 50.0)[0] < without[0], "not one half, as of the two queries"
+    half = _fit(np.append(mass, [0.9]), np.append(error_m, [10.0]), ["dense"] * 400 + ["few"])
+    assert half.of(np.array([0.9]), ["few"], 50.0) == pytest.approx(without, abs=0.03)
     nothing = _fit(np.zeros(0), np.zeros(0), [])
     assert nothing.overall[50.0] == (1.0, 0.0), "the mass itself"
+
+
+def test_an_area_far_from_the_others_is_not_drawn_to_them() -> None:
+    """Forty queries of a sparse city, of which hardly any is right, beside a dense city whose are nearly all."""
+    mass, _ = _draw(40, 6, "dense")
+    near, _ = _draw(200, 7, "dense")
+    error_m = np.concatenate([np.full(200, 10.0), np.where(np.arange(40) < 2, 10.0, 900.0)])
+    maps = _fit(np.concatenate([near, mass]), error_m, ["dense"] * 200 + ["sparse"] * 40)
+    assert maps.of(mass, ["sparse"] * 40, 50.0).mean() == pytest.approx(2 / 40, abs=0.06)
 
 
 def test_a_mass_that_says_nothing_keeps_its_order() -> None:

@@ -33,9 +33,10 @@ RADII_M = (25.0, 50.0)
 LEAST_SLOPE = 0.05
 """Smallest slope: the probability increases with the mass, also where the mass says nothing."""
 
-_PRIOR_PRECISION = 4.0
+_PRIOR_PRECISION = np.array([1.0, 0.25])  # standard deviations of 1 for the slope and 2 for the offset
 _SMALLEST = 1e-9
 _STEPS = 100
+_CLOSE = 1e-10
 
 Line = tuple[float, float]
 """Slope s and offset o of a map."""
@@ -148,22 +149,24 @@ def _fit_line(
     def cost(line: Float64[np.ndarray, " two"]) -> float:
         logits = design @ line
         likelihood = np.logaddexp(0.0, logits).sum() - logits[hits].sum()
-        return float(weight * likelihood + 0.5 * _PRIOR_PRECISION * ((line - centre) ** 2).sum())
+        return float(weight * likelihood + 0.5 * (_PRIOR_PRECISION * (line - centre) ** 2).sum())
 
-    line, free = centre.copy(), np.array([True, True])
-    for _ in range(_STEPS):
-        probability = expit(design @ line)
-        gradient = weight * design.T @ (probability - hits) + _PRIOR_PRECISION * (line - centre)
-        curvature = weight * (design * (probability * (1.0 - probability))[:, None]).T @ design
-        curvature += _PRIOR_PRECISION * np.eye(2)
-        step = np.zeros(2)
-        step[free] = np.linalg.solve(curvature[np.ix_(free, free)], gradient[free])
-        share = 1.0
-        while cost(line - share * step) > cost(line) and share > 1e-6:
-            share *= 0.5
-        line = line - share * step
-        if line[0] < LEAST_SLOPE:
-            line[0], free = LEAST_SLOPE, np.array([False, True])
-        if np.abs(share * step).max() < 1e-10:
-            break
+    def least(line: Float64[np.ndarray, " two"], free: list[int]) -> Float64[np.ndarray, " two"]:
+        for _ in range(_STEPS):
+            probability = expit(design @ line)
+            gradient = weight * design.T @ (probability - hits) + _PRIOR_PRECISION * (line - centre)
+            curvature = weight * (design * (probability * (1.0 - probability))[:, None]).T @ design
+            curvature += np.diag(_PRIOR_PRECISION)
+            step = np.zeros(2)
+            step[free] = np.linalg.solve(curvature[np.ix_(free, free)], gradient[free])
+            while cost(line - step) > cost(line) and np.abs(step).max() > _CLOSE:
+                step *= 0.5
+            line = line - step
+            if np.abs(step).max() <= _CLOSE:
+                break
+        return line
+
+    line = least(centre, [0, 1])
+    if line[0] < LEAST_SLOPE:  # the function is convex: the least is at the limit
+        line = least(np.array([LEAST_SLOPE, line[1]]), [1])
     return float(line[0]), float(line[1])
