@@ -57,3 +57,13 @@ class HubError(SwclipError):
     """A model hub cannot be reached, denies access, or does not have the requested model."""
 
     exit_code = 8
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, without details for programmers.
+
+    Example:
+        >>> first_line(ValueError("cut short\\nat byte 7")), first_line(KeyError())
+        ('cut short', 'KeyError')
+    """
+    return (str(error).splitlines() or [type(error).__name__])[0]

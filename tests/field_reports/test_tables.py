@@ -166,6 +166,8 @@ def test_a_name_alone_makes_no_role(name: str, values: list[str], role: str, tmp
     [
         pytest.param("pano", ["p1", "p1", "p2", "p2"], "place_id", id="pano-ids"),
         pytest.param("place_id", ["7", "8", "9", "10"], "place_id", id="numbered-places"),
+        pytest.param("place_id", ["0", "0", "1", "1"], "place_id", id="two-places"),
+        pytest.param("heading", ["0.0", "4.1", "5.6", "5.1"], "heading_deg", id="a-drive-to-the-north"),
         pytest.param("track", ["1", "1", "2", "2"], "sequence_id", id="numbered-tracks"),
         pytest.param("seq", ["881120013", "981120013", "481120013", "781120013"], "sequence_id", id="large-numbers"),
         pytest.param("yaw", ["1", "2", "3", "4"], "heading_deg", id="whole-degrees"),
@@ -364,7 +366,6 @@ def test_a_file_name_comes_before_a_picture(tmp_path: Path) -> None:
     assert read_source(tmp_path / "t.csv").values("image") == ["a.jpg"]
 
 
-def test_place_ids_of_two_places_are_ids(tmp_path: Path) -> None:
-    rows = "a.jpg,53.8,-1.5,0,True\nb.jpg,53.9,-1.5,1,False\n"
-    (tmp_path / "t.csv").write_text(f"image,lat,lon,place_id,pano\n{rows}")
-    assert read_source(tmp_path / "t.csv").values("place") == ["0", "1"]
+def test_an_id_of_places_comes_before_a_mark_of_panoramas(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("image,lat,lon,place_id,pano\na.jpg,53.8,-1.5,7,True\nb.jpg,53.9,-1.5,8,False\n")
+    assert read_source(tmp_path / "t.csv").values("place") == ["7", "8"]

@@ -19,7 +19,7 @@ from swclip.errors import ArtefactError, ConfigError
 from swclip.models.config import ImageConfig
 from swclip.models.image_tower import GemPool, ImageHead, ImageTower
 from swclip.models.locator_model import LocatorModel, load_model
-from swclip.models.pretrained_towers import tower_preprocess
+from swclip.models.towers import tower_preprocess
 
 MakeModel = Callable[..., LocatorModel]
 

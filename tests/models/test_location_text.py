@@ -12,10 +12,10 @@ from torch import Tensor
 
 from swclip.errors import ConfigError
 from swclip.geo.cells import cell_ids, parent_cell
-from swclip.models.builtin_towers import tokenize
 from swclip.models.config import LocationConfig, ModelConfig
 from swclip.models.location_text import CellTokens, known_cells, prompt_fields, prompt_parts
 from swclip.models.locator_model import LocatorModel
+from swclip.models.towers import tokenize
 
 MakeModel = Callable[..., LocatorModel]
 HERE = torch.tensor([[53.80, -1.55], [53.801, -1.549], [53.96, -1.08]], dtype=torch.float64)

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float64
 from pyproj import CRS
 
-from swclip.errors import ArtefactError, InputError
+from swclip.errors import ArtefactError, InputError, first_line
 from swclip.files import atomic_file
 from swclip.geo.coordinates import valid_positions
 from swclip.versions import own_version
@@ -160,7 +160,7 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
         table = pq.ParquetFile(file).read()
     except (pa.ArrowException, OSError) as error:
         raise ArtefactError(
-            f"{file}: cannot be read as a manifest, it may be cut short ({_first_line(error)}); make it again."
+            f"{file}: cannot be read as a manifest, it may be cut short ({first_line(error)}); make it again."
         ) from error
     _check_version(file, table.schema.metadata or {})
     frame = _plain_frame(_of_the_schema(table, file))
@@ -378,7 +378,3 @@ def _checked(frame: pd.DataFrame, name: str) -> pd.DataFrame:
             detail = "is not a positive number of metres; leave the value empty where it is unknown."
             raise InputError(f"{name}, row {row}: accuracy_m {accuracy_m[row]:g} {detail}")
     return frame
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -15,7 +15,7 @@ import pandas as pd
 from jaxtyping import Float32, Float64
 from numpy.typing import ArrayLike
 
-from swclip.errors import ConfigError, InputError
+from swclip.errors import ConfigError, InputError, first_line
 from swclip.external.prediction_columns import (
     COMMON_ROLES,
     TRUE,
@@ -31,7 +31,7 @@ from swclip.external.prediction_columns import (
 from swclip.geo.projections import projected_to_deg, projection_problem
 from swclip.ingest.column_names import LAT_FIRST_NAMES, PAIR_NAMES, plain_name
 from swclip.ingest.columns import listed
-from swclip.ingest.source_table import RawTable, first_line
+from swclip.ingest.source_table import RawTable
 from swclip.ingest.sources import GEOJSON, PARQUET, TEXT_TABLES
 from swclip.ingest.vpr_names import PlaceNameError, is_vpr_name, parse_name
 

@@ -14,9 +14,10 @@ from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
+from swclip.errors import first_line
 from swclip.imaging.file_structure import JpegLayout, jpeg_layout, png_is_overlong, with_end_marker
 from swclip.imaging.photograph_file import PhotographError as PhotographError  # what decoding raises
-from swclip.imaging.photograph_file import Reason, first_line, photograph_file
+from swclip.imaging.photograph_file import Reason, photograph_file
 from swclip.imaging.rgb import to_rgb
 
 MAX_PIXELS = 100_000_000

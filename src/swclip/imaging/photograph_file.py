@@ -8,7 +8,7 @@ import os
 import stat
 from typing import Literal
 
-from swclip.errors import InputError
+from swclip.errors import InputError, first_line
 
 Reason = Literal["missing", "empty", "truncated", "not-an-image", "too-large"]
 
@@ -85,8 +85,3 @@ def _check_file(status: os.stat_result, name: str) -> None:
         raise PhotographError(
             name, "too-large", f"has {status.st_size / 2**30:.1f} GiB, more than the limit of {limit:g}; reduce it."
         )
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, without details for programmers."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -106,8 +106,3 @@ def is_number(text: str) -> bool:
         return math.isfinite(float(text))
     except ValueError:
         return False
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, without details for programmers."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -15,13 +15,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from swclip.errors import InputError
+from swclip.errors import InputError, first_line
 from swclip.files import unguarded_cell
 from swclip.geo.areas import crs_name
-from swclip.ingest.columns import ROLES, ColumnNames, find_columns, flag_of
+from swclip.ingest.columns import ROLES, ColumnNames, drop_implausible_roles, find_columns, flag_of
 from swclip.ingest.file_names import utf_16_of
 from swclip.ingest.geometry import Points, convert_points, point_of_geojson, points_of_shapes
-from swclip.ingest.plausible_roles import drop_implausible_roles
 from swclip.ingest.positions import read_positions, unread_columns
 from swclip.ingest.source_table import (
     KINDS,
@@ -29,7 +28,6 @@ from swclip.ingest.source_table import (
     SourceTable,
     check_both_coordinates,
     check_required_columns,
-    first_line,
     is_number,
 )
 

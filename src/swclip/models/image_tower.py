@@ -11,9 +11,8 @@ from torch.nn import functional as F
 
 from swclip.errors import ConfigError
 from swclip.imaging.preprocess import Preprocess
-from swclip.models.builtin_towers import SmallConvNet
 from swclip.models.config import HeadForm, ImageConfig, Pooling
-from swclip.models.pretrained_towers import tower_config, tower_from_config, tower_from_name, tower_preprocess
+from swclip.models.towers import SmallConvNet, tower_config, tower_from_config, tower_from_name, tower_preprocess
 
 _BUILTIN_SIZE_PX = 96
 _GRID_SIDE = 3

@@ -12,8 +12,16 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from swclip.errors import ConfigError
-from swclip.models.builtin_towers import PAD, PLACEHOLDER, SmallTextTransformer, tokenize
-from swclip.models.pretrained_towers import _unavailable, tower_config, tower_from_config, tower_from_name
+from swclip.models.towers import (
+    PAD,
+    PLACEHOLDER,
+    SmallTextTransformer,
+    _unavailable,
+    tokenize,
+    tower_config,
+    tower_from_config,
+    tower_from_name,
+)
 
 _POOLED_BY_TOWER = ("clip", "siglip")  # these were trained with a pooled output; the others are mean-pooled
 _READS_PADDING = "siglip"  # trained on prompts padded to full length, without a mask; pools at the last token
