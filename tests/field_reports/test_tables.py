@@ -167,7 +167,7 @@ def test_a_name_alone_makes_no_role(name: str, values: list[str], role: str, tmp
         pytest.param("pano", ["p1", "p1", "p2", "p2"], "place_id", id="pano-ids"),
         pytest.param("place_id", ["7", "8", "9", "10"], "place_id", id="numbered-places"),
         pytest.param("place_id", ["0", "0", "1", "1"], "place_id", id="two-places"),
-        pytest.param("heading", ["0.0", "4.1", "5.6", "5.1"], "heading_deg", id="a-drive-to-the-north"),
+        pytest.param("heading", ["0.5", "4.1", "5.6", "5.1"], "heading_deg", id="a-drive-to-the-north"),
         pytest.param("track", ["1", "1", "2", "2"], "sequence_id", id="numbered-tracks"),
         pytest.param("seq", ["881120013", "981120013", "481120013", "781120013"], "sequence_id", id="large-numbers"),
         pytest.param("yaw", ["1", "2", "3", "4"], "heading_deg", id="whole-degrees"),
