@@ -7,8 +7,7 @@
 Trains the recipe as shipped, whose bandwidth is estimated from the data (`found`), and with each bandwidth of
 `--search` fixed, all else equal. The search chooses the bandwidth with the lowest log error of the *validation* queries
 (the mean of log10(1 + error / 10 m) by location embeddings alone), as `swclip bandwidth --search` does. Both choices
-are then evaluated on the queries, all with the estimator that validation chose for `found`, so that only the labels
-differ: differences are paired, with 95 % intervals from resampling blocks of queries. The best bandwidth *on the
+are then evaluated on the queries by the mode, so that only the labels differ: differences are paired, with 95 % intervals from resampling blocks of queries. The best bandwidth *on the
 queries*, which cannot be known beforehand, is given too.
 
 `--beside OUT ...` adds the results of other calls to the table and the figure. Finished runs in OUT/runs are not
@@ -39,7 +38,6 @@ from common import (
 from swclip.comparison.compare import compare
 from swclip.data.manifest import read_manifest
 from swclip.data.splits import read_splits
-from swclip.evaluation.measure import MeasureConfig
 from swclip.evaluation.result import Evaluation
 from swclip.files import read_json, write_json
 from swclip.reporting.units import metres, percent
@@ -69,15 +67,12 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     evaluations: dict[str, dict[int | str, Evaluation]] = {}
     validation: dict[str, list[float]] = {}
     used: list[dict[str, Any]] = []
-    estimators: dict[int, str] = {}
     for name, more in {FOUND: {}, **fixed}.items():
         for seed in args.seeds:
             out = args.out / "runs" / f"{name.replace(' ', '')}-{seed}"
-            config = MeasureConfig(estimator=estimators[seed]) if seed in estimators else None
             values = {**more, "seed": seed}
-            evaluation = run(args, args.recipe, values, data, data, out, name, config)
+            evaluation = run(args, args.recipe, values, data, data, out, name)
             evaluations.setdefault(name, {})[seed] = evaluation
-            estimators.setdefault(seed, evaluation.report.estimator)
             validation.setdefault(name, []).append(validated(out))
             if name == FOUND:
                 used.append(read_json(out / BANDWIDTH_FILE, "the bandwidth"))
@@ -100,7 +95,6 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         "command": command_line(),
         "recipe": args.recipe,
         "seeds": args.seeds,
-        "estimators": list(estimators.values()),
         "validation_queries": int((data[1].frame["split"] == "val").sum()),
         "queries": int((data[1].frame["split"] == "query").sum()),
         "form": used[0]["used"],

@@ -94,7 +94,7 @@ def run(
         evaluated_on: Manifest and splits of the queries and candidates.
         out: The run's folder.
         system: Its name.
-        config: Configuration of the measurement; None for the estimator of the run's posterior.
+        config: Configuration of the measurement; None for the default.
     """
     options = RecipeOptions(
         image_tower=args.image_tower,

@@ -4,7 +4,7 @@
 
 The queries are answered from the run's gallery and from the same gallery with its embeddings as integers (one scale per
 vector, as in `swclip export GALLERY --embeddings int8`; for comparison one scale per dimension, and the signs alone).
-Prints JSON: errors in metres (by the run's estimator), shares, recall within 25 m, and for each gallery its difference
+Prints JSON: errors in metres (of the mode), shares, recall within 25 m, and for each gallery its difference
 from float32 with a paired 95 % interval over blocks of queries, the share of queries with the same most probable
 candidate, the shares whose answer moved, and the largest change of any posterior probability.
 """
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from swclip.calibration.posterior_config import read_posterior
+from swclip.calibration.posterior_config import ESTIMATOR, read_posterior
 from swclip.data.manifest import read_manifest
 from swclip.data.splits import candidates_for, read_splits
 from swclip.evaluation.evaluate import query_rows
@@ -107,7 +107,7 @@ def _answered(
 ) -> dict[str, Any]:
     locator = Locator(gallery, model)
     log_p = locator.evidence(query).log_p
-    point = estimators(locator.posterior)[locator.posterior.estimator](log_p, gallery.positions_deg)
+    point = estimators(locator.posterior)[ESTIMATOR](log_p, gallery.positions_deg)
     ranks = [first_hit_rank(row, near) for row, near in zip(log_p, hits, strict=True)]
     answers = {"log_p": log_p, "first": log_p.argmax(axis=1), "point": point, "ranks": ranks}
     return {**answers, "error_m": geodesic_m(point, truth)}

@@ -223,10 +223,7 @@ def test_locate_accepts_folders_patterns_and_a_locator(
 ) -> None:
     swclip.build_gallery(trained, town, tmp_path / "gallery", photographs=False)
     locator = swclip.Locator.from_gallery(tmp_path / "gallery")
-    assert repr(locator) == (
-        f"Locator(Gallery(20 candidates, 0 photographs, 8 dimensions), estimator {locator.posterior.estimator}, "
-        "calibrated regions)"
-    )
+    assert repr(locator) == ("Locator(Gallery(20 candidates, 0 photographs, 8 dimensions), calibrated regions)")
     everything = swclip.locate(locator, town, region=None)
     answers = swclip.locate(
         tmp_path / "gallery", [str(town / "p00-*.jpg"), town / "p07-1.jpg"], region=None, progress=True
