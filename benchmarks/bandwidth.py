@@ -7,8 +7,9 @@
 Trains the recipe as shipped, whose bandwidth is estimated from the data (`found`), and with each bandwidth of
 `--search` fixed, all else equal. The search chooses the bandwidth with the lowest log error of the *validation* queries
 (the mean of log10(1 + error / 10 m) by location embeddings alone), as `swclip bandwidth --search` does. Both choices
-are then evaluated on the queries by the mode, so that only the labels differ: differences are paired, with 95 % intervals from resampling blocks of queries. The best bandwidth *on the
-queries*, which cannot be known beforehand, is given too.
+are then evaluated on the queries by the mode, so that only the labels differ: differences are paired, with 95 %
+intervals from resampling blocks of queries. The best bandwidth *on the queries*, which cannot be known beforehand, is
+given too.
 
 `--beside OUT ...` adds the results of other calls to the table and the figure. Finished runs in OUT/runs are not
 trained again. Writes bandwidth.json, bandwidth.md, and a figure.
