@@ -90,6 +90,8 @@ def test_claims_are_over_all_draws_and_finished_draws_are_kept(data: tuple[Manif
         assert one.by_draw == pytest.approx(each)
         assert one.value == pytest.approx(np.mean(each))
         assert one.low <= one.value <= one.high
+        if figure.startswith("within"):
+            assert -1.0 <= one.low <= one.high <= 1.0
     assert document.reading is not None
     assert "over 2 draws of the splits (seeds" in " ".join(document.reading)
     title, columns, rows = console_draws_table(document)

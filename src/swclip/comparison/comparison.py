@@ -79,7 +79,8 @@ class Comparison:
         """One row per system, system it is compared with, and figure.
 
         Columns: system, against, figure (median and mean in metres; within_25, within_50, within_100 as shares), value,
-        low, high (paired, 95 %), shown (the interval excludes 0), better (the value is a gain).
+        low, high (paired, 95 %), p (two-sided, not corrected), shown (the interval excludes 0), better (the value is a
+        gain).
         """
         rows = [
             {
@@ -89,6 +90,7 @@ class Comparison:
                 "value": of_figure.value,
                 "low": of_figure.low,
                 "high": of_figure.high,
+                "p": of_figure.p,
                 "shown": of_figure.excludes_zero,
                 "better": of_figure.value != 0.0 and is_gain(figure, of_figure),
             }
@@ -96,7 +98,9 @@ class Comparison:
             for name, difference in differences.items()
             for figure, of_figure in difference.figures.items()
         ]
-        return pd.DataFrame(rows, columns=["system", "against", "figure", "value", "low", "high", "shown", "better"])
+        return pd.DataFrame(
+            rows, columns=["system", "against", "figure", "value", "low", "high", "p", "shown", "better"]
+        )
 
     @property
     def regions(self) -> pd.DataFrame:

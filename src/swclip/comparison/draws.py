@@ -90,8 +90,13 @@ def compare_draws(comparisons: Sequence[Comparison], seeds: Sequence[int], *, se
             apart = [a[figure] - b[figure] for a, b in zip(by_draw[name], by_draw[other], strict=True)]
             samples = drawn[name][figure] - drawn[other][figure]
             interval = interval_over_draws(float(np.mean(apart)), samples, len(apart))
+            most_possible = _largest(figure)
             figures[figure] = Difference(
-                value=interval.value, low=interval.low, high=interval.high, p=interval.p, by_draw=apart
+                value=interval.value,
+                low=max(-most_possible, interval.low),
+                high=min(most_possible, interval.high),
+                p=interval.p,
+                by_draw=apart,
             )
         return SystemDifference.model_validate({"from": other, **figures})
 
@@ -101,11 +106,10 @@ def compare_draws(comparisons: Sequence[Comparison], seeds: Sequence[int], *, se
         for figure in ERROR_STATISTICS:
             values = [of_draw[figure] for of_draw in by_draw[name]]
             interval = interval_over_draws(float(np.mean(values)), drawn[name][figure], len(values))
-            most_possible = 1.0 if figure.startswith("within") else float("inf")
             figures[figure] = DrawnFigure(
                 value=interval.value,
                 low=max(0.0, interval.low),
-                high=min(most_possible, interval.high),
+                high=min(_largest(figure), interval.high),
                 by_draw=values,
             )
         systems[name] = DrawnSystem(
@@ -115,6 +119,11 @@ def compare_draws(comparisons: Sequence[Comparison], seeds: Sequence[int], *, se
         )
     queries = [len(next(iter(one.evaluations[one.baseline].values())).predictions) for one in comparisons]
     return Draws(seeds=list(seeds), n_queries=queries, resamples=DRAW_RESAMPLES, systems=systems)
+
+
+def _largest(figure: str) -> float:
+    """The largest value of a figure, which an interval that was stretched can exceed."""
+    return 1.0 if figure.startswith("within") else float("inf")
 
 
 def _resampled(comparison: Comparison, seed: int) -> BlockResamples:
