@@ -184,7 +184,7 @@ def test_areas_of_different_density_have_no_one_bandwidth(tmp_path: Path, caplog
     json.dumps(result, allow_nan=False)
     one = estimate_bandwidths(config, "exponential", *arguments, ["one area"] * 600)
     assert (one["used"], one["note"]) == ("semivariogram", None)
-    never = estimate_bandwidths(replace(config, spacing_ratio=math.inf), "exponential", *arguments, cities)
+    never = estimate_bandwidths(replace(config, spacing_ratio=1000.0), "exponential", *arguments, cities)
     assert never == one
     few = ["dense"] * 300 + ["sparse"] * 10 + ["dense"] * 290
     assert estimate_bandwidths(config, "exponential", *arguments, few)["used"] == "semivariogram", "ten places"
@@ -196,8 +196,9 @@ def test_areas_of_different_density_have_no_one_bandwidth(tmp_path: Path, caplog
     assert "too different for one bandwidth" in caplog.text
     assert resolved.scale is not None
     assert resolved.figures["bandwidth"]["note"] == result["note"], "recorded in run.json"
-    with pytest.raises(ConfigError, match=r"spacing_ratio 0\.5 must be 1 or more"):
-        BandwidthConfig(spacing_ratio=0.5)
+    for wrong in (0.5, math.inf, math.nan):
+        with pytest.raises(ConfigError, match="must be 1 or more, and finite"):
+            BandwidthConfig(spacing_ratio=wrong)
 
 
 def _resolve(folder: Path, config: BandwidthConfig, features_of: Callable[..., np.ndarray], **more: object):  # type: ignore[no-untyped-def]

@@ -113,8 +113,8 @@ class BandwidthConfig:
             raise ConfigError(f"bandwidth place_m {self.place_m} must be 0 or more metres.")
         if not 1.0 < self.max_lag_m < math.inf:
             raise ConfigError(f"bandwidth max_lag_m {self.max_lag_m} must be more than 1 m.")
-        if not self.spacing_ratio >= 1.0:
-            raise ConfigError(f"bandwidth spacing_ratio {self.spacing_ratio} must be 1 or more.")
+        if not 1.0 <= self.spacing_ratio < math.inf:
+            raise ConfigError(f"bandwidth spacing_ratio {self.spacing_ratio} must be 1 or more, and finite.")
         if self.photographs < 2:
             raise ConfigError(f"bandwidth photographs {self.photographs} must be at least 2.")
         if not (math.isfinite(self.coarse_factor) and self.coarse_factor >= 1.0):
