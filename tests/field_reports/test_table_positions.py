@@ -113,6 +113,12 @@ OTHER_LETTERS = [
         "the user's word", {"lat": ["33.8"], "lon": ["1.5"], "a": ["S"], "b": ["W"]}, (33.8, 1.5), lat="lat", lon="lon"
     ),
     case("signs are there", {"lat": ["-33.8"], "lon": ["-1.5"], "a": ["S"], "b": ["W"]}, (-33.8, -1.5)),
+    case(
+        "directions of travel",
+        {"lat": ["53.8", "53.9"], "lon": ["1.5", "1.6"], "zone": ["N", "S"], "towards": ["E", "W"]},
+        (53.8, 1.5),
+        (53.9, 1.6),
+    ),
     case("a side of the street", {"lat": ["53.8008"], "lon": ["1.5"], "side": ["S"]}, (53.8008, 1.5)),
 ]
 

@@ -19,6 +19,7 @@ from PIL import Image
 from swclip.answers.formats import as_text
 from swclip.answers.record import Answer
 from swclip.cli.app import run
+from swclip.data.manifest import write_manifest
 from swclip.errors import InputError
 from swclip.ingest.columns import ColumnNames
 from swclip.ingest.named_photographs import named_photographs
@@ -369,3 +370,9 @@ def test_a_file_name_comes_before_a_picture(tmp_path: Path) -> None:
 def test_an_id_of_places_comes_before_a_mark_of_panoramas(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("image,lat,lon,place_id,pano\na.jpg,53.8,-1.5,7,True\nb.jpg,53.9,-1.5,8,False\n")
     assert read_source(tmp_path / "t.csv").values("place") == ["7", "8"]
+
+
+def test_a_manifest_of_another_program_with_zeros_for_no_position(tmp_path: Path) -> None:
+    frame = prepared(tmp_path, "image,lat,lon\na.jpg,53.8,-1.5\nb.jpg,53.9,-1.5\n", "a.jpg", "b.jpg").manifest.frame
+    with pytest.raises(InputError, match=r"row 1: the position \(0, 0\) is in the Atlantic"):
+        write_manifest(tmp_path / "other", frame.assign(lat_deg=[53.8, 0.0], lon_deg=[-1.5, 0.0]))

@@ -23,7 +23,7 @@ from pyproj import CRS
 
 from swclip.errors import ArtefactError, InputError, first_line
 from swclip.files import atomic_file
-from swclip.geo.coordinates import valid_positions
+from swclip.geo.coordinates import NO_FIX_DEG, valid_positions
 from swclip.versions import own_version
 
 SCHEMA_VERSION = "1"
@@ -365,11 +365,17 @@ def _checked(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     if repeated.any():
         row = int(np.flatnonzero(repeated)[0])
         raise InputError(f"{name}, row {row}: image_id {frame['image_id'][row]!r} occurs twice; ids must be unique.")
-    wrong = ~valid_positions(frame["lat_deg"].to_numpy(np.float64), frame["lon_deg"].to_numpy(np.float64))
+    lat_deg, lon_deg = (frame[column].to_numpy(np.float64) for column in ("lat_deg", "lon_deg"))
+    wrong = ~valid_positions(lat_deg, lon_deg)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        at = f"{frame['lat_deg'][row]}, {frame['lon_deg'][row]}"
+        at = f"{lat_deg[row]}, {lon_deg[row]}"
         raise InputError(f"{name}, row {row}: the position ({at}) is not a latitude and longitude in degrees.")
+    zero = (np.abs(lat_deg) < NO_FIX_DEG) & (np.abs(lon_deg) < NO_FIX_DEG)
+    if zero.any():
+        row = int(np.flatnonzero(zero)[0])
+        detail = "is in the Atlantic; devices write it when they have no position: leave such rows out."
+        raise InputError(f"{name}, row {row}: the position (0, 0) {detail}")
     if "accuracy_m" in frame:
         accuracy_m = frame["accuracy_m"].to_numpy(np.float64)
         wrong = ~np.isnan(accuracy_m) & ~((accuracy_m > 0.0) & np.isfinite(accuracy_m))

@@ -166,17 +166,19 @@ class ColumnReader:
         for axis, part in zip(axes, parts, strict=True):
             if axis in unread and not (part.degrees < 0.0).any():
                 letters = letters_of_column(self.frame, unread[axis]) or []
+                size = part.degrees[part.degrees > 0.0]
+                if len({*letters} - {""}) > 1 and len(size) and size.min() > 1.0 and np.ptp(size) < 1.0:
+                    continue  # two hemispheres within a degree, far from their border: a side or a direction
                 changed[axis] = sum(
                     letter == LETTERS[axis][1] and degrees > 0.0
                     for letter, degrees in zip(letters, part.degrees.tolist(), strict=True)
                 )
         if not any(changed.values()):
             return []
-        names = " and ".join(repr(unread[axis]) for axis in changed)
         roles = {"lat": (self.roles.lat_ref, self.roles.lat), "lon": (self.roles.lon_ref, self.roles.lon)}
         letters_named = " ".join(self.option(roles[axis][0], unread[axis]) for axis in changed)
         numbers_named = " ".join(self.option(roles[axis][1], used[axis]) for axis in changed)
-        numbers = " and ".join(repr(used[axis]) for axis in changed)
+        names, numbers = (" and ".join(repr(of[axis]) for axis in changed) for of in (unread, used))
         text = f"{names} may have the letters of {numbers}, which have no minus signs: if so, add {letters_named}"
         if len(changed) == 2:
             raise InputError(f"{self.table}: the columns {text}; if not, add {numbers_named}.")
