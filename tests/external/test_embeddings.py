@@ -17,7 +17,7 @@ from swclip.cli.app import run
 from swclip.data.manifest import read_manifest
 from swclip.data.protocols import split
 from swclip.data.splits import candidates_for, indices, read_splits
-from swclip.errors import ConfigError, InputError
+from swclip.errors import ConfigError, InputError, SwclipWarning
 from swclip.evaluation.measure import MeasureConfig
 from swclip.evaluation.report import report_of
 from swclip.external.evaluate import evaluate_vectors
@@ -164,6 +164,15 @@ def test_all_formats_give_the_same_figures(tmp_path: Path, kind: str) -> None:
         source = {**arrays, "ids": arrays["ids"].astype("S"), "split": arrays["role"]}
         del source["role"]
     assert dict(evaluate_vectors(source, gallery, config=QUICK).report.error_m) == pytest.approx(dict(expected))
+
+
+@pytest.mark.parametrize(
+    ("datum", "words"), [("TOKYO", "were converted to WGS84"), ("GCJ-02", "may be 1 km off")], ids=["TOKYO", "GCJ-02"]
+)
+def test_datums_of_positions_are_noted(datum: str, words: str) -> None:
+    arrays = {**example(queries=5, gallery=10), "datum": np.repeat(datum, 15)}
+    with pytest.warns(SwclipWarning, match=f"15 rows: .*{words}"):
+        evaluate_vectors(arrays, config=QUICK)
 
 
 @pytest.mark.parametrize("pair", [True, False])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ import pandas as pd
 from jaxtyping import Float32, Float64
 from numpy.typing import ArrayLike
 
-from swclip.errors import ConfigError, InputError, first_line
+from swclip.errors import ConfigError, InputError, SwclipWarning, first_line
 from swclip.external.prediction_columns import (
     COMMON_ROLES,
     TRUE,
@@ -182,6 +183,8 @@ def _check_ids(table: ExternalTable, ids: list[str], roles: list[str]) -> None:
 
 def _positions(table: ExternalTable, ids: list[str], crs: str | None) -> Float64[np.ndarray, "n 2"]:
     table = table.with_positions(TRUE)
+    for note in table.position_notes():
+        warnings.warn(f"{table.raw.name}: {note}", SwclipWarning, stacklevel=2)
     problem = ""
     if TRUE in table.positions_of:
         positions = table.positions(TRUE, "position")
