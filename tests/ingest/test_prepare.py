@@ -475,7 +475,8 @@ def test_resumes_after_a_kill(tmp_path: Path, stop_signal: signal.Signals, monke
     monkeypatch.setattr(verification, "verify_photograph", counted)
     result = prepare(source, out)
     resumed = notes(result)["resumed"]
-    assert resumed >= 11
+    # Ctrl-C keeps the twenty that were read, but for the changed one; SIGKILL those that had left the queue of eight.
+    assert resumed == 19 if stop_signal == signal.SIGINT else 11 <= resumed <= 19
     assert resumed + len(verified) == 60
     assert "3.jpg" in verified
     assert "1.jpg" not in verified

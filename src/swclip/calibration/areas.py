@@ -42,7 +42,7 @@ class Areas:
         >>> [areas.names[at] for at in areas.of_posteriors(np.array([[0.4, 0.3, 0.3], [0.6, 0.2, 0.2]]))]
         ['Leeds', 'London']
         >>> Areas.of([[51.5, -0.1]]).names
-        ('84195dbffffffff',)
+        ('84194adffffffff',)
     """
 
     names: tuple[str, ...]

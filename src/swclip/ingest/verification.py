@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from swclip.errors import DiskFullError, InputError
+from swclip.errors import DiskFullError, InputError, SwclipError
 from swclip.imaging.decode import (
     PhotographError,
     load_pixels,
@@ -221,6 +222,10 @@ def verify_all(
     finally:
         # Also reached on Ctrl-C and on errors: running tasks finish, queued tasks are cancelled.
         pool.shutdown(wait=True, cancel_futures=True)
+        with contextlib.suppress(SwclipError, ValueError):  # the disk is full, or the file was closed first
+            for path, result in waiting:
+                if isinstance(result, Future) and not result.cancelled() and result.exception() is None:
+                    work.add(path, result.result())
 
 
 def _identity(path: Path) -> _Identity | None:

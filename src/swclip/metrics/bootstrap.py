@@ -182,7 +182,7 @@ def two_sided_p(samples: Float64[np.ndarray, " r"]) -> float:
         >>> two_sided_p(np.arange(1.0, 100.0)), two_sided_p(np.arange(-50.0, 51.0))
         (0.02, 1.0)
     """
-    opposite = min(np.count_nonzero(samples <= _ROUNDING), np.count_nonzero(samples >= -_ROUNDING))
+    opposite = int(min(np.count_nonzero(samples <= _ROUNDING), np.count_nonzero(samples >= -_ROUNDING)))
     return min(1.0, 2.0 * (1 + opposite) / (len(samples) + 1))
 
 
