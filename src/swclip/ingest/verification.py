@@ -197,12 +197,12 @@ def verify_all(
     done = 0
 
     def finish() -> tuple[Path, Verdict, bool]:
-        path, result = waiting.popleft()
-        if isinstance(result, Verdict):
-            return path, result, True
-        verdict = result.result()
-        work.add(path, verdict)
-        return path, verdict, False
+        path, result = waiting[0]  # removed when it is stored: Ctrl-C may come before
+        verdict = result if isinstance(result, Verdict) else result.result()
+        if result is not verdict:
+            work.add(path, verdict)
+        waiting.popleft()
+        return path, verdict, result is verdict
 
     try:
         for path in paths:
