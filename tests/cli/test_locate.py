@@ -23,7 +23,7 @@ from fixtures.processes import Command
 from swclip.cli.app import run
 
 Start = Callable[..., Command]
-KILLS, COUNT = 8, 120
+KILLS, COUNT = 6, 120
 UNREADABLE = 7
 
 

@@ -71,7 +71,7 @@ def _reach_m(truth: Float64[np.ndarray, " 2"] | None) -> float:
 
 def _title(answer_deg: Any, near_50m: float, truth_deg: ArrayLike | None, place: str | None) -> str:
     where = f"{place}, " if place else ""
-    text = f"Answer: {where}{answer_deg[0]:.5f}, {answer_deg[1]:.5f}\n{near_50m:.0%} of the probability within 50 m"
+    text = f"Answer: {where}{answer_deg[0]:.5f}, {answer_deg[1]:.5f}\n{near_50m:.0%} probability within 50 m"
     if truth_deg is None:
         return text
     return f"{text}, {distance(float(geodesic_m(answer_deg, truth_deg)[0]))} from the true position"
