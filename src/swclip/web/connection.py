@@ -111,7 +111,7 @@ class Connection(asyncio.Protocol):
             self._phase, self._since = "body", time.monotonic()
 
     def body_received(self) -> None:
-        """The application goes on."""
+        """The application has the part that it waited for."""
         if self._phase == "body":
             self._phase = "service"
 
