@@ -7,11 +7,9 @@ file are rejected. Xet, the protocol of the hub's storage, is not supported: tes
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +23,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 from uvicorn import Config, Server
 
+from fixtures.service import running
 from swclip.web.server import address_of, listen
 
 WRITER, READER, STRANGER = "hf_of-ada-may-write", "hf_of-ada-may-read", "hf_of-bob-may-write"
@@ -322,25 +321,8 @@ def serve_hub(hub: FakeHub) -> Iterator[FakeHub]:
     listening = listen("127.0.0.1", 0)
     hub.address = address_of(listening)
     server = Server(Config(hub.app(), log_level="critical", lifespan="off", ws="none"))
-    started = threading.Event()
-
-    async def serve() -> None:
-        task = asyncio.create_task(server.serve([listening]))
-        while not server.started and not task.done():
-            await asyncio.sleep(0.01)
-        started.set()
-        await task
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
-    thread.start()
-    started.wait(60)
-    try:
+    with running(server, listening):
         yield hub
-    finally:
-        server.should_exit = True
-        thread.join(60)
-        listening.close()
-        assert not thread.is_alive(), "the server does not stop"
 
 
 def _sha256(data: bytes) -> str:
