@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test lint docs lock clean
 
 demo: $(VENV)/installed
 	$(BIN)/swclip demo --out swclip-demo
@@ -12,10 +12,14 @@ test: $(VENV)/installed-dev lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/installed-dev
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks docs/*.py
+	$(BIN)/ruff format --check src tests benchmarks docs/*.py
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The documentation site, in docs/_build/html: plain files, ready for GitHub Pages. Needs no network.
+docs: $(VENV)/installed-dev
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 # Lock the newest versions that pyproject.toml and constraints.txt allow; run `make test` afterwards.
 lock: | $(BIN)/python
@@ -36,4 +40,4 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.lock
 	touch $@
 
 clean:
-	rm -rf $(VENV) swclip-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) swclip-demo docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis

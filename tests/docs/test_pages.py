@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "swclip"
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+PAGES = [page for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")) if "_build" not in page.parts]
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 
@@ -30,6 +30,19 @@ def test_relative_links_exist(page: Path) -> None:
         if not file.exists() or (anchor and file.suffix == ".md" and anchor not in anchors(file)):
             broken.append(f"{target}#{anchor}")
     assert broken == []
+
+
+def test_every_page_is_in_the_contents_of_the_site() -> None:
+    docs, listed = ROOT / "docs", {ROOT / "docs" / "index.md"}
+    for page in docs.rglob("*.md"):
+        for block in re.findall(r"^```\{toctree\}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S):
+            for line in block.split():
+                listed |= set(page.parent.glob(f"{line}.md")) | set(page.parent.glob(f"{line}.ipynb"))
+    pages = {*docs.rglob("*.md"), *docs.glob("*.ipynb")}
+    missing = [str(page.relative_to(ROOT)) for page in pages - listed if "_build" not in page.parts]
+    assert missing == [], (
+        "add them to the toctree of tutorials.md, how-to.md, reference.md, explanation.md or project.md"
+    )
 
 
 def test_paths_of_the_architecture_page_exist() -> None:

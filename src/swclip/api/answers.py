@@ -144,7 +144,7 @@ def locate(
 
     Args:
         gallery: The folder or URL of a gallery, a gallery in memory (with `model`), or a `Locator`.
-        photographs: A photograph, a folder (searched recursively), a pattern such as "trip/*.jpg", or a
+        photographs: A photograph, a folder (searched recursively), a pattern such as `trip/*.jpg`, or a
             list of these.
         model: The model that made a gallery in memory. For a gallery on disk, the run or model that it must have been
             made with.

@@ -72,7 +72,7 @@ def rank_n_contrast_loss(
         image: (B, D) image embeddings V.
         distance_m: (B, B) geographic distances in metres; the diagonal is not used.
         tau: Temperature.
-        similarity: `l2`: s_ij = -|v_i - v_j|; `cosine`: s_ij = v_i . v_j / (|v_i| |v_j|).
+        similarity: `l2`: `s_ij = -|v_i - v_j|`; `cosine`: `s_ij = v_i . v_j / (|v_i| |v_j|)`.
 
     Returns:
         Scalar; 0 for a single photograph. With all distances equal and all similarities equal it is log(B - 1).
