@@ -14,7 +14,7 @@ def test_demo_writes_its_output_files(tmp_path: Path, capfd: pytest.CaptureFixtu
     out = tmp_path / "demo"
     assert run(["demo", "--out", str(out), "--photos-per-city", "16", "--steps", "3"]) == 0
     document = json.loads((out / "benchmark" / "benchmark.json").read_text())
-    assert list(document["systems"]) == ["nearest-neighbour", "clip", "sw-clip"]
+    assert list(document["systems"]) == ["nearest-neighbour", "nearest-neighbour-whitened", "clip", "sw-clip"]
     for system in document["systems"].values():
         assert {"seeds", "mean"} <= set(system)
         assert system["mean"]["n_queries"] > 0

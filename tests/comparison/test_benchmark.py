@@ -107,13 +107,16 @@ def test_parallel_runs_equal_sequential_runs(data: tuple[Manifest, Splits], tmp_
 
 def test_one_estimator_is_chosen_for_all_systems(data: tuple[Manifest, Splits], tmp_path: Path) -> None:
     values: dict[str, Any] = {"overrides": TINY, "cache": FeatureCache(tmp_path / "cache")}
-    systems = ["nearest-neighbour", "clip"]
+    systems = ["nearest-neighbour", "nearest-neighbour-whitened", "clip"]
     by_mode = run_benchmarks(data[0], [data[1]], systems, [0], tmp_path / "out", **values).comparisons["splits"]
     assert by_mode.document.estimator == "mode"
     nearest = next(iter(by_mode.evaluations["nearest-neighbour"].values())).report
     # Its posterior is fitted on validation queries, as those of the others.
     assert nearest.posterior["image_weight"] == 1.0
     assert (nearest.posterior["image_temperature"], nearest.posterior["smoothing_m"]) != (0.002, 0.0)
+    whitened = next(iter(by_mode.evaluations["nearest-neighbour-whitened"].values())).report
+    assert whitened.posterior["image_weight"] == 1.0
+    assert whitened.error_m != nearest.error_m
     chosen = run_benchmarks(
         data[0], [data[1]], systems, [0], tmp_path / "out", estimator="validation", **values
     ).comparisons["splits"]

@@ -94,7 +94,7 @@ def benchmark(
     splits: Splits | PathLike | Sequence[Splits | PathLike],
     out: PathLike,
     *,
-    systems: Sequence[str] = ("nearest-neighbour", "clip", "sw-clip"),
+    systems: Sequence[str] = ("nearest-neighbour", "nearest-neighbour-whitened", "clip", "sw-clip"),
     seeds: Sequence[int] = (0,),
     overrides: Mapping[str, Any] | None = None,
     baseline: str | None = None,
@@ -116,7 +116,8 @@ def benchmark(
         manifest: The manifest, or its folder.
         splits: One or several splits, as objects, files or folders.
         out: Output folder.
-        systems: Recipes by name or file, and "nearest-neighbour".
+        systems: Recipes by name or file, and two systems without training: "nearest-neighbour" on the features of the
+            image tower, and "nearest-neighbour-whitened".
         seeds: Each recipe is trained once per seed.
         overrides: Values that override those of every recipe, as for `load_recipe`. A text tower is used only in
             recipes that have one.

@@ -16,7 +16,12 @@ def benchmark(
     *,
     splits: Annotated[list[Path], Parameter(consume_multiple=True)],
     out: Path,
-    systems: Annotated[list[str], Parameter(consume_multiple=True)] = ["nearest-neighbour", "clip", "sw-clip"],  # noqa: B006
+    systems: Annotated[list[str], Parameter(consume_multiple=True)] = [  # noqa: B006
+        "nearest-neighbour",
+        "nearest-neighbour-whitened",
+        "clip",
+        "sw-clip",
+    ],
     seeds: Annotated[list[int], Parameter(consume_multiple=True)] = [0],  # noqa: B006
     baseline: str | None = None,
     reference: str | None = None,
@@ -37,7 +42,8 @@ def benchmark(
         manifest: The manifest that `swclip prepare` or `swclip synth` wrote.
         splits: One or more files that `swclip split` wrote, or the folder of `swclip split --all-cities`.
         out: Output folder.
-        systems: Recipes by name or path (clip, sw-clip, recipe.toml), and nearest-neighbour.
+        systems: Recipes by name or path (clip, sw-clip, recipe.toml), and two systems without training:
+            nearest-neighbour on the features of the image tower, and nearest-neighbour-whitened.
         seeds: Each recipe is trained once per seed.
         baseline: The system to which the others are compared; by default `clip` if it is among the systems, else the
             first.

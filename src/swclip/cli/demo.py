@@ -54,7 +54,8 @@ def demo(
     split(cities, protocol="known-places", seed=seed, out=splits)
 
     _print_command(
-        f"swclip benchmark {cities} --splits {splits} --systems nearest-neighbour clip sw-clip --seeds {seed} "
+        f"swclip benchmark {cities} --splits {splits} --systems nearest-neighbour nearest-neighbour-whitened "
+        f"clip sw-clip --seeds {seed} "
         f"--size-px 64 --batch-size 128 --steps {steps} --out {results}"
     )
     benchmark(

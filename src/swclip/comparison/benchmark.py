@@ -12,6 +12,7 @@ from swclip.calibration.posterior_config import ESTIMATOR, ESTIMATOR_NAMES, Esti
 from swclip.comparison.benchmark_runs import (
     NEAREST,
     UNSEEDED,
+    UNTRAINED,
     Progress,
     Run,
     check_one_folder_each,
@@ -102,7 +103,7 @@ def run_benchmarks(
     Args:
         manifest: The photographs.
         splits: One or several splits files; several are named after their files.
-        systems: Recipes, by name or path, and `nearest-neighbour`.
+        systems: Recipes, by name or path, and the systems without training (`UNTRAINED`).
         seeds: Each recipe is trained once per seed.
         out: Output folder of the runs: OUT/runs/SYSTEM-SEED, for several splits OUT/SPLITS/runs/SYSTEM-SEED.
         overrides: Values that replace those of every recipe; a text tower only replaces that of recipes with one.
@@ -125,7 +126,7 @@ def run_benchmarks(
     """
     configs = _configs(systems, seeds, overrides)
     names = _split_names(splits)
-    present = [NEAREST if config is None else name for name, config in configs.items()]
+    present = list(configs)
     for role, name in (("baseline", baseline), ("reference", reference)):
         if name is not None and name not in present:
             raise ConfigError(f"{role} {name!r} is not among the systems; choose one of {', '.join(present)}.")
@@ -158,8 +159,8 @@ def run_benchmarks(
         lead = "" if len(splits) == 1 else f"{name}, "
         for system, by_seed in configs.items():
             if by_seed is None:
-                title = f"{lead}{NEAREST}"
-                runs.append(Run(title, name, NEAREST, UNSEEDED, image_config, None, manifest, split, cache, command))
+                title = f"{lead}{system}"
+                runs.append(Run(title, name, system, UNSEEDED, image_config, None, manifest, split, cache, command))
                 continue
             for seed in seeds:
                 title, run_folder = f"{lead}{system}, seed {seed}", folder / "runs" / f"{system}-{seed}"
@@ -234,7 +235,7 @@ def _configs(
     if len(set(seeds)) != len(seeds):
         raise ConfigError(f"a seed is repeated: {', '.join(map(str, seeds))}.")
     return {
-        name: None if system == NEAREST else {seed: system_config(system, overrides, seed) for seed in seeds}
+        name: None if system in UNTRAINED else {seed: system_config(system, overrides, seed) for seed in seeds}
         for name, system in zip(names, systems, strict=True)
     }
 

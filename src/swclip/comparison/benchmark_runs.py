@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 
 from swclip.calibration.conformal import read_calibration
 from swclip.calibration.posterior_config import ESTIMATOR, PosteriorConfig, read_posterior
@@ -26,6 +26,7 @@ from swclip.gallery.gallery import Gallery, gallery_from_embeddings
 from swclip.gallery.hubness import read_bank
 from swclip.models.feature_cache import FeatureCache
 from swclip.models.locator_model import LocatorModel, load_model
+from swclip.models.whitening import Whitening
 from swclip.structure import as_plain
 from swclip.training.config import TrainingConfig, load_recipe
 from swclip.training.loop import train
@@ -34,6 +35,11 @@ Progress = Callable[[str, int, int], None]
 
 NEAREST = "nearest-neighbour"
 """The system without training: the training photographs with the nearest image features."""
+
+NEAREST_WHITENED = "nearest-neighbour-whitened"
+"""The same on whitened features; the whitening is fitted on the training photographs."""
+
+UNTRAINED = (NEAREST, NEAREST_WHITENED)
 
 UNSEEDED = "-"
 """Seed of a system without randomness."""
@@ -47,9 +53,9 @@ class Run:
         title: Title in messages and progress.
         split: Name of the splits.
         system: Name of the system.
-        seed: The seed; `UNSEEDED` for `nearest-neighbour`.
-        config: The configuration; `nearest-neighbour` only uses its image tower.
-        folder: Folder of the run; None for `nearest-neighbour`.
+        seed: The seed; `UNSEEDED` for a system without training.
+        config: The configuration; a system without training only uses its image tower.
+        folder: Folder of the run; None for a system without training.
         manifest: The photographs.
         splits: Their splits.
         cache: Cache of the features of frozen towers.
@@ -83,6 +89,7 @@ class Run:
                 progress,
                 on=self.on,
                 estimator=self.estimator,
+                whitened=self.system == NEAREST_WHITENED,
             )
         train(
             self.manifest,
@@ -158,7 +165,7 @@ class SharedFeatures:
     """The image features of frozen towers, computed once for the runs that share them, when the first of them starts.
 
     Args:
-        runs: All runs. Runs with a trainable tower need no features; `nearest-neighbour` does.
+        runs: All runs. Runs with a trainable tower need no features; those without training do.
     """
 
     def __init__(self, runs: Sequence[Run]) -> None:
@@ -207,6 +214,7 @@ def nearest_neighbour(
     *,
     on: QuerySplit = "query",
     estimator: str = ESTIMATOR,
+    whitened: bool = False,
 ) -> Evaluation:
     """Nearest-neighbour search among the training photographs on the features of an untrained tower.
 
@@ -227,11 +235,26 @@ def nearest_neighbour(
         progress: Called with (task, done, total).
         on: The queries that are evaluated, "query" or "val".
         estimator: The estimator that answers.
+        whitened: Whiten the features, fitted on the training photographs.
     """
     model = LocatorModel.create(config.model, manifest.positions_deg, config.seed)
+    report = None if progress is None else lambda done, total: progress("image features", done, total)
 
-    def embedded(queries: QuerySplit) -> tuple[Float32[np.ndarray, "q f"], Gallery]:
-        return _features_and_gallery(model, manifest, splits, cache, queries, progress)
+    def features_of(rows: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n f"]:
+        return cache.features(model, [manifest.image_paths[row] for row in rows], progress=report)
+
+    whitening = Whitening.fit(features_of(indices(splits, manifest, "train"))) if whitened else None
+    meta = {"fingerprint": model.feature_fingerprint}
+    if whitening is not None:
+        meta["whitening"] = whitening.fingerprint
+
+    def unit(features: Float32[np.ndarray, "n f"]) -> Float32[np.ndarray, "n w"]:
+        if whitening is not None:
+            return whitening(features)
+        return np.asarray(features / np.linalg.norm(features, axis=1, keepdims=True), dtype=np.float32)
+
+    def embedded(queries: QuerySplit) -> tuple[Float32[np.ndarray, "q w"], Gallery]:
+        return _embedded(manifest, splits, queries, lambda rows: unit(features_of(rows)), meta)
 
     has_validation = len(indices(splits, manifest, "val")) > 0
     validation = embedded("val") if has_validation else None
@@ -253,32 +276,24 @@ def nearest_neighbour(
     )
 
 
-def _features_and_gallery(
-    model: LocatorModel,
+def _embedded(
     manifest: Manifest,
     splits: Splits,
-    cache: FeatureCache,
     on: QuerySplit,
-    progress: Progress | None,
-) -> tuple[Float32[np.ndarray, "q f"], Gallery]:
-    """Unit features of the queries, and the gallery of the photographs they search."""
+    embed: Callable[[Int64[np.ndarray, " n"]], Float32[np.ndarray, "n w"]],
+    meta: Mapping[str, Any],
+) -> tuple[Float32[np.ndarray, "q w"], Gallery]:
+    """Unit vectors of the queries, and the gallery of the photographs they search; `embed` takes manifest rows."""
     candidates, at = photographs_by_candidate(manifest, splits, on)
     ids = [image_id for image_ids in at for image_id in image_ids]
     row_of = {str(image_id): row for row, image_id in enumerate(manifest.frame["image_id"])}
     rows = np.array([row_of[image_id] for image_id in ids], dtype=np.int64)
-    needed = np.concatenate([rows, query_rows(splits, manifest, on)])
-    features = cache.features(
-        model,
-        [manifest.image_paths[row] for row in needed],
-        progress=None if progress is None else lambda done, total: progress("image features", done, total),
-    )
-    features = features.astype(np.float32)
-    features = features / np.linalg.norm(features, axis=1, keepdims=True)
-    blank = np.zeros((len(candidates), features.shape[1]), dtype=np.float32)
+    vectors = embed(np.concatenate([rows, query_rows(splits, manifest, on)]))
+    blank = np.zeros((len(candidates), vectors.shape[1]), dtype=np.float32)
     gallery = gallery_from_embeddings(
         candidates.assign(image_ids=pd.Series(at, index=candidates.index)),
         blank,
-        dict(zip(ids, features[: len(rows)], strict=True)),
-        {"fingerprint": model.feature_fingerprint},
+        dict(zip(ids, vectors[: len(rows)], strict=True)),
+        meta,
     )
-    return features[len(rows) :], gallery
+    return vectors[len(rows) :], gallery

@@ -33,6 +33,7 @@ _NEAR_ORACLE = 2.0
 _AGAINST = {
     "clip": "one-hot CLIP",
     "nearest-neighbour": "nearest neighbour on frozen features",
+    "nearest-neighbour-whitened": "nearest neighbour on whitened frozen features",
     "geoclip": "GeoCLIP's encoder, one-hot labels and queue",
     "addressclip": "AddressCLIP's image-geography loss",
     "rank-n-contrast": "Rank-N-Contrast",
