@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.processes import Command
-from swclip.cli.app import COMMANDS, app, run
+from swclip.cli.app import COMMANDS, run
 from swclip.training.run import read_run
 
 HEAVY = ("torch", "transformers", "pandas", "geopandas", "pyarrow", "matplotlib", "plotly", "scipy", "safetensors")
@@ -33,34 +33,6 @@ def test_help_lists_every_command_without_heavy_imports() -> None:
     # The help of a command must not import the libraries that it uses either.
     shown = subprocess.run([sys.executable, "-c", code, "train", "--help"], capture_output=True, text=True, check=True)
     assert "heavy: []" in shown.stderr, shown.stderr
-
-
-def test_every_gallery_command_has_a_summary(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["gallery", "--help"]) == 0
-    lines = dict(re.findall(r"^│ (\S+) +(\S.*?) *│$", capsys.readouterr().out, re.MULTILINE))
-    assert {name for name in app["gallery"] if not name.startswith("-")} <= set(lines)
-
-
-@pytest.mark.parametrize(("name", "summary"), COMMANDS.items())
-def test_the_help_of_a_command_is_its_docstring(name: str, summary: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run([name, "--help"]) == 0
-    shown = capsys.readouterr().out
-    assert f"Usage: swclip {name}" in shown
-    command = app[name].default_command
-    if command is None:  # a group of commands
-        assert summary in shown
-        return
-    assert command.__doc__ is not None
-    first, *rest = command.__doc__.split("Args:")[0].strip().split("\n\n")
-    assert first == summary, "the list of commands shows the first line of the docstring"
-    for paragraph in rest:
-        assert " ".join(paragraph.split()) in " ".join(shown.split())
-
-
-@pytest.mark.parametrize("name", [name for name in app["gallery"] if not name.startswith("-")])
-def test_each_gallery_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["gallery", name, "--help"]) == 0
-    assert f"Usage: swclip gallery {name}" in capsys.readouterr().out
 
 
 def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:

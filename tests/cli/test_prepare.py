@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from swclip.cli.prepare import prepare
+from swclip.cli.prepare import ColumnOptions, prepare
 from swclip.data.manifest import read_manifest
 
 
@@ -27,7 +27,7 @@ def test_output_has_counts_notes_and_the_path(tmp_path: Path, capsys: pytest.Cap
     source.write_text(
         "file,lat,lon,when\n[bold]a.jpg,51.5,-0.1,03/04/2019\nb.jpg,51.6,-0.1,\n[bold]c.jpg,51.7,-0.1,\nd.jpg,51.7,-0.1,\n"
     )
-    prepare(source, out=tmp_path / "out", time_column="when", city="London")
+    prepare(source, out=tmp_path / "out", columns=ColumnOptions(time_column="when"), city="London")
     printed = capsys.readouterr()
     assert printed.out == f"{tmp_path / 'out/manifest.parquet'}\n"
     for text in (

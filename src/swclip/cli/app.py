@@ -14,36 +14,61 @@ from typing import Any
 
 import cyclopts
 
+from swclip.cli.help import DEFAULTS, EVERYWHERE, FORMATTER, OPTIONS, complete_help
 from swclip.errors import DiskFullError, InputError, SwclipError, SwclipWarning
 
-# Commands with the summaries that `swclip --help` lists, so that it imports none of them.
-COMMANDS = {
-    "demo": "Run the whole workflow on generated cities, from training to a located photograph.",
-    "synth": "Generate street photographs of synthetic cities, with their manifest.",
-    "prepare": "Make a manifest from a folder or a table of geotagged photographs.",
-    "split": "Split a manifest into training photographs, validation queries and queries.",
-    "bandwidth": "Estimate the bandwidth of the soft labels from the data.",
-    "train": "Train a model, or resume an interrupted run.",
-    "evaluate": "Evaluate a run, or the predictions or embeddings of another tool.",
-    "index": "Build a gallery from a trained model and a manifest, an area or a grid.",
-    "gallery": "Inspect and change a gallery.",
-    "locate": "Estimate where photographs were taken.",
-    "serve": "Serve a gallery over HTTP, with an API and a web page.",
-    "export": "Export a model to ONNX, or the embeddings of a gallery.",
-    "benchmark": "Train and evaluate several systems on the same data and compare them.",
-    "compare": "Compare reports that `swclip evaluate` wrote.",
-    "push": "Publish a trained model on a model hub, with a model card.",
+# Commands by group, with the summaries that `swclip --help` lists, so that it imports none of them. A summary fits one
+# line of a terminal with 80 columns.
+GROUPS = {
+    "Start": {
+        "demo": "Run the whole workflow on generated cities.",
+    },
+    "Data": {
+        "prepare": "Make a manifest from geotagged photographs.",
+        "split": "Split a manifest into training photographs and queries.",
+        "synth": "Generate street photographs of synthetic cities.",
+    },
+    "Train": {
+        "train": "Train a model, or resume an interrupted run.",
+        "bandwidth": "Estimate the bandwidth of the soft labels from the data.",
+    },
+    "Measure": {
+        "evaluate": "Evaluate a run, or the results of another tool.",
+        "benchmark": "Train and evaluate several systems, and compare them.",
+        "compare": "Compare reports that `swclip evaluate` wrote.",
+    },
+    "Use": {
+        "index": "Build a gallery: the places that an answer can name.",
+        "gallery": "Inspect and change a gallery.",
+        "locate": "Estimate where photographs were taken.",
+        "serve": "Serve a gallery over HTTP, with an API and a web page.",
+    },
+    "Share": {
+        "export": "Export a model to ONNX, or the embeddings of a gallery.",
+        "push": "Publish a trained model on a model hub.",
+    },
 }
+COMMANDS = {name: summary for group in GROUPS.values() for name, summary in group.items()}
 
 app = cyclopts.App(
     name="swclip",
     help="Where was this photograph taken? Street-view geo-localization with spatially weighted CLIP.",
     version=lambda: importlib.metadata.version("swclip"),
     help_format="plaintext",
+    help_formatter=FORMATTER,
+    help_epilogue="swclip COMMAND --help explains a command and shows examples of its use.",
+    usage="Usage: swclip COMMAND [OPTIONS]",
+    default_parameter=DEFAULTS,
+    group_parameters=OPTIONS,
     suppress_keyboard_interrupt=False,  # `run` prints what to do next
 )
-for _name, _summary in COMMANDS.items():
-    app.command(f"swclip.cli.{_name}:{_name}", name=_name, help=_summary)  # a string: imported when the command is used
+for _flag in ("--help", "--version"):
+    app[_flag].group = EVERYWHERE
+for _order, (_title, _commands) in enumerate(GROUPS.items()):
+    _group = cyclopts.Group(_title, sort_key=_order)
+    for _place, (_name, _summary) in enumerate(_commands.items()):
+        # A string: imported when the command is used.
+        app.command(f"swclip.cli.{_name}:{_name}", name=_name, help=_summary, group=_group, sort_key=_place)
 
 
 class Terminated(KeyboardInterrupt):
@@ -72,7 +97,8 @@ def run(arguments: list[str]) -> int:
     # Tokenizers warn about forks when photographs are decoded in parallel, although no process is forked.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        _use_docstring(arguments)
+        if {"--help", "-h"} & set(arguments):
+            complete_help(app, arguments)
         result: Any = app(arguments, result_action="return_value", exit_on_error=True)
     except SwclipError as error:
         return _print_error(error)
@@ -96,12 +122,6 @@ def run(arguments: list[str]) -> int:
 def _terminate(_number: int, _frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the process at once
     raise Terminated
-
-
-def _use_docstring(arguments: list[str]) -> None:
-    """Let the help of the command that is run be its docstring, in place of the summary that it was registered with."""
-    if arguments and arguments[0] in COMMANDS and app[arguments[0]].default_command is not None:
-        app[arguments[0]].help = None
 
 
 def _format_warning(

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
-
+from swclip.cli.help import ADVANCED, REPEATED
 from swclip.cli.options import RecipeOptions
 
 if TYPE_CHECKING:
@@ -19,10 +18,10 @@ def bandwidth(
     *,
     splits: Path,
     recipe: str = "sw-clip",
-    options: RecipeOptions | None = None,
     out: Path | None = None,
-    search: Annotated[list[float] | None, Parameter(consume_multiple=True)] = None,
-    seed: int | None = None,
+    search: Annotated[list[float] | None, REPEATED] = None,
+    options: RecipeOptions | None = None,
+    seed: Annotated[int | None, ADVANCED] = None,
 ) -> None:
     """Estimate the bandwidth of the soft labels from the data.
 
@@ -39,6 +38,11 @@ def bandwidth(
         search: Bandwidths in metres to try: a model is trained for --steps steps with each of them and with the
             estimate, and compared on the validation queries.
         seed: Seed for sampling photographs and for the runs of the search.
+
+    Examples:
+        swclip bandwidth data --splits data/splits.parquet --out bandwidth
+        # try three bandwidths beside the estimate
+        swclip bandwidth data --splits data/splits.parquet --search 10 25 60
     """
     import tempfile
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
-
+from swclip.cli.help import ADVANCED, REPEATED
 from swclip.cli.options import RecipeOptions
 
 
@@ -14,23 +13,25 @@ def benchmark(
     manifest: Path,
     /,
     *,
-    splits: Annotated[list[Path], Parameter(consume_multiple=True)],
+    splits: Annotated[list[Path], REPEATED],
     out: Path,
-    systems: Annotated[list[str], Parameter(consume_multiple=True)] = [  # noqa: B006
+    systems: Annotated[list[str], REPEATED] = [  # noqa: B006
         "nearest-neighbour",
         "nearest-neighbour-whitened",
         "clip",
         "sw-clip",
     ],
-    seeds: Annotated[list[int], Parameter(consume_multiple=True)] = [0],  # noqa: B006
-    baseline: str | None = None,
-    reference: str | None = None,
-    estimator: Literal["mode", "argmax", "geometric-median", "validation"] = "mode",
+    seeds: Annotated[list[int], REPEATED] = [0],  # noqa: B006
     draws: int = 1,
     jobs: int = 1,
+    baseline: Annotated[str | None, ADVANCED] = None,
+    reference: Annotated[str | None, ADVANCED] = None,
+    estimator: Annotated[Literal["mode", "argmax", "geometric-median", "validation"], ADVANCED] = "mode",
     options: RecipeOptions | None = None,
 ) -> None:
-    """Train and evaluate several systems on the same data and compare them.
+    """Train and evaluate several systems, and compare them.
+
+    All systems get the same photographs, splits, budget and seeds.
 
     Writes benchmark.json, benchmark.html and error-curves.png and .svg. Finished runs in OUT/runs are not trained
     again, so an interrupted benchmark resumes. A run that fails does not stop the others.
@@ -58,6 +59,14 @@ def benchmark(
             all draws, seeds and blocks of queries.
         jobs: Number of runs trained in parallel, each in its own process with its share of the processors.
         options: Values that override those of every recipe. A text tower is used only in recipes that have one.
+
+    Examples:
+        swclip benchmark data --splits data/splits.parquet --out compared
+        # a pretrained tower, kept frozen; three seeds of each system
+        swclip benchmark data --splits data/splits.parquet --out compared \\
+            --image-tower facebook/dinov2-small --freeze image --seeds 0 1 2
+        # every city left out once
+        swclip benchmark data --splits each-city --out transfer --jobs 2
     """
     from swclip.api.runs import benchmark as run_benchmark
     from swclip.cli.console import command_line, console, print_table

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
+from swclip.cli.help import ADVANCED, off
 
 
 def compare(
@@ -15,13 +15,13 @@ def compare(
     out: Path,
     baseline: str | None = None,
     reference: str | None = None,
-    common: Annotated[bool, Parameter(negative="")] = False,
-    estimator: Literal["mode", "argmax", "geometric-median"] | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-    manifest: Path | None = None,
-    splits: Path | None = None,
-    photographs: Annotated[bool, Parameter(negative="--no-photographs")] = True,
+    common: bool = False,
+    photographs: Annotated[bool, off("--no-photographs")] = True,
+    estimator: Annotated[Literal["mode", "argmax", "geometric-median"] | None, ADVANCED] = None,
+    resamples: Annotated[int, ADVANCED] = 1000,
+    seed: Annotated[int, ADVANCED] = 0,
+    manifest: Annotated[Path | None, ADVANCED] = None,
+    splits: Annotated[Path | None, ADVANCED] = None,
 ) -> None:
     """Compare reports that `swclip evaluate` wrote.
 
@@ -37,13 +37,19 @@ def compare(
         reference: A second system to which the others are compared.
         common: Compare only the queries that all reports share, and count the others. Without it, reports of different
             queries are an error.
+        photographs: Do not show photographs on the page.
         estimator: Compare all reports by the answers of this estimator; by default that of the reports where they
             agree, else mode.
         resamples: Number of bootstrap resamples of the blocks of queries.
         seed: Seed of the bootstrap.
         manifest: Path of the manifest, if it was moved; for the photographs on the page.
         splits: Path of the splits, if they were moved; for the candidates on the map and the leakage report.
-        photographs: Show photographs on the page; --no-photographs omits them.
+
+    Examples:
+        swclip compare reports/clip reports/sw-clip --out compared
+        # three seeds of each system; figures are averaged
+        swclip compare clip=runs/c0 clip=runs/c1 sw-clip=runs/s0 sw-clip=runs/s1 \\
+            --baseline clip --out compared
     """
     from swclip.cli.console import command_line, console, print_table
     from swclip.comparison.compare_reports import compare_reports

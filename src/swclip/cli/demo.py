@@ -20,7 +20,7 @@ def demo(
     steps: int = 450,
     seed: int = 0,
 ) -> None:
-    """Run the whole workflow on generated cities, from training to a located photograph.
+    """Run the whole workflow on generated cities.
 
     Generates eight small cities, trains CLIP and SW-CLIP from scratch with the same budget, compares them, and locates
     a photograph. Needs no download and no GPU. Each step is printed as the command that does it. If interrupted, run
@@ -31,6 +31,10 @@ def demo(
         photos_per_city: Number of photographs per city.
         steps: Number of training steps of each system.
         seed: Seed of cities, splits and training.
+
+    Examples:
+        swclip demo
+        swclip demo --out elsewhere --seed 1
     """
     import os
 

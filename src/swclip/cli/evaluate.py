@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import Parameter
-
 from swclip.cli.external import ExternalOptions
+from swclip.cli.help import ADVANCED, REPEATED, off
 
 if TYPE_CHECKING:
     from swclip.data.manifest import Manifest
@@ -32,21 +31,19 @@ def evaluate(
     splits: Path | None = None,
     manifest: Path | None = None,
     on: Literal["query", "val"] = "query",
-    estimator: Literal["mode", "argmax", "geometric-median", "validation"] = "mode",
-    use: Annotated[
-        list[Literal["image", "caption", "map"]] | None, Parameter(consume_multiple=True, negative="")
-    ] = None,
-    regions: str = "city",
-    cells: list[int] | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-    batch_size: int = 64,
-    workers: int | None = None,
     device: str = "auto",
-    photographs: Annotated[bool, Parameter(negative="--no-photographs")] = True,
-    figures: Annotated[bool, Parameter(negative="--no-figures")] = True,
+    photographs: Annotated[bool, off("--no-photographs")] = True,
+    figures: Annotated[bool, off("--no-figures")] = True,
+    estimator: Annotated[Literal["mode", "argmax", "geometric-median", "validation"], ADVANCED] = "mode",
+    use: Annotated[list[Literal["image", "caption", "map"]] | None, REPEATED, ADVANCED] = None,
+    regions: Annotated[str, ADVANCED] = "city",
+    cells: Annotated[list[int] | None, ADVANCED] = None,
+    resamples: Annotated[int, ADVANCED] = 1000,
+    seed: Annotated[int, ADVANCED] = 0,
+    batch_size: Annotated[int, ADVANCED] = 64,
+    workers: Annotated[int | None, ADVANCED] = None,
 ) -> None:
-    """Evaluate a run, or the predictions or embeddings of another tool.
+    """Evaluate a run, or the results of another tool.
 
     Writes OUT/report.json, OUT/predictions.parquet (GeoParquet, one row per query), OUT/report.html (one file that
     opens offline) and OUT/figures/, and prints a summary.
@@ -60,6 +57,9 @@ def evaluate(
         manifest: For a run: path of the manifest, if it was moved. For another tool: the manifest with the true
             positions.
         on: query: the queries, which are never used in training. val: the validation queries.
+        device: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
+        photographs: Show no example photographs on the page, for reports that are shared.
+        figures: Write no charts and maps as PNG and SVG.
         estimator: How the point is estimated from the posterior. mode: the densest place of the smoothed posterior.
             argmax: the most probable candidate, as in the paper. geometric-median: the point with the least expected
             distance. validation: the one with the least mean of log(1 + error / 10 m) on the validation queries; runs
@@ -74,9 +74,14 @@ def evaluate(
         seed: Seed of the bootstrap and of the random baseline.
         batch_size: Photographs per batch of the model.
         workers: Threads that decode photographs; by default one per processor.
-        device: auto, cpu, cuda, ...
-        photographs: Show example photographs on the page; --no-photographs omits them, for reports that are shared.
-        figures: Write charts and maps as PNG and SVG; --no-figures omits them.
+
+    Examples:
+        swclip evaluate runs/first --out reports/first
+        # coordinates that another tool predicted
+        swclip evaluate --predictions answers.csv --out reports/other
+        # embeddings of another tool, with the same queries and candidates
+        swclip evaluate --embeddings megaloc.npz --manifest data \\
+            --splits data/splits.parquet --out reports/megaloc
     """
     from swclip.cli.console import command_line, console, print_table
     from swclip.cli.external import evaluate_external, notes_for_reader

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
-
+from swclip.cli.help import ADVANCED, REPEATED
 from swclip.errors import ArtefactError, ConfigError, InputError
 from swclip.files import found_path
 
@@ -21,8 +20,8 @@ def export(
     embeddings: Literal["float32", "int8"] | None = None,
     location: bool = False,
     word: list[str] | None = None,
-    photographs: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
-    opset: int = 18,
+    photographs: Annotated[list[str] | None, REPEATED, ADVANCED] = None,
+    opset: Annotated[int, ADVANCED] = 18,
 ) -> None:
     """Export a model to ONNX, or the embeddings of a gallery.
 
@@ -40,6 +39,12 @@ def export(
         photographs: Photographs, or folders of photographs, to compare on; by default sixteen of the manifest that
             SOURCE was made from.
         opset: Version of the ONNX operator set.
+
+    Examples:
+        swclip export runs/first --out onnx
+        # positions too, all of them in Leeds
+        swclip export runs/first --out onnx --location --word city=Leeds
+        swclip export gallery --embeddings int8 --out gallery.safetensors
     """
     if embeddings is not None:
         if location or word or photographs:

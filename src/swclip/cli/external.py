@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import Parameter
+
+from swclip.cli.help import group
 
 if TYPE_CHECKING:
     from swclip.data.manifest import Manifest
@@ -16,7 +18,10 @@ if TYPE_CHECKING:
     from swclip.evaluation.result import Evaluation
 
 
-@Parameter(name="*")
+_ANOTHER_TOOL = group("Results of another tool")
+
+
+@Parameter(name="*", group=_ANOTHER_TOOL.group)
 @dataclass(frozen=True)
 class ExternalOptions:
     """The results of another tool, in place of a run."""
@@ -29,7 +34,7 @@ class ExternalOptions:
     "The gallery's embeddings, where they are in a separate file."
     gallery: Path | None = None
     "The candidates of the tool of --predictions: a table of positions, for the oracle error and the baselines."
-    column: Annotated[list[str] | None, Parameter(negative="")] = None
+    column: list[str] | None = None
     "ROLE=NAME: the column with a role, where it has another name than the role; can be repeated."
     similarity: Literal["cosine", "l2"] | None = None
     "Similarity of --embeddings: cosine (the default), or l2 for Euclidean distance."

@@ -13,6 +13,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from swclip.cli.gallery_index import build_index
+from swclip.cli.help import ADVANCED, OPTIONS, off
 from swclip.cli.options import FilterOptions
 from swclip.errors import ArtefactError, ConfigError, InputError
 
@@ -20,7 +21,13 @@ if TYPE_CHECKING:
     from swclip.gallery.inspect import GalleryInfo
     from swclip.gallery.store import Change
 
-gallery = cyclopts.App(name="gallery", help="Inspect and change a gallery. Each change is one commit.")
+gallery = cyclopts.App(
+    name="gallery",
+    help="Inspect and change a gallery. Each change is one commit.",
+    help_epilogue="swclip gallery COMMAND --help explains a command and shows examples of its use.",
+    usage="Usage: swclip gallery COMMAND [OPTIONS]",
+    group_parameters=OPTIONS,
+)
 gallery.command(build_index, name="build-index")
 _NO_FILTER = FilterOptions()
 
@@ -30,17 +37,17 @@ _NO_FILTER = FilterOptions()
 class GrowOptions:
     """How photographs are added to a gallery."""
 
-    model: Path | None = None
-    "Fail unless the gallery was made with this run."
     thumbnails: int | None = None
     "Maximum height of stored thumbnails in pixels; by default that of the gallery."
-    commit_rows: int = 512
+    model: Annotated[Path | None, ADVANCED] = None
+    "Fail unless the gallery was made with this run."
+    commit_rows: Annotated[int, ADVANCED] = 512
     "Photographs per commit."
-    cache: bool = True
-    "Cache image features in $SWCLIP_CACHE (or ~/.cache/swclip)."
-    batch_size: int = 64
+    cache: Annotated[bool, ADVANCED, off("--no-cache")] = True
+    "Do not cache image features in $SWCLIP_CACHE (or ~/.cache/swclip)."
+    batch_size: Annotated[int, ADVANCED] = 64
     "Photographs per batch of the model."
-    workers: int | None = None
+    workers: Annotated[int | None, ADVANCED] = None
     "Threads that decode photographs; by default one per processor."
 
 
@@ -54,6 +61,10 @@ def info(gallery: str, /, *, format: Literal["table", "json"] = "table") -> None
     Args:
         gallery: The gallery's folder or URL.
         format: table, or json on standard output.
+
+    Examples:
+        swclip gallery info gallery
+        swclip gallery info gallery --format json
     """
     from swclip.cli.console import print_table
     from swclip.gallery.inspect import gallery_info
@@ -68,12 +79,15 @@ def info(gallery: str, /, *, format: Literal["table", "json"] = "table") -> None
 
 @gallery.command
 def verify(gallery: str, /) -> None:
-    """Check every row of a gallery, and the model stored with it.
+    """Check every row, and the model of the gallery.
 
-    The exit code is not 0 if something is wrong.
+    The exit code is 3 if something is wrong.
 
     Args:
         gallery: The gallery's folder or URL.
+
+    Examples:
+        swclip gallery verify gallery
     """
     from swclip.cli.console import console
     from swclip.files import default_cache_folder
@@ -103,14 +117,18 @@ def append(
     *,
     options: GrowOptions = _DEFAULTS,
 ) -> None:
-    """Add the photographs of a manifest to a gallery; photographs that it already has are skipped.
+    """Add the photographs of a manifest.
 
-    Photographs are committed in batches. If interrupted, run the same command again to resume after the last commit.
+    Photographs that it already has are skipped. The others are committed in batches. If interrupted, run the same
+    command again to resume after the last commit.
 
     Args:
         gallery: The gallery's folder or URL.
         manifest: The manifest that `swclip prepare` or `swclip synth` wrote.
         options: How they are embedded and stored.
+
+    Examples:
+        swclip gallery append gallery more-data
     """
     _grow(gallery, manifest, options, replacing=False)
 
@@ -123,23 +141,34 @@ def upsert(
     *,
     options: GrowOptions = _DEFAULTS,
 ) -> None:
-    """Add the photographs of a manifest to a gallery; photographs that it already has are replaced.
+    """Add photographs to a gallery, or replace them.
+
+    Photographs of the manifest that the gallery already has are replaced.
 
     Args:
         gallery: The gallery's folder or URL.
         manifest: The manifest that `swclip prepare` or `swclip synth` wrote.
         options: How they are embedded and stored.
+
+    Examples:
+        swclip gallery upsert gallery corrected-data
     """
     _grow(gallery, manifest, options, replacing=True)
 
 
 @gallery.command
 def delete(gallery: str, /, *, where: FilterOptions = _NO_FILTER) -> None:
-    """Delete the entries of a gallery that meet all conditions; at least one condition is required.
+    """Delete the entries of a gallery that meet all conditions.
+
+    At least one condition is required.
 
     Args:
         gallery: The gallery's folder or URL.
         where: The conditions.
+
+    Examples:
+        swclip gallery delete gallery --image-id p1 --image-id p2
+        swclip gallery delete gallery --within closed.geojson --until 2020-01-01
     """
     from swclip.cli.console import console
     from swclip.gallery.store import GalleryStore
@@ -152,13 +181,18 @@ def delete(gallery: str, /, *, where: FilterOptions = _NO_FILTER) -> None:
 
 @gallery.command
 def merge(gallery: str, source: str, /, *, both: Literal["refuse", "ours", "theirs"] = "refuse") -> None:
-    """Add all entries of another gallery of the same model, in one commit.
+    """Add all entries of another gallery.
+
+    Both galleries are of the same model. All entries are added in one commit.
 
     Args:
         gallery: The gallery that is changed.
         source: The gallery whose entries are added; it is not changed.
         both: What to do with photographs that are in both: refuse to merge, keep ours (of the changed gallery), or take
             theirs.
+
+    Examples:
+        swclip gallery merge gallery other-gallery --both ours
     """
     from swclip.cli.console import console
     from swclip.gallery.store import GalleryStore
@@ -168,12 +202,15 @@ def merge(gallery: str, source: str, /, *, both: Literal["refuse", "ours", "thei
 
 @gallery.command(name="filter")
 def filter_gallery(gallery: str, /, *, out: str, where: FilterOptions = _NO_FILTER) -> None:
-    """Write the entries that meet all conditions to a new gallery.
+    """Write entries that meet all conditions to a new gallery.
 
     Args:
         gallery: The gallery's folder or URL.
         out: The new gallery.
         where: The conditions.
+
+    Examples:
+        swclip gallery filter gallery --city Leeds --out leeds
     """
     from swclip.cli.console import console
     from swclip.gallery.store import GalleryStore
@@ -184,12 +221,17 @@ def filter_gallery(gallery: str, /, *, out: str, where: FilterOptions = _NO_FILT
 
 @gallery.command
 def export(gallery: str, /, *, out: Path, where: FilterOptions = _NO_FILTER) -> None:
-    """Export entries as points (GeoParquet) for QGIS, geopandas and DuckDB, without embeddings.
+    """Export entries as points (GeoParquet).
+
+    QGIS, geopandas and DuckDB read the file. Embeddings are not exported.
 
     Args:
         gallery: The gallery's folder or URL.
         out: The .parquet file.
         where: The conditions; all entries by default.
+
+    Examples:
+        swclip gallery export gallery --out points.parquet
     """
     from swclip.cli.console import console
     from swclip.gallery.export import export_points
@@ -200,11 +242,15 @@ def export(gallery: str, /, *, out: Path, where: FilterOptions = _NO_FILTER) -> 
 
 @gallery.command
 def compact(gallery: str, /, *, keep_days: Annotated[float, Parameter(name="--keep-days")] = 7.0) -> None:
-    """Merge the small files of a gallery into large ones, and remove old versions.
+    """Merge small files, and remove old versions.
 
     Args:
         gallery: The gallery's folder or URL.
         keep_days: Keep the versions of this many days. A process that is reading a removed version fails.
+
+    Examples:
+        swclip gallery compact gallery
+        swclip gallery compact gallery --keep-days 0
     """
     from swclip.cli.console import console
     from swclip.gallery.inspect import size_bytes

@@ -14,7 +14,7 @@ def build_index(
     kind: Literal["bits", "vectors"] = "bits",
     queries: int = 200,
 ) -> None:
-    """Build an index of a gallery's embeddings for searches on disk, and measure its recall.
+    """Build an index for searches on disk, and measure its recall.
 
     Galleries with up to 2 GB of embeddings are searched exactly, in memory, and need no index. Entries that are
     appended later are found without it, but more slowly: build the index again after many additions.
@@ -26,6 +26,10 @@ def build_index(
         queries: Number of embeddings of the gallery, drawn at random, with which recall is measured; 0 to skip. Among
             photographs each query finds itself, so that recall is slightly optimistic. Answers use the first 512
             results.
+
+    Examples:
+        swclip gallery build-index gallery
+        swclip gallery build-index gallery --kind vectors --queries 1000
     """
     import numpy as np
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from swclip.cli.help import ADVANCED, off
 
 
 def index(
@@ -12,15 +15,15 @@ def index(
     *,
     out: str,
     splits: Path | None = None,
-    photographs: bool = True,
     grid: str | None = None,
     spacing_m: float | None = None,
+    photographs: Annotated[bool, off("--no-photographs")] = True,
     thumbnails: int | None = None,
-    cache: bool = True,
-    batch_size: int = 64,
-    workers: int | None = None,
+    cache: Annotated[bool, ADVANCED, off("--no-cache")] = True,
+    batch_size: Annotated[int, ADVANCED] = 64,
+    workers: Annotated[int | None, ADVANCED] = None,
 ) -> None:
-    """Build a gallery from a trained model and a manifest, an area or a grid.
+    """Build a gallery: the places that an answer can name.
 
     The gallery holds the embeddings of all candidates that `swclip locate` can return. Without a manifest,
     `--grid POLYGONS --spacing-m METRES` builds a gallery of positions only.
@@ -31,16 +34,23 @@ def index(
         manifest: The manifest that `swclip prepare` or `swclip synth` wrote.
         out: The gallery: a folder (an existing gallery is replaced) or a URL such as s3://bucket/gallery.
         splits: Use only the candidates of the queries in these splits, not the whole manifest.
-        photographs: Store embeddings of the photographs too, so that answers use them beside the positions.
         grid: Use the points of a grid in place of the photographs' positions: a GeoJSON file of polygons, or `cities`
             for the bounding box of each city of the manifest. The property `city` of a polygon is the city of its
             candidates.
         spacing_m: Spacing of the grid in metres.
+        photographs: Store only the positions; without the embeddings of the photographs, answers are less accurate.
         thumbnails: Store thumbnails of the photographs, without EXIF, with this maximum height in pixels.
-        cache: Cache image features in $SWCLIP_CACHE (or ~/.cache/swclip), so that an interrupted run resumes, and later
-            ones compute only new photographs.
+        cache: Do not cache image features in $SWCLIP_CACHE (or ~/.cache/swclip). With the cache, an interrupted run
+            resumes, and later ones compute only new photographs.
         batch_size: Photographs per batch of the model.
         workers: Threads that decode photographs; by default one per processor.
+
+    Examples:
+        swclip index runs/first data --out gallery
+        # thumbnails for the page of `swclip serve`
+        swclip index runs/first data --out gallery --thumbnails 160
+        # positions only, 25 m apart, in an area without photographs
+        swclip index runs/first --grid area.geojson --spacing-m 25 --out gallery
     """
     from swclip.api.answers import build_gallery
     from swclip.cli.console import console

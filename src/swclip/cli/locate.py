@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from swclip.cli.help import ADVANCED, group
 from swclip.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -14,35 +15,37 @@ if TYPE_CHECKING:
     from swclip.retrieval.locator import Locator
     from swclip.retrieval.prior import Prior
 
+_PRIOR, _REGION = group("Prior knowledge of the place"), group("Prediction region")
+
 
 def locate(
     gallery: str,
     /,
     *photographs: Annotated[str, Parameter(allow_leading_hyphen=True)],  # `-` is a valid value
-    caption: str | None = None,
-    map: Path | None = None,
-    together: Annotated[bool, Parameter(negative="")] = False,
-    in_: Annotated[str | None, Parameter(name="--in")] = None,
-    within: Path | None = None,
-    near: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
-    radius_m: float | None = None,
-    from_list: Annotated[Path | None, Parameter(name="--list")] = None,
-    list_column: str | None = None,
+    out: Path | None = None,
     format: Literal["json", "jsonl", "csv", "geojson", "kml", "parquet"] | None = None,
     top_k: int = 5,
-    estimator: Literal["mode", "argmax", "geometric-median"] = "mode",
-    out: Path | None = None,
-    restart: bool = False,
     figure: Path | None = None,
-    model: Path | None = None,
-    cells: list[int] | None = None,
-    search: Literal["auto", "memory", "disk"] = "auto",
+    together: bool = False,
+    from_list: Annotated[Path | None, Parameter(name="--list")] = None,
+    in_: Annotated[str | None, _PRIOR, Parameter(name="--in")] = None,
+    within: Annotated[Path | None, _PRIOR] = None,
+    near: Annotated[str | None, _PRIOR, Parameter(allow_leading_hyphen=True, metavar="LAT,LON")] = None,
+    radius_m: Annotated[float | None, _PRIOR] = None,
+    caption: Annotated[str | None, _PRIOR] = None,
+    map: Annotated[Path | None, _PRIOR] = None,
+    region: Annotated[float, _REGION] = 0.8,
+    region_limit_km2: Annotated[float | None, _REGION] = None,
+    region_out: Annotated[Path | None, _REGION] = None,
+    list_column: Annotated[str | None, ADVANCED] = None,
+    restart: Annotated[bool, ADVANCED] = False,
+    estimator: Annotated[Literal["mode", "argmax", "geometric-median"], ADVANCED] = "mode",
+    cells: Annotated[list[int] | None, ADVANCED] = None,
+    search: Annotated[Literal["auto", "memory", "disk"], ADVANCED] = "auto",
+    model: Annotated[Path | None, ADVANCED] = None,
+    batch_size: Annotated[int, ADVANCED] = 32,
+    workers: Annotated[int | None, ADVANCED] = None,
     beam: Annotated[int | None, Parameter(show=False)] = None,
-    region: float = 0.8,
-    region_limit_km2: float | None = None,
-    region_out: Path | None = None,
-    batch_size: int = 32,
-    workers: int | None = None,
 ) -> None:
     """Estimate where photographs were taken.
 
@@ -87,6 +90,13 @@ def locate(
         region_out: Write the outlines of the regions to this GeoJSON file.
         batch_size: Photographs per batch of the model.
         workers: Threads that decode photographs; by default one per processor.
+
+    Examples:
+        swclip locate gallery photo.jpg
+        # a folder, as a table; interrupted, the same command resumes
+        swclip locate gallery trip/ --out answers.csv
+        # known to be near a place: 300 m, one standard deviation
+        swclip locate gallery photo.jpg --near 53.8,-1.55 --radius-m 300
     """
     from swclip.answers.formats import format_of
     from swclip.ingest.named_photographs import named_photographs

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from swclip.cli.help import ADVANCED, group
 from swclip.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -16,26 +17,35 @@ if TYPE_CHECKING:
     from swclip.retrieval.prior import Prior
 
 
-@Parameter(name="*")
+_MODEL = group("Model and training")
+_CONDITIONS = group("Conditions on entries")
+
+
+def _recipes(value: str) -> Parameter:
+    """Of an option whose default is in the recipe: `value` in the recipe sw-clip."""
+    return Parameter(show_default=f"the recipe's; sw-clip: {value}")
+
+
+@Parameter(name="*", group=_MODEL.group)
 @dataclass(frozen=True)
 class RecipeOptions:
     """Values that override those of a recipe."""
 
-    image_tower: str | None = None
-    "Image tower: a name on the model hub, a local folder, or builtin:small."
-    text_tower: str | None = None
-    "Text tower: the same, or none."
-    location: Literal["grid", "cells", "template", "fourier"] | None = None
-    "How a position becomes an embedding; fourier uses no text tower."
-    freeze: Literal["image", "none"] | None = None
+    image_tower: Annotated[str | None, _recipes("builtin:small")] = None
+    "Image tower: a name on the model hub such as facebook/dinov2-small, a local folder, or builtin:small."
+    freeze: Annotated[Literal["image", "none"] | None, _recipes("none")] = None
     "image: do not train the image tower; its features are computed once and cached on disk."
-    steps: int | None = None
+    steps: Annotated[int | None, _recipes("400")] = None
     "Number of optimizer steps."
-    batch_size: int | None = None
+    batch_size: Annotated[int | None, _recipes("512")] = None
     "Photographs per batch, over all processes."
-    size_px: int | None = None
+    text_tower: Annotated[str | None, ADVANCED, _recipes("builtin:small")] = None
+    "Text tower: a name on the model hub, a local folder, builtin:small, or none."
+    location: Annotated[Literal["grid", "cells", "template", "fourier"] | None, ADVANCED, _recipes("grid")] = None
+    "How a position becomes an embedding; fourier uses no text tower."
+    size_px: Annotated[int | None, ADVANCED, _recipes("that of the tower")] = None
     "Side of the input of the image tower, in pixels."
-    assignments: Annotated[list[str] | None, Parameter(name="--set")] = None
+    assignments: Annotated[list[str] | None, ADVANCED, Parameter(name="--set", metavar="KEY=VALUE")] = None
     "Any other value of the recipe, such as --set objective.neighbourhood.weight=0.5; can be repeated."
 
     def overrides(self, **more: Any) -> dict[str, Any]:
@@ -116,7 +126,7 @@ def _position(text: str) -> tuple[float, float]:
     return float(signed[0].degrees[0]), float(signed[1].degrees[0])
 
 
-@Parameter(name="*", negative_iterable=())
+@Parameter(name="*", group=_CONDITIONS.group)
 @dataclass(frozen=True)
 class FilterOptions:
     """Conditions on entries; an entry must meet all of them."""

@@ -2,13 +2,64 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from swclip.cli.help import ADVANCED, group
+
 if TYPE_CHECKING:
     from swclip.data.manifest import Manifest
+    from swclip.ingest.columns import ColumnNames
+
+
+@Parameter(name="*", group=group("Columns of the table").group)
+@dataclass(frozen=True)
+class ColumnOptions:
+    """Columns that have other names than those that are detected."""
+
+    image_column: str | None = None
+    "Column of image paths. Columns with common names are detected; name the others."
+    lat_column: str | None = None
+    "Column of latitudes in degrees. NAME[0] is the first number of a column of pairs."
+    lon_column: str | None = None
+    "Column of longitudes in degrees. NAME[1] is the second number of a column of pairs."
+    lat_ref_column: str | None = None
+    "Column of the letters N and S of latitudes without a sign."
+    lon_ref_column: str | None = None
+    "Column of the letters E and W of longitudes without a sign."
+    position_column: str | None = None
+    "Column of points (WKT, WKB, GeoJSON) or coordinate pairs."
+    heading_column: str | None = None
+    "Column of headings, degrees clockwise from north."
+    accuracy_column: str | None = None
+    "Column of GPS accuracies in metres."
+    time_column: str | None = None
+    "Column of capture times."
+    city_column: str | None = None
+    "Column of cities."
+    place_column: str | None = None
+    "Column of place ids, shared by all photographs of one place."
+    sequence_column: str | None = None
+    "Column of sequence ids, shared by all photographs of one drive."
+    licence_column: str | None = None
+    "Column of licences."
+    source_column: str | None = None
+    "Column of sources."
+    image_id_column: str | None = None
+    "Column of unique ids."
+    caption_column: str | None = None
+    "Column of captions."
+    map_column: str | None = None
+    "Column of paths of map tiles."
+
+    def names(self) -> ColumnNames:
+        """The columns by role."""
+        from swclip.ingest.columns import ColumnNames
+
+        return ColumnNames(**{field.name.removesuffix("_column"): getattr(self, field.name) for field in fields(self)})
 
 
 def prepare(
@@ -16,36 +67,20 @@ def prepare(
     /,
     *,
     out: Path,
-    copy: Annotated[bool, Parameter(negative="")] = False,
-    strict: Annotated[bool, Parameter(negative="")] = False,
     city: str | None = None,
     images: Path | None = None,
-    max_megapixels: float = 100.0,
+    copy: bool = False,
     layout: Literal["vpr"] | None = None,
     crs: str | None = None,
-    workers: int | None = None,
-    image_column: str | None = None,
-    lat_column: str | None = None,
-    lon_column: str | None = None,
-    lat_ref_column: str | None = None,
-    lon_ref_column: str | None = None,
-    position_column: str | None = None,
-    heading_column: str | None = None,
-    accuracy_column: str | None = None,
-    time_column: str | None = None,
-    city_column: str | None = None,
-    place_column: str | None = None,
-    sequence_column: str | None = None,
-    licence_column: str | None = None,
-    source_column: str | None = None,
-    image_id_column: str | None = None,
-    caption_column: str | None = None,
-    map_column: str | None = None,
+    strict: Annotated[bool, ADVANCED] = False,
+    max_megapixels: Annotated[float, ADVANCED] = 100.0,
+    workers: Annotated[int | None, ADVANCED] = None,
+    columns: ColumnOptions | None = None,
 ) -> None:
-    """Make a manifest from a folder or a table of geotagged photographs.
+    """Make a manifest from geotagged photographs.
 
-    Every photograph is decoded once. Rejected rows are written to rejected.csv with a reason. If interrupted, run the
-    same command again to resume.
+    The photographs are in a folder or named in a table. Every photograph is decoded once. Rejected rows are written to
+    rejected.csv with a reason. If interrupted, run the same command again to resume.
 
     Args:
         source: A folder (positions from EXIF), or a CSV, TSV, Parquet, GeoParquet or GeoJSON file.
@@ -60,54 +95,25 @@ def prepare(
             not needed.
         crs: Projection of positions in file names without a UTM zone, such as EPSG:32650.
         workers: Threads that decode photographs; by default one per processor.
-        image_column: Column of image paths. Columns with common names are detected; name the others.
-        lat_column: Column of latitudes in degrees. NAME[0] is the first number of a column of pairs.
-        lon_column: Column of longitudes in degrees. NAME[1] is the second number of a column of pairs.
-        lat_ref_column: Column of the letters N and S of latitudes without a sign.
-        lon_ref_column: Column of the letters E and W of longitudes without a sign.
-        position_column: Column of points (WKT, WKB, GeoJSON) or coordinate pairs.
-        heading_column: Column of headings, degrees clockwise from north.
-        accuracy_column: Column of GPS accuracies in metres.
-        time_column: Column of capture times.
-        city_column: Column of cities.
-        place_column: Column of place ids, shared by all photographs of one place.
-        sequence_column: Column of sequence ids, shared by all photographs of one drive.
-        licence_column: Column of licences.
-        source_column: Column of sources.
-        image_id_column: Column of unique ids.
-        caption_column: Column of captions.
-        map_column: Column of paths of map tiles.
+        columns: Columns of the table.
+
+    Examples:
+        swclip prepare photographs --out data
+        # a table; the columns of its positions have unusual names
+        swclip prepare trip.csv --lat-column breite --lon-column laenge --out data
+        # folders of a place-recognition dataset, with their splits
+        swclip prepare pitts30k --layout vpr --crs EPSG:32617 --out data
     """
     from swclip.cli.console import console, print_table
-    from swclip.ingest.columns import ColumnNames
     from swclip.ingest.prepare import REJECTED_NAME
     from swclip.ingest.prepare import prepare as make
     from swclip.progress import progress_bar
 
-    columns = ColumnNames(
-        image=image_column,
-        lat=lat_column,
-        lon=lon_column,
-        lat_ref=lat_ref_column,
-        lon_ref=lon_ref_column,
-        position=position_column,
-        heading=heading_column,
-        accuracy=accuracy_column,
-        time=time_column,
-        city=city_column,
-        place=place_column,
-        sequence=sequence_column,
-        licence=licence_column,
-        source=source_column,
-        image_id=image_id_column,
-        caption=caption_column,
-        map=map_column,
-    )
     with progress_bar("Verifying photographs") as progress:
         result = make(
             source,
             out,
-            columns=columns,
+            columns=(columns or ColumnOptions()).names(),
             images=images,
             copy=copy,
             strict=strict,
@@ -119,11 +125,11 @@ def prepare(
             progress=progress,
         )
     rows = [["kept", str(len(result.manifest)), ""]]
-    for reason, group in result.rejected.groupby("reason", sort=False):
-        first = group.iloc[0]
+    for reason, rejected in result.rejected.groupby("reason", sort=False):
+        first = rejected.iloc[0]
         # Not as markup: a file may be called "[bold].jpg".
         where = f"row {first['row']}: {first['image'] or 'no image'}"
-        rows.append([f"rejected: {reason}", str(len(group)), where])
+        rows.append([f"rejected: {reason}", str(len(rejected)), where])
     print_table(f"{source.name or source}: {result.n_rows} rows", ["", "photographs", "first"], rows)
     console.print(f"Columns: {result.columns_line()}", soft_wrap=True, markup=False)
     for note in result.notes:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
-
-_Multiple = Parameter(consume_multiple=True, negative="")
+from swclip.cli.help import ADVANCED, REPEATED, off
 
 
 def push(
@@ -15,24 +13,24 @@ def push(
     repo_id: str,
     /,
     *,
-    report: Annotated[list[Path] | None, _Multiple] = None,
+    report: Annotated[list[Path] | None, REPEATED] = None,
     licence: str | None = None,
-    base_model: Annotated[list[str] | None, _Multiple] = None,
-    dataset: Annotated[list[str] | None, _Multiple] = None,
-    private: Annotated[bool, Parameter(negative="")] = False,
-    revision: str | None = None,
-    message: str | None = None,
+    base_model: Annotated[list[str] | None, REPEATED] = None,
+    dataset: Annotated[list[str] | None, REPEATED] = None,
+    private: bool = False,
     dry_run: Path | None = None,
-    manifest: Path | None = None,
-    splits: Path | None = None,
-    endpoint: str | None = None,
-    verify: Annotated[bool, Parameter(negative="--no-verify")] = True,
+    revision: Annotated[str | None, ADVANCED] = None,
+    message: Annotated[str | None, ADVANCED] = None,
+    manifest: Annotated[Path | None, ADVANCED] = None,
+    splits: Annotated[Path | None, ADVANCED] = None,
+    endpoint: Annotated[str | None, ADVANCED] = None,
+    verify: Annotated[bool, ADVANCED, off("--no-verify")] = True,
 ) -> None:
-    """Publish a trained model on a model hub, with a model card.
+    """Publish a trained model on a model hub.
 
-    The model is checked, uploaded as one commit, downloaded again and compared. Local paths and names of photographs
-    are not published. The access token is read from HF_TOKEN, or from where `hf auth login` stores it. Others load the
-    model with swclip.load("hf://OWNER/NAME").
+    A model card is written from the run and its reports. The model is checked, uploaded as one commit, downloaded
+    again and compared. Local paths and names of photographs are not published. The access token is read from
+    HF_TOKEN, or from where `hf auth login` stores it. Others load the model with swclip.load("hf://OWNER/NAME").
 
     Args:
         run: The run's folder, as `swclip train` wrote it.
@@ -49,7 +47,12 @@ def push(
         manifest: Path of the manifest, if it was moved.
         splits: Path of the splits, if they were moved.
         endpoint: Address of the hub; by default HF_ENDPOINT or huggingface.co.
-        verify: Download the uploaded model and compare it; --no-verify skips this.
+        verify: Do not download the uploaded model to compare it.
+
+    Examples:
+        # write the files, upload nothing
+        swclip push runs/first ada/leeds --report reports/first --dry-run model
+        swclip push runs/first ada/leeds --report reports/first --licence apache-2.0
     """
     import os
     import tempfile

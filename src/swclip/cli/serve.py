@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from swclip.cli.help import ADVANCED, group
 from swclip.errors import ConfigError
 from swclip.web.settings import Limits, Tiles
 
@@ -23,12 +24,12 @@ def serve(
     photographs: Path | None = None,
     tiles: str | None = None,
     attribution: str = "",
-    cors: list[str] | None = None,
-    proxy: str | None = None,
-    model: Path | None = None,
-    threads: int | None = None,
+    cors: Annotated[list[str] | None, ADVANCED] = None,
+    proxy: Annotated[str | None, ADVANCED] = None,
+    model: Annotated[Path | None, ADVANCED] = None,
+    threads: Annotated[int | None, ADVANCED] = None,
     quiet: bool = False,
-    limits: Annotated[Limits, Parameter(name="*")] = Limits(),  # noqa: B008 (frozen)
+    limits: Annotated[Limits, Parameter(name="*"), group("Limits")] = Limits(),  # noqa: B008 (frozen)
 ) -> None:
     """Serve a gallery over HTTP, with an API and a web page.
 
@@ -53,6 +54,11 @@ def serve(
         threads: CPU threads of the model; by default torch chooses.
         quiet: Do not log successful requests; failures are still logged.
         limits: Limits on requests.
+
+    Examples:
+        swclip serve gallery
+        # for other machines, with keys; photographs beside the answers
+        SWCLIP_API_KEYS=secret swclip serve gallery --host 0.0.0.0 --photographs data
     """
     missing = [name for name in _REQUIRED if find_spec(name) is None]
     if missing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
+from swclip.cli.help import ADVANCED, off
 
 
 def split(
@@ -14,19 +14,19 @@ def split(
     *,
     protocol: Literal["known-places", "new-streets", "new-city"],
     out: Path,
-    block_m: float = 100.0,
-    buffer_m: float = 20.0,
-    query_share: float = 0.2,
-    val_share: float = 0.1,
-    seed: int = 0,
-    hold_out: Literal["auto", "capture", "place"] = "auto",
-    gallery: str = "auto",
     city: str | None = None,
-    all_cities: Annotated[bool, Parameter(negative="")] = False,
-    picture_hash: Annotated[bool, Parameter(negative="--no-picture-hash")] = True,
-    near_duplicate_bits: int = 6,
+    all_cities: bool = False,
+    seed: int = 0,
+    picture_hash: Annotated[bool, off("--no-picture-hash")] = True,
+    query_share: Annotated[float, ADVANCED] = 0.2,
+    val_share: Annotated[float, ADVANCED] = 0.1,
+    block_m: Annotated[float, ADVANCED] = 100.0,
+    buffer_m: Annotated[float, ADVANCED] = 20.0,
+    hold_out: Annotated[Literal["auto", "capture", "place"], ADVANCED] = "auto",
+    gallery: Annotated[str, ADVANCED] = "auto",
+    near_duplicate_bits: Annotated[int, ADVANCED] = 6,
 ) -> None:
-    """Split a manifest into training photographs, validation queries and queries.
+    """Split a manifest into training photographs and queries.
 
     Writes FILE, the candidates of the answers (FILE.candidates.parquet) and a report on what queries and training data
     share (FILE.leakage.json), and prints that report. With --all-cities it writes one file per city to a folder, for
@@ -51,9 +51,16 @@ def split(
             about the queries. auto: photographs for known-places, else positions.
         city: The city that new-city holds out; chosen by the seed by default.
         all_cities: Hold out each city in turn (new-city): one splits file per city, in the folder --out.
-        picture_hash: Compare images for the leakage report; --no-picture-hash skips reading them.
+        picture_hash: Do not compare images for the leakage report, which reads all of them.
         near_duplicate_bits: Images whose 64-bit perceptual hashes differ in at most this many bits count as
             near-duplicates.
+
+    Examples:
+        swclip split data --protocol known-places --out data/splits.parquet
+        # streets that no training photograph shows
+        swclip split data --protocol new-streets --out data/streets.parquet
+        # each city left out once, for `swclip benchmark`
+        swclip split data --protocol new-city --all-cities --out each-city
     """
     from swclip.api import photographs as api
     from swclip.cli.console import console

@@ -5,24 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from swclip.cli.help import ADVANCED, REPEATED
 
 
 def synth(
     *,
     out: Path,
     cities: int = 8,
-    photos_per_city: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (400,),
+    photos_per_city: Annotated[tuple[int, ...], REPEATED] = (400,),
     size: int = 128,
     seed: int = 0,
     gps_noise_m: float = 0.0,
-    captions: Annotated[bool, Parameter(negative="")] = False,
-    maps: Annotated[bool, Parameter(negative="")] = False,
-    workers: int | None = None,
+    captions: bool = False,
+    maps: bool = False,
+    workers: Annotated[int | None, ADVANCED] = None,
 ) -> None:
-    """Generate street photographs of synthetic cities, with their manifest.
+    """Generate street photographs of synthetic cities.
 
-    The same seed gives the same bytes. If interrupted, run the same command again to resume.
+    Writes the photographs and their manifest. The same seed gives the same bytes. If interrupted, run the same
+    command again to resume.
 
     Args:
         out: Output folder: manifest.parquet and images/.
@@ -36,6 +37,10 @@ def synth(
         captions: Write captions for most photographs (captions/, column caption): the street, and shop signs in view.
         maps: Draw a map tile around a rough position for each photograph (maps/, column map_path).
         workers: Number of processes; by default one per processor.
+
+    Examples:
+        swclip synth --out cities
+        swclip synth --out town --cities 1 --photos-per-city 1200 --gps-noise-m 5
     """
     from swclip.api.photographs import synth as render
     from swclip.cli.console import console

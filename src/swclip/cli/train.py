@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from swclip.cli.help import ADVANCED, REPEATED
 from swclip.cli.options import RecipeOptions
 
 
@@ -19,8 +20,8 @@ def train(
     out: Path,
     recipe: str = "sw-clip",
     options: RecipeOptions | None = None,
-    bandwidth_m: Annotated[list[float] | None, Parameter(consume_multiple=True)] = None,
-    seed: int | None = None,
+    bandwidth_m: Annotated[list[float] | None, REPEATED, ADVANCED] = None,
+    seed: Annotated[int | None, Parameter(show_default="the recipe's; 0 in all shipped ones")] = None,
 ) -> None:
     """Train a model, or resume an interrupted run.
 
@@ -36,6 +37,13 @@ def train(
         bandwidth_m: Bandwidth of the soft labels in metres, instead of an estimate from the data; several values give a
             mixture of kernels.
         seed: Seed of weights, batches, augmentation and dropout.
+
+    Examples:
+        # from scratch, without a download
+        swclip train data --splits data/splits.parquet --out runs/first
+        # a pretrained tower, kept frozen: minutes on a CPU
+        swclip train data --splits data/splits.parquet --out runs/dino \\
+            --image-tower facebook/dinov2-small --freeze image
     """
     from swclip.api.runs import train as run_training
     from swclip.cli.console import command_line, console
