@@ -20,19 +20,35 @@ MARK = re.compile(r"^<!-- generated: ([a-z-]+) -->$", re.MULTILINE)
 
 
 def commands() -> str:
-    """Every command with its options, from the command line itself."""
+    """Every command with its options and examples: what `swclip NAME --help` shows."""
     from swclip.cli.app import COMMANDS, app
 
     pages = []
     for name in COMMANDS:
-        command = app[name]
-        if command.default_command is not None:
-            command.help = None  # the docstring instead of the summary, as in `swclip NAME --help`
-        text = command.generate_docs(heading_level=2, usage_name=f"swclip {name}")
-        text = re.sub(r"^## Table of Contents\n+(?: *- .*\n)+", "", text, flags=re.MULTILINE)
-        text = re.sub(r"^(##+) ", r"\1 swclip ", text, flags=re.MULTILINE)
-        pages.append(text.replace(f"](#{name}", f"](#swclip-{name}"))
+        pages.append(_command([name], level=2))
+        if app[name].default_command is None:  # a group of commands
+            pages += [_command([name, part], level=3) for part in app[name] if not part.startswith("-")]
     return "\n\n".join(pages)
+
+
+def _command(words: list[str], level: int) -> str:
+    from swclip.cli.app import app
+    from swclip.cli.help import complete_help, example_lines
+
+    complete_help(app, words)
+    chain = [app]
+    for word in words:
+        chain.append(chain[-1][word])
+    title = f"{'#' * level} swclip {' '.join(words)}"
+    with app.app_stack(chain):  # with what all commands inherit from `swclip`
+        text = chain[-1].generate_docs(heading_level=level, recursive=False)
+    text = re.sub(r"\A#+ .*", title, text).partition(f"\n{'#' * (level + 1)} ")[0]  # without the commands of a group
+    text = re.sub(r"^## Table of Contents\n+(?: *- .*\n)+\n*", "", text, flags=re.MULTILINE)
+    text = text.replace(f"](#{words[0]}-", f"](#swclip-{words[0]}-")
+    text = re.sub(r"`--([\w-]+), --no-\1`", r"`--no-\1`", text)  # of flags that are on by default, as in the terminal
+    if examples := example_lines(chain[-1]):
+        text += "\n**Examples**:\n\n```console\n" + "\n".join(examples) + "\n```\n"
+    return text
 
 
 def package() -> str:

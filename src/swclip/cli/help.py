@@ -105,10 +105,14 @@ def _paragraphs(docstring: str) -> list[str]:
     return [" ".join(paragraph.split()) for paragraph in body.strip().split("\n\n")]
 
 
+def example_lines(command: App) -> list[str]:
+    """The examples of a command as its help page shows them, with their comments."""
+    return [] if command.default_command is None else _example_lines(inspect.getdoc(command.default_command) or "")
+
+
 def example_commands(command: App) -> list[str]:
     """The examples of a command, each as it is typed, without their comments."""
-    text = inspect.getdoc(command.default_command) if command.default_command is not None else None
-    lines = [line for line in _example_lines(text or "") if not line.startswith("#")]
+    lines = [line for line in example_lines(command) if not line.startswith("#")]
     return re.findall(r"(?:.*\\\n)*.+", "\n".join(lines))
 
 
