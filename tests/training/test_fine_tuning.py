@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,14 +16,19 @@ from safetensors.torch import load_file
 from torch import nn
 
 from swclip.data.manifest import read_manifest
-from swclip.data.splits import read_splits
+from swclip.data.splits import indices, read_splits
 from swclip.errors import ConfigError
 from swclip.models.config import ImageConfig
+from swclip.models.feature_cache import FeatureCache
 from swclip.models.image_tower import ImageTower
-from swclip.models.locator_model import load_model
+from swclip.models.locator_model import LocatorModel, load_model
+from swclip.models.token_cache import transformer_blocks
 from swclip.training.config import TrainingConfig
-from swclip.training.fine_tuning import LoraAdapters, TuningConfig, tune
-from swclip.training.loop import train
+from swclip.training.distributed import join_processes
+from swclip.training.fine_tuning import LoraAdapters, TuningConfig, token_cache, tune
+from swclip.training.inputs import PhotographSource
+from swclip.training.loop import run_steps, train, training_inputs
+from swclip.training.setup import set_up_training
 
 FAMILIES = ["dinov2", "clip", "siglip"]
 
@@ -145,7 +154,122 @@ def test_towers_that_cannot_be_tuned_are_refused(small: Callable[..., TrainingCo
         tune(ImageTower(ImageConfig(tower="builtin:small")), TuningConfig(lora_rank=4), seed=0)
     with pytest.raises(ConfigError, match="freeze_image excludes the image tower from training, but tuning"):
         small(freeze_image=True, tuning={"blocks": 1})
-    with pytest.raises(ConfigError, match="must be 0 or more"):
+    with pytest.raises(ConfigError, match=r"tuning\.after 20: the image tower would never be trained.*are 20 steps"):
+        small(tuning={"after": 20})
+    with pytest.raises(ConfigError, match=r"tuning\.after 2: .* since freeze_image is true"):
+        small(freeze_image=True, tuning={"after": 2})
+    with pytest.raises(ConfigError, match="blocks -1 must be 0 or more"):
         TuningConfig(blocks=-1)
+    with pytest.raises(ConfigError, match=r"tokens_gb -1\.0 must be above 0"):
+        TuningConfig(tokens_gb=-1.0)
     with pytest.raises(ConfigError, match="lora_alpha"):
         TuningConfig(lora_alpha=float("nan"))
+
+
+def losses(folder: Path) -> list[float]:
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [row["loss"] for row in map(json.loads, lines) if "loss" in row]
+
+
+@pytest.mark.parametrize(("lora_rank", "after", "kinds"), [(0, 0, ["float32", "float16"]), (2, 7, ["float32"])])
+def test_stored_tokens_give_the_losses_and_weights_of_the_uncached_run(
+    lora_rank: int,
+    after: int,
+    kinds: list[str],
+    small: Callable[..., TrainingConfig],
+    town: Path,
+    towers: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Photographs kept in memory are in half precision; without those the inputs of both ways are the same.
+    monkeypatch.setattr("swclip.training.setup.PhotographSource", partial(PhotographSource, memory_bytes=0))
+    cache = FeatureCache(tmp_path / "cache")
+    weights, curves = {}, {}
+    for kind in ("none", *kinds):
+        config = small(
+            model={"image": {"tower": str(towers / "dinov2"), "size_px": 32}},
+            tuning={"blocks": 1, "lora_rank": lora_rank, "after": after, "tokens": kind},
+            optimizer={"tower_rate": 1e-3, "lora_rate": 1e-2},
+            batch={"chunk": 5},
+            augment=False,
+            steps=12,
+        )
+        out = tmp_path / kind
+        train(read_manifest(town), read_splits(town / "splits.parquet"), config, out, cache=cache)
+        weights[kind], curves[kind] = load_file(out / "model" / "model.safetensors"), losses(out)
+    assert len(set(curves["none"])) == 2
+    np.testing.assert_allclose(curves["float32"], curves["none"], rtol=1e-5)
+    for name, weight in weights["none"].items():
+        # AdamW divides by the gradient's size: where that is rounding error, so is the step.
+        close = torch.isclose(weights["float32"][name], weight, rtol=1e-3, atol=1e-4).float().mean()
+        assert close > 0.99, name
+    if "float16" in kinds:
+        np.testing.assert_allclose(curves["float16"], curves["none"], rtol=2e-3)
+    assert len(list((tmp_path / "cache" / "tokens").iterdir())) == len(kinds)
+
+
+@pytest.mark.parametrize("kind", ["float16", "none"])
+def test_the_tower_is_frozen_until_the_heads_are_trained(
+    kind: str, small: Callable[..., TrainingConfig], town: Path, towers: Path, tmp_path: Path
+) -> None:
+    manifest, splits = read_manifest(town), read_splits(town / "splits.parquet")
+    config = small(
+        model={"image": {"tower": str(towers / "dinov2"), "size_px": 32}},
+        tuning={"blocks": 1, "after": 6, "tokens": kind},
+        optimizer={"tower_rate": 1e-2},
+        augment=kind == "none",
+        steps=8,
+    )
+    cache = FeatureCache(tmp_path / "cache")
+    with join_processes() as process:
+        rows = indices(splits, manifest, "train")
+        setup = set_up_training(manifest, splits, rows, config, tmp_path / "run", cache, process, lambda *_: None)
+    shapes, rates = [], []
+    block = transformer_blocks(setup.model.image_tower)[-1].mlp.fc1.weight
+    first = block.detach().clone()
+    group = next(g for g in setup.optimizer.param_groups if any(p is block for p in g["params"]))
+    step = setup.optimizer.step
+
+    def watched() -> None:
+        rates.append(group["lr"])
+        step()
+        assert torch.equal(block, first) == (len(rates) <= 6)
+
+    setup.optimizer.step = watched  # type: ignore[method-assign]
+    for _, _, inputs, _ in training_inputs(setup):
+        shapes.append(inputs.ndim)
+    assert shapes == [2] * 6 + [3 if kind == "float16" else 4] * 2
+    run_steps(setup, lambda *_: None)
+    assert rates[:6] == [0.0] * 6
+    assert rates[6] == pytest.approx(1e-2)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "augmentation changes the pixels each time"),
+        ({"tuning": {"tokens_gb": 1e-6}}, "exceed the limit of 1e-06 GB"),
+        ({"tuning": {"tokens": "none"}}, None),
+        ({"tuning": {"blocks": 2}}, None),
+    ],
+)
+def test_where_tokens_are_not_stored_the_log_says_why(
+    values: dict[str, Any],
+    message: str | None,
+    small: Callable[..., TrainingConfig],
+    town: Path,
+    towers: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    values = {**values, "tuning": {"blocks": 1, **values.get("tuning", {})}}
+    values.setdefault("augment", message is not None and "augmentation" in message)
+    config = small(model={"image": {"tower": str(towers / "dinov2"), "size_px": 32}}, steps=1, **values)
+    manifest = read_manifest(town)
+    model = LocatorModel.create(config.model, manifest.positions_deg)
+    result = token_cache(config.tuning, config.augment, model, FeatureCache(tmp_path), manifest.image_paths)
+    assert (message or "") in caplog.text
+    assert result is None
+    assert not list(tmp_path.rglob("*.safetensors"))

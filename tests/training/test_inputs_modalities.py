@@ -179,7 +179,7 @@ def test_chunks_give_the_gradient_of_the_whole_batch(chunk: int, town: Path, tmp
     result = []
     for size in (0, chunk):
         model.zero_grad()
-        figures = forward_backward(model, objective, batch, frozen=True, chunk=size)
+        figures = forward_backward(model, objective, batch, encode=model.encode_image_features, chunk=size)
         result.append(({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}, figures))
     (wanted, whole), (gradients, parts) = result
     assert {

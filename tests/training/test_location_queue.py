@@ -94,7 +94,7 @@ def test_a_step_with_a_queue_equals_its_parts(small: Callable[..., TrainingConfi
     inputs = torch.randn(6, model.image_tower.feature_dim, generator=torch.Generator().manual_seed(0))
     regions = torch.zeros(6, dtype=torch.int64)
     batch = Batch(inputs, recorded, None, nan, regions, noisy, places)
-    figures = forward_backward(model, objective, batch, frozen=True, chunk=4)
+    figures = forward_backward(model, objective, batch, encode=model.encode_image_features, chunk=4)
     result = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
     model.zero_grad()

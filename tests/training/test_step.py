@@ -49,10 +49,10 @@ def _gradients(model: LocatorModel) -> dict[str, Tensor]:
 def test_chunks_give_the_gradient_of_the_whole_batch(chunk: int, small: Callable[..., TrainingConfig]) -> None:
     model = _model(small(model={"image": {"head_dropout": 0.0}}))
     batch, objective = _batch(model), Objective(OBJECTIVE)
-    whole = forward_backward(model, objective, batch, frozen=True)
+    whole = forward_backward(model, objective, batch, encode=model.encode_image_features)
     wanted = _gradients(model)
     model.zero_grad()
-    figures = forward_backward(model, objective, batch, frozen=True, chunk=chunk)
+    figures = forward_backward(model, objective, batch, encode=model.encode_image_features, chunk=chunk)
     result = _gradients(model)
     assert result.keys() == wanted.keys()
     assert {"image_head.linear.weight", "logit_scale", "location.grid.table.weight"} <= result.keys()
@@ -66,7 +66,7 @@ def test_chunks_give_the_gradient_of_the_whole_batch(chunk: int, small: Callable
 def test_with_dropout_a_chunk_is_embedded_twice_with_the_same_mask(small: Callable[..., TrainingConfig]) -> None:
     model = _model(small(model={"image": {"head_dropout": 0.5}}))
     batch, objective, key = _batch(model), Objective(OBJECTIVE), (9, 1)
-    figures = forward_backward(model, objective, batch, frozen=True, chunk=4, key=key)
+    figures = forward_backward(model, objective, batch, encode=model.encode_image_features, chunk=4, key=key)
     result = _gradients(model)
     model.zero_grad()
     # The oracle keeps the graph of both chunks, each with the mask of its own seed.
@@ -82,7 +82,7 @@ def test_with_dropout_a_chunk_is_embedded_twice_with_the_same_mask(small: Callab
     for name, gradient in _gradients(model).items():
         torch.testing.assert_close(result[name], gradient, rtol=1e-6, atol=1e-9, msg=name)
     model.zero_grad()
-    other = forward_backward(model, objective, batch, frozen=True, chunk=4, key=(9, 2))
+    other = forward_backward(model, objective, batch, encode=model.encode_image_features, chunk=4, key=(9, 2))
     assert other["loss"].item() != figures["loss"].item(), "another step, another mask"
 
 
@@ -96,10 +96,19 @@ def test_random_numbers_of_a_step_depend_only_on_its_key(small: Callable[..., Tr
     for outside in (0, 1):
         torch.manual_seed(outside)
         before = torch.get_rng_state()
-        losses.append(forward_backward(model, Objective(OBJECTIVE), batch, frozen=True, key=(5, 6))["loss"].item())
+        losses.append(
+            forward_backward(model, Objective(OBJECTIVE), batch, encode=model.encode_image_features, key=(5, 6))[
+                "loss"
+            ].item()
+        )
         assert torch.equal(torch.get_rng_state(), before), "the global generator is put back"
     assert losses[0] == losses[1]
-    assert forward_backward(model, Objective(OBJECTIVE), batch, frozen=True, key=(5, 7))["loss"].item() != losses[0]
+    assert (
+        forward_backward(model, Objective(OBJECTIVE), batch, encode=model.encode_image_features, key=(5, 7))[
+            "loss"
+        ].item()
+        != losses[0]
+    )
 
 
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=4), st.lists(st.integers(0, 10**9), min_size=1, max_size=4))
@@ -120,7 +129,9 @@ def test_bfloat16_changes_the_gradient_little(small: Callable[..., TrainingConfi
         flat = []
         for autocast in (nullcontext(), torch.autocast("cpu", torch.bfloat16)):
             model.zero_grad()
-            forward_backward(model, Objective(OBJECTIVE), batch, frozen=True, chunk=2, autocast=autocast)
+            forward_backward(
+                model, Objective(OBJECTIVE), batch, encode=model.encode_image_features, chunk=2, autocast=autocast
+            )
             result = _gradients(model)
             assert all(g.dtype == torch.float32 for g in result.values())
             flat.append(torch.cat([g.flatten() for g in result.values()]))

@@ -26,9 +26,11 @@ from swclip.gallery.gallery import Gallery, gallery_from_embeddings
 from swclip.gallery.hubness import read_bank
 from swclip.models.feature_cache import FeatureCache
 from swclip.models.locator_model import LocatorModel, load_model
+from swclip.models.token_cache import TokenCache
 from swclip.models.whitening import Whitening
 from swclip.structure import as_plain
 from swclip.training.config import TrainingConfig, load_recipe
+from swclip.training.fine_tuning import token_cache
 from swclip.training.loop import train
 
 Progress = Callable[[str, int, int], None]
@@ -101,8 +103,9 @@ class Run:
             command=self.command,
             progress=progress,
         )
+        model = load_model(self.folder)
         return evaluate(
-            load_model(self.folder),
+            model,
             self.manifest,
             self.splits,
             on=self.on,
@@ -110,10 +113,15 @@ class Run:
             posterior=read_posterior(self.folder),
             bank=read_bank(self.folder),
             calibration=read_calibration(self.folder) if self.on == "query" else None,
-            embedding=EmbedConfig(cache=self.cache if self.config.freeze_image else None),
+            embedding=EmbedConfig(cache=self.cache if self.config.freeze_image else self._tokens(model)),
             command=self.command,
             progress=lambda done, total: progress("evaluating", done, total),
         )
+
+    def _tokens(self, model: LocatorModel) -> TokenCache | None:
+        used = np.concatenate([indices(self.splits, self.manifest, name) for name in ("train", "val", "query")])
+        paths = [self.manifest.image_paths[row] for row in used]
+        return token_cache(self.config.tuning, self.config.augment, model, self.cache, paths)
 
 
 def system_name(system: str) -> str:

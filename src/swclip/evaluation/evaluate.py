@@ -31,7 +31,7 @@ from swclip.retrieval.posterior import gallery_kernel, iter_log_posterior
 from swclip.versions import versions
 
 if TYPE_CHECKING:
-    from swclip.models.feature_cache import FeatureCache
+    from swclip.models.embed import FeatureSource
     from swclip.models.locator_model import LocatorModel
     from swclip.models.modalities import ModalityName
 
@@ -50,12 +50,12 @@ class EmbedConfig:
     Attributes:
         batch_size: Photographs per batch.
         workers: Decoding threads; None for the number of processors.
-        cache: Image features on disk, for a frozen tower.
+        cache: Stored features of a frozen tower, or stored tokens of one whose last blocks were trained.
     """
 
     batch_size: int = 64
     workers: int | None = None
-    cache: FeatureCache | None = None
+    cache: FeatureSource | None = None
 
 
 def evaluate(

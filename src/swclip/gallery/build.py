@@ -22,8 +22,7 @@ from swclip.gallery.read_write import Thumbnails, entries_of
 from swclip.gallery.schema import manifest_details
 from swclip.gallery.store import Change, GalleryStore
 from swclip.imaging.decode import PhotographError, thumbnail_jpeg
-from swclip.models.embed import Failure, Progress, embed_photographs, embed_positions
-from swclip.models.feature_cache import FeatureCache
+from swclip.models.embed import Failure, FeatureSource, Progress, embed_photographs, embed_positions
 from swclip.versions import own_version
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def build_gallery(
     bank: Bank | None = None,
     batch_size: int = 64,
     workers: int | None = None,
-    cache: FeatureCache | None = None,
+    cache: FeatureSource | None = None,
     failures: list[Failure] | None = None,
     progress: Progress | None = None,
 ) -> Gallery:
@@ -152,7 +151,7 @@ def insert_photographs(
     commit_rows: int = COMMIT_ROWS,
     batch_size: int = 64,
     workers: int | None = None,
-    cache: FeatureCache | None = None,
+    cache: FeatureSource | None = None,
     failures: list[Failure] | None = None,
     progress: Progress | None = None,
 ) -> Change:

@@ -28,8 +28,8 @@ Failure = tuple[Path, str]
 _NAMED_IN_MESSAGE = 3
 
 
-class Encoder(Protocol):
-    """The part of `LocatorModel` that embedding needs."""
+class FeatureEncoder(Protocol):
+    """The part of `LocatorModel` that computes features."""
 
     @property
     def preprocess(self) -> Any: ...
@@ -41,6 +41,10 @@ class Encoder(Protocol):
     def feature_fingerprint(self) -> str: ...
 
     def image_features(self, pixels: Tensor) -> Tensor: ...
+
+
+class Encoder(FeatureEncoder, Protocol):
+    """The part of `LocatorModel` that embedding needs."""
 
     def encode_image_features(self, features: Tensor) -> Tensor: ...
 
@@ -146,7 +150,7 @@ def embed_features(
     return stacked(rows)
 
 
-def pixel_features(model: Encoder, batch: Any) -> Any:
+def pixel_features(model: FeatureEncoder, batch: Any) -> Any:
     """Features of preprocessed photographs (3, H, W), None where one cannot be decoded; see `encode_readable`."""
     device = device_of(model)
     return encode_readable(model.image_features, batch, device, picture_rows(device))
@@ -254,7 +258,7 @@ def evaluating(model: Any) -> Iterator[None]:
             model.train()
 
 
-def device_of(model: Encoder) -> torch.device:
+def device_of(model: FeatureEncoder) -> torch.device:
     """The device of a model's weights."""
     return torch.as_tensor(model.logit_scale).device
 

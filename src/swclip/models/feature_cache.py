@@ -8,6 +8,8 @@ an interrupted run resumes after the last shard.
 
     FOLDER/hashes.jsonl                     path, size, time and SHA-256 of each photograph hashed so far
     FOLDER/features/<fingerprint>/*.safetensors   keys (n, 32) uint8, features (n, F) float32
+
+`swclip.models.token_cache` stores the tokens of a tower whose last blocks are trained in the same way.
 """
 
 from __future__ import annotations
@@ -20,17 +22,18 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 from safetensors.numpy import save_file
 
-from swclip.errors import InputError
+from swclip.errors import ConfigError, InputError
 from swclip.files import atomic_file, default_cache_folder, remove_all_remains
 from swclip.imaging.photograph_file import PhotographError, photograph_sha256
 from swclip.models.embed import (
-    Encoder,
     Failure,
+    FeatureEncoder,
     PathLike,
     Progress,
     evaluating,
@@ -51,21 +54,36 @@ class FeatureCache:
     Attributes:
         folder: The cache's folder.
         shard_rows: Photographs in one shard.
+        kind: The folder below it.
+        dtype: Type on disk.
     """
 
     folder: Path = field(default_factory=default_cache_folder)
     shard_rows: int = SHARD_ROWS
+    kind: Literal["features", "tokens"] = "features"
+    dtype: Literal["float32", "float16"] = "float32"
 
-    def holds(self, model: Encoder) -> bool:
+    def holds(self, model: FeatureEncoder) -> bool:
         """Whether the cache has features of this model's tower and preprocessing, as after training with it frozen."""
-        return any(self._folder_of(model).glob("*.safetensors"))
+        return any(self.folder_of(model).glob("*.safetensors"))
 
-    def _folder_of(self, model: Encoder) -> Path:
-        return self.folder / "features" / hashlib.sha256(model.feature_fingerprint.encode()).hexdigest()[:24]
+    def folder_of(self, model: FeatureEncoder) -> Path:
+        """Folder of a model's features."""
+        exact = "" if self.dtype == "float32" else f" in {self.dtype}"
+        name = hashlib.sha256((model.feature_fingerprint + exact).encode()).hexdigest()[:24]
+        return self.folder / self.kind / name
+
+    def count(self, model: FeatureEncoder, paths: Sequence[PathLike]) -> int:
+        """Number of the photographs whose features are stored."""
+        stored = self._store(model).rows()
+        return sum(key in stored for key in self._keys(paths)[0])
+
+    def _store(self, model: FeatureEncoder) -> _Store:
+        return _Store(self.folder_of(model), model.feature_fingerprint, np.dtype(self.dtype))
 
     def features(
         self,
-        model: Encoder,
+        model: FeatureEncoder,
         paths: Sequence[PathLike],
         *,
         batch_size: int = 64,
@@ -90,8 +108,27 @@ class FeatureCache:
             InputError: Photographs cannot be decoded and `failures` is None, or the folder cannot be written.
             DiskFullError: The disk filled.
         """
+        rows = self.mapped(model, paths, batch_size=batch_size, workers=workers, failures=failures, progress=progress)
+        first = next((row for row in rows if row is not None), np.zeros(0, dtype=np.float32))
+        out = np.full((len(rows), len(first)), np.nan, dtype=np.float32)
+        for at, row in enumerate(rows):
+            if row is not None:
+                out[at] = row
+        return out
+
+    def mapped(
+        self,
+        model: FeatureEncoder,
+        paths: Sequence[PathLike],
+        *,
+        batch_size: int = 64,
+        workers: int | None = None,
+        failures: list[Failure] | None = None,
+        progress: Progress | None = None,
+    ) -> list[Float[np.ndarray, " f"] | None]:
+        """As `features`, but each row is mapped from disk in the type of the cache; None for failures."""
         keys, reasons = self._keys(paths)
-        store = _Store(self._folder_of(model), model.feature_fingerprint)
+        store = self._store(model)
         kept = store.rows()
         missing: dict[bytes, int] = {}
         for at, key in enumerate(keys):
@@ -101,7 +138,7 @@ class FeatureCache:
         if progress is not None:
             progress(done, len(paths))
         if missing:
-            remove_all_remains(self._folder_of(model))
+            remove_all_remains(self.folder_of(model))
         bad = self._compute(model, paths, missing, store, batch_size, workers, progress)
         reasons.update((at, bad[key]) for at, key in enumerate(keys) if key in bad)
         undecodable = [(Path(paths[at]), reasons[at]) for at in sorted(reasons)]
@@ -109,11 +146,12 @@ class FeatureCache:
             raise_failures(undecodable)
         if failures is not None:
             failures.extend(undecodable)
-        return _gather(store.rows() if missing else kept, keys)
+        rows = store.rows() if missing else kept
+        return [None if key is None else rows.get(key) for key in keys]
 
     def _compute(
         self,
-        model: Encoder,
+        model: FeatureEncoder,
         paths: Sequence[PathLike],
         missing: dict[bytes, int],
         store: _Store,
@@ -185,15 +223,16 @@ class FeatureCache:
 class _Store:
     """The shards of one fingerprint."""
 
-    def __init__(self, folder: Path, fingerprint: str) -> None:
+    def __init__(self, folder: Path, fingerprint: str, dtype: np.dtype[Any]) -> None:
         self._folder = folder
         self._fingerprint = fingerprint
+        self._dtype = dtype
 
-    def rows(self) -> dict[bytes, Float32[np.ndarray, " f"]]:
+    def rows(self) -> dict[bytes, Float[np.ndarray, " f"]]:
         """All stored features by key, mapped from disk: nothing is read until a row is used."""
-        features_of: dict[bytes, Float32[np.ndarray, " f"]] = {}
+        features_of: dict[bytes, Float[np.ndarray, " f"]] = {}
         for path in sorted(self._folder.glob("*.safetensors")) if self._folder.is_dir() else []:
-            shard = map_shard(path)
+            shard = map_shard(path, self._dtype)
             if shard is None:
                 _LOG.warning("%s: is damaged; its features are computed again", path)
                 path.unlink(missing_ok=True)
@@ -204,20 +243,27 @@ class _Store:
 
     def write(self, keys: Sequence[bytes], features: Float32[np.ndarray, "n f"]) -> None:
         """Write one shard, completely or not at all."""
+        if (largest := float(np.abs(features).max())) > float(np.finfo(self._dtype).max):
+            raise ConfigError(
+                f"the image tower gives the value {largest:g}, which {self._dtype} does not reach; store float32 "
+                "(--set tuning.tokens=float32)."
+            )
         tensors = {
             "keys": np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, 32),
-            "features": np.ascontiguousarray(features, dtype=np.float32),
+            "features": np.ascontiguousarray(features, dtype=self._dtype),
         }
         # A unique name: several processes may write to one cache at the same time.
         with atomic_file(self._folder / f"{uuid.uuid4().hex}.safetensors") as beside:
             save_file(tensors, beside, metadata={"fingerprint": self._fingerprint})
 
 
-_KINDS = {"U8": "u1", "F32": "<f4"}
+_KINDS = {"U8": "u1", "F16": "<f2", "F32": "<f4"}
 
 
-def map_shard(path: Path) -> tuple[UInt8[np.ndarray, "n 32"], Float32[np.ndarray, "n f"]] | None:
-    """Map a shard into memory: keys (n, 32) and features (n, F); None where it is truncated or not a shard."""
+def map_shard(
+    path: Path, dtype: np.dtype[Any] | type[np.float32] = np.float32
+) -> tuple[UInt8[np.ndarray, "n 32"], Float[np.ndarray, "n f"]] | None:
+    """Map a shard into memory: keys (n, 32) and features (n, F); None where it is truncated or not such a shard."""
     try:
         with path.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
@@ -235,16 +281,8 @@ def map_shard(path: Path) -> tuple[UInt8[np.ndarray, "n 32"], Float32[np.ndarray
     except (OSError, ValueError, KeyError, TypeError):
         return None
     keys, features = (array.view(np.ndarray) for array in arrays)
-    return (keys, features) if keys.shape == (len(features), 32) and features.ndim == 2 else None
-
-
-def _gather(rows: dict[bytes, Float32[np.ndarray, " f"]], keys: Sequence[bytes | None]) -> Float32[np.ndarray, "n f"]:
-    first = next((rows[key] for key in keys if key is not None and key in rows), np.zeros(0, dtype=np.float32))
-    out = np.full((len(keys), len(first)), np.nan, dtype=np.float32)
-    for at, key in enumerate(keys):
-        if key is not None and key in rows:
-            out[at] = rows[key]
-    return out
+    fits = keys.shape == (len(features), 32) and features.ndim == 2 and features.dtype == dtype
+    return (keys, features) if fits else None
 
 
 def _read_hashes(index: Path) -> dict[tuple[str, int, int], str]:

@@ -216,7 +216,7 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
         """Identity of tower, pooling and preprocessing: the key of cached image features."""
         tower = self.image_tower
         blocks = f"/{tower.blocks} blocks" if tower.blocks > 1 else ""
-        return _digest(tower.state_dict(), tower.pooling + blocks + self.preprocess.digest)
+        return weights_digest(tower.state_dict(), tower.pooling + blocks + self.preprocess.digest)
 
     @property
     def fingerprint(self) -> str:
@@ -226,7 +226,7 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
             del config["views"]  # keeps the fingerprints of models from before modalities
         else:
             extra += json.dumps(self.views.saved()["map_preprocess"], sort_keys=True)
-        return _digest(self.state_dict(), json.dumps(config, sort_keys=True) + extra)
+        return weights_digest(self.state_dict(), json.dumps(config, sort_keys=True) + extra)
 
     def save(self, folder: str | Path) -> None:
         """Write the model as a folder, completely or not at all.
@@ -292,7 +292,8 @@ def _short(tower: str) -> str:
     return tower if tower.startswith("builtin:") else tower.rstrip("/").rpartition("/")[2]
 
 
-def _digest(state: dict[str, Tensor], extra: str) -> str:
+def weights_digest(state: Mapping[str, Tensor], extra: str) -> str:
+    """Identity of weights and a text."""
     sha = hashlib.sha256(extra.encode())
     for name in sorted(state):
         sha.update(name.encode())

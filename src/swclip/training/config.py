@@ -141,6 +141,12 @@ class TrainingConfig:
                 f"objective.targets.bandwidths_m {list(self.objective.targets.bandwidths_m)} would not be used: "
                 f"bandwidth.form is {self.bandwidth.form!r}. Set it to 'fixed', or remove the bandwidths."
             )
+        if self.tuning.after and (self.freeze_image or self.tuning.after >= self.steps):
+            trained = "freeze_image is true" if self.freeze_image else f"there are {self.steps} steps"
+            raise ConfigError(
+                f"tuning.after {self.tuning.after}: the image tower would never be trained, since {trained}; set "
+                "freeze_image = true without tuning.after to train the heads alone, or a smaller tuning.after."
+            )
         if self.freeze_image and self.tuning.partial:
             raise ConfigError(
                 f"freeze_image excludes the image tower from training, but tuning (blocks {self.tuning.blocks}, "

@@ -11,23 +11,34 @@ model has an ordinary tower.
 
 References:
     E. J. Hu et al., "LoRA: low-rank adaptation of large language models", ICLR 2022, eq. 3.
+    A. Kumar, A. Raghunathan, R. Jones, T. Ma, P. Liang, "Fine-tuning can distort pretrained features and underperform
+    out-of-distribution", ICLR 2022 (LP-FT).
 """
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from swclip.errors import ConfigError
+from swclip.models.embed import Progress
+from swclip.models.feature_cache import FeatureCache
 from swclip.models.image_tower import ImageTower
+from swclip.models.locator_model import LocatorModel
+from swclip.models.token_cache import TokenCache, TokenSource, TokenType, transformer_blocks
+from swclip.training.distributed import Process, wait_for_all
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,11 @@ class TuningConfig:
         lora_rank: Rank r of LoRA adapters on the linear layers of those blocks (of all if `blocks` is 0), which are
             trained instead of the weights; 0 for none.
         lora_alpha: Scale alpha of the adapters.
+        after: Steps for which the whole tower stays frozen, on stored features: the heads are trained first, since the
+            gradients of random heads would distort the tower (LP-FT).
+        tokens: Type in which the tokens of the frozen blocks below are stored on disk, once for all steps and runs;
+            `none` computes them at every step. They are also computed at every step if photographs are augmented.
+        tokens_gb: Largest size of all stored tokens on disk, GB.
 
     Raises:
         ConfigError: A value that cannot work.
@@ -48,12 +64,18 @@ class TuningConfig:
     blocks: int = 0
     lora_rank: int = 0
     lora_alpha: float = 16.0
+    after: int = 0
+    tokens: TokenType | Literal["none"] = "float16"
+    tokens_gb: float = 20.0
 
     def __post_init__(self) -> None:
-        if self.blocks < 0 or self.lora_rank < 0:
-            raise ConfigError(f"tuning blocks {self.blocks} and lora_rank {self.lora_rank} must be 0 or more.")
+        for name, value in (("blocks", self.blocks), ("lora_rank", self.lora_rank), ("after", self.after)):
+            if value < 0:
+                raise ConfigError(f"tuning {name} {value} must be 0 or more.")
         if not 0.0 < self.lora_alpha < math.inf:
             raise ConfigError(f"tuning lora_alpha {self.lora_alpha} must be a positive number, such as 16.")
+        if not 0.0 < self.tokens_gb < math.inf:
+            raise ConfigError(f"tuning tokens_gb {self.tokens_gb} must be above 0; tokens = 'none' stores nothing.")
 
     @property
     def partial(self) -> bool:
@@ -155,12 +177,61 @@ def tune(tower: ImageTower, config: TuningConfig, seed: int) -> LoraAdapters | N
     return LoraAdapters(layers, config.lora_rank, config.lora_alpha, seed)
 
 
+def token_cache(
+    config: TuningConfig, augment: bool, model: LocatorModel, cache: FeatureCache, paths: Sequence[Path]
+) -> TokenCache | None:
+    """The stored tokens below the trained blocks; None where they are not stored, with the reason in the log.
+
+    Args:
+        config: The trained part.
+        augment: Whether training photographs are augmented.
+        model: The model.
+        cache: The cache in whose folder they are stored.
+        paths: All photographs of the run, for training and validation.
+    """
+    count = len(transformer_blocks(model.image_tower))
+    if config.tokens == "none" or not 0 < config.blocks <= max(config.blocks, model.image_tower.blocks) < count:
+        return None
+    if augment:
+        _LOG.info(
+            "the frozen blocks of the image tower run at every step, since augmentation changes the pixels each time; "
+            "with augment = false their tokens are computed once and stored"
+        )
+        return None
+    tokens = TokenCache.of(cache, model, config.blocks, config.tokens, paths[0])
+    reason = tokens.reserve(model, paths, config.tokens_gb)
+    if reason is None:
+        return tokens
+    _LOG.warning("tokens of the image tower are not stored, and its frozen blocks run at every step: %s", reason)
+    return None
+
+
+def stored_tokens(
+    tokens: TokenCache, model: LocatorModel, paths: Sequence[Path], process: Process, progress: Progress
+) -> tuple[TokenSource, Callable[[Tensor], Tensor]]:
+    """The tokens of the training photographs, computed where the cache lacks them, and their embedding.
+
+    Args:
+        tokens: The cache.
+        model: The model.
+        paths: The training photographs.
+        process: This process: each one computes its share.
+        progress: Called with (done, total).
+
+    Raises:
+        InputError: Photographs cannot be decoded.
+    """
+    split = tokens.split(model)
+    tokens.rows(model, paths[process.rank :: process.count], progress)
+    wait_for_all()
+    source = TokenSource(tokens.rows(model, paths, progress), split.shape)
+    return source, lambda inputs: model.encode_image_features(split.features(inputs))
+
+
 def _blocks(tower: ImageTower, config: TuningConfig) -> list[nn.Module]:
     """The transformer blocks, from the first to the last."""
-    count = None if tower.architecture is None else tower.architecture.get("num_hidden_layers")
-    lists = [module for module in tower.backbone.modules() if isinstance(module, nn.ModuleList)]
-    blocks = next((list(module) for module in lists if len(module) == count), None)
-    if blocks is None:
+    blocks = transformer_blocks(tower)
+    if not blocks:
         kind = "builtin" if tower.architecture is None else tower.architecture["model_type"]
         raise ConfigError(
             f"tuning: a {kind!r} image tower has no sequence of transformer blocks; set tuning.blocks and "

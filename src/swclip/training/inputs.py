@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -36,6 +37,21 @@ class Source(Protocol):
     def rows(self, rows: Int64[np.ndarray, " b"]) -> Tensor:
         """Inputs (B, ...) of photographs, by their numbers (B,) in the training set."""
         ...
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Steps of a run with one source.
+
+    Attributes:
+        until: The step after its last.
+        source: Inputs of the image side.
+        encode: Embeds those inputs.
+    """
+
+    until: int
+    source: Source
+    encode: Callable[[Tensor], Tensor]
 
 
 class FeatureSource:

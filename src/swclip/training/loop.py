@@ -6,13 +6,15 @@ import dataclasses
 import logging
 import os
 import time
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from jaxtyping import Int64
+from torch import Tensor, nn
 
 from swclip.calibration.conformal import write_calibration
 from swclip.calibration.posterior_config import write_posterior
@@ -82,7 +84,7 @@ def train(
             report = progress if progress is not None and process.leads else _silent
             cache = cache or FeatureCache()
             setup = set_up_training(manifest, splits, rows, config, folder, cache, process, report)
-            seconds = _run_steps(setup, report)
+            seconds = run_steps(setup, report)
             if not process.leads:
                 return dataclasses.replace(facts, status="finished")
             facts = dataclasses.replace(facts, status="finished", figures=_fit_posterior(setup, seconds))
@@ -91,7 +93,7 @@ def train(
             return facts
 
 
-def _run_steps(setup: TrainingSetup, report: Progress) -> float:
+def run_steps(setup: TrainingSetup, report: Progress) -> float:
     """Train from the restored step to the last one, save the best weights, and return the duration in seconds."""
     config, process, model, validation = setup.config, setup.process, setup.model, setup.validation
     log = MetricsLog(setup.folder, setup.step) if process.leads else None
@@ -99,15 +101,17 @@ def _run_steps(setup: TrainingSetup, report: Progress) -> float:
     started = time.monotonic()
 
     model.train()
-    for step, rows, inputs in prefetch(setup.source, setup.sampler.batch, setup.step, config.steps):
+    for step, rows, inputs, encode in training_inputs(setup):
         for group in setup.optimizer.param_groups:
-            group["lr"] = group["base_rate"] * rate_factor(step, config.steps, config.optimizer)
+            first = group["first_step"]
+            factor = rate_factor(step - first, config.steps - first, config.optimizer) if step >= first else 0.0
+            group["lr"] = group["base_rate"] * factor
         setup.optimizer.zero_grad(set_to_none=True)
         figures = forward_backward(
             model,
             setup.objective,
             setup.batch(step, rows, inputs),
-            frozen=config.freeze_image,
+            encode=encode,
             chunk=config.batch.chunk,
             autocast=torch.autocast(process.device.type, torch.bfloat16) if mixed else nullcontext(),
             key=(config.seed, step, process.rank, 2),
@@ -144,6 +148,17 @@ def _run_steps(setup: TrainingSetup, report: Progress) -> float:
     if log is not None:
         log.close()
     return time.monotonic() - started
+
+
+def training_inputs(
+    setup: TrainingSetup,
+) -> Iterator[tuple[int, Int64[np.ndarray, " b"], Tensor, Callable[[Tensor], Tensor]]]:
+    """Step, rows and inputs of each batch that remains, and the function that embeds the inputs."""
+    first = setup.step
+    for phase in setup.phases:
+        for step, rows, inputs in prefetch(phase.source, setup.sampler.batch, first, phase.until):
+            yield step, rows, inputs, phase.encode
+        first = max(first, phase.until)
 
 
 def _fit_posterior(setup: TrainingSetup, seconds: float) -> dict[str, Any]:

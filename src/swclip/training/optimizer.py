@@ -42,7 +42,8 @@ def parameter_groups(
         adapters: LoRA adapters of the image tower, if any.
 
     Returns:
-        Groups for AdamW, each with `base_rate`, which the schedule multiplies by `rate_factor`.
+        Groups for AdamW, each with `base_rate`, which the schedule multiplies by `rate_factor`, and `first_step`, where
+        its schedule starts.
     """
     rates = config.optimizer
     tables = {id(p) for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
@@ -61,7 +62,7 @@ def parameter_groups(
         if module is not None and not name.startswith("builtin:")
         for p in module.parameters()
     }
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, float, int], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if config.freeze_image and name.startswith("image_tower."):
             parameter.requires_grad_(False)
@@ -76,10 +77,11 @@ def parameter_groups(
         elif id(parameter) in tables:
             decay = 0.0
             rate = rates.rate if name.startswith(("location.text.", "views.")) else rates.grid_rate
-        groups.setdefault((rate, decay), []).append(parameter)
+        first = config.tuning.after if name.startswith("image_tower.") else 0
+        groups.setdefault((rate, decay, first), []).append(parameter)
     if adapters is not None:  # few parameters with initial value 0: weight decay would only keep them there
-        groups.setdefault((rates.lora_rate, 0.0), []).extend(adapters.parameters())
+        groups.setdefault((rates.lora_rate, 0.0, config.tuning.after), []).extend(adapters.parameters())
     return [
-        {"params": parameters, "lr": rate, "base_rate": rate, "weight_decay": decay}
-        for (rate, decay), parameters in groups.items()
+        {"params": parameters, "lr": rate, "base_rate": rate, "weight_decay": decay, "first_step": first}
+        for (rate, decay, first), parameters in groups.items()
     ]

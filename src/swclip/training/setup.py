@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from swclip.data.grouping import text_or_none
 from swclip.data.manifest import Manifest
 from swclip.data.samplers import BatchSampler, NeighbourBatchSampler, RandomBatchSampler
-from swclip.data.splits import Splits
+from swclip.data.splits import Splits, indices
 from swclip.errors import ArtefactError, ConfigError
 from swclip.imaging.augment import augment
 from swclip.losses import Objective
@@ -26,16 +27,17 @@ from swclip.models.embed import tower_features
 from swclip.models.feature_cache import FeatureCache
 from swclip.models.location_text import Words, prompt_fields
 from swclip.models.locator_model import LocatorModel
+from swclip.models.token_cache import TokenCache
 from swclip.training.bandwidth import Bandwidths, resolve_bandwidths
 from swclip.training.checkpoint import Checkpoint, newest_checkpoint, optimizer_tensors, restore_optimizer
 from swclip.training.config import TrainingConfig
 from swclip.training.distributed import Process, wait_for_all
-from swclip.training.fine_tuning import LoraAdapters, tune
+from swclip.training.fine_tuning import LoraAdapters, stored_tokens, token_cache, tune
 from swclip.training.inputs import (
     FeatureSource,
     ModalitySource,
+    Phase,
     PhotographSource,
-    Source,
     fill_missing_accuracies,
     level_ids,
 )
@@ -61,7 +63,8 @@ class TrainingSetup:
         rows: (N,) rows of the training photographs in the manifest; other numbers of photographs are indices of it.
         model: The model, on the process's device.
         adapters: LoRA adapters of the image tower; None where it has none.
-        source: Inputs of the image side: features of a frozen tower, or pixels.
+        phases: Inputs of the image side, and where they change: features of a frozen tower, then tokens below its
+            trained blocks, or pixels.
         modalities: Captions and map tiles; None where the model reads neither.
         validation: The validation queries; None where the split has none.
         validation_features: (V, F) their features by a frozen tower; None where the tower is trained.
@@ -86,7 +89,7 @@ class TrainingSetup:
     rows: Int64[np.ndarray, " n"]
     model: LocatorModel
     adapters: LoraAdapters | None
-    source: Source
+    phases: list[Phase]
     modalities: ModalitySource | None
     validation: Validation | None
     validation_features: Float[np.ndarray, "v f"] | None
@@ -115,11 +118,11 @@ class TrainingSetup:
         Args:
             step: The step.
             rows: (B,) numbers of its photographs.
-            inputs: (B, ...) their inputs from `source`.
+            inputs: (B, ...) their inputs from the source of the step's phase.
         """
         config, process = self.config, self.process
         inputs = inputs.to(process.device)
-        if config.augment and not config.freeze_image:
+        if config.augment and inputs.ndim == 4:
             with seeded(config.seed, step, process.rank, 1):
                 inputs = augment(inputs)
         positions = self.positions_deg[rows]
@@ -208,6 +211,7 @@ def set_up_training(
     """
     frame, positions = manifest.frame.iloc[rows], manifest.positions_deg[rows]
     paths = [manifest.image_paths[row] for row in rows]
+    validation_paths = [manifest.image_paths[row] for row in indices(splits, manifest, "val")]
     model = LocatorModel.create(config.model, positions, config.seed)
     adapters = tune(model.image_tower, config.tuning, config.seed)
     groups = parameter_groups(model, config, adapters)
@@ -216,16 +220,26 @@ def set_up_training(
         adapters.to(process.device)
 
     features: Float[np.ndarray, "n f"] | None = None
-    source: Source
-    if config.freeze_image:
-        features = cache.features(model, paths, progress=lambda done, total: progress("image features", done, total))
-        source = FeatureSource(features)
-    else:
-        source = PhotographSource(paths, model.preprocess, workers=os.cpu_count() or 1)
+    tokens: TokenCache | None = None
+    phases: list[Phase] = []
+    if config.freeze_image or config.tuning.after:
+        features = cache.features(model, paths, progress=partial(progress, "image features"))
+        until = config.steps if config.freeze_image else config.tuning.after
+        phases.append(Phase(until, FeatureSource(features), model.encode_image_features))
+    if not config.freeze_image:
+        tokens = token_cache(config.tuning, config.augment, model, cache, [*paths, *validation_paths])
+        if tokens is not None:
+            report = partial(progress, "tokens of the frozen blocks")
+            source, encode = stored_tokens(tokens, model, paths, process, report)
+            phases.append(Phase(config.steps, source, encode))
+        else:
+            pixels = PhotographSource(paths, model.preprocess, workers=os.cpu_count() or 1)
+            phases.append(Phase(config.steps, pixels, model.encode_pixels))
     modalities: ModalitySource | None = None
     if model.views is not None:
         modalities = ModalitySource(manifest, rows, model.views, config.objective.views.dropout, config.seed)
-    validation = Validation.of(manifest, splits, cache if config.freeze_image else None)
+    stored = cache if config.freeze_image else tokens
+    validation = Validation.of(manifest, splits, stored, frozen=config.freeze_image)
 
     size = min(config.batch.size, len(rows) // process.count * process.count)
     if size < config.batch.size:
@@ -242,7 +256,8 @@ def set_up_training(
     def features_of(numbers: Int64[np.ndarray, " m"]) -> Any:
         if features is not None:
             return features[numbers]
-        return tower_features(model, [paths[i] for i in numbers])
+        chosen = [paths[i] for i in numbers]
+        return tower_features(model, chosen) if tokens is None else tokens.features(model, chosen)
 
     levels = level_ids(frame, positions, config.objective.hierarchy)
     bandwidths = resolve_bandwidths(
@@ -270,7 +285,7 @@ def set_up_training(
         rows,
         model,
         adapters,
-        source,
+        phases,
         modalities,
         validation,
         validation.features(model) if validation is not None else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -22,7 +22,8 @@ class Batch:
     """The batch of one process at a step.
 
     Attributes:
-        inputs: (B, 3, H, W) preprocessed photographs, or (B, F) features of a frozen tower.
+        inputs: (B, 3, H, W) preprocessed photographs, (B, N, C) tokens below the trained blocks of a tower, or (B, F)
+            features of a frozen one.
         positions_deg: (B, 2) latitude, longitude in degrees, float64.
         words: B mappings of the prompt's other fields, or None.
         accuracy_m: (B,) GPS accuracies in metres, NaN where unknown.
@@ -62,9 +63,8 @@ def seeded(*key: int) -> Iterator[None]:
         yield
 
 
-def _embed_images(model: LocatorModel, batch: Batch, part: slice, frozen: bool) -> Tensor:
-    inputs = batch.inputs[part]
-    image = model.encode_image_features(inputs) if frozen else model.encode_pixels(inputs)
+def _embed_images(model: LocatorModel, batch: Batch, part: slice, encode: Callable[[Tensor], Tensor]) -> Tensor:
+    image = encode(batch.inputs[part])
     return image if batch.modalities is None else embed_modalities(model, image, batch.modalities[part])
 
 
@@ -73,7 +73,7 @@ def forward_backward(
     objective: Objective,
     batch: Batch,
     *,
-    frozen: bool,
+    encode: Callable[[Tensor], Tensor],
     chunk: int = 0,
     autocast: AbstractContextManager[object] | None = None,
     key: tuple[int, ...] = (0,),
@@ -89,7 +89,7 @@ def forward_backward(
         model: The model, in training mode.
         objective: The objective.
         batch: The photographs.
-        frozen: Whether the inputs are features of a frozen tower.
+        encode: Embeds the inputs: `encode_pixels` or `encode_image_features` of the model, or its upper blocks.
         chunk: Photographs whose activations are in memory at once; 0 for all.
         autocast: Mixed precision for the towers; the loss stays in float32.
         key: Seed of dropout; see `seeded`.
@@ -110,7 +110,7 @@ def forward_backward(
 
     def images(number: int) -> Tensor:
         with seeded(*key, number), autocast:
-            return _embed_images(model, batch, parts[number], frozen)
+            return _embed_images(model, batch, parts[number], encode)
 
     def loss_of(embedded: Tensor) -> dict[str, Tensor]:
         image, modalities = contrasted_modalities(model, embedded, batch.modalities)

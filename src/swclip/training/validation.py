@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,8 @@ from swclip.gallery.build import build_gallery, candidate_words
 from swclip.gallery.hubness import Bank, HubnessConfig, bank_rows
 from swclip.geo.distance import geodesic_m
 from swclip.metrics.districts import exchangeable_units
-from swclip.models.embed import embed_features, embed_photographs, embed_positions
+from swclip.models.embed import FeatureSource, embed_features, embed_photographs, embed_positions
 from swclip.models.embed_modalities import chosen_modalities, with_modalities
-from swclip.models.feature_cache import FeatureCache
 from swclip.models.locator_model import LocatorModel
 from swclip.retrieval.posterior_fit import PosteriorFit, fit_posterior
 from swclip.retrieval.region_fit import FOLDS, calibrate, split_blocks
@@ -36,7 +36,8 @@ class Validation:
         rows: (V,) rows of the validation queries in the manifest.
         truth_deg: (V, 2) their recorded positions, latitude and longitude in degrees.
         candidates: The table of the candidates.
-        cache: Cache of a frozen tower's features; None for a tower that is trained.
+        cache: Stored features of a frozen tower, or tokens below the trained blocks; None where nothing is stored.
+        frozen: Whether the tower is frozen.
         units: Place or block of each query, by the split's protocol: queries of the same unit are not independent.
     """
 
@@ -44,17 +45,21 @@ class Validation:
     rows: Any
     truth_deg: Float64[np.ndarray, "v 2"]
     candidates: pd.DataFrame
-    cache: FeatureCache | None
+    cache: FeatureSource | None
+    frozen: bool
     units: Sequence[str]
 
     @classmethod
-    def of(cls, manifest: Manifest, splits: Splits, cache: FeatureCache | None) -> Validation | None:
+    def of(
+        cls, manifest: Manifest, splits: Splits, cache: FeatureSource | None, frozen: bool = False
+    ) -> Validation | None:
         """The validation of a split; None where it has no validation queries.
 
         Args:
             manifest: The photographs.
             splits: Their splits.
-            cache: Cache of a frozen tower's features; None for a tower that is trained.
+            cache: Stored features of a frozen tower, or tokens below the trained blocks; None where nothing is stored.
+            frozen: Whether the tower is frozen.
 
         Raises:
             MismatchError: The splits were made from another manifest.
@@ -66,7 +71,7 @@ class Validation:
         queries = manifest.frame.iloc[rows].drop(columns="block_id", errors="ignore")
         blocks = splits.frame.set_index("image_id")["block_id"].reindex(queries["image_id"]).to_numpy()
         units = exchangeable_units(queries.assign(block_id=blocks), truth, splits.meta.get("protocol"))
-        return cls(manifest, rows, truth, candidates, cache, units)
+        return cls(manifest, rows, truth, candidates, cache, frozen, units)
 
     def queries(self, model: LocatorModel, features: Float[np.ndarray, "v f"] | None) -> Float32[np.ndarray, "v d"]:
         """Embed the validation queries.
@@ -84,7 +89,7 @@ class Validation:
         if features is not None:
             image = embed_features(model, features)
         else:
-            image = embed_photographs(model, [self.manifest.image_paths[row] for row in self.rows])
+            image = embed_photographs(model, self._paths(), cache=self.cache)
         if model.views is None:
             return image
         captions = [self.manifest.captions[row] for row in self.rows]
@@ -98,9 +103,12 @@ class Validation:
 
     def features(self, model: LocatorModel) -> Float[np.ndarray, "v f"] | None:
         """Features (V, F) of the queries by the frozen tower; None where it is trained."""
-        if self.cache is None:
+        if self.cache is None or not self.frozen:
             return None
-        return self.cache.features(model, [self.manifest.image_paths[row] for row in self.rows])
+        return self.cache.features(model, self._paths())
+
+    def _paths(self) -> list[Path]:
+        return [self.manifest.image_paths[row] for row in self.rows]
 
     def measure(self, model: LocatorModel, queries: Float32[np.ndarray, "v d"]) -> dict[str, float]:
         """Errors of the nearest location embedding.
