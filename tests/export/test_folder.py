@@ -121,6 +121,22 @@ def test_example_preprocesses_identically(
         np.testing.assert_array_equal(pixels, preprocess.read(path))
 
 
+def test_whole_pictures_are_exported_in_one_shape(make_model: Make, photographs: list[Path], tmp_path: Path) -> None:
+    model, out = make_model(image_side={"crop": "whole"}), tmp_path / "onnx"
+    with pytest.raises(ConfigError, match=r"1\.jpg: is 32 x 48 pixels preprocessed.* a graph takes one shape"):
+        export_model(model, out, photographs[:2])
+    record = export_model(model, out, photographs[:1])
+    assert record["graphs"]["image.onnx"]["input"]["shape"] == ["B", 3, 32, 48]
+    assert any("pictures of any shape" in note for note in record["notes"])
+    readme = (out / "README.md").read_text()
+    assert "Resize it to 48 x 32 pixels, which keeps its shape" in readme
+    code = _example_in(out / "README.md").replace("print(embedding[0, :4])", "print(embedding[0].tolist())")
+    shutil.copy(photographs[0], out / "photo.jpg")
+    with torch.no_grad():
+        expected = model.encode_pixels(torch.from_numpy(model.preprocess.read(photographs[0]))[None])[0].numpy()
+    np.testing.assert_allclose(json.loads(_run(code, out)), expected, atol=1e-5)
+
+
 def test_recipe_states_the_settings() -> None:
     words = " ".join(recipe(Preprocess(size_px=24, shortest_px=29)))
     for part in ("29 pixels", "24 x 24 pixels", "bicubic", "0.003921568627", "0.48145466", "(B, 3, 24, 24)"):
@@ -135,7 +151,7 @@ def test_wrong_export_keeps_the_old_one(
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     assert set(json.loads(before["parity.json"])["image.onnx"]["by_batch"]) == {"1", "2"}
 
-    def write_other(model: LocatorModel, path: Path, opset: int = 18) -> None:
+    def write_other(model: LocatorModel, path: Path, opset: int, shape_px: tuple[int, int]) -> None:
         # A graph of slightly different weights.
         changed = make_model()
         with torch.no_grad():

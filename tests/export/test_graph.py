@@ -29,6 +29,7 @@ IMAGE_SIDES: list[tuple[str, dict[str, Any]]] = [
     ("dinov2", {"pooling": "gem", "size_px": 48}),
     ("dinov2", {"pooling": "cls+mean+std", "blocks": 2}),
     ("dinov2", {"pooling": "grid"}),
+    ("dinov2", {"pooling_grid": (2, 1)}),
     ("clip", {"pooling": "pooler", "size_px": 48}),
     ("siglip", {}),
 ]

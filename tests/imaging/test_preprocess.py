@@ -14,7 +14,7 @@ from PIL import Image
 
 from swclip.errors import ConfigError
 from swclip.imaging.decode import decode_photograph
-from swclip.imaging.preprocess import Preprocess
+from swclip.imaging.preprocess import LONGEST_ASPECT, Preprocess
 
 DINO = {
     "do_resize": True,
@@ -122,6 +122,34 @@ def test_values_are_from_0_to_1_without_normalisation() -> None:
     np.testing.assert_allclose(result, 1.0, rtol=1e-6)
 
 
+@given(width=st.integers(2, 300), height=st.integers(2, 300), short=st.integers(1, 90), multiple=st.integers(1, 16))
+@settings(max_examples=60, deadline=None)
+def test_whole_pictures_keep_their_shape(width: int, height: int, short: int, multiple: int) -> None:
+    preprocess = Preprocess(size_px=short, resize="whole", multiple_px=multiple)
+    assert preprocess.shape_px is None
+    _, high, wide = preprocess(Image.new("RGB", (width, height))).shape
+    assert high % multiple == wide % multiple == 0
+    assert min(high, wide) == preprocess.decode_px
+    assert abs(min(high, wide) - short) <= max(multiple / 2, multiple - short)
+    aspect = min(max(width, height) / min(width, height), LONGEST_ASPECT)
+    assert abs(max(high, wide) - min(high, wide) * aspect) <= multiple / 2
+    assert (wide >= high) if width >= height else (high >= wide)
+
+
+def test_squash_may_have_another_width() -> None:
+    preprocess = Preprocess(size_px=6, width_px=8, resize="squash")
+    assert preprocess(Image.new("RGB", (20, 10))).shape == (3, 6, 8)
+    assert preprocess.shape_px == (6, 8)
+    assert preprocess.decode_px == 8
+    assert preprocess.digest != Preprocess(size_px=6, resize="squash").digest
+    assert Preprocess.from_json(preprocess.to_json()) == preprocess
+
+
+def test_later_settings_keep_the_digests_of_earlier_releases() -> None:
+    assert {"multiple_px", "width_px"}.isdisjoint(Preprocess().to_dict())
+    assert Preprocess().digest == "fd390db84409188a2e60d063243e6d693a42ca8e2b1b7042272fcd860a068c13"
+
+
 def test_json_round_trip_and_digest() -> None:
     preprocess = Preprocess(
         size_px=96, resize="squash", mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0), interpolation="bilinear"
@@ -141,6 +169,9 @@ def test_json_round_trip_and_digest() -> None:
         {"mean": (0.5,)},
         {"shortest_px": 4},
         {"colour": "red"},
+        {"multiple_px": 0},
+        {"width_px": 0, "resize": "squash"},
+        {"width_px": 8},
     ],
 )
 def test_rejects_invalid_settings(values: dict[str, Any]) -> None:

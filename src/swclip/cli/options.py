@@ -44,7 +44,10 @@ class RecipeOptions:
     location: Annotated[Literal["grid", "cells", "template", "fourier"] | None, ADVANCED, _recipes("grid")] = None
     "How a position becomes an embedding; fourier uses no text tower."
     size_px: Annotated[int | None, ADVANCED, _recipes("that of the tower")] = None
-    "Side of the input of the image tower, in pixels."
+    "Side of the input of the image tower, in pixels; with --crop whole, the shorter side."
+    crop: Annotated[Literal["auto", "centre", "squash", "whole"] | None, ADVANCED, _recipes("auto")] = None
+    """What the image tower sees of a photograph: its central square; all of it, compressed to a square; all of it in
+    its shape; auto: what its own preprocessing says."""
     assignments: Annotated[list[str] | None, ADVANCED, Parameter(name="--set", metavar="KEY=VALUE")] = None
     "Any other value of the recipe, such as --set objective.neighbourhood.weight=0.5; can be repeated."
 
@@ -60,6 +63,7 @@ class RecipeOptions:
         values: dict[str, Any] = {
             "model.image.tower": self.image_tower,
             "model.image.size_px": self.size_px,
+            "model.image.crop": self.crop,
             "model.location.text_tower": text_tower,
             "model.location.form": self.location,
             "freeze_image": None if self.freeze is None else self.freeze == "image",

@@ -66,7 +66,8 @@ def export_model(
         The content of export.json, with the content of parity.json under `parity`.
 
     Raises:
-        ConfigError: A package is missing, or a part of the model cannot be converted; with the reason.
+        ConfigError: A package is missing, or a part of the model cannot be converted; with the reason. Or the model
+            sees whole pictures, and the photographs have different shapes.
         ArtefactError: A graph differs from the model by more than 1e-4; with the difference.
         InputError: There are no photographs, one cannot be used, or the folder contains other files.
     """
@@ -75,13 +76,14 @@ def export_model(
         raise InputError("an export is verified on photographs, but there are none; name some with --photographs.")
     if location:
         check_location(model, words or {})
-    pixels = np.stack([model.preprocess.read(path) for path in photographs])
+    pixels = _pixels(model.preprocess, photographs)
+    shape_px = (pixels.shape[2], pixels.shape[3])
     expected = _embedded(model, pixels)
     graphs: dict[str, Signature] = {IMAGE.file: IMAGE}
     parity: dict[str, Any] = {"tolerance": TOLERANCE, "photographs": len(photographs)}
     with atomic_folder(out, RECORD) as temporary:
         report("writing image.onnx")
-        write_image(model, temporary / IMAGE.file, opset)
+        write_image(model, temporary / IMAGE.file, opset, shape_px)
         report("checking image.onnx")
         measured = measure_parity(open_graph(temporary / IMAGE.file, IMAGE), pixels, expected)
         check_parity(measured, IMAGE.file)
@@ -93,12 +95,25 @@ def export_model(
             check_parity(measured, LOCATION.file)
             graphs[LOCATION.file] = LOCATION
             parity[LOCATION.file] = measured.to_dict()
-        record = _record(model, temporary, graphs, opset, _notes(model, location, words or {}))
-        write_json(temporary / "preprocess.json", preprocess_document(model.preprocess))
+        record = _record(model, temporary, graphs, shape_px, opset, _notes(model, location, words or {}))
+        write_json(temporary / "preprocess.json", preprocess_document(model.preprocess, shape_px))
         write_json(temporary / "parity.json", parity)
-        (temporary / "README.md").write_text(readme(model.preprocess, record, parity), encoding="utf-8")
+        (temporary / "README.md").write_text(readme(model.preprocess, record, parity, shape_px), encoding="utf-8")
         write_json(temporary / RECORD, record)
     return {**record, "parity": parity}
+
+
+def _pixels(preprocess: Preprocess, photographs: Sequence[PathLike]) -> Float32[np.ndarray, "n 3 h w"]:
+    """The preprocessed photographs, which must have one shape, since a graph has."""
+    pixels = [preprocess.read(path) for path in photographs]
+    for path, array in zip(photographs, pixels, strict=True):
+        if array.shape != pixels[0].shape:
+            first, other = (f"{one.shape[2]} x {one.shape[1]}" for one in (pixels[0], array))
+            raise ConfigError(
+                f"{os.fspath(path)}: is {other} pixels preprocessed, and {os.fspath(photographs[0])} is {first}; "
+                "the model sees whole pictures, and a graph takes one shape: name photographs of one shape."
+            )
+    return np.stack(pixels)
 
 
 def _embedded(model: LocatorModel, pixels: Float32[np.ndarray, "n 3 h w"]) -> Float32[np.ndarray, "n d"]:
@@ -129,6 +144,10 @@ def _positions() -> Float64[np.ndarray, "n 2"]:
 
 def _notes(model: LocatorModel, location: bool, words: Mapping[str, str]) -> list[str]:
     notes = []
+    if model.preprocess.shape_px is None:
+        notes.append(
+            "The model sees pictures of any shape; image.onnx takes those of one shape: export it again for another."
+        )
     if model.views is not None:
         notes.append(
             f"Other modalities of the model ({', '.join(model.views.names)}) are not exported: queries are photographs."
@@ -141,10 +160,15 @@ def _notes(model: LocatorModel, location: bool, words: Mapping[str, str]) -> lis
 
 
 def _record(
-    model: LocatorModel, folder: Path, graphs: Mapping[str, Signature], opset: int, notes: list[str]
+    model: LocatorModel,
+    folder: Path,
+    graphs: Mapping[str, Signature],
+    shape_px: tuple[int, int],
+    opset: int,
+    notes: list[str],
 ) -> dict[str, Any]:
-    side, dim = model.preprocess.size_px, model.embedding_dim
-    shapes = {"pixels": (["B", 3, side, side], "float32"), "positions_deg": (["B", 2], "float64")}
+    dim = model.embedding_dim
+    shapes = {"pixels": (["B", 3, *shape_px], "float32"), "positions_deg": (["B", 2], "float64")}
     described: dict[str, dict[str, Any]] = {}
     for name, signature in graphs.items():
         shape, kind = shapes[signature.input]
@@ -191,29 +215,39 @@ _SHORTEST_CROP = """\
     image = image.resize((side, side), Image.Resampling[p["interpolation"].upper()], box)
 """
 _SQUASH = """\
-    image = image.resize((side, side), Image.Resampling[p["interpolation"].upper()])
+    image = image.resize(({wide}, {high}), Image.Resampling[p["interpolation"].upper()])
 """
 
 
-def preprocess_document(preprocess: Preprocess) -> dict[str, Any]:
+def preprocess_document(preprocess: Preprocess, shape_px: tuple[int, int] | None = None) -> dict[str, Any]:
     """Return the content of preprocess.json: the settings, and a description of the steps."""
     return {
         "settings": {**preprocess.to_dict(), "decode_px": preprocess.decode_px},
         "digest": preprocess.digest,
-        "recipe": recipe(preprocess),
+        "recipe": recipe(preprocess, shape_px),
     }
 
 
-def recipe(preprocess: Preprocess) -> list[str]:
+def recipe(preprocess: Preprocess, shape_px: tuple[int, int] | None = None) -> list[str]:
     """Describe the steps from a photograph to the input of the graph.
+
+    Args:
+        preprocess: The model's preprocessing.
+        shape_px: Height and width of the graph's input; that of the preprocessing if None.
 
     Example:
         >>> print(recipe(Preprocess(size_px=96, resize="squash", interpolation="bilinear"))[2])
         Resize it to 96 x 96 pixels, whatever its shape, with Pillow's bilinear filter.
     """
     p, side = preprocess, preprocess.size_px
-    if p.resize == "squash":
-        resize = [f"Resize it to {side} x {side} pixels, whatever its shape, with Pillow's {p.interpolation} filter."]
+    high, wide = shape_px or p.shape_px or (side, side)
+    if p.resize == "whole":
+        resize = [
+            f"Resize it to {wide} x {high} pixels, which keeps its shape, with Pillow's {p.interpolation} filter. The "
+            "graph takes this shape only."
+        ]
+    elif p.resize == "squash":
+        resize = [f"Resize it to {wide} x {high} pixels, whatever its shape, with Pillow's {p.interpolation} filter."]
     else:
         resize = [
             f"Scale it so that its shorter side is {p.decode_px} pixels (the longer one rounded down), and crop the "
@@ -227,13 +261,14 @@ def recipe(preprocess: Preprocess) -> list[str]:
         *resize,
         f"As float32: x = value * rescale / std - mean / std, by channel, with rescale {p.rescale:.10g}, mean "
         f"{list(p.mean)}, std {list(p.std)}.",
-        f"Put the channels first (red, green, blue): an array (B, 3, {side}, {side}), B photographs.",
+        f"Put the channels first (red, green, blue): an array (B, 3, {high}, {wide}), B photographs.",
     ]
 
 
-def example(preprocess: Preprocess) -> str:
-    """Return a script that embeds photo.jpg with only onnxruntime, NumPy and Pillow."""
-    resize = _SQUASH if preprocess.resize == "squash" else _SHORTEST_CROP
+def example(preprocess: Preprocess, shape_px: tuple[int, int] | None = None) -> str:
+    """Return a script that embeds photo.jpg with only onnxruntime, NumPy and Pillow; arguments as of `recipe`."""
+    high, wide = shape_px or preprocess.shape_px or (0, 0)
+    resize = _SHORTEST_CROP if preprocess.resize == "shortest-crop" else _SQUASH.format(wide=wide, high=high)
     return f"""\
 import json, pathlib
 import numpy as np, onnxruntime
@@ -256,13 +291,16 @@ print(embedding[0, :4])
 """
 
 
-def readme(preprocess: Preprocess, record: dict[str, Any], parity: dict[str, Any]) -> str:
+def readme(
+    preprocess: Preprocess, record: dict[str, Any], parity: dict[str, Any], shape_px: tuple[int, int] | None = None
+) -> str:
     """Return README.md of an export.
 
     Args:
         preprocess: Preprocessing of the model.
         record: Content of export.json.
         parity: Content of parity.json.
+        shape_px: Height and width of the input of image.onnx; that of the preprocessing if None.
     """
     rows = []
     for name, graph in record["graphs"].items():
@@ -276,7 +314,7 @@ def readme(preprocess: Preprocess, record: dict[str, Any], parity: dict[str, Any
             f"{difference['largest_difference']:.1e} | {difference['least_cosine']:.6f} |"
         )
     notes = [f"- {note}" for note in record["notes"]]
-    steps = [f"{number}. {step}" for number, step in enumerate(recipe(preprocess), 1)]
+    steps = [f"{number}. {step}" for number, step in enumerate(recipe(preprocess, shape_px), 1)]
     return "\n".join(
         [
             "# A model of swclip as ONNX",
@@ -303,7 +341,7 @@ def readme(preprocess: Preprocess, record: dict[str, Any], parity: dict[str, Any
             "In this folder, with `pip install onnxruntime pillow`:",
             "",
             "```python",
-            example(preprocess).rstrip(),
+            example(preprocess, shape_px).rstrip(),
             "```",
             "",
             "Export the embeddings of a gallery to search in with `swclip export GALLERY --embeddings int8 --out "

@@ -100,19 +100,20 @@ def check_location(model: LocatorModel, words: Mapping[str, str]) -> None:
             raise ConfigError(f"--word {word}=...: the model's prompt has {listed} besides the location; omit it.")
 
 
-def write_image(model: LocatorModel, path: Path, opset: int = OPSET) -> None:
+def write_image(model: LocatorModel, path: Path, opset: int = OPSET, shape_px: tuple[int, int] | None = None) -> None:
     """Write the image encoder: `pixels` (B, 3, H, W) float32 to `image_embedding` (B, D) float32.
 
     Args:
         model: The model.
         path: The file.
         opset: Version of the ONNX operators.
+        shape_px: Height and width of the input, which a graph fixes; needed for a model of whole pictures.
 
     Raises:
         ConfigError: The exporter cannot convert the encoder; with its reason.
     """
-    side = model.preprocess.size_px
-    _write(ImageSide(model), model, torch.zeros(2, 3, side, side), path, IMAGE, opset)
+    high, wide = shape_px or model.preprocess.shape_px or (0, 0)
+    _write(ImageSide(model), model, torch.zeros(2, 3, high, wide), path, IMAGE, opset)
 
 
 def write_location(model: LocatorModel, path: Path, words: Words, opset: int = OPSET) -> None:

@@ -202,6 +202,8 @@ def _training_text(card: CardFacts) -> str:
     text = f"{config.steps:,} steps with batches of {config.batch.size}, seed {config.seed}"
     if config.freeze_image:
         text += ", the image tower frozen"
+    if config.model.image.crop == "whole":
+        text += "; the image tower sees whole photographs in their shape"
     targets = config.objective.targets
     recorded = card.facts.figures.get("bandwidth") or {"used": "fixed", "bandwidths_m": targets.bandwidths_m}
     if targets.alpha > 0.0:

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from jaxtyping import Float32
@@ -16,7 +16,7 @@ from PIL import Image
 from swclip.errors import ConfigError
 from swclip.imaging.decode import MAX_PIXELS, decode_photograph
 
-Resize = Literal["shortest-crop", "squash"]
+Resize = Literal["shortest-crop", "squash", "whole"]
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 
 _FILTERS: dict[str, Image.Resampling] = {
@@ -29,6 +29,9 @@ _FILTERS: dict[str, Image.Resampling] = {
 }
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+LONGEST_ASPECT = 4.0
+"""Longer side over shorter side of the widest picture that `whole` keeps in shape: a tower's time and memory grow with
+its pixels. Wider ones (whole panoramas, strips) are compressed to it."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +39,23 @@ class Preprocess:
     """Resize, crop and normalise with the settings of a pretrained tower.
 
     Attributes:
-        size_px: Side of the output square, pixels.
+        size_px: Side of the output square, pixels; of "whole" the shorter side.
         resize: "shortest-crop" scales the shorter side to `shortest_px` and crops the centre, which keeps the aspect
-            ratio; "squash" scales both sides to `size_px`, which keeps the whole picture.
+            ratio; "squash" scales both sides to `size_px`, which keeps the whole picture; "whole" keeps both: the
+            output is as wide or high as the picture, up to `LONGEST_ASPECT`.
         mean: Mean of each channel, for values from 0 to 1.
         std: Standard deviation of each channel.
         interpolation: Resampling filter.
         shortest_px: Shorter side before cropping, pixels; `size_px` if None.
         rescale: Factor from values of 0 to 255 to the scale of `mean` and `std`.
+        multiple_px: Both sides of "whole" are rounded to multiples of it: the tower's patch.
+        width_px: Width of the output of "squash" where it is not a square; `size_px` is its height.
 
     Example:
         >>> Preprocess(size_px=4)(Image.new("RGB", (12, 6), "white")).shape
         (3, 4, 4)
+        >>> Preprocess(size_px=4, resize="whole")(Image.new("RGB", (12, 6), "white")).shape
+        (3, 4, 8)
     """
 
     size_px: int = 224
@@ -57,12 +65,18 @@ class Preprocess:
     interpolation: Interpolation = "bicubic"
     shortest_px: int | None = None
     rescale: float = 1.0 / 255.0
+    multiple_px: int = 1
+    width_px: int | None = None
 
     def __post_init__(self) -> None:
-        if self.size_px < 1:
-            raise ConfigError(f"preprocessing: size_px is {self.size_px}, it must be at least 1.")
-        if self.resize not in ("shortest-crop", "squash"):
-            raise ConfigError(f"preprocessing: resize is {self.resize!r}; choose 'shortest-crop' or 'squash'.")
+        for name, side in (("size_px", self.size_px), ("multiple_px", self.multiple_px), ("width_px", self.width_px)):
+            if side is not None and side < 1:
+                raise ConfigError(f"preprocessing: {name} is {side}, it must be at least 1.")
+        if self.resize not in get_args(Resize):
+            choices = ", ".join(map(repr, get_args(Resize)))
+            raise ConfigError(f"preprocessing: resize is {self.resize!r}; choose one of {choices}.")
+        if self.width_px is not None and self.resize != "squash":
+            raise ConfigError(f"preprocessing: width_px is for resize 'squash', not {self.resize!r}; choose that one.")
         if self.interpolation not in _FILTERS:
             raise ConfigError(
                 f"preprocessing: interpolation is {self.interpolation!r}; choose one of {', '.join(_FILTERS)}."
@@ -77,10 +91,17 @@ class Preprocess:
     @property
     def decode_px(self) -> int:
         """Shorter side, in pixels, with which photographs need to be decoded; see `decode_photograph`."""
-        return self.shortest_px or self.size_px
+        if self.resize == "whole":
+            return _to_multiple(self.size_px, self.multiple_px)
+        return self.shortest_px or max(self.size_px, self.width_px or 0)
+
+    @property
+    def shape_px(self) -> tuple[int, int] | None:
+        """Height and width of the output; None where they are those of the picture ("whole")."""
+        return None if self.resize == "whole" else (self.size_px, self.width_px or self.size_px)
 
     def __call__(self, image: Image.Image) -> Float32[np.ndarray, "3 h w"]:
-        """Convert an RGB picture to a (3, size_px, size_px) float32 array."""
+        """Convert an RGB picture to a (3, H, W) float32 array; H = W = size_px but for "whole" and `width_px`."""
         pixels = np.asarray(self.resized(image), dtype=np.float32).transpose(2, 0, 1)
         std = np.asarray(self.std, dtype=np.float64)
         scale = (self.rescale / std).astype(np.float32)[:, None, None]
@@ -90,13 +111,15 @@ class Preprocess:
         return out
 
     def resized(self, image: Image.Image) -> Image.Image:
-        """Return the square RGB picture of `size_px`, before normalisation."""
+        """Return the resized RGB picture, before normalisation."""
         if image.mode != "RGB":
             image = image.convert("RGB")
         side = self.size_px
-        if self.resize == "squash":
-            return image.resize((side, side), _FILTERS[self.interpolation])
         width, height = image.size
+        if self.resize == "squash":
+            return image.resize((self.width_px or side, side), _FILTERS[self.interpolation])
+        if self.resize == "whole":
+            return image.resize(self._whole_size(width, height), _FILTERS[self.interpolation])
         short = self.decode_px
         wide = short if width <= height else int(short * width / height)
         high = int(short * height / width) if width <= height else short
@@ -106,6 +129,13 @@ class Preprocess:
         scale_x, scale_y = width / wide, height / high
         box = (left * scale_x, top * scale_y, min((left + side) * scale_x, width), min((top + side) * scale_y, height))
         return image.resize((side, side), _FILTERS[self.interpolation], box=box)
+
+    def _whole_size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of a whole picture: the shorter side as configured, the longer one by the aspect."""
+        aspect = min(max(width, height) / min(width, height), LONGEST_ASPECT)
+        short = self.decode_px
+        long = _to_multiple(short * aspect, self.multiple_px)
+        return (long, short) if width >= height else (short, long)
 
     def read(
         self, source: str | os.PathLike[str] | bytes, *, max_pixels: int = MAX_PIXELS
@@ -124,7 +154,11 @@ class Preprocess:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values for JSON."""
-        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        values = {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        for name in ("multiple_px", "width_px"):  # left out at their defaults: digests are those of earlier releases
+            if values[name] == self.__dataclass_fields__[name].default:
+                del values[name]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -193,6 +227,10 @@ class Preprocess:
                 "rescale": float(config.get("rescale_factor", 1.0 / 255.0)) if config.get("do_rescale", True) else 1.0,
             }
         )
+
+
+def _to_multiple(px: float, multiple_px: int) -> int:
+    return max(1, int(px / multiple_px + 0.5)) * multiple_px
 
 
 def _side(size: Any) -> int:

@@ -8,7 +8,7 @@ temperature magnifies that. Here every call has the same shape; the last block i
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 import torch
@@ -42,12 +42,12 @@ def in_blocks(encode: Callable[[Tensor], Tensor], rows: Tensor, size: int) -> Te
     return in_blocks_of_one_length(lambda numbers: encode(rows[numbers]), [0] * len(rows), size)
 
 
-def in_blocks_of_one_length(encode: Callable[[list[int]], Tensor], lengths: Sequence[int], size: int) -> Tensor:
+def in_blocks_of_one_length(encode: Callable[[list[int]], Tensor], lengths: Sequence[Hashable], size: int) -> Tensor:
     """Encode sequences in blocks of one shape, each of sequences of one length, so that none is padded.
 
     Args:
         encode: Encodes the rows with these numbers, `size` of them.
-        lengths: B lengths.
+        lengths: B lengths; of pictures their shapes.
         size: Rows in a block.
 
     Returns:
@@ -55,7 +55,7 @@ def in_blocks_of_one_length(encode: Callable[[list[int]], Tensor], lengths: Sequ
     """
     if not lengths:
         return encode([])
-    of_length: defaultdict[int, list[int]] = defaultdict(list)
+    of_length: defaultdict[Hashable, list[int]] = defaultdict(list)
     for number, length in enumerate(lengths):
         of_length[length].append(number)
     encoded: list[Tensor] = []

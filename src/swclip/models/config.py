@@ -10,38 +10,61 @@ from swclip.errors import ConfigError
 
 Pooling = Literal["auto", "cls", "mean", "cls+mean", "cls+mean+std", "gem", "grid", "pooler"]
 LocationForm = Literal["grid", "cells", "template", "fourier"]
+Crop = Literal["auto", "centre", "squash", "whole"]
 HeadForm = Literal["residual", "mlp"]
 
 
 @dataclass(frozen=True)
-class ImageConfig:
-    """The image side.
+class TowerConfig:
+    """An image tower with its preprocessing and pooling.
 
     Attributes:
         tower: `builtin:small` (no download), a name on the model hub, or a local folder of transformers.
         pooling: How a feature map or a sequence of patch tokens becomes one vector. `grid` keeps a 3 x 3 layout; `auto`
             is cls+mean+std for towers with a class token (that token, and mean and standard deviation of the patches),
             pooler for SigLIP, grid for the built-in one, else mean.
+        pooling_grid: Rows and columns of cells in which mean and standard deviation are pooled separately, for `mean`,
+            `cls+mean` and `cls+mean+std`; the features keep the layout of the picture.
         blocks: Number of the tower's last blocks that are pooled separately and concatenated. Earlier blocks have more
             spatial, later ones more semantic information. The built-in tower uses its last map only.
-        head: `residual`: layer norm, a linear map and a two-layer correction; `mlp`: two layers with ReLU, as in
-            GeoCLIP.
-        head_width: Width of the hidden layer of the image head, 0 for a linear head (`residual`).
-        head_dropout: Dropout on the pooled features and the hidden layer.
-        size_px: Side of the tower's square input, pixels; None for the tower's default.
+        size_px: Side of the tower's square input, pixels; the shorter side where `crop` is `whole`; None for the
+            tower's default.
+        crop: The part of a photograph that the tower sees: `centre`, its central square; `squash`, all of it,
+            compressed to a square; `whole`, all of it in its shape (sides are rounded to multiples of the tower's
+            patch); `auto`, that of the tower's preprocessing.
     """
 
     tower: str = "builtin:small"
     pooling: Pooling = "auto"
+    pooling_grid: tuple[int, int] = (1, 1)
     blocks: int = 1
-    head: HeadForm = "residual"
-    head_width: int = 1024
-    head_dropout: float = 0.1
     size_px: int | None = None
+    crop: Crop = "auto"
 
     def __post_init__(self) -> None:
         if self.blocks < 1:
             raise ConfigError(f"blocks {self.blocks}: at least the last block must be pooled; give 1 or more.")
+        if min(self.pooling_grid) < 1:
+            raise ConfigError(f"pooling_grid {list(self.pooling_grid)}: give rows and columns, such as [2, 3].")
+
+
+@dataclass(frozen=True)
+class ImageConfig(TowerConfig):
+    """The image side: a tower, and the head that maps its features to the embedding.
+
+    Attributes:
+        head: `residual`: layer norm, a linear map and a two-layer correction; `mlp`: two layers with ReLU, as in
+            GeoCLIP.
+        head_width: Width of the hidden layer of the image head, 0 for a linear head (`residual`).
+        head_dropout: Dropout on the pooled features and the hidden layer.
+    """
+
+    head: HeadForm = "residual"
+    head_width: int = 1024
+    head_dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.head == "mlp" and self.head_width < 1:
             raise ConfigError(f"head_width {self.head_width}: the mlp head has a hidden layer; give 1 or more.")
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from swclip.errors import InputError
 from swclip.imaging.decode import PhotographError
-from swclip.models.blocks import in_blocks, picture_rows, vector_rows
+from swclip.models.blocks import in_blocks, in_blocks_of_one_length, picture_rows, vector_rows
 
 Progress = Callable[[int, int], None]
 PathLike = str | os.PathLike[str]
@@ -286,28 +286,43 @@ def _with_progress(batches: Iterator[list[Any]], total: int, progress: Progress 
             progress(done, total)
 
 
-def encode_readable(encode: Callable[[Tensor], Tensor], batch: Any, device: torch.device, size: int) -> Any:
+def encode_readable(encode: Callable[..., Tensor], batch: Any, device: torch.device, size: int) -> Any:
     """Encode the readable rows of a batch (neither None nor NaN); the other rows are NaN.
 
     Args:
-        encode: Encodes a tensor of readable rows.
-        batch: B rows: arrays of equal shape, or None.
+        encode: Encodes a tensor of readable rows; with several towers, one tensor for each.
+        batch: B rows: an array (B, ...), or a list of pictures, each None, an array (3, H, W), or a tuple of arrays,
+            one for each of several towers. Pictures may have different shapes; those of one shape are encoded together.
         device: Device of the encoder.
         size: Rows in one pass of the encoder, so that no row depends on the others; see `swclip.models.blocks`.
 
     Returns:
         (B, D) embeddings, or only B where no row is readable and D is therefore unknown; `stacked` accepts both.
     """
-    readable = np.array([row is not None and bool(np.isfinite(np.ravel(row)[0])) for row in batch], dtype=bool)
+    if isinstance(batch, np.ndarray):
+        readable = np.isfinite(batch.reshape(len(batch), -1)[:, 0]) if batch.size else np.zeros(len(batch), dtype=bool)
+    else:
+        readable = np.array([row is not None for row in batch], dtype=bool)
     if not readable.any():
         return len(batch)
-    inputs = np.stack([row for row, good in zip(batch, readable, strict=True) if good]).astype(np.float32, copy=False)
-    encoded = in_blocks(encode, torch.from_numpy(inputs).to(device), size).float().cpu().numpy()
+    if isinstance(batch, np.ndarray):
+        rows = torch.from_numpy(batch[readable].astype(np.float32, copy=False)).to(device)
+        encoded = in_blocks(encode, rows, size)
+    else:
+        pictures = [row if isinstance(row, tuple) else (row,) for row in batch if row is not None]
+
+        def encode_pictures(numbers: list[int]) -> Tensor:
+            inputs = zip(*(pictures[number] for number in numbers), strict=True)
+            return encode(*(torch.from_numpy(np.stack(parts)).to(device) for parts in inputs))
+
+        shapes = [tuple(part.shape for part in picture) for picture in pictures]
+        encoded = in_blocks_of_one_length(encode_pictures, shapes, size)
+    values = encoded.float().cpu().numpy()
     if readable.all():
-        return encoded
-    rows = np.full((len(batch), encoded.shape[1]), np.nan, dtype=np.float32)
-    rows[readable] = encoded
-    return rows
+        return values
+    filled = np.full((len(batch), values.shape[1]), np.nan, dtype=np.float32)
+    filled[readable] = values
+    return filled
 
 
 def stacked(rows: Sequence[Any]) -> Float32[np.ndarray, "n d"]:

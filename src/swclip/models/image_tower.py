@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from typing import Any
 
 import torch
@@ -11,7 +13,7 @@ from torch.nn import functional as F
 
 from swclip.errors import ConfigError
 from swclip.imaging.preprocess import Preprocess
-from swclip.models.config import HeadForm, ImageConfig, Pooling
+from swclip.models.config import Crop, HeadForm, Pooling, TowerConfig
 from swclip.models.towers import SmallConvNet, tower_config, tower_from_config, tower_from_name, tower_preprocess
 
 _BUILTIN_SIZE_PX = 96
@@ -39,21 +41,23 @@ class ImageTower(nn.Module):
 
     Attributes:
         feature_dim: F, the number of pooled features.
+        patch_px: Side of a patch, pixels; 1 where the tower has none.
 
     Args:
-        config: The image side's configuration.
+        config: The tower's configuration.
         architecture: The transformers configuration saved with a model; None loads pretrained weights by name.
 
     Raises:
         ConfigError: The tower cannot be loaded, or does not support the pooling or the number of blocks.
     """
 
-    def __init__(self, config: ImageConfig, architecture: dict[str, Any] | None = None) -> None:
+    def __init__(self, config: TowerConfig, architecture: dict[str, Any] | None = None) -> None:
         super().__init__()
         self.backbone: nn.Module
         if config.tower == "builtin:small":
             self.backbone, self.architecture = SmallConvNet(), None
             width, self.prefix_tokens, family = SmallConvNet.width, 0, "builtin"
+            self.patch_px = SmallConvNet.stride_px
         elif config.tower.startswith("builtin:"):
             raise ConfigError(f"image tower {config.tower!r} is not built in; 'builtin:small' is.")
         else:
@@ -64,16 +68,27 @@ class ImageTower(nn.Module):
             self.architecture = tower_config(self.backbone)
             family = str(self.architecture["model_type"])
             width, self.prefix_tokens = _width_and_prefix(self.architecture)
+            self.patch_px = _patch_px(self.architecture)
         self.pooling = _resolve(config.pooling, family, self.prefix_tokens)
         self.blocks = 1 if self.architecture is None else _check_blocks(config.blocks, self.pooling, self.architecture)
         self.gem = GemPool() if self.pooling == "gem" else None
-        factor = {"cls+mean": 2, "cls+mean+std": 3, "grid": _GRID_SIDE**2}.get(self.pooling, 1)
-        self.feature_dim = width * factor * self.blocks
+        self.pooling_grid = _check_grid(config.pooling_grid, self.pooling)
+        cells = self.pooling_grid[0] * self.pooling_grid[1]
+        factors = {"mean": cells, "cls+mean": 1 + cells, "cls+mean+std": 1 + 2 * cells, "grid": _GRID_SIDE**2}
+        self.feature_dim = width * factors.get(self.pooling, 1) * self.blocks
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
-        """Pooled features (B, F) of normalised pixels (B, 3, H, W)."""
+        """Pooled features (B, F) of normalised pixels (B, 3, H, W), of any height and width."""
         states, pooler = self._states(pixels)
-        return torch.cat([self._pool(state, pooler) for state in states], dim=1)
+        shape = (pixels.shape[-2], pixels.shape[-1])
+        return torch.cat([self._pool(state, pooler, shape) for state in states], dim=1)
+
+    @property
+    def identity(self) -> str:
+        """What determines the features beside the weights and the pixels: the part of the key of cached features."""
+        blocks = f"/{self.blocks} blocks" if self.blocks > 1 else ""
+        grid = "" if self.pooling_grid == (1, 1) else f"/{self.pooling_grid} cells"
+        return self.pooling + blocks + grid
 
     def _states(self, pixels: Tensor) -> tuple[list[Tensor], Tensor | None]:
         """Outputs of the last blocks, in order, and the output of the tower's pooler, if it has one."""
@@ -86,14 +101,18 @@ class ImageTower(nn.Module):
         output = self.backbone(pixel_values=pixels, **extra)
         return [output.last_hidden_state], getattr(output, "pooler_output", None)
 
-    def _map(self, hidden: Tensor) -> Tensor:
-        """Patches as a map (B, C, H, W); tokens (B, N, C) where they do not form a square."""
+    def _map(self, hidden: Tensor, shape: tuple[int, int]) -> Tensor:
+        """Patches as a map (B, C, Y, X) of a picture (H, W); tokens (B, N, C) where they do not form its grid."""
         if hidden.ndim == 4:
             return hidden
         tokens = hidden[:, self.prefix_tokens :]
-        side = int(tokens.shape[1] ** 0.5)
-        square = side * side == tokens.shape[1]
-        return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, side, side) if square else tokens
+        count, (high, wide) = tokens.shape[1], shape
+        rows = high // self.patch_px
+        if rows * (wide // self.patch_px) != count:  # merged patches (Swin): a grid of the picture's aspect
+            rows = max(1, round((count * high / wide) ** 0.5))
+        if count % rows:
+            return tokens
+        return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, rows, count // rows)
 
     def _normed(self, state: Tensor) -> Tensor:
         # The residual stream grows from block to block; the tower's final norm, if it has one, brings the blocks to the
@@ -105,32 +124,75 @@ class ImageTower(nn.Module):
         return F.layer_norm(state, state.shape[-1:])
 
     def _must_interpolate(self, pixels: Tensor) -> bool:
-        # DINOv2 interpolates by default and rejects the flag; CLIP and SigLIP reject another size without it.
+        # DINOv2 interpolates by default and has no flag; CLIP, SigLIP and ViT reject another size without it.
         assert self.architecture is not None
-        family = str(self.architecture["model_type"])
-        return family.startswith(("clip", "siglip", "vit")) and self.architecture.get("image_size") != pixels.shape[-1]
+        if "interpolate_pos_encoding" not in inspect.signature(self.backbone.forward).parameters:
+            return False
+        size = self.architecture.get("image_size")
+        return tuple(pixels.shape[-2:]) != (tuple(size) if isinstance(size, (list, tuple)) else (size, size))
 
-    def _pool(self, hidden: Tensor, pooler: Tensor | None) -> Tensor:
+    def _pool(self, hidden: Tensor, pooler: Tensor | None, shape: tuple[int, int]) -> Tensor:
         if self.pooling == "pooler":
             if pooler is None:
                 raise ConfigError("this image tower has no pooler; choose pooling 'mean' or 'cls'.")
             return pooler.flatten(1)
-        # A convolutional map is (B, C, H, W).
-        tokens = hidden.flatten(2).transpose(1, 2) if hidden.ndim == 4 else hidden[:, self.prefix_tokens :]
         if self.pooling == "cls":
             return hidden[:, 0]
-        if self.pooling == "cls+mean":
-            return torch.cat([hidden[:, 0], tokens.mean(dim=1)], dim=1)
-        if self.pooling == "cls+mean+std":
-            return torch.cat([hidden[:, 0], tokens.mean(dim=1), tokens.std(dim=1)], dim=1)
         if self.pooling == "grid":
-            map_ = self._map(hidden)
-            if map_.ndim != 4:
-                raise ConfigError("pooling 'grid' needs a square feature map; choose 'mean'.")
-            return F.adaptive_avg_pool2d(map_, _GRID_SIDE).flatten(1)
+            return F.adaptive_avg_pool2d(self._regular_map(hidden, shape), _GRID_SIDE).flatten(1)
+        # A convolutional map is (B, C, H, W).
+        tokens = hidden.flatten(2).transpose(1, 2) if hidden.ndim == 4 else hidden[:, self.prefix_tokens :]
         if self.gem is not None:
             return self.gem(tokens)  # type: ignore[no-any-return]
-        return tokens.mean(dim=1)
+        cells = [tokens] if self.pooling_grid == (1, 1) else self._cells(self._regular_map(hidden, shape))
+        parts = [hidden[:, 0]] if self.pooling.startswith("cls") else []
+        parts += [cell.mean(dim=1) for cell in cells]
+        if self.pooling == "cls+mean+std":
+            parts += [cell.std(dim=1) for cell in cells]
+        return torch.cat(parts, dim=1)
+
+    def _regular_map(self, hidden: Tensor, shape: tuple[int, int]) -> Tensor:
+        map_ = self._map(hidden, shape)
+        if map_.ndim != 4:
+            raise ConfigError(f"pooling {self.pooling!r} in cells needs patches in a grid; choose 'mean' without them.")
+        return map_
+
+    def _cells(self, map_: Tensor) -> list[Tensor]:
+        """The patches (B, n, C) of each cell of the grid, row by row; edges are those of adaptive pooling."""
+        rows, columns = self.pooling_grid
+        high, wide = map_.shape[-2:]
+        if high < rows or wide < columns or (high // rows) * (wide // columns) < 2:  # of one patch there is no spread
+            raise ConfigError(
+                f"pooling_grid {list(self.pooling_grid)}: the tower sees {high} x {wide} patches, fewer than two a "
+                "cell; give fewer rows and columns, or a larger size_px."
+            )
+        return [
+            map_[
+                :,
+                :,
+                row * high // rows : -(-(row + 1) * high // rows),
+                column * wide // columns : -(-(column + 1) * wide // columns),
+            ]
+            .flatten(2)
+            .transpose(1, 2)
+            for row in range(rows)
+            for column in range(columns)
+        ]
+
+    def check_whole(self, preprocess: Preprocess) -> None:
+        """Check that the tower takes pictures in their shapes.
+
+        Raises:
+            ConfigError: It takes one shape only; with its reason.
+        """
+        try:
+            with torch.no_grad():
+                self(torch.zeros(1, 3, preprocess.decode_px, 2 * preprocess.decode_px))
+        except (ValueError, RuntimeError, TypeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ConfigError(
+                f"the image tower takes pictures of one shape only ({reason}); set crop to 'centre' or 'squash'."
+            ) from error
 
 
 def _width_and_prefix(architecture: dict[str, Any]) -> tuple[int, int]:
@@ -140,6 +202,19 @@ def _width_and_prefix(architecture: dict[str, Any]) -> tuple[int, int]:
     family = str(architecture["model_type"])
     has_cls = family.startswith(("dinov2", "dinov3_vit", "clip", "vit", "deit", "beit"))
     return int(width), (1 + int(architecture.get("num_register_tokens", 0) or 0)) if has_cls else 0
+
+
+def _patch_px(architecture: dict[str, Any]) -> int:
+    patch = architecture.get("patch_size") or 1
+    return max(map(int, patch)) if isinstance(patch, (list, tuple)) else int(patch)
+
+
+def _check_grid(grid: tuple[int, int], pooling: Pooling) -> tuple[int, int]:
+    if grid != (1, 1) and pooling not in ("mean", "cls+mean", "cls+mean+std"):
+        raise ConfigError(
+            f"pooling_grid {list(grid)}: pooling {pooling!r} has no cells; choose 'mean', 'cls+mean' or 'cls+mean+std'."
+        )
+    return grid
 
 
 def _check_blocks(blocks: int, pooling: Pooling, architecture: dict[str, Any]) -> int:
@@ -214,13 +289,28 @@ class ImageHead(nn.Module):
         return F.normalize(y, dim=-1)
 
 
-def image_preprocess(config: ImageConfig) -> Preprocess:
-    """The preprocessing of a tower, at the configured size.
+def image_preprocess(config: TowerConfig, patch_px: int) -> Preprocess:
+    """The preprocessing of a tower, at the configured size and crop.
+
+    Args:
+        config: The tower's configuration.
+        patch_px: Side of the tower's patches, of which the sides of whole pictures are multiples.
 
     Raises:
         ConfigError: The tower's preprocessing cannot be loaded.
     """
     if config.tower.startswith("builtin:"):
         size = config.size_px or _BUILTIN_SIZE_PX
-        return Preprocess(size_px=size, resize="squash", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-    return tower_preprocess(config.tower, config.size_px)
+        preprocess = Preprocess(size_px=size, resize="squash", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    else:
+        preprocess = tower_preprocess(config.tower, config.size_px)
+    return cropped(preprocess, config.crop, patch_px)
+
+
+def cropped(preprocess: Preprocess, crop: Crop, patch_px: int) -> Preprocess:
+    """A preprocessing with another crop."""
+    if crop == "whole":
+        return dataclasses.replace(preprocess, resize="whole", shortest_px=None, multiple_px=patch_px)
+    if crop == "squash":
+        return dataclasses.replace(preprocess, resize="squash", shortest_px=None)
+    return preprocess if crop == "auto" else dataclasses.replace(preprocess, resize="shortest-crop")

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from swclip.errors import ArtefactError, ConfigError, SwclipError
 from swclip.files import atomic_folder, read_json, write_json
 from swclip.imaging.preprocess import Preprocess
-from swclip.models.config import ModelConfig
+from swclip.models.config import ImageConfig, ModelConfig
 from swclip.models.download import HubName, download, model_folder
 from swclip.models.embed import Progress
 from swclip.models.encode import Picture, encode_images, encode_positions
@@ -34,6 +34,8 @@ from swclip.progress import count_progress
 from swclip.structure import as_plain, structure
 
 FORMAT_VERSION = "1"
+_LATER_OPTIONS = ("pooling_grid", "crop")
+"""Options of the image side that release 0.2 did not have; at their defaults they are left out of fingerprints."""
 _MAX_LOGIT_SCALE = math.log(100.0)
 
 
@@ -85,7 +87,11 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds the GPU's too
             location = LocationEncoder(config.location, config.embedding_dim, cells)
-            model = cls(config, image_preprocess(config.image), ImageTower(config.image), location)
+            tower = ImageTower(config.image)
+            preprocess = image_preprocess(config.image, tower.patch_px)
+            if preprocess.shape_px is None:
+                tower.check_whole(preprocess)
+            model = cls(config, preprocess, tower, location)
             if config.views.names:  # drawn last: the other weights are those of the seed without modalities
                 model.views = Modalities(config.views, config.embedding_dim)
             return model
@@ -214,14 +220,15 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
     @property
     def feature_fingerprint(self) -> str:
         """Identity of tower, pooling and preprocessing: the key of cached image features."""
-        tower = self.image_tower
-        blocks = f"/{tower.blocks} blocks" if tower.blocks > 1 else ""
-        return weights_digest(tower.state_dict(), tower.pooling + blocks + self.preprocess.digest)
+        return weights_digest(self.image_tower.state_dict(), self.image_tower.identity + self.preprocess.digest)
 
     @property
     def fingerprint(self) -> str:
         """Identity of the whole model and its preprocessing: models with the same fingerprint give equal embeddings."""
         config, extra = as_plain(self.config), self.preprocess.digest
+        for name in _LATER_OPTIONS:
+            if getattr(self.config.image, name) == getattr(ImageConfig, name):
+                del config["image"][name]
         if self.views is None:
             del config["views"]  # keeps the fingerprints of models from before modalities
         else:

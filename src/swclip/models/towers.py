@@ -56,6 +56,7 @@ class SmallConvNet(nn.Module):
     """
 
     width = 192
+    stride_px = 16
 
     def __init__(self) -> None:
         super().__init__()

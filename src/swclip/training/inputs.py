@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Float64, Int, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int, Int64
 from torch import Tensor
 
 from swclip.data.manifest import Manifest
@@ -77,6 +77,10 @@ class PhotographSource:
         preprocess: The model's preprocessing.
         workers: Decoding threads.
         memory_bytes: Photographs are kept, in half precision, if all of them fit into this memory.
+
+    Raises:
+        PhotographError: The first photograph, whose shape all must have where the preprocessing keeps shapes, cannot be
+            decoded.
     """
 
     def __init__(
@@ -84,7 +88,8 @@ class PhotographSource:
     ) -> None:
         self._paths, self._preprocess = list(paths), preprocess
         self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="swclip-decode")
-        shape = (len(self._paths), 3, preprocess.size_px, preprocess.size_px)
+        self._shape_px = preprocess.shape_px or preprocess.read(self._paths[0]).shape[1:]
+        shape = (len(self._paths), 3, *self._shape_px)
         fits = 2 * int(np.prod(shape)) <= memory_bytes
         self._kept = torch.zeros(shape, dtype=torch.float16) if fits else None
         self._decoded = np.zeros(len(self._paths), dtype=np.bool_)
@@ -94,18 +99,28 @@ class PhotographSource:
 
         Raises:
             PhotographError: A photograph cannot be decoded.
+            ConfigError: It has another shape than the first one.
         """
         if self._kept is None:
-            read = self._pool.map(self._preprocess.read, (self._paths[row] for row in rows))
+            read = self._pool.map(self._read, (self._paths[row] for row in rows))
             return torch.from_numpy(np.stack(list(read)))
         missing = rows[~self._decoded[rows]]
-        for row, pixels in zip(
-            missing, self._pool.map(self._preprocess.read, (self._paths[row] for row in missing)), strict=True
-        ):
+        for row, pixels in zip(missing, self._pool.map(self._read, (self._paths[row] for row in missing)), strict=True):
             self._kept[int(row)] = torch.from_numpy(pixels).to(torch.float16)
         self._decoded[missing] = True
         # In float16 the first time too, so that a photograph has the same values whenever it is drawn.
         return self._kept[torch.from_numpy(rows)].to(torch.float32)
+
+    def _read(self, path: Path) -> Float32[np.ndarray, "3 h w"]:
+        pixels = self._preprocess.read(path)
+        if pixels.shape[1:] != self._shape_px:
+            shapes = [f"{wide} x {high}" for high, wide in (pixels.shape[1:], self._shape_px)]
+            raise ConfigError(
+                f"{path}: is {shapes[0]} pixels after preprocessing, and {self._paths[0]} is {shapes[1]}, but a tower "
+                "that is trained needs pictures of one shape. Set model.image.crop to 'centre' or 'squash' (--crop), "
+                "or freeze the tower (--freeze image), which may see whole pictures of any shape."
+            )
+        return pixels
 
 
 def prefetch(
