@@ -17,6 +17,7 @@ from swclip.models.embed import embed_features, embed_photographs
 from swclip.models.feature_cache import FeatureCache
 from swclip.models.image_tower import ImageTower
 from swclip.models.locator_model import LocatorModel, load_model
+from swclip.models.token_cache import TokenCache
 from swclip.training.inputs import PhotographSource
 
 MakeModel = Callable[..., LocatorModel]
@@ -143,3 +144,13 @@ def test_a_trained_tower_needs_pictures_of_one_shape(shapes: list[Path]) -> None
         mixed = PhotographSource(shapes, preprocess, 2, memory)
         with pytest.raises(ConfigError, match=r"1\.png: is 32 x 48 pixels .* and .*0\.png is 64 x 32.*--freeze image"):
             mixed.rows(np.arange(4))
+
+
+def test_stored_tokens_need_pictures_of_one_shape(make_model: MakeModel, shapes: list[Path], tmp_path: Path) -> None:
+    model = make_model("dinov2", image_side={**WHOLE, "pooling_grid": (2, 2)})
+    tokens = TokenCache.of(FeatureCache(tmp_path), model, 1, "float32", shapes[0])
+    wide = shapes[::4] + shapes[3::4]
+    expected = FeatureCache(tmp_path).features(model, wide)
+    np.testing.assert_allclose(tokens.features(model, wide), expected, atol=1e-5)
+    with pytest.raises(ConfigError, match=r"is 32 x 48 pixels .* the first one is 64 x 32.*--freeze image"):
+        tokens.rows(model, shapes)

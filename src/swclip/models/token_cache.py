@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
+from swclip.errors import ConfigError
 from swclip.models.blocks import in_blocks, picture_rows
 from swclip.models.embed import Failure, PathLike, Progress, evaluating, stacked
 from swclip.models.feature_cache import FeatureCache
@@ -78,7 +79,18 @@ class SplitTower:
         self.shape: tuple[int, int] = (tokens.shape[1], tokens.shape[2])
 
     def tokens(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n c"]:
-        """Tokens (B, N, C) at the first upper block, of preprocessed photographs (B, 3, H, W)."""
+        """Tokens (B, N, C) at the first upper block, of preprocessed photographs (B, 3, H, W).
+
+        Raises:
+            ConfigError: They have another shape than `picture`.
+        """
+        if pixels.shape[1:] != self._blank.shape[1:]:
+            shapes = [f"{tensor.shape[3]} x {tensor.shape[2]}" for tensor in (pixels, self._blank)]
+            raise ConfigError(
+                f"a photograph is {shapes[0]} pixels after preprocessing, and the first one is {shapes[1]}, but a tower "
+                "that is trained needs pictures of one shape. Set model.image.crop to 'centre' or 'squash' (--crop), "
+                "or freeze the tower (--freeze image), which may see whole pictures of any shape."
+            )
         try:
             with self._hooked(self.lower, self._stop):
                 self._tower(pixels)
