@@ -152,5 +152,7 @@ def test_stored_tokens_need_pictures_of_one_shape(make_model: MakeModel, shapes:
     wide = shapes[::4] + shapes[3::4]
     expected = FeatureCache(tmp_path).features(model, wide)
     np.testing.assert_allclose(tokens.features(model, wide), expected, atol=1e-5)
-    with pytest.raises(ConfigError, match=r"is 32 x 48 pixels .* the first one is 64 x 32.*--freeze image"):
+    with pytest.raises(
+        ConfigError, match=r"is 32 x 48 pixels preprocessed, and the first one is 64 x 32.*--freeze image"
+    ):
         tokens.rows(model, shapes)

@@ -87,7 +87,7 @@ class SplitTower:
         if pixels.shape[1:] != self._blank.shape[1:]:
             shapes = [f"{tensor.shape[3]} x {tensor.shape[2]}" for tensor in (pixels, self._blank)]
             raise ConfigError(
-                f"a photograph is {shapes[0]} pixels after preprocessing, and the first one is {shapes[1]}, but a tower "
+                f"a photograph is {shapes[0]} pixels preprocessed, and the first one is {shapes[1]}, but a tower "
                 "that is trained needs pictures of one shape. Set model.image.crop to 'centre' or 'squash' (--crop), "
                 "or freeze the tower (--freeze image), which may see whole pictures of any shape."
             )
