@@ -1,7 +1,8 @@
-"""The set-up of a run: checkpoints that cannot be restored."""
+"""The set-up of a run: districts, and checkpoints that cannot be restored."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +12,26 @@ from safetensors.torch import save_file
 
 from swclip.data.manifest import read_manifest
 from swclip.data.splits import read_splits
-from swclip.errors import ArtefactError
+from swclip.errors import ArtefactError, ConfigError
 from swclip.training.config import TrainingConfig
 from swclip.training.loop import train
+
+
+def test_photographs_without_a_city_are_one_district(
+    town: Path, small: Callable[..., TrainingConfig], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table, splits = read_manifest(town), read_splits(town / "splits.parquet")
+    nowhere = dataclasses.replace(table, frame=table.frame.assign(city=None))
+    fair = {"fairness": {"weight": 0.5}}
+    one_city = dataclasses.replace(table, frame=table.frame.assign(city="Leeds"))
+    runs = {"nowhere": nowhere, "one-city": one_city}
+    for name, manifest in runs.items():
+        train(manifest, splits, small(steps=2, objective=fair), tmp_path / name)
+    assert "no photograph has a city: all are one district" in caplog.text
+    weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in runs]
+    assert weights[0] == weights[1]
+    with pytest.raises(ConfigError, match="column 'licence' has no district"):
+        train(table, splits, small(steps=2, objective=fair, region="licence"), tmp_path / "licence")
 
 
 class _Killed(Exception):

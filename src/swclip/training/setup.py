@@ -315,9 +315,15 @@ def _districts(frame: pd.DataFrame, config: TrainingConfig) -> tuple[list[str | 
     values = frame[config.region] if config.region in frame else pd.Series([None] * len(frame), dtype=object)
     names = [None if pd.isna(value) else str(value) for value in values]
     if config.objective.fairness.weight > 0.0 and all(name is None for name in names):
-        raise ConfigError(
-            f"column {config.region!r} has no district; set `region` to another column, or fairness weight 0."
+        if config.region != TrainingConfig.region:
+            raise ConfigError(
+                f"column {config.region!r} has no district; set `region` to another column, or fairness weight 0."
+            )
+        # Photographs from a folder have no city. They are one district, as those of a single city are.
+        _LOG.warning(
+            "no photograph has a %s: all are one district, so that regional fairness has no effect", config.region
         )
+        names = [""] * len(names)
     number = {name: at for at, name in enumerate(sorted({name for name in names if name is not None}))}
     return names, torch.tensor([number.get(name, -1) if name is not None else -1 for name in names])
 

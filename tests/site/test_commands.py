@@ -1,0 +1,191 @@
+"""The commands and the Python of the documentation run, in a folder of small photographs.
+
+A comment above a block says why it is not run: `<!-- needs-network -->`, `<!-- needs-gpu -->`, `<!-- needs-data -->`,
+`<!-- long -->`; `<!-- tested-elsewhere -->` where another test runs it. Options of its commands are checked all the
+same, and SWCLIP_DOCS="long needs-network" runs the blocks of these reasons too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures.doc_pages import PAGES, ROOT, Block, blocks, indented_commands, swclip_arguments
+from fixtures.doc_inputs import write_inputs
+
+from swclip.errors import SwclipWarning
+
+RUN = os.environ.get("SWCLIP_DOCS", "").split()
+STEPS = ["--steps", "6"]
+"""Of commands that train: what they learn is not tested here."""
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory, towers: Path, made_up: Any, saved: Any) -> Iterator[Path]:
+    """The inputs of all pages, and what the shell commands of the README make of them."""
+    folder = write_inputs(tmp_path_factory.mktemp("workshop") / "work", towers / "dinov2")
+    with pytest.MonkeyPatch.context() as patch:
+        session = Session(folder, patch)
+        for block in blocks(ROOT / "README.md"):
+            if block.language == "sh":
+                session.run(block)
+        session.close()
+    for name in ("data-2023", "data-2024", "data-2024-fixed"):
+        shutil.copytree(folder / "data", folder / name)
+    for system, name in enumerate(("clip", "sw")):
+        for seed in (0, 1):
+            evaluation = made_up(1, system=2 * system + seed)
+            report = evaluation.report.recorded(model=f"{name}-{seed}", run={"system": name, "seed": seed})
+            for place in (f"reports/{name}-{seed}", f"reports/{name}/{seed}"):
+                saved(dataclasses.replace(evaluation, report=report), folder / place)
+    shutil.copytree(folder, folder.parent / "kept")
+    yield folder
+
+
+class Session:
+    """One folder in which blocks run one after the other, as a reader would run them."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.folder, self.names = folder, {"__name__": "page"}
+        self.server: subprocess.Popen[str] | None = None
+        self.address = ""
+        patch.chdir(folder)
+        patch.setenv("SWCLIP_CACHE", str(folder / "cache"))
+        patch.setenv("MPLBACKEND", "agg")
+        patch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+
+    def run(self, block: Block) -> None:
+        if block.language == "python":
+            with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+                warnings.simplefilter("default")
+                exec(compile(block.text, str(block), "exec"), self.names)
+            return
+        for line in block.lines():
+            words = shlex.split(line, comments=True)
+            if words[:2] == ["swclip", "serve"]:
+                self.serve(words[2:])
+            elif words[0] == "swclip":
+                code, output = swclip(words[1:])
+                assert code == 0, f"{block}: {line}\n{output}"
+            else:
+                self.shell(block, line)
+
+    def shell(self, block: Block, line: str) -> None:
+        """A line that is not only `swclip`: a pipe, or a request to the service."""
+        line = re.sub(r"http://127\.0\.0\.1:8000", self.address, line)
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{block}: {line}\n{done.stdout}{done.stderr}"
+        if "curl" in line and "hostname" not in line:
+            assert '"problem": null' in done.stdout or '"problem":null' in done.stdout, f"{block}: {done.stdout}"
+
+    def serve(self, options: list[str]) -> None:
+        """Start the service on a free port; requests to port 8000 go there."""
+        self.close()
+        port = options.index("--port") if "--port" in options else len(options)
+        options = [*options[:port], *options[port + 2 :]]
+        self.server = subprocess.Popen(
+            [sys.executable, "-m", "swclip", "serve", *options, "--port", "0", "--threads", "1"],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.server.stderr is not None
+        for line in self.server.stderr:
+            if match := re.search(r"serves at (http://\S+)", line):
+                self.address = match[1].rstrip("/")
+                return
+        raise AssertionError(f"the service ended with {self.server.wait()}")
+
+    def close(self) -> None:
+        """Stop the service, if there is one."""
+        if self.server is not None:
+            self.server.terminate()
+            self.server.communicate()
+            self.server = None
+
+
+def swclip(arguments: list[str]) -> tuple[int, str]:
+    """Run a command in this process, with few steps; its exit code and what it printed."""
+    from swclip.cli.app import run
+
+    if arguments[0] in ("train", "benchmark") and "--steps" not in arguments:
+        arguments = [*arguments, *STEPS]
+    printed = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        warnings.simplefilter("default")
+        try:
+            code = run(arguments)
+        except SystemExit as stopped:
+            code = int(stopped.code or 0)
+    return code, printed.getvalue()
+
+
+@pytest.fixture
+def session(workshop: Path) -> Iterator[Any]:
+    """The workshop as the README left it, at the same path: a run records the path of its splits."""
+    shutil.rmtree(workshop)
+    shutil.copytree(workshop.parent / "kept", workshop)
+    with pytest.MonkeyPatch.context() as patch:
+        opened = Session(workshop, patch)
+        yield opened
+        opened.close()
+
+
+def with_blocks() -> list[Path]:
+    """Pages with a block to run, but those that other tests run."""
+    pages = [page for page in PAGES if page.name not in ("README.md", "losses.md")]
+    return [page for page in pages if any(block.reason is None or block.reason in RUN for block in blocks(page))]
+
+
+@pytest.mark.parametrize("page", with_blocks(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_blocks_of_a_page_run(page: Path, session: Session) -> None:
+    for block in blocks(page):
+        if block.reason is None or block.reason in RUN:
+            session.run(block)
+
+
+def test_the_shell_of_the_readme_makes_what_it_says(workshop: Path) -> None:
+    for name in ("data/manifest.parquet", "data/splits.parquet", "runs/first/model", "report/report.html", "gallery"):
+        assert (workshop / name).exists(), name
+
+
+def test_the_python_of_the_readme_runs(session: Session) -> None:
+    (block, _) = [block for block in blocks(ROOT / "README.md") if block.language == "python"]
+    few_steps = dataclasses.replace(block, text=block.text.replace("tower = {", 'tower = {"steps": 6, '))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SwclipWarning)  # such as that of a frozen tower that was not trained
+        session.run(few_steps)
+    answer = session.names["answer"]
+    assert 49.0 < answer.lat_deg < 61.0
+    assert answer.region.cannot_tell or answer.region.area_km2 > 0.0
+    assert (session.folder / "cities/gallery/gallery.json").is_file()
+
+
+def test_the_options_of_every_command_exist() -> None:
+    from cyclopts import CycloptsError
+
+    from swclip.cli.app import app
+
+    wrong, checked = [], 0
+    for page in PAGES:
+        lines = [line for block in blocks(page) if block.language == "sh" for line in block.lines()]
+        for line in [*lines, *indented_commands(page)]:
+            for arguments in swclip_arguments(line):
+                checked += 1
+                try:
+                    app.parse_args(arguments, print_error=False, exit_on_error=False)
+                except CycloptsError as error:
+                    wrong.append(f"{page.name}: {line}: {error}")
+    assert wrong == []
+    assert checked > 60
