@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.doc_pages import PAGES, ROOT, Block, blocks, indented_commands, swclip_arguments
-from fixtures.doc_inputs import write_inputs
 
+from fixtures.doc_inputs import write_inputs
+from fixtures.doc_pages import PAGES, ROOT, Block, blocks, indented_commands, swclip_arguments
 from swclip.errors import SwclipWarning
 
 RUN = os.environ.get("SWCLIP_DOCS", "").split()
@@ -33,7 +33,7 @@ STEPS = ["--steps", "6"]
 
 
 @pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory, towers: Path, made_up: Any, saved: Any) -> Iterator[Path]:
+def workshop(tmp_path_factory: pytest.TempPathFactory, towers: Path, made_up: Any, saved: Any) -> Path:
     """The inputs of all pages, and what the shell commands of the README make of them."""
     folder = write_inputs(tmp_path_factory.mktemp("workshop") / "work", towers / "dinov2")
     with pytest.MonkeyPatch.context() as patch:
@@ -51,7 +51,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory, towers: Path, made_up: An
             for place in (f"reports/{name}-{seed}", f"reports/{name}/{seed}"):
                 saved(dataclasses.replace(evaluation, report=report), folder / place)
     shutil.copytree(folder, folder.parent / "kept")
-    yield folder
+    return folder
 
 
 class Session:
