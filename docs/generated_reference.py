@@ -152,16 +152,18 @@ def _table(kind: type, prefix: str) -> list[str]:
 
 
 def _attributes(kind: type) -> dict[str, str]:
-    """The texts of the section Attributes (or Args) of a Google-style docstring."""
-    section = re.search(r"^(?:Attributes|Args):\n(.*?)(?=^\S|\Z)", inspect.getdoc(kind) or "", re.MULTILINE | re.DOTALL)
-    found: dict[str, str] = {}
-    for name, text in re.findall(r"^    (\w+): (.*?)(?=^    \w|\Z)", section[1] if section else "", re.M | re.S):
-        found[name] = " ".join(text.split())
-    missing = [item.name for item in fields(kind) if item.name not in found and not is_dataclass(item.type)]
-    missing = [name for name in missing if not is_dataclass(typing.get_type_hints(kind)[name])]
+    """The texts of the section Attributes (or Args) of a Google-style docstring, and of those that it inherits from."""
+    texts: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        docstring = inspect.cleandoc(vars(base).get("__doc__") or "")
+        section = re.search(r"^(?:Attributes|Args):\n(.*?)(?=^\S|\Z)", docstring, re.MULTILINE | re.DOTALL)
+        for name, text in re.findall(r"^    (\w+): (.*?)(?=^    \w|\Z)", section[1] if section else "", re.M | re.S):
+            texts[name] = " ".join(text.split())
+    hints = typing.get_type_hints(kind)
+    missing = [item.name for item in fields(kind) if item.name not in texts and not is_dataclass(hints[item.name])]
     if missing:
         raise RuntimeError(f"{kind.__name__}: its docstring does not describe {', '.join(missing)}")
-    return found
+    return texts
 
 
 def _default(item: Any) -> str:

@@ -1,8 +1,8 @@
 """The commands and the Python of the documentation run, in a folder of small photographs.
 
 A comment above a block says why it is not run: `<!-- needs-network -->`, `<!-- needs-gpu -->`, `<!-- needs-data -->`,
-`<!-- long -->`; `<!-- tested-elsewhere -->` where another test runs it. Options of its commands are checked all the
-same, and SWCLIP_DOCS="long needs-network" runs the blocks of these reasons too.
+`<!-- long -->`; `<!-- tested-elsewhere -->` where another test runs it. The options of its commands are
+checked all the same (tests/docs), and SWCLIP_DOCS="long needs-network" runs the blocks of these reasons too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from fixtures.doc_inputs import write_inputs
-from fixtures.doc_pages import PAGES, ROOT, Block, blocks, indented_commands, swclip_arguments
+from fixtures.doc_pages import PAGES, ROOT, Block, blocks
 from swclip.errors import SwclipWarning
 
 RUN = os.environ.get("SWCLIP_DOCS", "").split()
@@ -170,22 +170,3 @@ def test_the_python_of_the_readme_runs(session: Session) -> None:
     assert 49.0 < answer.lat_deg < 61.0
     assert answer.region.cannot_tell or answer.region.area_km2 > 0.0
     assert (session.folder / "cities/gallery/gallery.json").is_file()
-
-
-def test_the_options_of_every_command_exist() -> None:
-    from cyclopts import CycloptsError
-
-    from swclip.cli.app import app
-
-    wrong, checked = [], 0
-    for page in PAGES:
-        lines = [line for block in blocks(page) if block.language == "sh" for line in block.lines()]
-        for line in [*lines, *indented_commands(page)]:
-            for arguments in swclip_arguments(line):
-                checked += 1
-                try:
-                    app.parse_args(arguments, print_error=False, exit_on_error=False)
-                except CycloptsError as error:
-                    wrong.append(f"{page.name}: {line}: {error}")
-    assert wrong == []
-    assert checked > 60
