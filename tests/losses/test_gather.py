@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import runpy
 import subprocess
 import sys
@@ -53,6 +54,16 @@ def test_two_processes_equal_one(processes, case):
             # Group-DRO's weights are float32: what depends on them agrees to float32.
             tolerance = 1e-6 if case in ("group-dro", "everything") else 1e-12
             np.testing.assert_allclose(together[name], value, rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+def test_tiles_equal_whole_matrices_in_each_process(processes):
+    whole = dataclasses.replace(TRAINING["CASES"]["queue, tiles"], tile=0)
+    TRAINING["CASES"]["queue, whole"] = whole
+    alone = TRAINING["train"]("queue, whole", rank=0, processes=1)
+    for result in processes:
+        for name, value in alone.items():
+            tiled = result[name.replace("whole", "tiles")]
+            np.testing.assert_allclose(tiled, value, rtol=1e-7, atol=1e-9, err_msg=name)
 
 
 def test_rows_in_order_of_rank_and_gradients_summed(processes):

@@ -20,8 +20,8 @@ from swclip.losses import (
     pairwise_distance_m,
     soft_targets,
 )
+from swclip.losses.divergences import directional_divergences
 from swclip.losses.modalities import FUSED, masked_divergences, modalities_term
-from swclip.losses.spatial_contrastive import directional_divergences
 
 SCALE = torch.tensor(1.4, dtype=torch.float64)
 TARGETS = TargetConfig(alpha=0.8, bandwidths_m=(60.0,))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from swclip.errors import ConfigError
 from swclip.losses import TargetConfig, pairwise_distance_m, soft_targets, spatial_contrastive_loss
-from swclip.losses.spatial_contrastive import directional_divergences
+from swclip.losses.divergences import directional_divergences
 
 SCALE = torch.tensor(14.3, dtype=torch.float64).log()
 

@@ -76,6 +76,18 @@ def kernel_reach(kernel: KernelName) -> float:
     return _REACH[kernel]
 
 
+def kernel_cutoff(kernel: KernelName, weight: float) -> float:
+    """Return the distance, in bandwidths, beyond which a kernel is at most a weight between 0 and 1.
+
+    Example:
+        >>> kernel_cutoff("bisquare", 1e-9), round(kernel_cutoff("exponential", 1e-9), 2)
+        (1.0, 20.72)
+    """
+    falls = -math.log(weight)
+    cutoffs = {"exponential": falls, "gaussian": math.sqrt(2.0 * falls), "bisquare": 1.0, "tricube": 1.0}
+    return cutoffs.get(kernel, 1.0 / weight - 1.0)  # inverse-distance
+
+
 def kernel_weight(distance_m: Any, bandwidth_m: Any, kernel: KernelName = "exponential") -> Any:
     """Compute the kernel K(d; h), which is 1 at distance 0 and falls with d / h.
 

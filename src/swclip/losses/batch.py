@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int64
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -58,6 +58,20 @@ class Places:
     def no_distance_m(self) -> Float64[Tensor, "b n"]:
         """(B, N) zeros without memory: a stand-in for `distance_m` where targets do not depend on it."""
         return self.positions_deg.new_zeros(()).expand(self.local.stop - self.local.start, len(self.positions_deg))
+
+    @cached_property
+    def of_rows(self) -> Places:
+        """The local positions alone; this object itself where all are local."""
+        part, count = self.local, self.local.stop - self.local.start
+        if count == len(self.positions_deg):
+            return self
+        accuracy_m, scale = self.accuracies[0], self.bandwidth_scales["bandwidth_scale_a"]
+        return Places(self.positions_deg[part], accuracy_m, scale, slice(0, count))
+
+    @property
+    def matches(self) -> Int64[Tensor, " b"]:
+        """(B,) the numbers of the local rows among all."""
+        return torch.arange(self.local.start, self.local.stop)
 
     @property
     def accuracies(self) -> tuple[Tensor | None, Tensor | None]:

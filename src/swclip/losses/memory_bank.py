@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from swclip.losses.batch import Places
 from swclip.losses.targets import TargetConfig, pairwise_distance_m, soft_targets
 
 
@@ -85,3 +86,14 @@ def _joined(of_batch: Tensor | None, n: int, of_queue: Tensor | None, q: int, li
         for part, count in ((of_batch, n), (of_queue, q))
     ]
     return torch.cat(parts)
+
+
+def with_queue(places: Places, queue: QueuedLocations) -> Places:
+    """The positions of a batch followed by those of the queue, whose bandwidth scale is 1."""
+    positions_deg = places.positions_deg
+    count, of_queue = len(positions_deg), len(queue.positions_deg)
+    accuracy_m = _joined(places.accuracy_m, count, queue.accuracy_m, of_queue, positions_deg)
+    scale = places.bandwidth_scale
+    scale = None if scale is None else torch.cat([scale, scale.new_ones(of_queue)])
+    everywhere = torch.cat([positions_deg, queue.positions_deg.to(positions_deg)])
+    return Places(everywhere, accuracy_m, scale, places.local)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -11,12 +11,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from swclip.errors import ConfigError
 from swclip.geo.kernels import KernelName
 from swclip.losses.batch import GatheredRows, Places, checked_places, gather_embeddings
 from swclip.losses.checked_input import checked_embeddings
+from swclip.losses.pair_tiles import pair_kernel
 from swclip.losses.targets import TargetConfig, check_kernel, pair_weights
+from swclip.losses.tiled_divergences import TileSize, check_tile, tile_size, tiled_divergences
 
 NeighbourhoodForm = Literal["distribution", "laplacian"]
 
@@ -168,6 +171,7 @@ class NeighbourhoodConsistencyLoss(nn.Module):
         default_accuracy_m: 1-sigma GPS accuracy in metres of a photograph without one.
         normalize: As in `SpatialContrastiveLoss`.
         gather: As in `SpatialContrastiveLoss`.
+        tile: As in `SpatialContrastiveLoss`.
 
     Raises:
         ConfigError: An option has a value that cannot work.
@@ -192,13 +196,15 @@ class NeighbourhoodConsistencyLoss(nn.Module):
         default_accuracy_m: float = 0.0,
         normalize: bool = True,
         gather: bool = False,
+        tile: TileSize = "auto",
     ) -> None:
         super().__init__()
+        check_tile(tile)
         if not bandwidth_m > 0.0:
             raise ConfigError(f"bandwidth {bandwidth_m} m must be a positive, finite number of metres.")
         self.config = NeighbourhoodConfig(form, tau=tau, bandwidth_m=bandwidth_m, kernel=kernel)
         self.default_accuracy_m = TargetConfig(default_accuracy_m=default_accuracy_m).default_accuracy_m
-        self.normalize, self.gather = normalize, gather
+        self.normalize, self.gather, self.tile = normalize, gather, tile
 
     def forward(
         self,
@@ -225,15 +231,56 @@ class NeighbourhoodConsistencyLoss(nn.Module):
             trust: (N,) weights of the photographs as neighbours; 1 where None.
             scaled: Whether `places.bandwidth_scale` applies.
         """
+        count = len(image.local)
+        tile = tile_size(self.tile, count, len(image.gathered), image.local.device)
+        if not tile:
+            return self._terms_of(image.local, image.gathered, places, trust, scaled)
+        if self.config.form == "distribution" and trust is None:
+            return self._in_tiles(image, places if scaled else replace(places, bandwidth_scale=None), tile)
+        # Whole rows, computed again in the backward pass.
+        blocks, first = [], places.local.start
+        step = max(1, tile**2 // len(image.gathered))
+        for start in range(0, count, step):
+            end = min(start + step, count)
+            part = replace(places, local=slice(first + start, first + end))
+            rows = image.local[start:end]
+            blocks.append(checkpoint(self._terms_of, rows, image.gathered, part, trust, scaled, use_reentrant=False))
+        terms, shares = zip(*blocks, strict=True)
+        return torch.cat(terms), torch.cat(shares)
+
+    def _terms_of(
+        self,
+        image: Float[Tensor, "b d"],
+        others: Float[Tensor, "n d"],
+        places: Places,
+        trust: Float[Tensor, " n"] | None,
+        scaled: bool,
+    ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
         config, scales = self.config, places.bandwidth_scales if scaled else {}
-        bandwidths_m = (config.bandwidth_m,)
         weights = pair_weights(
-            places.distance_m, config.kernel, bandwidths_m, None, *places.accuracies, self.default_accuracy_m, **scales
+            places.distance_m,
+            config.kernel,
+            (config.bandwidth_m,),
+            None,
+            *places.accuracies,
+            self.default_accuracy_m,
+            **scales,
         )
         if trust is not None:
             weights = weights * trust.to(weights)
         # Cast before moving: not every device has float64.
-        weights = weights.to(torch.promote_types(image.local.dtype, torch.float32)).to(image.local.device)
-        return neighbourhood_terms(
-            image.local, weights, config.form, config.tau, image.others, first_match=places.local.start
+        weights = weights.to(torch.promote_types(image.dtype, torch.float32)).to(image.device)
+        return neighbourhood_terms(image, weights, config.form, config.tau, others, first_match=places.local.start)
+
+    def _in_tiles(
+        self, image: GatheredRows, places: Places, tile: int
+    ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+        targets = TargetConfig(
+            kernel=self.config.kernel,
+            bandwidths_m=(self.config.bandwidth_m,),
+            default_accuracy_m=self.default_accuracy_m,
         )
+        kernel = pair_kernel(targets, places.of_rows, places, places.matches, without_self=True, least_mass=MIN_MASS)
+        log_scale = image.local.new_tensor(-math.log(self.config.tau))
+        result = tiled_divergences(image.local, image.gathered, log_scale, kernel, tile)
+        return result.by_row, (result.mass >= MIN_MASS).to(result.mass.dtype)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from swclip.errors import ArtefactError, ConfigError
 from swclip.losses.batch import GatheredRows, Places, gather_embeddings, gather_places
+from swclip.losses.divergences import mean_of_directions
 from swclip.losses.fairness import FairnessConfig, RegionalFairnessLoss
 from swclip.losses.gather import all_gather_rows, check_same_rows
 from swclip.losses.hierarchy import HierarchyConfig, hierarchy_terms
@@ -24,8 +25,9 @@ from swclip.losses.modalities import ModalitiesConfig, Modality, modalities_term
 from swclip.losses.neighbourhood import NeighbourhoodConfig, NeighbourhoodConsistencyLoss, ratio_of_sums
 from swclip.losses.rank_n_contrast import RankNContrastConfig, rank_n_contrast_terms
 from swclip.losses.robust_weights import RobustConfig, robust_weights, trusted_divergence, weighted_mean
-from swclip.losses.spatial_contrastive import SpatialContrastiveLoss, mean_of_directions
+from swclip.losses.spatial_contrastive import SpatialContrastiveLoss
 from swclip.losses.targets import TargetConfig
+from swclip.losses.tiled_divergences import TileSize, check_tile
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class ObjectiveConfig:
         rank_n_contrast: Rank-N-Contrast on the photographs; omitted at weight 0.
         image_geography: AddressCLIP's image-geography matching; omitted at weight 0.
         symmetric: Both directions of the contrast; False for photograph to location only, as in GeoCLIP.
+        tile: Side of the tiles in which contrast and neighbourhood of a large batch are computed; `auto`: tiles from a
+            million pairs on; 0: never. The other terms have whole matrices.
 
     Raises:
         ConfigError: `robust` has a form and `symmetric` is False.
@@ -56,8 +60,10 @@ class ObjectiveConfig:
     rank_n_contrast: RankNContrastConfig = field(default_factory=RankNContrastConfig)
     image_geography: ImageGeographyConfig = field(default_factory=ImageGeographyConfig)
     symmetric: bool = True
+    tile: TileSize = "auto"
 
     def __post_init__(self) -> None:
+        check_tile(self.tile)
         if self.robust.form != "none" and not self.symmetric:
             raise ConfigError(
                 "the robust forms weight both directions of the contrast: set `symmetric`, or form 'none'."
@@ -94,7 +100,7 @@ class Objective(nn.Module):
     def __init__(self, config: ObjectiveConfig, n_regions: int | None = None) -> None:
         super().__init__()
         self.config = config
-        self.contrastive = SpatialContrastiveLoss.from_config(config.targets, config.symmetric)
+        self.contrastive = SpatialContrastiveLoss.from_config(config.targets, config.symmetric, config.tile)
         near, noise = config.neighbourhood, config.targets.gps_noise
         self.neighbourhood = NeighbourhoodConsistencyLoss(
             near.bandwidth_m or min(config.targets.bandwidths_m),
@@ -102,6 +108,7 @@ class Objective(nn.Module):
             form=near.form,
             tau=near.tau,
             default_accuracy_m=config.targets.default_accuracy_m if noise else 0.0,
+            tile=config.tile,
         )
         self.fairness: RegionalFairnessLoss | None = None
         if config.fairness.weight > 0.0:
@@ -156,14 +163,13 @@ class Objective(nn.Module):
         images, locations = gather_embeddings(image), gather_embeddings(location)
         accuracy_m = accuracy_m if config.targets.gps_noise else None
         places = gather_places(positions_deg, accuracy_m, bandwidth_scale, image.device)
-        by_image, by_location, targets, target_self = self.contrastive.divergences(
-            images, locations, places, logit_scale, queue
-        )
+        by_image, by_location, target_self = self.contrastive.divergences(images, locations, places, logit_scale, queue)
         trust = None
         if config.robust.form != "none":
             plain = ((by_image + by_location) / 2).detach()
             trust = robust_weights(all_gather_rows(plain), config.robust, progress)
             if config.robust.columns:
+                targets = self.contrastive.soft_targets(images, locations, places)
                 by_location = trusted_divergence(location, images.gathered, logit_scale, targets, trust)
 
         rows = [by_image, by_location, target_self]
@@ -173,7 +179,7 @@ class Objective(nn.Module):
             rows += self.neighbourhood.terms(images, places, neighbour_trust, scaled=follows)
         rows += self._compared(images, places)
         # One gather for all values per photograph.
-        by_sample = all_gather_rows(torch.stack([row.to(targets.dtype) for row in rows], dim=1)).unbind(1)
+        by_sample = all_gather_rows(torch.stack([row.to(by_image.dtype) for row in rows], dim=1)).unbind(1)
         loss, parts = self._total(by_sample, region_ids, trust)
         if config.hierarchy.weight > 0.0 and level_ids is not None:
             level_ids = level_ids.to(image.device)
@@ -189,6 +195,7 @@ class Objective(nn.Module):
             parts["hierarchy"] = all_gather_rows(terms).sum()
             loss = loss + config.hierarchy.weight * parts["hierarchy"]
         if modalities and config.views.weight > 0.0:
+            targets = self.contrastive.soft_targets(images, locations, places)
             term, named = modalities_term(modalities, location, logit_scale, targets, locations.others)
             parts |= named
             loss = loss + config.views.weight * term

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, NamedTuple, overload
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
@@ -19,8 +19,11 @@ from swclip.errors import ConfigError
 from swclip.geo.kernels import KernelName
 from swclip.losses.batch import GatheredRows, Places, checked_places, gather_embeddings
 from swclip.losses.checked_input import checked_logit_scale, checked_pair
-from swclip.losses.memory_bank import QueuedLocations, queued_targets
+from swclip.losses.divergences import directional_divergences, mean_of_directions
+from swclip.losses.memory_bank import QueuedLocations, queued_targets, with_queue
+from swclip.losses.pair_tiles import pair_kernel
 from swclip.losses.targets import TargetConfig, soft_targets
+from swclip.losses.tiled_divergences import TileSize, check_tile, tile_size, tiled_divergences
 
 _MAX_SCALE = 100.0
 """Upper bound of the scale, as in CLIP."""
@@ -32,13 +35,11 @@ class Divergences(NamedTuple):
     Attributes:
         by_image: (B,) divergence of each photograph over the locations.
         by_location: (B,) divergence of each location over the photographs.
-        targets: (B, N) soft targets over the locations of the batch.
         target_self: (B,) share of each photograph's target on its own location.
     """
 
     by_image: Float[Tensor, " b"]
     by_location: Float[Tensor, " b"]
-    targets: Float[Tensor, "b n"]
     target_self: Float[Tensor, " b"]
 
 
@@ -67,6 +68,8 @@ class SpatialContrastiveLoss(nn.Module):
             processes must have the same number of photographs; each gets the loss of the whole batch.
         symmetric: Both directions; False for photograph to location only.
         reduction: `mean`, or `none` for one value per local photograph.
+        tile: Side of the tiles in which the matrices of a large batch are computed: memory then grows with the batch
+            and not with its square, and values agree within 1e-5. `auto`: tiles from a million pairs on; 0: never.
 
     Raises:
         ConfigError: An option has a value that cannot work.
@@ -98,8 +101,10 @@ class SpatialContrastiveLoss(nn.Module):
         gather: bool = False,
         symmetric: bool = True,
         reduction: Literal["mean", "none"] = "mean",
+        tile: TileSize = "auto",
     ) -> None:
         super().__init__()
+        check_tile(tile)
         self.targets = TargetConfig(
             alpha=alpha,
             kernel=kernel,
@@ -112,6 +117,7 @@ class SpatialContrastiveLoss(nn.Module):
         if scale is not None and not 0.0 < scale <= _MAX_SCALE:
             raise ConfigError(f"scale {scale} must be above 0 and at most {_MAX_SCALE:g}; it is 1 / temperature.")
         self.normalize, self.gather, self.symmetric, self.reduction = normalize, gather, symmetric, reduction
+        self.tile: TileSize = tile
         if scale is None:
             self.register_parameter("logit_scale", None)
         elif learn_scale:
@@ -120,9 +126,11 @@ class SpatialContrastiveLoss(nn.Module):
             self.register_buffer("logit_scale", torch.tensor(math.log(scale)))
 
     @classmethod
-    def from_config(cls, targets: TargetConfig, symmetric: bool = True) -> SpatialContrastiveLoss:
+    def from_config(
+        cls, targets: TargetConfig, symmetric: bool = True, tile: TileSize = "auto"
+    ) -> SpatialContrastiveLoss:
         """The module of a recipe: without a scale, for unit vectors, over the batch of all processes."""
-        loss = cls(scale=None, normalize=False, gather=True, symmetric=symmetric)
+        loss = cls(scale=None, normalize=False, gather=True, symmetric=symmetric, tile=tile)
         loss.targets = targets
         return loss
 
@@ -195,27 +203,80 @@ class SpatialContrastiveLoss(nn.Module):
             logit_scale: Scalar, the logarithm of the scale.
             queue: Further locations among the candidates of the photographs; not used in the other direction.
         """
-        config, first, target_device = self.targets, places.local.start, image.local.device
-        dtype = torch.promote_types(torch.promote_types(image.local.dtype, location.local.dtype), torch.float32)
-        # Plain CLIP needs no distance.
-        distance_m = places.distance_m if config.alpha > 0.0 else places.no_distance_m
-        targets = soft_targets(distance_m, config, *places.accuracies, first_match=first, **places.bandwidth_scales)
-        # Cast before moving: not every device has float64.
-        targets = targets.to(dtype).to(target_device)
+        candidates = len(location.gathered) + (0 if queue is None else len(queue.embedding))
+        tile = tile_size(self.tile, len(image.local), candidates, image.local.device)
+        if tile:
+            return self._in_tiles(image, location, places, logit_scale, queue, tile)
+        config, first = self.targets, places.local.start
+        targets = self.soft_targets(image, location, places)
         by_column, all_location, all_image = targets, location.others, image.others
         if queue is not None:
             local_deg = places.positions_deg[places.local]
             by_row = queued_targets(
-                distance_m, local_deg, queue, config, *places.accuracies, first_match=first, **places.bandwidth_scales
+                self._distance_m(places),
+                local_deg,
+                queue,
+                config,
+                *places.accuracies,
+                first_match=first,
+                **places.bandwidth_scales,
             )
-            by_row = by_row.to(dtype).to(target_device)
+            by_row = by_row.to(targets.dtype).to(targets.device)
             all_location, all_image = torch.cat([location.gathered, queue.embedding]), image.gathered
         else:
             by_row = targets
         by_image, by_location = directional_divergences(
             image.local, location.local, logit_scale, by_row, by_column, all_image, all_location
         )
-        return Divergences(by_image, by_location if self.symmetric else by_image, targets, by_row.diagonal(first))
+        return Divergences(by_image, by_location if self.symmetric else by_image, by_row.diagonal(first))
+
+    def soft_targets(self, image: GatheredRows, location: GatheredRows, places: Places) -> Float[Tensor, "b n"]:
+        """(B, N) targets of the local rows over the locations of the batch, in the type of the loss."""
+        dtype = torch.promote_types(torch.promote_types(image.local.dtype, location.local.dtype), torch.float32)
+        targets = soft_targets(
+            self._distance_m(places),
+            self.targets,
+            *places.accuracies,
+            first_match=places.local.start,
+            **places.bandwidth_scales,
+        )
+        # Cast before moving: not every device has float64.
+        return targets.to(dtype).to(image.local.device)
+
+    def _distance_m(self, places: Places) -> Float64[Tensor, "b n"]:
+        # Plain CLIP needs no distance.
+        return places.distance_m if self.targets.alpha > 0.0 else places.no_distance_m
+
+    def _in_tiles(
+        self,
+        image: GatheredRows,
+        location: GatheredRows,
+        places: Places,
+        logit_scale: Float[Tensor, ""],
+        queue: QueuedLocations | None,
+        tile: int,
+    ) -> Divergences:
+        config = self.targets
+        if not config.gps_noise:
+            config = replace(config, default_accuracy_m=0.0)
+            places = replace(places, accuracy_m=None)
+        rows, match = places.of_rows, places.matches
+        of_batch = pair_kernel(config, rows, places, match)
+        if queue is None and image.others is None:
+            result = tiled_divergences(image.local, location.local, logit_scale, of_batch, tile, both=self.symmetric)
+            by_location = result.by_column if self.symmetric else result.by_row
+        else:
+            candidates, kernel = location.gathered, of_batch
+            if queue is not None:
+                candidates = torch.cat([candidates, queue.embedding])
+                kernel = pair_kernel(config, rows, with_queue(places, queue), match)
+            result = tiled_divergences(image.local, candidates, logit_scale, kernel, tile)
+            by_location = result.by_row
+            if self.symmetric:
+                by_location = tiled_divergences(location.local, image.gathered, logit_scale, of_batch, tile).by_row
+        alpha = config.alpha
+        target_self = (1.0 - alpha) + (alpha / result.mass if alpha > 0.0 else torch.zeros_like(result.mass))
+        return Divergences(result.by_row, by_location, target_self)
 
     def extra_repr(self) -> str:
         """The settings that `print` shows."""
@@ -293,68 +354,3 @@ def spatial_contrastive_loss(
     if reduction == "none":
         return (by_image + by_location) / 2
     return mean_of_directions(by_image, by_location)
-
-
-def mean_of_directions(by_image: Float[Tensor, " n"], by_location: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-    """The mean over the batch (N,) of both directions, in CLIP's order of summation."""
-    return (exact_mean(by_image) + exact_mean(by_location)) / 2
-
-
-def directional_divergences(
-    image: Float[Tensor, "b d"],
-    location: Float[Tensor, "b d"],
-    logit_scale: Float[Tensor, ""],
-    targets: Float[Tensor, "b n"],
-    targets_t: Float[Tensor, "b n"] | None = None,
-    all_image: Float[Tensor, "n d"] | None = None,
-    all_location: Float[Tensor, "n d"] | None = None,
-) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-    """The divergence of each photograph over the locations, and of each location over the photographs.
-
-    Args:
-        image: (B, D) image embeddings.
-        location: (B, D) location embeddings.
-        logit_scale: Scalar, the logarithm of the scale.
-        targets: (B, N) row i: the target of photograph i over all locations.
-        targets_t: (B, N) row j: the target of location j over all photographs; `targets` where None.
-        all_image: (N, D) all photographs, those of all processes where the batch is gathered; `image` where None.
-        all_location: (N, D) all locations; `location` where None.
-
-    Returns:
-        (B,) by photograph and (B,) by location.
-    """
-    with torch.autocast(image.device.type, enabled=False):
-        dtype = torch.promote_types(torch.promote_types(image.dtype, location.dtype), torch.float32)
-        image, location = image.to(dtype), location.to(dtype)
-        scale = logit_scale.to(dtype).exp()
-        targets = targets.to(dtype)
-        targets_t = targets if targets_t is None else targets_t.to(dtype)
-        entropy = _entropy(targets)
-        entropy_t = entropy if targets_t is targets else _entropy(targets_t)
-        logits = scale * image @ (location if all_location is None else all_location.to(dtype)).T
-        by_image = _cross_entropy(logits, targets) - entropy
-        # The transpose is taken after the first direction: autograd then sums the gradients of the logits in the order
-        # of CLIP's code, and the last bit agrees.
-        one_matrix = all_image is None and all_location is None
-        logits_t = (
-            logits.T if one_matrix else scale * location @ (image if all_image is None else all_image.to(dtype)).T
-        )
-        return by_image, _cross_entropy(logits_t, targets_t) - entropy_t
-
-
-def _entropy(targets: Float[Tensor, "b n"]) -> Float[Tensor, " b"]:
-    # entr(0) = 0: locations without a share of the target contribute nothing.
-    entropy: Tensor = torch.special.entr(targets.detach()).sum(dim=1)
-    return entropy
-
-
-def _cross_entropy(logits: Float[Tensor, "b n"], targets: Float[Tensor, "b n"]) -> Float[Tensor, " b"]:
-    return -(targets * F.log_softmax(logits, dim=1)).sum(dim=1)
-
-
-def exact_mean(values: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-    """The mean, summed in the order in which `torch.nn.functional.cross_entropy` sums.
-
-    `Tensor.mean` has another order of summation, and differs from CLIP's loss in the last bit for every second batch.
-    """
-    return F.nll_loss(-values[:, None], torch.zeros(len(values), dtype=torch.long, device=values.device))

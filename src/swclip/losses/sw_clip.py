@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from swclip.errors import ConfigError
 from swclip.losses.batch import checked_places, gather_embeddings
 from swclip.losses.checked_input import checked_pair, checked_region_ids
+from swclip.losses.divergences import mean_of_directions
 from swclip.losses.fairness import RegionalFairnessLoss
 from swclip.losses.neighbourhood import NeighbourhoodConsistencyLoss, ratio_of_sums
-from swclip.losses.spatial_contrastive import SpatialContrastiveLoss, mean_of_directions
+from swclip.losses.spatial_contrastive import SpatialContrastiveLoss
 
 
 class SWCLIPLoss(nn.Module):
@@ -29,8 +30,8 @@ class SWCLIPLoss(nn.Module):
 
     Args:
         contrastive: The contrast; `SpatialContrastiveLoss()` where None. Its `normalize` and `gather` apply to all.
-        neighbourhood: The neighbourhood term; None for one with the smallest bandwidth, the kernel and the default
-            accuracy of the contrast.
+        neighbourhood: The neighbourhood term; None for one with the smallest bandwidth, the kernel, the default
+            accuracy and the tiles of the contrast.
         fairness: The fairness term, over the contrast's losses by photograph; `RegionalFairnessLoss()` where None.
         lambda_nc: Weight of the neighbourhood term; 0 omits it.
         lambda_fair: Weight of the fairness term; 0 omits it, and then no districts are needed.
@@ -67,7 +68,10 @@ class SWCLIPLoss(nn.Module):
             raise ConfigError("the total is a mean over the batch: give a contrastive loss with reduction='mean'.")
         targets = self.contrastive.targets
         self.neighbourhood = neighbourhood or NeighbourhoodConsistencyLoss(
-            min(targets.bandwidths_m), targets.kernel, default_accuracy_m=targets.default_accuracy_m
+            min(targets.bandwidths_m),
+            targets.kernel,
+            default_accuracy_m=targets.default_accuracy_m,
+            tile=self.contrastive.tile,
         )
         self.fairness = fairness or RegionalFairnessLoss()
         self.lambda_nc, self.lambda_fair = lambda_nc, lambda_fair
@@ -122,7 +126,7 @@ class SWCLIPLoss(nn.Module):
         places = checked_places(pair[0], positions_deg, accuracy_m, bandwidth_scale, contrastive.gather)
         image, location = (gather_embeddings(rows, contrastive.gather) for rows in pair)
         scale = contrastive.scale(logit_scale, pair[0].device)
-        by_image, by_location, *_ = contrastive.divergences(image, location, places, scale)
+        by_image, by_location, _ = contrastive.divergences(image, location, places, scale)
         rows = [by_image, by_location]
         if self.lambda_nc > 0.0:
             rows += self.neighbourhood.terms(image, places)

@@ -101,7 +101,7 @@ def pairwise_distance_m(
 
 
 def pair_weights(
-    distance_m: Float64[Tensor, "a b"],
+    distance_m: Float[Tensor, "a b"],
     kernel: KernelName,
     bandwidths_m: Sequence[float],
     shares: Sequence[float] | None = None,
@@ -110,7 +110,7 @@ def pair_weights(
     default_accuracy_m: float = 0.0,
     bandwidth_scale_a: Float[Tensor, " a"] | None = None,
     bandwidth_scale_b: Float[Tensor, " b"] | None = None,
-) -> Float64[Tensor, "a b"]:
+) -> Float[Tensor, "a b"]:
     """Kernel K(d_ij; h_ij) of each pair, with h_ij^2 = h^2 g_i g_j + a_i^2 + a_j^2.
 
     A kernel is 1 at distance 0 for every bandwidth, so that the weight of a photograph with itself, and with others at
@@ -128,39 +128,35 @@ def pair_weights(
         bandwidth_scale_b: (B,) the same for the columns.
 
     Returns:
-        (A, B) weights in [0, 1], float64.
+        (A, B) weights in [0, 1], in the type of the distances.
 
     Raises:
         ConfigError: An accuracy is negative.
     """
     scaled: list[float | Tensor] = list(bandwidths_m)
     if bandwidth_scale_a is not None or bandwidth_scale_b is not None:
-        both = _bandwidth_scale(bandwidth_scale_a, distance_m.shape[0], distance_m.device)[:, None] * _bandwidth_scale(
-            bandwidth_scale_b, distance_m.shape[1], distance_m.device
+        both = _bandwidth_scale(bandwidth_scale_a, distance_m.shape[0], distance_m)[:, None] * _bandwidth_scale(
+            bandwidth_scale_b, distance_m.shape[1], distance_m
         )
         scaled = [bandwidth * both.sqrt() for bandwidth in bandwidths_m]
     if accuracy_a is None and accuracy_b is None and default_accuracy_m == 0.0:
         plain: Tensor = mixture_weight(distance_m, scaled, kernel, shares)
         return plain
-    variance = _variance(accuracy_a, distance_m.shape[0], default_accuracy_m, distance_m.device)[:, None]
-    variance = variance + _variance(accuracy_b, distance_m.shape[1], default_accuracy_m, distance_m.device)
+    variance = _variance(accuracy_a, distance_m.shape[0], default_accuracy_m, distance_m)[:, None]
+    variance = variance + _variance(accuracy_b, distance_m.shape[1], default_accuracy_m, distance_m)
     widened = [(bandwidth**2 + variance).sqrt() for bandwidth in scaled]
     weights: Tensor = mixture_weight(distance_m, widened, kernel, shares)
     return weights
 
 
-def _bandwidth_scale(scale: Float[Tensor, " n"] | None, n: int, device: torch.device) -> Float64[Tensor, " n"]:
-    if scale is None:
-        return torch.ones(n, dtype=torch.float64, device=device)
-    return scale.to(device=device, dtype=torch.float64)
+def _bandwidth_scale(scale: Float[Tensor, " n"] | None, n: int, like: Tensor) -> Float[Tensor, " n"]:
+    return like.new_ones(n) if scale is None else scale.to(like)
 
 
-def _variance(
-    accuracy_m: Float[Tensor, " n"] | None, n: int, default_m: float, device: torch.device
-) -> Float64[Tensor, " n"]:
+def _variance(accuracy_m: Float[Tensor, " n"] | None, n: int, default_m: float, like: Tensor) -> Float[Tensor, " n"]:
     if accuracy_m is None:
-        return torch.full((n,), default_m**2, dtype=torch.float64, device=device)
-    stated = accuracy_m.to(device=device, dtype=torch.float64)
+        return like.new_full((n,), default_m**2)
+    stated = accuracy_m.to(like)
     if bool((stated < 0.0).any()):
         raise ConfigError(f"accuracy {stated.min().item()} m is negative; state NaN where the accuracy is unknown.")
     return torch.where(stated.isnan(), default_m, stated) ** 2
