@@ -59,6 +59,12 @@ class HubError(SwclipError):
     exit_code = 8
 
 
+class PackageError(SwclipError):
+    """A package that only some commands need is not installed."""
+
+    exit_code = 9
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, without details for programmers.
 

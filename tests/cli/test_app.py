@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from fixtures.processes import Command
 from swclip.cli.app import COMMANDS, run
+from swclip.errors import ConfigError, SwclipError
 from swclip.training.run import read_run
 
 HEAVY = ("torch", "transformers", "pandas", "geopandas", "pyarrow", "matplotlib", "plotly", "scipy", "safetensors")
@@ -43,16 +45,47 @@ def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.parametrize(
-    "arguments", [["trian"], ["train"], ["train", "x", "--stepz", "3"], ["locate", "g", "--top-k", "x"]]
+    ("arguments", "message"),
+    [
+        (["trian"], 'error: Unknown command "trian". Did you mean "train"? See: swclip --help'),
+        (["train"], "error: MANIFEST is missing. See: swclip train --help"),
+        (["train", "x", "--splits"], "error: --splits needs a value. See: swclip train --help"),
+        (["evaluate", "x", "y", "--out", "z"], "error: 'y' is one argument too many. See: swclip evaluate --help"),
+        (
+            ["serve", "x", "--prt", "3"],
+            "error: Unknown option: --prt. Did you mean --port? See: swclip serve --help",
+        ),
+        (["gallery", "info", "x", "--format", "xml"], "See: swclip gallery info --help"),
+        (["locate", "g", "--top-k", "x"], "unable to convert"),
+    ],
 )
-def test_invalid_command_line_exits_without_a_traceback(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
+def test_an_invalid_command_line_is_one_sentence_and_the_code_of_an_invalid_option(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as left:
-        run(arguments)
-    assert left.value.code not in (0, None)
+    assert run(arguments) == ConfigError.exit_code
     captured = capsys.readouterr()
-    assert "Traceback" not in captured.out + captured.err
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 1
+    assert message in captured.err
+
+
+def test_verbose_shows_log_messages_and_the_traceback_of_an_error(
+    made: Path, town: Path, tmp_path: Path, tiny: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = ["train", str(town), f"--splits={town / 'splits.parquet'}", f"--out={made / 'run'}", "--steps=4", *tiny]
+    for flags, shown in (([], False), (["-v"], True)):
+        logging.getLogger().handlers.clear()  # pytest's own: the command line adds one where there is none
+        assert run([*again, "--seed=0", *flags]) == 0
+        assert ("the run is finished; nothing to do" in capsys.readouterr().err) == shown
+        assert run(["evaluate", str(tmp_path), "--out", str(tmp_path / "report"), *flags]) == 3
+        assert ("Traceback" in capsys.readouterr().err) == shown
+
+
+def test_each_kind_of_error_has_a_code_of_its_own() -> None:
+    kinds = [SwclipError, *SwclipError.__subclasses__()]
+    codes = [kind.exit_code for kind in kinds]
+    assert len(set(codes)) == len(codes)
+    assert not {0, 130, 143} & set(codes)
 
 
 def test_training_resumes_after_ctrl_c(

@@ -1,45 +1,14 @@
-"""Progress in a log file: occasional lines with the rate of this process and the remaining time."""
+"""Sentences of the command line: the command for records, and what to do next."""
 
 from __future__ import annotations
 
-import io
 import sys
+from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from swclip.cli import console
-
-
-@pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    stream = io.StringIO()
-    monkeypatch.setattr(console, "console", Console(file=stream, width=200))
-    return stream
-
-
-def test_log_file_gets_one_line_per_minute(log: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0.0]
-    monkeypatch.setattr(console.time, "monotonic", lambda: clock[0])
-    with console.rate_bar("Locating", 1000, start=100) as report:
-        for seconds, done in ((0, 100), (30, 200), (60, 100), (60, 300), (90, 400), (119, 500), (120, 700)):
-            clock[0] = seconds
-            report(done)
-    assert log.getvalue().splitlines() == [
-        "Locating: 300 of 1000, 3.33/s, 0:03:30 left",  # 200 by this process in one minute
-        "Locating: 700 of 1000, 5/s, 0:01:00 left",
-    ]
-
-
-def test_terminal_shows_a_bar_with_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = io.StringIO()
-    monkeypatch.setattr(console, "console", Console(file=stream, width=120, force_terminal=True))
-    with console.rate_bar("Locating", 10, start=4) as report:
-        for done in range(5, 11):
-            report(done)
-    assert "Locating" in stream.getvalue()
-    assert "10/10" in stream.getvalue()
-    assert "/s" in stream.getvalue()
+from swclip.cli.app import run
 
 
 def test_command_line_states_no_folder_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,3 +23,27 @@ def test_command_line_states_no_folder_of_this_machine(monkeypatch: pytest.Monke
     ]
     monkeypatch.setattr(sys, "argv", arguments)
     assert console.command_line() == "swclip evaluate runs/first '--out=my reports/1' --near -33,151 run"
+
+
+def test_a_command_ends_with_what_to_do_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "my cities"
+    arguments = ["synth", "--out", str(out), "--cities", "1", "--photos-per-city", "4", "--size", "32", "--workers=1"]
+    assert run(arguments) == 0
+    said = capsys.readouterr()
+    following = f"Next: swclip split '{out}' --protocol known-places --out '{out}/splits.parquet'"
+    assert said.err.splitlines()[-1] == following, "quoted, in one line"
+    assert said.out == f"{out / 'manifest.parquet'}\n"
+    assert run([*arguments, "--quiet"]) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert said.out == f"{out / 'manifest.parquet'}\n", "results are printed all the same"
+
+
+def test_what_to_do_next_is_that_of_the_typed_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "typed", ["demo"])
+    console.next_step("synth", "swclip", "split", "cities")
+    assert capsys.readouterr().err == "", "another command called its function"
+    console.next_step("demo", "open a.html in a browser")
+    assert capsys.readouterr().err == "Next: open a.html in a browser\n"

@@ -146,8 +146,10 @@ def test_candidates_from_photographs_grid_and_splits(made: list[Path], capsys: p
 
 def test_unreadable_photograph_is_omitted_and_recorded(made: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     made[2].write_text("no picture")
-    assert run(["index", "run", ".", "--out", "gallery"]) == 0
-    assert "1 photographs left out" in " ".join(capsys.readouterr().err.split())
+    assert run(["index", "run", ".", "--out", "gallery"]) == 7
+    assert "1 photographs could not be read and were left out of the gallery" in " ".join(
+        capsys.readouterr().err.split()
+    )
     assert [entry["path"] for entry in load_gallery("gallery").meta["left_out"]] == ["photographs/002.png"]
 
 
@@ -156,7 +158,7 @@ def test_unreadable_photograph_is_omitted_and_recorded(made: list[Path], capsys:
     [
         (["locate", "gallery", "photographs/000.png", "--model", "other"], 4, "was made by model"),
         (["locate", "nowhere", "photographs/000.png"], 3, "is not a gallery"),
-        (["locate", "gallery"], 2, "no photographs were named"),
+        (["locate", "gallery"], 5, "no photographs were named"),
         (["locate", "gallery", "photographs/*.tif"], 2, "no file matches"),
         (
             ["locate", "gallery", "photographs/000.png", "--beam", "16"],

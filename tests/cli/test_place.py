@@ -103,7 +103,7 @@ def test_figure_shows_the_posterior_of_the_answer(
         (["--within", "nowhere.geojson"], 2, "nowhere.geojson: there is no such file"),
         (["--near", "53.8"], 5, "add --radius-m METRES"),
         (["--radius-m", "50"], 5, "add --near LAT,LON"),
-        (["--near", "here", "--radius-m", "50"], 2, "--near 'here': must be LAT,LON"),
+        (["--near", "here", "--radius-m", "50"], 5, "--near 'here': must be LAT,LON"),
         (["--near", "-1.55,53.8", "--radius-m", "50"], 2, "latitude comes before longitude"),
         (["--near", "153.8,-1.55", "--radius-m", "50"], 5, "is not within -90 to 90"),
         (["--near", "53.8,-1.55", "--radius-m", "0"], 5, "give a distance above 0"),

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swclip.data.manifest import write_manifest
-from swclip.errors import InputError
+from swclip.errors import ConfigError, InputError
 from swclip.ingest.file_names import stated_name
 from swclip.ingest.named_photographs import (
     digest_of_names,
@@ -163,11 +163,11 @@ def test_reads_names_from_the_standard_input(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_rejects_arguments_without_photographs() -> None:
-    with pytest.raises(InputError, match="no photographs were named"):
+    with pytest.raises(ConfigError, match="no photographs were named"):
         named_photographs([])
-    with pytest.raises(InputError, match="goes with --list"):
+    with pytest.raises(ConfigError, match="goes with --list"):
         named_photographs(["a.jpg"], None, "photo")
-    with pytest.raises(InputError, match=r"--restrat: there is no such option .* is \./--restrat"):
+    with pytest.raises(ConfigError, match=r"--restrat: there is no such option .* is \./--restrat"):
         named_photographs(["a.jpg", "--restrat"])
 
 

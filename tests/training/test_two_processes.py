@@ -60,7 +60,7 @@ def test_two_processes_equal_one(
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("trained. Next:") == 1, "one process speaks for all"
+    assert done.stderr.count("Next: swclip evaluate") == 1, "one process speaks for all"
     train(read_manifest(town), read_splits(splits), config, tmp_path / "one")
 
     one, two = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("one", "two"))

@@ -8,14 +8,28 @@ import logging
 import os
 import signal
 import sys
+import traceback
 import warnings
+from collections.abc import Sequence
+from contextlib import nullcontext
 from types import FrameType
 from typing import Any
 
 import cyclopts
 
+from swclip.cli.arguments import misplaced_arguments
+from swclip.cli.console import console, typed
 from swclip.cli.help import DEFAULTS, EVERYWHERE, FORMATTER, OPTIONS, complete_help
-from swclip.errors import DiskFullError, InputError, SwclipError, SwclipWarning
+from swclip.errors import (
+    ArtefactError,
+    ConfigError,
+    DiskFullError,
+    InputError,
+    SwclipError,
+    SwclipWarning,
+    UnreadableError,
+)
+from swclip.progress import signs_of_life
 
 # Commands by group, with the summaries that `swclip --help` lists, so that it imports none of them. A summary fits one
 # line of a terminal with 80 columns.
@@ -50,6 +64,11 @@ GROUPS = {
 }
 COMMANDS = {name: summary for group in GROUPS.values() for name, summary in group.items()}
 
+
+def _nothing() -> None:
+    """What a flag does that is read before the commands."""
+
+
 app = cyclopts.App(
     name="swclip",
     help="Where was this photograph taken? Street-view geo-localization with spatially weighted CLIP.",
@@ -64,6 +83,11 @@ app = cyclopts.App(
 )
 for _flag in ("--help", "--version"):
     app[_flag].group = EVERYWHERE
+for _names, _text in (
+    (("--verbose", "-v"), "Show log messages, and the traceback of an error."),
+    (("--quiet", "-q"), "Show only results and errors."),
+):
+    app.command(_nothing, name=_names, help=_text, group=EVERYWHERE)  # for the help page: `run` reads these flags
 for _order, (_title, _commands) in enumerate(GROUPS.items()):
     _group = cyclopts.Group(_title, sort_key=_order)
     for _place, (_name, _summary) in enumerate(_commands.items()):
@@ -93,15 +117,25 @@ def run(arguments: list[str]) -> int:
     Returns:
         The exit code.
     """
+    arguments, level = _verbosity(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("swclip").setLevel(level)
+    console.quiet = level > logging.WARNING
     # Tokenizers warn about forks when photographs are decoded in parallel, although no process is forked.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    words = [word for word in arguments if not word.startswith("-")]
     try:
+        typed[:] = chain = list(app.parse_commands(words)[0])
         if {"--help", "-h"} & set(arguments):
-            complete_help(app, arguments)
-        result: Any = app(arguments, result_action="return_value", exit_on_error=True)
+            complete_help(app, words)
+        with signs_of_life(" ".join(["swclip", *chain])) if chain != ["serve"] else nullcontext():
+            result: Any = app(arguments, result_action="return_value", exit_on_error=False, print_error=False)
+    except cyclopts.CycloptsError as error:
+        return _refuse(ConfigError(_sentence(error, typed, arguments)), arguments)
     except SwclipError as error:
-        return _print_error(error)
+        if level < logging.WARNING:
+            traceback.print_exc()
+        return _refuse(error, arguments)
     except KeyboardInterrupt as stopped:
         print(str(stopped) or "interrupted; run the same command again to resume.", file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT)
@@ -116,7 +150,42 @@ def run(arguments: list[str]) -> int:
             raise
         name = getattr(error, "filename", None) or "output"
         return _print_error(DiskFullError(f"{name}: the disk is full; free some space and run the command again."))
+    finally:
+        typed.clear()
+        console.quiet = False
     return result if isinstance(result, int) else 0
+
+
+def _verbosity(arguments: list[str]) -> tuple[list[str], int]:
+    """The arguments without -v and -q, and the level of the log messages that are shown."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    flags = {"-v": logging.INFO, "--verbose": logging.INFO, "-q": logging.ERROR, "--quiet": logging.ERROR}
+    levels = [flags[word] for word in arguments[:end] if word in flags]
+    kept = [word for word in arguments[:end] if word not in flags]
+    return kept + arguments[end:], levels[-1] if levels else logging.WARNING
+
+
+def _refuse(error: SwclipError, arguments: list[str]) -> int:
+    """Print an error, or the sentence about misplaced arguments which explains it."""
+    if isinstance(error, (InputError, ArtefactError, ConfigError, UnreadableError)):
+        sentence = misplaced_arguments(app, arguments)
+        if sentence is not None:
+            return _print_error(ConfigError(sentence))
+    return _print_error(error)
+
+
+def _sentence(error: cyclopts.CycloptsError, chain: Sequence[str], arguments: Sequence[str]) -> str:
+    """The message of an invalid command line, with where to read on."""
+    match error:
+        case cyclopts.UnknownCommandError():
+            text = str(error).partition(" Available commands:")[0].rstrip(".")
+        case cyclopts.MissingArgumentError(argument=argument) if argument is not None and not argument.tokens:
+            text = f"{argument.name} {'needs a value' if argument.name in arguments else 'is missing'}"
+        case cyclopts.UnusedCliTokensError(unused_tokens=tokens) if tokens:
+            text = f"{tokens[0]!r} is one argument too many"
+        case _:
+            text = " ".join(str(error).split()).rstrip(".")
+    return f"{text}{'' if text.endswith('?') else '.'} See: {' '.join(['swclip', *chain, '--help'])}"
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:

@@ -46,7 +46,7 @@ def bandwidth(
     """
     import tempfile
 
-    from swclip.cli.console import command_line, console, print_table
+    from swclip.cli.console import command_line, console, next_step, print_table
     from swclip.data.manifest import read_manifest
     from swclip.data.splits import read_splits
     from swclip.files import write_json
@@ -86,6 +86,8 @@ def bandwidth(
             write_semivariogram_figure(pictures, study.empirical, study.fitted, note=note)
         console.print(f"{out}: bandwidth.json, semivariogram.png, semivariogram.svg", markup=False)
     print(f"{best_m:g}")
+    scale = ("--bandwidth-m", f"{best_m:g}")
+    next_step("bandwidth", "swclip", "train", manifest, "--splits", splits, *scale, "--out", "runs/first")
 
 
 def _search_row(row: dict[str, Any], best: bool) -> list[str]:

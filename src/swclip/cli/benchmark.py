@@ -69,7 +69,7 @@ def benchmark(
         swclip benchmark data --splits each-city --out transfer --jobs 2
     """
     from swclip.api.runs import benchmark as run_benchmark
-    from swclip.cli.console import command_line, console, print_table
+    from swclip.cli.console import command_line, console, next_step, print_table
     from swclip.comparison.tables import console_draws_table, console_table
 
     done = run_benchmark(
@@ -98,8 +98,9 @@ def benchmark(
         title, columns, rows = console_table(done.pooled.document)
         print_table(f"All cities, each left out once: {title}", columns, rows)
     for path in done.files:
-        console.print(f"Open {path.with_suffix('.html')} in a browser.", markup=False)
         print(path)
     for note in done.notes:
         console.print(f"Note: {note}", markup=False)
+    if done.files:
+        next_step("benchmark", f"open {done.files[-1].with_suffix('.html')} in a browser")
     done.raise_failures()

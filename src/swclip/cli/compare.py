@@ -51,7 +51,7 @@ def compare(
         swclip compare clip=runs/c0 clip=runs/c1 sw-clip=runs/s0 sw-clip=runs/s1 \\
             --baseline clip --out compared
     """
-    from swclip.cli.console import command_line, console, print_table
+    from swclip.cli.console import command_line, console, next_step, print_table
     from swclip.comparison.compare_reports import compare_reports
     from swclip.comparison.page import write_comparison
     from swclip.comparison.reports_on_disk import find_comparison_data
@@ -78,5 +78,5 @@ def compare(
     print_table(*console_table(compared.document))
     for note in [*compared.document.notes, *page_data.notes]:
         console.print(f"Note: {note}", markup=False)
-    console.print(f"Open {out / 'compare.html'} in a browser.", markup=False)
     print(written)
+    next_step("compare", f"open {out / 'compare.html'} in a browser")

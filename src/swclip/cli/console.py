@@ -1,85 +1,39 @@
-"""Tables and progress of the command line, on standard error. Results go to standard output."""
+"""Tables, notes and next steps on standard error. Results go to standard output."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import timedelta
+from collections.abc import Sequence
+from pathlib import Path
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
 from swclip.files import stated_path
 from swclip.progress import console as console  # shared with the progress bars
 
-_LINE_EVERY_S = 60.0
+typed: list[str] = []
+"""The words after `swclip` that name the command which was typed; empty where Python calls a command's function."""
 
 
-@contextmanager
-def rate_bar(title: str, total: int, start: int = 0) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar with the rate and the remaining time.
-
-    Where standard error is not a terminal (a log file), print a line per minute instead.
+def next_step(command: str, *words: str | Path) -> None:
+    """End a command with what to do next, on standard error.
 
     Args:
-        title: The description beside the bar.
-        total: Number of items.
-        start: Number of items that an earlier run finished.
-
-    Yields:
-        A function to call with the number of finished items.
+        command: The command that ends. The line is printed if the user typed it, and not where another command, such as
+            `demo`, or a Python program calls it.
+        words: The next command, one word each, quoted for a shell where needed; or one sentence.
     """
-    if not console.is_terminal:
-        yield _rate_lines(title, total, start)
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _RateColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bars:
-        task = bars.add_task(title, total=total, completed=start)
-        yield lambda done: bars.update(task, completed=done)
+    if " ".join(typed) == command:
+        text = str(words[0]) if len(words) == 1 else shell(*words)
+        console.print(f"Next: {text}", markup=False, soft_wrap=True)
 
 
-class _RateColumn(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.3g}/s")
-
-
-def _rate_lines(title: str, total: int, start: int) -> Callable[[int], None]:
-    began = printed = time.monotonic()
-
-    def report(done: int) -> None:
-        nonlocal printed
-        now = time.monotonic()
-        if now - printed < _LINE_EVERY_S or done <= start:
-            return
-        printed = now
-        rate = (done - start) / (now - began)
-        left = timedelta(seconds=round((total - done) / rate))
-        console.print(f"{title}: {done} of {total}, {rate:.3g}/s, {left} left", markup=False)
-
-    return report
+def shell(*words: str | Path) -> str:
+    """A command as it is typed in a shell."""
+    return shlex.join(map(str, words))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -83,7 +83,7 @@ def evaluate(
         swclip evaluate --embeddings megaloc.npz --manifest data \\
             --splits data/splits.parquet --out reports/megaloc
     """
-    from swclip.cli.console import command_line, console, print_table
+    from swclip.cli.console import command_line, console, next_step, print_table, shell
     from swclip.cli.external import evaluate_external, notes_for_reader
     from swclip.evaluation.evaluate import EmbedConfig
     from swclip.evaluation.measure import MeasureConfig
@@ -109,8 +109,12 @@ def evaluate(
     print_table(*_headline(evaluation.report))
     for note in notes_for_reader(evaluation.report):
         console.print(note, soft_wrap=True, markup=False)
-    console.print(f"Open {out / 'report.html'} in a browser.", markup=False)
     print(report)
+    page = f"open {out / 'report.html'} in a browser"
+    index = (
+        "" if run is None else f"; for new photographs: {shell('swclip', 'index', run, 'MANIFEST', '--out', 'gallery')}"
+    )
+    next_step("evaluate", page + index)
 
 
 def _evaluate_run(

@@ -55,7 +55,7 @@ def export(
     if words and not location:
         raise ConfigError("--word needs --location; add --location or remove --word.")
 
-    from swclip.cli.console import console
+    from swclip.cli.console import console, next_step
     from swclip.export.folder import check_output, export_model
     from swclip.models.locator_model import load_model
 
@@ -81,10 +81,11 @@ def export(
             markup=False,
             soft_wrap=True,  # does not break paths
         )
+    next_step("export", f"read {out / 'README.md'}, which shows how the graphs are used")
 
 
 def _write_embeddings(source: Path, out: Path, precision: Literal["float32", "int8"]) -> None:
-    from swclip.cli.console import console
+    from swclip.cli.console import console, next_step
     from swclip.export.embeddings import write_embeddings
     from swclip.gallery.read_write import load_gallery
 
@@ -98,6 +99,7 @@ def _write_embeddings(source: Path, out: Path, precision: Literal["float32", "in
         markup=False,
         soft_wrap=True,
     )
+    next_step("export", f"read {out} with safetensors; docs/export.md shows how")
 
 
 def _words(assignments: list[str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from cyclopts import Parameter
 from swclip.cli.gallery_index import build_index
 from swclip.cli.help import ADVANCED, OPTIONS, off
 from swclip.cli.options import FilterOptions
-from swclip.errors import ArtefactError, ConfigError, InputError
+from swclip.errors import ArtefactError, ConfigError, UnreadableError
 
 if TYPE_CHECKING:
     from swclip.gallery.inspect import GalleryInfo
@@ -66,15 +66,16 @@ def info(gallery: str, /, *, format: Literal["table", "json"] = "table") -> None
         swclip gallery info gallery
         swclip gallery info gallery --format json
     """
-    from swclip.cli.console import print_table
+    from swclip.cli.console import next_step, print_table
     from swclip.gallery.inspect import gallery_info
     from swclip.gallery.store import GalleryStore
 
     contents = gallery_info(GalleryStore.open(gallery))
     if format == "json":
         sys.stdout.write(json.dumps(contents.to_dict(), indent=2, ensure_ascii=False) + "\n")
-        return
-    print_table(gallery, ["", ""], _info_rows(contents))
+    else:
+        print_table(gallery, ["", ""], _info_rows(contents))
+    next_step("gallery info", "swclip", "locate", gallery, "PHOTOGRAPH")
 
 
 @gallery.command
@@ -89,7 +90,7 @@ def verify(gallery: str, /) -> None:
     Examples:
         swclip gallery verify gallery
     """
-    from swclip.cli.console import console
+    from swclip.cli.console import console, next_step
     from swclip.files import default_cache_folder
     from swclip.gallery.inspect import verify as verify_gallery
     from swclip.gallery.store import GalleryStore
@@ -107,6 +108,7 @@ def verify(gallery: str, /) -> None:
             "replace them with `swclip gallery upsert`."
         )
     console.print(f"{gallery}: {store.count()} entries, no faults", markup=False)
+    next_step("gallery verify", "swclip", "locate", gallery, "PHOTOGRAPH")
 
 
 @gallery.command
@@ -170,13 +172,14 @@ def delete(gallery: str, /, *, where: FilterOptions = _NO_FILTER) -> None:
         swclip gallery delete gallery --image-id p1 --image-id p2
         swclip gallery delete gallery --within closed.geojson --until 2020-01-01
     """
-    from swclip.cli.console import console
+    from swclip.cli.console import console, next_step
     from swclip.gallery.store import GalleryStore
 
     condition = where.read()
     if condition.empty:
         raise ConfigError("no condition; name the entries to delete, such as --image-id ID or --city NAME.")
     console.print(_summary(gallery, GalleryStore.open(gallery).delete(condition)), markup=False)
+    next_step("gallery delete", "swclip", "gallery", "compact", gallery)
 
 
 @gallery.command
@@ -194,10 +197,11 @@ def merge(gallery: str, source: str, /, *, both: Literal["refuse", "ours", "thei
     Examples:
         swclip gallery merge gallery other-gallery --both ours
     """
-    from swclip.cli.console import console
+    from swclip.cli.console import console, next_step
     from swclip.gallery.store import GalleryStore
 
     console.print(_summary(gallery, GalleryStore.open(gallery).merge(GalleryStore.open(source), both)), markup=False)
+    next_step("gallery merge", "swclip", "locate", gallery, "PHOTOGRAPH")
 
 
 @gallery.command(name="filter")
@@ -212,11 +216,12 @@ def filter_gallery(gallery: str, /, *, out: str, where: FilterOptions = _NO_FILT
     Examples:
         swclip gallery filter gallery --city Leeds --out leeds
     """
-    from swclip.cli.console import console
+    from swclip.cli.console import console, next_step
     from swclip.gallery.store import GalleryStore
 
     copy = GalleryStore.open(gallery).copy(out, where.read())
     console.print(f"{out}: {copy.count()} entries", markup=False)
+    next_step("gallery filter", "swclip", "locate", out, "PHOTOGRAPH")
 
 
 @gallery.command
@@ -233,11 +238,12 @@ def export(gallery: str, /, *, out: Path, where: FilterOptions = _NO_FILTER) -> 
     Examples:
         swclip gallery export gallery --out points.parquet
     """
-    from swclip.cli.console import console
+    from swclip.cli.console import console, next_step
     from swclip.gallery.export import export_points
     from swclip.gallery.store import GalleryStore
 
     console.print(f"{out}: {export_points(GalleryStore.open(gallery), out, where.read())} points", markup=False)
+    next_step("gallery export", f"open {out} in QGIS, or read it with geopandas.read_parquet")
 
 
 @gallery.command
@@ -252,7 +258,7 @@ def compact(gallery: str, /, *, keep_days: Annotated[float, Parameter(name="--ke
         swclip gallery compact gallery
         swclip gallery compact gallery --keep-days 0
     """
-    from swclip.cli.console import console
+    from swclip.cli.console import console, next_step
     from swclip.gallery.inspect import size_bytes
     from swclip.gallery.store import GalleryStore
 
@@ -261,6 +267,7 @@ def compact(gallery: str, /, *, keep_days: Annotated[float, Parameter(name="--ke
     store, before = GalleryStore.open(gallery), size_bytes(gallery)
     store.compact(timedelta(days=keep_days))
     console.print(f"{gallery}: {before / 1e6:.1f} MB before, {size_bytes(gallery) / 1e6:.1f} MB now", markup=False)
+    next_step("gallery compact", "swclip", "gallery", "info", gallery)
 
 
 def _grow(
@@ -270,7 +277,7 @@ def _grow(
     *,
     replacing: bool,
 ) -> None:
-    from swclip.cli.console import console
+    from swclip.cli.console import console, next_step
     from swclip.data.manifest import read_manifest
     from swclip.files import default_cache_folder
     from swclip.gallery.build import insert_photographs
@@ -308,9 +315,10 @@ def _grow(
             progress=progress,
         )
     console.print(_summary(name, change), markup=False)
+    next_step("gallery upsert" if replacing else "gallery append", "swclip", "locate", name, "PHOTOGRAPH")
     if failures:
         listed = "\n".join(f"  {path}: {reason}" for path, reason in failures)
-        raise InputError(f"{len(failures)} photographs could not be read and were left out:\n{listed}")
+        raise UnreadableError(f"{len(failures)} photographs could not be read and were left out:\n{listed}")
 
 
 def _summary(name: str, change: Change) -> str:

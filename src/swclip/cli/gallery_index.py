@@ -33,7 +33,7 @@ def build_index(
     """
     import numpy as np
 
-    from swclip.cli.console import console, print_table
+    from swclip.cli.console import console, next_step, print_table
     from swclip.gallery.ann import build_index as build
     from swclip.gallery.ann import measured_recall
     from swclip.gallery.schema import matrix
@@ -50,6 +50,7 @@ def build_index(
         state = built[column]
         summary = "no embeddings to index" if state is None else f"{state.kind} over {state.indexed:,} entries"
         console.print(f"{column}: {summary}", markup=False, highlight=False)
+    next_step("gallery build-index", "swclip", "locate", gallery, "PHOTOGRAPH", "--search", "disk")
     if not queries:
         return
     query_column, ks = LOCATION if built[IMAGE] is None else IMAGE, (10, 100, ShortlistConfig().k)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from swclip.cli.help import ADVANCED, off
+from swclip.errors import UnreadableError
 
 
 def index(
@@ -26,7 +27,8 @@ def index(
     """Build a gallery: the places that an answer can name.
 
     The gallery holds the embeddings of all candidates that `swclip locate` can return. Without a manifest,
-    `--grid POLYGONS --spacing-m METRES` builds a gallery of positions only.
+    `--grid POLYGONS --spacing-m METRES` builds a gallery of positions only. Photographs that cannot be read are left
+    out, and the exit code is 7.
 
     Args:
         run: The run or model folder of the model, or its name on the hub: hf://OWNER/NAME, or OWNER/NAME where no such
@@ -53,7 +55,7 @@ def index(
         swclip index runs/first --grid area.geojson --spacing-m 25 --out gallery
     """
     from swclip.api.answers import build_gallery
-    from swclip.cli.console import console
+    from swclip.cli.console import console, next_step
     from swclip.models.embed import Failure
 
     failures: list[Failure] = []
@@ -72,7 +74,11 @@ def index(
         failures=failures,
         progress=True,
     )
-    for path, reason in failures:
-        console.print(f"left out: {path}: {reason}", markup=False, highlight=False)
-    left_out = f"; {len(failures)} photographs left out (listed by: swclip gallery info {out})" if failures else ""
-    console.print(f"{out}: {len(gallery)} candidates, {len(gallery.image_ids)} photographs{left_out}", markup=False)
+    console.print(f"{out}: {len(gallery)} candidates, {len(gallery.image_ids)} photographs", markup=False)
+    next_step("index", "swclip", "locate", out, "PHOTOGRAPH")
+    if failures:
+        listed = "\n".join(f"  {path}: {reason}" for path, reason in failures)
+        raise UnreadableError(
+            f"{len(failures)} photographs could not be read and were left out of the gallery, as `swclip gallery info` "
+            f"states:\n{listed}"
+        )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from swclip.cli.help import ADVANCED, group
-from swclip.errors import ConfigError, InputError
+from swclip.errors import ConfigError
 
 if TYPE_CHECKING:
     from swclip.answers.record import Answer
@@ -103,7 +103,7 @@ def locate(
 
     names = named_photographs(photographs, from_list, list_column)
     if len(names) > 1 and (caption is not None or map is not None):
-        raise InputError(f"--caption and --map need a single photograph, not {len(names)}; locate them one at a time.")
+        raise ConfigError(f"--caption and --map need a single photograph, not {len(names)}; locate them one at a time.")
     if beam is not None:
         raise ConfigError(
             "--beam was removed: a large gallery is searched with an index. Build it once with `swclip gallery "

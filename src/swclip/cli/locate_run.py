@@ -20,11 +20,12 @@ from swclip.answers.formats import REGIONS, Format, text_form, text_writer
 from swclip.answers.journal import AnswerJournal
 from swclip.answers.record import Answer, RankedCandidate
 from swclip.answers.table import AnswerWriter, answer_file, text_file
-from swclip.cli.console import console, rate_bar
+from swclip.cli.console import console
 from swclip.errors import ConfigError, InputError, UnreadableError
 from swclip.files import atomic_file
 from swclip.ingest.file_names import stated_name
 from swclip.ingest.named_photographs import digest_of_names, join_names
+from swclip.progress import rate_bar
 from swclip.versions import versions
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from swclip.cli.help import ADVANCED, group
-from swclip.errors import ConfigError, InputError
+from swclip.errors import ConfigError
 
 if TYPE_CHECKING:
     from swclip.gallery.filters import EntryFilter
@@ -85,8 +85,9 @@ def prior_of(city: str | None, within: Path | None, near: str | None, radius_m: 
         radius_m: `--radius-m`.
 
     Raises:
-        InputError: The area cannot be used, or the position is not two numbers.
-        ConfigError: The position is not on the Earth, or only one of --near and --radius-m is present.
+        InputError: The area cannot be used.
+        ConfigError: The position is not two numbers or not on the Earth, or only one of --near and --radius-m is
+            present.
     """
     if city is None and within is None and near is None and radius_m is None:
         return None
@@ -126,7 +127,7 @@ def _position(text: str) -> tuple[float, float]:
             if coordinate.problems:
                 raise AngleError(coordinate.problems[0][1])
     except AngleError as error:
-        raise InputError(f"--near {text!r}: must be LAT,LON in degrees, such as 53.8,-1.55; {error}.") from None
+        raise ConfigError(f"--near {text!r}: must be LAT,LON in degrees, such as 53.8,-1.55; {error}.") from None
     return float(signed[0].degrees[0]), float(signed[1].degrees[0])
 
 

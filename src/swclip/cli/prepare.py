@@ -104,7 +104,7 @@ def prepare(
         # folders of a place-recognition dataset, with their splits
         swclip prepare pitts30k --layout vpr --crs EPSG:32617 --out data
     """
-    from swclip.cli.console import console, print_table
+    from swclip.cli.console import console, next_step, print_table
     from swclip.ingest.prepare import REJECTED_NAME
     from swclip.ingest.prepare import prepare as make
     from swclip.progress import progress_bar
@@ -138,11 +138,15 @@ def prepare(
         console.print(f"All rejected rows: {out / REJECTED_NAME}", soft_wrap=True, markup=False)
     print(result.manifest.path)
     if layout == "vpr":
-        _split_by_folder(result.manifest)
+        splits = _split_by_folder(result.manifest)
+        next_step("prepare", "swclip", "train", out, "--splits", splits, "--out", "runs/first")
+    else:
+        splits = out / "splits.parquet"
+        next_step("prepare", "swclip", "split", out, "--protocol", "known-places", "--out", splits)
 
 
-def _split_by_folder(manifest: Manifest) -> None:
-    """Write the splits that the folders define, with their leakage report."""
+def _split_by_folder(manifest: Manifest) -> Path:
+    """Write the splits that the folders define, with their leakage report; return their file."""
     from swclip.cli.console import console, print_table
     from swclip.ingest.vpr_folders import write_vpr_splits
 
@@ -153,3 +157,4 @@ def _split_by_folder(manifest: Manifest) -> None:
     for note in [*splits.meta["notes"], *report["warnings"]]:
         console.print(note, soft_wrap=True, markup=False)
     print(splits.path)
+    return splits.path

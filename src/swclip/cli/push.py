@@ -57,7 +57,7 @@ def push(
     import os
     import tempfile
 
-    from swclip.cli.console import console
+    from swclip.cli.console import console, next_step
     from swclip.errors import ConfigError
     from swclip.hub.folder import PublishOptions, write_model_folder
     from swclip.hub.upload import push_folder
@@ -89,6 +89,7 @@ def push(
                 f"{dry_run}: {len(folder.files)} files, {folder.size_bytes / 1e6:,.1f} MB, model {folder.fingerprint}"
             )
             print(dry_run)
+            next_step("push", f"read {dry_run / 'README.md'}, then run the command without --dry-run")
             return
         pushed = push_folder(
             folder,
@@ -103,5 +104,5 @@ def push(
     if pushed.removed:
         report_line(f"removed files of an earlier model: {', '.join(pushed.removed)}")
     report_line(f"model {folder.fingerprint}, commit {pushed.commit[:12]}" + ("" if pushed.changed else " (unchanged)"))
-    report_line(f'Load it with: swclip.load("{SCHEME}{name}")')
     print(pushed.url)
+    next_step("push", "swclip", "index", f"{SCHEME}{name}", "MANIFEST", "--out", "gallery")

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from swclip.cli.help import ADVANCED, group
-from swclip.errors import ConfigError
+from swclip.errors import PackageError
 from swclip.web.settings import Limits, Tiles
 
 _REQUIRED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
@@ -28,7 +28,6 @@ def serve(
     proxy: Annotated[str | None, ADVANCED] = None,
     model: Annotated[Path | None, ADVANCED] = None,
     threads: Annotated[int | None, ADVANCED] = None,
-    quiet: bool = False,
     limits: Annotated[Limits, Parameter(name="*"), group("Limits")] = Limits(),  # noqa: B008 (frozen)
 ) -> None:
     """Serve a gallery over HTTP, with an API and a web page.
@@ -36,7 +35,7 @@ def serve(
     The page is at / and the API at /v2 (described by /v2/openapi.json); /healthz, /readyz and /metrics are for
     operators. Photographs are not stored. API keys are read from the environment variable SWCLIP_API_KEYS, separated
     by commas; without it anybody who can reach the address can use the API. On Ctrl-C or SIGTERM the service finishes
-    the requests in progress and stops.
+    the requests in progress and stops. With --quiet, only requests that fail are logged.
 
     Args:
         gallery: The gallery that `swclip index` wrote: a folder, or a URL such as s3://bucket/gallery.
@@ -52,7 +51,6 @@ def serve(
         proxy: Addresses of proxies whose X-Forwarded-For header is trusted, separated by commas.
         model: Fail unless the gallery was made with this run.
         threads: CPU threads of the model; by default torch chooses.
-        quiet: Do not log successful requests; failures are still logged.
         limits: Limits on requests.
 
     Examples:
@@ -62,7 +60,7 @@ def serve(
     """
     missing = [name for name in _REQUIRED if find_spec(name) is None]
     if missing:
-        raise ConfigError(f"`swclip serve` needs {', '.join(missing)}; install them with: pip install 'swclip[serve]'")
+        raise PackageError(f"`swclip serve` needs {', '.join(missing)}; install them with: pip install 'swclip[serve]'")
     map_tiles = None if tiles is None else Tiles(tiles, attribution)
 
     import logging
@@ -70,7 +68,7 @@ def serve(
 
     import torch
 
-    from swclip.cli.console import console
+    from swclip.cli.console import console, next_step
     from swclip.data.manifest import read_manifest
     from swclip.gallery.store import GalleryStore
     from swclip.retrieval.locator import Locator
@@ -79,7 +77,7 @@ def serve(
     from swclip.web.server import listen, make_server, run
     from swclip.web.thumbnails import Thumbnails
 
-    logging.getLogger("swclip.web").setLevel(logging.WARNING if quiet else logging.INFO)
+    logging.getLogger("swclip.web").setLevel(logging.WARNING if console.quiet else logging.INFO)
     if threads is not None:
         torch.set_num_threads(threads)
     keys = Keys.from_environment()
@@ -87,6 +85,7 @@ def serve(
 
     def started(address: str) -> None:
         console.print(f"swclip serves at {address} (press Ctrl-C to stop)")
+        next_step("serve", f"open {address} in a browser")
         if not len(keys) and host not in ("127.0.0.1", "::1", "localhost"):
             console.print(f"Anybody who can reach this address can use it; set {VARIABLE} to require keys.")
 

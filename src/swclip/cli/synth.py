@@ -43,7 +43,7 @@ def synth(
         swclip synth --out town --cities 1 --photos-per-city 1200 --gps-noise-m 5
     """
     from swclip.api.photographs import synth as render
-    from swclip.cli.console import console
+    from swclip.cli.console import console, next_step
 
     manifest = render(
         out, cities=cities, photos_per_city=photos_per_city, size_px=size, seed=seed, gps_noise_m=gps_noise_m,
@@ -51,3 +51,4 @@ def synth(
     )  # fmt: skip
     console.print(f"{len(manifest)} photographs of {manifest.frame['place_id'].nunique()} places in {cities} cities")
     print(manifest.path)
+    next_step("synth", "swclip", "split", out, "--protocol", "known-places", "--out", out / "splits.parquet")

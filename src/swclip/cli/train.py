@@ -46,7 +46,7 @@ def train(
             --image-tower facebook/dinov2-small --freeze image
     """
     from swclip.api.runs import train as run_training
-    from swclip.cli.console import command_line, console
+    from swclip.cli.console import command_line, console, next_step
     from swclip.training.config import load_recipe
 
     overrides = (options or RecipeOptions()).overrides(
@@ -61,4 +61,5 @@ def train(
             f"over {fitted['n_queries']} queries"
         )
     if facts.status == "finished" and os.environ.get("RANK", "0") == "0":  # only one process prints
-        console.print(f"{out}: trained. Next: swclip evaluate {out} --out REPORT", markup=False)
+        console.print(f"{out}: trained", markup=False)
+        next_step("train", "swclip", "evaluate", out, "--out", f"reports/{out.name}")

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64
 
-from swclip.errors import ConfigError, InputError
+from swclip.errors import InputError, PackageError
 from swclip.export.graph import IMAGE, LOCATION, OPSET, Signature, check_location, write_image, write_location
 from swclip.export.parity import TOLERANCE, Parity, check_parity, measure_parity, open_graph
 from swclip.files import atomic_folder, check_replaceable, sha256_of_file, write_json
@@ -36,7 +36,7 @@ Report = Callable[[str], None]
 
 
 def check_output(out: str | os.PathLike[str]) -> None:
-    """Raise ConfigError if packages are missing, or InputError if the folder contains other files."""
+    """Raise PackageError if packages are missing, or InputError if the folder contains other files."""
     require_onnx()
     check_replaceable(out, RECORD)
 
@@ -66,8 +66,9 @@ def export_model(
         The content of export.json, with the content of parity.json under `parity`.
 
     Raises:
-        ConfigError: A package is missing, or a part of the model cannot be converted; with the reason. Or the model
-            sees whole pictures, and the photographs have different shapes.
+        ConfigError: A part of the model cannot be converted; with the reason. Or the model sees whole pictures, and the
+            photographs have different shapes.
+        PackageError: A package is missing.
         ArtefactError: A graph differs from the model by more than 1e-4; with the difference.
         InputError: There are no photographs, one cannot be used, or the folder contains other files.
     """
@@ -199,10 +200,10 @@ _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 def require_onnx() -> None:
-    """Raise ConfigError if the packages of the extra `export` are not installed."""
+    """Raise PackageError if the packages of the extra `export` are not installed."""
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
-        raise ConfigError(
+        raise PackageError(
             f"`swclip export` of a model needs {', '.join(missing)}; install them with: pip install 'swclip[export]'"
         )
 

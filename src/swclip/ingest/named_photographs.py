@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from swclip.errors import InputError
+from swclip.errors import ConfigError, InputError
 from swclip.ingest.file_names import cell_problem, file_of_name, utf_16_of
 from swclip.ingest.folders import PHOTOGRAPH_SUFFIXES, LeftOut, files_below
 from swclip.ingest.rejections import shown
@@ -32,14 +32,15 @@ def named_photographs(arguments: Sequence[str], from_list: Path | None = None, c
         column: Column of the list, if it is a table.
 
     Raises:
-        InputError: There are no names, a folder or pattern has no photographs, or a folder cannot be searched.
+        ConfigError: An option is unknown or used without another, or nothing is named.
+        InputError: The named list is empty, a folder or pattern has no photographs, or a folder cannot be searched.
     """
     names: list[str] = []
     for argument in arguments:
         if argument == "-":
             names.extend(_standard_input())
         elif argument.startswith("-"):
-            raise InputError(
+            raise ConfigError(
                 f"{argument}: there is no such option (see --help); a photograph with this name is ./{argument}."
             )
         else:
@@ -47,9 +48,9 @@ def named_photographs(arguments: Sequence[str], from_list: Path | None = None, c
     if from_list is not None:
         names.extend(read_name_list(from_list, column))
     elif column is not None:
-        raise InputError(f"--list-column {column} goes with --list FILE; add --list, or omit --list-column.")
+        raise ConfigError(f"--list-column {column} goes with --list FILE; add --list, or omit --list-column.")
     if not names:
-        raise InputError(
+        raise (InputError if arguments or from_list else ConfigError)(
             "no photographs were named: swclip locate GALLERY PHOTO..., or --list FILE, or - for the standard input"
         )
     return names
