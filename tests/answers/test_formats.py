@@ -177,3 +177,23 @@ def test_format_is_named_or_that_of_the_extension() -> None:
         format_of(Path("a.txt"), None)
     with pytest.raises(ConfigError, match="--out FILE"):
         text_form("parquet")
+
+
+def test_sentences_name_place_certainty_region_and_map() -> None:
+    region = RegionAnswer(probability=0.8, area_km2=0.0313, cannot_tell=False, resolution=10)
+    place = {"lat_deg": 53.8, "lon_deg": -1.55, "probability_within_50m": 0.5}
+    answers = [
+        Answer(photograph="a.jpg", city="Leeds", region=region, **place),
+        Answer(
+            photograph="b.jpg",
+            region=region.model_copy(update={"cannot_tell": True, "reason": "is too large."}),
+            **place,
+        ),
+        Answer(photograph="c\x1b[2J.jpg", error="is an empty file"),
+    ]
+    link = "https://www.openstreetmap.org/?mlat=53.80000&mlon=-1.55000&zoom=17"
+    assert as_text(answers, "text").splitlines() == [
+        f"a.jpg: Leeds, 53.80000, -1.55000; 50% within 50 m; 80% region 0.031 km²; {link}",
+        f"b.jpg: 53.80000, -1.55000; 50% within 50 m; abstains from a region: is too large; {link}",
+        "c\N{REPLACEMENT CHARACTER}[2J.jpg: no answer: is an empty file",
+    ]

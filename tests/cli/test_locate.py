@@ -58,6 +58,31 @@ def n_answered(journal: Path) -> int:
     return int(([0, *re.findall(r'^{"done": (\d+), "crc32": \d+}\n', answers.read_text(), re.MULTILINE)])[-1])
 
 
+def test_a_terminal_gets_a_sentence_per_photograph_and_a_pipe_json(
+    made: Path, town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "no\nphoto.jpg").write_text("a letter")
+    photographs = [str(town / "p00-0.jpg"), str(tmp_path / "no\nphoto.jpg")]
+    command = ["locate", str(made / "gallery"), *photographs]
+    capsys.readouterr()
+    assert run(command) == UNREADABLE
+    answers = json.loads(capsys.readouterr().out)
+    assert run([*command, "--format", "text"]) == UNREADABLE
+    text = capsys.readouterr().out
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert run(command) == UNREADABLE
+    assert capsys.readouterr().out == text
+    found, missing = text.splitlines()
+    answer = answers[0]
+    at = f"{answer['lat_deg']:.5f}, {answer['lon_deg']:.5f}"
+    assert found.startswith(f"{photographs[0]}: {answer['city']}, {at}; ")
+    assert f"; {answer['probability_within_50m']:.0%} within 50 m; " in found
+    assert found.endswith(f"&mlon={answer['lon_deg']:.5f}&zoom=17")
+    assert missing.startswith(f"{tmp_path}/no\N{REPLACEMENT CHARACTER}photo.jpg: no answer: ")
+    assert run([*command, "--format", "json"]) == UNREADABLE
+    assert json.loads(capsys.readouterr().out) == answers, "also on a terminal, when it is asked for"
+
+
 @pytest.mark.slow
 def test_killed_runs_resume_and_write_identical_files(made: Path, many: Path, tmp_path: Path, start: Start) -> None:
     whole, out, regions = tmp_path / "whole.parquet", tmp_path / "out.parquet", tmp_path / "regions.geojson"
@@ -234,7 +259,7 @@ def test_interruption_before_the_first_answers_leaves_no_files(
 
 
 def test_misspelt_option_is_not_taken_for_a_photograph(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["locate", str(made / "gallery"), "a.jpg", "--restrat"]) == 2
+    assert run(["locate", str(made / "gallery"), "a.jpg", "--restrat"]) == 5
     assert "--restrat: there is no such option" in capsys.readouterr().err
 
 
@@ -269,7 +294,7 @@ def test_warning_of_every_batch_is_logged_once(
         (["--out", "a.txt"], 5, "unknown extension"),
         (["--restart"], 5, "--restart needs --out"),
         (["--batch-size", "0"], 5, "must be at least 1"),
-        (["--list-column", "photo"], 2, "goes with --list"),
+        (["--list-column", "photo"], 5, "goes with --list"),
         (["--out", "a.json", "--top-k", "0"], 5, "top_k is 0"),
         (["--out", "FILE/a.json"], 2, "cannot write there"),
     ],

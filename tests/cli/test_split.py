@@ -47,8 +47,25 @@ def test_splits_candidates_and_leakage_report_are_written(
     assert report["pictures"]["hashed"] == 40
     printed = capsys.readouterr()
     assert printed.out == f"{out}\n", "standard output has only the path"
-    assert "nearest training" in printed.err  # the cell may be wrapped
+    counts = report["counts"]
+    first, second, third = printed.err.splitlines()[:3]
+    assert first == (
+        f"Splits (new-streets, seed 3): {counts['train']} for training, {counts['val']} validation queries, "
+        f"{counts['query']} queries, {report['query']['candidates']['n']:,} candidates"
+    )
+    assert second.startswith("Leakage: a training photograph is ")
+    assert f"{report['query']['nearest_training_m']['median']:.1f} m from a query (median)" in second
+    assert third.startswith("Queries with a near-duplicate image in training: ")
     assert f"There are only {report['query']['n']} queries" in " ".join(printed.err.split())
+
+
+def test_the_whole_report_is_a_table_on_request(
+    manifest: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split(manifest.path, protocol="known-places", out=tmp_path / "s.parquet", table=True)
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "nearest training" in printed
+    assert "Leakage: a training photograph is" not in printed
 
 
 def test_no_picture_hash_reads_no_images(

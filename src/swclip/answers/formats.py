@@ -1,4 +1,4 @@
-"""Answers as text for programs: JSON, JSON lines, CSV, GeoJSON and KML, each written answer by answer."""
+"""Answers as JSON, JSON lines, CSV, GeoJSON and KML for programs, and as sentences, each written answer by answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from swclip.answers.region_shapes import region_geometry
 from swclip.errors import ConfigError
 from swclip.files import guarded_cell
 
-Format = Literal["json", "jsonl", "csv", "geojson", "kml", "parquet"]
+Format = Literal["text", "json", "jsonl", "csv", "geojson", "kml", "parquet"]
 """All formats of answers; `table` writes Parquet, which is not text."""
 
 _EXTENSIONS: dict[str, Format] = {
@@ -120,7 +120,7 @@ def text_form(format: Format, resolutions: Sequence[int] = ()) -> TextForm:
         raise ConfigError("parquet is not a text format: write it to a file, with --out FILE.parquet.")
     if format == "csv":
         return _csv(resolutions)
-    return {"json": JSON, "jsonl": JSON_LINES, "geojson": GEOJSON, "kml": KML}[format]
+    return {"text": TEXT, "json": JSON, "jsonl": JSON_LINES, "geojson": GEOJSON, "kml": KML}[format]
 
 
 def as_text(answers: Sequence[Answer], format: Format) -> str:
@@ -174,6 +174,26 @@ def _feature(answer: Answer) -> str:
     point = None if answer.lat_deg is None else {"type": "Point", "coordinates": [answer.lon_deg, answer.lat_deg]}
     return _plain_json({"type": "Feature", "geometry": point, "properties": answer.flat_properties()})
 
+
+def _sentence(answer: Answer) -> str:
+    # A name may contain line ends and control characters, which a terminal would obey.
+    name = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in answer.photograph)
+    if answer.lat_deg is None or answer.lon_deg is None:
+        return f"{name}: no answer: {answer.error}\n"
+    parts = [
+        f"{answer.city}, {answer.lat_deg:.5f}, {answer.lon_deg:.5f}".removeprefix("None, "),
+        f"{answer.probability_within_50m or 0.0:.0%} within 50 m",
+    ]
+    if (region := answer.region) is not None and region.cannot_tell:
+        parts.append(f"abstains from a region: {(region.reason or '').rstrip('.')}")
+    elif region is not None and region.area_km2 is not None:
+        parts.append(f"{region.probability:.0%} region {region.area_km2:.2g} km²")
+    link = f"https://www.openstreetmap.org/?mlat={answer.lat_deg:.5f}&mlon={answer.lon_deg:.5f}&zoom=17"
+    return f"{name}: {'; '.join(parts)}; {link}\n"
+
+
+TEXT = TextForm("", _sentence, "", "")
+"""A sentence per answer, for people: place, certainty, size of the region, and the address of a map."""
 
 JSON = TextForm("[", _json_item, ",", "\n]\n")
 """A list of answers, in the order of the photographs."""

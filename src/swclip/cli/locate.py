@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -23,7 +24,7 @@ def locate(
     /,
     *photographs: Annotated[str, Parameter(allow_leading_hyphen=True)],  # `-` is a valid value
     out: Path | None = None,
-    format: Literal["json", "jsonl", "csv", "geojson", "kml", "parquet"] | None = None,
+    format: Literal["text", "json", "jsonl", "csv", "geojson", "kml", "parquet"] | None = None,
     top_k: int = 5,
     figure: Path | None = None,
     together: bool = False,
@@ -69,9 +70,10 @@ def locate(
         from_list: A file that names further photographs: a text file with one name per line, or a table (CSV, TSV,
             Parquet, GeoJSON or a manifest). Names in a table are relative to its folder.
         list_column: Column of the table that names the photographs; by default it is detected by its name.
-        format: json (a list), jsonl (one answer per line), csv (one row per photograph and candidate), geojson (points
-            for a map), kml (points and regions for Google Earth), or parquet (GeoParquet, to a file only). By default
-            the format of the extension of --out, else json. docs/answers.md describes them.
+        format: text (a sentence per photograph), json (a list), jsonl (one answer per line), csv (one row per
+            photograph and candidate), geojson (points for a map), kml (points and regions for Google Earth), or
+            parquet (GeoParquet, to a file only). By default the format of the extension of --out, else text on a
+            terminal and json elsewhere. docs/answers.md describes them.
         top_k: Number of candidates listed with each answer.
         estimator: How the point is estimated from the posterior: mode (the densest place), argmax (the most probable
             candidate, as in the paper), or geometric-median (the point with the least expected distance).
@@ -115,11 +117,14 @@ def locate(
         raise ConfigError("--restart needs --out.")
 
     from swclip.answers.journal import AnswerJournal
+    from swclip.cli.console import next_step
     from swclip.cli.locate_run import LocateRequest, Output, check_failures, print_answers, write_answers
     from swclip.cli.options import prior_of
     from swclip.retrieval.hierarchy import RESOLUTIONS
     from swclip.retrieval.locator import Locator
 
+    if format is None and out is None and sys.stdout.isatty():
+        format = "text"
     output = Output(format_of(out, format), out, region_out)
     output.check()
     resolutions = sorted(set(cells or RESOLUTIONS))
@@ -144,6 +149,12 @@ def locate(
             first, failures = write_answers(locator, request, output, out, journal, restart=restart)
     if figure is not None and first.error is None:
         _draw(figure, request.photographs_of(first), locator, first, caption, map, request.prior)
+    if figure is not None and first.error is None:
+        next_step("locate", f"open {figure}, the photograph with the map of its answer")
+    elif out is None:
+        next_step("locate", "add --figure map.png for a map, or --out answers.csv (.geojson, .kml) for a file")
+    else:
+        next_step("locate", f"open {out}; docs/answers.md describes its values")
     check_failures(
         failures, len(names), "the answers state all reasons" if out is None else f"{out} states all reasons"
     )

@@ -17,6 +17,7 @@ def split(
     city: str | None = None,
     all_cities: bool = False,
     seed: int = 0,
+    table: bool = False,
     picture_hash: Annotated[bool, off("--no-picture-hash")] = True,
     query_share: Annotated[float, ADVANCED] = 0.2,
     val_share: Annotated[float, ADVANCED] = 0.1,
@@ -29,8 +30,8 @@ def split(
     """Split a manifest into training photographs and queries.
 
     Writes FILE, the candidates of the answers (FILE.candidates.parquet) and a report on what queries and training data
-    share (FILE.leakage.json), and prints that report. With --all-cities it writes one file per city to a folder, for
-    `swclip benchmark --splits FOLDER`.
+    share (FILE.leakage.json), and prints a summary of it. With --all-cities it writes one file per city to a folder,
+    for `swclip benchmark --splits FOLDER`.
 
     Args:
         manifest: The manifest that `swclip prepare` or `swclip synth` wrote: the folder or its manifest.parquet.
@@ -51,6 +52,7 @@ def split(
             about the queries. auto: photographs for known-places, else positions.
         city: The city that new-city holds out; chosen by the seed by default.
         all_cities: Hold out each city in turn (new-city): one splits file per city, in the folder --out.
+        table: Print the whole leakage report as a table.
         picture_hash: Do not compare images for the leakage report, which reads all of them.
         near_duplicate_bits: Images whose 64-bit perceptual hashes differ in at most this many bits count as
             near-duplicates.
@@ -63,7 +65,7 @@ def split(
         swclip split data --protocol new-city --all-cities --out each-city
     """
     from swclip.api import photographs as api
-    from swclip.cli.console import console
+    from swclip.cli.console import console, next_step
     from swclip.errors import ConfigError
 
     options: dict[str, Any] = {
@@ -79,37 +81,64 @@ def split(
         all_splits = api.split_each_city(manifest, out, **options)
     for splits in all_splits:
         for note in splits.meta["notes"]:
-            console.print(note)
-        _print_report(splits.leakage or {}, splits.path.stem if all_cities else None)
+            console.print(note, markup=False, soft_wrap=True)
+        print_leakage(splits.leakage or {}, splits.path.stem if all_cities else None, table=table)
         print(splits.path)
+    if all_cities:
+        next_step("split", "swclip", "benchmark", manifest, "--splits", out, "--out", "compared")
+    else:
+        next_step("split", "swclip", "train", manifest, "--splits", all_splits[0].path, "--out", "runs/first")
 
 
-def _print_report(report: dict[str, Any], name: str | None = None) -> None:
+def print_leakage(report: dict[str, Any], name: str | None = None, *, table: bool = False) -> None:
+    """Print what queries and training data share: three lines and the warnings, or all figures.
+
+    Args:
+        report: The leakage report of splits.
+        name: Their name, where there are several.
+        table: Print all figures.
+    """
     from swclip.cli.console import console, print_table
 
-    counts = report["counts"]
-    print_table(
-        f"Splits ({report['protocol']}{f', {name}' if name else ''}, seed {report['seed']})",
-        ["", "photographs"],
-        [[name, f"{number:,}"] for name, number in counts.items()]
-        + [["query candidates", f"{report['query']['candidates']['n']:,}"]],
-    )
-    columns = [report["query"], report["val"]]
-    print_table(
-        "Leakage: what the queries share with the training data",
-        ["", "queries", "validation"],
-        [[label, *(cell(part) for part in columns)] for label, cell in _ROWS],
-    )
+    counts, query = report["counts"], report["query"]
+    title = f"{report['protocol']}{f', {name}' if name else ''}, seed {report['seed']}"
+    if table:
+        print_table(
+            f"Splits ({title})",
+            ["", "photographs"],
+            [[name, f"{number:,}"] for name, number in counts.items()]
+            + [["query candidates", f"{query['candidates']['n']:,}"]],
+        )
+        print_table(
+            "Leakage: what the queries share with the training data",
+            ["", "queries", "validation"],
+            [[label, *(cell(part) for part in (query, report["val"]))] for label, cell in _ROWS],
+        )
+    else:
+        for line in (
+            f"Splits ({title}): {counts['train']:,} for training, {counts['val']:,} validation queries, "
+            f"{counts['query']:,} queries, {query['candidates']['n']:,} candidates",
+            f"Leakage: a training photograph is {_metres(query, 'nearest_training_m', 'median')} from a query "
+            f"(median), within 25 m of {_share((query['within_m'] or {}).get('25'), query['n'])}; shared places: "
+            f"{_groups(query['shared_places'], query['n'])}; sequences: "
+            f"{_groups(query['shared_sequences'], query['n'])}",
+            f"Queries with a near-duplicate image in training: {_pictures(query, 'near_duplicates')}; with an "
+            f"identical file: {_pictures(query, 'exact_duplicates')}; with a candidate within 25 m: "
+            f"{_share(query['candidates']['within_25m'], query['n'])}",
+        ):
+            console.print(line, markup=False, soft_wrap=True)
     if skipped := report["pictures"].get("skipped"):
-        console.print(f"Near-duplicates: {skipped}.")
+        console.print(f"Near-duplicates: {skipped}.", markup=False, soft_wrap=True)
     if unreadable := report["pictures"].get("unreadable"):
         first = unreadable[0]
         console.print(
             f"{len(unreadable)} images could not be read and were not compared; the first is {first['image_id']}: "
-            f"{first['reason']} All are listed in the report."
+            f"{first['reason']} All are listed in the report.",
+            markup=False,
+            soft_wrap=True,
         )
     for warning in report["warnings"]:
-        console.print(f"Warning: {warning}")
+        console.print(f"Warning: {warning}", markup=False, soft_wrap=True)
 
 
 def _metres(part: dict[str, Any], group: str, key: str) -> str:
