@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64
 
-from swclip.errors import InputError, PackageError
+from swclip.errors import ConfigError, InputError, PackageError
 from swclip.export.graph import IMAGE, LOCATION, OPSET, Signature, check_location, write_image, write_location
 from swclip.export.parity import TOLERANCE, Parity, check_parity, measure_parity, open_graph
 from swclip.files import atomic_folder, check_replaceable, sha256_of_file, write_json
