@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from swclip.cli.app import run
+from swclip.progress import console
 
 TINY = [
     "--text-tower=none",
@@ -32,6 +33,7 @@ def _separate_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SWCLIP_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("COLUMNS", "200")
+        patch.setattr(console, "_width", 200)  # made before
         yield
 
 

@@ -70,11 +70,17 @@ def test_an_invalid_command_line_is_one_sentence_and_the_code_of_an_invalid_opti
 
 
 def test_verbose_shows_log_messages_and_the_traceback_of_an_error(
-    made: Path, town: Path, tmp_path: Path, tiny: list[str], capsys: pytest.CaptureFixture[str]
+    made: Path,
+    town: Path,
+    tmp_path: Path,
+    tiny: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     again = ["train", str(town), f"--splits={town / 'splits.parquet'}", f"--out={made / 'run'}", "--steps=4", *tiny]
     for flags, shown in (([], False), (["-v"], True)):
-        logging.getLogger().handlers.clear()  # pytest's own: the command line adds one where there is none
+        # In place of pytest's own: the command line adds a handler where there is none.
+        monkeypatch.setattr(logging.getLogger(), "handlers", [])
         assert run([*again, "--seed=0", *flags]) == 0
         assert ("the run is finished; nothing to do" in capsys.readouterr().err) == shown
         assert run(["evaluate", str(tmp_path), "--out", str(tmp_path / "report"), *flags]) == 3

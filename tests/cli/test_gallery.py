@@ -106,7 +106,7 @@ def test_unreadable_photograph_is_reported(
     broken.write_text("no picture")
     frame = read_manifest(more).frame.assign(image_path=[str(town / "p00-0.jpg"), str(broken)])
     write_manifest(more, frame)
-    assert run(["gallery", "append", gallery, str(more)]) == 2
+    assert run(["gallery", "append", gallery, str(more)]) == 7
     output = capsys.readouterr().err
     assert "1 added" in output
     assert "broken.jpg: is not an image" in output

@@ -27,7 +27,6 @@ from swclip.errors import (
     InputError,
     SwclipError,
     SwclipWarning,
-    UnreadableError,
 )
 from swclip.progress import signs_of_life
 
@@ -167,7 +166,7 @@ def _verbosity(arguments: list[str]) -> tuple[list[str], int]:
 
 def _refuse(error: SwclipError, arguments: list[str]) -> int:
     """Print an error, or the sentence about misplaced arguments which explains it."""
-    if isinstance(error, (InputError, ArtefactError, ConfigError, UnreadableError)):
+    if isinstance(error, (InputError, ArtefactError, ConfigError)):
         sentence = misplaced_arguments(app, arguments)
         if sentence is not None:
             return _print_error(ConfigError(sentence))

@@ -84,7 +84,7 @@ def bandwidth(
             )
             pictures = [out / "semivariogram.png", out / "semivariogram.svg"]
             write_semivariogram_figure(pictures, study.empirical, study.fitted, note=note)
-        console.print(f"{out}: bandwidth.json, semivariogram.png, semivariogram.svg", markup=False)
+        console.print(f"{out}: bandwidth.json, semivariogram.png, semivariogram.svg", markup=False, soft_wrap=True)
     print(f"{best_m:g}")
     scale = ("--bandwidth-m", f"{best_m:g}")
     next_step("bandwidth", "swclip", "train", manifest, "--splits", splits, *scale, "--out", "runs/first")
@@ -112,13 +112,13 @@ def _show(study: BandwidthStudy) -> None:
         ["bandwidth", f"{semivariogram['bandwidth_m']:,.1f} m" if fitted.structured else "none: no spatial structure"],
     ]
     print_table(f"Semivariogram of image features ({fitted.model})", ["", "value"], rows)
-    console.print(f"The semivariogram has {fitted.statement}", markup=False)
+    console.print(f"The semivariogram has {fitted.statement}", markup=False, soft_wrap=True)
     if study.record["note"]:
-        console.print(f"Bandwidth: {study.record['note']}", markup=False)
+        console.print(f"Bandwidth: {study.record['note']}", markup=False, soft_wrap=True)
     print_table(
         f"Adaptive bandwidth: distance to place {adaptive['neighbour']} from each photograph",
         ["", "metres"],
         [[f"{float(share):.0%}", f"{value:,.1f}"] for share, value in adaptive["quantiles_m"].items()]
         + [["geometric mean", f"{adaptive['geometric_mean_m']:,.1f}"]],
     )
-    console.print(f"Bandwidth: {study.bandwidth_m:g} m, {study.form}", markup=False)
+    console.print(f"Bandwidth: {study.bandwidth_m:g} m, {study.form}", markup=False, soft_wrap=True)

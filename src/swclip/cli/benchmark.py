@@ -100,7 +100,7 @@ def benchmark(
     for path in done.files:
         print(path)
     for note in done.notes:
-        console.print(f"Note: {note}", markup=False)
+        console.print(f"Note: {note}", markup=False, soft_wrap=True)
     if done.files:
         next_step("benchmark", f"open {done.files[-1].with_suffix('.html')} in a browser")
     done.raise_failures()

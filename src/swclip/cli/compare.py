@@ -77,6 +77,6 @@ def compare(
     )
     print_table(*console_table(compared.document))
     for note in [*compared.document.notes, *page_data.notes]:
-        console.print(f"Note: {note}", markup=False)
+        console.print(f"Note: {note}", markup=False, soft_wrap=True)
     print(written)
     next_step("compare", f"open {out / 'compare.html'} in a browser")

@@ -107,7 +107,7 @@ def verify(gallery: str, /) -> None:
             f"{gallery}: has {len(faults)} faults:\n{listed}\nRemove the entries with `swclip gallery delete`, or "
             "replace them with `swclip gallery upsert`."
         )
-    console.print(f"{gallery}: {store.count()} entries, no faults", markup=False)
+    console.print(f"{gallery}: {store.count()} entries, no faults", markup=False, soft_wrap=True)
     next_step("gallery verify", "swclip", "locate", gallery, "PHOTOGRAPH")
 
 
@@ -178,7 +178,7 @@ def delete(gallery: str, /, *, where: FilterOptions = _NO_FILTER) -> None:
     condition = where.read()
     if condition.empty:
         raise ConfigError("no condition; name the entries to delete, such as --image-id ID or --city NAME.")
-    console.print(_summary(gallery, GalleryStore.open(gallery).delete(condition)), markup=False)
+    console.print(_summary(gallery, GalleryStore.open(gallery).delete(condition)), markup=False, soft_wrap=True)
     next_step("gallery delete", "swclip", "gallery", "compact", gallery)
 
 
@@ -200,7 +200,11 @@ def merge(gallery: str, source: str, /, *, both: Literal["refuse", "ours", "thei
     from swclip.cli.console import console, next_step
     from swclip.gallery.store import GalleryStore
 
-    console.print(_summary(gallery, GalleryStore.open(gallery).merge(GalleryStore.open(source), both)), markup=False)
+    console.print(
+        _summary(gallery, GalleryStore.open(gallery).merge(GalleryStore.open(source), both)),
+        markup=False,
+        soft_wrap=True,
+    )
     next_step("gallery merge", "swclip", "locate", gallery, "PHOTOGRAPH")
 
 
@@ -220,7 +224,7 @@ def filter_gallery(gallery: str, /, *, out: str, where: FilterOptions = _NO_FILT
     from swclip.gallery.store import GalleryStore
 
     copy = GalleryStore.open(gallery).copy(out, where.read())
-    console.print(f"{out}: {copy.count()} entries", markup=False)
+    console.print(f"{out}: {copy.count()} entries", markup=False, soft_wrap=True)
     next_step("gallery filter", "swclip", "locate", out, "PHOTOGRAPH")
 
 
@@ -242,7 +246,9 @@ def export(gallery: str, /, *, out: Path, where: FilterOptions = _NO_FILTER) -> 
     from swclip.gallery.export import export_points
     from swclip.gallery.store import GalleryStore
 
-    console.print(f"{out}: {export_points(GalleryStore.open(gallery), out, where.read())} points", markup=False)
+    console.print(
+        f"{out}: {export_points(GalleryStore.open(gallery), out, where.read())} points", markup=False, soft_wrap=True
+    )
     next_step("gallery export", f"open {out} in QGIS, or read it with geopandas.read_parquet")
 
 
@@ -266,7 +272,9 @@ def compact(gallery: str, /, *, keep_days: Annotated[float, Parameter(name="--ke
         raise ConfigError(f"--keep-days {keep_days:g}: must be 0 or more.")
     store, before = GalleryStore.open(gallery), size_bytes(gallery)
     store.compact(timedelta(days=keep_days))
-    console.print(f"{gallery}: {before / 1e6:.1f} MB before, {size_bytes(gallery) / 1e6:.1f} MB now", markup=False)
+    console.print(
+        f"{gallery}: {before / 1e6:.1f} MB before, {size_bytes(gallery) / 1e6:.1f} MB now", markup=False, soft_wrap=True
+    )
     next_step("gallery compact", "swclip", "gallery", "info", gallery)
 
 
@@ -314,7 +322,7 @@ def _grow(
             failures=failures,
             progress=progress,
         )
-    console.print(_summary(name, change), markup=False)
+    console.print(_summary(name, change), markup=False, soft_wrap=True)
     next_step("gallery upsert" if replacing else "gallery append", "swclip", "locate", name, "PHOTOGRAPH")
     if failures:
         listed = "\n".join(f"  {path}: {reason}" for path, reason in failures)

@@ -74,7 +74,9 @@ def index(
         failures=failures,
         progress=True,
     )
-    console.print(f"{out}: {len(gallery)} candidates, {len(gallery.image_ids)} photographs", markup=False)
+    console.print(
+        f"{out}: {len(gallery)} candidates, {len(gallery.image_ids)} photographs", markup=False, soft_wrap=True
+    )
     next_step("index", "swclip", "locate", out, "PHOTOGRAPH")
     if failures:
         listed = "\n".join(f"  {path}: {reason}" for path, reason in failures)

@@ -198,7 +198,9 @@ def write_answers(
     journal.begin(request.header(locator), join_names(request.names), restart=restart)
     failures = Failures()
     if journal.done:
-        console.print(f"{journal.folder}: resuming after {journal.done} of {total} photographs", markup=False)
+        console.print(
+            f"{journal.folder}: resuming after {journal.done} of {total} photographs", markup=False, soft_wrap=True
+        )
     try:
         for answers, count in answer_in_batches(locator, request, journal.done):
             journal.append(answers, count)

@@ -61,5 +61,5 @@ def train(
             f"over {fitted['n_queries']} queries"
         )
     if facts.status == "finished" and os.environ.get("RANK", "0") == "0":  # only one process prints
-        console.print(f"{out}: trained", markup=False)
+        console.print(f"{out}: trained", markup=False, soft_wrap=True)
         next_step("train", "swclip", "evaluate", out, "--out", f"reports/{out.name}")
