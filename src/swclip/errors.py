@@ -24,7 +24,7 @@ class InputError(SwclipError):
 
 
 class ArtefactError(SwclipError):
-    """An artefact written by swclip is missing, truncated, or of another version."""
+    """An artefact of swclip is missing, truncated, or of another version."""
 
     exit_code = 3
 
@@ -48,13 +48,13 @@ class DiskFullError(SwclipError):
 
 
 class UnreadableError(SwclipError):
-    """Some photographs could not be read; the answers mark them, and the others are answered."""
+    """Some photographs cannot be read; they are named, and the rest is done."""
 
     exit_code = 7
 
 
 class HubError(SwclipError):
-    """A model hub cannot be reached, denies access, or does not have the requested model."""
+    """A model hub cannot be reached, denies access, or lacks the model."""
 
     exit_code = 8
 

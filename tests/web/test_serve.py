@@ -80,7 +80,7 @@ def test_missing_libraries_are_named(
 ) -> None:
     there: Any = verb.find_spec
     monkeypatch.setattr(verb, "find_spec", lambda name: None if name in ("fastapi", "uvicorn") else there(name))
-    assert run(["serve", str(gallery_folder)]) == 5
+    assert run(["serve", str(gallery_folder)]) == 9
     assert "fastapi, uvicorn; install them with: pip install 'swclip[serve]'" in capsys.readouterr().err
 
 

@@ -64,6 +64,19 @@ GROUPS = {
 COMMANDS = {name: summary for group in GROUPS.values() for name, summary in group.items()}
 
 
+EXIT_CODES = {
+    0: "Everything is done.",
+    1: "An unexpected error, or `swclip doctor` found a fault.",
+    **{
+        kind.exit_code: (kind.__doc__ or "").partition("\n")[0]
+        for kind in sorted(SwclipError.__subclasses__(), key=lambda kind: kind.exit_code)
+    },
+    128 + signal.SIGINT: "Ctrl-C; the same command resumes.",
+    128 + signal.SIGTERM: "SIGTERM, as Ctrl-C.",
+}
+"""Exit codes with their meaning."""
+
+
 def _nothing() -> None:
     """What a flag does that is read before the commands."""
 
@@ -74,7 +87,10 @@ app = cyclopts.App(
     version=lambda: importlib.metadata.version("swclip"),
     help_format="plaintext",
     help_formatter=FORMATTER,
-    help_epilogue="swclip COMMAND --help explains a command and shows examples of its use.",
+    help_epilogue=(
+        "swclip COMMAND --help explains a command and shows examples of its use.\n\nExit codes:\n"
+        + "\n".join(f"{code:>5}  {meaning}" for code, meaning in EXIT_CODES.items())
+    ),
     usage="Usage: swclip COMMAND [OPTIONS]",
     default_parameter=DEFAULTS,
     group_parameters=OPTIONS,

@@ -11,6 +11,8 @@ from typing import Any
 
 from cyclopts import App, CycloptsError
 
+from swclip.errors import SwclipError
+
 # Kinds of files and folders, with the words for them in messages.
 _MANIFEST, _SPLITS, _RUN, _GALLERY, _REPORT = "a manifest", "splits", "a run", "a gallery", "a report"
 _MODEL, _PHOTOGRAPH, _RECIPE, _TABLE = "a model", "a photograph", "a recipe", "a table"
@@ -84,7 +86,7 @@ def misplaced_arguments(app: App, arguments: Sequence[str]) -> str | None:
     try:
         chain, _, _ = app.parse_commands([word for word in arguments if not word.startswith("-")])
         _, bound, unused, _ = app.parse_known_args(list(arguments))
-    except CycloptsError:
+    except (CycloptsError, SwclipError):  # the command line itself is invalid
         return None
     slots = _POSITIONAL.get(" ".join(chain))
     if slots is None:
