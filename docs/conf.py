@@ -32,7 +32,7 @@ nb_execution_cache_path = str(HERE / "_build" / "notebooks")
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True
-nb_merge_streams = True
+nb_output_stderr = "remove"  # progress and warnings of libraries, with paths of this machine
 
 # Docstrings are Google style and write code in single backticks.
 default_role = "code"

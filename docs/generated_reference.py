@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import tomli_w
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 
 MARK = re.compile(r"^<!-- generated: ([a-z-]+) -->$", re.MULTILINE)
 
@@ -142,13 +143,14 @@ def _table(kind: type, prefix: str) -> list[str]:
         if inner is not None:
             below += _table(inner, f"{key}.")
             continue
-        rows.append(f"| `{key}` | {_default(item)} | {_cell(_values(hint))} | {_cell(texts[item.name])} |")
+        values = _values(hint)
+        rows.append(f"| `{key}` | {_default(item)} | {_cell(f'{values[0].upper()}{values[1:]}. {texts[item.name]}')} |")
     if not rows:
         return below
     summary = inspect.getdoc(kind) or ""
     heading = f"### `[{prefix.removesuffix('.')}]`" if prefix else "### At the top"
     lead = summary.partition("\n\n")[0].replace("\n", " ")
-    return [heading, "", lead, "", "| key | default | values | meaning |", "|---|---|---|---|", *rows, "", *below]
+    return [heading, "", lead, "", "| key | default | values and meaning |", "|---|---|---|", *rows, "", *below]
 
 
 def _attributes(kind: type) -> dict[str, str]:
@@ -178,13 +180,13 @@ def _values(hint: Any) -> str:
     """The type of a key, as a reader of TOML would say it."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Literal:
-        return ", ".join(f"`{value}`" for value in arguments)
+        return "one of " + ", ".join(f"`{value}`" for value in arguments)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_values(part) for part in arguments if part is not type(None))
     if origin is tuple:
         inner = [part for part in arguments if part is not Ellipsis]
         return f"list of {_values(inner[0])}" if Ellipsis in arguments else f"{len(inner)} of {_values(inner[0])}"
-    return {int: "integer", float: "number", str: "text", bool: "`true`, `false`"}.get(hint, str(hint))
+    return {int: "integer", float: "number", str: "text", bool: "yes or no (`true`, `false`)"}.get(hint, str(hint))
 
 
 def _cell(text: str) -> str:
@@ -222,7 +224,13 @@ def fill(app: Sphinx, name: str, source: list[str]) -> None:
     source[0] = MARK.sub(lambda mark: GENERATORS[mark[1]](), source[0])
 
 
+def pages_to_read_again(app: Sphinx, env: BuildEnvironment, *_: object) -> list[str]:
+    """Pages with a mark: the code that writes them may have changed."""
+    return [name for name in env.found_docs if MARK.search(env.doc2path(name).read_text(encoding="utf-8"))]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
+    app.connect("env-get-outdated", pages_to_read_again)
     app.connect("source-read", fill)
     app.connect("autodoc-process-docstring", literal_formulas, priority=400)  # before Napoleon's
     return {"version": "1", "parallel_read_safe": True}
