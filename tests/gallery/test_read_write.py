@@ -84,7 +84,7 @@ def test_another_version_and_no_gallery_are_refused(
 ) -> None:
     save_gallery(make_gallery(4), tmp_path / "gallery", model)
     (tmp_path / "gallery" / "gallery.json").write_text(json.dumps({"version": version}))
-    with pytest.raises(ArtefactError, match=rf"version '{version}'.*reads '2'.*swclip index RUN MANIFEST --out"):
+    with pytest.raises(ArtefactError, match=rf"version '{version}'.*reads '3'.*swclip index RUN MANIFEST --out"):
         load_gallery(tmp_path / "gallery")
     with pytest.raises(ArtefactError, match="is not a gallery"):
         load_gallery(tmp_path)

@@ -197,7 +197,7 @@ def test_a_folder_without_a_gallery_is_refused(store: GalleryStore, tmp_path: Pa
     with pytest.raises(ArtefactError, match=r"entries\.lance\) is missing.*swclip index"):
         GalleryStore.open(tmp_path / "gallery")
     (tmp_path / "gallery" / "gallery.json").write_text(json.dumps({"version": "1", "dim": 8}))
-    with pytest.raises(ArtefactError, match=r"version '1'.*reads '2'.*swclip index RUN MANIFEST --out GALLERY"):
+    with pytest.raises(ArtefactError, match=r"version '1'.*reads '3'.*swclip index RUN MANIFEST --out GALLERY"):
         GalleryStore.open(tmp_path / "gallery")
 
 

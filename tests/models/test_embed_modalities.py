@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,15 +22,21 @@ from swclip.errors import ConfigError, InputError
 from swclip.gallery.build import build_gallery, manifest_candidates
 from swclip.gallery.read_write import save_gallery
 from swclip.models.config import ModalitiesConfig
-from swclip.models.embed import Failure, embed_photographs
-from swclip.models.embed_modalities import chosen_modalities, count_modalities, embed_queries
+from swclip.models.embed import Failure, embed_photographs, photograph_vectors, tower_features
+from swclip.models.embed_modalities import chosen_modalities, count_modalities
+from swclip.models.embed_modalities import embed_queries as query_vectors
 from swclip.models.locator_model import LocatorModel
+from swclip.models.whitening import Whitening
 from swclip.retrieval.locator import Locator
 
 Photographs = Callable[[int], list[Path]]
 VIEWS = ModalitiesConfig(caption="builtin:small", map="builtin:small", map_size_px=16, head_width=8)
 HERE = np.array([51.5, -0.1]) + np.arange(4)[:, None] * [2e-4, 1e-4]
 TEXTS = ["Kirkgate", None, "  ", "a bakery in Briggate"]
+
+
+def embed_queries(*arguments: Any, **options: Any) -> np.ndarray:
+    return query_vectors(*arguments, **options).embeddings
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +87,22 @@ def test_each_query_uses_its_modalities(
     alone = embed_queries(model, paths, TEXTS, tiles, use=["image", "map"])
     assert np.array_equal(alone[2], embed_photographs(model, paths)[2])
     assert count_modalities(("image", "caption", "map"), TEXTS, tiles) == {"image": 4, "caption": 2, "map": 3}
+
+
+def test_whitened_features_are_those_of_the_photographs(
+    model: LocatorModel, photographs: Photographs, tiles: list[Path | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = photographs(4)
+    assert query_vectors(model, paths, TEXTS, tiles).whitened is None
+    monkeypatch.setattr(model, "whitening", Whitening.fit(tower_features(model, paths)))
+    expected = photograph_vectors(model, paths).whitened
+    assert expected is not None
+    assert np.array_equal(query_vectors(model, paths, TEXTS, tiles).whitened, expected)
+    # Zeros have the same similarity with every photograph, and so no say.
+    without = query_vectors(model, ["not opened"], ["Kirkgate"], [tiles[0]], use=["map", "caption"])
+    assert without.whitened is not None
+    assert without.whitened.shape == (1, expected.shape[1])
+    assert not without.whitened.any()
 
 
 def test_modalities_are_chosen(model: LocatorModel, plain: LocatorModel, tiles: list[Path | None]) -> None:

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.gallery.gallery import Gallery
+from swclip.retrieval.evidence import Evidence
 from swclip.retrieval.pooling import EXPONENT, combine_evidence, pooled
 from swclip.retrieval.prior import Weights
-from swclip.retrieval.scores import Evidence, Photographed, log_softmax
+from swclip.retrieval.scores import Photographed, log_softmax
 
 CONFIG = PosteriorConfig(0.1, 0.1, 0.4, smoothing_m=150.0)
 SEEDS, COUNTS, EXPONENTS = st.integers(0, 10_000), st.integers(1, 6), st.floats(0.0, 1.0)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.errors import InputError
 from swclip.gallery.gallery import Gallery
 from swclip.geo.distance import geodesic_m, haversine_m
+from swclip.models.photograph_vectors import PhotographVectors
 from swclip.retrieval.point_estimates import estimators
 from swclip.retrieval.posterior import log_posterior
 from swclip.retrieval.posterior_fit import fit_posterior
@@ -76,6 +79,41 @@ def test_the_fit_is_the_best_of_its_grid_by_brute_force() -> None:
     assert fit.score == pytest.approx(min(scores.values()), rel=1e-5)
     assert scores[fit.config] == pytest.approx(min(scores.values()), rel=1e-5)
     assert fit.score < fit.uniform_score
+
+
+def test_whitened_features_are_used_where_they_help() -> None:
+    gallery, query, truth = _noisy_world(np.random.default_rng(4), noise=0.3)
+    generator = np.random.default_rng(5)
+    helpful = gallery.image_embeddings[:, :20]
+    at = np.array([int(np.flatnonzero((gallery.positions_deg == true).all(axis=1))[0]) for true in truth])
+    noise = generator.normal(size=helpful[at].shape)
+    folds = np.arange(len(query)) % 3
+    grids: dict[str, Any] = {"temperatures": (0.02, 0.05, 0.1, 0.3), "image_weights": (0.0, 0.5, 1.0)}
+    grids |= {"smoothings_m": (0.0, 20.0), "fold_of": folds}
+    plain = fit_posterior(query, truth, gallery, **grids)
+    assert plain.fast is None
+    assert plain.config.fast is None
+    with_whitened = replace(gallery, image_whitened=helpful)
+    fit = fit_posterior(
+        PhotographVectors(query, helpful[at] + 0.1 * noise.astype(np.float32)), truth, with_whitened, **grids
+    )
+    assert fit.config.whitened_temperature is not None
+    assert fit.config.fast == plain.config
+    assert fit.fast == plain
+    assert fit.score < plain.score
+    assert len(fit.left_out) == len(plain.left_out) == 3
+
+    def score(config: PosteriorConfig) -> float:
+        p = np.exp(log_posterior(vectors, with_whitened, config, smooth=True).astype(np.float64))
+        return _score_loop(p, gallery.positions_deg, truth)
+
+    assert score(fit.config) == pytest.approx(fit.score, rel=1e-5)
+    # No change of one value improves the score: the search by coordinates has ended at an optimum.
+    names = {"location_temperature", "image_temperature", "whitened_temperature"}
+    for name, value in itertools.product(names, grids["temperatures"]):
+        assert score(replace(fit.config, **{name: value})) >= fit.score - 1e-4
+    useless = fit_posterior(PhotographVectors(query, noise.astype(np.float32)), truth, with_whitened, **grids)
+    assert useless.config.whitened_temperature in (None, 0.3), "left out, or nearly"
 
 
 def test_noisier_queries_get_a_hotter_posterior() -> None:

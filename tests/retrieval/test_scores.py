@@ -9,29 +9,49 @@ import numpy as np
 import pytest
 
 from swclip.calibration.posterior_config import PosteriorConfig
+from swclip.errors import MismatchError
 from swclip.gallery.gallery import Gallery
 from swclip.geo.spatial_smoothing import ground_kernel, outflow
+from swclip.models.photograph_vectors import PhotographVectors, Vectors
+from swclip.retrieval.evidence import CandidateEvidence, Evidence
 from swclip.retrieval.posterior import smoothed
-from swclip.retrieval.scores import CandidateEvidence, Evidence, Photographed, log_probability
+from swclip.retrieval.scores import Photographed, check_queries, log_probability
 
 Galleries, Queries = Callable[..., Gallery], Callable[..., np.ndarray]
 
 
-def evidence_about(gallery: Gallery, query: np.ndarray, config: PosteriorConfig, rows: np.ndarray) -> CandidateEvidence:
+def evidence_about(gallery: Gallery, query: Vectors, config: PosteriorConfig, rows: np.ndarray) -> CandidateEvidence:
     photographed = Photographed.of(gallery)
     evidence = Evidence.of(query, gallery, config, photographed)
     kernel = ground_kernel(gallery.positions_deg, config.smoothing_m, config.kernel)
     return CandidateEvidence.of(evidence, rows, gallery, photographed, config, kernel, outflow(kernel))
 
 
+def with_whitened(gallery: Gallery, query: np.ndarray, seed: int = 0) -> tuple[Gallery, PhotographVectors]:
+    """Random whitened features of a gallery's photographs and of queries."""
+    generator = np.random.default_rng(seed)
+    rows = generator.normal(size=(len(gallery.image_ids) + len(query), 5))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    count = len(gallery.image_ids)
+    return replace(gallery, image_whitened=rows[:count]), PhotographVectors(query, rows[count:])
+
+
 @pytest.mark.parametrize("smoothing_m", [0.0, 200.0])
 @pytest.mark.parametrize("image_weight", [0.3, 1.0])
+@pytest.mark.parametrize("whitened_temperature", [None, 0.3])
 def test_location_and_images_give_the_stated_probability(
-    make_gallery: Galleries, make_queries: Queries, smoothing_m: float, image_weight: float
+    make_gallery: Galleries,
+    make_queries: Queries,
+    smoothing_m: float,
+    image_weight: float,
+    whitened_temperature: float | None,
 ) -> None:
     gallery, query, rows = make_gallery(1), make_queries(1, 3), np.array([20, 3, 11, 0])
-    config = PosteriorConfig(0.2, 0.1, image_weight, smoothing_m)
-    result = evidence_about(gallery, query, config, rows)
+    gallery, vectors = with_whitened(gallery, query)
+    assert gallery.image_whitened is not None
+    assert vectors.whitened is not None
+    config = PosteriorConfig(0.2, 0.1, image_weight, smoothing_m, whitened_temperature=whitened_temperature)
+    result = evidence_about(gallery, vectors, config, rows)
     kernel = ground_kernel(gallery.positions_deg, smoothing_m, "gaussian").toarray()
     with_photographs = sorted(set(gallery.image_rows.tolist()))
     for at, vector in enumerate(query.astype(np.float64)):
@@ -40,7 +60,11 @@ def test_location_and_images_give_the_stated_probability(
         seen = np.zeros(len(gallery))
         for row in with_photographs:
             images = gallery.image_embeddings[gallery.image_rows == row].astype(np.float64)
-            seen[row] = np.exp((images @ vector).max() / 0.1)
+            logit = (images @ vector).max() / 0.1
+            if whitened_temperature is not None:
+                whitened = gallery.image_whitened[gallery.image_rows == row].astype(np.float64)
+                logit += (whitened @ vectors.whitened[at]).max() / whitened_temperature
+            seen[row] = np.exp(logit)
         seen *= located[with_photographs].sum() / seen.sum()
         keeps = np.where(np.isin(np.arange(len(gallery)), with_photographs), 1.0 - image_weight, 1.0)
         for column, row in enumerate(rows):
@@ -87,6 +111,27 @@ def test_hubness_is_subtracted_as_in_the_posterior(make_gallery: Galleries, make
     np.testing.assert_array_equal(less.location_similarity, plain.location_similarity)
     for vector, before, after in zip(plain.photographs, plain.image_similarity, less.image_similarity, strict=True):
         np.testing.assert_allclose(after, before - 0.25 * hubness[vector], atol=1e-7)
+
+
+def test_whitened_features_must_exist_where_the_posterior_uses_them(
+    make_gallery: Galleries, make_queries: Queries
+) -> None:
+    gallery, query = make_gallery(5), make_queries(5, 2)
+    whitened, vectors = with_whitened(gallery, query)
+    config, photographed = PosteriorConfig(0.1, 0.1, 0.4, whitened_temperature=0.1), Photographed.of(gallery)
+    for without, queries, names in (
+        (gallery, vectors, "this gallery has none"),
+        (whitened, query, "the query has none"),
+    ):
+        with pytest.raises(MismatchError, match=names):
+            log_probability(queries, without, config, photographed)
+    other = PhotographVectors(query, np.zeros((2, 3), dtype=np.float32))
+    with pytest.raises(MismatchError, match=r"whitened features have shape \(2, 3\)"):
+        check_queries(other, whitened)
+    # Zeros are no evidence: the answer is that without whitened features.
+    zeros = PhotographVectors(query, np.zeros((2, 5), dtype=np.float32))
+    plain = log_probability(query, gallery, replace(config, whitened_temperature=None), photographed)
+    np.testing.assert_allclose(log_probability(zeros, whitened, config, photographed), plain, rtol=1e-12)
 
 
 def test_a_candidate_without_probability_has_no_share(make_gallery: Galleries, make_queries: Queries) -> None:

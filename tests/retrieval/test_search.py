@@ -15,7 +15,9 @@ from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
 from swclip.gallery import ann
 from swclip.gallery.gallery import Gallery
+from swclip.gallery.schema import EMBEDDINGS, vectors
 from swclip.geo.distance import haversine_m
+from swclip.models.photograph_vectors import PhotographVectors
 from swclip.retrieval.locator import Locator
 from swclip.retrieval.point_estimates import geometric_median
 from swclip.retrieval.posterior import log_posterior
@@ -83,6 +85,10 @@ def entries(gallery: Gallery) -> pa.Table:
         hubness = np.zeros(len(candidate), dtype=np.float32)
         hubness[photograph >= 0] = gallery.image_hubness[photograph[photograph >= 0]]
         columns["image_hubness"] = pa.array(hubness, mask=photograph < 0)
+    if gallery.image_whitened is not None:
+        whitened = np.zeros((len(candidate), gallery.image_whitened.shape[1]), dtype=np.float16)
+        whitened[photograph >= 0] = gallery.image_whitened[photograph[photograph >= 0]]
+        columns["image_whitened"] = vectors(whitened, photograph >= 0, np.float16)
     return pa.table(columns)
 
 
@@ -103,7 +109,7 @@ def on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., An
     def write(gallery: Gallery, *, kind: ann.IndexKind | None = "vectors", partitions: int | None = None) -> Any:
         table = database.create_table("entries", entries(gallery), mode="overwrite", on_bad_vectors="null")
         if kind is not None:
-            for column in ("location_embedding", "image_embedding"):
+            for column in (name for name in EMBEDDINGS if name in table.schema.names):
                 ann.build_index(table, column, kind, partitions)
         return database.open_table("entries")
 
@@ -152,19 +158,31 @@ def test_a_shortlist_of_all_candidates_gives_the_answer_of_the_whole_gallery(
         assert (disk_answer.scored_share, disk_answer.left_out_at_most, disk_answer.region) == (1.0, None, None)
 
 
-@pytest.mark.parametrize("config", [replace(MIXED, image_weight=0.0), MIXED, replace(MIXED, image_weight=1.0)])
+WITH_WHITENED = replace(MIXED, whitened_temperature=0.3)
+CONFIGS = [replace(MIXED, image_weight=0.0), MIXED, replace(MIXED, image_weight=1.0), WITH_WHITENED]
+
+
+def whitened_of(embeddings: np.ndarray) -> np.ndarray:
+    """Twelve numbers that depend on the embedding, at the precision of the table."""
+    mixed = np.random.default_rng(9).normal(size=(embeddings.shape[1], 12))
+    return unit(np.tanh(3.0 * embeddings @ mixed)).astype(np.float16).astype(np.float32)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
 def test_probabilities_are_those_of_the_whole_gallery(on_disk: Callable[..., Any], config: PosteriorConfig) -> None:
     gallery = town(1)
+    embeddings = queries_of(gallery, 1, 20)
+    queries = PhotographVectors(embeddings, whitened_of(embeddings))
+    gallery = replace(gallery, image_whitened=whitened_of(gallery.image_embeddings))
     table = on_disk(gallery, partitions=8)
-    queries = queries_of(gallery, 1, 20)
     truth = np.exp(log_posterior(queries, gallery, config).astype(np.float64))
     number = {name: row for row, name in enumerate(gallery.candidate_ids)}
     # Where the sample is the whole gallery the sums are exact; a sample of a third estimates them.
     for sample, tolerance in ((3000, 1e-4), (1000, 0.2)):
         shortlister = Shortlister(table, META, ShortlistConfig(k=40, around=0, sample=sample))
         outside, believed, lists = [], [], 0
-        for query, whole in zip(queries, truth, strict=True):
-            listed = shortlister.shortlist(query, config)
+        for at, whole in enumerate(truth):
+            listed = shortlister.shortlist(queries.take(slice(at, at + 1)), config)
             rows = [number[name] for name in listed.gallery.candidate_ids]
             assert np.exp(listed.log_posterior) == pytest.approx(whole[rows], rel=tolerance, abs=1e-7)
             assert np.exp(listed.log_posterior).sum() == pytest.approx(1.0 - listed.outside, abs=1e-9)
@@ -243,6 +261,21 @@ def test_hubness_is_subtracted_where_the_table_has_it(on_disk: Callable[..., Any
     assert np.exp(listed.log_posterior) == pytest.approx(truth, rel=1e-4, abs=1e-9)
     with pytest.raises(MismatchError, match="hubness"):
         Shortlister(on_disk(plain), META, WHOLE).shortlist(query[0], config)
+
+
+def test_the_best_by_whitened_features_are_in_the_shortlist(on_disk: Callable[..., Any]) -> None:
+    gallery = town(5, 400, photographs=300)
+    whitened = unit(np.random.default_rng(5).normal(size=(300, 12))).astype(np.float16).astype(np.float32)
+    gallery = replace(gallery, image_whitened=whitened)
+    table, number = on_disk(gallery), {name: row for row, name in enumerate(gallery.candidate_ids)}
+    query = PhotographVectors(queries_of(gallery, 5, 1), whitened[7:8])
+    shortlister = Shortlister(table, META, ShortlistConfig(k=4, around=0))
+    place = gallery.image_rows[7]
+    for config, listed in ((WITH_WHITENED, True), (MIXED, False)):
+        rows = [number[name] for name in shortlister.shortlist(query, config).gallery.candidate_ids]
+        assert (place in rows) == listed
+    with pytest.raises(MismatchError, match="the query has none"):
+        shortlister.shortlist(query.embeddings, WITH_WHITENED)
 
 
 def test_answers_come_from_the_opened_version(

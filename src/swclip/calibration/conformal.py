@@ -50,6 +50,7 @@ from numpy.typing import ArrayLike
 from scipy.special import betaincinv
 
 from swclip.calibration.density import cell_density, density_cuts
+from swclip.calibration.posterior_config import EffortName
 from swclip.calibration.region import Region, check_level
 from swclip.calibration.region_cells import RegionCells, area_spreads_m
 from swclip.calibration.stated import StatedProbabilities
@@ -81,6 +82,8 @@ class Calibration:
         spread_m: Spread of a candidate's mass by area, metres; a number where it is one for all areas.
         blocks: (n,) number of each query's block; None where each query is a block.
         stated: Maps from posterior masses to stated probabilities; None to state the masses.
+        fast: The calibration of the posterior without whitened features (`PosteriorConfig.fast`); None where it has
+            none.
     """
 
     tails: Float64[np.ndarray, " n"]
@@ -89,6 +92,7 @@ class Calibration:
     spread_m: float | Mapping[str, float]
     blocks: Int64[np.ndarray, " n"] | None = None
     stated: StatedProbabilities | None = None
+    fast: Calibration | None = None
 
     @classmethod
     def of(
@@ -114,6 +118,10 @@ class Calibration:
 
     def __len__(self) -> int:
         return len(self.tails)
+
+    def at(self, effort: EffortName) -> Calibration:
+        """The calibration of an effort."""
+        return self.fast if effort == "fast" and self.fast is not None else self
 
     @property
     def unreachable(self) -> int:
@@ -239,6 +247,7 @@ class Calibration:
             "areas": list(self.areas),
             "blocks": None if self.blocks is None else self.blocks.tolist(),
             "stated": None if self.stated is None else self.stated.to_dict(),
+            **({} if self.fast is None else {"fast": self.fast.to_dict()}),
         }
 
     @classmethod
@@ -282,7 +291,10 @@ class Calibration:
             wrong = f"spread_m is {spread_m}"
         if wrong:
             raise ArtefactError(f"{where}: is not the calibration of a model ({wrong}); {again}.")
-        return cls(tails, areas, resolution, spread_m, blocks, stated)
+        fast = values.get("fast")
+        return cls(
+            tails, areas, resolution, spread_m, blocks, stated, None if fast is None else cls.from_dict(fast, where)
+        )
 
 
 def _values(spread_m: float | Mapping[str, float]) -> list[float]:

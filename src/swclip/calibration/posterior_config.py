@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
@@ -23,6 +23,19 @@ ESTIMATOR_NAMES: tuple[EstimatorName, ...] = get_args(EstimatorName)
 
 ESTIMATOR: EstimatorName = "mode"
 """The estimator of every answer, report and comparison for which no other is named."""
+
+
+EffortName = Literal["fast", "balanced", "best"]
+EFFORT_NAMES: tuple[EffortName, ...] = get_args(EffortName)
+
+EFFORT: EffortName = "best"
+"""The effort of an answer for which no other is named: all evidence that the gallery has."""
+
+
+def check_effort(name: str) -> None:
+    """Raise ConfigError for an unknown effort."""
+    if name not in EFFORT_NAMES:
+        raise ConfigError(f"effort {name!r} is not known; choose one of {', '.join(EFFORT_NAMES)}.")
 
 
 def check_estimator(name: str) -> None:
@@ -44,6 +57,9 @@ class PosteriorConfig:
         kernel: Kernel of the smoothing.
         image_hubness: Share of a photograph's hubness that is subtracted from its similarity; see
             `swclip.gallery.hubness`. 0 for none, 1/2 is CSLS.
+        whitened_temperature: Image logits are, in addition, the largest cosine of the whitened features of the frozen
+            tower over this; None where they are not used.
+        fast: The posterior fitted without whitened features, for `--effort fast`; None where it would be the same.
 
     Raises:
         ConfigError: A value is out of range.
@@ -55,11 +71,13 @@ class PosteriorConfig:
     smoothing_m: float = 20.0
     kernel: KernelName = "gaussian"
     image_hubness: float = 0.0
+    whitened_temperature: float | None = None
+    fast: PosteriorConfig | None = None
 
     def __post_init__(self) -> None:
-        for name in ("location_temperature", "image_temperature"):
+        for name in ("location_temperature", "image_temperature", "whitened_temperature"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
+            if value is not None and not (math.isfinite(value) and value > 0):
                 raise ConfigError(f"posterior: {name} is {value}; it must be above 0.")
         if not 0 <= self.image_weight <= 1:
             raise ConfigError(f"posterior: image_weight is {self.image_weight}; it is a share from 0 to 1.")
@@ -67,9 +85,15 @@ class PosteriorConfig:
             raise ConfigError(f"posterior: image_hubness is {self.image_hubness}; it must be 0 or more.")
         check_smoothing(self.smoothing_m, self.kernel)
 
+    def at(self, effort: EffortName) -> PosteriorConfig:
+        """The posterior of an effort."""
+        return self.fast if effort == "fast" and self.fast is not None else self
+
     def to_dict(self) -> dict[str, Any]:
-        """The values for JSON."""
-        return asdict(self)
+        """The values for JSON, without what a model does not have."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values["fast"] = None if self.fast is None else self.fast.to_dict()
+        return {name: value for name, value in values.items() if value is not None}
 
     @classmethod
     def from_dict(cls, values: Any, where: str = "posterior") -> PosteriorConfig:
@@ -94,6 +118,8 @@ class PosteriorConfig:
                     "hubness.locations in its recipe, and index again."
                 )
             values = {name: value for name, value in values.items() if name not in ("location_hubness", "estimator")}
+            if values.get("fast") is not None:
+                values["fast"] = cls.from_dict(values["fast"], where)
         try:
             return cls(**values)
         except (TypeError, ValueError, ArithmeticError, ConfigError) as error:

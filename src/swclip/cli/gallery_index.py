@@ -36,7 +36,7 @@ def build_index(
     from swclip.cli.console import console, next_step, print_table
     from swclip.gallery.ann import build_index as build
     from swclip.gallery.ann import measured_recall
-    from swclip.gallery.schema import matrix
+    from swclip.gallery.schema import EMBEDDINGS, matrix
     from swclip.gallery.store import GalleryStore
     from swclip.retrieval.shortlist import IMAGE, LOCATION, ShortlistConfig
 
@@ -44,7 +44,7 @@ def build_index(
         raise ConfigError(f"--queries {queries}: must be 0 (skip the measurement) or more.")
     store = GalleryStore.open(gallery)
     built = {}
-    for column in (LOCATION, IMAGE):
+    for column in (name for name in EMBEDDINGS if name in store.schema.names):
         with console.status(f"Indexing {column}"):
             built[column] = build(store.table, column, kind)
         state = built[column]
@@ -53,17 +53,18 @@ def build_index(
     next_step("gallery build-index", "swclip", "locate", gallery, "PHOTOGRAPH", "--search", "disk")
     if not queries:
         return
-    query_column, ks = LOCATION if built[IMAGE] is None else IMAGE, (10, 100, ShortlistConfig().k)
+    ks = (10, 100, ShortlistConfig().k)
+    rows = []
     with console.status("Measuring recall"):
-        vectors = matrix(store.read([query_column])[query_column].drop_null(), store.description.dim)
-        drawn = np.random.default_rng(0).choice(len(vectors), min(queries, len(vectors)), replace=False)
-        rows = [
-            (column, recall)
-            for column, state in built.items()
-            if state is not None
-            for recall in [measured_recall(store.table, column, vectors[np.sort(drawn)], ks)]
-        ]
+        for column, state in built.items():
+            if state is None:
+                continue
+            # Trained embeddings of photographs are similar to queries of both columns of that space.
+            source = IMAGE if column == LOCATION and built[IMAGE] is not None else column
+            vectors = matrix(store.read([source])[source].drop_null(), store.schema.field(source).type.list_size)
+            drawn = np.random.default_rng(0).choice(len(vectors), min(queries, len(vectors)), replace=False)
+            rows.append((column, measured_recall(store.table, column, vectors[np.sort(drawn)], ks)))
     names = [name for name in rows[0][1] if name != "queries"]
     table = [(column, *(f"{recall[name]:.1%}" for name in names if name in recall)) for column, recall in rows]
-    title = f"Recall against an exact search, {len(drawn)} queries"
+    title = f"Recall against an exact search, {max(int(recall['queries']) for _, recall in rows)} queries"
     print_table(title, ["", *(name.replace("recall_at_", "recall@") for name in names)], table)

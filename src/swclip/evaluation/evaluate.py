@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float64, Int64
 
 from swclip.calibration.conformal import Calibration
 from swclip.calibration.posterior_config import PosteriorConfig, default_posterior
@@ -26,6 +26,7 @@ from swclip.gallery.hubness import Bank
 from swclip.geo.spatial_smoothing import spread
 from swclip.metrics.districts import exchangeable_units
 from swclip.models.embed_modalities import chosen_modalities, count_modalities, embed_queries
+from swclip.models.photograph_vectors import Vectors, as_vectors
 from swclip.retrieval.point_estimates import estimators
 from swclip.retrieval.posterior import gallery_kernel, iter_log_posterior
 from swclip.versions import versions
@@ -158,7 +159,7 @@ def evaluate(
 
 
 def evaluate_embeddings(
-    queries: Float32[np.ndarray, "q d"],
+    queries: Vectors,
     gallery: Gallery,
     manifest: Manifest,
     splits: Splits,
@@ -172,7 +173,7 @@ def evaluate_embeddings(
     """Evaluate existing embeddings, such as those of a system that is not a `LocatorModel`; see `evaluate`.
 
     Args:
-        queries: (Q, D) unit vectors of the photographs, in the order of `query_rows`.
+        queries: Vectors of the Q photographs, in the order of `query_rows`.
         gallery: Gallery of the candidates, in the order of `candidates_for(splits, on)`.
         manifest: The photographs.
         splits: Their splits.
@@ -182,9 +183,10 @@ def evaluate_embeddings(
         calibration: Calibration of the prediction regions; None for cross-calibration by halves of the queries.
         command: The command line, for the report.
     """
-    rows = query_rows(splits, manifest, on)
+    rows, queries = query_rows(splits, manifest, on), as_vectors(queries)
     frame, truth = _queries(manifest, splits, rows, on)
     training = np.concatenate([indices(splits, manifest, name) for name in _TRAINING_SIDE[on]])
+    locations = gallery.location_embeddings
     kernel = gallery_kernel(gallery, posterior.smoothing_m, posterior.kernel)
     evaluation = measure(
         frame,
@@ -199,7 +201,7 @@ def evaluate_embeddings(
             frame, frame[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64), splits.meta.get("protocol")
         ),
         # The location embeddings of a system without a location tower are zeros.
-        embeddings=Embeddings(queries, gallery.location_embeddings if gallery.location_embeddings.any() else None),
+        embeddings=Embeddings(queries.embeddings, locations if locations.any() else None),
     )
     report = evaluation.report.model_copy(
         update={

@@ -105,7 +105,7 @@ def build_index(
 
     Args:
         table: The table.
-        column: A column of vectors, FixedSizeList<float32, D>; null where a row has none.
+        column: A column of vectors, FixedSizeList<float32 or float16, D>; null where a row has none.
         kind: What the index keeps; always `vectors` where the dimension is no multiple of 8, as bits need.
         partitions: Number of partitions; None for one per 2,048 vectors.
 
@@ -310,9 +310,9 @@ def _not_null(column: str) -> str:
 def _dim(table: Table, column: str) -> int:
     schema = table.schema
     kind = schema.field(column).type if column in schema.names else None
-    if kind is None or not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.float32():
+    if kind is None or not pa.types.is_fixed_size_list(kind) or kind.value_type not in (pa.float32(), pa.float16()):
         raise InputError(
-            f"the table has no column {column!r} of float32 vectors ({kind}); it has {', '.join(schema.names)}."
+            f"the table has no column {column!r} of float vectors ({kind}); it has {', '.join(schema.names)}."
         )
     return int(kind.list_size)
 

@@ -17,7 +17,7 @@ from jaxtyping import Float64, Int64
 from swclip.data.grouping import STEPS_PER_DEG, position_name, position_steps
 from swclip.errors import InputError
 from swclip.gallery.filters import box_sql, is_in
-from swclip.gallery.schema import matrix, photograph_key, position_key
+from swclip.gallery.schema import EMBEDDINGS, matrix, photograph_key, position_key
 
 SHARED = ("candidate_id", "lat_deg", "lon_deg", "city", "location_embedding")
 """Columns that entries of one candidate share."""
@@ -168,7 +168,7 @@ def check_unique(entries: pa.Table, name: str) -> None:
 
 def check_finite(entries: pa.Table | pa.RecordBatch, name: str) -> None:
     """Raise InputError where an embedding is not finite."""
-    for column in ("location_embedding", "image_embedding"):
+    for column in (name for name in EMBEDDINGS if name in entries.schema.names):
         values = entries[column]
         bad = np.asarray(values.is_valid()) & ~np.isfinite(matrix(values, values.type.list_size)).all(axis=1)
         if bad.any():

@@ -22,7 +22,7 @@ from swclip.gallery.read_write import Thumbnails, entries_of
 from swclip.gallery.schema import manifest_details
 from swclip.gallery.store import Change, GalleryStore
 from swclip.imaging.decode import PhotographError, thumbnail_jpeg
-from swclip.models.embed import Failure, FeatureSource, Progress, embed_photographs, embed_positions
+from swclip.models.embed import Failure, FeatureSource, Progress, embed_positions, photograph_vectors
 from swclip.versions import own_version
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def build_gallery(
     positions = candidates[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
     locations = embed_positions(model, positions, words, progress=None if ids else progress)
     photographs: dict[str, Any] = {}
+    whitened: dict[str, Any] = {}
     left_out: list[Failure] = []
     if manifest is not None and ids:
         row_of = {image_id: row for row, image_id in enumerate(manifest.frame["image_id"])}
@@ -80,7 +81,7 @@ def build_gallery(
                     "give the manifest that the splits were made from, or split it again."
                 )
         paths = [manifest.image_paths[row_of[image_id]] for image_id in ids]
-        embedded = embed_photographs(
+        vectors = photograph_vectors(
             model,
             paths,
             batch_size=batch_size,
@@ -89,9 +90,10 @@ def build_gallery(
             failures=None if failures is None else left_out,
             progress=progress,
         )
-        photographs = {
-            image_id: row for image_id, row in zip(ids, embedded, strict=True) if row.size and not np.isnan(row[0])
-        }
+        readable = np.flatnonzero(vectors.finite).tolist()
+        photographs = {ids[row]: vectors.embeddings[row] for row in readable}
+        if vectors.whitened is not None:
+            whitened = {ids[row]: vectors.whitened[row] for row in readable}
     if failures is not None:
         failures.extend(left_out)
     meta = {
@@ -105,7 +107,13 @@ def build_gallery(
         ],
         "made_with": {"swclip": own_version()},
     }
-    return gallery_from_embeddings(candidates, locations, photographs, meta, bank)
+    gallery = gallery_from_embeddings(candidates, locations, photographs, meta, bank)
+    if model.whitening is None:
+        return gallery
+    rows = np.zeros((len(gallery.image_ids), model.whitening.dimensions), dtype=np.float16)  # as the table keeps them
+    for row, image_id in enumerate(gallery.image_ids):
+        rows[row] = whitened[image_id]
+    return replace(gallery, image_whitened=rows.astype(np.float32))
 
 
 def candidate_words(cities: Sequence[str | None]) -> list[dict[str, str]] | None:

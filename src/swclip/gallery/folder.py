@@ -18,7 +18,7 @@ from swclip.files import check_replaceable, read_json, write_json
 from swclip.gallery import remote
 from swclip.gallery.assign_candidates import NULL_STAYS, check_finite
 from swclip.gallery.remote import is_url, storage_options
-from swclip.gallery.schema import GALLERY_VERSION, wrong_version
+from swclip.gallery.schema import GALLERY_VERSION, readable, wrong_version
 
 if TYPE_CHECKING:
     from lancedb.db import DBConnection
@@ -59,7 +59,7 @@ def check_marker(name: str) -> None:
     if description is None:
         raise ArtefactError(f"{name}: is not a gallery ({MARKER} is missing); check the path, or {AGAIN}")
     version = description.get("version") if isinstance(description, dict) else None
-    if version != GALLERY_VERSION:
+    if not readable(version):
         raise wrong_version(f"{name}/{MARKER}", version)
 
 

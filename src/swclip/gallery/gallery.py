@@ -33,6 +33,8 @@ class Gallery:
         meta: Fingerprint of the model, posterior, provenance.
         image_hubness: (P,) mean similarity of each photograph to queries in general (`swclip.gallery.hubness`); None
             where it was not measured.
+        image_whitened: (P, W) whitened features of the photographs, unit vectors rounded to float16; None where the
+            model has no whitening.
 
     Raises:
         InputError: There are no candidates, or the shapes do not agree.
@@ -47,6 +49,7 @@ class Gallery:
     image_ids: list[str]
     meta: dict[str, Any] = field(default_factory=dict)
     image_hubness: Float32[np.ndarray, " p"] | None = None
+    image_whitened: Float32[np.ndarray, "p w"] | None = None
 
     def __post_init__(self) -> None:
         m, p = len(self.candidate_ids), len(self.image_ids)
@@ -61,6 +64,8 @@ class Gallery:
         }
         if self.image_hubness is not None:
             shapes["image_hubness"] = (self.image_hubness.shape, (p,))
+        if self.image_whitened is not None:
+            shapes["image_whitened"] = (self.image_whitened.shape, (p, self.image_whitened.shape[-1]))
         for name, (shape, expected) in shapes.items():
             if shape != expected:
                 raise InputError(f"gallery: {name} has shape {shape}, and {expected} is needed.")
@@ -107,6 +112,7 @@ class Gallery:
             image_ids=[self.image_ids[photograph] for photograph in photographs],
             meta=self.meta,
             image_hubness=None if self.image_hubness is None else self.image_hubness[photographs],
+            image_whitened=None if self.image_whitened is None else self.image_whitened[photographs],
         )
 
     def check_model(self, fingerprint: str, model_name: str, gallery_name: str = "the gallery") -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from swclip.gallery import remote
 from swclip.gallery.ann import index_state
 from swclip.gallery.assign_candidates import positions_of
-from swclip.gallery.schema import matrix, photograph_key, position_key
+from swclip.gallery.schema import EMBEDDINGS, matrix, photograph_key, position_key
 from swclip.geo.coordinates import valid_positions
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def verify(
     leaders: dict[str, tuple[Any, ...]] = {}
     done, total = 0, store.count()
     for batch in store.batches():
-        _check_rows(batch, description.dim, description.hubness, faults)
+        _check_rows(batch, description.hubness, faults)
         seen.update(batch["entry_id"].to_pylist())
         _check_candidates(batch, description.dim, leaders, faults)
         done += len(batch)
@@ -110,7 +110,7 @@ class _Faults:
         return [Fault(problem, self._count[problem], rows) for problem, rows in self._rows.items()]
 
 
-def _check_rows(batch: pa.RecordBatch, dim: int, hubness: bool, faults: _Faults) -> None:
+def _check_rows(batch: pa.RecordBatch, hubness: bool, faults: _Faults) -> None:
     keys = batch["entry_id"].to_pylist()
     image_ids, candidate_ids = batch["image_id"].to_pylist(), batch["candidate_id"].to_pylist()
     photograph = np.array([image_id is not None for image_id in image_ids], dtype=bool)
@@ -125,12 +125,12 @@ def _check_rows(batch: pa.RecordBatch, dim: int, hubness: bool, faults: _Faults)
     )
     accuracy = np.asarray(batch["accuracy_m"].to_numpy(zero_copy_only=False), dtype=np.float64)
     faults.where("have an accuracy_m that is not positive and finite", keys, (accuracy <= 0.0) | np.isinf(accuracy))
-    for name in ("location_embedding", "image_embedding"):
+    for name in (name for name in EMBEDDINGS if name in batch.schema.names):
         valid = np.asarray(batch[name].is_valid().to_numpy(zero_copy_only=False), dtype=bool)
-        if name == "image_embedding":
-            faults.where("are photographs without image_embedding", keys, photograph & ~valid)
-            faults.where("are positions with an image_embedding", keys, ~photograph & valid)
-        rows = matrix(batch[name], dim)
+        if name != "location_embedding":
+            faults.where(f"are photographs without {name}", keys, photograph & ~valid)
+            faults.where(f"are positions with an {name}", keys, ~photograph & valid)
+        rows = matrix(batch[name], batch[name].type.list_size)
         finite = np.isfinite(rows).all(axis=1)
         faults.where(f"have numbers that are not finite in {name}", keys, valid & ~finite)
         length = np.linalg.norm(np.where(finite[:, None], rows, 0.0).astype(np.float64), axis=1)
@@ -254,7 +254,7 @@ def gallery_info(store: GalleryStore) -> GalleryInfo:
 
 
 def _indices(store: GalleryStore) -> dict[str, str]:
-    states = {name: index_state(store.table, name) for name in ("location_embedding", "image_embedding")}
+    states = {name: index_state(store.table, name) for name in EMBEDDINGS if name in store.schema.names}
     return {
         name: f"{state.kind} over {state.indexed:,} entries, {state.unindexed:,} since"
         for name, state in states.items()

@@ -39,7 +39,7 @@ COLUMNS = (
     "image_embedding",
     "image_hubness",
 )
-"""The columns that answers need."""
+"""The columns that answers need, beside whitened features."""
 
 Thumbnails = Callable[[Sequence[str]], list[bytes | None]]
 """JPEG bytes of photographs by id, None for those that cannot be read."""
@@ -67,7 +67,8 @@ def load_gallery(path: str | os.PathLike[str], where: EntryFilter | None = None)
 
 def gallery_of(store: GalleryStore, where: EntryFilter | None = None) -> Gallery:
     """Read an open store into memory; see `load_gallery`."""
-    return gallery_from_table(store.read(COLUMNS, where), store.description, store.path)
+    columns = (*COLUMNS, "image_whitened") if store.description.whitened else COLUMNS
+    return gallery_from_table(store.read(columns, where), store.description, store.path)
 
 
 def save_gallery(
@@ -112,7 +113,8 @@ def save_gallery(
 def description_of(gallery: Gallery) -> Description:
     """The description to keep with a gallery's table."""
     meta = {name: value for name, value in gallery.meta.items() if name not in _DERIVED}
-    return Description(str(gallery.meta["fingerprint"]), gallery.dim, gallery.image_hubness is not None, meta)
+    whitened = 0 if gallery.image_whitened is None else gallery.image_whitened.shape[1]
+    return Description(str(gallery.meta["fingerprint"]), gallery.dim, gallery.image_hubness is not None, whitened, meta)
 
 
 def entries_of(
@@ -168,6 +170,9 @@ def _batch(
     if gallery.image_hubness is not None:
         hubness = _rows(gallery.image_hubness[:, None], photograph, 1)[:, 0]
         columns["image_hubness"] = pa.array(hubness, pa.float32(), mask=~has_photograph)
+    if gallery.image_whitened is not None:
+        rows = _rows(gallery.image_whitened, photograph, gallery.image_whitened.shape[1])
+        columns["image_whitened"] = vectors(rows, has_photograph, np.float16)
     if thumbnails is not None:
         pictures = iter(thumbnails([name for name in image_ids if name is not None]))
         columns["thumbnail"] = [None if name is None else next(pictures) for name in image_ids]
@@ -195,7 +200,7 @@ def gallery_from_table(table: pa.Table, description: Description, name: str) -> 
     """Put a gallery together from its entries.
 
     Args:
-        table: Rows of `COLUMNS`, in any order.
+        table: Rows of `COLUMNS`, and of `image_whitened` where the description has it, in any order.
         description: The table's description.
         name: The gallery's name in messages.
 
@@ -234,6 +239,9 @@ def gallery_from_table(table: pa.Table, description: Description, name: str) -> 
         image_ids=[image_ids[row] for row in photographs.tolist()],
         meta={**description.meta, "fingerprint": description.fingerprint, "dim": description.dim, "counts": counts},
         image_hubness=_hubness(table["image_hubness"], photograph_entries, name) if description.hubness else None,
+        image_whitened=(
+            _taken(table["image_whitened"], photograph_entries, description.whitened) if description.whitened else None
+        ),
     )
 
 

@@ -20,7 +20,9 @@ from jaxtyping import Bool, Float32
 from swclip.data.manifest import COLUMNS, PATH_COLUMNS, Manifest
 from swclip.errors import ArtefactError, MismatchError
 
-GALLERY_VERSION = "2"
+GALLERY_VERSION = "3"
+_READABLE = ("2", GALLERY_VERSION)
+"""Version 3 added whitened features; a gallery of version 2 has none."""
 DESCRIPTION_KEY = b"swclip.gallery"
 _PRIMARY_KEY = {b"lance-schema:unenforced-primary-key": b"true"}
 
@@ -37,7 +39,7 @@ DETAILS: dict[str, pa.DataType] = {
 """Metadata of a photograph from its manifest, other than the position: null where unknown; `extra` contains further
 columns as a JSON object."""
 
-EMBEDDINGS = ("location_embedding", "image_embedding")
+EMBEDDINGS = ("location_embedding", "image_embedding", "image_whitened")
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,14 @@ class Description:
         fingerprint: Of the model and its preprocessing.
         dim: D, the dimension of the embeddings.
         hubness: Whether the photographs' hubness was measured.
+        whitened: W, the dimension of the photographs' whitened features; 0 without them.
         meta: Posterior, provenance, and further values set when the gallery was made.
     """
 
     fingerprint: str
     dim: int
     hubness: bool = False
+    whitened: int = 0
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -71,7 +75,7 @@ class Description:
         try:
             values = json.loads((schema.metadata or {})[DESCRIPTION_KEY])
             version = str(values.pop("version"))
-            if version == GALLERY_VERSION:
+            if readable(version):
                 return cls(**values)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtefactError(
@@ -93,6 +97,11 @@ def check_fingerprint(made_by: object, fingerprint: str, model_name: str, galler
             "their embeddings cannot be compared. Use the run that made it, or make the gallery again with "
             f"`swclip index {model_name} MANIFEST --out GALLERY`."
         )
+
+
+def readable(version: object) -> bool:
+    """Whether this swclip reads a version of galleries."""
+    return version in _READABLE
 
 
 def wrong_version(name: str, version: object) -> ArtefactError:
@@ -123,6 +132,8 @@ def entry_schema(description: Description) -> pa.Schema:
         pa.field("image_hubness", pa.float32()),
         pa.field("thumbnail", pa.binary()),
     ]
+    if description.whitened:
+        fields.append(pa.field("image_whitened", pa.list_(pa.float16(), description.whitened)))
     return pa.schema(fields, metadata={DESCRIPTION_KEY: description.to_json().encode()})
 
 
@@ -155,14 +166,19 @@ def position_key(candidate_id: str) -> str:
     return f"position/{candidate_id}"
 
 
-def vectors(rows: Float32[np.ndarray, "n d"], valid: Bool[np.ndarray, " n"] | None = None) -> pa.Array:
+def vectors(
+    rows: Float32[np.ndarray, "n d"],
+    valid: Bool[np.ndarray, " n"] | None = None,
+    dtype: type[np.floating] = np.float32,
+) -> pa.Array:
     """Rows as an Arrow column of vectors.
 
     Args:
         rows: (N, D).
         valid: (N,) False where the value is null; None where none is null.
+        dtype: Type of the numbers, `numpy.float32` or `numpy.float16`.
     """
-    values = pa.array(np.ascontiguousarray(rows, dtype=np.float32).reshape(-1))
+    values = pa.array(np.ascontiguousarray(rows, dtype=dtype).reshape(-1))
     mask = None if valid is None else pa.array(~valid)
     return pa.FixedSizeListArray.from_arrays(values, rows.shape[1], mask=mask)
 

@@ -317,6 +317,12 @@ class GalleryStore:
                 "their embeddings cannot be compared. Embed the photographs of one with the model of the other: "
                 f"swclip gallery append {self.path} MANIFEST"
             )
+        if ours.whitened != theirs.whitened:
+            with_it, without = (self.path, other.path) if ours.whitened else (other.path, self.path)
+            raise MismatchError(
+                f"{with_it} has whitened features of dimension {ours.whitened or theirs.whitened}, and {without} of "
+                f"{min(ours.whitened, theirs.whitened)}; index {without} again with the run that made {with_it}."
+            )
         if ours.hubness != theirs.hubness:
             with_it, without = (self.path, other.path) if ours.hubness else (other.path, self.path)
             raise MismatchError(

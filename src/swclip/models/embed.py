@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from swclip.errors import InputError
 from swclip.imaging.decode import PhotographError
 from swclip.models.blocks import in_blocks, in_blocks_of_one_length, picture_rows, vector_rows
+from swclip.models.photograph_vectors import PhotographVectors
+from swclip.models.whitening import Whitening
 
 Progress = Callable[[int, int], None]
 PathLike = str | os.PathLike[str]
@@ -29,7 +31,7 @@ _NAMED_IN_MESSAGE = 3
 
 
 class FeatureEncoder(Protocol):
-    """The part of `LocatorModel` that computes features."""
+    """An encoder of photographs to features: a model, or its `FrozenSide`."""
 
     @property
     def preprocess(self) -> Any: ...
@@ -46,6 +48,12 @@ class FeatureEncoder(Protocol):
 class Encoder(FeatureEncoder, Protocol):
     """The part of `LocatorModel` that embedding needs."""
 
+    @property
+    def whitening(self) -> Whitening | None: ...
+
+    @property
+    def frozen_side(self) -> FeatureEncoder | None: ...
+
     def encode_image_features(self, features: Tensor) -> Tensor: ...
 
     def encode_pixels(self, pixels: Tensor) -> Tensor: ...
@@ -58,7 +66,7 @@ class FeatureSource(Protocol):
 
     def features(
         self,
-        model: Encoder,
+        model: FeatureEncoder,
         paths: Sequence[PathLike],
         *,
         batch_size: int = 64,
@@ -68,21 +76,23 @@ class FeatureSource(Protocol):
     ) -> Float32[np.ndarray, "n f"]: ...
 
 
-def embed_photographs(
+def photograph_vectors(
     model: Encoder,
     paths: Sequence[PathLike],
     *,
+    whitened: bool = True,
     batch_size: int = 64,
     workers: int | None = None,
     cache: FeatureSource | None = None,
     failures: list[Failure] | None = None,
     progress: Progress | None = None,
-) -> Float32[np.ndarray, "n d"]:
-    """Embed photographs.
+) -> PhotographVectors:
+    """Embed photographs, and whiten their features where the model has a whitening.
 
     Args:
         model: The model; it is in evaluation mode meanwhile.
         paths: N photographs.
+        whitened: Whiten features; beside a tuned tower that takes a second pass, through the frozen one.
         batch_size: Photographs per batch.
         workers: Decoding threads; the number of processors where None.
         cache: Image features on disk, for a frozen tower: only missing features are computed.
@@ -90,30 +100,60 @@ def embed_photographs(
         progress: Called with (done, total).
 
     Returns:
-        (N, D) unit vectors in the order of `paths`; NaN in the rows of failures.
+        N rows in the order of `paths`; NaN in the rows of failures.
 
     Raises:
         InputError: Photographs cannot be decoded and `failures` is None; the message has their number and names the
             first three.
     """
     if cache is not None:
-        features = cache.features(
-            model, paths, batch_size=batch_size, workers=workers, failures=failures, progress=progress
-        )
-        return embed_features(model, features)
+        options: dict[str, Any] = {"batch_size": batch_size, "workers": workers}
+        features = cache.features(model, paths, failures=failures, progress=progress, **options)
+        embeddings = embed_features(model, features)
+        if model.whitening is None or not whitened:
+            return PhotographVectors(embeddings)
+        if model.frozen_side is not None:
+            features = cache.features(model.frozen_side, paths, failures=[], **options)
+        return PhotographVectors(embeddings, _whitened(model, features))
     undecodable: list[Failure] = []
-    rows: list[Float32[np.ndarray, "b d"]] = []
+    batches: list[PhotographVectors] = []
     with evaluating(model):
         for pixels in _with_progress(
             pixel_batches(model.preprocess.read, paths, batch_size, workers, undecodable), len(paths), progress
         ):
-            rows.append(embed_pixels(model, pixels))
+            batches.append(pixel_vectors(model, pixels, whitened=whitened))
     _report(undecodable, failures)
-    return stacked(rows)
+    return PhotographVectors.stacked(batches)
+
+
+def pixel_vectors(model: Encoder, pixels: Any, *, whitened: bool = True) -> PhotographVectors:
+    """Vectors of preprocessed photographs (3, H, W), None where one cannot be decoded: a row of NaN, without columns
+    where none can."""
+    features = pixel_features(model, pixels)
+    embeddings = stacked([features if isinstance(features, int) else _embed_rows(model, features)])
+    if model.whitening is None or not whitened:
+        return PhotographVectors(embeddings)
+    frozen = features if model.frozen_side is None else pixel_features(model.frozen_side, pixels)
+    return PhotographVectors(embeddings, _whitened(model, stacked([frozen])))
+
+
+def _whitened(model: Encoder, frozen: Float32[np.ndarray, "n f"]) -> Float32[np.ndarray, "n w"]:
+    """Whitened features; without columns where no photograph can be decoded, whose features have none."""
+    assert model.whitening is not None
+    return model.whitening(frozen) if frozen.shape[1] else frozen
+
+
+def embed_photographs(model: Encoder, paths: Sequence[PathLike], **options: Any) -> Float32[np.ndarray, "n d"]:
+    """Embed photographs; see `photograph_vectors` for the arguments.
+
+    Returns:
+        (N, D) unit vectors in the order of `paths`; NaN in the rows of failures.
+    """
+    return photograph_vectors(model, paths, whitened=False, **options).embeddings
 
 
 def tower_features(
-    model: Encoder, paths: Sequence[PathLike], *, batch_size: int = 64, workers: int | None = None
+    model: FeatureEncoder, paths: Sequence[PathLike], *, batch_size: int = 64, workers: int | None = None
 ) -> Float32[np.ndarray, "n f"]:
     """Pooled features of photographs by the image tower in its current state, without a cache.
 
@@ -154,12 +194,6 @@ def pixel_features(model: FeatureEncoder, batch: Any) -> Any:
     """Features of preprocessed photographs (3, H, W), None where one cannot be decoded; see `encode_readable`."""
     device = device_of(model)
     return encode_readable(model.image_features, batch, device, picture_rows(device))
-
-
-def embed_pixels(model: Encoder, batch: Any) -> Any:
-    """Embeddings of preprocessed photographs (3, H, W), None where one cannot be decoded; see `encode_readable`."""
-    features = pixel_features(model, batch)
-    return features if isinstance(features, int) else _embed_rows(model, features)
 
 
 def _embed_rows(model: Encoder, features: Any) -> Any:

@@ -17,14 +17,15 @@ from swclip.models.blocks import picture_rows
 from swclip.models.embed import (
     Failure,
     PathLike,
-    embed_photographs,
     encode_readable,
     evaluating,
+    photograph_vectors,
     pixel_batches,
     raise_failures,
     stacked,
 )
 from swclip.models.modalities import Modalities, ModalityName, has_words
+from swclip.models.photograph_vectors import PhotographVectors
 
 if TYPE_CHECKING:
     from swclip.models.locator_model import LocatorModel
@@ -107,7 +108,7 @@ def embed_queries(
     workers: int | None = None,
     progress: Any = None,
     **options: Any,
-) -> Float32[np.ndarray, "q d"]:
+) -> PhotographVectors:
     """Embed queries by the modalities they have.
 
     A query that lacks a modality is embedded by its others; a query with only a photograph has exactly the embedding of
@@ -123,10 +124,11 @@ def embed_queries(
         batch_size: Pictures per batch.
         workers: Decoding threads.
         progress: Called with (done, total) photographs.
-        options: Further options of `embed_photographs`.
+        options: Further options of `photograph_vectors`.
 
     Returns:
-        (Q, D) unit vectors; NaN in the rows of failures.
+        Q rows; NaN in the rows of failures. Whitened features are those of the photographs alone; zeros, which no
+        similarity depends on, where they are not used.
 
     Raises:
         ConfigError: The model does not have a modality, or there are not as many captions or maps as photographs.
@@ -138,18 +140,18 @@ def embed_queries(
     names = chosen_modalities(model, captions, maps, use)
     options |= {"batch_size": batch_size, "workers": workers}
     if names == ("image",):
-        return embed_photographs(model, photographs, failures=failures, progress=progress, **options)
+        return photograph_vectors(model, photographs, failures=failures, progress=progress, **options)
     captions = captions if "caption" in names else None
     maps = maps if "map" in names else None
     undecodable: list[Failure] = []
-    image = None
+    image: PhotographVectors | None = None
     if "image" in names:
-        image = embed_photographs(model, photographs, failures=undecodable, progress=progress, **options)
+        image = photograph_vectors(model, photographs, failures=undecodable, progress=progress, **options)
         if failures is None and undecodable:
             raise_failures(undecodable)
     else:
         _refuse_empty(photographs, captions, maps, names)
-    embeddings = with_modalities(
+    vectors = with_modalities(
         model, image, captions, maps, failures=undecodable, batch_size=batch_size, workers=workers
     )
     if failures is None and undecodable:
@@ -158,24 +160,24 @@ def embed_queries(
         failures.extend(undecodable)
     if image is None and progress is not None:
         progress(len(photographs), len(photographs))
-    return embeddings
+    return vectors
 
 
 def with_modalities(
     model: LocatorModel,
-    image: Float32[np.ndarray, "q d"] | None,
+    image: PhotographVectors | None,
     captions: Sequence[str | None] | None,
     maps: Sequence[PathLike | None] | None,
     *,
     failures: list[Failure] | None = None,
     batch_size: int = 64,
     workers: int | None = None,
-) -> Float32[np.ndarray, "q d"]:
-    """Fuse photographs' embeddings with their further modalities.
+) -> PhotographVectors:
+    """Fuse photographs' embeddings with their further modalities; whitened features remain.
 
     Args:
         model: A model with modalities.
-        image: (Q, D) the photographs' embeddings, NaN where one could not be decoded; None to leave them out.
+        image: The photographs' vectors, NaN where one could not be decoded; None to leave them out.
         captions: Q texts, None where a query has none; None to leave them out.
         maps: Q map tiles, likewise.
         failures: The photographs that could not be decoded, one per row of NaN; undecodable tiles are inserted, so that
@@ -184,7 +186,7 @@ def with_modalities(
         workers: Decoding threads.
 
     Returns:
-        (Q, D); rows without any modality, or with one that cannot be decoded, are NaN.
+        Q rows; those without any modality, or with one that cannot be decoded, are NaN.
 
     Raises:
         InputError: A picture cannot be decoded and `failures` is None.
@@ -192,13 +194,16 @@ def with_modalities(
     modalities = model.views
     assert modalities is not None
     count = next(len(rows) for rows in (image, captions, maps) if rows is not None)
+    whitened = None if image is None else image.whitened
+    if image is None and model.whitening is not None:
+        whitened = np.zeros((count, model.whitening.dimensions), dtype=np.float32)
     by_name: dict[ModalityName, tuple[Float32[np.ndarray, "k d"], Bool[np.ndarray, " q"]]] = {}
     broken = np.zeros(count, dtype=np.bool_)
-    if image is not None and image.shape[1]:
-        broken = ~np.isfinite(image).all(axis=1)
-        by_name["image"] = image[~broken], ~broken
+    if image is not None and image.finite.any():
+        broken = ~image.finite
+        by_name["image"] = image.embeddings[~broken], ~broken
     elif image is not None:  # none of the photographs could be decoded
-        return np.full((count, model.embedding_dim), np.nan, dtype=np.float32)
+        return PhotographVectors(np.full((count, model.embedding_dim), np.nan, dtype=np.float32), whitened)
     reasons = dict(zip(np.flatnonzero(broken).tolist(), failures or [], strict=False))
     with evaluating(model):
         if captions is not None and modalities.caption is not None:
@@ -222,7 +227,7 @@ def with_modalities(
     if failures is not None and len(reasons) >= len(failures):
         failures[:] = [reasons[row] for row in sorted(reasons)]
     fused[broken] = np.nan
-    return fused
+    return PhotographVectors(fused, whitened)
 
 
 def _fused(

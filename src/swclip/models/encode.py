@@ -23,14 +23,14 @@ from swclip.models.embed import (
     Encoder,
     Failure,
     Progress,
-    embed_pixels,
     embed_positions,
     evaluating,
     pixel_batches,
+    pixel_vectors,
     raise_failures,
-    stacked,
 )
 from swclip.models.location_text import Words
+from swclip.models.photograph_vectors import PhotographVectors
 
 Picture = str | os.PathLike[str] | bytes | Image.Image | np.ndarray[Any, Any] | Tensor
 """A photograph: a path, the bytes of a file, a PIL image, an array (H, W, 3) uint8, or a tensor (3, H, W)."""
@@ -60,20 +60,20 @@ def encode_images(
     listed: list[Any] = [images] if alone else list(images)  # type: ignore[arg-type]  # an array is a list of pictures
     named = [_named(picture, number) for number, picture in enumerate(listed)]
     failures: list[Failure] = []
-    rows: list[Any] = []
+    batches: list[PhotographVectors] = []
     done = 0
     with evaluating(model):
-        batches = pixel_batches(
+        decoded = pixel_batches(
             lambda picture: _pixels(picture, model.preprocess), named, batch_size, workers, failures
         )
-        for batch in batches:
-            rows.append(embed_pixels(model, batch))
+        for batch in decoded:
+            batches.append(pixel_vectors(model, batch, whitened=False))
             done += len(batch)
             if progress is not None:
                 progress(done, len(named))
     if failures:
         raise_failures(failures)
-    embeddings = stacked(rows)
+    embeddings = PhotographVectors.stacked(batches).embeddings
     return embeddings[0] if alone else embeddings
 
 

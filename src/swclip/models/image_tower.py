@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -240,6 +243,48 @@ def _resolve(pooling: Pooling, family: str, prefix_tokens: int) -> Pooling:
             f"pooling {pooling!r} needs a class token, which a {family} tower does not have; choose 'mean' or 'gem'."
         )
     return pooling
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenSide:
+    """A tower with its preprocessing: the encoder of the features that are whitened, beside a tower that was tuned.
+
+    Attributes:
+        image_tower: The tower.
+        preprocess: Preprocessing of photographs.
+    """
+
+    image_tower: ImageTower
+    preprocess: Preprocess
+
+    @property
+    def feature_fingerprint(self) -> str:
+        """Identity of the features, the same as that of a model with this tower."""
+        return feature_fingerprint(self.image_tower, self.preprocess)
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """A weight on the device of the tower, in place of a model's."""
+        return next(self.image_tower.parameters())
+
+    def image_features(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
+        """Pooled features (B, F) of preprocessed photographs."""
+        features: Tensor = self.image_tower(pixels)
+        return features
+
+
+def feature_fingerprint(tower: ImageTower, preprocess: Preprocess) -> str:
+    """Identity of the features of a tower: its weights, pooling and preprocessing."""
+    return weights_digest(tower.state_dict(), tower.identity + preprocess.digest)
+
+
+def weights_digest(state: Mapping[str, Tensor], extra: str) -> str:
+    """Identity of weights and a text."""
+    sha = hashlib.sha256(extra.encode())
+    for name in sorted(state):
+        sha.update(name.encode())
+        sha.update(state[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()[:32]
 
 
 class ImageHead(nn.Module):

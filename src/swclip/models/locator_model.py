@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import math
 import os
@@ -27,9 +26,17 @@ from swclip.models.config import ImageConfig, ModelConfig
 from swclip.models.download import HubName, download, model_folder
 from swclip.models.embed import Progress
 from swclip.models.encode import Picture, encode_images, encode_positions
-from swclip.models.image_tower import ImageHead, ImageTower, image_preprocess
+from swclip.models.image_tower import (
+    FrozenSide,
+    ImageHead,
+    ImageTower,
+    feature_fingerprint,
+    image_preprocess,
+    weights_digest,
+)
 from swclip.models.location_text import LocationEncoder, Words, known_cells
 from swclip.models.modalities import Modalities
+from swclip.models.whitening import Whitening, read_whitening, write_whitening
 from swclip.progress import count_progress
 from swclip.structure import as_plain, structure
 
@@ -52,6 +59,9 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
 
     Attributes:
         views: Further modalities (captions, map tiles) and their fusion; None for a model without them.
+        whitening: Whitening of the frozen tower's features, an evidence beside the embeddings; None without.
+        frozen_tower: The image tower as it was before training, whose features are whitened; None where that is
+            `image_tower` itself: it was frozen, or never pretrained.
         folder: The folder that the model was loaded from; None for a new model.
     """
 
@@ -69,6 +79,8 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
         self.location = location
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1.0 / config.initial_temperature)))
         self.views: Modalities | None = None
+        self.whitening: Whitening | None = None
+        self.frozen_tower: ImageTower | None = None
         self.folder: Path | None = None
 
     @classmethod
@@ -105,6 +117,11 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
     def embedding_dim(self) -> int:
         """D, the dimension of the embeddings."""
         return self.config.embedding_dim
+
+    @property
+    def frozen_side(self) -> FrozenSide | None:
+        """The encoder of the features that are whitened; None where they are those of `image_features`."""
+        return None if self.frozen_tower is None else FrozenSide(self.frozen_tower, self.preprocess)
 
     def limit_scale(self) -> None:
         """Clamp the softmax scale to at most 100, as CLIP does after every step."""
@@ -220,7 +237,7 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
     @property
     def feature_fingerprint(self) -> str:
         """Identity of tower, pooling and preprocessing: the key of cached image features."""
-        return weights_digest(self.image_tower.state_dict(), self.image_tower.identity + self.preprocess.digest)
+        return feature_fingerprint(self.image_tower, self.preprocess)
 
     @property
     def fingerprint(self) -> str:
@@ -233,6 +250,8 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
             del config["views"]  # keeps the fingerprints of models from before modalities
         else:
             extra += json.dumps(self.views.saved()["map_preprocess"], sort_keys=True)
+        if self.whitening is not None:
+            extra += self.whitening.fingerprint
         return weights_digest(self.state_dict(), json.dumps(config, sort_keys=True) + extra)
 
     def save(self, folder: str | Path) -> None:
@@ -257,6 +276,7 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
                 "image_architecture": self.image_tower.architecture,
                 "text_architecture": text.architecture if text else None,
                 **({} if self.views is None else {"views": self.views.saved()}),
+                **({} if self.frozen_tower is None else {"frozen_tower": True}),
             },
         )
         write_json(save_directory / "preprocess.json", self.preprocess.to_dict())
@@ -265,6 +285,8 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
             text.tokenizer.save_pretrained(save_directory / "tokenizer")
         if self.views is not None:
             self.views.save_tokenizer(save_directory)
+        if self.whitening is not None:
+            write_whitening(save_directory, self.whitening)
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **hub: Any) -> LocatorModel:
@@ -297,15 +319,6 @@ def _converted(embeddings: Float32[np.ndarray, "*n d"], normalize: bool, convert
 def _short(tower: str) -> str:
     """A tower's name; the last component of a path."""
     return tower if tower.startswith("builtin:") else tower.rstrip("/").rpartition("/")[2]
-
-
-def weights_digest(state: Mapping[str, Tensor], extra: str) -> str:
-    """Identity of weights and a text."""
-    sha = hashlib.sha256(extra.encode())
-    for name in sorted(state):
-        sha.update(name.encode())
-        sha.update(state[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return sha.hexdigest()[:32]
 
 
 def _model_config(values: Mapping[str, Any], path: Path) -> ModelConfig:
@@ -352,6 +365,8 @@ def load_model(path: str | os.PathLike[str]) -> LocatorModel:
             model = LocatorModel(config, preprocess, tower, location)
             if config.views.names:
                 model.views = Modalities(config.views, config.embedding_dim, values["views"], folder)
+            if values.get("frozen_tower"):
+                model.frozen_tower = ImageTower(config.image, values["image_architecture"])
         model.load_state_dict(load_file(weights))
     except SwclipError:
         raise
@@ -361,5 +376,6 @@ def load_model(path: str | os.PathLike[str]) -> LocatorModel:
             f"{weights}: the model is cut short, or does not match the config.json beside it ({reason}); copy or "
             "train it again."
         ) from error
+    model.whitening = read_whitening(folder)
     model.folder = folder
     return model.eval()

@@ -26,8 +26,8 @@ from swclip.errors import ConfigError
 from swclip.models.blocks import in_blocks, picture_rows
 from swclip.models.embed import Failure, PathLike, Progress, evaluating, stacked
 from swclip.models.feature_cache import FeatureCache
-from swclip.models.image_tower import ImageTower
-from swclip.models.locator_model import LocatorModel, weights_digest
+from swclip.models.image_tower import FrozenSide, ImageTower, weights_digest
+from swclip.models.locator_model import LocatorModel
 
 _LOG = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class SplitTower:
         shape: (N, C), tokens of a photograph and their width.
     """
 
-    def __init__(self, model: LocatorModel, upper: int, picture: Sequence[int]) -> None:
+    def __init__(self, model: LocatorModel | FrozenSide, upper: int, picture: Sequence[int]) -> None:
         self._tower, self.preprocess, self.logit_scale = model.image_tower, model.preprocess, model.logit_scale
         self._blocks = transformer_blocks(self._tower)
         self.lower = len(self._blocks) - max(upper, self._tower.blocks)
@@ -186,7 +186,7 @@ class TokenCache:
         rows = max(1, min(cache.shard_rows, _SHARD_BYTES // row_bytes))
         return cls(replace(cache, shard_rows=rows, kind="tokens", dtype=kind), upper, picture)
 
-    def split(self, model: LocatorModel) -> SplitTower:
+    def split(self, model: LocatorModel | FrozenSide) -> SplitTower:
         """A model's tower in two parts."""
         return SplitTower(model, self.upper, self.picture)
 

@@ -40,6 +40,29 @@ DIMENSIONS = 512
 _NEGLIGIBLE = 1e-9
 
 
+@dataclass(frozen=True)
+class WhiteningConfig:
+    """Whitened features of the frozen tower as a further evidence of photographs.
+
+    Attributes:
+        dimensions: Number of directions to keep; 0 for no whitened features.
+        photographs: Largest number of training photographs that it is fitted on, drawn by a fixed seed.
+
+    Raises:
+        ConfigError: A number is too small.
+    """
+
+    dimensions: int = 0
+    photographs: int = MAX_ROWS
+
+    def __post_init__(self) -> None:
+        if self.dimensions < 0 or self.photographs < 2:
+            raise ConfigError(
+                f"whitening dimensions {self.dimensions} must be 0 (none) or more, photographs {self.photographs} 2 or "
+                "more."
+            )
+
+
 @dataclass(frozen=True, eq=False)
 class Whitening:
     """A fitted whitening.

@@ -19,12 +19,13 @@ from swclip.geo.coordinates import rounded_deg
 from swclip.geo.distance import geodesic_m
 from swclip.geo.neighbours import SphereIndex
 from swclip.geo.spatial_smoothing import outflow
+from swclip.retrieval.evidence import CandidateEvidence, Evidence
 from swclip.retrieval.hierarchy import CITY, Hierarchy, cell_answer, most_probable, probability_of
 from swclip.retrieval.point_estimates import geometric_median, spatial_density
 from swclip.retrieval.point_estimates import top_k as best_candidates
 from swclip.retrieval.posterior import gallery_kernel, smoothed
 from swclip.retrieval.region_fit import mass_within
-from swclip.retrieval.scores import CandidateEvidence, Evidence, Photographed, chunks
+from swclip.retrieval.scores import Photographed, chunks
 
 
 @dataclass(frozen=True, eq=False)

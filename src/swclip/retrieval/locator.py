@@ -8,17 +8,20 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float64, Int64
 
 from swclip.answers.record import Answer
 from swclip.calibration.conformal import Calibration, read_calibration
 from swclip.calibration.posterior_config import (
+    EFFORT,
     ESTIMATOR,
+    EffortName,
     EstimatorName,
     PosteriorConfig,
+    check_effort,
     check_estimator,
     default_posterior,
 )
@@ -33,13 +36,15 @@ from swclip.gallery.read_write import gallery_of
 from swclip.gallery.store import GalleryStore
 from swclip.models.embed import PathLike, Progress
 from swclip.models.embed_modalities import embed_queries, offered_modalities
+from swclip.models.photograph_vectors import PhotographVectors, Vectors
 from swclip.retrieval.answer import AnswerOptions, CandidateSet, answers_from_posteriors
+from swclip.retrieval.evidence import Evidence
 from swclip.retrieval.hierarchy import RESOLUTIONS, Hierarchy
 from swclip.retrieval.pooling import combine_evidence
 from swclip.retrieval.posterior import gallery_kernel, smoothed
 from swclip.retrieval.prior import Prior, Weights
 from swclip.retrieval.queries import Queries, paths_of
-from swclip.retrieval.scores import Evidence, check_queries, chunks
+from swclip.retrieval.scores import check_queries, chunks
 from swclip.retrieval.search import ExactSearch, Search, ShortlistSearch, exceeds_memory
 
 if TYPE_CHECKING:
@@ -70,6 +75,8 @@ class Locator:
         resolutions: H3 resolutions of the cells in answers.
         calibration: Calibration of the regions, for this model with this posterior; None for uncalibrated regions.
         search: The search strategy; None scores all candidates in memory.
+        effort: Which evidence is used; `fast` leaves out whitened features. Posterior and calibration are those that
+            were fitted for it.
 
     Attributes:
         gallery: The candidates.
@@ -102,12 +109,14 @@ class Locator:
         calibration: Calibration | None = None,
         *,
         search: Search | None = None,
+        effort: EffortName = EFFORT,
     ) -> None:
+        check_effort(effort)
         gallery.check_model(model.fingerprint, "the given model")
         self.gallery = gallery
         self.model = model
-        self.posterior = posterior or gallery.posterior or default_posterior(model)
-        self.calibration = calibration
+        self.posterior = (posterior or gallery.posterior or default_posterior(model)).at(effort)
+        self.calibration = None if calibration is None else calibration.at(effort)
         self._search: Search = search or ExactSearch()
         self._candidates = CandidateSet.of(gallery, Hierarchy.of(gallery.positions_deg, gallery.cities, resolutions))
         self._region_cells: RegionCells | None = None
@@ -123,6 +132,7 @@ class Locator:
         model: str | os.PathLike[str] | None = None,
         resolutions: Sequence[int] = RESOLUTIONS,
         search: SearchName = "auto",
+        effort: EffortName = EFFORT,
     ) -> Locator:
         """Load a gallery and the model saved with it.
 
@@ -133,6 +143,7 @@ class Locator:
             search: `memory` loads the whole gallery and scores all candidates; `disk` scores a shortlist from its index
                 (`swclip gallery build-index`); `auto` is `memory` up to
                 `swclip.retrieval.search.MAX_MEMORY_BYTES`.
+            effort: Which evidence is used.
 
         Raises:
             ArtefactError: The gallery or the model is missing, damaged, or of another version.
@@ -145,16 +156,11 @@ class Locator:
         model_folder = gallery_folder if model is None else Path(model)
         loaded = load_model(model_folder)
         store.description.check_model(loaded.fingerprint, str(model_folder), str(path))
-        if search == "disk" or (search == "auto" and exceeds_memory(store)):
-            on_disk = ShortlistSearch.of_store(store)
-            return cls(
-                on_disk.shortlister.gallery,
-                loaded,
-                resolutions=resolutions,
-                calibration=read_calibration(gallery_folder),
-                search=on_disk,
-            )
-        return cls(gallery_of(store), loaded, resolutions=resolutions, calibration=read_calibration(gallery_folder))
+        shortlists = search == "disk" or (search == "auto" and exceeds_memory(store))
+        on_disk = ShortlistSearch.of_store(store) if shortlists else None
+        gallery = gallery_of(store) if on_disk is None else on_disk.shortlister.gallery
+        calibration = read_calibration(gallery_folder)
+        return cls(gallery, loaded, None, resolutions, calibration, search=on_disk, effort=effort)
 
     @property
     def region_cells(self) -> RegionCells:
@@ -220,17 +226,16 @@ class Locator:
         paths = paths_of(photographs)
         if weights is not None or (together and len(paths) > 1):
             self._check_exhaustive()
-        queries = Queries.of(
-            self.model, paths, captions, maps, batch_size=batch_size, workers=workers, progress=progress
-        )
+        decoding: Any = {"batch_size": batch_size, "workers": workers, "progress": progress}
+        queries = Queries.of(self.model, paths, captions, maps, whitened=self._uses_whitened, **decoding)
         combined = tuple(queries.names) if together and len(queries.names) > 1 else ()
         if region_request is not None:
             self._warn_of_regions(single=weights is None and not combined)
         if weights is not None or combined:
-            answers = self._answers_with_prior(queries.embeddings, weights, combined, options, region_request)
+            answers = self._answers_with_prior(queries.vectors, weights, combined, options, region_request)
         else:
             regions, options = self._region_maker(region_request), replace(options, stated=self._stated)
-            answers = self._search.answers(queries.embeddings, self._candidates, self.posterior, options, regions)
+            answers = self._search.answers(queries.vectors, self._candidates, self.posterior, options, regions)
         if together:
             named = {"photograph": queries.names[0], "photographs": combined} if queries.names else {}
             return [*(answer.model_copy(update=named) for answer in answers), *queries.errors.values()]
@@ -264,7 +269,9 @@ class Locator:
         self._check_exhaustive()
         paths = paths_of(photographs)
         captions, maps = ([caption], [map_tile]) if len(paths) == 1 else (None, None)
-        query = embed_queries(self.model, paths, captions, maps, use=offered_modalities(captions, maps))
+        query = embed_queries(
+            self.model, paths, captions, maps, use=offered_modalities(captions, maps), whitened=self._uses_whitened
+        )
         weights = None if prior is None else prior.weights(self.gallery.positions_deg, self.gallery.cities)
         log_p, _ = combine_evidence(self.evidence(query), True, weights)
         rows = np.arange(len(self.gallery)) if weights is None or weights.rows is None else weights.rows
@@ -272,11 +279,11 @@ class Locator:
         probability[rows] = self.with_prior(weights).smoothed_posterior(log_p)[0]
         return probability
 
-    def evidence(self, query: Float32[np.ndarray, "q d"]) -> Evidence:
+    def evidence(self, query: Vectors) -> Evidence:
         """The evidence of embedded photographs about all candidates, separately for each photograph.
 
         Args:
-            query: (Q, D) unit vectors by this locator's model.
+            query: Vectors of Q photographs by this locator's model.
 
         Raises:
             ConfigError: The gallery is searched on disk, where not all candidates are scored.
@@ -349,6 +356,10 @@ class Locator:
         return AnswerOptions(top_k, estimator)
 
     @property
+    def _uses_whitened(self) -> bool:
+        return self.posterior.whitened_temperature is not None
+
+    @property
     def _stated(self) -> StatedProbabilities | None:
         return None if self.calibration is None else self.calibration.stated
 
@@ -372,7 +383,7 @@ class Locator:
 
     def _answers_with_prior(
         self,
-        query: Float32[np.ndarray, "q d"],
+        query: PhotographVectors,
         weights: Weights | None,
         names: Sequence[str],
         options: AnswerOptions,
@@ -382,7 +393,7 @@ class Locator:
         locator, together = self.with_prior(weights), bool(names)
         answers: list[Answer] = []
         for chunk in [slice(0, len(query))] if together else chunks(len(query), self.gallery):
-            log_p, evidence = combine_evidence(self.evidence(query[chunk]), together, weights)
+            log_p, evidence = combine_evidence(self.evidence(query.take(chunk)), together, weights)
             answers += locator.answer_posteriors(
                 log_p, options.top_k, options.estimator, evidence=evidence, names=names, region=region
             )

@@ -21,8 +21,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float64
 
+from swclip.retrieval.evidence import Evidence
 from swclip.retrieval.prior import Weights
-from swclip.retrieval.scores import Evidence, log_softmax
+from swclip.retrieval.scores import log_softmax
 
 EXPONENT = 0.7
 """g: four photographs have the weight of 4^0.3 = 1.5."""

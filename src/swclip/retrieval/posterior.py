@@ -13,6 +13,7 @@ from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.gallery.gallery import Gallery
 from swclip.geo.kernels import KernelName
 from swclip.geo.spatial_smoothing import ground_kernel, spread
+from swclip.models.photograph_vectors import Vectors
 from swclip.retrieval.scores import MEMORY_BYTES, Photographed, check_queries, chunks, log_probability
 
 _KERNELS: WeakKeyDictionary[Gallery, dict[tuple[float, str], sparse.csr_array]] = WeakKeyDictionary()
@@ -50,7 +51,7 @@ def smoothed(
 
 
 def iter_log_posterior(
-    query: Float32[np.ndarray, "q d"],
+    query: Vectors,
     gallery: Gallery,
     config: PosteriorConfig,
     *,
@@ -60,7 +61,7 @@ def iter_log_posterior(
     """Compute the posterior in chunks of queries, in order, so that (Q, M) is never in memory as a whole.
 
     Args:
-        query: (Q, D) unit vectors.
+        query: Vectors of Q photographs.
         gallery: The candidates.
         config: Temperatures, weight of the images, smoothing.
         smooth: Smooth spatially with `config.smoothing_m`. Off by default: `point_estimates.mode` smooths itself.
@@ -74,14 +75,14 @@ def iter_log_posterior(
     """
     queries, photographed = check_queries(query, gallery), Photographed.of(gallery)
     for part in chunks(len(queries), gallery, memory_bytes):
-        log_p = log_probability(queries[part], gallery, config, photographed)
+        log_p = log_probability(queries.take(part), gallery, config, photographed)
         if smooth and config.smoothing_m > 0:
             log_p = smoothed(log_p, gallery_kernel(gallery, config.smoothing_m, config.kernel))
         yield log_p.astype(np.float32)
 
 
 def log_posterior(
-    query: Float32[np.ndarray, "q d"],
+    query: Vectors,
     gallery: Gallery,
     config: PosteriorConfig,
     *,

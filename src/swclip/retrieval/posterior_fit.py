@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float64, Int64
 from numpy.typing import ArrayLike
 from scipy import sparse
 
@@ -17,6 +17,7 @@ from swclip.gallery.gallery import Gallery
 from swclip.geo.distance import geodesic_m, haversine_m
 from swclip.geo.kernels import KernelName, kernel_weight
 from swclip.geo.spatial_smoothing import ground_kernel, outflow, weigh
+from swclip.models.photograph_vectors import PhotographVectors, Vectors
 from swclip.retrieval.point_estimates import estimators
 from swclip.retrieval.scores import (
     Photographed,
@@ -26,6 +27,7 @@ from swclip.retrieval.scores import (
     location_similarity,
     log_probability,
     log_softmax,
+    whitened_similarity,
 )
 
 _LOG = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ _BACKGROUND = 0.01
 _TEMPERATURES = tuple(float(t) for t in np.geomspace(0.001, 0.5, 17))
 _WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _SMOOTHINGS_M = (0.0, 5.0, 10.0, 20.0, 40.0, 80.0)
+_GAIN = 1e-4  # a search by coordinates ends where a round improves the score by less
 _SMALLEST = 1e-300  # a true position whose kernel is 0 at all candidates has the same score for every setting
 
 
@@ -49,6 +52,7 @@ class PosteriorFit:
         mean_error_m: Their mean.
         n_queries: Number of queries it was fitted on.
         left_out: For each fold of the queries, the posterior fitted without it; empty without folds.
+        fast: The fit without whitened features; None where they are not used.
     """
 
     config: PosteriorConfig
@@ -58,10 +62,11 @@ class PosteriorFit:
     mean_error_m: float
     n_queries: int
     left_out: tuple[PosteriorConfig, ...] = ()
+    fast: PosteriorFit | None = None
 
 
 def fit_posterior(
-    query: Float32[np.ndarray, "q d"],
+    query: Vectors,
     truth_deg: ArrayLike,
     gallery: Gallery,
     *,
@@ -76,7 +81,7 @@ def fit_posterior(
 ) -> PosteriorFit:
     """Choose temperatures, image weight and smoothing on validation queries.
 
-    Every combination of the values is scored by
+    A combination of the values is scored by
 
         mean over queries of  -log( (1 - b) sum_m p_m K(d(m, truth); 25 m) + b mean_m K(d(m, truth); 25 m) )
 
@@ -85,11 +90,16 @@ def fit_posterior(
     limits the influence of single outliers. The sum is linear in p, and the smoothing can be applied to K instead of p,
     so that all combinations together cost little more than one pass.
 
+    Without whitened features every combination is scored. With them, the search starts from the best of those and
+    changes in turn the scale of the image evidence (its temperature and hubness, or the temperature of the whitened
+    features, which may also be left out) and the temperature of the locations, with all weights and smoothings, until
+    no change improves the score. Whitened features are therefore used only where they help on these queries.
+
     Args:
-        query: (Q, D) unit vectors of validation photographs, none of them in the gallery.
+        query: Vectors of Q validation photographs, none of them in the gallery.
         truth_deg: (Q, 2) their true positions, degrees.
         gallery: The validation queries' gallery.
-        temperatures: Values tried for both temperatures.
+        temperatures: Values tried for each temperature.
         image_weights: Values tried for the image weight; ignored where the gallery has no photographs.
         smoothings_m: Values tried for the smoothing, metres; values too large for the gallery's density are skipped
             with a warning.
@@ -101,7 +111,7 @@ def fit_posterior(
             `region_fit.calibrate`.
 
     Returns:
-        The posterior with its score and errors.
+        The posterior with its score and errors; `fast` has those without whitened features.
 
     Raises:
         InputError: There are no queries, or their number differs from that of the positions.
@@ -117,27 +127,25 @@ def fit_posterior(
         raise ConfigError("fitting a posterior needs at least one temperature, image weight and smoothing.")
     if len(queries) > max_queries:
         drawn = np.sort((generator or np.random.default_rng(0)).choice(len(queries), max_queries, replace=False))
-        queries, truth = queries[drawn], truth[drawn]
+        queries, truth = queries.take(drawn), truth[drawn]
         fold_of = None if fold_of is None else fold_of[drawn]
 
     smoothings_m, kernels = _affordable(gallery, smoothings_m, kernel)
-    # A share of 0 first, which is preferred in ties.
-    image_scales = [_ImageScale(t, share) for share in sorted({0.0, *image_hubness}) for t in temperatures]
     with_images = photographed if any(weight > 0 for weight in weights) else _NO_PHOTOGRAPHS
-    parts = _evidence_near_truth(queries, truth, gallery, with_images, temperatures, image_scales, kernels)
-    scores = _scores(parts, weights, _training_queries(fold_of, len(queries)))
-    best = [tuple(map(int, np.unravel_index(int(np.argmin(table)), table.shape))) for table in scores]
-    config, *left_out = [_config(at, temperatures, image_scales, weights, smoothings_m, kernel) for at in best]
-    errors_m = _errors_m(queries, truth, gallery, photographed, config)
-    return PosteriorFit(
-        config=config,
-        score=float(scores[0].min()),
-        uniform_score=float(-np.log(parts.uniform[0] + _SMALLEST).mean()),
-        median_error_m=float(np.median(errors_m)),
-        mean_error_m=float(np.mean(errors_m)),
-        n_queries=len(queries),
-        left_out=tuple(left_out),
-    )
+    near = _NearTruth.of(queries, truth, gallery, with_images, temperatures, kernels)
+    # A share of 0 first, which is preferred in ties.
+    grid = _Grid(tuple(temperatures), tuple(sorted({0.0, *image_hubness})), weights, tuple(smoothings_m), kernel)
+    query_sets = _training_queries(fold_of, len(queries))
+    near.add_images(grid.scales())
+    best = [_best(near, grid, rows, grid.scales(), range(len(temperatures))) for rows in query_sets]
+    fit = _fit(near, grid, best, photographed)
+    if gallery.image_whitened is None or queries.whitened is None or not len(with_images.rows):
+        return fit
+    found = [_with_whitened(near, grid, rows, start) for rows, start in zip(query_sets, best, strict=True)]
+    if found[0].scale.whitened is None:
+        return fit
+    whitened = _fit(near, grid, found, photographed)
+    return replace(whitened, config=replace(whitened.config, fast=fit.config), fast=fit)
 
 
 def _training_queries(fold_of: Int64[np.ndarray, " q"] | None, count: int) -> list[Int64[np.ndarray, " k"]]:
@@ -169,112 +177,203 @@ _NO_PHOTOGRAPHS = Photographed(*(np.zeros(0, dtype=np.int64) for _ in range(3)))
 
 @dataclass(frozen=True)
 class _ImageScale:
-    """From an image similarity to a logit: subtract a share of the hubness, divide by the temperature."""
+    """From image similarities to a logit: the temperature, the share of the hubness that is subtracted before, and the
+    temperature of whitened features, None without them."""
 
     temperature: float
-    hubness: float
+    hubness: float = 0.0
+    whitened: float | None = None
 
 
 @dataclass(frozen=True)
-class _Parts:
+class _Grid:
+    """The values that are tried."""
+
+    temperatures: tuple[float, ...]
+    hubness: tuple[float, ...]
+    weights: tuple[float, ...]
+    smoothings_m: tuple[float, ...]
+    kernel: KernelName
+
+    def scales(self, whitened: float | None = None) -> list[_ImageScale]:
+        """The scales with one temperature of whitened features."""
+        return [_ImageScale(t, share, whitened) for share in self.hubness for t in self.temperatures]
+
+
+@dataclass(frozen=True)
+class _Combination:
+    """One combination of the grid's values, and its score: location temperature, weight and smoothing by number."""
+
+    score: float
+    location: int
+    scale: _ImageScale
+    weight: int
+    smoothing: int
+
+    def config(self, grid: _Grid) -> PosteriorConfig:
+        """Its posterior."""
+        weight, temperature = grid.weights[self.weight], grid.temperatures[self.location]
+        # Without image evidence its scale has no effect.
+        image = self.scale if weight > 0 else _ImageScale(temperature)
+        return PosteriorConfig(
+            temperature,
+            image.temperature,
+            weight,
+            float(grid.smoothings_m[self.smoothing]),
+            grid.kernel,
+            image_hubness=image.hubness,
+            whitened_temperature=image.whitened,
+        )
+
+
+@dataclass(eq=False)
+class _NearTruth:
     """Sums over candidates of evidence times E, the (smoothed) kernel around the truth; T temperatures of the location
-    evidence, S scales of the image evidence, H smoothings.
+    evidence, H smoothings.
 
     Attributes:
         location: (T, H, Q) sum over all candidates of p_loc E.
         location_photographed: (T, H, Q) the same over the candidates with photographs.
         mass_photographed: (T, Q) sum over the candidates with photographs of p_loc.
-        image: (S, H, Q) sum over the candidates with photographs of p_img E.
         uniform: (H, Q) mean of E.
+        image: By scale, (H, Q) sum over the candidates with photographs of p_img E.
     """
 
+    queries: PhotographVectors
+    truth_deg: Float64[np.ndarray, "q 2"]
+    gallery: Gallery
+    photographed: Photographed
+    kernels: Sequence[sparse.csr_array]
     location: Float64[np.ndarray, "t h q"]
     location_photographed: Float64[np.ndarray, "t h q"]
     mass_photographed: Float64[np.ndarray, "t q"]
-    image: Float64[np.ndarray, "s h q"]
     uniform: Float64[np.ndarray, "h q"]
+    image: dict[_ImageScale, Float64[np.ndarray, "h q"]] = field(default_factory=dict)
 
-    def surprise(self, location: int, image: int, weight: float) -> Float64[np.ndarray, "h q"]:
-        """The score of each query for one temperature, image scale and weight, for each smoothing."""
+    @classmethod
+    def of(
+        cls,
+        queries: PhotographVectors,
+        truth_deg: Float64[np.ndarray, "q 2"],
+        gallery: Gallery,
+        photographed: Photographed,
+        temperatures: Sequence[float],
+        kernels: Sequence[sparse.csr_array],
+    ) -> _NearTruth:
+        """Compute the sums of the location evidence."""
+        t, h, q, rows = len(temperatures), len(kernels), len(queries), photographed.rows
+        arrays = (np.zeros((t, h, q)), np.zeros((t, h, q)), np.zeros((t, q)), np.zeros((h, q)))
+        near = cls(queries, truth_deg, gallery, photographed, kernels, *arrays)
+        for chunk in chunks(q, gallery):
+            around = near.around(chunk)
+            near.uniform[:, chunk] = around.mean(axis=2)
+            location = location_similarity(queries.embeddings[chunk], gallery).astype(np.float64)
+            for i, temperature in enumerate(temperatures):
+                p = np.exp(log_softmax(location / temperature))
+                near.location[i][:, chunk] = np.einsum("qm,hqm->hq", p, around)
+                if len(rows):
+                    near.mass_photographed[i, chunk] = p[:, rows].sum(axis=1)
+                    near.location_photographed[i][:, chunk] = np.einsum("qc,hqc->hq", p[:, rows], around[:, :, rows])
+        return near
+
+    def add_images(self, scales: Iterable[_ImageScale]) -> None:
+        """Compute the sums of the image evidence for the scales that lack them."""
+        missing = [scale for scale in dict.fromkeys(scales) if scale not in self.image]
+        if not missing:
+            return
+        count, rows = len(self.queries), self.photographed.rows
+        for scale in missing:
+            self.image[scale] = np.zeros((len(self.kernels), count))
+        for chunk in chunks(count, self.gallery) if len(rows) else ():
+            around, vectors = self.around(chunk)[:, :, rows], self.queries.take(chunk)
+            trained = {
+                share: image_similarity(vectors.embeddings, self.gallery, self.photographed, share).astype(np.float64)
+                for share in {scale.hubness for scale in missing}
+            }
+            whitened = None
+            if any(scale.whitened is not None for scale in missing):
+                whitened = whitened_similarity(vectors, self.gallery, self.photographed).astype(np.float64)
+            for scale in missing:
+                logits = trained[scale.hubness] / scale.temperature
+                if whitened is not None and scale.whitened is not None:
+                    logits = logits + whitened / scale.whitened
+                self.image[scale][:, chunk] = np.einsum("qc,hqc->hq", np.exp(log_softmax(logits)), around)
+
+    def around(self, chunk: slice) -> Float64[np.ndarray, "h q m"]:
+        """E of some of the queries."""
+        places, truth = self.gallery.positions_deg, self.truth_deg[chunk]
+        distance = haversine_m(truth[:, None, 0], truth[:, None, 1], places[None, :, 0], places[None, :, 1])
+        near_truth = kernel_weight(distance, SCORE_SCALE_M, "exponential")
+        # sum_n (p W)_n E_n = sum_m p_m (W E)_m: smooth the kernel around the truth once, not every posterior.
+        return np.stack([weigh(near_truth, matrix) / outflow(matrix) for matrix in self.kernels])
+
+    def surprise(self, location: int, scale: _ImageScale, weight: float) -> Float64[np.ndarray, "h q"]:
+        """The score of each query for one location temperature, image scale and weight, for each smoothing."""
         mass = self.location[location]
         if weight > 0:
-            redistributed = self.mass_photographed[location] * self.image[image] - self.location_photographed[location]
+            redistributed = self.mass_photographed[location] * self.image[scale] - self.location_photographed[location]
             mass = mass + weight * redistributed
         # The difference can round to slightly below zero.
         near = (1 - _BACKGROUND) * np.maximum(mass, 0.0) + _BACKGROUND * self.uniform
         return np.asarray(-np.log(near + _SMALLEST))
 
 
-def _evidence_near_truth(
-    queries: Float32[np.ndarray, "q d"],
-    truth: Float64[np.ndarray, "q 2"],
-    gallery: Gallery,
-    photographed: Photographed,
-    temperatures: Sequence[float],
-    image_scales: Sequence[_ImageScale],
-    kernels: Sequence[sparse.csr_array],
-) -> _Parts:
-    t, s, h, q, rows = len(temperatures), len(image_scales), len(kernels), len(queries), photographed.rows
-    parts = _Parts(np.zeros((t, h, q)), np.zeros((t, h, q)), np.zeros((t, q)), np.zeros((s, h, q)), np.zeros((h, q)))
-    outflows = [outflow(matrix) for matrix in kernels]
-    for chunk in chunks(q, gallery):
-        near_truth = _kernel_around(truth[chunk], gallery)
-        # sum_n (p W)_n E_n = sum_m p_m (W E)_m: smooth the kernel around the truth once, not every posterior.
-        around = np.stack([weigh(near_truth, matrix) / out for matrix, out in zip(kernels, outflows, strict=True)])
-        parts.uniform[:, chunk] = around.mean(axis=2)
-        location = location_similarity(queries[chunk], gallery).astype(np.float64)
-        for i, temperature in enumerate(temperatures):
-            p = np.exp(log_softmax(location / temperature))
-            parts.location[i][:, chunk] = np.einsum("qm,hqm->hq", p, around)
-            if len(rows):
-                parts.mass_photographed[i, chunk] = p[:, rows].sum(axis=1)
-                parts.location_photographed[i][:, chunk] = np.einsum("qc,hqc->hq", p[:, rows], around[:, :, rows])
-        for i, scale in enumerate(image_scales if len(rows) else ()):
-            image = image_similarity(queries[chunk], gallery, photographed, scale.hubness).astype(np.float64)
-            p = np.exp(log_softmax(image / scale.temperature))
-            parts.image[i][:, chunk] = np.einsum("qc,hqc->hq", p, around[:, :, rows])
-    return parts
+def _best(
+    near: _NearTruth,
+    grid: _Grid,
+    rows: Int64[np.ndarray, " k"],
+    scales: Sequence[_ImageScale],
+    locations: Iterable[int],
+) -> _Combination:
+    """The combination of these scales and location temperatures, with any weight and smoothing, that scores best on
+    some of the queries; the first one in ties."""
+    best: _Combination | None = None
+    for location in locations:
+        for number, scale in enumerate(scales):
+            for w, weight in enumerate(grid.weights):
+                # Without image evidence its scale has no effect: try only one.
+                if weight == 0 and number > 0:
+                    continue
+                scores = near.surprise(location, scale, weight)[:, rows].mean(axis=1)
+                at = int(scores.argmin())
+                if best is None or scores[at] < best.score:
+                    best = _Combination(float(scores[at]), location, scale, w, at)
+    assert best is not None
+    return best
 
 
-def _kernel_around(truth: Float64[np.ndarray, "q 2"], gallery: Gallery) -> Float64[np.ndarray, "q m"]:
-    places = gallery.positions_deg
-    distance = haversine_m(truth[:, None, 0], truth[:, None, 1], places[None, :, 0], places[None, :, 1])
-    return np.asarray(kernel_weight(distance, SCORE_SCALE_M, "exponential"))
+def _with_whitened(near: _NearTruth, grid: _Grid, rows: Int64[np.ndarray, " k"], start: _Combination) -> _Combination:
+    """Improve a combination by coordinates until no change of one of them improves it."""
+    best = start
+    while True:
+        scale, before = best.scale, best.score
+        cross = [replace(scale, whitened=temperature) for temperature in grid.temperatures]
+        cross += grid.scales(scale.whitened)
+        near.add_images(cross)
+        for scales, locations in ((cross, (best.location,)), ((best.scale,), range(len(grid.temperatures)))):
+            other = _best(near, grid, rows, scales, locations)
+            best = other if other.score < best.score else best
+        if best.score >= before - _GAIN:
+            return best
 
 
-def _config(
-    best: Sequence[int],
-    temperatures: Sequence[float],
-    image_scales: Sequence[_ImageScale],
-    weights: Sequence[float],
-    smoothings_m: Sequence[float],
-    kernel: KernelName,
-) -> PosteriorConfig:
-    """The posterior of one entry of the table of scores."""
-    weight, temperature = weights[best[2]], temperatures[best[0]]
-    # Without image evidence its scale has no effect.
-    image = image_scales[best[1]] if weight > 0 else _ImageScale(temperature, 0.0)
-    smoothing_m = float(smoothings_m[best[3]])
-    return PosteriorConfig(temperature, image.temperature, weight, smoothing_m, kernel, image_hubness=image.hubness)
-
-
-def _scores(
-    parts: _Parts, weights: Sequence[float], query_sets: Sequence[Int64[np.ndarray, " k"]]
-) -> Float64[np.ndarray, "k t s w h"]:
-    """Mean score of every combination over each set of queries; infinite for those not tried."""
-    (t, h), s = parts.location.shape[:2], len(parts.image)
-    scores = np.full((len(query_sets), t, s, len(weights), h), np.inf)
-    for location, image, w in np.ndindex(t, s, len(weights)):
-        # Without image evidence its scale has no effect: try only one.
-        if weights[w] > 0 or image == 0:
-            surprise = parts.surprise(location, image, weights[w])
-            for at, rows in enumerate(query_sets):
-                scores[at, location, image, w] = surprise[:, rows].mean(axis=1)
-    return scores
+def _fit(near: _NearTruth, grid: _Grid, best: Sequence[_Combination], photographed: Photographed) -> PosteriorFit:
+    """The fit of the best combinations: on all queries, then without each fold."""
+    config, *left_out = [combination.config(grid) for combination in best]
+    errors_m = _errors_m(near.queries, near.truth_deg, near.gallery, photographed, config)
+    return PosteriorFit(
+        config=config,
+        score=best[0].score,
+        uniform_score=float(-np.log(near.uniform[0] + _SMALLEST).mean()),
+        median_error_m=float(np.median(errors_m)),
+        mean_error_m=float(np.mean(errors_m)),
+        n_queries=len(near.queries),
+        left_out=tuple(left_out),
+    )
 
 
 def _errors_m(
-    queries: Float32[np.ndarray, "q d"],
+    queries: PhotographVectors,
     truth: Float64[np.ndarray, "q 2"],
     gallery: Gallery,
     photographed: Photographed,
@@ -284,6 +383,6 @@ def _errors_m(
     estimate = estimators(config)[ESTIMATOR]
     errors = np.empty(len(queries))
     for chunk in chunks(len(queries), gallery):
-        log_p = log_probability(queries[chunk], gallery, config, photographed)
+        log_p = log_probability(queries.take(chunk), gallery, config, photographed)
         errors[chunk] = geodesic_m(truth[chunk], estimate(log_p, gallery.positions_deg))
     return errors

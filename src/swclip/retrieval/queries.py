@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float32
 
 from swclip.answers.record import Answer
 from swclip.errors import ArtefactError
 from swclip.models.embed import Failure, PathLike, Progress
 from swclip.models.embed_modalities import embed_queries, offered_modalities
+from swclip.models.photograph_vectors import PhotographVectors
 
 if TYPE_CHECKING:
     from swclip.models.locator_model import LocatorModel
@@ -24,12 +24,12 @@ class Queries:
     """Embedded photographs.
 
     Attributes:
-        embeddings: (Q, D) unit vectors of the photographs that could be decoded.
+        vectors: Vectors of the Q photographs that could be decoded.
         names: Q paths of those photographs.
         errors: Answers to the others, by their index among all photographs.
     """
 
-    embeddings: Float32[np.ndarray, "q d"]
+    vectors: PhotographVectors
     names: list[str]
     errors: dict[int, Answer]
 
@@ -41,6 +41,7 @@ class Queries:
         captions: str | Sequence[str | None] | None = None,
         maps: PathLike | Sequence[PathLike | None] | None = None,
         *,
+        whitened: bool = True,
         batch_size: int = 32,
         workers: int | None = None,
         progress: Progress | None = None,
@@ -55,25 +56,26 @@ class Queries:
         texts = [captions] if isinstance(captions, str) else captions
         tiles = [maps] if isinstance(maps, (str, os.PathLike)) else maps
         failures: list[Failure] = []
-        embeddings = embed_queries(
+        vectors = embed_queries(
             model,
             paths,
             texts,
             tiles,
             use=offered_modalities(texts, tiles),
+            whitened=whitened,
             batch_size=batch_size,
             workers=workers,
             failures=failures,
             progress=progress,
         )
-        finite = np.isfinite(embeddings).all(axis=1) if embeddings.size else np.zeros(len(paths), dtype=np.bool_)
+        finite = vectors.finite
         rows = np.flatnonzero(finite)
         if len(rows) + len(failures) != len(paths):
             raise ArtefactError("the model's embeddings are not numbers; its training diverged, train it again.")
         names = [os.fspath(path) for path in paths]
         undecodable = zip(np.flatnonzero(~finite).tolist(), failures, strict=True)
         errors = {row: Answer(photograph=names[row], error=reason) for row, (_, reason) in undecodable}
-        return cls(embeddings[rows], [names[row] for row in rows], errors)
+        return cls(vectors.take(rows), [names[row] for row in rows], errors)
 
 
 def paths_of(photographs: PathLike | Sequence[PathLike]) -> list[PathLike]:

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float64, Int64
 from numpy.typing import ArrayLike
 
 from swclip.calibration.conformal import Calibration
@@ -19,6 +19,7 @@ from swclip.gallery.gallery import Gallery
 from swclip.geo.distance import geodesic_m
 from swclip.geo.neighbours import SphereIndex
 from swclip.geo.spatial_smoothing import ground_kernel, spread
+from swclip.models.photograph_vectors import PhotographVectors, Vectors
 from swclip.retrieval.point_estimates import estimators
 from swclip.retrieval.posterior_fit import PosteriorFit
 from swclip.retrieval.scores import Photographed, check_queries, chunks, log_probability
@@ -49,7 +50,7 @@ def split_blocks(blocks: Sequence[Hashable], parts: int, generator: np.random.Ge
 
 
 def calibrate(
-    query: Float32[np.ndarray, "q d"],
+    query: Vectors,
     truth_deg: ArrayLike,
     gallery: Gallery,
     fit: PosteriorFit,
@@ -67,7 +68,7 @@ def calibrate(
     as with few parameters fitted on hundreds of queries, this approximates split conformal prediction, without a proof.
 
     Args:
-        query: (Q, D) unit vectors; none of their photographs is in the gallery.
+        query: Vectors of Q photographs, none of which is in the gallery.
         truth_deg: (Q, 2) their true positions, degrees.
         gallery: The validation queries' gallery.
         fit: The posterior fitted with these folds.
@@ -91,7 +92,7 @@ def calibrate(
     answered = _Answered.empty(len(queries))
     for config in dict.fromkeys(config_of.tolist()):
         rows = np.flatnonzero(config_of == config)
-        answered.fill(rows, queries[rows], truth[rows], truth_cells[rows], gallery, cells, config)
+        answered.fill(rows, queries.take(rows), truth[rows], truth_cells[rows], gallery, cells, config)
     least = answered.tails.reshape(variants, -1).argmin(axis=0)[None]
     tails, areas = (
         np.take_along_axis(each.reshape(variants, -1), least, axis=0)[0] for each in (answered.tails, answered.areas)
@@ -130,7 +131,7 @@ class _Answered:
     def fill(
         self,
         rows: Int64[np.ndarray, " k"],
-        queries: Float32[np.ndarray, "k d"],
+        queries: PhotographVectors,
         truth_deg: Float64[np.ndarray, "k 2"],
         truth_cells: Int64[np.ndarray, " k"],
         gallery: Gallery,
@@ -142,7 +143,7 @@ class _Answered:
         photographed, index = Photographed.of(gallery), SphereIndex(gallery.positions_deg)
         estimate = estimators(config)[ESTIMATOR]
         for part in chunks(len(rows), gallery):
-            log_p = log_probability(queries[part], gallery, config, photographed)
+            log_p = log_probability(queries.take(part), gallery, config, photographed)
             probability = spread(np.exp(log_p), kernel)
             self.tails[rows[part]] = tail_mass(cells.mass(probability), cells.area_km2, truth_cells[part])
             self.areas[rows[part]] = cells.areas.of_posteriors(probability)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-from jaxtyping import Float64
-
 from swclip.answers.record import Answer
 from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.calibration.region_of_answer import RegionBuilder
 from swclip.gallery import ann
+from swclip.models.photograph_vectors import PhotographVectors
 from swclip.retrieval.answer import AnswerOptions, CandidateSet, answers_from_posteriors
-from swclip.retrieval.scores import Evidence, chunks, location_similarity
-from swclip.retrieval.shortlist import IMAGE, LOCATION, Shortlister
+from swclip.retrieval.evidence import Evidence
+from swclip.retrieval.scores import chunks, location_similarity
+from swclip.retrieval.shortlist import IMAGE, LOCATION, WHITENED, Shortlister
 
 if TYPE_CHECKING:
     from lancedb.table import Table
@@ -37,7 +36,7 @@ class Search(Protocol):
 
     def answers(
         self,
-        query: Float64[np.ndarray, "q d"],
+        query: PhotographVectors,
         candidates: CandidateSet,
         config: PosteriorConfig,
         options: AnswerOptions,
@@ -46,7 +45,7 @@ class Search(Protocol):
         """Answer embedded photographs separately.
 
         Args:
-            query: (Q, D) unit vectors.
+            query: Vectors of Q photographs.
             candidates: The gallery's candidates.
             config: The posterior.
             options: Candidates to list, and estimator.
@@ -64,7 +63,7 @@ class ExactSearch:
 
     def answers(
         self,
-        query: Float64[np.ndarray, "q d"],
+        query: PhotographVectors,
         candidates: CandidateSet,
         config: PosteriorConfig,
         options: AnswerOptions,
@@ -73,8 +72,8 @@ class ExactSearch:
         """Answer embedded photographs; see `Search`."""
         answers: list[Answer] = []
         for chunk in chunks(len(query), candidates.gallery):
-            nearest = location_similarity(query[chunk], candidates.gallery).argmax(axis=1)
-            evidence = Evidence.of(query[chunk], candidates.gallery, config, candidates.photographed)
+            nearest = location_similarity(query.embeddings[chunk], candidates.gallery).argmax(axis=1)
+            evidence = Evidence.of(query.take(chunk), candidates.gallery, config, candidates.photographed)
             each = [evidence.rows(slice(row, row + 1)) for row in range(len(evidence))]
             answers += answers_from_posteriors(evidence.log_p, nearest, candidates, config, options, regions, each)
         return answers
@@ -83,7 +82,9 @@ class ExactSearch:
 def embedding_bytes(table: Table) -> int:
     """Memory that the embeddings of a gallery's table would take, with one location embedding per entry."""
     dim = int(table.schema.field(LOCATION).type.list_size)
-    return 4 * dim * (table.count_rows() + table.count_rows(f"{IMAGE} IS NOT NULL"))
+    photographs = table.count_rows(f"{IMAGE} IS NOT NULL")
+    whitened = int(table.schema.field(WHITENED).type.list_size) if WHITENED in table.schema.names else 0
+    return 4 * (dim * table.count_rows() + (dim + whitened) * photographs)
 
 
 def exceeds_memory(store: GalleryStore) -> bool:
@@ -129,6 +130,8 @@ class ShortlistSearch:
     def of_store(cls, store: GalleryStore) -> ShortlistSearch:
         """Search an open gallery, whose table is checked out at its current version."""
         conditions = {LOCATION: None, IMAGE: f"{IMAGE} IS NOT NULL"}
+        if store.description.whitened:
+            conditions[WHITENED] = conditions[IMAGE]
         if any(
             store.table.count_rows(condition) and ann.index_state(store.table, column) is None
             for column, condition in conditions.items()
@@ -150,7 +153,7 @@ class ShortlistSearch:
 
     def answers(
         self,
-        query: Float64[np.ndarray, "q d"],
+        query: PhotographVectors,
         candidates: CandidateSet,
         config: PosteriorConfig,
         options: AnswerOptions,
@@ -158,13 +161,14 @@ class ShortlistSearch:
     ) -> list[Answer]:
         """Answer embedded photographs without regions; see `Search`."""
         answers: list[Answer] = []
-        for row in np.ascontiguousarray(query, dtype=np.float32):
-            shortlist = self.shortlister.shortlist(row, config)
+        for row in range(len(query)):
+            photograph = query.take(slice(row, row + 1))
+            shortlist = self.shortlister.shortlist(photograph, config)
             part = CandidateSet.of(shortlist.gallery, candidates.hierarchy.take(shortlist.rows))
-            nearest = location_similarity(row[None], shortlist.gallery).argmax(axis=1)
+            nearest = location_similarity(photograph.embeddings, shortlist.gallery).argmax(axis=1)
             median = options.estimator == "geometric-median"
             points = shortlist.geometric_median(candidates.gallery.positions_deg)[None] if median else None
-            evidence = [Evidence.of(row[None], shortlist.gallery, config, part.photographed)]
+            evidence = [Evidence.of(photograph, shortlist.gallery, config, part.photographed)]
             log_p = shortlist.log_posterior[None]
             (answer,) = answers_from_posteriors(
                 log_p, nearest, part, config, options, evidence=evidence, points_deg=points

@@ -33,13 +33,15 @@ from swclip.gallery import ann
 from swclip.gallery.gallery import Gallery
 from swclip.geo.neighbours import SphereIndex
 from swclip.geo.spatial_smoothing import reach_m
+from swclip.models.photograph_vectors import PhotographVectors, Vectors, as_vectors
 from swclip.retrieval.point_estimates import geometric_median
-from swclip.retrieval.scores import Photographed, image_similarity, location_similarity
+from swclip.retrieval.scores import Photographed, location_similarity
+from swclip.retrieval.scores import image_logits as image_logits_of
 
 if TYPE_CHECKING:
     from lancedb.table import Table
 
-LOCATION, IMAGE = "location_embedding", "image_embedding"
+LOCATION, IMAGE, WHITENED = "location_embedding", "image_embedding", "image_whitened"
 _HUBNESS = "image_hubness"
 
 
@@ -115,8 +117,9 @@ class Shortlister:
 
     Args:
         table: A gallery's table: `candidate_id`, `image_id` (null for a position), `lat_deg`, `lon_deg`, `city`,
-            `location_embedding`, `image_embedding` (null for a position), and `image_hubness` where the posterior
-            subtracts it. It is checked out at its current version: pass a handle that has no other use.
+            `location_embedding`, `image_embedding` (null for a position), `image_hubness` where the posterior
+            subtracts it, and `image_whitened` where it uses whitened features. It is checked out at its current
+            version: pass a handle that has no other use.
         meta: The gallery's `meta`: the model's `fingerprint`, and its `posterior` if one was fitted.
         config: Sizes of shortlist and sample.
 
@@ -149,7 +152,7 @@ class Shortlister:
         photographs = np.flatnonzero(np.isin(self.gallery.image_rows, rows))
         location_ids, image_ids = self._location_row_ids[rows], self._image_row_ids[photographs]
         row_ids = np.unique(np.concatenate([location_ids, image_ids]))
-        columns = [LOCATION, IMAGE, *([_HUBNESS] if _HUBNESS in self.table.schema.names else [])]
+        columns = [LOCATION, IMAGE, *(name for name in (_HUBNESS, WHITENED) if name in self.table.schema.names)]
         table = ann.take(self.table, row_ids, columns)
         dim = int(table.schema.field(LOCATION).type.list_size)
         location_at, image_at = np.searchsorted(row_ids, location_ids), np.searchsorted(row_ids, image_ids)
@@ -157,39 +160,47 @@ class Shortlister:
         if _HUBNESS in columns:
             values = table[_HUBNESS].take(pa.array(image_at))
             image_hubness = values.to_numpy().astype(np.float32) if values.null_count == 0 else None
+        image_whitened = None
+        if WHITENED in columns:
+            width = int(table.schema.field(WHITENED).type.list_size)
+            image_whitened = ann.matrix(table[WHITENED], width)[image_at]
         return replace(
             self.gallery.take(rows),
             location_embeddings=ann.matrix(table[LOCATION], dim)[location_at],
             image_embeddings=ann.matrix(table[IMAGE], dim)[image_at],
             image_hubness=image_hubness,
+            image_whitened=image_whitened,
         )
 
-    def shortlist(self, query: Float32[np.ndarray, " d"], config: PosteriorConfig) -> Shortlist:
+    def shortlist(self, query: Vectors, config: PosteriorConfig) -> Shortlist:
         """Compute the shortlist of one query.
 
         Args:
-            query: (D,) unit vector.
+            query: Vectors of one photograph.
             config: Temperatures, weight of the images, smoothing.
 
         Raises:
-            MismatchError: The query has another dimension than the gallery, or the posterior subtracts hubness that
-                the table does not have.
+            MismatchError: The query has another dimension than the gallery, or the posterior uses hubness or whitened
+                features that the table does not have.
         """
-        rows = self._most_similar(query, LOCATION)
+        vectors = as_vectors(query)
+        rows = self._most_similar(vectors.embeddings, LOCATION)
         if config.image_weight > 0.0 and self.gallery.image_ids:
-            rows = np.union1d(rows, self._most_similar(query, IMAGE))
-        shortlist = self._shortlist_of(query, config, rows)
+            rows = np.union1d(rows, self._most_similar(vectors.embeddings, IMAGE))
+            if config.whitened_temperature is not None and vectors.whitened is not None:
+                rows = np.union1d(rows, self._most_similar(vectors.whitened, WHITENED))
+        shortlist = self._shortlist_of(vectors, config, rows)
         extended = self._with_neighbours(rows, shortlist.log_posterior, config)
-        return shortlist if len(extended) == len(rows) else self._shortlist_of(query, config, extended)
+        return shortlist if len(extended) == len(rows) else self._shortlist_of(vectors, config, extended)
 
-    def _most_similar(self, query: Float32[np.ndarray, " d"], column: str) -> Int64[np.ndarray, " s"]:
+    def _most_similar(self, query: Float32[np.ndarray, "1 d"], column: str) -> Int64[np.ndarray, " s"]:
         """Candidates of the most similar entries.
 
         Entries of one candidate have the same location: for k candidates, more entries are requested in proportion.
         """
         entries, candidates = len(self._entry_ids), len(self.gallery)
-        k = self.config.k if column == IMAGE else -(-self.config.k * entries // candidates)
-        row_ids = ann.search(self.table, column, query[None], min(k, entries), effort=self.config.effort).row_ids[0]
+        k = self.config.k if column != LOCATION else -(-self.config.k * entries // candidates)
+        row_ids = ann.search(self.table, column, query, min(k, entries), effort=self.config.effort).row_ids[0]
         return np.unique(self._entry_candidate[np.searchsorted(self._entry_ids, row_ids[row_ids != ann.NOTHING])])
 
     def _with_neighbours(
@@ -203,14 +214,14 @@ class Shortlister:
         return np.unique(np.concatenate([rows, *self._index.within(self.gallery.positions_deg[best], radius_m)]))
 
     def _shortlist_of(
-        self, query: Float32[np.ndarray, " d"], config: PosteriorConfig, rows: Int64[np.ndarray, " s"]
+        self, query: PhotographVectors, config: PosteriorConfig, rows: Int64[np.ndarray, " s"]
     ) -> Shortlist:
         """Probabilities as in `scores.log_probability`, with the sums over the whole gallery."""
         part = self.read(rows)
         photographed, sampled = Photographed.of(part), Photographed.of(self._sample)
         is_other = ~np.isin(self._sampled_rows, rows)
-        logits = location_similarity(query[None], part)[0] / config.location_temperature
-        other_logits = location_similarity(query[None], self._sample)[0] / config.location_temperature
+        logits = location_similarity(query.embeddings, part)[0] / config.location_temperature
+        other_logits = location_similarity(query.embeddings, self._sample)[0] / config.location_temperature
         scale = _log_scale(is_other, len(self.gallery) - len(rows))
         log_z = np.logaddexp(logsumexp(logits), _log_sum(other_logits, is_other, scale))
         log_p, log_others = logits.astype(np.float64) - log_z, other_logits.astype(np.float64) - log_z + scale
@@ -221,8 +232,7 @@ class Shortlister:
             log_location, log_other_location = log_p[photographed.rows], other_logits[sampled.rows] - log_z
             log_c = np.logaddexp(logsumexp(log_location), _log_sum(log_other_location, is_other_image, image_scale))
             image_logits, other_image_logits = (
-                image_similarity(query[None], gallery, grouped, config.image_hubness)[0].astype(np.float64)
-                / config.image_temperature
+                image_logits_of(query, gallery, grouped, config)[0]
                 for gallery, grouped in ((part, photographed), (self._sample, sampled))
             )
             log_image_z = np.logaddexp(

@@ -18,6 +18,7 @@ from swclip.files import atomic_file
 from swclip.gallery.hubness import HubnessConfig
 from swclip.losses import ObjectiveConfig, TargetConfig
 from swclip.models.config import ModelConfig
+from swclip.models.whitening import WhiteningConfig
 from swclip.structure import as_plain, structure, without_none
 from swclip.training.bandwidth import BandwidthConfig
 from swclip.training.fine_tuning import TuningConfig
@@ -109,6 +110,7 @@ class TrainingConfig:
         augment: Random crop, brightness, contrast, saturation of the training photographs; not with a frozen tower.
         precision: `float32`, or `bfloat16` where there is a GPU (mixed); `auto` chooses.
         hubness: Shares of the photographs' hubness that may be subtracted when the posterior is fitted.
+        whitening: Whitened features of the frozen tower, an evidence beside the trained embeddings.
         region: Manifest column with the district, for fairness and balanced batches.
         seed: Seed of weights, batches, augmentation and dropout.
 
@@ -130,6 +132,7 @@ class TrainingConfig:
     augment: bool = True
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     hubness: HubnessConfig = field(default_factory=HubnessConfig)
+    whitening: WhiteningConfig = field(default_factory=WhiteningConfig)
     region: str = "city"
     seed: int = 0
 

@@ -24,6 +24,7 @@ from swclip.errors import ConfigError, InputError
 from swclip.files import write_json
 from swclip.gallery.hubness import write_bank
 from swclip.models.feature_cache import FeatureCache
+from swclip.models.image_tower import ImageTower
 from swclip.models.locator_model import load_model
 from swclip.training.checkpoint import MetricsLog, remove_checkpoints, write_checkpoint
 from swclip.training.config import TrainingConfig, warn_of_untrained_tower
@@ -171,6 +172,12 @@ def _fit_posterior(setup: TrainingSetup, seconds: float) -> dict[str, Any]:
             setup.model.save(folder)
         return figures
     model = load_model(folder).to(setup.process.device)
+    if config.whitening.dimensions:
+        if not config.freeze_image and not config.model.image.tower.startswith("builtin:"):
+            # Of a tower that was tuned, the features before tuning; a built-in one was never pretrained.
+            model.frozen_tower = ImageTower(config.model.image).to(setup.process.device).eval()
+        model.whitening = validation.whitening(model, setup.rows, config.whitening)
+        model.save(folder)
     bank = validation.bank(model, setup.rows) if config.hubness.photographs else None
     queries = validation.queries(model, setup.validation_features)
     fit, calibration = validation.fit(model, queries, bank, config.hubness)

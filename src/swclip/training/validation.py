@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Float32, Float64, Int64
+from jaxtyping import Float, Float64, Int64
 
 from swclip.calibration.conformal import Calibration
 from swclip.data.manifest import Manifest
@@ -18,9 +18,18 @@ from swclip.gallery.build import build_gallery, candidate_words
 from swclip.gallery.hubness import Bank, HubnessConfig, bank_rows
 from swclip.geo.distance import geodesic_m
 from swclip.metrics.districts import exchangeable_units
-from swclip.models.embed import FeatureSource, embed_features, embed_photographs, embed_positions
+from swclip.models.embed import (
+    FeatureSource,
+    embed_features,
+    embed_photographs,
+    embed_positions,
+    photograph_vectors,
+    tower_features,
+)
 from swclip.models.embed_modalities import chosen_modalities, with_modalities
 from swclip.models.locator_model import LocatorModel
+from swclip.models.photograph_vectors import PhotographVectors
+from swclip.models.whitening import Whitening, WhiteningConfig
 from swclip.retrieval.posterior_fit import PosteriorFit, fit_posterior
 from swclip.retrieval.region_fit import FOLDS, calibrate, split_blocks
 
@@ -73,7 +82,7 @@ class Validation:
         units = exchangeable_units(queries.assign(block_id=blocks), truth, splits.meta.get("protocol"))
         return cls(manifest, rows, truth, candidates, cache, frozen, units)
 
-    def queries(self, model: LocatorModel, features: Float[np.ndarray, "v f"] | None) -> Float32[np.ndarray, "v d"]:
+    def queries(self, model: LocatorModel, features: Float[np.ndarray, "v f"] | None) -> PhotographVectors:
         """Embed the validation queries.
 
         A model with further modalities embeds each query twice: by the photograph alone, then with its caption and
@@ -84,21 +93,23 @@ class Validation:
             features: (V, F) features of the queries by a frozen tower; None to embed the photographs.
 
         Returns:
-            (V, D) unit vectors; (2V, D) with further modalities.
+            V rows; 2V with further modalities.
         """
         if features is not None:
-            image = embed_features(model, features)
+            image = PhotographVectors(
+                embed_features(model, features), None if model.whitening is None else model.whitening(features)
+            )
         else:
-            image = embed_photographs(model, self._paths(), cache=self.cache)
+            image = photograph_vectors(model, self._paths(), cache=self.cache)
         if model.views is None:
             return image
         captions = [self.manifest.captions[row] for row in self.rows]
         maps = [self.manifest.map_paths[row] for row in self.rows]
         if chosen_modalities(model, captions, maps) == ("image",):
             return image
-        return np.concatenate([image, with_modalities(model, image, captions, maps)])
+        return PhotographVectors.stacked([image, with_modalities(model, image, captions, maps)])
 
-    def _truth_deg(self, queries: Float32[np.ndarray, "q d"]) -> Float64[np.ndarray, "q 2"]:
+    def _truth_deg(self, queries: PhotographVectors) -> Float64[np.ndarray, "q 2"]:
         return np.tile(self.truth_deg, (len(queries) // len(self.truth_deg), 1))
 
     def features(self, model: LocatorModel) -> Float[np.ndarray, "v f"] | None:
@@ -110,12 +121,12 @@ class Validation:
     def _paths(self) -> list[Path]:
         return [self.manifest.image_paths[row] for row in self.rows]
 
-    def measure(self, model: LocatorModel, queries: Float32[np.ndarray, "v d"]) -> dict[str, float]:
+    def measure(self, model: LocatorModel, queries: PhotographVectors) -> dict[str, float]:
         """Errors of the nearest location embedding.
 
         Args:
             model: The model.
-            queries: (Q, D) embeddings of the validation queries.
+            queries: Vectors of the validation queries.
 
         Returns:
             `val_median_m`, `val_mean_m`, and `val_log_error`, the mean of log10(1 + error / 10 m): the score by which
@@ -123,7 +134,7 @@ class Validation:
         """
         places = self.candidates[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
         words = candidate_words(list(self.candidates["city"])) if model.location.reads_words else None
-        similarity = queries @ embed_positions(model, places, words).T
+        similarity = queries.embeddings @ embed_positions(model, places, words).T
         error = geodesic_m(self._truth_deg(queries), places[similarity.argmax(axis=1)])
         return {
             "val_median_m": float(np.median(error)),
@@ -134,7 +145,7 @@ class Validation:
     def fit(
         self,
         model: LocatorModel,
-        queries: Float32[np.ndarray, "v d"],
+        queries: PhotographVectors,
         bank: Bank | None = None,
         hubness: HubnessConfig | None = None,
     ) -> tuple[PosteriorFit, Calibration]:
@@ -144,7 +155,7 @@ class Validation:
 
         Args:
             model: The model.
-            queries: (Q, D) embeddings of the validation queries.
+            queries: Vectors of the validation queries.
             bank: Training photographs by which hubness is measured; None without hubness.
             hubness: Shares of the hubness that are tried beside 0; needed with a bank.
 
@@ -156,7 +167,27 @@ class Validation:
         fold_of = np.tile(split_blocks(self.units, FOLDS, np.random.default_rng(0)), repeats)
         tried = HubnessConfig() if hubness is None else hubness
         fit = fit_posterior(queries, truth, gallery, image_hubness=tried.photographs, fold_of=fold_of)
-        return fit, calibrate(queries, truth, gallery, fit, fold_of, self.units, variants=repeats)
+
+        def calibrated(fit: PosteriorFit) -> Calibration:
+            return calibrate(queries, truth, gallery, fit, fold_of, self.units, variants=repeats)
+
+        calibration = calibrated(fit)
+        return fit, calibration if fit.fast is None else replace(calibration, fast=calibrated(fit.fast))
+
+    def whitening(self, model: LocatorModel, rows: Int64[np.ndarray, " n"], config: WhiteningConfig) -> Whitening:
+        """Fit a whitening on the features of training photographs.
+
+        Args:
+            model: The model, with `frozen_tower` set where the tower was tuned.
+            rows: (N,) rows of the training photographs in the manifest.
+            config: Dimensions, and number of photographs.
+        """
+        if len(rows) > config.photographs:
+            rows = np.sort(np.random.default_rng(0).choice(rows, config.photographs, replace=False))
+        paths = [self.manifest.image_paths[row] for row in rows]
+        side = model.frozen_side or model
+        features = tower_features(side, paths) if self.cache is None else self.cache.features(side, paths)
+        return Whitening.fit(features, config.dimensions, max_rows=config.photographs)
 
     def bank(self, model: LocatorModel, rows: Int64[np.ndarray, " n"]) -> Bank:
         """Bank of queries for hubness: embeddings of photographs, or of a regular sample of them.

@@ -14,11 +14,12 @@ from swclip.calibration.posterior_config import ESTIMATOR, EstimatorName
 from swclip.calibration.region_cells import RegionCells
 from swclip.calibration.region_of_answer import RegionBuilder, RegionRequest
 from swclip.errors import ArtefactError
-from swclip.models.embed import embed_pixels, evaluating
+from swclip.models.embed import evaluating, pixel_vectors
+from swclip.models.photograph_vectors import PhotographVectors
+from swclip.retrieval.evidence import Evidence
 from swclip.retrieval.locator import Locator
 from swclip.retrieval.pooling import combine_evidence
 from swclip.retrieval.prior import Weights
-from swclip.retrieval.scores import Evidence
 from swclip.web.regions import PosteriorRegions, level_thresholds, regions_by_level
 
 
@@ -95,11 +96,12 @@ class Engine:
             answers.append(self._answer(evidence.rows(rows), task))
         return answers
 
-    def _embed(self, pixels: list[Float32[np.ndarray, "3 h w"]]) -> Float32[np.ndarray, "q d"]:
+    def _embed(self, pixels: list[Float32[np.ndarray, "3 h w"]]) -> PhotographVectors:
         model = self.locator.model
         with evaluating(model), torch.inference_mode():
-            query: Float32[np.ndarray, "q d"] = embed_pixels(model, pixels)
-        if not np.isfinite(query).all():
+            whitened = self.locator.posterior.whitened_temperature is not None
+            query = pixel_vectors(model, pixels, whitened=whitened)
+        if not query.finite.all():
             raise ArtefactError("the model's embeddings are not finite; its training diverged, train it again.")
         return query
 
