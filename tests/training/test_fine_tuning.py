@@ -19,10 +19,12 @@ from swclip.data.manifest import read_manifest
 from swclip.data.splits import indices, read_splits
 from swclip.errors import ConfigError
 from swclip.models.config import ImageConfig
+from swclip.models.embed import photograph_vectors, tower_features
 from swclip.models.feature_cache import FeatureCache
 from swclip.models.image_tower import ImageTower
 from swclip.models.locator_model import LocatorModel, load_model
 from swclip.models.token_cache import transformer_blocks
+from swclip.models.whitening import Whitening
 from swclip.training.config import TrainingConfig
 from swclip.training.distributed import join_processes
 from swclip.training.fine_tuning import LoraAdapters, TuningConfig, token_cache, tune
@@ -118,6 +120,37 @@ def test_weights_are_restored_if_saving_fails() -> None:
         raise OSError("the disk is full")
     assert torch.equal(layer.weight, kept)
     assert adapters.active
+
+
+@pytest.mark.parametrize("tokens", ["none", "float32"])
+def test_features_of_the_tower_before_tuning_are_whitened(
+    tokens: str, small: Callable[..., TrainingConfig], town: Path, towers: Path, tmp_path: Path
+) -> None:
+    config = small(
+        model={"image": {"tower": str(towers / "dinov2"), "size_px": 32}},
+        tuning={"blocks": 1, "tokens": tokens},
+        optimizer={"tower_rate": 1e-2},
+        whitening={"dimensions": 6},
+        steps=4,
+    )
+    manifest, splits = read_manifest(town), read_splits(town / "splits.parquet")
+    train(manifest, splits, config, tmp_path / "run", cache=FeatureCache(tmp_path / "cache"))
+    model, first = load_model(tmp_path / "run"), tower_of(towers, "dinov2").state_dict()
+    assert model.frozen_tower is not None
+    for name, value in model.frozen_tower.state_dict().items():
+        assert torch.equal(value, first[name]), name
+    assert any(not torch.equal(value, first[name]) for name, value in model.image_tower.state_dict().items())
+    paths = [manifest.image_paths[row] for row in np.sort(indices(splits, manifest, "train"))]
+    frozen = LocatorModel.create(config.model, manifest.positions_deg)
+    expected = Whitening.fit(tower_features(frozen, paths), 6)
+    assert model.whitening is not None
+    np.testing.assert_allclose(model.whitening.mean, expected.mean, atol=1e-5)
+    vectors = photograph_vectors(model, paths[:3])
+    assert vectors.whitened is not None
+    np.testing.assert_array_equal(vectors.whitened, model.whitening(tower_features(frozen, paths[:3])))
+    cached = photograph_vectors(model, paths[:3], cache=FeatureCache(tmp_path / "features"))
+    np.testing.assert_array_equal(cached.whitened, vectors.whitened)
+    np.testing.assert_array_equal(cached.embeddings, vectors.embeddings)
 
 
 @pytest.mark.parametrize("lora_rank", [0, 3])

@@ -11,13 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import swclip
 from swclip.calibration.conformal import read_calibration
 from swclip.calibration.posterior_config import read_posterior
 from swclip.data.manifest import Manifest, read_manifest
-from swclip.data.splits import Splits, read_splits, write_splits
-from swclip.errors import ArtefactError, ConfigError, InputError
+from swclip.data.splits import Splits, indices, read_splits, write_splits
+from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
+from swclip.gallery.build import insert_photographs
+from swclip.gallery.inspect import verify
+from swclip.gallery.read_write import load_gallery
+from swclip.gallery.store import GalleryStore
+from swclip.models.embed import tower_features
 from swclip.models.feature_cache import FeatureCache
 from swclip.models.locator_model import LocatorModel, load_model
+from swclip.models.whitening import Whitening
+from swclip.retrieval.locator import Locator
 from swclip.training.checkpoint import list_checkpoints
 from swclip.training.config import TrainingConfig, load_recipe
 from swclip.training.inputs import PhotographSource
@@ -159,6 +167,51 @@ def test_a_frozen_tower_is_unchanged_and_computed_once(
     )
     assert sorted((tmp_path / "cache").rglob("*.safetensors")) == kept
     assert [entry for entry in seen if entry[0] == "image features"] == [("image features", 40, 40)]
+
+
+def test_whitened_features_are_an_evidence_of_the_run_and_of_its_galleries(
+    data: tuple[Manifest, Splits], small: Callable[..., TrainingConfig], tmp_path: Path
+) -> None:
+    manifest, splits = data
+    config = small(steps=6, whitening={"dimensions": 6})
+    train(manifest, splits, config, tmp_path / "run")
+    model = load_model(tmp_path / "run")
+    assert model.whitening is not None
+    # Of a built-in tower, which is not pretrained, the features after training; of training photographs alone.
+    training = [manifest.image_paths[row] for row in np.sort(indices(splits, manifest, "train"))]
+    assert model.frozen_tower is None
+    assert model.whitening.fingerprint == Whitening.fit(tower_features(model, training), 6).fingerprint
+    again = load_model(tmp_path / "run")
+    again.whitening = None
+    assert again.fingerprint != model.fingerprint
+
+    fitted = read_posterior(tmp_path / "run")
+    assert fitted is not None
+    whole = dataclasses.replace(fitted, image_weight=0.7, whitened_temperature=0.2)
+    gallery = swclip.build_gallery(tmp_path / "run", manifest, tmp_path / "gallery", cache=False)
+    assert gallery.image_whitened is not None
+    paths = list(manifest.image_paths[:5])
+    expected = Locator(gallery, model, whole).locate(paths, region=None)
+    assert expected != Locator(gallery, model, dataclasses.replace(whole, whitened_temperature=None)).locate(
+        paths, region=None
+    )
+    store = GalleryStore.open(tmp_path / "gallery")
+    assert verify(store, model.fingerprint) == []
+    assert Locator(load_gallery(store.path), model, whole).locate(paths, region=None) == expected
+    assert Locator(gallery, model, whole).locate(paths, region=None, batch_size=2) == expected
+    # A gallery that grows has the whitened features of one that is made at once.
+    part = Manifest(manifest.path, manifest.frame.iloc[:20].reset_index(drop=True))
+    rest = Manifest(manifest.path, manifest.frame.iloc[20:].reset_index(drop=True))
+    swclip.build_gallery(tmp_path / "run", part, tmp_path / "grown", cache=False)
+    insert_photographs(GalleryStore.open(tmp_path / "grown"), model, rest)
+    grown = load_gallery(tmp_path / "grown")
+    order = np.argsort(grown.image_ids), np.argsort(gallery.image_ids)
+    assert grown.image_whitened is not None
+    assert np.array_equal(grown.image_whitened[order[0]], gallery.image_whitened[order[1]])
+    again.save(tmp_path / "plain")
+    swclip.build_gallery(tmp_path / "plain", manifest, tmp_path / "other", cache=False)
+    with pytest.raises(MismatchError, match="was made by model"):
+        GalleryStore.open(tmp_path / "grown").merge(GalleryStore.open(tmp_path / "other"))
 
 
 def test_too_few_photographs(

@@ -9,7 +9,8 @@
     image_hubness        (P,)    float32, where it was measured
     names                (n,)    uint8: UTF-8 of JSON with candidate_ids, cities and image_ids
 
-The metadata contain `swclip_embeddings` (the version), `fingerprint` of the model, `posterior` (JSON, or null), and
+Whitened features are not exported, since the exported image graph computes none of a query. The metadata contain
+`swclip_embeddings` (the version), `fingerprint` of the model, `posterior` (JSON, or null; that of `--effort fast`), and
 `largest_error`, the largest quantisation error of any component.
 """
 
@@ -68,7 +69,7 @@ def write_embeddings(path: str | os.PathLike[str], gallery: Gallery, precision: 
     metadata = {
         "swclip_embeddings": EMBEDDINGS_VERSION,
         "fingerprint": str(gallery.meta.get("fingerprint")),
-        "posterior": json.dumps(gallery.meta.get("posterior")),
+        "posterior": json.dumps(None if gallery.posterior is None else gallery.posterior.at("fast").to_dict()),
         "largest_error": repr(error),
     }
     with atomic_file(path) as temporary:
