@@ -352,8 +352,8 @@ def load_model(path: str | os.PathLike[str]) -> LocatorModel:
         version = values.get("swclip_format") if isinstance(values, dict) else None
         if version is None and isinstance(values, dict) and "model_type" in values:
             raise ArtefactError(
-                f"{path}: is a tower of transformers ({values['model_type']}), not a model that swclip trained. Train one "
-                f"on it: swclip train MANIFEST --splits FILE --image-tower {path} --freeze image --out RUN"
+                f"{path}: is a tower of transformers ({values['model_type']}), not a model that swclip trained. Train "
+                f"one on it: swclip train MANIFEST --splits FILE --image-tower {path} --freeze image --out RUN"
             )
         raise ArtefactError(
             f"{folder / 'config.json'}: model format {version!r}, but this swclip reads {FORMAT_VERSION!r}; "
