@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fixtures.accessibility import findings
 from swclip.comparison.align import restricted
 from swclip.comparison.compare import compare
 from swclip.comparison.compare_reports import compare_reports
@@ -51,6 +53,14 @@ LEAKAGE = {
 }
 
 
+# Namespaces of a chart that is saved, and a link that maps with tiles show.
+ADDRESSES_OF_THE_SCRIPT = (
+    "http://www.w3.org/2000/svg",
+    "http://www.w3.org/1999/xlink",
+    "https://www.openstreetmap.org/copyright",
+)
+
+
 class Addresses(HTMLParser):
     """Collects what a page loads and links to."""
 
@@ -84,8 +94,12 @@ def pages(made_up: Any, draw_photographs: Any, tmp_path_factory: pytest.TempPath
         NASTY: {seed: made_up(1, system=10 + seed, cities=cities) for seed in (1, 2)},
     }
     evaluation = runs[NASTY][1]
+    evaluation.predictions["image_path"] = [str(folder / f"{name}.jpg") for name in evaluation.predictions["image_id"]]
     manifest = draw_photographs(evaluation, folder / "photographs")
-    made = {"command": f"swclip {NASTY}"}
+    made = {
+        "command": f"swclip {NASTY} --out={folder}/result",
+        "splits": {"protocol": "new-streets", "path": str(folder)},
+    }
     write_report_page(folder / "report.html", evaluation, title=NASTY, manifest=manifest, leakage=LEAKAGE)
     alone = made_up(2, per_city=120, cities={"nowhere": (52.2, 0.12)})  # one area without a city
     alone.predictions["city"] = None
@@ -107,6 +121,8 @@ PAGES = ("report", "bare", "benchmark", "one", "compare")
 @pytest.mark.parametrize("name", PAGES)
 def test_page_is_self_contained(pages: dict[str, Path], name: str) -> None:
     text = pages[name].read_text(encoding="utf-8")
+    for address in ADDRESSES_OF_THE_SCRIPT:
+        text = text.replace(address, "")
     found = Addresses()
     found.feed(text)
     assert all(address.startswith("data:") for address in found.loads)
@@ -124,6 +140,34 @@ def test_page_is_self_contained(pages: dict[str, Path], name: str) -> None:
 @pytest.mark.parametrize("name", PAGES)
 def test_page_size_is_limited(pages: dict[str, Path], name: str) -> None:
     assert pages[name].stat().st_size < 2_000_000
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_contains_no_path_of_this_machine(pages: dict[str, Path], name: str) -> None:
+    text = pages[name].read_text(encoding="utf-8")
+    assert str(pages[name].parent) not in text
+    assert str(Path.home()) + "/" not in text
+    if name == "benchmark":
+        assert "--out=result" in text  # of the command
+
+
+def test_comparison_states_what_is_compared(pages: dict[str, Path]) -> None:
+    found = re.search(r"<h1>(.*?)</h1>", pages["one"].read_text(encoding="utf-8"))
+    assert found is not None
+    assert unescape(found[1]) == f"Seeds of clip on new streets of {NASTY} and Leeds"
+    found = re.search(r"<h1>(.*?)</h1>", pages["benchmark"].read_text(encoding="utf-8"))
+    assert found is not None
+    assert unescape(found[1]) == f"Comparison of {NASTY} and clip on new streets of {NASTY} and Leeds"
+
+
+def test_comparison_is_accessible(pages: dict[str, Path], browser: Any) -> None:
+    page = browser.new_page()
+    page.goto(pages["benchmark"].as_uri())
+    page.wait_for_selector("html[data-ready=yes]")
+    page.click("#fold-all")
+    page.locator("#query-list").select_option(index=0)
+    assert findings(page) == []
+    page.close()
 
 
 @pytest.mark.parametrize("name", ["report", "benchmark", "compare"])
@@ -187,8 +231,9 @@ def test_page_is_interactive_without_a_network(pages: dict[str, Path], browser: 
     page.on("request", lambda request: asked.append(request.url))
     page.goto(pages[name].as_uri())
     page.wait_for_selector("html[data-ready=yes]", timeout=120_000)
+    page.click("#fold-all")
     assert page.locator(f"#chart-error-curve .{'wide' if width > 640 else 'narrow'} svg").is_visible()
-    assert page.locator("#chart-error-curve h4").count() >= 2
+    assert page.locator("#chart-error-curve .series").count() >= 2
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     drawn = set(page.evaluate(COLOURS_OF_THE_MAP))
     assert {0x2166AC, 0x5AA7D6} <= drawn  # two classes of error

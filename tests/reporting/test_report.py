@@ -70,9 +70,10 @@ def test_page_of_coordinates_has_their_sections_only(coordinates: Evaluation, tm
         "figures",
         "unanswered",
         "limitations",
+        "definitions",
         "provenance",
     ]
-    assert re.findall(r'<section id="([a-z-]+)">', text) == anchors
+    assert re.findall(r'<section id="([a-z-]+)"', text) == anchors
     report = coordinates.report
     unanswered = report.unanswered
     assert "42 queries answered, 3 unanswered, gallery not known" in text

@@ -17,9 +17,10 @@ from swclip.gallery.build import thumbnails_of
 from swclip.gallery.read_write import save_gallery
 from swclip.gallery.schema import manifest_details
 from swclip.gallery.store import GalleryStore
+from swclip.reporting.tiles import Tiles
 from swclip.retrieval.locator import Locator
 from swclip.web.responses import points_geojson
-from swclip.web.settings import Limits, Tiles
+from swclip.web.settings import Limits
 from swclip.web.thumbnails import SIDE_PX, Thumbnails
 
 from .test_locate import with_gps
@@ -37,7 +38,9 @@ def test_description(client: httpx.Client, locator: Locator) -> None:
     assert [north, east] == gallery.positions_deg.max(axis=0).tolist()
     assert body["area_km2"] == pytest.approx(locator.region_cells.total_area_km2)
     assert body["posterior"] == locator.posterior.to_dict()
-    assert body["calibration"] == {"queries": 49, "resolution": 11, "spread_m": 25.0, "areas": ["Leeds"]}
+    assert body["calibration"] == {
+        "queries": 49, "protocol": None, "resolution": 11, "spread_m": 25.0, "areas": ["Leeds"],
+    }  # fmt: skip
     assert body["limits"]["max_files"] == Limits().max_files
     assert (body["thumbnails"], body["tiles"]) == (False, None)
 
@@ -51,7 +54,7 @@ def test_description_without_cities_and_calibration(serve: Any, locator: Locator
         body = client.get("/v2/gallery").json()
         assert body["cities"] == [{"name": None, "candidates": 20}]
         assert body["calibration"] is None
-        assert body["tiles"] == {"url": tiles.url, "attribution": tiles.attribution}
+        assert body["tiles"] == {"url": tiles.url, "attribution": tiles.attribution, "max_zoom": 19}
 
 
 def test_points_are_geojson_and_limited(client: httpx.Client, locator: Locator) -> None:

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 import re
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h3
 import httpx
 import numpy as np
 import pytest
+import shapely
 
+from fixtures.accessibility import findings
 from fixtures.service import Served, send
 from swclip.calibration.conformal import Calibration
 from swclip.data.manifest import read_manifest
+from swclip.reporting.tiles import Tiles
 from swclip.retrieval.locator import Locator
 from swclip.web.admission import Keys
-from swclip.web.settings import Limits, Tiles
+from swclip.web.settings import Limits
 from swclip.web.thumbnails import Thumbnails
 
 from .test_locate import with_gps
@@ -80,9 +87,14 @@ def drop(page: Any, *photographs: bytes) -> None:
     )
 
 
-def choose(page: Any, *photographs: bytes) -> None:
-    files = [{"name": f"{i}.jpg", "mimeType": "image/jpeg", "buffer": data} for i, data in enumerate(photographs)]
-    page.set_input_files("#choose", files)
+def choose(page: Any, *photographs: bytes, names: tuple[str, ...] = ()) -> None:
+    page.set_input_files(
+        "#choose",
+        [
+            {"name": names[i] if names else f"{i}.jpg", "mimeType": "image/jpeg", "buffer": data}
+            for i, data in enumerate(photographs)
+        ],
+    )
 
 
 def answered(page: Any, count: int = 1) -> None:
@@ -213,9 +225,8 @@ def test_area_without_candidates(shown: Served, visit: Any, photographs: list[by
     page.errors[:] = [text for text in page.errors if "422" not in text]  # logged by the browser
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_link_shows_the_answer(shown: Served, visit: Any, photographs: list[bytes], width: int) -> None:
-    page = visit(shown, width, permissions=["clipboard-read", "clipboard-write"])
+def test_link_shows_the_answer(shown: Served, visit: Any, photographs: list[bytes]) -> None:
+    page = visit(shown, 390, permissions=["clipboard-read", "clipboard-write"])
     choose(page, photographs[20])
     answered(page)
     page.locator("#level").fill("90")
@@ -223,7 +234,7 @@ def test_link_shows_the_answer(shown: Served, visit: Any, photographs: list[byte
     link = page.evaluate("navigator.clipboard.readText()")
     assert link == page.url
     assert len(link) < 8000
-    other = visit(shown, width, link.removeprefix(shown.address))
+    other = visit(shown, 390, link.removeprefix(shown.address))
     assert other.inner_text("#answer-title") == "A shared answer"
     for part in ("#point", "#near", "#city", "#region-area", "#calibration"):
         assert other.inner_text(part) == page.inner_text(part)
@@ -238,7 +249,7 @@ def test_link_preserves_cells_and_levels(shown: Served, visit: Any, photographs:
     result_of_page = page.evaluate(
         """async ([result, model]) => {
           const { decode, encode } = await import("/static/share.js");
-          const text = encode(result, model, 77);
+          const text = encode(result, model, 77, "new-streets");
           const cut = [1, 2, 3, 5, 8].map((parts) => text.slice(0, Math.floor(text.length * parts / 9)));
           const refused = cut.filter((part) => { try { decode(part); return false; } catch { return true; } }).length;
           return { found: decode(text), refused };
@@ -247,7 +258,9 @@ def test_link_preserves_cells_and_levels(shown: Served, visit: Any, photographs:
     )
     decoded = result_of_page["found"]
     assert result_of_page["refused"] == 5
-    assert (decoded["model"], decoded["level"]) == ("01234567", 77)
+    assert (decoded["model"], decoded["level"], decoded["protocol"]) == ("01234567", 77, "new-streets")
+    region = decoded["result"]["answer"]["region"]
+    assert region == {key: result["answer"]["region"][key] for key in ("calibrated", "area", "calibrated_on")}
     cells, expected_cells = decoded["result"]["posterior"]["cells"], result["posterior"]["cells"]
     assert len(cells) == min(350, len(expected_cells))
     for cell, expected in zip(cells, expected_cells, strict=False):
@@ -260,10 +273,32 @@ def test_link_preserves_cells_and_levels(shown: Served, visit: Any, photographs:
 
 
 def test_truncated_link_is_reported(shown: Served, visit: Any) -> None:
+    page = visit(shown, path="/#a=AQ")
     for fragment in ("#a=AQ", "#a=____", "#a=Agg"):
-        page = visit(shown, path="/" + fragment)
-        assert "cannot be read" in page.inner_text("#problem")
+        page.evaluate(
+            "(fragment) => { document.getElementById('problem').hidden = true; location.hash = fragment; }", fragment
+        )
+        page.evaluate("() => window.dispatchEvent(new HashChangeEvent('hashchange'))")
+        assert "cannot be read" in page.inner_text("#problem:not([hidden])")
         assert page.is_hidden("#answer")
+
+
+def test_earlier_links_remain_readable(shown: Served, visit: Any, photographs: list[bytes]) -> None:
+    page = visit(shown)
+    result = ask(shown, photographs[5], include_posterior="true")
+    decoded = page.evaluate(
+        """async (result) => {
+          const { decode, encode } = await import("/static/share.js");
+          const bytes = (text) => atob(text.replaceAll("-", "+").replaceAll("_", "/"));
+          // The area, its scope and the protocol.
+          const more = 1 + new TextEncoder().encode(result.answer.region.area).length + 1 + 1;
+          const earlier = btoa(bytes(encode(result, "0123456789abcdef", 80, "")).slice(0, -more));
+          return decode(earlier.replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", ""));
+        }""",
+        result,
+    )
+    assert decoded["protocol"] is None
+    assert decoded["result"]["answer"]["region"] == {"calibrated": True, "area": None, "calibrated_on": None}
 
 
 def test_region_outline_is_closed(shown: Served, visit: Any, photographs: list[bytes]) -> None:
@@ -314,7 +349,7 @@ def test_several_photographs_separately_and_combined(shown: Served, visit: Any, 
 def test_unreadable_photograph_among_combined_ones(shown: Served, visit: Any, photographs: list[bytes]) -> None:
     page = visit(shown)
     choose(page, photographs[12], b"no picture", photographs[13])
-    answered(page, 3)
+    page.locator("#status", has_text="2 answered, 1 failed: 1.jpg").wait_for()
     page.check("#combined")
     page.locator("#answer-title", has_text="Answer to 2 photographs together").wait_for()
     assert page.is_hidden("#problem")
@@ -385,23 +420,164 @@ def test_abstention_is_shown(serve: Any, locator: Locator, visit: Any, photograp
         assert "The whole area of the gallery" in page.inner_text("#region-area")
 
 
-def test_invalid_files_are_reported(serve: Any, locator: Locator, visit: Any, photographs: list[bytes]) -> None:
-    with serve(locator, Limits(max_files=2, max_upload_mb=0.5)) as served:
+def test_answer_never_stays_beside_a_failed_upload(shown: Served, visit: Any, photographs: list[bytes]) -> None:
+    page = visit(shown)
+    choose(page, photographs[0])
+    answered(page)
+    assert page.is_visible("#answer")
+    choose(page, b"this is no photograph", names=("README.md",))
+    page.wait_for_selector("#problem:not([hidden])")
+    assert "not in a format that the service reads" in page.inner_text("#problem")
+    assert page.is_hidden("#answer")
+    assert page.inner_text("#status") == ""
+    assert page.get_attribute("#photographs button", "aria-label") == "Photograph 1 of 1: README.md, no answer"
+    choose(page, photographs[0])
+    answered(page)
+    assert page.is_hidden("#problem")
+    # Nor while other photographs are located, or after a failure that is not theirs.
+    page.route("**/v2/locate", lambda route: route.abort())
+    choose(page, photographs[1])
+    page.locator("#problem", has_text="cannot be reached").wait_for()
+    assert page.is_hidden("#answer")
+    page.errors[:] = [text for text in page.errors if "415" not in text and "ERR_FAILED" not in text]
+
+
+def test_failed_photographs_are_named(shown: Served, visit: Any, photographs: list[bytes]) -> None:
+    page = visit(shown)
+    choose(page, photographs[0], b"text", photographs[1], names=("a.jpg", "README.md", "b.jpg"))
+    page.locator("#status", has_text="failed").wait_for()
+    assert page.inner_text("#status") == "2 answered, 1 failed: README.md"
+    assert page.is_hidden("#problem")
+    assert page.locator("#photographs .failed").all_inner_texts() == ["no preview\nREADME.md"]
+    page.locator("#photographs button").nth(1).click()
+    assert page.inner_text("#problem").startswith("README.md: The file is not in a format")
+    assert page.is_hidden("#answer")
+    cut = photographs[2][: len(photographs[2]) // 2]
+    choose(page, b"text", cut, names=("README.md", "cut.jpg"))
+    page.locator("#status", has_text="0 answered, 2 failed: README.md, cut.jpg").wait_for()
+    page.locator("#photographs button").nth(1).click()
+    assert page.inner_text("#problem").startswith("cut.jpg: The file is truncated")  # each has its own problem
+    page.errors[:] = [text for text in page.errors if "415" not in text]
+
+
+def test_many_photographs_go_in_batches(serve: Any, locator: Locator, visit: Any, photographs: list[bytes]) -> None:
+    sizes = sorted(len(data) for data in photographs)
+    with serve(locator, Limits(max_files=3, max_upload_mb=0.05, timeout_s=120)) as served:
         page = visit(served)
-        choose(page, b"this is no photograph")
-        page.wait_for_selector("#problem:not([hidden])")
-        assert "not in a format that the service reads" in page.inner_text("#problem")
-        choose(page, *photographs[:3])
-        assert "At most 2 photographs" in page.inner_text("#problem")
-        choose(page, b"\xff\xd8\xff" + b"\0" * 600_000)
-        assert "may have at most 0.5 MB" in page.inner_text("#problem")
-        choose(page, photographs[0], b"no photograph either")
-        answered(page, 2)
-        assert page.is_hidden("#problem")
-        page.locator("#photographs button").nth(1).click()
-        assert "not in a format" in page.inner_text("#problem")
-        assert page.is_hidden("#answer")
-        page.errors[:] = [text for text in page.errors if "415" not in text]
+        requests: list[int] = []
+        page.on("request", lambda request: requests.append(1) if request.url.endswith("/v2/locate") else None)
+        large = b"\xff\xd8\xff" + b"\0" * 60_000
+        assert sizes[-1] < 50_000
+        chosen = [*photographs[:4], large, *photographs[40:43]]
+        choose(page, *chosen)
+        page.locator("#status", has_text="7 answered, 1 failed: 4.jpg").wait_for()
+        assert len(requests) == 3  # 3, 3 and 1; the large one is not sent
+        assert page.is_disabled("#combined")
+        assert "at most 3 photographs" in page.inner_text("#combined-label")
+        for at in (0, 3, 7):
+            page.locator("#photographs button").nth(at).click()
+            assert shown_point(page) == pytest.approx(point(ask(served, chosen[at])), abs=1e-5)
+        page.locator("#photographs button").nth(4).click()
+        assert "at most 0.05 MB; this one has 0.1 MB" in page.inner_text("#problem")
+
+
+def test_busy_service_is_tried_again(shown: Served, visit: Any, photographs: list[bytes]) -> None:
+    page, tries = visit(shown), []
+
+    def busy_at_first(route: Any) -> None:
+        tries.append(route.request.url)
+        if len(tries) > 1:
+            route.continue_()
+            return
+        body = '{"title": "The service is busy", "status": 503, "detail": "try again in 1 s."}'
+        route.fulfill(status=503, headers={"Retry-After": "1"}, content_type="application/problem+json", body=body)
+
+    page.route("**/v2/locate", busy_at_first)
+    choose(page, photographs[0])
+    page.locator("#status", has_text="trying again in 1 s").wait_for()
+    answered(page)
+    assert len(tries) == 2
+    page.errors[:] = [text for text in page.errors if "503" not in text]
+
+
+def test_answers_are_saved_for_other_maps(shown: Served, visit: Any, photographs: list[bytes]) -> None:
+    page = visit(shown, accept_downloads=True)
+    choose(page, photographs[0], b"text", photographs[31], names=("a & b.jpg", "README.md", "c.jpg"))
+    page.locator("#status", has_text="2 answered, 1 failed").wait_for()
+    lat, lon = point(ask(shown, photographs[0]))
+    assert (
+        page.get_attribute("#osm", "href") == f"https://www.openstreetmap.org/?mlat={lat}&mlon={lon}#map=18/{lat}/{lon}"
+    )
+    page.locator("#level").fill("95")
+
+    def saved(button: str) -> Path:
+        with page.expect_download() as saving:
+            page.click(button)
+        path: Path = saving.value.path()
+        return path
+
+    features = json.loads(saved("#save-geojson").read_text(encoding="utf-8"))["features"]
+    kml = ET.fromstring(saved("#save-kml").read_text(encoding="utf-8"))
+    space = {"k": "http://www.opengis.net/kml/2.2"}
+    assert [name.text for name in kml.findall(".//k:Placemark/k:name", space)] == [
+        f"{name}{words}" for name in ("a & b.jpg", "c.jpg") for words in ("", ": region with 95 % nominal coverage")
+    ]
+    outlines = kml.findall(".//k:MultiGeometry", space)
+    for name, data, outline in zip(("a & b.jpg", "c.jpg"), (photographs[0], photographs[31]), outlines, strict=True):
+        expected = ask(shown, data, include_posterior="true")
+        mine = [feature for feature in features if feature["properties"]["photograph"] == name]
+        answer, *candidates, region = mine
+        assert answer["geometry"]["coordinates"] == list(point(expected))[::-1]
+        assert "valid only if" in answer["properties"]["condition"]
+        assert [place["properties"]["rank"] for place in candidates] == [1, 2, 3, 4, 5]
+        shape = shapely.from_geojson(json.dumps(region["geometry"]))
+        assert shape.is_valid
+        level = next(item for item in expected["posterior"]["regions"] if item["level"] == 0.95)
+        m2_per_deg2 = (math.pi / 180 * 6_371_008.8) ** 2 * math.cos(math.radians(lat))
+        assert shape.area * m2_per_deg2 / 1e6 == pytest.approx(level["area_km2"], rel=0.01)
+        rings = [ring.text for ring in outline.findall(".//k:coordinates", space)]
+        assert len(rings) == sum(1 + len(polygon.interiors) for polygon in shape.geoms)
+
+
+def test_region_with_a_hole_keeps_it(shown: Served, visit: Any) -> None:
+    page = visit(shown)
+    centre = h3.latlng_to_cell(53.8, -1.55, 11)
+    ring = [cell for cell in h3.grid_disk(centre, 2) if cell != centre]
+    away = h3.latlng_to_cell(53.81, -1.55, 11)
+    cells = [
+        {"probability": 0.05, "from_level": 0.5, "boundary_deg": list(map(list, h3.cell_to_boundary(cell)))}
+        for cell in [*ring, away, centre]
+    ]
+    cells[-1]["from_level"] = 0.9
+    polygons = page.evaluate(
+        """async (cells) => {
+          const { regionPolygons } = await import("/static/download.js");
+          return regionPolygons({ cells }, 0.8);
+        }""",
+        cells,
+    )
+    shapes = [shapely.Polygon(around, holes) for around, *holes in polygons]
+    assert sorted(len(shape.interiors) for shape in shapes) == [0, 1]
+    assert all(shape.is_valid and shape.exterior.is_ccw for shape in shapes)
+    lat, lon = h3.cell_to_latlng(centre)
+    assert not any(shape.contains(shapely.Point(lon, lat)) for shape in shapes)
+
+
+def test_page_states_what_certainty_holds_for(
+    serve: Any, locator: Locator, shown: Served, visit: Any, photographs: list[bytes]
+) -> None:
+    assert locator.calibration is not None
+    calibration = replace(locator.calibration, protocol="known-places")
+    known = Locator(locator.gallery, locator.model, locator.posterior, calibration=calibration)
+    with serve(known) as served:
+        for service, words in ((served, "known places of Leeds"), (shown, "validation photographs of Leeds")):
+            page = visit(service)
+            choose(page, photographs[0])
+            answered(page)
+            assert page.inner_text("#near").endswith(
+                "valid only if the photograph was taken in the gallery\N{RIGHT SINGLE QUOTATION MARK}s area."
+            )
+            assert page.inner_text("#calibration").startswith(f"Calibrated on {words}:")
 
 
 def test_key_is_required_and_stored_for_the_tab(
@@ -491,30 +667,36 @@ def test_mercator_round_trip(shown: Served, visit: Any) -> None:
         assert across == pytest.approx(2 * math.pi * 6_378_137 * math.cos(math.radians(lat)), rel=1e-6)
 
 
-def test_accessible_names(shown: Served, visit: Any, photographs: list[bytes]) -> None:
+def test_page_is_accessible(shown: Served, visit: Any, photographs: list[bytes]) -> None:
     page = visit(shown)
-    choose(page, photographs[0], photographs[40])
-    answered(page, 2)
+    assert findings(page) == []
+    choose(page, photographs[0], b"text", names=("a.jpg", "README.md"))
+    page.locator("#status", has_text="1 failed").wait_for()
     page.wait_for_selector("#places img")
-    unnamed = page.evaluate(
-        """() => [...document.querySelectorAll("button, input, canvas, img, ol, section")].filter((one) => {
-          if (one.tagName === "IMG") return !one.hasAttribute("alt");
-          const labelled = one.labels?.length || one.getAttribute("aria-label") || one.getAttribute("aria-labelledby");
-          return !labelled && !one.textContent.trim();
-        }).map((one) => one.outerHTML.slice(0, 120))"""
-    )
-    assert unnamed == []
-    assert page.get_attribute("html", "lang") == "en"
+    assert findings(page) == []
+    page.locator("#photographs button").nth(1).click()
+    assert page.is_visible("#problem")
+    assert findings(page) == []
     assert page.evaluate("document.querySelectorAll('[id]').length === new Set([...document.querySelectorAll('[id]')]"
                          ".map((one) => one.id)).size")  # fmt: skip
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement !== document.body")
 
 
+def test_dark_mode_follows_the_system(shown: Served, visit: Any) -> None:
+    page = visit(shown, color_scheme="dark")
+    paper = "() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"
+    assert sum(page.evaluate(paper)) < 120
+    dark = map_picture(page)
+    page.emulate_media(color_scheme="light")
+    assert page.evaluate(paper) == [255, 255, 255]
+    assert map_picture(page) != dark
+
+
 def test_tiles_are_drawn_with_attribution(serve: Any, locator: Locator, browser: Any) -> None:
     from fixtures.service import encoded
 
-    tiles = Tiles("https://tiles.invalid/{z}/{x}/{y}.png", "© the makers <b>of tiles</b>")
+    tiles = Tiles("https://tiles.invalid/{z}/{x}/{y}.png", "© OpenStreetMap <b>contributors</b>", 17)
     with serve(locator, tiles=tiles) as served:
         context = browser.new_context(viewport={"width": 900, "height": 700})
         page = context.new_page()
@@ -531,7 +713,9 @@ def test_tiles_are_drawn_with_attribution(serve: Any, locator: Locator, browser:
         page.wait_for_timeout(200)
         assert urls
         assert all(re.fullmatch(r"https://tiles\.invalid/\d+/\d+/\d+\.png", url) for url in urls)
-        assert page.inner_text("#attribution") == "© the makers <b>of tiles</b>"
+        assert max(int(url.split("/")[3]) for url in urls) <= 17
+        assert page.inner_text("#attribution") == "© OpenStreetMap <b>contributors</b>"
+        assert page.get_attribute("#attribution a", "href") == "https://www.openstreetmap.org/copyright"
         context.close()
 
 

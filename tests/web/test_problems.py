@@ -54,6 +54,18 @@ def test_invalid_options(
     assert words in detail.detail
 
 
+def test_each_of_several_unusable_photographs_has_its_problem(client: httpx.Client, photographs: list[bytes]) -> None:
+    unusable = [b"no picture", photographs[0][:200], b""]
+    detail = problem(client.post("/v2/locate", **send(unusable)), "not-a-photograph")
+    assert detail.photograph == 0
+    assert detail.problems is not None
+    kinds = ["not-a-photograph", "photograph-damaged", "photograph-damaged"]
+    assert [(one.photograph, one.type) for one in detail.problems] == [
+        (at, URN + kind) for at, kind in enumerate(kinds)
+    ]
+    assert problem(client.post("/v2/locate", **send(unusable[:1])), "not-a-photograph").problems is None
+
+
 def test_empty_options_are_ignored(client: httpx.Client, photographs: list[bytes]) -> None:
     assert client.post("/v2/locate", **send(photographs[:1], prior="", estimator="", top_k="")).status_code == 200
 

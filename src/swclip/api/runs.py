@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from swclip.data.splits import Splits
     from swclip.evaluation.estimator_choice import EstimatorChoice
     from swclip.models.feature_cache import FeatureCache
+    from swclip.reporting.tiles import Tiles
     from swclip.training.config import TrainingConfig
     from swclip.training.run import RunFacts
 
@@ -102,6 +103,7 @@ def benchmark(
     jobs: int = 1,
     estimator: EstimatorChoice = "mode",
     draws: int = 1,
+    tiles: Tiles | None = None,
     cache: FeatureCache | None = None,
     errors: Literal["raise", "keep"] = "raise",
     command: str | None = None,
@@ -131,6 +133,8 @@ def benchmark(
             "geometric-median". "validation" chooses one for all systems on the validation queries.
         draws: Number of draws of the splits, with the same parameters and the seeds that follow; every system is
             trained on each, and the claims and their intervals are over all of them.
+        tiles: Map tiles below the maps of the pages, such as `Tiles.of("osm")` of `swclip.reporting.tiles`, which the
+            browser of a reader loads from their provider; None for pages that load nothing.
         cache: Cache for features of frozen towers; by default in the user's cache folder.
         errors: "raise" raises an error for failed runs after everything else is written; "keep" records them in
             `failures`.
@@ -176,7 +180,7 @@ def benchmark(
             draws=draws,
             progress=report,
         )
-    done = replace(done, files=write_benchmarks(folder, done, table, all_splits))
+    done = replace(done, files=write_benchmarks(folder, done, table, all_splits, tiles=tiles))
     if errors == "raise":
         done.raise_failures()
     return done

@@ -84,6 +84,7 @@ class Calibration:
         stated: Maps from posterior masses to stated probabilities; None to state the masses.
         fast: The calibration of the posterior without whitened features (`PosteriorConfig.fast`); None where it has
             none.
+        protocol: Split protocol of the queries, such as known-places; None where it is not known.
     """
 
     tails: Float64[np.ndarray, " n"]
@@ -93,6 +94,7 @@ class Calibration:
     blocks: Int64[np.ndarray, " n"] | None = None
     stated: StatedProbabilities | None = None
     fast: Calibration | None = None
+    protocol: str | None = None
 
     @classmethod
     def of(
@@ -248,6 +250,7 @@ class Calibration:
             "blocks": None if self.blocks is None else self.blocks.tolist(),
             "stated": None if self.stated is None else self.stated.to_dict(),
             **({} if self.fast is None else {"fast": self.fast.to_dict()}),
+            "protocol": self.protocol,
         }
 
     @classmethod
@@ -271,7 +274,7 @@ class Calibration:
             areas = (None,) * len(tails) if version == POOLED_VERSION else tuple(values["areas"])
             blocks = None if values["blocks"] is None else np.array(values["blocks"], dtype=np.int64)
             stated = None if values.get("stated") is None else StatedProbabilities.from_dict(values["stated"])
-            resolution, spread_m = values["resolution"], values["spread_m"]
+            resolution, spread_m, protocol = values["resolution"], values["spread_m"], values.get("protocol")
             if isinstance(spread_m, dict):
                 spread_m = {str(area): float(metres) for area, metres in spread_m.items()}
             else:
@@ -289,12 +292,13 @@ class Calibration:
             wrong = f"resolution {resolution!r} does not exist"
         elif not all(math.isfinite(m) and m > 0 for m in _values(spread_m)):
             wrong = f"spread_m is {spread_m}"
+        elif not (protocol is None or isinstance(protocol, str)):
+            wrong = f"protocol is {protocol!r}"
         if wrong:
             raise ArtefactError(f"{where}: is not the calibration of a model ({wrong}); {again}.")
         fast = values.get("fast")
-        return cls(
-            tails, areas, resolution, spread_m, blocks, stated, None if fast is None else cls.from_dict(fast, where)
-        )
+        inner = None if fast is None else cls.from_dict(fast, where)
+        return cls(tails, areas, resolution, spread_m, blocks, stated, inner, protocol)
 
 
 def _values(spread_m: float | Mapping[str, float]) -> list[float]:

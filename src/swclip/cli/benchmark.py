@@ -27,6 +27,8 @@ def benchmark(
     baseline: Annotated[str | None, ADVANCED] = None,
     reference: Annotated[str | None, ADVANCED] = None,
     estimator: Annotated[Literal["mode", "argmax", "geometric-median", "validation"], ADVANCED] = "mode",
+    tiles: Annotated[str | None, ADVANCED] = None,
+    attribution: Annotated[str, ADVANCED] = "",
     options: RecipeOptions | None = None,
 ) -> None:
     """Train and evaluate several systems, and compare them.
@@ -59,6 +61,10 @@ def benchmark(
             all draws, seeds and blocks of queries.
         jobs: Number of runs trained in parallel, each in its own process with its share of the processors.
         options: Values that override those of every recipe. A text tower is used only in recipes that have one.
+        tiles: A base map below the maps of the page: osm (OpenStreetMap), another name of xyzservices, or a URL template
+            such as https://tiles.example.org/{z}/{x}/{y}.png. The browser of a reader requests the tiles from that host.
+            By default the page requests nothing.
+        attribution: Attribution of the tiles; needed for a URL.
 
     Examples:
         swclip benchmark data --splits data/splits.parquet --out compared
@@ -71,7 +77,9 @@ def benchmark(
     from swclip.api.runs import benchmark as run_benchmark
     from swclip.cli.console import command_line, console, next_step, print_table
     from swclip.comparison.tables import console_draws_table, console_table
+    from swclip.reporting.tiles import Tiles
 
+    base_map = None if tiles is None else Tiles.of(tiles, attribution)
     done = run_benchmark(
         manifest,
         splits,
@@ -85,6 +93,7 @@ def benchmark(
         jobs=jobs,
         estimator=estimator,
         draws=draws,
+        tiles=base_map,
         errors="keep",
         progress=True,
     )

@@ -22,6 +22,8 @@ def compare(
     seed: Annotated[int, ADVANCED] = 0,
     manifest: Annotated[Path | None, ADVANCED] = None,
     splits: Annotated[Path | None, ADVANCED] = None,
+    tiles: Annotated[str | None, ADVANCED] = None,
+    attribution: Annotated[str, ADVANCED] = "",
 ) -> None:
     """Compare reports that `swclip evaluate` wrote.
 
@@ -44,6 +46,10 @@ def compare(
         seed: Seed of the bootstrap.
         manifest: Path of the manifest, if it was moved; for the photographs on the page.
         splits: Path of the splits, if they were moved; for the candidates on the map and the leakage report.
+        tiles: A base map below the maps of the page: osm (OpenStreetMap), another name of xyzservices, or a URL template
+            such as https://tiles.example.org/{z}/{x}/{y}.png. The browser of a reader requests the tiles from that host.
+            By default the page requests nothing.
+        attribution: Attribution of the tiles; needed for a URL.
 
     Examples:
         swclip compare reports/clip reports/sw-clip --out compared
@@ -56,7 +62,9 @@ def compare(
     from swclip.comparison.page import write_comparison
     from swclip.comparison.reports_on_disk import find_comparison_data
     from swclip.comparison.tables import console_table
+    from swclip.reporting.tiles import Tiles
 
+    base_map = None if tiles is None else Tiles.of(tiles, attribution)
     compared = compare_reports(
         reports,
         baseline=baseline,
@@ -74,6 +82,7 @@ def compare(
         "compare",
         manifest=page_data.manifest if photographs else None,
         leakage=page_data.leakage,
+        tiles=base_map,
     )
     print_table(*console_table(compared.document))
     for note in [*compared.document.notes, *page_data.notes]:

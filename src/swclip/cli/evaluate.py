@@ -42,6 +42,8 @@ def evaluate(
     seed: Annotated[int, ADVANCED] = 0,
     batch_size: Annotated[int, ADVANCED] = 64,
     workers: Annotated[int | None, ADVANCED] = None,
+    tiles: Annotated[str | None, ADVANCED] = None,
+    attribution: Annotated[str, ADVANCED] = "",
 ) -> None:
     """Evaluate a run, or the results of another tool.
 
@@ -74,6 +76,10 @@ def evaluate(
         seed: Seed of the bootstrap and of the random baseline.
         batch_size: Photographs per batch of the model.
         workers: Threads that decode photographs; by default one per processor.
+        tiles: A base map below the maps of the page: osm (OpenStreetMap), another name of xyzservices, or a URL template
+            such as https://tiles.example.org/{z}/{x}/{y}.png. The browser of a reader requests the tiles from that host.
+            By default the page requests nothing.
+        attribution: Attribution of the tiles; needed for a URL.
 
     Examples:
         swclip evaluate runs/first --out reports/first
@@ -88,8 +94,10 @@ def evaluate(
     from swclip.evaluation.evaluate import EmbedConfig
     from swclip.evaluation.measure import MeasureConfig
     from swclip.reporting.save import save_evaluation
+    from swclip.reporting.tiles import Tiles
     from swclip.retrieval.hierarchy import RESOLUTIONS
 
+    base_map = None if tiles is None else Tiles.of(tiles, attribution)
     external = external or ExternalOptions()
     external.check(run)
     config = MeasureConfig(estimator, regions, resamples, seed, tuple(cells or RESOLUTIONS))
@@ -105,7 +113,9 @@ def evaluate(
         )
         leakage = split.leakage
     pictured = table if photographs else None
-    report = save_evaluation(evaluation, out, title=title, manifest=pictured, leakage=leakage, figures=figures)
+    report = save_evaluation(
+        evaluation, out, title=title, manifest=pictured, leakage=leakage, figures=figures, tiles=base_map
+    )
     print_table(*_headline(evaluation.report))
     for note in notes_for_reader(evaluation.report):
         console.print(note, soft_wrap=True, markup=False)

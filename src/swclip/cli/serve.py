@@ -10,7 +10,8 @@ from cyclopts import Parameter
 
 from swclip.cli.help import ADVANCED, group
 from swclip.errors import PackageError
-from swclip.web.settings import Limits, Tiles
+from swclip.reporting.tiles import Tiles
+from swclip.web.settings import Limits
 
 _REQUIRED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
@@ -43,10 +44,10 @@ def serve(
         port: Port to listen on; 0 for any free port.
         photographs: A manifest whose photographs are shown beside answers, reduced and without EXIF; by default the
             thumbnails of the gallery are shown.
-        tiles: URL template of map tiles to draw below the points of the gallery, such as
-            https://tiles.example.org/{z}/{x}/{y}.png. Browsers request the tiles from that host, which thereby learns
-            which part of the map is viewed.
-        attribution: Attribution of the tiles, shown on the map.
+        tiles: A base map below the points of the gallery: osm (OpenStreetMap), another name of xyzservices, or a URL
+            template such as https://tiles.example.org/{z}/{x}/{y}.png. Browsers request the tiles from that host, which
+            thereby learns which part of the map is viewed. By default there is none.
+        attribution: Attribution of the tiles, shown on the map; needed for a URL.
         cors: Origin whose pages may call this service, such as https://example.org; can be repeated.
         proxy: Addresses of proxies whose X-Forwarded-For header is trusted, separated by commas.
         model: Fail unless the gallery was made with this run.
@@ -61,7 +62,7 @@ def serve(
     missing = [name for name in _REQUIRED if find_spec(name) is None]
     if missing:
         raise PackageError(f"`swclip serve` needs {', '.join(missing)}; install them with: pip install 'swclip[serve]'")
-    map_tiles = None if tiles is None else Tiles(tiles, attribution)
+    map_tiles = None if tiles is None else Tiles.of(tiles, attribution)
 
     import logging
     import os

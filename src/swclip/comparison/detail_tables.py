@@ -123,7 +123,7 @@ def changes_table(document: ComparisonDocument) -> Table:
         Row([Cell(f"{name}, between seeds"), Cell(percent(share)), Cell(percent(share))], reference=True)
         for name, share in seeds.items()
     ]
-    return Table(["", "at most half the error", "at least twice the error"], rows)
+    return Table(["systems", "at most half the error", "at least twice the error"], rows)
 
 
 def changes_by_pair(document: ComparisonDocument, system: str, against: str) -> list[ChangeTables]:

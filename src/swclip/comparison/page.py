@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,8 +41,10 @@ from swclip.reporting.examples import PER_KIND, Album, Example, pick_rows
 from swclip.reporting.inline_svg import page_charts
 from swclip.reporting.map_data import map_data
 from swclip.reporting.page import Mark, baselines_note, line_style, map_note, reference_marks, write_page
-from swclip.reporting.report import answerable_text, provenance_rows, scale_for, setting_text
+from swclip.reporting.report import answerable_text, scale_for
+from swclip.reporting.setting import protocol_words, provenance_rows, setting_text
 from swclip.reporting.tables import leakage_section
+from swclip.reporting.tiles import Tiles
 from swclip.reporting.units import distance, percent
 
 if TYPE_CHECKING:
@@ -55,20 +58,24 @@ def write_comparison_page(
     path: str | os.PathLike[str],
     comparison: Comparison,
     *,
-    title: str = "Benchmark",
+    title: str = "",
+    record: str = "benchmark.json",
     manifest: Manifest | None = None,
     leakage: Mapping[str, Any] | None = None,
     seed: int = 0,
+    tiles: Tiles | None = None,
 ) -> None:
     """Write the page of a comparison.
 
     Args:
         path: The HTML file.
         comparison: The comparison.
-        title: Title of the page.
+        title: Title of the page; by default what is compared on what.
+        record: Name of the file with the figures and settings.
         manifest: Photographs of the examples; without it the page shows none.
         leakage: Leakage report of the splits, where there is one.
         seed: Seed of the sample that a map shows of many queries and candidates.
+        tiles: Map tiles below the map, which the reader's browser loads; None for a page that loads nothing.
 
     Raises:
         DiskFullError: The disk is full; an existing file is unchanged.
@@ -94,16 +101,18 @@ def write_comparison_page(
         ("findings", "Statistical summary"),
         *([("draws", "Draws")] if document.draws is not None else []),
         ("systems", "Systems"),
-        ("curve-section", "Error distribution"),
         ("map-section", "Map"),
+        ("differences", "Differences"),
+        ("curve-section", "Error distribution"),
         ("figures", "All figures"),
         ("districts", "Districts"),
         *([("queries", "Queries")] if len(systems) > 1 else []),
         ("leakage", "Leakage"),
-        ("provenance", "Provenance"),
+        ("definitions", "Definitions"),
+        ("provenance", "How this was made"),
     ]
     page = {
-        "title": title,
+        "title": title or comparison_title(comparison),
         "setting": f"{setting_text(setting)}, {len(systems)} systems",
         "summary": _summary(comparison, best, other),
         "contents": contents,
@@ -144,10 +153,11 @@ def write_comparison_page(
         "other": other,
         "leakage": leakage_section(leakage),
         "provenance": provenance_rows(setting),
+        "record": record,
         "block": first.intervals.block,
         "random_draws": first.baselines.random and first.baselines.random.draws,
     }
-    write_page(path, "benchmark.html.j2", page, {"map": map_, "map_system": best})
+    write_page(path, "benchmark.html.j2", page, {"map": map_, "map_system": best}, tiles=tiles)
 
 
 def _setting(comparison: Comparison, mean: MeanReport) -> Report:
@@ -236,7 +246,8 @@ def _example(album: Album, row: pd.Series[Any], errors_m: Mapping[str, float]) -
 Kind = Literal["benchmark", "compare"]
 
 _CURVES = {"benchmark": "error-curves", "compare": "curves"}
-_LONGEST_TITLE = 60
+# Numbers of systems and of cities that a title names, and its longest list of systems.
+_NAMED, _LONGEST_LIST = 3, 60
 
 
 def write_comparison(
@@ -244,8 +255,10 @@ def write_comparison(
     comparison: Comparison,
     kind: Kind,
     *,
+    draw: str | None = None,
     manifest: Manifest | None = None,
     leakage: Mapping[str, Any] | None = None,
+    tiles: Tiles | None = None,
 ) -> Path:
     """Write the files of a comparison.
 
@@ -257,8 +270,10 @@ def write_comparison(
         folder: Output folder.
         comparison: The comparison.
         kind: Whether it is of a benchmark or of reports.
+        draw: Name of the draw of the splits, where the comparison is one of several.
         manifest: Photographs of the examples; without it the page shows none.
         leakage: Leakage report of the splits, where there is one.
+        tiles: Map tiles below the map, which the reader's browser loads; None for a page that loads nothing.
 
     Returns:
         The path of the JSON file, which is written last.
@@ -266,8 +281,16 @@ def write_comparison(
     target = folder / f"{kind}.json"
     # An interruption must not leave figures of an earlier comparison beside a new page.
     target.unlink(missing_ok=True)
-    title = "Benchmark" if kind == "benchmark" else _title(list(comparison.evaluations))
-    write_comparison_page(folder / f"{kind}.html", comparison, manifest=manifest, leakage=leakage, title=title)
+    title = comparison_title(comparison) + (f", {draw}" if draw else "")
+    write_comparison_page(
+        folder / f"{kind}.html",
+        comparison,
+        title=title,
+        record=target.name,
+        manifest=manifest,
+        leakage=leakage,
+        tiles=tiles,
+    )
     write_curves([folder / f"{_CURVES[kind]}.{ending}" for ending in ("png", "svg")], comparison.document)
     with atomic_file(folder / "moved.csv") as beside:
         comparison.query_changes.map(guarded_cell).to_csv(beside, index=False, float_format="%.10g")
@@ -276,7 +299,9 @@ def write_comparison(
     return target
 
 
-def write_benchmarks(folder: Path, benchmark: Benchmark, manifest: Manifest, splits: Sequence[Splits]) -> list[Path]:
+def write_benchmarks(
+    folder: Path, benchmark: Benchmark, manifest: Manifest, splits: Sequence[Splits], *, tiles: Tiles | None = None
+) -> list[Path]:
     """Write the comparisons of a benchmark: of one splits file into the folder, of several into a subfolder each.
 
     Args:
@@ -284,6 +309,7 @@ def write_benchmarks(folder: Path, benchmark: Benchmark, manifest: Manifest, spl
         benchmark: The benchmark; the pooled comparison of several splits files is written into the folder itself.
         manifest: Photographs of the examples.
         splits: The splits, for their leakage reports.
+        tiles: Map tiles below the maps, which the reader's browser loads; None for pages that load nothing.
 
     Returns:
         The paths of the benchmark.json files.
@@ -291,21 +317,34 @@ def write_benchmarks(folder: Path, benchmark: Benchmark, manifest: Manifest, spl
     leakage = {one.path.stem: one.leakage for one in splits}
     if len(splits) > 1:
         (folder / "benchmark.json").unlink(missing_ok=True)  # of other splits, or of runs that failed this time
+    write = partial(write_comparison, kind="benchmark", manifest=manifest, tiles=tiles)
     files = []
     for name, comparison in benchmark.comparisons.items():
-        into = folder if len(splits) == 1 else folder / name
-        files.append(write_comparison(into, comparison, "benchmark", manifest=manifest, leakage=leakage[name]))
-    files += [
-        write_comparison(folder / DRAWS / name, comparison, "benchmark", manifest=manifest)
-        for name, comparison in benchmark.draws.items()
-    ]
+        files.append(write(folder if len(splits) == 1 else folder / name, comparison, leakage=leakage[name]))
+    files += [write(folder / DRAWS / name, comparison, draw=name) for name, comparison in benchmark.draws.items()]
     if benchmark.pooled is not None:
-        files.append(write_comparison(folder, benchmark.pooled, "benchmark", manifest=manifest))
+        files.append(write(folder, benchmark.pooled))
     return files
 
 
-def _title(systems: Sequence[str]) -> str:
-    if len(systems) == 1:
-        return f"Seeds of {systems[0]}"
-    title = f"Comparison of {', '.join(systems[:-1])} and {systems[-1]}"
-    return title if len(title) <= _LONGEST_TITLE else f"Comparison of {len(systems)} systems"
+def comparison_title(comparison: Comparison) -> str:
+    """What a comparison is of: its systems, the protocol of the splits, and the cities of the queries."""
+    names = list(comparison.document.means)
+    splits = comparison.document.made_with.get("splits")
+    protocol = splits.get("protocol") if isinstance(splits, Mapping) else None
+    frame = next(iter(next(iter(comparison.evaluations.values())).values())).predictions
+    cities = sorted(frame["city"].dropna().unique())
+    where = f" on {protocol_words(str(protocol))}" if protocol else ""
+    if cities:
+        where += (
+            f" {'of' if protocol else 'in'} {_listed(cities) if len(cities) <= _NAMED else f'{len(cities)} cities'}"
+        )
+    if len(names) == 1:
+        return f"Seeds of {names[0]}{where}"
+    if len(names) <= _NAMED and len(listed := _listed(names)) <= _LONGEST_LIST:
+        return f"Comparison of {listed}{where}"
+    return f"Comparison of {len(names)} systems{where}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(", ".join(part) for part in (names[:-1], names[-1:]) if len(part))

@@ -133,7 +133,7 @@ def accuracy_table(document: ComparisonDocument) -> Table:
     best = {radius: max(of_system[radius] for of_system in shares.values()) for radius in radii}
     rows = [accuracy_row(name, of_system, radii, best) for name, of_system in shares.items()]
     rows += [accuracy_row(name, baseline.accuracy_within_m, radii) for name, baseline in references]
-    return Table(["", *(distance(float(radius)) for radius in radii)], rows)
+    return Table(["system", *(distance(float(radius)) for radius in radii)], rows)
 
 
 def district_table(document: ComparisonDocument) -> Table:

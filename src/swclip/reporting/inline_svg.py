@@ -12,6 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from swclip.reporting.page import VARIABLES
 from swclip.reporting.plots import INK, PAPER, RULE, SOFT, Chart, Series, chart_figure, fix_layout, printable
 
 _PX_PER_INCH = 72.0  # of matplotlib's SVG: one point is one CSS pixel
@@ -22,8 +23,8 @@ _HEIGHT_PX = {_PHONE_PX: 290.0, _HALF_PX: 310.0, _PAGE_PX: 400.0}
 # Maximum number of tooltips and of listed values per series.
 _TOOLTIPS, _LISTED = 49, 25
 _REACH_PX = 9.0
-# Neutral colours of a chart are replaced by variables of the page.
-_PAGE_COLOURS = {INK: "var(--ink)", SOFT: "var(--soft)", RULE: "var(--rule)", PAPER: "var(--paper)"}
+# Colours of a chart are replaced by variables of the page.
+_PAGE_COLOURS = {INK: "var(--ink)", SOFT: "var(--soft)", RULE: "var(--rule)", PAPER: "var(--paper)", **VARIABLES}
 _DECIMAL = re.compile(r"-?\d+\.\d+")
 _SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 

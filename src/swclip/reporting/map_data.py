@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import h3
@@ -12,7 +13,7 @@ from jaxtyping import Float64, Int32, Int64
 
 from swclip.evaluation.result import Evaluation
 from swclip.geo.coordinates import LocalFrame
-from swclip.geo.distance import geodesic_m
+from swclip.geo.distance import EARTH_RADIUS_M, geodesic_m
 from swclip.geo.neighbours import SphereIndex
 from swclip.metrics.localization_error import worst_count
 from swclip.metrics.query_details import CellPosterior, TopCandidates
@@ -98,6 +99,7 @@ def _view(
     view = {
         "name": name,
         "n": len(rows),
+        "frame": _frame(local),
         "extent_m": [*np.round(low, 1).tolist(), *np.round(high, 1).tolist()],
         "candidates_xy": candidates_xy[((candidates_xy >= low) & (candidates_xy <= high)).all(axis=1)],
         "districts": districts,
@@ -109,7 +111,7 @@ def _view(
             "lisa": [LISA_LABELS.index(label) if label in LISA_LABELS else -1 for label in frame["lisa"]]
             if "lisa" in frame
             else None,
-            "path": [None if pd.isna(path) else str(path) for path in frame["image_path"]]
+            "path": [None if pd.isna(path) else _shown_path(str(path)) for path in frame["image_path"]]
             if "image_path" in frame and frame["image_path"].notna().any()
             else None,
         },
@@ -119,6 +121,24 @@ def _view(
         },
     }
     return view if len(evaluations) > 1 else {**view, **answer_details(first, shown, local)}
+
+
+def _shown_path(path: str) -> str:
+    """A path within the data, as it is; of one on this machine only the name, since pages are shared."""
+    inside = not (PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute() or ".." in Path(path).parts)
+    return path if inside else PureWindowsPath(path).name
+
+
+def _frame(local: LocalFrame) -> dict[str, float]:
+    """The origin of a view in degrees, and its metres per degree to the east and to the north."""
+    north_m = float(np.radians(1.0) * EARTH_RADIUS_M)
+    east_m = north_m * float(np.cos(np.radians(local.lat_deg)))
+    return {
+        "lat_deg": round(local.lat_deg, 7),
+        "lon_deg": round(local.lon_deg, 7),
+        "east_m": round(east_m, 3),
+        "north_m": round(north_m, 3),
+    }
 
 
 def _answers(

@@ -16,6 +16,7 @@ from swclip.reporting.figures import curve_figure, districts_figure, map_figure,
 from swclip.reporting.page import interval_text
 from swclip.reporting.plots import data_uri
 from swclip.reporting.save import save_evaluation
+from swclip.reporting.tiles import Tiles
 from swclip.reporting.units import metres, percent
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class EvaluationReport(Evaluation):
         manifest: Manifest | None = None,
         leakage: Mapping[str, Any] | None = None,
         figures: bool = True,
+        tiles: Tiles | None = None,
     ) -> Path:
         """Write report.json, predictions.parquet, report.html and figures, as `swclip evaluate` does.
 
@@ -95,11 +97,15 @@ class EvaluationReport(Evaluation):
             manifest: Photographs of the examples; without it the page shows none.
             leakage: Leakage report of the splits; that of the evaluation where None.
             figures: Write charts and maps as PNG and SVG to FOLDER/figures.
+            tiles: Map tiles below the maps of the page, such as `Tiles.of("osm")` of `swclip.reporting.tiles`, which
+                the browser of a reader loads from their provider; None for a page that loads nothing.
 
         Returns:
             The path of report.json.
         """
-        return save_evaluation(self, folder, title=title, manifest=manifest, leakage=leakage, figures=figures)
+        return save_evaluation(
+            self, folder, title=title, manifest=manifest, leakage=leakage, figures=figures, tiles=tiles
+        )
 
     def __repr__(self) -> str:
         report = self.report
@@ -140,7 +146,7 @@ def card_html(evaluation: Evaluation) -> str:
     recall = (report.recall_at_k_25m or {}).get("1")
     if recall is not None:
         rows.append(["recall@1 at 25 m", percent(recall), "", *[""] * len(baselines)])
-    header = ["", "", "95 % interval", *(name for name, _ in baselines)]
+    header = ["figure", "value", "95 % interval", *(name for name, _ in baselines)]
     th = "padding:3px 14px 3px 0;font-weight:500;color:#566372;text-align:right"
     td = "padding:3px 14px 3px 0;text-align:right;white-space:nowrap;border-top:1px solid #dfe4ea"
     cells = "".join(f'<th style="{th}">{escape(name)}</th>' for name in header)

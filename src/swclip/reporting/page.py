@@ -18,14 +18,18 @@ from numpy.typing import ArrayLike
 from swclip.files import atomic_file
 from swclip.metrics.baselines import BaselineFigures, Baselines
 from swclip.metrics.parts import Part
+from swclip.reporting.tiles import Tiles
 from swclip.reporting.units import metres, percent
 
 COLOURS = ("#0b5cad", "#d1495b", "#2a8c5a", "#b8860b", "#7b4fa3", "#d9741a", "#3c9cc4", "#4a5560")
 REFERENCE_COLOUR = "#8b97a3"
 DASHES = ("solid", "dot", "dashdot")
 
-_STYLES = ("page.css", "map.css", "print.css")
-_SCRIPTS = ("format.js", "map_layers.js", "query_map.js", "panel.js", "page.js")
+VARIABLES = {colour: f"var(--series-{at})" for at, colour in enumerate(COLOURS)} | {REFERENCE_COLOUR: "var(--guide)"}
+"""The variables of colours.css that stand for these colours on a page, which is light or dark."""
+
+_STYLES = ("colours.css", "page.css", "map.css", "print.css")
+_SCRIPTS = ("format.js", "tables.js", "enlarge.js", "map_layers.js", "query_map.js", "panel.js", "page.js", "fold.js")
 
 # map_layers.js is also a module of the service; the single script of a page has no exports.
 _EXPORT = re.compile("^export ", re.MULTILINE)
@@ -221,7 +225,14 @@ def flat_rows(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, st
     return rows
 
 
-def write_page(path: str | os.PathLike[str], template: str, page: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+def write_page(
+    path: str | os.PathLike[str],
+    template: str,
+    page: Mapping[str, Any],
+    data: Mapping[str, Any],
+    *,
+    tiles: Tiles | None = None,
+) -> None:
     """Render a template and write it atomically.
 
     Args:
@@ -229,6 +240,7 @@ def write_page(path: str | os.PathLike[str], template: str, page: Mapping[str, A
         template: Name of a file in reporting/templates.
         page: Variables of the template.
         data: Data of the script, as JSON.
+        tiles: Map tiles below the maps, which the page may then load from their provider.
     """
     import jinja2
     from markupsafe import Markup
@@ -243,12 +255,21 @@ def write_page(path: str | os.PathLike[str], template: str, page: Mapping[str, A
         lstrip_blocks=True,
     )
     environment.filters.update(
-        metres=metres, percent=percent, percent0=lambda share: f"{100.0 * share:.0f} %", tick=_tick
+        metres=metres,
+        percent=percent,
+        percent0=lambda share: f"{100.0 * share:.0f} %",
+        tick=_tick,
+        colour=lambda colour: VARIABLES.get(colour, colour),
     )
     # "<" could end the script element early; escaped, it is the same JSON.
+    data = {**data, "tiles": None if tiles is None else tiles.to_dict()}
     blob = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     text = environment.get_template(template).render(
-        page={**page, "version": importlib.metadata.version("swclip")},
+        page={
+            **page,
+            "version": importlib.metadata.version("swclip"),
+            "tile_origin": "" if tiles is None else f" {tiles.origin}",
+        },
         css=Markup("\n".join((folder / name).read_text(encoding="utf-8") for name in _STYLES)),
         js=Markup(_EXPORT.sub("", "\n".join((folder / name).read_text(encoding="utf-8") for name in _SCRIPTS))),
         data=Markup(blob),

@@ -27,13 +27,13 @@ from swclip.reporting.page import (
     Table,
     baselines_note,
     error_curve,
-    flat_rows,
     interval_text,
     map_note,
     reference_marks,
     write_page,
 )
 from swclip.reporting.plots import Chart, error_chart
+from swclip.reporting.setting import provenance_rows, setting_text
 from swclip.reporting.tables import (
     accuracy_table,
     district_gap_text,
@@ -44,6 +44,7 @@ from swclip.reporting.tables import (
     retrieval_table,
     retrieval_text,
 )
+from swclip.reporting.tiles import Tiles
 from swclip.reporting.units import distance, metres, percent
 
 
@@ -56,6 +57,7 @@ def write_report_page(
     leakage: Mapping[str, Any] | None = None,
     seed: int = 0,
     photograph_bytes: int = BUDGET_BYTES,
+    tiles: Tiles | None = None,
 ) -> None:
     """Write the page of one evaluation.
 
@@ -69,6 +71,7 @@ def write_report_page(
         leakage: The leakage report of the splits, where there is one.
         seed: Seed of the sample that a map shows of many queries and candidates.
         photograph_bytes: Total size of the photographs embedded for the map.
+        tiles: Map tiles below the maps, which the reader's browser loads; None for a page that loads nothing.
 
     Raises:
         DiskFullError: The disk is full; an existing file is unchanged.
@@ -95,7 +98,8 @@ def write_report_page(
         "unanswered": "Unanswered queries" if unanswered else "",
         "limitations": "Limitations" if limits else "",
         "leakage": "Leakage" if with_leakage else "",
-        "provenance": "Provenance",
+        "definitions": "Definitions",
+        "provenance": "How this was made",
     }
     page = {
         "title": title,
@@ -129,13 +133,14 @@ def write_report_page(
         "with_leakage": with_leakage,
         "leakage": leakage_section(leakage),
         "provenance": provenance_rows(report),
+        "record": "report.json",
         "block": report.intervals.block,
         "random_draws": None if report.baselines.random is None else report.baselines.random.draws,
         "candidates_shown": len(evaluation.candidates) > 0,
         "oracle_known": report.baselines.floor is not None,
         "ranked": any(value is not None for k, value in (report.recall_at_k_25m or {}).items() if int(k) > 1),
     }
-    write_page(path, "report.html.j2", page, {"map": map_, "map_system": None})
+    write_page(path, "report.html.j2", page, {"map": map_, "map_system": None}, tiles=tiles)
 
 
 def report_charts(title: str, evaluation: Evaluation) -> list[Chart]:
@@ -157,19 +162,6 @@ def error_curve_chart(name: str, evaluation: Evaluation) -> Chart:
     if evaluation.report.baselines.floor is not None:
         lines.append(("oracle error", error_curve(frame["floor_m"]), REFERENCE_COLOUR, "dash", 1.8))
     return error_chart("error-curve", lines)
-
-
-def setting_text(report: Report) -> str:
-    """The line above a page's title: number of queries, size of the gallery, split protocol."""
-    meta = report.made_with.get("splits", {})
-    protocol = f", {meta['protocol']}" if isinstance(meta, Mapping) and meta.get("protocol") else ""
-    kind = "validation queries" if report.on == "val" else "queries"
-    size = report.gallery_size
-    gallery = "gallery not known" if size is None else f"{round(size):,} candidates"
-    queries = f"{report.n_queries:,} {kind}"
-    if report.n_unanswered:
-        queries += f" answered, {report.n_unanswered:,} unanswered"
-    return f"{queries}, {gallery}{protocol}"
 
 
 def summary_text(report: Report) -> str:
@@ -211,20 +203,6 @@ def scale_for(marks: Sequence[Mark]) -> MetreScale:
     """A scale that spans all marks and their intervals."""
     ends = [value for mark in marks for value in (mark.value, mark.low, mark.high) if value is not None]
     return MetreScale.spanning(ends)
-
-
-def provenance_rows(report: Report) -> list[tuple[str, str]]:
-    """How the figures were computed, as names and texts."""
-    intervals = report.intervals
-    settings = {
-        "truth": None if report.truth is None else dict(report.truth),
-        "estimator": report.estimator,
-        "posterior": report.posterior,
-        "intervals": f"{100 * intervals.level:.0f} %, {intervals.resamples:,} resamples of {intervals.blocks:,} blocks "
-        f"({intervals.block})",
-    }
-    known = {name: value for name, value in settings.items() if value is not None}
-    return flat_rows({**known, **report.made_with})
 
 
 def system_mark(name: str, report: Report) -> Mark:

@@ -15,6 +15,7 @@ from swclip.evaluation.result import Evaluation, write_predictions
 from swclip.files import atomic_file, guarded_cell, write_json
 from swclip.reporting.figures import clear_figures, write_figures
 from swclip.reporting.report import write_report_page
+from swclip.reporting.tiles import Tiles
 
 
 def save_evaluation(
@@ -25,6 +26,7 @@ def save_evaluation(
     manifest: Manifest | None = None,
     leakage: Mapping[str, Any] | None = None,
     figures: bool = True,
+    tiles: Tiles | None = None,
 ) -> Path:
     """Write the files of `swclip evaluate`.
 
@@ -38,6 +40,8 @@ def save_evaluation(
         manifest: Photographs of the examples; without it the page shows none.
         leakage: Leakage report of the splits; that of the evaluation where None.
         figures: Write the figures.
+        tiles: Map tiles below the maps of the page, which the reader's browser loads; None for a page that loads
+            nothing.
 
     Returns:
         The path of report.json.
@@ -62,6 +66,6 @@ def save_evaluation(
     if figures:
         write_figures(out / "figures", evaluation, title=title)
     leakage = report.leakage if leakage is None else leakage
-    write_report_page(out / "report.html", evaluation, title=title, manifest=manifest, leakage=leakage)
+    write_report_page(out / "report.html", evaluation, title=title, manifest=manifest, leakage=leakage, tiles=tiles)
     write_json(out / "report.json", document)
     return out / "report.json"

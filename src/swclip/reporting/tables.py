@@ -37,7 +37,7 @@ def accuracy_table(title: str, report: Report) -> Table:
     if unanswered is not None and unanswered.n:
         shares = [Cell(percent(unanswered.accuracy_within_m_of_asked[radius])) for radius in radii]
         rows.insert(1, Row([Cell("all queries", small="unanswered ones count as wrong"), *shares]))
-    return Table(["", *(distance(float(radius)) for radius in radii)], rows)
+    return Table(["system", *(distance(float(radius)) for radius in radii)], rows)
 
 
 def error_table(report: Report) -> Table:
@@ -61,7 +61,7 @@ def retrieval_table(report: Report) -> Table:
     }
     ks = list(recall)
     return Table(
-        ["", *(f"k\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{k}" for k in ks)],
+        ["figure", *(f"k\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{k}" for k in ks)],
         [Row([Cell(name), *(Cell(texts.get(k, "")) for k in ks)]) for name, texts in rows.items() if texts],
     )
 
@@ -91,7 +91,7 @@ def level_table(report: Report) -> Table:
         for name, level in report.levels.items()
     ]
     columns = [
-        "",
+        "level",
         "queries",
         "top-1 accuracy",
         "point accuracy",
@@ -171,12 +171,14 @@ class LeakageSection:
     """The leakage report on a page.
 
     Attributes:
-        sentences: Warnings and notes.
+        warnings: What makes the figures optimistically biased, as sentences; they are at the top of the page.
+        notes: Remarks, as sentences.
         table: Queries and validation side by side; None for a report of another format.
         rows: Name and value pairs of a report of another format.
     """
 
-    sentences: list[str]
+    warnings: list[str]
+    notes: list[str]
     table: Table | None
     rows: list[tuple[str, str]]
 
@@ -189,13 +191,13 @@ def leakage_section(leakage: Mapping[str, Any] | None) -> LeakageSection | None:
     """
     if leakage is None:
         return None
-    sentences = [str(text) for name in ("warnings", "notes") for text in leakage.get(name, [])]
+    warnings, notes = ([str(text) for text in leakage.get(name, [])] for name in ("warnings", "notes"))
     parts = [leakage.get(name) for name in ("query", "val")]
     if not all(isinstance(part, Mapping) for part in parts):
         rest = {name: value for name, value in leakage.items() if name not in ("warnings", "notes")}
-        return LeakageSection(sentences, None, flat_rows(rest))
+        return LeakageSection(warnings, notes, None, flat_rows(rest))
     rows = [Row([Cell(label), *(Cell(_text_or_unknown(format_, part)) for part in parts)]) for label, format_ in _ROWS]
-    return LeakageSection(sentences, Table(["", "queries", "validation"], rows), [])
+    return LeakageSection(warnings, notes, Table(["figure", "queries", "validation"], rows), [])
 
 
 def _text_or_unknown(format_: Callable[[Any], str], part: Any) -> str:

@@ -48,6 +48,7 @@ class Validation:
         cache: Stored features of a frozen tower, or tokens below the trained blocks; None where nothing is stored.
         frozen: Whether the tower is frozen.
         units: Place or block of each query, by the split's protocol: queries of the same unit are not independent.
+        protocol: The split's protocol; None where it is not known.
     """
 
     manifest: Manifest
@@ -57,6 +58,7 @@ class Validation:
     cache: FeatureSource | None
     frozen: bool
     units: Sequence[str]
+    protocol: str | None
 
     @classmethod
     def of(
@@ -79,8 +81,9 @@ class Validation:
         truth, candidates = manifest.positions_deg[rows], candidates_for(splits, "val")
         queries = manifest.frame.iloc[rows].drop(columns="block_id", errors="ignore")
         blocks = splits.frame.set_index("image_id")["block_id"].reindex(queries["image_id"]).to_numpy()
-        units = exchangeable_units(queries.assign(block_id=blocks), truth, splits.meta.get("protocol"))
-        return cls(manifest, rows, truth, candidates, cache, frozen, units)
+        protocol = splits.meta.get("protocol")
+        units = exchangeable_units(queries.assign(block_id=blocks), truth, protocol)
+        return cls(manifest, rows, truth, candidates, cache, frozen, units, protocol)
 
     def queries(self, model: LocatorModel, features: Float[np.ndarray, "v f"] | None) -> PhotographVectors:
         """Embed the validation queries.
@@ -169,7 +172,8 @@ class Validation:
         fit = fit_posterior(queries, truth, gallery, image_hubness=tried.photographs, fold_of=fold_of)
 
         def calibrated(fit: PosteriorFit) -> Calibration:
-            return calibrate(queries, truth, gallery, fit, fold_of, self.units, variants=repeats)
+            calibration = calibrate(queries, truth, gallery, fit, fold_of, self.units, variants=repeats)
+            return replace(calibration, protocol=self.protocol)
 
         calibration = calibrated(fit)
         return fit, calibration if fit.fast is None else replace(calibration, fast=calibrated(fit.fast))

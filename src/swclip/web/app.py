@@ -15,6 +15,7 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import Response
 
+from swclip.reporting.tiles import Tiles
 from swclip.retrieval.locator import Locator
 from swclip.versions import own_version
 from swclip.web import responses as schemas
@@ -23,7 +24,7 @@ from swclip.web.form import request_schema
 from swclip.web.middleware import METRICS_TYPE, CrossOrigin, Guard
 from swclip.web.problems import Problem, documented, install
 from swclip.web.service import Service
-from swclip.web.settings import Limits, Tiles
+from swclip.web.settings import Limits
 from swclip.web.thumbnails import Thumbnails
 
 _HEADERS = {
@@ -281,8 +282,9 @@ class _StaticFile:
 def static_files() -> dict[str, _StaticFile]:
     """All files of the page by name; no other files are served."""
     files = {}
-    shared = package_files("swclip.reporting").joinpath("templates", "map_layers.js")  # the reports use the same map
-    for entry in (*package_files("swclip.web").joinpath("static").iterdir(), shared):
+    templates = package_files("swclip.reporting").joinpath("templates")
+    shared = [templates.joinpath(name) for name in ("map_layers.js", "colours.css")]  # the reports have the same
+    for entry in (*package_files("swclip.web").joinpath("static").iterdir(), *shared):
         suffix = entry.name[entry.name.rfind(".") :]
         if entry.is_file() and suffix in _TYPES:
             content = entry.read_bytes()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,9 @@ class ProblemDetail(BaseModel):
     instance: str | None = Field(None, description="Id of the request in the service's log.")
     photograph: int | None = Field(None, description="The photograph of the request, numbered from 0.")
     errors: list[FieldProblem] | None = Field(None, description="The invalid fields.")
+    problems: list[ProblemDetail] | None = Field(
+        None, description="Of several photographs, none of which can be used: the problem of each."
+    )
 
 
 class Problem(Exception):
@@ -78,6 +81,7 @@ class Problem(Exception):
         detail: What is wrong and what to do, without private data.
         photograph: The photograph of the request, numbered from 0.
         errors: The invalid fields.
+        problems: Of several photographs, none of which can be used: the problem of each.
         headers: Further headers of the response.
     """
 
@@ -88,11 +92,12 @@ class Problem(Exception):
         *,
         photograph: int | None = None,
         errors: list[FieldProblem] | None = None,
+        problems: Sequence[Problem] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.kind, self.photograph, self.errors, self.headers = kind, photograph, errors, dict(headers or {})
-        self.detail = detail
+        self.detail, self.problems = detail, problems
 
     def body(self, instance: str | None = None, status: int | None = None) -> ProblemDetail:
         """The body of the response."""
@@ -105,6 +110,7 @@ class Problem(Exception):
             instance=instance,
             photograph=self.photograph,
             errors=self.errors,
+            problems=[problem.body() for problem in self.problems] or None,
         )
 
 

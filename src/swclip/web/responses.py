@@ -14,12 +14,13 @@ from swclip.answers.record import Answer
 from swclip.calibration.posterior_config import ESTIMATOR_NAMES
 from swclip.gallery.gallery import Gallery
 from swclip.geo.distance import geodesic_m
+from swclip.reporting.tiles import Tiles
 from swclip.retrieval.locator import Locator
 from swclip.versions import own_version
 from swclip.web.engine import LocatedAnswer
 from swclip.web.problems import ProblemDetail
 from swclip.web.regions import LevelRegion
-from swclip.web.settings import Limits, Tiles
+from swclip.web.settings import Limits
 
 Probability = Field(ge=0.0, le=1.0)
 
@@ -108,6 +109,10 @@ class CalibrationInfo(Model):
     """How the regions were calibrated."""
 
     queries: int = Field(ge=0, description="Validation queries.")
+    protocol: str | None = Field(
+        description="Split protocol of these queries, such as known-places: certainty is calibrated for photographs "
+        "taken under the same conditions. Null where it is not known."
+    )
     resolution: int
     spread_m: float = Field(description="Least spread of a candidate over the cells near it, of all areas.")
     areas: list[str] = Field(description="Areas that are calibrated on validation queries of their own.")
@@ -118,6 +123,7 @@ class TilesInfo(Model):
 
     url: str
     attribution: str
+    max_zoom: int = Field(ge=0, description="Largest zoom level of the tiles.")
 
 
 class LimitsInfo(Model):
@@ -255,12 +261,15 @@ def gallery_response(locator: Locator, limits: Limits, *, thumbnails: bool, tile
         if calibration is None
         else CalibrationInfo(
             queries=len(calibration),
+            protocol=calibration.protocol,
             resolution=calibration.resolution,
             spread_m=min(locator.region_cells.spread_m.values()),
             areas=calibration.calibrated_areas,
         ),
         thumbnails=thumbnails,
-        tiles=None if tiles is None else TilesInfo(url=tiles.url, attribution=tiles.attribution),
+        tiles=None
+        if tiles is None
+        else TilesInfo(url=tiles.url, attribution=tiles.attribution, max_zoom=tiles.max_zoom),
         limits=LimitsInfo(
             max_upload_bytes=limits.upload_bytes,
             max_request_bytes=limits.request_bytes,

@@ -118,7 +118,9 @@ class Service:
         usable = [(number, item) for number, item in enumerate(decoded) if isinstance(item, Decoded)]
         problems = {number: item for number, item in enumerate(decoded) if isinstance(item, Problem)}
         if not usable:
-            raise next(iter(problems.values()))
+            first = problems[0]
+            each = list(problems.values()) if len(problems) > 1 else ()
+            raise Problem(first.kind, first.detail, photograph=0, problems=each)
         task = LocateTask(
             tuple(item.pixels for _, item in usable),
             tuple(str(number) for number, _ in usable),

@@ -1,4 +1,4 @@
-"""Limits and settings of the service; each limit is a flag of `swclip serve`."""
+"""Limits of the service; each is a flag of `swclip serve`."""
 
 from __future__ import annotations
 
@@ -77,37 +77,3 @@ class Limits:
 
 
 _MAY_BE_ZERO = frozenset({"queue", "rate_per_minute", "max_wait_ms"})
-
-
-@dataclass(frozen=True)
-class Tiles:
-    """Map tiles of another provider, drawn below the points of the gallery.
-
-    Attributes:
-        url: URL template with {z}, {x} and {y}.
-        attribution: Attribution of the tiles, shown on the map.
-    """
-
-    url: str
-    attribution: str
-
-    def __post_init__(self) -> None:
-        missing = [name for name in ("{z}", "{x}", "{y}") if name not in self.url]
-        if missing or not self.url.startswith(("https://", "http://")):
-            raise ConfigError(
-                f"--tiles {self.url!r}: must be a URL with {{z}}, {{x}} and {{y}}, such as "
-                "https://tiles.example.org/{z}/{x}/{y}.png"
-            )
-        if any(character in self.url for character in " ;,'\"\\\n\r\t"):
-            raise ConfigError(f"--tiles {self.url!r}: must not contain spaces, quotes, commas or semicolons.")
-        if not self.attribution.strip():
-            raise ConfigError("--tiles needs --attribution, the attribution that the provider requires.")
-
-    @property
-    def origin(self) -> str:
-        """Scheme and host, for the page's content security policy; a pattern such as {s} is not supported."""
-        scheme, _, rest = self.url.partition("://")
-        host = rest.split("/", 1)[0]
-        if "{" in host or not host:
-            raise ConfigError(f"--tiles {self.url!r}: the host must be a single name, without a pattern.")
-        return f"{scheme}://{host}"

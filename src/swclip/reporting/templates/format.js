@@ -2,7 +2,6 @@
 // Numbers and elements as text; the same formats as reporting/units.py.
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const INK = "#18212b";
 
 const grouped = (value) => Math.round(value).toLocaleString("en-GB");
 

@@ -1,7 +1,17 @@
 // A map on a canvas, for reports and for the service: a view that pointer, wheel, touch and keys move, Web Mercator, and
 // shared layers. The service loads it as a module; a report embeds it without the exports.
 
-const STILL_PX = 4, TILE_PX = 256, MERCATOR_LIMIT = 85.0511287798066;
+const STILL_PX = 4, TILE_PX = 256, MERCATOR_LIMIT = 85.0511287798066, MAX_TILES = 300;
+
+// A colour of colours.css by name; it follows the reader's choice of light or dark, and prints are light.
+const colours = new Map();
+export function colour(name) {
+  if (!colours.has(name)) colours.set(name, getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim());
+  return colours.get(name);
+}
+function onOtherColours(draw) {
+  for (const query of ["(prefers-color-scheme: dark)", "print"]) matchMedia(query).addEventListener("change", () => { colours.clear(); draw(); });
+}
 
 // A view of a plane of metres, y to the north. `layers` are functions of the view and its 2D context, drawn in order.
 // A box is [x0, y0, x1, y1]; `home` and `target` are lists of arguments of `fit`, for the keys Home (and 0) and End. With `cooperative` one finger scrolls the page, and so does the wheel until the map is clicked.
@@ -16,6 +26,7 @@ export class MapView {
       this.hint.setAttribute("aria-hidden", "true");
       canvas.after(this.hint);
     }
+    onOtherColours(() => this.draw());
     this.resize();
     if (!interactive) return;
     new ResizeObserver(() => this.resize()).observe(canvas);
@@ -186,6 +197,52 @@ export class MercatorView extends MapView {
   static scaleOf(zoom) { return TILE_PX * 2 ** zoom; }
 
   go(x, y, scale) { super.go(x, Math.max(0, Math.min(1, y)), scale); }
+
+  // Between the plane of the view and the Mercator square; here they are the same.
+  toMercator(x, y) { return [x, y]; }
+  fromMercator(x, y) { return [x, y]; }
+}
+
+// Map tiles of a provider. Views of another plane have `tileZoom`, `toMercator` and `fromMercator` too.
+export function tileLayer({ url, max_zoom: maxZoom }, redraw) {
+  const cache = new Map();
+  const imageOf = (address) => {
+    let image = cache.get(address);
+    if (!image) {
+      image = new Image();
+      image.referrerPolicy = "origin";  // many providers require a referrer
+      image.onload = redraw;
+      image.src = address;
+      cache.set(address, image);
+      if (cache.size > MAX_TILES) cache.delete(cache.keys().next().value);
+    }
+    return image;
+  };
+  return (view, context) => {
+    const level = Math.max(0, Math.min(maxZoom, Math.round(view.tileZoom))), count = 2 ** level;
+    const [left, top] = view.toMercator(...view.toPlane(0, 0)), [right, bottom] = view.toMercator(...view.toPlane(view.width, view.height));
+    for (let ty = Math.max(0, Math.floor(top * count)); ty <= Math.min(count - 1, Math.floor(bottom * count)); ty++) {
+      for (let tx = Math.floor(left * count); tx <= Math.floor(right * count); tx++) {
+        const image = imageOf(url.replace("{z}", level).replace("{x}", ((tx % count) + count) % count).replace("{y}", ty));
+        if (!image.complete || !image.naturalWidth) continue;
+        const [px, py] = view.toScreen(...view.fromMercator(tx / count, ty / count));
+        const [qx, qy] = view.toScreen(...view.fromMercator((tx + 1) / count, (ty + 1) / count));
+        context.drawImage(image, px, py, qx - px + 0.5, qy - py + 0.5);
+      }
+    }
+    context.fillStyle = colour("veil");  // tiles are light: in the dark they are dimmed
+    context.fillRect(0, 0, view.width, view.height);
+  };
+}
+
+// The attribution of tiles as nodes: OpenStreetMap is linked to its licence, as it requires.
+export function attributionNodes(text) {
+  return text.split(/(OpenStreetMap)/).map((part) => {
+    if (part !== "OpenStreetMap") return part;
+    const link = document.createElement("a");
+    Object.assign(link, { href: "https://www.openstreetmap.org/copyright", target: "_blank", rel: "noopener noreferrer", textContent: part });
+    return link;
+  });
 }
 
 // Points as squares of a size in pixels.
@@ -227,9 +284,9 @@ export function nearestPoint(view, points, px, py, reach) {
 export function drawScale(view, context) {
   const room = Math.min(130, view.width / 3) / view.pixelsPerMetre, ten = 10 ** Math.floor(Math.log10(room));
   const length = [5, 2, 1].map((step) => step * ten).find((step) => step <= room), width = length * view.pixelsPerMetre;
-  context.fillStyle = "rgba(255, 255, 255, 0.85)";
+  context.fillStyle = colour("glass");
   context.fillRect(8, 8, width + 16, 27);
-  Object.assign(context, { strokeStyle: "#18212b", fillStyle: "#18212b", lineWidth: 1.5, font: "12px system-ui, sans-serif", textAlign: "left", textBaseline: "alphabetic" });
+  Object.assign(context, { strokeStyle: colour("ink"), fillStyle: colour("ink"), lineWidth: 1.5, font: "12px system-ui, sans-serif", textAlign: "left", textBaseline: "alphabetic" });
   context.beginPath();
   context.moveTo(16, 24); context.lineTo(16, 29); context.lineTo(16 + width, 29); context.lineTo(16 + width, 24);
   context.stroke();

@@ -2,13 +2,14 @@
 
 const classNames = map.classes_m.map((edge, i) => (i === 0 ? "within " : distance(map.classes_m[i - 1]) + " to ") + distance(edge))
   .concat("over " + distance(map.classes_m[map.classes_m.length - 1]));
-const chosen = { view: 0, system: data.map_system || map.systems[0], lines: "worst", colour: "error", classes: classNames.map(() => true), district: "", lisa: "", order: "worst" };
+const SPOKES = 10;
+const chosen = { view: 0, system: data.map_system || map.systems[0], lines: "worst", search: "", colour: "error", classes: classNames.map(() => true), district: "", lisa: "", order: "worst" };
 const byId = (id) => document.getElementById(id);
 const viewNow = () => map.views[chosen.view];
 const answersNow = () => viewNow().answers[chosen.system];
 
-const lisaColour = (i) => LISA_COLOURS[viewNow().queries.lisa[i] < 0 ? 4 : viewNow().queries.lisa[i]];
-const errorColour = (i) => CLASS_COLOURS[classOf(answersNow().error[i])];
+const lisaColour = (i) => lisaColourOf(viewNow().queries.lisa[i]);
+const errorColour = (i) => classColour(classOf(answersNow().error[i]));
 const mainMap = new QueryMap(byId("map"), (i) => (chosen.colour === "lisa" ? lisaColour(i) : errorColour(i)), (i) => choose(i));
 const lisaMap = byId("lisa-map") ? new QueryMap(byId("lisa-map"), lisaColour, (i) => pickOnLisaMap(i)) : null;
 
@@ -20,9 +21,9 @@ function sortedQueries() {
 
 // A predicate of all filters but one: the counts of a filter are of the queries that pass the other filters.
 function passing(without) {
-  const { district, lisa } = viewNow().queries, error = answersNow().error, number = viewNow().districts.indexOf(chosen.district);
+  const { district, lisa, id } = viewNow().queries, error = answersNow().error, number = viewNow().districts.indexOf(chosen.district);
   return (i) => (without === "class" || chosen.classes[classOf(error[i])]) && (chosen.district === "" || district[i] === number)
-    && (chosen.lisa === "" || lisa[i] === Number(chosen.lisa));
+    && (chosen.lisa === "" || lisa[i] === Number(chosen.lisa)) && id[i].toLowerCase().includes(chosen.search);
 }
 
 function filter() {
@@ -31,7 +32,7 @@ function filter() {
   const visible = view.queries.x.map((_, i) => i).filter(passes).sort((a, b) => error[a] - error[b]); // the largest errors on top
   mainMap.showQueries(visible);
   const worst = visible.slice().reverse();
-  mainMap.lines = chosen.lines === "all" ? worst : chosen.lines === "worst" ? worst.slice(0, 25) : [];
+  mainMap.lines = chosen.lines === "all" ? worst : chosen.lines === "worst" ? worst.slice(0, SPOKES) : [];
   byId("shown").textContent = grouped(listed.length) + " of " + grouped(view.queries.x.length) + (view.n > view.queries.x.length ? " drawn, " + grouped(view.n) + " in total" : " shown");
   const counts = classNames.map(() => 0), others = passing("class");
   error.forEach((value, i) => { if (others(i)) counts[classOf(value)] += 1; });
@@ -56,10 +57,43 @@ function choose(i, look = false) {
   };
   const button = (text, label, act) => element("button", { type: "button", title: label, "aria-label": label, text, onclick: act });
   const buttons = element("div", { class: "panel-buttons" }, button("\u2039", "Previous query", () => step(-1)), button("\u203a", "Next query", () => step(1)),
-    button("Zoom to query", "Show the true position, the answer and the posterior of this query", () => mainMap.fit(extentOf(view, answers, i, detail))), button("\u00d7", "Close", unchoose));
+    button("Zoom to query", "Show the true position, the answer and the posterior of this query", () => mainMap.fit(extentOf(view, answers, i, detail))),
+    button("Copy link", "Copy a link to this query on this page", (event) => copyLink(event.target)), button("\u00d7", "Close", unchoose));
   fillPanel(byId("panel"), view, answers, i, detail, buttons);
   if (look) bringIntoView(i);
+  history.replaceState(null, "", "#query=" + encodeURIComponent(view.queries.id[i]));
   mainMap.redraw();
+}
+
+async function copyLink(button) {
+  try {
+    await navigator.clipboard.writeText(location.href);
+    button.textContent = "Copied";
+  } catch {
+    window.prompt("Copy this link:", location.href); // browsers allow clipboard access on some pages only
+  }
+}
+
+// Select the query that the address of the page names, as in report.html#query=ID.
+function openLinked(hash) {
+  const match = hash.match(/^#query=(.+)$/);
+  if (!match) return;
+  const id = decodeURIComponent(match[1]), at = map.views.findIndex((view) => view.queries.id.includes(id));
+  clearFilters();
+  if (at < 0) {
+    unchoose();
+    byId("panel").replaceChildren(element("p", { class: "note", text: "The query " + id + " is not on this map: it is no query of this report, or the map leaves it out to limit the size of the file." }));
+  } else {
+    if (at !== chosen.view) { chosen.view = at; showView(); }
+    choose(viewNow().queries.id.indexOf(id), true);
+  }
+  byId("map-section").scrollIntoView();
+}
+
+function clearFilters() {
+  ["district", "lisa", "search"].forEach((name) => { chosen[name] = ""; if (byId(name)) byId(name).value = ""; });
+  chosen.classes.fill(true);
+  filter();
 }
 
 // Centre the map on a query that is out of sight.
@@ -69,6 +103,7 @@ function bringIntoView(i) {
 }
 
 function unchoose() {
+  if (location.hash.startsWith("#query=")) history.replaceState(null, "", location.pathname + location.search);
   Object.assign(mainMap, { chosen: -1, detail: null });
   byId("query-list").value = "";
   const panel = byId("panel");
@@ -80,9 +115,7 @@ function unchoose() {
 function pickOnLisaMap(i) {
   const view = viewNow(), label = view.queries.lisa[i];
   byId("lisa-picked").textContent = view.queries.id[i] + ": " + metres(answersNow().error[i]) + " error, " + (label < 0 ? "not measured" : map.lisa[label]) + ". It is also selected on the map above.";
-  ["district", "lisa"].forEach((name) => { chosen[name] = ""; if (byId(name)) byId(name).value = ""; });
-  chosen.classes.fill(true);
-  filter();
+  clearFilters();
   choose(i, true);
   Object.assign(lisaMap, { chosen: i });
   lisaMap.redraw();
@@ -115,7 +148,7 @@ function makeControls() {
   const on = (id, key, then) => { const node = byId(id); if (node) node.addEventListener("change", () => { chosen[key] = node.value; then(); }); };
   classNames.forEach((name, c) => {
     const dot = element("i", {});
-    dot.style.background = CLASS_COLOURS[c];
+    dot.style.background = `var(--class-${c})`;
     byId("classes").append(element("button", { type: "button", "aria-pressed": "true", title: "Show or hide these queries",
       onclick: () => { chosen.classes[c] = !chosen.classes[c]; filter(); } }, dot, name + " ", element("b", {})));
   });
@@ -141,21 +174,23 @@ function makeControls() {
     });
   }
   byId("query-list").addEventListener("change", (event) => choose(Number(event.target.value), true));
+  byId("search").addEventListener("input", (event) => { chosen.search = event.target.value.trim().toLowerCase(); filter(); });
+  byId("search").addEventListener("keydown", (event) => {
+    const first = byId("query-list").options[0];
+    if (event.key === "Enter" && first) choose(Number(first.value), true);
+  });
   document.querySelectorAll(".map-buttons button").forEach((button) => button.addEventListener("click", () => {
     const target = button.closest(".map-box").querySelector("canvas") === mainMap.canvas ? mainMap : lisaMap;
     if (button.dataset.zoom) target.zoom(Number(button.dataset.zoom)); else target.fit(target.view.extent_m);
   }));
-  document.querySelectorAll("[data-lisa]").forEach((dot) => { dot.style.background = LISA_COLOURS[Number(dot.dataset.lisa)]; });
+  document.querySelectorAll("[data-lisa]").forEach((dot) => { dot.style.background = `var(--lisa-${dot.dataset.lisa})`; });
 }
 
+const hashAtStart = location.hash;
 makeControls();
 showView();
+openLinked(hashAtStart);
+window.addEventListener("hashchange", () => openLinked(location.hash));
+if (data.tiles) document.querySelectorAll(".map-box").forEach((box) => box.append(element("p", { class: "attribution" }, ...attributionNodes(data.tiles.attribution))));
 
-// Print all folded parts.
-let folded = [];
-window.addEventListener("beforeprint", () => {
-  folded = Array.from(document.querySelectorAll("details:not([open]):not(.no-print)"));
-  folded.forEach((part) => { part.open = true; });
-});
-window.addEventListener("afterprint", () => folded.forEach((part) => { part.open = false; }));
 document.documentElement.dataset.ready = "yes";

@@ -34,7 +34,7 @@ function photographOf(view, i) {
   const id = view.queries.id[i], thumbnail = pictures.images[view.queries.photo[i]];
   const example = Array.from(document.querySelectorAll("img[data-image]")).find((image) => image.dataset.image === id);
   const source = thumbnail || (example && example.src);
-  if (source) return element("img", { src: source, class: "query-photograph", alt: "The photograph of query " + id });
+  if (source) return enlargeable(element("img", { src: source, class: "query-photograph", alt: "The photograph of query " + id }));
   const file = view.queries.path && view.queries.path[i];
   const why = pictures.unread[id] ? "The photograph is " + pictures.unread[id] + "." : pictures.why || "The photograph is not in the manifest.";
   return element("div", { class: "no-photograph" }, element("p", { text: why }), file ? element("p", {}, "File: ", element("code", { text: file })) : null);
@@ -67,7 +67,7 @@ function topTable(detail) {
     const picture = pictures && pictures.images[photo];
     body.append(element("tr", {},
       element("td", { text: String(rank + 1) }), element("td", { text: percent(share) }), element("td", { text: metres(off) }),
-      withPictures ? element("td", {}, picture ? element("img", { src: picture, alt: "Photograph at candidate " + (rank + 1) }) : null) : null));
+      withPictures ? element("td", {}, picture ? enlargeable(element("img", { src: picture, alt: "Photograph at candidate " + (rank + 1) })) : null) : null));
   });
   const names = ["rank", "probability", "error"].concat(withPictures ? ["photograph"] : []);
   return element("table", { class: "top" }, element("caption", { text: "Most probable candidates" }),

@@ -6,6 +6,9 @@ export class ServiceError extends Error {
     super(problem.detail || problem.title || "The request failed.");
     this.status = problem.status;
     this.title = problem.title;
+    this.photograph = problem.photograph;  // whether the photographs themselves cannot be used
+    this.problems = problem.problems;
+    this.retryAfter = problem.retryAfter;
   }
 }
 
@@ -25,7 +28,7 @@ async function request(path, options = {}) {
   }
   if (response.ok) return response;
   const problem = await response.json().catch(() => ({ title: "The service failed", detail: "The service returned status " + response.status + "." }));
-  throw new ServiceError({ ...problem, status: response.status });
+  throw new ServiceError({ ...problem, status: response.status, retryAfter: Number(response.headers.get("Retry-After")) || null });
 }
 
 export const gallery = async () => (await request("/v2/gallery")).json();

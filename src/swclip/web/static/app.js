@@ -1,8 +1,10 @@
 // The page: sends photographs to the service, and shows the answers on the map and in the panel.
 import * as api from "/static/api.js";
 import { AreaTool } from "/static/area.js";
-import { boxOf, drawCells, drawMarks, drawOutline, fitting, outline, pointLayer, prepareCells, tileLayer } from "/static/layers.js";
-import { drawScale, MercatorView, unproject } from "/static/map_layers.js";
+import { batchesOf, locateAll } from "/static/batches.js";
+import { asGeoJson, asKml, save } from "/static/download.js";
+import { boxOf, drawCells, drawMarks, drawOutline, fitting, outline, pointLayer, prepareCells } from "/static/layers.js";
+import { attributionNodes, drawScale, MercatorView, tileLayer, unproject } from "/static/map_layers.js";
 import { showAnswer, showRegion } from "/static/panel.js";
 import { Photographs } from "/static/photographs.js";
 import { decode, encode } from "/static/share.js";
@@ -10,15 +12,20 @@ import { degrees, plural } from "/static/words.js";
 
 const byId = (id) => document.getElementById(id);
 const map = new MercatorView(byId("map"));
-let gallery = null, response = null, current = null, cells = [], edges = [], pending = null, hovered = -1;
+// One result per photograph: an item of the service's results, or null while it is awaited.
+let gallery = null, results = [], current = null, cells = [], edges = [], pending = null, hovered = -1;
+const NO_LIMITS = { max_files: 8, max_upload_bytes: Infinity, max_request_bytes: Infinity };
 
 const area = new AreaTool(map, { draw: byId("draw"), done: byId("draw-done"), remove: byId("draw-remove"), note: byId("draw-note") }, locate);
 const photographs = new Photographs({ choose: byId("choose"), strip: byId("photographs") }, (files) => {
-  const error = gallery && Photographs.limitError(files, gallery.limits);
-  if (error) return problem(error);
+  clear();  // an answer never stays beside other photographs
   photographs.show(files);
   byId("options").hidden = false;
   byId("combined-label").hidden = files.length < 2;
+  const together = batchesOf(files, limits()).length < 2;
+  byId("combined").disabled = !together;
+  byId("combined").checked &&= together;
+  byId("combined-limit").textContent = together ? "" : ` (at most ${plural(limits().max_files, "photograph", "photographs")})`;
   byId("drop-note").textContent = "or drop or paste others";
   byId("choose-label").textContent = "Choose others";
   byId("drop").classList.add("small");
@@ -28,7 +35,6 @@ const photographs = new Photographs({ choose: byId("choose"), strip: byId("photo
 function problem(text) {
   byId("problem").textContent = text || "";
   byId("problem").hidden = !text;
-  if (text) byId("status").textContent = "";
 }
 
 function marks() {
@@ -44,6 +50,7 @@ function marks() {
 }
 
 const level = () => Number(byId("level").value);
+const limits = () => gallery?.limits ?? NO_LIMITS;
 
 function showLevel() {
   if (!current) return;
@@ -56,7 +63,7 @@ function show(result, options) {
   current = result;
   hovered = -1;
   cells = prepareCells(result.posterior);
-  showAnswer(result, { ...options, hasThumbnails: Boolean(gallery?.thumbnails), oneCity: gallery?.cities.length === 1 });
+  showAnswer(result, { protocol: gallery?.calibration?.protocol, ...options, hasThumbnails: Boolean(gallery?.thumbnails), oneCity: gallery?.cities.length === 1 });
   showLevel();
   byId("legend").hidden = false;
   byId("legend-exif").hidden = !(result.exif || []).some((item) => item.position);
@@ -64,44 +71,76 @@ function show(result, options) {
   map.target = box && fitting(box, Math.min(90, map.width / 8), 17.5);
   if (map.target) map.fit(...map.target);
   map.canvas.setAttribute("aria-label", `Map of the answer at ${degrees(result.answer)}`);
+  const { lat_deg: lat, lon_deg: lon } = result.answer;
+  byId("osm").href = `https://www.openstreetmap.org/?mlat=${lat}&mlon=${lon}#map=18/${lat}/${lon}`;
+  byId("save-count").textContent = entries().length > 1 ? ` of ${entries().length} answers` : "";
+}
+
+// The answers that can be saved, each once, with the names of their photographs.
+function entries() {
+  const answered = [...new Set(results.filter((result) => result?.answer))];
+  if (current && !answered.includes(current)) return [{ name: "shared answer", result: current }];
+  return answered.map((result) => ({ name: photographs.files.filter((_, i) => results[i] === result).map((file) => file.name).join(", "), result }));
 }
 
 function clear() {
   current = null;
   cells = edges = [];
   byId("answer").hidden = byId("legend").hidden = true;
+  byId("answer").classList.remove("stale");
+  map.canvas.setAttribute("aria-label", "Map of the gallery");
   map.redraw();
 }
 
 function showResult(i) {
-  if (!response) return;
-  const result = response.results.find((item) => item.photographs.includes(i));
-  problem(result.problem?.detail);
-  const combined = result.photographs.length > 1 ? result.photographs.length : 0;
-  if (result.answer) show(result, { shared: false, combined, all: combined === photographs.files.length });
+  const result = results[i];
+  problem(result?.problem && photographs.files.length > 1 ? `${photographs.files[i].name}: ${result.problem.detail}` : result?.problem?.detail);
+  const combined = result?.photographs?.length > 1 ? result.photographs.length : 0;
+  if (result?.answer) show(result, { shared: false, combined, all: combined === photographs.files.length });
   else clear();
 }
 
+const status = (text) => { byId("status").textContent = text; };
+
+// "2 answered, 1 failed: README.md"
+function summary(files) {
+  const failed = files.filter((_, i) => !results[i]?.answer).map((file) => file.name);
+  if (!failed.length) return `${plural(files.length, "photograph", "photographs")} located.`;
+  return files.length > 1 ? `${files.length - failed.length} answered, ${failed.length} failed: ${failed.join(", ")}` : "";
+}
+
 async function locate() {
-  if (!photographs.files.length) return;
+  const { files } = photographs;
+  if (!files.length) return;
   pending?.abort();
   const controller = pending = new AbortController();
   problem(null);
-  byId("status").textContent = "Locating …";
+  status("Locating …");
+  byId("answer").classList.add("stale");
   history.replaceState(null, "", location.pathname);  // removes the link of a shared answer
-  const several = photographs.files.length > 1;
+  const options = {
+    combined: files.length > 1 && byId("combined").checked, exif: byId("exif").checked, area: area.area, city: byId("within-city").value,
+  };
+  const onResults = (sofar) => {
+    results = sofar;
+    photographs.mark(results);
+    byId("answer").classList.remove("stale");
+    if (results[photographs.picked]) showResult(photographs.picked);
+  };
   try {
-    response = await api.locate(photographs.files, {
-      combined: several && byId("combined").checked, exif: byId("exif").checked, area: area.area,
-      city: byId("within-city").value,
-    }, controller.signal);
-    byId("status").textContent = `${plural(photographs.files.length, "photograph", "photographs")} located.`;
-    showResult(photographs.picked);
+    onResults(await locateAll(files, options, limits(), controller.signal, {
+      onBatch: (batch) => status(batch.length < files.length ? `Locating ${batch[0] + 1} to ${batch[batch.length - 1] + 1} of ${files.length} …` : "Locating …"),
+      onResults,
+      onWait: (seconds) => status(`The service is busy; trying again in ${seconds} s …`),
+    }));
+    status(summary(files));
   } catch (error) {
     if (error.name === "AbortError") return;
-    response = null;
+    results = [];
+    photographs.mark(results);
     clear();
     problem(error.message);
+    status("");
     if (error.status === 401) byId("key-form").hidden = false;
   }
 }
@@ -123,8 +162,8 @@ async function openGallery() {
   map.home = fitting(gallery.bbox_deg);
   map.layers = [];
   if (gallery.tiles) {
-    map.layers.push(tileLayer(gallery.tiles.url, () => map.redraw()));
-    byId("attribution").textContent = gallery.tiles.attribution;
+    map.layers.push(tileLayer(gallery.tiles, () => map.redraw()));
+    byId("attribution").replaceChildren(...attributionNodes(gallery.tiles.attribution));
     byId("attribution").hidden = false;
   }
   const points = await api.points().catch((error) => problem(error.message));
@@ -141,7 +180,7 @@ function openShared() {
   try {
     const shared = decode(match[1]);
     byId("level").value = String(Math.min(95, Math.max(50, shared.level)));
-    show(shared.result, { shared: true, combined: 0 });
+    show(shared.result, { shared: true, combined: 0, protocol: shared.protocol });
     if (gallery && !gallery.model.startsWith(shared.model)) problem("This link shows an answer of another model than the one of this service.");
   } catch {
     problem("This link cannot be read; it may be truncated.");
@@ -169,8 +208,10 @@ byId("combined").addEventListener("change", locate);
 byId("exif").addEventListener("change", locate);
 byId("within-city").addEventListener("change", locate);
 byId("copy").addEventListener("click", (event) => copy(degrees(current.answer), event.target));
+byId("save-geojson").addEventListener("click", () => save(asGeoJson(entries(), level()), "application/geo+json", "answers.geojson"));
+byId("save-kml").addEventListener("click", () => save(asKml(entries(), level()), "application/vnd.google-earth.kml+xml", "answers.kml"));
 byId("share").addEventListener("click", (event) => {
-  history.replaceState(null, "", "#a=" + encode(current, gallery.model, level()));
+  history.replaceState(null, "", "#a=" + encode(current, gallery.model, level(), gallery.calibration?.protocol));
   copy(location.href, event.target);
 });
 byId("key-form").addEventListener("submit", async (event) => {

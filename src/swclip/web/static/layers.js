@@ -1,39 +1,11 @@
 // The layers of the map, from bottom to top: tiles, candidates, cells of the posterior, region outline, markers.
-import { drawDot, drawSquares, MercatorView, project, projectBox, tracePolygon, unproject } from "/static/map_layers.js";
+import { colour, drawDot, drawSquares, MercatorView, project, projectBox, tracePolygon, unproject } from "/static/map_layers.js";
 
-const RAMP = [[251, 227, 180], [242, 177, 52], [229, 112, 42], [165, 18, 42]];
-const INK = "#18212b", SOFT = "#566372", ACCENT = "#0b5cad", EXIF = "#0f7b6c";
-const MAX_TILES = 300;
-
-export function tileLayer(url, redraw) {
-  const cache = new Map();
-  return (map, context) => {
-    const level = Math.max(0, Math.min(19, Math.round(map.tileZoom)));
-    const count = 2 ** level, side = map.scale / count;
-    const [left, top] = map.toPlane(0, 0), [right, bottom] = map.toPlane(map.width, map.height);
-    for (let ty = Math.max(0, Math.floor(top * count)); ty <= Math.min(count - 1, Math.floor(bottom * count)); ty++) {
-      for (let tx = Math.floor(left * count); tx <= Math.floor(right * count); tx++) {
-        const wrapped = ((tx % count) + count) % count;
-        const address = url.replace("{z}", level).replace("{x}", wrapped).replace("{y}", ty);
-        let image = cache.get(address);
-        if (!image) {
-          image = new Image();
-          image.referrerPolicy = "origin";  // many tile providers require a referrer
-          image.onload = redraw;
-          image.src = address;
-          cache.set(address, image);
-          if (cache.size > MAX_TILES) cache.delete(cache.keys().next().value);
-        }
-        const [px, py] = map.toScreen(tx / count, ty / count);
-        if (image.complete && image.naturalWidth) context.drawImage(image, px, py, side + 0.5, side + 0.5);
-      }
-    }
-  };
-}
+const RAMP_STEPS = 4;
 
 export function pointLayer(geojson) {
   const world = geojson.features.flatMap((feature) => feature.geometry.coordinates.map(([lon, lat]) => project(lat, lon)));
-  return (map, context) => drawSquares(map, context, world, Math.max(1.4, Math.min(5, (map.tileZoom - 9) * 0.55)), "#a9b6c3");
+  return (map, context) => drawSquares(map, context, world, Math.max(1.4, Math.min(5, (map.tileZoom - 9) * 0.55)), colour("place"));
 }
 
 // Cells as polygons in world coordinates, with the strength of their colour.
@@ -46,9 +18,12 @@ export function prepareCells(posterior) {
   }));
 }
 
-function colour(strength) {
-  const at = Math.min(0.9999, strength) * (RAMP.length - 1), low = Math.floor(at), part = at - low;
-  const [red, green, blue] = RAMP[low].map((value, i) => Math.round(value + (RAMP[low + 1][i] - value) * part));
+const channels = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+
+function cellColour(strength) {
+  const at = Math.min(0.9999, strength) * (RAMP_STEPS - 1), low = Math.floor(at), part = at - low;
+  const from = channels(colour("ramp-" + low)), to = channels(colour("ramp-" + (low + 1)));
+  const [red, green, blue] = from.map((value, i) => Math.round(value + (to[i] - value) * part));
   return `rgba(${red}, ${green}, ${blue}, ${(0.3 + 0.5 * strength).toFixed(3)})`;
 }
 
@@ -58,7 +33,7 @@ export function drawCells(map, context, cells) {
     const [px, py] = map.toScreen(...cell.world[0]);
     if (px < -300 || py < -300 || px > map.width + 300 || py > map.height + 300) continue;
     tracePolygon(map, context, cell.world);
-    context.fillStyle = colour(cell.strength);
+    context.fillStyle = cellColour(cell.strength);
     context.fill();
   }
 }
@@ -79,7 +54,7 @@ export function outline(cells, level) {
 }
 
 export function drawOutline(map, context, edges) {
-  for (const [style, width] of [["rgba(255, 255, 255, 0.9)", 5], [ACCENT, 2.5]]) {
+  for (const [style, width] of [[colour("halo"), 5], [colour("accent"), 2.5]]) {
     context.strokeStyle = style;
     context.lineWidth = width;
     context.lineCap = "round";
@@ -97,22 +72,22 @@ export function drawMarks(map, context, marks) {
     const [px, py] = map.toScreen(...project(lat, lon));
     context.beginPath();
     context.lineWidth = 2.5;
-    context.strokeStyle = "#fff";
+    context.strokeStyle = colour("halo");
     if (kind === "exif") {
-      context.fillStyle = EXIF;
+      context.fillStyle = colour("exif");
       context.moveTo(px, py - 10); context.lineTo(px + 10, py); context.lineTo(px, py + 10); context.lineTo(px - 10, py);
       context.closePath();
     } else {
       const radius = kind === "answer" ? 9 : 11;
-      context.fillStyle = kind === "answer" ? INK : kind === "picked" ? ACCENT : "rgba(255, 255, 255, 0.95)";
-      if (kind === "place") context.strokeStyle = SOFT;
+      context.fillStyle = colour(kind === "answer" ? "ink" : kind === "picked" ? "accent" : "paper");
+      if (kind === "place") context.strokeStyle = colour("soft");
       context.lineWidth = kind === "place" ? 1.5 : 2.5;
       context.arc(px, py, radius, 0, 2 * Math.PI);
     }
     context.fill();
     context.stroke();
     if (text) {
-      context.fillStyle = kind === "picked" ? "#fff" : INK;
+      context.fillStyle = colour(kind === "picked" ? "on-accent" : "ink");
       context.font = "600 13px system-ui, sans-serif";
       context.textAlign = "center";
       context.textBaseline = "middle";
@@ -128,18 +103,18 @@ export function drawArea(map, context, corners, closed) {
     const at = map.toScreen(...project(lat, lon));
     if (i) context.lineTo(...at); else context.moveTo(...at);
   });
-  if (closed) { context.closePath(); context.fillStyle = "rgba(11, 92, 173, 0.07)"; context.fill(); }
+  if (closed) { context.closePath(); context.globalAlpha = 0.08; context.fillStyle = colour("accent"); context.fill(); context.globalAlpha = 1; }
   context.setLineDash([7, 5]);
   context.lineWidth = 2;
-  context.strokeStyle = SOFT;
+  context.strokeStyle = colour("soft");
   context.stroke();
   context.setLineDash([]);
-  for (const corner of corners) drawDot(context, ...map.toScreen(...project(...corner)), closed ? 3 : 5, "#fff", SOFT, 2);
+  for (const corner of corners) drawDot(context, ...map.toScreen(...project(...corner)), closed ? 3 : 5, colour("halo"), colour("soft"), 2);
 }
 
 export function drawCrosshair(map, context) {
   const [px, py] = [map.width / 2, map.height / 2];
-  context.strokeStyle = INK;
+  context.strokeStyle = colour("ink");
   context.lineWidth = 1.5;
   context.beginPath();
   context.moveTo(px - 12, py); context.lineTo(px + 12, py);

@@ -9,18 +9,28 @@ function setText(id, text) {
   byId(id).hidden = !text;
 }
 
-export function showAnswer({ answer, exif }, { shared, hasThumbnails, combined, all, oneCity }) {
+const PROTOCOLS = { "known-places": "known places", "new-streets": "new streets", "new-city": "new cities" };
+
+// Which photographs the certainty of an answer was calibrated on, as in "known places of Cambridge".
+function calibratedOn(region, protocol) {
+  const kind = PROTOCOLS[protocol] || "validation photographs";
+  const here = !region.area || /^8[0-9a-f]{14}$/.test(region.area) ? "this area" : region.area;
+  return kind + ({ area: ` of ${here}`, "small areas": " of the areas with few photographs, together", "all areas": " of all areas of the gallery, together" }[region.calibrated_on]
+    || " of the gallery’s area");
+}
+
+export function showAnswer({ answer, exif }, { shared, hasThumbnails, combined, all, oneCity, protocol }) {
   byId("answer").hidden = false;
   byId("answer-title").textContent = shared ? "A shared answer" : combined
     ? `Answer to ${all ? "all" : combined} photographs together` : "Answer";
   byId("point").textContent = degrees(answer);
   setText("city", answer.city && (oneCity ? answer.city : `${answer.city} (probability ${percent(answer.city_probability)})`));
-  setText("near", `${percent(answer.probability_within_50m)} probability within 50 m of this point.`);
+  setText("near", `${percent(answer.probability_within_50m)} probability within 50 m of this point, valid only if the photograph was taken in the gallery’s area.`);
   setText("exif-distance", exif && exif.map((item) => (item.position
     ? `The EXIF position of the photograph is ${metres(item.distance_m)} from this point.`
     : "The photograph has no usable EXIF position.")).join(" "));
   setText("calibration", answer.region.calibrated
-    ? "Calibrated: on validation photographs from the gallery’s area, regions contained the true position this often."
+    ? `Calibrated on ${calibratedOn(answer.region, protocol)}: there, regions contained the true position this often.`
     : "Not calibrated: the region contains this share of the model’s probability, which may be overconfident.");
   showPlaces(answer, hasThumbnails);
 }

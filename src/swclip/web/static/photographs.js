@@ -1,6 +1,4 @@
 // The selected photographs: chosen, dropped or pasted; shown as previews, and sent only to the service.
-import { plural } from "/static/words.js";
-
 export class Photographs {
   constructor(elements, onFiles, onPick) {
     Object.assign(this, { elements, onFiles, onPick, files: [], picked: 0 });
@@ -25,22 +23,10 @@ export class Photographs {
     if (chosen.length) this.onFiles(chosen);
   }
 
-  // Returns why files exceed the limits of the service, or null.
-  static limitError(files, limits) {
-    if (files.length > limits.max_files) return `At most ${plural(limits.max_files, "photograph", "photographs")} at once.`;
-    const large = files.find((file) => file.size > limits.max_upload_bytes);
-    if (large) return `A photograph may have at most ${limits.max_upload_bytes / 1e6} MB; one of these has ${(large.size / 1e6).toFixed(1)} MB.`;
-    if (files.reduce((sum, file) => sum + file.size, 0) > limits.max_request_bytes - 20_000) {
-      return `Together they may have at most ${limits.max_request_bytes / 1e6} MB.`;
-    }
-    return null;
-  }
-
   show(files) {
     const { strip } = this.elements;
     for (const image of strip.querySelectorAll("img")) URL.revokeObjectURL(image.src);
-    this.files = files;
-    this.picked = 0;
+    Object.assign(this, { files, picked: 0, results: [] });
     strip.hidden = !files.length;
     strip.classList.toggle("single", files.length === 1);
     strip.replaceChildren(...files.map((file, i) => {
@@ -48,7 +34,7 @@ export class Photographs {
       const image = document.createElement("img");
       item.className = files.length === 1 ? "one" : "";
       button.type = "button";
-      button.setAttribute("aria-label", files.length === 1 ? "The photograph" : `Photograph ${i + 1} of ${files.length}`);
+      button.title = file.name;
       image.alt = "";
       image.src = URL.createObjectURL(file);
       image.addEventListener("error", () => {  // such as HEIC, which the service may support although the browser does not
@@ -71,9 +57,21 @@ export class Photographs {
     this.onPick(i);
   }
 
-  mark() {
+  // Mark the picked photograph, and those without an answer with their name.
+  mark(results = this.results || []) {
+    this.results = results;
     [...this.elements.strip.querySelectorAll("button")].forEach((button, i) => {
+      const failed = Boolean(results[i] && !results[i].answer);
       button.setAttribute("aria-pressed", String(i === this.picked));
+      button.setAttribute("aria-label", `Photograph ${i + 1} of ${this.files.length}: ${this.files[i].name}${failed ? ", no answer" : ""}`);
+      button.classList.toggle("failed", failed);
+      button.querySelector(".name")?.remove();
+      if (failed) {
+        const name = document.createElement("span");
+        name.className = "name";
+        name.textContent = this.files[i].name;
+        button.append(name);
+      }
     });
   }
 }

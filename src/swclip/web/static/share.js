@@ -1,6 +1,7 @@
 // An answer as a link: the data of the map, rounded and packed into the fragment of the URL, which is not sent to servers.
 // Neighbouring hexagons have nearly the same shape, so a cell is encoded as the index of a shape and its centre.
 const VERSION = 1, MAX_CELLS = 350, SAME_SHAPE = 8, UNIT = 1e6;
+const SCOPES = ["area", "small areas", "all areas"];
 const MAX = { cells: 2000, shapes: 500, corners: 12, places: 50, levels: 60, text: 200 };
 
 class Writer {
@@ -53,7 +54,7 @@ function centreOf(boundary) {
   return [0, 1].map((axis) => Math.round(boundary.reduce((sum, corner) => sum + micro(corner[axis]), 0) / boundary.length));
 }
 
-export function encode({ answer, posterior }, model, level) {
+export function encode({ answer, posterior }, model, level, protocol) {
   const out = new Writer();
   out.number(VERSION);
   out.text(model.slice(0, 8));
@@ -97,6 +98,10 @@ export function encode({ answer, posterior }, model, level) {
     out.number(Math.round(-8 * Math.log2(Math.max(cell.probability, 1e-9))));
     out.number(cell.from_level === null ? -1 : Math.round(cell.from_level * 100));
   }
+  // What the certainty was calibrated on, which earlier links do not have.
+  out.text(answer.region.area);
+  out.number(SCOPES.indexOf(answer.region.calibrated_on));
+  out.text(protocol);
   return btoa(String.fromCharCode(...out.bytes)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 }
 
@@ -129,12 +134,14 @@ export function decode(text) {
       probability, from_level: from < 0 ? null : from / 100,
     };
   });
+  const more = reader.at < reader.bytes.length;
+  const area = more ? reader.text() : null, scope = more ? SCOPES[reader.number()] : null, protocol = more ? reader.text() : null;
   return {
-    model, level,
+    model, level, protocol,
     result: {
       answer: {
         ...point, probability_within_50m: near, city, city_probability: cityShare < 0 ? null : cityShare / 1000,
-        region: { calibrated }, candidates,
+        region: { calibrated, area, calibrated_on: scope }, candidates,
       },
       posterior: { cells, regions, cut: false }, exif: null,
     },
