@@ -61,9 +61,9 @@ def benchmark(
             all draws, seeds and blocks of queries.
         jobs: Number of runs trained in parallel, each in its own process with its share of the processors.
         options: Values that override those of every recipe. A text tower is used only in recipes that have one.
-        tiles: A base map below the maps of the page: osm (OpenStreetMap), another name of xyzservices, or a URL template
-            such as https://tiles.example.org/{z}/{x}/{y}.png. The browser of a reader requests the tiles from that host.
-            By default the page requests nothing.
+        tiles: A base map below the maps of the page: osm (OpenStreetMap), another name of xyzservices, or a URL such as
+            https://tiles.example.org/{z}/{x}/{y}.png. The browser of a reader requests the tiles from that host. By
+            default the page requests nothing.
         attribution: Attribution of the tiles; needed for a URL.
 
     Examples:

@@ -46,9 +46,9 @@ def compare(
         seed: Seed of the bootstrap.
         manifest: Path of the manifest, if it was moved; for the photographs on the page.
         splits: Path of the splits, if they were moved; for the candidates on the map and the leakage report.
-        tiles: A base map below the maps of the page: osm (OpenStreetMap), another name of xyzservices, or a URL template
-            such as https://tiles.example.org/{z}/{x}/{y}.png. The browser of a reader requests the tiles from that host.
-            By default the page requests nothing.
+        tiles: A base map below the maps of the page: osm (OpenStreetMap), another name of xyzservices, or a URL such as
+            https://tiles.example.org/{z}/{x}/{y}.png. The browser of a reader requests the tiles from that host. By
+            default the page requests nothing.
         attribution: Attribution of the tiles; needed for a URL.
 
     Examples:

@@ -76,9 +76,9 @@ def evaluate(
         seed: Seed of the bootstrap and of the random baseline.
         batch_size: Photographs per batch of the model.
         workers: Threads that decode photographs; by default one per processor.
-        tiles: A base map below the maps of the page: osm (OpenStreetMap), another name of xyzservices, or a URL template
-            such as https://tiles.example.org/{z}/{x}/{y}.png. The browser of a reader requests the tiles from that host.
-            By default the page requests nothing.
+        tiles: A base map below the maps of the page: osm (OpenStreetMap), another name of xyzservices, or a URL such as
+            https://tiles.example.org/{z}/{x}/{y}.png. The browser of a reader requests the tiles from that host. By
+            default the page requests nothing.
         attribution: Attribution of the tiles; needed for a URL.
 
     Examples:
