@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import reprlib
 from collections.abc import Mapping
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -79,7 +79,13 @@ def first_error(error: ValidationError) -> tuple[str, ErrorDetails]:
 
 def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
     """Remove None at any depth: TOML has no null, and a missing key takes its default."""
-    return {k: without_none(v) if isinstance(v, Mapping) else v for k, v in values.items() if v is not None}
+    return {key: _without_none(value) for key, value in values.items() if value is not None}
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return without_none(value)
+    return [_without_none(item) for item in value] if isinstance(value, list) else value
 
 
 def _lead(where: str) -> str:
@@ -115,3 +121,8 @@ def _check_keys(kind: Any, values: Mapping[str, Any], where: str, prefix: str) -
             raise ConfigError(f"{_lead(where)}{prefix}{key} is not an option; options: {', '.join(sorted(options))}.")
         if dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
             _check_keys(hints[key], value, where, f"{prefix}{key}.")
+        elif isinstance(value, (list, tuple)):  # of tables
+            for item_kind in filter(dataclasses.is_dataclass, get_args(hints[key])):
+                for number, item in enumerate(value):
+                    if isinstance(item, Mapping):
+                        _check_keys(item_kind, item, where, f"{prefix}{key}.{number}.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from swclip.cli.help import ADVANCED, group
+from swclip.cli.help import ADVANCED, REPEATED, group
 from swclip.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,8 +31,9 @@ def _recipes(value: str) -> Parameter:
 class RecipeOptions:
     """Values that override those of a recipe."""
 
-    image_tower: Annotated[str | None, _recipes("builtin:small")] = None
-    "Image tower: a name on the model hub such as facebook/dinov2-small, a local folder, or builtin:small."
+    image_tower: Annotated[list[str] | None, REPEATED, _recipes("builtin:small")] = None
+    """Image tower: a name on the model hub such as facebook/dinov2-small, a local folder, FILE.onnx (with --freeze
+    image), or builtin:small. Several are used side by side (with --freeze image)."""
     freeze: Annotated[Literal["image", "none"] | None, _recipes("none")] = None
     "image: do not train the image tower; its features are computed once and cached on disk."
     steps: Annotated[int | None, _recipes("400")] = None
@@ -48,6 +49,8 @@ class RecipeOptions:
     crop: Annotated[Literal["auto", "centre", "squash", "whole"] | None, ADVANCED, _recipes("auto")] = None
     """What the image tower sees of a photograph: its central square; all of it, compressed to a square; all of it in
     its shape; auto: what its own preprocessing says."""
+    normalisation: Annotated[Literal["imagenet", "clip", "none"] | None, ADVANCED, _recipes("that of the file")] = None
+    "How pixels are normalised for FILE.onnx, where the file does not state it; none: values from 0 to 1."
     assignments: Annotated[list[str] | None, ADVANCED, Parameter(name="--set", metavar="KEY=VALUE")] = None
     "Any other value of the recipe, such as --set objective.neighbourhood.weight=0.5; can be repeated."
 
@@ -61,9 +64,7 @@ class RecipeOptions:
 
         text_tower = "none" if self.location == "fourier" and self.text_tower is None else self.text_tower
         values: dict[str, Any] = {
-            "model.image.tower": self.image_tower,
-            "model.image.size_px": self.size_px,
-            "model.image.crop": self.crop,
+            **self._towers(),
             "model.location.text_tower": text_tower,
             "model.location.form": self.location,
             "freeze_image": None if self.freeze is None else self.freeze == "image",
@@ -73,6 +74,29 @@ class RecipeOptions:
         }
         values = {key: value for key, value in values.items() if value is not None}
         return nested({**values, **assigned(self.assignments or [])})
+
+    def _towers(self) -> dict[str, Any]:
+        """The values of the image towers: size and crop of all but ONNX files beside the first, mostly fixed."""
+        names = self.image_tower or []
+        onnx = [name.lower().endswith(".onnx") for name in names]
+        towers = [
+            {
+                "tower": name,
+                "size_px": None if number and graph else self.size_px,
+                "crop": None if number and graph else self.crop,
+                "normalisation": self.normalisation if graph else None,
+            }
+            for number, (name, graph) in enumerate(zip(names, onnx, strict=True))
+        ]
+        if self.normalisation is not None and names and not any(onnx):
+            raise ConfigError(f"--normalisation is for ONNX files, and {' '.join(names)} has its own; leave it out.")
+        first = towers[0] if towers else {name: getattr(self, name) for name in ("size_px", "crop", "normalisation")}
+        values: dict[str, Any] = {f"model.image.{key}": value for key, value in first.items()}
+        if towers:
+            values["model.image.beside"] = [
+                {key: value for key, value in tower.items() if value is not None} for tower in towers[1:]
+            ]
+        return values
 
 
 def prior_of(city: str | None, within: Path | None, near: str | None, radius_m: float | None) -> Prior | None:

@@ -186,7 +186,7 @@ def run_benchmarks(
     facts = {
         "manifest": {"path": stated_path(manifest.path), "digest": manifest.digest},
         "seeds": list(seeds),
-        "image_tower": image_config.model.image.tower if any(configs.values()) else None,
+        "image_tower": image_config.model.image.name if any(configs.values()) else None,
         "command": command,
         **choice,
     }

@@ -27,7 +27,7 @@ from swclip.gallery.hubness import read_bank
 from swclip.models.feature_cache import FeatureCache
 from swclip.models.locator_model import LocatorModel, load_model
 from swclip.models.token_cache import TokenCache
-from swclip.models.whitening import Whitening
+from swclip.models.whitening import Whitening, joined_units
 from swclip.structure import as_plain
 from swclip.training.config import TrainingConfig, load_recipe
 from swclip.training.fine_tuning import token_cache
@@ -205,7 +205,7 @@ class SharedFeatures:
 def _features_key(run: Run) -> str | None:
     """What determines the features of a run's tower; None where it needs none before it starts."""
     image = run.config.model.image
-    builtin = image.tower.startswith("builtin:")
+    builtin = any(tower.tower.startswith("builtin:") for tower in image.towers)
     if not run.config.freeze_image and (run.folder is not None or builtin):
         return None
     # A built-in tower is initialised from the seed, after the location side; others are loaded from a file.
@@ -251,7 +251,10 @@ def nearest_neighbour(
     def features_of(rows: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n f"]:
         return cache.features(model, [manifest.image_paths[row] for row in rows], progress=report)
 
-    whitening = Whitening.fit(features_of(indices(splits, manifest, "train"))) if whitened else None
+    whitening: Whitening | None = None
+    if whitened:
+        training = features_of(indices(splits, manifest, "train"))
+        whitening = Whitening.fit(training, widths=model.feature_widths)
     meta = {"fingerprint": model.feature_fingerprint}
     if whitening is not None:
         meta["whitening"] = whitening.fingerprint
@@ -259,7 +262,7 @@ def nearest_neighbour(
     def unit(features: Float32[np.ndarray, "n f"]) -> Float32[np.ndarray, "n w"]:
         if whitening is not None:
             return whitening(features)
-        return np.asarray(features / np.linalg.norm(features, axis=1, keepdims=True), dtype=np.float32)
+        return joined_units(features, model.feature_widths)
 
     def embedded(queries: QuerySplit) -> tuple[Float32[np.ndarray, "q w"], Gallery]:
         return _embedded(manifest, splits, queries, lambda rows: unit(features_of(rows)), meta)

@@ -21,6 +21,7 @@ from swclip.files import atomic_folder, check_replaceable, sha256_of_file, write
 from swclip.imaging.preprocess import Preprocess
 from swclip.models.embed import PathLike, device_of, embed_positions, evaluating
 from swclip.models.location_text import prompt_fields
+from swclip.models.onnx_tower import OnnxBackbone
 from swclip.versions import versions
 
 if TYPE_CHECKING:
@@ -77,7 +78,13 @@ def export_model(
         raise InputError("an export is verified on photographs, but there are none; name some with --photographs.")
     if location:
         check_location(model, words or {})
-    pixels = _pixels(model.preprocess, photographs)
+    tower, preprocess = model.single_tower("an ONNX graph")
+    if isinstance(tower.backbone, OnnxBackbone):
+        raise ConfigError(
+            f"the image tower {model.config.image.tower!r} is an ONNX file already, to which torch cannot add pooling "
+            "and head; use it beside the exported embeddings: swclip export GALLERY --embeddings float32 --out FILE"
+        )
+    pixels = _pixels(preprocess, photographs)
     shape_px = (pixels.shape[2], pixels.shape[3])
     expected = _embedded(model, pixels)
     graphs: dict[str, Signature] = {IMAGE.file: IMAGE}
@@ -97,9 +104,9 @@ def export_model(
             graphs[LOCATION.file] = LOCATION
             parity[LOCATION.file] = measured.to_dict()
         record = _record(model, temporary, graphs, shape_px, opset, _notes(model, location, words or {}))
-        write_json(temporary / "preprocess.json", preprocess_document(model.preprocess, shape_px))
+        write_json(temporary / "preprocess.json", preprocess_document(preprocess, shape_px))
         write_json(temporary / "parity.json", parity)
-        (temporary / "README.md").write_text(readme(model.preprocess, record, parity, shape_px), encoding="utf-8")
+        (temporary / "README.md").write_text(readme(preprocess, record, parity, shape_px), encoding="utf-8")
         write_json(temporary / RECORD, record)
     return {**record, "parity": parity}
 
@@ -145,7 +152,7 @@ def _positions() -> Float64[np.ndarray, "n 2"]:
 
 def _notes(model: LocatorModel, location: bool, words: Mapping[str, str]) -> list[str]:
     notes = []
-    if model.preprocess.shape_px is None:
+    if model.single_tower("an ONNX graph")[1].shape_px is None:
         notes.append(
             "The model sees pictures of any shape; image.onnx takes those of one shape: export it again for another."
         )

@@ -112,7 +112,7 @@ def write_image(model: LocatorModel, path: Path, opset: int = OPSET, shape_px: t
     Raises:
         ConfigError: The exporter cannot convert the encoder; with its reason.
     """
-    high, wide = shape_px or model.preprocess.shape_px or (0, 0)
+    high, wide = shape_px or model.single_tower("an ONNX graph")[1].shape_px or (0, 0)
     _write(ImageSide(model), model, torch.zeros(2, 3, high, wide), path, IMAGE, opset)
 
 

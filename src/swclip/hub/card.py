@@ -26,6 +26,7 @@ from swclip.hub.evaluations import (
 )
 from swclip.hub.provenance import Area, Tower, TrainingData
 from swclip.models.download import SCHEME
+from swclip.models.onnx_tower import ONNX
 from swclip.reporting.page import Cell, Row, Table, table_markdown
 from swclip.reporting.units import metres
 from swclip.training.config import TrainingConfig, recipe_names
@@ -261,9 +262,10 @@ def _tower_lines(card: CardFacts) -> list[str]:
             lines.append(f"{tower.side.capitalize()} tower: initialised from `{tower.name}`, {licence}.")
         else:
             family = tower.public_name.partition(":")[2]
-            lines.append(
-                f"{tower.side.capitalize()} tower: initialised from a local folder ({family}), licence not known."
-            )
+            source = f"initialised from a local folder ({family})"
+            if family == ONNX:
+                source = "an ONNX file, which this model contains and onnxruntime runs"
+            lines.append(f"{tower.side.capitalize()} tower: {source}, licence not known.")
     if card.base_models:
         names = ", ".join(f"`{name}`" for name in card.base_models)
         lines.append(f"The publisher states that it builds on {names}.")

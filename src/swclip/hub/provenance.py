@@ -19,6 +19,7 @@ from swclip.data.splits import Splits, indices, read_splits
 from swclip.errors import ArtefactError, MismatchError
 from swclip.models.config import ModelConfig
 from swclip.models.download import hub_name
+from swclip.models.joint_tower import JointTower
 from swclip.models.locator_model import LocatorModel
 from swclip.training.run import RunFacts, digest_of_splits
 
@@ -205,9 +206,10 @@ def towers_of(model: LocatorModel, locations: Iterable[Path] = ()) -> list[Tower
         locations: Paths of the run and its manifest.
     """
     config, text, views = model.config, model.location.text, model.views
+    images = image_architectures(model)
     # transformers' configuration of each tower, None for built-in towers.
     candidates: list[tuple[Side, str, dict[str, Any] | None]] = [
-        ("image", config.image.tower, model.image_tower.architecture),
+        *(("image", *pair) for pair in zip((part.tower for part in config.image.towers), images, strict=True)),
         ("location text", config.location.text_tower, text.architecture if text else None),
         ("caption", config.views.caption, views.caption.text.architecture if views and views.caption else None),
         ("map", config.views.map, views.map.tower.architecture if views and views.map else None),
@@ -218,7 +220,8 @@ def towers_of(model: LocatorModel, locations: Iterable[Path] = ()) -> list[Tower
         if name.startswith("builtin:"):
             towers.append(Tower(side, name, name, "built in"))
         elif name != "none":
-            local = hub_name(name) is None or any((folder / name).exists() for folder in folders)
+            file = name.lower().endswith(".onnx")
+            local = file or hub_name(name) is None or any((folder / name).exists() for folder in folders)
             family = str((architecture or {}).get("model_type", "tower"))
             towers.append(Tower(side, name, f"local:{family}" if local else name, "local folder" if local else "hub"))
     return towers
@@ -233,7 +236,7 @@ def hide_paths(model: LocatorModel, towers: Iterable[Tower]) -> None:
     model.config = with_tower_names(model.config, public_names)
     views = model.views
     architectures = [
-        model.image_tower.architecture,
+        *image_architectures(model),
         model.location.text.architecture if model.location.text else None,
         views.caption.text.architecture if views and views.caption else None,
         views.map.tower.architecture if views and views.map else None,
@@ -245,6 +248,12 @@ def hide_paths(model: LocatorModel, towers: Iterable[Tower]) -> None:
                 values["_name_or_path"] = public_names.get(name, "" if os.path.isabs(name) else name)
 
 
+def image_architectures(model: LocatorModel) -> list[dict[str, Any] | None]:
+    """The architecture of each image tower."""
+    tower = model.image_tower
+    return [part.architecture for part in (tower.each() if isinstance(tower, JointTower) else [tower])]
+
+
 def with_tower_names(config: ModelConfig, names: dict[str, str]) -> ModelConfig:
     """Return a configuration whose towers are renamed by {old: new}."""
 
@@ -253,7 +262,11 @@ def with_tower_names(config: ModelConfig, names: dict[str, str]) -> ModelConfig:
 
     return dataclasses.replace(
         config,
-        image=dataclasses.replace(config.image, tower=renamed(config.image.tower)),
+        image=dataclasses.replace(
+            config.image,
+            tower=renamed(config.image.tower),
+            beside=tuple(dataclasses.replace(part, tower=renamed(part.tower)) for part in config.image.beside),
+        ),
         location=dataclasses.replace(config.location, text_tower=renamed(config.location.text_tower)),
         views=dataclasses.replace(config.views, caption=renamed(config.views.caption), map=renamed(config.views.map)),
     )

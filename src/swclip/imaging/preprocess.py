@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -32,6 +32,12 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 LONGEST_ASPECT = 4.0
 """Longer side over shorter side of the widest picture that `whole` keeps in shape: a tower's time and memory grow with
 its pixels. Wider ones (whole panoramas, strips) are compressed to it."""
+
+
+Pixels = Float32[np.ndarray, "3 _ _"] | tuple[Float32[np.ndarray, "3 _ _"], ...]
+"""A preprocessed photograph: an array (3, H, W), or one for each of several towers."""
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,11 @@ class Preprocess:
     def shape_px(self) -> tuple[int, int] | None:
         """Height and width of the output; None where they are those of the picture ("whole")."""
         return None if self.resize == "whole" else (self.size_px, self.width_px or self.size_px)
+
+    def at_size(self, size_px: int) -> Self:
+        """The same preprocessing for another size; the shorter side before the crop is scaled with it."""
+        shortest = self.shortest_px and round(self.shortest_px * size_px / self.size_px)
+        return replace(self, size_px=size_px, shortest_px=shortest)
 
     def __call__(self, image: Image.Image) -> Float32[np.ndarray, "3 h w"]:
         """Convert an RGB picture to a (3, H, W) float32 array; H = W = size_px but for "whole" and `width_px`."""
@@ -227,6 +238,51 @@ class Preprocess:
                 "rescale": float(config.get("rescale_factor", 1.0 / 255.0)) if config.get("do_rescale", True) else 1.0,
             }
         )
+
+
+@dataclass(frozen=True)
+class JointPreprocess:
+    """The preprocessing of several towers side by side: each sees the photograph in its own way.
+
+    Attributes:
+        parts: That of each tower.
+    """
+
+    parts: tuple[Preprocess, ...]
+
+    def __call__(self, image: Image.Image) -> tuple[Float32[np.ndarray, "3 h w"], ...]:
+        """Convert an RGB picture to one array for each tower."""
+        return tuple(part(image) for part in self.parts)
+
+    def read(
+        self, source: str | os.PathLike[str] | bytes, *, max_pixels: int = MAX_PIXELS
+    ) -> tuple[Float32[np.ndarray, "3 h w"], ...]:
+        """Decode and preprocess a photograph for each tower, as each would alone: JPEGs are decoded at its size.
+
+        Raises:
+            PhotographError: The file cannot be used as a photograph.
+        """
+        return tuple(part.read(source, max_pixels=max_pixels) for part in self.parts)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the settings; equal digests give equal arrays."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain values for JSON."""
+        return {"towers": [part.to_dict() for part in self.parts]}
+
+
+def preprocess_from_dict(values: Mapping[str, Any]) -> Preprocess | JointPreprocess:
+    """Build the preprocessing of a model, with one tower or several, from the result of `to_dict`.
+
+    Raises:
+        ConfigError: A key is unknown or a value is not valid.
+    """
+    if "towers" in values:
+        return JointPreprocess(tuple(Preprocess.from_dict(part) for part in values["towers"]))
+    return Preprocess.from_dict(values)
 
 
 def _to_multiple(px: float, multiple_px: int) -> int:

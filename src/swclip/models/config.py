@@ -11,6 +11,7 @@ from swclip.errors import ConfigError
 Pooling = Literal["auto", "cls", "mean", "cls+mean", "cls+mean+std", "gem", "grid", "pooler"]
 LocationForm = Literal["grid", "cells", "template", "fourier"]
 Crop = Literal["auto", "centre", "squash", "whole"]
+Normalisation = Literal["auto", "imagenet", "clip", "none"]
 HeadForm = Literal["residual", "mlp"]
 
 
@@ -19,10 +20,12 @@ class TowerConfig:
     """An image tower with its preprocessing and pooling.
 
     Attributes:
-        tower: `builtin:small` (no download), a name on the model hub, or a local folder of transformers.
+        tower: `builtin:small` (no download), a name on the model hub, a local folder of transformers, or an ONNX file
+            (FILE.onnx; frozen only).
         pooling: How a feature map or a sequence of patch tokens becomes one vector. `grid` keeps a 3 x 3 layout; `auto`
             is cls+mean+std for towers with a class token (that token, and mean and standard deviation of the patches),
-            pooler for SigLIP, grid for the built-in one, else mean.
+            pooler for SigLIP, grid for the built-in one, the output `embedding` of an ONNX file, else mean. In an ONNX
+            file `cls` and `pooler` are that output; the other poolings need its output `tokens`.
         pooling_grid: Rows and columns of cells in which mean and standard deviation are pooled separately, for `mean`,
             `cls+mean` and `cls+mean+std`; the features keep the layout of the picture.
         blocks: Number of the tower's last blocks that are pooled separately and concatenated. Earlier blocks have more
@@ -32,6 +35,8 @@ class TowerConfig:
         crop: The part of a photograph that the tower sees: `centre`, its central square; `squash`, all of it,
             compressed to a square; `whole`, all of it in its shape (sides are rounded to multiples of the tower's
             patch); `auto`, that of the tower's preprocessing.
+        normalisation: Mean and standard deviation of pixels: those of `imagenet` or `clip`, or `none` for pixels from 0
+            to 1; `auto`, those that the tower states, which an ONNX file may not.
     """
 
     tower: str = "builtin:small"
@@ -40,6 +45,12 @@ class TowerConfig:
     blocks: int = 1
     size_px: int | None = None
     crop: Crop = "auto"
+    normalisation: Normalisation = "auto"
+
+    @property
+    def is_onnx(self) -> bool:
+        """Whether the tower is an ONNX file."""
+        return self.tower.lower().endswith(".onnx")
 
     def __post_init__(self) -> None:
         if self.blocks < 1:
@@ -50,15 +61,18 @@ class TowerConfig:
 
 @dataclass(frozen=True)
 class ImageConfig(TowerConfig):
-    """The image side: a tower, and the head that maps its features to the embedding.
+    """The image side: a tower, or several side by side, and the head that maps its features to the embedding.
 
     Attributes:
+        beside: Further towers, each with its own preprocessing and pooling: their features are concatenated, and all
+            towers weigh the same. Frozen only.
         head: `residual`: layer norm, a linear map and a two-layer correction; `mlp`: two layers with ReLU, as in
             GeoCLIP.
         head_width: Width of the hidden layer of the image head, 0 for a linear head (`residual`).
         head_dropout: Dropout on the pooled features and the hidden layer.
     """
 
+    beside: tuple[TowerConfig, ...] = ()
     head: HeadForm = "residual"
     head_width: int = 1024
     head_dropout: float = 0.1
@@ -67,6 +81,16 @@ class ImageConfig(TowerConfig):
         super().__post_init__()
         if self.head == "mlp" and self.head_width < 1:
             raise ConfigError(f"head_width {self.head_width}: the mlp head has a hidden layer; give 1 or more.")
+
+    @property
+    def towers(self) -> tuple[TowerConfig, ...]:
+        """All towers, this one first."""
+        return (self, *self.beside)
+
+    @property
+    def name(self) -> str:
+        """The names of all towers."""
+        return " + ".join(tower.tower for tower in self.towers)
 
 
 @dataclass(frozen=True)

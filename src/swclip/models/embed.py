@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from swclip.errors import InputError
 from swclip.imaging.decode import PhotographError
+from swclip.imaging.preprocess import Pixels
 from swclip.models.blocks import in_blocks, in_blocks_of_one_length, picture_rows, vector_rows
 from swclip.models.photograph_vectors import PhotographVectors
 from swclip.models.whitening import Whitening
@@ -42,7 +43,8 @@ class FeatureEncoder(Protocol):
     @property
     def feature_fingerprint(self) -> str: ...
 
-    def image_features(self, pixels: Tensor) -> Tensor: ...
+    @property
+    def image_features(self) -> Callable[..., Tensor]: ...
 
 
 class Encoder(FeatureEncoder, Protocol):
@@ -56,9 +58,16 @@ class Encoder(FeatureEncoder, Protocol):
 
     def encode_image_features(self, features: Tensor) -> Tensor: ...
 
-    def encode_pixels(self, pixels: Tensor) -> Tensor: ...
+    @property
+    def encode_pixels(self) -> Callable[..., Tensor]: ...
 
     def position_embeddings(self, positions_deg: Tensor, words: Any = None) -> Tensor: ...
+
+
+def tower_encoders(model: FeatureEncoder) -> Sequence[FeatureEncoder]:
+    """The towers of a model, whose features are concatenated; the model itself where it has one tower."""
+    encoders: Sequence[FeatureEncoder] = getattr(model, "tower_encoders", ())
+    return encoders if len(encoders) > 1 else (model,)
 
 
 class FeatureSource(Protocol):
@@ -235,12 +244,12 @@ def embed_positions(
 
 
 def pixel_batches(
-    read: Callable[[PathLike], Float32[np.ndarray, "3 h w"]],
+    read: Callable[[PathLike], Pixels],
     paths: Sequence[PathLike],
     batch_size: int,
     workers: int | None,
     failures: list[Failure],
-) -> Iterator[list[Float32[np.ndarray, "3 h w"] | None]]:
+) -> Iterator[list[Pixels | None]]:
     """Decode photographs in threads, a few batches ahead of the consumer.
 
     Args:
@@ -256,8 +265,8 @@ def pixel_batches(
     """
     count = workers or os.cpu_count() or 1
     with ThreadPoolExecutor(max_workers=count, thread_name_prefix="swclip-decode") as pool:
-        waiting: deque[Future[Float32[np.ndarray, "3 h w"]]] = deque()
-        batch: list[Float32[np.ndarray, "3 h w"] | None] = []
+        waiting: deque[Future[Pixels]] = deque()
+        batch: list[Pixels | None] = []
         # Bounded: decoding is mostly faster than the model, and all photographs at once would not fit into memory.
         ahead = batch_size * 2 + count
         try:

@@ -17,7 +17,7 @@ from torch import Tensor
 from swclip.errors import InputError
 from swclip.geo.coordinates import valid_positions
 from swclip.imaging.decode import PhotographError, load_pixels
-from swclip.imaging.preprocess import Preprocess
+from swclip.imaging.preprocess import JointPreprocess, Pixels, Preprocess
 from swclip.imaging.rgb import to_rgb
 from swclip.models.embed import (
     Encoder,
@@ -155,7 +155,7 @@ def _named(picture: Any, number: int) -> _Named:
     )
 
 
-def _pixels(named: Any, preprocess: Preprocess) -> Float32[np.ndarray, "3 h w"]:
+def _pixels(named: Any, preprocess: Preprocess | JointPreprocess) -> Pixels:
     picture = named.content
     if isinstance(picture, Image.Image):
         load_pixels(picture, named.name)

@@ -41,6 +41,7 @@ from swclip.models.embed import (
     pixel_features,
     raise_failures,
     stacked,
+    tower_encoders,
 )
 
 _LOG = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class FeatureCache:
 
     def holds(self, model: FeatureEncoder) -> bool:
         """Whether the cache has features of this model's tower and preprocessing, as after training with it frozen."""
-        return any(self.folder_of(model).glob("*.safetensors"))
+        return all(any(self.folder_of(tower).glob("*.safetensors")) for tower in tower_encoders(model))
 
     def folder_of(self, model: FeatureEncoder) -> Path:
         """Folder of a model's features."""
@@ -91,10 +92,10 @@ class FeatureCache:
         failures: list[Failure] | None = None,
         progress: Progress | None = None,
     ) -> Float32[np.ndarray, "n f"]:
-        """Features of photographs, computed where the cache lacks them.
+        """Features of photographs, computed where the cache lacks them; those of several towers are concatenated.
 
         Args:
-            model: The model whose tower computes the features.
+            model: The model whose towers compute the features.
             paths: N photographs; identical files are computed once.
             batch_size: Photographs per batch.
             workers: Decoding threads; the number of processors where None.
@@ -108,13 +109,23 @@ class FeatureCache:
             InputError: Photographs cannot be decoded and `failures` is None, or the folder cannot be written.
             DiskFullError: The disk filled.
         """
-        rows = self.mapped(model, paths, batch_size=batch_size, workers=workers, failures=failures, progress=progress)
-        first = next((row for row in rows if row is not None), np.zeros(0, dtype=np.float32))
-        out = np.full((len(rows), len(first)), np.nan, dtype=np.float32)
-        for at, row in enumerate(rows):
-            if row is not None:
-                out[at] = row
-        return out
+        towers = tower_encoders(model)
+        parts: list[Float32[np.ndarray, "n f"]] = []
+        failed: dict[Path, str] = {}
+        with evaluating(model):
+            for number, tower in enumerate(towers):
+                report = None if progress is None else _part_of(progress, number, len(towers))
+                bad: list[Failure] | None = None if failures is None else []
+                rows = self.mapped(tower, paths, batch_size=batch_size, workers=workers, failures=bad, progress=report)
+                parts.append(_filled(rows))
+                if failures is not None and bad:
+                    failures.extend(failure for failure in bad if failure[0] not in failed)
+                    failed.update(bad)
+        if len(parts) == 1:
+            return parts[0]
+        joined = np.concatenate(parts, axis=1)
+        joined[~np.isfinite(joined).all(axis=1)] = np.nan  # what one tower cannot read has no features
+        return joined
 
     def mapped(
         self,
@@ -255,6 +266,20 @@ class _Store:
         # A unique name: several processes may write to one cache at the same time.
         with atomic_file(self._folder / f"{uuid.uuid4().hex}.safetensors") as beside:
             save_file(tensors, beside, metadata={"fingerprint": self._fingerprint})
+
+
+def _part_of(progress: Progress, number: int, count: int) -> Progress:
+    """Progress of one of several passes over the same photographs."""
+    return lambda done, total: progress(number * total + done, count * total)
+
+
+def _filled(rows: Sequence[Float[np.ndarray, " f"] | None]) -> Float32[np.ndarray, "n f"]:
+    first = next((row for row in rows if row is not None), np.zeros(0, dtype=np.float32))
+    out = np.full((len(rows), len(first)), np.nan, dtype=np.float32)
+    for at, row in enumerate(rows):
+        if row is not None:
+            out[at] = row
+    return out
 
 
 _KINDS = {"U8": "u1", "F16": "<f2", "F32": "<f4"}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ from torch.nn import functional as F
 
 from swclip.errors import ConfigError
 from swclip.imaging.preprocess import Preprocess
-from swclip.models.config import Crop, HeadForm, Pooling, TowerConfig
+from swclip.models.config import HeadForm, Pooling, TowerConfig
+from swclip.models.onnx_tower import NORMALISATIONS, ONNX, OnnxBackbone, measured, onnx_preprocess
 from swclip.models.towers import SmallConvNet, tower_config, tower_from_config, tower_from_name, tower_preprocess
 
 _BUILTIN_SIZE_PX = 96
@@ -48,11 +50,13 @@ class ImageTower(nn.Module):
 
     Args:
         config: The tower's configuration.
-        architecture: The transformers configuration saved with a model; None loads pretrained weights by name.
+        architecture: The `architecture` saved with a model; None loads pretrained weights by name.
 
     Raises:
         ConfigError: The tower cannot be loaded, or does not support the pooling or the number of blocks.
     """
+
+    architecture: dict[str, Any] | None
 
     def __init__(self, config: TowerConfig, architecture: dict[str, Any] | None = None) -> None:
         super().__init__()
@@ -61,8 +65,14 @@ class ImageTower(nn.Module):
             self.backbone, self.architecture = SmallConvNet(), None
             width, self.prefix_tokens, family = SmallConvNet.width, 0, "builtin"
             self.patch_px = SmallConvNet.stride_px
+            first = width
         elif config.tower.startswith("builtin:"):
             raise ConfigError(f"image tower {config.tower!r} is not built in; 'builtin:small' is.")
+        elif config.is_onnx if architecture is None else architecture["model_type"] == ONNX:
+            self.backbone = OnnxBackbone(config.tower, architecture)
+            self.architecture = architecture or measured(self.backbone, config)
+            width, self.prefix_tokens, family = self.architecture["hidden_size"], 0, ONNX
+            self.patch_px, first = _patch_px(self.architecture), self.architecture["embedding_dim"]
         else:
             if architecture is None:
                 self.backbone = tower_from_name(config.tower, "vision")
@@ -71,14 +81,26 @@ class ImageTower(nn.Module):
             self.architecture = tower_config(self.backbone)
             family = str(self.architecture["model_type"])
             width, self.prefix_tokens = _width_and_prefix(self.architecture)
-            self.patch_px = _patch_px(self.architecture)
+            self.patch_px, first = _patch_px(self.architecture), width
         self.pooling = _resolve(config.pooling, family, self.prefix_tokens)
         self.blocks = 1 if self.architecture is None else _check_blocks(config.blocks, self.pooling, self.architecture)
         self.gem = GemPool() if self.pooling == "gem" else None
         self.pooling_grid = _check_grid(config.pooling_grid, self.pooling)
         cells = self.pooling_grid[0] * self.pooling_grid[1]
-        factors = {"mean": cells, "cls+mean": 1 + cells, "cls+mean+std": 1 + 2 * cells, "grid": _GRID_SIDE**2}
-        self.feature_dim = width * factors.get(self.pooling, 1) * self.blocks
+        widths: dict[Pooling, int] = {
+            "cls": first,
+            "pooler": first,
+            "mean": cells * width,
+            "cls+mean": first + cells * width,
+            "cls+mean+std": first + 2 * cells * width,
+            "gem": width,
+            "grid": _GRID_SIDE**2 * width,
+        }
+        if family == ONNX and not width and self.pooling not in ("cls", "pooler"):
+            raise ConfigError(
+                f"image tower {config.tower!r} has no output 'tokens', which pooling {self.pooling!r} needs."
+            )
+        self.feature_dim = widths[self.pooling] * self.blocks
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
         """Pooled features (B, F) of normalised pixels (B, 3, H, W), of any height and width."""
@@ -97,6 +119,9 @@ class ImageTower(nn.Module):
         """Outputs of the last blocks, in order, and the output of the tower's pooler, if it has one."""
         if self.architecture is None:
             return [self.backbone(pixels)], None
+        if isinstance(self.backbone, OnnxBackbone):
+            embedding, tokens = self.backbone(pixels)
+            return [embedding if tokens is None else tokens], embedding
         extra = {"interpolate_pos_encoding": True} if self._must_interpolate(pixels) else {}
         if self.blocks > 1:
             states = self.backbone(pixel_values=pixels, output_hidden_states=True, **extra).hidden_states
@@ -108,6 +133,8 @@ class ImageTower(nn.Module):
         """Patches as a map (B, C, Y, X) of a picture (H, W); tokens (B, N, C) where they do not form its grid."""
         if hidden.ndim == 4:
             return hidden
+        if hidden.ndim == 2:
+            raise ConfigError("this image tower's ONNX file has no output 'tokens': its patches are not known.")
         tokens = hidden[:, self.prefix_tokens :]
         count, (high, wide) = tokens.shape[1], shape
         rows = high // self.patch_px
@@ -139,8 +166,9 @@ class ImageTower(nn.Module):
             if pooler is None:
                 raise ConfigError("this image tower has no pooler; choose pooling 'mean' or 'cls'.")
             return pooler.flatten(1)
+        first = pooler if pooler is not None and isinstance(self.backbone, OnnxBackbone) else hidden[:, 0]
         if self.pooling == "cls":
-            return hidden[:, 0]
+            return first
         if self.pooling == "grid":
             return F.adaptive_avg_pool2d(self._regular_map(hidden, shape), _GRID_SIDE).flatten(1)
         # A convolutional map is (B, C, H, W).
@@ -148,7 +176,7 @@ class ImageTower(nn.Module):
         if self.gem is not None:
             return self.gem(tokens)  # type: ignore[no-any-return]
         cells = [tokens] if self.pooling_grid == (1, 1) else self._cells(self._regular_map(hidden, shape))
-        parts = [hidden[:, 0]] if self.pooling.startswith("cls") else []
+        parts = [first] if self.pooling.startswith("cls") else []
         parts += [cell.mean(dim=1) for cell in cells]
         if self.pooling == "cls+mean+std":
             parts += [cell.std(dim=1) for cell in cells]
@@ -235,10 +263,10 @@ def _resolve(pooling: Pooling, family: str, prefix_tokens: int) -> Pooling:
     if pooling == "auto":
         if family == "builtin":
             return "grid"
-        if family.startswith("siglip"):
+        if family == ONNX or family.startswith("siglip"):
             return "pooler"
         return "cls+mean+std" if prefix_tokens else "mean"
-    if "cls" in pooling and not prefix_tokens:
+    if "cls" in pooling and not prefix_tokens and family != ONNX:
         raise ConfigError(
             f"pooling {pooling!r} needs a class token, which a {family} tower does not have; choose 'mean' or 'gem'."
         )
@@ -247,7 +275,7 @@ def _resolve(pooling: Pooling, family: str, prefix_tokens: int) -> Pooling:
 
 @dataclass(frozen=True, eq=False)
 class FrozenSide:
-    """A tower with its preprocessing: the encoder of the features that are whitened, beside a tower that was tuned.
+    """A tower with its preprocessing: the encoder of its features, one of several or beside a tower that was tuned.
 
     Attributes:
         image_tower: The tower.
@@ -265,7 +293,11 @@ class FrozenSide:
     @property
     def logit_scale(self) -> Tensor:
         """A weight on the device of the tower, in place of a model's."""
-        return next(self.image_tower.parameters())
+        return next(chain(self.image_tower.parameters(), self.image_tower.buffers()))
+
+    def single_tower(self, purpose: str) -> tuple[ImageTower, Preprocess]:
+        """The tower and its preprocessing, as of a model; there is one whatever the purpose."""
+        return self.image_tower, self.preprocess
 
     def image_features(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
         """Pooled features (B, F) of preprocessed photographs."""
@@ -296,20 +328,29 @@ class ImageHead(nn.Module):
         width: Width of the hidden layer; 0 for the linear map alone.
         dropout: Dropout rate.
         form: `residual`, or `mlp`: linear, ReLU, linear, without the linear map beside it (GeoCLIP's head).
+        widths: Number of features of each tower where there are several, of which each is normalised on its own.
     """
 
     def __init__(
-        self, feature_dim: int, embedding_dim: int, width: int, dropout: float, form: HeadForm = "residual"
+        self,
+        feature_dim: int,
+        embedding_dim: int,
+        width: int,
+        dropout: float,
+        form: HeadForm = "residual",
+        widths: Sequence[int] = (),
     ) -> None:
         super().__init__()
+        # No affine parameters: a linear layer follows, and their gradient would need a backward pass to the features.
+        self.norm: nn.Module = _JointNorm(widths) if widths else nn.LayerNorm(feature_dim, elementwise_affine=False)
         self.mlp: nn.Sequential | None = None
         if form == "mlp":
+            if not widths:
+                self.norm = nn.Identity()
             self.mlp = nn.Sequential(
                 nn.Dropout(dropout), nn.Linear(feature_dim, width), nn.ReLU(), nn.Linear(width, embedding_dim)
             )
             return
-        # No affine parameters: a linear layer follows, and their gradient would need a backward pass to the features.
-        self.norm = nn.LayerNorm(feature_dim, elementwise_affine=False)
         self.linear = nn.Linear(feature_dim, embedding_dim)
         self.correction = (
             nn.Sequential(
@@ -326,7 +367,7 @@ class ImageHead(nn.Module):
     def forward(self, features: Float[Tensor, "b f"]) -> Float[Tensor, "b d"]:
         """Unit vectors (B, D) of pooled features (B, F)."""
         if self.mlp is not None:
-            return F.normalize(self.mlp(features), dim=-1)
+            return F.normalize(self.mlp(self.norm(features)), dim=-1)
         x = self.norm(features)
         y = self.linear(x)
         if self.correction is not None:
@@ -334,28 +375,46 @@ class ImageHead(nn.Module):
         return F.normalize(y, dim=-1)
 
 
-def image_preprocess(config: TowerConfig, patch_px: int) -> Preprocess:
+class _JointNorm(nn.Module):
+    """Layer norm of the features of each of T towers, scaled so that each contributes 1 / T of the squared length."""
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.widths = list(widths)
+
+    def forward(self, features: Float[Tensor, "b f"]) -> Float[Tensor, "b f"]:
+        share = sum(self.widths) / len(self.widths)
+        parts = torch.split(features, self.widths, dim=-1)
+        # A small eps: numbers of a wide unit vector are small themselves.
+        normed = [F.layer_norm(x, x.shape[-1:], eps=1e-10) * (share / x.shape[-1]) ** 0.5 for x in parts]
+        return torch.cat(normed, dim=-1)
+
+
+def image_preprocess(config: TowerConfig, tower: ImageTower) -> Preprocess:
     """The preprocessing of a tower, at the configured size and crop.
 
     Args:
         config: The tower's configuration.
-        patch_px: Side of the tower's patches, of which the sides of whole pictures are multiples.
+        tower: The tower.
 
     Raises:
-        ConfigError: The tower's preprocessing cannot be loaded.
+        ConfigError: The tower's preprocessing cannot be loaded, or the tower does not take pictures of that shape.
     """
     if config.tower.startswith("builtin:"):
         size = config.size_px or _BUILTIN_SIZE_PX
         preprocess = Preprocess(size_px=size, resize="squash", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    elif isinstance(tower.backbone, OnnxBackbone):
+        preprocess = onnx_preprocess(config, tower.backbone.architecture)
     else:
         preprocess = tower_preprocess(config.tower, config.size_px)
-    return cropped(preprocess, config.crop, patch_px)
-
-
-def cropped(preprocess: Preprocess, crop: Crop, patch_px: int) -> Preprocess:
-    """A preprocessing with another crop."""
-    if crop == "whole":
-        return dataclasses.replace(preprocess, resize="whole", shortest_px=None, multiple_px=patch_px)
-    if crop == "squash":
-        return dataclasses.replace(preprocess, resize="squash", shortest_px=None)
-    return preprocess if crop == "auto" else dataclasses.replace(preprocess, resize="shortest-crop")
+        if config.normalisation != "auto":
+            mean, std = NORMALISATIONS[config.normalisation]
+            preprocess = dataclasses.replace(preprocess, mean=mean, std=std)
+    if config.crop == "whole":
+        preprocess = dataclasses.replace(preprocess, resize="whole", shortest_px=None, multiple_px=tower.patch_px)
+        tower.check_whole(preprocess)
+    elif config.crop == "squash":
+        preprocess = dataclasses.replace(preprocess, resize="squash", shortest_px=None)
+    elif config.crop == "centre":
+        preprocess = dataclasses.replace(preprocess, resize="shortest-crop")
+    return preprocess

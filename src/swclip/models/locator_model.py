@@ -21,18 +21,18 @@ from torch import Tensor, nn
 
 from swclip.errors import ArtefactError, ConfigError, SwclipError
 from swclip.files import atomic_folder, read_json, write_json
-from swclip.imaging.preprocess import Preprocess
+from swclip.imaging.preprocess import JointPreprocess, Preprocess, preprocess_from_dict
 from swclip.models.config import ImageConfig, ModelConfig
 from swclip.models.download import HubName, download, model_folder
 from swclip.models.embed import Progress
 from swclip.models.encode import Picture, encode_images, encode_positions
-from swclip.models.image_tower import (
-    FrozenSide,
-    ImageHead,
-    ImageTower,
-    feature_fingerprint,
-    image_preprocess,
-    weights_digest,
+from swclip.models.image_tower import FrozenSide, ImageHead, ImageTower, weights_digest
+from swclip.models.joint_tower import (
+    JointTower,
+    build_preprocess,
+    build_tower,
+    joint_fingerprint,
+    tower_encoders,
 )
 from swclip.models.location_text import LocationEncoder, Words, known_cells
 from swclip.models.modalities import Modalities
@@ -41,7 +41,7 @@ from swclip.progress import count_progress
 from swclip.structure import as_plain, structure
 
 FORMAT_VERSION = "1"
-_LATER_OPTIONS = ("pooling_grid", "crop")
+_LATER_OPTIONS = ("pooling_grid", "crop", "normalisation", "beside")
 """Options of the image side that release 0.2 did not have; at their defaults they are left out of fingerprints."""
 _MAX_LOGIT_SCALE = math.log(100.0)
 
@@ -54,7 +54,7 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
     Args:
         config: The configuration.
         preprocess: The preprocessing of photographs.
-        image_tower: The pooled backbone.
+        image_tower: The pooled backbone, or several side by side.
         location: The location side.
 
     Attributes:
@@ -66,7 +66,11 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
     """
 
     def __init__(
-        self, config: ModelConfig, preprocess: Preprocess, image_tower: ImageTower, location: LocationEncoder
+        self,
+        config: ModelConfig,
+        preprocess: Preprocess | JointPreprocess,
+        image_tower: ImageTower | JointTower,
+        location: LocationEncoder,
     ) -> None:
         super().__init__()
         self.config = config
@@ -74,7 +78,12 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
         self.image_tower = image_tower
         image = config.image
         self.image_head = ImageHead(
-            image_tower.feature_dim, config.embedding_dim, image.head_width, image.head_dropout, image.head
+            image_tower.feature_dim,
+            config.embedding_dim,
+            image.head_width,
+            image.head_dropout,
+            image.head,
+            image_tower.widths if isinstance(image_tower, JointTower) else (),
         )
         self.location = location
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1.0 / config.initial_temperature)))
@@ -99,11 +108,8 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds the GPU's too
             location = LocationEncoder(config.location, config.embedding_dim, cells)
-            tower = ImageTower(config.image)
-            preprocess = image_preprocess(config.image, tower.patch_px)
-            if preprocess.shape_px is None:
-                tower.check_whole(preprocess)
-            model = cls(config, preprocess, tower, location)
+            tower = build_tower(config.image)
+            model = cls(config, build_preprocess(config.image, tower), tower, location)
             if config.views.names:  # drawn last: the other weights are those of the seed without modalities
                 model.views = Modalities(config.views, config.embedding_dim)
             return model
@@ -121,16 +127,18 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
     @property
     def frozen_side(self) -> FrozenSide | None:
         """The encoder of the features that are whitened; None where they are those of `image_features`."""
-        return None if self.frozen_tower is None else FrozenSide(self.frozen_tower, self.preprocess)
+        if self.frozen_tower is None:
+            return None
+        return FrozenSide(self.frozen_tower, self.single_tower("a tower that was tuned")[1])
 
     def limit_scale(self) -> None:
         """Clamp the softmax scale to at most 100, as CLIP does after every step."""
         with torch.no_grad():
             self.logit_scale.clamp_(max=_MAX_LOGIT_SCALE)
 
-    def image_features(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
-        """Pooled features (B, F) of preprocessed photographs, which the feature cache stores for a frozen tower."""
-        features: Tensor = self.image_tower(pixels)
+    def image_features(self, *pixels: Float[Tensor, "b 3 _ _"]) -> Float[Tensor, "b f"]:
+        """Pooled features (B, F) of photographs (B, 3, H, W), as preprocessed for each tower."""
+        features: Tensor = self.image_tower(*pixels)
         return features
 
     def encode_image_features(self, features: Float[Tensor, "b f"]) -> Float[Tensor, "b d"]:
@@ -138,9 +146,9 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
         embeddings: Tensor = self.image_head(features)
         return embeddings
 
-    def encode_pixels(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        """Unit vectors (B, D) of preprocessed photographs (B, 3, H, W)."""
-        return self.encode_image_features(self.image_features(pixels))
+    def encode_pixels(self, *pixels: Float[Tensor, "b 3 _ _"]) -> Float[Tensor, "b d"]:
+        """Unit vectors (B, D) of photographs (B, 3, H, W), as preprocessed for each tower."""
+        return self.encode_image_features(self.image_features(*pixels))
 
     def position_embeddings(
         self, positions_deg: Float64[Tensor, "b 2"], words: Sequence[Words] | None = None
@@ -228,16 +236,42 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
         location = self.config.location
         side = location.form + ("" if location.text_tower == "none" else f" read by {_short(location.text_tower)}")
         views = f", with {' and '.join(self.config.views.names)}" if self.views is not None else ""
+        towers = " + ".join(_short(tower.tower) for tower in self.config.image.towers)
         weights = sum(weight.numel() for weight in self.parameters())
         return (
-            f"LocatorModel({_short(self.config.image.tower)}, {side}{views}, {self.embedding_dim} dimensions, "
+            f"LocatorModel({towers}, {side}{views}, {self.embedding_dim} dimensions, "
             f"{weights / 1e6:,.1f} million weights)"
         )
 
     @property
     def feature_fingerprint(self) -> str:
-        """Identity of tower, pooling and preprocessing: the key of cached image features."""
-        return feature_fingerprint(self.image_tower, self.preprocess)
+        """Identity of towers, poolings and preprocessing: what determines the image features."""
+        return joint_fingerprint(self.tower_encoders)
+
+    @property
+    def tower_encoders(self) -> tuple[FrozenSide, ...]:
+        """The towers, one by one: the feature cache stores the features of each."""
+        return tower_encoders(self.image_tower, self.preprocess)
+
+    def single_tower(self, purpose: str) -> tuple[ImageTower, Preprocess]:
+        """The only tower and its preprocessing, for what needs one.
+
+        Args:
+            purpose: What needs it, for the message.
+
+        Raises:
+            ConfigError: The model has several towers.
+        """
+        if isinstance(self.image_tower, JointTower) or isinstance(self.preprocess, JointPreprocess):
+            names = " and ".join(_short(tower.tower) for tower in self.config.image.towers)
+            raise ConfigError(f"{purpose} needs one image tower, but this model has {names} side by side; choose one.")
+        return self.image_tower, self.preprocess
+
+    @property
+    def feature_widths(self) -> tuple[int, ...]:
+        """Number of features of each tower."""
+        tower = self.image_tower
+        return tower.widths if isinstance(tower, JointTower) else (tower.feature_dim,)
 
     @property
     def fingerprint(self) -> str:
@@ -362,11 +396,11 @@ def load_model(path: str | os.PathLike[str]) -> LocatorModel:
     weights = folder / "model.safetensors"
     try:
         config = _model_config(values["model"], folder / "config.json")
-        preprocess = Preprocess.from_dict(read_json(folder / "preprocess.json", "the model's preprocessing"))
+        preprocess = preprocess_from_dict(read_json(folder / "preprocess.json", "the model's preprocessing"))
         texts, tokenizer = values["text_architecture"], folder / "tokenizer"
         with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten below
             location = LocationEncoder(config.location, config.embedding_dim, values["cells"], texts, tokenizer)
-            tower = ImageTower(config.image, values["image_architecture"])
+            tower = build_tower(config.image, values["image_architecture"])
             model = LocatorModel(config, preprocess, tower, location)
             if config.views.names:
                 model.views = Modalities(config.views, config.embedding_dim, values["views"], folder)

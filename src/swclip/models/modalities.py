@@ -125,7 +125,7 @@ class MapEncoder(nn.Module):
         image = ImageConfig(tower=config.map, size_px=config.map_size_px or (_BUILTIN_MAP_PX if builtin else None))
         self.tower = ImageTower(image, architecture)
         self.head = ImageHead(self.tower.feature_dim, embedding_dim, config.head_width, config.head_dropout)
-        self.preprocess = preprocess or image_preprocess(image, self.tower.patch_px)
+        self.preprocess = preprocess or image_preprocess(image, self.tower)
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         """Unit vectors (B, D) of preprocessed tiles (B, 3, H, W)."""

@@ -33,6 +33,7 @@ _LOG = logging.getLogger(__name__)
 
 TokenType = Literal["float16", "float32"]
 
+_PURPOSE = "training the last blocks"
 _SHARD_BYTES = 64 << 20
 _READ_ROWS = 64
 
@@ -69,7 +70,8 @@ class SplitTower:
     """
 
     def __init__(self, model: LocatorModel | FrozenSide, upper: int, picture: Sequence[int]) -> None:
-        self._tower, self.preprocess, self.logit_scale = model.image_tower, model.preprocess, model.logit_scale
+        self._tower, self.preprocess = model.single_tower(_PURPOSE)
+        self.logit_scale = model.logit_scale
         self._blocks = transformer_blocks(self._tower)
         self.lower = len(self._blocks) - max(upper, self._tower.blocks)
         self._blank = torch.zeros(1, *picture, device=self.logit_scale.device, dtype=self.logit_scale.dtype)
@@ -181,7 +183,7 @@ class TokenCache:
             kind: Type on disk. float16 has half the size; its relative rounding error is at most 0.0005.
             photograph: A photograph, which shows the size of preprocessed pictures.
         """
-        picture = model.preprocess.read(photograph).shape
+        picture = model.single_tower(_PURPOSE)[1].read(photograph).shape
         row_bytes = int(np.prod(SplitTower(model, upper, picture).shape)) * np.dtype(kind).itemsize
         rows = max(1, min(cache.shard_rows, _SHARD_BYTES // row_bytes))
         return cls(replace(cache, shard_rows=rows, kind="tokens", dtype=kind), upper, picture)

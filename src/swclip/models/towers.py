@@ -6,7 +6,6 @@ or executed.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import zlib
@@ -263,8 +262,4 @@ def tower_preprocess(name: str, size_px: int | None) -> Preprocess:
         raise
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise _unavailable(name, error) from error
-    if size_px is None:
-        return preprocess
-    # The shorter side before the crop scales with it, so that the crop contains as much of the photograph.
-    shortest = preprocess.shortest_px and round(preprocess.shortest_px * size_px / preprocess.size_px)
-    return dataclasses.replace(preprocess, size_px=size_px, shortest_px=shortest)
+    return preprocess if size_px is None else preprocess.at_size(size_px)

@@ -6,7 +6,8 @@ season), and these dominate a cosine. Whitening gives every kept direction the s
     y = diag(lambda)^(-1/2) V^T (x - mean),      y / |y|
 
 with the largest eigenvalues lambda of the covariance of the training photographs' features, and their directions V. It
-is fitted on training photographs alone, never on queries.
+is fitted on training photographs alone, never on queries. The features of several towers are whitened tower by tower,
+and their unit vectors joined, each scaled by 1 / sqrt(number of towers): all towers weigh the same.
 
 References:
     H. Jegou, O. Chum, "Negative evidences and co-occurences in image retrieval: the benefit of PCA and whitening",
@@ -17,14 +18,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from scipy.linalg import eigh
+from scipy.linalg import block_diag, eigh
 
 from swclip.errors import ArtefactError, ConfigError, InputError
 from swclip.files import atomic_file
@@ -69,7 +71,8 @@ class Whitening:
 
     Attributes:
         mean: (F,) mean of the training features.
-        projection: (F, W) scaled directions, by decreasing variance.
+        projection: (F, W) scaled directions, by decreasing variance; of several towers their blocks on the diagonal.
+        blocks: Number of values of each tower in a whitened vector, where there are several.
 
     Example:
         >>> features = np.array([[10.0, 0.0], [-10.0, 0.0], [0.0, 0.1], [0.0, -0.1]], dtype=np.float32)
@@ -80,6 +83,7 @@ class Whitening:
 
     mean: Float32[np.ndarray, " f"]
     projection: Float32[np.ndarray, "f w"]
+    blocks: tuple[int, ...] = ()
 
     @property
     def dimensions(self) -> int:
@@ -89,7 +93,7 @@ class Whitening:
     @property
     def fingerprint(self) -> str:
         """Identity of the values."""
-        sha = hashlib.sha256(repr(self.projection.shape).encode())
+        sha = hashlib.sha256(f"{self.projection.shape}{self.blocks or ''}".encode())
         for array in (self.mean, self.projection):
             sha.update(np.ascontiguousarray(array, dtype="<f4").tobytes())
         return sha.hexdigest()[:32]
@@ -100,6 +104,7 @@ class Whitening:
         features: Float32[np.ndarray, "n f"],
         dimensions: int = DIMENSIONS,
         *,
+        widths: Sequence[int] = (),
         max_rows: int = MAX_ROWS,
         seed: int = 0,
     ) -> Whitening:
@@ -107,7 +112,8 @@ class Whitening:
 
         Args:
             features: (N, F) features of the training photographs, or of their patches.
-            dimensions: Number of directions to keep; fewer are kept where the features vary in fewer.
+            dimensions: Number of directions to keep of each tower; fewer are kept where its features vary in fewer.
+            widths: Number of features of each tower, where there are several (`LocatorModel.feature_widths`).
             max_rows: Largest number of rows that are used, drawn without replacement.
             seed: Seed of that draw.
 
@@ -125,27 +131,54 @@ class Whitening:
             raise InputError("whitening needs the finite features of at least two photographs.")
         mean = values.mean(axis=0)
         values -= mean
-        width = values.shape[1]
-        covariance = values.T @ values / len(values)
-        kept = min(dimensions, width, len(values) - 1)
-        variance, directions = eigh(covariance, subset_by_index=(width - kept, width - 1))
-        variance, directions = variance[::-1], directions[:, ::-1]
-        varies = variance > _NEGLIGIBLE * max(variance[0], np.finfo(np.float64).tiny)
-        variance, directions = variance[varies], directions[:, varies]
-        if not len(variance):
-            raise InputError("whitening needs features that vary: all photographs have the same.")
-        # The sign of an eigenvector is arbitrary.
-        largest = np.abs(directions).argmax(axis=0)
-        directions = directions * np.sign(directions[largest, np.arange(len(variance))])
-        projection = directions / np.sqrt(variance)
-        return cls(mean.astype(np.float32), np.ascontiguousarray(projection, dtype=np.float32))
+        edges = np.cumsum(widths or [values.shape[1]])
+        parts = [_directions(block, dimensions) for block in np.split(values, edges[:-1], axis=1)]
+        return cls(
+            mean.astype(np.float32),
+            np.ascontiguousarray(block_diag(*parts), dtype=np.float32),
+            tuple(part.shape[1] for part in parts) if len(parts) > 1 else (),
+        )
 
     def __call__(self, features: Float32[np.ndarray, "n f"]) -> Float32[np.ndarray, "n w"]:
         """Whitened unit vectors (N, W) of features (N, F); each depends on its own row alone, and NaN remains NaN."""
         centred = np.asarray(features, dtype=np.float32) - self.mean
         whitened = cosines(centred, np.ascontiguousarray(self.projection.T))
-        length = np.linalg.norm(whitened, axis=1, keepdims=True)
-        return np.asarray(whitened / np.where(length > 0.0, length, 1.0), dtype=np.float32)
+        return joined_units(whitened, self.blocks or (self.dimensions,))
+
+
+def joined_units(vectors: Float32[np.ndarray, "n w"], blocks: Sequence[int]) -> Float32[np.ndarray, "n w"]:
+    """Unit vectors in which each block of values has the same length; zeros remain zeros.
+
+    Args:
+        vectors: (N, W) vectors.
+        blocks: Numbers of values of consecutive blocks; their sum is W.
+
+    Example:
+        >>> joined_units(np.array([[3.0, 4.0, 100.0]], dtype=np.float32), [2, 1]).round(3).tolist()
+        [[0.424, 0.566, 0.707]]
+    """
+    units = np.array(vectors, dtype=np.float32)
+    for block in np.split(units, np.cumsum(blocks)[:-1], axis=1):
+        length = np.linalg.norm(block, axis=1, keepdims=True)
+        block /= np.where(length > 0.0, length, 1.0)
+    return units if len(blocks) == 1 else units / np.float32(np.sqrt(len(blocks)))
+
+
+def _directions(values: Float64[np.ndarray, "n f"], dimensions: int) -> Float64[np.ndarray, "f w"]:
+    """The scaled principal directions of centred values."""
+    width = values.shape[1]
+    covariance = values.T @ values / len(values)
+    kept = min(dimensions, width, len(values) - 1)
+    variance, directions = eigh(covariance, subset_by_index=(width - kept, width - 1))
+    variance, directions = variance[::-1], directions[:, ::-1]
+    varies = variance > _NEGLIGIBLE * max(variance[0], np.finfo(np.float64).tiny)
+    variance, directions = variance[varies], directions[:, varies]
+    if not len(variance):
+        raise InputError("whitening needs features that vary: all photographs have the same.")
+    # The sign of an eigenvector is arbitrary.
+    largest = np.abs(directions).argmax(axis=0)
+    directions = directions * np.sign(directions[largest, np.arange(len(variance))])
+    return np.asarray(directions / np.sqrt(variance))
 
 
 def write_whitening(folder: str | os.PathLike[str], whitening: Whitening) -> Path:
@@ -153,6 +186,8 @@ def write_whitening(folder: str | os.PathLike[str], whitening: Whitening) -> Pat
     path = Path(folder) / WHITENING_NAME
     with atomic_file(path) as beside:
         tensors = {"mean": whitening.mean, "projection": whitening.projection}
+        if whitening.blocks:
+            tensors["blocks"] = np.array(whitening.blocks, dtype=np.int64)
         save_file(tensors, beside, metadata={"fingerprint": whitening.fingerprint})
     return path
 
@@ -168,9 +203,12 @@ def read_whitening(folder: str | os.PathLike[str]) -> Whitening | None:
         return None
     try:
         tensors = load_file(path)
-        whitening = Whitening(tensors["mean"], tensors["projection"])
+        blocks = tuple(int(count) for count in tensors.get("blocks", ()))
+        whitening = Whitening(tensors["mean"], tensors["projection"], blocks)
     except (OSError, SafetensorError, KeyError) as error:
         raise ArtefactError(f"{path}: the whitening is damaged ({error}); copy or train the model again.") from error
-    if whitening.projection.ndim != 2 or whitening.mean.shape != whitening.projection.shape[:1]:
+    mean, projection = whitening.mean, whitening.projection
+    fitting = projection.ndim == 2 and mean.shape == projection.shape[:1]
+    if not fitting or sum(blocks or projection.shape[1:]) != projection.shape[1]:
         raise ArtefactError(f"{path}: mean and projection do not fit together; copy or train the model again.")
     return whitening

@@ -17,7 +17,7 @@ from swclip.errors import ConfigError, SwclipWarning
 from swclip.files import atomic_file
 from swclip.gallery.hubness import HubnessConfig
 from swclip.losses import ObjectiveConfig, TargetConfig
-from swclip.models.config import ModelConfig
+from swclip.models.config import ImageConfig, ModelConfig
 from swclip.models.whitening import WhiteningConfig
 from swclip.structure import as_plain, structure, without_none
 from swclip.training.bandwidth import BandwidthConfig
@@ -150,6 +150,8 @@ class TrainingConfig:
                 f"tuning.after {self.tuning.after}: the image tower would never be trained, since {trained}; set "
                 "freeze_image = true without tuning.after to train the heads alone, or a smaller tuning.after."
             )
+        if not self.freeze_image:
+            _check_trainable(self.model.image)
         if self.freeze_image and self.tuning.partial:
             raise ConfigError(
                 f"freeze_image excludes the image tower from training, but tuning (blocks {self.tuning.blocks}, "
@@ -160,6 +162,15 @@ class TrainingConfig:
                 f"the model has further modalities ({', '.join(self.model.views.names)}), but objective.views.weight "
                 "is 0, so they would not be trained. Give it a weight, or set model.views.caption and map to 'none'."
             )
+
+
+def _check_trainable(image: ImageConfig) -> None:
+    onnx = [tower.tower for tower in image.towers if tower.is_onnx]
+    if onnx or image.beside:
+        what = f"{onnx[0]} is an ONNX file, and" if onnx else f"{image.name}: several image towers"
+        raise ConfigError(
+            f"{what} cannot be trained, only used as pretrained: set freeze_image = true (--freeze image)."
+        )
 
 
 def load_recipe(name: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> TrainingConfig:
@@ -215,9 +226,10 @@ def recipe_summaries() -> dict[str, str]:
 
 def warn_of_untrained_tower(config: TrainingConfig) -> None:
     """Warn where a frozen image tower was never trained, so that its features are random."""
-    if config.freeze_image and config.model.image.tower.startswith("builtin:"):
+    untrained = [tower.tower for tower in config.model.image.towers if tower.tower.startswith("builtin:")]
+    if config.freeze_image and untrained:
         warnings.warn(
-            f"freeze_image keeps {config.model.image.tower} untrained, and that image tower is not pretrained: its "
+            f"freeze_image keeps {untrained[0]} untrained, and that image tower is not pretrained: its "
             "features are random. Choose a pretrained one (model.image.tower, --image-tower), or train it "
             "(freeze_image = false, --freeze none).",
             SwclipWarning,

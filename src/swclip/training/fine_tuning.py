@@ -189,8 +189,9 @@ def token_cache(
         cache: The cache in whose folder they are stored.
         paths: All photographs of the run, for training and validation.
     """
-    count = len(transformer_blocks(model.image_tower))
-    if config.tokens == "none" or not 0 < config.blocks <= max(config.blocks, model.image_tower.blocks) < count:
+    tower, _ = model.single_tower("training the image tower")
+    count = len(transformer_blocks(tower))
+    if config.tokens == "none" or not 0 < config.blocks <= max(config.blocks, tower.blocks) < count:
         return None
     if augment:
         _LOG.info(

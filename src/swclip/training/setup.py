@@ -213,7 +213,9 @@ def set_up_training(
     paths = [manifest.image_paths[row] for row in rows]
     validation_paths = [manifest.image_paths[row] for row in indices(splits, manifest, "val")]
     model = LocatorModel.create(config.model, positions, config.seed)
-    adapters = tune(model.image_tower, config.tuning, config.seed)
+    adapters: LoraAdapters | None = None
+    if config.tuning.partial:
+        adapters = tune(model.single_tower("training a part of the image tower")[0], config.tuning, config.seed)
     groups = parameter_groups(model, config, adapters)
     model.to(process.device)
     if adapters is not None:
@@ -233,7 +235,8 @@ def set_up_training(
             source, encode = stored_tokens(tokens, model, paths, process, report)
             phases.append(Phase(config.steps, source, encode))
         else:
-            pixels = PhotographSource(paths, model.preprocess, workers=os.cpu_count() or 1)
+            _, preprocess = model.single_tower("training the image tower")
+            pixels = PhotographSource(paths, preprocess, workers=os.cpu_count() or 1)
             phases.append(Phase(config.steps, pixels, model.encode_pixels))
     modalities: ModalitySource | None = None
     if model.views is not None:

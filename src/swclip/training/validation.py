@@ -191,7 +191,7 @@ class Validation:
         paths = [self.manifest.image_paths[row] for row in rows]
         side = model.frozen_side or model
         features = tower_features(side, paths) if self.cache is None else self.cache.features(side, paths)
-        return Whitening.fit(features, config.dimensions, max_rows=config.photographs)
+        return Whitening.fit(features, config.dimensions, widths=model.feature_widths, max_rows=config.photographs)
 
     def bank(self, model: LocatorModel, rows: Int64[np.ndarray, " n"]) -> Bank:
         """Bank of queries for hubness: embeddings of photographs, or of a regular sample of them.

@@ -18,12 +18,9 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 
-import numpy as np
-from jaxtyping import Float32
-
 from swclip.geo.coordinates import position_problem
 from swclip.imaging.decode import open_photograph
-from swclip.imaging.preprocess import Preprocess
+from swclip.imaging.preprocess import JointPreprocess, Pixels, Preprocess
 from swclip.ingest.exif import read_exif
 
 if sys.platform != "win32":
@@ -39,11 +36,11 @@ class Decoded:
     """A photograph as input of the model.
 
     Attributes:
-        pixels: (3, H, W) the preprocessed pixels.
+        pixels: The preprocessed pixels, (3, H, W) for each tower.
         exif_deg: Latitude and longitude of its EXIF metadata in degrees; None where not requested or not usable.
     """
 
-    pixels: Float32[np.ndarray, "3 h w"]
+    pixels: Pixels
     exif_deg: tuple[float, float] | None
 
 
@@ -59,7 +56,7 @@ class Encoded:
     """
 
     data: bytes
-    preprocess: Preprocess
+    preprocess: Preprocess | JointPreprocess
     max_pixels: int
     with_exif: bool = False
 

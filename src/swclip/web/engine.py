@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64
+from jaxtyping import Float64
 
 from swclip.answers.record import Answer
 from swclip.calibration.posterior_config import ESTIMATOR, EstimatorName
 from swclip.calibration.region_cells import RegionCells
 from swclip.calibration.region_of_answer import RegionBuilder, RegionRequest
 from swclip.errors import ArtefactError
+from swclip.imaging.preprocess import Pixels
 from swclip.models.embed import evaluating, pixel_vectors
 from swclip.models.photograph_vectors import PhotographVectors
 from swclip.retrieval.evidence import Evidence
@@ -28,7 +29,7 @@ class LocateTask:
     """The photographs of one request, and how to locate them.
 
     Attributes:
-        pixels: Preprocessed photographs, each (3, H, W).
+        pixels: Preprocessed photographs, each (3, H, W) for each tower.
         names: Names of the photographs in the answers.
         region: Nominal coverage of the answers' regions.
         combined: Whether the photographs show one place.
@@ -37,7 +38,7 @@ class LocateTask:
         prior: Prior weights of the candidates; None without a prior.
     """
 
-    pixels: tuple[Float32[np.ndarray, "3 h w"], ...]
+    pixels: tuple[Pixels, ...]
     names: tuple[str, ...]
     region: float
     combined: bool = False
@@ -96,7 +97,7 @@ class Engine:
             answers.append(self._answer(evidence.rows(rows), task))
         return answers
 
-    def _embed(self, pixels: list[Float32[np.ndarray, "3 h w"]]) -> PhotographVectors:
+    def _embed(self, pixels: list[Pixels]) -> PhotographVectors:
         model = self.locator.model
         with evaluating(model), torch.inference_mode():
             whitened = self.locator.posterior.whitened_temperature is not None
