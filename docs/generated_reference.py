@@ -139,7 +139,8 @@ def _table(kind: type, prefix: str) -> list[str]:
     rows, below = [], []
     for item in fields(kind):
         key, hint = prefix + item.name, hints[item.name]
-        inner = next((part for part in (hint, *get_args(hint)) if isinstance(part, type) and is_dataclass(part)), None)
+        parts = () if get_origin(hint) is tuple else (hint, *get_args(hint))
+        inner = next((part for part in parts if isinstance(part, type) and is_dataclass(part)), None)
         if inner is not None:
             below += _table(inner, f"{key}.")
             continue
@@ -185,6 +186,9 @@ def _values(hint: Any) -> str:
         return " or ".join(_values(part) for part in arguments if part is not type(None))
     if origin is tuple:
         inner = [part for part in arguments if part is not Ellipsis]
+        if is_dataclass(inner[0]):
+            keys = ", ".join(f"`{item.name}`" for item in fields(inner[0]))
+            return f"list of tables with {keys}"
         return f"list of {_values(inner[0])}" if Ellipsis in arguments else f"{len(inner)} of {_values(inner[0])}"
     return {int: "integer", float: "number", str: "text", bool: "yes or no (`true`, `false`)"}.get(hint, str(hint))
 

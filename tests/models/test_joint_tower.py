@@ -204,7 +204,7 @@ def test_a_run_on_both_towers_is_evaluated_located_and_served(trained: Path, tow
     with serving(locator) as served, served.client() as client:
         response = client.post("/v2/locate", **send([path.read_bytes() for path in paths]))
     assert response.status_code == 200
-    positions = [(row["lat_deg"], row["lon_deg"]) for row in response.json()["answers"]]
+    positions = [(row["answer"]["lat_deg"], row["answer"]["lon_deg"]) for row in response.json()["results"]]
     assert positions == [(answer.lat_deg, answer.lon_deg) for answer in answers]
 
 

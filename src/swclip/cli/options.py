@@ -32,8 +32,8 @@ class RecipeOptions:
     """Values that override those of a recipe."""
 
     image_tower: Annotated[list[str] | None, REPEATED, _recipes("builtin:small")] = None
-    """Image tower: a name on the model hub such as facebook/dinov2-small, a local folder, FILE.onnx (with --freeze
-    image), or builtin:small. Several are used side by side (with --freeze image)."""
+    """Image tower: a name on the model hub such as facebook/dinov2-small, a local folder, FILE.onnx, or builtin:small.
+    Several are used side by side; these and FILE.onnx must be frozen."""
     freeze: Annotated[Literal["image", "none"] | None, _recipes("none")] = None
     "image: do not train the image tower; its features are computed once and cached on disk."
     steps: Annotated[int | None, _recipes("400")] = None
