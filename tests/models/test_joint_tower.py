@@ -193,7 +193,7 @@ def test_a_run_on_both_towers_is_evaluated_located_and_served(trained: Path, tow
     model = load_model(trained / "run")
     assert isinstance(model.image_tower, JointTower)
     assert model.whitening is not None
-    assert model.whitening.blocks == (8, 8)
+    assert len(model.whitening.blocks) == 2
     assert "beside" in (trained / "run" / "config.toml").read_text()
     result = evaluate(model, manifest, read_splits(town / "splits.parquet"))
     assert len(result.predictions) == 10
