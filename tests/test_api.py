@@ -144,7 +144,14 @@ def test_frozen_untrained_tower_warns(town: Path, tmp_path: Path) -> None:
 
 
 def test_command_prints_warnings_as_sentences(town: Path, tmp_path: Path) -> None:
-    flags = ["--steps=1", "--freeze=image", "--text-tower=none", "--size-px=32", "--recipe=clip"]
+    flags = [
+        "--steps=1",
+        "--freeze=image",
+        "--image-tower=builtin:small",
+        "--text-tower=none",
+        "--size-px=32",
+        "--recipe=clip",
+    ]
     command = [sys.executable, "-m", "swclip", "train", town, f"--splits={town / 'splits.parquet'}", *flags]
     done = subprocess.run([*command, f"--out={tmp_path / 'run'}"], capture_output=True, text=True, check=True)
     (line,) = [line for line in done.stderr.splitlines() if "not pretrained" in line]

@@ -129,7 +129,7 @@ def test_file_that_is_not_a_photograph_is_reported(
     answers = json.loads(out)
     assert [answer.get("error") is None for answer in answers] == [False, True]
     splits = f"--splits={town_copy / 'splits.parquet'}"
-    for more in ([], ["--freeze=image"]):
+    for more in ([], ["--freeze=image", "--image-tower=builtin:small"]):
         run_folder = tmp_path / f"run{len(more)}"
         command = ["train", str(town_copy), splits, f"--out={run_folder}", "--steps=4", *tiny, *more]
         _refused(command, 2, str(bad), capsys)

@@ -57,7 +57,19 @@ def test_no_files_are_written_without_out(
     town: Path, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run(["bandwidth", str(town), f"--splits={town / 'splits.parquet'}", "--freeze=image", *tiny]) == 0
+    assert (
+        run(
+            [
+                "bandwidth",
+                str(town),
+                f"--splits={town / 'splits.parquet'}",
+                "--freeze=image",
+                "--image-tower=builtin:small",
+                *tiny,
+            ]
+        )
+        == 0
+    )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -97,7 +97,13 @@ def test_interrupted_benchmark_stops_all_processes_and_resumes(
 ) -> None:
     splits, steps = f"--splits={town / 'splits.parquet'}", 3000
     command = ["benchmark", town, splits, f"--out={tmp_path}", "--systems", "clip", "sw-clip", "--jobs=2", *tiny]
-    flags = [f"--steps={steps}", "--set=checkpoint_every=20", "--set=evaluate_every=0", "--freeze=image"]
+    flags = [
+        f"--steps={steps}",
+        "--set=checkpoint_every=20",
+        "--set=evaluate_every=0",
+        "--freeze=image",
+        "--image-tower=builtin:small",
+    ]
     process = start(*command, *flags, new_session=True)
     runs = [tmp_path / "runs" / name for name in ("clip-0", "sw-clip-0")]
     deadline = time.monotonic() + 120

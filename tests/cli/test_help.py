@@ -16,8 +16,13 @@ from swclip.cli.app import COMMANDS, GROUPS, app
 from swclip.cli.help import complete_help, example_commands
 from swclip.training.config import load_recipe
 
-GALLERY_COMMANDS = [name for name in app["gallery"] if not name.startswith("-")]
-PAGES = [[name] for name in COMMANDS if name != "gallery"] + [["gallery", name] for name in GALLERY_COMMANDS]
+BELOW = {
+    name: [part for part in app[name] if not part.startswith("-")]
+    for name in COMMANDS
+    if app[name].default_command is None
+}
+"""The commands of each command that is a group of them."""
+PAGES = [[name] for name in COMMANDS if name not in BELOW] + [[name, part] for name in BELOW for part in BELOW[name]]
 
 
 WIDTHS = [80, 120]
@@ -29,7 +34,7 @@ def pages() -> dict[int, dict[str, str]]:
     shown: dict[int, dict[str, str]] = {}
     for width in WIDTHS:
         shown[width] = {}
-        for words in [[], ["gallery"], *PAGES]:
+        for words in [[], *([name] for name in BELOW), *PAGES]:
             stream = io.StringIO()
             if words:
                 complete_help(app, words)
@@ -57,8 +62,10 @@ def test_each_command_has_one_line_in_its_group(width: int, pages: dict[int, dic
     for title, commands in GROUPS.items():
         shown = [tuple(line.split(maxsplit=1)) for line in panels[title]]
         assert shown == list(commands.items()), "one line each, in this order"
-    (_, lines), *_ = _panels(pages[width]["gallery"])
-    assert [line.split()[0] for line in lines] == sorted(GALLERY_COMMANDS)
+    assert set(BELOW) == {"gallery", "recipes"}
+    for name, commands_below in BELOW.items():
+        (_, lines), *_ = _panels(pages[width][name])
+        assert [line.split()[0] for line in lines] == sorted(commands_below)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -82,7 +89,7 @@ def test_a_page_is_the_docstring_in_whole_paragraphs(width: int, pages: dict[int
         docstring = _command(words).default_command.__doc__
         assert docstring is not None
         first, *rest = docstring.split("Args:")[0].split("Examples:")[0].strip().split("\n\n")
-        if words[0] != "gallery":
+        if words[0] not in BELOW:
             assert first == COMMANDS[words[0]], "the list of commands shows the first line of the docstring"
         page = pages[width][" ".join(words)]
         description = re.split(r"^(?:╭|Examples:)", page, maxsplit=1, flags=re.MULTILINE)[0].strip().split("\n\n")[1:]
@@ -109,7 +116,7 @@ def test_examples_can_be_typed(pages: dict[int, dict[str, str]]) -> None:
         for command in commands:
             for line in command.splitlines():
                 assert f"  {line}\n" in pages[80][" ".join(words)], "an example is shown as it is typed"
-            arguments = shlex.split(command.replace("\\\n", " "))
+            arguments = shlex.split(command.partition(" > ")[0].replace("\\\n", " "))
             while "=" in arguments[0]:  # a variable of the environment
                 del arguments[0]
             assert arguments[: 1 + len(words)] == ["swclip", *words]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ def test_flags_override_the_recipe(town: Path, tiny: list[str], tmp_path: Path) 
         "--recipe=clip",
         "--location=fourier",
         "--freeze=image",
+        "--image-tower=builtin:small",
         "--steps=2",
         "--seed=9",
         "--bandwidth-m",
@@ -37,6 +39,34 @@ def test_flags_override_the_recipe(town: Path, tiny: list[str], tmp_path: Path) 
     assert config.batch.neighbours_per_anchor == 1
     assert config.objective.targets.alpha == 0.0, "other values are those of the recipe"
     assert read_run(out).system == "clip"
+
+
+def test_a_tower_that_nobody_trained_or_chose_is_not_frozen(
+    town: Path, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    splits, out = f"--splits={town / 'splits.parquet'}", f"--out={tmp_path / 'out'}"
+    for command in (["train"], ["bandwidth"], ["benchmark", "--systems", "nearest-neighbour", "clip"]):
+        assert run([command[0], str(town), splits, out, "--freeze=image", *tiny, *command[1:]]) == 5
+        errors = capsys.readouterr().err
+        assert len(errors.splitlines()) == 1
+        assert "Add --image-tower: a name on the model hub (facebook/dinov2-small, " in errors
+    assert list(tmp_path.iterdir()) == []
+    assert RecipeOptions(freeze="image", image_tower="builtin:small").config("clip").freeze_image, "chosen by name"
+    assert RecipeOptions(freeze="image", assignments=["model.image.tower=dino"]).config("clip").freeze_image
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(
+    town: Path, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as closed:  # bound, and not listening
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{closed.getsockname()[1]}")
+        monkeypatch.setenv("no_proxy", "*")
+        command = ["train", str(town), f"--splits={town / 'splits.parquet'}", f"--out={tmp_path / 'out'}", *tiny[1:]]
+        for option in ("--image-tower=ada/tower", "--text-tower=ada/tower"):
+            assert run([*command, option]) == 8
+            (line,) = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("Bandwidth")]
+            assert line.startswith("error: tower 'ada/tower': there is no such folder, the hub cannot be reached")
 
 
 def test_missing_flags_override_nothing() -> None:

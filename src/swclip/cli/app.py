@@ -35,6 +35,8 @@ from swclip.progress import signs_of_life
 GROUPS = {
     "Start": {
         "demo": "Run the whole workflow on generated cities.",
+        "doctor": "Check versions, device, memory, cache, hub and extras.",
+        "completion": "Print the script that completes commands and options in a shell.",
     },
     "Data": {
         "prepare": "Make a manifest from geotagged photographs.",
@@ -44,6 +46,7 @@ GROUPS = {
     "Train": {
         "train": "Train a model, or resume an interrupted run.",
         "bandwidth": "Estimate the bandwidth of the soft labels from the data.",
+        "recipes": "List the recipes of `swclip train`, or show one.",
     },
     "Measure": {
         "evaluate": "Evaluate a run, or the results of another tool.",

@@ -53,9 +53,8 @@ def bandwidth(
     from swclip.progress import progress_bars
     from swclip.reporting.semivariogram_figure import write_semivariogram_figure
     from swclip.training.bandwidth_study import search_bandwidth, study_bandwidth
-    from swclip.training.config import load_recipe
 
-    config = load_recipe(recipe, (options or RecipeOptions()).overrides(seed=seed))
+    config = (options or RecipeOptions()).config(recipe, seed=seed)
     table, split = read_manifest(manifest), read_splits(splits)
     with progress_bars() as progress:
         study = study_bandwidth(table, split, config, progress=progress)

@@ -80,13 +80,17 @@ def benchmark(
     from swclip.reporting.tiles import Tiles
 
     base_map = None if tiles is None else Tiles.of(tiles, attribution)
+    options = options or RecipeOptions()
+    for system in systems:
+        if not system.startswith("nearest-neighbour"):
+            options.check_frozen(system)
     done = run_benchmark(
         manifest,
         splits,
         out,
         systems=systems,
         seeds=seeds,
-        overrides=(options or RecipeOptions()).overrides(),
+        overrides=options.overrides(),
         baseline=baseline,
         reference=reference,
         command=command_line(),

@@ -15,6 +15,7 @@ from swclip.errors import ConfigError
 if TYPE_CHECKING:
     from swclip.gallery.filters import EntryFilter
     from swclip.retrieval.prior import Prior
+    from swclip.training.config import TrainingConfig
 
 
 _MODEL = group("Model and training")
@@ -53,6 +54,34 @@ class RecipeOptions:
     "How pixels are normalised for FILE.onnx, where the file does not state it; none: values from 0 to 1."
     assignments: Annotated[list[str] | None, ADVANCED, Parameter(name="--set", metavar="KEY=VALUE")] = None
     "Any other value of the recipe, such as --set objective.neighbourhood.weight=0.5; can be repeated."
+
+    def config(self, recipe: str, **more: Any) -> TrainingConfig:
+        """The configuration of a recipe with these values.
+
+        Args:
+            recipe: Its name or file.
+            **more: As of `overrides`.
+
+        Raises:
+            ConfigError: The recipe or a value is invalid, or `check_frozen` refuses it.
+        """
+        from swclip.training.config import load_recipe
+
+        self.check_frozen(recipe)
+        return load_recipe(recipe, self.overrides(**more))
+
+    def check_frozen(self, recipe: str) -> None:
+        """Raise ConfigError if `--freeze image` would keep a tower that nobody chose and that was never trained."""
+        from swclip.training.config import load_recipe
+
+        if self.freeze != "image" or "tower" in self.overrides().get("model", {}).get("image", {}):
+            return
+        if load_recipe(recipe).model.image.tower == "builtin:small":
+            raise ConfigError(
+                "--freeze image keeps the image tower as it is, and builtin:small is not trained. Add --image-tower: a "
+                "name on the model hub (facebook/dinov2-small, facebook/dinov2-base, openai/clip-vit-base-patch32), or "
+                "a local folder of transformers."
+            )
 
     def overrides(self, **more: Any) -> dict[str, Any]:
         """The overrides for `load_recipe`, without those that are None.

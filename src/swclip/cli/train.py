@@ -47,12 +47,9 @@ def train(
     """
     from swclip.api.runs import train as run_training
     from swclip.cli.console import command_line, console, next_step
-    from swclip.training.config import load_recipe
 
-    overrides = (options or RecipeOptions()).overrides(
-        objective__targets__bandwidths_m=bandwidth_m, bandwidth__form="fixed" if bandwidth_m else None, seed=seed
-    )
-    config = load_recipe(recipe, overrides)
+    bandwidths = {"objective__targets__bandwidths_m": bandwidth_m, "bandwidth__form": "fixed" if bandwidth_m else None}
+    config = (options or RecipeOptions()).config(recipe, **bandwidths, seed=seed)
     facts = run_training(manifest, splits, config, out, system=Path(recipe).stem, command=command_line(), progress=True)
     fitted = facts.figures.get("val_posterior")
     if fitted:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from swclip.errors import ArtefactError, ConfigError, HubError
 
@@ -86,6 +89,37 @@ def hub_name(model: str | os.PathLike[str]) -> HubName | None:
     if match is None or (not certain and (Path(model).exists() or Path(match["owner"]).exists())):
         return None
     return HubName(f"{match['owner']}/{match['name']}", match["revision"])
+
+
+def hub_address() -> str:
+    """The address of the hub: HF_ENDPOINT, else huggingface.co."""
+    return os.environ.get(ENDPOINT_VARIABLE) or "https://huggingface.co"
+
+
+def hub_reachable(timeout_s: float = 3.0) -> bool:
+    """Whether the hub accepts connections; True where a proxy is between, which alone can know it.
+
+    Libraries of the hub try again for half a minute; this asks once.
+
+    Args:
+        timeout_s: Longest time to wait, seconds.
+    """
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+        return False
+    address = urlsplit(hub_address())
+    host, port = address.hostname or "", address.port or (443 if address.scheme == "https" else 80)
+    if address.scheme in getproxies() and not proxy_bypass(host):
+        return True
+    try:
+        socket.create_connection((host, port), timeout_s).close()
+    except OSError:
+        return False
+    return True
+
+
+def hub_options(name: str) -> dict[str, bool]:
+    """Arguments of transformers for a tower: only what was downloaded before, where the hub cannot be reached."""
+    return {"local_files_only": True} if is_repo_id(name) and not Path(name).exists() and not hub_reachable() else {}
 
 
 def model_folder(model: str | os.PathLike[str], **hub: Any) -> Path:

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from swclip.errors import ConfigError
+from swclip.models.download import hub_options
 from swclip.models.towers import (
     PAD,
     PLACEHOLDER,
@@ -155,6 +156,6 @@ def _load_tokenizer(name: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False, **hub_options(name))
     except Exception as error:  # of any class, also those of the tokenizers library
         raise _unavailable(name, error) from error

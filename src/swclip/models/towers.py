@@ -18,10 +18,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from swclip.errors import ArtefactError, ConfigError, SwclipError
+from swclip.errors import ArtefactError, ConfigError, HubError, SwclipError
 from swclip.files import read_json
 from swclip.imaging.preprocess import Preprocess
-from swclip.models.download import check_configuration, refuse_remote_code
+from swclip.models.download import check_configuration, hub_options, is_repo_id, refuse_remote_code
 
 PAD, PLACEHOLDER, UNKNOWN_WORDS = 0, 1, 8192
 _FIRST_WORD = 128  # ids below are single ASCII characters: digits and punctuation are their own ids
@@ -120,16 +120,23 @@ class SmallTextTransformer(nn.Module):
         return hidden
 
 
-def _unavailable(name: str, error: Exception) -> ConfigError:
+def _unavailable(name: str, error: Exception) -> SwclipError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    where = (
-        "the folder has no usable model"
-        if Path(name).is_dir()
-        else "it is not a local folder, and the model hub did not provide it"
-    )
-    return ConfigError(
-        f"tower {name!r}: {where} ({reason}). Give a folder, a hub name that can be reached, or builtin:small."
-    )
+    if Path(name).is_dir():
+        return ConfigError(
+            f"tower {name!r}: the folder has no usable model ({reason}). Give another, or builtin:small."
+        )
+    if not is_repo_id(name):
+        return ConfigError(
+            f"tower {name!r}: there is no such folder, and it is no name on the model hub (OWNER/NAME). Give a folder, "
+            "a hub name such as facebook/dinov2-small, or builtin:small."
+        )
+    if hub_options(name):
+        return HubError(
+            f"tower {name!r}: there is no such folder, the hub cannot be reached, and the tower was not downloaded "
+            "before; go online once, or give a local folder or builtin:small."
+        )
+    return HubError(f"tower {name!r}: the hub did not provide it ({reason}); check the name.")
 
 
 def tower_from_name(name: str, side: Literal["vision", "text"]) -> nn.Module:
@@ -141,6 +148,7 @@ def tower_from_name(name: str, side: Literal["vision", "text"]) -> nn.Module:
 
     Raises:
         ConfigError: It cannot be loaded, is not saved as safetensors, or asks for remote code; with the reason.
+        HubError: The hub cannot be reached, or does not have it.
     """
     from transformers import AutoConfig, AutoModel
     from transformers.utils import cached_file, logging
@@ -148,11 +156,12 @@ def tower_from_name(name: str, side: Literal["vision", "text"]) -> nn.Module:
     logging.disable_progress_bar()  # its bar would overwrite swclip's
     try:
         _check_folder(Path(name))
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-        check_configuration(Path(str(cached_file(name, "config.json"))), _ANOTHER)
+        hub = hub_options(name)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False, **hub)
+        check_configuration(Path(str(cached_file(name, "config.json", **hub))), _ANOTHER)
         if weights := getattr(config, "transformers_weights", None):
             raise ArtefactError(f"tower {name!r}: its config.json names other weights, {weights!r}. {_ANOTHER}")
-        model: nn.Module = AutoModel.from_pretrained(name, trust_remote_code=False, use_safetensors=True)
+        model: nn.Module = AutoModel.from_pretrained(name, trust_remote_code=False, use_safetensors=True, **hub)
         return getattr(model, f"{side}_model") if config.model_type in _TWO_TOWERS else model
     except ArtefactError as error:
         raise ConfigError(str(error)) from error
@@ -255,7 +264,7 @@ def tower_preprocess(name: str, size_px: int | None) -> Preprocess:
     from transformers.utils import cached_file
 
     try:
-        file = cached_file(name, "preprocessor_config.json")
+        file = cached_file(name, "preprocessor_config.json", **hub_options(name))
         values = json.loads(Path(str(file)).read_text(encoding="utf-8"))
         preprocess = Preprocess.from_transformers(values)
     except SwclipError:
