@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import json
 import os
 import re
 import shlex
@@ -28,8 +29,13 @@ from fixtures.doc_pages import PAGES, ROOT, Block, blocks
 from swclip.errors import SwclipWarning
 
 RUN = os.environ.get("SWCLIP_DOCS", "").split()
-STEPS = ["--steps", "6"]
-"""Of commands that train: what they learn is not tested here."""
+LITTLE = {
+    "train": ["--steps", "6"],
+    "benchmark": ["--steps", "6"],
+    "evaluate": ["--resamples", "20"],
+    "compare": ["--resamples", "20"],
+}
+"""Options that commands get beside those of the page: what they learn is not tested here."""
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +64,9 @@ class Session:
     """One folder in which blocks run one after the other, as a reader would run them."""
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
-        self.folder, self.names = folder, {"__name__": "page"}
+        self.folder = folder
+        self.names: dict[str, Any] = {"__name__": "page"}
+        self.service: list[str] = []
         self.server: subprocess.Popen[str] | None = None
         self.address = ""
         patch.chdir(folder)
@@ -73,39 +81,40 @@ class Session:
                 exec(compile(block.text, str(block), "exec"), self.names)
             return
         for line in block.lines():
-            words = shlex.split(line, comments=True)
+            first, _, then = line.partition(" | swclip ")
+            words = shlex.split(f"swclip {then}" if then else line, comments=True)
+            piped = self.shell(block, first) if then else ""
             if words[:2] == ["swclip", "serve"]:
-                self.serve(words[2:])
+                self.service = words[2:]
             elif words[0] == "swclip":
-                code, output = swclip(words[1:])
+                code, output = swclip(words[1:], piped)
                 assert code == 0, f"{block}: {line}\n{output}"
+            elif words[0] == "curl":
+                reply = self.shell(block, line.replace("http://127.0.0.1:8000", self.started_service()))
+                assert "/etc/hostname" in line or json.loads(reply)["results"][0]["problem"] is None, (
+                    f"{block}: {reply}"
+                )
             else:
                 self.shell(block, line)
 
-    def shell(self, block: Block, line: str) -> None:
-        """A line that is not only `swclip`: a pipe, or a request to the service."""
-        line = re.sub(r"http://127\.0\.0\.1:8000", self.address, line)
+    def shell(self, block: Block, line: str) -> str:
+        """Run a line that is not `swclip`; its standard output."""
         done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{block}: {line}\n{done.stdout}{done.stderr}"
-        if "curl" in line and "hostname" not in line:
-            assert '"problem": null' in done.stdout or '"problem":null' in done.stdout, f"{block}: {done.stdout}"
+        return done.stdout
 
-    def serve(self, options: list[str]) -> None:
-        """Start the service on a free port; requests to port 8000 go there."""
-        self.close()
-        port = options.index("--port") if "--port" in options else len(options)
-        options = [*options[:port], *options[port + 2 :]]
-        self.server = subprocess.Popen(
-            [sys.executable, "-m", "swclip", "serve", *options, "--port", "0", "--threads", "1"],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self.server.stderr is not None
-        for line in self.server.stderr:
-            if match := re.search(r"serves at (http://\S+)", line):
-                self.address = match[1].rstrip("/")
-                return
-        raise AssertionError(f"the service ended with {self.server.wait()}")
+    def started_service(self) -> str:
+        """The address of the service of the last `swclip serve`, on a free port in place of the port that it names."""
+        if self.server is None:
+            options = [*self.service, "--threads", "1"]
+            options += [] if "--port" in options else ["--port", "0"]
+            options[options.index("--port") + 1] = "0"
+            command = [sys.executable, "-m", "swclip", "serve", *options]
+            self.server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+            assert self.server.stderr is not None
+            lines = iter(self.server.stderr)
+            self.address = next(match[1] for line in lines if (match := re.search(r"serves at (http://[^\s/]+)", line)))
+        return self.address
 
     def close(self) -> None:
         """Stop the service, if there is one."""
@@ -115,19 +124,23 @@ class Session:
             self.server = None
 
 
-def swclip(arguments: list[str]) -> tuple[int, str]:
-    """Run a command in this process, with few steps; its exit code and what it printed."""
+def swclip(arguments: list[str], piped: str = "") -> tuple[int, str]:
+    """Run a command in this process, with little computing; its exit code and what it printed."""
     from swclip.cli.app import run
 
-    if arguments[0] in ("train", "benchmark") and "--steps" not in arguments:
-        arguments = [*arguments, *STEPS]
+    little = LITTLE.get(arguments[0])
+    if little is not None and little[0] not in arguments:
+        arguments = [*arguments, *little]
     printed = io.StringIO()
     with warnings.catch_warnings(), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         warnings.simplefilter("default")
+        sys.stdin, stdin = io.TextIOWrapper(io.BytesIO(piped.encode())), sys.stdin
         try:
             code = run(arguments)
         except SystemExit as stopped:
             code = int(stopped.code or 0)
+        finally:
+            sys.stdin = stdin
     return code, printed.getvalue()
 
 
@@ -162,10 +175,10 @@ def test_the_shell_of_the_readme_makes_what_it_says(workshop: Path) -> None:
 
 def test_the_python_of_the_readme_runs(session: Session) -> None:
     (block, _) = [block for block in blocks(ROOT / "README.md") if block.language == "python"]
-    few_steps = dataclasses.replace(block, text=block.text.replace("tower = {", 'tower = {"steps": 6, '))
+    text = block.text.replace("tower = {", 'tower = {"steps": 6, ').replace("photos_per_city=80", "photos_per_city=24")
     with warnings.catch_warnings():
         warnings.simplefilter("error", SwclipWarning)  # such as that of a frozen tower that was not trained
-        session.run(few_steps)
+        session.run(dataclasses.replace(block, text=text))
     answer = session.names["answer"]
     assert 49.0 < answer.lat_deg < 61.0
     assert answer.region.cannot_tell or answer.region.area_km2 > 0.0
