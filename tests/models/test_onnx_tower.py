@@ -17,7 +17,7 @@ import torch
 from onnx import TensorProto
 
 from fixtures.onnx_towers import STATED, WIDTH, write_onnx_tower
-from swclip.errors import ConfigError
+from swclip.errors import ConfigError, PackageError
 from swclip.models.config import ImageConfig, TowerConfig
 from swclip.models.embed import embed_photographs
 from swclip.models.image_tower import ImageTower, image_preprocess
@@ -188,7 +188,7 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(ConfigError, match=r"none\.onnx.*onnxruntime .* cannot load it"):
         _tower(missing)
     monkeypatch.setattr("swclip.models.onnx_tower.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"pip install 'swclip\[onnx\]'"):
+    with pytest.raises(PackageError, match=r"pip install 'swclip\[onnx\]'"):
         _tower(missing)
 
 

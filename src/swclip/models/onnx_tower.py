@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from swclip.errors import ConfigError, SwclipError
+from swclip.errors import ConfigError, PackageError, SwclipError
 from swclip.files import read_json
 from swclip.imaging.preprocess import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from swclip.models.config import TowerConfig
@@ -63,6 +63,7 @@ class OnnxBackbone(nn.Module):
 
     Raises:
         ConfigError: The file cannot be used; with its path and the reason.
+        PackageError: onnxruntime is not installed.
     """
 
     graph: Tensor
@@ -280,7 +281,7 @@ def _read(path: Path) -> bytes:
 
 def _require_onnxruntime(name: str) -> None:
     if find_spec("onnxruntime") is None:
-        raise ConfigError(f"image tower {name!r} needs onnxruntime; install it with: pip install 'swclip[onnx]'")
+        raise PackageError(f"image tower {name!r} needs onnxruntime; install it with: pip install 'swclip[onnx]'")
 
 
 def _short(error: Exception) -> str:
