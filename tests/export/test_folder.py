@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from swclip.errors import ArtefactError, ConfigError, InputError
+from swclip.errors import ArtefactError, ConfigError, InputError, PackageError
 from swclip.export import folder as module
 from swclip.export import graph
 from swclip.export.folder import example, export_model, recipe
@@ -172,7 +172,7 @@ def test_missing_packages_are_named_first(
 ) -> None:
     real = importlib.util.find_spec
     monkeypatch.setattr("swclip.export.folder.find_spec", lambda name: None if name in missing else real(name))
-    with pytest.raises(ConfigError, match=r"needs .*onnxruntime; install them with: pip install 'swclip\[export\]'"):
+    with pytest.raises(PackageError, match=r"needs .*onnxruntime; install them with: pip install 'swclip\[export\]'"):
         export_model(make_model(), tmp_path / "onnx", photographs)
     assert not list(tmp_path.iterdir())
 
