@@ -10,6 +10,7 @@ import pytest
 
 from swclip.cli.app import run
 from swclip.cli.options import RecipeOptions
+from swclip.errors import ConfigError
 from swclip.training.config import load_recipe
 from swclip.training.run import read_run
 
@@ -51,7 +52,7 @@ def test_a_tower_that_nobody_trained_or_chose_is_not_frozen(
         assert len(errors.splitlines()) == 1
         assert "Add --image-tower: a name on the model hub (facebook/dinov2-small, " in errors
     assert list(tmp_path.iterdir()) == []
-    assert RecipeOptions(freeze="image", image_tower="builtin:small").config("clip").freeze_image, "chosen by name"
+    assert RecipeOptions(freeze="image", image_tower=["builtin:small"]).config("clip").freeze_image, "chosen by name"
     assert RecipeOptions(freeze="image", assignments=["model.image.tower=dino"]).config("clip").freeze_image
 
 
@@ -73,6 +74,26 @@ def test_missing_flags_override_nothing() -> None:
     assert RecipeOptions().overrides(seed=None) == {}
     assert RecipeOptions(freeze="none").overrides() == {"freeze_image": False}
     assert RecipeOptions(steps=3, assignments=["steps=4"]).overrides() == {"steps": 4}, "--set takes precedence"
+
+
+def test_several_towers_each_with_its_options() -> None:
+    options = RecipeOptions(image_tower=["dino", "a.onnx", "clip"], size_px=308, crop="whole", normalisation="imagenet")
+    image = options.overrides()["model"]["image"]
+    assert image == {
+        "tower": "dino",
+        "size_px": 308,
+        "crop": "whole",
+        "beside": [
+            {"tower": "a.onnx", "normalisation": "imagenet"},
+            {"tower": "clip", "size_px": 308, "crop": "whole"},
+        ],
+    }
+    config = load_recipe("sw-clip", {"freeze_image": True, **options.overrides()})
+    assert [tower.tower for tower in config.model.image.towers] == ["dino", "a.onnx", "clip"]
+    alone = RecipeOptions(image_tower=["a.onnx"], size_px=308).overrides()["model"]["image"]
+    assert alone == {"tower": "a.onnx", "size_px": 308, "beside": []}, "one tower replaces those of a recipe"
+    with pytest.raises(ConfigError, match="--normalisation is for ONNX files, and dino has its own"):
+        RecipeOptions(image_tower=["dino"], normalisation="clip").overrides()
 
 
 @pytest.mark.parametrize(
