@@ -1,0 +1,101 @@
+"""Image towers without training: errors of the nearest photograph, plain and whitened, and the time of a photograph.
+
+    python benchmarks/towers.py data --splits data/splits.parquet --image-tower dinov2-small-9 [scenes.onnx]
+        [--normalisation imagenet] [--size-px 308] [--crop whole] [--set model.image.pooling_grid=[2,3]]
+
+Prints a row of a Markdown table for plain and for whitened features: median and mean error, share of the queries within
+25 m and 100 m, numbers of a photograph, and milliseconds of the processor for it (decoding, preprocessing and towers in
+one thread; the median of 32 photographs). The answer is the candidate of the most similar photograph.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from swclip.cli.options import RecipeOptions
+from swclip.data.manifest import Manifest, read_manifest
+from swclip.data.splits import indices, read_splits
+from swclip.evaluation.evaluate import query_rows
+from swclip.external.measure_embeddings import photographs_by_candidate
+from swclip.geo.distance import geodesic_m
+from swclip.models.embed import pixel_features
+from swclip.models.feature_cache import FeatureCache
+from swclip.models.locator_model import LocatorModel
+from swclip.models.whitening import Whitening, joined_units
+from swclip.training.config import load_recipe
+
+_TIMED = 32
+
+
+def main() -> None:
+    """Measure one combination of towers."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("--splits", type=Path, required=True)
+    parser.add_argument("--image-tower", nargs="+", required=True)
+    parser.add_argument("--size-px", type=int)
+    parser.add_argument("--crop", choices=["auto", "centre", "squash", "whole"])
+    parser.add_argument("--normalisation", choices=["imagenet", "clip", "none"])
+    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--dimensions", type=int, nargs="+", default=[512])
+    options = parser.parse_args()
+
+    recipe = RecipeOptions(
+        image_tower=options.image_tower,
+        size_px=options.size_px,
+        crop=options.crop,
+        normalisation=options.normalisation,
+        assignments=[*options.set, "freeze_image=true", "model.location.text_tower=none"],
+    )
+    manifest, splits = read_manifest(options.manifest), read_splits(options.splits)
+    model = LocatorModel.create(load_recipe("sw-clip", recipe.overrides()).model, manifest.positions_deg).eval()
+    milliseconds = photograph_ms(model, manifest)
+    cache, paths = FeatureCache(), manifest.image_paths
+    candidates, at = photographs_by_candidate(manifest, splits, "query")
+    row_of = {str(image_id): row for row, image_id in enumerate(manifest.frame["image_id"])}
+    gallery = np.array([row_of[image_id] for image_ids in at for image_id in image_ids])
+    candidate = np.repeat(np.arange(len(at)), [len(image_ids) for image_ids in at])
+    places = candidates[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)[candidate]
+    queries, training = query_rows(splits, manifest, "query"), indices(splits, manifest, "train")
+
+    used = np.unique(np.concatenate([gallery, queries, training]))
+    features = np.full((len(paths), sum(model.feature_widths)), np.nan, dtype=np.float32)
+    features[used] = cache.features(model, [paths[row] for row in used])
+    ways = {"plain": joined_units(features - features[training].mean(axis=0), model.feature_widths)}
+    for dimensions in options.dimensions:
+        whitening = Whitening.fit(features[training], dimensions, widths=model.feature_widths)
+        ways[f"whitened, {whitening.dimensions}"] = whitening(features)
+    for name, vectors in ways.items():
+        nearest = (vectors[queries] @ vectors[gallery].T).argmax(axis=1)
+        error_m = geodesic_m(manifest.positions_deg[queries], places[nearest])
+        near = [f"{100 * np.mean(error_m <= limit):.1f} %" for limit in (25.0, 100.0)]
+        print(
+            f"| {model.config.image.name} | {name} | {np.median(error_m):.1f} m | {error_m.mean():.0f} m | "
+            f"{' | '.join(near)} | {vectors.shape[1]} | {milliseconds:.0f} ms |"
+        )
+
+
+def photograph_ms(model: LocatorModel, manifest: Manifest) -> float:
+    """Median time of the processor for the features of one photograph, in one thread, milliseconds."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    times = []
+    try:
+        with torch.no_grad():
+            for path in manifest.image_paths[: _TIMED + 2]:
+                start = time.process_time()
+                pixel_features(model, [model.preprocess.read(path)])
+                times.append(1e3 * (time.process_time() - start))
+    finally:
+        torch.set_num_threads(threads)
+    return statistics.median(times[2:])
+
+
+if __name__ == "__main__":
+    main()
