@@ -3,7 +3,8 @@
     manifest = swclip.prepare("photos", "data").manifest           # or swclip.synth("cities"): generated ones
     splits = swclip.split(manifest, "known-places", "data/splits.parquet")
     swclip.recipes()                                               # what can be trained, a line each
-    config = swclip.load_recipe("sw-clip", {"steps": 400, "model.image.tower": "facebook/dinov2-small"})
+    tower = {"model.image.tower": "facebook/dinov2-small", "freeze_image": True}
+    config = swclip.load_recipe("sw-clip", tower)
     swclip.train(manifest, splits, config, "runs/first", progress=True)
     report = swclip.evaluate("runs/first")                         # tables, plots, report.save("report")
     swclip.build_gallery("runs/first", manifest, "gallery")
