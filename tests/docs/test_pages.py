@@ -36,7 +36,7 @@ def test_every_page_is_in_the_contents_of_the_site() -> None:
     docs, listed = ROOT / "docs", {ROOT / "docs" / "index.md"}
     for page in docs.rglob("*.md"):
         for block in re.findall(r"^```\{toctree\}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S):
-            for line in block.split():
+            for line in re.findall(r"[^\s<>]+(?=>?$)", block, re.MULTILINE):  # PAGE, or TITLE <PAGE>
                 listed |= set(page.parent.glob(f"{line}.md")) | set(page.parent.glob(f"{line}.ipynb"))
     pages = {*docs.rglob("*.md"), *docs.glob("*.ipynb")}
     missing = [str(page.relative_to(ROOT)) for page in pages - listed if "_build" not in page.parts]
