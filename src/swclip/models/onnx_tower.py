@@ -115,12 +115,17 @@ class OnnxBackbone(nn.Module):
         if self._session is None:
             import onnxruntime
 
+            data = self.graph.cpu().numpy().tobytes()
+            if _EXTERNAL in data:  # refused also in a downloaded model, whose graph could name any file
+                raise ConfigError(
+                    f"image tower {self._name!r}: its weights are in another file; save it as one file of at most "
+                    "2 GB: onnx.save(onnx.load(path), path)."
+                )
             options = onnxruntime.SessionOptions()
             options.log_severity_level = 4
             options.intra_op_num_threads = torch.get_num_threads()
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leaves cores to decoding
             try:
-                data = self.graph.cpu().numpy().tobytes()
                 self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
             except Exception as error:
                 raise ConfigError(
@@ -271,11 +276,8 @@ def _read(path: Path) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"image tower {str(path)!r}: cannot be read ({error.strerror}); check the path.") from error
-    if len(data) > _LARGEST_BYTES or _EXTERNAL in data:
-        raise ConfigError(
-            f"image tower {str(path)!r}: its weights are not, or cannot be, in the file itself; save it as one file of "
-            "at most 2 GB: onnx.save(onnx.load(path), path)."
-        )
+    if len(data) > _LARGEST_BYTES:
+        raise ConfigError(f"image tower {str(path)!r}: is larger than 2 GB; save a smaller model, or in float16.")
     return data
 
 
