@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from swclip.errors import ArtefactError, ConfigError
 from swclip.models.config import ImageConfig
-from swclip.models.image_tower import GemPool, ImageHead, ImageTower
+from swclip.models.image_head import ImageHead
+from swclip.models.image_tower import GemPool, ImageTower
 from swclip.models.locator_model import LocatorModel, load_model
 from swclip.models.towers import tower_preprocess
 

@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 from swclip.errors import ConfigError
 from swclip.models.config import ModalitiesConfig, ModelConfig
-from swclip.models.image_tower import weights_digest
 from swclip.models.locator_model import LocatorModel, load_model
 from swclip.models.modalities import Modalities, ModalityInputs
+from swclip.models.weights import weights_digest
 from swclip.structure import as_plain
 
 MakeModel = Callable[..., LocatorModel]

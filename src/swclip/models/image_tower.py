@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import inspect
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -17,9 +15,10 @@ from torch.nn import functional as F
 
 from swclip.errors import ConfigError
 from swclip.imaging.preprocess import Preprocess
-from swclip.models.config import HeadForm, Pooling, TowerConfig
+from swclip.models.config import Pooling, TowerConfig
 from swclip.models.onnx_tower import NORMALISATIONS, ONNX, OnnxBackbone, measured, onnx_preprocess
 from swclip.models.towers import SmallConvNet, tower_config, tower_from_config, tower_from_name, tower_preprocess
+from swclip.models.weights import weights_digest
 
 _BUILTIN_SIZE_PX = 96
 _GRID_SIDE = 3
@@ -46,6 +45,7 @@ class ImageTower(nn.Module):
 
     Attributes:
         feature_dim: F, the number of pooled features.
+        widths: The same of each tower, of which this is one; see `swclip.models.joint_tower`.
         patch_px: Side of a patch, pixels; 1 where the tower has none.
 
     Args:
@@ -101,6 +101,7 @@ class ImageTower(nn.Module):
                 f"image tower {config.tower!r} has no output 'tokens', which pooling {self.pooling!r} needs."
             )
         self.feature_dim = widths[self.pooling] * self.blocks
+        self.widths = (self.feature_dim,)
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
         """Pooled features (B, F) of normalised pixels (B, 3, H, W), of any height and width."""
@@ -308,86 +309,6 @@ class FrozenSide:
 def feature_fingerprint(tower: ImageTower, preprocess: Preprocess) -> str:
     """Identity of the features of a tower: its weights, pooling and preprocessing."""
     return weights_digest(tower.state_dict(), tower.identity + preprocess.digest)
-
-
-def weights_digest(state: Mapping[str, Tensor], extra: str) -> str:
-    """Identity of weights and a text."""
-    sha = hashlib.sha256(extra.encode())
-    for name in sorted(state):
-        sha.update(name.encode())
-        sha.update(state[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return sha.hexdigest()[:32]
-
-
-class ImageHead(nn.Module):
-    """Pooled features to the shared space: layer norm, then a linear map plus a residual two-layer network.
-
-    Args:
-        feature_dim: F.
-        embedding_dim: D.
-        width: Width of the hidden layer; 0 for the linear map alone.
-        dropout: Dropout rate.
-        form: `residual`, or `mlp`: linear, ReLU, linear, without the linear map beside it (GeoCLIP's head).
-        widths: Number of features of each tower where there are several, of which each is normalised on its own.
-    """
-
-    def __init__(
-        self,
-        feature_dim: int,
-        embedding_dim: int,
-        width: int,
-        dropout: float,
-        form: HeadForm = "residual",
-        widths: Sequence[int] = (),
-    ) -> None:
-        super().__init__()
-        # No affine parameters: a linear layer follows, and their gradient would need a backward pass to the features.
-        self.norm: nn.Module = _JointNorm(widths) if widths else nn.LayerNorm(feature_dim, elementwise_affine=False)
-        self.mlp: nn.Sequential | None = None
-        if form == "mlp":
-            if not widths:
-                self.norm = nn.Identity()
-            self.mlp = nn.Sequential(
-                nn.Dropout(dropout), nn.Linear(feature_dim, width), nn.ReLU(), nn.Linear(width, embedding_dim)
-            )
-            return
-        self.linear = nn.Linear(feature_dim, embedding_dim)
-        self.correction = (
-            nn.Sequential(
-                nn.Dropout(dropout),
-                nn.Linear(feature_dim, width),
-                nn.GELU(),
-                nn.Dropout(dropout),
-                nn.Linear(width, embedding_dim),
-            )
-            if width
-            else None
-        )
-
-    def forward(self, features: Float[Tensor, "b f"]) -> Float[Tensor, "b d"]:
-        """Unit vectors (B, D) of pooled features (B, F)."""
-        if self.mlp is not None:
-            return F.normalize(self.mlp(self.norm(features)), dim=-1)
-        x = self.norm(features)
-        y = self.linear(x)
-        if self.correction is not None:
-            y = y + self.correction(x)
-        return F.normalize(y, dim=-1)
-
-
-class _JointNorm(nn.Module):
-    """Layer norm of the features of each of T towers, scaled so that each contributes 1 / T of the squared length."""
-
-    def __init__(self, widths: Sequence[int]) -> None:
-        super().__init__()
-        self.widths = list(widths)
-
-    def forward(self, features: Float[Tensor, "b f"]) -> Float[Tensor, "b f"]:
-        share = sum(self.widths) / len(self.widths)
-        parts = torch.split(features, self.widths, dim=-1)
-        # A small eps: numbers of a wide unit vector are small themselves.
-        normed = [F.layer_norm(x, x.shape[-1:], eps=1e-10) * (share / x.shape[-1]) ** 0.5 for x in parts]
-        return torch.cat(normed, dim=-1)
 
 
 def image_preprocess(config: TowerConfig, tower: ImageTower) -> Preprocess:

@@ -4,7 +4,7 @@ What one tower does not see another may: a tower trained on scenes (Places365) b
 (DINOv2). The features of all are joined so that each tower weighs the same, whatever its width and scale:
 
 - by a whitening of each, whose unit vectors are joined (`swclip.models.whitening`);
-- for the trained head by a layer norm of each (`swclip.models.image_tower.ImageHead`).
+- for the trained head by a layer norm of each (`swclip.models.image_head`).
 """
 
 from __future__ import annotations

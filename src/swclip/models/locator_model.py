@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
@@ -16,7 +15,7 @@ from huggingface_hub import ModelHubMixin
 from jaxtyping import Float, Float32, Float64
 from numpy.typing import ArrayLike
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from swclip.errors import ArtefactError, ConfigError, SwclipError
@@ -26,7 +25,8 @@ from swclip.models.config import ImageConfig, ModelConfig
 from swclip.models.download import HubName, download, model_folder
 from swclip.models.embed import Progress
 from swclip.models.encode import Picture, encode_images, encode_positions
-from swclip.models.image_tower import FrozenSide, ImageHead, ImageTower, weights_digest
+from swclip.models.image_head import ImageHead
+from swclip.models.image_tower import FrozenSide, ImageTower
 from swclip.models.joint_tower import (
     JointTower,
     build_preprocess,
@@ -36,6 +36,7 @@ from swclip.models.joint_tower import (
 )
 from swclip.models.location_text import LocationEncoder, Words, known_cells
 from swclip.models.modalities import Modalities
+from swclip.models.weights import weights_digest, write_tensors
 from swclip.models.whitening import Whitening, read_whitening, write_whitening
 from swclip.progress import count_progress
 from swclip.structure import as_plain, structure
@@ -83,7 +84,7 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
             image.head_width,
             image.head_dropout,
             image.head,
-            image_tower.widths if isinstance(image_tower, JointTower) else (),
+            image_tower.widths,
         )
         self.location = location
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1.0 / config.initial_temperature)))
@@ -270,8 +271,7 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
     @property
     def feature_widths(self) -> tuple[int, ...]:
         """Number of features of each tower."""
-        tower = self.image_tower
-        return tower.widths if isinstance(tower, JointTower) else (tower.feature_dim,)
+        return self.image_tower.widths
 
     @property
     def fingerprint(self) -> str:
@@ -328,20 +328,6 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
             return load_model(Path(model_id))
         settings = {k: hub[k] for k in ("cache_dir", "force_download", "token", "local_files_only") if k in hub}
         return load_model(download(HubName(model_id, hub.get("revision")), **settings))
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors as safetensors.
-
-    Raises:
-        OSError: As for any file; a full disk has the system's error number, which safetensors only writes in its text.
-    """
-    try:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path, metadata=metadata)
-    except SafetensorError as error:
-        if f"(os error {errno.ENOSPC})" not in str(error):
-            raise
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
 
 
 def _converted(embeddings: Float32[np.ndarray, "*n d"], normalize: bool, convert_to_numpy: bool) -> Any:

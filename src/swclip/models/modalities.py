@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from swclip.imaging.preprocess import Preprocess
 from swclip.models.blocks import in_blocks_of_one_length, vector_rows
 from swclip.models.config import ImageConfig, ModalitiesConfig
-from swclip.models.image_tower import ImageHead, ImageTower, image_preprocess
+from swclip.models.image_head import ImageHead
+from swclip.models.image_tower import ImageTower, image_preprocess
 from swclip.models.text_tower import TextTower
 
 ModalityName = Literal["image", "caption", "map"]

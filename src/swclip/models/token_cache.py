@@ -26,8 +26,9 @@ from swclip.errors import ConfigError
 from swclip.models.blocks import in_blocks, picture_rows
 from swclip.models.embed import Failure, PathLike, Progress, evaluating, stacked
 from swclip.models.feature_cache import FeatureCache
-from swclip.models.image_tower import FrozenSide, ImageTower, weights_digest
+from swclip.models.image_tower import FrozenSide, ImageTower
 from swclip.models.locator_model import LocatorModel
+from swclip.models.weights import weights_digest
 
 _LOG = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from swclip.errors import ArtefactError
 from swclip.files import atomic_file
-from swclip.models.locator_model import write_tensors
+from swclip.models.weights import write_tensors
 
 _NAME = re.compile(r"step-(\d{8})\.safetensors")
 
