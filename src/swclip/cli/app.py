@@ -35,6 +35,7 @@ from swclip.progress import signs_of_life
 GROUPS = {
     "Start": {
         "demo": "Run the whole workflow on generated cities.",
+        "quickstart": "Go from photographs with positions to a report and a gallery.",
         "doctor": "Check versions, device, memory, cache, hub and extras.",
         "completion": "Print the script that completes commands and options in a shell.",
     },

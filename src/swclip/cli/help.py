@@ -41,7 +41,7 @@ def shown_default(value: Any) -> str | None:
         return None
     if isinstance(value, (list, tuple)):
         return " ".join(map(str, value)) or None
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value) or None
 
 
 DEFAULTS = Parameter(negative=(), show_default=shown_default)
