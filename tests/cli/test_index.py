@@ -166,6 +166,8 @@ def test_unreadable_photograph_is_omitted_and_recorded(made: list[Path], capsys:
             "build-index GALLERY` and use --search disk",
         ),
         (["locate", "gallery", "photographs/000.png", "--top-k", "0"], 5, "top_k is 0"),
+        (["locate", "gallery", "photographs/000.png", "--device", "tpu9"], 5, "device 'tpu9' cannot be used"),
+        (["index", "run", ".", "--out", "x", "--device", "tpu9"], 5, "device 'tpu9' cannot be used"),
         (["index", "run", "nowhere", "--out", "x"], 3, "nowhere"),
         (["index", "nowhere", ".", "--out", "x"], 3, "nowhere"),
         (["index", "run", ".", "--out", "photographs"], 2, "is not replaced"),

@@ -36,6 +36,7 @@ def build_gallery(
     cache: bool = True,
     batch_size: int = 64,
     workers: int | None = None,
+    device: str | None = None,
     failures: list[Failure] | None = None,
     progress: Progress = None,
 ) -> Gallery:
@@ -59,6 +60,7 @@ def build_gallery(
             photographs.
         batch_size: Photographs per batch of the model.
         workers: Threads that decode photographs; by default one per processor.
+        device: auto, cpu, cuda, ...; by default auto for a path, and the current device of a model.
         failures: A list that collects photographs that cannot be decoded, with the reasons; they are omitted. Without
             it, such a photograph raises an error.
         progress: True for a progress bar, or a callback that is called with (done, total).
@@ -75,6 +77,7 @@ def build_gallery(
     from swclip.gallery.folder import check_output
     from swclip.gallery.read_write import save_gallery
     from swclip.gallery.schema import manifest_details
+    from swclip.models.blocks import available_device
     from swclip.models.feature_cache import FeatureCache
 
     if thumbnails is not None and thumbnails < 16:
@@ -92,6 +95,8 @@ def build_gallery(
         spacing_m=spacing_m,
     )
     fitted = as_fitted(model)
+    if device is not None or fitted.model is not model:
+        fitted.model.to(available_device(device or "auto"))
     with count_progress(progress, "Embedding the gallery") as report:
         gallery = embed_candidates(
             fitted.model,

@@ -77,6 +77,7 @@ def evaluate(
     from swclip.errors import ConfigError
     from swclip.evaluation.evaluate import EmbedConfig
     from swclip.evaluation.evaluate import evaluate as measure_model
+    from swclip.models.blocks import available_device
     from swclip.models.feature_cache import FeatureCache
     from swclip.reporting.notebook import EvaluationReport
     from swclip.training.run import data_of_run
@@ -91,7 +92,7 @@ def evaluate(
         table, split = as_manifest(manifest), as_splits(splits)
     network = fitted.model
     if device is not None or network is not model:
-        network = network.to(_available_device(device or "auto"))
+        network = network.to(available_device(device or "auto"))
     features = FeatureCache()
     if embedding is None or embedding.cache is None:
         # Features are cached where the tower was frozen in training; otherwise a cache would only fill the disk.
@@ -219,24 +220,3 @@ def evaluate_vectors(
             command=command,
         )
     )
-
-
-def _available_device(device: str) -> str:
-    """The name of an available device.
-
-    Raises:
-        ConfigError: The device is not available.
-    """
-    import torch
-
-    from swclip.errors import ConfigError
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"device {device!r} cannot be used ({str(error).splitlines()[0]}); try --device cpu."
-        ) from error
-    return device

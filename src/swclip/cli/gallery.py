@@ -39,6 +39,8 @@ class GrowOptions:
 
     thumbnails: int | None = None
     "Maximum height of stored thumbnails in pixels; by default that of the gallery."
+    device: str = "auto"
+    "auto (a GPU if there is one), cpu, cuda, cuda:1 or mps."
     model: Annotated[Path | None, ADVANCED] = None
     "Fail unless the gallery was made with this run."
     commit_rows: Annotated[int, ADVANCED] = 512
@@ -291,6 +293,7 @@ def _grow(
     from swclip.gallery.build import insert_photographs
     from swclip.gallery.hubness import read_bank
     from swclip.gallery.store import GalleryStore
+    from swclip.models.blocks import available_device
     from swclip.models.embed import Failure
     from swclip.models.feature_cache import FeatureCache
     from swclip.models.locator_model import load_model
@@ -303,7 +306,7 @@ def _grow(
     store, table = GalleryStore.open(name), read_manifest(manifest)
     model_folder = store.model_folder(default_cache_folder())
     source = model_folder if options.model is None else options.model
-    model = load_model(source)
+    model = load_model(source).to(available_device(options.device))
     store.description.check_model(model.fingerprint, str(source), name)
     thumbnails = store.description.meta.get("thumbnails_px") if options.thumbnails is None else options.thumbnails
     failures: list[Failure] = []

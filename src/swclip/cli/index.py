@@ -20,6 +20,7 @@ def index(
     spacing_m: float | None = None,
     photographs: Annotated[bool, off("--no-photographs")] = True,
     thumbnails: int | None = None,
+    device: str = "auto",
     cache: Annotated[bool, ADVANCED, off("--no-cache")] = True,
     batch_size: Annotated[int, ADVANCED] = 64,
     workers: Annotated[int | None, ADVANCED] = None,
@@ -42,6 +43,7 @@ def index(
         spacing_m: Spacing of the grid in metres.
         photographs: Store only the positions; without the embeddings of the photographs, answers are less accurate.
         thumbnails: Store thumbnails of the photographs, without EXIF, with this maximum height in pixels.
+        device: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
         cache: Do not cache image features in $SWCLIP_CACHE (or ~/.cache/swclip). With the cache, an interrupted run
             resumes, and later ones compute only new photographs.
         batch_size: Photographs per batch of the model.
@@ -71,6 +73,7 @@ def index(
         cache=cache,
         batch_size=batch_size,
         workers=workers,
+        device=device,
         failures=failures,
         progress=True,
     )

@@ -29,6 +29,7 @@ def locate(
     figure: Path | None = None,
     together: bool = False,
     from_list: Annotated[Path | None, Parameter(name="--list")] = None,
+    device: str = "auto",
     in_: Annotated[str | None, _PRIOR, Parameter(name="--in")] = None,
     within: Annotated[Path | None, _PRIOR] = None,
     near: Annotated[str | None, _PRIOR, Parameter(allow_leading_hyphen=True, metavar="LAT,LON")] = None,
@@ -91,6 +92,7 @@ def locate(
         region_limit_km2: Abstain where the region is larger than this too.
         region_out: Write the outlines of the regions to this GeoJSON file.
         batch_size: Photographs per batch of the model.
+        device: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
         workers: Threads that decode photographs; by default one per processor.
 
     Examples:
@@ -120,6 +122,7 @@ def locate(
     from swclip.cli.console import next_step
     from swclip.cli.locate_run import LocateRequest, Output, check_failures, print_answers, write_answers
     from swclip.cli.options import prior_of
+    from swclip.models.blocks import available_device
     from swclip.retrieval.hierarchy import RESOLUTIONS
     from swclip.retrieval.locator import Locator
 
@@ -127,6 +130,7 @@ def locate(
         format = "text"
     output = Output(format_of(out, format), out, region_out)
     output.check()
+    place = available_device(device)
     resolutions = sorted(set(cells or RESOLUTIONS))
     options = {
         "top_k": top_k,
@@ -141,11 +145,13 @@ def locate(
     request = LocateRequest(names, options, resolutions, workers, prior_of(in_, within, near, radius_m))
     if out is None:
         locator = Locator.from_gallery(gallery, model, resolutions, search)
+        locator.model.to(place)
         first, failures = print_answers(locator, request, output)
     else:
         journal = AnswerJournal(out)
         with journal.held():
             locator = Locator.from_gallery(gallery, model, resolutions, search)
+            locator.model.to(place)
             first, failures = write_answers(locator, request, output, out, journal, restart=restart)
     if figure is not None and first.error is None:
         _draw(figure, request.photographs_of(first), locator, first, caption, map, request.prior)

@@ -25,6 +25,7 @@ def serve(
     photographs: Path | None = None,
     tiles: str | None = None,
     attribution: str = "",
+    device: str = "auto",
     cors: Annotated[list[str] | None, ADVANCED] = None,
     proxy: Annotated[str | None, ADVANCED] = None,
     model: Annotated[Path | None, ADVANCED] = None,
@@ -48,6 +49,7 @@ def serve(
             template such as https://tiles.example.org/{z}/{x}/{y}.png. Browsers request the tiles from that host, which
             thereby learns which part of the map is viewed. By default there is none.
         attribution: Attribution of the tiles, shown on the map; needed for a URL.
+        device: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
         cors: Origin whose pages may call this service, such as https://example.org; can be repeated.
         proxy: Addresses of proxies whose X-Forwarded-For header is trusted, separated by commas.
         model: Fail unless the gallery was made with this run.
@@ -72,6 +74,7 @@ def serve(
     from swclip.cli.console import console, next_step
     from swclip.data.manifest import read_manifest
     from swclip.gallery.store import GalleryStore
+    from swclip.models.blocks import available_device
     from swclip.retrieval.locator import Locator
     from swclip.web.admission import VARIABLE, Keys
     from swclip.web.app import create_app
@@ -92,6 +95,7 @@ def serve(
 
     with listen(host, port) as listening:  # first, so that a port in use is reported before minutes of loading
         locator = Locator.from_gallery(gallery, model, search="memory")
+        locator.model.to(available_device(device))
         if photographs is None:
             thumbnails = Thumbnails.of_gallery(GalleryStore.open(gallery))
         else:

@@ -15,7 +15,28 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from swclip.errors import ConfigError
+
 _QUERIES = 8
+
+
+def available_device(name: str) -> torch.device:
+    """The device of a name.
+
+    Args:
+        name: cpu, cuda, cuda:1, mps, ...; auto for the GPU of CUDA if there is one, else the CPU.
+
+    Raises:
+        ConfigError: The device is not available.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"device {name!r} cannot be used ({str(error).splitlines()[0]}); try --device cpu."
+        ) from error
 
 
 def picture_rows(device: torch.device) -> int:
