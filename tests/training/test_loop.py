@@ -17,6 +17,7 @@ from swclip.calibration.posterior_config import read_posterior
 from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import Splits, indices, read_splits, write_splits
 from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
+from swclip.evaluation.evaluate import EmbedConfig, evaluate
 from swclip.gallery.build import insert_photographs
 from swclip.gallery.inspect import verify
 from swclip.gallery.read_write import load_gallery
@@ -212,6 +213,46 @@ def test_whitened_features_are_an_evidence_of_the_run_and_of_its_galleries(
     swclip.build_gallery(tmp_path / "plain", manifest, tmp_path / "other", cache=False)
     with pytest.raises(MismatchError, match="was made by model"):
         GalleryStore.open(tmp_path / "grown").merge(GalleryStore.open(tmp_path / "other"))
+
+
+def test_verification_is_an_evidence_of_the_run_and_of_its_galleries(
+    data: tuple[Manifest, Splits], small: Callable[..., TrainingConfig], tmp_path: Path
+) -> None:
+    manifest, splits = data
+    train(manifest, splits, small(steps=6, verification={"candidates": 4, "dimensions": 6}), tmp_path / "run")
+    model = load_model(tmp_path / "run")
+    assert model.patches is not None
+    assert model.patches.dimensions == 6
+    fitted, calibration = read_posterior(tmp_path / "run"), read_calibration(tmp_path / "run")
+    assert fitted is not None
+    assert calibration is not None
+    # Whether six steps gain by it is left to chance: the files agree in either case.
+    assert (calibration.balanced is None) == (fitted.balanced is None) == (fitted.verified_candidates == 0)
+    plain = dataclasses.replace(fitted, image_weight=0.7).at("balanced")
+    whole = dataclasses.replace(plain, verified_candidates=4, verified_temperature=0.05, balanced=plain)
+
+    in_memory = swclip.build_gallery(tmp_path / "run", manifest, patch_features=True, cache=False)
+    swclip.build_gallery(tmp_path / "run", manifest, tmp_path / "gallery", patch_features=True, cache=False)
+    swclip.build_gallery(tmp_path / "run", manifest, tmp_path / "plain", patch_features=False, cache=False)
+    paths = list(manifest.image_paths[:5])
+    expected = Locator(in_memory, model, whole).locate(paths, region=None)
+    stored = load_gallery(tmp_path / "gallery")
+    assert Locator(stored, model, whole).locate(paths, region=None) == expected
+    assert Locator(stored, model, whole).locate(paths, region=None, batch_size=2) == expected
+    unverified = Locator(stored, model, plain).locate(paths, region=None)
+    assert unverified != expected
+    assert Locator(stored, model, whole, verify=0).locate(paths, region=None) == unverified
+    assert Locator(load_gallery(tmp_path / "plain"), model, whole).locate(paths, region=None) == unverified
+    with pytest.raises(ConfigError, match="--patch-features"):
+        Locator(load_gallery(tmp_path / "plain"), model, whole, verify=4)
+
+    verified = evaluate(model, manifest, splits, posterior=whole)
+    assert verified.report.posterior is not None
+    assert verified.report.posterior["verification_ms"] > 0.0
+    without = evaluate(model, manifest, splits, posterior=plain)
+    assert without.predictions["probability"].tolist() != verified.predictions["probability"].tolist()
+    cached = evaluate(model, manifest, splits, posterior=whole, embedding=EmbedConfig(cache=FeatureCache(tmp_path)))
+    assert cached.predictions["predicted_lat_deg"].tolist() == verified.predictions["predicted_lat_deg"].tolist()
 
 
 def test_too_few_photographs(

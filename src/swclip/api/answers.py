@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from swclip.api.objects import PathLike, as_fitted, as_manifest, as_splits
@@ -33,6 +34,7 @@ def build_gallery(
     grid: PathLike | None = None,
     spacing_m: float | None = None,
     thumbnails: int | None = None,
+    patch_features: bool | None = None,
     cache: bool = True,
     batch_size: int = 64,
     workers: int | None = None,
@@ -56,6 +58,8 @@ def build_gallery(
             for the bounding box of each city of the manifest.
         spacing_m: Spacing of the grid in metres.
         thumbnails: Store thumbnails of the photographs with this maximum height in pixels; needs `out`.
+        patch_features: Store patch features of the photographs, by which the best candidates of an answer are compared
+            with it in detail; None to store them where the model's validation queries gain by it.
         cache: Cache image features in $SWCLIP_CACHE (or ~/.cache/swclip), so that later galleries compute only new
             photographs.
         batch_size: Photographs per batch of the model.
@@ -75,6 +79,7 @@ def build_gallery(
     from swclip.gallery.build import thumbnails_of
     from swclip.gallery.candidate_sources import candidates_from
     from swclip.gallery.folder import check_output
+    from swclip.gallery.patches import ComputedPatches
     from swclip.gallery.read_write import save_gallery
     from swclip.gallery.schema import manifest_details
     from swclip.models.blocks import available_device
@@ -104,12 +109,16 @@ def build_gallery(
             table,
             posterior=fitted.posterior,
             bank=fitted.bank,
+            patches=fitted.verifies if patch_features is None else patch_features,
             batch_size=batch_size,
             workers=workers,
             cache=FeatureCache() if cache else None,
             failures=failures,
             progress=report,
         )
+    if out is None and isinstance(gallery.verifier, ComputedPatches):
+        with count_progress(progress, "Computing patch features") as report:
+            gallery = replace(gallery, verifier=gallery.verifier.computed(report))
     if grid is not None:
         gallery.meta["grid"] = {"area": os.fspath(grid), "spacing_m": spacing_m}
     if out is not None:
@@ -138,6 +147,7 @@ def locate(
     region_limit_km2: float | None = None,
     cells: Sequence[int] | None = None,
     search: Literal["auto", "memory", "disk"] = "auto",
+    verify: int | None = None,
     batch_size: int = 32,
     workers: int | None = None,
     progress: Progress = None,
@@ -165,6 +175,8 @@ def locate(
         cells: H3 resolutions of the cells that answers state beside the city; by default 6, 8 and 10.
         search: "memory" scores every candidate; "disk" scores a shortlist found with the gallery's index; "auto"
             chooses by the size of the gallery.
+        verify: Number of the most probable candidates that are compared with a photograph in detail, by patch features
+            of the gallery; 0 for none. By default the number that the model's posterior was fitted with.
         batch_size: Photographs per batch of the model.
         workers: Threads that decode photographs; by default one per processor.
         progress: True for a progress bar, or a callback that is called with (done, total) photographs.
@@ -182,7 +194,7 @@ def locate(
 
     names = [photographs] if isinstance(photographs, (str, os.PathLike)) else photographs
     paths = [path for name in names for path in photographs_at(os.fspath(name))]
-    locator = _locator(gallery, model, cells, search)
+    locator = _locator(gallery, model, cells, search, verify)
     with count_progress(progress, "Locating") as report:
         return locator.locate(
             paths,
@@ -205,6 +217,7 @@ def _locator(
     model: LocatorModel | PathLike | None,
     cells: Sequence[int] | None,
     search: Literal["auto", "memory", "disk"],
+    verify: int | None,
 ) -> Locator:
     from swclip.gallery.gallery import Gallery
     from swclip.retrieval.hierarchy import RESOLUTIONS
@@ -212,16 +225,16 @@ def _locator(
 
     resolutions = sorted(set(cells or RESOLUTIONS))
     if isinstance(gallery, Locator):
-        if model is not None or cells is not None or search != "auto":
-            raise ConfigError("a locator already has its model, cells and search; remove these arguments.")
+        if model is not None or cells is not None or search != "auto" or verify is not None:
+            raise ConfigError("a locator already has its model, cells, search and verify; remove these arguments.")
         return gallery
     if isinstance(gallery, Gallery):
         if model is None:
             raise ConfigError("a gallery in memory does not contain its model; add the model that made it.")
         fitted = as_fitted(model)
-        return Locator(gallery, fitted.model, fitted.posterior, resolutions, fitted.calibration)
+        return Locator(gallery, fitted.model, fitted.posterior, resolutions, fitted.calibration, verify=verify)
     if model is not None and not isinstance(model, (str, os.PathLike)):
         if model.folder is None:
             raise ConfigError("a gallery on disk contains its model; pass the folder of a model, or remove the model.")
         model = model.folder
-    return Locator.from_gallery(gallery, model, resolutions, search)
+    return Locator.from_gallery(gallery, model, resolutions, search, verify=verify)

@@ -41,6 +41,7 @@ def evaluate(
     config: MeasureConfig | None = None,
     embedding: EmbedConfig | None = None,
     use: Sequence[ModalityName] | None = None,
+    verify: int | None = None,
     device: str | None = None,
     command: str | None = None,
     progress: Progress = None,
@@ -61,6 +62,8 @@ def evaluate(
         embedding: How photographs are embedded; cached features of a frozen tower are used.
         use: The modalities of the queries: image, caption and map. By default the photograph, and each other modality
             that the model and the queries have.
+        verify: Number of the most probable candidates that are compared with the query in detail, by patch features;
+            0 for none. By default the number that the posterior was fitted with.
         device: auto, cpu, cuda, ...; by default auto for a path, and the current device of a model.
         command: The command line, for the record.
         progress: True for a progress bar, or a callback that is called with (done, total) photographs.
@@ -80,6 +83,7 @@ def evaluate(
     from swclip.models.blocks import available_device
     from swclip.models.feature_cache import FeatureCache
     from swclip.reporting.notebook import EvaluationReport
+    from swclip.retrieval.verification import with_verification
     from swclip.training.run import data_of_run
 
     fitted = as_fitted(model)
@@ -97,19 +101,26 @@ def evaluate(
     if embedding is None or embedding.cache is None:
         # Features are cached where the tower was frozen in training; otherwise a cache would only fill the disk.
         embedding = replace(embedding or EmbedConfig(), cache=features if features.holds(network) else None)
+    # Coverage on the validation queries is optimistically biased for regions that were calibrated on them.
+    calibration = calibration or (fitted.calibration if on == "query" else None)
+    posterior = posterior or fitted.posterior
+    if posterior is not None:
+        comparable = network.patches is not None
+        posterior, calibration = with_verification(posterior, calibration, verify, comparable)
+    elif verify:
+        raise ConfigError("no posterior was fitted for this model, which verification needs; leave verify out.")
     with count_progress(progress, "Embedding photographs") as report:
         evaluation = measure_model(
             network,
             table,
             split,
             on=on,
-            posterior=posterior or fitted.posterior,
+            posterior=posterior,
             bank=bank or fitted.bank,
             config=config,
             embedding=embedding,
             use=use,
-            # Coverage on the validation queries is optimistically biased for regions that were calibrated on them.
-            calibration=calibration or (fitted.calibration if on == "query" else None),
+            calibration=calibration,
             command=command,
             progress=report,
         )

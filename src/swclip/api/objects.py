@@ -84,6 +84,11 @@ class FittedModel:
     run: Path | None = None
 
     @property
+    def verifies(self) -> bool:
+        """Whether answers gain by patch features: whether the posterior was fitted with verification."""
+        return self.posterior is not None and self.posterior.verified_candidates > 0
+
+    @property
     def facts(self) -> RunFacts | None:
         """The record of the finished run; None without a run.
 

@@ -85,6 +85,7 @@ class Calibration:
         fast: The calibration of the posterior without whitened features (`PosteriorConfig.fast`); None where it has
             none.
         protocol: Split protocol of the queries, such as known-places; None where it is not known.
+        balanced: That of the posterior without verification (`PosteriorConfig.balanced`), likewise.
     """
 
     tails: Float64[np.ndarray, " n"]
@@ -95,6 +96,7 @@ class Calibration:
     stated: StatedProbabilities | None = None
     fast: Calibration | None = None
     protocol: str | None = None
+    balanced: Calibration | None = None
 
     @classmethod
     def of(
@@ -123,7 +125,11 @@ class Calibration:
 
     def at(self, effort: EffortName) -> Calibration:
         """The calibration of an effort."""
-        return self.fast if effort == "fast" and self.fast is not None else self
+        if effort == "best":
+            return self
+        if effort == "fast" and self.fast is not None:
+            return self.fast
+        return self if self.balanced is None else self.balanced
 
     @property
     def unreachable(self) -> int:
@@ -249,7 +255,11 @@ class Calibration:
             "areas": list(self.areas),
             "blocks": None if self.blocks is None else self.blocks.tolist(),
             "stated": None if self.stated is None else self.stated.to_dict(),
-            **({} if self.fast is None else {"fast": self.fast.to_dict()}),
+            **{
+                name: calibration.to_dict()
+                for name, calibration in (("fast", self.fast), ("balanced", self.balanced))
+                if calibration is not None
+            },
             "protocol": self.protocol,
         }
 
@@ -296,9 +306,9 @@ class Calibration:
             wrong = f"protocol is {protocol!r}"
         if wrong:
             raise ArtefactError(f"{where}: is not the calibration of a model ({wrong}); {again}.")
-        fast = values.get("fast")
-        inner = None if fast is None else cls.from_dict(fast, where)
-        return cls(tails, areas, resolution, spread_m, blocks, stated, inner, protocol)
+        named = (values.get(name) for name in ("fast", "balanced"))
+        fast, balanced = (None if other is None else cls.from_dict(other, where) for other in named)
+        return cls(tails, areas, resolution, spread_m, blocks, stated, fast, protocol, balanced)
 
 
 def _values(spread_m: float | Mapping[str, float]) -> list[float]:

@@ -59,7 +59,11 @@ class PosteriorConfig:
             `swclip.gallery.hubness`. 0 for none, 1/2 is CSLS.
         whitened_temperature: Image logits are, in addition, the largest cosine of the whitened features of the frozen
             tower over this; None where they are not used.
+        verified_candidates: Number of the most probable candidates that are verified; 0 for none. See
+            `swclip.retrieval.verification`.
+        verified_temperature: The factor of a verified candidate is the exponential of its similarity over this.
         fast: The posterior fitted without whitened features, for `--effort fast`; None where it would be the same.
+        balanced: The posterior without verification, for `--effort balanced`; None where it would be the same.
 
     Raises:
         ConfigError: A value is out of range.
@@ -72,10 +76,13 @@ class PosteriorConfig:
     kernel: KernelName = "gaussian"
     image_hubness: float = 0.0
     whitened_temperature: float | None = None
+    verified_candidates: int = 0
+    verified_temperature: float | None = None
     fast: PosteriorConfig | None = None
+    balanced: PosteriorConfig | None = None
 
     def __post_init__(self) -> None:
-        for name in ("location_temperature", "image_temperature", "whitened_temperature"):
+        for name in ("location_temperature", "image_temperature", "whitened_temperature", "verified_temperature"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ConfigError(f"posterior: {name} is {value}; it must be above 0.")
@@ -83,16 +90,27 @@ class PosteriorConfig:
             raise ConfigError(f"posterior: image_weight is {self.image_weight}; it is a share from 0 to 1.")
         if not (math.isfinite(self.image_hubness) and self.image_hubness >= 0):
             raise ConfigError(f"posterior: image_hubness is {self.image_hubness}; it must be 0 or more.")
+        if self.verified_candidates < 0:
+            raise ConfigError(f"posterior: verified_candidates is {self.verified_candidates}; it must be 0 or more.")
+        if self.verified_candidates and self.verified_temperature is None:
+            raise ConfigError("posterior: verified_candidates needs a verified_temperature.")
         check_smoothing(self.smoothing_m, self.kernel)
 
     def at(self, effort: EffortName) -> PosteriorConfig:
         """The posterior of an effort."""
-        return self.fast if effort == "fast" and self.fast is not None else self
+        if effort == "best":
+            return self
+        if effort == "fast" and self.fast is not None:
+            return self.fast
+        return self if self.balanced is None else self.balanced
 
     def to_dict(self) -> dict[str, Any]:
         """The values for JSON, without what a model does not have."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        values["fast"] = None if self.fast is None else self.fast.to_dict()
+        for name in ("fast", "balanced"):
+            values[name] = None if values[name] is None else values[name].to_dict()
+        if not self.verified_candidates:
+            del values["verified_candidates"]
         return {name: value for name, value in values.items() if value is not None}
 
     @classmethod
@@ -118,8 +136,9 @@ class PosteriorConfig:
                     "hubness.locations in its recipe, and index again."
                 )
             values = {name: value for name, value in values.items() if name not in ("location_hubness", "estimator")}
-            if values.get("fast") is not None:
-                values["fast"] = cls.from_dict(values["fast"], where)
+            for name in ("fast", "balanced"):
+                if values.get(name) is not None:
+                    values[name] = cls.from_dict(values[name], where)
         try:
             return cls(**values)
         except (TypeError, ValueError, ArithmeticError, ConfigError) as error:

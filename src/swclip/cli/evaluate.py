@@ -35,6 +35,7 @@ def evaluate(
     photographs: Annotated[bool, off("--no-photographs")] = True,
     figures: Annotated[bool, off("--no-figures")] = True,
     estimator: Annotated[Literal["mode", "argmax", "geometric-median", "validation"], ADVANCED] = "mode",
+    verify: Annotated[int | None, ADVANCED] = None,
     use: Annotated[list[Literal["image", "caption", "map"]] | None, REPEATED, ADVANCED] = None,
     regions: Annotated[str, ADVANCED] = "city",
     cells: Annotated[list[int] | None, ADVANCED] = None,
@@ -67,6 +68,9 @@ def evaluate(
             distance. validation: the one with the least mean of log(1 + error / 10 m) on the validation queries; runs
             for which it differs cannot be compared by it. The report has figures for all of them, and details for this
             one.
+        verify: Compare this many of the most probable candidates with the query in detail, by patch features; 0 for
+            none. By default the number that the run was fitted with, where its validation queries gained. The report
+            states the time that it takes.
         use: The modalities of the queries: image, caption and map, or some of them. By default the photograph, and each
             other modality that the model and the queries have.
         regions: The districts that figures are given for: city, or cells:RES for the H3 cells of a resolution.
@@ -109,7 +113,7 @@ def evaluate(
     else:
         embedding = EmbedConfig(batch_size=batch_size, workers=workers)
         evaluation, table, split, title = _evaluate_run(
-            run, splits, manifest, on=on, config=config, embedding=embedding, use=use, device=device
+            run, splits, manifest, on=on, config=config, embedding=embedding, use=use, verify=verify, device=device
         )
         leakage = split.leakage
     pictured = table if photographs else None
@@ -136,6 +140,7 @@ def _evaluate_run(
     config: MeasureConfig,
     embedding: EmbedConfig,
     use: list[Literal["image", "caption", "map"]] | None,
+    verify: int | None,
     device: str,
 ) -> tuple[Evaluation, Manifest, Splits, str]:
     """The evaluation of a run, with its manifest, splits and title."""
@@ -160,6 +165,7 @@ def _evaluate_run(
         config=config,
         embedding=embedding,
         use=use,
+        verify=verify,
         device=device,
         command=command_line(),
         progress=True,

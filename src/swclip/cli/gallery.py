@@ -346,6 +346,10 @@ def _summary(name: str, change: Change) -> str:
     return f"{name}: {', '.join(parts) or 'no change'} (version {change.version})"
 
 
+def _patches(count: int, size: int) -> str:
+    return f"{count:,} photographs, {size / count / 1000:.1f} kB each" if count else "none"
+
+
 def _info_rows(contents: GalleryInfo) -> list[tuple[str, str]]:
     south, west, north, east = contents.bbox_deg
     return [
@@ -365,6 +369,7 @@ def _info_rows(contents: GalleryInfo) -> list[tuple[str, str]]:
         ("model", contents.fingerprint),
         ("dimension", str(contents.dim)),
         ("hubness", "measured" if contents.hubness else "not measured"),
+        ("patch features", _patches(contents.patch_features, contents.patch_bytes)),
         *((f"index of {name}", index) for name, index in contents.indices.items()),
         ("size", f"{contents.bytes / 1e6:,.1f} MB"),
         ("version", f"{contents.version}, {contents.versions} readable"),

@@ -20,6 +20,7 @@ def index(
     spacing_m: float | None = None,
     photographs: Annotated[bool, off("--no-photographs")] = True,
     thumbnails: int | None = None,
+    patch_features: Annotated[bool | None, off("--no-patch-features")] = None,
     device: str = "auto",
     cache: Annotated[bool, ADVANCED, off("--no-cache")] = True,
     batch_size: Annotated[int, ADVANCED] = 64,
@@ -43,6 +44,9 @@ def index(
         spacing_m: Spacing of the grid in metres.
         photographs: Store only the positions; without the embeddings of the photographs, answers are less accurate.
         thumbnails: Store thumbnails of the photographs, without EXIF, with this maximum height in pixels.
+        patch_features: Store a small vector for each patch of the photographs, about 16 kB a photograph of 224 px, by
+            which the best candidates of an answer are compared with it in detail (swclip locate --verify). By default
+            they are stored where the model's validation queries gain by it.
         device: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
         cache: Do not cache image features in $SWCLIP_CACHE (or ~/.cache/swclip). With the cache, an interrupted run
             resumes, and later ones compute only new photographs.
@@ -70,6 +74,7 @@ def index(
         grid=grid,
         spacing_m=spacing_m,
         thumbnails=thumbnails,
+        patch_features=patch_features,
         cache=cache,
         batch_size=batch_size,
         workers=workers,

@@ -23,12 +23,14 @@ from swclip.answers.table import AnswerWriter, answer_file, text_file
 from swclip.cli.console import console
 from swclip.errors import ConfigError, InputError, UnreadableError
 from swclip.files import atomic_file
+from swclip.gallery.patches import AGAIN
 from swclip.ingest.file_names import stated_name
 from swclip.ingest.named_photographs import digest_of_names, join_names
 from swclip.progress import rate_bar
 from swclip.versions import versions
 
 if TYPE_CHECKING:
+    from swclip.cli.locate_matches import MatchFigures
     from swclip.gallery.gallery import Gallery
     from swclip.retrieval.locator import Locator
     from swclip.retrieval.prior import Prior
@@ -72,6 +74,7 @@ class LocateRequest:
         resolutions: H3 resolutions of the cells in the answers.
         workers: Threads that decode photographs.
         prior: The prior over positions.
+        matches: Writes figures of matching patches; None for none.
     """
 
     names: Sequence[str]
@@ -79,6 +82,14 @@ class LocateRequest:
     resolutions: Sequence[int]
     workers: int | None = None
     prior: Prior | None = None
+    matches: MatchFigures | None = None
+
+    def check(self, locator: Locator) -> None:
+        """Raise ConfigError where figures of matches are requested, and the gallery has no patch features."""
+        if self.matches is not None and locator.gallery.verifier is None:
+            raise ConfigError(
+                f"--matches compares patch features, and the gallery has none; make it again with: {AGAIN}"
+            )
 
     @property
     def step(self) -> int:
@@ -145,6 +156,8 @@ def answer_in_batches(locator: Locator, request: LocateRequest, start: int = 0) 
                 workers=request.workers,
                 progress=partial(_shift, report, at),
             )
+            if request.matches is not None:
+                request.matches.write(locator, at, names, answers)
             yield [_with_stated_names(answer) for answer in answers], len(names)
 
 

@@ -52,6 +52,8 @@ class RecipeOptions:
     its shape; auto: what its own preprocessing says."""
     normalisation: Annotated[Literal["imagenet", "clip", "none"] | None, ADVANCED, _recipes("that of the file")] = None
     "How pixels are normalised for FILE.onnx, where the file does not state it; none: values from 0 to 1."
+    verify: int | None = None
+    "Compare this many of the best candidates with a query in detail, by patch features, where validation queries gain."
     assignments: Annotated[list[str] | None, ADVANCED, Parameter(name="--set", metavar="KEY=VALUE")] = None
     "Any other value of the recipe, such as --set objective.neighbourhood.weight=0.5; can be repeated."
 
@@ -99,6 +101,7 @@ class RecipeOptions:
             "freeze_image": None if self.freeze is None else self.freeze == "image",
             "steps": self.steps,
             "batch.size": self.batch_size,
+            "verification.candidates": self.verify,
             **{key.replace("__", "."): value for key, value in more.items()},
         }
         values = {key: value for key, value in values.items() if value is not None}

@@ -23,9 +23,11 @@ from swclip.files import stated_path
 from swclip.gallery.build import build_gallery
 from swclip.gallery.gallery import Gallery
 from swclip.gallery.hubness import Bank
+from swclip.gallery.patches import ComputedPatches, TimedVerifier
 from swclip.geo.spatial_smoothing import spread
 from swclip.metrics.districts import exchangeable_units
 from swclip.models.embed_modalities import chosen_modalities, count_modalities, embed_queries
+from swclip.models.embed_patches import patch_features
 from swclip.models.photograph_vectors import Vectors, as_vectors
 from swclip.retrieval.point_estimates import estimators
 from swclip.retrieval.posterior import gallery_kernel, iter_log_posterior
@@ -130,18 +132,24 @@ def evaluate(
         "workers": embedding.workers,
         "cache": embedding.cache,
     }
+    verifies = posterior is not None and posterior.verified_candidates > 0
     gallery = build_gallery(
         model,
         candidates,
         manifest,
         posterior=posterior,
         bank=bank,
+        patches=verifies,
         progress=counted.part() if photographs else None,
         **options,
     )
+    if isinstance(gallery.verifier, ComputedPatches):
+        gallery = replace(gallery, verifier=TimedVerifier(gallery.verifier.computed()))
     counted.offset = photographs
     paths = [manifest.image_paths[row] for row in rows]
     queries = embed_queries(model, paths, captions, maps, use=names, progress=counted.part(), **options)
+    if verifies:
+        queries = replace(queries, details=tuple(patch_features(model, paths, **options)))
     evaluation = evaluate_embeddings(
         queries,
         gallery,
@@ -155,6 +163,8 @@ def evaluate(
     )
     report = evaluation.report.recorded(views=count_modalities(names, captions, maps), **choice)
     fitted = {**(report.posterior or {}), "fitted": posterior is not None}
+    if isinstance(gallery.verifier, TimedVerifier):
+        fitted["verification_ms"] = round(1000.0 * gallery.verifier.seconds / len(rows), 1)
     return replace(evaluation, report=report.model_copy(update={"posterior": fitted}))
 
 

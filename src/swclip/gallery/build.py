@@ -18,11 +18,13 @@ from swclip.errors import ArtefactError, MismatchError
 from swclip.files import stated_path
 from swclip.gallery.gallery import Gallery, gallery_from_embeddings
 from swclip.gallery.hubness import Bank
+from swclip.gallery.patches import ComputedPatches, PatchSource, check_encoder
 from swclip.gallery.read_write import Thumbnails, entries_of
 from swclip.gallery.schema import manifest_details
 from swclip.gallery.store import Change, GalleryStore
 from swclip.imaging.decode import PhotographError, thumbnail_jpeg
 from swclip.models.embed import Failure, FeatureSource, Progress, embed_positions, photograph_vectors
+from swclip.models.patches import encoder_of
 from swclip.versions import own_version
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ def build_gallery(
     *,
     posterior: PosteriorConfig | None = None,
     bank: Bank | None = None,
+    patches: bool = False,
     batch_size: int = 64,
     workers: int | None = None,
     cache: FeatureSource | None = None,
@@ -51,6 +54,8 @@ def build_gallery(
         manifest: Manifest of the photographs in `image_ids`; None for a gallery of positions alone.
         posterior: The model's fitted posterior, stored with the gallery.
         bank: The model's bank of queries, to measure hubness with; None measures none.
+        patches: Whether the gallery has patch features, of a model that has them. They are computed when they are read:
+            a gallery that is written to disk never has more than those of one batch in memory.
         batch_size: Photographs per batch.
         workers: Decoding threads.
         cache: Image features on disk, for a frozen tower.
@@ -64,13 +69,17 @@ def build_gallery(
     Raises:
         MismatchError: A candidate names a photograph that the manifest does not have.
         InputError: Photographs cannot be decoded and `failures` is None; or there are no candidates.
+        ArtefactError: Patch features are requested, and the model has none.
     """
+    if patches:
+        encoder_of(model)
     ids = [i for image_ids in candidates["image_ids"] for i in image_ids] if manifest is not None else []
     words = candidate_words([None if pd.isna(value) else str(value) for value in candidates["city"]])
     positions = candidates[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
     locations = embed_positions(model, positions, words, progress=None if ids else progress)
     photographs: dict[str, Any] = {}
     whitened: dict[str, Any] = {}
+    verifier: PatchSource | None = None
     left_out: list[Failure] = []
     if manifest is not None and ids:
         row_of = {image_id: row for row, image_id in enumerate(manifest.frame["image_id"])}
@@ -81,6 +90,10 @@ def build_gallery(
                     "give the manifest that the splits were made from, or split it again."
                 )
         paths = [manifest.image_paths[row_of[image_id]] for image_id in ids]
+        if patches:
+            verifier = ComputedPatches(
+                model, dict(zip(ids, paths, strict=True)), batch_size=batch_size, workers=workers, cache=cache
+            )
         vectors = photograph_vectors(
             model,
             paths,
@@ -107,7 +120,7 @@ def build_gallery(
         ],
         "made_with": {"swclip": own_version()},
     }
-    gallery = gallery_from_embeddings(candidates, locations, photographs, meta, bank)
+    gallery = replace(gallery_from_embeddings(candidates, locations, photographs, meta, bank), verifier=verifier)
     if model.whitening is None:
         return gallery
     rows = np.zeros((len(gallery.image_ids), model.whitening.dimensions), dtype=np.float16)  # as the table keeps them
@@ -192,6 +205,8 @@ def insert_photographs(
         InputError: Photographs cannot be decoded and `failures` is None.
     """
     store.description.check_model(model.fingerprint, "the given model", store.path)
+    if store.description.patches is not None:
+        check_encoder(str(store.description.patches["fingerprint"]), encoder_of(model).fingerprint, store.path)
     if store.description.hubness and bank is None:
         raise ArtefactError(
             f"{store.path}: its hubness is measured, and model/ has no bank.safetensors to measure that of further "
@@ -208,6 +223,7 @@ def insert_photographs(
             candidates_of(part),
             part,
             bank=bank if store.description.hubness else None,
+            patches=store.description.patches is not None,
             batch_size=batch_size,
             workers=workers,
             cache=cache,

@@ -1,4 +1,4 @@
-"""A gallery's entries as GeoParquet, for QGIS, geopandas and DuckDB: everything but embeddings and thumbnails."""
+"""A gallery's entries as GeoParquet, for QGIS, geopandas and DuckDB, without embeddings, patch features, thumbnails."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from swclip.files import atomic_file
 from swclip.gallery.assign_candidates import positions_of
-from swclip.gallery.schema import EMBEDDINGS
+from swclip.gallery.schema import EMBEDDINGS, PATCHES
 
 if TYPE_CHECKING:
     from swclip.gallery.filters import EntryFilter
@@ -37,7 +37,7 @@ def export_points(store: GalleryStore, path: str | os.PathLike[str], where: Entr
     """
     from pyproj import CRS
 
-    columns = [name for name in store.schema.names if name not in (*EMBEDDINGS, "thumbnail")]
+    columns = [name for name in store.schema.names if name not in (*EMBEDDINGS, PATCHES, "thumbnail")]
     table = store.read(columns, where).sort_by("entry_id")
     positions = positions_of(table)
     wkb = np.zeros(len(table), dtype=_WKB_POINT)

@@ -13,6 +13,7 @@ from jaxtyping import Float32, Float64, Int64
 from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.errors import InputError
 from swclip.gallery.hubness import Bank, photograph_hubness
+from swclip.gallery.patches import Verifier
 from swclip.gallery.schema import check_fingerprint
 
 
@@ -35,6 +36,8 @@ class Gallery:
             where it was not measured.
         image_whitened: (P, W) whitened features of the photographs, unit vectors rounded to float16; None where the
             model has no whitening.
+        verifier: Compares queries in detail with these photographs, such as by patch features
+            (`swclip.gallery.patches`); None for a gallery without them.
 
     Raises:
         InputError: There are no candidates, or the shapes do not agree.
@@ -50,6 +53,7 @@ class Gallery:
     meta: dict[str, Any] = field(default_factory=dict)
     image_hubness: Float32[np.ndarray, " p"] | None = None
     image_whitened: Float32[np.ndarray, "p w"] | None = None
+    verifier: Verifier | None = None
 
     def __post_init__(self) -> None:
         m, p = len(self.candidate_ids), len(self.image_ids)
@@ -113,6 +117,7 @@ class Gallery:
             meta=self.meta,
             image_hubness=None if self.image_hubness is None else self.image_hubness[photographs],
             image_whitened=None if self.image_whitened is None else self.image_whitened[photographs],
+            verifier=self.verifier,
         )
 
     def check_model(self, fingerprint: str, model_name: str, gallery_name: str = "the gallery") -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from swclip.gallery import remote
 from swclip.gallery.ann import index_state
 from swclip.gallery.assign_candidates import positions_of
-from swclip.gallery.schema import EMBEDDINGS, matrix, photograph_key, position_key
+from swclip.gallery.schema import EMBEDDINGS, PATCHES, matrix, photograph_key, position_key
 from swclip.geo.coordinates import valid_positions
 
 if TYPE_CHECKING:
@@ -137,6 +137,9 @@ def _check_rows(batch: pa.RecordBatch, hubness: bool, faults: _Faults) -> None:
         faults.where(
             f"have a {name} of another length than 1", keys, valid & finite & (np.abs(length - 1.0) > UNIT_TOLERANCE)
         )
+    if PATCHES in batch.schema.names:
+        valid = np.asarray(batch[PATCHES].is_valid().to_numpy(zero_copy_only=False), dtype=bool)
+        faults.where("are photographs without patch_features", keys, photograph & ~valid)
     values = np.asarray(batch["image_hubness"].to_numpy(zero_copy_only=False), dtype=np.float64)
     faults.where("have no image_hubness", keys, photograph & ~np.isfinite(values) & hubness)
     faults.where(
@@ -191,6 +194,8 @@ class GalleryInfo:
         captured: First and last time (ISO 8601, UTC), None where no entry has one.
         accuracy_m: Median and 95th percentile of the stated GPS accuracy, None where no entry has one.
         hubness: Whether the photographs' hubness is measured.
+        patch_features: Photographs with patch features.
+        patch_bytes: Bytes of their patch features, before compression.
         bytes: Size of the whole gallery with its model.
         indices: The entries that each index for searches on disk covers, by column.
         version: Version of the table.
@@ -211,6 +216,8 @@ class GalleryInfo:
     captured: tuple[str, str] | None
     accuracy_m: tuple[float, float] | None
     hubness: bool
+    patch_features: int
+    patch_bytes: int
     bytes: int
     indices: dict[str, str]
     version: int
@@ -231,6 +238,7 @@ def gallery_info(store: GalleryStore) -> GalleryInfo:
     accuracy = np.asarray(table["accuracy_m"].drop_null().to_numpy(), dtype=np.float64)
     accuracy = accuracy[np.isfinite(accuracy)]
     versions = store.versions()
+    patch_features, patch_bytes = _patches(store)
     return GalleryInfo(
         path=store.path,
         fingerprint=store.description.fingerprint,
@@ -245,12 +253,25 @@ def gallery_info(store: GalleryStore) -> GalleryInfo:
         captured=None if times["min"] is None else (times["min"].isoformat(), times["max"].isoformat()),
         accuracy_m=(float(np.median(accuracy)), float(np.quantile(accuracy, 0.95))) if len(accuracy) else None,
         hubness=store.description.hubness,
+        patch_features=patch_features,
+        patch_bytes=patch_bytes,
         bytes=size_bytes(store.path),
         indices=_indices(store),
         version=store.version,
         versions=len(versions),
         meta=dict(store.description.meta),
     )
+
+
+def _patches(store: GalleryStore) -> tuple[int, int]:
+    """Photographs with patch features, and the bytes of these."""
+    if store.description.patches is None:
+        return 0, 0
+    count = size = 0
+    for batch in store.batches([PATCHES]):
+        lengths = pc.binary_length(batch[PATCHES]).drop_null()
+        count, size = count + len(lengths), size + int(pc.sum(lengths).as_py() or 0)
+    return count, size
 
 
 def _indices(store: GalleryStore) -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,19 @@ from swclip.gallery.assign_candidates import positions_of
 from swclip.gallery.filters import EntryFilter
 from swclip.gallery.gallery import Gallery
 from swclip.gallery.hubness import Bank, write_bank
-from swclip.gallery.schema import DETAILS, Description, entry_schema, matrix, photograph_key, position_key, vectors
+from swclip.gallery.patches import PatchSource, PatchTable
+from swclip.gallery.schema import (
+    DETAILS,
+    PATCHES,
+    Description,
+    entry_schema,
+    matrix,
+    photograph_key,
+    position_key,
+    vectors,
+)
 from swclip.gallery.store import GalleryStore
+from swclip.models.patches import patches_to_bytes
 
 if TYPE_CHECKING:
     from swclip.models.locator_model import LocatorModel
@@ -45,7 +57,7 @@ Thumbnails = Callable[[Sequence[str]], list[bytes | None]]
 """JPEG bytes of photographs by id, None for those that cannot be read."""
 
 _DERIVED = ("version", "dim", "counts", "fingerprint")
-_BATCH_ROWS = 4096
+_BATCH_ROWS = 4096  # with patch features about 64 MB
 
 
 def load_gallery(path: str | os.PathLike[str], where: EntryFilter | None = None) -> Gallery:
@@ -68,7 +80,8 @@ def load_gallery(path: str | os.PathLike[str], where: EntryFilter | None = None)
 def gallery_of(store: GalleryStore, where: EntryFilter | None = None) -> Gallery:
     """Read an open store into memory; see `load_gallery`."""
     columns = (*COLUMNS, "image_whitened") if store.description.whitened else COLUMNS
-    return gallery_from_table(store.read(columns, where), store.description, store.path)
+    gallery = gallery_from_table(store.read(columns, where), store.description, store.path)
+    return replace(gallery, verifier=PatchTable.of_store(store))
 
 
 def save_gallery(
@@ -114,7 +127,12 @@ def description_of(gallery: Gallery) -> Description:
     """The description to keep with a gallery's table."""
     meta = {name: value for name, value in gallery.meta.items() if name not in _DERIVED}
     whitened = 0 if gallery.image_whitened is None else gallery.image_whitened.shape[1]
-    return Description(str(gallery.meta["fingerprint"]), gallery.dim, gallery.image_hubness is not None, whitened, meta)
+    source = gallery.verifier
+    patches = None
+    if isinstance(source, PatchSource):
+        patches = {"fingerprint": source.fingerprint, "dimensions": source.dimensions}
+    hubness = gallery.image_hubness is not None
+    return Description(str(gallery.meta["fingerprint"]), gallery.dim, hubness, whitened, meta, patches)
 
 
 def entries_of(
@@ -173,6 +191,10 @@ def _batch(
     if gallery.image_whitened is not None:
         rows = _rows(gallery.image_whitened, photograph, gallery.image_whitened.shape[1])
         columns["image_whitened"] = vectors(rows, has_photograph, np.float16)
+    if isinstance(gallery.verifier, PatchSource):
+        patches = iter(gallery.verifier.take([name for name in image_ids if name is not None]))
+        present = (None if name is None else next(patches) for name in image_ids)
+        columns[PATCHES] = [None if values is None else patches_to_bytes(values) for values in present]
     if thumbnails is not None:
         pictures = iter(thumbnails([name for name in image_ids if name is not None]))
         columns["thumbnail"] = [None if name is None else next(pictures) for name in image_ids]

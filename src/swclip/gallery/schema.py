@@ -41,6 +41,9 @@ columns as a JSON object."""
 
 EMBEDDINGS = ("location_embedding", "image_embedding", "image_whitened")
 
+PATCHES = "patch_features"
+"""The column of patch features, of galleries that have them."""
+
 
 @dataclass(frozen=True)
 class Description:
@@ -52,6 +55,8 @@ class Description:
         hubness: Whether the photographs' hubness was measured.
         whitened: W, the dimension of the photographs' whitened features; 0 without them.
         meta: Posterior, provenance, and further values set when the gallery was made.
+        patches: `fingerprint` of the patch encoder and `dimensions` of a patch; None for a gallery without patch
+            features.
     """
 
     fingerprint: str
@@ -59,6 +64,7 @@ class Description:
     hubness: bool = False
     whitened: int = 0
     meta: Mapping[str, Any] = field(default_factory=dict)
+    patches: Mapping[str, Any] | None = None
 
     def to_json(self) -> str:
         """The text in the table's metadata."""
@@ -134,6 +140,9 @@ def entry_schema(description: Description) -> pa.Schema:
     ]
     if description.whitened:
         fields.append(pa.field("image_whitened", pa.list_(pa.float16(), description.whitened)))
+    if description.patches is not None:
+        # Large, since 4 GB of them in one table are common, beyond the offsets of 32 bits.
+        fields.append(pa.field(PATCHES, pa.large_binary()))
     return pa.schema(fields, metadata={DESCRIPTION_KEY: description.to_json().encode()})
 
 

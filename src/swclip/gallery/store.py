@@ -297,7 +297,8 @@ class GalleryStore:
             existing: Treatment of photographs that both hold: refuse, keep ours, or take theirs.
 
         Raises:
-            MismatchError: Another model made it, or hubness was measured for only one of them.
+            MismatchError: Another model made it, or hubness was measured, or patch features are stored, for only one of
+                them.
             InputError: Both hold a photograph, and `existing` is refuse.
         """
         self.check_mergeable(other)
@@ -322,6 +323,12 @@ class GalleryStore:
             raise MismatchError(
                 f"{with_it} has whitened features of dimension {ours.whitened or theirs.whitened}, and {without} of "
                 f"{min(ours.whitened, theirs.whitened)}; index {without} again with the run that made {with_it}."
+            )
+        if ours.patches != theirs.patches:
+            name = self.path if ours.patches is None else other.path
+            raise MismatchError(
+                f"{self.path} and {other.path} do not have the same patch features; make one again, with or without "
+                f"--patch-features: swclip index RUN MANIFEST --out {name}"
             )
         if ours.hubness != theirs.hubness:
             with_it, without = (self.path, other.path) if ours.hubness else (other.path, self.path)

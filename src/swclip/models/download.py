@@ -21,7 +21,9 @@ from swclip.errors import ArtefactError, ConfigError, HubError
 
 SCHEME = "hf://"
 ENDPOINT_VARIABLE = "HF_ENDPOINT"
-MODEL_FILES = ("config.json", "preprocess.json", "model.safetensors", "posterior.json", "regions.json")
+VECTOR_FILES = ("whitening.safetensors", "patches.safetensors")
+"""Whitening and patch features, of models that have them."""
+MODEL_FILES = ("config.json", "preprocess.json", "model.safetensors", "posterior.json", "regions.json", *VECTOR_FILES)
 """Files of a published model, in the root of its repository; the last two only if the training had validation
 queries."""
 

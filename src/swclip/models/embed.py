@@ -20,6 +20,7 @@ from swclip.errors import InputError
 from swclip.imaging.decode import PhotographError
 from swclip.imaging.preprocess import Pixels
 from swclip.models.blocks import in_blocks, in_blocks_of_one_length, picture_rows, vector_rows
+from swclip.models.patches import PatchEncoder, encoder_of, features_and_tokens
 from swclip.models.photograph_vectors import PhotographVectors
 from swclip.models.whitening import Whitening
 
@@ -52,6 +53,12 @@ class Encoder(FeatureEncoder, Protocol):
 
     @property
     def whitening(self) -> Whitening | None: ...
+
+    @property
+    def patches(self) -> PatchEncoder | None: ...
+
+    @property
+    def folder(self) -> Path | None: ...
 
     @property
     def frozen_side(self) -> FeatureEncoder | None: ...
@@ -90,6 +97,7 @@ def photograph_vectors(
     paths: Sequence[PathLike],
     *,
     whitened: bool = True,
+    patches: bool = False,
     batch_size: int = 64,
     workers: int | None = None,
     cache: FeatureSource | None = None,
@@ -102,6 +110,8 @@ def photograph_vectors(
         model: The model; it is in evaluation mode meanwhile.
         paths: N photographs.
         whitened: Whiten features; beside a tuned tower that takes a second pass, through the frozen one.
+        patches: Give patch features as details, by the same pass; not with a cache, which has
+            `swclip.models.embed_patches`.
         batch_size: Photographs per batch.
         workers: Decoding threads; the number of processors where None.
         cache: Image features on disk, for a frozen tower: only missing features are computed.
@@ -130,20 +140,31 @@ def photograph_vectors(
         for pixels in _with_progress(
             pixel_batches(model.preprocess.read, paths, batch_size, workers, undecodable), len(paths), progress
         ):
-            batches.append(pixel_vectors(model, pixels, whitened=whitened))
+            batches.append(pixel_vectors(model, pixels, whitened=whitened, patches=patches))
     _report(undecodable, failures)
     return PhotographVectors.stacked(batches)
 
 
-def pixel_vectors(model: Encoder, pixels: Any, *, whitened: bool = True) -> PhotographVectors:
+def pixel_vectors(model: Encoder, pixels: Any, *, whitened: bool = True, patches: bool = False) -> PhotographVectors:
     """Vectors of preprocessed photographs (3, H, W), None where one cannot be decoded: a row of NaN, without columns
     where none can."""
-    features = pixel_features(model, pixels)
+    frozen = details = None
+    if patches:
+        encoder = encoder_of(model)
+        frozen, tokens = features_and_tokens(patch_side(model).image_tower, pixels)
+        details = tuple(None if map_ is None else encoder(map_) for map_ in tokens)
+    features = pixel_features(model, pixels) if frozen is None or model.frozen_side is not None else frozen
     embeddings = stacked([features if isinstance(features, int) else _embed_rows(model, features)])
     if model.whitening is None or not whitened:
-        return PhotographVectors(embeddings)
-    frozen = features if model.frozen_side is None else pixel_features(model.frozen_side, pixels)
-    return PhotographVectors(embeddings, _whitened(model, stacked([frozen])))
+        return PhotographVectors(embeddings, details=details)
+    if frozen is None:
+        frozen = features if model.frozen_side is None else pixel_features(model.frozen_side, pixels)
+    return PhotographVectors(embeddings, _whitened(model, stacked([frozen])), details)
+
+
+def patch_side(model: Any) -> Any:
+    """The side of a model whose tower gives patch features: as it was before training, where it was tuned."""
+    return model.frozen_side or model
 
 
 def _whitened(model: Encoder, frozen: Float32[np.ndarray, "n f"]) -> Float32[np.ndarray, "n w"]:

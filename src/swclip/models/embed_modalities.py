@@ -173,7 +173,7 @@ def with_modalities(
     batch_size: int = 64,
     workers: int | None = None,
 ) -> PhotographVectors:
-    """Fuse photographs' embeddings with their further modalities; whitened features remain.
+    """Fuse photographs' embeddings with their further modalities; whitened features and details remain.
 
     Args:
         model: A model with modalities.
@@ -195,6 +195,7 @@ def with_modalities(
     assert modalities is not None
     count = next(len(rows) for rows in (image, captions, maps) if rows is not None)
     whitened = None if image is None else image.whitened
+    details = (None,) * count if image is None else image.details
     if image is None and model.whitening is not None:
         whitened = np.zeros((count, model.whitening.dimensions), dtype=np.float32)
     by_name: dict[ModalityName, tuple[Float32[np.ndarray, "k d"], Bool[np.ndarray, " q"]]] = {}
@@ -203,7 +204,7 @@ def with_modalities(
         broken = ~image.finite
         by_name["image"] = image.embeddings[~broken], ~broken
     elif image is not None:  # none of the photographs could be decoded
-        return PhotographVectors(np.full((count, model.embedding_dim), np.nan, dtype=np.float32), whitened)
+        return PhotographVectors(np.full((count, model.embedding_dim), np.nan, dtype=np.float32), whitened, details)
     reasons = dict(zip(np.flatnonzero(broken).tolist(), failures or [], strict=False))
     with evaluating(model):
         if captions is not None and modalities.caption is not None:
@@ -227,7 +228,7 @@ def with_modalities(
     if failures is not None and len(reasons) >= len(failures):
         failures[:] = [reasons[row] for row in sorted(reasons)]
     fused[broken] = np.nan
-    return PhotographVectors(fused, whitened)
+    return PhotographVectors(fused, whitened, details)
 
 
 def _fused(

@@ -9,7 +9,8 @@ an interrupted run resumes after the last shard.
     FOLDER/hashes.jsonl                     path, size, time and SHA-256 of each photograph hashed so far
     FOLDER/features/<fingerprint>/*.safetensors   keys (n, 32) uint8, features (n, F) float32
 
-`swclip.models.token_cache` stores the tokens of a tower whose last blocks are trained in the same way.
+In the same way `swclip.models.patches` stores patch features, and `swclip.models.token_cache` the tokens of a tower
+whose last blocks are trained.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ class FeatureCache:
 
     folder: Path = field(default_factory=default_cache_folder)
     shard_rows: int = SHARD_ROWS
-    kind: Literal["features", "tokens"] = "features"
-    dtype: Literal["float32", "float16"] = "float32"
+    kind: Literal["features", "tokens", "patches"] = "features"
+    dtype: Literal["float32", "float16", "int8"] = "float32"
 
     def holds(self, model: FeatureEncoder) -> bool:
         """Whether the cache has features of this model's tower and preprocessing, as after training with it frozen."""
@@ -254,7 +255,7 @@ class _Store:
 
     def write(self, keys: Sequence[bytes], features: Float32[np.ndarray, "n f"]) -> None:
         """Write one shard, completely or not at all."""
-        if (largest := float(np.abs(features).max())) > float(np.finfo(self._dtype).max):
+        if (largest := float(np.abs(features).max())) > _largest(self._dtype):
             raise ConfigError(
                 f"the image tower gives the value {largest:g}, which {self._dtype} does not reach; store float32 "
                 "(--set tuning.tokens=float32)."
@@ -282,7 +283,12 @@ def _filled(rows: Sequence[Float[np.ndarray, " f"] | None]) -> Float32[np.ndarra
     return out
 
 
-_KINDS = {"U8": "u1", "F16": "<f2", "F32": "<f4"}
+def _largest(dtype: np.dtype[Any]) -> float:
+    """The largest magnitude that a type stores; of int8 that of its least value."""
+    return float(np.finfo(dtype).max) if dtype.kind == "f" else -float(np.iinfo(dtype).min)
+
+
+_KINDS = {"U8": "u1", "I8": "i1", "F16": "<f2", "F32": "<f4"}
 
 
 def map_shard(

@@ -46,6 +46,7 @@ class ImageTower(nn.Module):
     Attributes:
         feature_dim: F, the number of pooled features.
         widths: The same of each tower, of which this is one; see `swclip.models.joint_tower`.
+        has_patches: Whether the tower has patches, not only an embedding of the whole picture.
         patch_px: Side of a patch, pixels; 1 where the tower has none.
 
     Args:
@@ -102,6 +103,7 @@ class ImageTower(nn.Module):
             )
         self.feature_dim = widths[self.pooling] * self.blocks
         self.widths = (self.feature_dim,)
+        self.has_patches = bool(width)
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
         """Pooled features (B, F) of normalised pixels (B, 3, H, W), of any height and width."""
@@ -115,6 +117,22 @@ class ImageTower(nn.Module):
         blocks = f"/{self.blocks} blocks" if self.blocks > 1 else ""
         grid = "" if self.pooling_grid == (1, 1) else f"/{self.pooling_grid} cells"
         return self.pooling + blocks + grid
+
+    def with_patches(self, pixels: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b f"], Float[Tensor, "b c y x"]]:
+        """Pooled features (B, F), and the patches of the last block as a map (B, C, Y, X), by one pass.
+
+        Raises:
+            ConfigError: The tower has no patches in a grid.
+        """
+        states, pooler = self._states(pixels)
+        shape = (pixels.shape[-2], pixels.shape[-1])
+        map_ = self._map(states[-1], shape) if self.has_patches else None
+        if map_ is None or map_.ndim != 4:
+            raise ConfigError(
+                "the image tower has no patches in a grid, which verification compares; use another tower, or train "
+                "without verification (--verify 0)."
+            )
+        return torch.cat([self._pool(state, pooler, shape) for state in states], dim=1), map_
 
     def _states(self, pixels: Tensor) -> tuple[list[Tensor], Tensor | None]:
         """Outputs of the last blocks, in order, and the output of the tower's pooler, if it has one."""

@@ -55,6 +55,17 @@ class JointTower(nn.Module):
         """Features (B, F) of the pixels (B, 3, H, W) for each tower."""
         return torch.cat([tower(part) for tower, part in zip(self.each(), pixels, strict=True)], dim=1)
 
+    def with_patches(self, *pixels: Float[Tensor, "b 3 _ _"]) -> tuple[Float[Tensor, "b f"], Float[Tensor, "b c y x"]]:
+        """Features (B, F), and the patches (B, C, Y, X) of the first tower that has them; see `ImageTower`."""
+        towers = self.each()
+        patched = next((number for number, tower in enumerate(towers) if tower.has_patches), 0)
+        features, map_ = towers[patched].with_patches(pixels[patched])
+        parts = [
+            features if number == patched else tower(part)
+            for number, (tower, part) in enumerate(zip(towers, pixels, strict=True))
+        ]
+        return torch.cat(parts, dim=1), map_
+
 
 def tower_encoders(tower: ImageTower | JointTower, preprocess: Preprocess | JointPreprocess) -> tuple[FrozenSide, ...]:
     """The encoder of the features of each tower of a model."""

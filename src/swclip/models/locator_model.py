@@ -36,6 +36,7 @@ from swclip.models.joint_tower import (
 )
 from swclip.models.location_text import LocationEncoder, Words, known_cells
 from swclip.models.modalities import Modalities
+from swclip.models.patches import PatchEncoder, read_patch_encoder, write_patch_encoder
 from swclip.models.weights import weights_digest, write_tensors
 from swclip.models.whitening import Whitening, read_whitening, write_whitening
 from swclip.progress import count_progress
@@ -64,6 +65,7 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
         frozen_tower: The image tower as it was before training, whose features are whitened; None where that is
             `image_tower` itself: it was frozen, or never pretrained.
         folder: The folder that the model was loaded from; None for a new model.
+        patches: Patch features for verification, fitted after training; None for a model without them.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
         self.whitening: Whitening | None = None
         self.frozen_tower: ImageTower | None = None
         self.folder: Path | None = None
+        self.patches: PatchEncoder | None = None
 
     @classmethod
     def create(cls, config: ModelConfig, positions_deg: Any, seed: int = 0) -> LocatorModel:
@@ -321,6 +324,8 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
             self.views.save_tokenizer(save_directory)
         if self.whitening is not None:
             write_whitening(save_directory, self.whitening)
+        if self.patches is not None:
+            write_patch_encoder(save_directory, self.patches)
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **hub: Any) -> LocatorModel:
@@ -401,6 +406,6 @@ def load_model(path: str | os.PathLike[str]) -> LocatorModel:
             f"{weights}: the model is cut short, or does not match the config.json beside it ({reason}); copy or "
             "train it again."
         ) from error
-    model.whitening = read_whitening(folder)
+    model.whitening, model.patches = read_whitening(folder), read_patch_encoder(folder)
     model.folder = folder
     return model.eval()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
@@ -20,10 +22,13 @@ class PhotographVectors:
         embeddings: (N, D) unit vectors of the trained image side; NaN where a photograph cannot be decoded.
         whitened: (N, W) unit vectors of the whitened features of the frozen tower, NaN in the same rows; None where the
             model has no whitening, or the photographs themselves are not used (a query by its caption alone).
+        details: Each photograph in the form that a gallery's verifier compares (`swclip.gallery.patches`), such as its
+            patch features, None where it has none; None without verification.
     """
 
     embeddings: Float32[np.ndarray, "n d"]
     whitened: Float32[np.ndarray, "n w"] | None = None
+    details: tuple[Any, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.embeddings)
@@ -37,18 +42,23 @@ class PhotographVectors:
 
     def take(self, rows: slice | Int64[np.ndarray, " k"] | Bool[np.ndarray, " n"]) -> PhotographVectors:
         """The vectors of a part of the photographs."""
-        return PhotographVectors(self.embeddings[rows], None if self.whitened is None else self.whitened[rows])
+        details = None
+        if self.details is not None:
+            details = tuple(self.details[row] for row in np.arange(len(self))[rows].tolist())
+        return PhotographVectors(self.embeddings[rows], None if self.whitened is None else self.whitened[rows], details)
 
     @classmethod
     def stacked(cls, parts: Sequence[PhotographVectors]) -> PhotographVectors:
-        """The vectors of several parts, one after another; whitened where all parts are.
+        """The vectors of several parts, one after another; whitened, and with details, where all parts are.
 
         A part without columns is one of photographs that cannot be decoded: its rows become NaN.
         """
         whitened = [part.whitened for part in parts if part.whitened is not None]
+        details = [part.details for part in parts if part.details is not None]
         return cls(
             _stacked([part.embeddings for part in parts]),
             _stacked(whitened) if parts and len(whitened) == len(parts) else None,
+            tuple(chain.from_iterable(details)) if parts and len(details) == len(parts) else None,
         )
 
 
@@ -70,4 +80,5 @@ def as_vectors(vectors: Vectors) -> PhotographVectors:
     return PhotographVectors(
         np.ascontiguousarray(vectors.embeddings, dtype=np.float32),
         None if whitened is None else np.ascontiguousarray(whitened, dtype=np.float32),
+        vectors.details,
     )

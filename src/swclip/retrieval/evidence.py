@@ -21,7 +21,7 @@ _DIGITS = 6
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """The evidence of photographs about a gallery's candidates, separately for each photograph.
+    """The evidence of photographs about a gallery's candidates, separately for each photograph, before verification.
 
     Attributes:
         vectors: Vectors of Q photographs.
@@ -64,8 +64,8 @@ class Evidence:
         """The evidence conditional on the place being one of these candidates."""
         return self._normalised(np.take(self.log_p, candidates, axis=1), np.take(self.log_location, candidates, axis=1))
 
-    def times(self, log_weight: Float64[np.ndarray, " m"]) -> Evidence:
-        """The evidence with a prior weight of each candidate."""
+    def times(self, log_weight: Float64[np.ndarray, "*q m"]) -> Evidence:
+        """The evidence with a prior weight of each candidate, or with one of each photograph and candidate."""
         return self._normalised(self.log_p + log_weight, self.log_location + log_weight)
 
     def _normalised(self, log_p: Float64[np.ndarray, "q m"], log_location: Float64[np.ndarray, "q m"]) -> Evidence:

@@ -32,10 +32,12 @@ from swclip.calibration.stated import StatedProbabilities
 from swclip.errors import ConfigError
 from swclip.files import default_cache_folder
 from swclip.gallery.gallery import Gallery
+from swclip.gallery.patches import PatchSource, check_encoder
 from swclip.gallery.read_write import gallery_of
 from swclip.gallery.store import GalleryStore
 from swclip.models.embed import PathLike, Progress
 from swclip.models.embed_modalities import embed_queries, offered_modalities
+from swclip.models.patches import encoder_of
 from swclip.models.photograph_vectors import PhotographVectors, Vectors
 from swclip.retrieval.answer import AnswerOptions, CandidateSet, answers_from_posteriors
 from swclip.retrieval.evidence import Evidence
@@ -45,22 +47,20 @@ from swclip.retrieval.posterior import gallery_kernel, smoothed
 from swclip.retrieval.prior import Prior, Weights
 from swclip.retrieval.queries import Queries, paths_of
 from swclip.retrieval.scores import check_queries, chunks
-from swclip.retrieval.search import ExactSearch, Search, ShortlistSearch, exceeds_memory
+from swclip.retrieval.search import (
+    NO_POSTERIOR_ON_DISK,
+    NO_REGIONS_ON_DISK,
+    ExactSearch,
+    Search,
+    ShortlistSearch,
+    exceeds_memory,
+)
+from swclip.retrieval.verification import log_factors, with_verification
 
 if TYPE_CHECKING:
     from swclip.models.locator_model import LocatorModel
 
 SearchName = Literal["auto", "memory", "disk"]
-
-NO_REGIONS_ON_DISK = (
-    "answers state no regions: this gallery is searched on disk, but regions are calibrated on searches of the whole "
-    "gallery; answers from a gallery in memory have them"
-)
-_NO_POSTERIOR = (
-    "this gallery is searched on disk, where only a shortlist of its candidates is scored, and there is no posterior "
-    "over all of them: photographs together, a prior, and a map of the posterior need one. Search it in memory "
-    "(--search memory), or take the relevant part of it (swclip gallery filter GALLERY --city NAME --out PART)."
-)
 
 _LOG = logging.getLogger(__name__)
 
@@ -77,6 +77,9 @@ class Locator:
         search: The search strategy; None scores all candidates in memory.
         effort: Which evidence is used; `fast` leaves out whitened features. Posterior and calibration are those that
             were fitted for it.
+        verify: Number of the most probable candidates that are verified (`swclip.retrieval.verification`); None for
+            the number that the posterior was fitted with, where the gallery has patch features; 0 for none. Regions
+            are calibrated for the fitted number and for 0.
 
     Attributes:
         gallery: The candidates.
@@ -86,7 +89,8 @@ class Locator:
 
     Raises:
         MismatchError: Another model embedded the gallery.
-        ConfigError: There are no resolutions, or one is not 0 to 15.
+        ConfigError: There are no resolutions, or one is not 0 to 15; or candidates are to be verified, and the gallery
+            has no patch features, or the posterior was not fitted with verification.
 
     Example:
         ```python
@@ -110,13 +114,20 @@ class Locator:
         *,
         search: Search | None = None,
         effort: EffortName = EFFORT,
+        verify: int | None = None,
     ) -> None:
         check_effort(effort)
         gallery.check_model(model.fingerprint, "the given model")
         self.gallery = gallery
         self.model = model
-        self.posterior = (posterior or gallery.posterior or default_posterior(model)).at(effort)
-        self.calibration = None if calibration is None else calibration.at(effort)
+        self.posterior, self.calibration = with_verification(
+            (posterior or gallery.posterior or default_posterior(model)).at(effort),
+            None if calibration is None else calibration.at(effort),
+            verify,
+            comparable=gallery.verifier is not None,
+        )
+        if self.posterior.verified_candidates and isinstance(gallery.verifier, PatchSource):
+            check_encoder(gallery.verifier.fingerprint, encoder_of(model).fingerprint, "the gallery")
         self._search: Search = search or ExactSearch()
         self._candidates = CandidateSet.of(gallery, Hierarchy.of(gallery.positions_deg, gallery.cities, resolutions))
         self._region_cells: RegionCells | None = None
@@ -133,6 +144,7 @@ class Locator:
         resolutions: Sequence[int] = RESOLUTIONS,
         search: SearchName = "auto",
         effort: EffortName = EFFORT,
+        verify: int | None = None,
     ) -> Locator:
         """Load a gallery and the model saved with it.
 
@@ -144,6 +156,7 @@ class Locator:
                 (`swclip gallery build-index`); `auto` is `memory` up to
                 `swclip.retrieval.search.MAX_MEMORY_BYTES`.
             effort: Which evidence is used.
+            verify: Number of candidates that are verified.
 
         Raises:
             ArtefactError: The gallery or the model is missing, damaged, or of another version.
@@ -160,7 +173,7 @@ class Locator:
         on_disk = ShortlistSearch.of_store(store) if shortlists else None
         gallery = gallery_of(store) if on_disk is None else on_disk.shortlister.gallery
         calibration = read_calibration(gallery_folder)
-        return cls(gallery, loaded, None, resolutions, calibration, search=on_disk, effort=effort)
+        return cls(gallery, loaded, None, resolutions, calibration, search=on_disk, effort=effort, verify=verify)
 
     @property
     def region_cells(self) -> RegionCells:
@@ -227,7 +240,7 @@ class Locator:
         if weights is not None or (together and len(paths) > 1):
             self._check_exhaustive()
         decoding: Any = {"batch_size": batch_size, "workers": workers, "progress": progress}
-        queries = Queries.of(self.model, paths, captions, maps, whitened=self._uses_whitened, **decoding)
+        queries = Queries.of(self.model, paths, captions, maps, **self.vectors_needed, **decoding)
         combined = tuple(queries.names) if together and len(queries.names) > 1 else ()
         if region_request is not None:
             self._warn_of_regions(single=weights is None and not combined)
@@ -270,17 +283,17 @@ class Locator:
         paths = paths_of(photographs)
         captions, maps = ([caption], [map_tile]) if len(paths) == 1 else (None, None)
         query = embed_queries(
-            self.model, paths, captions, maps, use=offered_modalities(captions, maps), whitened=self._uses_whitened
+            self.model, paths, captions, maps, use=offered_modalities(captions, maps), **self.vectors_needed
         )
         weights = None if prior is None else prior.weights(self.gallery.positions_deg, self.gallery.cities)
-        log_p, _ = combine_evidence(self.evidence(query), True, weights)
+        log_p, _ = self.combined(self.evidence(query), True, weights)
         rows = np.arange(len(self.gallery)) if weights is None or weights.rows is None else weights.rows
         probability = np.zeros(len(self.gallery))
         probability[rows] = self.with_prior(weights).smoothed_posterior(log_p)[0]
         return probability
 
     def evidence(self, query: Vectors) -> Evidence:
-        """The evidence of embedded photographs about all candidates, separately for each photograph.
+        """The evidence of embedded photographs about all candidates, separately for each photograph, not yet verified.
 
         Args:
             query: Vectors of Q photographs by this locator's model.
@@ -291,6 +304,29 @@ class Locator:
         self._check_exhaustive()
         queries = check_queries(query, self.gallery)
         return Evidence.of(queries, self.gallery, self.posterior, self._candidates.photographed)
+
+    def combined(
+        self, evidence: Evidence, together: bool, prior: Weights | None
+    ) -> tuple[Float64[np.ndarray, "r s"], list[Evidence]]:
+        """Verify and combine evidence; see `swclip.retrieval.pooling.combine_evidence`."""
+        if not self.posterior.verified_candidates:
+            return combine_evidence(evidence, together, prior)
+        locator = self.with_prior(prior)
+        gallery, of_candidate = locator.gallery, locator._candidates.photographed.of_candidate
+        return combine_evidence(
+            evidence,
+            together,
+            prior,
+            lambda single: log_factors(single.log_p, single.vectors.details, gallery, self.posterior, of_candidate),
+        )
+
+    @property
+    def vectors_needed(self) -> dict[str, Any]:
+        """The vectors of queries that this locator uses, as options of `swclip.models.embed.photograph_vectors`."""
+        return {
+            "whitened": self.posterior.whitened_temperature is not None,
+            "patches": bool(self.posterior.verified_candidates),
+        }
 
     def smoothed_posterior(self, log_p: Float64[np.ndarray, "q m"]) -> Float64[np.ndarray, "q m"]:
         """Smooth a log posterior (Q, M) spatially, to the probabilities (Q, M) of answers."""
@@ -356,16 +392,12 @@ class Locator:
         return AnswerOptions(top_k, estimator)
 
     @property
-    def _uses_whitened(self) -> bool:
-        return self.posterior.whitened_temperature is not None
-
-    @property
     def _stated(self) -> StatedProbabilities | None:
         return None if self.calibration is None else self.calibration.stated
 
     def _check_exhaustive(self) -> None:
         if not self._search.exhaustive:
-            raise ConfigError(_NO_POSTERIOR)
+            raise ConfigError(NO_POSTERIOR_ON_DISK)
 
     def _warn_of_regions(self, single: bool) -> None:
         """Warn where answers have no regions, or regions without calibrated coverage."""
@@ -393,7 +425,7 @@ class Locator:
         locator, together = self.with_prior(weights), bool(names)
         answers: list[Answer] = []
         for chunk in [slice(0, len(query))] if together else chunks(len(query), self.gallery):
-            log_p, evidence = combine_evidence(self.evidence(query.take(chunk)), together, weights)
+            log_p, evidence = self.combined(self.evidence(query.take(chunk)), together, weights)
             answers += locator.answer_posteriors(
                 log_p, options.top_k, options.estimator, evidence=evidence, names=names, region=region
             )

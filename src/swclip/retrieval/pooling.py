@@ -18,6 +18,8 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float64
 
@@ -62,7 +64,10 @@ def pooled(
 
 
 def combine_evidence(
-    evidence: Evidence, together: bool, prior: Weights | None
+    evidence: Evidence,
+    together: bool,
+    prior: Weights | None,
+    verify: Callable[[Evidence], Float64[np.ndarray, "q s"]] | None = None,
 ) -> tuple[Float64[np.ndarray, "r s"], list[Evidence]]:
     """Posteriors of photographs over the candidates that a prior does not exclude, and the evidence of each.
 
@@ -72,6 +77,8 @@ def combine_evidence(
         evidence: The evidence of Q photographs about M candidates.
         together: The photographs show one place.
         prior: Weights of the candidates; None for uniform ones.
+        verify: Logarithms (Q, S) of the factors of verification (`swclip.retrieval.verification`), of the evidence of
+            each photograph with the prior about the S candidates that remain; None for no verification.
 
     Returns:
         (Q, S) log posteriors, not smoothed, or (1, S) where together; and for each the evidence of its photographs
@@ -83,5 +90,8 @@ def combine_evidence(
         evidence = evidence.take(rows)
         log_weight = None if log_weight is None else log_weight[rows]
     single = evidence if log_weight is None else evidence.times(log_weight)
+    if verify is not None:
+        factors = verify(single)
+        single, evidence = single.times(factors), evidence.times(factors)
     each = [single] if together else [single.rows(slice(row, row + 1)) for row in range(len(single))]
     return pooled(evidence.log_p, together, log_weight), each

@@ -53,6 +53,7 @@ class PosteriorFit:
         n_queries: Number of queries it was fitted on.
         left_out: For each fold of the queries, the posterior fitted without it; empty without folds.
         fast: The fit without whitened features; None where they are not used.
+        balanced: The fit without verification; None where it is not used (`swclip.retrieval.verification_fit`).
     """
 
     config: PosteriorConfig
@@ -63,6 +64,7 @@ class PosteriorFit:
     n_queries: int
     left_out: tuple[PosteriorConfig, ...] = ()
     fast: PosteriorFit | None = None
+    balanced: PosteriorFit | None = None
 
 
 def fit_posterior(
@@ -301,11 +303,7 @@ class _NearTruth:
 
     def around(self, chunk: slice) -> Float64[np.ndarray, "h q m"]:
         """E of some of the queries."""
-        places, truth = self.gallery.positions_deg, self.truth_deg[chunk]
-        distance = haversine_m(truth[:, None, 0], truth[:, None, 1], places[None, :, 0], places[None, :, 1])
-        near_truth = kernel_weight(distance, SCORE_SCALE_M, "exponential")
-        # sum_n (p W)_n E_n = sum_m p_m (W E)_m: smooth the kernel around the truth once, not every posterior.
-        return np.stack([weigh(near_truth, matrix) / outflow(matrix) for matrix in self.kernels])
+        return np.stack([near_truth(self.truth_deg[chunk], self.gallery, matrix) for matrix in self.kernels])
 
     def surprise(self, location: int, scale: _ImageScale, weight: float) -> Float64[np.ndarray, "h q"]:
         """The score of each query for one location temperature, image scale and weight, for each smoothing."""
@@ -313,9 +311,26 @@ class _NearTruth:
         if weight > 0:
             redistributed = self.mass_photographed[location] * self.image[scale] - self.location_photographed[location]
             mass = mass + weight * redistributed
-        # The difference can round to slightly below zero.
-        near = (1 - _BACKGROUND) * np.maximum(mass, 0.0) + _BACKGROUND * self.uniform
-        return np.asarray(-np.log(near + _SMALLEST))
+        return surprise(mass, self.uniform)
+
+
+def near_truth(
+    truth: Float64[np.ndarray, "q 2"], gallery: Gallery, kernel: sparse.csr_array
+) -> Float64[np.ndarray, "q m"]:
+    """E: the kernel of the score around each truth, smoothed as a posterior would be.
+
+    sum_n (p W)_n E_n = sum_m p_m (W E)_m: the kernel is smoothed once, not every posterior.
+    """
+    places = gallery.positions_deg
+    distance = haversine_m(truth[:, None, 0], truth[:, None, 1], places[None, :, 0], places[None, :, 1])
+    return np.asarray(weigh(kernel_weight(distance, SCORE_SCALE_M, "exponential"), kernel) / outflow(kernel))
+
+
+def surprise(mass: Float64[np.ndarray, "*q"], uniform: Float64[np.ndarray, "*q"]) -> Float64[np.ndarray, "*q"]:
+    """The score of queries whose posterior, and the uniform one, have these sums of p E."""
+    # The sum can round to slightly below zero.
+    near = (1 - _BACKGROUND) * np.maximum(mass, 0.0) + _BACKGROUND * uniform
+    return np.asarray(-np.log(near + _SMALLEST))
 
 
 def _best(
@@ -360,19 +375,19 @@ def _with_whitened(near: _NearTruth, grid: _Grid, rows: Int64[np.ndarray, " k"],
 def _fit(near: _NearTruth, grid: _Grid, best: Sequence[_Combination], photographed: Photographed) -> PosteriorFit:
     """The fit of the best combinations: on all queries, then without each fold."""
     config, *left_out = [combination.config(grid) for combination in best]
-    errors_m = _errors_m(near.queries, near.truth_deg, near.gallery, photographed, config)
+    errors = errors_m(near.queries, near.truth_deg, near.gallery, photographed, config)
     return PosteriorFit(
         config=config,
         score=best[0].score,
         uniform_score=float(-np.log(near.uniform[0] + _SMALLEST).mean()),
-        median_error_m=float(np.median(errors_m)),
-        mean_error_m=float(np.mean(errors_m)),
+        median_error_m=float(np.median(errors)),
+        mean_error_m=float(np.mean(errors)),
         n_queries=len(near.queries),
         left_out=tuple(left_out),
     )
 
 
-def _errors_m(
+def errors_m(
     queries: PhotographVectors,
     truth: Float64[np.ndarray, "q 2"],
     gallery: Gallery,

@@ -14,6 +14,7 @@ from swclip.errors import MismatchError
 from swclip.gallery.gallery import Gallery
 from swclip.models.blocks import cosines
 from swclip.models.photograph_vectors import PhotographVectors, Vectors, as_vectors
+from swclip.retrieval.verification import log_factors
 
 MEMORY_BYTES = 256 * 2**20
 """Memory of one chunk of queries, over all its (q, M) arrays."""
@@ -166,9 +167,7 @@ def image_logits(
 
     A further kind of evidence that exists for every photographed candidate is a further summand here, with a
     temperature in `PosteriorConfig` and an axis in `swclip.retrieval.posterior_fit`. Evidence that is computed for the
-    best K candidates only, such as a comparison of patches, comes after the mixture instead: it multiplies the
-    probabilities of these K by exp(similarity / T) and keeps the mass that the K have together, so that the rest of the
-    posterior stays what it is.
+    best candidates only comes after the mixture instead: `swclip.retrieval.verification`.
 
     Args:
         vectors: Vectors of Q queries.
@@ -205,9 +204,10 @@ def log_probability(
         p(m) = p_loc(m)                              m without photographs
         p(m) = (1 - w) p_loc(m) + w c p_img(m)       m with photographs
 
-    This sums to 1 for every gallery; it is p_loc where no candidate has a photograph, and the plain mixture (1 - w)
-    p_loc + w p_img where all have. Image similarities are less `config.image_hubness` times the photographs' hubness,
-    see `swclip.gallery.hubness`.
+    Verification (`swclip.retrieval.verification`) then redistributes the mass of the most probable candidates among
+    them. p sums to 1 for every gallery; before verification it is p_loc where no candidate has a photograph, and the
+    plain mixture (1 - w) p_loc + w p_img where all have. Image similarities are less `config.image_hubness` times the
+    photographs' hubness, see `swclip.gallery.hubness`.
 
     Args:
         query: Vectors of Q queries.
@@ -219,10 +219,12 @@ def log_probability(
         (Q, M) log probabilities, float64.
 
     Raises:
-        MismatchError: The gallery lacks whitened features or hubness that the posterior uses.
+        MismatchError: The gallery lacks whitened features, hubness or patch features that the posterior uses.
     """
-    log_location, log_image = log_evidence(as_vectors(query), gallery, config, photographed)
-    return log_location if log_image is None else mix(log_location, log_image, photographed.rows, config.image_weight)
+    vectors = as_vectors(query)
+    log_location, log_image = log_evidence(vectors, gallery, config, photographed)
+    log_p = log_location if log_image is None else mix(log_location, log_image, photographed.rows, config.image_weight)
+    return np.asarray(log_p + log_factors(log_p, vectors.details, gallery, config, photographed.of_candidate))
 
 
 def log_evidence(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from swclip.answers.record import Answer
 from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.calibration.region_of_answer import RegionBuilder
 from swclip.gallery import ann
+from swclip.gallery.patches import PatchTable
 from swclip.models.photograph_vectors import PhotographVectors
 from swclip.retrieval.answer import AnswerOptions, CandidateSet, answers_from_posteriors
 from swclip.retrieval.evidence import Evidence
 from swclip.retrieval.scores import chunks, location_similarity
 from swclip.retrieval.shortlist import IMAGE, LOCATION, WHITENED, Shortlister
+from swclip.retrieval.verification import log_factors
 
 if TYPE_CHECKING:
     from lancedb.table import Table
@@ -23,6 +26,16 @@ if TYPE_CHECKING:
 MAX_MEMORY_BYTES = 2 * 2**30
 """Embeddings up to this size are searched exactly, in memory: a million of 512 numbers. Measured in
 docs/results/search.md."""
+
+NO_REGIONS_ON_DISK = (
+    "answers state no regions: this gallery is searched on disk, but regions are calibrated on searches of the whole "
+    "gallery; answers from a gallery in memory have them"
+)
+NO_POSTERIOR_ON_DISK = (
+    "this gallery is searched on disk, where only a shortlist of its candidates is scored, and there is no posterior "
+    "over all of them: photographs together, a prior, and a map of the posterior need one. Search it in memory "
+    "(--search memory), or take the relevant part of it (swclip gallery filter GALLERY --city NAME --out PART)."
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -74,6 +87,10 @@ class ExactSearch:
         for chunk in chunks(len(query), candidates.gallery):
             nearest = location_similarity(query.embeddings[chunk], candidates.gallery).argmax(axis=1)
             evidence = Evidence.of(query.take(chunk), candidates.gallery, config, candidates.photographed)
+            if config.verified_candidates:
+                details, of_candidate = evidence.vectors.details, candidates.photographed.of_candidate
+                factors = log_factors(evidence.log_p, details, candidates.gallery, config, of_candidate)
+                evidence = evidence.times(factors)
             each = [evidence.rows(slice(row, row + 1)) for row in range(len(evidence))]
             answers += answers_from_posteriors(evidence.log_p, nearest, candidates, config, options, regions, each)
         return answers
@@ -149,7 +166,9 @@ class ShortlistSearch:
             "dim": description.dim,
             "version": store.version,
         }
-        return cls(Shortlister(store.table, meta))
+        shortlister = Shortlister(store.table, meta)
+        shortlister.gallery = replace(shortlister.gallery, verifier=PatchTable.of_store(store))
+        return cls(shortlister)
 
     def answers(
         self,
@@ -165,10 +184,13 @@ class ShortlistSearch:
             photograph = query.take(slice(row, row + 1))
             shortlist = self.shortlister.shortlist(photograph, config)
             part = CandidateSet.of(shortlist.gallery, candidates.hierarchy.take(shortlist.rows))
+            unverified, of_candidate = shortlist.log_posterior[None], part.photographed.of_candidate
+            factors = log_factors(unverified, photograph.details, shortlist.gallery, config, of_candidate)
+            shortlist = replace(shortlist, log_posterior=shortlist.log_posterior + factors[0])
             nearest = location_similarity(photograph.embeddings, shortlist.gallery).argmax(axis=1)
             median = options.estimator == "geometric-median"
             points = shortlist.geometric_median(candidates.gallery.positions_deg)[None] if median else None
-            evidence = [Evidence.of(photograph, shortlist.gallery, config, part.photographed)]
+            evidence = [Evidence.of(photograph, shortlist.gallery, config, part.photographed).times(factors)]
             log_p = shortlist.log_posterior[None]
             (answer,) = answers_from_posteriors(
                 log_p, nearest, part, config, options, evidence=evidence, points_deg=points

@@ -18,6 +18,7 @@ from swclip.files import atomic_file
 from swclip.gallery.hubness import HubnessConfig
 from swclip.losses import ObjectiveConfig, TargetConfig
 from swclip.models.config import ImageConfig, ModelConfig
+from swclip.models.embed_patches import VerificationConfig
 from swclip.models.whitening import WhiteningConfig
 from swclip.structure import as_plain, structure, without_none
 from swclip.training.bandwidth import BandwidthConfig
@@ -111,6 +112,7 @@ class TrainingConfig:
         precision: `float32`, or `bfloat16` where there is a GPU (mixed); `auto` chooses.
         hubness: Shares of the photographs' hubness that may be subtracted when the posterior is fitted.
         whitening: Whitened features of the frozen tower, an evidence beside the trained embeddings.
+        verification: Verification of the most probable candidates by patch features.
         region: Manifest column with the district, for fairness and balanced batches.
         seed: Seed of weights, batches, augmentation and dropout.
 
@@ -133,6 +135,7 @@ class TrainingConfig:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     hubness: HubnessConfig = field(default_factory=HubnessConfig)
     whitening: WhiteningConfig = field(default_factory=WhiteningConfig)
+    verification: VerificationConfig = field(default_factory=VerificationConfig)
     region: str = "city"
     seed: int = 0
 

@@ -177,10 +177,13 @@ def _fit_posterior(setup: TrainingSetup, seconds: float) -> dict[str, Any]:
             # Of a tower that was tuned, the features before tuning; a built-in one was never pretrained.
             model.frozen_tower = ImageTower(config.model.image).to(setup.process.device).eval()
         model.whitening = validation.whitening(model, setup.rows, config.whitening)
+    if config.verification.candidates:
+        model.patches = validation.patch_encoder(model, setup.rows, config.verification)
+    if config.whitening.dimensions or config.verification.candidates:
         model.save(folder)
     bank = validation.bank(model, setup.rows) if config.hubness.photographs else None
     queries = validation.queries(model, setup.validation_features)
-    fit, calibration = validation.fit(model, queries, bank, config.hubness)
+    fit, calibration = validation.fit(model, queries, bank, config.hubness, config.verification.candidates)
     write_posterior(folder, fit.config)
     write_calibration(folder, calibration)
     if bank is not None and fit.config.image_hubness:

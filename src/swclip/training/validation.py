@@ -16,6 +16,7 @@ from swclip.data.manifest import Manifest
 from swclip.data.splits import Splits, candidates_for, indices
 from swclip.gallery.build import build_gallery, candidate_words
 from swclip.gallery.hubness import Bank, HubnessConfig, bank_rows
+from swclip.gallery.patches import ComputedPatches
 from swclip.geo.distance import geodesic_m
 from swclip.metrics.districts import exchangeable_units
 from swclip.models.embed import (
@@ -27,11 +28,14 @@ from swclip.models.embed import (
     tower_features,
 )
 from swclip.models.embed_modalities import chosen_modalities, with_modalities
+from swclip.models.embed_patches import VerificationConfig, fit_patch_encoder, patch_features
 from swclip.models.locator_model import LocatorModel
+from swclip.models.patches import PatchEncoder
 from swclip.models.photograph_vectors import PhotographVectors
 from swclip.models.whitening import Whitening, WhiteningConfig
 from swclip.retrieval.posterior_fit import PosteriorFit, fit_posterior
 from swclip.retrieval.region_fit import FOLDS, calibrate, split_blocks
+from swclip.retrieval.verification_fit import fit_verification
 
 _NEAR_M = 10.0
 
@@ -151,6 +155,7 @@ class Validation:
         queries: PhotographVectors,
         bank: Bank | None = None,
         hubness: HubnessConfig | None = None,
+        verified_candidates: int = 0,
     ) -> tuple[PosteriorFit, Calibration]:
         """Fit the posterior by maximum likelihood of the validation queries' places, and calibrate prediction regions.
 
@@ -161,11 +166,14 @@ class Validation:
             queries: Vectors of the validation queries.
             bank: Training photographs by which hubness is measured; None without hubness.
             hubness: Shares of the hubness that are tried beside 0; needed with a bank.
+            verified_candidates: Number of candidates whose verification is tried; 0 for none.
 
         Returns:
             The posterior with its score, and the calibration of the regions.
         """
-        gallery = build_gallery(model, self.candidates, self.manifest, cache=self.cache, bank=bank)
+        gallery = build_gallery(
+            model, self.candidates, self.manifest, cache=self.cache, bank=bank, patches=verified_candidates > 0
+        )
         truth, repeats = self._truth_deg(queries), len(queries) // len(self.truth_deg)
         fold_of = np.tile(split_blocks(self.units, FOLDS, np.random.default_rng(0)), repeats)
         tried = HubnessConfig() if hubness is None else hubness
@@ -175,8 +183,13 @@ class Validation:
             calibration = calibrate(queries, truth, gallery, fit, fold_of, self.units, variants=repeats)
             return replace(calibration, protocol=self.protocol)
 
-        calibration = calibrated(fit)
-        return fit, calibration if fit.fast is None else replace(calibration, fast=calibrated(fit.fast))
+        if isinstance(gallery.verifier, ComputedPatches):
+            gallery = replace(gallery, verifier=gallery.verifier.computed())
+            details = tuple(patch_features(model, self._paths(), cache=self.cache))
+            queries = replace(queries, details=details * repeats)
+            fit = fit_verification(queries, truth, gallery, fit, verified_candidates, fold_of=fold_of)
+        fast, balanced = (None if other is None else calibrated(other) for other in (fit.fast, fit.balanced))
+        return fit, replace(calibrated(fit), fast=fast, balanced=balanced)
 
     def whitening(self, model: LocatorModel, rows: Int64[np.ndarray, " n"], config: WhiteningConfig) -> Whitening:
         """Fit a whitening on the features of training photographs.
@@ -192,6 +205,19 @@ class Validation:
         side = model.frozen_side or model
         features = tower_features(side, paths) if self.cache is None else self.cache.features(side, paths)
         return Whitening.fit(features, config.dimensions, widths=model.feature_widths, max_rows=config.photographs)
+
+    def patch_encoder(
+        self, model: LocatorModel, rows: Int64[np.ndarray, " n"], config: VerificationConfig
+    ) -> PatchEncoder:
+        """Fit the patch features on training photographs.
+
+        Args:
+            model: The model, with `frozen_tower` set where the tower was tuned.
+            rows: (N,) rows of the training photographs in the manifest.
+            config: Dimensions, and number of photographs.
+        """
+        paths = [self.manifest.image_paths[row] for row in rows]
+        return fit_patch_encoder(model, paths, config.dimensions, photographs=config.photographs)
 
     def bank(self, model: LocatorModel, rows: Int64[np.ndarray, " n"]) -> Bank:
         """Bank of queries for hubness: embeddings of photographs, or of a regular sample of them.

@@ -19,7 +19,6 @@ from swclip.models.embed import evaluating, pixel_vectors
 from swclip.models.photograph_vectors import PhotographVectors
 from swclip.retrieval.evidence import Evidence
 from swclip.retrieval.locator import Locator
-from swclip.retrieval.pooling import combine_evidence
 from swclip.retrieval.prior import Weights
 from swclip.web.regions import PosteriorRegions, level_thresholds, regions_by_level
 
@@ -100,8 +99,7 @@ class Engine:
     def _embed(self, pixels: list[Pixels]) -> PhotographVectors:
         model = self.locator.model
         with evaluating(model), torch.inference_mode():
-            whitened = self.locator.posterior.whitened_temperature is not None
-            query = pixel_vectors(model, pixels, whitened=whitened)
+            query = pixel_vectors(model, pixels, **self.locator.vectors_needed)
         if not query.finite.all():
             raise ArtefactError("the model's embeddings are not finite; its training diverged, train it again.")
         return query
@@ -111,7 +109,7 @@ class Engine:
         # Certainty was calibrated on single validation queries without a prior, and is true only of such tasks.
         calibrated = prior is None and not together
         locator = self._with_prior(prior)
-        log_p, per_photograph = combine_evidence(evidence, task.combined, prior)
+        log_p, per_photograph = self.locator.combined(evidence, task.combined, prior)
         answers = locator.answer_posteriors(
             log_p,
             top_k=task.top_k,

@@ -1,0 +1,206 @@
+"""Verification: the most probable candidates of a query are compared with it once more, in detail.
+
+A pooled embedding says what is in a photograph, not where. The patch features of a query and of a photograph at a
+candidate are compared patch by patch, to a similarity (`swclip.models.patch_matching.patch_similarities`); s of a
+candidate is the largest of its photographs. The probabilities of the K most probable candidates V of a query are
+multiplied by the evidence of s, and keep the mass that they have together, so that the rest of the posterior stays as
+it is:
+
+    p'(m) = p(m) exp(s_m / T_v) / Z      m in V,      with Z such that sum_V p' = sum_V p
+    p'(m) = p(m)                         m outside V
+
+A candidate of V that cannot be compared has the mean s of the others: it is neither preferred nor rejected. K and T_v
+are `verified_candidates` and `verified_temperature` of a posterior; T_v is fitted on validation queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float64, Int64
+from scipy.special import logsumexp
+
+from swclip.calibration.conformal import Calibration
+from swclip.calibration.posterior_config import PosteriorConfig
+from swclip.errors import ConfigError, MismatchError
+from swclip.gallery.gallery import Gallery
+from swclip.gallery.patches import AGAIN, PatchSource
+from swclip.models.embed import evaluating, pixel_vectors
+from swclip.models.patch_matching import PatchMatches, mutual_matches, patch_similarities
+
+if TYPE_CHECKING:
+    from swclip.models.locator_model import LocatorModel
+
+PhotographsOf = Callable[[int], Int64[np.ndarray, " p"]]
+"""The photographs at a candidate, as rows of the gallery."""
+
+
+@dataclass(frozen=True, eq=False)
+class Verified:
+    """The verified candidates of a query.
+
+    Attributes:
+        rows: (K,) candidates, the most probable first.
+        similarity: (K,) s of each, NaN where it cannot be compared.
+    """
+
+    rows: Int64[np.ndarray, " k"]
+    similarity: Float64[np.ndarray, " k"]
+
+    @classmethod
+    def of(
+        cls,
+        log_p: Float64[np.ndarray, " m"],
+        query: Any,
+        gallery: Gallery,
+        photographs_of: PhotographsOf,
+        count: int,
+    ) -> Verified:
+        """Compare a query with its most probable candidates.
+
+        Args:
+            log_p: (M,) log probabilities before verification; -inf for excluded candidates, which are not compared.
+            query: The query as the gallery's verifier compares it; None where it cannot be compared.
+            gallery: The candidates, with a verifier.
+            photographs_of: Their photographs.
+            count: K.
+
+        Raises:
+            MismatchError: The gallery has no verifier.
+        """
+        if gallery.verifier is None:
+            raise MismatchError(
+                "the posterior verifies its best candidates, and this gallery has no patch features to compare; make "
+                f"it again with: {AGAIN}"
+            )
+        rows = np.argsort(-log_p, kind="stable")[:count]
+        rows = rows[np.isfinite(log_p[rows])]
+        best = np.full(len(rows), np.nan)
+        if query is not None:
+            photographs = [photographs_of(int(row)) for row in rows]
+            ids = [gallery.image_ids[photograph] for at_one in photographs for photograph in at_one.tolist()]
+            candidate = np.repeat(np.arange(len(rows)), [len(at_one) for at_one in photographs])
+            np.fmax.at(best, candidate, gallery.verifier.compare(query, ids))
+        return cls(rows, best)
+
+    def log_factor(self, log_p: Float64[np.ndarray, " m"], temperature: float) -> Float64[np.ndarray, " k"]:
+        """Logarithm (K,) of p'(m) / p(m) of the verified candidates.
+
+        Args:
+            log_p: (M,) log probabilities before verification.
+            temperature: T_v.
+        """
+        compared = np.isfinite(self.similarity)
+        if not compared.any():
+            return np.zeros(len(self.rows))
+        logits = np.where(compared, self.similarity, self.similarity[compared].mean()) / temperature
+        before = log_p[self.rows]
+        return np.asarray(logits - logsumexp(logits + before) + logsumexp(before))
+
+
+def log_factors(
+    log_p: Float64[np.ndarray, "q m"],
+    queries: Sequence[Any] | None,
+    gallery: Gallery,
+    config: PosteriorConfig,
+    photographs_of: PhotographsOf,
+) -> Float64[np.ndarray, "q m"]:
+    """Logarithm (Q, M) of p'(m) / p(m), 0 where a candidate is not verified.
+
+    Args:
+        log_p: (Q, M) log probabilities before verification.
+        queries: Q queries as the gallery's verifier compares them, `PhotographVectors.details`.
+        gallery: The candidates.
+        config: The posterior.
+        photographs_of: The photographs at a candidate.
+
+    Raises:
+        MismatchError: The gallery or the queries have nothing to compare.
+    """
+    factors = np.zeros_like(log_p)
+    if not config.verified_candidates or config.verified_temperature is None:
+        return factors
+    if queries is None:
+        raise MismatchError(
+            "the posterior verifies its best candidates, and the queries have no patch features; embed them with "
+            "patches=True (swclip.models.embed.photograph_vectors)."
+        )
+    for row, query in enumerate(queries):
+        verified = Verified.of(log_p[row], query, gallery, photographs_of, config.verified_candidates)
+        factors[row, verified.rows] = verified.log_factor(log_p[row], config.verified_temperature)
+    return factors
+
+
+def matches_at(
+    model: LocatorModel, gallery: Gallery, pixels: Any, candidates: Sequence[Sequence[str]]
+) -> list[tuple[str, PatchMatches] | None]:
+    """The patches that match between a query and the most similar photograph at each of several candidates.
+
+    Args:
+        model: The gallery's model.
+        gallery: The gallery, with patch features.
+        pixels: The query, preprocessed.
+        candidates: Ids of the photographs at each candidate.
+
+    Returns:
+        For each candidate the photograph and its matches, None where no photograph has patch features.
+
+    Raises:
+        ConfigError: The gallery has no patch features.
+    """
+    source = gallery.verifier
+    if not isinstance(source, PatchSource):
+        raise ConfigError(f"the gallery has no patch features, whose matches are shown; make it again with: {AGAIN}")
+    with evaluating(model):
+        query = (pixel_vectors(model, [pixels], whitened=False, patches=True).details or (None,))[0]
+    shown: list[tuple[str, PatchMatches] | None] = []
+    for image_ids in candidates:
+        patches = {
+            name: values for name, values in zip(image_ids, source.take(image_ids), strict=True) if values is not None
+        }
+        if query is None or not patches:
+            shown.append(None)
+            continue
+        similarity = patch_similarities(query, list(patches.values()))
+        best = list(patches)[int(similarity.argmax())]
+        shown.append((best, mutual_matches(query, patches[best])))
+    return shown
+
+
+def with_verification(
+    posterior: PosteriorConfig, calibration: Calibration | None, verify: int | None, comparable: bool
+) -> tuple[PosteriorConfig, Calibration | None]:
+    """A posterior with a number of verified candidates, and its calibration.
+
+    Args:
+        posterior: The posterior of an effort.
+        calibration: Its calibration, if it has one.
+        verify: Number of candidates; None for the fitted number, where the photographs can be compared; 0 for none.
+        comparable: Whether the gallery's photographs have patch features.
+
+    Returns:
+        The posterior; and its calibration, None where the number is neither 0 nor the fitted one.
+
+    Raises:
+        ConfigError: The number is negative, or candidates are to be verified and cannot be.
+    """
+    if verify is not None and verify < 0:
+        raise ConfigError(f"verify is {verify}; give a number of candidates, or 0 for none.")
+    count = posterior.verified_candidates if verify is None else verify
+    if count == 0 or (verify is None and not comparable):
+        return posterior.at("balanced"), None if calibration is None else calibration.at("balanced")
+    if posterior.verified_temperature is None:
+        raise ConfigError(
+            "the posterior has no verification: the run was trained without it (swclip train MANIFEST ... --verify "
+            "20), its validation queries did not gain by it, or the effort is not best. Leave --verify out."
+        )
+    if not comparable:
+        raise ConfigError(
+            f"the gallery has no patch features, which verification compares; make it again with: {AGAIN}"
+        )
+    if count == posterior.verified_candidates:
+        return posterior, calibration
+    return replace(posterior, verified_candidates=count), None
