@@ -475,6 +475,20 @@ def test_tables_sort_and_are_saved_as_csv(opened: Any, full: Any) -> None:
     assert float(by_name["mode"]["p95 (m)"]) == pytest.approx(report.error_m.p95, rel=0.05)
 
 
+def test_columns_of_csv_keep_everything_of_a_cell(opened: Any) -> None:
+    page = opened("empty")
+    for texts, name, values in (
+        (["9.1\u00a0m", "12.0\u00a0km", ""], "x (m)", ["9.1", "12000", ""]),
+        (["7,590 m²", "0.05 km²"], "x (km²)", ["0.00759", "0.05"]),
+        (["\u22129,577 m", "+2.5 m"], "x (m)", ["-9577", "2.5"]),
+        (["30 (10.0 %)", "4 (1 %)"], "x", ["30 (10.0 %)", "4 (1 %)"]),
+        (["3", "5 m"], "x", ["3", "5 m"]),
+        (["5mm", "=1+1", "-x"], "x", ["5mm", "'=1+1", "'-x"]),
+        (["1,200", "0.31"], "x", ["1200", "0.31"]),
+    ):
+        assert page.evaluate("(texts) => columnOf('x', texts)", texts) == [name, *values]
+
+
 def test_charts_and_photographs_are_enlarged(opened: Any) -> None:
     page = opened("one", unfolded=True, accept_downloads=True)
     page.locator("#chart-reliability svg >> visible=true").click()

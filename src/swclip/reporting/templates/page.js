@@ -58,8 +58,8 @@ function choose(i, look = false) {
   const button = (text, label, act) => element("button", { type: "button", title: label, "aria-label": label, text, onclick: act });
   const buttons = element("div", { class: "panel-buttons" }, button("\u2039", "Previous query", () => step(-1)), button("\u203a", "Next query", () => step(1)),
     button("Zoom to query", "Show the true position, the answer and the posterior of this query", () => mainMap.fit(extentOf(view, answers, i, detail))),
-    button("Copy link", "Copy a link to this query on this page", (event) => copyLink(event.target)), button("\u00d7", "Close", unchoose));
-  fillPanel(byId("panel"), view, answers, i, detail, buttons);
+    button("Copy link", "Copy a link to this query on this page", (event) => copyLink(event.target)));
+  fillPanel(byId("panel"), view, answers, i, detail, [button("\u00d7", "Close", unchoose), buttons]);
   if (look) bringIntoView(i);
   history.replaceState(null, "", "#query=" + encodeURIComponent(view.queries.id[i]));
   mainMap.redraw();

@@ -86,6 +86,6 @@ function posteriorNote(view, detail) {
 function fillPanel(node, view, answers, i, detail, buttons) {
   node.replaceChildren();
   node.dataset.query = view.queries.id[i];
-  [element("div", { class: "panel-head" }, element("h4", { text: view.queries.id[i] }), buttons),
+  [element("div", { class: "panel-head" }, element("h4", { text: view.queries.id[i] }), ...buttons),
     photographOf(view, i), factsOf(view, answers, i), posteriorNote(view, detail), topTable(detail)].forEach((part) => { if (part) node.append(part); });
 }

@@ -2,12 +2,12 @@
 
 const UNITS = { m: 1, km: 1000, "m²": 1e-6, "km²": 1, "%": 1, "points": 1 };
 
-// The number at the start of a text in a base unit (metres, km², per cent), and that unit; null where there is none.
+// The number at the start of a text in a base unit (metres, km², per cent), that unit, and what follows; null where there is none.
 function quantity(text) {
-  const match = text.trim().replace(/\u00a0/g, " ").replace(/\u2212/g, "-").match(/^([+-]?[\d,]+(?:\.\d+)?)(?: ?(km²|m²|km|m|%|points))?(?: .*)?$/);
-  if (!match) return null;
+  const match = text.trim().replace(/\u00a0/g, " ").replace(/\u2212/g, "-").match(/^([+-]?[\d,]+(?:\.\d+)?)(?: ?(km²|m²|km|m|%|points)(?![\w²]))?(.*)$/);
+  if (!match || /^[\w.]/.test(match[3])) return null;
   const unit = match[2] || "";
-  return { value: Number(match[1].replace(/,/g, "")) * (UNITS[unit] || 1), unit: unit === "km" ? "m" : unit === "m²" ? "km²" : unit };
+  return { value: Number(match[1].replace(/,/g, "")) * (UNITS[unit] || 1), unit: unit === "km" ? "m" : unit === "m²" ? "km²" : unit, rest: match[3].trim() };
 }
 
 // The main text of a cell, without its second line.
@@ -47,16 +47,22 @@ function compare(a, b) {
   return a.localeCompare(b, "en", { numeric: true });
 }
 
-// Numbers of one unit are written as numbers, with the unit in the header; second lines are columns of their own.
+// Texts as a column of numbers with their unit in its name where all are numbers of one unit, else as they are.
+function columnOf(name, texts) {
+  const values = texts.map(quantity), units = new Set(values.filter((value) => value).map((value) => value.unit));
+  if (units.size !== 1 || !values.every((value, at) => (value ? !value.rest : !texts[at]))) return [name, ...texts.map(guarded)];
+  const [unit] = units;
+  return [name + (unit ? ` (${unit})` : ""), ...values.map((value) => (value ? String(Number(value.value.toPrecision(12))) : ""))];
+}
+
+// Deviations after ± and second lines are columns of their own.
 function tableAsCsv(table) {
   const rows = Array.from(table.tBodies[0].rows).map((row) => Array.from(row.cells));
   const columns = [];
   Array.from(table.tHead.rows[0].cells).forEach((header, column) => {
-    const texts = rows.map((cells) => mainText(cells[column])), values = texts.map(quantity), name = headerText(header);
-    const units = new Set(values.filter((value) => value).map((value) => value.unit));
-    const numeric = units.size === 1 && values.every((value, at) => value || !texts[at]);
-    const unit = numeric ? [...units][0] : "";
-    columns.push([name + (unit ? ` (${unit})` : ""), ...values.map((value, at) => (numeric ? (value ? String(Number(value.value.toPrecision(12))) : "") : guarded(texts[at])))]);
+    const texts = rows.map((cells) => mainText(cells[column]).split("±").map((text) => text.trim())), name = headerText(header);
+    columns.push(columnOf(name, texts.map(([text]) => text)));
+    if (texts.some((parts) => parts.length > 1)) columns.push(columnOf(name + ", ±", texts.map((parts) => parts[1] || "")));
     const small = rows.map((cells) => smallText(cells[column]));
     if (small.some((text) => text)) columns.push([name + ", note", ...small.map(guarded)]);
   });
