@@ -66,7 +66,10 @@ def reports(full: Any, draw_photographs: Any, tmp_path_factory: pytest.TempPathF
     eight = full.full_evaluation(2, n_queries=160, n_candidates=240, cities=full.EIGHT)
     manifest = draw_photographs(one, folder / "photographs")
     write_report_page(folder / "one.html", one, title="sw-clip", manifest=manifest, leakage=LEAKAGE)
-    write_report_page(folder / "few.html", one, title="sw-clip", manifest=manifest, photograph_bytes=12_000)
+    few = full.full_evaluation(1, n_queries=40, n_candidates=60, empty=True)
+    few.predictions["image_path"] = [f"photographs/{name}.jpg" for name in few.predictions["image_id"]]
+    few_photographs = draw_photographs(few, folder / "few")
+    write_report_page(folder / "few.html", few, title="few", manifest=few_photographs, photograph_bytes=12_000)
     write_report_page(folder / "eight.html", eight, title="sw-clip")
     answers = evaluate_predictions(one.predictions[ANSWERS].iloc[:40], config=MeasureConfig(resamples=20))
     write_report_page(folder / "answers.html", answers, title="another tool")
