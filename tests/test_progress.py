@@ -68,6 +68,19 @@ def test_of_many_runs_those_that_are_done_leave_the_display(capsys: pytest.Captu
     assert "clip, seed 0" not in shown
 
 
+def test_a_narrow_terminal_cuts_no_number(
+    capsys: pytest.CaptureFixture[str], terminal: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress.console, "_width", 80)
+    with step_progress(True, run_bars) as report:
+        assert report is not None
+        report("sw-clip-no-neighbourhood, seed 0, manchester: image features", 40, 4060)
+    shown = capsys.readouterr().err
+    assert "40/4060" in shown
+    assert "manchester: image features" in shown
+    assert "…" not in shown
+
+
 def test_a_terminal_shows_the_rate(capsys: pytest.CaptureFixture[str], terminal: None) -> None:
     with rate_bar("Locating", 10, start=4) as report:
         for done in range(5, 11):

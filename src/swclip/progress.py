@@ -26,6 +26,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 Count = Callable[[int, int], None]
@@ -231,14 +232,16 @@ def rate_bar(title: str, total: int, start: int = 0) -> Iterator[Callable[[int],
 
 
 def _columns(*more: ProgressColumn) -> tuple[ProgressColumn, ...]:
+    # On a narrow terminal the description wraps, so that no number is cut.
+    whole = Column(no_wrap=True)
     return (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", table_column=Column(overflow="fold")),
         BarColumn(),
-        MofNCompleteColumn(),
+        MofNCompleteColumn(table_column=whole),
         *more,
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TimeElapsedColumn(table_column=whole),
+        TextColumn("left", table_column=whole),
+        TimeRemainingColumn(table_column=whole),
     )
 
 
@@ -258,8 +261,7 @@ def run_bars() -> Iterator[Steps]:
     if not shows_bars():
         yield _run_lines()
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bars:
+    with Progress(*_columns()[:-2], console=console) as bars:
         tasks: dict[str, TaskID] = {}
         steps: dict[str, str] = {}
 

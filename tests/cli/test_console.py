@@ -47,3 +47,21 @@ def test_what_to_do_next_is_that_of_the_typed_command(
     assert capsys.readouterr().err == "", "another command called its function"
     console.next_step("demo", "open a.html in a browser")
     assert capsys.readouterr().err == "Next: open a.html in a browser\n"
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_tables_cut_and_break_no_name_or_number(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console.console, "_width", width)
+    columns = ["system", "median", "mean", "p95", "within 25 m", "within 100 m", "recall@1", "median vs clip"]
+    names = ["nearest-neighbour-whitened", "sw-clip-no-neighbourhood"]
+    figures = ["12.3 m", "1.2 km", "3.4 km", "65.3 %", "80.1 %", "55.5 %", "-40 m [-60 m, -20 m]"]
+    console.print_table("812 queries", columns, [[name, *figures] for name in names])
+    shown = capsys.readouterr().err
+    assert max(map(len, shown.splitlines())) <= width
+    assert "…" not in shown
+    for name in names:
+        lines = [line for line in shown.splitlines() if name in line]
+        cells = [cell.strip() for line in lines for cell in line.split("│")[2:-1]]
+        assert cells == figures, "all figures are beside the name, in one table or several"
