@@ -45,8 +45,9 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
     No name is broken: columns that do not fit the terminal follow in a further table, beside the same first column.
     """
-    for number, part in enumerate(_parts(columns, rows)):
-        table = Table(title=None if number else Text(title), title_justify="left")
+    console.print(Text(title, "italic"), soft_wrap=True)
+    for part in _parts(columns, rows):
+        table = Table()
         for column in part:
             header = Text(columns[column])
             table.add_column(header, justify="right" if column else "left", no_wrap=not column, overflow="fold")
