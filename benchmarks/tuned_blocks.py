@@ -5,7 +5,8 @@
 Embeds a batch of the manifest's photographs and back-propagates through the trained blocks: from pixels, as without
 stored tokens, and from tokens on disk, as with them. The ways are timed in turn, each with decoded pixels in memory, so
 that the difference is that of the frozen blocks alone. Prints the medians as JSON, with the time in which the tokens of
-a photograph are computed, once, and their size.
+a photograph are computed, once, and their size. Times are those of the processor, on one thread: they do not depend on
+what else runs on the machine.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     options = parser.parse_args()
+    torch.set_num_threads(1)
 
     overrides: dict[str, Any] = {"model": {"image": {"tower": options.image_tower}, "location": {"text_tower": "none"}}}
     overrides |= {"tuning": {"blocks": options.blocks}, "freeze_image": False}
@@ -60,18 +62,18 @@ def main() -> None:
     mixed = options.precision == "bfloat16"
 
     def step(read: Callable[[np.ndarray], Tensor], encode: Callable[[Tensor], Tensor]) -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             embedding = encode(read(rows))
         embedding.float().square().sum().backward()  # type: ignore[no-untyped-call]
         model.zero_grad()
-        return (time.perf_counter() - start) / len(paths)
+        return (time.process_time() - start) / len(paths)
 
     with tempfile.TemporaryDirectory() as folder:
         tokens = TokenCache.of(FeatureCache(Path(folder)), model, options.blocks, "float16", paths[0])
-        start = time.perf_counter()
+        start = time.process_time()
         stored = tokens.rows(model, paths)
-        once = (time.perf_counter() - start) / len(paths)
+        once = (time.process_time() - start) / len(paths)
         size = sum(file.stat().st_size for file in Path(folder).rglob("*.safetensors")) / len(paths)
         split = tokens.split(model)
         ways = {
@@ -89,7 +91,6 @@ def main() -> None:
                     times[name].append(seconds)
     report = {
         "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
         **{name: str(value) for name, value in vars(options).items()},
         "tokens of a photograph": split.shape,
         "kB a photograph": round(size / 1e3, 1),
