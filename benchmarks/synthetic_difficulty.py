@@ -1,13 +1,17 @@
-"""Difficulty of the synthetic cities without training: nearest neighbours on pixels and on an untrained network.
+"""Difficulty of the synthetic cities: nearest neighbours without training, and the semivariogram beside real streets'.
 
-    python benchmarks/synthetic_difficulty.py DIR        (from `swclip synth --out DIR`)
+    python benchmarks/synthetic_difficulty.py neighbours DIR                       (from `swclip synth --out DIR`)
+    python benchmarks/synthetic_difficulty.py semivariogram DIR [REAL ...] --image-tower TOWER --size-px 112
 
-The queries are the last drive past each place; the gallery are the earlier drives, of all cities together.
+`neighbours`: queries are the last drives past each place, the gallery the earlier drives, of all cities together.
+`semivariogram`: how the dissimilarity of photographs that look the same way (headings within 30 degrees) grows with
+distance, in features of a pretrained tower, of each manifest. All are seen by the tower at the same size, because the
+nugget depends on it. Of a large manifest the photographs in a square around its middle are used.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,6 +22,12 @@ from torch import nn
 
 from swclip.data.manifest import Manifest, read_manifest
 from swclip.geo.distance import geodesic_m
+from swclip.geo.semivariogram import empirical_semivariogram, feature_directions, fit_semivariogram
+from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
+from swclip.models.feature_cache import FeatureCache
+from swclip.models.locator_model import LocatorModel
+
+_PLACE_M = 5.0  # as `swclip bandwidth` weights the lags
 
 
 def pixel_features(pictures: np.ndarray) -> np.ndarray:
@@ -41,9 +51,14 @@ def untrained_features(pictures: np.ndarray, seed: int) -> np.ndarray:
         for start in range(0, len(pictures), 64):
             pixels = torch.from_numpy(pictures[start : start + 64]).permute(0, 3, 1, 2).float() / 127.5 - 1.0
             out.append(network(pixels).numpy())
-    features = np.concatenate(out)
-    features = (features - features.mean(axis=0)) / (features.std(axis=0) + 1e-6)
-    return features / np.linalg.norm(features, axis=1, keepdims=True)
+    return feature_directions(np.concatenate(out))
+
+
+def tower_features(manifest: Manifest, tower: str, size_px: int | None, rows: np.ndarray) -> np.ndarray:
+    """(N, F): features of a tower, standardised over the photographs `rows`."""
+    config = ModelConfig(ImageConfig(tower=tower, size_px=size_px), LocationConfig(text_tower="none"))
+    model = LocatorModel.create(config, manifest.positions_deg)
+    return feature_directions(FeatureCache().features(model, [manifest.image_paths[row] for row in rows]))
 
 
 def split_by_last_drive(manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
@@ -62,21 +77,60 @@ def report(name: str, features: np.ndarray, manifest: Manifest) -> None:
     city = manifest.frame["city"].to_numpy()
     right_city = (city[query] == city[nearest]).mean()
     within = " | ".join(f"{(error <= metres).mean():.1%}" for metres in (25, 100))
-    print(f"| {name} | {np.median(error):,.0f} | {within} | {right_city:.1%} |")
+    print(f"| {name} | {np.median(error):,.0f} m | {within} | {right_city:.1%} |")
 
 
-def main() -> None:
-    """Measure the data set named on the command line."""
-    manifest = read_manifest(Path(sys.argv[1]))
+def neighbours(args: argparse.Namespace) -> None:
+    """Print the table of nearest neighbours."""
+    manifest = read_manifest(args.manifest)
     pictures = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in manifest.image_paths])
     query, gallery = split_by_last_drive(manifest)
     print(f"{len(query)} queries, gallery of {len(gallery)}, {pictures.shape[1]} px")
-    print("| nearest neighbour on | median error, m | within 25 m | within 100 m | right city |\n|---|---|---|---|---|")
-    report("pixels, 32 x 32", pixel_features(pictures), manifest)
+    print("| nearest neighbour on | median error | within 25 m | within 100 m | right city |\n|---|---|---|---|---|")
+    report("pixels, 32 x 32, normalised", pixel_features(pictures), manifest)
     for seed in range(3):
         report(f"an untrained network, seed {seed}", untrained_features(pictures, seed), manifest)
     rng = np.random.default_rng(0)
-    report("random baseline", rng.standard_normal((len(manifest), 64)).astype(np.float32), manifest)
+    report("chance", rng.standard_normal((len(manifest), 64)).astype(np.float32), manifest)
+
+
+def semivariogram(args: argparse.Namespace) -> None:
+    """Print nugget, sill and range of each manifest, and its bins."""
+    print("| photographs | used | nugget | sill | range | gamma by distance |\n|---|---|---|---|---|---|")
+    for path in (args.manifest, *args.beside):
+        manifest = read_manifest(path)
+        positions = manifest.positions_deg
+        middle = np.median(positions, axis=0)
+        from_middle = np.abs((positions - middle) * [1.0, np.cos(np.radians(middle[0]))]).max(axis=1)
+        rows = np.sort(np.argsort(from_middle, kind="stable")[: args.photographs])
+        bins = empirical_semivariogram(
+            positions[rows],
+            tower_features(manifest, args.image_tower, args.size_px, rows),
+            generator=np.random.default_rng(0),
+            heading_deg=manifest.frame["heading_deg"].to_numpy(float)[rows],
+        )
+        fitted = fit_semivariogram(bins, "exponential", _PLACE_M)
+        curve = ", ".join(f"{lag:.0f} m {gamma:.2f}" for lag, gamma in zip(bins.lag_m, bins.gamma, strict=True))
+        figures = f"{fitted.nugget:.2f} | {fitted.sill:.2f} | {fitted.range_m:.1f} m"
+        print(f"| {path.name} | {len(rows):,} | {figures} | {curve} |", flush=True)
+
+
+def main() -> None:
+    """Measure the data sets named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parts = parser.add_subparsers(required=True)
+    part = parts.add_parser("neighbours")
+    part.add_argument("manifest", type=Path)
+    part.set_defaults(run=neighbours)
+    part = parts.add_parser("semivariogram")
+    part.add_argument("manifest", type=Path)
+    part.add_argument("beside", type=Path, nargs="*")
+    part.add_argument("--image-tower", required=True)
+    part.add_argument("--size-px", type=int)
+    part.add_argument("--photographs", type=int, default=2000)
+    part.set_defaults(run=semivariogram)
+    args = parser.parse_args()
+    args.run(args)
 
 
 if __name__ == "__main__":

@@ -121,11 +121,17 @@ def _paint(position: NDArray[np.float64], lightness: NDArray[np.float64]) -> NDA
     return np.asarray(np.clip(colour * (1.0 + 0.16 * lightness[:, None]), 0.03, 0.95))
 
 
+_MATERIAL_VARIATION = 1.5
+"""Variation of the material between rows of buildings, in units of the variation between districts."""
+
+
 def _materials(style: CityStyle, field: NDArray[np.float64], variation: NDArray[np.float64]) -> NDArray[np.int32]:
     # The quantile of the field selects from the mixture, so that a district has a prevailing material with exceptions.
     from scipy.special import ndtr
 
-    quantile = np.clip(ndtr((field + 0.45 * variation) / np.hypot(1.0, 0.45)), 0.0, 1.0 - 1e-9)
+    quantile = np.clip(
+        ndtr((field + _MATERIAL_VARIATION * variation) / np.hypot(1.0, _MATERIAL_VARIATION)), 0.0, 1.0 - 1e-9
+    )
     edges = np.cumsum(style.mixture) / np.sum(style.mixture)
     return np.asarray(np.searchsorted(edges, quantile, side="right").clip(0, 4), dtype=np.int32)
 
@@ -159,28 +165,28 @@ def draw_buildings(style: CityStyle, lots: Lots, districts: Districts, rng: np.r
     use = np.where(rng.random(n) < 0.03, BLANK, use).astype(np.int32)
     material = _materials(style, districts.material(x, y), terrace_noise())
     material = np.where(home & (material == 3), 0, material).astype(np.int32)
-    modern = districts.age(x, y) + 0.6 * terrace_noise() + (material >= 3) * 1.2
+    modern = 0.6 * districts.age(x, y) + 1.2 * terrace_noise() + (material >= 3) * 1.2
 
-    floors = style.floors + 0.9 * districts.height(x, y) + 0.55 * terrace_noise() - 0.35 * lots.rank + 0.9 * office
+    floors = style.floors + 0.6 * districts.height(x, y) + 1.5 * terrace_noise() - 0.35 * lots.rank + 0.9 * office
     floors = np.clip(np.rint(floors - 1.2 * lots.garden + 1.3 * (material == 3)), 2, 10).astype(np.int32)
-    floor_m = np.clip(3.1 + 0.22 * terrace_noise() - 0.12 * np.sign(modern), 2.6, 3.8)
+    floor_m = np.clip(3.1 + 0.35 * terrace_noise() - 0.12 * np.sign(modern), 2.6, 3.8)
     ground_m = np.where(use == HOUSE, floor_m * 1.02, floor_m * 1.28) + 0.1 * terrace_noise()
     eave = ground_m + (floors - 1) * floor_m + 0.5
     pitched = (rng.random(terraces)[row] < style.pitched + 0.25 * lots.garden) & (floors <= 5) & (material < 3)
     ridge = np.where(pitched, np.clip(2.6 + 0.5 * terrace_noise(), 1.6, 4.0), 0.0)
 
-    tone = 0.5 + 0.30 * districts.tone(x, y) + 0.16 * terrace_noise() + 0.05 * rng.standard_normal(n)
+    tone = 0.5 + 0.20 * districts.tone(x, y) + 0.36 * terrace_noise() + 0.08 * rng.standard_normal(n)
     wall = np.zeros((n, 3))
     for number, colours in enumerate(style.palettes):
         chosen = material == number
         # Painted render varies between houses; masonry hardly does.
         variation = 0.30 * rng.standard_normal(n) if number == 2 else np.zeros(n)
         wall[chosen] = _palette(colours, (tone + variation)[chosen])
-    wall *= (1.0 + 0.09 * districts.light(x, y) + 0.06 * terrace_noise() + 0.035 * rng.standard_normal(n))[:, None]
+    wall *= (1.0 + 0.06 * districts.light(x, y) + 0.18 * terrace_noise() + 0.05 * rng.standard_normal(n))[:, None]
     wall += 0.006 * rng.standard_normal((n, 3))
 
     paint = 0.5 + 0.26 * districts.paint(x, y)
-    varied_paint = paint + 0.20 * rng.standard_normal(n)
+    varied_paint = paint + 0.35 * rng.standard_normal(n)
     door = _paint(varied_paint, rng.standard_normal(n)) * 0.85
     front = _paint(varied_paint + 0.12 * rng.standard_normal(n), rng.standard_normal(n))
     dark = front.mean(axis=1) < 0.42
@@ -194,9 +200,9 @@ def draw_buildings(style: CityStyle, lots: Lots, districts: Districts, rng: np.r
     frame = np.where((material == 3)[:, None], wall * 0.45, frame)
     accent = _paint(paint + 0.45 + 0.15 * terrace_noise(), rng.standard_normal(n))
 
-    bay = np.clip(np.where(modern > 0.7, 3.4, 2.7) + 0.35 * terrace_noise(), 1.9, 5.0)
-    window_w = np.clip(np.where(modern > 0.7, 0.62, 0.42) + 0.06 * terrace_noise(), 0.28, 0.85)
-    window_h = np.clip(np.where(modern > 0.7, 0.50, 0.58) + 0.05 * terrace_noise(), 0.36, 0.75)
+    bay = np.clip(np.where(modern > 0.7, 3.4, 2.7) + 0.9 * terrace_noise(), 1.9, 5.0)
+    window_w = np.clip(np.where(modern > 0.7, 0.62, 0.42) + 0.14 * terrace_noise(), 0.28, 0.85)
+    window_h = np.clip(np.where(modern > 0.7, 0.50, 0.58) + 0.11 * terrace_noise(), 0.36, 0.75)
     window_w = np.where(material == 3, 0.93, window_w)
     window_h = np.where(material == 3, 0.86, window_h)
     roof = np.array(style.roof) * (1.0 + 0.12 * terrace_noise()[:, None]) + 0.02 * terrace_noise()[:, None] * np.array(

@@ -16,13 +16,14 @@ from swclip.synthetic.conditions import Conditions, draw_conditions
 from swclip.synthetic.render import Shot
 from swclip.synthetic.scene import Scene, city_plan
 from swclip.synthetic.streets import HALF_EXTENT_M, Plan
-from swclip.synthetic.traffic import place_people, place_vehicles
+from swclip.synthetic.traffic import Parked, place_people, place_vehicles
 
 SPACING_M = 12.0
 """Distance between neighbouring places along a street, metres."""
 PASSES = 4
 """Number of photographs of each place, if the city has enough places."""
 _SECTION = 12
+_SECTIONS_A_DAY = 10
 _ACCURACY_SPREAD = 0.45
 """Standard deviation of the logarithm of a photograph's GPS accuracy."""
 _DISTRICTS = ("Old Town", "Market", "Station", "Riverside", "Park End")
@@ -39,7 +40,7 @@ class Place:
         position_m: (2,) east, north on the centre line.
         direction: (2,) unit vector of the drive.
         lane_m: Distance from the centre line to the middle of the lane, to the left of the drive.
-        turn_deg: Angle of side views, clockwise from the direction of the drive.
+        turn_deg: Angle between the direction of the drive and of the view, to either side.
     """
 
     street: int
@@ -58,6 +59,7 @@ class Capture:
     Attributes:
         index: Index of the photograph in the city.
         place: Number of the place.
+        date: Numbers of the survey of the city and of its day.
         sequence: Name of the drive within the city.
         position_m: (2,) true position of the camera: east, north.
         heading_deg: Direction of view, degrees clockwise from north.
@@ -67,6 +69,7 @@ class Capture:
 
     index: int
     place: int
+    date: tuple[int, int]
     sequence: str
     position_m: NDArray[np.float64]
     heading_deg: float
@@ -75,7 +78,10 @@ class Capture:
 
 
 def choose_places(plan: Plan, count: int, rng: np.random.Generator) -> list[Place]:
-    """Choose sections of streets at random until they contain enough places.
+    """Choose sections of streets, from the centre of the city outwards, until they contain enough places.
+
+    A survey covers whole streets that adjoin each other, so that most places have photographed neighbours in all
+    directions, whatever the number of places.
 
     Args:
         plan: Streets of the city.
@@ -96,15 +102,16 @@ def choose_places(plan: Plan, count: int, rng: np.random.Generator) -> list[Plac
             rows = inside[start : start + _SECTION]
             sections.append([(number, points[i], directions[i]) for i in rows])
     places: list[Place] = []
-    for section, chosen in enumerate(rng.permutation(len(sections))):
+    from_centre = [float(np.hypot(*np.mean([point for _, point, _ in section], axis=0))) for section in sections]
+    for section, chosen in enumerate(np.argsort(from_centre, kind="stable")):
         section_points = sections[chosen]
         reverse = rng.random() < 0.5
         if reverse:
             section_points = section_points[::-1]
+        turn = float(rng.uniform(50.0, 75.0))
         for order, (number, point, direction) in enumerate(section_points):
             if len(places) == count:
                 return places
-            turn = float(rng.choice([-1.0, 1.0]) * rng.uniform(35.0, 80.0))
             drive_direction = -direction if reverse else direction
             lane = 0.45 * plan.streets[number].half_road_m
             places.append(Place(number, section, order, point, drive_direction, lane, turn))
@@ -115,8 +122,9 @@ def choose_places(plan: Plan, count: int, rng: np.random.Generator) -> list[Plac
 def plan_captures(city: int, count: int, seed: int) -> tuple[list[Place], list[Capture]]:
     """Plan the photographs of a city.
 
-    `PASSES` drives visit each place (more if the city has too few places). At each place, drives alternate between
-    views along the street and to the side.
+    `PASSES` surveys visit each place (more if the city has too few places), and a day of a survey covers some
+    neighbouring sections. The camera looks ahead and to the left in the first and third survey, and to the right in the
+    second and fourth.
 
     Args:
         city: Number of the city in `cities.CITIES`.
@@ -132,21 +140,21 @@ def plan_captures(city: int, count: int, seed: int) -> tuple[list[Place], list[C
     for index in range(count):
         number, drive = index % len(places), index // len(places)
         place = places[number]
-        if (place.section, drive) not in days:
-            rng = np.random.default_rng([seed, city, 3, place.section, drive])
-            days[place.section, drive] = draw_conditions(CITIES[city].lat_deg, rng)
-        day = days[place.section, drive]
+        date = drive, place.section // _SECTIONS_A_DAY
+        if date not in days:
+            days[date] = draw_conditions(CITIES[city].lat_deg, np.random.default_rng([seed, city, 3, *date]))
+        day = days[date]
         rng = np.random.default_rng([seed, city, 4, index])
         along = float(np.clip(rng.normal(0.0, 1.2), -2.5, 2.5))
         left = np.array([-place.direction[1], place.direction[0]])
-        aside = place.lane_m + float(np.clip(rng.normal(0.0, 0.5), -1.0, 1.0))
+        aside = place.lane_m + float(np.clip(rng.normal(0.0, 0.3), -1.0, 1.0))
         position = place.position_m + along * place.direction + aside * left
-        heading = np.degrees(np.arctan2(place.direction[0], place.direction[1])) + float(rng.normal(0.0, 6.0))
-        if (number + drive) % 2:
-            heading += place.turn_deg
-        when = day.when + dt.timedelta(seconds=2.2 * place.order + float(rng.uniform(0.0, 0.9)))
+        heading = np.degrees(np.arctan2(place.direction[0], place.direction[1])) + float(rng.normal(0.0, 1.5))
+        heading += place.turn_deg if drive % 2 else -place.turn_deg
+        seconds = 40.0 * (place.section % _SECTIONS_A_DAY) + 2.2 * place.order + float(rng.uniform(0.0, 0.9))
+        when = day.when + dt.timedelta(seconds=seconds)
         name = f"d{place.section:03d}-{drive:02d}"
-        captures.append(Capture(index, number, name, position, float(heading % 360.0), when, day))
+        captures.append(Capture(index, number, date, name, position, float(heading % 360.0), when, day))
     return places, captures
 
 
@@ -157,7 +165,10 @@ def frame_shot(scene: Scene, city: int, capture: Capture, size_px: int, seed: in
         float(capture.position_m[0]), float(capture.position_m[1]), capture.heading_deg, size_px,
         height_m=2.4 + float(rng.normal(0.0, 0.06)),
     )  # fmt: skip
-    vehicles = place_vehicles(scene, camera, float(rng.uniform(0.15, 0.75)), rng)
+    # Parked vehicles are those of the day, so that neighbouring photographs of a drive show the same ones.
+    day = np.random.default_rng([seed, city, 8, *capture.date])
+    parked = Parked(float(day.uniform(0.15, 0.75)), int(day.integers(0, 2**31 - 1)))
+    vehicles = place_vehicles(scene, camera, parked, rng)
     people = place_people(scene, camera, int(rng.poisson(4.0)), rng)
     return Shot(camera, capture.conditions, vehicles, people, int(rng.integers(0, 2**31 - 1)))
 

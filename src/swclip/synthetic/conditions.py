@@ -12,7 +12,7 @@ from swclip.synthetic.buildings import hue_colour, linear
 from swclip.synthetic.fields import F32
 
 WEATHERS = ("sun", "cloud", "rain", "dusk")
-_CHANCES = (0.42, 0.34, 0.12, 0.12)
+_CHANCES = (0.40, 0.56, 0.02, 0.02)  # surveys are made in daylight and dry weather, with few exceptions
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,8 @@ def draw_conditions(lat_deg: float, rng: np.random.Generator) -> Conditions:
         rng: Source of randomness.
     """
     weather = str(rng.choice(WEATHERS, p=_CHANCES))
-    day = dt.datetime(2022, 1, 1) + dt.timedelta(days=int(rng.integers(0, 3 * 365)))
+    season = dt.timedelta(days=int(rng.integers(110, 300)))  # mid-April to October
+    day = dt.datetime(2022 + int(rng.integers(0, 3)), 1, 1) + season
     while True:
         when = day.replace(
             hour=int(rng.integers(8, 18)), minute=int(rng.integers(0, 60)), second=int(rng.integers(0, 60))
@@ -119,13 +120,13 @@ def draw_conditions(lat_deg: float, rng: np.random.Generator) -> Conditions:
     warm = np.array([1.0, 0.93 - 0.16 * low, 0.82 - 0.34 * low])
     f32 = np.float32
     base = Conditions(
-        when=when, weather=weather, sun=sun.astype(f32), sunlight=(1.9 * warm).astype(f32),
-        skylight=np.array([0.62, 0.70, 0.83], f32), zenith=linear(np.array([0.36, 0.56, 0.82])),
+        when=when, weather=weather, sun=sun.astype(f32), sunlight=(1.2 * warm).astype(f32),
+        skylight=np.array([0.84, 0.90, 1.00], f32), zenith=linear(np.array([0.36, 0.56, 0.82])),
         horizon=linear(np.array([0.76, 0.85, 0.93]) - low * np.array([-0.06, 0.03, 0.14])),
-        clouds=float(rng.uniform(0.05, 0.55)), haze_m=float(rng.uniform(350.0, 900.0)), wet=0.0, lit=0.03,
-        foliage=foliage, leaves=leaves, exposure=float(np.exp(rng.normal(0.0, 0.13))),
-        balance=np.exp(rng.normal(0.0, 0.045) * np.array([1.0, 0.0, -1.0])).astype(f32),
-        contrast=float(rng.uniform(0.92, 1.10)), drift=rng.uniform(0.0, 256.0, 2).astype(f32),
+        clouds=float(rng.uniform(0.15, 0.50)), haze_m=float(rng.uniform(350.0, 900.0)), wet=0.0, lit=0.03,
+        foliage=foliage, leaves=leaves, exposure=float(np.exp(rng.normal(0.0, 0.08))),
+        balance=np.exp(rng.normal(0.0, 0.03) * np.array([1.0, 0.0, -1.0])).astype(f32),
+        contrast=float(rng.uniform(0.95, 1.06)), drift=rng.uniform(0.0, 256.0, 2).astype(f32),
     )  # fmt: skip
     if weather == "sun":
         return base

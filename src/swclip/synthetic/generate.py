@@ -34,7 +34,7 @@ from swclip.synthetic.photograph import (
     run_job,
 )
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Increases when the pictures of a seed change."""
 SETTINGS_NAME = "synth.json"
 DEFAULT_SIZE_PX = 128

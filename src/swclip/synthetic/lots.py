@@ -58,9 +58,9 @@ def _frontages(
         if rank <= 1 and rng.random() < 0.30 + 0.25 * commerce:
             run, width = 1, rng.uniform(11.0, 22.0)
         elif garden or rng.random() < 0.45:
-            run, width = int(rng.integers(3, 8)), rng.uniform(5.2, 7.6)
+            run, width = int(rng.integers(1, 4)), rng.uniform(5.2, 7.6)
         else:
-            run, width = int(rng.integers(1, 4)), rng.uniform(6.0, 10.5)
+            run, width = 1, rng.uniform(6.0, 12.5)
         for k in range(run):
             if left <= 4.5:
                 break
@@ -141,7 +141,7 @@ def _cut_block(
         widths = _frontages(rng, end - start, rank, shops, garden)
         for k, (width, new) in enumerate(widths):
             out.terraces += int(new)
-            if rng.random() < 0.035 and 0 < k < len(widths) - 1:  # a gap, such as an alley or a yard
+            if rng.random() < 0.08 and 0 < k < len(widths) - 1:  # a gap, such as an alley or a yard
                 offset, previous = offset + width, -1
                 continue
             last = k == len(widths) - 1 and flank[i] > 0 and not garden

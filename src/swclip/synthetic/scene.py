@@ -83,11 +83,13 @@ def _props(plan: Plan, districts: Districts, style: CityStyle, ground: Ground, r
         middle = 0.5 * (street.start + street.end)
         leafy = float(districts.green(*middle)) + 2.4 * style.green - 0.25 * street.rank
         for side in (-1.0, 1.0):
-            if leafy > 1.0 + 0.3 * rng.random() and street.rank < 3:
-                points, right = along(number, rng.uniform(8.0, 14.0), rng.uniform(9.0, 16.0), 1.5)
+            if street.rank < 3:
+                # Leafy streets have a tree at most stations, others one here and there.
+                share = 0.65 if leafy > 1.0 + 0.3 * rng.random() else 0.15
+                points, right = along(number, rng.uniform(8.0, 14.0), rng.uniform(8.0, 13.0), 3.0)
                 for p in points + side * (street.half_road_m + 0.9) * right:
-                    if rng.random() < 0.85:
-                        rows.append((p[0], p[1], TREE, rng.uniform(4.5, 9.0)))
+                    if rng.random() < share:
+                        rows.append((p[0], p[1], TREE, rng.uniform(3.5, 10.0)))
             points, right = along(number, 9.0 + 12.0 * (side > 0), 26.0, 1.0)
             for p in points + side * (street.half_road_m + 0.5) * right:
                 rows.append((p[0], p[1], LAMP, 5.5 if street.rank > 1 else 7.5))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from swclip.synthetic.buildings import linear
 from swclip.synthetic.camera import Camera
-from swclip.synthetic.fields import F32, band, pulse
+from swclip.synthetic.fields import F32, band, hash01, pulse
 from swclip.synthetic.ground import INSIDE, KERB
 from swclip.synthetic.scene import Scene
 from swclip.synthetic.streets import Points
@@ -103,32 +103,47 @@ def _vehicle_walls(kind: int, rows: NDArray[np.int64], centre: Points, ahead: Po
     return parts
 
 
-def place_vehicles(scene: Scene, camera: Camera, density: float, rng: np.random.Generator) -> Vehicles:
-    """Draw parked and moving vehicles in front of the camera.
+@dataclass(frozen=True)
+class Parked:
+    """The parked vehicles of a day: share of occupied parking spaces, and the seed of which, and by what."""
+
+    density: float
+    key: int
+
+
+def place_vehicles(scene: Scene, camera: Camera, parked: Parked, rng: np.random.Generator) -> Vehicles:
+    """Place the parked vehicles of the day, and draw moving ones, in front of the camera.
 
     Args:
         scene: The city.
         camera: The camera; a few metres around it remain free.
-        density: Share of occupied parking spaces.
-        rng: Source of randomness.
+        parked: The parked vehicles, the same in all photographs of a day.
+        rng: Source of randomness of the moving vehicles.
     """
     spots = scene.kerbside
     offset = spots.position_m - np.array([camera.east_m, camera.north_m])
     depth, across = offset @ camera.forward, offset @ camera.right
     distance = np.hypot(depth, across)
     near = np.flatnonzero((depth > 1.0) & (distance > 6.5) & (distance < 65.0) & (np.abs(across) < depth + 6.0))
-    parked = spots.parking[near]
-    near = near[rng.random(len(near)) < np.where(parked, density, 0.05)]
-    parked, distance = spots.parking[near], distance[near]
-    draw = rng.random(len(near))
+    stands = spots.parking[near]
+
+    def draw(number: int) -> F32:
+        moving = rng.random(len(near), dtype=np.float32)
+        return np.asarray(np.where(stands, hash01(near, parked.key, number), moving))
+
+    near_draws = np.stack([draw(number) for number in range(6)])
+    present = near_draws[0] < np.where(stands, parked.density, 0.05)
+    near, stands, draws = near[present], stands[present], near_draws[1:, present]
     moving = np.where(
-        draw < 0.12, np.where(distance > 18.0, BUS, VAN), np.where(draw < 0.3, TAXI, np.where(draw < 0.4, VAN, CAR))
+        draws[0] < 0.12,
+        np.where(distance[near] > 18.0, BUS, VAN),
+        np.where(draws[0] < 0.3, TAXI, np.where(draws[0] < 0.4, VAN, CAR)),
     )
-    kind = np.where(parked, np.where(draw < 0.10, VAN, CAR), moving).astype(np.int32)
-    centre = spots.position_m[near] + rng.normal(0.0, 0.12, (len(near), 2))
+    kind = np.where(stands, np.where(draws[0] < 0.10, VAN, CAR), moving).astype(np.int32)
+    centre = spots.position_m[near] + 0.4 * (draws[1:3].T - 0.5)
     ahead = spots.direction[near]
-    colour = _CAR_COLOURS[rng.integers(len(_CAR_COLOURS), size=len(near))].copy()
-    colour[(kind == VAN) & (rng.random(len(near)) < 0.6)] = _CAR_COLOURS[5]
+    colour = _CAR_COLOURS[(draws[3] * len(_CAR_COLOURS)).astype(np.int64)].copy()
+    colour[(kind == VAN) & (draws[4] < 0.6)] = _CAR_COLOURS[5]
     colour[kind == BUS] = linear(np.array(scene.style.bus))
     colour[kind == TAXI] = 0.012
     parts = []
