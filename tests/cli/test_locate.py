@@ -21,6 +21,7 @@ import pytest
 
 from fixtures.processes import Command
 from swclip.cli.app import run
+from swclip.errors import ConfigError
 
 Start = Callable[..., Command]
 KILLS, COUNT = 6, 120
@@ -81,6 +82,18 @@ def test_a_terminal_gets_a_sentence_per_photograph_and_a_pipe_json(
     assert missing.startswith(f"{tmp_path}/no\N{REPLACEMENT CHARACTER}photo.jpg: no answer: ")
     assert run([*command, "--format", "json"]) == UNREADABLE
     assert json.loads(capsys.readouterr().out) == answers, "also on a terminal, when it is asked for"
+
+
+def test_an_effort_that_a_gallery_does_not_have_changes_nothing(
+    made: Path, town: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = []
+    for effort in ("fast", "balanced", "best"):
+        capsys.readouterr()
+        assert run(["locate", str(made / "gallery"), str(town / "p00-0.jpg"), "--effort", effort]) == 0
+        answers.append(capsys.readouterr().out)
+    assert len(set(answers)) == 1
+    assert run(["locate", str(made / "gallery"), str(town / "p00-0.jpg"), "--effort", "slow"]) == ConfigError.exit_code
 
 
 @pytest.mark.slow

@@ -27,7 +27,8 @@ from swclip.gallery.gallery import Gallery
 from swclip.gallery.read_write import save_gallery
 from swclip.geo.distance import geodesic_m
 from swclip.ingest.named_photographs import named_photographs
-from swclip.models.embed import embed_photographs
+from swclip.models.embed import embed_photographs, tower_features
+from swclip.models.whitening import Whitening
 from swclip.retrieval.locator import Locator
 from swclip.retrieval.posterior import log_posterior
 from swclip.retrieval.prior import Prior
@@ -128,6 +129,34 @@ def test_the_gallerys_posterior_is_used_or_else_the_models_temperature(make_gall
     assert Locator(gallery, model).posterior.location_temperature == pytest.approx(np.exp(-3.0))
     gallery.meta["posterior"] = CONFIG.to_dict()
     assert Locator(gallery, model).posterior == CONFIG
+
+
+def test_an_effort_has_its_own_posterior_and_calibration(
+    make_gallery: Make, model: Any, photographs: Photographs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = photographs(4)
+    monkeypatch.setattr(type(model), "whitening", Whitening.fit(tower_features(model, paths)))
+    gallery = make_gallery(1)
+    width, rows = model.whitening.dimensions, np.random.default_rng(3)
+    whitened = rows.normal(size=(len(gallery.image_ids), width)).astype(np.float32)
+    gallery = replace(gallery, image_whitened=whitened / np.linalg.norm(whitened, axis=1, keepdims=True))
+    plain = PosteriorConfig(0.1, 0.1, 0.4, smoothing_m=150.0)
+    config = replace(plain, image_temperature=0.2, whitened_temperature=0.1, fast=plain)
+    cells = Locator(gallery, model, plain).region_cells
+    tails = {"best": Calibration.of([0.2] * 9, cells), "fast": Calibration.of([0.6] * 9, cells)}
+    calibration = replace(tails["best"], fast=tails["fast"])
+    restored = Calibration.from_dict(json.loads(json.dumps(calibration.to_dict())))
+    assert PosteriorConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    answers = {}
+    for effort, posterior in (("fast", plain), ("balanced", replace(config, fast=None)), ("best", config)):
+        locator = Locator(gallery, model, config, calibration=restored, effort=effort)
+        alone = Locator(gallery, model, posterior, calibration=tails["fast" if effort == "fast" else "best"])
+        answers[effort] = locator.locate(paths, region=0.5)
+        assert answers[effort] == alone.locate(paths, region=0.5)
+        assert locator.posterior_of(paths[:1]).argmax() == alone.posterior_of(paths[:1]).argmax()
+    assert answers["fast"] != answers["best"] == answers["balanced"]
+    with pytest.raises(ConfigError, match=r"effort 'slow' is not known; choose one of fast, balanced, best"):
+        Locator(gallery, model, config, effort="slow")  # type: ignore[arg-type]
 
 
 def test_an_undecodable_file_is_answered_with_an_error(locator: Locator, photographs: Photographs) -> None:

@@ -13,6 +13,7 @@ from swclip.progress import count_progress
 
 if TYPE_CHECKING:
     from swclip.answers.record import Answer
+    from swclip.calibration.posterior_config import EffortName
     from swclip.data.manifest import Manifest
     from swclip.data.splits import Splits
     from swclip.gallery.gallery import Gallery
@@ -147,6 +148,7 @@ def locate(
     region_limit_km2: float | None = None,
     cells: Sequence[int] | None = None,
     search: Literal["auto", "memory", "disk"] = "auto",
+    effort: Literal["fast", "balanced", "best"] = "best",
     verify: int | None = None,
     batch_size: int = 32,
     workers: int | None = None,
@@ -175,6 +177,8 @@ def locate(
         cells: H3 resolutions of the cells that answers state beside the city; by default 6, 8 and 10.
         search: "memory" scores every candidate; "disk" scores a shortlist found with the gallery's index; "auto"
             chooses by the size of the gallery.
+        effort: The evidence that answers use: "fast" without whitened features, "balanced" without a comparison of
+            patches, "best" with all that the gallery has.
         verify: Number of the most probable candidates that are compared with a photograph in detail, by patch features
             of the gallery; 0 for none. By default the number that the model's posterior was fitted with.
         batch_size: Photographs per batch of the model.
@@ -194,7 +198,7 @@ def locate(
 
     names = [photographs] if isinstance(photographs, (str, os.PathLike)) else photographs
     paths = [path for name in names for path in photographs_at(os.fspath(name))]
-    locator = _locator(gallery, model, cells, search, verify)
+    locator = _locator(gallery, model, cells, search, effort, verify)
     with count_progress(progress, "Locating") as report:
         return locator.locate(
             paths,
@@ -217,6 +221,7 @@ def _locator(
     model: LocatorModel | PathLike | None,
     cells: Sequence[int] | None,
     search: Literal["auto", "memory", "disk"],
+    effort: EffortName,
     verify: int | None,
 ) -> Locator:
     from swclip.gallery.gallery import Gallery
@@ -225,16 +230,20 @@ def _locator(
 
     resolutions = sorted(set(cells or RESOLUTIONS))
     if isinstance(gallery, Locator):
-        if model is not None or cells is not None or search != "auto" or verify is not None:
-            raise ConfigError("a locator already has its model, cells, search and verify; remove these arguments.")
+        if model is not None or cells is not None or search != "auto" or effort != "best" or verify is not None:
+            raise ConfigError(
+                "a locator already has its model, cells, search, effort and verify; remove these arguments."
+            )
         return gallery
     if isinstance(gallery, Gallery):
         if model is None:
             raise ConfigError("a gallery in memory does not contain its model; add the model that made it.")
         fitted = as_fitted(model)
-        return Locator(gallery, fitted.model, fitted.posterior, resolutions, fitted.calibration, verify=verify)
+        return Locator(
+            gallery, fitted.model, fitted.posterior, resolutions, fitted.calibration, effort=effort, verify=verify
+        )
     if model is not None and not isinstance(model, (str, os.PathLike)):
         if model.folder is None:
             raise ConfigError("a gallery on disk contains its model; pass the folder of a model, or remove the model.")
         model = model.folder
-    return Locator.from_gallery(gallery, model, resolutions, search, verify=verify)
+    return Locator.from_gallery(gallery, model, resolutions, search, effort, verify)

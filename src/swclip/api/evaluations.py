@@ -40,6 +40,7 @@ def evaluate(
     calibration: Calibration | None = None,
     config: MeasureConfig | None = None,
     embedding: EmbedConfig | None = None,
+    effort: Literal["fast", "balanced", "best"] = "best",
     use: Sequence[ModalityName] | None = None,
     verify: int | None = None,
     device: str | None = None,
@@ -60,6 +61,8 @@ def evaluate(
             half of the queries calibrates the other.
         config: Estimator, regions and bootstrap.
         embedding: How photographs are embedded; cached features of a frozen tower are used.
+        effort: The evidence that answers use: "fast" without whitened features, "balanced" without a comparison of
+            patches, "best" with all that the model has. Posterior and calibration are those fitted for it.
         use: The modalities of the queries: image, caption and map. By default the photograph, and each other modality
             that the model and the queries have.
         verify: Number of the most probable candidates that are compared with the query in detail, by patch features;
@@ -77,6 +80,7 @@ def evaluate(
         InputError: There are no queries or candidates, or a photograph cannot be decoded.
         ConfigError: The model has no run and manifest or splits are missing, or an option has an invalid value.
     """
+    from swclip.calibration.posterior_config import check_effort
     from swclip.errors import ConfigError
     from swclip.evaluation.evaluate import EmbedConfig
     from swclip.evaluation.evaluate import evaluate as measure_model
@@ -101,12 +105,17 @@ def evaluate(
     if embedding is None or embedding.cache is None:
         # Features are cached where the tower was frozen in training; otherwise a cache would only fill the disk.
         embedding = replace(embedding or EmbedConfig(), cache=features if features.holds(network) else None)
+    check_effort(effort)
     # Coverage on the validation queries is optimistically biased for regions that were calibrated on them.
     calibration = calibration or (fitted.calibration if on == "query" else None)
     posterior = posterior or fitted.posterior
     if posterior is not None:
-        comparable = network.patches is not None
-        posterior, calibration = with_verification(posterior, calibration, verify, comparable)
+        posterior, calibration = with_verification(
+            posterior.at(effort),
+            None if calibration is None else calibration.at(effort),
+            verify,
+            network.patches is not None,
+        )
     elif verify:
         raise ConfigError("no posterior was fitted for this model, which verification needs; leave verify out.")
     with count_progress(progress, "Embedding photographs") as report:

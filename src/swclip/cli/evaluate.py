@@ -35,6 +35,7 @@ def evaluate(
     photographs: Annotated[bool, off("--no-photographs")] = True,
     figures: Annotated[bool, off("--no-figures")] = True,
     estimator: Annotated[Literal["mode", "argmax", "geometric-median", "validation"], ADVANCED] = "mode",
+    effort: Annotated[Literal["fast", "balanced", "best"], ADVANCED] = "best",
     verify: Annotated[int | None, ADVANCED] = None,
     use: Annotated[list[Literal["image", "caption", "map"]] | None, REPEATED, ADVANCED] = None,
     regions: Annotated[str, ADVANCED] = "city",
@@ -68,6 +69,8 @@ def evaluate(
             distance. validation: the one with the least mean of log(1 + error / 10 m) on the validation queries; runs
             for which it differs cannot be compared by it. The report has figures for all of them, and details for this
             one.
+        effort: The evidence that answers use, as in `swclip locate`; the posterior and the regions are those that were
+            fitted for it.
         verify: Compare this many of the most probable candidates with the query in detail, by patch features; 0 for
             none. By default the number that the run was fitted with, where its validation queries gained. The report
             states the time that it takes.
@@ -113,7 +116,16 @@ def evaluate(
     else:
         embedding = EmbedConfig(batch_size=batch_size, workers=workers)
         evaluation, table, split, title = _evaluate_run(
-            run, splits, manifest, on=on, config=config, embedding=embedding, use=use, verify=verify, device=device
+            run,
+            splits,
+            manifest,
+            on=on,
+            config=config,
+            embedding=embedding,
+            effort=effort,
+            use=use,
+            verify=verify,
+            device=device,
         )
         leakage = split.leakage
     pictured = table if photographs else None
@@ -139,6 +151,7 @@ def _evaluate_run(
     on: Literal["query", "val"],
     config: MeasureConfig,
     embedding: EmbedConfig,
+    effort: Literal["fast", "balanced", "best"],
     use: list[Literal["image", "caption", "map"]] | None,
     verify: int | None,
     device: str,
@@ -164,6 +177,7 @@ def _evaluate_run(
         on=on,
         config=config,
         embedding=embedding,
+        effort=effort,
         use=use,
         verify=verify,
         device=device,

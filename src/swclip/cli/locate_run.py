@@ -302,11 +302,10 @@ def answering_identity(locator: Locator) -> dict[str, Any]:
 
 
 def gallery_digest(gallery: Gallery) -> str:
-    """SHA-256 of the gallery's names, positions, embeddings and hubness, in their order."""
+    """SHA-256 of the gallery's names, positions, vectors and hubness, in their order."""
     digest = hashlib.sha256(_digest([gallery.candidate_ids, gallery.cities, gallery.image_ids]).encode())
     arrays = [gallery.positions_deg, gallery.location_embeddings, gallery.image_embeddings, gallery.image_rows]
-    if gallery.image_hubness is not None:
-        arrays.append(gallery.image_hubness)
+    arrays += [array for array in (gallery.image_hubness, gallery.image_whitened) if array is not None]
     for array in arrays:
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

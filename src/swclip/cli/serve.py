@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -29,6 +29,7 @@ def serve(
     verify: Annotated[int | None, ADVANCED] = None,
     cors: Annotated[list[str] | None, ADVANCED] = None,
     proxy: Annotated[str | None, ADVANCED] = None,
+    effort: Annotated[Literal["fast", "balanced", "best"], ADVANCED] = "best",
     model: Annotated[Path | None, ADVANCED] = None,
     threads: Annotated[int | None, ADVANCED] = None,
     limits: Annotated[Limits, Parameter(name="*"), group("Limits")] = Limits(),  # noqa: B008 (frozen)
@@ -57,6 +58,7 @@ def serve(
         device: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
         cors: Origin whose pages may call this service, such as https://example.org; can be repeated.
         proxy: Addresses of proxies whose X-Forwarded-For header is trusted, separated by commas.
+        effort: The evidence that answers use, as in `swclip locate`.
         model: Fail unless the gallery was made with this run.
         threads: CPU threads of the model; by default torch chooses.
         limits: Limits on requests.
@@ -99,7 +101,7 @@ def serve(
             console.print(f"Anybody who can reach this address can use it; set {VARIABLE} to require keys.")
 
     with listen(host, port) as listening:  # first, so that a port in use is reported before minutes of loading
-        locator = Locator.from_gallery(gallery, model, search="memory", verify=verify)
+        locator = Locator.from_gallery(gallery, model, search="memory", effort=effort, verify=verify)
         locator.model.to(available_device(device))
         if photographs is None:
             thumbnails = Thumbnails.of_gallery(GalleryStore.open(gallery))

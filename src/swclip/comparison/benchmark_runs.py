@@ -245,6 +245,30 @@ def nearest_neighbour(
         estimator: The estimator that answers.
         whitened: Whiten the features, fitted on the training photographs.
     """
+    queries, gallery, posterior = untrained_system(manifest, splits, config, cache, progress, on=on, whitened=whitened)
+    return evaluate_embeddings(
+        queries,
+        gallery,
+        manifest,
+        splits,
+        on=on,
+        posterior=posterior,
+        config=MeasureConfig(estimator),
+        command=command,
+    )
+
+
+def untrained_system(
+    manifest: Manifest,
+    splits: Splits,
+    config: TrainingConfig,
+    cache: FeatureCache,
+    progress: Progress | None = None,
+    *,
+    on: QuerySplit = "query",
+    whitened: bool = False,
+) -> tuple[Float32[np.ndarray, "q w"], Gallery, PosteriorConfig]:
+    """The parts of `nearest_neighbour`, whose arguments these are: vectors of the queries, gallery, posterior."""
     model = LocatorModel.create(config.model, manifest.positions_deg, config.seed)
     report = None if progress is None else lambda done, total: progress("image features", done, total)
 
@@ -275,16 +299,7 @@ def nearest_neighbour(
     if validation is not None:
         truth = manifest.positions_deg[query_rows(splits, manifest, "val")]
         posterior = fitted_posterior(validation[0], truth, validation[1], config.seed)
-    return evaluate_embeddings(
-        queries,
-        gallery,
-        manifest,
-        splits,
-        on=on,
-        posterior=posterior,
-        config=MeasureConfig(estimator),
-        command=command,
-    )
+    return queries, gallery, posterior
 
 
 def _embedded(
