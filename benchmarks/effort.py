@@ -20,15 +20,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import command_line, say
+from common import command_line, markdown, say, write_text
 
 from swclip.api.evaluations import evaluate
 from swclip.calibration.posterior_config import EFFORT_NAMES, ESTIMATOR, PosteriorConfig, read_posterior
-from swclip.comparison.benchmark_runs import nearest_neighbour, untrained_system
+from swclip.comparison.benchmark_runs import untrained_system
 from swclip.data.splits import candidates_for
-from swclip.evaluation.evaluate import query_rows
+from swclip.evaluation.evaluate import evaluate_embeddings, query_rows
 from swclip.evaluation.report import Report
-from swclip.files import atomic_file
 from swclip.gallery.build import build_gallery
 from swclip.gallery.gallery import Gallery
 from swclip.gallery.hubness import read_bank
@@ -82,11 +81,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    table = markdown(rows_of(options.run, options.photographs))
+    table = markdown(COLUMNS, [row.cells for row in rows_of(options.run, options.photographs)])
     print(table)
     if options.out is not None:
-        with atomic_file(options.out) as beside:
-            beside.write_text(f"    {command_line()}\n\n{table}\n", encoding="utf-8")
+        write_text(options.out, f"    {command_line()}\n\n{table}")
 
 
 def rows_of(run: Path, timed: int) -> list[Row]:
@@ -102,7 +100,7 @@ def rows_of(run: Path, timed: int) -> list[Row]:
     for evidence, whitened in (("plain neighbours", False), ("whitened neighbours", True)):
         say(evidence)
         queries, gallery, fitted = untrained_system(manifest, splits, config, cache, whitened=whitened)
-        report = nearest_neighbour(manifest, splits, config, cache, whitened=whitened).report
+        report = evaluate_embeddings(queries, gallery, manifest, splits, posterior=fitted).report
         pixels = tower_ms(lambda path: model.preprocess.read(path), model, paths, whitened=False)
         answer = answer_ms(as_vectors(queries).take(slice(0, timed)), gallery, fitted)
         rows.append(Row(evidence, _NOTHING, report, pixels, answer, kept_bytes(gallery, whitened, not whitened)))
@@ -149,12 +147,6 @@ def kept_bytes(gallery: Gallery, whitened: bool, trained: bool) -> int:
     if gallery.image_whitened is None:  # neighbours: their only vectors
         return int(gallery.image_embeddings.shape[1]) * (2 if whitened else 4)
     return 4 * int(gallery.image_embeddings.shape[1]) * trained + 2 * int(width) * whitened
-
-
-def markdown(rows: list[Row]) -> str:
-    """The table."""
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *(row.cells for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":

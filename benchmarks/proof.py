@@ -30,6 +30,7 @@ from swclip.training.config import recipe_names
 
 SYSTEMS = (
     "nearest-neighbour",
+    "nearest-neighbour-whitened",
     "clip",
     "sw-clip",
     "sw-clip-template",
@@ -50,7 +51,7 @@ NEED_TEXT = ("sw-clip-template",)
 
 SEEDS = (0, 1, 2)
 LEFT_OUT_SEEDS = (0,)
-LEFT_OUT_SYSTEMS = ("nearest-neighbour", "clip", "sw-clip", "geoclip", "sw-clip-plus")
+LEFT_OUT_SYSTEMS = ("nearest-neighbour", "nearest-neighbour-whitened", "clip", "sw-clip", "geoclip", "sw-clip-plus")
 """Holding out each city in turn multiplies the number of runs by that of the cities."""
 
 

@@ -1,0 +1,108 @@
+"""The ladder: what each step adds, as one picture and one table, from benchmarks over several draws of the splits.
+
+    for p in known new; do
+        swclip benchmark DATA --splits SPLITS/$p.parquet --draws 5 --baseline nearest-neighbour \\
+            --systems nearest-neighbour nearest-neighbour-whitened clip sw-clip sw-clip-plus --reference clip \\
+            --image-tower dinov2-small-9 --text-tower none --freeze image --out OUT/$p
+    done
+    python benchmarks/ladder.py OUT/known OUT/new --titles "known places" "new streets" --out ladder
+
+Writes ladder.png, ladder.svg and ladder.md. Intervals hold draws, seeds and blocks of queries together. A benchmark of
+a single draw has no such intervals: its points are drawn without.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from common import STYLES, markdown, write_text
+
+from swclip.comparison.document import ComparisonDocument, read_document
+from swclip.reporting.units import metres, percent
+
+RUNGS = {
+    "nearest-neighbour": "plain neighbours",
+    "nearest-neighbour-whitened": "whitened",
+    "clip": "CLIP",
+    "sw-clip": "SW-CLIP",
+    "sw-clip-plus": "SW-CLIP, whitened\nand three blocks",
+}
+SHARES = {"within_25": "within 25 m", "within_100": "within 100 m"}
+FIGURES = ("median", "mean", *SHARES)
+
+
+def main() -> None:
+    """Draw the picture and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("benchmarks", type=Path, nargs="+", help="folders of `swclip benchmark`")
+    parser.add_argument("--titles", nargs="+")
+    parser.add_argument("--out", type=Path, required=True, help="the files without their extension")
+    options = parser.parse_args()
+    documents = [read_document(folder / "benchmark.json") for folder in options.benchmarks]
+    titles = options.titles or [folder.name for folder in options.benchmarks]
+    if len(titles) != len(documents):
+        raise SystemExit(f"--titles: {len(titles)} for {len(documents)} benchmarks; give one for each.")
+    draw(documents, titles, options.out)
+    write_text(options.out.with_suffix(".md"), table(documents, titles))
+
+
+def figures_of(document: ComparisonDocument, system: str) -> dict[str, tuple[float, float, float]]:
+    """Value, low and high end of each figure; both ends are the value where there is one draw."""
+    if document.draws is not None:
+        drawn = document.draws.systems[system].figures
+        return {name: (drawn[name].value, drawn[name].low, drawn[name].high) for name in FIGURES}
+    report = document.systems[system].mean
+    within = report.accuracy_within_m
+    values = (report.error_m.median, report.error_m.mean, within["25"], within["100"])
+    return {name: (value, value, value) for name, value in zip(FIGURES, values, strict=True)}
+
+
+def draw(documents: Sequence[ComparisonDocument], titles: Sequence[str], out: Path) -> None:
+    """Shares within 25 and 100 m for each rung, a panel for each benchmark."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, len(documents), figsize=(4.6 * len(documents), 3.6), squeeze=False, sharey=True)
+    for axis, document, title in zip(axes[0], documents, titles, strict=True):
+        systems = [name for name in RUNGS if name in document.systems]
+        for (name, label), (colour, marker) in zip(SHARES.items(), STYLES, strict=False):
+            points = [[100.0 * value for value in figures_of(document, system)[name]] for system in systems]
+            middle = [value for value, _, _ in points]
+            ends: Any = [[value - low for value, low, _ in points], [high - value for value, _, high in points]]
+            axis.errorbar(range(len(systems)), middle, ends, color=colour, marker=marker, capsize=3, label=label)
+            for at, value in enumerate(middle):
+                axis.annotate(f"{value:.1f}", (at, value), (0, 7), textcoords="offset points", ha="center", fontsize=8)
+        axis.set_xticks(range(len(systems)), [RUNGS[system] for system in systems], rotation=30, ha="right", fontsize=8)
+        axis.set_xlim(-0.4, len(systems) - 0.6)
+        axis.set_ylim(0, 105)
+        axis.grid(axis="y", alpha=0.3)
+        draws = 1 if document.draws is None else len(document.draws.seeds)
+        axis.set_title(f"{title}, {draws} draw{'s' if draws > 1 else ''} of the splits", fontsize=10)
+    axes[0][0].set_ylabel("share of queries, %")
+    axes[0][0].legend(loc="lower right", fontsize=8)
+    figure.tight_layout()
+    for suffix in (".png", ".svg"):
+        figure.savefig(out.with_suffix(suffix), dpi=150)
+    plt.close(figure)
+
+
+def table(documents: Sequence[ComparisonDocument], titles: Sequence[str]) -> str:
+    """The figures with their intervals, one row for each rung and benchmark."""
+    rows = []
+    for document, title in zip(documents, titles, strict=True):
+        for system in (name for name in RUNGS if name in document.systems):
+            cells = []
+            for name, (value, low, high) in figures_of(document, system).items():
+                text = percent if name in SHARES else metres
+                cells.append(text(value) + ("" if low == high else f" [{text(low)}, {text(high)}]"))
+            rows.append([title, system, *cells])
+    return markdown(["", "system", "median", "mean", *SHARES.values()], rows)
+
+
+if __name__ == "__main__":
+    main()
