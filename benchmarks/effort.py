@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,9 +29,9 @@ from swclip.evaluation.report import Report
 from swclip.gallery.build import build_gallery
 from swclip.gallery.gallery import Gallery
 from swclip.gallery.hubness import read_bank
-from swclip.models.embed import photograph_vectors, pixel_vectors
+from swclip.models.embed import evaluating, photograph_vectors, pixel_vectors
 from swclip.models.feature_cache import FeatureCache
-from swclip.models.locator_model import load_model
+from swclip.models.locator_model import LocatorModel, load_model
 from swclip.models.photograph_vectors import PhotographVectors, as_vectors
 from swclip.reporting.units import metres, percent
 from swclip.retrieval.point_estimates import estimators
@@ -101,7 +99,7 @@ def rows_of(run: Path, timed: int) -> list[Row]:
         say(evidence)
         queries, gallery, fitted = untrained_system(manifest, splits, config, cache, whitened=whitened)
         report = evaluate_embeddings(queries, gallery, manifest, splits, posterior=fitted).report
-        pixels = tower_ms(lambda path: model.preprocess.read(path), model, paths, whitened=False)
+        pixels = tower_ms(model, paths, whitened=False)
         answer = answer_ms(as_vectors(queries).take(slice(0, timed)), gallery, fitted)
         rows.append(Row(evidence, _NOTHING, report, pixels, answer, kept_bytes(gallery, whitened, not whitened)))
     gallery = build_gallery(model, candidates_for(splits, "query"), manifest, bank=bank, cache=cache)
@@ -113,19 +111,20 @@ def rows_of(run: Path, timed: int) -> list[Row]:
         chosen = posterior.at(effort)
         report = evaluate(run, effort=effort).report
         uses = chosen.whitened_temperature is not None
-        pixels = tower_ms(lambda path: model.preprocess.read(path), model, paths, whitened=uses)
+        pixels = tower_ms(model, paths, whitened=uses)
         rows.append(
             Row(evidence, effort, report, pixels, answer_ms(vectors, gallery, chosen), kept_bytes(gallery, uses, True))
         )
     return rows
 
 
-def tower_ms(read: Callable[[Path], Any], model: Any, paths: list[Path], *, whitened: bool) -> float:
+def tower_ms(model: LocatorModel, paths: list[Path], *, whitened: bool) -> float:
     """Milliseconds of the processor to decode a photograph and compute its vectors, one at a time."""
-    pixel_vectors(model, [read(paths[0])], whitened=whitened)
-    started = time.process_time()
-    for path in paths:
-        pixel_vectors(model, [read(path)], whitened=whitened)
+    with evaluating(model):
+        pixel_vectors(model, [model.preprocess.read(paths[0])], whitened=whitened)
+        started = time.process_time()
+        for path in paths:
+            pixel_vectors(model, [model.preprocess.read(path)], whitened=whitened)
     return 1000.0 * (time.process_time() - started) / len(paths)
 
 
