@@ -94,9 +94,8 @@ def test_whitened_features_are_used_where_they_help() -> None:
     assert plain.fast is None
     assert plain.config.fast is None
     with_whitened = replace(gallery, image_whitened=helpful)
-    fit = fit_posterior(
-        PhotographVectors(query, helpful[at] + 0.1 * noise.astype(np.float32)), truth, with_whitened, **grids
-    )
+    vectors = PhotographVectors(query, helpful[at] + 0.1 * noise.astype(np.float32))
+    fit = fit_posterior(vectors, truth, with_whitened, **grids)
     assert fit.config.whitened_temperature is not None
     assert fit.config.fast == plain.config
     assert fit.fast == plain

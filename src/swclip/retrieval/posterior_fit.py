@@ -37,6 +37,7 @@ _TEMPERATURES = tuple(float(t) for t in np.geomspace(0.001, 0.5, 17))
 _WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _SMOOTHINGS_M = (0.0, 5.0, 10.0, 20.0, 40.0, 80.0)
 _GAIN = 1e-4  # a search by coordinates ends where a round improves the score by less
+_QuerySets = Sequence[Int64[np.ndarray, " k"]]
 _SMALLEST = 1e-300  # a true position whose kernel is 0 at all candidates has the same score for every setting
 
 
@@ -92,9 +93,8 @@ def fit_posterior(
     limits the influence of single outliers. The sum is linear in p, and the smoothing can be applied to K instead of p,
     so that all combinations together cost little more than one pass.
 
-    Without whitened features every combination is scored. With them, the search starts from the best of those and
-    changes in turn the scale of the image evidence (its temperature and hubness, or the temperature of the whitened
-    features, which may also be left out) and the temperature of the locations, with all weights and smoothings, until
+    Without whitened features every combination is scored. With them, a search starts from the best of those and changes
+    in turn the scale of the image evidence and the temperature of the locations, with all weights and smoothings, until
     no change improves the score. Whitened features are therefore used only where they help on these queries.
 
     Args:
@@ -139,11 +139,11 @@ def fit_posterior(
     grid = _Grid(tuple(temperatures), tuple(sorted({0.0, *image_hubness})), weights, tuple(smoothings_m), kernel)
     query_sets = _training_queries(fold_of, len(queries))
     near.add_images(grid.scales())
-    best = [_best(near, grid, rows, grid.scales(), range(len(temperatures))) for rows in query_sets]
+    best = _best(near, grid, query_sets, grid.scales(), range(len(temperatures)))
     fit = _fit(near, grid, best, photographed)
     if gallery.image_whitened is None or queries.whitened is None or not len(with_images.rows):
         return fit
-    found = [_with_whitened(near, grid, rows, start) for rows, start in zip(query_sets, best, strict=True)]
+    found = [_with_whitened(near, grid, *each) for each in zip(query_sets, best, strict=True)]
     if found[0].scale.whitened is None:
         return fit
     whitened = _fit(near, grid, found, photographed)
@@ -152,10 +152,8 @@ def fit_posterior(
 
 def _training_queries(fold_of: Int64[np.ndarray, " q"] | None, count: int) -> list[Int64[np.ndarray, " k"]]:
     """The queries that each posterior is fitted on: all, then all but each fold."""
-    all_queries = [np.arange(count)]
-    if fold_of is None or len(np.unique(fold_of)) < 2:
-        return all_queries
-    return all_queries + [np.flatnonzero(fold_of != fold) for fold in range(int(fold_of.max()) + 1)]
+    folds = 0 if fold_of is None or len(np.unique(fold_of)) < 2 else int(fold_of.max()) + 1
+    return [np.arange(count), *(np.flatnonzero(fold_of != fold) for fold in range(folds))]
 
 
 def _affordable(
@@ -334,27 +332,26 @@ def surprise(mass: Float64[np.ndarray, "*q"], uniform: Float64[np.ndarray, "*q"]
 
 
 def _best(
-    near: _NearTruth,
-    grid: _Grid,
-    rows: Int64[np.ndarray, " k"],
-    scales: Sequence[_ImageScale],
-    locations: Iterable[int],
-) -> _Combination:
-    """The combination of these scales and location temperatures, with any weight and smoothing, that scores best on
-    some of the queries; the first one in ties."""
-    best: _Combination | None = None
+    near: _NearTruth, grid: _Grid, query_sets: _QuerySets, scales: Sequence[_ImageScale], locations: Iterable[int]
+) -> list[_Combination]:
+    """For each set of queries the best of these values with any weight and smoothing; the first one in ties."""
+    share = np.zeros((len(near.queries), len(query_sets)))
+    for number, rows in enumerate(query_sets):
+        share[rows, number] = 1.0 / len(rows)
+    best: list[_Combination | None] = [None] * len(query_sets)
     for location in locations:
-        for number, scale in enumerate(scales):
+        for scale in scales:
             for w, weight in enumerate(grid.weights):
                 # Without image evidence its scale has no effect: try only one.
-                if weight == 0 and number > 0:
+                if weight == 0 and scale is not scales[0]:
                     continue
-                scores = near.surprise(location, scale, weight)[:, rows].mean(axis=1)
-                at = int(scores.argmin())
-                if best is None or scores[at] < best.score:
-                    best = _Combination(float(scores[at]), location, scale, w, at)
-    assert best is not None
-    return best
+                scores = near.surprise(location, scale, weight) @ share
+                smoothings = scores.argmin(axis=0)
+                for number, at in enumerate(smoothings.tolist()):
+                    score, before = float(scores[at, number]), best[number]
+                    if before is None or score < before.score:
+                        best[number] = _Combination(score, location, scale, w, at)
+    return [combination for combination in best if combination is not None]
 
 
 def _with_whitened(near: _NearTruth, grid: _Grid, rows: Int64[np.ndarray, " k"], start: _Combination) -> _Combination:
@@ -366,7 +363,7 @@ def _with_whitened(near: _NearTruth, grid: _Grid, rows: Int64[np.ndarray, " k"],
         cross += grid.scales(scale.whitened)
         near.add_images(cross)
         for scales, locations in ((cross, (best.location,)), ((best.scale,), range(len(grid.temperatures)))):
-            other = _best(near, grid, rows, scales, locations)
+            (other,) = _best(near, grid, [rows], scales, locations)
             best = other if other.score < best.score else best
         if best.score >= before - _GAIN:
             return best
