@@ -15,7 +15,13 @@ author = "The swclip contributors"
 version = release = importlib.metadata.version("swclip")
 language = "en"
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "generated_reference"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.githubpages",
+    "generated_reference",
+]
 exclude_patterns = ["_build", "**.ipynb_checkpoints"]
 nitpicky = False
 
