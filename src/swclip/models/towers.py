@@ -155,7 +155,7 @@ def tower_from_name(name: str, side: Literal["vision", "text"]) -> nn.Module:
 
     logging.disable_progress_bar()  # its bar would overwrite swclip's
     try:
-        _check_folder(Path(name))
+        check_folder(Path(name))
         hub = hub_options(name)
         config = AutoConfig.from_pretrained(name, trust_remote_code=False, **hub)
         check_configuration(Path(str(cached_file(name, "config.json", **hub))), _ANOTHER)
@@ -169,8 +169,12 @@ def tower_from_name(name: str, side: Literal["vision", "text"]) -> nn.Module:
         raise _unavailable(name, error) from error
 
 
-def _check_folder(folder: Path) -> None:
-    """Check the files of a tower before transformers reads them; nothing to check where it is a name on the hub."""
+def check_folder(folder: Path) -> None:
+    """Check the files of a pretrained model before transformers reads them; nothing to check of a name on the hub.
+
+    Raises:
+        ArtefactError: The weights are not safetensors, are damaged or missing, or a configuration asks for code.
+    """
     if not (folder / "config.json").exists():
         return  # transformers says so
     for path in sorted(folder.iterdir()):
