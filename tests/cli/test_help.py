@@ -112,7 +112,7 @@ def test_advanced_options_come_last(pages: dict[int, dict[str, str]]) -> None:
 def test_examples_can_be_typed(pages: dict[int, dict[str, str]]) -> None:
     for words in PAGES:
         commands = example_commands(_command(words))
-        assert commands, f"{words} has no examples"
+        assert len(commands) >= (1 if words == ["recipes", "list"] else 2), f"{words} has too few examples"
         for command in commands:
             for line in command.splitlines():
                 assert f"  {line}\n" in pages[80][" ".join(words)], "an example is shown as it is typed"

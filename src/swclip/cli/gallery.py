@@ -91,6 +91,7 @@ def verify(gallery: str, /) -> None:
 
     Examples:
         swclip gallery verify gallery
+        swclip gallery verify s3://bucket/gallery
     """
     from swclip.cli.console import console, next_step
     from swclip.files import default_cache_folder
@@ -133,6 +134,7 @@ def append(
 
     Examples:
         swclip gallery append gallery more-data
+        swclip gallery append s3://bucket/gallery more-data --thumbnails 160
     """
     _grow(gallery, manifest, options, replacing=False)
 
@@ -156,6 +158,7 @@ def upsert(
 
     Examples:
         swclip gallery upsert gallery corrected-data
+        swclip gallery upsert gallery corrected-data --device cpu --no-cache
     """
     _grow(gallery, manifest, options, replacing=True)
 
@@ -197,6 +200,7 @@ def merge(gallery: str, source: str, /, *, both: Literal["refuse", "ours", "thei
             theirs.
 
     Examples:
+        swclip gallery merge gallery other-gallery
         swclip gallery merge gallery other-gallery --both ours
     """
     from swclip.cli.console import console, next_step
@@ -221,6 +225,7 @@ def filter_gallery(gallery: str, /, *, out: str, where: FilterOptions = _NO_FILT
 
     Examples:
         swclip gallery filter gallery --city Leeds --out leeds
+        swclip gallery filter gallery --within area.geojson --out area
     """
     from swclip.cli.console import console, next_step
     from swclip.gallery.store import GalleryStore
@@ -243,6 +248,7 @@ def export(gallery: str, /, *, out: Path, where: FilterOptions = _NO_FILTER) -> 
 
     Examples:
         swclip gallery export gallery --out points.parquet
+        swclip gallery export gallery --city Leeds --since 2024-01-01 --out leeds.parquet
     """
     from swclip.cli.console import console, next_step
     from swclip.gallery.export import export_points

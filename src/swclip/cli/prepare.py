@@ -147,14 +147,13 @@ def prepare(
 
 def _split_by_folder(manifest: Manifest) -> Path:
     """Write the splits that the folders define, with their leakage report; return their file."""
-    from swclip.cli.console import console, print_table
+    from swclip.cli.console import console
+    from swclip.cli.split import print_leakage
     from swclip.ingest.vpr_folders import write_vpr_splits
 
     splits = write_vpr_splits(manifest)
-    report = splits.leakage or {}
-    counts = {**report["counts"], "query candidates": report["query"]["candidates"]["n"]}
-    print_table("Splits (vpr)", ["", "photographs"], [[name, f"{number:,}"] for name, number in counts.items()])
-    for note in [*splits.meta["notes"], *report["warnings"]]:
+    for note in splits.meta["notes"]:
         console.print(note, soft_wrap=True, markup=False)
+    print_leakage(splits.leakage or {})
     print(splits.path)
     return splits.path

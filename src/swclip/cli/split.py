@@ -101,7 +101,8 @@ def print_leakage(report: dict[str, Any], name: str | None = None, *, table: boo
     from swclip.cli.console import console, print_table
 
     counts, query = report["counts"], report["query"]
-    title = f"{report['protocol']}{f', {name}' if name else ''}, seed {report['seed']}"
+    seed = "" if report["seed"] is None else f", seed {report['seed']}"
+    title = f"{report['protocol']}{f', {name}' if name else ''}{seed}"
     if table:
         print_table(
             f"Splits ({title})",
