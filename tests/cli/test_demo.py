@@ -1,26 +1,73 @@
-"""The demo with few steps: every command runs, and the output files exist."""
+"""The demo with few photographs and steps: every command runs, the files exist, and the text says what is in them."""
 
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from swclip.cli.app import run
+from swclip.data.manifest import read_manifest
+from swclip.data.splits import indices, read_splits
+from swclip.gallery.store import GalleryStore
+from swclip.web.thumbnails import Thumbnails
+
+PHOTOGRAPHS = 8
 
 
-def test_demo_writes_its_output_files(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "demo"
-    assert run(["demo", "--out", str(out), "--photos-per-city", "16", "--steps", "3"]) == 0
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo") / "out"
+
+
+@pytest.fixture(scope="module")
+def shown(out: Path) -> str:
+    """The text of one demo."""
+    from swclip.cli.console import console
+
+    with console.capture() as captured:
+        arguments = ["demo", "--out", str(out), "--photos-per-city", str(PHOTOGRAPHS), "--steps", "2"]
+        assert run(arguments) == 0
+    return captured.get()
+
+
+def test_table_has_the_figures_of_the_file(shown: str, out: Path) -> None:
     document = json.loads((out / "benchmark" / "benchmark.json").read_text())
     assert list(document["systems"]) == ["nearest-neighbour", "nearest-neighbour-whitened", "clip", "sw-clip"]
+    assert document["estimator"] == "mode"
     for system in document["systems"].values():
-        assert {"seeds", "mean"} <= set(system)
-        assert system["mean"]["n_queries"] > 0
         assert system["mean"]["baselines"]["floor"]["median"] <= system["mean"]["error_m"]["median"]
-    for name in ("benchmark/benchmark.html", "gallery/gallery.json", "query.jpg", "located.png"):
-        assert (out / name).stat().st_size > 0
-    shown = capfd.readouterr().err
-    assert "$ swclip benchmark" in shown
-    assert "from the true position" in shown
+    table = shown.partition("Known places: ")[2].partition("SW-CLIP minus CLIP")[0]
+    for name, key in (("CLIP", "clip"), ("SW-CLIP", "sw-clip")):
+        shares = document["systems"][key]["mean"]["accuracy_within_m"]
+        row = next(line for line in table.splitlines() if line.startswith(f"│ {name} "))
+        assert [f"{shares[radius]:.1%}".replace("%", " %") for radius in ("25", "100")] == re.findall(r"[\d.]+ %", row)
+
+
+def test_commands_are_stated_in_order(shown: str) -> None:
+    commands = [shlex.split(line[2:]) for line in shown.splitlines() if line.startswith("$ swclip ")]
+    assert [words[1] for words in commands] == ["synth", "split", "benchmark", "index", "locate"]
+    assert "About 4 minutes" in shown.splitlines()[0]
+    assert shown.index("What to type next") < shown.index("swclip prepare PHOTOGRAPHS") < shown.index("swclip locate g")
+
+
+def test_locates_a_query_drawn_by_chance(shown: str, out: Path) -> None:
+    manifest, splits = read_manifest(out / "cities"), read_splits(out / "splits.parquet")
+    photograph = (out / "query.jpg").read_bytes()
+    queries = indices(splits, manifest, "query")
+    drawn = [row for row in queries if manifest.image_paths[row].read_bytes() == photograph]
+    assert drawn == [np.random.default_rng(0).choice(queries)]
+    assert "within 50 m" in shown
+    assert "which was drawn by chance" in shown
+    assert (out / "located.png").stat().st_size > 0
+
+
+def test_gallery_shows_thumbnails(shown: str, out: Path) -> None:
+    thumbnails = Thumbnails.of_gallery(GalleryStore.open(out / "gallery"))
+    splits = read_splits(out / "splits.parquet")
+    assert thumbnails is not None
+    assert len(thumbnails) == int(splits.frame["split"].isin(["train", "val"]).sum())

@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from swclip.cli.help import ADVANCED
 
 if TYPE_CHECKING:
+    from swclip.comparison.document import ComparisonDocument
     from swclip.data.manifest import Manifest
     from swclip.data.splits import Splits
 
-
-_QUERIES = 64
+_NAMES = {
+    "nearest-neighbour": "nearest neighbour",
+    "nearest-neighbour-whitened": "nearest neighbour, whitened",
+    "clip": "CLIP",
+    "sw-clip": "SW-CLIP",
+}
+_FIGURES = {"median": "median error", "within_25": "within 25 m", "within_100": "within 100 m"}
 
 
 def demo(
     *,
     out: Path = Path("swclip-demo"),
-    photos_per_city: int = 240,
-    steps: int = 450,
     seed: int = 0,
+    photos_per_city: Annotated[int, ADVANCED] = 240,
+    steps: Annotated[int, ADVANCED] = 450,
 ) -> None:
     """Run the whole workflow on generated cities.
 
     Generates eight small cities, trains CLIP and SW-CLIP from scratch with the same budget, compares them, and locates
-    a photograph. Needs no download and no GPU. Each step is printed as the command that does it. If interrupted, run
-    the same command again to resume.
+    a photograph drawn by chance. Takes about four minutes on two processors, and needs no download and no GPU. Each
+    step is printed as the command that does it. If interrupted, run the same command again to resume.
 
     Args:
         out: Output folder: cities, splits, runs, benchmark, gallery and a located photograph.
+        seed: Seed of the cities, the splits and the located photograph.
         photos_per_city: Number of photographs per city.
         steps: Number of training steps of each system.
-        seed: Seed of cities, splits and training.
 
     Examples:
         swclip demo
@@ -38,7 +46,7 @@ def demo(
     """
     import os
 
-    from swclip.cli.benchmark import benchmark
+    from swclip.api.runs import benchmark
     from swclip.cli.console import console
     from swclip.cli.index import index
     from swclip.cli.options import RecipeOptions
@@ -47,58 +55,110 @@ def demo(
     from swclip.data.manifest import read_manifest
     from swclip.data.splits import read_splits
 
+    console.print(
+        "About 4 minutes on two processors, without a GPU or a download. Interrupted, the same command resumes.",
+        soft_wrap=True,
+    )
     # The demo writes nothing outside its folder; image features are cached in it.
     os.environ["SWCLIP_CACHE"] = str(out / "cache")
     cities, splits, results, gallery = out / "cities", out / "splits.parquet", out / "benchmark", out / "gallery"
 
-    _print_command(f"swclip synth --out {cities} --photos-per-city {photos_per_city} --seed {seed}")
+    _print_command("synth", "--out", cities, "--photos-per-city", photos_per_city, "--seed", seed)
     synth(out=cities, photos_per_city=(photos_per_city,), seed=seed)
 
-    _print_command(f"swclip split {cities} --protocol known-places --seed {seed} --out {splits}")
+    _print_command("split", cities, "--protocol known-places --seed", seed, "--out", splits)
     split(cities, protocol="known-places", seed=seed, out=splits)
 
-    _print_command(
-        f"swclip benchmark {cities} --splits {splits} --systems nearest-neighbour nearest-neighbour-whitened "
-        f"clip sw-clip --seeds {seed} "
-        f"--size-px 64 --batch-size 128 --steps {steps} --out {results}"
-    )
-    benchmark(
-        cities,
-        splits=[splits],
-        out=results,
-        seeds=[seed],
-        options=RecipeOptions(size_px=64, batch_size=128, steps=steps),
-    )
+    command = _print_command(
+        "benchmark", cities, "--splits", splits, "--systems", *_NAMES, "--seeds", seed,
+        "--size-px 64 --batch-size 128 --steps", steps, "--out", results,
+    )  # fmt: skip
+    training = RecipeOptions(size_px=64, batch_size=128, steps=steps)
+    done = benchmark(
+        cities, splits, results, systems=list(_NAMES), seeds=[seed], overrides=training.overrides(), command=command,
+        progress=True,
+    )  # fmt: skip
+    _print_comparison("Known places", next(iter(done.comparisons.values())).document)
+    console.print("Errors are of the densest place of each posterior; intervals are paired.", soft_wrap=True)
 
     run = results / "runs" / f"sw-clip-{seed}"
-    _print_command(f"swclip index {run} {cities} --splits {splits} --out {gallery}")
-    index(run, cities, splits=splits, out=str(gallery))
+    _print_command("index", run, cities, "--splits", splits, "--thumbnails 128 --out", gallery)
+    index(run, cities, splits=splits, out=str(gallery), thumbnails=128)
 
-    table = read_manifest(cities)
-    _locate_one(out, gallery, table, read_splits(splits), seed)
+    _locate_one(out, gallery, read_manifest(cities), read_splits(splits), seed)
+    _print_results(out)
+
+
+def _print_results(out: Path) -> None:
+    """Print where the results are, and what to type next."""
+    from swclip.cli.console import console
+
+    results = out / "benchmark"
     console.print(f"\n[bold]Results[/bold] ({out.resolve()})", soft_wrap=True)
     for path, description in (
         (results / "benchmark.html", "the comparison as a web page"),
-        (results / "benchmark.json", "the comparison as JSON"),
         (out / "located.png", "the located photograph and the map of its answer"),
-        (gallery, f"the gallery; to locate another photograph: swclip locate {gallery} PHOTOGRAPH"),
-        (cities, "the generated photographs and their manifest"),
     ):
         console.print(f"  {path}: {description}", soft_wrap=True, markup=False)
+    console.print("\n[bold]What to type next[/bold]")
+    for comment, line in (
+        ("a page in the browser that locates a photograph and shows its candidates", f"swclip serve {out / 'gallery'}"),
+        ("your own photographs: a folder with positions in EXIF, or a table", "swclip prepare PHOTOGRAPHS --out data"),
+        ("", "swclip split data --protocol known-places --out data/splits.parquet"),
+        ("", f"swclip train data --splits data/splits.parquet {_PRETRAINED} --out runs/first"),
+        ("", "swclip index runs/first data --out gallery"),
+        ("", "swclip locate gallery PHOTOGRAPH"),
+    ):
+        if comment:
+            console.print(f"  # {comment}", soft_wrap=True, markup=False)
+        console.print(f"  {line}", soft_wrap=True, markup=False)
 
 
-def _print_command(command: str) -> None:
+_PRETRAINED = "--image-tower facebook/dinov2-small --freeze image"
+
+
+def _print_command(*words: str | Path | int) -> str:
+    """Print a command before it runs; return it."""
+    import shlex
+
     from swclip.cli.console import console
 
-    console.print(f"\n[bold cyan]$ {command}[/bold cyan]", soft_wrap=True)
+    # Words with spaces are several words of the command, not one to be quoted.
+    parts = [word if isinstance(word, str) else shlex.quote(str(word)) for word in words]
+    command = " ".join(["swclip", *parts])
+    console.print(f"\n$ {command}", soft_wrap=True, markup=False, style="bold cyan")
+    return command
+
+
+def _print_comparison(title: str, document: ComparisonDocument) -> None:
+    """Print the systems in the order of `_NAMES`, and the paired difference of SW-CLIP from CLIP."""
+    from swclip.cli.console import console, print_table
+    from swclip.reporting.units import metres, percent, signed, signed_interval
+
+    difference = document.systems["sw-clip"].difference
+    assert difference is not None
+    rows = []
+    for system, name in _NAMES.items():
+        mean = document.systems[system].mean
+        shares = [percent(mean.accuracy_within_m[radius]) for radius in ("25", "100")]
+        rows.append([name, metres(mean.error_m.median), *shares])
+    of_figures = {figure: difference.figures[figure] for figure in _FIGURES}
+    rows.append(["SW-CLIP minus CLIP", *(signed(one.value, figure) for figure, one in of_figures.items())])
+    intervals = [signed_interval(one.value, one.interval, figure) for figure, one in of_figures.items()]
+    rows.append(["  95 % interval", *intervals])
+    mean = document.systems["sw-clip"].mean
+    seeds = f", mean of {mean.seeds} seeds" if mean.seeds > 1 else ""
+    console.print()
+    print_table(f"{title}: {round(mean.n_queries):,} queries{seeds}", ["", *_FIGURES.values()], rows)
 
 
 def _locate_one(out: Path, gallery: Path, manifest: Manifest, splits: Splits, seed: int) -> None:
-    """Locate a sample of queries; copy and draw the most confident one, whether its answer is right or wrong."""
+    """Locate a query drawn by chance; copy and draw it, whether the answer is right or wrong."""
     import shutil
 
     import numpy as np
 
+    from swclip.answers.formats import TEXT
     from swclip.cli.console import console
     from swclip.data.splits import indices
     from swclip.geo.distance import geodesic_m
@@ -106,31 +166,24 @@ def _locate_one(out: Path, gallery: Path, manifest: Manifest, splits: Splits, se
     from swclip.reporting.units import distance
     from swclip.retrieval.locator import Locator
 
-    queries = indices(splits, manifest, "query")
-    rows = np.random.default_rng(seed).permutation(queries)[:_QUERIES]
-    locator = Locator.from_gallery(gallery)
-    answers = locator.locate([manifest.image_paths[row] for row in rows])
-    confidence = [answer.probability_within_50m or 0.0 for answer in answers]
-    row, answer = rows[int(np.argmax(confidence))], answers[int(np.argmax(confidence))]
+    row = int(np.random.default_rng(seed).choice(indices(splits, manifest, "query")))
     photograph = out / f"query{manifest.image_paths[row].suffix}"
     shutil.copyfile(manifest.image_paths[row], photograph)
-    _print_command(f"swclip locate {gallery} {photograph} --figure {out / 'located.png'}")
+    _print_command("locate", gallery, photograph, "--figure", out / "located.png")
+    locator = Locator.from_gallery(gallery)
+    (answer,) = locator.locate([photograph])
     point, truth = np.array([answer.lat_deg, answer.lon_deg]), manifest.positions_deg[row]
-    error = float(geodesic_m(point, truth)[0])
-    console.print(
-        f"{photograph}: {answer.candidates[0].city}, {answer.lat_deg:.5f}, {answer.lon_deg:.5f}; "
-        f"{max(confidence):.0%} within 50 m; {distance(error)} from the true position "
-        f"(the most confident answer of {len(rows)} queries)",
-        markup=False,
-        soft_wrap=True,
-    )
+    near_50m = answer.probability_within_50m or 0.0
+    console.print(TEXT.item(answer).rstrip(), markup=False, soft_wrap=True)
+    error = distance(float(geodesic_m(point, truth)[0]))
+    console.print(f"The true position of this query, which was drawn by chance, is {error} away.", soft_wrap=True)
     write_located_figure(
         out / "located.png",
         photograph,
         locator.gallery.positions_deg,
         locator.posterior_of(photograph),
         point,
-        near_50m=answer.probability_within_50m or 0.0,
+        near_50m=near_50m,
         truth_deg=truth,
         place=answer.candidates[0].city,
     )
