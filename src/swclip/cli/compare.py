@@ -53,8 +53,8 @@ def compare(
 
     Examples:
         swclip compare reports/clip reports/sw-clip --out compared
-        # three seeds of each system; figures are averaged
-        swclip compare clip=runs/c0 clip=runs/c1 sw-clip=runs/s0 sw-clip=runs/s1 \\
+        # two seeds of each system; figures are averaged
+        swclip compare clip=r/c0 clip=r/c1 sw-clip=r/s0 sw-clip=r/s1 \\
             --baseline clip --out compared
     """
     from swclip.cli.console import command_line, console, next_step, print_table

@@ -248,7 +248,7 @@ def export(gallery: str, /, *, out: Path, where: FilterOptions = _NO_FILTER) -> 
 
     Examples:
         swclip gallery export gallery --out points.parquet
-        swclip gallery export gallery --city Leeds --since 2024-01-01 --out leeds.parquet
+        swclip gallery export gallery --city Leeds --out leeds.parquet
     """
     from swclip.cli.console import console, next_step
     from swclip.gallery.export import export_points
