@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.errors import ArtefactError, InputError, MismatchError, SwclipError
 from swclip.gallery.gallery import Gallery
 from swclip.gallery.read_write import load_gallery, save_gallery
+from swclip.gallery.schema import Description
+from swclip.gallery.store import GalleryStore
 from swclip.retrieval.posterior import log_posterior
 
 Make = Callable[..., Gallery]
@@ -76,6 +79,31 @@ def test_a_damaged_gallery_is_refused(make_gallery: Make, model: object, tmp_pat
             load_gallery(tmp_path / "gallery")
         path.write_bytes(whole)
     load_gallery(tmp_path / "gallery")
+
+
+def test_a_gallery_of_version_2_is_read_and_grows(
+    make_gallery: Make, model: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def as_version_2(description: Description) -> str:
+        names = ("fingerprint", "dim", "hubness", "meta")
+        return json.dumps({"version": "2", **{name: vars(description)[name] for name in names}})
+
+    gallery = make_gallery(4)
+    with monkeypatch.context() as before:
+        before.setattr(Description, "to_json", as_version_2)
+        before.setattr("swclip.gallery.folder.GALLERY_VERSION", "2")
+        before.setattr(GalleryStore, "open", lambda path: None)
+        save_gallery(gallery, tmp_path / "old", model)
+    assert json.loads((tmp_path / "old" / "gallery.json").read_text())["version"] == "2"
+    save_gallery(gallery, tmp_path / "new", model)
+    old, new = (load_gallery(tmp_path / name) for name in ("old", "new"))
+    assert old.image_whitened is None
+    assert np.array_equal(old.location_embeddings, new.location_embeddings)
+    assert np.array_equal(old.image_embeddings, new.image_embeddings)
+    other = replace(make_gallery(7), image_ids=[f"more-{name}" for name in make_gallery(7).image_ids])
+    save_gallery(other, tmp_path / "other", model)
+    change = GalleryStore.open(tmp_path / "old").merge(GalleryStore.open(tmp_path / "other"))
+    assert change.inserted >= len(other.image_ids)
 
 
 @pytest.mark.parametrize("version", ["1", "99"])
