@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from swclip.gallery.read_write import load_gallery
 from swclip.gallery.store import GalleryStore
 from swclip.models.embed import tower_features
 from swclip.models.feature_cache import FeatureCache
+from swclip.models.image_tower import ImageTower
 from swclip.models.locator_model import LocatorModel, load_model
 from swclip.models.whitening import Whitening
 from swclip.retrieval.locator import Locator
@@ -253,6 +255,24 @@ def test_verification_is_an_evidence_of_the_run_and_of_its_galleries(
     assert without.predictions["probability"].tolist() != verified.predictions["probability"].tolist()
     cached = evaluate(model, manifest, splits, posterior=whole, embedding=EmbedConfig(cache=FeatureCache(tmp_path)))
     assert cached.predictions["predicted_lat_deg"].tolist() == verified.predictions["predicted_lat_deg"].tolist()
+
+
+def test_a_tower_without_patches_is_trained_without_verification(
+    data: tuple[Manifest, Splits],
+    small: Callable[..., TrainingConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(ImageTower, "_map", lambda _tower, hidden, _shape: hidden.flatten(2).transpose(1, 2))
+    config = small(steps=2, verification={"candidates": 4}, model={"image": {"pooling": "mean"}})
+    with caplog.at_level(logging.WARNING, "swclip"):
+        train(*data, config, tmp_path / "run")
+    assert "candidates are not verified: the image tower has no patches in a grid" in caplog.text
+    assert load_model(tmp_path / "run").patches is None
+    fitted = read_posterior(tmp_path / "run")
+    assert fitted is not None
+    assert fitted.verified_candidates == 0
 
 
 def test_too_few_photographs(

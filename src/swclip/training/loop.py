@@ -178,12 +178,16 @@ def _fit_posterior(setup: TrainingSetup, seconds: float) -> dict[str, Any]:
             model.frozen_tower = ImageTower(config.model.image).to(setup.process.device).eval()
         model.whitening = validation.whitening(model, setup.rows, config.whitening)
     if config.verification.candidates:
-        model.patches = validation.patch_encoder(model, setup.rows, config.verification)
-    if config.whitening.dimensions or config.verification.candidates:
+        try:
+            model.patches = validation.patch_encoder(model, setup.rows, config.verification)
+        except ConfigError as error:  # the run is trained: it is kept, without verification
+            _LOG.warning("candidates are not verified: %s", error)
+    if model.whitening is not None or model.patches is not None:
         model.save(folder)
     bank = validation.bank(model, setup.rows) if config.hubness.photographs else None
     queries = validation.queries(model, setup.validation_features)
-    fit, calibration = validation.fit(model, queries, bank, config.hubness, config.verification.candidates)
+    verified_candidates = config.verification.candidates if model.patches is not None else 0
+    fit, calibration = validation.fit(model, queries, bank, config.hubness, verified_candidates)
     write_posterior(folder, fit.config)
     write_calibration(folder, calibration)
     if bank is not None and fit.config.image_hubness:
