@@ -252,15 +252,14 @@ def test_page_is_interactive_without_a_network(pages: dict[str, Path], browser: 
     context.close()
 
 
-def test_report_page_has_hierarchy_levels_where_measured(made_up: Any, tmp_path: Path) -> None:
+def test_report_page_has_hierarchy_levels_where_measured(made_up: Any, pages: dict[str, Path], tmp_path: Path) -> None:
     evaluation = made_up()
     table = level_table(evaluation.report)
     assert [row.cells[0].text for row in table.rows] == [
         "city", "cell, 6,500 m across", "cell, 920 m across", "cell, 130 m across",
     ]  # fmt: skip
     assert table.rows[0].cells[2].text == f"{100 * evaluation.report.levels['city'].accuracy:.1f} %"
-    write_report_page(tmp_path / "report.html", evaluation, title="sw-clip")
-    text = (tmp_path / "report.html").read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
+    text = pages["report"].read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
     for words in ("Hierarchy levels", "Top-1 accuracy", "Brier score", "cell, 130 m across", 'href="#levels"'):
         assert words in text
     old = replace(evaluation, report=evaluation.report.model_copy(update={"levels": {}}))
