@@ -11,12 +11,12 @@ from typing import Annotated, Literal
 
 from swclip.cli.help import ADVANCED
 
-TOWER, BUILT_IN = "facebook/dinov2-small", "builtin:street"
+TOWER, BUILT_IN = "facebook/dinov2-small", "builtin:small"
 """The image tower, and the one that is used where the hub cannot be reached."""
 
 # Seconds per row of a training step of the recipe with a frozen tower and without a text tower, on two cores.
 _ROW_S = 0.0005
-_BATCH, _SAMPLE = 512, 6
+_BATCH, _BATCH_FROM_SCRATCH, _SIZE_PX, _SAMPLE = 512, 128, 64, 6
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def quickstart(
     repeated.
 
     The image tower is facebook/dinov2-small, downloaded once and kept frozen. Where the hub cannot be reached, it is
-    builtin:street, a small tower trained on generated cities, whose answers are less accurate.
+    builtin:small, which is trained from scratch on the photographs, and whose answers are less accurate.
 
     Args:
         photographs: A folder (positions from EXIF), or a CSV, TSV, Parquet, GeoParquet or GeoJSON file.
@@ -104,7 +104,9 @@ def _commands(
     splits = data / "splits.parquet"
     of_city = () if city is None else ("--city", city)
     chosen = ("--protocol", protocol, "--seed", str(seed))
-    model = ("--image-tower", tower, "--freeze", "image", "--text-tower", "none")
+    scratch = ("--size-px", str(_SIZE_PX), "--batch-size", str(_BATCH_FROM_SCRATCH))
+    training = scratch if tower == BUILT_IN else ("--freeze", "image")
+    model = ("--image-tower", tower, *training, "--text-tower", "none")
     trained = ("--steps", str(steps), "--seed", str(seed))
     lines: list[tuple[tuple[str | Path, ...], Path]] = [
         (("prepare", photographs, *of_city, "--out", data), data / "manifest.parquet"),
@@ -128,9 +130,9 @@ def _tower(image_tower: str | None) -> tuple[str, str | None]:
         return TOWER, None
     return BUILT_IN, (
         f"Note: {hub_address()} cannot be reached and {TOWER} was not downloaded before, so that {BUILT_IN} is used: a "
-        "small tower trained on generated cities. On real photographs its answers are far less accurate; use the "
-        f"result to learn the commands, not to judge the method. With a connection, or with --image-tower FOLDER, run "
-        "this again with another --out."
+        "small network that learns from these photographs alone. Its answers are less accurate: use the result to "
+        "learn the commands, not to judge the method. With a connection, or with --image-tower FOLDER, run this again "
+        "with another --out."
     )
 
 
@@ -150,12 +152,16 @@ def _estimate(photographs: Path, tower: str, steps: int) -> str:
     import os
 
     names = _names(photographs)
-    second = _seconds_per_photograph(names, tower)
-    rows = min(_BATCH, len(names))
+    decode_s, features_s = _seconds_per_photograph(names, tower)
+    if tower == BUILT_IN:  # forward, and backward for twice as long; decoded in every step, as four threads allow
+        step_s = min(_BATCH_FROM_SCRATCH, len(names)) * (3 * features_s + decode_s / min(4, os.cpu_count() or 1))
+    else:
+        step_s = min(_BATCH, len(names)) * _ROW_S * max(1.0, 2 / (os.cpu_count() or 1))
     # Photographs are decoded to be verified, for their perceptual hash, for the features and for thumbnails.
-    total = len(names) * second + steps * rows * _ROW_S * max(1.0, 2 / (os.cpu_count() or 1)) + 20.0
+    each_s = 4 * decode_s + features_s
+    total = len(names) * each_s + steps * step_s + 20.0
     minutes = f"{total / 60:.0f} min" if total >= 90 else f"{10 * round(total / 10):.0f} s"
-    return f"About {minutes}: {len(names):,} photographs, {second:.2g} s for each; {steps} training steps with {tower}."
+    return f"About {minutes}: {len(names):,} photographs, {each_s:.2g} s for each; {steps} training steps with {tower}."
 
 
 def _names(photographs: Path) -> list[str]:
@@ -166,8 +172,8 @@ def _names(photographs: Path) -> list[str]:
     return read_name_list(photographs, None)
 
 
-def _seconds_per_photograph(names: Sequence[str], tower: str) -> float:
-    """Seconds for decoding a photograph four times and for its features, from the first few that can be read."""
+def _seconds_per_photograph(names: Sequence[str], tower: str) -> tuple[float, float]:
+    """Seconds for decoding a photograph, and for its features, from a few that can be read."""
     import time
 
     import torch
@@ -177,7 +183,7 @@ def _seconds_per_photograph(names: Sequence[str], tower: str) -> float:
     from swclip.models.config import ImageConfig
     from swclip.models.image_tower import ImageTower, image_preprocess
 
-    config = ImageConfig(tower=tower)
+    config = ImageConfig(tower=tower, size_px=_SIZE_PX if tower == BUILT_IN else None)
     network = ImageTower(config).eval()
     preprocess = image_preprocess(config, network)
     decode_s, features_s, used = 0.0, 0.0, 0
@@ -193,4 +199,4 @@ def _seconds_per_photograph(names: Sequence[str], tower: str) -> float:
         if used:  # the first one also pays for the start of the libraries
             decode_s, features_s = decode_s + read - began, features_s + time.perf_counter() - read
         used += 1
-    return (4 * decode_s + features_s) / (used - 1) if used > 1 else 0.1
+    return (decode_s / (used - 1), features_s / (used - 1)) if used > 1 else (0.03, 0.05)
