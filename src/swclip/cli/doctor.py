@@ -13,6 +13,8 @@ _PURPOSES = {
     "serve": "swclip serve",
     "export": "swclip export",
     "heic": "photographs in HEIC",
+    "match": "keypoint matchers",
+    "onnx": "image towers in ONNX",
     "tensorboard": "TensorBoard",
 }
 """What the extras of the package are for; the others are for its development."""
