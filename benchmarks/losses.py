@@ -1,10 +1,10 @@
 """The losses and CLIP's cross-entropy: time and memory of a forward and a backward pass for each batch size.
 
     python benchmarks/losses.py --out results/losses [--batch-sizes 512 1024 2048 4096 8192 --dim 512 --threads 1]
-    python benchmarks/losses.py --out results/losses --systems tiles --batch-sizes 131072 --dim 64   # one more size
+    python benchmarks/losses.py --out results/losses --systems tiles --batch-sizes 131072 --dim 32 --side-km 10
 
-All have the same normalised float32 embeddings and positions in one square kilometre, so that most tiles are within the
-kernel's reach; the losses of swclip also compute their targets from positions, as in training. `CLIP` is `ClipLoss` of
+All have the same normalised float32 embeddings and positions in a square; in one of 1 km most tiles are within the
+kernel's reach. The losses of swclip also compute their targets from positions, as in training. `CLIP` is `ClipLoss` of
 open_clip where that is installed (its loss.py is loaded, not its package, which needs torchvision), else the same
 formula. Each system and batch size runs in a process of its own, in turn; sizes at which matrices would not fit
 (`--largest-whole`) are computed from the largest that does, by the square of the batch, and marked.
@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[512, 1024, 2048, 4096, 8192])
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=["clip", "whole", "tiles"])
     parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--side-km", type=float, default=1.0, help="side of the square of the positions")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--largest-whole", type=int, default=8192, help="largest batch of whole matrices")
     parser.add_argument("--device", default="cpu")
@@ -87,8 +88,8 @@ def race(options: argparse.Namespace) -> None:
             if too_large or (SYSTEMS[system][0], batch, options.dim) in done:
                 continue
             command = [sys.executable, __file__, "--one", system, "--batch-sizes", str(batch)]
-            for name in ("dim", "repeats", "device", "threads"):
-                command += [f"--{name}", str(getattr(options, name))]
+            for name in ("dim", "repeats", "device", "threads", "side_km"):
+                command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
             rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
             say(json.dumps(rows[-1]))
             write_json(path, {"torch": torch.__version__, "rows": rows})
@@ -102,7 +103,7 @@ def measured(name: str, batch: int, options: argparse.Namespace) -> dict[str, An
     image, location = F.normalize(torch.randn(2, batch, dim, generator=generator), dim=2).to(device)
     inputs = [image.clone().requires_grad_(), location.clone().requires_grad_()]
     logit_scale = torch.tensor(1.0 / 0.07, device=device).log().requires_grad_()
-    side_deg = torch.tensor([0.009, 0.0147], dtype=torch.float64)  # 1 km at this latitude
+    side_deg = options.side_km * torch.tensor([0.009, 0.0147], dtype=torch.float64)  # degrees of a km at this latitude
     positions_deg = torch.rand(batch, 2, generator=generator, dtype=torch.float64) * side_deg + 52.2
     region_ids = torch.randint(0, 8, (batch,), generator=generator).to(device)
     title, config = SYSTEMS[name]
@@ -132,6 +133,7 @@ def measured(name: str, batch: int, options: argparse.Namespace) -> dict[str, An
         "dim": dim,
         "device": device,
         "threads": options.threads,
+        "side_km": options.side_km,
         "cpu_s": round(statistics.median(cpu_s), 4),
         "wall_s": round(statistics.median(wall_s), 4),
         "peak_bytes": resident_bytes(device) - before,
