@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
-from swclip.errors import ConfigError
+from swclip.errors import ArtefactError, ConfigError
+from swclip.structure import structure
 
 Pooling = Literal["auto", "cls", "mean", "cls+mean", "cls+mean+std", "gem", "grid", "pooler"]
 LocationForm = Literal["grid", "cells", "template", "fourier"]
@@ -213,3 +216,15 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if not 0.0 < self.initial_temperature < math.inf:
             raise ConfigError(f"initial_temperature {self.initial_temperature} must be above 0.")
+
+
+def saved_config(values: Mapping[str, Any], path: Path) -> ModelConfig:
+    """The configuration in the config.json of a saved model.
+
+    Raises:
+        ArtefactError: It is invalid: the folder is at fault, not an option of the user's.
+    """
+    try:
+        return structure(ModelConfig, values, str(path))
+    except ConfigError as error:
+        raise ArtefactError(str(error)) from error

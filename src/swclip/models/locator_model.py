@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from swclip.errors import ArtefactError, ConfigError, SwclipError
 from swclip.files import atomic_folder, read_json, write_json
 from swclip.imaging.preprocess import JointPreprocess, Preprocess, preprocess_from_dict
-from swclip.models.config import ImageConfig, ModelConfig
+from swclip.models.config import ImageConfig, ModelConfig, saved_config
 from swclip.models.download import HubName, download, model_folder
 from swclip.models.embed import Progress
 from swclip.models.encode import Picture, encode_images, encode_positions
@@ -40,7 +40,7 @@ from swclip.models.patches import PatchEncoder, read_patch_encoder, write_patch_
 from swclip.models.weights import weights_digest, write_tensors
 from swclip.models.whitening import Whitening, read_whitening, write_whitening
 from swclip.progress import count_progress
-from swclip.structure import as_plain, structure
+from swclip.structure import as_plain
 
 FORMAT_VERSION = "1"
 _LATER_OPTIONS = ("pooling_grid", "crop", "normalisation", "beside")
@@ -258,14 +258,7 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
         return tower_encoders(self.image_tower, self.preprocess)
 
     def single_tower(self, purpose: str) -> tuple[ImageTower, Preprocess]:
-        """The only tower and its preprocessing, for what needs one.
-
-        Args:
-            purpose: What needs it, for the message.
-
-        Raises:
-            ConfigError: The model has several towers.
-        """
+        """The only tower and its preprocessing; ConfigError, which names the purpose, where there are several."""
         if isinstance(self.image_tower, JointTower) or isinstance(self.preprocess, JointPreprocess):
             names = " and ".join(_short(tower.tower) for tower in self.config.image.towers)
             raise ConfigError(f"{purpose} needs one image tower, but this model has {names} side by side; choose one.")
@@ -346,13 +339,6 @@ def _short(tower: str) -> str:
     return tower if tower.startswith("builtin:") else tower.rstrip("/").rpartition("/")[2]
 
 
-def _model_config(values: Mapping[str, Any], path: Path) -> ModelConfig:
-    try:
-        return structure(ModelConfig, values, str(path))
-    except ConfigError as error:  # the folder is at fault, not an option of the user's
-        raise ArtefactError(str(error)) from error
-
-
 def load_model(path: str | os.PathLike[str]) -> LocatorModel:
     """Load a model from a run, a gallery, the model folder itself, or a hub; on the CPU, in evaluation mode.
 
@@ -386,7 +372,7 @@ def load_model(path: str | os.PathLike[str]) -> LocatorModel:
         )
     weights = folder / "model.safetensors"
     try:
-        config = _model_config(values["model"], folder / "config.json")
+        config = saved_config(values["model"], folder / "config.json")
         preprocess = preprocess_from_dict(read_json(folder / "preprocess.json", "the model's preprocessing"))
         texts, tokenizer = values["text_architecture"], folder / "tokenizer"
         with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten below
