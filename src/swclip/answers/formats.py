@@ -180,10 +180,10 @@ def _sentence(answer: Answer) -> str:
     name = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in answer.photograph)
     if answer.lat_deg is None or answer.lon_deg is None:
         return f"{name}: no answer: {answer.error}\n"
-    parts = [
-        f"{answer.city}, {answer.lat_deg:.5f}, {answer.lon_deg:.5f}".removeprefix("None, "),
-        f"{answer.probability_within_50m or 0.0:.0%} within 50 m",
-    ]
+    near = f"{answer.probability_within_50m or 0.0:.0%} within 50 m"
+    if answer.in_area_probability is not None:
+        near = f"{answer.in_area_probability:.0%} in the gallery's area, and if so {near}"
+    parts = [f"{answer.city}, {answer.lat_deg:.5f}, {answer.lon_deg:.5f}".removeprefix("None, "), near]
     if (region := answer.region) is not None and region.cannot_tell:
         parts.append(f"abstains from a region: {(region.reason or '').rstrip('.')}")
     elif region is not None and region.area_km2 is not None:
@@ -245,7 +245,7 @@ def _csv(resolutions: Sequence[int]) -> TextForm:
         "answer_city", "answer_city_probability", "answer_point_city", "answer_point_city_probability",
         *cells, "scored_share", "left_out_at_most",
         "answer_region_probability", "answer_region_area_km2", "answer_region_cannot_tell",
-        "answer_region_calibrated",
+        "answer_region_calibrated", "answer_in_area_probability",
     )  # fmt: skip
 
     def item(answer: Answer) -> str:
@@ -265,6 +265,7 @@ def _csv(resolutions: Sequence[int]) -> TextForm:
             "left_out_at_most": answer.left_out_at_most,
             **{f"answer_{name}": value for name, value in answer.flat_region().items()},
             "photographs": _cell_text(answer.photographs),
+            "answer_in_area_probability": answer.in_area_probability,
         }
         if not answer.candidates:
             return _csv_line(columns, common)

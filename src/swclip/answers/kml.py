@@ -21,6 +21,7 @@ _FIELDS: dict[str, str] = {
     "photograph": "string",
     "lat_deg": "double",
     "lon_deg": "double",
+    "in_area_probability": "double",
     "probability_within_50m": "double",
     "estimator": "string",
     "city": "string",
@@ -109,6 +110,8 @@ def _description(answer: Answer) -> str:
     if answer.error is not None:
         return f"Not answered: {answer.error}"
     near = f"{answer.probability_within_50m or 0.0:.0%} within 50 m of {answer.lat_deg}, {answer.lon_deg}."
+    if answer.in_area_probability is not None:
+        near = f"{answer.in_area_probability:.0%} in the gallery's area; if so, {near}"
     return near if answer.region is None else f"{near} {_region_description(answer.region)}"
 
 

@@ -172,6 +172,13 @@ class Answer(_Record):
         "queries by area, for a single query without a prior. Otherwise, and for models without this calibration, the "
         "posterior mass within 50 m.",
     )
+    in_area_probability: Annotated[float, Field(ge=0.0, le=1.0)] | None = Field(
+        default=None,
+        description="Probability that the photograph was taken in the gallery's area at all, for one as likely from "
+        "inside as from outside before it is looked at (`swclip.calibration.in_area`). The other probabilities of an "
+        "answer are those of a photograph from inside. Where it is small, the region abstains. Null for several "
+        "queries, with a prior, and for models without this calibration.",
+    )
     argmax_lat_deg: Latitude | None = Field(
         default=None,
         description="Latitude of the candidate with the most similar location embedding, the paper's answer; with a "
@@ -288,6 +295,8 @@ class Answer(_Record):
     def _place(self) -> str:
         place = f"{self.city}, " if self.city else ""
         near = f"{self.probability_within_50m or 0.0:.0%} within 50 m"
+        if self.in_area_probability is not None:
+            near = f"{self.in_area_probability:.0%} in the gallery's area, and if so {near}"
         return f"{place}{self.lat_deg:.5f}, {self.lon_deg:.5f}; {near}"
 
     def _summary(self) -> str:

@@ -43,6 +43,7 @@ def evaluate(
     effort: Literal["fast", "balanced", "best"] = "best",
     use: Sequence[ModalityName] | None = None,
     verify: int | None = None,
+    outside: Manifest | PathLike | None = None,
     device: str | None = None,
     command: str | None = None,
     progress: Progress = None,
@@ -67,6 +68,8 @@ def evaluate(
             that the model and the queries have.
         verify: Number of the most probable candidates that are compared with the query in detail, by patch features;
             0 for none. By default the number that the posterior was fitted with.
+        outside: A manifest of photographs of elsewhere, to measure whether answers tell that they were not taken in the
+            gallery's area.
         device: auto, cpu, cuda, ...; by default auto for a path, and the current device of a model.
         command: The command line, for the record.
         progress: True for a progress bar, or a callback that is called with (done, total) photographs.
@@ -130,6 +133,7 @@ def evaluate(
             embedding=embedding,
             use=use,
             calibration=calibration,
+            outside=None if outside is None else as_manifest(outside),
             command=command,
             progress=report,
         )

@@ -39,7 +39,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -50,6 +50,7 @@ from numpy.typing import ArrayLike
 from scipy.special import betaincinv
 
 from swclip.calibration.density import cell_density, density_cuts
+from swclip.calibration.in_area import InArea
 from swclip.calibration.posterior_config import EffortName
 from swclip.calibration.region import Region, check_level
 from swclip.calibration.region_cells import RegionCells, area_spreads_m
@@ -86,6 +87,7 @@ class Calibration:
             none.
         protocol: Split protocol of the queries, such as known-places; None where it is not known.
         balanced: That of the posterior without verification (`PosteriorConfig.balanced`), likewise.
+        in_area: Whether a photograph was taken in the gallery's area at all; None where that was not fitted.
     """
 
     tails: Float64[np.ndarray, " n"]
@@ -97,6 +99,7 @@ class Calibration:
     fast: Calibration | None = None
     protocol: str | None = None
     balanced: Calibration | None = None
+    in_area: InArea | None = None
 
     @classmethod
     def of(
@@ -130,6 +133,10 @@ class Calibration:
         if effort == "fast" and self.fast is not None:
             return self.fast
         return self if self.balanced is None else self.balanced
+
+    def abstains(self, in_area_probability: float) -> bool:
+        """Whether an answer abstains since the photograph was probably not taken in the gallery's area."""
+        return self.in_area is not None and in_area_probability < self.in_area.threshold
 
     @property
     def unreachable(self) -> int:
@@ -261,6 +268,7 @@ class Calibration:
                 if calibration is not None
             },
             "protocol": self.protocol,
+            "in_area": None if self.in_area is None else asdict(self.in_area),
         }
 
     @classmethod
@@ -284,6 +292,7 @@ class Calibration:
             areas = (None,) * len(tails) if version == POOLED_VERSION else tuple(values["areas"])
             blocks = None if values["blocks"] is None else np.array(values["blocks"], dtype=np.int64)
             stated = None if values.get("stated") is None else StatedProbabilities.from_dict(values["stated"])
+            in_area = None if values.get("in_area") is None else InArea.from_dict(values["in_area"])
             resolution, spread_m, protocol = values["resolution"], values["spread_m"], values.get("protocol")
             if isinstance(spread_m, dict):
                 spread_m = {str(area): float(metres) for area, metres in spread_m.items()}
@@ -308,7 +317,7 @@ class Calibration:
             raise ArtefactError(f"{where}: is not the calibration of a model ({wrong}); {again}.")
         named = (values.get(name) for name in ("fast", "balanced"))
         fast, balanced = (None if other is None else cls.from_dict(other, where) for other in named)
-        return cls(tails, areas, resolution, spread_m, blocks, stated, fast, protocol, balanced)
+        return cls(tails, areas, resolution, spread_m, blocks, stated, fast, protocol, balanced, in_area)
 
 
 def _values(spread_m: float | Mapping[str, float]) -> list[float]:

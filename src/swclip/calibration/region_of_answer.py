@@ -26,6 +26,20 @@ NOT_ALONE = (
 )
 
 
+def outside_area(region: RegionAnswer, probability: float) -> RegionAnswer:
+    """The region of a photograph that was probably not taken in the gallery's area: the answer abstains.
+
+    Args:
+        region: The region if it was.
+        probability: Probability that it was.
+    """
+    reason = (
+        f"the photograph was probably not taken in the gallery's area (probability {probability:.2g}): it resembles no "
+        "photograph there as those of the area do"
+    )
+    return region.model_copy(update={"cannot_tell": True, "cells": (), "reason": reason})
+
+
 @dataclass(frozen=True)
 class RegionRequest:
     """Options of a region.

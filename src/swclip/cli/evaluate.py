@@ -31,6 +31,7 @@ def evaluate(
     splits: Path | None = None,
     manifest: Path | None = None,
     on: Literal["query", "val"] = "query",
+    outside: Path | None = None,
     device: str = "auto",
     photographs: Annotated[bool, off("--no-photographs")] = True,
     figures: Annotated[bool, off("--no-figures")] = True,
@@ -61,6 +62,8 @@ def evaluate(
         manifest: For a run: path of the manifest, if it was moved. For another tool: the manifest with the true
             positions.
         on: query: the queries, which are never used in training. val: the validation queries.
+        outside: A manifest of photographs taken elsewhere: measures whether the answers tell that they were not taken
+            in the gallery's area.
         device: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
         photographs: Show no example photographs on the page, for reports that are shared.
         figures: Write no charts and maps as PNG and SVG.
@@ -98,6 +101,7 @@ def evaluate(
     """
     from swclip.cli.console import command_line, console, next_step, print_table, shell
     from swclip.cli.external import evaluate_external, notes_for_reader
+    from swclip.errors import ConfigError
     from swclip.evaluation.evaluate import EmbedConfig
     from swclip.evaluation.measure import MeasureConfig
     from swclip.reporting.save import save_evaluation
@@ -108,6 +112,8 @@ def evaluate(
     external = external or ExternalOptions()
     external.check(run)
     config = MeasureConfig(estimator, regions, resamples, seed, tuple(cells or RESOLUTIONS))
+    if run is None and outside is not None:
+        raise ConfigError("--outside needs a run: whether a photograph is of the area is calibrated in training.")
     if run is None:
         evaluation, table, leakage = evaluate_external(
             external, manifest=manifest, splits=splits, on=on, config=config, command=command_line()
@@ -126,6 +132,7 @@ def evaluate(
             use=use,
             verify=verify,
             device=device,
+            outside=outside,
         )
         leakage = split.leakage
     pictured = table if photographs else None
@@ -155,6 +162,7 @@ def _evaluate_run(
     use: list[Literal["image", "caption", "map"]] | None,
     verify: int | None,
     device: str,
+    outside: Path | None,
 ) -> tuple[Evaluation, Manifest, Splits, str]:
     """The evaluation of a run, with its manifest, splits and title."""
     from swclip.api.evaluations import evaluate as evaluate_model
@@ -181,6 +189,7 @@ def _evaluate_run(
         use=use,
         verify=verify,
         device=device,
+        outside=outside,
         command=command_line(),
         progress=True,
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import h3
 import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int64
@@ -14,7 +15,7 @@ from swclip.calibration.conformal import Calibration
 from swclip.calibration.posterior_config import PosteriorConfig, default_posterior
 from swclip.data.manifest import Manifest
 from swclip.data.splits import QuerySplit, SplitName, Splits, candidates_for, indices
-from swclip.errors import InputError
+from swclip.errors import ConfigError, InputError
 from swclip.evaluation.estimator_choice import chosen_estimator
 from swclip.evaluation.measure import MeasureConfig, measure
 from swclip.evaluation.report import Truth
@@ -25,10 +26,13 @@ from swclip.gallery.gallery import Gallery
 from swclip.gallery.hubness import Bank
 from swclip.gallery.patches import ComputedPatches, TimedVerifier
 from swclip.geo.spatial_smoothing import spread
+from swclip.metrics.bootstrap import resample_blocks
 from swclip.metrics.districts import exchangeable_units
+from swclip.metrics.outside import OutsideFigures, outside_figures
 from swclip.models.embed_modalities import chosen_modalities, count_modalities, embed_queries
 from swclip.models.embed_patches import patch_features
-from swclip.models.photograph_vectors import Vectors, as_vectors
+from swclip.models.photograph_vectors import PhotographVectors, Vectors, as_vectors
+from swclip.retrieval.in_area_fit import in_area_probability
 from swclip.retrieval.point_estimates import estimators
 from swclip.retrieval.posterior import gallery_kernel, iter_log_posterior
 from swclip.versions import versions
@@ -39,6 +43,8 @@ if TYPE_CHECKING:
     from swclip.models.modalities import ModalityName
 
 Progress = Callable[[int, int], None]
+
+_BLOCK_RESOLUTION = 9
 
 TRUE_COLUMNS = ("true_lat_deg", "true_lon_deg")
 """Optional columns of a manifest with positions more accurate than GPS; errors are then measured against them."""
@@ -73,6 +79,7 @@ def evaluate(
     embedding: EmbedConfig | None = None,
     use: Sequence[ModalityName] | None = None,
     calibration: Calibration | None = None,
+    outside: Manifest | None = None,
     command: str | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -92,6 +99,8 @@ def evaluate(
             supports and at least one query has.
         calibration: Calibration of the prediction regions, from validation queries; None for cross-calibration by
             halves of the queries.
+        outside: Photographs of elsewhere, to measure whether answers tell that they were not taken in the gallery's
+            area.
         command: The command line, for the report.
         progress: Called with (done, total) photographs.
 
@@ -103,7 +112,8 @@ def evaluate(
         InputError: There are no queries or candidates, or a photograph cannot be decoded.
         ArtefactError: The model's scores are NaN.
         ConfigError: The estimator, the districts or a modality are unknown, the model lacks the modality, or the
-            estimator would be chosen on the queries that are measured.
+            estimator would be chosen on the queries that are measured; or photographs of elsewhere cannot be told,
+            since the run has no calibration of that, or the gallery no photographs.
     """
     embedding = embedding or EmbedConfig()
     config, choice = chosen_estimator(
@@ -126,7 +136,8 @@ def evaluate(
     names = chosen_modalities(model, captions, maps, use)
     candidates = candidates_for(splits, on)
     photographs = int(sum(len(ids) for ids in candidates["image_ids"]))
-    counted = _CombinedProgress(progress, photographs + len(rows))
+    elsewhere = [] if outside is None else outside.image_paths
+    counted = _CombinedProgress(progress, photographs + len(rows) + len(elsewhere))
     options: dict[str, Any] = {
         "batch_size": embedding.batch_size,
         "workers": embedding.workers,
@@ -162,6 +173,11 @@ def evaluate(
         command=command,
     )
     report = evaluation.report.recorded(views=count_modalities(names, captions, maps), **choice)
+    if outside is not None:
+        counted.offset += len(rows)
+        others = embed_queries(model, elsewhere, None, None, use=("image",), progress=counted.part(), **options)
+        figures = _outside(queries, others, gallery, outside, evaluation, posterior, calibration, config)
+        report = report.model_copy(update={"outside": figures})
     fitted = {**(report.posterior or {}), "fitted": posterior is not None}
     if isinstance(gallery.verifier, TimedVerifier):
         fitted["verification_ms"] = round(1000.0 * gallery.verifier.seconds / len(rows), 1)
@@ -222,6 +238,48 @@ def evaluate_embeddings(
         }
     )
     return replace(evaluation, report=report)
+
+
+def _outside(
+    queries: PhotographVectors,
+    others: PhotographVectors,
+    gallery: Gallery,
+    outside: Manifest,
+    evaluation: Evaluation,
+    posterior: PosteriorConfig | None,
+    calibration: Calibration | None,
+    config: MeasureConfig,
+) -> OutsideFigures:
+    """How well the answers tell the queries from photographs of elsewhere."""
+    fit = None if calibration is None else calibration.in_area
+    if fit is None or posterior is None:
+        raise ConfigError(
+            "photographs of elsewhere cannot be told: the run has no calibration of that (in_area in "
+            "model/regions.json); train it again on splits with 20 validation queries or more."
+        )
+    inside, probability = (in_area_probability(each, gallery, posterior, fit) for each in (queries, others))
+    if inside is None or probability is None:
+        raise ConfigError(
+            f"photographs of elsewhere cannot be told: that was calibrated on similarities by {fit.kind}, which this "
+            "split's gallery does not have; evaluate on the protocol that the run was trained with."
+        )
+    error_m = evaluation.predictions["error_m"].to_numpy(dtype=np.float64)
+    generator = np.random.default_rng(config.seed)
+    blocks = evaluation.predictions["block"].to_list()
+    return outside_figures(
+        inside,
+        error_m,
+        probability,
+        resample_blocks(blocks, config.resamples, generator),
+        resample_blocks(_blocks_of(outside), config.resamples, generator),
+        fit.threshold,
+        outside.path.name,
+    )
+
+
+def _blocks_of(manifest: Manifest) -> list[str]:
+    """Blocks of photographs of a manifest without a split: cells of about 0.1 km2."""
+    return [h3.latlng_to_cell(lat, lon, _BLOCK_RESOLUTION) for lat, lon in manifest.positions_deg.tolist()]
 
 
 def query_rows(splits: Splits, manifest: Manifest, on: QuerySplit) -> Int64[np.ndarray, " q"]:

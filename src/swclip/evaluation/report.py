@@ -18,6 +18,7 @@ from swclip.metrics.baselines import Baselines
 from swclip.metrics.calibration import CalibrationReport
 from swclip.metrics.error_report import DistrictErrors, DistrictGap, Intervals
 from swclip.metrics.hierarchy import LevelFigures
+from swclip.metrics.outside import OutsideFigures
 from swclip.metrics.parts import ByK, ByRadius, Errors, Figures, Metres, Number, Part, Share
 from swclip.metrics.spatial import Spatial
 
@@ -103,6 +104,7 @@ class Report(Part):
     spatial: Spatial | None
     calibration: CalibrationReport | None
     confidence: Confidence | None = Field(default=None, description="of another tool's answers: errors by confidence")
+    outside: OutsideFigures | None = Field(default=None, description="of photographs of elsewhere, where measured")
     on: str | None = None
     truth: Truth | None = None
     posterior: dict[str, Any] | None = None

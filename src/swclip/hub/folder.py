@@ -86,9 +86,9 @@ def write_model_folder(
     """Write the folder of a model with its card, without network access.
 
     The folder contains README.md, config.json, preprocess.json, model.safetensors, config.toml, and if the run has
-    them, whitening.safetensors, patches.safetensors, posterior.json, regions.json, bank.safetensors, tokenizer/ and
-    caption_tokenizer/. Paths of local towers are replaced, and names of photographs are replaced by digests. Finally
-    all files are searched for local paths.
+    them, whitening.safetensors, novelty.safetensors, patches.safetensors, posterior.json, regions.json,
+    bank.safetensors, tokenizer/ and caption_tokenizer/. Paths of local towers are replaced, and names of photographs
+    are replaced by digests. Finally all files are searched for local paths.
 
     Args:
         out: The folder; an existing model folder is replaced completely.

@@ -21,10 +21,10 @@ from swclip.errors import ArtefactError, ConfigError, HubError
 
 SCHEME = "hf://"
 ENDPOINT_VARIABLE = "HF_ENDPOINT"
-VECTOR_FILES = ("whitening.safetensors", "patches.safetensors")
-"""Whitening and patch features, of models that have them."""
+VECTOR_FILES = ("whitening.safetensors", "novelty.safetensors", "patches.safetensors")
+"""Whitenings and patch features, of models that have them."""
 MODEL_FILES = ("config.json", "preprocess.json", "model.safetensors", "posterior.json", "regions.json", *VECTOR_FILES)
-"""Files of a published model, in the root of its repository; the last two only if the training had validation
+"""Files of a published model, in the root of its repository; those after the weights only if there were validation
 queries."""
 
 BANK_FILE = "bank.safetensors"

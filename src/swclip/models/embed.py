@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -59,6 +60,9 @@ class Encoder(FeatureEncoder, Protocol):
 
     @property
     def folder(self) -> Path | None: ...
+
+    @property
+    def novelty(self) -> Whitening | None: ...
 
     @property
     def frozen_side(self) -> FeatureEncoder | None: ...
@@ -128,12 +132,12 @@ def photograph_vectors(
     if cache is not None:
         options: dict[str, Any] = {"batch_size": batch_size, "workers": workers}
         features = cache.features(model, paths, failures=failures, progress=progress, **options)
-        embeddings = embed_features(model, features)
+        vectors = feature_vectors(model, features)
         if model.whitening is None or not whitened:
-            return PhotographVectors(embeddings)
+            return vectors
         if model.frozen_side is not None:
             features = cache.features(model.frozen_side, paths, failures=[], **options)
-        return PhotographVectors(embeddings, _whitened(model, features))
+        return replace(vectors, whitened=_whitened(model.whitening, features))
     undecodable: list[Failure] = []
     batches: list[PhotographVectors] = []
     with evaluating(model):
@@ -155,11 +159,12 @@ def pixel_vectors(model: Encoder, pixels: Any, *, whitened: bool = True, patches
         details = tuple(None if map_ is None else encoder(map_) for map_ in tokens)
     features = pixel_features(model, pixels) if frozen is None or model.frozen_side is not None else frozen
     embeddings = stacked([features if isinstance(features, int) else _embed_rows(model, features)])
+    vectors = PhotographVectors(embeddings, novelty=_novelty(model, stacked([features])))
     if model.whitening is None or not whitened:
-        return PhotographVectors(embeddings, details=details)
+        return replace(vectors, details=details)
     if frozen is None:
         frozen = features if model.frozen_side is None else pixel_features(model.frozen_side, pixels)
-    return PhotographVectors(embeddings, _whitened(model, stacked([frozen])), details)
+    return replace(vectors, whitened=_whitened(model.whitening, stacked([frozen])), details=details)
 
 
 def patch_side(model: Any) -> Any:
@@ -167,10 +172,21 @@ def patch_side(model: Any) -> Any:
     return model.frozen_side or model
 
 
-def _whitened(model: Encoder, frozen: Float32[np.ndarray, "n f"]) -> Float32[np.ndarray, "n w"]:
+def feature_vectors(model: Encoder, features: Float32[np.ndarray, "n f"]) -> PhotographVectors:
+    """Embeddings and novelty of photographs from their features (N, F), without whitened features."""
+    return PhotographVectors(embed_features(model, features), novelty=_novelty(model, features))
+
+
+def _novelty(model: Encoder, features: Float32[np.ndarray, "n f"]) -> Float32[np.ndarray, " n"] | None:
+    if model.novelty is None:
+        return None
+    # Without columns where no photograph can be decoded.
+    return model.novelty.log_distance(features) if features.shape[1] else np.full(len(features), np.nan, np.float32)
+
+
+def _whitened(whitening: Whitening, frozen: Float32[np.ndarray, "n f"]) -> Float32[np.ndarray, "n w"]:
     """Whitened features; without columns where no photograph can be decoded, whose features have none."""
-    assert model.whitening is not None
-    return model.whitening(frozen) if frozen.shape[1] else frozen
+    return whitening(frozen) if frozen.shape[1] else frozen
 
 
 def embed_photographs(model: Encoder, paths: Sequence[PathLike], **options: Any) -> Float32[np.ndarray, "n d"]:

@@ -194,7 +194,7 @@ def with_modalities(
     modalities = model.views
     assert modalities is not None
     count = next(len(rows) for rows in (image, captions, maps) if rows is not None)
-    whitened = None if image is None else image.whitened
+    whitened, novelty = (None, None) if image is None else (image.whitened, image.novelty)
     details = (None,) * count if image is None else image.details
     if image is None and model.whitening is not None:
         whitened = np.zeros((count, model.whitening.dimensions), dtype=np.float32)
@@ -204,7 +204,8 @@ def with_modalities(
         broken = ~image.finite
         by_name["image"] = image.embeddings[~broken], ~broken
     elif image is not None:  # none of the photographs could be decoded
-        return PhotographVectors(np.full((count, model.embedding_dim), np.nan, dtype=np.float32), whitened, details)
+        undecodable = np.full((count, model.embedding_dim), np.nan, dtype=np.float32)
+        return PhotographVectors(undecodable, whitened, details, novelty)
     reasons = dict(zip(np.flatnonzero(broken).tolist(), failures or [], strict=False))
     with evaluating(model):
         if captions is not None and modalities.caption is not None:
@@ -228,7 +229,7 @@ def with_modalities(
     if failures is not None and len(reasons) >= len(failures):
         failures[:] = [reasons[row] for row in sorted(reasons)]
     fused[broken] = np.nan
-    return PhotographVectors(fused, whitened, details)
+    return PhotographVectors(fused, whitened, details, novelty)
 
 
 def _fused(

@@ -38,7 +38,7 @@ from swclip.models.location_text import LocationEncoder, Words, known_cells
 from swclip.models.modalities import Modalities
 from swclip.models.patches import PatchEncoder, read_patch_encoder, write_patch_encoder
 from swclip.models.weights import weights_digest, write_tensors
-from swclip.models.whitening import Whitening, read_whitening, write_whitening
+from swclip.models.whitening import NOVELTY_NAME, Whitening, read_whitening, write_whitening
 from swclip.progress import count_progress
 from swclip.structure import as_plain
 
@@ -62,6 +62,7 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
     Attributes:
         views: Further modalities (captions, map tiles) and their fusion; None for a model without them.
         whitening: Whitening of the frozen tower's features, an evidence beside the embeddings; None without.
+        novelty: Whitening of the image features by which the novelty of photographs is measured; None without.
         frozen_tower: The image tower as it was before training, whose features are whitened; None where that is
             `image_tower` itself: it was frozen, or never pretrained.
         folder: The folder that the model was loaded from; None for a new model.
@@ -92,6 +93,7 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1.0 / config.initial_temperature)))
         self.views: Modalities | None = None
         self.whitening: Whitening | None = None
+        self.novelty: Whitening | None = None
         self.frozen_tower: ImageTower | None = None
         self.folder: Path | None = None
         self.patches: PatchEncoder | None = None
@@ -319,6 +321,8 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
             write_whitening(save_directory, self.whitening)
         if self.patches is not None:
             write_patch_encoder(save_directory, self.patches)
+        if self.novelty is not None:
+            write_whitening(save_directory, self.novelty, NOVELTY_NAME)
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **hub: Any) -> LocatorModel:
@@ -392,6 +396,7 @@ def load_model(path: str | os.PathLike[str]) -> LocatorModel:
             f"{weights}: the model is cut short, or does not match the config.json beside it ({reason}); copy or "
             "train it again."
         ) from error
-    model.whitening, model.patches = read_whitening(folder), read_patch_encoder(folder)
+    model.whitening, model.novelty = read_whitening(folder), read_whitening(folder, NOVELTY_NAME)
+    model.patches = read_patch_encoder(folder)
     model.folder = folder
     return model.eval()

@@ -24,11 +24,14 @@ class PhotographVectors:
             model has no whitening, or the photographs themselves are not used (a query by its caption alone).
         details: Each photograph in the form that a gallery's verifier compares (`swclip.gallery.patches`), such as its
             patch features, None where it has none; None without verification.
+        novelty: (N,) log Mahalanobis distance of the image features from those of the training photographs, NaN in the
+            same rows; None where the model does not measure it, and of a gallery's photographs.
     """
 
     embeddings: Float32[np.ndarray, "n d"]
     whitened: Float32[np.ndarray, "n w"] | None = None
     details: tuple[Any, ...] | None = None
+    novelty: Float32[np.ndarray, " n"] | None = None
 
     def __len__(self) -> int:
         return len(self.embeddings)
@@ -45,20 +48,27 @@ class PhotographVectors:
         details = None
         if self.details is not None:
             details = tuple(self.details[row] for row in np.arange(len(self))[rows].tolist())
-        return PhotographVectors(self.embeddings[rows], None if self.whitened is None else self.whitened[rows], details)
+        return PhotographVectors(
+            self.embeddings[rows],
+            None if self.whitened is None else self.whitened[rows],
+            details,
+            None if self.novelty is None else self.novelty[rows],
+        )
 
     @classmethod
     def stacked(cls, parts: Sequence[PhotographVectors]) -> PhotographVectors:
-        """The vectors of several parts, one after another; whitened, and with details, where all parts are.
+        """The vectors of several parts, one after another; those kinds that all parts have.
 
         A part without columns is one of photographs that cannot be decoded: its rows become NaN.
         """
         whitened = [part.whitened for part in parts if part.whitened is not None]
         details = [part.details for part in parts if part.details is not None]
+        novelty = [part.novelty for part in parts if part.novelty is not None]
         return cls(
             _stacked([part.embeddings for part in parts]),
             _stacked(whitened) if parts and len(whitened) == len(parts) else None,
             tuple(chain.from_iterable(details)) if parts and len(details) == len(parts) else None,
+            np.concatenate(novelty) if parts and len(novelty) == len(parts) else None,
         )
 
 
@@ -81,4 +91,5 @@ def as_vectors(vectors: Vectors) -> PhotographVectors:
         np.ascontiguousarray(vectors.embeddings, dtype=np.float32),
         None if whitened is None else np.ascontiguousarray(whitened, dtype=np.float32),
         vectors.details,
+        vectors.novelty,
     )

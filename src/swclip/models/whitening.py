@@ -33,6 +33,10 @@ from swclip.files import atomic_file
 from swclip.models.blocks import cosines
 
 WHITENING_NAME = "whitening.safetensors"
+NOVELTY_NAME = "novelty.safetensors"
+"""The whitening by which the novelty of photographs is measured (`Whitening.log_distance`)."""
+
+NOVELTY_DIMENSIONS = 256
 MAX_ROWS = 20_000
 """Largest number of feature vectors that a whitening is fitted on."""
 
@@ -142,9 +146,21 @@ class Whitening:
 
     def __call__(self, features: Float32[np.ndarray, "n f"]) -> Float32[np.ndarray, "n w"]:
         """Whitened unit vectors (N, W) of features (N, F); each depends on its own row alone, and NaN remains NaN."""
+        return joined_units(self._project(features), self.blocks or (self.dimensions,))
+
+    def log_distance(self, features: Float32[np.ndarray, "n f"]) -> Float32[np.ndarray, " n"]:
+        """Log of the Mahalanobis distance of features (N, F) from the mean of the training photographs, (N,).
+
+        It is the log length of the whitened vector: large for photographs unlike those of training, such as of another
+        country or another kind of camera (K. Lee et al., "A simple unified framework for detecting out-of-distribution
+        samples and adversarial attacks", NeurIPS 2018, with one class).
+        """
+        lengths = np.linalg.norm(self._project(features).astype(np.float64), axis=1)
+        return np.asarray(np.log(np.maximum(lengths, np.finfo(np.float32).tiny)), dtype=np.float32)
+
+    def _project(self, features: Float32[np.ndarray, "n f"]) -> Float32[np.ndarray, "n w"]:
         centred = np.asarray(features, dtype=np.float32) - self.mean
-        whitened = cosines(centred, np.ascontiguousarray(self.projection.T))
-        return joined_units(whitened, self.blocks or (self.dimensions,))
+        return cosines(centred, np.ascontiguousarray(self.projection.T))
 
 
 def joined_units(vectors: Float32[np.ndarray, "n w"], blocks: Sequence[int]) -> Float32[np.ndarray, "n w"]:
@@ -182,9 +198,9 @@ def _directions(values: Float64[np.ndarray, "n f"], dimensions: int) -> Float64[
     return np.asarray(directions / np.sqrt(variance))
 
 
-def write_whitening(folder: str | os.PathLike[str], whitening: Whitening) -> Path:
-    """Write whitening.safetensors into a model's folder."""
-    path = Path(folder) / WHITENING_NAME
+def write_whitening(folder: str | os.PathLike[str], whitening: Whitening, name: str = WHITENING_NAME) -> Path:
+    """Write a whitening into a model's folder."""
+    path = Path(folder) / name
     with atomic_file(path) as beside:
         tensors = {"mean": whitening.mean, "projection": whitening.projection}
         if whitening.blocks:
@@ -193,13 +209,13 @@ def write_whitening(folder: str | os.PathLike[str], whitening: Whitening) -> Pat
     return path
 
 
-def read_whitening(folder: str | os.PathLike[str]) -> Whitening | None:
+def read_whitening(folder: str | os.PathLike[str], name: str = WHITENING_NAME) -> Whitening | None:
     """Read the whitening in a model's folder; None where it has none.
 
     Raises:
         ArtefactError: The file exists and cannot be used.
     """
-    path = Path(folder) / WHITENING_NAME
+    path = Path(folder) / name
     if not path.is_file():
         return None
     try:

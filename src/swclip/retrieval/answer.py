@@ -11,8 +11,9 @@ from jaxtyping import Float64, Int64
 
 from swclip.answers.record import NEAR_M, Answer, RankedCandidate
 from swclip.calibration.areas import Areas
+from swclip.calibration.in_area import InArea
 from swclip.calibration.posterior_config import EstimatorName, PosteriorConfig
-from swclip.calibration.region_of_answer import RegionBuilder
+from swclip.calibration.region_of_answer import RegionBuilder, outside_area
 from swclip.calibration.stated import StatedProbabilities
 from swclip.gallery.gallery import Gallery
 from swclip.geo.coordinates import rounded_deg
@@ -63,11 +64,13 @@ class AnswerOptions:
         top_k: Number of candidates to list.
         estimator: How the point is taken from the posterior.
         stated: Maps from masses to stated probabilities; None to state the masses.
+        in_area: Whether a photograph was taken in the gallery's area; None to leave it open.
     """
 
     top_k: int
     estimator: EstimatorName
     stated: StatedProbabilities | None = None
+    in_area: InArea | None = None
 
 
 def answers_from_posteriors(
@@ -81,6 +84,7 @@ def answers_from_posteriors(
     names: Sequence[str] = (),
     *,
     points_deg: Float64[np.ndarray, "q 2"] | None = None,
+    in_area: Float64[np.ndarray, " q"] | None = None,
 ) -> list[Answer]:
     """Answer each of Q posteriors.
 
@@ -94,6 +98,7 @@ def answers_from_posteriors(
         evidence: Q times the evidence of a posterior, given with each listed candidate; None to omit it.
         names: The photographs' names, where a posterior combines several photographs.
         points_deg: (Q, 2) the points in degrees, if already estimated; None to estimate them from the posteriors.
+        in_area: (Q,) probabilities that the photographs were taken in the gallery's area; None where that is open.
 
     Returns:
         Q answers, without the photograph's name.
@@ -133,6 +138,11 @@ def answers_from_posteriors(
                     kernel,
                     kernel_outflow,
                 )
+            inside = None if in_area is None else float(in_area[chunk.start + row])
+            region_answer = None if regions is None else regions.region(posterior)
+            below = inside is not None and options.in_area is not None and inside < options.in_area.threshold
+            if region_answer is not None and inside is not None and below:
+                region_answer = outside_area(region_answer, inside)
             city = next(iter(most_probable(hierarchy.city, posterior, 1)), None)
             answers.append(
                 Answer(
@@ -155,7 +165,8 @@ def answers_from_posteriors(
                     ),
                     scored_share=1.0,
                     left_out_at_most=0.0,
-                    region=None if regions is None else regions.region(posterior),
+                    region=region_answer,
+                    in_area_probability=inside,
                 )
             )
     return answers

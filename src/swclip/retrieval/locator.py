@@ -28,7 +28,6 @@ from swclip.calibration.posterior_config import (
 from swclip.calibration.region import LEVEL
 from swclip.calibration.region_cells import RegionCells, adapted_cells
 from swclip.calibration.region_of_answer import NOT_ALONE, NOT_CALIBRATED, RegionBuilder, RegionRequest
-from swclip.calibration.stated import StatedProbabilities
 from swclip.errors import ConfigError
 from swclip.files import default_cache_folder
 from swclip.gallery.gallery import Gallery
@@ -42,6 +41,7 @@ from swclip.models.photograph_vectors import PhotographVectors, Vectors
 from swclip.retrieval.answer import AnswerOptions, CandidateSet, answers_from_posteriors
 from swclip.retrieval.evidence import Evidence
 from swclip.retrieval.hierarchy import RESOLUTIONS, Hierarchy
+from swclip.retrieval.in_area_fit import in_area_probability
 from swclip.retrieval.pooling import combine_evidence
 from swclip.retrieval.posterior import gallery_kernel, smoothed
 from swclip.retrieval.prior import Prior, Weights
@@ -247,7 +247,7 @@ class Locator:
         if weights is not None or combined:
             answers = self._answers_with_prior(queries.vectors, weights, combined, options, region_request)
         else:
-            regions, options = self._region_maker(region_request), replace(options, stated=self._stated)
+            regions, options = self._region_maker(region_request), self._calibrated(options)
             answers = self._search.answers(queries.vectors, self._candidates, self.posterior, options, regions)
         if together:
             named = {"photograph": queries.names[0], "photographs": combined} if queries.names else {}
@@ -343,6 +343,7 @@ class Locator:
         names: Sequence[str] = (),
         region: RegionRequest | None = None,
         single: bool = False,
+        in_area: Float64[np.ndarray, " q"] | None = None,
     ) -> list[Answer]:
         """Answers from existing posteriors, such as of several photographs of one place.
 
@@ -355,6 +356,7 @@ class Locator:
             names: The photographs' names, where a row combines several.
             region: The region of the answers, by its share of the posterior; None for none.
             single: Each row is of a single photograph without a prior, for which stated probabilities are calibrated.
+            in_area: (Q,) `in_area_probability` of those photographs; None to leave it open.
 
         Returns:
             One answer per row. `argmax_lat_deg` and `argmax_lon_deg` are those of its most probable candidate.
@@ -362,11 +364,12 @@ class Locator:
         Raises:
             ConfigError: The estimator is unknown.
         """
-        options = replace(self._options(top_k, estimator), stated=self._stated if single else None)
+        options = self._options(top_k, estimator)
+        options = self._calibrated(options) if single else options
         nearest = log_p.argmax(axis=1) if len(log_p) else np.zeros(0, dtype=np.int64)
         regions = None if region is None else RegionBuilder(self.region_cells, None, region)
         return answers_from_posteriors(
-            log_p, nearest, self._candidates, self.posterior, options, regions, evidence, names
+            log_p, nearest, self._candidates, self.posterior, options, regions, evidence, names, in_area=in_area
         )
 
     def with_prior(self, weights: Weights | None) -> Locator:
@@ -391,9 +394,21 @@ class Locator:
             raise ConfigError(f"top_k is {top_k}; it must be at least 1.")
         return AnswerOptions(top_k, estimator)
 
-    @property
-    def _stated(self) -> StatedProbabilities | None:
-        return None if self.calibration is None else self.calibration.stated
+    def _calibrated(self, options: AnswerOptions) -> AnswerOptions:
+        """The options of an answer to a single photograph without a prior, for which the calibration is."""
+        if self.calibration is None:
+            return options
+        return replace(options, stated=self.calibration.stated, in_area=self.calibration.in_area)
+
+    def in_area_probability(self, query: Vectors) -> Float64[np.ndarray, " q"] | None:
+        """(Q,) probabilities that photographs were taken in the gallery's area; None where that was not fitted.
+
+        Args:
+            query: Vectors of Q photographs by this locator's model.
+        """
+        queries = check_queries(query, self.gallery)
+        model = None if self.calibration is None else self.calibration.in_area
+        return in_area_probability(queries, self.gallery, self.posterior, model, self._candidates.photographed)
 
     def _check_exhaustive(self) -> None:
         if not self._search.exhaustive:

@@ -20,6 +20,7 @@ from swclip.geo.distance import geodesic_m
 from swclip.geo.neighbours import SphereIndex
 from swclip.geo.spatial_smoothing import ground_kernel, spread
 from swclip.models.photograph_vectors import PhotographVectors, Vectors
+from swclip.retrieval.in_area_fit import fit_in_area
 from swclip.retrieval.point_estimates import estimators
 from swclip.retrieval.posterior_fit import PosteriorFit
 from swclip.retrieval.scores import Photographed, check_queries, chunks, log_probability
@@ -60,7 +61,8 @@ def calibrate(
     variants: int = 1,
     resolution: int = RESOLUTION,
 ) -> Calibration:
-    """Compute the tails of validation queries, which set the thresholds of regions, and fit stated probabilities.
+    """Compute the tails of validation queries, which set the thresholds of regions, and fit stated probabilities and
+    the probability that a photograph was taken in the gallery's area.
 
     The temperatures, the image weight and the smoothing were chosen on the same queries; tails of that posterior would
     be optimistically biased. Each query's tail is therefore computed with the posterior that was fitted without its
@@ -104,7 +106,9 @@ def calibrate(
         [cells.areas.names[area] for area in answered.areas],
         np.tile(group_numbers([str(unit) for unit in units]), variants),
     )
-    return replace(Calibration.of(tails, cells, areas, blocks), stated=stated)
+    units_of = len(set(map(str, units)))
+    in_area = fit_in_area(queries, truth, gallery, fit.config, answered.error_m, units_of)
+    return replace(Calibration.of(tails, cells, areas, blocks), stated=stated, in_area=in_area)
 
 
 @dataclass(frozen=True, eq=False)

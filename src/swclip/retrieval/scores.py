@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 from scipy.special import logsumexp
 
+from swclip.calibration.in_area import SimilarityKind
 from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.errors import MismatchError
 from swclip.gallery.gallery import Gallery
@@ -184,6 +185,28 @@ def image_logits(
         whitened = whitened_similarity(vectors, gallery, photographed)
         logits += whitened.astype(np.float64) / config.whitened_temperature
     return logits
+
+
+def similarity_kind(config: PosteriorConfig, photographed: Photographed) -> SimilarityKind:
+    """The similarity that says most of a query among those that a posterior uses."""
+    if config.image_weight == 0.0 or len(photographed.rows) == 0:
+        return "location"
+    return "image" if config.whitened_temperature is None else "whitened"
+
+
+def similarity_of(
+    vectors: PhotographVectors,
+    gallery: Gallery,
+    photographed: Photographed,
+    config: PosteriorConfig,
+    kind: SimilarityKind,
+) -> Float32[np.ndarray, "q c"]:
+    """Similarity of queries to all candidates by location, or to the photographed candidates, (Q, M) or (Q, C)."""
+    if kind == "location":
+        return location_similarity(vectors.embeddings, gallery)
+    if kind == "image":
+        return image_similarity(vectors.embeddings, gallery, photographed, config.image_hubness)
+    return whitened_similarity(vectors, gallery, photographed)
 
 
 def log_softmax(logits: Float64[np.ndarray, "q m"]) -> Float64[np.ndarray, "q m"]:

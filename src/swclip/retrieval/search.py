@@ -14,6 +14,7 @@ from swclip.gallery.patches import PatchTable
 from swclip.models.photograph_vectors import PhotographVectors
 from swclip.retrieval.answer import AnswerOptions, CandidateSet, answers_from_posteriors
 from swclip.retrieval.evidence import Evidence
+from swclip.retrieval.in_area_fit import in_area_probability
 from swclip.retrieval.scores import chunks, location_similarity
 from swclip.retrieval.shortlist import IMAGE, LOCATION, WHITENED, Shortlister
 from swclip.retrieval.verification import log_factors
@@ -92,7 +93,12 @@ class ExactSearch:
                 factors = log_factors(evidence.log_p, details, candidates.gallery, config, of_candidate)
                 evidence = evidence.times(factors)
             each = [evidence.rows(slice(row, row + 1)) for row in range(len(evidence))]
-            answers += answers_from_posteriors(evidence.log_p, nearest, candidates, config, options, regions, each)
+            inside = in_area_probability(
+                query.take(chunk), candidates.gallery, config, options.in_area, candidates.photographed
+            )
+            answers += answers_from_posteriors(
+                evidence.log_p, nearest, candidates, config, options, regions, each, in_area=inside
+            )
         return answers
 
 
@@ -192,8 +198,9 @@ class ShortlistSearch:
             points = shortlist.geometric_median(candidates.gallery.positions_deg)[None] if median else None
             evidence = [Evidence.of(photograph, shortlist.gallery, config, part.photographed).times(factors)]
             log_p = shortlist.log_posterior[None]
+            inside = in_area_probability(photograph, part.gallery, config, options.in_area, part.photographed)
             (answer,) = answers_from_posteriors(
-                log_p, nearest, part, config, options, evidence=evidence, points_deg=points
+                log_p, nearest, part, config, options, evidence=evidence, points_deg=points, in_area=inside
             )
             share = len(shortlist.rows) / len(candidates.gallery)
             answers.append(answer.model_copy(update={"scored_share": share, "left_out_at_most": None}))

@@ -20,7 +20,7 @@ from swclip.calibration.conformal import write_calibration
 from swclip.calibration.posterior_config import write_posterior
 from swclip.data.manifest import Manifest
 from swclip.data.splits import Splits, indices
-from swclip.errors import ConfigError, InputError
+from swclip.errors import ConfigError, InputError, InputError
 from swclip.files import write_json
 from swclip.gallery.hubness import write_bank
 from swclip.models.feature_cache import FeatureCache
@@ -182,8 +182,11 @@ def _fit_posterior(setup: TrainingSetup, seconds: float) -> dict[str, Any]:
             model.patches = validation.patch_encoder(model, setup.rows, config.verification)
         except ConfigError as error:  # the run is trained: it is kept, without verification
             _LOG.warning("candidates are not verified: %s", error)
-    if model.whitening is not None or model.patches is not None:
-        model.save(folder)
+    try:
+        model.novelty = validation.novelty(model, setup.rows)
+    except InputError as error:  # fewer than two training photographs, or features that do not vary
+        _LOG.warning("answers do not state whether photographs are novel: %s", error)
+    model.save(folder)
     bank = validation.bank(model, setup.rows) if config.hubness.photographs else None
     queries = validation.queries(model, setup.validation_features)
     verified_candidates = config.verification.candidates if model.patches is not None else 0

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float32, Float64, Int64
 
 from swclip.calibration.conformal import Calibration
 from swclip.data.manifest import Manifest
@@ -20,10 +20,11 @@ from swclip.gallery.patches import ComputedPatches
 from swclip.geo.distance import geodesic_m
 from swclip.metrics.districts import exchangeable_units
 from swclip.models.embed import (
+    FeatureEncoder,
     FeatureSource,
-    embed_features,
     embed_photographs,
     embed_positions,
+    feature_vectors,
     photograph_vectors,
     tower_features,
 )
@@ -32,12 +33,14 @@ from swclip.models.embed_patches import VerificationConfig, fit_patch_encoder, p
 from swclip.models.locator_model import LocatorModel
 from swclip.models.patches import PatchEncoder
 from swclip.models.photograph_vectors import PhotographVectors
-from swclip.models.whitening import Whitening, WhiteningConfig
+from swclip.models.whitening import NOVELTY_DIMENSIONS, Whitening, WhiteningConfig
 from swclip.retrieval.posterior_fit import PosteriorFit, fit_posterior
 from swclip.retrieval.region_fit import FOLDS, calibrate, split_blocks
 from swclip.retrieval.verification_fit import fit_verification
 
 _NEAR_M = 10.0
+NOVELTY_PHOTOGRAPHS = 4_000
+"""Training photographs whose features the novelty of others is measured by; of a tuned tower they take a pass."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +106,9 @@ class Validation:
             V rows; 2V with further modalities.
         """
         if features is not None:
-            image = PhotographVectors(
-                embed_features(model, features), None if model.whitening is None else model.whitening(features)
-            )
+            image = feature_vectors(model, features)
+            if model.whitening is not None:
+                image = replace(image, whitened=model.whitening(features))
         else:
             image = photograph_vectors(model, self._paths(), cache=self.cache)
         if model.views is None:
@@ -199,11 +202,7 @@ class Validation:
             rows: (N,) rows of the training photographs in the manifest.
             config: Dimensions, and number of photographs.
         """
-        if len(rows) > config.photographs:
-            rows = np.sort(np.random.default_rng(0).choice(rows, config.photographs, replace=False))
-        paths = [self.manifest.image_paths[row] for row in rows]
-        side = model.frozen_side or model
-        features = tower_features(side, paths) if self.cache is None else self.cache.features(side, paths)
+        features = self._training_features(model.frozen_side or model, rows, config.photographs)
         return Whitening.fit(features, config.dimensions, widths=model.feature_widths, max_rows=config.photographs)
 
     def patch_encoder(
@@ -218,6 +217,24 @@ class Validation:
         """
         paths = [self.manifest.image_paths[row] for row in rows]
         return fit_patch_encoder(model, paths, config.dimensions, photographs=config.photographs)
+
+    def novelty(self, model: LocatorModel, rows: Int64[np.ndarray, " n"]) -> Whitening:
+        """Fit the whitening by which the novelty of photographs is measured, on the features of training photographs.
+
+        Args:
+            model: The model as trained.
+            rows: (N,) rows of the training photographs in the manifest.
+        """
+        features = self._training_features(model, rows, NOVELTY_PHOTOGRAPHS)
+        return Whitening.fit(features, NOVELTY_DIMENSIONS, widths=model.feature_widths)
+
+    def _training_features(
+        self, side: FeatureEncoder, rows: Int64[np.ndarray, " n"], most: int
+    ) -> Float32[np.ndarray, "k f"]:
+        if len(rows) > most:
+            rows = np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
+        paths = [self.manifest.image_paths[row] for row in rows]
+        return tower_features(side, paths) if self.cache is None else self.cache.features(side, paths)
 
     def bank(self, model: LocatorModel, rows: Int64[np.ndarray, " n"]) -> Bank:
         """Bank of queries for hubness: embeddings of photographs, or of a regular sample of them.

@@ -12,7 +12,7 @@ from jaxtyping import Float64
 from swclip.answers.record import Answer
 from swclip.calibration.posterior_config import ESTIMATOR, EstimatorName
 from swclip.calibration.region_cells import RegionCells
-from swclip.calibration.region_of_answer import RegionBuilder, RegionRequest
+from swclip.calibration.region_of_answer import RegionBuilder, RegionRequest, outside_area
 from swclip.errors import ArtefactError
 from swclip.imaging.preprocess import Pixels
 from swclip.models.embed import evaluating, pixel_vectors
@@ -87,13 +87,13 @@ class Engine:
             ArtefactError: The model's embeddings are not finite.
         """
         query = self._embed([pixels for task in tasks for pixels in task.pixels])
-        evidence = self.locator.evidence(query)
+        evidence, in_area = self.locator.evidence(query), self.locator.in_area_probability(query)
         answers: list[list[LocatedAnswer]] = []
         start = 0
         for task in tasks:
             rows = slice(start, start + len(task.pixels))
             start = rows.stop
-            answers.append(self._answer(evidence.rows(rows), task))
+            answers.append(self._answer(evidence.rows(rows), task, None if in_area is None else in_area[rows]))
         return answers
 
     def _embed(self, pixels: list[Pixels]) -> PhotographVectors:
@@ -104,7 +104,9 @@ class Engine:
             raise ArtefactError("the model's embeddings are not finite; its training diverged, train it again.")
         return query
 
-    def _answer(self, evidence: Evidence, task: LocateTask) -> list[LocatedAnswer]:
+    def _answer(
+        self, evidence: Evidence, task: LocateTask, in_area: Float64[np.ndarray, " p"] | None
+    ) -> list[LocatedAnswer]:
         prior, together = task.prior, task.combined and len(task.pixels) > 1
         # Certainty was calibrated on single validation queries without a prior, and is true only of such tasks.
         calibrated = prior is None and not together
@@ -117,6 +119,7 @@ class Engine:
             evidence=per_photograph,
             names=task.names if together else (),
             single=calibrated,
+            in_area=in_area if calibrated else None,
         )
         smoothed = locator.smoothed_posterior(log_p)
         cells = locator.region_cells
@@ -127,7 +130,10 @@ class Engine:
         for row, (answer, mass) in enumerate(zip(answers, masses, strict=True)):
             area = cells.areas.names[areas[row]]
             names = {"photograph": task.names[row], "photographs": task.names if together else ()}
-            record = answer.model_copy(update={**names, "region": maker.region_of_mass(mass, area)})
+            region, inside = maker.region_of_mass(mass, area), answer.in_area_probability
+            if inside is not None and calibration is not None and calibration.abstains(inside):
+                region = outside_area(region, inside)
+            record = answer.model_copy(update={**names, "region": region})
             regions = regions_by_level(mass, cells, level_thresholds(calibration, area))
             located.append(LocatedAnswer(record, cells, mass, regions))
         return located
