@@ -16,6 +16,8 @@ import torch
 from PIL import Image
 
 from fixtures.models import tiny_model
+from swclip.calibration.conformal import Calibration, write_calibration
+from swclip.calibration.in_area import InArea
 from swclip.calibration.posterior_config import PosteriorConfig, write_posterior
 from swclip.cli.evaluate import evaluate as evaluate_command
 from swclip.data.manifest import Manifest, write_manifest
@@ -283,3 +285,20 @@ def test_the_report_records_the_modalities_used(
     assert by_default.error_m == same.error_m
     with pytest.raises(ConfigError, match=r"the model has no caption modality \(it has image\)"):
         evaluate_command(run, out=run / "evaluation", use=["image", "caption"])
+
+
+def test_photographs_of_elsewhere_are_measured(run: Path, tmp_path: Path) -> None:
+    elsewhere = photograph_folder(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="train it again on splits with 20 validation queries"):
+        evaluate_command(run, out=tmp_path / "none", outside=elsewhere.path.parent, resamples=20)
+    calibration = Calibration(
+        np.linspace(0.01, 0.99, 99), (None,) * 99, 11, 25.0, in_area=InArea("image", 10.0, -5.0, None, None, 0.5, 40)
+    )
+    write_calibration(run / "model", calibration)
+    out = tmp_path / "evaluation"
+    evaluate_command(run, out=out, outside=elsewhere.path.parent, resamples=20, figures=False)
+    figures = read_report(out / "report.json").outside
+    assert figures is not None
+    assert (figures.n_outside, figures.threshold, figures.resamples) == (PHOTOGRAPHS, 0.5, 20)
+    assert 0.0 <= figures.auroc_interval[0] <= figures.auroc <= figures.auroc_interval[1] <= 1.0
+    assert "Photographs taken elsewhere" in (out / "report.html").read_text(encoding="utf-8")

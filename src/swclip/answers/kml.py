@@ -21,7 +21,6 @@ _FIELDS: dict[str, str] = {
     "photograph": "string",
     "lat_deg": "double",
     "lon_deg": "double",
-    "in_area_probability": "double",
     "probability_within_50m": "double",
     "estimator": "string",
     "city": "string",
@@ -31,6 +30,7 @@ _FIELDS: dict[str, str] = {
     "region_cannot_tell": "bool",
     "region_calibrated": "bool",
     "error": "string",
+    "in_area_probability": "double",
 }
 """The fields of a point, with their KML types; those of a region are the same."""
 

@@ -172,13 +172,6 @@ class Answer(_Record):
         "queries by area, for a single query without a prior. Otherwise, and for models without this calibration, the "
         "posterior mass within 50 m.",
     )
-    in_area_probability: Annotated[float, Field(ge=0.0, le=1.0)] | None = Field(
-        default=None,
-        description="Probability that the photograph was taken in the gallery's area at all, for one as likely from "
-        "inside as from outside before it is looked at (`swclip.calibration.in_area`). The other probabilities of an "
-        "answer are those of a photograph from inside. Where it is small, the region abstains. Null for several "
-        "queries, with a prior, and for models without this calibration.",
-    )
     argmax_lat_deg: Latitude | None = Field(
         default=None,
         description="Latitude of the candidate with the most similar location embedding, the paper's answer; with a "
@@ -213,6 +206,13 @@ class Answer(_Record):
     error: str | None = Field(default=None, description="Why there is no answer; null where there is one.")
     photographs: tuple[Name, ...] = Field(
         default=(), description="The photographs that were answered together; empty for a single photograph."
+    )
+    in_area_probability: Annotated[float, Field(ge=0.0, le=1.0)] | None = Field(
+        default=None,
+        description="Probability that the photograph was taken in the gallery's area at all, for one as likely from "
+        "inside as from outside before it is looked at (`swclip.calibration.in_area`). The other probabilities of an "
+        "answer are those of a photograph from inside. Where it is small, the region abstains. Null for several "
+        "queries, with a prior, and for models without this calibration.",
     )
 
     def as_dict(self) -> dict[str, Any]:

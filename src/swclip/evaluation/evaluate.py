@@ -273,7 +273,7 @@ def _outside(
         resample_blocks(blocks, config.resamples, generator),
         resample_blocks(_blocks_of(outside), config.resamples, generator),
         fit.threshold,
-        outside.path.name,
+        stated_path(outside.path),
     )
 
 

@@ -113,6 +113,9 @@ class CalibrationInfo(Model):
         description="Split protocol of these queries, such as known-places: certainty is calibrated for photographs "
         "taken under the same conditions. Null where it is not known."
     )
+    in_area_threshold: float | None = Field(
+        description="Answers with a smaller `in_area_probability` abstain. Null where that is not calibrated."
+    )
     resolution: int
     spread_m: float = Field(description="Least spread of a candidate over the cells near it, of all areas.")
     areas: list[str] = Field(description="Areas that are calibrated on validation queries of their own.")
@@ -262,6 +265,7 @@ def gallery_response(locator: Locator, limits: Limits, *, thumbnails: bool, tile
         else CalibrationInfo(
             queries=len(calibration),
             protocol=calibration.protocol,
+            in_area_threshold=None if calibration.in_area is None else calibration.in_area.threshold,
             resolution=calibration.resolution,
             spread_m=min(locator.region_cells.spread_m.values()),
             areas=calibration.calibrated_areas,

@@ -63,7 +63,7 @@ function show(result, options) {
   current = result;
   hovered = -1;
   cells = prepareCells(result.posterior);
-  showAnswer(result, { protocol: gallery?.calibration?.protocol, ...options, hasThumbnails: Boolean(gallery?.thumbnails), oneCity: gallery?.cities.length === 1 });
+  showAnswer(result, { protocol: gallery?.calibration?.protocol, inAreaThreshold: gallery?.calibration?.in_area_threshold, ...options, hasThumbnails: Boolean(gallery?.thumbnails), oneCity: gallery?.cities.length === 1 });
   showLevel();
   byId("legend").hidden = false;
   byId("legend-exif").hidden = !(result.exif || []).some((item) => item.position);
@@ -180,7 +180,7 @@ function openShared() {
   try {
     const shared = decode(match[1]);
     byId("level").value = String(Math.min(95, Math.max(50, shared.level)));
-    show(shared.result, { shared: true, combined: 0, protocol: shared.protocol });
+    show(shared.result, { shared: true, combined: 0, protocol: shared.protocol, inAreaThreshold: shared.inAreaThreshold });
     if (gallery && !gallery.model.startsWith(shared.model)) problem("This link shows an answer of another model than the one of this service.");
   } catch {
     problem("This link cannot be read; it may be truncated.");
@@ -211,7 +211,7 @@ byId("copy").addEventListener("click", (event) => copy(degrees(current.answer), 
 byId("save-geojson").addEventListener("click", () => save(asGeoJson(entries(), level()), "application/geo+json", "answers.geojson"));
 byId("save-kml").addEventListener("click", () => save(asKml(entries(), level()), "application/vnd.google-earth.kml+xml", "answers.kml"));
 byId("share").addEventListener("click", (event) => {
-  history.replaceState(null, "", "#a=" + encode(current, gallery.model, level(), gallery.calibration?.protocol));
+  history.replaceState(null, "", "#a=" + encode(current, gallery.model, level(), gallery.calibration?.protocol, gallery.calibration?.in_area_threshold));
   copy(location.href, event.target);
 });
 byId("key-form").addEventListener("submit", async (event) => {

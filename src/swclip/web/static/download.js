@@ -61,7 +61,7 @@ export function asGeoJson(entries, level) {
     return [
       feature("Point", [answer.lon_deg, answer.lat_deg], {
         kind: "answer", photograph: name, city: answer.city, city_probability: answer.city_probability,
-        probability_within_50m: answer.probability_within_50m, condition: CONDITION,
+        in_area_probability: answer.in_area_probability ?? null, probability_within_50m: answer.probability_within_50m, condition: CONDITION,
       }),
       ...answer.candidates.map((candidate, i) => feature("Point", [candidate.lon_deg, candidate.lat_deg], {
         kind: "candidate", photograph: name, rank: i + 1, probability: candidate.probability, distance_m: candidate.distance_m,

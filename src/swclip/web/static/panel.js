@@ -19,13 +19,16 @@ function calibratedOn(region, protocol) {
     || " of the gallery’s area");
 }
 
-export function showAnswer({ answer, exif }, { shared, hasThumbnails, combined, all, oneCity, protocol }) {
+export function showAnswer({ answer, exif }, { shared, hasThumbnails, combined, all, oneCity, protocol, inAreaThreshold }) {
   byId("answer").hidden = false;
   byId("answer-title").textContent = shared ? "A shared answer" : combined
     ? `Answer to ${all ? "all" : combined} photographs together` : "Answer";
+  const inArea = answer.in_area_probability ?? null, elsewhere = inArea !== null && inArea < (inAreaThreshold ?? 0);
+  setText("elsewhere", elsewhere && `Probably not taken in the gallery’s area (probability that it was: ${percent(inArea)}). The model abstains: what follows is true only if it was taken there after all.`);
+  setText("in-area", inArea !== null && !elsewhere && `Taken in the gallery’s area: probability ${percent(inArea)}. If so:`);
   byId("point").textContent = degrees(answer);
   setText("city", answer.city && (oneCity ? answer.city : `${answer.city} (probability ${percent(answer.city_probability)})`));
-  setText("near", `${percent(answer.probability_within_50m)} probability within 50 m of this point, valid only if the photograph was taken in the gallery’s area.`);
+  setText("near", `${percent(answer.probability_within_50m)} probability within 50 m of this point${inArea === null ? ", valid only if the photograph was taken in the gallery’s area" : ""}.`);
   setText("exif-distance", exif && exif.map((item) => (item.position
     ? `The EXIF position of the photograph is ${metres(item.distance_m)} from this point.`
     : "The photograph has no usable EXIF position.")).join(" "));

@@ -54,7 +54,7 @@ function centreOf(boundary) {
   return [0, 1].map((axis) => Math.round(boundary.reduce((sum, corner) => sum + micro(corner[axis]), 0) / boundary.length));
 }
 
-export function encode({ answer, posterior }, model, level, protocol) {
+export function encode({ answer, posterior }, model, level, protocol, inAreaThreshold) {
   const out = new Writer();
   out.number(VERSION);
   out.text(model.slice(0, 8));
@@ -102,6 +102,7 @@ export function encode({ answer, posterior }, model, level, protocol) {
   out.text(answer.region.area);
   out.number(SCOPES.indexOf(answer.region.calibrated_on));
   out.text(protocol);
+  for (const share of [answer.in_area_probability, inAreaThreshold]) out.number(share === null || share === undefined ? -1 : Math.round(share * 1000));
   return btoa(String.fromCharCode(...out.bytes)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 }
 
@@ -136,11 +137,12 @@ export function decode(text) {
   });
   const more = reader.at < reader.bytes.length;
   const area = more ? reader.text() : null, scope = more ? SCOPES[reader.number()] : null, protocol = more ? reader.text() : null;
+  const [inArea, inAreaThreshold] = [0, 1].map(() => (reader.at < reader.bytes.length ? reader.number() : -1)).map((share) => (share < 0 ? null : share / 1000));
   return {
-    model, level, protocol,
+    model, level, protocol, inAreaThreshold,
     result: {
       answer: {
-        ...point, probability_within_50m: near, city, city_probability: cityShare < 0 ? null : cityShare / 1000,
+        ...point, in_area_probability: inArea, probability_within_50m: near, city, city_probability: cityShare < 0 ? null : cityShare / 1000,
         region: { calibrated, area, calibrated_on: scope }, candidates,
       },
       posterior: { cells, regions, cut: false }, exif: null,
